@@ -1,0 +1,59 @@
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+/// What travels with every call: whose work it is, which step, and under which claim.
+#[derive(Debug, Clone)]
+pub struct CallContext {
+    /// Organization id, such as `acme`.
+    pub organization: String,
+    /// Full name of the resource or run that the call is for, such as
+    /// `organizations/acme/projects/hello/environments/dev/resources/db`.
+    pub resource: String,
+    /// Operation id.
+    pub operation: String,
+    /// Step name within the operation.
+    pub step: String,
+    /// Attempt number, from 1.
+    pub attempt: u32,
+    /// Fencing number of the claim; a lower one than the last seen is refused.
+    pub fence: i64,
+    /// `operation/step/generation`: stable over attempts.
+    pub idempotency_key: String,
+    /// The claim ends here unless it is renewed.
+    pub lease_end: Option<OffsetDateTime>,
+    /// W3C trace context of the step.
+    pub traceparent: Option<String>,
+    /// Fires when the engine wants the call to stop gracefully.
+    pub cancel: CancellationToken,
+}
+
+impl CallContext {
+    /// A context with the parts that every call must have; the rest is set by field.
+    #[must_use]
+    pub fn new(organization: &str, resource: &str, idempotency_key: &str, fence: i64) -> Self {
+        Self {
+            organization: organization.to_owned(),
+            resource: resource.to_owned(),
+            operation: String::new(),
+            step: String::new(),
+            attempt: 1,
+            fence,
+            idempotency_key: idempotency_key.to_owned(),
+            lease_end: None,
+            traceparent: None,
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    /// The id that follows `collection` in the resource name, such as the project's.
+    #[must_use]
+    pub fn segment(&self, collection: &str) -> Option<&str> {
+        let mut parts = self.resource.split('/');
+        while let (Some(name), Some(id)) = (parts.next(), parts.next()) {
+            if name == collection {
+                return Some(id);
+            }
+        }
+        None
+    }
+}

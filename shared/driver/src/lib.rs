@@ -1,0 +1,78 @@
+//! The driver contract: what the provisioning engine asks of the code that makes real things.
+//!
+//! Owns the trait [`Driver`] with its request and answer types, the [`Registry`], the [`Redactor`] that every
+//! driver uses for logs, the conformance kit ([`conformance`]) that any driver can be held against, and a scripted
+//! driver for tests of the engine ([`testing`]). It mirrors `pavior.driver.v1` in Rust types, so that a driver in
+//! the process and one behind gRPC look the same to the engine.
+//!
+//! It must never: do I/O of its own, know a service, or offer a way to serialise a secret.
+//!
+//! The rules every driver keeps (the kit checks them):
+//! * the same idempotency key with the same inputs gives the same result and one effect; with other inputs it is
+//!   refused as [`FailureCode::InvalidArgument`];
+//! * a fence lower than the last one seen for a resource is refused as [`FailureCode::Fenced`];
+//! * destroying what is absent succeeds; plan and validate change nothing;
+//! * `observe` finds a thing by its identity or by the key that made it: the answer to an unknown outcome;
+//! * secrets leave only in [`Secrets`], never in outputs, state, checkpoints, progress or logs.
+//!
+//! Entry points: [`Driver`], [`Registry`], [`CallContext`], [`Outcome`], [`Sink`].
+
+pub mod conformance;
+mod context;
+mod outcome;
+mod redact;
+mod registry;
+mod request;
+mod schema;
+mod secret;
+mod sink;
+pub mod testing;
+
+pub use async_trait::async_trait;
+pub use context::CallContext;
+pub use outcome::{Failure, FailureCode, Found, Health, Observation, Outcome, Partial, Success};
+pub use redact::{MASK, Redactor};
+pub use registry::Registry;
+pub use request::{
+    ApplyRequest, DestroyRequest, FieldDiff, InvokeRequest, Lookup, ObserveRequest, PlanAction, PlanRequest,
+    PlanResponse, Prior, ValidateRequest, Violation, diff,
+};
+pub use schema::{ActionSchema, DriverInfo, TypeSchema, Undo};
+pub use secrecy::{ExposeSecret, SecretString};
+pub use secret::Secrets;
+pub use sink::{LogStream, MemorySink, NullSink, Progress, Sink, SinkClosed};
+
+/// What the engine asks of a driver. Implementations are shared by all workers of a process.
+///
+/// Cancellation: every call watches [`CallContext::cancel`]. A driver that is cancelled stops gracefully and answers
+/// [`FailureCode::Cancelled`] when it knows that what it began is undone or recorded, else [`Outcome::Unknown`].
+#[async_trait]
+pub trait Driver: Send + Sync {
+    /// The driver's id, version and resource types. Constant for the life of the value.
+    fn info(&self) -> DriverInfo;
+
+    /// Checks inputs and returns them normalised, with defaults. Pure. Values that are not known yet
+    /// (`{"$unknown": …}`) and secret references (`{"$secret": …}`) are accepted in any place.
+    async fn validate(&self, request: ValidateRequest) -> Result<serde_json::Value, Vec<Violation>>;
+
+    /// Says what `apply` would do. Pure: reads nothing but the request.
+    async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure>;
+
+    /// Creates (no prior) or updates (prior given) one resource.
+    async fn apply(&self, context: &CallContext, request: ApplyRequest, sink: &dyn Sink) -> Outcome;
+
+    /// Reads one resource as it is. Changes nothing and needs no fence.
+    async fn observe(&self, context: &CallContext, request: ObserveRequest) -> Observation;
+
+    /// Removes one resource; success when it is absent already. The outcome's outputs are empty.
+    async fn destroy(&self, context: &CallContext, request: DestroyRequest, sink: &dyn Sink) -> Outcome;
+
+    /// Runs a day-2 action that the type declares. A driver without actions keeps this default.
+    async fn invoke(&self, _context: &CallContext, request: InvokeRequest, _sink: &dyn Sink) -> Outcome {
+        let message = format!("`{}` has no action `{}`", request.resource_type, request.action);
+        Outcome::failed(FailureCode::Unsupported, message)
+    }
+
+    /// Whether the driver could do its work now.
+    async fn health(&self) -> Health;
+}

@@ -1,0 +1,412 @@
+//! A driver that makes nothing, for tests and benches of the engine.
+//!
+//! [`FakeDriver`] keeps its world in memory and follows the contract: idempotent by key, fenced, observable. A test
+//! scripts what happens to a step by name ([`FakeDriver::script`]) and afterwards asks what is live, how many effects
+//! there were, and which calls came ([`FakeDriver::live`], [`FakeDriver::effects`], [`FakeDriver::calls`]).
+//! Resources whose inputs hold `secret: true` get a secret output `password`.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::{
+    ActionSchema, ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Found,
+    Health, InvokeRequest, LogStream, Lookup, Observation, ObserveRequest, Outcome, PlanRequest,
+    PlanResponse, Progress, Secrets, Sink, Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
+};
+
+/// What one call of a scripted step does. A step without a script (left) succeeds.
+#[derive(Debug, Clone)]
+pub enum Behaviour {
+    /// Works.
+    Succeed,
+    /// Fails without an effect.
+    Fail {
+        /// Whether a retry may work.
+        retryable: bool,
+        /// The message.
+        message: String,
+    },
+    /// Fails although the effect happened; the failure carries the remains.
+    FailPartially {
+        /// The message.
+        message: String,
+    },
+    /// Answers UNKNOWN; the effect happened or not.
+    Unknown {
+        /// Whether the resource exists afterwards.
+        effect: bool,
+    },
+    /// Waits for a permit of this semaphore (`gate.add_permits(1)`), then works. Cancel ends the wait.
+    Gate(Arc<Semaphore>),
+    /// Never answers by itself; only cancel ends it, as `Cancelled`.
+    UntilCancelled,
+    /// Emits these log lines, then works.
+    Log(Vec<String>),
+}
+
+/// Kinds of call in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CallKind {
+    /// `apply`
+    Apply,
+    /// `destroy`
+    Destroy,
+    /// `observe`
+    Observe,
+    /// `invoke`
+    Invoke,
+}
+
+/// One line of the journal.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Which method.
+    pub kind: CallKind,
+    /// Step name of the context.
+    pub step: String,
+    /// Attempt of the context.
+    pub attempt: u32,
+    /// Fence of the context.
+    pub fence: i64,
+    /// Key of the context.
+    pub key: String,
+}
+
+#[derive(Debug, Clone)]
+struct Thing {
+    owner: String,
+    inputs: Value,
+}
+
+#[derive(Default)]
+struct World {
+    things: BTreeMap<String, Thing>,
+    created: HashMap<String, (String, Value)>,
+    invoked: HashMap<String, Success>,
+    scripts: HashMap<(CallKind, String), VecDeque<Behaviour>>,
+    fences: HashMap<String, i64>,
+    effects: u64,
+    calls: Vec<Call>,
+    next: u64,
+}
+
+/// The scripted driver. Clones share one world.
+#[derive(Clone)]
+pub struct FakeDriver {
+    id: String,
+    types: Vec<String>,
+    keep_calls: bool,
+    world: Arc<Mutex<World>>,
+}
+
+impl std::fmt::Debug for FakeDriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FakeDriver").field("id", &self.id).field("types", &self.types).finish_non_exhaustive()
+    }
+}
+
+impl FakeDriver {
+    /// A driver with this id that makes these types.
+    #[must_use]
+    pub fn new(id: &str, types: &[&str]) -> Self {
+        Self {
+            id: id.to_owned(),
+            types: types.iter().map(|name| (*name).to_owned()).collect(),
+            keep_calls: true,
+            world: Arc::default(),
+        }
+    }
+
+    /// The same driver without a journal of calls, for benches.
+    #[must_use]
+    pub fn without_journal(mut self) -> Self {
+        self.keep_calls = false;
+        self
+    }
+
+    /// What the next calls of `kind` for the step do, one behaviour each.
+    pub fn script(&self, kind: CallKind, step: &str, behaviours: impl IntoIterator<Item = Behaviour>) {
+        self.world().scripts.entry((kind, step.to_owned())).or_default().extend(behaviours);
+    }
+
+    /// The next apply of the step fails for good.
+    pub fn fail(&self, step: &str) {
+        let message = format!("step `{step}` was told to fail");
+        self.script(CallKind::Apply, step, [Behaviour::Fail { retryable: false, message }]);
+    }
+
+    /// Full resource names of what exists now, in order.
+    #[must_use]
+    pub fn live(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.world().things.values().map(|thing| thing.owner.clone()).collect();
+        names.sort();
+        names
+    }
+
+    /// Inputs of the live thing that belongs to this resource name.
+    #[must_use]
+    pub fn inputs_of(&self, resource: &str) -> Option<Value> {
+        self.world().things.values().find(|thing| thing.owner == resource).map(|thing| thing.inputs.clone())
+    }
+
+    /// Removes the thing behind the platform's back, as drift would.
+    pub fn vanish(&self, resource: &str) {
+        self.world().things.retain(|_, thing| thing.owner != resource);
+    }
+
+    /// How many times the world changed: creates, updates, destroys and actions, without repetitions.
+    #[must_use]
+    pub fn effects(&self) -> u64 {
+        self.world().effects
+    }
+
+    /// Every call so far, in order.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.world().calls.clone()
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, kind: CallKind, context: &CallContext) -> Result<Behaviour, Failure> {
+        let mut world = self.world();
+        if self.keep_calls {
+            world.calls.push(Call {
+                kind,
+                step: context.step.clone(),
+                attempt: context.attempt,
+                fence: context.fence,
+                key: context.idempotency_key.clone(),
+            });
+        }
+        if kind != CallKind::Observe {
+            let seen = world.fences.entry(context.resource.clone()).or_insert(context.fence);
+            if context.fence < *seen {
+                return Err(Failure::new(FailureCode::Fenced, format!("fence {seen} was seen already")));
+            }
+            *seen = context.fence;
+        }
+        let key = (kind, context.step.clone());
+        Ok(world.scripts.get_mut(&key).and_then(VecDeque::pop_front).unwrap_or(Behaviour::Succeed))
+    }
+
+    async fn wait(
+        &self,
+        behaviour: &Behaviour,
+        context: &CallContext,
+        sink: &dyn Sink,
+    ) -> Result<(), Failure> {
+        let cancelled = || Failure::new(FailureCode::Cancelled, "cancelled");
+        match behaviour {
+            Behaviour::Gate(gate) => tokio::select! {
+                permit = gate.acquire() => {
+                    if let Ok(permit) = permit {
+                        permit.forget();
+                    }
+                    Ok(())
+                }
+                () = context.cancel.cancelled() => Err(cancelled()),
+            },
+            Behaviour::UntilCancelled => {
+                context.cancel.cancelled().await;
+                Err(cancelled())
+            }
+            Behaviour::Log(lines) => {
+                for line in lines {
+                    sink.log(LogStream::Stdout, format!("{line}\n").as_bytes()).await;
+                }
+                Ok(())
+            }
+            Behaviour::Fail { retryable, message } => Err(Failure {
+                retryable: *retryable,
+                code: FailureCode::WorkFailed,
+                message: message.clone(),
+                partial: None,
+            }),
+            Behaviour::Succeed | Behaviour::FailPartially { .. } | Behaviour::Unknown { .. } => Ok(()),
+        }
+    }
+
+    fn success(world: &World, identity: &str) -> Success {
+        let inputs = world.things.get(identity).map(|thing| thing.inputs.clone()).unwrap_or_default();
+        let mut secrets = Secrets::new();
+        if inputs.get("secret") == Some(&Value::Bool(true)) {
+            secrets = secrets.with("password", format!("s3cret-of-{identity}"));
+        }
+        Success {
+            identity: identity.to_owned(),
+            outputs: json!({ "id": identity, "url": format!("fake://{identity}"), "inputs": inputs }),
+            secrets,
+            state: json!({ "identity": identity }),
+        }
+    }
+
+    fn make(&self, context: &CallContext, request: &ApplyRequest) -> Result<Success, Failure> {
+        let mut world = self.world();
+        let key = context.idempotency_key.clone();
+        if let Some((identity, inputs)) = world.created.get(&key).cloned() {
+            if inputs != request.inputs {
+                let message = "the idempotency key was used with other inputs";
+                return Err(Failure::new(FailureCode::InvalidArgument, message));
+            }
+            if world.things.contains_key(&identity) {
+                return Ok(Self::success(&world, &identity));
+            }
+        }
+        let identity = match &request.prior {
+            Some(prior) if !prior.identity.is_empty() => prior.identity.clone(),
+            _ => {
+                world.next += 1;
+                format!("{}-{}", self.id, world.next)
+            }
+        };
+        world.effects += 1;
+        world.created.insert(key, (identity.clone(), request.inputs.clone()));
+        let thing = Thing { owner: context.resource.clone(), inputs: request.inputs.clone() };
+        world.things.insert(identity.clone(), thing);
+        Ok(Self::success(&world, &identity))
+    }
+
+    fn find(world: &World, lookup: &Lookup) -> Option<String> {
+        match lookup {
+            Lookup::Identity(identity) => world.things.contains_key(identity).then(|| identity.clone()),
+            Lookup::Key(key) => {
+                let identity = world.created.get(key).map(|(identity, _)| identity.clone())?;
+                world.things.contains_key(&identity).then_some(identity)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Driver for FakeDriver {
+    fn info(&self) -> DriverInfo {
+        let schema = |id: &String| TypeSchema {
+            id: id.clone(),
+            inputs: json!({"type": "object"}),
+            outputs: json!({"type": "object", "properties": {"id": {"type": "string"}, "url": {"type": "string"}}}),
+            secret_outputs: vec!["password".to_owned()],
+            immutable: vec!["immutable".to_owned()],
+            actions: ["run", "restart"]
+                .map(|name| ActionSchema {
+                    name: name.to_owned(),
+                    description: "does nothing".to_owned(),
+                    arguments: json!({"type": "object"}),
+                    outputs: json!({"type": "object"}),
+                })
+                .to_vec(),
+            undo: Undo::Destroy,
+        };
+        DriverInfo {
+            id: self.id.clone(),
+            version: "1.0.0".to_owned(),
+            types: self.types.iter().map(schema).collect(),
+        }
+    }
+
+    async fn validate(&self, request: ValidateRequest) -> Result<Value, Vec<Violation>> {
+        if request.inputs.is_object() {
+            return Ok(request.inputs);
+        }
+        Err(vec![Violation { path: String::new(), message: "inputs must be an object".to_owned() }])
+    }
+
+    async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
+        let prior = request.prior.as_ref().map(|prior| &prior.inputs);
+        Ok(diff(prior, request.desired.as_ref(), &["immutable".to_owned()]))
+    }
+
+    async fn apply(&self, context: &CallContext, request: ApplyRequest, sink: &dyn Sink) -> Outcome {
+        let behaviour = match self.enter(CallKind::Apply, context) {
+            Ok(behaviour) => behaviour,
+            Err(failure) => return failure.into(),
+        };
+        sink.progress(Progress::message("making")).await;
+        if let Err(failure) = self.wait(&behaviour, context, sink).await {
+            return failure.into();
+        }
+        if let Behaviour::Unknown { effect: false } = behaviour {
+            return Outcome::Unknown { message: "told not to know".to_owned() };
+        }
+        match (self.make(context, &request), behaviour) {
+            (Ok(_), Behaviour::Unknown { .. }) => Outcome::Unknown { message: "told not to know".to_owned() },
+            (Ok(success), Behaviour::FailPartially { message }) => {
+                let partial = crate::Partial { identity: Some(success.identity), state: success.state };
+                Failure::new(FailureCode::WorkFailed, message).with_partial(partial).into()
+            }
+            (result, _) => result.into(),
+        }
+    }
+
+    async fn observe(&self, context: &CallContext, request: ObserveRequest) -> Observation {
+        if let Ok(Behaviour::Unknown { .. } | Behaviour::Fail { .. }) = self.enter(CallKind::Observe, context)
+        {
+            return Observation::Indeterminate { message: "told not to know".to_owned() };
+        }
+        let world = self.world();
+        match Self::find(&world, &request.lookup) {
+            Some(identity) => Observation::Found(Found::from(Self::success(&world, &identity))),
+            None => Observation::Absent,
+        }
+    }
+
+    async fn destroy(&self, context: &CallContext, request: DestroyRequest, sink: &dyn Sink) -> Outcome {
+        let behaviour = match self.enter(CallKind::Destroy, context) {
+            Ok(behaviour) => behaviour,
+            Err(failure) => return failure.into(),
+        };
+        if let Err(failure) = self.wait(&behaviour, context, sink).await {
+            return failure.into();
+        }
+        let unknown = Outcome::Unknown { message: "told not to know".to_owned() };
+        if let Behaviour::Unknown { effect: false } = behaviour {
+            return unknown;
+        }
+        let mut world = self.world();
+        if let Some(identity) = Self::find(&world, &request.lookup) {
+            world.things.remove(&identity);
+            world.effects += 1;
+        }
+        if let Behaviour::Unknown { .. } = behaviour {
+            return unknown;
+        }
+        Outcome::Succeeded(Success::default())
+    }
+
+    async fn invoke(&self, context: &CallContext, request: InvokeRequest, sink: &dyn Sink) -> Outcome {
+        let behaviour = match self.enter(CallKind::Invoke, context) {
+            Ok(behaviour) => behaviour,
+            Err(failure) => return failure.into(),
+        };
+        if let Err(failure) = self.wait(&behaviour, context, sink).await {
+            return failure.into();
+        }
+        if let Behaviour::Unknown { .. } = behaviour {
+            return Outcome::Unknown { message: "told not to know".to_owned() };
+        }
+        let mut world = self.world();
+        if !world.things.contains_key(&request.identity) {
+            return Outcome::failed(FailureCode::NotFound, format!("`{}` does not exist", request.identity));
+        }
+        if let Some(first) = world.invoked.get(&context.idempotency_key) {
+            return Outcome::Succeeded(first.clone());
+        }
+        world.effects += 1;
+        let success = Success {
+            outputs: json!({ "action": request.action, "arguments": request.arguments }),
+            ..Self::success(&world, &request.identity)
+        };
+        world.invoked.insert(context.idempotency_key.clone(), success.clone());
+        Outcome::Succeeded(success)
+    }
+
+    async fn health(&self) -> Health {
+        Health::Ok
+    }
+}
