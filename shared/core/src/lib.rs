@@ -1,0 +1,26 @@
+//! # pavior-core
+//!
+//! Owns the small vocabulary that every part of Pavior shares: resource names, principals, clocks, id
+//! generators, page tokens, etags, the AIP-160 filter language, the audit event and digests.
+//!
+//! It must never do I/O, know a wire format or a database, or hold process-global state. [`clock::SystemClock`]
+//! and [`id::SystemIds`] are the only places in the product that read the wall clock or make random ids.
+//!
+//! Entry points: [`name::ResourceName`], [`principal::Principal`], [`page::PageTokens`], [`filter::Filter`],
+//! [`audit::AuditEvent`], [`digest::sha256_hex`].
+
+pub mod audit;
+pub mod clock;
+pub mod digest;
+pub mod etag;
+pub mod filter;
+pub mod id;
+pub mod name;
+pub mod page;
+pub mod principal;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use etag::etag;
+pub use id::{IdGen, SeededIds, SystemIds};
+pub use name::{ResourceName, validate_id};
+pub use principal::{Principal, PrincipalKind};

@@ -1,0 +1,60 @@
+//! Who acts.
+
+use serde::{Deserialize, Serialize};
+
+/// The kind of a principal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrincipalKind {
+    /// A person.
+    User,
+    /// A service of the platform, or a machine account.
+    Service,
+    /// An automated agent that acts for somebody (see [`Principal::on_behalf_of`]).
+    Agent,
+}
+
+impl PrincipalKind {
+    /// The lower-case name, as it stands in tokens and audit records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PrincipalKind::User => "user",
+            PrincipalKind::Service => "service",
+            PrincipalKind::Agent => "agent",
+        }
+    }
+}
+
+impl std::fmt::Display for PrincipalKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An authenticated identity. Only `pavior-auth` makes one from outside input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Principal {
+    /// User, service or agent.
+    pub kind: PrincipalKind,
+    /// The resource name, such as `organizations/acme/users/alice`.
+    pub name: String,
+    /// The organization's id, such as `acme`.
+    pub organization: String,
+    /// The subject as the identity provider knows it.
+    pub subject: String,
+    /// Ids of the groups that the identity provider claims.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Personal data: never in the clear in an audit record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Personal data, as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// May administer the platform itself, across organizations.
+    #[serde(default)]
+    pub platform_admin: bool,
+    /// The resource name of the principal for whom this one acts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf_of: Option<String>,
+}
