@@ -1,0 +1,46 @@
+//! Compiles every `.proto` below `proto/` with protox (no protoc) and writes the descriptor set with all custom
+//! options and comments kept, which prost's own descriptor type would drop.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+use prost::Message;
+
+fn protos(dir: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            protos(&path, found)?;
+        } else if path.extension().is_some_and(|e| e == "proto") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
+    println!("cargo:rerun-if-changed={}", root.display());
+    let third_party = root.join("third_party");
+    let mut files = Vec::new();
+    protos(&root, &mut files)?;
+    files.sort();
+    let mut compiler = protox::Compiler::new([&root, &third_party])?;
+    compiler.include_imports(true).include_source_info(true);
+    // Files are named relative to their include root, so third-party ones are opened through theirs.
+    for file in &files {
+        let name = file.strip_prefix(&third_party).or_else(|_| file.strip_prefix(&root))?;
+        compiler.open_file(name)?;
+    }
+    let bytes = compiler.encode_file_descriptor_set();
+    let set = prost_types::FileDescriptorSet::decode(bytes.as_slice())?;
+    fs::write(PathBuf::from(env::var("OUT_DIR")?).join("descriptors.binpb"), &bytes)?;
+
+    let mut config = prost_build::Config::new();
+    config.enable_type_names();
+    config.type_name_domain(["."], "type.googleapis.com");
+
+    config.include_file("pavior_api.rs");
+    tonic_prost_build::configure().build_transport(false).compile_fds_with_config(set, config)?;
+    Ok(())
+}
