@@ -1,0 +1,237 @@
+//! Tokens of outsiders: JWTs of configured issuers, verified against pinned keys.
+
+mod config;
+mod jwks;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use jsonwebtoken::crypto;
+use pavior_core::clock::Clock;
+use pavior_core::name::{ResourceName, validate_id};
+use pavior_core::principal::{Principal, PrincipalKind};
+use serde_json::{Map, Value};
+
+pub use config::{Algorithm, IssuerConfig};
+
+use crate::error::{AuthError, Unauthenticated};
+use crate::jwt;
+use jwks::KeySource;
+
+/// How far apart the clock of an issuer may be.
+const LEEWAY_SECONDS: i64 = 30;
+/// Verified tokens that are remembered until they expire.
+const CACHE_SIZE: u64 = 10_000;
+/// Groups beyond this are refused: a principal travels in every internal token.
+const MAX_GROUPS: usize = 128;
+
+/// A caller whose token is good.
+#[derive(Debug)]
+pub struct Authenticated {
+    /// Who it is.
+    pub principal: Arc<Principal>,
+    /// When the token expires, in seconds since 1970.
+    pub expires_at: i64,
+    /// The issuer of the token.
+    pub issuer: String,
+}
+
+/// Verifies the tokens of callers. Cheap to clone.
+#[derive(Clone)]
+pub struct TokenVerifier {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    issuers: HashMap<String, Issuer>,
+    clock: Arc<dyn Clock>,
+    /// By SHA-256 of the token, with the generation of the issuer's keys that it was verified with.
+    verified: moka::future::Cache<[u8; 32], (Arc<Authenticated>, u64)>,
+}
+
+struct Issuer {
+    config: IssuerConfig,
+    keys: KeySource,
+}
+
+impl std::fmt::Debug for TokenVerifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenVerifier").field("issuers", &self.inner.issuers.keys()).finish_non_exhaustive()
+    }
+}
+
+impl TokenVerifier {
+    /// A verifier for these issuers. Keys are fetched when first needed; see [`TokenVerifier::refresh`].
+    ///
+    /// # Errors
+    /// A configuration that is incomplete, contradictory or unsafe.
+    pub fn new(issuers: Vec<IssuerConfig>, clock: Arc<dyn Clock>) -> Result<Self, AuthError> {
+        let mut known = HashMap::new();
+        for config in issuers {
+            config.validate()?;
+            let keys = KeySource::new(&config)?;
+            let name = config.issuer.clone();
+            if known.insert(name.clone(), Issuer { config, keys }).is_some() {
+                return Err(AuthError::Issuer { issuer: name, reason: "configured twice".to_owned() });
+            }
+        }
+        let verified = moka::future::Cache::new(CACHE_SIZE);
+        Ok(Self { inner: Arc::new(Inner { issuers: known, clock, verified }) })
+    }
+
+    /// Fetches the keys of every issuer now, for start-up checks.
+    ///
+    /// # Errors
+    /// The first key set that cannot be had.
+    pub async fn refresh(&self) -> Result<(), AuthError> {
+        for issuer in self.inner.issuers.values() {
+            issuer.keys.fetch_now(self.inner.clock.now()).await?;
+        }
+        Ok(())
+    }
+
+    /// Verifies a token (without the `Bearer` before it).
+    ///
+    /// # Errors
+    /// [`Unauthenticated`] whatever is wrong with it.
+    pub async fn verify(&self, token: &str) -> Result<Arc<Authenticated>, Unauthenticated> {
+        let now = self.inner.clock.now();
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+        if let Some((known, generation)) = self.inner.verified.get(&hash).await {
+            if known.expires_at + LEEWAY_SECONDS <= now.unix_timestamp() {
+                self.inner.verified.invalidate(&hash).await;
+                return Err(Unauthenticated::new("expired"));
+            }
+            let issuer = self.inner.issuers.get(&known.issuer);
+            if issuer.is_some_and(|issuer| issuer.keys.generation() == generation) {
+                return Ok(known);
+            }
+        }
+        let (fresh, generation) = self.verify_fully(token, now).await?;
+        let fresh = Arc::new(fresh);
+        self.inner.verified.insert(hash, (fresh.clone(), generation)).await;
+        Ok(fresh)
+    }
+
+    async fn verify_fully(
+        &self,
+        token: &str,
+        now: time::OffsetDateTime,
+    ) -> Result<(Authenticated, u64), Unauthenticated> {
+        let parts = jwt::split(token)?;
+        if !matches!(
+            parts.header.typ.as_deref(),
+            None | Some("JWT" | "jwt" | "at+jwt" | "application/at+jwt")
+        ) {
+            return Err(Unauthenticated::new("type"));
+        }
+        let claims: Map<String, Value> = jwt::claims(&parts.payload)?;
+        // Not trusted yet: it only says whose keys and rules are to be asked.
+        let named = text(&claims, "iss").ok_or(Unauthenticated::new("issuer"))?;
+        let issuer = self.inner.issuers.get(named).ok_or(Unauthenticated::new("issuer"))?;
+        let kid = parts.header.kid.as_deref().ok_or(Unauthenticated::new("unknown_key"))?;
+        let (key, generation) = issuer.keys.key(kid, now).await.ok_or(Unauthenticated::new("unknown_key"))?;
+        // The key says which algorithm it is for; the token must agree and cannot choose.
+        if parts.header.alg != key.algorithm.name() {
+            return Err(Unauthenticated::new("algorithm"));
+        }
+        let signed = parts.signed.as_bytes();
+        let good = crypto::verify(parts.signature, signed, &key.decoding, key.algorithm.of_library());
+        if !matches!(good, Ok(true)) {
+            return Err(Unauthenticated::new("signature"));
+        }
+        let expires_at = issuer.check_claims(&claims, now.unix_timestamp())?;
+        let principal = Arc::new(issuer.principal(&claims)?);
+        Ok((Authenticated { principal, expires_at, issuer: named.to_owned() }, generation))
+    }
+}
+
+impl Issuer {
+    fn check_claims(&self, claims: &Map<String, Value>, now: i64) -> Result<i64, Unauthenticated> {
+        let expires_at = seconds(claims, "exp")?.ok_or(Unauthenticated::new("expired"))?;
+        if expires_at.saturating_add(LEEWAY_SECONDS) <= now {
+            return Err(Unauthenticated::new("expired"));
+        }
+        for claim in ["nbf", "iat"] {
+            if seconds(claims, claim)?.is_some_and(|from| from > now + LEEWAY_SECONDS) {
+                return Err(Unauthenticated::new("not_yet_valid"));
+            }
+        }
+        let meant = match claims.get("aud") {
+            Some(Value::String(one)) => *one == self.config.audience,
+            Some(Value::Array(many)) => many.iter().any(|one| one.as_str() == Some(&self.config.audience)),
+            _ => false,
+        };
+        if meant { Ok(expires_at) } else { Err(Unauthenticated::new("audience")) }
+    }
+
+    fn principal(&self, claims: &Map<String, Value>) -> Result<Principal, Unauthenticated> {
+        let config = &self.config;
+        let subject = text(claims, &config.subject_claim).ok_or(Unauthenticated::new("subject"))?;
+        let organization = match (&config.organization, &config.organization_claim) {
+            (Some(fixed), _) => fixed.as_str(),
+            (None, Some(claim)) => text(claims, claim).ok_or(Unauthenticated::new("organization"))?,
+            (None, None) => return Err(Unauthenticated::new("organization")),
+        };
+        validate_id(organization).map_err(|_| Unauthenticated::new("organization"))?;
+        let (kind, collection) = match config.kind_claim.as_deref().and_then(|claim| claims.get(claim)) {
+            None => (PrincipalKind::User, "users"),
+            Some(Value::String(kind)) if kind == "user" => (PrincipalKind::User, "users"),
+            Some(Value::String(kind)) if kind == "service" => (PrincipalKind::Service, "services"),
+            Some(Value::String(kind)) if kind == "agent" => (PrincipalKind::Agent, "agents"),
+            Some(_) => return Err(Unauthenticated::new("kind")),
+        };
+        // A subject that is no legal id is refused, never rewritten: two subjects must not become one principal.
+        let name = format!("organizations/{organization}/{collection}/{subject}");
+        let parsed = ResourceName::parse(&name).map_err(|_| Unauthenticated::new("subject"))?;
+        if parsed.id() != subject {
+            return Err(Unauthenticated::new("subject"));
+        }
+        // A bare entry means that subject at this issuer; a full name pins the organization as well.
+        let admin = config.platform_admins.iter().any(|entry| *entry == subject || *entry == name);
+        Ok(Principal {
+            kind,
+            name,
+            organization: organization.to_owned(),
+            subject: subject.to_owned(),
+            groups: self.groups(claims)?,
+            email: config.email_claim.as_deref().and_then(|claim| text(claims, claim)).map(str::to_owned),
+            display_name: text(claims, "name").map(str::to_owned),
+            platform_admin: kind == PrincipalKind::User && admin,
+            on_behalf_of: None,
+        })
+    }
+
+    fn groups(&self, claims: &Map<String, Value>) -> Result<Vec<String>, Unauthenticated> {
+        let Some(claim) = self.config.groups_claim.as_deref().and_then(|claim| claims.get(claim)) else {
+            return Ok(Vec::new());
+        };
+        let all = claim.as_array().ok_or(Unauthenticated::new("groups"))?;
+        if all.len() > MAX_GROUPS {
+            return Err(Unauthenticated::new("groups"));
+        }
+        // Directories name groups as they please; only legal ids can be groups here.
+        let legal = all.iter().filter_map(Value::as_str).filter(|group| validate_id(group).is_ok());
+        Ok(legal.map(str::to_owned).collect())
+    }
+}
+
+fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty() && text.len() <= 256)
+}
+
+/// A NumericDate (RFC 7519): seconds, possibly with a fraction.
+fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, Unauthenticated> {
+    const BAD: Unauthenticated = Unauthenticated::new("claims");
+    match claims.get(name) {
+        None => Ok(None),
+        Some(Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) if (0..=253_402_300_799).contains(&whole) => Ok(Some(whole)),
+            (None, Some(real)) if (0.0..=253_402_300_799.0).contains(&real) => Ok(Some(real as i64)),
+            _ => Err(BAD),
+        },
+        Some(_) => Err(BAD),
+    }
+}

@@ -1,0 +1,226 @@
+//! The client side: a service that signs what it sends to another.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use aws_lc_rs::digest;
+use futures::future::BoxFuture;
+use http::HeaderValue;
+use pavior_core::audit::DecisionRef;
+use pavior_core::clock::Clock;
+use pavior_core::id::IdGen;
+use pavior_core::principal::{Principal, PrincipalKind};
+use pavior_rpc::{BoxError, Transport};
+use tonic::body::Body;
+use tower::Service;
+
+use crate::error::AuthError;
+use crate::internal::{Claims, Grant, INTERNAL_TOKEN, InternalSigner, MAX_LIFETIME_SECONDS};
+use crate::permit::{Permit, SystemAuthority, current};
+
+/// A minted token is used again for this long; then at least half a minute of its life is left.
+const REUSE_SECONDS: i64 = 25;
+const CACHE_SIZE: usize = 4096;
+
+/// On whose behalf an outgoing request is made. Lives in the extensions of a request until the transport of the
+/// sender turns it into a signed token; it never reaches the other side.
+#[derive(Debug, Clone)]
+pub struct Acting {
+    principal: Arc<Principal>,
+    organization: String,
+    decision: Option<DecisionRef>,
+}
+
+impl From<&Permit> for Acting {
+    fn from(permit: &Permit) -> Self {
+        Self {
+            principal: permit.shared_principal().clone(),
+            organization: permit.organization().to_owned(),
+            decision: permit.decision().cloned(),
+        }
+    }
+}
+
+/// Who a service is towards its peers: its role and the key that it signs with. Cheap to clone.
+#[derive(Clone)]
+pub struct ServiceIdentity {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    role: String,
+    signer: InternalSigner,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdGen>,
+    minted: Mutex<HashMap<[u8; 32], (HeaderValue, i64)>>,
+}
+
+impl std::fmt::Debug for ServiceIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServiceIdentity").field("role", &self.inner.role).finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn service_principal(role: &str, organization: &str) -> Principal {
+    Principal {
+        kind: PrincipalKind::Service,
+        name: format!("organizations/{organization}/services/{role}"),
+        organization: organization.to_owned(),
+        subject: role.to_owned(),
+        groups: Vec::new(),
+        email: None,
+        display_name: None,
+        platform_admin: false,
+        on_behalf_of: None,
+    }
+}
+
+impl ServiceIdentity {
+    /// The identity of the service `role`.
+    pub fn new(role: &str, signer: InternalSigner, clock: Arc<dyn Clock>, ids: Arc<dyn IdGen>) -> Self {
+        let inner = Inner { role: role.to_owned(), signer, clock, ids, minted: Mutex::default() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The role, which is the issuer of the tokens.
+    pub fn role(&self) -> &str {
+        &self.inner.role
+    }
+
+    /// The right to act as the service itself.
+    pub fn authority(&self) -> SystemAuthority {
+        SystemAuthority::new(&self.inner.role)
+    }
+
+    /// A request on behalf of whom `permit` is for (a caller, or the service itself: [`Permit::for_system`]).
+    pub fn request<T>(&self, permit: &Permit, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        request.extensions_mut().insert(Acting::from(permit));
+        request
+    }
+
+    /// A request on behalf of a principal whom the caller has authenticated itself, as the gateway does.
+    pub fn request_as<T>(
+        &self,
+        principal: &Arc<Principal>,
+        organization: &str,
+        message: T,
+    ) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        let acting =
+            Acting { principal: principal.clone(), organization: organization.to_owned(), decision: None };
+        request.extensions_mut().insert(acting);
+        request
+    }
+
+    /// A transport that signs each call for `audience`: on behalf of the request's [`Acting`], else of the call that
+    /// the current task is answering, else as the service itself without an organization. A token that is already
+    /// on the request stays.
+    pub fn transport(&self, inner: Transport, audience: &str) -> Transport {
+        Transport::new(Signed { identity: self.clone(), audience: audience.into(), inner })
+    }
+
+    /// Signs a token for one call.
+    pub fn mint(&self, grant: &Grant<'_>) -> Result<HeaderValue, AuthError> {
+        let now = self.inner.clock.now().unix_timestamp();
+        let token = self.inner.signer.sign(&Claims {
+            iss: self.inner.role.clone(),
+            aud: grant.audience.to_owned(),
+            sub: grant.principal.name.clone(),
+            iat: now,
+            exp: now + MAX_LIFETIME_SECONDS,
+            jti: self.inner.ids.uuid(),
+            principal: grant.principal.clone(),
+            organization: grant.organization.to_owned(),
+            action: grant.action.to_owned(),
+            resource: grant.resource.to_owned(),
+            decision: grant.decision.cloned(),
+            request_id: grant.request_id.to_owned(),
+            method: grant.method.to_owned(),
+        })?;
+        let mut value = HeaderValue::try_from(token).map_err(|error| AuthError::Mint(error.to_string()))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    /// A token for any call at `audience` on somebody's behalf, signed at most every [`REUSE_SECONDS`].
+    fn reusable(&self, acting: &Acting, audience: &str) -> Result<HeaderValue, AuthError> {
+        let mint = |error: serde_json::Error| AuthError::Mint(error.to_string());
+        let described = (audience, &acting.organization, &*acting.principal, &acting.decision);
+        let described = serde_json::to_vec(&described).map_err(mint)?;
+        let mut key = [0; 32];
+        key.copy_from_slice(digest::digest(&digest::SHA256, &described).as_ref());
+        let now = self.inner.clock.now().unix_timestamp();
+        if let Ok(minted) = self.inner.minted.lock()
+            && let Some((value, at)) = minted.get(&key)
+            && (0..REUSE_SECONDS).contains(&(now - at))
+        {
+            return Ok(value.clone());
+        }
+        let value = self.mint(&Grant {
+            audience,
+            method: "",
+            principal: &acting.principal,
+            organization: &acting.organization,
+            action: "",
+            resource: "",
+            decision: acting.decision.as_ref(),
+            request_id: "",
+        })?;
+        if let Ok(mut minted) = self.inner.minted.lock() {
+            if minted.len() >= CACHE_SIZE {
+                minted.retain(|_, (_, at)| (0..REUSE_SECONDS).contains(&(now - *at)));
+                if minted.len() >= CACHE_SIZE {
+                    minted.clear();
+                }
+            }
+            minted.insert(key, (value.clone(), now));
+        }
+        Ok(value)
+    }
+}
+
+/// [`ServiceIdentity::transport`] as a function, for `map`.
+pub fn identity_transport(identity: &ServiceIdentity, inner: Transport, audience: &str) -> Transport {
+    identity.transport(inner, audience)
+}
+
+#[derive(Debug, Clone)]
+struct Signed {
+    identity: ServiceIdentity,
+    audience: Arc<str>,
+    inner: Transport,
+}
+
+impl Service<http::Request<Body>> for Signed {
+    type Response = http::Response<Body>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        if !request.headers().contains_key(INTERNAL_TOKEN) {
+            let acting = request
+                .extensions_mut()
+                .remove::<Acting>()
+                .or_else(|| current().as_ref().map(Acting::from))
+                .unwrap_or_else(|| Acting {
+                    principal: Arc::new(service_principal(self.identity.role(), "-")),
+                    organization: "-".to_owned(),
+                    decision: None,
+                });
+            match self.identity.reusable(&acting, &self.audience) {
+                Ok(token) => request.headers_mut().insert(INTERNAL_TOKEN, token),
+                Err(error) => return Box::pin(std::future::ready(Err(error.into()))),
+            };
+        }
+        // The inner service that was polled ready is the one that must be called.
+        let fresh = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, fresh);
+        Box::pin(async move { inner.call(request).await })
+    }
+}

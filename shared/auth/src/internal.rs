@@ -1,0 +1,235 @@
+//! The signed token between services.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use aws_lc_rs::digest;
+use aws_lc_rs::signature::ParsedPublicKey;
+use pavior_core::audit::DecisionRef;
+use pavior_core::clock::Clock;
+use pavior_core::principal::Principal;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::{AuthError, Unauthenticated};
+use crate::jwt;
+use crate::keys::{PublicKey, SigningKey};
+use crate::permit::{Inner, Permit};
+
+/// The metadata key of the internal token: a compact JWT without a scheme before it.
+pub const INTERNAL_TOKEN: &str = "x-pavior-internal";
+/// The longest life of an internal token.
+pub const MAX_LIFETIME_SECONDS: i64 = 60;
+/// How far apart the clocks of two services may be.
+const LEEWAY_SECONDS: i64 = 5;
+const TYPE: &str = "pavior-internal+jwt";
+/// Verified tokens that are remembered; beyond it the oldest half goes.
+const CACHE_SIZE: usize = 8192;
+
+/// What a token says. The principal is carried whole, so that a service needs no look-up to know who asks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Claims {
+    pub(crate) iss: String,
+    pub(crate) aud: String,
+    pub(crate) sub: String,
+    pub(crate) iat: i64,
+    pub(crate) exp: i64,
+    pub(crate) jti: Uuid,
+    pub(crate) principal: Principal,
+    pub(crate) organization: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) action: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) resource: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) decision: Option<DecisionRef>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) request_id: String,
+    /// The one method that the token is good for, as `/package.Service/Method`; empty for any allowed one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) method: String,
+}
+
+/// What a caller asks a token for.
+#[derive(Debug, Clone)]
+pub struct Grant<'a> {
+    /// The role of the service that shall accept it.
+    pub audience: &'a str,
+    /// The one method that it is good for (`/package.Service/Method`); empty for any that the caller may call.
+    pub method: &'a str,
+    /// On whose behalf.
+    pub principal: &'a Principal,
+    /// The organization that the call is confined to; `-` for the platform.
+    pub organization: &'a str,
+    /// The action that was decided on.
+    pub action: &'a str,
+    /// The resource that was decided on.
+    pub resource: &'a str,
+    /// The decision.
+    pub decision: Option<&'a DecisionRef>,
+    /// The request that the call belongs to.
+    pub request_id: &'a str,
+}
+
+/// Signs internal tokens.
+#[derive(Debug, Clone)]
+pub struct InternalSigner {
+    key: SigningKey,
+    kid: String,
+}
+
+impl InternalSigner {
+    /// A signer with a key of its own, for services that share a process.
+    pub fn generate() -> Result<Self, AuthError> {
+        Ok(Self::from_key(SigningKey::generate()?))
+    }
+
+    /// A signer with a key in PEM.
+    pub fn from_pem(pem: &str) -> Result<Self, AuthError> {
+        Ok(Self::from_key(SigningKey::from_pem(pem)?))
+    }
+
+    /// A signer with a key.
+    pub fn from_key(key: SigningKey) -> Self {
+        let kid = key.public().kid();
+        Self { key, kid }
+    }
+
+    /// The key that verifies what this signs.
+    pub fn public(&self) -> PublicKey {
+        self.key.public()
+    }
+
+    pub(crate) fn sign(&self, claims: &Claims) -> Result<String, AuthError> {
+        jwt::sign(TYPE, &self.kid, claims, &self.key)
+    }
+}
+
+/// Verifies internal tokens against the keys of the roles that may issue them. Cheap to clone.
+#[derive(Clone)]
+pub struct InternalVerifier {
+    inner: Arc<Verifier>,
+}
+
+struct Verifier {
+    /// By (role, kid): a role may have several keys while one replaces the other.
+    keys: HashMap<(String, String), ParsedPublicKey>,
+    clock: Arc<dyn Clock>,
+    /// Tokens that are good for many calls, by SHA-256, so that each is checked once.
+    verified: Mutex<HashMap<[u8; 32], Arc<Claims>>>,
+}
+
+impl std::fmt::Debug for InternalVerifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InternalVerifier").field("keys", &self.inner.keys.keys()).finish_non_exhaustive()
+    }
+}
+
+impl InternalVerifier {
+    /// A verifier that knows these issuers and no other. One issuer may stand several times, with different keys.
+    pub fn new(
+        issuers: impl IntoIterator<Item = (String, PublicKey)>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, AuthError> {
+        let keys = issuers
+            .into_iter()
+            .map(|(role, key)| Ok(((role, key.kid()), key.parse()?)))
+            .collect::<Result<_, AuthError>>()?;
+        Ok(Self { inner: Arc::new(Verifier { keys, clock, verified: Mutex::default() }) })
+    }
+
+    /// Checks a token for a call of `method` (`/package.Service/Method`) at the service `audience`.
+    ///
+    /// # Errors
+    /// [`Unauthenticated`] whatever is wrong with it.
+    pub fn verify(&self, token: &str, audience: &str, method: &str) -> Result<Permit, Unauthenticated> {
+        self.verify_for(token, audience, method, "")
+    }
+
+    /// As [`InternalVerifier::verify`]; `request_id` is used where the token does not carry one.
+    pub(crate) fn verify_for(
+        &self,
+        token: &str,
+        audience: &str,
+        method: &str,
+        request_id: &str,
+    ) -> Result<Permit, Unauthenticated> {
+        let claims = self.claims(token)?;
+        self.check(&claims, audience, method)?;
+        let request_id = if claims.request_id.is_empty() { request_id } else { &claims.request_id };
+        Ok(Permit::new(Inner {
+            principal: Arc::new(claims.principal.clone()),
+            organization: claims.organization.clone(),
+            action: claims.action.clone(),
+            resource: claims.resource.clone(),
+            decision: claims.decision.clone(),
+            caller: claims.iss.clone(),
+            request_id: request_id.to_owned(),
+        }))
+    }
+
+    /// The claims of a token whose signature is good. Times, audience and method are checked on every use.
+    fn claims(&self, token: &str) -> Result<Arc<Claims>, Unauthenticated> {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+        if let Ok(verified) = self.inner.verified.lock()
+            && let Some(claims) = verified.get(&hash)
+        {
+            return Ok(claims.clone());
+        }
+        let parts = jwt::split(token)?;
+        if parts.header.alg != "EdDSA" || parts.header.typ.as_deref() != Some(TYPE) {
+            return Err(Unauthenticated::new("algorithm"));
+        }
+        let claims: Claims = jwt::claims(&parts.payload)?;
+        let kid = parts.header.kid.ok_or(Unauthenticated::new("unknown_key"))?;
+        let key =
+            self.inner.keys.get(&(claims.iss.clone(), kid)).ok_or(Unauthenticated::new("unknown_key"))?;
+        key.verify_sig(parts.signed.as_bytes(), &jwt::signature_bytes(parts.signature)?)
+            .map_err(|_| Unauthenticated::new("signature"))?;
+        let claims = Arc::new(claims);
+        // A token for one method is a token for one call: remembering it would only push out the useful ones.
+        if claims.method.is_empty()
+            && let Ok(mut verified) = self.inner.verified.lock()
+        {
+            if verified.len() >= CACHE_SIZE {
+                let now = self.now();
+                verified.retain(|_, claims| claims.exp > now);
+                if verified.len() >= CACHE_SIZE {
+                    verified.clear();
+                }
+            }
+            verified.insert(hash, claims.clone());
+        }
+        Ok(claims)
+    }
+
+    fn check(&self, claims: &Claims, audience: &str, method: &str) -> Result<(), Unauthenticated> {
+        let now = self.now();
+        if claims.exp <= now - LEEWAY_SECONDS {
+            return Err(Unauthenticated::new("expired"));
+        }
+        if claims.iat > now + LEEWAY_SECONDS {
+            return Err(Unauthenticated::new("not_yet_valid"));
+        }
+        let life = claims.exp.checked_sub(claims.iat).ok_or(Unauthenticated::new("lifetime"))?;
+        if !(0..=MAX_LIFETIME_SECONDS).contains(&life) {
+            return Err(Unauthenticated::new("lifetime"));
+        }
+        if claims.aud != audience {
+            return Err(Unauthenticated::new("audience"));
+        }
+        if !claims.method.is_empty() && claims.method != method {
+            return Err(Unauthenticated::new("method"));
+        }
+        if claims.sub != claims.principal.name || claims.organization.is_empty() {
+            return Err(Unauthenticated::new("subject"));
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> i64 {
+        self.inner.clock.now().unix_timestamp()
+    }
+}

@@ -1,0 +1,125 @@
+//! The proof that a request was let in, which store methods on tenant data take as their first argument.
+
+use std::sync::Arc;
+
+use pavior_core::audit::DecisionRef;
+use pavior_core::principal::Principal;
+
+use crate::error::Unauthenticated;
+
+tokio::task_local! {
+    static CURRENT: Permit;
+}
+
+/// A verified call: who asks, in which organization, what was decided. Only a verified internal token or a
+/// [`SystemAuthority`] makes one. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Permit {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) principal: Arc<Principal>,
+    pub(crate) organization: String,
+    pub(crate) action: String,
+    pub(crate) resource: String,
+    pub(crate) decision: Option<DecisionRef>,
+    pub(crate) caller: String,
+    pub(crate) request_id: String,
+}
+
+impl Permit {
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// A permit for background work of a service itself, in one organization (`-` for the platform).
+    pub fn for_system(authority: &SystemAuthority, organization: &str) -> Self {
+        Self::new(Inner {
+            principal: Arc::new(crate::identity::service_principal(&authority.role, organization)),
+            organization: organization.to_owned(),
+            action: String::new(),
+            resource: String::new(),
+            decision: None,
+            caller: authority.role.clone(),
+            request_id: String::new(),
+        })
+    }
+
+    /// On whose behalf the call is made.
+    pub fn principal(&self) -> &Principal {
+        &self.inner.principal
+    }
+
+    pub(crate) fn shared_principal(&self) -> &Arc<Principal> {
+        &self.inner.principal
+    }
+
+    /// The id of the organization that the call is confined to, for example `acme`; `-` for the platform itself.
+    pub fn organization(&self) -> &str {
+        &self.inner.organization
+    }
+
+    /// The action that was decided on; empty when the call comes from a service rather than through the gateway.
+    pub fn action(&self) -> &str {
+        &self.inner.action
+    }
+
+    /// The resource that was decided on; empty when the call comes from a service.
+    pub fn resource(&self) -> &str {
+        &self.inner.resource
+    }
+
+    /// The decision that let the call in, if one was asked for.
+    pub fn decision(&self) -> Option<&DecisionRef> {
+        self.inner.decision.as_ref()
+    }
+
+    /// The role of the service that made the call, for example `gateway`.
+    pub fn caller(&self) -> &str {
+        &self.inner.caller
+    }
+
+    /// The id of the request that this call belongs to; empty for background work.
+    pub fn request_id(&self) -> &str {
+        &self.inner.request_id
+    }
+
+    pub(crate) async fn scope<F: Future>(self, future: F) -> F::Output {
+        CURRENT.scope(self, future).await
+    }
+}
+
+/// The right of a service to act as itself in background work. Comes from [`crate::ServiceIdentity::authority`].
+#[derive(Debug, Clone)]
+pub struct SystemAuthority {
+    role: String,
+}
+
+impl SystemAuthority {
+    pub(crate) fn new(role: &str) -> Self {
+        Self { role: role.to_owned() }
+    }
+
+    /// The role of the service.
+    pub fn role(&self) -> &str {
+        &self.role
+    }
+}
+
+/// The permit of a request that came through the authn layer.
+///
+/// # Errors
+/// `UNAUTHENTICATED` where the layer is missing: a server wired wrongly fails closed.
+// A `Status` is what handlers return; boxing it here would only move the cost to each of them.
+#[allow(clippy::result_large_err)]
+pub fn permit<T>(request: &tonic::Request<T>) -> Result<Permit, tonic::Status> {
+    request.extensions().get::<Permit>().cloned().ok_or_else(|| Unauthenticated::new("no_layer").into())
+}
+
+/// The permit of the call that the current task is answering, if it is answering one. Not seen by spawned tasks and
+/// by response streams: hand the permit on where one of these is used.
+pub fn current() -> Option<Permit> {
+    CURRENT.try_with(Permit::clone).ok()
+}

@@ -1,0 +1,296 @@
+//! The token between services, and the layer that demands it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response};
+use pavior_auth::{
+    AllowList, Grant, INTERNAL_TOKEN, InternalSigner, InternalVerifier, Permit, ServiceIdentity, SigningKey,
+    authn_layer, current,
+};
+use pavior_core::audit::DecisionRef;
+use pavior_core::clock::ManualClock;
+use pavior_core::principal::{Principal, PrincipalKind};
+use pavior_rpc::problem::{ErrorReason, from_status};
+use pavior_rpc::{BoxError, Transport};
+use serde_json::json;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+use crate::{b64, clock, ids, payload};
+
+const METHOD: &str = "/pavior.catalog.v1.CatalogService/GetEntity";
+
+fn alice() -> Principal {
+    Principal {
+        kind: PrincipalKind::User,
+        name: "organizations/acme/users/alice".to_owned(),
+        organization: "acme".to_owned(),
+        subject: "alice".to_owned(),
+        groups: vec!["payments".to_owned()],
+        email: None,
+        display_name: None,
+        platform_admin: false,
+        on_behalf_of: None,
+    }
+}
+
+struct World {
+    clock: Arc<ManualClock>,
+    identity: ServiceIdentity,
+    verifier: InternalVerifier,
+}
+
+fn world() -> World {
+    let clock = clock();
+    let signer = InternalSigner::generate().unwrap();
+    let verifier =
+        InternalVerifier::new(vec![("gateway".to_owned(), signer.public())], clock.clone()).unwrap();
+    let identity = ServiceIdentity::new("gateway", signer, clock.clone(), ids());
+    World { clock, identity, verifier }
+}
+
+fn grant<'a>(principal: &'a Principal, decision: Option<&'a DecisionRef>) -> Grant<'a> {
+    Grant {
+        audience: "catalog",
+        method: METHOD,
+        principal,
+        organization: "acme",
+        action: "catalog.entities.get",
+        resource: "organizations/acme/kinds/component/entities/a",
+        decision,
+        request_id: "r-1",
+    }
+}
+
+impl World {
+    fn token(&self) -> String {
+        self.identity.mint(&grant(&alice(), None)).unwrap().to_str().unwrap().to_owned()
+    }
+
+    fn reason(&self, token: &str, audience: &str, method: &str) -> &'static str {
+        self.verifier.verify(token, audience, method).err().map_or("accepted", |refused| refused.reason())
+    }
+}
+
+#[test]
+fn a_permit_says_what_was_decided() {
+    let world = world();
+    let decision = DecisionRef { id: "d-1".to_owned(), effect: "allow".to_owned(), ..Default::default() };
+    let token = world.identity.mint(&grant(&alice(), Some(&decision))).unwrap();
+    let permit = world.verifier.verify(token.to_str().unwrap(), "catalog", METHOD).unwrap();
+    assert_eq!(permit.principal(), &alice());
+    assert_eq!((permit.organization(), permit.caller(), permit.request_id()), ("acme", "gateway", "r-1"));
+    assert_eq!(permit.action(), "catalog.entities.get");
+    assert_eq!(permit.resource(), "organizations/acme/kinds/component/entities/a");
+    assert_eq!(permit.decision(), Some(&decision));
+    assert!(!format!("{token:?}").contains("ey"), "the token is not printed");
+}
+
+#[test]
+fn internal_tokens_are_bound_to_audience_method_issuer_and_time() {
+    let world = world();
+    let token = world.token();
+    assert_eq!(world.reason(&token, "catalog", METHOD), "accepted");
+    assert_eq!(world.reason(&token, "policy", METHOD), "audience");
+    assert_eq!(world.reason(&token, "catalog", "/pavior.catalog.v1.CatalogService/DeleteEntity"), "method");
+    world.clock.advance(Duration::from_secs(64));
+    assert_eq!(world.reason(&token, "catalog", METHOD), "accepted");
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(world.reason(&token, "catalog", METHOD), "expired");
+}
+
+#[test]
+fn forged_internal_tokens_are_refused() {
+    let world = world();
+    let token = world.token();
+    // Another key under the right role, and under a role that nobody has.
+    for role in ["gateway", "root"] {
+        let forger =
+            ServiceIdentity::new(role, InternalSigner::generate().unwrap(), world.clock.clone(), ids());
+        let forged = forger.mint(&grant(&alice(), None)).unwrap();
+        assert_eq!(world.reason(forged.to_str().unwrap(), "catalog", METHOD), "unknown_key");
+    }
+    // The real token with another body.
+    let mut body = payload(&token);
+    body["principal"]["platform_admin"] = json!(true);
+    let parts: Vec<&str> = token.split('.').collect();
+    let forged = format!("{}.{}.{}", parts[0], b64(body.to_string()), parts[2]);
+    assert_eq!(world.reason(&forged, "catalog", METHOD), "signature");
+    // No signature at all.
+    let header = json!({ "alg": "none", "typ": "pavior-internal+jwt" });
+    let forged = format!("{}.{}.", b64(header.to_string()), parts[1]);
+    assert_eq!(world.reason(&forged, "catalog", METHOD), "algorithm");
+    for garbage in ["", "..", "a.b.c"] {
+        assert_eq!(world.reason(garbage, "catalog", METHOD), "malformed");
+    }
+}
+
+#[test]
+fn a_role_may_have_two_keys_while_one_replaces_the_other() {
+    let clock = clock();
+    let (old, new) = (InternalSigner::generate().unwrap(), InternalSigner::generate().unwrap());
+    let keys = [&old, &new].map(|signer| ("gateway".to_owned(), signer.public()));
+    let verifier = InternalVerifier::new(keys, clock.clone()).unwrap();
+    for signer in [old, new] {
+        let identity = ServiceIdentity::new("gateway", signer, clock.clone(), ids());
+        let token = identity.mint(&grant(&alice(), None)).unwrap();
+        assert!(verifier.verify(token.to_str().unwrap(), "catalog", METHOD).is_ok());
+    }
+}
+
+#[test]
+fn signer_keys_come_from_pem() {
+    let key = SigningKey::generate().unwrap();
+    let signer = InternalSigner::from_pem(&key.to_pem().unwrap()).unwrap();
+    assert_eq!(signer.public(), key.public());
+}
+
+/// A handler that tells what it saw.
+async fn handler(request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    let permit = request.extensions().get::<Permit>().cloned();
+    assert!(!request.headers().contains_key(INTERNAL_TOKEN), "the token goes no further");
+    assert_eq!(
+        current().map(|permit| permit.principal().clone()),
+        permit.as_ref().map(|p| p.principal().clone())
+    );
+    let mut response = Response::new(Body::empty());
+    if let Some(permit) = permit {
+        let seen = format!("{} {} {}", permit.caller(), permit.principal().name, permit.organization());
+        response.headers_mut().insert("seen", seen.parse().unwrap());
+    }
+    Ok(response)
+}
+
+fn server(
+    world: &World,
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ Sync
++ use<> {
+    let allow = AllowList::new().allow("gateway", ["pavior.catalog.v1.CatalogService/*"]);
+    authn_layer(world.verifier.clone(), "catalog", allow).layer(service_fn(handler))
+}
+
+async fn ask(world: &World, path: &str, headers: HeaderMap) -> Response<Body> {
+    let mut request = Request::builder().uri(path).body(Body::empty()).unwrap();
+    *request.headers_mut() = headers;
+    server(world).oneshot(request).await.unwrap()
+}
+
+fn code(response: &Response<Body>) -> Code {
+    Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+}
+
+#[tokio::test]
+async fn the_layer_lets_in_only_valid_tokens_of_allowed_callers() {
+    let world = world();
+    let with = |tokens: &[&str]| {
+        let mut headers = HeaderMap::new();
+        for token in tokens {
+            headers.append(INTERNAL_TOKEN, token.parse().unwrap());
+        }
+        headers
+    };
+    let token = world.token();
+    let good = ask(&world, METHOD, with(&[&token])).await;
+    assert_eq!(code(&good), Code::Ok);
+    assert_eq!(good.headers()["seen"], "gateway organizations/acme/users/alice acme");
+    assert_eq!(code(&ask(&world, METHOD, HeaderMap::new()).await), Code::Unauthenticated);
+    assert_eq!(code(&ask(&world, METHOD, with(&["x.y.z"])).await), Code::Unauthenticated);
+    assert_eq!(code(&ask(&world, METHOD, with(&[&token, &token])).await), Code::Unauthenticated);
+
+    // Valid, but nobody allowed the gateway this method.
+    let other = "/pavior.governance.v1.ResourceFactsService/GetResourceFacts";
+    let who = alice();
+    let free = Grant { method: "", ..grant(&who, None) };
+    let free = world.identity.mint(&free).unwrap();
+    let refused = ask(&world, other, with(&[free.to_str().unwrap()])).await;
+    assert_eq!(code(&refused), Code::PermissionDenied);
+    let status = Status::from_header_map(refused.headers()).unwrap();
+    assert!(from_status(&status).is(ErrorReason::CallerNotAllowed));
+}
+
+#[test]
+fn allow_lists_name_methods_services_and_packages() {
+    let allow = AllowList::new()
+        .allow("gateway", ["pavior.catalog.v1.CatalogService/*", "grpc.health.v1.Health/Check"])
+        .allow("provisioning", ["pavior.catalog.*"])
+        .allow("root", ["*"]);
+    assert!(allow.permits("gateway", METHOD));
+    assert!(!allow.permits("gateway", "/pavior.catalog.v1.CatalogServiceTwo/Get"));
+    assert!(allow.permits("gateway", "/grpc.health.v1.Health/Check"));
+    assert!(!allow.permits("gateway", "/grpc.health.v1.Health/Watch"));
+    assert!(allow.permits("provisioning", METHOD));
+    assert!(allow.permits("root", "/any.Thing/AtAll"));
+    assert!(!allow.permits("nobody", METHOD));
+    assert!(!AllowList::new().permits("gateway", METHOD));
+}
+
+/// A transport that ends in the server, as between two services of one process.
+fn wired(world: &World) -> Transport {
+    let server = server(world);
+    world.identity.transport(
+        Transport::new(service_fn(move |request| {
+            let server = server.clone();
+            async move { server.oneshot(request).await.map_err(|never| -> BoxError { match never {} }) }
+        })),
+        "catalog",
+    )
+}
+
+async fn seen(transport: &Transport, request: tonic::Request<()>) -> String {
+    let (metadata, extensions, ()) = request.into_parts();
+    let mut request = Request::builder().uri(METHOD).body(Body::empty()).unwrap();
+    *request.headers_mut() = metadata.into_headers();
+    *request.extensions_mut() = extensions;
+    let response = transport.clone().oneshot(request).await.unwrap();
+    response.headers().get("seen").map(|seen| seen.to_str().unwrap().to_owned()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn calls_are_signed_for_the_caller_for_the_service_or_for_nobody() {
+    let world = world();
+    let transport = wired(&world);
+    let token = world.token();
+    let permit = world.verifier.verify(&token, "catalog", METHOD).unwrap();
+    let request = world.identity.request(&permit, ());
+    assert_eq!(seen(&transport, request).await, "gateway organizations/acme/users/alice acme");
+    let request = world.identity.request_as(&Arc::new(alice()), "acme", ());
+    assert_eq!(seen(&transport, request).await, "gateway organizations/acme/users/alice acme");
+    let system = Permit::for_system(&world.identity.authority(), "acme");
+    let request = world.identity.request(&system, ());
+    assert_eq!(seen(&transport, request).await, "gateway organizations/acme/services/gateway acme");
+    let alone = tonic::Request::new(());
+    assert_eq!(seen(&transport, alone).await, "gateway organizations/-/services/gateway -");
+}
+
+#[tokio::test]
+async fn minted_tokens_are_reused_for_some_seconds_for_the_same_principal_only() {
+    let world = world();
+    let kept = Arc::new(std::sync::Mutex::new(Vec::<String>::new()));
+    let keep = kept.clone();
+    let transport = world.identity.transport(
+        Transport::new(service_fn(move |request: Request<Body>| {
+            let token = request.headers()[INTERNAL_TOKEN].to_str().unwrap().to_owned();
+            keep.lock().unwrap().push(token);
+            std::future::ready(Ok::<_, BoxError>(Response::new(Body::empty())))
+        })),
+        "catalog",
+    );
+    let bob = Principal { name: "organizations/acme/users/bob".to_owned(), ..alice() };
+    for (who, wait) in [(alice(), 0), (alice(), 24), (bob, 0), (alice(), 1)] {
+        world.clock.advance(Duration::from_secs(wait));
+        seen(&transport, world.identity.request_as(&Arc::new(who), "acme", ())).await;
+    }
+    let tokens = kept.lock().unwrap().clone();
+    assert_eq!(tokens[0], tokens[1], "reused");
+    assert_ne!(tokens[1], tokens[2], "another principal");
+    assert_ne!(tokens[1], tokens[3], "too old to be used again");
+    for token in &tokens[1..] {
+        assert_eq!(world.reason(token, "catalog", METHOD), "accepted");
+    }
+}
