@@ -40,7 +40,7 @@ pub struct Failure {
     /// For people: lower case, user input in backticks, no secret.
     pub message: String,
     /// What stands although the call failed.
-    pub partial: Option<Partial>,
+    pub partial: Option<Box<Partial>>,
 }
 
 /// What is left of a call that failed half way.
@@ -112,7 +112,7 @@ impl Failure {
     /// The same failure with what is left standing.
     #[must_use]
     pub fn with_partial(mut self, partial: Partial) -> Self {
-        self.partial = Some(partial);
+        self.partial = Some(Box::new(partial));
         self
     }
 }

@@ -18,6 +18,8 @@ use crate::{
     PlanResponse, Progress, Secrets, Sink, Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
 };
 
+const ACTIONS: [&str; 6] = ["run", "restart", "stop", "start", "rotate", "logs"];
+
 /// What one call of a scripted step does. A step without a script (left) succeeds.
 #[derive(Debug, Clone)]
 pub enum Behaviour {
@@ -293,7 +295,7 @@ impl Driver for FakeDriver {
             outputs: json!({"type": "object", "properties": {"id": {"type": "string"}, "url": {"type": "string"}}}),
             secret_outputs: vec!["password".to_owned()],
             immutable: vec!["immutable".to_owned()],
-            actions: ["run", "restart"]
+            actions: ACTIONS
                 .map(|name| ActionSchema {
                     name: name.to_owned(),
                     description: "does nothing".to_owned(),
@@ -389,6 +391,9 @@ impl Driver for FakeDriver {
         }
         if let Behaviour::Unknown { .. } = behaviour {
             return Outcome::Unknown { message: "told not to know".to_owned() };
+        }
+        if !ACTIONS.contains(&request.action.as_str()) {
+            return Outcome::failed(FailureCode::Unsupported, format!("no action `{}`", request.action));
         }
         let mut world = self.world();
         if !world.things.contains_key(&request.identity) {

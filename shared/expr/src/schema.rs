@@ -256,7 +256,7 @@ fn forgivable(instance: &Value, error: &ValidationError<'_>) -> bool {
                     | ValidationErrorKind::Contains
                     | ValidationErrorKind::Enum { .. }
                     | ValidationErrorKind::Constant { .. }
-                    | ValidationErrorKind::UniqueItems { .. }
+                    | ValidationErrorKind::UniqueItems
             ))
 }
 
