@@ -1,0 +1,124 @@
+//! What an operator says about a database.
+
+use crate::StoreError;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A database address. It may hold a password, so neither `Debug` nor serialization shows it.
+#[derive(Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(transparent)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// The address itself. Never log it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.0.split_once(':').map_or("", |(scheme, _)| scheme);
+        write!(f, "{scheme}:[hidden]")
+    }
+}
+
+impl Serialize for DatabaseUrl {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{self:?}"))
+    }
+}
+
+impl From<String> for DatabaseUrl {
+    fn from(url: String) -> Self {
+        Self(url)
+    }
+}
+
+impl From<&str> for DatabaseUrl {
+    fn from(url: &str) -> Self {
+        Self(url.to_owned())
+    }
+}
+
+/// One database of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DatabaseConfig {
+    /// `sqlite://path?mode=rwc` or `postgres://user:password@host/database`. A PostgreSQL schema is chosen with
+    /// `?options=-c%20search_path%3Dname`.
+    pub url: DatabaseUrl,
+    /// Most connections. On SQLite: most readers, beside the one writer.
+    pub max_connections: u32,
+    /// Connections that are kept when idle.
+    pub min_connections: u32,
+    /// How long to wait for a connection, or on SQLite for the writer, before the call fails as unavailable.
+    pub acquire_timeout_ms: u64,
+    /// SQLite: how long to wait for a lock that another program holds.
+    pub busy_timeout_ms: u64,
+    /// PostgreSQL: longest run of one statement; 0 is no limit.
+    pub statement_timeout_ms: u64,
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        Self {
+            url: DatabaseUrl::default(),
+            max_connections: 8,
+            min_connections: 0,
+            acquire_timeout_ms: 5_000,
+            busy_timeout_ms: 10_000,
+            statement_timeout_ms: 30_000,
+        }
+    }
+}
+
+impl DatabaseConfig {
+    /// The defaults for a database at `url`.
+    pub fn at(url: impl Into<DatabaseUrl>) -> Self {
+        Self { url: url.into(), ..Self::default() }
+    }
+
+    /// Whether the values make sense together.
+    pub fn validate(&self) -> Result<(), StoreError> {
+        let problem = if self.url.0.is_empty() {
+            "`url` must be set"
+        } else if !["sqlite:", "postgres:", "postgresql:"].iter().any(|s| self.url.0.starts_with(s)) {
+            "`url` must begin with `sqlite://` or `postgres://`"
+        } else if self.max_connections == 0 || self.min_connections > self.max_connections {
+            "`max_connections` must be at least 1 and not below `min_connections`"
+        } else if self.acquire_timeout_ms == 0 {
+            "`acquire_timeout_ms` must not be 0"
+        } else {
+            return Ok(());
+        };
+        Err(StoreError::Config(problem.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn password_is_never_shown() {
+        let config = DatabaseConfig::at("postgres://u:hunter2@h/d");
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert!(!serde_json::to_string(&config).unwrap().contains("hunter2"));
+        assert!(config.validate().is_ok());
+    }
+
+    #[test]
+    fn senseless_configurations_are_refused() {
+        for bad in [
+            DatabaseConfig::default(),
+            DatabaseConfig::at("mysql://x"),
+            DatabaseConfig { max_connections: 0, ..DatabaseConfig::at("sqlite://x") },
+            DatabaseConfig { min_connections: 9, ..DatabaseConfig::at("sqlite://x") },
+            DatabaseConfig { acquire_timeout_ms: 0, ..DatabaseConfig::at("sqlite://x") },
+        ] {
+            assert!(bad.validate().is_err(), "{bad:?}");
+        }
+        assert!(serde_json::from_str::<DatabaseConfig>(r#"{"urll":"x"}"#).is_err());
+    }
+}

@@ -1,0 +1,210 @@
+//! Database errors, sorted into the few kinds that callers act on.
+
+use sea_orm::{DbErr, RuntimeErr, SqlErr, sqlx};
+
+/// What a caller can do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// A unique key exists already.
+    Unique,
+    /// Lost against a concurrent transaction; trying again helps.
+    Serialization,
+    /// The database cannot be reached, is full, or too busy; trying later may help.
+    Unavailable,
+    /// What is stored cannot be read.
+    Corrupt,
+    /// A bug, or a constraint that the service should have checked.
+    Other,
+}
+
+/// An error of the store. `Display` never holds a driver's text; log `source()`.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// From the database or its driver.
+    #[error("database error")]
+    Database(#[source] DbErr),
+    /// The configuration of the database makes no sense.
+    #[error("database configuration: {0}")]
+    Config(String),
+    /// Another process has the SQLite file open.
+    #[error(
+        "database file `{path}` is in use by another process ({holder}); stop it first, or give this one its own database"
+    )]
+    InUse {
+        /// The database file.
+        path: String,
+        /// What is known of the other process.
+        holder: String,
+    },
+    /// The file system refused.
+    #[error("cannot open database file `{path}`")]
+    File {
+        /// The database file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No writer became free in time.
+    #[error("database is too busy")]
+    Busy,
+    /// Undone together with other transactions of the same group; nothing was written.
+    #[error("transaction was undone with its group")]
+    GroupUndone,
+    /// The first call with the same idempotency key committed in the meantime.
+    #[error("lost against a concurrent call with the same request id")]
+    Concurrent,
+    /// Too many audit events wait for the audit service.
+    #[error(
+        "{rows} audit events wait for the audit service, the oldest for {oldest_seconds} s; changes are refused until they are delivered"
+    )]
+    OutboxFull {
+        /// How many wait.
+        rows: i64,
+        /// Age of the oldest.
+        oldest_seconds: i64,
+    },
+    /// A stored value cannot be read.
+    #[error("stored data is corrupt: {0}")]
+    Corrupt(String),
+}
+
+impl StoreError {
+    /// The kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            StoreError::Database(error) => database_kind(error),
+            StoreError::GroupUndone | StoreError::Concurrent => ErrorKind::Serialization,
+            StoreError::Busy | StoreError::OutboxFull { .. } => ErrorKind::Unavailable,
+            StoreError::InUse { .. } | StoreError::File { .. } => ErrorKind::Unavailable,
+            StoreError::Corrupt(_) => ErrorKind::Corrupt,
+            StoreError::Config(_) => ErrorKind::Other,
+        }
+    }
+
+    /// Whether a unique key exists already.
+    pub fn is_unique(&self) -> bool {
+        self.kind() == ErrorKind::Unique
+    }
+}
+
+impl From<DbErr> for StoreError {
+    fn from(error: DbErr) -> Self {
+        StoreError::Database(error)
+    }
+}
+
+/// Whether a transaction that failed with this error should be tried again from the start.
+///
+/// A service's error implements it by asking the [`StoreError`] within.
+pub trait Retryable {
+    /// True for lost races, never for what would fail again.
+    fn is_retryable(&self) -> bool;
+}
+
+impl Retryable for StoreError {
+    fn is_retryable(&self) -> bool {
+        self.kind() == ErrorKind::Serialization
+    }
+}
+
+fn database_kind(error: &DbErr) -> ErrorKind {
+    if let Some(SqlErr::UniqueConstraintViolation(_)) = error.sql_err() {
+        return ErrorKind::Unique;
+    }
+    match error {
+        DbErr::ConnectionAcquire(_) => ErrorKind::Unavailable,
+        DbErr::Exec(RuntimeErr::SqlxError(e)) | DbErr::Query(RuntimeErr::SqlxError(e)) => sqlx_kind(e, false),
+        DbErr::Conn(RuntimeErr::SqlxError(e)) => sqlx_kind(e, true),
+        DbErr::Conn(_) => ErrorKind::Unavailable,
+        DbErr::TryIntoErr { .. } | DbErr::Type(_) | DbErr::Json(_) => ErrorKind::Corrupt,
+        _ => ErrorKind::Other,
+    }
+}
+
+fn sqlx_kind(error: &sqlx::Error, connecting: bool) -> ErrorKind {
+    match error {
+        sqlx::Error::Database(e) => {
+            let code = e.code().unwrap_or_default();
+            let postgres = e.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some();
+            match if postgres { postgres_kind(&code) } else { sqlite_kind(&code) } {
+                ErrorKind::Other if connecting => ErrorKind::Unavailable,
+                kind => kind,
+            }
+        }
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => ErrorKind::Corrupt,
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => ErrorKind::Unavailable,
+        _ if connecting => ErrorKind::Unavailable,
+        _ => ErrorKind::Other,
+    }
+}
+
+/// By SQLSTATE (PostgreSQL, appendix A).
+fn postgres_kind(code: &str) -> ErrorKind {
+    match code {
+        "40001" | "40P01" => ErrorKind::Serialization,
+        "23505" => ErrorKind::Unique,
+        // Cancelled by statement_timeout, shutting down, starting up, lock not available, too many connections.
+        "57014" | "57P01" | "57P02" | "57P03" | "55P03" => ErrorKind::Unavailable,
+        _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("58") => {
+            ErrorKind::Unavailable
+        }
+        _ if code.starts_with("XX") => ErrorKind::Corrupt,
+        _ => ErrorKind::Other,
+    }
+}
+
+/// By extended result code (sqlite.org/rescode.html); its low byte is the primary code.
+fn sqlite_kind(code: &str) -> ErrorKind {
+    let Ok(code) = code.parse::<u32>() else { return ErrorKind::Other };
+    match (code, code & 0xff) {
+        (1555 | 2067, _) => ErrorKind::Unique,
+        // BUSY, LOCKED
+        (_, 5 | 6) => ErrorKind::Serialization,
+        // NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN
+        (_, 7..=10 | 13 | 14) => ErrorKind::Unavailable,
+        // CORRUPT, NOTADB
+        (_, 11 | 26) => ErrorKind::Corrupt,
+        _ => ErrorKind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_table() {
+        for (code, kind) in [
+            ("40001", ErrorKind::Serialization),
+            ("40P01", ErrorKind::Serialization),
+            ("23505", ErrorKind::Unique),
+            ("08006", ErrorKind::Unavailable),
+            ("53300", ErrorKind::Unavailable),
+            ("23503", ErrorKind::Other),
+        ] {
+            assert_eq!(postgres_kind(code), kind, "{code}");
+        }
+        for (code, kind) in [
+            ("5", ErrorKind::Serialization),
+            ("517", ErrorKind::Serialization),
+            ("2067", ErrorKind::Unique),
+            ("13", ErrorKind::Unavailable),
+            ("10", ErrorKind::Unavailable),
+            ("11", ErrorKind::Corrupt),
+            ("787", ErrorKind::Other),
+        ] {
+            assert_eq!(sqlite_kind(code), kind, "{code}");
+        }
+    }
+
+    #[test]
+    fn display_hides_the_driver() {
+        let error = StoreError::from(DbErr::Custom("relation secret_table does not exist".into()));
+        assert_eq!(error.to_string(), "database error");
+    }
+}

@@ -1,0 +1,466 @@
+//! AIP-160 filters → SQL conditions with bound values, the same results on SQLite and PostgreSQL.
+//!
+//! ```ignore
+//! let fields = FieldMap::new(store.backend())
+//!     .text("display_name", component::Column::DisplayName)
+//!     .enumeration("lifecycle", component::Column::Lifecycle, [("PRODUCTION", "production")])
+//!     .timestamp("create_time", component::Column::CreateTime)
+//!     .json_map("labels", component::Column::Labels)
+//!     .global(["display_name"]);
+//! let condition = filter::condition(&Filter::parse(text)?, &fields)?;
+//! ```
+//!
+//! What holds on both databases: text is compared by bytes and with regard to case; bare words ([`Filter::Global`])
+//! are looked for in the global fields without regard to the case of ASCII letters; a comparison with an absent value
+//! is false, `!=` included, and `NOT` turns exactly that around; `= null` asks for absence.
+
+use crate::keyset::{KeyKind, Keyset};
+use crate::sql;
+use pavior_core::clock::truncate;
+use pavior_core::filter::{Filter, Literal, Op, Wildcard};
+use sea_orm::sea_query::{ExprTrait as _, IntoColumnRef};
+use sea_orm::{Condition, DbBackend, Value, sea_query::Expr};
+use std::collections::BTreeMap;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Why a filter or ordering does not fit the fields; for a BadRequest on `filter` or `order_by`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{path}` {problem}")]
+pub struct FilterError {
+    /// The field, dotted.
+    pub path: String,
+    /// What is wrong, as a continuation of the path.
+    pub problem: String,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Text,
+    Enumeration(Vec<(String, Value)>),
+    Timestamp { micros: bool },
+    Bool,
+    Number,
+    Uuid,
+    JsonMap,
+    JsonList,
+}
+
+#[derive(Debug, Clone)]
+struct Field {
+    column: Expr,
+    kind: Kind,
+}
+
+/// The fields of one resource that may stand in a filter, and where they are stored.
+#[derive(Debug, Clone)]
+pub struct FieldMap {
+    backend: DbBackend,
+    fields: BTreeMap<String, Field>,
+    global: Vec<String>,
+}
+
+impl FieldMap {
+    /// No fields yet. `backend` is [`crate::Store::backend`].
+    pub fn new(backend: DbBackend) -> Self {
+        Self { backend, fields: BTreeMap::new(), global: Vec::new() }
+    }
+
+    /// A text column.
+    #[must_use]
+    pub fn text(self, path: &str, column: impl IntoColumnRef) -> Self {
+        self.with(path, Expr::col(column), Kind::Text)
+    }
+
+    /// Text that is made of several columns, such as a resource name; see also [`FieldMap::text`].
+    #[must_use]
+    pub fn text_expr(self, path: &str, expr: Expr) -> Self {
+        self.with(path, expr, Kind::Text)
+    }
+
+    /// A column of an enum: names of the API with what is stored for each.
+    #[must_use]
+    pub fn enumeration<N, V>(
+        self,
+        path: &str,
+        column: impl IntoColumnRef,
+        values: impl IntoIterator<Item = (N, V)>,
+    ) -> Self
+    where
+        N: Into<String>,
+        V: Into<Value>,
+    {
+        let values = values.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        self.with(path, Expr::col(column), Kind::Enumeration(values))
+    }
+
+    /// A time as SeaORM's `TimeDateTimeWithTimeZone`, always written in UTC.
+    #[must_use]
+    pub fn timestamp(self, path: &str, column: impl IntoColumnRef) -> Self {
+        self.with(path, Expr::col(column), Kind::Timestamp { micros: false })
+    }
+
+    /// A time as whole microseconds in a big integer ([`crate::micros`]).
+    #[must_use]
+    pub fn timestamp_micros(self, path: &str, column: impl IntoColumnRef) -> Self {
+        self.with(path, Expr::col(column), Kind::Timestamp { micros: true })
+    }
+
+    /// A boolean column.
+    #[must_use]
+    pub fn bool(self, path: &str, column: impl IntoColumnRef) -> Self {
+        self.with(path, Expr::col(column), Kind::Bool)
+    }
+
+    /// An integer or floating point column.
+    #[must_use]
+    pub fn number(self, path: &str, column: impl IntoColumnRef) -> Self {
+        self.with(path, Expr::col(column), Kind::Number)
+    }
+
+    /// A UUID column; only `=` and `!=`.
+    #[must_use]
+    pub fn uuid(self, path: &str, column: impl IntoColumnRef) -> Self {
+        self.with(path, Expr::col(column), Kind::Uuid)
+    }
+
+    /// A JSON object of texts, such as labels: `labels.team = "x"`, `labels:team`, `labels."a/b":*`.
+    #[must_use]
+    pub fn json_map(self, path: &str, column: impl IntoColumnRef) -> Self {
+        self.with(path, Expr::col(column), Kind::JsonMap)
+    }
+
+    /// A JSON array of texts, such as tags: `tags:foo`.
+    #[must_use]
+    pub fn json_list(self, path: &str, column: impl IntoColumnRef) -> Self {
+        self.with(path, Expr::col(column), Kind::JsonList)
+    }
+
+    /// The text fields in which bare words are looked for.
+    #[must_use]
+    pub fn global<P: Into<String>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
+        self.global.extend(paths.into_iter().map(Into::into));
+        self
+    }
+
+    fn with(mut self, path: &str, column: Expr, kind: Kind) -> Self {
+        self.fields.insert(path.to_owned(), Field { column, kind });
+        self
+    }
+
+    /// The paging order for a parsed `order_by` ([`pavior_core::filter::order_by`]). `uid` makes it total; it must
+    /// be a unique UUID column. The fields must not be null.
+    pub fn keyset(
+        &self,
+        order: &[(Vec<String>, bool)],
+        uid: impl IntoColumnRef,
+    ) -> Result<Keyset, FilterError> {
+        let mut keyset = Keyset::new(self.backend);
+        for (path, descending) in order {
+            let name = path.join(".");
+            let field = self.fields.get(&name).ok_or_else(|| self.unknown(&name))?;
+            let kind = match field.kind {
+                Kind::Text => KeyKind::Text,
+                Kind::Timestamp { micros: false } => KeyKind::Time,
+                Kind::Timestamp { micros: true } | Kind::Number => KeyKind::Number,
+                _ => return fail(&name, "cannot be sorted by"),
+            };
+            keyset = keyset.key(field.column.clone(), kind, *descending);
+        }
+        Ok(keyset.key(Expr::col(uid), KeyKind::Uuid, false))
+    }
+
+    fn unknown(&self, path: &str) -> FilterError {
+        let known: Vec<String> = self.fields.keys().map(|k| format!("`{k}`")).collect();
+        FilterError {
+            path: path.to_owned(),
+            problem: format!("is not a field here; known are {}", known.join(", ")),
+        }
+    }
+}
+
+/// Compiles a filter. An empty filter gives a condition that is always true.
+pub fn condition(filter: &Filter, fields: &FieldMap) -> Result<Condition, FilterError> {
+    match filter {
+        Filter::And(items) => {
+            items.iter().try_fold(Condition::all(), |all, item| Ok(all.add(condition(item, fields)?)))
+        }
+        Filter::Or(items) => {
+            items.iter().try_fold(Condition::any(), |any, item| Ok(any.add(condition(item, fields)?)))
+        }
+        // Absent values make a comparison NULL; for NOT that must count as false.
+        Filter::Not(inner) => {
+            let inner = Expr::from(condition(inner, fields)?);
+            Ok(Condition::all().add(sql::expr(fields.backend, "NOT COALESCE({0}, FALSE)", &[inner])))
+        }
+        Filter::Restriction { path, op, value } => {
+            restriction(fields, path, *op, value).map(|expr| Condition::all().add(expr))
+        }
+        Filter::Global(text) => global(fields, text),
+    }
+}
+
+fn global(fields: &FieldMap, text: &str) -> Result<Condition, FilterError> {
+    check_text(text, text)?;
+    if fields.global.is_empty() {
+        return fail(text, "stands alone; name a field, as in `field = value`");
+    }
+    let wanted = Expr::val(text.trim_matches('*').to_ascii_lowercase());
+    let mut any = Condition::any();
+    for field in fields.global.iter().filter_map(|path| fields.fields.get(path)) {
+        // With collation C only ASCII is lowered, as in SQLite.
+        let column = match fields.backend {
+            DbBackend::Postgres => {
+                sql::expr(fields.backend, "lower({0} COLLATE \"C\")", &[field.column.clone()])
+            }
+            _ => sql::expr(fields.backend, "lower({0})", &[field.column.clone()]),
+        };
+        any = any.add(position(fields.backend, column, wanted.clone()));
+    }
+    Ok(any)
+}
+
+fn restriction(fields: &FieldMap, path: &[String], op: Op, value: &Literal) -> Result<Expr, FilterError> {
+    let name = path.join(".");
+    check_text(&name, value.raw())?;
+    check_text(&name, &name)?;
+    if let Some(field) = fields.fields.get(&name) {
+        return compare(fields.backend, &name, field, op, value);
+    }
+    match path.split_first().and_then(|(map, rest)| Some((fields.fields.get(map)?, rest))) {
+        Some((Field { column, kind: Kind::JsonMap }, [key])) => {
+            let key = Expr::val(key.as_str());
+            let entry = match fields.backend {
+                DbBackend::Postgres => sql::expr(fields.backend, "({0} ->> {1})", &[column.clone(), key]),
+                _ => sql::expr(
+                    fields.backend,
+                    "(SELECT CAST(value AS TEXT) FROM json_each({0}) WHERE key = {1})",
+                    &[column.clone(), key],
+                ),
+            };
+            // An empty text is a value of its own here: what counts is whether the key is there.
+            if value.wildcard() == Wildcard::Any {
+                return Ok(if op == Op::Ne { entry.is_null() } else { entry.is_not_null() });
+            }
+            compare_text(fields.backend, &name, entry, op, value)
+        }
+        Some((Field { kind: Kind::JsonMap, .. }, _)) => {
+            fail(&name, "goes too deep; a key with dots must be quoted, as in `labels.\"a.b\"`")
+        }
+        _ => Err(fields.unknown(&name)),
+    }
+}
+
+fn compare(
+    backend: DbBackend,
+    name: &str,
+    field: &Field,
+    op: Op,
+    value: &Literal,
+) -> Result<Expr, FilterError> {
+    let column = field.column.clone();
+    match &field.kind {
+        Kind::Text => return compare_text(backend, name, column, op, value),
+        Kind::JsonMap => return json_map(backend, name, column, op, value),
+        Kind::JsonList => return json_list(backend, name, column, op, value),
+        _ => {}
+    }
+    if let Some(expr) = presence(&column, op, value) {
+        return Ok(expr);
+    }
+    if value.wildcard() != Wildcard::None {
+        return fail(name, "is not text and takes no wildcard but `*` alone");
+    }
+    let raw = value.raw();
+    let (column, wanted) = match &field.kind {
+        Kind::Enumeration(values) => {
+            let Some((_, stored)) = values.iter().find(|(known, _)| known == raw) else {
+                let known: Vec<String> = values.iter().map(|(n, _)| format!("`{n}`")).collect();
+                return fail(name, format!("has no value `{raw}`; known are {}", known.join(", ")));
+            };
+            equality_only(name, op)?;
+            (column, Expr::val(stored.clone()))
+        }
+        Kind::Bool => {
+            equality_only(name, op)?;
+            match raw {
+                "true" => (column, Expr::val(true)),
+                "false" => (column, Expr::val(false)),
+                _ => return fail(name, format!("must be `true` or `false`, not `{raw}`")),
+            }
+        }
+        Kind::Uuid => {
+            equality_only(name, op)?;
+            let uuid =
+                uuid::Uuid::try_parse(raw).or_else(|_| fail(name, format!("must be a UUID, not `{raw}`")))?;
+            (column, Expr::val(uuid))
+        }
+        Kind::Number => match (raw.parse::<i64>(), raw.parse::<f64>()) {
+            (Ok(n), _) => (column, Expr::val(n)),
+            (_, Ok(n)) if n.is_finite() => (column, Expr::val(n)),
+            _ => return fail(name, format!("must be a number, not `{raw}`")),
+        },
+        Kind::Timestamp { micros } => {
+            let time = parse_time(raw).ok_or(()).or_else(|()| {
+                fail(name, format!("must be a time as in `2026-01-31T12:00:00Z`, not `{raw}`"))
+            })?;
+            if *micros {
+                (column, Expr::val(crate::micros(time)))
+            } else {
+                (sql::ordered_time(backend, column), sql::ordered_time(backend, Expr::val(time)))
+            }
+        }
+        Kind::Text | Kind::JsonMap | Kind::JsonList => return fail(name, "cannot be compared"),
+    };
+    Ok(ordering(column, op, wanted))
+}
+
+/// `= null`, `!= null` and `:*`, which are the same for all types.
+fn presence(column: &Expr, op: Op, value: &Literal) -> Option<Expr> {
+    match (value, op) {
+        (Literal::Null, Op::Eq) => Some(column.clone().is_null()),
+        (Literal::Null, Op::Ne) => Some(column.clone().is_not_null()),
+        (Literal::Text { wildcard: Wildcard::Any, .. }, Op::Ne) => Some(column.clone().is_null()),
+        (Literal::Text { wildcard: Wildcard::Any, .. }, _) => Some(column.clone().is_not_null()),
+        _ => None,
+    }
+}
+
+fn compare_text(
+    backend: DbBackend,
+    name: &str,
+    column: Expr,
+    op: Op,
+    value: &Literal,
+) -> Result<Expr, FilterError> {
+    if let Literal::Text { wildcard: Wildcard::Any, .. } = value {
+        // Present means not empty (AIP-160).
+        let present = column.clone().is_not_null().and(column.ne(""));
+        return Ok(if op == Op::Ne { present.not() } else { present });
+    }
+    if let Some(expr) = presence(&column, op, value) {
+        return Ok(expr);
+    }
+    if matches!(value, Literal::Null) {
+        return fail(name, "can be compared with `null` only by `=` and `!=`");
+    }
+    let wanted = Expr::val(value.raw());
+    let length = Expr::val(i64::try_from(value.raw().chars().count()).unwrap_or(i64::MAX));
+    let part = match (value.wildcard(), op) {
+        (Wildcard::None, Op::Has) | (Wildcard::Contains, _) => {
+            return Ok(negate(op, position(backend, column, wanted)));
+        }
+        (Wildcard::None, Op::Eq | Op::Ne) => column,
+        (Wildcard::Prefix, _) => {
+            sql::expr(backend, "substr({0}, 1, CAST({1} AS INTEGER))", &[column, length])
+        }
+        (Wildcard::Suffix, _) if backend == DbBackend::Postgres => {
+            sql::expr(backend, "right({0}, CAST({1} AS INTEGER))", &[column, length])
+        }
+        (Wildcard::Suffix, _) => sql::expr(backend, "substr({0}, -{1})", &[column, length]),
+        _ => return Ok(ordering(sql::binary_text(backend, column), op, wanted)),
+    };
+    Ok(if op == Op::Ne { part.ne(wanted) } else { part.eq(wanted) })
+}
+
+fn json_map(
+    backend: DbBackend,
+    name: &str,
+    column: Expr,
+    op: Op,
+    value: &Literal,
+) -> Result<Expr, FilterError> {
+    match (op, value.wildcard(), value) {
+        (Op::Has, Wildcard::None, value) if !matches!(value, Literal::Null) => {
+            Ok(contains_key(backend, column, value.raw(), "key"))
+        }
+        (Op::Has, Wildcard::Any, _) => Ok(not_empty(backend, column, "{}")),
+        _ => fail(name, "is a map: ask for a key with `:`, or for a value as in `labels.key = value`"),
+    }
+}
+
+fn json_list(
+    backend: DbBackend,
+    name: &str,
+    column: Expr,
+    op: Op,
+    value: &Literal,
+) -> Result<Expr, FilterError> {
+    match (op, value.wildcard(), value) {
+        (Op::Has, Wildcard::None, value) if !matches!(value, Literal::Null) => {
+            Ok(contains_key(backend, column, value.raw(), "value"))
+        }
+        (Op::Has, Wildcard::Any, _) => Ok(not_empty(backend, column, "[]")),
+        _ => fail(name, "is a list: ask for an element with `:`"),
+    }
+}
+
+/// Whether a JSON object has a key, or an array a text as element.
+fn contains_key(backend: DbBackend, column: Expr, wanted: &str, what: &'static str) -> Expr {
+    let parts = [column, Expr::val(wanted)];
+    match backend {
+        DbBackend::Postgres => sql::expr(backend, "jsonb_exists({0}, {1})", &parts),
+        _ if what == "key" => {
+            sql::expr(backend, "EXISTS (SELECT 1 FROM json_each({0}) WHERE key = {1})", &parts)
+        }
+        _ => sql::expr(backend, "EXISTS (SELECT 1 FROM json_each({0}) WHERE value = {1})", &parts),
+    }
+}
+
+fn not_empty(backend: DbBackend, column: Expr, empty: &'static str) -> Expr {
+    let parts = [column, Expr::val(empty)];
+    match backend {
+        DbBackend::Postgres => sql::expr(backend, "{0} <> CAST({1} AS jsonb)", &parts),
+        _ => sql::expr(backend, "json({0}) <> {1}", &parts),
+    }
+}
+
+fn position(backend: DbBackend, column: Expr, wanted: Expr) -> Expr {
+    match backend {
+        DbBackend::Postgres => sql::expr(backend, "strpos({0}, {1}) > 0", &[column, wanted]),
+        _ => sql::expr(backend, "instr({0}, {1}) > 0", &[column, wanted]),
+    }
+}
+
+fn negate(op: Op, expr: Expr) -> Expr {
+    if op == Op::Ne { expr.not() } else { expr }
+}
+
+fn ordering(column: Expr, op: Op, wanted: Expr) -> Expr {
+    match op {
+        Op::Eq | Op::Has => column.eq(wanted),
+        Op::Ne => column.ne(wanted),
+        Op::Lt => column.lt(wanted),
+        Op::Le => column.lte(wanted),
+        Op::Gt => column.gt(wanted),
+        Op::Ge => column.gte(wanted),
+    }
+}
+
+fn equality_only(name: &str, op: Op) -> Result<(), FilterError> {
+    match op {
+        Op::Eq | Op::Ne | Op::Has => Ok(()),
+        _ => fail(name, format!("cannot be compared with `{}`", op.as_str())),
+    }
+}
+
+/// RFC 3339, cut to microseconds as all stored times are; a bare date is its first moment in UTC.
+pub(crate) fn parse_time(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339)
+        .or_else(|_| OffsetDateTime::parse(&format!("{text}T00:00:00Z"), &Rfc3339))
+        .ok()
+        .map(truncate)
+}
+
+/// PostgreSQL refuses U+0000 in text.
+fn check_text(path: &str, text: &str) -> Result<(), FilterError> {
+    if text.contains('\0') {
+        fail(&path.replace('\0', ""), "must not be compared with U+0000")
+    } else {
+        Ok(())
+    }
+}
+
+fn fail<T>(path: &str, problem: impl Into<String>) -> Result<T, FilterError> {
+    Err(FilterError { path: path.to_owned(), problem: problem.into() })
+}
