@@ -143,7 +143,7 @@ impl ResourceName {
             return Err(malformed("is longer than 1024 bytes"));
         }
         let segments: Vec<&str> = name.split('/').collect();
-        if segments.len() % 2 != 0 {
+        if !segments.len().is_multiple_of(2) {
             return Err(malformed("must be pairs of collection and id, as in `organizations/acme`"));
         }
         if segments.first() != Some(&ORGANIZATIONS) {

@@ -211,9 +211,9 @@ fn global(fields: &FieldMap, text: &str) -> Result<Condition, FilterError> {
         // With collation C only ASCII is lowered, as in SQLite.
         let column = match fields.backend {
             DbBackend::Postgres => {
-                sql::expr(fields.backend, "lower({0} COLLATE \"C\")", &[field.column.clone()])
+                sql::expr(fields.backend, "lower({0} COLLATE \"C\")", std::slice::from_ref(&field.column))
             }
-            _ => sql::expr(fields.backend, "lower({0})", &[field.column.clone()]),
+            _ => sql::expr(fields.backend, "lower({0})", std::slice::from_ref(&field.column)),
         };
         any = any.add(position(fields.backend, column, wanted.clone()));
     }
@@ -297,7 +297,11 @@ fn compare(
         }
         Kind::Number => match (raw.parse::<i64>(), raw.parse::<f64>()) {
             (Ok(n), _) => (column, Expr::val(n)),
-            (_, Ok(n)) if n.is_finite() => (column, Expr::val(n)),
+            // The cast makes the statement's text differ from that with an integer: the PostgreSQL driver keeps
+            // prepared statements by their text alone, and would send a float where an integer was prepared.
+            (_, Ok(n)) if n.is_finite() => {
+                (column, sql::expr(backend, "CAST({0} AS double precision)", &[Expr::val(n)]))
+            }
             _ => return fail(name, format!("must be a number, not `{raw}`")),
         },
         Kind::Timestamp { micros } => {

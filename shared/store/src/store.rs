@@ -128,7 +128,7 @@ impl Store {
     {
         let mut pauses = backon::ExponentialBuilder::new()
             .with_min_delay(Duration::from_millis(3))
-            .with_max_delay(Duration::from_millis(500))
+            .with_max_delay(Duration::from_millis(250))
             .with_max_times(MAX_RETRIES)
             .with_jitter()
             .build();
