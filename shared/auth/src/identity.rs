@@ -17,6 +17,8 @@ use tower::Service;
 
 use crate::error::AuthError;
 use crate::internal::{Claims, Grant, INTERNAL_TOKEN, InternalSigner, MAX_LIFETIME_SECONDS};
+use crate::keys::PublicKey;
+use crate::peer::Peer;
 use crate::permit::{Permit, SystemAuthority, current};
 
 /// A minted token is used again for this long; then at least half a minute of its life is left.
@@ -88,6 +90,11 @@ impl ServiceIdentity {
         &self.inner.role
     }
 
+    /// The key that verifies the tokens.
+    pub fn public(&self) -> PublicKey {
+        self.inner.signer.public()
+    }
+
     /// The right to act as the service itself.
     pub fn authority(&self) -> SystemAuthority {
         SystemAuthority::new(&self.inner.role)
@@ -119,6 +126,11 @@ impl ServiceIdentity {
     /// on the request stays.
     pub fn transport(&self, inner: Transport, audience: &str) -> Transport {
         Transport::new(Signed { identity: self.clone(), audience: audience.into(), inner })
+    }
+
+    /// As [`ServiceIdentity::transport`], for generated clients inside of handlers and tasks.
+    pub fn peer(&self, inner: Transport, audience: &str) -> Peer {
+        Peer::new(self.transport(inner, audience))
     }
 
     /// Signs a token for one call.

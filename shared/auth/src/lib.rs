@@ -14,13 +14,15 @@ mod identity;
 mod internal;
 mod jwt;
 mod keys;
+mod peer;
 mod permit;
 
 pub use authn::{AllowList, Authn, AuthnLayer, authn_layer};
 pub use dev::{DEV_ISSUER, DevClaims, DevIssuer};
 pub use error::{AuthError, Unauthenticated};
-pub use external::{Algorithm, Authenticated, IssuerConfig, TokenVerifier};
+pub use external::{Algorithm, Authenticated, IssuerConfig, TokenVerifier, bearer};
 pub use identity::{Acting, ServiceIdentity, identity_transport};
 pub use internal::{Grant, INTERNAL_TOKEN, InternalSigner, InternalVerifier, MAX_LIFETIME_SECONDS};
 pub use keys::{PublicKey, SigningKey};
+pub use peer::Peer;
 pub use permit::{Permit, SystemAuthority, current, permit};

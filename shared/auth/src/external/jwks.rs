@@ -113,6 +113,19 @@ impl KeySource {
         }
     }
 
+    /// True when there are keys, which are looked for if need be.
+    pub(crate) async fn ready(&self, now: OffsetDateTime) -> bool {
+        let now = now.unix_timestamp();
+        let loaded = || !self.set.load().keys.is_empty();
+        if !loaded() && now.saturating_sub(self.tried.load(Ordering::Acquire)) >= self.cooldown {
+            let _one = self.fetching.lock().await;
+            if !loaded() {
+                self.refresh_quietly(now).await;
+            }
+        }
+        loaded()
+    }
+
     pub(crate) async fn fetch_now(&self, now: OffsetDateTime) -> Result<(), AuthError> {
         let _one = self.fetching.lock().await;
         self.refresh(now.unix_timestamp()).await

@@ -26,6 +26,23 @@ const CACHE_SIZE: u64 = 10_000;
 /// Groups beyond this are refused: a principal travels in every internal token.
 const MAX_GROUPS: usize = 128;
 
+/// The token in `authorization: Bearer …`.
+///
+/// # Errors
+/// [`Unauthenticated`] where there is none, more than one, or another scheme.
+pub fn bearer(headers: &http::HeaderMap) -> Result<&str, Unauthenticated> {
+    let mut values = headers.get_all(http::header::AUTHORIZATION).iter();
+    let value = values.next().ok_or(Unauthenticated::new("missing"))?;
+    if values.next().is_some() {
+        return Err(Unauthenticated::new("several"));
+    }
+    let text = value.to_str().map_err(|_| Unauthenticated::new("malformed"))?;
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
+        _ => Err(Unauthenticated::new("scheme")),
+    }
+}
+
 /// A caller whose token is good.
 #[derive(Debug)]
 pub struct Authenticated {
@@ -87,6 +104,19 @@ impl TokenVerifier {
     pub async fn refresh(&self) -> Result<(), AuthError> {
         for issuer in self.inner.issuers.values() {
             issuer.keys.fetch_now(self.inner.clock.now()).await?;
+        }
+        Ok(())
+    }
+
+    /// Says whether there are keys of every issuer, looking for missing ones as often as the cool-down allows.
+    ///
+    /// # Errors
+    /// The issuer that there are no keys of.
+    pub async fn ready(&self) -> Result<(), String> {
+        for (name, issuer) in &self.inner.issuers {
+            if !issuer.keys.ready(self.inner.clock.now()).await {
+                return Err(format!("no keys of issuer `{name}`"));
+            }
         }
         Ok(())
     }
