@@ -1,0 +1,270 @@
+//! Bodies that do something on their way: end at a deadline, report how they ended, refuse large messages.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tracing::Span;
+
+use crate::context::{self, RequestContext};
+use crate::problem::Problem;
+
+/// The trailers of a status.
+pub(crate) fn trailers(status: &Status) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if status.add_header(&mut headers).is_err() {
+        // Only a message or details that no header can hold get here; the code always can.
+        headers.insert("grpc-status", http::HeaderValue::from(status.code() as i32));
+    }
+    headers
+}
+
+/// The code in headers or trailers, if there is one.
+pub(crate) fn code_in(headers: &HeaderMap) -> Option<Code> {
+    headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))
+}
+
+/// How a body tells that time is up: a server in trailers, a client as an error of the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Server,
+    Client,
+}
+
+/// Ends at a deadline, and is polled under the request's context, so that streams pass it on too.
+pub(crate) struct DeadlineBody {
+    inner: Body,
+    side: Side,
+    context: Option<RequestContext>,
+    deadline: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+impl DeadlineBody {
+    pub(crate) fn server(inner: Body, context: RequestContext) -> Self {
+        let deadline = context.deadline;
+        Self { inner, side: Side::Server, context: Some(context), deadline, sleep: None, ended: false }
+    }
+
+    pub(crate) fn client(inner: Body, deadline: Instant) -> Self {
+        let deadline = Some(deadline);
+        Self { inner, side: Side::Client, context: None, deadline, sleep: None, ended: false }
+    }
+
+    /// True when the deadline has passed. The timer is made only for bodies that have to wait.
+    fn expired(&mut self, waiting: bool, cx: &mut Context<'_>) -> bool {
+        let Some(deadline) = self.deadline else { return false };
+        if Instant::now() >= deadline {
+            return true;
+        }
+        if !waiting {
+            return false;
+        }
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        sleep.as_mut().poll(cx).is_ready()
+    }
+
+    fn end(&mut self) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.ended = true;
+        self.inner = Body::empty();
+        let status = Status::from(Problem::deadline_exceeded());
+        match self.side {
+            Side::Server => Poll::Ready(Some(Ok(Frame::trailers(trailers(&status))))),
+            Side::Client => Poll::Ready(Some(Err(status))),
+        }
+    }
+}
+
+impl HttpBody for DeadlineBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let polled = match &this.context {
+            Some(context) => {
+                let context = context.clone();
+                let inner = &mut this.inner;
+                context::sync_scope(context, || Pin::new(inner).poll_frame(cx))
+            }
+            None => Pin::new(&mut this.inner).poll_frame(cx),
+        };
+        match polled {
+            // An answer that is complete is given even when it is late; data of an unfinished stream is not.
+            Poll::Ready(Some(Ok(frame))) if frame.is_data() && this.expired(false, cx) => this.end(),
+            Poll::Pending if this.expired(true, cx) => this.end(),
+            other => other,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Calls back once with the code that a call ended with; CANCELLED when it is dropped before its end.
+pub(crate) struct OnEnd<F: FnOnce(Code)>(Option<F>);
+
+impl<F: FnOnce(Code)> OnEnd<F> {
+    pub(crate) fn new(f: F) -> Self {
+        Self(Some(f))
+    }
+
+    pub(crate) fn end(&mut self, code: Code) {
+        if let Some(f) = self.0.take() {
+            f(code);
+        }
+    }
+}
+
+impl<F: FnOnce(Code)> Drop for OnEnd<F> {
+    fn drop(&mut self) {
+        self.end(Code::Cancelled);
+    }
+}
+
+/// Reports how the answer ended, and is polled inside a span when there is one.
+pub(crate) struct ObservedBody<F: FnOnce(Code)> {
+    inner: Body,
+    span: Span,
+    on_end: OnEnd<F>,
+}
+
+/// Reports at once for answers without a body, else when the body has ended.
+pub(crate) fn observe<F>(
+    response: http::Response<Body>,
+    span: Span,
+    mut on_end: OnEnd<F>,
+) -> http::Response<Body>
+where
+    F: FnOnce(Code) + Send + Unpin + 'static,
+{
+    if let Some(code) = code_in(response.headers()) {
+        on_end.end(code);
+        return response;
+    }
+    response.map(|inner| Body::new(ObservedBody { inner, span, on_end }))
+}
+
+impl<F: FnOnce(Code) + Unpin> HttpBody for ObservedBody<F> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let entered = this.span.enter();
+        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        drop(entered);
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    this.on_end.end(code_in(trailers).unwrap_or(Code::Unknown));
+                }
+            }
+            Some(Err(status)) => this.on_end.end(status.code()),
+            // A body without trailers: not a gRPC answer, or one that was cut off.
+            None => this.on_end.end(Code::Unknown),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Refuses a request message longer than the limit as soon as its length prefix is seen.
+pub(crate) struct LimitBody {
+    inner: Body,
+    limit: usize,
+    /// The bytes of the present length prefix that are here already.
+    prefix: [u8; 5],
+    prefix_len: usize,
+    /// The bytes of the present message that are still to come.
+    rest: usize,
+}
+
+impl LimitBody {
+    pub(crate) fn new(inner: Body, limit: usize) -> Self {
+        Self { inner, limit, prefix: [0; 5], prefix_len: 0, rest: 0 }
+    }
+
+    /// Follows the length-prefixed messages through a piece of the body.
+    fn follow(&mut self, mut data: &[u8]) -> Result<(), Status> {
+        while !data.is_empty() {
+            if self.rest > 0 {
+                let taken = self.rest.min(data.len());
+                self.rest -= taken;
+                data = data.get(taken..).unwrap_or_default();
+                continue;
+            }
+            let [first, tail @ ..] = data else { break };
+            if let Some(slot) = self.prefix.get_mut(self.prefix_len) {
+                *slot = *first;
+            }
+            self.prefix_len += 1;
+            data = tail;
+            if self.prefix_len == self.prefix.len() {
+                let [_, a, b, c, d] = self.prefix;
+                let length = u32::from_be_bytes([a, b, c, d]) as usize;
+                if length > self.limit {
+                    return Err(Problem::too_large(Some(self.limit)).into());
+                }
+                (self.prefix_len, self.rest) = (0, length);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl HttpBody for LimitBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+            && let Err(status) = self.follow(data)
+        {
+            self.inner = Body::empty();
+            return Poll::Ready(Some(Err(status)));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

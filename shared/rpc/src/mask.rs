@@ -1,0 +1,220 @@
+//! Partial updates (AIP-134, AIP-161): which fields of a resource a request changes, and the result.
+//!
+//! Without a mask, all populated fields; `*` replaces everything. Paths are in snake_case, keys of maps may stand in
+//! backticks. Paths of OUTPUT_ONLY fields are ignored, unknown ones are an error, and so is a changed IMMUTABLE field.
+
+use prost::{Message, Name};
+use prost_reflect::{DynamicMessage, FieldDescriptor, MapKey, MessageDescriptor, ReflectMessage, Value};
+use prost_types::FieldMask;
+
+use crate::convert;
+use crate::problem::{Problem, Violations};
+use crate::schema::{FieldPlan, schema};
+
+/// The path by which errors name the mask.
+const FIELD: &str = "update_mask";
+
+/// The fields that an update touches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mask {
+    paths: Vec<Vec<String>>,
+}
+
+impl Mask {
+    /// Reads the mask of an update of `M`; without one, the populated fields of `patch`.
+    pub fn resolve<M: Message + Name>(mask: Option<&FieldMask>, patch: &M) -> Result<Self, Problem> {
+        let patch = convert::to_dynamic(patch).map_err(Problem::internal)?;
+        resolve(mask, &patch)
+    }
+
+    /// True when the update touches the field, a part of it, or something that holds it.
+    pub fn covers(&self, path: &str) -> bool {
+        let Some(path) = split(path) else { return false };
+        self.paths.iter().any(|own| own.iter().zip(&path).all(|(a, b)| a == b))
+    }
+
+    /// The paths, sorted, in their textual form.
+    pub fn paths(&self) -> Vec<String> {
+        let mut paths: Vec<String> = self.paths.iter().map(|path| path.join(".")).collect();
+        paths.sort();
+        paths
+    }
+}
+
+/// The resource after the update: `current` with the fields that the mask names taken from `patch`. Names every
+/// unknown path and every changed immutable field.
+pub fn merge<M: Message + Name + Default>(
+    current: &M,
+    patch: &M,
+    mask: Option<&FieldMask>,
+) -> Result<M, Problem> {
+    let mut result = convert::to_dynamic(current).map_err(Problem::internal)?;
+    let patch = convert::to_dynamic(patch).map_err(Problem::internal)?;
+    let mask = resolve(mask, &patch)?;
+    let before = result.clone();
+    let mut violations = Violations::new();
+    for path in &mask.paths {
+        apply(&mut result, &patch, path);
+    }
+    keep_fixed(&mut result, &before, "", &mut violations);
+    violations.into_result()?;
+    result.transcode_to().map_err(Problem::internal)
+}
+
+fn resolve(mask: Option<&FieldMask>, patch: &DynamicMessage) -> Result<Mask, Problem> {
+    let descriptor = patch.descriptor();
+    let named = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
+    let writable = |field: &FieldDescriptor| is_writable(&descriptor, field);
+    let single = |field: FieldDescriptor| vec![field.name().to_owned()];
+    if named.is_empty() {
+        let populated = descriptor.fields().filter(|field| patch.has_field(field));
+        return Ok(Mask { paths: populated.filter(writable).map(single).collect() });
+    }
+    if named.iter().any(|path| path == "*") {
+        if named.len() > 1 {
+            return Err(Problem::invalid_field(FIELD, "path `*` must stand alone"));
+        }
+        return Ok(Mask { paths: descriptor.fields().filter(writable).map(single).collect() });
+    }
+    let mut violations = Violations::new();
+    let mut paths = Vec::new();
+    for text in named {
+        match split(text).and_then(|path| locate(&descriptor, &path).map(|writable| (path, writable))) {
+            Some((path, true)) => paths.push(path),
+            Some((_, false)) => {}
+            None => violations.add(FIELD, format!("path `{text}` does not name a field that can be updated")),
+        }
+    }
+    violations.into_result()?;
+    Ok(Mask { paths })
+}
+
+/// Splits at dots; a segment in backticks may hold any character, a backtick doubled.
+fn split(text: &str) -> Option<Vec<String>> {
+    let mut path = Vec::new();
+    let mut chars = text.chars().peekable();
+    loop {
+        let mut segment = String::new();
+        if chars.next_if_eq(&'`').is_some() {
+            loop {
+                match chars.next()? {
+                    '`' if chars.next_if_eq(&'`').is_some() => segment.push('`'),
+                    '`' => break,
+                    other => segment.push(other),
+                }
+            }
+        } else {
+            while let Some(c) = chars.next_if(|c| *c != '.') {
+                segment.push(c);
+            }
+            if segment.is_empty() {
+                return None;
+            }
+        }
+        path.push(segment);
+        match chars.next() {
+            None => return Some(path),
+            Some('.') => {}
+            Some(_) => return None,
+        }
+    }
+}
+
+/// `None` for an unknown path, else whether it may be written.
+fn locate(descriptor: &MessageDescriptor, path: &[String]) -> Option<bool> {
+    let [first, rest @ ..] = path else { return None };
+    if is_struct(descriptor) {
+        return rest.is_empty().then_some(true);
+    }
+    let field = descriptor.get_field_by_name(first)?;
+    if !is_writable(descriptor, &field) {
+        return Some(false);
+    }
+    if rest.is_empty() {
+        return Some(true);
+    }
+    if field.is_map() {
+        return (rest.len() == 1).then_some(true);
+    }
+    match field.kind().as_message() {
+        Some(inner) if !field.is_list() => locate(inner, rest),
+        _ => None,
+    }
+}
+
+fn is_struct(descriptor: &MessageDescriptor) -> bool {
+    descriptor.full_name() == "google.protobuf.Struct"
+}
+
+fn plan(descriptor: &MessageDescriptor, field: &FieldDescriptor) -> Option<&'static FieldPlan> {
+    schema().plan_of(descriptor.full_name())?.field(field.number()).map(|(_, plan)| plan)
+}
+
+/// The name and the etag say what is updated and do not change themselves.
+fn is_writable(descriptor: &MessageDescriptor, field: &FieldDescriptor) -> bool {
+    field.name() != "etag"
+        && plan(descriptor, field).is_some_and(|plan| !plan.output_only && !plan.identifier)
+}
+
+fn apply(target: &mut DynamicMessage, patch: &DynamicMessage, path: &[String]) {
+    let [first, rest @ ..] = path else { return };
+    let descriptor = target.descriptor();
+    if is_struct(&descriptor) {
+        if let Some(fields) = descriptor.get_field_by_name("fields") {
+            apply_key(target, patch, &fields, first);
+        }
+        return;
+    }
+    let Some(field) = descriptor.get_field_by_name(first) else { return };
+    match rest {
+        [] if patch.has_field(&field) => target.set_field(&field, patch.get_field(&field).into_owned()),
+        [] => target.clear_field(&field),
+        [key, ..] if field.is_map() => apply_key(target, patch, &field, key),
+        _ => {
+            let from = patch.get_field(&field).into_owned();
+            if let (Value::Message(to), Value::Message(from)) = (target.get_field_mut(&field), from) {
+                apply(to, &from, rest);
+            }
+        }
+    }
+}
+
+fn apply_key(target: &mut DynamicMessage, patch: &DynamicMessage, field: &FieldDescriptor, key: &str) {
+    let key = MapKey::String(key.to_owned());
+    let from = patch.get_field(field).as_map().and_then(|map| map.get(&key)).cloned();
+    if let Value::Map(map) = target.get_field_mut(field) {
+        match from {
+            Some(value) => map.insert(key, value),
+            None => map.remove(&key),
+        };
+    }
+}
+
+/// Restores what the server alone sets, at every depth, and reports immutable fields that differ.
+fn keep_fixed(
+    result: &mut DynamicMessage,
+    before: &DynamicMessage,
+    prefix: &str,
+    violations: &mut Violations,
+) {
+    let descriptor = result.descriptor();
+    for field in descriptor.fields() {
+        let Some(plan) = plan(&descriptor, &field) else { continue };
+        if plan.output_only || (prefix.is_empty() && plan.identifier) {
+            match before.has_field(&field) {
+                true => result.set_field(&field, before.get_field(&field).into_owned()),
+                false => result.clear_field(&field),
+            }
+        } else if plan.immutable && result.get_field(&field) != before.get_field(&field) {
+            let path = format!("{prefix}{}", field.name());
+            violations.add_reason(path, "cannot change once it is set", "IMMUTABLE");
+        } else if field.kind().as_message().is_some() && !field.is_list() && !field.is_map() {
+            let old = before.get_field(&field).into_owned();
+            if result.has_field(&field)
+                && let (Value::Message(new), Value::Message(old)) = (result.get_field_mut(&field), &old)
+            {
+                keep_fixed(new, old, &format!("{prefix}{}.", field.name()), violations);
+            }
+        }
+    }
+}

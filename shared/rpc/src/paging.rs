@@ -1,0 +1,100 @@
+//! Pages of lists (AIP-158): opaque tokens bound to the arguments, sizes with a default and a maximum.
+
+use pavior_core::page::{self, PageTokens};
+use serde_json::Value;
+
+use crate::problem::{ErrorReason, Problem};
+
+/// A page that was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// How many results at most.
+    pub size: u64,
+    /// The sort keys of the last result of the page before; `None` for the first page.
+    pub after: Option<Value>,
+    args_hash: [u8; 32],
+}
+
+impl Page {
+    /// Checks page size and token. `args` are all arguments that must stay the same from page to page: method, parent,
+    /// filter, order and so on, in a fixed order.
+    pub fn open(
+        tokens: &PageTokens,
+        page_size: i32,
+        page_token: &str,
+        args: &[&str],
+    ) -> Result<Self, Problem> {
+        let size =
+            page::page_size(page_size).map_err(|err| Problem::invalid_field("page_size", err.to_string()))?;
+        let args_hash = args_hash(args);
+        let after = match page_token {
+            "" => None,
+            token => Some(tokens.decode(token, &args_hash).map_err(|err| {
+                Problem::invalid_reason(ErrorReason::InvalidPageToken, "page_token", err.to_string())
+            })?),
+        };
+        Ok(Self { size, after, args_hash })
+    }
+
+    /// How many rows to read: one more than the page holds, to know whether another page follows.
+    pub fn limit(&self) -> u64 {
+        self.size + 1
+    }
+
+    /// Cuts `rows` (read with [`Page::limit`]) to the page and makes the token of the next one; empty at the end.
+    pub fn close<T>(&self, tokens: &PageTokens, rows: &mut Vec<T>, keys: impl Fn(&T) -> Value) -> String {
+        let size = usize::try_from(self.size).unwrap_or(usize::MAX);
+        if rows.len() <= size {
+            return String::new();
+        }
+        rows.truncate(size);
+        rows.last().map(|last| self.token(tokens, &keys(last))).unwrap_or_default()
+    }
+
+    /// The token that continues after `last`.
+    pub fn token(&self, tokens: &PageTokens, last: &Value) -> String {
+        tokens.encode(&self.args_hash, last)
+    }
+}
+
+/// A digest of the arguments of a list; no two different lists of arguments have the same.
+pub fn args_hash(args: &[&str]) -> [u8; 32] {
+    let mut bytes = Vec::with_capacity(args.iter().map(|arg| arg.len() + 8).sum());
+    for arg in args {
+        bytes.extend_from_slice(&(arg.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(arg.as_bytes());
+    }
+    pavior_core::digest::sha256(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn tokens_continue_and_are_bound_to_the_arguments() {
+        let tokens = PageTokens::new([7; 32]);
+        let args = ["ListX", "organizations/acme", "", ""];
+        let first = Page::open(&tokens, 2, "", &args).unwrap();
+        assert_eq!((first.size, first.limit(), &first.after), (2, 3, &None));
+        let mut rows = vec![1, 2, 3];
+        let token = first.close(&tokens, &mut rows, |row| json!([row]));
+        assert_eq!(rows, [1, 2]);
+        let second = Page::open(&tokens, 500, &token, &args).unwrap();
+        assert_eq!(second.after, Some(json!([2])));
+        let mut rows = vec![3];
+        assert_eq!(second.close(&tokens, &mut rows, |row| json!([row])), "");
+
+        let err = Page::open(&tokens, 2, &token, &["ListX", "organizations/other", "", ""]).unwrap_err();
+        assert_eq!((err.code, err.reason), (tonic::Code::InvalidArgument, ErrorReason::InvalidPageToken));
+        let err = Page::open(&tokens, -1, "", &args).unwrap_err();
+        assert_eq!(err.violations[0].field, "page_size");
+    }
+
+    #[test]
+    fn moving_text_between_arguments_changes_the_hash() {
+        assert_ne!(args_hash(&["ab", "c"]), args_hash(&["a", "bc"]));
+    }
+}

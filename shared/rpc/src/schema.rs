@@ -1,0 +1,184 @@
+//! What the descriptors demand of each field, read once into plain tables: annotations of `google.api` and kinds.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor, Value};
+
+use crate::convert;
+
+/// What a field of a message may hold.
+#[derive(Debug)]
+pub(crate) enum Shape {
+    Text,
+    Int32,
+    /// The legal numbers, sorted.
+    Enum(Vec<i32>),
+    /// The place of the message's plan.
+    Message(usize),
+    Other,
+}
+
+/// One field.
+#[derive(Debug)]
+pub(crate) struct FieldPlan {
+    pub(crate) number: u32,
+    pub(crate) name: String,
+    pub(crate) shape: Shape,
+    pub(crate) list: bool,
+    pub(crate) map: bool,
+    pub(crate) required: bool,
+    pub(crate) output_only: bool,
+    pub(crate) immutable: bool,
+    pub(crate) identifier: bool,
+    pub(crate) uuid4: bool,
+}
+
+/// One message.
+#[derive(Debug, Default)]
+pub(crate) struct MessagePlan {
+    /// Sorted by number.
+    pub(crate) fields: Vec<FieldPlan>,
+    /// False when no value of the message could be wrong, so that it need not be looked at.
+    pub(crate) constrained: bool,
+    /// The number of the field `update_mask` of an update request.
+    pub(crate) update_mask: Option<u32>,
+}
+
+impl MessagePlan {
+    /// The field of this number and its place.
+    pub(crate) fn field(&self, number: u32) -> Option<(usize, &FieldPlan)> {
+        let at = self.fields.binary_search_by_key(&number, |field| field.number).ok()?;
+        self.fields.get(at).map(|field| (at, field))
+    }
+}
+
+/// All messages.
+#[derive(Debug, Default)]
+pub(crate) struct Schema {
+    messages: Vec<MessagePlan>,
+    by_name: HashMap<String, usize>,
+}
+
+/// Immutable once made: read from the embedded descriptors.
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::new(convert::pool()));
+
+/// The tables of the embedded descriptors.
+pub(crate) fn schema() -> &'static Schema {
+    &SCHEMA
+}
+
+impl Schema {
+    pub(crate) fn plan(&self, at: usize) -> Option<&MessagePlan> {
+        self.messages.get(at)
+    }
+
+    pub(crate) fn plan_of(&self, full_name: &str) -> Option<&MessagePlan> {
+        self.by_name.get(full_name).and_then(|at| self.messages.get(*at))
+    }
+
+    fn new(pool: &DescriptorPool) -> Self {
+        let descriptors: Vec<_> = pool.all_messages().collect();
+        let by_name: HashMap<String, usize> =
+            descriptors.iter().enumerate().map(|(at, m)| (m.full_name().to_owned(), at)).collect();
+        let annotations = Annotations::new(pool);
+        let messages = descriptors.iter().map(|m| annotations.plan(m, &by_name)).collect();
+        let mut schema = Self { messages, by_name };
+        schema.spread_constraints();
+        schema
+    }
+
+    /// A message that holds a constrained one is constrained too; repeated until nothing changes.
+    fn spread_constraints(&mut self) {
+        loop {
+            let constrained: Vec<bool> = self.messages.iter().map(|m| m.constrained).collect();
+            let mut changed = false;
+            for message in self.messages.iter_mut().filter(|message| !message.constrained) {
+                let holds = |field: &FieldPlan| match field.shape {
+                    Shape::Message(at) => constrained.get(at).copied().unwrap_or_default(),
+                    _ => false,
+                };
+                message.constrained = message.fields.iter().any(|f| !f.output_only && holds(f));
+                changed |= message.constrained;
+            }
+            if !changed {
+                return;
+            }
+        }
+    }
+}
+
+/// The extensions of `google.api` in a pool.
+struct Annotations {
+    behavior: Option<prost_reflect::ExtensionDescriptor>,
+    info: Option<prost_reflect::ExtensionDescriptor>,
+}
+
+impl Annotations {
+    fn new(pool: &DescriptorPool) -> Self {
+        Self {
+            behavior: pool.get_extension_by_name("google.api.field_behavior"),
+            info: pool.get_extension_by_name("google.api.field_info"),
+        }
+    }
+
+    fn plan(&self, message: &MessageDescriptor, by_name: &HashMap<String, usize>) -> MessagePlan {
+        let mut fields: Vec<FieldPlan> = message.fields().map(|f| self.field(&f, by_name)).collect();
+        fields.sort_by_key(|field| field.number);
+        let constrained = fields.iter().any(|field| {
+            !field.output_only
+                && (field.required
+                    || field.list
+                    || field.map
+                    || matches!(field.shape, Shape::Text | Shape::Enum(_))
+                    || field.name == "page_size")
+        });
+        let update_mask = fields.iter().find(|field| field.name == "update_mask").map(|field| field.number);
+        MessagePlan { fields, constrained, update_mask }
+    }
+
+    fn field(&self, field: &FieldDescriptor, by_name: &HashMap<String, usize>) -> FieldPlan {
+        let options = field.options();
+        let mut behaviors = Vec::new();
+        if let Some(extension) = &self.behavior
+            && let Value::List(values) = options.get_extension(extension).as_ref()
+        {
+            behaviors.extend(values.iter().filter_map(Value::as_enum_number));
+        }
+        let mut uuid4 = false;
+        if let Some(extension) = &self.info
+            && options.has_extension(extension)
+            && let Value::Message(info) = options.get_extension(extension).as_ref()
+        {
+            let format = info.get_field_by_name("format").and_then(|value| value.as_enum_number());
+            // google.api.FieldInfo.Format: 1 is UUID4.
+            uuid4 = format == Some(1);
+        }
+        let shape = match field.kind() {
+            Kind::String => Shape::Text,
+            Kind::Int32 => Shape::Int32,
+            Kind::Enum(values) => {
+                let mut numbers: Vec<i32> = values.values().map(|value| value.number()).collect();
+                numbers.sort_unstable();
+                Shape::Enum(numbers)
+            }
+            Kind::Message(message) => {
+                by_name.get(message.full_name()).map_or(Shape::Other, |at| Shape::Message(*at))
+            }
+            _ => Shape::Other,
+        };
+        // google.api.FieldBehavior: REQUIRED 2, OUTPUT_ONLY 3, IMMUTABLE 5, IDENTIFIER 8.
+        FieldPlan {
+            number: field.number(),
+            name: field.name().to_owned(),
+            shape,
+            list: field.is_list(),
+            map: field.is_map(),
+            required: behaviors.contains(&2),
+            output_only: behaviors.contains(&3),
+            immutable: behaviors.contains(&5),
+            identifier: behaviors.contains(&8),
+            uuid4,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! No error leaves without its details, and none with internals.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use pavior_proto::google::rpc;
+use prost::{Message, Name};
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use crate::body::trailers;
+use crate::problem::{ErrorReason, Problem, from_status};
+
+/// Repairs the status in headers or trailers. True when there was one, so that no trailers will follow.
+pub(super) fn fix_headers(headers: &mut HeaderMap) -> bool {
+    let Some(status) = Status::from_header_map(headers) else { return false };
+    if status.code() == Code::Ok {
+        return true;
+    }
+    let status = match fix_status(&status) {
+        Some(fixed) => {
+            for name in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
+                headers.remove(name);
+            }
+            headers.extend(trailers(&fixed));
+            fixed
+        }
+        None => status,
+    };
+    if matches!(status.code(), Code::Unavailable | Code::ResourceExhausted)
+        && let Some(after) = from_status(&status).retry_after
+    {
+        let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        headers.insert("grpc-retry-pushback-ms", HeaderValue::from(millis));
+    }
+    true
+}
+
+/// The status as it may leave the process: with exactly one `ErrorInfo`, and nothing internal. `None` when it is fit
+/// to leave as it is.
+pub fn fix_status(status: &Status) -> Option<Status> {
+    let details = rpc::Status::decode(status.details()).unwrap_or_default().details;
+    let info_url = rpc::ErrorInfo::type_url();
+    let infos = details.iter().filter(|detail| detail.type_url == info_url).count();
+    if infos == 1 {
+        return None;
+    }
+    let mut problem = explain(status);
+    if infos == 0 {
+        // Details other than ErrorInfo come from the service and are kept; hidden errors keep nothing.
+        let kept = if problem.code == Code::Internal { Vec::new() } else { details };
+        let message = std::mem::take(&mut problem.message);
+        let mut rpc_status = problem.to_rpc_status();
+        rpc_status.details.extend(kept);
+        rpc_status.message.clone_from(&message);
+        return Some(Status::with_details(problem.code, message, rpc_status.encode_to_vec().into()));
+    }
+    let mut seen = false;
+    let details: Vec<_> = details
+        .into_iter()
+        .filter(|detail| detail.type_url != info_url || !std::mem::replace(&mut seen, true))
+        .collect();
+    let rpc_status =
+        rpc::Status { code: status.code() as i32, message: status.message().to_owned(), details };
+    Some(Status::with_details(status.code(), status.message(), rpc_status.encode_to_vec().into()))
+}
+
+/// The problem that a status without `ErrorInfo` stands for. They come from tonic itself, or from code that makes a
+/// bare `Status`.
+fn explain(status: &Status) -> Problem {
+    use ErrorReason as R;
+    let message = status.message();
+    let too_large = message.contains("message length too large") || message.contains("message too large");
+    let reason = match status.code() {
+        // tonic says OUT_OF_RANGE to large messages, other servers RESOURCE_EXHAUSTED.
+        Code::OutOfRange | Code::ResourceExhausted if too_large => {
+            let limit = message.split("the limit is: ").nth(1).and_then(|rest| rest.split(' ').next());
+            return Problem::too_large(limit.and_then(|limit| limit.parse().ok()));
+        }
+        // tonic's own timer.
+        Code::Cancelled if message == "Timeout expired" => return Problem::deadline_exceeded(),
+        Code::DeadlineExceeded if message.is_empty() => return Problem::deadline_exceeded(),
+        // The caller's bytes are not the message: the caller's mistake, not ours.
+        Code::Internal if message.starts_with("failed to decode Protobuf message") => {
+            let text = "the request does not decode as the message of this method";
+            return Problem::new(Code::InvalidArgument, R::InvalidField, text);
+        }
+        Code::Ok | Code::Internal | Code::Unknown | Code::DataLoss => {
+            return Problem::internal(format!("status {:?}: {message}", status.code()));
+        }
+        Code::Unimplemented if message.is_empty() => return Problem::unimplemented("the method"),
+        Code::Unimplemented => R::Unimplemented,
+        Code::Cancelled => R::Cancelled,
+        Code::InvalidArgument => R::InvalidField,
+        Code::DeadlineExceeded => R::DeadlineExceeded,
+        Code::NotFound => R::ResourceNotFound,
+        Code::AlreadyExists => R::ResourceAlreadyExists,
+        Code::PermissionDenied => R::AccessDenied,
+        Code::ResourceExhausted => R::Overloaded,
+        Code::FailedPrecondition => R::InvalidState,
+        Code::Aborted => R::ResourceBusy,
+        Code::OutOfRange => R::ResumeTokenExpired,
+        Code::Unavailable => R::DependencyUnavailable,
+        Code::Unauthenticated => R::Unauthenticated,
+    };
+    Problem::new(status.code(), reason, message)
+}
+
+/// Repairs the status in the trailers of a stream, and turns an error of the body into one.
+pub(super) struct RescueBody {
+    inner: Option<Body>,
+}
+
+impl RescueBody {
+    pub(super) fn new(inner: Body) -> Self {
+        Self { inner: Some(inner) }
+    }
+}
+
+impl HttpBody for RescueBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(inner) = self.inner.as_mut() else { return Poll::Ready(None) };
+        match ready!(Pin::new(inner).poll_frame(cx)) {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    fix_headers(trailers);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(status)) => {
+                self.inner = None;
+                let status = fix_status(&status).unwrap_or(status);
+                Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))))
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map(HttpBody::size_hint).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::any;
+
+    fn infos(status: &Status) -> usize {
+        let details = rpc::Status::decode(status.details()).unwrap().details;
+        details.iter().filter(|detail| detail.type_url == rpc::ErrorInfo::type_url()).count()
+    }
+
+    #[test]
+    fn every_code_leaves_with_exactly_one_error_info() {
+        for code in 1..=16 {
+            let fixed = fix_status(&Status::new(Code::from(code), "text of a driver")).unwrap();
+            assert_eq!(infos(&fixed), 1);
+            let hidden = [Code::Internal, Code::Unknown, Code::DataLoss].contains(&Code::from(code));
+            assert_eq!(fixed.message().contains("driver"), !hidden);
+            assert_eq!(fixed.code(), if hidden { Code::Internal } else { Code::from(code) });
+            assert!(fix_status(&fixed).is_none());
+        }
+    }
+
+    #[test]
+    fn two_error_infos_become_one_and_other_details_stay() {
+        let info = any(&rpc::ErrorInfo { reason: "A".into(), ..Default::default() });
+        let other = any(&rpc::ErrorInfo { reason: "B".into(), ..Default::default() });
+        let retry = any(&rpc::RetryInfo::default());
+        let with = |details: Vec<_>| {
+            let status = rpc::Status { code: 10, message: "m".into(), details };
+            Status::with_details(Code::Aborted, "m", status.encode_to_vec().into())
+        };
+        let fixed = fix_status(&with(vec![info, retry.clone(), other])).unwrap();
+        assert_eq!((infos(&fixed), from_status(&fixed).reason.as_str()), (1, "A"));
+        let fixed = fix_status(&with(vec![retry])).unwrap();
+        assert_eq!(infos(&fixed), 1);
+        assert!(from_status(&fixed).reason == "RESOURCE_BUSY");
+        assert_eq!(rpc::Status::decode(fixed.details()).unwrap().details.len(), 2);
+    }
+}

@@ -1,0 +1,11 @@
+//! The stack and the client layers around a real generated service, in-process and over TCP.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected should stop")]
+
+mod client;
+mod harness;
+mod mask;
+mod reflection;
+mod stack;
+mod tls;
+mod validate;

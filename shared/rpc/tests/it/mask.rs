@@ -1,0 +1,98 @@
+use std::collections::HashMap;
+
+use pavior_proto::pavior::catalog::v1::Entity;
+use pavior_proto::pavior::catalog::v1::entity::Link;
+use pavior_rpc::convert::to_struct;
+use pavior_rpc::mask::{Mask, merge};
+use prost_types::FieldMask;
+use serde_json::json;
+
+fn mask(paths: &[&str]) -> Option<FieldMask> {
+    Some(FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() })
+}
+
+fn labels(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn current() -> Entity {
+    Entity {
+        name: "organizations/acme/kinds/component/entities/web".into(),
+        uid: "u".into(),
+        etag: "\"1\"".into(),
+        display_name: "Web".into(),
+        description: "old".into(),
+        labels: labels(&[("team", "pay"), ("a/b", "1")]).into_iter().collect(),
+        links: vec![Link { url: "x".into(), ..Link::default() }],
+        spec: to_struct(&json!({"replicas": 1, "tier": "x"})).ok(),
+        origin: "git".into(),
+        ..Entity::default()
+    }
+}
+
+#[test]
+fn without_a_mask_populated_fields_are_taken() {
+    let patch = Entity {
+        name: "other".into(),
+        description: "new".into(),
+        uid: "forged".into(),
+        ..Default::default()
+    };
+    let merged = merge(&current(), &patch, None).unwrap();
+    assert_eq!(merged, Entity { description: "new".into(), ..current() });
+    assert_eq!(Mask::resolve(None, &patch).unwrap().paths(), ["description"]);
+    assert_eq!(merge(&current(), &Entity::default(), mask(&[]).as_ref()).unwrap(), current());
+}
+
+#[test]
+fn a_mask_sets_and_clears_what_it_names() {
+    let patch = Entity {
+        labels: labels(&[("team", "core"), ("new", "2")]).into_iter().collect(),
+        spec: to_struct(&json!({"replicas": 3})).ok(),
+        ..Default::default()
+    };
+    let paths =
+        mask(&["description", "labels.team", "labels.`a/b`", "spec.replicas", "uid", "name", "origin"]);
+    let merged = merge(&current(), &patch, paths.as_ref()).unwrap();
+    let want = Entity {
+        description: String::new(),
+        labels: labels(&[("team", "core")]).into_iter().collect(),
+        spec: to_struct(&json!({"replicas": 3, "tier": "x"})).ok(),
+        ..current()
+    };
+    assert_eq!(merged, want);
+}
+
+#[test]
+fn star_replaces_all_but_what_the_server_sets() {
+    let patch = Entity { display_name: "W".into(), ..Default::default() };
+    let merged = merge(&current(), &patch, mask(&["*"]).as_ref()).unwrap();
+    let want = Entity {
+        name: current().name,
+        uid: "u".into(),
+        etag: "\"1\"".into(),
+        origin: "git".into(),
+        display_name: "W".into(),
+        ..Default::default()
+    };
+    assert_eq!(merged, want);
+}
+
+#[test]
+fn every_unknown_path_is_named() {
+    let bad = ["nope", "labels.a.b", "links.url", "display_name.x", "", "labels.`a", "displayName", "a..b"];
+    let problem = merge(&current(), &Entity::default(), mask(&bad).as_ref()).unwrap_err();
+    assert_eq!(problem.violations.len(), bad.len());
+    assert!(problem.violations.iter().all(|violation| violation.field == "update_mask"));
+    assert!(merge(&current(), &Entity::default(), mask(&["*", "labels"]).as_ref()).is_err());
+}
+
+#[test]
+fn covers_knows_parts_and_wholes() {
+    let mask = Mask::resolve(mask(&["labels.team", "spec"]).as_ref(), &Entity::default()).unwrap();
+    for (path, want) in
+        [("labels", true), ("labels.team", true), ("labels.x", false), ("spec.a", true), ("tags", false)]
+    {
+        assert_eq!(mask.covers(path), want, "{path}");
+    }
+}

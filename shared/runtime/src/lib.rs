@@ -1,0 +1,18 @@
+//! pavior-runtime: what turns components into a running process.
+//!
+//! Owns configuration, telemetry, the supervisor with its phased shutdown, and the admin endpoint. Must never know a
+//! rule of a service, and keeps no process-global state but what `tracing` itself has.
+//!
+//! Entry points: [`Component`] (what a service's `build()` returns), [`Supervisor`], [`config::load`],
+//! [`telemetry::init`], [`admin::serve`].
+
+pub mod admin;
+pub mod component;
+pub mod config;
+pub mod readiness;
+pub mod supervisor;
+pub mod telemetry;
+
+pub use component::{Component, HealthCheck, Task};
+pub use readiness::Readiness;
+pub use supervisor::{Supervisor, SupervisorError, SupervisorOptions, os_signals};
