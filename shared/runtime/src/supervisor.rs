@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{HealthCheck, Readiness, Task};
 
@@ -166,80 +167,112 @@ impl Supervisor {
 
     /// Runs until a signal comes, or a task fails; then shuts down in phases. A second signal ends it at once.
     pub async fn run(self, mut signals: mpsc::Receiver<&'static str>) -> Result<(), SupervisorError> {
+        let mut running = self.start();
+        let failure = running.until_asked(&mut signals).await;
+        if let Some(failure) = &failure {
+            tracing::error!(error = %failure, "shutting down");
+        }
+        tokio::select! {
+            failed = running.shut_down() => failure.or(failed).map_or(Ok(()), Err),
+            Some(_) = signals.recv() => Err(SupervisorError::SecondSignal),
+        }
+    }
+
+    fn start(self) -> Running {
         let Self { options, health, readiness, checks, listeners, beside, tasks, phase } = self;
         let stop = Stop::default();
-        let mut running = JoinSet::new();
+        let mut serving = JoinSet::new();
         for (name, serve) in listeners {
-            spawn(&mut running, Kind::Listener, name, serve(stop.accept.clone()));
+            spawn(&mut serving, Kind::Listener, name, serve(stop.accept.clone()));
         }
-        let mut work = JoinSet::new();
+        let mut working = JoinSet::new();
         for task in tasks {
-            spawn(&mut work, Kind::Task, task.name, (task.run)(stop.tasks.clone()));
+            spawn(&mut working, Kind::Task, task.name, (task.run)(stop.tasks.clone()));
         }
         let mut last = JoinSet::new();
         for (name, serve) in beside {
             spawn(&mut last, Kind::Listener, name, serve(stop.beside.clone()));
         }
-        let watching = stop.health.clone();
-        let (watched_health, watched) = (health.clone(), readiness.clone());
-        let checker = tokio::spawn(async move {
-            watched.run(&checks, &watched_health, options.check_interval, &watching).await;
-        });
-        let failure = loop {
+        let (watching, watched, told) = (stop.health.clone(), readiness.clone(), health.clone());
+        let checker = AbortOnDropHandle::new(tokio::spawn(async move {
+            watched.run(&checks, &told, options.check_interval, &watching).await;
+        }));
+        Running { options, health, readiness, phase, stop, serving, working, last, checker }
+    }
+}
+
+/// What runs, and the means to end it. Dropping it ends everything at once.
+struct Running {
+    options: SupervisorOptions,
+    health: Health,
+    readiness: Readiness,
+    phase: watch::Sender<Phase>,
+    stop: Stop,
+    serving: JoinSet<Ended>,
+    working: JoinSet<Ended>,
+    last: JoinSet<Ended>,
+    checker: AbortOnDropHandle<()>,
+}
+
+impl Running {
+    /// Waits for a signal (nothing) or a failure.
+    async fn until_asked(&mut self, signals: &mut mpsc::Receiver<&'static str>) -> Option<SupervisorError> {
+        loop {
             tokio::select! {
                 signal = signals.recv() => {
                     tracing::info!(signal = signal.unwrap_or("none"), "shutting down");
-                    break None;
+                    return None;
                 }
-                Some(ended) = running.join_next() => break Some(early(ended)),
-                Some(ended) = work.join_next() => match ended {
+                Some(ended) = self.serving.join_next() => return Some(early(ended)),
+                Some(ended) = self.last.join_next() => return Some(early(ended)),
+                Some(ended) = self.working.join_next() => match ended {
                     // Work that is done is no reason to stop.
                     Ok(Ended { kind: Kind::Task, result: Ok(()), .. }) => {}
-                    ended => break Some(early(ended)),
+                    ended => return Some(early(ended)),
                 },
             }
-        };
-        if let Some(failure) = &failure {
-            tracing::error!(error = %failure, "shutting down");
         }
-        let shutdown = async {
-            stop.health.cancel();
-            readiness.stop();
-            if checker.await.is_err() {
-                tracing::error!("the health checks panicked");
-            }
-            health.set(false).await;
-            phase.send_replace(Phase::NotServing);
-            tokio::time::sleep(options.notice).await;
-            phase.send_replace(Phase::Draining);
-            stop.accept.cancel();
-            while running.join_next().await.is_some() {}
-            phase.send_replace(Phase::StoppingTasks);
-            stop.tasks.cancel();
-            let ended = async {
-                let mut failed = None;
-                while let Some(ended) = work.join_next().await {
-                    if !matches!(&ended, Ok(Ended { result: Ok(()), .. })) {
-                        let err = early(ended);
-                        tracing::error!(error = %err, "a task did not end well");
-                        failed = failed.or(Some(err));
-                    }
+    }
+
+    /// The phases. Returns the first failure on the way.
+    async fn shut_down(mut self) -> Option<SupervisorError> {
+        self.stop.health.cancel();
+        self.readiness.stop();
+        if (&mut self.checker).await.is_err() {
+            tracing::error!("the health checks panicked");
+        }
+        self.health.set(false).await;
+        self.phase.send_replace(Phase::NotServing);
+        tokio::time::sleep(self.options.notice).await;
+        self.phase.send_replace(Phase::Draining);
+        self.stop.accept.cancel();
+        while self.serving.join_next().await.is_some() {}
+        self.phase.send_replace(Phase::StoppingTasks);
+        self.stop.tasks.cancel();
+        let failed = self.end_tasks().await;
+        self.stop.beside.cancel();
+        while self.last.join_next().await.is_some() {}
+        self.phase.send_replace(Phase::Stopped);
+        failed
+    }
+
+    async fn end_tasks(&mut self) -> Option<SupervisorError> {
+        let working = &mut self.working;
+        let ended = async {
+            let mut failed = None;
+            while let Some(ended) = working.join_next().await {
+                if !matches!(&ended, Ok(Ended { result: Ok(()), .. })) {
+                    let err = early(ended);
+                    tracing::error!(error = %err, "a task did not end well");
+                    failed = failed.or(Some(err));
                 }
-                failed
-            };
-            let failed = tokio::time::timeout(options.task_grace, ended).await.unwrap_or_else(|_| {
-                tracing::warn!("tasks were cut off: the grace period is over");
-                None
-            });
-            stop.beside.cancel();
-            while last.join_next().await.is_some() {}
-            phase.send_replace(Phase::Stopped);
+            }
             failed
         };
-        tokio::select! {
-            failed = shutdown => failure.or(failed).map_or(Ok(()), Err),
-            Some(_) = signals.recv() => Err(SupervisorError::SecondSignal),
-        }
+        tokio::time::timeout(self.options.task_grace, ended).await.unwrap_or_else(|_| {
+            tracing::warn!("tasks were cut off: the grace period is over");
+            None
+        })
     }
 }
 

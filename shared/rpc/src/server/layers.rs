@@ -322,7 +322,14 @@ const WEB_RESPONSE_HEADERS: [&str; 5] =
 /// gRPC-Web and CORS. Header names are listed: `*` never covers `authorization` in browsers (Fetch standard).
 pub(super) fn web(next: Stack, origins: &[String]) -> Stack {
     use tower_http::cors::{AllowOrigin, CorsLayer};
-    let origins: Vec<HeaderValue> = origins.iter().filter_map(|o| HeaderValue::from_str(o).ok()).collect();
+    let origins: Vec<HeaderValue> = origins
+        .iter()
+        .filter_map(|origin| {
+            HeaderValue::from_str(origin)
+                .inspect_err(|_| tracing::error!(origin, "not an origin; it matches no browser"))
+                .ok()
+        })
+        .collect();
     let cors = CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([http::Method::POST])

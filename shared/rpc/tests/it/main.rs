@@ -9,3 +9,4 @@ mod reflection;
 mod stack;
 mod tls;
 mod validate;
+mod wire;
