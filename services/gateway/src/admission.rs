@@ -1,0 +1,303 @@
+//! Whether a call may go on: the tenant's border, facts from the owner, policy's decision. Fails closed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pavior_core::audit::DecisionRef;
+use pavior_core::principal::{Principal, PrincipalKind};
+use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_proto::pavior::policy::v1::{
+    DecideRequest, Decision, DecisionContext, DecisionStage, Effect, Reason,
+};
+use pavior_proto::pavior::r#type::v1 as pb;
+use pavior_rpc::problem::{ErrorReason, Problem};
+use tonic::{Code, Status};
+
+use crate::gateway::Engine;
+use crate::resource::{PLATFORM, Resource};
+use crate::table::{Field, Method};
+use crate::wire;
+
+/// A caller and until when its credential is good.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) principal: Arc<Principal>,
+    /// Seconds since 1970; `None` for calls that the gateway makes for a caller within one request.
+    pub(crate) expires_at: Option<i64>,
+}
+
+/// A call that may go on.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) resource: Option<Resource>,
+    pub(crate) decision: Option<DecisionRef>,
+}
+
+/// A call that may not.
+pub(crate) struct Refused {
+    pub(crate) status: Status,
+    /// Set when it is a *no* to somebody known, which is recorded.
+    pub(crate) denial: Option<Denial>,
+}
+
+pub(crate) struct Denial {
+    pub(crate) resource: String,
+    pub(crate) decision: Option<DecisionRef>,
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self { status: problem.into(), denial: None }
+    }
+}
+
+impl Engine {
+    /// Decides whether `caller` may make the call.
+    pub(crate) async fn admit(
+        &self,
+        caller: &Caller,
+        method: &Method,
+        message: &Bytes,
+    ) -> Result<Admitted, Refused> {
+        let Some(field) = &method.resource else {
+            return Ok(Admitted { resource: None, decision: None });
+        };
+        let name = read(message, field)?;
+        let resource =
+            Resource::parse(name).map_err(|problem| Problem::invalid_field(field.path.as_str(), problem))?;
+        let principal = &caller.principal;
+        if resource.organization != principal.organization && !principal.platform_admin {
+            return Err(self.across_the_border(method, &resource));
+        }
+        if !method.governed {
+            return Ok(Admitted { resource: Some(resource), decision: None });
+        }
+        let new_owner = match &method.owner {
+            Some(owner) => read(message, owner)?,
+            None => "",
+        };
+        let facts = self.facts(caller, method, &resource).await?;
+        let decision = self.decide(caller, method, &resource, facts, new_owner).await?;
+        let reference = reference(&decision);
+        match decision.effect() {
+            Effect::Allow => Ok(Admitted { resource: Some(resource), decision: Some(reference) }),
+            Effect::Deny => Err(denied(method, resource, &decision, reference)),
+            Effect::RequireApproval if method.plan_follows => {
+                Ok(Admitted { resource: Some(resource), decision: Some(reference) })
+            }
+            Effect::RequireApproval => Err(unapproved(method, resource, &decision, reference)),
+            Effect::Unspecified => {
+                tracing::error!(action = method.action, "policy gave a decision without an effect");
+                Err(closed().into())
+            }
+        }
+    }
+
+    /// The answer is the same as policy's own, so that nobody learns which organizations there are.
+    fn across_the_border(&self, method: &Method, resource: &Resource) -> Refused {
+        let problem = access_denied(method, &resource.name, "");
+        let denial = Denial { resource: resource.name.clone(), decision: None };
+        Refused { status: problem.into(), denial: Some(denial) }
+    }
+
+    async fn facts(
+        &self,
+        caller: &Caller,
+        method: &Method,
+        resource: &Resource,
+    ) -> Result<ResourceFacts, Refused> {
+        if !method.facts || resource.name == PLATFORM {
+            return Ok(ResourceFacts {
+                name: resource.name.clone(),
+                r#type: method.resource_type.clone(),
+                project: resource.project(),
+                ..Default::default()
+            });
+        }
+        match self.facts_of(&caller.principal, &method.role, resource).await {
+            Ok(facts) => Ok(facts),
+            // The name is all that was asked about: its owner says that it has no such resources.
+            Err(status) if status.code() == Code::InvalidArgument => {
+                let path = method.resource.as_ref().map_or("", |field| field.path.as_str());
+                let what = match method.patterns.as_slice() {
+                    [] => "is not the name of a resource of this method".to_owned(),
+                    patterns => format!("must have the form `{}`", patterns.join("` or `")),
+                };
+                Err(Problem::invalid_field(path, what).into())
+            }
+            Err(status) => {
+                tracing::warn!(role = method.role, code = ?status.code(), "no facts, the call is refused");
+                Err(closed().into())
+            }
+        }
+    }
+
+    /// Asks the owner of a resource about it.
+    pub(crate) async fn facts_of(
+        &self,
+        principal: &Arc<Principal>,
+        role: &str,
+        resource: &Resource,
+    ) -> Result<ResourceFacts, Status> {
+        let Some(mut owner) = self.owners.get(role).cloned() else {
+            return Err(Problem::internal(format!("no upstream for role `{role}`")).into());
+        };
+        let request = GetResourceFactsRequest { name: resource.concrete().to_owned() };
+        let mut request = self.identity.request_as(principal, &resource.organization, request);
+        request.set_timeout(self.decision_timeout);
+        Ok(owner.get_resource_facts(request).await?.into_inner())
+    }
+
+    async fn decide(
+        &self,
+        caller: &Caller,
+        method: &Method,
+        resource: &Resource,
+        facts: ResourceFacts,
+        new_owner: &str,
+    ) -> Result<Decision, Refused> {
+        let context = DecisionContext {
+            environment_class: facts.environment_class.clone(),
+            new_owner: new_owner.to_owned(),
+            ..Default::default()
+        };
+        let request = DecideRequest {
+            organization: resource.organization_name(),
+            principal: Some(principal_to_pb(&caller.principal)),
+            action: method.action.clone(),
+            resource: Some(facts),
+            stage: DecisionStage::Admission.into(),
+            plan_follows: method.plan_follows,
+            context: Some(context),
+            approval_request: String::new(),
+            dry_run: false,
+        };
+        let mut request = self.identity.request_as(&caller.principal, &resource.organization, request);
+        request.set_timeout(self.decision_timeout);
+        match self.policy.clone().decide(request).await {
+            Ok(decision) => Ok(decision.into_inner()),
+            Err(status) => {
+                let (code, error) = (status.code(), status.message());
+                tracing::warn!(?code, error, action = method.action, "no decision, the call is refused");
+                Err(closed().into())
+            }
+        }
+    }
+}
+
+fn read<'a>(message: &'a Bytes, field: &Field) -> Result<&'a str, Problem> {
+    match wire::string_at(message, &field.numbers) {
+        Ok(value) => Ok(value.unwrap_or_default()),
+        Err(wire::Malformed) => Err(Problem::invalid_field("", "the message is not valid protobuf")),
+    }
+}
+
+/// Policy or facts cannot be had: not a no, but not a yes either (gRFC A54: their codes are not the caller's).
+fn closed() -> Problem {
+    Problem::unavailable("the decision about this call cannot be had now")
+}
+
+fn access_denied(method: &Method, resource: &str, because: &str) -> Problem {
+    let action = &method.action;
+    let mut text = format!("Permission '{action}' denied on resource '{resource}' (or it might not exist).");
+    if !because.is_empty() {
+        text.push(' ');
+        text.push_str(because);
+    }
+    Problem::new(Code::PermissionDenied, ErrorReason::AccessDenied, text).with("action", action.as_str())
+}
+
+fn policies(reasons: &[Reason]) -> Vec<String> {
+    reasons.iter().map(|reason| reason.policy_id.clone()).collect()
+}
+
+/// What a *no* of policy looks like: PERMISSION_DENIED when the caller may not, FAILED_PRECONDITION with the way out
+/// when only guardrails object to what is asked for.
+fn denied(method: &Method, resource: Resource, decision: &Decision, reference: DecisionRef) -> Refused {
+    let reasons = &decision.reasons;
+    let guardrail = !reasons.is_empty() && reasons.iter().all(|reason| reason.policy_set == "guardrail");
+    let texts: Vec<&str> =
+        reasons.iter().map(|reason| reason.message.as_str()).filter(|text| !text.is_empty()).collect();
+    let mut problem = if guardrail {
+        let action = &method.action;
+        let text = format!("guardrails do not allow `{action}` on `{}`: {}", resource.name, texts.join("; "));
+        reasons.iter().fold(
+            Problem::new(Code::FailedPrecondition, ErrorReason::GuardrailDenied, text)
+                .with("action", action.as_str()),
+            |problem, reason| {
+                let way_out = if reason.fix.is_empty() { &reason.message } else { &reason.fix };
+                problem.because("POLICY", reason.policy_id.as_str(), way_out.as_str())
+            },
+        )
+    } else {
+        access_denied(method, &resource.name, &texts.join("; "))
+    };
+    problem = problem.with("decision", decision.id.as_str()).with("policies", policies(reasons).join(","));
+    if !decision.granting_roles.is_empty() {
+        problem = problem.with("grantingRoles", decision.granting_roles.join(","));
+    }
+    let denial = Denial { resource: resource.name, decision: Some(reference) };
+    Refused { status: problem.into(), denial: Some(denial) }
+}
+
+/// Approval is asked for a call that has no plan which could be approved.
+fn unapproved(method: &Method, resource: Resource, decision: &Decision, reference: DecisionRef) -> Refused {
+    let text = format!("`{}` on `{}` needs an approval", method.action, resource.name);
+    let problem = decision.approvals.iter().fold(
+        Problem::precondition(ErrorReason::NotApproved, text)
+            .with("action", method.action.as_str())
+            .with("decision", decision.id.as_str()),
+        |problem, approval| {
+            let needed = format!("{} of `{}` must approve", approval.quorum, approval.group);
+            problem.because("POLICY", approval.policy_ids.join(","), needed)
+        },
+    );
+    let denial = Denial { resource: resource.name, decision: Some(reference) };
+    Refused { status: problem.into(), denial: Some(denial) }
+}
+
+fn reference(decision: &Decision) -> DecisionRef {
+    let effect = match decision.effect() {
+        Effect::Allow => "allow",
+        Effect::RequireApproval => "require_approval",
+        Effect::Deny | Effect::Unspecified => "deny",
+    };
+    DecisionRef {
+        id: decision.id.clone(),
+        effect: effect.to_owned(),
+        policy_revision: decision.policy_revision.clone(),
+        policies: policies(&decision.reasons),
+        approvals: Vec::new(),
+    }
+}
+
+/// A principal as policy gets it.
+pub(crate) fn principal_to_pb(principal: &Principal) -> pb::Principal {
+    let Principal {
+        kind,
+        name,
+        organization,
+        subject,
+        groups,
+        email,
+        display_name,
+        platform_admin,
+        on_behalf_of,
+    } = principal;
+    let kind = match kind {
+        PrincipalKind::User => pb::principal::Kind::User,
+        PrincipalKind::Service => pb::principal::Kind::Service,
+        PrincipalKind::Agent => pb::principal::Kind::Agent,
+    };
+    pb::Principal {
+        kind: kind.into(),
+        name: name.clone(),
+        organization: organization.clone(),
+        subject: subject.clone(),
+        groups: groups.clone(),
+        email: email.clone().unwrap_or_default(),
+        display_name: display_name.clone().unwrap_or_default(),
+        platform_admin: *platform_admin,
+        on_behalf_of: on_behalf_of.clone().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,28 @@
+//! Why a gateway cannot be built.
+
+/// What keeps the gateway from starting.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Descriptors that cannot be read.
+    #[error("descriptors cannot be read: {0}")]
+    Descriptors(String),
+    /// Methods without proper governance, all of them.
+    #[error("{} of the API are not governed:\n  {}", count(.0), .0.join("\n  "))]
+    Ungoverned(Vec<String>),
+    /// A role that methods are routed to, without a way to reach it.
+    #[error("no upstream is configured for {}", .0.join(", "))]
+    NoUpstream(Vec<String>),
+    /// A configuration that cannot work.
+    #[error("gateway configuration: {0}")]
+    Config(String),
+    /// Keys that cannot be used.
+    #[error(transparent)]
+    Auth(#[from] pavior_auth::AuthError),
+}
+
+fn count(offenders: &[String]) -> String {
+    match offenders.len() {
+        1 => "1 method".to_owned(),
+        n => format!("{n} methods"),
+    }
+}

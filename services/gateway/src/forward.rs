@@ -1,0 +1,196 @@
+//! Passing an admitted call on: its bytes, with a signed token in place of the caller's credential.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::Full;
+use pavior_auth::{Grant, INTERNAL_TOKEN};
+use pavior_rpc::context;
+use pavior_rpc::problem::Problem;
+use tokio::time::{Instant, Sleep};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::ServiceExt;
+
+use crate::admission::{Admitted, Caller};
+use crate::frame;
+use crate::gateway::Engine;
+use crate::table::Method;
+
+/// The id of the decision that let a call in, in the answer's metadata.
+const DECISION: HeaderName = HeaderName::from_static("x-pavior-policy-decision");
+
+/// Headers that end here: credentials, what belongs to this connection, and what the client layers write anew.
+const NOT_FORWARDED: &[&str] = &[
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "host",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+    "content-type",
+    "forwarded",
+    "grpc-encoding",
+    "grpc-timeout",
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+    "baggage",
+];
+
+impl Engine {
+    /// Sends an admitted call to its service and gives back the answer unchanged.
+    pub(crate) async fn forward(
+        &self,
+        caller: &Caller,
+        method: &Method,
+        admitted: &Admitted,
+        headers: &HeaderMap,
+        message: &Bytes,
+    ) -> Result<Response<Body>, Status> {
+        let Some(upstream) = self.upstreams.get(&method.role).cloned() else {
+            return Err(Problem::internal(format!("no upstream for role `{}`", method.role)).into());
+        };
+        let request = self.request(caller, method, admitted, headers, message)?;
+        let mut response = upstream.oneshot(request).await.map_err(Status::from_error)?;
+        let refused = response.headers().get("grpc-status").is_some_and(|code| code == "16");
+        if refused {
+            // The caller is authenticated. It is this gateway's token that the service did not take.
+            tracing::error!(role = method.role, "the service refused the token of the gateway");
+            return Err(Problem::unavailable("the service does not answer").into());
+        }
+        if let Some(decision) = &admitted.decision
+            && let Ok(id) = HeaderValue::from_str(&decision.id)
+        {
+            response.headers_mut().insert(DECISION, id);
+        }
+        if method.streaming && !response.headers().contains_key("grpc-status") {
+            let lifetime = self.lifetime(caller);
+            response = response.map(|body| Body::new(Limited::new(body, lifetime)));
+        }
+        Ok(response)
+    }
+
+    fn request(
+        &self,
+        caller: &Caller,
+        method: &Method,
+        admitted: &Admitted,
+        headers: &HeaderMap,
+        message: &Bytes,
+    ) -> Result<Request<Body>, Status> {
+        let organization = match &admitted.resource {
+            Some(resource) => resource.organization.as_str(),
+            None => caller.principal.organization.as_str(),
+        };
+        let request_id = context::request_id();
+        let token = self.identity.mint(&Grant {
+            audience: &method.role,
+            method: &method.path,
+            principal: &caller.principal,
+            organization,
+            action: &method.action,
+            resource: admitted.resource.as_ref().map_or("", |resource| &resource.name),
+            decision: admitted.decision.as_ref(),
+            request_id: &request_id,
+        });
+        let token = token.map_err(Problem::internal)?;
+        let body = Body::new(Full::new(frame::write(message)));
+        let mut request = Request::new(body);
+        *request.method_mut() = http::Method::POST;
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = method.path.parse().map_err(Problem::internal)?;
+        let forwarded = request.headers_mut();
+        for (name, value) in headers {
+            let key = name.as_str();
+            let claimed = key.starts_with("x-pavior-") || key.starts_with("x-forwarded-");
+            if !claimed && !NOT_FORWARDED.contains(&key) {
+                forwarded.append(name.clone(), value.clone());
+            }
+        }
+        forwarded.insert(header::TE, HeaderValue::from_static("trailers"));
+        forwarded.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        forwarded.insert(INTERNAL_TOKEN, token);
+        Ok(request)
+    }
+
+    /// How long a stream may go on, and why it ends then.
+    fn lifetime(&self, caller: &Caller) -> (Duration, Ending) {
+        let left = caller.expires_at.map(|at| at - self.clock.now().unix_timestamp());
+        match left.map(|left| Duration::from_secs(u64::try_from(left).unwrap_or(0))) {
+            Some(left) if left < self.max_stream => (left, Ending::TokenExpired),
+            _ => (self.max_stream, Ending::TooOld),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    TokenExpired,
+    TooOld,
+}
+
+/// A stream that ends when its caller's token does, or when it is too old. Its client resumes it.
+struct Limited {
+    inner: Body,
+    sleep: Pin<Box<Sleep>>,
+    ending: Ending,
+    ended: bool,
+}
+
+impl Limited {
+    fn new(inner: Body, (lifetime, ending): (Duration, Ending)) -> Self {
+        let sleep = Box::pin(tokio::time::sleep_until(Instant::now() + lifetime));
+        Self { inner, sleep, ending, ended: false }
+    }
+
+    fn status(&self) -> Status {
+        match self.ending {
+            Ending::TokenExpired => Problem::unauthenticated().into(),
+            Ending::TooOld => Problem::unavailable("the stream is too old, resume it").into(),
+        }
+    }
+}
+
+impl HttpBody for Limited {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if self.sleep.as_mut().poll(cx).is_ready() {
+            self.ended = true;
+            self.inner = Body::empty();
+            let status = self.status();
+            let mut trailers = HeaderMap::new();
+            if status.add_header(&mut trailers).is_err() {
+                trailers.insert("grpc-status", HeaderValue::from(Code::Unavailable as i32));
+            }
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}

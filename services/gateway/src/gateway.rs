@@ -1,0 +1,264 @@
+//! The one service of the gateway: every public method goes through here, and none has code of its own.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderMap, Request, Response, header};
+use opentelemetry::KeyValue;
+use pavior_auth::{Peer, ServiceIdentity, TokenVerifier, Unauthenticated};
+use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, DecisionRef, Object, Outcome, Phase};
+use pavior_core::clock::Clock;
+use pavior_core::id::IdGen;
+use pavior_proto::pavior::governance::v1::Audit;
+use pavior_proto::pavior::governance::v1::resource_facts_service_client::ResourceFactsServiceClient;
+use pavior_proto::pavior::policy::v1::policy_service_client::PolicyServiceClient;
+use pavior_rpc::problem::{ErrorReason, Problem};
+use pavior_rpc::{Transport, context};
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::Service;
+
+use crate::admission::{Admitted, Caller, Denial};
+use crate::frame;
+use crate::metrics::Metrics;
+use crate::resource::PLATFORM_ID;
+use crate::table::{Method, Table};
+use crate::trail::Trail;
+
+/// What the gateway knows and whom it asks.
+pub(crate) struct Engine {
+    pub(crate) table: Table,
+    pub(crate) tokens: TokenVerifier,
+    pub(crate) identity: ServiceIdentity,
+    /// By role, unsigned: each forwarded call gets a token of its own.
+    pub(crate) upstreams: HashMap<String, Transport>,
+    pub(crate) policy: PolicyServiceClient<Peer>,
+    /// By role: who gives facts about resources.
+    pub(crate) owners: HashMap<String, ResourceFactsServiceClient<Peer>>,
+    pub(crate) trail: Arc<Trail>,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdGen>,
+    pub(crate) max_message_bytes: usize,
+    pub(crate) max_stream: Duration,
+    pub(crate) decision_timeout: Duration,
+}
+
+impl Engine {
+    /// Answers a call from outside.
+    async fn serve(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        let method = self.route(&request)?;
+        let caller = match self.authenticate(request.headers()).await {
+            Ok(caller) => caller,
+            Err(refused) => {
+                self.metrics.unauthenticated.add(1, &[KeyValue::new("reason", refused.reason())]);
+                self.trail.refused(refused.reason());
+                tracing::debug!(reason = refused.reason(), method = method.path, "caller not authenticated");
+                return Err(refused.into());
+            }
+        };
+        self.serve_for(&caller, &method, request).await
+    }
+
+    /// Answers a call of somebody who is authenticated.
+    pub(crate) async fn serve_for(
+        &self,
+        caller: &Caller,
+        method: &Arc<Method>,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Status> {
+        let begin = Instant::now();
+        let (parts, body) = request.into_parts();
+        let message = frame::read(&parts.headers, body, self.max_message_bytes).await?;
+        let admitted = match self.admit(caller, method, &message).await {
+            Ok(admitted) => admitted,
+            Err(refused) => {
+                self.metrics.decided(method, refused.status.code());
+                if let Some(denial) = refused.denial {
+                    self.record_denial(caller, method, denial, &refused.status, begin);
+                }
+                return Err(refused.status);
+            }
+        };
+        self.metrics.decided(method, Code::Ok);
+        let response = self.forward(caller, method, &admitted, &parts.headers, &message).await;
+        if method.audit == Audit::Access {
+            self.record_access(caller, method, &admitted, &response, begin)?;
+        }
+        response
+    }
+
+    /// The method of a request, if it is public and the request is gRPC.
+    pub(crate) fn route(&self, request: &Request<Body>) -> Result<Arc<Method>, Status> {
+        let path = request.uri().path();
+        if let Some(method) = self.table.method(path) {
+            return Ok(method.clone());
+        }
+        let shown: String = path.chars().take(200).collect();
+        Err(Problem::unimplemented(&format!("method `{shown}`")).into())
+    }
+
+    async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Unauthenticated> {
+        let token = pavior_auth::bearer(headers)?;
+        let known = self.tokens.verify(token).await?;
+        Ok(Caller { principal: known.principal.clone(), expires_at: Some(known.expires_at) })
+    }
+
+    fn record_denial(
+        &self,
+        caller: &Caller,
+        method: &Method,
+        denial: Denial,
+        status: &Status,
+        begin: Instant,
+    ) {
+        let summary = format!("`{}` on `{}` was denied", method.action, denial.resource);
+        let mut event = self.event(caller, method, AuditClass::B, denial.decision, begin, summary);
+        event.object.name = denial.resource;
+        event.outcome.status = "denied".to_owned();
+        event.outcome.code = code_name(status.code()).to_owned();
+        // In the log of the caller's own organization: nobody writes into the logs of others, or makes new ones.
+        self.trail.push(&caller.principal.organization, event);
+    }
+
+    /// The answer is given only when its record is queued.
+    #[allow(clippy::result_large_err)]
+    fn record_access(
+        &self,
+        caller: &Caller,
+        method: &Method,
+        admitted: &Admitted,
+        response: &Result<Response<Body>, Status>,
+        begin: Instant,
+    ) -> Result<(), Status> {
+        let code = match response {
+            Ok(response) => Status::from_header_map(response.headers()).map_or(Code::Ok, |s| s.code()),
+            Err(status) => status.code(),
+        };
+        let resource = admitted.resource.as_ref();
+        let name = resource.map(|resource| resource.name.clone()).unwrap_or_default();
+        let summary = format!("`{}` on `{name}`", method.action);
+        let mut event = self.event(caller, method, AuditClass::B, admitted.decision.clone(), begin, summary);
+        event.object.name = name;
+        event.outcome.status = if code == Code::Ok { "ok" } else { "error" }.to_owned();
+        event.outcome.code = code_name(code).to_owned();
+        let organization = resource.map_or(PLATFORM_ID, |resource| &resource.organization);
+        if self.trail.push(organization, event) {
+            return Ok(());
+        }
+        let text = "the call must be recorded, and too many records wait for the audit service";
+        Err(Problem::unavailable(text).with_reason(ErrorReason::AuditUnavailable).into())
+    }
+
+    fn event(
+        &self,
+        caller: &Caller,
+        method: &Method,
+        class: AuditClass,
+        decision: Option<DecisionRef>,
+        begin: Instant,
+        summary: String,
+    ) -> AuditEvent {
+        let (request_id, trace_id) = context::with_current(|context| {
+            context.map(|context| (context.request_id.clone(), context.trace_id())).unwrap_or_default()
+        });
+        AuditEvent {
+            event_id: self.ids.uuid(),
+            time: self.clock.now(),
+            class,
+            action: method.action.clone(),
+            phase: Phase::Outcome,
+            actor: Actor::of(&caller.principal),
+            object: Object { r#type: method.resource_type.clone(), ..Object::default() },
+            cause: Cause { request_id, trace_id, parent_event: None },
+            decision,
+            outcome: Outcome {
+                duration_ms: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
+                ..Outcome::default()
+            },
+            change: None,
+            summary,
+        }
+    }
+}
+
+/// The name of a code as it stands in the gRPC specification.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// The gateway as a service: authenticates, governs and forwards. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    pub(crate) engine: Arc<Engine>,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").field("services", &self.engine.table.services()).finish_non_exhaustive()
+    }
+}
+
+impl<B> Service<Request<B>> for Gateway
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<pavior_rpc::BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let engine = self.engine.clone();
+        let request = request.map(Body::new);
+        Box::pin(async move {
+            if let Some(response) = not_grpc(&request) {
+                return Ok(response);
+            }
+            Ok(engine.serve(request).await.unwrap_or_else(Status::into_http))
+        })
+    }
+}
+
+/// The HTTP answer to what is not gRPC (gRPC over HTTP/2, "Requests").
+fn not_grpc(request: &Request<Body>) -> Option<Response<Body>> {
+    let content_type = request.headers().get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    let status = if request.method() != http::Method::POST {
+        http::StatusCode::METHOD_NOT_ALLOWED
+    } else if !content_type.is_some_and(|t| t == b"application/grpc" || t.starts_with(b"application/grpc+")) {
+        http::StatusCode::UNSUPPORTED_MEDIA_TYPE
+    } else {
+        return None;
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    Some(response)
+}

@@ -1,0 +1,182 @@
+//! `PlatformService`: several services side by side, each part governed.
+
+use pavior_proto::google::longrunning::{GetOperationRequest, Operation};
+use pavior_proto::pavior::catalog::v1::{GetGroupRequest, GetUserRequest, Group, User};
+use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_proto::pavior::platform::v1::platform_service_client::PlatformServiceClient;
+use pavior_proto::pavior::platform::v1::{
+    GetProjectOverviewRequest, ListAllowedActionsRequest as Question, WhoAmIRequest,
+};
+use pavior_proto::pavior::policy::v1::{
+    ApprovalRequest, Decision, Effect, ListAllowedActionsRequest, ListAllowedActionsResponse,
+    ListApprovalRequestsRequest, ListApprovalRequestsResponse,
+};
+use pavior_proto::pavior::provisioning::v1::{
+    Environment, GetProjectRequest, ListEnvironmentsRequest, ListEnvironmentsResponse, ListPipelinesRequest,
+    ListPipelinesResponse, ListRunsRequest, ListRunsResponse, OperationMetadata, Pipeline, Project, Run,
+};
+use pavior_rpc::Problem;
+use pavior_rpc::problem::any;
+use tonic::{Code, Status};
+
+use crate::harness::{DECIDE, FACTS, World, allow};
+
+const PROJECT: &str = "organizations/acme/projects/hello";
+const OPERATION: &str = "organizations/acme/operations/0a000000-0000-7000-8000-000000000000";
+
+/// A project with everything in it.
+fn furnish(world: &World) {
+    let provisioning = world.fake("provisioning");
+    let path = |method: &str| format!("/pavior.provisioning.v1.ProvisioningService/{method}");
+    provisioning.on(&path("GetProject"), |request: GetProjectRequest| {
+        let owner = "organizations/acme/groups/payments".to_owned();
+        Ok(Project { name: request.name, owner, operation: OPERATION.to_owned(), ..Default::default() })
+    });
+    provisioning.on(&path("ListEnvironments"), |request: ListEnvironmentsRequest| {
+        let name = format!("{}/environments/development", request.parent);
+        Ok(ListEnvironmentsResponse {
+            environments: vec![Environment { name, ..Default::default() }],
+            ..Default::default()
+        })
+    });
+    provisioning.on(&path("ListPipelines"), |request: ListPipelinesRequest| {
+        let name = format!("{}/pipelines/main", request.parent);
+        Ok(ListPipelinesResponse {
+            pipelines: vec![Pipeline { name, ..Default::default() }],
+            ..Default::default()
+        })
+    });
+    provisioning.on(&path("ListRuns"), |request: ListRunsRequest| {
+        let name = format!("{}/runs/run-1", request.parent);
+        Ok(ListRunsResponse { runs: vec![Run { name, ..Default::default() }], ..Default::default() })
+    });
+    provisioning.on("/google.longrunning.Operations/GetOperation", |request: GetOperationRequest| {
+        let metadata = OperationMetadata { target: PROJECT.to_owned(), ..Default::default() };
+        Ok(Operation { name: request.name, metadata: Some(any(&metadata)), ..Default::default() })
+    });
+    world.fake("policy").on(
+        "/pavior.policy.v1.PolicyService/ListApprovalRequests",
+        |_: ListApprovalRequestsRequest| {
+            let about =
+                |resource: &str| ApprovalRequest { resource: resource.to_owned(), ..Default::default() };
+            let approval_requests = vec![
+                about(&format!("{PROJECT}/environments/production")),
+                about("organizations/acme/projects/hello-too"),
+            ];
+            Ok(ListApprovalRequestsResponse { approval_requests, ..Default::default() })
+        },
+    );
+    world.fake("catalog").on("/pavior.catalog.v1.CatalogService/GetGroup", |request: GetGroupRequest| {
+        Ok(Group { name: request.name, ..Default::default() })
+    });
+}
+
+async fn client(world: &World) -> PlatformServiceClient<crate::harness::Caller> {
+    PlatformServiceClient::new(world.caller("alice", "acme").await)
+}
+
+fn overview() -> GetProjectOverviewRequest {
+    GetProjectOverviewRequest { name: PROJECT.to_owned() }
+}
+
+#[tokio::test]
+async fn whoami_tells_the_caller_and_the_groups_of_both_sources() {
+    let world = World::new().await;
+    world.fake("catalog").on("/pavior.catalog.v1.CatalogService/GetUser", |request: GetUserRequest| {
+        let groups = vec!["organizations/acme/groups/platform".to_owned()];
+        Ok(User { name: request.name, groups, ..Default::default() })
+    });
+    let me = client(&world).await.who_am_i(WhoAmIRequest {}).await.unwrap().into_inner();
+    assert_eq!(me.principal.unwrap().name, "organizations/acme/users/alice");
+    assert_eq!(me.groups, ["organizations/acme/groups/payments", "organizations/acme/groups/platform"]);
+    assert!(world.fake("policy").calls(DECIDE).is_empty(), "a token is enough");
+    // Somebody whom the catalog does not know has only the groups of the token.
+    world.fake("catalog").on("/pavior.catalog.v1.CatalogService/GetUser", |request: GetUserRequest| {
+        Err::<User, _>(Problem::not_found("user", request.name).into())
+    });
+    let me = client(&world).await.who_am_i(WhoAmIRequest {}).await.unwrap().into_inner();
+    assert_eq!(me.groups, ["organizations/acme/groups/payments"]);
+    // Without a token nobody is anybody.
+    let status =
+        PlatformServiceClient::new(world.channel().await).who_am_i(WhoAmIRequest {}).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn allowed_actions_are_those_of_the_resource_that_policy_allows() {
+    let world = World::new().await;
+    world.fake("provisioning").on(FACTS, |request: GetResourceFactsRequest| {
+        Ok(ResourceFacts {
+            name: request.name,
+            owner: "organizations/acme/groups/payments".to_owned(),
+            ..Default::default()
+        })
+    });
+    world.fake("policy").on(
+        "/pavior.policy.v1.PolicyService/ListAllowedActions",
+        |request: ListAllowedActionsRequest| {
+            assert_eq!(request.resource.unwrap().owner, "organizations/acme/groups/payments");
+            let actions = request.actions.into_iter().filter(|action| action.ends_with(".create")).collect();
+            Ok(ListAllowedActionsResponse { actions })
+        },
+    );
+    let ask = |resource: &str| Question { resource: resource.to_owned() };
+    let mut client = client(&world).await;
+    let actions = client.list_allowed_actions(ask(PROJECT)).await.unwrap().into_inner().actions;
+    assert!(actions.contains(&"provisioning.environments.create".to_owned()), "{actions:?}");
+    assert!(!actions.iter().any(|action| action.starts_with("catalog.")), "{actions:?}");
+    let status = client.list_allowed_actions(ask("organizations/evil/projects/a")).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn an_overview_has_every_part_and_each_is_governed_as_the_callers_own_call() {
+    let world = World::new().await;
+    furnish(&world);
+    let overview = client(&world).await.get_project_overview(overview()).await.unwrap().into_inner();
+    assert_eq!(overview.unreachable, Vec::<String>::new());
+    assert_eq!(overview.project.unwrap().name, PROJECT);
+    assert_eq!(overview.owner.unwrap().name, "organizations/acme/groups/payments");
+    assert_eq!(overview.environments.len(), 1);
+    assert_eq!(overview.latest_runs[0].name, format!("{PROJECT}/pipelines/main/runs/run-1"));
+    assert_eq!(overview.active_operations[0].operation, OPERATION);
+    assert_eq!(overview.active_operations[0].metadata.as_ref().unwrap().target, PROJECT);
+    assert_eq!(overview.pending_approvals.len(), 1);
+    // The overview itself and its seven parts.
+    let asked = world.fake("policy").calls(DECIDE);
+    assert_eq!(asked.len(), 8);
+    let call = &world.fake("provisioning").calls("/pavior.provisioning.v1.ProvisioningService/ListRuns")[0];
+    assert_eq!(call.permit.principal().name, "organizations/acme/users/alice");
+    assert_eq!(call.permit.action(), "provisioning.runs.list");
+    assert!(call.permit.decision().is_some());
+}
+
+#[tokio::test]
+async fn an_overview_names_what_could_not_be_had() {
+    let world = World::new().await;
+    furnish(&world);
+    world.decide(|request| {
+        let effect = match request.action.as_str() {
+            "policy.approvalRequests.list" | "catalog.groups.get" => Effect::Deny,
+            _ => Effect::Allow,
+        };
+        Ok(Decision { effect: effect.into(), ..allow() })
+    });
+    world
+        .fake("provisioning")
+        .on("/pavior.provisioning.v1.ProvisioningService/ListPipelines", |_: ListPipelinesRequest| {
+            Err::<ListPipelinesResponse, _>(Status::internal("broken"))
+        });
+    let overview_ = client(&world).await.get_project_overview(overview()).await.unwrap().into_inner();
+    assert_eq!(overview_.unreachable, ["latest_runs", "pending_approvals"]);
+    assert!(overview_.owner.is_none(), "absent, as the caller may not see it");
+    assert_eq!(overview_.environments.len(), 1);
+    // Without the project there is no overview.
+    world
+        .fake("provisioning")
+        .on("/pavior.provisioning.v1.ProvisioningService/GetProject", |request: GetProjectRequest| {
+            Err::<Project, _>(Problem::not_found("project", request.name).into())
+        });
+    let status = client(&world).await.get_project_overview(overview()).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+}

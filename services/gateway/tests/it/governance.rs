@@ -1,0 +1,258 @@
+//! What policy says, and what happens when it says nothing.
+
+use std::time::Duration;
+
+use pavior_proto::pavior::catalog::v1::{Entity, GetEntityRequest, ListOrganizationsRequest};
+use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_proto::pavior::policy::v1::{
+    ApprovalRequirement, DecideRequest, Decision, DecisionStage, Effect, Reason,
+};
+use pavior_proto::pavior::provisioning::v1::provisioning_service_client::ProvisioningServiceClient;
+use pavior_proto::pavior::provisioning::v1::{CreateProjectRequest, DeleteEnvironmentRequest, Project};
+use pavior_rpc::Problem;
+use pavior_rpc::problem::{ErrorReason, from_status};
+use pavior_testkit::wait_for;
+use tonic::{Code, Status};
+
+use crate::harness::{DECIDE, ENTITY, FACTS, GET_ENTITY, World, allow};
+
+const ENVIRONMENT: &str = "organizations/acme/projects/hello/environments/production";
+const DELETE: &str = "/pavior.provisioning.v1.ProvisioningService/DeleteEnvironment";
+const CREATE: &str = "/pavior.provisioning.v1.ProvisioningService/CreateProject";
+
+fn get(name: &str) -> GetEntityRequest {
+    GetEntityRequest { name: name.to_owned() }
+}
+
+fn deny(reasons: &[(&str, &str, &str)]) -> Decision {
+    let reason = |(id, set, message): &(&str, &str, &str)| Reason {
+        policy_id: (*id).to_owned(),
+        policy_set: (*set).to_owned(),
+        message: (*message).to_owned(),
+        fix: "ask for staging".to_owned(),
+        ..Reason::default()
+    };
+    Decision {
+        effect: Effect::Deny.into(),
+        reasons: reasons.iter().map(reason).collect(),
+        granting_roles: vec!["organizations/acme/roles/developer".to_owned()],
+        ..allow()
+    }
+}
+
+#[tokio::test]
+async fn a_denial_names_decision_and_policies_and_is_recorded() {
+    let world = World::new().await;
+    world.decide(|_| Ok(deny(&[("viewers-read-only", "access", "viewers may only read")])));
+    let mut client = world.catalog("victor", "acme").await;
+    let status = client.get_entity(get(ENTITY)).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    let start =
+        format!("Permission 'catalog.entities.get' denied on resource '{ENTITY}' (or it might not exist).");
+    assert!(status.message().starts_with(&start), "{}", status.message());
+    let decoded = from_status(&status);
+    assert!(decoded.is(ErrorReason::AccessDenied));
+    assert_eq!(decoded.metadata["decision"], "decision-1");
+    assert_eq!(decoded.metadata["policies"], "viewers-read-only");
+    assert_eq!(decoded.metadata["action"], "catalog.entities.get");
+    assert!(world.fake("catalog").calls(GET_ENTITY).is_empty());
+
+    let record = world.records(1).await.remove(0);
+    assert_eq!((record.organization.as_str(), record.sequence), ("acme", 1));
+    let event = record.event.unwrap();
+    assert_eq!(event.actor.unwrap().reference, "organizations/acme/users/victor");
+    assert_eq!(event.object.unwrap().name, ENTITY);
+    assert_eq!(event.action, "catalog.entities.get");
+    let outcome = event.outcome.unwrap();
+    assert_eq!((outcome.status.as_str(), outcome.code.as_str()), ("denied", "PERMISSION_DENIED"));
+    let decision = event.decision.unwrap();
+    assert_eq!((decision.id.as_str(), decision.effect.as_str()), ("decision-1", "deny"));
+    assert_eq!(decision.policies, ["viewers-read-only"]);
+}
+
+#[tokio::test]
+async fn policy_gets_the_caller_the_action_the_facts_and_the_owner_to_be() {
+    let world = World::new().await;
+    world.fake("provisioning").on(FACTS, |request: GetResourceFactsRequest| {
+        Ok(ResourceFacts {
+            name: request.name,
+            exists: true,
+            environment_class: "production".to_owned(),
+            ..Default::default()
+        })
+    });
+    let operation = || Ok(pavior_proto::google::longrunning::Operation::default());
+    world.fake("provisioning").on(CREATE, move |_: CreateProjectRequest| operation());
+    let mut client = ProvisioningServiceClient::new(world.caller("alice", "acme").await);
+    let owner = "organizations/acme/groups/payments";
+    let request = CreateProjectRequest {
+        parent: "organizations/acme".to_owned(),
+        project: Some(Project { owner: owner.to_owned(), ..Default::default() }),
+        ..Default::default()
+    };
+    client.create_project(request).await.unwrap();
+    let asked: DecideRequest = world.fake("policy").calls(DECIDE).remove(0).decode();
+    assert_eq!(asked.organization, "organizations/acme");
+    assert_eq!(asked.principal.unwrap().name, "organizations/acme/users/alice");
+    assert_eq!(asked.action, "provisioning.projects.create");
+    assert_eq!((asked.stage, asked.plan_follows), (DecisionStage::Admission.into(), true));
+    let context = asked.context.unwrap();
+    assert_eq!(context.new_owner, owner);
+    let facts = asked.resource.unwrap();
+    assert_eq!((facts.name.as_str(), facts.environment_class.as_str()), ("organizations/acme", "production"));
+    // Facts and decisions are asked for on behalf of the caller, with tokens for their own services.
+    let permit = &world.fake("provisioning").calls(FACTS)[0].permit;
+    assert_eq!(permit.principal().name, "organizations/acme/users/alice");
+}
+
+#[tokio::test]
+async fn guardrails_that_object_are_a_failed_precondition_with_the_way_out() {
+    let world = World::new().await;
+    world.decide(|_| {
+        Ok(deny(&[("no-public", "guardrail", "public ingress"), ("eu-only", "guardrail", "region")]))
+    });
+    let status = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    let decoded = from_status(&status);
+    assert!(decoded.is(ErrorReason::GuardrailDenied));
+    assert_eq!(decoded.metadata["policies"], "no-public,eu-only");
+    let violations: Vec<_> = decoded.preconditions.iter().map(|p| (&*p.subject, &*p.description)).collect();
+    assert_eq!(violations, [("no-public", "ask for staging"), ("eu-only", "ask for staging")]);
+    // Where the access set speaks as well, the caller may not, whatever is changed.
+    world.decide(|_| Ok(deny(&[("no-public", "guardrail", "public ingress"), ("viewer", "access", "")])));
+    let status = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn an_approval_that_no_plan_can_get_is_a_no() {
+    let world = World::new().await;
+    world.decide(|_| {
+        let approval = ApprovalRequirement {
+            quorum: 2,
+            group: "organizations/acme/groups/security".to_owned(),
+            policy_ids: vec!["two-eyes".to_owned()],
+            expiry: None,
+        };
+        Ok(Decision { effect: Effect::RequireApproval.into(), approvals: vec![approval], ..allow() })
+    });
+    let status = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(from_status(&status).is(ErrorReason::NotApproved));
+    // An effect that nobody knows is no yes.
+    world.decide(|_| Ok(Decision { effect: 99, ..allow() }));
+    let status = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(world.fake("catalog").calls(GET_ENTITY).is_empty());
+}
+
+#[tokio::test]
+async fn another_organizations_names_are_refused_as_if_policy_had_done_it() {
+    let world = World::new().await;
+    world.decide(|_| Ok(deny(&[])));
+    let mut mallory = world.catalog("mallory", "evil").await;
+    let refused = mallory.get_entity(get(ENTITY)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(world.fake("policy").calls(DECIDE).is_empty(), "policy is not asked across the border");
+    let inside = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
+    assert_eq!(refused.message(), inside.message());
+    // Recorded with the one who tried, not in the log of the other organization.
+    assert_eq!(world.records(1).await[0].organization, "evil");
+    // The installation itself is for its operators.
+    let platform =
+        || ListOrganizationsRequest { platform: "organizations/-".to_owned(), ..Default::default() };
+    assert_eq!(mallory.list_organizations(platform()).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(world.fake("policy").calls(DECIDE).len(), 1);
+    world.decide(|_| Ok(allow()));
+    let mut root = world.catalog("root", "acme").await;
+    // Admitted: the answer is that of the service, which has none here.
+    assert_eq!(root.list_organizations(platform()).await.unwrap_err().message(), "no answer");
+    let asked: DecideRequest = world.fake("policy").calls(DECIDE).remove(1).decode();
+    assert_eq!(asked.organization, "organizations/-");
+    assert!(asked.principal.unwrap().platform_admin);
+}
+
+#[tokio::test]
+async fn malformed_names_are_the_callers_fault() {
+    let world = World::new().await;
+    let mut client = world.catalog("alice", "acme").await;
+    for name in
+        ["", "shop", "organizations", "organizations/ACME/kinds/a", "organizations/acme/../x/y", "é/x"]
+    {
+        let status = client.get_entity(get(name)).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{name}");
+        assert_eq!(from_status(&status).violations[0].field, "name", "{name}");
+    }
+    assert!(world.fake("policy").calls(DECIDE).is_empty());
+}
+
+#[tokio::test]
+async fn without_policy_nothing_goes_on_and_with_it_everything_does_again() {
+    let world = World::new().await;
+    world
+        .fake("catalog")
+        .on(GET_ENTITY, |request: GetEntityRequest| Ok(Entity { name: request.name, ..Default::default() }));
+    let mut client = world.catalog("alice", "acme").await;
+    client.get_entity(get(ENTITY)).await.unwrap();
+    let address = world.stop("policy").await;
+    let status = client.get_entity(get(ENTITY)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let decoded = from_status(&status);
+    assert!(decoded.is(ErrorReason::DependencyUnavailable));
+    assert!(decoded.retry_after.is_some());
+    assert_eq!(world.fake("catalog").calls(GET_ENTITY).len(), 1);
+    world.restart("policy", address).await;
+    wait_for("policy", Duration::from_secs(10), || {
+        let mut client = client.clone();
+        async move { client.get_entity(get(ENTITY)).await.map_err(|status| status.code()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn errors_of_policy_and_of_facts_are_never_the_answer() {
+    let world = World::new().await;
+    let codes = [
+        Code::NotFound,
+        Code::InvalidArgument,
+        Code::PermissionDenied,
+        Code::Internal,
+        Code::Unauthenticated,
+    ];
+    for code in codes {
+        world.decide(move |_| Err(Status::new(code, "policy's own business")));
+        let status = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{code:?}");
+        assert!(!status.message().contains("business"));
+    }
+    world.decide(|_| Ok(allow()));
+    let delete = || DeleteEnvironmentRequest { name: ENVIRONMENT.to_owned(), ..Default::default() };
+    let mut client = ProvisioningServiceClient::new(world.caller("alice", "acme").await);
+    for code in [Code::NotFound, Code::PermissionDenied, Code::Internal] {
+        world.fake("provisioning").on(FACTS, move |_: GetResourceFactsRequest| {
+            Err::<ResourceFacts, _>(Status::new(code, "business"))
+        });
+        assert_eq!(client.delete_environment(delete()).await.unwrap_err().code(), Code::Unavailable);
+    }
+    // Only that the name is not one of theirs is something about the call.
+    world.fake("provisioning").on(FACTS, |_: GetResourceFactsRequest| {
+        Err::<ResourceFacts, _>(Problem::invalid_field("name", "no").into())
+    });
+    let status = client.delete_environment(delete()).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(from_status(&status).violations[0].field, "name");
+    assert!(world.fake("provisioning").calls(DELETE).is_empty());
+}
+
+#[tokio::test]
+async fn the_services_own_errors_pass_unchanged() {
+    let world = World::new().await;
+    let made: Status = Problem::not_found("entity", ENTITY).into();
+    let (message, details) = (made.message().to_owned(), made.details().to_vec());
+    world.fake("catalog").on(GET_ENTITY, move |_: GetEntityRequest| {
+        Err::<Entity, _>(Problem::not_found("entity", ENTITY).into())
+    });
+    let status = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::NotFound, message.as_str()));
+    assert_eq!(status.details(), details);
+}

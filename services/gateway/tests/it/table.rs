@@ -1,0 +1,176 @@
+//! The table that the descriptors make, and the descriptors that make none.
+
+use pavior_gateway::{Error, Table};
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage};
+use serde_json::{Value, json};
+
+/// The platform's own descriptors with one more file, whose options are written as JSON.
+fn with_service(methods: Vec<Value>, service_options: Value) -> Vec<u8> {
+    let pool = DescriptorPool::decode(pavior_proto::DESCRIPTORS).unwrap();
+    let file = json!({
+        "name": "pavior/catalog/v1/extra.proto",
+        "package": "pavior.catalog.v1",
+        "syntax": "proto3",
+        "dependency": ["pavior/governance/v1/governance.proto", "google/protobuf/empty.proto"],
+        "messageType": [{
+            "name": "ExtraRequest",
+            "oneofDecl": [{ "name": "choice" }],
+            "field": [
+                { "name": "name", "number": 1, "type": "TYPE_STRING", "label": "LABEL_OPTIONAL" },
+                { "name": "names", "number": 2, "type": "TYPE_STRING", "label": "LABEL_REPEATED" },
+                { "name": "count", "number": 3, "type": "TYPE_INT32", "label": "LABEL_OPTIONAL" },
+                { "name": "this", "number": 4, "type": "TYPE_STRING", "label": "LABEL_OPTIONAL", "oneofIndex": 0 },
+                { "name": "that", "number": 5, "type": "TYPE_STRING", "label": "LABEL_OPTIONAL", "oneofIndex": 0 },
+            ],
+        }],
+        "service": [{ "name": "ExtraService", "method": methods, "options": service_options }],
+    });
+    let descriptor = pool.get_message_by_name("google.protobuf.FileDescriptorProto").unwrap();
+    let file = DynamicMessage::deserialize(descriptor, file).unwrap();
+    let mut set = pavior_proto::DESCRIPTORS.to_vec();
+    // Field 1 of FileDescriptorSet; sets are merged by being written one after the other.
+    prost::encoding::bytes::encode(1, &bytes::Bytes::from(file.encode_to_vec()), &mut set);
+    set
+}
+
+fn method(name: &str, rule: Value) -> Value {
+    json!({
+        "name": name,
+        "inputType": ".pavior.catalog.v1.ExtraRequest",
+        "outputType": ".google.protobuf.Empty",
+        "options": if rule.is_null() { json!({}) } else { json!({ "[pavior.governance.v1.rule]": rule }) },
+    })
+}
+
+fn rule(resource: &str) -> Value {
+    json!({
+        "action": "catalog.extras.get",
+        "resource": resource,
+        "access": "ACCESS_READ",
+        "audit": "AUDIT_DENIALS",
+    })
+}
+
+fn offenders(methods: Vec<Value>, service_options: Value) -> Vec<String> {
+    match Table::build(&with_service(methods, service_options)) {
+        Err(Error::Ungoverned(offenders)) => offenders,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_platforms_own_descriptors_are_governed() {
+    let table = Table::build(pavior_proto::DESCRIPTORS).unwrap_or_else(|error| panic!("{error}"));
+    let get = table.method("/pavior.catalog.v1.CatalogService/GetEntity").unwrap();
+    assert_eq!((get.role.as_str(), get.action.as_str()), ("catalog", "catalog.entities.get"));
+    assert!(get.reads && get.governed && !get.streaming);
+    assert_eq!(get.resource_type, "catalog.pavior.dev/Entity");
+    assert_eq!(get.patterns, ["organizations/{organization}/kinds/{kind}/entities/{entity}"]);
+    let update = table.method("/pavior.catalog.v1.CatalogService/UpdateEntity").unwrap();
+    let field = update.resource.as_ref().unwrap();
+    assert_eq!((field.path.as_str(), field.numbers.len()), ("entity.name", 2));
+    assert_eq!(update.patterns, get.patterns);
+    let operation = table.method("/google.longrunning.Operations/CancelOperation").unwrap();
+    assert_eq!(
+        (operation.role.as_str(), operation.action.as_str()),
+        ("provisioning", "provisioning.operations.cancel")
+    );
+    assert!(table.method("/pavior.policy.v1.PolicyService/Decide").is_none());
+    assert!(table.methods().all(|method| !method.service.starts_with("pavior.driver")));
+    assert_eq!(table.roles(), ["audit", "catalog", "platform", "policy", "provisioning"]);
+    let project = "organizations/acme/projects/hello";
+    assert_eq!(table.kind(project).unwrap().role, "provisioning");
+    let actions = table.actions_on(project);
+    for action in ["provisioning.projects.get", "provisioning.environments.create"] {
+        assert!(actions.iter().any(|a| a == action), "{action}: {actions:?}");
+    }
+    assert!(!actions.iter().any(|action| action == "catalog.entities.get"), "{actions:?}");
+}
+
+#[test]
+fn well_governed_methods_are_added() {
+    let table = Table::build(&with_service(vec![method("GetExtra", rule("name"))], json!({}))).unwrap();
+    assert!(table.method("/pavior.catalog.v1.ExtraService/GetExtra").is_some());
+}
+
+#[test]
+fn all_methods_without_proper_governance_are_named() {
+    let cases = [
+        (json!(null), "has no governance rule"),
+        (rule(""), "does not say which field names its resource"),
+        (rule("title"), "`title`, which does not exist"),
+        (rule("name.more"), "which is not a string"),
+        (rule("count"), "which is not a string"),
+        (rule("names"), "which can have several values"),
+        (rule("this"), "which can have several values"),
+        (json!({ "resource": "name" }), "is not like `catalog.entities.get`"),
+        (
+            json!({ "action": "catalog.extras.get", "resource": "name", "audit": "AUDIT_DENIALS" }),
+            "reads or changes",
+        ),
+        (
+            json!({ "action": "catalog.extras.get", "resource": "name", "access": "ACCESS_READ" }),
+            "how it is recorded",
+        ),
+    ];
+    let methods = cases.iter().enumerate().map(|(i, (rule, _))| method(&format!("M{i}"), rule.clone()));
+    let offenders = offenders(methods.collect(), json!({}));
+    for (i, (_, what)) in cases.iter().enumerate() {
+        let name = format!("`pavior.catalog.v1.ExtraService/M{i}`");
+        assert!(
+            offenders.iter().any(|o| o.starts_with(&name) && o.contains(what)),
+            "{name} {what}: {offenders:#?}"
+        );
+    }
+    let text = Error::Ungoverned(offenders).to_string();
+    assert!(text.contains("M0") && text.contains("M9"), "{text}");
+}
+
+#[test]
+fn request_streams_cannot_be_governed() {
+    let mut streams = method("Upload", rule("name"));
+    streams["clientStreaming"] = json!(true);
+    assert!(offenders(vec![streams], json!({}))[0].contains("streams its request"));
+}
+
+#[test]
+fn a_method_is_claimed_once_and_exists() {
+    let mixin = |method: &str| json!({ "method": method, "rule": rule("name") });
+    let options = json!({ "[pavior.governance.v1.mixin]": [
+        mixin("google.longrunning.Operations/GetOperation"),
+        mixin("google.longrunning.Operations/Explode"),
+        mixin("pavior.catalog.v1.ExtraService/GetExtra"),
+    ] });
+    let offenders = offenders(vec![method("GetExtra", rule("name"))], options);
+    assert_eq!(offenders.len(), 3, "{offenders:#?}");
+    assert!(offenders.iter().any(|o| o.contains("Operations/GetOperation`: claimed by")));
+    assert!(offenders.iter().any(|o| o.contains("Explode`: taken over, but there is no such method")));
+    assert!(offenders.iter().any(|o| o.contains("ExtraService/GetExtra`: claimed by")));
+}
+
+#[tokio::test]
+async fn a_role_without_an_upstream_keeps_the_gateway_from_starting() {
+    use std::sync::Arc;
+
+    use opentelemetry::metrics::MeterProvider;
+    let clock = crate::harness::clock();
+    let signer = pavior_auth::InternalSigner::generate().unwrap();
+    let ids = Arc::new(pavior_core::id::SystemIds);
+    let deps = pavior_gateway::Deps {
+        identity: pavior_auth::ServiceIdentity::new("gateway", signer, clock.clone(), ids.clone()),
+        tokens: pavior_auth::TokenVerifier::new(Vec::new(), clock.clone()).unwrap(),
+        upstreams: [("catalog".to_owned(), pavior_rpc::remote("http://127.0.0.1:1", None))].into(),
+        clock,
+        ids,
+        meter: opentelemetry::metrics::noop::NoopMeterProvider::new().meter("test"),
+        descriptors: pavior_proto::DESCRIPTORS,
+    };
+    let config = pavior_gateway::Config::default();
+    match pavior_gateway::build(&config, deps.clone()) {
+        Err(Error::NoUpstream(roles)) => assert_eq!(roles, ["audit", "policy", "provisioning"]),
+        other => panic!("{other:?}"),
+    }
+    let origin = pavior_gateway::Config { web_origins: vec!["*".to_owned()], ..config };
+    assert!(matches!(pavior_gateway::build(&origin, deps), Err(Error::Config(_))));
+}
