@@ -1,5 +1,8 @@
 //! YAML and JSON Schema: places in errors, and budgets.
 
+// A failure to set up a test is a failure of the test.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 use pavior_expr::{schema, secret, unknown, yaml};
 use serde_json::json;
 

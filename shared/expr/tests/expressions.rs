@@ -1,5 +1,8 @@
 //! What golden paths rely on, and what hostile texts must not be able to do.
 
+// A failure to set up a test is a failure of the test.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 use pavior_expr::{
     check, evaluate, evaluate_known, evaluate_text, evaluate_tracking, references, render_skeleton, secret,
     unknown,

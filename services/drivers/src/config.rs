@@ -1,0 +1,117 @@
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+/// What the drivers are given. Nothing is read from the process environment here.
+#[derive(Debug, Clone)]
+pub struct DriversConfig {
+    /// Where repositories, runs, artifacts, databases and workloads live. Must be absolute.
+    pub data_dir: PathBuf,
+    /// The command that runs the shim: the program and its first arguments, such as `pavior __shim`.
+    pub shim: Vec<OsString>,
+    /// What pipelines and workloads inherit: `PATH` and the toolchain's variables ([`inherited`] picks them).
+    pub environment: BTreeMap<String, String>,
+    /// The `git` driver.
+    pub git: GitConfig,
+    /// The `pipeline` driver.
+    pub pipeline: PipelineConfig,
+    /// The `process` driver.
+    pub process: ProcessConfig,
+    /// Address of a PostgreSQL server with the right to create roles and databases; without it there is no
+    /// `postgres-database` driver.
+    pub postgres_url: Option<SecretString>,
+    /// Key for passwords and sealed state, at least 32 bytes; without it one is kept in the data directory. Replicas
+    /// must share it.
+    pub secret_key: Option<SecretString>,
+}
+
+/// The `git` driver.
+#[derive(Debug, Clone)]
+pub struct GitConfig {
+    /// Where the router is reachable, such as `http://127.0.0.1:7080`, without a slash at the end.
+    pub public_url: String,
+    /// Directories that hold skeletons; the first that has the name wins.
+    pub skeleton_roots: Vec<PathBuf>,
+    /// Most requests that are served at once.
+    pub max_requests: usize,
+}
+
+/// The `pipeline` driver.
+#[derive(Debug, Clone)]
+pub struct PipelineConfig {
+    /// For a step that names no timeout.
+    pub step_timeout: Duration,
+    /// The longest timeout a step may name.
+    pub max_step_timeout: Duration,
+    /// From interrupt to kill.
+    pub grace: Duration,
+    /// Most log bytes of a run; the rest is dropped with a notice.
+    pub max_log_bytes: usize,
+}
+
+/// The `process` driver.
+#[derive(Debug, Clone)]
+pub struct ProcessConfig {
+    /// How long a start may take until the health check answers.
+    pub health_timeout: Duration,
+    /// From terminate to kill.
+    pub grace: Duration,
+    /// Size of a workload's log file; one older file of the same size is kept.
+    pub max_log_bytes: u64,
+    /// Wait before the first restart after a crash; doubles up to `max_backoff`.
+    pub min_backoff: Duration,
+    /// Longest wait between restarts.
+    pub max_backoff: Duration,
+}
+
+impl DriversConfig {
+    /// The documented defaults over these three.
+    #[must_use]
+    pub fn new(data_dir: PathBuf, shim: Vec<OsString>, environment: BTreeMap<String, String>) -> Self {
+        Self {
+            data_dir,
+            shim,
+            environment,
+            git: GitConfig { public_url: String::new(), skeleton_roots: Vec::new(), max_requests: 32 },
+            pipeline: PipelineConfig {
+                step_timeout: Duration::from_secs(600),
+                max_step_timeout: Duration::from_secs(3600),
+                grace: Duration::from_secs(5),
+                max_log_bytes: 20 * 1024 * 1024,
+            },
+            process: ProcessConfig {
+                health_timeout: Duration::from_secs(20),
+                grace: Duration::from_secs(3),
+                max_log_bytes: 1024 * 1024,
+                min_backoff: Duration::from_millis(100),
+                max_backoff: Duration::from_secs(30),
+            },
+            postgres_url: None,
+            secret_key: None,
+        }
+    }
+}
+
+/// Picks what pipelines and workloads may inherit: `PATH`, the names in `allowed`, and where cargo and rustup live
+/// (their homes are found through `HOME`, which work does not share). `lookup` reads the process environment.
+#[must_use]
+pub fn inherited(lookup: &dyn Fn(&str) -> Option<String>, allowed: &[String]) -> BTreeMap<String, String> {
+    let mut environment = BTreeMap::new();
+    for name in ["PATH", "CARGO_HOME", "RUSTUP_HOME"].into_iter().chain(allowed.iter().map(String::as_str)) {
+        if let Some(value) = lookup(name) {
+            environment.insert(name.to_owned(), value);
+        }
+    }
+    if let Some(home) = lookup("HOME").map(PathBuf::from) {
+        for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
+            let path = home.join(folder);
+            if !environment.contains_key(name) && path.is_dir() {
+                environment.insert(name.to_owned(), path.to_string_lossy().into_owned());
+            }
+        }
+    }
+    environment
+}

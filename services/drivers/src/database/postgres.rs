@@ -1,0 +1,376 @@
+//! A database on a PostgreSQL server: owner role, application role, nobody else.
+//!
+//! What was made for whom stands in the database's comment, written right after it was created; names carry a digest
+//! of the resource and the key, so that a database without a comment can only be our own, broken off before it.
+
+use async_trait::async_trait;
+use pavior_core::digest::sha256_hex;
+use pavior_driver::{
+    ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure, FailureCode, Found,
+    Health, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, SecretString, Secrets, Sink,
+    Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
+};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, Statement, Value as Sql,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Inputs, TYPE, schema, scram};
+use crate::Error;
+use crate::inputs::{slug, typed, validate};
+use crate::ledger::{Ledger, Thing};
+
+/// What stands in the database's comment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Comment {
+    pavior: u32,
+    organization: String,
+    resource: String,
+    key: String,
+}
+
+/// The driver.
+pub(crate) struct PostgresDriver {
+    ledger: Ledger,
+    address: Address,
+}
+
+/// The server's address in parts.
+struct Address {
+    url: SecretString,
+    scheme: String,
+    /// Host and port as a client reaches them.
+    authority: String,
+    host: String,
+    port: u16,
+    options: String,
+}
+
+impl Address {
+    fn parse(url: &SecretString) -> Result<Self, Error> {
+        let bad =
+            || Error::Config("the PostgreSQL address is not `postgres://user@host:port/database`".to_owned());
+        let (scheme, rest) = url.expose_secret().split_once("://").ok_or_else(bad)?;
+        if !matches!(scheme, "postgres" | "postgresql") {
+            return Err(bad());
+        }
+        let (rest, options) =
+            rest.split_once('?').map_or((rest, String::new()), |(r, o)| (r, format!("?{o}")));
+        let authority = rest.split('/').next().unwrap_or_default();
+        let authority = authority.rsplit_once('@').map_or(authority, |(_, server)| server).to_owned();
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) => (host.to_owned(), port.parse().map_err(|_| bad())?),
+            None => (authority.clone(), 5432),
+        };
+        Ok(Self { url: url.clone(), scheme: scheme.to_owned(), authority, host, port, options })
+    }
+
+    /// The administrator's address with another database.
+    fn admin(&self, database: &str) -> Option<String> {
+        let url = self.url.expose_secret();
+        let (before, _) = url.split_once('?').unwrap_or((url, ""));
+        let (scheme, rest) = before.split_once("://")?;
+        let authority = rest.split('/').next()?;
+        Some(format!("{scheme}://{authority}/{database}{}", self.options))
+    }
+
+    fn client(&self, user: &str, password: &str, database: &str) -> String {
+        format!("{}://{user}:{password}@{}/{database}{}", self.scheme, self.authority, self.options)
+    }
+}
+
+/// Quotes an identifier.
+fn name(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+/// Quotes a text for statements that take no parameters.
+fn text(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn failed(error: &DbErr) -> Failure {
+    tracing::error!(error = %error, "PostgreSQL refused a statement");
+    match error {
+        DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => {
+            Failure::new(FailureCode::Unavailable, "the PostgreSQL server cannot be reached")
+        }
+        _ => Failure::new(FailureCode::Internal, "the PostgreSQL server refused a statement"),
+    }
+}
+
+async fn run(connection: &DatabaseConnection, sql: &str) -> Result<(), Failure> {
+    connection.execute_unprepared(sql).await.map(|_| ()).map_err(|error| failed(&error))
+}
+
+async fn exists(connection: &DatabaseConnection, sql: &str, value: &str) -> Result<bool, Failure> {
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [Sql::from(value)]);
+    connection.query_one_raw(statement).await.map(|row| row.is_some()).map_err(|error| failed(&error))
+}
+
+impl PostgresDriver {
+    pub(crate) fn new(url: &SecretString, ledger: Ledger) -> Result<Self, Error> {
+        Ok(Self { ledger, address: Address::parse(url)? })
+    }
+
+    /// One connection, so that a session lock covers what is done on it.
+    async fn connect(&self, database: Option<&str>) -> Result<DatabaseConnection, Failure> {
+        let url = match database {
+            None => Some(self.address.url.expose_secret().to_owned()),
+            Some(database) => self.address.admin(database),
+        };
+        let url =
+            url.ok_or_else(|| Failure::new(FailureCode::Internal, "the PostgreSQL address is not valid"))?;
+        let mut options = ConnectOptions::new(url);
+        options.max_connections(1).min_connections(0).sqlx_logging(false);
+        options.connect_timeout(std::time::Duration::from_secs(10));
+        options.acquire_timeout(std::time::Duration::from_secs(10));
+        let connection = Database::connect(options).await.map_err(|error| failed(&error))?;
+        run(&connection, "SET lock_timeout = '30s'; SET statement_timeout = '60s'").await?;
+        Ok(connection)
+    }
+
+    fn password(&self, thing: &Thing) -> SecretString {
+        self.ledger.keyring().password("postgres", &[&thing.identity, &thing.created_by])
+    }
+
+    fn success(&self, thing: &Thing) -> Success {
+        let database = &thing.identity;
+        let user = format!("{database}_app");
+        let password = self.password(thing);
+        let outputs = json!({
+            "engine": "postgres",
+            "host": self.address.host,
+            "port": self.address.port,
+            "database": database,
+            "username": user,
+        });
+        let url = self.address.client(&user, password.expose_secret(), database);
+        let secrets = Secrets::new().with("url", url).with("password", password);
+        Success { identity: database.clone(), outputs, secrets, state: json!({}) }
+    }
+
+    async fn try_apply(&self, context: &CallContext, request: ApplyRequest) -> Result<Success, Failure> {
+        let _turn = self.ledger.enter(context).await?;
+        let before = self.ledger.replay(context, &request.inputs)?;
+        let inputs: Inputs = typed(&schema(), &request.inputs)?;
+        let prior = request
+            .prior
+            .as_ref()
+            .map(|prior| prior.identity.clone())
+            .filter(|identity| !identity.is_empty());
+        let identity = before.map(|used| used.identity).or(prior).unwrap_or_else(|| {
+            let id = context.resource.rsplit('/').next().unwrap_or_default();
+            let label =
+                slug(&format!("{}-{}", context.organization, inputs.name.as_deref().unwrap_or(id)), 36);
+            let digest = sha256_hex(format!("{}\0{}", context.resource, context.idempotency_key).as_bytes());
+            format!("p_{}_{}", label.replace('-', "_"), &digest[..12])
+        });
+        if self.ledger.owner(&identity)?.is_some_and(|owner| owner.organization != context.organization) {
+            return Err(Failure::new(FailureCode::NotFound, format!("database `{identity}` does not exist")));
+        }
+        let mut thing = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
+        let connection = self.connect(None).await?;
+        let made = self.make(&connection, context, &thing, &inputs).await;
+        // The session lock ends with the connection.
+        let _ = connection.close().await;
+        made?;
+        thing.ready = true;
+        self.ledger.store(&thing)?;
+        Ok(self.success(&thing))
+    }
+
+    async fn make(
+        &self,
+        connection: &DatabaseConnection,
+        context: &CallContext,
+        thing: &Thing,
+        inputs: &Inputs,
+    ) -> Result<(), Failure> {
+        let database = &thing.identity;
+        let (owner, app) = (format!("{database}_owner"), format!("{database}_app"));
+        let lock = i64::from_be_bytes(first_bytes(&sha256_hex(database.as_bytes())));
+        run(connection, &format!("SELECT pg_advisory_lock({lock})")).await?;
+        let comment = Comment {
+            pavior: 1,
+            organization: context.organization.clone(),
+            resource: context.resource.clone(),
+            key: thing.created_by.clone(),
+        };
+        let present = exists(connection, "SELECT 1 FROM pg_database WHERE datname = $1", database).await?;
+        if present && self.comment(connection, database).await?.is_some_and(|found| found != comment) {
+            let message = format!("database `{database}` belongs to another resource");
+            return Err(Failure::new(FailureCode::Conflict, message));
+        }
+        let role = "SELECT 1 FROM pg_roles WHERE rolname = $1";
+        if !exists(connection, role, &owner).await? {
+            run(connection, &format!("CREATE ROLE {} NOLOGIN", name(&owner))).await?;
+        }
+        if !exists(connection, role, &app).await? {
+            run(connection, &format!("CREATE ROLE {} NOLOGIN", name(&app))).await?;
+        }
+        let mut salt = [0_u8; 16];
+        salt.copy_from_slice(
+            &self.ledger.keyring().digest("scram salt", database.as_bytes()).as_bytes()[..16],
+        );
+        let verifier = scram::verifier(self.password(thing).expose_secret(), &salt);
+        run(connection, &format!("ALTER ROLE {} LOGIN PASSWORD {}", name(&app), text(&verifier))).await?;
+        if !present {
+            // An administrator that is no superuser must be a member of the role that it gives the database to.
+            run(connection, &format!("GRANT {} TO CURRENT_USER", name(&owner))).await?;
+            run(connection, &format!("CREATE DATABASE {} OWNER {}", name(database), name(&owner))).await?;
+        }
+        let comment = serde_json::to_string(&comment).unwrap_or_default();
+        let limit = match inputs.size.as_str() {
+            "small" => 20,
+            "medium" => 60,
+            _ => 200,
+        };
+        for statement in [
+            format!("COMMENT ON DATABASE {} IS {}", name(database), text(&comment)),
+            format!("REVOKE ALL ON DATABASE {} FROM PUBLIC", name(database)),
+            format!("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}", name(database), name(&app)),
+            format!("ALTER DATABASE {} CONNECTION LIMIT {limit}", name(database)),
+        ] {
+            run(connection, &statement).await?;
+        }
+        let inside = self.connect(Some(database)).await?;
+        let granted = run(&inside, &format!("GRANT USAGE, CREATE ON SCHEMA public TO {}", name(&app))).await;
+        let _ = inside.close().await;
+        granted
+    }
+
+    /// The comment as ours; another text reads as somebody else's.
+    async fn comment(
+        &self,
+        connection: &DatabaseConnection,
+        database: &str,
+    ) -> Result<Option<Comment>, Failure> {
+        let sql =
+            "SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = $1";
+        let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [Sql::from(database)]);
+        let row = connection.query_one_raw(statement).await.map_err(|error| failed(&error))?;
+        let found: Option<String> = match row {
+            Some(row) => row.try_get("", "comment").map_err(|error| failed(&error))?,
+            None => None,
+        };
+        let nobody = || Comment {
+            pavior: 0,
+            organization: String::new(),
+            resource: String::new(),
+            key: String::new(),
+        };
+        Ok(found.map(|text| serde_json::from_str(&text).unwrap_or_else(|_| nobody())))
+    }
+
+    async fn try_destroy(&self, context: &CallContext, request: DestroyRequest) -> Result<Success, Failure> {
+        let _turn = self.ledger.enter(context).await?;
+        let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Success::default()) };
+        let Some(thing) = self.ledger.thing(context, &found.identity)? else { return Ok(Success::default()) };
+        let connection = self.connect(None).await?;
+        let database = &thing.identity;
+        let mut result = Ok(());
+        for statement in [
+            // Ends its connections too, and needs no right to signal other sessions one by one.
+            format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", name(database)),
+            format!("DROP ROLE IF EXISTS {}", name(&format!("{database}_app"))),
+            format!("DROP ROLE IF EXISTS {}", name(&format!("{database}_owner"))),
+        ] {
+            if result.is_ok() {
+                result = run(&connection, &statement).await;
+            }
+        }
+        let _ = connection.close().await;
+        result?;
+        self.ledger.forget(&thing)?;
+        Ok(Success::default())
+    }
+
+    async fn try_observe(
+        &self,
+        context: &CallContext,
+        request: ObserveRequest,
+    ) -> Result<Observation, Failure> {
+        let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Observation::Absent) };
+        let Some(thing) = self.ledger.thing(context, &found.identity)? else {
+            return Ok(Observation::Absent);
+        };
+        let connection = self.connect(None).await?;
+        let sql = "SELECT 1 FROM pg_database WHERE datname = $1";
+        let database = exists(&connection, sql, &thing.identity).await;
+        let app = format!("{}_app", thing.identity);
+        let role = exists(&connection, "SELECT 1 FROM pg_roles WHERE rolname = $1", &app).await;
+        let _ = connection.close().await;
+        let partial = |message: &str| Observation::Partial {
+            identity: Some(thing.identity.clone()),
+            state: Value::Null,
+            message: message.to_owned(),
+        };
+        Ok(match (database?, role?, thing.ready) {
+            (true, true, true) => Observation::Found(Found::from(self.success(&thing))),
+            (false, false, false) => Observation::Absent,
+            (false, _, true) => partial("the database is gone"),
+            (true, false, _) => partial("the application's role is gone"),
+            (_, _, false) => partial("an apply broke off"),
+        })
+    }
+}
+
+fn first_bytes(hex: &str) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&hex.as_bytes()[..8]);
+    bytes
+}
+
+#[async_trait]
+impl Driver for PostgresDriver {
+    fn info(&self) -> DriverInfo {
+        let database = TypeSchema {
+            id: TYPE.to_owned(),
+            inputs: schema(),
+            outputs: json!({"type": "object", "properties": {
+                "engine": {"const": "postgres"}, "host": {"type": "string"}, "port": {"type": "integer"},
+                "database": {"type": "string"}, "username": {"type": "string"}
+            }}),
+            secret_outputs: vec!["url".to_owned(), "password".to_owned()],
+            immutable: vec!["name".to_owned()],
+            actions: Vec::new(),
+            undo: Undo::Destroy,
+        };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        DriverInfo { id: "postgres-database".to_owned(), version, types: vec![database] }
+    }
+
+    async fn validate(&self, request: ValidateRequest) -> Result<Value, Vec<Violation>> {
+        validate(&schema(), &request)
+    }
+
+    async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
+        let immutable = ["name".to_owned()];
+        Ok(diff(request.prior.as_ref().map(|prior| &prior.inputs), request.desired.as_ref(), &immutable))
+    }
+
+    async fn apply(&self, context: &CallContext, request: ApplyRequest, _sink: &dyn Sink) -> Outcome {
+        self.try_apply(context, request).await.into()
+    }
+
+    async fn observe(&self, context: &CallContext, request: ObserveRequest) -> Observation {
+        let seen = self.try_observe(context, request).await;
+        seen.unwrap_or_else(|failure| Observation::Indeterminate { message: failure.message })
+    }
+
+    async fn destroy(&self, context: &CallContext, request: DestroyRequest, _sink: &dyn Sink) -> Outcome {
+        self.try_destroy(context, request).await.into()
+    }
+
+    async fn health(&self) -> Health {
+        match self.connect(None).await {
+            Ok(connection) => {
+                let _ = connection.close().await;
+                Health::Ok
+            }
+            Err(failure) => Health::Down(failure.message),
+        }
+    }
+}

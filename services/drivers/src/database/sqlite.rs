@@ -1,0 +1,174 @@
+//! A SQLite file.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use pavior_core::digest::sha256_hex;
+use pavior_driver::{
+    ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Found, Health,
+    Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Secrets, Sink, Success, TypeSchema,
+    Undo, ValidateRequest, Violation, diff,
+};
+use sea_orm::{ConnectionTrait, Database};
+use serde_json::{Value, json};
+
+use super::{Inputs, TYPE, schema};
+use crate::config::DriversConfig;
+use crate::files;
+use crate::inputs::{slug, typed, validate};
+use crate::ledger::{Ledger, Thing};
+
+/// The driver.
+pub(crate) struct SqliteDriver {
+    ledger: Ledger,
+    root: PathBuf,
+}
+
+fn internal<E: std::fmt::Display>(message: &'static str) -> impl Fn(E) -> Failure {
+    move |error| {
+        tracing::error!(error = %error, message);
+        Failure::new(FailureCode::Internal, message)
+    }
+}
+
+impl SqliteDriver {
+    pub(crate) fn new(config: &DriversConfig, ledger: Ledger) -> std::io::Result<Self> {
+        let root = config.data_dir.join("databases");
+        files::private_directory(&root)?;
+        Ok(Self { ledger, root })
+    }
+
+    fn path(&self, identity: &str) -> PathBuf {
+        self.root.join(format!("{identity}.db"))
+    }
+
+    fn success(&self, thing: &Thing) -> Success {
+        let path = self.path(&thing.identity);
+        let outputs = json!({ "engine": "sqlite", "path": path });
+        let secrets = Secrets::new().with("url", format!("sqlite://{}?mode=rw", path.display()));
+        Success { identity: thing.identity.clone(), outputs, secrets, state: json!({}) }
+    }
+
+    async fn try_apply(&self, context: &CallContext, request: ApplyRequest) -> Result<Success, Failure> {
+        let _turn = self.ledger.enter(context).await?;
+        let before = self.ledger.replay(context, &request.inputs)?;
+        let inputs: Inputs = typed(&schema(), &request.inputs)?;
+        if pavior_core::name::validate_id(&context.organization).is_err() {
+            return Err(Failure::new(FailureCode::InvalidArgument, "the organization is not a name"));
+        }
+        let prior = request
+            .prior
+            .as_ref()
+            .map(|prior| prior.identity.clone())
+            .filter(|identity| !identity.is_empty());
+        let identity = before.map(|used| used.identity).or(prior).unwrap_or_else(|| {
+            let id = context.resource.rsplit('/').next().unwrap_or_default();
+            let name = slug(inputs.name.as_deref().unwrap_or(id), 40);
+            let digest = sha256_hex(format!("{}\0{}", context.resource, context.idempotency_key).as_bytes());
+            format!("{}/{name}-{}", context.organization, &digest[..12])
+        });
+        if !identity.starts_with(&format!("{}/", context.organization)) || identity.contains("..") {
+            return Err(Failure::new(FailureCode::NotFound, format!("database `{identity}` does not exist")));
+        }
+        let mut thing = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
+        let path = self.path(&identity);
+        if !path.is_file() {
+            self.create(&path).await?;
+        }
+        thing.ready = true;
+        self.ledger.store(&thing)?;
+        Ok(self.success(&thing))
+    }
+
+    /// A valid empty database in write-ahead mode, made beside its place and moved there whole.
+    async fn create(&self, path: &std::path::Path) -> Result<(), Failure> {
+        let failed = "the database cannot be made";
+        let directory = path.parent().unwrap_or(&self.root).to_owned();
+        files::private_directory(&directory).map_err(internal(failed))?;
+        let workshop = tempfile::tempdir_in(&directory).map_err(internal(failed))?;
+        let fresh = workshop.path().join("new.db");
+        let url = format!("sqlite://{}?mode=rwc", fresh.display());
+        let connection = Database::connect(url).await.map_err(internal(failed))?;
+        for statement in ["PRAGMA journal_mode = WAL", "PRAGMA user_version = 0", "VACUUM"] {
+            connection.execute_unprepared(statement).await.map_err(internal(failed))?;
+        }
+        connection.close().await.map_err(internal(failed))?;
+        std::fs::rename(&fresh, path).map_err(internal(failed))?;
+        files::sync_directory(&directory).map_err(internal(failed))
+    }
+
+    async fn try_destroy(&self, context: &CallContext, request: DestroyRequest) -> Result<Success, Failure> {
+        let _turn = self.ledger.enter(context).await?;
+        let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Success::default()) };
+        let Some(thing) = self.ledger.thing(context, &found.identity)? else { return Ok(Success::default()) };
+        let path = self.path(&thing.identity);
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            let mut file = path.clone().into_os_string();
+            file.push(suffix);
+            files::remove(file.as_ref()).map_err(internal("the database cannot be removed"))?;
+        }
+        self.ledger.forget(&thing)?;
+        Ok(Success::default())
+    }
+
+    fn try_observe(&self, context: &CallContext, request: &ObserveRequest) -> Result<Observation, Failure> {
+        let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Observation::Absent) };
+        let Some(thing) = self.ledger.thing(context, &found.identity)? else {
+            return Ok(Observation::Absent);
+        };
+        Ok(match (self.path(&thing.identity).is_file(), thing.ready) {
+            (true, _) => Observation::Found(Found::from(self.success(&thing))),
+            (false, false) => Observation::Absent,
+            (false, true) => Observation::Partial {
+                identity: Some(thing.identity),
+                state: Value::Null,
+                message: "the database's file is gone".to_owned(),
+            },
+        })
+    }
+}
+
+#[async_trait]
+impl Driver for SqliteDriver {
+    fn info(&self) -> DriverInfo {
+        let database = TypeSchema {
+            id: TYPE.to_owned(),
+            inputs: schema(),
+            outputs: json!({"type": "object", "properties": {
+                "engine": {"const": "sqlite"}, "path": {"type": "string"}
+            }}),
+            secret_outputs: vec!["url".to_owned()],
+            immutable: vec!["name".to_owned()],
+            actions: Vec::new(),
+            undo: Undo::Destroy,
+        };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        DriverInfo { id: "sqlite-database".to_owned(), version, types: vec![database] }
+    }
+
+    async fn validate(&self, request: ValidateRequest) -> Result<Value, Vec<Violation>> {
+        validate(&schema(), &request)
+    }
+
+    async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
+        let immutable = ["name".to_owned()];
+        Ok(diff(request.prior.as_ref().map(|prior| &prior.inputs), request.desired.as_ref(), &immutable))
+    }
+
+    async fn apply(&self, context: &CallContext, request: ApplyRequest, _sink: &dyn Sink) -> Outcome {
+        self.try_apply(context, request).await.into()
+    }
+
+    async fn observe(&self, context: &CallContext, request: ObserveRequest) -> Observation {
+        let seen = self.try_observe(context, &request);
+        seen.unwrap_or_else(|failure| Observation::Indeterminate { message: failure.message })
+    }
+
+    async fn destroy(&self, context: &CallContext, request: DestroyRequest, _sink: &dyn Sink) -> Outcome {
+        self.try_destroy(context, request).await.into()
+    }
+
+    async fn health(&self) -> Health {
+        if self.root.is_dir() { Health::Ok } else { Health::Down("the data directory is gone".to_owned()) }
+    }
+}

@@ -1,0 +1,370 @@
+//! `git-repository`: a bare repository made from a skeleton, served over smart HTTP.
+
+mod build;
+mod http;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pavior_core::digest::sha256_hex;
+use pavior_driver::{
+    ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure, FailureCode, Found,
+    Health, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Progress, Secrets, Sink,
+    Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::config::{DriversConfig, GitConfig};
+use crate::files;
+use crate::inputs::{slug, typed, validate};
+use crate::ledger::{Ledger, Thing};
+pub(crate) use build::Git;
+pub(crate) use http::router;
+
+const TYPE: &str = "git-repository";
+
+/// Where repositories are, shared with the pipeline driver and the router.
+#[derive(Debug, Clone)]
+pub(crate) struct Repositories {
+    root: PathBuf,
+    public_url: String,
+}
+
+impl Repositories {
+    pub(crate) fn new(config: &DriversConfig) -> Self {
+        let public_url = config.git.public_url.trim_end_matches('/').to_owned();
+        Self { root: config.data_dir.join("repositories"), public_url }
+    }
+
+    fn path(&self, organization: &str, name: &str) -> PathBuf {
+        self.root.join(organization).join(format!("{name}.git"))
+    }
+
+    fn url(&self, organization: &str, name: &str) -> String {
+        format!("{}/git/{organization}/{name}.git", self.public_url)
+    }
+
+    /// The directory of an organization's own repository, given by path or by our own address.
+    pub(crate) fn local(&self, organization: &str, repository: &str) -> Option<PathBuf> {
+        let below = repository.strip_prefix(&format!("{}/git/", self.public_url)).map(str::to_owned);
+        let below = below.or_else(|| {
+            let path = Path::new(repository).strip_prefix(&self.root).ok()?;
+            Some(path.to_str()?.to_owned())
+        })?;
+        let (owner, name) = below.split_once('/')?;
+        let name = name.strip_suffix(".git")?;
+        let known = owner == organization && is_name(name) && is_name(owner);
+        let path = self.path(owner, name);
+        (known && path.is_dir()).then_some(path)
+    }
+}
+
+/// Ids as `pavior_core::name` allows them: nothing that a path or a command line could take for something else.
+pub(crate) fn is_name(text: &str) -> bool {
+    pavior_core::name::validate_id(text).is_ok()
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Inputs {
+    name: Option<String>,
+    skeleton: Option<String>,
+    #[serde(default)]
+    files: BTreeMap<String, String>,
+    #[serde(default)]
+    parameters: Value,
+    default_branch: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Data {
+    name: String,
+    default_branch: String,
+}
+
+/// The driver.
+pub(crate) struct GitDriver {
+    ledger: Ledger,
+    git: Git,
+    repositories: Repositories,
+    config: GitConfig,
+}
+
+fn schema() -> Value {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "name": {"type": "string", "pattern": "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$",
+                     "description": "Repository name; the project's id when it is left out."},
+            "skeleton": {"type": "string", "minLength": 1, "maxLength": 200,
+                         "description": "Skeleton to render, below the configured roots."},
+            "files": {"type": "object", "additionalProperties": {"type": "string"},
+                      "description": "Files by path, rendered like a skeleton and laid over it."},
+            "parameters": {"type": "object", "default": {},
+                           "description": "What the skeleton reads as `parameters`."},
+            "default_branch": {"type": "string", "default": "main", "pattern": "^[a-z][a-z0-9-]{0,62}$"}
+        }
+    })
+}
+
+impl GitDriver {
+    pub(crate) fn new(config: &DriversConfig, ledger: Ledger) -> std::io::Result<Self> {
+        let repositories = Repositories::new(config);
+        files::private_directory(&repositories.root.join(".building"))?;
+        let git = Git::new(&config.environment);
+        Ok(Self { ledger, git, repositories, config: config.git.clone() })
+    }
+
+    fn name(context: &CallContext, inputs: &Inputs) -> String {
+        let given = inputs.name.clone().or_else(|| context.segment("projects").map(str::to_owned));
+        given.unwrap_or_else(|| slug(context.resource.rsplit('/').next().unwrap_or_default(), 60))
+    }
+
+    fn secrets(&self, thing: &Thing) -> Secrets {
+        Secrets::new()
+            .with("password", self.ledger.keyring().password("git", &[&thing.identity, &thing.created_by]))
+    }
+
+    async fn success(&self, thing: &Thing) -> Result<Success, Failure> {
+        let data: Data = serde_json::from_value(thing.data.clone())
+            .map_err(|_| Failure::new(FailureCode::Internal, "the driver's state is damaged"))?;
+        let path = self.repositories.path(&thing.organization, &data.name);
+        let commit = self.git.head(&path, &data.default_branch).await?;
+        let outputs = json!({
+            "path": path,
+            "url": self.repositories.url(&thing.organization, &data.name),
+            "username": http::USER,
+            "default_branch": data.default_branch,
+            "commit": commit,
+        });
+        let state = json!({ "name": data.name });
+        Ok(Success { identity: thing.identity.clone(), outputs, secrets: self.secrets(thing), state })
+    }
+
+    async fn try_apply(
+        &self,
+        context: &CallContext,
+        request: ApplyRequest,
+        sink: &dyn Sink,
+    ) -> Result<Success, Failure> {
+        let _turn = self.ledger.enter(context).await?;
+        let before = self.ledger.replay(context, &request.inputs)?;
+        let inputs: Inputs = typed(&schema(), &request.inputs)?;
+        if !is_name(&context.organization) {
+            return Err(Failure::new(FailureCode::InvalidArgument, "the organization is not a name"));
+        }
+        let name = Self::name(context, &inputs);
+        let identity = format!("{}/{name}", context.organization);
+        if let Some(prior) =
+            request.prior.as_ref().filter(|prior| !prior.identity.is_empty() && prior.identity != identity)
+        {
+            let message = format!("repository `{}` cannot become `{identity}` in place", prior.identity);
+            return Err(Failure::new(FailureCode::Unsupported, message));
+        }
+        if let Some(owner) = self.ledger.owner(&identity)?
+            && owner.resource != context.resource
+        {
+            let message =
+                format!("repository `{identity}` belongs to another resource; choose another `name`");
+            return Err(Failure::new(FailureCode::Conflict, message));
+        }
+        let path = self.repositories.path(&context.organization, &name);
+        let replayed = before.is_some() && path.is_dir();
+        let mut thing = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
+        if path.is_dir() {
+            let made_for = self.git.config(&path, "pavior.resource").await?;
+            if made_for.as_deref() != Some(context.resource.as_str()) {
+                let message =
+                    format!("a repository `{identity}` that the platform did not make stands in the way");
+                return Err(Failure::new(FailureCode::Conflict, message));
+            }
+        }
+        thing.data = json!(Data { name: name.clone(), default_branch: inputs.default_branch.clone() });
+        if !(replayed && thing.ready) {
+            sink.progress(Progress::message(format!("rendering repository `{name}`"))).await;
+            let files = self.render(context, &inputs, &name).await?;
+            if path.is_dir() {
+                self.git.upgrade(&path, &inputs.default_branch, files, &context.idempotency_key).await?;
+            } else {
+                self.create(context, &thing, &path, &inputs, files).await?;
+            }
+        }
+        thing.ready = true;
+        self.ledger.store(&thing)?;
+        self.success(&thing).await
+    }
+
+    async fn create(
+        &self,
+        context: &CallContext,
+        thing: &Thing,
+        path: &Path,
+        inputs: &Inputs,
+        files: Vec<pavior_expr::SkeletonFile>,
+    ) -> Result<(), Failure> {
+        let password = self.ledger.keyring().password("git", &[&thing.identity, &thing.created_by]);
+        let settings = [
+            ("pavior.resource", context.resource.clone()),
+            ("pavior.key", context.idempotency_key.clone()),
+            ("pavior.tokensha256", sha256_hex(password.expose_secret().as_bytes())),
+        ];
+        let building = self.repositories.root.join(".building");
+        self.git.create(&building, path, &inputs.default_branch, files, &settings).await
+    }
+
+    /// Renders skeleton and files off the async threads: both are the user's text and cost what fuel allows.
+    async fn render(
+        &self,
+        context: &CallContext,
+        inputs: &Inputs,
+        name: &str,
+    ) -> Result<Vec<pavior_expr::SkeletonFile>, Failure> {
+        let directory = match &inputs.skeleton {
+            Some(skeleton) => Some(resolve(&self.config.skeleton_roots, skeleton)?),
+            None => None,
+        };
+        let scope = json!({
+            "parameters": inputs.parameters,
+            "name": name,
+            "repository": name,
+            "organization": context.organization,
+            "project": context.segment("projects").unwrap_or(name),
+            "default_branch": inputs.default_branch,
+        });
+        let extra = inputs.files.clone();
+        tokio::task::spawn_blocking(move || build::render(directory.as_deref(), &extra, &scope))
+            .await
+            .map_err(|_| Failure::new(FailureCode::Internal, "rendering broke off"))?
+    }
+
+    async fn try_destroy(&self, context: &CallContext, request: DestroyRequest) -> Result<Success, Failure> {
+        let _turn = self.ledger.enter(context).await?;
+        let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Success::default()) };
+        let Some(thing) = self.ledger.thing(context, &found.identity)? else { return Ok(Success::default()) };
+        if let Ok(data) = serde_json::from_value::<Data>(thing.data.clone()) {
+            let path = self.repositories.path(&thing.organization, &data.name);
+            let grave = self.repositories.root.join(".building").join(format!("{}-gone", data.name));
+            build::remove(&path, &grave).map_err(build::io("removed"))?;
+        }
+        self.ledger.forget(&thing)?;
+        Ok(Success::default())
+    }
+
+    async fn try_observe(
+        &self,
+        context: &CallContext,
+        request: ObserveRequest,
+    ) -> Result<Observation, Failure> {
+        let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Observation::Absent) };
+        let Some(thing) = self.ledger.thing(context, &found.identity)? else {
+            return Ok(Observation::Absent);
+        };
+        let data = serde_json::from_value::<Data>(thing.data.clone()).ok();
+        let exists =
+            data.is_some_and(|data| self.repositories.path(&thing.organization, &data.name).is_dir());
+        Ok(match (exists, thing.ready) {
+            (true, true) => Observation::Found(Found::from(self.success(&thing).await?)),
+            // The rename is the moment of creation: before it there is nothing.
+            (false, false) => Observation::Absent,
+            (true, false) => Observation::Partial {
+                identity: Some(thing.identity),
+                state: Value::Null,
+                message: "an apply broke off after the repository was made".to_owned(),
+            },
+            (false, true) => Observation::Partial {
+                identity: Some(thing.identity),
+                state: Value::Null,
+                message: "the repository's directory is gone".to_owned(),
+            },
+        })
+    }
+}
+
+/// A skeleton's directory strictly below one of the roots, links followed.
+fn resolve(roots: &[PathBuf], name: &str) -> Result<PathBuf, Failure> {
+    let bad = |why: &str| Failure::new(FailureCode::InvalidArgument, format!("skeleton `{name}` {why}"));
+    let relative = Path::new(name);
+    if !relative.components().all(|part| matches!(part, std::path::Component::Normal(_))) {
+        return Err(bad("is not a path below the skeletons"));
+    }
+    for root in roots {
+        let (Ok(root), Ok(path)) = (root.canonicalize(), root.join(relative).canonicalize()) else {
+            continue;
+        };
+        if path.starts_with(&root) && path != root && path.is_dir() {
+            return Ok(path);
+        }
+    }
+    Err(bad("does not exist"))
+}
+
+#[async_trait]
+impl Driver for GitDriver {
+    fn info(&self) -> DriverInfo {
+        let repository = TypeSchema {
+            id: TYPE.to_owned(),
+            inputs: schema(),
+            outputs: json!({
+                "type": "object",
+                "properties": {
+                    "path": {"type": "string", "description": "Directory of the bare repository."},
+                    "url": {"type": "string", "description": "Address for clone and push over HTTP."},
+                    "username": {"type": "string"},
+                    "default_branch": {"type": "string"},
+                    "commit": {"type": ["string", "null"], "description": "Head of the default branch."}
+                }
+            }),
+            secret_outputs: vec!["password".to_owned()],
+            immutable: vec!["name".to_owned(), "default_branch".to_owned()],
+            actions: Vec::new(),
+            undo: Undo::Destroy,
+        };
+        DriverInfo {
+            id: "git".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            types: vec![repository],
+        }
+    }
+
+    async fn validate(&self, request: ValidateRequest) -> Result<Value, Vec<Violation>> {
+        let filled = validate(&schema(), &request)?;
+        let skeleton = filled.get("skeleton").and_then(Value::as_str);
+        if let Some(Err(failure)) = skeleton.map(|name| resolve(&self.config.skeleton_roots, name)) {
+            return Err(vec![Violation { path: "skeleton".to_owned(), message: failure.message }]);
+        }
+        Ok(filled)
+    }
+
+    async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
+        let immutable = ["name".to_owned(), "default_branch".to_owned()];
+        Ok(diff(request.prior.as_ref().map(|prior| &prior.inputs), request.desired.as_ref(), &immutable))
+    }
+
+    async fn apply(&self, context: &CallContext, request: ApplyRequest, sink: &dyn Sink) -> Outcome {
+        self.try_apply(context, request, sink).await.into()
+    }
+
+    async fn observe(&self, context: &CallContext, request: ObserveRequest) -> Observation {
+        let seen = self.try_observe(context, request).await;
+        seen.unwrap_or_else(|failure| Observation::Indeterminate { message: failure.message })
+    }
+
+    async fn destroy(&self, context: &CallContext, request: DestroyRequest, _sink: &dyn Sink) -> Outcome {
+        self.try_destroy(context, request).await.into()
+    }
+
+    async fn health(&self) -> Health {
+        match self.git.version().await {
+            Ok(_) => Health::Ok,
+            Err(failure) => Health::Down(failure.message),
+        }
+    }
+}
+
+/// The router's view of the repositories.
+pub(crate) fn serve(driver: &Arc<GitDriver>) -> axum::Router {
+    router(driver.repositories.clone(), driver.git.clone(), driver.config.max_requests)
+}

@@ -1,0 +1,427 @@
+//! `ci-pipeline`: runs of declared steps on a commit, in a private directory that is gone afterwards.
+
+mod artifacts;
+mod run;
+
+pub(crate) use artifacts::copy;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use pavior_core::digest::sha256_hex;
+use pavior_driver::{
+    ActionSchema, ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure,
+    FailureCode, Found, Health, InvokeRequest, Observation, ObserveRequest, Outcome, PlanRequest,
+    PlanResponse, Redactor, SecretString, Secrets, Sink, Success, TypeSchema, Undo, ValidateRequest,
+    Violation, diff,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::config::{DriversConfig, PipelineConfig};
+use crate::files;
+use crate::git::{Git, Repositories};
+use crate::inputs::{Span, slug, span_schema, typed, validate};
+use crate::ledger::{Ledger, Thing};
+
+const TYPE: &str = "ci-pipeline";
+
+/// One step of a pipeline.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Step {
+    pub(crate) name: String,
+    pub(crate) run: Script,
+    pub(crate) timeout: Option<Span>,
+    #[serde(default)]
+    pub(crate) environment: BTreeMap<String, String>,
+}
+
+/// A shell script, or a command as a list of words.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Script {
+    Shell(String),
+    Command(Vec<String>),
+}
+
+/// A file or directory that a run leaves.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Artifact {
+    pub(crate) name: String,
+    /// Relative path in the workspace; `*` stands for any part of one name.
+    pub(crate) path: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Inputs {
+    repository: String,
+    #[serde(default)]
+    steps: Vec<Step>,
+    #[serde(default)]
+    artifacts: Vec<Artifact>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Arguments {
+    commit: Option<String>,
+    #[serde(rename = "ref")]
+    reference: Option<String>,
+    steps: Option<Vec<Step>>,
+    artifacts: Option<Vec<Artifact>>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+    #[serde(default)]
+    parameters: Value,
+    #[serde(default)]
+    secrets: BTreeMap<String, String>,
+}
+
+/// Everything that one run needs.
+pub(crate) struct Run {
+    pub(crate) id: String,
+    pub(crate) repository: PathBuf,
+    pub(crate) commit: String,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) artifacts: Vec<Artifact>,
+    pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) workspace: PathBuf,
+    pub(crate) artifact_directory: PathBuf,
+    pub(crate) redactor: Redactor,
+}
+
+/// The driver.
+pub(crate) struct PipelineDriver {
+    pub(crate) ledger: Ledger,
+    pub(crate) git: Git,
+    repositories: Repositories,
+    data_dir: PathBuf,
+    pub(crate) shim: Vec<std::ffi::OsString>,
+    inherited: BTreeMap<String, String>,
+    pub(crate) config: PipelineConfig,
+}
+
+fn step_schema() -> Value {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["name", "run"],
+        "properties": {
+            "name": {"type": "string", "minLength": 1, "maxLength": 63},
+            "run": {"oneOf": [
+                {"type": "string", "minLength": 1, "maxLength": 65536},
+                {"type": "array", "minItems": 1, "maxItems": 256, "items": {"type": "string"}}
+            ], "description": "A shell script, or a command as a list of words."},
+            "timeout": span_schema(),
+            "environment": environment_schema()
+        }
+    })
+}
+
+fn environment_schema() -> Value {
+    json!({
+        "type": "object",
+        "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+        "additionalProperties": {"type": "string"}
+    })
+}
+
+fn artifacts_schema() -> Value {
+    json!({
+        "type": "array", "maxItems": 64,
+        "items": {
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["name", "path"],
+            "properties": {
+                "name": {"type": "string", "pattern": "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"},
+                "path": {"type": "string", "minLength": 1, "maxLength": 512}
+            }
+        }
+    })
+}
+
+fn schema() -> Value {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["repository"],
+        "properties": {
+            "repository": {"type": "string", "description": "Address or path of a repository of this platform."},
+            "steps": {"type": "array", "maxItems": 64, "items": step_schema()},
+            "artifacts": artifacts_schema(),
+            "environment": environment_schema()
+        }
+    })
+}
+
+fn arguments_schema() -> Value {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "commit": {"type": "string", "pattern": "^[0-9a-f]{7,64}$"},
+            "ref": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._/-]{0,200}$",
+                    "description": "Branch or tag, when no commit is given; the repository's HEAD by default."},
+            "steps": {"type": "array", "minItems": 1, "maxItems": 64, "items": step_schema()},
+            "artifacts": artifacts_schema(),
+            "environment": environment_schema(),
+            "parameters": {"type": "object", "default": {},
+                           "description": "Given to steps as `PARAMETER_<NAME>`."},
+            "secrets": environment_schema()
+        }
+    })
+}
+
+fn outputs_schema() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "run": {"type": "string"},
+            "commit": {"type": "string"},
+            "artifacts": {"type": "array", "items": {"type": "object", "properties": {
+                "name": {"type": "string"}, "path": {"type": "string"},
+                "sha256": {"type": "string"}, "size": {"type": "integer"}
+            }}},
+            "steps": {"type": "array", "items": {"type": "object", "properties": {
+                "name": {"type": "string"}, "exit_code": {"type": "integer"}, "duration_ms": {"type": "integer"}
+            }}}
+        }
+    })
+}
+
+fn invalid(message: String) -> Failure {
+    Failure::new(FailureCode::InvalidArgument, message)
+}
+
+impl PipelineDriver {
+    pub(crate) fn new(config: &DriversConfig, ledger: Ledger) -> std::io::Result<Self> {
+        let driver = Self {
+            ledger,
+            git: Git::new(&config.environment),
+            repositories: Repositories::new(config),
+            data_dir: config.data_dir.clone(),
+            shim: config.shim.clone(),
+            inherited: config.environment.clone(),
+            config: config.pipeline.clone(),
+        };
+        // What a killed process left: its steps died with it, their workspaces did not.
+        files::remove_tree(&driver.runs())?;
+        files::private_directory(&driver.runs())?;
+        Ok(driver)
+    }
+
+    fn runs(&self) -> PathBuf {
+        self.data_dir.join("runs")
+    }
+
+    fn success(thing: &Thing) -> Success {
+        let outputs = json!({ "id": thing.identity, "repository": thing.data.get("repository") });
+        Success { identity: thing.identity.clone(), outputs, secrets: Secrets::new(), state: json!({}) }
+    }
+
+    async fn try_apply(&self, context: &CallContext, request: ApplyRequest) -> Result<Success, Failure> {
+        let _turn = self.ledger.enter(context).await?;
+        let before = self.ledger.replay(context, &request.inputs)?;
+        let inputs: Inputs = typed(&schema(), &request.inputs)?;
+        let text = request.inputs.to_string();
+        if request.sensitive.iter().any(|secret| text.contains(secret.expose_secret())) {
+            return Err(invalid("a pipeline holds no secrets; give them to the run".to_owned()));
+        }
+        if self.repositories.local(&context.organization, &inputs.repository).is_none() {
+            return Err(invalid(format!("`{}` is not a repository of this organization", inputs.repository)));
+        }
+        let prior = request
+            .prior
+            .as_ref()
+            .map(|prior| prior.identity.clone())
+            .filter(|identity| !identity.is_empty());
+        let identity = before.map(|used| used.identity).or(prior).unwrap_or_else(|| {
+            let id = context.resource.rsplit('/').next().unwrap_or_default();
+            format!("{}-{}", slug(id, 40), &sha256_hex(context.idempotency_key.as_bytes())[..12])
+        });
+        let mut thing = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
+        thing.data = request.inputs;
+        thing.ready = true;
+        self.ledger.store(&thing)?;
+        Ok(Self::success(&thing))
+    }
+
+    async fn try_invoke(
+        &self,
+        context: &CallContext,
+        request: InvokeRequest,
+        sink: &dyn Sink,
+    ) -> Result<Success, Failure> {
+        if request.action != "run" {
+            let message = format!("`{TYPE}` has no action `{}`", request.action);
+            return Err(Failure::new(FailureCode::Unsupported, message));
+        }
+        let _turn = self.ledger.enter(context).await?;
+        let arguments: Arguments = typed(&arguments_schema(), &request.arguments)?;
+        let missing =
+            || Failure::new(FailureCode::NotFound, format!("pipeline `{}` does not exist", request.identity));
+        let thing = self.ledger.thing(context, &request.identity)?.ok_or_else(missing)?;
+        if let Some(result) = self.ledger.replay(context, &request.arguments)?.and_then(|used| used.result) {
+            return Ok(Success { outputs: result, ..Self::success(&thing) });
+        }
+        self.ledger.record_key(context, &thing.identity, &request.arguments, None)?;
+        let run = self.prepare(context, &thing, arguments, &request.sensitive).await?;
+        let outputs = self.run(context, &run, sink).await?;
+        self.ledger.record_key(context, &thing.identity, &request.arguments, Some(outputs.clone()))?;
+        Ok(Success { outputs, ..Self::success(&thing) })
+    }
+
+    async fn prepare(
+        &self,
+        context: &CallContext,
+        thing: &Thing,
+        arguments: Arguments,
+        sensitive: &[SecretString],
+    ) -> Result<Run, Failure> {
+        let inputs: Inputs = typed(&schema(), &thing.data)?;
+        let repository = self
+            .repositories
+            .local(&context.organization, &inputs.repository)
+            .ok_or_else(|| Failure::new(FailureCode::NotFound, "the pipeline's repository does not exist"))?;
+        let revision = match (&arguments.commit, &arguments.reference) {
+            (Some(commit), _) => commit.clone(),
+            (None, Some(reference)) => reference.clone(),
+            (None, None) => "HEAD".to_owned(),
+        };
+        let commit = self.git.resolve(&repository, &revision).await?;
+        let commit =
+            commit.ok_or_else(|| invalid(format!("`{revision}` is not a commit of the repository")))?;
+        let steps = arguments.steps.unwrap_or(inputs.steps);
+        if steps.is_empty() {
+            return Err(invalid("the run has no steps".to_owned()));
+        }
+        let id = sha256_hex(context.idempotency_key.as_bytes())[..16].to_owned();
+        let workspace = self.runs().join(&id);
+        let mut environment = self.inherited.clone();
+        environment.extend(inputs.environment);
+        environment.extend(arguments.environment);
+        for (name, value) in arguments.parameters.as_object().into_iter().flatten() {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let name: String =
+                name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+            environment.insert(format!("PARAMETER_{}", name.to_ascii_uppercase()), value);
+        }
+        environment.extend(arguments.secrets.clone());
+        let fixed = [
+            ("HOME", workspace.join("home").to_string_lossy().into_owned()),
+            ("TMPDIR", workspace.join("tmp").to_string_lossy().into_owned()),
+            ("LANG", "C.UTF-8".to_owned()),
+            ("CI", "true".to_owned()),
+            ("PAVIOR_RUN", id.clone()),
+            ("PAVIOR_COMMIT", commit.clone()),
+            ("PAVIOR_ORGANIZATION", context.organization.clone()),
+        ];
+        environment.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
+        let mut secrets = sensitive.to_vec();
+        secrets.extend(arguments.secrets.into_values().map(SecretString::from));
+        Ok(Run {
+            artifact_directory: self.data_dir.join("artifacts").join(&context.organization).join(&id),
+            id,
+            repository,
+            commit,
+            steps,
+            artifacts: arguments.artifacts.unwrap_or(inputs.artifacts),
+            environment,
+            workspace,
+            redactor: Redactor::new(&secrets),
+        })
+    }
+
+    async fn try_observe(
+        &self,
+        context: &CallContext,
+        request: ObserveRequest,
+    ) -> Result<Observation, Failure> {
+        let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Observation::Absent) };
+        let Some(thing) = self.ledger.thing(context, &found.identity)? else {
+            return Ok(Observation::Absent);
+        };
+        let is_apply = match &request.lookup {
+            pavior_driver::Lookup::Identity(_) => true,
+            pavior_driver::Lookup::Key(key) => thing.has_key(key),
+        };
+        Ok(match (found.result, is_apply) {
+            (Some(outputs), _) => Observation::Found(Found { outputs, ..Found::from(Self::success(&thing)) }),
+            // A run that did not end left nothing: its processes died with their supervisor.
+            (None, false) => Observation::Absent,
+            (None, true) => Observation::Found(Found::from(Self::success(&thing))),
+        })
+    }
+
+    async fn try_destroy(&self, context: &CallContext, request: DestroyRequest) -> Result<Success, Failure> {
+        let _turn = self.ledger.enter(context).await?;
+        let found = self.ledger.find(context, &request.lookup)?;
+        let thing = found.map(|found| self.ledger.thing(context, &found.identity)).transpose()?.flatten();
+        if let Some(thing) = thing {
+            self.ledger.forget(&thing)?;
+        }
+        Ok(Success::default())
+    }
+}
+
+#[async_trait]
+impl Driver for PipelineDriver {
+    fn info(&self) -> DriverInfo {
+        let pipeline = TypeSchema {
+            id: TYPE.to_owned(),
+            inputs: schema(),
+            outputs: json!({"type": "object", "properties": {
+                "id": {"type": "string"}, "repository": {"type": "string"}
+            }}),
+            secret_outputs: Vec::new(),
+            immutable: Vec::new(),
+            actions: vec![ActionSchema {
+                name: "run".to_owned(),
+                description: "Runs the steps on a commit and keeps the artifacts.".to_owned(),
+                arguments: arguments_schema(),
+                outputs: outputs_schema(),
+            }],
+            undo: Undo::Destroy,
+        };
+        DriverInfo {
+            id: "pipeline".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            types: vec![pipeline],
+        }
+    }
+
+    async fn validate(&self, request: ValidateRequest) -> Result<Value, Vec<Violation>> {
+        validate(&schema(), &request)
+    }
+
+    async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
+        Ok(diff(request.prior.as_ref().map(|prior| &prior.inputs), request.desired.as_ref(), &[]))
+    }
+
+    async fn apply(&self, context: &CallContext, request: ApplyRequest, _sink: &dyn Sink) -> Outcome {
+        self.try_apply(context, request).await.into()
+    }
+
+    async fn observe(&self, context: &CallContext, request: ObserveRequest) -> Observation {
+        let seen = self.try_observe(context, request).await;
+        seen.unwrap_or_else(|failure| Observation::Indeterminate { message: failure.message })
+    }
+
+    async fn destroy(&self, context: &CallContext, request: DestroyRequest, _sink: &dyn Sink) -> Outcome {
+        self.try_destroy(context, request).await.into()
+    }
+
+    async fn invoke(&self, context: &CallContext, request: InvokeRequest, sink: &dyn Sink) -> Outcome {
+        self.try_invoke(context, request, sink).await.into()
+    }
+
+    async fn health(&self) -> Health {
+        match self.git.version().await {
+            Ok(_) => Health::Ok,
+            Err(failure) => Health::Down(failure.message),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! One run: checkout, steps, artifacts, and a workspace that is gone afterwards.
+
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use pavior_driver::{CallContext, Failure, FailureCode, LogStream, Progress, Sink};
+use serde_json::{Value, json};
+
+use super::artifacts::collect;
+use super::{PipelineDriver, Run, Script, Step};
+use crate::child::{self, Ask, Supervised, Work};
+use crate::files;
+
+/// How often a sign of life goes to the engine.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// Why a step was stopped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Cancelled,
+    Timeout,
+    ClaimLost,
+}
+
+struct Log<'a> {
+    sink: &'a dyn Sink,
+    run: &'a Run,
+    left: usize,
+}
+
+impl Log<'_> {
+    async fn line(&mut self, stream: LogStream, bytes: &[u8]) {
+        if self.left == 0 {
+            return;
+        }
+        let line = self.run.redactor.bytes(bytes);
+        self.left = self.left.saturating_sub(line.len());
+        self.sink.log(stream, &line).await;
+        if self.left == 0 {
+            self.sink.log(LogStream::System, b"the log is longer than allowed; the rest is dropped\n").await;
+        }
+    }
+}
+
+impl PipelineDriver {
+    /// Runs everything and removes the workspace in any case.
+    pub(super) async fn run(
+        &self,
+        context: &CallContext,
+        run: &Run,
+        sink: &dyn Sink,
+    ) -> Result<Value, Failure> {
+        let result = self.run_in_workspace(context, run, sink).await;
+        let workspace = run.workspace.clone();
+        let removed = tokio::task::spawn_blocking(move || files::remove_tree(&workspace)).await;
+        if !matches!(removed, Ok(Ok(()))) {
+            tracing::warn!(workspace = %run.workspace.display(), "a workspace cannot be removed");
+        }
+        result
+    }
+
+    async fn run_in_workspace(
+        &self,
+        context: &CallContext,
+        run: &Run,
+        sink: &dyn Sink,
+    ) -> Result<Value, Failure> {
+        let broken = |error: std::io::Error| {
+            tracing::error!(error = %error, "workspace cannot be made");
+            Failure::new(FailureCode::Internal, "the workspace cannot be made")
+        };
+        files::remove_tree(&run.workspace).map_err(broken)?;
+        for part in ["home", "tmp"] {
+            files::private_directory(&run.workspace.join(part)).map_err(broken)?;
+        }
+        let source = run.workspace.join("src");
+        sink.progress(Progress::message(format!("checking out `{}`", run.commit))).await;
+        self.git.checkout(&run.repository, &run.commit, &source).await?;
+        let mut log = Log { sink, run, left: self.config.max_log_bytes };
+        let mut results = Vec::new();
+        for (index, step) in run.steps.iter().enumerate() {
+            let percent = u8::try_from(index * 100 / run.steps.len().max(1)).ok();
+            sink.progress(Progress { message: format!("step `{}`", step.name), percent }).await;
+            let started = Instant::now();
+            let code = self.step(context, run, step, &mut log).await?;
+            let duration = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            results.push(json!({ "name": step.name, "exit_code": code, "duration_ms": duration }));
+            if code != 0 {
+                let message = format!("step `{}` failed with exit code {code}", step.name);
+                return Err(Failure::new(FailureCode::WorkFailed, message));
+            }
+            let lost = |_| Failure::new(FailureCode::Fenced, "the claim on this run is lost");
+            sink.checkpoint(json!({ "steps": results })).await.map_err(lost)?;
+        }
+        let (wanted, target) = (run.artifacts.clone(), run.artifact_directory.clone());
+        let artifacts = tokio::task::spawn_blocking(move || collect(&source, &target, &wanted))
+            .await
+            .map_err(|_| Failure::new(FailureCode::Internal, "collecting artifacts broke off"))??;
+        Ok(json!({ "run": run.id, "commit": run.commit, "artifacts": artifacts, "steps": results }))
+    }
+
+    fn work(&self, run: &Run, step: &Step) -> Work {
+        let command: Vec<OsString> = match &step.run {
+            Script::Shell(script) => ["/bin/sh", "-eu", "-c", script].map(OsString::from).to_vec(),
+            Script::Command(words) => words.iter().map(OsString::from).collect(),
+        };
+        let mut environment = run.environment.clone();
+        for (name, value) in &step.environment {
+            environment.insert(name.clone(), value.clone());
+        }
+        Work {
+            command,
+            environment,
+            directory: run.workspace.join("src"),
+            status_file: None,
+            grace: self.config.grace,
+        }
+    }
+
+    async fn step(
+        &self,
+        context: &CallContext,
+        run: &Run,
+        step: &Step,
+        log: &mut Log<'_>,
+    ) -> Result<i32, Failure> {
+        let wanted = step.timeout.map_or(self.config.step_timeout, |span| span.0);
+        let timeout = wanted.min(self.config.max_step_timeout);
+        log.line(LogStream::System, format!("step `{}`\n", step.name).as_bytes()).await;
+        let (mut child, mut lines) = child::spawn(&self.shim, &self.work(run, step)).map_err(|error| {
+            tracing::error!(error = %error, "the shim cannot be started");
+            Failure::new(FailureCode::Internal, "the step cannot be started")
+        })?;
+        let deadline = tokio::time::sleep(timeout);
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        let mut stopped: Option<Stop> = None;
+        tokio::pin!(deadline);
+        loop {
+            let stop = tokio::select! {
+                line = lines.recv() => match line {
+                    Some((stream, bytes)) => {
+                        log.line(stream, &bytes).await;
+                        continue;
+                    }
+                    None => break,
+                },
+                () = &mut deadline, if stopped.is_none() => Stop::Timeout,
+                () = context.cancel.cancelled(), if stopped.is_none() => Stop::Cancelled,
+                _ = heartbeat.tick(), if stopped.is_none() => match log.sink.heartbeat().await {
+                    Ok(()) => continue,
+                    Err(_) => Stop::ClaimLost,
+                },
+            };
+            stopped = Some(stop);
+            child.ask(if stop == Stop::ClaimLost { Ask::Kill } else { Ask::Interrupt }).await;
+        }
+        finish(&mut child, step, stopped, timeout).await
+    }
+}
+
+async fn finish(
+    child: &mut Supervised,
+    step: &Step,
+    stopped: Option<Stop>,
+    timeout: Duration,
+) -> Result<i32, Failure> {
+    let status = child.wait().await.map_err(|_| Failure::new(FailureCode::Internal, "the step was lost"))?;
+    let name = &step.name;
+    match stopped {
+        None => Ok(status.code().unwrap_or(-1)),
+        Some(Stop::Cancelled) => {
+            Err(Failure::new(FailureCode::Cancelled, format!("step `{name}` was cancelled")))
+        }
+        Some(Stop::Timeout) => {
+            let message = format!("step `{name}` took longer than {timeout:?}");
+            Err(Failure::new(FailureCode::Timeout, message))
+        }
+        Some(Stop::ClaimLost) => Err(Failure::new(FailureCode::Fenced, "the claim on this run is lost")),
+    }
+}

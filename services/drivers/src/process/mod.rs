@@ -1,0 +1,485 @@
+//! `workload`: a supervised process from an artifact, on a loopback port, that does not outlive the platform.
+
+mod instance;
+mod spec;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pavior_core::digest::{canonical_json, sha256_hex};
+use pavior_driver::{
+    ActionSchema, ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure,
+    FailureCode, Found, Health, InvokeRequest, Observation, ObserveRequest, Outcome, PlanRequest,
+    PlanResponse, Progress, Redactor, SecretString, Secrets, Sink, Success, TypeSchema, Undo,
+    ValidateRequest, Violation, diff,
+};
+use serde_json::{Value, json};
+
+use crate::child::Work;
+use crate::config::{DriversConfig, ProcessConfig};
+use crate::files;
+use crate::inputs::{slug, typed, validate};
+use crate::ledger::{Ledger, Thing};
+use instance::{Instance, Launch, Live, gone, probe, tail};
+use spec::{Desired, Inputs, Spec, install, outputs_schema, schema};
+
+const TYPE: &str = "workload";
+const ACTIONS: [(&str, &str); 4] = [
+    ("restart", "Stops the process and starts it again."),
+    ("stop", "Stops the process until it is started again."),
+    ("start", "Starts a process that was stopped."),
+    ("logs", "Gives the last lines of its output."),
+];
+
+/// At most one instance per workload; held while it is being changed.
+type Slot = Arc<tokio::sync::Mutex<Option<Instance>>>;
+
+/// The driver.
+pub(crate) struct ProcessDriver {
+    ledger: Ledger,
+    data_dir: PathBuf,
+    shim: Vec<OsString>,
+    inherited: BTreeMap<String, String>,
+    config: ProcessConfig,
+    slots: Mutex<HashMap<String, Slot>>,
+    ports: Mutex<HashSet<u16>>,
+}
+
+fn internal(message: &'static str) -> impl Fn(std::io::Error) -> Failure {
+    move |error| {
+        tracing::error!(error = %error, message);
+        Failure::new(FailureCode::Internal, message)
+    }
+}
+
+impl ProcessDriver {
+    pub(crate) fn new(config: &DriversConfig, ledger: Ledger) -> std::io::Result<Self> {
+        files::private_directory(&config.data_dir.join("workloads"))?;
+        files::private_directory(&config.data_dir.join("artifacts"))?;
+        Ok(Self {
+            ledger,
+            data_dir: config.data_dir.clone(),
+            shim: config.shim.clone(),
+            inherited: config.environment.clone(),
+            config: config.process.clone(),
+            slots: Mutex::default(),
+            ports: Mutex::default(),
+        })
+    }
+
+    fn directory(&self, identity: &str) -> PathBuf {
+        self.data_dir.join("workloads").join(&sha256_hex(identity.as_bytes())[..24])
+    }
+
+    fn slot(&self, identity: &str) -> Slot {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(identity.to_owned()).or_default())
+    }
+
+    fn read(&self, thing: &Thing) -> Option<Spec> {
+        let sealed = thing.data.get("sealed")?.as_str()?;
+        let plain = self.ledger.keyring().open_sealed(&thing.identity, sealed).ok()?;
+        serde_json::from_slice(&plain).ok()
+    }
+
+    fn store(&self, thing: &mut Thing, spec: &Spec) -> Result<(), Failure> {
+        let failed = internal("the workload's state cannot be written");
+        let plain = serde_json::to_vec(spec).map_err(std::io::Error::other).map_err(&failed)?;
+        let sealed = self.ledger.keyring().seal(&thing.identity, &plain).map_err(&failed)?;
+        thing.data = json!({ "sealed": sealed });
+        thing.ready = true;
+        self.ledger.store(thing)
+    }
+
+    fn success(identity: &str, spec: &Spec, pid: Option<u32>) -> Success {
+        let outputs = json!({
+            "url": format!("http://127.0.0.1:{}", spec.port),
+            "port": spec.port,
+            "pid": pid,
+            "digest": spec.digest,
+            "state": spec.desired,
+        });
+        Success { identity: identity.to_owned(), outputs, secrets: Secrets::new(), state: json!({}) }
+    }
+
+    /// A port that nobody has: the wanted one if it is free, else one from the system.
+    fn port(&self, wanted: Option<u16>) -> Result<u16, Failure> {
+        let mut taken = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        let candidates = wanted.into_iter().chain(std::iter::repeat_n(0, 64));
+        for candidate in candidates {
+            let bound =
+                TcpListener::bind((Ipv4Addr::LOCALHOST, candidate)).and_then(|socket| socket.local_addr());
+            if let Ok(address) = bound
+                && taken.insert(address.port())
+            {
+                return Ok(address.port());
+            }
+        }
+        Err(Failure::new(FailureCode::Unavailable, "no free port"))
+    }
+
+    fn release(&self, port: u16) {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).remove(&port);
+    }
+
+    async fn end(&self, instance: Option<Instance>) {
+        if let Some(instance) = instance {
+            let port = instance.port;
+            instance.stop().await;
+            self.release(port);
+        }
+    }
+
+    /// Starts one instance and waits until it answers; on failure nothing is left running and the port is given back.
+    async fn launch(
+        &self,
+        identity: &str,
+        spec: &Spec,
+        cancel: &tokio_util::sync::CancellationToken,
+    ) -> Result<(Instance, u32), Failure> {
+        let directory = self.directory(identity);
+        let home = directory.join("data");
+        if let Err(error) = files::private_directory(&home) {
+            self.release(spec.port);
+            return Err(internal("the workload's directory cannot be made")(error));
+        }
+        let status = directory.join(format!("status-{}", spec.port));
+        let secrets: Vec<SecretString> = spec.sensitive.iter().cloned().map(SecretString::from).collect();
+        let mut environment = self.inherited.clone();
+        environment.extend(spec.variables.clone());
+        let fixed = [
+            ("PORT", spec.port.to_string()),
+            ("HOST", "127.0.0.1".to_owned()),
+            ("HOME", home.to_string_lossy().into_owned()),
+        ];
+        environment.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
+        let work = Work {
+            command: spec.command.iter().map(OsString::from).collect(),
+            environment,
+            directory: home,
+            status_file: Some(status.clone()),
+            grace: self.config.grace,
+        };
+        let log = directory.join("output.log");
+        let mut instance = Instance::start(Launch {
+            shim: self.shim.clone(),
+            work,
+            status,
+            log: log.clone(),
+            port: spec.port,
+            redactor: Redactor::new(&secrets),
+            config: self.config.clone(),
+        });
+        let within = Duration::from_millis(spec.health_timeout_ms);
+        let failure = tokio::select! {
+            healthy = instance.healthy(spec.health_path.as_deref(), within) => match healthy {
+                Ok(pid) => return Ok((instance, pid)),
+                Err(why) => {
+                    let message = format!("the workload did not start: {why}\n{}", tail(&log, 20));
+                    Failure::new(FailureCode::WorkFailed, message.trim())
+                }
+            },
+            () = cancel.cancelled() => Failure::new(FailureCode::Cancelled, "cancelled while it started"),
+        };
+        self.end(Some(instance)).await;
+        Err(failure)
+    }
+
+    async fn try_apply(
+        &self,
+        context: &CallContext,
+        request: ApplyRequest,
+        sink: &dyn Sink,
+    ) -> Result<Success, Failure> {
+        let _turn = self.ledger.enter(context).await?;
+        let before = self.ledger.replay(context, &request.inputs)?;
+        let inputs: Inputs = typed(&schema(), &request.inputs)?;
+        let prior = request
+            .prior
+            .as_ref()
+            .map(|prior| prior.identity.clone())
+            .filter(|identity| !identity.is_empty());
+        let identity = before.map(|used| used.identity).or(prior).unwrap_or_else(|| {
+            let id = context.resource.rsplit('/').next().unwrap_or_default();
+            let key = format!("{}/{}", context.organization, context.idempotency_key);
+            format!("{}-{}", slug(id, 40), &sha256_hex(key.as_bytes())[..16])
+        });
+        if self.ledger.owner(&identity)?.is_some_and(|owner| owner.organization != context.organization) {
+            return Err(Failure::new(FailureCode::NotFound, format!("workload `{identity}` does not exist")));
+        }
+        let mut thing = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
+        let slot = self.slot(&identity);
+        let mut running = slot.lock().await;
+        let wanted = self.ledger.keyring().digest("workload", &canonical_json(&request.inputs));
+        let current =
+            self.read(&thing).filter(|spec| spec.inputs == wanted && spec.desired == Desired::Running);
+        if let (Some(spec), Some(Live::Up { pid })) = (&current, running.as_ref().map(Instance::live))
+            && probe(spec.port, spec.health_path.as_deref()).await
+        {
+            return Ok(Self::success(&identity, spec, Some(pid)));
+        }
+        sink.progress(Progress::message("starting the workload")).await;
+        self.wait_for_old(&identity, running.as_ref()).await;
+        let spec = self.prepare(context, &identity, &inputs, wanted, &request.sensitive)?;
+        let (instance, pid) = self.launch(&identity, &spec, &context.cancel).await?;
+        self.store(&mut thing, &spec)?;
+        let old = running.replace(instance);
+        self.end(old).await;
+        spec::prune(&self.directory(&identity).join("releases"), &spec.command);
+        Ok(Self::success(&identity, &spec, Some(pid)))
+    }
+
+    fn prepare(
+        &self,
+        context: &CallContext,
+        identity: &str,
+        inputs: &Inputs,
+        digest_of_inputs: String,
+        sensitive: &[SecretString],
+    ) -> Result<Spec, Failure> {
+        let artifacts = self.data_dir.join("artifacts");
+        let releases = self.directory(identity).join("releases");
+        files::private_directory(&releases).map_err(internal("the workload's directory cannot be made"))?;
+        let (command, digest) = install(&inputs.command, &artifacts, &context.organization, &releases)?;
+        let timeout = inputs.health.timeout.map_or(self.config.health_timeout, |span| span.0);
+        Ok(Spec {
+            command,
+            variables: inputs.variables.clone(),
+            health_path: inputs.health.path.clone(),
+            health_timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            sensitive: sensitive.iter().map(|secret| secret.expose_secret().to_owned()).collect(),
+            inputs: digest_of_inputs,
+            digest,
+            port: self.port(None)?,
+            desired: Desired::Running,
+        })
+    }
+
+    /// Nothing of an earlier supervisor may still run when a new process starts.
+    async fn wait_for_old(&self, identity: &str, running: Option<&Instance>) {
+        let Ok(entries) = std::fs::read_dir(self.directory(identity)) else { return };
+        let own = running.map(|instance| format!("status-{}", instance.port));
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("status-") && Some(&name) != own.as_ref() {
+                gone(&entry.path(), self.config.grace + Duration::from_secs(1)).await;
+            }
+        }
+    }
+
+    /// Starts every workload that should run.
+    pub(crate) async fn resume(&self) {
+        let things = match self.ledger.all() {
+            Ok(things) => things,
+            Err(error) => return tracing::error!(error = %error, "workloads cannot be read"),
+        };
+        let starts = things.into_iter().filter(|thing| thing.ready).map(|thing| self.resume_one(thing));
+        futures::stream::StreamExt::for_each_concurrent(futures::stream::iter(starts), 8, |start| start)
+            .await;
+    }
+
+    async fn resume_one(&self, mut thing: Thing) {
+        let Some(mut spec) = self.read(&thing).filter(|spec| spec.desired == Desired::Running) else {
+            return;
+        };
+        let slot = self.slot(&thing.identity);
+        let mut running = slot.lock().await;
+        if running.is_some() {
+            return;
+        }
+        self.wait_for_old(&thing.identity, None).await;
+        let result = async {
+            spec.port = self.port(Some(spec.port))?;
+            let never = tokio_util::sync::CancellationToken::new();
+            let (instance, _) = self.launch(&thing.identity, &spec, &never).await?;
+            self.store(&mut thing, &spec)?;
+            Ok::<Instance, Failure>(instance)
+        };
+        match result.await {
+            Ok(instance) => *running = Some(instance),
+            Err(failure) => {
+                tracing::error!(workload = thing.identity, error = %failure, "workload does not start again")
+            }
+        }
+    }
+
+    /// Stops everything; what should run stays recorded.
+    pub(crate) async fn stop_all(&self) {
+        let slots: Vec<Slot> = {
+            let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.values().cloned().collect()
+        };
+        let stops = slots.into_iter().map(|slot| async move {
+            let instance = slot.lock().await.take();
+            self.end(instance).await;
+        });
+        futures::future::join_all(stops).await;
+    }
+
+    async fn try_destroy(&self, context: &CallContext, request: DestroyRequest) -> Result<Success, Failure> {
+        let _turn = self.ledger.enter(context).await?;
+        let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Success::default()) };
+        let Some(thing) = self.ledger.thing(context, &found.identity)? else { return Ok(Success::default()) };
+        let slot = self.slot(&thing.identity);
+        let mut running = slot.lock().await;
+        let instance = running.take();
+        self.end(instance).await;
+        self.wait_for_old(&thing.identity, None).await;
+        let removed = files::remove_tree(&self.directory(&thing.identity));
+        removed.map_err(internal("the workload's directory cannot be removed"))?;
+        self.ledger.forget(&thing)?;
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(&thing.identity);
+        Ok(Success::default())
+    }
+
+    async fn try_observe(
+        &self,
+        context: &CallContext,
+        request: ObserveRequest,
+    ) -> Result<Observation, Failure> {
+        let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Observation::Absent) };
+        let Some(thing) = self.ledger.thing(context, &found.identity)? else {
+            return Ok(Observation::Absent);
+        };
+        let partial = |message: &str| Observation::Partial {
+            identity: Some(thing.identity.clone()),
+            state: Value::Null,
+            message: message.to_owned(),
+        };
+        let slot = self.slot(&thing.identity);
+        let Ok(running) = slot.try_lock() else {
+            return Ok(Observation::Indeterminate { message: "the workload is being changed".to_owned() });
+        };
+        let live = running.as_ref().map(Instance::live);
+        Ok(match (self.read(&thing), live) {
+            (None, None) => Observation::Absent,
+            (None, Some(_)) => partial("an apply broke off"),
+            (Some(spec), Some(Live::Up { pid })) => {
+                Observation::Found(Found::from(Self::success(&thing.identity, &spec, Some(pid))))
+            }
+            (Some(spec), _) if spec.desired == Desired::Stopped => {
+                Observation::Found(Found::from(Self::success(&thing.identity, &spec, None)))
+            }
+            (Some(_), Some(Live::Crashed { message })) => partial(&format!("the process {message}")),
+            (Some(_), _) => partial("the process does not run"),
+        })
+    }
+
+    async fn try_invoke(&self, context: &CallContext, request: InvokeRequest) -> Result<Success, Failure> {
+        if !ACTIONS.iter().any(|(name, _)| *name == request.action) {
+            let message = format!("`{TYPE}` has no action `{}`", request.action);
+            return Err(Failure::new(FailureCode::Unsupported, message));
+        }
+        let _turn = self.ledger.enter(context).await?;
+        let missing =
+            || Failure::new(FailureCode::NotFound, format!("workload `{}` does not exist", request.identity));
+        let mut thing = self.ledger.thing(context, &request.identity)?.ok_or_else(missing)?;
+        let mut spec = self.read(&thing).ok_or_else(missing)?;
+        if request.action == "logs" {
+            let lines = request.arguments.get("lines").and_then(Value::as_u64).unwrap_or(100).min(10_000);
+            let text = tail(
+                &self.directory(&thing.identity).join("output.log"),
+                usize::try_from(lines).unwrap_or(100),
+            );
+            let outputs = json!({ "log": text });
+            return Ok(Success { outputs, ..Self::success(&thing.identity, &spec, None) });
+        }
+        let asked = json!({ "action": request.action, "arguments": request.arguments });
+        if let Some(outputs) = self.ledger.replay(context, &asked)?.and_then(|used| used.result) {
+            return Ok(Success { outputs, ..Self::success(&thing.identity, &spec, None) });
+        }
+        self.ledger.record_key(context, &thing.identity, &asked, None)?;
+        let slot = self.slot(&thing.identity);
+        let mut running = slot.lock().await;
+        if request.action != "start" || running.is_none() {
+            let instance = running.take();
+            self.end(instance).await;
+        }
+        self.wait_for_old(&thing.identity, running.as_ref()).await;
+        let mut pid = None;
+        if request.action == "stop" {
+            spec.desired = Desired::Stopped;
+        } else if let Some(Live::Up { pid: up }) = running.as_ref().map(Instance::live) {
+            pid = Some(up);
+        } else {
+            let old = running.take();
+            self.end(old).await;
+            spec.desired = Desired::Running;
+            spec.port = self.port(Some(spec.port))?;
+            let (instance, up) = self.launch(&thing.identity, &spec, &context.cancel).await?;
+            *running = Some(instance);
+            pid = Some(up);
+        }
+        self.store(&mut thing, &spec)?;
+        let success = Self::success(&thing.identity, &spec, pid);
+        self.ledger.record_key(context, &thing.identity, &asked, Some(success.outputs.clone()))?;
+        Ok(success)
+    }
+}
+
+#[async_trait]
+impl Driver for ProcessDriver {
+    fn info(&self) -> DriverInfo {
+        let action = |(name, description): (&str, &str)| ActionSchema {
+            name: name.to_owned(),
+            description: description.to_owned(),
+            arguments: json!({"type": "object", "properties": {"lines": {"type": "integer", "minimum": 1}}}),
+            outputs: if name == "logs" {
+                json!({"type": "object", "properties": {"log": {"type": "string"}}})
+            } else {
+                outputs_schema()
+            },
+        };
+        let workload = TypeSchema {
+            id: TYPE.to_owned(),
+            inputs: schema(),
+            outputs: outputs_schema(),
+            secret_outputs: Vec::new(),
+            immutable: Vec::new(),
+            actions: ACTIONS.map(action).to_vec(),
+            undo: Undo::Destroy,
+        };
+        DriverInfo {
+            id: "process".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            types: vec![workload],
+        }
+    }
+
+    async fn validate(&self, request: ValidateRequest) -> Result<Value, Vec<Violation>> {
+        validate(&schema(), &request)
+    }
+
+    async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
+        Ok(diff(request.prior.as_ref().map(|prior| &prior.inputs), request.desired.as_ref(), &[]))
+    }
+
+    async fn apply(&self, context: &CallContext, request: ApplyRequest, sink: &dyn Sink) -> Outcome {
+        self.try_apply(context, request, sink).await.into()
+    }
+
+    async fn observe(&self, context: &CallContext, request: ObserveRequest) -> Observation {
+        let seen = self.try_observe(context, request).await;
+        seen.unwrap_or_else(|failure| Observation::Indeterminate { message: failure.message })
+    }
+
+    async fn destroy(&self, context: &CallContext, request: DestroyRequest, _sink: &dyn Sink) -> Outcome {
+        self.try_destroy(context, request).await.into()
+    }
+
+    async fn invoke(&self, context: &CallContext, request: InvokeRequest, _sink: &dyn Sink) -> Outcome {
+        self.try_invoke(context, request).await.into()
+    }
+
+    async fn health(&self) -> Health {
+        match self.shim.first().map(PathBuf::from) {
+            Some(program) if !program.is_absolute() || program.exists() => Health::Ok,
+            _ => Health::Down("the shim's program does not exist".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+use std::path::Path;
+use std::process::Output;
+
+use pavior_driver::{ExposeSecret, FailureCode};
+use serde_json::json;
+
+use crate::world::{World, context, success};
+
+async fn git(directory: &Path, args: &[&str]) -> Output {
+    tokio::process::Command::new("git")
+        .args(["-c", "user.name=alice", "-c", "user.email=alice@acme.test", "-c", "credential.helper="])
+        .args(args)
+        .current_dir(directory)
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .output()
+        .await
+        .unwrap()
+}
+
+async fn must(directory: &Path, args: &[&str]) -> String {
+    let output = git(directory, args).await;
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn with_password(url: &str, password: &str) -> String {
+    url.replace("http://", &format!("http://pavior:{password}@"))
+}
+
+#[tokio::test]
+async fn a_repository_is_cloned_changed_and_pushed() {
+    let root = tempfile::tempdir().unwrap();
+    let skeleton = root.path().join("web/rust");
+    std::fs::create_dir_all(skeleton.join("src")).unwrap();
+    std::fs::write(
+        skeleton.join("src/main.rs"),
+        "// ${{ parameters.name }} in ${{ organization }}\nfn main() {}\n",
+    )
+    .unwrap();
+    std::fs::write(skeleton.join(".gitignore"), "target\nCargo.lock\n").unwrap();
+    std::fs::write(skeleton.join("Cargo.lock"), "# kept\n").unwrap();
+    let world = World::with(|config| config.git.skeleton_roots = vec![root.path().to_owned()]).await;
+    let call = context("organizations/acme/projects/hello/resources/repo", "op/repo/1");
+    let inputs = json!({"skeleton": "web/rust", "parameters": {"name": "hello"}});
+    let made = success(world.apply("git", "git-repository", &call, inputs.clone()).await);
+    let url = made.outputs["url"].as_str().unwrap();
+    assert_eq!(url, format!("{}/git/acme/hello.git", world.url));
+    let password = made.secrets.get("password").unwrap().expose_secret().to_owned();
+
+    let work = tempfile::tempdir().unwrap();
+    must(work.path(), &["clone", "-q", &with_password(url, &password), "copy"]).await;
+    let copy = work.path().join("copy");
+    assert_eq!(
+        std::fs::read_to_string(copy.join("src/main.rs")).unwrap(),
+        "// hello in acme\nfn main() {}\n"
+    );
+    assert!(copy.join("Cargo.lock").exists());
+    assert_eq!(must(&copy, &["rev-parse", "HEAD"]).await, made.outputs["commit"].as_str().unwrap());
+    // Large enough that git sends it chunked, and then compressed in negotiation.
+    let noise: Vec<u8> = (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    std::fs::write(copy.join("noise.bin"), &noise).unwrap();
+    must(&copy, &["add", "."]).await;
+    must(&copy, &["commit", "-q", "-m", "Change the page"]).await;
+    must(&copy, &["push", "-q", "origin", "main"]).await;
+    let head = must(&copy, &["rev-parse", "HEAD"]).await;
+    let again = success(world.apply("git", "git-repository", &call, inputs).await);
+    assert_eq!(again.outputs["commit"], head);
+    must(work.path(), &["clone", "-q", &with_password(url, &password), "second"]).await;
+    assert_eq!(std::fs::read(work.path().join("second/noise.bin")).unwrap(), noise);
+    must(&copy, &["fetch", "-q", "origin"]).await;
+}
+
+#[tokio::test]
+async fn only_the_repositorys_own_password_opens_it() {
+    let world = World::new().await;
+    let first = world.repository("first", &[("a", "1")]).await;
+    let second = world.repository("second", &[("a", "2")]).await;
+    let work = tempfile::tempdir().unwrap();
+    let url = first.outputs["url"].as_str().unwrap();
+    let other = second.secrets.get("password").unwrap().expose_secret().to_owned();
+    let own = first.secrets.get("password").unwrap().expose_secret().to_owned();
+    assert_ne!(other, own);
+    for bad in [url.to_owned(), with_password(url, &other), with_password(url, "wrong")] {
+        assert!(!git(work.path(), &["ls-remote", &bad]).await.status.success(), "{bad}");
+    }
+    let base = with_password(&world.url, &own);
+    for path in [
+        "/git/acme/nothing.git",
+        "/git/acme/..%2f..%2facme%2ffirst.git",
+        "/git/acme/first",
+        "/git/other/first.git",
+    ] {
+        assert!(!git(work.path(), &["ls-remote", &format!("{base}{path}")]).await.status.success(), "{path}");
+    }
+    must(work.path(), &["ls-remote", &with_password(url, &own)]).await;
+    let config =
+        std::fs::read_to_string(Path::new(first.outputs["path"].as_str().unwrap()).join("config")).unwrap();
+    assert!(!config.contains(&own));
+}
+
+#[tokio::test]
+async fn hostile_skeletons_leave_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("bomb")).unwrap();
+    let bomb = "${% for a in range(9999) %}${% for b in range(9999) %}${% for c in range(9999) %}x${% endfor %}${% endfor %}${% endfor %}";
+    std::fs::write(root.path().join("bomb/file"), bomb).unwrap();
+    std::fs::write(root.path().join("secret"), "x").unwrap();
+    let world = World::with(|config| {
+        config.git.skeleton_roots = vec![root.path().join("skeletons"), root.path().to_owned()]
+    })
+    .await;
+    let inputs = [
+        json!({"skeleton": "bomb"}),
+        json!({"skeleton": "../etc"}),
+        json!({"skeleton": "/etc"}),
+        json!({"skeleton": "."}),
+        json!({"skeleton": "missing"}),
+        json!({"files": {"../x": "y"}}),
+        json!({"files": {".git/hooks/post-update": "y"}}),
+        json!({"files": {"a": "x", "a/b": "y"}}),
+        json!({"files": {"a": "${{ missing }}"}}),
+        json!({"name": "Not A Name"}),
+    ];
+    for (index, inputs) in inputs.into_iter().enumerate() {
+        let call = context("organizations/acme/projects/hello/resources/repo", &format!("op{index}/repo/1"));
+        let outcome = world.apply("git", "git-repository", &call, inputs.clone()).await;
+        let code = outcome.failure().map(|failure| failure.code);
+        assert_eq!(code, Some(FailureCode::InvalidArgument), "{inputs}: {outcome:?}");
+    }
+    assert!(!world.data.join("repositories/acme/hello.git").exists());
+    assert_eq!(std::fs::read_dir(world.data.join("repositories/.building")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn two_resources_do_not_share_a_repository() {
+    let world = World::new().await;
+    world.repository("hello", &[("a", "1")]).await;
+    let call = context("organizations/acme/projects/hello/resources/other", "op/other/1");
+    let outcome = world.apply("git", "git-repository", &call, json!({"files": {"a": "2"}})).await;
+    assert_eq!(outcome.failure().unwrap().code, FailureCode::Conflict);
+}
+
+#[tokio::test]
+async fn an_upgrade_is_offered_on_a_branch_after_changes() {
+    let world = World::new().await;
+    let made = world.repository("hello", &[("a", "1")]).await;
+    let path = made.outputs["path"].as_str().unwrap().to_owned();
+    let work = tempfile::tempdir().unwrap();
+    must(work.path(), &["clone", "-q", &path, "copy"]).await;
+    let copy = work.path().join("copy");
+    std::fs::write(copy.join("own"), "x").unwrap();
+    must(&copy, &["add", "."]).await;
+    must(&copy, &["commit", "-q", "-m", "Own"]).await;
+    must(&copy, &["push", "-q", "origin", "main"]).await;
+    let call = context("organizations/acme/projects/hello/resources/repo", "hello/2");
+    let inputs = json!({"files": {"a": "2"}});
+    success(world.apply_over("git", "git-repository", &call, inputs, Some(&made), &[]).await);
+    must(&copy, &["fetch", "-q", "origin"]).await;
+    must(&copy, &["merge", "-q", "origin/pavior-upgrade", "-m", "Upgrade"]).await;
+    assert_eq!(std::fs::read_to_string(copy.join("a")).unwrap(), "2");
+    assert_eq!(std::fs::read_to_string(copy.join("own")).unwrap(), "x");
+}

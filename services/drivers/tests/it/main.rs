@@ -1,0 +1,11 @@
+//! The drivers against the real things: git over HTTP, processes, SQLite, PostgreSQL.
+
+// A failure to set up a test is a failure of the test.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod conformance;
+mod git;
+mod pipeline;
+mod postgres;
+mod process;
+mod world;

@@ -1,0 +1,182 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pavior_driver::{CallContext, FailureCode, Lookup, MemorySink, Observation, Outcome, Success};
+use serde_json::{Value, json};
+
+use crate::world::{World, alive, context, invoke, success, wait_for};
+
+async fn pipeline(world: &World, steps: Value, artifacts: Value) -> Success {
+    let repository =
+        world.repository("hello", &[("app.sh", "echo hello\n"), ("data/x-1.txt", "one\n")]).await;
+    let call = context("organizations/acme/projects/hello/resources/pipeline", "op/pipeline/1");
+    let inputs = json!({"repository": repository.outputs["path"], "steps": steps, "artifacts": artifacts});
+    success(world.apply("pipeline", "ci-pipeline", &call, inputs).await)
+}
+
+fn run(key: &str) -> CallContext {
+    context(&format!("organizations/acme/projects/hello/pipelines/main/runs/{key}"), &format!("{key}/run/1"))
+}
+
+#[tokio::test]
+async fn a_run_tests_builds_and_keeps_artifacts() {
+    let world = World::new().await;
+    let steps = json!([
+        {"name": "test", "run": "echo \"token=$TOKEN home=$HOME\"; echo oops >&2; test -z \"${CARGO_MANIFEST_DIR:-}\""},
+        {"name": "build", "run": "mkdir out; sh app.sh > out/app-1.0; chmod +x out/app-1.0; echo $PARAMETER_SIZE", "timeout": "60s"},
+        {"name": "list", "run": ["ls", "-d", "out"]},
+    ]);
+    let artifacts = json!([{"name": "app", "path": "out/app-*"}, {"name": "data", "path": "data"}]);
+    let made = pipeline(&world, steps, artifacts).await;
+    let sink = MemorySink::new();
+    let arguments =
+        json!({"ref": "main", "parameters": {"size": "small"}, "secrets": {"TOKEN": "hunter2222"}});
+    let request = invoke(&made.identity, "run", arguments, &[]);
+    let first = success(world.driver("pipeline").invoke(&run("r1"), request.clone(), &sink).await);
+    let log = sink.everything();
+    assert!(log.contains("token=*** home=") && log.contains("oops") && log.contains("small"), "{log}");
+    assert!(!log.contains("hunter2222"));
+    let artifacts = first.outputs["artifacts"].as_array().unwrap();
+    let app = artifacts[0]["path"].as_str().unwrap();
+    assert_eq!(std::fs::read_to_string(app).unwrap(), "hello\n");
+    assert_eq!(artifacts[0]["sha256"], "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03");
+    assert_eq!(artifacts[0]["size"], 6);
+    assert!(std::path::Path::new(artifacts[1]["path"].as_str().unwrap()).join("x-1.txt").exists());
+    let names: Vec<&Value> =
+        first.outputs["steps"].as_array().unwrap().iter().map(|step| &step["name"]).collect();
+    assert_eq!(names, ["test", "build", "list"]);
+    assert_eq!(std::fs::read_dir(world.data.join("runs")).unwrap().count(), 0);
+    // The same key gives the first result without running again.
+    let quiet = MemorySink::new();
+    let second = success(world.driver("pipeline").invoke(&run("r1"), request, &quiet).await);
+    assert_eq!(second.outputs, first.outputs);
+    assert!(quiet.log_text().is_empty());
+    let key = Lookup::Key("r1/run/1".to_owned());
+    let seen = world.observe("pipeline", "ci-pipeline", &run("r1"), key).await;
+    assert!(matches!(seen, Observation::Found(found) if found.outputs == first.outputs));
+    let other = invoke(&made.identity, "run", json!({"ref": "main"}), &[]);
+    let refused = world.driver("pipeline").invoke(&run("r1"), other, &MemorySink::new()).await;
+    assert_eq!(refused.failure().unwrap().code, FailureCode::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_failing_step_is_named_and_nothing_is_kept() {
+    let world = World::new().await;
+    let steps = json!([{"name": "compile", "run": "echo before; exit 7"}, {"name": "never", "run": "touch /tmp/never"}]);
+    let made = pipeline(&world, steps, json!([{"name": "app", "path": "app.sh"}])).await;
+    let outcome = world
+        .driver("pipeline")
+        .invoke(&run("r1"), invoke(&made.identity, "run", json!({}), &[]), &MemorySink::new())
+        .await;
+    let failure = outcome.failure().unwrap();
+    assert_eq!(failure.code, FailureCode::WorkFailed);
+    assert!(failure.message.contains("`compile`") && failure.message.contains('7'), "{failure}");
+    assert!(!world.data.join("artifacts/acme").exists());
+    assert_eq!(std::fs::read_dir(world.data.join("runs")).unwrap().count(), 0);
+    for (index, arguments) in [
+        json!({"commit": "deadbeef"}),
+        json!({"ref": "--upload-pack=x"}),
+        json!({"steps": [{"name": "x", "run": "true", "nonsense": 1}]}),
+        json!({"artifacts": [{"name": "app", "path": "x"}], "secrets": {"bad name": "x"}}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let request = invoke(&made.identity, "run", arguments.clone(), &[]);
+        let call = run(&format!("bad{index}"));
+        let outcome = world.driver("pipeline").invoke(&call, request, &MemorySink::new()).await;
+        assert_eq!(outcome.failure().unwrap().code, FailureCode::InvalidArgument, "{arguments}");
+    }
+    for path in ["../../secret", "/etc/passwd", "missing", "data/*", "link"] {
+        let steps = json!([{"name": "x", "run": "ln -s /etc/passwd link; touch data/y data/z"}]);
+        let request = invoke(
+            &made.identity,
+            "run",
+            json!({"steps": steps, "artifacts": [{"name": "a", "path": path}]}),
+            &[],
+        );
+        let outcome = world
+            .driver("pipeline")
+            .invoke(&run(&path.replace(['/', '.', '*'], "p")), request, &MemorySink::new())
+            .await;
+        assert_eq!(outcome.failure().unwrap().code, FailureCode::WorkFailed, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_takes_too_long_is_killed_with_all_it_started() {
+    let world = World::new().await;
+    let script = "trap '' INT TERM; echo pid=$$; (trap '' INT TERM; setsid sh -c 'echo daemon=$$; exec sleep 600') & wait; sleep 600";
+    let steps = json!([{"name": "hang", "run": script, "timeout": "1s"}]);
+    let made = pipeline(&world, steps, json!([])).await;
+    let sink = MemorySink::new();
+    let started = Instant::now();
+    let outcome = world
+        .driver("pipeline")
+        .invoke(&run("r1"), invoke(&made.identity, "run", json!({}), &[]), &sink)
+        .await;
+    let failure = outcome.failure().unwrap();
+    assert_eq!(failure.code, FailureCode::Timeout, "{failure}");
+    assert!(failure.message.contains("`hang`"));
+    assert!(started.elapsed() < Duration::from_secs(20));
+    for name in ["pid=", "daemon="] {
+        let log = sink.log_text();
+        let pid = log.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap();
+        assert!(!alive(pid), "{name}{pid} is alive");
+    }
+}
+
+#[tokio::test]
+async fn cancel_interrupts_first() {
+    let world = World::new().await;
+    let script = "trap 'echo interrupted; exit 1' INT; echo ready; while true; do sleep 0.05; done";
+    let made = pipeline(&world, json!([{"name": "loop", "run": script}]), json!([])).await;
+    let (sink, call) = (Arc::new(MemorySink::new()), run("r1"));
+    let (driver, request) = (world.driver("pipeline"), invoke(&made.identity, "run", json!({}), &[]));
+    let task = {
+        let (sink, call) = (Arc::clone(&sink), call.clone());
+        tokio::spawn(async move { driver.invoke(&call, request, sink.as_ref()).await })
+    };
+    sink.logged("ready").await;
+    call.cancel.cancel();
+    let outcome: Outcome = task.await.unwrap();
+    assert_eq!(outcome.failure().unwrap().code, FailureCode::Cancelled);
+    assert!(sink.log_text().contains("interrupted"));
+}
+
+#[tokio::test]
+async fn a_run_that_is_dropped_leaves_no_process() {
+    let world = World::new().await;
+    let made =
+        pipeline(&world, json!([{"name": "loop", "run": "echo pid=$$; exec sleep 600"}]), json!([])).await;
+    let sink = Arc::new(MemorySink::new());
+    let (driver, request) = (world.driver("pipeline"), invoke(&made.identity, "run", json!({}), &[]));
+    let task = {
+        let sink = Arc::clone(&sink);
+        tokio::spawn(async move { driver.invoke(&run("r1"), request, sink.as_ref()).await })
+    };
+    sink.logged("pid=").await;
+    task.abort();
+    let log = sink.log_text();
+    let pid = log.lines().find_map(|line| line.strip_prefix("pid=")).unwrap().parse().unwrap();
+    wait_for("the step to end", || (!alive(pid)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn another_organizations_repository_is_refused() {
+    let world = World::new().await;
+    let repository = world.repository("hello", &[("a", "b")]).await;
+    for reference in [
+        repository.outputs["path"].clone(),
+        repository.outputs["url"].clone(),
+        json!("/etc"),
+        json!("https://example.com/x.git"),
+    ] {
+        let mut call = context("organizations/globex/projects/p/resources/pipeline", "op/pipeline/1");
+        call.organization = "globex".to_owned();
+        let outcome = world
+            .apply("pipeline", "ci-pipeline", &call, json!({"repository": reference, "steps": []}))
+            .await;
+        assert_eq!(outcome.failure().unwrap().code, FailureCode::InvalidArgument, "{reference}");
+    }
+}

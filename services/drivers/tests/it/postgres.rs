@@ -1,0 +1,106 @@
+use pavior_driver::conformance::{Case, Subject, run};
+use pavior_driver::{ExposeSecret, FailureCode, SecretString};
+use sea_orm::{ConnectionTrait, Database};
+use serde_json::json;
+
+use crate::world::{World, context, success};
+
+async fn world() -> Option<(World, pavior_testkit::db::TestDb)> {
+    let db = pavior_testkit::db::postgres().await?;
+    let url = SecretString::from(db.url.clone());
+    Some((World::with(|config| config.postgres_url = Some(url)).await, db))
+}
+
+#[tokio::test]
+async fn postgres_conforms() {
+    let Some((world, _db)) = world().await else { return };
+    let unique = world.data.to_string_lossy().into_owned();
+    let subject = Subject {
+        driver: world.driver("postgres-database"),
+        resource_type: "sql-database".to_owned(),
+        organization: "acme".to_owned(),
+        case: Box::new(move |name| Case {
+            // The server is shared by all tests: names carry this test's directory.
+            resource: format!("organizations/acme/projects/p/environments/dev{unique}/resources/{name}"),
+            inputs: json!({"size": "small"}),
+            changed: Some(json!({"size": "large"})),
+            sensitive: Vec::new(),
+        }),
+    };
+    run(&subject).await.assert();
+}
+
+#[tokio::test]
+async fn a_role_reaches_its_own_database_only() {
+    let Some((world, db)) = world().await else { return };
+    let mut made = Vec::new();
+    for name in ["one", "two"] {
+        let resource = format!(
+            "organizations/acme/projects/p/environments/dev{}/resources/{name}",
+            world.data.display()
+        );
+        let call = context(&resource, &format!("op/{name}/{}", world.data.display()));
+        let result = success(world.apply("postgres-database", "sql-database", &call, json!({})).await);
+        made.push((call, result));
+    }
+    let url = |index: usize| made[index].1.secrets.get("url").unwrap().expose_secret().to_owned();
+    let own = Database::connect(url(0)).await.unwrap();
+    own.execute_unprepared("CREATE TABLE visits (n BIGINT)").await.unwrap();
+    own.execute_unprepared("INSERT INTO visits VALUES (1)").await.unwrap();
+    let (first, second) = (made[0].1.identity.clone(), made[1].1.identity.clone());
+    let foreign = url(0).replacen(&format!("/{first}?"), &format!("/{second}?"), 1);
+    let refused = Database::connect(foreign).await.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(refused.contains("permission denied"), "{refused}");
+    // The server holds a verifier, not the password.
+    let admin = Database::connect(db.url.clone()).await.unwrap();
+    let sql = format!("SELECT rolpassword AS p FROM pg_authid WHERE rolname = '{first}_app'");
+    let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, sql);
+    let stored: String = admin.query_one_raw(statement).await.unwrap().unwrap().try_get("", "p").unwrap();
+    let password = made[0].1.secrets.get("password").unwrap().expose_secret().to_owned();
+    assert!(stored.starts_with("SCRAM-SHA-256$4096:") && !stored.contains(&password));
+    // Destroy ends the open connection and leaves no role.
+    for (call, result) in &made {
+        let mut call = call.clone();
+        call.idempotency_key.push_str("/destroy");
+        success(world.destroy("postgres-database", "sql-database", &call, &result.identity).await);
+    }
+    assert!(own.execute_unprepared("SELECT 1").await.is_err());
+    let sql = format!(
+        "SELECT count(*) AS n FROM pg_roles WHERE rolname LIKE '{first}%' OR rolname LIKE '{second}%'"
+    );
+    let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, sql);
+    let left: i64 = admin.query_one_raw(statement).await.unwrap().unwrap().try_get("", "n").unwrap();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn hostile_names_are_refused_before_any_statement() {
+    let Some((world, _db)) = world().await else { return };
+    let call = context("organizations/acme/projects/p/resources/x", "op/x/1");
+    let outcome = world
+        .apply("postgres-database", "sql-database", &call, json!({"name": "x\"; DROP ROLE postgres; --"}))
+        .await;
+    assert_eq!(outcome.failure().unwrap().code, FailureCode::InvalidArgument);
+    // A resource name that is no name at all only ever becomes letters, digits and underscores.
+    let call =
+        context(&format!("organizations/acme/resources/a\"'; DROP {}", world.data.display()), "op/y/1");
+    let made = success(world.apply("postgres-database", "sql-database", &call, json!({})).await);
+    assert!(
+        made.identity.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'),
+        "{}",
+        made.identity
+    );
+    success(world.destroy("postgres-database", "sql-database", &call, &made.identity).await);
+}
+
+#[tokio::test]
+async fn an_unreachable_server_is_a_retryable_failure_and_down() {
+    let url = SecretString::from("postgres://nobody@127.0.0.1:1/postgres".to_owned());
+    let world = World::with(|config| config.postgres_url = Some(url)).await;
+    let call = context("organizations/acme/projects/p/resources/x", "op/x/1");
+    let outcome = world.apply("postgres-database", "sql-database", &call, json!({})).await;
+    let failure = outcome.failure().unwrap();
+    assert!(failure.retryable && failure.code == FailureCode::Unavailable, "{failure}");
+    assert!(!failure.message.contains("127.0.0.1"));
+    assert_ne!(world.driver("postgres-database").health().await, pavior_driver::Health::Ok);
+}

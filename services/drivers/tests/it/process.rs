@@ -1,0 +1,278 @@
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use pavior_driver::{FailureCode, Lookup, MemorySink, Observation, Success};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{World, alive, config, context, get, invoke, success, wait_for};
+
+/// A service that answers with `text`, counts its own starts, and has a child that would outlive it.
+const SERVICE: &str = r#"
+import os, sys, subprocess, http.server as h
+open('starts', 'a').write('x')
+if os.environ.get('FAIL'):
+    print('cannot start with ' + os.environ['FAIL'], flush=True)
+    sys.exit(3)
+child = subprocess.Popen(['setsid', 'sleep', '600'])
+class H(h.BaseHTTPRequestHandler):
+    def do_GET(s):
+        if s.path == '/crash': os._exit(9)
+        s.send_response(200); s.end_headers()
+        s.wfile.write((os.environ['TEXT'] + ' ' + str(child.pid)).encode())
+    def log_message(s, *a): pass
+print('listening with ' + os.environ.get('TOKEN', ''), flush=True)
+h.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), H).serve_forever()
+"#;
+
+fn artifact(data: &Path, organization: &str) -> PathBuf {
+    let path = data.join("artifacts").join(organization).join("run1/app/app.py");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, SERVICE).unwrap();
+    path
+}
+
+fn inputs(artifact: &Path, text: &str) -> Value {
+    json!({"command": ["python3", artifact], "variables": {"TEXT": text, "TOKEN": "hunter2222"},
+           "health": {"path": "/", "timeout": "20s"}})
+}
+
+const RESOURCE: &str = "organizations/acme/projects/p/environments/dev/resources/web";
+
+async fn start(world: &World, text: &str) -> Success {
+    let call = context(RESOURCE, "op/web/1");
+    let inputs = inputs(&artifact(&world.data, "acme"), text);
+    success(world.apply_over("process", "workload", &call, inputs, None, &["hunter2222"]).await)
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap()
+}
+
+async fn child_of(port: u64) -> u64 {
+    get(port, "/").await.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_workload_runs_updates_and_goes() {
+    let world = World::new().await;
+    let made = start(&world, "one").await;
+    let port = number(&made.outputs["port"]);
+    assert!(get(port, "/").await.unwrap().starts_with("one "));
+    assert_eq!(made.outputs["digest"].as_str().unwrap().len(), 64);
+    let (pid, child) = (number(&made.outputs["pid"]), child_of(port).await);
+
+    let update = context(RESOURCE, "op/web/2");
+    let next = inputs(&artifact(&world.data, "acme"), "two");
+    let updated =
+        success(world.apply_over("process", "workload", &update, next, Some(&made), &["hunter2222"]).await);
+    assert_eq!(updated.identity, made.identity);
+    let port = number(&updated.outputs["port"]);
+    assert!(get(port, "/").await.unwrap().starts_with("two "));
+    assert!(!alive(pid) && !alive(child), "the old process or its child is alive");
+
+    // A version that does not start leaves the old one in place.
+    let broken = context(RESOURCE, "op/web/3");
+    let mut next = inputs(&artifact(&world.data, "acme"), "three");
+    next["variables"]["FAIL"] = json!("hunter2222");
+    let outcome =
+        world.apply_over("process", "workload", &broken, next, Some(&updated), &["hunter2222"]).await;
+    let failure = outcome.failure().unwrap();
+    assert_eq!(failure.code, FailureCode::WorkFailed);
+    assert!(
+        failure.message.contains("exit code 3") && failure.message.contains("cannot start with ***"),
+        "{failure}"
+    );
+    assert!(get(port, "/").await.unwrap().starts_with("two "));
+
+    let logs = invoke(&made.identity, "logs", json!({}), &[]);
+    let call = context(RESOURCE, "op/logs/1");
+    let text = success(world.driver("process").invoke(&call, logs, &MemorySink::new()).await).outputs["log"]
+        .to_string();
+    assert!(text.contains("listening with ***") && !text.contains("hunter2222"), "{text}");
+    for file in walkdir::WalkDir::new(world.data.join("drivers"))
+        .into_iter()
+        .flatten()
+        .filter(|f| f.file_type().is_file())
+    {
+        let bytes = std::fs::read(file.path()).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains("hunter2222"), "{}", file.path().display());
+    }
+
+    let (pid, child) = (number(&updated.outputs["pid"]), child_of(port).await);
+    let call = context(RESOURCE, "op/web/4");
+    success(world.destroy("process", "workload", &call, &made.identity).await);
+    assert!(!alive(pid) && !alive(child));
+    assert!(get(port, "/").await.is_none());
+}
+
+#[tokio::test]
+async fn a_crash_is_followed_by_a_restart() {
+    let world = World::new().await;
+    let made = start(&world, "one").await;
+    let (port, pid) = (number(&made.outputs["port"]), number(&made.outputs["pid"]));
+    assert!(get(port, "/crash").await.unwrap_or_default().is_empty());
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let mut again = None;
+    while again.is_none() {
+        assert!(std::time::Instant::now() < deadline, "no restart");
+        again = get(port, "/").await.filter(|body| body.starts_with("one"));
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let lookup = Lookup::Identity(made.identity.clone());
+    let seen = world.observe("process", "workload", &context(RESOURCE, "x"), lookup).await;
+    let Observation::Found(found) = seen else { panic!("{seen:?}") };
+    assert_ne!(number(&found.outputs["pid"]), pid);
+    world.drivers.stop().await;
+}
+
+#[tokio::test]
+async fn stop_start_and_restart_act_once_per_key() {
+    let world = World::new().await;
+    let made = start(&world, "one").await;
+    let port = number(&made.outputs["port"]);
+    let act = async |action: &str, key: &str| {
+        let call = context(RESOURCE, key);
+        let request = invoke(&made.identity, action, json!({}), &[]);
+        success(world.driver("process").invoke(&call, request, &MemorySink::new()).await).outputs
+    };
+    let stopped = act("stop", "k1").await;
+    assert_eq!(stopped["state"], "stopped");
+    assert!(get(port, "/").await.is_none());
+    let started = act("start", "k2").await;
+    assert_eq!((&started["port"], &started["state"]), (&made.outputs["port"], &json!("running")));
+    let restarted = act("restart", "k3").await;
+    assert_ne!(restarted["pid"], started["pid"]);
+    let call = context(RESOURCE, "k3");
+    let request = invoke(&made.identity, "restart", json!({}), &[]);
+    let again = success(world.driver("process").invoke(&call, request, &MemorySink::new()).await);
+    assert_eq!(again.outputs, restarted);
+    assert!(alive(number(&restarted["pid"])));
+    world.drivers.stop().await;
+}
+
+#[tokio::test]
+async fn artifacts_of_others_are_refused() {
+    let world = World::new().await;
+    let foreign = artifact(&world.data, "globex");
+    let dotted = world.data.join("artifacts/acme/../globex/run1/app/app.py");
+    std::fs::create_dir_all(world.data.join("artifacts/acme")).unwrap();
+    for (index, path) in
+        [foreign.as_path(), &dotted, &world.data.join("artifacts/acme/missing")].into_iter().enumerate()
+    {
+        let call = context(RESOURCE, &format!("op/{index}"));
+        let outcome = world.apply("process", "workload", &call, inputs(path, "x")).await;
+        assert_eq!(outcome.failure().unwrap().code, FailureCode::InvalidArgument, "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_is_cancelled_leaves_nothing() {
+    let world = World::new().await;
+    let call = context(RESOURCE, "op/web/1");
+    let mut never = inputs(&artifact(&world.data, "acme"), "one");
+    never["health"]["path"] = json!("/");
+    never["command"] = json!(["sh", "-c", "echo $$ > pid; exec sleep 600"]);
+    let cancel = call.cancel.clone();
+    let data = world.data.clone();
+    let watch = tokio::spawn(async move {
+        let pid = wait_for("the process", || {
+            let mut files = walkdir::WalkDir::new(data.join("workloads")).into_iter().flatten();
+            let file = files.find(|file| file.file_name() == "pid")?;
+            std::fs::read_to_string(file.path()).ok()?.trim().parse::<u64>().ok()
+        })
+        .await;
+        cancel.cancel();
+        pid
+    });
+    let outcome = world.apply("process", "workload", &call, never).await;
+    assert_eq!(outcome.failure().unwrap().code, FailureCode::Cancelled, "{outcome:?}");
+    assert!(!alive(watch.await.unwrap()));
+}
+
+/// Not a test of its own: run by `kill_9_leaves_no_orphan` in a process that can be killed.
+#[tokio::test]
+async fn supervisor_for_kill_9() {
+    let Ok(data) = std::env::var("PAVIOR_TEST_SUPERVISOR_DATA") else { return };
+    let drivers = pavior_drivers::build(&config(Path::new(&data))).unwrap();
+    let call = context(RESOURCE, "op/web/1");
+    let request = pavior_driver::ApplyRequest {
+        resource_type: "workload".to_owned(),
+        prior: None,
+        inputs: inputs(&artifact(Path::new(&data), "acme"), "one"),
+        sensitive: Vec::new(),
+    };
+    let driver = drivers.registry.get("process").unwrap();
+    let made = success(driver.apply(&call, request, &MemorySink::new()).await);
+    std::fs::write(Path::new(&data).join("made.tmp"), made.outputs.to_string()).unwrap();
+    std::fs::rename(Path::new(&data).join("made.tmp"), Path::new(&data).join("made")).unwrap();
+    drivers.run(CancellationToken::new()).await;
+}
+
+#[tokio::test]
+async fn kill_9_leaves_no_orphan_and_a_restart_brings_it_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().canonicalize().unwrap().join("data");
+    let mut supervisor = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "process::supervisor_for_kill_9", "--nocapture"])
+        .env("PAVIOR_TEST_SUPERVISOR_DATA", &data)
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let made: Value = wait_for("the workload", || {
+        serde_json::from_str(&std::fs::read_to_string(data.join("made")).ok()?).ok()
+    })
+    .await;
+    let (port, pid) = (number(&made["port"]), number(&made["pid"]));
+    let child = child_of(port).await;
+    supervisor.start_kill().unwrap();
+    supervisor.wait().await.unwrap();
+
+    // The next supervisor starts at once, while the old process may still be ending.
+    let drivers = pavior_drivers::build(&config(&data)).unwrap();
+    drivers.resume().await;
+    assert!(!alive(pid) && !alive(child), "an orphan is alive");
+    let body = get(port, "/").await;
+    assert!(body.as_ref().is_some_and(|body| body.starts_with("one ")), "not back on its port: {body:?}");
+    let call = context(RESOURCE, "op/web/1");
+    let request = pavior_driver::ApplyRequest {
+        resource_type: "workload".to_owned(),
+        prior: None,
+        inputs: inputs(&artifact(&data, "acme"), "one"),
+        sensitive: Vec::new(),
+    };
+    // The operation that was cut off replays its step: the same workload, not a second one.
+    let driver = drivers.registry.get("process").unwrap();
+    let again = success(driver.apply(&call, request, &MemorySink::new()).await);
+    assert_eq!(again.outputs["port"], made["port"]);
+    let starts = walkdir::WalkDir::new(data.join("workloads"))
+        .into_iter()
+        .flatten()
+        .filter(|f| f.file_name() == "starts");
+    let counts: Vec<u64> = starts.map(|file| file.metadata().unwrap().len()).collect();
+    assert_eq!(counts, [2]);
+    drivers.stop().await;
+    assert!(!alive(number(&again.outputs["pid"])));
+}
+
+#[tokio::test]
+async fn without_a_supervisor_the_shim_ends_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().canonicalize().unwrap().join("data");
+    let mut supervisor = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "process::supervisor_for_kill_9", "--nocapture"])
+        .env("PAVIOR_TEST_SUPERVISOR_DATA", &data)
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let made: Value = wait_for("the workload", || {
+        serde_json::from_str(&std::fs::read_to_string(data.join("made")).ok()?).ok()
+    })
+    .await;
+    let (pid, child) = (number(&made["pid"]), child_of(number(&made["port"])).await);
+    supervisor.start_kill().unwrap();
+    supervisor.wait().await.unwrap();
+    wait_for("the process and its child to end", || (!alive(pid) && !alive(child)).then_some(())).await;
+}
