@@ -23,7 +23,8 @@ pub struct Config {
     pub audit_queue: usize,
     /// Requests without valid credentials are recorded together, once in this many seconds.
     pub refusal_window_seconds: u32,
-    /// Origins of browsers that may call with gRPC-Web, for example `https://portal.example.com`.
+    /// Origins of browsers that may call with gRPC-Web, for example `https://portal.example.com`. Other callers of
+    /// gRPC-Web have no origin and need none.
     pub web_origins: Vec<String>,
     /// True to serve reflection, without credentials.
     pub reflection: bool,
@@ -78,5 +79,43 @@ impl Config {
 
     pub(crate) fn decision_timeout(&self) -> Duration {
         Duration::from_millis(self.decision_timeout_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_defaults_are_the_defaults() {
+        let documented: Config = toml::from_str(include_str!("../config.default.toml")).unwrap();
+        assert_eq!(
+            serde_json::to_value(documented).unwrap(),
+            serde_json::to_value(Config::default()).unwrap()
+        );
+        assert!(toml::from_str::<Config>("max_mesage_bytes = 1").is_err());
+    }
+
+    #[test]
+    fn an_issuer_is_written_as_documented() {
+        let text = include_str!("../config.default.toml");
+        let (_, example) = text.split_once("# [[issuers]]").unwrap();
+        let example: String =
+            example.lines().map(|line| line.trim_start_matches("# ").to_owned() + "\n").collect();
+        let config: Config = toml::from_str(&format!("[[issuers]]\n{example}")).unwrap();
+        config.validate().unwrap();
+        assert_eq!(config.issuers[0].issuer, "https://id.example.com");
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        for config in [
+            Config { audit_queue: 0, ..Config::default() },
+            Config { web_origins: vec!["https://a.example/path".to_owned()], ..Config::default() },
+            Config { web_origins: vec!["portal".to_owned()], ..Config::default() },
+            Config { issuers: vec![IssuerConfig::new("i", "a")], ..Config::default() },
+        ] {
+            assert!(config.validate().is_err(), "{config:?}");
+        }
     }
 }

@@ -94,7 +94,7 @@ impl Engine {
             None => caller.principal.organization.as_str(),
         };
         let request_id = context::request_id();
-        let token = self.identity.mint(&Grant {
+        let grant = Grant {
             audience: &method.role,
             method: &method.path,
             principal: &caller.principal,
@@ -103,7 +103,8 @@ impl Engine {
             resource: admitted.resource.as_ref().map_or("", |resource| &resource.name),
             decision: admitted.decision.as_ref(),
             request_id: &request_id,
-        });
+        };
+        let token = if method.reads { self.identity.mint_shared(&grant) } else { self.identity.mint(&grant) };
         let token = token.map_err(Problem::internal)?;
         let body = Body::new(Full::new(frame::write(message)));
         let mut request = Request::new(body);

@@ -242,6 +242,5 @@ pub fn front(
             .map_err(|error| Error::Descriptors(error.to_string()))?;
     }
     let options = StackOptions { name: ROLE, max_message_bytes: config.max_message_bytes, ..options };
-    let stack = stack(component.routes.clone(), options).beside(beside);
-    Ok(if config.web_origins.is_empty() { stack } else { stack.web(&config.web_origins) })
+    Ok(stack(component.routes.clone(), options).beside(beside).web(&config.web_origins))
 }

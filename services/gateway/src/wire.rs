@@ -133,4 +133,43 @@ mod tests {
         assert_eq!(string_at(&[], &[1]), Ok(None));
         assert_eq!(string_at(&[0x10, 1, 0x19, 1, 2, 3, 4, 5, 6, 7, 8, 0x25, 1, 2, 3, 4], &[1]), Ok(None));
     }
+
+    /// Whatever bytes come: where the service's decoder takes the message, it sees the name that was decided on.
+    #[test]
+    fn the_service_never_sees_another_name_than_policy() {
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            usize::try_from(seed % below as u64).unwrap()
+        };
+        let mut compared = 0;
+        for _ in 0..50_000 {
+            let mut bytes = mixin(&[Some("aa"), None, Some("b")][..random(4)]);
+            for _ in 0..random(4) {
+                match random(3) {
+                    0 => bytes
+                        .insert(random(bytes.len() + 1), [0x0a, 0x12, 0x0b, 0x80, 0xff, 0, 1, 2][random(8)]),
+                    1 => drop(bytes.remove(random(bytes.len()))),
+                    _ => {
+                        let at = random(bytes.len());
+                        bytes[at] ^= 1 << random(8);
+                    }
+                }
+            }
+            let Ok(decoded) = Mixin::decode(bytes.as_slice()) else { continue };
+            for (path, seen) in [
+                (&[1][..], decoded.method.clone()),
+                (&[2, 1][..], decoded.rule.clone().unwrap_or_default().action),
+            ] {
+                // What is refused here goes nowhere, so that it does not matter what a decoder makes of it.
+                if let Ok(found) = string_at(&bytes, path) {
+                    assert_eq!(found.unwrap_or_default(), seen, "{bytes:?}");
+                    compared += 1;
+                }
+            }
+        }
+        assert!(compared > 1_000, "{compared}");
+    }
 }

@@ -156,33 +156,51 @@ impl ServiceIdentity {
         Ok(value)
     }
 
-    /// A token for any call at `audience` on somebody's behalf, signed at most every [`REUSE_SECONDS`].
-    fn reusable(&self, acting: &Acting, audience: &str) -> Result<HeaderValue, AuthError> {
-        let mint = |error: serde_json::Error| AuthError::Mint(error.to_string());
-        let described = (audience, &acting.organization, &*acting.principal, &acting.decision);
-        let described = serde_json::to_vec(&described).map_err(mint)?;
-        let mut key = [0; 32];
-        key.copy_from_slice(digest::digest(&digest::SHA256, &described).as_ref());
-        let now = self.inner.clock.now().unix_timestamp();
-        if let Ok(minted) = self.inner.minted.lock()
-            && let Some((value, at)) = minted.get(&key)
-            && (0..REUSE_SECONDS).contains(&(now - at))
-        {
-            return Ok(value.clone());
-        }
-        let value = self.mint(&Grant {
+    /// As [`ServiceIdentity::mint`], but gives the token of some seconds ago again when it says the same: all of
+    /// `grant` is the same, its decision being one of the same effect by the same policies of the same revision. The
+    /// request is not named in it. For calls that change nothing, so that a signature is not paid for each of them;
+    /// the decision itself must have been made anew.
+    pub fn mint_shared(&self, grant: &Grant<'_>) -> Result<HeaderValue, AuthError> {
+        let decision = grant.decision.map(|decision| DecisionRef { id: String::new(), ..decision.clone() });
+        self.reuse(&Grant { request_id: "", ..grant.clone() }, decision.as_ref())
+    }
+
+    /// A token for any call at `audience` on somebody's behalf.
+    fn on_behalf(&self, acting: &Acting, audience: &str) -> Result<HeaderValue, AuthError> {
+        let decision = acting.decision.as_ref();
+        let grant = Grant {
             audience,
             method: "",
             principal: &acting.principal,
             organization: &acting.organization,
             action: "",
             resource: "",
-            decision: acting.decision.as_ref(),
+            decision,
             request_id: "",
-        })?;
+        };
+        self.reuse(&grant, decision)
+    }
+
+    /// Signs at most every [`REUSE_SECONDS`] what says the same. `alike` stands for the decision in the comparison.
+    fn reuse(&self, grant: &Grant<'_>, alike: Option<&DecisionRef>) -> Result<HeaderValue, AuthError> {
+        let mint = |error: serde_json::Error| AuthError::Mint(error.to_string());
+        let Grant { audience, method, principal, organization, action, resource, .. } = grant;
+        let described = (audience, method, organization, principal, action, resource, alike);
+        let described = serde_json::to_vec(&described).map_err(mint)?;
+        let mut key = [0; 32];
+        key.copy_from_slice(digest::digest(&digest::SHA256, &described).as_ref());
+        let now = self.inner.clock.now().unix_timestamp();
+        let fresh = |at: i64| (0..REUSE_SECONDS).contains(&(now - at));
+        if let Ok(minted) = self.inner.minted.lock()
+            && let Some((value, at)) = minted.get(&key)
+            && fresh(*at)
+        {
+            return Ok(value.clone());
+        }
+        let value = self.mint(grant)?;
         if let Ok(mut minted) = self.inner.minted.lock() {
             if minted.len() >= CACHE_SIZE {
-                minted.retain(|_, (_, at)| (0..REUSE_SECONDS).contains(&(now - *at)));
+                minted.retain(|_, (_, at)| fresh(*at));
                 if minted.len() >= CACHE_SIZE {
                     minted.clear();
                 }
@@ -225,7 +243,7 @@ impl Service<http::Request<Body>> for Signed {
                     organization: "-".to_owned(),
                     decision: None,
                 });
-            match self.identity.reusable(&acting, &self.audience) {
+            match self.identity.on_behalf(&acting, &self.audience) {
                 Ok(token) => request.headers_mut().insert(INTERNAL_TOKEN, token),
                 Err(error) => return Box::pin(std::future::ready(Err(error.into()))),
             };

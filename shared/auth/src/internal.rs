@@ -112,12 +112,18 @@ pub struct InternalVerifier {
     inner: Arc<Verifier>,
 }
 
+/// Claims with a good signature.
+struct Verified {
+    claims: Claims,
+    principal: Arc<Principal>,
+}
+
 struct Verifier {
     /// By (role, kid): a role may have several keys while one replaces the other.
     keys: HashMap<(String, String), ParsedPublicKey>,
     clock: Arc<dyn Clock>,
     /// Tokens that are good for many calls, by SHA-256, so that each is checked once.
-    verified: Mutex<HashMap<[u8; 32], Arc<Claims>>>,
+    verified: Mutex<HashMap<[u8; 32], Arc<Verified>>>,
 }
 
 impl std::fmt::Debug for InternalVerifier {
@@ -155,11 +161,12 @@ impl InternalVerifier {
         method: &str,
         request_id: &str,
     ) -> Result<Permit, Unauthenticated> {
-        let claims = self.claims(token)?;
-        self.check(&claims, audience, method)?;
+        let verified = self.verified(token)?;
+        let claims = &verified.claims;
+        self.check(claims, audience, method)?;
         let request_id = if claims.request_id.is_empty() { request_id } else { &claims.request_id };
         Ok(Permit::new(Inner {
-            principal: Arc::new(claims.principal.clone()),
+            principal: verified.principal.clone(),
             organization: claims.organization.clone(),
             action: claims.action.clone(),
             resource: claims.resource.clone(),
@@ -170,13 +177,13 @@ impl InternalVerifier {
     }
 
     /// The claims of a token whose signature is good. Times, audience and method are checked on every use.
-    fn claims(&self, token: &str) -> Result<Arc<Claims>, Unauthenticated> {
+    fn verified(&self, token: &str) -> Result<Arc<Verified>, Unauthenticated> {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
         if let Ok(verified) = self.inner.verified.lock()
-            && let Some(claims) = verified.get(&hash)
+            && let Some(known) = verified.get(&hash)
         {
-            return Ok(claims.clone());
+            return Ok(known.clone());
         }
         let parts = jwt::split(token)?;
         if parts.header.alg != "EdDSA" || parts.header.typ.as_deref() != Some(TYPE) {
@@ -188,21 +195,21 @@ impl InternalVerifier {
             self.inner.keys.get(&(claims.iss.clone(), kid)).ok_or(Unauthenticated::new("unknown_key"))?;
         key.verify_sig(parts.signed.as_bytes(), &jwt::signature_bytes(parts.signature)?)
             .map_err(|_| Unauthenticated::new("signature"))?;
-        let claims = Arc::new(claims);
-        // A token for one method is a token for one call: remembering it would only push out the useful ones.
-        if claims.method.is_empty()
+        let made = Arc::new(Verified { principal: Arc::new(claims.principal.clone()), claims });
+        // A token for one request does not come again: remembering it would only push out the useful ones.
+        if made.claims.request_id.is_empty()
             && let Ok(mut verified) = self.inner.verified.lock()
         {
             if verified.len() >= CACHE_SIZE {
                 let now = self.now();
-                verified.retain(|_, claims| claims.exp > now);
+                verified.retain(|_, known| known.claims.exp > now);
                 if verified.len() >= CACHE_SIZE {
                     verified.clear();
                 }
             }
-            verified.insert(hash, claims.clone());
+            verified.insert(hash, made.clone());
         }
-        Ok(claims)
+        Ok(made)
     }
 
     fn check(&self, claims: &Claims, audience: &str, method: &str) -> Result<(), Unauthenticated> {

@@ -187,6 +187,11 @@ async fn browsers_call_with_grpc_web_over_http_1_from_named_origins() {
 #[tokio::test]
 async fn what_is_not_grpc_gets_an_http_answer() {
     let world = World::new().await;
+    let stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    tokio::spawn(connection);
     for (method, content_type, status) in [
         ("GET", "application/grpc", 405),
         ("POST", "application/json", 415),
@@ -194,13 +199,15 @@ async fn what_is_not_grpc_gets_an_http_answer() {
     ] {
         let request = http::Request::builder()
             .method(method)
-            .uri(GET_ENTITY)
-            .header("host", "gateway")
+            .uri(format!("http://gateway{GET_ENTITY}"))
             .header("content-type", content_type)
-            .body(Vec::new())
+            .body(http_body_util::Empty::<bytes::Bytes>::new())
             .unwrap();
-        assert_eq!(http1(&world, request).await.status(), status, "{method} {content_type}");
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), status, "{method} {content_type}");
     }
+    let plain = http::Request::post(GET_ENTITY).header("host", "gateway").body(Vec::new()).unwrap();
+    assert_eq!(http1(&world, plain).await.status(), 400);
 }
 
 #[tokio::test]

@@ -23,8 +23,9 @@ use jwks::KeySource;
 const LEEWAY_SECONDS: i64 = 30;
 /// Verified tokens that are remembered until they expire.
 const CACHE_SIZE: u64 = 10_000;
-/// Groups beyond this are refused: a principal travels in every internal token.
+/// Groups beyond this are refused: a principal travels in every internal token, and headers have a limit.
 const MAX_GROUPS: usize = 128;
+const MAX_GROUP_BYTES: usize = 4096;
 
 /// The token in `authorization: Bearer …`.
 ///
@@ -244,7 +245,9 @@ impl Issuer {
         }
         // Directories name groups as they please; only legal ids can be groups here.
         let legal = all.iter().filter_map(Value::as_str).filter(|group| validate_id(group).is_ok());
-        Ok(legal.map(str::to_owned).collect())
+        let groups: Vec<String> = legal.map(str::to_owned).collect();
+        let bytes: usize = groups.iter().map(String::len).sum();
+        if bytes <= MAX_GROUP_BYTES { Ok(groups) } else { Err(Unauthenticated::new("groups")) }
     }
 }
 

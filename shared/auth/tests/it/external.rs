@@ -161,6 +161,8 @@ async fn every_bad_token_is_refused_and_all_refusals_look_alike() {
         (world.with(|c| c["sub"] = json!("Alice")), "subject"),
         (world.with(|c| c["sub"] = json!("")), "subject"),
         (world.with(|c| c["groups"] = json!("admins")), "groups"),
+        (world.with(|c| c["groups"] = json!(vec!["a"; 129])), "groups"),
+        (world.with(|c| c["groups"] = json!(vec!["g".repeat(60); 100])), "groups"),
         (sign("one", &stranger, &claims(&world.clock)), "signature"),
         (sign("two", &stranger, &claims(&world.clock)), "unknown_key"),
         (tampered, "signature"),

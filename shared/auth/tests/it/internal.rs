@@ -294,3 +294,33 @@ async fn minted_tokens_are_reused_for_some_seconds_for_the_same_principal_only()
         assert_eq!(world.reason(token, "catalog", METHOD), "accepted");
     }
 }
+
+#[test]
+fn a_shared_token_says_the_same_for_every_call_that_it_is_used_for() {
+    let world = world();
+    let decision = |id: &str, revision: &str| DecisionRef {
+        id: id.to_owned(),
+        effect: "allow".to_owned(),
+        policy_revision: revision.to_owned(),
+        ..Default::default()
+    };
+    let who = alice();
+    let (first, later, other) = (decision("d-1", "r-1"), decision("d-2", "r-1"), decision("d-3", "r-2"));
+    let shared = |grant: Grant<'_>| {
+        let token = world.identity.mint_shared(&grant).unwrap();
+        token.to_str().unwrap().to_owned()
+    };
+    let token = shared(grant(&who, Some(&first)));
+    assert_eq!(token, shared(grant(&who, Some(&later))), "a decision that says the same");
+    assert_ne!(token, shared(grant(&who, Some(&other))), "another revision of policy");
+    assert_ne!(token, shared(Grant { resource: "organizations/acme", ..grant(&who, Some(&first)) }));
+    assert_ne!(token, shared(Grant { method: "/a.B/C", ..grant(&who, Some(&first)) }));
+    // It is checked on every use as any other, also where the signature is known.
+    for _ in 0..2 {
+        assert_eq!(world.reason(&token, "catalog", METHOD), "accepted");
+        assert_eq!(world.reason(&token, "catalog", "/a.B/C"), "method");
+        assert_eq!(world.reason(&token, "policy", METHOD), "audience");
+    }
+    world.clock.advance(Duration::from_secs(65));
+    assert_eq!(world.reason(&token, "catalog", METHOD), "expired");
+}
