@@ -1,0 +1,138 @@
+//! The sequence numbers of producers, over all logs. A Merkle tree proves that nothing was altered; numbers without
+//! a gap prove that nothing was left out.
+
+use std::collections::{BTreeMap, HashMap};
+
+/// A run of numbers, both ends included.
+type Run = (u64, u64);
+
+/// What one log holds of each producer, as runs: memory grows with gaps, not with records.
+#[derive(Debug, Default)]
+pub(crate) struct LogSequences {
+    runs: HashMap<(String, String), Vec<Run>>,
+}
+
+impl LogSequences {
+    /// Takes the next record's number; says what is wrong when it does not follow the ones before it in this log.
+    pub(crate) fn push(&mut self, service: &str, epoch: &str, seq: u64) -> Result<(), String> {
+        // Looked up by reference would need a borrowed pair; records come in long runs of few producers.
+        let runs = self.runs.entry((service.to_owned(), epoch.to_owned())).or_default();
+        match runs.last_mut() {
+            Some((_, end)) if seq <= *end => Err(format!(
+                "producer `{service}` epoch `{epoch}`: sequence {seq} stands after {end}, so records were swapped or repeated"
+            )),
+            Some((_, end)) if seq == *end + 1 => {
+                *end = seq;
+                Ok(())
+            }
+            _ => {
+                runs.push((seq, seq));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// All logs together.
+#[derive(Debug, Default)]
+pub(crate) struct Sequences {
+    runs: BTreeMap<(String, String), Vec<Run>>,
+}
+
+/// A number that is missing or there twice, and the number at which that shows.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Gap {
+    pub(crate) service: String,
+    pub(crate) epoch: String,
+    /// The first record after the gap; none when the end is missing.
+    pub(crate) shows_at: Option<u64>,
+    pub(crate) why: String,
+}
+
+impl Sequences {
+    pub(crate) fn add(&mut self, log: LogSequences) {
+        for (producer, runs) in log.runs {
+            self.runs.entry(producer).or_default().extend(runs);
+        }
+    }
+
+    pub(crate) fn producers(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Compares with the last number that the log acknowledged to each producer. Producers with records are looked at
+    /// first: what is wrong with one of them can be shown at a record.
+    pub(crate) fn check(mut self, acknowledged: &BTreeMap<(String, String), u64>) -> Result<(), Gap> {
+        let absent = |producer: &&(String, String)| !self.runs.contains_key(*producer);
+        let without: Vec<_> =
+            acknowledged.keys().filter(absent).map(|key| (key.clone(), Vec::new())).collect();
+        for runs in self.runs.values_mut() {
+            runs.sort_unstable();
+        }
+        for (producer, runs) in self.runs.into_iter().chain(without) {
+            check_producer(&runs, acknowledged.get(&producer).copied()).map_err(|(shows_at, why)| {
+                let (service, epoch) = producer;
+                let why = format!("producer `{service}` epoch `{epoch}`: {why}");
+                Gap { service, epoch, shows_at, why }
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn check_producer(runs: &[Run], acknowledged: Option<u64>) -> Result<(), (Option<u64>, String)> {
+    let mut last = 0;
+    for (start, end) in runs.iter().copied() {
+        if start <= last {
+            return Err((Some(start), format!("sequence {start} stands in more than one place")));
+        }
+        if start != last + 1 {
+            return Err((Some(start), format!("sequence {} is missing before {start}", last + 1)));
+        }
+        last = end;
+    }
+    match acknowledged {
+        Some(known) if known == last => Ok(()),
+        Some(known) if known > last => {
+            Err((None, format!("{known} was acknowledged, but the records end at {last}")))
+        }
+        Some(known) => {
+            Err((Some(known + 1), format!("records go to {last}, but only {known} was acknowledged")))
+        }
+        None => Err((Some(1), "it is not among the known producers".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(seqs: &[u64]) -> LogSequences {
+        let mut log = LogSequences::default();
+        seqs.iter().for_each(|s| log.push("catalog", "e", *s).unwrap());
+        log
+    }
+
+    fn check(logs: &[&[u64]], known: u64) -> Result<(), Gap> {
+        let mut all = Sequences::default();
+        logs.iter().for_each(|seqs| all.add(log(seqs)));
+        all.check(&BTreeMap::from([(("catalog".to_owned(), "e".to_owned()), known)]))
+    }
+
+    #[test]
+    fn numbers_spread_over_logs_are_gapless_together() {
+        assert_eq!(check(&[&[1, 4, 5], &[2, 3, 6]], 6), Ok(()));
+        assert_eq!(check(&[&[1, 4, 5], &[2, 6]], 6).unwrap_err().shows_at, Some(4));
+        assert_eq!(check(&[&[1, 2], &[2, 3]], 3).unwrap_err().shows_at, Some(2));
+        assert_eq!(check(&[&[1, 2]], 3).unwrap_err().shows_at, None);
+        assert_eq!(check(&[&[1, 2, 3]], 2).unwrap_err().shows_at, Some(3));
+        assert_eq!(check(&[&[2]], 2).unwrap_err().shows_at, Some(2));
+        assert!(check(&[], 1).is_err());
+    }
+
+    #[test]
+    fn swapped_numbers_within_a_log_are_found_at_once() {
+        let mut log = log(&[1, 3]);
+        assert!(log.push("catalog", "e", 2).is_err());
+    }
+}

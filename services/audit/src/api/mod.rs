@@ -1,0 +1,199 @@
+//! The wire side: decode, call, encode.
+
+mod convert;
+mod status;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use pavior_auth::{Permit, permit};
+use pavior_core::clock::Clock;
+use pavior_core::page::PageTokens;
+use pavior_proto::pavior::audit::v1 as pb;
+use pavior_proto::pavior::audit::v1::audit_service_server::AuditService;
+use pavior_rpc::paging::Page;
+use pavior_rpc::{Problem, validate};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::app::reader::Reader;
+use crate::app::watch::{Item, Pace};
+use crate::app::writer::Appender;
+use crate::config::Config;
+use crate::domain::batch::Gap;
+use crate::{Deps, store::Checkpoint};
+use status::problem;
+
+/// The response header that names a gap: what was expected and what came instead.
+const GAP_HEADER: &str = "x-pavior-audit-gap";
+
+/// The gRPC service.
+#[derive(Debug)]
+pub(crate) struct Api {
+    reader: Reader,
+    appender: Appender,
+    tokens: PageTokens,
+    clock: Arc<dyn Clock>,
+    pace: Pace,
+    drain: CancellationToken,
+    max_record_bytes: usize,
+}
+
+impl Api {
+    pub(crate) fn new(
+        config: &Config,
+        deps: &Deps,
+        reader: Reader,
+        appender: Appender,
+        tokens: PageTokens,
+    ) -> Self {
+        let pace = Pace {
+            bookmark: Duration::from_millis(config.bookmark_interval_ms),
+            poll: Duration::from_millis(config.poll_interval_ms),
+        };
+        let (clock, drain) = (deps.clock.clone(), deps.drain.clone());
+        Self { reader, appender, tokens, clock, pace, drain, max_record_bytes: config.max_record_bytes }
+    }
+
+    fn checkpoint(&self, permit: &Permit, checkpoint: Checkpoint) -> pb::Checkpoint {
+        convert::checkpoint(self.reader.signer.origin(permit.organization()), checkpoint)
+    }
+}
+
+/// The permit and message of a valid request for a parent that the permit covers.
+fn open<M>(request: Request<M>, parent: impl Fn(&M) -> &str) -> Result<(Permit, M), Status>
+where
+    M: prost::Message + prost::Name,
+{
+    let permit = permit(&request)?;
+    let message = request.into_inner();
+    validate::request(&message)?;
+    convert::confined(&permit, "parent", parent(&message))?;
+    Ok((permit, message))
+}
+
+#[tonic::async_trait]
+impl AuditService for Api {
+    async fn get_audit_record(
+        &self,
+        request: Request<pb::GetAuditRecordRequest>,
+    ) -> Result<Response<pb::AuditRecord>, Status> {
+        let permit = permit(&request)?;
+        let message = request.into_inner();
+        validate::request(&message)?;
+        let (parent, event_id) = convert::record_name(&message.name)?;
+        convert::confined(&permit, "name", parent)?;
+        let record = self.reader.record(&permit, &event_id).await.map_err(problem)?;
+        Ok(Response::new(convert::record(permit.organization(), record)?))
+    }
+
+    async fn list_audit_records(
+        &self,
+        request: Request<pb::ListAuditRecordsRequest>,
+    ) -> Result<Response<pb::ListAuditRecordsResponse>, Status> {
+        let (permit, message) = open(request, |m| &m.parent)?;
+        let pb::ListAuditRecordsRequest { parent, page_size, page_token, filter, order_by } = message;
+        let args = ["ListAuditRecords", &parent, &filter, &order_by];
+        let page = Page::open(&self.tokens, page_size, &page_token, &args)?;
+        let after = page.after.as_ref().map(convert::read_cursor).transpose()?;
+        let selection = self.reader.select(&convert::filter(&filter)?).map_err(problem)?;
+        let descending = convert::descending(&order_by)?;
+        let (records, next) =
+            self.reader.list(&permit, &selection, descending, page.size, after).await.map_err(problem)?;
+        let next = next.map(|cursor| page.token(&self.tokens, &convert::write_cursor(&cursor)));
+        let records = records.into_iter().map(|record| convert::record(permit.organization(), record));
+        Ok(Response::new(pb::ListAuditRecordsResponse {
+            audit_records: records.collect::<Result<_, _>>()?,
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+
+    type WatchAuditRecordsStream =
+        Pin<Box<dyn Stream<Item = Result<pb::WatchAuditRecordsResponse, Status>> + Send>>;
+
+    async fn watch_audit_records(
+        &self,
+        request: Request<pb::WatchAuditRecordsRequest>,
+    ) -> Result<Response<Self::WatchAuditRecordsStream>, Status> {
+        let (permit, message) = open(request, |m| &m.parent)?;
+        convert::whole("from_index", message.from_index)?;
+        let selection = self.reader.select(&convert::filter(&message.filter)?).map_err(problem)?;
+        let log = permit.organization().to_owned();
+        let watch = self.reader.watch(permit, selection, message.from_index, self.pace, self.drain.clone());
+        let items = watch.await.map_err(problem)?.map(move |item| {
+            let Item { record, resume } = item.map_err(problem)?;
+            let audit_record = record.map(|record| convert::record(&log, record)).transpose()?;
+            Ok(pb::WatchAuditRecordsResponse { audit_record, resume_index: resume })
+        });
+        Ok(Response::new(Box::pin(items)))
+    }
+
+    async fn get_checkpoint(
+        &self,
+        request: Request<pb::GetCheckpointRequest>,
+    ) -> Result<Response<pb::Checkpoint>, Status> {
+        let (permit, _) = open(request, |m| &m.parent)?;
+        let checkpoint = self.reader.checkpoint(&permit).await.map_err(problem)?;
+        Ok(Response::new(self.checkpoint(&permit, checkpoint)))
+    }
+
+    async fn prove_inclusion(
+        &self,
+        request: Request<pb::ProveInclusionRequest>,
+    ) -> Result<Response<pb::InclusionProof>, Status> {
+        let (permit, message) = open(request, |m| &m.parent)?;
+        let index = convert::whole("index", message.index)?;
+        let size = convert::size("tree_size", message.tree_size)?;
+        let proof = self.reader.prove_inclusion(&permit, index, size).await.map_err(problem)?;
+        Ok(Response::new(pb::InclusionProof {
+            index: message.index,
+            tree_size: convert::wire(proof.tree_size),
+            leaf_hash: proof.leaf.to_vec(),
+            hashes: convert::hashes(proof.path),
+            checkpoint: Some(self.checkpoint(&permit, proof.checkpoint)),
+        }))
+    }
+
+    async fn prove_consistency(
+        &self,
+        request: Request<pb::ProveConsistencyRequest>,
+    ) -> Result<Response<pb::ConsistencyProof>, Status> {
+        let (permit, message) = open(request, |m| &m.parent)?;
+        let from = convert::whole("from_size", message.from_size)?;
+        let to = convert::size("to_size", message.to_size)?;
+        let proof = self.reader.prove_consistency(&permit, from, to).await.map_err(problem)?;
+        Ok(Response::new(pb::ConsistencyProof {
+            from_size: message.from_size,
+            to_size: convert::wire(proof.to_size),
+            hashes: convert::hashes(proof.path),
+            checkpoint: Some(self.checkpoint(&permit, proof.checkpoint)),
+        }))
+    }
+
+    async fn get_tile(&self, request: Request<pb::GetTileRequest>) -> Result<Response<pb::Tile>, Status> {
+        let (permit, message) = open(request, |m| &m.parent)?;
+        let pb::GetTileRequest { level, index, .. } = message;
+        let hashes = self.reader.tile(&permit, level, index).await.map_err(problem)?;
+        let width = hashes.len() as i32;
+        Ok(Response::new(pb::Tile { level, index, width, hashes: hashes.concat() }))
+    }
+
+    async fn append_records(
+        &self,
+        request: Request<pb::AppendRecordsRequest>,
+    ) -> Result<Response<pb::AppendRecordsResponse>, Status> {
+        let permit = permit(&request)?;
+        let message = request.into_inner();
+        let submission = convert::submission(&permit, message, self.clock.now(), self.max_record_bytes)?;
+        let ack = self.appender.append(submission).await.map_err(problem)?;
+        let answer = pb::AppendRecordsResponse { acknowledged_sequence: ack.acknowledged };
+        let mut response = Response::new(answer);
+        if let Some(Gap { expected, found }) = ack.gap {
+            let value = format!("expected={expected}; found={found}").parse().map_err(Problem::internal)?;
+            response.metadata_mut().insert(GAP_HEADER, value);
+        }
+        Ok(response)
+    }
+}

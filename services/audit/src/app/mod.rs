@@ -1,0 +1,8 @@
+//! What the service does, a file for each use.
+
+pub(crate) mod leaf;
+pub(crate) mod proofs;
+pub(crate) mod reader;
+pub(crate) mod signer;
+pub(crate) mod watch;
+pub(crate) mod writer;

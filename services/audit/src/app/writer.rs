@@ -1,0 +1,231 @@
+//! Group commit: one writer in each process takes what waits and writes it in one transaction.
+//!
+//! One writer for all logs rather than one for each: a producer numbers its events over all logs, so what it is
+//! acknowledged must become durable in one step with the records, whichever logs they belong to. Replicas on
+//! PostgreSQL take turns by the row lock on a log's head.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Histogram, Meter};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::domain::batch::{Ack, Batch, Submission};
+use crate::error::Error;
+use crate::store::{AuditStore, Edges, Sign};
+
+/// Most logs whose edges are remembered; 8 KiB each and a little more for large ones.
+const MAX_EDGES: usize = 4_096;
+
+struct Job {
+    submission: Submission,
+    answer: oneshot::Sender<Result<Ack, Error>>,
+}
+
+/// Hands submissions to the writer. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Appender {
+    queue: mpsc::Sender<Job>,
+}
+
+impl Appender {
+    /// Returns when the records are durable. Waits while the queue is full; the caller's deadline bounds that.
+    pub(crate) async fn append(&self, submission: Submission) -> Result<Ack, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.send(Job { submission, answer }).await.map_err(|_| Error::Stopped)?;
+        answered.await.map_err(|_| Error::Stopped)?
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Metrics {
+    records: Counter<u64>,
+    repeated: Counter<u64>,
+    gaps: Counter<u64>,
+    failures: Counter<u64>,
+    batch: Histogram<u64>,
+}
+
+impl Metrics {
+    fn new(meter: &Meter) -> Self {
+        let counter =
+            |name: &'static str, about: &'static str| meter.u64_counter(name).with_description(about).build();
+        Self {
+            records: counter("pavior.audit.append.records", "records that became durable"),
+            repeated: counter("pavior.audit.append.repeated", "records that were handed over again"),
+            gaps: counter(
+                "pavior.audit.append.gaps",
+                "calls in which a sequence number was skipped: alarm on any",
+            ),
+            failures: counter("pavior.audit.append.failures", "transactions that could not be written"),
+            batch: meter
+                .u64_histogram("pavior.audit.append.batch")
+                .with_description("records in a transaction")
+                .build(),
+        }
+    }
+}
+
+/// The task that writes.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    store: AuditStore,
+    signer: Arc<dyn Sign>,
+    queue: mpsc::Receiver<Job>,
+    edges: Arc<Edges>,
+    metrics: Metrics,
+    max_records: usize,
+    max_wait: Duration,
+}
+
+impl std::fmt::Debug for dyn Sign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sign")
+    }
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job").field("submission", &self.submission).finish_non_exhaustive()
+    }
+}
+
+/// A writer and the handle to it.
+pub(crate) fn writer(
+    config: &Config,
+    store: AuditStore,
+    signer: Arc<dyn Sign>,
+    meter: &Meter,
+) -> (Appender, Writer) {
+    let (send, receive) = mpsc::channel(config.max_queue);
+    let writer = Writer {
+        store,
+        signer,
+        queue: receive,
+        edges: Arc::default(),
+        metrics: Metrics::new(meter),
+        max_records: config.max_batch_records,
+        max_wait: Duration::from_micros(config.max_batch_wait_us),
+    };
+    (Appender { queue: send }, writer)
+}
+
+impl Writer {
+    /// Writes until cancelled; then takes no more, writes what waits and ends.
+    pub(crate) async fn run(mut self, cancel: CancellationToken) {
+        let mut together = 1;
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = cancel.cancelled(), if !self.queue.is_closed() => {
+                    self.queue.close();
+                    continue;
+                }
+                job = self.queue.recv() => job,
+            };
+            let Some(first) = first else { return };
+            let jobs = self.gather(first, together).await;
+            together = jobs.len();
+            self.write(jobs).await;
+        }
+    }
+
+    /// What waits, up to the limit. When several callers shared the last batch they are likely to be about to call
+    /// again, so it is worth a moment to wait for as many; a lone caller waits for nobody.
+    async fn gather(&mut self, first: Job, expected: usize) -> Vec<Job> {
+        let mut records = first.submission.entries.len();
+        let mut jobs = vec![first];
+        let until = tokio::time::Instant::now() + self.max_wait;
+        while records < self.max_records {
+            let next = match self.queue.try_recv() {
+                Ok(job) => Some(job),
+                Err(_) if jobs.len() >= expected => None,
+                Err(_) => tokio::time::timeout_at(until, self.queue.recv()).await.ok().flatten(),
+            };
+            let Some(job) = next else { break };
+            records += job.submission.entries.len();
+            jobs.push(job);
+        }
+        jobs
+    }
+
+    async fn write(&mut self, jobs: Vec<Job>) {
+        let (submissions, answers): (Vec<_>, Vec<_>) =
+            jobs.into_iter().map(|j| (j.submission, j.answer)).unzip();
+        let batch = Arc::new(Batch { submissions });
+        match self.store.append_unscoped(&batch, &self.edges, &self.signer).await {
+            Ok(appended) => {
+                self.metrics.records.add(appended.records as u64, &[]);
+                self.metrics.batch.record(appended.records as u64, &[]);
+                self.remember(appended.edges);
+                for ((submission, ack), answer) in batch.submissions.iter().zip(appended.acks).zip(answers) {
+                    self.note(submission, &ack);
+                    // A caller that is gone will ask again.
+                    let _ = answer.send(Ok(ack));
+                }
+            }
+            Err(Error::Inconsistent { log, why }) => self.set_aside(batch, answers, &log, &why).await,
+            Err(error) => {
+                self.metrics.failures.add(1, &[]);
+                let error = anyhow::Error::from(error);
+                tracing::error!(error = format!("{error:#}"), "the audit log cannot be written");
+                self.edges = Arc::default();
+                for answer in answers {
+                    let _ = answer.send(Err(Error::NotWritten));
+                }
+            }
+        }
+    }
+
+    /// One damaged log must not stop the others: what concerns it is refused, the rest is written.
+    async fn set_aside(
+        &mut self,
+        batch: Arc<Batch>,
+        answers: Vec<oneshot::Sender<Result<Ack, Error>>>,
+        log: &str,
+        why: &str,
+    ) {
+        self.metrics.failures.add(1, &[]);
+        tracing::error!(log, why, "audit log is not consistent and takes no records");
+        let mut rest = Vec::new();
+        for (submission, answer) in batch.submissions.iter().zip(answers) {
+            if submission.entries.iter().any(|entry| entry.log == log) {
+                let _ = answer.send(Err(Error::Inconsistent { log: log.to_owned(), why: why.to_owned() }));
+            } else {
+                rest.push(Job { submission: submission.clone(), answer });
+            }
+        }
+        if !rest.is_empty() {
+            Box::pin(self.write(rest)).await;
+        }
+    }
+
+    fn remember(&mut self, edges: Vec<(String, Arc<crate::domain::tree::Edge>)>) {
+        let known = Arc::make_mut(&mut self.edges);
+        if known.len() + edges.len() > MAX_EDGES {
+            known.clear();
+        }
+        known.extend(edges);
+    }
+
+    fn note(&self, submission: &Submission, ack: &Ack) {
+        let service = || KeyValue::new("service", submission.producer.service.clone());
+        if ack.repeated > 0 {
+            self.metrics.repeated.add(ack.repeated as u64, &[service()]);
+        }
+        if let Some(gap) = ack.gap {
+            self.metrics.gaps.add(1, &[service()]);
+            let producer = &submission.producer;
+            tracing::error!(
+                service = producer.service,
+                epoch = producer.epoch,
+                expected = gap.expected,
+                found = gap.found,
+                "audit records are missing: a sequence number was skipped"
+            );
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What an operator says about the audit service. The defaults stand, with comments, in `config.default.toml`.
+
+use std::path::PathBuf;
+
+use pavior_store::DatabaseConfig;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use crate::domain::note;
+use crate::error::Error;
+
+/// The configuration of the audit service.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The service's own database.
+    pub database: DatabaseConfig,
+    /// What stands before `/{organization}` in the name of every log. It is signed with every checkpoint, so it
+    /// should be unique in the world and can never change.
+    pub origin: String,
+    /// The file of the Ed25519 key that signs checkpoints, PKCS #8 in PEM. Made, readable by its owner only, when it
+    /// does not exist. Replicas must share it.
+    pub signing_key_file: Option<PathBuf>,
+    /// The key itself, instead of a file.
+    pub signing_key_pem: Option<SecretString>,
+    /// Verifier keys (`name+id+base64`) of former signing keys, whose last checkpoints are still accepted at start.
+    /// Their name is `origin`.
+    pub former_keys: Vec<String>,
+    /// Most records in one transaction of the writer.
+    pub max_batch_records: usize,
+    /// How long the writer waits for more when several callers are about, in microseconds.
+    pub max_batch_wait_us: u64,
+    /// Most calls that wait for the writer.
+    pub max_queue: usize,
+    /// Largest record in bytes, as canonical JSON.
+    pub max_record_bytes: usize,
+    /// Most bytes of records in one page of a list.
+    pub max_page_bytes: usize,
+    /// How often a quiet watch stream says that it lives, in milliseconds; at most 30,000.
+    pub bookmark_interval_ms: u64,
+    /// How often a watch stream looks for what another replica has written, in milliseconds (PostgreSQL only).
+    pub poll_interval_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            database: DatabaseConfig::default(),
+            origin: "pavior.dev/audit".to_owned(),
+            signing_key_file: None,
+            signing_key_pem: None,
+            former_keys: Vec::new(),
+            max_batch_records: 2_000,
+            max_batch_wait_us: 2_000,
+            max_queue: 1_024,
+            max_record_bytes: 1024 * 1024,
+            max_page_bytes: 1536 * 1024,
+            bookmark_interval_ms: 20_000,
+            poll_interval_ms: 1_000,
+        }
+    }
+}
+
+impl Config {
+    /// Whether the values make sense together.
+    pub fn validate(&self) -> Result<(), Error> {
+        self.database.validate()?;
+        let problem = if !note::origin_is_valid(&self.origin) || self.origin.ends_with('/') {
+            "`origin` must be a name without spaces and `+` that does not end with `/`"
+        } else if self.signing_key_file.is_some() == self.signing_key_pem.is_some() {
+            "one of `signing_key_file` and `signing_key_pem` must be set"
+        } else if self.max_batch_records == 0 || self.max_queue == 0 || self.max_record_bytes == 0 {
+            "`max_batch_records`, `max_queue` and `max_record_bytes` must not be 0"
+        } else if self.max_record_bytes > self.max_page_bytes || self.max_page_bytes > 1792 * 1024 {
+            // A record is sent as bytes and as fields, and clients take 4 MiB.
+            "`max_page_bytes` must be between `max_record_bytes` and 1792 KiB"
+        } else if !(1..=30_000).contains(&self.bookmark_interval_ms) || self.poll_interval_ms == 0 {
+            "`bookmark_interval_ms` must be between 1 and 30000 and `poll_interval_ms` not 0"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Config(problem.to_owned()))
+    }
+}
+
+impl pavior_runtime::config::Validate for Config {
+    fn validate(&self) -> Result<(), Vec<String>> {
+        Config::validate(self).map_err(|error| vec![error.to_string()])
+    }
+}

@@ -1,0 +1,10 @@
+//! The log as mathematics: hashes, the tree, proofs and the text of a checkpoint. Pure: no I/O, no clock.
+
+pub(crate) mod batch;
+pub(crate) mod hash;
+pub(crate) mod note;
+pub(crate) mod proof;
+pub(crate) mod tree;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! pavior-audit: what happened, provably.
+//!
+//! Owns one append-only log for each organization and one for the platform: records as canonical bytes, the Merkle
+//! tree over them (RFC 6962) in tiles (C2SP tlog-tiles), and the signed checkpoint (C2SP tlog-checkpoint), all of which
+//! change in one transaction. Must never change or drop a record, take a record out of its producer's order, answer
+//! across organizations, or acknowledge what is not durable and inside the signed tree.
+//!
+//! Entry points: [`build`], [`Config`], [`Deps`], [`allow_list`]. What it writes is checked by `pavior-audit-verifier`,
+//! which shares no code with it.
+
+mod api;
+mod app;
+mod config;
+mod domain;
+mod error;
+mod store;
+mod tasks;
+
+use std::sync::Arc;
+
+use opentelemetry::metrics::Meter;
+use pavior_auth::AllowList;
+use pavior_core::clock::Clock;
+use pavior_core::page::PageTokens;
+use pavior_proto::pavior::audit::v1::audit_service_server::AuditServiceServer;
+use pavior_runtime::{Component, HealthCheck};
+use tokio_util::sync::CancellationToken;
+
+pub use config::Config;
+pub use error::Error;
+
+use app::reader::Reader;
+use app::signer::Signer;
+use store::{AuditStore, Sign};
+
+/// The role that internal tokens for this service name as their audience.
+pub const ROLE: &str = "audit";
+/// The full name of the gRPC service.
+pub const SERVICE: &str = "pavior.audit.v1.AuditService";
+/// The largest request: a batch of 2,000 events with their changes.
+pub const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
+
+/// The defaults, with a comment for each value.
+pub const DEFAULTS: &str = include_str!("../config.default.toml");
+
+/// What the service needs of the process that it is in.
+#[derive(Debug, Clone)]
+pub struct Deps {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where metrics are made.
+    pub meter: Meter,
+    /// Cancelled when the process begins to drain: watch streams end then, so that they do not hold it up.
+    pub drain: CancellationToken,
+}
+
+/// Which role may call what: the gateway reads for its callers, and every service appends its own records.
+pub fn allow_list() -> AllowList {
+    const APPEND: &str = "pavior.audit.v1.AuditService/AppendRecords";
+    let mut list = AllowList::new().allow(
+        "gateway",
+        [
+            "pavior.audit.v1.AuditService/GetAuditRecord",
+            "pavior.audit.v1.AuditService/ListAuditRecords",
+            "pavior.audit.v1.AuditService/WatchAuditRecords",
+            "pavior.audit.v1.AuditService/GetCheckpoint",
+            "pavior.audit.v1.AuditService/ProveInclusion",
+            "pavior.audit.v1.AuditService/ProveConsistency",
+            "pavior.audit.v1.AuditService/GetTile",
+        ],
+    );
+    for role in ["gateway", "catalog", "provisioning", "policy", "audit", "portal"] {
+        list = list.allow(role, [APPEND]);
+    }
+    list
+}
+
+/// Opens the database, checks every log's head, tiles and checkpoint against each other, and puts the service together.
+///
+/// # Errors
+/// When the configuration makes no sense, the database or key cannot be used, or a log is not consistent: a log that
+/// was changed from outside must not grow, so the service does not start.
+pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
+    config.validate()?;
+    let signer = Signer::load(&config)?;
+    let store = AuditStore::open(&config.database).await?;
+    check_logs(&store, &signer).await?;
+    tracing::info!(verifier_key = signer.verifier_key(), "audit logs are consistent");
+    let tokens = PageTokens::new(signer.page_token_key()).with_clock(deps.clock.clone());
+    let signer: Arc<dyn Sign> = Arc::new(signer);
+    let (appender, writer) = app::writer::writer(&config, store.clone(), signer.clone(), &deps.meter);
+    let reader = Reader { store: store.clone(), signer, max_page_bytes: config.max_page_bytes };
+    let api = api::Api::new(&config, &deps, reader, appender, tokens);
+    let server = AuditServiceServer::new(api).max_decoding_message_size(MAX_REQUEST_BYTES);
+    Ok(Component {
+        name: ROLE,
+        routes: tonic::service::Routes::new(server),
+        services: vec![SERVICE],
+        tasks: vec![tasks::record_writer(writer)],
+        checks: vec![HealthCheck::new("audit database", move || {
+            let store = store.clone();
+            async move { store.ping().await.map_err(|error| error.to_string()) }
+        })],
+    })
+}
+
+async fn check_logs(store: &AuditStore, signer: &Signer) -> Result<(), Error> {
+    for checkpoint in store.check_unscoped().await? {
+        let store::Unchecked { log, origin, size, root, note, verifier_key } = checkpoint;
+        let why = if origin != signer.origin(&log) {
+            format!("its name is `{origin}`, the configuration says `{}`", signer.origin(&log))
+        } else if !signer.accepts(&log, size, &root, &note, &verifier_key) {
+            "its last checkpoint is not signed by the configured key or one of `former_keys`".to_owned()
+        } else {
+            continue;
+        };
+        return Err(Error::Inconsistent { log, why });
+    }
+    Ok(())
+}

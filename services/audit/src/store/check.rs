@@ -1,0 +1,100 @@
+//! What is looked at before the service starts: a log that does not fit together must not grow.
+
+use pavior_store::{DatabaseTransaction, StoreError};
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
+
+use super::entity::{checkpoint, head, record};
+use super::{AuditStore, tiles};
+use crate::domain::hash;
+use crate::domain::tree::hashes_of;
+use crate::error::Error;
+
+/// A checkpoint whose signature is still to be checked.
+#[derive(Debug)]
+pub(crate) struct Unchecked {
+    pub(crate) log: String,
+    pub(crate) origin: String,
+    pub(crate) size: u64,
+    pub(crate) root: hash::Hash,
+    pub(crate) note: String,
+    pub(crate) verifier_key: String,
+}
+
+impl AuditStore {
+    /// Checks for every log that head, last record, right-edge tiles and checkpoint agree; returns the checkpoints.
+    pub(crate) async fn check_unscoped(&self) -> Result<Vec<Unchecked>, Error> {
+        let logs: Vec<String> = head::Entity::find()
+            .select_only()
+            .column(head::Column::Log)
+            .order_by_asc(head::Column::Log)
+            .into_tuple()
+            .all(self.store.read())
+            .await?;
+        let mut found = Vec::with_capacity(logs.len());
+        for log in logs {
+            let checked = self
+                .store
+                .tx(|tx| {
+                    let log = log.clone();
+                    Box::pin(async move { check(tx, &log).await })
+                })
+                .await?;
+            found.push(checked);
+        }
+        Ok(found)
+    }
+}
+
+async fn check(tx: &DatabaseTransaction, log: &str) -> Result<Unchecked, Error> {
+    let wrong = |why: &str| Error::Inconsistent { log: log.to_owned(), why: why.to_owned() };
+    // Locked, so that no replica appends between the queries.
+    let head = head::Entity::find_by_id(log.to_owned()).lock_exclusive().one(tx).await?;
+    let head = head.ok_or_else(|| wrong("its head is gone"))?;
+    let size = u64::try_from(head.tree_size).map_err(|_| wrong("its size is negative"))?;
+    let edge = tiles::edge(tx, log, size).await?;
+    if edge.root()[..] != head.root_hash {
+        return Err(wrong("its tiles do not hash to its head"));
+    }
+    let checkpoint = checkpoint::Entity::find_by_id(log.to_owned()).one(tx).await?;
+    let checkpoint = checkpoint.ok_or_else(|| wrong("it has no checkpoint"))?;
+    if checkpoint.tree_size != head.tree_size || checkpoint.root_hash != head.root_hash {
+        return Err(wrong("its last checkpoint is not that of its head"));
+    }
+    let last = record::Entity::find()
+        .filter(record::Column::Log.eq(log))
+        .order_by_desc(record::Column::Idx)
+        .one(tx)
+        .await?;
+    match &last {
+        None if size == 0 => {}
+        Some(last) if last.idx + 1 == head.tree_size => {
+            if hash::leaf(&last.body)[..] != last.leaf_hash {
+                return Err(wrong("its last record was changed"));
+            }
+            last_leaf_is_in_its_tile(tx, log, size, &last.leaf_hash).await?;
+        }
+        _ => return Err(wrong("its records do not end where its head says")),
+    }
+    let root = <[u8; 32]>::try_from(head.root_hash.as_slice())
+        .map_err(|_| StoreError::Corrupt(format!("root of audit log `{log}`")))?;
+    let checkpoint::Model { note, verifier_key, .. } = checkpoint;
+    Ok(Unchecked { log: log.to_owned(), origin: head.origin, size, root, note, verifier_key })
+}
+
+async fn last_leaf_is_in_its_tile(
+    tx: &DatabaseTransaction,
+    log: &str,
+    size: u64,
+    leaf: &[u8],
+) -> Result<(), Error> {
+    let key = (log.to_owned(), 0, i64::try_from((size - 1) / 256).unwrap_or(i64::MAX));
+    let tile = super::entity::tile::Entity::find_by_id(key).one(tx).await?;
+    let hashes = tile.and_then(|tile| hashes_of(&tile.hashes)).unwrap_or_default();
+    match hashes.last().is_some_and(|last| last[..] == *leaf) {
+        true => Ok(()),
+        false => Err(Error::Inconsistent {
+            log: log.to_owned(),
+            why: "its last record is not the last of its tree".to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,10 @@
+//! The tables, a file each.
+
+// SeaORM's derive macros want `pub` items; nothing of them leaves `store/`.
+#![allow(unreachable_pub)]
+
+pub(crate) mod checkpoint;
+pub(crate) mod head;
+pub(crate) mod producer;
+pub(crate) mod record;
+pub(crate) mod tile;

@@ -1,0 +1,38 @@
+//! Records: the bytes that are hashed, and what of them can be looked for. Never updated.
+
+use sea_orm::entity::prelude::*;
+
+/// A row of `audit_record`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "audit_record")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub log: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub idx: i64,
+    pub leaf_hash: Vec<u8>,
+    pub body: Vec<u8>,
+    pub body_bytes: i64,
+    pub event_id: String,
+    pub receive_time: i64,
+    pub event_time: i64,
+    pub class: String,
+    pub action: String,
+    pub actor: String,
+    pub object: String,
+    pub object_type: String,
+    pub project: String,
+    pub effect: String,
+    pub status: String,
+    pub request_id: String,
+    pub operation: String,
+    pub service: String,
+    pub epoch: String,
+    pub seq: i64,
+}
+
+/// Records refer to nothing.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

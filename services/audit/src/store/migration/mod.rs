@@ -1,0 +1,15 @@
+//! The history of the tables.
+
+mod m20261122_000001_log;
+
+use sea_orm_migration::prelude::*;
+
+/// All migrations, oldest first.
+pub(crate) struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261122_000001_log::Migration)]
+    }
+}

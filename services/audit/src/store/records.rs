@@ -1,0 +1,129 @@
+//! Reading records and checkpoints. Every query is confined to the permit's organization.
+
+use std::ops::Range;
+
+use futures::TryStreamExt as _;
+use pavior_auth::Permit;
+use pavior_core::filter::Filter;
+use pavior_store::StoreError;
+use pavior_store::filter::{self, FieldMap};
+use sea_orm::{
+    ColumnTrait as _, Condition, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+
+use super::entity::checkpoint;
+use super::entity::record::{self, Column};
+use super::{AuditStore, Checkpoint, Signed, StoredRecord};
+use crate::error::Error;
+
+/// A compiled filter.
+#[derive(Debug, Clone)]
+pub(crate) struct Selection(Condition);
+
+/// Some records of a log, in order.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) records: Vec<StoredRecord>,
+    /// True when the range holds, or may hold, more that match.
+    pub(crate) more: bool,
+}
+
+impl AuditStore {
+    /// Compiles a filter over the documented fields.
+    pub(crate) fn select(&self, filter: &Filter) -> Result<Selection, Error> {
+        let fields = FieldMap::new(self.store.backend())
+            .text("actor", Column::Actor)
+            .text("object", Column::Object)
+            .text("object_type", Column::ObjectType)
+            .text("project", Column::Project)
+            .text("action", Column::Action)
+            .enumeration(
+                "audit_class",
+                Column::Class,
+                [
+                    ("AUDIT_CLASS_A", "A"),
+                    ("AUDIT_CLASS_B", "B"),
+                    ("AUDIT_CLASS_C", "C"),
+                    ("A", "A"),
+                    ("B", "B"),
+                    ("C", "C"),
+                ],
+            )
+            .text("effect", Column::Effect)
+            .text("status", Column::Status)
+            .text("request_id", Column::RequestId)
+            .text("operation", Column::Operation)
+            .number("index", Column::Idx)
+            .timestamp_micros("event_time", Column::EventTime)
+            .global(["actor", "object", "action"]);
+        Ok(Selection(filter::condition(filter, &fields)?))
+    }
+
+    /// The newest checkpoint of the permit's log, if the log has begun.
+    pub(crate) async fn checkpoint(&self, permit: &Permit) -> Result<Option<Checkpoint>, Error> {
+        let log = permit.organization().to_owned();
+        let row = checkpoint::Entity::find_by_id(log).one(self.store.read()).await?;
+        row.map(|row| {
+            let checkpoint::Model { log, tree_size, root_hash, note, verifier_key, sign_time } = row;
+            let corrupt = || StoreError::Corrupt(format!("checkpoint of audit log `{log}`"));
+            Ok(Checkpoint {
+                size: u64::try_from(tree_size).map_err(|_| corrupt())?,
+                root: root_hash.try_into().map_err(|_| corrupt())?,
+                signed: Signed { note, verifier_key, sign_time },
+            })
+        })
+        .transpose()
+    }
+
+    /// The record of an event.
+    pub(crate) async fn record_by_event(
+        &self,
+        permit: &Permit,
+        event_id: &str,
+    ) -> Result<Option<StoredRecord>, Error> {
+        let row = record::Entity::find()
+            .filter(Column::Log.eq(permit.organization()))
+            .filter(Column::EventId.eq(event_id))
+            .order_by_asc(Column::Idx)
+            .one(self.store.read())
+            .await?;
+        Ok(row.map(stored))
+    }
+
+    /// Records of a range that match, at most `limit` of them and at most `max_bytes` together (but always one).
+    pub(crate) async fn records_page(
+        &self,
+        permit: &Permit,
+        selection: &Selection,
+        range: Range<i64>,
+        descending: bool,
+        limit: u64,
+        max_bytes: usize,
+    ) -> Result<Page, Error> {
+        let select = record::Entity::find()
+            .filter(Column::Log.eq(permit.organization()))
+            .filter(Column::Idx.gte(range.start))
+            .filter(Column::Idx.lt(range.end))
+            .filter(selection.0.clone())
+            .limit(limit + 1);
+        let select = match descending {
+            true => select.order_by_desc(Column::Idx),
+            false => select.order_by_asc(Column::Idx),
+        };
+        let mut rows = select.stream(self.store.read()).await?;
+        let (mut records, mut bytes, mut more) = (Vec::new(), 0, false);
+        while let Some(row) = rows.try_next().await? {
+            bytes += row.body.len();
+            if records.len() as u64 == limit || (bytes > max_bytes && !records.is_empty()) {
+                more = true;
+                break;
+            }
+            records.push(stored(row));
+        }
+        Ok(Page { records, more })
+    }
+}
+
+fn stored(row: record::Model) -> StoredRecord {
+    StoredRecord { index: row.idx, leaf: row.leaf_hash, body: row.body, receive_time: row.receive_time }
+}

@@ -1,0 +1,69 @@
+//! Reading tiles.
+
+use std::collections::{BTreeSet, HashMap};
+
+use pavior_auth::Permit;
+use sea_orm::{ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, QueryFilter as _};
+
+use super::AuditStore;
+use super::entity::tile;
+use crate::domain::hash::Hash;
+use crate::domain::tree::{Edge, MAX_LEVELS, hashes_of, open_tile};
+use crate::error::Error;
+
+/// Tiles by level and index.
+pub(crate) type Tiles = HashMap<(u32, u64), Vec<Hash>>;
+
+impl AuditStore {
+    /// Tiles of the permit's log.
+    pub(crate) async fn tiles(&self, permit: &Permit, wanted: &BTreeSet<(u32, u64)>) -> Result<Tiles, Error> {
+        read(self.store.read(), permit.organization(), wanted.iter().copied()).await
+    }
+}
+
+async fn read(
+    db: &impl ConnectionTrait,
+    log: &str,
+    wanted: impl Iterator<Item = (u32, u64)>,
+) -> Result<Tiles, Error> {
+    let mut any = Condition::any();
+    for (level, index) in wanted {
+        let (level, index) = (i64::from(level), i64::try_from(index).unwrap_or(i64::MAX));
+        any = any.add(Condition::all().add(tile::Column::Level.eq(level)).add(tile::Column::Idx.eq(index)));
+    }
+    if any.is_empty() {
+        return Ok(Tiles::new());
+    }
+    let rows = tile::Entity::find().filter(tile::Column::Log.eq(log)).filter(any).all(db).await?;
+    rows.into_iter()
+        .map(|row| {
+            let hashes = hashes_of(&row.hashes).filter(|hashes| hashes.len() as i64 == i64::from(row.width));
+            let place = (u32::try_from(row.level).ok(), u64::try_from(row.idx).ok());
+            match (place, hashes) {
+                ((Some(level), Some(index)), Some(hashes)) => Ok(((level, index), hashes)),
+                _ => Err(Error::Inconsistent {
+                    log: log.to_owned(),
+                    why: format!("tile {} of level {} is damaged", row.idx, row.level),
+                }),
+            }
+        })
+        .collect()
+}
+
+/// The right edge of a log of `size` records, from its unfinished tiles.
+pub(crate) async fn edge(db: &impl ConnectionTrait, log: &str, size: u64) -> Result<Edge, Error> {
+    let open: Vec<(u32, u64, usize)> = (0..MAX_LEVELS)
+        .map(|level| {
+            let (index, width) = open_tile(size, level);
+            (level, index, width)
+        })
+        .collect();
+    let wanted = open.iter().filter(|(_, _, width)| *width > 0).map(|(level, index, _)| (*level, *index));
+    let mut tiles = read(db, log, wanted).await?;
+    let open =
+        open.iter().map(|(level, index, _)| tiles.remove(&(*level, *index)).unwrap_or_default()).collect();
+    Edge::new(size, open).ok_or_else(|| Error::Inconsistent {
+        log: log.to_owned(),
+        why: format!("its tiles are not those of {size} records"),
+    })
+}

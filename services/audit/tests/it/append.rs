@@ -1,0 +1,188 @@
+//! Appending: order, repeats, gaps, who may, concurrency, restart.
+
+use pavior_audit_verifier::{CheckpointStatus, VerifierKey, verify_database};
+use pavior_rpc::{ErrorReason, problem};
+use pavior_testkit::db;
+use tonic::Code;
+
+use crate::support::{Fixture, batch, event};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repeated_batch_changes_nothing() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start().await;
+        let mut client = fixture.client(&running, "catalog");
+        let events = || (1..=5).map(|n| ("acme", n, event("acme", n))).collect::<Vec<_>>();
+        for _ in 0..3 {
+            let answer = fixture.append(&mut client, "catalog", "e1", events()).await.unwrap();
+            assert_eq!(answer.into_inner().acknowledged_sequence, 5);
+        }
+        let mut reader = fixture.client(&running, "gateway");
+        assert_eq!(fixture.checkpoint(&mut reader, "acme").await.tree_size, 5);
+        // The same number in another epoch is another record.
+        fixture.append(&mut client, "catalog", "e2", vec![("acme", 1, event("acme", 9))]).await.unwrap();
+        assert_eq!(fixture.checkpoint(&mut reader, "acme").await.tree_size, 6);
+        running.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gap_is_named_and_nothing_after_it_is_taken() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start().await;
+        let mut client = fixture.client(&running, "catalog");
+        let first =
+            fixture.append(&mut client, "catalog", "e1", vec![("acme", 2, event("acme", 2))]).await.unwrap();
+        assert_eq!(first.metadata().get("x-pavior-audit-gap").unwrap(), "expected=1; found=2");
+        assert_eq!(first.into_inner().acknowledged_sequence, 0);
+        let events = [1, 2, 4, 5].map(|n| ("acme", n, event("acme", n))).to_vec();
+        let second = fixture.append(&mut client, "catalog", "e1", events).await.unwrap();
+        assert_eq!(second.metadata().get("x-pavior-audit-gap").unwrap(), "expected=3; found=4");
+        assert_eq!(second.into_inner().acknowledged_sequence, 2);
+        let events = [3, 4, 5].map(|n| ("acme", n, event("acme", n))).to_vec();
+        let third = fixture.append(&mut client, "catalog", "e1", events).await.unwrap();
+        assert!(third.metadata().get("x-pavior-audit-gap").is_none());
+        assert_eq!(third.into_inner().acknowledged_sequence, 5);
+        running.stop().await;
+        let report = verify_database(&fixture.db.url, None).await.unwrap();
+        assert_eq!(report.records(), 5);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bad_events_are_refused_with_every_violation_and_nothing_is_written() {
+    let fixture = Fixture::new(db::sqlite());
+    let running = fixture.start().await;
+    let mut client = fixture.client(&running, "catalog");
+    let mut message = batch("catalog", "e1", (1..=5).map(|n| ("acme", n, event("acme", n))).collect());
+    message.events[1].organization = "ACME".into();
+    message.events[2].sequence = 0;
+    message.events[3].event = None;
+    message.events[4].event.as_mut().unwrap().event_id = "x".into();
+    let status = client.append_records(fixture.request("catalog", "-", message)).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let fields: Vec<_> = problem::from_status(&status).violations.into_iter().map(|v| v.field).collect();
+    assert_eq!(
+        fields,
+        ["events[1].organization", "events[2].sequence", "events[3].event", "events[4].event"]
+    );
+    let mut reader = fixture.client(&running, "gateway");
+    assert_eq!(fixture.checkpoint(&mut reader, "acme").await.tree_size, 0);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn service_cannot_write_as_another_and_unknown_callers_not_at_all() {
+    let fixture = Fixture::new(db::sqlite());
+    let running = fixture.start().await;
+    let forged = batch("policy", "e1", vec![("acme", 1, event("acme", 1))]);
+    let mut client = fixture.client(&running, "catalog");
+    let status = client.append_records(fixture.request("catalog", "-", forged.clone())).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(problem::from_status(&status).is(ErrorReason::CallerNotAllowed));
+    // A service may not read the trail, and who has no token may do nothing.
+    let read = pavior_proto::pavior::audit::v1::GetCheckpointRequest { parent: "organizations/acme".into() };
+    let status = client.get_checkpoint(fixture.request("catalog", "acme", read)).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_appenders_make_one_log_without_gap() {
+    db::both(|db| async {
+        let fixture = std::sync::Arc::new(Fixture::new(db));
+        let running = std::sync::Arc::new(fixture.start().await);
+        let mut tasks = tokio::task::JoinSet::new();
+        for worker in 0..64i64 {
+            let (fixture, running) = (fixture.clone(), running.clone());
+            tasks.spawn(async move {
+                let mut client = fixture.client(&running, "catalog");
+                let epoch = format!("w{worker}");
+                for n in 1..=6 {
+                    let log = if (worker + n) % 3 == 0 { "umbrella" } else { "acme" };
+                    let events = vec![(log, n, event(log, worker * 100 + n))];
+                    let answer = fixture.append(&mut client, "catalog", &epoch, events).await.unwrap();
+                    assert_eq!(answer.into_inner().acknowledged_sequence, n);
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+        let mut reader = fixture.client(&running, "gateway");
+        let key = VerifierKey::parse(&fixture.checkpoint(&mut reader, "acme").await.verifier_key).unwrap();
+        let other =
+            VerifierKey::parse(&fixture.checkpoint(&mut reader, "umbrella").await.verifier_key).unwrap();
+        // The database is verified while the service has it open.
+        let report = verify_database(&fixture.db.url, Some(vec![key, other])).await.unwrap();
+        assert_eq!((report.records(), report.producers), (64 * 6, 64));
+        assert!(report.logs.iter().all(|log| log.checkpoint == CheckpointStatus::Trusted));
+        std::sync::Arc::into_inner(running).unwrap().stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_goes_on_after_a_restart_across_tile_borders() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let mut expected = 0;
+        for count in [1, 255, 1, 700] {
+            let running = fixture.start().await;
+            let mut client = fixture.client(&running, "catalog");
+            fixture.fill(&mut client, "acme", expected + 1, count).await;
+            expected += count;
+            let mut reader = fixture.client(&running, "gateway");
+            assert_eq!(fixture.checkpoint(&mut reader, "acme").await.tree_size, expected);
+            running.stop().await;
+        }
+        let report = verify_database(&fixture.db.url, None).await.unwrap();
+        assert_eq!(report.records(), expected as u64);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_on_postgres_take_turns() {
+    let Some(db) = db::postgres().await else { return };
+    let fixture = Fixture::new(db);
+    let (one, two) = (fixture.start().await, fixture.start().await);
+    let append = |running, epoch: &'static str| {
+        let mut client = fixture.client(running, "catalog");
+        let fixture = &fixture;
+        async move {
+            for n in 1..=40 {
+                let log = if n % 2 == 0 { "acme" } else { "umbrella" };
+                let events = vec![(log, n, event(log, n))];
+                let answer = fixture.append(&mut client, "catalog", epoch, events).await.unwrap();
+                assert_eq!(answer.into_inner().acknowledged_sequence, n);
+            }
+        }
+    };
+    tokio::join!(append(&one, "a"), append(&two, "b"), append(&one, "c"), append(&two, "d"));
+    let report = verify_database(&fixture.db.url, None).await.unwrap();
+    assert_eq!((report.records(), report.producers), (160, 4));
+    one.stop().await;
+    two.stop().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn key_is_made_once_and_only_its_owner_can_read_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let fixture = Fixture::new(db::sqlite());
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let running = fixture.start().await;
+        let mut reader = fixture.client(&running, "gateway");
+        keys.push(fixture.checkpoint(&mut reader, "acme").await.verifier_key);
+        running.stop().await;
+    }
+    assert_eq!(keys[0], keys[1]);
+    let file = fixture.config().signing_key_file.unwrap();
+    assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+}

@@ -1,0 +1,9 @@
+//! The real service over its real stack, on both databases, and the verifier over what it wrote.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod append;
+mod read;
+mod support;
+mod tamper;
+mod watch;

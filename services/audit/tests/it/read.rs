@@ -1,0 +1,242 @@
+//! Reading: names, filters, pages, proofs, tiles, and that no organization sees another.
+
+use pavior_audit_verifier::{
+    Hash, VerifierKey, leaf_hash, verify_consistency, verify_export, verify_inclusion,
+};
+use pavior_proto::pavior::audit::v1 as pb;
+use pavior_rpc::{ErrorReason, problem};
+use pavior_testkit::db;
+use tonic::Code;
+
+use crate::support::{Fixture, event};
+
+fn hashes(hashes: &[Vec<u8>]) -> Vec<Hash> {
+    hashes.iter().map(|hash| Hash::try_from(hash.as_slice()).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_find_what_they_say_on_both_databases() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start().await;
+        let mut writer = fixture.client(&running, "catalog");
+        fixture.fill(&mut writer, "acme", 1, 60).await;
+        let mut client = fixture.client(&running, "gateway");
+        let operation = uuid::Uuid::from_u128(4);
+        type Matches = fn(i64) -> bool;
+        let table: Vec<(String, Matches)> = vec![
+            (String::new(), |_| true),
+            ("actor = \"organizations/acme/users/alice\"".into(), |n| n % 2 == 0),
+            ("actor = \"*/alice\" AND audit_class = AUDIT_CLASS_A".into(), |n| n % 2 == 0 && n % 3 == 0),
+            ("object = \"organizations/acme/components/c3\"".into(), |n| n % 7 == 3),
+            ("object_type = \"catalog.pavior.dev/Component\" index < 10".into(), |n| n <= 10),
+            ("project = \"organizations/acme/projects/hello\"".into(), |n| n % 5 == 0),
+            ("action = \"catalog.components.create\"".into(), |n| n % 3 == 0),
+            ("effect = deny OR status = ok".into(), |_| true),
+            ("status = denied".into(), |n| n % 10 == 0),
+            ("NOT effect = deny".into(), |n| n % 10 != 0),
+            ("request_id = \"request-17\"".into(), |n| n == 17),
+            (format!("operation = \"{operation}\""), |n| n % 4 == 0),
+            ("event_time > \"2026-03-01T10:00:50Z\"".into(), |n| n > 50),
+        ];
+        for (filter, matches) in table {
+            let found = fixture.all(&mut client, "acme", &filter).await;
+            let found: Vec<i64> = found.iter().map(|record| record.index + 1).collect();
+            let expected: Vec<i64> = (1..=60).filter(|n| matches(*n)).collect();
+            assert_eq!(found, expected, "{filter} on {}", fixture.db.kind);
+        }
+        for bad in ["nothing = 1", "actor = ", "audit_class = Z", "event_time > yesterday"] {
+            let message = pb::ListAuditRecordsRequest { filter: bad.into(), ..Default::default() };
+            let status = fixture.list(&mut client, "acme", message).await.unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument, "{bad}");
+            assert!(problem::from_status(&status).is(ErrorReason::InvalidFilter), "{bad}");
+        }
+        running.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn record_is_the_event_that_was_handed_over() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start().await;
+        let mut writer = fixture.client(&running, "catalog");
+        fixture.fill(&mut writer, "acme", 1, 3).await;
+        let mut client = fixture.client(&running, "gateway");
+        let sent = event("acme", 3);
+        let name = format!("organizations/acme/auditRecords/{}", sent.event_id);
+        let message = pb::GetAuditRecordRequest { name: name.clone() };
+        let record =
+            client.get_audit_record(fixture.request("gateway", "acme", message)).await.unwrap().into_inner();
+        assert_eq!((record.name.as_str(), record.index), (name.as_str(), 2));
+        assert_eq!(record.event.unwrap(), pavior_rpc::audit::encode(sent));
+        assert_eq!(record.leaf_hash, leaf_hash(&record.canonical));
+        let absent = "organizations/acme/auditRecords/00000000-0000-0000-0000-000000000000".to_owned();
+        let message = pb::GetAuditRecordRequest { name: absent };
+        let status = client.get_audit_record(fixture.request("gateway", "acme", message)).await.unwrap_err();
+        assert_eq!(status.code(), Code::NotFound);
+        running.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_of_one_tree_while_the_log_grows() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start().await;
+        let mut writer = fixture.client(&running, "catalog");
+        fixture.fill(&mut writer, "acme", 1, 50).await;
+        let mut client = fixture.client(&running, "gateway");
+        for (order_by, expected) in
+            [("", (0..50).collect::<Vec<i64>>()), ("index desc", (0..50).rev().collect::<Vec<i64>>())]
+        {
+            let size = fixture.checkpoint(&mut client, "acme").await.tree_size;
+            let (mut found, mut page_token) = (Vec::new(), String::new());
+            let filter = if size == 50 { "" } else { "index < 50" };
+            loop {
+                let message = pb::ListAuditRecordsRequest {
+                    page_size: 7,
+                    page_token: page_token.clone(),
+                    filter: filter.into(),
+                    order_by: order_by.into(),
+                    ..Default::default()
+                };
+                let page = fixture.list(&mut client, "acme", message).await.unwrap();
+                assert!(page.audit_records.len() <= 7);
+                found.extend(page.audit_records.iter().map(|record| record.index));
+                page_token = page.next_page_token;
+                if page_token.is_empty() {
+                    break;
+                }
+                let next = fixture.checkpoint(&mut client, "acme").await.tree_size + 1;
+                fixture.fill(&mut writer, "acme", next, 3).await;
+            }
+            assert_eq!(found, expected, "{order_by}");
+        }
+        let message = pb::ListAuditRecordsRequest { page_size: 2, ..Default::default() };
+        let token = fixture.list(&mut client, "acme", message).await.unwrap().next_page_token;
+        for (filter, page_token) in [("index > 1", token.as_str()), ("", "nonsense")] {
+            let message = pb::ListAuditRecordsRequest {
+                filter: filter.into(),
+                page_token: page_token.into(),
+                ..Default::default()
+            };
+            let status = fixture.list(&mut client, "acme", message).await.unwrap_err();
+            assert!(problem::from_status(&status).is(ErrorReason::InvalidPageToken));
+        }
+        running.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proofs_hold_for_an_independent_verifier() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start().await;
+        let mut writer = fixture.client(&running, "catalog");
+        let mut client = fixture.client(&running, "gateway");
+        fixture.fill(&mut writer, "acme", 1, 130).await;
+        let early = fixture.checkpoint(&mut client, "acme").await;
+        fixture.fill(&mut writer, "acme", 131, 500).await;
+        let key = VerifierKey::parse(&early.verifier_key).unwrap();
+        let records = fixture.all(&mut client, "acme", "").await;
+        let parent = || "organizations/acme".to_owned();
+        for index in [0, 1, 255, 256, 257, 511, 512, 600, 629] {
+            let message = pb::ProveInclusionRequest { parent: parent(), index, tree_size: 0 };
+            let request = fixture.request("gateway", "acme", message);
+            let proof = client.prove_inclusion(request).await.unwrap().into_inner();
+            let record = &records[index as usize];
+            assert_eq!(proof.leaf_hash, record.leaf_hash);
+            let note = proof.checkpoint.unwrap().note;
+            let path = hashes(&proof.hashes);
+            verify_inclusion(&record.canonical, index as u64, &path, &note, &key).unwrap();
+            assert!(verify_inclusion(b"{}", index as u64, &path, &note, &key).is_err());
+        }
+        let message = pb::ProveConsistencyRequest { parent: parent(), from_size: 130, to_size: 0 };
+        let request = fixture.request("gateway", "acme", message);
+        let proof = client.prove_consistency(request).await.unwrap().into_inner();
+        let checkpoint = |note: &str| {
+            pavior_audit_verifier::Checkpoint::verified(note, std::slice::from_ref(&key)).unwrap()
+        };
+        let (from, to) = (checkpoint(&early.note), checkpoint(&proof.checkpoint.unwrap().note));
+        verify_consistency(&from, &to, &hashes(&proof.hashes)).unwrap();
+
+        let mut export: Vec<u8> = records.iter().flat_map(|r| [&r.canonical[..], b"\n"].concat()).collect();
+        let last = fixture.checkpoint(&mut client, "acme").await.note;
+        export.extend(serde_json::to_vec(&serde_json::json!({ "checkpoint": last })).unwrap());
+        assert_eq!(verify_export(&export[..], std::slice::from_ref(&key)).unwrap().records, 630);
+        let at = export.len() / 2;
+        export[at] ^= 1;
+        assert!(verify_export(&export[..], std::slice::from_ref(&key)).is_err());
+
+        for (level, index, width) in [(0, 0, 256), (0, 2, 118), (1, 0, 2)] {
+            let message = pb::GetTileRequest { parent: parent(), level, index };
+            let tile =
+                client.get_tile(fixture.request("gateway", "acme", message)).await.unwrap().into_inner();
+            assert_eq!((tile.width, tile.hashes.len()), (width, width as usize * 32));
+        }
+        for (level, index) in [(0, 3), (1, 1), (2, 0), (-1, 0), (0, -1), (99, 0)] {
+            let message = pb::GetTileRequest { parent: parent(), level, index };
+            let status = client.get_tile(fixture.request("gateway", "acme", message)).await.unwrap_err();
+            assert_eq!(status.code(), Code::NotFound, "{level}/{index}");
+        }
+        for (index, tree_size) in [(630, 0), (0, 631), (10, 10), (i64::MAX, 0)] {
+            let message = pb::ProveInclusionRequest { parent: parent(), index, tree_size };
+            let status =
+                client.prove_inclusion(fixture.request("gateway", "acme", message)).await.unwrap_err();
+            assert_eq!(status.code(), Code::OutOfRange);
+        }
+        running.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn permit_for_one_organization_opens_no_other() {
+    let fixture = Fixture::new(db::sqlite());
+    let running = fixture.start().await;
+    let mut writer = fixture.client(&running, "catalog");
+    let events = vec![
+        ("acme", 1, event("acme", 1)),
+        ("umbrella", 2, event("umbrella", 2)),
+        ("-", 3, event("acme", 3)),
+    ];
+    fixture.append(&mut writer, "catalog", "e1", events).await.unwrap();
+    let mut client = fixture.client(&running, "gateway");
+    for (own, other) in [("acme", "umbrella"), ("acme", "-"), ("-", "acme")] {
+        assert_eq!(fixture.all(&mut client, own, "").await.len(), 1);
+        let parent = format!("organizations/{other}");
+        let name = format!("{parent}/auditRecords/{}", event("umbrella", 2).event_id);
+        macro_rules! denied {
+            ($method:ident, $message:expr) => {
+                let status = client.$method(fixture.request("gateway", own, $message)).await.err().unwrap();
+                assert_eq!(status.code(), Code::PermissionDenied, stringify!($method));
+            };
+        }
+        denied!(get_audit_record, pb::GetAuditRecordRequest { name });
+        denied!(
+            list_audit_records,
+            pb::ListAuditRecordsRequest { parent: parent.clone(), ..Default::default() }
+        );
+        denied!(
+            watch_audit_records,
+            pb::WatchAuditRecordsRequest { parent: parent.clone(), ..Default::default() }
+        );
+        denied!(get_checkpoint, pb::GetCheckpointRequest { parent: parent.clone() });
+        denied!(prove_inclusion, pb::ProveInclusionRequest { parent: parent.clone(), ..Default::default() });
+        denied!(
+            prove_consistency,
+            pb::ProveConsistencyRequest { parent: parent.clone(), ..Default::default() }
+        );
+        denied!(get_tile, pb::GetTileRequest { parent: parent.clone(), ..Default::default() });
+    }
+    // The record of another organization is not found under one's own name either.
+    let name = format!("organizations/acme/auditRecords/{}", event("umbrella", 2).event_id);
+    let message = pb::GetAuditRecordRequest { name };
+    let status = client.get_audit_record(fixture.request("gateway", "acme", message)).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+    running.stop().await;
+}

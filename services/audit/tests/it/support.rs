@@ -1,0 +1,231 @@
+//! A running audit service and the clients of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pavior_audit::{Config, Deps};
+use pavior_auth::{InternalSigner, InternalVerifier, Permit, ServiceIdentity, authn_layer};
+use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, DecisionRef, Object, Outcome, Phase};
+use pavior_proto::pavior::audit::v1 as pb;
+use pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient;
+use pavior_rpc::server::BoxLayer;
+use pavior_rpc::{StackOptions, Transport, audit, local, stack};
+use pavior_testkit::db::TestDb;
+use pavior_testkit::{Clock, IdGen, ManualClock, SystemIds};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Status};
+use uuid::Uuid;
+
+pub(crate) type Client = AuditServiceClient<Transport>;
+
+/// What outlives a restart: the database, the key, the identities of the peers.
+pub(crate) struct Fixture {
+    pub(crate) db: TestDb,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) clock: Arc<ManualClock>,
+    identities: BTreeMap<&'static str, ServiceIdentity>,
+}
+
+/// A service that runs.
+pub(crate) struct Running {
+    transport: Transport,
+    pub(crate) drain: CancellationToken,
+    cancel: CancellationToken,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Fixture {
+    pub(crate) fn new(db: TestDb) -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let ids: Arc<dyn IdGen> = Arc::new(SystemIds);
+        let identities = ["gateway", "catalog", "policy", "provisioning"].map(|role| {
+            let signer = InternalSigner::generate().unwrap();
+            (role, ServiceIdentity::new(role, signer, clock.clone() as Arc<dyn Clock>, ids.clone()))
+        });
+        let folder = tempfile::tempdir().unwrap();
+        Self { db, folder, clock, identities: identities.into() }
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        Config {
+            database: self.db.config(),
+            signing_key_file: Some(self.folder.path().join("keys/audit.pem")),
+            ..Config::default()
+        }
+    }
+
+    pub(crate) async fn start(&self) -> Running {
+        self.start_with(self.config()).await.unwrap()
+    }
+
+    pub(crate) async fn start_with(&self, config: Config) -> anyhow::Result<Running> {
+        let drain = CancellationToken::new();
+        let meter = opentelemetry::metrics::MeterProvider::meter(
+            &opentelemetry::metrics::noop::NoopMeterProvider::new(),
+            "test",
+        );
+        let deps = Deps { clock: self.clock.clone(), meter, drain: drain.clone() };
+        let component = pavior_audit::build(config, deps).await?;
+        let keys = self.identities.iter().map(|(role, identity)| ((*role).to_owned(), identity.public()));
+        let verifier = InternalVerifier::new(keys, self.clock.clone() as Arc<dyn Clock>).unwrap();
+        let authn = authn_layer(verifier, pavior_audit::ROLE, pavior_audit::allow_list());
+        let options = StackOptions {
+            name: "audit",
+            max_message_bytes: pavior_audit::MAX_REQUEST_BYTES,
+            authn: Some(BoxLayer::new(authn)),
+            ..StackOptions::default()
+        };
+        let cancel = CancellationToken::new();
+        let tasks = component.tasks.into_iter().map(|task| {
+            let run = (task.run)(cancel.clone());
+            tokio::spawn(async move { run.await.unwrap() })
+        });
+        let tasks = tasks.collect();
+        Ok(Running { transport: local(stack(component.routes, options)), drain, cancel, tasks })
+    }
+
+    /// A request of a service as itself, for an organization.
+    pub(crate) fn request<T>(&self, role: &str, organization: &str, message: T) -> Request<T> {
+        let identity = &self.identities[role];
+        identity.request(&Permit::for_system(&identity.authority(), organization), message)
+    }
+
+    pub(crate) fn client(&self, running: &Running, role: &str) -> Client {
+        let transport = self.identities[role].transport(running.transport.clone(), pavior_audit::ROLE);
+        AuditServiceClient::new(transport).max_decoding_message_size(8 * 1024 * 1024)
+    }
+
+    /// Appends events to the log of one organization under a producer's next numbers.
+    pub(crate) async fn append(
+        &self,
+        client: &mut Client,
+        role: &str,
+        epoch: &str,
+        events: Vec<(&str, i64, AuditEvent)>,
+    ) -> Result<tonic::Response<pb::AppendRecordsResponse>, Status> {
+        let message = batch(role, epoch, events);
+        client.append_records(self.request(role, "-", message)).await
+    }
+
+    /// `count` records for a log, numbered on from `first`.
+    pub(crate) async fn fill(&self, client: &mut Client, log: &str, first: i64, count: i64) {
+        let mut next = first;
+        while next < first + count {
+            let end = (next + 500).min(first + count);
+            let events = (next..end).map(|n| (log, n, event(log, n))).collect();
+            let answer = self.append(client, "catalog", "e1", events).await.unwrap();
+            assert_eq!(answer.into_inner().acknowledged_sequence, end - 1);
+            next = end;
+        }
+    }
+
+    pub(crate) async fn checkpoint(&self, client: &mut Client, log: &str) -> pb::Checkpoint {
+        let message = pb::GetCheckpointRequest { parent: format!("organizations/{log}") };
+        client.get_checkpoint(self.request("gateway", log, message)).await.unwrap().into_inner()
+    }
+
+    pub(crate) async fn list(
+        &self,
+        client: &mut Client,
+        log: &str,
+        message: pb::ListAuditRecordsRequest,
+    ) -> Result<pb::ListAuditRecordsResponse, Status> {
+        let message = pb::ListAuditRecordsRequest { parent: format!("organizations/{log}"), ..message };
+        client
+            .list_audit_records(self.request("gateway", log, message))
+            .await
+            .map(tonic::Response::into_inner)
+    }
+
+    /// Every record of a log, by pages.
+    pub(crate) async fn all(&self, client: &mut Client, log: &str, filter: &str) -> Vec<pb::AuditRecord> {
+        let (mut found, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let message = pb::ListAuditRecordsRequest {
+                page_size: 300,
+                page_token,
+                filter: filter.into(),
+                ..Default::default()
+            };
+            let page = self.list(client, log, message).await.unwrap();
+            found.extend(page.audit_records);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return found;
+            }
+        }
+    }
+}
+
+impl Running {
+    /// As a process that gets SIGTERM: what waits is written.
+    pub(crate) async fn stop(self) {
+        self.drain.cancel();
+        self.cancel.cancel();
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+    }
+}
+
+pub(crate) fn batch(
+    service: &str,
+    epoch: &str,
+    events: Vec<(&str, i64, AuditEvent)>,
+) -> pb::AppendRecordsRequest {
+    let events = events.into_iter().map(|(organization, sequence, event)| pb::SequencedEvent {
+        organization: organization.to_owned(),
+        sequence,
+        event: Some(audit::encode(event)),
+    });
+    pb::AppendRecordsRequest {
+        producer: Some(pb::Producer { service: service.into(), instance: "i1".into(), epoch: epoch.into() }),
+        events: events.collect(),
+    }
+}
+
+/// An event that differs with `n` in everything that can be looked for.
+pub(crate) fn event(log: &str, n: i64) -> AuditEvent {
+    let who = if n % 2 == 0 { "alice" } else { "bob" };
+    AuditEvent {
+        event_id: Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + n as u128),
+        time: time::macros::datetime!(2026-03-01 10:00 UTC) + time::Duration::seconds(n),
+        class: if n % 3 == 0 { AuditClass::A } else { AuditClass::B },
+        action: format!("catalog.components.{}", if n % 3 == 0 { "create" } else { "get" }),
+        phase: Phase::Outcome,
+        actor: Actor {
+            kind: "user".into(),
+            reference: format!("organizations/{log}/users/{who}"),
+            via: Some("gateway".into()),
+            session: None,
+        },
+        object: Object {
+            r#type: "catalog.pavior.dev/Component".into(),
+            name: format!("organizations/{log}/components/c{}", n % 7),
+            project: (n % 5 == 0).then(|| format!("organizations/{log}/projects/hello")),
+        },
+        cause: Cause {
+            request_id: format!("request-{n}"),
+            trace_id: None,
+            parent_event: (n % 4 == 0).then(|| Uuid::from_u128(4)),
+        },
+        decision: Some(DecisionRef {
+            id: format!("d{n}"),
+            effect: if n % 10 == 0 { "deny" } else { "allow" }.into(),
+            policy_revision: "r1".into(),
+            policies: vec!["p1".into()],
+            approvals: vec![],
+        }),
+        outcome: Outcome {
+            status: if n % 10 == 0 { "denied" } else { "ok" }.into(),
+            code: String::new(),
+            duration_ms: 3,
+        },
+        change: (n % 3 == 0).then(|| Change {
+            params_digest: Some("00".into()),
+            after: Some(serde_json::json!({"replicas": n, "text": "ünï\n"})),
+            ..Change::default()
+        }),
+        summary: format!("{who} did {n}"),
+    }
+}
