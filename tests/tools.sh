@@ -1,0 +1,75 @@
+# Sourced by tests/run and .ci/run: finds what they need, and installs it where it is absent.
+# Everything that is not a system package goes into target/tools.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+tools="$root/target/tools"
+
+say() { printf '==> %s\n' "$*"; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# install PACKAGE: a Debian package.
+install() {
+  say "installing $1"
+  command -v apt-get >/dev/null 2>&1 || fail "$1 is missing and there is no apt-get to install it with"
+  local as=()
+  [ "$(id -u)" = 0 ] || as=(sudo)
+  "${as[@]}" apt-get update -qq
+  "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1" >/dev/null || fail "could not install $1"
+}
+
+# need COMMAND PACKAGE: a command, or the Debian package that brings it.
+need() {
+  command -v "$1" >/dev/null 2>&1 || install "$2"
+}
+
+# Debian keeps the server's programs out of the PATH.
+need_postgres() {
+  command -v initdb >/dev/null 2>&1 && command -v postgres >/dev/null 2>&1 && return
+  ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || install postgresql
+  local bin
+  bin=$(dirname "$(ls /usr/lib/postgresql/*/bin/initdb | sort -V | tail -n 1)")
+  export PATH="$bin:$PATH"
+}
+
+# A Python environment with the packages of tests/clients/python/requirements.txt.
+need_python() {
+  need python3 python3
+  local wanted="$root/tests/clients/python/requirements.txt" stamp="$tools/python/.installed"
+  if ! cmp -s "$wanted" "$stamp"; then
+    say "installing the Python packages of the tests"
+    python3 -c 'import ensurepip' 2>/dev/null || install python3-venv
+    python3 -m venv "$tools/python"
+    "$tools/python/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
+    cp "$wanted" "$stamp"
+  fi
+  export PATH="$tools/python/bin:$PATH"
+}
+
+# One PostgreSQL server for the whole run, on a socket of its own and a free port; gone afterwards.
+start_postgres() {
+  pg_dir=$(mktemp -d)
+  pg_as=()
+  if [ "$(id -u)" = 0 ]; then
+    id postgres >/dev/null 2>&1 || useradd --system postgres
+    chown postgres "$pg_dir"
+    pg_as=(setpriv --reuid=postgres --regid="$(id -g postgres)" --clear-groups env "PATH=$PATH")
+  fi
+  pg_port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  (cd "$pg_dir" && "${pg_as[@]}" initdb -D "$pg_dir/data" -U postgres -A trust -E UTF8 --no-locale >/dev/null)
+  (cd "$pg_dir" && exec "${pg_as[@]}" postgres -D "$pg_dir/data" -k "$pg_dir" -p "$pg_port" -h 127.0.0.1 \
+    -c fsync=off -c full_page_writes=off -c max_connections=400 >"$pg_dir/log" 2>&1) &
+  pg_pid=$!
+  trap stop_postgres EXIT
+  for _ in $(seq 100); do
+    "${pg_as[@]}" pg_isready -q -h 127.0.0.1 -p "$pg_port" && break
+    sleep 0.1
+  done
+  "${pg_as[@]}" pg_isready -q -h 127.0.0.1 -p "$pg_port" || { cat "$pg_dir/log"; fail "PostgreSQL did not start"; }
+  export PAVIOR_TEST_POSTGRES_URL="postgres://postgres@127.0.0.1:$pg_port/postgres"
+}
+
+stop_postgres() {
+  kill -INT "$pg_pid" 2>/dev/null || true
+  wait "$pg_pid" 2>/dev/null || true
+  rm -rf "$pg_dir"
+}
