@@ -1,0 +1,13 @@
+//! Pure types and rules of provisioning: no async, no I/O, no wire, no database.
+
+pub mod cost;
+pub mod graph;
+pub mod machine;
+pub mod names;
+pub mod plan;
+pub mod plan_json;
+pub mod planner;
+pub mod scope;
+pub mod state;
+pub mod teardown;
+pub mod template;

@@ -1,0 +1,198 @@
+//! The plan: everything that is decided before anything happens.
+
+use serde_json::Value;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::state::named;
+
+named! {
+    /// What happens to a resource.
+    Action {
+        /// Nothing.
+        Noop = "NOOP",
+        /// It is made.
+        Create = "CREATE",
+        /// It is changed in place.
+        Update = "UPDATE",
+        /// It is taken down and made anew.
+        Replace = "REPLACE",
+        /// It is taken down.
+        Delete = "DELETE",
+        /// It does something.
+        Run = "RUN",
+    }
+}
+
+named! {
+    /// What an operation is for; decides what becomes of its target at the end.
+    Kind {
+        /// Makes a project with the environments that come with it.
+        CreateProject = "CREATE_PROJECT",
+        /// Takes a project down.
+        DestroyProject = "DESTROY_PROJECT",
+        /// Makes an environment.
+        CreateEnvironment = "CREATE_ENVIRONMENT",
+        /// Changes an environment.
+        UpdateEnvironment = "UPDATE_ENVIRONMENT",
+        /// Takes an environment down.
+        DestroyEnvironment = "DESTROY_ENVIRONMENT",
+        /// Runs a pipeline.
+        Run = "RUN",
+        /// Puts an artifact into an environment.
+        Deploy = "DEPLOY",
+    }
+}
+
+impl Kind {
+    /// Whether what it did can be undone. Deletions only go forward.
+    pub fn reversible(self) -> bool {
+        !matches!(self, Self::DestroyProject | Self::DestroyEnvironment)
+    }
+}
+
+/// One field that changes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FieldChange {
+    /// Dotted path in the inputs.
+    pub path: String,
+    /// Before; absent when there was none.
+    pub before: Option<Value>,
+    /// After; absent when it goes away.
+    pub after: Option<Value>,
+    /// Known only once another step is done.
+    pub known_later: bool,
+}
+
+/// Where a workload's artifact comes from.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Artifact {
+    /// It uses none.
+    #[default]
+    None,
+    /// Known while planning: the value of `artifact` in expressions.
+    Known(Value),
+    /// Made by a step of the same plan; the name in the pipeline, the first when empty.
+    FromStep {
+        /// The step.
+        step: String,
+        /// The artifact.
+        name: String,
+    },
+}
+
+/// What a step is told: everything that its execution needs, so that nothing is left to choose.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Spec {
+    /// The id of the resource in its section.
+    pub resource_id: String,
+    /// The id of its type.
+    pub type_id: String,
+    /// The environment that it belongs to, by resource name; empty for the project's own.
+    pub environment: String,
+    /// Inputs of the template, with expressions.
+    pub inputs: Value,
+    /// Inputs of the definition, with expressions; win over the template's.
+    pub driver_inputs: Value,
+    /// `parameters`, `project` and `environment` of the expressions.
+    pub scope: Value,
+    /// The artifact.
+    pub artifact: Artifact,
+    /// Names of the outputs that are secret.
+    pub secret_outputs: Vec<String>,
+    /// For a run: the commit, branch or tag; the default branch when empty.
+    pub revision: String,
+    /// For a workload: the deployment that this one is promoted from, by resource name.
+    pub promoted_from: String,
+}
+
+/// One resource that changes: one step of the operation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The id of the step.
+    pub step: String,
+    /// The resource, by resource name.
+    pub resource: String,
+    /// Its type, by resource name.
+    pub resource_type: String,
+    /// The definition that makes it, by resource name.
+    pub resource_definition: String,
+    /// The id of the driver.
+    pub driver: String,
+    /// The version of the driver.
+    pub driver_version: String,
+    /// What happens to it.
+    pub action: Action,
+    /// The fields that change.
+    pub fields: Vec<FieldChange>,
+    /// The steps that come first.
+    pub depends_on: Vec<String>,
+    /// Whether it can be undone.
+    pub undoable: bool,
+    /// What it costs a month.
+    pub monthly_cost: String,
+    /// What its execution is told.
+    pub spec: Spec,
+}
+
+/// The plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Its id.
+    pub id: Uuid,
+    /// The organization's id.
+    pub organization: String,
+    /// What it is for.
+    pub kind: Kind,
+    /// What is asked, for example `provisioning.environments.create`.
+    pub action: String,
+    /// What it is about, by resource name.
+    pub target: String,
+    /// The changes, in an order in which they can be made.
+    pub changes: Vec<Change>,
+    /// What the target costs a month now.
+    pub monthly_cost_before: String,
+    /// What it would cost a month.
+    pub monthly_cost_after: String,
+    /// The template version, by resource name.
+    pub template_version: String,
+    /// The parameters with defaults.
+    pub parameters: Value,
+    /// What else of the request is carried out with it: labels, owner, time to live and so on.
+    pub settings: Value,
+    /// Who asked, by resource name.
+    pub requester: String,
+    /// The plan in a sentence.
+    pub summary: String,
+    /// When it was made.
+    pub create_time: OffsetDateTime,
+    /// When it expires if it has not begun.
+    pub expire_time: OffsetDateTime,
+    /// SHA-256 over what decides.
+    pub digest: String,
+    /// What policy said, in its JSON form.
+    pub decision: Value,
+}
+
+impl Plan {
+    /// The changes that are steps.
+    pub fn steps(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(|change| change.action != Action::Noop)
+    }
+
+    /// How many changes are of this action.
+    pub fn count(&self, action: Action) -> usize {
+        self.changes.iter().filter(|change| change.action == action).count()
+    }
+
+    /// A sentence for people: `create 3, run 1`.
+    pub fn summarize(&self, verb: &str) -> String {
+        let counts: Vec<String> = Action::ALL
+            .iter()
+            .filter(|action| **action != Action::Noop && self.count(**action) > 0)
+            .map(|action| format!("{} {}", action.as_str().to_lowercase(), self.count(*action)))
+            .collect();
+        let counts = if counts.is_empty() { "no resource changes".to_owned() } else { counts.join(", ") };
+        format!("{verb} `{}`: {counts}", self.target)
+    }
+}

@@ -1,0 +1,296 @@
+//! The plan as JSON: what is stored, and what the digest is taken over.
+
+use pavior_core::digest::{canonical_json, sha256_hex};
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use super::plan::{Action, Artifact, Change, FieldChange, Kind, Plan, Spec};
+
+/// A stored plan that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the stored plan has no valid `{0}`")]
+pub struct Unreadable(pub &'static str);
+
+impl Plan {
+    /// The digest over what decides what is done: not who asked, when, or what policy said.
+    pub fn compute_digest(&self) -> String {
+        sha256_hex(&canonical_json(&self.deciding()))
+    }
+
+    fn deciding(&self) -> Value {
+        json!({
+            "kind": self.kind.as_str(),
+            "action": self.action,
+            "target": self.target,
+            "changes": self.changes.iter().map(change_to_json).collect::<Vec<_>>(),
+            "monthly_cost_before": self.monthly_cost_before,
+            "monthly_cost_after": self.monthly_cost_after,
+            "template_version": self.template_version,
+            "parameters": self.parameters,
+            "settings": self.settings,
+        })
+    }
+
+    /// The whole plan.
+    pub fn to_json(&self) -> Value {
+        let mut json = self.deciding();
+        if let Value::Object(map) = &mut json {
+            map.insert("id".into(), json!(self.id.to_string()));
+            map.insert("organization".into(), json!(self.organization));
+            map.insert("requester".into(), json!(self.requester));
+            map.insert("summary".into(), json!(self.summary));
+            map.insert("create_time".into(), time_to_json(self.create_time));
+            map.insert("expire_time".into(), time_to_json(self.expire_time));
+            map.insert("digest".into(), json!(self.digest));
+            map.insert("decision".into(), self.decision.clone());
+        }
+        json
+    }
+
+    /// Reads [`Plan::to_json`] back.
+    pub fn from_json(json: &Value) -> Result<Self, Unreadable> {
+        let text = |key| text_of(json, key);
+        Ok(Self {
+            id: Uuid::parse_str(&text("id")?).map_err(|_| Unreadable("id"))?,
+            organization: text("organization")?,
+            kind: Kind::parse(&text("kind")?).ok_or(Unreadable("kind"))?,
+            action: text("action")?,
+            target: text("target")?,
+            changes: list(json, "changes")?.iter().map(change_from_json).collect::<Result<_, _>>()?,
+            monthly_cost_before: text("monthly_cost_before")?,
+            monthly_cost_after: text("monthly_cost_after")?,
+            template_version: text("template_version")?,
+            parameters: json.get("parameters").cloned().unwrap_or_default(),
+            settings: json.get("settings").cloned().unwrap_or_default(),
+            requester: text("requester")?,
+            summary: text("summary")?,
+            create_time: time_of(json, "create_time")?,
+            expire_time: time_of(json, "expire_time")?,
+            digest: text("digest")?,
+            decision: json.get("decision").cloned().unwrap_or_default(),
+        })
+    }
+}
+
+fn time_to_json(time: OffsetDateTime) -> Value {
+    time.format(&Rfc3339).map(Value::String).unwrap_or_default()
+}
+
+fn time_of(json: &Value, key: &'static str) -> Result<OffsetDateTime, Unreadable> {
+    OffsetDateTime::parse(&text_of(json, key)?, &Rfc3339).map_err(|_| Unreadable(key))
+}
+
+fn text_of(json: &Value, key: &'static str) -> Result<String, Unreadable> {
+    json.get(key).and_then(Value::as_str).map(str::to_owned).ok_or(Unreadable(key))
+}
+
+fn list<'a>(json: &'a Value, key: &'static str) -> Result<&'a Vec<Value>, Unreadable> {
+    json.get(key).and_then(Value::as_array).ok_or(Unreadable(key))
+}
+
+fn texts(json: &Value, key: &'static str) -> Result<Vec<String>, Unreadable> {
+    list(json, key)?.iter().map(|item| item.as_str().map(str::to_owned).ok_or(Unreadable(key))).collect()
+}
+
+fn flag(json: &Value, key: &'static str) -> Result<bool, Unreadable> {
+    json.get(key).and_then(Value::as_bool).ok_or(Unreadable(key))
+}
+
+fn change_to_json(change: &Change) -> Value {
+    json!({
+        "step": change.step,
+        "resource": change.resource,
+        "resource_type": change.resource_type,
+        "resource_definition": change.resource_definition,
+        "driver": change.driver,
+        "driver_version": change.driver_version,
+        "action": change.action.as_str(),
+        "fields": change.fields.iter().map(field_to_json).collect::<Vec<_>>(),
+        "depends_on": change.depends_on,
+        "undoable": change.undoable,
+        "monthly_cost": change.monthly_cost,
+        "spec": change.spec.to_json(),
+    })
+}
+
+fn change_from_json(json: &Value) -> Result<Change, Unreadable> {
+    let text = |key| text_of(json, key);
+    Ok(Change {
+        step: text("step")?,
+        resource: text("resource")?,
+        resource_type: text("resource_type")?,
+        resource_definition: text("resource_definition")?,
+        driver: text("driver")?,
+        driver_version: text("driver_version")?,
+        action: Action::parse(&text("action")?).ok_or(Unreadable("action"))?,
+        fields: list(json, "fields")?.iter().map(field_from_json).collect::<Result<_, _>>()?,
+        depends_on: texts(json, "depends_on")?,
+        undoable: flag(json, "undoable")?,
+        monthly_cost: text("monthly_cost")?,
+        spec: Spec::from_json(json.get("spec").unwrap_or(&Value::Null))?,
+    })
+}
+
+fn field_to_json(field: &FieldChange) -> Value {
+    let mut map = Map::new();
+    map.insert("path".into(), json!(field.path));
+    if let Some(before) = &field.before {
+        map.insert("before".into(), before.clone());
+    }
+    if let Some(after) = &field.after {
+        map.insert("after".into(), after.clone());
+    }
+    map.insert("known_later".into(), json!(field.known_later));
+    Value::Object(map)
+}
+
+fn field_from_json(json: &Value) -> Result<FieldChange, Unreadable> {
+    Ok(FieldChange {
+        path: text_of(json, "path")?,
+        before: json.get("before").cloned(),
+        after: json.get("after").cloned(),
+        known_later: flag(json, "known_later")?,
+    })
+}
+
+impl Spec {
+    /// As it is stored with its step and its resource.
+    pub fn to_json(&self) -> Value {
+        let artifact = match &self.artifact {
+            Artifact::None => Value::Null,
+            Artifact::Known(value) => json!({ "known": value }),
+            Artifact::FromStep { step, name } => json!({ "step": step, "name": name }),
+        };
+        json!({
+            "resource_id": self.resource_id,
+            "type_id": self.type_id,
+            "environment": self.environment,
+            "inputs": self.inputs,
+            "driver_inputs": self.driver_inputs,
+            "scope": self.scope,
+            "artifact": artifact,
+            "secret_outputs": self.secret_outputs,
+            "revision": self.revision,
+            "promoted_from": self.promoted_from,
+        })
+    }
+
+    /// Reads [`Spec::to_json`] back.
+    pub fn from_json(json: &Value) -> Result<Self, Unreadable> {
+        let artifact = match json.get("artifact") {
+            None | Some(Value::Null) => Artifact::None,
+            Some(artifact) => match artifact.get("known") {
+                Some(known) => Artifact::Known(known.clone()),
+                None => {
+                    Artifact::FromStep { step: text_of(artifact, "step")?, name: text_of(artifact, "name")? }
+                }
+            },
+        };
+        Ok(Self {
+            resource_id: text_of(json, "resource_id")?,
+            type_id: text_of(json, "type_id")?,
+            environment: text_of(json, "environment")?,
+            inputs: json.get("inputs").cloned().unwrap_or_default(),
+            driver_inputs: json.get("driver_inputs").cloned().unwrap_or_default(),
+            scope: json.get("scope").cloned().unwrap_or_default(),
+            artifact,
+            secret_outputs: texts(json, "secret_outputs")?,
+            revision: text_of(json, "revision")?,
+            promoted_from: text_of(json, "promoted_from")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn sample() -> Plan {
+        let spec = Spec {
+            resource_id: "db".into(),
+            type_id: "sql-database".into(),
+            inputs: json!({"name": "${{ project.id }}"}),
+            driver_inputs: json!({}),
+            scope: json!({"project": {"id": "p"}}),
+            artifact: Artifact::FromStep { step: "pipeline:run".into(), name: String::new() },
+            ..Spec::default()
+        };
+        let mut plan = Plan {
+            id: Uuid::from_u128(1),
+            organization: "acme".into(),
+            kind: Kind::CreateProject,
+            action: "provisioning.projects.create".into(),
+            target: "organizations/acme/projects/p".into(),
+            changes: vec![Change {
+                step: "db".into(),
+                resource: "organizations/acme/projects/p/resources/db".into(),
+                resource_type: "organizations/acme/resourceTypes/sql-database".into(),
+                resource_definition: "organizations/acme/resourceDefinitions/x".into(),
+                driver: "fake".into(),
+                driver_version: "1.0.0".into(),
+                action: Action::Create,
+                fields: vec![FieldChange {
+                    path: "name".into(),
+                    before: None,
+                    after: Some(json!("p")),
+                    known_later: false,
+                }],
+                depends_on: vec![],
+                undoable: true,
+                monthly_cost: "1.50".into(),
+                spec,
+            }],
+            monthly_cost_before: String::new(),
+            monthly_cost_after: "1.50".into(),
+            template_version: String::new(),
+            parameters: json!({"b": 1, "a": 2}),
+            settings: json!({}),
+            requester: "organizations/acme/users/alice".into(),
+            summary: "s".into(),
+            create_time: time::macros::datetime!(2026-01-01 00:00:00.123456 UTC),
+            expire_time: time::macros::datetime!(2026-01-02 00:00 UTC),
+            digest: String::new(),
+            decision: Value::Null,
+        };
+        plan.digest = plan.compute_digest();
+        plan
+    }
+
+    #[test]
+    fn a_plan_reads_back_as_it_was() {
+        let plan = sample();
+        assert_eq!(Plan::from_json(&plan.to_json()).unwrap(), plan);
+        assert!(Plan::from_json(&json!({})).is_err());
+    }
+
+    #[test]
+    fn the_digest_covers_what_decides_and_nothing_else() {
+        let plan = sample();
+        let mut same = plan.clone();
+        same.id = Uuid::from_u128(2);
+        same.requester = "organizations/acme/users/bob".into();
+        same.parameters = json!({"a": 2, "b": 1});
+        assert_eq!(same.compute_digest(), plan.digest);
+        type Tweak = fn(&mut Plan);
+        let changes: [Tweak; 5] = [
+            |plan| plan.target.push('x'),
+            |plan| plan.parameters = json!({}),
+            |plan| plan.changes[0].spec.inputs = json!({}),
+            |plan| plan.changes[0].undoable = false,
+            |plan| plan.changes[0].spec.artifact = Artifact::None,
+        ];
+        for change in changes {
+            let mut other = plan.clone();
+            change(&mut other);
+            assert_ne!(other.compute_digest(), plan.digest);
+        }
+    }
+
+    #[test]
+    fn the_digest_of_a_recorded_plan_does_not_change() {
+        // Approvals are bound to it: a change of its form voids what people have said.
+        assert_eq!(sample().digest, "de12aa26cfcf3f0d8a621506a2dab3faa2cf58eb26ee4d85e0e390f200ecd4c5");
+    }
+}

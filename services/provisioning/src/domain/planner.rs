@@ -1,0 +1,416 @@
+//! The pure planner: what is asked, what matches and what is recorded go in, changes come out.
+//!
+//! In two halves, because drivers have a say: [`draft`] decides order, dependencies and inputs as far as they are
+//! known; each driver then answers what its apply would do; [`conclude`] makes the changes of both.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pavior_expr::Reference;
+use serde_json::Value;
+
+use super::graph;
+use super::names;
+use super::plan::{Action, Artifact, Change, FieldChange, Spec};
+use super::scope::{self, EnvironmentScope, Outputs, ProjectScope};
+use super::teardown::step_id;
+use super::template::Wanted;
+
+/// A section of the template for one target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Section {
+    /// The environment; none for the project's own section.
+    pub environment: Option<EnvironmentScope>,
+    /// The parameters that hold here, with defaults.
+    pub parameters: Value,
+    /// What is wanted.
+    pub wanted: Vec<Wanted>,
+}
+
+/// The definition that makes a resource.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Matched {
+    /// The definition, by resource name.
+    pub definition: String,
+    /// The type, by resource name.
+    pub resource_type: String,
+    /// The id of the driver.
+    pub driver: String,
+    /// The version of the driver.
+    pub driver_version: String,
+    /// What the definition tells it.
+    pub driver_inputs: Value,
+    /// What it costs a month.
+    pub monthly_cost: String,
+    /// JSON Schema of what may be asked.
+    pub input_schema: Value,
+    /// Outputs that are secret.
+    pub secret_outputs: Vec<String>,
+    /// Whether the driver can undo it.
+    pub undoable: bool,
+}
+
+/// A resource that exists.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Current {
+    /// How it was made.
+    pub made_by: Matched,
+    /// The id of its type.
+    pub type_id: String,
+    /// Inputs of the last apply, secrets as references.
+    pub inputs: Value,
+    /// Outputs, secrets as references.
+    pub outputs: Value,
+    /// The resources that it was made after, by resource name.
+    pub depends_on: Vec<String>,
+}
+
+/// Everything that planning looks at.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Facts {
+    /// The project.
+    pub project: ProjectScope,
+    /// What is wanted.
+    pub sections: Vec<Section>,
+    /// Definitions by the name of the wanted resource.
+    pub matched: BTreeMap<String, Matched>,
+    /// What exists, by resource name.
+    pub current: BTreeMap<String, Current>,
+    /// The artifact to use, when it is known; else a run makes one where one is needed.
+    pub artifact: Option<Value>,
+    /// A workload's deployment is promoted from this one, by resource name.
+    pub promoted_from: String,
+}
+
+/// A change before its driver has answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Draft {
+    /// The change as far as it is known.
+    pub change: Change,
+    /// The inputs as far as they are known; none for a run.
+    pub desired: Option<Value>,
+    /// The inputs of the last apply; none when there was none.
+    pub prior: Option<Value>,
+}
+
+/// Something that keeps the plan from being made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    /// Where: `resources.<step>.inputs.<path>` or so.
+    pub field: String,
+    /// What.
+    pub description: String,
+}
+
+/// What a driver's plan says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// What its apply would do.
+    pub action: Action,
+    /// The fields that change.
+    pub fields: Vec<FieldChange>,
+}
+
+/// The name of a resource of a section.
+pub fn resource_name(project: &ProjectScope, environment: Option<&EnvironmentScope>, id: &str) -> String {
+    let parent = environment.map_or(&project.name, |environment| &environment.name);
+    format!("{parent}/resources/{id}")
+}
+
+struct Node<'a> {
+    name: String,
+    step: String,
+    section: &'a Section,
+    wanted: &'a Wanted,
+    needs: Vec<String>,
+    needs_artifact: bool,
+}
+
+/// The first half.
+pub fn draft(facts: &Facts) -> Result<Vec<Draft>, Vec<Obstacle>> {
+    let mut obstacles = Vec::new();
+    let nodes = nodes(facts, &mut obstacles);
+    let run = run_change(facts, &nodes, &mut obstacles);
+    let mut names: Vec<String> = nodes.iter().map(|node| node.step.clone()).collect();
+    let mut needs: Vec<Vec<String>> = nodes.iter().map(|node| node.needs.clone()).collect();
+    if let Some(run) = &run {
+        for (node, needs) in nodes.iter().zip(&mut needs) {
+            if node.needs_artifact {
+                needs.push(run.step.clone());
+            }
+        }
+        names.push(run.step.clone());
+        needs.push(run.depends_on.clone());
+    }
+    let order = graph::topological(&names, &needs).unwrap_or_else(|cycle| {
+        obstacles.push(Obstacle { field: "template".into(), description: cycle.to_string() });
+        Vec::new()
+    });
+    let mut drafts = Vec::new();
+    let mut changing = BTreeSet::new();
+    for index in order {
+        let made = match nodes.get(index) {
+            Some(node) => one(facts, node, &changing, run.as_ref(), &mut obstacles),
+            None => run.clone().map(|change| Draft { change, desired: None, prior: None }),
+        };
+        let Some(mut made) = made else {
+            // What could not be planned is not known to those that need it, and not blamed on them.
+            changing.extend(names.get(index).cloned());
+            continue;
+        };
+        if let Some(needs) = needs.get(index) {
+            made.change.depends_on = needs.iter().filter(|step| changing.contains(*step)).cloned().collect();
+        }
+        if made.change.action != Action::Noop {
+            changing.insert(made.change.step.clone());
+        }
+        drafts.push(made);
+    }
+    if obstacles.is_empty() { Ok(late_where_final(drafts)) } else { Err(obstacles) }
+}
+
+fn nodes<'a>(facts: &'a Facts, obstacles: &mut Vec<Obstacle>) -> Vec<Node<'a>> {
+    let mut nodes = Vec::new();
+    for section in &facts.sections {
+        for wanted in &section.wanted {
+            let name = resource_name(&facts.project, section.environment.as_ref(), &wanted.id);
+            let step = step_id(&name);
+            let references = pavior_expr::references(&wanted.inputs).unwrap_or_else(|error| {
+                let field = join(&format!("resources.{step}.inputs"), &error.path);
+                obstacles.push(Obstacle { field, description: error.message });
+                Vec::new()
+            });
+            let mut needs: Vec<String> = references
+                .iter()
+                .filter_map(|reference| referenced(facts, section, reference))
+                .map(|name| step_id(&name))
+                .collect();
+            needs.dedup();
+            let needs_artifact = references.iter().any(|reference| reference.root() == "artifact");
+            nodes.push(Node { name, step, section, wanted, needs, needs_artifact });
+        }
+    }
+    nodes
+}
+
+/// The resource that a reference reads, by resource name.
+fn referenced(facts: &Facts, section: &Section, reference: &Reference) -> Option<String> {
+    match (reference.root(), reference.segment(1), reference.segment(2)) {
+        ("resources", Some(id), _) => Some(resource_name(&facts.project, section.environment.as_ref(), id)),
+        ("project", Some("resources"), Some(id)) => Some(resource_name(&facts.project, None, id)),
+        _ => None,
+    }
+}
+
+fn run_change(facts: &Facts, nodes: &[Node<'_>], obstacles: &mut Vec<Obstacle>) -> Option<Change> {
+    if facts.artifact.is_some() || !nodes.iter().any(|node| node.needs_artifact) {
+        return None;
+    }
+    let planned = nodes
+        .iter()
+        .find(|node| node.section.environment.is_none() && node.wanted.type_id == names::PIPELINE_TYPE);
+    if let Some(node) = planned {
+        let matched = facts.matched.get(&node.name)?;
+        return Some(run(&node.name, matched, "", vec![node.step.clone()]));
+    }
+    let recorded = facts.current.iter().find(|(name, current)| {
+        names::environment_of(name).is_empty() && current.type_id == names::PIPELINE_TYPE
+    });
+    if recorded.is_none() {
+        obstacles.push(Obstacle {
+            field: "template".into(),
+            description: format!(
+                "the workload needs an artifact, but the project has no resource of type `{}`",
+                names::PIPELINE_TYPE
+            ),
+        });
+    }
+    recorded.map(|(name, current)| run(name, &current.made_by, "", Vec::new()))
+}
+
+/// The step that runs a pipeline.
+pub fn run(resource: &str, made_by: &Matched, revision: &str, depends_on: Vec<String>) -> Change {
+    Change {
+        step: format!("{}:run", names::last(resource)),
+        resource: resource.to_owned(),
+        resource_type: made_by.resource_type.clone(),
+        resource_definition: made_by.definition.clone(),
+        driver: made_by.driver.clone(),
+        driver_version: made_by.driver_version.clone(),
+        action: Action::Run,
+        fields: Vec::new(),
+        depends_on,
+        // A run leaves nothing that would have to go.
+        undoable: true,
+        monthly_cost: String::new(),
+        spec: Spec {
+            resource_id: names::last(resource).to_owned(),
+            type_id: names::last(&made_by.resource_type).to_owned(),
+            revision: revision.to_owned(),
+            ..Spec::default()
+        },
+    }
+}
+
+fn one(
+    facts: &Facts,
+    node: &Node<'_>,
+    changing: &BTreeSet<String>,
+    run: Option<&Change>,
+    obstacles: &mut Vec<Obstacle>,
+) -> Option<Draft> {
+    let field = format!("resources.{}", node.step);
+    let matched = facts.matched.get(&node.name)?;
+    let base = scope::base(&node.section.parameters, &facts.project, node.section.environment.as_ref());
+    let artifact = facts.artifact.as_ref().filter(|_| node.needs_artifact);
+    let scope = scope::full(&base, &known_outputs(facts, node.section), artifact);
+    let unknown = |reference: &Reference| match referenced(facts, node.section, reference) {
+        Some(name) => changing.contains(&step_id(&name)),
+        None => reference.root() == "artifact" && run.is_some(),
+    };
+    let mut fail = |error: pavior_expr::ExprError| {
+        let field = join(&format!("{field}.inputs"), &error.path);
+        obstacles.push(Obstacle { field, description: error.message });
+    };
+    let asked = pavior_expr::evaluate_known(&node.wanted.inputs, &scope, &unknown).map_err(&mut fail).ok()?;
+    let desired = scope::planned(&node.wanted.inputs, &matched.driver_inputs, &scope, &unknown)
+        .map_err(&mut fail)
+        .ok()?;
+    for violation in pavior_expr::schema::validate_planned(&matched.input_schema, &asked) {
+        let field = join(&format!("{field}.inputs"), &violation.path);
+        obstacles.push(Obstacle { field, description: violation.message });
+    }
+    let current = facts.current.get(&node.name);
+    if let Some(current) = current.filter(|current| current.made_by.driver != matched.driver) {
+        obstacles.push(Obstacle {
+            field,
+            description: format!(
+                "it was made by driver `{}`, and `{}` would be used now: delete it first",
+                current.made_by.driver, matched.driver
+            ),
+        });
+        return None;
+    }
+    let action = match current {
+        None => Action::Create,
+        Some(current) if current.inputs == desired && !holds_unknown(&desired) => Action::Noop,
+        Some(_) => Action::Update,
+    };
+    let spec = Spec {
+        resource_id: node.wanted.id.clone(),
+        type_id: node.wanted.type_id.clone(),
+        environment: node.section.environment.as_ref().map(|e| e.name.clone()).unwrap_or_default(),
+        inputs: node.wanted.inputs.clone(),
+        driver_inputs: matched.driver_inputs.clone(),
+        scope: base,
+        artifact: match (node.needs_artifact, &facts.artifact, run) {
+            (true, Some(known), _) => Artifact::Known(known.clone()),
+            (true, None, Some(run)) => Artifact::FromStep {
+                step: run.step.clone(),
+                name: node.wanted.artifact.clone().unwrap_or_default(),
+            },
+            _ => Artifact::None,
+        },
+        secret_outputs: matched.secret_outputs.clone(),
+        revision: String::new(),
+        promoted_from: if node.needs_artifact { facts.promoted_from.clone() } else { String::new() },
+    };
+    let change = Change {
+        step: node.step.clone(),
+        resource: node.name.clone(),
+        resource_type: matched.resource_type.clone(),
+        resource_definition: matched.definition.clone(),
+        driver: matched.driver.clone(),
+        driver_version: matched.driver_version.clone(),
+        action,
+        fields: Vec::new(),
+        depends_on: Vec::new(),
+        undoable: matched.undoable,
+        monthly_cost: matched.monthly_cost.clone(),
+        spec,
+    };
+    Some(Draft { change, desired: Some(desired), prior: current.map(|current| current.inputs.clone()) })
+}
+
+fn holds_unknown(value: &Value) -> bool {
+    match value {
+        _ if pavior_expr::is_unknown(value) => true,
+        Value::Array(items) => items.iter().any(holds_unknown),
+        Value::Object(map) => map.values().any(holds_unknown),
+        _ => false,
+    }
+}
+
+fn known_outputs(facts: &Facts, section: &Section) -> Outputs {
+    let mut outputs = Outputs::default();
+    let environment = section.environment.as_ref().map(|e| e.name.as_str()).unwrap_or_default();
+    for (name, current) in &facts.current {
+        let id = names::last(name).to_owned();
+        let owner = names::environment_of(name);
+        if owner == environment {
+            outputs.section.insert(id.clone(), current.outputs.clone());
+        }
+        if owner.is_empty() {
+            outputs.project.insert(id, current.outputs.clone());
+        }
+    }
+    outputs
+}
+
+/// What cannot be undone stands after everything that may still fail and be undone, where the graph allows.
+fn late_where_final(mut drafts: Vec<Draft>) -> Vec<Draft> {
+    let steps: Vec<String> = drafts.iter().map(|draft| draft.change.step.clone()).collect();
+    let at = |step: &String| steps.iter().position(|other| other == step);
+    let deps: Vec<Vec<usize>> =
+        drafts.iter().map(|draft| draft.change.depends_on.iter().filter_map(at).collect()).collect();
+    let ancestors: Vec<BTreeSet<usize>> = (0..steps.len()).map(|i| graph::ancestors(i, &deps)).collect();
+    let is_final = |draft: &Draft| draft.change.action != Action::Noop && !draft.change.undoable;
+    let finals: Vec<usize> = (0..drafts.len()).filter(|i| is_final(&drafts[*i])).collect();
+    for index in finals {
+        let others: Vec<String> = (0..drafts.len())
+            .filter(|other| *other != index && drafts[*other].change.undoable)
+            .filter(|other| drafts[*other].change.action != Action::Noop)
+            .filter(|other| !ancestors[*other].contains(&index))
+            .map(|other| steps[other].clone())
+            .collect();
+        let wanted = &mut drafts[index].change.depends_on;
+        wanted.extend(others.into_iter().filter(|step| !wanted.contains(step)).collect::<Vec<_>>());
+    }
+    let deps: Vec<Vec<String>> = drafts.iter().map(|draft| draft.change.depends_on.clone()).collect();
+    match graph::topological(&steps, &deps) {
+        Ok(order) => order.into_iter().filter_map(|index| drafts.get(index).cloned()).collect(),
+        Err(_) => drafts,
+    }
+}
+
+/// The second half: `answers` are those of the drivers, in the order of the drafts; none for a run.
+pub fn conclude(drafts: Vec<Draft>, answers: Vec<Option<Answer>>) -> Vec<Change> {
+    let mut changes: Vec<Change> = Vec::with_capacity(drafts.len());
+    for (draft, answer) in drafts.into_iter().zip(answers) {
+        let mut change = draft.change;
+        if let Some(answer) = answer {
+            // A value that becomes known later may still change it, so unknown inputs are never nothing.
+            let unknown = draft.desired.as_ref().is_some_and(holds_unknown);
+            change.action = match (change.action, answer.action) {
+                (Action::Update, Action::Noop) if unknown => Action::Update,
+                (Action::Run, _) => Action::Run,
+                (_, action) => action,
+            };
+            change.fields = answer.fields;
+        }
+        changes.push(change);
+    }
+    let steps: BTreeSet<String> =
+        changes.iter().filter(|c| c.action != Action::Noop).map(|c| c.step.clone()).collect();
+    for change in &mut changes {
+        change.depends_on.retain(|step| steps.contains(step));
+    }
+    changes
+}
+
+fn join(prefix: &str, path: &str) -> String {
+    if path.is_empty() { prefix.to_owned() } else { format!("{prefix}.{path}") }
+}
+
+#[cfg(test)]
+#[path = "planner_tests.rs"]
+mod tests;

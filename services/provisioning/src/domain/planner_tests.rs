@@ -1,0 +1,197 @@
+use serde_json::json;
+
+use super::*;
+use crate::domain::template::Template;
+
+fn content() -> Value {
+    json!({
+        "project": {
+            "repository": { "type": "git-repository", "inputs": { "language": "${{ parameters.language }}" } },
+            "pipeline": { "type": "ci-pipeline", "inputs": { "repository": "${{ resources.repository.path }}" } },
+            "entry": { "type": "catalog-entity", "inputs": { "id": "${{ project.id }}" } }
+        },
+        "environments": { "development": {
+            "create": "with_project",
+            "resources": { "database": { "type": "sql-database", "inputs": {} } },
+            "workload": { "inputs": {
+                "command": ["${{ artifact.path }}"],
+                "variables": { "URL": "${{ resources.database.url }}", "ENV": "${{ environment.id }}" }
+            } }
+        } }
+    })
+}
+
+fn facts() -> Facts {
+    let template = Template::parse(&content()).unwrap();
+    let project = ProjectScope {
+        name: "organizations/acme/projects/p".into(),
+        owner: "organizations/acme/groups/g".into(),
+    };
+    let environment = EnvironmentScope {
+        name: format!("{}/environments/development", project.name),
+        class: "development".into(),
+    };
+    let parameters = json!({"language": "rust"});
+    let sections = vec![
+        Section { environment: None, parameters: parameters.clone(), wanted: template.project.clone() },
+        Section {
+            environment: Some(environment),
+            parameters,
+            wanted: template.environments[0].resources.clone(),
+        },
+    ];
+    let mut matched = BTreeMap::new();
+    for section in &sections {
+        for wanted in &section.wanted {
+            let name = resource_name(&project, section.environment.as_ref(), &wanted.id);
+            matched.insert(
+                name,
+                Matched {
+                    definition: format!("organizations/acme/resourceDefinitions/{}", wanted.type_id),
+                    resource_type: format!("organizations/acme/resourceTypes/{}", wanted.type_id),
+                    driver: "fake".into(),
+                    driver_version: "1.0.0".into(),
+                    monthly_cost: "1".into(),
+                    undoable: true,
+                    driver_inputs: json!({}),
+                    input_schema: json!({}),
+                    ..Matched::default()
+                },
+            );
+        }
+    }
+    Facts { project, sections, matched, ..Facts::default() }
+}
+
+fn show(drafts: &[Draft]) -> Vec<String> {
+    drafts
+        .iter()
+        .map(|d| format!("{} {} <- {}", d.change.action, d.change.step, d.change.depends_on.join(",")))
+        .collect()
+}
+
+/// As if every change of `drafts` had been carried out.
+fn applied(facts: &mut Facts, drafts: &[Draft], outputs: &Value) {
+    for draft in drafts.iter().filter(|draft| draft.change.action != Action::Run) {
+        let mut outputs = outputs.clone();
+        outputs["url"] = json!(format!("url-of-{}", draft.change.step));
+        facts.current.insert(
+            draft.change.resource.clone(),
+            Current {
+                made_by: facts.matched[&draft.change.resource].clone(),
+                type_id: draft.change.spec.type_id.clone(),
+                inputs: draft.desired.clone().unwrap_or_default(),
+                outputs,
+                depends_on: Vec::new(),
+            },
+        );
+    }
+}
+
+#[test]
+fn a_new_project_runs_its_pipeline_before_the_workload() {
+    let drafts = draft(&facts()).unwrap();
+    assert_eq!(
+        show(&drafts),
+        [
+            "CREATE repository <- ",
+            "CREATE pipeline <- repository",
+            "CREATE entry <- ",
+            "CREATE development.database <- ",
+            "RUN pipeline:run <- pipeline",
+            "CREATE development.workload <- development.database,pipeline:run",
+        ]
+    );
+    assert_eq!(drafts[0].desired, Some(json!({"language": "rust"})));
+    let workload = drafts.last().unwrap();
+    let desired = workload.desired.as_ref().unwrap();
+    assert_eq!(desired["variables"]["ENV"], "development");
+    assert!(pavior_expr::is_unknown(&desired["variables"]["URL"]));
+    assert_eq!(
+        workload.change.spec.artifact,
+        Artifact::FromStep { step: "pipeline:run".into(), name: String::new() }
+    );
+}
+
+#[test]
+fn nothing_changed_is_no_operation() {
+    let mut facts = facts();
+    facts.artifact = Some(json!({"path": "/a"}));
+    let first = draft(&facts).unwrap();
+    applied(&mut facts, &first, &json!({"path": "/repo"}));
+    // What was recorded for the references holds the values that they had.
+    for _ in 0..2 {
+        let drafts = draft(&facts).unwrap();
+        applied(&mut facts, &drafts, &json!({"path": "/repo"}));
+    }
+    let drafts = draft(&facts).unwrap();
+    assert!(drafts.iter().all(|draft| draft.change.action == Action::Noop), "{:?}", show(&drafts));
+}
+
+#[test]
+fn a_changed_resource_makes_its_dependents_unknown() {
+    let mut facts = facts();
+    facts.artifact = Some(json!({"path": "/a"}));
+    for _ in 0..3 {
+        let drafts = draft(&facts).unwrap();
+        applied(&mut facts, &drafts, &json!({"path": "/repo"}));
+    }
+    facts
+        .matched
+        .get_mut("organizations/acme/projects/p/environments/development/resources/database")
+        .unwrap()
+        .driver_inputs = json!({"size": 2});
+    let drafts: Vec<Draft> =
+        draft(&facts).unwrap().into_iter().filter(|draft| draft.change.action != Action::Noop).collect();
+    assert_eq!(
+        show(&drafts),
+        ["UPDATE development.database <- ", "UPDATE development.workload <- development.database"]
+    );
+}
+
+#[test]
+fn an_artifact_without_a_pipeline_is_an_obstacle() {
+    let mut facts = facts();
+    facts.sections.remove(0);
+    let obstacles = draft(&facts).unwrap_err();
+    assert!(obstacles[0].description.contains("no resource of type `ci-pipeline`"), "{obstacles:?}");
+}
+
+#[test]
+fn all_obstacles_are_named_at_once() {
+    let mut facts = facts();
+    facts.sections[0].parameters = json!({});
+    let name = "organizations/acme/projects/p/environments/development/resources/database";
+    facts.matched.get_mut(name).unwrap().input_schema = json!({"type": "object", "required": ["size"]});
+    let fields: Vec<String> = draft(&facts).unwrap_err().into_iter().map(|obstacle| obstacle.field).collect();
+    assert_eq!(
+        fields,
+        ["resources.repository.inputs.language", "resources.development.database.inputs.size"]
+    );
+}
+
+#[test]
+fn what_cannot_be_undone_stands_last() {
+    let mut facts = facts();
+    facts.matched.get_mut("organizations/acme/projects/p/resources/entry").unwrap().undoable = false;
+    let drafts = draft(&facts).unwrap();
+    assert_eq!(drafts.last().unwrap().change.step, "entry");
+    assert_eq!(drafts.last().unwrap().change.depends_on.len(), 5);
+}
+
+#[test]
+fn drivers_have_the_last_word_on_the_action() {
+    let drafts = draft(&facts()).unwrap();
+    let answers = drafts
+        .iter()
+        .map(|draft| {
+            draft.desired.as_ref().map(|_| Answer {
+                action: if draft.change.step == "entry" { Action::Noop } else { Action::Create },
+                fields: vec![],
+            })
+        })
+        .collect();
+    let changes = conclude(drafts, answers);
+    assert_eq!(changes.iter().filter(|change| change.action == Action::Create).count(), 4);
+    assert_eq!(changes.iter().find(|change| change.step == "pipeline:run").unwrap().action, Action::Run);
+}

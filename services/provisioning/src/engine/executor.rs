@@ -1,0 +1,450 @@
+//! A claimed step from its call to its completion.
+
+use std::sync::Arc;
+
+use pavior_driver::{
+    ApplyRequest, CallContext, DestroyRequest, Driver, Failure, FailureCode, InvokeRequest, Lookup, Outcome,
+    Prior, Success, ValidateRequest,
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::call::Called;
+use super::inputs::{Inputs, Prepared};
+use super::sink::EngineSink;
+use super::{Engine, FaultPoint};
+use crate::domain::plan::Action;
+use crate::error::{Error, Result};
+use crate::store::{Claim, Completion, Made, Purpose, RunResult, StepError};
+
+/// How often a completion is written before it is left to recovery.
+const COMMIT_ATTEMPTS: u32 = 5;
+
+/// A claim with what its call needs.
+pub(crate) struct Work<'a> {
+    pub(crate) claim: &'a Claim,
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) prepared: &'a Prepared,
+    pub(crate) sink: &'a EngineSink,
+    pub(crate) context: CallContext,
+}
+
+/// What a call led to; `None` when the claim is lost.
+pub(crate) type Ended = Option<Completion>;
+
+impl Engine {
+    /// Carries a claim out and gives it back.
+    pub(crate) async fn execute(&self, claim: Claim) {
+        let name = claim.step.name.clone();
+        if self.dies(FaultPoint::AfterIntent, &name) {
+            return;
+        }
+        let token = self.register(claim.step.operation);
+        if claim.op.cancel_requested && claim.purpose == Purpose::Do {
+            token.cancel();
+        }
+        let ended = self.carry_out(&claim, &token).await;
+        self.unregister(claim.step.operation, &token);
+        let completion = match ended {
+            Ok(Some(completion)) => completion,
+            Ok(None) => {
+                self.inner.zombies.add(1, &[]);
+                tracing::warn!(step = name, operation = %claim.step.operation, "the claim was lost; its result is dropped");
+                return;
+            }
+            Err(error) => self.broken(&claim, &error),
+        };
+        if self.dies(FaultPoint::AfterEffect, &name) {
+            return;
+        }
+        self.give_back(&claim, completion).await;
+    }
+
+    async fn carry_out(&self, claim: &Claim, cancel: &CancellationToken) -> Result<Ended> {
+        let action = claim.action()?;
+        // A run leaves nothing to look at or to undo; it is asked for again under the same key.
+        match (action, claim.purpose) {
+            (Action::Run, Purpose::Observe) => return Ok(Some(Completion::NoEffect)),
+            (Action::Run, Purpose::Undo) => return Ok(Some(Completion::Removed)),
+            _ => {}
+        }
+        let Some(driver) = self.inner.drivers.get(&claim.step.driver) else {
+            let message = format!("driver `{}` is not there", claim.step.driver);
+            return Ok(Some(self.failure(
+                claim,
+                StepError { code: "UNAVAILABLE".into(), message },
+                true,
+                None,
+            )));
+        };
+        let prepared = self.prepare(claim).await?;
+        let reference = claim.reference()?;
+        let sink =
+            EngineSink::new(self, reference, &claim.step.name, claim.step.attempt, prepared.redactor());
+        let work = Work {
+            claim,
+            driver,
+            prepared: &prepared,
+            sink: &sink,
+            context: self.context(claim, action, cancel),
+        };
+        match claim.purpose {
+            Purpose::Do => match action {
+                Action::Delete => self.destroy(&work).await,
+                Action::Run => self.run_action(&work).await,
+                _ => self.apply(&work, action).await,
+            },
+            Purpose::Observe => self.observe(&work, action).await,
+            Purpose::Undo => self.undo(&work, action).await,
+        }
+    }
+
+    fn context(&self, claim: &Claim, action: Action, cancel: &CancellationToken) -> CallContext {
+        let step = &claim.step;
+        let subject = if action == Action::Run { &step.subject } else { &step.resource };
+        let mut context = CallContext::new(&step.organization, subject, &step.idempotency_key, step.fence);
+        context.operation = step.operation.to_string();
+        context.step.clone_from(&step.name);
+        let attempt = if claim.purpose == Purpose::Undo { step.undo_attempt } else { step.attempt };
+        context.attempt = u32::try_from(attempt).unwrap_or(1);
+        context.lease_end = pavior_store::from_micros(step.lease_until);
+        context.cancel = cancel.clone();
+        context
+    }
+
+    /// Creates, updates or replaces.
+    async fn apply(&self, work: &Work<'_>, action: Action) -> Result<Ended> {
+        let inputs = match work.prepared.inputs() {
+            Ok(inputs) => inputs,
+            Err(error) => {
+                let error = StepError { message: work.sink.redactor().text(&error.message), ..error };
+                return Ok(Some(self.failure(work.claim, error, false, None)));
+            }
+        };
+        let row = &work.prepared.row;
+        if action == Action::Replace && !row.identity.is_empty() {
+            let request = DestroyRequest {
+                resource_type: row.type_id.clone(),
+                lookup: Lookup::Identity(former_identity(work.claim, row)),
+                state: row.driver_state.clone(),
+            };
+            match self.call_destroy(work, &work.context, request).await? {
+                Called::Answer(Outcome::Succeeded(_)) => {}
+                other => return self.outcome(work, Action::Replace, other, None),
+            }
+        }
+        let prior = match action {
+            Action::Update => Some(self.prior_of(work).await?),
+            _ => None,
+        };
+        let called = self.call_apply(work, &work.context, prior, inputs.resolved.clone()).await?;
+        self.outcome(work, action, called, Some(&inputs))
+    }
+
+    async fn prior_of(&self, work: &Work<'_>) -> Result<Prior> {
+        let row = &work.prepared.row;
+        Ok(Prior {
+            identity: row.identity.clone(),
+            inputs: row.inputs.clone(),
+            outputs: row.outputs.clone(),
+            state: row.driver_state.clone(),
+        })
+    }
+
+    /// Normalises inputs and applies them.
+    pub(crate) async fn call_apply(
+        &self,
+        work: &Work<'_>,
+        context: &CallContext,
+        prior: Option<Prior>,
+        inputs: Value,
+    ) -> Result<Called<Outcome>> {
+        let resource_type = work.prepared.spec.type_id.clone();
+        let reference = work.claim.reference()?;
+        let apply = async {
+            let request = ValidateRequest { resource_type: resource_type.clone(), inputs };
+            let inputs = match work.driver.validate(request).await {
+                Ok(inputs) => inputs,
+                Err(violations) => {
+                    let text: Vec<String> =
+                        violations.iter().map(|v| format!("`{}`: {}", v.path, v.message)).collect();
+                    return Outcome::failed(FailureCode::InvalidArgument, text.join(", "));
+                }
+            };
+            let sensitive = work.prepared.sensitive();
+            let request = ApplyRequest { resource_type: resource_type.clone(), prior, inputs, sensitive };
+            work.driver.apply(context, request, work.sink).await
+        };
+        Ok(self.call(reference, work.sink, &context.cancel, apply).await)
+    }
+
+    pub(crate) async fn call_destroy(
+        &self,
+        work: &Work<'_>,
+        context: &CallContext,
+        request: DestroyRequest,
+    ) -> Result<Called<Outcome>> {
+        let destroy = work.driver.destroy(context, request, work.sink);
+        Ok(self.call(work.claim.reference()?, work.sink, &context.cancel, destroy).await)
+    }
+
+    async fn destroy(&self, work: &Work<'_>) -> Result<Ended> {
+        let row = &work.prepared.row;
+        if row.identity.is_empty() {
+            // Nothing was ever made.
+            return Ok(Some(Completion::Destroyed));
+        }
+        let request = DestroyRequest {
+            resource_type: row.type_id.clone(),
+            lookup: Lookup::Identity(row.identity.clone()),
+            state: row.driver_state.clone(),
+        };
+        let called = self.call_destroy(work, &work.context, request).await?;
+        match called {
+            Called::Answer(Outcome::Succeeded(_)) => Ok(Some(Completion::Destroyed)),
+            other => self.outcome(work, Action::Delete, other, None),
+        }
+    }
+
+    async fn run_action(&self, work: &Work<'_>) -> Result<Ended> {
+        let row = &work.prepared.row;
+        let mut arguments = Map::new();
+        if !work.prepared.spec.revision.is_empty() {
+            arguments.insert("revision".to_owned(), json!(work.prepared.spec.revision));
+        }
+        let request = InvokeRequest {
+            resource_type: row.type_id.clone(),
+            identity: row.identity.clone(),
+            action: "run".to_owned(),
+            arguments: Value::Object(arguments),
+            sensitive: work.prepared.sensitive(),
+            state: row.driver_state.clone(),
+        };
+        let invoke = work.driver.invoke(&work.context, request, work.sink);
+        let called = self.call(work.claim.reference()?, work.sink, &work.context.cancel, invoke).await;
+        match called {
+            Called::Answer(Outcome::Succeeded(success)) => Ok(Some(Completion::Ran(run_result(&success)))),
+            other => self.outcome(work, Action::Run, other, None),
+        }
+    }
+
+    /// What a driver's answer means for the step.
+    pub(crate) fn outcome(
+        &self,
+        work: &Work<'_>,
+        action: Action,
+        called: Called<Outcome>,
+        inputs: Option<&Inputs>,
+    ) -> Result<Ended> {
+        let redact = |message: &str| work.sink.redactor().text(message);
+        Ok(match called {
+            Called::ClaimLost => None,
+            Called::Unknown(why) => Some(self.lost(work.claim, action, why.to_owned())),
+            Called::Answer(Outcome::Unknown { message }) => {
+                Some(self.lost(work.claim, action, redact(&message)))
+            }
+            Called::Answer(Outcome::Failed(failure)) => self.failed(work.claim, action, failure, &redact),
+            Called::Answer(Outcome::Succeeded(success)) => match inputs {
+                Some(inputs) => {
+                    Some(Completion::Made(Box::new(self.made(work.prepared, inputs, success)?)))
+                }
+                None => Some(Completion::Destroyed),
+            },
+        })
+    }
+
+    fn failed(
+        &self,
+        claim: &Claim,
+        action: Action,
+        failure: Failure,
+        redact: &dyn Fn(&str) -> String,
+    ) -> Ended {
+        let Failure { retryable, code, message, partial } = failure;
+        if code == FailureCode::Fenced {
+            return None;
+        }
+        let error = StepError { code: code.as_str().to_owned(), message: redact(&message) };
+        let makes = matches!(action, Action::Create | Action::Update | Action::Replace);
+        let remains = match partial {
+            Some(partial) if makes => Some(partial.identity.unwrap_or_default()),
+            // Replacing has taken the former thing down; a cancelled call may have left something.
+            _ if action == Action::Replace || (makes && code == FailureCode::Cancelled) => {
+                Some(String::new())
+            }
+            _ => None,
+        };
+        Some(self.failure(claim, error, retryable, remains))
+    }
+
+    /// Failed: tried again while that may help, and for good after that.
+    pub(crate) fn failure(
+        &self,
+        claim: &Claim,
+        error: StepError,
+        retryable: bool,
+        remains: Option<String>,
+    ) -> Completion {
+        let config = &self.inner.config;
+        let (attempt, most) = match claim.purpose {
+            Purpose::Undo => (claim.step.undo_attempt, config.max_undo_attempts),
+            Purpose::Do | Purpose::Observe => (claim.step.attempt, config.max_attempts),
+        };
+        let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
+        let retry_at = (retryable && attempt < most).then(|| self.retry_at(attempt));
+        match claim.purpose {
+            Purpose::Undo => Completion::UndoFailed { error, retry_at },
+            Purpose::Observe => Completion::Lost { error, retry_at: self.retry_at(attempt) },
+            Purpose::Do => Completion::Failed { error, remains, retry_at },
+        }
+    }
+
+    /// Not known: looked at soon, or undone by its key when that has been tried often enough.
+    fn lost(&self, claim: &Claim, action: Action, message: String) -> Completion {
+        let attempt = u32::try_from(claim.step.attempt).unwrap_or(u32::MAX);
+        let error = StepError { code: "UNKNOWN".to_owned(), message };
+        if claim.purpose == Purpose::Undo {
+            return self.failure(claim, error, true, None);
+        }
+        if attempt >= self.inner.config.max_attempts {
+            let makes = !matches!(action, Action::Delete | Action::Run);
+            return Completion::Failed { error, remains: makes.then(String::new), retry_at: None };
+        }
+        Completion::Lost { error, retry_at: self.inner.db.now_micros() }
+    }
+
+    /// An error of our own around the call: the effect may have happened.
+    fn broken(&self, claim: &Claim, error: &Error) -> Completion {
+        tracing::error!(step = claim.step.name, operation = %claim.step.operation, %error, "a step could not be carried out");
+        let error = StepError {
+            code: "INTERNAL".to_owned(),
+            message: "the engine could not carry the step out".to_owned(),
+        };
+        match claim.purpose {
+            Purpose::Do => self.failure(claim, error, true, Some(String::new())),
+            Purpose::Observe | Purpose::Undo => self.failure(claim, error, true, None),
+        }
+    }
+
+    /// What a driver made, with its secrets sealed and everything else free of them.
+    pub(crate) fn made(&self, prepared: &Prepared, inputs: &Inputs, success: Success) -> Result<Made> {
+        let Success { identity, outputs, secrets, state } = success;
+        let row = &prepared.row;
+        let mut plain = match outputs {
+            Value::Object(map) => map,
+            Value::Null => Map::new(),
+            other => Map::from_iter([("value".to_owned(), other)]),
+        };
+        let mut secret: Vec<(String, SecretString)> =
+            secrets.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
+        for name in &prepared.spec.secret_outputs {
+            // A driver that shows what its type calls secret is not believed.
+            if let Some(value) = plain.remove(name).filter(|_| secrets.get(name).is_none()) {
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                secret.push((name.clone(), SecretString::from(text)));
+            }
+        }
+        let mut known = prepared.sensitive();
+        known.extend(secret.iter().map(|(_, value)| value.clone()));
+        let redactor = pavior_driver::Redactor::new(&known);
+        let mut outputs = match redactor.value(&Value::Object(plain)) {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        };
+        let mut sealed = Vec::new();
+        for (name, value) in secret {
+            let before = row.outputs.get(&name).and_then(pavior_expr::secret_reference);
+            let same = before.filter(|reference| {
+                prepared
+                    .secrets
+                    .get(*reference)
+                    .is_some_and(|old| old.expose_secret() == value.expose_secret())
+            });
+            let reference = match same {
+                Some(reference) => reference.to_owned(),
+                None => {
+                    let reference = format!("{}/{}/{name}", row.uid, row.generation + 1);
+                    sealed.push(self.seal(&reference, &value)?);
+                    reference
+                }
+            };
+            outputs.insert(name, pavior_expr::secret(&reference));
+        }
+        let mut sealed_inputs = String::new();
+        if pavior_expr::contains_marker(&inputs.recorded) {
+            sealed_inputs = format!("{}/{}/$inputs", row.uid, row.generation + 1);
+            let text = SecretString::from(inputs.resolved.to_string());
+            sealed.push(self.seal(&sealed_inputs, &text)?);
+        }
+        Ok(Made {
+            identity,
+            inputs: inputs.recorded.clone(),
+            outputs: Value::Object(outputs),
+            state,
+            secrets: sealed,
+            sealed_inputs,
+            artifact: inputs.artifact.clone(),
+        })
+    }
+
+    async fn give_back(&self, claim: &Claim, completion: Completion) {
+        let Ok(reference) = claim.reference() else { return };
+        let completion = Arc::new(completion);
+        let next = self.claim_params(self.inner.slots.available_permits() + 1);
+        let name = &claim.step.name;
+        for attempt in 1..=COMMIT_ATTEMPTS {
+            match self.inner.db.complete_unscoped(reference, &completion, Some(&next)).await {
+                Ok(completed) => {
+                    if self.dies(FaultPoint::AfterCommit, name) {
+                        return;
+                    }
+                    self.changed(reference.operation);
+                    completed.claims.into_iter().for_each(|claim| self.spawn(claim));
+                    if !completed.ended {
+                        self.wake_for(&completion);
+                    }
+                    return;
+                }
+                Err(Error::Fenced { .. }) => {
+                    self.inner.zombies.add(1, &[]);
+                    tracing::warn!(step = name, operation = %reference.operation, "the claim was lost; its result is refused");
+                    return;
+                }
+                Err(Error::Died(_)) => {
+                    self.inner.dead.cancel();
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(step = name, %error, attempt, "a result could not be recorded");
+                    let pause = crate::domain::machine::backoff(50, 1_000, attempt, 0.5);
+                    tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+                }
+            }
+        }
+        tracing::error!(step = name, operation = %reference.operation, "a result is left to recovery");
+    }
+
+    /// Steps that could not be taken with the completion are looked for at once.
+    fn wake_for(&self, completion: &Completion) {
+        let later = matches!(completion, Completion::Failed { retry_at: Some(_), .. });
+        if !later {
+            self.wake();
+        }
+    }
+}
+
+/// The thing that a replacement takes down: what stood before the operation, also when it is tried again.
+fn former_identity(claim: &Claim, row: &crate::store::entity::resource::Model) -> String {
+    let prior = claim.step.prior.as_ref().and_then(|prior| prior.get("identity")).and_then(Value::as_str);
+    prior.unwrap_or(&row.identity).to_owned()
+}
+
+fn run_result(success: &Success) -> RunResult {
+    let part = |key: &str| success.outputs.get(key).cloned().unwrap_or_else(|| json!([]));
+    RunResult {
+        commit: success.outputs.get("commit").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        steps: part("steps"),
+        artifacts: part("artifacts"),
+    }
+}

@@ -1,0 +1,268 @@
+//! The durable step engine: takes steps, calls drivers, records what came of it, undoes what failed, recovers what was
+//! lost. Every decision is made by the pure state machines in `domain`; everything it knows is in the database.
+
+mod call;
+mod compensation;
+mod executor;
+mod inputs;
+mod observation;
+mod recovery;
+pub mod seal;
+mod sink;
+mod worker;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pavior_driver::Registry;
+use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::store::{ClaimParams, Db};
+use seal::SealingKey;
+
+/// Written with every operation, so that a later engine knows what it has before it.
+pub const ENGINE_VERSION: &str = "1";
+
+/// How the engine works. Durations in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// How long a claim lasts unless it is renewed; it is renewed at a third of it.
+    pub lease_ms: u64,
+    /// How often to look for work that nobody told of.
+    pub poll_ms: u64,
+    /// Most steps at a time in this process.
+    pub max_running: usize,
+    /// Most steps of one operation at a time.
+    pub max_running_per_operation: usize,
+    /// Most steps of one organization at a time.
+    pub max_running_per_organization: usize,
+    /// How often a step is tried.
+    pub max_attempts: u32,
+    /// How often an undo is tried.
+    pub max_undo_attempts: u32,
+    /// First pause between attempts.
+    pub backoff_ms: u64,
+    /// Longest pause between attempts.
+    pub max_backoff_ms: u64,
+    /// How long a cancelled driver may take to stop before its call is dropped.
+    pub cancel_grace_ms: u64,
+    /// How long one call of a driver may take.
+    pub step_timeout_ms: u64,
+    /// How long an operation may take in all.
+    pub operation_timeout_ms: u64,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            lease_ms: 15_000,
+            poll_ms: 1_000,
+            max_running: 32,
+            max_running_per_operation: 8,
+            max_running_per_organization: 64,
+            max_attempts: 4,
+            max_undo_attempts: 6,
+            backoff_ms: 200,
+            max_backoff_ms: 15_000,
+            cancel_grace_ms: 10_000,
+            step_timeout_ms: 30 * 60_000,
+            operation_timeout_ms: 2 * 3_600_000,
+        }
+    }
+}
+
+/// Where a test lets a worker die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FaultPoint {
+    /// Before a claim is committed.
+    BeforeIntent,
+    /// After a claim is committed, before the driver is called.
+    AfterIntent,
+    /// After the driver has answered.
+    AfterEffect,
+    /// Inside of the transaction that records the answer.
+    BeforeCommit,
+    /// After that transaction.
+    AfterCommit,
+}
+
+/// Answers whether the worker dies at this point of this step.
+pub type Faults = Arc<dyn Fn(FaultPoint, &str) -> bool + Send + Sync>;
+
+/// The engine of one process. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    db: Db,
+    drivers: Registry,
+    key: SealingKey,
+    config: EngineConfig,
+    worker: Arc<str>,
+    wake: Notify,
+    changes: broadcast::Sender<Uuid>,
+    running: Mutex<HashMap<Uuid, Vec<CancellationToken>>>,
+    slots: Arc<Semaphore>,
+    tasks: TaskTracker,
+    faults: Option<Faults>,
+    dead: CancellationToken,
+    zombies: opentelemetry::metrics::Counter<u64>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("worker", &self.inner.worker).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine that does nothing until [`Engine::run`].
+    pub fn new(db: Db, drivers: Registry, key: SealingKey, config: EngineConfig) -> Self {
+        Self::with_faults(db, drivers, key, config, None)
+    }
+
+    /// The same with a hook that lets it die; for tests.
+    pub fn with_faults(
+        mut db: Db,
+        drivers: Registry,
+        key: SealingKey,
+        config: EngineConfig,
+        faults: Option<Faults>,
+    ) -> Self {
+        let worker: Arc<str> = db.ids.uuid().to_string().into();
+        if let Some(faults) = faults.clone() {
+            let hook = move |step: &str| faults(FaultPoint::BeforeCommit, step);
+            db.before_commit = Some(crate::store::BeforeCommit(Arc::new(hook)));
+        }
+        let zombies = opentelemetry::global::meter("pavior-provisioning")
+            .u64_counter("pavior.provisioning.step.fenced")
+            .with_description("Completions refused because the claim was lost")
+            .build();
+        let slots = Arc::new(Semaphore::new(config.max_running.max(1)));
+        let inner = Inner {
+            db,
+            drivers,
+            key,
+            config,
+            worker,
+            wake: Notify::new(),
+            changes: broadcast::channel(1024).0,
+            running: Mutex::default(),
+            slots,
+            tasks: TaskTracker::new(),
+            faults,
+            dead: CancellationToken::new(),
+            zombies,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Looks for work at once.
+    pub fn wake(&self) {
+        self.inner.wake.notify_one();
+    }
+
+    /// Tells watchers that something happened in an operation.
+    pub fn changed(&self, operation: Uuid) {
+        // Nobody may be listening.
+        let _ = self.inner.changes.send(operation);
+    }
+
+    /// Ids of operations in which something happened in this process. A hint: reading the database is the truth.
+    pub fn changes(&self) -> broadcast::Receiver<Uuid> {
+        self.inner.changes.subscribe()
+    }
+
+    /// The drivers.
+    pub fn drivers(&self) -> &Registry {
+        &self.inner.drivers
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &EngineConfig {
+        &self.inner.config
+    }
+
+    /// True once a test has let the worker die.
+    pub fn is_dead(&self) -> bool {
+        self.inner.dead.is_cancelled()
+    }
+
+    /// Stops the calls of this process for an operation. Other processes hear of it with their next heartbeat.
+    pub fn stop_calls(&self, operation: Uuid) {
+        let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
+        for token in running.get(&operation).into_iter().flatten() {
+            token.cancel();
+        }
+    }
+
+    fn register(&self, operation: Uuid) -> CancellationToken {
+        let token = CancellationToken::new();
+        let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let tokens = running.entry(operation).or_default();
+        tokens.retain(|token| !token.is_cancelled());
+        tokens.push(token.clone());
+        token
+    }
+
+    fn unregister(&self, operation: Uuid, token: &CancellationToken) {
+        // A cancelled token is one that is of no use any more.
+        token.cancel();
+        let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tokens) = running.get_mut(&operation) {
+            tokens.retain(|token| !token.is_cancelled());
+            if tokens.is_empty() {
+                running.remove(&operation);
+            }
+        }
+    }
+
+    fn dies(&self, point: FaultPoint, step: &str) -> bool {
+        let dies = self.inner.faults.as_ref().is_some_and(|faults| faults(point, step));
+        if dies {
+            self.inner.dead.cancel();
+        }
+        dies
+    }
+
+    fn claim_params(&self, limit: usize) -> ClaimParams {
+        let config = &self.inner.config;
+        ClaimParams {
+            worker: self.inner.worker.clone(),
+            lease_micros: micros(config.lease_ms),
+            limit,
+            per_operation: config.max_running_per_operation,
+        }
+    }
+
+    /// When to try again, in microseconds since the epoch.
+    fn retry_at(&self, attempt: u32) -> i64 {
+        let config = &self.inner.config;
+        // The random part of an id is as good a die as any, and tests seed it.
+        let random = u16::from_be_bytes({
+            let bytes = self.inner.db.ids.uuid().into_bytes();
+            [bytes[14], bytes[15]]
+        });
+        let jitter = f64::from(random) / f64::from(u16::MAX);
+        let pause =
+            crate::domain::machine::backoff(config.backoff_ms, config.max_backoff_ms, attempt.max(1), jitter);
+        let engine = self.clone();
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                () = engine.inner.dead.cancelled() => {}
+                () = tokio::time::sleep(Duration::from_millis(pause)) => engine.wake(),
+            }
+        });
+        self.inner.db.now_micros() + micros(pause)
+    }
+}
+
+fn micros(millis: u64) -> i64 {
+    i64::try_from(millis.saturating_mul(1_000)).unwrap_or(i64::MAX)
+}

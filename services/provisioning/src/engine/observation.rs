@@ -1,0 +1,53 @@
+//! What became of a call whose outcome is not known.
+
+use pavior_driver::{Lookup, Observation, ObserveRequest, Success};
+
+use super::Engine;
+use super::call::Called;
+use super::executor::{Ended, Work};
+use crate::domain::plan::Action;
+use crate::error::Result;
+use crate::store::{Completion, StepError};
+
+impl Engine {
+    /// Asks the driver, and decides: it is done, or may be done again.
+    pub(crate) async fn observe(&self, work: &Work<'_>, action: Action) -> Result<Ended> {
+        let row = &work.prepared.row;
+        let lookup = match action {
+            Action::Delete => Lookup::Identity(row.identity.clone()),
+            _ => Lookup::Key(work.claim.step.idempotency_key.clone()),
+        };
+        let request = ObserveRequest { resource_type: row.type_id.clone(), lookup };
+        let observe = work.driver.observe(&work.context, request);
+        let called = self.call(work.claim.reference()?, work.sink, &work.context.cancel, observe).await;
+        let unclear = |message: String| {
+            let error = StepError { code: "UNKNOWN".to_owned(), message };
+            Some(self.failure(work.claim, error, true, None))
+        };
+        Ok(match called {
+            Called::ClaimLost => None,
+            Called::Unknown(why) => unclear(why.to_owned()),
+            Called::Answer(Observation::Indeterminate { message }) => {
+                unclear(work.sink.redactor().text(&message))
+            }
+            Called::Answer(observation) => Some(self.observed(work, action, observation)?),
+        })
+    }
+
+    fn observed(&self, work: &Work<'_>, action: Action, observation: Observation) -> Result<Completion> {
+        Ok(match (action, observation) {
+            (Action::Delete, Observation::Absent) => Completion::Destroyed,
+            (Action::Delete, _) => Completion::NoEffect,
+            (_, Observation::Found(found)) => match work.prepared.inputs() {
+                Ok(inputs) => {
+                    let success = Success::from(found);
+                    Completion::Made(Box::new(self.made(work.prepared, &inputs, success)?))
+                }
+                // The same inputs were rendered before the call; the call is repeated and says what is wrong.
+                Err(_) => Completion::NoEffect,
+            },
+            // The same key carries on with what is there in part.
+            (_, _) => Completion::NoEffect,
+        })
+    }
+}

@@ -1,0 +1,166 @@
+//! Where a driver reports to: log lines are redacted and kept in batches, checkpoints are durable before they are
+//! acknowledged, a lost claim closes the sink.
+
+use std::sync::{Mutex, PoisonError};
+
+use pavior_driver::{LogStream, Progress, Redactor, Sink, SinkClosed, async_trait};
+use serde_json::Value;
+
+use super::Engine;
+use crate::store::{LogLine, StepRef};
+
+/// Lines that are kept together.
+const BATCH: usize = 100;
+/// The longest line; what is over begins a new one.
+const MAX_LINE: usize = 16 * 1024;
+
+/// The sink of one call.
+pub(crate) struct EngineSink {
+    engine: Engine,
+    reference: StepRef,
+    step: String,
+    attempt: i32,
+    redactor: Redactor,
+    state: Mutex<State>,
+    writing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    lines: Vec<LogLine>,
+    progress: Option<String>,
+    partial: [Vec<u8>; 3],
+}
+
+fn stream_name(stream: LogStream) -> (usize, &'static str) {
+    match stream {
+        LogStream::Stdout => (0, "stdout"),
+        LogStream::Stderr => (1, "stderr"),
+        LogStream::System => (2, "driver"),
+    }
+}
+
+impl EngineSink {
+    pub(crate) fn new(
+        engine: &Engine,
+        reference: StepRef,
+        step: &str,
+        attempt: i32,
+        redactor: Redactor,
+    ) -> Self {
+        Self {
+            engine: engine.clone(),
+            reference,
+            step: step.to_owned(),
+            attempt,
+            redactor,
+            state: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(crate) fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds bytes; returns whether a batch is full.
+    fn add(&self, stream: LogStream, bytes: &[u8]) -> bool {
+        let (index, name) = stream_name(stream);
+        let mut state = self.state();
+        let mut pending = std::mem::take(&mut state.partial[index]);
+        for byte in bytes {
+            if *byte == b'\n' || pending.len() >= MAX_LINE {
+                let line = self.line(name, &pending);
+                state.lines.push(line);
+                pending.clear();
+            }
+            if *byte != b'\n' {
+                pending.push(*byte);
+            }
+        }
+        state.partial[index] = pending;
+        state.lines.len() >= BATCH
+    }
+
+    fn line(&self, stream: &'static str, bytes: &[u8]) -> LogLine {
+        let text = String::from_utf8_lossy(bytes);
+        // PostgreSQL keeps no NUL.
+        let text = self.redactor.text(text.trim_end_matches('\r')).replace('\0', "\u{fffd}");
+        LogLine { stream, text }
+    }
+
+    /// Keeps what has come so far. At the end, unfinished lines too; a sentence about the progress of a call that is
+    /// over is of no use any more.
+    pub(crate) async fn flush(&self, end: bool) {
+        // One at a time, so that batches keep their order.
+        let _writing = self.writing.lock().await;
+        let lines = {
+            let mut state = self.state();
+            let progress = state.progress.take();
+            if let (Some(text), false) = (progress, end) {
+                state.lines.push(LogLine { stream: "driver", text });
+            }
+            if end {
+                for (index, name) in ["stdout", "stderr", "driver"].into_iter().enumerate() {
+                    let rest = std::mem::take(&mut state.partial[index]);
+                    if !rest.is_empty() {
+                        let line = self.line(name, &rest);
+                        state.lines.push(line);
+                    }
+                }
+            }
+            std::mem::take(&mut state.lines)
+        };
+        if lines.is_empty() {
+            return;
+        }
+        let db = &self.engine.inner.db;
+        match db.append_log_unscoped(self.reference.operation, &self.step, self.attempt, &lines).await {
+            Ok(()) => self.engine.changed(self.reference.operation),
+            Err(error) => {
+                tracing::warn!(step = self.step, %error, lines = lines.len(), "log lines were lost")
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for EngineSink {
+    async fn progress(&self, progress: Progress) {
+        let text = self.redactor.text(&progress.message);
+        let text = match progress.percent {
+            Some(percent) => format!("{text} ({percent} %)"),
+            None => text,
+        };
+        self.state().progress = Some(text);
+    }
+
+    async fn log(&self, stream: LogStream, bytes: &[u8]) {
+        if self.add(stream, bytes) {
+            self.flush(false).await;
+        }
+    }
+
+    async fn checkpoint(&self, checkpoint: Value) -> Result<(), SinkClosed> {
+        let checkpoint = self.redactor.value(&checkpoint);
+        match self.engine.inner.db.checkpoint_unscoped(self.reference, checkpoint).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(SinkClosed),
+        }
+    }
+
+    async fn heartbeat(&self) -> Result<(), SinkClosed> {
+        // The engine renews the lease itself; a driver that asks learns whether it still holds.
+        let lease = super::micros(self.engine.inner.config.lease_ms);
+        match self.engine.inner.db.heartbeat_unscoped(self.reference, lease).await {
+            Ok((true, _)) => Ok(()),
+            Ok((false, _)) => Err(SinkClosed),
+            // The database may be back before the lease ends.
+            Err(_) => Ok(()),
+        }
+    }
+}

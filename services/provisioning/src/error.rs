@@ -1,0 +1,107 @@
+//! Why provisioning refuses or fails.
+
+use pavior_rpc::Problem;
+use pavior_store::idempotency::IdempotencyError;
+use pavior_store::{Retryable, StoreError};
+
+use crate::domain::state::IllegalTransition;
+
+/// Everything that can go wrong. The api layer turns it into a status, exhaustively.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Refused, with details for the caller.
+    #[error("{0}")]
+    Refused(Problem),
+    /// The request id was used with another request.
+    #[error("the request id was used before with another request")]
+    RequestIdReused,
+    /// It does not exist.
+    #[error("{kind} `{name}` does not exist")]
+    NotFound {
+        /// What kind of thing.
+        kind: &'static str,
+        /// Its resource name.
+        name: String,
+    },
+    /// It exists already.
+    #[error("{kind} `{name}` already exists")]
+    AlreadyExists {
+        /// What kind of thing.
+        kind: &'static str,
+        /// Its resource name.
+        name: String,
+    },
+    /// Another operation works on it.
+    #[error("operation `{operation}` is working on `{name}`")]
+    Busy {
+        /// What it works on.
+        name: String,
+        /// The operation.
+        operation: String,
+    },
+    /// The etag is not the current one.
+    #[error("the etag is not the current one")]
+    EtagMismatch {
+        /// The current one.
+        current: String,
+    },
+    /// A filter, order or page token that does not fit the list.
+    #[error("`{field}`: {problem}")]
+    Listing {
+        /// The field of the request.
+        field: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The claim on a step is lost to another worker.
+    #[error("the claim on step `{step}` is lost")]
+    Fenced {
+        /// The step.
+        step: String,
+    },
+    /// An event that the state does not allow.
+    #[error(transparent)]
+    Illegal(#[from] IllegalTransition),
+    /// A stored row cannot be read.
+    #[error("stored data is corrupt: {0}")]
+    Corrupt(String),
+    /// A secret cannot be sealed or opened.
+    #[error("a secret cannot be {0}")]
+    Seal(&'static str),
+    /// A test told the worker to die here.
+    #[error("the worker was told to die at `{0}`")]
+    Died(&'static str),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Retryable for Error {
+    fn is_retryable(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_retryable())
+    }
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::Refused(problem)
+    }
+}
+
+impl From<IdempotencyError> for Error {
+    fn from(error: IdempotencyError) -> Self {
+        match error {
+            IdempotencyError::Reused => Self::RequestIdReused,
+            IdempotencyError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<crate::domain::plan_json::Unreadable> for Error {
+    fn from(error: crate::domain::plan_json::Unreadable) -> Self {
+        Self::Corrupt(error.to_string())
+    }
+}

@@ -1,0 +1,451 @@
+//! Taking steps and giving them back: each a transaction of its own, fenced.
+
+use std::sync::Arc;
+
+use pavior_store::TxFuture;
+use sea_orm::{
+    ColumnTrait, DatabaseTransaction, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::entity::{operation, step};
+use super::journal::{Aggregate, step_state};
+use super::{Db, db, effects, finish};
+use crate::domain::plan::Action;
+use crate::domain::state::{OperationEvent, OperationState, StepEvent, StepState};
+use crate::error::{Error, Result};
+
+/// Why a step was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To do it.
+    Do,
+    /// To find out what became of it.
+    Observe,
+    /// To undo it.
+    Undo,
+}
+
+/// A step that this worker holds. The claim is committed: the intent stands before the effect.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Its operation.
+    pub op: Arc<operation::Model>,
+    /// The step.
+    pub step: step::Model,
+    /// Why it was taken.
+    pub purpose: Purpose,
+    /// What the run step that it takes its artifact from gave.
+    pub run_outputs: Option<Value>,
+}
+
+impl Claim {
+    /// What a completion must match.
+    pub fn reference(&self) -> Result<StepRef> {
+        let Self { step, .. } = self;
+        Ok(StepRef { operation: step.operation, step: step.id, fence: step.fence, state: step_state(step)? })
+    }
+
+    /// What happens to the resource.
+    pub fn action(&self) -> Result<Action> {
+        action(&self.step)
+    }
+}
+
+pub(crate) fn action(step: &step::Model) -> Result<Action> {
+    Action::parse(&step.action).ok_or_else(|| Error::Corrupt(format!("step action `{}`", step.action)))
+}
+
+/// A claim as a completion refers to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepRef {
+    /// The operation.
+    pub operation: Uuid,
+    /// The step.
+    pub step: Uuid,
+    /// The fence of the claim.
+    pub fence: i64,
+    /// The state of the claim.
+    pub state: StepState,
+}
+
+/// Who takes, how many, for how long.
+#[derive(Debug, Clone)]
+pub struct ClaimParams {
+    /// The worker.
+    pub worker: Arc<str>,
+    /// How long the claim lasts unless it is renewed.
+    pub lease_micros: i64,
+    /// At most so many now.
+    pub limit: usize,
+    /// At most so many held of one operation.
+    pub per_operation: usize,
+}
+
+/// Why a step failed, for people and programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepError {
+    /// The driver's code, or the engine's.
+    pub code: String,
+    /// For people, without secrets.
+    pub message: String,
+}
+
+impl StepError {
+    pub(crate) fn to_json(&self) -> Value {
+        json!({ "code": self.code, "message": self.message })
+    }
+}
+
+/// A sealed value to be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Under which it is found.
+    pub reference: String,
+    /// Nonce and ciphertext.
+    pub bytes: Vec<u8>,
+}
+
+/// What a driver made, ready to be kept: secrets are references.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Made {
+    /// The driver's name of it.
+    pub identity: String,
+    /// Inputs as they are recorded.
+    pub inputs: Value,
+    /// Outputs.
+    pub outputs: Value,
+    /// The driver's state.
+    pub state: Value,
+    /// New secrets.
+    pub secrets: Vec<Sealed>,
+    /// Under which the inputs are sealed, when they hold secrets; else empty.
+    pub sealed_inputs: String,
+    /// The artifact that it runs.
+    pub artifact: Option<Value>,
+}
+
+/// What a run gave.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RunResult {
+    /// The commit.
+    pub commit: String,
+    /// Its steps.
+    pub steps: Value,
+    /// What it made.
+    pub artifacts: Value,
+}
+
+/// How a held step ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Completion {
+    /// It is made or changed as asked.
+    Made(Box<Made>),
+    /// The run is through.
+    Ran(RunResult),
+    /// It is gone, as asked.
+    Destroyed,
+    /// It failed. With `retry_at` it is tried again then; `remains` tells that something is left behind.
+    Failed {
+        /// Why.
+        error: StepError,
+        /// Something is left behind, with this identity when it is known.
+        remains: Option<String>,
+        /// When to try again.
+        retry_at: Option<i64>,
+    },
+    /// Nobody knows. Observed again at `retry_at`.
+    Lost {
+        /// Why.
+        error: StepError,
+        /// When to look.
+        retry_at: i64,
+    },
+    /// The call had no effect: it may be made again.
+    NoEffect,
+    /// The undo has removed it.
+    Removed,
+    /// The undo has put the former state back.
+    Restored(Box<Made>),
+    /// The undo failed. With `retry_at` it is tried again then.
+    UndoFailed {
+        /// Why.
+        error: StepError,
+        /// When to try again.
+        retry_at: Option<i64>,
+    },
+}
+
+/// What followed from a completion.
+#[derive(Debug, Clone)]
+pub struct Completed {
+    /// Steps of the same operation that the worker holds from now on.
+    pub claims: Vec<Claim>,
+    /// Where the operation stands.
+    pub state: OperationState,
+    /// It ended with this.
+    pub ended: bool,
+}
+
+#[derive(Debug, FromQueryResult)]
+struct Candidate {
+    operation: Uuid,
+    organization: String,
+}
+
+#[derive(Debug, FromQueryResult)]
+struct Held {
+    organization: String,
+    held: i64,
+}
+
+impl Db {
+    /// Operations with something to do now, oldest first, one organization after the other; organizations at their
+    /// limit are left out.
+    pub async fn candidates_unscoped(&self, limit: u64, per_organization: i64) -> Result<Vec<Uuid>> {
+        let now = self.now_micros();
+        let workable = [OperationState::Queued, OperationState::Running, OperationState::Compensating];
+        let claimable = [StepState::Ready, StepState::Unknown, StepState::UndoReady].map(StepState::as_str);
+        let found: Vec<Candidate> = step::Entity::find()
+            .select_only()
+            .column(step::Column::Operation)
+            .column(step::Column::Organization)
+            .filter(step::Column::State.is_in(claimable))
+            .filter(step::Column::NotBefore.lte(now))
+            .filter(
+                step::Column::Operation.in_subquery(
+                    sea_orm::QuerySelect::query(
+                        &mut operation::Entity::find()
+                            .select_only()
+                            .column(operation::Column::Id)
+                            .filter(operation::Column::State.is_in(workable.map(OperationState::as_str))),
+                    )
+                    .to_owned(),
+                ),
+            )
+            .distinct()
+            .order_by_asc(step::Column::Operation)
+            .limit(limit.saturating_mul(8))
+            .into_model()
+            .all(self.store.read())
+            .await
+            .map_err(db)?;
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let held: Vec<Held> =
+            step::Entity::find()
+                .select_only()
+                .column(step::Column::Organization)
+                .column_as(step::Column::Id.count(), "held")
+                .filter(step::Column::State.is_in(
+                    [StepState::Running, StepState::Observing, StepState::Undoing].map(StepState::as_str),
+                ))
+                .group_by(step::Column::Organization)
+                .into_model()
+                .all(self.store.read())
+                .await
+                .map_err(db)?;
+        let full = |organization: &str| {
+            held.iter().any(|held| held.organization == organization && held.held >= per_organization)
+        };
+        let mut queues: Vec<(String, Vec<Uuid>)> = Vec::new();
+        for candidate in found.into_iter().filter(|candidate| !full(&candidate.organization)) {
+            match queues.iter_mut().find(|(organization, _)| *organization == candidate.organization) {
+                Some((_, queue)) => queue.push(candidate.operation),
+                None => queues.push((candidate.organization, vec![candidate.operation])),
+            }
+        }
+        let longest = queues.iter().map(|(_, queue)| queue.len()).max().unwrap_or_default();
+        let fair = (0..longest)
+            .flat_map(|round| queues.iter().filter_map(move |(_, queue)| queue.get(round).copied()));
+        Ok(fair.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect())
+    }
+
+    /// Takes steps of one operation; none when another worker is at it.
+    pub async fn claim_unscoped(&self, id: Uuid, params: &ClaimParams) -> Result<Vec<Claim>> {
+        self.store
+            .tx(|tx| {
+                let (this, params) = (self.clone(), params.clone());
+                Box::pin(async move {
+                    let Some(mut aggregate) = Aggregate::load(tx, id, true, this.now()).await? else {
+                        return Ok(Vec::new());
+                    };
+                    finish::check_deadline(&mut aggregate, this.now_micros())?;
+                    aggregate.settle()?;
+                    let claims = take(tx, &mut aggregate, &params, this.now_micros()).await?;
+                    this.write(tx, &mut aggregate, Vec::new()).await?;
+                    Ok(claims)
+                }) as TxFuture<'_, _, Error>
+            })
+            .await
+    }
+
+    /// Gives a held step back and takes what follows from it, in one transaction.
+    pub async fn complete_unscoped(
+        &self,
+        reference: StepRef,
+        completion: &Arc<Completion>,
+        next: Option<&ClaimParams>,
+    ) -> Result<Completed> {
+        self.store
+            .tx(|tx| {
+                let (this, completion, next) = (self.clone(), completion.clone(), next.cloned());
+                Box::pin(async move { this.complete(tx, reference, &completion, next.as_ref()).await })
+                    as TxFuture<'_, _, Error>
+            })
+            .await
+    }
+
+    async fn complete(
+        &self,
+        tx: &DatabaseTransaction,
+        reference: StepRef,
+        completion: &Completion,
+        next: Option<&ClaimParams>,
+    ) -> Result<Completed> {
+        let lost = || Error::Fenced { step: reference.step.to_string() };
+        let mut aggregate =
+            Aggregate::load(tx, reference.operation, false, self.now()).await?.ok_or_else(lost)?;
+        let index = aggregate.position(reference.step).ok_or_else(lost)?;
+        let step = aggregate.steps.get(index).ok_or_else(lost)?;
+        if step.fence != reference.fence || step_state(step)? != reference.state {
+            return Err(Error::Fenced { step: step.name.clone() });
+        }
+        let name = step.name.clone();
+        let audits = effects::complete(self, tx, &mut aggregate, index, completion).await?;
+        aggregate.settle()?;
+        let claims = match next {
+            Some(params) => take(tx, &mut aggregate, params, self.now_micros()).await?,
+            None => Vec::new(),
+        };
+        let ended = self.write(tx, &mut aggregate, audits).await?;
+        if self.before_commit.as_ref().is_some_and(|hook| (hook.0)(&name)) {
+            return Err(Error::Died("before_commit"));
+        }
+        Ok(Completed { claims, state: aggregate.state, ended })
+    }
+
+    /// Writes an operation back, does what its end asks for, and appends the audit events last.
+    pub(crate) async fn write(
+        &self,
+        tx: &DatabaseTransaction,
+        aggregate: &mut Aggregate,
+        mut audits: Vec<pavior_core::audit::AuditEvent>,
+    ) -> Result<bool> {
+        let ended = aggregate.just_ended();
+        if ended {
+            audits.extend(finish::finish(self, tx, aggregate).await?);
+        }
+        aggregate.save(tx).await?;
+        for event in &audits {
+            pavior_store::outbox::append(tx, event, &self.outbox).await?;
+        }
+        Ok(ended)
+    }
+
+    /// Renews a claim. False when it is lost; the second value tells that the operation wants the step to stop.
+    pub async fn heartbeat_unscoped(&self, reference: StepRef, lease_micros: i64) -> Result<(bool, bool)> {
+        let until = self.now_micros() + lease_micros;
+        self.store
+            .tx(|tx| {
+                Box::pin(async move {
+                    let done = step::Entity::update_many()
+                        .col_expr(step::Column::LeaseUntil, until.into())
+                        .filter(step::Column::Id.eq(reference.step))
+                        .filter(step::Column::Fence.eq(reference.fence))
+                        .filter(step::Column::State.eq(reference.state.as_str()))
+                        .exec(tx)
+                        .await
+                        .map_err(db)?;
+                    let op = operation::Entity::find_by_id(reference.operation).one(tx).await.map_err(db)?;
+                    let stop = op.is_some_and(|op| {
+                        op.state == OperationState::Cancelling.as_str()
+                            || (op.state == OperationState::Failing.as_str()
+                                && op.deadline < until - lease_micros)
+                    });
+                    Ok((done.rows_affected == 1, stop))
+                }) as TxFuture<'_, _, Error>
+            })
+            .await
+    }
+
+    /// Keeps what a driver wants to resume from, if the claim still holds.
+    pub async fn checkpoint_unscoped(&self, reference: StepRef, checkpoint: Value) -> Result<bool> {
+        self.store
+            .tx(|tx| {
+                let checkpoint = checkpoint.clone();
+                Box::pin(async move {
+                    let done = step::Entity::update_many()
+                        .col_expr(step::Column::Checkpoint, sea_orm::sea_query::Expr::value(Some(checkpoint)))
+                        .filter(step::Column::Id.eq(reference.step))
+                        .filter(step::Column::Fence.eq(reference.fence))
+                        .exec(tx)
+                        .await
+                        .map_err(db)?;
+                    Ok(done.rows_affected == 1)
+                }) as TxFuture<'_, _, Error>
+            })
+            .await
+    }
+}
+
+async fn take(
+    tx: &DatabaseTransaction,
+    aggregate: &mut Aggregate,
+    params: &ClaimParams,
+    now: i64,
+) -> Result<Vec<Claim>> {
+    let mut held = 0;
+    for step in &aggregate.steps {
+        held += usize::from(step_state(step)?.held());
+    }
+    let mut room = params.limit.min(params.per_operation.saturating_sub(held));
+    let mut taken = Vec::new();
+    for index in 0..aggregate.steps.len() {
+        let Some(step) = aggregate.steps.get_mut(index) else { break };
+        let purpose = match (aggregate.state, step_state(step)?) {
+            (OperationState::Queued | OperationState::Running, StepState::Ready) => Purpose::Do,
+            (OperationState::Queued | OperationState::Running, StepState::Unknown) => Purpose::Observe,
+            (OperationState::Compensating, StepState::UndoReady) => Purpose::Undo,
+            _ => continue,
+        };
+        if room == 0 || step.not_before > now {
+            continue;
+        }
+        room -= 1;
+        step.fence += 1;
+        step.worker = params.worker.to_string();
+        step.lease_until = now + params.lease_micros;
+        match purpose {
+            Purpose::Do => step.attempt += 1,
+            Purpose::Undo => step.undo_attempt += 1,
+            Purpose::Observe => {}
+        }
+        if step.idempotency_key.is_empty() {
+            step.idempotency_key = format!("{}/{}/{}", aggregate.op.id, step.name, aggregate.op.generation);
+        }
+        if aggregate.state == OperationState::Queued {
+            aggregate.operation(OperationEvent::Start)?;
+        }
+        aggregate.step(index, StepEvent::Claim)?;
+        if purpose == Purpose::Do {
+            effects::begin(tx, aggregate, index).await?;
+        }
+        taken.push((index, purpose));
+    }
+    let op = Arc::new(aggregate.op.clone());
+    Ok(taken
+        .into_iter()
+        .filter_map(|(index, purpose)| {
+            let step = aggregate.steps.get(index)?.clone();
+            let source =
+                step.spec.get("artifact").and_then(|artifact| artifact.get("step")).and_then(Value::as_str);
+            let run_outputs = source.and_then(|name| {
+                aggregate.steps.iter().find(|step| step.name == name).and_then(|step| step.outputs.clone())
+            });
+            Some(Claim { op: op.clone(), step, purpose, run_outputs })
+        })
+        .collect())
+}

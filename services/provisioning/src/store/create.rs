@@ -1,0 +1,614 @@
+//! The transaction that accepts an operation: the plan, the operation with its steps, and what is seen of its target
+//! from then on. Everything or nothing.
+
+use std::sync::Arc;
+
+use pavior_core::principal::Principal;
+use pavior_store::{TxFuture, idempotency, micros};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, ExprTrait,
+    IntoActiveModel, QueryFilter,
+};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::entity::{deployment, environment, operation, plan, project, resource, run, step};
+use super::journal::Aggregate;
+use super::{Db, audit, db, finish};
+use crate::domain::names;
+use crate::domain::plan::{Action, Artifact, Change, Kind, Plan};
+use crate::error::{Error, Result};
+
+/// Whether it may begin at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Yes.
+    Run,
+    /// People have to agree first.
+    AskPeople,
+}
+
+/// A project to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewProject {
+    /// The name to show.
+    pub display_name: String,
+    /// Its owner.
+    pub owner: String,
+    /// Its labels.
+    pub labels: Value,
+}
+
+/// An environment to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewEnvironment {
+    /// Its resource name.
+    pub name: String,
+    /// The name to show.
+    pub display_name: String,
+    /// Its class.
+    pub class: String,
+    /// Parameters that differ from the project's.
+    pub parameters: Value,
+    /// How long it lives.
+    pub ttl_seconds: Option<i64>,
+}
+
+/// Everything that is accepted together.
+#[derive(Debug, Clone)]
+pub struct NewOperation {
+    /// The operation's id.
+    pub id: Uuid,
+    /// What it carries out.
+    pub plan: Plan,
+    /// Who asked.
+    pub principal: Principal,
+    /// The caller's request.
+    pub key: Option<(idempotency::Key, Vec<u8>)>,
+    /// Whether it may begin at once.
+    pub admission: Admission,
+    /// How long it may take.
+    pub deadline_micros: i64,
+    /// The project to be made, if one is.
+    pub project: Option<NewProject>,
+    /// The environments to be made.
+    pub environments: Vec<NewEnvironment>,
+    /// The revision of the target that was planned with.
+    pub revision: Option<i64>,
+    /// The id of the deployment; made when empty.
+    pub deployment_id: String,
+    /// The version of the engine.
+    pub engine_version: &'static str,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// A new operation.
+    New(Uuid),
+    /// The same request was answered before, with this operation.
+    Before(Uuid),
+}
+
+struct Numbers {
+    run: i64,
+    deployments: Vec<(String, i64)>,
+}
+
+impl Db {
+    /// The operation that answered a request before.
+    pub async fn replayed(&self, key: &idempotency::Key, hash: &[u8]) -> Result<Option<Uuid>> {
+        let answer = idempotency::check(self.store.read(), key, hash).await?;
+        Ok(answer.and_then(|bytes| Uuid::from_slice(&bytes).ok()))
+    }
+
+    /// Accepts an operation.
+    pub async fn accept(&self, new: NewOperation) -> Result<Started> {
+        let new = Arc::new(new);
+        self.store
+            .tx(|tx| {
+                let (this, new) = (self.clone(), new.clone());
+                Box::pin(async move { this.accept_in(tx, &new).await }) as TxFuture<'_, _, Error>
+            })
+            .await
+    }
+
+    async fn accept_in(&self, tx: &DatabaseTransaction, new: &NewOperation) -> Result<Started> {
+        if let Some((key, hash)) = &new.key
+            && let Some(first) = idempotency::check(tx, key, hash).await?
+        {
+            let id = Uuid::from_slice(&first).map_err(|_| Error::Corrupt("the kept answer".to_owned()))?;
+            return Ok(Started::Before(id));
+        }
+        let op = self.operation_row(new);
+        let numbers = self.take_target(tx, new, &op.name).await?;
+        let fences = self.resources(tx, new).await?;
+        let mut steps = self.step_rows(new, &op, &fences)?;
+        self.runs_and_deployments(tx, new, &op, &mut steps, &numbers).await?;
+        self.plan_row(tx, &new.plan).await?;
+        let mut aggregate = Aggregate::new(op, steps, self.now())?;
+        if new.admission == Admission::Run {
+            aggregate.settle()?;
+        }
+        let accepted = audit::accepted_event(self, &aggregate.op, &new.plan);
+        aggregate.insert(tx).await?;
+        if let Some((key, hash)) = &new.key {
+            idempotency::save_at(tx, key, hash, new.id.as_bytes(), self.now()).await?;
+        }
+        let mut events = vec![accepted];
+        if aggregate.state.ended() {
+            events.extend(finish::finish(self, tx, &mut aggregate).await?);
+        }
+        for event in &events {
+            pavior_store::outbox::append(tx, event, &self.outbox).await?;
+        }
+        Ok(Started::New(new.id))
+    }
+
+    fn operation_row(&self, new: &NewOperation) -> operation::Model {
+        let now = self.now();
+        let plan = &new.plan;
+        let (state, deadline) = match new.admission {
+            Admission::Run => ("QUEUED", micros(now) + new.deadline_micros),
+            Admission::AskPeople => ("CHECKING", 0),
+        };
+        operation::Model {
+            id: new.id,
+            organization: plan.organization.clone(),
+            name: names::operation(&plan.organization, &new.id),
+            kind: plan.kind.as_str().to_owned(),
+            action: plan.action.clone(),
+            target: plan.target.clone(),
+            project: names::project_of(&plan.target),
+            state: state.to_owned(),
+            cancel_requested: false,
+            plan: plan.id,
+            plan_digest: plan.digest.clone(),
+            requester: plan.requester.clone(),
+            principal: serde_json::to_value(&new.principal).unwrap_or_default(),
+            request_id: new.key.as_ref().map(|(key, _)| key.request_id.clone()).unwrap_or_default(),
+            approval_request: String::new(),
+            approvals: json!([]),
+            error: None,
+            settings: plan.settings.clone(),
+            event_seq: 0,
+            log_seq: 0,
+            generation: 1,
+            engine_version: new.engine_version.to_owned(),
+            deadline,
+            create_time: now,
+            update_time: now,
+            start_time: None,
+            end_time: None,
+        }
+    }
+
+    async fn plan_row(&self, tx: &DatabaseTransaction, plan: &Plan) -> Result<()> {
+        let row = plan::ActiveModel {
+            id: Set(plan.id),
+            organization: Set(plan.organization.clone()),
+            name: Set(names::plan(&plan.organization, &plan.id)),
+            action: Set(plan.action.clone()),
+            target: Set(plan.target.clone()),
+            requester: Set(plan.requester.clone()),
+            digest: Set(plan.digest.clone()),
+            document: Set(plan.to_json()),
+            create_time: Set(plan.create_time),
+        };
+        plan::Entity::insert(row).exec_without_returning(tx).await.map_err(db)?;
+        Ok(())
+    }
+
+    /// Makes or takes what the operation works on, so that no other operation does.
+    async fn take_target(&self, tx: &DatabaseTransaction, new: &NewOperation, op: &str) -> Result<Numbers> {
+        let project = names::project_of(&new.plan.target);
+        let runs = new.plan.changes.iter().any(|change| change.action == Action::Run);
+        let run = match new.plan.kind {
+            Kind::CreateProject => {
+                self.insert_project(tx, new, op, i64::from(runs)).await?;
+                1
+            }
+            Kind::CreateEnvironment | Kind::Run => take_project(tx, &project, None, runs).await?,
+            Kind::DestroyProject => {
+                take_project(tx, &project, Some((op, new.revision)), false).await?;
+                self.take_environments(tx, &project, op).await?;
+                0
+            }
+            Kind::UpdateEnvironment | Kind::Deploy | Kind::DestroyEnvironment => {
+                take_environment(tx, new, op, self.now()).await?;
+                if runs { take_project(tx, &project, None, true).await? } else { 0 }
+            }
+        };
+        for environment in &new.environments {
+            self.insert_environment(tx, new, environment, op).await?;
+        }
+        let mut deployments = Vec::new();
+        for environment in deployed_environments(&new.plan) {
+            let rows = environment::Entity::update_many()
+                .col_expr(
+                    environment::Column::DeploymentSeq,
+                    Expr::col(environment::Column::DeploymentSeq).add(1),
+                )
+                .filter(environment::Column::Name.eq(environment.clone()))
+                .exec_with_returning(tx)
+                .await
+                .map_err(db)?;
+            let seq = rows.first().map(|row| row.deployment_seq).unwrap_or(1);
+            deployments.push((environment, seq));
+        }
+        Ok(Numbers { run, deployments })
+    }
+
+    async fn insert_project(
+        &self,
+        tx: &DatabaseTransaction,
+        new: &NewOperation,
+        op: &str,
+        runs: i64,
+    ) -> Result<()> {
+        let plan = &new.plan;
+        let Some(wanted) = &new.project else {
+            return Err(Error::Corrupt("a project is to be made, but not said how".to_owned()));
+        };
+        let row = project::ActiveModel {
+            uid: Set(self.ids.uuid()),
+            organization: Set(plan.organization.clone()),
+            name: Set(plan.target.clone()),
+            display_name: Set(wanted.display_name.clone()),
+            owner: Set(wanted.owner.clone()),
+            template_version: Set(plan.template_version.clone()),
+            parameters: Set(plan.parameters.clone()),
+            labels: Set(wanted.labels.clone()),
+            state: Set("CREATING".into()),
+            operation: Set(op.to_owned()),
+            creator: Set(plan.requester.clone()),
+            create_time: Set(self.now()),
+            update_time: Set(self.now()),
+            revision: Set(1),
+            run_seq: Set(runs),
+            touched: Set(0),
+        };
+        let done = project::Entity::insert(row).exec_without_returning(tx).await;
+        unique(done, "project", &plan.target)
+    }
+
+    async fn insert_environment(
+        &self,
+        tx: &DatabaseTransaction,
+        new: &NewOperation,
+        wanted: &NewEnvironment,
+        op: &str,
+    ) -> Result<()> {
+        let waits = new.admission == Admission::AskPeople;
+        let row = environment::ActiveModel {
+            uid: Set(self.ids.uuid()),
+            organization: Set(new.plan.organization.clone()),
+            project: Set(names::project_of(&wanted.name)),
+            name: Set(wanted.name.clone()),
+            display_name: Set(wanted.display_name.clone()),
+            class: Set(wanted.class.clone()),
+            template_version: Set(new.plan.template_version.clone()),
+            parameters: Set(wanted.parameters.clone()),
+            ttl_seconds: Set(wanted.ttl_seconds),
+            expire_time: Set(None),
+            state: Set(if waits { "AWAITING_APPROVAL" } else { "CREATING" }.into()),
+            operation: Set(op.to_owned()),
+            url: Set(String::new()),
+            deployment: Set(String::new()),
+            creator: Set(new.plan.requester.clone()),
+            create_time: Set(self.now()),
+            update_time: Set(self.now()),
+            revision: Set(1),
+            deployment_seq: Set(0),
+        };
+        let done = environment::Entity::insert(row).exec_without_returning(tx).await;
+        unique(done, "environment", &wanted.name)
+    }
+
+    async fn take_environments(&self, tx: &DatabaseTransaction, project: &str, op: &str) -> Result<()> {
+        let busy = operation::Entity::find()
+            .filter(operation::Column::Project.eq(project))
+            .filter(operation::Column::State.is_not_in(["SUCCEEDED", "COMPENSATED", "DENIED", "STUCK"]))
+            .one(tx)
+            .await
+            .map_err(db)?;
+        if let Some(other) = busy {
+            return Err(Error::Busy { name: project.to_owned(), operation: other.name });
+        }
+        environment::Entity::update_many()
+            .col_expr(environment::Column::Operation, Expr::value(op))
+            .col_expr(environment::Column::State, Expr::value("DELETING"))
+            .col_expr(environment::Column::UpdateTime, Expr::value(self.now()))
+            .col_expr(environment::Column::Revision, Expr::col(environment::Column::Revision).add(1))
+            .filter(environment::Column::Project.eq(project))
+            .exec(tx)
+            .await
+            .map_err(db)?;
+        Ok(())
+    }
+
+    /// Rows of the resources that change. Returns the lowest fence and the former row of each.
+    async fn resources(
+        &self,
+        tx: &DatabaseTransaction,
+        new: &NewOperation,
+    ) -> Result<Vec<(String, Option<resource::Model>)>> {
+        let mut former = Vec::new();
+        for change in new.plan.steps() {
+            let row = resource::Entity::find()
+                .filter(resource::Column::Name.eq(change.resource.clone()))
+                .one(tx)
+                .await
+                .map_err(db)?;
+            match change.action {
+                Action::Create => {
+                    let insert = self.resource_row(new, change);
+                    let done = resource::Entity::insert(insert).exec_without_returning(tx).await;
+                    unique(done, "resource", &change.resource)?;
+                }
+                Action::Update | Action::Replace | Action::Delete => {
+                    let state = if change.action == Action::Delete { "DELETING" } else { "UPDATING" };
+                    let set = resource::ActiveModel { state: Set(state.into()), ..Default::default() };
+                    super::effects::set_resource(tx, &change.resource, set).await?;
+                }
+                Action::Run | Action::Noop => {}
+            }
+            former.push((change.step.clone(), row));
+        }
+        Ok(former)
+    }
+
+    fn resource_row(&self, new: &NewOperation, change: &Change) -> resource::ActiveModel {
+        let by_step = |step: &String| new.plan.changes.iter().find(|other| &other.step == step);
+        let mut depends_on: Vec<String> =
+            change.depends_on.iter().filter_map(by_step).map(|other| other.resource.clone()).collect();
+        depends_on.sort();
+        depends_on.dedup();
+        resource::ActiveModel {
+            uid: Set(self.ids.uuid()),
+            organization: Set(new.plan.organization.clone()),
+            project: Set(names::project_of(&change.resource)),
+            environment: Set(change.spec.environment.clone()),
+            name: Set(change.resource.clone()),
+            resource_type: Set(change.resource_type.clone()),
+            type_id: Set(change.spec.type_id.clone()),
+            resource_definition: Set(change.resource_definition.clone()),
+            driver: Set(change.driver.clone()),
+            driver_version: Set(change.driver_version.clone()),
+            identity: Set(String::new()),
+            inputs: Set(json!({})),
+            outputs: Set(json!({})),
+            driver_state: Set(Value::Null),
+            spec: Set(change.spec.to_json()),
+            sealed_inputs: Set(String::new()),
+            state: Set("CREATING".into()),
+            generation: Set(0),
+            fence: Set(0),
+            depends_on: Set(json!(depends_on)),
+            monthly_cost: Set(change.monthly_cost.clone()),
+            undoable: Set(change.undoable),
+            create_time: Set(self.now()),
+            update_time: Set(self.now()),
+            revision: Set(1),
+        }
+    }
+
+    fn step_rows(
+        &self,
+        new: &NewOperation,
+        op: &operation::Model,
+        former: &[(String, Option<resource::Model>)],
+    ) -> Result<Vec<step::Model>> {
+        let now = self.now_micros();
+        new.plan
+            .steps()
+            .zip(former)
+            .enumerate()
+            .map(|(ordinal, (change, (_, former)))| {
+                let prior = former.as_ref().filter(|_| change.action != Action::Create).map(prior);
+                Ok(step::Model {
+                    id: self.ids.uuid(),
+                    operation: op.id,
+                    organization: op.organization.clone(),
+                    ordinal: i32::try_from(ordinal).unwrap_or(i32::MAX),
+                    name: change.step.clone(),
+                    resource: change.resource.clone(),
+                    driver: change.driver.clone(),
+                    driver_version: change.driver_version.clone(),
+                    action: change.action.as_str().to_owned(),
+                    depends_on: json!(change.depends_on),
+                    undoable: change.undoable,
+                    spec: change.spec.to_json(),
+                    prior,
+                    subject: String::new(),
+                    state: "BLOCKED".to_owned(),
+                    remains: false,
+                    attempt: 0,
+                    undo_attempt: 0,
+                    // Above every fence that was ever used for the resource, even by one that is gone.
+                    fence: std::cmp::max(former.as_ref().map_or(0, |row| row.fence), now),
+                    worker: String::new(),
+                    lease_until: 0,
+                    not_before: 0,
+                    idempotency_key: String::new(),
+                    checkpoint: None,
+                    outputs: None,
+                    error: None,
+                    start_time: None,
+                    end_time: None,
+                })
+            })
+            .collect()
+    }
+
+    async fn runs_and_deployments(
+        &self,
+        tx: &DatabaseTransaction,
+        new: &NewOperation,
+        op: &operation::Model,
+        steps: &mut [step::Model],
+        numbers: &Numbers,
+    ) -> Result<()> {
+        for (step, change) in steps.iter_mut().zip(new.plan.steps()) {
+            if change.action == Action::Run {
+                let pipeline = format!("{}/pipelines/{}", op.project, names::last(&change.resource));
+                step.subject = format!("{pipeline}/runs/run-{}", numbers.run);
+                let row = run::Model {
+                    uid: self.ids.uuid(),
+                    organization: op.organization.clone(),
+                    project: op.project.clone(),
+                    pipeline,
+                    name: step.subject.clone(),
+                    state: "QUEUED".to_owned(),
+                    commit_id: String::new(),
+                    steps: json!([]),
+                    artifacts: json!([]),
+                    operation: op.name.clone(),
+                    creator: op.requester.clone(),
+                    create_time: self.now(),
+                    end_time: None,
+                };
+                row.into_active_model().insert(tx).await.map_err(db)?;
+            }
+            let seq = numbers.deployments.iter().find(|(name, _)| *name == change.spec.environment);
+            if let (false, Some((environment, seq))) = (change.spec.artifact == Artifact::None, seq) {
+                let id = match new.deployment_id.as_str() {
+                    "" => format!("deployment-{seq}"),
+                    id => id.to_owned(),
+                };
+                step.subject = format!("{environment}/deployments/{id}");
+                let row = deployment_row(self, op, change, &step.subject);
+                let done =
+                    deployment::Entity::insert(row.into_active_model()).exec_without_returning(tx).await;
+                unique(done, "deployment", &step.subject)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn deployment_row(this: &Db, op: &operation::Model, change: &Change, name: &str) -> deployment::Model {
+    let artifact = match &change.spec.artifact {
+        Artifact::Known(artifact) => artifact.clone(),
+        _ => json!({}),
+    };
+    let text = |key: &str| artifact.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    deployment::Model {
+        uid: this.ids.uuid(),
+        organization: op.organization.clone(),
+        project: op.project.clone(),
+        environment: change.spec.environment.clone(),
+        name: name.to_owned(),
+        state: "PENDING".to_owned(),
+        run: text("run"),
+        commit_id: text("commit"),
+        artifact,
+        url: String::new(),
+        promoted_from: change.spec.promoted_from.clone(),
+        operation: op.name.clone(),
+        creator: op.requester.clone(),
+        create_time: this.now(),
+        update_time: this.now(),
+    }
+}
+
+/// What an undo puts back.
+fn prior(row: &resource::Model) -> Value {
+    json!({
+        "identity": row.identity,
+        "inputs": row.inputs,
+        "outputs": row.outputs,
+        "state": row.driver_state,
+        "spec": row.spec,
+        "sealed_inputs": row.sealed_inputs,
+        "generation": row.generation,
+    })
+}
+
+fn deployed_environments(plan: &Plan) -> Vec<String> {
+    let mut names: Vec<String> = plan
+        .steps()
+        .filter(|change| change.spec.artifact != Artifact::None && !change.spec.environment.is_empty())
+        .map(|change| change.spec.environment.clone())
+        .collect();
+    names.dedup();
+    names
+}
+
+fn unique<T>(done: std::result::Result<T, sea_orm::DbErr>, kind: &'static str, name: &str) -> Result<()> {
+    match done.map_err(pavior_store::StoreError::from) {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_unique() => Err(Error::AlreadyExists { kind, name: name.to_owned() }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Holds the project's row until commit; with `op` the project belongs to the operation from then on. Returns the
+/// number of the next run.
+async fn take_project(
+    tx: &DatabaseTransaction,
+    name: &str,
+    op: Option<(&str, Option<i64>)>,
+    runs: bool,
+) -> Result<i64> {
+    let mut update = project::Entity::update_many()
+        .col_expr(project::Column::Touched, Expr::col(project::Column::Touched).add(1))
+        .col_expr(project::Column::RunSeq, Expr::col(project::Column::RunSeq).add(i64::from(runs)))
+        .filter(project::Column::Name.eq(name))
+        .filter(project::Column::Operation.eq(""));
+    if let Some((op, revision)) = op {
+        update = update
+            .col_expr(project::Column::Operation, Expr::value(op))
+            .col_expr(project::Column::State, Expr::value("DELETING"))
+            .col_expr(project::Column::Revision, Expr::col(project::Column::Revision).add(1));
+        if let Some(revision) = revision {
+            update = update.filter(project::Column::Revision.eq(revision));
+        }
+    }
+    let rows = update.exec_with_returning(tx).await.map_err(db)?;
+    match rows.first() {
+        Some(row) => Ok(row.run_seq),
+        None => {
+            let row =
+                project::Entity::find().filter(project::Column::Name.eq(name)).one(tx).await.map_err(db)?;
+            let row = row.ok_or_else(|| Error::NotFound { kind: "project", name: name.to_owned() })?;
+            Err(Error::Busy { name: name.to_owned(), operation: row.operation })
+        }
+    }
+}
+
+async fn take_environment(
+    tx: &DatabaseTransaction,
+    new: &NewOperation,
+    op: &str,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let name = &new.plan.target;
+    let state = match (new.plan.kind, new.admission) {
+        (_, Admission::AskPeople) => "AWAITING_APPROVAL",
+        (kind, Admission::Run) => finish::working_state(kind),
+    };
+    let mut update = environment::Entity::update_many()
+        .col_expr(environment::Column::Operation, Expr::value(op))
+        .col_expr(environment::Column::State, Expr::value(state))
+        .col_expr(environment::Column::UpdateTime, Expr::value(now))
+        .col_expr(environment::Column::Revision, Expr::col(environment::Column::Revision).add(1))
+        .filter(environment::Column::Name.eq(name.clone()))
+        .filter(environment::Column::Operation.eq(""));
+    if let Some(revision) = new.revision {
+        update = update.filter(environment::Column::Revision.eq(revision));
+    }
+    let done = update.exec(tx).await.map_err(db)?;
+    if done.rows_affected == 1 {
+        return Ok(());
+    }
+    let row = environment::Entity::find()
+        .filter(environment::Column::Name.eq(name.clone()))
+        .one(tx)
+        .await
+        .map_err(db)?
+        .ok_or_else(|| Error::NotFound { kind: "environment", name: name.clone() })?;
+    Err(Error::Busy { name: name.clone(), operation: row.operation })
+}

@@ -1,0 +1,251 @@
+//! What a step's completion does to the rows of resources, secrets, runs and deployments, in its transaction.
+
+use pavior_core::audit::AuditEvent;
+use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use serde_json::{Value, json};
+
+use super::audit;
+use super::claim::{Completion, Made, RunResult, action};
+use super::entity::{deployment, resource, run, secret};
+use super::journal::Aggregate;
+use super::{Db, db};
+use crate::domain::plan::Action;
+use crate::domain::state::{OperationState, StepEvent, StepState};
+use crate::error::{Error, Result};
+
+/// The intent: what is seen while the driver is at it.
+pub(crate) async fn begin(tx: &DatabaseTransaction, aggregate: &Aggregate, index: usize) -> Result<()> {
+    let Some(step) = aggregate.steps.get(index) else { return Ok(()) };
+    if action(step)? == Action::Run && step.attempt == 1 {
+        set_run(tx, &step.subject, run::ActiveModel { state: Set("RUNNING".into()), ..Default::default() })
+            .await?;
+    }
+    Ok(())
+}
+
+/// Applies a completion to its step and to what it is about. Returns what is to be audited.
+pub(crate) async fn complete(
+    this: &Db,
+    tx: &DatabaseTransaction,
+    aggregate: &mut Aggregate,
+    index: usize,
+    completion: &Completion,
+) -> Result<Vec<AuditEvent>> {
+    let gone = || Error::Corrupt("the step is gone".to_owned());
+    let action = action(aggregate.steps.get(index).ok_or_else(gone)?)?;
+    let event = match completion {
+        Completion::Made(made) => {
+            keep(this, tx, aggregate, index, made, false).await?;
+            StepEvent::Succeed
+        }
+        Completion::Ran(result) => {
+            ran(this, tx, aggregate, index, result).await?;
+            StepEvent::Succeed
+        }
+        Completion::Destroyed => {
+            forget(tx, &aggregate.steps.get(index).ok_or_else(gone)?.resource).await?;
+            StepEvent::Succeed
+        }
+        Completion::Failed { error, remains, retry_at } => {
+            failed(this, tx, aggregate, index, error, remains.as_deref(), *retry_at).await?
+        }
+        Completion::Lost { error, retry_at } => {
+            let step = aggregate.steps.get_mut(index).ok_or_else(gone)?;
+            step.error = Some(error.to_json());
+            step.not_before = *retry_at;
+            StepEvent::Lose
+        }
+        Completion::NoEffect => StepEvent::FoundAbsent,
+        Completion::Removed => {
+            let step = aggregate.steps.get(index).ok_or_else(gone)?;
+            if action == Action::Create {
+                forget(tx, &step.resource).await?;
+            }
+            StepEvent::UndoSucceed
+        }
+        Completion::Restored(made) => {
+            keep(this, tx, aggregate, index, made, true).await?;
+            StepEvent::UndoSucceed
+        }
+        Completion::UndoFailed { error, retry_at } => {
+            let step = aggregate.steps.get_mut(index).ok_or_else(gone)?;
+            step.error = Some(error.to_json());
+            match retry_at {
+                Some(at) => {
+                    step.not_before = *at;
+                    StepEvent::UndoRetry
+                }
+                None => StepEvent::UndoFail,
+            }
+        }
+    };
+    aggregate.step(index, event)?;
+    let step = aggregate.steps.get(index).ok_or_else(gone)?;
+    let told = matches!(
+        StepState::parse(&step.state),
+        Some(StepState::Done | StepState::Failed | StepState::Undone | StepState::UndoStuck)
+    );
+    Ok(if told { vec![audit::step_event(this, &aggregate.op, step)] } else { Vec::new() })
+}
+
+async fn failed(
+    this: &Db,
+    tx: &DatabaseTransaction,
+    aggregate: &mut Aggregate,
+    index: usize,
+    error: &super::StepError,
+    remains: Option<&str>,
+    retry_at: Option<i64>,
+) -> Result<StepEvent> {
+    let going_on = aggregate.state == OperationState::Running && !aggregate.op.cancel_requested;
+    let Some(step) = aggregate.steps.get_mut(index) else { return Ok(StepEvent::Fail) };
+    step.error = Some(error.to_json());
+    if let Some(identity) = remains {
+        step.remains = true;
+        if !identity.is_empty() {
+            let set = resource::ActiveModel { identity: Set(identity.to_owned()), ..Default::default() };
+            set_resource(tx, &step.resource, set).await?;
+        }
+    }
+    // Only a call can be made again; what was observed to have failed has failed.
+    if let (Some(at), true, Some(StepState::Running)) = (retry_at, going_on, StepState::parse(&step.state)) {
+        step.not_before = at;
+        return Ok(StepEvent::Retry);
+    }
+    let (name, subject, is_run) = (step.name.clone(), step.subject.clone(), action(step)? == Action::Run);
+    let set = resource::ActiveModel { state: Set("FAILED".into()), ..Default::default() };
+    if is_run {
+        let state = if error.code == "CANCELLED" { "CANCELLED" } else { "FAILED" };
+        let end_time = Set(Some(this.now()));
+        set_run(tx, &subject, run::ActiveModel { state: Set(state.into()), end_time, ..Default::default() })
+            .await?;
+    } else {
+        set_resource(tx, &step.resource, set).await?;
+    }
+    let reason = if error.code == "CANCELLED" { "CANCELLED" } else { "STEP_FAILED" };
+    aggregate.blame(json!({ "reason": reason, "step": name, "code": error.code, "message": error.message }));
+    Ok(StepEvent::Fail)
+}
+
+/// Records what was made. A restored resource gets back how it was made before, too.
+async fn keep(
+    this: &Db,
+    tx: &DatabaseTransaction,
+    aggregate: &mut Aggregate,
+    index: usize,
+    made: &Made,
+    restored: bool,
+) -> Result<()> {
+    let now = this.now();
+    let Some(step) = aggregate.steps.get_mut(index) else { return Ok(()) };
+    step.error = if restored { step.error.clone() } else { None };
+    let row = resource::Entity::find()
+        .filter(resource::Column::Name.eq(step.resource.clone()))
+        .one(tx)
+        .await
+        .map_err(db)?
+        .ok_or_else(|| Error::Corrupt(format!("resource `{}` is gone", step.resource)))?;
+    let spec = match (restored, &step.prior) {
+        (true, Some(prior)) => prior.get("spec").cloned().unwrap_or_default(),
+        _ => step.spec.clone(),
+    };
+    let set = resource::ActiveModel {
+        identity: Set(made.identity.clone()),
+        inputs: Set(made.inputs.clone()),
+        outputs: Set(made.outputs.clone()),
+        driver_state: Set(made.state.clone()),
+        spec: Set(spec),
+        sealed_inputs: Set(made.sealed_inputs.clone()),
+        driver_version: Set(step.driver_version.clone()),
+        state: Set("ACTIVE".into()),
+        generation: Set(row.generation + 1),
+        fence: Set(step.fence),
+        update_time: Set(now),
+        revision: Set(row.revision + 1),
+        ..Default::default()
+    };
+    set_resource(tx, &step.resource, set).await?;
+    for sealed in &made.secrets {
+        let row = secret::ActiveModel {
+            reference: Set(sealed.reference.clone()),
+            resource: Set(row.uid),
+            sealed: Set(sealed.bytes.clone()),
+            create_time: Set(now),
+        };
+        let replace = sea_orm::sea_query::OnConflict::column(secret::Column::Reference)
+            .update_column(secret::Column::Sealed)
+            .to_owned();
+        secret::Entity::insert(row).on_conflict(replace).exec_without_returning(tx).await.map_err(db)?;
+    }
+    if let (Some(artifact), false) = (&made.artifact, restored || step.subject.is_empty()) {
+        let text = |key: &str| artifact.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let set = deployment::ActiveModel {
+            run: Set(text("run")),
+            commit_id: Set(text("commit")),
+            artifact: Set(artifact.clone()),
+            url: Set(made.outputs.get("url").and_then(Value::as_str).unwrap_or_default().to_owned()),
+            update_time: Set(now),
+            ..Default::default()
+        };
+        deployment::Entity::update_many()
+            .set(set)
+            .filter(deployment::Column::Name.eq(step.subject.clone()))
+            .exec(tx)
+            .await
+            .map_err(db)?;
+    }
+    Ok(())
+}
+
+async fn ran(
+    this: &Db,
+    tx: &DatabaseTransaction,
+    aggregate: &mut Aggregate,
+    index: usize,
+    result: &RunResult,
+) -> Result<()> {
+    let Some(step) = aggregate.steps.get_mut(index) else { return Ok(()) };
+    step.error = None;
+    step.outputs =
+        Some(json!({ "run": step.subject, "commit": result.commit, "artifacts": result.artifacts }));
+    let set = run::ActiveModel {
+        state: Set("SUCCEEDED".into()),
+        commit_id: Set(result.commit.clone()),
+        steps: Set(result.steps.clone()),
+        artifacts: Set(result.artifacts.clone()),
+        end_time: Set(Some(this.now())),
+        ..Default::default()
+    };
+    set_run(tx, &step.subject, set).await
+}
+
+async fn set_run(tx: &DatabaseTransaction, name: &str, set: run::ActiveModel) -> Result<()> {
+    run::Entity::update_many().set(set).filter(run::Column::Name.eq(name)).exec(tx).await.map_err(db)?;
+    Ok(())
+}
+
+pub(crate) async fn set_resource(
+    tx: &DatabaseTransaction,
+    name: &str,
+    set: resource::ActiveModel,
+) -> Result<()> {
+    resource::Entity::update_many()
+        .set(set)
+        .filter(resource::Column::Name.eq(name))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+/// Deletes a resource's row and its secrets.
+pub(crate) async fn forget(tx: &DatabaseTransaction, name: &str) -> Result<()> {
+    let Some(row) =
+        resource::Entity::find().filter(resource::Column::Name.eq(name)).one(tx).await.map_err(db)?
+    else {
+        return Ok(());
+    };
+    secret::Entity::delete_many().filter(secret::Column::Resource.eq(row.uid)).exec(tx).await.map_err(db)?;
+    resource::Entity::delete_by_id(row.uid).exec(tx).await.map_err(db)?;
+    Ok(())
+}

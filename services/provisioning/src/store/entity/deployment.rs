@@ -1,0 +1,32 @@
+//! An artifact put into an environment.
+
+use sea_orm::entity::prelude::*;
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "deployment")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub uid: Uuid,
+    pub organization: String,
+    pub project: String,
+    pub environment: String,
+    pub name: String,
+    pub state: String,
+    pub run: String,
+    pub commit_id: String,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub artifact: Json,
+    pub url: String,
+    pub promoted_from: String,
+    pub operation: String,
+    pub creator: String,
+    pub create_time: TimeDateTimeWithTimeZone,
+    pub update_time: TimeDateTimeWithTimeZone,
+}
+
+/// No relations: rows are joined by name.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,36 @@
+//! An environment.
+
+use sea_orm::entity::prelude::*;
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "environment")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub uid: Uuid,
+    pub organization: String,
+    pub project: String,
+    pub name: String,
+    pub display_name: String,
+    pub class: String,
+    pub template_version: String,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub parameters: Json,
+    pub ttl_seconds: Option<i64>,
+    pub expire_time: Option<TimeDateTimeWithTimeZone>,
+    pub state: String,
+    pub operation: String,
+    pub url: String,
+    pub deployment: String,
+    pub creator: String,
+    pub create_time: TimeDateTimeWithTimeZone,
+    pub update_time: TimeDateTimeWithTimeZone,
+    pub revision: i64,
+    pub deployment_seq: i64,
+}
+
+/// No relations: rows are joined by name.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

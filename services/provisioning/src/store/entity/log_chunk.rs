@@ -1,0 +1,24 @@
+//! Lines that a step wrote.
+
+use sea_orm::entity::prelude::*;
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "log_chunk")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub operation: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub seq: i64,
+    pub time: TimeDateTimeWithTimeZone,
+    pub step: String,
+    pub attempt: i32,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub lines: Json,
+}
+
+/// No relations: rows are joined by name.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

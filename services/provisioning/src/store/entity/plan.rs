@@ -1,0 +1,26 @@
+//! A plan.
+
+use sea_orm::entity::prelude::*;
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "plan")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub organization: String,
+    pub name: String,
+    pub action: String,
+    pub target: String,
+    pub requester: String,
+    pub digest: String,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub document: Json,
+    pub create_time: TimeDateTimeWithTimeZone,
+}
+
+/// No relations: rows are joined by name.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

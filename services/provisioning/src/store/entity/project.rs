@@ -1,0 +1,34 @@
+//! A project.
+
+use sea_orm::entity::prelude::*;
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "project")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub uid: Uuid,
+    pub organization: String,
+    pub name: String,
+    pub display_name: String,
+    pub owner: String,
+    pub template_version: String,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub parameters: Json,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub labels: Json,
+    pub state: String,
+    pub operation: String,
+    pub creator: String,
+    pub create_time: TimeDateTimeWithTimeZone,
+    pub update_time: TimeDateTimeWithTimeZone,
+    pub revision: i64,
+    pub run_seq: i64,
+    pub touched: i64,
+}
+
+/// No relations: rows are joined by name.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,20 @@
+//! A sealed value.
+
+use sea_orm::entity::prelude::*;
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "secret")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub reference: String,
+    pub resource: Uuid,
+    pub sealed: Vec<u8>,
+    pub create_time: TimeDateTimeWithTimeZone,
+}
+
+/// No relations: rows are joined by name.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,50 @@
+//! A step of an operation.
+
+use sea_orm::entity::prelude::*;
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "step")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub operation: Uuid,
+    pub organization: String,
+    pub ordinal: i32,
+    pub name: String,
+    pub resource: String,
+    pub driver: String,
+    pub driver_version: String,
+    pub action: String,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub depends_on: Json,
+    pub undoable: bool,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub spec: Json,
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub prior: Option<Json>,
+    pub subject: String,
+    pub state: String,
+    pub remains: bool,
+    pub attempt: i32,
+    pub undo_attempt: i32,
+    pub fence: i64,
+    pub worker: String,
+    pub lease_until: i64,
+    pub not_before: i64,
+    pub idempotency_key: String,
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub checkpoint: Option<Json>,
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub outputs: Option<Json>,
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub error: Option<Json>,
+    pub start_time: Option<TimeDateTimeWithTimeZone>,
+    pub end_time: Option<TimeDateTimeWithTimeZone>,
+}
+
+/// No relations: rows are joined by name.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

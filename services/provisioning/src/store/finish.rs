@@ -1,0 +1,320 @@
+//! What the end of an operation, or an operator's verb, does to its target.
+
+use pavior_core::audit::AuditEvent;
+use pavior_store::micros;
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
+};
+use serde_json::{Value, json};
+
+use super::claim::action;
+use super::entity::{deployment, environment, log_chunk, project, resource, run};
+use super::journal::Aggregate;
+use super::{Db, audit, db, effects, timers};
+use crate::domain::plan::{Action, Kind};
+use crate::domain::state::{OperationEvent, OperationState};
+use crate::error::Result;
+
+/// Fails an operation whose time is up.
+pub(crate) fn check_deadline(aggregate: &mut Aggregate, now: i64) -> Result<()> {
+    let active = matches!(aggregate.state, OperationState::Queued | OperationState::Running);
+    if active && aggregate.op.deadline > 0 && aggregate.op.deadline < now {
+        let message = "the operation took longer than it may";
+        aggregate
+            .blame(json!({ "reason": "STEP_FAILED", "step": "", "code": "TIMEOUT", "message": message }));
+        aggregate.operation(OperationEvent::Fail)?;
+    }
+    Ok(())
+}
+
+/// Does what the end asks for; to be called once, in the transaction that ends the operation.
+pub(crate) async fn finish(
+    this: &Db,
+    tx: &DatabaseTransaction,
+    aggregate: &mut Aggregate,
+) -> Result<Vec<AuditEvent>> {
+    match aggregate.state {
+        OperationState::Succeeded => succeed(this, tx, aggregate).await?,
+        OperationState::Stuck => {
+            if aggregate.op.error.is_none() {
+                aggregate
+                    .blame(json!({ "reason": "OPERATION_STUCK", "step": "", "code": "", "message": "" }));
+            }
+            mark(tx, aggregate, "STUCK").await?;
+        }
+        _ => revert(this, tx, aggregate).await?,
+    }
+    let approvals = aggregate.op.approvals.clone();
+    Ok(vec![audit::ended_event(this, &aggregate.op, &approvals)])
+}
+
+/// Sets the state of everything that the operation holds.
+pub(crate) async fn mark(tx: &DatabaseTransaction, aggregate: &Aggregate, state: &str) -> Result<()> {
+    let name = aggregate.op.name.clone();
+    project::Entity::update_many()
+        .col_expr(project::Column::State, Expr::value(state))
+        .filter(project::Column::Operation.eq(name.clone()))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    environment::Entity::update_many()
+        .col_expr(environment::Column::State, Expr::value(state))
+        .filter(environment::Column::Operation.eq(name))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+/// The state that the targets of an operation have while it works.
+pub(crate) fn working_state(kind: Kind) -> &'static str {
+    match kind {
+        Kind::CreateProject | Kind::CreateEnvironment => "CREATING",
+        Kind::UpdateEnvironment | Kind::Deploy | Kind::Run => "UPDATING",
+        Kind::DestroyProject | Kind::DestroyEnvironment => "DELETING",
+    }
+}
+
+async fn held_environments(
+    tx: &DatabaseTransaction,
+    aggregate: &Aggregate,
+) -> Result<Vec<environment::Model>> {
+    environment::Entity::find()
+        .filter(environment::Column::Operation.eq(aggregate.op.name.clone()))
+        .order_by_asc(environment::Column::Name)
+        .all(tx)
+        .await
+        .map_err(db)
+}
+
+async fn release_project(this: &Db, tx: &DatabaseTransaction, aggregate: &Aggregate) -> Result<()> {
+    project::Entity::update_many()
+        .col_expr(project::Column::State, Expr::value("ACTIVE"))
+        .col_expr(project::Column::Operation, Expr::value(""))
+        .col_expr(project::Column::UpdateTime, Expr::value(this.now()))
+        .col_expr(project::Column::Revision, Expr::col(project::Column::Revision).add(1))
+        .filter(project::Column::Operation.eq(aggregate.op.name.clone()))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+async fn succeed(this: &Db, tx: &DatabaseTransaction, aggregate: &Aggregate) -> Result<()> {
+    let kind = aggregate.kind()?;
+    if matches!(kind, Kind::DestroyEnvironment | Kind::DestroyProject) {
+        for environment in held_environments(tx, aggregate).await? {
+            remove_environment(tx, &environment.name).await?;
+        }
+        if kind == Kind::DestroyProject {
+            remove_project(tx, &aggregate.op.target).await?;
+        }
+        return Ok(());
+    }
+    for environment in held_environments(tx, aggregate).await? {
+        settle_environment(this, tx, aggregate, environment).await?;
+    }
+    release_project(this, tx, aggregate).await
+}
+
+/// An environment is as asked: the new deployment runs, the settings of the request hold.
+async fn settle_environment(
+    this: &Db,
+    tx: &DatabaseTransaction,
+    aggregate: &Aggregate,
+    row: environment::Model,
+) -> Result<()> {
+    let now = this.now();
+    let mut set = environment::ActiveModel {
+        state: Set("ACTIVE".into()),
+        operation: Set(String::new()),
+        update_time: Set(now),
+        revision: Set(row.revision + 1),
+        ..Default::default()
+    };
+    let fresh = deployment::Entity::find()
+        .filter(deployment::Column::Environment.eq(row.name.clone()))
+        .filter(deployment::Column::Operation.eq(aggregate.op.name.clone()))
+        .one(tx)
+        .await
+        .map_err(db)?;
+    if let Some(fresh) = fresh {
+        set_deployments(tx, &row.name, "ACTIVE", "SUPERSEDED", now).await?;
+        deployment::Entity::update_many()
+            .set(deployment::ActiveModel {
+                state: Set("ACTIVE".into()),
+                update_time: Set(now),
+                ..Default::default()
+            })
+            .filter(deployment::Column::Uid.eq(fresh.uid))
+            .exec(tx)
+            .await
+            .map_err(db)?;
+        set.deployment = Set(fresh.name);
+    }
+    let workload = resource::Entity::find()
+        .filter(resource::Column::Environment.eq(row.name.clone()))
+        .filter(resource::Column::Name.eq(format!(
+            "{}/resources/{}",
+            row.name,
+            crate::domain::names::WORKLOAD
+        )))
+        .one(tx)
+        .await
+        .map_err(db)?;
+    if let Some(url) = workload.as_ref().and_then(|row| row.outputs.get("url")).and_then(Value::as_str) {
+        set.url = Set(url.to_owned());
+    }
+    let settings = aggregate.op_settings();
+    if aggregate.kind()? == Kind::UpdateEnvironment {
+        if let Some(name) = settings.get("display_name").and_then(Value::as_str) {
+            set.display_name = Set(name.to_owned());
+        }
+        if let Some(parameters) = settings.get("parameters") {
+            set.parameters = Set(parameters.clone());
+        }
+        set.ttl_seconds = Set(settings.get("ttl_seconds").and_then(Value::as_i64));
+    }
+    if aggregate.kind()? != Kind::Deploy {
+        let ttl = match &set.ttl_seconds {
+            Set(ttl) => *ttl,
+            _ => row.ttl_seconds,
+        };
+        let expire = ttl.map(|seconds| now + time::Duration::seconds(seconds));
+        set.expire_time = Set(expire);
+        timers::replace(this, tx, &row.organization, timers::EXPIRE, &row.name, expire.map(micros)).await?;
+    }
+    environment::Entity::update_many()
+        .set(set)
+        .filter(environment::Column::Uid.eq(row.uid))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+async fn set_deployments(
+    tx: &DatabaseTransaction,
+    environment: &str,
+    from: &str,
+    to: &str,
+    now: time::OffsetDateTime,
+) -> Result<()> {
+    let set = deployment::ActiveModel { state: Set(to.into()), update_time: Set(now), ..Default::default() };
+    deployment::Entity::update_many()
+        .set(set)
+        .filter(deployment::Column::Environment.eq(environment))
+        .filter(deployment::Column::State.eq(from))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+/// Nothing of the operation stands any more: its targets are as before, or gone.
+async fn revert(this: &Db, tx: &DatabaseTransaction, aggregate: &Aggregate) -> Result<()> {
+    let now = this.now();
+    for step in &aggregate.steps {
+        match action(step)? {
+            Action::Create if step.state != "DONE" => effects::forget(tx, &step.resource).await?,
+            Action::Update | Action::Replace | Action::Delete => {
+                let set = resource::ActiveModel { state: Set("ACTIVE".into()), ..Default::default() };
+                effects::set_resource(tx, &step.resource, set).await?;
+            }
+            Action::Run => {
+                let set = run::ActiveModel {
+                    state: Set("CANCELLED".into()),
+                    end_time: Set(Some(now)),
+                    ..Default::default()
+                };
+                run::Entity::update_many()
+                    .set(set)
+                    .filter(run::Column::Name.eq(step.subject.clone()))
+                    .filter(run::Column::State.is_in(["QUEUED", "RUNNING"]))
+                    .exec(tx)
+                    .await
+                    .map_err(db)?;
+            }
+            _ => {}
+        }
+    }
+    match aggregate.kind()? {
+        Kind::CreateProject => {
+            for environment in held_environments(tx, aggregate).await? {
+                remove_environment(tx, &environment.name).await?;
+            }
+            remove_project(tx, &aggregate.op.target).await
+        }
+        Kind::CreateEnvironment => remove_environment(tx, &aggregate.op.target).await,
+        Kind::UpdateEnvironment
+        | Kind::Deploy
+        | Kind::DestroyEnvironment
+        | Kind::DestroyProject
+        | Kind::Run => {
+            for environment in held_environments(tx, aggregate).await? {
+                set_deployments(tx, &environment.name, "PENDING", "FAILED", now).await?;
+                let set = environment::ActiveModel {
+                    state: Set("ACTIVE".into()),
+                    operation: Set(String::new()),
+                    update_time: Set(now),
+                    revision: Set(environment.revision + 1),
+                    ..Default::default()
+                };
+                environment::Entity::update_many()
+                    .set(set)
+                    .filter(environment::Column::Uid.eq(environment.uid))
+                    .exec(tx)
+                    .await
+                    .map_err(db)?;
+            }
+            release_project(this, tx, aggregate).await
+        }
+    }
+}
+
+async fn remove_environment(tx: &DatabaseTransaction, name: &str) -> Result<()> {
+    let left =
+        resource::Entity::find().filter(resource::Column::Environment.eq(name)).all(tx).await.map_err(db)?;
+    for row in left {
+        effects::forget(tx, &row.name).await?;
+    }
+    deployment::Entity::delete_many()
+        .filter(deployment::Column::Environment.eq(name))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    timers::remove(tx, name).await?;
+    environment::Entity::delete_many()
+        .filter(environment::Column::Name.eq(name))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+async fn remove_project(tx: &DatabaseTransaction, name: &str) -> Result<()> {
+    let left =
+        resource::Entity::find().filter(resource::Column::Project.eq(name)).all(tx).await.map_err(db)?;
+    for row in left {
+        effects::forget(tx, &row.name).await?;
+    }
+    run::Entity::delete_many().filter(run::Column::Project.eq(name)).exec(tx).await.map_err(db)?;
+    deployment::Entity::delete_many()
+        .filter(deployment::Column::Project.eq(name))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    project::Entity::delete_many().filter(project::Column::Name.eq(name)).exec(tx).await.map_err(db)?;
+    Ok(())
+}
+
+/// Deletes the log lines of an operation.
+pub(crate) async fn remove_logs(tx: &DatabaseTransaction, operation: uuid::Uuid) -> Result<()> {
+    log_chunk::Entity::delete_many()
+        .filter(log_chunk::Column::Operation.eq(operation))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! An operation with its steps, changed as a whole: loaded under the operation's row lock, changed in memory by the
+//! pure state machines, and written back with one fenced update for each changed step and one event for each change.
+
+use pavior_store::micros;
+use sea_orm::sea_query::{LockBehavior, LockType};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel,
+    QueryFilter, QueryOrder, QuerySelect,
+};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::db;
+use super::entity::{event, operation, step};
+use crate::domain::machine::{self, StepView};
+use crate::domain::plan::Kind;
+use crate::domain::state::{OperationEvent, OperationState, StepEvent, StepState};
+use crate::error::{Error, Result};
+
+/// An operation, its steps, and what has happened to them in this transaction.
+#[derive(Debug)]
+pub struct Aggregate {
+    /// The operation.
+    pub op: operation::Model,
+    /// Its steps, in the plan's order.
+    pub steps: Vec<step::Model>,
+    /// Where it stands.
+    pub state: OperationState,
+    loaded_op: operation::Model,
+    loaded_steps: Vec<step::Model>,
+    events: Vec<(String, &'static str, Value)>,
+    now: OffsetDateTime,
+}
+
+pub(crate) fn step_state(step: &step::Model) -> Result<StepState> {
+    StepState::parse(&step.state).ok_or_else(|| Error::Corrupt(format!("step state `{}`", step.state)))
+}
+
+pub(crate) fn operation_state(op: &operation::Model) -> Result<OperationState> {
+    OperationState::parse(&op.state).ok_or_else(|| Error::Corrupt(format!("operation state `{}`", op.state)))
+}
+
+pub(crate) fn kind(op: &operation::Model) -> Result<Kind> {
+    Kind::parse(&op.kind).ok_or_else(|| Error::Corrupt(format!("operation kind `{}`", op.kind)))
+}
+
+pub(crate) fn texts(json: &Value) -> Vec<String> {
+    json.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+impl Aggregate {
+    /// A new operation with its steps, not yet written.
+    pub(crate) fn new(op: operation::Model, steps: Vec<step::Model>, now: OffsetDateTime) -> Result<Self> {
+        let state = operation_state(&op)?;
+        Ok(Self { loaded_op: op.clone(), loaded_steps: steps.clone(), op, steps, state, events: vec![], now })
+    }
+
+    /// Loads and locks; `None` when it does not exist, or with `skip_locked` when another worker holds it.
+    pub(crate) async fn load(
+        tx: &DatabaseTransaction,
+        id: Uuid,
+        skip_locked: bool,
+        now: OffsetDateTime,
+    ) -> Result<Option<Self>> {
+        let find = operation::Entity::find_by_id(id);
+        let find = if skip_locked {
+            find.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+        } else {
+            find.lock_exclusive()
+        };
+        let Some(op) = find.one(tx).await.map_err(db)? else { return Ok(None) };
+        let steps = step::Entity::find()
+            .filter(step::Column::Operation.eq(id))
+            .order_by_asc(step::Column::Ordinal)
+            .all(tx)
+            .await
+            .map_err(db)?;
+        Self::new(op, steps, now).map(Some)
+    }
+
+    /// The position of a step by its id.
+    pub(crate) fn position(&self, id: Uuid) -> Option<usize> {
+        self.steps.iter().position(|step| step.id == id)
+    }
+
+    pub(crate) fn kind(&self) -> Result<Kind> {
+        kind(&self.op)
+    }
+
+    /// What else of the request is carried out at the end.
+    pub(crate) fn op_settings(&self) -> &Value {
+        &self.op.settings
+    }
+
+    /// Applies an event to a step.
+    pub(crate) fn step(&mut self, index: usize, event: StepEvent) -> Result<()> {
+        let now = self.now;
+        let Some(step) = self.steps.get_mut(index) else {
+            return Err(Error::Corrupt(format!("operation `{}` has no step {index}", self.op.name)));
+        };
+        let after = step_state(step)?.next(event)?;
+        step.state = after.as_str().to_owned();
+        match after {
+            StepState::Running if step.start_time.is_none() => step.start_time = Some(now),
+            StepState::Done
+            | StepState::Failed
+            | StepState::Undone
+            | StepState::UndoStuck
+            | StepState::Skipped => {
+                step.end_time = Some(now);
+            }
+            StepState::Ready | StepState::UndoReady => step.end_time = None,
+            _ => {}
+        }
+        if !after.held() {
+            step.worker = String::new();
+            step.lease_until = 0;
+        }
+        let body = step_body(step);
+        let name = step.name.clone();
+        self.events.push((name, "step", body));
+        Ok(())
+    }
+
+    /// Applies an event to the operation.
+    pub(crate) fn operation(&mut self, event: OperationEvent) -> Result<()> {
+        self.state = self.state.next(event)?;
+        self.op.state = self.state.as_str().to_owned();
+        if self.op.start_time.is_none() && self.state == OperationState::Running {
+            self.op.start_time = Some(self.now);
+        }
+        self.op.end_time = self.state.ended().then_some(self.now);
+        self.events.push((String::new(), "operation", json!({ "state": self.state.as_str() })));
+        Ok(())
+    }
+
+    /// Remembers the first error, which is the one to blame.
+    pub(crate) fn blame(&mut self, error: Value) {
+        if self.op.error.is_none() {
+            self.op.error = Some(error);
+        }
+    }
+
+    /// Carries out everything that follows from the states of the steps.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        let mut views = Vec::with_capacity(self.steps.len());
+        for step in &self.steps {
+            let depends_on = texts(&step.depends_on);
+            let at = |name: &String| self.steps.iter().position(|other| &other.name == name);
+            views.push(StepView {
+                state: step_state(step)?,
+                depends_on: depends_on.iter().filter_map(at).collect(),
+                undoable: step.undoable,
+                remains: step.remains,
+            });
+        }
+        let mut state = self.state;
+        let settled = machine::settle(&mut state, &mut views, self.kind()?.reversible())?;
+        for (index, event) in settled.steps {
+            self.step(index, event)?;
+        }
+        for event in settled.operation {
+            self.operation(event)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the operation came to an end in this transaction.
+    pub(crate) fn just_ended(&self) -> bool {
+        let before = OperationState::parse(&self.loaded_op.state);
+        self.state.ended() && before.is_none_or(|before| !before.ended())
+    }
+
+    /// Writes what has changed.
+    pub(crate) async fn save(&mut self, tx: &DatabaseTransaction) -> Result<()> {
+        for (step, before) in self.steps.iter().zip(&self.loaded_steps) {
+            if step != before {
+                save_step(tx, step, before).await?;
+            }
+        }
+        self.save_events(tx).await?;
+        if self.op != self.loaded_op {
+            self.op.update_time = self.now;
+            save_operation(tx, &self.op).await?;
+        }
+        self.loaded_op = self.op.clone();
+        self.loaded_steps = self.steps.clone();
+        Ok(())
+    }
+
+    async fn save_events(&mut self, tx: &DatabaseTransaction) -> Result<()> {
+        let rows = self.event_rows();
+        if !rows.is_empty() {
+            event::Entity::insert_many(rows).exec_without_returning(tx).await.map_err(db)?;
+        }
+        Ok(())
+    }
+
+    fn event_rows(&mut self) -> Vec<event::ActiveModel> {
+        let (operation, now) = (self.op.id, self.now);
+        let mut seq = self.op.event_seq;
+        let rows = self
+            .events
+            .drain(..)
+            .map(|(step, kind, body)| {
+                seq += 1;
+                event::ActiveModel {
+                    operation: Set(operation),
+                    seq: Set(seq),
+                    time: Set(now),
+                    kind: Set(kind.to_owned()),
+                    step: Set(step),
+                    body: Set(body),
+                }
+            })
+            .collect();
+        self.op.event_seq = seq;
+        rows
+    }
+
+    /// Inserts a new operation with everything that has happened to it so far.
+    pub(crate) async fn insert(&mut self, tx: &DatabaseTransaction) -> Result<()> {
+        let first = json!({ "state": self.state.as_str() });
+        self.events.insert(0, (String::new(), "operation", first));
+        let events = self.event_rows();
+        operation::Entity::insert(self.op.clone().into_active_model().reset_all())
+            .exec_without_returning(tx)
+            .await
+            .map_err(db)?;
+        let steps = self.steps.iter().cloned().map(|step| step.into_active_model().reset_all());
+        if !self.steps.is_empty() {
+            step::Entity::insert_many(steps).exec_without_returning(tx).await.map_err(db)?;
+        }
+        event::Entity::insert_many(events).exec_without_returning(tx).await.map_err(db)?;
+        self.loaded_op = self.op.clone();
+        self.loaded_steps = self.steps.clone();
+        Ok(())
+    }
+}
+
+/// What an event says of a step.
+pub(crate) fn step_body(step: &step::Model) -> Value {
+    json!({
+        "name": step.name,
+        "action": step.action,
+        "resource": step.resource,
+        "driver": step.driver,
+        "state": step.state,
+        "attempt": step.attempt,
+        "error": step.error,
+        "start_time": step.start_time.map(micros),
+        "end_time": step.end_time.map(micros),
+    })
+}
+
+async fn save_step(tx: &DatabaseTransaction, step: &step::Model, before: &step::Model) -> Result<()> {
+    let set = step::ActiveModel {
+        state: Set(step.state.clone()),
+        remains: Set(step.remains),
+        attempt: Set(step.attempt),
+        undo_attempt: Set(step.undo_attempt),
+        fence: Set(step.fence),
+        worker: Set(step.worker.clone()),
+        lease_until: Set(step.lease_until),
+        not_before: Set(step.not_before),
+        idempotency_key: Set(step.idempotency_key.clone()),
+        outputs: Set(step.outputs.clone()),
+        error: Set(step.error.clone()),
+        start_time: Set(step.start_time),
+        end_time: Set(step.end_time),
+        ..Default::default()
+    };
+    let done = step::Entity::update_many()
+        .set(set)
+        .filter(step::Column::Id.eq(step.id))
+        .filter(step::Column::Fence.eq(before.fence))
+        .filter(step::Column::State.eq(before.state.clone()))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    if done.rows_affected == 0 {
+        return Err(Error::Fenced { step: step.name.clone() });
+    }
+    Ok(())
+}
+
+async fn save_operation(tx: &DatabaseTransaction, op: &operation::Model) -> Result<()> {
+    let set = operation::ActiveModel {
+        state: Set(op.state.clone()),
+        cancel_requested: Set(op.cancel_requested),
+        approval_request: Set(op.approval_request.clone()),
+        approvals: Set(op.approvals.clone()),
+        error: Set(op.error.clone()),
+        event_seq: Set(op.event_seq),
+        generation: Set(op.generation),
+        deadline: Set(op.deadline),
+        update_time: Set(op.update_time),
+        start_time: Set(op.start_time),
+        end_time: Set(op.end_time),
+        ..Default::default()
+    };
+    operation::Entity::update_many()
+        .set(set)
+        .filter(operation::Column::Id.eq(op.id))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! Migrations, in order.
+
+use sea_orm_migration::prelude::*;
+
+mod m20261122_000001_tables;
+
+/// Every migration of this service.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            pavior_store::outbox::migration(),
+            pavior_store::idempotency::migration(),
+            Box::new(m20261122_000001_tables::Migration),
+        ]
+    }
+}

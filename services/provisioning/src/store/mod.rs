@@ -1,0 +1,83 @@
+//! What is kept: the tables, and every transaction on them.
+
+mod audit;
+mod claim;
+mod create;
+mod effects;
+pub mod entity;
+mod finish;
+mod journal;
+mod list;
+mod logs;
+pub mod migration;
+mod read;
+mod reap;
+mod timers;
+
+use std::sync::Arc;
+
+use pavior_core::clock::Clock;
+use pavior_core::id::IdGen;
+use pavior_store::outbox::OutboxContext;
+use pavior_store::{Store, StoreError};
+use time::OffsetDateTime;
+
+pub use audit::denied_event;
+pub use claim::{
+    Claim, ClaimParams, Completed, Completion, Made, Purpose, RunResult, Sealed, StepError, StepRef,
+};
+pub use create::{Admission, NewEnvironment, NewOperation, NewProject, Started};
+pub use journal::Aggregate;
+pub use list::{Listing, Page};
+pub use logs::LogLine;
+pub use read::OperationView;
+
+/// The database of provisioning. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Db {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdGen>,
+    pub(crate) outbox: Arc<OutboxContext>,
+    /// Called inside of the transaction of a completed step, right before its commit. Tests let the worker die here.
+    pub(crate) before_commit: Option<BeforeCommit>,
+}
+
+/// Answers whether to die.
+#[derive(Clone)]
+pub struct BeforeCommit(pub Arc<dyn Fn(&str) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for BeforeCommit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BeforeCommit")
+    }
+}
+
+/// Role of this service in the outbox.
+pub const SERVICE: &str = "provisioning";
+
+impl Db {
+    /// Over a migrated store.
+    pub fn new(store: Store, clock: Arc<dyn Clock>, ids: Arc<dyn IdGen>, instance: &str) -> Self {
+        let outbox = Arc::new(OutboxContext::new(SERVICE, instance, clock.clone()));
+        Self { store, clock, ids, outbox, before_commit: None }
+    }
+
+    /// The store below, for the outbox relay and health.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn now(&self) -> OffsetDateTime {
+        self.clock.now()
+    }
+
+    pub(crate) fn now_micros(&self) -> i64 {
+        pavior_store::micros(self.clock.now())
+    }
+}
+
+/// A database error as the crate's own, for `?` behind `map_err`.
+pub(crate) fn db(error: sea_orm::DbErr) -> crate::error::Error {
+    crate::error::Error::Store(StoreError::from(error))
+}

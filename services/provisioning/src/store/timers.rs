@@ -1,0 +1,86 @@
+//! What is due at a time, durably.
+
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+
+use super::entity::timer;
+use super::{Db, db};
+use crate::error::{Error, Result};
+
+/// An environment's time is over.
+pub const EXPIRE: &str = "EXPIRE";
+
+/// Sets the one timer of this kind of a subject; `None` removes it.
+pub(crate) async fn replace(
+    this: &Db,
+    tx: &DatabaseTransaction,
+    organization: &str,
+    kind: &str,
+    subject: &str,
+    due: Option<i64>,
+) -> Result<()> {
+    timer::Entity::delete_many()
+        .filter(timer::Column::Subject.eq(subject))
+        .filter(timer::Column::Kind.eq(kind))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    if let Some(due) = due {
+        let row = timer::ActiveModel {
+            id: Set(this.ids.uuid()),
+            organization: Set(organization.to_owned()),
+            due: Set(due),
+            kind: Set(kind.to_owned()),
+            subject: Set(subject.to_owned()),
+            attempt: Set(0),
+        };
+        timer::Entity::insert(row).exec_without_returning(tx).await.map_err(db)?;
+    }
+    Ok(())
+}
+
+/// Removes every timer of a subject.
+pub(crate) async fn remove(tx: &DatabaseTransaction, subject: &str) -> Result<()> {
+    timer::Entity::delete_many().filter(timer::Column::Subject.eq(subject)).exec(tx).await.map_err(db)?;
+    Ok(())
+}
+
+impl Db {
+    /// Timers that are due.
+    pub async fn due_timers_unscoped(&self, limit: u64) -> Result<Vec<timer::Model>> {
+        timer::Entity::find()
+            .filter(timer::Column::Due.lte(self.now_micros()))
+            .order_by_asc(timer::Column::Due)
+            .limit(limit)
+            .all(self.store.read())
+            .await
+            .map_err(db)
+    }
+
+    /// Looks at a timer again later, or never.
+    pub async fn postpone_timer_unscoped(&self, timer: &timer::Model, due: Option<i64>) -> Result<()> {
+        let (id, attempt) = (timer.id, timer.attempt);
+        self.store
+            .tx(|tx| {
+                Box::pin(async move {
+                    match due {
+                        Some(due) => {
+                            timer::Entity::update_many()
+                                .col_expr(timer::Column::Due, due.into())
+                                .col_expr(timer::Column::Attempt, (attempt + 1).into())
+                                .filter(timer::Column::Id.eq(id))
+                                .exec(tx)
+                                .await
+                                .map_err(db)?;
+                        }
+                        None => {
+                            timer::Entity::delete_by_id(id).exec(tx).await.map_err(db)?;
+                        }
+                    }
+                    Ok(())
+                }) as pavior_store::TxFuture<'_, _, Error>
+            })
+            .await
+    }
+}

@@ -1,0 +1,276 @@
+//! An engine over a scripted driver, with operations made by hand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pavior_core::clock::SystemClock;
+use pavior_core::id::SystemIds;
+use pavior_core::principal::{Principal, PrincipalKind};
+use pavior_driver::Registry;
+use pavior_driver::testing::FakeDriver;
+use pavior_provisioning::domain::plan::{Action, Artifact, Change, Kind, Plan, Spec};
+use pavior_provisioning::domain::teardown;
+use pavior_provisioning::engine::seal::SealingKey;
+use pavior_provisioning::engine::{Engine, EngineConfig, Faults};
+use pavior_provisioning::store::migration::Migrator;
+use pavior_provisioning::store::{Admission, Db, NewOperation, NewProject, OperationView, Started};
+use pavior_testkit::db::TestDb;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub(crate) const PROJECT: &str = "organizations/acme/projects/p";
+
+pub(crate) fn alice() -> Principal {
+    Principal {
+        kind: PrincipalKind::User,
+        name: "organizations/acme/users/alice".into(),
+        organization: "acme".into(),
+        subject: "alice".into(),
+        groups: vec![],
+        email: None,
+        display_name: None,
+        platform_admin: false,
+        on_behalf_of: None,
+    }
+}
+
+pub(crate) fn quick() -> EngineConfig {
+    EngineConfig {
+        lease_ms: 600,
+        poll_ms: 30,
+        backoff_ms: 2,
+        max_backoff_ms: 10,
+        cancel_grace_ms: 200,
+        max_attempts: 4,
+        max_undo_attempts: 3,
+        ..EngineConfig::default()
+    }
+}
+
+/// A world of one driver.
+pub(crate) struct World {
+    pub(crate) db: Db,
+    pub(crate) driver: FakeDriver,
+    pub(crate) engine: Engine,
+    cancel: CancellationToken,
+    running: Option<tokio::task::JoinHandle<()>>,
+    _file: Arc<TestDb>,
+}
+
+impl World {
+    pub(crate) async fn new(file: TestDb) -> Self {
+        Self::with(file, quick(), None).await
+    }
+
+    pub(crate) async fn with(file: TestDb, config: EngineConfig, faults: Option<Faults>) -> Self {
+        let store = file.connect().await;
+        pavior_store::migrate::<Migrator>(&store).await.unwrap();
+        let db = Db::new(store, Arc::new(SystemClock), Arc::new(SystemIds), "test");
+        let driver = FakeDriver::new("fake", &["thing", "ci-pipeline", "workload"]);
+        Self::over(db, driver, config, faults, Arc::new(file))
+    }
+
+    fn over(
+        db: Db,
+        driver: FakeDriver,
+        config: EngineConfig,
+        faults: Option<Faults>,
+        file: Arc<TestDb>,
+    ) -> Self {
+        let registry = Registry::new([Arc::new(driver.clone()) as Arc<dyn pavior_driver::Driver>]);
+        let engine = Engine::with_faults(db.clone(), registry, SealingKey::new([1; 32]), config, faults);
+        let cancel = CancellationToken::new();
+        let running = tokio::spawn({
+            let (engine, cancel) = (engine.clone(), cancel.clone());
+            async move { engine.run(cancel).await }
+        });
+        Self { db, driver, engine, cancel, running: Some(running), _file: file }
+    }
+
+    /// The same database and the same outside world, with a new worker.
+    pub(crate) async fn restarted(mut self) -> Self {
+        if let Some(running) = self.running.take() {
+            self.cancel.cancel();
+            running.await.unwrap();
+        }
+        Self::over(self.db.clone(), self.driver.clone(), quick(), None, self._file.clone())
+    }
+
+    /// Waits for the worker to die by itself.
+    pub(crate) async fn died(&mut self) {
+        let running = self.running.take().unwrap();
+        tokio::time::timeout(Duration::from_secs(20), running)
+            .await
+            .expect("the worker did not die")
+            .unwrap();
+        assert!(self.engine.is_dead());
+    }
+
+    pub(crate) async fn start(&self, plan: Plan) -> Uuid {
+        let new = new_operation(plan);
+        match self.db.accept(new).await.unwrap() {
+            Started::New(id) => {
+                self.engine.wake();
+                id
+            }
+            Started::Before(_) => panic!("no request id was given"),
+        }
+    }
+
+    pub(crate) async fn view(&self, id: Uuid) -> OperationView {
+        let op = self.db.operation_by_id_unscoped(id).await.unwrap().unwrap();
+        let steps = self.db.steps_unscoped(id).await.unwrap();
+        OperationView { op, steps }
+    }
+
+    pub(crate) async fn wait(&self, id: Uuid, states: &[&str]) -> OperationView {
+        let until = tokio::time::Instant::now() + Duration::from_secs(20);
+        let mut changes = self.engine.changes();
+        loop {
+            let view = self.view(id).await;
+            if states.contains(&view.op.state.as_str()) {
+                return view;
+            }
+            assert!(tokio::time::Instant::now() < until, "still {} with {:?}", view.op.state, shown(&view));
+            let _ = tokio::time::timeout(Duration::from_millis(20), changes.recv()).await;
+        }
+    }
+
+    pub(crate) async fn ended(&self, id: Uuid) -> OperationView {
+        self.wait(id, &["SUCCEEDED", "COMPENSATED", "STUCK", "DENIED"]).await
+    }
+
+    /// Everything that happened, as `step STATE`.
+    pub(crate) async fn journal(&self, id: Uuid) -> Vec<String> {
+        let events = self.db.events_unscoped(id, 0, 10_000).await.unwrap();
+        for (index, event) in events.iter().enumerate() {
+            assert_eq!(event.seq, index as i64 + 1, "events have no gap");
+        }
+        events
+            .into_iter()
+            .map(|event| format!("{} {}", event.step, event.body["state"].as_str().unwrap_or_default()))
+            .map(|line| line.trim().to_owned())
+            .collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+pub(crate) fn shown(view: &OperationView) -> Vec<String> {
+    view.steps.iter().map(|step| format!("{} {}", step.name, step.state)).collect()
+}
+
+pub(crate) fn resource(id: &str) -> String {
+    format!("{PROJECT}/resources/{id}")
+}
+
+pub(crate) fn new_operation(plan: Plan) -> NewOperation {
+    NewOperation {
+        id: Uuid::now_v7(),
+        project: (plan.kind == Kind::CreateProject).then(|| NewProject {
+            display_name: String::new(),
+            owner: "organizations/acme/groups/g".into(),
+            labels: json!({}),
+        }),
+        plan,
+        principal: alice(),
+        key: None,
+        admission: Admission::Run,
+        deadline_micros: 60_000_000,
+        environments: vec![],
+        revision: None,
+        deployment_id: String::new(),
+        engine_version: "1",
+    }
+}
+
+pub(crate) fn change(id: &str, action: Action, depends_on: &[&str], inputs: Value) -> Change {
+    Change {
+        step: if action == Action::Run { format!("{id}:run") } else { id.to_owned() },
+        resource: resource(id),
+        resource_type: "organizations/acme/resourceTypes/thing".into(),
+        resource_definition: "organizations/acme/resourceDefinitions/thing".into(),
+        driver: "fake".into(),
+        driver_version: "1.0.0".into(),
+        action,
+        fields: vec![],
+        depends_on: depends_on.iter().map(|dep| (*dep).to_owned()).collect(),
+        undoable: action != Action::Delete,
+        monthly_cost: String::new(),
+        spec: Spec {
+            resource_id: id.to_owned(),
+            type_id: "thing".into(),
+            inputs,
+            driver_inputs: json!({}),
+            scope: json!({"parameters": {}, "project": {"id": "p", "name": PROJECT}}),
+            artifact: Artifact::None,
+            ..Spec::default()
+        },
+    }
+}
+
+pub(crate) fn plan(kind: Kind, changes: Vec<Change>) -> Plan {
+    let now = OffsetDateTime::now_utc();
+    let mut plan = Plan {
+        id: Uuid::now_v7(),
+        organization: "acme".into(),
+        kind,
+        action: "provisioning.projects.create".into(),
+        target: PROJECT.into(),
+        changes,
+        monthly_cost_before: String::new(),
+        monthly_cost_after: String::new(),
+        template_version: String::new(),
+        parameters: json!({}),
+        settings: json!({}),
+        requester: alice().name,
+        summary: "a plan".into(),
+        create_time: now,
+        expire_time: now,
+        digest: String::new(),
+        decision: Value::Null,
+    };
+    plan.digest = plan.compute_digest();
+    plan
+}
+
+/// `a` ← `b` ← `d`, `a` ← `c` ← `d`, and `e` alone. Each refers to what it depends on.
+pub(crate) const DIAMOND: [(&str, &[&str]); 5] =
+    [("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"]), ("e", &[])];
+
+pub(crate) fn graph(nodes: &[(&str, &[&str])]) -> Plan {
+    let changes = nodes
+        .iter()
+        .map(|(id, deps)| {
+            let from: Vec<Value> =
+                deps.iter().map(|dep| json!(format!("${{{{ resources.{dep}.url }}}}"))).collect();
+            change(id, Action::Create, deps, json!({"name": id, "from": from}))
+        })
+        .collect();
+    plan(Kind::CreateProject, changes)
+}
+
+/// Takes everything down that is recorded.
+pub(crate) async fn teardown_plan(world: &World) -> Plan {
+    let rows = world.db.resources_in_scope_unscoped(&resource("x")).await.unwrap();
+    let recorded: Vec<teardown::Recorded> = rows
+        .into_iter()
+        .map(|row| teardown::Recorded {
+            name: row.name,
+            resource_type: row.resource_type,
+            resource_definition: row.resource_definition,
+            driver: row.driver,
+            driver_version: row.driver_version,
+            depends_on: serde_json::from_value(row.depends_on).unwrap(),
+            monthly_cost: row.monthly_cost,
+            spec: Spec::from_json(&row.spec).unwrap(),
+        })
+        .collect();
+    plan(Kind::DestroyProject, teardown::plan(&recorded).unwrap())
+}
