@@ -18,6 +18,11 @@ use crate::resource::{PLATFORM, Resource};
 use crate::table::{Field, Method};
 use crate::wire;
 
+/// Of the policies that spoke, so many are named: in the answer, and in the token that goes on.
+const MAX_POLICIES: usize = 20;
+/// Of what they say, so many bytes are told.
+const MAX_TEXT: usize = 1_000;
+
 /// A caller and until when its credential is good.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
@@ -207,8 +212,24 @@ fn access_denied(method: &Method, resource: &str, because: &str) -> Problem {
     Problem::new(Code::PermissionDenied, ErrorReason::AccessDenied, text).with("action", action.as_str())
 }
 
+/// The ids of the policies that spoke, as many as fit into a header.
 fn policies(reasons: &[Reason]) -> Vec<String> {
-    reasons.iter().map(|reason| reason.policy_id.clone()).collect()
+    reasons.iter().take(MAX_POLICIES).map(|reason| reason.policy_id.clone()).collect()
+}
+
+/// What the policies say, as much as fits into a header.
+fn texts(reasons: &[Reason]) -> String {
+    let texts: Vec<&str> = (reasons.iter().take(MAX_POLICIES))
+        .map(|reason| reason.message.as_str())
+        .filter(|text| !text.is_empty())
+        .collect();
+    let mut text = texts.join("; ");
+    if text.len() > MAX_TEXT {
+        let end = (0..=MAX_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// What a *no* of policy looks like: PERMISSION_DENIED when the caller may not, FAILED_PRECONDITION with the way out
@@ -216,12 +237,11 @@ fn policies(reasons: &[Reason]) -> Vec<String> {
 fn denied(method: &Method, resource: Resource, decision: &Decision, reference: DecisionRef) -> Refused {
     let reasons = &decision.reasons;
     let guardrail = !reasons.is_empty() && reasons.iter().all(|reason| reason.policy_set == "guardrail");
-    let texts: Vec<&str> =
-        reasons.iter().map(|reason| reason.message.as_str()).filter(|text| !text.is_empty()).collect();
+    let because = texts(reasons);
     let mut problem = if guardrail {
         let action = &method.action;
-        let text = format!("guardrails do not allow `{action}` on `{}`: {}", resource.name, texts.join("; "));
-        reasons.iter().fold(
+        let text = format!("guardrails do not allow `{action}` on `{}`: {}", resource.name, because);
+        reasons.iter().take(MAX_POLICIES).fold(
             Problem::new(Code::FailedPrecondition, ErrorReason::GuardrailDenied, text)
                 .with("action", action.as_str()),
             |problem, reason| {
@@ -230,11 +250,13 @@ fn denied(method: &Method, resource: Resource, decision: &Decision, reference: D
             },
         )
     } else {
-        access_denied(method, &resource.name, &texts.join("; "))
+        access_denied(method, &resource.name, &because)
     };
     problem = problem.with("decision", decision.id.as_str()).with("policies", policies(reasons).join(","));
     if !decision.granting_roles.is_empty() {
-        problem = problem.with("grantingRoles", decision.granting_roles.join(","));
+        let roles: Vec<&str> =
+            decision.granting_roles.iter().take(MAX_POLICIES).map(String::as_str).collect();
+        problem = problem.with("grantingRoles", roles.join(","));
     }
     let denial = Denial { resource: resource.name, decision: Some(reference) };
     Refused { status: problem.into(), denial: Some(denial) }

@@ -125,6 +125,24 @@ async fn guardrails_that_object_are_a_failed_precondition_with_the_way_out() {
 }
 
 #[tokio::test]
+async fn many_policies_with_much_to_say_still_fit_into_the_answer() {
+    let world = World::new().await;
+    let long = "ä".repeat(900);
+    let reasons: Vec<Reason> = (0..500)
+        .map(|i| Reason { policy_id: format!("policy-{i}"), message: long.clone(), ..Reason::default() })
+        .collect();
+    let many = reasons.clone();
+    world.decide(move |_| Ok(Decision { effect: Effect::Deny.into(), reasons: many.clone(), ..allow() }));
+    let status = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(from_status(&status).metadata["policies"].starts_with("policy-0,policy-1,"));
+    // The same on the way on: the token still fits into a header.
+    world.decide(move |_| Ok(Decision { reasons: reasons.clone(), ..allow() }));
+    let status = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
+    assert_eq!(status.message(), "no answer", "admitted, and answered by the service");
+}
+
+#[tokio::test]
 async fn an_approval_that_no_plan_can_get_is_a_no() {
     let world = World::new().await;
     world.decide(|_| {
