@@ -42,6 +42,26 @@ pub(crate) struct Thing {
 }
 
 impl Thing {
+    /// A thing that the world itself told of, when this replica's files do not know it.
+    pub(crate) fn told(
+        identity: &str,
+        organization: &str,
+        resource: &str,
+        resource_type: &str,
+        key: &str,
+    ) -> Self {
+        Self {
+            identity: identity.to_owned(),
+            organization: organization.to_owned(),
+            resource: resource.to_owned(),
+            resource_type: resource_type.to_owned(),
+            created_by: key.to_owned(),
+            keys: vec![key.to_owned()],
+            ready: true,
+            data: Value::Null,
+        }
+    }
+
     /// Whether an apply under this key made or changed it.
     pub(crate) fn has_key(&self, key: &str) -> bool {
         self.keys.iter().any(|known| known == key)

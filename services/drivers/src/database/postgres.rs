@@ -3,12 +3,14 @@
 //! What was made for whom stands in the database's comment, written right after it was created; names carry a digest
 //! of the resource and the key, so that a database without a comment can only be our own, broken off before it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use pavior_core::digest::sha256_hex;
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure, FailureCode, Found,
-    Health, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, SecretString, Secrets, Sink,
-    Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
+    Health, Lookup, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, SecretString, Secrets,
+    Sink, Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
 };
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, Statement, Value as Sql,
@@ -20,6 +22,9 @@ use super::{Inputs, TYPE, schema, scram};
 use crate::Error;
 use crate::inputs::{slug, typed, validate};
 use crate::ledger::{Ledger, Thing};
+
+/// How long a connection may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What stands in the database's comment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,7 +120,11 @@ impl PostgresDriver {
     }
 
     /// One connection, so that a session lock covers what is done on it.
-    async fn connect(&self, database: Option<&str>) -> Result<DatabaseConnection, Failure> {
+    async fn connect(
+        &self,
+        database: Option<&str>,
+        patience: Duration,
+    ) -> Result<DatabaseConnection, Failure> {
         let url = match database {
             None => Some(self.address.url.expose_secret().to_owned()),
             Some(database) => self.address.admin(database),
@@ -124,8 +133,7 @@ impl PostgresDriver {
             url.ok_or_else(|| Failure::new(FailureCode::Internal, "the PostgreSQL address is not valid"))?;
         let mut options = ConnectOptions::new(url);
         options.max_connections(1).min_connections(0).sqlx_logging(false);
-        options.connect_timeout(std::time::Duration::from_secs(10));
-        options.acquire_timeout(std::time::Duration::from_secs(10));
+        options.connect_timeout(patience).acquire_timeout(patience);
         let connection = Database::connect(options).await.map_err(|error| failed(&error))?;
         run(&connection, "SET lock_timeout = '30s'; SET statement_timeout = '60s'").await?;
         Ok(connection)
@@ -171,7 +179,7 @@ impl PostgresDriver {
             return Err(Failure::new(FailureCode::NotFound, format!("database `{identity}` does not exist")));
         }
         let mut thing = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
-        let connection = self.connect(None).await?;
+        let connection = self.connect(None, PATIENCE).await?;
         let made = self.make(&connection, context, &thing, &inputs).await;
         // The session lock ends with the connection.
         let _ = connection.close().await;
@@ -235,7 +243,7 @@ impl PostgresDriver {
         ] {
             run(connection, &statement).await?;
         }
-        let inside = self.connect(Some(database)).await?;
+        let inside = self.connect(Some(database), PATIENCE).await?;
         let granted = run(&inside, &format!("GRANT USAGE, CREATE ON SCHEMA public TO {}", name(&app))).await;
         let _ = inside.close().await;
         granted
@@ -264,11 +272,43 @@ impl PostgresDriver {
         Ok(found.map(|text| serde_json::from_str(&text).unwrap_or_else(|_| nobody())))
     }
 
+    /// What a lookup means: by this replica's files, else by the comments on the server, which every replica sees.
+    async fn locate(
+        &self,
+        connection: &DatabaseConnection,
+        context: &CallContext,
+        lookup: &Lookup,
+    ) -> Result<Option<Thing>, Failure> {
+        if let Some(found) = self.ledger.find(context, lookup)?
+            && let Some(thing) = self.ledger.thing(context, &found.identity)?
+        {
+            return Ok(Some(thing));
+        }
+        let sql = "SELECT datname::text AS name, shobj_description(oid, 'pg_database') AS comment FROM pg_database \
+                   WHERE datname LIKE 'p\\_%' AND shobj_description(oid, 'pg_database') IS NOT NULL";
+        let statement = Statement::from_string(DbBackend::Postgres, sql);
+        for row in connection.query_all_raw(statement).await.map_err(|error| failed(&error))? {
+            let database: String = row.try_get("", "name").map_err(|error| failed(&error))?;
+            let text: String = row.try_get("", "comment").map_err(|error| failed(&error))?;
+            let Ok(comment) = serde_json::from_str::<Comment>(&text) else { continue };
+            let wanted = match lookup {
+                Lookup::Identity(identity) => *identity == database,
+                Lookup::Key(key) => *key == comment.key,
+            };
+            if wanted && comment.organization == context.organization {
+                let Comment { organization, resource, key, .. } = comment;
+                return Ok(Some(Thing::told(&database, &organization, &resource, TYPE, &key)));
+            }
+        }
+        Ok(None)
+    }
+
     async fn try_destroy(&self, context: &CallContext, request: DestroyRequest) -> Result<Success, Failure> {
         let _turn = self.ledger.enter(context).await?;
-        let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Success::default()) };
-        let Some(thing) = self.ledger.thing(context, &found.identity)? else { return Ok(Success::default()) };
-        let connection = self.connect(None).await?;
+        let connection = self.connect(None, PATIENCE).await?;
+        let Some(thing) = self.locate(&connection, context, &request.lookup).await? else {
+            return Ok(Success::default());
+        };
         let database = &thing.identity;
         let mut result = Ok(());
         for statement in [
@@ -292,11 +332,10 @@ impl PostgresDriver {
         context: &CallContext,
         request: ObserveRequest,
     ) -> Result<Observation, Failure> {
-        let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Observation::Absent) };
-        let Some(thing) = self.ledger.thing(context, &found.identity)? else {
+        let connection = self.connect(None, PATIENCE).await?;
+        let Some(thing) = self.locate(&connection, context, &request.lookup).await? else {
             return Ok(Observation::Absent);
         };
-        let connection = self.connect(None).await?;
         let sql = "SELECT 1 FROM pg_database WHERE datname = $1";
         let database = exists(&connection, sql, &thing.identity).await;
         let app = format!("{}_app", thing.identity);
@@ -365,7 +404,7 @@ impl Driver for PostgresDriver {
     }
 
     async fn health(&self) -> Health {
-        match self.connect(None).await {
+        match self.connect(None, Duration::from_secs(1)).await {
             Ok(connection) => {
                 let _ = connection.close().await;
                 Health::Ok

@@ -242,6 +242,12 @@ impl PipelineDriver {
             let id = context.resource.rsplit('/').next().unwrap_or_default();
             format!("{}-{}", slug(id, 40), &sha256_hex(context.idempotency_key.as_bytes())[..12])
         });
+        let plain = identity.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !plain
+            || self.ledger.owner(&identity)?.is_some_and(|owner| owner.organization != context.organization)
+        {
+            return Err(Failure::new(FailureCode::NotFound, format!("pipeline `{identity}` does not exist")));
+        }
         let mut thing = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
         thing.data = request.inputs;
         thing.ready = true;
@@ -323,7 +329,12 @@ impl PipelineDriver {
         let mut secrets = sensitive.to_vec();
         secrets.extend(arguments.secrets.into_values().map(SecretString::from));
         Ok(Run {
-            artifact_directory: self.data_dir.join("artifacts").join(&context.organization).join(&id),
+            artifact_directory: self
+                .data_dir
+                .join("artifacts")
+                .join(&context.organization)
+                .join(&thing.identity)
+                .join(&id),
             id,
             repository,
             commit,
@@ -361,6 +372,16 @@ impl PipelineDriver {
         let found = self.ledger.find(context, &request.lookup)?;
         let thing = found.map(|found| self.ledger.thing(context, &found.identity)).transpose()?.flatten();
         if let Some(thing) = thing {
+            // What was deployed from its artifacts has copies of its own.
+            let kept = self.data_dir.join("artifacts").join(&thing.organization).join(&thing.identity);
+            tokio::task::spawn_blocking(move || files::remove_tree(&kept))
+                .await
+                .map_err(std::io::Error::other)
+                .flatten()
+                .map_err(|error| {
+                    tracing::error!(error = %error, "artifacts cannot be removed");
+                    Failure::new(FailureCode::Internal, "the pipeline's artifacts cannot be removed")
+                })?;
             self.ledger.forget(&thing)?;
         }
         Ok(Success::default())

@@ -225,7 +225,7 @@ impl ProcessDriver {
         }
         sink.progress(Progress::message("starting the workload")).await;
         self.wait_for_old(&identity, running.as_ref()).await;
-        let spec = self.prepare(context, &identity, &inputs, wanted, &request.sensitive)?;
+        let spec = self.prepare(context, &identity, inputs, wanted, &request.sensitive).await?;
         let (instance, pid) = self.launch(&identity, &spec, &context.cancel).await?;
         self.store(&mut thing, &spec)?;
         let old = running.replace(instance);
@@ -234,23 +234,28 @@ impl ProcessDriver {
         Ok(Self::success(&identity, &spec, Some(pid)))
     }
 
-    fn prepare(
+    async fn prepare(
         &self,
         context: &CallContext,
         identity: &str,
-        inputs: &Inputs,
+        inputs: Inputs,
         digest_of_inputs: String,
         sensitive: &[SecretString],
     ) -> Result<Spec, Failure> {
         let artifacts = self.data_dir.join("artifacts");
         let releases = self.directory(identity).join("releases");
         files::private_directory(&releases).map_err(internal("the workload's directory cannot be made"))?;
-        let (command, digest) = install(&inputs.command, &artifacts, &context.organization, &releases)?;
+        let (words, organization) = (inputs.command, context.organization.clone());
+        // Copies and digests megabytes: not on an async thread.
+        let installed =
+            tokio::task::spawn_blocking(move || install(&words, &artifacts, &organization, &releases));
+        let (command, digest) =
+            installed.await.map_err(|_| Failure::new(FailureCode::Internal, "installing broke off"))??;
         let timeout = inputs.health.timeout.map_or(self.config.health_timeout, |span| span.0);
         Ok(Spec {
             command,
-            variables: inputs.variables.clone(),
-            health_path: inputs.health.path.clone(),
+            variables: inputs.variables,
+            health_path: inputs.health.path,
             health_timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             sensitive: sensitive.iter().map(|secret| secret.expose_secret().to_owned()).collect(),
             inputs: digest_of_inputs,

@@ -180,3 +180,39 @@ async fn another_organizations_repository_is_refused() {
         assert_eq!(outcome.failure().unwrap().code, FailureCode::InvalidArgument, "{reference}");
     }
 }
+
+#[tokio::test]
+async fn a_rust_service_is_tested_and_built_offline() {
+    let world = World::new().await;
+    let files = [
+        ("Cargo.toml", "[package]\nname = \"hello\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[workspace]\n"),
+        (
+            "src/main.rs",
+            "fn main() { println!(\"built\"); }\n#[test]\nfn it_works() { assert_eq!(1 + 1, 2); }\n",
+        ),
+    ];
+    let repository = world.repository("rusty", &files).await;
+    let call = context("organizations/acme/projects/rusty/resources/pipeline", "op/pipeline/1");
+    let inputs = json!({
+        "repository": repository.outputs["path"],
+        "steps": [
+            {"name": "test", "run": "cargo test --offline", "timeout": "300s"},
+            {"name": "build", "run": "cargo build --offline", "timeout": "300s"},
+        ],
+        "artifacts": [{"name": "app", "path": "target/debug/hello"}],
+    });
+    let made = success(world.apply("pipeline", "ci-pipeline", &call, inputs).await);
+    let sink = MemorySink::new();
+    let outcome = world
+        .driver("pipeline")
+        .invoke(&run("r1"), invoke(&made.identity, "run", json!({}), &[]), &sink)
+        .await;
+    assert!(outcome.success().is_some(), "{outcome:?}\n{}", sink.log_text());
+    let app = success(outcome).outputs["artifacts"][0]["path"].as_str().unwrap().to_owned();
+    let output = tokio::process::Command::new(&app).output().await.unwrap();
+    assert_eq!(output.stdout, b"built\n");
+    assert!(sink.log_text().contains("it_works ... ok"));
+    let call = context("organizations/acme/projects/rusty/resources/pipeline", "op/pipeline/2");
+    success(world.destroy("pipeline", "ci-pipeline", &call, &made.identity).await);
+    assert!(!std::path::Path::new(&app).exists());
+}

@@ -1,5 +1,5 @@
 use pavior_driver::conformance::{Case, Subject, run};
-use pavior_driver::{ExposeSecret, FailureCode, SecretString};
+use pavior_driver::{ExposeSecret, FailureCode, Lookup, Observation, SecretString};
 use sea_orm::{ConnectionTrait, Database};
 use serde_json::json;
 
@@ -103,4 +103,37 @@ async fn an_unreachable_server_is_a_retryable_failure_and_down() {
     assert!(failure.retryable && failure.code == FailureCode::Unavailable, "{failure}");
     assert!(!failure.message.contains("127.0.0.1"));
     assert_ne!(world.driver("postgres-database").health().await, pavior_driver::Health::Ok);
+}
+
+#[tokio::test]
+async fn another_replica_finds_and_removes_what_one_made() {
+    let Some(db) = pavior_testkit::db::postgres().await else { return };
+    let key = || Some(SecretString::from("a key that both replicas share, 32 bytes"));
+    let replica = async || {
+        let url = SecretString::from(db.url.clone());
+        World::with(|config| {
+            config.postgres_url = Some(url);
+            config.secret_key = key();
+        })
+        .await
+    };
+    let (first, second) = (replica().await, replica().await);
+    let call = context(
+        &format!("organizations/acme/projects/p/resources/shared{}", first.data.display()),
+        &format!("op/shared/{}", first.data.display()),
+    );
+    let made = success(first.apply("postgres-database", "sql-database", &call, json!({})).await);
+    for lookup in [Lookup::Identity(made.identity.clone()), Lookup::Key(call.idempotency_key.clone())] {
+        let seen = second.observe("postgres-database", "sql-database", &call, lookup.clone()).await;
+        let Observation::Found(found) = seen else { panic!("{seen:?}") };
+        assert!(found.identity == made.identity && found.secrets.same_as(&made.secrets));
+        let mut other = call.clone();
+        other.organization = "globex".to_owned();
+        let seen = second.observe("postgres-database", "sql-database", &other, lookup).await;
+        assert!(matches!(seen, Observation::Absent), "{seen:?}");
+    }
+    success(second.destroy("postgres-database", "sql-database", &call, &made.identity).await);
+    let lookup = Lookup::Identity(made.identity.clone());
+    let seen = second.observe("postgres-database", "sql-database", &call, lookup).await;
+    assert!(matches!(seen, Observation::Absent), "{seen:?}");
 }
