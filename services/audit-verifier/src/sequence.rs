@@ -9,14 +9,24 @@ type Run = (u64, u64);
 /// What one log holds of each producer, as runs: memory grows with gaps, not with records.
 #[derive(Debug, Default)]
 pub(crate) struct LogSequences {
-    runs: HashMap<(String, String), Vec<Run>>,
+    places: HashMap<(String, String), usize>,
+    producers: Vec<((String, String), Vec<Run>)>,
+    /// The producer of the record before: most often that of the next one too.
+    last: usize,
 }
 
 impl LogSequences {
     /// Takes the next record's number; says what is wrong when it does not follow the ones before it in this log.
     pub(crate) fn push(&mut self, service: &str, epoch: &str, seq: u64) -> Result<(), String> {
-        // Looked up by reference would need a borrowed pair; records come in long runs of few producers.
-        let runs = self.runs.entry((service.to_owned(), epoch.to_owned())).or_default();
+        let is_last = self.producers.get(self.last).is_some_and(|((s, e), _)| s == service && e == epoch);
+        if !is_last {
+            let producer = (service.to_owned(), epoch.to_owned());
+            self.last = *self.places.entry(producer.clone()).or_insert(self.producers.len());
+            if self.last == self.producers.len() {
+                self.producers.push((producer, Vec::new()));
+            }
+        }
+        let runs = &mut self.producers[self.last].1;
         match runs.last_mut() {
             Some((_, end)) if seq <= *end => Err(format!(
                 "producer `{service}` epoch `{epoch}`: sequence {seq} stands after {end}, so records were swapped or repeated"
@@ -51,7 +61,7 @@ pub(crate) struct Gap {
 
 impl Sequences {
     pub(crate) fn add(&mut self, log: LogSequences) {
-        for (producer, runs) in log.runs {
+        for (producer, runs) in log.producers {
             self.runs.entry(producer).or_default().extend(runs);
         }
     }

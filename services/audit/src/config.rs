@@ -40,6 +40,9 @@ pub struct Config {
     pub bookmark_interval_ms: u64,
     /// How often a watch stream looks for what another replica has written, in milliseconds (PostgreSQL only).
     pub poll_interval_ms: u64,
+    /// How fast stored records are read back and hashed again, all of them once and then again after an hour's rest;
+    /// 0 switches it off.
+    pub check_records_per_second: u32,
 }
 
 impl Default for Config {
@@ -57,6 +60,7 @@ impl Default for Config {
             max_page_bytes: 1536 * 1024,
             bookmark_interval_ms: 20_000,
             poll_interval_ms: 1_000,
+            check_records_per_second: 1_000,
         }
     }
 }

@@ -64,12 +64,3 @@ impl Retryable for Error {
         matches!(self, Self::Store(error) if error.is_retryable())
     }
 }
-
-impl From<sea_orm_error::DbErr> for Error {
-    fn from(error: sea_orm_error::DbErr) -> Self {
-        Self::Store(StoreError::from(error))
-    }
-}
-
-/// The one name of the database library outside of `store/`, so that `?` works there.
-use crate::store::db_error as sea_orm_error;

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub use config::Config;
 pub use error::Error;
 
+use app::checker::Checker;
 use app::reader::Reader;
 use app::signer::Signer;
 use store::{AuditStore, Sign};
@@ -89,6 +90,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     let tokens = PageTokens::new(signer.page_token_key()).with_clock(deps.clock.clone());
     let signer: Arc<dyn Sign> = Arc::new(signer);
     let (appender, writer) = app::writer::writer(&config, store.clone(), signer.clone(), &deps.meter);
+    let checker = Checker::new(store.clone(), config.check_records_per_second, &deps.meter);
     let reader = Reader { store: store.clone(), signer, max_page_bytes: config.max_page_bytes };
     let api = api::Api::new(&config, &deps, reader, appender, tokens);
     let server = AuditServiceServer::new(api).max_decoding_message_size(MAX_REQUEST_BYTES);
@@ -96,7 +98,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
         name: ROLE,
         routes: tonic::service::Routes::new(server),
         services: vec![SERVICE],
-        tasks: vec![tasks::record_writer(writer)],
+        tasks: vec![tasks::record_writer(writer), tasks::record_checker(checker)],
         checks: vec![HealthCheck::new("audit database", move || {
             let store = store.clone();
             async move { store.ping().await.map_err(|error| error.to_string()) }

@@ -12,7 +12,7 @@ use crate::app::leaf::{self, Origin};
 use crate::app::reader::Cursor;
 use crate::domain::batch::{Entry, Producer, Submission};
 use crate::domain::hash::Hash;
-use crate::store::{Checkpoint, StoredRecord};
+use crate::domain::record::{Checkpoint, StoredRecord};
 
 use super::status::problem;
 

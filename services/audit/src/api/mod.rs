@@ -18,12 +18,13 @@ use pavior_rpc::{Problem, validate};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use crate::Deps;
 use crate::app::reader::Reader;
 use crate::app::watch::{Item, Pace};
 use crate::app::writer::Appender;
 use crate::config::Config;
 use crate::domain::batch::Gap;
-use crate::{Deps, store::Checkpoint};
+use crate::domain::record::Checkpoint;
 use status::problem;
 
 /// The response header that names a gap: what was expected and what came instead.

@@ -5,9 +5,9 @@ use pavior_auth::Permit;
 use super::reader::Reader;
 use crate::domain::hash::Hash;
 use crate::domain::proof::{self, Span};
+use crate::domain::record::Checkpoint;
 use crate::domain::tree::tile_width;
 use crate::error::Error;
-use crate::store::Checkpoint;
 
 /// An audit path and what it is about.
 #[derive(Debug)]

@@ -6,8 +6,9 @@ use pavior_auth::Permit;
 use pavior_core::filter::Filter;
 
 use crate::domain::hash;
+use crate::domain::record::{Checkpoint, StoredRecord};
 use crate::error::Error;
-use crate::store::{AuditStore, Checkpoint, Page, Selection, Sign, StoredRecord};
+use crate::store::{AuditStore, Page, Selection, Sign};
 
 /// Reads logs.
 #[derive(Debug, Clone)]

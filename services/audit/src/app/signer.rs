@@ -13,8 +13,9 @@ use zeroize::Zeroizing;
 use crate::config::Config;
 use crate::domain::hash::Hash;
 use crate::domain::note;
+use crate::domain::record::Signed;
 use crate::error::Error;
-use crate::store::{Sign, Signed};
+use crate::store::Sign;
 
 /// Signs as the logs of one installation. Never printed.
 #[derive(Clone)]

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::reader::Reader;
+use crate::domain::record::StoredRecord;
 use crate::error::Error;
-use crate::store::{Selection, StoredRecord};
+use crate::store::Selection;
 
 /// Records read at once.
 const CHUNK: u64 = 100;

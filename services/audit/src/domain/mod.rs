@@ -4,6 +4,7 @@ pub(crate) mod batch;
 pub(crate) mod hash;
 pub(crate) mod note;
 pub(crate) mod proof;
+pub(crate) mod record;
 pub(crate) mod tree;
 
 #[cfg(test)]

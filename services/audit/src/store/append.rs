@@ -11,9 +11,10 @@ use sea_orm::{
 };
 
 use super::entity::{checkpoint, head, producer, record, tile};
-use super::{AuditStore, Edges, Signed, tiles};
+use super::{AuditStore, Edges, tiles};
 use crate::domain::batch::{Ack, Batch, Producer, Taken};
 use crate::domain::hash::{self, Hash};
+use crate::domain::record::Signed;
 use crate::domain::tree::{Edge, Tile};
 use crate::error::Error;
 
@@ -162,25 +163,27 @@ async fn select_producers<'a>(
     tx: &DatabaseTransaction,
     producers: impl Iterator<Item = &'a Producer>,
 ) -> Result<BTreeMap<&'a Producer, i64>, Error> {
-    let mut wanted = BTreeMap::new();
-    let mut any = Condition::any();
-    for producer in producers {
-        any = any.add(
-            Condition::all()
-                .add(producer::Column::Service.eq(producer.service.as_str()))
-                .add(producer::Column::Epoch.eq(producer.epoch.as_str())),
-        );
-        wanted.insert((producer.service.as_str(), producer.epoch.as_str()), producer);
+    let wanted: Vec<&Producer> = producers.collect();
+    let mut found = BTreeMap::new();
+    // In parts: SQLite takes expressions no deeper than 1,000.
+    for part in wanted.chunks(200) {
+        let any = part.iter().fold(Condition::any(), |any, producer| {
+            any.add(
+                Condition::all()
+                    .add(producer::Column::Service.eq(producer.service.as_str()))
+                    .add(producer::Column::Epoch.eq(producer.epoch.as_str())),
+            )
+        });
+        let select = producer::Entity::find()
+            .filter(any)
+            .order_by_asc(producer::Column::Service)
+            .order_by_asc(producer::Column::Epoch);
+        for row in select.lock_exclusive().all(tx).await? {
+            let is_row = |p: &&&Producer| p.service == row.service && p.epoch == row.epoch;
+            found.extend(part.iter().find(is_row).map(|producer| (*producer, row.last_seq)));
+        }
     }
-    let select = producer::Entity::find()
-        .filter(any)
-        .order_by_asc(producer::Column::Service)
-        .order_by_asc(producer::Column::Epoch);
-    let rows = select.lock_exclusive().all(tx).await?;
-    Ok(rows
-        .iter()
-        .filter_map(|row| Some((*wanted.get(&(row.service.as_str(), row.epoch.as_str()))?, row.last_seq)))
-        .collect())
+    Ok(found)
 }
 
 /// The edge of a locked log: the remembered one when nobody has appended since, otherwise from its tiles.

@@ -3,10 +3,10 @@
 use pavior_store::{DatabaseTransaction, StoreError};
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
 
-use super::entity::{checkpoint, head, record};
+use super::entity::{checkpoint, head, record, tile};
 use super::{AuditStore, tiles};
 use crate::domain::hash;
-use crate::domain::tree::hashes_of;
+use crate::domain::tree::{TILE_WIDTH, hashes_of};
 use crate::error::Error;
 
 /// A checkpoint whose signature is still to be checked.
@@ -21,15 +21,42 @@ pub(crate) struct Unchecked {
 }
 
 impl AuditStore {
-    /// Checks for every log that head, last record, right-edge tiles and checkpoint agree; returns the checkpoints.
-    pub(crate) async fn check_unscoped(&self) -> Result<Vec<Unchecked>, Error> {
-        let logs: Vec<String> = head::Entity::find()
+    /// Every log, by name.
+    pub(crate) async fn logs_unscoped(&self) -> Result<Vec<String>, Error> {
+        let heads = head::Entity::find().select_only().column(head::Column::Log);
+        Ok(heads.order_by_asc(head::Column::Log).into_tuple().all(self.store.read()).await?)
+    }
+
+    /// Hashes the records of one tile again and compares them with it; returns how many there are.
+    pub(crate) async fn check_tile_unscoped(&self, log: &str, index: i64) -> Result<u64, Error> {
+        let wrong = |why: String| Error::Inconsistent { log: log.to_owned(), why };
+        // The tile first: the records that it names are committed and do not change any more.
+        let key = (log.to_owned(), 0, index);
+        let Some(tile) = tile::Entity::find_by_id(key).one(self.store.read()).await? else { return Ok(0) };
+        let hashes = hashes_of(&tile.hashes).ok_or_else(|| wrong(format!("tile {index} is damaged")))?;
+        let first = index.saturating_mul(TILE_WIDTH as i64);
+        let bodies: Vec<(i64, Vec<u8>)> = record::Entity::find()
             .select_only()
-            .column(head::Column::Log)
-            .order_by_asc(head::Column::Log)
+            .columns([record::Column::Idx, record::Column::Body])
+            .filter(record::Column::Log.eq(log))
+            .filter(record::Column::Idx.between(first, first + hashes.len() as i64 - 1))
+            .order_by_asc(record::Column::Idx)
             .into_tuple()
             .all(self.store.read())
             .await?;
+        let mut bodies = bodies.iter();
+        for (place, expected) in (first..).zip(&hashes) {
+            let found = bodies.next().filter(|(index, _)| *index == place);
+            if found.is_none_or(|(_, body)| hash::leaf(body) != *expected) {
+                return Err(wrong(format!("record {place} is not what its tile says")));
+            }
+        }
+        Ok(hashes.len() as u64)
+    }
+
+    /// Checks for every log that head, last record, right-edge tiles and checkpoint agree; returns the checkpoints.
+    pub(crate) async fn check_unscoped(&self) -> Result<Vec<Unchecked>, Error> {
+        let logs = self.logs_unscoped().await?;
         let mut found = Vec::with_capacity(logs.len());
         for log in logs {
             let checked = self
@@ -88,7 +115,7 @@ async fn last_leaf_is_in_its_tile(
     leaf: &[u8],
 ) -> Result<(), Error> {
     let key = (log.to_owned(), 0, i64::try_from((size - 1) / 256).unwrap_or(i64::MAX));
-    let tile = super::entity::tile::Entity::find_by_id(key).one(tx).await?;
+    let tile = tile::Entity::find_by_id(key).one(tx).await?;
     let hashes = tile.and_then(|tile| hashes_of(&tile.hashes)).unwrap_or_default();
     match hashes.last().is_some_and(|last| last[..] == *leaf) {
         true => Ok(()),

@@ -12,42 +12,17 @@ use std::sync::Arc;
 
 use pavior_store::{DatabaseConfig, Store, StoreError};
 
-use crate::domain::hash::Hash;
 use crate::domain::tree::Edge;
+use crate::error::Error;
 
 pub(crate) use append::Sign;
 pub(crate) use check::Unchecked;
 pub(crate) use records::{Page, Selection};
 
-/// The database library's error, for `From` in the service's error.
-pub(crate) mod db_error {
-    pub(crate) use sea_orm::DbErr;
-}
-
-/// A record as it stands in its log.
-#[derive(Debug, Clone)]
-pub(crate) struct StoredRecord {
-    pub(crate) index: i64,
-    pub(crate) leaf: Vec<u8>,
-    pub(crate) body: Vec<u8>,
-    pub(crate) receive_time: i64,
-}
-
-/// A signature over the state of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Signed {
-    pub(crate) note: String,
-    pub(crate) verifier_key: String,
-    /// When the last record of it was taken; microseconds since 1970.
-    pub(crate) sign_time: i64,
-}
-
-/// The newest signed state of a log.
-#[derive(Debug, Clone)]
-pub(crate) struct Checkpoint {
-    pub(crate) size: u64,
-    pub(crate) root: Hash,
-    pub(crate) signed: Signed,
+impl From<sea_orm::DbErr> for Error {
+    fn from(error: sea_orm::DbErr) -> Self {
+        Self::Store(StoreError::from(error))
+    }
 }
 
 /// The right edges of logs as of the last commit of this process. Another replica may have gone on, so an edge counts

@@ -11,9 +11,10 @@ use sea_orm::{
     ColumnTrait as _, Condition, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
+use super::AuditStore;
 use super::entity::checkpoint;
 use super::entity::record::{self, Column};
-use super::{AuditStore, Checkpoint, Signed, StoredRecord};
+use crate::domain::record::{Checkpoint, Signed, StoredRecord};
 use crate::error::Error;
 
 /// A compiled filter.

@@ -186,3 +186,92 @@ async fn key_is_made_once_and_only_its_owner_can_read_it() {
     let file = fixture.config().signing_key_file.unwrap();
     assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_log_stops_and_the_others_go_on() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start().await;
+        let mut client = fixture.client(&running, "catalog");
+        let mut other = fixture.client(&running, "policy");
+        fixture.fill(&mut client, "acme", 1, 3).await;
+        let tables = sea_orm::Database::connect(&fixture.db.url).await.unwrap();
+        let sql = "UPDATE audit_head SET tree_size = 2 WHERE log = 'acme'";
+        sea_orm::ConnectionTrait::execute_unprepared(&tables, sql).await.unwrap();
+        // Both at once, so that they are likely to share a batch.
+        let damaged = fixture.append(&mut client, "catalog", "e1", vec![("acme", 4, event("acme", 4))]);
+        let sound = fixture.append(&mut other, "policy", "e1", vec![("umbrella", 1, event("umbrella", 1))]);
+        let (damaged, sound) = tokio::join!(damaged, sound);
+        let status = damaged.unwrap_err();
+        assert_eq!(status.code(), Code::Internal);
+        assert!(status.message().starts_with("internal error, reference `"), "{status}");
+        assert_eq!(sound.unwrap().into_inner().acknowledged_sequence, 1);
+        running.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_before_a_crash_is_there_after_it() {
+    db::both(|db| async {
+        let fixture = std::sync::Arc::new(Fixture::new(db));
+        for round in 0..3 {
+            let running = fixture.start().await;
+            let mut tasks = tokio::task::JoinSet::new();
+            for worker in 0..8 {
+                let mut client = fixture.client(&running, "catalog");
+                let fixture = fixture.clone();
+                tasks.spawn(async move {
+                    let epoch = format!("r{round}w{worker}");
+                    let mut acknowledged = 0;
+                    loop {
+                        let events = vec![("acme", acknowledged + 1, event("acme", acknowledged))];
+                        match fixture.append(&mut client, "catalog", &epoch, events).await {
+                            Ok(answer) => acknowledged = answer.into_inner().acknowledged_sequence,
+                            Err(_) => return acknowledged,
+                        }
+                    }
+                });
+            }
+            let mut reader = fixture.client(&running, "gateway");
+            let enough = async || match fixture.checkpoint(&mut reader.clone(), "acme").await.tree_size {
+                size if size > 60 * (round + 1) => Ok(()),
+                size => Err(size),
+            };
+            pavior_testkit::wait_for("records", std::time::Duration::from_secs(20), enough).await;
+            let before = fixture.checkpoint(&mut reader, "acme").await.tree_size;
+            drop(reader);
+            // The writer dies where it stands; callers are told that it is gone.
+            running.crash().await;
+            let mut acknowledged = 0;
+            while let Some(done) = tasks.join_next().await {
+                acknowledged += done.unwrap();
+            }
+            let report = verify_database(&fixture.db.url, None).await.unwrap();
+            assert!(report.records() as i64 >= before.max(acknowledged), "{report:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_producers_than_an_expression_can_be_deep_share_a_batch() {
+    let fixture = std::sync::Arc::new(Fixture::new(db::sqlite()));
+    let running = fixture.start().await;
+    let client = fixture.client(&running, "catalog");
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..1_200i64 {
+        let (fixture, mut client) = (fixture.clone(), client.clone());
+        tasks.spawn(async move {
+            let events = vec![("acme", 1, event("acme", n))];
+            fixture.append(&mut client, "catalog", &format!("e{n}"), events).await.map(|a| a.into_inner())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        assert_eq!(done.unwrap().unwrap().acknowledged_sequence, 1);
+    }
+    drop(client);
+    running.stop().await;
+    let report = verify_database(&fixture.db.url, None).await.unwrap();
+    assert_eq!((report.records(), report.producers), (1_200, 1_200));
+}

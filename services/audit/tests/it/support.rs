@@ -71,6 +71,7 @@ impl Fixture {
         let authn = authn_layer(verifier, pavior_audit::ROLE, pavior_audit::allow_list());
         let options = StackOptions {
             name: "audit",
+            max_concurrency: 4_096,
             max_message_bytes: pavior_audit::MAX_REQUEST_BYTES,
             authn: Some(BoxLayer::new(authn)),
             ..StackOptions::default()
@@ -164,6 +165,16 @@ impl Running {
         self.cancel.cancel();
         for task in self.tasks {
             task.await.unwrap();
+        }
+    }
+}
+
+impl Running {
+    /// As a process that is killed.
+    pub(crate) async fn crash(self) {
+        for task in self.tasks {
+            task.abort();
+            let _ = task.await;
         }
     }
 }

@@ -1,0 +1,94 @@
+//! Reads back what was written, a tile of records at a time, and hashes it again: a bit that flips on a disk should be
+//! known before the backup that still has it is gone.
+
+use std::time::Duration;
+
+use opentelemetry::metrics::{Counter, Meter};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::store::AuditStore;
+
+/// How long to rest after all logs have been read.
+const REST: Duration = Duration::from_secs(3_600);
+
+/// The task that reads back.
+#[derive(Debug)]
+pub(crate) struct Checker {
+    store: AuditStore,
+    records_per_second: u32,
+    checked: Counter<u64>,
+    failures: Counter<u64>,
+}
+
+impl Checker {
+    pub(crate) fn new(store: AuditStore, records_per_second: u32, meter: &Meter) -> Self {
+        let counter =
+            |name: &'static str, about: &'static str| meter.u64_counter(name).with_description(about).build();
+        Self {
+            store,
+            records_per_second,
+            checked: counter(
+                "pavior.audit.check.records",
+                "stored records that were read back and hashed again",
+            ),
+            failures: counter(
+                "pavior.audit.check.failures",
+                "logs with a record that was changed: alarm on any",
+            ),
+        }
+    }
+
+    /// Reads all logs again and again until cancelled. What is found is told to operators and nothing is changed: only
+    /// they can say whether a disk or somebody did it.
+    pub(crate) async fn run(self, cancel: CancellationToken) {
+        if self.records_per_second == 0 {
+            return cancel.cancelled().await;
+        }
+        while cancel.run_until_cancelled(self.round()).await.is_some() {
+            if cancel.run_until_cancelled(tokio::time::sleep(REST)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn round(&self) {
+        let logs = match self.store.logs_unscoped().await {
+            Ok(logs) => logs,
+            Err(error) => {
+                return tracing::warn!(error = %anyhow::Error::from(error), "audit logs cannot be read back");
+            }
+        };
+        for log in logs {
+            match self.log(&log).await {
+                Ok(records) => tracing::debug!(log, records, "audit log was read back"),
+                Err(Error::Inconsistent { log, why }) => {
+                    self.failures.add(1, &[]);
+                    tracing::error!(
+                        log,
+                        why,
+                        "audit log was changed: verify it and compare it with a backup"
+                    );
+                }
+                Err(error) => {
+                    tracing::warn!(log, error = %anyhow::Error::from(error), "audit log cannot be read back");
+                }
+            }
+        }
+    }
+
+    async fn log(&self, log: &str) -> Result<u64, Error> {
+        let mut total = 0;
+        for tile in 0.. {
+            let records = self.store.check_tile_unscoped(log, tile).await?;
+            if records == 0 {
+                break;
+            }
+            total += records;
+            self.checked.add(records, &[]);
+            tokio::time::sleep(Duration::from_secs_f64(records as f64 / f64::from(self.records_per_second)))
+                .await;
+        }
+        Ok(total)
+    }
+}
