@@ -157,3 +157,25 @@ async fn check_sequences(source: &mut Source, sequences: Sequences) -> Result<us
         None => Failure::above("(all)", gap.why),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_not_an_audit_database_is_unreadable_and_not_sound() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = folder.path().join("text.db");
+        std::fs::write(&text, "not a database, but long enough to look like one ".repeat(100)).unwrap();
+        let empty = folder.path().join("empty.db");
+        std::fs::write(&empty, "").unwrap();
+        let absent = folder.path().join("absent.db");
+        for path in [&text, &empty, &absent] {
+            let error = verify_database(&path.display().to_string(), None).await.unwrap_err();
+            assert!(matches!(error, VerifyError::Unreadable { .. }), "{path:?}: {error}");
+        }
+        assert!(!absent.exists());
+        let error = verify_database("postgres://nobody@127.0.0.1:1/nothing", None).await.unwrap_err();
+        assert!(matches!(error, VerifyError::Unreadable { .. }), "{error}");
+    }
+}

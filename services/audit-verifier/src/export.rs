@@ -84,3 +84,81 @@ fn finish(log: &str, tree: &Tree, note: &str, keys: &[VerifierKey]) -> Result<Ex
     }
     Ok(ExportReport { origin: checkpoint.origin, records, root: checkpoint.root })
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use ed25519_dalek::{Signer as _, SigningKey};
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+
+    fn record(log: &str, seq: u64) -> String {
+        format!(
+            r#"{{"action":"a","actor":{{"kind":"user","ref":"r"}},"cause":{{"request_id":"q"}},"class":"A","event_id":"e{seq}","log":"{log}","object":{{"name":"n","type":"t"}},"outcome":{{"code":"","duration_ms":1,"status":"ok"}},"phase":"outcome","producer":{{"epoch":"1","instance":"i","seq":{seq},"service":"s"}},"received_at":"2026-11-22T18:01:08.000001Z","summary":"","time":"2026-11-22T18:01:08.000001Z","v":1}}"#
+        )
+    }
+
+    /// Signs as the writer does, but written here from the specification.
+    fn signed(key: &SigningKey, origin: &str, lines: &[String]) -> (String, VerifierKey) {
+        let mut tree = Tree::new();
+        lines.iter().for_each(|line| tree.push(leaf_hash(line.as_bytes())));
+        let text = format!("{origin}\n{}\n{}\n", lines.len(), STANDARD.encode(tree.root()));
+        let public = key.verifying_key().to_bytes();
+        let id = |name: &str| Sha256::digest([name.as_bytes(), b"\n\x01", &public].concat())[..4].to_vec();
+        let blob = [id(origin), key.sign(text.as_bytes()).to_bytes().to_vec()].concat();
+        let note = format!("{text}\n\u{2014} {origin} {}\n", STANDARD.encode(blob));
+        let base = "pavior.dev/audit";
+        let verifier =
+            format!("{base}+{}+{}", hex::encode(id(base)), STANDARD.encode([&[1], &public[..]].concat()));
+        (note, VerifierKey::parse(&verifier).unwrap())
+    }
+
+    fn export(lines: &[String], note: &str) -> Vec<u8> {
+        let last = serde_json::json!({ "checkpoint": note }).to_string();
+        [lines, &[last]].concat().join("\n").into_bytes()
+    }
+
+    #[test]
+    fn export_verifies_with_the_key_of_the_installation_and_not_when_anything_is_different() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let lines: Vec<String> = (1..=5).map(|seq| record("acme", seq)).collect();
+        let (note, verifier) = signed(&key, "pavior.dev/audit/acme", &lines);
+        let keys = [verifier];
+        let report = verify_export(&export(&lines, &note)[..], &keys).unwrap();
+        assert_eq!((report.records, report.origin.as_str()), (5, "pavior.dev/audit/acme"));
+
+        let check =
+            |lines: &[String], note: &str| verify_export(&export(lines, note)[..], &keys).unwrap_err();
+        assert_eq!(check(&lines[..4], &note).failure().unwrap().first_bad_index, Some(4));
+        let mut swapped = lines.clone();
+        swapped.swap(1, 3);
+        assert_eq!(check(&swapped, &note).failure().unwrap().first_bad_index, Some(2));
+        let mut foreign = lines.clone();
+        foreign[2] = record("umbrella", 3);
+        assert_eq!(check(&foreign, &note).failure().unwrap().first_bad_index, Some(2));
+        let mut changed = lines.clone();
+        changed[2] = changed[2].replace(r#""status":"ok""#, r#""status":"no""#);
+        assert!(check(&changed, &note).to_string().contains("signed root"));
+        let (forged, _) = signed(&SigningKey::from_bytes(&[8; 32]), "pavior.dev/audit/acme", &changed);
+        assert!(check(&changed, &forged).to_string().contains("no signature"));
+        let (other, _) = signed(&key, "pavior.dev/audit/umbrella", &lines);
+        assert!(check(&lines, &other).to_string().contains("is that of"));
+        assert!(verify_export(&b""[..], &keys).is_err());
+        assert!(verify_export(&lines.join("\n").into_bytes()[..], &keys).is_err());
+        assert!(verify_export(&b"nonsense"[..], &keys).is_err());
+    }
+
+    #[test]
+    fn no_flipped_byte_of_an_export_passes() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let lines: Vec<String> = (1..=3).map(|seq| record("acme", seq)).collect();
+        let (note, verifier) = signed(&key, "pavior.dev/audit/acme", &lines);
+        let bytes = export(&lines, &note);
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1;
+            assert!(verify_export(&flipped[..], std::slice::from_ref(&verifier)).is_err(), "byte {at}");
+        }
+    }
+}

@@ -135,9 +135,12 @@ fn entry(
     max_record_bytes: usize,
 ) -> Result<Result<Entry, Violation>, Problem> {
     let pb::SequencedEvent { organization, sequence, event } = event;
-    if !is_log(&organization) {
-        return Ok(Err(("organization", format!("`{organization}` is not an organization id or `-`"))));
+    if organization.is_empty() {
+        return Ok(Err(("organization", "is required".to_owned())));
     }
+    // A request for `organizations/No Such Thing` is denied and recorded like any other. No such organization can have
+    // a log, and refusing the record would hold up its producer for ever: it belongs to the platform.
+    let log = if is_log(&organization) { organization.as_str() } else { "-" };
     // Numbers beyond 2^53 would not survive JSON.
     if !(1..1 << 53).contains(&sequence) {
         return Ok(Err(("sequence", format!("{sequence} is not a positive number below 2^53"))));
@@ -147,7 +150,10 @@ fn entry(
         Ok(event) => event,
         Err(error) => return Ok(Err(("event", error.to_string()))),
     };
-    let entry = leaf::entry(origin, &organization, sequence, event).map_err(problem)?;
+    let mut entry = leaf::entry(origin, log, sequence, event).map_err(problem)?;
+    if entry.body.len() > max_record_bytes {
+        entry = leaf::abridged(origin, &entry).map_err(problem)?;
+    }
     if entry.body.len() > max_record_bytes {
         let why = format!("the record has {} bytes, at most {max_record_bytes} are taken", entry.body.len());
         return Ok(Err(("event", why)));

@@ -92,3 +92,65 @@ impl Checker {
         Ok(total)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pavior_testkit::db;
+
+    use super::*;
+    use crate::domain::batch::{Batch, Entry, IndexFields, Producer, Submission};
+    use crate::domain::hash::{self, Hash};
+    use crate::domain::record::Signed;
+    use crate::store::Sign;
+
+    struct Unsigned;
+
+    impl Sign for Unsigned {
+        fn origin(&self, log: &str) -> String {
+            log.to_owned()
+        }
+
+        fn sign(&self, _: &str, _: u64, _: &Hash, sign_time: i64) -> Signed {
+            Signed { note: String::new(), verifier_key: String::new(), sign_time }
+        }
+    }
+
+    fn batch(wrong: Option<i64>) -> Arc<Batch> {
+        let entry = |seq: i64| {
+            let body = seq.to_string().into_bytes();
+            // A record whose bytes are not those of its hash, as after a flipped bit.
+            let leaf = hash::leaf(if wrong == Some(seq) { b"" } else { &body });
+            Entry { log: "acme".into(), seq, leaf, body, index_fields: IndexFields::default() }
+        };
+        let producer = Producer { service: "catalog".into(), epoch: "e".into() };
+        Arc::new(Batch {
+            submissions: vec![Submission { producer, entries: (1..=600).map(entry).collect() }],
+        })
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn changed_record_is_found_in_its_tile() {
+        for wrong in [None, Some(301)] {
+            db::both(|db| async move {
+                let store = AuditStore::open(&db.config()).await.unwrap();
+                let signer: Arc<dyn Sign> = Arc::new(Unsigned);
+                store.append_unscoped(&batch(wrong), &Arc::default(), &signer).await.unwrap();
+                let meter = opentelemetry::metrics::MeterProvider::meter(
+                    &opentelemetry::metrics::noop::NoopMeterProvider::new(),
+                    "test",
+                );
+                let checker = Checker::new(store, 1_000_000, &meter);
+                match (checker.log("acme").await, wrong) {
+                    (Ok(records), None) => assert_eq!(records, 600),
+                    (Err(Error::Inconsistent { why, .. }), Some(_)) => {
+                        assert!(why.contains("record 300"), "{why}")
+                    }
+                    other => panic!("{other:?}"),
+                }
+            })
+            .await;
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use aws_lc_rs::rand;
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, DecisionRef, Object, Outcome, Phase};
+use pavior_core::digest::{canonical_json, sha256_hex};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -101,6 +102,19 @@ pub(crate) fn entry(origin: &Origin, log: &str, seq: i64, mut event: AuditEvent)
     };
     let body = serde_json_canonicalizer::to_vec(&leaf).map_err(Error::Encoding)?;
     Ok(Entry { log: log.to_owned(), seq, leaf: hash::leaf(&body), body, index_fields })
+}
+
+/// The same record with the size and digest of the values before and after instead of the values, for a record that
+/// would be too large: it must not be lost, nor hold up what its producer has to tell next.
+pub(crate) fn abridged(origin: &Origin, entry: &Entry) -> Result<Entry, Error> {
+    let mut event = read(&entry.log, &entry.body)?;
+    if let Some(change) = &mut event.change {
+        for value in [&mut change.before, &mut change.after].into_iter().flatten() {
+            let bytes = canonical_json(value);
+            *value = serde_json::json!({ "omitted_bytes": bytes.len(), "sha256": sha256_hex(&bytes) });
+        }
+    }
+    self::entry(origin, &entry.log, entry.seq, event)
 }
 
 /// What is looked for by column never has control characters: they come from outside (a made-up resource name in a

@@ -59,7 +59,7 @@ async fn bad_events_are_refused_with_every_violation_and_nothing_is_written() {
     let running = fixture.start().await;
     let mut client = fixture.client(&running, "catalog");
     let mut message = batch("catalog", "e1", (1..=5).map(|n| ("acme", n, event("acme", n))).collect());
-    message.events[1].organization = "ACME".into();
+    message.events[1].organization = String::new();
     message.events[2].sequence = 0;
     message.events[3].event = None;
     message.events[4].event.as_mut().unwrap().event_id = "x".into();
@@ -274,4 +274,34 @@ async fn more_producers_than_an_expression_can_be_deep_share_a_batch() {
     running.stop().await;
     let report = verify_database(&fixture.db.url, None).await.unwrap();
     assert_eq!((report.records(), report.producers), (1_200, 1_200));
+}
+
+#[tokio::test]
+async fn nothing_that_a_caller_makes_up_holds_up_the_producer() {
+    let fixture = Fixture::new(db::sqlite());
+    let running = fixture.start().await;
+    let sink = fixture.sink(&running, "catalog");
+    let producer =
+        pavior_rpc::audit::Producer { service: "catalog".into(), instance: "i".into(), epoch: "e1".into() };
+    // As the outbox's relay ships them: an organization that cannot be, control characters, values beyond the limit.
+    let mut denied = event("acme", 1);
+    denied.object.name = "organizations/No Such\u{0}\n/things/x".into();
+    let mut large = event("acme", 3);
+    let text = "x".repeat(2 << 20);
+    large.change.as_mut().unwrap().after = Some(serde_json::json!({ "text": text }));
+    let rows = vec![(1, denied), (2, large), (3, event("acme", 5))];
+    assert_eq!(sink.append(&producer, rows).await.unwrap(), 3);
+    let mut reader = fixture.client(&running, "gateway");
+    let platform = fixture.all(&mut reader, "-", "").await;
+    let name = platform[0].event.as_ref().unwrap().object.as_ref().unwrap().name.clone();
+    assert_eq!(name, "organizations/No Such\u{fffd}\u{fffd}/things/x");
+    let own = fixture.all(&mut reader, "acme", "").await;
+    assert_eq!(own.len(), 2);
+    let change = own[0].event.as_ref().unwrap().change.clone().unwrap();
+    let after = pavior_rpc::convert::from_value(&change.after.unwrap());
+    assert_eq!(after["omitted_bytes"], text.len() + r#"{"text":""}"#.len());
+    assert_eq!(change.params_digest, "00");
+    drop((sink, reader));
+    running.stop().await;
+    assert_eq!(verify_database(&fixture.db.url, None).await.unwrap().records(), 3);
 }

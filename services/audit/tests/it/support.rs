@@ -96,6 +96,12 @@ impl Fixture {
         AuditServiceClient::new(transport).max_decoding_message_size(8 * 1024 * 1024)
     }
 
+    /// What an outbox ships through.
+    pub(crate) fn sink(&self, running: &Running, role: &str) -> audit::AuditSink {
+        let transport = self.identities[role].transport(running.transport.clone(), pavior_audit::ROLE);
+        audit::AuditSink::new(transport)
+    }
+
     /// Appends events to the log of one organization under a producer's next numbers.
     pub(crate) async fn append(
         &self,
