@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pavior_core::audit::DecisionRef;
+use pavior_core::name::ResourceName;
 use pavior_core::principal::{Principal, PrincipalKind};
 use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_proto::pavior::policy::v1::{
@@ -78,7 +79,7 @@ impl Engine {
             return Ok(Admitted { resource: Some(resource), decision: None });
         }
         let new_owner = match &method.owner {
-            Some(owner) => read(message, owner)?,
+            Some(field) => new_owner(message, field, &resource)?,
             None => "",
         };
         let facts = self.facts(caller, method, &resource).await?;
@@ -120,6 +121,10 @@ impl Engine {
             });
         }
         match self.facts_of(&caller.principal, &method.role, resource).await {
+            // What a user owns is nobody's to policy, which knows groups only.
+            Ok(facts) if ResourceName::parse_as(&facts.owner, USER).is_ok() => {
+                Ok(ResourceFacts { owner: String::new(), ..facts })
+            }
             Ok(facts) => Ok(facts),
             // The name is all that was asked about: its owner says that it has no such resources.
             Err(status) if status.code() == Code::InvalidArgument => {
@@ -194,6 +199,28 @@ fn read<'a>(message: &'a Bytes, field: &Field) -> Result<&'a str, Problem> {
     match wire::string_at(message, &field.numbers) {
         Ok(value) => Ok(value.unwrap_or_default()),
         Err(wire::Malformed) => Err(Problem::invalid_field("", "the message is not valid protobuf")),
+    }
+}
+
+const GROUP: &str = "organizations/{organization}/groups/{group}";
+const USER: &str = "organizations/{organization}/users/{user}";
+
+/// The group that is to own what is made, if one is named. Policy knows groups of this organization only: what a user
+/// is to own is decided on as if nobody was to.
+fn new_owner<'a>(message: &'a Bytes, field: &Field, resource: &Resource) -> Result<&'a str, Problem> {
+    let name = read(message, field)?;
+    if name.is_empty() {
+        return Ok(name);
+    }
+    let wrong = |text: String| Problem::invalid_field(field.path.as_str(), text);
+    let owner = ResourceName::parse(name).map_err(|error| wrong(error.to_string()))?;
+    if owner.organization() != resource.organization {
+        return Err(wrong(format!("`{name}` is not in `{}`", resource.organization_name())));
+    }
+    match (owner.matches(GROUP), owner.matches(USER)) {
+        (true, _) => Ok(name),
+        (_, true) => Ok(""),
+        _ => Err(wrong(format!("`{name}` must have the form `{GROUP}`"))),
     }
 }
 

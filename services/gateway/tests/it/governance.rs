@@ -90,7 +90,7 @@ async fn policy_gets_the_caller_the_action_the_facts_and_the_owner_to_be() {
         project: Some(Project { owner: owner.to_owned(), ..Default::default() }),
         ..Default::default()
     };
-    client.create_project(request).await.unwrap();
+    client.create_project(request.clone()).await.unwrap();
     let asked: DecideRequest = world.fake("policy").calls(DECIDE).remove(0).decode();
     assert_eq!(asked.organization, "organizations/acme");
     assert_eq!(asked.principal.unwrap().name, "organizations/acme/users/alice");
@@ -100,6 +100,20 @@ async fn policy_gets_the_caller_the_action_the_facts_and_the_owner_to_be() {
     assert_eq!(context.new_owner, owner);
     let facts = asked.resource.unwrap();
     assert_eq!((facts.name.as_str(), facts.environment_class.as_str()), ("organizations/acme", "production"));
+    // An owner that cannot be one is the caller's fault.
+    for owner in ["payments", "organizations/acme/roles/viewer", "organizations/evil/groups/payments"] {
+        let mut request = request.clone();
+        request.project.as_mut().unwrap().owner = owner.to_owned();
+        let status = client.create_project(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{owner}");
+        assert_eq!(from_status(&status).violations[0].field, "project.owner");
+    }
+    // What a user is to own is decided on as if nobody was to.
+    let mut personal = request.clone();
+    personal.project.as_mut().unwrap().owner = "organizations/acme/users/alice".to_owned();
+    client.create_project(personal).await.unwrap();
+    let asked: DecideRequest = world.fake("policy").calls(DECIDE).remove(1).decode();
+    assert_eq!(asked.context.unwrap().new_owner, "");
     // Facts and decisions are asked for on behalf of the caller, with tokens for their own services.
     let permit = &world.fake("provisioning").calls(FACTS)[0].permit;
     assert_eq!(permit.principal().name, "organizations/acme/users/alice");
