@@ -13,10 +13,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pavior_core::digest::{canonical_json, sha256_hex};
 use pavior_driver::{
-    ActionSchema, ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure,
-    FailureCode, Found, Health, InvokeRequest, Observation, ObserveRequest, Outcome, PlanRequest,
-    PlanResponse, Progress, Redactor, SecretString, Secrets, Sink, Success, TypeSchema, Undo,
-    ValidateRequest, Violation, diff,
+    ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure, FailureCode, Found,
+    Health, InvokeRequest, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Progress,
+    Redactor, SecretString, Secrets, Sink, Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
 };
 use serde_json::{Value, json};
 
@@ -26,15 +25,7 @@ use crate::files;
 use crate::inputs::{slug, typed, validate};
 use crate::ledger::{Ledger, Thing};
 use instance::{Instance, Launch, Live, gone, probe, tail};
-use spec::{Desired, Inputs, Spec, install, outputs_schema, schema};
-
-const TYPE: &str = "workload";
-const ACTIONS: [(&str, &str); 4] = [
-    ("restart", "Stops the process and starts it again."),
-    ("stop", "Stops the process until it is started again."),
-    ("start", "Starts a process that was stopped."),
-    ("logs", "Gives the last lines of its output."),
-];
+use spec::{ACTIONS, Desired, Inputs, Spec, TYPE, declare, install, schema};
 
 /// At most one instance per workload; held while it is being changed.
 type Slot = Arc<tokio::sync::Mutex<Option<Instance>>>;
@@ -190,6 +181,28 @@ impl ProcessDriver {
         Err(failure)
     }
 
+    /// As [`Self::launch`]; when somebody else took the port before the process did, it is tried on another one.
+    async fn launch_anywhere(
+        &self,
+        identity: &str,
+        spec: &mut Spec,
+        cancel: &tokio_util::sync::CancellationToken,
+    ) -> Result<(Instance, u32), Failure> {
+        let mut left = 3;
+        loop {
+            left -= 1;
+            match self.launch(identity, spec, cancel).await {
+                Err(failure) if left > 0 && failure.code == FailureCode::WorkFailed => {
+                    if TcpListener::bind((Ipv4Addr::LOCALHOST, spec.port)).is_ok() {
+                        return Err(failure);
+                    }
+                    spec.port = self.port(None)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
     async fn try_apply(
         &self,
         context: &CallContext,
@@ -225,8 +238,8 @@ impl ProcessDriver {
         }
         sink.progress(Progress::message("starting the workload")).await;
         self.wait_for_old(&identity, running.as_ref()).await;
-        let spec = self.prepare(context, &identity, inputs, wanted, &request.sensitive).await?;
-        let (instance, pid) = self.launch(&identity, &spec, &context.cancel).await?;
+        let mut spec = self.prepare(context, &identity, inputs, wanted, &request.sensitive).await?;
+        let (instance, pid) = self.launch_anywhere(&identity, &mut spec, &context.cancel).await?;
         self.store(&mut thing, &spec)?;
         let old = running.replace(instance);
         self.end(old).await;
@@ -430,30 +443,8 @@ impl ProcessDriver {
 #[async_trait]
 impl Driver for ProcessDriver {
     fn info(&self) -> DriverInfo {
-        let action = |(name, description): (&str, &str)| ActionSchema {
-            name: name.to_owned(),
-            description: description.to_owned(),
-            arguments: json!({"type": "object", "properties": {"lines": {"type": "integer", "minimum": 1}}}),
-            outputs: if name == "logs" {
-                json!({"type": "object", "properties": {"log": {"type": "string"}}})
-            } else {
-                outputs_schema()
-            },
-        };
-        let workload = TypeSchema {
-            id: TYPE.to_owned(),
-            inputs: schema(),
-            outputs: outputs_schema(),
-            secret_outputs: Vec::new(),
-            immutable: Vec::new(),
-            actions: ACTIONS.map(action).to_vec(),
-            undo: Undo::Destroy,
-        };
-        DriverInfo {
-            id: "process".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            types: vec![workload],
-        }
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        DriverInfo { id: "process".to_owned(), version, types: vec![declare()] }
     }
 
     async fn validate(&self, request: ValidateRequest) -> Result<Value, Vec<Violation>> {

@@ -4,12 +4,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pavior_core::digest::sha256_hex;
-use pavior_driver::{Failure, FailureCode};
+use pavior_driver::{ActionSchema, Failure, FailureCode, TypeSchema, Undo};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::inputs::{Span, span_schema};
 use crate::pipeline::copy;
+
+pub(super) const TYPE: &str = "workload";
+pub(super) const ACTIONS: [(&str, &str); 4] = [
+    ("restart", "Stops the process and starts it again."),
+    ("stop", "Stops the process until it is started again."),
+    ("start", "Starts a process that was stopped."),
+    ("logs", "Gives the last lines of its output."),
+];
 
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Inputs {
@@ -80,7 +88,7 @@ pub(super) fn schema() -> Value {
     })
 }
 
-pub(super) fn outputs_schema() -> Value {
+fn outputs_schema() -> Value {
     json!({
         "type": "object",
         "properties": {
@@ -91,6 +99,29 @@ pub(super) fn outputs_schema() -> Value {
             "state": {"enum": ["running", "stopped"]}
         }
     })
+}
+
+/// The type as the driver declares it.
+pub(super) fn declare() -> TypeSchema {
+    let action = |(name, description): (&str, &str)| ActionSchema {
+        name: name.to_owned(),
+        description: description.to_owned(),
+        arguments: json!({"type": "object", "properties": {"lines": {"type": "integer", "minimum": 1}}}),
+        outputs: if name == "logs" {
+            json!({"type": "object", "properties": {"log": {"type": "string"}}})
+        } else {
+            outputs_schema()
+        },
+    };
+    TypeSchema {
+        id: TYPE.to_owned(),
+        inputs: schema(),
+        outputs: outputs_schema(),
+        secret_outputs: Vec::new(),
+        immutable: Vec::new(),
+        actions: ACTIONS.map(action).to_vec(),
+        undo: Undo::Destroy,
+    }
 }
 
 /// Copies the artifacts that the command names into the workload's own directory, so that it does not depend on how
