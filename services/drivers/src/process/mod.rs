@@ -15,7 +15,7 @@ use pavior_core::digest::{canonical_json, sha256_hex};
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure, FailureCode, Found,
     Health, InvokeRequest, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Progress,
-    Redactor, SecretString, Secrets, Sink, Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
+    Redactor, SecretString, Secrets, Sink, Success, ValidateRequest, Violation, diff,
 };
 use serde_json::{Value, json};
 
