@@ -1,0 +1,385 @@
+//! Questions, decisions and approval requests between the wire and the domain.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pavior_core::{Principal, PrincipalKind, ResourceName};
+use pavior_proto::pavior::governance::v1::ResourceFacts;
+use pavior_proto::pavior::policy::v1 as pb;
+use pavior_proto::pavior::r#type::v1 as types;
+use pavior_rpc::{Problem, Violations, convert, validate};
+use prost_types::value::Kind;
+
+use crate::app::approvals::{Ask, merge};
+use crate::app::decide::{Answer, Question};
+use crate::domain::annotation::MAX_QUORUM;
+use crate::domain::combine::{Effect, Reason};
+use crate::domain::input::{Context, GroupRef, Input, PLATFORM, Resource, Stage};
+use crate::domain::record::Requirement;
+
+/// The id of an organization, or of the platform.
+fn organization(name: &str, field: &str, violations: &mut Violations) -> String {
+    if name == "organizations/-" {
+        return PLATFORM.to_owned();
+    }
+    let parsed = ResourceName::parse_as(name, "organizations/{organization}");
+    violations.check(field, parsed).map(|name| name.organization().to_owned()).unwrap_or_default()
+}
+
+fn filled(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn group(name: &str, organization: &str, field: &str, violations: &mut Violations) -> Option<GroupRef> {
+    if name.is_empty() {
+        return None;
+    }
+    let parsed = ResourceName::parse_as(name, "organizations/{organization}/groups/{group}");
+    let parsed = violations.check(field, parsed)?;
+    if parsed.organization() != organization {
+        violations.add(field, format!("`{name}` is not in `organizations/{organization}`"));
+        return None;
+    }
+    Some(GroupRef { id: parsed.id().to_owned(), above: BTreeSet::new() })
+}
+
+/// Decodes a question. `path` stands before the paths of its fields.
+pub(super) fn question(request: pb::DecideRequest, path: &str) -> Result<Question, Problem> {
+    let mut violations = validate::violations(&request)?;
+    let pb::DecideRequest {
+        organization: name,
+        principal: principal_,
+        action,
+        resource: facts,
+        stage,
+        plan_follows,
+        context: context_,
+        approval_request,
+        dry_run,
+    } = request;
+    let organization = organization(&name, "organization", &mut violations);
+    let principal = principal(principal_.unwrap_or_default(), &mut violations);
+    let resource = resource(facts.unwrap_or_default(), &organization, &mut violations);
+    let context = context(context_.unwrap_or_default(), &organization, &mut violations);
+    let stage = match pb::DecisionStage::try_from(stage) {
+        Ok(pb::DecisionStage::Plan) => Stage::Plan,
+        Ok(pb::DecisionStage::Execution) => Stage::Execution,
+        Ok(pb::DecisionStage::Admission | pb::DecisionStage::Unspecified) | Err(_) => Stage::Admission,
+    };
+    let approval = filled(&approval_request).and_then(|name| {
+        let pattern = "organizations/{organization}/approvalRequests/{approval_request}";
+        let parsed = violations.check("approval_request", ResourceName::parse_as(&name, pattern))?;
+        if parsed.organization() != organization {
+            violations.add("approval_request", format!("`{name}` is not in `organizations/{organization}`"));
+        }
+        Some(parsed.id().to_owned())
+    });
+    if path.is_empty() {
+        violations.into_result()?;
+    } else {
+        let mut under = Violations::new();
+        under.extend_under(path, violations);
+        under.into_result()?;
+    }
+    let groups = BTreeSet::new();
+    let input = Input { organization, principal, groups, action, resource, stage, plan_follows, context };
+    Ok(Question { input, approval, dry_run })
+}
+
+/// Decodes the question which actions are allowed: as a decision about none of them yet.
+pub(super) fn allowed_actions(
+    request: pb::ListAllowedActionsRequest,
+) -> Result<(Input, Vec<String>), Problem> {
+    let mut violations = validate::violations(&request)?;
+    let pb::ListAllowedActionsRequest { organization: name, principal: principal_, resource: facts, actions } =
+        request;
+    let organization = organization(&name, "organization", &mut violations);
+    let principal = principal(principal_.unwrap_or_default(), &mut violations);
+    let resource = resource(facts.unwrap_or_default(), &organization, &mut violations);
+    if actions.len() > 500 {
+        violations.add("actions", "has more than 500 elements");
+    }
+    violations.into_result()?;
+    let input = Input {
+        organization,
+        principal,
+        groups: BTreeSet::new(),
+        action: String::new(),
+        resource,
+        stage: Stage::Admission,
+        plan_follows: true,
+        context: Context::default(),
+    };
+    Ok((input, actions))
+}
+
+fn principal(wire: types::Principal, violations: &mut Violations) -> Principal {
+    let kind = match wire.kind() {
+        types::principal::Kind::User => PrincipalKind::User,
+        types::principal::Kind::Service => PrincipalKind::Service,
+        types::principal::Kind::Agent => PrincipalKind::Agent,
+        types::principal::Kind::Unspecified => {
+            violations.add("principal.kind", "must be KIND_USER, KIND_SERVICE or KIND_AGENT");
+            PrincipalKind::User
+        }
+    };
+    let types::Principal {
+        kind: _,
+        name,
+        organization,
+        subject,
+        groups,
+        email,
+        display_name,
+        platform_admin,
+        on_behalf_of,
+    } = wire;
+    if organization.is_empty() || !name.starts_with(&format!("organizations/{organization}/")) {
+        violations.add("principal.name", "must be a resource name below the principal's organization");
+    }
+    Principal {
+        kind,
+        name,
+        organization,
+        subject,
+        groups,
+        email: filled(&email),
+        display_name: filled(&display_name),
+        platform_admin,
+        on_behalf_of: filled(&on_behalf_of),
+    }
+}
+
+fn resource(facts: ResourceFacts, organization: &str, violations: &mut Violations) -> Resource {
+    let ResourceFacts { name, exists, r#type, owner, project, environment_class, labels } = facts;
+    let root = format!("organizations/{organization}");
+    if name != root && !name.starts_with(&format!("{root}/")) {
+        violations.add("resource.name", format!("`{name}` is not in `{root}`"));
+    }
+    let owner = group(&owner, organization, "resource.owner", violations);
+    // A project, and what stands below it, belongs to the project whether or not the facts say so.
+    let stated = filled(&project).unwrap_or_else(|| name.clone());
+    let mut segments = stated.split('/').skip(2);
+    let project = match (segments.next(), segments.next()) {
+        (Some("projects"), Some(id)) => Some(id.to_owned()),
+        _ if !project.is_empty() => {
+            violations.add("resource.project", format!("`{project}` is not the name of a project"));
+            None
+        }
+        _ => None,
+    };
+    let environment_class = filled(&environment_class);
+    let labels = labels.into_iter().collect();
+    Resource { name, exists, kind: r#type, owner, project, environment_class, labels }
+}
+
+fn context(wire: pb::DecisionContext, organization: &str, violations: &mut Violations) -> Context {
+    let pb::DecisionContext {
+        environment_class,
+        template_version,
+        parameters,
+        create_count,
+        update_count,
+        replace_count,
+        delete_count,
+        resource_types,
+        new_owner,
+        labels,
+        plan_digest,
+    } = wire;
+    let new_owner = group(&new_owner, organization, "context.new_owner", violations);
+    let mut count = |field: &str, value: i32| {
+        if value < 0 {
+            violations.add(format!("context.{field}"), "must not be negative");
+        }
+        i64::from(value)
+    };
+    let (template, template_version) = template(&template_version);
+    Context {
+        environment_class: filled(&environment_class),
+        template,
+        template_version,
+        parameters: parameters.map(visible).unwrap_or_default(),
+        create_count: count("create_count", create_count),
+        update_count: count("update_count", update_count),
+        replace_count: count("replace_count", replace_count),
+        delete_count: count("delete_count", delete_count),
+        resource_types: resource_types.into_iter().collect(),
+        new_owner,
+        labels: labels.into_iter().collect(),
+        plan_digest: filled(&plan_digest),
+    }
+}
+
+/// Id and version from `organizations/…/templates/web-service/versions/1.0.0`.
+fn template(name: &str) -> (Option<String>, Option<String>) {
+    let segments: Vec<&str> = name.split('/').collect();
+    let after = |collection: &str| {
+        let at = segments.iter().position(|segment| *segment == collection)?;
+        segments.get(at + 1).map(|id| (*id).to_owned())
+    };
+    (after("templates"), after("versions"))
+}
+
+/// The parameters that policy sees: scalars, and lists of scalars joined by commas. A null is not there.
+fn visible(parameters: prost_types::Struct) -> BTreeMap<String, String> {
+    let text = |(key, value): (String, prost_types::Value)| Some((key, value.kind.and_then(as_text)?));
+    parameters.fields.into_iter().filter_map(text).collect()
+}
+
+fn as_text(kind: Kind) -> Option<String> {
+    match kind {
+        Kind::StringValue(text) => Some(text),
+        Kind::BoolValue(flag) => Some(flag.to_string()),
+        Kind::NumberValue(number) => Some(number.to_string()),
+        Kind::ListValue(list) => {
+            let scalar = |value: prost_types::Value| match value.kind? {
+                Kind::ListValue(_) => None,
+                other => as_text(other),
+            };
+            list.values.into_iter().map(scalar).collect::<Option<Vec<_>>>().map(|items| items.join(","))
+        }
+        Kind::NullValue(_) | Kind::StructValue(_) => None,
+    }
+}
+
+/// The message of a decision.
+pub(super) fn decision(answer: Answer) -> pb::Decision {
+    let Answer {
+        id,
+        organization,
+        outcome,
+        input_digest,
+        policy_revision,
+        directory_revision,
+        plan_digest,
+        decide_time,
+        expiry_seconds,
+    } = answer;
+    let effect = match outcome.effect {
+        Effect::Allow => pb::Effect::Allow,
+        Effect::RequireApproval => pb::Effect::RequireApproval,
+        Effect::Deny => pb::Effect::Deny,
+    };
+    let approvals = outcome.approvals.into_iter().map(|(group, needed)| pb::ApprovalRequirement {
+        quorum: i32::try_from(needed.quorum).unwrap_or(i32::MAX),
+        group: format!("organizations/{organization}/groups/{group}"),
+        policy_ids: needed.policy_ids.into_iter().collect(),
+        expiry: Some(prost_types::Duration { seconds: expiry_seconds, nanos: 0 }),
+    });
+    pb::Decision {
+        id: id.to_string(),
+        effect: effect.into(),
+        reasons: outcome.reasons.into_iter().map(reason).collect(),
+        warnings: outcome.warnings.into_iter().map(reason).collect(),
+        approvals: approvals.collect(),
+        granting_roles: outcome.granting_roles,
+        input_digest,
+        policy_revision,
+        directory_revision,
+        plan_digest,
+        decide_time: Some(convert::to_timestamp(decide_time)),
+    }
+}
+
+fn reason(reason: Reason) -> pb::Reason {
+    let Reason { policy_id, policy, set, level, message, fix, docs } = reason;
+    pb::Reason {
+        policy_id,
+        policy,
+        policy_set: set.as_str().to_owned(),
+        level: level.map(|level| level.as_str().to_owned()).unwrap_or_default(),
+        message,
+        fix,
+        docs,
+    }
+}
+
+/// Decodes what a service asks people.
+pub(super) fn ask(request: &pb::CreateApprovalRequestRequest) -> Result<Ask, Problem> {
+    let mut violations = validate::violations(request)?;
+    let organization = organization(&request.parent, "parent", &mut violations);
+    let wire = request.approval_request.clone().unwrap_or_default();
+    let mut requirements = Vec::with_capacity(wire.requirements.len());
+    for (at, one) in wire.requirements.into_iter().enumerate() {
+        let field = format!("approval_request.requirements[{at}]");
+        let pb::ApprovalRequirement { quorum, group: name, policy_ids, expiry } = one;
+        if name.is_empty() {
+            violations.add(format!("{field}.group"), "is required");
+        }
+        let group = group(&name, &organization, &format!("{field}.group"), &mut violations);
+        let quorum = u32::try_from(quorum).ok().filter(|quorum| (1..=MAX_QUORUM).contains(quorum));
+        if quorum.is_none() {
+            violations.add(format!("{field}.quorum"), format!("must be 1 to {MAX_QUORUM}"));
+        }
+        if expiry.as_ref().is_some_and(|expiry| expiry.seconds <= 0) {
+            violations.add(format!("{field}.expiry"), "must be positive");
+        }
+        let expiry_seconds = expiry.map(|expiry| expiry.seconds);
+        if let (Some(group), Some(quorum)) = (group, quorum) {
+            requirements.push(Requirement { group: group.id, quorum, policy_ids, expiry_seconds });
+        }
+    }
+    let root = format!("organizations/{organization}/");
+    for (field, name) in [("resource", &wire.resource), ("operation", &wire.operation), ("plan", &wire.plan)]
+    {
+        if !name.is_empty() && !format!("{name}/").starts_with(&root) {
+            violations.add(format!("approval_request.{field}"), format!("`{name}` is not in `{root}`"));
+        }
+    }
+    violations.into_result()?;
+    Ok(Ask {
+        organization,
+        action: wire.action,
+        resource: wire.resource,
+        operation: wire.operation,
+        plan: wire.plan,
+        plan_digest: wire.plan_digest,
+        summary: wire.summary,
+        requirements: merge(requirements),
+    })
+}
+
+/// Checks the reason of a vote and the like.
+pub(super) fn check_reason(reason: &str) -> Result<(), Problem> {
+    if reason.len() > 4_000 {
+        return Err(Problem::invalid_field("reason", "is longer than 4000 bytes"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(kind: Kind) -> prost_types::Value {
+        prost_types::Value { kind: Some(kind) }
+    }
+
+    #[test]
+    fn parameters_become_text() {
+        let list = |values: Vec<Kind>| {
+            Kind::ListValue(prost_types::ListValue { values: values.into_iter().map(value).collect() })
+        };
+        let text = |t: &str| Kind::StringValue(t.into());
+        for (kind, want) in [
+            (text("x"), Some("x")),
+            (Kind::NumberValue(3.0), Some("3")),
+            (Kind::NumberValue(3.5), Some("3.5")),
+            (Kind::BoolValue(true), Some("true")),
+            (Kind::NullValue(0), None),
+            (list(vec![text("a"), Kind::NumberValue(1.0)]), Some("a,1")),
+            (list(vec![]), Some("")),
+            (list(vec![list(vec![])]), None),
+            (Kind::StructValue(prost_types::Struct::default()), None),
+        ] {
+            assert_eq!(as_text(kind.clone()).as_deref(), want, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn template_names_are_taken_apart() {
+        let name = "organizations/acme/templates/web-service/versions/1.2.0";
+        assert_eq!(template(name), (Some("web-service".into()), Some("1.2.0".into())));
+        assert_eq!(template(""), (None, None));
+    }
+}

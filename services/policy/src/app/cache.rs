@@ -1,0 +1,211 @@
+//! Compiled policies of organizations, kept until somebody changes them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use moka::future::Cache;
+use pavior_auth::{Permit, SystemAuthority};
+use pavior_core::clock::Clock;
+use pavior_core::digest::{canonical_json, sha256_hex};
+use pavior_store::Store;
+use serde_json::json;
+use time::{Duration, OffsetDateTime};
+use tokio::sync::Mutex;
+
+use super::sources::Sources;
+use crate::domain::combine::Mode;
+use crate::domain::engine::{Binding, BoundPolicy, Compilation};
+use crate::domain::input::PLATFORM;
+use crate::domain::record::{PolicyBindingSpec, PolicySpec, RoleBindingSpec, RoleSpec, Stored};
+use crate::domain::role::{Role, RoleBinding, RoleIndex};
+use crate::domain::schema::PolicySchema;
+use crate::error::Error;
+use crate::store;
+
+/// Part of a revision's digest: another engine may decide otherwise.
+const ENGINE: &str = "cedar-4.14";
+
+#[derive(Debug, Default)]
+struct Slot {
+    known: arc_swap::ArcSwapOption<Known>,
+    loading: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Known {
+    compilation: Arc<Compilation>,
+    /// The database's revision that it was made from.
+    revision: i64,
+    /// This process's count of changes when it was last compared with the database.
+    generation: u64,
+    at: OffsetDateTime,
+}
+
+/// Compilations of organizations.
+///
+/// A change made through this process counts `generation` up, so that the next decision asks the database for the
+/// revision; changes of other replicas are seen when `max_age` has passed.
+#[derive(Clone)]
+pub(crate) struct Compilations {
+    store: Store,
+    schema: Arc<PolicySchema>,
+    sources: Sources,
+    authority: SystemAuthority,
+    clock: Arc<dyn Clock>,
+    max_age: Duration,
+    generation: Arc<AtomicU64>,
+    slots: Cache<String, Arc<Slot>>,
+}
+
+impl std::fmt::Debug for Compilations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compilations").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+/// What the cache is made with.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) schema: Arc<PolicySchema>,
+    pub(crate) sources: Sources,
+    pub(crate) authority: SystemAuthority,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Compilations {
+    /// Nothing compiled yet.
+    pub(crate) fn new(parts: Parts, max_age_ms: u64, organizations: u64) -> Self {
+        let Parts { store, schema, sources, authority, clock } = parts;
+        let max_age = Duration::milliseconds(i64::try_from(max_age_ms).unwrap_or(i64::MAX));
+        let slots = Cache::new(organizations);
+        Self { store, schema, sources, authority, clock, max_age, generation: Arc::default(), slots }
+    }
+
+    /// Says that something was changed.
+    pub(crate) fn touch(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The current compilation of an organization.
+    pub(crate) async fn get(&self, organization: &str) -> Result<Arc<Compilation>, Error> {
+        let slot = match self.slots.get(organization).await {
+            Some(slot) => slot,
+            None => self.slots.get_with(organization.to_owned(), async { Arc::default() }).await,
+        };
+        if let Some(fresh) = self.fresh(&slot) {
+            return Ok(fresh);
+        }
+        let _loading = slot.loading.lock().await;
+        if let Some(fresh) = self.fresh(&slot) {
+            return Ok(fresh);
+        }
+        // Read before the database: a change that commits after this makes what is read now old again.
+        let (generation, at) = (self.generation.load(Ordering::Acquire), self.clock.now());
+        let permit = Permit::for_system(&self.authority, organization);
+        let revision = match organization {
+            PLATFORM => 0,
+            _ => store::read_revision(self.store.read(), &permit).await?,
+        };
+        let compilation = match slot.known.load_full() {
+            Some(known) if known.revision == revision => known.compilation.clone(),
+            _ => Arc::new(self.compile(&permit).await?),
+        };
+        let known = Known { compilation: compilation.clone(), revision, generation, at };
+        slot.known.store(Some(Arc::new(known)));
+        Ok(compilation)
+    }
+
+    fn fresh(&self, slot: &Slot) -> Option<Arc<Compilation>> {
+        let known = slot.known.load();
+        let known = known.as_ref()?;
+        let age = self.clock.now() - known.at;
+        let current = known.generation == self.generation.load(Ordering::Acquire);
+        (current && age >= Duration::ZERO && age < self.max_age).then(|| known.compilation.clone())
+    }
+
+    async fn compile(&self, permit: &Permit) -> Result<Compilation, Error> {
+        let db = self.store.read();
+        let roles = store::all::<RoleSpec>(db, permit).await?;
+        let role_bindings = store::all::<RoleBindingSpec>(db, permit).await?;
+        let policies = store::all::<PolicySpec>(db, permit).await?;
+        let policy_bindings = store::all::<PolicyBindingSpec>(db, permit).await?;
+        let revision = self.digest(&roles, &role_bindings, &policies, &policy_bindings);
+        let mut bound = Vec::with_capacity(policies.len());
+        for Stored { id, spec, .. } in policies {
+            let bindings: Vec<Binding> = policy_bindings
+                .iter()
+                .filter(|binding| binding.spec.policy == id && binding.spec.mode != Mode::Off)
+                .map(|binding| to_binding(&binding.spec))
+                .collect();
+            if bindings.is_empty() {
+                continue;
+            }
+            let policy = self.sources.check(spec.kind, &spec.source).await;
+            if let Err(problems) = &policy {
+                tracing::error!(
+                    organization = permit.organization(),
+                    policy = id,
+                    ?problems,
+                    "a stored policy does not hold any more, so everything in its scope is denied"
+                );
+            }
+            let policy = policy.map_err(|problems| problems.join("; "));
+            bound.push(BoundPolicy { id, kind: spec.kind, policy, bindings });
+        }
+        let roles = roles.into_iter().map(|stored| Role { id: stored.id, actions: stored.spec.actions });
+        let index = RoleIndex::new(roles, role_bindings.into_iter().map(to_role_binding));
+        Ok(Compilation::new(self.schema.clone(), permit.organization(), revision, index, bound)?)
+    }
+
+    /// SHA-256 over everything that decides, whatever order it was written in.
+    fn digest(
+        &self,
+        roles: &[Stored<RoleSpec>],
+        role_bindings: &[Stored<RoleBindingSpec>],
+        policies: &[Stored<PolicySpec>],
+        policy_bindings: &[Stored<PolicyBindingSpec>],
+    ) -> String {
+        let texts = |patterns: &[crate::domain::action::Pattern]| {
+            patterns.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let members = |binding: &Stored<RoleBindingSpec>| {
+            binding.spec.members.iter().map(|member| member.name(&binding.organization)).collect::<Vec<_>>()
+        };
+        let everything = json!({
+            "engine": ENGINE,
+            "schema": sha256_hex(self.schema.text.as_bytes()),
+            "roles": roles.iter().map(|r| json!([r.id, texts(&r.spec.actions)])).collect::<Vec<_>>(),
+            "role_bindings": role_bindings
+                .iter()
+                .map(|b| json!([b.id, b.spec.role, members(b), b.spec.project, b.spec.owned_only]))
+                .collect::<Vec<_>>(),
+            "policies": policies
+                .iter()
+                .map(|p| json!([p.id, p.spec.kind.as_str(), p.spec.digest]))
+                .collect::<Vec<_>>(),
+            "policy_bindings": policy_bindings
+                .iter()
+                .map(|b| {
+                    let PolicyBindingSpec { policy, projects, environment_classes, mode } = &b.spec;
+                    json!([b.id, policy, projects, environment_classes, format!("{mode:?}")])
+                })
+                .collect::<Vec<_>>(),
+        });
+        sha256_hex(&canonical_json(&everything))
+    }
+}
+
+fn to_binding(spec: &PolicyBindingSpec) -> Binding {
+    let PolicyBindingSpec { policy: _, projects, environment_classes, mode } = spec;
+    Binding {
+        projects: projects.iter().cloned().collect(),
+        environment_classes: environment_classes.iter().cloned().collect(),
+        mode: *mode,
+    }
+}
+
+fn to_role_binding(stored: Stored<RoleBindingSpec>) -> RoleBinding {
+    let RoleBindingSpec { role, members, project, owned_only } = stored.spec;
+    RoleBinding { id: stored.id, role, members: members.into_iter().collect(), project, owned_only }
+}

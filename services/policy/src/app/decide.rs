@@ -1,0 +1,203 @@
+//! Decisions.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use pavior_core::digest::{canonical_json, sha256_hex};
+use serde_json::json;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::App;
+use crate::domain::approval::State;
+use crate::domain::combine::{Effect, Outcome, Reason};
+use crate::domain::directory::Directory;
+use crate::domain::engine::Compilation;
+use crate::domain::input::{GivenApproval, GroupRef, Input, Stage};
+use crate::domain::record::DecisionRecord;
+use crate::error::Error;
+use crate::store;
+
+/// A question, decoded. Groups are filled in from the directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    /// What it is about.
+    pub(crate) input: Input,
+    /// The id of the approval request whose approvals count.
+    pub(crate) approval: Option<String>,
+    /// Not to be recorded.
+    pub(crate) dry_run: bool,
+}
+
+/// The answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) id: Uuid,
+    pub(crate) organization: String,
+    pub(crate) outcome: Outcome,
+    pub(crate) input_digest: String,
+    pub(crate) policy_revision: String,
+    pub(crate) directory_revision: String,
+    pub(crate) plan_digest: String,
+    pub(crate) decide_time: OffsetDateTime,
+    pub(crate) expiry_seconds: i64,
+}
+
+impl App {
+    /// Decides, and records the decision unless it is a plain yes to a read.
+    pub(crate) async fn decide(&self, question: Question) -> Result<Answer, Error> {
+        let Question { mut input, approval, dry_run } = question;
+        let (compilation, directory) = self.prepare(&mut input).await?;
+        let given = match &approval {
+            Some(id) => self.given_approval(&input.organization, id).await?,
+            None => None,
+        };
+        let outcome = compilation.decide(&input, given.as_ref());
+        let answer = Answer {
+            id: self.ids.uuid(),
+            organization: input.organization.clone(),
+            input_digest: input_digest(&input, given.as_ref()),
+            policy_revision: compilation.revision.clone(),
+            directory_revision: directory.revision.clone(),
+            plan_digest: input.context.plan_digest.clone().unwrap_or_default(),
+            decide_time: self.clock.now(),
+            expiry_seconds: self.config.approval_expiry_seconds,
+            outcome,
+        };
+        if !dry_run && self.is_recorded(&input, &answer.outcome) {
+            self.record(&input, &answer).await?;
+        }
+        Ok(answer)
+    }
+
+    /// Those of `actions` that the access set allows.
+    pub(crate) async fn allowed_actions(
+        &self,
+        mut input: Input,
+        actions: Vec<String>,
+    ) -> Result<Vec<String>, Error> {
+        let (compilation, _) = self.prepare(&mut input).await?;
+        (input.stage, input.plan_follows) = (Stage::Admission, true);
+        let mut allowed = Vec::new();
+        for action in actions {
+            input.action = action;
+            if compilation.decide(&input, None).effect == Effect::Allow {
+                allowed.push(input.action.clone());
+            }
+        }
+        Ok(allowed)
+    }
+
+    /// Fills in the groups.
+    async fn prepare(&self, input: &mut Input) -> Result<(Arc<Compilation>, Arc<Directory>), Error> {
+        let directory = self.directories.get(&input.organization).await?;
+        let compilation = self.compilations.get(&input.organization).await?;
+        // Groups of another organization mean nothing here, even where their ids are the same.
+        if input.is_member() {
+            let claimed =
+                input.principal.groups.iter().map(|group| group.rsplit('/').next().unwrap_or(group));
+            input.groups = directory.groups_of(&input.principal.name, claimed);
+        }
+        for owner in [&mut input.resource.owner, &mut input.context.new_owner].into_iter().flatten() {
+            *owner = GroupRef { above: directory.above(&owner.id), id: std::mem::take(&mut owner.id) };
+        }
+        Ok((compilation, directory))
+    }
+
+    async fn given_approval(&self, organization: &str, id: &str) -> Result<Option<GivenApproval>, Error> {
+        let permit = self.system_permit(organization);
+        let found = store::approval_by_id(self.store.read(), &permit, id).await?;
+        Ok(found.map(|stored| GivenApproval {
+            approved: stored.spec.state == State::Approved,
+            requirements: stored.spec.quorums(),
+            plan_digest: stored.spec.plan_digest,
+        }))
+    }
+
+    fn is_recorded(&self, input: &Input, outcome: &Outcome) -> bool {
+        let reads = self.schema.actions.get(&input.action).is_some_and(|action| !action.change);
+        let plain = outcome.warnings.is_empty() && outcome.shadow.is_empty() && !outcome.policy_error;
+        !(reads && plain && outcome.effect == Effect::Allow)
+    }
+
+    async fn record(&self, input: &Input, answer: &Answer) -> Result<(), Error> {
+        if answer.outcome.policy_error {
+            let reasons = &answer.outcome.reasons;
+            tracing::error!(
+                organization = input.organization,
+                action = input.action,
+                ?reasons,
+                "POLICY_ERROR"
+            );
+        }
+        let ids = |reasons: &[Reason]| {
+            reasons.iter().map(|reason| reason.policy_id.clone()).collect::<BTreeSet<_>>()
+        };
+        let record = DecisionRecord {
+            id: answer.id,
+            organization: input.organization.clone(),
+            principal: input.principal.name.clone(),
+            action: input.action.clone(),
+            resource: input.resource.name.clone(),
+            stage: input.stage.as_str().to_owned(),
+            effect: answer.outcome.effect.as_str().to_owned(),
+            policy_ids: ids(&answer.outcome.reasons),
+            warning_ids: ids(&answer.outcome.warnings),
+            shadow_ids: ids(&answer.outcome.shadow),
+            policy_error: answer.outcome.policy_error,
+            input_digest: answer.input_digest.clone(),
+            plan_digest: answer.plan_digest.clone(),
+            policy_revision: answer.policy_revision.clone(),
+            directory_revision: answer.directory_revision.clone(),
+            decide_time: answer.decide_time,
+        };
+        if self.decisions.add(record).await {
+            Ok(())
+        } else {
+            Err(pavior_rpc::Problem::unavailable("the policy service is shutting down").into())
+        }
+    }
+}
+
+/// SHA-256 over everything that the decision looked at, besides the policies.
+fn input_digest(input: &Input, approval: Option<&GivenApproval>) -> String {
+    let Input { organization, principal, groups, action, resource, stage, plan_follows, context } = input;
+    let group = |group: &Option<GroupRef>| group.as_ref().map(|group| json!([group.id, group.above]));
+    let everything = json!({
+        "organization": organization,
+        "principal": {
+            "kind": principal.kind.as_str(),
+            "name": principal.name,
+            "organization": principal.organization,
+            "email": principal.email,
+            "platform_admin": principal.platform_admin,
+            "on_behalf_of": principal.on_behalf_of,
+        },
+        "groups": groups,
+        "action": action,
+        "resource": {
+            "name": resource.name,
+            "exists": resource.exists,
+            "type": resource.kind,
+            "owner": group(&resource.owner),
+            "project": resource.project,
+            "environment_class": resource.environment_class,
+            "labels": resource.labels,
+        },
+        "stage": stage.as_str(),
+        "plan_follows": plan_follows,
+        "context": {
+            "environment_class": context.environment_class,
+            "template": context.template,
+            "template_version": context.template_version,
+            "parameters": context.parameters,
+            "counts": [context.create_count, context.update_count, context.replace_count, context.delete_count],
+            "resource_types": context.resource_types,
+            "new_owner": group(&context.new_owner),
+            "labels": context.labels,
+            "plan_digest": context.plan_digest,
+        },
+        "approval": approval.map(|given| json!([given.approved, given.plan_digest, given.requirements])),
+    });
+    sha256_hex(&canonical_json(&everything))
+}

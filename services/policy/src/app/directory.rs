@@ -1,0 +1,137 @@
+//! Users and groups, from the catalog.
+
+use std::sync::Arc;
+
+use moka::future::Cache;
+use pavior_auth::{Permit, ServiceIdentity};
+use pavior_core::clock::Clock;
+use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
+use pavior_proto::pavior::catalog::v1::{self as pb, GetDirectoryRequest};
+use pavior_rpc::{Problem, RetrySafe, Transport};
+use time::{Duration, OffsetDateTime};
+use tokio::sync::Mutex;
+
+use crate::domain::directory::Directory;
+use crate::domain::input::PLATFORM;
+use crate::error::Error;
+
+/// One organization's directory with the time at which it was current.
+#[derive(Debug, Default)]
+struct Slot {
+    known: arc_swap::ArcSwapOption<Known>,
+    fetching: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Known {
+    directory: Arc<Directory>,
+    at: OffsetDateTime,
+}
+
+/// Directories of organizations, not older than a limit.
+#[derive(Clone)]
+pub(crate) struct Directories {
+    identity: ServiceIdentity,
+    client: CatalogServiceClient<Transport>,
+    clock: Arc<dyn Clock>,
+    max_age: Duration,
+    slots: Cache<String, Arc<Slot>>,
+}
+
+impl std::fmt::Debug for Directories {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Directories").field("max_age", &self.max_age).finish_non_exhaustive()
+    }
+}
+
+impl Directories {
+    /// Directories from the catalog behind `transport`.
+    pub(crate) fn new(
+        identity: ServiceIdentity,
+        transport: Transport,
+        clock: Arc<dyn Clock>,
+        max_age_ms: u64,
+        organizations: u64,
+    ) -> Self {
+        let client = CatalogServiceClient::new(identity.transport(transport, "catalog"))
+            .max_decoding_message_size(64 * 1024 * 1024);
+        let max_age = Duration::milliseconds(i64::try_from(max_age_ms).unwrap_or(i64::MAX));
+        Self { identity, client, clock, max_age, slots: Cache::new(organizations) }
+    }
+
+    /// The directory of an organization. One that the catalog does not know has nobody in it.
+    ///
+    /// # Errors
+    /// When what is known is too old and the catalog does not answer.
+    pub(crate) async fn get(&self, organization: &str) -> Result<Arc<Directory>, Error> {
+        if organization == PLATFORM {
+            return Ok(Arc::default());
+        }
+        let slot = match self.slots.get(organization).await {
+            Some(slot) => slot,
+            None => self.slots.get_with(organization.to_owned(), async { Arc::default() }).await,
+        };
+        if let Some(fresh) = self.fresh(&slot) {
+            return Ok(fresh);
+        }
+        let _fetching = slot.fetching.lock().await;
+        if let Some(fresh) = self.fresh(&slot) {
+            return Ok(fresh);
+        }
+        let at = self.clock.now();
+        let known = slot.known.load_full().map(|known| known.directory.clone());
+        let directory = self.fetch(organization, known).await?;
+        slot.known.store(Some(Arc::new(Known { directory: directory.clone(), at })));
+        Ok(directory)
+    }
+
+    fn fresh(&self, slot: &Slot) -> Option<Arc<Directory>> {
+        let known = slot.known.load();
+        let known = known.as_ref()?;
+        let age = self.clock.now() - known.at;
+        (age >= Duration::ZERO && age < self.max_age).then(|| known.directory.clone())
+    }
+
+    async fn fetch(
+        &self,
+        organization: &str,
+        known: Option<Arc<Directory>>,
+    ) -> Result<Arc<Directory>, Error> {
+        let permit = Permit::for_system(&self.identity.authority(), organization);
+        let mut request = self.identity.request(
+            &permit,
+            GetDirectoryRequest {
+                organization: format!("organizations/{organization}"),
+                known_revision: known.as_ref().map(|known| known.revision.clone()).unwrap_or_default(),
+            },
+        );
+        request.extensions_mut().insert(RetrySafe);
+        match self.client.clone().get_directory(request).await {
+            Ok(answer) => match (answer.into_inner(), known) {
+                (answer, Some(known)) if answer.unchanged => Ok(known),
+                (answer, _) => Ok(Arc::new(decode(answer))),
+            },
+            Err(status) if status.code() == tonic::Code::NotFound => Ok(Arc::default()),
+            Err(status) => {
+                Err(Error::DirectoryUnavailable(Box::new(Problem::from_dependency("catalog", &status))))
+            }
+        }
+    }
+}
+
+fn id(name: &str) -> String {
+    name.rsplit('/').next().unwrap_or(name).to_owned()
+}
+
+fn decode(answer: pb::Directory) -> Directory {
+    let pb::Directory { revision, unchanged: _, memberships, groups } = answer;
+    let memberships = memberships.into_iter().map(|pb::directory::Membership { user, groups }| {
+        (user, groups.iter().map(|group| id(group)).collect())
+    });
+    let parents = groups.into_iter().filter(|group| !group.parent_group.is_empty());
+    Directory {
+        revision,
+        memberships: memberships.collect(),
+        parents: parents.map(|group| (id(&group.group), id(&group.parent_group))).collect(),
+    }
+}

@@ -1,0 +1,57 @@
+//! What policy needs to know about policy's own resources: that they exist.
+
+use pavior_auth::Permit;
+use pavior_core::ResourceName;
+use pavior_proto::pavior::governance::v1::ResourceFacts;
+use pavior_rpc::Problem;
+
+use super::App;
+use super::approvals::{APPROVAL_TYPE, APPROVALS};
+use super::resources::plain_facts;
+use crate::domain::record::{PolicyBindingSpec, PolicySpec, RoleBindingSpec, RoleSpec};
+use crate::error::Error;
+use crate::store::{self, Table};
+
+const ORGANIZATION_TYPE: &str = "catalog.pavior.dev/Organization";
+
+impl App {
+    /// The facts of a resource of this service; of the organization when it does not exist.
+    pub(crate) async fn facts(&self, name: &str) -> Result<ResourceFacts, Error> {
+        let refuse = |text: String| Error::from(Problem::invalid_field("name", text));
+        let parsed = ResourceName::parse(name).map_err(|error| refuse(error.to_string()))?;
+        let organization = format!("organizations/{}", parsed.organization());
+        if parsed.as_str() == organization {
+            return Ok(plain_facts(organization, false, ORGANIZATION_TYPE));
+        }
+        let (permit, id) = (self.system_permit(parsed.organization()), parsed.id());
+        let kind = match parsed.collection() {
+            _ if parsed.pairs().count() != 2 => None,
+            c if c == RoleSpec::COLLECTION => self.kind_if_known::<RoleSpec>(&permit, id).await?,
+            c if c == RoleBindingSpec::COLLECTION => {
+                self.kind_if_known::<RoleBindingSpec>(&permit, id).await?
+            }
+            c if c == PolicySpec::COLLECTION => self.kind_if_known::<PolicySpec>(&permit, id).await?,
+            c if c == PolicyBindingSpec::COLLECTION => {
+                self.kind_if_known::<PolicyBindingSpec>(&permit, id).await?
+            }
+            c if c == APPROVALS => {
+                let found = store::approval_by_id(self.store.read(), &permit, id).await?;
+                Some(found.map(|_| APPROVAL_TYPE))
+            }
+            _ => None,
+        };
+        match kind {
+            Some(Some(kind)) => Ok(plain_facts(name.to_owned(), true, kind)),
+            Some(None) => Ok(plain_facts(organization, false, ORGANIZATION_TYPE)),
+            None => Err(refuse(format!("`{name}` is not a resource of the policy service"))),
+        }
+    }
+
+    async fn kind_if_known<T: Table>(
+        &self,
+        permit: &Permit,
+        id: &str,
+    ) -> Result<Option<Option<&'static str>>, Error> {
+        Ok(Some(store::by_id::<T>(self.store.read(), permit, id).await?.map(|_| T::TYPE)))
+    }
+}

@@ -1,0 +1,52 @@
+//! Policies' texts, parsed and checked once.
+
+use std::sync::Arc;
+
+use moka::future::Cache;
+use pavior_core::digest::sha256;
+
+use crate::domain::schema::PolicySchema;
+use crate::domain::source::{CheckedPolicy, SetKind, check};
+
+/// How many checked texts are kept.
+const MAX_KEPT: u64 = 10_000;
+
+type Checked = Arc<Result<Arc<CheckedPolicy>, Vec<String>>>;
+
+/// Checks texts and remembers the results.
+#[derive(Clone)]
+pub(crate) struct Sources {
+    schema: Arc<PolicySchema>,
+    checked: Cache<([u8; 32], SetKind), Checked>,
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources").field("kept", &self.checked.entry_count()).finish_non_exhaustive()
+    }
+}
+
+impl Sources {
+    /// Nothing checked yet.
+    pub(crate) fn new(schema: Arc<PolicySchema>) -> Self {
+        Self { schema, checked: Cache::new(MAX_KEPT) }
+    }
+
+    /// Checks a text.
+    ///
+    /// # Errors
+    /// One sentence for each thing that is wrong.
+    pub(crate) async fn check(&self, kind: SetKind, text: &str) -> Result<Arc<CheckedPolicy>, Vec<String>> {
+        let key = (sha256(text.as_bytes()), kind);
+        if let Some(known) = self.checked.get(&key).await {
+            return (*known).clone();
+        }
+        let (schema, text) = (self.schema.clone(), text.to_owned());
+        // Not on a worker of the runtime: validation takes milliseconds and waits for a thread of its own.
+        let result = tokio::task::spawn_blocking(move || check(&text, kind, &schema)).await;
+        let Ok(result) = result else { return Err(vec!["the policy cannot be checked now".to_owned()]) };
+        let result = result.map(Arc::new);
+        self.checked.insert(key, Arc::new(result.clone())).await;
+        result
+    }
+}

@@ -1,0 +1,179 @@
+//! One change: idempotency, the change itself and its audit event, in one transaction.
+
+use pavior_auth::Permit;
+use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
+use pavior_core::digest::sha256;
+use pavior_store::idempotency::{self, Key};
+use pavior_store::{DatabaseTransaction, Retryable, StoreError, TxFuture, outbox};
+use prost::Message;
+
+use super::App;
+use crate::error::Error;
+
+/// A call of a method.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    /// The action that policy decided on.
+    pub(crate) action: &'static str,
+    /// Whether it changes state.
+    pub(crate) changes: bool,
+    /// The caller's UUID; empty when the call cannot be repeated.
+    pub(crate) request_id: String,
+    /// The digest of the request.
+    pub(crate) hash: [u8; 32],
+    /// Whether to check only.
+    pub(crate) validate_only: bool,
+}
+
+impl Call {
+    /// A read.
+    pub(crate) fn read(action: &'static str) -> Self {
+        Self { action, changes: false, request_id: String::new(), hash: [0; 32], validate_only: false }
+    }
+
+    /// A change.
+    pub(crate) fn change<M: Message>(
+        action: &'static str,
+        request: &M,
+        request_id: &str,
+        validate_only: bool,
+    ) -> Self {
+        let hash = sha256(&request.encode_to_vec());
+        Self { action, changes: true, request_id: request_id.to_owned(), hash, validate_only }
+    }
+}
+
+/// What a change gives: the answer, and what to record unless nothing changed.
+pub(crate) type Changed<M> = (M, Option<AuditEvent>);
+
+/// Why a transaction ends without a commit.
+enum Stop<M> {
+    Failed(Error),
+    Validated(M),
+}
+
+impl<M> From<StoreError> for Stop<M> {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl<M> From<Error> for Stop<M> {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl<M> Retryable for Stop<M> {
+    fn is_retryable(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.is_retryable())
+    }
+}
+
+/// What happened to what, for the audit trail.
+#[derive(Debug, Clone)]
+pub(crate) struct Happened {
+    /// The action, where the permit does not name one.
+    pub(crate) action: &'static str,
+    /// The type of the resource.
+    pub(crate) kind: &'static str,
+    /// Its name.
+    pub(crate) name: String,
+    /// A participle, for example `created`.
+    pub(crate) verb: &'static str,
+    /// As it was.
+    pub(crate) before: Option<serde_json::Value>,
+    /// As it is.
+    pub(crate) after: Option<serde_json::Value>,
+    /// The plan concerned.
+    pub(crate) plan_digest: Option<String>,
+}
+
+impl App {
+    /// Runs `work` in a transaction and commits it with its audit event and the answer to its request id. The first
+    /// answer to a request id is given again; with `validate_only` nothing is kept.
+    pub(crate) async fn write<M, F>(&self, permit: &Permit, call: &Call, work: F) -> Result<M, Error>
+    where
+        M: Message + Default + Send + Sync + 'static,
+        F: for<'c> Fn(&'c DatabaseTransaction) -> TxFuture<'c, Changed<M>, Error>
+            + Send
+            + Sync
+            + Clone
+            + 'static,
+    {
+        let result = self
+            .store
+            .tx(|tx| {
+                let (app, permit, call, work) = (self.clone(), permit.clone(), call.clone(), work.clone());
+                Box::pin(async move { app.attempt(tx, &permit, &call, &work).await })
+            })
+            .await;
+        match result {
+            Ok(answer) => {
+                self.compilations.touch();
+                Ok(answer)
+            }
+            Err(Stop::Validated(answer)) => Ok(answer),
+            Err(Stop::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn attempt<M, F>(
+        &self,
+        tx: &DatabaseTransaction,
+        permit: &Permit,
+        call: &Call,
+        work: &F,
+    ) -> Result<M, Stop<M>>
+    where
+        M: Message + Default,
+        F: for<'c> Fn(&'c DatabaseTransaction) -> TxFuture<'c, Changed<M>, Error>,
+    {
+        let key = (!call.request_id.is_empty()).then(|| Key {
+            organization: permit.organization().to_owned(),
+            principal: permit.principal().name.clone(),
+            method: call.action.to_owned(),
+            request_id: call.request_id.clone(),
+        });
+        if let Some(key) = &key
+            && let Some(first) = idempotency::check(tx, key, &call.hash).await.map_err(Error::from)?
+        {
+            return M::decode(first.as_slice()).map_err(|error| Error::Bug(error.to_string()).into());
+        }
+        let (answer, event) = work(tx).await?;
+        if call.validate_only {
+            return Err(Stop::Validated(answer));
+        }
+        if let Some(key) = &key {
+            idempotency::save_at(tx, key, &call.hash, &answer.encode_to_vec(), self.clock.now()).await?;
+        }
+        // Last: on PostgreSQL, changes wait for one another from here to the commit.
+        if let Some(event) = event {
+            outbox::append(tx, &event, &self.outbox).await?;
+        }
+        Ok(answer)
+    }
+
+    /// The audit event of a change that is being made.
+    pub(crate) fn event(&self, permit: &Permit, happened: Happened) -> AuditEvent {
+        let Happened { action, kind, name, verb, before, after, plan_digest } = happened;
+        let permitted = permit.action();
+        let trace_id = pavior_rpc::context::with_current(|context| context.and_then(|c| c.trace_id()));
+        let actor = Actor::of(permit.principal());
+        let summary = format!("`{}` {verb} `{name}`", actor.reference);
+        AuditEvent {
+            event_id: self.ids.uuid(),
+            time: self.clock.now(),
+            class: AuditClass::A,
+            action: if permitted.is_empty() { action } else { permitted }.to_owned(),
+            phase: Phase::Outcome,
+            actor,
+            object: Object { r#type: kind.to_owned(), name, project: None },
+            cause: Cause { request_id: permit.request_id().to_owned(), trace_id, parent_event: None },
+            decision: permit.decision().cloned(),
+            outcome: Outcome { status: "ok".to_owned(), code: "OK".to_owned(), duration_ms: 0 },
+            change: Some(Change { params_digest: None, plan_digest, before, after }),
+            summary,
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Roles and their bindings: what they grant, looked up by member rather than evaluated, and the same as Cedar text,
+//! against which the look-up is property-tested.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use pavior_core::PrincipalKind;
+
+use super::action::Pattern;
+use super::input::Input;
+
+/// A named set of actions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    /// Its id.
+    pub id: String,
+    /// What it grants.
+    pub actions: Vec<Pattern>,
+}
+
+impl Role {
+    /// Whether it grants the action.
+    pub fn grants(&self, action: &str) -> bool {
+        self.actions.iter().any(|pattern| pattern.matches(action))
+    }
+}
+
+/// To whom a role is granted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Member {
+    /// Everybody in the organization.
+    Everyone,
+    /// The members of a group, by its id.
+    Group(String),
+    /// One principal, by resource name.
+    Principal(String),
+}
+
+impl Member {
+    /// Reads a member of `organization` from a resource name.
+    ///
+    /// # Errors
+    /// A sentence that says what is wanted.
+    pub fn parse(name: &str, organization: &str) -> Result<Self, String> {
+        let wanted = || {
+            format!(
+                "member `{}` must be a user, group, service or agent of `organizations/{organization}`, for example \
+                 `organizations/{organization}/groups/payments`",
+                name.chars().take(100).collect::<String>()
+            )
+        };
+        if name == format!("organizations/{organization}/groups/-") {
+            return Ok(Self::Everyone);
+        }
+        let parsed = pavior_core::ResourceName::parse(name).map_err(|_| wanted())?;
+        if parsed.organization() != organization || parsed.pairs().count() != 2 {
+            return Err(wanted());
+        }
+        match parsed.collection() {
+            "groups" => Ok(Self::Group(parsed.id().to_owned())),
+            "users" | "services" | "agents" => Ok(Self::Principal(name.to_owned())),
+            _ => Err(wanted()),
+        }
+    }
+
+    /// The resource name.
+    pub fn name(&self, organization: &str) -> String {
+        match self {
+            Self::Everyone => format!("organizations/{organization}/groups/-"),
+            Self::Group(id) => format!("organizations/{organization}/groups/{id}"),
+            Self::Principal(name) => name.clone(),
+        }
+    }
+}
+
+/// A grant of a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleBinding {
+    /// Its id.
+    pub id: String,
+    /// The id of the role.
+    pub role: String,
+    /// To whom.
+    pub members: BTreeSet<Member>,
+    /// The id of the project where it holds; none for the whole organization.
+    pub project: Option<String>,
+    /// Only on what a group of the caller owns, or is about to own.
+    pub owned_only: bool,
+}
+
+impl RoleBinding {
+    fn holds(&self, input: &Input) -> bool {
+        let in_scope = match &self.project {
+            Some(project) => input.resource.project.as_ref() == Some(project),
+            None => true,
+        };
+        in_scope && (!self.owned_only || input.is_owner())
+    }
+
+    fn names(&self, input: &Input) -> bool {
+        self.members.iter().any(|member| match member {
+            Member::Everyone => true,
+            Member::Group(group) => input.groups.contains(group),
+            Member::Principal(name) => *name == input.principal.name,
+        })
+    }
+}
+
+/// Every role and binding of an organization, by member.
+#[derive(Debug, Clone, Default)]
+pub struct RoleIndex {
+    roles: BTreeMap<String, Role>,
+    bindings: Vec<RoleBinding>,
+    by_member: HashMap<Member, Vec<usize>>,
+}
+
+impl RoleIndex {
+    /// Builds the index. A binding of a role that does not exist grants nothing.
+    pub fn new(
+        roles: impl IntoIterator<Item = Role>,
+        bindings: impl IntoIterator<Item = RoleBinding>,
+    ) -> Self {
+        let roles = roles.into_iter().map(|role| (role.id.clone(), role)).collect();
+        let mut bindings: Vec<RoleBinding> = bindings.into_iter().collect();
+        bindings.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut by_member = HashMap::<Member, Vec<usize>>::new();
+        for (at, binding) in bindings.iter().enumerate() {
+            for member in &binding.members {
+                by_member.entry(member.clone()).or_default().push(at);
+            }
+        }
+        Self { roles, bindings, by_member }
+    }
+
+    /// The ids of the bindings that grant what is asked, in order.
+    pub fn granting(&self, input: &Input) -> Vec<&RoleBinding> {
+        if !input.is_member() {
+            return Vec::new();
+        }
+        let groups = input.groups.iter().map(|group| Member::Group(group.clone()));
+        let of = |member: Member| self.by_member.get(&member).into_iter().flatten().copied();
+        let mut found: BTreeSet<usize> = of(Member::Everyone).collect();
+        found.extend(of(Member::Principal(input.principal.name.clone())));
+        found.extend(groups.flat_map(of));
+        let bindings = found.into_iter().filter_map(|at| self.bindings.get(at));
+        bindings.filter(|binding| self.role_grants(binding, &input.action) && binding.holds(input)).collect()
+    }
+
+    /// As [`RoleIndex::granting`], from the definition and without the index: the reference for tests.
+    pub fn granting_directly(&self, input: &Input) -> Vec<&RoleBinding> {
+        let all = self.bindings.iter().filter(|_| input.is_member());
+        all.filter(|b| self.role_grants(b, &input.action) && b.names(input) && b.holds(input)).collect()
+    }
+
+    fn role_grants(&self, binding: &RoleBinding, action: &str) -> bool {
+        self.roles.get(&binding.role).is_some_and(|role| role.grants(action))
+    }
+
+    /// The ids of the roles that would grant an action, at most `limit`.
+    pub fn roles_granting(&self, action: &str, limit: usize) -> Vec<String> {
+        self.roles
+            .values()
+            .filter(|role| role.grants(action))
+            .take(limit)
+            .map(|role| role.id.clone())
+            .collect()
+    }
+
+    /// The same grants as Cedar policies, one for each member of each binding.
+    pub fn to_cedar(&self, organization: &str) -> String {
+        let mut text = String::new();
+        for binding in &self.bindings {
+            let Some(role) = self.roles.get(&binding.role) else { continue };
+            let actions: Vec<String> = role
+                .actions
+                .iter()
+                .map(|pattern| format!("Pavior::Action::{:?}", pattern.to_string()))
+                .collect();
+            for member in &binding.members {
+                let principal = principal_scope(member, organization);
+                let resource = match &binding.project {
+                    Some(project) => format!("resource in Pavior::Project::{project:?}"),
+                    None => "resource".to_owned(),
+                };
+                text.push_str(&format!(
+                    "permit ({principal}, action in [{}], {resource})",
+                    actions.join(", ")
+                ));
+                // Membership of the organization holds for every grant: names of another one never count.
+                text.push_str(&format!(" when {{ principal in Pavior::Organization::{organization:?} }}"));
+                if binding.owned_only {
+                    text.push_str(
+                        " when { if resource has owner then principal in resource.owner \
+                         else context has new_owner && principal in context.new_owner }",
+                    );
+                }
+                text.push_str(";\n");
+            }
+        }
+        text
+    }
+}
+
+fn principal_scope(member: &Member, organization: &str) -> String {
+    match member {
+        Member::Everyone => format!("principal in Pavior::Organization::{organization:?}"),
+        Member::Group(group) => format!("principal in Pavior::Group::{group:?}"),
+        Member::Principal(name) => {
+            let (collection, id) = name
+                .rsplit('/')
+                .collect::<Vec<_>>()
+                .split_first()
+                .map_or(("", ""), |(id, rest)| (rest.first().copied().unwrap_or_default(), *id));
+            let kind = match collection {
+                "services" => PrincipalKind::Service,
+                "agents" => PrincipalKind::Agent,
+                _ => PrincipalKind::User,
+            };
+            format!("principal == Pavior::{}::{id:?}", super::entities::type_of(kind))
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! A policy's text: limits, parser, strict validation, annotations. What comes out of here can be put into force.
+
+use std::str::FromStr;
+
+use cedar_policy::{ActionConstraint, Effect, Policy, PolicySet, ValidationMode};
+
+use super::annotation::Annotations;
+use super::schema::PolicySchema;
+use super::{action, lexer};
+
+/// The stack of the thread on which policies are parsed and validated.
+const STACK_BYTES: usize = 64 << 20;
+
+/// Which set a policy belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SetKind {
+    /// Who may do what.
+    Access,
+    /// What may be made.
+    Guardrail,
+}
+
+impl SetKind {
+    /// As it stands in reasons and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Guardrail => "guardrail",
+        }
+    }
+}
+
+/// One `permit` or `forbid` of a policy.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// `forbid` rather than `permit`.
+    pub forbid: bool,
+    /// What its annotations say.
+    pub annotations: Annotations,
+    /// The rule itself.
+    pub policy: Policy,
+}
+
+impl Rule {
+    /// Whether its scope names this action. Exact: actions and their groups are all in the schema.
+    pub fn concerns(&self, action_name: &str, groups: &[String]) -> bool {
+        let names = |uid: &cedar_policy::EntityUid| {
+            let id: &str = uid.id().as_ref();
+            id == action_name || groups.iter().any(|group| group == id)
+        };
+        match self.policy.action_constraint() {
+            ActionConstraint::Any => true,
+            ActionConstraint::Eq(uid) => {
+                let id: &str = uid.id().as_ref();
+                id == action_name
+            }
+            ActionConstraint::In(uids) => uids.iter().any(names),
+        }
+    }
+}
+
+/// A policy whose text holds.
+#[derive(Debug, Clone)]
+pub struct CheckedPolicy {
+    /// Its rules, in the order of the text.
+    pub rules: Vec<Rule>,
+}
+
+/// Checks a policy's text.
+///
+/// # Errors
+/// One sentence for each thing that is wrong.
+pub fn check(text: &str, kind: SetKind, schema: &PolicySchema) -> Result<CheckedPolicy, Vec<String>> {
+    lexer::check(text).map_err(|error| vec![error.to_string()])?;
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("policy-parser".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, || parse(text, kind, schema))
+            .map_err(|error| vec![format!("the policy cannot be checked now: {error}")])?
+            .join()
+            .unwrap_or_else(|_| Err(vec!["the policy cannot be parsed".to_owned()]))
+    })
+}
+
+fn parse(text: &str, kind: SetKind, schema: &PolicySchema) -> Result<CheckedPolicy, Vec<String>> {
+    let set = PolicySet::from_str(text)
+        .map_err(|errors| errors.iter().map(|error| format!("syntax: {error}")).collect::<Vec<_>>())?;
+    let mut problems = Vec::new();
+    if set.num_of_templates() > 0 {
+        problems.push("slots such as `?principal` are not supported".to_owned());
+    }
+    if set.num_of_policies() == 0 && problems.is_empty() {
+        problems.push("the policy has no rule".to_owned());
+    }
+    let result = schema.validator.validate(&set, ValidationMode::Strict);
+    problems.extend(result.validation_errors().map(ToString::to_string));
+    // A warning is a rule that can never match, or a text that reads otherwise than it is.
+    problems.extend(result.validation_warnings().map(ToString::to_string));
+    let mut parsed: Vec<&Policy> = set.policies().collect();
+    parsed.sort_by_key(|policy| index_of(policy));
+    let mut rules = Vec::with_capacity(parsed.len());
+    for policy in parsed {
+        let forbid = policy.effect() == Effect::Forbid;
+        if kind == SetKind::Guardrail && !forbid {
+            problems
+                .push("a guardrail has `forbid` rules only; `permit` belongs into the access set".to_owned());
+        }
+        match Annotations::parse(policy.annotations(), kind == SetKind::Guardrail) {
+            Ok(annotations) => rules.push(Rule { forbid, annotations, policy: policy.clone() }),
+            Err(found) => problems.extend(found),
+        }
+    }
+    let mut ids: Vec<&str> = rules.iter().filter_map(|rule| rule.annotations.id.as_deref()).collect();
+    ids.sort_unstable();
+    for pair in ids.windows(2) {
+        if let [one, other] = pair
+            && one == other
+        {
+            problems.push(format!("annotation `@id(\"{one}\")` stands on more than one rule"));
+        }
+    }
+    problems.sort();
+    problems.dedup();
+    if problems.is_empty() { Ok(CheckedPolicy { rules }) } else { Err(problems) }
+}
+
+/// The parser names policies `policy0`, `policy1`, … in the order of the text.
+fn index_of(policy: &Policy) -> usize {
+    let id: &str = policy.id().as_ref();
+    id.trim_start_matches("policy").parse().unwrap_or(usize::MAX)
+}
+
+/// The groups of an action by its name alone, as far as prefixes go.
+pub fn groups_of(schema: &PolicySchema, name: &str) -> Vec<String> {
+    schema.actions.get(name).map_or_else(|| action::prefix_groups(name), super::schema::groups_of)
+}

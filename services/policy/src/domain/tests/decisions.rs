@@ -1,0 +1,306 @@
+//! Decisions as tables: access, guardrails, modes, scopes, approvals.
+
+use super::*;
+use crate::domain::combine::Effect;
+
+const PRODUCTION: &str = r#"
+@id("production-approval") @level("hard") @effect("approve") @approve("1 of group:platform")
+@message("production of {resource.project} needs an approval; size {context.parameters.size}")
+@fix("ask the platform group") @docs("https://docs.example/production")
+forbid (principal, action in [Pavior::Action::"provisioning.environments.*"], resource)
+when { context has environment_class && context.environment_class == "production" };
+"#;
+
+fn production(action: &str) -> Input {
+    let mut input = input("alice", &["payments"], action);
+    input.context.environment_class = Some("production".into());
+    input
+}
+
+#[test]
+fn nothing_is_allowed_without_a_permit() {
+    let compilation = compile(RoleIndex::new([role("dev", &["provisioning.*"])], []), vec![]);
+    let outcome = compilation.decide(&input("alice", &[], CREATE), None);
+    assert_eq!((outcome.effect, ids(&outcome)), (Effect::Deny, vec!["builtin.default-deny"]));
+    assert_eq!(outcome.granting_roles, ["organizations/acme/roles/dev"]);
+}
+
+#[test]
+fn role_table() {
+    let owned = |mut binding: RoleBinding| {
+        binding.owned_only = true;
+        binding
+    };
+    let in_project = |mut binding: RoleBinding, project: &str| {
+        binding.project = Some(project.into());
+        binding
+    };
+    let alice = Member::Principal(user("alice").name);
+    let payments = Member::Group("payments".into());
+    let table = [
+        (grant("b", "dev", &[alice.clone()]), true),
+        (grant("b", "dev", &[payments.clone()]), true),
+        (grant("b", "dev", &[Member::Everyone]), true),
+        (grant("b", "dev", &[Member::Group("other".into())]), false),
+        (grant("b", "dev", &[Member::Principal(user("bob").name)]), false),
+        (grant("b", "missing", &[Member::Everyone]), false),
+        (grant("b", "viewer", &[Member::Everyone]), false),
+        (owned(grant("b", "dev", &[Member::Everyone])), true),
+        (in_project(grant("b", "dev", &[Member::Everyone]), "hello"), true),
+        (in_project(grant("b", "dev", &[Member::Everyone]), "other"), false),
+    ];
+    for (binding, want) in table {
+        let roles = [role("dev", &["provisioning.*"]), role("viewer", &["catalog.*", GET])];
+        let compilation = compile(RoleIndex::new(roles, [binding.clone()]), vec![]);
+        let outcome = compilation.decide(&input("alice", &["payments"], CREATE), None);
+        assert_eq!(outcome.effect == Effect::Allow, want, "{binding:?}");
+    }
+}
+
+#[test]
+fn a_resource_with_an_owner_is_not_opened_by_naming_a_new_one() {
+    let mut owned = grant("b", "dev", &[Member::Everyone]);
+    owned.owned_only = true;
+    let compilation = compile(RoleIndex::new([role("dev", &["*"])], [owned]), vec![]);
+    let mut asked = input("mallory", &["search"], CREATE);
+    asked.context.new_owner = Some(group("search"));
+    assert_eq!(compilation.decide(&asked, None).effect, Effect::Deny);
+    asked.resource.owner = None;
+    assert_eq!(compilation.decide(&asked, None).effect, Effect::Allow);
+    asked.context.new_owner = Some(group("payments"));
+    assert_eq!(compilation.decide(&asked, None).effect, Effect::Deny);
+}
+
+#[test]
+fn a_stranger_of_the_same_id_is_nobody_here() {
+    let text = r#"permit (principal == Pavior::User::"alice", action, resource);"#;
+    let mut asked = input("alice", &["payments"], CREATE);
+    asked.principal.organization = "other".into();
+    asked.principal.name = "organizations/other/users/alice".into();
+    let policies = vec![bound("p", SetKind::Access, text, Mode::Enforce)];
+    let compilation = compile(everyone(), policies);
+    assert_eq!(compilation.decide(&asked, None).effect, Effect::Deny);
+    assert_eq!(compilation.decide(&input("alice", &[], CREATE), None).effect, Effect::Allow);
+    asked.principal.platform_admin = true;
+    assert_eq!(ids(&compilation.decide(&asked, None)), ["builtin.platform-admin"]);
+}
+
+#[test]
+fn platform_services_may_only_do_what_is_internal() {
+    let compilation = compile(RoleIndex::default(), vec![]);
+    let service = |role: &str, organization: &str, action: &str| {
+        let mut asked = input("x", &[], action);
+        asked.principal.kind = PrincipalKind::Service;
+        asked.principal.organization = organization.to_owned();
+        asked.principal.name = format!("organizations/{organization}/services/{role}");
+        compilation.decide(&asked, None).effect
+    };
+    assert_eq!(service("provisioning", "acme", DIRECTORY), Effect::Allow);
+    assert_eq!(service("provisioning", "-", DIRECTORY), Effect::Allow);
+    assert_eq!(service("provisioning", "acme", CREATE), Effect::Deny);
+    assert_eq!(service("ci", "acme", DIRECTORY), Effect::Deny);
+    assert_eq!(service("provisioning", "other", DIRECTORY), Effect::Deny);
+    let mut person = input("x", &[], DIRECTORY);
+    person.principal.name = "organizations/acme/services/provisioning".into();
+    assert_eq!(compilation.decide(&person, None).effect, Effect::Deny);
+}
+
+#[test]
+fn access_forbid_overrides_and_names_itself() {
+    let forbid = r#"@id("no-delete") @message("{principal} may not") forbid (principal, action == Pavior::Action::"provisioning.environments.delete", resource);"#;
+    let compilation = compile(everyone(), vec![bound("p", SetKind::Access, forbid, Mode::Enforce)]);
+    let outcome = compilation.decide(&input("alice", &[], DELETE), None);
+    assert_eq!((outcome.effect, ids(&outcome)), (Effect::Deny, vec!["no-delete"]));
+    assert_eq!(outcome.reasons[0].message, "organizations/acme/users/alice may not");
+    assert_eq!(outcome.reasons[0].policy, "organizations/acme/policies/p");
+    assert_eq!(compilation.decide(&input("alice", &[], CREATE), None).effect, Effect::Allow);
+}
+
+#[test]
+fn guardrail_asks_for_approval_and_is_met_by_the_right_one() {
+    let compilation = compile(everyone(), vec![bound("p", SetKind::Guardrail, PRODUCTION, Mode::Enforce)]);
+    let asked = production(CREATE);
+    let outcome = compilation.decide(&asked, None);
+    assert_eq!((outcome.effect, ids(&outcome)), (Effect::RequireApproval, vec!["production-approval"]));
+    let reason = &outcome.reasons[0];
+    assert_eq!(reason.message, "production of hello needs an approval; size (none)");
+    assert_eq!(
+        (reason.fix.as_str(), reason.docs.as_str()),
+        ("ask the platform group", "https://docs.example/production")
+    );
+    assert_eq!(outcome.approvals["platform"].quorum, 1);
+    for (given, want) in [
+        (approval("d1", &[("platform", 1)]), Effect::Allow),
+        (approval("d1", &[("platform", 3), ("security", 1)]), Effect::Allow),
+        (approval("d2", &[("platform", 1)]), Effect::RequireApproval),
+        (approval("", &[("platform", 1)]), Effect::RequireApproval),
+        (approval("d1", &[("security", 1)]), Effect::RequireApproval),
+        (GivenApproval { approved: false, ..approval("d1", &[("platform", 1)]) }, Effect::RequireApproval),
+    ] {
+        let outcome = compilation.decide(&asked, Some(&given));
+        assert_eq!(outcome.effect, want, "{given:?}");
+        assert!(ids(&outcome).contains(&"production-approval"));
+    }
+    let mut no_plan = asked.clone();
+    no_plan.context.plan_digest = None;
+    let empty = approval("", &[("platform", 1)]);
+    assert_eq!(compilation.decide(&no_plan, Some(&empty)).effect, Effect::RequireApproval);
+    assert_eq!(compilation.decide(&production(ENTITY), None).effect, Effect::Allow, "another action");
+}
+
+#[test]
+fn context_approved_is_true_only_for_this_plan() {
+    let text = r#"forbid (principal, action, resource) unless { context.approved };"#;
+    let compilation = compile(everyone(), vec![bound("p", SetKind::Guardrail, text, Mode::Enforce)]);
+    let asked = input("alice", &[], CREATE);
+    assert_eq!(compilation.decide(&asked, None).effect, Effect::Deny);
+    assert_eq!(compilation.decide(&asked, Some(&approval("d1", &[]))).effect, Effect::Allow);
+    assert_eq!(compilation.decide(&asked, Some(&approval("d2", &[]))).effect, Effect::Deny);
+}
+
+#[test]
+fn every_guardrail_that_matches_is_named_and_deny_wins() {
+    let deny = |id: &str| {
+        format!(r#"@id("{id}") forbid (principal, action in Pavior::Action::"changes", resource);"#)
+    };
+    let two = format!("{}\n{}", deny("one"), deny("two"));
+    let policies = vec![
+        bound("a", SetKind::Guardrail, PRODUCTION, Mode::Enforce),
+        bound("b", SetKind::Guardrail, &two, Mode::Enforce),
+        bound(
+            "c",
+            SetKind::Guardrail,
+            r#"@level("advisory") @id("hint") forbid (principal, action, resource);"#,
+            Mode::Enforce,
+        ),
+    ];
+    let outcome = compile(everyone(), policies).decide(&production(CREATE), None);
+    assert_eq!((outcome.effect, ids(&outcome)), (Effect::Deny, vec!["one", "two"]));
+    assert!(outcome.approvals.is_empty());
+    assert_eq!(outcome.warnings[0].policy_id, "hint");
+}
+
+#[test]
+fn approvals_are_united_by_group_with_the_larger_quorum() {
+    let rule =
+        |id: &str, of: &str| format!(r#"@id("{id}") @approve("{of}") forbid (principal, action, resource);"#);
+    let policies = vec![
+        bound("a", SetKind::Guardrail, &rule("a", "1 of group:platform"), Mode::Enforce),
+        bound("b", SetKind::Guardrail, &rule("b", "2 of group:platform, 1 of group:security"), Mode::Enforce),
+    ];
+    let compilation = compile(everyone(), policies);
+    let outcome = compilation.decide(&input("alice", &[], CREATE), None);
+    assert_eq!(
+        crate::domain::engine::approvals_of(&outcome),
+        [("platform".into(), 2), ("security".into(), 1)].into()
+    );
+    assert_eq!(outcome.approvals["platform"].policy_ids, ["a".to_owned(), "b".to_owned()].into());
+    let part = approval("d1", &[("platform", 1), ("security", 1)]);
+    assert_eq!(compilation.decide(&input("alice", &[], CREATE), Some(&part)).effect, Effect::RequireApproval);
+}
+
+#[test]
+fn modes_of_bindings() {
+    let text = r#"@id("g") forbid (principal, action, resource);"#;
+    for (mode, effect, warned, shadowed) in [
+        (Mode::Off, Effect::Allow, 0, 0),
+        (Mode::Shadow, Effect::Allow, 0, 1),
+        (Mode::Warn, Effect::Allow, 1, 0),
+        (Mode::Enforce, Effect::Deny, 0, 0),
+    ] {
+        for kind in [SetKind::Access, SetKind::Guardrail] {
+            let compilation = compile(everyone(), vec![bound("g", kind, text, mode)]);
+            let outcome = compilation.decide(&input("alice", &[], CREATE), None);
+            let got = (outcome.effect, outcome.warnings.len(), outcome.shadow.len());
+            assert_eq!(got, (effect, warned, shadowed), "{mode:?} {kind:?}");
+        }
+        let permit = r#"permit (principal, action, resource);"#;
+        let compilation = compile(RoleIndex::default(), vec![bound("p", SetKind::Access, permit, mode)]);
+        let allowed = compilation.decide(&input("alice", &[], CREATE), None).effect == Effect::Allow;
+        assert_eq!(allowed, mode == Mode::Enforce, "a permit in {mode:?}");
+    }
+}
+
+#[test]
+fn the_strictest_binding_that_applies_counts() {
+    let mut policy = bound("g", SetKind::Guardrail, "forbid (principal, action, resource);", Mode::Warn);
+    let scoped = |projects: &[&str], classes: &[&str]| Binding {
+        projects: projects.iter().map(|p| (*p).to_owned()).collect(),
+        environment_classes: classes.iter().map(|c| (*c).to_owned()).collect(),
+        mode: Mode::Enforce,
+    };
+    for (binding, want) in [
+        (scoped(&["hello"], &[]), Effect::Deny),
+        (scoped(&["other"], &[]), Effect::Allow),
+        (scoped(&["other", "hello"], &["production"]), Effect::Deny),
+        (scoped(&[], &["staging"]), Effect::Allow),
+    ] {
+        policy.bindings.truncate(1);
+        policy.bindings.push(binding.clone());
+        let outcome = compile(everyone(), vec![policy.clone()]).decide(&production(CREATE), None);
+        assert_eq!(outcome.effect, want, "{binding:?}");
+        assert_eq!(outcome.warnings.len(), usize::from(want == Effect::Allow));
+    }
+}
+
+#[test]
+fn guardrails_wait_for_the_plan_when_one_follows() {
+    let policies =
+        vec![bound("g", SetKind::Guardrail, "forbid (principal, action, resource);", Mode::Enforce)];
+    let compilation = compile(everyone(), policies);
+    let mut asked = input("alice", &[], CREATE);
+    (asked.stage, asked.plan_follows) = (Stage::Admission, true);
+    assert_eq!(compilation.decide(&asked, None).effect, Effect::Allow);
+    asked.plan_follows = false;
+    assert_eq!(compilation.decide(&asked, None).effect, Effect::Deny);
+    (asked.stage, asked.plan_follows) = (Stage::Execution, true);
+    assert_eq!(compilation.decide(&asked, None).effect, Effect::Deny, "only admission can leave them out");
+}
+
+#[test]
+fn policies_see_the_whole_input() {
+    let text = r#"@id("all") forbid (principal is Pavior::User in Pavior::Group::"payments", action, resource in Pavior::Project::"hello")
+    when { principal.name == "organizations/acme/users/alice" && !principal.platform_admin
+      && resource.type == "provisioning.pavior.dev/Project" && resource has owner
+      && resource.owner in Pavior::Group::"all" && principal in resource.owner
+      && resource.hasTag("tier") && resource.getTag("tier") == "1" && resource.exists
+      && resource.organization == Pavior::Organization::"acme"
+      && context.stage == "plan" && context has template && context.template == "web-service"
+      && context has template_version && context.template_version == "1.0.0"
+      && context.parameters.hasTag("zones") && context.parameters.getTag("zones") like "*b*"
+      && context.labels.hasTag("team") && context.create_count > 2 && context.delete_count == 0
+      && context.resource_types.contains("sql-database")
+      && context has new_owner && context.new_owner == Pavior::Group::"payments" };"#;
+    let compilation = compile(everyone(), vec![bound("g", SetKind::Guardrail, text, Mode::Enforce)]);
+    let mut asked = input("alice", &["payments", "all"], CREATE);
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    asked.resource.owner = Some(GroupRef { id: "payments".into(), above: ["all".to_owned()].into() });
+    asked.resource.labels = [pair("tier", "1")].into();
+    asked.context.template = Some("web-service".into());
+    asked.context.template_version = Some("1.0.0".into());
+    asked.context.parameters = [pair("zones", "a,b")].into();
+    asked.context.labels = [pair("team", "x")].into();
+    asked.context.create_count = 3;
+    asked.context.resource_types = ["sql-database".to_owned()].into();
+    asked.context.new_owner = asked.resource.owner.clone();
+    let outcome = compilation.decide(&asked, None);
+    assert_eq!((outcome.effect, ids(&outcome)), (Effect::Deny, vec!["all"]), "{outcome:?}");
+    asked.context.create_count = 2;
+    assert_eq!(compilation.decide(&asked, None).effect, Effect::Allow);
+}
+
+#[test]
+fn an_administrator_can_always_take_a_policy_out_of_force() {
+    for kind in [SetKind::Access, SetKind::Guardrail] {
+        let policies = vec![bound("all", kind, "forbid (principal, action, resource);", Mode::Enforce)];
+        let compilation = compile(everyone(), policies);
+        let mut asked = input("root", &[], BINDINGS);
+        assert_eq!(compilation.decide(&asked, None).effect, Effect::Deny);
+        asked.principal.platform_admin = true;
+        let outcome = compilation.decide(&asked, None);
+        assert_eq!((outcome.effect, ids(&outcome)), (Effect::Allow, vec!["builtin.recovery"]));
+        assert_eq!(outcome.warnings[0].policy_id, "all");
+        asked.action = CREATE.into();
+        assert_eq!(compilation.decide(&asked, None).effect, Effect::Deny);
+    }
+}

@@ -1,0 +1,189 @@
+//! # pavior-policy
+//!
+//! Owns who may do what and what may be made: roles, role bindings, policies in Cedar and their bindings, decisions
+//! with their reasons, and approval requests.
+//!
+//! It must never decide from anything but (policies, request, facts): no I/O and no clock within a decision. It must
+//! never turn an error into a yes, trust a caller without the signed internal token, or read a row without the
+//! organization of the permit.
+//!
+//! Entry points: [`build`] with [`Config`] and [`Deps`]; [`allow_list`] for the server stack; [`migrate`]. It serves
+//! `pavior.policy.v1.PolicyService` and `pavior.governance.v1.ResourceFactsService`. What policy authors need to know
+//! is in this crate's `README.md`; [`schema`] gives the schema that their policies are checked against.
+
+mod api;
+mod app;
+mod config;
+#[doc(hidden)]
+pub mod domain;
+mod error;
+mod store;
+mod tasks;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use pavior_auth::{AllowList, ServiceIdentity};
+use pavior_core::clock::Clock;
+use pavior_core::id::IdGen;
+use pavior_core::page::PageTokens;
+use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsServiceServer;
+use pavior_proto::pavior::policy::v1::policy_service_server::PolicyServiceServer;
+use pavior_rpc::Transport;
+use pavior_rpc::audit::AuditSink;
+use pavior_runtime::{Component, HealthCheck};
+use pavior_store::outbox::OutboxContext;
+use pavior_store::{Store, StoreError};
+
+pub use config::Config;
+pub use error::Error;
+pub use store::Migrator;
+
+use app::cache::{Compilations, Parts};
+use app::decisions::DecisionLog;
+use app::directory::Directories;
+use app::sources::Sources;
+use app::{App, Inner};
+use domain::schema::PolicySchema;
+
+/// The role that internal tokens for this service name as their audience.
+pub const ROLE: &str = "policy";
+/// The full names of the gRPC services.
+pub const SERVICES: [&str; 2] =
+    ["pavior.policy.v1.PolicyService", "pavior.governance.v1.ResourceFactsService"];
+/// The defaults, with a comment for each value.
+pub const DEFAULTS: &str = include_str!("../config.default.toml");
+
+/// What the service needs of the process that it is in.
+#[derive(Debug, Clone)]
+pub struct Deps {
+    /// Its database, connected; [`build`] applies the migrations.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where ids come from.
+    pub ids: Arc<dyn IdGen>,
+    /// Who it is towards its peers; the role must be [`ROLE`].
+    pub identity: ServiceIdentity,
+    /// The catalog, which knows users and groups. Calls are signed here.
+    pub catalog: Transport,
+    /// The audit service. Calls are signed here.
+    pub audit: Transport,
+    /// Signs page tokens; the same for all replicas.
+    pub page_token_key: [u8; 32],
+    /// This process among the replicas of the service.
+    pub instance: String,
+}
+
+/// Which role may call what.
+pub fn allow_list() -> AllowList {
+    const READ: [&str; 5] = [
+        "pavior.policy.v1.PolicyService/Decide",
+        "pavior.policy.v1.PolicyService/BatchDecide",
+        "pavior.policy.v1.PolicyService/ListAllowedActions",
+        "pavior.policy.v1.PolicyService/GetApprovalRequest",
+        "pavior.policy.v1.PolicyService/BatchGetApprovalRequests",
+    ];
+    let mut governed: Vec<String> = Vec::new();
+    for (one, many) in [
+        ("Role", "Roles"),
+        ("RoleBinding", "RoleBindings"),
+        ("Policy", "Policies"),
+        ("PolicyBinding", "PolicyBindings"),
+    ] {
+        governed.extend(["Get", "Create", "Update", "Delete"].map(|verb| format!("{verb}{one}")));
+        governed.push(format!("List{many}"));
+    }
+    governed
+        .extend(["ListApprovalRequests", "ApproveApprovalRequest", "DenyApprovalRequest"].map(str::to_owned));
+    let governed: Vec<String> =
+        governed.into_iter().map(|method| format!("pavior.policy.v1.PolicyService/{method}")).collect();
+    let mut list = AllowList::new()
+        .allow("gateway", governed.iter().map(String::as_str))
+        .allow("gateway", ["pavior.governance.v1.ResourceFactsService/GetResourceFacts"])
+        .allow(
+            "provisioning",
+            [
+                "pavior.policy.v1.PolicyService/CreateApprovalRequest",
+                "pavior.policy.v1.PolicyService/CancelApprovalRequest",
+            ],
+        );
+    for role in ["gateway", "catalog", "provisioning", "audit", "portal"] {
+        list = list.allow(role, READ);
+    }
+    list
+}
+
+/// Applies the migrations that are missing.
+pub async fn migrate(store: &Store) -> Result<(), StoreError> {
+    pavior_store::migrate::<Migrator>(store).await
+}
+
+/// The Cedar schema, as text, that policies are checked against.
+///
+/// # Errors
+/// When the embedded descriptors do not make a schema.
+pub fn schema() -> anyhow::Result<String> {
+    Ok(policy_schema()?.text)
+}
+
+fn policy_schema() -> anyhow::Result<PolicySchema> {
+    let actions = app::actions::actions(pavior_rpc::convert::pool())?;
+    anyhow::ensure!(!actions.is_empty(), "the API declares no action");
+    Ok(PolicySchema::new(actions)?)
+}
+
+/// Puts the service together.
+///
+/// # Errors
+/// When the configuration makes no sense, or the database cannot be migrated.
+pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
+    config.validate().map_err(|problems| anyhow::anyhow!("policy: {}", problems.join("; ")))?;
+    let Deps { store, clock, ids, identity, catalog, audit, page_token_key, instance } = deps;
+    anyhow::ensure!(identity.role() == ROLE, "the policy service cannot act as `{}`", identity.role());
+    migrate(&store).await.context("policy database")?;
+    let schema = Arc::new(policy_schema()?);
+    let (sources, authority) = (Sources::new(schema.clone()), identity.authority());
+    let parts = Parts {
+        store: store.clone(),
+        schema: schema.clone(),
+        sources: sources.clone(),
+        authority: authority.clone(),
+        clock: clock.clone(),
+    };
+    let organizations = config.cached_organizations;
+    let compilations = Compilations::new(parts, config.policy_max_age_ms, organizations);
+    let max_age = config.directory_max_age_ms;
+    let directories = Directories::new(identity.clone(), catalog, clock.clone(), max_age, organizations);
+    let sink = AuditSink::new(identity.transport(audit, "audit"));
+    let app = App {
+        inner: Arc::new(Inner {
+            tokens: PageTokens::new(page_token_key).with_clock(clock.clone()),
+            outbox: OutboxContext::new(ROLE, instance, clock.clone()),
+            decisions: DecisionLog::new(config.decision_queue),
+            store: store.clone(),
+            config,
+            clock,
+            ids,
+            authority,
+            schema,
+            sources,
+            directories,
+            compilations,
+        }),
+    };
+    let tasks = tasks::all(&app, sink);
+    let api = api::Api::new(app);
+    let routes = tonic::service::Routes::new(PolicyServiceServer::new(api.clone()))
+        .add_service(ResourceFactsServiceServer::new(api));
+    Ok(Component {
+        name: ROLE,
+        routes,
+        services: SERVICES.to_vec(),
+        tasks,
+        checks: vec![HealthCheck::new("policy database", move || {
+            let store = store.clone();
+            async move { store.ping().await.map_err(|error| error.to_string()) }
+        })],
+    })
+}

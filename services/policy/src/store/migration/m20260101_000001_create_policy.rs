@@ -1,0 +1,147 @@
+//! The first tables.
+
+use sea_orm_migration::prelude::*;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Migration;
+
+impl MigrationName for Migration {
+    fn name(&self) -> &str {
+        "m20260101_000001_create_policy"
+    }
+}
+
+fn text(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).text().not_null().to_owned()
+}
+
+fn number(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).big_integer().not_null().to_owned()
+}
+
+fn flag(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).boolean().not_null().to_owned()
+}
+
+/// A table of resources, with what all of them have.
+fn resource(table: &'static str, own: Vec<ColumnDef>) -> TableCreateStatement {
+    let mut create = Table::create();
+    create.table(table).col(ColumnDef::new("uid").uuid().not_null().primary_key());
+    for column in
+        [text("organization"), text("id"), number("revision"), number("create_time"), number("update_time")]
+    {
+        create.col(column);
+    }
+    for column in own {
+        create.col(column);
+    }
+    create.index(Index::create().unique().name(format!("{table}_name")).col("organization").col("id"));
+    create
+}
+
+fn tables() -> Vec<TableCreateStatement> {
+    let optional = ColumnDef::new("on_behalf_of").text().to_owned();
+    let approvals = [
+        "state",
+        "requester",
+        "action",
+        "resource",
+        "operation",
+        "plan",
+        "plan_digest",
+        "summary",
+        "requirements",
+        "end_reason",
+    ];
+    let mut approvals: Vec<ColumnDef> = approvals.map(text).into();
+    approvals.extend([optional, number("expire_time")]);
+    let mut approval_requests = resource("approval_requests", approvals);
+    approval_requests.index(
+        Index::create()
+            .unique()
+            .name("approval_requests_plan")
+            .col("organization")
+            .col("operation")
+            .col("plan_digest"),
+    );
+    vec![
+        resource("roles", vec![text("display_name"), text("description"), text("actions")]),
+        resource("role_bindings", vec![text("role"), text("members"), text("scope"), flag("owned_only")]),
+        resource(
+            "policies",
+            ["display_name", "description", "policy_set", "source", "digest"].map(text).into(),
+        ),
+        resource("policy_bindings", ["policy", "projects", "environment_classes", "mode"].map(text).into()),
+        approval_requests,
+        votes(),
+        decisions(),
+        Table::create()
+            .table("organization_revisions")
+            .col(ColumnDef::new("organization").text().not_null().primary_key())
+            .col(number("revision"))
+            .to_owned(),
+    ]
+}
+
+fn votes() -> TableCreateStatement {
+    let mut create = Table::create();
+    create.table("approval_votes").col(ColumnDef::new("request").uuid().not_null());
+    for column in ["voter", "reason", "plan_digest", "groups"].map(text) {
+        create.col(column);
+    }
+    create.col(flag("approved")).col(number("vote_time"));
+    create.primary_key(Index::create().col("request").col("voter"));
+    create.foreign_key(ForeignKey::create().from("approval_votes", "request").to("approval_requests", "uid"));
+    create
+}
+
+fn decisions() -> TableCreateStatement {
+    let mut create = Table::create();
+    create.table("decisions").col(ColumnDef::new("id").uuid().not_null().primary_key());
+    let texts = [
+        "organization",
+        "principal",
+        "action",
+        "resource",
+        "stage",
+        "effect",
+        "policy_ids",
+        "warning_ids",
+        "shadow_ids",
+        "input_digest",
+        "plan_digest",
+        "policy_revision",
+        "directory_revision",
+    ];
+    for column in texts.map(text) {
+        create.col(column);
+    }
+    create.col(flag("policy_error")).col(number("decide_time"));
+    create
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        // SQLite takes plain indexes beside the table only, both databases take unique ones within.
+        for table in tables() {
+            manager.create_table(table).await?;
+        }
+        let indexes = [
+            Index::create().name("role_bindings_role").table("role_bindings").col("role").to_owned(),
+            Index::create().name("policy_bindings_policy").table("policy_bindings").col("policy").to_owned(),
+            Index::create()
+                .name("approval_requests_due")
+                .table("approval_requests")
+                .col("state")
+                .col("expire_time")
+                .to_owned(),
+            Index::create().name("decisions_time").table("decisions").col("decide_time").to_owned(),
+        ];
+        for index in indexes {
+            manager.create_index(index).await?;
+        }
+        Ok(())
+    }
+}

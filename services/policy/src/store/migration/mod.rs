@@ -1,0 +1,20 @@
+//! Migrations, oldest first.
+
+mod m20260101_000001_create_policy;
+
+use sea_orm_migration::prelude::*;
+
+/// Every migration of the policy service.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            pavior_store::outbox::migration(),
+            pavior_store::idempotency::migration(),
+            Box::new(m20260101_000001_create_policy::Migration),
+        ]
+    }
+}

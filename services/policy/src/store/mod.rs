@@ -1,0 +1,26 @@
+//! The tables of this service. Every method on an organization's data takes the permit that lets it, and sees the
+//! permit's organization only; those named `…_unscoped` are for background work over all organizations.
+
+mod approvals;
+mod decisions;
+mod entity;
+mod migration;
+mod resources;
+mod revision;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use approvals::{
+    approval_by_id, approval_for_plan, approvals_by_ids, approvals_page, due_approvals,
+    due_organizations_unscoped, insert_approval, insert_vote, lock_approval, update_approval,
+};
+#[cfg(test)]
+pub(crate) use decisions::decision_by_id;
+pub(crate) use decisions::{delete_decisions_unscoped, insert_decisions_unscoped};
+pub use migration::Migrator;
+pub(crate) use resources::{all, by_id, count, delete, insert, page, update};
+pub(crate) use revision::{bump_revision, read_revision};
+pub(crate) use tables::{Table, policy_bindings_of, role_bindings_of};
+
+pub(crate) use resources::{ListError, Listing};

@@ -1,0 +1,296 @@
+//! The queries, on both databases.
+
+use std::sync::Arc;
+
+use pavior_auth::{InternalSigner, Permit, ServiceIdentity};
+use pavior_core::filter::{Filter, order_by};
+use pavior_store::{Store, StoreError};
+use pavior_testkit::db::both;
+use pavior_testkit::{Clock as _, IdGen as _, ManualClock, SeededIds};
+use time::Duration;
+
+use super::*;
+use crate::domain::action::Pattern;
+use crate::domain::approval::{State, Vote};
+use crate::domain::record::{
+    ApprovalSpec, CastVote, DecisionRecord, Requirement, RoleBindingSpec, RoleSpec, Stored,
+};
+use crate::domain::role::Member;
+
+struct Fixture {
+    store: Store,
+    ids: SeededIds,
+    clock: Arc<ManualClock>,
+    identity: ServiceIdentity,
+}
+
+impl Fixture {
+    async fn new(db: &pavior_testkit::db::TestDb) -> Self {
+        let store = db.connect().await;
+        crate::migrate(&store).await.unwrap();
+        let clock = Arc::new(ManualClock::default());
+        let identity = ServiceIdentity::new(
+            "policy",
+            InternalSigner::generate().unwrap(),
+            clock.clone(),
+            Arc::new(SeededIds::new(1)),
+        );
+        Self { store, ids: SeededIds::new(7), clock, identity }
+    }
+
+    fn permit(&self, organization: &str) -> Permit {
+        Permit::for_system(&self.identity.authority(), organization)
+    }
+
+    fn stored<T>(&self, organization: &str, id: &str, spec: T) -> Stored<T> {
+        self.clock.advance(std::time::Duration::from_secs(1));
+        let (uid, now) = (self.ids.uuid(), self.clock.now());
+        let (organization, id) = (organization.to_owned(), id.to_owned());
+        Stored { uid, organization, id, revision: 1, create_time: now, update_time: now, spec }
+    }
+
+    async fn insert<T: Table>(&self, stored: &Stored<T>) -> Result<(), StoreError> {
+        let permit = self.permit(&stored.organization);
+        let work = (permit, stored.clone());
+        self.store
+            .tx(|tx| {
+                let (permit, stored) = work.clone();
+                Box::pin(async move { insert(tx, &permit, &stored).await })
+            })
+            .await
+    }
+}
+
+fn role(display_name: &str) -> RoleSpec {
+    let actions = vec![Pattern::All, Pattern::Prefix("catalog.".into())];
+    RoleSpec { display_name: display_name.into(), description: "d".into(), actions }
+}
+
+#[tokio::test]
+async fn resources_are_kept_by_organization() {
+    both(|db| async move {
+        let f = Fixture::new(&db).await;
+        let (one, other) = (f.stored("acme", "dev", role("One")), f.stored("other", "dev", role("Other")));
+        f.insert(&one).await.unwrap();
+        f.insert(&other).await.unwrap();
+        assert!(f.insert(&f.stored("acme", "dev", role("Again"))).await.unwrap_err().is_unique());
+        let db = f.store.read();
+        assert_eq!(by_id::<RoleSpec>(db, &f.permit("acme"), "dev").await.unwrap(), Some(one.clone()));
+        assert_eq!(by_id::<RoleSpec>(db, &f.permit("third"), "dev").await.unwrap(), None);
+        assert_eq!(count::<RoleSpec>(db, &f.permit("acme")).await.unwrap(), 1);
+        assert_eq!(all::<RoleSpec>(db, &f.permit("other")).await.unwrap(), [other.clone()]);
+        // A row of another organization is written by no permit.
+        let result = f
+            .store
+            .tx(|tx| {
+                let (permit, other) = (f.permit("acme"), other.clone());
+                Box::pin(async move { delete(tx, &permit, &other).await })
+            })
+            .await;
+        assert!(result.is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_the_next_revision_is_written() {
+    both(|db| async move {
+        let f = Fixture::new(&db).await;
+        let one = f.stored("acme", "dev", role("One"));
+        f.insert(&one).await.unwrap();
+        let write = async |revision: i64| {
+            let changed = Stored { revision, spec: role("Two"), ..one.clone() };
+            f.store
+                .tx(|tx| {
+                    let (permit, changed) = (f.permit("acme"), changed.clone());
+                    Box::pin(async move { update(tx, &permit, &changed).await })
+                })
+                .await
+                .unwrap()
+        };
+        assert!(!write(3).await);
+        assert!(write(2).await);
+        assert!(!write(2).await);
+        let now = by_id::<RoleSpec>(f.store.read(), &f.permit("acme"), "dev").await.unwrap().unwrap();
+        assert_eq!((now.revision, now.spec.display_name.as_str()), (2, "Two"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pages_follow_the_order_and_the_filter() {
+    both(|db| async move {
+        let f = Fixture::new(&db).await;
+        for id in ["c", "a", "d", "b"] {
+            let spec = RoleBindingSpec {
+                role: if id < "c" { "x" } else { "y" }.into(),
+                members: vec![Member::Everyone, Member::Group("g".into())],
+                project: (id == "a").then(|| "hello".into()),
+                owned_only: id == "b",
+            };
+            f.insert(&f.stored("acme", id, spec)).await.unwrap();
+        }
+        let list = async |filter: &str, order: &str| {
+            let listing = Listing { filter: Filter::parse(filter).unwrap(), order: order_by(order).unwrap() };
+            let (mut found, mut after) = (Vec::new(), None);
+            loop {
+                let (permit, backend) = (f.permit("acme"), f.store.backend());
+                let page =
+                    page::<RoleBindingSpec>(f.store.read(), backend, &permit, &listing, after.as_ref(), 2);
+                let page = page.await.unwrap();
+                let Some(last) = page.last() else { return found.join("") };
+                after = Some(listing.position(last));
+                found.extend(page.into_iter().map(|stored| stored.id));
+            }
+        };
+        assert_eq!(list("", "").await, "abcd");
+        assert_eq!(list("", "name desc").await, "dcba");
+        assert_eq!(list("", "create_time").await, "cadb");
+        assert_eq!(list("", "create_time desc, name").await, "bdac");
+        assert_eq!(list("role = \"organizations/acme/roles/y\"", "").await, "cd");
+        assert_eq!(list("scope = \"organizations/acme/projects/hello\"", "").await, "a");
+        let bindings = role_bindings_of(f.store.read(), &f.permit("acme"), "x").await.unwrap();
+        assert_eq!(bindings, ["a", "b"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn revisions_count_changes() {
+    both(|db| async move {
+        let f = Fixture::new(&db).await;
+        for (organization, want) in [("acme", 1), ("acme", 2), ("other", 1)] {
+            f.store
+                .tx(|tx| {
+                    let permit = f.permit(organization);
+                    Box::pin(async move { bump_revision(tx, &permit).await })
+                })
+                .await
+                .unwrap();
+            assert_eq!(read_revision(f.store.read(), &f.permit(organization)).await.unwrap(), want);
+        }
+        assert_eq!(read_revision(f.store.read(), &f.permit("third")).await.unwrap(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn approvals_and_votes_come_back_as_they_were() {
+    both(|db| async move {
+        let f = Fixture::new(&db).await;
+        let spec = ApprovalSpec {
+            state: State::Pending,
+            requester: "organizations/acme/users/alice".into(),
+            on_behalf_of: Some("organizations/acme/users/bob".into()),
+            action: "a.b.c".into(),
+            resource: "organizations/acme".into(),
+            operation: "organizations/acme/operations/1".into(),
+            plan: "organizations/acme/plans/1".into(),
+            plan_digest: "d1".into(),
+            summary: "s".into(),
+            requirements: vec![Requirement {
+                group: "platform".into(),
+                quorum: 2,
+                policy_ids: vec!["p".into()],
+                expiry_seconds: Some(60),
+            }],
+            votes: vec![],
+            expire_time: f.clock.now() + Duration::seconds(60),
+            end_reason: String::new(),
+        };
+        let mut stored = f.stored("acme", "one", spec);
+        let vote = Vote {
+            voter: "organizations/acme/users/carol".into(),
+            approved: true,
+            groups: ["platform".into()].into(),
+        };
+        let cast = CastVote { vote, reason: "ok".into(), vote_time: f.clock.now(), plan_digest: "d1".into() };
+        let permit = f.permit("acme");
+        f.store
+            .tx(|tx| {
+                let (permit, stored, cast) = (permit.clone(), stored.clone(), cast.clone());
+                Box::pin(async move {
+                    insert_approval(tx, &permit, &stored).await?;
+                    insert_vote(tx, &permit, stored.uid, &cast).await
+                })
+            })
+            .await
+            .unwrap();
+        stored.spec.votes.push(cast);
+        let db = f.store.read();
+        assert_eq!(approval_by_id(db, &permit, "one").await.unwrap(), Some(stored.clone()));
+        assert_eq!(approval_by_id(db, &f.permit("other"), "one").await.unwrap(), None);
+        let same = approval_for_plan(db, &permit, "organizations/acme/operations/1", "d1").await.unwrap();
+        assert_eq!(same.map(|found| found.uid), Some(stored.uid));
+        assert!(due_approvals(db, &permit, f.clock.now(), 10).await.unwrap().is_empty());
+        let later = f.clock.now() + Duration::seconds(61);
+        assert_eq!(due_approvals(db, &permit, later, 10).await.unwrap(), ["one"]);
+        assert_eq!(due_organizations_unscoped(db, later).await.unwrap(), ["acme"]);
+        let mut ended = Stored { revision: 2, ..stored.clone() };
+        ended.spec.state = State::Expired;
+        for want in [true, false] {
+            let wrote = f
+                .store
+                .tx(|tx| {
+                    let (permit, ended) = (permit.clone(), ended.clone());
+                    Box::pin(async move {
+                        lock_approval(tx, &permit, "one").await?;
+                        update_approval(tx, &permit, &ended).await
+                    })
+                })
+                .await
+                .unwrap();
+            assert_eq!(wrote, want);
+        }
+        let ids = ["one".to_owned(), "two".to_owned()].into();
+        let found = approvals_by_ids(f.store.read(), &permit, &ids).await.unwrap();
+        assert_eq!(found.values().map(|one| one.spec.state).collect::<Vec<_>>(), [State::Expired]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn decisions_are_kept_until_they_are_old() {
+    both(|db| async move {
+        let f = Fixture::new(&db).await;
+        let record = DecisionRecord {
+            id: f.ids.uuid(),
+            organization: "acme".into(),
+            principal: "p".into(),
+            action: "a".into(),
+            resource: "r".into(),
+            stage: "plan".into(),
+            effect: "DENY".into(),
+            policy_ids: ["x".to_owned(), "y".to_owned()].into(),
+            warning_ids: Default::default(),
+            shadow_ids: ["z".to_owned()].into(),
+            policy_error: true,
+            input_digest: "i".into(),
+            plan_digest: "d".into(),
+            policy_revision: "pr".into(),
+            directory_revision: "dr".into(),
+            decide_time: f.clock.now(),
+        };
+        let remove = async |before| {
+            let tx = f.store.tx(|tx| Box::pin(delete_decisions_unscoped(tx, before)));
+            tx.await.unwrap()
+        };
+        let records = Arc::new([record.clone()]);
+        f.store
+            .tx(|tx| {
+                let records = records.clone();
+                Box::pin(async move { insert_decisions_unscoped(tx, &records[..]).await })
+            })
+            .await
+            .unwrap();
+        let found = async |organization: &str| {
+            decision_by_id(f.store.read(), &f.permit(organization), record.id).await.unwrap()
+        };
+        assert_eq!(remove(f.clock.now()).await, 0);
+        assert_eq!(found("acme").await, Some(record.clone()));
+        assert_eq!(found("other").await, None);
+        assert_eq!(remove(f.clock.now() + Duration::seconds(1)).await, 1);
+        assert_eq!(found("acme").await, None);
+    })
+    .await;
+}

@@ -1,0 +1,33 @@
+//! Removes what is old: answers to request ids, and decisions.
+
+use std::time::Duration;
+
+use pavior_runtime::Task;
+use pavior_store::{StoreError, idempotency};
+
+use crate::app::App;
+use crate::store;
+
+const PAUSE: Duration = Duration::from_secs(3_600);
+
+pub(super) fn task(app: App) -> Task {
+    Task::new("record_sweeper", move |cancel| async move {
+        loop {
+            if let Err(error) = round(&app).await {
+                tracing::warn!(%error, "old records will be swept later");
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    })
+}
+
+async fn round(app: &App) -> Result<(), StoreError> {
+    let now = app.clock.now();
+    idempotency::sweep(&app.store, now).await?;
+    let before = now - time::Duration::days(i64::from(app.config.decision_retention_days));
+    app.store.tx(|tx| Box::pin(store::delete_decisions_unscoped(tx, before))).await?;
+    Ok(())
+}

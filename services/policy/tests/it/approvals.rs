@@ -1,0 +1,278 @@
+//! Approval requests: from the question to the execution.
+
+use pavior_core::PrincipalKind;
+use pavior_proto::pavior::policy::v1 as pb;
+use pavior_testkit::db::{both, sqlite};
+use pb::Effect;
+use pb::approval_request::State;
+use pb::policy::PolicySet::Guardrail;
+use tonic::{Code, Status};
+
+use crate::fixture::{ACME, CREATE, Fixture, failed, question, user};
+
+fn ask(digest: &str, quorum: i32) -> pb::CreateApprovalRequestRequest {
+    let requirement =
+        pb::ApprovalRequirement { quorum, group: format!("{ACME}/groups/platform"), ..Default::default() };
+    pb::CreateApprovalRequestRequest {
+        parent: ACME.into(),
+        approval_request: Some(pb::ApprovalRequest {
+            action: CREATE.into(),
+            resource: format!("{ACME}/projects/hello/environments/production"),
+            operation: format!("{ACME}/operations/op1"),
+            plan: format!("{ACME}/plans/p1"),
+            plan_digest: digest.into(),
+            summary: "create production".into(),
+            requirements: vec![requirement],
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+impl Fixture {
+    async fn ask(&self, who: &str, digest: &str, quorum: i32) -> pb::ApprovalRequest {
+        let call = self.internal(who, ask(digest, quorum));
+        self.client().create_approval_request(call).await.unwrap().into_inner()
+    }
+
+    async fn approve(&self, who: &str, name: &str, digest: &str) -> Result<pb::ApprovalRequest, Status> {
+        let request = pb::ApproveApprovalRequestRequest {
+            name: name.into(),
+            reason: "fine".into(),
+            plan_digest: digest.into(),
+            ..Default::default()
+        };
+        let call = self.call(who, "policy.approvalRequests.approve", request);
+        Ok(self.client().approve_approval_request(call).await?.into_inner())
+    }
+
+    async fn look(&self, name: &str) -> pb::ApprovalRequest {
+        let request = pb::GetApprovalRequestRequest { name: name.into() };
+        let call = self.call("bob", "policy.approvalRequests.get", request);
+        self.client().get_approval_request(call).await.unwrap().into_inner()
+    }
+}
+
+#[tokio::test]
+async fn an_approval_lets_exactly_its_plan_through() {
+    both(|db| async move {
+        let f = Fixture::new(db).await;
+        f.role("dev", &["provisioning.*"]).await;
+        f.bind("dev", "dev", &["groups/-"], false).await;
+        let text = r#"@approve("1 of group:platform") forbid (principal, action, resource);"#;
+        f.policy("p", Guardrail, text).await.unwrap();
+        f.enforce("p", "p").await;
+        let request = f.ask("alice", "d1", 1).await;
+        assert_eq!(
+            (request.state(), request.requester.as_str()),
+            (State::Pending, "organizations/acme/users/alice")
+        );
+        let mut execution = question("alice", CREATE);
+        execution.stage = pb::DecisionStage::Execution.into();
+        execution.approval_request = request.name.clone();
+        let effect = async |request: &pb::DecideRequest| f.decide(request.clone()).await.unwrap().effect();
+        assert_eq!(effect(&execution).await, Effect::RequireApproval);
+        let approved = f.approve("bob", &request.name, "d1").await.unwrap();
+        assert_eq!((approved.state(), approved.votes.len()), (State::Approved, 1));
+        assert_eq!(
+            (approved.votes[0].reason.as_str(), approved.votes[0].plan_digest.as_str()),
+            ("fine", "d1")
+        );
+        assert_eq!(f.look(&request.name).await, approved);
+        assert_eq!(effect(&execution).await, Effect::Allow);
+        let mut changed = execution.clone();
+        changed.context.as_mut().unwrap().plan_digest = "d2".into();
+        assert_eq!(effect(&changed).await, Effect::RequireApproval);
+        let cancel = pb::CancelApprovalRequestRequest {
+            name: request.name.clone(),
+            invalidated: true,
+            reason: "changed".into(),
+        };
+        let void = f
+            .client()
+            .cancel_approval_request(f.internal("alice", cancel.clone()))
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(void.state(), State::Invalidated);
+        assert_eq!(effect(&execution).await, Effect::RequireApproval);
+        let again =
+            f.client().cancel_approval_request(f.internal("alice", cancel)).await.unwrap().into_inner();
+        assert_eq!(again, void);
+        let told: Vec<_> = f.audited().await.into_iter().map(|event| event.action).collect();
+        assert_eq!(
+            told[told.len() - 3..],
+            [
+                "policy.approvalRequests.create",
+                "policy.approvalRequests.approve",
+                "policy.approvalRequests.cancel"
+            ]
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn four_eyes_and_distinct_eligible_people() {
+    both(|db| async move {
+        let f = Fixture::new(db).await;
+        let request = f.ask("bob", "d1", 2).await;
+        let refused = async |who: &str| {
+            let (code, reason, _) = failed(f.approve(who, &request.name, "").await);
+            assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "APPROVER_NOT_ELIGIBLE"), "{who}");
+        };
+        refused("bob").await;
+        refused("alice").await;
+        let (code, reason, _) = failed(f.approve("carol", &request.name, "d9").await);
+        assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "PLAN_STALE"));
+        assert_eq!(f.approve("carol", &request.name, "").await.unwrap().state(), State::Pending);
+        refused("carol").await;
+        f.catalog.set("2", &[("carol", &["platform"]), ("dave", &["platform"])], &[]);
+        f.advance(1);
+        assert_eq!(f.approve("dave", &request.name, "").await.unwrap().state(), State::Approved);
+        let (code, reason, _) = failed(f.approve("erin", &request.name, "").await);
+        assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "INVALID_STATE"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_human_behind_an_agent_cannot_approve() {
+    let f = Fixture::new(sqlite()).await;
+    let mut agent = user("bot");
+    agent.kind = PrincipalKind::Agent;
+    agent.name = format!("{ACME}/agents/bot");
+    agent.on_behalf_of = Some(user("bob").name);
+    let call = f.signed(&f.provisioning, &agent, "", ask("d1", 1));
+    let request = f.client().create_approval_request(call).await.unwrap().into_inner();
+    assert_eq!(failed(f.approve("bob", &request.name, "").await).1, "APPROVER_NOT_ELIGIBLE");
+    agent.on_behalf_of = Some(user("carol").name);
+    agent.groups = vec!["platform".into()];
+    let vote = pb::ApproveApprovalRequestRequest { name: request.name.clone(), ..Default::default() };
+    let call = f.signed(&f.gateway, &agent, "policy.approvalRequests.approve", vote);
+    assert_eq!(failed(f.client().approve_approval_request(call).await).1, "APPROVER_NOT_ELIGIBLE");
+    assert_eq!(f.approve("carol", &request.name, "").await.unwrap().state(), State::Approved);
+}
+
+#[tokio::test]
+async fn one_denial_ends_it() {
+    both(|db| async move {
+        let f = Fixture::new(db).await;
+        let request = f.ask("alice", "d1", 2).await;
+        f.approve("bob", &request.name, "").await.unwrap();
+        let deny = pb::DenyApprovalRequestRequest {
+            name: request.name.clone(),
+            reason: "no".into(),
+            ..Default::default()
+        };
+        let call = f.call("carol", "policy.approvalRequests.deny", deny);
+        let denied = f.client().deny_approval_request(call).await.unwrap().into_inner();
+        assert_eq!((denied.state(), denied.votes.len()), (State::Denied, 2));
+        let list = |filter: &str| {
+            let request = pb::ListApprovalRequestsRequest {
+                parent: ACME.into(),
+                filter: filter.into(),
+                ..Default::default()
+            };
+            f.call("bob", "policy.approvalRequests.list", request)
+        };
+        for (filter, want) in [
+            ("state = DENIED", 1),
+            ("state = STATE_PENDING", 0),
+            ("requester = \"organizations/acme/users/alice\"", 1),
+        ] {
+            let found = f.client().list_approval_requests(list(filter)).await.unwrap().into_inner();
+            assert_eq!(found.approval_requests.len(), want, "{filter}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn time_ends_it_whoever_looks() {
+    both(|db| async move {
+        let f = Fixture::new(db).await;
+        let request = f.ask("alice", "d1", 1).await;
+        f.ship().await;
+        f.advance(24 * 3_600 - 1);
+        assert_eq!(f.look(&request.name).await.state(), State::Pending);
+        f.advance(1);
+        let (code, reason, error) = failed(f.approve("bob", &request.name, "").await);
+        assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "INVALID_STATE"));
+        assert_eq!(error.metadata["state"], "EXPIRED");
+        assert_eq!(f.look(&request.name).await.state(), State::Expired);
+        let last = f.audited().await.pop().unwrap();
+        assert_eq!(
+            (last.action.as_str(), last.actor.reference.as_str()),
+            ("policy.approvalRequests.expire", "organizations/acme/services/policy")
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_an_audit_trail_nothing_changes_but_time_goes_on() {
+    let f = Fixture::new(sqlite()).await;
+    let request = f.ask("alice", "d1", 1).await;
+    f.advance(24 * 3_600);
+    let (code, reason, _) =
+        failed(f.client().create_approval_request(f.internal("alice", ask("d2", 1))).await);
+    assert_eq!((code, reason.as_str()), (Code::Unavailable, "AUDIT_UNAVAILABLE"));
+    assert_eq!(f.look(&request.name).await.state(), State::Expired);
+    assert_eq!(failed(f.approve("bob", &request.name, "").await).1, "INVALID_STATE");
+    assert_eq!(f.audited().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_operation_asks_once_about_a_plan() {
+    both(|db| async move {
+        let f = Fixture::new(db).await;
+        let (one, same) = tokio::join!(f.ask("alice", "d1", 1), f.ask("alice", "d1", 1));
+        assert_eq!(one, same);
+        let other = f.ask("alice", "d2", 1).await;
+        assert_ne!(one.name, other.name);
+        let names = vec![other.name.clone(), one.name.clone()];
+        let request = pb::BatchGetApprovalRequestsRequest { parent: ACME.into(), names };
+        let found =
+            f.client().batch_get_approval_requests(f.internal("alice", request)).await.unwrap().into_inner();
+        assert_eq!(found.approval_requests, [other, one]);
+        let mut bad = ask("d3", 0);
+        bad.approval_request.as_mut().unwrap().requirements[0].group =
+            "organizations/other/groups/platform".into();
+        let (code, _, error) = failed(f.client().create_approval_request(f.internal("alice", bad)).await);
+        assert_eq!((code, error.violations.len()), (Code::InvalidArgument, 2));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn votes_at_the_same_time_are_all_counted() {
+    both(|db| async move {
+        let f = Fixture::new(db).await;
+        let people = ["p1", "p2", "p3", "p4"];
+        let members: Vec<(&str, &[&str])> = people.iter().map(|id| (*id, &["platform"][..])).collect();
+        f.catalog.set("2", &members, &[]);
+        let request = f.ask("alice", "d1", 4).await;
+        let votes = people.map(|who| f.approve(who, &request.name, "d1"));
+        for vote in futures::future::join_all(votes).await {
+            vote.unwrap();
+        }
+        let done = f.look(&request.name).await;
+        assert_eq!((done.state(), done.votes.len()), (State::Approved, 4));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_vote_is_repeatable() {
+    let f = Fixture::new(sqlite()).await;
+    let request = f.ask("alice", "d1", 2).await;
+    let vote = pb::ApproveApprovalRequestRequest {
+        name: request.name.clone(),
+        request_id: "0e3f1a52-5a3c-4d0e-9a52-5a3c4d0e9a52".into(),
+        ..Default::default()
+    };
+    let call = || f.call("bob", "policy.approvalRequests.approve", vote.clone());
+    let first = f.client().approve_approval_request(call()).await.unwrap().into_inner();
+    assert_eq!(f.client().approve_approval_request(call()).await.unwrap().into_inner(), first);
+}

@@ -1,0 +1,195 @@
+//! Decisions from end to end.
+
+use pavior_proto::pavior::policy::v1 as pb;
+use pavior_testkit::db::{both, sqlite};
+use pb::Effect;
+use pb::policy::PolicySet::{Access, Guardrail};
+use prost_types::FieldMask;
+use sea_orm::{ConnectionTrait as _, Statement};
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+use crate::fixture::{ACME, CREATE, Fixture, GET, failed, question, user, wire};
+
+const APPROVAL: &str = r#"@id("production") @effect("approve") @approve("1 of group:platform") @message("{context.environment_class} needs an approval")
+forbid (principal, action in Pavior::Action::"provisioning.environments.*", resource)
+when { context has environment_class && context.environment_class == "production" };"#;
+
+fn ids(reasons: &[pb::Reason]) -> Vec<&str> {
+    reasons.iter().map(|reason| reason.policy_id.as_str()).collect()
+}
+
+#[tokio::test]
+async fn roles_grant_through_groups_and_guardrails_ask() {
+    both(|db| async move {
+        let f = Fixture::new(db).await;
+        let denied = f.decide(question("alice", CREATE)).await.unwrap();
+        assert_eq!((denied.effect(), ids(&denied.reasons)), (Effect::Deny, vec!["builtin.default-deny"]));
+        f.role("dev", &["provisioning.*"]).await;
+        let denied = f.decide(question("alice", CREATE)).await.unwrap();
+        assert_eq!(denied.granting_roles, [format!("{ACME}/roles/dev")]);
+        f.bind("everyone-owned", "dev", &["groups/-"], true).await;
+        // Alice is in core, which is below payments, which owns the project.
+        let allowed = f.decide(question("alice", CREATE)).await.unwrap();
+        assert_eq!((allowed.effect(), ids(&allowed.reasons)), (Effect::Allow, vec!["everyone-owned"]));
+        assert_eq!(allowed.directory_revision, "1");
+        assert_ne!(allowed.policy_revision, denied.policy_revision);
+        assert_eq!(f.decide(question("bob", CREATE)).await.unwrap().effect(), Effect::Deny);
+        let mut claims = question("bob", CREATE);
+        claims.principal.as_mut().unwrap().groups = vec!["payments".into()];
+        assert_eq!(f.decide(claims).await.unwrap().effect(), Effect::Allow, "a group that the token claims");
+        let mut stranger = question("alice", CREATE);
+        stranger.principal = Some(wire(&user("other/alice")));
+        stranger.principal.as_mut().unwrap().groups = vec!["payments".into()];
+        assert_eq!(f.decide(stranger).await.unwrap().effect(), Effect::Deny);
+
+        f.policy("production", Guardrail, APPROVAL).await.unwrap();
+        f.enforce("production", "production").await;
+        let mut production = question("alice", CREATE);
+        production.context.as_mut().unwrap().environment_class = "production".into();
+        let asked = f.decide(production.clone()).await.unwrap();
+        assert_eq!((asked.effect(), ids(&asked.reasons)), (Effect::RequireApproval, vec!["production"]));
+        assert_eq!(asked.reasons[0].message, "production needs an approval");
+        assert_eq!(
+            (asked.approvals[0].quorum, asked.approvals[0].group.as_str()),
+            (1, "organizations/acme/groups/platform")
+        );
+        assert_eq!(asked.plan_digest, "d1");
+        production.stage = pb::DecisionStage::Admission.into();
+        production.plan_follows = true;
+        assert_eq!(f.decide(production).await.unwrap().effect(), Effect::Allow);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn changes_and_denials_are_recorded_and_reads_are_not() {
+    both(|db| async move {
+        let mut f = Fixture::new(db).await;
+        f.role("dev", &["provisioning.*"]).await;
+        f.bind("dev", "dev", &["users/alice"], false).await;
+        let change = f.decide(question("alice", CREATE)).await.unwrap();
+        let read = f.decide(question("alice", GET)).await.unwrap();
+        let denied = f.decide(question("bob", GET)).await.unwrap();
+        let dry = f.decide(pb::DecideRequest { dry_run: true, ..question("bob", CREATE) }).await.unwrap();
+        let writer = f.tasks.remove(f.tasks.iter().position(|task| task.name == "decision_writer").unwrap());
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        (writer.run)(cancel).await.unwrap();
+        let sql = "SELECT id, effect FROM decisions ORDER BY decide_time, effect";
+        let rows =
+            f.store.read().query_all_raw(Statement::from_string(f.store.backend(), sql)).await.unwrap();
+        let id = |row: &sea_orm::QueryResult| row.try_get::<uuid::Uuid>("", "id").unwrap().to_string();
+        let kept: Vec<(String, String)> =
+            rows.iter().map(|row| (id(row), row.try_get("", "effect").unwrap())).collect();
+        assert_eq!(
+            kept,
+            [(change.id, "ALLOW".to_owned()), (denied.id, "DENY".to_owned())],
+            "not {} {}",
+            read.id,
+            dry.id
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_change_holds_at_once_here_and_soon_elsewhere() {
+    both(|db| async move {
+        let f = Fixture::new(db).await;
+        let other = f.replica().await;
+        f.role("dev", &["provisioning.*"]).await;
+        f.bind("dev", "dev", &["users/alice"], false).await;
+        let effect = async |f: &Fixture| f.decide(question("alice", CREATE)).await.unwrap().effect();
+        assert_eq!((effect(&f).await, effect(&other).await), (Effect::Allow, Effect::Allow));
+        f.policy("no", Access, "forbid (principal, action, resource);").await.unwrap();
+        let binding = f.enforce("no", "no").await;
+        assert_eq!((effect(&f).await, effect(&other).await), (Effect::Deny, Effect::Allow));
+        f.advance(1);
+        assert_eq!(effect(&other).await, Effect::Deny);
+        let off = pb::PolicyBinding { mode: pb::policy_binding::Mode::Off.into(), ..binding };
+        let update_mask = Some(FieldMask { paths: vec!["mode".into()] });
+        let request =
+            pb::UpdatePolicyBindingRequest { policy_binding: Some(off), update_mask, ..Default::default() };
+        let call = f.call("root", "policy.policyBindings.update", request);
+        f.client().update_policy_binding(call).await.unwrap();
+        assert_eq!(effect(&f).await, Effect::Allow);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_directory_is_asked_again_and_its_loss_is_not_a_yes() {
+    let f = Fixture::new(sqlite()).await;
+    f.role("dev", &["provisioning.*"]).await;
+    f.bind("dev", "dev", &["groups/payments"], false).await;
+    let effect = async || f.decide(question("alice", CREATE)).await.map(|decision| decision.effect());
+    assert_eq!(effect().await.unwrap(), Effect::Allow);
+    f.advance(10);
+    assert_eq!(effect().await.unwrap(), Effect::Allow);
+    assert_eq!(f.catalog.0.lock().unwrap().full_answers, 1, "the second answer was `unchanged`");
+    f.catalog.set("2", &[("alice", &[])], &[]);
+    assert_eq!(effect().await.unwrap(), Effect::Allow, "within the limit");
+    f.advance(1);
+    assert_eq!(effect().await.unwrap(), Effect::Deny);
+    f.catalog.0.lock().unwrap().down = true;
+    assert_eq!(effect().await.unwrap(), Effect::Deny, "still fresh");
+    f.advance(1);
+    let (code, reason, error) = failed(effect().await);
+    assert_eq!((code, reason.as_str()), (Code::Unavailable, "DEPENDENCY_UNAVAILABLE"));
+    assert!(error.retry_after.is_some());
+    f.catalog.0.lock().unwrap().down = false;
+    assert_eq!(effect().await.unwrap(), Effect::Deny);
+}
+
+#[tokio::test]
+async fn the_platform_belongs_to_its_administrators() {
+    let f = Fixture::new(sqlite()).await;
+    let mut asked = question("alice", "catalog.organizations.create");
+    asked.organization = "organizations/-".into();
+    asked.resource.as_mut().unwrap().name = "organizations/-".into();
+    asked.resource.as_mut().unwrap().owner.clear();
+    assert_eq!(f.decide(asked.clone()).await.unwrap().effect(), Effect::Deny);
+    asked.principal.as_mut().unwrap().platform_admin = true;
+    let allowed = f.decide(asked).await.unwrap();
+    assert_eq!((allowed.effect(), ids(&allowed.reasons)), (Effect::Allow, vec!["builtin.platform-admin"]));
+}
+
+#[tokio::test]
+async fn batches_and_allowed_actions() {
+    let f = Fixture::new(sqlite()).await;
+    f.role("viewer", &[GET]).await;
+    f.bind("viewer", "viewer", &["groups/-"], false).await;
+    let requests = vec![question("alice", GET), question("alice", CREATE)];
+    let call = f.internal("alice", pb::BatchDecideRequest { requests });
+    let answer = f.client().batch_decide(call).await.unwrap().into_inner();
+    let effects: Vec<_> = answer.decisions.iter().map(|decision| decision.effect()).collect();
+    assert_eq!(effects, [Effect::Allow, Effect::Deny]);
+    let pb::DecideRequest { organization, principal, resource, .. } = question("alice", GET);
+    let actions = vec![GET.to_owned(), CREATE.to_owned(), "no.such.action".to_owned()];
+    let request = pb::ListAllowedActionsRequest { organization, principal, resource, actions };
+    let answer = f.client().list_allowed_actions(f.internal("alice", request)).await.unwrap().into_inner();
+    assert_eq!(answer.actions, [GET]);
+    let many = pb::BatchDecideRequest { requests: vec![question("alice", GET); 101] };
+    assert_eq!(failed(f.client().batch_decide(f.internal("alice", many)).await).0, Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_question_with_holes_is_refused_with_all_of_them() {
+    let f = Fixture::new(sqlite()).await;
+    let mut asked = question("alice", CREATE);
+    asked.principal.as_mut().unwrap().name = "organizations/other/users/alice".into();
+    asked.resource.as_mut().unwrap().owner = "organizations/other/groups/payments".into();
+    asked.resource.as_mut().unwrap().name = "organizations/acme-2/projects/x".into();
+    asked.context.as_mut().unwrap().create_count = -1;
+    asked.approval_request = "x".into();
+    let (code, _, error) = failed(f.decide(asked).await);
+    let mut fields: Vec<_> = error.violations.iter().map(|violation| violation.field.as_str()).collect();
+    fields.sort_unstable();
+    assert_eq!(code, Code::InvalidArgument);
+    let want =
+        ["approval_request", "context.create_count", "principal.name", "resource.name", "resource.owner"];
+    assert_eq!(fields, want);
+    let (code, _, error) = failed(f.decide(pb::DecideRequest::default()).await);
+    assert!(code == Code::InvalidArgument && error.violations.len() >= 4, "{error:?}");
+}

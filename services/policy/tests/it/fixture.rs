@@ -1,0 +1,284 @@
+//! One policy service with its callers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pavior_auth::{Grant, INTERNAL_TOKEN, InternalSigner, InternalVerifier, ServiceIdentity, authn_layer};
+use pavior_core::audit::{AuditEvent, DecisionRef};
+use pavior_core::{Principal, PrincipalKind};
+use pavior_policy::{Config, Deps};
+use pavior_proto::pavior::governance::v1::ResourceFacts;
+use pavior_proto::pavior::governance::v1::resource_facts_service_client::ResourceFactsServiceClient;
+use pavior_proto::pavior::policy::v1 as pb;
+use pavior_proto::pavior::policy::v1::policy_service_client::PolicyServiceClient;
+use pavior_proto::pavior::r#type::v1 as types;
+use pavior_rpc::problem::{Decoded, from_status};
+use pavior_rpc::server::BoxLayer;
+use pavior_rpc::{StackOptions, Transport, local, stack};
+use pavior_runtime::Task;
+use pavior_store::{Store, outbox};
+use pavior_testkit::db::TestDb;
+use pavior_testkit::{ManualClock, SeededIds};
+use tonic::{Code, Request, Status};
+
+use crate::catalog::Catalog;
+
+pub(crate) const ACME: &str = "organizations/acme";
+pub(crate) const CREATE: &str = "provisioning.environments.create";
+pub(crate) const GET: &str = "provisioning.environments.get";
+
+pub(crate) struct Fixture {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) catalog: Catalog,
+    pub(crate) transport: Transport,
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) gateway: ServiceIdentity,
+    pub(crate) provisioning: ServiceIdentity,
+    _db: Option<TestDb>,
+}
+
+impl Fixture {
+    pub(crate) async fn new(db: TestDb) -> Self {
+        let store = db.connect().await;
+        let catalog = Catalog::default();
+        catalog.set(
+            "1",
+            &[("alice", &["core"]), ("bob", &["platform"]), ("carol", &["platform"])],
+            &[("core", "payments")],
+        );
+        let mut f = Self::with(store, catalog, Arc::new(ManualClock::default()), 1).await;
+        f._db = Some(db);
+        f
+    }
+
+    /// Another replica over the same database.
+    pub(crate) async fn replica(&self) -> Self {
+        Self::with(self.store.clone(), self.catalog.clone(), self.clock.clone(), 1_000).await
+    }
+
+    async fn with(store: Store, catalog: Catalog, clock: Arc<ManualClock>, seed: u64) -> Self {
+        let signers: Vec<_> = ["gateway", "provisioning", "policy"]
+            .into_iter()
+            .map(|role| (role, InternalSigner::generate().unwrap()))
+            .collect();
+        let verifier = InternalVerifier::new(
+            signers.iter().map(|(role, s)| ((*role).to_owned(), s.public())),
+            clock.clone(),
+        );
+        let identity = |role: &str| {
+            let signer = signers.iter().find(|(name, _)| *name == role).unwrap().1.clone();
+            ServiceIdentity::new(role, signer, clock.clone(), Arc::new(SeededIds::new(seed + 1)))
+        };
+        let config = Config { max_roles: 6, ..Config::default() };
+        let deps = Deps {
+            store: store.clone(),
+            clock: clock.clone(),
+            ids: Arc::new(SeededIds::new(seed + 2)),
+            identity: identity("policy"),
+            catalog: local(catalog.clone()),
+            audit: pavior_rpc::remote("http://127.0.0.1:1", None),
+            page_token_key: [7; 32],
+            instance: "test".into(),
+        };
+        let component = pavior_policy::build(config, deps).await.unwrap();
+        let layer = authn_layer(verifier.unwrap(), pavior_policy::ROLE, pavior_policy::allow_list());
+        let options =
+            StackOptions { name: "policy", authn: Some(BoxLayer::new(layer)), ..StackOptions::default() };
+        Self {
+            store,
+            clock: clock.clone(),
+            catalog,
+            transport: local(stack(component.routes, options)),
+            tasks: component.tasks,
+            gateway: identity("gateway"),
+            provisioning: identity("provisioning"),
+            _db: None,
+        }
+    }
+
+    pub(crate) fn client(&self) -> PolicyServiceClient<Transport> {
+        PolicyServiceClient::new(self.transport.clone())
+    }
+
+    pub(crate) fn facts(&self) -> ResourceFactsServiceClient<Transport> {
+        ResourceFactsServiceClient::new(self.transport.clone())
+    }
+
+    pub(crate) fn advance(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    pub(crate) fn signed<T>(
+        &self,
+        by: &ServiceIdentity,
+        who: &Principal,
+        action: &str,
+        message: T,
+    ) -> Request<T> {
+        let decision =
+            DecisionRef { id: "decision-1".into(), effect: "ALLOW".into(), ..DecisionRef::default() };
+        let grant = Grant {
+            audience: "policy",
+            method: "",
+            principal: who,
+            organization: &who.organization,
+            action,
+            resource: "",
+            decision: Some(&decision),
+            request_id: "request-1",
+        };
+        let mut request = Request::new(message);
+        let token = by.mint(&grant).unwrap();
+        request.metadata_mut().insert(INTERNAL_TOKEN, token.to_str().unwrap().parse().unwrap());
+        request
+    }
+
+    /// A call of a user through the gateway.
+    pub(crate) fn call<T>(&self, who: &str, action: &str, message: T) -> Request<T> {
+        self.signed(&self.gateway, &user(who), action, message)
+    }
+
+    /// A call of provisioning on behalf of a user.
+    pub(crate) fn internal<T>(&self, who: &str, message: T) -> Request<T> {
+        self.signed(&self.provisioning, &user(who), "", message)
+    }
+
+    pub(crate) async fn role(&self, id: &str, actions: &[&str]) -> pb::Role {
+        let request = new_role(id, actions);
+        self.client()
+            .create_role(self.call("root", "policy.roles.create", request))
+            .await
+            .unwrap()
+            .into_inner()
+    }
+
+    pub(crate) async fn bind(
+        &self,
+        id: &str,
+        role: &str,
+        members: &[&str],
+        owned_only: bool,
+    ) -> pb::RoleBinding {
+        let request = pb::CreateRoleBindingRequest {
+            parent: ACME.into(),
+            role_binding_id: id.into(),
+            role_binding: Some(pb::RoleBinding {
+                role: format!("{ACME}/roles/{role}"),
+                members: members.iter().map(|member| format!("{ACME}/{member}")).collect(),
+                owned_only,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let call = self.call("root", "policy.roleBindings.create", request);
+        self.client().create_role_binding(call).await.unwrap().into_inner()
+    }
+
+    pub(crate) async fn policy(
+        &self,
+        id: &str,
+        set: pb::policy::PolicySet,
+        source: &str,
+    ) -> Result<pb::Policy, Status> {
+        let request = pb::CreatePolicyRequest {
+            parent: ACME.into(),
+            policy_id: id.into(),
+            policy: Some(pb::Policy { policy_set: set.into(), source: source.into(), ..Default::default() }),
+            ..Default::default()
+        };
+        let call = self.call("root", "policy.policies.create", request);
+        Ok(self.client().create_policy(call).await?.into_inner())
+    }
+
+    pub(crate) async fn enforce(&self, id: &str, policy: &str) -> pb::PolicyBinding {
+        let binding = pb::PolicyBinding { policy: format!("{ACME}/policies/{policy}"), ..Default::default() };
+        let request = pb::CreatePolicyBindingRequest {
+            parent: ACME.into(),
+            policy_binding_id: id.into(),
+            policy_binding: Some(binding),
+            ..Default::default()
+        };
+        let call = self.call("root", "policy.policyBindings.create", request);
+        self.client().create_policy_binding(call).await.unwrap().into_inner()
+    }
+
+    pub(crate) async fn decide(&self, request: pb::DecideRequest) -> Result<pb::Decision, Status> {
+        Ok(self.client().decide(self.internal("alice", request)).await?.into_inner())
+    }
+
+    /// The audit service takes what waits.
+    pub(crate) async fn ship(&self) {
+        let relay = outbox::Relay::new(self.store.clone(), "policy", outbox::Limits::default());
+        relay.drain(|_| Box::pin(std::future::ready(Ok(())))).await.unwrap();
+    }
+
+    /// What waits for the audit service.
+    pub(crate) async fn audited(&self) -> Vec<AuditEvent> {
+        let rows = outbox::pending(&self.store, "policy", 1_000).await.unwrap();
+        rows.into_iter().map(|row| row.event).collect()
+    }
+}
+
+pub(crate) fn new_role(id: &str, actions: &[&str]) -> pb::CreateRoleRequest {
+    let actions = actions.iter().map(|action| (*action).to_owned()).collect();
+    pb::CreateRoleRequest {
+        parent: ACME.into(),
+        role_id: id.into(),
+        role: Some(pb::Role { display_name: id.to_uppercase(), actions, ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn user(id: &str) -> Principal {
+    let (organization, id) = id.split_once('/').unwrap_or(("acme", id));
+    Principal {
+        kind: PrincipalKind::User,
+        name: format!("organizations/{organization}/users/{id}"),
+        organization: organization.into(),
+        subject: id.into(),
+        groups: Vec::new(),
+        email: None,
+        display_name: None,
+        platform_admin: false,
+        on_behalf_of: None,
+    }
+}
+
+pub(crate) fn wire(who: &Principal) -> types::Principal {
+    types::Principal {
+        kind: types::principal::Kind::User.into(),
+        name: who.name.clone(),
+        organization: who.organization.clone(),
+        subject: who.subject.clone(),
+        groups: who.groups.clone(),
+        platform_admin: who.platform_admin,
+        ..Default::default()
+    }
+}
+
+/// Alice makes an environment in the project `hello`, which the group payments owns.
+pub(crate) fn question(who: &str, action: &str) -> pb::DecideRequest {
+    pb::DecideRequest {
+        organization: ACME.into(),
+        principal: Some(wire(&user(who))),
+        action: action.into(),
+        resource: Some(ResourceFacts {
+            name: format!("{ACME}/projects/hello"),
+            exists: true,
+            r#type: "provisioning.pavior.dev/Project".into(),
+            owner: format!("{ACME}/groups/payments"),
+            ..Default::default()
+        }),
+        stage: pb::DecisionStage::Plan.into(),
+        context: Some(pb::DecisionContext { plan_digest: "d1".into(), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// Code and reason of an error, with the rest.
+pub(crate) fn failed<T: std::fmt::Debug>(result: Result<T, Status>) -> (Code, String, Decoded) {
+    let status = result.expect_err("an error");
+    let decoded = from_status(&status);
+    (status.code(), decoded.reason.clone(), decoded)
+}

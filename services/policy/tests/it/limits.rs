@@ -1,0 +1,72 @@
+//! Who is let in at all.
+
+use pavior_proto::pavior::policy::v1 as pb;
+use pavior_testkit::db::sqlite;
+use tonic::{Code, Request};
+
+use crate::fixture::{ACME, Fixture, failed, new_role, question, user};
+
+#[tokio::test]
+async fn nothing_without_a_signed_token() {
+    let f = Fixture::new(sqlite()).await;
+    let get = pb::GetRoleRequest { name: format!("{ACME}/roles/dev") };
+    let (code, reason, _) = failed(f.client().get_role(Request::new(get)).await);
+    assert_eq!((code, reason.as_str()), (Code::Unauthenticated, "UNAUTHENTICATED"));
+    let (code, ..) = failed(f.client().decide(Request::new(question("alice", "x.y.z"))).await);
+    assert_eq!(code, Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn each_role_may_call_its_own_methods_only() {
+    let f = Fixture::new(sqlite()).await;
+    let call = f.internal("root", new_role("dev", &["*"]));
+    let (code, reason, _) = failed(f.client().create_role(call).await);
+    assert_eq!((code, reason.as_str()), (Code::PermissionDenied, "CALLER_NOT_ALLOWED"));
+    let ask =
+        f.call("alice", "", pb::CreateApprovalRequestRequest { parent: ACME.into(), ..Default::default() });
+    assert_eq!(failed(f.client().create_approval_request(ask).await).1, "CALLER_NOT_ALLOWED");
+}
+
+#[tokio::test]
+async fn a_permit_is_for_one_organization_and_one_action() {
+    let f = Fixture::new(sqlite()).await;
+    f.role("dev", &["*"]).await;
+    let get = || pb::GetRoleRequest { name: format!("{ACME}/roles/dev") };
+    let theirs = f.signed(&f.gateway, &user("other/eve"), "policy.roles.get", get());
+    let (code, reason, error) = failed(f.client().get_role(theirs).await);
+    assert_eq!((code, reason.as_str()), (Code::PermissionDenied, "ACCESS_DENIED"));
+    let absent = pb::GetRoleRequest { name: format!("{ACME}/roles/nope") };
+    let theirs = f.signed(&f.gateway, &user("other/eve"), "policy.roles.get", absent);
+    let (code, _, other) = failed(f.client().get_role(theirs).await);
+    assert_eq!(code, Code::PermissionDenied);
+    assert_eq!(error.message.replace("dev", "nope"), other.message, "the same whether or not it exists");
+    let delete = pb::DeleteRoleRequest { name: format!("{ACME}/roles/dev"), ..Default::default() };
+    for action in ["policy.roles.get", ""] {
+        let call = f.call("root", action, delete.clone());
+        assert_eq!(failed(f.client().delete_role(call).await).0, Code::PermissionDenied, "{action}");
+    }
+    let own = f.signed(
+        &f.gateway,
+        &user("other/eve"),
+        "policy.roles.list",
+        pb::ListRolesRequest { parent: "organizations/other".into(), ..Default::default() },
+    );
+    assert!(f.client().list_roles(own).await.unwrap().into_inner().roles.is_empty());
+}
+
+#[tokio::test]
+async fn two_services_do_not_see_each_other() {
+    let (one, two) = (Fixture::new(sqlite()).await, Fixture::new(sqlite()).await);
+    one.role("dev", &["*"]).await;
+    let call = |f: &Fixture| {
+        f.call(
+            "root",
+            "policy.roles.list",
+            pb::ListRolesRequest { parent: ACME.into(), ..Default::default() },
+        )
+    };
+    assert_eq!(one.client().list_roles(call(&one)).await.unwrap().into_inner().roles.len(), 1);
+    assert!(two.client().list_roles(call(&two)).await.unwrap().into_inner().roles.is_empty());
+    // The other's token is not accepted.
+    assert_eq!(failed(two.client().list_roles(call(&one)).await).0, Code::Unauthenticated);
+}

@@ -1,0 +1,9 @@
+//! The real service behind its server stack, called through the generated client with signed internal tokens, on
+//! SQLite and PostgreSQL. The catalog is a small server of its own.
+
+mod approvals;
+mod catalog;
+mod decisions;
+mod fixture;
+mod limits;
+mod resources;
