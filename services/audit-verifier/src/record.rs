@@ -8,7 +8,7 @@ use serde::Deserialize;
 pub(crate) const SEPARATOR: char = '\u{1f}';
 
 /// The columns of the comparison line, in its order, so that a difference can be named.
-const COLUMNS: [&str; 18] = [
+pub(crate) const COLUMNS: [&str; 18] = [
     "event_id",
     "receive_time",
     "event_time",

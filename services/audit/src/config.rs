@@ -19,7 +19,7 @@ pub struct Config {
     /// should be unique in the world and can never change.
     pub origin: String,
     /// The file of the Ed25519 key that signs checkpoints, PKCS #8 in PEM. Made, readable by its owner only, when it
-    /// does not exist. Replicas must share it.
+    /// does not exist. Replicas must share it. The verifier key is written beside it, with the extension `pub`.
     pub signing_key_file: Option<PathBuf>,
     /// The key itself, instead of a file.
     pub signing_key_pem: Option<SecretString>,

@@ -76,6 +76,15 @@ pub fn allow_list() -> AllowList {
     list
 }
 
+/// The verifier key of the installation (C2SP form, named by `origin`): it covers every log of it. Makes the key's file
+/// when it does not exist.
+///
+/// # Errors
+/// When the key cannot be used.
+pub fn verifier_key(config: &Config) -> Result<String, Error> {
+    Ok(Signer::load(config)?.verifier_key())
+}
+
 /// Opens the database, checks every log's head, tiles and checkpoint against each other, and puts the service together.
 ///
 /// # Errors
@@ -86,6 +95,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     let signer = Signer::load(&config)?;
     let store = AuditStore::open(&config.database).await?;
     check_logs(&store, &signer).await?;
+    signer.publish(&config)?;
     tracing::info!(verifier_key = signer.verifier_key(), "audit logs are consistent");
     let tokens = PageTokens::new(signer.page_token_key()).with_clock(deps.clock.clone());
     let signer: Arc<dyn Sign> = Arc::new(signer);

@@ -230,11 +230,8 @@ impl LogCheck {
             return Err(Failure::above(log, "the head is not what the signed checkpoint says"));
         }
         if (stored.tree_size, stored.root.as_slice(), stored.sign_time) != (size, &root[..], self.last_time) {
-            return Err(Failure::above(
-                log,
-                "the checkpoint's columns are not what its note and the last record say",
-            )
-            .into());
+            let why = "the checkpoint's columns are not what its note and the last record say";
+            return Err(Failure::above(log, why));
         }
         if let Some((size, _)) = self.milestones.iter().find(|(size, _)| **size > records) {
             let why =

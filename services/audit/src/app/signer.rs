@@ -67,6 +67,17 @@ impl Signer {
         note::verifier_key(&self.prefix, &self.public)
     }
 
+    /// Writes the verifier key beside the key's file (`….pub`), where an operator finds it without asking the service.
+    pub(crate) fn publish(&self, config: &Config) -> Result<(), Error> {
+        let Some(file) = &config.signing_key_file else { return Ok(()) };
+        let path = file.with_extension("pub");
+        let text = format!("{}\n", self.verifier_key());
+        if std::fs::read_to_string(&path).is_ok_and(|found| found == text) {
+            return Ok(());
+        }
+        std::fs::write(&path, text).map_err(|e| Error::Key(format!("cannot write `{}`: {e}", path.display())))
+    }
+
     /// Whether the note is a checkpoint of exactly this state, signed by this key or a former one.
     pub(crate) fn accepts(
         &self,

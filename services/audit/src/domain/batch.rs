@@ -135,7 +135,8 @@ mod tests {
     #[test]
     fn only_what_follows_is_taken() {
         // submitted, last before -> acknowledged, repeated, gap
-        let table: [(&[i64], i64, i64, usize, Option<(i64, i64)>); 7] = [
+        type Case<'a> = (&'a [i64], i64, i64, usize, Option<(i64, i64)>);
+        let table: [Case<'_>; 7] = [
             (&[1, 2, 3], 0, 3, 0, None),
             (&[1, 2, 3], 2, 3, 2, None),
             (&[1, 2], 5, 5, 2, None),

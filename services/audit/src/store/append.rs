@@ -20,7 +20,7 @@ use crate::error::Error;
 
 /// Rows in one statement. Few different sizes, so that prepared statements are used again; a statement of the largest
 /// stays below the 32,766 values that SQLite takes.
-const CHUNKS: [usize; 4] = [128, 32, 8, 1];
+const CHUNKS: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
 
 /// Signs states of logs. Called inside the transaction.
 pub(crate) trait Sign: Send + Sync {

@@ -184,6 +184,14 @@ async fn key_is_made_once_and_only_its_owner_can_read_it() {
     }
     assert_eq!(keys[0], keys[1]);
     let file = fixture.config().signing_key_file.unwrap();
+    // One key for the whole installation stands beside it, for whoever verifies.
+    let published = std::fs::read_to_string(file.with_extension("pub")).unwrap();
+    assert_eq!(published.trim_end(), pavior_audit::verifier_key(&fixture.config()).unwrap());
+    let key = VerifierKey::parse(&published).unwrap();
+    let running = fixture.start().await;
+    fixture.fill(&mut fixture.client(&running, "catalog"), "acme", 1, 2).await;
+    let report = verify_database(&fixture.db.url, Some(vec![key])).await.unwrap();
+    assert!(report.logs.iter().all(|log| log.checkpoint == CheckpointStatus::Trusted));
     assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
