@@ -15,4 +15,4 @@ pub mod telemetry;
 
 pub use component::{Component, HealthCheck, Task};
 pub use readiness::Readiness;
-pub use supervisor::{Supervisor, SupervisorError, SupervisorOptions, os_signals};
+pub use supervisor::{Phase, Supervisor, SupervisorError, SupervisorOptions, os_signals};

@@ -3,6 +3,7 @@
 //! Nothing is set globally but the default subscriber of `tracing`, and that only by [`init`]. The W3C propagator is
 //! in the layers of `pavior-rpc`.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use opentelemetry::metrics::{Meter, MeterProvider};
@@ -122,7 +123,11 @@ pub fn init(config: &TelemetryConfig) -> anyhow::Result<Guard> {
     let (registry, meters) = build_meters(config)?;
     let tracer = config.otlp_endpoint.as_ref().map(|endpoint| build_tracer(config, endpoint)).transpose()?;
     let lines = match config.format {
-        LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).boxed(),
+        LogFormat::Text => tracing_subscriber::fmt::layer()
+            // Colours are for terminals; a log file has none.
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .boxed(),
         LogFormat::Json => tracing_subscriber::fmt::layer()
             .json()
             .flatten_event(true)
