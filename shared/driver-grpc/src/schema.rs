@@ -1,0 +1,104 @@
+//! What a driver says about itself, on the wire.
+
+use pavior_core::digest::{canonical_json, sha256_hex};
+use pavior_driver::{ActionSchema, DriverInfo, TypeSchema, Undo};
+use pavior_proto::pavior::driver::v1 as pb;
+use serde_json::Value;
+
+use crate::WireError;
+
+/// Changes whenever the description does.
+pub(crate) fn digest(info: &DriverInfo) -> Result<String, serde_json::Error> {
+    Ok(sha256_hex(&canonical_json(&serde_json::to_value(info)?)))
+}
+
+pub(crate) fn encode(schema: TypeSchema) -> pb::TypeSchema {
+    let TypeSchema { id, inputs, outputs, secret_outputs, immutable, actions, undo } = schema;
+    let undo = match undo {
+        Undo::Destroy => pb::Undo::Destroy,
+        Undo::None => pb::Undo::None,
+    };
+    pb::TypeSchema {
+        id,
+        inputs_schema: inputs.to_string(),
+        outputs_schema: outputs.to_string(),
+        secret_outputs,
+        immutable_fields: immutable,
+        actions: actions.into_iter().map(encode_action).collect(),
+        undo: undo.into(),
+    }
+}
+
+fn encode_action(action: ActionSchema) -> pb::ActionSchema {
+    let ActionSchema { name, description, arguments, outputs } = action;
+    pb::ActionSchema {
+        name,
+        description,
+        arguments_schema: arguments.to_string(),
+        outputs_schema: outputs.to_string(),
+    }
+}
+
+pub(crate) fn decode(schema: pb::TypeSchema) -> Result<TypeSchema, WireError> {
+    let pb::TypeSchema { id, inputs_schema, outputs_schema, secret_outputs, immutable_fields, actions, undo } =
+        schema;
+    if id.is_empty() {
+        return Err(WireError::Missing("types.id"));
+    }
+    let undo = match pb::Undo::try_from(undo) {
+        Ok(pb::Undo::Destroy) => Undo::Destroy,
+        Ok(pb::Undo::None) => Undo::None,
+        Ok(pb::Undo::Unspecified) | Err(_) => return Err(WireError::Meaningless("types.undo")),
+    };
+    Ok(TypeSchema {
+        inputs: json(&inputs_schema, &id, "inputs")?,
+        outputs: json(&outputs_schema, &id, "outputs")?,
+        id,
+        secret_outputs,
+        immutable: immutable_fields,
+        actions: actions.into_iter().map(decode_action).collect::<Result<_, _>>()?,
+        undo,
+    })
+}
+
+fn decode_action(action: pb::ActionSchema) -> Result<ActionSchema, WireError> {
+    let pb::ActionSchema { name, description, arguments_schema, outputs_schema } = action;
+    Ok(ActionSchema {
+        arguments: json(&arguments_schema, &name, "arguments")?,
+        outputs: json(&outputs_schema, &name, "outputs")?,
+        name,
+        description,
+    })
+}
+
+fn json(text: &str, owner: &str, what: &'static str) -> Result<Value, WireError> {
+    serde_json::from_str(text).map_err(|_| WireError::Schema { owner: owner.to_owned(), what })
+}
+
+#[cfg(test)]
+mod tests {
+    use pavior_driver::Driver;
+    use pavior_driver::testing::FakeDriver;
+
+    use super::*;
+
+    #[test]
+    fn schemas_survive_and_the_digest_follows_them() {
+        let info = FakeDriver::new("fake", &["thing"]).info();
+        let mut back = info.clone();
+        back.types = info.types.iter().cloned().map(|t| decode(encode(t)).unwrap()).collect();
+        assert_eq!(back, info);
+        assert_eq!(digest(&back).unwrap(), digest(&info).unwrap());
+        back.types[0].secret_outputs.clear();
+        assert_ne!(digest(&back).unwrap(), digest(&info).unwrap());
+    }
+
+    #[test]
+    fn malformed_schemas_are_refused() {
+        let schema = encode(FakeDriver::new("fake", &["thing"]).info().types.remove(0));
+        let broken = pb::TypeSchema { inputs_schema: "{".to_owned(), ..schema.clone() };
+        assert!(matches!(decode(broken), Err(WireError::Schema { what: "inputs", .. })));
+        let broken = pb::TypeSchema { undo: 7, ..schema };
+        assert_eq!(decode(broken), Err(WireError::Meaningless("types.undo")));
+    }
+}

@@ -1,0 +1,283 @@
+//! Any driver behind gRPC.
+
+mod calls;
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use pavior_driver::{
+    ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Health,
+    InvokeRequest, ObserveRequest, Outcome, Partial, PlanRequest, ValidateRequest,
+};
+use pavior_proto::pavior::driver::v1 as pb;
+use pavior_rpc::{ErrorReason, Problem};
+use pb::apply_event::Event;
+use pb::driver_service_server::{DriverService, DriverServiceServer};
+use pb::plan_response::Result as PlanResult;
+use pb::validate_response::Result as ValidateResult;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+use tracing::Instrument;
+
+use crate::WireError;
+use crate::convert::{
+    decode_context, decode_lookup, decode_prior, decode_sensitive, encode_failure, encode_observation,
+    encode_outcome, encode_plan, optional,
+};
+use crate::handshake::{CAPABILITIES, common_revision, missing, numbers};
+use crate::value::{decode, decode_resolved, encode};
+use crate::{REVISIONS, schema};
+use calls::{Calls, EventSink};
+
+/// Events that may wait for a slow engine; then the driver waits.
+const EVENTS: usize = 16;
+
+type Events = ReceiverStream<Result<pb::ApplyEvent, Status>>;
+
+/// The routes that serve `driver` as `pavior.driver.v1.DriverService`: give them to [`pavior_rpc::server::stack`] and
+/// [`pavior_rpc::serve`], or to [`pavior_rpc::local`].
+///
+/// A call goes on to its end when the engine goes away: it is told to stop gracefully, never dropped half way.
+#[must_use]
+pub fn serve(driver: Arc<dyn Driver>) -> Routes {
+    Routes::new(DriverServiceServer::new(Adapter { driver, calls: Calls::default() }))
+}
+
+struct Adapter {
+    driver: Arc<dyn Driver>,
+    calls: Calls,
+}
+
+impl fmt::Debug for Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Adapter").finish_non_exhaustive()
+    }
+}
+
+/// A request that breaks the contract.
+fn malformed(err: &WireError) -> Status {
+    let (field, description) = match err {
+        WireError::Missing(field) => (*field, "is missing".to_owned()),
+        WireError::Meaningless(field) => (*field, "has no meaning".to_owned()),
+        WireError::Time(field) => (*field, "is not a time".to_owned()),
+        // Which value it is, the walk through values does not know.
+        other => ("value", other.to_string()),
+    };
+    Problem::invalid_field(field, description).into()
+}
+
+impl Adapter {
+    fn described(&self) -> Result<(DriverInfo, String), Status> {
+        let info = self.driver.info();
+        let digest = schema::digest(&info).map_err(Problem::internal)?;
+        Ok((info, digest))
+    }
+
+    /// Runs `work` beside this request and streams what it tells.
+    fn begin<W>(&self, context: Option<pb::CallContext>, work: W) -> Result<Response<Events>, Status>
+    where
+        W: FnOnce(Arc<dyn Driver>, CallContext, Arc<EventSink>) -> BoxFuture<'static, Outcome>,
+    {
+        let cancel = CancellationToken::new();
+        let (context, call_id, agreed) =
+            decode_context(context, cancel.clone()).map_err(|err| malformed(&err))?;
+        let guard = self.calls.enter(&call_id, cancel.clone()).ok_or_else(|| {
+            Status::from(Problem::invalid_field("context.call_id", "the call runs already"))
+        })?;
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let sink = Arc::new(EventSink::new(events.clone(), guard.call(), &agreed));
+        let work = work(self.driver.clone(), context, sink);
+        let run = async move {
+            let mut work = work;
+            let outcome = tokio::select! {
+                outcome = &mut work => outcome,
+                () = events.closed() => {
+                    cancel.cancel();
+                    work.await
+                }
+            };
+            let event = pb::ApplyEvent { event: Some(Event::Outcome(wire_outcome(&outcome))) };
+            if events.send(Ok(event)).await.is_err() {
+                tracing::debug!("nobody waits for the outcome any more");
+            }
+            drop(guard);
+        };
+        tokio::spawn(run.in_current_span());
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+/// An outcome that cannot be sent is a failure of the driver which says what stands.
+fn wire_outcome(outcome: &Outcome) -> pb::Outcome {
+    encode_outcome(outcome).unwrap_or_else(|err| {
+        let identity = outcome.success().map(|success| success.identity.clone());
+        let partial = Partial { identity, ..Partial::default() };
+        let message = format!("the driver's answer cannot be sent: {err}");
+        let failure = Failure { retryable: false, ..Failure::new(FailureCode::Internal, message) };
+        encode_outcome(&Outcome::Failed(failure.with_partial(partial))).unwrap_or_default()
+    })
+}
+
+#[tonic::async_trait]
+impl DriverService for Adapter {
+    async fn handshake(
+        &self,
+        request: Request<pb::HandshakeRequest>,
+    ) -> Result<Response<pb::HandshakeResponse>, Status> {
+        let pb::HandshakeRequest {
+            engine,
+            engine_version,
+            revisions,
+            capabilities: _,
+            required_capabilities,
+        } = request.into_inner();
+        let refuse = |message| Status::from(Problem::precondition(ErrorReason::InvalidState, message));
+        let Some(revision) = common_revision(&revisions) else {
+            return Err(refuse(format!(
+                "the engine speaks revisions {revisions:?} of the contract, and this driver {REVISIONS:?}"
+            )));
+        };
+        if let Some(lacking) = missing(&required_capabilities) {
+            return Err(refuse(format!("the engine needs capabilities that are not there: {lacking}")));
+        }
+        let (info, schema_digest) = self.described()?;
+        tracing::debug!(engine, engine_version, revision, driver = info.id, "shook hands");
+        Ok(Response::new(pb::HandshakeResponse {
+            revision,
+            driver: info.id,
+            driver_version: info.version,
+            capabilities: numbers(CAPABILITIES),
+            required_capabilities: Vec::new(),
+            schema_digest,
+        }))
+    }
+
+    async fn get_schema(
+        &self,
+        _: Request<pb::GetSchemaRequest>,
+    ) -> Result<Response<pb::GetSchemaResponse>, Status> {
+        let (info, schema_digest) = self.described()?;
+        let types = info.types.into_iter().map(schema::encode).collect();
+        Ok(Response::new(pb::GetSchemaResponse { types, schema_digest }))
+    }
+
+    async fn validate(
+        &self,
+        request: Request<pb::ValidateRequest>,
+    ) -> Result<Response<pb::ValidateResponse>, Status> {
+        let pb::ValidateRequest { resource_type, inputs } = request.into_inner();
+        let inputs = decode(inputs).map_err(|err| malformed(&err))?;
+        let result = match self.driver.validate(ValidateRequest { resource_type, inputs }).await {
+            Ok(inputs) => ValidateResult::Inputs(encode(&inputs).map_err(Problem::internal)?),
+            Err(violations) => ValidateResult::Violations(pb::Violations {
+                violations: violations
+                    .into_iter()
+                    .map(|pavior_driver::Violation { path, message }| pb::Violation { path, message })
+                    .collect(),
+            }),
+        };
+        Ok(Response::new(pb::ValidateResponse { result: Some(result) }))
+    }
+
+    async fn plan(&self, request: Request<pb::PlanRequest>) -> Result<Response<pb::PlanResponse>, Status> {
+        let pb::PlanRequest { resource_type, prior, desired } = request.into_inner();
+        let prior = optional(prior, decode_prior).map_err(|err| malformed(&err))?;
+        let desired = optional(desired, |value| decode(Some(value))).map_err(|err| malformed(&err))?;
+        let result = match self.driver.plan(PlanRequest { resource_type, prior, desired }).await {
+            Ok(plan) => PlanResult::Plan(encode_plan(&plan).map_err(Problem::internal)?),
+            Err(failure) => PlanResult::Failure(encode_failure(&failure).map_err(Problem::internal)?),
+        };
+        Ok(Response::new(pb::PlanResponse { result: Some(result) }))
+    }
+
+    type ApplyStream = Events;
+
+    async fn apply(&self, request: Request<pb::ApplyRequest>) -> Result<Response<Events>, Status> {
+        let pb::ApplyRequest { context, resource_type, prior, inputs, sensitive } = request.into_inner();
+        let request = ApplyRequest {
+            resource_type,
+            prior: optional(prior, decode_prior).map_err(|err| malformed(&err))?,
+            inputs: decode_resolved(inputs).map_err(|err| malformed(&err))?,
+            sensitive: decode_sensitive(sensitive),
+        };
+        self.begin(context, |driver, context, sink| {
+            Box::pin(async move { driver.apply(&context, request, &*sink).await })
+        })
+    }
+
+    async fn observe(
+        &self,
+        request: Request<pb::ObserveRequest>,
+    ) -> Result<Response<pb::ObserveResponse>, Status> {
+        let pb::ObserveRequest { context, resource_type, lookup } = request.into_inner();
+        let cancel = CancellationToken::new();
+        let (context, _, _) = decode_context(context, cancel.clone()).map_err(|err| malformed(&err))?;
+        let lookup = decode_lookup(lookup).map_err(|err| malformed(&err))?;
+        // When the engine stops waiting this future is dropped, and what the driver has spawned is told so.
+        let _stop = cancel.drop_guard();
+        let observation = self.driver.observe(&context, ObserveRequest { resource_type, lookup }).await;
+        Ok(Response::new(encode_observation(observation).map_err(Problem::internal)?))
+    }
+
+    type DestroyStream = Events;
+
+    async fn destroy(&self, request: Request<pb::DestroyRequest>) -> Result<Response<Events>, Status> {
+        let pb::DestroyRequest { context, resource_type, lookup, state } = request.into_inner();
+        let request = DestroyRequest {
+            resource_type,
+            lookup: decode_lookup(lookup).map_err(|err| malformed(&err))?,
+            state: decode(state).map_err(|err| malformed(&err))?,
+        };
+        self.begin(context, |driver, context, sink| {
+            Box::pin(async move { driver.destroy(&context, request, &*sink).await })
+        })
+    }
+
+    type InvokeStream = Events;
+
+    async fn invoke(&self, request: Request<pb::InvokeRequest>) -> Result<Response<Events>, Status> {
+        let pb::InvokeRequest { context, resource_type, identity, action, arguments, sensitive, state } =
+            request.into_inner();
+        let request = InvokeRequest {
+            resource_type,
+            identity,
+            action,
+            arguments: decode_resolved(arguments).map_err(|err| malformed(&err))?,
+            sensitive: decode_sensitive(sensitive),
+            state: decode(state).map_err(|err| malformed(&err))?,
+        };
+        self.begin(context, |driver, context, sink| {
+            Box::pin(async move { driver.invoke(&context, request, &*sink).await })
+        })
+    }
+
+    async fn acknowledge(
+        &self,
+        request: Request<pb::AcknowledgeRequest>,
+    ) -> Result<Response<pb::AcknowledgeResponse>, Status> {
+        let pb::AcknowledgeRequest { call_id, sequence, claim_lost } = request.into_inner();
+        self.calls.acknowledge(&call_id, sequence, claim_lost);
+        Ok(Response::new(pb::AcknowledgeResponse {}))
+    }
+
+    async fn cancel(
+        &self,
+        request: Request<pb::CancelRequest>,
+    ) -> Result<Response<pb::CancelResponse>, Status> {
+        let found = self.calls.cancel(&request.into_inner().call_id);
+        Ok(Response::new(pb::CancelResponse { found }))
+    }
+
+    async fn health(&self, _: Request<pb::HealthRequest>) -> Result<Response<pb::HealthResponse>, Status> {
+        let (_, schema_digest) = self.described()?;
+        let (state, message) = match self.driver.health().await {
+            Health::Ok => (pb::health_response::State::Ok, String::new()),
+            Health::Down(why) => (pb::health_response::State::Down, why),
+        };
+        Ok(Response::new(pb::HealthResponse { state: state.into(), message, schema_digest }))
+    }
+}
