@@ -1,0 +1,257 @@
+//! Between messages and the domain: organizations, groups, users and kinds. Others stand in files beside it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pavior_core::ResourceName;
+use pavior_proto::pavior::catalog::v1 as pb;
+use pavior_rpc::convert::{from_struct, to_struct, to_timestamp};
+use prost_types::{Struct, Timestamp};
+
+use super::wire::{Scope, Wire};
+use crate::app::View;
+use crate::domain::kind::RelationRule;
+use crate::domain::{GroupFields, KindFields, OrganizationFields, Stored, UserFields, Violations};
+use crate::json::{Json, json};
+
+/// A JSON object on the wire.
+pub(super) fn to_pb_struct(value: &Json) -> Option<Struct> {
+    to_struct(value).ok()
+}
+
+/// A JSON object from the wire; an absent one is empty.
+pub(super) fn from_pb_struct(value: Option<&Struct>) -> Json {
+    value.map_or_else(|| json!({}), from_struct)
+}
+
+pub(super) fn times<F>(stored: &Stored<F>) -> (Option<Timestamp>, Option<Timestamp>) {
+    (Some(to_timestamp(stored.create_time)), Some(to_timestamp(stored.update_time)))
+}
+
+pub(super) fn to_hash_map(map: &BTreeMap<String, String>) -> HashMap<String, String> {
+    map.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+pub(super) fn from_hash_map(map: &HashMap<String, String>) -> BTreeMap<String, String> {
+    map.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// The id in a resource name of the same organization.
+pub(super) fn id_of(
+    violations: &mut Violations,
+    path: &str,
+    name: &str,
+    pattern: &str,
+    organization: &str,
+) -> Option<String> {
+    let parsed = violations.check(path, ResourceName::parse_as(name, pattern))?;
+    if parsed.organization() != organization {
+        violations.add(path, "must be in the same organization");
+        return None;
+    }
+    Some(parsed.id().to_owned())
+}
+
+impl Wire for OrganizationFields {
+    type Message = pb::Organization;
+    const PATTERN: &'static str = "organizations/{organization}";
+    const ID_FIELD: &'static str = "organization_id";
+
+    fn encode(view: &View<Self>) -> pb::Organization {
+        let stored = &view.stored;
+        let (create_time, update_time) = times(stored);
+        let Self { display_name } = stored.fields.clone();
+        pb::Organization {
+            name: stored.name(),
+            uid: stored.uid.to_string(),
+            etag: stored.etag(),
+            display_name,
+            create_time,
+            update_time,
+        }
+    }
+
+    fn decode(
+        message: &pb::Organization,
+        _scope: Scope<'_>,
+        _before: Option<&Self>,
+    ) -> Result<Self, Violations> {
+        let pb::Organization { name: _, uid: _, etag: _, display_name, create_time: _, update_time: _ } =
+            message;
+        Ok(Self { display_name: display_name.clone() })
+    }
+
+    fn etag(message: &pb::Organization) -> &str {
+        &message.etag
+    }
+
+    fn message_name(message: &pb::Organization) -> &str {
+        &message.name
+    }
+}
+
+impl Wire for GroupFields {
+    type Message = pb::Group;
+    const PATTERN: &'static str = "organizations/{organization}/groups/{group}";
+    const ID_FIELD: &'static str = "group_id";
+
+    fn encode(view: &View<Self>) -> pb::Group {
+        let stored = &view.stored;
+        let (create_time, update_time) = times(stored);
+        let Self { display_name, description, parent } = stored.fields.clone();
+        let parent_group = parent.map(|id| format!("organizations/{}/groups/{id}", stored.organization));
+        pb::Group {
+            name: stored.name(),
+            uid: stored.uid.to_string(),
+            etag: stored.etag(),
+            display_name,
+            create_time,
+            update_time,
+            description,
+            parent_group: parent_group.unwrap_or_default(),
+        }
+    }
+
+    fn decode(message: &pb::Group, scope: Scope<'_>, _before: Option<&Self>) -> Result<Self, Violations> {
+        let pb::Group {
+            name: _,
+            uid: _,
+            etag: _,
+            display_name,
+            create_time: _,
+            update_time: _,
+            description,
+            parent_group,
+        } = message;
+        let mut violations = Violations::new();
+        let parent = match parent_group.as_str() {
+            "" => None,
+            name => id_of(&mut violations, "parent_group", name, Self::PATTERN, scope.organization),
+        };
+        violations.into_result()?;
+        Ok(Self { display_name: display_name.clone(), description: description.clone(), parent })
+    }
+
+    fn etag(message: &pb::Group) -> &str {
+        &message.etag
+    }
+
+    fn message_name(message: &pb::Group) -> &str {
+        &message.name
+    }
+}
+
+impl Wire for UserFields {
+    type Message = pb::User;
+    const PATTERN: &'static str = "organizations/{organization}/users/{user}";
+    const ID_FIELD: &'static str = "user_id";
+
+    fn encode(view: &View<Self>) -> pb::User {
+        let stored = &view.stored;
+        let (create_time, update_time) = times(stored);
+        let Self { display_name, email, groups } = stored.fields.clone();
+        let group = |id: String| format!("organizations/{}/groups/{id}", stored.organization);
+        pb::User {
+            name: stored.name(),
+            uid: stored.uid.to_string(),
+            etag: stored.etag(),
+            display_name,
+            create_time,
+            update_time,
+            email,
+            groups: groups.into_iter().map(group).collect(),
+        }
+    }
+
+    fn decode(message: &pb::User, scope: Scope<'_>, _before: Option<&Self>) -> Result<Self, Violations> {
+        let pb::User {
+            name: _,
+            uid: _,
+            etag: _,
+            display_name,
+            create_time: _,
+            update_time: _,
+            email,
+            groups,
+        } = message;
+        let mut violations = Violations::new();
+        let mut ids = Vec::with_capacity(groups.len());
+        for (index, name) in groups.iter().enumerate() {
+            let at = format!("groups.{index}");
+            ids.extend(id_of(&mut violations, &at, name, GroupFields::PATTERN, scope.organization));
+        }
+        violations.into_result()?;
+        Ok(Self { display_name: display_name.clone(), email: email.clone(), groups: ids })
+    }
+
+    fn etag(message: &pb::User) -> &str {
+        &message.etag
+    }
+
+    fn message_name(message: &pb::User) -> &str {
+        &message.name
+    }
+}
+
+impl Wire for KindFields {
+    type Message = pb::Kind;
+    const PATTERN: &'static str = "organizations/{organization}/kinds/{kind}";
+    const ID_FIELD: &'static str = "kind_id";
+
+    fn encode(view: &View<Self>) -> pb::Kind {
+        let stored = &view.stored;
+        let (create_time, update_time) = times(stored);
+        let Self { display_name, description, spec_schema, relation_rules, built_in } = stored.fields.clone();
+        pb::Kind {
+            name: stored.name(),
+            uid: stored.uid.to_string(),
+            etag: stored.etag(),
+            display_name,
+            create_time,
+            update_time,
+            description,
+            spec_schema: to_pb_struct(&spec_schema),
+            relation_rules: relation_rules.into_iter().map(encode_rule).collect(),
+            built_in,
+        }
+    }
+
+    fn decode(message: &pb::Kind, _scope: Scope<'_>, before: Option<&Self>) -> Result<Self, Violations> {
+        let pb::Kind {
+            name: _,
+            uid: _,
+            etag: _,
+            display_name,
+            create_time: _,
+            update_time: _,
+            description,
+            spec_schema,
+            relation_rules,
+            built_in: _,
+        } = message;
+        Ok(Self {
+            display_name: display_name.clone(),
+            description: description.clone(),
+            spec_schema: from_pb_struct(spec_schema.as_ref()),
+            relation_rules: relation_rules.iter().map(decode_rule).collect(),
+            built_in: before.is_some_and(|before| before.built_in),
+        })
+    }
+
+    fn etag(message: &pb::Kind) -> &str {
+        &message.etag
+    }
+
+    fn message_name(message: &pb::Kind) -> &str {
+        &message.name
+    }
+}
+
+fn encode_rule(rule: RelationRule) -> pb::kind::RelationRule {
+    let RelationRule { field, relation, inverse, default_kind } = rule;
+    pb::kind::RelationRule { field, r#type: relation, inverse_type: inverse, default_kind }
+}
+
+fn decode_rule(rule: &pb::kind::RelationRule) -> RelationRule {
+    let pb::kind::RelationRule { field, r#type, inverse_type, default_kind } = rule.clone();
+    RelationRule { field, relation: r#type, inverse: inverse_type, default_kind }
+}

@@ -1,0 +1,44 @@
+//! `pavior.governance.v1.ResourceFactsService` for the resources of the catalog.
+
+use pavior_core::ResourceName;
+use pavior_proto::pavior::governance::v1 as pb;
+use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsService;
+use pavior_rpc::problem::Problem;
+use tonic::{Request, Response, Status};
+
+use super::convert::to_hash_map;
+use super::handlers::{Api, checked};
+use super::status::to_status;
+use crate::app::Facts;
+
+const ACTION: &str = "governance.facts.get";
+
+#[tonic::async_trait]
+impl ResourceFactsService for Api {
+    async fn get_resource_facts(
+        &self,
+        request: Request<pb::GetResourceFactsRequest>,
+    ) -> Result<Response<pb::ResourceFacts>, Status> {
+        let (permit, request) = checked(request)?;
+        let name = ResourceName::parse(&request.name)
+            .map_err(|error| Problem::invalid_field("name", error.to_string()))?;
+        if name.organization() != permit.organization() {
+            return Err(Problem::permission_denied(ACTION, &request.name).into());
+        }
+        let facts = self.app.facts(&permit, &name).await.map_err(|error| to_status(error, ACTION))?;
+        Ok(Response::new(encode(facts)))
+    }
+}
+
+fn encode(facts: Facts) -> pb::ResourceFacts {
+    let Facts { name, exists, resource_type, owner, labels } = facts;
+    pb::ResourceFacts {
+        name,
+        exists,
+        r#type: resource_type.to_owned(),
+        owner,
+        project: String::new(),
+        environment_class: String::new(),
+        labels: to_hash_map(&labels),
+    }
+}

@@ -1,0 +1,29 @@
+//! The directory of users and groups, for policy decisions.
+
+use pavior_auth::Permit;
+
+use super::App;
+use crate::error::Error;
+use crate::store::DirectoryRows;
+
+/// The directory at a revision.
+#[derive(Debug, Clone)]
+pub(crate) struct Directory {
+    pub(crate) revision: String,
+    /// `None` when the caller has this revision already.
+    pub(crate) rows: Option<DirectoryRows>,
+}
+
+impl App {
+    /// Returns the directory, or nothing when the caller has it already.
+    pub(crate) async fn directory(&self, permit: &Permit, known: &str) -> Result<Directory, Error> {
+        let reader = self.store.read();
+        // The revision is read first: what changes meanwhile is then read anew by the next call, never missed.
+        let revision = reader.directory_revision(permit).await?.ok_or_else(|| Error::NotFound {
+            kind: "organization",
+            name: format!("organizations/{}", permit.organization()),
+        })?;
+        let rows = if revision == known { None } else { Some(reader.directory(permit).await?) };
+        Ok(Directory { revision, rows })
+    }
+}

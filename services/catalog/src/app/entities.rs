@@ -1,0 +1,182 @@
+//! Entities.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pavior_auth::Permit;
+
+use super::crud::{LOOK_FOR, Rules};
+use super::{App, ListAsked, View, Work};
+use crate::domain::entity::Edge;
+use crate::domain::reference::EntityKey;
+use crate::domain::violation_path;
+use crate::domain::{EntityFields, GroupFields, KindFields, Resource as _, Stored, UserFields, Violations};
+use crate::error::Error;
+use crate::json::Json;
+
+impl Rules for EntityFields {
+    const FIELD: &'static str = "entity";
+
+    async fn complete(
+        work: &Work<'_>,
+        _before: Option<&Stored<Self>>,
+        after: &mut Stored<Self>,
+    ) -> Result<(), Error> {
+        let kind = kind_of(work, &after.fields).await?;
+        let organization = after.organization.clone();
+        after.fields.adopt_owner(&organization, &kind.fields);
+        Ok(())
+    }
+
+    async fn admit(
+        work: &Work<'_>,
+        before: Option<&Stored<Self>>,
+        after: &Stored<Self>,
+    ) -> Result<(), Error> {
+        let kind = kind_of(work, &after.fields).await?;
+        let mut violations = Violations::new();
+        for problem in pavior_expr::schema::validate(&kind.fields.spec_schema, &after.fields.spec) {
+            violations.add(violation_path("spec", &problem.path), problem.message);
+        }
+        if let Err(more) = after.fields.edges(&after.organization, &after.id, &kind.fields) {
+            violations.extend_under("", more);
+        }
+        violations.into_result().map_err(|v| Error::under(Self::FIELD, v))?;
+        if before.is_some_and(|before| before.fields.owner == after.fields.owner) {
+            return Ok(());
+        }
+        owner_exists(work, after).await
+    }
+
+    async fn written(
+        work: &Work<'_>,
+        before: Option<&Stored<Self>>,
+        after: Option<&Stored<Self>>,
+    ) -> Result<(), Error> {
+        let Some(after) = after else {
+            let gone: Vec<_> = before.iter().map(|before| before.uid).collect();
+            return Ok(work.tx.clear_declared(&work.permit, &gone).await?);
+        };
+        let kind = kind_of(work, &after.fields).await?;
+        let edges = after.fields.edges(&after.organization, &after.id, &kind.fields);
+        let edges = edges.map_err(|v| Error::under(Self::FIELD, v))?;
+        declare(work, &[(after.clone(), edges)]).await
+    }
+
+    async fn dependents(work: &Work<'_>, stored: &Stored<Self>) -> Result<Vec<String>, Error> {
+        let key = EntityKey::new(&*stored.fields.kind, &*stored.id);
+        let dependents = work.tx.dependents(&work.permit, &key, LOOK_FOR).await?;
+        Ok(dependents.into_iter().map(|key| key.name(&stored.organization)).collect())
+    }
+
+    async fn view(work: &Work<'_>, stored: Stored<Self>) -> Result<View<Self>, Error> {
+        let mut relations = work.tx.relations(&work.permit, &[&stored]).await?;
+        let relations = relations.remove(&stored.uid).unwrap_or_default().into_iter().collect();
+        Ok(View { stored, relations })
+    }
+}
+
+/// Replaces what entities declare.
+pub(super) async fn declare(
+    work: &Work<'_>,
+    entities: &[(Stored<EntityFields>, BTreeSet<Edge>)],
+) -> Result<(), Error> {
+    let uids: Vec<_> = entities.iter().map(|(entity, _)| entity.uid).collect();
+    work.tx.clear_declared(&work.permit, &uids).await?;
+    let borrowed: Vec<_> = entities.iter().map(|(entity, edges)| (entity, edges)).collect();
+    Ok(work.tx.insert_declared(&work.permit, &borrowed).await?)
+}
+
+async fn kind_of(work: &Work<'_>, fields: &EntityFields) -> Result<Stored<KindFields>, Error> {
+    let kind = work.tx.find::<KindFields>(&work.permit, "", &fields.kind).await?;
+    kind.ok_or_else(|| Error::NotFound {
+        kind: KindFields::SINGULAR,
+        name: format!("organizations/{}/kinds/{}", work.permit.organization(), fields.kind),
+    })
+}
+
+/// An owner that does not exist would leave the entity to whoever makes a group of that name.
+async fn owner_exists(work: &Work<'_>, entity: &Stored<EntityFields>) -> Result<(), Error> {
+    let owner = &entity.fields.owner;
+    let Some(id) = owner.rsplit('/').next().filter(|_| !owner.is_empty()) else { return Ok(()) };
+    let found = if owner.contains("/users/") {
+        work.tx.find::<UserFields>(&work.permit, "", id).await?.is_some()
+    } else {
+        work.tx.find::<GroupFields>(&work.permit, "", id).await?.is_some()
+    };
+    if found {
+        Ok(())
+    } else {
+        Err(Error::ReferenceNotFound(vec![("entity.owner".to_owned(), owner.clone())]))
+    }
+}
+
+/// A page of entities with their relations.
+#[derive(Debug)]
+pub(crate) struct EntityPage {
+    pub(crate) views: Vec<View<EntityFields>>,
+    pub(crate) positions: Vec<Json>,
+}
+
+impl App {
+    /// Returns an entity with its relations.
+    pub(crate) async fn get_entity(
+        &self,
+        permit: &Permit,
+        kind: &str,
+        id: &str,
+        name: &str,
+    ) -> Result<View<EntityFields>, Error> {
+        let stored = self.get::<EntityFields>(permit, kind, id, name).await?;
+        let views = self.with_relations(permit, vec![stored]).await?;
+        let not_found = || Error::NotFound { kind: EntityFields::SINGULAR, name: name.to_owned() };
+        views.into_iter().next().ok_or_else(not_found)
+    }
+
+    /// Returns several entities in the order asked for, or fails as a whole.
+    pub(crate) async fn batch_get_entities(
+        &self,
+        permit: &Permit,
+        keys: &[EntityKey],
+    ) -> Result<Vec<View<EntityFields>>, Error> {
+        let distinct: BTreeSet<&EntityKey> = keys.iter().collect();
+        let distinct: Vec<EntityKey> = distinct.into_iter().cloned().collect();
+        let found = self.store.read().entities_by_key(permit, &distinct).await?;
+        let views = self.with_relations(permit, found).await?;
+        let by_key: BTreeMap<(&str, &str), &View<EntityFields>> =
+            views.iter().map(|v| ((v.stored.fields.kind.as_str(), v.stored.id.as_str()), v)).collect();
+        let wanted = |key: &EntityKey| {
+            let found = by_key.get(&(key.kind.as_str(), key.id.as_str())).copied().cloned();
+            let name = key.name(permit.organization());
+            found.ok_or(Error::NotFound { kind: EntityFields::SINGULAR, name })
+        };
+        keys.iter().map(wanted).collect()
+    }
+
+    /// Lists entities with their relations: three queries, however many there are.
+    pub(crate) async fn list_entities(
+        &self,
+        permit: &Permit,
+        asked: ListAsked<'_>,
+    ) -> Result<EntityPage, Error> {
+        let listing = self.list::<EntityFields>(permit, asked).await?;
+        let views = self.with_relations(permit, listing.rows).await?;
+        Ok(EntityPage { views, positions: listing.positions })
+    }
+
+    async fn with_relations(
+        &self,
+        permit: &Permit,
+        entities: Vec<Stored<EntityFields>>,
+    ) -> Result<Vec<View<EntityFields>>, Error> {
+        if entities.is_empty() {
+            return Ok(Vec::new());
+        }
+        let borrowed: Vec<&Stored<EntityFields>> = entities.iter().collect();
+        let mut relations = self.store.read().relations(permit, &borrowed).await?;
+        let view = |stored: Stored<EntityFields>| View {
+            relations: relations.remove(&stored.uid).unwrap_or_default().into_iter().collect(),
+            stored,
+        };
+        Ok(entities.into_iter().map(view).collect())
+    }
+}

@@ -1,0 +1,264 @@
+//! Importing documents in the form of Backstage's `catalog-info.yaml`: all of them, or none.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jsonschema::{Draft, PatternOptions, Validator};
+
+use super::import_members::import_members;
+use super::{Answer, App, Call, Done, Encode, Event, Work};
+use crate::domain::backstage;
+use crate::domain::entity::Edge;
+use crate::domain::reference::EntityKey;
+use crate::domain::{EntityFields, KindFields, Resource as _, Stored, Violation, Violations, violation_path};
+use crate::error::Error;
+use crate::json::json;
+use crate::store::{Existing, Upsert};
+
+/// Most violations that an import tells at once.
+const MAX_VIOLATIONS: usize = 100;
+/// Most entities that one audit record names.
+const ENTITIES_PER_RECORD: usize = 100;
+
+/// Text with where it came from.
+#[derive(Debug, Clone)]
+pub(crate) struct ImportDocument {
+    pub(crate) origin: String,
+    pub(crate) content: String,
+}
+
+/// What an import did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Imported {
+    pub(crate) created: usize,
+    pub(crate) updated: usize,
+    pub(crate) unchanged: usize,
+}
+
+/// A document that was read, with its place in the request.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) path: String,
+    pub(super) imported: backstage::Imported,
+}
+
+impl App {
+    /// Imports documents.
+    pub(crate) async fn import(
+        &self,
+        call: Call,
+        encode: Encode<Imported>,
+        documents: Vec<ImportDocument>,
+    ) -> Result<Answer<Imported>, Error> {
+        let organization = call.permit.organization().to_owned();
+        // Megabytes of YAML would keep this thread from serving others.
+        let read = tokio::task::spawn_blocking(move || read_all(&documents, &organization)).await;
+        let read = read.map_err(|error| Error::Rejected(error.into()))??;
+        self.change(call, encode, read, |work, read| {
+            Box::pin(async move {
+                let done = import(&work, &read).await?;
+                Ok((work, done))
+            })
+        })
+        .await
+    }
+}
+
+fn read_all(documents: &[ImportDocument], organization: &str) -> Result<Vec<Read>, Error> {
+    let mut violations = Violations::new();
+    let mut found = Vec::new();
+    let mut places: BTreeMap<EntityKey, String> = BTreeMap::new();
+    for (index, document) in documents.iter().enumerate() {
+        let at = format!("documents[{index}].content");
+        if document.content.contains('\0') {
+            violations.add(at, "must not hold the character NUL");
+            continue;
+        }
+        let parsed = match pavior_expr::yaml::parse_documents(&document.content) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                violations.add(at, format!("is not valid YAML: {error}"));
+                continue;
+            }
+        };
+        let several = parsed.len() > 1;
+        for (number, value) in parsed.iter().enumerate() {
+            let path = if several { format!("{at}[{number}]") } else { at.clone() };
+            match backstage::read(value, organization, &document.origin) {
+                Err(problems) => violations.extend_under(&path, problems),
+                Ok(imported) => {
+                    let key = EntityKey::new(&*imported.fields.kind, &*imported.id);
+                    if let Some(first) = places.insert(key, path.clone()) {
+                        let message = format!("is the same entity as `{first}`");
+                        violations.add(violation_path(&path, "metadata.name"), message);
+                    }
+                    found.push(Read { path, imported });
+                }
+            }
+        }
+        if violations.len() >= MAX_VIOLATIONS {
+            break;
+        }
+    }
+    violations.into_result().map_err(documents_invalid)?;
+    Ok(found)
+}
+
+pub(super) fn documents_invalid(violations: Violations) -> Error {
+    let mut violations: Vec<Violation> = violations.into_vec();
+    violations.truncate(MAX_VIOLATIONS);
+    Error::Document(violations)
+}
+
+/// A kind with its schema ready to check many specs.
+struct Checker {
+    fields: KindFields,
+    validator: Option<Validator>,
+}
+
+impl Checker {
+    fn new(fields: KindFields) -> Self {
+        let options = PatternOptions::regex().size_limit(1024 * 1024);
+        let options =
+            jsonschema::options().with_draft(Draft::Draft202012).offline().with_pattern_options(options);
+        // Without one every spec takes the slow way, which says what is wrong.
+        let validator = options.build(&fields.spec_schema).ok();
+        Self { fields, validator }
+    }
+
+    fn check(&self, fields: &EntityFields, violations: &mut Violations) {
+        if self.validator.as_ref().is_some_and(|validator| validator.is_valid(&fields.spec)) {
+            return;
+        }
+        for problem in pavior_expr::schema::validate(&self.fields.spec_schema, &fields.spec) {
+            violations.add(violation_path("spec", &problem.path), problem.message);
+        }
+    }
+}
+
+async fn import(work: &Work<'_>, read: &[Read]) -> Result<Done<Imported>, Error> {
+    let checked = check(work, read).await?;
+    let keys: Vec<EntityKey> =
+        checked.iter().map(|(id, fields, _)| EntityKey::new(&*fields.kind, id.as_str())).collect();
+    let existing = work.tx.existing_entities(&work.permit, &keys).await?;
+    let mut counts = Imported::default();
+    let mut writes: Vec<(Upsert, BTreeSet<Edge>)> = Vec::new();
+    let mut changes = Vec::new();
+    for ((id, fields, edges), key) in checked.into_iter().zip(&keys) {
+        let digest = fields.digest();
+        let organization = work.permit.organization();
+        let before = match existing.get(key) {
+            Some(before) if before.digest == digest => {
+                counts.unchanged += 1;
+                continue;
+            }
+            Some(before) => {
+                counts.updated += 1;
+                Some(before)
+            }
+            None => {
+                counts.created += 1;
+                None
+            }
+        };
+        let stored = upsert(work, organization, &id, fields, before);
+        changes.push((stored.name(), before.map(|before| before.digest.clone()), digest));
+        writes.push((stored, edges));
+    }
+    write(work, &writes).await?;
+    let mut events = import_members(work, read).await?;
+    events.extend(changes.chunks(ENTITIES_PER_RECORD).map(|chunk| record(work, chunk)));
+    Ok(Done { value: counts, events })
+}
+
+fn upsert(
+    work: &Work<'_>,
+    organization: &str,
+    id: &str,
+    fields: EntityFields,
+    before: Option<&Existing>,
+) -> Upsert {
+    let mut stored = Stored::new(organization, id, work.ids.uuid(), work.now, fields);
+    if let Some(Existing { uid, revision, create_time, digest: _ }) = before {
+        stored.uid = *uid;
+        stored.revision = revision + 1;
+        stored.create_time = *create_time;
+    }
+    stored
+}
+
+async fn write(work: &Work<'_>, writes: &[(Upsert, BTreeSet<Edge>)]) -> Result<(), Error> {
+    if writes.is_empty() {
+        return Ok(());
+    }
+    let entities: Vec<Upsert> = writes.iter().map(|(stored, _)| stored.clone()).collect();
+    work.tx.upsert_entities(&work.permit, &entities).await?;
+    let replaced: Vec<_> =
+        entities.iter().filter(|stored| stored.revision > 1).map(|stored| stored.uid).collect();
+    work.tx.clear_declared(&work.permit, &replaced).await?;
+    let declared: Vec<_> = writes.iter().map(|(stored, edges)| (stored, edges)).collect();
+    Ok(work.tx.insert_declared(&work.permit, &declared).await?)
+}
+
+type CheckedEntity = (String, EntityFields, BTreeSet<Edge>);
+
+/// Checks each document against its kind. All problems are told at once.
+async fn check(work: &Work<'_>, read: &[Read]) -> Result<Vec<CheckedEntity>, Error> {
+    let organization = work.permit.organization();
+    let kinds: BTreeSet<String> = read.iter().map(|read| read.imported.fields.kind.clone()).collect();
+    let kinds: Vec<String> = kinds.into_iter().collect();
+    let kinds = work.tx.find_many::<KindFields>(&work.permit, "", &kinds).await?;
+    let kinds: BTreeMap<String, Checker> =
+        kinds.into_iter().map(|kind| (kind.id, Checker::new(kind.fields))).collect();
+    let mut violations = Violations::new();
+    let mut checked = Vec::with_capacity(read.len());
+    for Read { path, imported } in read {
+        let backstage::Imported { id, fields, member: _ } = imported;
+        let mut fields = fields.clone();
+        let Some(kind) = kinds.get(&fields.kind) else {
+            violations.add(violation_path(path, "kind"), format!("kind `{}` does not exist", fields.kind));
+            continue;
+        };
+        let mut found = Violations::new();
+        fields.adopt_owner(organization, &kind.fields);
+        kind.check(&fields, &mut found);
+        for violation in fields.check(organization, id) {
+            found.add(in_document(&violation.path), violation.message);
+        }
+        match fields.edges(organization, id, &kind.fields) {
+            Ok(edges) => checked.push((id.clone(), fields, edges)),
+            Err(more) => found.extend_under("", more),
+        }
+        violations.extend_under(path, found);
+        if violations.len() >= MAX_VIOLATIONS {
+            break;
+        }
+    }
+    violations.into_result().map_err(documents_invalid)?;
+    Ok(checked)
+}
+
+/// Where a field of an entity stands in a document.
+fn in_document(path: &str) -> String {
+    match path {
+        "display_name" => "metadata.title".to_owned(),
+        "spec" | "origin" => path.to_owned(),
+        "owner" => "spec.owner".to_owned(),
+        other => format!("metadata.{other}"),
+    }
+}
+
+/// One audit record for many entities: which, and the digest of what each was and is.
+fn record(work: &Work<'_>, changes: &[(String, Option<String>, String)]) -> Event {
+    let before: BTreeMap<&str, &str> =
+        changes.iter().filter_map(|(name, before, _)| Some((name.as_str(), before.as_deref()?))).collect();
+    let after: BTreeMap<&str, &str> =
+        changes.iter().map(|(name, _, after)| (name.as_str(), after.as_str())).collect();
+    let name = format!("organizations/{}", work.permit.organization());
+    Event {
+        object_type: EntityFields::TYPE,
+        summary: format!("imported {} entities into `{name}`", changes.len()),
+        name,
+        before: Some(json!({ "digests": before })),
+        after: Some(json!({ "digests": after })),
+    }
+}

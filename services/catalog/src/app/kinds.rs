@@ -1,0 +1,77 @@
+//! Kinds.
+
+use super::Work;
+use super::crud::{LOOK_FOR, MAX_NAMED, Rules};
+use super::dependents_of;
+use super::entities::declare;
+use crate::domain::reference::EntityKey;
+use crate::domain::{KindFields, Stored};
+use crate::error::Error;
+
+/// How many entities are read at once when their kind changes.
+const BATCH: u64 = 500;
+
+impl Rules for KindFields {
+    const FIELD: &'static str = "kind";
+
+    async fn admit(
+        _work: &Work<'_>,
+        before: Option<&Stored<Self>>,
+        _after: &Stored<Self>,
+    ) -> Result<(), Error> {
+        match before {
+            Some(before) if before.fields.built_in => Err(Error::BuiltIn { name: before.name() }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn written(
+        work: &Work<'_>,
+        before: Option<&Stored<Self>>,
+        after: Option<&Stored<Self>>,
+    ) -> Result<(), Error> {
+        match (before, after) {
+            (Some(before), Some(after))
+                if before.fields.spec_schema != after.fields.spec_schema
+                    || before.fields.relation_rules != after.fields.relation_rules =>
+            {
+                refit(work, after).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn dependents(work: &Work<'_>, stored: &Stored<Self>) -> Result<Vec<String>, Error> {
+        if stored.fields.built_in {
+            return Err(Error::BuiltIn { name: stored.name() });
+        }
+        let ids =
+            work.tx.ids_below::<crate::domain::EntityFields>(&work.permit, &stored.id, LOOK_FOR).await?;
+        Ok(ids.into_iter().map(|id| EntityKey::new(&*stored.id, id).name(&stored.organization)).collect())
+    }
+}
+
+/// The entities of a kind must fit to what it has become, and declare what its rules now say.
+async fn refit(work: &Work<'_>, kind: &Stored<KindFields>) -> Result<(), Error> {
+    let mut last = String::new();
+    let mut unfit = Vec::new();
+    loop {
+        let entities = work.tx.entities_of_kind(&work.permit, &kind.id, &last, BATCH).await?;
+        let Some(end) = entities.last() else { break };
+        last.clone_from(&end.id);
+        let mut fitting = Vec::new();
+        for entity in &entities {
+            let fits =
+                pavior_expr::schema::validate(&kind.fields.spec_schema, &entity.fields.spec).is_empty();
+            match entity.fields.edges(&entity.organization, &entity.id, &kind.fields) {
+                Ok(edges) if fits => fitting.push((entity.clone(), edges)),
+                _ => unfit.push(entity.name()),
+            }
+        }
+        if unfit.len() > MAX_NAMED {
+            break;
+        }
+        declare(work, &fitting).await?;
+    }
+    dependents_of(kind, unfit, MAX_NAMED)
+}

@@ -1,0 +1,270 @@
+//! What can be done with the catalog: one file for each resource, and here what every change has in common.
+
+mod crud;
+mod definitions;
+mod directory;
+mod entities;
+mod facts;
+mod groups;
+mod import;
+mod import_members;
+mod kinds;
+mod organizations;
+mod publish;
+mod resource_types;
+mod templates;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use pavior_auth::Permit;
+use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
+use pavior_core::clock::Clock;
+use pavior_core::filter::{Filter, order_by};
+use pavior_core::id::IdGen;
+use pavior_store::{Retryable, StoreError, idempotency};
+use time::OffsetDateTime;
+
+use crate::domain::Stored;
+use crate::error::Error;
+use crate::json::Json;
+use crate::store::{CatalogStore, ListQuery, Tx};
+
+pub(crate) use crud::{Create, Delete, Rules, Update, View};
+pub(crate) use definitions::Match;
+pub(crate) use directory::Directory;
+pub(crate) use facts::Facts;
+pub(crate) use import::{ImportDocument, Imported};
+pub(crate) use publish::Publish;
+
+/// The catalog's use cases. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct App {
+    store: CatalogStore,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdGen>,
+}
+
+/// What is known of a call that changes something.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) permit: Permit,
+    /// `/pavior.catalog.v1.CatalogService/CreateGroup`.
+    pub(crate) method: &'static str,
+    /// The action for the audit record, `catalog.groups.create`.
+    pub(crate) action: &'static str,
+    /// The caller's UUID; empty when the call is not to be repeatable.
+    pub(crate) request_id: String,
+    /// A digest of the request.
+    pub(crate) request_hash: Vec<u8>,
+    pub(crate) validate_only: bool,
+}
+
+/// The answer to a change.
+#[derive(Debug)]
+pub(crate) enum Answer<T> {
+    New(T),
+    /// The bytes of the first answer to the same request.
+    Again(Vec<u8>),
+}
+
+/// How an answer is written down, to be given again.
+pub(crate) type Encode<T> = fn(&T) -> Vec<u8>;
+
+/// What a change works with.
+pub(crate) struct Work<'c> {
+    pub(crate) tx: Tx<'c>,
+    pub(crate) permit: Permit,
+    pub(crate) now: OffsetDateTime,
+    pub(crate) ids: Arc<dyn IdGen>,
+}
+
+/// What a change did.
+pub(crate) struct Done<T> {
+    pub(crate) value: T,
+    pub(crate) events: Vec<Event>,
+}
+
+/// What the audit log is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Event {
+    pub(crate) object_type: &'static str,
+    pub(crate) name: String,
+    pub(crate) before: Option<Json>,
+    pub(crate) after: Option<Json>,
+    pub(crate) summary: String,
+}
+
+/// Why a transaction ends without a commit.
+enum Abort<T> {
+    Error(Error),
+    /// Everything was well, but nothing shall be written.
+    Dry(T),
+}
+
+impl<T> From<StoreError> for Abort<T> {
+    fn from(error: StoreError) -> Self {
+        Abort::Error(error.into())
+    }
+}
+
+impl<T> From<Error> for Abort<T> {
+    fn from(error: Error) -> Self {
+        Abort::Error(error)
+    }
+}
+
+impl<T> Retryable for Abort<T> {
+    fn is_retryable(&self) -> bool {
+        matches!(self, Abort::Error(error) if error.is_retryable())
+    }
+}
+
+impl App {
+    pub(crate) fn new(store: CatalogStore, clock: Arc<dyn Clock>, ids: Arc<dyn IdGen>) -> Self {
+        Self { store, clock, ids }
+    }
+
+    /// Runs a change: answers a repeated request from memory, keeps other changes of the organization waiting, writes
+    /// the audit record into the same transaction, keeps the answer, and undoes it all when only validation was asked.
+    async fn change<T, C, W>(
+        &self,
+        call: Call,
+        encode: Encode<T>,
+        command: C,
+        work: W,
+    ) -> Result<Answer<T>, Error>
+    where
+        T: Send + 'static,
+        C: Send + Sync + 'static,
+        W: for<'c> Fn(Work<'c>, Arc<C>) -> WorkFuture<'c, T> + Send + Sync + 'static,
+    {
+        let (call, command) = (Arc::new(call), Arc::new(command));
+        let (clock, ids) = (self.clock.clone(), self.ids.clone());
+        let work = Arc::new(work);
+        let result = self
+            .store
+            .tx(move |tx| {
+                let (call, command, work) = (call.clone(), command.clone(), work.clone());
+                let (now, ids) = (clock.now(), ids.clone());
+                Box::pin(async move { attempt(tx, &call, encode, now, ids, command, &*work).await })
+            })
+            .await;
+        match result {
+            Ok(answer) => Ok(answer),
+            Err(Abort::Dry(value)) => Ok(Answer::New(value)),
+            Err(Abort::Error(error)) => Err(error),
+        }
+    }
+}
+
+type WorkFuture<'c, T> = BoxFuture<'c, Result<(Work<'c>, Done<T>), Error>>;
+
+async fn attempt<'c, T, C, W>(
+    tx: Tx<'c>,
+    call: &Call,
+    encode: Encode<T>,
+    now: OffsetDateTime,
+    ids: Arc<dyn IdGen>,
+    command: Arc<C>,
+    work: &W,
+) -> Result<Answer<T>, Abort<T>>
+where
+    W: for<'w> Fn(Work<'w>, Arc<C>) -> WorkFuture<'w, T>,
+{
+    let permit = call.permit.clone();
+    // The platform itself is no organization, and what it changes conflicts by name only.
+    if permit.organization() != "-" && !tx.lock_organization(&permit).await? {
+        let name = format!("organizations/{}", permit.organization());
+        return Err(Error::NotFound { kind: "organization", name }.into());
+    }
+    let key = (!call.request_id.is_empty() && !call.validate_only).then(|| idempotency::Key {
+        organization: permit.organization().to_owned(),
+        principal: permit.principal().name.clone(),
+        method: call.method.to_owned(),
+        request_id: call.request_id.clone(),
+    });
+    if let Some(key) = &key
+        && let Some(first) = tx.first_answer(key, &call.request_hash).await.map_err(Error::from)?
+    {
+        return Ok(Answer::Again(first));
+    }
+    let started = Work { tx, permit, now, ids };
+    let (Work { tx, permit, now, ids }, Done { value, events }) = work(started, command).await?;
+    if call.validate_only {
+        return Err(Abort::Dry(value));
+    }
+    if let Some(key) = &key {
+        tx.keep_answer(key, &call.request_hash, &encode(&value)).await?;
+    }
+    // Last, because other transactions wait from here on.
+    for event in events {
+        tx.record(&audit_event(call, &permit, event, now, ids.as_ref())).await?;
+    }
+    Ok(Answer::New(value))
+}
+
+fn audit_event(
+    call: &Call,
+    permit: &Permit,
+    event: Event,
+    now: OffsetDateTime,
+    ids: &dyn IdGen,
+) -> AuditEvent {
+    let Event { object_type, name, before, after, summary } = event;
+    AuditEvent {
+        event_id: ids.uuid(),
+        time: now,
+        class: AuditClass::A,
+        action: call.action.to_owned(),
+        phase: Phase::Outcome,
+        actor: Actor::of(permit.principal()),
+        object: Object { r#type: object_type.to_owned(), name, project: None },
+        cause: Cause { request_id: permit.request_id().to_owned(), trace_id: None, parent_event: None },
+        decision: permit.decision().cloned(),
+        outcome: Outcome { status: "ok".to_owned(), code: "OK".to_owned(), duration_ms: 0 },
+        change: Some(Change {
+            params_digest: Some(hex::encode(&call.request_hash)),
+            plan_digest: None,
+            before,
+            after,
+        }),
+        summary,
+    }
+}
+
+/// A list that was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct ListAsked<'a> {
+    /// The resource above, other than the organization; `None` for all.
+    pub(crate) parent: Option<&'a str>,
+    pub(crate) filter: &'a str,
+    pub(crate) order_by: &'a str,
+    pub(crate) limit: u64,
+    pub(crate) after: Option<Json>,
+}
+
+impl ListAsked<'_> {
+    fn query(self) -> Result<ListQuery, Error> {
+        let filter = Filter::parse(self.filter)
+            .map_err(|error| Error::Filter { field: "filter", message: error.to_string() })?;
+        let order = order_by(self.order_by)
+            .map_err(|error| Error::Filter { field: "order_by", message: error.to_string() })?;
+        let parent = self.parent.map(str::to_owned);
+        Ok(ListQuery { parent, filter, order, limit: self.limit, after: self.after })
+    }
+}
+
+/// `[name, name, …]` of what stands in the way, at most `limit`, and whether there is more.
+fn dependents_of<F: crate::domain::Resource>(
+    stored: &Stored<F>,
+    mut dependents: Vec<String>,
+    limit: usize,
+) -> Result<(), Error> {
+    if dependents.is_empty() {
+        return Ok(());
+    }
+    let more = dependents.len() > limit;
+    dependents.truncate(limit);
+    Err(Error::HasDependents { name: stored.name(), dependents, more })
+}

@@ -1,0 +1,69 @@
+//! What an operator can set. The defaults stand, with comments, in `config.default.toml`.
+
+use pavior_store::DatabaseConfig;
+use serde::{Deserialize, Serialize};
+
+/// The configuration of the catalog.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Its own database.
+    pub database: DatabaseConfig,
+    /// Largest page of a list in bytes; a page that would be larger ends early. Clients take 4 MiB.
+    pub max_page_bytes: usize,
+    /// Largest request in bytes: what one import may hold.
+    pub max_message_bytes: usize,
+    /// How often answers that were kept for repeated requests are looked through for old ones, in milliseconds.
+    pub sweep_interval_ms: u64,
+    /// Most audit events that may wait for the audit service before changes are refused.
+    pub outbox_max_rows: i64,
+    /// Longest time that an audit event may wait before changes are refused, in milliseconds.
+    pub outbox_max_age_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            database: DatabaseConfig::default(),
+            max_page_bytes: 3 * 1024 * 1024,
+            max_message_bytes: 4 * 1024 * 1024,
+            sweep_interval_ms: 60 * 60 * 1_000,
+            outbox_max_rows: 100_000,
+            outbox_max_age_ms: 15 * 60 * 1_000,
+        }
+    }
+}
+
+impl Config {
+    /// Whether the values make sense together. The database is checked by whoever connects.
+    ///
+    /// # Errors
+    /// One sentence for each thing that is wrong.
+    pub fn validate(&self) -> Result<(), Vec<String>> {
+        let mut problems = Vec::new();
+        let mut want = |holds: bool, text: &str| {
+            if !holds {
+                problems.push(text.to_owned());
+            }
+        };
+        let (least, most) = (64 * 1024, 3_800 * 1024);
+        want(
+            (least..=most).contains(&self.max_page_bytes),
+            "`max_page_bytes` must be between 64 KiB and 3800 KiB",
+        );
+        want(
+            (1024 * 1024..=64 * 1024 * 1024).contains(&self.max_message_bytes),
+            "`max_message_bytes` must be between 1 MiB and 64 MiB",
+        );
+        want(self.sweep_interval_ms >= 1_000, "`sweep_interval_ms` must be at least 1000");
+        want(self.outbox_max_rows > 0, "`outbox_max_rows` must be positive");
+        want(self.outbox_max_age_ms >= 1_000, "`outbox_max_age_ms` must be at least 1000");
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+}
+
+impl pavior_runtime::config::Validate for Config {
+    fn validate(&self) -> Result<(), Vec<String>> {
+        Config::validate(self)
+    }
+}

@@ -1,0 +1,126 @@
+use super::*;
+use proptest::prelude::*;
+
+fn parse(text: &str) -> Result<Imported, Violations> {
+    read(&pavior_expr::yaml::parse(text).unwrap(), "acme", "file:x")
+}
+
+#[test]
+fn a_component_as_it_is_found_in_the_wild() {
+    let imported = parse(
+        r#"
+apiVersion: backstage.io/v1alpha1
+kind: Component
+metadata:
+  name: Cart_Service
+  namespace: Payments
+  description: |
+    Holds carts.
+  labels: { tier: 1, internal: true }
+  annotations:
+    github.com/project-slug: acme/cart
+    backstage.io/techdocs-ref: dir:.
+  tags: [java, java, 8]
+  links:
+    - url: https://dashboard.example.com
+      title: Dashboard
+  uid: ignored
+spec:
+  type: service
+  lifecycle: production
+  owner: user:frank.tiernan
+"#,
+    )
+    .unwrap();
+    assert_eq!(imported.id, "payments-cart-service");
+    let fields = imported.fields;
+    assert_eq!((fields.kind.as_str(), fields.display_name.as_str()), ("component", "Cart_Service"));
+    assert_eq!(fields.labels["tier"], "1");
+    assert_eq!(fields.labels["internal"], "true");
+    assert_eq!(fields.annotations[NAMESPACE_ANNOTATION], "payments");
+    assert_eq!(fields.tags, ["java", "8"]);
+    assert_eq!(fields.links[0].title, "Dashboard");
+    assert_eq!(fields.origin, "file:x");
+    assert_eq!(imported.member, None);
+}
+
+#[test]
+fn groups_and_users_go_to_the_directory_too() {
+    let group = parse(
+        "{apiVersion: backstage.io/v1alpha1, kind: Group, metadata: {name: team-a, title: Team A}, \
+         spec: {type: team, parent: acme-corp, children: [team-b], members: [alice, user:default/Bob.B]}}",
+    )
+    .unwrap();
+    assert_eq!(
+        group.member,
+        Some(Member::Group {
+            id: "team-a".into(),
+            display_name: "Team A".into(),
+            description: String::new(),
+            parent: Some("acme-corp".into()),
+            children: vec!["team-b".into()],
+            members: vec!["alice".into(), "bob.b".into()],
+        })
+    );
+    let user = parse(
+        "{apiVersion: backstage.io/v1alpha1, kind: User, metadata: {name: Bob.B}, \
+         spec: {profile: {displayName: Bob, email: bob@example.com}, memberOf: [team-a]}}",
+    )
+    .unwrap();
+    assert_eq!(user.id, "bob-b");
+    assert_eq!(
+        user.member,
+        Some(Member::User {
+            id: "bob.b".into(),
+            display_name: "Bob.B".into(),
+            email: "bob@example.com".into(),
+            groups: vec!["team-a".into()],
+        })
+    );
+}
+
+#[test]
+fn bad_documents_are_refused_with_paths() {
+    for (text, wanted) in [
+        ("[]", vec![""]),
+        ("{}", vec!["kind", "metadata", "metadata.name"]),
+        ("{apiVersion: v1, kind: Pod, metadata: {name: x}}", vec!["apiVersion", "kind"]),
+        ("{apiVersion: scaffolder.backstage.io/v1beta3, kind: Template, metadata: {name: x}}", vec!["kind"]),
+        (
+            "{apiVersion: backstage.io/v1alpha1, kind: System, metadata: {name: 'a b', title: [], labels: 3, \
+             tags: x, links: [1], annotations: {a: []}}, spec: 3, extra: 1}",
+            vec![
+                "extra",
+                "metadata.annotations.a",
+                "metadata.labels",
+                "metadata.links",
+                "metadata.name",
+                "metadata.tags",
+                "metadata.title",
+                "spec",
+            ],
+        ),
+        ("{apiVersion: backstage.io/v1alpha1, kind: User, metadata: {name: _x}}", vec!["metadata.name"]),
+    ] {
+        let mut paths: Vec<String> = parse(text).unwrap_err().into_iter().map(|v| v.path).collect();
+        paths.sort();
+        assert_eq!(paths, wanted, "{text}");
+    }
+    let message = parse("{apiVersion: scaffolder.backstage.io/v1beta3, kind: Template, metadata: {name: x}}")
+        .unwrap_err()
+        .into_vec()
+        .remove(0)
+        .message;
+    assert!(message.contains("PublishTemplateVersion"), "{message}");
+}
+
+proptest! {
+    #[test]
+    fn no_document_makes_it_panic(name in ".{0,30}", kind in "(Component|User|Group|.{0,5})", field in ".{0,20}") {
+        let document = json!({
+            "apiVersion": "backstage.io/v1alpha1", "kind": kind,
+            "metadata": {"name": name}, "spec": {"memberOf": [field.clone()], "members": [field]},
+        });
+        let _ = read(&document, "acme", "");
+    }
+}

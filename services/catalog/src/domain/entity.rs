@@ -1,0 +1,289 @@
+//! Entities: the envelope that the field knows, and the relations that a spec declares.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pavior_core::ResourceName;
+
+use super::kind::{KindFields, OWNED_BY, OWNER_OF};
+use super::reference::{self, EntityKey, NAMESPACE_ANNOTATION, Origin};
+use super::{Resource, Violations, text};
+use crate::json::{Json, JsonMap, json};
+
+/// Most links of one entity.
+const MAX_LINKS: usize = 64;
+/// Most relations that one entity declares.
+pub(crate) const MAX_DECLARED: usize = 1_000;
+
+/// Where to read more.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Link {
+    pub(crate) url: String,
+    pub(crate) title: String,
+    pub(crate) icon: String,
+    pub(crate) link_type: String,
+}
+
+/// Something that exists.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct EntityFields {
+    /// The id of its kind.
+    pub(crate) kind: String,
+    pub(crate) display_name: String,
+    pub(crate) description: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) links: Vec<Link>,
+    /// The group or user that owns it, by resource name; empty when nobody does.
+    pub(crate) owner: String,
+    /// A JSON object.
+    pub(crate) spec: Json,
+    /// Where it was imported from.
+    pub(crate) origin: String,
+}
+
+/// A relation that an entity declares.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Edge {
+    pub(crate) relation: String,
+    pub(crate) inverse: String,
+    pub(crate) target: EntityKey,
+}
+
+/// A relation as an entity sees it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SeenRelation {
+    pub(crate) relation: String,
+    pub(crate) target: EntityKey,
+    pub(crate) resolved: bool,
+}
+
+impl Resource for EntityFields {
+    const SINGULAR: &'static str = "entity";
+    const TYPE: &'static str = "catalog.pavior.dev/Entity";
+
+    fn name(&self, organization: &str, id: &str) -> String {
+        format!("organizations/{organization}/kinds/{}/entities/{id}", self.kind)
+    }
+
+    fn check(&self, organization: &str, _id: &str) -> Violations {
+        let mut violations = Violations::new();
+        text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
+        text::paragraph(&mut violations, "description", &self.description, text::MAX_DESCRIPTION);
+        text::labels(&mut violations, "labels", &self.labels);
+        text::annotations(&mut violations, "annotations", &self.annotations);
+        text::tags(&mut violations, "tags", &self.tags);
+        if self.links.len() > MAX_LINKS {
+            violations.add("links", format!("must have at most {MAX_LINKS} entries"));
+        }
+        for (index, link) in self.links.iter().enumerate() {
+            link.check(&format!("links.{index}"), &mut violations);
+        }
+        if !self.owner.is_empty()
+            && let Err(problem) = owner(&self.owner, organization)
+        {
+            violations.add("owner", problem);
+        }
+        text::line(&mut violations, "origin", &self.origin, 2_048);
+        text::json(&mut violations, "spec", &self.spec);
+        violations
+    }
+
+    fn snapshot(&self) -> Json {
+        let Self { kind, display_name, description, labels, annotations, tags, links, owner, spec, origin } =
+            self;
+        json!({
+            "kind": kind, "displayName": display_name, "description": description, "labels": labels,
+            "annotations": annotations, "tags": tags, "links": links_to_json(links), "owner": owner,
+            "spec": spec, "origin": origin,
+        })
+    }
+
+    fn display_name(&self) -> &str {
+        &self.display_name
+    }
+}
+
+impl Link {
+    fn check(&self, path: &str, violations: &mut Violations) {
+        let scheme = self.url.split_once(':').map(|(scheme, _)| scheme).unwrap_or_default();
+        // A link is followed by a click in a portal, so it must not run anything there.
+        if !["http", "https", "mailto", "ssh", "git", "slack"].contains(&scheme.to_ascii_lowercase().as_str())
+        {
+            violations.add(format!("{path}.url"), "must be a web, mail, ssh, git or slack address");
+        }
+        text::line(violations, &format!("{path}.url"), &self.url, 2_048);
+        text::line(violations, &format!("{path}.title"), &self.title, text::MAX_DISPLAY_NAME);
+        text::line(violations, &format!("{path}.icon"), &self.icon, 64);
+        text::line(violations, &format!("{path}.type"), &self.link_type, 64);
+    }
+}
+
+impl EntityFields {
+    /// SHA-256 of the content, in hexadecimal: what an import compares. Where it came from is not content.
+    pub(crate) fn digest(&self) -> String {
+        let mut content = self.snapshot();
+        if let Some(map) = content.as_object_mut() {
+            map.remove("origin");
+        }
+        pavior_core::digest::sha256_hex(&pavior_core::digest::canonical_json(&content))
+    }
+
+    /// The words that a filter looks up: labels and tags.
+    pub(crate) fn facets(&self) -> BTreeSet<(String, String)> {
+        let labels = self.labels.iter().map(|(key, value)| (format!("label:{key}"), value.clone()));
+        labels.chain(self.tags.iter().map(|tag| ("tag".to_owned(), tag.clone()))).collect()
+    }
+
+    /// Takes the owner from `spec` when the envelope has none and the kind says where to look.
+    pub(crate) fn adopt_owner(&mut self, organization: &str, kind: &KindFields) {
+        if !self.owner.is_empty() {
+            return;
+        }
+        let field = kind.relation_rules.iter().find(|rule| rule.relation == OWNED_BY);
+        let named = field.and_then(|rule| self.spec.get(&rule.field)).and_then(Json::as_str);
+        if let Some(text) = named
+            && let Some(name) = owner_from_reference(text, organization, self.namespace())
+        {
+            self.owner = name;
+        }
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        self.annotations.get(NAMESPACE_ANNOTATION).map(String::as_str).and_then(reference::namespace)
+    }
+
+    /// What `spec` must be by its kind, except for the schema, and the relations that it declares.
+    ///
+    /// # Errors
+    /// Every reference that cannot be read, with its path.
+    pub(crate) fn edges(
+        &self,
+        organization: &str,
+        id: &str,
+        kind: &KindFields,
+    ) -> Result<BTreeSet<Edge>, Violations> {
+        let mut violations = Violations::new();
+        let mut edges = BTreeSet::new();
+        let this = EntityKey::new(&self.kind, id);
+        if let Ok(target) = owner(&self.owner, organization) {
+            edges.insert(Edge { relation: OWNED_BY.to_owned(), inverse: OWNER_OF.to_owned(), target });
+        }
+        for rule in &kind.relation_rules {
+            // The owner of the envelope has been taken from there already, or stands against it.
+            if rule.relation == OWNED_BY && !self.owner.is_empty() {
+                continue;
+            }
+            let origin =
+                Origin { organization, namespace: self.namespace(), default_kind: &rule.default_kind };
+            for (path, text) in texts(&self.spec, &rule.field, &mut violations) {
+                let Some(target) = violations.check(&path, reference::parse(text, origin)) else { continue };
+                if target == this {
+                    violations.add(path, "an entity cannot be related to itself");
+                    continue;
+                }
+                edges.insert(Edge { relation: rule.relation.clone(), inverse: rule.inverse.clone(), target });
+            }
+        }
+        if edges.len() > MAX_DECLARED {
+            violations.add("spec", format!("declares more than {MAX_DECLARED} relations"));
+        }
+        violations.into_result().map(|()| edges)
+    }
+}
+
+/// The references in a field of `spec`: one text or a list of them.
+fn texts<'a>(spec: &'a Json, field: &str, violations: &mut Violations) -> Vec<(String, &'a str)> {
+    let at = format!("spec.{field}");
+    match spec.get(field) {
+        None | Some(Json::Null) => Vec::new(),
+        Some(Json::String(text)) => vec![(at, text)],
+        Some(Json::Array(items)) => {
+            let mut found = Vec::new();
+            for (index, item) in items.iter().enumerate() {
+                match item.as_str() {
+                    Some(text) => found.push((format!("{at}.{index}"), text)),
+                    None => violations.add(format!("{at}.{index}"), "must be a reference, which is a text"),
+                }
+            }
+            found
+        }
+        Some(_) => {
+            violations.add(at, "must be a reference or a list of references");
+            Vec::new()
+        }
+    }
+}
+
+/// The owner as an entity.
+///
+/// # Errors
+/// Why the name cannot be an owner's.
+pub(crate) fn owner(name: &str, organization: &str) -> Result<EntityKey, String> {
+    let parsed = ResourceName::parse(name).map_err(|error| error.to_string())?;
+    let is_owner =
+        parsed.matches("organizations/{o}/groups/{g}") || parsed.matches("organizations/{o}/users/{u}");
+    if !is_owner || parsed.organization() != organization {
+        return Err(format!("`{}` is not a group or user of the organization", text::shown(name)));
+    }
+    reference::parse(name, Origin { organization, namespace: None, default_kind: "" })
+}
+
+/// `team-a`, `group:default/team-a` or `user:frank.tiernan` as the resource name of a group or user.
+pub(crate) fn owner_from_reference(
+    text: &str,
+    organization: &str,
+    namespace: Option<&str>,
+) -> Option<String> {
+    if text.starts_with("organizations/") {
+        return owner(text, organization).ok().map(|_| text.to_owned());
+    }
+    let key = reference::parse(text, Origin { organization, namespace, default_kind: "group" }).ok()?;
+    match key.kind.as_str() {
+        "group" => Some(format!("organizations/{organization}/groups/{}", key.id)),
+        "user" => {
+            let id = user_id(text.rsplit(['/', ':']).next().unwrap_or_default())?;
+            Some(format!("organizations/{organization}/users/{id}"))
+        }
+        _ => None,
+    }
+}
+
+/// A user's name in another catalog as an id in this one, where it can be.
+pub(crate) fn user_id(name: &str) -> Option<String> {
+    let id = name.to_ascii_lowercase();
+    pavior_core::name::validate_id_in("users", &id).ok().map(|()| id)
+}
+
+/// Links as they are kept.
+pub(crate) fn links_to_json(links: &[Link]) -> Json {
+    let links = links.iter().map(|link| {
+        let Link { url, title, icon, link_type } = link;
+        json!({ "url": url, "title": title, "icon": icon, "type": link_type })
+    });
+    Json::Array(links.collect())
+}
+
+/// Links as they were kept, or as a document has them.
+pub(crate) fn links_from_json(json: &Json) -> Option<Vec<Link>> {
+    let text = |link: &JsonMap<String, Json>, key: &str| match link.get(key) {
+        None | Some(Json::Null) => Some(String::new()),
+        Some(value) => value.as_str().map(str::to_owned),
+    };
+    json.as_array()?
+        .iter()
+        .map(|link| {
+            let link = link.as_object()?;
+            Some(Link {
+                url: text(link, "url")?,
+                title: text(link, "title")?,
+                icon: text(link, "icon")?,
+                link_type: text(link, "type")?,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "entity_tests.rs"]
+mod tests;

@@ -1,0 +1,163 @@
+//! Kinds of entities: the schema of `spec`, and which of its fields point at other entities.
+
+use super::{Resource, Violations, text};
+use crate::json::{Json, json};
+
+/// Most relation rules of one kind.
+const MAX_RULES: usize = 32;
+/// The relation from a thing to its owner.
+pub(crate) const OWNED_BY: &str = "ownedBy";
+/// The same, seen from the owner.
+pub(crate) const OWNER_OF: &str = "ownerOf";
+
+/// Says that a field of `spec` points at other entities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RelationRule {
+    pub(crate) field: String,
+    pub(crate) relation: String,
+    pub(crate) inverse: String,
+    /// Empty when a reference must name its kind.
+    pub(crate) default_kind: String,
+}
+
+impl RelationRule {
+    pub(crate) fn new(field: &str, relation: &str, inverse: &str, default_kind: &str) -> Self {
+        Self {
+            field: field.to_owned(),
+            relation: relation.to_owned(),
+            inverse: inverse.to_owned(),
+            default_kind: default_kind.to_owned(),
+        }
+    }
+}
+
+/// A kind of entity.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct KindFields {
+    pub(crate) display_name: String,
+    pub(crate) description: String,
+    pub(crate) spec_schema: Json,
+    pub(crate) relation_rules: Vec<RelationRule>,
+    pub(crate) built_in: bool,
+}
+
+impl Resource for KindFields {
+    const SINGULAR: &'static str = "kind";
+    const TYPE: &'static str = "catalog.pavior.dev/Kind";
+
+    fn name(&self, organization: &str, id: &str) -> String {
+        format!("organizations/{organization}/kinds/{id}")
+    }
+
+    fn check(&self, _organization: &str, _id: &str) -> Violations {
+        let mut violations = Violations::new();
+        text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
+        text::paragraph(&mut violations, "description", &self.description, text::MAX_DESCRIPTION);
+        text::schema(&mut violations, "spec_schema", &self.spec_schema);
+        if self.relation_rules.len() > MAX_RULES {
+            violations.add("relation_rules", format!("must have at most {MAX_RULES} entries"));
+        }
+        for (index, rule) in self.relation_rules.iter().enumerate() {
+            let at = format!("relation_rules.{index}");
+            for (name, value) in
+                [("field", &rule.field), ("type", &rule.relation), ("inverse_type", &rule.inverse)]
+            {
+                if !is_word(value) {
+                    violations.add(
+                        format!("{at}.{name}"),
+                        "must be 1 to 63 letters, digits or `_-` and begin with a letter",
+                    );
+                }
+            }
+            if !rule.default_kind.is_empty() {
+                text::id(&mut violations, &format!("{at}.default_kind"), &rule.default_kind);
+            }
+            if self.relation_rules.iter().take(index).any(|other| other.field == rule.field) {
+                violations.add(format!("{at}.field"), format!("`{}` stands twice", text::shown(&rule.field)));
+            }
+        }
+        violations
+    }
+
+    fn snapshot(&self) -> Json {
+        let Self { display_name, description, spec_schema, relation_rules, built_in } = self;
+        json!({
+            "displayName": display_name, "description": description, "specSchema": spec_schema,
+            "relationRules": rules_to_json(relation_rules), "builtIn": built_in,
+        })
+    }
+
+    fn display_name(&self) -> &str {
+        &self.display_name
+    }
+}
+
+/// The rules as they are kept.
+pub(crate) fn rules_to_json(rules: &[RelationRule]) -> Json {
+    let rules = rules.iter().map(|rule| {
+        let RelationRule { field, relation, inverse, default_kind } = rule;
+        json!({ "field": field, "type": relation, "inverseType": inverse, "defaultKind": default_kind })
+    });
+    Json::Array(rules.collect())
+}
+
+/// The rules as they were kept.
+pub(crate) fn rules_from_json(json: &Json) -> Option<Vec<RelationRule>> {
+    let text = |rule: &Json, key: &str| rule.get(key).and_then(Json::as_str).map(str::to_owned);
+    json.as_array()?
+        .iter()
+        .map(|rule| {
+            Some(RelationRule {
+                field: text(rule, "field")?,
+                relation: text(rule, "type")?,
+                inverse: text(rule, "inverseType")?,
+                default_kind: text(rule, "defaultKind")?,
+            })
+        })
+        .collect()
+}
+
+fn is_word(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_survive_being_kept() {
+        let rules = vec![RelationRule::new("dependsOn", "dependsOn", "dependencyOf", "component")];
+        assert_eq!(rules_from_json(&rules_to_json(&rules)), Some(rules));
+        assert_eq!(rules_from_json(&json!([{"field": "x"}])), None);
+    }
+
+    #[test]
+    fn bad_kinds_are_refused_with_paths() {
+        let kind = KindFields {
+            display_name: "x".repeat(201),
+            description: String::new(),
+            spec_schema: json!({"$ref": "https://example.com/schema"}),
+            relation_rules: vec![
+                RelationRule::new("", "a b", "ok", "Comp"),
+                RelationRule::new("uses", "uses", "usedBy", ""),
+                RelationRule::new("uses", "uses", "usedBy", ""),
+            ],
+            built_in: false,
+        };
+        let paths: Vec<String> = kind.check("acme", "k").into_iter().map(|v| v.path).collect();
+        assert_eq!(
+            paths,
+            [
+                "display_name",
+                "spec_schema.$ref",
+                "relation_rules.0.field",
+                "relation_rules.0.type",
+                "relation_rules.0.default_kind",
+                "relation_rules.2.field",
+            ]
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! Resource types: the contract of what can be asked for.
+
+use super::{Resource, Violations, text};
+use crate::json::{Json, json};
+
+/// Most secret outputs.
+const MAX_SECRET_OUTPUTS: usize = 64;
+
+/// The contract of a thing that can be asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ResourceTypeFields {
+    pub(crate) display_name: String,
+    pub(crate) description: String,
+    pub(crate) input_schema: Json,
+    pub(crate) output_schema: Json,
+    pub(crate) secret_outputs: Vec<String>,
+}
+
+impl Resource for ResourceTypeFields {
+    const SINGULAR: &'static str = "resource type";
+    const TYPE: &'static str = "catalog.pavior.dev/ResourceType";
+
+    fn name(&self, organization: &str, id: &str) -> String {
+        format!("organizations/{organization}/resourceTypes/{id}")
+    }
+
+    fn check(&self, _organization: &str, _id: &str) -> Violations {
+        let mut violations = Violations::new();
+        text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
+        text::paragraph(&mut violations, "description", &self.description, text::MAX_DESCRIPTION);
+        text::schema(&mut violations, "input_schema", &self.input_schema);
+        text::schema(&mut violations, "output_schema", &self.output_schema);
+        if self.secret_outputs.len() > MAX_SECRET_OUTPUTS {
+            violations.add("secret_outputs", format!("must have at most {MAX_SECRET_OUTPUTS} entries"));
+        }
+        let listed = properties(&self.output_schema);
+        for (index, output) in self.secret_outputs.iter().enumerate() {
+            let at = format!("secret_outputs.{index}");
+            if output.is_empty() {
+                violations.add(at, "must not be empty");
+            } else if listed.as_ref().is_some_and(|listed| !listed.contains(&output.as_str())) {
+                let shown = text::shown(output);
+                violations.add(at, format!("`{shown}` is not a property of the output schema"));
+            } else {
+                text::line(&mut violations, &at, output, 128);
+            }
+        }
+        violations
+    }
+
+    fn snapshot(&self) -> Json {
+        let Self { display_name, description, input_schema, output_schema, secret_outputs } = self;
+        json!({
+            "displayName": display_name, "description": description, "inputSchema": input_schema,
+            "outputSchema": output_schema, "secretOutputs": secret_outputs,
+        })
+    }
+
+    fn display_name(&self) -> &str {
+        &self.display_name
+    }
+}
+
+/// The properties that a schema lists; `None` when it lists none and so says nothing.
+pub(crate) fn properties(schema: &Json) -> Option<Vec<&str>> {
+    let listed = schema.get("properties")?.as_object()?;
+    if listed.is_empty() { None } else { Some(listed.keys().map(String::as_str).collect()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_outputs_must_be_outputs() {
+        let mut fields = ResourceTypeFields {
+            display_name: String::new(),
+            description: String::new(),
+            input_schema: json!({}),
+            output_schema: json!({"type": "object", "properties": {"url": {"type": "string"}}}),
+            secret_outputs: vec!["url".to_owned(), "password".to_owned()],
+        };
+        let paths: Vec<String> = fields.check("acme", "db").into_iter().map(|v| v.path).collect();
+        assert_eq!(paths, ["secret_outputs.1"]);
+        fields.output_schema = json!({});
+        assert!(fields.check("acme", "db").is_empty());
+        fields.input_schema = json!({"type": "nonsense"});
+        let violations = fields.check("acme", "db").into_vec();
+        assert!(violations[0].path.starts_with("input_schema"), "{violations:?}");
+    }
+}

@@ -1,0 +1,149 @@
+//! Limits of texts, labels and annotations.
+
+use std::collections::BTreeMap;
+
+use super::Violations;
+use crate::json::{Json, contains_nul};
+
+/// Longest name to show, in characters.
+pub(crate) const MAX_DISPLAY_NAME: usize = 200;
+/// Longest description, in bytes.
+pub(crate) const MAX_DESCRIPTION: usize = 16 * 1024;
+/// Most labels.
+pub(crate) const MAX_LABELS: usize = 64;
+/// Longest key of a label, in characters.
+pub(crate) const MAX_LABEL_KEY: usize = 128;
+/// Longest value of a label, in characters.
+pub(crate) const MAX_LABEL_VALUE: usize = 256;
+/// All annotations together, in bytes.
+pub(crate) const MAX_ANNOTATIONS: usize = 64 * 1024;
+/// Most tags.
+pub(crate) const MAX_TAGS: usize = 64;
+/// Largest spec or schema, as JSON text in bytes.
+pub(crate) const MAX_JSON: usize = 256 * 1024;
+
+/// One line of at most `max` characters.
+pub(crate) fn line(violations: &mut Violations, path: &str, text: &str, max: usize) {
+    if text.chars().count() > max {
+        violations.add(path, format!("must have at most {max} characters"));
+    }
+    if text.chars().any(char::is_control) {
+        violations.add(path, "must not hold control characters");
+    }
+}
+
+/// Several lines of at most `max` bytes.
+pub(crate) fn paragraph(violations: &mut Violations, path: &str, text: &str, max: usize) {
+    if text.len() > max {
+        violations.add(path, format!("must have at most {max} bytes"));
+    }
+    if text.contains('\0') {
+        violations.add(path, "must not hold the character NUL");
+    }
+}
+
+/// Labels to select by.
+pub(crate) fn labels(violations: &mut Violations, path: &str, labels: &BTreeMap<String, String>) {
+    if labels.len() > MAX_LABELS {
+        violations.add(path, format!("must have at most {MAX_LABELS} entries"));
+    }
+    for (key, value) in labels {
+        let at = format!("{path}.{key}");
+        if !is_label_key(key) {
+            violations.add(&at, format!("the key must be 1 to {MAX_LABEL_KEY} letters, digits or `-_./`"));
+        }
+        line(violations, &at, value, MAX_LABEL_VALUE);
+    }
+}
+
+fn is_label_key(key: &str) -> bool {
+    (1..=MAX_LABEL_KEY).contains(&key.len())
+        && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
+}
+
+/// Annotations for tools.
+pub(crate) fn annotations(violations: &mut Violations, path: &str, annotations: &BTreeMap<String, String>) {
+    if annotations.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MAX_ANNOTATIONS {
+        violations.add(path, format!("must have at most {MAX_ANNOTATIONS} bytes in all"));
+    }
+    for (key, value) in annotations {
+        if key.is_empty() || key.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            violations.add(format!("{path}.{key}"), "the key must not be empty or hold spaces");
+        }
+        if value.contains('\0') {
+            violations.add(format!("{path}.{key}"), "must not hold the character NUL");
+        }
+    }
+}
+
+/// Short words to find something by.
+pub(crate) fn tags(violations: &mut Violations, path: &str, tags: &[String]) {
+    if tags.len() > MAX_TAGS {
+        violations.add(path, format!("must have at most {MAX_TAGS} entries"));
+    }
+    for (index, tag) in tags.iter().enumerate() {
+        let ok = (1..=63).contains(&tag.chars().count())
+            && !tag.chars().any(|c| c.is_whitespace() || c.is_control());
+        if !ok {
+            violations.add(format!("{path}.{index}"), "must be 1 to 63 characters without spaces");
+        }
+    }
+}
+
+/// A JSON value that the databases can keep.
+pub(crate) fn json(violations: &mut Violations, path: &str, value: &Json) {
+    if value.to_string().len() > MAX_JSON {
+        violations.add(path, format!("must have at most {MAX_JSON} bytes as JSON"));
+    }
+    if contains_nul(value) {
+        violations.add(path, "must not hold the character NUL");
+    }
+}
+
+/// A JSON Schema; an empty one allows everything.
+pub(crate) fn schema(violations: &mut Violations, path: &str, schema: &Json) {
+    json(violations, path, schema);
+    if let Err(problems) = pavior_expr::schema::compile_check(schema) {
+        for problem in problems {
+            violations.add(super::violation::join(path, &problem.path), problem.message);
+        }
+    }
+}
+
+/// As [`pavior_core::validate_id`], for a field of a message.
+pub(crate) fn id(violations: &mut Violations, path: &str, id: &str) {
+    violations.check(path, pavior_core::validate_id(id));
+}
+
+/// Shortens user input for a message.
+pub(crate) fn shown(text: &str) -> String {
+    if text.chars().count() <= 80 {
+        return text.to_owned();
+    }
+    text.chars().take(80).chain(std::iter::once('…')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_keys_table() {
+        for key in ["team", "a.b/c-d_E", "backstage.io/techdocs-ref"] {
+            assert!(is_label_key(key), "{key}");
+        }
+        for key in ["", "a b", "ä", &"k".repeat(129)] {
+            assert!(!is_label_key(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn nul_is_refused_wherever_it_stands() {
+        let mut violations = Violations::new();
+        json(&mut violations, "spec", &crate::json::json!({"a": [{"b": "x\0"}]}));
+        line(&mut violations, "display_name", "a\0", 10);
+        paragraph(&mut violations, "description", "\0", 10);
+        annotations(&mut violations, "annotations", &[("k".to_owned(), "\0".to_owned())].into());
+        assert_eq!(violations.len(), 4, "{violations:?}");
+    }
+}

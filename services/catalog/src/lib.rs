@@ -1,0 +1,108 @@
+//! # pavior-catalog
+//!
+//! Owns what exists and what may be asked for: organizations with their groups and users, kinds and entities with
+//! their relations, golden paths and their immutable versions, resource types and the definitions that make them.
+//!
+//! It must never call another service on a caller's behalf, decide what a caller may do (policy does), run anything
+//! that a document says, or read a row without the caller's organization.
+//!
+//! Entry points: [`build`] with [`Config`] and [`Deps`], [`allow_list`]; what it serves is
+//! `pavior.catalog.v1.CatalogService` and `pavior.governance.v1.ResourceFactsService`.
+
+mod api;
+mod app;
+mod config;
+mod domain;
+mod error;
+mod json;
+mod store;
+mod tasks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use pavior_auth::{AllowList, ServiceIdentity};
+use pavior_core::clock::Clock;
+use pavior_core::id::IdGen;
+use pavior_core::page::PageTokens;
+use pavior_proto::pavior::catalog::v1::catalog_service_server::CatalogServiceServer;
+use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsServiceServer;
+use pavior_rpc::Transport;
+use pavior_rpc::audit::AuditSink;
+use pavior_runtime::{Component, HealthCheck};
+use pavior_store::Store;
+use pavior_store::outbox::Limits;
+
+pub use config::Config;
+
+/// The role that internal tokens for this service name as their audience.
+pub const ROLE: &str = "catalog";
+/// The full names of the services.
+pub const SERVICES: [&str; 2] =
+    ["pavior.catalog.v1.CatalogService", "pavior.governance.v1.ResourceFactsService"];
+/// The defaults, with a comment for each value.
+pub const DEFAULTS: &str = include_str!("../config.default.toml");
+
+/// What the service needs of the process that it is in.
+#[derive(Debug, Clone)]
+pub struct Deps {
+    /// The service's own database, connected; [`build`] brings its schema up to date.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where ids come from.
+    pub ids: Arc<dyn IdGen>,
+    /// Who this service is towards its peers.
+    pub identity: ServiceIdentity,
+    /// The way to the audit service; calls are signed with `identity`.
+    pub audit: Transport,
+    /// The key that page tokens are made with; the same in every replica.
+    pub page_token_key: [u8; 32],
+    /// This process among the replicas of the service.
+    pub instance: String,
+}
+
+/// Which role may call what: the gateway for its callers, and the services that need to know what the catalog holds.
+pub fn allow_list() -> AllowList {
+    const ALL: [&str; 2] =
+        ["pavior.catalog.v1.CatalogService/*", "pavior.governance.v1.ResourceFactsService/*"];
+    const POLICY: [&str; 4] = [
+        "pavior.catalog.v1.CatalogService/GetDirectory",
+        "pavior.catalog.v1.CatalogService/ListOrganizations",
+        "pavior.catalog.v1.CatalogService/GetOrganization",
+        "pavior.governance.v1.ResourceFactsService/GetResourceFacts",
+    ];
+    AllowList::new().allow("gateway", ALL).allow("provisioning", ALL).allow("policy", POLICY)
+}
+
+/// Makes the service: schema, routes, background work and health checks.
+///
+/// # Errors
+/// A configuration that makes no sense, or a database whose schema cannot be brought up to date.
+pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Component> {
+    config.validate().map_err(|problems| anyhow::anyhow!("catalog: {}", problems.join("; ")))?;
+    let Deps { store, clock, ids, identity, audit, page_token_key, instance } = deps;
+    let limits = Limits {
+        max_rows: config.outbox_max_rows,
+        max_age: Duration::from_millis(config.outbox_max_age_ms),
+        ..Limits::default()
+    };
+    let opened = store::CatalogStore::open(store.clone(), &instance, clock.clone(), limits).await;
+    let app = app::App::new(opened.context("catalog database")?, clock.clone(), ids);
+    let tokens = PageTokens::new(page_token_key).with_clock(clock.clone());
+    let api = api::Api::new(app, tokens, config.max_page_bytes);
+    let catalog = CatalogServiceServer::new(api.clone()).max_decoding_message_size(config.max_message_bytes);
+    let routes = tonic::service::Routes::new(catalog).add_service(ResourceFactsServiceServer::new(api));
+    let sink = AuditSink::new(identity.transport(audit, "audit"));
+    let sweep = Duration::from_millis(config.sweep_interval_ms);
+    let tasks = vec![
+        tasks::outbox_relay(store.clone(), sink, limits),
+        tasks::answer_sweeper(store.clone(), clock, sweep),
+    ];
+    let check = HealthCheck::new("catalog database", move || {
+        let store = store.clone();
+        async move { store.ping().await.map_err(|error| error.to_string()) }
+    });
+    Ok(Component { name: ROLE, routes, services: SERVICES.to_vec(), tasks, checks: vec![check] })
+}

@@ -1,0 +1,153 @@
+//! Resource definitions.
+
+use pavior_auth::Permit;
+use pavior_store::filter::FieldMap;
+use pavior_store::{StoreError, micros};
+use sea_orm::{ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _};
+use serde_json::Value as Json;
+
+use super::entity::resource_definition;
+use super::table::{Columns, Key, Table};
+use super::{CHUNK, Db, corrupt, text_map, time};
+use crate::domain::definition::Criteria;
+use crate::domain::{ResourceDefinitionFields, Stored};
+
+impl Table for ResourceDefinitionFields {
+    type Entity = resource_definition::Entity;
+
+    fn columns() -> Columns<resource_definition::Column> {
+        use resource_definition::Column as C;
+        Columns {
+            uid: C::Uid,
+            organization: C::Organization,
+            id: C::Id,
+            revision: C::Revision,
+            create_time: C::CreateTime,
+            update_time: C::UpdateTime,
+        }
+    }
+
+    fn order(field: &str) -> Option<&'static [Key]> {
+        match field {
+            "name" => Some(&[Key::Id]),
+            "create_time" => Some(&[Key::CreateTime]),
+            _ => None,
+        }
+    }
+
+    fn filter_fields(fields: FieldMap) -> FieldMap {
+        fields
+            .text("resource_type", resource_definition::Column::ResourceType)
+            .text("driver", resource_definition::Column::Driver)
+            .text("display_name", resource_definition::Column::DisplayName)
+            .timestamp_micros("create_time", resource_definition::Column::CreateTime)
+            .global(["display_name", "driver"])
+    }
+
+    fn read(row: resource_definition::Model) -> Result<Stored<Self>, StoreError> {
+        let resource_definition::Model {
+            uid,
+            organization,
+            id,
+            revision,
+            create_time,
+            update_time,
+            display_name,
+            description,
+            resource_type,
+            driver,
+            driver_inputs,
+            match_criteria,
+            monthly_cost,
+        } = row;
+        let resource_type = resource_type.rsplit('/').next().unwrap_or_default().to_owned();
+        let match_criteria = match_criteria
+            .as_array()
+            .and_then(|items| items.iter().map(criteria).collect::<Option<Vec<_>>>())
+            .ok_or_else(|| corrupt("match criteria"))?;
+        Ok(Stored {
+            organization,
+            id,
+            uid,
+            revision,
+            create_time: time(create_time)?,
+            update_time: time(update_time)?,
+            fields: ResourceDefinitionFields {
+                display_name,
+                description,
+                resource_type,
+                driver,
+                driver_inputs,
+                match_criteria,
+                monthly_cost,
+            },
+        })
+    }
+
+    fn write(stored: &Stored<Self>) -> resource_definition::Model {
+        let Stored { organization, id, uid, revision, create_time, update_time, fields } = stored.clone();
+        let ResourceDefinitionFields {
+            display_name,
+            description,
+            resource_type,
+            driver,
+            driver_inputs,
+            match_criteria,
+            monthly_cost,
+        } = fields;
+        resource_definition::Model {
+            uid,
+            resource_type: format!("organizations/{organization}/resourceTypes/{resource_type}"),
+            organization,
+            id,
+            revision,
+            create_time: micros(create_time),
+            update_time: micros(update_time),
+            display_name,
+            description,
+            driver,
+            driver_inputs,
+            match_criteria: Json::Array(match_criteria.iter().map(Criteria::snapshot).collect()),
+            monthly_cost,
+        }
+    }
+}
+
+fn criteria(json: &Json) -> Option<Criteria> {
+    let text = |key: &str| match json.get(key)? {
+        Json::Null => Some(None),
+        value => value.as_str().map(|text| Some(text.to_owned())),
+    };
+    Some(Criteria {
+        resource_id: text("resourceId")?,
+        project: text("project")?,
+        environment_class: text("environmentClass")?,
+        labels: text_map(json.get("labels")?)?,
+    })
+}
+
+impl<C: ConnectionTrait> Db<'_, C> {
+    /// All definitions of some types, which are given by id, in the order of their ids.
+    pub(crate) async fn definitions_of(
+        &self,
+        permit: &Permit,
+        types: &[String],
+    ) -> Result<Vec<Stored<ResourceDefinitionFields>>, StoreError> {
+        let organization = permit.organization();
+        let names: Vec<String> =
+            types.iter().map(|id| format!("organizations/{organization}/resourceTypes/{id}")).collect();
+        let mut found = Vec::new();
+        for chunk in names.chunks(CHUNK) {
+            let rows = resource_definition::Entity::find()
+                .filter(resource_definition::Column::Organization.eq(organization))
+                .filter(resource_definition::Column::ResourceType.is_in(chunk))
+                .order_by_asc(resource_definition::Column::Id)
+                .all(self.connection)
+                .await?;
+            for row in rows {
+                found.push(ResourceDefinitionFields::read(row)?);
+            }
+        }
+        Ok(found)
+    }
+}

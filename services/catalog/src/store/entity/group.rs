@@ -1,0 +1,25 @@
+//! Groups. Times are microseconds; `parent` is the id of the group above.
+
+use sea_orm::entity::prelude::*;
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "groups")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub uid: Uuid,
+    pub organization: String,
+    pub id: String,
+    pub revision: i64,
+    pub create_time: i64,
+    pub update_time: i64,
+    pub display_name: String,
+    pub description: String,
+    pub parent: Option<String>,
+}
+
+/// No relations: what belongs together is read by organization.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,24 @@
+//! Tenants. Times are microseconds; `directory_revision` counts changes of groups and users.
+
+use sea_orm::entity::prelude::*;
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "organizations")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub uid: Uuid,
+    pub organization: String,
+    pub id: String,
+    pub revision: i64,
+    pub create_time: i64,
+    pub update_time: i64,
+    pub display_name: String,
+    pub directory_revision: i64,
+}
+
+/// No relations: what belongs together is read by organization.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,26 @@
+//! Users. Times are microseconds; `groups` are resource names, kept beside the memberships so that a user is one row.
+
+use sea_orm::entity::prelude::*;
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "users")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub uid: Uuid,
+    pub organization: String,
+    pub id: String,
+    pub revision: i64,
+    pub create_time: i64,
+    pub update_time: i64,
+    pub display_name: String,
+    pub email: String,
+    #[sea_orm(column_type = "JsonBinary")]
+    pub groups: Json,
+}
+
+/// No relations: what belongs together is read by organization.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,85 @@
+//! Kinds.
+
+use pavior_store::filter::FieldMap;
+use pavior_store::{StoreError, micros};
+
+use super::entity::kind;
+use super::table::{Columns, Key, Table};
+use super::{corrupt, time};
+use crate::domain::kind::{rules_from_json, rules_to_json};
+use crate::domain::{KindFields, Stored};
+
+impl Table for KindFields {
+    type Entity = kind::Entity;
+
+    fn columns() -> Columns<kind::Column> {
+        use kind::Column as C;
+        Columns {
+            uid: C::Uid,
+            organization: C::Organization,
+            id: C::Id,
+            revision: C::Revision,
+            create_time: C::CreateTime,
+            update_time: C::UpdateTime,
+        }
+    }
+
+    fn order(field: &str) -> Option<&'static [Key]> {
+        match field {
+            "name" => Some(&[Key::Id]),
+            "create_time" => Some(&[Key::CreateTime]),
+            _ => None,
+        }
+    }
+
+    fn filter_fields(fields: FieldMap) -> FieldMap {
+        fields
+            .text("display_name", kind::Column::DisplayName)
+            .timestamp_micros("create_time", kind::Column::CreateTime)
+            .global(["display_name"])
+    }
+
+    fn read(row: kind::Model) -> Result<Stored<Self>, StoreError> {
+        let kind::Model {
+            uid,
+            organization,
+            id,
+            revision,
+            create_time,
+            update_time,
+            display_name,
+            description,
+            spec_schema,
+            relation_rules,
+            built_in,
+        } = row;
+        let relation_rules = rules_from_json(&relation_rules).ok_or_else(|| corrupt("relation rules"))?;
+        Ok(Stored {
+            organization,
+            id,
+            uid,
+            revision,
+            create_time: time(create_time)?,
+            update_time: time(update_time)?,
+            fields: KindFields { display_name, description, spec_schema, relation_rules, built_in },
+        })
+    }
+
+    fn write(stored: &Stored<Self>) -> kind::Model {
+        let Stored { organization, id, uid, revision, create_time, update_time, fields } = stored.clone();
+        let KindFields { display_name, description, spec_schema, relation_rules, built_in } = fields;
+        kind::Model {
+            uid,
+            organization,
+            id,
+            revision,
+            create_time: micros(create_time),
+            update_time: micros(update_time),
+            display_name,
+            description,
+            spec_schema,
+            relation_rules: rules_to_json(&relation_rules),
+            built_in,
+        }
+    }
+}

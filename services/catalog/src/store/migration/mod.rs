@@ -1,0 +1,20 @@
+//! The schema of the catalog's database.
+
+mod m20261122_000001_catalog;
+
+use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
+
+/// Every migration, in order.
+#[derive(Debug)]
+pub(crate) struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            pavior_store::outbox::migration(),
+            pavior_store::idempotency::migration(),
+            Box::new(m20261122_000001_catalog::Migration),
+        ]
+    }
+}

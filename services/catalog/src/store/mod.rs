@@ -1,0 +1,155 @@
+//! The catalog's database: rows and queries, and nothing that decides.
+//!
+//! Every query on tenant data takes a [`Permit`] and is confined to its organization.
+
+mod definitions;
+mod entities;
+mod entity;
+mod groups;
+mod imports;
+mod kinds;
+mod migration;
+mod organizations;
+mod relations;
+mod resource_types;
+mod table;
+mod templates;
+#[cfg(test)]
+mod tests;
+mod users;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use pavior_auth::Permit;
+use pavior_core::audit::AuditEvent;
+use pavior_core::clock::Clock;
+use pavior_store::outbox::{self, Limits, OutboxContext};
+use pavior_store::{Retryable, Store, StoreError, idempotency};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction};
+
+pub(crate) use imports::{Existing, Upsert};
+pub(crate) use organizations::DirectoryRows;
+
+pub(crate) use table::{ListError, ListQuery, Listing, Table};
+
+/// The catalog's database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct CatalogStore {
+    store: Store,
+    outbox: OutboxContext,
+}
+
+/// Queries over a connection.
+#[derive(Debug)]
+pub(crate) struct Db<'a, C> {
+    connection: &'a C,
+    outbox: &'a OutboxContext,
+}
+
+/// Queries outside of a transaction.
+pub(crate) type Reader<'a> = Db<'a, DatabaseConnection>;
+/// Queries in a transaction.
+pub(crate) type Tx<'a> = Db<'a, DatabaseTransaction>;
+
+/// Most values in one `IN` list or rows in one insert; both databases bound the number of bound values.
+pub(crate) const CHUNK: usize = 500;
+
+impl CatalogStore {
+    /// Brings the schema up to date.
+    pub(crate) async fn open(
+        store: Store,
+        instance: &str,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+    ) -> Result<Self, StoreError> {
+        pavior_store::migrate::<migration::Migrator>(&store).await?;
+        let mut outbox = OutboxContext::new(crate::ROLE, instance, clock);
+        outbox.limits = limits;
+        Ok(Self { store, outbox })
+    }
+
+    pub(crate) fn read(&self) -> Reader<'_> {
+        Db { connection: self.store.read(), outbox: &self.outbox }
+    }
+
+    /// Runs `work` in a transaction, again when it lost a race.
+    pub(crate) async fn tx<T, E, W>(&self, work: W) -> Result<T, E>
+    where
+        W: for<'c> Fn(Tx<'c>) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
+        T: Send,
+        E: From<StoreError> + Retryable + Send,
+    {
+        let shared = Arc::new((work, self.outbox.clone()));
+        self.store
+            .tx(move |connection| {
+                let shared = shared.clone();
+                Box::pin(async move {
+                    let (work, outbox) = &*shared;
+                    work(Db { connection, outbox }).await
+                })
+            })
+            .await
+    }
+}
+
+impl Tx<'_> {
+    /// The first answer to the same request, if there was one.
+    pub(crate) async fn first_answer(
+        &self,
+        key: &idempotency::Key,
+        hash: &[u8],
+    ) -> Result<Option<Vec<u8>>, idempotency::IdempotencyError> {
+        idempotency::check(self.connection, key, hash).await
+    }
+
+    /// Keeps the answer to a request.
+    pub(crate) async fn keep_answer(
+        &self,
+        key: &idempotency::Key,
+        hash: &[u8],
+        answer: &[u8],
+    ) -> Result<(), StoreError> {
+        idempotency::save_at(self.connection, key, hash, answer, self.outbox.clock.now()).await
+    }
+
+    /// Appends to the outbox; the last thing that a transaction does.
+    pub(crate) async fn record(&self, event: &AuditEvent) -> Result<(), StoreError> {
+        outbox::append(self.connection, event, self.outbox).await.map(|_| ())
+    }
+}
+
+/// A permit and the organization of a row must agree; that they do not is a bug of the caller.
+fn confined(permit: &Permit, organization: &str) -> Result<(), StoreError> {
+    if permit.organization() == organization {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt(format!(
+        "row of organization `{organization}` under a permit for `{}`",
+        permit.organization()
+    )))
+}
+
+fn time(micros: i64) -> Result<time::OffsetDateTime, StoreError> {
+    pavior_store::from_micros(micros)
+        .ok_or_else(|| StoreError::Corrupt(format!("time {micros} is out of range")))
+}
+
+fn corrupt(what: &str) -> StoreError {
+    StoreError::Corrupt(what.to_owned())
+}
+
+/// Text by text, as JSON keeps it.
+fn text_map(json: &serde_json::Value) -> Option<std::collections::BTreeMap<String, String>> {
+    json.as_object()?.iter().map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+fn text_list(json: &serde_json::Value) -> Option<Vec<String>> {
+    json.as_array()?.iter().map(|value| value.as_str().map(str::to_owned)).collect()
+}
+
+impl<C: ConnectionTrait> Db<'_, C> {
+    fn backend(&self) -> sea_orm::DbBackend {
+        self.connection.get_database_backend()
+    }
+}

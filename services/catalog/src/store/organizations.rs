@@ -1,0 +1,200 @@
+//! Organizations, and the directory of their users and groups.
+
+use pavior_auth::Permit;
+use pavior_core::filter::Filter;
+use pavior_store::filter::FieldMap;
+use pavior_store::{StoreError, micros};
+use sea_orm::sea_query::{Expr, ExprTrait as _, LockType};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, DbBackend, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _,
+};
+
+use super::entity::{group, membership, organization, user};
+use super::table::{Columns, Key, ListError, ListQuery, Listing, Table};
+use super::{Db, time};
+use crate::domain::{KindFields, OrganizationFields, Stored};
+
+impl Table for OrganizationFields {
+    type Entity = organization::Entity;
+
+    fn columns() -> Columns<organization::Column> {
+        use organization::Column as C;
+        Columns {
+            uid: C::Uid,
+            organization: C::Organization,
+            id: C::Id,
+            revision: C::Revision,
+            create_time: C::CreateTime,
+            update_time: C::UpdateTime,
+        }
+    }
+
+    fn order(_field: &str) -> Option<&'static [Key]> {
+        None
+    }
+
+    fn filter_fields(fields: FieldMap) -> FieldMap {
+        fields
+    }
+
+    fn read(row: organization::Model) -> Result<Stored<Self>, StoreError> {
+        let organization::Model {
+            uid,
+            organization,
+            id,
+            revision,
+            create_time,
+            update_time,
+            display_name,
+            directory_revision: _,
+        } = row;
+        Ok(Stored {
+            organization,
+            id,
+            uid,
+            revision,
+            create_time: time(create_time)?,
+            update_time: time(update_time)?,
+            fields: OrganizationFields { display_name },
+        })
+    }
+
+    fn write(stored: &Stored<Self>) -> organization::Model {
+        let Stored { organization, id, uid, revision, create_time, update_time, fields } = stored;
+        organization::Model {
+            uid: *uid,
+            organization: organization.clone(),
+            id: id.clone(),
+            revision: *revision,
+            create_time: micros(*create_time),
+            update_time: micros(*update_time),
+            display_name: fields.display_name.clone(),
+            directory_revision: 1,
+        }
+    }
+}
+
+/// Users with their groups, groups with their parents; all by id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DirectoryRows {
+    pub(crate) memberships: Vec<(String, Vec<String>)>,
+    pub(crate) groups: Vec<(String, Option<String>)>,
+}
+
+impl<C: ConnectionTrait> Db<'_, C> {
+    /// Waits for other changes of the organization and keeps them waiting until this transaction ends, so that what
+    /// is checked here still holds when it commits. False when the organization does not exist.
+    pub(crate) async fn lock_organization(&self, permit: &Permit) -> Result<bool, StoreError> {
+        let mut select = organization::Entity::find()
+            .select_only()
+            .column(organization::Column::Revision)
+            .filter(organization::Column::Id.eq(permit.organization()));
+        // On SQLite there is one writer anyway.
+        if self.backend() == DbBackend::Postgres {
+            select = select.lock(LockType::Update);
+        }
+        let found: Option<i64> = select.into_tuple().one(self.connection).await?;
+        Ok(found.is_some())
+    }
+
+    /// Makes an organization with its first kinds. The permit is the platform's.
+    pub(crate) async fn insert_organization(
+        &self,
+        permit: &Permit,
+        organization: &Stored<OrganizationFields>,
+        kinds: &[Stored<KindFields>],
+    ) -> Result<(), StoreError> {
+        super::confined(permit, "-")?;
+        self.insert_unconfined(organization).await?;
+        for kind in kinds {
+            super::confined(permit, "-")?;
+            self.insert_unconfined(kind).await?;
+        }
+        Ok(())
+    }
+
+    /// All organizations of the installation. The permit is the platform's.
+    pub(crate) async fn organizations_page(
+        &self,
+        permit: &Permit,
+        query: &ListQuery,
+    ) -> Result<Listing<OrganizationFields>, ListError> {
+        super::confined(permit, "-")?;
+        debug_assert_eq!(query.filter, Filter::And(Vec::new()));
+        let mut select =
+            organization::Entity::find().order_by_asc(organization::Column::Id).limit(query.limit);
+        if let Some(after) = &query.after {
+            let id = after.get(0).and_then(serde_json::Value::as_str);
+            let id = id.ok_or(ListError::Position(pavior_store::keyset::PositionError))?;
+            select = select.filter(organization::Column::Id.gt(id));
+        }
+        let rows = select.all(self.connection).await.map_err(StoreError::from)?;
+        let rows = rows.into_iter().map(OrganizationFields::read).collect::<Result<Vec<_>, _>>()?;
+        let positions = rows.iter().map(|row| serde_json::json!([row.id])).collect();
+        Ok(Listing { rows, positions })
+    }
+
+    /// Counts a change of users or groups.
+    pub(crate) async fn bump_directory(&self, permit: &Permit) -> Result<(), StoreError> {
+        let column = organization::Column::DirectoryRevision;
+        organization::Entity::update_many()
+            .col_expr(column, Expr::col(column).add(1))
+            .filter(organization::Column::Id.eq(permit.organization()))
+            .exec(self.connection)
+            .await?;
+        Ok(())
+    }
+
+    /// The revision of the directory; none when the organization does not exist.
+    pub(crate) async fn directory_revision(&self, permit: &Permit) -> Result<Option<String>, StoreError> {
+        let row: Option<(uuid::Uuid, i64)> = organization::Entity::find()
+            .select_only()
+            .column(organization::Column::Uid)
+            .column(organization::Column::DirectoryRevision)
+            .filter(organization::Column::Id.eq(permit.organization()))
+            .into_tuple()
+            .one(self.connection)
+            .await?;
+        // An organization that is made anew under an old name must not repeat a revision.
+        Ok(row.map(|(uid, revision)| format!("{}-{revision}", uid.simple())))
+    }
+
+    /// The whole directory, sorted.
+    pub(crate) async fn directory(&self, permit: &Permit) -> Result<DirectoryRows, StoreError> {
+        let organization = permit.organization();
+        let users: Vec<String> = user::Entity::find()
+            .select_only()
+            .column(user::Column::Id)
+            .filter(user::Column::Organization.eq(organization))
+            .order_by_asc(user::Column::Id)
+            .into_tuple()
+            .all(self.connection)
+            .await?;
+        let pairs: Vec<(String, String)> = membership::Entity::find()
+            .select_only()
+            .column(membership::Column::UserId)
+            .column(membership::Column::GroupId)
+            .filter(membership::Column::Organization.eq(organization))
+            .order_by_asc(membership::Column::UserId)
+            .order_by_asc(membership::Column::GroupId)
+            .into_tuple()
+            .all(self.connection)
+            .await?;
+        let groups = group::Entity::find()
+            .select_only()
+            .column(group::Column::Id)
+            .column(group::Column::Parent)
+            .filter(group::Column::Organization.eq(organization))
+            .order_by_asc(group::Column::Id)
+            .into_tuple()
+            .all(self.connection)
+            .await?;
+        let mut memberships: std::collections::BTreeMap<String, Vec<String>> =
+            users.into_iter().map(|user| (user, Vec::new())).collect();
+        for (user, group) in pairs {
+            memberships.entry(user).or_default().push(group);
+        }
+        Ok(DirectoryRows { memberships: memberships.into_iter().collect(), groups })
+    }
+}

@@ -1,0 +1,230 @@
+//! Templates and their versions. There is no query that changes or deletes a version.
+
+use std::collections::BTreeSet;
+
+use pavior_auth::Permit;
+use pavior_store::filter::FieldMap;
+use pavior_store::{StoreError, micros};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QuerySelect as _,
+};
+use serde_json::json;
+
+use super::entity::{template, template_type, template_version};
+use super::table::{Columns, Key, Table};
+use super::{Db, corrupt, text_list, text_map, time};
+use crate::domain::{Stored, TemplateFields, VersionFields, version};
+
+impl Table for TemplateFields {
+    type Entity = template::Entity;
+
+    fn columns() -> Columns<template::Column> {
+        use template::Column as C;
+        Columns {
+            uid: C::Uid,
+            organization: C::Organization,
+            id: C::Id,
+            revision: C::Revision,
+            create_time: C::CreateTime,
+            update_time: C::UpdateTime,
+        }
+    }
+
+    fn order(field: &str) -> Option<&'static [Key]> {
+        match field {
+            "name" => Some(&[Key::Id]),
+            "create_time" => Some(&[Key::CreateTime]),
+            _ => None,
+        }
+    }
+
+    fn filter_fields(fields: FieldMap) -> FieldMap {
+        fields
+            .text("display_name", template::Column::DisplayName)
+            .timestamp_micros("create_time", template::Column::CreateTime)
+            .global(["display_name"])
+    }
+
+    fn read(row: template::Model) -> Result<Stored<Self>, StoreError> {
+        let template::Model {
+            uid,
+            organization,
+            id,
+            revision,
+            create_time,
+            update_time,
+            display_name,
+            description,
+            channels,
+            latest_version,
+        } = row;
+        let channels = text_map(&channels).ok_or_else(|| corrupt("channels of a template"))?;
+        Ok(Stored {
+            organization,
+            id,
+            uid,
+            revision,
+            create_time: time(create_time)?,
+            update_time: time(update_time)?,
+            fields: TemplateFields { display_name, description, channels, latest_version },
+        })
+    }
+
+    fn write(stored: &Stored<Self>) -> template::Model {
+        let Stored { organization, id, uid, revision, create_time, update_time, fields } = stored.clone();
+        let TemplateFields { display_name, description, channels, latest_version } = fields;
+        template::Model {
+            uid,
+            organization,
+            id,
+            revision,
+            create_time: micros(create_time),
+            update_time: micros(update_time),
+            display_name,
+            description,
+            channels: json!(channels),
+            latest_version,
+        }
+    }
+}
+
+impl Table for VersionFields {
+    type Entity = template_version::Entity;
+    const DEFAULT_ORDER: &'static [(Key, bool)] = &[(Key::Version, true)];
+
+    fn columns() -> Columns<template_version::Column> {
+        use template_version::Column as C;
+        Columns {
+            uid: C::Uid,
+            organization: C::Organization,
+            id: C::Id,
+            revision: C::Revision,
+            create_time: C::CreateTime,
+            update_time: C::UpdateTime,
+        }
+    }
+
+    fn parent_column() -> Option<template_version::Column> {
+        Some(template_version::Column::Template)
+    }
+
+    fn parent(&self) -> &str {
+        &self.template
+    }
+
+    fn key_column(key: Key) -> Option<template_version::Column> {
+        (key == Key::Version).then_some(template_version::Column::SortKey)
+    }
+
+    fn order(field: &str) -> Option<&'static [Key]> {
+        match field {
+            "version" => Some(&[Key::Version]),
+            "create_time" => Some(&[Key::CreateTime]),
+            _ => None,
+        }
+    }
+
+    fn filter_fields(fields: FieldMap) -> FieldMap {
+        fields.timestamp_micros("create_time", template_version::Column::CreateTime)
+    }
+
+    fn read(row: template_version::Model) -> Result<Stored<Self>, StoreError> {
+        let template_version::Model {
+            uid,
+            organization,
+            id,
+            revision,
+            create_time,
+            update_time,
+            template,
+            sort_key: _,
+            document,
+            digest,
+            parameter_schema,
+            environment_classes,
+            content,
+        } = row;
+        let environment_classes =
+            text_list(&environment_classes).ok_or_else(|| corrupt("environment classes"))?;
+        Ok(Stored {
+            organization,
+            id,
+            uid,
+            revision,
+            create_time: time(create_time)?,
+            update_time: time(update_time)?,
+            fields: VersionFields {
+                template,
+                document,
+                digest,
+                parameter_schema,
+                environment_classes,
+                content,
+            },
+        })
+    }
+
+    fn write(stored: &Stored<Self>) -> template_version::Model {
+        let Stored { organization, id, uid, revision, create_time, update_time, fields } = stored.clone();
+        let VersionFields { template, document, digest, parameter_schema, environment_classes, content } =
+            fields;
+        template_version::Model {
+            uid,
+            organization,
+            sort_key: version::sort_key(&id).unwrap_or_default(),
+            id,
+            revision,
+            create_time: micros(create_time),
+            update_time: micros(update_time),
+            template,
+            document,
+            digest,
+            parameter_schema,
+            environment_classes: json!(environment_classes),
+            content,
+        }
+    }
+}
+
+impl<C: ConnectionTrait> Db<'_, C> {
+    /// Which versions of a template exist, of some.
+    pub(crate) async fn existing_versions(
+        &self,
+        permit: &Permit,
+        template: &str,
+        ids: &[String],
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let found: Vec<String> = template_version::Entity::find()
+            .select_only()
+            .column(template_version::Column::Id)
+            .filter(template_version::Column::Organization.eq(permit.organization()))
+            .filter(template_version::Column::Template.eq(template))
+            .filter(template_version::Column::Id.is_in(ids))
+            .into_tuple()
+            .all(self.connection)
+            .await?;
+        Ok(found.into_iter().collect())
+    }
+
+    /// Keeps which resource types a version uses.
+    pub(crate) async fn insert_version_types(
+        &self,
+        permit: &Permit,
+        version: &Stored<VersionFields>,
+        types: &BTreeSet<String>,
+    ) -> Result<(), StoreError> {
+        super::confined(permit, &version.organization)?;
+        if types.is_empty() {
+            return Ok(());
+        }
+        let rows = types.iter().map(|resource_type| template_type::ActiveModel {
+            version: Set(version.uid),
+            resource_type: Set(resource_type.clone()),
+            organization: Set(version.organization.clone()),
+            template: Set(version.fields.template.clone()),
+            version_id: Set(version.id.clone()),
+        });
+        template_type::Entity::insert_many(rows).exec_without_returning(self.connection).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,200 @@
+//! The real service behind its whole server stack, called with signed tokens.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use pavior_auth::{AllowList, InternalSigner, InternalVerifier, ServiceIdentity, authn_layer};
+use pavior_catalog::{Config, Deps, ROLE, allow_list, build};
+use pavior_core::clock::ManualClock;
+use pavior_core::principal::{Principal, PrincipalKind};
+use pavior_proto::pavior::catalog::v1 as pb;
+use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
+use pavior_proto::pavior::governance::v1::resource_facts_service_client::ResourceFactsServiceClient;
+use pavior_rpc::problem::{Decoded, from_status};
+use pavior_rpc::server::{AuthnLayer, StackOptions, stack};
+use pavior_rpc::{Transport, local, remote};
+use pavior_store::{Store, outbox};
+use pavior_testkit::db::TestDb;
+use pavior_testkit::{Clock, SystemIds};
+use prost_types::Struct;
+use serde_json::Value as Json;
+use tonic::{Code, Status};
+
+/// The service on one database, and clients of it.
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) identity: ServiceIdentity,
+    pub(crate) client: CatalogServiceClient<Transport>,
+    pub(crate) facts: ResourceFactsServiceClient<Transport>,
+    pub(crate) bare: CatalogServiceClient<Transport>,
+    _db: TestDb,
+}
+
+pub(crate) fn principal(organization: &str, id: &str) -> Principal {
+    Principal {
+        kind: PrincipalKind::User,
+        name: format!("organizations/{organization}/users/{id}"),
+        organization: organization.to_owned(),
+        subject: id.to_owned(),
+        groups: Vec::new(),
+        email: None,
+        display_name: None,
+        platform_admin: id == "root",
+        on_behalf_of: None,
+    }
+}
+
+impl World {
+    pub(crate) async fn new(db: TestDb) -> Self {
+        Self::with(db, allow_list()).await
+    }
+
+    pub(crate) async fn with(db: TestDb, allow: AllowList) -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let signer = InternalSigner::generate().unwrap();
+        let key = signer.public();
+        let verifier = InternalVerifier::new(vec![("gateway".to_owned(), key)], clock.clone()).unwrap();
+        let identity = ServiceIdentity::new("gateway", signer, clock.clone(), Arc::new(SystemIds));
+        let store = db.connect().await;
+        let deps = Deps {
+            store: store.clone(),
+            clock: clock.clone(),
+            ids: Arc::new(SystemIds),
+            identity: identity.clone(),
+            audit: remote("http://127.0.0.1:1", None),
+            page_token_key: [7; 32],
+            instance: "test".to_owned(),
+        };
+        let component = build(&Config::default(), deps).await.unwrap();
+        assert_eq!(component.name, ROLE);
+        let authn = AuthnLayer::new(authn_layer(verifier, ROLE, allow));
+        let options = StackOptions { name: ROLE, authn: Some(authn), ..StackOptions::default() };
+        let server = stack(component.routes, options);
+        let signed = identity.transport(local(server.clone()), ROLE);
+        Self {
+            store,
+            clock,
+            identity,
+            client: CatalogServiceClient::new(signed.clone()),
+            facts: ResourceFactsServiceClient::new(signed),
+            bare: CatalogServiceClient::new(local(server)),
+            _db: db,
+        }
+    }
+
+    /// With the organizations `acme` and `umbrella`.
+    pub(crate) async fn ready(db: TestDb) -> Self {
+        let world = Self::new(db).await;
+        for id in ["acme", "umbrella"] {
+            world.organization(id).await;
+        }
+        world
+    }
+
+    pub(crate) async fn organization(&self, id: &str) -> pb::Organization {
+        let request = pb::CreateOrganizationRequest {
+            platform: "organizations/-".to_owned(),
+            organization_id: id.to_owned(),
+            organization: Some(pb::Organization { display_name: id.to_uppercase(), ..Default::default() }),
+            ..Default::default()
+        };
+        self.client.clone().create_organization(self.root(request)).await.unwrap().into_inner()
+    }
+
+    /// As an operator of the installation.
+    pub(crate) fn root<T>(&self, message: T) -> tonic::Request<T> {
+        self.identity.request_as(&Arc::new(principal("-", "root")), "-", message)
+    }
+
+    /// As alice of `acme`.
+    pub(crate) fn alice<T>(&self, message: T) -> tonic::Request<T> {
+        self.in_org("acme", message)
+    }
+
+    pub(crate) fn in_org<T>(&self, organization: &str, message: T) -> tonic::Request<T> {
+        self.identity.request_as(&Arc::new(principal(organization, "alice")), organization, message)
+    }
+
+    pub(crate) async fn group(&self, organization: &str, id: &str, parent: &str) -> pb::Group {
+        let request = pb::CreateGroupRequest {
+            parent: format!("organizations/{organization}"),
+            group_id: id.to_owned(),
+            group: Some(pb::Group { parent_group: parent.to_owned(), ..Default::default() }),
+            ..Default::default()
+        };
+        self.client.clone().create_group(self.in_org(organization, request)).await.unwrap().into_inner()
+    }
+
+    pub(crate) async fn component(&self, organization: &str, id: &str, spec: Json) -> pb::Entity {
+        let request = create_component(organization, id, spec);
+        self.client.clone().create_entity(self.in_org(organization, request)).await.unwrap().into_inner()
+    }
+
+    pub(crate) async fn resource_type(&self, id: &str, input: Json, outputs: &[&str]) -> pb::ResourceType {
+        let properties: serde_json::Map<String, Json> =
+            outputs.iter().map(|output| ((*output).to_owned(), serde_json::json!({}))).collect();
+        let request = pb::CreateResourceTypeRequest {
+            parent: "organizations/acme".to_owned(),
+            resource_type_id: id.to_owned(),
+            resource_type: Some(pb::ResourceType {
+                input_schema: Some(object(input)),
+                output_schema: Some(object(serde_json::json!({ "properties": properties }))),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        self.client.clone().create_resource_type(self.alice(request)).await.unwrap().into_inner()
+    }
+
+    /// The events that wait for the audit service.
+    pub(crate) async fn audited(&self) -> Vec<pavior_core::audit::AuditEvent> {
+        let rows = outbox::pending(&self.store, ROLE, 1_000).await.unwrap();
+        rows.into_iter().map(|row| row.event).collect()
+    }
+
+    pub(crate) fn later(&self) {
+        self.clock.advance(std::time::Duration::from_secs(1));
+        assert!(self.clock.now().unix_timestamp() > 0);
+    }
+}
+
+pub(crate) fn create_component(organization: &str, id: &str, spec: Json) -> pb::CreateEntityRequest {
+    let mut full = serde_json::json!({ "type": "service", "lifecycle": "production" });
+    full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    pb::CreateEntityRequest {
+        parent: format!("organizations/{organization}/kinds/component"),
+        entity_id: id.to_owned(),
+        entity: Some(pb::Entity { spec: Some(object(full)), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn object(value: Json) -> Struct {
+    pavior_rpc::convert::to_struct(&value).unwrap()
+}
+
+pub(crate) fn uuid() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// What was refused, checked for what every error must have.
+pub(crate) fn refused<T: Debug>(
+    answer: Result<tonic::Response<T>, Status>,
+    code: Code,
+    reason: &str,
+) -> Decoded {
+    let status = answer.expect_err("an error");
+    let decoded = from_status(&status);
+    assert_eq!((status.code(), decoded.reason.as_str()), (code, reason), "{status:?}");
+    assert_eq!(decoded.domain, "pavior.dev");
+    decoded
+}
+
+pub(crate) fn fields(decoded: &Decoded) -> Vec<&str> {
+    decoded.violations.iter().map(|violation| violation.field.as_str()).collect()
+}
+
+pub(crate) fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
+    Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() })
+}
