@@ -45,7 +45,8 @@ fn policies(schema: &PolicySchema) -> Vec<BoundPolicy> {
     let bound = |at: usize| {
         let (kind, source) = text(at);
         let policy = check(&source, kind, schema).map(Arc::new).map_err(|problems| problems.join("; "));
-        let projects = if at % 10 == 0 { BTreeSet::from(["other".to_owned()]) } else { BTreeSet::new() };
+        let projects =
+            if at.is_multiple_of(10) { BTreeSet::from(["other".to_owned()]) } else { BTreeSet::new() };
         let binding = Binding { projects, environment_classes: BTreeSet::new(), mode: Mode::Enforce };
         BoundPolicy { id: format!("p{at}"), kind, policy, bindings: vec![binding] }
     };

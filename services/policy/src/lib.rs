@@ -23,6 +23,7 @@ mod tasks;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use opentelemetry::metrics::Meter;
 use pavior_auth::{AllowList, ServiceIdentity};
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
@@ -42,6 +43,7 @@ pub use store::Migrator;
 use app::cache::{Compilations, Parts};
 use app::decisions::DecisionLog;
 use app::directory::Directories;
+use app::metrics::Metrics;
 use app::sources::Sources;
 use app::{App, Inner};
 use domain::schema::PolicySchema;
@@ -69,6 +71,8 @@ pub struct Deps {
     pub catalog: Transport,
     /// The audit service. Calls are signed here.
     pub audit: Transport,
+    /// Where metrics are made.
+    pub meter: Meter,
     /// Signs page tokens; the same for all replicas.
     pub page_token_key: [u8; 32],
     /// This process among the replicas of the service.
@@ -139,7 +143,7 @@ fn policy_schema() -> anyhow::Result<PolicySchema> {
 /// When the configuration makes no sense, or the database cannot be migrated.
 pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     config.validate().map_err(|problems| anyhow::anyhow!("policy: {}", problems.join("; ")))?;
-    let Deps { store, clock, ids, identity, catalog, audit, page_token_key, instance } = deps;
+    let Deps { store, clock, ids, identity, catalog, audit, meter, page_token_key, instance } = deps;
     anyhow::ensure!(identity.role() == ROLE, "the policy service cannot act as `{}`", identity.role());
     migrate(&store).await.context("policy database")?;
     let schema = Arc::new(policy_schema()?);
@@ -161,6 +165,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
             tokens: PageTokens::new(page_token_key).with_clock(clock.clone()),
             outbox: OutboxContext::new(ROLE, instance, clock.clone()),
             decisions: DecisionLog::new(config.decision_queue),
+            metrics: Metrics::new(&meter),
             store: store.clone(),
             config,
             clock,

@@ -1,21 +1,16 @@
 //! Resources between the wire and the domain.
 
-use pavior_auth::Permit;
 use pavior_core::digest::sha256_hex;
 use pavior_core::{ResourceName, validate_id};
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_rpc::{Violations, convert};
-use pavior_store::{DatabaseTransaction, StoreError};
 
 use crate::app::codec::{Codec, Decoding, name_of};
-use crate::config::Config;
 use crate::domain::action::Pattern;
 use crate::domain::combine::Mode;
 use crate::domain::record::{PolicyBindingSpec, PolicySpec, RoleBindingSpec, RoleSpec, Stored};
 use crate::domain::role::Member;
 use crate::domain::source::SetKind;
-use crate::error::Error;
-use crate::store;
 
 const MAX_DISPLAY_NAME: usize = 200;
 const MAX_DESCRIPTION: usize = 4_000;
@@ -107,19 +102,6 @@ impl Codec for RoleSpec {
         let (display_name, description) = (wire.display_name.clone(), wire.description.clone());
         Some(Self { display_name, description, actions })
     }
-
-    fn limit(config: &Config) -> u64 {
-        config.max_roles
-    }
-
-    async fn dependents(
-        tx: &DatabaseTransaction,
-        permit: &Permit,
-        id: &str,
-    ) -> Result<Vec<String>, StoreError> {
-        let ids = store::role_bindings_of(tx, permit, id).await?;
-        Ok(ids.iter().map(|id| name_of::<RoleBindingSpec>(permit.organization(), id)).collect())
-    }
 }
 
 impl Codec for RoleBindingSpec {
@@ -169,20 +151,6 @@ impl Codec for RoleBindingSpec {
         };
         Some(Self { role: role?, members, project, owned_only: wire.owned_only })
     }
-
-    fn limit(config: &Config) -> u64 {
-        config.max_role_bindings
-    }
-
-    async fn check_references(&self, tx: &DatabaseTransaction, permit: &Permit) -> Result<(), Error> {
-        match store::by_id::<RoleSpec>(tx, permit, &self.role).await? {
-            Some(_) => Ok(()),
-            None => Err(Error::ReferenceNotFound {
-                field: "role_binding.role",
-                name: name_of::<RoleSpec>(permit.organization(), &self.role),
-            }),
-        }
-    }
 }
 
 impl Codec for PolicySpec {
@@ -230,23 +198,6 @@ impl Codec for PolicySpec {
             source: wire.source.clone(),
             digest: sha256_hex(wire.source.as_bytes()),
         })
-    }
-
-    fn limit(config: &Config) -> u64 {
-        config.max_policies
-    }
-
-    fn text(&self) -> Option<(SetKind, &str)> {
-        Some((self.kind, &self.source))
-    }
-
-    async fn dependents(
-        tx: &DatabaseTransaction,
-        permit: &Permit,
-        id: &str,
-    ) -> Result<Vec<String>, StoreError> {
-        let ids = store::policy_bindings_of(tx, permit, id).await?;
-        Ok(ids.iter().map(|id| name_of::<PolicyBindingSpec>(permit.organization(), id)).collect())
     }
 }
 
@@ -300,19 +251,5 @@ impl Codec for PolicyBindingSpec {
         };
         let environment_classes = wire.environment_classes.clone();
         Some(Self { policy: policy?, projects, environment_classes, mode })
-    }
-
-    fn limit(config: &Config) -> u64 {
-        config.max_policy_bindings
-    }
-
-    async fn check_references(&self, tx: &DatabaseTransaction, permit: &Permit) -> Result<(), Error> {
-        match store::by_id::<PolicySpec>(tx, permit, &self.policy).await? {
-            Some(_) => Ok(()),
-            None => Err(Error::ReferenceNotFound {
-                field: "policy_binding.policy",
-                name: name_of::<PolicySpec>(permit.organization(), &self.policy),
-            }),
-        }
     }
 }

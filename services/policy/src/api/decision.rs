@@ -329,6 +329,7 @@ pub(super) fn ask(request: &pb::CreateApprovalRequestRequest) -> Result<Ask, Pro
     violations.into_result()?;
     Ok(Ask {
         organization,
+        requester: wire.requester,
         action: wire.action,
         resource: wire.resource,
         operation: wire.operation,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pavior_auth::Permit;
-use pavior_core::ResourceName;
+use pavior_core::{PrincipalKind, ResourceName};
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_rpc::paging::Page;
 use pavior_rpc::{Problem, convert};
@@ -31,6 +31,8 @@ const EXPIRY_BATCH: u64 = 100;
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
     pub(crate) organization: String,
+    /// Who asked, where a service of the platform asks in its own name.
+    pub(crate) requester: String,
     pub(crate) action: String,
     pub(crate) resource: String,
     pub(crate) operation: String,
@@ -67,6 +69,21 @@ fn not_found(organization: &str, id: &str) -> Error {
 
 fn wire_json(stored: &Stored<ApprovalSpec>) -> Result<serde_json::Value, Error> {
     convert::to_json(&approval_to_wire(stored)).map_err(|error| Error::Bug(error.to_string()))
+}
+
+/// Who asked, with the one on whose behalf. Without a person to exclude, four eyes would be two: a service that asks in
+/// its own name has to say for whom.
+fn asker(permit: &Permit, ask: &Ask) -> Result<(String, Option<String>), Error> {
+    let principal = permit.principal();
+    let itself = principal.name.ends_with(&format!("/services/{}", permit.caller()));
+    if principal.kind != PrincipalKind::Service || !itself {
+        return Ok((principal.name.clone(), principal.on_behalf_of.clone()));
+    }
+    let pattern = "organizations/{organization}/users/{user}";
+    match ResourceName::parse_as(&ask.requester, pattern) {
+        Ok(name) => Ok((name.as_str().to_owned(), None)),
+        Err(error) => Err(Problem::invalid_field("approval_request.requester", error.to_string()).into()),
+    }
 }
 
 impl App {
@@ -146,7 +163,7 @@ impl App {
         ask: Ask,
     ) -> Result<pb::ApprovalRequest, Error> {
         Self::permitted(permit, &ask.organization, call, &format!("organizations/{}", ask.organization))?;
-        let stored = Arc::new(self.new_approval(permit, ask));
+        let stored = Arc::new(self.new_approval(permit, ask)?);
         let (app, permit_, action) = (self.clone(), permit.clone(), call.action);
         self.write(permit, call, move |tx| {
             let (app, stored, permit) = (app.clone(), stored.clone(), permit_.clone());
@@ -155,16 +172,27 @@ impl App {
         .await
     }
 
-    fn new_approval(&self, permit: &Permit, ask: Ask) -> Stored<ApprovalSpec> {
-        let Ask { organization, action, resource, operation, plan, plan_digest, summary, requirements } = ask;
+    fn new_approval(&self, permit: &Permit, ask: Ask) -> Result<Stored<ApprovalSpec>, Error> {
+        let (requester, on_behalf_of) = asker(permit, &ask)?;
+        let Ask {
+            organization,
+            requester: _,
+            action,
+            resource,
+            operation,
+            plan,
+            plan_digest,
+            summary,
+            requirements,
+        } = ask;
         let (uid, now) = (self.ids.uuid(), self.clock.now());
         let shortest = requirements.iter().filter_map(|requirement| requirement.expiry_seconds).min();
         let seconds = shortest.unwrap_or(self.config.approval_expiry_seconds);
         let seconds = seconds.clamp(1, self.config.approval_max_expiry_seconds);
         let spec = ApprovalSpec {
             state: State::Pending,
-            requester: permit.principal().name.clone(),
-            on_behalf_of: permit.principal().on_behalf_of.clone(),
+            requester,
+            on_behalf_of,
             action,
             resource,
             operation,
@@ -177,7 +205,7 @@ impl App {
             end_reason: String::new(),
         };
         let id = uid.to_string();
-        Stored { uid, organization, id, revision: 1, create_time: now, update_time: now, spec }
+        Ok(Stored { uid, organization, id, revision: 1, create_time: now, update_time: now, spec })
     }
 
     async fn create_approval_in(

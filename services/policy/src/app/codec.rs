@@ -1,17 +1,14 @@
 //! What a use case needs to know of a kind of resource, besides its table.
 
-use pavior_auth::Permit;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_rpc::{Violations, convert};
-use pavior_store::{DatabaseTransaction, StoreError};
 
-use crate::config::Config;
 use crate::domain::action::Actions;
 use crate::domain::approval::State;
 use crate::domain::record::{ApprovalSpec, CastVote, Requirement, Stored};
-use crate::domain::source::SetKind;
-use crate::error::Error;
 use crate::store::Table;
+
+use super::rules::Rules;
 
 /// What decoding looks at.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +22,7 @@ pub(crate) struct Decoding<'a> {
 }
 
 /// A kind of resource on the wire.
-pub(crate) trait Codec: Table {
+pub(crate) trait Codec: Rules {
     /// Its message.
     type Wire: prost::Message + prost::Name + Default + Clone + Send + Sync + 'static;
 
@@ -33,30 +30,6 @@ pub(crate) trait Codec: Table {
     fn encode(stored: &Stored<Self>) -> Self::Wire;
     /// What a message says; none when there is a violation.
     fn decode(wire: &Self::Wire, decoding: Decoding<'_>, violations: &mut Violations) -> Option<Self>;
-    /// How many an organization may have.
-    fn limit(config: &Config) -> u64;
-    /// The policy text that has to be checked before it is written.
-    fn text(&self) -> Option<(SetKind, &str)> {
-        None
-    }
-    /// Fails when something that it refers to does not exist.
-    fn check_references(
-        &self,
-        tx: &DatabaseTransaction,
-        permit: &Permit,
-    ) -> impl Future<Output = Result<(), Error>> + Send {
-        let _ = (tx, permit);
-        std::future::ready(Ok(()))
-    }
-    /// The resource names of some that refer to it.
-    fn dependents(
-        tx: &DatabaseTransaction,
-        permit: &Permit,
-        id: &str,
-    ) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send {
-        let _ = (tx, permit, id);
-        std::future::ready(Ok(Vec::new()))
-    }
 }
 
 /// The resource name of a resource.

@@ -53,6 +53,7 @@ impl App {
             None => None,
         };
         let outcome = compilation.decide(&input, given.as_ref());
+        self.metrics.count(&outcome);
         let answer = Answer {
             id: self.ids.uuid(),
             organization: input.organization.clone(),

@@ -8,7 +8,9 @@ pub(crate) mod decide;
 pub(crate) mod decisions;
 pub(crate) mod directory;
 pub(crate) mod facts;
+pub(crate) mod metrics;
 pub(crate) mod resources;
+pub(crate) mod rules;
 pub(crate) mod sources;
 pub(crate) mod write;
 
@@ -27,6 +29,7 @@ use crate::error::Error;
 use cache::Compilations;
 use decisions::DecisionLog;
 use directory::Directories;
+use metrics::Metrics;
 use sources::Sources;
 
 /// Everything that the use cases work with. Cheap to clone.
@@ -49,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) directories: Directories,
     pub(crate) compilations: Compilations,
     pub(crate) decisions: DecisionLog,
+    pub(crate) metrics: Metrics,
 }
 
 impl std::ops::Deref for App {

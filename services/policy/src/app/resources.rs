@@ -181,7 +181,7 @@ impl App {
         call: &Call,
         patch: Patch<T>,
     ) -> Result<T::Wire, Error> {
-        let (organization, id) = name::<T>(&patch.name, "name")?;
+        let (organization, id) = name::<T>(&patch.name, &format!("{}.name", patch.path))?;
         Self::permitted(permit, &organization, call, &patch.name)?;
         // Before the transaction, in which nothing must take long; what is found there is checked again, from memory.
         if let Some(current) = store::by_id::<T>(self.store.read(), permit, &id).await? {

@@ -85,20 +85,19 @@ impl Annotations {
             }
             given.insert(key, value);
         }
-        if let Some(id) = given.get("id") {
-            if let Err(error) = pavior_core::validate_id(id) {
-                problems.push(format!("annotation `@id`: {error}"));
-            }
+        if let Some(id) = given.get("id")
+            && let Err(error) = pavior_core::validate_id(id)
+        {
+            problems.push(format!("annotation `@id`: {error}"));
         }
         let mut text = |key: &str| {
             let parsed = Message::parse(given.get(key)?);
             parsed.map_err(|problem| problems.push(format!("annotation `@{key}` {problem}"))).ok()
         };
         let (message, fix) = (text("message"), text("fix"));
-        if let Some(docs) = given.get("docs") {
-            if !docs.starts_with("https://") && !docs.starts_with("http://") {
-                problems.push("annotation `@docs` must be an http or https address".to_owned());
-            }
+        if given.get("docs").is_some_and(|docs| !docs.starts_with("https://") && !docs.starts_with("http://"))
+        {
+            problems.push("annotation `@docs` must be an http or https address".to_owned());
         }
         let guardrail = is_guardrail.then(|| guardrail(&given, &mut problems)).flatten();
         if !problems.is_empty() {

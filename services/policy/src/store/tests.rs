@@ -78,7 +78,7 @@ async fn resources_are_kept_by_organization() {
         assert_eq!(by_id::<RoleSpec>(db, &f.permit("acme"), "dev").await.unwrap(), Some(one.clone()));
         assert_eq!(by_id::<RoleSpec>(db, &f.permit("third"), "dev").await.unwrap(), None);
         assert_eq!(count::<RoleSpec>(db, &f.permit("acme")).await.unwrap(), 1);
-        assert_eq!(all::<RoleSpec>(db, &f.permit("other")).await.unwrap(), [other.clone()]);
+        assert_eq!(all::<RoleSpec>(db, &f.permit("other")).await.unwrap(), vec![other.clone()]);
         // A row of another organization is written by no permit.
         let result = f
             .store

@@ -30,7 +30,7 @@ fn ask(digest: &str, quorum: i32) -> pb::CreateApprovalRequestRequest {
 }
 
 impl Fixture {
-    async fn ask(&self, who: &str, digest: &str, quorum: i32) -> pb::ApprovalRequest {
+    pub(crate) async fn ask(&self, who: &str, digest: &str, quorum: i32) -> pb::ApprovalRequest {
         let call = self.internal(who, ask(digest, quorum));
         self.client().create_approval_request(call).await.unwrap().into_inner()
     }
@@ -151,6 +151,26 @@ async fn the_human_behind_an_agent_cannot_approve() {
     let vote = pb::ApproveApprovalRequestRequest { name: request.name.clone(), ..Default::default() };
     let call = f.signed(&f.gateway, &agent, "policy.approvalRequests.approve", vote);
     assert_eq!(failed(f.client().approve_approval_request(call).await).1, "APPROVER_NOT_ELIGIBLE");
+    assert_eq!(f.approve("carol", &request.name, "").await.unwrap().state(), State::Approved);
+}
+
+#[tokio::test]
+async fn a_service_that_asks_in_its_own_name_says_for_whom() {
+    let f = Fixture::new(sqlite()).await;
+    let mut service = user("x");
+    service.kind = PrincipalKind::Service;
+    service.name = format!("{ACME}/services/provisioning");
+    let call = f.signed(&f.provisioning, &service, "", ask("d1", 1));
+    let (code, _, error) = failed(f.client().create_approval_request(call).await);
+    assert_eq!(
+        (code, error.violations[0].field.as_str()),
+        (Code::InvalidArgument, "approval_request.requester")
+    );
+    let mut named = ask("d1", 1);
+    named.approval_request.as_mut().unwrap().requester = user("bob").name;
+    let call = f.signed(&f.provisioning, &service, "", named);
+    let request = f.client().create_approval_request(call).await.unwrap().into_inner();
+    assert_eq!(failed(f.approve("bob", &request.name, "").await).1, "APPROVER_NOT_ELIGIBLE");
     assert_eq!(f.approve("carol", &request.name, "").await.unwrap().state(), State::Approved);
 }
 

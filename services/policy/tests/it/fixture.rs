@@ -19,9 +19,10 @@ use pavior_runtime::Task;
 use pavior_store::{Store, outbox};
 use pavior_testkit::db::TestDb;
 use pavior_testkit::{ManualClock, SeededIds};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Request, Status};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Audit, Catalog};
 
 pub(crate) const ACME: &str = "organizations/acme";
 pub(crate) const CREATE: &str = "provisioning.environments.create";
@@ -33,6 +34,7 @@ pub(crate) struct Fixture {
     pub(crate) catalog: Catalog,
     pub(crate) transport: Transport,
     pub(crate) tasks: Vec<Task>,
+    pub(crate) audit: Audit,
     pub(crate) gateway: ServiceIdentity,
     pub(crate) provisioning: ServiceIdentity,
     _db: Option<TestDb>,
@@ -70,14 +72,16 @@ impl Fixture {
             let signer = signers.iter().find(|(name, _)| *name == role).unwrap().1.clone();
             ServiceIdentity::new(role, signer, clock.clone(), Arc::new(SeededIds::new(seed + 1)))
         };
-        let config = Config { max_roles: 6, ..Config::default() };
+        let audit = Audit::default();
+        let config = Config { max_roles: 6, expiry_interval_ms: 100, ..Config::default() };
         let deps = Deps {
             store: store.clone(),
             clock: clock.clone(),
             ids: Arc::new(SeededIds::new(seed + 2)),
             identity: identity("policy"),
             catalog: local(catalog.clone()),
-            audit: pavior_rpc::remote("http://127.0.0.1:1", None),
+            audit: local(audit.clone()),
+            meter: opentelemetry::global::meter("test"),
             page_token_key: [7; 32],
             instance: "test".into(),
         };
@@ -91,6 +95,7 @@ impl Fixture {
             catalog,
             transport: local(stack(component.routes, options)),
             tasks: component.tasks,
+            audit,
             gateway: identity("gateway"),
             provisioning: identity("provisioning"),
             _db: None,
@@ -205,6 +210,14 @@ impl Fixture {
 
     pub(crate) async fn decide(&self, request: pb::DecideRequest) -> Result<pb::Decision, Status> {
         Ok(self.client().decide(self.internal("alice", request)).await?.into_inner())
+    }
+
+    /// Starts one of the service's tasks; it ends with the guard.
+    pub(crate) fn start(&mut self, name: &str) -> DropGuard {
+        let at = self.tasks.iter().position(|task| task.name == name).unwrap();
+        let cancel = CancellationToken::new();
+        tokio::spawn((self.tasks.remove(at).run)(cancel.clone()));
+        cancel.drop_guard()
     }
 
     /// The audit service takes what waits.

@@ -38,8 +38,8 @@ fn role_table() {
     let alice = Member::Principal(user("alice").name);
     let payments = Member::Group("payments".into());
     let table = [
-        (grant("b", "dev", &[alice.clone()]), true),
-        (grant("b", "dev", &[payments.clone()]), true),
+        (grant("b", "dev", &[alice]), true),
+        (grant("b", "dev", &[payments]), true),
         (grant("b", "dev", &[Member::Everyone]), true),
         (grant("b", "dev", &[Member::Group("other".into())]), false),
         (grant("b", "dev", &[Member::Principal(user("bob").name)]), false),

@@ -1,0 +1,53 @@
+//! Background work.
+
+use std::time::Duration;
+
+use pavior_testkit::db::both;
+use pavior_testkit::wait_for;
+use sea_orm::{ConnectionTrait as _, Statement};
+
+use crate::fixture::Fixture;
+
+const MAX: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn audit_events_are_shipped_in_order() {
+    both(|db| async move {
+        let mut f = Fixture::new(db).await;
+        f.role("one", &["*"]).await;
+        let _relay = f.start("outbox_relay");
+        f.role("two", &["*"]).await;
+        let taken = wait_for("two records", MAX, || async {
+            let taken = f.audit.0.lock().unwrap().clone();
+            if taken.len() == 2 { Ok(taken) } else { Err(taken) }
+        });
+        let create = "policy.roles.create".to_owned();
+        assert_eq!(taken.await, [("policy".to_owned(), 1, create.clone()), ("policy".to_owned(), 2, create)]);
+        wait_for("an empty outbox", MAX, || async {
+            let left = f.audited().await.len();
+            if left == 0 { Ok(()) } else { Err(left) }
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn approval_requests_expire_though_nobody_looks() {
+    both(|db| async move {
+        let mut f = Fixture::new(db).await;
+        f.ask("alice", "d1", 1).await;
+        f.ship().await;
+        f.advance(24 * 3_600);
+        let _reaper = f.start("approval_reaper");
+        let sql = "SELECT state FROM approval_requests";
+        wait_for("the request to expire", MAX, || async {
+            let row =
+                f.store.read().query_one_raw(Statement::from_string(f.store.backend(), sql)).await.unwrap();
+            let state: String = row.unwrap().try_get("", "state").unwrap();
+            if state == "EXPIRED" { Ok(()) } else { Err(state) }
+        })
+        .await;
+    })
+    .await;
+}
