@@ -1,1 +1,9 @@
-//! The whole system, in one process and apart.
+//! The whole system through its public API: in this process, as the real binary, and apart on PostgreSQL.
+
+mod compensation;
+mod faults;
+mod input;
+mod main_job;
+mod split;
+mod tamper;
+mod tenancy;

@@ -1,3 +1,22 @@
-//! pavior-tests: tests that no single crate can own. The library holds what they share.
+//! pavior-tests: tests that no single crate can own. The library holds what they share: whole systems, and people who
+//! call them.
 //!
-//! Owns whole-system tests; must never be a dependency of anything. Entry points: `e2e/`, `tidy/`.
+//! Owns the ways of running a whole system for a test; must never be a dependency of anything but tests and benches.
+//! Entry points: [`Embedded`] (everything in this process), [`Processes`] (the real binary, in one process or apart),
+//! [`Person`] (a caller with a token).
+
+mod embedded;
+mod person;
+mod processes;
+
+pub use embedded::Embedded;
+pub use person::{Person, details};
+pub use processes::{Processes, binary};
+
+/// The starter kit's golden path.
+pub const TEMPLATE: &str = "organizations/acme/templates/web-service/versions/stable";
+
+/// The folder of the starter kit.
+pub fn starter() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/starter")
+}

@@ -24,6 +24,7 @@ fn allowed(name: &str) -> Option<&'static [&'static str]> {
         "pavior-rpc" => &["pavior-core", "pavior-proto"],
         "pavior-auth" => &["pavior-core", "pavior-proto", "pavior-rpc"],
         "pavior-store" | "pavior-driver" => &["pavior-core"],
+        "pavior-driver-grpc" => &["pavior-core", "pavior-driver", "pavior-proto", "pavior-rpc"],
         "pavior-runtime" => &["pavior-core", "pavior-rpc"],
         "pavior-drivers" => &["pavior-core", "pavior-driver", "pavior-expr"],
         "pavior-gateway" => &["pavior-core", "pavior-proto", "pavior-rpc", "pavior-auth", "pavior-runtime"],

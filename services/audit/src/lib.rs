@@ -85,6 +85,14 @@ pub fn verifier_key(config: &Config) -> Result<String, Error> {
     Ok(Signer::load(config)?.verifier_key())
 }
 
+/// Applies the migrations that are missing.
+///
+/// # Errors
+/// When the database cannot be migrated.
+pub async fn migrate(store: &pavior_store::Store) -> Result<(), pavior_store::StoreError> {
+    store::migrate(store).await
+}
+
 /// Opens the database, checks every log's head, tiles and checkpoint against each other, and puts the service together.
 ///
 /// # Errors

@@ -14,6 +14,9 @@
 //! Values that are not known yet are `{"$unknown": "<expression>"}`, secret references are `{"$secret": "<name>"}`.
 //! Both pass through an expression that is just their path; anything computed from one is unknown while planning, and
 //! an error while executing ([`evaluate`] wants every secret resolved in the scope).
+//!
+//! Entry points: [`evaluate`], [`evaluate_known`], [`references`], [`render_skeleton`], [`yaml::parse`],
+//! [`schema::validate`].
 
 mod convert;
 mod error;

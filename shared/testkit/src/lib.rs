@@ -3,6 +3,8 @@
 //! Owns what tests share: databases ([`db`]), clocks and ids that tests control, and [`wait_for`].
 //!
 //! It must never be a dependency of anything but tests, and never mock what can be run for real.
+//!
+//! Entry points: [`db`], [`wait_for`].
 
 // A failure to set up a test is a failure of the test.
 #![allow(clippy::panic, clippy::unwrap_used)]

@@ -35,11 +35,16 @@ pub(crate) struct AuditStore {
     store: Store,
 }
 
+/// Applies the migrations that are missing.
+pub(crate) async fn migrate(store: &Store) -> Result<(), StoreError> {
+    pavior_store::migrate::<migration::Migrator>(store).await
+}
+
 impl AuditStore {
     /// Connects and brings the tables up to date.
     pub(crate) async fn open(config: &DatabaseConfig) -> Result<Self, StoreError> {
         let store = Store::connect(config, "audit").await?;
-        pavior_store::migrate::<migration::Migrator>(&store).await?;
+        migrate(&store).await?;
         Ok(Self { store })
     }
 

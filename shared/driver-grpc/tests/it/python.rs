@@ -27,7 +27,6 @@ fn root() -> PathBuf {
 async fn python() -> Option<PathBuf> {
     let candidates = [
         root().join("target/tools/python/bin/python"),
-        PathBuf::from("/tmp/bufvenv/bin/python3"),
         PathBuf::from("python3"),
     ];
     for python in candidates {

@@ -1,0 +1,115 @@
+//! `kill -9` in the middle of things: what was asked for comes about, once.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use pavior::cli::progress;
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_tests::{Person, Processes};
+use pb::watch_operation_response::Event;
+
+/// The step whose start is the moment of the kill.
+async fn killed_during(step: &str, project: &str) -> Result<()> {
+    let mut system = Processes::whole().await?;
+    let alice = system.person("alice")?;
+    let operation = alice.provisioning().create_project(alice.project(project)).await?.into_inner();
+    wait_for_step(&alice, &operation.name, step).await?;
+    system.kill("all")?;
+    no_orphans(system.data())?;
+
+    system.start("all", &["--all"], &[])?;
+    let alice = system.person("alice")?;
+    let operation = alice.finish(&operation).await?;
+    progress::conclude(&operation).with_context(|| format!("{:?}", progress::metadata(&operation)))?;
+    let page = alice.page(project, "development").await?;
+    ensure!(page.contains("visits: 1"), "{page}");
+    exactly_one_of_each(system.data(), project)?;
+    system.stop("all")?;
+    no_orphans(system.data())?;
+    system.verify_audit_log().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_during_the_pipeline() -> Result<()> {
+    killed_during("run", "killed-run").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_during_the_deployment() -> Result<()> {
+    killed_during("workload", "killed-deploy").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_during_the_database() -> Result<()> {
+    killed_during("database", "killed-db").await
+}
+
+/// Returns as soon as a step is being worked on (or was: a fast one may be over before the event arrives).
+async fn wait_for_step(person: &Person, operation: &str, step: &str) -> Result<()> {
+    let request = pb::WatchOperationRequest { name: operation.to_owned(), resume_token: String::new() };
+    let mut stream = person.provisioning().watch_operation(request).await?.into_inner();
+    while let Some(response) = stream.message().await? {
+        if let Some(Event::Step(seen)) = response.event {
+            let begun = !matches!(seen.state(), pb::step::State::Blocked | pb::step::State::Ready);
+            if seen.id.contains(step) && begun {
+                return Ok(());
+            }
+        }
+    }
+    anyhow::bail!("the operation ended without `{step}`")
+}
+
+fn files(path: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = std::fs::read_dir(path) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries.filter_map(Result::ok) {
+        let path = entry.path();
+        if wanted(&path) {
+            found.push(path);
+        } else if path.is_dir() {
+            found.extend(files(&path, wanted));
+        }
+    }
+    found
+}
+
+fn exactly_one_of_each(data: &Path, project: &str) -> Result<()> {
+    let platform = pavior::serve::drivers_directory(data);
+    let name = format!("{project}.git");
+    let repositories = files(&platform.join("repositories"), &|p| p.file_name().is_some_and(|n| *n == *name));
+    ensure!(repositories.len() == 1, "{repositories:?}");
+    let databases = files(&platform.join("databases"), &|p| p.extension().is_some_and(|e| e == "db" || e == "sqlite"));
+    ensure!(databases.len() == 1, "{databases:?}");
+    let processes = workloads(data)?;
+    ensure!(processes.len() == 1, "{processes:?}");
+    Ok(())
+}
+
+/// The workloads that run out of a data folder, by their command lines.
+fn workloads(data: &Path) -> Result<Vec<String>> {
+    let marker = data.display().to_string();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let Ok(bytes) = std::fs::read(path.join("cmdline")) else { continue };
+        let command = String::from_utf8_lossy(&bytes).replace('\0', " ");
+        // The shim names the workload too; the workload itself is the interpreter.
+        if command.contains(&marker) && command.starts_with("python3 ") {
+            found.push(command);
+        }
+    }
+    Ok(found)
+}
+
+fn no_orphans(data: &Path) -> Result<()> {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let left = workloads(data)?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        ensure!(std::time::Instant::now() < deadline, "orphans: {left:?}");
+        std::thread::yield_now();
+    }
+}

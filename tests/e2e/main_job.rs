@@ -1,0 +1,176 @@
+//! The main job: somebody asks for something from a golden path and gets it, really running.
+
+use anyhow::{Context as _, Result, ensure};
+use pavior::cli::client::request_id;
+use pavior::cli::progress;
+use pavior_proto::pavior::audit::v1 as audit;
+use pavior_proto::pavior::platform::v1 as platform;
+use pavior_proto::pavior::policy::v1 as policy;
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_tests::{Embedded, Person, details};
+use pb::operation_metadata::State;
+use tonic::Code;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_main_job_in_one_process() -> Result<()> {
+    let system = Embedded::start().await?;
+    tell(&|name| system.person(name)).await?;
+    system.stop().await
+}
+
+/// The whole story, whoever the system is: run by every way of deploying it.
+pub(crate) async fn tell(person: &dyn Fn(&str) -> Result<Person>) -> Result<()> {
+    let alice = person("alice")?;
+    plan_writes_nothing(&alice).await?;
+    let project = alice.create_project("shop").await?;
+    ensure!(project.state() == pb::project::State::Active, "the project is {:?}", project.state());
+    for visit in 1..=2 {
+        let page = alice.page("shop", "development").await?;
+        ensure!(page.contains(&format!("visits: {visit}")), "{page}");
+    }
+    run_and_deploy(&alice).await?;
+    promote(&alice).await?;
+    production(&alice, &person("pia")?).await?;
+    refused(&alice, &person("bob")?, &person("vera")?).await?;
+    read(&alice, &person("vera")?).await?;
+    take_down(&alice, &person("pia")?).await
+}
+
+async fn plan_writes_nothing(alice: &Person) -> Result<()> {
+    let request = pb::CreateProjectRequest { validate_only: true, ..alice.project("shop") };
+    let operation = alice.provisioning().create_project(request).await?.into_inner();
+    ensure!(operation.done, "a plan is an operation that has ended");
+    let plan = progress::metadata(&operation)?.validated_plan.context("no plan")?;
+    ensure!(plan.changes.len() >= 5 && plan.digest.len() == 64, "{plan:?}");
+    let name = "organizations/acme/projects/shop".to_owned();
+    let status = alice.provisioning().get_project(pb::GetProjectRequest { name }).await.unwrap_err();
+    ensure!(status.code() == Code::NotFound, "{status}");
+    Ok(())
+}
+
+async fn run_and_deploy(alice: &Person) -> Result<()> {
+    let request = pb::RunPipelineRequest {
+        name: "organizations/acme/projects/shop/pipelines/pipeline".to_owned(),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    let operation = alice.provisioning().run_pipeline(request).await?.into_inner();
+    progress::conclude(&alice.finish(&operation).await?)?;
+    let request = pb::ListRunsRequest {
+        parent: "organizations/acme/projects/shop/pipelines/pipeline".to_owned(),
+        filter: "state = STATE_SUCCEEDED".to_owned(),
+        ..Default::default()
+    };
+    let runs = alice.provisioning().list_runs(request).await?.into_inner().runs;
+    ensure!(runs.len() == 2 && runs.iter().all(|run| run.artifacts.len() == 1), "{runs:?}");
+    let request = pb::CreateDeploymentRequest {
+        parent: "organizations/acme/projects/shop/environments/development".to_owned(),
+        deployment: Some(pb::Deployment { run: runs.first().context("a run")?.name.clone(), ..Default::default() }),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    let operation = alice.provisioning().create_deployment(request).await?.into_inner();
+    progress::conclude(&alice.finish(&operation).await?)?;
+    let page = alice.page("shop", "development").await?;
+    ensure!(page.contains("visits: 3"), "the database keeps its counter over a deployment: {page}");
+    Ok(())
+}
+
+async fn promote(alice: &Person) -> Result<()> {
+    let request = alice.environment("shop", "staging");
+    let operation = alice.provisioning().create_environment(request).await?.into_inner();
+    progress::conclude(&alice.finish(&operation).await?)?;
+    let request = pb::PromoteDeploymentRequest {
+        parent: "organizations/acme/projects/shop/environments/staging".to_owned(),
+        source_environment: "organizations/acme/projects/shop/environments/development".to_owned(),
+        request_id: request_id(),
+        validate_only: false,
+    };
+    let operation = alice.provisioning().promote_deployment(request).await?.into_inner();
+    progress::conclude(&alice.finish(&operation).await?)?;
+    let page = alice.page("shop", "staging").await?;
+    ensure!(page.contains("environment: staging") && page.contains("visits: 1"), "{page}");
+    Ok(())
+}
+
+async fn production(alice: &Person, pia: &Person) -> Result<()> {
+    let request = alice.environment("shop", "production");
+    let operation = alice.provisioning().create_environment(request).await?.into_inner();
+    let waiting = |operation: &_| {
+        progress::metadata(operation).is_ok_and(|m| m.state() == State::AwaitingApproval || operation.done)
+    };
+    let operation = alice.until(&operation.name, waiting).await?;
+    let metadata = progress::metadata(&operation)?;
+    ensure!(metadata.state() == State::AwaitingApproval, "{:?}", metadata.state());
+    let vote = |digest: &str| policy::ApproveApprovalRequestRequest {
+        name: metadata.approval_request.clone(),
+        reason: "looks good".to_owned(),
+        plan_digest: digest.to_owned(),
+        request_id: request_id(),
+    };
+    let own = alice.policy().approve_approval_request(vote(&metadata.plan_digest)).await.unwrap_err();
+    ensure!(matches!(own.code(), Code::FailedPrecondition | Code::PermissionDenied), "{own}");
+    let other = pia.policy().approve_approval_request(vote(&"0".repeat(64))).await.unwrap_err();
+    ensure!(other.code() == Code::FailedPrecondition, "a vote on another plan: {other}");
+    let approved = pia.policy().approve_approval_request(vote(&metadata.plan_digest)).await?.into_inner();
+    ensure!(approved.state() == policy::approval_request::State::Approved, "{approved:?}");
+    progress::conclude(&alice.finish(&operation).await?)?;
+    ensure!(alice.page("shop", "production").await?.contains("environment: production"), "production answers");
+    Ok(())
+}
+
+async fn refused(alice: &Person, bob: &Person, vera: &Person) -> Result<()> {
+    let delete = || pb::DeleteEnvironmentRequest {
+        name: "organizations/acme/projects/shop/environments/production".to_owned(),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    let status = alice.provisioning().delete_environment(delete()).await.unwrap_err();
+    let (reason, errors) = details(&status);
+    ensure!((status.code(), reason.as_str()) == (Code::FailedPrecondition, "GUARDRAIL_DENIED"), "{status}");
+    let rules = errors.precondition_failure().context("no rule is named")?;
+    ensure!(rules.violations.iter().any(|v| v.subject == "production-is-kept"), "{rules:?}");
+    for other in [bob, vera] {
+        let status = other.provisioning().delete_environment(delete()).await.unwrap_err();
+        let (reason, errors) = details(&status);
+        ensure!((status.code(), reason.as_str()) == (Code::PermissionDenied, "ACCESS_DENIED"), "{status}");
+        let metadata = &errors.error_info().context("no ErrorInfo")?.metadata;
+        ensure!(metadata.get("decision").is_some_and(|d| !d.is_empty()), "{metadata:?}");
+    }
+    Ok(())
+}
+
+async fn read(alice: &Person, vera: &Person) -> Result<()> {
+    let name = "organizations/acme/projects/shop".to_owned();
+    let overview =
+        alice.platform().get_project_overview(platform::GetProjectOverviewRequest { name }).await?.into_inner();
+    ensure!(overview.environments.len() == 3 && overview.unreachable.is_empty(), "{overview:?}");
+    let resource = "organizations/acme/projects/shop".to_owned();
+    let allowed = alice
+        .platform()
+        .list_allowed_actions(platform::ListAllowedActionsRequest { resource: resource.clone() })
+        .await?
+        .into_inner()
+        .actions;
+    ensure!(allowed.contains(&"provisioning.environments.create".to_owned()), "{allowed:?}");
+    let records = || audit::ListAuditRecordsRequest {
+        parent: "organizations/acme".to_owned(),
+        filter: "action = provisioning.environments.create".to_owned(),
+        ..Default::default()
+    };
+    let status = alice.audit().list_audit_records(records()).await.unwrap_err();
+    ensure!(status.code() == Code::PermissionDenied, "developers do not read the audit log: {status}");
+    let records = vera.audit().list_audit_records(records()).await?.into_inner().audit_records;
+    ensure!(records.len() >= 2, "two environments were asked for: {records:?}");
+    Ok(())
+}
+
+async fn take_down(alice: &Person, pia: &Person) -> Result<()> {
+    let name = "organizations/acme/projects/shop".to_owned();
+    let request = pb::DeleteProjectRequest { name: name.clone(), request_id: request_id(), ..Default::default() };
+    let operation = pia.provisioning().delete_project(request).await?.into_inner();
+    progress::conclude(&pia.finish(&operation).await?)?;
+    let status = alice.provisioning().get_project(pb::GetProjectRequest { name }).await.unwrap_err();
+    ensure!(status.code() == Code::NotFound, "{status}");
+    Ok(())
+}

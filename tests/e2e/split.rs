@@ -1,0 +1,129 @@
+//! Every service in a process of its own, on PostgreSQL, with two gateways.
+
+use anyhow::{Result, ensure};
+use pavior::starter::Databases;
+use pavior_proto::pavior::catalog::v1 as catalog;
+use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_testkit::db;
+use pavior_tests::{Person, Processes, details};
+use tonic::Code;
+
+use crate::main_job;
+
+const SERVICES: [&str; 4] = ["audit", "catalog", "policy", "provisioning"];
+
+struct Split {
+    processes: Processes,
+    databases: Vec<(&'static str, db::TestDb)>,
+}
+
+impl Split {
+    /// Starts five services and a second gateway; nothing when there is no PostgreSQL.
+    async fn start() -> Result<Option<Self>> {
+        let mut databases = Vec::new();
+        for role in SERVICES {
+            let Some(database) = db::postgres().await else { return Ok(None) };
+            databases.push((role, database));
+        }
+        let Some(projects) = db::postgres().await else { return Ok(None) };
+        let processes = Processes::new(&[("drivers.postgres_url", &projects.url)])?;
+        let keys = processes.data().join("keys");
+        pavior::serve::generate_keys(&keys)?;
+        databases.push(("projects", projects));
+        let mut split = Self { processes, databases };
+        for role in SERVICES {
+            split.start_service(role)?;
+        }
+        for gateway in ["gateway", "gateway-2"] {
+            split.start_role(gateway, "gateway", Vec::new())?;
+        }
+        split.processes.load_starter_kit(Databases::Postgres).await?;
+        Ok(Some(split))
+    }
+
+    fn start_service(&mut self, role: &'static str) -> Result<()> {
+        let url = self.databases.iter().find(|(name, _)| *name == role).map(|(_, db)| db.url.clone());
+        let extra = vec![(format!("{role}.database.url"), url.unwrap_or_default())];
+        self.start_role(role, role, extra)
+    }
+
+    fn start_role(&mut self, name: &str, role: &str, mut extra: Vec<(String, String)>) -> Result<()> {
+        let keys = self.processes.data().join("keys");
+        let private = keys.join("private").join(role);
+        extra.push(("internal.private_key_dir".to_owned(), private.display().to_string()));
+        for peer in SERVICES {
+            if let Ok(address) = self.processes.address(peer) {
+                extra.push((format!("peers.{peer}"), format!("http://{address}")));
+            }
+        }
+        let extra: Vec<(&str, String)> = extra.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        self.processes.start(name, &[role], &extra)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_main_job_over_six_processes_on_postgresql() -> Result<()> {
+    let Some(mut split) = Split::start().await? else { return Ok(()) };
+    main_job::tell(&|name| split.processes.person(name)).await?;
+    direct_calls_are_refused(&split).await?;
+    policy_down_and_up(&mut split).await?;
+    let audit = split.databases.iter().find(|(name, _)| *name == "audit").map(|(_, db)| db.url.clone());
+    let report = pavior_audit_verifier::verify_database(&audit.unwrap_or_default(), None).await?;
+    ensure!(report.records() > 50, "{report:?}");
+    for name in ["gateway", "gateway-2", "provisioning", "policy", "catalog", "audit"] {
+        split.processes.stop(name)?;
+    }
+    Ok(())
+}
+
+/// A service lets nobody in but those who bring a token that a service of this system has signed.
+async fn direct_calls_are_refused(split: &Split) -> Result<()> {
+    let address = format!("http://{}", split.processes.address("catalog")?);
+    let channel = tonic::transport::Endpoint::from_shared(address)?.connect().await?;
+    let request = || catalog::ListUsersRequest { parent: "organizations/acme".to_owned(), ..Default::default() };
+    let status = CatalogServiceClient::new(channel.clone()).list_users(request()).await.unwrap_err();
+    ensure!(status.code() == Code::Unauthenticated, "without a token: {status}");
+
+    // A token that is well made, but signed by a key that nobody knows.
+    let other = tempfile::tempdir()?;
+    pavior::serve::generate_keys(other.path())?;
+    let key = std::fs::read_to_string(other.path().join("private/gateway/gateway.pem"))?;
+    let signer = pavior_auth::InternalSigner::from_pem(&key)?;
+    let clock = std::sync::Arc::new(pavior_core::clock::SystemClock);
+    let ids = std::sync::Arc::new(pavior_core::id::SystemIds);
+    let forger = pavior_auth::ServiceIdentity::new("gateway", signer, clock, ids);
+    let address = format!("http://{}", split.processes.address("catalog")?);
+    let transport = forger.transport(pavior_rpc::remote(&address, None), "catalog");
+    let permit = pavior_auth::Permit::for_system(&forger.authority(), "acme");
+    let status = CatalogServiceClient::new(transport)
+        .list_users(forger.request(&permit, request()))
+        .await
+        .unwrap_err();
+    ensure!(status.code() == Code::Unauthenticated, "with a forged token: {status}");
+
+    // A token from outside is no internal token.
+    let outside = Person::new(&address, split.processes.data(), "alice", "acme")?;
+    let status = outside.catalog().list_users(request()).await.unwrap_err();
+    ensure!(status.code() == Code::Unauthenticated, "with a caller's token: {status}");
+    Ok(())
+}
+
+/// Without policy nothing is changed; with it again, everything works, and nobody was restarted.
+async fn policy_down_and_up(split: &mut Split) -> Result<()> {
+    let alice = split.processes.person("alice")?;
+    let port = split.processes.address("policy")?;
+    split.processes.kill("policy")?;
+    let status = alice.provisioning().create_project(alice.project("closed")).await.unwrap_err();
+    ensure!(status.code() == Code::Unavailable, "{status}");
+    ensure!(!details(&status).0.is_empty(), "{status}");
+
+    let url = split.databases.iter().find(|(name, _)| *name == "policy").map(|(_, db)| db.url.clone());
+    let extra =
+        vec![("policy.database.url".to_owned(), url.unwrap_or_default()), ("listen.policy".to_owned(), port)];
+    split.start_role("policy", "policy", extra)?;
+    let request = pb::ListProjectsRequest { parent: "organizations/acme".to_owned(), ..Default::default() };
+    alice.provisioning().list_projects(request).await?;
+    alice.create_project("open").await?;
+    Ok(())
+}
