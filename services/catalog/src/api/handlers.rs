@@ -97,7 +97,10 @@ impl Api {
             T::decode(&merged, scope, Some(&stored.fields))
                 .map_err(|violations| Error::under(T::FIELD, violations))
         };
-        let call = call(&permit, rpc, &request, request.request_id(), request.validate_only())?;
+        let mut call =
+            call(&permit, rpc, &request.without_mask(), request.request_id(), request.validate_only())?;
+        let paths = request.update_mask().map(|mask| mask.paths.join("\n")).unwrap_or_default();
+        call.request_hash = sha256(&[call.request_hash.as_slice(), paths.as_bytes()].concat()).to_vec();
         let command = Update { parent, id, name, etag, merge: Arc::new(merge) };
         let answer = self.app.update::<T>(call, encode_view::<T>, command).await;
         answered::<T>(answer, rpc)
@@ -209,7 +212,11 @@ pub(super) fn call<R: Message + Name>(
     validate_only: bool,
 ) -> Result<Call, Problem> {
     // Maps have no order in the encoded form, so the digest is of the canonical JSON.
-    let json = convert::to_json(request).map_err(Problem::internal)?;
+    // What has none, such as a number that is not a number, could not be kept either.
+    let json = convert::to_json(request).map_err(|error| {
+        let message = format!("cannot be written as JSON: {error}");
+        Problem::invalid_field(R::NAME, message)
+    })?;
     Ok(Call {
         permit: permit.clone(),
         method: rpc.method,

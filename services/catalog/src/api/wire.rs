@@ -117,6 +117,9 @@ pub(super) trait UpdateRequest: Message + Name {
     type Resource;
     fn resource(&self) -> Option<&Self::Resource>;
     fn update_mask(&self) -> Option<&FieldMask>;
+    /// Without the mask, whose paths do not all have a JSON form.
+    #[must_use]
+    fn without_mask(&self) -> Self;
     fn request_id(&self) -> &str;
     fn validate_only(&self) -> bool;
 }
@@ -153,6 +156,7 @@ macro_rules! requests {
             type Resource = pb::$message;
             fn resource(&self) -> Option<&pb::$message> { self.$field.as_ref() }
             fn update_mask(&self) -> Option<&FieldMask> { self.update_mask.as_ref() }
+            fn without_mask(&self) -> Self { Self { update_mask: None, ..self.clone() } }
             fn request_id(&self) -> &str { &self.request_id }
             fn validate_only(&self) -> bool { self.validate_only }
         }

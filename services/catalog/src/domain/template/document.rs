@@ -47,6 +47,8 @@ struct Class<'a> {
     id: &'a str,
     parent: Option<&'a str>,
     resolved: Json,
+    /// False when something that it extends is not there: what it lacks is then no mistake of its own.
+    whole: bool,
 }
 
 impl Document {
@@ -229,11 +231,11 @@ fn resolve<'a>(environments: &'a JsonMap<String, Json>, violations: &mut Violati
             violations.add(at, "must be a map");
             continue;
         }
-        let ancestors = match ancestors(id, environments) {
-            Ok(ancestors) => ancestors,
+        let (ancestors, whole) = match ancestors(id, environments) {
+            Ok(found) => found,
             Err(problem) => {
                 violations.add(format!("{at}.extends"), problem);
-                Vec::new()
+                (Vec::new(), false)
             }
         };
         let mut resolved = json!({});
@@ -249,30 +251,37 @@ fn resolve<'a>(environments: &'a JsonMap<String, Json>, violations: &mut Violati
         if let Some(map) = resolved.as_object_mut() {
             map.remove("extends");
         }
-        classes.push(Class { id, parent: ancestors.first().copied(), resolved });
+        classes.push(Class { id, parent: ancestors.first().copied(), resolved, whole });
     }
     classes
 }
 
-/// What a class extends, nearest first.
-fn ancestors<'a>(id: &'a str, environments: &'a JsonMap<String, Json>) -> Result<Vec<&'a str>, String> {
+/// What a class extends, nearest first, and whether all of it is there.
+fn ancestors<'a>(
+    id: &'a str,
+    environments: &'a JsonMap<String, Json>,
+) -> Result<(Vec<&'a str>, bool), String> {
     let mut found: Vec<&str> = Vec::new();
     let mut at = id;
     loop {
         let parent = match environments.get(at).and_then(|class| class.get("extends")) {
-            None | Some(Json::Null) => return Ok(found),
+            None | Some(Json::Null) => return Ok((found, true)),
             Some(Json::String(parent)) => parent.as_str(),
             Some(_) if at == id => return Err("must be the id of an environment class".to_owned()),
-            Some(_) => return Ok(found),
+            Some(_) => return Ok((found, false)),
         };
-        if parent == id || found.contains(&parent) {
+        if parent != id && found.contains(&parent) {
+            // The circle is further up, and said at the classes in it.
+            return Ok((found, false));
+        }
+        if parent == id {
             let path: Vec<&str> = std::iter::once(id).chain(found).chain([parent]).collect();
             return Err(format!("goes in a circle: {}", path.join(" → ")));
         }
         if !environments.contains_key(parent) {
             // Said once, at the class that has the bad reference.
             let message = format!("`{}` is not an environment class of this document", text::shown(parent));
-            return if at == id { Err(message) } else { Ok(found) };
+            return if at == id { Err(message) } else { Ok((found, false)) };
         }
         found.push(parent);
         at = parent;
@@ -297,7 +306,7 @@ fn check_classes(checker: &section::Checker<'_>, classes: &[Class<'_>], violatio
     let mut by_class = BTreeMap::new();
     for class in classes {
         let mut found = Violations::new();
-        if let Some(section) = class.resolved.as_object() {
+        if let Some(section) = class.resolved.as_object().filter(|_| class.whole) {
             checker.environment(section, &mut found);
         }
         by_class.insert(class.id, found);

@@ -1,0 +1,247 @@
+//! Resource types and definitions, and matching.
+
+use pavior_proto::pavior::catalog::v1 as pb;
+use pavior_proto::pavior::catalog::v1::resource_definition::MatchCriteria;
+use pavior_testkit::db;
+use serde_json::json;
+use tonic::Code;
+
+use crate::support::{World, fields, mask, object, refused};
+
+fn definition(id: &str, criteria: Vec<MatchCriteria>) -> pb::CreateResourceDefinitionRequest {
+    pb::CreateResourceDefinitionRequest {
+        parent: "organizations/acme".into(),
+        resource_definition_id: id.into(),
+        resource_definition: Some(pb::ResourceDefinition {
+            resource_type: "organizations/acme/resourceTypes/sql-database".into(),
+            driver: "sqlite-database".into(),
+            driver_inputs: Some(object(json!({"size": "${{ inputs.size }}"}))),
+            match_criteria: criteria,
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn class(class: &str) -> MatchCriteria {
+    MatchCriteria { environment_class: class.into(), ..Default::default() }
+}
+
+fn context(
+    resource: &str,
+    class: &str,
+    resource_type: &str,
+) -> pb::match_resource_definitions_request::Context {
+    pb::match_resource_definitions_request::Context {
+        resource_type: format!("organizations/acme/resourceTypes/{resource_type}"),
+        resource_id: resource.into(),
+        project: "organizations/acme/projects/shop".into(),
+        environment_class: class.into(),
+        labels: [("tier".to_owned(), "gold".to_owned())].into(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_most_specific_definition_wins() {
+    db::both(|db| async {
+        let world = World::ready(db).await;
+        let mut client = world.client.clone();
+        world.resource_type("sql-database", json!({}), &["url"]).await;
+        world.resource_type("cache", json!({}), &[]).await;
+        let labels = [("tier".to_owned(), "gold".to_owned())].into();
+        for (id, criteria) in [
+            ("default", vec![]),
+            ("prod", vec![class("production"), class("staging")]),
+            ("prod-gold", vec![MatchCriteria { labels, ..class("production") }]),
+            ("ledger", vec![MatchCriteria { resource_id: "ledger".into(), ..Default::default() }]),
+        ] {
+            client.create_resource_definition(world.alice(definition(id, criteria))).await.unwrap();
+        }
+        let contexts = vec![
+            context("db", "development", "sql-database"),
+            context("db", "staging", "sql-database"),
+            context("db", "production", "sql-database"),
+            context("ledger", "production", "sql-database"),
+            context("db", "", "sql-database"),
+            context("x", "production", "cache"),
+            context("x", "production", "queue"),
+        ];
+        let request = pb::MatchResourceDefinitionsRequest { parent: "organizations/acme".into(), contexts };
+        let matches =
+            client.match_resource_definitions(world.alice(request)).await.unwrap().into_inner().matches;
+        let found: Vec<String> = matches
+            .iter()
+            .map(|m| {
+                m.resource_definition
+                    .as_ref()
+                    .map(|d| d.name.rsplit('/').next().unwrap().to_owned())
+                    .unwrap_or_default()
+            })
+            .collect();
+        assert_eq!(found, ["default", "prod", "prod-gold", "ledger", "default", "", ""]);
+        assert!(
+            matches[2].explanation.contains("`prod-gold` applies to environment class `production`"),
+            "{}",
+            matches[2].explanation
+        );
+        assert!(matches[2].explanation.contains("more specific than `prod`"), "{}", matches[2].explanation);
+        assert_eq!(matches[5].explanation, "no resource definition of type `cache` matches");
+        assert!(matches[5].resource_type.is_some() && matches[6].resource_type.is_none());
+        assert_eq!(matches[6].explanation, "resource type `queue` does not exist");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ambiguous_definitions_are_refused_when_they_are_written() {
+    db::both(|db| async {
+        let world = World::ready(db).await;
+        let mut client = world.client.clone();
+        world.resource_type("sql-database", json!({}), &["url"]).await;
+        client
+            .create_resource_definition(world.alice(definition("a", vec![class("production")])))
+            .await
+            .unwrap();
+        let answer = client
+            .create_resource_definition(
+                world.alice(definition("b", vec![class("staging"), class("production")])),
+            )
+            .await;
+        let error = refused(answer, Code::FailedPrecondition, "AMBIGUOUS_DEFINITION");
+        assert_eq!(error.metadata["other"], "organizations/acme/resourceDefinitions/a");
+        assert!(error.preconditions[0].description.contains("environment class `production`"));
+        client
+            .create_resource_definition(world.alice(definition("b", vec![class("staging")])))
+            .await
+            .unwrap();
+        let update = pb::UpdateResourceDefinitionRequest {
+            resource_definition: Some(pb::ResourceDefinition {
+                name: "organizations/acme/resourceDefinitions/b".into(),
+                match_criteria: vec![class("production")],
+                ..Default::default()
+            }),
+            update_mask: mask(&["match_criteria"]),
+            ..Default::default()
+        };
+        refused(
+            client.update_resource_definition(world.alice(update.clone())).await,
+            Code::FailedPrecondition,
+            "AMBIGUOUS_DEFINITION",
+        );
+        let delete = pb::DeleteResourceDefinitionRequest {
+            name: "organizations/acme/resourceDefinitions/a".into(),
+            ..Default::default()
+        };
+        client.delete_resource_definition(world.alice(delete)).await.unwrap();
+        client.update_resource_definition(world.alice(update)).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_writers_cannot_make_an_ambiguity_together() {
+    db::both(|db| async {
+        let world = World::ready(db).await;
+        world.resource_type("sql-database", json!({}), &["url"]).await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for n in 0..6 {
+            let mut client = world.client.clone();
+            let request = world.alice(definition(&format!("d-{n}"), vec![]));
+            tasks.spawn(async move { client.create_resource_definition(request).await.is_ok() });
+        }
+        let mut made = 0;
+        while let Some(done) = tasks.join_next().await {
+            made += usize::from(done.unwrap());
+        }
+        assert_eq!(made, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bad_types_and_definitions_are_refused() {
+    let world = World::ready(db::sqlite()).await;
+    let mut client = world.client.clone();
+    let answer = client.create_resource_definition(world.alice(definition("a", vec![]))).await;
+    let error = refused(answer, Code::FailedPrecondition, "REFERENCE_NOT_FOUND");
+    assert_eq!(error.preconditions[0].subject, "organizations/acme/resourceTypes/sql-database");
+    let mut bad = definition("a", vec![class("Prod")]);
+    let inner = bad.resource_definition.as_mut().unwrap();
+    inner.driver = "Post gres".into();
+    inner.driver_inputs = Some(object(json!({"a": ["${{ secrets.x }}"], "b": "${{ 1 + }}"})));
+    let error = refused(
+        client.create_resource_definition(world.alice(bad.clone())).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+    );
+    assert_eq!(
+        fields(&error),
+        [
+            "resource_definition.driver",
+            "resource_definition.driver_inputs.b",
+            "resource_definition.match_criteria[0].environment_class"
+        ]
+    );
+    let inner = bad.resource_definition.as_mut().unwrap();
+    inner.driver = String::new();
+    inner.resource_type = String::new();
+    let error = refused(
+        client.create_resource_definition(world.alice(bad)).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+    );
+    assert_eq!(fields(&error), ["resource_definition.resource_type", "resource_definition.driver"]);
+    let request = pb::CreateResourceTypeRequest {
+        parent: "organizations/acme".into(),
+        resource_type_id: "t".into(),
+        resource_type: Some(pb::ResourceType {
+            input_schema: Some(object(json!({"type": 7}))),
+            output_schema: Some(object(json!({"properties": {"url": {}}}))),
+            secret_outputs: vec!["password".into()],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let error = refused(
+        client.create_resource_type(world.alice(request)).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+    );
+    assert_eq!(fields(&error), ["resource_type.input_schema.type", "resource_type.secret_outputs[0]"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_type_in_use_cannot_be_deleted() {
+    db::both(|db| async {
+        let world = World::ready(db).await;
+        let mut client = world.client.clone();
+        let made = world.resource_type("sql-database", json!({}), &["url"]).await;
+        client.create_resource_definition(world.alice(definition("a", vec![]))).await.unwrap();
+        let delete = pb::DeleteResourceTypeRequest { name: made.name.clone(), ..Default::default() };
+        let error = refused(
+            client.delete_resource_type(world.alice(delete.clone())).await,
+            Code::FailedPrecondition,
+            "HAS_DEPENDENTS",
+        );
+        assert_eq!(error.preconditions[0].subject, "organizations/acme/resourceDefinitions/a");
+        let list = pb::ListResourceDefinitionsRequest {
+            parent: "organizations/acme".into(),
+            filter: format!("resource_type = \"{}\" AND driver:sqlite", made.name),
+            ..Default::default()
+        };
+        let listed = client.list_resource_definitions(world.alice(list)).await.unwrap().into_inner();
+        assert_eq!(listed.resource_definitions.len(), 1);
+        let gone = pb::DeleteResourceDefinitionRequest {
+            name: "organizations/acme/resourceDefinitions/a".into(),
+            ..Default::default()
+        };
+        client.delete_resource_definition(world.alice(gone)).await.unwrap();
+        client.delete_resource_type(world.alice(delete)).await.unwrap();
+        let list = pb::ListResourceTypesRequest { parent: "organizations/acme".into(), ..Default::default() };
+        assert_eq!(
+            client.list_resource_types(world.alice(list)).await.unwrap().into_inner().resource_types.len(),
+            0
+        );
+    })
+    .await;
+}

@@ -1,0 +1,299 @@
+//! Golden paths: publishing, versions, channels.
+
+use pavior_proto::pavior::catalog::v1 as pb;
+use pavior_testkit::db;
+use serde_json::json;
+use tonic::Code;
+
+use crate::support::{World, fields, mask, refused};
+
+const GOOD: &str = include_str!("fixtures/web-service.yaml");
+const PARENT: &str = "organizations/acme/templates/web-service";
+
+async fn world(db: pavior_testkit::db::TestDb) -> World {
+    let world = World::ready(db).await;
+    let size = json!({"type": "object", "additionalProperties": false, "properties": {"size": {"enum": ["small", "large"]}}});
+    world
+        .resource_type(
+            "git-repository",
+            json!({"type": "object", "required": ["skeleton"]}),
+            &["path", "url"],
+        )
+        .await;
+    world.resource_type("ci-pipeline", json!({}), &[]).await;
+    world.resource_type("sql-database", size, &["url"]).await;
+    world.resource_type("workload", json!({}), &["url"]).await;
+    let request = pb::CreateTemplateRequest {
+        parent: "organizations/acme".into(),
+        template_id: "web-service".into(),
+        template: Some(pb::Template { display_name: "Web service".into(), ..Default::default() }),
+        ..Default::default()
+    };
+    world.client.clone().create_template(world.alice(request)).await.unwrap();
+    world
+}
+
+fn publish(document: &str, channels: &[&str]) -> pb::PublishTemplateVersionRequest {
+    pb::PublishTemplateVersionRequest {
+        parent: PARENT.into(),
+        document: document.into(),
+        channels: channels.iter().map(|channel| (*channel).to_owned()).collect(),
+        ..Default::default()
+    }
+}
+
+async fn version(world: &World, id: &str) -> Result<tonic::Response<pb::TemplateVersion>, tonic::Status> {
+    let request = pb::GetTemplateVersionRequest { name: format!("{PARENT}/versions/{id}") };
+    world.client.clone().get_template_version(world.alice(request)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_are_published_once_and_found_by_channel() {
+    db::both(|db| async {
+        let world = world(db).await;
+        let mut client = world.client.clone();
+        let first = client
+            .publish_template_version(world.alice(publish(GOOD, &["stable"])))
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(first.name, format!("{PARENT}/versions/1.0.0"));
+        assert_eq!(first.environment_classes, ["development", "staging", "production"]);
+        assert_eq!(first.digest.len(), 64);
+        let content = pavior_rpc::convert::from_struct(first.content.as_ref().unwrap());
+        assert_eq!(content["environments"]["production"]["resources"]["database"]["inputs"]["size"], "large");
+
+        let events = world.audited().await.len();
+        world.later();
+        let again =
+            client.publish_template_version(world.alice(publish(GOOD, &[]))).await.unwrap().into_inner();
+        assert_eq!(again, first);
+        assert_eq!(world.audited().await.len(), events, "publishing the same again is no change");
+        let other = GOOD.replace("Web service", "Another");
+        let error = refused(
+            client.publish_template_version(world.alice(publish(&other, &[]))).await,
+            Code::FailedPrecondition,
+            "VERSION_IMMUTABLE",
+        );
+        assert_eq!(error.metadata["publishedDigest"], first.digest);
+
+        for (id, channels) in [("1.10.0", vec![]), ("1.2.0", vec!["stable"]), ("2.0.0-rc.1", vec!["beta"])] {
+            let document = GOOD.replace("version: 1.0.0", &format!("version: {id}"));
+            client.publish_template_version(world.alice(publish(&document, &channels))).await.unwrap();
+        }
+        for (id, wanted) in
+            [("latest", "1.10.0"), ("stable", "1.2.0"), ("beta", "2.0.0-rc.1"), ("1.0.0", "1.0.0")]
+        {
+            assert_eq!(
+                version(&world, id).await.unwrap().into_inner().name,
+                format!("{PARENT}/versions/{wanted}")
+            );
+        }
+        refused(version(&world, "nightly").await, Code::NotFound, "RESOURCE_NOT_FOUND");
+        refused(version(&world, "3.0.0").await, Code::NotFound, "RESOURCE_NOT_FOUND");
+        let list = |order_by: &str| pb::ListTemplateVersionsRequest {
+            parent: PARENT.into(),
+            order_by: order_by.into(),
+            page_size: 3,
+            ..Default::default()
+        };
+        let ids = |page: &pb::ListTemplateVersionsResponse| {
+            page.template_versions
+                .iter()
+                .map(|v| v.name.rsplit('/').next().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        let page = client.list_template_versions(world.alice(list(""))).await.unwrap().into_inner();
+        assert_eq!(ids(&page), ["2.0.0-rc.1", "1.10.0", "1.2.0"]);
+        let rest = pb::ListTemplateVersionsRequest { page_token: page.next_page_token, ..list("") };
+        assert_eq!(
+            ids(&client.list_template_versions(world.alice(rest)).await.unwrap().into_inner()),
+            ["1.0.0"]
+        );
+        let page = client.list_template_versions(world.alice(list("version"))).await.unwrap().into_inner();
+        assert_eq!(ids(&page), ["1.0.0", "1.2.0", "1.10.0"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn templates_with_versions_and_types_in_use_stay() {
+    let world = world(db::sqlite()).await;
+    let mut client = world.client.clone();
+    client.publish_template_version(world.alice(publish(GOOD, &[]))).await.unwrap();
+    let delete = pb::DeleteTemplateRequest { name: PARENT.into(), ..Default::default() };
+    let error = refused(
+        client.delete_template(world.alice(delete)).await,
+        Code::FailedPrecondition,
+        "HAS_DEPENDENTS",
+    );
+    assert_eq!(error.preconditions[0].subject, format!("{PARENT}/versions/1.0.0"));
+    let delete = pb::DeleteResourceTypeRequest {
+        name: "organizations/acme/resourceTypes/sql-database".into(),
+        ..Default::default()
+    };
+    let error = refused(
+        client.delete_resource_type(world.alice(delete)).await,
+        Code::FailedPrecondition,
+        "HAS_DEPENDENTS",
+    );
+    assert_eq!(error.preconditions[0].subject, format!("{PARENT}/versions/1.0.0"));
+    let change = |channel: &str, version: &str| pb::UpdateTemplateRequest {
+        template: Some(pb::Template {
+            name: PARENT.into(),
+            channels: [(channel.to_owned(), version.to_owned())].into(),
+            ..Default::default()
+        }),
+        update_mask: mask(&["channels"]),
+        ..Default::default()
+    };
+    let changed = client.update_template(world.alice(change("stable", "1.0.0"))).await.unwrap().into_inner();
+    assert_eq!((changed.channels["stable"].as_str(), changed.latest_version.as_str()), ("1.0.0", "1.0.0"));
+    refused(
+        client.update_template(world.alice(change("stable", "9.0.0"))).await,
+        Code::FailedPrecondition,
+        "REFERENCE_NOT_FOUND",
+    );
+    let error = refused(
+        client.update_template(world.alice(change("latest", "1.0"))).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+    );
+    assert_eq!(fields(&error), ["template.channels.latest", "template.channels.latest"]);
+}
+
+#[tokio::test]
+async fn a_document_stays_accepted_when_its_types_change() {
+    let world = world(db::sqlite()).await;
+    let mut client = world.client.clone();
+    client.publish_template_version(world.alice(publish(GOOD, &[]))).await.unwrap();
+    let update = pb::UpdateResourceTypeRequest {
+        resource_type: Some(pb::ResourceType {
+            name: "organizations/acme/resourceTypes/git-repository".into(),
+            input_schema: Some(crate::support::object(json!({"type": "object", "required": ["owner"]}))),
+            ..Default::default()
+        }),
+        update_mask: mask(&["input_schema"]),
+        ..Default::default()
+    };
+    client.update_resource_type(world.alice(update)).await.unwrap();
+    client.publish_template_version(world.alice(publish(GOOD, &["stable"]))).await.unwrap();
+    let next = GOOD.replace("version: 1.0.0", "version: 1.0.1");
+    let answer = client.publish_template_version(world.alice(publish(&next, &[]))).await;
+    assert_eq!(
+        fields(&refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT")),
+        ["document.project.repository.inputs.owner"]
+    );
+}
+
+/// Bad documents with the places that must be named; each is the good one with one thing replaced.
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_documents_are_refused_with_their_paths() {
+    let world = world(db::sqlite()).await;
+    let corpus: Vec<(String, Vec<&str>)> = corpus();
+    assert!(corpus.len() >= 25);
+    for (document, wanted) in corpus {
+        let answer =
+            world.client.clone().publish_template_version(world.alice(publish(&document, &[]))).await;
+        let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
+        assert_eq!(fields(&error), wanted, "{document}");
+    }
+    let list = pb::ListTemplateVersionsRequest { parent: PARENT.into(), ..Default::default() };
+    let left = world.client.clone().list_template_versions(world.alice(list)).await.unwrap().into_inner();
+    assert!(left.template_versions.is_empty(), "nothing half-done remains");
+}
+
+fn corpus() -> Vec<(String, Vec<&'static str>)> {
+    let with = |from: &str, to: &str| {
+        assert!(GOOD.contains(from), "{from}");
+        GOOD.replacen(from, to, 1)
+    };
+    let project = "document.project";
+    assert_eq!(project.len(), 16);
+    let mut corpus = vec![
+        ("[]".to_owned(), vec!["document"]),
+        ("template: [".to_owned(), vec!["document"]),
+        ("a: 1\na: 2".to_owned(), vec!["document"]),
+        (format!("x: {}", "[".repeat(10_000)), vec!["document"]),
+        ("a: &a { b: *a }".to_owned(), vec!["document"]),
+        ("{}".to_owned(), vec!["document.template", "document.version"]),
+    ];
+    for (from, to, path) in [
+        ("template: web-service", "template: worker", "document.template"),
+        ("version: 1.0.0", "version: v1", "document.version"),
+        ("version: 1.0.0", "version: 1", "document.version"),
+        ("title: Web service", "name: Web service", "document.name"),
+        ("type: object", "type: string", "document.parameters.type"),
+        ("enum: [rust, python]", "enum: rust", "document.parameters.properties.language.enum"),
+        ("default: small", "default: tiny", "document.parameters.properties.size.default"),
+        ("required: [language]", "required: [tongue]", "document.parameters.required.0"),
+        ("type: git-repository", "type: svn", "document.project.repository.type"),
+        ("skeleton:", "skeletons:", "document.project.repository.inputs.skeleton"),
+        ("parameters.language", "parameters.tongue", "document.project.repository.inputs.skeleton"),
+        ("resources.repository.path", "resources.repo.path", "document.project.pipeline.inputs.repository"),
+        (
+            "resources.repository.path",
+            "resources.repository.size",
+            "document.project.pipeline.inputs.repository",
+        ),
+        ("run: make test", "run: \"${{ artifact.path }}\"", "document.project.pipeline.inputs.steps.0.run"),
+        ("run: make test", "run: \"${{ environment.id }}\"", "document.project.pipeline.inputs.steps.0.run"),
+        ("run: make test", "run: \"${{ env.HOME }}\"", "document.project.pipeline.inputs.steps.0.run"),
+        ("run: make test", "run: \"${{ project.id + }}\"", "document.project.pipeline.inputs.steps.0.run"),
+        (
+            "run: make test",
+            "run: \"${{ resources[parameters.size].url }}\"",
+            "document.project.pipeline.inputs.steps.0.run",
+        ),
+        ("run: make test", "run: \"${{ resources.pipeline.x }}\"", "document.project.pipeline"),
+        ("create: with_project", "create: always", "document.environments.development.create"),
+        ("ttl: 8h", "ttl: 8 hours", "document.environments.development.ttl"),
+        ("ttl: 8h", "lifetime: 8h", "document.environments.development.lifetime"),
+        ("type: sql-database", "type: mongo", "document.environments.development.resources.database.type"),
+        ("artifact: app", "artifact: web", "document.environments.development.workload.artifact"),
+        ("artifact: app", "image: app", "document.environments.development.workload.image"),
+        ("artifact.path", "artifact.size", "document.environments.development.workload.inputs.command.0"),
+        (
+            "resources.database.url",
+            "resources.database.password",
+            "document.environments.development.workload.inputs.variables.DATABASE_URL",
+        ),
+        ("extends: development", "extends: testing", "document.environments.staging.extends"),
+        ("size: large", "size: huge", "document.environments.production.resources.database.inputs.size"),
+        ("allow: [sql-database]", "allow: [queue]", "document.extensions.allow.0"),
+    ] {
+        corpus.push((with(from, to), vec![path]));
+    }
+
+    corpus
+}
+
+#[tokio::test]
+async fn bad_channels_and_absent_templates_are_refused() {
+    let world = world(db::sqlite()).await;
+    let mut client = world.client.clone();
+    let answer =
+        client.publish_template_version(world.alice(publish(GOOD, &["stable", "latest", "A"]))).await;
+    assert_eq!(
+        fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")),
+        ["channels[1]", "channels[2]"]
+    );
+    let absent = pb::PublishTemplateVersionRequest {
+        parent: "organizations/acme/templates/none".into(),
+        ..publish(GOOD, &[])
+    };
+    refused(client.publish_template_version(world.alice(absent)).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+    let empty = publish("", &[]);
+    assert_eq!(
+        fields(&refused(
+            client.publish_template_version(world.alice(empty)).await,
+            Code::InvalidArgument,
+            "INVALID_FIELD"
+        )),
+        ["document"]
+    );
+    let dry = pb::PublishTemplateVersionRequest { validate_only: true, ..publish(GOOD, &[]) };
+    client.publish_template_version(world.alice(dry)).await.unwrap();
+    refused(version(&world, "1.0.0").await, Code::NotFound, "RESOURCE_NOT_FOUND");
+    refused(version(&world, "latest").await, Code::NotFound, "RESOURCE_NOT_FOUND");
+}
