@@ -25,7 +25,7 @@ fn policies(schema: &PolicySchema) -> Vec<BoundPolicy> {
         0..6 => (
             SetKind::Access,
             format!(
-                "permit (principal in Pavior::Group::\"team-{at}\", action in Pavior::Action::\"changes\", resource);"
+                "permit (principal in Pavior::Group::\"organizations/acme/groups/team-{at}\", action in Pavior::Action::\"changes\", resource);"
             ),
         ),
         6..9 => (
@@ -44,7 +44,8 @@ fn policies(schema: &PolicySchema) -> Vec<BoundPolicy> {
     };
     let bound = |at: usize| {
         let (kind, source) = text(at);
-        let policy = check(&source, kind, schema).map(Arc::new).map_err(|problems| problems.join("; "));
+        let policy =
+            check(&source, kind, schema, "acme").map(Arc::new).map_err(|problems| problems.join("; "));
         let projects =
             if at.is_multiple_of(10) { BTreeSet::from(["other".to_owned()]) } else { BTreeSet::new() };
         let binding = Binding { projects, environment_classes: BTreeSet::new(), mode: Mode::Enforce };

@@ -57,6 +57,24 @@ mod tests {
     use crate::domain::schema::PolicySchema;
 
     #[test]
+    fn the_examples_of_the_manual_hold() {
+        let manual = include_str!("../../README.md");
+        let examples: Vec<&str> =
+            manual.split("```cedar").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert!(!examples.is_empty());
+        let schema = PolicySchema::new(actions(pavior_rpc::convert::pool()).unwrap()).unwrap();
+        for example in examples {
+            let checked = crate::domain::source::check(
+                example,
+                crate::domain::source::SetKind::Guardrail,
+                &schema,
+                "acme",
+            );
+            assert!(checked.is_ok(), "{:?}", checked.err());
+        }
+    }
+
+    #[test]
     fn the_api_has_actions_and_they_make_a_schema() {
         let actions = actions(pavior_rpc::convert::pool()).unwrap();
         assert!(actions.get("policy.roles.create").is_some_and(|action| action.change && !action.internal));

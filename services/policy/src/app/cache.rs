@@ -141,7 +141,7 @@ impl Compilations {
             if bindings.is_empty() {
                 continue;
             }
-            let policy = self.sources.check(spec.kind, &spec.source).await;
+            let policy = self.sources.check(permit.organization(), spec.kind, &spec.source).await;
             if let Err(problems) = &policy {
                 tracing::error!(
                     organization = permit.organization(),

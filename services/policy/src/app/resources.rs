@@ -136,7 +136,7 @@ impl App {
         spec: T,
     ) -> Result<T::Wire, Error> {
         Self::permitted(permit, organization, call, &format!("organizations/{organization}"))?;
-        self.check_text(&spec).await?;
+        self.check_text(permit.organization(), &spec).await?;
         let (uid, now) = (self.ids.uuid(), self.clock.now());
         let id = if id.is_empty() { uid.to_string() } else { id.to_owned() };
         let organization = organization.to_owned();
@@ -185,7 +185,7 @@ impl App {
         Self::permitted(permit, &organization, call, &patch.name)?;
         // Before the transaction, in which nothing must take long; what is found there is checked again, from memory.
         if let Some(current) = store::by_id::<T>(self.store.read(), permit, &id).await? {
-            self.check_text(&self.merged(&current, &patch)?).await?;
+            self.check_text(permit.organization(), &self.merged(&current, &patch)?).await?;
         }
         let (app, patch, permit_, action) = (self.clone(), Arc::new(patch), permit.clone(), call.action);
         let id: Arc<str> = id.into();
@@ -212,7 +212,7 @@ impl App {
         if spec == current.spec {
             return Ok((T::encode(&current), None));
         }
-        self.check_text(&spec).await?;
+        self.check_text(permit.organization(), &spec).await?;
         spec.check_references(tx, permit).await?;
         let (revision, update_time) = (current.revision + 1, self.clock.now());
         let changed = Stored { revision, update_time, spec, ..current.clone() };
@@ -286,9 +286,13 @@ impl App {
         Ok(((), Some(self.event(permit, happened))))
     }
 
-    async fn check_text<T: Codec>(&self, spec: &T) -> Result<(), Error> {
+    async fn check_text<T: Codec>(&self, organization: &str, spec: &T) -> Result<(), Error> {
         let Some((kind, text)) = spec.text() else { return Ok(()) };
-        self.sources.check(kind, text).await.map(|_| ()).map_err(|problems| Error::InvalidPolicy { problems })
+        self.sources
+            .check(organization, kind, text)
+            .await
+            .map(|_| ())
+            .map_err(|problems| Error::InvalidPolicy { problems })
     }
 }
 

@@ -17,7 +17,7 @@ type Checked = Arc<Result<Arc<CheckedPolicy>, Vec<String>>>;
 #[derive(Clone)]
 pub(crate) struct Sources {
     schema: Arc<PolicySchema>,
-    checked: Cache<([u8; 32], SetKind), Checked>,
+    checked: Cache<(String, [u8; 32], SetKind), Checked>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -36,14 +36,19 @@ impl Sources {
     ///
     /// # Errors
     /// One sentence for each thing that is wrong.
-    pub(crate) async fn check(&self, kind: SetKind, text: &str) -> Result<Arc<CheckedPolicy>, Vec<String>> {
-        let key = (sha256(text.as_bytes()), kind);
+    pub(crate) async fn check(
+        &self,
+        organization: &str,
+        kind: SetKind,
+        text: &str,
+    ) -> Result<Arc<CheckedPolicy>, Vec<String>> {
+        let key = (organization.to_owned(), sha256(text.as_bytes()), kind);
         if let Some(known) = self.checked.get(&key).await {
             return (*known).clone();
         }
-        let (schema, text) = (self.schema.clone(), text.to_owned());
+        let (schema, text, organization) = (self.schema.clone(), text.to_owned(), organization.to_owned());
         // Not on a worker of the runtime: validation takes milliseconds and waits for a thread of its own.
-        let result = tokio::task::spawn_blocking(move || check(&text, kind, &schema)).await;
+        let result = tokio::task::spawn_blocking(move || check(&text, kind, &schema, &organization)).await;
         let Ok(result) = result else { return Err(vec!["the policy cannot be checked now".to_owned()]) };
         let result = result.map(Arc::new);
         self.checked.insert(key, Arc::new(result.clone())).await;

@@ -48,6 +48,11 @@ fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
     EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
 }
 
+/// The id of an entity is its whole resource name.
+fn named(organization: &str, collection: &str, id: &str) -> String {
+    format!("organizations/{organization}/{collection}/{id}")
+}
+
 fn text(value: &str) -> RestrictedExpression {
     RestrictedExpression::new_string(value.to_owned())
 }
@@ -101,20 +106,24 @@ impl Types {
         let mut seen = BTreeSet::new();
         for owner in [&input.resource.owner, &input.context.new_owner].into_iter().flatten() {
             if seen.insert(owner.id.as_str()) {
-                all.push(self.group(owner));
+                all.push(self.group(&input.organization, owner));
             }
         }
         let entities = Entities::from_entities(all, None).map_err(refuse)?;
         Ok((request, entities))
     }
 
-    fn group(&self, group: &GroupRef) -> Entity {
-        let above = group.above.iter().filter(|id| **id != group.id).map(|id| uid(&self.group, id)).collect();
-        Entity::new_no_attrs(uid(&self.group, &group.id), above)
+    fn group_uid(&self, organization: &str, id: &str) -> EntityUid {
+        uid(&self.group, &named(organization, "groups", id))
     }
 
-    /// A principal of another organization gets its whole name as id and no group, so that it is never taken for one
-    /// of this organization.
+    fn group(&self, organization: &str, group: &GroupRef) -> Entity {
+        let above = group.above.iter().filter(|id| **id != group.id);
+        let above = above.map(|id| self.group_uid(organization, id)).collect();
+        Entity::new_no_attrs(self.group_uid(organization, &group.id), above)
+    }
+
+    /// A principal of another organization belongs to nothing here.
     fn principal(&self, input: &Input) -> Result<Entity, InputError> {
         let principal = &input.principal;
         let kind = match principal.kind {
@@ -123,11 +132,10 @@ impl Types {
             PrincipalKind::Agent => &self.agent,
         };
         let mut parents = Vec::new();
-        let mut id = principal.name.as_str();
         if input.is_member() {
-            id = id.rsplit('/').next().unwrap_or(id);
-            parents.extend(input.groups.iter().map(|group| uid(&self.group, group)));
-            parents.push(uid(&self.organization, &input.organization));
+            let organization = &input.organization;
+            parents.extend(input.groups.iter().map(|group| self.group_uid(organization, group)));
+            parents.push(uid(&self.organization, &format!("organizations/{organization}")));
         }
         let mut attributes = vec![
             ("name".to_owned(), text(&principal.name)),
@@ -135,13 +143,12 @@ impl Types {
         ];
         attributes.extend(principal.email.as_deref().map(|email| ("email".to_owned(), text(email))));
         attributes.extend(principal.on_behalf_of.as_deref().map(|of| ("on_behalf_of".to_owned(), text(of))));
-        Entity::new_with_tags(uid(kind, id), attributes, parents, []).map_err(refuse)
+        Entity::new_with_tags(uid(kind, &principal.name), attributes, parents, []).map_err(refuse)
     }
 
     fn resource(&self, input: &Input) -> Result<Entity, InputError> {
         let resource = &input.resource;
-        let organization = uid(&self.organization, &input.organization);
-        let reference = |kind: &EntityTypeName, id: &str| RestrictedExpression::new_entity_uid(uid(kind, id));
+        let organization = uid(&self.organization, &format!("organizations/{}", input.organization));
         let mut attributes = vec![
             ("name".to_owned(), text(&resource.name)),
             ("type".to_owned(), text(&resource.kind)),
@@ -150,11 +157,13 @@ impl Types {
         ];
         let mut parents = vec![organization];
         if let Some(project) = &resource.project {
-            parents.push(uid(&self.project, project));
-            attributes.push(("project".to_owned(), reference(&self.project, project)));
+            let project = uid(&self.project, &named(&input.organization, "projects", project));
+            parents.push(project.clone());
+            attributes.push(("project".to_owned(), RestrictedExpression::new_entity_uid(project)));
         }
         if let Some(owner) = &resource.owner {
-            attributes.push(("owner".to_owned(), reference(&self.group, &owner.id)));
+            let owner = self.group_uid(&input.organization, &owner.id);
+            attributes.push(("owner".to_owned(), RestrictedExpression::new_entity_uid(owner)));
         }
         if let Some(class) = &resource.environment_class {
             attributes.push(("environment_class".to_owned(), text(class)));
@@ -193,7 +202,8 @@ impl Types {
         pairs.extend(context.template.as_deref().map(|template| ("template", text(template))));
         pairs.extend(context.template_version.as_deref().map(|version| ("template_version", text(version))));
         if let Some(owner) = &context.new_owner {
-            pairs.push(("new_owner", RestrictedExpression::new_entity_uid(uid(&self.group, &owner.id))));
+            let owner = self.group_uid(&input.organization, &owner.id);
+            pairs.push(("new_owner", RestrictedExpression::new_entity_uid(owner)));
         }
         Context::from_pairs(pairs.into_iter().map(|(key, value)| (key.to_owned(), value))).map_err(refuse)
     }

@@ -178,7 +178,11 @@ impl RoleIndex {
             for member in &binding.members {
                 let principal = principal_scope(member, organization);
                 let resource = match &binding.project {
-                    Some(project) => format!("resource in Pavior::Project::{project:?}"),
+                    Some(project) => {
+                        format!(
+                            "resource in Pavior::Project::\"organizations/{organization}/projects/{project}\""
+                        )
+                    }
                     None => "resource".to_owned(),
                 };
                 text.push_str(&format!(
@@ -186,7 +190,9 @@ impl RoleIndex {
                     actions.join(", ")
                 ));
                 // Membership of the organization holds for every grant: names of another one never count.
-                text.push_str(&format!(" when {{ principal in Pavior::Organization::{organization:?} }}"));
+                text.push_str(&format!(
+                    " when {{ principal in Pavior::Organization::\"organizations/{organization}\" }}"
+                ));
                 if binding.owned_only {
                     text.push_str(
                         " when { if resource has owner then principal in resource.owner \
@@ -201,21 +207,15 @@ impl RoleIndex {
 }
 
 fn principal_scope(member: &Member, organization: &str) -> String {
-    match member {
-        Member::Everyone => format!("principal in Pavior::Organization::{organization:?}"),
-        Member::Group(group) => format!("principal in Pavior::Group::{group:?}"),
-        Member::Principal(name) => {
-            let (collection, id) = name
-                .rsplit('/')
-                .collect::<Vec<_>>()
-                .split_first()
-                .map_or(("", ""), |(id, rest)| (rest.first().copied().unwrap_or_default(), *id));
-            let kind = match collection {
-                "services" => PrincipalKind::Service,
-                "agents" => PrincipalKind::Agent,
-                _ => PrincipalKind::User,
-            };
-            format!("principal == Pavior::{}::{id:?}", super::entities::type_of(kind))
+    let name = member.name(organization);
+    let kind = match member {
+        Member::Everyone => {
+            return format!("principal in Pavior::Organization::\"organizations/{organization}\"");
         }
-    }
+        Member::Group(_) => return format!("principal in Pavior::Group::{name:?}"),
+        Member::Principal(name) if name.contains("/services/") => PrincipalKind::Service,
+        Member::Principal(name) if name.contains("/agents/") => PrincipalKind::Agent,
+        Member::Principal(_) => PrincipalKind::User,
+    };
+    format!("principal == Pavior::{}::{name:?}", super::entities::type_of(kind))
 }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use cedar_policy::{ActionConstraint, Effect, Policy, PolicySet, ValidationMode};
+use cedar_policy::{ActionConstraint, Effect, EntityUid, Policy, PolicySet, ValidationMode};
 
 use super::annotation::Annotations;
 use super::schema::PolicySchema;
@@ -44,7 +44,7 @@ pub struct Rule {
 impl Rule {
     /// Whether its scope names this action. Exact: actions and their groups are all in the schema.
     pub fn concerns(&self, action_name: &str, groups: &[String]) -> bool {
-        let names = |uid: &cedar_policy::EntityUid| {
+        let names = |uid: &EntityUid| {
             let id: &str = uid.id().as_ref();
             id == action_name || groups.iter().any(|group| group == id)
         };
@@ -66,24 +66,34 @@ pub struct CheckedPolicy {
     pub rules: Vec<Rule>,
 }
 
-/// Checks a policy's text.
+/// Checks a policy's text, which is to hold in an organization.
 ///
 /// # Errors
 /// One sentence for each thing that is wrong.
-pub fn check(text: &str, kind: SetKind, schema: &PolicySchema) -> Result<CheckedPolicy, Vec<String>> {
+pub fn check(
+    text: &str,
+    kind: SetKind,
+    schema: &PolicySchema,
+    organization: &str,
+) -> Result<CheckedPolicy, Vec<String>> {
     lexer::check(text).map_err(|error| vec![error.to_string()])?;
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name("policy-parser".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || parse(text, kind, schema))
+            .spawn_scoped(scope, || parse(text, kind, schema, organization))
             .map_err(|error| vec![format!("the policy cannot be checked now: {error}")])?
             .join()
             .unwrap_or_else(|_| Err(vec!["the policy cannot be parsed".to_owned()]))
     })
 }
 
-fn parse(text: &str, kind: SetKind, schema: &PolicySchema) -> Result<CheckedPolicy, Vec<String>> {
+fn parse(
+    text: &str,
+    kind: SetKind,
+    schema: &PolicySchema,
+    organization: &str,
+) -> Result<CheckedPolicy, Vec<String>> {
     let set = PolicySet::from_str(text)
         .map_err(|errors| errors.iter().map(|error| format!("syntax: {error}")).collect::<Vec<_>>())?;
     let mut problems = Vec::new();
@@ -106,6 +116,7 @@ fn parse(text: &str, kind: SetKind, schema: &PolicySchema) -> Result<CheckedPoli
             problems
                 .push("a guardrail has `forbid` rules only; `permit` belongs into the access set".to_owned());
         }
+        problems.extend(policy.entity_literals().iter().filter_map(|uid| misnamed(uid, organization)));
         match Annotations::parse(policy.annotations(), kind == SetKind::Guardrail) {
             Ok(annotations) => rules.push(Rule { forbid, annotations, policy: policy.clone() }),
             Err(found) => problems.extend(found),
@@ -123,6 +134,37 @@ fn parse(text: &str, kind: SetKind, schema: &PolicySchema) -> Result<CheckedPoli
     problems.sort();
     problems.dedup();
     if problems.is_empty() { Ok(CheckedPolicy { rules }) } else { Err(problems) }
+}
+
+/// An entity is named by its whole resource name. Another name is valid Cedar, and would never match anything.
+fn misnamed(uid: &EntityUid, organization: &str) -> Option<String> {
+    let id: &str = uid.id().as_ref();
+    let collection = match uid.type_name().basename() {
+        "User" => "users",
+        "Service" => "services",
+        "Agent" => "agents",
+        "Group" => "groups",
+        "Project" => "projects",
+        "Organization" => "organizations",
+        "Resource" => "",
+        _ => return None,
+    };
+    let named = pavior_core::ResourceName::parse(id).is_ok_and(|name| {
+        let depth = name.pairs().count();
+        let fits = match collection {
+            "" => true,
+            "organizations" => depth == 1,
+            _ => depth == 2 && name.collection() == collection,
+        };
+        fits && name.organization() == organization
+    });
+    let example = match collection {
+        "organizations" => format!("organizations/{organization}"),
+        "" => format!("organizations/{organization}/projects/hello"),
+        _ => format!("organizations/{organization}/{collection}/{}", if id.contains('/') { "…" } else { id }),
+    };
+    (!named)
+        .then(|| format!("`{uid}` must be named by a whole resource name of the organization: `{example}`"))
 }
 
 /// The parser names policies `policy0`, `policy1`, … in the order of the text.

@@ -73,7 +73,7 @@ fn a_resource_with_an_owner_is_not_opened_by_naming_a_new_one() {
 
 #[test]
 fn a_stranger_of_the_same_id_is_nobody_here() {
-    let text = r#"permit (principal == Pavior::User::"alice", action, resource);"#;
+    let text = r#"permit (principal == Pavior::User::"organizations/acme/users/alice", action, resource);"#;
     let mut asked = input("alice", &["payments"], CREATE);
     asked.principal.organization = "other".into();
     asked.principal.name = "organizations/other/users/alice".into();
@@ -259,18 +259,18 @@ fn guardrails_wait_for_the_plan_when_one_follows() {
 
 #[test]
 fn policies_see_the_whole_input() {
-    let text = r#"@id("all") forbid (principal is Pavior::User in Pavior::Group::"payments", action, resource in Pavior::Project::"hello")
+    let text = r#"@id("all") forbid (principal is Pavior::User in Pavior::Group::"organizations/acme/groups/payments", action, resource in Pavior::Project::"organizations/acme/projects/hello")
     when { principal.name == "organizations/acme/users/alice" && !principal.platform_admin
       && resource.type == "provisioning.pavior.dev/Project" && resource has owner
-      && resource.owner in Pavior::Group::"all" && principal in resource.owner
+      && resource.owner in Pavior::Group::"organizations/acme/groups/all" && principal in resource.owner
       && resource.hasTag("tier") && resource.getTag("tier") == "1" && resource.exists
-      && resource.organization == Pavior::Organization::"acme"
+      && resource.organization == Pavior::Organization::"organizations/acme"
       && context.stage == "plan" && context has template && context.template == "web-service"
       && context has template_version && context.template_version == "1.0.0"
       && context.parameters.hasTag("zones") && context.parameters.getTag("zones") like "*b*"
       && context.labels.hasTag("team") && context.create_count > 2 && context.delete_count == 0
       && context.resource_types.contains("sql-database")
-      && context has new_owner && context.new_owner == Pavior::Group::"payments" };"#;
+      && context has new_owner && context.new_owner == Pavior::Group::"organizations/acme/groups/payments" };"#;
     let compilation = compile(everyone(), vec![bound("g", SetKind::Guardrail, text, Mode::Enforce)]);
     let mut asked = input("alice", &["payments", "all"], CREATE);
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());

@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::combine::Effect;
 
 fn refused(kind: SetKind, text: &str) -> String {
-    check(text, kind, &schema()).expect_err(text).join("\n")
+    check(text, kind, &schema(), "acme").expect_err(text).join("\n")
 }
 
 fn guardrail(when: &str) -> String {
@@ -18,7 +18,7 @@ fn what_would_never_fire_is_refused_when_written() {
         r#"context.enviroment_class == "production""#,
         r#"context.parameters.size == "xl""#,
         r#"context.parameters.getTag("size") == "xl""#,
-        r#"resource.owner == Pavior::Group::"x""#,
+        r#"resource.owner == Pavior::Group::"organizations/acme/groups/x""#,
         r#"context.create_count > "3""#,
         r#"context.create_count == "3""#,
         "context.create_count > null",
@@ -39,6 +39,13 @@ fn what_would_never_fire_is_refused_when_written() {
         r#"forbid (principal, action in Pavior::Action::"provisoning.*", resource);"#,
         r#"forbid (principal == Pavior::Robot::"x", action, resource);"#,
         "forbid (principal == ?principal, action, resource);",
+        // Valid Cedar that would never match: entities have whole resource names, of this organization.
+        r#"forbid (principal in Pavior::Group::"platform", action, resource);"#,
+        r#"forbid (principal in Pavior::Group::"organizations/other/groups/platform", action, resource);"#,
+        r#"forbid (principal == Pavior::User::"organizations/acme/groups/platform", action, resource);"#,
+        r#"forbid (principal, action, resource in Pavior::Organization::"acme");"#,
+        r#"forbid (principal, action, resource) when { resource in [Pavior::Project::"hello"] };"#,
+        r#"forbid (principal, action, resource == Pavior::Resource::"hello");"#,
         r#"@effects("deny") forbid (principal, action, resource);"#,
         r#"@id("a") forbid (principal, action, resource); @id("a") forbid (principal, action, resource);"#,
     ] {
