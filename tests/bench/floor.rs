@@ -12,7 +12,8 @@ pub(crate) async fn bare_unary(calls: usize) -> Result<Figures> {
     let address = listener.local_addr()?;
     let (_reporter, service) = tonic_health::server::health_reporter();
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-    let server = tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+    let server =
+        tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
     let figures = closed_loop(calls, 1, || {
         let mut client = HealthClient::new(channel.clone());

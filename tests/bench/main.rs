@@ -36,7 +36,10 @@ async fn main() -> Result<()> {
 
     println!("ready in                             {:>8.0} ms   (target: below 1000)", millis(ready));
     println!("resident when idle                   {resident:>8.0} MB   (target: below 100)");
-    println!("{ENTITIES} entities imported in          {:>8.1} s    (target: below 10)", imported.as_secs_f64());
+    println!(
+        "{ENTITIES} entities imported in          {:>8.1} s    (target: below 10)",
+        imported.as_secs_f64()
+    );
     println!("bare tonic unary call, p50           {:>8.0} µs", micros(floor.p50));
     row("governed GetEntity", &get, &floor, 3.0);
     row("list of 20 of 10,000, filtered", &list, &floor, 4.0);
@@ -46,7 +49,10 @@ async fn main() -> Result<()> {
 
 fn row(name: &str, figures: &Figures, floor: &Figures, target: f64) {
     let ratio = figures.p50.as_secs_f64() / floor.p50.as_secs_f64();
-    println!("{name:<32} p50 {:>8.0} µs   {ratio:.1} times the bare call (target: at most {target})", micros(figures.p50));
+    println!(
+        "{name:<32} p50 {:>8.0} µs   {ratio:.1} times the bare call (target: at most {target})",
+        micros(figures.p50)
+    );
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -38,7 +38,8 @@ where
             anyhow::Ok(times)
         }
     });
-    let mut times: Vec<Duration> = futures::future::try_join_all(loops).await?.into_iter().flatten().collect();
+    let mut times: Vec<Duration> =
+        futures::future::try_join_all(loops).await?.into_iter().flatten().collect();
     let elapsed = started.elapsed();
     times.sort_unstable();
     let p50 = times.get(times.len() / 2).copied().unwrap_or_default();

@@ -79,7 +79,8 @@ fn exactly_one_of_each(data: &Path, project: &str) -> Result<()> {
     let name = format!("{project}.git");
     let repositories = files(&platform.join("repositories"), &|p| p.file_name().is_some_and(|n| *n == *name));
     ensure!(repositories.len() == 1, "{repositories:?}");
-    let databases = files(&platform.join("databases"), &|p| p.extension().is_some_and(|e| e == "db" || e == "sqlite"));
+    let databases =
+        files(&platform.join("databases"), &|p| p.extension().is_some_and(|e| e == "db" || e == "sqlite"));
     ensure!(databases.len() == 1, "{databases:?}");
     let processes = workloads(data)?;
     ensure!(processes.len() == 1, "{processes:?}");

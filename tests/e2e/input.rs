@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use pavior::cli::apply::{self, Source};
 use pavior::cli::client::request_id;
 use pavior_proto::pavior::catalog::v1 as catalog;
+use pavior_proto::pavior::platform::v1 as platform;
 use pavior_proto::pavior::policy::v1 as policy;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_tests::{Embedded, Person, details};
@@ -40,21 +41,27 @@ fn refused<T: std::fmt::Debug>(
 }
 
 fn fields(errors: &tonic_types::ErrorDetails) -> Vec<String> {
-    errors.bad_request().map(|b| b.field_violations.iter().map(|v| v.field.clone()).collect()).unwrap_or_default()
+    errors
+        .bad_request()
+        .map(|b| b.field_violations.iter().map(|v| v.field.clone()).collect())
+        .unwrap_or_default()
 }
 
 async fn parameters(alice: &Person) -> Result<()> {
     let mut request = alice.project("wrong");
     let parameters = serde_json::json!({ "language": "cobol", "database_size": 7, "surprise": true });
-    request.project.as_mut().context("a project")?.parameters = Some(pavior_rpc::convert::to_struct(&parameters)?);
-    let errors = refused(alice.provisioning().create_project(request).await, Code::InvalidArgument, "INVALID_FIELD")?;
+    request.project.as_mut().context("a project")?.parameters =
+        Some(pavior_rpc::convert::to_struct(&parameters)?);
+    let errors =
+        refused(alice.provisioning().create_project(request).await, Code::InvalidArgument, "INVALID_FIELD")?;
     let named = fields(&errors);
     for field in ["project.parameters.language", "project.parameters.database_size"] {
         ensure!(named.iter().any(|n| n == field), "{field} is not named in {named:?}");
     }
     let mut request = alice.project("wrong");
     request.project.as_mut().context("a project")?.parameters = None;
-    let errors = refused(alice.provisioning().create_project(request).await, Code::InvalidArgument, "INVALID_FIELD")?;
+    let errors =
+        refused(alice.provisioning().create_project(request).await, Code::InvalidArgument, "INVALID_FIELD")?;
     ensure!(fields(&errors).iter().any(|f| f.starts_with("project.parameters")), "{:?}", fields(&errors));
     Ok(())
 }
@@ -71,7 +78,8 @@ async fn names(alice: &Person) -> Result<()> {
     refused(alice.provisioning().list_projects(request).await, Code::InvalidArgument, "INVALID_PAGE_TOKEN")?;
     let mut request = alice.project("no-uuid");
     request.request_id = "not a uuid".to_owned();
-    let errors = refused(alice.provisioning().create_project(request).await, Code::InvalidArgument, "INVALID_FIELD")?;
+    let errors =
+        refused(alice.provisioning().create_project(request).await, Code::InvalidArgument, "INVALID_FIELD")?;
     ensure!(fields(&errors) == ["request_id"], "{:?}", fields(&errors));
     Ok(())
 }
@@ -104,7 +112,11 @@ async fn policies(pia: &Person) -> Result<()> {
         request_id: request_id(),
         validate_only: false,
     };
-    let nested = format!("forbid (principal, action, resource) when {{ {}true{} }};", "(".repeat(300), ")".repeat(300));
+    let nested = format!(
+        "forbid (principal, action, resource) when {{ {}true{} }};",
+        "(".repeat(300),
+        ")".repeat(300)
+    );
     let typo = r#"forbid (principal, action, resource) when { context.enviroment_class == "production" };"#;
     let unknown = r#"@id("x") @surprise("y") forbid (principal, action, resource);"#;
     let too_long = format!("// {}\nforbid (principal, action, resource);", "x".repeat(20_000));
@@ -128,7 +140,11 @@ async fn templates(pia: &Person) -> Result<()> {
                   \"${{ resources.b.path }}\" } }\n  b: { type: git-repository, inputs: { skeleton: \"${{ \
                   resources.a.path }}\" } }\n";
     let unknown = "template: web-service\nversion: 9.0.0\nproject:\n  a: { type: spaceship, inputs: {} }\n";
-    let deep = format!("template: web-service\nversion: 9.0.0\nproject: {}{}\n", "[".repeat(10_000), "]".repeat(10_000));
+    let deep = format!(
+        "template: web-service\nversion: 9.0.0\nproject: {}{}\n",
+        "[".repeat(10_000),
+        "]".repeat(10_000)
+    );
     let expression = format!(
         "template: web-service\nversion: 9.0.0\nproject:\n  a: {{ type: git-repository, inputs: {{ skeleton: \"${{{{ {}1{} }}}}\" }} }}\n",
         "(".repeat(5_000),
@@ -179,7 +195,7 @@ async fn tokens(system: &Embedded) -> Result<()> {
         Some(format!("{head}x.{rest}")),
     ] {
         let nobody = Person::with_token(&system.system().server(), token.clone(), "acme")?;
-        let answer = nobody.platform().who_am_i(Default::default()).await;
+        let answer = nobody.platform().who_am_i(platform::WhoAmIRequest {}).await;
         refused(answer, Code::Unauthenticated, "UNAUTHENTICATED").with_context(|| format!("{token:?}"))?;
     }
     Ok(())

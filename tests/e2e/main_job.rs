@@ -65,7 +65,10 @@ async fn run_and_deploy(alice: &Person) -> Result<()> {
     ensure!(runs.len() == 2 && runs.iter().all(|run| run.artifacts.len() == 1), "{runs:?}");
     let request = pb::CreateDeploymentRequest {
         parent: "organizations/acme/projects/shop/environments/development".to_owned(),
-        deployment: Some(pb::Deployment { run: runs.first().context("a run")?.name.clone(), ..Default::default() }),
+        deployment: Some(pb::Deployment {
+            run: runs.first().context("a run")?.name.clone(),
+            ..Default::default()
+        }),
         request_id: request_id(),
         ..Default::default()
     };
@@ -115,7 +118,10 @@ async fn production(alice: &Person, pia: &Person) -> Result<()> {
     let approved = pia.policy().approve_approval_request(vote(&metadata.plan_digest)).await?.into_inner();
     ensure!(approved.state() == policy::approval_request::State::Approved, "{approved:?}");
     progress::conclude(&alice.finish(&operation).await?)?;
-    ensure!(alice.page("shop", "production").await?.contains("environment: production"), "production answers");
+    ensure!(
+        alice.page("shop", "production").await?.contains("environment: production"),
+        "production answers"
+    );
     Ok(())
 }
 
@@ -142,8 +148,11 @@ async fn refused(alice: &Person, bob: &Person, vera: &Person) -> Result<()> {
 
 async fn read(alice: &Person, vera: &Person) -> Result<()> {
     let name = "organizations/acme/projects/shop".to_owned();
-    let overview =
-        alice.platform().get_project_overview(platform::GetProjectOverviewRequest { name }).await?.into_inner();
+    let overview = alice
+        .platform()
+        .get_project_overview(platform::GetProjectOverviewRequest { name })
+        .await?
+        .into_inner();
     ensure!(overview.environments.len() == 3 && overview.unreachable.is_empty(), "{overview:?}");
     let resource = "organizations/acme/projects/shop".to_owned();
     let allowed = alice
@@ -167,7 +176,8 @@ async fn read(alice: &Person, vera: &Person) -> Result<()> {
 
 async fn take_down(alice: &Person, pia: &Person) -> Result<()> {
     let name = "organizations/acme/projects/shop".to_owned();
-    let request = pb::DeleteProjectRequest { name: name.clone(), request_id: request_id(), ..Default::default() };
+    let request =
+        pb::DeleteProjectRequest { name: name.clone(), request_id: request_id(), ..Default::default() };
     let operation = pia.provisioning().delete_project(request).await?.into_inner();
     progress::conclude(&pia.finish(&operation).await?)?;
     let status = alice.provisioning().get_project(pb::GetProjectRequest { name }).await.unwrap_err();

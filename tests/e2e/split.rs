@@ -57,7 +57,8 @@ impl Split {
                 extra.push((format!("peers.{peer}"), format!("http://{address}")));
             }
         }
-        let extra: Vec<(&str, String)> = extra.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        let extra: Vec<(&str, String)> =
+            extra.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
         self.processes.start(name, &[role], &extra)
     }
 }
@@ -81,7 +82,8 @@ async fn the_main_job_over_six_processes_on_postgresql() -> Result<()> {
 async fn direct_calls_are_refused(split: &Split) -> Result<()> {
     let address = format!("http://{}", split.processes.address("catalog")?);
     let channel = tonic::transport::Endpoint::from_shared(address)?.connect().await?;
-    let request = || catalog::ListUsersRequest { parent: "organizations/acme".to_owned(), ..Default::default() };
+    let request =
+        || catalog::ListUsersRequest { parent: "organizations/acme".to_owned(), ..Default::default() };
     let status = CatalogServiceClient::new(channel.clone()).list_users(request()).await.unwrap_err();
     ensure!(status.code() == Code::Unauthenticated, "without a token: {status}");
 

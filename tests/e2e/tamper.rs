@@ -1,6 +1,6 @@
 //! A byte changed behind the platform's back.
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use anyhow::{Result, ensure};
 use pavior_tests::{Embedded, binary};
@@ -11,12 +11,14 @@ async fn a_changed_byte_is_found_and_its_record_named() -> Result<()> {
     let system = Embedded::start().await?;
     let data = system.stop_keeping_data().await?;
     let database = pavior::serve::database_file(data.path(), "audit");
-    let verify = || Command::new(binary()?).args(["audit", "verify"]).arg(&database).output().map_err(Into::into);
+    let verify = || -> Result<Output> {
+        Ok(Command::new(binary()?).args(["audit", "verify"]).arg(&database).output()?)
+    };
 
-    let output: std::process::Output = verify()?;
+    let output = verify()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     flip_a_byte(&database, 3).await?;
-    let output: std::process::Output = verify()?;
+    let output = verify()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(1), "{said}");
     ensure!(said.contains("record 3"), "the first bad record is named: {said}");

@@ -73,11 +73,15 @@ async fn an_organization_gets_nothing_of_another() -> Result<()> {
     ];
     for status in refusals {
         ensure!(status.code() == Code::PermissionDenied, "{status}");
-        ensure!(!status.message().contains("secret-plan") || status.message().contains("might not exist"), "{status}");
+        ensure!(
+            !status.message().contains("secret-plan") || status.message().contains("might not exist"),
+            "{status}"
+        );
     }
     // What does not exist looks just the same.
     let absent = "organizations/acme/projects/absent".to_owned();
-    let status = mallory.provisioning().get_project(pb::GetProjectRequest { name: absent }).await.unwrap_err();
+    let status =
+        mallory.provisioning().get_project(pb::GetProjectRequest { name: absent }).await.unwrap_err();
     ensure!(status.code() == Code::PermissionDenied, "{status}");
     system.stop().await
 }

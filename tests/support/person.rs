@@ -102,7 +102,9 @@ impl Person {
                     last = format!("{:?}", progress::metadata(&operation)?.state());
                 }
                 // The system is being restarted by the test; a long poll that ends is asked again.
-                Err(status) if matches!(status.code(), tonic::Code::Unavailable | tonic::Code::DeadlineExceeded) => {
+                Err(status)
+                    if matches!(status.code(), tonic::Code::Unavailable | tonic::Code::DeadlineExceeded) =>
+                {
                     last = status.message().to_owned();
                     tokio::task::yield_now().await;
                 }
@@ -123,9 +125,14 @@ impl Person {
 
     /// The page of an environment.
     pub async fn page(&self, project: &str, environment: &str) -> anyhow::Result<String> {
-        let name = format!("organizations/{}/projects/{project}/environments/{environment}", self.organization);
-        let environment =
-            self.client.provisioning().get_environment(pb::GetEnvironmentRequest { name }).await?.into_inner();
+        let name =
+            format!("organizations/{}/projects/{project}/environments/{environment}", self.organization);
+        let environment = self
+            .client
+            .provisioning()
+            .get_environment(pb::GetEnvironmentRequest { name })
+            .await?
+            .into_inner();
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
         Ok(http.get(&environment.url).send().await?.error_for_status()?.text().await?)
     }

@@ -95,7 +95,9 @@ impl Processes {
             }
         });
         let mut running = Running { child, addresses: BTreeMap::new() };
-        while let Some((listener, address)) = receive.recv_timeout(START_LIMIT).context("the process did not start")? {
+        while let Some((listener, address)) =
+            receive.recv_timeout(START_LIMIT).context("the process did not start")?
+        {
             running.addresses.insert(listener, address);
         }
         self.running.insert(name.to_owned(), running);

@@ -17,7 +17,10 @@ fn all(check: fn(&Source) -> Vec<String>) -> Vec<String> {
 
 #[test]
 fn crates_import_only_what_they_may() {
-    assert_clean("a crate imports another that it must not know", crates::forbidden_edges(&crates::workspace()));
+    assert_clean(
+        "a crate imports another that it must not know",
+        crates::forbidden_edges(&crates::workspace()),
+    );
 }
 
 #[test]
@@ -56,21 +59,26 @@ fn a_forbidden_import_is_found() {
     }
     let fine = Source {
         path: "services/catalog/src/domain/entity.rs".to_owned(),
-        text: "//! No tonic:: here.\nuse serde_json::Value;\nuse pavior_core::name::ResourceName;\n".to_owned(),
+        text: "//! No tonic:: here.\nuse serde_json::Value;\nuse pavior_core::name::ResourceName;\n"
+            .to_owned(),
     };
     assert_eq!(rules::layers(&fine), Vec::<String>::new());
 }
 
 #[test]
 fn nothing_reads_the_clock_ids_or_environment_on_its_own() {
-    assert_clean("clock, random ids or environment are read outside of core and runtime", all(rules::ambient));
+    assert_clean(
+        "clock, random ids or environment are read outside of core and runtime",
+        all(rules::ambient),
+    );
 }
 
 #[test]
 fn reading_the_clock_is_found() {
     let source = Source {
         path: "services/policy/src/app/decide.rs".to_owned(),
-        text: "let now = OffsetDateTime::now_utc();\nlet id = Uuid::now_v7();\nstd::env::var(\"X\");\n".to_owned(),
+        text: "let now = OffsetDateTime::now_utc();\nlet id = Uuid::now_v7();\nstd::env::var(\"X\");\n"
+            .to_owned(),
     };
     assert_eq!(rules::ambient(&source).len(), 3);
 }

@@ -46,7 +46,10 @@ pub(crate) fn layers(source: &Source) -> Vec<String> {
             }
             Some((_, "api")) => forbid(&["crate::store", "sea_orm"], "the wire side does not know the store"),
             Some((_, "store")) => {
-                forbid(&["tonic", "prost", "prost_types", "pavior_proto", "pavior_rpc"], "the store does not know the wire");
+                forbid(
+                    &["tonic", "prost", "prost_types", "pavior_proto", "pavior_rpc"],
+                    "the store does not know the wire",
+                );
             }
             Some(("gateway" | "portal", _)) => forbid(&["sea_orm", "pavior_store"], "it keeps no data"),
             Some(("pavior", _)) => forbid(&["sea_orm"], "the database belongs to the stores"),
@@ -100,8 +103,12 @@ pub(crate) fn mutable_statics(source: &Source) -> Vec<String> {
         .code()
         .filter(|(_, line)| {
             let line = line.trim_start();
-            (line.starts_with("static ") || line.starts_with("pub static ") || line.starts_with("pub(crate) static "))
-                && ["Mutex<", "RwLock<", "RefCell<", "Cell<", "Atomic", "ArcSwap"].iter().any(|t| line.contains(t))
+            (line.starts_with("static ")
+                || line.starts_with("pub static ")
+                || line.starts_with("pub(crate) static "))
+                && ["Mutex<", "RwLock<", "RefCell<", "Cell<", "Atomic", "ArcSwap"]
+                    .iter()
+                    .any(|t| line.contains(t))
         })
         .map(|(number, line)| offence(source, number, line.trim()))
         .collect()
@@ -133,7 +140,9 @@ pub(crate) fn ungoverned() -> Vec<String> {
     let pool = DescriptorPool::decode(DESCRIPTORS).expect("the descriptors decode");
     let rule = pool.get_extension_by_name("pavior.governance.v1.rule").expect("the option is there");
     pool.services()
-        .filter(|service| service.package_name().starts_with("pavior.") && service.package_name() != "pavior.driver.v1")
+        .filter(|service| {
+            service.package_name().starts_with("pavior.") && service.package_name() != "pavior.driver.v1"
+        })
         .flat_map(|service| service.methods().collect::<Vec<_>>())
         .filter(|method| !method.options().has_extension(&rule))
         .map(|method| method.full_name().to_owned())

@@ -24,7 +24,9 @@ impl Source {
     pub(crate) fn is_test(&self) -> bool {
         self.path.starts_with("tests/")
             || self.path.starts_with("shared/testkit/")
-            || ["/tests/", "/benches/", "/tests.rs", "_tests.rs", "/testing"].iter().any(|part| self.path.contains(part))
+            || ["/tests/", "/benches/", "/tests.rs", "_tests.rs", "/testing"]
+                .iter()
+                .any(|part| self.path.contains(part))
     }
 }
 

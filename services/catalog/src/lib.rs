@@ -76,6 +76,14 @@ pub fn allow_list() -> AllowList {
     AllowList::new().allow("gateway", ALL).allow("provisioning", ALL).allow("policy", POLICY)
 }
 
+/// Applies the migrations that are missing.
+///
+/// # Errors
+/// When the database cannot be migrated.
+pub async fn migrate(store: &Store) -> Result<(), pavior_store::StoreError> {
+    store::migrate(store).await
+}
+
 /// Makes the service: schema, routes, background work and health checks.
 ///
 /// # Errors

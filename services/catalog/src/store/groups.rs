@@ -9,7 +9,7 @@ use sea_orm::{
     ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use super::entity::{entity, group, membership};
+use super::entity::{catalog_entity as entity, group, membership};
 use super::table::{Columns, Key, Table};
 use super::{Db, time};
 use crate::domain::reference::EntityKey;

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::entities::by_key;
-use super::entity::entity;
+use super::entity::catalog_entity as entity;
 use super::table::{Table as _, all_set};
 use super::{CHUNK, Db, time};
 use crate::domain::reference::EntityKey;

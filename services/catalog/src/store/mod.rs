@@ -55,6 +55,11 @@ pub(crate) type Tx<'a> = Db<'a, DatabaseTransaction>;
 /// Most values in one `IN` list or rows in one insert; both databases bound the number of bound values.
 pub(crate) const CHUNK: usize = 500;
 
+/// Applies the migrations that are missing.
+pub(crate) async fn migrate(store: &Store) -> Result<(), StoreError> {
+    pavior_store::migrate::<migration::Migrator>(store).await
+}
+
 impl CatalogStore {
     /// Brings the schema up to date.
     pub(crate) async fn open(
@@ -63,7 +68,7 @@ impl CatalogStore {
         clock: Arc<dyn Clock>,
         limits: Limits,
     ) -> Result<Self, StoreError> {
-        pavior_store::migrate::<migration::Migrator>(&store).await?;
+        migrate(&store).await?;
         let mut outbox = OutboxContext::new(crate::ROLE, instance, clock);
         outbox.limits = limits;
         Ok(Self { store, outbox })

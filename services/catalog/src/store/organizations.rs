@@ -106,10 +106,10 @@ impl<C: ConnectionTrait> Db<'_, C> {
         kinds: &[Stored<KindFields>],
     ) -> Result<(), StoreError> {
         super::confined(permit, "-")?;
-        self.insert_unconfined(organization).await?;
+        self.insert_unscoped(organization).await?;
         for kind in kinds {
             super::confined(permit, "-")?;
-            self.insert_unconfined(kind).await?;
+            self.insert_unscoped(kind).await?;
         }
         Ok(())
     }

@@ -209,10 +209,10 @@ impl<C: ConnectionTrait> Db<'_, C> {
         stored: &Stored<T>,
     ) -> Result<(), StoreError> {
         confined(permit, &stored.organization)?;
-        self.insert_unconfined(stored).await
+        self.insert_unscoped(stored).await
     }
 
-    pub(super) async fn insert_unconfined<T: Table>(&self, stored: &Stored<T>) -> Result<(), StoreError> {
+    pub(super) async fn insert_unscoped<T: Table>(&self, stored: &Stored<T>) -> Result<(), StoreError> {
         let row = T::write(stored).into_active_model();
         T::Entity::insert(row).exec_without_returning(self.connection).await?;
         Ok(())

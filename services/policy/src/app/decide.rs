@@ -47,12 +47,22 @@ impl App {
     /// Decides, and records the decision unless it is a plain yes to a read.
     pub(crate) async fn decide(&self, question: Question) -> Result<Answer, Error> {
         let Question { mut input, approval, dry_run } = question;
-        let (compilation, directory) = self.prepare(&mut input).await?;
+        let mut directory = self.directories.get(&input.organization).await?;
+        let compilation = self.prepare(&mut input, &directory).await?;
         let given = match &approval {
             Some(id) => self.given_approval(&input.organization, id).await?,
             None => None,
         };
-        let outcome = compilation.decide(&input, given.as_ref());
+        let mut outcome = compilation.decide(&input, given.as_ref());
+        // A yes may rest on a directory that is a moment old; a no may not: who was made a member just now is one.
+        if outcome.effect == Effect::Deny {
+            let current = self.directories.current(&input.organization).await?;
+            if current.revision != directory.revision {
+                directory = current;
+                let compilation = self.prepare(&mut input, &directory).await?;
+                outcome = compilation.decide(&input, given.as_ref());
+            }
+        }
         self.metrics.count(&outcome);
         let answer = Answer {
             id: self.ids.uuid(),
@@ -77,7 +87,8 @@ impl App {
         mut input: Input,
         actions: Vec<String>,
     ) -> Result<Vec<String>, Error> {
-        let (compilation, _) = self.prepare(&mut input).await?;
+        let directory = self.directories.current(&input.organization).await?;
+        let compilation = self.prepare(&mut input, &directory).await?;
         (input.stage, input.plan_follows) = (Stage::Admission, true);
         let mut allowed = Vec::new();
         for action in actions {
@@ -90,8 +101,7 @@ impl App {
     }
 
     /// Fills in the groups.
-    async fn prepare(&self, input: &mut Input) -> Result<(Arc<Compilation>, Arc<Directory>), Error> {
-        let directory = self.directories.get(&input.organization).await?;
+    async fn prepare(&self, input: &mut Input, directory: &Directory) -> Result<Arc<Compilation>, Error> {
         let compilation = self.compilations.get(&input.organization).await?;
         // Groups of another organization mean nothing here, even where their ids are the same.
         if input.is_member() {
@@ -102,7 +112,7 @@ impl App {
         for owner in [&mut input.resource.owner, &mut input.context.new_owner].into_iter().flatten() {
             *owner = GroupRef { above: directory.above(&owner.id), id: std::mem::take(&mut owner.id) };
         }
-        Ok((compilation, directory))
+        Ok(compilation)
     }
 
     async fn given_approval(&self, organization: &str, id: &str) -> Result<Option<GivenApproval>, Error> {

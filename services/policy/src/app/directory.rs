@@ -78,6 +78,23 @@ impl Directories {
         if let Some(fresh) = self.fresh(&slot) {
             return Ok(fresh);
         }
+        self.renew(organization, &slot).await
+    }
+
+    /// The directory of an organization as it is now.
+    ///
+    /// # Errors
+    /// When the catalog does not answer.
+    pub(crate) async fn current(&self, organization: &str) -> Result<Arc<Directory>, Error> {
+        if organization == PLATFORM {
+            return Ok(Arc::default());
+        }
+        let slot = self.slots.get_with(organization.to_owned(), async { Arc::default() }).await;
+        let _fetching = slot.fetching.lock().await;
+        self.renew(organization, &slot).await
+    }
+
+    async fn renew(&self, organization: &str, slot: &Slot) -> Result<Arc<Directory>, Error> {
         let at = self.clock.now();
         let known = slot.known.load_full().map(|known| known.directory.clone());
         let directory = self.fetch(organization, known).await?;

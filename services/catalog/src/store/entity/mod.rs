@@ -3,7 +3,7 @@
 // The derive macros make their companions as public as the model that they want public.
 #![allow(unreachable_pub)]
 
-pub(crate) mod entity;
+pub(crate) mod catalog_entity;
 pub(crate) mod facet;
 pub(crate) mod group;
 pub(crate) mod kind;

@@ -1,5 +1,6 @@
 //! The first schema. Every table of tenant data has the organization first in its unique key, and an index for each
-//! order and each filter that is meant to be quick. Text is sorted by bytes on both databases.
+//! order and each filter that is meant to be quick. The organization comes first there too: SQLite, which keeps no
+//! statistics by itself, would rather follow any index on the organization alone than a list of ids. Text is sorted by bytes on both databases.
 
 use sea_orm::{ConnectionTrait as _, DbBackend};
 use sea_orm_migration::async_trait;
@@ -47,14 +48,14 @@ const TABLES: &[(&str, &str)] = &[
     (
         "entity_facets",
         "entity {uuid} NOT NULL, name {text} NOT NULL, value {text} NOT NULL, organization {text} NOT NULL, \
-         PRIMARY KEY (entity, name, value)",
+         PRIMARY KEY (organization, entity, name, value)",
     ),
     (
         "relations",
         "source {uuid} NOT NULL, relation {text} NOT NULL, target_kind {text} NOT NULL, \
          target_id {text} NOT NULL, organization {text} NOT NULL, inverse {text} NOT NULL, \
          source_kind {text} NOT NULL, source_id {text} NOT NULL, \
-         PRIMARY KEY (source, relation, target_kind, target_id)",
+         PRIMARY KEY (organization, source, relation, target_kind, target_id)",
     ),
     (
         "templates",
@@ -70,7 +71,7 @@ const TABLES: &[(&str, &str)] = &[
     (
         "template_types",
         "version {uuid} NOT NULL, resource_type {text} NOT NULL, organization {text} NOT NULL, \
-         template {text} NOT NULL, version_id {text} NOT NULL, PRIMARY KEY (version, resource_type)",
+         template {text} NOT NULL, version_id {text} NOT NULL, PRIMARY KEY (organization, version, resource_type)",
     ),
     (
         "resource_types",

@@ -1,0 +1,258 @@
+//! `pavior apply`: brings the organization to what a set of YAML documents says, through the public API.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use pavior_proto::pavior::catalog::v1 as catalog;
+use prost_reflect::{DynamicMessage, ReflectMessage as _, SerializeOptions, Value};
+use serde_json::Value as Json;
+use tonic::Code;
+
+use super::client::{Client, request_id};
+use super::dynamic::{self, ResourceKind};
+
+/// A YAML file and where it came from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// What to call it in messages.
+    pub origin: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// What was done with one document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// It did not exist.
+    Created,
+    /// It was different.
+    Updated,
+    /// It was so already.
+    Unchanged,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Unchanged => "unchanged",
+        })
+    }
+}
+
+/// Reads the YAML files below the given paths, in the order of their names.
+pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for path in paths {
+        anyhow::ensure!(path.exists(), "`{}` does not exist", path.display());
+        for entry in walkdir::WalkDir::new(path).sort_by_file_name() {
+            let entry = entry?;
+            let is_yaml = entry.path().extension().is_some_and(|e| e == "yaml" || e == "yml");
+            if entry.file_type().is_file() && (is_yaml || entry.path() == path.as_path()) {
+                sources.push(read_file(entry.path())?);
+            }
+        }
+    }
+    Ok(sources)
+}
+
+fn read_file(path: &Path) -> anyhow::Result<Source> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    Ok(Source { origin: path.display().to_string(), text })
+}
+
+/// Applies every document, telling `report` of each; stops at the first that is refused.
+pub async fn apply(
+    client: &Client,
+    sources: &[Source],
+    mut report: impl FnMut(&str, Change),
+) -> anyhow::Result<BTreeMap<Change, usize>> {
+    let kinds = dynamic::kinds()?;
+    let mut counts = BTreeMap::new();
+    for source in sources {
+        let documents = pavior_expr::yaml::parse_documents(&source.text)
+            .with_context(|| format!("in `{}`", source.origin))?;
+        for document in documents {
+            if document.is_null() {
+                continue;
+            }
+            let (name, change) = apply_document(client, &kinds, source, document)
+                .await
+                .with_context(|| format!("in `{}`", source.origin))?;
+            report(&name, change);
+            *counts.entry(change).or_default() += 1;
+        }
+    }
+    Ok(counts)
+}
+
+async fn apply_document(
+    client: &Client,
+    kinds: &HashMap<String, ResourceKind>,
+    source: &Source,
+    document: Json,
+) -> anyhow::Result<(String, Change)> {
+    let Json::Object(mut fields) = document else { bail!("a document must be a mapping") };
+    if let (Some(Json::String(template)), true) = (fields.get("template"), fields.contains_key("version")) {
+        let version = fields.get("version").map(text_of).unwrap_or_default();
+        return publish(client, template, &version, &source.text, &["stable".to_owned()]).await;
+    }
+    let Some(Json::String(kind)) = fields.shift_remove("type") else {
+        bail!("a document must say its `type`, for example catalog.pavior.dev/Group");
+    };
+    let Some(kind) = kinds.get(&kind) else {
+        let mut known: Vec<&str> = kinds.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        bail!("`{kind}` is not a type that can be applied; there are {}", known.join(", "));
+    };
+    let Some(Json::String(name)) = fields.get("name").cloned() else {
+        bail!("a document must say its `name`")
+    };
+    let desired = DynamicMessage::deserialize(kind.message.clone(), Json::Object(fields))
+        .with_context(|| format!("`{name}`"))?;
+    let change = apply_resource(client, kind, &name, desired).await.with_context(|| format!("`{name}`"))?;
+    Ok((name, change))
+}
+
+fn text_of(value: &Json) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+async fn apply_resource(
+    client: &Client,
+    kind: &ResourceKind,
+    name: &str,
+    desired: DynamicMessage,
+) -> anyhow::Result<Change> {
+    let get = dynamic::request(&kind.get, vec![("name", Value::String(name.to_owned()))]);
+    match dynamic::call(client.channel(), &kind.get, get).await? {
+        Ok(existing) => update(client, kind, name, &existing, desired).await,
+        Err(status) if status.code() == Code::NotFound => create(client, kind, name, desired).await,
+        Err(status) => Err(status.into()),
+    }
+}
+
+async fn create(
+    client: &Client,
+    kind: &ResourceKind,
+    name: &str,
+    desired: DynamicMessage,
+) -> anyhow::Result<Change> {
+    let (parent, id) = split(name)?;
+    let id_field = format!("{}_id", kind.field);
+    let request = dynamic::request(
+        &kind.create,
+        vec![
+            ("platform", Value::String("organizations/-".to_owned())),
+            ("parent", Value::String(parent)),
+            (id_field.as_str(), Value::String(id)),
+            (kind.field.as_str(), Value::Message(desired)),
+            ("request_id", Value::String(request_id())),
+        ],
+    );
+    dynamic::call(client.channel(), &kind.create, request).await??;
+    Ok(Change::Created)
+}
+
+async fn update(
+    client: &Client,
+    kind: &ResourceKind,
+    name: &str,
+    existing: &DynamicMessage,
+    desired: DynamicMessage,
+) -> anyhow::Result<Change> {
+    let before = json(existing)?;
+    let after = json(&desired)?;
+    let differs: Vec<String> = desired
+        .descriptor()
+        .fields()
+        .filter(|field| field.name() != "name" && desired.has_field(field))
+        .filter(|field| before.get(field.json_name()) != after.get(field.json_name()))
+        .map(|field| field.name().to_owned())
+        .collect();
+    if differs.is_empty() {
+        return Ok(Change::Unchanged);
+    }
+    let Some(method) = &kind.update else {
+        bail!("`{name}` exists and differs in {}, and cannot be changed", differs.join(", "));
+    };
+    let mut desired = desired;
+    // Written against what was read: somebody else's change in between is refused, not lost.
+    if let Some(etag) = existing.get_field_by_name("etag") {
+        desired.set_field_by_name("etag", etag.into_owned());
+    }
+    let mut request = dynamic::request(
+        method,
+        vec![(kind.field.as_str(), Value::Message(desired)), ("request_id", Value::String(request_id()))],
+    );
+    let mask = method.input().get_field_by_name("update_mask").context("the update takes no mask")?;
+    let mut paths =
+        DynamicMessage::new(mask.kind().as_message().context("the update mask is not a message")?.clone());
+    paths.set_field_by_name("paths", Value::List(differs.into_iter().map(Value::String).collect()));
+    request.set_field(&mask, Value::Message(paths));
+    dynamic::call(client.channel(), method, request).await??;
+    Ok(Change::Updated)
+}
+
+fn split(name: &str) -> anyhow::Result<(String, String)> {
+    let mut parts: Vec<&str> = name.split('/').collect();
+    anyhow::ensure!(parts.len() >= 2 && parts.len() % 2 == 0, "`{name}` is not a resource name");
+    let id = parts.pop().unwrap_or_default().to_owned();
+    parts.pop();
+    Ok((parts.join("/"), id))
+}
+
+fn json(message: &DynamicMessage) -> anyhow::Result<Json> {
+    let options = SerializeOptions::new().skip_default_fields(false);
+    Ok(message.serialize_with_options(serde_json::value::Serializer, &options)?)
+}
+
+/// Publishes a version of a golden path and makes the golden path itself when it is the first.
+pub async fn publish(
+    client: &Client,
+    template: &str,
+    version: &str,
+    document: &str,
+    channels: &[String],
+) -> anyhow::Result<(String, Change)> {
+    let parent = client.full_name(template, &["templates"])?;
+    let name = format!("{parent}/versions/{version}");
+    let mut catalog = client.catalog();
+    match catalog.get_template(catalog::GetTemplateRequest { name: parent.clone() }).await {
+        Ok(_) => {}
+        Err(status) if status.code() == Code::NotFound => {
+            catalog
+                .create_template(catalog::CreateTemplateRequest {
+                    parent: client.organization()?,
+                    template_id: template.to_owned(),
+                    template: Some(catalog::Template {
+                        display_name: template.to_owned(),
+                        ..Default::default()
+                    }),
+                    request_id: request_id(),
+                    validate_only: false,
+                })
+                .await?;
+        }
+        Err(status) => return Err(status.into()),
+    }
+    let known = catalog.get_template_version(catalog::GetTemplateVersionRequest { name: name.clone() }).await;
+    if known.is_ok_and(|known| known.into_inner().document == document) {
+        return Ok((name, Change::Unchanged));
+    }
+    let published = catalog
+        .publish_template_version(catalog::PublishTemplateVersionRequest {
+            parent,
+            document: document.to_owned(),
+            channels: channels.to_vec(),
+            request_id: request_id(),
+            validate_only: false,
+        })
+        .await?
+        .into_inner();
+    Ok((published.name, Change::Created))
+}

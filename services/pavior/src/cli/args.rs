@@ -1,0 +1,479 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Pavior: self-service on golden paths, through one governed API.
+#[derive(Debug, Parser)]
+#[command(name = "pavior", version, propagate_version = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// How answers are printed.
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage or request, 3 not logged in or not allowed, \
+4 does not exist, 5 conflict, state or policy forbids, 6 waits for approval, 7 cannot be reached.";
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for people.
+    Table,
+    /// JSON for scripts: the API's own messages.
+    Json,
+}
+
+/// Where the server is and who calls; each can also stand in the file that `pavior login` writes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConnectionArgs {
+    /// The gateway's address, for example http://127.0.0.1:7410.
+    #[arg(long, global = true, env = "PAVIOR_SERVER", hide_env_values = true)]
+    pub server: Option<String>,
+    /// A file that holds the token. PAVIOR_TOKEN may hold the token itself.
+    #[arg(long, global = true, env = "PAVIOR_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The organization that short names belong to.
+    #[arg(long, global = true, env = "PAVIOR_ORGANIZATION")]
+    pub organization: Option<String>,
+    /// PEM certificates to trust besides the system's.
+    #[arg(long, global = true, env = "PAVIOR_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Starts everything in one process and tells the whole story of a golden path.
+    Quickstart(QuickstartArgs),
+    /// Runs services.
+    Serve(ServeArgs),
+    /// Brings databases to the current schema and ends.
+    Migrate(ConfigArgs),
+    /// Looks at the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Makes the keys by which services that run apart believe each other.
+    Keys {
+        /// The folder to put them into. What is there already is kept.
+        #[arg(long)]
+        directory: PathBuf,
+    },
+    /// Makes a token of the development issuer. Never for production.
+    Token(TokenArgs),
+    /// Remembers a server and a token.
+    Login(LoginArgs),
+    /// Shows who you are.
+    Whoami,
+    /// Golden paths.
+    #[command(subcommand)]
+    Template(TemplateCommand),
+    /// Shows what would happen, and what policy says to it, and changes nothing.
+    #[command(subcommand)]
+    Plan(PlanCommand),
+    /// Projects.
+    #[command(subcommand)]
+    Project(ProjectCommand),
+    /// Environments.
+    #[command(subcommand)]
+    Env(EnvCommand),
+    /// Runs a project's pipeline.
+    Run(RunArgs),
+    /// Deploys a run into an environment.
+    Deploy(DeployArgs),
+    /// Puts what runs in one environment into another.
+    Promote(PromoteArgs),
+    /// Long-running operations.
+    #[command(subcommand)]
+    Op(OpCommand),
+    /// Lists approval requests.
+    Approvals(ListArgs),
+    /// Says yes to an approval request.
+    Approve(VoteArgs),
+    /// Says no to an approval request.
+    Deny(VoteArgs),
+    /// The audit log.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Brings the organization to what YAML files say.
+    Apply(ApplyArgs),
+    /// Imports Backstage catalog-info.yaml files.
+    Import(ImportArgs),
+    /// Runs SQL from standard input against DATABASE_URL and prints rows as JSON lines.
+    Sql,
+    /// Prints a completion script for a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the configuration is.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgs {
+    /// The configuration file (TOML).
+    #[arg(short, long, env = "PAVIOR_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Sets one key, for example --set gateway.listen=0.0.0.0:7410. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Configuration commands.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Says whether the configuration is valid, and what it comes to.
+    Check(ConfigArgs),
+    /// Prints every key with its default.
+    Defaults,
+}
+
+/// `pavior serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Runs every service in this process.
+    #[arg(long, conflicts_with = "roles")]
+    pub all: bool,
+    /// The services to run: catalog, policy, provisioning, audit, gateway.
+    #[arg(required_unless_present = "all", value_enum)]
+    pub roles: Vec<crate::serve::Role>,
+}
+
+/// `pavior quickstart`.
+#[derive(Debug, Clone, Args)]
+pub struct QuickstartArgs {
+    /// Takes everything down again when the story is told, checks that nothing is left, and ends.
+    #[arg(long)]
+    pub exit: bool,
+    /// Where to keep everything; a folder of its own under the system's temporary one when absent.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Where the gateway listens; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: std::net::SocketAddr,
+    /// The language of the project that is made.
+    #[arg(long, default_value = "rust", value_parser = ["rust", "python"])]
+    pub language: String,
+    /// A PostgreSQL server for the projects' databases; SQLite files when absent.
+    #[arg(long, env = "PAVIOR_QUICKSTART_POSTGRES_URL", hide_env_values = true)]
+    pub postgres: Option<String>,
+}
+
+/// `pavior token`.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// Says that this is for development: the issuer's key lies on this machine.
+    #[arg(long)]
+    pub dev: bool,
+    /// Whom the token is for, for example alice.
+    #[arg(long = "as", value_name = "USER")]
+    pub subject: String,
+    /// The organization of the user.
+    #[arg(long = "in", value_name = "ORGANIZATION", default_value = "acme")]
+    pub organization: String,
+    /// The folder in which the server keeps its data.
+    #[arg(long, env = "PAVIOR_DATA")]
+    pub data: PathBuf,
+    /// Groups that the token claims. May be repeated.
+    #[arg(long)]
+    pub group: Vec<String>,
+    /// How long it is valid, in minutes.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    pub minutes: u32,
+}
+
+/// `pavior login`.
+#[derive(Debug, Args)]
+pub struct LoginArgs {
+    /// Reads the token from standard input.
+    #[arg(long)]
+    pub token_stdin: bool,
+}
+
+/// What lists have in common.
+#[derive(Debug, Clone, Args)]
+pub struct ListArgs {
+    /// An AIP-160 filter, for example 'state = STATE_ACTIVE'.
+    #[arg(long, default_value = "")]
+    pub filter: String,
+    /// Fields to order by, for example 'create_time desc'.
+    #[arg(long, default_value = "")]
+    pub order_by: String,
+    /// At most so many.
+    #[arg(long, default_value_t = 50)]
+    pub limit: usize,
+}
+
+/// What long-running calls have in common.
+#[derive(Debug, Clone, Args)]
+pub struct WaitArgs {
+    /// Comes back at once with the operation's name.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Makes the call repeatable: the same id with the same request gives the first answer.
+    #[arg(long)]
+    pub request_id: Option<String>,
+}
+
+/// Golden path commands.
+#[derive(Debug, Subcommand)]
+pub enum TemplateCommand {
+    /// Lists golden paths.
+    List(ListArgs),
+    /// Shows a version and its parameters.
+    Show {
+        /// The golden path, for example web-service or web-service@1.0.0.
+        template: String,
+    },
+    /// Publishes a version.
+    Publish {
+        /// The YAML document.
+        file: PathBuf,
+        /// Channels to point at it. May be repeated.
+        #[arg(long, default_value = "stable")]
+        channel: Vec<String>,
+    },
+}
+
+/// What a project is made from.
+#[derive(Debug, Clone, Args)]
+pub struct ProjectSpec {
+    /// The project's id, for example hello.
+    pub project: String,
+    /// The golden path, for example web-service or web-service@1.0.0; its channel `stable` when no version is given.
+    #[arg(long)]
+    pub template: String,
+    /// The group that will own it, for example storefront.
+    #[arg(long)]
+    pub owner: String,
+    /// A parameter, for example language=rust. May be repeated; values are YAML.
+    #[arg(short, long = "parameter", value_name = "KEY=VALUE")]
+    pub parameters: Vec<String>,
+}
+
+/// What an environment is made from.
+#[derive(Debug, Clone, Args)]
+pub struct EnvSpec {
+    /// The environment, for example hello/staging.
+    pub environment: String,
+    /// Its class; the environment's id when absent.
+    #[arg(long, default_value = "")]
+    pub class: String,
+    /// A parameter that differs from the project's. May be repeated; values are YAML.
+    #[arg(short, long = "parameter", value_name = "KEY=VALUE")]
+    pub parameters: Vec<String>,
+    /// How long it lives, in minutes.
+    #[arg(long)]
+    pub ttl_minutes: Option<u32>,
+}
+
+/// Plans.
+#[derive(Debug, Subcommand)]
+pub enum PlanCommand {
+    /// Of a project that would be made.
+    Project(ProjectSpec),
+    /// Of an environment that would be made.
+    Env(EnvSpec),
+    /// Of a deployment.
+    Deploy(DeploySpec),
+    /// Of taking an environment down.
+    DeleteEnv {
+        /// The environment, for example hello/staging.
+        environment: String,
+    },
+}
+
+/// Project commands.
+#[derive(Debug, Subcommand)]
+pub enum ProjectCommand {
+    /// Makes a project from a golden path.
+    Create {
+        #[command(flatten)]
+        spec: ProjectSpec,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Lists projects.
+    List(ListArgs),
+    /// Shows a project with what belongs to it.
+    Show {
+        /// The project, for example hello.
+        project: String,
+    },
+    /// Takes a project down with everything in it.
+    Delete {
+        /// The project, for example hello.
+        project: String,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+}
+
+/// Environment commands.
+#[derive(Debug, Subcommand)]
+pub enum EnvCommand {
+    /// Makes an environment.
+    Create {
+        #[command(flatten)]
+        spec: EnvSpec,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Lists the environments of a project.
+    List {
+        /// The project, for example hello.
+        project: String,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// Shows an environment and its resources.
+    Show {
+        /// The environment, for example hello/development.
+        environment: String,
+    },
+    /// Takes an environment down.
+    Delete {
+        /// The environment, for example hello/staging.
+        environment: String,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+}
+
+/// `pavior run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The project, for example hello.
+    pub project: String,
+    /// The pipeline's id.
+    #[arg(long, default_value = "pipeline")]
+    pub pipeline: String,
+    /// The commit, branch or tag; the default branch when empty.
+    #[arg(long, default_value = "")]
+    pub revision: String,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// What is deployed, and where.
+#[derive(Debug, Clone, Args)]
+pub struct DeploySpec {
+    /// The environment, for example hello/development.
+    pub environment: String,
+    /// The run, by resource name or as PIPELINE/RUN; the newest successful one when empty.
+    #[arg(long, default_value = "")]
+    pub run: String,
+}
+
+/// `pavior deploy`.
+#[derive(Debug, Args)]
+pub struct DeployArgs {
+    #[command(flatten)]
+    pub spec: DeploySpec,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// `pavior promote`.
+#[derive(Debug, Args)]
+pub struct PromoteArgs {
+    /// The project, for example hello.
+    pub project: String,
+    /// The environment whose deployment is taken.
+    #[arg(long)]
+    pub from: String,
+    /// The environment to put it into.
+    #[arg(long)]
+    pub to: String,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// Operation commands.
+#[derive(Debug, Subcommand)]
+pub enum OpCommand {
+    /// Lists operations.
+    List(ListArgs),
+    /// Shows an operation and its steps.
+    Show {
+        /// The operation, by id or resource name.
+        operation: String,
+    },
+    /// Follows an operation until it ends.
+    Watch {
+        /// The operation, by id or resource name.
+        operation: String,
+    },
+    /// Stops an operation and undoes what it made.
+    Cancel {
+        /// The operation, by id or resource name.
+        operation: String,
+    },
+    /// Takes up an operation that is stuck.
+    Retry {
+        /// The operation, by id or resource name.
+        operation: String,
+    },
+}
+
+/// A vote.
+#[derive(Debug, Args)]
+pub struct VoteArgs {
+    /// The approval request, by id or resource name.
+    pub request: String,
+    /// Why.
+    #[arg(long, default_value = "")]
+    pub reason: String,
+}
+
+/// Audit commands.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Lists records.
+    List(ListArgs),
+    /// Checks an audit database without the server and without its code, and names the first bad record.
+    Verify(VerifyArgs),
+}
+
+/// `pavior audit verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The database: a SQLite file or a postgres:// URL.
+    pub database: String,
+    /// A verifier key in C2SP form (name+id+base64). May be repeated; the database's own is used when absent, which
+    /// proves less.
+    #[arg(long)]
+    pub key: Vec<String>,
+    /// A file with a signed checkpoint that was seen before: the log must still begin with what it says. May be
+    /// repeated.
+    #[arg(long)]
+    pub checkpoint: Vec<PathBuf>,
+    /// Also compares every SQLite index with its table, which takes longer than all the rest.
+    #[arg(long)]
+    pub indexes: bool,
+}
+
+/// `pavior apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// Files or folders of YAML documents.
+    #[arg(short = 'f', long = "filename", required = true)]
+    pub paths: Vec<PathBuf>,
+}
+
+/// `pavior import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The folder below which every catalog-info.yaml is taken.
+    pub directory: PathBuf,
+    /// Checks everything and changes nothing.
+    #[arg(long)]
+    pub validate_only: bool,
+}

@@ -1,0 +1,166 @@
+//! The connection of the client commands: one channel to the gateway, the caller's token on every call.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use pavior_proto::google::longrunning::operations_client::OperationsClient;
+use pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient;
+use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
+use pavior_proto::pavior::platform::v1::platform_service_client::PlatformServiceClient;
+use pavior_proto::pavior::policy::v1::policy_service_client::PolicyServiceClient;
+use pavior_proto::pavior::provisioning::v1::provisioning_service_client::ProvisioningServiceClient;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+
+/// Puts the bearer token on every call.
+#[derive(Clone)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl std::fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Bearer(…)")
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A channel that carries the caller's token.
+pub type Authorized = InterceptedService<Channel, Bearer>;
+
+/// Where the gateway is and who calls.
+#[derive(Clone)]
+pub struct Client {
+    channel: Authorized,
+    organization: Option<String>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("organization", &self.organization).finish_non_exhaustive()
+    }
+}
+
+/// What a [`Client`] needs to know.
+#[derive(Clone, Default)]
+pub struct Connection {
+    /// The gateway, `http://host:port` or `https://host:port`.
+    pub server: String,
+    /// The bearer token; none for calls that need none.
+    pub token: Option<String>,
+    /// The organization that short names are completed with.
+    pub organization: Option<String>,
+    /// PEM certificates to trust besides those of the system.
+    pub ca_pem: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Prepares a client; the connection is made at the first call.
+    pub fn new(connection: &Connection) -> anyhow::Result<Self> {
+        let mut endpoint = Endpoint::from_shared(connection.server.clone())
+            .with_context(|| format!("`{}` is not an address like http://127.0.0.1:7410", connection.server))?
+            .connect_timeout(Duration::from_secs(5))
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .user_agent(concat!("pavior/", env!("CARGO_PKG_VERSION")))?;
+        if connection.server.starts_with("https://") {
+            let mut tls = ClientTlsConfig::new();
+            if let Some(pem) = &connection.ca_pem {
+                tls = tls.ca_certificate(Certificate::from_pem(pem));
+            }
+            endpoint = endpoint.tls_config(tls)?;
+        }
+        let bearer = match &connection.token {
+            Some(token) => {
+                let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.trim())
+                    .parse()
+                    .map_err(|_| anyhow::anyhow!("the token holds characters that no token has"))?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+            None => None,
+        };
+        let channel = InterceptedService::new(endpoint.connect_lazy(), Bearer(bearer));
+        Ok(Self { channel, organization: connection.organization.clone() })
+    }
+
+    /// The raw channel, for calls whose types are known only at run time.
+    pub fn channel(&self) -> Authorized {
+        self.channel.clone()
+    }
+
+    /// Calls to the catalog.
+    pub fn catalog(&self) -> CatalogServiceClient<Authorized> {
+        CatalogServiceClient::new(self.channel())
+    }
+
+    /// Calls to provisioning.
+    pub fn provisioning(&self) -> ProvisioningServiceClient<Authorized> {
+        ProvisioningServiceClient::new(self.channel())
+    }
+
+    /// Calls to policy.
+    pub fn policy(&self) -> PolicyServiceClient<Authorized> {
+        PolicyServiceClient::new(self.channel())
+    }
+
+    /// Calls to the audit log.
+    pub fn audit(&self) -> AuditServiceClient<Authorized> {
+        AuditServiceClient::new(self.channel())
+    }
+
+    /// Calls to the platform as a whole.
+    pub fn platform(&self) -> PlatformServiceClient<Authorized> {
+        PlatformServiceClient::new(self.channel())
+    }
+
+    /// Calls to long-running operations.
+    pub fn operations(&self) -> OperationsClient<Authorized> {
+        OperationsClient::new(self.channel())
+    }
+
+    /// The organization's resource name, `organizations/{organization}`.
+    pub fn organization(&self) -> anyhow::Result<String> {
+        let id = self.organization.as_deref().context(
+            "no organization is known: give --organization, set PAVIOR_ORGANIZATION, or `pavior login`",
+        )?;
+        Ok(format!("organizations/{id}"))
+    }
+
+    /// Completes a short name: `hello` becomes `organizations/acme/projects/hello` for `["projects"]`, `hello/dev`
+    /// becomes `…/projects/hello/environments/dev` for `["projects", "environments"]`. Full names pass.
+    pub fn full_name(&self, short: &str, collections: &[&str]) -> anyhow::Result<String> {
+        if short.starts_with("organizations/") {
+            return Ok(short.to_owned());
+        }
+        let ids: Vec<&str> = short.split('/').collect();
+        anyhow::ensure!(
+            ids.len() == collections.len() && ids.iter().all(|id| !id.is_empty()),
+            "`{short}` is not of the form {}",
+            collections.iter().map(|c| c.trim_end_matches('s').to_uppercase()).collect::<Vec<_>>().join("/")
+        );
+        let mut name = self.organization()?;
+        for (collection, id) in collections.iter().zip(ids) {
+            name.push_str(&format!("/{collection}/{id}"));
+        }
+        Ok(name)
+    }
+}
+
+/// A fresh id that makes a mutation repeatable.
+pub fn request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}

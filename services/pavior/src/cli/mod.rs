@@ -1,0 +1,186 @@
+//! The client commands: everything that a developer or an operator does at a terminal, through the public API only.
+
+pub mod apply;
+pub mod args;
+pub mod client;
+mod dynamic;
+pub mod failure;
+mod lists;
+mod local;
+pub mod output;
+mod parameters;
+pub mod progress;
+mod requests;
+mod settings;
+mod sql;
+mod work;
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+use pavior_proto::pavior::catalog::v1 as catalog;
+use pavior_proto::pavior::platform::v1 as platform;
+
+use args::{ApplyArgs, AuditCommand, Cli, Command, ConnectionArgs, ImportArgs, LoginArgs, TemplateCommand};
+use client::{Client, request_id};
+use output::Printer;
+
+/// Carries out a command.
+pub async fn run(cli: Cli) -> anyhow::Result<()> {
+    let printer = Printer::new(cli.output);
+    let connection = cli.connection;
+    match cli.command {
+        Command::Quickstart(args) => crate::quickstart::run(args).await,
+        Command::Serve(args) => crate::serve::run(args).await,
+        Command::Migrate(args) => crate::serve::migrate(&args).await,
+        Command::Config(command) => crate::serve::config_command(command),
+        Command::Keys { directory } => crate::serve::generate_keys(&directory),
+        Command::Token(args) => local::token(&args),
+        Command::Sql => sql::run().await,
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "pavior", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Audit(AuditCommand::Verify(args)) => local::verify(printer, &args).await,
+        Command::Login(args) => login(printer, &connection, &args).await,
+        command => remote(printer, &connection, command).await,
+    }
+}
+
+async fn remote(printer: Printer, connection: &ConnectionArgs, command: Command) -> anyhow::Result<()> {
+    let client = Client::new(&settings::connection(connection)?)?;
+    let client = &client;
+    match command {
+        Command::Whoami => whoami(client, printer).await,
+        Command::Template(TemplateCommand::List(list)) => lists::templates(client, printer, &list).await,
+        Command::Template(TemplateCommand::Show { template }) => {
+            lists::template(client, printer, requests::template_version(client, &template)?).await
+        }
+        Command::Template(TemplateCommand::Publish { file, channel }) => {
+            publish(client, &file, &channel).await
+        }
+        Command::Plan(command) => work::plan(client, printer, command).await,
+        Command::Project(command) => work::project(client, printer, command).await,
+        Command::Env(command) => work::environment(client, printer, command).await,
+        Command::Run(args) => work::run(client, printer, args).await,
+        Command::Deploy(args) => work::deploy(client, printer, args).await,
+        Command::Promote(args) => work::promote(client, printer, args).await,
+        Command::Op(command) => lists::operation(client, printer, command).await,
+        Command::Approvals(list) => lists::approvals(client, printer, &list).await,
+        Command::Approve(args) => lists::vote(client, printer, args, true).await,
+        Command::Deny(args) => lists::vote(client, printer, args, false).await,
+        Command::Audit(AuditCommand::List(list)) => lists::audit_records(client, printer, &list).await,
+        Command::Apply(args) => apply_files(client, &args).await,
+        Command::Import(args) => import(client, printer, &args).await,
+        Command::Quickstart(_)
+        | Command::Serve(_)
+        | Command::Migrate(_)
+        | Command::Config(_)
+        | Command::Keys { .. }
+        | Command::Token(_)
+        | Command::Sql
+        | Command::Completion { .. }
+        | Command::Audit(AuditCommand::Verify(_))
+        | Command::Login(_) => anyhow::bail!("this command needs no server"),
+    }
+}
+
+async fn login(printer: Printer, args: &ConnectionArgs, login: &LoginArgs) -> anyhow::Result<()> {
+    let mut connection = settings::connection(args)?;
+    if login.token_stdin {
+        let mut token = String::new();
+        std::io::stdin().read_line(&mut token).context("cannot read the token from standard input")?;
+        connection.token = Some(token.trim().to_owned());
+    }
+    anyhow::ensure!(
+        connection.token.as_deref().is_some_and(|t| !t.is_empty()),
+        "no token: give --token-stdin, --token-file or PAVIOR_TOKEN"
+    );
+    let me = Client::new(&connection)?.platform().who_am_i(platform::WhoAmIRequest {}).await?.into_inner();
+    let principal = me.principal.clone().unwrap_or_default();
+    let saved = settings::Settings {
+        server: Some(connection.server.clone()),
+        token: connection.token,
+        organization: connection.organization.or(Some(principal.organization)).filter(|o| !o.is_empty()),
+    };
+    let path = saved.save()?;
+    printer.one(
+        &me,
+        &[("you are", principal.name), ("at", connection.server), ("kept in", path.display().to_string())],
+    )
+}
+
+async fn whoami(client: &Client, printer: Printer) -> anyhow::Result<()> {
+    let me = client.platform().who_am_i(platform::WhoAmIRequest {}).await?.into_inner();
+    let principal = me.principal.clone().unwrap_or_default();
+    printer.one(
+        &me,
+        &[
+            ("you are", principal.name),
+            ("email", principal.email),
+            ("groups", me.groups.iter().map(|g| output::id(g)).collect::<Vec<_>>().join(", ")),
+        ],
+    )
+}
+
+async fn publish(client: &Client, file: &std::path::Path, channels: &[String]) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    let document = pavior_expr::yaml::parse(&text).with_context(|| format!("in `{}`", file.display()))?;
+    let field = |key: &str| {
+        document
+            .get(key)
+            .and_then(|v| v.as_str())
+            .with_context(|| format!("`{}` has no `{key}`", file.display()))
+    };
+    let (name, change) =
+        apply::publish(client, field("template")?, field("version")?, &text, channels).await?;
+    eprintln!("{name}: {change}");
+    Ok(())
+}
+
+async fn apply_files(client: &Client, args: &ApplyArgs) -> anyhow::Result<()> {
+    let sources = apply::read(&args.paths)?;
+    anyhow::ensure!(!sources.is_empty(), "there is no YAML file there");
+    let counts = apply::apply(client, &sources, |name, change| println!("{name}: {change}")).await?;
+    let summary: Vec<String> = counts.iter().map(|(change, n)| format!("{n} {change}")).collect();
+    eprintln!("{}", summary.join(", "));
+    Ok(())
+}
+
+/// Sends the documents in messages well below the limit of 4 MiB.
+async fn import(client: &Client, printer: Printer, args: &ImportArgs) -> anyhow::Result<()> {
+    const BATCH_BYTES: usize = 1 << 20;
+    let sources = apply::read(std::slice::from_ref(&args.directory))?;
+    let mut total = catalog::ImportEntitiesResponse::default();
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    let mut sources = sources.into_iter().peekable();
+    while let Some(source) = sources.next() {
+        bytes += source.text.len();
+        batch.push(catalog::import_entities_request::Document {
+            origin: format!("file:{}", source.origin),
+            content: source.text,
+        });
+        if bytes < BATCH_BYTES && sources.peek().is_some() {
+            continue;
+        }
+        let request = catalog::ImportEntitiesRequest {
+            parent: client.organization()?,
+            documents: std::mem::take(&mut batch),
+            request_id: request_id(),
+            validate_only: args.validate_only,
+        };
+        bytes = 0;
+        let done = client.catalog().import_entities(request).await?.into_inner();
+        total.created_count += done.created_count;
+        total.updated_count += done.updated_count;
+        total.unchanged_count += done.unchanged_count;
+    }
+    printer.one(
+        &total,
+        &[
+            ("created", total.created_count.to_string()),
+            ("updated", total.updated_count.to_string()),
+            ("unchanged", total.unchanged_count.to_string()),
+        ],
+    )
+}

@@ -1,0 +1,185 @@
+//! Follows a long-running operation: states, steps and log lines as they happen.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use pavior_proto::google::longrunning::{GetOperationRequest, Operation};
+use pavior_proto::pavior::provisioning::v1::watch_operation_response::Event;
+use pavior_proto::pavior::provisioning::v1::{
+    OperationMetadata, Step, WatchOperationRequest, operation_metadata, plan, step,
+};
+use tonic::{Code, Status};
+
+use super::client::Client;
+use super::failure::{Ended, exit};
+use super::output;
+
+const RECONNECTS: u32 = 8;
+
+/// Where progress goes: a spinner with lines above it at a terminal, plain lines elsewhere.
+#[derive(Debug)]
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    running: BTreeMap<String, String>,
+    last: BTreeMap<String, (i32, i32)>,
+}
+
+impl Progress {
+    /// Shows nothing when `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Self { bar, quiet, running: BTreeMap::new(), last: BTreeMap::new() }
+    }
+
+    fn line(&self, text: String) {
+        match (&self.bar, self.quiet) {
+            (_, true) => {}
+            (Some(bar), _) => bar.println(text),
+            (None, _) => eprintln!("{text}"),
+        }
+    }
+
+    fn show(&mut self, event: Event) {
+        match event {
+            Event::OperationState(state) => {
+                let state = operation_metadata::State::try_from(state).unwrap_or_default();
+                self.line(format!("  {}", output::state(state.as_str_name(), "STATE_")));
+            }
+            Event::Step(step) => self.show_step(&step),
+            Event::LogLine(line) => self.line(format!("    {} | {}", line.step, line.text)),
+            Event::Bookmark(_) => {}
+        }
+    }
+
+    fn show_step(&mut self, step: &Step) {
+        if self.last.insert(step.id.clone(), (step.state, step.attempt)) == Some((step.state, step.attempt)) {
+            return;
+        }
+        let state = step::State::try_from(step.state).unwrap_or_default();
+        let verb = match plan::Action::try_from(step.action).unwrap_or_default() {
+            plan::Action::Create => "make",
+            plan::Action::Update => "change",
+            plan::Action::Replace => "replace",
+            plan::Action::Delete => "take down",
+            plan::Action::Run => "run",
+            plan::Action::Noop | plan::Action::Unspecified => "look at",
+        };
+        match state {
+            step::State::Running | step::State::Undoing => {
+                self.running.insert(step.id.clone(), verb.to_owned());
+            }
+            _ => {
+                self.running.remove(&step.id);
+            }
+        }
+        if !matches!(state, step::State::Blocked | step::State::Ready) {
+            let error = step.error.as_ref().map(|e| format!(": {}", e.message)).unwrap_or_default();
+            let state = output::state(state.as_str_name(), "STATE_");
+            self.line(format!("  {verb} {} ({}): {state}{error}", step.id, step.driver));
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_message(self.running.keys().cloned().collect::<Vec<_>>().join(", "));
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Reads an operation's metadata.
+pub fn metadata(operation: &Operation) -> anyhow::Result<OperationMetadata> {
+    let any = operation.metadata.as_ref().context("the operation has no metadata")?;
+    Ok(any.to_msg::<OperationMetadata>()?)
+}
+
+/// How far an operation is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// To its end, or until it waits for people.
+    Approval,
+    /// To its end.
+    End,
+}
+
+/// Follows an operation and returns it as it is then. Breaks in the stream are mended from the last resume token.
+pub async fn follow(client: &Client, name: &str, until: Until, quiet: bool) -> anyhow::Result<Operation> {
+    let mut progress = Progress::new(quiet);
+    let mut resume_token = String::new();
+    let mut breaks = 0;
+    loop {
+        match watch(client, name, until, &mut resume_token, &mut progress).await {
+            Ok(()) => break,
+            Err(status) if status.code() == Code::Unavailable && breaks < RECONNECTS => {
+                breaks += 1;
+                tokio::time::sleep(Duration::from_millis(200 * u64::from(breaks))).await;
+            }
+            Err(status) => return Err(status.into()),
+        }
+    }
+    let request = GetOperationRequest { name: name.to_owned() };
+    Ok(client.operations().get_operation(request).await?.into_inner())
+}
+
+async fn watch(
+    client: &Client,
+    name: &str,
+    until: Until,
+    resume_token: &mut String,
+    progress: &mut Progress,
+) -> Result<(), Status> {
+    let request = WatchOperationRequest { name: name.to_owned(), resume_token: resume_token.clone() };
+    let mut stream = client.provisioning().watch_operation(request).await?.into_inner();
+    while let Some(response) = stream.message().await? {
+        *resume_token = response.resume_token;
+        let Some(event) = response.event else { continue };
+        let asked = operation_metadata::State::AwaitingApproval as i32;
+        let waiting = until == Until::Approval && matches!(event, Event::OperationState(s) if s == asked);
+        progress.show(event);
+        if waiting {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Turns how an operation ended into the command's end: nothing to say, waiting for approval, or the error.
+pub fn conclude(operation: &Operation) -> anyhow::Result<()> {
+    use pavior_proto::google::longrunning::operation::Result as Outcome;
+    let metadata = metadata(operation)?;
+    if metadata.state() == operation_metadata::State::AwaitingApproval && !operation.done {
+        return Err(Ended {
+            message: format!(
+                "waits for approval: pavior approve {}\nfollow it with: pavior op watch {}",
+                output::id(&metadata.approval_request),
+                output::id(&operation.name)
+            ),
+            code: exit::AWAITING_APPROVAL,
+        }
+        .into());
+    }
+    match &operation.result {
+        Some(Outcome::Error(error)) => {
+            // The status goes on as the server gave it, details included, so that it reads like any other error.
+            let details = prost::Message::encode_to_vec(error);
+            Err(Status::with_details(Code::from_i32(error.code), error.message.clone(), details.into())
+                .into())
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,115 @@
+//! The API's requests, built from the command line.
+
+use std::time::Duration;
+
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_rpc::convert;
+
+use super::args::{DeploySpec, EnvSpec, ProjectSpec};
+use super::client::{Client, request_id};
+use super::parameters;
+
+fn id_or_new(id: Option<&String>) -> String {
+    id.cloned().unwrap_or_else(request_id)
+}
+
+/// `web-service` or `web-service@1.0.0` as a version's resource name.
+pub(crate) fn template_version(client: &Client, template: &str) -> anyhow::Result<String> {
+    if template.starts_with("organizations/") {
+        return Ok(template.to_owned());
+    }
+    let (template, version) = template.split_once('@').unwrap_or((template, "stable"));
+    client.full_name(&format!("{template}/{version}"), &["templates", "versions"])
+}
+
+/// A project to make.
+pub(crate) fn create_project(
+    client: &Client,
+    spec: &ProjectSpec,
+    id: Option<&String>,
+    validate_only: bool,
+) -> anyhow::Result<pb::CreateProjectRequest> {
+    Ok(pb::CreateProjectRequest {
+        parent: client.organization()?,
+        project_id: spec.project.clone(),
+        project: Some(pb::Project {
+            owner: client.full_name(&spec.owner, &["groups"])?,
+            template_version: template_version(client, &spec.template)?,
+            parameters: parameters::to_struct(&spec.parameters)?,
+            ..Default::default()
+        }),
+        request_id: id_or_new(id),
+        validate_only,
+    })
+}
+
+/// An environment to make.
+pub(crate) fn create_environment(
+    client: &Client,
+    spec: &EnvSpec,
+    id: Option<&String>,
+    validate_only: bool,
+) -> anyhow::Result<pb::CreateEnvironmentRequest> {
+    let name = client.full_name(&spec.environment, &["projects", "environments"])?;
+    let (parent, environment_id) = split(&name)?;
+    let ttl = spec.ttl_minutes.map(|m| convert::to_duration(Duration::from_secs(u64::from(m) * 60)));
+    Ok(pb::CreateEnvironmentRequest {
+        parent,
+        environment_id,
+        environment: Some(pb::Environment {
+            environment_class: spec.class.clone(),
+            parameters: parameters::to_struct(&spec.parameters)?,
+            ttl,
+            ..Default::default()
+        }),
+        request_id: id_or_new(id),
+        validate_only,
+    })
+}
+
+/// An environment to take down.
+pub(crate) fn delete_environment(
+    client: &Client,
+    environment: &str,
+    id: Option<&String>,
+    validate_only: bool,
+) -> anyhow::Result<pb::DeleteEnvironmentRequest> {
+    Ok(pb::DeleteEnvironmentRequest {
+        name: client.full_name(environment, &["projects", "environments"])?,
+        request_id: id_or_new(id),
+        validate_only,
+        ..Default::default()
+    })
+}
+
+/// A deployment to make.
+pub(crate) fn create_deployment(
+    client: &Client,
+    spec: &DeploySpec,
+    id: Option<&String>,
+    validate_only: bool,
+) -> anyhow::Result<pb::CreateDeploymentRequest> {
+    let parent = client.full_name(&spec.environment, &["projects", "environments"])?;
+    let run = match (spec.run.as_str(), parent.split_once("/environments/")) {
+        ("", _) => String::new(),
+        (run, Some((project, _))) if !run.starts_with("organizations/") => {
+            let (pipeline, run) = run.split_once('/').unwrap_or(("pipeline", run));
+            format!("{project}/pipelines/{pipeline}/runs/{run}")
+        }
+        (run, _) => run.to_owned(),
+    };
+    Ok(pb::CreateDeploymentRequest {
+        parent,
+        deployment: Some(pb::Deployment { run, ..Default::default() }),
+        request_id: id_or_new(id),
+        validate_only,
+        ..Default::default()
+    })
+}
+
+/// Parent and id of a full name.
+pub(crate) fn split(name: &str) -> anyhow::Result<(String, String)> {
+    let name = pavior_core::name::ResourceName::parse(name)?;
+    let parent = name.parent().map(|p| p.as_str().to_owned()).unwrap_or_default();
+    Ok((parent, name.id().to_owned()))
+}

@@ -1,0 +1,236 @@
+//! Commands that ask for something and wait for it: projects, environments, runs, deployments, promotions, plans.
+
+use pavior_proto::google::longrunning::Operation;
+use pavior_proto::pavior::platform::v1 as platform;
+use pavior_proto::pavior::policy::v1::Effect;
+use pavior_proto::pavior::provisioning::v1 as pb;
+use tonic::{Response, Status};
+
+use super::args::{DeployArgs, EnvCommand, PlanCommand, ProjectCommand, PromoteArgs, RunArgs, WaitArgs};
+use super::client::{Client, request_id};
+use super::lists;
+use super::output::{self, Printer};
+use super::progress::Until;
+use super::{progress, requests};
+
+/// Shows the operation that a call began: its name at once, or how it ends.
+async fn settle(
+    client: &Client,
+    printer: Printer,
+    wait: &WaitArgs,
+    answer: Result<Response<Operation>, Status>,
+) -> anyhow::Result<()> {
+    let operation = answer?.into_inner();
+    if wait.no_wait {
+        return printer.one(&operation, &[("operation", operation.name.clone())]);
+    }
+    if !printer.is_json() {
+        eprintln!("operation {}", operation.name);
+    }
+    let operation = progress::follow(client, &operation.name, Until::Approval, printer.is_json()).await?;
+    show_result(printer, &operation)?;
+    progress::conclude(&operation)
+}
+
+fn show_result(printer: Printer, operation: &Operation) -> anyhow::Result<()> {
+    let metadata = progress::metadata(operation)?;
+    if printer.is_json() {
+        return printer.one(operation, &[]);
+    }
+    let mut pairs = vec![
+        ("target", metadata.target.clone()),
+        ("state", output::state(metadata.state().as_str_name(), "STATE_")),
+    ];
+    if let Some(pavior_proto::google::longrunning::operation::Result::Response(any)) = &operation.result {
+        if let Ok(environment) = any.to_msg::<pb::Environment>() {
+            pairs.push(("url", environment.url));
+        } else if let Ok(deployment) = any.to_msg::<pb::Deployment>() {
+            pairs.push(("commit", deployment.commit));
+            pairs.push(("url", deployment.url));
+        } else if let Ok(run) = any.to_msg::<pb::Run>() {
+            pairs.push(("commit", run.commit));
+        }
+    }
+    printer.one(operation, &pairs)
+}
+
+/// `pavior project`.
+pub(crate) async fn project(
+    client: &Client,
+    printer: Printer,
+    command: ProjectCommand,
+) -> anyhow::Result<()> {
+    match command {
+        ProjectCommand::Create { spec, wait } => {
+            let request = requests::create_project(client, &spec, wait.request_id.as_ref(), false)?;
+            settle(client, printer, &wait, client.provisioning().create_project(request).await).await
+        }
+        ProjectCommand::Delete { project, wait } => {
+            let request = pb::DeleteProjectRequest {
+                name: client.full_name(&project, &["projects"])?,
+                request_id: wait.request_id.clone().unwrap_or_else(request_id),
+                ..Default::default()
+            };
+            settle(client, printer, &wait, client.provisioning().delete_project(request).await).await
+        }
+        ProjectCommand::List(list) => lists::projects(client, printer, &list).await,
+        ProjectCommand::Show { project } => show_project(client, printer, &project).await,
+    }
+}
+
+async fn show_project(client: &Client, printer: Printer, project: &str) -> anyhow::Result<()> {
+    let name = client.full_name(project, &["projects"])?;
+    let overview = client
+        .platform()
+        .get_project_overview(platform::GetProjectOverviewRequest { name })
+        .await?
+        .into_inner();
+    if printer.is_json() {
+        return printer.one(&overview, &[]);
+    }
+    let project = overview.project.clone().unwrap_or_default();
+    printer.one(
+        &overview,
+        &[
+            ("project", project.name.clone()),
+            ("owner", project.owner.clone()),
+            ("made from", project.template_version.clone()),
+            ("state", output::state(project.state().as_str_name(), "STATE_")),
+            ("created", output::time(project.create_time.as_ref())),
+            ("operation", project.operation.clone()),
+            ("not reached", overview.unreachable.join(", ")),
+        ],
+    )?;
+    if !overview.environments.is_empty() {
+        println!("\n{}", lists::environment_table(&overview.environments));
+    }
+    for approval in &overview.pending_approvals {
+        println!("\nwaits for approval: {} ({})", output::id(&approval.name), approval.summary);
+    }
+    Ok(())
+}
+
+/// `pavior env`.
+pub(crate) async fn environment(
+    client: &Client,
+    printer: Printer,
+    command: EnvCommand,
+) -> anyhow::Result<()> {
+    match command {
+        EnvCommand::Create { spec, wait } => {
+            let request = requests::create_environment(client, &spec, wait.request_id.as_ref(), false)?;
+            settle(client, printer, &wait, client.provisioning().create_environment(request).await).await
+        }
+        EnvCommand::Delete { environment, wait } => {
+            let request =
+                requests::delete_environment(client, &environment, wait.request_id.as_ref(), false)?;
+            settle(client, printer, &wait, client.provisioning().delete_environment(request).await).await
+        }
+        EnvCommand::List { project, list } => lists::environments(client, printer, &project, &list).await,
+        EnvCommand::Show { environment } => lists::environment(client, printer, &environment).await,
+    }
+}
+
+/// `pavior run`.
+pub(crate) async fn run(client: &Client, printer: Printer, args: RunArgs) -> anyhow::Result<()> {
+    let request = pb::RunPipelineRequest {
+        name: client.full_name(&format!("{}/{}", args.project, args.pipeline), &["projects", "pipelines"])?,
+        revision: args.revision,
+        request_id: args.wait.request_id.clone().unwrap_or_else(request_id),
+        validate_only: false,
+    };
+    settle(client, printer, &args.wait, client.provisioning().run_pipeline(request).await).await
+}
+
+/// `pavior deploy`.
+pub(crate) async fn deploy(client: &Client, printer: Printer, args: DeployArgs) -> anyhow::Result<()> {
+    let request = requests::create_deployment(client, &args.spec, args.wait.request_id.as_ref(), false)?;
+    settle(client, printer, &args.wait, client.provisioning().create_deployment(request).await).await
+}
+
+/// `pavior promote`.
+pub(crate) async fn promote(client: &Client, printer: Printer, args: PromoteArgs) -> anyhow::Result<()> {
+    let environment =
+        |id: &str| client.full_name(&format!("{}/{id}", args.project), &["projects", "environments"]);
+    let request = pb::PromoteDeploymentRequest {
+        parent: environment(&args.to)?,
+        source_environment: environment(&args.from)?,
+        request_id: args.wait.request_id.clone().unwrap_or_else(request_id),
+        validate_only: false,
+    };
+    settle(client, printer, &args.wait, client.provisioning().promote_deployment(request).await).await
+}
+
+/// `pavior plan`.
+pub(crate) async fn plan(client: &Client, printer: Printer, command: PlanCommand) -> anyhow::Result<()> {
+    let mut provisioning = client.provisioning();
+    let operation = match command {
+        PlanCommand::Project(spec) => {
+            provisioning.create_project(requests::create_project(client, &spec, None, true)?).await
+        }
+        PlanCommand::Env(spec) => {
+            provisioning.create_environment(requests::create_environment(client, &spec, None, true)?).await
+        }
+        PlanCommand::Deploy(spec) => {
+            provisioning.create_deployment(requests::create_deployment(client, &spec, None, true)?).await
+        }
+        PlanCommand::DeleteEnv { environment } => {
+            provisioning
+                .delete_environment(requests::delete_environment(client, &environment, None, true)?)
+                .await
+        }
+    }?
+    .into_inner();
+    let plan = progress::metadata(&operation)?.validated_plan.unwrap_or_default();
+    show_plan(printer, &plan)
+}
+
+/// Prints a plan: what changes, what policy says, what it costs, who must agree.
+pub(crate) fn show_plan(printer: Printer, plan: &pb::Plan) -> anyhow::Result<()> {
+    if printer.is_json() {
+        return printer.one(plan, &[]);
+    }
+    let rows = plan.changes.iter().map(|change| {
+        vec![
+            output::state(change.action().as_str_name(), "ACTION_"),
+            change.step.clone(),
+            output::id(&change.resource_type),
+            change.driver.clone(),
+            change.depends_on.join(", "),
+            change.monthly_cost.clone(),
+        ]
+    });
+    println!("{}\n", output::table(&["action", "step", "type", "driver", "after", "cost a month"], rows));
+    let decision = plan.decision.clone().unwrap_or_default();
+    let verdict = match decision.effect() {
+        Effect::Allow => "allowed".to_owned(),
+        Effect::RequireApproval => format!(
+            "needs approval: {}",
+            decision
+                .approvals
+                .iter()
+                .map(|a| format!("{} of {}", a.quorum, output::id(&a.group)))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+        Effect::Deny => "denied".to_owned(),
+        Effect::Unspecified => String::new(),
+    };
+    let reasons: Vec<String> = decision
+        .reasons
+        .iter()
+        .chain(&decision.warnings)
+        .filter(|reason| !reason.message.is_empty())
+        .map(|reason| format!("{}: {}", reason.policy_id, reason.message))
+        .collect();
+    printer.one(
+        plan,
+        &[
+            ("plan", plan.summary.clone()),
+            ("policy", verdict),
+            ("because", reasons.join("\n")),
+            ("cost a month", output::cost(&plan.monthly_cost_before, &plan.monthly_cost_after)),
+            ("digest", plan.digest.clone()),
+        ],
+    )
+}

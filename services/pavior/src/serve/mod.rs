@@ -1,0 +1,88 @@
+//! Assembly: from a configuration and a set of roles to a running system. The same function runs everything in one
+//! process and one service alone; what differs is only whether a peer is called in place or over the network.
+
+mod components;
+mod config;
+mod keys;
+mod system;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+
+use crate::cli::args::{ConfigArgs, ConfigCommand, ServeArgs};
+
+pub use config::{Config, DEV_OPERATOR, Listen, database_file, dev_issuer_directory, drivers_directory};
+pub use keys::generate as generate_keys;
+pub use system::System;
+
+/// A service of the platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
+pub enum Role {
+    /// What happened, provably.
+    Audit,
+    /// What exists, and what may be asked for.
+    Catalog,
+    /// Who may do what, and what may be made.
+    Policy,
+    /// Making it so.
+    Provisioning,
+    /// The only public listener.
+    Gateway,
+}
+
+impl Role {
+    /// Every role, in the order in which they depend on each other.
+    pub const ALL: [Self; 5] = [Self::Audit, Self::Catalog, Self::Policy, Self::Provisioning, Self::Gateway];
+
+    /// The role's name, as it stands in tokens, in configuration and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Audit => "audit",
+            Self::Catalog => "catalog",
+            Self::Policy => "policy",
+            Self::Provisioning => "provisioning",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// `pavior serve`.
+pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let config = config::load(&args.config)?;
+    let roles = if args.all { Role::ALL.to_vec() } else { args.roles };
+    let telemetry = pavior_runtime::telemetry::init(&config.telemetry)?;
+    let system = System::start_with(config, &roles, telemetry).await?;
+    for (name, address) in system.addresses() {
+        eprintln!("{name} listens on {address}");
+    }
+    eprintln!("pavior is ready");
+    system.run_until_signal().await
+}
+
+/// `pavior migrate`: every service migrates when it is built, so building and dropping them is all there is to do.
+pub async fn migrate(args: &ConfigArgs) -> anyhow::Result<()> {
+    let config = config::load(args)?;
+    for (role, url) in config.databases() {
+        let store = pavior_store::Store::connect(url, role.name())
+            .await
+            .with_context(|| format!("the database of {}", role.name()))?;
+        components::migrate(role, &store)
+            .await
+            .with_context(|| format!("the database of {}", role.name()))?;
+        eprintln!("{}: up to date", role.name());
+    }
+    Ok(())
+}
+
+/// `pavior config`.
+pub fn config_command(command: ConfigCommand) -> anyhow::Result<()> {
+    match command {
+        ConfigCommand::Check(args) => {
+            let config = config::load(&args)?;
+            println!("{}", config.summary());
+            eprintln!("the configuration is valid");
+        }
+        ConfigCommand::Defaults => print!("{}", config::DEFAULTS),
+    }
+    Ok(())
+}

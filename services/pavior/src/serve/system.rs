@@ -1,0 +1,177 @@
+//! A running system: listeners, components, and how it ends.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use pavior_rpc::server::{ServeOptions, ServerTls};
+use pavior_runtime::telemetry::Guard;
+use pavior_runtime::{Phase, Supervisor, SupervisorOptions};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::components::{Assembly, Door};
+use super::config::Config;
+use super::{Role, components};
+
+/// A system, or a part of one, that runs in this process. Several live side by side.
+#[derive(Debug)]
+pub struct System {
+    addresses: BTreeMap<&'static str, SocketAddr>,
+    tls: bool,
+    stop: mpsc::Sender<&'static str>,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl System {
+    /// Starts roles without setting up logging: for the quickstart and for tests.
+    pub async fn start(config: Config, roles: &[Role]) -> anyhow::Result<Self> {
+        Self::start_with(config, roles, Guard::metrics_only()?).await
+    }
+
+    /// Starts roles. Returns once every listener is open and every component is built; listeners are bound before
+    /// anything else, so that a port in use is told at once.
+    pub async fn start_with(config: Config, roles: &[Role], telemetry: Guard) -> anyhow::Result<Self> {
+        let mut listeners = bind(&config, roles).await?;
+        let addresses = addresses(&listeners)?;
+        let tls = tls(&config)?;
+        let assembly = components::assemble(&config, roles, &telemetry, &addresses).await?;
+        let Assembly { health, doors, tasks, checks, git, drain } = assembly;
+        let options = SupervisorOptions {
+            notice: Duration::from_millis(config.shutdown.notice_ms),
+            task_grace: Duration::from_millis(config.shutdown.grace_ms),
+            ..SupervisorOptions::default()
+        };
+        let mut supervisor = Supervisor::new(health, options).checks(checks).tasks(tasks);
+        for Door { role, stack } in doors {
+            let listener = listeners.remove(role.name()).context("a door without a listener")?;
+            let public = role == Role::Gateway;
+            let serve = ServeOptions {
+                tls: tls.clone().filter(|_| public),
+                http1: public,
+                grace: Duration::from_millis(config.shutdown.grace_ms),
+                ..ServeOptions::default()
+            };
+            supervisor = supervisor.listener(role.name(), listener, stack, serve);
+        }
+        if let (Some(router), Some(listener)) = (git, listeners.remove("git")) {
+            supervisor = supervisor.server("git", move |stop| async move {
+                axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await?;
+                Ok(())
+            });
+        }
+        let admin = listeners.remove("admin").context("the admin listener is missing")?;
+        supervisor = supervisor.admin(admin, telemetry.registry().clone());
+        let readiness = supervisor.readiness();
+        let mut phase = supervisor.phase();
+        tokio::spawn(async move {
+            // An error says that the supervisor is gone, which ends streams just as well.
+            let _ = phase.wait_for(|phase| *phase >= Phase::Draining).await;
+            drain.cancel();
+        });
+        let (stop, stopped) = mpsc::channel(2);
+        let running = tokio::spawn(async move {
+            let ended = supervisor.run(stopped).await;
+            telemetry.shutdown().await;
+            ended.map_err(anyhow::Error::from)
+        });
+        let system = Self { addresses, tls: tls.is_some(), stop, running };
+        let start_limit = Duration::from_secs(30);
+        // A peer in another process may come later: only what runs here is waited for.
+        if roles.len() == Role::ALL.len()
+            && tokio::time::timeout(start_limit, readiness.wait_for(|report| report.ready)).await.is_err()
+        {
+            let report = readiness.report();
+            system.stop().await?;
+            anyhow::bail!("the system did not become ready: {:?}", report.checks);
+        }
+        Ok(system)
+    }
+
+    /// The gateway's address as a URL.
+    pub fn server(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.address("gateway"))
+    }
+
+    /// Where operators look.
+    pub fn admin(&self) -> SocketAddr {
+        self.address("admin")
+    }
+
+    /// The address of a listener; `0.0.0.0:0` when it is not open.
+    pub fn address(&self, name: &str) -> SocketAddr {
+        self.addresses.get(name).copied().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
+    /// Every open listener.
+    pub fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> + '_ {
+        self.addresses.iter().map(|(name, address)| (*name, *address))
+    }
+
+    /// Ends the system in phases.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        // When it has ended by itself, the reason comes from the handle.
+        let _ = self.stop.send("stop").await;
+        self.running.await?
+    }
+
+    /// Runs until SIGTERM or SIGINT; a second one ends it at once.
+    pub async fn run_until_signal(mut self) -> anyhow::Result<()> {
+        let mut signals = pavior_runtime::os_signals()?;
+        loop {
+            tokio::select! {
+                ended = &mut self.running => return ended?,
+                Some(signal) = signals.recv() => {
+                    let _ = self.stop.send(signal).await;
+                }
+            }
+        }
+    }
+}
+
+async fn bind(config: &Config, roles: &[Role]) -> anyhow::Result<BTreeMap<&'static str, TcpListener>> {
+    let listen = &config.listen;
+    let mut wanted = vec![("admin", listen.admin)];
+    let apart = roles.len() < Role::ALL.len();
+    for role in roles {
+        match role {
+            Role::Gateway => wanted.push(("gateway", listen.gateway)),
+            Role::Audit if apart => wanted.push(("audit", listen.audit)),
+            Role::Catalog if apart => wanted.push(("catalog", listen.catalog)),
+            Role::Policy if apart => wanted.push(("policy", listen.policy)),
+            Role::Provisioning if apart => wanted.push(("provisioning", listen.provisioning)),
+            _ => {}
+        }
+        if *role == Role::Provisioning {
+            wanted.push(("git", listen.git));
+        }
+    }
+    let mut listeners = BTreeMap::new();
+    for (name, address) in wanted {
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address} (`listen.{name}`)"))?;
+        listeners.insert(name, listener);
+    }
+    Ok(listeners)
+}
+
+fn addresses(
+    listeners: &BTreeMap<&'static str, TcpListener>,
+) -> anyhow::Result<BTreeMap<&'static str, SocketAddr>> {
+    listeners.iter().map(|(name, listener)| Ok((*name, listener.local_addr()?))).collect()
+}
+
+fn tls(config: &Config) -> anyhow::Result<Option<ServerTls>> {
+    let read = |path: &std::path::Path| {
+        std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))
+    };
+    let (Some(certificate), Some(key)) = (&config.tls.certificate_file, &config.tls.key_file) else {
+        return Ok(None);
+    };
+    let client_ca = config.tls.client_ca_file.as_deref().map(read).transpose()?;
+    Ok(Some(ServerTls::from_pem(&read(certificate)?, &read(key)?, client_ca.as_deref())?))
+}
