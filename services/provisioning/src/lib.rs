@@ -1,7 +1,193 @@
-//! Provisioning: makes what is asked for from a golden path, and keeps it so.
+//! # pavior-provisioning
+//!
+//! Owns making what is asked for from a golden path, and keeping it so: projects, environments, resources, pipelines
+//! and runs, deployments, plans, and the durable engine that carries operations out.
+//!
+//! It must never begin anything that policy has not seen as a plan, call a driver before its intent is committed, let a
+//! secret into a plan, an event, a log line or an audit record, or read a tenant's row without a permit.
+//!
+//! Entry points: [`build`] with [`Config`] and [`Deps`]; [`allow_list`] for the server stack; [`migrate`]. It serves
+//! `pavior.provisioning.v1.ProvisioningService`, `google.longrunning.Operations` and
+//! `pavior.governance.v1.ResourceFactsService`.
+//!
+//! Code map: `domain` (pure: planner, state machines, digest), `app` (use cases), `engine` (worker, executor, recovery,
+//! compensation), `store` (tables and every transaction), `tasks` (background work), `api` (the wire).
 
+mod api;
+mod app;
+mod config;
+#[doc(hidden)]
 pub mod domain;
+#[doc(hidden)]
 pub mod engine;
+#[doc(hidden)]
 pub mod error;
 #[doc(hidden)]
 pub mod store;
+mod tasks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use opentelemetry::metrics::Meter;
+use pavior_auth::{AllowList, ServiceIdentity};
+use pavior_core::clock::Clock;
+use pavior_core::id::IdGen;
+use pavior_core::page::PageTokens;
+use pavior_driver::Registry;
+use pavior_proto::google::longrunning::operations_server::OperationsServer;
+use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsServiceServer;
+use pavior_proto::pavior::provisioning::v1::provisioning_service_server::ProvisioningServiceServer;
+use pavior_rpc::Transport;
+use pavior_rpc::audit::AuditSink;
+use pavior_runtime::{Component, HealthCheck};
+use pavior_store::{Store, StoreError};
+
+pub use config::Config;
+pub use engine::seal::SealingKey;
+pub use error::Error;
+
+use app::entity_driver::EntityDriver;
+use app::peers::Peers;
+use app::{App, Inner};
+use engine::Engine;
+use store::Db;
+
+/// The role that internal tokens for this service name as their audience.
+pub const ROLE: &str = store::SERVICE;
+/// The full names of the gRPC services.
+pub const SERVICES: [&str; 3] = [
+    "pavior.provisioning.v1.ProvisioningService",
+    "google.longrunning.Operations",
+    "pavior.governance.v1.ResourceFactsService",
+];
+/// The defaults, with a comment for each value.
+pub const DEFAULTS: &str = include_str!("../config.default.toml");
+
+/// What the service needs of the process that it is in.
+#[derive(Debug, Clone)]
+pub struct Deps {
+    /// Its database, connected; [`build`] applies the migrations.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where ids come from.
+    pub ids: Arc<dyn IdGen>,
+    /// Who it is towards its peers; the role must be [`ROLE`].
+    pub identity: ServiceIdentity,
+    /// The catalog: golden paths, resource types and definitions, entities. Calls are signed here.
+    pub catalog: Transport,
+    /// Policy: decisions and approval requests. Calls are signed here.
+    pub policy: Transport,
+    /// The audit service. Calls are signed here.
+    pub audit: Transport,
+    /// The drivers. The one of catalog entries is added here.
+    pub drivers: Registry,
+    /// Seals secrets at rest; the same for all replicas, and for the life of the database.
+    pub sealing_key: SealingKey,
+    /// Where metrics go.
+    pub meter: Meter,
+    /// Signs page tokens; the same for all replicas.
+    pub page_token_key: [u8; 32],
+    /// This process among the replicas of the service.
+    pub instance: String,
+}
+
+/// Which role may call what: the gateway everything public and the facts; policy may ask for facts.
+pub fn allow_list() -> AllowList {
+    const FACTS: &str = "pavior.governance.v1.ResourceFactsService/GetResourceFacts";
+    AllowList::new()
+        .allow(
+            "gateway",
+            ["pavior.provisioning.v1.ProvisioningService/*", "google.longrunning.Operations/*", FACTS],
+        )
+        .allow("policy", [FACTS])
+}
+
+/// Applies the migrations that are missing.
+///
+/// # Errors
+/// When the database cannot be reached or changed.
+pub async fn migrate(store: &Store) -> Result<(), StoreError> {
+    pavior_store::migrate::<store::migration::Migrator>(store).await
+}
+
+/// Puts the service together.
+///
+/// # Errors
+/// When the configuration makes no sense, or the database cannot be migrated.
+pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
+    config.validate().map_err(|problems| anyhow::anyhow!("provisioning: {}", problems.join("; ")))?;
+    let Deps {
+        store,
+        clock,
+        ids,
+        identity,
+        catalog,
+        policy,
+        audit,
+        drivers,
+        sealing_key,
+        meter,
+        page_token_key,
+        instance,
+    } = deps;
+    anyhow::ensure!(identity.role() == ROLE, "the provisioning service cannot act as `{}`", identity.role());
+    migrate(&store).await.context("provisioning database")?;
+    let db = Db::new(store, clock.clone(), ids, &instance);
+    let peers = Peers::new(identity.clone(), catalog, policy);
+    let entities = Arc::new(EntityDriver::new(peers.clone(), identity.authority()));
+    let engine = Engine::new(db.clone(), drivers.with(entities), sealing_key, config.engine(), &meter);
+    let sink = AuditSink::new(identity.transport(audit, "audit"));
+    let app = App {
+        inner: Arc::new(Inner {
+            tokens: PageTokens::new(page_token_key).with_clock(clock),
+            db: db.clone(),
+            engine,
+            config: config.clone(),
+            peers,
+            identity,
+        }),
+    };
+    let tasks = tasks::all(&app, sink);
+    let api = api::Api::new(app);
+    let routes = tonic::service::Routes::new(ProvisioningServiceServer::new(api.clone()))
+        .add_service(OperationsServer::new(api.clone()))
+        .add_service(ResourceFactsServiceServer::new(api));
+    Ok(Component { name: ROLE, routes, services: SERVICES.to_vec(), tasks, checks: checks(&db, &config) })
+}
+
+/// Health means progress: the database answers, steps are taken, audit events are fetched.
+fn checks(db: &Db, config: &Config) -> Vec<HealthCheck> {
+    let (store, stall, lag) = (db.clone(), db.clone(), db.clone());
+    let max_stall = i64::try_from(config.max_stall_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
+    let max_lag = Duration::from_millis(config.max_outbox_lag_ms);
+    vec![
+        HealthCheck::new("provisioning database", move || {
+            let db = store.clone();
+            async move { db.store().ping().await.map_err(|error| error.to_string()) }
+        }),
+        HealthCheck::new("provisioning progress", move || {
+            let db = stall.clone();
+            async move {
+                match db.oldest_claimable_unscoped().await.map_err(|error| error.to_string())? {
+                    Some(age) if age > max_stall => {
+                        Err(format!("a step waits for a worker since {} s", age / 1_000_000))
+                    }
+                    _ => Ok(()),
+                }
+            }
+        }),
+        HealthCheck::new("provisioning outbox", move || {
+            let db = lag.clone();
+            async move {
+                let behind = pavior_store::outbox::lag(db.store(), ROLE, db.now()).await;
+                match behind.map_err(|error| error.to_string())?.oldest {
+                    Some(age) if age > max_lag => Err(format!("audit events wait since {} s", age.as_secs())),
+                    _ => Ok(()),
+                }
+            }
+        }),
+    ]
+}

@@ -16,13 +16,13 @@ pub struct StepView {
     pub remains: bool,
 }
 
-/// What is to be changed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Settled {
-    /// Events of the operation, in order.
-    pub operation: Vec<OperationEvent>,
-    /// Events of steps, in order.
-    pub steps: Vec<(usize, StepEvent)>,
+/// One thing that follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Move {
+    /// An event of the operation.
+    Operation(OperationEvent),
+    /// An event of the step at this index.
+    Step(usize, StepEvent),
 }
 
 /// Works out everything that follows, until nothing follows any more. `state` and `steps` are left as they are after
@@ -31,8 +31,8 @@ pub fn settle(
     state: &mut OperationState,
     steps: &mut [StepView],
     reversible: bool,
-) -> Result<Settled, IllegalTransition> {
-    let mut settled = Settled::default();
+) -> Result<Vec<Move>, IllegalTransition> {
+    let mut settled = Vec::new();
     loop {
         let mut moved = Vec::new();
         let event = match *state {
@@ -49,12 +49,12 @@ pub fn settle(
         for (index, event) in moved {
             if let Some(step) = steps.get_mut(index) {
                 step.state = step.state.next(event)?;
-                settled.steps.push((index, event));
+                settled.push(Move::Step(index, event));
             }
         }
         if let Some(event) = event {
             *state = state.next(event)?;
-            settled.operation.push(event);
+            settled.push(Move::Operation(event));
         }
     }
 }

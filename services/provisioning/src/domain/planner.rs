@@ -331,7 +331,8 @@ fn one(
     Some(Draft { change, desired: Some(desired), prior: current.map(|current| current.inputs.clone()) })
 }
 
-fn holds_unknown(value: &Value) -> bool {
+/// Whether something in the value is known later only.
+pub fn holds_unknown(value: &Value) -> bool {
     match value {
         _ if pavior_expr::is_unknown(value) => true,
         Value::Array(items) => items.iter().any(holds_unknown),

@@ -28,8 +28,12 @@ impl Engine {
             "" => Lookup::Key(work.claim.step.idempotency_key.clone()),
             identity => Lookup::Identity(identity.to_owned()),
         };
-        let request =
-            DestroyRequest { resource_type: row.type_id.clone(), lookup, state: row.driver_state.clone() };
+        // A call that broke off left at most a checkpoint.
+        let state = match (&row.driver_state, &work.claim.step.checkpoint) {
+            (Value::Null, Some(checkpoint)) => checkpoint.clone(),
+            (state, _) => state.clone(),
+        };
+        let request = DestroyRequest { resource_type: row.type_id.clone(), lookup, state };
         let called = self.call_destroy(work, &work.context, request).await?;
         match called {
             Called::Answer(Outcome::Succeeded(_)) => Ok(Some(Completion::Removed)),

@@ -211,7 +211,10 @@ impl Engine {
         let row = &work.prepared.row;
         let mut arguments = Map::new();
         if !work.prepared.spec.revision.is_empty() {
-            arguments.insert("revision".to_owned(), json!(work.prepared.spec.revision));
+            let revision = &work.prepared.spec.revision;
+            let commit = (7..=64).contains(&revision.len())
+                && revision.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+            arguments.insert(if commit { "commit" } else { "ref" }.to_owned(), json!(revision));
         }
         let request = InvokeRequest {
             resource_type: row.type_id.clone(),

@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use opentelemetry::metrics::Meter;
 use pavior_driver::Registry;
 use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
@@ -123,8 +124,8 @@ impl std::fmt::Debug for Engine {
 
 impl Engine {
     /// An engine that does nothing until [`Engine::run`].
-    pub fn new(db: Db, drivers: Registry, key: SealingKey, config: EngineConfig) -> Self {
-        Self::with_faults(db, drivers, key, config, None)
+    pub fn new(db: Db, drivers: Registry, key: SealingKey, config: EngineConfig, meter: &Meter) -> Self {
+        Self::with_faults(db, drivers, key, config, meter, None)
     }
 
     /// The same with a hook that lets it die; for tests.
@@ -133,6 +134,7 @@ impl Engine {
         drivers: Registry,
         key: SealingKey,
         config: EngineConfig,
+        meter: &Meter,
         faults: Option<Faults>,
     ) -> Self {
         let worker: Arc<str> = db.ids.uuid().to_string().into();
@@ -140,7 +142,7 @@ impl Engine {
             let hook = move |step: &str| faults(FaultPoint::BeforeCommit, step);
             db.before_commit = Some(crate::store::BeforeCommit(Arc::new(hook)));
         }
-        let zombies = opentelemetry::global::meter("pavior-provisioning")
+        let zombies = meter
             .u64_counter("pavior.provisioning.step.fenced")
             .with_description("Completions refused because the claim was lost")
             .build();
@@ -261,6 +263,12 @@ impl Engine {
         });
         self.inner.db.now_micros() + micros(pause)
     }
+}
+
+/// The value of `artifact` in expressions for an artifact of a run: the one of this name, the first when it is empty.
+pub fn artifact_of_run(run: &crate::store::entity::run::Model, name: &str) -> Option<serde_json::Value> {
+    let outputs = serde_json::json!({ "run": run.name, "commit": run.commit_id, "artifacts": run.artifacts });
+    inputs::from_run(&outputs, name)
 }
 
 fn micros(millis: u64) -> i64 {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::db;
 use super::entity::{event, operation, step};
-use crate::domain::machine::{self, StepView};
+use crate::domain::machine::{self, Move, StepView};
 use crate::domain::plan::Kind;
 use crate::domain::state::{OperationEvent, OperationState, StepEvent, StepState};
 use crate::error::{Error, Result};
@@ -157,11 +157,11 @@ impl Aggregate {
         }
         let mut state = self.state;
         let settled = machine::settle(&mut state, &mut views, self.kind()?.reversible())?;
-        for (index, event) in settled.steps {
-            self.step(index, event)?;
-        }
-        for event in settled.operation {
-            self.operation(event)?;
+        for next in settled {
+            match next {
+                Move::Step(index, event) => self.step(index, event)?,
+                Move::Operation(event) => self.operation(event)?,
+            }
         }
         Ok(())
     }

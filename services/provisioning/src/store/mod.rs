@@ -12,6 +12,7 @@ mod logs;
 pub mod migration;
 mod read;
 mod reap;
+mod rows;
 mod timers;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use claim::{
 };
 pub use create::{Admission, NewEnvironment, NewOperation, NewProject, Started};
 pub use journal::Aggregate;
+pub(crate) use journal::step_body;
 pub use list::{Listing, Page};
 pub use logs::LogLine;
 pub use read::OperationView;

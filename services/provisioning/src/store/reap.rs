@@ -1,6 +1,6 @@
 //! Verbs on whole operations: recovery of lost claims, cancel, retry, admission and refusal.
 
-use pavior_store::TxFuture;
+use pavior_store::{TxFuture, idempotency};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -108,13 +108,24 @@ impl Db {
         .await
     }
 
-    /// Takes up a stuck operation.
-    pub async fn retry_unscoped(&self, id: Uuid, deadline_micros: i64) -> Result<()> {
+    /// Takes up a stuck operation; the same request again changes nothing.
+    pub async fn retry_unscoped(
+        &self,
+        id: Uuid,
+        deadline_micros: i64,
+        key: Option<(idempotency::Key, Vec<u8>)>,
+    ) -> Result<()> {
         let deadline = self.now_micros() + deadline_micros;
         self.store
             .tx(|tx| {
-                let this = self.clone();
+                let (this, key) = (self.clone(), key.clone());
                 Box::pin(async move {
+                    if let Some((key, hash)) = &key {
+                        if idempotency::check(tx, key, hash).await?.is_some() {
+                            return Ok(());
+                        }
+                        idempotency::save_at(tx, key, hash, id.as_bytes(), this.now()).await?;
+                    }
                     let mut aggregate = Aggregate::load(tx, id, false, this.now())
                         .await?
                         .ok_or(Error::NotFound { kind: "operation", name: id.to_string() })?;

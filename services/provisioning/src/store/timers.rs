@@ -9,7 +9,7 @@ use super::{Db, db};
 use crate::error::{Error, Result};
 
 /// An environment's time is over.
-pub const EXPIRE: &str = "EXPIRE";
+pub(crate) const EXPIRE: &str = "EXPIRE";
 
 /// Sets the one timer of this kind of a subject; `None` removes it.
 pub(crate) async fn replace(

@@ -261,11 +261,11 @@ async fn a_failed_undo_is_stuck_until_an_operator_retries() {
             ("UNDO_STUCK", "DONE", "UNDONE")
         );
         assert_eq!(world.driver.live(), [resource("a"), resource("b")]);
-        world.db.retry_unscoped(id, 60_000_000).await.unwrap();
+        world.db.retry_unscoped(id, 60_000_000, None).await.unwrap();
         world.engine.wake();
         assert_eq!(world.ended(id).await.op.state, "COMPENSATED");
         assert_eq!(world.driver.live(), Vec::<String>::new());
-        assert!(matches!(world.db.retry_unscoped(id, 1).await, Err(Error::Illegal(_))));
+        assert!(matches!(world.db.retry_unscoped(id, 1, None).await, Err(Error::Illegal(_))));
     })
     .await;
 }
@@ -281,7 +281,7 @@ async fn a_failed_deletion_is_taken_up_again() {
     let view = world.ended(id).await;
     assert_eq!(view.op.state, "STUCK", "{:?}", shown(&view));
     assert_eq!(view.op.error.as_ref().unwrap()["step"], "b");
-    world.db.retry_unscoped(id, 60_000_000).await.unwrap();
+    world.db.retry_unscoped(id, 60_000_000, None).await.unwrap();
     world.engine.wake();
     assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
     assert_eq!((world.driver.live(), rows(&world).await), (vec![], vec![]));

@@ -80,7 +80,14 @@ impl World {
         file: Arc<TestDb>,
     ) -> Self {
         let registry = Registry::new([Arc::new(driver.clone()) as Arc<dyn pavior_driver::Driver>]);
-        let engine = Engine::with_faults(db.clone(), registry, SealingKey::new([1; 32]), config, faults);
+        let engine = Engine::with_faults(
+            db.clone(),
+            registry,
+            SealingKey::new([1; 32]),
+            config,
+            &opentelemetry::global::meter("test"),
+            faults,
+        );
         let cancel = CancellationToken::new();
         let running = tokio::spawn({
             let (engine, cancel) = (engine.clone(), cancel.clone());

@@ -4,7 +4,7 @@ use sea_orm_migration::prelude::*;
 
 /// The migration.
 #[derive(Debug, DeriveMigrationName)]
-pub struct Migration;
+pub(crate) struct Migration;
 
 fn text(name: &'static str) -> ColumnDef {
     ColumnDef::new(name).text().not_null().to_owned()

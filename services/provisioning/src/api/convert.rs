@@ -1,0 +1,276 @@
+//! Rows as messages.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use pavior_proto::pavior::policy::v1::Decision;
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_rpc::convert::{from_json, to_duration, to_struct, to_timestamp, to_value};
+use prost_types::Struct;
+use serde_json::Value;
+
+use crate::app::etag_of;
+use crate::domain::names;
+use crate::domain::plan::{Action, Change, FieldChange, Plan};
+use crate::store::entity::{deployment, environment, project, resource, run};
+
+fn structure(value: &Value) -> Option<Struct> {
+    to_struct(value).ok()
+}
+
+fn text(value: &Value, key: &str) -> String {
+    value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// A project.
+pub(crate) fn project(row: project::Model) -> pb::Project {
+    let project::Model {
+        uid,
+        organization: _,
+        name,
+        display_name,
+        owner,
+        template_version,
+        parameters,
+        labels,
+        state,
+        operation,
+        creator,
+        create_time,
+        update_time,
+        revision,
+        run_seq: _,
+        touched: _,
+    } = row;
+    pb::Project {
+        name,
+        uid: uid.to_string(),
+        etag: etag_of(uid, revision),
+        display_name,
+        owner,
+        template_version,
+        parameters: structure(&parameters),
+        labels: serde_json::from_value::<HashMap<String, String>>(labels).unwrap_or_default(),
+        state: pb::project::State::from_str_name(&format!("STATE_{state}")).unwrap_or_default().into(),
+        operation,
+        creator,
+        create_time: Some(to_timestamp(create_time)),
+        update_time: Some(to_timestamp(update_time)),
+    }
+}
+
+/// An environment.
+pub(crate) fn environment(row: environment::Model) -> pb::Environment {
+    let environment::Model {
+        uid,
+        organization: _,
+        project: _,
+        name,
+        display_name,
+        class,
+        template_version,
+        parameters,
+        ttl_seconds,
+        expire_time,
+        state,
+        operation,
+        url,
+        deployment,
+        creator,
+        create_time,
+        update_time,
+        revision,
+        deployment_seq: _,
+    } = row;
+    let ttl = ttl_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+    pb::Environment {
+        name,
+        uid: uid.to_string(),
+        etag: etag_of(uid, revision),
+        display_name,
+        environment_class: class,
+        template_version,
+        parameters: structure(&parameters),
+        ttl: ttl.map(to_duration),
+        expire_time: expire_time.map(to_timestamp),
+        state: pb::environment::State::from_str_name(&format!("STATE_{state}")).unwrap_or_default().into(),
+        operation,
+        url,
+        deployment,
+        creator,
+        create_time: Some(to_timestamp(create_time)),
+        update_time: Some(to_timestamp(update_time)),
+    }
+}
+
+/// A resource.
+pub(crate) fn resource(row: resource::Model) -> pb::Resource {
+    pb::Resource {
+        name: row.name,
+        uid: row.uid.to_string(),
+        etag: etag_of(row.uid, row.revision),
+        resource_type: row.resource_type,
+        resource_definition: row.resource_definition,
+        driver: row.driver,
+        identity: row.identity,
+        inputs: structure(&row.inputs),
+        outputs: structure(&row.outputs),
+        state: pb::resource::State::from_str_name(&format!("STATE_{}", row.state)).unwrap_or_default().into(),
+        generation: i32::try_from(row.generation).unwrap_or(i32::MAX),
+        create_time: Some(to_timestamp(row.create_time)),
+        update_time: Some(to_timestamp(row.update_time)),
+    }
+}
+
+/// A pipeline with its newest run.
+pub(crate) fn pipeline(row: resource::Model, latest_run: String) -> pb::Pipeline {
+    pb::Pipeline {
+        name: format!("{}/pipelines/{}", row.project, names::last(&row.name)),
+        resource: row.name,
+        latest_run,
+        create_time: Some(to_timestamp(row.create_time)),
+    }
+}
+
+/// A run.
+pub(crate) fn run(row: run::Model) -> pb::Run {
+    let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let number = |value: &Value, key: &str| value.get(key).and_then(Value::as_i64).unwrap_or_default();
+    pb::Run {
+        name: row.name,
+        uid: row.uid.to_string(),
+        state: pb::run::State::from_str_name(&format!("STATE_{}", row.state)).unwrap_or_default().into(),
+        commit: row.commit_id,
+        steps: items(&row.steps)
+            .iter()
+            .map(|step| pb::run::Step {
+                name: text(step, "name"),
+                exit_code: i32::try_from(number(step, "exit_code")).unwrap_or(i32::MAX),
+                duration: u64::try_from(number(step, "duration_ms"))
+                    .ok()
+                    .map(Duration::from_millis)
+                    .map(to_duration),
+            })
+            .collect(),
+        artifacts: items(&row.artifacts)
+            .iter()
+            .map(|artifact| pb::run::Artifact {
+                name: text(artifact, "name"),
+                path: text(artifact, "path"),
+                sha256: text(artifact, "sha256"),
+                size_bytes: number(artifact, "size"),
+            })
+            .collect(),
+        operation: row.operation,
+        creator: row.creator,
+        create_time: Some(to_timestamp(row.create_time)),
+        end_time: row.end_time.map(to_timestamp),
+    }
+}
+
+/// A deployment.
+pub(crate) fn deployment(row: deployment::Model) -> pb::Deployment {
+    pb::Deployment {
+        name: row.name,
+        uid: row.uid.to_string(),
+        run: row.run,
+        commit: row.commit_id,
+        artifact_sha256: text(&row.artifact, "sha256"),
+        state: pb::deployment::State::from_str_name(&format!("STATE_{}", row.state))
+            .unwrap_or_default()
+            .into(),
+        url: row.url,
+        promoted_from: row.promoted_from,
+        operation: row.operation,
+        creator: row.creator,
+        create_time: Some(to_timestamp(row.create_time)),
+        update_time: Some(to_timestamp(row.update_time)),
+    }
+}
+
+/// What happens to a resource.
+pub(crate) fn action(action: Action) -> pb::plan::Action {
+    match action {
+        Action::Noop => pb::plan::Action::Noop,
+        Action::Create => pb::plan::Action::Create,
+        Action::Update => pb::plan::Action::Update,
+        Action::Replace => pb::plan::Action::Replace,
+        Action::Delete => pb::plan::Action::Delete,
+        Action::Run => pb::plan::Action::Run,
+    }
+}
+
+/// A plan.
+pub(crate) fn plan(plan: Plan) -> pb::Plan {
+    pb::Plan {
+        name: names::plan(&plan.organization, &plan.id),
+        uid: plan.id.to_string(),
+        digest: plan.digest,
+        action: plan.action,
+        target: plan.target,
+        changes: plan.changes.into_iter().map(change).collect(),
+        decision: from_json::<Decision>(plan.decision).ok(),
+        monthly_cost_before: plan.monthly_cost_before,
+        monthly_cost_after: plan.monthly_cost_after,
+        template_version: plan.template_version,
+        parameters: structure(&plan.parameters),
+        requester: plan.requester,
+        summary: plan.summary,
+        create_time: Some(to_timestamp(plan.create_time)),
+        expire_time: Some(to_timestamp(plan.expire_time)),
+    }
+}
+
+fn change(change: Change) -> pb::plan::Change {
+    let Change {
+        step,
+        resource,
+        resource_type,
+        resource_definition,
+        driver,
+        driver_version: _,
+        action: what,
+        fields,
+        depends_on,
+        undoable,
+        monthly_cost,
+        spec: _,
+    } = change;
+    pb::plan::Change {
+        step,
+        resource,
+        resource_type,
+        resource_definition,
+        driver,
+        action: action(what).into(),
+        fields: fields.into_iter().map(field).collect(),
+        depends_on,
+        undoable,
+        monthly_cost,
+    }
+}
+
+fn field(field: FieldChange) -> pb::plan::FieldChange {
+    let FieldChange { path, before, after, known_later } = field;
+    let after = after.as_ref().map(shown);
+    pb::plan::FieldChange {
+        path,
+        before: before.as_ref().map(shown).as_ref().map(to_value),
+        after: after.as_ref().map(to_value),
+        known_later,
+    }
+}
+
+/// What is not known yet stands as its expression.
+fn shown(value: &Value) -> Value {
+    if pavior_expr::is_unknown(value) {
+        return value.get("$unknown").cloned().unwrap_or_default();
+    }
+    match value {
+        Value::Array(items) => items.iter().map(shown).collect(),
+        Value::Object(map) => {
+            Value::Object(map.iter().map(|(key, item)| (key.clone(), shown(item))).collect())
+        }
+        other => other.clone(),
+    }
+}

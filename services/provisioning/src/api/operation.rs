@@ -1,0 +1,242 @@
+//! Operations as `google.longrunning` has them, and as the stream tells of them.
+
+use pavior_auth::Permit;
+use pavior_proto::google::longrunning::{Operation, operation::Result as LroResult};
+use pavior_proto::google::rpc;
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_rpc::convert::to_timestamp;
+use pavior_rpc::problem::any;
+use pavior_rpc::{ErrorReason, Problem};
+use serde_json::Value;
+use tonic::Code;
+
+use super::convert;
+use crate::app::watch::{Happened, Message};
+use crate::app::{Answer, App};
+use crate::domain::names;
+use crate::domain::plan::{Action, Kind, Plan};
+use crate::domain::state::OperationState;
+use crate::error::Result;
+use crate::store::OperationView;
+use crate::store::entity::{operation, step};
+
+/// An answer to a change.
+pub(crate) async fn answer(app: &App, permit: &Permit, answer: Answer) -> Result<Operation> {
+    match answer {
+        Answer::Operation(view) => encode(app, permit, *view).await,
+        Answer::Plan(plan) => Ok(validated(*plan)),
+        Answer::Nothing => {
+            let id = app.db.ids.uuid();
+            Ok(Operation {
+                name: names::operation(permit.organization(), &id),
+                metadata: None,
+                done: true,
+                result: Some(LroResult::Response(any(&()))),
+            })
+        }
+    }
+}
+
+/// The finished operation of a `validate_only` call: its metadata holds the plan.
+fn validated(plan: Plan) -> Operation {
+    let kind = plan.kind;
+    let metadata = pb::OperationMetadata {
+        state: pb::operation_metadata::State::Planned.into(),
+        action: plan.action.clone(),
+        target: plan.target.clone(),
+        plan_digest: plan.digest.clone(),
+        requester: plan.requester.clone(),
+        create_time: Some(to_timestamp(plan.create_time)),
+        end_time: Some(to_timestamp(plan.create_time)),
+        progress_percent: 100,
+        ..Default::default()
+    };
+    let name = names::operation(&plan.organization, &plan.id);
+    let target = plan.target.clone();
+    let metadata = pb::OperationMetadata { validated_plan: Some(convert::plan(plan)), ..metadata };
+    Operation {
+        name,
+        metadata: Some(any(&metadata)),
+        done: true,
+        result: Some(LroResult::Response(empty(kind, target))),
+    }
+}
+
+/// The response of an operation whose result is not there (any more): of the right type, with its name at most.
+fn empty(kind: Kind, target: String) -> prost_types::Any {
+    match kind {
+        Kind::CreateProject => any(&pb::Project { name: target, ..Default::default() }),
+        Kind::CreateEnvironment | Kind::UpdateEnvironment => {
+            any(&pb::Environment { name: target, ..Default::default() })
+        }
+        Kind::DestroyProject | Kind::DestroyEnvironment => any(&()),
+        Kind::Run => any(&pb::Run::default()),
+        Kind::Deploy => any(&pb::Deployment::default()),
+    }
+}
+
+/// An operation.
+pub(crate) async fn encode(app: &App, permit: &Permit, view: OperationView) -> Result<Operation> {
+    let state = OperationState::parse(&view.op.state).unwrap_or(OperationState::Planned);
+    let result = match state {
+        OperationState::Succeeded => Some(LroResult::Response(response(app, permit, &view.op).await?)),
+        state if state.ended() => Some(LroResult::Error(error(&view.op, state))),
+        _ => None,
+    };
+    Ok(Operation {
+        name: view.op.name.clone(),
+        metadata: Some(any(&metadata(&view))),
+        done: state.ended(),
+        result,
+    })
+}
+
+async fn response(app: &App, permit: &Permit, op: &operation::Model) -> Result<prost_types::Any> {
+    let kind = Kind::parse(&op.kind).unwrap_or(Kind::Run);
+    let found = match kind {
+        Kind::CreateProject => {
+            app.db.find_project(permit, &op.target).await?.map(|row| any(&convert::project(row)))
+        }
+        Kind::CreateEnvironment | Kind::UpdateEnvironment => {
+            app.db.find_environment(permit, &op.target).await?.map(|row| any(&convert::environment(row)))
+        }
+        Kind::DestroyProject | Kind::DestroyEnvironment => None,
+        Kind::Run => app.db.run_of_operation(permit, &op.name).await?.map(|row| any(&convert::run(row))),
+        Kind::Deploy => {
+            let made = app.db.deployment_of_operation(permit, &op.name).await?;
+            let running = match made {
+                Some(made) => Some(made),
+                // The same artifact ran already.
+                None => match app.db.find_environment(permit, &op.target).await? {
+                    Some(environment) => app.db.find_deployment(permit, &environment.deployment).await?,
+                    None => None,
+                },
+            };
+            running.map(|row| any(&convert::deployment(row)))
+        }
+    };
+    Ok(found.unwrap_or_else(|| empty(kind, op.target.clone())))
+}
+
+fn error(op: &operation::Model, state: OperationState) -> rpc::Status {
+    let error = op.error.clone().unwrap_or_default();
+    let text = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (step, code, message) = (text("step"), text("code"), text("message"));
+    let described = |what: &str| match step.as_str() {
+        "" => format!("{what}: {message}"),
+        step => format!("{what}: step `{step}`: {message}"),
+    };
+    let mut problem = match (state, text("reason").as_str()) {
+        (OperationState::Stuck, _) => Problem::new(
+            Code::FailedPrecondition,
+            ErrorReason::OperationStuck,
+            described("the operation is stuck and needs an operator"),
+        ),
+        (_, "CANCELLED") => Problem::new(Code::Cancelled, ErrorReason::Cancelled, message),
+        (_, "NOT_APPROVED") => Problem::new(Code::PermissionDenied, ErrorReason::NotApproved, message),
+        (_, "PLAN_STALE") => Problem::precondition(ErrorReason::PlanStale, message),
+        (_, "GUARDRAIL_DENIED") => Problem::precondition(ErrorReason::GuardrailDenied, message),
+        _ => Problem::new(
+            grpc_code(&code),
+            ErrorReason::StepFailed,
+            described("a step failed, and what was made is undone"),
+        ),
+    };
+    if !step.is_empty() {
+        problem = problem.with("step", step);
+    }
+    if !code.is_empty() {
+        problem = problem.with("driverCode", code);
+    }
+    problem.to_rpc_status()
+}
+
+fn grpc_code(driver: &str) -> Code {
+    match driver {
+        "TIMEOUT" => Code::DeadlineExceeded,
+        "UNAVAILABLE" => Code::Unavailable,
+        "CONFLICT" => Code::Aborted,
+        "CANCELLED" => Code::Cancelled,
+        "INTERNAL" | "UNKNOWN" => Code::Unknown,
+        _ => Code::FailedPrecondition,
+    }
+}
+
+fn metadata(view: &OperationView) -> pb::OperationMetadata {
+    let OperationView { op, steps } = view;
+    let over = |step: &&step::Model| matches!(step.state.as_str(), "DONE" | "UNDONE" | "SKIPPED" | "FAILED");
+    let progress = match (op.end_time, steps.len()) {
+        (Some(_), _) => 100,
+        (None, 0) => 0,
+        (None, all) => steps.iter().filter(over).count() * 100 / all,
+    };
+    pb::OperationMetadata {
+        state: state(&op.state).into(),
+        action: op.action.clone(),
+        target: op.target.clone(),
+        plan: names::plan(&op.organization, &op.plan),
+        plan_digest: op.plan_digest.clone(),
+        validated_plan: None,
+        approval_request: op.approval_request.clone(),
+        requester: op.requester.clone(),
+        steps: steps.iter().map(|step| self::step(&crate::store::step_body(step))).collect(),
+        progress_percent: i32::try_from(progress).unwrap_or(100),
+        cancel_requested: op.cancel_requested,
+        create_time: Some(to_timestamp(op.create_time)),
+        start_time: op.start_time.map(to_timestamp),
+        end_time: op.end_time.map(to_timestamp),
+    }
+}
+
+fn state(state: &str) -> pb::operation_metadata::State {
+    pb::operation_metadata::State::from_str_name(&format!("STATE_{state}")).unwrap_or_default()
+}
+
+fn step(body: &Value) -> pb::Step {
+    let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let time = |key: &str| {
+        let micros = body.get(key).and_then(Value::as_i64)?;
+        pavior_store::from_micros(micros).map(to_timestamp)
+    };
+    let error = body.get("error").filter(|error| error.is_object()).map(|error| {
+        let part = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
+        Problem::new(grpc_code(part("code")), ErrorReason::StepFailed, part("message"))
+            .with("step", text("name"))
+            .with("driverCode", part("code"))
+            .to_rpc_status()
+    });
+    pb::Step {
+        id: text("name"),
+        action: Action::parse(&text("action")).map(convert::action).unwrap_or_default().into(),
+        resource: text("resource"),
+        driver: text("driver"),
+        state: pb::step::State::from_str_name(&format!("STATE_{}", text("state"))).unwrap_or_default().into(),
+        attempt: body
+            .get("attempt")
+            .and_then(Value::as_i64)
+            .and_then(|n| i32::try_from(n).ok())
+            .unwrap_or_default(),
+        error,
+        start_time: time("start_time"),
+        end_time: time("end_time"),
+    }
+}
+
+/// A message of the stream.
+pub(crate) fn watched(operation: uuid::Uuid, message: Message) -> pb::WatchOperationResponse {
+    use pb::watch_operation_response::{Bookmark, Event, LogLine};
+    let Message { cursor, time, what } = message;
+    let event = match what {
+        Happened::Operation(state) => Event::OperationState(self::state(&state).into()),
+        Happened::Step(body) => Event::Step(step(&body)),
+        Happened::Line { step, attempt, stream, text } => {
+            Event::LogLine(LogLine { step, attempt, stream, text })
+        }
+        Happened::Bookmark => Event::Bookmark(Bookmark {}),
+    };
+    pb::WatchOperationResponse {
+        resume_token: cursor.token(operation),
+        event_time: Some(to_timestamp(time)),
+        event: Some(event),
+    }
+}

@@ -1,0 +1,66 @@
+//! Errors as statuses, exhaustively.
+
+use pavior_rpc::{ErrorReason, Problem};
+use pavior_store::{ErrorKind, StoreError};
+use tonic::{Response, Status};
+
+use crate::error::Error;
+
+/// An answer, or the status of its error.
+#[allow(clippy::result_large_err)]
+pub(crate) fn respond<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(to_status)
+}
+
+/// The status of an error.
+pub(crate) fn to_status(error: Error) -> Status {
+    to_problem(error).into()
+}
+
+fn to_problem(error: Error) -> Problem {
+    match error {
+        Error::Refused(problem) => problem,
+        Error::RequestIdReused => {
+            let what = "was used before with another request";
+            Problem::invalid_reason(ErrorReason::RequestIdReused, "request_id", what)
+        }
+        Error::NotFound { kind, name } => Problem::not_found(kind, name),
+        Error::AlreadyExists { kind, name } => Problem::already_exists(kind, name),
+        Error::Busy { name, operation } => {
+            let message = match operation.as_str() {
+                "" => format!("`{name}` has changed while this was planned: try again"),
+                operation => format!("operation `{operation}` is working on `{name}`"),
+            };
+            Problem::aborted(ErrorReason::ResourceBusy, message).with("operation", operation)
+        }
+        Error::EtagMismatch { current } => Problem::etag_mismatch(current),
+        Error::Listing { field, problem } => {
+            let reason = match field.as_str() {
+                "page_token" => ErrorReason::InvalidPageToken,
+                _ => ErrorReason::InvalidFilter,
+            };
+            Problem::invalid_reason(reason, field, problem)
+        }
+        Error::Illegal(error) => Problem::precondition(ErrorReason::InvalidState, error.to_string()),
+        Error::Store(error) => store(error),
+        error @ (Error::Fenced { .. } | Error::Corrupt(_) | Error::Seal(_) | Error::Died(_)) => {
+            Problem::internal_error(&error)
+        }
+    }
+}
+
+fn store(error: StoreError) -> Problem {
+    match (&error, error.kind()) {
+        (StoreError::OutboxFull { .. }, _) => {
+            tracing::error!(%error, "audit events are not delivered");
+            Problem::unavailable("the audit trail cannot take the record of the change")
+                .with_reason(ErrorReason::AuditUnavailable)
+        }
+        (_, ErrorKind::Unavailable | ErrorKind::Serialization) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, cause, "database unavailable");
+            Problem::unavailable("the database does not answer")
+        }
+        _ => Problem::internal_error(&error),
+    }
+}

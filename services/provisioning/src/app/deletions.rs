@@ -1,0 +1,114 @@
+//! Taking down: planned from what is recorded, checked by policy like anything else.
+
+use std::collections::HashMap;
+
+use pavior_rpc::Violations;
+use serde_json::json;
+
+use super::environments::idle;
+use super::facts::{environment_facts, project_facts};
+use super::planning::recorded;
+use super::submit::Proposal;
+use super::{Answer, App, Ask, check_etag};
+use crate::domain::plan::Kind;
+use crate::domain::{names, teardown};
+use crate::error::{Error, Result};
+
+impl App {
+    /// Takes an environment down.
+    pub(crate) async fn delete_environment(
+        &self,
+        ask: &Ask,
+        name: &str,
+        etag: &str,
+        allow_missing: bool,
+        violations: Violations,
+    ) -> Result<Answer> {
+        violations.into_result()?;
+        Self::name(&ask.permit, ask.action, "name", name, names::ENVIRONMENT)?;
+        if let Some(answer) = self.replayed(ask).await? {
+            return Ok(answer);
+        }
+        let Some(row) = self.db.find_environment(&ask.permit, name).await? else {
+            return missing("environment", name, allow_missing);
+        };
+        check_etag(etag, row.uid, row.revision)?;
+        idle(&row)?;
+        let project = self.db.project(&ask.permit, &row.project).await?;
+        let rows = self.db.resources_of_project(&ask.permit, &row.project).await?;
+        let rows: Vec<_> = rows.into_iter().filter(|resource| resource.environment == row.name).collect();
+        let costs = rows.iter().map(|row| row.monthly_cost.clone()).collect();
+        let changes = teardown::plan(&recorded(rows)?).map_err(|cycle| Error::Corrupt(cycle.to_string()))?;
+        let proposal = Proposal {
+            kind: Kind::DestroyEnvironment,
+            target: name.to_owned(),
+            changes,
+            costs,
+            template_version: row.template_version.clone(),
+            parameters: json!({}),
+            settings: json!({}),
+            project: None,
+            environments: Vec::new(),
+            revision: Some(row.revision),
+            deployment_id: String::new(),
+            facts: environment_facts(&row, &project),
+            environment_class: row.class.clone(),
+            new_owner: String::new(),
+            labels: HashMap::new(),
+            verb: "delete environment",
+        };
+        self.submit(ask, proposal).await
+    }
+
+    /// Takes a project down with everything in it.
+    pub(crate) async fn delete_project(
+        &self,
+        ask: &Ask,
+        name: &str,
+        etag: &str,
+        allow_missing: bool,
+        violations: Violations,
+    ) -> Result<Answer> {
+        violations.into_result()?;
+        Self::name(&ask.permit, ask.action, "name", name, names::PROJECT)?;
+        if let Some(answer) = self.replayed(ask).await? {
+            return Ok(answer);
+        }
+        let Some(row) = self.db.find_project(&ask.permit, name).await? else {
+            return missing("project", name, allow_missing);
+        };
+        check_etag(etag, row.uid, row.revision)?;
+        if !row.operation.is_empty() {
+            return Err(Error::Busy { name: row.name, operation: row.operation });
+        }
+        for environment in self.db.environments_of_project(&ask.permit, name).await? {
+            idle(&environment)?;
+        }
+        let rows = self.db.resources_of_project(&ask.permit, name).await?;
+        let costs = rows.iter().map(|row| row.monthly_cost.clone()).collect();
+        let changes = teardown::plan(&recorded(rows)?).map_err(|cycle| Error::Corrupt(cycle.to_string()))?;
+        let proposal = Proposal {
+            kind: Kind::DestroyProject,
+            target: name.to_owned(),
+            changes,
+            costs,
+            template_version: row.template_version.clone(),
+            parameters: json!({}),
+            settings: json!({}),
+            project: None,
+            environments: Vec::new(),
+            revision: Some(row.revision),
+            deployment_id: String::new(),
+            facts: project_facts(&row),
+            environment_class: String::new(),
+            new_owner: String::new(),
+            labels: HashMap::new(),
+            verb: "delete project",
+        };
+        self.submit(ask, proposal).await
+    }
+}
+
+fn missing(kind: &'static str, name: &str, allowed: bool) -> Result<Answer> {
+    if allowed { Ok(Answer::Nothing) } else { Err(Error::NotFound { kind, name: name.to_owned() }) }
+}

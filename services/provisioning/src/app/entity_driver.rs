@@ -1,0 +1,240 @@
+//! The built-in driver of catalog entries: a component in the catalog is a resource of its project like any other.
+
+use async_trait::async_trait;
+use pavior_auth::{Permit, SystemAuthority};
+use pavior_driver::{
+    ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Found, Health,
+    Lookup, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Sink, Success, TypeSchema, Undo,
+    ValidateRequest, Violation, diff,
+};
+use pavior_proto::pavior::catalog::v1 as catalog;
+use pavior_rpc::convert;
+use serde_json::{Map, Value, json};
+use tonic::Code;
+
+use super::peers::Peers;
+use super::planning::ENTITY_DRIVER;
+
+/// The annotation that says which resource an entity belongs to.
+const MADE_BY: &str = "pavior.dev/resource";
+/// The annotation that holds the key of the call that made it.
+const MADE_WITH: &str = "pavior.dev/key";
+
+/// Registers entities on behalf of the organization.
+#[derive(Debug)]
+pub(crate) struct EntityDriver {
+    peers: Peers,
+    authority: SystemAuthority,
+}
+
+impl EntityDriver {
+    pub(crate) fn new(peers: Peers, authority: SystemAuthority) -> Self {
+        Self { peers, authority }
+    }
+
+    fn permit(&self, context: &CallContext) -> Permit {
+        Permit::for_system(&self.authority, &context.organization)
+    }
+
+    async fn put(&self, context: &CallContext, inputs: &Value, sink: &dyn Sink) -> Outcome {
+        match self.try_put(context, inputs, sink).await {
+            Ok(success) => Outcome::Succeeded(success),
+            // It may have been made although the answer did not arrive.
+            Err(Failure { code: FailureCode::Unavailable | FailureCode::Timeout, message, .. }) => {
+                Outcome::Unknown { message }
+            }
+            Err(failure) => Outcome::Failed(failure),
+        }
+    }
+
+    async fn try_put(
+        &self,
+        context: &CallContext,
+        inputs: &Value,
+        sink: &dyn Sink,
+    ) -> Result<Success, Failure> {
+        let permit = self.permit(context);
+        let wanted = entity(context, inputs)?;
+        let (kind, id) = (text(inputs, "kind"), text(inputs, "id"));
+        let parent = format!("organizations/{}/kinds/{kind}", context.organization);
+        let message = catalog::CreateEntityRequest {
+            parent: parent.clone(),
+            entity_id: id.clone(),
+            entity: Some(wanted.clone()),
+            request_id: String::new(),
+            validate_only: false,
+        };
+        let name = format!("{parent}/entities/{id}");
+        // So that an undo knows what to look for, even when nobody ever hears what became of the call.
+        sink.checkpoint(json!({ "name": name }))
+            .await
+            .map_err(|_| Failure::new(FailureCode::Fenced, "the claim on this step is lost"))?;
+        match self.peers.create_entity(&permit, message).await {
+            Ok(made) => Ok(success(&made)),
+            Err((Code::AlreadyExists, _)) => self.adopt(&permit, &name, wanted).await,
+            Err(error) => Err(failure(error)),
+        }
+    }
+
+    /// An entity of this resource gets the wanted content; one of somebody else stays as it is.
+    async fn adopt(&self, permit: &Permit, name: &str, wanted: catalog::Entity) -> Result<Success, Failure> {
+        let there = self.peers.get_entity(permit, name).await.map_err(failure)?;
+        if there.annotations.get(MADE_BY) != wanted.annotations.get(MADE_BY) {
+            let message = format!("entity `{name}` exists already and belongs to something else");
+            return Err(Failure::new(FailureCode::Conflict, message));
+        }
+        let same = there.spec == wanted.spec
+            && there.display_name == wanted.display_name
+            && there.description == wanted.description
+            && there.owner == wanted.owner
+            && there.annotations.get(MADE_WITH) == wanted.annotations.get(MADE_WITH);
+        if same {
+            return Ok(success(&there));
+        }
+        let paths =
+            ["display_name", "description", "owner", "spec", "annotations"].map(str::to_owned).to_vec();
+        let message = catalog::UpdateEntityRequest {
+            entity: Some(catalog::Entity { name: name.to_owned(), etag: String::new(), ..wanted }),
+            update_mask: Some(prost_types::FieldMask { paths }),
+            request_id: String::new(),
+            validate_only: false,
+        };
+        self.peers.update_entity(permit, message).await.map(|entity| success(&entity)).map_err(failure)
+    }
+}
+
+fn text(inputs: &Value, key: &str) -> String {
+    inputs.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn entity(context: &CallContext, inputs: &Value) -> Result<catalog::Entity, Failure> {
+    let invalid = |what: &str| Failure::new(FailureCode::InvalidArgument, format!("`{what}` is not valid"));
+    let spec = inputs.get("spec").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+    Ok(catalog::Entity {
+        display_name: text(inputs, "title"),
+        description: text(inputs, "description"),
+        owner: text(inputs, "owner"),
+        spec: Some(convert::to_struct(&spec).map_err(|_| invalid("spec"))?),
+        annotations: [
+            (MADE_BY.to_owned(), context.resource.clone()),
+            (MADE_WITH.to_owned(), context.idempotency_key.clone()),
+        ]
+        .into_iter()
+        .collect(),
+        ..Default::default()
+    })
+}
+
+fn success(entity: &catalog::Entity) -> Success {
+    Success {
+        identity: entity.name.clone(),
+        outputs: json!({ "name": entity.name, "uid": entity.uid }),
+        state: Value::Null,
+        ..Success::default()
+    }
+}
+
+fn failure((code, message): (Code, String)) -> Failure {
+    let code = match code {
+        Code::InvalidArgument | Code::FailedPrecondition | Code::NotFound => FailureCode::InvalidArgument,
+        Code::PermissionDenied | Code::Unauthenticated => FailureCode::Unsupported,
+        Code::AlreadyExists | Code::Aborted => FailureCode::Conflict,
+        Code::Unavailable | Code::ResourceExhausted | Code::Cancelled => FailureCode::Unavailable,
+        Code::DeadlineExceeded => {
+            return Failure {
+                retryable: true,
+                ..Failure::new(FailureCode::Timeout, "the catalog did not answer in time")
+            };
+        }
+        _ => FailureCode::Internal,
+    };
+    Failure::new(code, format!("the catalog says: {message}"))
+}
+
+#[async_trait]
+impl Driver for EntityDriver {
+    fn info(&self) -> DriverInfo {
+        let text = json!({ "type": "string" });
+        DriverInfo {
+            id: ENTITY_DRIVER.to_owned(),
+            version: "1.0.0".to_owned(),
+            types: vec![TypeSchema {
+                id: ENTITY_DRIVER.to_owned(),
+                inputs: json!({
+                    "type": "object",
+                    "required": ["kind", "id"],
+                    "additionalProperties": false,
+                    "properties": {
+                        "kind": text, "id": text, "title": text, "description": text, "owner": text,
+                        "spec": { "type": "object" },
+                    },
+                }),
+                outputs: json!({ "type": "object", "properties": { "name": text, "uid": text } }),
+                secret_outputs: Vec::new(),
+                immutable: vec!["kind".to_owned(), "id".to_owned()],
+                actions: Vec::new(),
+                undo: Undo::Destroy,
+            }],
+        }
+    }
+
+    async fn validate(&self, request: ValidateRequest) -> Result<Value, Vec<Violation>> {
+        let schema = self.info().types.first().map(|schema| schema.inputs.clone()).unwrap_or_default();
+        let found = pavior_expr::schema::validate_planned(&schema, &request.inputs);
+        if found.is_empty() {
+            return Ok(request.inputs);
+        }
+        Err(found.into_iter().map(|v| Violation { path: v.path, message: v.message }).collect())
+    }
+
+    async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
+        let immutable = ["kind".to_owned(), "id".to_owned()];
+        Ok(diff(request.prior.as_ref().map(|prior| &prior.inputs), request.desired.as_ref(), &immutable))
+    }
+
+    async fn apply(&self, context: &CallContext, request: ApplyRequest, sink: &dyn Sink) -> Outcome {
+        self.put(context, &request.inputs, sink).await
+    }
+
+    async fn observe(&self, context: &CallContext, request: ObserveRequest) -> Observation {
+        let name = match request.lookup {
+            Lookup::Identity(name) => name,
+            // An entity is found by its name only; to apply again is safe and gives the same.
+            Lookup::Key(_) => return Observation::Absent,
+        };
+        match self.peers.get_entity(&self.permit(context), &name).await {
+            Ok(entity) => Observation::Found(Found::from(success(&entity))),
+            Err((Code::NotFound, _)) => Observation::Absent,
+            Err((_, message)) => Observation::Indeterminate { message },
+        }
+    }
+
+    async fn destroy(&self, context: &CallContext, request: DestroyRequest, _sink: &dyn Sink) -> Outcome {
+        let permit = self.permit(context);
+        let name = match request.lookup {
+            Lookup::Identity(name) => name,
+            Lookup::Key(_) => text(&request.state, "name"),
+        };
+        if name.is_empty() {
+            // The call never came as far as to ask for one.
+            return Outcome::Succeeded(Success::default());
+        }
+        match self.peers.get_entity(&permit, &name).await {
+            Err((Code::NotFound, _)) => return Outcome::Succeeded(Success::default()),
+            Ok(there) if there.annotations.get(MADE_BY) != Some(&context.resource) => {
+                // It was taken over by somebody else; it is not ours to delete.
+                return Outcome::Succeeded(Success::default());
+            }
+            Ok(_) => {}
+            Err(error) => return failure(error).into(),
+        }
+        match self.peers.delete_entity(&permit, &name).await {
+            Ok(()) => Outcome::Succeeded(Success::default()),
+            Err(error) => failure(error).into(),
+        }
+    }
+
+    async fn health(&self) -> Health {
+        Health::Ok
+    }
+}

@@ -1,0 +1,280 @@
+//! Environments.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use pavior_rpc::{ErrorReason, Problem, Violations};
+use serde_json::{Value, json};
+
+use super::facts::{environment_facts, labels_of, project_facts};
+use super::planning::{current, parameters};
+use super::submit::Proposal;
+use super::{Answer, App, Ask, check_display_name, check_etag};
+use crate::domain::names;
+use crate::domain::plan::Kind;
+use crate::domain::planner::{Facts, Section};
+use crate::domain::scope::{EnvironmentScope, ProjectScope};
+use crate::domain::template::EnvironmentClass;
+use crate::engine::artifact_of_run;
+use crate::error::{Error, Result};
+use crate::store::NewEnvironment;
+use crate::store::entity::{environment, project, resource};
+
+/// The shortest life of an environment.
+const MIN_TTL: Duration = Duration::from_secs(60);
+/// The longest: a hundred years.
+const MAX_TTL: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+/// An environment as it was asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WantedEnvironment {
+    pub(crate) display_name: String,
+    pub(crate) class: String,
+    pub(crate) parameters: Value,
+    pub(crate) ttl: Option<Duration>,
+}
+
+/// A project that can be worked on, with everything that is recorded of it.
+pub(crate) struct Ground {
+    pub(crate) project: project::Model,
+    pub(crate) rows: Vec<resource::Model>,
+    pub(crate) path: super::planning::GoldenPath,
+}
+
+impl App {
+    /// Reads what every change in a project starts from.
+    pub(crate) async fn ground(&self, ask: &Ask, name: &str) -> Result<Ground> {
+        let project = self.db.project(&ask.permit, name).await?;
+        if !project.operation.is_empty() || project.state != "ACTIVE" {
+            return Err(Error::Busy { name: name.to_owned(), operation: project.operation });
+        }
+        let (path, rows) = futures::future::join(
+            self.golden_path(&ask.permit, &project.template_version),
+            self.db.resources_of_project(&ask.permit, name),
+        )
+        .await;
+        Ok(Ground { path: path?, rows: rows?, project })
+    }
+
+    /// Makes an environment of a class of the project's golden path.
+    pub(crate) async fn create_environment(
+        &self,
+        ask: &Ask,
+        parent: &str,
+        id: &str,
+        wanted: WantedEnvironment,
+        mut violations: Violations,
+    ) -> Result<Answer> {
+        let name = Self::name(&ask.permit, ask.action, "parent", parent, names::PROJECT);
+        let id = self.id(id, "environment", "environment_id", &mut violations);
+        check(&wanted, &mut violations);
+        violations.into_result()?;
+        name?;
+        if let Some(answer) = self.replayed(ask).await? {
+            return Ok(answer);
+        }
+        let name = format!("{parent}/environments/{id}");
+        let (ground, exists) =
+            futures::future::join(self.ground(ask, parent), self.db.find_environment(&ask.permit, &name))
+                .await;
+        let ground = ground?;
+        if exists?.is_some() {
+            return Err(Error::AlreadyExists { kind: "environment", name });
+        }
+        let class = if wanted.class.is_empty() { id } else { wanted.class.clone() };
+        let class = class_of(&ground, &class, wanted.class.is_empty())?;
+        let parameters = merged(&ground, &wanted.parameters)?;
+        let scope = EnvironmentScope { name: name.clone(), class: class.class.clone() };
+        let section = Section {
+            environment: Some(scope),
+            parameters: parameters.clone(),
+            wanted: class.resources.clone(),
+        };
+        let artifact = self.newest_artifact(ask, &ground.project.name, &class).await?;
+        let facts = self.facts_for(ask, &ground, section, artifact).await?;
+        let changes = self.changes(&facts).await?;
+        let ttl = wanted.ttl.or(class.ttl).map(seconds);
+        let proposal = Proposal {
+            kind: Kind::CreateEnvironment,
+            target: name.clone(),
+            changes,
+            costs: Vec::new(),
+            template_version: ground.path.name.clone(),
+            parameters,
+            settings: json!({ "ttl_seconds": ttl, "display_name": wanted.display_name, "class": class.class }),
+            project: None,
+            environments: vec![NewEnvironment {
+                name,
+                display_name: wanted.display_name,
+                class: class.class.clone(),
+                parameters: wanted.parameters,
+                ttl_seconds: ttl,
+            }],
+            revision: None,
+            deployment_id: String::new(),
+            facts: project_facts(&ground.project),
+            environment_class: class.class,
+            new_owner: ground.project.owner.clone(),
+            labels: labels_of(&ground.project),
+            verb: "create environment",
+        };
+        self.submit(ask, proposal).await
+    }
+
+    /// Changes parameters or lifetime, and the resources with them.
+    pub(crate) async fn update_environment(
+        &self,
+        ask: &Ask,
+        row: environment::Model,
+        etag: &str,
+        wanted: WantedEnvironment,
+    ) -> Result<Answer> {
+        let mut violations = Violations::new();
+        check(&wanted, &mut violations);
+        violations.into_result()?;
+        if let Some(answer) = self.replayed(ask).await? {
+            return Ok(answer);
+        }
+        check_etag(etag, row.uid, row.revision)?;
+        idle(&row)?;
+        let ground = self.ground(ask, &row.project).await?;
+        let class = class_of(&ground, &row.class, false)?;
+        let parameters = merged(&ground, &wanted.parameters)?;
+        let scope = EnvironmentScope { name: row.name.clone(), class: row.class.clone() };
+        let section = Section {
+            environment: Some(scope),
+            parameters: parameters.clone(),
+            wanted: class.resources.clone(),
+        };
+        let artifact = match self.running_artifact(ask, &row).await? {
+            Some(artifact) => Some(artifact),
+            None => self.newest_artifact(ask, &row.project, &class).await?,
+        };
+        let facts = self.facts_for(ask, &ground, section, artifact).await?;
+        let changes = self.changes(&facts).await?;
+        let costs = costs_of(&ground.rows, &row.name);
+        let proposal = Proposal {
+            kind: Kind::UpdateEnvironment,
+            target: row.name.clone(),
+            changes,
+            costs,
+            template_version: ground.path.name.clone(),
+            parameters,
+            settings: json!({
+                "ttl_seconds": wanted.ttl.map(seconds),
+                "display_name": wanted.display_name,
+                "parameters": wanted.parameters,
+            }),
+            project: None,
+            environments: Vec::new(),
+            revision: Some(row.revision),
+            deployment_id: String::new(),
+            facts: environment_facts(&row, &ground.project),
+            environment_class: row.class.clone(),
+            new_owner: String::new(),
+            labels: HashMap::new(),
+            verb: "update environment",
+        };
+        self.submit(ask, proposal).await
+    }
+
+    /// What the planner looks at for one environment.
+    pub(crate) async fn facts_for(
+        &self,
+        ask: &Ask,
+        ground: &Ground,
+        section: Section,
+        artifact: Option<Value>,
+    ) -> Result<Facts> {
+        let project = ProjectScope { name: ground.project.name.clone(), owner: ground.project.owner.clone() };
+        let mut facts = Facts {
+            project,
+            sections: vec![section],
+            current: current(&ground.rows),
+            artifact,
+            ..Facts::default()
+        };
+        facts.matched = self.matched(&ask.permit, &ground.project.labels, &facts).await?;
+        Ok(facts)
+    }
+
+    /// The artifact of the newest successful run, under the name that the class's workload wants.
+    async fn newest_artifact(
+        &self,
+        ask: &Ask,
+        project: &str,
+        class: &EnvironmentClass,
+    ) -> Result<Option<Value>> {
+        let name = class.resources.iter().find_map(|wanted| wanted.artifact.clone()).unwrap_or_default();
+        let run = self.db.newest_run(&ask.permit, project).await?;
+        Ok(run.and_then(|run| artifact_of_run(&run, &name)))
+    }
+
+    /// The artifact that runs in an environment.
+    pub(crate) async fn running_artifact(
+        &self,
+        ask: &Ask,
+        row: &environment::Model,
+    ) -> Result<Option<Value>> {
+        if row.deployment.is_empty() {
+            return Ok(None);
+        }
+        let deployment = self.db.find_deployment(&ask.permit, &row.deployment).await?;
+        Ok(deployment.map(|deployment| deployment.artifact))
+    }
+}
+
+/// Refuses an environment that something works on.
+pub(crate) fn idle(row: &environment::Model) -> Result<()> {
+    if row.operation.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Busy { name: row.name.clone(), operation: row.operation.clone() })
+}
+
+pub(crate) fn costs_of(rows: &[resource::Model], environment: &str) -> Vec<String> {
+    rows.iter().filter(|row| row.environment == environment).map(|row| row.monthly_cost.clone()).collect()
+}
+
+/// The class of a project's golden path; unknown ones are refused with those that there are.
+pub(crate) fn class_of(ground: &Ground, class: &str, from_id: bool) -> Result<EnvironmentClass> {
+    if let Some(found) = ground.path.template.environment(class) {
+        return Ok(found.clone());
+    }
+    let known: Vec<String> =
+        ground.path.template.environments.iter().map(|class| format!("`{}`", class.class)).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let whence = if from_id { " (taken from the environment's id)" } else { "" };
+    let message = format!("the golden path has no environment class `{class}`{whence}; it has {known}");
+    Err(Problem::invalid_reason(ErrorReason::InvalidField, "environment.environment_class", message).into())
+}
+
+/// The project's parameters with the environment's over them.
+pub(crate) fn merged(ground: &Ground, own: &Value) -> Result<Value> {
+    let mut all = ground.project.parameters.as_object().cloned().unwrap_or_default();
+    for (key, value) in own.as_object().into_iter().flatten() {
+        all.insert(key.clone(), value.clone());
+    }
+    let mut violations = Violations::new();
+    let filled =
+        parameters(&ground.path.schema, &Value::Object(all), "environment.parameters", &mut violations);
+    violations.into_result()?;
+    Ok(filled)
+}
+
+fn seconds(ttl: Duration) -> i64 {
+    i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn check(wanted: &WantedEnvironment, violations: &mut Violations) {
+    check_display_name("environment.display_name", &wanted.display_name, violations);
+    if !wanted.class.is_empty() {
+        violations.check("environment.environment_class", pavior_core::name::validate_id(&wanted.class));
+    }
+    if wanted.ttl.is_some_and(|ttl| ttl < MIN_TTL) {
+        violations.add("environment.ttl", "is shorter than a minute");
+    }
+    if wanted.ttl.is_some_and(|ttl| ttl > MAX_TTL) {
+        violations.add("environment.ttl", "is longer than 100 years");
+    }
+}

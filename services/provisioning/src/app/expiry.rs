@@ -1,0 +1,52 @@
+//! Environments whose time is over: taken down by the service itself, planned and checked by policy like any other ask.
+
+use std::time::Duration;
+
+use pavior_rpc::Violations;
+
+use super::{App, Ask};
+use crate::error::{Error, Result};
+use crate::store::entity::timer;
+
+const BATCH: u64 = 100;
+/// How long a busy environment is left alone.
+const BUSY: Duration = Duration::from_secs(60);
+/// When an operation that was begun should have been through.
+const BEGUN: Duration = Duration::from_secs(10 * 60);
+/// After a refusal the pause grows up to this.
+const LONGEST: Duration = Duration::from_secs(6 * 3_600);
+
+impl App {
+    /// Takes down what is due.
+    pub(crate) async fn expire_environments(&self) -> Result<()> {
+        for timer in self.db.due_timers_unscoped(BATCH).await? {
+            let pause = match self.expire(&timer).await {
+                Ok(begun) => begun.then_some(BEGUN),
+                Err(Error::Busy { .. }) => Some(BUSY),
+                Err(error) => {
+                    let pause =
+                        LONGEST.min(BUSY * 2_u32.saturating_pow(timer.attempt.clamp(0, 20).unsigned_abs()));
+                    tracing::warn!(environment = timer.subject, %error, ?pause, "an expired environment still stands");
+                    Some(pause)
+                }
+            };
+            let due = pause
+                .map(|pause| self.db.now_micros() + i64::try_from(pause.as_micros()).unwrap_or(i64::MAX));
+            self.db.postpone_timer_unscoped(&timer, due).await?;
+        }
+        Ok(())
+    }
+
+    /// True when an operation was begun, false when there is nothing to take down.
+    async fn expire(&self, timer: &timer::Model) -> Result<bool> {
+        let ask = Ask {
+            permit: self.own_permit(&timer.organization),
+            action: "provisioning.environments.delete",
+            request_id: String::new(),
+            hash: [0; 32],
+            validate_only: false,
+        };
+        let answer = self.delete_environment(&ask, &timer.subject, "", true, Violations::new()).await?;
+        Ok(!matches!(answer, super::Answer::Nothing))
+    }
+}

@@ -1,0 +1,137 @@
+//! Use cases. Each plans, asks policy, and writes once; the engine does the rest.
+
+pub(crate) mod approvals;
+pub(crate) mod deletions;
+pub(crate) mod deployments;
+pub(crate) mod entity_driver;
+pub(crate) mod environments;
+pub(crate) mod expiry;
+pub(crate) mod facts;
+pub(crate) mod operations;
+pub(crate) mod peers;
+pub(crate) mod pipelines;
+pub(crate) mod planning;
+pub(crate) mod projects;
+pub(crate) mod submit;
+pub(crate) mod watch;
+
+use std::sync::Arc;
+
+use pavior_auth::{Permit, ServiceIdentity};
+use pavior_core::page::PageTokens;
+use pavior_core::{ResourceName, etag};
+use pavior_rpc::{Problem, Violations};
+use uuid::Uuid;
+
+use crate::config::Config;
+use crate::domain::plan::Plan;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::store::{Db, OperationView};
+
+/// Everything that use cases need. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct App {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) db: Db,
+    pub(crate) engine: Engine,
+    pub(crate) config: Config,
+    pub(crate) tokens: PageTokens,
+    pub(crate) peers: peers::Peers,
+    pub(crate) identity: ServiceIdentity,
+}
+
+impl std::ops::Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+/// A change as it was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    /// Who may.
+    pub(crate) permit: Permit,
+    /// The action that policy decides on.
+    pub(crate) action: &'static str,
+    /// The caller's id of the request; empty when none was given.
+    pub(crate) request_id: String,
+    /// SHA-256 over the request.
+    pub(crate) hash: [u8; 32],
+    /// Plan only.
+    pub(crate) validate_only: bool,
+}
+
+/// What is answered to it.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// An operation that was begun, now or when the same request came first.
+    Operation(Box<OperationView>),
+    /// The plan of a `validate_only` call.
+    Plan(Box<Plan>),
+    /// There is nothing to do, as was allowed.
+    Nothing,
+}
+
+impl App {
+    /// Refuses a name of another organization.
+    pub(crate) fn permitted(permit: &Permit, action: &str, organization: &str, name: &str) -> Result<()> {
+        if permit.organization() == organization {
+            return Ok(());
+        }
+        Err(Problem::permission_denied(action, name).into())
+    }
+
+    /// Parses a name of the given form and checks that the permit reaches it.
+    pub(crate) fn name(
+        permit: &Permit,
+        action: &str,
+        field: &str,
+        name: &str,
+        pattern: &str,
+    ) -> Result<ResourceName> {
+        let parsed = ResourceName::parse_as(name, pattern)
+            .map_err(|error| Error::from(Problem::invalid_field(field, error.to_string())))?;
+        Self::permitted(permit, action, parsed.organization(), name)?;
+        Ok(parsed)
+    }
+
+    /// The id that the caller chose, or one made here.
+    pub(crate) fn id(&self, chosen: &str, prefix: &str, field: &str, violations: &mut Violations) -> String {
+        if chosen.is_empty() {
+            let random = self.db.ids.uuid().simple().to_string();
+            return format!("{prefix}-{}", random.get(20..).unwrap_or_default());
+        }
+        violations.check(field, pavior_core::name::validate_id(chosen));
+        chosen.to_owned()
+    }
+
+    /// The service's own permit in an organization.
+    pub(crate) fn own_permit(&self, organization: &str) -> Permit {
+        Permit::for_system(&self.identity.authority(), organization)
+    }
+}
+
+/// The etag of a row.
+pub(crate) fn etag_of(uid: Uuid, revision: i64) -> String {
+    etag::etag(uid, revision)
+}
+
+/// Refuses a stale etag; an empty one is any.
+pub(crate) fn check_etag(given: &str, uid: Uuid, revision: i64) -> Result<()> {
+    let current = etag_of(uid, revision);
+    if given.is_empty() || given == current { Ok(()) } else { Err(Error::EtagMismatch { current }) }
+}
+
+/// Checks what is common to things that people name and label.
+pub(crate) fn check_display_name(field: &str, name: &str, violations: &mut Violations) {
+    if name.chars().count() > 256 {
+        violations.add(field, "is longer than 256 characters");
+    }
+}

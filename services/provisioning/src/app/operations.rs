@@ -1,0 +1,118 @@
+//! Verbs on operations.
+
+use std::time::Duration;
+
+use pavior_auth::Permit;
+use pavior_rpc::{ErrorReason, Problem};
+
+use super::{App, Ask};
+use crate::domain::names;
+use crate::domain::state::OperationState;
+use crate::error::{Error, Result};
+use crate::store::OperationView;
+
+/// The longest wait of one call.
+const MAX_WAIT: Duration = Duration::from_secs(600);
+/// How often the database is asked while nothing is heard.
+const POLL: Duration = Duration::from_secs(1);
+
+impl App {
+    /// An operation by its name.
+    pub(crate) async fn get_operation(
+        &self,
+        permit: &Permit,
+        action: &str,
+        name: &str,
+    ) -> Result<OperationView> {
+        Self::name(permit, action, "name", name, names::OPERATION)?;
+        self.db.operation(permit, name).await
+    }
+
+    /// Returns when the operation has ended, or when the time is up, whichever comes first.
+    pub(crate) async fn wait_operation(
+        &self,
+        permit: &Permit,
+        action: &str,
+        name: &str,
+        timeout: Option<Duration>,
+    ) -> Result<OperationView> {
+        let mut changes = self.engine.changes();
+        let remaining = pavior_rpc::context::current().and_then(|context| context.remaining());
+        // A moment is kept for the answer itself.
+        let limit = remaining.map_or(MAX_WAIT, |left| left.saturating_sub(Duration::from_millis(200)));
+        let end = tokio::time::Instant::now() + timeout.unwrap_or(MAX_WAIT).min(limit).min(MAX_WAIT);
+        loop {
+            let view = self.get_operation(permit, action, name).await?;
+            let ended = OperationState::parse(&view.op.state).is_some_and(OperationState::ended);
+            if ended || tokio::time::Instant::now() >= end {
+                return Ok(view);
+            }
+            let poll = tokio::time::Instant::now() + POLL;
+            loop {
+                tokio::select! {
+                    changed = changes.recv() => match changed {
+                        Ok(id) if id != view.op.id => continue,
+                        _ => break,
+                    },
+                    () = tokio::time::sleep_until(poll.min(end)) => break,
+                }
+            }
+        }
+    }
+
+    /// Asks an operation to stop.
+    pub(crate) async fn cancel_operation(&self, permit: &Permit, action: &str, name: &str) -> Result<()> {
+        let view = self.get_operation(permit, action, name).await?;
+        self.db.cancel_unscoped(view.op.id, &permit.principal().name).await?;
+        self.engine.stop_calls(view.op.id);
+        self.engine.changed(view.op.id);
+        self.engine.wake();
+        if !view.op.approval_request.is_empty() && view.op.end_time.is_none() {
+            let own = self.own_permit(permit.organization());
+            let told = self
+                .peers
+                .cancel_approval_request(
+                    &own,
+                    &view.op.approval_request,
+                    false,
+                    "the operation was cancelled",
+                )
+                .await;
+            if let Err(error) = told {
+                // It expires by itself; the operation is cancelled either way.
+                tracing::warn!(operation = name, %error, "the approval request was not cancelled");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up a stuck operation.
+    pub(crate) async fn retry_operation(&self, ask: &Ask, name: &str) -> Result<OperationView> {
+        let view = self.get_operation(&ask.permit, ask.action, name).await?;
+        match self.db.retry_unscoped(view.op.id, self.deadline_micros(), self.key(ask)).await {
+            Ok(()) => {}
+            Err(Error::Illegal(_)) => {
+                let message = format!("operation `{name}` is not stuck, it is {}", view.op.state);
+                return Err(Problem::precondition(ErrorReason::InvalidState, message)
+                    .because("STATE", name, "only an operation in state `STUCK` can be taken up again")
+                    .into());
+            }
+            Err(error) => return Err(error),
+        }
+        self.engine.changed(view.op.id);
+        self.engine.wake();
+        self.get_operation(&ask.permit, ask.action, name).await
+    }
+
+    /// Forgets an operation that has ended.
+    pub(crate) async fn delete_operation(&self, permit: &Permit, action: &str, name: &str) -> Result<()> {
+        Self::name(permit, action, "name", name, names::OPERATION)?;
+        if self.db.delete_operation(permit, name).await? {
+            return Ok(());
+        }
+        let message = format!("operation `{name}` has not ended");
+        Err(Problem::precondition(ErrorReason::InvalidState, message)
+            .because("STATE", name, "cancel it first, or wait")
+            .into())
+    }
+}

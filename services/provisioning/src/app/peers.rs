@@ -1,0 +1,235 @@
+//! Calls to catalog and policy. Their codes say nothing about the caller's request, so they never pass unchanged.
+
+use std::sync::Arc;
+
+use pavior_auth::{Permit, ServiceIdentity};
+use pavior_core::principal::{Principal, PrincipalKind};
+use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
+use pavior_proto::pavior::catalog::v1::{self as catalog, match_resource_definitions_request::Context};
+use pavior_proto::pavior::governance::v1::ResourceFacts;
+use pavior_proto::pavior::policy::v1::policy_service_client::PolicyServiceClient;
+use pavior_proto::pavior::policy::v1::{self as policy, DecisionStage};
+use pavior_proto::pavior::r#type::v1 as types;
+use pavior_rpc::{ErrorReason, Problem, RetrySafe, Transport};
+use tonic::Code;
+
+use crate::error::{Error, Result};
+
+/// The services that this one needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Peers {
+    identity: ServiceIdentity,
+    catalog: CatalogServiceClient<Transport>,
+    policy: PolicyServiceClient<Transport>,
+}
+
+/// A question to policy.
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    pub(crate) principal: Principal,
+    pub(crate) organization: String,
+    pub(crate) action: String,
+    pub(crate) resource: ResourceFacts,
+    pub(crate) context: policy::DecisionContext,
+    pub(crate) stage: DecisionStage,
+    pub(crate) approval_request: String,
+    pub(crate) dry_run: bool,
+}
+
+impl Peers {
+    /// Over bare transports; calls are signed here.
+    pub(crate) fn new(identity: ServiceIdentity, catalog: Transport, policy: Transport) -> Self {
+        let catalog = CatalogServiceClient::new(identity.transport(catalog, "catalog"));
+        let policy = PolicyServiceClient::new(identity.transport(policy, "policy"));
+        Self { identity, catalog, policy }
+    }
+
+    fn request<T>(&self, permit: &Permit, message: T) -> tonic::Request<T> {
+        let mut request = self.identity.request(permit, message);
+        request.extensions_mut().insert(RetrySafe);
+        request
+    }
+
+    /// A template version; a channel's name is resolved to the version that it points at.
+    pub(crate) async fn template_version(
+        &self,
+        permit: &Permit,
+        name: &str,
+    ) -> Result<catalog::TemplateVersion> {
+        let message = catalog::GetTemplateVersionRequest { name: name.to_owned() };
+        let answer = self.catalog.clone().get_template_version(self.request(permit, message)).await;
+        match answer {
+            Ok(version) => Ok(version.into_inner()),
+            Err(status) if matches!(status.code(), Code::NotFound | Code::InvalidArgument) => {
+                let message = format!("template version `{name}` does not exist");
+                Err(Problem::precondition(ErrorReason::ReferenceNotFound, message)
+                    .because("REFERENCE", name, "name a version or a channel that is published")
+                    .into())
+            }
+            Err(status) => Err(Problem::from_dependency("catalog", &status).into()),
+        }
+    }
+
+    /// The definitions for several resources, in order.
+    pub(crate) async fn matches(
+        &self,
+        permit: &Permit,
+        contexts: Vec<Context>,
+    ) -> Result<Vec<catalog::match_resource_definitions_response::Match>> {
+        if contexts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wanted = contexts.len();
+        let parent = format!("organizations/{}", permit.organization());
+        let message = catalog::MatchResourceDefinitionsRequest { parent, contexts };
+        let answer = self.catalog.clone().match_resource_definitions(self.request(permit, message)).await;
+        let matches = answer.map_err(|status| Error::from(Problem::from_dependency("catalog", &status)))?;
+        let matches = matches.into_inner().matches;
+        if matches.len() != wanted {
+            return Err(Problem::internal("catalog answered another number of matches than was asked").into());
+        }
+        Ok(matches)
+    }
+
+    /// Makes an entity.
+    pub(crate) async fn create_entity(
+        &self,
+        permit: &Permit,
+        message: catalog::CreateEntityRequest,
+    ) -> std::result::Result<catalog::Entity, (Code, String)> {
+        let answer = self.catalog.clone().create_entity(self.identity.request(permit, message)).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| (status.code(), status.message().to_owned()))
+    }
+
+    /// Changes an entity.
+    pub(crate) async fn update_entity(
+        &self,
+        permit: &Permit,
+        message: catalog::UpdateEntityRequest,
+    ) -> std::result::Result<catalog::Entity, (Code, String)> {
+        let answer = self.catalog.clone().update_entity(self.identity.request(permit, message)).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| (status.code(), status.message().to_owned()))
+    }
+
+    /// Reads an entity.
+    pub(crate) async fn get_entity(
+        &self,
+        permit: &Permit,
+        name: &str,
+    ) -> std::result::Result<catalog::Entity, (Code, String)> {
+        let message = catalog::GetEntityRequest { name: name.to_owned() };
+        let answer = self.catalog.clone().get_entity(self.request(permit, message)).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| (status.code(), status.message().to_owned()))
+    }
+
+    /// Deletes an entity; one that does not exist is no error.
+    pub(crate) async fn delete_entity(
+        &self,
+        permit: &Permit,
+        name: &str,
+    ) -> std::result::Result<(), (Code, String)> {
+        let message =
+            catalog::DeleteEntityRequest { name: name.to_owned(), allow_missing: true, ..Default::default() };
+        let answer = self.catalog.clone().delete_entity(self.identity.request(permit, message)).await;
+        answer.map(drop).map_err(|status| (status.code(), status.message().to_owned()))
+    }
+
+    /// A decision.
+    pub(crate) async fn decide(&self, question: Question) -> Result<policy::Decision> {
+        let Question { principal, organization, action, resource, context, stage, approval_request, dry_run } =
+            question;
+        let message = policy::DecideRequest {
+            organization: format!("organizations/{organization}"),
+            principal: Some(principal_to_wire(&principal)),
+            action,
+            resource: Some(resource),
+            stage: stage.into(),
+            plan_follows: false,
+            context: Some(context),
+            approval_request,
+            dry_run,
+        };
+        let mut request = self.identity.request_as(&Arc::new(principal), &organization, message);
+        request.extensions_mut().insert(RetrySafe);
+        let answer = self.policy.clone().decide(request).await;
+        Ok(answer.map_err(|status| Error::from(Problem::from_dependency("policy", &status)))?.into_inner())
+    }
+
+    /// Asks people; the same operation and plan give the same request.
+    pub(crate) async fn create_approval_request(
+        &self,
+        principal: &Arc<Principal>,
+        organization: &str,
+        approval_request: policy::ApprovalRequest,
+    ) -> Result<policy::ApprovalRequest> {
+        let message = policy::CreateApprovalRequestRequest {
+            parent: format!("organizations/{organization}"),
+            approval_request: Some(approval_request),
+            request_id: String::new(),
+        };
+        let request = self.identity.request_as(principal, organization, message);
+        let answer = self.policy.clone().create_approval_request(request).await;
+        Ok(answer.map_err(|status| Error::from(Problem::from_dependency("policy", &status)))?.into_inner())
+    }
+
+    /// Tells people that nobody needs their answer any more.
+    pub(crate) async fn cancel_approval_request(
+        &self,
+        permit: &Permit,
+        name: &str,
+        invalidated: bool,
+        reason: &str,
+    ) -> Result<()> {
+        let message = policy::CancelApprovalRequestRequest {
+            name: name.to_owned(),
+            invalidated,
+            reason: reason.to_owned(),
+        };
+        let answer = self.policy.clone().cancel_approval_request(self.request(permit, message)).await;
+        answer.map(drop).map_err(|status| Problem::from_dependency("policy", &status).into())
+    }
+
+    /// What people have said.
+    pub(crate) async fn approval_requests(
+        &self,
+        permit: &Permit,
+        names: Vec<String>,
+    ) -> Result<Vec<policy::ApprovalRequest>> {
+        let parent = format!("organizations/{}", permit.organization());
+        let message = policy::BatchGetApprovalRequestsRequest { parent, names };
+        let answer = self.policy.clone().batch_get_approval_requests(self.request(permit, message)).await;
+        let answer = answer.map_err(|status| Error::from(Problem::from_dependency("policy", &status)))?;
+        Ok(answer.into_inner().approval_requests)
+    }
+}
+
+/// A principal as the wire has it.
+pub(crate) fn principal_to_wire(principal: &Principal) -> types::Principal {
+    let Principal {
+        kind,
+        name,
+        organization,
+        subject,
+        groups,
+        email,
+        display_name,
+        platform_admin,
+        on_behalf_of,
+    } = principal.clone();
+    let kind = match kind {
+        PrincipalKind::User => types::principal::Kind::User,
+        PrincipalKind::Service => types::principal::Kind::Service,
+        PrincipalKind::Agent => types::principal::Kind::Agent,
+    };
+    types::Principal {
+        kind: kind.into(),
+        name,
+        organization,
+        subject,
+        groups,
+        email: email.unwrap_or_default(),
+        display_name: display_name.unwrap_or_default(),
+        platform_admin,
+        on_behalf_of: on_behalf_of.unwrap_or_default(),
+    }
+}

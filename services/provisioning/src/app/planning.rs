@@ -1,0 +1,280 @@
+//! From what is asked to the changes: facts from catalog and store, the pure planner, and the drivers' say.
+
+use std::collections::{BTreeMap, HashMap};
+
+use futures::future::join_all;
+use pavior_auth::Permit;
+use pavior_driver::{PlanAction, PlanRequest, Prior, Undo, ValidateRequest};
+use pavior_expr::schema;
+use pavior_proto::pavior::catalog::v1::match_resource_definitions_request::Context;
+use pavior_proto::pavior::catalog::v1::match_resource_definitions_response::Match;
+use pavior_rpc::{ErrorReason, Problem, Violations, convert};
+use serde_json::{Value, json};
+
+use super::App;
+use crate::domain::plan::{Action, Change, FieldChange, Spec};
+use crate::domain::planner::{self, Answer, Current, Draft, Facts, Matched, Obstacle, Section};
+use crate::domain::template::Template;
+use crate::domain::{names, scope, teardown};
+use crate::error::{Error, Result};
+use crate::store::entity::resource;
+
+/// The built-in driver of catalog entries.
+pub(crate) const ENTITY_DRIVER: &str = "catalog-entity";
+
+/// A golden path, read.
+#[derive(Debug, Clone)]
+pub(crate) struct GoldenPath {
+    /// The version, by resource name; never a channel.
+    pub(crate) name: String,
+    /// Schema of its parameters.
+    pub(crate) schema: Value,
+    /// Its sections.
+    pub(crate) template: Template,
+}
+
+impl App {
+    /// Reads a golden path.
+    pub(crate) async fn golden_path(&self, permit: &Permit, name: &str) -> Result<GoldenPath> {
+        let version = self.peers.template_version(permit, name).await?;
+        let content = version.content.as_ref().map(convert::from_struct).unwrap_or_default();
+        let template = Template::parse(&content).map_err(|error| Error::Corrupt(error.to_string()))?;
+        let schema = version.parameter_schema.as_ref().map(convert::from_struct).unwrap_or_else(|| json!({}));
+        Ok(GoldenPath { name: version.name, schema, template })
+    }
+
+    /// The definitions for everything that is wanted.
+    pub(crate) async fn matched(
+        &self,
+        permit: &Permit,
+        labels: &Value,
+        facts: &Facts,
+    ) -> Result<BTreeMap<String, Matched>> {
+        let labels: HashMap<String, String> = serde_json::from_value(labels.clone()).unwrap_or_default();
+        let organization = format!("organizations/{}", permit.organization());
+        let mut wanted = Vec::new();
+        let mut contexts = Vec::new();
+        for section in &facts.sections {
+            for one in &section.wanted {
+                let environment = section.environment.as_ref();
+                wanted.push((
+                    planner::resource_name(&facts.project, environment, &one.id),
+                    one.type_id.clone(),
+                ));
+                contexts.push(Context {
+                    resource_type: format!("{organization}/resourceTypes/{}", one.type_id),
+                    resource_id: one.id.clone(),
+                    project: facts.project.name.clone(),
+                    environment_class: environment.map(|e| e.class.clone()).unwrap_or_default(),
+                    labels: labels.clone(),
+                });
+            }
+        }
+        let mut matched = BTreeMap::new();
+        let mut missing = Vec::new();
+        for chunk in 0..contexts.len().div_ceil(500) {
+            let range = chunk * 500..((chunk + 1) * 500).min(contexts.len());
+            let asked = contexts.get(range.clone()).unwrap_or_default().to_vec();
+            let answers = self.peers.matches(permit, asked).await?;
+            for ((name, type_id), answer) in wanted.get(range).unwrap_or_default().iter().zip(answers) {
+                match self.matched_one(&organization, type_id, answer)? {
+                    Some(one) => drop(matched.insert(name.clone(), one)),
+                    None => missing.push((name.clone(), type_id.clone())),
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(matched);
+        }
+        let message = "no resource definition matches everything that is asked for";
+        let mut problem = Problem::precondition(ErrorReason::NoMatchingDefinition, message);
+        for (name, type_id) in missing {
+            let what = format!("no definition makes `{type_id}` here: the platform team can add one");
+            problem = problem.because("REFERENCE", name, what);
+        }
+        Err(problem.into())
+    }
+
+    fn matched_one(&self, organization: &str, type_id: &str, answer: Match) -> Result<Option<Matched>> {
+        let kind = answer.resource_type.unwrap_or_default();
+        let json = |value: &Option<prost_types::Struct>| value.as_ref().map(convert::from_struct);
+        let definition = match answer.resource_definition {
+            Some(definition) => definition,
+            None if type_id == ENTITY_DRIVER => Default::default(),
+            None => return Ok(None),
+        };
+        let driver =
+            if definition.driver.is_empty() { ENTITY_DRIVER.to_owned() } else { definition.driver.clone() };
+        let Some(info) = self.engine.drivers().get(&driver).map(|driver| driver.info()) else {
+            let message =
+                format!("driver `{driver}` of `{}` is not part of this installation", definition.name);
+            return Err(Problem::precondition(ErrorReason::NotConfigured, message)
+                .because(
+                    "STATE",
+                    definition.name,
+                    "the operator can add the driver, or another definition can be used",
+                )
+                .into());
+        };
+        let schema = info.resource_type(type_id);
+        let mut driver_inputs = json(&definition.driver_inputs).unwrap_or_else(|| json!({}));
+        if driver == ENTITY_DRIVER {
+            driver_inputs = scope::merge(json!({ "owner": "${{ project.owner }}" }), driver_inputs);
+        }
+        let mut secret_outputs = kind.secret_outputs;
+        secret_outputs.extend(schema.map(|schema| schema.secret_outputs.clone()).unwrap_or_default());
+        secret_outputs.sort();
+        secret_outputs.dedup();
+        Ok(Some(Matched {
+            definition: definition.name,
+            resource_type: format!("{organization}/resourceTypes/{type_id}"),
+            driver,
+            driver_version: info.version.clone(),
+            driver_inputs,
+            monthly_cost: definition.monthly_cost,
+            input_schema: json(&kind.input_schema).unwrap_or_else(|| json!({})),
+            secret_outputs,
+            undoable: schema.is_none_or(|schema| schema.undo == Undo::Destroy),
+        }))
+    }
+
+    /// The changes that make the facts so, after every driver has had its say.
+    pub(crate) async fn changes(&self, facts: &Facts) -> Result<Vec<Change>> {
+        let drafts = planner::draft(facts).map_err(refused)?;
+        let answers = join_all(drafts.iter().map(|draft| self.driver_answer(draft))).await;
+        let mut concluded = Vec::with_capacity(answers.len());
+        let mut violations = Violations::new();
+        for answer in answers {
+            match answer {
+                Ok(answer) => concluded.push(answer),
+                Err(obstacles) => {
+                    concluded.push(None);
+                    obstacles.into_iter().for_each(|o| violations.add(o.field, o.description));
+                }
+            }
+        }
+        violations.into_result()?;
+        Ok(planner::conclude(drafts, concluded))
+    }
+
+    async fn driver_answer(&self, draft: &Draft) -> std::result::Result<Option<Answer>, Vec<Obstacle>> {
+        let Some(desired) = &draft.desired else { return Ok(None) };
+        let change = &draft.change;
+        let field = format!("resources.{}.inputs", change.step);
+        let obstacle = |description: String| vec![Obstacle { field: field.clone(), description }];
+        let Some(driver) = self.engine.drivers().get(&change.driver) else {
+            return Err(obstacle(format!("driver `{}` is not there", change.driver)));
+        };
+        let resource_type = change.spec.type_id.clone();
+        let validate = |inputs: Value| ValidateRequest { resource_type: resource_type.clone(), inputs };
+        let desired = driver.validate(validate(desired.clone())).await.map_err(|violations| {
+            let join = |path: &str| if path.is_empty() { field.clone() } else { format!("{field}.{path}") };
+            violations
+                .into_iter()
+                .map(|v| Obstacle { field: join(&v.path), description: v.message })
+                .collect::<Vec<_>>()
+        })?;
+        let prior = match &draft.prior {
+            // Recorded inputs get the same defaults, so that a default is no change.
+            Some(prior) => {
+                Some(driver.validate(validate(prior.clone())).await.unwrap_or_else(|_| prior.clone()))
+            }
+            None => None,
+        };
+        let prior = prior.map(|inputs| Prior { inputs, ..Prior::default() });
+        let request = PlanRequest { resource_type, prior, desired: Some(desired) };
+        let plan = driver.plan(request).await.map_err(|failure| obstacle(failure.message))?;
+        let action = match plan.action {
+            PlanAction::Noop => Action::Noop,
+            PlanAction::Create => Action::Create,
+            PlanAction::Update => Action::Update,
+            PlanAction::Replace => Action::Replace,
+            PlanAction::Delete => {
+                return Err(obstacle("the driver would remove what is asked for".to_owned()));
+            }
+        };
+        let fields = plan
+            .diff
+            .into_iter()
+            .map(|field| FieldChange {
+                known_later: field.after.as_ref().is_some_and(planner::holds_unknown),
+                path: field.path,
+                before: field.before,
+                after: field.after,
+            })
+            .collect();
+        Ok(Some(Answer { action, fields }))
+    }
+}
+
+/// The parameters with defaults; every violation with its path below `prefix`.
+pub(crate) fn parameters(schema: &Value, given: &Value, prefix: &str, violations: &mut Violations) -> Value {
+    let filled = schema::with_defaults(schema, given);
+    for violation in schema::validate(schema, &filled) {
+        let path = if violation.path.is_empty() {
+            prefix.to_owned()
+        } else {
+            format!("{prefix}.{}", violation.path)
+        };
+        violations.add(path, violation.message);
+    }
+    filled
+}
+
+fn refused(obstacles: Vec<Obstacle>) -> Error {
+    let mut violations = Violations::new();
+    obstacles.into_iter().for_each(|obstacle| violations.add(obstacle.field, obstacle.description));
+    Problem::invalid(violations.into_vec()).into()
+}
+
+/// What exists, as the planner looks at it.
+pub(crate) fn current(rows: &[resource::Model]) -> BTreeMap<String, Current> {
+    let standing = rows.iter().filter(|row| row.state == "ACTIVE");
+    standing
+        .map(|row| {
+            let made_by = Matched {
+                definition: row.resource_definition.clone(),
+                resource_type: row.resource_type.clone(),
+                driver: row.driver.clone(),
+                driver_version: row.driver_version.clone(),
+                monthly_cost: row.monthly_cost.clone(),
+                undoable: row.undoable,
+                ..Matched::default()
+            };
+            let current = Current {
+                made_by,
+                type_id: row.type_id.clone(),
+                inputs: row.inputs.clone(),
+                outputs: row.outputs.clone(),
+                depends_on: Vec::new(),
+            };
+            (row.name.clone(), current)
+        })
+        .collect()
+}
+
+/// What is recorded, as a teardown looks at it.
+pub(crate) fn recorded(rows: Vec<resource::Model>) -> Result<Vec<teardown::Recorded>> {
+    rows.into_iter()
+        .map(|row| {
+            let depends_on = serde_json::from_value(row.depends_on)
+                .map_err(|_| Error::Corrupt(format!("dependencies of `{}`", row.name)))?;
+            Ok(teardown::Recorded {
+                name: row.name,
+                resource_type: row.resource_type,
+                resource_definition: row.resource_definition,
+                driver: row.driver,
+                driver_version: row.driver_version,
+                depends_on,
+                monthly_cost: row.monthly_cost,
+                spec: Spec::from_json(&row.spec)?,
+            })
+        })
+        .collect()
+}
+
+/// Only the section's workload.
+pub(crate) fn only_workload(mut section: Section) -> Section {
+    section.wanted.retain(|wanted| wanted.id == names::WORKLOAD);
+    section
+}

@@ -1,0 +1,157 @@
+//! Projects.
+
+use std::collections::HashMap;
+
+use pavior_core::ResourceName;
+use pavior_proto::pavior::governance::v1::ResourceFacts;
+use pavior_rpc::Violations;
+use serde_json::{Value, json};
+
+use super::submit::Proposal;
+use super::{Answer, App, Ask, check_display_name, planning};
+use crate::domain::names;
+use crate::domain::plan::Kind;
+use crate::domain::planner::{Facts, Section};
+use crate::domain::scope::{EnvironmentScope, ProjectScope};
+use crate::error::{Error, Result};
+use crate::store::{NewEnvironment, NewProject};
+
+const MAX_LABELS: usize = 64;
+
+/// A project as it was asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WantedProject {
+    pub(crate) parent: String,
+    pub(crate) id: String,
+    pub(crate) display_name: String,
+    pub(crate) owner: String,
+    pub(crate) template_version: String,
+    pub(crate) parameters: Value,
+    pub(crate) labels: HashMap<String, String>,
+}
+
+impl App {
+    /// Makes a project with its own resources and the environments that come with it.
+    pub(crate) async fn create_project(
+        &self,
+        ask: &Ask,
+        wanted: WantedProject,
+        mut violations: Violations,
+    ) -> Result<Answer> {
+        let parent = ResourceName::parse_as(&wanted.parent, names::ORGANIZATION);
+        let parent = violations.check("parent", parent);
+        if let Some(parent) = &parent {
+            Self::permitted(&ask.permit, ask.action, parent.organization(), &wanted.parent)?;
+        }
+        let id = self.id(&wanted.id, "project", "project_id", &mut violations);
+        check(&ask.permit, &wanted, &mut violations);
+        if parent.is_none() || !violations.is_empty() {
+            violations.into_result()?;
+        }
+        if let Some(answer) = self.replayed(ask).await? {
+            return Ok(answer);
+        }
+        let name = format!("{}/projects/{id}", wanted.parent);
+        let (path, exists) = futures::future::join(
+            self.golden_path(&ask.permit, &wanted.template_version),
+            self.db.find_project(&ask.permit, &name),
+        )
+        .await;
+        if exists?.is_some() {
+            return Err(Error::AlreadyExists { kind: "project", name });
+        }
+        let path = path?;
+        let mut violations = Violations::new();
+        let parameters =
+            planning::parameters(&path.schema, &wanted.parameters, "project.parameters", &mut violations);
+        violations.into_result()?;
+
+        let project = ProjectScope { name: name.clone(), owner: wanted.owner.clone() };
+        let mut sections = vec![Section {
+            environment: None,
+            parameters: parameters.clone(),
+            wanted: path.template.project.clone(),
+        }];
+        let mut environments = Vec::new();
+        for class in path.template.environments.iter().filter(|class| class.with_project) {
+            let environment = EnvironmentScope {
+                name: format!("{name}/environments/{}", class.class),
+                class: class.class.clone(),
+            };
+            environments.push(NewEnvironment {
+                name: environment.name.clone(),
+                display_name: String::new(),
+                class: class.class.clone(),
+                parameters: json!({}),
+                ttl_seconds: class.ttl.and_then(|ttl| i64::try_from(ttl.as_secs()).ok()),
+            });
+            sections.push(Section {
+                environment: Some(environment),
+                parameters: parameters.clone(),
+                wanted: class.resources.clone(),
+            });
+        }
+        let labels = json!(wanted.labels);
+        let mut facts = Facts { project, sections, ..Facts::default() };
+        facts.matched = self.matched(&ask.permit, &labels, &facts).await?;
+        let changes = self.changes(&facts).await?;
+        let proposal = Proposal {
+            kind: Kind::CreateProject,
+            target: name,
+            changes,
+            costs: Vec::new(),
+            template_version: path.name,
+            parameters,
+            settings: json!({ "owner": wanted.owner, "labels": labels, "display_name": wanted.display_name }),
+            project: Some(NewProject {
+                display_name: wanted.display_name,
+                owner: wanted.owner.clone(),
+                labels,
+            }),
+            environments,
+            revision: None,
+            deployment_id: String::new(),
+            facts: ResourceFacts {
+                name: wanted.parent,
+                exists: true,
+                r#type: "catalog.pavior.dev/Organization".to_owned(),
+                ..Default::default()
+            },
+            environment_class: String::new(),
+            new_owner: wanted.owner,
+            labels: wanted.labels,
+            verb: "create project",
+        };
+        self.submit(ask, proposal).await
+    }
+}
+
+fn check(permit: &pavior_auth::Permit, wanted: &WantedProject, violations: &mut Violations) {
+    check_display_name("project.display_name", &wanted.display_name, violations);
+    let organization = permit.organization();
+    let own = |violations: &mut Violations, field: &str, name: &str, pattern: &str| {
+        if name.is_empty() {
+            // Said by the check of required fields already.
+            return;
+        }
+        if let Some(parsed) = violations.check(field, ResourceName::parse_as(name, pattern))
+            && parsed.organization() != organization
+        {
+            violations.add(field, format!("`{name}` is not in organization `{organization}`"));
+        }
+    };
+    own(violations, "project.owner", &wanted.owner, "organizations/{organization}/groups/{group}");
+    let pattern = "organizations/{organization}/templates/{template}/versions/{version}";
+    own(violations, "project.template_version", &wanted.template_version, pattern);
+    if wanted.labels.len() > MAX_LABELS {
+        violations.add("project.labels", format!("has more than {MAX_LABELS} entries"));
+    }
+    for (key, value) in &wanted.labels {
+        if key.is_empty() || key.chars().count() > 128 {
+            violations.add("project.labels", format!("key `{key}` must have 1 to 128 characters"));
+        }
+        if value.chars().count() > 256 {
+            violations.add("project.labels", format!("the value of `{key}` is longer than 256 characters"));
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The stream of an operation: events and log lines in the order of their time, resumable at every line.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures::Stream;
+use pavior_auth::Permit;
+use pavior_rpc::{ErrorReason, Problem};
+use serde_json::Value;
+use time::OffsetDateTime;
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use super::App;
+use crate::domain::state::OperationState;
+use crate::error::{Error, Result};
+
+/// How often the database is asked while nothing is heard.
+const POLL: Duration = Duration::from_secs(1);
+/// The longest silence.
+const BOOKMARK: Duration = Duration::from_secs(20);
+/// Rows of one read.
+const BATCH: u64 = 200;
+
+/// Where a stream is: everything up to here has been sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Cursor {
+    event: i64,
+    chunk: i64,
+    line: i64,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Happened {
+    /// The operation changed its state.
+    Operation(String),
+    /// A step changed; the body says how.
+    Step(Value),
+    /// A line of a step.
+    Line { step: String, attempt: i32, stream: String, text: String },
+    /// Nothing.
+    Bookmark,
+}
+
+/// A message of the stream.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Message {
+    pub(crate) cursor: Cursor,
+    pub(crate) time: OffsetDateTime,
+    pub(crate) what: Happened,
+}
+
+impl Cursor {
+    /// Opaque to clients.
+    pub(crate) fn token(self, operation: Uuid) -> String {
+        format!("{}.{}.{}.{}", operation.simple(), self.event, self.chunk, self.line)
+    }
+
+    /// Reads a token of the same operation; empty is the beginning.
+    pub(crate) fn parse(token: &str, operation: Uuid) -> Result<Self> {
+        if token.is_empty() {
+            return Ok(Self::default());
+        }
+        let parse = || {
+            let rest = token.strip_prefix(&operation.simple().to_string())?.strip_prefix('.')?;
+            let numbers: Option<Vec<i64>> =
+                rest.split('.').map(|part| part.parse::<i64>().ok().filter(|n| *n >= 0)).collect();
+            match numbers?.as_slice() {
+                [event, chunk, line] => Some(Self { event: *event, chunk: *chunk, line: *line }),
+                _ => None,
+            }
+        };
+        parse().ok_or_else(|| {
+            let what = "is not a token of this operation's stream";
+            Problem::invalid_reason(ErrorReason::InvalidPageToken, "resume_token", what).into()
+        })
+    }
+}
+
+struct Watch {
+    app: App,
+    operation: Uuid,
+    cursor: Cursor,
+    changes: broadcast::Receiver<Uuid>,
+    pending: VecDeque<Message>,
+    quiet_since: tokio::time::Instant,
+    done: bool,
+}
+
+impl App {
+    /// Streams what happens in an operation until it has ended.
+    pub(crate) async fn watch_operation(
+        &self,
+        permit: &Permit,
+        action: &str,
+        name: &str,
+        resume_token: &str,
+    ) -> Result<(Uuid, impl Stream<Item = Result<Message>> + use<>)> {
+        let changes = self.engine.changes();
+        let view = self.get_operation(permit, action, name).await?;
+        let cursor = Cursor::parse(resume_token, view.op.id)?;
+        let watch = Watch {
+            app: self.clone(),
+            operation: view.op.id,
+            cursor,
+            changes,
+            pending: VecDeque::new(),
+            quiet_since: tokio::time::Instant::now(),
+            done: false,
+        };
+        Ok((
+            view.op.id,
+            futures::stream::try_unfold(watch, |mut watch| async move {
+                Ok::<_, Error>(watch.next().await?.map(|message| (message, watch)))
+            }),
+        ))
+    }
+}
+
+impl Watch {
+    async fn next(&mut self) -> Result<Option<Message>> {
+        loop {
+            if let Some(message) = self.pending.pop_front() {
+                self.quiet_since = tokio::time::Instant::now();
+                return Ok(Some(message));
+            }
+            if self.done {
+                return Ok(None);
+            }
+            // Read before the rows: what is committed before the end is then seen.
+            let op = self.app.db.operation_by_id_unscoped(self.operation).await?;
+            let ended =
+                op.as_ref().and_then(|op| OperationState::parse(&op.state)).is_none_or(OperationState::ended);
+            self.read().await?;
+            if !self.pending.is_empty() {
+                continue;
+            }
+            if ended {
+                self.done = true;
+                continue;
+            }
+            if self.quiet_since.elapsed() >= BOOKMARK {
+                self.quiet_since = tokio::time::Instant::now();
+                return Ok(Some(Message {
+                    cursor: self.cursor,
+                    time: self.app.db.now(),
+                    what: Happened::Bookmark,
+                }));
+            }
+            self.pause().await;
+        }
+    }
+
+    async fn pause(&mut self) {
+        let poll = tokio::time::Instant::now() + POLL;
+        loop {
+            tokio::select! {
+                changed = self.changes.recv() => match changed {
+                    Ok(id) if id != self.operation => continue,
+                    _ => return,
+                },
+                () = tokio::time::sleep_until(poll) => return,
+            }
+        }
+    }
+
+    /// Reads what is new and orders it by time; what each message covers is in its cursor.
+    async fn read(&mut self) -> Result<()> {
+        let db = &self.app.db;
+        let events = db.events_unscoped(self.operation, self.cursor.event, BATCH).await?;
+        let chunks = db.log_chunks_unscoped(self.operation, self.cursor.chunk, BATCH).await?;
+        let (mut events, mut chunks) = (events.into_iter().peekable(), chunks.into_iter().peekable());
+        loop {
+            let event_first = match (events.peek(), chunks.peek()) {
+                (Some(event), Some(chunk)) => event.time <= chunk.time,
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (None, None) => return Ok(()),
+            };
+            if event_first {
+                let Some(event) = events.next() else { return Ok(()) };
+                self.cursor.event = event.seq;
+                let what = match event.kind.as_str() {
+                    "operation" => Happened::Operation(
+                        event.body.get("state").and_then(Value::as_str).unwrap_or_default().to_owned(),
+                    ),
+                    _ => Happened::Step(event.body),
+                };
+                self.pending.push_back(Message { cursor: self.cursor, time: event.time, what });
+            } else {
+                let Some(chunk) = chunks.next() else { return Ok(()) };
+                self.lines(chunk);
+            }
+        }
+    }
+
+    fn lines(&mut self, chunk: crate::store::entity::log_chunk::Model) {
+        let sent = if chunk.seq == self.cursor.chunk { self.cursor.line } else { 0 };
+        let lines = chunk.lines.as_array().cloned().unwrap_or_default();
+        for (index, line) in (1_i64..).zip(lines) {
+            if index <= sent {
+                continue;
+            }
+            (self.cursor.chunk, self.cursor.line) = (chunk.seq, index);
+            let part = |at: usize| line.get(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+            self.pending.push_back(Message {
+                cursor: self.cursor,
+                time: chunk.time,
+                what: Happened::Line {
+                    step: chunk.step.clone(),
+                    attempt: chunk.attempt,
+                    stream: part(0),
+                    text: part(1),
+                },
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_bound_to_their_operation() {
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let cursor = Cursor { event: 3, chunk: 2, line: 7 };
+        assert_eq!(Cursor::parse(&cursor.token(one), one).unwrap(), cursor);
+        assert_eq!(Cursor::parse("", one).unwrap(), Cursor::default());
+        for bad in [
+            cursor.token(other),
+            "x".into(),
+            format!("{}.1.2", one.simple()),
+            format!("{}.1.2.-3", one.simple()),
+        ] {
+            assert!(Cursor::parse(&bad, one).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What an operator can set. The defaults are documented in `config.default.toml`.
+
+use pavior_store::DatabaseConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::EngineConfig;
+
+/// The configuration of the provisioning service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Its database.
+    pub database: DatabaseConfig,
+    /// How long a worker's claim on a step lasts unless it is renewed, in milliseconds.
+    pub lease_ms: u64,
+    /// How often to look for work that nobody told of, in milliseconds.
+    pub poll_ms: u64,
+    /// Most steps at a time in this process.
+    pub max_running: usize,
+    /// Most steps of one operation at a time.
+    pub max_running_per_operation: usize,
+    /// Most steps of one organization at a time.
+    pub max_running_per_organization: usize,
+    /// How often a step is tried.
+    pub max_attempts: u32,
+    /// How often an undo is tried.
+    pub max_undo_attempts: u32,
+    /// First pause between attempts, in milliseconds.
+    pub backoff_ms: u64,
+    /// Longest pause between attempts, in milliseconds.
+    pub max_backoff_ms: u64,
+    /// How long a cancelled driver may take to stop, in milliseconds.
+    pub cancel_grace_ms: u64,
+    /// How long one call of a driver may take, in milliseconds.
+    pub step_timeout_ms: u64,
+    /// How long an operation may take, in milliseconds.
+    pub operation_timeout_ms: u64,
+    /// How often approval requests are looked at, in milliseconds.
+    pub approval_poll_ms: u64,
+    /// For how long a plan may wait for approval, in seconds.
+    pub plan_ttl_seconds: i64,
+    /// How often environments are looked through for expired ones, in milliseconds.
+    pub expiry_poll_ms: u64,
+    /// A step that waits longer for a worker than this makes the service unhealthy, in milliseconds.
+    pub max_stall_ms: u64,
+    /// Audit events that wait longer than this make the service unhealthy, in milliseconds.
+    pub max_outbox_lag_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let engine = EngineConfig::default();
+        Self {
+            database: DatabaseConfig::default(),
+            lease_ms: engine.lease_ms,
+            poll_ms: engine.poll_ms,
+            max_running: engine.max_running,
+            max_running_per_operation: engine.max_running_per_operation,
+            max_running_per_organization: engine.max_running_per_organization,
+            max_attempts: engine.max_attempts,
+            max_undo_attempts: engine.max_undo_attempts,
+            backoff_ms: engine.backoff_ms,
+            max_backoff_ms: engine.max_backoff_ms,
+            cancel_grace_ms: engine.cancel_grace_ms,
+            step_timeout_ms: engine.step_timeout_ms,
+            operation_timeout_ms: engine.operation_timeout_ms,
+            approval_poll_ms: 1_000,
+            plan_ttl_seconds: 7 * 24 * 3_600,
+            expiry_poll_ms: 5_000,
+            max_stall_ms: 60_000,
+            max_outbox_lag_ms: 300_000,
+        }
+    }
+}
+
+impl Config {
+    /// Whether the values make sense together. The database is checked by whoever connects.
+    pub fn validate(&self) -> Result<(), Vec<String>> {
+        let mut problems = Vec::new();
+        let positive = [
+            ("lease_ms", self.lease_ms),
+            ("poll_ms", self.poll_ms),
+            ("max_running", self.max_running as u64),
+            ("max_running_per_operation", self.max_running_per_operation as u64),
+            ("max_running_per_organization", self.max_running_per_organization as u64),
+            ("max_attempts", u64::from(self.max_attempts)),
+            ("max_undo_attempts", u64::from(self.max_undo_attempts)),
+            ("step_timeout_ms", self.step_timeout_ms),
+            ("operation_timeout_ms", self.operation_timeout_ms),
+            ("approval_poll_ms", self.approval_poll_ms),
+            ("expiry_poll_ms", self.expiry_poll_ms),
+            ("plan_ttl_seconds", u64::try_from(self.plan_ttl_seconds).unwrap_or(0)),
+        ];
+        for (name, value) in positive {
+            if value == 0 {
+                problems.push(format!("`{name}` must be more than 0"));
+            }
+        }
+        if self.lease_ms < 300 {
+            problems.push("`lease_ms` must be at least 300".to_owned());
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    pub(crate) fn engine(&self) -> EngineConfig {
+        EngineConfig {
+            lease_ms: self.lease_ms,
+            poll_ms: self.poll_ms,
+            max_running: self.max_running,
+            max_running_per_operation: self.max_running_per_operation,
+            max_running_per_organization: self.max_running_per_organization,
+            max_attempts: self.max_attempts,
+            max_undo_attempts: self.max_undo_attempts,
+            backoff_ms: self.backoff_ms,
+            max_backoff_ms: self.max_backoff_ms,
+            cancel_grace_ms: self.cancel_grace_ms,
+            step_timeout_ms: self.step_timeout_ms,
+            operation_timeout_ms: self.operation_timeout_ms,
+        }
+    }
+}

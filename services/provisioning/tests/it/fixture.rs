@@ -1,0 +1,293 @@
+//! The service behind its server stack, called through the generated client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pavior_auth::{InternalSigner, InternalVerifier, ServiceIdentity, authn_layer};
+use pavior_core::clock::{Clock, SystemClock};
+use pavior_core::id::SystemIds;
+use pavior_core::principal::Principal;
+use pavior_driver::testing::FakeDriver;
+use pavior_driver::{
+    ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, Health, InvokeRequest,
+    Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Registry, Sink, ValidateRequest,
+    Violation, async_trait,
+};
+use pavior_proto::google::longrunning::operations_client::OperationsClient;
+use pavior_proto::google::longrunning::{Operation, WaitOperationRequest, operation};
+use pavior_proto::google::rpc;
+use pavior_proto::pavior::governance::v1::resource_facts_service_client::ResourceFactsServiceClient;
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_proto::pavior::provisioning::v1::provisioning_service_client::ProvisioningServiceClient;
+use pavior_provisioning::{Config, Deps, SealingKey};
+use pavior_rpc::problem::{Decoded, from_rpc_status, from_status};
+use pavior_rpc::server::BoxLayer;
+use pavior_rpc::{StackOptions, Transport, local, stack};
+use pavior_testkit::db::TestDb;
+use prost::{Message, Name};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Status};
+
+use crate::harness::alice;
+use crate::peers::Peers;
+
+pub(crate) const ACME: &str = "organizations/acme";
+pub(crate) const HELLO: &str = "organizations/acme/projects/hello";
+
+/// The scripted driver, with runs that make an artifact for each commit.
+struct Maker(FakeDriver);
+
+#[async_trait]
+impl Driver for Maker {
+    fn info(&self) -> DriverInfo {
+        self.0.info()
+    }
+    async fn validate(&self, request: ValidateRequest) -> Result<Value, Vec<Violation>> {
+        self.0.validate(request).await
+    }
+    async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
+        self.0.plan(request).await
+    }
+    async fn apply(&self, context: &CallContext, request: ApplyRequest, sink: &dyn Sink) -> Outcome {
+        self.0.apply(context, request, sink).await
+    }
+    async fn observe(&self, context: &CallContext, request: ObserveRequest) -> Observation {
+        self.0.observe(context, request).await
+    }
+    async fn destroy(&self, context: &CallContext, request: DestroyRequest, sink: &dyn Sink) -> Outcome {
+        self.0.destroy(context, request, sink).await
+    }
+    async fn invoke(&self, context: &CallContext, request: InvokeRequest, sink: &dyn Sink) -> Outcome {
+        let commit = request.arguments.get("ref").and_then(Value::as_str).unwrap_or("main").to_owned();
+        match self.0.invoke(context, request, sink).await {
+            Outcome::Succeeded(mut success) => {
+                success.outputs = json!({
+                    "run": "r", "commit": commit,
+                    "steps": [{"name": "test", "exit_code": 0, "duration_ms": 3}],
+                    "artifacts": [{"name": "app", "path": format!("/artifacts/{commit}"), "sha256": "00", "size": 7}],
+                });
+                Outcome::Succeeded(success)
+            }
+            other => other,
+        }
+    }
+    async fn health(&self) -> Health {
+        self.0.health().await
+    }
+}
+
+pub(crate) fn content() -> Value {
+    json!({
+        "project": {
+            "repository": { "type": "git-repository", "inputs": { "language": "${{ parameters.language }}" } },
+            "pipeline": { "type": "ci-pipeline", "inputs": { "repository": "${{ resources.repository.url }}" } },
+            "entry": { "type": "catalog-entity", "inputs": { "kind": "component", "id": "${{ project.id }}", "spec": { "type": "service" } } }
+        },
+        "environments": {
+            "development": {
+                "create": "with_project",
+                "resources": { "database": { "type": "sql-database", "inputs": { "secret": true, "size": "${{ parameters.size }}" } } },
+                "workload": { "artifact": "app", "inputs": {
+                    "command": ["${{ artifact.path }}"],
+                    "variables": { "URL": "${{ resources.database.password }}", "ENV": "${{ environment.id }}" }
+                } }
+            },
+            "staging": {
+                "resources": { "database": { "type": "sql-database", "inputs": { "secret": true, "size": "${{ parameters.size }}" } } },
+                "workload": { "artifact": "app", "inputs": { "command": ["${{ artifact.path }}"] } }
+            },
+            "preview": { "ttl": "1m", "resources": { "database": { "type": "sql-database", "inputs": {} } } },
+            "impossible": { "resources": { "thing": { "type": "unheard-of", "inputs": {} } } }
+        }
+    })
+}
+
+pub(crate) struct Fixture {
+    pub(crate) peers: Peers,
+    pub(crate) driver: FakeDriver,
+    pub(crate) store: pavior_store::Store,
+    pub(crate) gateway: ServiceIdentity,
+    transport: Transport,
+    cancel: CancellationToken,
+    _file: TestDb,
+}
+
+impl Fixture {
+    pub(crate) async fn new(file: TestDb) -> Self {
+        let peers = Peers::default();
+        {
+            let mut state = peers.0.lock().unwrap();
+            state.content = content();
+            state.schema = json!({
+                "type": "object", "required": ["language"], "additionalProperties": false,
+                "properties": { "language": { "enum": ["rust", "python"] }, "size": { "enum": ["small", "large"], "default": "small" } }
+            });
+        }
+        let store = file.connect().await;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ids = Arc::new(SystemIds);
+        let signers = ["gateway", "provisioning"].map(|role| (role, InternalSigner::generate().unwrap()));
+        let keys: Vec<_> =
+            signers.iter().map(|(role, signer)| ((*role).to_owned(), signer.public())).collect();
+        let verifier = InternalVerifier::new(keys, clock.clone()).unwrap();
+        let identity = |index: usize| {
+            let (role, signer) = &signers[index];
+            ServiceIdentity::new(role, signer.clone(), clock.clone(), ids.clone())
+        };
+        let driver = FakeDriver::new(
+            "fake",
+            &["git-repository", "ci-pipeline", "sql-database", "workload", "unheard-of"],
+        );
+        let config = Config {
+            poll_ms: 30,
+            backoff_ms: 2,
+            max_backoff_ms: 10,
+            approval_poll_ms: 20,
+            expiry_poll_ms: 50,
+            cancel_grace_ms: 300,
+            ..Config::default()
+        };
+        let deps = Deps {
+            store: store.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            identity: identity(1),
+            catalog: local(peers.clone()),
+            policy: local(peers.clone()),
+            audit: local(peers.clone()),
+            drivers: Registry::new([Arc::new(Maker(driver.clone())) as Arc<dyn Driver>]),
+            sealing_key: SealingKey::new([3; 32]),
+            meter: opentelemetry::global::meter("test"),
+            page_token_key: [7; 32],
+            instance: "test".into(),
+        };
+        let component = pavior_provisioning::build(config, deps).await.unwrap();
+        let layer = authn_layer(verifier, pavior_provisioning::ROLE, pavior_provisioning::allow_list());
+        let options = StackOptions {
+            name: "provisioning",
+            authn: Some(BoxLayer::new(layer)),
+            ..StackOptions::default()
+        };
+        let gateway = identity(0);
+        let transport = gateway.transport(local(stack(component.routes, options)), "provisioning");
+        let cancel = CancellationToken::new();
+        for task in component.tasks {
+            tokio::spawn((task.run)(cancel.clone()));
+        }
+        Self { peers, driver, store, gateway, transport, cancel, _file: file }
+    }
+
+    pub(crate) fn client(&self) -> ProvisioningServiceClient<Transport> {
+        ProvisioningServiceClient::new(self.transport.clone())
+    }
+
+    pub(crate) fn operations(&self) -> OperationsClient<Transport> {
+        OperationsClient::new(self.transport.clone())
+    }
+
+    pub(crate) fn facts(&self) -> ResourceFactsServiceClient<Transport> {
+        ResourceFactsServiceClient::new(self.transport.clone())
+    }
+
+    pub(crate) fn by<T>(&self, principal: &Principal, message: T) -> Request<T> {
+        self.gateway.request_as(&Arc::new(principal.clone()), &principal.organization, message)
+    }
+
+    pub(crate) fn call<T>(&self, message: T) -> Request<T> {
+        self.by(&alice(), message)
+    }
+
+    pub(crate) async fn wait(&self, operation: Operation) -> Operation {
+        let until = tokio::time::Instant::now() + Duration::from_secs(20);
+        let mut operation = operation;
+        while !operation.done {
+            assert!(tokio::time::Instant::now() < until, "not done: {:?}", metadata(&operation));
+            let request = WaitOperationRequest {
+                name: operation.name.clone(),
+                timeout: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
+            };
+            operation = self.operations().wait_operation(self.call(request)).await.unwrap().into_inner();
+        }
+        operation
+    }
+
+    pub(crate) async fn project(&self) -> Operation {
+        let operation = self.client().create_project(self.call(hello())).await.unwrap().into_inner();
+        let done = self.wait(operation).await;
+        assert_eq!(problem(&done), None);
+        done
+    }
+
+    pub(crate) async fn environment(&self, id: &str) -> pb::Environment {
+        let name = format!("{HELLO}/environments/{id}");
+        self.client()
+            .get_environment(self.call(pb::GetEnvironmentRequest { name }))
+            .await
+            .unwrap()
+            .into_inner()
+    }
+
+    pub(crate) fn decide(&self, action: &str, decision: Value) {
+        self.peers.0.lock().unwrap().decisions.insert(action.to_owned(), decision);
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+pub(crate) fn hello() -> pb::CreateProjectRequest {
+    pb::CreateProjectRequest {
+        parent: ACME.into(),
+        project_id: "hello".into(),
+        project: Some(pb::Project {
+            owner: format!("{ACME}/groups/payments"),
+            template_version: format!("{ACME}/templates/web-service/versions/stable"),
+            parameters: pavior_rpc::convert::to_struct(&json!({"language": "rust"})).ok(),
+            labels: [("team".to_owned(), "payments".to_owned()), ("tier".to_owned(), "1".to_owned())].into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn environment_request(id: &str) -> pb::CreateEnvironmentRequest {
+    pb::CreateEnvironmentRequest {
+        parent: HELLO.into(),
+        environment_id: id.into(),
+        environment: Some(pb::Environment { display_name: format!("the {id}"), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn metadata(operation: &Operation) -> pb::OperationMetadata {
+    let any = operation.metadata.as_ref().unwrap();
+    assert_eq!(any.type_url, pb::OperationMetadata::type_url());
+    pb::OperationMetadata::decode(any.value.as_slice()).unwrap()
+}
+
+pub(crate) fn response<M: Message + Name + Default>(operation: &Operation) -> M {
+    let Some(operation::Result::Response(any)) = &operation.result else {
+        panic!("no response: {:?}", operation.result);
+    };
+    assert_eq!(any.type_url, M::type_url());
+    M::decode(any.value.as_slice()).unwrap()
+}
+
+pub(crate) fn status(operation: &Operation) -> Option<rpc::Status> {
+    match &operation.result {
+        Some(operation::Result::Error(status)) => Some(status.clone()),
+        _ => None,
+    }
+}
+
+pub(crate) fn problem(operation: &Operation) -> Option<String> {
+    status(operation).map(|status| from_rpc_status(&status).reason + ": " + &status.message)
+}
+
+pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, Status>) -> Decoded {
+    from_status(&result.unwrap_err())
+}

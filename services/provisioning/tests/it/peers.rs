@@ -1,0 +1,225 @@
+//! The peers: a catalog of fixed documents, a policy service that answers as it is told, an audit service that takes
+//! everything. Real servers, small ones.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use pavior_proto::pavior::audit::v1::{AppendRecordsRequest, AppendRecordsResponse};
+use pavior_proto::pavior::catalog::v1 as catalog;
+use pavior_proto::pavior::policy::v1 as policy;
+use pavior_rpc::convert::{from_json, to_struct};
+use prost::Message;
+use serde_json::{Value, json};
+use tonic::body::Body;
+use tonic::server::UnaryService;
+use tonic::{Request, Response, Status};
+
+/// One method as a function.
+struct Method<F>(F);
+
+impl<Q, A, F> UnaryService<Q> for Method<F>
+where
+    F: Fn(Q) -> Result<A, Status>,
+{
+    type Response = A;
+    type Future = std::future::Ready<Result<Response<A>, Status>>;
+
+    fn call(&mut self, request: Request<Q>) -> Self::Future {
+        std::future::ready((self.0)(request.into_inner()).map(Response::new))
+    }
+}
+
+async fn unary<Q, A>(
+    request: http::Request<Body>,
+    method: impl Fn(Q) -> Result<A, Status>,
+) -> http::Response<Body>
+where
+    Q: Message + Default + Send + 'static,
+    A: Message + Default + Send + 'static,
+{
+    let codec = tonic_prost::ProstCodec::<A, Q>::default();
+    tonic::server::Grpc::new(codec).unary(Method(method), request).await
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) catalog_down: bool,
+    pub(crate) policy_down: bool,
+    pub(crate) content: Value,
+    pub(crate) schema: Value,
+    pub(crate) entities: BTreeMap<String, catalog::Entity>,
+    /// Decisions by action; else yes.
+    pub(crate) decisions: BTreeMap<String, Value>,
+    pub(crate) questions: Vec<policy::DecideRequest>,
+    pub(crate) approvals: BTreeMap<String, policy::ApprovalRequest>,
+    pub(crate) records: Vec<String>,
+}
+
+/// All peers in one.
+#[derive(Clone, Default)]
+pub(crate) struct Peers(pub(crate) Arc<Mutex<State>>);
+
+const ACME: &str = "organizations/acme";
+
+impl Peers {
+    fn template_version(
+        &self,
+        request: catalog::GetTemplateVersionRequest,
+    ) -> Result<catalog::TemplateVersion, Status> {
+        let state = self.0.lock().unwrap();
+        let name = format!("{ACME}/templates/web-service/versions/1.0.0");
+        if request.name != name && request.name != format!("{ACME}/templates/web-service/versions/stable") {
+            return Err(Status::not_found("no such version"));
+        }
+        Ok(catalog::TemplateVersion {
+            name,
+            parameter_schema: to_struct(&state.schema).ok(),
+            content: to_struct(&state.content).ok(),
+            ..Default::default()
+        })
+    }
+
+    fn matches(
+        &self,
+        request: catalog::MatchResourceDefinitionsRequest,
+    ) -> Result<catalog::MatchResourceDefinitionsResponse, Status> {
+        let one = |context: catalog::match_resource_definitions_request::Context| {
+            let id = context.resource_type.rsplit('/').next().unwrap_or_default().to_owned();
+            let secret = if id == "sql-database" { vec!["password".to_owned()] } else { vec![] };
+            let driver = if id == "catalog-entity" { "catalog-entity" } else { "fake" };
+            let definition = (id != "unheard-of").then(|| catalog::ResourceDefinition {
+                name: format!("{ACME}/resourceDefinitions/{id}"),
+                resource_type: context.resource_type.clone(),
+                driver: driver.into(),
+                monthly_cost: if id == "sql-database" { "2.50".into() } else { String::new() },
+                ..Default::default()
+            });
+            catalog::match_resource_definitions_response::Match {
+                resource_definition: definition,
+                resource_type: Some(catalog::ResourceType {
+                    name: context.resource_type,
+                    secret_outputs: secret,
+                    ..Default::default()
+                }),
+                explanation: String::new(),
+            }
+        };
+        let matches = request.contexts.into_iter().map(one).collect();
+        Ok(catalog::MatchResourceDefinitionsResponse { matches })
+    }
+
+    fn decide(&self, request: policy::DecideRequest) -> Result<policy::Decision, Status> {
+        let mut state = self.0.lock().unwrap();
+        let approved =
+            state.approvals.get(&request.approval_request).is_some_and(|approval| approval.state == 2);
+        let told = state.decisions.get(&request.action).cloned().filter(|_| !approved);
+        let mut decision = told.unwrap_or_else(|| json!({ "effect": "EFFECT_ALLOW" }));
+        decision["id"] = json!(format!("decision-{}", state.questions.len()));
+        state.questions.push(request);
+        from_json(decision).map_err(|error| Status::internal(error.to_string()))
+    }
+
+    fn ask(&self, request: policy::CreateApprovalRequestRequest) -> Result<policy::ApprovalRequest, Status> {
+        let mut state = self.0.lock().unwrap();
+        let mut wanted = request.approval_request.unwrap_or_default();
+        if let Some(there) = state.approvals.values().find(|there| there.operation == wanted.operation) {
+            return Ok(there.clone());
+        }
+        wanted.name = format!("{ACME}/approvalRequests/a{}", state.approvals.len());
+        wanted.state = 1;
+        state.approvals.insert(wanted.name.clone(), wanted.clone());
+        Ok(wanted)
+    }
+
+    fn said(
+        &self,
+        request: policy::BatchGetApprovalRequestsRequest,
+    ) -> Result<policy::BatchGetApprovalRequestsResponse, Status> {
+        let state = self.0.lock().unwrap();
+        let approval_requests =
+            request.names.iter().filter_map(|name| state.approvals.get(name).cloned()).collect();
+        Ok(policy::BatchGetApprovalRequestsResponse { approval_requests })
+    }
+
+    fn create_entity(&self, request: catalog::CreateEntityRequest) -> Result<catalog::Entity, Status> {
+        let name = format!("{}/entities/{}", request.parent, request.entity_id);
+        let mut state = self.0.lock().unwrap();
+        if state.entities.contains_key(&name) {
+            return Err(Status::already_exists("there is one"));
+        }
+        let entity = catalog::Entity { name: name.clone(), ..request.entity.unwrap_or_default() };
+        state.entities.insert(name, entity.clone());
+        Ok(entity)
+    }
+
+    async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
+        let path = request.uri().path().to_owned();
+        let (catalog_down, policy_down) = {
+            let state = self.0.lock().unwrap();
+            (state.catalog_down, state.policy_down)
+        };
+        if (catalog_down && path.contains("catalog")) || (policy_down && path.contains("policy")) {
+            return Status::unavailable("down").into_http();
+        }
+        let entities = |state: &Peers, name: &str| state.0.lock().unwrap().entities.get(name).cloned();
+        match path.rsplit('/').next().unwrap_or_default() {
+            "GetTemplateVersion" => unary(request, |q| self.template_version(q)).await,
+            "MatchResourceDefinitions" => unary(request, |q| self.matches(q)).await,
+            "CreateEntity" => unary(request, |q| self.create_entity(q)).await,
+            "GetEntity" => {
+                unary(request, |q: catalog::GetEntityRequest| {
+                    entities(&self, &q.name).ok_or_else(|| Status::not_found("none"))
+                })
+                .await
+            }
+            "DeleteEntity" => {
+                unary(request, |q: catalog::DeleteEntityRequest| {
+                    self.0.lock().unwrap().entities.remove(&q.name);
+                    Ok(())
+                })
+                .await
+            }
+            "Decide" => unary(request, |q| self.decide(q)).await,
+            "CreateApprovalRequest" => unary(request, |q| self.ask(q)).await,
+            "BatchGetApprovalRequests" => unary(request, |q| self.said(q)).await,
+            "CancelApprovalRequest" => {
+                unary(request, |q: policy::CancelApprovalRequestRequest| {
+                    let mut state = self.0.lock().unwrap();
+                    let approval =
+                        state.approvals.get_mut(&q.name).ok_or_else(|| Status::not_found("none"))?;
+                    approval.state = 5;
+                    Ok(approval.clone())
+                })
+                .await
+            }
+            "AppendRecords" => {
+                unary(request, |q: AppendRecordsRequest| {
+                    let last = q.events.last().map(|event| event.sequence).unwrap_or_default();
+                    let records = q.events.iter().map(|event| format!("{event:?}"));
+                    self.0.lock().unwrap().records.extend(records);
+                    Ok(AppendRecordsResponse { acknowledged_sequence: last, ..Default::default() })
+                })
+                .await
+            }
+            other => Status::unimplemented(other.to_owned()).into_http(),
+        }
+    }
+}
+
+impl tower::Service<http::Request<Body>> for Peers {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move { Ok(this.answer(request).await) })
+    }
+}

@@ -1,0 +1,733 @@
+//! The real service through its generated client: the main job from the first ask to the last deletion.
+
+use futures::StreamExt;
+use pavior_core::principal::Principal;
+use pavior_driver::testing::{Behaviour, CallKind};
+use pavior_proto::google::longrunning as lro;
+use pavior_proto::pavior::governance::v1::GetResourceFactsRequest;
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_proto::pavior::provisioning::v1::watch_operation_response::Event;
+use pavior_rpc::convert::{from_struct, to_struct};
+use pavior_testkit::db::{both, sqlite};
+use serde_json::json;
+use tonic::Code;
+
+use crate::fixture::*;
+use crate::harness::alice;
+
+#[tokio::test]
+async fn a_project_comes_up_with_everything_that_belongs_to_it() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        let done = f.project().await;
+        let project: pb::Project = response(&done);
+        assert_eq!(project.name, HELLO);
+        assert_eq!(project.template_version, format!("{ACME}/templates/web-service/versions/1.0.0"));
+        assert_eq!(
+            from_struct(&project.parameters.clone().unwrap()),
+            json!({"language": "rust", "size": "small"})
+        );
+        assert_eq!((project.state(), project.operation.as_str()), (pb::project::State::Active, ""));
+        let metadata = metadata(&done);
+        assert_eq!(metadata.state(), pb::operation_metadata::State::Succeeded);
+        assert_eq!((metadata.steps.len(), metadata.progress_percent), (6, 100));
+
+        let development = f.environment("development").await;
+        assert_eq!(development.state(), pb::environment::State::Active);
+        assert!(development.url.starts_with("fake://"), "{development:?}");
+        assert_eq!(
+            development.deployment,
+            format!("{HELLO}/environments/development/deployments/deployment-1")
+        );
+        let name = development.deployment.clone();
+        let deployment =
+            f.client().get_deployment(f.call(pb::GetDeploymentRequest { name })).await.unwrap().into_inner();
+        assert_eq!((deployment.state(), deployment.commit.as_str()), (pb::deployment::State::Active, "main"));
+        let name = format!("{HELLO}/pipelines/pipeline/runs/run-1");
+        let run =
+            f.client().get_run(f.call(pb::GetRunRequest { name: name.clone() })).await.unwrap().into_inner();
+        assert_eq!((run.state(), run.artifacts.len(), run.steps.len()), (pb::run::State::Succeeded, 1, 1));
+        let pipeline = pb::GetPipelineRequest { name: format!("{HELLO}/pipelines/pipeline") };
+        let pipeline = f.client().get_pipeline(f.call(pipeline)).await.unwrap().into_inner();
+        assert_eq!(pipeline.latest_run, name);
+
+        // The secret reached the workload, and nothing else.
+        let workload = format!("{HELLO}/environments/development/resources/workload");
+        let given = f.driver.inputs_of(&workload).unwrap();
+        assert!(given["variables"]["URL"].as_str().unwrap().starts_with("s3cret-of"), "{given}");
+        let shown = f.client().get_resource(f.call(pb::GetResourceRequest { name: workload })).await.unwrap();
+        assert!(!format!("{shown:?}").contains("s3cret-of"), "{shown:?}");
+        let entity = format!("{ACME}/kinds/component/entities/hello");
+        let owner = f.peers.0.lock().unwrap().entities.get(&entity).map(|entity| entity.owner.clone());
+        assert_eq!(owner.as_deref(), Some("organizations/acme/groups/payments"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_plan_is_shown_and_nothing_is_written() {
+    let f = Fixture::new(sqlite()).await;
+    let request = pb::CreateProjectRequest { validate_only: true, ..hello() };
+    let done = f.client().create_project(f.call(request)).await.unwrap().into_inner();
+    assert!(done.done);
+    let plan = metadata(&done).validated_plan.unwrap();
+    assert_eq!((plan.changes.len(), plan.digest.len(), plan.monthly_cost_after.as_str()), (6, 64, "2.50"));
+    assert!(plan.decision.is_some());
+    let run = plan.changes.iter().find(|change| change.step == "pipeline:run").unwrap();
+    assert_eq!(
+        (run.action(), run.depends_on.as_slice()),
+        (pb::plan::Action::Run, &["pipeline".to_owned()][..])
+    );
+    let later = plan.changes.last().unwrap().fields.iter().any(|field| field.known_later);
+    assert!(later, "{:?}", plan.changes.last());
+    let refused = refused(f.client().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await);
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::NotFound, "RESOURCE_NOT_FOUND"));
+    assert_eq!(f.driver.effects(), 0);
+    let plans = pb::ListPlansRequest { parent: ACME.into(), ..Default::default() };
+    assert!(f.client().list_plans(f.call(plans)).await.unwrap().into_inner().plans.is_empty());
+    assert!(f.peers.0.lock().unwrap().questions[0].dry_run);
+}
+
+#[tokio::test]
+async fn every_wrong_field_is_named() {
+    let f = Fixture::new(sqlite()).await;
+    let mut request = hello();
+    request.project_id = "Not An Id".into();
+    request.request_id = "not a uuid".into();
+    let project = request.project.as_mut().unwrap();
+    project.owner = "organizations/other/groups/g".into();
+    project.template_version = "web-service".into();
+    let decoded = refused(f.client().create_project(f.call(request)).await);
+    assert_eq!(decoded.code, Code::InvalidArgument);
+    let mut fields: Vec<_> = decoded.violations.iter().map(|violation| violation.field.as_str()).collect();
+    fields.sort_unstable();
+    assert_eq!(fields, ["project.owner", "project.template_version", "project_id", "request_id"]);
+
+    let mut request = hello();
+    let wrong = json!({"language": "cobol", "size": 5, "nope": true});
+    request.project.as_mut().unwrap().parameters = to_struct(&wrong).ok();
+    let decoded = refused(f.client().create_project(f.call(request)).await);
+    let mut fields: Vec<_> = decoded.violations.iter().map(|violation| violation.field.as_str()).collect();
+    fields.sort_unstable();
+    fields.dedup();
+    assert_eq!(decoded.code, Code::InvalidArgument);
+    assert!(
+        fields.contains(&"project.parameters.language") && fields.contains(&"project.parameters.size"),
+        "{fields:?}"
+    );
+
+    let mut request = hello();
+    request.project.as_mut().unwrap().template_version =
+        format!("{ACME}/templates/web-service/versions/9.9.9");
+    let decoded = refused(f.client().create_project(f.call(request)).await);
+    assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "REFERENCE_NOT_FOUND"));
+    assert_eq!(f.driver.effects(), 0);
+}
+
+#[tokio::test]
+async fn the_same_request_gives_the_same_operation() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        let request =
+            pb::CreateProjectRequest { request_id: "6f2d1f44-5f10-4a3a-9d7a-0a5a4e3c2b1d".into(), ..hello() };
+        let first = f.client().create_project(f.call(request.clone())).await.unwrap().into_inner();
+        let second = f.client().create_project(f.call(request.clone())).await.unwrap().into_inner();
+        assert_eq!(first.name, second.name);
+        f.wait(first).await;
+        let mut other = request;
+        other.project.as_mut().unwrap().display_name = "another".into();
+        let decoded = refused(f.client().create_project(f.call(other)).await);
+        assert_eq!((decoded.code, decoded.reason.as_str()), (Code::InvalidArgument, "REQUEST_ID_REUSED"));
+        let decoded = refused(f.client().create_project(f.call(hello())).await);
+        assert_eq!((decoded.code, decoded.reason.as_str()), (Code::AlreadyExists, "RESOURCE_ALREADY_EXISTS"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_guardrail_names_its_rule_and_its_fix_and_nothing_is_written() {
+    let f = Fixture::new(sqlite()).await;
+    let reason = json!({"policyId": "no-projects", "policySet": "guardrail", "message": "no projects today", "fix": "come back tomorrow"});
+    f.decide("provisioning.projects.create", json!({ "effect": "EFFECT_DENY", "reasons": [reason] }));
+    let decoded = refused(f.client().create_project(f.call(hello())).await);
+    assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "GUARDRAIL_DENIED"));
+    assert_eq!(decoded.metadata["decision"], "decision-0");
+    let condition = &decoded.preconditions[0];
+    assert_eq!((condition.r#type.as_str(), condition.subject.as_str()), ("POLICY", "no-projects"));
+    assert_eq!(condition.description, "no projects today: come back tomorrow");
+    assert!(f.client().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await.is_err());
+    // The refusal itself is recorded.
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    while f.peers.0.lock().unwrap().records.is_empty() {
+        assert!(tokio::time::Instant::now() < until, "no record came");
+        tokio::task::yield_now().await;
+    }
+    assert!(f.peers.0.lock().unwrap().records[0].contains("denied"));
+
+    f.decide("provisioning.projects.create", json!({ "effect": "EFFECT_DENY" }));
+    let decoded = refused(f.client().create_project(f.call(hello())).await);
+    assert_eq!((decoded.code, decoded.reason.as_str()), (Code::PermissionDenied, "ACCESS_DENIED"));
+}
+
+#[tokio::test]
+async fn peers_that_are_down_refuse_and_leave_nothing() {
+    let f = Fixture::new(sqlite()).await;
+    for catalog in [true, false] {
+        {
+            let mut state = f.peers.0.lock().unwrap();
+            (state.catalog_down, state.policy_down) = (catalog, !catalog);
+        }
+        let decoded = refused(f.client().create_project(f.call(hello())).await);
+        assert_eq!((decoded.code, decoded.reason.as_str()), (Code::Unavailable, "DEPENDENCY_UNAVAILABLE"));
+    }
+    f.peers.0.lock().unwrap().policy_down = false;
+    let list = pb::ListProjectsRequest { parent: ACME.into(), ..Default::default() };
+    assert!(f.client().list_projects(f.call(list)).await.unwrap().into_inner().projects.is_empty());
+    f.project().await;
+}
+
+#[tokio::test]
+async fn a_failed_step_undoes_everything_and_is_seen_in_the_stream() {
+    let f = Fixture::new(sqlite()).await;
+    f.driver.fail("development.workload");
+    let operation = f.client().create_project(f.call(hello())).await.unwrap().into_inner();
+    let watch = pb::WatchOperationRequest { name: operation.name.clone(), resume_token: String::new() };
+    let stream = f.client().watch_operation(f.call(watch)).await.unwrap().into_inner();
+    let all: Vec<_> = stream.map(Result::unwrap).collect().await;
+    let last = all.last().unwrap().event.clone();
+    assert_eq!(last, Some(Event::OperationState(pb::operation_metadata::State::Compensated.into())));
+    let undone: Vec<String> = all
+        .iter()
+        .filter_map(|message| match &message.event {
+            Some(Event::Step(step)) if step.state() == pb::step::State::Undone => Some(step.id.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(undone.len(), 5, "{undone:?}");
+    assert_eq!(undone.last().unwrap(), "repository");
+    // Any place of the stream can be gone on from, without a gap and without a repetition.
+    for (index, message) in all.iter().enumerate() {
+        let watch = pb::WatchOperationRequest {
+            name: operation.name.clone(),
+            resume_token: message.resume_token.clone(),
+        };
+        let stream = f.client().watch_operation(f.call(watch)).await.unwrap().into_inner();
+        let rest: Vec<String> = stream.map(|message| message.unwrap().resume_token).collect().await;
+        let expected: Vec<String> =
+            all[index + 1..].iter().map(|message| message.resume_token.clone()).collect();
+        assert_eq!(rest, expected, "from {index}");
+    }
+    let done = f.wait(operation).await;
+    let decoded = pavior_rpc::problem::from_rpc_status(&status(&done).unwrap());
+    assert_eq!(
+        (decoded.reason.as_str(), decoded.metadata["step"].as_str()),
+        ("STEP_FAILED", "development.workload")
+    );
+    assert_eq!(f.driver.live(), Vec::<String>::new());
+    assert!(f.peers.0.lock().unwrap().entities.is_empty());
+    assert!(f.client().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await.is_err());
+    // The name is free again.
+    f.project().await;
+}
+
+#[tokio::test]
+async fn run_deploy_promote_and_go_back() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let run = pb::RunPipelineRequest {
+            name: format!("{HELLO}/pipelines/pipeline"),
+            revision: "feature".into(),
+            ..Default::default()
+        };
+        let done = f.wait(f.client().run_pipeline(f.call(run)).await.unwrap().into_inner()).await;
+        let run: pb::Run = response(&done);
+        assert_eq!(
+            (run.name.as_str(), run.commit.as_str()),
+            (format!("{HELLO}/pipelines/pipeline/runs/run-2").as_str(), "feature")
+        );
+
+        let development = format!("{HELLO}/environments/development");
+        let deploy = pb::CreateDeploymentRequest {
+            parent: development.clone(),
+            deployment: Some(pb::Deployment::default()),
+            ..Default::default()
+        };
+        let done =
+            f.wait(f.client().create_deployment(f.call(deploy.clone())).await.unwrap().into_inner()).await;
+        assert_eq!(problem(&done), None);
+        let deployment: pb::Deployment = response(&done);
+        assert_eq!(
+            (deployment.commit.as_str(), deployment.state()),
+            ("feature", pb::deployment::State::Active)
+        );
+        let list = pb::ListDeploymentsRequest { parent: development.clone(), ..Default::default() };
+        let list = f.client().list_deployments(f.call(list)).await.unwrap().into_inner().deployments;
+        let states: Vec<_> =
+            list.iter().map(|deployment| (deployment.commit.as_str(), deployment.state())).collect();
+        assert_eq!(
+            states,
+            [("feature", pb::deployment::State::Active), ("main", pb::deployment::State::Superseded)]
+        );
+
+        let staging =
+            f.client().create_environment(f.call(environment_request("staging"))).await.unwrap().into_inner();
+        assert_eq!(problem(&f.wait(staging).await), None);
+        let back = pb::CreateDeploymentRequest {
+            deployment: Some(pb::Deployment {
+                run: format!("{HELLO}/pipelines/pipeline/runs/run-1"),
+                ..Default::default()
+            }),
+            ..deploy
+        };
+        let done = f.wait(f.client().create_deployment(f.call(back)).await.unwrap().into_inner()).await;
+        assert_eq!(response::<pb::Deployment>(&done).commit, "main");
+        let promote = pb::PromoteDeploymentRequest {
+            parent: format!("{HELLO}/environments/staging"),
+            source_environment: development.clone(),
+            ..Default::default()
+        };
+        let done = f.wait(f.client().promote_deployment(f.call(promote)).await.unwrap().into_inner()).await;
+        let promoted: pb::Deployment = response(&done);
+        assert_eq!(
+            (promoted.commit.as_str(), promoted.promoted_from.as_str()),
+            ("main", format!("{development}/deployments/deployment-3").as_str())
+        );
+        let command = f
+            .driver
+            .inputs_of(&format!("{HELLO}/environments/staging/resources/workload"))
+            .unwrap()["command"]
+            .clone();
+        assert_eq!(command, json!(["/artifacts/main"]));
+
+        // A deployment that does not come up leaves the former one running.
+        f.driver.fail("staging.workload");
+        let failing = pb::CreateDeploymentRequest {
+            parent: format!("{HELLO}/environments/staging"),
+            deployment: Some(pb::Deployment {
+                run: format!("{HELLO}/pipelines/pipeline/runs/run-2"),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let done = f.wait(f.client().create_deployment(f.call(failing)).await.unwrap().into_inner()).await;
+        assert!(problem(&done).is_some());
+        let environment = f.environment("staging").await;
+        assert_eq!(
+            (environment.deployment.as_str(), environment.state()),
+            (promoted.name.as_str(), pb::environment::State::Active)
+        );
+        let list = pb::ListDeploymentsRequest {
+            parent: environment.name,
+            filter: "state = FAILED".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            f.client().list_deployments(f.call(list)).await.unwrap().into_inner().deployments.len(),
+            1
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_environment_is_changed_in_place_and_back() {
+    let f = Fixture::new(sqlite()).await;
+    f.project().await;
+    let before = f.environment("development").await;
+    let update = |etag: &str| pb::UpdateEnvironmentRequest {
+        environment: Some(pb::Environment {
+            name: before.name.clone(),
+            etag: etag.into(),
+            parameters: to_struct(&json!({"size": "large"})).ok(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let decoded = refused(f.client().update_environment(f.call(update("\"stale\""))).await);
+    assert_eq!((decoded.code, decoded.reason.as_str()), (Code::Aborted, "ETAG_MISMATCH"));
+    let done =
+        f.wait(f.client().update_environment(f.call(update(&before.etag))).await.unwrap().into_inner()).await;
+    assert_eq!(problem(&done), None);
+    let database = format!("{HELLO}/environments/development/resources/database");
+    assert_eq!(f.driver.inputs_of(&database).unwrap()["size"], "large");
+    let after = f.environment("development").await;
+    assert_eq!(from_struct(&after.parameters.unwrap()), json!({"size": "large"}));
+    assert_ne!(after.etag, before.etag);
+    let wrong = pb::UpdateEnvironmentRequest {
+        environment: Some(pb::Environment {
+            name: before.name.clone(),
+            parameters: to_struct(&json!({"size": "huge"})).ok(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let decoded = refused(f.client().update_environment(f.call(wrong)).await);
+    assert_eq!(decoded.violations[0].field, "environment.parameters.size");
+    let fixed = pb::UpdateEnvironmentRequest {
+        environment: Some(pb::Environment {
+            name: before.name,
+            environment_class: "staging".into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    assert_eq!(refused(f.client().update_environment(f.call(fixed)).await).code, Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn people_are_asked_and_their_answer_is_followed() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let approvals =
+            json!([{"quorum": 1, "group": "organizations/acme/groups/platform", "policyIds": ["p"]}]);
+        f.decide(
+            "provisioning.environments.create",
+            json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "approvals": approvals }),
+        );
+        let asked =
+            f.client().create_environment(f.call(environment_request("staging"))).await.unwrap().into_inner();
+        let waiting = metadata(&asked);
+        assert_eq!(waiting.state(), pb::operation_metadata::State::AwaitingApproval);
+        let environment = f.environment("staging").await;
+        assert_eq!(
+            (environment.state(), environment.operation.as_str()),
+            (pb::environment::State::AwaitingApproval, asked.name.as_str())
+        );
+        let effects = f.driver.effects();
+        {
+            let mut state = f.peers.0.lock().unwrap();
+            let approval = state.approvals.get_mut(&waiting.approval_request).unwrap();
+            assert_eq!(approval.plan_digest, waiting.plan_digest);
+            approval.state = 2;
+        }
+        let done = f.wait(asked).await;
+        assert_eq!(problem(&done), None);
+        assert!(f.driver.effects() > effects);
+        assert_eq!(f.environment("staging").await.state(), pb::environment::State::Active);
+        let stage = f.peers.0.lock().unwrap().questions.last().unwrap().stage;
+        assert_eq!(stage, 3, "asked once more before it began");
+
+        let mut request = environment_request("second");
+        request.environment.as_mut().unwrap().environment_class = "preview".into();
+        let asked = f.client().create_environment(f.call(request)).await.unwrap().into_inner();
+        f.peers.0.lock().unwrap().approvals.get_mut(&metadata(&asked).approval_request).unwrap().state = 3;
+        let done = f.wait(asked).await;
+        assert!(problem(&done).unwrap().starts_with("NOT_APPROVED"), "{:?}", problem(&done));
+        let name = format!("{HELLO}/environments/second");
+        assert!(f.client().get_environment(f.call(pb::GetEnvironmentRequest { name })).await.is_err());
+
+        let asked =
+            f.client().create_environment(f.call(environment_request("preview"))).await.unwrap().into_inner();
+        f.operations()
+            .cancel_operation(f.call(lro::CancelOperationRequest { name: asked.name.clone() }))
+            .await
+            .unwrap();
+        let approval = metadata(&asked).approval_request;
+        let done = f.wait(asked).await;
+        assert!(problem(&done).unwrap().starts_with("CANCELLED"));
+        assert_eq!(f.peers.0.lock().unwrap().approvals[&approval].state, 5);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn deletions_follow_what_is_recorded() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let done = f
+            .wait(
+                f.client()
+                    .create_environment(f.call(environment_request("staging")))
+                    .await
+                    .unwrap()
+                    .into_inner(),
+            )
+            .await;
+        assert_eq!(problem(&done), None);
+        // The template is gone; what was made from it can still be taken down.
+        f.peers.0.lock().unwrap().content = json!({});
+        let name = format!("{HELLO}/environments/staging");
+        let delete = pb::DeleteEnvironmentRequest { name: name.clone(), ..Default::default() };
+        let done =
+            f.wait(f.client().delete_environment(f.call(delete.clone())).await.unwrap().into_inner()).await;
+        assert_eq!(problem(&done), None);
+        assert!(f.driver.live().iter().all(|resource| !resource.starts_with(&name)), "{:?}", f.driver.live());
+        assert_eq!(refused(f.client().delete_environment(f.call(delete.clone())).await).code, Code::NotFound);
+        let missing = pb::DeleteEnvironmentRequest { allow_missing: true, ..delete };
+        assert!(f.client().delete_environment(f.call(missing)).await.unwrap().into_inner().done);
+        let delete = pb::DeleteProjectRequest { name: HELLO.into(), ..Default::default() };
+        let done = f.wait(f.client().delete_project(f.call(delete)).await.unwrap().into_inner()).await;
+        assert_eq!(problem(&done), None);
+        assert_eq!(f.driver.live(), Vec::<String>::new());
+        assert!(f.peers.0.lock().unwrap().entities.is_empty());
+        let list = pb::ListProjectsRequest { parent: ACME.into(), ..Default::default() };
+        assert!(f.client().list_projects(f.call(list)).await.unwrap().into_inner().projects.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_busy_says_with_what() {
+    let f = Fixture::new(sqlite()).await;
+    f.project().await;
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    f.driver.script(CallKind::Destroy, "development.workload", [Behaviour::Gate(gate.clone())]);
+    let name = format!("{HELLO}/environments/development");
+    let delete = pb::DeleteEnvironmentRequest { name: name.clone(), ..Default::default() };
+    let first = f.client().delete_environment(f.call(delete.clone())).await.unwrap().into_inner();
+    for decoded in [
+        refused(f.client().delete_environment(f.call(delete)).await),
+        refused(
+            f.client()
+                .delete_project(f.call(pb::DeleteProjectRequest { name: HELLO.into(), ..Default::default() }))
+                .await,
+        ),
+    ] {
+        assert_eq!((decoded.code, decoded.reason.as_str()), (Code::Aborted, "RESOURCE_BUSY"));
+        assert_eq!(decoded.metadata["operation"], first.name);
+    }
+    let busy = lro::DeleteOperationRequest { name: first.name.clone() };
+    assert_eq!(
+        refused(f.operations().delete_operation(f.call(busy.clone())).await).code,
+        Code::FailedPrecondition
+    );
+    gate.add_permits(1);
+    f.wait(first).await;
+    f.operations().delete_operation(f.call(busy.clone())).await.unwrap();
+    let gone = lro::GetOperationRequest { name: busy.name };
+    assert_eq!(refused(f.operations().get_operation(f.call(gone)).await).code, Code::NotFound);
+}
+
+#[tokio::test]
+async fn an_environment_whose_time_is_over_is_taken_down() {
+    let f = Fixture::new(sqlite()).await;
+    f.project().await;
+    let done = f
+        .wait(
+            f.client().create_environment(f.call(environment_request("preview"))).await.unwrap().into_inner(),
+        )
+        .await;
+    assert_eq!(problem(&done), None);
+    let preview = f.environment("preview").await;
+    assert_eq!(preview.ttl.unwrap().seconds, 60);
+    assert!(preview.expire_time.is_some());
+    // The minute passes.
+    f.store
+        .tx::<(), pavior_store::StoreError, _>(|tx| {
+            Box::pin(async move {
+                use sea_orm::ConnectionTrait;
+                tx.execute_unprepared("UPDATE timer SET due = 1").await?;
+                Ok(())
+            })
+        })
+        .await
+        .unwrap();
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    let name = format!("{HELLO}/environments/preview");
+    while f.client().get_environment(f.call(pb::GetEnvironmentRequest { name: name.clone() })).await.is_ok() {
+        assert!(tokio::time::Instant::now() < until, "it still stands");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let question = f.peers.0.lock().unwrap().questions.last().cloned().unwrap();
+    assert_eq!(question.principal.unwrap().name, "organizations/acme/services/provisioning");
+    assert_eq!(question.action, "provisioning.environments.delete");
+}
+
+#[tokio::test]
+async fn another_organization_sees_nothing() {
+    let f = Fixture::new(sqlite()).await;
+    let done = f.project().await;
+    let mallory = Principal {
+        name: "organizations/evil/users/mallory".into(),
+        organization: "evil".into(),
+        subject: "mallory".into(),
+        ..alice()
+    };
+    let get = pb::GetProjectRequest { name: HELLO.into() };
+    assert_eq!(refused(f.client().get_project(f.by(&mallory, get)).await).code, Code::PermissionDenied);
+    let own = pb::GetProjectRequest { name: "organizations/evil/projects/hello".into() };
+    assert_eq!(refused(f.client().get_project(f.by(&mallory, own)).await).code, Code::NotFound);
+    let operation = lro::GetOperationRequest { name: done.name.clone() };
+    assert_eq!(
+        refused(f.operations().get_operation(f.by(&mallory, operation)).await).code,
+        Code::PermissionDenied
+    );
+    let id = done.name.rsplit('/').next().unwrap();
+    let stolen = pb::WatchOperationRequest {
+        name: format!("organizations/evil/operations/{id}"),
+        resume_token: String::new(),
+    };
+    assert_eq!(refused(f.client().watch_operation(f.by(&mallory, stolen)).await).code, Code::NotFound);
+    let list = pb::ListProjectsRequest { parent: "organizations/evil".into(), ..Default::default() };
+    assert!(f.client().list_projects(f.by(&mallory, list)).await.unwrap().into_inner().projects.is_empty());
+    let facts = GetResourceFactsRequest { name: HELLO.into() };
+    assert_eq!(
+        refused(f.facts().get_resource_facts(f.by(&mallory, facts)).await).code,
+        Code::PermissionDenied
+    );
+}
+
+#[tokio::test]
+async fn facts_are_those_of_the_nearest_thing_that_exists() {
+    let f = Fixture::new(sqlite()).await;
+    let done = f.project().await;
+    let owner = format!("{ACME}/groups/payments");
+    for (name, expected, exists, class) in [
+        (HELLO.to_owned(), HELLO.to_owned(), true, ""),
+        (
+            format!("{HELLO}/environments/development"),
+            format!("{HELLO}/environments/development"),
+            true,
+            "development",
+        ),
+        (format!("{HELLO}/environments/nope"), HELLO.to_owned(), false, ""),
+        (
+            format!("{HELLO}/environments/development/resources/database"),
+            format!("{HELLO}/environments/development/resources/database"),
+            true,
+            "development",
+        ),
+        (format!("{HELLO}/pipelines/pipeline"), format!("{HELLO}/pipelines/pipeline"), true, ""),
+        (done.name.clone(), done.name.clone(), true, ""),
+    ] {
+        let facts = f
+            .facts()
+            .get_resource_facts(f.call(GetResourceFactsRequest { name: name.clone() }))
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(
+            (facts.name, facts.exists, facts.environment_class.as_str()),
+            (expected, exists, class),
+            "{name}"
+        );
+        assert_eq!((facts.owner.as_str(), facts.project.as_str()), (owner.as_str(), HELLO));
+        assert_eq!(facts.labels["team"], "payments");
+    }
+    let none = f
+        .facts()
+        .get_resource_facts(f.call(GetResourceFactsRequest { name: format!("{ACME}/projects/none") }))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((none.name.as_str(), none.exists), (ACME, false));
+}
+
+#[tokio::test]
+async fn lists_are_paged_filtered_and_ordered() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let parent = format!("{HELLO}/environments/development");
+        let list = |page_token: String, filter: &str| pb::ListResourcesRequest {
+            parent: parent.clone(),
+            page_size: 1,
+            page_token,
+            filter: filter.into(),
+            order_by: "name desc".into(),
+        };
+        let first = f.client().list_resources(f.call(list(String::new(), ""))).await.unwrap().into_inner();
+        assert!(first.resources[0].name.ends_with("/workload"));
+        let second = f
+            .client()
+            .list_resources(f.call(list(first.next_page_token.clone(), "")))
+            .await
+            .unwrap()
+            .into_inner();
+        assert!(second.resources[0].name.ends_with("/database") && second.next_page_token.is_empty());
+        let decoded =
+            refused(f.client().list_resources(f.call(list(first.next_page_token, "driver = x"))).await);
+        assert_eq!(decoded.reason, "INVALID_PAGE_TOKEN");
+        let decoded = refused(f.client().list_resources(f.call(list(String::new(), "nope = 1"))).await);
+        assert_eq!(
+            (decoded.reason.as_str(), decoded.violations[0].field.as_str()),
+            ("INVALID_FILTER", "filter")
+        );
+        let all = lro::ListOperationsRequest {
+            name: ACME.into(),
+            filter: "state = SUCCEEDED".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            f.operations().list_operations(f.call(all)).await.unwrap().into_inner().operations.len(),
+            1
+        );
+        let projects = pb::ListProjectsRequest {
+            parent: ACME.into(),
+            filter: "labels.team = payments AND state = ACTIVE".into(),
+            ..Default::default()
+        };
+        assert_eq!(f.client().list_projects(f.call(projects)).await.unwrap().into_inner().projects.len(), 1);
+        let plans = pb::ListPlansRequest { parent: ACME.into(), ..Default::default() };
+        let plans = f.client().list_plans(f.call(plans)).await.unwrap().into_inner().plans;
+        let got = f
+            .client()
+            .get_plan(f.call(pb::GetPlanRequest { name: plans[0].name.clone() }))
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(got, plans[0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn classes_and_definitions_that_are_not_there_are_refused() {
+    let f = Fixture::new(sqlite()).await;
+    f.project().await;
+    let decoded = refused(f.client().create_environment(f.call(environment_request("moon"))).await);
+    assert_eq!(decoded.violations[0].field, "environment.environment_class");
+    assert!(decoded.message.contains("`development`"), "{}", decoded.message);
+    let decoded = refused(f.client().create_environment(f.call(environment_request("impossible"))).await);
+    assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "NO_MATCHING_DEFINITION"));
+    let mut short = environment_request("staging");
+    short.environment.as_mut().unwrap().ttl = Some(prost_types::Duration { seconds: 5, nanos: 0 });
+    let decoded = refused(f.client().create_environment(f.call(short)).await);
+    assert_eq!(decoded.violations[0].field, "environment.ttl");
+}
+
+#[tokio::test]
+async fn no_secret_is_in_the_database_or_the_audit_trail() {
+    let f = Fixture::new(sqlite()).await;
+    f.project().await;
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    while f.peers.0.lock().unwrap().records.len() < 8 {
+        assert!(tokio::time::Instant::now() < until, "records did not come");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(!format!("{:?}", f.peers.0.lock().unwrap().records).contains("s3cret-of"));
+    use sea_orm::{ConnectionTrait, Statement};
+    let db = f.store.read();
+    let tables = [
+        "project",
+        "environment",
+        "resource",
+        "operation",
+        "step",
+        "event",
+        "log_chunk",
+        "plan",
+        "run",
+        "deployment",
+        "secret",
+        "outbox",
+    ];
+    for table in tables {
+        let sql = format!("SELECT * FROM {table}");
+        let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap();
+        for row in rows {
+            for column in row.column_names() {
+                let text = row.try_get::<Option<String>>("", &column).ok().flatten().unwrap_or_default();
+                let bytes = row.try_get::<Option<Vec<u8>>>("", &column).ok().flatten().unwrap_or_default();
+                let bytes = String::from_utf8_lossy(&bytes).into_owned();
+                assert!(
+                    !text.contains("s3cret-of") && !bytes.contains("s3cret-of"),
+                    "{table}.{column}: {text}"
+                );
+            }
+        }
+    }
+}
