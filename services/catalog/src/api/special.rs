@@ -10,11 +10,10 @@ use super::convert_resource::{decode_context, encode_match};
 use super::handlers::{Api, PageOf, Rpc, again, answered, asked, call, check_id, checked, encoder};
 use super::status::to_status;
 use super::wire::{Named, Scope, Wire, named, parent, parse};
-use crate::app::{Answer, Create, Directory, ImportDocument, Imported, Publish, View};
+use crate::app::{Answer, Create, Directory, DirectoryRows, ImportDocument, Imported, Publish, View};
 use crate::domain::reference::EntityKey;
 use crate::domain::{EntityFields, OrganizationFields, TemplateFields, VersionFields, Violations};
 use crate::error::Error;
-use crate::store::DirectoryRows;
 
 /// The name of the installation.
 const PLATFORM: &str = "organizations/-";

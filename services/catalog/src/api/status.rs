@@ -1,14 +1,11 @@
 //! What each error of the catalog is on the wire.
 
-use std::error::Error as _;
-
 use pavior_rpc::Violations;
 use pavior_rpc::problem::{ErrorReason, Problem};
-use pavior_store::{ErrorKind, StoreError};
 use tonic::Status;
 
 use crate::domain::Violation;
-use crate::error::Error;
+use crate::error::{Error, Trouble, trouble};
 
 /// The status of an error; `action` is what was asked for.
 pub(super) fn to_status(error: Error, action: &str) -> Status {
@@ -73,24 +70,24 @@ fn to_problem(error: Error, action: &str) -> Problem {
             Ok(problem) => *problem,
             Err(error) => Problem::internal(error),
         },
-        Error::Store(error) => store(&error),
+        Error::Store(error) => of_database(&error, trouble(&error)),
     }
 }
 
-fn store(error: &StoreError) -> Problem {
-    match (error, error.kind()) {
-        (StoreError::OutboxFull { .. }, _) => {
+fn of_database(error: &(dyn std::error::Error + 'static), trouble: Trouble) -> Problem {
+    match trouble {
+        Trouble::AuditBehind => {
             Problem::unavailable(error.to_string()).with_reason(ErrorReason::AuditUnavailable)
         }
-        (_, ErrorKind::Unavailable) => {
-            tracing::warn!(error = %error, cause = ?error.source().map(ToString::to_string), "database unavailable");
+        Trouble::Unavailable => {
+            tracing::warn!(%error, cause = ?error.source().map(ToString::to_string), "database unavailable");
             Problem::unavailable("the catalog's database does not answer").with("dependency", "database")
         }
-        (_, ErrorKind::Serialization | ErrorKind::Unique) => {
+        Trouble::Busy => {
             let message = "others are changing the same resources; repeat the call";
             Problem::aborted(ErrorReason::ResourceBusy, message)
         }
-        (_, ErrorKind::Corrupt | ErrorKind::Other) => Problem::internal_error(error),
+        Trouble::Bug => Problem::internal_error(error),
     }
 }
 
@@ -136,8 +133,10 @@ mod tests {
 
     #[test]
     fn databases_do_not_speak_to_callers() {
-        let error = StoreError::Corrupt("row 7 of secret_table".to_owned());
-        let problem = to_problem(Error::Store(error), "catalog.groups.get");
-        assert!(problem.message.starts_with("internal error, reference `"), "{}", problem.message);
+        let secret = std::io::Error::other("row 7 of secret_table");
+        for trouble in [Trouble::Bug, Trouble::Unavailable, Trouble::Busy] {
+            let problem = of_database(&secret, trouble);
+            assert!(!problem.message.contains("secret_table"), "{}", problem.message);
+        }
     }
 }

@@ -7,9 +7,8 @@ use pavior_rpc::problem::Problem;
 use prost::{Message, Name};
 use prost_types::FieldMask;
 
-use crate::app::View;
+use crate::app::{Table, View};
 use crate::domain::Violations;
-use crate::store::Table;
 
 /// Where a resource is.
 #[derive(Debug, Clone, Copy)]

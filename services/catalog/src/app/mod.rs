@@ -36,6 +36,8 @@ pub(crate) use directory::Directory;
 pub(crate) use facts::Facts;
 pub(crate) use import::{ImportDocument, Imported};
 pub(crate) use publish::Publish;
+// For the wire side, which must not know the store.
+pub(crate) use crate::store::{DirectoryRows, Table};
 
 /// The catalog's use cases. Cheap to clone.
 #[derive(Debug, Clone)]
