@@ -70,7 +70,6 @@ impl Document {
         let allowed = self.root.get("extensions").and_then(|e| e.get("allow")).and_then(Json::as_array);
         types.extend(allowed.into_iter().flatten().filter_map(Json::as_str).map(str::to_owned));
         types.remove("");
-        types.remove(section::BUILT_IN_TYPE);
         types
     }
 

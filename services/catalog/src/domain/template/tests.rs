@@ -84,7 +84,7 @@ fn a_good_document_is_resolved() {
     let document = parse(GOOD).unwrap();
     assert_eq!(
         document.types().into_iter().collect::<Vec<_>>(),
-        ["ci-pipeline", "git-repository", "redis-cache", "sql-database", "workload"]
+        ["catalog-entity", "ci-pipeline", "git-repository", "redis-cache", "sql-database", "workload"]
     );
     let (version, fields) = document.check("web-service", &types()).unwrap();
     assert_eq!(version, "1.0.0");
