@@ -10,9 +10,9 @@ use prost_types::Struct;
 use serde_json::Value;
 
 use crate::app::etag_of;
+use crate::app::rows::{deployment, environment, project, resource, run};
 use crate::domain::names;
 use crate::domain::plan::{Action, Change, FieldChange, Plan};
-use crate::store::entity::{deployment, environment, project, resource, run};
 
 fn structure(value: &Value) -> Option<Struct> {
     to_struct(value).ok()

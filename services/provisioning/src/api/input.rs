@@ -6,7 +6,7 @@ use pavior_auth::Permit;
 use pavior_core::digest::{canonical_json, sha256};
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_rpc::{Violations, convert, mask};
-use prost::{Message, Name};
+use prost::Name;
 use serde_json::{Value, json};
 
 use super::Api;
@@ -20,7 +20,7 @@ use crate::error::Result;
 pub(crate) fn ask(
     permit: Permit,
     action: &'static str,
-    request: &(impl Message + Name),
+    request: &impl Name,
     request_id: &str,
     validate_only: bool,
 ) -> Ask {
@@ -29,7 +29,7 @@ pub(crate) fn ask(
 }
 
 /// Bytes that are the same for the same request: maps have no order on the wire, so JSON with sorted keys is taken.
-fn canonical(request: &(impl Message + Name)) -> Vec<u8> {
+fn canonical(request: &impl Name) -> Vec<u8> {
     match convert::to_json(request) {
         Ok(json) => canonical_json(&json),
         // Of what has no JSON form (a time out of range) nothing comes that could be repeated.

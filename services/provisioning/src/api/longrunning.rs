@@ -11,9 +11,9 @@ use tonic::Request;
 
 use super::{Answered, Api, operation, respond};
 use crate::app::App;
+use crate::app::rows::{Listing, OperationView};
 use crate::domain::names;
 use crate::error::{Error, Result};
-use crate::store::{Listing, OperationView};
 
 const GET: &str = "provisioning.operations.get";
 

@@ -11,14 +11,13 @@ use serde_json::Value;
 use tonic::Code;
 
 use super::convert;
+use crate::app::rows::{OperationView, operation, step, step_body};
 use crate::app::watch::{Happened, Message};
 use crate::app::{Answer, App};
 use crate::domain::names;
 use crate::domain::plan::{Action, Kind, Plan};
 use crate::domain::state::OperationState;
 use crate::error::Result;
-use crate::store::OperationView;
-use crate::store::entity::{operation, step};
 
 /// An answer to a change.
 pub(crate) async fn answer(app: &App, permit: &Permit, answer: Answer) -> Result<Operation> {
@@ -179,7 +178,7 @@ fn metadata(view: &OperationView) -> pb::OperationMetadata {
         validated_plan: None,
         approval_request: op.approval_request.clone(),
         requester: op.requester.clone(),
-        steps: steps.iter().map(|step| self::step(&crate::store::step_body(step))).collect(),
+        steps: steps.iter().map(|step| self::step(&step_body(step))).collect(),
         progress_percent: i32::try_from(progress).unwrap_or(100),
         cancel_requested: op.cancel_requested,
         create_time: Some(to_timestamp(op.create_time)),

@@ -8,9 +8,9 @@ use pavior_rpc::{Problem, validate};
 
 use super::{Api, convert};
 use crate::app::App;
+use crate::app::rows::{self, Listing};
 use crate::domain::names;
 use crate::error::{Error, Result};
-use crate::store::Listing;
 
 /// A page that was asked for, opened.
 struct Opened {
@@ -32,7 +32,7 @@ impl Api {
         Ok(Opened { page, listing })
     }
 
-    fn close<M>(&self, opened: &Opened, page: crate::store::Page<M>) -> (Vec<M>, String) {
+    fn close<M>(&self, opened: &Opened, page: rows::Page<M>) -> (Vec<M>, String) {
         let mut rows = page.rows;
         let next = opened.page.close(&self.app.tokens, &mut rows, |(_, position)| position.clone());
         (rows.into_iter().map(|(row, _)| row).collect(), next)

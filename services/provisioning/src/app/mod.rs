@@ -29,6 +29,12 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::store::{Db, OperationView};
 
+/// What use cases answer with, for the wire side, which does not know the store.
+pub(crate) mod rows {
+    pub(crate) use crate::store::entity::{deployment, environment, operation, project, resource, run, step};
+    pub(crate) use crate::store::{Listing, OperationView, Page, step_body};
+}
+
 /// Everything that use cases need. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct App {

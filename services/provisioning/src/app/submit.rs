@@ -178,7 +178,7 @@ impl App {
                 return error;
             }
         }
-        denial(&ask.action.to_owned(), &plan.target, decision).into()
+        denial(ask.action, &plan.target, decision).into()
     }
 }
 

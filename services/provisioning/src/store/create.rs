@@ -298,19 +298,21 @@ impl Db {
         tx: &DatabaseTransaction,
         new: &NewOperation,
     ) -> Result<Vec<(String, Option<resource::Model>)>> {
+        let names: Vec<String> = new.plan.steps().map(|change| change.resource.clone()).collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found =
+            resource::Entity::find().filter(resource::Column::Name.is_in(names)).all(tx).await.map_err(db)?;
         let mut former = Vec::new();
+        let mut made = Vec::new();
         for change in new.plan.steps() {
-            let row = resource::Entity::find()
-                .filter(resource::Column::Name.eq(change.resource.clone()))
-                .one(tx)
-                .await
-                .map_err(db)?;
+            let row = found.iter().find(|row| row.name == change.resource).cloned();
             match change.action {
-                Action::Create => {
-                    let insert = self.resource_row(new, change);
-                    let done = resource::Entity::insert(insert).exec_without_returning(tx).await;
-                    unique(done, "resource", &change.resource)?;
+                Action::Create if row.is_some() => {
+                    return Err(Error::AlreadyExists { kind: "resource", name: change.resource.clone() });
                 }
+                Action::Create => made.push(self.resource_row(new, change)),
                 Action::Update | Action::Replace | Action::Delete => {
                     let state = if change.action == Action::Delete { "DELETING" } else { "UPDATING" };
                     let set = resource::ActiveModel { state: Set(state.into()), ..Default::default() };
@@ -319,6 +321,10 @@ impl Db {
                 Action::Run | Action::Noop => {}
             }
             former.push((change.step.clone(), row));
+        }
+        for chunk in made.chunks(super::ROWS_AT_ONCE) {
+            let done = resource::Entity::insert_many(chunk.to_vec()).exec_without_returning(tx).await;
+            unique(done, "resource", &new.plan.target)?;
         }
         Ok(former)
     }

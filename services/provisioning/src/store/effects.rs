@@ -1,7 +1,8 @@
 //! What a step's completion does to the rows of resources, secrets, runs and deployments, in its transaction.
 
 use pavior_core::audit::AuditEvent;
-use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter};
 use serde_json::{Value, json};
 
 use super::audit;
@@ -139,12 +140,6 @@ async fn keep(
     let now = this.now();
     let Some(step) = aggregate.steps.get_mut(index) else { return Ok(()) };
     step.error = if restored { step.error.clone() } else { None };
-    let row = resource::Entity::find()
-        .filter(resource::Column::Name.eq(step.resource.clone()))
-        .one(tx)
-        .await
-        .map_err(db)?
-        .ok_or_else(|| Error::Corrupt(format!("resource `{}` is gone", step.resource)))?;
     let spec = match (restored, &step.prior) {
         (true, Some(prior)) => prior.get("spec").cloned().unwrap_or_default(),
         _ => step.spec.clone(),
@@ -158,13 +153,19 @@ async fn keep(
         sealed_inputs: Set(made.sealed_inputs.clone()),
         driver_version: Set(step.driver_version.clone()),
         state: Set("ACTIVE".into()),
-        generation: Set(row.generation + 1),
         fence: Set(step.fence),
         update_time: Set(now),
-        revision: Set(row.revision + 1),
         ..Default::default()
     };
-    set_resource(tx, &step.resource, set).await?;
+    let rows = resource::Entity::update_many()
+        .set(set)
+        .col_expr(resource::Column::Generation, Expr::col(resource::Column::Generation).add(1))
+        .col_expr(resource::Column::Revision, Expr::col(resource::Column::Revision).add(1))
+        .filter(resource::Column::Name.eq(step.resource.clone()))
+        .exec_with_returning(tx)
+        .await
+        .map_err(db)?;
+    let row = rows.first().ok_or_else(|| Error::Corrupt(format!("resource `{}` is gone", step.resource)))?;
     for sealed in &made.secrets {
         let row = secret::ActiveModel {
             reference: Set(sealed.reference.clone()),

@@ -191,10 +191,7 @@ impl Aggregate {
 
     async fn save_events(&mut self, tx: &DatabaseTransaction) -> Result<()> {
         let rows = self.event_rows();
-        if !rows.is_empty() {
-            event::Entity::insert_many(rows).exec_without_returning(tx).await.map_err(db)?;
-        }
-        Ok(())
+        insert_events(tx, rows).await
     }
 
     fn event_rows(&mut self) -> Vec<event::ActiveModel> {
@@ -228,15 +225,22 @@ impl Aggregate {
             .exec_without_returning(tx)
             .await
             .map_err(db)?;
-        let steps = self.steps.iter().cloned().map(|step| step.into_active_model().reset_all());
-        if !self.steps.is_empty() {
-            step::Entity::insert_many(steps).exec_without_returning(tx).await.map_err(db)?;
+        for chunk in self.steps.chunks(super::ROWS_AT_ONCE) {
+            let rows = chunk.iter().cloned().map(|step| step.into_active_model().reset_all());
+            step::Entity::insert_many(rows).exec_without_returning(tx).await.map_err(db)?;
         }
-        event::Entity::insert_many(events).exec_without_returning(tx).await.map_err(db)?;
+        insert_events(tx, events).await?;
         self.loaded_op = self.op.clone();
         self.loaded_steps = self.steps.clone();
         Ok(())
     }
+}
+
+async fn insert_events(tx: &DatabaseTransaction, rows: Vec<event::ActiveModel>) -> Result<()> {
+    for chunk in rows.chunks(super::ROWS_AT_ONCE) {
+        event::Entity::insert_many(chunk.to_vec()).exec_without_returning(tx).await.map_err(db)?;
+    }
+    Ok(())
 }
 
 /// What an event says of a step.

@@ -55,6 +55,9 @@ impl std::fmt::Debug for BeforeCommit {
     }
 }
 
+/// Rows of one statement: both databases bound the number of its values.
+pub(crate) const ROWS_AT_ONCE: usize = 200;
+
 /// Role of this service in the outbox.
 pub const SERVICE: &str = "provisioning";
 

@@ -9,3 +9,4 @@ mod harness;
 mod peers;
 mod service;
 mod simulation;
+mod upkeep;

@@ -200,7 +200,7 @@ impl Peers {
                     let last = q.events.last().map(|event| event.sequence).unwrap_or_default();
                     let records = q.events.iter().map(|event| format!("{event:?}"));
                     self.0.lock().unwrap().records.extend(records);
-                    Ok(AppendRecordsResponse { acknowledged_sequence: last, ..Default::default() })
+                    Ok(AppendRecordsResponse { acknowledged_sequence: last })
                 })
                 .await
             }
