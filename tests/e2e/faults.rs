@@ -95,8 +95,8 @@ fn workloads(data: &Path) -> Result<Vec<String>> {
         let path = entry?.path();
         let Ok(bytes) = std::fs::read(path.join("cmdline")) else { continue };
         let command = String::from_utf8_lossy(&bytes).replace('\0', " ");
-        // The shim names the workload too; the workload itself is the interpreter.
-        if command.contains(&marker) && command.starts_with("python3 ") {
+        // The shim names the workload too.
+        if command.contains(&marker) && command.contains("app.py") && !command.contains("__shim") {
             found.push(command);
         }
     }

@@ -274,7 +274,11 @@ fn compare(
     let raw = value.raw();
     let (column, wanted) = match &field.kind {
         Kind::Enumeration(values) => {
-            let Some((_, stored)) = values.iter().find(|(known, _)| known == raw) else {
+            // A value may be written as it stands in the proto, with the field's name in front: `STATE_ACTIVE`.
+            let prefix = format!("{}_", name.rsplit('.').next().unwrap_or(name).to_uppercase());
+            let bare = raw.strip_prefix(&prefix).unwrap_or(raw);
+            let stored = values.iter().find(|(known, _)| known == raw || known == bare);
+            let Some((_, stored)) = stored else {
                 let known: Vec<String> = values.iter().map(|(n, _)| format!("`{n}`")).collect();
                 return fail(name, format!("has no value `{raw}`; known are {}", known.join(", ")));
             };
