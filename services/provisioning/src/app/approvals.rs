@@ -19,7 +19,9 @@ use crate::error::{Error, Result};
 use crate::store::entity::operation;
 
 /// Most operations that are looked at in one round.
-const BATCH: u64 = 500;
+const ROUND: u64 = 10_000;
+/// Most that policy is asked about at once.
+const BATCH: usize = 500;
 
 impl App {
     /// Asks people about an operation. When policy does not answer, the next round asks again.
@@ -55,7 +57,7 @@ impl App {
     /// One look at everything that waits.
     pub(crate) async fn look_at_approvals(&self) -> Result<()> {
         let mut asked: BTreeMap<String, Vec<operation::Model>> = BTreeMap::new();
-        for op in self.db.waiting_unscoped(BATCH).await? {
+        for op in self.db.waiting_unscoped(ROUND).await? {
             if op.state == "CHECKING" {
                 self.ask_people(op.id).await;
             } else {
@@ -64,15 +66,22 @@ impl App {
         }
         for (organization, ops) in asked {
             let permit = self.own_permit(&organization);
-            let names = ops.iter().map(|op| op.approval_request.clone()).collect();
-            let answers = self.peers.approval_requests(&permit, names).await?;
-            for op in ops {
-                let answer = answers.iter().find(|answer| answer.name == op.approval_request);
-                if let Some(answer) = answer
-                    && let Err(error) = self.answered(&op, answer).await
-                {
-                    tracing::warn!(operation = op.name, %error, "an approval could not be followed yet");
-                }
+            for ops in ops.chunks(BATCH) {
+                self.look_at(&permit, ops).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at(&self, permit: &pavior_auth::Permit, ops: &[operation::Model]) -> Result<()> {
+        let names = ops.iter().map(|op| op.approval_request.clone()).collect();
+        let answers = self.peers.approval_requests(permit, names).await?;
+        for op in ops {
+            let answer = answers.iter().find(|answer| answer.name == op.approval_request);
+            if let Some(answer) = answer
+                && let Err(error) = self.answered(op, answer).await
+            {
+                tracing::warn!(operation = op.name, %error, "an approval could not be followed yet");
             }
         }
         Ok(())

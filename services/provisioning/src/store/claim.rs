@@ -188,79 +188,74 @@ pub struct Completed {
     pub ended: bool,
 }
 
-#[derive(Debug, FromQueryResult)]
-struct Candidate {
-    operation: Uuid,
-    organization: String,
-}
+/// States in which a step can be taken.
+const CLAIMABLE: [StepState; 3] = [StepState::Ready, StepState::Unknown, StepState::UndoReady];
+/// States in which a worker has it.
+const HELD: [StepState; 3] = [StepState::Running, StepState::Observing, StepState::Undoing];
 
+/// How many steps of an organization are in a state.
 #[derive(Debug, FromQueryResult)]
-struct Held {
+struct Load {
     organization: String,
-    held: i64,
+    state: String,
+    steps: i64,
 }
 
 impl Db {
-    /// Operations with something to do now, oldest first, one organization after the other; organizations at their
-    /// limit are left out.
+    /// Operations with something to do now, oldest first, one organization after the other, so that nobody waits for
+    /// the hundreds of another; organizations at their limit are left out.
     pub async fn candidates_unscoped(&self, limit: u64, per_organization: i64) -> Result<Vec<Uuid>> {
-        let now = self.now_micros();
-        let workable = [OperationState::Queued, OperationState::Running, OperationState::Compensating];
-        let claimable = [StepState::Ready, StepState::Unknown, StepState::UndoReady].map(StepState::as_str);
-        let found: Vec<Candidate> = step::Entity::find()
+        let load: Vec<Load> = step::Entity::find()
             .select_only()
-            .column(step::Column::Operation)
             .column(step::Column::Organization)
-            .filter(step::Column::State.is_in(claimable))
-            .filter(step::Column::NotBefore.lte(now))
-            .filter(
-                step::Column::Operation.in_subquery(
-                    sea_orm::QuerySelect::query(
-                        &mut operation::Entity::find()
-                            .select_only()
-                            .column(operation::Column::Id)
-                            .filter(operation::Column::State.is_in(workable.map(OperationState::as_str))),
-                    )
-                    .to_owned(),
-                ),
-            )
-            .distinct()
-            .order_by_asc(step::Column::Operation)
-            .limit(limit.saturating_mul(8))
+            .column(step::Column::State)
+            .column_as(step::Column::Id.count(), "steps")
+            .filter(step::Column::State.is_in(CLAIMABLE.iter().chain(&HELD).map(|state| state.as_str())))
+            .group_by(step::Column::Organization)
+            .group_by(step::Column::State)
             .into_model()
             .all(self.store.read())
             .await
             .map_err(db)?;
-        if found.is_empty() {
-            return Ok(Vec::new());
-        }
-        let held: Vec<Held> =
-            step::Entity::find()
-                .select_only()
-                .column(step::Column::Organization)
-                .column_as(step::Column::Id.count(), "held")
-                .filter(step::Column::State.is_in(
-                    [StepState::Running, StepState::Observing, StepState::Undoing].map(StepState::as_str),
-                ))
-                .group_by(step::Column::Organization)
-                .into_model()
-                .all(self.store.read())
-                .await
-                .map_err(db)?;
-        let full = |organization: &str| {
-            held.iter().any(|held| held.organization == organization && held.held >= per_organization)
-        };
-        let mut queues: Vec<(String, Vec<Uuid>)> = Vec::new();
-        for candidate in found.into_iter().filter(|candidate| !full(&candidate.organization)) {
-            match queues.iter_mut().find(|(organization, _)| *organization == candidate.organization) {
-                Some((_, queue)) => queue.push(candidate.operation),
-                None => queues.push((candidate.organization, vec![candidate.operation])),
+        let is_held = |load: &&Load| HELD.iter().any(|state| state.as_str() == load.state);
+        let mut waiting: Vec<&str> =
+            load.iter().filter(|load| !is_held(load)).map(|load| load.organization.as_str()).collect();
+        waiting.sort_unstable();
+        waiting.dedup();
+        let mut queues = Vec::new();
+        for organization in waiting {
+            let own = load.iter().filter(is_held).filter(|load| load.organization == organization);
+            if own.map(|load| load.steps).sum::<i64>() < per_organization {
+                queues.push(self.candidates_of(organization, limit).await?);
             }
         }
-        let longest = queues.iter().map(|(_, queue)| queue.len()).max().unwrap_or_default();
-        let fair = (0..longest)
-            .flat_map(|round| queues.iter().filter_map(move |(_, queue)| queue.get(round).copied()));
+        let longest = queues.iter().map(Vec::len).max().unwrap_or_default();
+        let fair =
+            (0..longest).flat_map(|round| queues.iter().filter_map(move |queue| queue.get(round).copied()));
         Ok(fair.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect())
+    }
+
+    async fn candidates_of(&self, organization: &str, limit: u64) -> Result<Vec<Uuid>> {
+        let workable = [OperationState::Queued, OperationState::Running, OperationState::Compensating];
+        let mut operations = operation::Entity::find()
+            .select_only()
+            .column(operation::Column::Id)
+            .filter(operation::Column::Organization.eq(organization))
+            .filter(operation::Column::State.is_in(workable.map(OperationState::as_str)));
+        step::Entity::find()
+            .select_only()
+            .column(step::Column::Operation)
+            .filter(step::Column::Organization.eq(organization))
+            .filter(step::Column::State.is_in(CLAIMABLE.map(StepState::as_str)))
+            .filter(step::Column::NotBefore.lte(self.now_micros()))
+            .filter(step::Column::Operation.in_subquery(QuerySelect::query(&mut operations).to_owned()))
+            .distinct()
+            .order_by_asc(step::Column::Operation)
+            .limit(limit)
+            .into_tuple()
+            .all(self.store.read())
+            .await
+            .map_err(db)
     }
 
     /// Takes steps of one operation; none when another worker is at it.

@@ -398,3 +398,31 @@ async fn limits_hold_per_operation() {
     }
     assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
 }
+
+#[tokio::test]
+async fn nobody_waits_for_the_hundreds_of_another() {
+    both(|db| async {
+        let config = EngineConfig {
+            max_running: 2,
+            max_running_per_organization: 1,
+            max_running_per_operation: 1,
+            ..quick()
+        };
+        let world = World::with(db, config, None).await;
+        let gate = Arc::new(tokio::sync::Semaphore::new(0));
+        let mut gated = Vec::new();
+        for index in 0..20 {
+            let name = format!("a{index}");
+            world.driver.script(CallKind::Apply, &name, [Behaviour::Gate(gate.clone())]);
+            gated.push(world.start(elsewhere(graph(&[(name.as_str(), &[])]), "acme", index)).await);
+        }
+        let id = world.start(elsewhere(graph(&DIAMOND), "beta", 0)).await;
+        assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+        assert_ne!(world.view(gated[19]).await.op.state, "SUCCEEDED");
+        gate.add_permits(20);
+        for id in gated {
+            assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+        }
+    })
+    .await;
+}

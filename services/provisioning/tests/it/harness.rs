@@ -281,3 +281,14 @@ pub(crate) async fn teardown_plan(world: &World) -> Plan {
         .collect();
     plan(Kind::DestroyProject, teardown::plan(&recorded).unwrap())
 }
+
+/// The same plan for another project.
+pub(crate) fn elsewhere(mut plan: Plan, organization: &str, number: usize) -> Plan {
+    let target = format!("organizations/{organization}/projects/p{number}");
+    for change in &mut plan.changes {
+        change.resource = change.resource.replace(PROJECT, &target);
+    }
+    plan.organization = organization.to_owned();
+    plan.target = target;
+    plan
+}
