@@ -255,7 +255,8 @@ impl Engine {
         let pause =
             crate::domain::machine::backoff(config.backoff_ms, config.max_backoff_ms, attempt.max(1), jitter);
         let engine = self.clone();
-        self.inner.tasks.spawn(async move {
+        // Not one of the tasks that a shutdown waits for.
+        tokio::spawn(async move {
             tokio::select! {
                 () = engine.inner.dead.cancelled() => {}
                 () = tokio::time::sleep(Duration::from_millis(pause)) => engine.wake(),

@@ -123,7 +123,9 @@ async fn failed(
     } else {
         set_resource(tx, &step.resource, set).await?;
     }
-    let reason = if error.code == "CANCELLED" { "CANCELLED" } else { "STEP_FAILED" };
+    // A driver that was stopped because its time was up did not fail by anybody's wish.
+    let wished = error.code == "CANCELLED" && aggregate.op.cancel_requested;
+    let reason = if wished { "CANCELLED" } else { "STEP_FAILED" };
     aggregate.blame(json!({ "reason": reason, "step": name, "code": error.code, "message": error.message }));
     Ok(StepEvent::Fail)
 }

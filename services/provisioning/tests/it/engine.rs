@@ -426,3 +426,31 @@ async fn nobody_waits_for_the_hundreds_of_another() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_step_whose_time_is_up_fails_and_is_undone() {
+    let config = EngineConfig { step_timeout_ms: 100, ..quick() };
+    let world = World::with(sqlite(), config, None).await;
+    world.driver.script(CallKind::Apply, "b", [Behaviour::UntilCancelled]);
+    let id = world.start(graph(&DIAMOND)).await;
+    let view = world.ended(id).await;
+    let error = view.op.error.clone().unwrap();
+    assert_eq!(
+        (view.op.state.as_str(), error["reason"].as_str(), error["step"].as_str()),
+        ("COMPENSATED", Some("STEP_FAILED"), Some("b"))
+    );
+    assert_eq!(world.driver.live(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_stopped_engine_ends_at_once_and_leaves_its_work_to_the_next() {
+    let world = World::new(sqlite()).await;
+    let failing = vec![Behaviour::Fail { retryable: true, message: "not now".into() }; 2];
+    world.driver.script(CallKind::Apply, "a", failing);
+    let id = world.start(graph(&DIAMOND)).await;
+    let started = tokio::time::Instant::now();
+    let world = world.restarted().await;
+    assert!(started.elapsed() < std::time::Duration::from_secs(4));
+    assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+    assert_eq!(world.driver.effects(), 5);
+}
