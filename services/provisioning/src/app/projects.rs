@@ -13,6 +13,7 @@ use crate::domain::names;
 use crate::domain::plan::Kind;
 use crate::domain::planner::{Facts, Section};
 use crate::domain::scope::{EnvironmentScope, ProjectScope};
+use crate::domain::template::Template;
 use crate::error::{Error, Result};
 use crate::store::{NewEnvironment, NewProject};
 
@@ -67,30 +68,7 @@ impl App {
         violations.into_result()?;
 
         let project = ProjectScope { name: name.clone(), owner: wanted.owner.clone() };
-        let mut sections = vec![Section {
-            environment: None,
-            parameters: parameters.clone(),
-            wanted: path.template.project.clone(),
-        }];
-        let mut environments = Vec::new();
-        for class in path.template.environments.iter().filter(|class| class.with_project) {
-            let environment = EnvironmentScope {
-                name: format!("{name}/environments/{}", class.class),
-                class: class.class.clone(),
-            };
-            environments.push(NewEnvironment {
-                name: environment.name.clone(),
-                display_name: String::new(),
-                class: class.class.clone(),
-                parameters: json!({}),
-                ttl_seconds: class.ttl.and_then(|ttl| i64::try_from(ttl.as_secs()).ok()),
-            });
-            sections.push(Section {
-                environment: Some(environment),
-                parameters: parameters.clone(),
-                wanted: class.resources.clone(),
-            });
-        }
+        let (sections, environments) = sections(&path.template, &name, &parameters);
         let labels = json!(wanted.labels);
         let mut facts = Facts { project, sections, ..Facts::default() };
         facts.matched = self.matched(&ask.permit, &labels, &facts).await?;
@@ -124,6 +102,29 @@ impl App {
         };
         self.submit(ask, proposal).await
     }
+}
+
+/// The project's own section, and those of the environments that come with it.
+fn sections(template: &Template, project: &str, parameters: &Value) -> (Vec<Section>, Vec<NewEnvironment>) {
+    let own = template.project.clone();
+    let mut sections = vec![Section { environment: None, parameters: parameters.clone(), wanted: own }];
+    let mut environments = Vec::new();
+    for class in template.environments.iter().filter(|class| class.with_project) {
+        let name = format!("{project}/environments/{}", class.class);
+        environments.push(NewEnvironment {
+            name: name.clone(),
+            display_name: String::new(),
+            class: class.class.clone(),
+            parameters: json!({}),
+            ttl_seconds: class.ttl.and_then(|ttl| i64::try_from(ttl.as_secs()).ok()),
+        });
+        sections.push(Section {
+            environment: Some(EnvironmentScope { name, class: class.class.clone() }),
+            parameters: parameters.clone(),
+            wanted: class.resources.clone(),
+        });
+    }
+    (sections, environments)
 }
 
 fn check(permit: &pavior_auth::Permit, wanted: &WantedProject, violations: &mut Violations) {

@@ -45,17 +45,10 @@ async fn play(world: &World, scenario: &Scenario) -> Result<(), TestCaseError> {
         .collect();
     let nodes: Vec<(&str, &[&str])> =
         deps.iter().enumerate().map(|(i, deps)| (NAMES[i], deps.as_slice())).collect();
-    for i in 0..count {
-        world.driver.script(
-            CallKind::Apply,
-            NAMES[i],
-            scenario.applies[i].iter().map(|code| behaviour(*code)),
-        );
-        world.driver.script(
-            CallKind::Destroy,
-            NAMES[i],
-            scenario.destroys[i].iter().map(|code| behaviour(*code)),
-        );
+    for ((name, applies), destroys) in NAMES.iter().zip(&scenario.applies).zip(&scenario.destroys).take(count)
+    {
+        world.driver.script(CallKind::Apply, name, applies.iter().map(|code| behaviour(*code)));
+        world.driver.script(CallKind::Destroy, name, destroys.iter().map(|code| behaviour(*code)));
     }
     let id = world.start(graph(&nodes)).await;
     let mut view = world.ended(id).await;
