@@ -14,6 +14,9 @@ use time::OffsetDateTime;
 /// Integers of a larger amount are not exact in the doubles of `google.protobuf.Value`.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
+/// The longest `google.protobuf.Duration`: 10,000 years.
+const MAX_DURATION_SECONDS: u64 = 315_576_000_000;
+
 /// Every message that the platform knows. Immutable, so two systems in one process can share it.
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(DESCRIPTORS).unwrap_or_else(|err| {
@@ -77,9 +80,14 @@ pub fn to_duration(duration: std::time::Duration) -> prost_types::Duration {
         .unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 999_999_999 })
 }
 
-/// Negative durations are an error.
+/// Negative durations are an error, and so is what `google.protobuf.Duration` does not allow.
 pub fn from_duration(duration: &prost_types::Duration) -> Result<std::time::Duration, ConvertError> {
-    std::time::Duration::try_from(*duration).map_err(|_| ConvertError::Duration)
+    // Checked here and not by prost's conversion, whose arithmetic overflows on the smallest values.
+    let nanos = u32::try_from(duration.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    match (u64::try_from(duration.seconds), nanos) {
+        (Ok(seconds @ 0..=MAX_DURATION_SECONDS), Some(nanos)) => Ok(std::time::Duration::new(seconds, nanos)),
+        _ => Err(ConvertError::Duration),
+    }
 }
 
 /// A JSON object as `google.protobuf.Struct`.
@@ -180,6 +188,28 @@ mod tests {
         }
         let before_epoch = datetime!(1969-12-31 23:59:59.5 UTC);
         assert_eq!(from_timestamp(&to_timestamp(before_epoch)).unwrap(), before_epoch);
+    }
+
+    #[test]
+    fn durations_outside_of_what_protobuf_allows_are_refused() {
+        let from = |seconds, nanos| from_duration(&prost_types::Duration { seconds, nanos });
+        assert_eq!(from(3, 5), Ok(std::time::Duration::new(3, 5)));
+        assert!(from(315_576_000_000, 0).is_ok());
+        let cases = [
+            (-1, 0),
+            (0, -1),
+            (1, -1),
+            (0, 1_000_000_000),
+            (0, i32::MAX),
+            (0, i32::MIN),
+            (315_576_000_001, 0),
+            (i64::MAX, i32::MAX),
+            (i64::MIN, 0),
+            (i64::MIN, i32::MIN),
+        ];
+        for (seconds, nanos) in cases {
+            assert_eq!(from(seconds, nanos), Err(ConvertError::Duration), "{seconds} {nanos}");
+        }
     }
 
     #[test]

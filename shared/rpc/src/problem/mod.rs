@@ -3,6 +3,7 @@
 //! A [`Problem`] becomes a [`tonic::Status`] with exactly one `google.rpc.ErrorInfo` (AIP-193). Text of databases,
 //! drivers and libraries never gets in: [`Problem::internal`] logs it under a reference and shows the reference only.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -26,6 +27,9 @@ pub const DOMAIN: &str = "pavior.dev";
 /// How many bytes of encoded details leave the process; many clients limit all headers to 8 KiB.
 const MAX_DETAILS_BYTES: usize = 4096;
 
+/// How many bytes of one text leave the process. Callers see their own input back in it, which may be of any length.
+const MAX_TEXT_BYTES: usize = 640;
+
 /// One malformed field of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldViolation {
@@ -35,6 +39,16 @@ pub struct FieldViolation {
     pub description: String,
     /// What is wrong, for programs: `[A-Z][A-Z0-9_]+[A-Z0-9]`.
     pub reason: String,
+}
+
+impl fmt::Display for FieldViolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (field, description) = (clip(&self.field), clip(&self.description));
+        match field.is_empty() {
+            true => f.write_str(&description),
+            false => write!(f, "`{field}`: {description}"),
+        }
+    }
 }
 
 /// One rule or state that forbids the call until somebody changes something.
@@ -138,10 +152,8 @@ impl Problem {
     pub fn invalid(violations: Vec<FieldViolation>) -> Self {
         let message = match violations.as_slice() {
             [] => "the request is not valid".to_owned(),
-            [one] => format!("`{}`: {}", one.field, one.description),
-            [first, rest @ ..] => {
-                format!("`{}`: {} (and {} more)", first.field, first.description, rest.len())
-            }
+            [one] => one.to_string(),
+            [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
         };
         let mut problem = Self::new(Code::InvalidArgument, ErrorReason::InvalidField, message);
         problem.violations = violations;
@@ -353,14 +365,19 @@ impl Problem {
 
     /// As `google.rpc.Status`, for `Operation.error`.
     pub fn to_rpc_status(&self) -> rpc::Status {
-        rpc::Status { code: self.code as i32, message: self.message.clone(), details: self.encode_details() }
+        let message = clip(&self.message).into_owned();
+        rpc::Status { code: self.code as i32, message, details: self.encode_details() }
     }
 
     fn encode_details(&self) -> Vec<prost_types::Any> {
         let mut details = vec![any(&rpc::ErrorInfo {
             reason: reason_name(self.reason).to_owned(),
             domain: DOMAIN.to_owned(),
-            metadata: self.metadata.clone().into_iter().collect(),
+            metadata: self
+                .metadata
+                .iter()
+                .map(|(key, value)| (key.clone(), clip(value).into_owned()))
+                .collect(),
         })];
         if !self.violations.is_empty() {
             details.push(any(&rpc::BadRequest {
@@ -374,7 +391,7 @@ impl Problem {
         if let Some(resource) = &self.resource {
             details.push(any(&rpc::ResourceInfo {
                 resource_type: resource.r#type.clone(),
-                resource_name: resource.name.clone(),
+                resource_name: clip(&resource.name).into_owned(),
                 ..Default::default()
             }));
         }
@@ -414,8 +431,17 @@ impl From<Problem> for Status {
             problem.shrink();
             encoded = problem.to_rpc_status().encode_to_vec();
         }
-        Status::with_details(problem.code, problem.0.message, encoded.into())
+        Status::with_details(problem.code, clip(&problem.message), encoded.into())
     }
+}
+
+/// The text, or its beginning with an ellipsis.
+pub(crate) fn clip(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_TEXT_BYTES {
+        return Cow::Borrowed(text);
+    }
+    let end = text.floor_char_boundary(MAX_TEXT_BYTES);
+    Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default()))
 }
 
 /// The reason as it stands in `ErrorInfo.reason`: without the enum's prefix.
@@ -436,8 +462,8 @@ pub fn any<M: Message + Name>(message: &M) -> prost_types::Any {
 
 fn encode_violation(violation: &FieldViolation) -> rpc::bad_request::FieldViolation {
     rpc::bad_request::FieldViolation {
-        field: violation.field.clone(),
-        description: violation.description.clone(),
+        field: clip(&violation.field).into_owned(),
+        description: clip(&violation.description).into_owned(),
         reason: violation.reason.clone(),
         ..Default::default()
     }
@@ -446,15 +472,15 @@ fn encode_violation(violation: &FieldViolation) -> rpc::bad_request::FieldViolat
 fn encode_precondition(precondition: &Precondition) -> rpc::precondition_failure::Violation {
     rpc::precondition_failure::Violation {
         r#type: precondition.r#type.clone(),
-        subject: precondition.subject.clone(),
-        description: precondition.description.clone(),
+        subject: clip(&precondition.subject).into_owned(),
+        description: clip(&precondition.description).into_owned(),
     }
 }
 
 fn encode_quota(quota: &QuotaViolation) -> rpc::quota_failure::Violation {
     rpc::quota_failure::Violation {
-        subject: quota.subject.clone(),
-        description: quota.description.clone(),
+        subject: clip(&quota.subject).into_owned(),
+        description: clip(&quota.description).into_owned(),
         ..Default::default()
     }
 }

@@ -12,7 +12,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use crate::body::trailers;
-use crate::problem::{ErrorReason, Problem, from_status};
+use crate::problem::{ErrorReason, Problem, clip, from_status};
 
 /// Repairs the status in headers or trailers. True when there was one, so that no trailers will follow.
 pub(super) fn fix_headers(headers: &mut HeaderMap) -> bool {
@@ -52,7 +52,7 @@ pub fn fix_status(status: &Status) -> Option<Status> {
     if infos == 0 {
         // Details other than ErrorInfo come from the service and are kept; hidden errors keep nothing.
         let kept = if problem.code == Code::Internal { Vec::new() } else { details };
-        let message = std::mem::take(&mut problem.message);
+        let message = clip(&std::mem::take(&mut problem.message)).into_owned();
         let mut rpc_status = problem.to_rpc_status();
         rpc_status.details.extend(kept);
         rpc_status.message.clone_from(&message);
@@ -85,8 +85,7 @@ fn explain(status: &Status) -> Problem {
         Code::DeadlineExceeded if message.is_empty() => return Problem::deadline_exceeded(),
         // The caller's bytes are not the message: the caller's mistake, not ours.
         Code::Internal if message.starts_with("failed to decode Protobuf message") => {
-            let text = "the request does not decode as the message of this method";
-            return Problem::new(Code::InvalidArgument, R::InvalidField, text);
+            return Problem::invalid_field("", "the request does not decode as the message of this method");
         }
         Code::Ok | Code::Internal | Code::Unknown | Code::DataLoss => {
             return Problem::internal(format!("status {:?}: {message}", status.code()));

@@ -231,3 +231,29 @@ fn problems_survive_the_wire() {
     let omitted: usize = decoded.metadata["omitted"].parse().unwrap();
     assert_eq!(decoded.violations.len() + omitted, 500);
 }
+
+/// Clients limit all headers to 8 KiB or so; what callers sent must not come back at its full length.
+#[test]
+fn errors_stay_small_whatever_the_caller_sent() {
+    let long = "ü".repeat(100_000);
+    let problems = [
+        Problem::invalid_field(&long, &long),
+        Problem::invalid_reason(ErrorReason::InvalidFilter, "filter", &long),
+        Problem::not_found("Project", &long),
+        Problem::already_exists("Project", &long),
+        Problem::permission_denied("projects.get", &long),
+        Problem::etag_mismatch(&long),
+        Problem::unimplemented(&long),
+        Problem::precondition(ErrorReason::PlanStale, &long).because("STATE", &long, &long),
+        Problem::resource_exhausted(ErrorReason::QuotaExceeded, &long).with_quota(&long, &long),
+        Problem::internal("x").with_resource("Project", &long),
+    ];
+    for problem in problems {
+        let reason = problem.reason;
+        let status = Status::from(problem.clone());
+        assert!(status.details().len() + status.message().len() < 5_500, "{reason:?}");
+        assert!(from_status(&status).is(reason));
+        let fixed = pavior_rpc::server::fix_status(&Status::new(problem.code, &problem.message)).unwrap();
+        assert!(fixed.details().len() + fixed.message().len() < 5_500, "{reason:?}");
+    }
+}

@@ -30,7 +30,7 @@ async fn stream_deadline_and_panic_arrive_as_status() {
     let mut client = connect(&served).await;
     let mut request = Request::new(WatchAuditRecordsRequest::default());
     // As a client does that does not watch the time itself.
-    request.metadata_mut().insert("grpc-timeout", "60m".parse().unwrap());
+    request.metadata_mut().insert("grpc-timeout", "500m".parse().unwrap());
     let mut stream = client.watch_audit_records(request).await.unwrap().into_inner();
     assert!(stream.message().await.unwrap().is_some());
     let status = stream.message().await.unwrap_err();
