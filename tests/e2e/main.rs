@@ -7,3 +7,5 @@ mod main_job;
 mod split;
 mod tamper;
 mod tenancy;
+mod tls;
+mod traces;

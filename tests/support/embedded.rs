@@ -25,6 +25,11 @@ impl Embedded {
 
     /// Starts a system with nothing in it.
     pub async fn bare() -> anyhow::Result<Self> {
+        Self::with(|_| Ok(())).await
+    }
+
+    /// Starts a system with nothing in it, configured further by `change`.
+    pub async fn with(change: impl FnOnce(&mut Config) -> anyhow::Result<()>) -> anyhow::Result<Self> {
         // Whoever comes first installs it; another test of this process may have.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let data = tempfile::Builder::new().prefix("pavior-e2e-").tempdir()?;
@@ -33,6 +38,7 @@ impl Embedded {
         // This program is a test; the shim and the SQL client are the real binary's.
         config.drivers.shim = Some(vec![binary()?, "__shim".into()]);
         config.drivers.program = Some(binary()?);
+        change(&mut config)?;
         let system = System::start(config, &Role::ALL).await?;
         Ok(Self { system, data })
     }

@@ -288,6 +288,13 @@ impl Compilation {
                 "services of the platform may use its internal actions",
             ));
         }
+        // Never at admission: a caller from outside, whatever its token calls it, is not let in by this.
+        if input.action == EXPIRY_ACTION && input.stage != Stage::Admission && is_provisioning(input) {
+            permits.push(Reason::built_in(
+                "builtin.expiry",
+                "provisioning takes down environments whose time is over",
+            ));
+        }
         permits
     }
 
@@ -315,6 +322,10 @@ impl Compilation {
     }
 }
 
+fn is_provisioning(input: &Input) -> bool {
+    is_platform_service(input) && input.principal.name.ends_with("/services/provisioning")
+}
+
 fn is_platform_service(input: &Input) -> bool {
     let principal = &input.principal;
     let own = principal.organization == input.organization || principal.organization == PLATFORM;
@@ -324,6 +335,9 @@ fn is_platform_service(input: &Input) -> bool {
             .iter()
             .any(|role| principal.name == format!("organizations/{}/services/{role}", principal.organization))
 }
+
+/// What provisioning does by itself when an environment's time is over.
+const EXPIRY_ACTION: &str = "provisioning.environments.delete";
 
 /// A platform administrator can always take a policy out of force, whatever that policy says.
 fn recover(outcome: Outcome, input: &Input) -> Outcome {

@@ -106,6 +106,22 @@ fn platform_services_may_only_do_what_is_internal() {
 }
 
 #[test]
+fn provisioning_may_take_down_what_expired_but_not_from_outside() {
+    let compilation = compile(RoleIndex::default(), vec![]);
+    let decide = |role: &str, stage: Stage| {
+        let mut asked = input("x", &[], DELETE);
+        asked.principal.kind = PrincipalKind::Service;
+        asked.principal.name = format!("organizations/acme/services/{role}");
+        asked.stage = stage;
+        compilation.decide(&asked, None).effect
+    };
+    assert_eq!(decide("provisioning", Stage::Plan), Effect::Allow);
+    assert_eq!(decide("provisioning", Stage::Execution), Effect::Allow);
+    assert_eq!(decide("provisioning", Stage::Admission), Effect::Deny);
+    assert_eq!(decide("catalog", Stage::Plan), Effect::Deny);
+}
+
+#[test]
 fn access_forbid_overrides_and_names_itself() {
     let forbid = r#"@id("no-delete") @message("{principal} may not") forbid (principal, action == Pavior::Action::"provisioning.environments.delete", resource);"#;
     let compilation = compile(everyone(), vec![bound("p", SetKind::Access, forbid, Mode::Enforce)]);
