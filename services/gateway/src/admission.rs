@@ -1,6 +1,7 @@
 //! Whether a call may go on: the tenant's border, facts from the owner, policy's decision. Fails closed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pavior_core::audit::DecisionRef;
@@ -12,6 +13,7 @@ use pavior_proto::pavior::policy::v1::{
 };
 use pavior_proto::pavior::r#type::v1 as pb;
 use pavior_rpc::problem::{ErrorReason, Problem};
+use pavior_rpc::{RequestContext, context};
 use tonic::{Code, Status};
 
 use crate::gateway::Engine;
@@ -23,6 +25,8 @@ use crate::wire;
 const MAX_POLICIES: usize = 20;
 /// Of what they say, so many bytes are told.
 const MAX_TEXT: usize = 1_000;
+/// What the client layers keep back of a deadline for the way home, and a moment more.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(10);
 
 /// A caller and until when its credential is good.
 #[derive(Debug, Clone)]
@@ -137,7 +141,7 @@ impl Engine {
             }
             Err(status) => {
                 tracing::warn!(role = method.role, code = ?status.code(), "no facts, the call is refused");
-                Err(closed().into())
+                Err(unanswered(&status).into())
             }
         }
     }
@@ -189,7 +193,7 @@ impl Engine {
             Err(status) => {
                 let (code, error) = (status.code(), status.message());
                 tracing::warn!(?code, error, action = method.action, "no decision, the call is refused");
-                Err(closed().into())
+                Err(unanswered(&status).into())
             }
         }
     }
@@ -225,6 +229,16 @@ fn new_owner<'a>(message: &'a Bytes, field: &Field, resource: &Resource) -> Resu
 }
 
 /// Policy or facts cannot be had: not a no, but not a yes either (gRFC A54: their codes are not the caller's).
+/// Nobody to blame but the caller's own deadline when that is what has passed; trying again at once would not help.
+fn unanswered(status: &Status) -> Problem {
+    let left = context::with_current(|context| context.and_then(RequestContext::remaining));
+    let late = matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled);
+    match late && left.is_some_and(|left| left <= DEADLINE_MARGIN) {
+        true => Problem::deadline_exceeded(),
+        false => closed(),
+    }
+}
+
 fn closed() -> Problem {
     Problem::unavailable("the decision about this call cannot be had now")
 }

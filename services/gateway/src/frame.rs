@@ -5,7 +5,7 @@ use std::io::Read;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::BodyExt;
-use pavior_rpc::problem::Problem;
+use pavior_rpc::problem::{Problem, from_status};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
@@ -21,7 +21,7 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> R
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
         // Mostly all of it comes in one piece, which is then not copied.
         if first.is_empty() && rest.is_empty() {
             first = data;
@@ -69,6 +69,15 @@ fn check(data: &[u8], limit: usize) -> Result<(), Status> {
         Some((_, length)) if data.len() > PREFIX + length => Err(not_one()),
         _ => Ok(()),
     }
+}
+
+/// What stopped the body: a limit of ours, which says so, or bytes that no body has (bad chunks, bad base64).
+fn broken(status: Status) -> Status {
+    if !from_status(&status).reason.is_empty() {
+        return status;
+    }
+    tracing::debug!(error = status.message(), "the body of a request cannot be read");
+    Problem::invalid_field("", "the body of the request cannot be read").into()
 }
 
 fn not_one() -> Status {
@@ -143,6 +152,22 @@ mod tests {
         assert_eq!(read_pieces(HeaderMap::new(), vec![framed(0, b"")]).await.unwrap(), "");
         let packed = framed(1, &gzip(b"hello"));
         assert_eq!(read_pieces(encoding("gzip"), vec![packed]).await.unwrap(), "hello");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_is_the_callers_and_a_limit_stays_one() {
+        let cases = [
+            (Status::internal("tonic-web: Invalid symbol 33, offset 0."), Code::InvalidArgument),
+            (Status::unknown("error reading a body from connection"), Code::InvalidArgument),
+            (Problem::too_large(Some(1)).into(), Code::ResourceExhausted),
+        ];
+        for (error, code) in cases {
+            let pieces = [Ok(http_body::Frame::data(Bytes::from_static(&[0, 0]))), Err(error)];
+            let body = Body::new(http_body_util::StreamBody::new(futures::stream::iter(pieces)));
+            let status = read(&HeaderMap::new(), body, 100).await.unwrap_err();
+            assert_eq!(status.code(), code);
+            assert!(!from_status(&status).reason.is_empty());
+        }
     }
 
     #[tokio::test]

@@ -31,6 +31,9 @@ use crate::resource::PLATFORM_ID;
 use crate::table::{Method, Table};
 use crate::trail::Trail;
 
+/// How long a caller may take to send its message. Each that takes longer holds a place of the concurrency limit.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What the gateway knows and whom it asks.
 pub(crate) struct Engine {
     pub(crate) table: Table,
@@ -75,7 +78,10 @@ impl Engine {
     ) -> Result<Response<Body>, Status> {
         let begin = Instant::now();
         let (parts, body) = request.into_parts();
-        let message = frame::read(&parts.headers, body, self.max_message_bytes).await?;
+        // Streams have no deadline; their one request message has.
+        let message = frame::read(&parts.headers, body, self.max_message_bytes);
+        let message = tokio::time::timeout(READ_TIMEOUT, message).await;
+        let message = message.map_err(|_| Status::from(Problem::deadline_exceeded()))??;
         let admitted = match self.admit(caller, method, &message).await {
             Ok(admitted) => admitted,
             Err(refused) => {

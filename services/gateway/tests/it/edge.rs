@@ -126,6 +126,42 @@ async fn a_slow_service_meets_the_callers_deadline() {
     assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
 }
 
+#[tokio::test]
+async fn what_only_raw_bytes_can_do_wrong_is_the_callers_mistake() {
+    let world = World::new().await;
+    answer_entities(&world);
+    let message = get(ENTITY).encode_to_vec();
+    let framed = [&[0, 0, 0, 0, u8::try_from(message.len()).unwrap()], message.as_slice()].concat();
+    let (binary, text) = ("application/grpc-web+proto", "application/grpc-web-text");
+    for (what, path, content_type, timeout, body, code) in [
+        ("good", GET_ENTITY, binary, "1S", framed.clone(), "0"),
+        ("no base64", GET_ENTITY, text, "1S", b"!!!!".to_vec(), "3"),
+        ("cut off", GET_ENTITY, binary, "1S", framed[..9].to_vec(), "3"),
+        ("no time to decide", GET_ENTITY, binary, "1n", framed.clone(), "4"),
+        ("empty health check", "/grpc.health.v1.Health/Check", binary, "1S", Vec::new(), "3"),
+        ("cut off health check", "/grpc.health.v1.Health/Check", binary, "1S", vec![0, 0, 0], "3"),
+        ("unknown flag", "/grpc.health.v1.Health/Check", binary, "1S", vec![7, 0, 0, 0, 0], "3"),
+    ] {
+        let request = http::Request::post(path)
+            .header("host", "gateway")
+            .header("content-type", content_type)
+            .header("accept", binary)
+            .header("grpc-timeout", timeout)
+            .header("authorization", format!("Bearer {}", world.token("alice", "acme")))
+            .body(body)
+            .unwrap();
+        let response = http1(&world, request).await;
+        let status = match response.headers().get("grpc-status") {
+            Some(status) => status.to_str().unwrap().to_owned(),
+            None => String::from_utf8_lossy(response.body())
+                .split_once("grpc-status:")
+                .map(|(_, rest)| rest.trim().chars().take_while(char::is_ascii_digit).collect())
+                .unwrap_or_default(),
+        };
+        assert_eq!(status, code, "{what}: {response:?}");
+    }
+}
+
 /// An HTTP/1.1 request by hand.
 async fn http1(world: &World, request: http::Request<Vec<u8>>) -> http::Response<bytes::Bytes> {
     let stream = tokio::net::TcpStream::connect(world.address).await.unwrap();

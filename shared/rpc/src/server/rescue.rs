@@ -68,6 +68,16 @@ pub fn fix_status(status: &Status) -> Option<Status> {
     Some(Status::with_details(status.code(), status.message(), rpc_status.encode_to_vec().into()))
 }
 
+/// How tonic begins to tell that the bytes of a request are not gRPC. It calls that INTERNAL; it is the caller's mistake.
+const BROKEN_REQUESTS: [&str; 6] = [
+    "Missing request message.",
+    "Unexpected EOF decoding stream.",
+    "protocol error: received message with ",
+    "Error decompressing: ",
+    "tonic-web: ",
+    "error reading a body from connection",
+];
+
 /// The problem that a status without `ErrorInfo` stands for. They come from tonic itself, or from code that makes a
 /// bare `Status`.
 fn explain(status: &Status) -> Problem {
@@ -86,6 +96,12 @@ fn explain(status: &Status) -> Problem {
         // The caller's bytes are not the message: the caller's mistake, not ours.
         Code::Internal if message.starts_with("failed to decode Protobuf message") => {
             return Problem::invalid_field("", "the request does not decode as the message of this method");
+        }
+        Code::Internal if BROKEN_REQUESTS.iter().any(|start| message.starts_with(start)) => {
+            return Problem::invalid_field(
+                "",
+                "the request must hold exactly one message, whole and as framed by gRPC",
+            );
         }
         Code::Ok | Code::Internal | Code::Unknown | Code::DataLoss => {
             return Problem::internal(format!("status {:?}: {message}", status.code()));
@@ -172,6 +188,23 @@ mod tests {
             assert_eq!(fixed.message().contains("driver"), !hidden);
             assert_eq!(fixed.code(), if hidden { Code::Internal } else { Code::from(code) });
             assert!(fix_status(&fixed).is_none());
+        }
+    }
+
+    #[test]
+    fn broken_bytes_of_a_request_are_the_callers_mistake() {
+        for text in [
+            "failed to decode Protobuf message: HealthCheckRequest.service: invalid string value",
+            "Missing request message.",
+            "Unexpected EOF decoding stream.",
+            "protocol error: received message with invalid compression flag: 7 (valid flags are 0 and 1)",
+            "Error decompressing: invalid gzip header, while receiving response",
+            "tonic-web: Invalid symbol 33, offset 0.",
+        ] {
+            let fixed = fix_status(&Status::internal(text)).unwrap();
+            assert_eq!((fixed.code(), infos(&fixed)), (Code::InvalidArgument, 1), "{text}");
+            let decoded = from_status(&fixed);
+            assert!(decoded.is(ErrorReason::InvalidField) && decoded.violations.len() == 1, "{text}");
         }
     }
 
