@@ -12,6 +12,7 @@ use tonic::Code;
 
 use super::client::{Client, request_id};
 use super::dynamic::{self, ResourceKind};
+use super::failure::{OrUsage as _, wrong_usage};
 
 /// A YAML file and where it came from.
 #[derive(Debug, Clone)]
@@ -23,8 +24,7 @@ pub struct Source {
 }
 
 /// What was done with one document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
     /// It did not exist.
     Created,
@@ -46,13 +46,23 @@ impl fmt::Display for Change {
 
 /// Reads the YAML files below the given paths, in the order of their names.
 pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Source>> {
+    read_matching(paths, |path| path.extension().is_some_and(|e| e == "yaml" || e == "yml"))
+}
+
+/// Reads the files below the given paths that are wanted, in the order of their names; a path that is itself a file is
+/// always wanted.
+pub(crate) fn read_matching(
+    paths: &[PathBuf],
+    wanted: impl Fn(&Path) -> bool,
+) -> anyhow::Result<Vec<Source>> {
     let mut sources = Vec::new();
     for path in paths {
-        anyhow::ensure!(path.exists(), "`{}` does not exist", path.display());
+        if !path.exists() {
+            return Err(wrong_usage(format!("`{}` does not exist", path.display())));
+        }
         for entry in walkdir::WalkDir::new(path).sort_by_file_name() {
             let entry = entry?;
-            let is_yaml = entry.path().extension().is_some_and(|e| e == "yaml" || e == "yml");
-            if entry.file_type().is_file() && (is_yaml || entry.path() == path.as_path()) {
+            if entry.file_type().is_file() && (wanted(entry.path()) || entry.path() == path.as_path()) {
                 sources.push(read_file(entry.path())?);
             }
         }
@@ -60,8 +70,10 @@ pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Source>> {
     Ok(sources)
 }
 
-fn read_file(path: &Path) -> anyhow::Result<Source> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+pub(crate) fn read_file(path: &Path) -> anyhow::Result<Source> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read `{}`", path.display()))
+        .or_usage()?;
     Ok(Source { origin: path.display().to_string(), text })
 }
 
@@ -75,7 +87,8 @@ pub async fn apply(
     let mut counts = BTreeMap::new();
     for source in sources {
         let documents = pavior_expr::yaml::parse_documents(&source.text)
-            .with_context(|| format!("in `{}`", source.origin))?;
+            .with_context(|| format!("in `{}`", source.origin))
+            .or_usage()?;
         for document in documents {
             if document.is_null() {
                 continue;
@@ -96,24 +109,26 @@ async fn apply_document(
     source: &Source,
     document: Json,
 ) -> anyhow::Result<(String, Change)> {
-    let Json::Object(mut fields) = document else { bail!("a document must be a mapping") };
+    let Json::Object(mut fields) = document else { return Err(wrong_usage("a document must be a mapping")) };
     if let (Some(Json::String(template)), true) = (fields.get("template"), fields.contains_key("version")) {
         let version = fields.get("version").map(text_of).unwrap_or_default();
-        return publish(client, template, &version, &source.text, &["stable".to_owned()]).await;
+        return apply_version(client, template, &version, &source.text).await;
     }
     let Some(Json::String(kind)) = fields.shift_remove("type") else {
-        bail!("a document must say its `type`, for example catalog.pavior.dev/Group");
+        return Err(wrong_usage("a document must say its `type`, for example catalog.pavior.dev/Group"));
     };
     let Some(kind) = kinds.get(&kind) else {
         let mut known: Vec<&str> = kinds.keys().map(String::as_str).collect();
         known.sort_unstable();
-        bail!("`{kind}` is not a type that can be applied; there are {}", known.join(", "));
+        let known = known.join(", ");
+        return Err(wrong_usage(format!("`{kind}` is not a type that can be applied; there are {known}")));
     };
     let Some(Json::String(name)) = fields.get("name").cloned() else {
-        bail!("a document must say its `name`")
+        return Err(wrong_usage("a document must say its `name`"));
     };
     let desired = DynamicMessage::deserialize(kind.message.clone(), Json::Object(fields))
-        .with_context(|| format!("`{name}`"))?;
+        .with_context(|| format!("`{name}`"))
+        .or_usage()?;
     let change = apply_resource(client, kind, &name, desired).await.with_context(|| format!("`{name}`"))?;
     Ok((name, change))
 }
@@ -200,7 +215,9 @@ async fn update(
 
 fn split(name: &str) -> anyhow::Result<(String, String)> {
     let mut parts: Vec<&str> = name.split('/').collect();
-    anyhow::ensure!(parts.len() >= 2 && parts.len() % 2 == 0, "`{name}` is not a resource name");
+    if parts.len() < 2 || !parts.len().is_multiple_of(2) {
+        return Err(wrong_usage(format!("`{name}` is not a resource name")));
+    }
     let id = parts.pop().unwrap_or_default().to_owned();
     parts.pop();
     Ok((parts.join("/"), id))
@@ -209,6 +226,30 @@ fn split(name: &str) -> anyhow::Result<(String, String)> {
 fn json(message: &DynamicMessage) -> anyhow::Result<Json> {
     let options = SerializeOptions::new().skip_default_fields(false);
     Ok(message.serialize_with_options(serde_json::value::Serializer, &options)?)
+}
+
+/// Publishes a version unless it is there already. Where channels point afterwards is the business of whoever promotes
+/// versions; files that hold several would otherwise move them to and fro.
+async fn apply_version(
+    client: &Client,
+    template: &str,
+    version: &str,
+    document: &str,
+) -> anyhow::Result<(String, Change)> {
+    let name = format!("{}/versions/{version}", client.full_name(template, &["templates"])?);
+    if published(client, &name).await?.is_some_and(|published| published.document == document) {
+        return Ok((name, Change::Unchanged));
+    }
+    publish(client, template, version, document, &["stable".to_owned()]).await
+}
+
+async fn published(client: &Client, name: &str) -> anyhow::Result<Option<catalog::TemplateVersion>> {
+    let request = catalog::GetTemplateVersionRequest { name: name.to_owned() };
+    match client.catalog().get_template_version(request).await {
+        Ok(published) => Ok(Some(published.into_inner())),
+        Err(status) if status.code() == Code::NotFound => Ok(None),
+        Err(status) => Err(status.into()),
+    }
 }
 
 /// Publishes a version of a golden path and makes the golden path itself when it is the first.
@@ -222,28 +263,21 @@ pub async fn publish(
     let parent = client.full_name(template, &["templates"])?;
     let name = format!("{parent}/versions/{version}");
     let mut catalog = client.catalog();
-    match catalog.get_template(catalog::GetTemplateRequest { name: parent.clone() }).await {
-        Ok(_) => {}
+    let known = match catalog.get_template(catalog::GetTemplateRequest { name: parent.clone() }).await {
+        Ok(known) => known.into_inner(),
         Err(status) if status.code() == Code::NotFound => {
-            catalog
-                .create_template(catalog::CreateTemplateRequest {
-                    parent: client.organization()?,
-                    template_id: template.to_owned(),
-                    template: Some(catalog::Template {
-                        display_name: template.to_owned(),
-                        ..Default::default()
-                    }),
-                    request_id: request_id(),
-                    validate_only: false,
-                })
-                .await?;
+            create_template(client, template, document).await?;
+            catalog::Template::default()
         }
         Err(status) => return Err(status.into()),
-    }
-    let known = catalog.get_template_version(catalog::GetTemplateVersionRequest { name: name.clone() }).await;
-    if known.is_ok_and(|known| known.into_inner().document == document) {
-        return Ok((name, Change::Unchanged));
-    }
+    };
+    let published = published(client, &name).await?;
+    let pointed = channels.iter().all(|channel| known.channels.get(channel).is_some_and(|v| v == version));
+    let change = match &published {
+        Some(published) if published.document == document && pointed => return Ok((name, Change::Unchanged)),
+        Some(_) => Change::Updated,
+        None => Change::Created,
+    };
     let published = catalog
         .publish_template_version(catalog::PublishTemplateVersionRequest {
             parent,
@@ -254,5 +288,26 @@ pub async fn publish(
         })
         .await?
         .into_inner();
-    Ok((published.name, Change::Created))
+    Ok((published.name, change))
+}
+
+/// Makes the golden path that a version is the first of; its title and description are those of the document.
+async fn create_template(client: &Client, template: &str, document: &str) -> anyhow::Result<()> {
+    let fields = pavior_expr::yaml::parse(document)?;
+    let text = |key: &str| fields.get(key).and_then(Json::as_str).map(str::to_owned);
+    client
+        .catalog()
+        .create_template(catalog::CreateTemplateRequest {
+            parent: client.organization()?,
+            template_id: template.rsplit('/').next().unwrap_or(template).to_owned(),
+            template: Some(catalog::Template {
+                display_name: text("title").unwrap_or_else(|| template.to_owned()),
+                description: text("description").unwrap_or_default(),
+                ..Default::default()
+            }),
+            request_id: request_id(),
+            validate_only: false,
+        })
+        .await?;
+    Ok(())
 }

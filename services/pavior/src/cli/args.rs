@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Pavior: self-service on golden paths, through one governed API.
 #[derive(Debug, Parser)]
-#[command(name = "pavior", version, propagate_version = true, after_help = EXIT_CODES)]
+#[command(name = "pavior", version, after_help = EXIT_CODES)]
 pub struct Cli {
     /// How answers are printed.
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, help_heading = GLOBAL)]
     pub output: Format,
     #[command(flatten)]
     pub connection: ConnectionArgs,
@@ -17,8 +18,11 @@ pub struct Cli {
     pub command: Command,
 }
 
+const GLOBAL: &str = "Global options";
+
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage or request, 3 not logged in or not allowed, \
-4 does not exist, 5 conflict, state or policy forbids, 6 waits for approval, 7 cannot be reached.";
+4 does not exist, 5 conflict, state or policy forbids, 6 waits for approval, 7 cannot be reached, \
+130 interrupted while watching (the operation goes on).";
 
 /// How answers are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,18 +35,19 @@ pub enum Format {
 
 /// Where the server is and who calls; each can also stand in the file that `pavior login` writes.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = GLOBAL)]
 pub struct ConnectionArgs {
     /// The gateway's address, for example http://127.0.0.1:7410.
-    #[arg(long, global = true, env = "PAVIOR_SERVER", hide_env_values = true)]
+    #[arg(long, global = true, env = "PAVIOR_SERVER", hide_env_values = true, value_name = "URL")]
     pub server: Option<String>,
     /// A file that holds the token. PAVIOR_TOKEN may hold the token itself.
-    #[arg(long, global = true, env = "PAVIOR_TOKEN_FILE")]
+    #[arg(long, global = true, env = "PAVIOR_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// The organization that short names belong to.
-    #[arg(long, global = true, env = "PAVIOR_ORGANIZATION")]
+    #[arg(long, global = true, env = "PAVIOR_ORGANIZATION", hide_env_values = true, value_name = "ID")]
     pub organization: Option<String>,
     /// PEM certificates to trust besides the system's.
-    #[arg(long, global = true, env = "PAVIOR_CA_FILE")]
+    #[arg(long, global = true, env = "PAVIOR_CA_FILE", hide_env_values = true, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 }
 
@@ -51,11 +56,11 @@ pub struct ConnectionArgs {
 pub enum Command {
     /// Starts everything in one process and tells the whole story of a golden path.
     Quickstart(QuickstartArgs),
-    /// Runs services.
+    /// Runs services: all of them in this process, or the ones named.
     Serve(ServeArgs),
     /// Brings databases to the current schema and ends.
     Migrate(ConfigArgs),
-    /// Looks at the configuration.
+    /// Checks the configuration, or prints its defaults.
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Makes the keys by which services that run apart believe each other.
@@ -70,16 +75,16 @@ pub enum Command {
     Login(LoginArgs),
     /// Shows who you are.
     Whoami,
-    /// Golden paths.
+    /// Lists, shows and publishes golden paths.
     #[command(subcommand)]
     Template(TemplateCommand),
     /// Shows what would happen, and what policy says to it, and changes nothing.
     #[command(subcommand)]
     Plan(PlanCommand),
-    /// Projects.
+    /// Makes, lists, shows and deletes projects.
     #[command(subcommand)]
     Project(ProjectCommand),
-    /// Environments.
+    /// Makes, lists, shows and deletes environments.
     #[command(subcommand)]
     Env(EnvCommand),
     /// Runs a project's pipeline.
@@ -88,7 +93,7 @@ pub enum Command {
     Deploy(DeployArgs),
     /// Puts what runs in one environment into another.
     Promote(PromoteArgs),
-    /// Long-running operations.
+    /// Lists, follows, cancels and retries long-running operations.
     #[command(subcommand)]
     Op(OpCommand),
     /// Lists approval requests.
@@ -97,12 +102,12 @@ pub enum Command {
     Approve(VoteArgs),
     /// Says no to an approval request.
     Deny(VoteArgs),
-    /// The audit log.
+    /// Lists the audit log, and proves that it is whole.
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Brings the organization to what YAML files say.
     Apply(ApplyArgs),
-    /// Imports Backstage catalog-info.yaml files.
+    /// Imports the Backstage catalog-info.yaml files below a folder.
     Import(ImportArgs),
     /// Runs SQL from standard input against DATABASE_URL and prints rows as JSON lines.
     Sql,
@@ -117,9 +122,9 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct ConfigArgs {
     /// The configuration file (TOML).
-    #[arg(short, long, env = "PAVIOR_CONFIG")]
+    #[arg(short, long, env = "PAVIOR_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
-    /// Sets one key, for example --set gateway.listen=0.0.0.0:7410. May be repeated.
+    /// Sets one key, for example --set listen.gateway=0.0.0.0:7410. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }
@@ -141,7 +146,7 @@ pub struct ServeArgs {
     /// Runs every service in this process.
     #[arg(long, conflicts_with = "roles")]
     pub all: bool,
-    /// The services to run: catalog, policy, provisioning, audit, gateway.
+    /// The services to run.
     #[arg(required_unless_present = "all", value_enum)]
     pub roles: Vec<crate::serve::Role>,
 }
@@ -175,11 +180,11 @@ pub struct TokenArgs {
     /// Whom the token is for, for example alice.
     #[arg(long = "as", value_name = "USER")]
     pub subject: String,
-    /// The organization of the user.
-    #[arg(long = "in", value_name = "ORGANIZATION", default_value = "acme")]
-    pub organization: String,
+    /// The organization of the user; what --organization says, or acme, when absent.
+    #[arg(id = "in", long = "in", value_name = "ORGANIZATION")]
+    pub organization: Option<String>,
     /// The folder in which the server keeps its data.
-    #[arg(long, env = "PAVIOR_DATA")]
+    #[arg(long, env = "PAVIOR_DATA", hide_env_values = true)]
     pub data: PathBuf,
     /// Groups that the token claims. May be repeated.
     #[arg(long)]
@@ -201,13 +206,13 @@ pub struct LoginArgs {
 #[derive(Debug, Clone, Args)]
 pub struct ListArgs {
     /// An AIP-160 filter, for example 'state = STATE_ACTIVE'.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub filter: String,
     /// Fields to order by, for example 'create_time desc'.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub order_by: String,
     /// At most so many.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub limit: usize,
 }
 
@@ -232,9 +237,9 @@ pub enum TemplateCommand {
         /// The golden path, for example web-service or web-service@1.0.0.
         template: String,
     },
-    /// Publishes a version.
+    /// Publishes a version, or points channels at one that is published already.
     Publish {
-        /// The YAML document.
+        /// The golden path's YAML document.
         file: PathBuf,
         /// Channels to point at it. May be repeated.
         #[arg(long, default_value = "stable")]
@@ -264,7 +269,7 @@ pub struct EnvSpec {
     /// The environment, for example hello/staging.
     pub environment: String,
     /// Its class; the environment's id when absent.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub class: String,
     /// A parameter that differs from the project's. May be repeated; values are YAML.
     #[arg(short, long = "parameter", value_name = "KEY=VALUE")]
@@ -277,13 +282,13 @@ pub struct EnvSpec {
 /// Plans.
 #[derive(Debug, Subcommand)]
 pub enum PlanCommand {
-    /// Of a project that would be made.
+    /// Plans a project.
     Project(ProjectSpec),
-    /// Of an environment that would be made.
+    /// Plans an environment.
     Env(EnvSpec),
-    /// Of a deployment.
+    /// Plans a deployment.
     Deploy(DeploySpec),
-    /// Of taking an environment down.
+    /// Plans taking an environment down.
     DeleteEnv {
         /// The environment, for example hello/staging.
         environment: String,
@@ -356,7 +361,7 @@ pub struct RunArgs {
     #[arg(long, default_value = "pipeline")]
     pub pipeline: String,
     /// The commit, branch or tag; the default branch when empty.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub revision: String,
     #[command(flatten)]
     pub wait: WaitArgs,
@@ -368,7 +373,7 @@ pub struct DeploySpec {
     /// The environment, for example hello/development.
     pub environment: String,
     /// The run, by resource name or as PIPELINE/RUN; the newest successful one when empty.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub run: String,
 }
 
@@ -429,14 +434,14 @@ pub struct VoteArgs {
     /// The approval request, by id or resource name.
     pub request: String,
     /// Why.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub reason: String,
 }
 
 /// Audit commands.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Lists records.
+    /// Lists records, the newest first unless --order-by says otherwise.
     List(ListArgs),
     /// Checks an audit database without the server and without its code, and names the first bad record.
     Verify(VerifyArgs),
@@ -471,7 +476,7 @@ pub struct ApplyArgs {
 /// `pavior import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// The folder below which every catalog-info.yaml is taken.
+    /// The folder below which every catalog-info.yaml is taken, or one such file of any name.
     pub directory: PathBuf,
     /// Checks everything and changes nothing.
     #[arg(long)]

@@ -14,6 +14,8 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
+use super::failure::{OrUsage as _, wrong_usage};
+
 /// Puts the bearer token on every call.
 #[derive(Clone)]
 pub struct Bearer(Option<MetadataValue<Ascii>>);
@@ -71,8 +73,11 @@ impl std::fmt::Debug for Connection {
 impl Client {
     /// Prepares a client; the connection is made at the first call.
     pub fn new(connection: &Connection) -> anyhow::Result<Self> {
-        let mut endpoint = Endpoint::from_shared(connection.server.clone())
-            .with_context(|| format!("`{}` is not an address like http://127.0.0.1:7410", connection.server))?
+        let endpoint = ["http://", "https://"].iter().any(|scheme| connection.server.starts_with(scheme));
+        let endpoint = endpoint.then(|| Endpoint::from_shared(connection.server.clone()).ok()).flatten();
+        let mut endpoint = endpoint
+            .with_context(|| format!("`{}` is not an address like http://127.0.0.1:7410", connection.server))
+            .or_usage()?
             .connect_timeout(Duration::from_secs(5))
             .http2_keep_alive_interval(Duration::from_secs(30))
             .user_agent(concat!("pavior/", env!("CARGO_PKG_VERSION")))?;
@@ -87,7 +92,7 @@ impl Client {
             Some(token) => {
                 let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.trim())
                     .parse()
-                    .map_err(|_| anyhow::anyhow!("the token holds characters that no token has"))?;
+                    .map_err(|_| wrong_usage("the token holds characters that no token has"))?;
                 value.set_sensitive(true);
                 Some(value)
             }
@@ -134,9 +139,11 @@ impl Client {
 
     /// The organization's resource name, `organizations/{organization}`.
     pub fn organization(&self) -> anyhow::Result<String> {
-        let id = self.organization.as_deref().context(
-            "no organization is known: give --organization, set PAVIOR_ORGANIZATION, or `pavior login`",
-        )?;
+        let id = self.organization.as_deref().ok_or_else(|| {
+            wrong_usage(
+                "no organization is known: give --organization, set PAVIOR_ORGANIZATION, or `pavior login`",
+            )
+        })?;
         Ok(format!("organizations/{id}"))
     }
 
@@ -147,11 +154,15 @@ impl Client {
             return Ok(short.to_owned());
         }
         let ids: Vec<&str> = short.split('/').collect();
-        anyhow::ensure!(
-            ids.len() == collections.len() && ids.iter().all(|id| !id.is_empty()),
-            "`{short}` is not of the form {}",
-            collections.iter().map(|c| c.trim_end_matches('s').to_uppercase()).collect::<Vec<_>>().join("/")
-        );
+        if ids.len() != collections.len() || ids.iter().any(|id| id.is_empty()) {
+            let form: Vec<_> = collections.iter().map(|c| c.trim_end_matches('s').to_uppercase()).collect();
+            let full: Vec<_> = collections.iter().zip(&form).map(|(c, id)| format!("/{c}/{id}")).collect();
+            return Err(wrong_usage(format!(
+                "`{short}` is not of the form {} or organizations/ORGANIZATION{}",
+                form.join("/"),
+                full.concat()
+            )));
+        }
         let mut name = self.organization()?;
         for (collection, id) in collections.iter().zip(ids) {
             name.push_str(&format!("/{collection}/{id}"));

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use bytes::Buf as _;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, Value};
@@ -95,7 +95,7 @@ pub(crate) async fn call(
     request: DynamicMessage,
 ) -> anyhow::Result<Result<DynamicMessage, Status>> {
     let mut grpc = tonic::client::Grpc::new(channel);
-    grpc.ready().await.map_err(|e| anyhow!("cannot reach the server: {e}"))?;
+    grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
     let path = format!("/{}/{}", method.parent_service().full_name(), method.name()).parse()?;
     let answer = grpc.unary(tonic::Request::new(request), path, DynamicCodec(method.output())).await;
     Ok(answer.map(tonic::Response::into_inner))

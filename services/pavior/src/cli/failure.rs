@@ -21,6 +21,8 @@ pub mod exit {
     pub const AWAITING_APPROVAL: u8 = 6;
     /// The server, or something that it needs, cannot be reached.
     pub const UNAVAILABLE: u8 = 7;
+    /// Interrupted while watching, as shells count it; what was watched goes on.
+    pub const INTERRUPTED: u8 = 130;
 }
 
 /// A command that ended otherwise than well, with its exit code and nothing more to say.
@@ -33,6 +35,50 @@ pub struct Ended {
     pub code: u8,
 }
 
+/// A mistake on the command line, or in what it points at.
+pub(crate) fn wrong_usage(message: impl Into<String>) -> anyhow::Error {
+    Ended { message: message.into(), code: exit::USAGE }.into()
+}
+
+/// Errors that are the caller's own mistake.
+pub(crate) trait OrUsage<T> {
+    /// The same error, as one of usage.
+    fn or_usage(self) -> anyhow::Result<T>;
+}
+
+impl<T> OrUsage<T> for anyhow::Result<T> {
+    fn or_usage(self) -> anyhow::Result<T> {
+        self.map_err(|error| wrong_usage(format!("{error:#}")))
+    }
+}
+
+/// Names the server in an error that never came from it.
+pub(crate) fn at_server(error: anyhow::Error, server: &str) -> anyhow::Error {
+    let unreached = error.chain().filter_map(|cause| cause.downcast_ref::<Status>()).any(is_local);
+    if unreached { error.context(format!("cannot reach `{server}`")) } else { error }
+}
+
+/// Says which files the documents of a refused import came from: the server knows them by their place only.
+pub(crate) fn name_documents(status: Status, origins: &[String]) -> anyhow::Error {
+    let message = status.message();
+    let fields =
+        status.get_error_details().bad_request().map(|b| b.field_violations.clone()).unwrap_or_default();
+    let mut named: Vec<String> = Vec::new();
+    for (index, origin) in origins.iter().enumerate() {
+        let place = format!("documents[{index}]");
+        if message.contains(&place) || fields.iter().any(|violation| violation.field.starts_with(&place)) {
+            named.push(format!("{place} is {}", origin.trim_start_matches("file:")));
+        }
+    }
+    let error = anyhow::Error::from(status);
+    if named.is_empty() { error } else { error.context(named.join(", ")) }
+}
+
+/// True for a status that the client made itself because the connection failed.
+fn is_local(status: &Status) -> bool {
+    std::error::Error::source(status).is_some_and(|source| source.is::<tonic::transport::Error>())
+}
+
 /// The exit code for an error.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
@@ -40,6 +86,9 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             return ended.code;
         }
         if let Some(status) = cause.downcast_ref::<Status>() {
+            if is_local(status) {
+                return exit::UNAVAILABLE;
+            }
             return match status.code() {
                 Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => exit::USAGE,
                 Code::Unauthenticated | Code::PermissionDenied => exit::DENIED,
@@ -56,26 +105,37 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 /// The error for people: the message, then the reason, the fields, the rules and what to do.
 pub fn describe(error: &anyhow::Error) -> String {
     let mut out = String::new();
-    for (depth, cause) in error.chain().enumerate() {
-        match cause.downcast_ref::<Status>() {
-            Some(status) => {
-                describe_status(status, &mut out);
-                break;
+    for cause in error.chain() {
+        if let Some(status) = cause.downcast_ref::<Status>() {
+            describe_status(status, &mut out);
+            break;
+        }
+        let text = cause.to_string();
+        match cause.downcast_ref::<Ended>() {
+            // Nothing is wrong: it waits for people, or somebody stopped watching.
+            Some(ended) if matches!(ended.code, exit::AWAITING_APPROVAL | exit::INTERRUPTED) => {
+                out.push_str(&text);
             }
-            None if depth == 0 => {
-                let _ = write!(out, "error: {cause}");
-            }
-            None => {
-                let _ = write!(out, "\n  because: {cause}");
+            // Libraries repeat their cause; once is enough.
+            _ if out.contains(&text) => {}
+            _ => {
+                let _ = write!(out, "{}{text}", lead(&out));
             }
         }
     }
     out
 }
 
+fn lead(out: &str) -> &'static str {
+    if out.is_empty() { "error: " } else { "\n  because: " }
+}
+
 fn describe_status(status: &Status, out: &mut String) {
-    let lead = if out.is_empty() { "error: " } else { "\n  because: " };
-    let _ = write!(out, "{lead}{}", status.message());
+    let _ = write!(out, "{}{}", lead(out), status.message());
+    if is_local(status) {
+        describe_connection(status, out);
+        return;
+    }
     let details = status.get_error_details();
     if let Some(info) = details.error_info() {
         let _ = write!(out, "\n  reason: {} ({})", info.reason, code_name(status.code()));
@@ -87,8 +147,16 @@ fn describe_status(status: &Status, out: &mut String) {
     } else {
         let _ = write!(out, "\n  reason: {}", code_name(status.code()));
     }
-    for violation in details.bad_request().map(|b| b.field_violations.as_slice()).unwrap_or_default() {
-        let _ = write!(out, "\n  field {}: {}", violation.field, violation.description);
+    match details.bad_request().map(|b| b.field_violations.as_slice()).unwrap_or_default() {
+        // The message has said already what is wrong with it.
+        [only] if status.message().contains(&only.description) => {
+            let _ = write!(out, "\n  field: {}", only.field);
+        }
+        violations => {
+            for violation in violations {
+                let _ = write!(out, "\n  field {}: {}", violation.field, violation.description);
+            }
+        }
     }
     for violation in details.precondition_failure().map(|p| p.violations.as_slice()).unwrap_or_default() {
         let _ = write!(out, "\n  rule {}: {}", violation.subject, violation.description);
@@ -96,17 +164,25 @@ fn describe_status(status: &Status, out: &mut String) {
     if let Some(retry) = details.retry_info().and_then(|r| r.retry_delay) {
         let _ = write!(out, "\n  try again in {} s", retry.as_secs().max(1));
     }
-    if let Some(fix) = advice(status.code()) {
-        let _ = write!(out, "\n  {fix}");
+    if status.code() == Code::Unauthenticated {
+        out.push_str(
+            "\n  log in, again if the token has expired: pavior login --server URL --token-stdin < TOKEN_FILE",
+        );
     }
 }
 
-fn advice(code: Code) -> Option<&'static str> {
-    match code {
-        Code::Unauthenticated => Some("log in: pavior login --server URL --token-stdin"),
-        Code::Unavailable => Some("is the server up? `pavior serve --all` starts one"),
-        _ => None,
+/// Why there was no connection: the innermost cause says it best.
+fn describe_connection(status: &Status, out: &mut String) {
+    let mut cause = std::error::Error::source(status);
+    let mut last = None;
+    while let Some(error) = cause {
+        last = Some(error.to_string());
+        cause = error.source();
     }
+    if let Some(last) = last.filter(|last| !out.contains(last)) {
+        let _ = write!(out, ": {last}");
+    }
+    out.push_str("\n  is the server up, and is the address right, http:// or https://? `pavior serve --all` starts one");
 }
 
 /// A code's name as gRPC writes it.
@@ -141,6 +217,35 @@ mod tests {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
         assert_eq!(exit_code(&error), exit::USAGE);
+    }
+
+    #[test]
+    fn a_single_field_is_not_said_twice() {
+        let mut details = ErrorDetails::with_error_info("INVALID_FIELD", "pavior.dev", []);
+        details.set_bad_request(vec![FieldViolation::new("project.owner", "is required")]);
+        let status =
+            Status::with_error_details(Code::InvalidArgument, "`project.owner`: is required", details);
+        let text = describe(&status.into());
+        assert_eq!(text.matches("is required").count(), 1, "{text}");
+        assert!(text.contains("\n  field: project.owner"), "{text}");
+    }
+
+    #[test]
+    fn waiting_is_no_error_and_a_cause_is_said_once() {
+        let ended = |code| anyhow::Error::from(Ended { message: "so it is".to_owned(), code });
+        assert_eq!(describe(&ended(exit::AWAITING_APPROVAL)), "so it is");
+        assert_eq!(describe(&ended(exit::INTERRUPTED)), "so it is");
+        assert_eq!(describe(&ended(exit::USAGE)), "error: so it is");
+        let error = anyhow::anyhow!("no table").context("the database said: no table").context("cannot read");
+        assert_eq!(describe(&error), "error: cannot read\n  because: the database said: no table");
+    }
+
+    #[test]
+    fn mistakes_of_usage_have_their_code_wherever_they_stand() {
+        let error: anyhow::Result<()> = Err(anyhow::anyhow!("inner").context("outer"));
+        let error = error.or_usage().unwrap_err();
+        assert_eq!((error.to_string().as_str(), exit_code(&error)), ("outer: inner", exit::USAGE));
+        assert_eq!(exit_code(&error.context("more")), exit::USAGE);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::policy::v1 as policy;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_rpc::convert;
+use serde_json::Value;
 
 use super::args::{ListArgs, OpCommand, VoteArgs};
 use super::client::{Client, request_id};
@@ -24,7 +25,11 @@ macro_rules! pages {
             let page = $call.await?.into_inner();
             all.extend(page.$field);
             $token = page.next_page_token;
-            if $token.is_empty() || all.len() >= $limit {
+            if $token.is_empty() {
+                break all;
+            }
+            if all.len() >= $limit {
+                eprintln!("there are more than {}; --limit shows more", all.len());
                 break all;
             }
         }
@@ -127,7 +132,7 @@ pub(crate) async fn environment(client: &Client, printer: Printer, environment: 
     if printer.is_json() {
         return Ok(());
     }
-    println!();
+    output::say("")?;
     printer.list(&resources.into_inner().resources, &["resource", "type", "driver", "state"], |r| {
         vec![
             output::id(&r.name),
@@ -150,21 +155,32 @@ pub(crate) async fn operation(client: &Client, printer: Printer, command: OpComm
         }
         OpCommand::Watch { operation } => {
             let operation =
-                progress::follow(client, &full(&operation)?, Until::End, printer.is_json()).await?;
+                progress::follow_interruptibly(client, &full(&operation)?, Until::End, printer.is_json())
+                    .await?;
             show_operation(printer, &operation)?;
             progress::conclude(&operation)
         }
-        OpCommand::Cancel { operation } => {
-            client.operations().cancel_operation(CancelOperationRequest { name: full(&operation)? }).await?;
-            eprintln!("asked to stop; follow it with: pavior op watch {operation}");
-            Ok(())
-        }
+        OpCommand::Cancel { operation } => cancel(client, printer, full(&operation)?).await,
         OpCommand::Retry { operation } => {
             let request = pb::RetryOperationRequest { name: full(&operation)?, request_id: request_id() };
             let operation = client.provisioning().retry_operation(request).await?.into_inner();
             show_operation(printer, &operation)
         }
     }
+}
+
+async fn cancel(client: &Client, printer: Printer, name: String) -> anyhow::Result<()> {
+    let mut operations = client.operations();
+    operations.cancel_operation(CancelOperationRequest { name: name.clone() }).await?;
+    let operation = operations.get_operation(GetOperationRequest { name }).await?.into_inner();
+    let state = output::state(progress::metadata(&operation)?.state().as_str_name(), "STATE_");
+    printer.one(&operation, &[("operation", operation.name.clone()), ("state", state)])?;
+    if operation.done {
+        eprintln!("it has ended, as its state says");
+    } else {
+        eprintln!("asked to stop; follow it with: pavior op watch {}", output::id(&operation.name));
+    }
+    Ok(())
 }
 
 async fn operations(client: &Client, printer: Printer, list: &ListArgs) -> anyhow::Result<()> {
@@ -189,14 +205,13 @@ async fn operations(client: &Client, printer: Printer, list: &ListArgs) -> anyho
         let metadata = progress::metadata(operation).unwrap_or_default();
         vec![
             output::id(&operation.name),
-            metadata.action.clone(),
-            metadata.target.clone(),
             output::state(metadata.state().as_str_name(), "STATE_"),
             output::time(metadata.create_time.as_ref()),
+            metadata.action.clone(),
+            output::short(&metadata.target),
         ]
     });
-    println!("{}", output::table(&["operation", "action", "target", "state", "created"], rows));
-    Ok(())
+    printer.rows(&["operation", "state", "created", "action", "target"], rows)
 }
 
 fn show_operation(printer: Printer, operation: &Operation) -> anyhow::Result<()> {
@@ -226,8 +241,8 @@ fn show_operation(printer: Printer, operation: &Operation) -> anyhow::Result<()>
             step.error.as_ref().map(|e| e.message.clone()).unwrap_or_default(),
         ]
     });
-    println!("\n{}", output::table(&["step", "action", "driver", "state", "attempt", "error"], rows));
-    Ok(())
+    output::say("")?;
+    printer.rows(&["step", "action", "driver", "state", "attempt", "error"], rows)
 }
 
 /// Lists approval requests.
@@ -245,13 +260,13 @@ pub(crate) async fn approvals(client: &Client, printer: Printer, list: &ListArgs
         }),
         approval_requests
     );
-    printer.list(&all, &["request", "state", "asked by", "for", "expires"], |a| {
+    printer.list(&all, &["request", "state", "asked by", "expires", "for"], |a| {
         vec![
             output::id(&a.name),
             output::state(a.state().as_str_name(), "STATE_"),
             output::id(&a.requester),
-            a.summary.clone(),
             output::time(a.expire_time.as_ref()),
+            a.summary.clone(),
         ]
     })
 }
@@ -327,22 +342,54 @@ pub(crate) async fn template(client: &Client, printer: Printer, name: String) ->
         .get_template_version(catalog::GetTemplateVersionRequest { name })
         .await?
         .into_inner();
-    let schema = version.parameter_schema.as_ref().map(convert::from_struct).unwrap_or_default();
     printer.one(
         &version,
         &[
             ("version", version.name.clone()),
             ("digest", version.digest.clone()),
             ("environments", version.environment_classes.join(", ")),
-            ("parameters", serde_json::to_string_pretty(&schema)?),
         ],
-    )
+    )?;
+    if printer.is_json() {
+        return Ok(());
+    }
+    let schema = version.parameter_schema.as_ref().map(convert::from_struct).unwrap_or_default();
+    let rows = parameter_rows(&schema);
+    if rows.is_empty() {
+        return output::say("parameters    none");
+    }
+    output::say("")?;
+    printer.rows(&["parameter", "type", "default", "values", "description"], rows)
+}
+
+/// The parameters at the top of a schema; what is nested is in the JSON form.
+fn parameter_rows(schema: &Value) -> Vec<Vec<String>> {
+    let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let required = list(schema.get("required"));
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return Vec::new() };
+    let row = |(name, property): (&String, &Value)| {
+        let default = match property.get("default") {
+            Some(default) => text(default),
+            None if required.iter().any(|r| r.as_str() == Some(name)) => "(required)".to_owned(),
+            None => String::new(),
+        };
+        vec![
+            name.clone(),
+            property.get("type").map(text).unwrap_or_default(),
+            default,
+            list(property.get("enum")).iter().map(text).collect::<Vec<_>>().join(", "),
+            property.get("description").map(text).unwrap_or_default(),
+        ]
+    };
+    properties.iter().map(row).collect()
 }
 
 /// Lists audit records.
 pub(crate) async fn audit_records(client: &Client, printer: Printer, list: &ListArgs) -> anyhow::Result<()> {
     let mut service = client.audit();
     let parent = client.organization()?;
+    let order_by = if list.order_by.is_empty() { "index desc".to_owned() } else { list.order_by.clone() };
     let all = pages!(
         list.limit,
         |page_size, page_token| service.list_audit_records(audit::ListAuditRecordsRequest {
@@ -350,19 +397,19 @@ pub(crate) async fn audit_records(client: &Client, printer: Printer, list: &List
             page_size,
             page_token,
             filter: list.filter.clone(),
-            order_by: list.order_by.clone(),
+            order_by: order_by.clone(),
         }),
         audit_records
     );
-    printer.list(&all, &["index", "time", "actor", "action", "object", "outcome"], |r| {
+    printer.list(&all, &["index", "time", "actor", "outcome", "action", "object"], |r| {
         let event = r.event.clone().unwrap_or_default();
         vec![
             r.index.to_string(),
             output::time(event.event_time.as_ref()),
             output::id(&event.actor.unwrap_or_default().reference),
-            event.action,
-            event.object.unwrap_or_default().name,
             event.outcome.map(|o| if o.code.is_empty() { o.status } else { o.code }).unwrap_or_default(),
+            event.action,
+            output::within(&event.object.unwrap_or_default().name),
         ]
     })
 }

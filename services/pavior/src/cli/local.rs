@@ -3,37 +3,42 @@
 use anyhow::Context as _;
 use pavior_audit_verifier::{Options, VerifierKey, VerifyError, verify_database_with};
 
-use super::args::{TokenArgs, VerifyArgs};
-use super::failure::{Ended, exit};
+use super::args::{ConnectionArgs, TokenArgs, VerifyArgs};
+use super::failure::{Ended, OrUsage as _, exit, wrong_usage};
 use super::output::{self, Printer};
 
 /// `pavior token --dev`.
-pub(crate) fn token(args: &TokenArgs) -> anyhow::Result<()> {
+pub(crate) fn token(args: &TokenArgs, connection: &ConnectionArgs) -> anyhow::Result<()> {
     if !args.dev {
-        return Err(Ended {
-            message: "this makes tokens of the development issuer, whose key lies on this machine: say --dev if that \
-                      is what you want; elsewhere tokens come from your identity provider"
-                .to_owned(),
-            code: exit::USAGE,
-        }
-        .into());
+        return Err(wrong_usage(
+            "this makes tokens of the development issuer, whose key lies on this machine: say --dev if that is what \
+             you want; elsewhere tokens come from your identity provider",
+        ));
     }
-    anyhow::ensure!(
-        args.data.is_dir(),
-        "`{}` is no folder; give the server's data folder",
-        args.data.display()
-    );
+    // A key made here would be one that no server trusts.
+    if !crate::serve::dev_issuer_directory(&args.data).is_dir() {
+        return Err(wrong_usage(format!(
+            "`{}` is not the data folder of a server with the development issuer",
+            args.data.display()
+        )));
+    }
+    let organization = args.organization.as_deref().or(connection.organization.as_deref());
+    let organization = organization.unwrap_or(crate::starter::ORGANIZATION);
     let lifetime = time::Duration::minutes(i64::from(args.minutes));
-    println!(
-        "{}",
-        crate::quickstart::mint(&args.data, &args.subject, &args.organization, &args.group, lifetime)?
-    );
-    Ok(())
+    output::say(&crate::quickstart::mint(&args.data, &args.subject, organization, &args.group, lifetime)?)
 }
 
 /// `pavior audit verify`.
 pub(crate) async fn verify(printer: Printer, args: &VerifyArgs) -> anyhow::Result<()> {
-    let keys = args.key.iter().map(|key| VerifierKey::parse(key)).collect::<Result<Vec<_>, _>>()?;
+    let is_file = !args.database.contains("://");
+    if is_file && !std::path::Path::new(&args.database).is_file() {
+        return Err(wrong_usage(format!(
+            "`{}` is no file; give the audit database, for example DATA/audit.db",
+            args.database
+        )));
+    }
+    let keys = args.key.iter().map(|key| VerifierKey::parse(key)).collect::<Result<Vec<_>, _>>();
+    let keys = keys.map_err(|error| wrong_usage(format!("--key: {error}")))?;
     let keys = (!keys.is_empty()).then_some(keys);
     let own_keys = keys.is_none();
     let remembered = args
@@ -42,7 +47,8 @@ pub(crate) async fn verify(printer: Printer, args: &VerifyArgs) -> anyhow::Resul
         .map(|path| {
             std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
         })
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<Result<Vec<_>, _>>()
+        .or_usage()?;
     let options = Options { keys, remembered, indexes: args.indexes };
     match verify_database_with(&args.database, options).await {
         Ok(report) => {
@@ -59,7 +65,7 @@ pub(crate) async fn verify(printer: Printer, args: &VerifyArgs) -> anyhow::Resul
             let rows = report.logs.iter().map(|log| {
                 vec![log.log.clone(), log.records.to_string(), hex::encode(log.root), "ok".to_owned()]
             });
-            println!("{}", output::table(&["log", "records", "root", "verdict"], rows));
+            output::say(&output::table(&["log", "records", "root", "verdict"], rows))?;
             if own_keys {
                 eprintln!(
                     "the keys are those of the database itself; give --key to prove that the log is the one you know"
@@ -77,11 +83,8 @@ pub(crate) async fn verify(printer: Printer, args: &VerifyArgs) -> anyhow::Resul
                     "why": failure.why,
                 }))?;
             }
-            Err(Ended {
-                message: format!("error: the audit log does not verify: {failure}"),
-                code: exit::FAILED,
-            }
-            .into())
+            Err(Ended { message: format!("the audit log does not verify: {failure}"), code: exit::FAILED }
+                .into())
         }
         Err(error) => Err(error.into()),
     }

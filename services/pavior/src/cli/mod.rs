@@ -19,9 +19,11 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::platform::v1 as platform;
+use serde_json::{Value, json};
 
 use args::{ApplyArgs, AuditCommand, Cli, Command, ConnectionArgs, ImportArgs, LoginArgs, TemplateCommand};
 use client::{Client, request_id};
+use failure::OrUsage as _;
 use output::Printer;
 
 /// Carries out a command.
@@ -34,11 +36,12 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Migrate(args) => crate::serve::migrate(&args).await,
         Command::Config(command) => crate::serve::config_command(command),
         Command::Keys { directory } => crate::serve::generate_keys(&directory),
-        Command::Token(args) => local::token(&args),
+        Command::Token(args) => local::token(&args, &connection),
         Command::Sql => sql::run().await,
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "pavior", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "pavior", &mut script);
+            output::say(String::from_utf8(script)?.trim_end())
         }
         Command::Audit(AuditCommand::Verify(args)) => local::verify(printer, &args).await,
         Command::Login(args) => login(printer, &connection, &args).await,
@@ -47,8 +50,12 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 async fn remote(printer: Printer, connection: &ConnectionArgs, command: Command) -> anyhow::Result<()> {
-    let client = Client::new(&settings::connection(connection)?)?;
-    let client = &client;
+    let connection = settings::connection(connection)?;
+    let client = Client::new(&connection)?;
+    call(&client, printer, command).await.map_err(|error| failure::at_server(error, &connection.server))
+}
+
+async fn call(client: &Client, printer: Printer, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Whoami => whoami(client, printer).await,
         Command::Template(TemplateCommand::List(list)) => lists::templates(client, printer, &list).await,
@@ -56,7 +63,7 @@ async fn remote(printer: Printer, connection: &ConnectionArgs, command: Command)
             lists::template(client, printer, requests::template_version(client, &template)?).await
         }
         Command::Template(TemplateCommand::Publish { file, channel }) => {
-            publish(client, &file, &channel).await
+            publish(client, printer, &file, &channel).await
         }
         Command::Plan(command) => work::plan(client, printer, command).await,
         Command::Project(command) => work::project(client, printer, command).await,
@@ -69,7 +76,7 @@ async fn remote(printer: Printer, connection: &ConnectionArgs, command: Command)
         Command::Approve(args) => lists::vote(client, printer, args, true).await,
         Command::Deny(args) => lists::vote(client, printer, args, false).await,
         Command::Audit(AuditCommand::List(list)) => lists::audit_records(client, printer, &list).await,
-        Command::Apply(args) => apply_files(client, &args).await,
+        Command::Apply(args) => apply_files(client, printer, &args).await,
         Command::Import(args) => import(client, printer, &args).await,
         Command::Quickstart(_)
         | Command::Serve(_)
@@ -91,11 +98,15 @@ async fn login(printer: Printer, args: &ConnectionArgs, login: &LoginArgs) -> an
         std::io::stdin().read_line(&mut token).context("cannot read the token from standard input")?;
         connection.token = Some(token.trim().to_owned());
     }
-    anyhow::ensure!(
-        connection.token.as_deref().is_some_and(|t| !t.is_empty()),
-        "no token: give --token-stdin, --token-file or PAVIOR_TOKEN"
-    );
-    let me = Client::new(&connection)?.platform().who_am_i(platform::WhoAmIRequest {}).await?.into_inner();
+    if connection.token.as_deref().is_none_or(str::is_empty) {
+        return Err(failure::wrong_usage("no token: give --token-stdin, --token-file or PAVIOR_TOKEN"));
+    }
+    let me = Client::new(&connection)?
+        .platform()
+        .who_am_i(platform::WhoAmIRequest {})
+        .await
+        .map_err(|status| failure::at_server(status.into(), &connection.server))?
+        .into_inner();
     let principal = me.principal.clone().unwrap_or_default();
     let saved = settings::Settings {
         server: Some(connection.server.clone()),
@@ -122,26 +133,48 @@ async fn whoami(client: &Client, printer: Printer) -> anyhow::Result<()> {
     )
 }
 
-async fn publish(client: &Client, file: &std::path::Path, channels: &[String]) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
-    let document = pavior_expr::yaml::parse(&text).with_context(|| format!("in `{}`", file.display()))?;
+async fn publish(
+    client: &Client,
+    printer: Printer,
+    file: &std::path::Path,
+    channels: &[String],
+) -> anyhow::Result<()> {
+    let text = apply::read_file(file)?.text;
+    let document =
+        pavior_expr::yaml::parse(&text).with_context(|| format!("in `{}`", file.display())).or_usage()?;
     let field = |key: &str| {
-        document
-            .get(key)
-            .and_then(|v| v.as_str())
-            .with_context(|| format!("`{}` has no `{key}`", file.display()))
+        let value = document.get(key).and_then(|v| v.as_str());
+        value.ok_or_else(|| failure::wrong_usage(format!("`{}` has no `{key}`", file.display())))
     };
     let (name, change) =
         apply::publish(client, field("template")?, field("version")?, &text, channels).await?;
-    eprintln!("{name}: {change}");
-    Ok(())
+    if printer.is_json() {
+        return printer.value(&json!({"name": name, "change": change.to_string()}));
+    }
+    output::say(&format!("{name}: {change}"))
 }
 
-async fn apply_files(client: &Client, args: &ApplyArgs) -> anyhow::Result<()> {
+async fn apply_files(client: &Client, printer: Printer, args: &ApplyArgs) -> anyhow::Result<()> {
     let sources = apply::read(&args.paths)?;
-    anyhow::ensure!(!sources.is_empty(), "there is no YAML file there");
-    let counts = apply::apply(client, &sources, |name, change| println!("{name}: {change}")).await?;
-    let summary: Vec<String> = counts.iter().map(|(change, n)| format!("{n} {change}")).collect();
+    if sources.is_empty() {
+        return Err(failure::wrong_usage("there is no YAML file there"));
+    }
+    let mut changes = Vec::new();
+    let mut written = Ok(());
+    let counts = apply::apply(client, &sources, |name, change| {
+        if printer.is_json() {
+            changes.push(json!({"name": name, "change": change.to_string()}));
+        } else if written.is_ok() {
+            written = output::say(&format!("{name}: {change}"));
+        }
+    })
+    .await;
+    if printer.is_json() {
+        // What was done before something was refused is told as well.
+        printer.value(&Value::Array(changes))?;
+    }
+    written?;
+    let summary: Vec<String> = counts?.iter().map(|(change, n)| format!("{n} {change}")).collect();
     eprintln!("{}", summary.join(", "));
     Ok(())
 }
@@ -149,7 +182,14 @@ async fn apply_files(client: &Client, args: &ApplyArgs) -> anyhow::Result<()> {
 /// Sends the documents in messages well below the limit of 4 MiB.
 async fn import(client: &Client, printer: Printer, args: &ImportArgs) -> anyhow::Result<()> {
     const BATCH_BYTES: usize = 1 << 20;
-    let sources = apply::read(std::slice::from_ref(&args.directory))?;
+    let named = |path: &std::path::Path| {
+        path.file_name().is_some_and(|name| name == "catalog-info.yaml" || name == "catalog-info.yml")
+    };
+    let sources = apply::read_matching(std::slice::from_ref(&args.directory), named)?;
+    if sources.is_empty() {
+        let directory = args.directory.display();
+        return Err(failure::wrong_usage(format!("there is no catalog-info.yaml below `{directory}`")));
+    }
     let mut total = catalog::ImportEntitiesResponse::default();
     let mut batch = Vec::new();
     let mut bytes = 0;
@@ -163,6 +203,7 @@ async fn import(client: &Client, printer: Printer, args: &ImportArgs) -> anyhow:
         if bytes < BATCH_BYTES && sources.peek().is_some() {
             continue;
         }
+        let origins: Vec<String> = batch.iter().map(|document| document.origin.clone()).collect();
         let request = catalog::ImportEntitiesRequest {
             parent: client.organization()?,
             documents: std::mem::take(&mut batch),
@@ -170,7 +211,8 @@ async fn import(client: &Client, printer: Printer, args: &ImportArgs) -> anyhow:
             validate_only: args.validate_only,
         };
         bytes = 0;
-        let done = client.catalog().import_entities(request).await?.into_inner();
+        let done = client.catalog().import_entities(request).await;
+        let done = done.map_err(|status| failure::name_documents(status, &origins))?.into_inner();
         total.created_count += done.created_count;
         total.updated_count += done.updated_count;
         total.unchanged_count += done.unchanged_count;

@@ -1,6 +1,9 @@
 //! Tables for people, JSON for scripts.
 
-use comfy_table::{ContentArrangement, Table, presets};
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use pavior_rpc::convert;
 use prost::{Message, Name};
 use serde_json::Value;
@@ -31,7 +34,7 @@ impl Printer {
         }
         let width = pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
         for (key, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
-            println!("{key:width$}  {}", value.replace('\n', &format!("\n{:width$}  ", "")));
+            say(&format!("{key:width$}  {}", value.replace('\n', &format!("\n{:width$}  ", ""))))?;
         }
         Ok(())
     }
@@ -47,35 +50,98 @@ impl Printer {
             let values = messages.iter().map(convert::to_json).collect::<Result<Vec<_>, _>>()?;
             return self.value(&Value::Array(values));
         }
-        if messages.is_empty() {
+        self.rows(header, messages.iter().map(row))
+    }
+
+    /// Prints rows below a header, or says that there are none.
+    pub fn rows(self, header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> anyhow::Result<()> {
+        let mut rows = rows.into_iter().peekable();
+        if rows.peek().is_none() {
             eprintln!("nothing to show");
             return Ok(());
         }
-        println!("{}", table(header, messages.iter().map(row)));
-        Ok(())
+        say(&table(header, rows))
     }
 
     /// Prints a JSON value.
     pub fn value(self, value: &Value) -> anyhow::Result<()> {
-        println!("{}", serde_json::to_string_pretty(value)?);
-        Ok(())
+        say(&serde_json::to_string_pretty(value)?)
     }
 }
 
-/// Renders rows below a header.
-pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(header.iter().map(|h| h.to_uppercase()));
-    for row in rows {
-        table.add_row(row);
+/// Prints a line. Whoever reads may have seen enough, as `head` has: that is not a failure.
+pub fn say(line: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
     }
-    table
-        .to_string()
-        .lines()
-        .map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end())
-        .collect::<Vec<_>>()
-        .join("\n")
+}
+
+/// The narrowest that a last column is wrapped to.
+const LAST_COLUMN: usize = 24;
+
+/// Renders rows below a header, as wide as the terminal allows.
+pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let width = Table::new().width().map(usize::from);
+    render(header, &rows.into_iter().collect::<Vec<_>>(), width)
+}
+
+/// Rows below a header. Where they are too wide, the last column is wrapped; where that is not enough, each row becomes
+/// a block of lines, because a name that is broken in the middle cannot be copied.
+fn render(header: &[&str], rows: &[Vec<String>], width: Option<usize>) -> String {
+    let lines = |wrapped: Option<usize>| {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(header.iter().map(|h| h.to_uppercase())).add_rows(rows);
+        if let (Some(width), Some(last)) = (wrapped, header.len().checked_sub(1)) {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+            table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
+            table.set_constraints(vec![ColumnConstraint::ContentWidth; last]);
+        }
+        let text = table.to_string();
+        text.lines()
+            .map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end().to_owned())
+            .collect::<Vec<String>>()
+    };
+    let natural = lines(None);
+    let Some(width) = width.filter(|width| natural.iter().any(|line| line.chars().count() > *width)) else {
+        return natural.join("\n");
+    };
+    let fixed: usize = (0..header.len().saturating_sub(1))
+        .map(|column| {
+            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+            cells.chain([header.get(column).map_or(0, |h| h.len())]).max().unwrap_or(0) + 2
+        })
+        .sum();
+    if fixed + LAST_COLUMN <= width {
+        // The margin of one at either side is cut off again.
+        return lines(Some(width)).join("\n");
+    }
+    let keys = header.iter().map(|h| h.len()).max().unwrap_or(0);
+    let block = |row: &Vec<String>| {
+        let cells = header.iter().zip(row).filter(|(_, cell)| !cell.is_empty());
+        cells.map(|(key, cell)| format!("{key:keys$}  {cell}")).collect::<Vec<_>>().join("\n")
+    };
+    rows.iter().map(block).collect::<Vec<_>>().join("\n\n")
+}
+
+/// A resource name as commands take it: `organizations/acme/projects/hello/environments/dev` becomes `hello/dev`.
+pub fn short(name: &str) -> String {
+    match name.split('/').collect::<Vec<_>>().as_slice() {
+        ["organizations", _, _, id] => (*id).to_owned(),
+        ["organizations", _, "projects", project, "environments" | "pipelines", id] => {
+            format!("{project}/{id}")
+        }
+        _ => name.to_owned(),
+    }
+}
+
+/// A resource name within its organization: `organizations/acme/groups/platform` becomes `groups/platform`.
+pub fn within(name: &str) -> String {
+    let rest = name.strip_prefix("organizations/").and_then(|rest| rest.split_once('/'));
+    rest.map_or(name, |(_, rest)| rest).to_owned()
 }
 
 /// The last part of a resource name.
@@ -101,4 +167,57 @@ pub fn cost(before: &str, after: &str) -> String {
 /// An enum's value without its prefix, in lower case: `STATE_ACTIVE` becomes `active`.
 pub fn state(name: &str, prefix: &str) -> String {
     name.strip_prefix(prefix).unwrap_or(name).to_lowercase().replace('_', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows() -> Vec<Vec<String>> {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        vec![
+            row([
+                "01a204b0-1136-76ae-b4e1-5a61c5420537",
+                "succeeded",
+                "a text of several words that goes on",
+            ]),
+            row(["01a204b0-1136-76ae-b4e1-5a61c5420538", "", "short"]),
+        ]
+    }
+
+    #[test]
+    fn a_table_is_as_wide_as_it_is_where_nobody_limits_it() {
+        let text = render(&["operation", "state", "why"], &rows(), None);
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.starts_with("OPERATION "), "{text}");
+    }
+
+    #[test]
+    fn the_last_column_is_wrapped_and_no_other() {
+        let text = render(&["operation", "state", "why"], &rows(), Some(76));
+        assert!(text.lines().count() > 3 && text.lines().all(|line| line.chars().count() <= 76), "{text}");
+        assert!(text.contains("01a204b0-1136-76ae-b4e1-5a61c5420537  succeeded  a text"), "{text}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_blocks_without_empty_lines() {
+        let text = render(&["operation", "state", "why"], &rows(), Some(60));
+        assert!(
+            text.starts_with("operation  01a204b0-1136-76ae-b4e1-5a61c5420537\nstate      succeeded\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("5420538\nwhy        short"), "{text}");
+    }
+
+    #[test]
+    fn short_names_are_what_commands_take() {
+        for (name, expected) in [
+            ("organizations/acme/projects/hello", "hello"),
+            ("organizations/acme/projects/hello/environments/dev", "hello/dev"),
+            ("organizations/acme/projects/hello/pipelines/pipeline", "hello/pipeline"),
+            ("organizations/acme", "organizations/acme"),
+        ] {
+            assert_eq!(short(name), expected);
+        }
+    }
 }

@@ -4,6 +4,8 @@ use anyhow::Context as _;
 use pavior_rpc::convert;
 use serde_json::{Map, Value};
 
+use super::failure::OrUsage as _;
+
 /// Reads parameters; values are YAML, so that `3` is a number and `"3"` a text. `a.b=c` nests.
 pub(crate) fn parse(parameters: &[String]) -> anyhow::Result<Map<String, Value>> {
     let mut root = Map::new();
@@ -35,7 +37,7 @@ pub(crate) fn to_struct(parameters: &[String]) -> anyhow::Result<Option<prost_ty
     if parameters.is_empty() {
         return Ok(None);
     }
-    Ok(Some(convert::to_struct(&Value::Object(parse(parameters)?))?))
+    Ok(Some(convert::to_struct(&Value::Object(parse(parameters).or_usage()?))?))
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ impl Progress {
                 self.line(format!("  {}", output::state(state.as_str_name(), "STATE_")));
             }
             Event::Step(step) => self.show_step(&step),
-            Event::LogLine(line) => self.line(format!("    {} | {}", line.step, line.text)),
+            Event::LogLine(line) => self.line(format!("    {} | {}", line.step, line.text.trim_end())),
             Event::Bookmark(_) => {}
         }
     }
@@ -134,6 +134,30 @@ pub async fn follow(client: &Client, name: &str, until: Until, quiet: bool) -> a
     }
     let request = GetOperationRequest { name: name.to_owned() };
     Ok(client.operations().get_operation(request).await?.into_inner())
+}
+
+/// As [`follow`], until Ctrl-C: then only the watching ends, and that is said.
+pub(crate) async fn follow_interruptibly(
+    client: &Client,
+    name: &str,
+    until: Until,
+    quiet: bool,
+) -> anyhow::Result<Operation> {
+    tokio::select! {
+        operation = follow(client, name, until, quiet) => operation,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.context("cannot listen for Ctrl-C")?;
+            let id = output::id(name);
+            Err(Ended {
+                message: format!(
+                    "stopped watching; the operation goes on\n\
+                     follow it with: pavior op watch {id}\nstop it with: pavior op cancel {id}"
+                ),
+                code: exit::INTERRUPTED,
+            }
+            .into())
+        }
+    }
 }
 
 async fn watch(

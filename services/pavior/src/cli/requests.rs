@@ -7,6 +7,7 @@ use pavior_rpc::convert;
 
 use super::args::{DeploySpec, EnvSpec, ProjectSpec};
 use super::client::{Client, request_id};
+use super::failure::wrong_usage;
 use super::parameters;
 
 fn id_or_new(id: Option<&String>) -> String {
@@ -109,7 +110,8 @@ pub(crate) fn create_deployment(
 
 /// Parent and id of a full name.
 pub(crate) fn split(name: &str) -> anyhow::Result<(String, String)> {
-    let name = pavior_core::name::ResourceName::parse(name)?;
+    let name =
+        pavior_core::name::ResourceName::parse(name).map_err(|error| wrong_usage(error.to_string()))?;
     let parent = name.parent().map(|p| p.as_str().to_owned()).unwrap_or_default();
     Ok((parent, name.id().to_owned()))
 }

@@ -10,18 +10,22 @@ use serde_json::{Map, Value};
 use sqlx::any::{AnyConnectOptions, AnyRow};
 use sqlx::{Column as _, Connection as _, Either, Executor as _, Row as _, TypeInfo as _, ValueRef as _};
 
+use super::failure::{OrUsage as _, wrong_usage};
+use super::output::say;
+
 const MAX_INPUT: u64 = 1 << 20;
 
 /// Runs the statements of standard input in one session; prints each row as a JSON object on its own line.
 pub(crate) async fn run() -> anyhow::Result<()> {
-    let url = std::env::var("DATABASE_URL").context("DATABASE_URL is not set")?;
+    let url = std::env::var("DATABASE_URL").map_err(|_| wrong_usage("DATABASE_URL is not set"))?;
     let mut statements = String::new();
     std::io::stdin()
         .take(MAX_INPUT)
         .read_to_string(&mut statements)
-        .context("standard input is not UTF-8")?;
+        .context("cannot read statements from standard input")
+        .or_usage()?;
     for row in execute(&url, &statements).await? {
-        println!("{}", Value::Object(row));
+        say(&Value::Object(row).to_string())?;
     }
     Ok(())
 }

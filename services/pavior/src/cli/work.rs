@@ -27,7 +27,8 @@ async fn settle(
     if !printer.is_json() {
         eprintln!("operation {}", operation.name);
     }
-    let operation = progress::follow(client, &operation.name, Until::Approval, printer.is_json()).await?;
+    let operation =
+        progress::follow_interruptibly(client, &operation.name, Until::Approval, printer.is_json()).await?;
     show_result(printer, &operation)?;
     progress::conclude(&operation)
 }
@@ -102,10 +103,14 @@ async fn show_project(client: &Client, printer: Printer, project: &str) -> anyho
         ],
     )?;
     if !overview.environments.is_empty() {
-        println!("\n{}", lists::environment_table(&overview.environments));
+        output::say(&format!("\n{}", lists::environment_table(&overview.environments)))?;
     }
     for approval in &overview.pending_approvals {
-        println!("\nwaits for approval: {} ({})", output::id(&approval.name), approval.summary);
+        output::say(&format!(
+            "\nwaits for approval: {}\n  {}",
+            output::id(&approval.name),
+            approval.summary
+        ))?;
     }
     Ok(())
 }
@@ -196,11 +201,12 @@ pub(crate) fn show_plan(printer: Printer, plan: &pb::Plan) -> anyhow::Result<()>
             change.step.clone(),
             output::id(&change.resource_type),
             change.driver.clone(),
-            change.depends_on.join(", "),
             change.monthly_cost.clone(),
+            change.depends_on.join(", "),
         ]
     });
-    println!("{}\n", output::table(&["action", "step", "type", "driver", "after", "cost a month"], rows));
+    let header = ["action", "step", "type", "driver", "cost a month", "after"];
+    output::say(&format!("{}\n", output::table(&header, rows)))?;
     let decision = plan.decision.clone().unwrap_or_default();
     let verdict = match decision.effect() {
         Effect::Allow => "allowed".to_owned(),
