@@ -31,6 +31,8 @@ pub enum Error {
     /// An index or a size beyond the end of the log.
     #[error("the log has {size} records, {asked} is beyond its end")]
     BeyondEnd {
+        /// The field of the request that asks for it.
+        field: &'static str,
         /// What was asked for.
         asked: u64,
         /// How many records there are.

@@ -26,8 +26,11 @@ pub(super) fn problem(error: Error) -> Problem {
         }
         Error::NoRecord(name) => Problem::not_found("AuditRecord", name),
         Error::NoTile { level, index } => Problem::not_found("Tile", format!("{level}/{index}")),
-        error @ Error::BeyondEnd { .. } => {
-            Problem::new(Code::OutOfRange, ErrorReason::InvalidField, error.to_string())
+        // Not INVALID_ARGUMENT: the same request is good when the log has grown.
+        error @ Error::BeyondEnd { field, .. } => {
+            let mut problem = Problem::invalid_field(field, error.to_string());
+            problem.code = Code::OutOfRange;
+            problem
         }
         Error::Filter(error) => {
             Problem::invalid_reason(ErrorReason::InvalidFilter, "filter", error.to_string())

@@ -35,9 +35,9 @@ impl Reader {
         tree_size: Option<u64>,
     ) -> Result<Inclusion, Error> {
         let checkpoint = self.checkpoint(permit).await?;
-        let tree_size = within(tree_size.unwrap_or(checkpoint.size), checkpoint.size)?;
+        let tree_size = within("tree_size", tree_size.unwrap_or(checkpoint.size), checkpoint.size)?;
         if index >= tree_size {
-            return Err(Error::BeyondEnd { asked: index, size: tree_size });
+            return Err(Error::BeyondEnd { field: "index", asked: index, size: tree_size });
         }
         let leaf = Span::leaf(index);
         let mut spans = proof::inclusion(index, tree_size);
@@ -55,8 +55,8 @@ impl Reader {
         to: Option<u64>,
     ) -> Result<Consistency, Error> {
         let checkpoint = self.checkpoint(permit).await?;
-        let to_size = within(to.unwrap_or(checkpoint.size), checkpoint.size)?;
-        let from = within(from, to_size)?;
+        let to_size = within("to_size", to.unwrap_or(checkpoint.size), checkpoint.size)?;
+        let from = within("from_size", from, to_size)?;
         // Every tree begins with the empty one; there is nothing to show.
         let spans = if from == 0 { Vec::new() } else { proof::consistency(from, to_size) };
         let path = self.hashes(permit, &spans).await?;
@@ -85,8 +85,8 @@ impl Reader {
     }
 }
 
-fn within(asked: u64, size: u64) -> Result<u64, Error> {
-    if asked <= size { Ok(asked) } else { Err(Error::BeyondEnd { asked, size }) }
+fn within(field: &'static str, asked: u64, size: u64) -> Result<u64, Error> {
+    if asked <= size { Ok(asked) } else { Err(Error::BeyondEnd { field, asked, size }) }
 }
 
 fn damaged(permit: &Permit) -> Error {

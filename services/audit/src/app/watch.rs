@@ -63,7 +63,7 @@ impl Reader {
     ) -> Result<impl Stream<Item = Result<Item, Error>> + Send + use<>, Error> {
         let size = self.checkpoint(&permit).await?.size;
         if u64::try_from(from).is_ok_and(|from| from > size) {
-            return Err(Error::BeyondEnd { asked: from as u64, size });
+            return Err(Error::BeyondEnd { field: "from_index", asked: from as u64, size });
         }
         let state = State {
             commits: self.store.commits(),

@@ -188,6 +188,8 @@ async fn proofs_hold_for_an_independent_verifier() {
             let status =
                 client.prove_inclusion(fixture.request("gateway", "acme", message)).await.unwrap_err();
             assert_eq!(status.code(), Code::OutOfRange);
+            let field = &pavior_rpc::problem::from_status(&status).violations[0].field;
+            assert_eq!(field, if tree_size == 631 { "tree_size" } else { "index" });
         }
         running.stop().await;
     })
