@@ -25,10 +25,7 @@ fn root() -> PathBuf {
 
 /// A Python that has grpcio and grpcio-tools.
 async fn python() -> Option<PathBuf> {
-    let candidates = [
-        root().join("target/tools/python/bin/python"),
-        PathBuf::from("python3"),
-    ];
+    let candidates = [root().join("target/tools/python/bin/python"), PathBuf::from("python3")];
     for python in candidates {
         let check = Command::new(&python)
             .args(["-c", "import grpc, grpc_tools"])
