@@ -39,7 +39,7 @@ use tower::Service;
 
 use crate::admission::{Caller, principal_to_pb};
 use crate::gateway::Engine;
-use crate::resource::Resource;
+use crate::resource::{PLATFORM_ID, Resource};
 
 /// Parts of one overview.
 const ENVIRONMENTS: i32 = 100;
@@ -109,12 +109,7 @@ impl PlatformService for Platform {
             return Ok(Response::new(ListAllowedActionsResponse::default()));
         }
         let principal = Arc::new(permit.principal().clone());
-        let facts =
-            match engine.table.kind(&resource.name).filter(|kind| engine.owners.contains_key(&kind.role)) {
-                Some(kind) => (engine.facts_of(&principal, &kind.role, &resource).await)
-                    .map_err(|status| Problem::from_dependency(&kind.role, &status))?,
-                None => ResourceFacts { name: resource.name.clone(), ..Default::default() },
-            };
+        let facts = named_facts(&engine, &principal, &resource).await?;
         let question = PolicyQuestion {
             organization: resource.organization_name(),
             principal: Some(principal_to_pb(&principal)),
@@ -162,6 +157,23 @@ impl PlatformService for Platform {
             project: Some(project),
             unreachable,
         }))
+    }
+}
+
+/// What the owner of a resource says about it. The name alone is known of the platform itself, and of what belongs to
+/// a service that keeps no facts.
+async fn named_facts(
+    engine: &Engine,
+    principal: &Arc<Principal>,
+    resource: &Resource,
+) -> Result<ResourceFacts, Problem> {
+    let name_only = || ResourceFacts { name: resource.name.clone(), ..Default::default() };
+    let owner = engine.table.kind(&resource.name).filter(|kind| engine.owners.contains_key(&kind.role));
+    let Some(kind) = owner.filter(|_| resource.organization != PLATFORM_ID) else { return Ok(name_only()) };
+    match engine.facts_of(principal, &kind.role, resource).await {
+        Ok(facts) => Ok(facts),
+        Err(status) if status.code() == tonic::Code::Unimplemented => Ok(name_only()),
+        Err(status) => Err(Problem::from_dependency(&kind.role, &status)),
     }
 }
 
