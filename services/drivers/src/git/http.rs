@@ -85,15 +85,16 @@ impl Backend {
             .strip_suffix(".git")
             .filter(|name| is_name(name) && is_name(organization))
             .map(|name| self.repositories.path(organization, name));
+        // Before the password is checked: that starts a process too, and anybody may ask for it.
+        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
+        };
         let Some(permitted) = self.authorize(path, request.headers()).await else {
             // The same answer for a wrong password and for a repository that does not exist.
             let mut response = plain(StatusCode::UNAUTHORIZED, "authentication required");
             let challenge = HeaderValue::from_static("Basic realm=\"pavior\", charset=\"UTF-8\"");
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
             return response;
-        };
-        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
-            return plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
         };
         match self.run(&permitted, rest, query, request, slot).await {
             Ok(response) => response,
