@@ -1,5 +1,8 @@
 //! The whole system through its public API: in this process, as the real binary, and apart on PostgreSQL.
 
+// A refusal that does not come is a failure of the test.
+#![allow(clippy::unwrap_used)]
+
 mod compensation;
 mod faults;
 mod input;

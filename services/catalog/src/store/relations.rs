@@ -33,8 +33,13 @@ impl<C: ConnectionTrait> Db<'_, C> {
     ) -> Result<BTreeMap<Uuid, BTreeSet<SeenRelation>>, StoreError> {
         let mut seen: BTreeMap<Uuid, BTreeSet<SeenRelation>> = BTreeMap::new();
         for chunk in entities.chunks(CHUNK) {
-            self.declared(permit, chunk, &mut seen).await?;
-            self.declared_by_others(permit, chunk, &mut seen).await?;
+            // Side by side: on a pool each has a connection of its own.
+            let (own, others) =
+                tokio::try_join!(self.declared(permit, chunk), self.declared_by_others(permit, chunk))?;
+            for (entity, relation) in own.into_iter().chain(others) {
+                // Both sides may have declared the same relation; one is enough.
+                seen.entry(entity).or_default().insert(relation);
+            }
         }
         Ok(seen)
     }
@@ -43,8 +48,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
         &self,
         permit: &Permit,
         entities: &[&Stored<EntityFields>],
-        seen: &mut BTreeMap<Uuid, BTreeSet<SeenRelation>>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<(Uuid, SeenRelation)>, StoreError> {
         let sources: Vec<Uuid> = entities.iter().map(|entity| entity.uid).collect();
         let rows: Vec<(Uuid, String, String, String, bool)> = relation::Entity::find()
             .select_only()
@@ -60,19 +64,17 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .into_tuple()
             .all(self.connection)
             .await?;
-        for (source, relation, kind, id, resolved) in rows {
-            let target = EntityKey { kind, id };
-            seen.entry(source).or_default().insert(SeenRelation { relation, target, resolved });
-        }
-        Ok(())
+        let seen = |(source, relation, kind, id, resolved)| {
+            (source, SeenRelation { relation, target: EntityKey { kind, id }, resolved })
+        };
+        Ok(rows.into_iter().map(seen).collect())
     }
 
     async fn declared_by_others(
         &self,
         permit: &Permit,
         entities: &[&Stored<EntityFields>],
-        seen: &mut BTreeMap<Uuid, BTreeSet<SeenRelation>>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<(Uuid, SeenRelation)>, StoreError> {
         let uids: BTreeMap<(&str, &str), Uuid> =
             entities.iter().map(|e| ((e.fields.kind.as_str(), e.id.as_str()), e.uid)).collect();
         let keys: Vec<EntityKey> =
@@ -90,14 +92,12 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .into_tuple()
             .all(self.connection)
             .await?;
-        for (target_kind, target_id, inverse, source_kind, source_id) in rows {
-            let Some(uid) = uids.get(&(target_kind.as_str(), target_id.as_str())) else { continue };
+        let seen = |(target_kind, target_id, inverse, source_kind, source_id): (String, String, _, _, _)| {
+            let uid = uids.get(&(target_kind.as_str(), target_id.as_str()))?;
             let target = EntityKey { kind: source_kind, id: source_id };
-            let relations = seen.entry(*uid).or_default();
-            // Both sides may have declared the same relation; one is enough.
-            relations.insert(SeenRelation { relation: inverse, target, resolved: true });
-        }
-        Ok(())
+            Some((*uid, SeenRelation { relation: inverse, target, resolved: true }))
+        };
+        Ok(rows.into_iter().filter_map(seen).collect())
     }
 
     /// The first entities that declare a relation to this one.
