@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use crate::problem::{ErrorReason, Problem};
 
+/// How many bytes of results a page holds: below the 4 MiB that clients take by default. One result always fits.
+pub const MAX_PAGE_BYTES: usize = 3 * 1024 * 1024;
+
 /// A page that was asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
@@ -51,6 +54,27 @@ impl Page {
         rows.last().map(|last| self.token(tokens, &keys(last))).unwrap_or_default()
     }
 
+    /// As [`Page::close`], and ends the page before its results are larger than [`MAX_PAGE_BYTES`].
+    pub fn close_within<T>(
+        &self,
+        tokens: &PageTokens,
+        rows: &mut Vec<T>,
+        bytes: impl Fn(&T) -> usize,
+        keys: impl Fn(&T) -> Value,
+    ) -> String {
+        let mut total = 0;
+        let fits = |row: &&T| {
+            total += bytes(row);
+            total <= MAX_PAGE_BYTES
+        };
+        let fitting = rows.iter().take_while(fits).count().max(1);
+        if rows.len() <= fitting {
+            return self.close(tokens, rows, keys);
+        }
+        rows.truncate(fitting.min(usize::try_from(self.size).unwrap_or(usize::MAX)));
+        rows.last().map(|last| self.token(tokens, &keys(last))).unwrap_or_default()
+    }
+
     /// The token that continues after `last`.
     pub fn token(&self, tokens: &PageTokens, last: &Value) -> String {
         tokens.encode(&self.args_hash, last)
@@ -91,6 +115,31 @@ mod tests {
         assert_eq!((err.code, err.reason), (tonic::Code::InvalidArgument, ErrorReason::InvalidPageToken));
         let err = Page::open(&tokens, -1, "", &args).unwrap_err();
         assert_eq!(err.violations[0].field, "page_size");
+    }
+
+    #[test]
+    fn a_page_ends_before_it_is_too_large() {
+        let tokens = PageTokens::new([7; 32]);
+        let third = MAX_PAGE_BYTES / 3;
+        for (page_size, sizes, kept) in [
+            (10, vec![third; 3], 3),
+            (10, vec![third; 4], 3),
+            (2, vec![third; 4], 2),
+            (2, vec![1; 3], 2),
+            (10, vec![MAX_PAGE_BYTES + 1, 1], 1),
+            (10, vec![MAX_PAGE_BYTES + 1], 1),
+            (10, vec![], 0),
+        ] {
+            let page = Page::open(&tokens, page_size, "", &["ListX"]).unwrap();
+            let mut rows: Vec<(usize, usize)> = sizes.iter().copied().enumerate().collect();
+            let token = page.close_within(&tokens, &mut rows, |row| row.1, |row| json!([row.0]));
+            assert_eq!(rows.len(), kept, "{page_size} {sizes:?}");
+            assert_eq!(token.is_empty(), kept == sizes.len(), "{page_size} {sizes:?}");
+            if kept < sizes.len() {
+                let next = Page::open(&tokens, page_size, &token, &["ListX"]).unwrap();
+                assert_eq!(next.after, Some(json!([kept - 1])));
+            }
+        }
     }
 
     #[test]

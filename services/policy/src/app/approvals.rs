@@ -13,7 +13,7 @@ use time::Duration;
 
 use super::App;
 use super::codec::approval_to_wire;
-use super::resources::{ListArgs, list_problem, listing, parent};
+use super::resources::{ListArgs, close, list_problem, listing, parent};
 use super::write::{Call, Changed, Happened};
 use crate::domain::approval::{Event, IllegalTransition, State, Vote, eligible, is_met};
 use crate::domain::record::{ApprovalSpec, CastVote, Requirement, Stored};
@@ -150,9 +150,11 @@ impl App {
         let (db, backend) = (self.store.read(), self.store.backend());
         let rows =
             store::approvals_page(db, backend, permit, &listing, page.after.as_ref(), page.limit()).await;
-        let mut rows = rows.map_err(list_problem)?;
-        let next = page.close(&self.tokens, &mut rows, |stored| listing.position(stored));
-        Ok((rows.iter().map(|stored| self.as_of_now(stored)).collect(), next))
+        let rows = rows.map_err(list_problem)?;
+        let place = |stored| (self.as_of_now(stored), listing.position(stored));
+        let mut rows: Vec<_> = rows.iter().map(place).collect();
+        let next = close(&page, &self.tokens, &mut rows);
+        Ok((rows.into_iter().map(|(wire, _)| wire).collect(), next))
     }
 
     /// Asks people; gives the request that is there already when the operation asked about the same plan before.

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use pavior_auth::Permit;
 use pavior_core::filter::{Filter, order_by};
+use pavior_core::page::PageTokens;
 use pavior_core::{ResourceName, validate_id};
 use pavior_proto::pavior::governance::v1::ResourceFacts;
 use pavior_rpc::paging::Page;
 use pavior_rpc::{ErrorReason, Problem, Violations, convert};
 use pavior_store::DatabaseTransaction;
+use prost::Message;
 use prost_types::FieldMask;
+use serde_json::Value as Json;
 
 use super::App;
 use super::codec::{Codec, Decoding, name_of};
@@ -52,6 +55,11 @@ pub(crate) fn list_problem(error: ListError) -> Error {
         }
         ListError::Store(error) => error.into(),
     }
+}
+
+/// Cuts rows, each with its place in the order, to the page, and gives the token of the next one.
+pub(crate) fn close<M: Message>(page: &Page, tokens: &PageTokens, rows: &mut Vec<(M, Json)>) -> String {
+    page.close_within(tokens, rows, |(wire, _)| wire.encoded_len(), |(_, place)| place.clone())
 }
 
 /// The organization of a parent, `organizations/{organization}`.
@@ -121,9 +129,11 @@ impl App {
         let listing = listing(&args)?;
         let (db, backend) = (self.store.read(), self.store.backend());
         let rows = store::page::<T>(db, backend, permit, &listing, page.after.as_ref(), page.limit()).await;
-        let mut rows = rows.map_err(list_problem)?;
-        let next = page.close(&self.tokens, &mut rows, |stored| listing.position(stored));
-        Ok((rows.iter().map(T::encode).collect(), next))
+        let rows = rows.map_err(list_problem)?;
+        let mut rows: Vec<_> =
+            rows.iter().map(|stored| (T::encode(stored), listing.position(stored))).collect();
+        let next = close(&page, &self.tokens, &mut rows);
+        Ok((rows.into_iter().map(|(wire, _)| wire).collect(), next))
     }
 
     /// Adds a resource. Without an id the server makes one.

@@ -70,3 +70,38 @@ async fn two_services_do_not_see_each_other() {
     // The other's token is not accepted.
     assert_eq!(failed(two.client().list_roles(call(&one)).await).0, Code::Unauthenticated);
 }
+
+/// The default limit of clients is 4 MiB, and policies may be long.
+#[tokio::test]
+async fn a_page_of_long_policies_stays_below_what_clients_take() {
+    let f = Fixture::new(sqlite()).await;
+    for n in 0..270 {
+        let source = format!("// {}\nforbid (principal, action, resource);", "x".repeat(9_500));
+        let policy = pb::Policy {
+            policy_set: pb::policy::PolicySet::Guardrail.into(),
+            source,
+            description: "d".repeat(4_000),
+            ..Default::default()
+        };
+        let new = pb::CreatePolicyRequest {
+            parent: ACME.into(),
+            policy_id: format!("long-{n}"),
+            policy: Some(policy),
+            ..Default::default()
+        };
+        f.client().create_policy(f.call("root", "policy.policies.create", new)).await.unwrap();
+    }
+    let (mut found, mut pages, mut page_token) = (0, 0, String::new());
+    loop {
+        let parent = ACME.into();
+        let list = pb::ListPoliciesRequest { parent, page_size: 1_000, page_token, ..Default::default() };
+        let call = f.call("root", "policy.policies.list", list);
+        let page = f.client().list_policies(call).await.unwrap().into_inner();
+        assert!(prost::Message::encoded_len(&page) < 4 << 20);
+        (found, pages, page_token) = (found + page.policies.len(), pages + 1, page.next_page_token);
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((found, pages), (270, 2));
+}
