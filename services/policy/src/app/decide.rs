@@ -54,14 +54,15 @@ impl App {
             None => None,
         };
         let mut outcome = compilation.decide(&input, given.as_ref());
-        // A yes may rest on a directory that is a moment old; a no may not: who was made a member just now is one.
-        if outcome.effect == Effect::Deny {
-            let current = self.directories.current(&input.organization).await?;
-            if current.revision != directory.revision {
-                directory = current;
-                let compilation = self.prepare(&mut input, &directory).await?;
-                outcome = compilation.decide(&input, given.as_ref());
-            }
+        // A yes may rest on a directory that is a moment old; a no may not: who was made a member just now is one. It
+        // stays a no when the directory cannot be had just now.
+        if outcome.effect == Effect::Deny
+            && let Ok(current) = self.directories.current(&input.organization).await
+            && current.revision != directory.revision
+        {
+            directory = current;
+            let compilation = self.prepare(&mut input, &directory).await?;
+            outcome = compilation.decide(&input, given.as_ref());
         }
         self.metrics.count(&outcome);
         let answer = Answer {
