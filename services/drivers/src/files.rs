@@ -61,3 +61,14 @@ pub(crate) fn remove_tree(path: &Path) -> std::io::Result<()> {
         _ => Ok(()),
     }
 }
+
+/// Removes the folders in `directory` whose names begin with `prefix`.
+pub(crate) fn sweep(directory: &Path, prefix: &str) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.path().is_dir() && entry.file_name().to_string_lossy().starts_with(prefix) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}

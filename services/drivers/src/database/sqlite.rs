@@ -35,6 +35,10 @@ impl SqliteDriver {
     pub(crate) fn new(config: &DriversConfig, ledger: Ledger) -> std::io::Result<Self> {
         let root = config.data_dir.join("databases");
         files::private_directory(&root)?;
+        // Nobody else works in here: what is half-made was left by a process that was killed.
+        for organization in std::fs::read_dir(&root)?.filter_map(Result::ok).filter(|e| e.path().is_dir()) {
+            files::sweep(&organization.path(), ".tmp")?;
+        }
         Ok(Self { ledger, root })
     }
 

@@ -113,7 +113,10 @@ fn schema() -> Value {
 impl GitDriver {
     pub(crate) fn new(config: &DriversConfig, ledger: Ledger) -> std::io::Result<Self> {
         let repositories = Repositories::new(config);
-        files::private_directory(&repositories.root.join(".building"))?;
+        let building = repositories.root.join(".building");
+        files::private_directory(&building)?;
+        // Nobody else works in here: what is half-made was left by a process that was killed.
+        files::sweep(&building, "")?;
         let git = Git::new(&config.environment);
         Ok(Self { ledger, git, repositories, config: config.git.clone() })
     }

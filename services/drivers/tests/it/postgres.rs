@@ -48,7 +48,10 @@ async fn a_role_reaches_its_own_database_only() {
     own.execute_unprepared("CREATE TABLE visits (n BIGINT)").await.unwrap();
     own.execute_unprepared("INSERT INTO visits VALUES (1)").await.unwrap();
     let (first, second) = (made[0].1.identity.clone(), made[1].1.identity.clone());
-    let foreign = url(0).replacen(&format!("/{first}?"), &format!("/{second}?"), 1);
+    let own_url = url(0);
+    let (credentials, place) = own_url.rsplit_once('@').unwrap();
+    let foreign = format!("{credentials}@{}", place.replacen(&first, &second, 1));
+    assert_ne!(foreign, own_url);
     let refused = Database::connect(foreign).await.err().map(|error| error.to_string()).unwrap_or_default();
     assert!(refused.contains("permission denied"), "{refused}");
     // The server holds a verifier, not the password.

@@ -28,6 +28,9 @@ pub(crate) enum Called<T> {
 
 impl Engine {
     /// Runs `call` to its end.
+    ///
+    /// The claim is renewed and log lines are kept by a future of its own, polled beside the call: the call may itself
+    /// be waiting for the database, and whoever waits for the database without being polled holds up all others.
     pub(crate) async fn call<T>(
         &self,
         reference: StepRef,
@@ -35,54 +38,96 @@ impl Engine {
         cancel: &CancellationToken,
         call: impl Future<Output = T> + Send,
     ) -> Called<T> {
+        let stop = CancellationToken::new();
+        let keep = self.keep(reference, sink, cancel, &stop);
+        tokio::pin!(keep);
+        let mut lost = false;
+        let called = {
+            // In a block, so that a call that is given up is gone before the sink is flushed: it may be holding it.
+            let watched = self.watch(cancel, call);
+            tokio::pin!(watched);
+            tokio::select! {
+                biased;
+                called = &mut watched => called,
+                () = &mut keep => {
+                    lost = true;
+                    Called::ClaimLost
+                }
+            }
+        };
+        stop.cancel();
+        if !lost {
+            // What it is in the middle of must end, or lines that it took out of the buffer are lost.
+            keep.await;
+        }
+        sink.flush(true).await;
+        called
+    }
+
+    /// The call with its time limit, and with the grace it gets once it is told to stop.
+    async fn watch<T>(&self, cancel: &CancellationToken, call: impl Future<Output = T> + Send) -> Called<T> {
         let config = &self.inner.config;
         let grace = Duration::from_millis(config.cancel_grace_ms);
-        let lease = Duration::from_millis(config.lease_ms);
-        let mut beat = tokio::time::interval_at(Instant::now() + lease / 3, lease / 3);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut flush = tokio::time::interval_at(Instant::now() + FLUSH, FLUSH);
-        flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut held_until = Instant::now() + lease;
-        let mut drop_at: Option<Instant> = None;
         let timeout = tokio::time::sleep(Duration::from_millis(config.step_timeout_ms));
         tokio::pin!(timeout);
         let call = AssertUnwindSafe(call).catch_unwind();
         tokio::pin!(call);
-        let called = loop {
+        let mut drop_at: Option<Instant> = None;
+        loop {
             tokio::select! {
                 biased;
-                answer = &mut call => break match answer {
+                answer = &mut call => return match answer {
                     Ok(answer) => Called::Answer(answer),
                     Err(_) => Called::Unknown("the driver panicked"),
                 },
                 () = cancel.cancelled(), if drop_at.is_none() => drop_at = Some(Instant::now() + grace),
-                () = tokio::time::sleep_until(drop_at.unwrap_or(held_until)), if drop_at.is_some() => {
-                    break Called::Unknown("the driver did not stop in time");
+                () = tokio::time::sleep_until(drop_at.unwrap_or_else(Instant::now)), if drop_at.is_some() => {
+                    return Called::Unknown("the driver did not stop in time");
                 }
                 () = &mut timeout, if drop_at.is_none() => {
                     cancel.cancel();
                     drop_at = Some(Instant::now() + grace);
                 }
-                _ = flush.tick() => sink.flush(false).await,
+            }
+        }
+    }
+
+    /// Renews the claim and keeps log lines until it is stopped. Returns before that when the claim is lost.
+    async fn keep(
+        &self,
+        reference: StepRef,
+        sink: &EngineSink,
+        cancel: &CancellationToken,
+        stop: &CancellationToken,
+    ) {
+        let lease = Duration::from_millis(self.inner.config.lease_ms);
+        let mut beat = tokio::time::interval_at(Instant::now() + lease / 3, lease / 3);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut flush = tokio::time::interval_at(Instant::now() + FLUSH, FLUSH);
+        flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut held_until = Instant::now() + lease;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
                 _ = beat.tick() => {
-                    match self.inner.db.heartbeat_unscoped(reference, super::micros(config.lease_ms)).await {
+                    match self.inner.db.heartbeat_unscoped(reference, super::micros(self.inner.config.lease_ms)).await {
                         Ok((true, stop)) => {
                             held_until = Instant::now() + lease;
                             if stop {
                                 cancel.cancel();
                             }
                         }
-                        Ok((false, _)) => break Called::ClaimLost,
+                        Ok((false, _)) => return,
                         Err(error) => tracing::warn!(%error, "a claim could not be renewed"),
                     }
                     // Before somebody else may have it, nothing of ours may still be at it.
                     if Instant::now() + lease / 6 >= held_until {
-                        break Called::ClaimLost;
+                        return;
                     }
                 }
+                _ = flush.tick() => sink.flush(false).await,
             }
-        };
-        sink.flush(true).await;
-        called
+        }
     }
 }

@@ -225,8 +225,10 @@ impl Db {
         let mut queues = Vec::new();
         for organization in waiting {
             let own = load.iter().filter(is_held).filter(|load| load.organization == organization);
-            if own.map(|load| load.steps).sum::<i64>() < per_organization {
-                queues.push(self.candidates_of(organization, limit).await?);
+            // No more than it has room for: two operations that are found together would both be taken.
+            let room = per_organization.saturating_sub(own.map(|load| load.steps).sum());
+            if let Ok(room @ 1..) = u64::try_from(room) {
+                queues.push(self.candidates_of(organization, limit.min(room)).await?);
             }
         }
         let longest = queues.iter().map(Vec::len).max().unwrap_or_default();

@@ -108,7 +108,7 @@ impl World {
     /// Waits for the worker to die by itself.
     pub(crate) async fn died(&mut self) {
         let running = self.running.take().unwrap();
-        tokio::time::timeout(Duration::from_secs(20), running)
+        tokio::time::timeout(Duration::from_secs(90), running)
             .await
             .expect("the worker did not die")
             .unwrap();
@@ -133,7 +133,7 @@ impl World {
     }
 
     pub(crate) async fn wait(&self, id: Uuid, states: &[&str]) -> OperationView {
-        let until = tokio::time::Instant::now() + Duration::from_secs(20);
+        let until = tokio::time::Instant::now() + Duration::from_secs(90);
         let mut changes = self.engine.changes();
         loop {
             let view = self.view(id).await;
