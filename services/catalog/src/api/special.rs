@@ -101,7 +101,17 @@ impl Api {
         }
         let views = self.app.batch_get_entities(&permit, &keys).await;
         let views = views.map_err(|error| to_status(error, rpc.action))?;
-        let entities = views.iter().map(EntityFields::encode).collect();
+        let mut entities = Vec::with_capacity(views.len());
+        let mut bytes = 0;
+        for view in &views {
+            let entity = EntityFields::encode(view);
+            bytes += entity.encoded_len();
+            // All or nothing, as AIP-231 has it: an answer that clients refuse is nothing.
+            if bytes > self.max_page_bytes {
+                return Err(Problem::too_large(Some(self.max_page_bytes)).into());
+            }
+            entities.push(entity);
+        }
         Ok(Response::new(pb::BatchGetEntitiesResponse { entities }))
     }
 

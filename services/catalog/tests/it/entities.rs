@@ -343,6 +343,16 @@ async fn batches_come_in_the_order_asked_for_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn a_batch_larger_than_an_answer_may_be_is_refused() {
+    let world = World::ready(db::sqlite()).await;
+    world.component("acme", "large", json!({"type": "x".repeat(10_000)})).await;
+    let names = vec![name("large"); 1_000];
+    let request = pb::BatchGetEntitiesRequest { parent: ALL.into(), names };
+    let answer = world.client.clone().batch_get_entities(world.alice(request)).await;
+    refused(answer, Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
+}
+
+#[tokio::test]
 async fn bad_entities_are_refused_with_every_violation() {
     let world = World::ready(db::sqlite()).await;
     let mut client = world.client.clone();
