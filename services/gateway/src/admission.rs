@@ -156,7 +156,7 @@ impl Engine {
         let Some(mut owner) = self.owners.get(role).cloned() else {
             return Err(Problem::internal(format!("no upstream for role `{role}`")).into());
         };
-        let request = GetResourceFactsRequest { name: resource.concrete().to_owned() };
+        let request = GetResourceFactsRequest { name: resource.concrete().to_owned(), ..Default::default() };
         let mut request = self.identity.request_as(principal, &resource.organization, request);
         request.set_timeout(self.decision_timeout);
         Ok(owner.get_resource_facts(request).await?.into_inner())

@@ -6,12 +6,13 @@
 //! the embedded descriptors excepted).
 //!
 //! Entry points: [`transport`] ([`Transport`], [`remote`], [`local`]), [`server`] (the stack and `serve`),
-//! [`problem::Problem`], [`validate::request`], [`paging`], [`mask`], [`convert`], [`context`], [`audit::AuditSink`].
+//! [`problem::Problem`], [`validate::request`], [`paging`], [`mask`], [`convert`], [`digest`], [`context`], [`audit::AuditSink`].
 
 pub mod audit;
 mod body;
 pub mod context;
 pub mod convert;
+pub mod digest;
 pub mod health;
 pub mod mask;
 pub mod methods;

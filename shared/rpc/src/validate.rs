@@ -272,7 +272,7 @@ impl Walk<'_> {
 }
 
 /// Reads a value: a number, or the bytes of a length-delimited one.
-fn value<'b>(wire: WireType, bytes: &mut &'b [u8]) -> Option<(u64, &'b [u8])> {
+pub(crate) fn value<'b>(wire: WireType, bytes: &mut &'b [u8]) -> Option<(u64, &'b [u8])> {
     let length = match wire {
         WireType::Varint => return Some((decode_varint(bytes).ok()?, &[])),
         WireType::SixtyFourBit => 8,
@@ -306,7 +306,8 @@ fn mask_paths(mut bytes: &[u8], mask: u32) -> Vec<String> {
     Vec::new()
 }
 
-fn is_uuid4(text: &[u8]) -> bool {
+/// Whether the text is a UUID of version 4 in its usual form, in either case.
+pub fn is_uuid4(text: &[u8]) -> bool {
     text.len() == 36
         && text.iter().enumerate().all(|(at, byte)| match at {
             8 | 13 | 18 | 23 => *byte == b'-',

@@ -1,9 +1,12 @@
-//! The first answer to a request id, kept in the transaction that made it (AIP-155).
+//! The first answer to a request id, kept in the transaction that made it (AIP-155), together with what policy knew of
+//! the target at that moment: a repetition must be decided on as the first call was, and by then the target may be gone
+//! or somebody else's.
 //!
 //! ```ignore
 //! if let Some(answer) = idempotency::check(tx, &key, &hash).await? { return Ok(decode(answer)); }
+//! let facts = …; // of the target, before the change
 //! … // the change itself
-//! idempotency::save(tx, &key, &hash, &encode(answer)).await?;
+//! idempotency::save(tx, &key, &hash, &encode(answer), &encode(facts)).await?;
 //! ```
 
 use crate::{ErrorKind, Retryable, Store, StoreError, micros};
@@ -17,18 +20,39 @@ use time::OffsetDateTime;
 
 /// How long an answer is kept at least.
 pub const KEEP: Duration = Duration::from_secs(24 * 3_600);
+/// How much longer than its facts are answered: a call that was let in by them still finds its answer.
+const MARGIN: Duration = Duration::from_secs(3_600);
 
 /// Whose request it was. Two principals never share an answer, nor do two methods.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// Id of the organization.
-    pub organization: String,
-    /// Resource name of the principal.
-    pub principal: String,
-    /// Full method name, such as `/pavior.catalog.v1.CatalogService/CreateComponent`.
-    pub method: String,
-    /// The caller's UUID.
-    pub request_id: String,
+    organization: String,
+    principal: String,
+    method: String,
+    request_id: String,
+}
+
+impl Key {
+    /// The id of the organization, the resource name of the principal, the full method name such as
+    /// `/pavior.catalog.v1.CatalogService/CreateEntity`, and the caller's UUID, in whichever case it was written.
+    pub fn new(organization: &str, principal: &str, method: &str, request_id: &str) -> Self {
+        Self {
+            organization: organization.to_owned(),
+            principal: principal.to_owned(),
+            method: method.to_owned(),
+            request_id: request_id.to_ascii_lowercase(),
+        }
+    }
+
+    /// The caller's UUID in lower case.
+    pub fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    fn values(&self) -> [sea_orm::Value; 4] {
+        let Self { organization, principal, method, request_id } = self.clone();
+        [organization, principal, method, request_id].map(sea_orm::Value::from)
+    }
 }
 
 /// Why a request cannot be answered from memory.
@@ -56,9 +80,7 @@ pub async fn check<C: ConnectionTrait>(
 ) -> Result<Option<Vec<u8>>, IdempotencyError> {
     let sql = "SELECT hash, response FROM idempotency \
                WHERE organization = $1 AND principal = $2 AND method = $3 AND request_id = $4";
-    let Key { organization, principal, method, request_id } = key.clone();
-    let values = [organization, principal, method, request_id].map(sea_orm::Value::from);
-    let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
+    let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, key.values());
     let Some(row) = tx.query_one_raw(statement).await.map_err(StoreError::from)? else { return Ok(None) };
     let first: Vec<u8> = row.try_get("", "hash").map_err(StoreError::from)?;
     if first != hash {
@@ -67,16 +89,34 @@ pub async fn check<C: ConnectionTrait>(
     Ok(Some(row.try_get("", "response").map_err(StoreError::from)?))
 }
 
-/// Keeps the answer. If the same request was answered concurrently, the error is retryable, so that [`Store::tx`]
-/// starts over and [`check`] finds the first answer.
+/// What was known of the target when the first answer was made, as it was given to [`save`]; `None` where nothing was
+/// kept, or too long ago at `now`. No content is compared: a request of other content is refused by [`check`].
+pub async fn facts<C: ConnectionTrait>(
+    connection: &C,
+    key: &Key,
+    now: OffsetDateTime,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let sql = "SELECT facts FROM idempotency \
+               WHERE organization = $1 AND principal = $2 AND method = $3 AND request_id = $4 AND create_time >= $5";
+    let values = key.values().into_iter().chain([before(now, KEEP).into()]);
+    let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
+    match connection.query_one_raw(statement).await? {
+        Some(row) => Ok(row.try_get("", "facts")?),
+        None => Ok(None),
+    }
+}
+
+/// Keeps the answer and the facts of the target as they were before. If the same request was answered concurrently,
+/// the error is retryable, so that [`Store::tx`] starts over and [`check`] finds the first answer.
 pub async fn save<C: ConnectionTrait>(
     tx: &C,
     key: &Key,
     hash: &[u8],
     response: &[u8],
+    facts: &[u8],
 ) -> Result<(), StoreError> {
     // Only for the sweep; no decision rests on it.
-    save_at(tx, key, hash, response, SystemClock.now()).await
+    save_at(tx, key, hash, response, facts, SystemClock.now()).await
 }
 
 /// The same at a given time.
@@ -85,20 +125,15 @@ pub async fn save_at<C: ConnectionTrait>(
     key: &Key,
     hash: &[u8],
     response: &[u8],
+    facts: &[u8],
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO idempotency (organization, principal, method, request_id, hash, response, create_time) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7)";
-    let Key { organization, principal, method, request_id } = key.clone();
-    let values: [sea_orm::Value; 7] = [
-        organization.into(),
-        principal.into(),
-        method.into(),
-        request_id.into(),
-        hash.to_vec().into(),
-        response.to_vec().into(),
-        micros(now).into(),
-    ];
+    let sql = "INSERT INTO idempotency \
+               (organization, principal, method, request_id, hash, response, facts, create_time) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    let kept: [sea_orm::Value; 4] =
+        [hash.to_vec().into(), response.to_vec().into(), facts.to_vec().into(), micros(now).into()];
+    let values = key.values().into_iter().chain(kept);
     let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
     match tx.execute_raw(statement).await.map_err(StoreError::from) {
         Ok(_) => Ok(()),
@@ -107,9 +142,13 @@ pub async fn save_at<C: ConnectionTrait>(
     }
 }
 
-/// Deletes answers that are older than 24 hours and says how many. Call it every hour or so.
+fn before(now: OffsetDateTime, age: Duration) -> i64 {
+    micros(now).saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Deletes answers that are older than 25 hours and says how many. Call it every hour or so.
 pub async fn sweep(store: &Store, now: OffsetDateTime) -> Result<u64, StoreError> {
-    let before = micros(now).saturating_sub(i64::try_from(KEEP.as_micros()).unwrap_or(i64::MAX));
+    let before = before(now, KEEP + MARGIN);
     store
         .tx(|tx| {
             Box::pin(async move {
@@ -122,9 +161,9 @@ pub async fn sweep(store: &Store, now: OffsetDateTime) -> Result<u64, StoreError
         .await
 }
 
-/// The migration that makes the table; put it into the service's list.
-pub fn migration() -> Box<dyn MigrationTrait> {
-    Box::new(CreateIdempotency)
+/// The migrations that make the table; put them into the service's list.
+pub fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+    vec![Box::new(CreateIdempotency), Box::new(AddFacts)]
 }
 
 struct CreateIdempotency;
@@ -156,5 +195,21 @@ impl MigrationTrait for CreateIdempotency {
             .col("create_time")
             .to_owned();
         manager.create_index(index).await
+    }
+}
+
+struct AddFacts;
+
+impl MigrationName for AddFacts {
+    fn name(&self) -> &str {
+        "pavior_store_idempotency_2"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for AddFacts {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let facts = ColumnDef::new("facts").binary().null().to_owned();
+        manager.alter_table(Table::alter().table("idempotency").add_column(facts).to_owned()).await
     }
 }

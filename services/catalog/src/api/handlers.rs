@@ -4,11 +4,10 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use pavior_auth::Permit;
-use pavior_core::digest::{canonical_json, sha256};
 use pavior_core::page::PageTokens;
 use pavior_rpc::paging::Page;
 use pavior_rpc::problem::Problem;
-use pavior_rpc::{convert, mask, validate};
+use pavior_rpc::{convert, digest, mask, validate};
 use prost::{Message, Name};
 use tonic::{Request, Response, Status};
 
@@ -67,7 +66,8 @@ impl Api {
         let fields = T::decode(&message, scope, None)
             .map_err(|violations| to_status(Error::under(T::FIELD, violations), rpc.action))?;
         let command = Create { id: id.to_owned(), fields };
-        let call = call(&permit, rpc, &request, request.request_id(), request.validate_only())?;
+        representable(&request)?;
+        let call = call(&permit, rpc, &request, request.request_id(), request.validate_only());
         let answer = self.app.create::<T>(call, encode_view::<T>, command).await;
         answered::<T>(answer, rpc)
     }
@@ -97,10 +97,8 @@ impl Api {
             T::decode(&merged, scope, Some(&stored.fields))
                 .map_err(|violations| Error::under(T::FIELD, violations))
         };
-        let mut call =
-            call(&permit, rpc, &request.without_mask(), request.request_id(), request.validate_only())?;
-        let paths = request.update_mask().map(|mask| mask.paths.join("\n")).unwrap_or_default();
-        call.request_hash = sha256(&[call.request_hash.as_slice(), paths.as_bytes()].concat()).to_vec();
+        representable(&request.without_mask())?;
+        let call = call(&permit, rpc, &request, request.request_id(), request.validate_only());
         let command = Update { parent, id, name, etag, merge: Arc::new(merge) };
         let answer = self.app.update::<T>(call, encode_view::<T>, command).await;
         answered::<T>(answer, rpc)
@@ -115,7 +113,7 @@ impl Api {
         let Named { name, parent, id } = named::<T>(&permit, "name", request.name(), rpc.action)?;
         let (etag, allow_missing) = (request.etag().to_owned(), request.allow_missing());
         let command = Delete::<T> { parent, id, name, etag, allow_missing, of: PhantomData };
-        let call = call(&permit, rpc, &request, request.request_id(), request.validate_only())?;
+        let call = call(&permit, rpc, &request, request.request_id(), request.validate_only());
         self.app.delete(call, command).await.map_err(|error| to_status(error, rpc.action))?;
         Ok(Response::new(()))
     }
@@ -210,21 +208,21 @@ pub(super) fn call<R: Message + Name>(
     request: &R,
     request_id: &str,
     validate_only: bool,
-) -> Result<Call, Problem> {
-    // Maps have no order in the encoded form, so the digest is of the canonical JSON.
-    // What has none, such as a number that is not a number, could not be kept either.
-    let json = convert::to_json(request).map_err(|error| {
-        let message = format!("cannot be written as JSON: {error}");
-        Problem::invalid_field(R::NAME, message)
-    })?;
-    Ok(Call {
+) -> Call {
+    Call {
         permit: permit.clone(),
         method: rpc.method,
         action: rpc.action,
         request_id: request_id.to_owned(),
-        request_hash: sha256(&canonical_json(&json)).to_vec(),
+        request_hash: digest::of(request).to_vec(),
         validate_only,
-    })
+    }
+}
+
+/// What has no JSON form, such as a number that is not a number, could not be kept.
+fn representable<R: Message + Name>(request: &R) -> Result<(), Problem> {
+    let refuse = |error| Problem::invalid_field(R::NAME, format!("cannot be written as JSON: {error}"));
+    convert::to_json(request).map(drop).map_err(refuse)
 }
 
 fn encode_view<T: Wire>(view: &View<T>) -> Vec<u8> {

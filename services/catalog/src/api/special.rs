@@ -48,7 +48,7 @@ impl Api {
         let fields = OrganizationFields::decode(&message, scope, None)
             .map_err(|violations| to_status(Error::under("organization", violations), rpc.action))?;
         let command = Create { id: request.organization_id.clone(), fields };
-        let call = call(&permit, rpc, &request, &request.request_id, request.validate_only)?;
+        let call = call(&permit, rpc, &request, &request.request_id, request.validate_only);
         answered::<OrganizationFields>(self.app.create_organization(call, encoder(), command).await, rpc)
     }
 
@@ -135,7 +135,7 @@ impl Api {
     ) -> Answered<pb::ImportEntitiesResponse> {
         let (permit, request) = checked(request)?;
         parse(&permit, "parent", &request.parent, ORGANIZATION, rpc.action)?;
-        let call = call(&permit, rpc, &request, &request.request_id, request.validate_only)?;
+        let call = call(&permit, rpc, &request, &request.request_id, request.validate_only);
         let documents = request.documents.into_iter().map(|document| {
             let pb::import_entities_request::Document { origin, content } = document;
             ImportDocument { origin, content }
@@ -166,7 +166,7 @@ impl Api {
     ) -> Answered<pb::TemplateVersion> {
         let (permit, request) = checked(request)?;
         let template = named::<TemplateFields>(&permit, "parent", &request.parent, rpc.action)?.id;
-        let call = call(&permit, rpc, &request, &request.request_id, request.validate_only)?;
+        let call = call(&permit, rpc, &request, &request.request_id, request.validate_only);
         let pb::PublishTemplateVersionRequest { document, channels, .. } = request;
         let command = Publish { template, document, channels };
         answered::<VersionFields>(self.app.publish(call, encoder(), command).await, rpc)

@@ -180,11 +180,9 @@ where
         let name = format!("organizations/{}", permit.organization());
         return Err(Error::NotFound { kind: "organization", name }.into());
     }
-    let key = (!call.request_id.is_empty() && !call.validate_only).then(|| idempotency::Key {
-        organization: permit.organization().to_owned(),
-        principal: permit.principal().name.clone(),
-        method: call.method.to_owned(),
-        request_id: call.request_id.clone(),
+    let key = (!call.request_id.is_empty() && !call.validate_only).then(|| {
+        let principal = &permit.principal().name;
+        idempotency::Key::new(permit.organization(), principal, call.method, &call.request_id)
     });
     if let Some(key) = &key
         && let Some(first) = tx.first_answer(key, &call.request_hash).await.map_err(Error::from)?

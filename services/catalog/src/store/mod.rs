@@ -115,7 +115,7 @@ impl Tx<'_> {
         hash: &[u8],
         answer: &[u8],
     ) -> Result<(), StoreError> {
-        idempotency::save_at(self.connection, key, hash, answer, self.outbox.clock.now()).await
+        idempotency::save_at(self.connection, key, hash, answer, &[], self.outbox.clock.now()).await
     }
 
     /// Appends to the outbox; the last thing that a transaction does.

@@ -59,7 +59,8 @@ async fn names_of_another_organization_are_denied_whether_they_exist_or_not() {
         refused(client.import_entities(world.alice(import)).await, Code::PermissionDenied, "ACCESS_DENIED");
         let directory = pb::GetDirectoryRequest { organization: parent.clone(), ..Default::default() };
         refused(client.get_directory(world.alice(directory)).await, Code::PermissionDenied, "ACCESS_DENIED");
-        let facts = gov::GetResourceFactsRequest { name: format!("{parent}/groups/lab") };
+        let facts =
+            gov::GetResourceFactsRequest { name: format!("{parent}/groups/lab"), ..Default::default() };
         refused(
             world.facts.clone().get_resource_facts(world.alice(facts)).await,
             Code::PermissionDenied,
@@ -123,8 +124,10 @@ async fn facts_are_of_the_resource_or_of_what_is_above_it() {
         entity.labels = [("tier".to_owned(), "gold".to_owned())].into();
         world.client.clone().create_entity(world.alice(request)).await.unwrap();
         let facts = |name: &str| {
-            let request =
-                world.alice(gov::GetResourceFactsRequest { name: format!("organizations/acme{name}") });
+            let request = world.alice(gov::GetResourceFactsRequest {
+                name: format!("organizations/acme{name}"),
+                ..Default::default()
+            });
             let mut client = world.facts.clone();
             async move { client.get_resource_facts(request).await.unwrap().into_inner() }
         };
@@ -142,7 +145,7 @@ async fn facts_are_of_the_resource_or_of_what_is_above_it() {
         assert_eq!((foreign.exists, foreign.name.as_str()), (false, "organizations/acme"));
         assert_eq!(foreign.r#type, "catalog.pavior.dev/Organization");
         assert!(facts("").await.exists);
-        let bad = gov::GetResourceFactsRequest { name: "nonsense".into() };
+        let bad = gov::GetResourceFactsRequest { name: "nonsense".into(), ..Default::default() };
         refused(
             world.facts.clone().get_resource_facts(world.alice(bad)).await,
             Code::InvalidArgument,

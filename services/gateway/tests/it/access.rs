@@ -172,7 +172,10 @@ async fn internal_and_unknown_methods_are_not_routed() {
         pavior_proto::pavior::governance::v1::resource_facts_service_client::ResourceFactsServiceClient::new(
             caller,
         );
-    let ask = pavior_proto::pavior::governance::v1::GetResourceFactsRequest { name: ENTITY.to_owned() };
+    let ask = pavior_proto::pavior::governance::v1::GetResourceFactsRequest {
+        name: ENTITY.to_owned(),
+        ..Default::default()
+    };
     assert_eq!(facts.get_resource_facts(ask).await.unwrap_err().code(), Code::Unimplemented);
     assert!(world.fake("policy").calls(crate::harness::DECIDE).is_empty());
 }

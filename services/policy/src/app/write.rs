@@ -2,19 +2,24 @@
 
 use pavior_auth::Permit;
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
-use pavior_core::digest::sha256;
+use pavior_rpc::digest;
 use pavior_store::idempotency::{self, Key};
 use pavior_store::{DatabaseTransaction, Retryable, StoreError, TxFuture, outbox};
-use prost::Message;
+use prost::{Message, Name};
 
 use super::App;
 use crate::error::Error;
+
+/// The path of this service's methods.
+const SERVICE: &str = "/pavior.policy.v1.PolicyService/";
 
 /// A call of a method.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     /// The action that policy decided on.
     pub(crate) action: &'static str,
+    /// The full method name; empty for what is not repeated.
+    pub(crate) method: String,
     /// Whether it changes state.
     pub(crate) changes: bool,
     /// The caller's UUID; empty when the call cannot be repeated.
@@ -28,18 +33,20 @@ pub(crate) struct Call {
 impl Call {
     /// A read.
     pub(crate) fn read(action: &'static str) -> Self {
-        Self { action, changes: false, request_id: String::new(), hash: [0; 32], validate_only: false }
+        let (method, request_id) = (String::new(), String::new());
+        Self { action, method, changes: false, request_id, hash: [0; 32], validate_only: false }
     }
 
-    /// A change.
-    pub(crate) fn change<M: Message>(
+    /// A change. Each method has a request message of its own, named after it.
+    pub(crate) fn change<M: Message + Name>(
         action: &'static str,
         request: &M,
         request_id: &str,
         validate_only: bool,
     ) -> Self {
-        let hash = sha256(&request.encode_to_vec());
-        Self { action, changes: true, request_id: request_id.to_owned(), hash, validate_only }
+        let method = format!("{SERVICE}{}", M::NAME.strip_suffix("Request").unwrap_or(M::NAME));
+        let (hash, request_id) = (digest::of(request), request_id.to_owned());
+        Self { action, method, changes: true, request_id, hash, validate_only }
     }
 }
 
@@ -129,11 +136,9 @@ impl App {
         M: Message + Default,
         F: for<'c> Fn(&'c DatabaseTransaction) -> TxFuture<'c, Changed<M>, Error>,
     {
-        let key = (!call.request_id.is_empty()).then(|| Key {
-            organization: permit.organization().to_owned(),
-            principal: permit.principal().name.clone(),
-            method: call.action.to_owned(),
-            request_id: call.request_id.clone(),
+        let key = (!call.request_id.is_empty() && !call.validate_only).then(|| {
+            let principal = &permit.principal().name;
+            Key::new(permit.organization(), principal, &call.method, &call.request_id)
         });
         if let Some(key) = &key
             && let Some(first) = idempotency::check(tx, key, &call.hash).await.map_err(Error::from)?
@@ -145,7 +150,7 @@ impl App {
             return Err(Stop::Validated(answer));
         }
         if let Some(key) = &key {
-            idempotency::save_at(tx, key, &call.hash, &answer.encode_to_vec(), self.clock.now()).await?;
+            idempotency::save_at(tx, key, &call.hash, &answer.encode_to_vec(), &[], self.clock.now()).await?;
         }
         // Last: on PostgreSQL, changes wait for one another from here to the commit.
         if let Some(event) = event {

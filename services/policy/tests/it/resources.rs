@@ -331,7 +331,7 @@ async fn facts_tell_what_exists() {
     let f = Fixture::new(pavior_testkit::db::sqlite()).await;
     f.role("dev", &["*"]).await;
     let facts = async |name: &str| {
-        let call = f.call("root", "", GetResourceFactsRequest { name: name.into() });
+        let call = f.call("root", "", GetResourceFactsRequest { name: name.into(), ..Default::default() });
         f.facts().get_resource_facts(call).await.map(|answer| answer.into_inner())
     };
     let known = facts("organizations/acme/roles/dev").await.unwrap();

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use pavior_auth::Permit;
-use pavior_core::digest::{canonical_json, sha256};
 use pavior_proto::pavior::provisioning::v1 as pb;
-use pavior_rpc::{Violations, convert, mask};
+use pavior_rpc::{Violations, convert, digest, mask};
 use prost::Name;
 use serde_json::{Value, json};
 
@@ -24,17 +23,8 @@ pub(crate) fn ask(
     request_id: &str,
     validate_only: bool,
 ) -> Ask {
-    let hash = sha256(&canonical(request));
+    let hash = digest::of(request);
     Ask { permit, action, request_id: request_id.to_owned(), hash, validate_only }
-}
-
-/// Bytes that are the same for the same request: maps have no order on the wire, so JSON with sorted keys is taken.
-fn canonical(request: &impl Name) -> Vec<u8> {
-    match convert::to_json(request) {
-        Ok(json) => canonical_json(&json),
-        // Of what has no JSON form (a time out of range) nothing comes that could be repeated.
-        Err(_) => request.encode_to_vec(),
-    }
 }
 
 fn parameters(value: Option<&prost_types::Struct>) -> Value {

@@ -56,12 +56,8 @@ impl App {
         if ask.request_id.is_empty() || ask.validate_only {
             return None;
         }
-        let key = idempotency::Key {
-            organization: ask.permit.organization().to_owned(),
-            principal: ask.permit.principal().name.clone(),
-            method: ask.action.to_owned(),
-            request_id: ask.request_id.clone(),
-        };
+        let (organization, principal) = (ask.permit.organization(), &ask.permit.principal().name);
+        let key = idempotency::Key::new(organization, principal, ask.action, &ask.request_id);
         Some((key, ask.hash.to_vec()))
     }
 

@@ -136,7 +136,7 @@ impl Db {
         let accepted = audit::accepted_event(self, &aggregate.op, &new.plan);
         aggregate.insert(tx).await?;
         if let Some((key, hash)) = &new.key {
-            idempotency::save_at(tx, key, hash, new.id.as_bytes(), self.now()).await?;
+            idempotency::save_at(tx, key, hash, new.id.as_bytes(), &[], self.now()).await?;
         }
         let mut events = vec![accepted];
         if aggregate.state.ended() {

@@ -124,7 +124,7 @@ impl Db {
                         if idempotency::check(tx, key, hash).await?.is_some() {
                             return Ok(());
                         }
-                        idempotency::save_at(tx, key, hash, id.as_bytes(), this.now()).await?;
+                        idempotency::save_at(tx, key, hash, id.as_bytes(), &[], this.now()).await?;
                     }
                     let mut aggregate = Aggregate::load(tx, id, false, this.now())
                         .await?

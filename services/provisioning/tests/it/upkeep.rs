@@ -143,7 +143,7 @@ async fn another_organization_sees_nothing() {
     assert_eq!(refused(f.client().watch_operation(f.by(&mallory, stolen)).await).code, Code::NotFound);
     let list = pb::ListProjectsRequest { parent: "organizations/evil".into(), ..Default::default() };
     assert!(f.client().list_projects(f.by(&mallory, list)).await.unwrap().into_inner().projects.is_empty());
-    let facts = GetResourceFactsRequest { name: HELLO.into() };
+    let facts = GetResourceFactsRequest { name: HELLO.into(), ..Default::default() };
     assert_eq!(
         refused(f.facts().get_resource_facts(f.by(&mallory, facts)).await).code,
         Code::PermissionDenied
@@ -175,7 +175,7 @@ async fn facts_are_those_of_the_nearest_thing_that_exists() {
     ] {
         let facts = f
             .facts()
-            .get_resource_facts(f.call(GetResourceFactsRequest { name: name.clone() }))
+            .get_resource_facts(f.call(GetResourceFactsRequest { name: name.clone(), ..Default::default() }))
             .await
             .unwrap()
             .into_inner();
@@ -189,7 +189,9 @@ async fn facts_are_those_of_the_nearest_thing_that_exists() {
     }
     let none = f
         .facts()
-        .get_resource_facts(f.call(GetResourceFactsRequest { name: format!("{ACME}/projects/none") }))
+        .get_resource_facts(
+            f.call(GetResourceFactsRequest { name: format!("{ACME}/projects/none"), ..Default::default() }),
+        )
         .await
         .unwrap()
         .into_inner();

@@ -6,13 +6,11 @@ use pavior_store::idempotency::{self, IdempotencyError, Key};
 use pavior_store::{Store, StoreError};
 use sea_orm::ConnectionTrait as _;
 
+const ALICE: &str = "organizations/acme/users/alice";
+const CREATE: &str = "/t.v1.T/Create";
+
 fn key(request_id: &str) -> Key {
-    Key {
-        organization: "acme".into(),
-        principal: "organizations/acme/users/alice".into(),
-        method: "/t.v1.T/Create".into(),
-        request_id: request_id.into(),
-    }
+    Key::new("acme", ALICE, CREATE, request_id)
 }
 
 /// A change as a service would make it: the first call inserts, later ones get its answer.
@@ -32,7 +30,7 @@ async fn create(
                 tokio::task::yield_now().await;
                 let text = "INSERT INTO counters (id, value) VALUES ($1, $1)";
                 tx.execute_raw(sql(tx, text, [answer.into()])).await.map_err(StoreError::from)?;
-                idempotency::save(tx, &key, hash, &answer.to_be_bytes()).await?;
+                idempotency::save(tx, &key, hash, &answer.to_be_bytes(), b"facts").await?;
                 Ok(answer.to_be_bytes().to_vec())
             })
         })
@@ -45,13 +43,14 @@ async fn the_first_answer_is_replayed_and_other_content_is_refused() {
         let store = store(&db).await;
         let first = create(&store, &key("r1"), b"h1", 1).await.unwrap();
         assert_eq!(create(&store, &key("r1"), b"h1", 2).await.unwrap(), first);
+        assert_eq!(create(&store, &key("R1"), b"h1", 2).await.unwrap(), first);
         let reused = create(&store, &key("r1"), b"h2", 3).await;
         assert!(matches!(reused, Err(IdempotencyError::Reused)), "{}", db.kind);
         // Another principal, organization, method or id is another request.
         for (n, other) in [
-            Key { principal: "organizations/acme/users/bob".into(), ..key("r1") },
-            Key { organization: "other".into(), ..key("r1") },
-            Key { method: "/t.v1.T/Delete".into(), ..key("r1") },
+            Key::new("acme", "organizations/acme/users/bob", CREATE, "r1"),
+            Key::new("other", ALICE, CREATE, "r1"),
+            Key::new("acme", ALICE, "/t.v1.T/Delete", "r1"),
             key("r2"),
         ]
         .into_iter()
@@ -91,8 +90,16 @@ async fn answers_are_forgotten_after_a_day() {
         let store = store(&db).await;
         create(&store, &key("old"), b"h", 1).await.unwrap();
         let now = SystemClock.now();
-        assert_eq!(idempotency::sweep(&store, now + time::Duration::hours(23)).await.unwrap(), 0);
-        assert_eq!(idempotency::sweep(&store, now + time::Duration::hours(25)).await.unwrap(), 1);
+        let at = |hours| now + time::Duration::hours(hours);
+        let facts = |hours| {
+            let store = &store;
+            async move { idempotency::facts(store.read(), &key("OLD"), at(hours)).await.unwrap() }
+        };
+        assert_eq!(facts(23).await.as_deref(), Some(b"facts".as_slice()), "{}", db.kind);
+        // Whoever was let in by the facts finds the answer: it outlives them.
+        assert_eq!(facts(25).await, None, "{}", db.kind);
+        assert_eq!(idempotency::sweep(&store, at(24)).await.unwrap(), 0);
+        assert_eq!(idempotency::sweep(&store, at(26)).await.unwrap(), 1);
         assert_eq!(count(&store, "idempotency").await, 0, "{}", db.kind);
     })
     .await;

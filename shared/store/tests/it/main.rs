@@ -23,7 +23,10 @@ struct Tables;
 #[async_trait::async_trait]
 impl MigratorTrait for Tables {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![pavior_store::outbox::migration(), pavior_store::idempotency::migration(), Box::new(Things)]
+        let mut all = vec![pavior_store::outbox::migration()];
+        all.extend(pavior_store::idempotency::migrations());
+        all.push(Box::new(Things));
+        all
     }
 }
 

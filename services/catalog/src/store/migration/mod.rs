@@ -11,10 +11,9 @@ pub(crate) struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            pavior_store::outbox::migration(),
-            pavior_store::idempotency::migration(),
-            Box::new(m20261122_000001_catalog::Migration),
-        ]
+        let mut all = vec![pavior_store::outbox::migration()];
+        all.extend(pavior_store::idempotency::migrations());
+        all.push(Box::new(m20261122_000001_catalog::Migration));
+        all
     }
 }

@@ -11,10 +11,9 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            pavior_store::outbox::migration(),
-            pavior_store::idempotency::migration(),
-            Box::new(m20260101_000001_create_policy::Migration),
-        ]
+        let mut all = vec![pavior_store::outbox::migration()];
+        all.extend(pavior_store::idempotency::migrations());
+        all.push(Box::new(m20260101_000001_create_policy::Migration));
+        all
     }
 }
