@@ -119,7 +119,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
         tasks: vec![tasks::record_writer(writer), tasks::record_checker(checker)],
         checks: vec![HealthCheck::new("audit database", move || {
             let store = store.clone();
-            async move { store.ping().await.map_err(|error| error.to_string()) }
+            async move { store.check().await }
         })],
     })
 }

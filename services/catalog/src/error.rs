@@ -71,7 +71,7 @@ pub(crate) fn trouble(error: &StoreError) -> Trouble {
         (StoreError::OutboxFull { .. }, _) => Trouble::AuditBehind,
         (_, ErrorKind::Unavailable) => Trouble::Unavailable,
         (_, ErrorKind::Serialization | ErrorKind::Unique) => Trouble::Busy,
-        (_, ErrorKind::Corrupt | ErrorKind::Other) => Trouble::Bug,
+        (_, ErrorKind::Unknown | ErrorKind::Corrupt | ErrorKind::Other) => Trouble::Bug,
     }
 }
 

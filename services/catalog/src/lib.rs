@@ -110,7 +110,7 @@ pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Component> {
     ];
     let check = HealthCheck::new("catalog database", move || {
         let store = store.clone();
-        async move { store.ping().await.map_err(|error| error.to_string()) }
+        async move { store.check().await }
     });
     Ok(Component { name: ROLE, routes, services: SERVICES.to_vec(), tasks, checks: vec![check] })
 }

@@ -188,7 +188,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
         tasks,
         checks: vec![HealthCheck::new("policy database", move || {
             let store = store.clone();
-            async move { store.ping().await.map_err(|error| error.to_string()) }
+            async move { store.check().await }
         })],
     })
 }

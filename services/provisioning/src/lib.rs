@@ -166,7 +166,7 @@ fn checks(db: &Db, config: &Config) -> Vec<HealthCheck> {
     vec![
         HealthCheck::new("provisioning database", move || {
             let db = store.clone();
-            async move { db.store().ping().await.map_err(|error| error.to_string()) }
+            async move { db.store().check().await }
         }),
         HealthCheck::new("provisioning progress", move || {
             let db = stall.clone();

@@ -58,6 +58,8 @@ pub struct DatabaseConfig {
     pub busy_timeout_ms: u64,
     /// PostgreSQL: longest run of one statement; 0 is no limit.
     pub statement_timeout_ms: u64,
+    /// Longest run of one transaction, after which it is undone. On SQLite all other writers wait for it.
+    pub transaction_timeout_ms: u64,
 }
 
 impl Default for DatabaseConfig {
@@ -69,6 +71,7 @@ impl Default for DatabaseConfig {
             acquire_timeout_ms: 5_000,
             busy_timeout_ms: 10_000,
             statement_timeout_ms: 30_000,
+            transaction_timeout_ms: 30_000,
         }
     }
 }
@@ -89,6 +92,8 @@ impl DatabaseConfig {
             "`max_connections` must be at least 1 and not below `min_connections`"
         } else if self.acquire_timeout_ms == 0 {
             "`acquire_timeout_ms` must not be 0"
+        } else if self.transaction_timeout_ms == 0 {
+            "`transaction_timeout_ms` must not be 0"
         } else {
             return Ok(());
         };
@@ -116,6 +121,7 @@ mod tests {
             DatabaseConfig { max_connections: 0, ..DatabaseConfig::at("sqlite://x") },
             DatabaseConfig { min_connections: 9, ..DatabaseConfig::at("sqlite://x") },
             DatabaseConfig { acquire_timeout_ms: 0, ..DatabaseConfig::at("sqlite://x") },
+            DatabaseConfig { transaction_timeout_ms: 0, ..DatabaseConfig::at("sqlite://x") },
         ] {
             assert!(bad.validate().is_err(), "{bad:?}");
         }

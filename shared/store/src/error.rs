@@ -9,8 +9,11 @@ pub enum ErrorKind {
     Unique,
     /// Lost against a concurrent transaction; trying again helps.
     Serialization,
-    /// The database cannot be reached, is full, or too busy; trying later may help.
+    /// The database cannot be reached, is full, or too busy; nothing was written, and trying later may help.
     Unavailable,
+    /// The connection was lost while the change was being committed: whether it holds is not known. Never try again
+    /// without a request id.
+    Unknown,
     /// What is stored cannot be read.
     Corrupt,
     /// A bug, or a constraint that the service should have checked.
@@ -51,6 +54,18 @@ pub enum StoreError {
     /// Undone together with other transactions of the same group; nothing was written.
     #[error("transaction was undone with its group")]
     GroupUndone,
+    /// The transaction took longer than it may; nothing was written.
+    #[error("transaction took longer than {limit_ms} ms and was undone")]
+    TookTooLong {
+        /// The limit.
+        limit_ms: u64,
+    },
+    /// The database failed during the commit, in a way that leaves open whether it happened.
+    #[error("database failed during the commit; whether the change holds is not known")]
+    OutcomeUnknown(#[source] DbErr),
+    /// The store is closed, or being closed.
+    #[error("database is closed")]
+    Closed,
     /// The first call with the same idempotency key committed in the meantime.
     #[error("lost against a concurrent call with the same request id")]
     Concurrent,
@@ -76,6 +91,8 @@ impl StoreError {
             StoreError::Database(error) => database_kind(error),
             StoreError::GroupUndone | StoreError::Concurrent => ErrorKind::Serialization,
             StoreError::Busy | StoreError::OutboxFull { .. } => ErrorKind::Unavailable,
+            StoreError::TookTooLong { .. } | StoreError::Closed => ErrorKind::Unavailable,
+            StoreError::OutcomeUnknown(_) => ErrorKind::Unknown,
             StoreError::InUse { .. } | StoreError::File { .. } => ErrorKind::Unavailable,
             StoreError::Corrupt(_) => ErrorKind::Corrupt,
             StoreError::Config(_) => ErrorKind::Other,
@@ -105,6 +122,60 @@ pub trait Retryable {
 impl Retryable for StoreError {
     fn is_retryable(&self) -> bool {
         self.kind() == ErrorKind::Serialization
+    }
+}
+
+fn sqlx_error(error: &DbErr) -> Option<&sqlx::Error> {
+    match error {
+        DbErr::Exec(RuntimeErr::SqlxError(e))
+        | DbErr::Query(RuntimeErr::SqlxError(e))
+        | DbErr::Conn(RuntimeErr::SqlxError(e)) => Some(e),
+        _ => None,
+    }
+}
+
+/// SQLite's primary result code.
+fn sqlite_code(error: &DbErr) -> Option<u32> {
+    let sqlx::Error::Database(error) = sqlx_error(error)? else { return None };
+    error.try_downcast_ref::<sqlx::sqlite::SqliteError>()?;
+    error.code()?.parse::<u32>().ok().map(|code| code & 0xff)
+}
+
+/// Whether SQLite may have undone the whole transaction with the statement, or its connection is no longer to be
+/// trusted: NOMEM, READONLY, INTERRUPT, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB, or no answer at all.
+pub(crate) fn breaks_connection(error: &DbErr) -> bool {
+    match sqlite_code(error) {
+        Some(code) => matches!(code, 7..=11 | 13 | 14 | 26),
+        None => matches!(sqlx_error(error), Some(sqlx::Error::WorkerCrashed | sqlx::Error::Io(_))),
+    }
+}
+
+/// Whether SQLite found no room.
+pub(crate) fn is_full(error: &DbErr) -> bool {
+    sqlite_code(error) == Some(13)
+}
+
+/// Whether PostgreSQL answered that it did not commit. One that is being shut down, or is broken, may have committed
+/// before it said so.
+pub(crate) fn server_refused(error: &DbErr) -> bool {
+    let Some(sqlx::Error::Database(error)) = sqlx_error(error) else { return false };
+    error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some_and(|error| {
+        let code = error.code();
+        !["08", "57P", "58", "XX"].iter().any(|class| code.starts_with(class))
+    })
+}
+
+/// What is wrong, in words for an operator.
+pub(crate) fn plain(error: &DbErr) -> &'static str {
+    match (sqlite_code(error), database_kind(error)) {
+        (Some(13), _) => "no room is left: the disk, or the database's own limit, is full",
+        (Some(10), _) => "the disk gives input/output errors",
+        (Some(8), _) => "the database file cannot be written to",
+        (Some(14), _) => "the database file cannot be opened",
+        (Some(11 | 26), _) | (_, ErrorKind::Corrupt) => "the database file is damaged",
+        (Some(5 | 6), _) => "another program holds the database",
+        (_, ErrorKind::Unavailable) => "the database cannot be reached or takes no writes",
+        _ => "the database refuses to write",
     }
 }
 

@@ -3,14 +3,13 @@
 //! or somebody else's.
 //!
 //! ```ignore
-//! if let Some(answer) = idempotency::check(tx, &key, &hash).await? { return Ok(decode(answer)); }
+//! if let Some(first) = idempotency::check(tx, &key, &hash).await? { return Ok(Recorded::unchanged(decode(first))); }
 //! let facts = …; // of the target, before the change
 //! … // the change itself
-//! idempotency::save(tx, &key, &hash, &encode(answer), &encode(facts)).await?;
+//! Ok(Recorded::new(answer, event).answering(Some(Kept { key, hash, response, facts, time })))
 //! ```
 
-use crate::{ErrorKind, Retryable, Store, StoreError, micros};
-use pavior_core::clock::{Clock as _, SystemClock};
+use crate::{ErrorKind, Retryable, Store, StoreError, Tx, micros};
 use sea_orm::{ConnectionTrait, Statement};
 use sea_orm_migration::prelude::{
     ColumnDef, DbErr, Index, MigrationName, MigrationTrait, SchemaManager, Table,
@@ -89,7 +88,7 @@ pub async fn check<C: ConnectionTrait>(
     Ok(Some(row.try_get("", "response").map_err(StoreError::from)?))
 }
 
-/// What was known of the target when the first answer was made, as it was given to [`save`]; `None` where nothing was
+/// What was known of the target when the first answer was made, see [`Kept`]; `None` where nothing was
 /// kept, or too long ago at `now`. No content is compared: a request of other content is refused by [`check`].
 pub async fn facts<C: ConnectionTrait>(
     connection: &C,
@@ -106,33 +105,29 @@ pub async fn facts<C: ConnectionTrait>(
     }
 }
 
-/// Keeps the answer and the facts of the target as they were before. If the same request was answered concurrently,
-/// the error is retryable, so that [`Store::tx`] starts over and [`check`] finds the first answer.
-pub async fn save<C: ConnectionTrait>(
-    tx: &C,
-    key: &Key,
-    hash: &[u8],
-    response: &[u8],
-    facts: &[u8],
-) -> Result<(), StoreError> {
-    // Only for the sweep; no decision rests on it.
-    save_at(tx, key, hash, response, facts, SystemClock.now()).await
+/// An answer to be kept for a request id; see [`Recorded::answering`](crate::Recorded::answering).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Whose request it was.
+    pub key: Key,
+    /// Over the request's content.
+    pub hash: Vec<u8>,
+    /// The answer.
+    pub response: Vec<u8>,
+    /// What policy knew of the target, as it was before the change.
+    pub facts: Vec<u8>,
+    /// When; only for the sweep and the age of facts.
+    pub time: OffsetDateTime,
 }
 
-/// The same at a given time.
-pub async fn save_at<C: ConnectionTrait>(
-    tx: &C,
-    key: &Key,
-    hash: &[u8],
-    response: &[u8],
-    facts: &[u8],
-    now: OffsetDateTime,
-) -> Result<(), StoreError> {
+/// Keeps the answer. If the same request was answered concurrently, the error is retryable, so that
+/// [`Store::change`] starts over and [`check`] finds the first answer.
+pub(crate) async fn keep(tx: &Tx, kept: &Kept) -> Result<(), StoreError> {
     let sql = "INSERT INTO idempotency \
                (organization, principal, method, request_id, hash, response, facts, create_time) \
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    let kept: [sea_orm::Value; 4] =
-        [hash.to_vec().into(), response.to_vec().into(), facts.to_vec().into(), micros(now).into()];
+    let Kept { key, hash, response, facts, time } = kept.clone();
+    let kept: [sea_orm::Value; 4] = [hash.into(), response.into(), facts.into(), micros(time).into()];
     let values = key.values().into_iter().chain(kept);
     let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
     match tx.execute_raw(statement).await.map_err(StoreError::from) {
@@ -150,7 +145,7 @@ fn before(now: OffsetDateTime, age: Duration) -> i64 {
 pub async fn sweep(store: &Store, now: OffsetDateTime) -> Result<u64, StoreError> {
     let before = before(now, KEEP + MARGIN);
     store
-        .tx(|tx| {
+        .upkeep("answers that are old enough to be forgotten", move |tx| {
             Box::pin(async move {
                 let sql = "DELETE FROM idempotency WHERE create_time < $1";
                 let statement =

@@ -2,7 +2,7 @@
 //!
 //! Each event gets the next number of its (service, epoch), without gaps, in the transaction of the change, so that
 //! the audit service can prove that nothing was left out. Numbers without gaps need an order among transactions: on
-//! PostgreSQL they wait for one another from [`append`] to commit. So append last.
+//! PostgreSQL they wait for one another from the append to the commit. So [`Store::change`] appends last.
 //!
 //! The epoch is the time at which the counter was made, so a database that is made anew (or restored, see
 //! [`new_epoch`]) never gives the same position to another event.
@@ -11,7 +11,7 @@ mod relay;
 
 pub use relay::{BoxError, Relay};
 
-use crate::{Store, StoreError, from_micros, micros};
+use crate::{Store, StoreError, Tx, from_micros, micros};
 use pavior_core::audit::AuditEvent;
 use pavior_core::clock::Clock;
 use sea_orm::{ConnectionTrait, QueryResult, Statement};
@@ -94,11 +94,7 @@ pub struct Lag {
 
 /// Appends an event to the transaction and returns its number. Fails with [`StoreError::OutboxFull`] when the
 /// events that wait are too many or too old.
-pub async fn append<C: ConnectionTrait>(
-    tx: &C,
-    event: &AuditEvent,
-    context: &OutboxContext,
-) -> Result<i64, StoreError> {
+pub(crate) async fn append(tx: &Tx, event: &AuditEvent, context: &OutboxContext) -> Result<i64, StoreError> {
     let backend = tx.get_database_backend();
     let now = context.clock.now();
     let sql = "INSERT INTO outbox_epoch (service, epoch, last_seq) VALUES ($1, $2, 1) \
@@ -126,8 +122,8 @@ pub async fn append<C: ConnectionTrait>(
     Ok(seq)
 }
 
-async fn refuse_if_full<C: ConnectionTrait>(
-    tx: &C,
+async fn refuse_if_full(
+    tx: &Tx,
     context: &OutboxContext,
     epoch: i64,
     seq: i64,
@@ -157,7 +153,7 @@ async fn refuse_if_full<C: ConnectionTrait>(
 pub async fn new_epoch(store: &Store, service: &str, now: OffsetDateTime) -> Result<i64, StoreError> {
     let (service, now) = (service.to_owned(), micros(now));
     store
-        .tx(|tx| {
+        .upkeep("outbox: a new epoch", move |tx| {
             let service = service.clone();
             Box::pin(async move {
                 let sql = "INSERT INTO outbox_epoch (service, epoch, last_seq) VALUES ($1, $2, 0) \
@@ -220,7 +216,7 @@ fn read_row(service: &str, row: &QueryResult) -> Result<OutboxRow, StoreError> {
 pub async fn delivered(store: &Store, service: &str, epoch: i64, seq: i64) -> Result<(), StoreError> {
     let service = service.to_owned();
     store
-        .tx(|tx| {
+        .upkeep("outbox: events that were delivered", move |tx| {
             let service = service.clone();
             Box::pin(async move {
                 let sql = "DELETE FROM outbox WHERE service = $1 AND epoch = $2 AND seq <= $3";

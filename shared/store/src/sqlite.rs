@@ -1,9 +1,15 @@
 //! What is particular to an SQLite file: its path, and the lock that keeps a second process away.
 
-use crate::StoreError;
+use crate::tx::Tx;
+use crate::{DatabaseConfig, StoreError};
+use sea_orm::sqlx::ConnectOptions as _;
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{DbErr, RuntimeErr};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The file of `sqlite://path?mode=rwc`.
 pub(crate) fn path(url: &str) -> Result<PathBuf, StoreError> {
@@ -18,6 +24,40 @@ pub(crate) fn path(url: &str) -> Result<PathBuf, StoreError> {
         return Err(StoreError::Config("`url`: the SQLite path must not contain `%`".to_owned()));
     }
     Ok(PathBuf::from(path))
+}
+
+/// How every connection to the file is set up.
+pub(crate) fn durable(options: SqliteConnectOptions, busy: Duration) -> SqliteConnectOptions {
+    options
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(busy)
+        .foreign_keys(true)
+}
+
+/// Opens the file for its writer.
+#[derive(Debug, Clone)]
+pub(crate) struct Opener {
+    options: SqliteConnectOptions,
+}
+
+impl Opener {
+    pub(crate) fn new(config: &DatabaseConfig) -> Result<Self, StoreError> {
+        let options: SqliteConnectOptions = config.url.expose().parse().map_err(connect_error)?;
+        let busy = Duration::from_millis(config.busy_timeout_ms);
+        Ok(Self { options: durable(options, busy).disable_statement_logging() })
+    }
+
+    /// A connection. Only the first may make the file: one that has gone missing must not be replaced by an empty one.
+    pub(crate) async fn open(&self, first: bool) -> Result<Tx, DbErr> {
+        let options =
+            if first { self.options.clone() } else { self.options.clone().create_if_missing(false) };
+        Tx::sqlite(options.connect().await.map_err(connect_error)?).await
+    }
+}
+
+fn connect_error(error: sea_orm::sqlx::Error) -> DbErr {
+    DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error)))
 }
 
 /// Held as long as the store lives. The lock goes with the open file, so a killed process leaves none behind.

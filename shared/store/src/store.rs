@@ -1,22 +1,22 @@
 //! The connection to one service's database.
 
-use crate::group::Group;
-use crate::sqlite::{self, FileLock};
+use crate::health;
+use crate::member::Ended;
+use crate::postgres::Transactions;
+use crate::pulse::Pulse;
+use crate::sqlite::{self, FileLock, Opener};
+use crate::tx::{Tx, TxFuture};
+use crate::writer::{CLOSE, Limits, Writer};
 use crate::{DatabaseConfig, Retryable, StoreError};
 use backon::BackoffBuilder as _;
-use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
-    IsolationLevel, TransactionTrait as _,
+    AccessMode, ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbBackend,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
 };
 use sea_orm_migration::MigratorTrait;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
-
-/// What a transaction's closure returns: `Box::pin(async move { … })`.
-pub type TxFuture<'c, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>;
+use tokio::sync::{Mutex, watch};
 
 /// How often a transaction that lost a race is tried again.
 const MAX_RETRIES: usize = 10;
@@ -34,16 +34,19 @@ struct Inner {
     name: String,
     backend: DbBackend,
     read: DatabaseConnection,
-    writer: Writer,
+    writes: Writes,
+    pulse: Arc<Pulse>,
+    /// How long a health check may take.
+    patience: Duration,
     commits: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
-enum Writer {
-    /// All writes in turn over one connection.
-    Sqlite { connection: DatabaseConnection, group: Arc<Group>, _lock: FileLock },
-    /// The pool that also reads.
-    Postgres,
+enum Writes {
+    /// All in turn, over one connection. The lock keeps other processes away from the file.
+    Sqlite { writer: Writer, migrations: ConnectOptions, lock: Mutex<Option<FileLock>> },
+    /// Each on a connection of the pool.
+    Postgres(Transactions),
 }
 
 impl Store {
@@ -51,19 +54,14 @@ impl Store {
     /// and in logs.
     pub async fn connect(config: &DatabaseConfig, name: &str) -> Result<Self, StoreError> {
         config.validate()?;
-        let url = config.url.expose();
-        let (backend, read, writer) = if url.starts_with("sqlite:") {
-            connect_sqlite(config).await?
+        let (pulse, commits) = (Arc::new(Pulse::default()), watch::Sender::new(0));
+        let (backend, read, writes) = if config.url.expose().starts_with("sqlite:") {
+            connect_sqlite(config, &pulse, &commits).await?
         } else {
-            let mut options = options(config);
-            options.max_connections(config.max_connections).min_connections(config.min_connections);
-            options.set_application_name(format!("pavior-{name}"));
-            if config.statement_timeout_ms > 0 {
-                options.statement_timeout(Duration::from_millis(config.statement_timeout_ms));
-            }
-            (DbBackend::Postgres, Database::connect(options).await?, Writer::Postgres)
+            connect_postgres(config, name, &pulse, &commits).await?
         };
-        let inner = Inner { name: name.to_owned(), backend, read, writer, commits: watch::Sender::new(0) };
+        let patience = Duration::from_millis(config.acquire_timeout_ms);
+        let inner = Inner { name: name.to_owned(), backend, read, writes, pulse, patience, commits };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -77,7 +75,7 @@ impl Store {
         self.inner.backend
     }
 
-    /// The pool to read from, outside of a transaction. On SQLite its connections refuse to write.
+    /// The pool to read from, outside of a transaction. Its connections refuse to write.
     pub fn read(&self) -> &DatabaseConnection {
         &self.inner.read
     }
@@ -87,44 +85,32 @@ impl Store {
         self.inner.commits.subscribe()
     }
 
-    /// Answers whether the database answers.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        self.inner.read.ping().await.map_err(StoreError::from)
+    /// Answers whether the database takes writes, by writing; within the time to wait for a connection. What is wrong
+    /// is said in words for an operator. Cheap when something was committed within the last second.
+    pub async fn check(&self) -> Result<(), String> {
+        if self.inner.pulse.committed_within(Duration::from_secs(1)) {
+            return Ok(());
+        }
+        let write = self.upkeep("a write for the health check", |tx| {
+            Box::pin(async move { health::write(tx).await.map_err(StoreError::from) })
+        });
+        let reason = match tokio::time::timeout(self.inner.patience, write).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(StoreError::Database(error) | StoreError::OutcomeUnknown(error))) => {
+                crate::error::plain(&error).to_owned()
+            }
+            Ok(Err(StoreError::Busy)) | Err(_) => self.inner.pulse.plain(),
+            Ok(Err(error)) => error.to_string(),
+        };
+        Err(reason)
     }
 
-    /// Runs `work` in a transaction and commits it if it returns `Ok`.
-    ///
-    /// Isolation is READ COMMITTED on PostgreSQL (lock or check what you rely on) and serial on SQLite. `work` runs
-    /// again, after a pause with jitter, when the transaction lost a race; so it must have no effect outside of `tx`
-    /// and clone what it moves into the future:
-    ///
-    /// ```ignore
-    /// store.tx(|tx| { let name = name.clone(); Box::pin(async move { insert(tx, &name).await }) }).await
-    /// ```
-    pub async fn tx<T, E, F>(&self, work: F) -> Result<T, E>
+    /// Runs `work` in a transaction, again when that lost a race.
+    pub(crate) async fn transaction<T, E, F>(&self, mut work: F) -> Result<T, E>
     where
-        F: for<'c> FnMut(&'c DatabaseTransaction) -> TxFuture<'c, T, E> + Send,
-        T: Send,
-        E: From<StoreError> + Retryable + Send,
-    {
-        self.retry(work, IsolationLevel::ReadCommitted).await
-    }
-
-    /// The same with isolation SERIALIZABLE on PostgreSQL.
-    pub async fn tx_serializable<T, E, F>(&self, work: F) -> Result<T, E>
-    where
-        F: for<'c> FnMut(&'c DatabaseTransaction) -> TxFuture<'c, T, E> + Send,
-        T: Send,
-        E: From<StoreError> + Retryable + Send,
-    {
-        self.retry(work, IsolationLevel::Serializable).await
-    }
-
-    async fn retry<T, E, F>(&self, mut work: F, isolation: IsolationLevel) -> Result<T, E>
-    where
-        F: for<'c> FnMut(&'c DatabaseTransaction) -> TxFuture<'c, T, E> + Send,
-        T: Send,
-        E: From<StoreError> + Retryable + Send,
+        F: for<'c> FnMut(&'c Tx) -> TxFuture<'c, Ended<T>, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Retryable + Send + 'static,
     {
         let mut pauses = backon::ExponentialBuilder::new()
             .with_min_delay(Duration::from_millis(3))
@@ -133,69 +119,65 @@ impl Store {
             .with_jitter()
             .build();
         loop {
-            let result = match &self.inner.writer {
-                Writer::Sqlite { group, .. } => group.run(&mut work).await,
-                Writer::Postgres => self.attempt(&mut work, isolation).await,
+            let (again, result) = match &self.inner.writes {
+                Writes::Sqlite { writer, .. } => writer.run(work).await?,
+                Writes::Postgres(transactions) => transactions.run(work).await?,
             };
+            work = again;
             match result {
-                Ok(value) => {
-                    self.inner.commits.send_modify(|n| *n = n.wrapping_add(1));
-                    return Ok(value);
-                }
                 Err(error) if error.is_retryable() => match pauses.next() {
                     Some(pause) => tokio::time::sleep(pause).await,
                     None => return Err(error),
                 },
-                Err(error) => return Err(error),
+                result => return result,
             }
         }
     }
 
-    async fn attempt<T, E, F>(&self, work: &mut F, isolation: IsolationLevel) -> Result<T, E>
-    where
-        F: for<'c> FnMut(&'c DatabaseTransaction) -> TxFuture<'c, T, E> + Send,
-        T: Send,
-        E: From<StoreError> + Retryable + Send,
-    {
-        // READ COMMITTED is the server's default; saying so would cost a round trip.
-        let level = (isolation != IsolationLevel::ReadCommitted).then_some(isolation);
-        let tx = self.inner.read.begin_with_config(level, None).await.map_err(StoreError::from)?;
-        match work(&tx).await {
-            Ok(value) => {
-                tx.commit().await.map_err(StoreError::from)?;
-                Ok(value)
-            }
-            Err(error) => {
-                if let Err(rollback) = tx.rollback().await {
-                    tracing::debug!(error = %rollback, store = self.inner.name, "rollback failed");
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Closes the connections once they are idle. On SQLite the file's lock goes with the last clone of the store.
+    /// Closes in order: takes no more, commits what waits, empties SQLite's write-ahead log, closes the connections
+    /// and gives the file free.
     pub async fn close(&self) -> Result<(), StoreError> {
-        if let Writer::Sqlite { connection, .. } = &self.inner.writer {
-            connection.clone().close().await?;
+        match &self.inner.writes {
+            Writes::Sqlite { writer, lock, .. } => {
+                writer.close().await;
+                lock.lock().await.take();
+            }
+            Writes::Postgres(_) => {
+                if tokio::time::timeout(CLOSE, self.inner.read.close_by_ref()).await.is_err() {
+                    tracing::warn!(store = self.inner.name, "connections are still at work");
+                }
+            }
         }
-        self.inner.read.clone().close().await.map_err(StoreError::from)
+        Ok(())
     }
 }
 
 /// Applies the migrations of `M` that are missing, all or none. Replicas that start together wait for one another.
 pub async fn migrate<M: MigratorTrait>(store: &Store) -> Result<(), StoreError> {
-    let connection = match &store.inner.writer {
-        Writer::Sqlite { connection, .. } => connection,
-        Writer::Postgres => &store.inner.read,
+    // SeaORM's migrations take none but its own connections.
+    let own = match &store.inner.writes {
+        Writes::Sqlite { migrations, .. } => Some(Database::connect(migrations.clone()).await?),
+        Writes::Postgres(_) => None,
     };
-    let tx = connection.begin().await?;
-    if store.backend() == DbBackend::Postgres {
-        tx.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")).await?;
+    let connection = own.as_ref().unwrap_or(&store.inner.read);
+    let options = TransactionOptions {
+        access_mode: Some(AccessMode::ReadWrite).filter(|_| own.is_none()),
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate).filter(|_| own.is_some()),
+        ..TransactionOptions::default()
+    };
+    let result = async {
+        let tx = connection.begin_with_options(options).await?;
+        if own.is_none() {
+            tx.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")).await?;
+        }
+        M::up(&tx, None).await?;
+        tx.commit().await
+    };
+    let result = result.await;
+    if let Some(own) = own {
+        own.close().await?;
     }
-    M::up(&tx, None).await?;
-    tx.commit().await?;
-    Ok(())
+    Ok(result?)
 }
 
 fn options(config: &DatabaseConfig) -> ConnectOptions {
@@ -207,9 +189,37 @@ fn options(config: &DatabaseConfig) -> ConnectOptions {
     options
 }
 
+type Connected = (DbBackend, DatabaseConnection, Writes);
+
+async fn connect_postgres(
+    config: &DatabaseConfig,
+    name: &str,
+    pulse: &Arc<Pulse>,
+    commits: &watch::Sender<u64>,
+) -> Result<Connected, StoreError> {
+    let mut options = options(config);
+    options.max_connections(config.max_connections).min_connections(config.min_connections);
+    options.set_application_name(format!("pavior-{name}"));
+    if config.statement_timeout_ms > 0 {
+        options.statement_timeout(Duration::from_millis(config.statement_timeout_ms));
+    }
+    // Only what says that it writes can write.
+    options.map_sqlx_postgres_opts(|o| o.options([("default_transaction_read_only", "on")]));
+    let read = Database::connect(options).await?;
+    let transactions = Transactions {
+        pool: read.get_postgres_connection_pool().clone(),
+        limit: Duration::from_millis(config.transaction_timeout_ms),
+        pulse: pulse.clone(),
+        commits: commits.clone(),
+    };
+    Ok((DbBackend::Postgres, read, Writes::Postgres(transactions)))
+}
+
 async fn connect_sqlite(
     config: &DatabaseConfig,
-) -> Result<(DbBackend, DatabaseConnection, Writer), StoreError> {
+    pulse: &Arc<Pulse>,
+    commits: &watch::Sender<u64>,
+) -> Result<Connected, StoreError> {
     let lock = FileLock::take(&sqlite::path(config.url.expose())?)?;
     let busy = Duration::from_millis(config.busy_timeout_ms);
     let open = |writes: bool| {
@@ -222,17 +232,19 @@ async fn connect_sqlite(
             options.max_connections(config.max_connections).min_connections(config.min_connections);
         }
         options.map_sqlx_sqlite_opts(move |o| {
-            let o = o
-                .journal_mode(SqliteJournalMode::Wal)
-                .synchronous(SqliteSynchronous::Full)
-                .busy_timeout(busy)
-                .foreign_keys(true);
+            let o = sqlite::durable(o, busy);
             if writes { o } else { o.pragma("query_only", "ON") }
         });
         options
     };
-    let connection = Database::connect(open(true)).await?;
+    let limits = Limits {
+        acquire_timeout: Duration::from_millis(config.acquire_timeout_ms),
+        transaction_timeout: Duration::from_millis(config.transaction_timeout_ms),
+    };
+    let first = Opener::new(config)?;
+    let tx = first.open(true).await?;
     let read = Database::connect(open(false)).await?;
-    let group = Group::new(connection.clone(), Duration::from_millis(config.acquire_timeout_ms));
-    Ok((DbBackend::Sqlite, read, Writer::Sqlite { connection, group, _lock: lock }))
+    let writer = Writer::start(first, tx, read.clone(), limits, pulse.clone(), commits.clone()).await?;
+    let writes = Writes::Sqlite { writer, migrations: open(true), lock: Mutex::new(Some(lock)) };
+    Ok((DbBackend::Sqlite, read, writes))
 }

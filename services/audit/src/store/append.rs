@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pavior_store::{DatabaseTransaction, StoreError};
+use pavior_store::{StoreError, Tx};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     ColumnTrait as _, Condition, EntityTrait, IntoActiveModel, QueryFilter as _, QueryOrder as _,
@@ -51,8 +51,9 @@ impl AuditStore {
         edges: &Arc<Edges>,
         signer: &Arc<dyn Sign>,
     ) -> Result<Appended, Error> {
+        let (batch, edges, signer) = (batch.clone(), edges.clone(), signer.clone());
         self.store
-            .tx(|tx| {
+            .upkeep("the log itself: records, tiles, heads", move |tx| {
                 let (batch, edges, signer) = (batch.clone(), edges.clone(), signer.clone());
                 Box::pin(async move { append(tx, &batch, &edges, signer.as_ref()).await })
             })
@@ -60,12 +61,7 @@ impl AuditStore {
     }
 }
 
-async fn append(
-    tx: &DatabaseTransaction,
-    batch: &Batch,
-    edges: &Edges,
-    signer: &dyn Sign,
-) -> Result<Appended, Error> {
+async fn append(tx: &Tx, batch: &Batch, edges: &Edges, signer: &dyn Sign) -> Result<Appended, Error> {
     // Always heads before producers and each in order, so that replicas do not lock each other out.
     let heads = lock_heads(tx, batch, signer).await?;
     let mut last = lock_producers(tx, batch).await?;
@@ -110,7 +106,7 @@ fn inconsistent(log: &str, why: impl Into<String>) -> Error {
 
 /// Locks the heads of the batch's logs, making those that do not exist.
 async fn lock_heads(
-    tx: &DatabaseTransaction,
+    tx: &Tx,
     batch: &Batch,
     signer: &dyn Sign,
 ) -> Result<BTreeMap<String, head::Model>, Error> {
@@ -133,7 +129,7 @@ async fn lock_heads(
 }
 
 async fn select_heads(
-    tx: &DatabaseTransaction,
+    tx: &Tx,
     logs: impl Iterator<Item = &str>,
 ) -> Result<BTreeMap<String, head::Model>, Error> {
     let select = head::Entity::find().filter(head::Column::Log.is_in(logs)).order_by_asc(head::Column::Log);
@@ -141,10 +137,7 @@ async fn select_heads(
 }
 
 /// Locks the producers of the batch, making those that do not exist; returns their last numbers.
-async fn lock_producers<'a>(
-    tx: &DatabaseTransaction,
-    batch: &'a Batch,
-) -> Result<BTreeMap<&'a Producer, i64>, Error> {
+async fn lock_producers<'a>(tx: &Tx, batch: &'a Batch) -> Result<BTreeMap<&'a Producer, i64>, Error> {
     let producers = batch.producers();
     let mut found = select_producers(tx, producers.iter().copied()).await?;
     let missing: Vec<&Producer> = producers.into_iter().filter(|p| !found.contains_key(p)).collect();
@@ -160,7 +153,7 @@ async fn lock_producers<'a>(
 }
 
 async fn select_producers<'a>(
-    tx: &DatabaseTransaction,
+    tx: &Tx,
     producers: impl Iterator<Item = &'a Producer>,
 ) -> Result<BTreeMap<&'a Producer, i64>, Error> {
     let wanted: Vec<&Producer> = producers.collect();
@@ -187,7 +180,7 @@ async fn select_producers<'a>(
 }
 
 /// The edge of a locked log: the remembered one when nobody has appended since, otherwise from its tiles.
-async fn current_edge(tx: &DatabaseTransaction, head: &head::Model, edges: &Edges) -> Result<Edge, Error> {
+async fn current_edge(tx: &Tx, head: &head::Model, edges: &Edges) -> Result<Edge, Error> {
     let size = u64::try_from(head.tree_size).map_err(|_| inconsistent(&head.log, "its size is negative"))?;
     if let Some(edge) = edges.get(&head.log)
         && edge.size() == size
@@ -254,11 +247,7 @@ fn producer_row(producer: &Producer, last_seq: i64) -> producer::Model {
     producer::Model { service: producer.service.clone(), epoch: producer.epoch.clone(), last_seq }
 }
 
-async fn write_heads(
-    tx: &DatabaseTransaction,
-    grown: &[(String, Arc<Edge>, i64)],
-    signer: &dyn Sign,
-) -> Result<(), Error> {
+async fn write_heads(tx: &Tx, grown: &[(String, Arc<Edge>, i64)], signer: &dyn Sign) -> Result<(), Error> {
     let (mut heads, mut checkpoints) = (Vec::new(), Vec::new());
     for (log, edge, time) in grown {
         let (size, root) = (signed(edge.size())?, edge.root());
@@ -287,7 +276,7 @@ async fn write_heads(
     insert(tx, checkpoints, Some(update)).await
 }
 
-async fn write_producers(tx: &DatabaseTransaction, advanced: &[(&Producer, i64)]) -> Result<(), Error> {
+async fn write_producers(tx: &Tx, advanced: &[(&Producer, i64)]) -> Result<(), Error> {
     let rows = advanced.iter().map(|(producer, last)| producer_row(producer, *last)).collect();
     let update = OnConflict::columns([producer::Column::Service, producer::Column::Epoch])
         .update_columns([producer::Column::LastSeq])
@@ -295,11 +284,7 @@ async fn write_producers(tx: &DatabaseTransaction, advanced: &[(&Producer, i64)]
     insert(tx, rows, Some(update)).await
 }
 
-async fn insert<E, M>(
-    tx: &DatabaseTransaction,
-    rows: Vec<M>,
-    on_conflict: Option<OnConflict>,
-) -> Result<(), Error>
+async fn insert<E, M>(tx: &Tx, rows: Vec<M>, on_conflict: Option<OnConflict>) -> Result<(), Error>
 where
     E: EntityTrait<Model = M>,
     M: IntoActiveModel<E::ActiveModel> + sea_orm::ModelTrait<Entity = E>,

@@ -1,6 +1,6 @@
 //! What is looked at before the service starts: a log that does not fit together must not grow.
 
-use pavior_store::{DatabaseTransaction, StoreError};
+use pavior_store::{StoreError, Tx};
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
 
 use super::entity::{checkpoint, head, record, tile};
@@ -61,7 +61,7 @@ impl AuditStore {
         for log in logs {
             let checked = self
                 .store
-                .tx(|tx| {
+                .upkeep("nothing: a consistent view of a log", move |tx| {
                     let log = log.clone();
                     Box::pin(async move { check(tx, &log).await })
                 })
@@ -72,7 +72,7 @@ impl AuditStore {
     }
 }
 
-async fn check(tx: &DatabaseTransaction, log: &str) -> Result<Unchecked, Error> {
+async fn check(tx: &Tx, log: &str) -> Result<Unchecked, Error> {
     let wrong = |why: &str| Error::Inconsistent { log: log.to_owned(), why: why.to_owned() };
     // Locked, so that no replica appends between the queries.
     let head = head::Entity::find_by_id(log.to_owned()).lock_exclusive().one(tx).await?;
@@ -108,12 +108,7 @@ async fn check(tx: &DatabaseTransaction, log: &str) -> Result<Unchecked, Error> 
     Ok(Unchecked { log: log.to_owned(), origin: head.origin, size, root, note, verifier_key })
 }
 
-async fn last_leaf_is_in_its_tile(
-    tx: &DatabaseTransaction,
-    log: &str,
-    size: u64,
-    leaf: &[u8],
-) -> Result<(), Error> {
+async fn last_leaf_is_in_its_tile(tx: &Tx, log: &str, size: u64, leaf: &[u8]) -> Result<(), Error> {
     let key = (log.to_owned(), 0, i64::try_from((size - 1) / 256).unwrap_or(i64::MAX));
     let tile = tile::Entity::find_by_id(key).one(tx).await?;
     let hashes = tile.and_then(|tile| hashes_of(&tile.hashes)).unwrap_or_default();

@@ -22,7 +22,7 @@ use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, O
 use pavior_core::clock::Clock;
 use pavior_core::filter::{Filter, order_by};
 use pavior_core::id::IdGen;
-use pavior_store::{Retryable, StoreError, idempotency};
+use pavior_store::{Recorded, idempotency};
 use time::OffsetDateTime;
 
 use crate::domain::Stored;
@@ -97,31 +97,6 @@ pub(crate) struct Event {
     pub(crate) summary: String,
 }
 
-/// Why a transaction ends without a commit.
-enum Abort<T> {
-    Error(Error),
-    /// Everything was well, but nothing shall be written.
-    Dry(T),
-}
-
-impl<T> From<StoreError> for Abort<T> {
-    fn from(error: StoreError) -> Self {
-        Abort::Error(error.into())
-    }
-}
-
-impl<T> From<Error> for Abort<T> {
-    fn from(error: Error) -> Self {
-        Abort::Error(error)
-    }
-}
-
-impl<T> Retryable for Abort<T> {
-    fn is_retryable(&self) -> bool {
-        matches!(self, Abort::Error(error) if error.is_retryable())
-    }
-}
-
 impl App {
     pub(crate) fn new(store: CatalogStore, clock: Arc<dyn Clock>, ids: Arc<dyn IdGen>) -> Self {
         Self { store, clock, ids }
@@ -144,19 +119,13 @@ impl App {
         let (call, command) = (Arc::new(call), Arc::new(command));
         let (clock, ids) = (self.clock.clone(), self.ids.clone());
         let work = Arc::new(work);
-        let result = self
-            .store
-            .tx(move |tx| {
+        self.store
+            .change(move |tx| {
                 let (call, command, work) = (call.clone(), command.clone(), work.clone());
                 let (now, ids) = (clock.now(), ids.clone());
                 Box::pin(async move { attempt(tx, &call, encode, now, ids, command, &*work).await })
             })
-            .await;
-        match result {
-            Ok(answer) => Ok(answer),
-            Err(Abort::Dry(value)) => Ok(Answer::New(value)),
-            Err(Abort::Error(error)) => Err(error),
-        }
+            .await
     }
 }
 
@@ -170,7 +139,7 @@ async fn attempt<'c, T, C, W>(
     ids: Arc<dyn IdGen>,
     command: Arc<C>,
     work: &W,
-) -> Result<Answer<T>, Abort<T>>
+) -> Result<Recorded<Answer<T>>, Error>
 where
     W: for<'w> Fn(Work<'w>, Arc<C>) -> WorkFuture<'w, T>,
 {
@@ -178,30 +147,31 @@ where
     // The platform itself is no organization, and what it changes conflicts by name only.
     if permit.organization() != "-" && !tx.lock_organization(&permit).await? {
         let name = format!("organizations/{}", permit.organization());
-        return Err(Error::NotFound { kind: "organization", name }.into());
+        return Err(Error::NotFound { kind: "organization", name });
     }
     let key = (!call.request_id.is_empty() && !call.validate_only).then(|| {
         let principal = &permit.principal().name;
         idempotency::Key::new(permit.organization(), principal, call.method, &call.request_id)
     });
     if let Some(key) = &key
-        && let Some(first) = tx.first_answer(key, &call.request_hash).await.map_err(Error::from)?
+        && let Some(first) = tx.first_answer(key, &call.request_hash).await?
     {
-        return Ok(Answer::Again(first));
+        return Ok(Recorded::unchanged(Answer::Again(first)));
     }
     let started = Work { tx, permit, now, ids };
-    let (Work { tx, permit, now, ids }, Done { value, events }) = work(started, command).await?;
+    let (Work { permit, now, ids, .. }, Done { value, events }) = work(started, command).await?;
     if call.validate_only {
-        return Err(Abort::Dry(value));
+        return Ok(Recorded::unchanged(Answer::New(value)));
     }
-    if let Some(key) = &key {
-        tx.keep_answer(key, &call.request_hash, &encode(&value)).await?;
-    }
-    // Last, because other transactions wait from here on.
-    for event in events {
-        tx.record(&audit_event(call, &permit, event, now, ids.as_ref())).await?;
-    }
-    Ok(Answer::New(value))
+    let kept = key.map(|key| idempotency::Kept {
+        key,
+        hash: call.request_hash.clone(),
+        response: encode(&value),
+        facts: Vec::new(),
+        time: now,
+    });
+    let events = events.into_iter().map(|event| audit_event(call, &permit, event, now, ids.as_ref()));
+    Ok(Recorded::all(Answer::New(value), events.collect()).answering(kept))
 }
 
 fn audit_event(

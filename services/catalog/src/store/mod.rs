@@ -22,11 +22,10 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use pavior_auth::Permit;
-use pavior_core::audit::AuditEvent;
 use pavior_core::clock::Clock;
-use pavior_store::outbox::{self, Limits, OutboxContext};
-use pavior_store::{Retryable, Store, StoreError, idempotency};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction};
+use pavior_store::outbox::{Limits, OutboxContext};
+use pavior_store::{Recorded, Retryable, Store, StoreError, idempotency};
+use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 pub(crate) use imports::{Existing, Upsert};
 pub(crate) use organizations::DirectoryRows;
@@ -44,13 +43,12 @@ pub(crate) struct CatalogStore {
 #[derive(Debug)]
 pub(crate) struct Db<'a, C> {
     connection: &'a C,
-    outbox: &'a OutboxContext,
 }
 
 /// Queries outside of a transaction.
 pub(crate) type Reader<'a> = Db<'a, DatabaseConnection>;
 /// Queries in a transaction.
-pub(crate) type Tx<'a> = Db<'a, DatabaseTransaction>;
+pub(crate) type Tx<'a> = Db<'a, pavior_store::Tx>;
 
 /// Most values in one `IN` list or rows in one insert; both databases bound the number of bound values.
 pub(crate) const CHUNK: usize = 500;
@@ -75,26 +73,17 @@ impl CatalogStore {
     }
 
     pub(crate) fn read(&self) -> Reader<'_> {
-        Db { connection: self.store.read(), outbox: &self.outbox }
+        Db { connection: self.store.read() }
     }
 
-    /// Runs `work` in a transaction, again when it lost a race.
-    pub(crate) async fn tx<T, E, W>(&self, work: W) -> Result<T, E>
+    /// Runs `work` in a transaction, again when it lost a race, and commits it with its audit events.
+    pub(crate) async fn change<T, E, W>(&self, work: W) -> Result<T, E>
     where
-        W: for<'c> Fn(Tx<'c>) -> BoxFuture<'c, Result<T, E>> + Send + Sync + 'static,
-        T: Send,
-        E: From<StoreError> + Retryable + Send,
+        W: for<'c> Fn(Tx<'c>) -> BoxFuture<'c, Result<Recorded<T>, E>> + Send + Sync + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Retryable + Send + 'static,
     {
-        let shared = Arc::new((work, self.outbox.clone()));
-        self.store
-            .tx(move |connection| {
-                let shared = shared.clone();
-                Box::pin(async move {
-                    let (work, outbox) = &*shared;
-                    work(Db { connection, outbox }).await
-                })
-            })
-            .await
+        self.store.change(&self.outbox, move |connection| work(Db { connection })).await
     }
 }
 
@@ -106,21 +95,6 @@ impl Tx<'_> {
         hash: &[u8],
     ) -> Result<Option<Vec<u8>>, idempotency::IdempotencyError> {
         idempotency::check(self.connection, key, hash).await
-    }
-
-    /// Keeps the answer to a request.
-    pub(crate) async fn keep_answer(
-        &self,
-        key: &idempotency::Key,
-        hash: &[u8],
-        answer: &[u8],
-    ) -> Result<(), StoreError> {
-        idempotency::save_at(self.connection, key, hash, answer, &[], self.outbox.clock.now()).await
-    }
-
-    /// Appends to the outbox; the last thing that a transaction does.
-    pub(crate) async fn record(&self, event: &AuditEvent) -> Result<(), StoreError> {
-        outbox::append(self.connection, event, self.outbox).await.map(|_| ())
     }
 }
 

@@ -64,7 +64,14 @@ impl World {
     where
         W: for<'c> Fn(Tx<'c>) -> BoxFuture<'c, Result<(), StoreError>> + Send + Sync + 'static,
     {
-        self.store.tx(work).await.unwrap();
+        self.try_tx(work).await.unwrap();
+    }
+
+    async fn try_tx<W>(&self, work: W) -> Result<(), StoreError>
+    where
+        W: for<'c> Fn(Tx<'c>) -> BoxFuture<'c, Result<(), StoreError>> + Send + Sync + 'static,
+    {
+        self.store.store.upkeep("a test", move |connection| work(Db { connection })).await
     }
 
     async fn insert<T: Table>(&self, organization: &str, id: &str, fields: T) -> Stored<T> {
@@ -147,8 +154,7 @@ async fn life<T: Table>(world: &World, id: &str, fields: T, changed: T) {
     assert_eq!(many, std::slice::from_ref(&stored));
     let twice = Arc::new((permit.clone(), world.stored("acme", id, stored.fields.clone())));
     let error: StoreError = world
-        .store
-        .tx(move |tx| {
+        .try_tx(move |tx| {
             let twice = twice.clone();
             Box::pin(async move { tx.insert(&twice.0, &twice.1).await })
         })

@@ -81,6 +81,8 @@ fn store_problem(error: &StoreError) -> Problem {
             }
             problem
         }
-        ErrorKind::Unique | ErrorKind::Corrupt | ErrorKind::Other => Problem::internal_error(error),
+        ErrorKind::Unknown | ErrorKind::Unique | ErrorKind::Corrupt | ErrorKind::Other => {
+            Problem::internal_error(error)
+        }
     }
 }

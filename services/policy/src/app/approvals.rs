@@ -8,7 +8,7 @@ use pavior_core::{PrincipalKind, ResourceName};
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_rpc::paging::Page;
 use pavior_rpc::{Problem, convert};
-use pavior_store::{DatabaseTransaction, StoreError};
+use pavior_store::{StoreError, Tx};
 use time::Duration;
 
 use super::App;
@@ -212,7 +212,7 @@ impl App {
 
     async fn create_approval_in(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Tx,
         permit: &Permit,
         action: &'static str,
         stored: &Stored<ApprovalSpec>,
@@ -263,7 +263,7 @@ impl App {
 
     async fn vote_in(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Tx,
         permit: &Permit,
         action: &'static str,
         id: &str,
@@ -337,7 +337,7 @@ impl App {
     /// Takes an approval request through an event and writes it.
     async fn step(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Tx,
         permit: &Permit,
         stored: &mut Stored<ApprovalSpec>,
         event: Event,

@@ -78,7 +78,7 @@ impl DecisionLog {
 async fn write(store: &Store, batch: &[DecisionRecord]) -> Result<(), StoreError> {
     let batch: Arc<[DecisionRecord]> = batch.into();
     store
-        .tx(|tx| {
+        .upkeep("the log of decisions", move |tx| {
             let batch = batch.clone();
             Box::pin(async move { store::insert_decisions_unscoped(tx, &batch).await })
         })

@@ -9,7 +9,7 @@ use pavior_core::{ResourceName, validate_id};
 use pavior_proto::pavior::governance::v1::ResourceFacts;
 use pavior_rpc::paging::Page;
 use pavior_rpc::{ErrorReason, Problem, Violations, convert};
-use pavior_store::DatabaseTransaction;
+use pavior_store::Tx;
 use prost::Message;
 use prost_types::FieldMask;
 use serde_json::Value as Json;
@@ -162,7 +162,7 @@ impl App {
 
     async fn create_in<T: Codec>(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Tx,
         permit: &Permit,
         action: &'static str,
         stored: &Stored<T>,
@@ -208,7 +208,7 @@ impl App {
 
     async fn update_in<T: Codec>(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Tx,
         permit: &Permit,
         action: &'static str,
         id: &str,
@@ -268,7 +268,7 @@ impl App {
 
     async fn delete_in<T: Codec>(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Tx,
         permit: &Permit,
         action: &'static str,
         id: &str,

@@ -1,7 +1,7 @@
 //! What holds for each kind of resource, besides its shape: limits, and what refers to what.
 
 use pavior_auth::Permit;
-use pavior_store::{DatabaseTransaction, StoreError};
+use pavior_store::{StoreError, Tx};
 
 use super::codec::name_of;
 use crate::config::Config;
@@ -19,17 +19,13 @@ pub(crate) trait Rules: Table {
         None
     }
     /// Fails when something that it refers to does not exist.
-    fn check_references(
-        &self,
-        tx: &DatabaseTransaction,
-        permit: &Permit,
-    ) -> impl Future<Output = Result<(), Error>> + Send {
+    fn check_references(&self, tx: &Tx, permit: &Permit) -> impl Future<Output = Result<(), Error>> + Send {
         let _ = (tx, permit);
         std::future::ready(Ok(()))
     }
     /// The resource names of some that refer to it.
     fn dependents(
-        tx: &DatabaseTransaction,
+        tx: &Tx,
         permit: &Permit,
         id: &str,
     ) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send {
@@ -38,12 +34,7 @@ pub(crate) trait Rules: Table {
     }
 }
 
-async fn must_exist<T: Table>(
-    tx: &DatabaseTransaction,
-    permit: &Permit,
-    field: &'static str,
-    id: &str,
-) -> Result<(), Error> {
+async fn must_exist<T: Table>(tx: &Tx, permit: &Permit, field: &'static str, id: &str) -> Result<(), Error> {
     match store::by_id::<T>(tx, permit, id).await? {
         Some(_) => Ok(()),
         None => Err(Error::ReferenceNotFound { field, name: name_of::<T>(permit.organization(), id) }),
@@ -55,11 +46,7 @@ impl Rules for RoleSpec {
         config.max_roles
     }
 
-    async fn dependents(
-        tx: &DatabaseTransaction,
-        permit: &Permit,
-        id: &str,
-    ) -> Result<Vec<String>, StoreError> {
+    async fn dependents(tx: &Tx, permit: &Permit, id: &str) -> Result<Vec<String>, StoreError> {
         let ids = store::role_bindings_of(tx, permit, id).await?;
         Ok(ids.iter().map(|id| name_of::<RoleBindingSpec>(permit.organization(), id)).collect())
     }
@@ -70,7 +57,7 @@ impl Rules for RoleBindingSpec {
         config.max_role_bindings
     }
 
-    async fn check_references(&self, tx: &DatabaseTransaction, permit: &Permit) -> Result<(), Error> {
+    async fn check_references(&self, tx: &Tx, permit: &Permit) -> Result<(), Error> {
         must_exist::<RoleSpec>(tx, permit, "role_binding.role", &self.role).await
     }
 }
@@ -84,11 +71,7 @@ impl Rules for PolicySpec {
         Some((self.kind, &self.source))
     }
 
-    async fn dependents(
-        tx: &DatabaseTransaction,
-        permit: &Permit,
-        id: &str,
-    ) -> Result<Vec<String>, StoreError> {
+    async fn dependents(tx: &Tx, permit: &Permit, id: &str) -> Result<Vec<String>, StoreError> {
         let ids = store::policy_bindings_of(tx, permit, id).await?;
         Ok(ids.iter().map(|id| name_of::<PolicyBindingSpec>(permit.organization(), id)).collect())
     }
@@ -99,7 +82,7 @@ impl Rules for PolicyBindingSpec {
         config.max_policy_bindings
     }
 
-    async fn check_references(&self, tx: &DatabaseTransaction, permit: &Permit) -> Result<(), Error> {
+    async fn check_references(&self, tx: &Tx, permit: &Permit) -> Result<(), Error> {
         must_exist::<PolicySpec>(tx, permit, "policy_binding.policy", &self.policy).await
     }
 }

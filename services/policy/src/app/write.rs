@@ -3,8 +3,8 @@
 use pavior_auth::Permit;
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
 use pavior_rpc::digest;
-use pavior_store::idempotency::{self, Key};
-use pavior_store::{DatabaseTransaction, Retryable, StoreError, TxFuture, outbox};
+use pavior_store::idempotency::{self, Kept, Key};
+use pavior_store::{Recorded, Tx, TxFuture};
 use prost::{Message, Name};
 
 use super::App;
@@ -53,30 +53,6 @@ impl Call {
 /// What a change gives: the answer, and what to record unless nothing changed.
 pub(crate) type Changed<M> = (M, Option<AuditEvent>);
 
-/// Why a transaction ends without a commit.
-enum Stop<M> {
-    Failed(Error),
-    Validated(M),
-}
-
-impl<M> From<StoreError> for Stop<M> {
-    fn from(error: StoreError) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl<M> From<Error> for Stop<M> {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl<M> Retryable for Stop<M> {
-    fn is_retryable(&self) -> bool {
-        matches!(self, Self::Failed(error) if error.is_retryable())
-    }
-}
-
 /// What happened to what, for the audit trail.
 #[derive(Debug, Clone)]
 pub(crate) struct Happened {
@@ -102,61 +78,62 @@ impl App {
     pub(crate) async fn write<M, F>(&self, permit: &Permit, call: &Call, work: F) -> Result<M, Error>
     where
         M: Message + Default + Send + Sync + 'static,
-        F: for<'c> Fn(&'c DatabaseTransaction) -> TxFuture<'c, Changed<M>, Error>
-            + Send
-            + Sync
-            + Clone
-            + 'static,
+        F: for<'c> Fn(&'c Tx) -> TxFuture<'c, Changed<M>, Error> + Send + Sync + Clone + 'static,
     {
-        let result = self
+        let (app, permit, validate_only, call) =
+            (self.clone(), permit.clone(), call.validate_only, call.clone());
+        let context = pavior_rpc::context::current();
+        let answer = self
             .store
-            .tx(|tx| {
-                let (app, permit, call, work) = (self.clone(), permit.clone(), call.clone(), work.clone());
-                Box::pin(async move { app.attempt(tx, &permit, &call, &work).await })
+            .change(&self.outbox, move |tx| {
+                let (app, permit, call, work) = (app.clone(), permit.clone(), call.clone(), work.clone());
+                let attempt = async move { app.attempt(tx, &permit, &call, &work).await };
+                // The transaction is not in the task of the request, whose context the audit event names.
+                match context.clone() {
+                    Some(context) => Box::pin(pavior_rpc::context::scope(context, attempt)),
+                    None => Box::pin(attempt),
+                }
             })
-            .await;
-        match result {
-            Ok(answer) => {
-                self.compilations.touch();
-                Ok(answer)
-            }
-            Err(Stop::Validated(answer)) => Ok(answer),
-            Err(Stop::Failed(error)) => Err(error),
+            .await?;
+        if !validate_only {
+            self.compilations.touch();
         }
+        Ok(answer)
     }
 
     async fn attempt<M, F>(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Tx,
         permit: &Permit,
         call: &Call,
         work: &F,
-    ) -> Result<M, Stop<M>>
+    ) -> Result<Recorded<M>, Error>
     where
         M: Message + Default,
-        F: for<'c> Fn(&'c DatabaseTransaction) -> TxFuture<'c, Changed<M>, Error>,
+        F: for<'c> Fn(&'c Tx) -> TxFuture<'c, Changed<M>, Error>,
     {
         let key = (!call.request_id.is_empty() && !call.validate_only).then(|| {
             let principal = &permit.principal().name;
             Key::new(permit.organization(), principal, &call.method, &call.request_id)
         });
         if let Some(key) = &key
-            && let Some(first) = idempotency::check(tx, key, &call.hash).await.map_err(Error::from)?
+            && let Some(first) = idempotency::check(tx, key, &call.hash).await?
         {
-            return M::decode(first.as_slice()).map_err(|error| Error::Bug(error.to_string()).into());
+            let first = M::decode(first.as_slice()).map_err(|error| Error::Bug(error.to_string()))?;
+            return Ok(Recorded::unchanged(first));
         }
         let (answer, event) = work(tx).await?;
         if call.validate_only {
-            return Err(Stop::Validated(answer));
+            return Ok(Recorded::unchanged(answer));
         }
-        if let Some(key) = &key {
-            idempotency::save_at(tx, key, &call.hash, &answer.encode_to_vec(), &[], self.clock.now()).await?;
-        }
-        // Last: on PostgreSQL, changes wait for one another from here to the commit.
-        if let Some(event) = event {
-            outbox::append(tx, &event, &self.outbox).await?;
-        }
-        Ok(answer)
+        let kept = key.map(|key| Kept {
+            key,
+            hash: call.hash.to_vec(),
+            response: answer.encode_to_vec(),
+            facts: Vec::new(),
+            time: self.clock.now(),
+        });
+        Ok(Recorded::all(answer, event.into_iter().collect()).answering(kept))
     }
 
     /// The audit event of a change that is being made.

@@ -53,7 +53,7 @@ impl Fixture {
         let permit = self.permit(&stored.organization);
         let work = (permit, stored.clone());
         self.store
-            .tx(|tx| {
+            .upkeep("a test", move |tx| {
                 let (permit, stored) = work.clone();
                 Box::pin(async move { insert(tx, &permit, &stored).await })
             })
@@ -82,9 +82,12 @@ async fn resources_are_kept_by_organization() {
         // A row of another organization is written by no permit.
         let result = f
             .store
-            .tx(|tx| {
-                let (permit, other) = (f.permit("acme"), other.clone());
-                Box::pin(async move { delete(tx, &permit, &other).await })
+            .upkeep("a test", {
+                let permit = f.permit("acme");
+                move |tx| {
+                    let (permit, other) = (permit.clone(), other.clone());
+                    Box::pin(async move { delete(tx, &permit, &other).await })
+                }
             })
             .await;
         assert!(result.is_err());
@@ -99,10 +102,10 @@ async fn only_the_next_revision_is_written() {
         let one = f.stored("acme", "dev", role("One"));
         f.insert(&one).await.unwrap();
         let write = async |revision: i64| {
-            let changed = Stored { revision, spec: role("Two"), ..one.clone() };
+            let work = (f.permit("acme"), Stored { revision, spec: role("Two"), ..one.clone() });
             f.store
-                .tx(|tx| {
-                    let (permit, changed) = (f.permit("acme"), changed.clone());
+                .upkeep("a test", move |tx| {
+                    let (permit, changed) = work.clone();
                     Box::pin(async move { update(tx, &permit, &changed).await })
                 })
                 .await
@@ -160,9 +163,10 @@ async fn revisions_count_changes() {
     both(|db| async move {
         let f = Fixture::new(&db).await;
         for (organization, want) in [("acme", 1), ("acme", 2), ("other", 1)] {
+            let permit = f.permit(organization);
             f.store
-                .tx(|tx| {
-                    let permit = f.permit(organization);
+                .upkeep("a test", move |tx| {
+                    let permit = permit.clone();
                     Box::pin(async move { bump_revision(tx, &permit).await })
                 })
                 .await
@@ -206,9 +210,10 @@ async fn approvals_and_votes_come_back_as_they_were() {
         };
         let cast = CastVote { vote, reason: "ok".into(), vote_time: f.clock.now(), plan_digest: "d1".into() };
         let permit = f.permit("acme");
+        let work = (permit.clone(), stored.clone(), cast.clone());
         f.store
-            .tx(|tx| {
-                let (permit, stored, cast) = (permit.clone(), stored.clone(), cast.clone());
+            .upkeep("a test", move |tx| {
+                let (permit, stored, cast) = work.clone();
                 Box::pin(async move {
                     insert_approval(tx, &permit, &stored).await?;
                     insert_vote(tx, &permit, stored.uid, &cast).await
@@ -229,10 +234,11 @@ async fn approvals_and_votes_come_back_as_they_were() {
         let mut ended = Stored { revision: 2, ..stored.clone() };
         ended.spec.state = State::Expired;
         for want in [true, false] {
+            let work = (permit.clone(), ended.clone());
             let wrote = f
                 .store
-                .tx(|tx| {
-                    let (permit, ended) = (permit.clone(), ended.clone());
+                .upkeep("a test", move |tx| {
+                    let (permit, ended) = work.clone();
                     Box::pin(async move {
                         lock_approval(tx, &permit, "one").await?;
                         update_approval(tx, &permit, &ended).await
@@ -272,12 +278,12 @@ async fn decisions_are_kept_until_they_are_old() {
             decide_time: f.clock.now(),
         };
         let remove = async |before| {
-            let tx = f.store.tx(|tx| Box::pin(delete_decisions_unscoped(tx, before)));
+            let tx = f.store.upkeep("a test", move |tx| Box::pin(delete_decisions_unscoped(tx, before)));
             tx.await.unwrap()
         };
         let records = Arc::new([record.clone()]);
         f.store
-            .tx(|tx| {
+            .upkeep("a test", move |tx| {
                 let records = records.clone();
                 Box::pin(async move { insert_decisions_unscoped(tx, &records[..]).await })
             })

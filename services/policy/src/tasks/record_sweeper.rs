@@ -28,6 +28,10 @@ async fn round(app: &App) -> Result<(), StoreError> {
     let now = app.clock.now();
     idempotency::sweep(&app.store, now).await?;
     let before = now - time::Duration::days(i64::from(app.config.decision_retention_days));
-    app.store.tx(|tx| Box::pin(store::delete_decisions_unscoped(tx, before))).await?;
+    app.store
+        .upkeep("decisions that are old enough to be forgotten", move |tx| {
+            Box::pin(store::delete_decisions_unscoped(tx, before))
+        })
+        .await?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, DecisionRef, Object, Outcome, Phase};
 use pavior_core::principal::Principal;
+use pavior_store::Recorded;
 use serde_json::{Value, json};
 
 use super::Db;
@@ -178,12 +179,9 @@ impl Db {
     /// Records a denial; nothing else is written.
     pub async fn record_denial(&self, event: AuditEvent) -> crate::error::Result<()> {
         self.store
-            .tx(|tx| {
-                let (event, outbox) = (event.clone(), self.outbox.clone());
-                Box::pin(async move {
-                    pavior_store::outbox::append(tx, &event, &outbox).await?;
-                    Ok(())
-                }) as pavior_store::TxFuture<'_, _, crate::error::Error>
+            .change(&self.outbox, move |_| {
+                let event = event.clone();
+                Box::pin(async move { Ok(Recorded::new((), event)) })
             })
             .await
     }

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use pavior_store::TxFuture;
-use sea_orm::{
-    ColumnTrait, DatabaseTransaction, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
-};
+use pavior_core::audit::AuditEvent;
+use pavior_store::{Recorded, Tx, TxFuture};
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -262,19 +261,20 @@ impl Db {
 
     /// Takes steps of one operation; none when another worker is at it.
     pub async fn claim_unscoped(&self, id: Uuid, params: &ClaimParams) -> Result<Vec<Claim>> {
+        let (this, params) = (self.clone(), params.clone());
         self.store
-            .tx(|tx| {
-                let (this, params) = (self.clone(), params.clone());
+            .change(&self.outbox, move |tx| {
+                let (this, params) = (this.clone(), params.clone());
                 Box::pin(async move {
                     let Some(mut aggregate) = Aggregate::load(tx, id, true, this.now()).await? else {
-                        return Ok(Vec::new());
+                        return Ok(Recorded::unchanged(Vec::new()));
                     };
                     finish::check_deadline(&mut aggregate, this.now_micros())?;
                     aggregate.settle()?;
                     let claims = take(tx, &mut aggregate, &params, this.now_micros()).await?;
-                    this.write(tx, &mut aggregate, Vec::new()).await?;
-                    Ok(claims)
-                }) as TxFuture<'_, _, Error>
+                    let (_, events) = this.write(tx, &mut aggregate, Vec::new()).await?;
+                    Ok(progress(claims, events))
+                })
             })
             .await
     }
@@ -286,22 +286,22 @@ impl Db {
         completion: &Arc<Completion>,
         next: Option<&ClaimParams>,
     ) -> Result<Completed> {
+        let (this, completion, next) = (self.clone(), completion.clone(), next.cloned());
         self.store
-            .tx(|tx| {
-                let (this, completion, next) = (self.clone(), completion.clone(), next.cloned());
+            .change(&self.outbox, move |tx| {
+                let (this, completion, next) = (this.clone(), completion.clone(), next.clone());
                 Box::pin(async move { this.complete(tx, reference, &completion, next.as_ref()).await })
-                    as TxFuture<'_, _, Error>
             })
             .await
     }
 
     async fn complete(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Tx,
         reference: StepRef,
         completion: &Completion,
         next: Option<&ClaimParams>,
-    ) -> Result<Completed> {
+    ) -> Result<Recorded<Completed>> {
         let lost = || Error::Fenced { step: reference.step.to_string() };
         let mut aggregate =
             Aggregate::load(tx, reference.operation, false, self.now()).await?.ok_or_else(lost)?;
@@ -317,36 +317,33 @@ impl Db {
             Some(params) => take(tx, &mut aggregate, params, self.now_micros()).await?,
             None => Vec::new(),
         };
-        let ended = self.write(tx, &mut aggregate, audits).await?;
+        let (ended, events) = self.write(tx, &mut aggregate, audits).await?;
         if self.before_commit.as_ref().is_some_and(|hook| (hook.0)(&name)) {
             return Err(Error::Died("before_commit"));
         }
-        Ok(Completed { claims, state: aggregate.state, ended })
+        Ok(progress(Completed { claims, state: aggregate.state, ended }, events))
     }
 
-    /// Writes an operation back, does what its end asks for, and appends the audit events last.
+    /// Writes an operation back and does what its end asks for. Answers whether it ended, and the audit events.
     pub(crate) async fn write(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Tx,
         aggregate: &mut Aggregate,
-        mut audits: Vec<pavior_core::audit::AuditEvent>,
-    ) -> Result<bool> {
+        mut audits: Vec<AuditEvent>,
+    ) -> Result<(bool, Vec<AuditEvent>)> {
         let ended = aggregate.just_ended();
         if ended {
             audits.extend(finish::finish(self, tx, aggregate).await?);
         }
         aggregate.save(tx).await?;
-        for event in &audits {
-            pavior_store::outbox::append(tx, event, &self.outbox).await?;
-        }
-        Ok(ended)
+        Ok((ended, audits))
     }
 
     /// Renews a claim. False when it is lost; the second value tells that the operation wants the step to stop.
     pub async fn heartbeat_unscoped(&self, reference: StepRef, lease_micros: i64) -> Result<(bool, bool)> {
         let until = self.now_micros() + lease_micros;
         self.store
-            .tx(|tx| {
+            .upkeep("the lease of a step", move |tx| {
                 Box::pin(async move {
                     let done = step::Entity::update_many()
                         .col_expr(step::Column::LeaseUntil, until.into())
@@ -371,7 +368,7 @@ impl Db {
     /// Keeps what a driver wants to resume from, if the claim still holds.
     pub async fn checkpoint_unscoped(&self, reference: StepRef, checkpoint: Value) -> Result<bool> {
         self.store
-            .tx(|tx| {
+            .upkeep("where a driver resumes", move |tx| {
                 let checkpoint = checkpoint.clone();
                 Box::pin(async move {
                     let done = step::Entity::update_many()
@@ -388,12 +385,15 @@ impl Db {
     }
 }
 
-async fn take(
-    tx: &DatabaseTransaction,
-    aggregate: &mut Aggregate,
-    params: &ClaimParams,
-    now: i64,
-) -> Result<Vec<Claim>> {
+/// Between its acceptance, what its steps make and its end, an operation goes on without an event for each move.
+pub(crate) fn progress<T>(value: T, events: Vec<AuditEvent>) -> Recorded<T> {
+    match events.is_empty() {
+        true => Recorded::upkeep(value, "how far an operation is"),
+        false => Recorded::all(value, events),
+    }
+}
+
+async fn take(tx: &Tx, aggregate: &mut Aggregate, params: &ClaimParams, now: i64) -> Result<Vec<Claim>> {
     let mut held = 0;
     for step in &aggregate.steps {
         held += usize::from(step_state(step)?.held());

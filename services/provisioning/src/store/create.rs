@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use pavior_core::principal::Principal;
-use pavior_store::{TxFuture, idempotency};
+use pavior_store::idempotency::{self, Kept};
+use pavior_store::{Recorded, Tx};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, ExprTrait,
-    IntoActiveModel, QueryFilter,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter,
 };
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -105,23 +105,30 @@ impl Db {
         Ok(answer.and_then(|bytes| Uuid::from_slice(&bytes).ok()))
     }
 
+    /// The answer that a request gets from now on.
+    pub(crate) fn kept(&self, key: Option<&(idempotency::Key, Vec<u8>)>, id: Uuid) -> Option<Kept> {
+        let (key, hash) = key?.clone();
+        Some(Kept { key, hash, response: id.as_bytes().to_vec(), facts: Vec::new(), time: self.now() })
+    }
+
     /// Accepts an operation.
     pub async fn accept(&self, new: NewOperation) -> Result<Started> {
         let new = Arc::new(new);
+        let this = self.clone();
         self.store
-            .tx(|tx| {
-                let (this, new) = (self.clone(), new.clone());
-                Box::pin(async move { this.accept_in(tx, &new).await }) as TxFuture<'_, _, Error>
+            .change(&self.outbox, move |tx| {
+                let (this, new) = (this.clone(), new.clone());
+                Box::pin(async move { this.accept_in(tx, &new).await })
             })
             .await
     }
 
-    async fn accept_in(&self, tx: &DatabaseTransaction, new: &NewOperation) -> Result<Started> {
+    async fn accept_in(&self, tx: &Tx, new: &NewOperation) -> Result<Recorded<Started>> {
         if let Some((key, hash)) = &new.key
             && let Some(first) = idempotency::check(tx, key, hash).await?
         {
             let id = Uuid::from_slice(&first).map_err(|_| Error::Corrupt("the kept answer".to_owned()))?;
-            return Ok(Started::Before(id));
+            return Ok(Recorded::unchanged(Started::Before(id)));
         }
         let op = self.operation_row(new);
         let numbers = self.take_target(tx, new, &op.name).await?;
@@ -135,20 +142,15 @@ impl Db {
         }
         let accepted = audit::accepted_event(self, &aggregate.op, &new.plan);
         aggregate.insert(tx).await?;
-        if let Some((key, hash)) = &new.key {
-            idempotency::save_at(tx, key, hash, new.id.as_bytes(), &[], self.now()).await?;
-        }
         let mut events = vec![accepted];
         if aggregate.state.ended() {
             events.extend(finish::finish(self, tx, &mut aggregate).await?);
         }
-        for event in &events {
-            pavior_store::outbox::append(tx, event, &self.outbox).await?;
-        }
-        Ok(Started::New(new.id))
+        let kept = self.kept(new.key.as_ref(), new.id);
+        Ok(Recorded::all(Started::New(new.id), events).answering(kept))
     }
 
-    async fn plan_row(&self, tx: &DatabaseTransaction, plan: &Plan) -> Result<()> {
+    async fn plan_row(&self, tx: &Tx, plan: &Plan) -> Result<()> {
         let row = plan::ActiveModel {
             id: Set(plan.id),
             organization: Set(plan.organization.clone()),
@@ -165,7 +167,7 @@ impl Db {
     }
 
     /// Makes or takes what the operation works on, so that no other operation does.
-    async fn take_target(&self, tx: &DatabaseTransaction, new: &NewOperation, op: &str) -> Result<Numbers> {
+    async fn take_target(&self, tx: &Tx, new: &NewOperation, op: &str) -> Result<Numbers> {
         let project = names::project_of(&new.plan.target);
         let runs = new.plan.changes.iter().any(|change| change.action == Action::Run);
         let run = match new.plan.kind {
@@ -204,13 +206,7 @@ impl Db {
         Ok(Numbers { run, deployments })
     }
 
-    async fn insert_project(
-        &self,
-        tx: &DatabaseTransaction,
-        new: &NewOperation,
-        op: &str,
-        runs: i64,
-    ) -> Result<()> {
+    async fn insert_project(&self, tx: &Tx, new: &NewOperation, op: &str, runs: i64) -> Result<()> {
         let plan = &new.plan;
         let Some(wanted) = &new.project else {
             return Err(Error::Corrupt("a project is to be made, but not said how".to_owned()));
@@ -239,7 +235,7 @@ impl Db {
 
     async fn insert_environment(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Tx,
         new: &NewOperation,
         wanted: &NewEnvironment,
         op: &str,
@@ -270,7 +266,7 @@ impl Db {
         unique(done, "environment", &wanted.name)
     }
 
-    async fn take_environments(&self, tx: &DatabaseTransaction, project: &str, op: &str) -> Result<()> {
+    async fn take_environments(&self, tx: &Tx, project: &str, op: &str) -> Result<()> {
         let busy = operation::Entity::find()
             .filter(operation::Column::Project.eq(project))
             .filter(operation::Column::State.is_not_in(["SUCCEEDED", "COMPENSATED", "DENIED", "STUCK"]))
@@ -293,11 +289,7 @@ impl Db {
     }
 
     /// Rows of the resources that change. Returns the lowest fence and the former row of each.
-    async fn resources(
-        &self,
-        tx: &DatabaseTransaction,
-        new: &NewOperation,
-    ) -> Result<Vec<(String, Option<resource::Model>)>> {
+    async fn resources(&self, tx: &Tx, new: &NewOperation) -> Result<Vec<(String, Option<resource::Model>)>> {
         let names: Vec<String> = new.plan.steps().map(|change| change.resource.clone()).collect();
         if names.is_empty() {
             return Ok(Vec::new());
@@ -331,7 +323,7 @@ impl Db {
 
     async fn runs_and_deployments(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Tx,
         new: &NewOperation,
         op: &operation::Model,
         steps: &mut [step::Model],
@@ -395,12 +387,7 @@ fn unique<T>(done: std::result::Result<T, sea_orm::DbErr>, kind: &'static str, n
 
 /// Holds the project's row until commit; with `op` the project belongs to the operation from then on. Returns the
 /// number of the next run.
-async fn take_project(
-    tx: &DatabaseTransaction,
-    name: &str,
-    op: Option<(&str, Option<i64>)>,
-    runs: bool,
-) -> Result<i64> {
+async fn take_project(tx: &Tx, name: &str, op: Option<(&str, Option<i64>)>, runs: bool) -> Result<i64> {
     let mut update = project::Entity::update_many()
         .col_expr(project::Column::Touched, Expr::col(project::Column::Touched).add(1))
         .col_expr(project::Column::RunSeq, Expr::col(project::Column::RunSeq).add(i64::from(runs)))
@@ -427,12 +414,7 @@ async fn take_project(
     }
 }
 
-async fn take_environment(
-    tx: &DatabaseTransaction,
-    new: &NewOperation,
-    op: &str,
-    now: OffsetDateTime,
-) -> Result<()> {
+async fn take_environment(tx: &Tx, new: &NewOperation, op: &str, now: OffsetDateTime) -> Result<()> {
     let name = &new.plan.target;
     let state = match (new.plan.kind, new.admission) {
         (_, Admission::AskPeople) => "AWAITING_APPROVAL",

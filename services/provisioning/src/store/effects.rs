@@ -1,8 +1,9 @@
 //! What a step's completion does to the rows of resources, secrets, runs and deployments, in its transaction.
 
 use pavior_core::audit::AuditEvent;
+use pavior_store::Tx;
 use sea_orm::sea_query::Expr;
-use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, QueryFilter};
 use serde_json::{Value, json};
 
 use super::audit;
@@ -15,7 +16,7 @@ use crate::domain::state::{OperationState, StepEvent, StepState};
 use crate::error::{Error, Result};
 
 /// The intent: what is seen while the driver is at it.
-pub(crate) async fn begin(tx: &DatabaseTransaction, aggregate: &Aggregate, index: usize) -> Result<()> {
+pub(crate) async fn begin(tx: &Tx, aggregate: &Aggregate, index: usize) -> Result<()> {
     let Some(step) = aggregate.steps.get(index) else { return Ok(()) };
     if action(step)? == Action::Run && step.attempt == 1 {
         set_run(tx, &step.subject, run::ActiveModel { state: Set("RUNNING".into()), ..Default::default() })
@@ -27,7 +28,7 @@ pub(crate) async fn begin(tx: &DatabaseTransaction, aggregate: &Aggregate, index
 /// Applies a completion to its step and to what it is about. Returns what is to be audited.
 pub(crate) async fn complete(
     this: &Db,
-    tx: &DatabaseTransaction,
+    tx: &Tx,
     aggregate: &mut Aggregate,
     index: usize,
     completion: &Completion,
@@ -91,7 +92,7 @@ pub(crate) async fn complete(
 
 async fn failed(
     this: &Db,
-    tx: &DatabaseTransaction,
+    tx: &Tx,
     aggregate: &mut Aggregate,
     index: usize,
     error: &super::StepError,
@@ -133,7 +134,7 @@ async fn failed(
 /// Records what was made. A restored resource gets back how it was made before, too.
 async fn keep(
     this: &Db,
-    tx: &DatabaseTransaction,
+    tx: &Tx,
     aggregate: &mut Aggregate,
     index: usize,
     made: &Made,
@@ -200,13 +201,7 @@ async fn keep(
     Ok(())
 }
 
-async fn ran(
-    this: &Db,
-    tx: &DatabaseTransaction,
-    aggregate: &mut Aggregate,
-    index: usize,
-    result: &RunResult,
-) -> Result<()> {
+async fn ran(this: &Db, tx: &Tx, aggregate: &mut Aggregate, index: usize, result: &RunResult) -> Result<()> {
     let Some(step) = aggregate.steps.get_mut(index) else { return Ok(()) };
     step.error = None;
     step.outputs =
@@ -222,16 +217,12 @@ async fn ran(
     set_run(tx, &step.subject, set).await
 }
 
-async fn set_run(tx: &DatabaseTransaction, name: &str, set: run::ActiveModel) -> Result<()> {
+async fn set_run(tx: &Tx, name: &str, set: run::ActiveModel) -> Result<()> {
     run::Entity::update_many().set(set).filter(run::Column::Name.eq(name)).exec(tx).await.map_err(db)?;
     Ok(())
 }
 
-pub(crate) async fn set_resource(
-    tx: &DatabaseTransaction,
-    name: &str,
-    set: resource::ActiveModel,
-) -> Result<()> {
+pub(crate) async fn set_resource(tx: &Tx, name: &str, set: resource::ActiveModel) -> Result<()> {
     resource::Entity::update_many()
         .set(set)
         .filter(resource::Column::Name.eq(name))
@@ -242,7 +233,7 @@ pub(crate) async fn set_resource(
 }
 
 /// Deletes a resource's row and its secrets.
-pub(crate) async fn forget(tx: &DatabaseTransaction, name: &str) -> Result<()> {
+pub(crate) async fn forget(tx: &Tx, name: &str) -> Result<()> {
     let Some(row) =
         resource::Entity::find().filter(resource::Column::Name.eq(name)).one(tx).await.map_err(db)?
     else {

@@ -1,11 +1,9 @@
 //! What the end of an operation, or an operator's verb, does to its target.
 
 use pavior_core::audit::AuditEvent;
-use pavior_store::micros;
+use pavior_store::{Tx, micros};
 use sea_orm::sea_query::Expr;
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
-};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
 
 use super::claim::action;
@@ -29,11 +27,7 @@ pub(crate) fn check_deadline(aggregate: &mut Aggregate, now: i64) -> Result<()> 
 }
 
 /// Does what the end asks for; to be called once, in the transaction that ends the operation.
-pub(crate) async fn finish(
-    this: &Db,
-    tx: &DatabaseTransaction,
-    aggregate: &mut Aggregate,
-) -> Result<Vec<AuditEvent>> {
+pub(crate) async fn finish(this: &Db, tx: &Tx, aggregate: &mut Aggregate) -> Result<Vec<AuditEvent>> {
     match aggregate.state {
         OperationState::Succeeded => succeed(this, tx, aggregate).await?,
         OperationState::Stuck => {
@@ -50,7 +44,7 @@ pub(crate) async fn finish(
 }
 
 /// Sets the state of everything that the operation holds.
-pub(crate) async fn mark(tx: &DatabaseTransaction, aggregate: &Aggregate, state: &str) -> Result<()> {
+pub(crate) async fn mark(tx: &Tx, aggregate: &Aggregate, state: &str) -> Result<()> {
     let name = aggregate.op.name.clone();
     project::Entity::update_many()
         .col_expr(project::Column::State, Expr::value(state))
@@ -76,10 +70,7 @@ pub(crate) fn working_state(kind: Kind) -> &'static str {
     }
 }
 
-async fn held_environments(
-    tx: &DatabaseTransaction,
-    aggregate: &Aggregate,
-) -> Result<Vec<environment::Model>> {
+async fn held_environments(tx: &Tx, aggregate: &Aggregate) -> Result<Vec<environment::Model>> {
     environment::Entity::find()
         .filter(environment::Column::Operation.eq(aggregate.op.name.clone()))
         .order_by_asc(environment::Column::Name)
@@ -88,7 +79,7 @@ async fn held_environments(
         .map_err(db)
 }
 
-async fn release_project(this: &Db, tx: &DatabaseTransaction, aggregate: &Aggregate) -> Result<()> {
+async fn release_project(this: &Db, tx: &Tx, aggregate: &Aggregate) -> Result<()> {
     project::Entity::update_many()
         .col_expr(project::Column::State, Expr::value("ACTIVE"))
         .col_expr(project::Column::Operation, Expr::value(""))
@@ -101,7 +92,7 @@ async fn release_project(this: &Db, tx: &DatabaseTransaction, aggregate: &Aggreg
     Ok(())
 }
 
-async fn succeed(this: &Db, tx: &DatabaseTransaction, aggregate: &Aggregate) -> Result<()> {
+async fn succeed(this: &Db, tx: &Tx, aggregate: &Aggregate) -> Result<()> {
     let kind = aggregate.kind()?;
     if matches!(kind, Kind::DestroyEnvironment | Kind::DestroyProject) {
         for environment in held_environments(tx, aggregate).await? {
@@ -121,7 +112,7 @@ async fn succeed(this: &Db, tx: &DatabaseTransaction, aggregate: &Aggregate) -> 
 /// An environment is as asked: the new deployment runs, the settings of the request hold.
 async fn settle_environment(
     this: &Db,
-    tx: &DatabaseTransaction,
+    tx: &Tx,
     aggregate: &Aggregate,
     row: environment::Model,
 ) -> Result<()> {
@@ -195,7 +186,7 @@ async fn settle_environment(
 }
 
 async fn set_deployments(
-    tx: &DatabaseTransaction,
+    tx: &Tx,
     environment: &str,
     from: &str,
     to: &str,
@@ -213,7 +204,7 @@ async fn set_deployments(
 }
 
 /// Nothing of the operation stands any more: its targets are as before, or gone.
-async fn revert(this: &Db, tx: &DatabaseTransaction, aggregate: &Aggregate) -> Result<()> {
+async fn revert(this: &Db, tx: &Tx, aggregate: &Aggregate) -> Result<()> {
     let now = this.now();
     for step in &aggregate.steps {
         match action(step)? {
@@ -273,7 +264,7 @@ async fn revert(this: &Db, tx: &DatabaseTransaction, aggregate: &Aggregate) -> R
     }
 }
 
-async fn remove_environment(tx: &DatabaseTransaction, name: &str) -> Result<()> {
+async fn remove_environment(tx: &Tx, name: &str) -> Result<()> {
     let left =
         resource::Entity::find().filter(resource::Column::Environment.eq(name)).all(tx).await.map_err(db)?;
     for row in left {
@@ -293,7 +284,7 @@ async fn remove_environment(tx: &DatabaseTransaction, name: &str) -> Result<()> 
     Ok(())
 }
 
-async fn remove_project(tx: &DatabaseTransaction, name: &str) -> Result<()> {
+async fn remove_project(tx: &Tx, name: &str) -> Result<()> {
     let left =
         resource::Entity::find().filter(resource::Column::Project.eq(name)).all(tx).await.map_err(db)?;
     for row in left {
@@ -310,7 +301,7 @@ async fn remove_project(tx: &DatabaseTransaction, name: &str) -> Result<()> {
 }
 
 /// Deletes the log lines of an operation.
-pub(crate) async fn remove_logs(tx: &DatabaseTransaction, operation: uuid::Uuid) -> Result<()> {
+pub(crate) async fn remove_logs(tx: &Tx, operation: uuid::Uuid) -> Result<()> {
     log_chunk::Entity::delete_many()
         .filter(log_chunk::Column::Operation.eq(operation))
         .exec(tx)

@@ -1,11 +1,11 @@
 //! An operation with its steps, changed as a whole: loaded under the operation's row lock, changed in memory by the
 //! pure state machines, and written back with one fenced update for each changed step and one event for each change.
 
-use pavior_store::micros;
+use pavior_store::{Tx, micros};
 use sea_orm::sea_query::{LockBehavior, LockType};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel,
-    QueryFilter, QueryOrder, QuerySelect,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -58,7 +58,7 @@ impl Aggregate {
 
     /// Loads and locks; `None` when it does not exist, or with `skip_locked` when another worker holds it.
     pub(crate) async fn load(
-        tx: &DatabaseTransaction,
+        tx: &Tx,
         id: Uuid,
         skip_locked: bool,
         now: OffsetDateTime,
@@ -173,7 +173,7 @@ impl Aggregate {
     }
 
     /// Writes what has changed.
-    pub(crate) async fn save(&mut self, tx: &DatabaseTransaction) -> Result<()> {
+    pub(crate) async fn save(&mut self, tx: &Tx) -> Result<()> {
         for (step, before) in self.steps.iter().zip(&self.loaded_steps) {
             if step != before {
                 save_step(tx, step, before).await?;
@@ -189,7 +189,7 @@ impl Aggregate {
         Ok(())
     }
 
-    async fn save_events(&mut self, tx: &DatabaseTransaction) -> Result<()> {
+    async fn save_events(&mut self, tx: &Tx) -> Result<()> {
         let rows = self.event_rows();
         insert_events(tx, rows).await
     }
@@ -217,7 +217,7 @@ impl Aggregate {
     }
 
     /// Inserts a new operation with everything that has happened to it so far.
-    pub(crate) async fn insert(&mut self, tx: &DatabaseTransaction) -> Result<()> {
+    pub(crate) async fn insert(&mut self, tx: &Tx) -> Result<()> {
         let first = json!({ "state": self.state.as_str() });
         self.events.insert(0, (String::new(), "operation", first));
         let events = self.event_rows();
@@ -236,7 +236,7 @@ impl Aggregate {
     }
 }
 
-async fn insert_events(tx: &DatabaseTransaction, rows: Vec<event::ActiveModel>) -> Result<()> {
+async fn insert_events(tx: &Tx, rows: Vec<event::ActiveModel>) -> Result<()> {
     for chunk in rows.chunks(super::ROWS_AT_ONCE) {
         event::Entity::insert_many(chunk.to_vec()).exec_without_returning(tx).await.map_err(db)?;
     }
@@ -258,7 +258,7 @@ pub(crate) fn step_body(step: &step::Model) -> Value {
     })
 }
 
-async fn save_step(tx: &DatabaseTransaction, step: &step::Model, before: &step::Model) -> Result<()> {
+async fn save_step(tx: &Tx, step: &step::Model, before: &step::Model) -> Result<()> {
     let set = step::ActiveModel {
         state: Set(step.state.clone()),
         remains: Set(step.remains),
@@ -289,7 +289,7 @@ async fn save_step(tx: &DatabaseTransaction, step: &step::Model, before: &step::
     Ok(())
 }
 
-async fn save_operation(tx: &DatabaseTransaction, op: &operation::Model) -> Result<()> {
+async fn save_operation(tx: &Tx, op: &operation::Model) -> Result<()> {
     let set = operation::ActiveModel {
         state: Set(op.state.clone()),
         cancel_requested: Set(op.cancel_requested),

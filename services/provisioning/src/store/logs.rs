@@ -28,10 +28,11 @@ impl Db {
         attempt: i32,
         lines: &[LogLine],
     ) -> Result<()> {
+        let (this, step) = (self.clone(), step.to_owned());
         let lines: Value = lines.iter().map(|line| json!([line.stream, line.text])).collect();
         self.store
-            .tx(|tx| {
-                let (this, lines, step) = (self.clone(), lines.clone(), step.to_owned());
+            .upkeep("log lines of a step", move |tx| {
+                let (this, lines, step) = (this.clone(), lines.clone(), step.clone());
                 Box::pin(async move {
                     // The row lock orders commits as the numbers are, so that a reader misses none.
                     let next = operation::Entity::update_many()

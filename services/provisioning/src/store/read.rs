@@ -226,7 +226,7 @@ impl Db {
         }
         let id = op.id;
         self.store
-            .tx::<(), Error, _>(|tx| {
+            .upkeep::<(), Error, _>("an operation that has ended is deleted", move |tx| {
                 Box::pin(async move {
                     super::finish::remove_logs(tx, id).await?;
                     event::Entity::delete_many()

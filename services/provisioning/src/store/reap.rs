@@ -1,10 +1,11 @@
 //! Verbs on whole operations: recovery of lost claims, cancel, retry, admission and refusal.
 
-use pavior_store::{TxFuture, idempotency};
+use pavior_store::{Recorded, TxFuture, idempotency};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::claim::progress;
 use super::entity::{operation, step};
 use super::journal::{Aggregate, step_state};
 use super::{Db, db, finish};
@@ -50,7 +51,7 @@ impl Db {
     /// Ends every lease now.
     pub async fn end_leases_unscoped(&self) -> Result<u64> {
         self.store
-            .tx(|tx| {
+            .upkeep("leases of a process that is gone", |tx| {
                 Box::pin(async move {
                     let done = step::Entity::update_many()
                         .col_expr(step::Column::LeaseUntil, 1_i64.into())
@@ -116,19 +117,20 @@ impl Db {
         key: Option<(idempotency::Key, Vec<u8>)>,
     ) -> Result<()> {
         let deadline = self.now_micros() + deadline_micros;
+        let this = self.clone();
         self.store
-            .tx(|tx| {
-                let (this, key) = (self.clone(), key.clone());
+            .change(&self.outbox, move |tx| {
+                let (this, key) = (this.clone(), key.clone());
                 Box::pin(async move {
-                    if let Some((key, hash)) = &key {
-                        if idempotency::check(tx, key, hash).await?.is_some() {
-                            return Ok(());
-                        }
-                        idempotency::save_at(tx, key, hash, id.as_bytes(), &[], this.now()).await?;
-                    }
+                    // Locked before the request id is looked up, so that of two equal calls the later finds the answer.
                     let mut aggregate = Aggregate::load(tx, id, false, this.now())
                         .await?
                         .ok_or(Error::NotFound { kind: "operation", name: id.to_string() })?;
+                    if let Some((key, hash)) = &key
+                        && idempotency::check(tx, key, hash).await?.is_some()
+                    {
+                        return Ok(Recorded::unchanged(()));
+                    }
                     let kind = aggregate.kind()?;
                     let (event, from) = if kind.reversible() {
                         (OperationEvent::RetryUndo, StepState::UndoStuck)
@@ -150,9 +152,9 @@ impl Db {
                     }
                     finish::mark(tx, &aggregate, finish::working_state(kind)).await?;
                     aggregate.settle()?;
-                    this.write(tx, &mut aggregate, Vec::new()).await?;
-                    Ok(())
-                }) as TxFuture<'_, _, Error>
+                    let (_, events) = this.write(tx, &mut aggregate, Vec::new()).await?;
+                    Ok(progress((), events).answering(this.kept(key.as_ref(), id)))
+                })
             })
             .await
     }
@@ -173,25 +175,26 @@ impl Db {
     /// Lets an approved operation run.
     pub async fn admit_unscoped(&self, id: Uuid, approvals: &[String], deadline_micros: i64) -> Result<()> {
         let (approvals, deadline) = (json!(approvals), self.now_micros() + deadline_micros);
+        let this = self.clone();
         self.store
-            .tx(|tx| {
-                let (this, approvals) = (self.clone(), approvals.clone());
+            .change(&self.outbox, move |tx| {
+                let (this, approvals) = (this.clone(), approvals.clone());
                 Box::pin(async move {
                     let Some(mut aggregate) = Aggregate::load(tx, id, false, this.now()).await? else {
-                        return Ok(());
+                        return Ok(Recorded::unchanged(()));
                     };
                     if !matches!(aggregate.state, OperationState::Checking | OperationState::AwaitingApproval)
                     {
-                        return Ok(());
+                        return Ok(Recorded::unchanged(()));
                     }
                     aggregate.op.approvals = approvals;
                     aggregate.op.deadline = deadline;
                     aggregate.operation(OperationEvent::Admit)?;
                     finish::mark(tx, &aggregate, finish::working_state(aggregate.kind()?)).await?;
                     aggregate.settle()?;
-                    this.write(tx, &mut aggregate, Vec::new()).await?;
-                    Ok(())
-                }) as TxFuture<'_, _, Error>
+                    let (_, events) = this.write(tx, &mut aggregate, Vec::new()).await?;
+                    Ok(progress((), events))
+                })
             })
             .await
     }
@@ -226,17 +229,18 @@ impl Db {
         F: Fn(&Db, &mut Aggregate) -> Result<T> + Send + Sync + 'static,
     {
         let change = std::sync::Arc::new(change);
+        let this = self.clone();
         self.store
-            .tx(|tx| {
-                let (this, change) = (self.clone(), change.clone());
+            .change(&self.outbox, move |tx| {
+                let (this, change) = (this.clone(), change.clone());
                 Box::pin(async move {
                     let mut aggregate = Aggregate::load(tx, id, false, this.now())
                         .await?
                         .ok_or(Error::NotFound { kind: "operation", name: id.to_string() })?;
                     let value = change(&this, &mut aggregate)?;
-                    this.write(tx, &mut aggregate, Vec::new()).await?;
-                    Ok(value)
-                }) as TxFuture<'_, _, Error>
+                    let (_, events) = this.write(tx, &mut aggregate, Vec::new()).await?;
+                    Ok(progress(value, events))
+                })
             })
             .await
     }

@@ -1,8 +1,7 @@
 //! What is due at a time, durably.
 
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-};
+use pavior_store::Tx;
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::entity::timer;
 use super::{Db, db};
@@ -14,7 +13,7 @@ pub(crate) const EXPIRE: &str = "EXPIRE";
 /// Sets the one timer of this kind of a subject; `None` removes it.
 pub(crate) async fn replace(
     this: &Db,
-    tx: &DatabaseTransaction,
+    tx: &Tx,
     organization: &str,
     kind: &str,
     subject: &str,
@@ -41,7 +40,7 @@ pub(crate) async fn replace(
 }
 
 /// Removes every timer of a subject.
-pub(crate) async fn remove(tx: &DatabaseTransaction, subject: &str) -> Result<()> {
+pub(crate) async fn remove(tx: &Tx, subject: &str) -> Result<()> {
     timer::Entity::delete_many().filter(timer::Column::Subject.eq(subject)).exec(tx).await.map_err(db)?;
     Ok(())
 }
@@ -62,7 +61,7 @@ impl Db {
     pub async fn postpone_timer_unscoped(&self, timer: &timer::Model, due: Option<i64>) -> Result<()> {
         let (id, attempt) = (timer.id, timer.attempt);
         self.store
-            .tx(|tx| {
+            .upkeep("when a timer is looked at again", move |tx| {
                 Box::pin(async move {
                     match due {
                         Some(due) => {

@@ -96,7 +96,7 @@ async fn an_environment_whose_time_is_over_is_taken_down() {
     assert!(preview.expire_time.is_some());
     // The minute passes.
     f.store
-        .tx::<(), pavior_store::StoreError, _>(|tx| {
+        .upkeep::<(), pavior_store::StoreError, _>("a test", |tx| {
             Box::pin(async move {
                 use sea_orm::ConnectionTrait;
                 tx.execute_unprepared("UPDATE timer SET due = 1").await?;

@@ -157,7 +157,7 @@ async fn select(store: &Store, text: &str) -> Vec<u128> {
 
 async fn fill(store: &Store) {
     store
-        .tx(|tx| {
+        .upkeep("a test", |tx| {
             Box::pin(async move {
                 for thing in things() {
                     thing.into_active_model().insert(tx).await?;

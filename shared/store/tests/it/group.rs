@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 async fn insert(store: &Store, id: i64, fail: bool) -> Result<(), StoreError> {
     store
-        .tx(|tx| {
+        .upkeep("a test", move |tx| {
             Box::pin(async move {
                 let text = "INSERT INTO counters (id, value) VALUES ($1, $1)";
                 tx.execute_raw(sql(tx, text, [id.into()])).await?;
@@ -42,7 +42,7 @@ async fn dropped_callers_neither_block_the_writer_nor_write_half() {
         .map(|id| {
             let store = store.clone();
             tokio::spawn(async move {
-                let two = store.tx(|tx| {
+                let two = store.upkeep("a test", move |tx| {
                     Box::pin(async move {
                         for n in [id * 2, id * 2 + 1] {
                             let text = "INSERT INTO counters (id, value) VALUES ($1, $1)";
@@ -77,7 +77,7 @@ async fn a_panic_in_a_member_leaves_the_writer_usable() {
     let panicking = store.clone();
     let task = tokio::spawn(async move {
         let _ = panicking
-            .tx(|tx| {
+            .upkeep("a test", move |tx| {
                 Box::pin(async move {
                     tx.execute_raw(sql(tx, "INSERT INTO counters (id, value) VALUES (1, 1)", [])).await?;
                     if tx.get_database_backend() == sea_orm::DbBackend::Sqlite {

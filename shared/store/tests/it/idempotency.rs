@@ -1,10 +1,13 @@
 //! Replay of answers.
 
+use super::outbox::event;
 use super::{count, db, sql, store};
 use pavior_core::clock::{Clock as _, SystemClock};
-use pavior_store::idempotency::{self, IdempotencyError, Key};
-use pavior_store::{Store, StoreError};
+use pavior_store::idempotency::{self, IdempotencyError, Kept, Key};
+use pavior_store::outbox::OutboxContext;
+use pavior_store::{Recorded, Store, StoreError};
 use sea_orm::ConnectionTrait as _;
+use std::sync::Arc;
 
 const ALICE: &str = "organizations/acme/users/alice";
 const CREATE: &str = "/t.v1.T/Create";
@@ -20,18 +23,22 @@ async fn create(
     hash: &'static [u8],
     answer: i64,
 ) -> Result<Vec<u8>, IdempotencyError> {
+    let key = key.clone();
+    let clock = Arc::new(SystemClock);
     store
-        .tx(|tx| {
-            let key = key.clone();
+        .change(&OutboxContext::new("test", "one", clock.clone()), move |tx| {
+            let (key, time) = (key.clone(), clock.now());
             Box::pin(async move {
                 if let Some(first) = idempotency::check(tx, &key, hash).await? {
-                    return Ok(first);
+                    return Ok(Recorded::unchanged(first));
                 }
                 tokio::task::yield_now().await;
                 let text = "INSERT INTO counters (id, value) VALUES ($1, $1)";
                 tx.execute_raw(sql(tx, text, [answer.into()])).await.map_err(StoreError::from)?;
-                idempotency::save(tx, &key, hash, &answer.to_be_bytes(), b"facts").await?;
-                Ok(answer.to_be_bytes().to_vec())
+                let response = answer.to_be_bytes().to_vec();
+                let (hash, facts) = (hash.to_vec(), b"facts".to_vec());
+                let kept = Kept { key, hash, response: response.clone(), facts, time };
+                Ok(Recorded::new(response, event("counted")).answering(Some(kept)))
             })
         })
         .await

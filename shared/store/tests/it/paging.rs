@@ -27,7 +27,7 @@ async fn insert(store: &Store, n: u128, name: &str, micros: i64, size: i64) {
         tags: json!([]),
     };
     store
-        .tx(|tx| {
+        .upkeep("a test", move |tx| {
             let thing = thing.clone();
             Box::pin(async move { thing.into_active_model().insert(tx).await.map_err(StoreError::from) })
         })

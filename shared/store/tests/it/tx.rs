@@ -2,7 +2,7 @@
 
 use super::{count, db, sql, store};
 use pavior_store::{DatabaseConfig, ErrorKind, Retryable, Store, StoreError};
-use sea_orm::ConnectionTrait as _;
+use sea_orm::{ConnectionTrait as _, DbBackend};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -32,7 +32,7 @@ impl Retryable for Error {
 
 async fn insert(store: &Store, id: i64, value: i64) -> Result<(), StoreError> {
     store
-        .tx(|tx| {
+        .upkeep("a test", move |tx| {
             Box::pin(async move {
                 let text = "INSERT INTO counters (id, value) VALUES ($1, $2)";
                 tx.execute_raw(sql(tx, text, [id.into(), value.into()])).await?;
@@ -52,7 +52,7 @@ async fn error_undoes_and_unique_is_recognized() {
     db::both(|db| async move {
         let store = store(&db).await;
         let result: Result<(), Error> = store
-            .tx(|tx| {
+            .upkeep("a test", move |tx| {
                 Box::pin(async move {
                     tx.execute_raw(sql(tx, "INSERT INTO counters (id, value) VALUES (1, 1)", [])).await?;
                     Err(Error::Refused)
@@ -77,7 +77,7 @@ async fn migrating_twice_and_concurrently_is_harmless() {
         let again = || pavior_store::migrate::<super::Tables>(&store);
         let (a, b, c) = tokio::join!(again(), again(), again());
         a.and(b).and(c).unwrap();
-        store.ping().await.unwrap();
+        store.check().await.unwrap();
     })
     .await;
 }
@@ -92,10 +92,15 @@ async fn serializable_increments_are_retried_until_none_is_lost() {
             let (store, runs) = (store.clone(), runs.clone());
             tokio::spawn(async move {
                 for _ in 0..5 {
+                    let runs = runs.clone();
                     store
-                        .tx_serializable(|tx| {
+                        .upkeep("a test", move |tx| {
                             runs.fetch_add(1, Ordering::SeqCst);
                             Box::pin(async move {
+                                if tx.get_database_backend() == DbBackend::Postgres {
+                                    tx.execute_unprepared("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+                                        .await?;
+                                }
                                 let read = sql(tx, "SELECT value FROM counters WHERE id = 1", []);
                                 let row = tx.query_one_raw(read).await?;
                                 let old: i64 = row.map(|r| r.try_get("", "value")).transpose()?.unwrap_or(0);
@@ -125,18 +130,20 @@ async fn serializable_increments_are_retried_until_none_is_lost() {
 async fn a_retryable_error_runs_the_closure_again_and_gives_up_in_the_end() {
     db::both(|db| async move {
         let store = store(&db).await;
-        let runs = AtomicUsize::new(0);
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counted = runs.clone();
         let second: Result<usize, StoreError> = store
-            .tx(|_| {
-                let n = runs.fetch_add(1, Ordering::SeqCst);
+            .upkeep("a test", move |_| {
+                let n = counted.fetch_add(1, Ordering::SeqCst);
                 Box::pin(async move { if n == 0 { Err(StoreError::Concurrent) } else { Ok(n) } })
             })
             .await;
         assert_eq!(second.unwrap(), 1);
         runs.store(0, Ordering::SeqCst);
+        let counted = runs.clone();
         let never: Result<(), StoreError> = store
-            .tx(|_| {
-                runs.fetch_add(1, Ordering::SeqCst);
+            .upkeep("a test", move |_| {
+                counted.fetch_add(1, Ordering::SeqCst);
                 Box::pin(async move { Err(StoreError::Concurrent) })
             })
             .await;
@@ -152,7 +159,7 @@ async fn sqlite_commits_are_durable_and_foreign_keys_hold() {
     let store = store(&db).await;
     for (pragma, want) in [("synchronous", "2"), ("journal_mode", "wal"), ("foreign_keys", "1")] {
         let got: Result<String, StoreError> = store
-            .tx(|tx| {
+            .upkeep("a test", move |tx| {
                 Box::pin(async move {
                     let text = format!("SELECT CAST({pragma} AS TEXT) AS v FROM pragma_{pragma}");
                     let row = tx.query_one_raw(sql(tx, &text, [])).await?;
