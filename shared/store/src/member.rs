@@ -104,6 +104,11 @@ impl Claim {
         self.0.compare_exchange(WAITING, what, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
+    /// True when the transaction may be begun: its caller still waits, and can no longer go unheard.
+    pub(crate) fn begin(&self) -> bool {
+        self.take(BEGUN)
+    }
+
     /// True when the transaction will not be begun.
     pub(crate) fn give_up(&self) -> bool {
         self.take(GONE)
@@ -150,7 +155,7 @@ where
     }
 
     fn begin(&self) -> bool {
-        self.claim.take(BEGUN)
+        self.claim.begin()
     }
 
     fn run<'a>(&'a mut self, tx: &'a Tx) -> BoxFuture<'a, End> {

@@ -1,22 +1,25 @@
 //! Transactions on PostgreSQL: each on a connection of the pool, and in a task of its own, so that a caller that
 //! gives up ends none halfway.
 
+use crate::StoreError;
 use crate::idempotency;
-use crate::member::Ended;
+use crate::member::{Claim, Ended, GiveUp, Undone};
 use crate::pulse::Pulse;
 use crate::tx::{Committed, Tx, TxFuture};
-use crate::{StoreError, member::Undone};
 use sea_orm::sqlx::{self, PgPool};
 use sea_orm::{DbErr, RuntimeErr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tracing::Instrument as _;
 
 /// The pool, for transactions.
 #[derive(Debug, Clone)]
 pub(crate) struct Transactions {
     pub(crate) pool: PgPool,
+    /// As many as the pool has connections.
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) acquire_timeout: Duration,
     pub(crate) limit: Duration,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) commits: watch::Sender<u64>,
@@ -30,16 +33,28 @@ impl Transactions {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        // While it waits for a connection, a caller may still go.
-        let connection = self.pool.acquire().await.map_err(|error| match error {
-            sqlx::Error::PoolTimedOut => StoreError::Busy,
-            sqlx::Error::PoolClosed => StoreError::Closed,
-            error => StoreError::Database(DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error)))),
-        })?;
+        // Here a caller may still go. Not while the pool is at work: a connection that is being made or tested is lost
+        // with the one who asked for it, and callers who give up soon would leave none for the others.
+        let place =
+            match tokio::time::timeout(self.acquire_timeout, self.places.clone().acquire_owned()).await {
+                Ok(Ok(place)) => place,
+                Ok(Err(_)) => return Err(StoreError::Closed),
+                Err(_) => return Err(StoreError::Busy),
+            };
+        let claim = Claim::default();
+        let _given_up = GiveUp(claim.clone());
         let this = self.clone();
-        let task = async move { this.transaction(Tx::postgres(connection), work).await };
+        let task = async move {
+            let _place = place;
+            let connection = this.pool.acquire().await.map_err(acquire_error)?;
+            match claim.begin() {
+                true => Ok(this.transaction(Tx::postgres(connection), work).await),
+                // Nobody hears of it.
+                false => Err(StoreError::Closed),
+            }
+        };
         match tokio::spawn(task.in_current_span()).await {
-            Ok(ended) => Ok(ended),
+            Ok(ended) => ended,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => Err(StoreError::OutcomeUnknown(DbErr::Custom("the runtime has ended".to_owned()))),
         }
@@ -110,5 +125,13 @@ impl Transactions {
                 Err(StoreError::OutcomeUnknown(error))
             }
         }
+    }
+}
+
+fn acquire_error(error: sqlx::Error) -> StoreError {
+    match error {
+        sqlx::Error::PoolTimedOut => StoreError::Busy,
+        sqlx::Error::PoolClosed => StoreError::Closed,
+        error => StoreError::Database(DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error)))),
     }
 }

@@ -16,7 +16,7 @@ use sea_orm::{
 use sea_orm_migration::MigratorTrait;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 
 /// How often a transaction that lost a race is tried again.
 const MAX_RETRIES: usize = 10;
@@ -44,7 +44,7 @@ struct Inner {
 #[derive(Debug)]
 enum Writes {
     /// All in turn, over one connection. The lock keeps other processes away from the file.
-    Sqlite { writer: Writer, migrations: ConnectOptions, lock: Mutex<Option<FileLock>> },
+    Sqlite { writer: Writer, migrations: Box<ConnectOptions>, lock: Mutex<Option<FileLock>> },
     /// Each on a connection of the pool.
     Postgres(Transactions),
 }
@@ -156,7 +156,7 @@ impl Store {
 pub async fn migrate<M: MigratorTrait>(store: &Store) -> Result<(), StoreError> {
     // SeaORM's migrations take none but its own connections.
     let own = match &store.inner.writes {
-        Writes::Sqlite { migrations, .. } => Some(Database::connect(migrations.clone()).await?),
+        Writes::Sqlite { migrations, .. } => Some(Database::connect((**migrations).clone()).await?),
         Writes::Postgres(_) => None,
     };
     let connection = own.as_ref().unwrap_or(&store.inner.read);
@@ -208,6 +208,8 @@ async fn connect_postgres(
     let read = Database::connect(options).await?;
     let transactions = Transactions {
         pool: read.get_postgres_connection_pool().clone(),
+        places: Arc::new(Semaphore::new(config.max_connections as usize)),
+        acquire_timeout: Duration::from_millis(config.acquire_timeout_ms),
         limit: Duration::from_millis(config.transaction_timeout_ms),
         pulse: pulse.clone(),
         commits: commits.clone(),
@@ -245,6 +247,6 @@ async fn connect_sqlite(
     let tx = first.open(true).await?;
     let read = Database::connect(open(false)).await?;
     let writer = Writer::start(first, tx, read.clone(), limits, pulse.clone(), commits.clone()).await?;
-    let writes = Writes::Sqlite { writer, migrations: open(true), lock: Mutex::new(Some(lock)) };
+    let writes = Writes::Sqlite { writer, migrations: Box::new(open(true)), lock: Mutex::new(Some(lock)) };
     Ok((DbBackend::Sqlite, read, writes))
 }

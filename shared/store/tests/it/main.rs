@@ -13,6 +13,7 @@ mod idempotency;
 mod outbox;
 mod paging;
 mod tx;
+mod writer;
 
 use pavior_store::Store;
 use sea_orm::{ConnectionTrait, Statement};
