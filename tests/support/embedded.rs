@@ -77,6 +77,15 @@ impl Embedded {
     /// Stops the system, verifies its audit log, and gives what it leaves.
     pub async fn stop_keeping_data(self) -> anyhow::Result<tempfile::TempDir> {
         self.system.stop().await?;
+        for service in ["audit", "catalog", "policy", "provisioning"] {
+            let mut log = pavior::serve::database_file(self.data.path(), service).into_os_string();
+            log.push("-wal");
+            let left = std::fs::metadata(&log).map_or(0, |log| log.len());
+            anyhow::ensure!(
+                left == 0,
+                "the database of {service} was not closed: its log holds {left} bytes"
+            );
+        }
         verify(self.data.path()).await?;
         Ok(self.data)
     }

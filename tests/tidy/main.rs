@@ -4,6 +4,7 @@
 mod crates;
 mod rules;
 mod sources;
+mod upkeep;
 
 use sources::{Source, sources};
 

@@ -23,7 +23,7 @@ use pavior_auth::AllowList;
 use pavior_core::clock::Clock;
 use pavior_core::page::PageTokens;
 use pavior_proto::pavior::audit::v1::audit_service_server::AuditServiceServer;
-use pavior_runtime::{Component, HealthCheck};
+use pavior_runtime::{Component, HealthCheck, Task};
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
@@ -112,6 +112,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     let reader = Reader { store: store.clone(), signer, max_page_bytes: config.max_page_bytes };
     let api = api::Api::new(&config, &deps, reader, appender, tokens);
     let server = AuditServiceServer::new(api).max_decoding_message_size(MAX_REQUEST_BYTES);
+    let closed = store.clone();
     Ok(Component {
         name: ROLE,
         routes: tonic::service::Routes::new(server),
@@ -121,6 +122,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
             let store = store.clone();
             async move { store.check().await }
         })],
+        closing: vec![Task::new("audit_database", move |_| async move { Ok(closed.close().await?) })],
     })
 }
 

@@ -30,7 +30,7 @@ use pavior_proto::pavior::catalog::v1::catalog_service_server::CatalogServiceSer
 use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsServiceServer;
 use pavior_rpc::Transport;
 use pavior_rpc::audit::AuditSink;
-use pavior_runtime::{Component, HealthCheck};
+use pavior_runtime::{Component, HealthCheck, Task};
 use pavior_store::Store;
 use pavior_store::outbox::Limits;
 
@@ -108,9 +108,11 @@ pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Component> {
         tasks::outbox_relay(store.clone(), sink, limits),
         tasks::answer_sweeper(store.clone(), clock, sweep),
     ];
+    let closed = store.clone();
+    let closing = vec![Task::new("catalog_database", move |_| async move { Ok(closed.close().await?) })];
     let check = HealthCheck::new("catalog database", move || {
         let store = store.clone();
         async move { store.check().await }
     });
-    Ok(Component { name: ROLE, routes, services: SERVICES.to_vec(), tasks, checks: vec![check] })
+    Ok(Component { name: ROLE, routes, services: SERVICES.to_vec(), tasks, checks: vec![check], closing })
 }

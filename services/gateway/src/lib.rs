@@ -121,6 +121,7 @@ pub fn build(config: &Config, deps: Deps) -> Result<Component, Error> {
         services,
         tasks: shipper.into_iter().collect(),
         checks: vec![keys],
+        closing: Vec::new(),
     })
 }
 

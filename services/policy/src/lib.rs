@@ -32,7 +32,7 @@ use pavior_proto::pavior::governance::v1::resource_facts_service_server::Resourc
 use pavior_proto::pavior::policy::v1::policy_service_server::PolicyServiceServer;
 use pavior_rpc::Transport;
 use pavior_rpc::audit::AuditSink;
-use pavior_runtime::{Component, HealthCheck};
+use pavior_runtime::{Component, HealthCheck, Task};
 use pavior_store::outbox::OutboxContext;
 use pavior_store::{Store, StoreError};
 
@@ -181,6 +181,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     let api = api::Api::new(app);
     let routes = tonic::service::Routes::new(PolicyServiceServer::new(api.clone()))
         .add_service(ResourceFactsServiceServer::new(api));
+    let closed = store.clone();
     Ok(Component {
         name: ROLE,
         routes,
@@ -190,5 +191,6 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
             let store = store.clone();
             async move { store.check().await }
         })],
+        closing: vec![Task::new("policy_database", move |_| async move { Ok(closed.close().await?) })],
     })
 }

@@ -41,7 +41,7 @@ use pavior_proto::pavior::governance::v1::resource_facts_service_server::Resourc
 use pavior_proto::pavior::provisioning::v1::provisioning_service_server::ProvisioningServiceServer;
 use pavior_rpc::Transport;
 use pavior_rpc::audit::AuditSink;
-use pavior_runtime::{Component, HealthCheck};
+use pavior_runtime::{Component, HealthCheck, Task};
 use pavior_store::{Store, StoreError};
 
 pub use config::Config;
@@ -155,7 +155,10 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     let routes = tonic::service::Routes::new(ProvisioningServiceServer::new(api.clone()))
         .add_service(OperationsServer::new(api.clone()))
         .add_service(ResourceFactsServiceServer::new(api));
-    Ok(Component { name: ROLE, routes, services: SERVICES.to_vec(), tasks, checks: checks(&db, &config) })
+    let (checks, services) = (checks(&db, &config), SERVICES.to_vec());
+    let closing =
+        vec![Task::new("provisioning_database", move |_| async move { Ok(db.store().close().await?) })];
+    Ok(Component { name: ROLE, routes, services, tasks, checks, closing })
 }
 
 /// Health means progress: the database answers, steps are taken, audit events are fetched.

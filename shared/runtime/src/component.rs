@@ -20,6 +20,8 @@ pub struct Component {
     pub tasks: Vec<Task>,
     /// What must be well for it to be ready.
     pub checks: Vec<HealthCheck>,
+    /// What is closed when all work has ended, such as its database.
+    pub closing: Vec<Task>,
 }
 
 type Run = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, anyhow::Result<()>> + Send>;

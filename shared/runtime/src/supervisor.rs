@@ -1,4 +1,4 @@
-//! Runs listeners and tasks, and ends them in phases: NOT_SERVING, stop accepting, let calls end, stop tasks.
+//! Runs listeners and tasks, and ends them in phases: NOT_SERVING, stop accepting, let calls end, stop tasks, close.
 //! Flushing telemetry is left to the caller of [`Supervisor::run`], as the last phase.
 
 use std::future::Future;
@@ -27,6 +27,8 @@ pub enum Phase {
     Draining,
     /// Tasks are asked to end.
     StoppingTasks,
+    /// Databases are closed.
+    Closing,
     /// All has ended.
     Stopped,
 }
@@ -36,7 +38,7 @@ pub enum Phase {
 pub struct SupervisorOptions {
     /// From NOT_SERVING until no more connections are accepted.
     pub notice: Duration,
-    /// For tasks to end.
+    /// For tasks to end, and then for what is closed.
     pub task_grace: Duration,
     /// Between health checks.
     pub check_interval: Duration,
@@ -82,6 +84,7 @@ pub struct Supervisor {
     listeners: Vec<(&'static str, Serve)>,
     beside: Vec<(&'static str, Serve)>,
     tasks: Vec<Task>,
+    closing: Vec<Task>,
     phase: watch::Sender<Phase>,
 }
 
@@ -102,6 +105,7 @@ impl Supervisor {
             listeners: Vec::new(),
             beside: Vec::new(),
             tasks: Vec::new(),
+            closing: Vec::new(),
             phase: watch::Sender::new(Phase::Serving),
         }
     }
@@ -127,6 +131,13 @@ impl Supervisor {
     #[must_use]
     pub fn tasks(mut self, tasks: impl IntoIterator<Item = Task>) -> Self {
         self.tasks.extend(tasks);
+        self
+    }
+
+    /// Adds what is closed when tasks have ended.
+    #[must_use]
+    pub fn closing(mut self, closing: impl IntoIterator<Item = Task>) -> Self {
+        self.closing.extend(closing);
         self
     }
 
@@ -179,7 +190,7 @@ impl Supervisor {
     }
 
     fn start(self) -> Running {
-        let Self { options, health, readiness, checks, listeners, beside, tasks, phase } = self;
+        let Self { options, health, readiness, checks, listeners, beside, tasks, closing, phase } = self;
         let stop = Stop::default();
         let mut serving = JoinSet::new();
         for (name, serve) in listeners {
@@ -197,7 +208,7 @@ impl Supervisor {
         let checker = AbortOnDropHandle::new(tokio::spawn(async move {
             watched.run(&checks, &told, options.check_interval, &watching).await;
         }));
-        Running { options, health, readiness, phase, stop, serving, working, last, checker }
+        Running { options, health, readiness, phase, stop, serving, working, closing, last, checker }
     }
 }
 
@@ -210,6 +221,7 @@ struct Running {
     stop: Stop,
     serving: JoinSet<Ended>,
     working: JoinSet<Ended>,
+    closing: Vec<Task>,
     last: JoinSet<Ended>,
     checker: AbortOnDropHandle<()>,
 }
@@ -249,31 +261,37 @@ impl Running {
         while self.serving.join_next().await.is_some() {}
         self.phase.send_replace(Phase::StoppingTasks);
         self.stop.tasks.cancel();
-        let failed = self.end_tasks().await;
+        let mut failed = end(std::mem::take(&mut self.working), self.options.task_grace).await;
+        self.phase.send_replace(Phase::Closing);
+        let mut closing = JoinSet::new();
+        for task in std::mem::take(&mut self.closing) {
+            spawn(&mut closing, Kind::Task, task.name, (task.run)(self.stop.tasks.clone()));
+        }
+        failed = failed.or(end(closing, self.options.task_grace).await);
         self.stop.beside.cancel();
         while self.last.join_next().await.is_some() {}
         self.phase.send_replace(Phase::Stopped);
         failed
     }
+}
 
-    async fn end_tasks(&mut self) -> Option<SupervisorError> {
-        let working = &mut self.working;
-        let ended = async {
-            let mut failed = None;
-            while let Some(ended) = working.join_next().await {
-                if !matches!(&ended, Ok(Ended { result: Ok(()), .. })) {
-                    let err = early(ended);
-                    tracing::error!(error = %err, "a task did not end well");
-                    failed = failed.or(Some(err));
-                }
+/// Waits for tasks to end, and cuts them off when the grace period is over.
+async fn end(mut working: JoinSet<Ended>, grace: Duration) -> Option<SupervisorError> {
+    let ended = async {
+        let mut failed = None;
+        while let Some(ended) = working.join_next().await {
+            if !matches!(&ended, Ok(Ended { result: Ok(()), .. })) {
+                let err = early(ended);
+                tracing::error!(error = %err, "a task did not end well");
+                failed = failed.or(Some(err));
             }
-            failed
-        };
-        tokio::time::timeout(self.options.task_grace, ended).await.unwrap_or_else(|_| {
-            tracing::warn!("tasks were cut off: the grace period is over");
-            None
-        })
-    }
+        }
+        failed
+    };
+    tokio::time::timeout(grace, ended).await.unwrap_or_else(|_| {
+        tracing::warn!("tasks were cut off: the grace period is over");
+        None
+    })
 }
 
 #[derive(Default)]

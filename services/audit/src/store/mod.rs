@@ -58,6 +58,11 @@ impl AuditStore {
         self.store.backend() == sea_orm::DbBackend::Postgres
     }
 
+    /// Closes the database in order.
+    pub(crate) async fn close(&self) -> Result<(), StoreError> {
+        self.store.close().await
+    }
+
     /// Whether the database takes writes.
     pub(crate) async fn check(&self) -> Result<(), String> {
         self.store.check().await

@@ -35,6 +35,7 @@ pub(super) struct Assembly {
     pub(super) doors: Vec<Door>,
     pub(super) tasks: Vec<Task>,
     pub(super) checks: Vec<HealthCheck>,
+    pub(super) closing: Vec<Task>,
     pub(super) git: Option<axum::Router>,
     /// To be cancelled when draining begins, so that streams end and do not hold it up.
     pub(super) drain: CancellationToken,
@@ -75,6 +76,7 @@ struct Parts {
     doors: Vec<Door>,
     tasks: Vec<Task>,
     checks: Vec<HealthCheck>,
+    closing: Vec<Task>,
     services: Vec<&'static str>,
     gateway: Option<Component>,
     git: Option<axum::Router>,
@@ -170,6 +172,7 @@ impl Builder<'_> {
         }
         self.assembly.tasks.extend(component.tasks);
         self.assembly.checks.extend(component.checks);
+        self.assembly.closing.extend(component.closing);
     }
 
     async fn audit(&mut self) -> anyhow::Result<()> {
@@ -331,6 +334,7 @@ impl Builder<'_> {
         let mut component = pavior_gateway::build(&config, deps)?;
         self.assembly.tasks.append(&mut component.tasks);
         self.assembly.checks.append(&mut component.checks);
+        self.assembly.closing.append(&mut component.closing);
         self.assembly.services.extend(component.services.iter().copied());
         self.assembly.gateway = Some(component);
         Ok(())
@@ -341,7 +345,7 @@ impl Builder<'_> {
         self.assembly.services.dedup();
         let health = Health::new(&self.assembly.services).await;
         let gateway_options = self.limits("gateway");
-        let Parts { doors, tasks, checks, gateway, git, .. } = self.assembly;
+        let Parts { doors, tasks, checks, closing, gateway, git, .. } = self.assembly;
         let mut all = Vec::new();
         for door in doors {
             let beside = health.add_to(tonic::service::Routes::default());
@@ -351,6 +355,6 @@ impl Builder<'_> {
             let stack = pavior_gateway::front(&self.config.gateway, &component, gateway_options, &health)?;
             all.push(Door { role: Role::Gateway, stack });
         }
-        Ok(Assembly { health, doors: all, tasks, checks, git, drain: self.drain })
+        Ok(Assembly { health, doors: all, tasks, checks, closing, git, drain: self.drain })
     }
 }

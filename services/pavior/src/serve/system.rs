@@ -38,13 +38,13 @@ impl System {
         let addresses = addresses(&listeners)?;
         let tls = tls(&config)?;
         let assembly = components::assemble(&config, roles, &telemetry, &addresses).await?;
-        let Assembly { health, doors, tasks, checks, git, drain } = assembly;
+        let Assembly { health, doors, tasks, checks, closing, git, drain } = assembly;
         let options = SupervisorOptions {
             notice: Duration::from_millis(config.shutdown.notice_ms),
             task_grace: Duration::from_millis(config.shutdown.grace_ms),
             ..SupervisorOptions::default()
         };
-        let mut supervisor = Supervisor::new(health, options).checks(checks).tasks(tasks);
+        let mut supervisor = Supervisor::new(health, options).checks(checks).tasks(tasks).closing(closing);
         for Door { role, stack } in doors {
             let listener = listeners.remove(role.name()).context("a door without a listener")?;
             let public = role == Role::Gateway;

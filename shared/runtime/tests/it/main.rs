@@ -69,8 +69,15 @@ async fn shuts_down_in_phases() {
     });
     // Work that ends early without an error is no reason to stop.
     let short = Task::new("short", |_| async { Ok(()) });
+    // What is closed, is closed when the tasks have ended.
+    let (closing, closing_phase) = oneshot::channel();
+    let of_closing = supervisor.phase();
+    let close = Task::new("database", move |_| async move {
+        closing.send(*of_closing.borrow()).ok();
+        Ok(())
+    });
     let (signal, signals) = mpsc::channel(1);
-    let run = tokio::spawn(supervisor.tasks([task, short]).run(signals));
+    let run = tokio::spawn(supervisor.tasks([task, short]).closing([close]).run(signals));
     readiness.wait_for(|report| report.ready).await;
     let mut client = health_client(address).await;
     while serving(&mut client).await != ServingStatus::Serving {
@@ -86,6 +93,7 @@ async fn shuts_down_in_phases() {
     assert!(TcpStream::connect(address).await.is_err());
     assert_eq!(task_phase.await.unwrap(), Phase::StoppingTasks);
     run.await.unwrap().unwrap();
+    assert_eq!(closing_phase.await.unwrap(), Phase::Closing);
     assert_eq!(*phase.borrow(), Phase::Stopped);
 }
 

@@ -1,0 +1,52 @@
+//! What is written without an audit event: each with what it is, in a list that may only shrink.
+
+use crate::sources::sources;
+use std::collections::BTreeSet;
+
+/// Where, and the text that says what it is.
+const ALLOWED: &str = include_str!("../golden/upkeep.txt");
+/// The two ways to write without an event.
+const CALLS: [&str; 2] = [".upkeep", "Recorded::upkeep"];
+
+/// The first text in quotes after a call, if it is one of the two.
+fn what(text: &str, at: usize) -> Option<String> {
+    let rest = text.get(at..)?;
+    let from = rest.find('"')? + 1;
+    let to = rest.get(from..)?.find('"')? + from;
+    rest.get(from..to).map(str::to_owned)
+}
+
+fn found() -> BTreeSet<String> {
+    let mut lines = BTreeSet::new();
+    for source in sources().iter().filter(|source| !source.is_test()) {
+        // Also behind a `#[cfg(test)] mod tests;` in the middle.
+        let own = source.text.lines().take_while(|line| !line.starts_with("mod tests {"));
+        let code: Vec<&str> = own.map(|line| line.split_once("//").map_or(line, |(code, _)| code)).collect();
+        let code = code.join("\n");
+        for call in CALLS {
+            for (at, _) in code.match_indices(call) {
+                let after = code[at + call.len()..].chars().next();
+                if matches!(after, Some('(' | ':')) {
+                    let what = what(&code, at).unwrap_or_else(|| "does not say what".to_owned());
+                    lines.insert(format!("{}: {what}", source.path));
+                }
+            }
+        }
+    }
+    lines
+}
+
+#[test]
+fn what_is_written_without_an_event_is_in_the_list() {
+    let found = found();
+    assert!(found.len() > 5, "the calls were not found: {found:?}");
+    let allowed: BTreeSet<String> = ALLOWED
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect();
+    let more: Vec<_> = found.difference(&allowed).collect();
+    assert!(more.is_empty(), "written without an audit event; use `Store::change`: {more:#?}");
+    let less: Vec<_> = allowed.difference(&found).collect();
+    assert!(less.is_empty(), "remove from tests/golden/upkeep.txt, which may only shrink: {less:#?}");
+}
