@@ -28,8 +28,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Most transactions in one commit.
 const MAX_MEMBERS: usize = 256;
-/// After this time a group takes no further member.
-const MAX_GROUP: Duration = Duration::from_millis(100);
+/// After this time a group takes no further member, so that who is in it hears soon, however many come.
+const MAX_GROUP: Duration = Duration::from_millis(30);
 /// Most transactions that wait; who comes later waits for a place.
 const QUEUE: usize = 1_024;
 /// Shortest and longest pause between two attempts to open the file.
