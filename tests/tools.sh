@@ -1,11 +1,31 @@
 # Sourced by tests/run and .ci/run: finds what they need, and installs it where it is absent.
-# Everything that is not a system package goes into target/tools.
+# Everything that is not a system package goes into `tools` in the folder that Cargo builds into.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-tools="$root/target/tools"
+
+# Where things are built, and what lies there.
+places() {
+  target="${CARGO_TARGET_DIR:-$root/target}"
+  tools="${PAVIOR_TOOLS:-$target/tools}"
+  summary="$target/test-summary"
+}
+places
 
 say() { printf '==> %s\n' "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# Builds in a cache that outlives the checkout, so that dependencies are compiled once for each lock file and compiler.
+# Of older ones only the newest is kept, since each takes some gigabytes.
+use_cache() {
+  local cache="${PAVIOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pavior}" key
+  key=$({ rustc -vV; cat "$root/Cargo.lock"; } | sha256sum | cut -c1-16)
+  mkdir -p "$cache/target-$key"
+  touch "$cache/target-$key"
+  ls -dt "$cache"/target-* | tail -n +3 | xargs -r rm -rf
+  # The tools lie beside it, so that a new lock file does not mean a new installation.
+  export CARGO_TARGET_DIR="$cache/target-$key" PAVIOR_TOOLS="$cache/tools"
+  places
+}
 
 # install PACKAGE: a Debian package.
 install() {
@@ -29,6 +49,11 @@ need_postgres() {
   local bin
   bin=$(dirname "$(ls /usr/lib/postgresql/*/bin/initdb | sort -V | tail -n 1)")
   export PATH="$bin:$PATH"
+}
+
+# A clock that the tests can set.
+need_faketime() {
+  ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || install faketime
 }
 
 # A Python environment with the packages of tests/clients/python/requirements.txt.

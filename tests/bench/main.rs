@@ -20,7 +20,7 @@ const CALLS: usize = 2_000;
 #[tokio::main]
 async fn main() -> Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let data = tempfile::tempdir()?;
+    let data = pavior_files::temporary_directory("pavior-bench-")?;
     let started = Instant::now();
     let system = System::start(Config::embedded(data.path())?, &Role::ALL).await?;
     let ready = started.elapsed();

@@ -3,10 +3,18 @@
 // A refusal that does not come is a failure of the test.
 #![allow(clippy::unwrap_used)]
 
+mod audit_trail;
 mod compensation;
+mod doctor;
+mod drain;
 mod faults;
+mod governance;
+mod health;
+mod identity;
 mod input;
 mod main_job;
+mod repeat;
+mod restore;
 mod split;
 mod tamper;
 mod tenancy;

@@ -104,10 +104,55 @@ async fn direct_calls_are_refused(split: &Split) -> Result<()> {
         .unwrap_err();
     ensure!(status.code() == Code::Unauthenticated, "with a forged token: {status}");
 
+    provisioning_alone_writes_nobodys_directory(split, &address).await?;
+
     // A token from outside is no internal token.
     let outside = Person::new(&address, split.processes.data(), "alice", "acme")?;
     let status = outside.catalog().list_users(request()).await.unwrap_err();
     ensure!(status.code() == Code::Unauthenticated, "with a caller's token: {status}");
+    Ok(())
+}
+
+/// Whoever has provisioning's key may register the entities of its resources, and nothing else in the catalog.
+async fn provisioning_alone_writes_nobodys_directory(split: &Split, address: &str) -> Result<()> {
+    let key = split.processes.data().join("keys/private/provisioning/provisioning.pem");
+    let signer = pavior_auth::InternalSigner::from_pem(&std::fs::read_to_string(key)?)?;
+    let clock = std::sync::Arc::new(pavior_core::clock::SystemClock);
+    let ids = std::sync::Arc::new(pavior_core::id::SystemIds);
+    let thief = pavior_auth::ServiceIdentity::new("provisioning", signer, clock, ids);
+    let catalog = CatalogServiceClient::new(thief.transport(pavior_rpc::remote(address, None), "catalog"));
+    let permit = pavior_auth::Permit::for_system(&thief.authority(), "acme");
+    let user = catalog::CreateUserRequest {
+        parent: "organizations/acme".to_owned(),
+        user_id: "mallory".to_owned(),
+        user: Some(catalog::User {
+            groups: vec!["organizations/acme/groups/platform".to_owned()],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let group = catalog::UpdateGroupRequest {
+        group: Some(catalog::Group {
+            name: "organizations/acme/groups/platform".to_owned(),
+            parent_group: "organizations/acme/groups/engineering".to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let version = catalog::PublishTemplateVersionRequest {
+        parent: "organizations/acme/templates/web-service".to_owned(),
+        ..Default::default()
+    };
+    let refused = [
+        catalog.clone().create_user(thief.request(&permit, user)).await.unwrap_err(),
+        catalog.clone().update_group(thief.request(&permit, group)).await.unwrap_err(),
+        catalog.clone().publish_template_version(thief.request(&permit, version)).await.unwrap_err(),
+    ];
+    for status in refused {
+        let reason = details(&status).0;
+        let wanted = (Code::PermissionDenied, "CALLER_NOT_ALLOWED");
+        ensure!((status.code(), reason.as_str()) == wanted, "{status}");
+    }
     Ok(())
 }
 

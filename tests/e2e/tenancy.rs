@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use pavior::cli::apply::Source;
+use pavior::starter::{self, Databases};
 use pavior_proto::pavior::audit::v1 as audit;
 use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::platform::v1 as platform;
@@ -28,7 +29,12 @@ async fn two_systems_in_one_process_do_not_see_each_other() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_organization_gets_nothing_of_another() -> Result<()> {
-    let system = Embedded::start().await?;
+    let system = Embedded::with(|config| {
+        config.development.organizations.push("globex".to_owned());
+        Ok(())
+    })
+    .await?;
+    system.apply(&starter::documents(Databases::Sqlite)?).await?;
     let alice = system.person("alice")?;
     let operation = alice.provisioning().create_project(alice.project("secret-plan")).await?.into_inner();
     alice.finish(&operation).await?;

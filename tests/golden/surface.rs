@@ -55,6 +55,8 @@ fn governance_of_every_public_method() {
                 if method.plan_follows { "STAGE_PLAN" } else { "STAGE_ADMISSION" },
                 if method.governed { "AUDIENCE_GOVERNED" } else { "AUDIENCE_AUTHENTICATED" },
             );
+            let more = method.amounts_to.iter().map(|action| format!("    amounts to {action}\n"));
+            let text = text + &more.collect::<String>();
             (method.path.as_str(), text)
         })
         .collect();
@@ -89,7 +91,8 @@ fn order_of_the_server_stack() {
 fn drivers_with_their_types() {
     let data = tempfile::tempdir().expect("a folder");
     let shim = vec!["pavior".into(), "__shim".into()];
-    let mut config = pavior_drivers::DriversConfig::new(data.path().to_owned(), shim, BTreeMap::new());
+    let key = pavior_drivers::DriversKey::derive(&[0; 32]);
+    let mut config = pavior_drivers::DriversConfig::new(data.path().join("data"), shim, BTreeMap::new(), key);
     // Never called: only the driver's description is asked for.
     config.postgres_url = Some("postgres://nobody@127.0.0.1:1/none".to_owned().into());
     let drivers = pavior_drivers::build(&config).expect("the drivers can be built");

@@ -32,7 +32,7 @@ impl Embedded {
     pub async fn with(change: impl FnOnce(&mut Config) -> anyhow::Result<()>) -> anyhow::Result<Self> {
         // Whoever comes first installs it; another test of this process may have.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let data = tempfile::Builder::new().prefix("pavior-e2e-").tempdir()?;
+        let data = pavior_files::temporary_directory("pavior-e2e-")?;
         let mut config = Config::embedded(data.path())?;
         config.drivers.skeleton_roots = vec![crate::starter().join("skeletons").canonicalize()?];
         // This program is a test; the shim and the SQL client are the real binary's.

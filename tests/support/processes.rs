@@ -1,7 +1,7 @@
 //! The real binary, as an operator runs it.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -28,8 +28,15 @@ pub fn binary() -> anyhow::Result<PathBuf> {
 pub struct Processes {
     data: tempfile::TempDir,
     settings: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+    log: Option<PathBuf>,
     running: BTreeMap<String, Running>,
+    /// Where services that run apart listen, also while they do not.
+    apart: BTreeMap<String, String>,
 }
+
+/// The services, in the order in which they need each other.
+const SERVICES: [&str; 4] = ["audit", "catalog", "policy", "provisioning"];
 
 #[derive(Debug)]
 struct Running {
@@ -48,7 +55,12 @@ impl Drop for Running {
 impl Processes {
     /// A data folder and the settings that every process gets; nothing runs yet.
     pub fn new(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let data = tempfile::Builder::new().prefix("pavior-e2e-").tempdir()?;
+        Self::within(&std::env::temp_dir(), settings)
+    }
+
+    /// The same with the data folder in a folder of one's own choice, for example on a small file system.
+    pub fn within(parent: &Path, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let data = pavior_files::temporary_directory_in(parent, "pavior-e2e-")?;
         let skeletons = crate::starter().join("skeletons").canonicalize()?;
         let mut all = vec![
             ("data_dir".to_owned(), data.path().display().to_string()),
@@ -60,7 +72,24 @@ impl Processes {
             all.push((format!("listen.{listener}"), "127.0.0.1:0".to_owned()));
         }
         all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        Ok(Self { data, settings: all, running: BTreeMap::new() })
+        Ok(Self {
+            data,
+            settings: all,
+            environment: Vec::new(),
+            log: None,
+            running: BTreeMap::new(),
+            apart: BTreeMap::new(),
+        })
+    }
+
+    /// Sets a variable in the environment of every process that is started from now on.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Appends what the processes say to a file, instead of showing it when the test fails.
+    pub fn log_to(&mut self, path: PathBuf) {
+        self.log = Some(path);
     }
 
     /// Everything in one process, with the starter kit loaded.
@@ -71,6 +100,43 @@ impl Processes {
         Ok(processes)
     }
 
+    /// Each service in a process of its own, on SQLite, with the starter kit loaded.
+    pub async fn apart() -> anyhow::Result<Self> {
+        let mut processes = Self::new(&[])?;
+        pavior::serve::generate_keys(&processes.data().join("keys"))?;
+        for role in SERVICES.into_iter().chain(["gateway"]) {
+            processes.start_apart(role)?;
+        }
+        processes.load_starter_kit(Databases::Sqlite).await?;
+        Ok(processes)
+    }
+
+    /// Starts a service in a process of its own, where it was before if it was.
+    pub fn start_apart(&mut self, role: &str) -> anyhow::Result<()> {
+        let private = self.data().join("keys/private").join(role);
+        let mut extra = vec![("internal.private_key_dir".to_owned(), private.display().to_string())];
+        for (peer, address) in &self.apart {
+            extra.push((format!("peers.{peer}"), format!("http://{address}")));
+        }
+        if let Some(address) = self.apart.get(role) {
+            extra.push((format!("listen.{role}"), address.clone()));
+        }
+        let extra: Vec<(&str, String)> =
+            extra.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        self.start(role, &[role], &extra)?;
+        let address = self.address_of(role, role)?;
+        if SERVICES.contains(&role) {
+            self.apart.insert(role.to_owned(), address);
+        }
+        Ok(())
+    }
+
+    /// The address of a listener of one process.
+    pub fn address_of(&self, name: &str, listener: &str) -> anyhow::Result<String> {
+        let found = self.running.get(name).and_then(|running| running.addresses.get(listener));
+        found.cloned().with_context(|| format!("`{name}` does not listen as {listener}"))
+    }
+
     /// Starts a process and waits until it listens. `extra` settings win over those of all.
     pub fn start(&mut self, name: &str, roles: &[&str], extra: &[(&str, String)]) -> anyhow::Result<()> {
         let mut command = Command::new(binary()?);
@@ -79,14 +145,23 @@ impl Processes {
         for (key, value) in self.settings.iter().cloned().chain(extra) {
             command.arg("--set").arg(format!("{key}={value}"));
         }
+        command.envs(self.environment.iter().cloned());
+        let mut log = match &self.log {
+            Some(path) => Some(std::fs::File::options().create(true).append(true).open(path)?),
+            None => None,
+        };
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let stderr = child.stderr.take().context("no standard error")?;
         let (send, receive) = mpsc::channel();
         let prefix = name.to_owned();
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                // Shown when the test fails.
-                eprintln!("[{prefix}] {line}");
+                match &mut log {
+                    // A log that cannot be written is no reason to stop reading.
+                    Some(file) => drop(writeln!(file, "[{prefix}] {line}")),
+                    // Shown when the test fails.
+                    None => eprintln!("[{prefix}] {line}"),
+                }
                 if let Some((listener, address)) = line.split_once(" listens on ") {
                     let _ = send.send(Some((listener.to_owned(), address.to_owned())));
                 } else if line.contains("is ready") {
@@ -127,6 +202,15 @@ impl Processes {
         let mut running = self.running.remove(name).with_context(|| format!("`{name}` does not run"))?;
         running.child.kill()?;
         running.child.wait()?;
+        Ok(())
+    }
+
+    /// Sends a signal to a process, for example `STOP`.
+    pub fn signal(&self, name: &str, signal: &str) -> anyhow::Result<()> {
+        let running = self.running.get(name).with_context(|| format!("`{name}` does not run"))?;
+        let status =
+            Command::new("kill").arg(format!("-{signal}")).arg(running.child.id().to_string()).status()?;
+        anyhow::ensure!(status.success(), "`{name}` could not be sent {signal}");
         Ok(())
     }
 

@@ -20,13 +20,15 @@ const SERVICES: [&str; 7] = [
 /// What each shared crate may know; services may know all of these and no other service.
 fn allowed(name: &str) -> Option<&'static [&'static str]> {
     Some(match name {
-        "pavior-core" | "pavior-proto" | "pavior-expr" | "pavior-audit-verifier" => &[],
+        "pavior-core" | "pavior-proto" | "pavior-expr" | "pavior-files" | "pavior-audit-verifier" => &[],
         "pavior-rpc" => &["pavior-core", "pavior-proto"],
         "pavior-auth" => &["pavior-core", "pavior-proto", "pavior-rpc"],
-        "pavior-store" | "pavior-driver" => &["pavior-core"],
+        "pavior-store" => &["pavior-core", "pavior-files"],
+        "pavior-driver" => &["pavior-core"],
         "pavior-driver-grpc" => &["pavior-core", "pavior-driver", "pavior-proto", "pavior-rpc"],
         "pavior-runtime" => &["pavior-core", "pavior-rpc"],
-        "pavior-drivers" => &["pavior-core", "pavior-driver", "pavior-expr"],
+        "pavior-relay" => &["pavior-core", "pavior-rpc", "pavior-runtime", "pavior-store"],
+        "pavior-drivers" => &["pavior-core", "pavior-driver", "pavior-expr", "pavior-files"],
         "pavior-gateway" => &["pavior-core", "pavior-proto", "pavior-rpc", "pavior-auth", "pavior-runtime"],
         "pavior-audit" | "pavior-catalog" | "pavior-policy" | "pavior-provisioning" => &[
             "pavior-core",
@@ -35,8 +37,10 @@ fn allowed(name: &str) -> Option<&'static [&'static str]> {
             "pavior-auth",
             "pavior-store",
             "pavior-runtime",
+            "pavior-relay",
             "pavior-expr",
             "pavior-driver",
+            "pavior-files",
         ],
         _ => return None,
     })

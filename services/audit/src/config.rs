@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 
+use pavior_core::audit::MAX_EVENT_BYTES;
 use pavior_store::DatabaseConfig;
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::domain::note;
 use crate::error::Error;
+
+/// What a record must be allowed to have: the largest event of a service, and what the log adds to it.
+const MIN_RECORD_BYTES: usize = MAX_EVENT_BYTES + 64 * 1024;
 
 /// The configuration of the audit service.
 #[derive(Debug, Clone, Deserialize)]
@@ -26,6 +30,10 @@ pub struct Config {
     /// Verifier keys (`name+id+base64`) of former signing keys, whose last checkpoints are still accepted at start.
     /// Their name is `origin`.
     pub former_keys: Vec<String>,
+    /// The folder in which the last checkpoint of every log is kept outside of the database, so that a database that
+    /// was set back to an older copy is noticed. It should be on another disk and in no backup of the database; nothing
+    /// is kept when it is absent.
+    pub checkpoints_dir: Option<PathBuf>,
     /// Most records in one transaction of the writer.
     pub max_batch_records: usize,
     /// How long the writer waits for more when several callers are about, in microseconds.
@@ -53,6 +61,7 @@ impl Default for Config {
             signing_key_file: None,
             signing_key_pem: None,
             former_keys: Vec::new(),
+            checkpoints_dir: None,
             max_batch_records: 2_000,
             max_batch_wait_us: 2_000,
             max_queue: 1_024,
@@ -73,8 +82,10 @@ impl Config {
             "`origin` must be a name without spaces and `+` that does not end with `/`"
         } else if self.signing_key_file.is_some() == self.signing_key_pem.is_some() {
             "one of `signing_key_file` and `signing_key_pem` must be set"
-        } else if self.max_batch_records == 0 || self.max_queue == 0 || self.max_record_bytes == 0 {
-            "`max_batch_records`, `max_queue` and `max_record_bytes` must not be 0"
+        } else if self.max_batch_records == 0 || self.max_queue == 0 {
+            "`max_batch_records` and `max_queue` must not be 0"
+        } else if self.max_record_bytes < MIN_RECORD_BYTES {
+            "`max_record_bytes` must be at least 320 KiB, so that every event of a service is taken whole"
         } else if self.max_record_bytes > self.max_page_bytes || self.max_page_bytes > 1792 * 1024 {
             // A record is sent as bytes and as fields, and clients take 4 MiB.
             "`max_page_bytes` must be between `max_record_bytes` and 1792 KiB"

@@ -17,6 +17,24 @@ pub enum Error {
         /// What does not fit.
         why: String,
     },
+    /// Logs do not go on from the checkpoints that were kept outside of the database.
+    #[error("{}; put the newer copy of the audit database back, or accept the loss with `pavior restore`", list(.0))]
+    SetBack(Vec<SetBack>),
+    /// The folder of checkpoints cannot be used.
+    #[error("the second place of audit checkpoints: {0}")]
+    SecondPlace(String),
+    /// What a producer hands over does not fit to what the log has of it.
+    #[error(
+        "records of `{service}`, epoch `{epoch}`, do not fit to the log: {why}; one of the two databases was set back"
+    )]
+    Refused {
+        /// The service.
+        service: String,
+        /// Its epoch.
+        epoch: String,
+        /// What does not fit.
+        why: Misfit,
+    },
     /// The log has no such record.
     #[error("audit record `{0}` does not exist")]
     NoRecord(String),
@@ -59,6 +77,67 @@ pub enum Error {
     /// The configuration makes no sense.
     #[error("audit configuration: {0}")]
     Config(String),
+}
+
+/// A log that does not go on from a checkpoint that was signed before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetBack {
+    /// The log.
+    pub log: String,
+    /// How many records it has.
+    pub has: u64,
+    /// How many records it had when the checkpoint was signed.
+    pub signed: u64,
+    /// It is long enough, but its first records are others.
+    pub forked: bool,
+}
+
+impl std::fmt::Display for SetBack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { log, has, signed, forked } = self;
+        match forked {
+            false => write!(
+                f,
+                "audit log `{log}` has {has} records, but {signed} were signed: its database is older"
+            ),
+            true => write!(
+                f,
+                "the first {signed} of {has} records of audit log `{log}` are not those that were signed"
+            ),
+        }
+    }
+}
+
+/// The first few, and how many there are.
+fn list(found: &[SetBack]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<_> = found.iter().take(SHOWN).map(SetBack::to_string).collect();
+    let more = found.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!("; and {more} more logs") } else { String::new() };
+    format!("{}{more}", shown.join("; "))
+}
+
+/// How a call of a producer does not fit to the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// A number was skipped.
+    #[error("{expected} was expected and {found} came")]
+    Gap {
+        /// The next number.
+        expected: i64,
+        /// What came.
+        found: i64,
+    },
+    /// The number stands for another event.
+    #[error("{sequence} is event {stored} in the log and event {offered} now")]
+    Diverged {
+        /// The number.
+        sequence: i64,
+        /// Id and digest of the event in the log.
+        stored: String,
+        /// Id and digest of the event that came.
+        offered: String,
+    },
 }
 
 impl Retryable for Error {

@@ -5,7 +5,7 @@
 //! change in one transaction. Must never change or drop a record, take a record out of its producer's order, answer
 //! across organizations, or acknowledge what is not durable and inside the signed tree.
 //!
-//! Entry points: [`build`], [`Config`], [`Deps`], [`allow_list`]. What it writes is checked by `pavior-audit-verifier`,
+//! Entry points: [`build`], [`Config`], [`Deps`]. What it writes is checked by `pavior-audit-verifier`,
 //! which shares no code with it.
 
 mod api;
@@ -13,24 +13,24 @@ mod app;
 mod config;
 mod domain;
 mod error;
+pub mod restore;
 mod store;
 mod tasks;
 
 use std::sync::Arc;
 
 use opentelemetry::metrics::Meter;
-use pavior_auth::AllowList;
 use pavior_core::clock::Clock;
 use pavior_core::page::PageTokens;
 use pavior_proto::pavior::audit::v1::audit_service_server::AuditServiceServer;
 use pavior_runtime::{Component, HealthCheck, Task};
-use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
-pub use error::Error;
+pub use error::{Error, Misfit, SetBack};
 
 use app::checker::Checker;
 use app::reader::Reader;
+use app::second_place::{self, SecondPlace};
 use app::signer::Signer;
 use store::{AuditStore, Sign};
 
@@ -47,33 +47,12 @@ pub const DEFAULTS: &str = include_str!("../config.default.toml");
 /// What the service needs of the process that it is in.
 #[derive(Debug, Clone)]
 pub struct Deps {
+    /// Its database, connected; [`build`] applies the migrations.
+    pub store: pavior_store::Store,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Where metrics are made.
     pub meter: Meter,
-    /// Cancelled when the process begins to drain: watch streams end then, so that they do not hold it up.
-    pub drain: CancellationToken,
-}
-
-/// Which role may call what: the gateway reads for its callers, and every service appends its own records.
-pub fn allow_list() -> AllowList {
-    const APPEND: &str = "pavior.audit.v1.AuditService/AppendRecords";
-    let mut list = AllowList::new().allow(
-        "gateway",
-        [
-            "pavior.audit.v1.AuditService/GetAuditRecord",
-            "pavior.audit.v1.AuditService/ListAuditRecords",
-            "pavior.audit.v1.AuditService/WatchAuditRecords",
-            "pavior.audit.v1.AuditService/GetCheckpoint",
-            "pavior.audit.v1.AuditService/ProveInclusion",
-            "pavior.audit.v1.AuditService/ProveConsistency",
-            "pavior.audit.v1.AuditService/GetTile",
-        ],
-    );
-    for role in ["gateway", "catalog", "provisioning", "policy", "audit", "portal"] {
-        list = list.allow(role, [APPEND]);
-    }
-    list
 }
 
 /// The verifier key of the installation (C2SP form, named by `origin`): it covers every log of it. Makes the key's file
@@ -93,7 +72,7 @@ pub async fn migrate(store: &pavior_store::Store) -> Result<(), pavior_store::St
     store::migrate(store).await
 }
 
-/// Opens the database, checks every log's head, tiles and checkpoint against each other, and puts the service together.
+/// Brings the tables up to date, checks every log's head, tiles and checkpoint against each other, and puts the service together.
 ///
 /// # Errors
 /// When the configuration makes no sense, the database or key cannot be used, or a log is not consistent: a log that
@@ -101,14 +80,34 @@ pub async fn migrate(store: &pavior_store::Store) -> Result<(), pavior_store::St
 pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     config.validate()?;
     let signer = Signer::load(&config)?;
-    let store = AuditStore::open(&config.database).await?;
+    let store = AuditStore::open(deps.store.clone()).await?;
     check_logs(&store, &signer).await?;
     signer.publish(&config)?;
     tracing::info!(verifier_key = signer.verifier_key(), "audit logs are consistent");
     let tokens = PageTokens::new(signer.page_token_key()).with_clock(deps.clock.clone());
+    let mut tasks = Vec::new();
+    let mut checks = vec![database_check(store.clone())];
+    let mut remember = None;
+    if let Some(folder) = &config.checkpoints_dir {
+        let place = SecondPlace::open(folder, signer.clone())?;
+        let found = place.compare(&store).await?;
+        if !found.is_empty() {
+            return Err(Error::SetBack(found).into());
+        }
+        place.keep_all(&store).await?;
+        let (handle, keeper, health) = second_place::keeper(place);
+        remember = Some(handle);
+        tasks.push(tasks::checkpoint_keeper(keeper));
+        checks.push(HealthCheck::new("audit checkpoints", move || {
+            let health = health.check();
+            async move { health }
+        }));
+    }
     let signer: Arc<dyn Sign> = Arc::new(signer);
-    let (appender, writer) = app::writer::writer(&config, store.clone(), signer.clone(), &deps.meter);
+    let (appender, writer) =
+        app::writer::writer(&config, store.clone(), signer.clone(), remember, &deps.meter);
     let checker = Checker::new(store.clone(), config.check_records_per_second, &deps.meter);
+    tasks.extend([tasks::record_writer(writer), tasks::record_checker(checker)]);
     let reader = Reader { store: store.clone(), signer, max_page_bytes: config.max_page_bytes };
     let api = api::Api::new(&config, &deps, reader, appender, tokens);
     let server = AuditServiceServer::new(api).max_decoding_message_size(MAX_REQUEST_BYTES);
@@ -117,12 +116,16 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
         name: ROLE,
         routes: tonic::service::Routes::new(server),
         services: vec![SERVICE],
-        tasks: vec![tasks::record_writer(writer), tasks::record_checker(checker)],
-        checks: vec![HealthCheck::new("audit database", move || {
-            let store = store.clone();
-            async move { store.check().await }
-        })],
+        tasks,
+        checks,
         closing: vec![Task::new("audit_database", move |_| async move { Ok(closed.close().await?) })],
+    })
+}
+
+fn database_check(store: AuditStore) -> HealthCheck {
+    HealthCheck::new("audit database", move || {
+        let store = store.clone();
+        async move { store.check().await }
     })
 }
 

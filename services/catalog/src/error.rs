@@ -55,8 +55,6 @@ pub(crate) enum Error {
 /// What a failure of the database means to a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// The audit trail cannot take more, so nothing may change.
-    AuditBehind,
     /// It does not answer; later it may.
     Unavailable,
     /// Others change the same at the same time.
@@ -67,11 +65,10 @@ pub(crate) enum Trouble {
 
 /// See [`Trouble`].
 pub(crate) fn trouble(error: &StoreError) -> Trouble {
-    match (error, error.kind()) {
-        (StoreError::OutboxFull { .. }, _) => Trouble::AuditBehind,
-        (_, ErrorKind::Unavailable) => Trouble::Unavailable,
-        (_, ErrorKind::Serialization | ErrorKind::Unique) => Trouble::Busy,
-        (_, ErrorKind::Unknown | ErrorKind::Corrupt | ErrorKind::Other) => Trouble::Bug,
+    match error.kind() {
+        ErrorKind::Unavailable => Trouble::Unavailable,
+        ErrorKind::Serialization | ErrorKind::Unique => Trouble::Busy,
+        ErrorKind::Unknown | ErrorKind::Corrupt | ErrorKind::Other => Trouble::Bug,
     }
 }
 

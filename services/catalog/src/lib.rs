@@ -6,7 +6,7 @@
 //! It must never call another service on a caller's behalf, decide what a caller may do (policy does), run anything
 //! that a document says, or read a row without the caller's organization.
 //!
-//! Entry points: [`build`] with [`Config`] and [`Deps`], [`allow_list`]; what it serves is
+//! Entry points: [`build`] with [`Config`] and [`Deps`]; what it serves is
 //! `pavior.catalog.v1.CatalogService` and `pavior.governance.v1.ResourceFactsService`.
 
 mod api;
@@ -22,12 +22,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use pavior_auth::{AllowList, ServiceIdentity};
+use opentelemetry::metrics::Meter;
+use pavior_auth::ServiceIdentity;
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
 use pavior_core::page::PageTokens;
 use pavior_proto::pavior::catalog::v1::catalog_service_server::CatalogServiceServer;
 use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsServiceServer;
+use pavior_relay::outbox_relay;
 use pavior_rpc::Transport;
 use pavior_rpc::audit::AuditSink;
 use pavior_runtime::{Component, HealthCheck, Task};
@@ -59,21 +61,10 @@ pub struct Deps {
     pub audit: Transport,
     /// The key that page tokens are made with; the same in every replica.
     pub page_token_key: [u8; 32],
+    /// Where metrics go.
+    pub meter: Meter,
     /// This process among the replicas of the service.
     pub instance: String,
-}
-
-/// Which role may call what: the gateway for its callers, and the services that need to know what the catalog holds.
-pub fn allow_list() -> AllowList {
-    const ALL: [&str; 2] =
-        ["pavior.catalog.v1.CatalogService/*", "pavior.governance.v1.ResourceFactsService/*"];
-    const POLICY: [&str; 4] = [
-        "pavior.catalog.v1.CatalogService/GetDirectory",
-        "pavior.catalog.v1.CatalogService/ListOrganizations",
-        "pavior.catalog.v1.CatalogService/GetOrganization",
-        "pavior.governance.v1.ResourceFactsService/GetResourceFacts",
-    ];
-    AllowList::new().allow("gateway", ALL).allow("provisioning", ALL).allow("policy", POLICY)
 }
 
 /// Applies the migrations that are missing.
@@ -90,29 +81,29 @@ pub async fn migrate(store: &Store) -> Result<(), pavior_store::StoreError> {
 /// A configuration that makes no sense, or a database whose schema cannot be brought up to date.
 pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Component> {
     config.validate().map_err(|problems| anyhow::anyhow!("catalog: {}", problems.join("; ")))?;
-    let Deps { store, clock, ids, identity, audit, page_token_key, instance } = deps;
+    let Deps { store, clock, ids, identity, audit, page_token_key, meter, instance } = deps;
     let limits = Limits {
         max_rows: config.outbox_max_rows,
         max_age: Duration::from_millis(config.outbox_max_age_ms),
         ..Limits::default()
     };
     let opened = store::CatalogStore::open(store.clone(), &instance, clock.clone(), limits).await;
-    let app = app::App::new(opened.context("catalog database")?, clock.clone(), ids);
+    let opened = opened.context("catalog database")?;
+    let sink = AuditSink::new(identity.transport(audit, "audit"), &meter);
+    let relay = outbox_relay(store.clone(), opened.outbox(), sink, &meter, "catalog outbox");
+    let app = app::App::new(opened, clock.clone(), ids);
     let tokens = PageTokens::new(page_token_key).with_clock(clock.clone());
     let api = api::Api::new(app, tokens, config.max_page_bytes);
     let catalog = CatalogServiceServer::new(api.clone()).max_decoding_message_size(config.max_message_bytes);
     let routes = tonic::service::Routes::new(catalog).add_service(ResourceFactsServiceServer::new(api));
-    let sink = AuditSink::new(identity.transport(audit, "audit"));
     let sweep = Duration::from_millis(config.sweep_interval_ms);
-    let tasks = vec![
-        tasks::outbox_relay(store.clone(), sink, limits),
-        tasks::answer_sweeper(store.clone(), clock, sweep),
-    ];
+    let tasks = vec![relay.task, tasks::answer_sweeper(store.clone(), clock, sweep)];
     let closed = store.clone();
     let closing = vec![Task::new("catalog_database", move |_| async move { Ok(closed.close().await?) })];
     let check = HealthCheck::new("catalog database", move || {
         let store = store.clone();
         async move { store.check().await }
     });
-    Ok(Component { name: ROLE, routes, services: SERVICES.to_vec(), tasks, checks: vec![check], closing })
+    let checks = vec![check, relay.check];
+    Ok(Component { name: ROLE, routes, services: SERVICES.to_vec(), tasks, checks, closing })
 }

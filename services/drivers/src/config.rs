@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::keyring::DriversKey;
+
 /// What the drivers are given. Nothing is read from the process environment here.
 #[derive(Debug, Clone)]
 pub struct DriversConfig {
@@ -23,9 +25,10 @@ pub struct DriversConfig {
     /// Address of a PostgreSQL server with the right to create roles and databases; without it there is no
     /// `postgres-database` driver.
     pub postgres_url: Option<SecretString>,
-    /// Key for passwords and sealed state, at least 32 bytes; without it one is kept in the data directory. Replicas
-    /// must share it.
-    pub secret_key: Option<SecretString>,
+    /// For passwords and sealed state.
+    pub key: DriversKey,
+    /// How long what is only needed by late callers is kept: fences and answers of things that are gone.
+    pub keep: Duration,
 }
 
 /// The `git` driver.
@@ -68,9 +71,14 @@ pub struct ProcessConfig {
 }
 
 impl DriversConfig {
-    /// The documented defaults over these three.
+    /// The documented defaults over these four.
     #[must_use]
-    pub fn new(data_dir: PathBuf, shim: Vec<OsString>, environment: BTreeMap<String, String>) -> Self {
+    pub fn new(
+        data_dir: PathBuf,
+        shim: Vec<OsString>,
+        environment: BTreeMap<String, String>,
+        key: DriversKey,
+    ) -> Self {
         Self {
             data_dir,
             shim,
@@ -90,7 +98,8 @@ impl DriversConfig {
                 max_backoff: Duration::from_secs(30),
             },
             postgres_url: None,
-            secret_key: None,
+            key,
+            keep: Duration::from_secs(30 * 24 * 3600),
         }
     }
 }

@@ -1,15 +1,36 @@
 //! The drivers' own key. Passwords are derived from it, so that they can be given again without being stored, and
 //! what must be kept (the environment of a workload) is sealed with it.
 
-use std::path::Path;
-
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 
-use crate::files;
+/// The key of all drivers of an installation. Never printed.
+#[derive(Debug, Clone)]
+pub struct DriversKey(std::sync::Arc<SecretBox<[u8; 32]>>);
+
+impl DriversKey {
+    /// Derived (HKDF, RFC 5869) from the key that seals secrets in the database, so that every replica has the same
+    /// one, and whoever restores a database with its key has that of the drivers, too.
+    #[must_use]
+    pub fn derive(sealing_key: &[u8; 32]) -> Self {
+        let bytes = expand(sealing_key, b"pavior drivers");
+        Self(std::sync::Arc::new(SecretBox::new(Box::new(bytes))))
+    }
+}
+
+/// The first 32 bytes of HKDF-SHA256 (RFC 5869), which is extraction and one block.
+fn expand(secret: &[u8], info: &[u8]) -> [u8; 32] {
+    let extracted = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"pavior"), secret);
+    let mut block = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, extracted.as_ref()));
+    block.update(info);
+    block.update(&[1]);
+    let mut bytes = [0_u8; 32];
+    bytes.copy_from_slice(block.sign().as_ref());
+    bytes
+}
 
 pub(crate) struct Keyring {
     mac: hmac::Key,
@@ -17,34 +38,17 @@ pub(crate) struct Keyring {
 }
 
 impl Keyring {
-    /// From the configured secret, or from a file in the data directory that is made on first use.
-    pub(crate) fn open(data: &Path, configured: Option<&SecretString>) -> std::io::Result<Self> {
-        let master = match configured {
-            Some(secret) => secret.expose_secret().as_bytes().to_vec(),
-            None => Self::from_file(&data.join("drivers").join("master.key"))?,
-        };
-        if master.len() < 32 {
-            return Err(std::io::Error::other("the drivers' key is shorter than 32 bytes"));
-        }
-        let master = hmac::Key::new(hmac::HMAC_SHA256, &master);
-        let mac = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&master, b"pavior drivers mac").as_ref());
-        let seal =
-            RandomizedNonceKey::new(&AES_256_GCM, hmac::sign(&master, b"pavior drivers seal").as_ref())
-                .map_err(|_| std::io::Error::other("the drivers' key cannot be used"))?;
+    pub(crate) fn new(key: &DriversKey) -> std::io::Result<Self> {
+        let master = key.0.expose_secret();
+        let mac = hmac::Key::new(hmac::HMAC_SHA256, &expand(master, b"mac"));
+        let seal = RandomizedNonceKey::new(&AES_256_GCM, &expand(master, b"seal"))
+            .map_err(|_| std::io::Error::other("the drivers' key cannot be used"))?;
         Ok(Self { mac, seal })
     }
 
-    fn from_file(path: &Path) -> std::io::Result<Vec<u8>> {
-        if let Some(parent) = path.parent() {
-            files::private_directory(parent)?;
-        }
-        let mut fresh = [0_u8; 32];
-        aws_lc_rs::rand::fill(&mut fresh).map_err(|_| std::io::Error::other("no randomness"))?;
-        match files::create_private(path, &fresh) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => std::fs::read(path),
-            Err(error) => Err(error),
-            Ok(()) => Ok(fresh.to_vec()),
-        }
+    /// Says whether a key is the same, and nothing about it.
+    pub(crate) fn check(&self) -> String {
+        self.digest("key check", b"")
     }
 
     fn sign(&self, purpose: &str, parts: &[&[u8]]) -> hmac::Tag {
@@ -96,15 +100,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn keys_are_expanded_as_the_standard_says() {
+        use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+        let mut want = [0_u8; 32];
+        let extracted = Salt::new(HKDF_SHA256, b"pavior").extract(&[7; 32]);
+        extracted.expand(&[b"mac"], HKDF_SHA256).unwrap().fill(&mut want).unwrap();
+        assert_eq!(expand(&[7; 32], b"mac"), want);
+    }
+
+    #[test]
     fn passwords_come_again_and_seals_open() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Keyring::open(dir.path(), None).unwrap();
-        let second = Keyring::open(dir.path(), None).unwrap();
+        let keyring = |byte| Keyring::new(&DriversKey::derive(&[byte; 32])).unwrap();
+        let (first, second, other) = (keyring(1), keyring(1), keyring(2));
         let password = first.password("git", &["a", "b"]);
         assert_eq!(password.expose_secret(), second.password("git", &["a", "b"]).expose_secret());
         assert_ne!(password.expose_secret(), second.password("git", &["ab", ""]).expose_secret());
+        assert_ne!(password.expose_secret(), other.password("git", &["a", "b"]).expose_secret());
         let sealed = first.seal("x", b"secret").unwrap();
         assert_eq!(second.open_sealed("x", &sealed).unwrap(), b"secret");
-        assert!(second.open_sealed("y", &sealed).is_err());
+        for (keyring, name) in [(&second, "y"), (&other, "x")] {
+            let error = keyring.open_sealed(name, &sealed).unwrap_err();
+            assert!(error.to_string().contains("another key"), "{error}");
+        }
+        assert_eq!(first.check(), second.check());
+        assert_ne!(first.check(), other.check());
+        assert!(format!("{:?}", DriversKey::derive(&[7; 32])).contains("REDACTED"));
     }
 }

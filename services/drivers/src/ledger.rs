@@ -1,18 +1,21 @@
 //! What a driver remembers of its calls, in files: which key made what, and the highest fence per resource.
 //!
 //! The intent (key, identity) is durable before an effect, the result after it. One call at a time per resource.
+//! A record that cannot be read is set apart and named, and only what it is about suffers.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use pavior_core::digest::{canonical_json, sha256_hex};
-use pavior_driver::{CallContext, Failure, FailureCode, Lookup};
+use pavior_driver::{CallContext, Failure, FailureCode, Health, ListRequest, Listed, Lookup};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::files;
+use crate::folder::Folder;
 use crate::keyring::Keyring;
 
 /// A use of an idempotency key.
@@ -35,14 +38,18 @@ pub(crate) struct Thing {
     /// The key that made it: part of what its passwords are derived from.
     pub(crate) created_by: String,
     keys: Vec<String>,
-    /// Whether an apply has ended well.
+    /// Whether an apply has ended well, and nothing has begun to remove it.
     pub(crate) ready: bool,
     /// The driver's own data; no secrets in the clear.
     pub(crate) data: Value,
+    /// Not from a record of its own: the world told of it, or its record is damaged.
+    #[serde(skip)]
+    pub(crate) told: bool,
 }
 
 impl Thing {
-    /// A thing that the world itself told of, when this replica's files do not know it.
+    /// A thing that the world itself told of, when this replica's files do not know it. It is not ready: whether its
+    /// password is the one that is recorded is not known, so that an apply has to set it again.
     pub(crate) fn told(
         identity: &str,
         organization: &str,
@@ -57,8 +64,9 @@ impl Thing {
             resource_type: resource_type.to_owned(),
             created_by: key.to_owned(),
             keys: vec![key.to_owned()],
-            ready: true,
+            ready: false,
             data: Value::Null,
+            told: true,
         }
     }
 
@@ -112,7 +120,9 @@ impl Fences {
 
 pub(crate) struct Ledger {
     root: PathBuf,
-    keyring: Arc<Keyring>,
+    folder: Arc<Folder>,
+    keep: Duration,
+    swept: Mutex<Option<Instant>>,
     locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -120,6 +130,13 @@ pub(crate) struct Ledger {
 pub(crate) struct Turn {
     _guard: OwnedMutexGuard<()>,
 }
+
+/// How often records are looked through for old ones.
+const SWEEP: Duration = Duration::from_secs(3600);
+const KEYS: &str = "keys";
+const THINGS: &str = "things";
+const FENCES: &str = "fences";
+const DAMAGED: &str = "damaged";
 
 fn broken(what: &str) -> impl Fn(std::io::Error) -> Failure + '_ {
     move |error| {
@@ -129,20 +146,64 @@ fn broken(what: &str) -> impl Fn(std::io::Error) -> Failure + '_ {
 }
 
 impl Ledger {
-    pub(crate) fn open(data: &Path, driver: &str, keyring: Arc<Keyring>) -> std::io::Result<Self> {
-        let root = data.join("drivers").join(driver);
-        for part in ["keys", "things", "fences"] {
+    pub(crate) fn open(folder: &Arc<Folder>, driver: &str, keep: Duration) -> std::io::Result<Self> {
+        let root = folder.path().join("drivers").join(driver);
+        for part in [KEYS, THINGS, FENCES, DAMAGED] {
             files::private_directory(&root.join(part))?;
         }
-        Ok(Self { root, keyring, locks: Mutex::default() })
+        Ok(Self { root, folder: Arc::clone(folder), keep, swept: Mutex::default(), locks: Mutex::default() })
+    }
+
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.folder
     }
 
     pub(crate) fn keyring(&self) -> &Keyring {
-        &self.keyring
+        self.folder.keyring()
     }
 
     fn path(&self, part: &str, name: &str) -> PathBuf {
         self.root.join(part).join(format!("{}.json", sha256_hex(name.as_bytes())))
+    }
+
+    /// Where a record stands once it is set apart.
+    fn apart(&self, record: &Path) -> PathBuf {
+        let part = record.parent().and_then(Path::file_name).unwrap_or_default();
+        let mut name = part.to_owned();
+        name.push("-");
+        name.push(record.file_name().unwrap_or_default());
+        self.root.join(DAMAGED).join(name)
+    }
+
+    /// A record; nothing when there is none, and when it is damaged: then it is set apart, for people to look at.
+    fn read<T: serde::de::DeserializeOwned>(&self, record: &Path) -> std::io::Result<Option<T>> {
+        match files::read_json(record) {
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                let apart = self.apart(record);
+                tracing::error!(record = %record.display(), apart = %apart.display(), %error, "a record is damaged");
+                std::fs::rename(record, &apart)?;
+                files::sync_directory(&self.root.join(DAMAGED))?;
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+
+    /// Well, or the records that are damaged.
+    pub(crate) fn health(&self) -> Health {
+        let entries = match std::fs::read_dir(self.root.join(DAMAGED)) {
+            Ok(entries) => entries,
+            Err(_) => return Health::Down("the drivers' records cannot be read".to_owned()),
+        };
+        let damaged: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        match damaged.first() {
+            None => Health::Ok,
+            Some(first) => Health::Degraded(format!(
+                "{} damaged record(s) set apart, such as `{}`: restore it, or change or delete its resource and remove the file",
+                damaged.len(),
+                first.display()
+            )),
+        }
     }
 
     /// Waits for the resource, and refuses a caller whose claim is lost or who was told to stop.
@@ -160,8 +221,8 @@ impl Ledger {
             guard = lock.lock_owned() => guard,
             () = context.cancel.cancelled() => return Err(cancelled()),
         };
-        let path = self.path("fences", &context.resource);
-        let mut fences: Fences = files::read_json(&path).map_err(broken("read"))?.unwrap_or_default();
+        let path = self.path(FENCES, &context.resource);
+        let mut fences: Fences = self.read(&path).map_err(broken("read"))?.unwrap_or_default();
         if fences.advance(context)? {
             files::write_json(&path, &fences).map_err(broken("written"))?;
         }
@@ -181,11 +242,11 @@ impl Ledger {
     }
 
     fn digest(&self, inputs: &Value) -> String {
-        self.keyring.digest("inputs", &canonical_json(inputs))
+        self.keyring().digest("inputs", &canonical_json(inputs))
     }
 
     fn key_use(&self, key: &str) -> Result<Option<KeyUse>, Failure> {
-        files::read_json(&self.path("keys", key)).map_err(broken("read"))
+        self.read(&self.path(KEYS, key)).map_err(broken("read"))
     }
 
     /// Records that this call is about to work on `identity`; `result` once it has one.
@@ -202,7 +263,7 @@ impl Ledger {
             digest: self.digest(inputs),
             result,
         };
-        files::write_json(&self.path("keys", &context.idempotency_key), &used).map_err(broken("written"))
+        files::write_json(&self.path(KEYS, &context.idempotency_key), &used).map_err(broken("written"))
     }
 
     /// A thing that is about to be made or changed by this call.
@@ -223,6 +284,7 @@ impl Ledger {
             keys: Vec::new(),
             ready: false,
             data: Value::Null,
+            told: false,
         });
         if !thing.keys.contains(&context.idempotency_key) {
             thing.keys.push(context.idempotency_key.clone());
@@ -231,20 +293,27 @@ impl Ledger {
         Ok(thing)
     }
 
+    /// Records a thing anew; a damaged record of it has served its time.
     pub(crate) fn store(&self, thing: &Thing) -> Result<(), Failure> {
-        files::write_json(&self.path("things", &thing.identity), thing).map_err(broken("written"))
+        let record = self.path(THINGS, &thing.identity);
+        files::write_json(&record, thing).map_err(broken("written"))?;
+        files::remove(&self.apart(&record)).map_err(broken("written"))
     }
 
-    /// A thing of the caller's organization.
+    /// A thing of the caller's organization. One whose record is damaged is known by its name only, which the caller
+    /// has from the platform's own database: it can be made anew or removed.
     pub(crate) fn thing(&self, context: &CallContext, identity: &str) -> Result<Option<Thing>, Failure> {
-        let thing: Option<Thing> =
-            files::read_json(&self.path("things", identity)).map_err(broken("read"))?;
-        Ok(thing.filter(|thing| thing.organization == context.organization))
+        if let Some(thing) = self.owner(identity)? {
+            return Ok((thing.organization == context.organization).then_some(thing));
+        }
+        let damaged = self.apart(&self.path(THINGS, identity)).exists();
+        let CallContext { organization, resource, idempotency_key, .. } = context;
+        Ok(damaged.then(|| Thing::told(identity, organization, resource, "", idempotency_key)))
     }
 
     /// Whether the identity is taken, by whomever.
     pub(crate) fn owner(&self, identity: &str) -> Result<Option<Thing>, Failure> {
-        files::read_json(&self.path("things", identity)).map_err(broken("read"))
+        self.read(&self.path(THINGS, identity)).map_err(broken("read"))
     }
 
     /// The identity behind a lookup, and the action's result when the key belongs to an action.
@@ -262,23 +331,165 @@ impl Ledger {
         }
     }
 
-    /// Forgets a thing that is gone. Its fence stays, so that a zombie cannot bring it back.
-    pub(crate) fn forget(&self, thing: &Thing) -> Result<(), Failure> {
-        for key in &thing.keys {
-            files::remove(&self.path("keys", key)).map_err(broken("written"))?;
-        }
-        files::remove(&self.path("things", &thing.identity)).map_err(broken("written"))
+    /// Says durably that a thing is about to be removed: from now on nothing brings it back but an apply.
+    pub(crate) fn condemn(&self, thing: &mut Thing) -> Result<(), Failure> {
+        thing.ready = false;
+        self.store(thing)
     }
 
-    /// Every thing, of every organization: for the start of the process only.
+    /// Forgets a thing that is gone, durably. Its fence stays, so that a zombie cannot bring it back.
+    pub(crate) fn forget(&self, thing: &Thing) -> Result<(), Failure> {
+        let record = self.path(THINGS, &thing.identity);
+        files::remove(&record).map_err(broken("written"))?;
+        files::remove(&self.apart(&record)).map_err(broken("written"))?;
+        for key in &thing.keys {
+            files::remove(&self.path(KEYS, key)).map_err(broken("written"))?;
+        }
+        Ok(())
+    }
+
+    /// Every thing, of every organization, in order of identity: for what the platform does, not for a caller.
     pub(crate) fn all(&self) -> std::io::Result<Vec<Thing>> {
-        let mut things = Vec::new();
-        for entry in std::fs::read_dir(self.root.join("things"))? {
+        let mut things: Vec<Thing> = Vec::new();
+        for record in self.records(THINGS)? {
+            things.extend(self.read(&record)?);
+        }
+        things.sort_by(|a, b| a.identity.cmp(&b.identity));
+        Ok(things)
+    }
+
+    fn records(&self, part: &str) -> std::io::Result<Vec<PathBuf>> {
+        let mut records = Vec::new();
+        for entry in std::fs::read_dir(self.root.join(part))? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "json") {
-                things.extend(files::read_json(&path)?);
+                records.push(path);
             }
         }
-        Ok(things)
+        Ok(records)
+    }
+
+    /// The driver's `list`: the things that `there` finds in the world.
+    pub(crate) fn list(
+        &self,
+        request: &ListRequest,
+        there: impl Fn(&Thing) -> bool,
+    ) -> Result<Vec<Listed>, Failure> {
+        let things = self.all().map_err(broken("read"))?.into_iter();
+        let behind = things.filter(|thing| thing.identity > request.after && there(thing));
+        Ok(behind.take(request.limit).map(Listed::from).collect())
+    }
+
+    /// Sweeps, once an hour and at the start: a part of every driver's `reconcile`.
+    pub(crate) fn tidy_up(&self) {
+        {
+            let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+            if swept.is_some_and(|at| at.elapsed() < SWEEP) {
+                return;
+            }
+            *swept = Some(Instant::now());
+        }
+        match self.sweep() {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "old records of drivers are removed"),
+            Err(error) => tracing::warn!(%error, "old records of drivers cannot be removed"),
+        }
+    }
+
+    /// Removes what only a late caller would need, once it is older than any caller may be: fences of resources of
+    /// which nothing is left, and answers of actions. Gives the number of files removed.
+    fn sweep(&self) -> std::io::Result<usize> {
+        let living: std::collections::HashSet<PathBuf> =
+            self.all()?.iter().map(|thing| self.path(FENCES, &thing.resource)).collect();
+        let needed: std::collections::HashSet<PathBuf> =
+            self.all()?.iter().flat_map(|thing| thing.keys.iter()).map(|key| self.path(KEYS, key)).collect();
+        // The file system's own clock, which also dates the records.
+        let clock = self.root.join("swept");
+        files::write(&clock, b"")?;
+        let now = std::fs::metadata(&clock)?.modified()?;
+        let mut removed = 0;
+        for record in self.records(FENCES)?.into_iter().chain(self.records(KEYS)?) {
+            if living.contains(&record) || needed.contains(&record) {
+                continue;
+            }
+            let age = now.duration_since(std::fs::metadata(&record)?.modified()?).unwrap_or_default();
+            if age > self.keep {
+                files::remove(&record)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// The worse of two; of two that are alike, the first.
+pub(crate) fn worst(one: Health, other: Health) -> Health {
+    match (&one, &other) {
+        (Health::Down(_), _) | (_, Health::Ok) | (Health::Degraded(_), Health::Degraded(_)) => one,
+        _ => other,
+    }
+}
+
+impl From<Thing> for Listed {
+    fn from(thing: Thing) -> Self {
+        let Thing { identity, organization, resource, resource_type, created_by, .. } = thing;
+        Self { identity, resource_type, organization, resource, key: created_by }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DriversKey;
+
+    fn ledger(keep: Duration) -> (Ledger, tempfile::TempDir) {
+        let base = tempfile::tempdir().unwrap();
+        let keyring = Keyring::new(&DriversKey::derive(&[1; 32])).unwrap();
+        let folder = Arc::new(Folder::open(&base.path().join("data"), keyring).unwrap());
+        (Ledger::open(&folder, "test", keep).unwrap(), base)
+    }
+
+    fn call(resource: &str, key: &str) -> CallContext {
+        let mut call = CallContext::new("acme", resource, key, 1);
+        call.operation = key.to_owned();
+        call
+    }
+
+    #[tokio::test]
+    async fn only_what_is_old_and_of_nobody_is_swept() {
+        let (ledger, _base) = ledger(Duration::from_secs(3600));
+        let inputs = Value::Null;
+        for (resource, key) in [("living", "make"), ("gone", "made")] {
+            drop(ledger.enter(&call(resource, key)).await.unwrap());
+            ledger.intend(&call(resource, key), "t", resource, &inputs).unwrap();
+        }
+        ledger.record_key(&call("living", "act"), "living", &inputs, Some(Value::Null)).unwrap();
+        let gone = ledger.owner("gone").unwrap().unwrap();
+        ledger.forget(&gone).unwrap();
+        let count = |part| ledger.records(part).unwrap().len();
+        assert_eq!((count(FENCES), count(KEYS), count(THINGS)), (2, 2, 1));
+        // Young enough for a late caller.
+        assert_eq!(ledger.sweep().unwrap(), 0);
+        let old = std::time::SystemTime::UNIX_EPOCH;
+        for record in ledger.records(FENCES).unwrap().into_iter().chain(ledger.records(KEYS).unwrap()) {
+            std::fs::File::open(record).unwrap().set_modified(old).unwrap();
+        }
+        assert_eq!(ledger.sweep().unwrap(), 2);
+        assert_eq!((count(FENCES), count(KEYS), count(THINGS)), (1, 1, 1));
+        assert!(ledger.replay(&call("living", "make"), &inputs).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_condemned_thing_is_not_ready_and_a_forgotten_one_is_gone() {
+        let (ledger, _base) = ledger(Duration::from_secs(1));
+        let call = call("r", "make");
+        let mut thing = ledger.intend(&call, "t", "x", &Value::Null).unwrap();
+        thing.ready = true;
+        ledger.store(&thing).unwrap();
+        ledger.condemn(&mut thing).unwrap();
+        assert!(!ledger.owner("x").unwrap().unwrap().ready);
+        ledger.forget(&thing).unwrap();
+        assert!(ledger.owner("x").unwrap().is_none());
+        assert!(ledger.find(&call, &Lookup::Key("make".to_owned())).unwrap().is_none());
     }
 }

@@ -7,12 +7,12 @@
 //!
 //! Entry points: [`build`] gives [`Drivers`] with the registry, the router that serves repositories, and
 //! [`Drivers::run`]; [`shim::main`] is what the configured shim command has to call; [`inherited`] picks the
-//! environment that work may see.
+//! environment that work may see; [`DriversKey`] is what passwords and sealed state come from.
 
 mod child;
 mod config;
 mod database;
-mod files;
+mod folder;
 mod git;
 mod inputs;
 mod keyring;
@@ -23,10 +23,13 @@ pub mod shim;
 
 use std::sync::Arc;
 
-use pavior_driver::{Driver, Registry};
+use pavior_driver::{Driver, PushRecorder, Registry};
+use pavior_files as files;
 use tokio_util::sync::CancellationToken;
 
 pub use config::{DriversConfig, GitConfig, PipelineConfig, ProcessConfig, inherited};
+pub use folder::key_fits;
+pub use keyring::DriversKey;
 
 /// Why the drivers cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +43,25 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// Another process works on it.
+    #[error(
+        "the drivers' data directory `{path}` is in use by {holder}: stop that process, or give this one a folder of its own"
+    )]
+    InUse {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// Who has it.
+        holder: String,
+    },
+    /// It was made with another key.
+    #[error(
+        "the drivers' data directory `{path}` was made with another sealing key than the one given: \
+         restore the key that belongs to it, or give an empty folder"
+    )]
+    ForeignKey {
+        /// The directory.
+        path: std::path::PathBuf,
+    },
     /// A configured value is wrong.
     #[error("{0}")]
     Config(String),
@@ -49,8 +71,7 @@ pub enum Error {
 pub struct Drivers {
     /// For the engine.
     pub registry: Registry,
-    /// Serves repositories under `/git/{organization}/{repository}.git`; to be mounted at `git.public_url`.
-    pub git_router: axum::Router,
+    git: Arc<git::GitDriver>,
     process: Arc<process::ProcessDriver>,
 }
 
@@ -61,17 +82,17 @@ impl std::fmt::Debug for Drivers {
 }
 
 impl Drivers {
-    /// Starts the workloads that were running when the process last ended, then waits for `cancel` and stops them;
-    /// they stay recorded as wanted, so that the next start brings them back.
-    pub async fn run(&self, cancel: CancellationToken) {
-        self.resume().await;
-        cancel.cancelled().await;
-        self.stop().await;
+    /// Serves repositories under `/git/{organization}/{repository}.git`; to be mounted at `git.public_url`. Each push
+    /// is handed to `recorder` before it happens.
+    pub fn git_router(&self, recorder: Arc<dyn PushRecorder>) -> axum::Router {
+        git::serve(&self.git, recorder)
     }
 
-    /// Starts what should be running. Returns when every start has been tried.
-    pub async fn resume(&self) {
-        self.process.resume().await;
+    /// Waits for `cancel`, then stops the workloads; what should run is what the platform declares, which it says to
+    /// the `process` driver with [`Driver::reconcile`] when it starts again.
+    pub async fn run(&self, cancel: CancellationToken) {
+        cancel.cancelled().await;
+        self.stop().await;
     }
 
     /// Stops every workload without forgetting it.
@@ -92,11 +113,9 @@ pub fn build(config: &DriversConfig) -> Result<Drivers, Error> {
         return Err(Error::Config("the drivers need a shim command".to_owned()));
     }
     let failed = |source| Error::Data { path: config.data_dir.clone(), source };
-    files::private_directory(&config.data_dir).map_err(failed)?;
-    let keyring =
-        Arc::new(keyring::Keyring::open(&config.data_dir, config.secret_key.as_ref()).map_err(failed)?);
-    let ledger =
-        |driver: &str| ledger::Ledger::open(&config.data_dir, driver, Arc::clone(&keyring)).map_err(failed);
+    let keyring = keyring::Keyring::new(&config.key).map_err(failed)?;
+    let folder = Arc::new(folder::Folder::open(&config.data_dir, keyring)?);
+    let ledger = |driver: &str| ledger::Ledger::open(&folder, driver, config.keep).map_err(failed);
     let git = Arc::new(git::GitDriver::new(config, ledger("git")?).map_err(failed)?);
     let pipeline = pipeline::PipelineDriver::new(config, ledger("pipeline")?).map_err(failed)?;
     let process = Arc::new(process::ProcessDriver::new(config, ledger("process")?).map_err(failed)?);
@@ -106,5 +125,5 @@ pub fn build(config: &DriversConfig) -> Result<Drivers, Error> {
     if let Some(url) = &config.postgres_url {
         drivers.push(Arc::new(database::PostgresDriver::new(url, ledger("postgres-database")?)?));
     }
-    Ok(Drivers { registry: Registry::new(drivers), git_router: git::serve(&git), process })
+    Ok(Drivers { registry: Registry::new(drivers), git, process })
 }

@@ -13,7 +13,7 @@ use pavior_proto::pavior::policy::v1::{
 };
 use pavior_proto::pavior::r#type::v1 as pb;
 use pavior_rpc::problem::{ErrorReason, Problem};
-use pavior_rpc::{RequestContext, context};
+use pavior_rpc::{RequestContext, context, mask, validate};
 use tonic::{Code, Status};
 
 use crate::gateway::Engine;
@@ -82,30 +82,23 @@ impl Engine {
         if !method.governed {
             return Ok(Admitted { resource: Some(resource), decision: None });
         }
-        let new_owner = match &method.owner {
-            Some(field) => new_owner(message, field, &resource)?,
-            None => "",
-        };
-        let facts = self.facts(caller, method, &resource).await?;
-        let decision = self.decide(caller, method, &resource, facts, new_owner).await?;
-        let reference = reference(&decision);
-        match decision.effect() {
-            Effect::Allow => Ok(Admitted { resource: Some(resource), decision: Some(reference) }),
-            Effect::Deny => Err(denied(method, resource, &decision, reference)),
-            Effect::RequireApproval if method.plan_follows => {
-                Ok(Admitted { resource: Some(resource), decision: Some(reference) })
-            }
-            Effect::RequireApproval => Err(unapproved(method, resource, &decision, reference)),
-            Effect::Unspecified => {
-                tracing::error!(action = method.action, "policy gave a decision without an effect");
-                Err(closed().into())
-            }
+        let owner = new_owner(message, method, &resource)?;
+        let facts = self.facts(caller, method, message, &resource).await?;
+        // Each of them is done to many at once, whoever owns them: as if all went from nobody to nobody.
+        let nobodys = NewOwner { group: "", moves: true };
+        for action in &method.amounts_to {
+            let decision = self.decide(caller, method, action, &resource, facts.clone(), &nobodys).await?;
+            followed(action, false, &resource, &decision)?;
         }
+        let action = &method.action;
+        let decision = self.decide(caller, method, action, &resource, facts, &owner).await?;
+        let reference = followed(action, method.plan_follows, &resource, &decision)?;
+        Ok(Admitted { resource: Some(resource), decision: Some(reference) })
     }
 
     /// The answer is the same as policy's own, so that nobody learns which organizations there are.
     fn across_the_border(&self, method: &Method, resource: &Resource) -> Refused {
-        let problem = access_denied(method, &resource.name, "");
+        let problem = access_denied(&method.action, &resource.name, "");
         let denial = Denial { resource: resource.name.clone(), decision: None };
         Refused { status: problem.into(), denial: Some(denial) }
     }
@@ -114,6 +107,7 @@ impl Engine {
         &self,
         caller: &Caller,
         method: &Method,
+        message: &Bytes,
         resource: &Resource,
     ) -> Result<ResourceFacts, Refused> {
         if !method.facts || resource.name == PLATFORM {
@@ -124,7 +118,13 @@ impl Engine {
                 ..Default::default()
             });
         }
-        match self.facts_of(&caller.principal, &method.role, resource).await {
+        let ask = GetResourceFactsRequest {
+            request_id: repeated(message, method)?.unwrap_or_default().to_owned(),
+            method: method.path.clone(),
+            principal: caller.principal.name.clone(),
+            ..about(resource)
+        };
+        match self.facts_of(&caller.principal, &method.role, resource, ask).await {
             // What a user owns is nobody's to policy, which knows groups only.
             Ok(facts) if ResourceName::parse_as(&facts.owner, USER).is_ok() => {
                 Ok(ResourceFacts { owner: String::new(), ..facts })
@@ -152,12 +152,12 @@ impl Engine {
         principal: &Arc<Principal>,
         role: &str,
         resource: &Resource,
+        ask: GetResourceFactsRequest,
     ) -> Result<ResourceFacts, Status> {
         let Some(mut owner) = self.owners.get(role).cloned() else {
             return Err(Problem::internal(format!("no upstream for role `{role}`")).into());
         };
-        let request = GetResourceFactsRequest { name: resource.concrete().to_owned(), ..Default::default() };
-        let mut request = self.identity.request_as(principal, &resource.organization, request);
+        let mut request = self.identity.request_as(principal, &resource.organization, ask);
         request.set_timeout(self.decision_timeout);
         Ok(owner.get_resource_facts(request).await?.into_inner())
     }
@@ -166,19 +166,21 @@ impl Engine {
         &self,
         caller: &Caller,
         method: &Method,
+        action: &str,
         resource: &Resource,
         facts: ResourceFacts,
-        new_owner: &str,
+        owner: &NewOwner<'_>,
     ) -> Result<Decision, Refused> {
         let context = DecisionContext {
             environment_class: facts.environment_class.clone(),
-            new_owner: new_owner.to_owned(),
+            new_owner: owner.group.to_owned(),
+            moves_owner: owner.moves,
             ..Default::default()
         };
         let request = DecideRequest {
             organization: resource.organization_name(),
             principal: Some(principal_to_pb(&caller.principal)),
-            action: method.action.clone(),
+            action: action.to_owned(),
             resource: Some(facts),
             stage: DecisionStage::Admission.into(),
             plan_follows: method.plan_follows,
@@ -192,9 +194,29 @@ impl Engine {
             Ok(decision) => Ok(decision.into_inner()),
             Err(status) => {
                 let (code, error) = (status.code(), status.message());
-                tracing::warn!(?code, error, action = method.action, "no decision, the call is refused");
+                tracing::warn!(?code, error, action, "no decision, the call is refused");
                 Err(unanswered(&status).into())
             }
+        }
+    }
+}
+
+/// What a decision leads to: the call may go on under it, or is refused.
+fn followed(
+    action: &str,
+    plan_follows: bool,
+    resource: &Resource,
+    decision: &Decision,
+) -> Result<DecisionRef, Refused> {
+    let reference = reference(decision);
+    match decision.effect() {
+        Effect::Allow => Ok(reference),
+        Effect::RequireApproval if plan_follows => Ok(reference),
+        Effect::RequireApproval => Err(unapproved(action, resource, decision, reference)),
+        Effect::Deny => Err(denied(action, resource, decision, reference)),
+        Effect::Unspecified => {
+            tracing::error!(action, "policy gave a decision without an effect");
+            Err(closed().into())
         }
     }
 }
@@ -206,15 +228,44 @@ fn read<'a>(message: &'a Bytes, field: &Field) -> Result<&'a str, Problem> {
     }
 }
 
+/// A question about a resource as it is now.
+pub(crate) fn about(resource: &Resource) -> GetResourceFactsRequest {
+    GetResourceFactsRequest { name: resource.concrete().to_owned(), ..Default::default() }
+}
+
+/// The request id of a change, if it may be a repetition: what only validates is answered anew each time, and what is
+/// not an id is refused by the service.
+fn repeated<'a>(message: &'a Bytes, method: &Method) -> Result<Option<&'a str>, Problem> {
+    let Some(fields) = &method.repeatable else { return Ok(None) };
+    let malformed = |_| Problem::invalid_field("", "the message is not valid protobuf");
+    let validates = fields.validate_only.map(|number| wire::flag_at(message, number)).transpose();
+    let id = wire::string_at(message, &[fields.request_id]).map_err(malformed)?;
+    let once = validates.map_err(malformed)?.unwrap_or_default();
+    Ok(id.filter(|id| !once && validate::is_uuid4(id.as_bytes())))
+}
+
 const GROUP: &str = "organizations/{organization}/groups/{group}";
 const USER: &str = "organizations/{organization}/users/{user}";
 
-/// The group that is to own what is made, if one is named. Policy knows groups of this organization only: what a user
-/// is to own is decided on as if nobody was to.
-fn new_owner<'a>(message: &'a Bytes, field: &Field, resource: &Resource) -> Result<&'a str, Problem> {
+/// Who is to own something after the call, as far as policy knows owners.
+struct NewOwner<'a> {
+    /// Empty for nobody.
+    group: &'a str,
+    /// It goes to the group from whoever has it now.
+    moves: bool,
+}
+
+/// The group that is to own what is made, or that a resource goes to, if the call says so. Policy knows groups of this
+/// organization only: what a user is to own is decided on as if nobody was to.
+fn new_owner<'a>(message: &'a Bytes, method: &Method, resource: &Resource) -> Result<NewOwner<'a>, Problem> {
+    let Some(field) = &method.owner else { return Ok(NewOwner { group: "", moves: false }) };
     let name = read(message, field)?;
-    if name.is_empty() {
-        return Ok(name);
+    let moves = match &method.update_mask {
+        Some(mask) => is_written(message, mask, field, name)?,
+        None => false,
+    };
+    if name.is_empty() || (method.update_mask.is_some() && !moves) {
+        return Ok(NewOwner { group: "", moves });
     }
     let wrong = |text: String| Problem::invalid_field(field.path.as_str(), text);
     let owner = ResourceName::parse(name).map_err(|error| wrong(error.to_string()))?;
@@ -222,10 +273,21 @@ fn new_owner<'a>(message: &'a Bytes, field: &Field, resource: &Resource) -> Resu
         return Err(wrong(format!("`{name}` is not in `{}`", resource.organization_name())));
     }
     match (owner.matches(GROUP), owner.matches(USER)) {
-        (true, _) => Ok(name),
-        (_, true) => Ok(""),
+        (true, _) => Ok(NewOwner { group: name, moves }),
+        (_, true) => Ok(NewOwner { group: "", moves }),
         _ => Err(wrong(format!("`{name}` must have the form `{GROUP}`"))),
     }
+}
+
+/// Whether an update writes the owner: its mask names it, or has no paths and the owner is there.
+fn is_written(message: &Bytes, mask: &Field, owner: &Field, value: &str) -> Result<bool, Problem> {
+    let malformed = |wire::Malformed| Problem::invalid_field("", "the message is not valid protobuf");
+    let paths = wire::strings_at(message, &mask.numbers).map_err(malformed)?;
+    if paths.is_empty() {
+        return Ok(!value.is_empty());
+    }
+    let within = owner.path.split_once('.').map_or(owner.path.as_str(), |(_, within)| within);
+    Ok(mask::touches(paths, within))
 }
 
 /// Policy or facts cannot be had: not a no, but not a yes either (gRFC A54: their codes are not the caller's).
@@ -243,14 +305,13 @@ fn closed() -> Problem {
     Problem::unavailable("the decision about this call cannot be had now")
 }
 
-fn access_denied(method: &Method, resource: &str, because: &str) -> Problem {
-    let action = &method.action;
+fn access_denied(action: &str, resource: &str, because: &str) -> Problem {
     let mut text = format!("Permission '{action}' denied on resource '{resource}' (or it might not exist).");
     if !because.is_empty() {
         text.push(' ');
         text.push_str(because);
     }
-    Problem::new(Code::PermissionDenied, ErrorReason::AccessDenied, text).with("action", action.as_str())
+    Problem::new(Code::PermissionDenied, ErrorReason::AccessDenied, text).with("action", action)
 }
 
 /// The ids of the policies that spoke, as many as fit into a header.
@@ -275,23 +336,21 @@ fn texts(reasons: &[Reason]) -> String {
 
 /// What a *no* of policy looks like: PERMISSION_DENIED when the caller may not, FAILED_PRECONDITION with the way out
 /// when only guardrails object to what is asked for.
-fn denied(method: &Method, resource: Resource, decision: &Decision, reference: DecisionRef) -> Refused {
+fn denied(action: &str, resource: &Resource, decision: &Decision, reference: DecisionRef) -> Refused {
     let reasons = &decision.reasons;
     let guardrail = !reasons.is_empty() && reasons.iter().all(|reason| reason.policy_set == "guardrail");
     let because = texts(reasons);
     let mut problem = if guardrail {
-        let action = &method.action;
         let text = format!("guardrails do not allow `{action}` on `{}`: {}", resource.name, because);
         reasons.iter().take(MAX_POLICIES).fold(
-            Problem::new(Code::FailedPrecondition, ErrorReason::GuardrailDenied, text)
-                .with("action", action.as_str()),
+            Problem::new(Code::FailedPrecondition, ErrorReason::GuardrailDenied, text).with("action", action),
             |problem, reason| {
                 let way_out = if reason.fix.is_empty() { &reason.message } else { &reason.fix };
                 problem.because("POLICY", reason.policy_id.as_str(), way_out.as_str())
             },
         )
     } else {
-        access_denied(method, &resource.name, &because)
+        access_denied(action, &resource.name, &because)
     };
     problem = problem.with("decision", decision.id.as_str()).with("policies", policies(reasons).join(","));
     if !decision.granting_roles.is_empty() {
@@ -299,23 +358,23 @@ fn denied(method: &Method, resource: Resource, decision: &Decision, reference: D
             decision.granting_roles.iter().take(MAX_POLICIES).map(String::as_str).collect();
         problem = problem.with("grantingRoles", roles.join(","));
     }
-    let denial = Denial { resource: resource.name, decision: Some(reference) };
+    let denial = Denial { resource: resource.name.clone(), decision: Some(reference) };
     Refused { status: problem.into(), denial: Some(denial) }
 }
 
 /// Approval is asked for a call that has no plan which could be approved.
-fn unapproved(method: &Method, resource: Resource, decision: &Decision, reference: DecisionRef) -> Refused {
-    let text = format!("`{}` on `{}` needs an approval", method.action, resource.name);
+fn unapproved(action: &str, resource: &Resource, decision: &Decision, reference: DecisionRef) -> Refused {
+    let text = format!("`{action}` on `{}` needs an approval", resource.name);
     let problem = decision.approvals.iter().fold(
         Problem::precondition(ErrorReason::NotApproved, text)
-            .with("action", method.action.as_str())
+            .with("action", action)
             .with("decision", decision.id.as_str()),
         |problem, approval| {
             let needed = format!("{} of `{}` must approve", approval.quorum, approval.group);
             problem.because("POLICY", approval.policy_ids.join(","), needed)
         },
     );
-    let denial = Denial { resource: resource.name, decision: Some(reference) };
+    let denial = Denial { resource: resource.name.clone(), decision: Some(reference) };
     Refused { status: problem.into(), denial: Some(denial) }
 }
 

@@ -6,6 +6,9 @@ pub enum Error {
     /// Descriptors that cannot be read.
     #[error("descriptors cannot be read: {0}")]
     Descriptors(String),
+    /// Descriptors without the governance options.
+    #[error("descriptors cannot be read: {0}")]
+    NoGovernance(#[from] pavior_rpc::governance::NoGovernance),
     /// Methods without proper governance, all of them.
     #[error("{} of the API are not governed:\n  {}", count(.0), .0.join("\n  "))]
     Ungoverned(Vec<String>),

@@ -18,7 +18,7 @@ use pavior_proto::pavior::governance::v1::Audit;
 use pavior_proto::pavior::governance::v1::resource_facts_service_client::ResourceFactsServiceClient;
 use pavior_proto::pavior::policy::v1::policy_service_client::PolicyServiceClient;
 use pavior_rpc::problem::{ErrorReason, Problem};
-use pavior_rpc::{Transport, context};
+use pavior_rpc::{Transport, context, depth};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -82,6 +82,7 @@ impl Engine {
         let message = frame::read(&parts.headers, body, self.max_message_bytes);
         let message = tokio::time::timeout(READ_TIMEOUT, message).await;
         let message = message.map_err(|_| Status::from(Problem::deadline_exceeded()))??;
+        depth::check(&method.input, &message)?;
         let admitted = match self.admit(caller, method, &message).await {
             Ok(admitted) => admitted,
             Err(refused) => {

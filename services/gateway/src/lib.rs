@@ -18,6 +18,7 @@ mod platform;
 mod resource;
 mod table;
 mod trail;
+mod upstreams;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,36 +26,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::metrics::Meter;
-use pavior_auth::{AllowList, InternalVerifier, Peer, Permit, ServiceIdentity, TokenVerifier, authn_layer};
+use pavior_auth::{CallRules, InternalVerifier, ServiceIdentity, TokenVerifier, authn_layer};
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
-use pavior_proto::pavior::audit::v1 as audit;
-use pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient;
 use pavior_proto::pavior::governance::v1::resource_facts_service_client::ResourceFactsServiceClient;
 use pavior_proto::pavior::platform::v1::platform_service_server::PlatformServiceServer;
 use pavior_proto::pavior::policy::v1::policy_service_client::PolicyServiceClient;
+use pavior_rpc::audit::{AuditSink, Producer};
 use pavior_rpc::server::{AuthnLayer, StackOptions, stack};
-use pavior_rpc::{BoxError, RetrySafe, Stack, Transport, local, methods};
+use pavior_rpc::{Stack, Transport, local, methods};
 use pavior_runtime::{Component, HealthCheck, Task};
 use tonic::service::Routes;
 
 pub use config::Config;
 pub use error::Error;
 pub use gateway::Gateway;
-pub use table::{Field, Method, ResourceKind, Table};
+pub use table::{Field, Method, Repeatable, ResourceKind, Table};
 
 use gateway::Engine;
 use metrics::Metrics;
 use platform::Platform;
-use trail::{Row, Ship, Trail};
+use trail::{Ship, Trail};
 
 /// The role of the gateway itself: the issuer of its tokens.
-pub const ROLE: &str = "gateway";
+pub const ROLE: &str = pavior_core::principal::GATEWAY;
 /// The role of the service that the gateway serves itself.
 const PLATFORM_ROLE: &str = "platform";
+const PLATFORM_SERVICE: &str = "pavior.platform.v1.PlatformService";
 const POLICY_ROLE: &str = "policy";
 const AUDIT_ROLE: &str = "audit";
 const CATALOG_ROLE: &str = "catalog";
+const PROVISIONING_ROLE: &str = "provisioning";
 
 /// What the gateway needs from the process that it runs in.
 #[derive(Clone)]
@@ -108,21 +110,52 @@ pub fn build(config: &Config, deps: Deps) -> Result<Component, Error> {
         metrics.audit_dropped.clone(),
     ));
     let shipper = shipper(config, &deps, trail.clone());
+    let records = {
+        let trail = trail.clone();
+        HealthCheck::new("gateway audit records", move || std::future::ready(trail.check()))
+    };
     let tokens = deps.tokens.clone();
+    let (answering, watcher) = upstreams::watch(&deps.upstreams);
     let engine = engine(config, deps, table, metrics, trail)?;
     let gateway = Gateway { engine };
-    let keys = HealthCheck::new("token issuers", move || {
-        let tokens = tokens.clone();
-        async move { tokens.ready().await }
-    });
+    let mut checks = issuers(&tokens);
+    checks.push(records);
+    checks.extend(answering);
     Ok(Component {
         name: ROLE,
         routes: Routes::from(axum::Router::new().fallback_service(gateway)),
         services,
-        tasks: shipper.into_iter().collect(),
-        checks: vec![keys],
+        tasks: shipper.into_iter().chain([watcher]).collect(),
+        checks,
         closing: Vec::new(),
     })
+}
+
+/// The roles whose health decides whether a call of each public service would work.
+///
+/// # Errors
+/// As [`build`].
+pub fn needs(descriptors: &[u8]) -> Result<BTreeMap<&'static str, BTreeSet<String>>, Error> {
+    Ok(upstreams::needs(&Table::build(descriptors)?))
+}
+
+/// Without the keys of any issuer nobody gets in; without those of one of several, the callers of that one do not.
+fn issuers(tokens: &TokenVerifier) -> Vec<HealthCheck> {
+    let any = tokens.clone();
+    let mut checks = vec![HealthCheck::new("token issuers", move || {
+        let tokens = any.clone();
+        async move { tokens.any_ready().await }
+    })];
+    let names = tokens.issuers();
+    for name in names.iter().filter(|_| names.len() > 1) {
+        let (tokens, name) = (tokens.clone(), name.clone());
+        let check = HealthCheck::new(format!("token issuer {name}"), move || {
+            let (tokens, name) = (tokens.clone(), name.clone());
+            async move { tokens.ready(&name).await }
+        });
+        checks.push(check.degrades());
+    }
+    checks
 }
 
 /// The names of the services that are public, as they live in the descriptors.
@@ -154,11 +187,11 @@ fn engine(
     let catalog = signed(CATALOG_ROLE);
     // The platform service stands behind the same door as every other: it believes only a signed token.
     let verifier = InternalVerifier::new([(identity.role().to_owned(), identity.public())], clock.clone())?;
-    let allow = AllowList::new().allow(identity.role(), ["pavior.platform.v1.PlatformService/*"]);
+    let rules = CallRules::of(&[PLATFORM_SERVICE])?;
     let options = StackOptions {
         name: PLATFORM_ROLE,
         max_message_bytes: config.max_message_bytes,
-        authn: Some(AuthnLayer::new(authn_layer(verifier, PLATFORM_ROLE, allow))),
+        authn: Some(AuthnLayer::new(authn_layer(verifier, PLATFORM_ROLE, rules))),
         meter: Some(meter),
         ids: ids.clone(),
         ..StackOptions::default()
@@ -188,42 +221,19 @@ fn engine(
 
 /// The task that ships audit records.
 fn shipper(config: &Config, deps: &Deps, trail: Arc<Trail>) -> Option<Task> {
-    let audit = deps.identity.peer(deps.upstreams.get(AUDIT_ROLE)?.clone(), AUDIT_ROLE);
-    let client = AuditServiceClient::new(audit);
-    let identity = deps.identity.clone();
+    let audit = deps.identity.transport(deps.upstreams.get(AUDIT_ROLE)?.clone(), AUDIT_ROLE);
+    let sink = AuditSink::new(audit, &deps.meter);
     let epoch = deps.ids.uuid().to_string();
     let instance = if config.instance.is_empty() { epoch.clone() } else { config.instance.clone() };
-    let producer = audit::Producer { service: ROLE.to_owned(), instance, epoch };
-    let permit = Permit::for_system(&identity.authority(), resource::PLATFORM_ID);
-    let ship: Ship = Arc::new(move |rows| {
-        let (client, producer) = (client.clone(), producer.clone());
-        let (identity, permit) = (identity.clone(), permit.clone());
-        Box::pin(async move { append(client, &identity, &permit, producer, rows).await })
+    let producer = Producer { service: ROLE.to_owned(), instance, epoch };
+    let ship: Ship = Arc::new(move |line, rows| {
+        let (sink, mut producer) = (sink.clone(), producer.clone());
+        if line > 0 {
+            producer.epoch = format!("{}-{line}", producer.epoch);
+        }
+        Box::pin(async move { sink.ship(&producer, rows).await })
     });
     Some(Task::new("audit_shipper", move |cancel| trail.run(ship, cancel)))
-}
-
-async fn append(
-    mut client: AuditServiceClient<Peer>,
-    identity: &ServiceIdentity,
-    permit: &Permit,
-    producer: audit::Producer,
-    rows: Vec<Row>,
-) -> Result<(), BoxError> {
-    let last = rows.last().map_or(0, |row| row.sequence);
-    let events = rows.into_iter().map(|row| audit::SequencedEvent {
-        organization: row.organization,
-        sequence: row.sequence,
-        event: Some(pavior_rpc::audit::encode(row.event)),
-    });
-    let message = audit::AppendRecordsRequest { producer: Some(producer), events: events.collect() };
-    let mut request = identity.request(permit, message);
-    request.extensions_mut().insert(RetrySafe);
-    let acknowledged = client.append_records(request).await?.into_inner().acknowledged_sequence;
-    if acknowledged < last {
-        return Err(format!("the audit service acknowledged {acknowledged} of {last}").into());
-    }
-    Ok(())
 }
 
 /// Puts health, reflection and gRPC-Web around the gateway's stack, as its configuration says. `health` is for the
@@ -242,6 +252,13 @@ pub fn front(
         beside = pavior_rpc::reflection::reflection(beside, &component.services)
             .map_err(|error| Error::Descriptors(error.to_string()))?;
     }
-    let options = StackOptions { name: ROLE, max_message_bytes: config.max_message_bytes, ..options };
-    Ok(stack(component.routes.clone(), options).beside(beside).web(&config.web_origins))
+    // The engine reads the message, when it knows who calls.
+    let options = StackOptions {
+        name: ROLE,
+        max_message_bytes: config.max_message_bytes,
+        reads_message: false,
+        ..options
+    };
+    let drain = options.drain.clone();
+    Ok(stack(component.routes.clone(), options).beside(beside, drain).web(&config.web_origins))
 }

@@ -37,7 +37,7 @@ use tonic::body::Body;
 use tonic::{Code, Request, Response, Status};
 use tower::Service;
 
-use crate::admission::{Caller, principal_to_pb};
+use crate::admission::{Caller, about, principal_to_pb};
 use crate::gateway::Engine;
 use crate::resource::{PLATFORM_ID, Resource};
 
@@ -70,7 +70,8 @@ impl Platform {
     /// The groups of the caller in the catalog; somebody whom the catalog does not know has none.
     async fn catalog_groups(&self, permit: &Permit) -> Result<Vec<String>, Status> {
         let principal = permit.principal();
-        let Some(mut catalog) = self.catalog.clone().filter(|_| principal.kind == PrincipalKind::User) else {
+        let known = principal.kind == PrincipalKind::User && principal.organization != PLATFORM_ID;
+        let Some(mut catalog) = self.catalog.clone().filter(|_| known) else {
             return Ok(Vec::new());
         };
         let request = GetUserRequest { name: principal.name.clone() };
@@ -170,7 +171,7 @@ async fn named_facts(
     let name_only = || ResourceFacts { name: resource.name.clone(), ..Default::default() };
     let owner = engine.table.kind(&resource.name).filter(|kind| engine.owners.contains_key(&kind.role));
     let Some(kind) = owner.filter(|_| resource.organization != PLATFORM_ID) else { return Ok(name_only()) };
-    match engine.facts_of(principal, &kind.role, resource).await {
+    match engine.facts_of(principal, &kind.role, resource, about(resource)).await {
         Ok(facts) => Ok(facts),
         Err(status) if status.code() == tonic::Code::Unimplemented => Ok(name_only()),
         Err(status) => Err(Problem::from_dependency(&kind.role, &status)),

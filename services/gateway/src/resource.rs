@@ -5,7 +5,7 @@ use pavior_core::name::ResourceName;
 /// The name of the installation itself.
 pub(crate) const PLATFORM: &str = "organizations/-";
 /// The organization id of the installation itself.
-pub(crate) const PLATFORM_ID: &str = "-";
+pub(crate) use pavior_core::principal::PLATFORM as PLATFORM_ID;
 
 /// A checked name. Ids below the organization may be `-`, which stands for all (AIP-159).
 #[derive(Debug, Clone, PartialEq, Eq)]

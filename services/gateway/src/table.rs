@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use pavior_proto::google::api::{ResourceDescriptor, ResourceReference};
-use pavior_proto::pavior::governance::v1::{Access, Audience, Audit, Mixin, Rule, Stage};
-use prost::Message;
+use pavior_proto::pavior::governance::v1::{Access, Audience, Audit, Rule, Stage};
+use pavior_rpc::governance::{self, Declared, option};
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor,
-    MethodDescriptor, Value,
+    DescriptorPool, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
 };
 
 use crate::error::Error;
@@ -25,14 +24,22 @@ pub struct Method {
     pub path: String,
     /// `package.Service`.
     pub service: String,
+    /// Full name of the request's message.
+    pub input: String,
     /// The role of the service that answers it, for example `catalog`.
     pub role: String,
     /// The action that policy decides on.
     pub action: String,
     /// Where the request names the resource; `None` only for calls that any authenticated caller may make.
     pub resource: Option<Field>,
-    /// Where the request names the group that will own what is made.
+    /// Where the request names the group that will own what is made, or that a resource goes to.
     pub owner: Option<Field>,
+    /// Of an update: where the request names the fields that it changes.
+    pub update_mask: Option<Field>,
+    /// Further actions that the call amounts to.
+    pub amounts_to: Vec<String>,
+    /// The numbers of the fields `request_id` and `validate_only` of a change that can be repeated.
+    pub repeatable: Option<Repeatable>,
     /// True when it changes nothing.
     pub reads: bool,
     /// How it is recorded.
@@ -50,6 +57,15 @@ pub struct Method {
     pub resource_type: String,
     /// The patterns that the resource's name can have; empty when the descriptors do not say.
     pub patterns: Vec<String>,
+}
+
+/// What a change that can be repeated says about that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeatable {
+    /// The number of the field `request_id`.
+    pub request_id: u32,
+    /// The number of the field `validate_only`, where there is one.
+    pub validate_only: Option<u32>,
 }
 
 /// A string field of a request, maybe inside of other messages.
@@ -87,24 +103,17 @@ impl Table {
     /// read unambiguously, or claimed twice.
     pub fn build(descriptors: &[u8]) -> Result<Self, Error> {
         let pool = DescriptorPool::decode(descriptors).map_err(|e| Error::Descriptors(e.to_string()))?;
-        let mut builder = Builder::new(&pool)?;
-        for service in pool.services() {
+        let mut builder = Builder::new(&pool);
+        for Declared { name, method, rule, service } in governance::declared(&pool)? {
             let package = service.parent_file().package_name().to_owned();
             if !package.starts_with(OWN)
                 || NOT_OFFERED.iter().any(|other| service.full_name().starts_with(other))
             {
                 continue;
             }
-            let role = role_of(&package);
-            for method in service.methods() {
-                let rule = builder.rule(&method);
-                builder.add(&method, rule, &role, service.full_name());
-            }
-            for mixin in builder.mixins(&service.options()) {
-                match find_method(&pool, &mixin.method) {
-                    Some(method) => builder.add(&method, mixin.rule, &role, service.full_name()),
-                    None => builder.offend(&mixin.method, "taken over, but there is no such method"),
-                }
+            match method {
+                Some(method) => builder.add(&method, rule, &role_of(&package), service.full_name()),
+                None => builder.offend(&name, "taken over, but there is no such method"),
             }
         }
         builder.finish()
@@ -165,24 +174,10 @@ fn role_of(package: &str) -> String {
     package.split('.').nth(1).unwrap_or_default().to_owned()
 }
 
-fn find_method(pool: &DescriptorPool, name: &str) -> Option<MethodDescriptor> {
-    let (service, method) = name.split_once('/')?;
-    pool.get_service_by_name(service)?.methods().find(|candidate| candidate.name() == method)
-}
-
-/// The value of an extension, if it is set.
-fn extension<T: Message + Default>(options: &DynamicMessage, extension: &ExtensionDescriptor) -> Option<T> {
-    if !options.has_extension(extension) {
-        return None;
-    }
-    options.get_extension(extension).as_message()?.transcode_to().ok()
-}
-
 struct Builder {
-    rule: ExtensionDescriptor,
-    mixin: ExtensionDescriptor,
     reference: Option<ExtensionDescriptor>,
     resource: Option<ExtensionDescriptor>,
+    behavior: Option<ExtensionDescriptor>,
     kinds: Vec<ResourceKind>,
     methods: BTreeMap<String, Method>,
     /// Who declared a path, public or not.
@@ -191,16 +186,11 @@ struct Builder {
 }
 
 impl Builder {
-    fn new(pool: &DescriptorPool) -> Result<Self, Error> {
-        let need = |name: &str| {
-            pool.get_extension_by_name(name)
-                .ok_or_else(|| Error::Descriptors(format!("extension `{name}` is missing")))
-        };
+    fn new(pool: &DescriptorPool) -> Self {
         let mut builder = Self {
-            rule: need("pavior.governance.v1.rule")?,
-            mixin: need("pavior.governance.v1.mixin")?,
             reference: pool.get_extension_by_name("google.api.resource_reference"),
             resource: pool.get_extension_by_name("google.api.resource"),
+            behavior: pool.get_extension_by_name("google.api.field_behavior"),
             kinds: Vec::new(),
             methods: BTreeMap::new(),
             claims: HashMap::new(),
@@ -213,24 +203,11 @@ impl Builder {
                 builder.kinds.push(ResourceKind { r#type, patterns: pattern, role });
             }
         }
-        Ok(builder)
+        builder
     }
 
     fn declared(&self, message: &MessageDescriptor) -> Option<ResourceDescriptor> {
-        extension(&message.options(), self.resource.as_ref()?)
-    }
-
-    fn rule(&self, method: &MethodDescriptor) -> Option<Rule> {
-        extension(&method.options(), &self.rule)
-    }
-
-    fn mixins(&self, options: &DynamicMessage) -> Vec<Mixin> {
-        if !options.has_extension(&self.mixin) {
-            return Vec::new();
-        }
-        let values = options.get_extension(&self.mixin);
-        let values = values.as_list().unwrap_or_default();
-        values.iter().filter_map(Value::as_message).filter_map(|mixin| mixin.transcode_to().ok()).collect()
+        option(&message.options(), self.resource.as_ref()?)
     }
 
     fn offend(&mut self, method: &str, what: &str) {
@@ -302,16 +279,29 @@ impl Builder {
                 Err(problem) => problems.push(problem),
             }
         }
+        problems.extend(
+            rule.amounts_to
+                .iter()
+                .filter(|action| !is_action(action))
+                .map(|action| format!("amounts to `{action}`, which is not like `catalog.entities.get`")),
+        );
+        if access == Access::Change {
+            problems.extend(self.unspoken_owner(&method.input(), &rule.owner));
+        }
         if !problems.is_empty() {
             return Err(problems);
         }
         Ok(Method {
             path: format!("/{name}"),
             service: service.to_owned(),
+            input: method.input().full_name().to_owned(),
             role: role.to_owned(),
             action: rule.action.clone(),
             resource,
             owner,
+            update_mask: update_mask(&method.input()),
+            amounts_to: rule.amounts_to.clone(),
+            repeatable: repeatable(&method.input()),
             reads: access == Access::Read,
             audit,
             plan_follows: stage == Ok(Stage::Plan),
@@ -323,11 +313,32 @@ impl Builder {
         })
     }
 
+    /// An owner that the request can set, and that policy would not be asked about.
+    fn unspoken_owner(&self, request: &MessageDescriptor, spoken: &str) -> Option<String> {
+        let owners =
+            request.fields().filter(|field| !field.is_list() && !field.is_map()).filter_map(|field| {
+                let owner = field.kind().as_message()?.get_field_by_name("owner")?;
+                let settable = matches!(owner.kind(), Kind::String) && !self.is_output_only(&owner);
+                settable.then(|| format!("{}.owner", field.name()))
+            });
+        let unspoken = owners.into_iter().find(|path| path != spoken)?;
+        Some(format!("can set `{unspoken}`, and does not name it as its owner"))
+    }
+
+    fn is_output_only(&self, field: &FieldDescriptor) -> bool {
+        // google.api.FieldBehavior: OUTPUT_ONLY is 3.
+        self.behavior.as_ref().is_some_and(|behavior| {
+            let options = field.options();
+            let behaviors = options.get_extension(behavior);
+            behaviors.as_list().unwrap_or_default().iter().any(|value| value.as_enum_number() == Some(3))
+        })
+    }
+
     /// The type and the patterns of the resource that a field names: by its reference, or, for the `name` of a
     /// resource itself, by the message that it stands in.
     fn referenced(&self, field: &FieldDescriptor) -> (String, Vec<String>) {
         let reference: Option<ResourceReference> =
-            self.reference.as_ref().and_then(|reference| extension(&field.options(), reference));
+            self.reference.as_ref().and_then(|reference| option(&field.options(), reference));
         let patterns = |wanted: &str| -> Vec<String> {
             self.kinds
                 .iter()
@@ -372,6 +383,14 @@ impl Builder {
     }
 }
 
+/// The paths of the request's mask, if it has one.
+fn update_mask(request: &MessageDescriptor) -> Option<Field> {
+    let field = request.get_field_by_name("update_mask")?;
+    let mask = field.kind().as_message()?.get_field_by_name("paths")?;
+    let numbers = vec![field.number(), mask.number()];
+    Some(Field { path: "update_mask.paths".to_owned(), numbers })
+}
+
 /// `service.things.verb`: at least two dots, letters, digits and underscores.
 fn is_action(action: &str) -> bool {
     action.split('.').count() >= 3
@@ -379,6 +398,15 @@ fn is_action(action: &str) -> bool {
             part.starts_with(|c: char| c.is_ascii_lowercase())
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         })
+}
+
+/// The fields of AIP-155 and AIP-163.
+fn repeatable(message: &MessageDescriptor) -> Option<Repeatable> {
+    let number = |name: &str, kind: Kind| {
+        message.get_field_by_name(name).filter(|field| field.kind() == kind).map(|field| field.number())
+    };
+    let request_id = number("request_id", Kind::String)?;
+    Some(Repeatable { request_id, validate_only: number("validate_only", Kind::Bool) })
 }
 
 /// Finds a field by its path. It must be a string that has one value however the message is encoded: neither repeated

@@ -12,7 +12,9 @@ use opentelemetry::metrics::Counter;
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Object, Outcome, Phase};
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
-use pavior_rpc::BoxError;
+use pavior_rpc::ErrorReason;
+use pavior_rpc::audit::{Row, ShipError, Shipped};
+use pavior_rpc::problem::from_status;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -22,19 +24,15 @@ use crate::resource::PLATFORM_ID;
 const BATCH: usize = 500;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(5);
+/// What an organization may have in the queue whatever its size.
+const MIN_SHARE: usize = 100;
+/// How long a record may wait before the gateway says that they stand still.
+const MAX_STALL: time::Duration = time::Duration::seconds(30);
 /// How long the last records may take when the process ends.
 const FLUSH: Duration = Duration::from_secs(5);
 
-/// A record with its place in the gateway's sequence.
-#[derive(Debug, Clone)]
-pub(crate) struct Row {
-    pub(crate) organization: String,
-    pub(crate) sequence: i64,
-    pub(crate) event: AuditEvent,
-}
-
-/// Sends records to the audit service; repeated until it succeeds.
-pub(crate) type Ship = Arc<dyn Fn(Vec<Row>) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
+/// Sends records of a line of numbers to the audit service; repeated until it has them.
+pub(crate) type Ship = Arc<dyn Fn(u32, Vec<Row>) -> BoxFuture<'static, Shipped> + Send + Sync>;
 
 pub(crate) struct Trail {
     state: Mutex<State>,
@@ -49,7 +47,13 @@ pub(crate) struct Trail {
 #[derive(Default)]
 struct State {
     rows: VecDeque<Row>,
+    /// How many of the rows are of each organization.
+    waiting: BTreeMap<String, usize>,
     last: i64,
+    /// Numbers begin anew in each line; there is a second one when the audit log forgot what it had of the first.
+    line: u32,
+    /// Why the last delivery failed; nothing when it did not.
+    failure: Option<String>,
     /// Requests without valid credentials that are not recorded yet, by reason.
     refusals: BTreeMap<&'static str, u64>,
     refusals_recorded: Option<OffsetDateTime>,
@@ -85,15 +89,29 @@ impl Trail {
 
     /// Ships until cancelled, then tries once more.
     pub(crate) async fn run(self: Arc<Self>, ship: Ship, cancel: CancellationToken) -> anyhow::Result<()> {
-        let tick = Duration::try_from(self.window).unwrap_or(RETRY_LAST);
-        loop {
-            self.ship_all(&ship, &cancel).await;
-            tokio::select! {
-                () = cancel.cancelled() => break,
-                () = self.wake.notified() => {}
-                () = tokio::time::sleep(tick) => self.flush_refusals(),
+        let window = Duration::try_from(self.window).unwrap_or(RETRY_LAST);
+        let flushing = self.clone();
+        let ended = cancel.clone();
+        // Beside the deliveries, so that neither other records nor one that hangs put it off.
+        let flush = async move {
+            let mut tick = tokio::time::interval(window / 4);
+            loop {
+                tokio::select! {
+                    () = ended.cancelled() => return,
+                    _ = tick.tick() => flushing.flush_refusals(),
+                }
             }
-        }
+        };
+        let deliver = async {
+            while !cancel.is_cancelled() {
+                self.ship_all(&ship, &cancel).await;
+                tokio::select! {
+                    () = cancel.cancelled() => {}
+                    () = self.wake.notified() => {}
+                }
+            }
+        };
+        tokio::join!(flush, deliver);
         self.force_refusals(&mut self.lock());
         let patience = CancellationToken::new();
         let left = tokio::time::timeout(FLUSH, self.ship_all(&ship, &patience)).await;
@@ -105,48 +123,86 @@ impl Trail {
         Ok(())
     }
 
-    /// Ships what is there, batch by batch; a batch leaves the queue when it is acknowledged.
+    /// Ships what is there, batch by batch; what is acknowledged leaves the queue.
     async fn ship_all(&self, ship: &Ship, cancel: &CancellationToken) {
         let mut wait = RETRY_FIRST;
         loop {
-            let batch: Vec<Row> = self.lock().rows.iter().take(BATCH).cloned().collect();
-            let Some(last) = batch.last().map(|row| row.sequence) else { return };
-            match ship(batch).await {
-                Ok(()) => {
-                    wait = RETRY_FIRST;
-                    self.acknowledged(last);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "audit records could not be shipped, trying again");
-                    tokio::select! {
-                        () = cancel.cancelled() => return,
-                        () = tokio::time::sleep(wait) => wait = (wait * 2).min(RETRY_LAST),
-                    }
-                }
+            let (line, batch): (u32, Vec<Row>) = {
+                let state = self.lock();
+                (state.line, state.rows.iter().take(BATCH).cloned().collect())
+            };
+            if batch.is_empty() {
+                return;
+            }
+            let Shipped { acknowledged, error } = ship(line, batch).await;
+            self.shipped(acknowledged, error.as_ref().map(ToString::to_string));
+            let Some(error) = error else {
+                wait = RETRY_FIRST;
+                continue;
+            };
+            if forgotten(&error) {
+                tracing::error!(%error, "the audit log was set back: records go on in a line of their own");
+                self.begin_anew(&error);
+                continue;
+            }
+            tracing::warn!(%error, "audit records could not be shipped, trying again");
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(RETRY_LAST),
             }
         }
     }
 
-    fn acknowledged(&self, last: i64) {
+    fn shipped(&self, acknowledged: Option<i64>, failure: Option<String>) {
         let mut state = self.lock();
-        while state.rows.front().is_some_and(|row| row.sequence <= last) {
-            state.rows.pop_front();
+        state.failure = failure;
+        while let Some(row) = state.rows.pop_front_if(|row| Some(row.sequence) <= acknowledged) {
+            let left = state.waiting.get(&row.organization).copied().unwrap_or_default().saturating_sub(1);
+            match left {
+                0 => state.waiting.remove(&row.organization),
+                left => state.waiting.insert(row.organization, left),
+            };
         }
     }
 
+    /// Whether records get to the audit service; says why not.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let state = self.lock();
+        let Some(oldest) = state.rows.front() else { return Ok(()) };
+        let age = self.clock.now() - oldest.event.time;
+        if age <= MAX_STALL {
+            return Ok(());
+        }
+        let why = state.failure.as_deref().unwrap_or("the audit service has not answered yet");
+        Err(format!(
+            "{} audit records wait, the oldest for {} s: {why}",
+            state.rows.len(),
+            age.whole_seconds()
+        ))
+    }
+
     fn put(&self, state: &mut State, organization: &str, event: AuditEvent) -> bool {
-        if state.rows.len() >= self.capacity {
+        let waiting = state.waiting.get(organization).copied().unwrap_or_default();
+        if state.rows.len() >= self.capacity || waiting >= self.share() {
             self.dropped.add(1, &[]);
             tracing::error!(
+                organization,
+                waiting,
                 action = event.action,
                 "audit record dropped: too many wait for the audit service"
             );
             return false;
         }
+        *state.waiting.entry(organization.to_owned()).or_default() += 1;
         state.last += 1;
         let sequence = state.last;
-        state.rows.push_back(Row { organization: organization.to_owned(), sequence, event });
+        state.rows.push_back(Row { organization: organization.to_owned(), sequence, event: event.bounded() });
         true
+    }
+
+    /// Most records of one organization: a fifth of the queue, so that no organization stops the others.
+    fn share(&self) -> usize {
+        self.capacity.div_ceil(5).max(MIN_SHARE)
     }
 
     fn flush_refusals(&self) {
@@ -169,31 +225,63 @@ impl Trail {
         }
         let total: u64 = refusals.values().sum();
         let reasons: Vec<String> = refusals.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
-        let event = AuditEvent {
+        let summary = format!("{total} requests without valid credentials: {}", reasons.join(", "));
+        let outcome =
+            Outcome { status: "denied".to_owned(), code: "UNAUTHENTICATED".to_owned(), duration_ms: 0 };
+        let event = self.event(AuditClass::C, "gateway.authentication.refuse", "anonymous", outcome, summary);
+        self.put(state, PLATFORM_ID, event);
+    }
+
+    fn event(
+        &self,
+        class: AuditClass,
+        action: &str,
+        actor: &str,
+        outcome: Outcome,
+        summary: String,
+    ) -> AuditEvent {
+        AuditEvent {
             event_id: self.ids.uuid(),
             time: self.clock.now(),
-            class: AuditClass::C,
-            action: "gateway.authentication.refuse".to_owned(),
+            class,
+            action: action.to_owned(),
             phase: Phase::Outcome,
-            actor: Actor { kind: "anonymous".to_owned(), ..Actor::default() },
+            actor: Actor { kind: actor.to_owned(), ..Actor::default() },
             object: Object::default(),
             cause: Cause::default(),
             decision: None,
-            outcome: Outcome {
-                status: "denied".to_owned(),
-                code: "UNAUTHENTICATED".to_owned(),
-                duration_ms: 0,
-            },
+            outcome,
             change: None,
-            summary: format!("{total} requests without valid credentials: {}", reasons.join(", ")),
-        };
-        self.put(state, PLATFORM_ID, event);
+            summary,
+        }
+    }
+
+    /// Numbers what waits from 1 in a new line, behind a record that says which numbers of the old one may be missing.
+    fn begin_anew(&self, error: &ShipError) {
+        let mut state = self.lock();
+        let known = state.rows.front().map_or(state.last, |row| row.sequence - 1);
+        let summary = format!("the audit log does not have the first {known} records of a gateway: {error}");
+        let outcome = Outcome { status: "ok".to_owned(), code: "OK".to_owned(), duration_ms: 0 };
+        let event = self.event(AuditClass::A, "platform.restore", "system", outcome, summary).bounded();
+        state.rows.push_front(Row { organization: PLATFORM_ID.to_owned(), sequence: 0, event });
+        for (row, sequence) in state.rows.iter_mut().zip(1..) {
+            row.sequence = sequence;
+        }
+        state.last = i64::try_from(state.rows.len()).unwrap_or(i64::MAX);
+        state.line += 1;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that runs under the lock can leave it half-changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the audit log does not go on from what it acknowledged: its database was set back.
+fn forgotten(error: &ShipError) -> bool {
+    let (ShipError::Away(status) | ShipError::Refused { status, .. }) = error else { return false };
+    let known = from_status(status);
+    known.is(ErrorReason::SequenceGap) || known.is(ErrorReason::ProducerDiverged)
 }
 
 #[cfg(test)]
@@ -205,6 +293,10 @@ mod tests {
     use super::*;
 
     fn trail(capacity: usize) -> (Arc<Trail>, Arc<ManualClock>) {
+        trail_with(capacity, time::Duration::seconds(60))
+    }
+
+    fn trail_with(capacity: usize, window: time::Duration) -> (Arc<Trail>, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::default());
         let counter = opentelemetry::metrics::MeterProvider::meter(
             &opentelemetry::metrics::noop::NoopMeterProvider::new(),
@@ -213,7 +305,7 @@ mod tests {
         .u64_counter("dropped")
         .build();
         let ids = Arc::new(SeededIds::new(1));
-        (Arc::new(Trail::new(capacity, time::Duration::seconds(60), clock.clone(), ids, counter)), clock)
+        (Arc::new(Trail::new(capacity, window, clock.clone(), ids, counter)), clock)
     }
 
     fn event(summary: &str) -> AuditEvent {
@@ -233,17 +325,23 @@ mod tests {
         }
     }
 
+    fn away() -> Shipped {
+        let error = ShipError::Away(tonic::Status::unavailable("down"));
+        Shipped { acknowledged: None, error: Some(error) }
+    }
+
     /// A place that records arrive at, which fails as often as it is told to.
     fn place(failures: usize) -> (Ship, mpsc::UnboundedReceiver<Row>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let left = Arc::new(std::sync::atomic::AtomicUsize::new(failures));
-        let ship: Ship = Arc::new(move |rows| {
+        let ship: Ship = Arc::new(move |_, rows| {
             use std::sync::atomic::Ordering::SeqCst;
             let failed = left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+            let acknowledged = rows.last().map(|row| row.sequence);
             if !failed {
                 rows.into_iter().for_each(|row| sender.send(row).unwrap());
             }
-            Box::pin(std::future::ready(if failed { Err("down".into()) } else { Ok(()) }))
+            Box::pin(std::future::ready(if failed { away() } else { Shipped { acknowledged, error: None } }))
         });
         (ship, receiver)
     }
@@ -287,5 +385,93 @@ mod tests {
         let second = arrived.recv().await.unwrap();
         assert_eq!(second.event.summary, "1000 requests without valid credentials: expired 1, missing 999");
         assert!(arrived.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn other_records_do_not_put_off_those_of_refusals() {
+        let (trail, clock) = trail_with(1_000, time::Duration::milliseconds(80));
+        let (ship, mut arrived) = place(0);
+        let cancel = CancellationToken::new();
+        let task = tokio::spawn(trail.clone().run(ship, cancel.clone()));
+        for _ in 0..535 {
+            trail.refused("missing");
+        }
+        clock.advance(Duration::from_millis(80));
+        // Somebody does something all the time.
+        let until = tokio::time::Instant::now() + Duration::from_secs(10);
+        let mut refusals = 0;
+        while refusals < 535 && tokio::time::Instant::now() < until {
+            trail.push("acme", event("other"));
+            tokio::task::yield_now().await;
+            while let Ok(row) = arrived.try_recv() {
+                let count = row.event.summary.split(' ').next().and_then(|n| n.parse::<u64>().ok());
+                refusals += count.unwrap_or_default();
+            }
+        }
+        assert_eq!(refusals, 535);
+        cancel.cancel();
+        task.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_organization_does_not_fill_the_queue_for_all() {
+        let (trail, _) = trail(1_000);
+        let kept = (0..300).filter(|_| trail.push("acme", event("a"))).count();
+        assert_eq!(kept, 200);
+        assert!(trail.push("beta", event("b")));
+        let (ship, _arrived) = place(0);
+        trail.ship_all(&ship, &CancellationToken::new()).await;
+        assert!(trail.push("acme", event("a")));
+    }
+
+    #[tokio::test]
+    async fn records_that_stand_still_are_told_with_the_reason() {
+        let (trail, clock) = trail(10);
+        trail.push("acme", event("a"));
+        assert_eq!(trail.check(), Ok(()));
+        clock.advance(Duration::from_secs(31));
+        assert!(trail.check().unwrap_err().starts_with("1 audit records wait, the oldest for 31 s: "));
+        let cancel = CancellationToken::new();
+        let ship: Ship = Arc::new(|_, _| Box::pin(std::future::ready(away())));
+        let ended = cancel.clone();
+        tokio::join!(trail.ship_all(&ship, &cancel), async { ended.cancel() });
+        assert!(trail.check().unwrap_err().contains("the audit service does not answer"));
+        let (ship, _arrived) = place(0);
+        trail.ship_all(&ship, &CancellationToken::new()).await;
+        assert_eq!(trail.check(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn log_that_was_set_back_is_told_what_it_lacks_in_a_line_of_its_own() {
+        let (trail, _) = trail(10);
+        for summary in ["a", "b", "c"] {
+            trail.push("acme", event(summary));
+        }
+        let (ship, _) = place(0);
+        trail.ship_all(&ship, &CancellationToken::new()).await;
+        trail.push("acme", event("d"));
+        let (sender, mut arrived) = mpsc::unbounded_channel();
+        let ship: Ship = Arc::new(move |line, rows| {
+            let acknowledged = rows.last().map(|row| row.sequence);
+            let gap =
+                || pavior_rpc::Problem::precondition(ErrorReason::SequenceGap, "1 was expected and 4 came");
+            let shipped = match line {
+                0 => Shipped { acknowledged: None, error: Some(ShipError::Away(gap().into())) },
+                _ => Shipped { acknowledged, error: None },
+            };
+            sender.send((line, rows)).unwrap();
+            Box::pin(std::future::ready(shipped))
+        });
+        trail.ship_all(&ship, &CancellationToken::new()).await;
+        let (line, rows) = arrived.recv().await.unwrap();
+        assert_eq!((line, rows.len(), rows[0].sequence), (0, 1, 4));
+        let (line, rows) = arrived.recv().await.unwrap();
+        let said: Vec<_> = rows.iter().map(|row| (row.sequence, row.event.action.as_str())).collect();
+        assert_eq!((line, said), (1, vec![(1, "platform.restore"), (2, "a.b.c")]));
+        assert!(rows[0].event.summary.contains("first 3 records"), "{}", rows[0].event.summary);
+        trail.push("acme", event("e"));
+        trail.ship_all(&ship, &CancellationToken::new()).await;
+        let (_, rows) = arrived.recv().await.unwrap();
+        assert_eq!(rows[0].sequence, 3);
     }
 }

@@ -1,4 +1,4 @@
-//! Reads one string out of an encoded message without decoding the rest.
+//! Reads strings out of an encoded message without decoding the rest.
 //!
 //! What is found here is what policy decides on, so it must be what the service will see: the rules of the protobuf
 //! encoding for repeated occurrences (the last value of a string wins, occurrences of a message are merged) are
@@ -18,19 +18,11 @@ pub(crate) fn string_at<'a>(mut message: &'a [u8], path: &[u32]) -> Result<Optio
     let Some((wanted, deeper)) = path.split_first() else { return Err(Malformed) };
     let mut found = None;
     while !message.is_empty() {
-        let key = varint(&mut message)?;
-        if key > u64::from(u32::MAX) {
-            return Err(Malformed);
-        }
-        let (number, wire_type) = (key >> 3, key & 7);
-        if number == 0 {
-            return Err(Malformed);
-        }
+        let (number, wire_type) = key(&mut message)?;
         let wanted = number == u64::from(*wanted);
         match wire_type {
             BYTES => {
-                let length = usize::try_from(varint(&mut message)?).map_err(|_| Malformed)?;
-                let value = take(&mut message, length)?;
+                let value = bytes(&mut message)?;
                 if !wanted {
                     continue;
                 }
@@ -42,14 +34,79 @@ pub(crate) fn string_at<'a>(mut message: &'a [u8], path: &[u32]) -> Result<Optio
             }
             // The wanted field in another encoding: decoders disagree about it.
             _ if wanted => return Err(Malformed),
-            VARINT => drop(varint(&mut message)?),
-            FIXED64 => drop(take(&mut message, 8)?),
-            FIXED32 => drop(take(&mut message, 4)?),
-            // Groups do not exist in proto3; nothing else is an encoding.
-            _ => return Err(Malformed),
+            other => skip(&mut message, other)?,
         }
     }
     Ok(found)
+}
+
+/// Every value of the repeated string field at `path`, in order. Occurrences of the messages above it are merged.
+pub(crate) fn strings_at<'a>(mut message: &'a [u8], path: &[u32]) -> Result<Vec<&'a str>, Malformed> {
+    let Some((wanted, deeper)) = path.split_first() else { return Err(Malformed) };
+    let mut found = Vec::new();
+    while !message.is_empty() {
+        let (number, wire_type) = key(&mut message)?;
+        let wanted = number == u64::from(*wanted);
+        match wire_type {
+            BYTES => {
+                let value = bytes(&mut message)?;
+                match (wanted, deeper.is_empty()) {
+                    (false, _) => {}
+                    (true, true) => found.push(std::str::from_utf8(value).map_err(|_| Malformed)?),
+                    (true, false) => found.extend(strings_at(value, deeper)?),
+                }
+            }
+            _ if wanted => return Err(Malformed),
+            other => skip(&mut message, other)?,
+        }
+    }
+    Ok(found)
+}
+
+/// The value of a boolean field; false where it is not set.
+pub(crate) fn flag_at(mut message: &[u8], wanted: u32) -> Result<bool, Malformed> {
+    let mut found = false;
+    while !message.is_empty() {
+        let (number, wire_type) = key(&mut message)?;
+        let wanted = number == u64::from(wanted);
+        match wire_type {
+            VARINT => {
+                let value = varint(&mut message)?;
+                found = if wanted { value != 0 } else { found };
+            }
+            _ if wanted => return Err(Malformed),
+            BYTES => drop(bytes(&mut message)?),
+            other => skip(&mut message, other)?,
+        }
+    }
+    Ok(found)
+}
+
+/// The number and the wire type of the next field.
+fn key(message: &mut &[u8]) -> Result<(u64, u64), Malformed> {
+    let key = varint(message)?;
+    if key > u64::from(u32::MAX) || key >> 3 == 0 {
+        return Err(Malformed);
+    }
+    Ok((key >> 3, key & 7))
+}
+
+/// A value that brings its length.
+fn bytes<'a>(message: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
+    let length = usize::try_from(varint(message)?).map_err(|_| Malformed)?;
+    take(message, length)
+}
+
+/// A value of any other wire type.
+fn skip(message: &mut &[u8], wire_type: u64) -> Result<(), Malformed> {
+    match wire_type {
+        VARINT => drop(varint(message)?),
+        FIXED64 => drop(take(message, 8)?),
+        FIXED32 => drop(take(message, 4)?),
+        // Groups do not exist in proto3; nothing else is an encoding.
+        _ => return Err(Malformed),
+    }
+    Ok(())
 }
 
 fn take<'a>(message: &mut &'a [u8], length: usize) -> Result<&'a [u8], Malformed> {
@@ -113,6 +170,31 @@ mod tests {
     }
 
     #[test]
+    fn every_value_of_a_repeated_string_is_found() {
+        use pavior_proto::pavior::catalog::v1::UpdateEntityRequest;
+        let mask = |paths: &[&str]| {
+            let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+            let update_mask = Some(prost_types::FieldMask { paths });
+            UpdateEntityRequest { update_mask, request_id: "r".to_owned(), ..Default::default() }
+                .encode_to_vec()
+        };
+        let twice = [mask(&["owner", "spec"]), mask(&["labels"])].concat();
+        let decoded = UpdateEntityRequest::decode(twice.as_slice()).unwrap().update_mask.unwrap().paths;
+        assert_eq!(strings_at(&twice, &[2, 1]).unwrap(), decoded);
+        assert_eq!(strings_at(&mask(&[]), &[2, 1]), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn the_last_flag_counts() {
+        assert_eq!(flag_at(&rule("a"), 7), Ok(true));
+        assert_eq!(flag_at(&[0x0a, 1, b'a', 0x18, 1, 0x18, 0], 3), Ok(false));
+        assert_eq!(flag_at(&[0x18, 1, 0x25, 1, 2, 3, 4], 3), Ok(true));
+        assert_eq!(flag_at(&[], 3), Ok(false));
+        assert_eq!(flag_at(&[0x1a, 0], 3), Err(Malformed));
+        assert_eq!(flag_at(&[0x18], 3), Err(Malformed));
+    }
+
+    #[test]
     fn what_decoders_could_read_differently_is_refused() {
         let cases: &[(&str, &[u8])] = &[
             ("cut off", &[0x0a, 5, b'a']),
@@ -129,6 +211,9 @@ mod tests {
         ];
         for (what, bytes) in cases {
             assert_eq!(string_at(bytes, &[1]), Err(Malformed), "{what}");
+        }
+        for (what, bytes) in cases {
+            assert_eq!(strings_at(bytes, &[1]), Err(Malformed), "{what}");
         }
         assert_eq!(string_at(&[], &[1]), Ok(None));
         assert_eq!(string_at(&[0x10, 1, 0x19, 1, 2, 3, 4, 5, 6, 7, 8, 0x25, 1, 2, 3, 4], &[1]), Ok(None));

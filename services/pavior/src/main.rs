@@ -9,6 +9,7 @@ use pavior::cli::{args::Cli, failure, run};
 const SHIM: &str = "__shim";
 
 fn main() -> ExitCode {
+    pavior_runtime::process::keep_files_private();
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == SHIM) {
         return pavior_drivers::shim::main(arguments.collect());

@@ -7,7 +7,7 @@
 //! never turn an error into a yes, trust a caller without the signed internal token, or read a row without the
 //! organization of the permit.
 //!
-//! Entry points: [`build`] with [`Config`] and [`Deps`]; [`allow_list`] for the server stack; [`migrate`]. It serves
+//! Entry points: [`build`] with [`Config`] and [`Deps`]; [`migrate`]. It serves
 //! `pavior.policy.v1.PolicyService` and `pavior.governance.v1.ResourceFactsService`. What policy authors need to know
 //! is in this crate's `README.md`; [`schema`] gives the schema that their policies are checked against.
 
@@ -24,12 +24,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use opentelemetry::metrics::Meter;
-use pavior_auth::{AllowList, ServiceIdentity};
+use pavior_auth::ServiceIdentity;
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
 use pavior_core::page::PageTokens;
 use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsServiceServer;
 use pavior_proto::pavior::policy::v1::policy_service_server::PolicyServiceServer;
+use pavior_relay::outbox_relay;
 use pavior_rpc::Transport;
 use pavior_rpc::audit::AuditSink;
 use pavior_runtime::{Component, HealthCheck, Task};
@@ -79,45 +80,6 @@ pub struct Deps {
     pub instance: String,
 }
 
-/// Which role may call what.
-pub fn allow_list() -> AllowList {
-    const READ: [&str; 5] = [
-        "pavior.policy.v1.PolicyService/Decide",
-        "pavior.policy.v1.PolicyService/BatchDecide",
-        "pavior.policy.v1.PolicyService/ListAllowedActions",
-        "pavior.policy.v1.PolicyService/GetApprovalRequest",
-        "pavior.policy.v1.PolicyService/BatchGetApprovalRequests",
-    ];
-    let mut governed: Vec<String> = Vec::new();
-    for (one, many) in [
-        ("Role", "Roles"),
-        ("RoleBinding", "RoleBindings"),
-        ("Policy", "Policies"),
-        ("PolicyBinding", "PolicyBindings"),
-    ] {
-        governed.extend(["Get", "Create", "Update", "Delete"].map(|verb| format!("{verb}{one}")));
-        governed.push(format!("List{many}"));
-    }
-    governed
-        .extend(["ListApprovalRequests", "ApproveApprovalRequest", "DenyApprovalRequest"].map(str::to_owned));
-    let governed: Vec<String> =
-        governed.into_iter().map(|method| format!("pavior.policy.v1.PolicyService/{method}")).collect();
-    let mut list = AllowList::new()
-        .allow("gateway", governed.iter().map(String::as_str))
-        .allow("gateway", ["pavior.governance.v1.ResourceFactsService/GetResourceFacts"])
-        .allow(
-            "provisioning",
-            [
-                "pavior.policy.v1.PolicyService/CreateApprovalRequest",
-                "pavior.policy.v1.PolicyService/CancelApprovalRequest",
-            ],
-        );
-    for role in ["gateway", "catalog", "provisioning", "audit", "portal"] {
-        list = list.allow(role, READ);
-    }
-    list
-}
-
 /// Applies the migrations that are missing.
 pub async fn migrate(store: &Store) -> Result<(), StoreError> {
     pavior_store::migrate::<Migrator>(store).await
@@ -159,11 +121,13 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     let compilations = Compilations::new(parts, config.policy_max_age_ms, organizations);
     let max_age = config.directory_max_age_ms;
     let directories = Directories::new(identity.clone(), catalog, clock.clone(), max_age, organizations);
-    let sink = AuditSink::new(identity.transport(audit, "audit"));
+    let sink = AuditSink::new(identity.transport(audit, "audit"), &meter);
+    let outbox = OutboxContext::new(ROLE, instance, clock.clone());
+    let relay = outbox_relay(store.clone(), &outbox, sink, &meter, "policy outbox");
     let app = App {
         inner: Arc::new(Inner {
             tokens: PageTokens::new(page_token_key).with_clock(clock.clone()),
-            outbox: OutboxContext::new(ROLE, instance, clock.clone()),
+            outbox,
             decisions: DecisionLog::new(config.decision_queue),
             metrics: Metrics::new(&meter),
             store: store.clone(),
@@ -177,20 +141,22 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
             compilations,
         }),
     };
-    let tasks = tasks::all(&app, sink);
+    let mut tasks = tasks::all(&app);
+    tasks.push(relay.task);
     let api = api::Api::new(app);
     let routes = tonic::service::Routes::new(PolicyServiceServer::new(api.clone()))
         .add_service(ResourceFactsServiceServer::new(api));
     let closed = store.clone();
+    let database = HealthCheck::new("policy database", move || {
+        let store = store.clone();
+        async move { store.check().await }
+    });
     Ok(Component {
         name: ROLE,
         routes,
         services: SERVICES.to_vec(),
         tasks,
-        checks: vec![HealthCheck::new("policy database", move || {
-            let store = store.clone();
-            async move { store.check().await }
-        })],
+        checks: vec![database, relay.check],
         closing: vec![Task::new("policy_database", move |_| async move { Ok(closed.close().await?) })],
     })
 }

@@ -12,7 +12,7 @@ use pavior_driver::{Driver, Registry};
 use pavior_provisioning::domain::plan::{Action, Change, Kind, Plan, Spec};
 use pavior_provisioning::engine::seal::SealingKey;
 use pavior_provisioning::engine::{Engine, EngineConfig};
-use pavior_provisioning::store::{Admission, Db, NewOperation, NewProject, Started};
+use pavior_provisioning::store::{Admission, Db, NewOperation, NewProject, Ownership, Started};
 use pavior_testkit::db::sqlite;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -61,6 +61,8 @@ fn operation(number: u64) -> NewOperation {
         create_time: now,
         expire_time: now,
         digest: String::new(),
+        questions: vec![],
+        answers: vec![],
         decision: json!(null),
     };
     plan.digest = plan.compute_digest();
@@ -79,8 +81,11 @@ fn operation(number: u64) -> NewOperation {
             on_behalf_of: None,
         },
         key: None,
+        facts: vec![],
         admission: Admission::Run,
         deadline_micros: 60_000_000,
+        undo_micros: 60_000_000,
+        ownership: Ownership::default(),
         project: Some(NewProject { display_name: String::new(), owner: String::new(), labels: json!({}) }),
         environments: vec![],
         revision: None,

@@ -4,6 +4,9 @@ use pavior_store::DatabaseConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineConfig;
+use crate::store::Retention;
+
+const DAY: i64 = 24 * 3_600;
 
 /// The configuration of the provisioning service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,12 +38,30 @@ pub struct Config {
     pub step_timeout_ms: u64,
     /// How long an operation may take, in milliseconds.
     pub operation_timeout_ms: u64,
+    /// How long undoing an operation may take, in milliseconds.
+    pub undo_timeout_ms: u64,
+    /// How long an operation is kept after its end, with its plan, steps and events, in seconds.
+    pub keep_operations_seconds: i64,
+    /// Most operations of an organization that have ended.
+    pub max_operations_per_organization: u64,
+    /// How long log lines are kept after the end of their operation, in seconds.
+    pub keep_logs_seconds: i64,
+    /// Most batches of log lines that are kept of an operation; the oldest go first.
+    pub max_log_chunks_per_operation: i64,
+    /// Most runs that are kept of a pipeline.
+    pub max_runs_per_pipeline: u64,
+    /// Most deployments that are kept of an environment.
+    pub max_deployments_per_environment: u64,
+    /// How often to look for what is to be forgotten, in milliseconds.
+    pub sweep_ms: u64,
     /// How often approval requests are looked at, in milliseconds.
     pub approval_poll_ms: u64,
     /// For how long a plan may wait for approval, in seconds.
     pub plan_ttl_seconds: i64,
     /// How often environments are looked through for expired ones, in milliseconds.
     pub expiry_poll_ms: u64,
+    /// How often drivers are told what is declared and asked how they are, in milliseconds.
+    pub driver_poll_ms: u64,
     /// A step that waits longer for a worker than this makes the service unhealthy, in milliseconds.
     pub max_stall_ms: u64,
     /// Audit events that wait longer than this make the service unhealthy, in milliseconds.
@@ -64,11 +85,20 @@ impl Default for Config {
             cancel_grace_ms: engine.cancel_grace_ms,
             step_timeout_ms: engine.step_timeout_ms,
             operation_timeout_ms: engine.operation_timeout_ms,
+            undo_timeout_ms: engine.undo_timeout_ms,
+            keep_operations_seconds: 90 * DAY,
+            max_operations_per_organization: 100_000,
+            keep_logs_seconds: 30 * DAY,
+            max_log_chunks_per_operation: engine.max_log_chunks,
+            max_runs_per_pipeline: 500,
+            max_deployments_per_environment: 500,
+            sweep_ms: 600_000,
             approval_poll_ms: 1_000,
             plan_ttl_seconds: 7 * 24 * 3_600,
             expiry_poll_ms: 5_000,
+            driver_poll_ms: 15_000,
             max_stall_ms: 60_000,
-            max_outbox_lag_ms: 300_000,
+            max_outbox_lag_ms: 30_000,
         }
     }
 }
@@ -87,8 +117,16 @@ impl Config {
             ("max_undo_attempts", u64::from(self.max_undo_attempts)),
             ("step_timeout_ms", self.step_timeout_ms),
             ("operation_timeout_ms", self.operation_timeout_ms),
+            ("undo_timeout_ms", self.undo_timeout_ms),
+            ("max_operations_per_organization", self.max_operations_per_organization),
+            ("keep_logs_seconds", u64::try_from(self.keep_logs_seconds).unwrap_or(0)),
+            ("max_log_chunks_per_operation", u64::try_from(self.max_log_chunks_per_operation).unwrap_or(0)),
+            ("max_runs_per_pipeline", self.max_runs_per_pipeline),
+            ("max_deployments_per_environment", self.max_deployments_per_environment),
+            ("sweep_ms", self.sweep_ms),
             ("approval_poll_ms", self.approval_poll_ms),
             ("expiry_poll_ms", self.expiry_poll_ms),
+            ("driver_poll_ms", self.driver_poll_ms),
             ("plan_ttl_seconds", u64::try_from(self.plan_ttl_seconds).unwrap_or(0)),
         ];
         for (name, value) in positive {
@@ -99,7 +137,21 @@ impl Config {
         if self.lease_ms < 300 {
             problems.push("`lease_ms` must be at least 300".to_owned());
         }
+        if self.keep_operations_seconds < 2 * DAY {
+            // A request that is repeated gets its first answer for a day.
+            problems.push(format!("`keep_operations_seconds` must be at least {}", 2 * DAY));
+        }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    pub(crate) fn retention(&self) -> Retention {
+        Retention {
+            operations: time::Duration::seconds(self.keep_operations_seconds),
+            max_operations: self.max_operations_per_organization,
+            logs: time::Duration::seconds(self.keep_logs_seconds),
+            max_runs: self.max_runs_per_pipeline,
+            max_deployments: self.max_deployments_per_environment,
+        }
     }
 
     pub(crate) fn engine(&self) -> EngineConfig {
@@ -116,6 +168,9 @@ impl Config {
             cancel_grace_ms: self.cancel_grace_ms,
             step_timeout_ms: self.step_timeout_ms,
             operation_timeout_ms: self.operation_timeout_ms,
+            undo_timeout_ms: self.undo_timeout_ms,
+            max_log_chunks: self.max_log_chunks_per_operation,
+            ..EngineConfig::default()
         }
     }
 }

@@ -6,7 +6,7 @@
 //! It must never begin anything that policy has not seen as a plan, call a driver before its intent is committed, let a
 //! secret into a plan, an event, a log line or an audit record, or read a tenant's row without a permit.
 //!
-//! Entry points: [`build`] with [`Config`] and [`Deps`]; [`allow_list`] for the server stack; [`migrate`]. It serves
+//! Entry points: [`build`] with [`Config`] and [`Deps`]; [`migrate`]. It serves
 //! `pavior.provisioning.v1.ProvisioningService`, `google.longrunning.Operations` and
 //! `pavior.governance.v1.ResourceFactsService`.
 //!
@@ -22,6 +22,8 @@ pub mod domain;
 pub mod engine;
 #[doc(hidden)]
 pub mod error;
+mod health;
+pub mod restore;
 #[doc(hidden)]
 pub mod store;
 mod tasks;
@@ -31,25 +33,29 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use opentelemetry::metrics::Meter;
-use pavior_auth::{AllowList, ServiceIdentity};
+use pavior_auth::ServiceIdentity;
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
 use pavior_core::page::PageTokens;
-use pavior_driver::Registry;
+use pavior_driver::{PushRecorder, Registry};
 use pavior_proto::google::longrunning::operations_server::OperationsServer;
 use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsServiceServer;
 use pavior_proto::pavior::provisioning::v1::provisioning_service_server::ProvisioningServiceServer;
+use pavior_relay::{compare_histories, outbox_relay};
 use pavior_rpc::Transport;
 use pavior_rpc::audit::AuditSink;
-use pavior_runtime::{Component, HealthCheck, Task};
+use pavior_runtime::{Component, Task};
+use pavior_store::outbox::Limits;
 use pavior_store::{Store, StoreError};
 
 pub use config::Config;
 pub use engine::seal::SealingKey;
 pub use error::Error;
 
+use app::drivers::Conditions;
 use app::entity_driver::EntityDriver;
 use app::peers::Peers;
+use app::pushes::PushLog;
 use app::{App, Inner};
 use engine::Engine;
 use store::Db;
@@ -94,23 +100,18 @@ pub struct Deps {
     pub instance: String,
 }
 
-/// Which role may call what: the gateway everything public and the facts; policy may ask for facts.
-pub fn allow_list() -> AllowList {
-    const FACTS: &str = "pavior.governance.v1.ResourceFactsService/GetResourceFacts";
-    AllowList::new()
-        .allow(
-            "gateway",
-            ["pavior.provisioning.v1.ProvisioningService/*", "google.longrunning.Operations/*", FACTS],
-        )
-        .allow("policy", [FACTS])
-}
-
 /// Applies the migrations that are missing.
 ///
 /// # Errors
 /// When the database cannot be reached or changed.
 pub async fn migrate(store: &Store) -> Result<(), StoreError> {
     pavior_store::migrate::<store::migration::Migrator>(store).await
+}
+
+/// Records pushes to the repositories of projects. Works as soon as the database is migrated, which [`build`] does.
+pub fn push_recorder(deps: &Deps) -> Arc<dyn PushRecorder> {
+    let Deps { store, clock, ids, instance, .. } = deps;
+    Arc::new(PushLog(Db::new(store.clone(), clock.clone(), ids.clone(), instance)))
 }
 
 /// Puts the service together.
@@ -135,11 +136,18 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     } = deps;
     anyhow::ensure!(identity.role() == ROLE, "the provisioning service cannot act as `{}`", identity.role());
     migrate(&store).await.context("provisioning database")?;
-    let db = Db::new(store, clock.clone(), ids, &instance);
+    let mut db = Db::new(store.clone(), clock.clone(), ids, &instance);
+    db.outbox_limits(Limits {
+        max_stall: Duration::from_millis(config.max_outbox_lag_ms),
+        ..Limits::default()
+    });
     let peers = Peers::new(identity.clone(), catalog, policy);
     let entities = Arc::new(EntityDriver::new(peers.clone(), identity.authority()));
     let engine = Engine::new(db.clone(), drivers.with(entities), sealing_key, config.engine(), &meter);
-    let sink = AuditSink::new(identity.transport(audit, "audit"));
+    let sink = AuditSink::new(identity.transport(audit, "audit"), &meter);
+    // Before the engine begins: what a database that was set back says was to be done must not be done again.
+    compare_histories(&store, &db.outbox, &sink).await;
+    let relay = outbox_relay(store, &db.outbox, sink, &meter, "provisioning outbox");
     let app = App {
         inner: Arc::new(Inner {
             tokens: PageTokens::new(page_token_key).with_clock(clock),
@@ -148,49 +156,18 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
             config: config.clone(),
             peers,
             identity,
+            conditions: Conditions::new(&meter),
         }),
     };
-    let tasks = tasks::all(&app, sink);
+    let mut tasks = tasks::all(&app);
+    tasks.push(relay.task);
+    let mut checks = health::checks(&app, &meter);
+    checks.push(relay.check);
     let api = api::Api::new(app);
     let routes = tonic::service::Routes::new(ProvisioningServiceServer::new(api.clone()))
         .add_service(OperationsServer::new(api.clone()))
         .add_service(ResourceFactsServiceServer::new(api));
-    let (checks, services) = (checks(&db, &config), SERVICES.to_vec());
     let closing =
         vec![Task::new("provisioning_database", move |_| async move { Ok(db.store().close().await?) })];
-    Ok(Component { name: ROLE, routes, services, tasks, checks, closing })
-}
-
-/// Health means progress: the database answers, steps are taken, audit events are fetched.
-fn checks(db: &Db, config: &Config) -> Vec<HealthCheck> {
-    let (store, stall, lag) = (db.clone(), db.clone(), db.clone());
-    let max_stall = i64::try_from(config.max_stall_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
-    let max_lag = Duration::from_millis(config.max_outbox_lag_ms);
-    vec![
-        HealthCheck::new("provisioning database", move || {
-            let db = store.clone();
-            async move { db.store().check().await }
-        }),
-        HealthCheck::new("provisioning progress", move || {
-            let db = stall.clone();
-            async move {
-                match db.oldest_claimable_unscoped().await.map_err(|error| error.to_string())? {
-                    Some(age) if age > max_stall => {
-                        Err(format!("a step waits for a worker since {} s", age / 1_000_000))
-                    }
-                    _ => Ok(()),
-                }
-            }
-        }),
-        HealthCheck::new("provisioning outbox", move || {
-            let db = lag.clone();
-            async move {
-                let behind = pavior_store::outbox::lag(db.store(), ROLE, db.now()).await;
-                match behind.map_err(|error| error.to_string())?.oldest {
-                    Some(age) if age > max_lag => Err(format!("audit events wait since {} s", age.as_secs())),
-                    _ => Ok(()),
-                }
-            }
-        }),
-    ]
+    Ok(Component { name: ROLE, routes, services: SERVICES.to_vec(), tasks, checks, closing })
 }

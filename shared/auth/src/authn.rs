@@ -1,68 +1,154 @@
-//! The server layer that lets nobody in without a valid internal token.
+//! The server layer that lets nobody in without a valid internal token, and nobody further than the descriptors say.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use futures::future::BoxFuture;
+use pavior_core::principal::{GATEWAY, PLATFORM_SERVICES};
+use pavior_proto::pavior::governance::v1::{Access, Audience, Rule, Stage};
+use pavior_rpc::RequestContext;
 use pavior_rpc::problem::{ErrorReason, Problem};
+use pavior_rpc::{convert, governance};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use crate::error::Unauthenticated;
+use crate::error::{AuthError, Unauthenticated};
 use crate::internal::{INTERNAL_TOKEN, InternalVerifier};
-use crate::permit::Permit;
+use crate::permit::{Origin, Permit};
 
-/// Which methods each role may call at a service. Nobody may call anything that is not named.
-#[derive(Debug, Clone, Default)]
-pub struct AllowList {
-    roles: HashMap<String, Vec<Pattern>>,
+/// Who may call the methods of a service, and what they must bring: as the governance options beside each method say.
+/// Nobody may call anything else.
+#[derive(Debug, Clone)]
+pub struct CallRules {
+    /// By path.
+    methods: HashMap<String, CallRule>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Pattern {
-    Any,
-    /// `package.` or `package.Service/`.
-    Prefix(String),
-    Method(String),
+#[derive(Debug, Clone)]
+struct CallRule {
+    action: String,
+    /// Policy may ask for an approval: the service decides over its plan once more.
+    plan_follows: bool,
+    /// What each role must bring.
+    callers: BTreeMap<String, Brings>,
 }
 
-impl AllowList {
-    /// Allows nothing.
-    pub fn new() -> Self {
-        Self::default()
+/// What a caller must bring beside its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Brings {
+    /// Nothing: the call is the service's own.
+    Nothing,
+    /// The name of the action, from a caller whose token was verified.
+    Caller,
+    /// A decision of policy about the method's action.
+    Decision,
+}
+
+impl CallRules {
+    /// The rules of every method of these services.
+    ///
+    /// # Errors
+    /// All methods that do not say who may call them, or say it in a way that cannot be kept.
+    pub fn of(services: &[&str]) -> Result<Self, AuthError> {
+        let (mut methods, mut offenders) = (HashMap::new(), Vec::new());
+        for name in services {
+            let Some(service) = convert::pool().get_service_by_name(name) else {
+                offenders.push(format!("`{name}`: there is no such service"));
+                continue;
+            };
+            for method in service.methods() {
+                let path = format!("/{name}/{}", method.name());
+                match governance::rule(&path).ok_or("has no governance rule").and_then(CallRule::new) {
+                    Ok(rule) => drop(methods.insert(path, rule)),
+                    Err(problem) => offenders.push(format!("`{path}`: {problem}")),
+                }
+            }
+        }
+        if offenders.is_empty() { Ok(Self { methods }) } else { Err(AuthError::Uncallable(offenders)) }
     }
 
-    /// Allows `role` the methods: `package.Service/Method`, `package.Service/*`, `package.*` or `*`.
-    #[must_use]
-    pub fn allow<'a>(mut self, role: &str, methods: impl IntoIterator<Item = &'a str>) -> Self {
-        let patterns = methods.into_iter().map(|method| match method.strip_suffix('*') {
-            Some("") => Pattern::Any,
-            Some(prefix) => Pattern::Prefix(prefix.to_owned()),
-            None => Pattern::Method(method.to_owned()),
-        });
-        self.roles.entry(role.to_owned()).or_default().extend(patterns);
-        self
-    }
-
-    /// True when `role` may call `path` (`/package.Service/Method`).
-    pub fn permits(&self, role: &str, path: &str) -> bool {
-        let method = path.strip_prefix('/').unwrap_or(path);
-        self.roles.get(role).is_some_and(|patterns| {
-            patterns.iter().any(|pattern| match pattern {
-                Pattern::Any => true,
-                Pattern::Prefix(prefix) => method.starts_with(prefix.as_str()),
-                Pattern::Method(one) => one == method,
+    /// Each method's path with each role that may call it and what it must bring, sorted.
+    pub fn callers(&self) -> Vec<(&str, &str, Brings)> {
+        let mut all: Vec<_> = self
+            .methods
+            .iter()
+            .flat_map(|(path, rule)| {
+                rule.callers.iter().map(move |(role, brings)| (path.as_str(), role.as_str(), *brings))
             })
+            .collect();
+        all.sort_unstable_by_key(|(path, role, _)| (*path, *role));
+        all
+    }
+
+    fn check(&self, permit: &Permit, path: &str) -> Result<(), String> {
+        let caller = permit.caller();
+        let rule = self.methods.get(path);
+        let Some((rule, brings)) = rule.and_then(|rule| Some((rule, rule.callers.get(caller)?))) else {
+            return Err(format!("`{caller}` is not allowed to call `{path}`"));
+        };
+        let action = &rule.action;
+        // Whatever else is brought: what was decided about one action is no decision about another.
+        if !permit.action().is_empty() && permit.action() != action {
+            return Err(format!("a decision about `{}` does not allow `{action}`", permit.action()));
+        }
+        match brings {
+            Brings::Nothing => Ok(()),
+            Brings::Caller if permit.action() == action => Ok(()),
+            Brings::Decision if permit.action() == action && rule.is_decided(permit) => Ok(()),
+            Brings::Caller | Brings::Decision => {
+                Err(format!("`{caller}` brings no decision about `{action}`"))
+            }
+        }
+    }
+}
+
+impl CallRule {
+    fn new(rule: &Rule) -> Result<Self, &'static str> {
+        let changes = match Access::try_from(rule.access) {
+            Ok(Access::Read) => false,
+            Ok(Access::Change) => true,
+            _ => return Err("does not say whether it reads or changes"),
+        };
+        if rule.action.is_empty() {
+            return Err("has no action");
+        }
+        if rule.callers.iter().any(|role| !PLATFORM_SERVICES.contains(&role.as_str())) {
+            return Err("names a caller that is no service of the platform");
+        }
+        let mut callers: BTreeMap<String, Brings> =
+            rule.callers.iter().map(|role| (role.clone(), Brings::Nothing)).collect();
+        let brings = match Audience::try_from(rule.audience) {
+            Ok(Audience::Internal) if callers.is_empty() => return Err("is internal and names no caller"),
+            Ok(Audience::Internal) => None,
+            Ok(_) if changes && !callers.is_empty() => {
+                return Err("changes without a decision for the callers that it names");
+            }
+            Ok(Audience::Authenticated) => Some(Brings::Caller),
+            Ok(Audience::Governed | Audience::Unspecified) => Some(Brings::Decision),
+            Err(_) => return Err("has an audience that is not known"),
+        };
+        if let Some(brings) = brings {
+            callers.entry(GATEWAY.to_owned()).or_insert(brings);
+        }
+        Ok(Self { action: rule.action.clone(), plan_follows: rule.stage() == Stage::Plan, callers })
+    }
+
+    fn is_decided(&self, permit: &Permit) -> bool {
+        permit.decision().is_some_and(|decision| match decision.effect.as_str() {
+            "allow" => true,
+            "require_approval" => self.plan_follows,
+            _ => false,
         })
     }
 }
 
-/// A layer that verifies the internal token of each call, checks it against the allow-list, and puts the [`Permit`]
-/// into the request's extensions. The token itself does not go further.
-pub fn authn_layer(verifier: InternalVerifier, audience: &str, allow: AllowList) -> AuthnLayer {
-    AuthnLayer { shared: Arc::new(Shared { verifier, audience: audience.to_owned(), allow }) }
+/// A layer that verifies the internal token of each call, checks it against the rules of the method, and puts the
+/// [`Permit`] into the request's extensions. The token itself does not go further.
+pub fn authn_layer(verifier: InternalVerifier, audience: &str, rules: CallRules) -> AuthnLayer {
+    AuthnLayer { shared: Arc::new(Shared { verifier, audience: audience.to_owned(), rules }) }
 }
 
 /// See [`authn_layer`].
@@ -75,7 +161,7 @@ pub struct AuthnLayer {
 struct Shared {
     verifier: InternalVerifier,
     audience: String,
-    allow: AllowList,
+    rules: CallRules,
 }
 
 impl<S> Layer<S> for AuthnLayer {
@@ -94,7 +180,11 @@ pub struct Authn<S> {
 }
 
 impl Shared {
-    fn verify(&self, headers: &http::HeaderMap, path: &str) -> Result<Permit, Unauthenticated> {
+    fn verify(&self, request: &http::Request<Body>) -> Result<Permit, Unauthenticated> {
+        let (headers, path) = (request.headers(), request.uri().path());
+        let context = request.extensions().get::<RequestContext>();
+        let trace_id = context.and_then(RequestContext::trace_id);
+        let origin = Origin { trace_id, received: Some(Instant::now()) };
         let mut tokens = headers.get_all(INTERNAL_TOKEN).iter();
         let token = tokens.next().ok_or(Unauthenticated::new("missing"))?;
         // Two tokens leave open which of them is meant.
@@ -103,7 +193,7 @@ impl Shared {
         }
         let token = token.to_str().map_err(|_| Unauthenticated::new("malformed"))?;
         let request_id = headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
-        self.verifier.verify_for(token, &self.audience, path, request_id)
+        self.verifier.verify_for(token, &self.audience, path, request_id, origin)
     }
 }
 
@@ -125,7 +215,7 @@ where
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let path = request.uri().path();
-        let permit = match self.shared.verify(request.headers(), path) {
+        let permit = match self.shared.verify(&request) {
             Ok(permit) => permit,
             Err(refused) => {
                 tracing::warn!(reason = refused.reason(), path, "internal token refused");
@@ -133,16 +223,13 @@ where
                 return Box::pin(std::future::ready(Ok(status.into_http())));
             }
         };
-        if !self.shared.allow.permits(permit.caller(), path) {
-            tracing::warn!(caller = permit.caller(), path, "caller is not allowed this method");
-            let status: tonic::Status = Problem::new(
-                tonic::Code::PermissionDenied,
-                ErrorReason::CallerNotAllowed,
-                format!("`{}` is not allowed to call `{path}`", permit.caller()),
-            )
-            .with("caller", permit.caller())
-            .with("method", path)
-            .into();
+        if let Err(refused) = self.shared.rules.check(&permit, path) {
+            tracing::warn!(caller = permit.caller(), path, refused, "call of a service refused");
+            let status: tonic::Status =
+                Problem::new(tonic::Code::PermissionDenied, ErrorReason::CallerNotAllowed, refused)
+                    .with("caller", permit.caller())
+                    .with("method", path)
+                    .into();
             return Box::pin(std::future::ready(Ok(status.into_http())));
         }
         request.headers_mut().remove(INTERNAL_TOKEN);

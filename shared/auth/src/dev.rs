@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
+use pavior_core::principal::PrincipalKind;
 use serde::Serialize;
 
 use crate::error::AuthError;
@@ -31,6 +32,8 @@ pub struct DevClaims {
     pub display_name: Option<String>,
     /// `user` (also when empty), `service` or `agent`.
     pub kind: String,
+    /// The user whom a service or an agent acts for; empty when it acts for nobody.
+    pub on_behalf_of: String,
 }
 
 #[derive(Serialize)]
@@ -48,6 +51,15 @@ struct Claims<'a> {
     email: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
+    kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<Actor<'a>>,
+}
+
+/// RFC 8693 §4.1: who acts for the subject.
+#[derive(Serialize)]
+struct Actor<'a> {
+    sub: &'a str,
     kind: &'a str,
 }
 
@@ -92,7 +104,7 @@ impl DevIssuer {
     }
 
     /// The configuration with which a [`crate::TokenVerifier`] accepts the tokens of this issuer.
-    pub fn config(&self, platform_admins: Vec<String>) -> IssuerConfig {
+    pub fn config(&self, organizations: Vec<String>, platform_admins: Vec<String>) -> IssuerConfig {
         IssuerConfig {
             jwks_file: Some(self.jwks.clone()),
             algorithms: vec![Algorithm::EdDsa],
@@ -100,6 +112,8 @@ impl DevIssuer {
             groups_claim: Some("groups".to_owned()),
             email_claim: Some("email".to_owned()),
             kind_claim: Some("kind".to_owned()),
+            organizations,
+            kinds: vec![PrincipalKind::User, PrincipalKind::Service, PrincipalKind::Agent],
             platform_admins,
             ..IssuerConfig::new(DEV_ISSUER, DEV_AUDIENCE)
         }
@@ -108,10 +122,15 @@ impl DevIssuer {
     /// Mints a token that lives for `lifetime`.
     pub fn mint(&self, claims: &DevClaims, lifetime: time::Duration) -> Result<String, AuthError> {
         let now = self.clock.now().unix_timestamp();
+        let kind = if claims.kind.is_empty() { "user" } else { &claims.kind };
+        let (sub, kind, act) = match claims.on_behalf_of.as_str() {
+            "" => (claims.subject.as_str(), kind, None),
+            human => (human, "user", Some(Actor { sub: &claims.subject, kind })),
+        };
         let claims = Claims {
             iss: DEV_ISSUER,
             aud: DEV_AUDIENCE,
-            sub: &claims.subject,
+            sub,
             iat: now,
             nbf: now,
             exp: now.saturating_add(lifetime.whole_seconds()),
@@ -120,7 +139,8 @@ impl DevIssuer {
             groups: &claims.groups,
             email: claims.email.as_deref(),
             name: claims.display_name.as_deref(),
-            kind: if claims.kind.is_empty() { "user" } else { &claims.kind },
+            kind,
+            act,
         };
         jwt::sign("JWT", &self.key.public().kid(), &claims, &self.key)
     }

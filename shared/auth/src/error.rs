@@ -37,6 +37,9 @@ pub enum AuthError {
         /// Why.
         source: std::io::Error,
     },
+    /// Methods that do not say who may call them, all of them.
+    #[error("it is not said who may call:\n  {}", .0.join("\n  "))]
+    Uncallable(Vec<String>),
     /// A token that cannot be signed or serialized.
     #[error("token cannot be made: {0}")]
     Mint(String),

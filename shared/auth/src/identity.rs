@@ -34,6 +34,18 @@ pub struct Acting {
     decision: Option<DecisionRef>,
 }
 
+impl Acting {
+    /// On whose behalf.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// The organization that the request is confined to.
+    pub fn organization(&self) -> &str {
+        &self.organization
+    }
+}
+
 impl From<&Permit> for Acting {
     fn from(permit: &Permit) -> Self {
         Self {

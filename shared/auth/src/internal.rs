@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::error::{AuthError, Unauthenticated};
 use crate::jwt;
 use crate::keys::{PublicKey, SigningKey};
-use crate::permit::{Inner, Permit};
+use crate::permit::{Inner, Origin, Permit};
 
 /// The metadata key of the internal token: a compact JWT without a scheme before it.
 pub const INTERNAL_TOKEN: &str = "x-pavior-internal";
@@ -150,7 +150,7 @@ impl InternalVerifier {
     /// # Errors
     /// [`Unauthenticated`] whatever is wrong with it.
     pub fn verify(&self, token: &str, audience: &str, method: &str) -> Result<Permit, Unauthenticated> {
-        self.verify_for(token, audience, method, "")
+        self.verify_for(token, audience, method, "", Origin::default())
     }
 
     /// As [`InternalVerifier::verify`]; `request_id` is used where the token does not carry one.
@@ -160,6 +160,7 @@ impl InternalVerifier {
         audience: &str,
         method: &str,
         request_id: &str,
+        origin: Origin,
     ) -> Result<Permit, Unauthenticated> {
         let verified = self.verified(token)?;
         let claims = &verified.claims;
@@ -173,6 +174,7 @@ impl InternalVerifier {
             decision: claims.decision.clone(),
             caller: claims.iss.clone(),
             request_id: request_id.to_owned(),
+            origin,
         }))
     }
 

@@ -4,7 +4,7 @@
 //! side that mints it, the [`Permit`] that store methods on tenant data need, and the verification of external tokens.
 //! Must never decide what a caller may do (policy does), and must never tell an outsider why a token was refused.
 //! Entry points: [`authn_layer`] and [`permit`] in a server, [`ServiceIdentity`] in a client, [`TokenVerifier`] at the
-//! edge, [`DevIssuer`] for development tokens.
+//! edge, [`DevIssuer`] for development tokens, [`Permit::event`] for audit events.
 
 mod authn;
 mod dev;
@@ -16,8 +16,9 @@ mod jwt;
 mod keys;
 mod peer;
 mod permit;
+mod record;
 
-pub use authn::{AllowList, Authn, AuthnLayer, authn_layer};
+pub use authn::{Authn, AuthnLayer, Brings, CallRules, authn_layer};
 pub use dev::{DEV_ISSUER, DevClaims, DevIssuer};
 pub use error::{AuthError, Unauthenticated};
 pub use external::{Algorithm, Authenticated, IssuerConfig, TokenVerifier, bearer};
@@ -26,3 +27,4 @@ pub use internal::{Grant, INTERNAL_TOKEN, InternalSigner, InternalVerifier, MAX_
 pub use keys::{PublicKey, SigningKey};
 pub use peer::Peer;
 pub use permit::{Permit, SystemAuthority, current, permit};
+pub use record::Act;

@@ -1,6 +1,7 @@
 //! The proof that a request was let in, which store methods on tenant data take as their first argument.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use pavior_core::audit::DecisionRef;
 use pavior_core::principal::Principal;
@@ -27,6 +28,16 @@ pub(crate) struct Inner {
     pub(crate) decision: Option<DecisionRef>,
     pub(crate) caller: String,
     pub(crate) request_id: String,
+    pub(crate) origin: Origin,
+}
+
+/// Where a call came in, for its record.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Origin {
+    /// W3C trace id, 32 hex digits.
+    pub(crate) trace_id: Option<String>,
+    /// Nothing for background work.
+    pub(crate) received: Option<Instant>,
 }
 
 impl Permit {
@@ -44,6 +55,7 @@ impl Permit {
             decision: None,
             caller: authority.role.clone(),
             request_id: String::new(),
+            origin: Origin::default(),
         })
     }
 
@@ -84,6 +96,17 @@ impl Permit {
     /// The id of the request that this call belongs to; empty for background work.
     pub fn request_id(&self) -> &str {
         &self.inner.request_id
+    }
+
+    /// The W3C trace id of the call, 32 hex digits; nothing where there is no trace.
+    pub fn trace_id(&self) -> Option<&str> {
+        self.inner.origin.trace_id.as_deref()
+    }
+
+    /// Milliseconds since the call came in; 0 for background work.
+    pub fn elapsed_ms(&self) -> u64 {
+        let elapsed = self.inner.origin.received.map(|at| at.elapsed()).unwrap_or_default();
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(crate) async fn scope<F: Future>(self, future: F) -> F::Output {

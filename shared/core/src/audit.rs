@@ -3,6 +3,10 @@
 //! The audit service adds the producer's position, the time of receipt and the salt, and turns it into a record.
 //! References are pseudonymous resource names: personal data never stands in a field of this type.
 
+mod bound;
+
+pub use bound::{MAX_EVENT_BYTES, MAX_VALUE_DEPTH, abridge};
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -124,7 +128,7 @@ pub struct DecisionRef {
 /// How it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Outcome {
-    /// `ok`, `error`, `denied` or `pending`.
+    /// `ok`, `error`, `denied`, `pending`, `accepted`, or `planned` when a change was only looked at.
     pub status: String,
     /// Name of the gRPC code, such as `OK` or `NOT_FOUND`.
     pub code: String,
@@ -181,13 +185,33 @@ pub struct AuditEvent {
     pub summary: String,
 }
 
+impl AuditEvent {
+    /// The organization whose log the event belongs to: that of the object, else of the actor, else the platform's
+    /// (`-`).
+    pub fn organization(&self) -> &str {
+        let of = |name: &'_ str| -> Option<usize> {
+            let rest = name.strip_prefix(ORGANIZATIONS)?;
+            let id = rest.split('/').next().unwrap_or_default();
+            (!id.is_empty()).then_some(id.len())
+        };
+        for name in [&self.object.name, &self.actor.reference] {
+            if let Some(length) = of(name) {
+                return name.get(ORGANIZATIONS.len()..ORGANIZATIONS.len() + length).unwrap_or(PLATFORM);
+            }
+        }
+        PLATFORM
+    }
+}
+
+const ORGANIZATIONS: &str = "organizations/";
+const PLATFORM: &str = "-";
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn event_round_trips_and_uses_the_documented_keys() {
-        let event = AuditEvent {
+    pub(super) fn event() -> AuditEvent {
+        AuditEvent {
             event_id: Uuid::from_u128(7),
             time: time::macros::datetime!(2026-03-01 10:00:00.123456 UTC),
             class: AuditClass::A,
@@ -204,7 +228,23 @@ mod tests {
             outcome: Outcome { status: "ok".into(), code: "OK".into(), duration_ms: 3 },
             change: None,
             summary: "alice created web".into(),
-        };
+        }
+    }
+
+    #[test]
+    fn an_event_belongs_to_the_log_of_its_object_or_else_of_its_actor() {
+        let mut event = event();
+        event.object.name = "organizations/beta/things/x".into();
+        assert_eq!(event.organization(), "beta");
+        event.object.name = "platform".into();
+        assert_eq!(event.organization(), "acme");
+        event.actor.reference = "organizations/".into();
+        assert_eq!(event.organization(), "-");
+    }
+
+    #[test]
+    fn event_round_trips_and_uses_the_documented_keys() {
+        let event = event();
         let json = serde_json::to_value(&event).unwrap();
         assert_eq!(json["actor"]["ref"], "organizations/acme/users/alice");
         assert_eq!(json["object"]["type"], "pavior.dev/Component");

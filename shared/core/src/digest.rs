@@ -1,6 +1,7 @@
 //! Digests, and the one byte form of a JSON value that they are taken over.
 
 use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::hmac;
 use serde_json::{Number, Value};
 
 /// SHA-256 as 32 bytes.
@@ -13,6 +14,13 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 /// SHA-256 as 64 lower-case hex digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(sha256(bytes))
+}
+
+/// What a place that was used with a key remembers of it: the same for the same key and name, and nothing that tells
+/// the key.
+pub fn key_check(name: &str, key: &[u8; 32]) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+    hex::encode(hmac::sign(&key, format!("pavior key check v1: {name}").as_bytes()))
 }
 
 /// The canonical JSON form (RFC 8785): no spaces, keys in the order of their UTF-16 code units, numbers as in

@@ -9,6 +9,18 @@ pub const MAX_NAME: usize = 1_024;
 const MAX_ID: usize = 63;
 const MAX_USER_ID: usize = 128;
 const ORGANIZATIONS: &str = "organizations";
+/// Keys of labels and annotations under this name, and under names below it, are the platform's own.
+const OWN_KEYS: &str = "pavior.dev";
+
+/// What is said about a key of [`is_reserved_key`] that somebody wants to set or change.
+pub const RESERVED_KEY: &str = "keys under `pavior.dev/` are set by the platform only";
+
+/// True for keys of labels and annotations that only the platform sets: `pavior.dev/…` and `….pavior.dev/…`.
+pub fn is_reserved_key(key: &str) -> bool {
+    let Some((prefix, _)) = key.split_once('/') else { return false };
+    let prefix = prefix.to_ascii_lowercase();
+    prefix.strip_suffix(OWN_KEYS).is_some_and(|above| above.is_empty() || above.ends_with('.'))
+}
 
 /// Why an id is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

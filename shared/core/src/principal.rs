@@ -2,6 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The organization id that stands for the platform itself.
+pub const PLATFORM: &str = "-";
+
+/// The role of the gateway.
+pub const GATEWAY: &str = "gateway";
+
+/// The services of the platform, by role. A service acts as `organizations/{organization}/services/{role}`.
+pub const PLATFORM_SERVICES: [&str; 7] =
+    [GATEWAY, "catalog", "provisioning", "policy", "audit", "drivers", "portal"];
+
+/// What is said about an id of [`is_reserved`].
+pub const RESERVED_ID: &str = "is the platform's own name";
+
+/// True for ids that are the platform's own: its services, and whoever looks after it. Nobody from outside is called
+/// so, and nobody can be made who would be taken for one of them.
+pub fn is_reserved(id: &str) -> bool {
+    PLATFORM_SERVICES.contains(&id) || matches!(id, "operator" | "system")
+}
+
 /// The kind of a principal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

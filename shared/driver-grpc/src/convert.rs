@@ -1,11 +1,11 @@
 //! Contexts, outcomes and observations between Rust and the wire.
 
 use pavior_driver::{
-    CallContext, Failure, FailureCode, FieldDiff, Found, LogStream, Lookup, Observation, Outcome, Partial,
-    PlanAction, PlanResponse, Prior, SecretString, Secrets, Success,
+    CallContext, Failure, FailureCode, FieldDiff, Found, Listed, LogStream, Lookup, Observation, Outcome,
+    Partial, PlanAction, PlanResponse, Prior, SecretString, Secrets, Success,
 };
 use pavior_proto::pavior::driver::v1 as pb;
-use pavior_rpc::convert::{from_timestamp, to_timestamp};
+use pavior_rpc::convert::{from_duration, from_timestamp, to_duration, to_timestamp};
 use pb::lookup::By;
 use pb::observe_response::Observation as PbObservation;
 use pb::outcome::Result as PbResult;
@@ -140,6 +140,7 @@ fn encode_code(code: FailureCode) -> pb::FailureCode {
         FailureCode::Cancelled => pb::FailureCode::Cancelled,
         FailureCode::WorkFailed => pb::FailureCode::WorkFailed,
         FailureCode::Internal => pb::FailureCode::Internal,
+        FailureCode::Changed => pb::FailureCode::Changed,
     }
 }
 
@@ -154,13 +155,14 @@ fn decode_code(number: i32) -> FailureCode {
         Ok(pb::FailureCode::Timeout) => FailureCode::Timeout,
         Ok(pb::FailureCode::Cancelled) => FailureCode::Cancelled,
         Ok(pb::FailureCode::WorkFailed) => FailureCode::WorkFailed,
+        Ok(pb::FailureCode::Changed) => FailureCode::Changed,
         // Codes that a newer driver may have are failures all the same.
         Ok(pb::FailureCode::Internal | pb::FailureCode::Unspecified) | Err(_) => FailureCode::Internal,
     }
 }
 
 pub(crate) fn encode_failure(failure: &Failure) -> Result<pb::Failure, WireError> {
-    let Failure { retryable, code, message, partial } = failure;
+    let Failure { retryable, code, message, partial, details, retry_after } = failure;
     let partial = match partial.as_deref() {
         Some(Partial { identity, state }) => Some(pb::PartialResource {
             identity: identity.clone(),
@@ -174,18 +176,23 @@ pub(crate) fn encode_failure(failure: &Failure) -> Result<pb::Failure, WireError
         code: encode_code(*code).into(),
         message: message.clone(),
         partial,
+        details: details.clone().into_iter().collect(),
+        retry_after: retry_after.map(to_duration),
     })
 }
 
 pub(crate) fn decode_failure(failure: pb::Failure) -> Result<Failure, WireError> {
-    let pb::Failure { retryable, code, message, partial } = failure;
+    let pb::Failure { retryable, code, message, partial, details, retry_after } = failure;
     let partial = match partial {
         Some(pb::PartialResource { identity, state, message: _ }) => {
             Some(Box::new(Partial { identity, state: decode(state)? }))
         }
         None => None,
     };
-    Ok(Failure { retryable, code: decode_code(code), message, partial })
+    let details = details.into_iter().collect();
+    // A time that cannot be is none.
+    let retry_after = retry_after.and_then(|after| from_duration(&after).ok());
+    Ok(Failure { retryable, code: decode_code(code), message, partial, details, retry_after })
 }
 
 pub(crate) fn encode_outcome(outcome: &Outcome) -> Result<pb::Outcome, WireError> {
@@ -298,4 +305,14 @@ pub(crate) fn encode_sensitive(sensitive: &[SecretString]) -> Vec<pb::Secret> {
 
 pub(crate) fn decode_sensitive(sensitive: Vec<pb::Secret>) -> Vec<SecretString> {
     sensitive.into_iter().map(|secret| SecretString::from(secret.value)).collect()
+}
+
+pub(crate) fn encode_listed(listed: Listed) -> pb::ListedResource {
+    let Listed { identity, resource_type, organization, resource, key } = listed;
+    pb::ListedResource { identity, resource_type, organization, resource, idempotency_key: key }
+}
+
+pub(crate) fn decode_listed(listed: pb::ListedResource) -> Listed {
+    let pb::ListedResource { identity, resource_type, organization, resource, idempotency_key } = listed;
+    Listed { identity, resource_type, organization, resource, key: idempotency_key }
 }

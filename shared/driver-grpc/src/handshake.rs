@@ -5,7 +5,7 @@ pub const REVISIONS: &[i32] = &[1];
 
 /// What both ends of this crate can do.
 pub(crate) const CAPABILITIES: &[Capability] =
-    &[Capability::Cancel, Capability::Acknowledge, Capability::Invoke];
+    &[Capability::Cancel, Capability::Acknowledge, Capability::Invoke, Capability::List, Capability::Pin];
 
 /// What two sides agreed on.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ pub(crate) fn digest(info: &DriverInfo) -> Result<String, serde_json::Error> {
 }
 
 pub(crate) fn encode(schema: TypeSchema) -> pb::TypeSchema {
-    let TypeSchema { id, inputs, outputs, secret_outputs, immutable, actions, undo } = schema;
+    let TypeSchema { id, inputs, outputs, secret_outputs, immutable, actions, undo, secret_inputs } = schema;
     let undo = match undo {
         Undo::Destroy => pb::Undo::Destroy,
         Undo::None => pb::Undo::None,
@@ -26,6 +26,7 @@ pub(crate) fn encode(schema: TypeSchema) -> pb::TypeSchema {
         immutable_fields: immutable,
         actions: actions.into_iter().map(encode_action).collect(),
         undo: undo.into(),
+        secret_inputs,
     }
 }
 
@@ -40,8 +41,16 @@ fn encode_action(action: ActionSchema) -> pb::ActionSchema {
 }
 
 pub(crate) fn decode(schema: pb::TypeSchema) -> Result<TypeSchema, WireError> {
-    let pb::TypeSchema { id, inputs_schema, outputs_schema, secret_outputs, immutable_fields, actions, undo } =
-        schema;
+    let pb::TypeSchema {
+        id,
+        inputs_schema,
+        outputs_schema,
+        secret_outputs,
+        immutable_fields,
+        actions,
+        undo,
+        secret_inputs,
+    } = schema;
     if id.is_empty() {
         return Err(WireError::Missing("types.id"));
     }
@@ -58,6 +67,7 @@ pub(crate) fn decode(schema: pb::TypeSchema) -> Result<TypeSchema, WireError> {
         immutable: immutable_fields,
         actions: actions.into_iter().map(decode_action).collect::<Result<_, _>>()?,
         undo,
+        secret_inputs,
     })
 }
 

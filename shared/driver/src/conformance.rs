@@ -9,8 +9,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use crate::{
-    ApplyRequest, CallContext, DestroyRequest, Driver, FailureCode, Found, InvokeRequest, Lookup, MemorySink,
-    Observation, ObserveRequest, Outcome, PlanAction, PlanRequest, Prior, Success, ValidateRequest,
+    ApplyRequest, CallContext, DestroyRequest, Driver, Failure, FailureCode, Found, InvokeRequest,
+    ListRequest, Listed, Lookup, MemorySink, Observation, ObserveRequest, Outcome, PlanAction, PlanRequest,
+    Prior, Success, ValidateRequest,
 };
 
 /// The inputs of one resource that the kit may make.
@@ -90,6 +91,7 @@ pub async fn run(subject: &Subject) -> Report {
     add("lower_fence_is_fenced", subject.fences().await);
     add("destroy_twice_is_once", subject.destroys().await);
     add("cancelled_apply_can_be_resolved", subject.cancels().await);
+    add("list_names_what_is_there", subject.lists().await);
     add("no_secret_is_echoed", subject.echoes().await);
     add("unknown_action_is_unsupported", subject.actions().await);
     report
@@ -149,6 +151,47 @@ impl Subject {
         let identity = Lookup::Identity(made.success.identity.clone());
         succeeded(self.remove(&made.context, identity.clone()).await)?;
         absent(&self.observe(&made.context, identity).await)
+    }
+
+    /// A thing as the driver lists it; nothing when it does not.
+    async fn listed(&self, identity: &str) -> Result<Option<Listed>, Failure> {
+        const PAGE: usize = 20;
+        let mut after = String::new();
+        loop {
+            let request = ListRequest { after: after.clone(), limit: PAGE };
+            let mut page = self.driver.list(request).await?.into_iter();
+            if let Some(found) = page.clone().find(|listed| listed.identity == identity) {
+                return Ok(Some(found));
+            }
+            match page.nth(PAGE - 1) {
+                Some(last) if last.identity > after => after = last.identity,
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    /// A driver need not be able to list; one that can says what is there.
+    async fn lists(&self) -> Check {
+        let made = self.make("list").await?;
+        let identity = &made.success.identity;
+        match self.listed(identity).await {
+            Err(failure) if failure.code == FailureCode::Unsupported => return self.clean(&made).await,
+            Err(failure) => return Err(failure.to_string()),
+            Ok(found) => {
+                let want = Listed {
+                    identity: identity.clone(),
+                    resource_type: self.resource_type.clone(),
+                    organization: self.organization.clone(),
+                    resource: made.case.resource.clone(),
+                    key: made.context.idempotency_key.clone(),
+                };
+                ensure!(found.as_ref() == Some(&want), "listed as {found:?} instead of {want:?}");
+            }
+        }
+        self.clean(&made).await?;
+        let left = self.listed(identity).await.map_err(|failure| failure.to_string())?;
+        ensure!(left.is_none(), "it is listed after it was removed");
+        Ok(())
     }
 
     fn declares(&self) -> Check {

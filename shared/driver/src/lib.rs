@@ -20,6 +20,7 @@
 pub mod conformance;
 mod context;
 mod outcome;
+mod push;
 mod redact;
 mod registry;
 mod request;
@@ -31,11 +32,12 @@ pub mod testing;
 pub use async_trait::async_trait;
 pub use context::CallContext;
 pub use outcome::{Failure, FailureCode, Found, Health, Observation, Outcome, Partial, Success};
+pub use push::{Push, PushRecorder, RefUpdate};
 pub use redact::{MASK, Redactor};
 pub use registry::Registry;
 pub use request::{
-    ApplyRequest, DestroyRequest, FieldDiff, InvokeRequest, Lookup, ObserveRequest, PlanAction, PlanRequest,
-    PlanResponse, Prior, ValidateRequest, Violation, diff,
+    ApplyRequest, DestroyRequest, FieldDiff, InvokeRequest, ListRequest, Listed, Lookup, ObserveRequest,
+    PinRequest, PlanAction, PlanRequest, PlanResponse, Prior, ValidateRequest, Violation, diff,
 };
 pub use schema::{ActionSchema, DriverInfo, TypeSchema, Undo};
 pub use secrecy::{ExposeSecret, SecretString};
@@ -58,6 +60,13 @@ pub trait Driver: Send + Sync {
     /// Says what `apply` would do. Pure: reads nothing but the request.
     async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure>;
 
+    /// Says what a plan has to hold fast, so that exactly that is carried out later: a map that is laid over the inputs
+    /// of the apply, or the arguments of the action. Changes nothing. A driver whose inputs say it all keeps this
+    /// default.
+    async fn pin(&self, _request: PinRequest) -> Result<serde_json::Value, Failure> {
+        Ok(serde_json::json!({}))
+    }
+
     /// Creates (no prior) or updates (prior given) one resource.
     async fn apply(&self, context: &CallContext, request: ApplyRequest, sink: &dyn Sink) -> Outcome;
 
@@ -72,6 +81,18 @@ pub trait Driver: Send + Sync {
         let message = format!("`{}` has no action `{}`", request.resource_type, request.action);
         Outcome::failed(FailureCode::Unsupported, message)
     }
+
+    /// Names what the driver has, in order of identity, a part at a time: what nobody declares any more is found by
+    /// it. A driver that cannot say keeps this default.
+    async fn list(&self, _request: ListRequest) -> Result<Vec<Listed>, Failure> {
+        Err(Failure::new(FailureCode::Unsupported, "the driver cannot say what it has"))
+    }
+
+    /// Told at the start of the platform, and again and again after that: the identities of this driver's resources
+    /// that the platform declares. A driver whose things do not keep themselves running starts those that should run
+    /// and do not; what is not declared it must not start, and it destroys nothing. Calls for single resources go on
+    /// beside this one, and what they did last counts.
+    async fn reconcile(&self, _declared: &std::collections::BTreeSet<String>) {}
 
     /// Whether the driver could do its work now.
     async fn health(&self) -> Health;

@@ -1,3 +1,6 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::Secrets;
@@ -41,6 +44,10 @@ pub struct Failure {
     pub message: String,
     /// What stands although the call failed.
     pub partial: Option<Box<Partial>>,
+    /// What a program can read of it, by name; no secret.
+    pub details: BTreeMap<String, String>,
+    /// How long to wait before the next try, when the driver knows.
+    pub retry_after: Option<Duration>,
 }
 
 /// What is left of a call that failed half way.
@@ -75,6 +82,8 @@ pub enum FailureCode {
     WorkFailed,
     /// Anything else; the message names no internals.
     Internal,
+    /// What was planned with is no longer what it was; the details have the digests, `expected` and `found`.
+    Changed,
 }
 
 impl FailureCode {
@@ -92,6 +101,7 @@ impl FailureCode {
             Self::Cancelled => "CANCELLED",
             Self::WorkFailed => "WORK_FAILED",
             Self::Internal => "INTERNAL",
+            Self::Changed => "CHANGED",
         }
     }
 
@@ -106,7 +116,31 @@ impl Failure {
     /// A failure with the code's own idea of whether to retry.
     #[must_use]
     pub fn new(code: FailureCode, message: impl Into<String>) -> Self {
-        Self { retryable: code.retryable(), code, message: message.into(), partial: None }
+        Self {
+            retryable: code.retryable(),
+            code,
+            message: message.into(),
+            partial: None,
+            details: BTreeMap::new(),
+            retry_after: None,
+        }
+    }
+
+    /// `what` is not the one that was planned with.
+    #[must_use]
+    pub fn changed(what: &str, expected: &str, found: &str) -> Self {
+        let message =
+            format!("{what} has changed since it was planned: expected `{expected}`, found `{found}`");
+        let details = [("expected", expected), ("found", found)];
+        let details = details.map(|(name, digest)| (name.to_owned(), digest.to_owned())).into();
+        Self { details, ..Self::new(FailureCode::Changed, message) }
+    }
+
+    /// The same failure with the time after which a try may work.
+    #[must_use]
+    pub fn with_retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
     }
 
     /// The same failure with what is left standing.
@@ -211,6 +245,8 @@ impl From<Success> for Found {
 pub enum Health {
     /// Yes.
     Ok,
+    /// Yes, but something that it made or remembers is not as it should be, and what.
+    Degraded(String),
     /// No, and why.
     Down(String),
 }

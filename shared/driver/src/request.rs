@@ -37,6 +37,19 @@ pub struct PlanRequest {
     pub desired: Option<Value>,
 }
 
+/// Asks what a plan has to hold fast.
+#[derive(Debug, Clone)]
+pub struct PinRequest {
+    /// Organization id.
+    pub organization: String,
+    /// Resource type id.
+    pub resource_type: String,
+    /// For an action: the resource to act on, and the action's name. None for an apply.
+    pub action: Option<(String, String)>,
+    /// Inputs of the apply, or arguments of the action; unknown values and secret references as markers.
+    pub inputs: Value,
+}
+
 /// What a plan says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanResponse {
@@ -255,4 +268,28 @@ mod tests {
         assert_eq!(plan.action, PlanAction::Update);
         assert_eq!(plan.diff[0].path, "url");
     }
+}
+
+/// Asks for a part of what a driver has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListRequest {
+    /// Only what comes behind this identity; all when empty.
+    pub after: String,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A thing that a driver has, as far as it says so itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The driver's name of the thing.
+    pub identity: String,
+    /// Resource type id.
+    pub resource_type: String,
+    /// Organization id.
+    pub organization: String,
+    /// Full name of the resource that it was made for.
+    pub resource: String,
+    /// The idempotency key of the call that made it.
+    pub key: String,
 }

@@ -29,6 +29,9 @@ pub struct TypeSchema {
     pub actions: Vec<ActionSchema>,
     /// How an apply is undone.
     pub undo: Undo,
+    /// Input fields (dotted, `*` for any name or position) that may hold secrets, with all below them.
+    #[serde(default)]
+    pub secret_inputs: Vec<String>,
 }
 
 /// A day-2 action of a type.

@@ -5,8 +5,9 @@
 //! there were, and which calls came ([`FakeDriver::live`], [`FakeDriver::effects`], [`FakeDriver::calls`]).
 //! Resources whose inputs hold `secret: true` get a secret output `password`.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -14,10 +15,12 @@ use tokio::sync::Semaphore;
 
 use crate::{
     ActionSchema, ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Found,
-    Health, InvokeRequest, LogStream, Lookup, Observation, ObserveRequest, Outcome, PlanRequest,
-    PlanResponse, Progress, Secrets, Sink, Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
+    Health, InvokeRequest, ListRequest, Listed, LogStream, Lookup, Observation, ObserveRequest, Outcome,
+    PlanRequest, PlanResponse, Progress, Secrets, Sink, Success, TypeSchema, Undo, ValidateRequest,
+    Violation, diff,
 };
 
+const AWAY: &str = "the driver's server is away";
 const ACTIONS: [&str; 6] = ["run", "restart", "stop", "start", "rotate", "logs"];
 
 /// What one call of a scripted step does. A step without a script (left) succeeds.
@@ -48,6 +51,31 @@ pub enum Behaviour {
     UntilCancelled,
     /// Emits these log lines, then works.
     Log(Vec<String>),
+    /// Emits log lines, so many at a time, each time with a checkpoint behind them, and then works.
+    Chatter {
+        /// How many times.
+        rounds: usize,
+        /// Lines of each.
+        lines: usize,
+    },
+    /// Takes so long. Cancel ends it sooner, as `Cancelled`.
+    Take(Duration),
+    /// Fails without an effect, with this code.
+    Refuse(FailureCode),
+    /// Fails as one whose server is away for so long.
+    Busy(Duration),
+}
+
+/// What becomes of calls while the driver's server is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Presence {
+    /// It is there.
+    #[default]
+    There,
+    /// It is away, and known to have begun nothing.
+    Refuses,
+    /// It is away, and nobody knows what it has begun.
+    Silent,
 }
 
 /// Kinds of call in the journal.
@@ -87,6 +115,8 @@ struct Thing {
 #[derive(Default)]
 struct World {
     things: BTreeMap<String, Thing>,
+    /// What `reconcile` was told last.
+    declared: Option<BTreeSet<String>>,
     created: HashMap<String, (String, Value)>,
     invoked: HashMap<String, Success>,
     scripts: HashMap<(CallKind, String), VecDeque<Behaviour>>,
@@ -94,6 +124,7 @@ struct World {
     effects: u64,
     calls: Vec<Call>,
     next: u64,
+    presence: Presence,
 }
 
 /// The scripted driver. Clones share one world.
@@ -135,6 +166,16 @@ impl FakeDriver {
         self.world().scripts.entry((kind, step.to_owned())).or_default().extend(behaviours);
     }
 
+    /// Takes the driver's server away, or brings it back.
+    pub fn set_presence(&self, presence: Presence) {
+        self.world().presence = presence;
+    }
+
+    /// The highest fence that was seen for a resource is this one from now on.
+    pub fn set_fence(&self, resource: &str, fence: i64) {
+        self.world().fences.insert(resource.to_owned(), fence);
+    }
+
     /// The next apply of the step fails for good.
     pub fn fail(&self, step: &str) {
         let message = format!("step `{step}` was told to fail");
@@ -158,6 +199,11 @@ impl FakeDriver {
     /// Removes the thing behind the platform's back, as drift would.
     pub fn vanish(&self, resource: &str) {
         self.world().things.retain(|_, thing| thing.owner != resource);
+    }
+
+    /// The identities that `reconcile` was told of last; nothing before the first time.
+    pub fn declared(&self) -> Option<BTreeSet<String>> {
+        self.world().declared.clone()
     }
 
     /// How many times the world changed: creates, updates, destroys and actions, without repetitions.
@@ -186,6 +232,11 @@ impl FakeDriver {
                 fence: context.fence,
                 key: context.idempotency_key.clone(),
             });
+        }
+        match world.presence {
+            Presence::There => {}
+            Presence::Refuses => return Err(Failure::new(FailureCode::Unavailable, AWAY)),
+            Presence::Silent => return Ok(Behaviour::Unknown { effect: false }),
         }
         if kind != CallKind::Observe {
             let seen = world.fences.entry(context.resource.clone()).or_insert(context.fence);
@@ -225,11 +276,27 @@ impl FakeDriver {
                 }
                 Ok(())
             }
+            Behaviour::Chatter { rounds, lines } => {
+                for round in 0..*rounds {
+                    let text: String = (0..*lines).map(|line| format!("{round}.{line}\n")).collect();
+                    sink.log(LogStream::Stdout, text.as_bytes()).await;
+                    if sink.checkpoint(json!({ "round": round })).await.is_err() {
+                        return Err(Failure::new(FailureCode::Fenced, "the claim is lost"));
+                    }
+                }
+                Ok(())
+            }
+            Behaviour::Take(time) => tokio::select! {
+                () = tokio::time::sleep(*time) => Ok(()),
+                () = context.cancel.cancelled() => Err(cancelled()),
+            },
+            Behaviour::Refuse(code) => Err(Failure::new(*code, "told to refuse")),
+            Behaviour::Busy(time) => {
+                Err(Failure::new(FailureCode::Unavailable, "told to be busy").with_retry_after(*time))
+            }
             Behaviour::Fail { retryable, message } => Err(Failure {
                 retryable: *retryable,
-                code: FailureCode::WorkFailed,
-                message: message.clone(),
-                partial: None,
+                ..Failure::new(FailureCode::WorkFailed, message.clone())
             }),
             Behaviour::Succeed | Behaviour::FailPartially { .. } | Behaviour::Unknown { .. } => Ok(()),
         }
@@ -304,6 +371,7 @@ impl Driver for FakeDriver {
                 })
                 .to_vec(),
             undo: Undo::Destroy,
+            secret_inputs: vec!["*".to_owned()],
         };
         DriverInfo {
             id: self.id.clone(),
@@ -347,9 +415,12 @@ impl Driver for FakeDriver {
     }
 
     async fn observe(&self, context: &CallContext, request: ObserveRequest) -> Observation {
-        if let Ok(Behaviour::Unknown { .. } | Behaviour::Fail { .. }) = self.enter(CallKind::Observe, context)
-        {
-            return Observation::Indeterminate { message: "told not to know".to_owned() };
+        match self.enter(CallKind::Observe, context) {
+            Ok(Behaviour::Unknown { .. } | Behaviour::Fail { .. }) => {
+                return Observation::Indeterminate { message: "told not to know".to_owned() };
+            }
+            Err(failure) => return Observation::Indeterminate { message: failure.message },
+            Ok(_) => {}
         }
         let world = self.world();
         match Self::find(&world, &request.lookup) {
@@ -411,7 +482,35 @@ impl Driver for FakeDriver {
         Outcome::Succeeded(success)
     }
 
+    async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
+        let world = self.world();
+        let kind = self.types.first().cloned().unwrap_or_default();
+        let listed = world.things.iter().filter(|(identity, _)| **identity > request.after).map(
+            |(identity, thing)| {
+                let made = world.created.iter().find(|(_, (made, _))| made == identity);
+                Listed {
+                    identity: identity.clone(),
+                    resource_type: kind.clone(),
+                    organization: thing.owner.split('/').nth(1).unwrap_or_default().to_owned(),
+                    resource: thing.owner.clone(),
+                    key: made.map(|(key, _)| key.clone()).unwrap_or_default(),
+                }
+            },
+        );
+        let mut listed: Vec<Listed> = listed.collect();
+        listed.sort_by(|a, b| a.identity.cmp(&b.identity));
+        listed.truncate(request.limit);
+        Ok(listed)
+    }
+
+    async fn reconcile(&self, declared: &BTreeSet<String>) {
+        self.world().declared = Some(declared.clone());
+    }
+
     async fn health(&self) -> Health {
-        Health::Ok
+        match self.world().presence {
+            Presence::There => Health::Ok,
+            Presence::Refuses | Presence::Silent => Health::Down(AWAY.to_owned()),
+        }
     }
 }

@@ -30,7 +30,9 @@ pub mod yaml;
 
 pub use error::ExprError;
 pub use limits::{MAX_EXPRESSION_BYTES, MAX_EXPRESSIONS, MAX_NESTING, MAX_TEXT_BYTES};
-pub use markers::{contains_marker, is_marker, is_secret, is_unknown, secret, secret_reference, unknown};
+pub use markers::{
+    contains_marker, is_marker, is_secret, is_unknown, marker_path, secret, secret_reference, unknown,
+};
 pub use scan::Reference;
 pub use skeleton::{SkeletonFile, render_skeleton};
 pub use value::{check, evaluate, evaluate_known, evaluate_text, evaluate_tracking, references};

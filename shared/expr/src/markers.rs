@@ -44,6 +44,23 @@ pub fn is_marker(value: &Value) -> bool {
     is_unknown(value) || is_secret(value)
 }
 
+/// The dotted path of the first place that is, or could become, a marker; empty for the value itself. What people write
+/// may have none: markers are made by the platform alone.
+#[must_use]
+pub fn marker_path(value: &Value) -> Option<String> {
+    let join = |part: &str, below: String| {
+        if below.is_empty() { part.to_owned() } else { format!("{part}.{below}") }
+    };
+    match value {
+        Value::Object(map) if map.contains_key(UNKNOWN) || map.contains_key(SECRET) => Some(String::new()),
+        Value::Object(map) => map.iter().find_map(|(key, item)| Some(join(key, marker_path(item)?))),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(at, item)| Some(join(&at.to_string(), marker_path(item)?)))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
+
 /// Whether a marker stands anywhere in the value.
 #[must_use]
 pub fn contains_marker(value: &Value) -> bool {
@@ -52,5 +69,23 @@ pub fn contains_marker(value: &Value) -> bool {
         Value::Array(items) => items.iter().any(contains_marker),
         Value::Object(map) => map.values().any(contains_marker),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markers_are_found_wherever_they_stand() {
+        for (value, path) in [
+            (json!({"$secret": "a"}), Some("")),
+            (json!({"$unknown": 1, "more": 2}), Some("")),
+            (json!({"a": [1, {"b": {"$secret": "x"}}]}), Some("a.1.b")),
+            (json!({"a": ["$secret", {"secret": "$secret"}]}), None),
+            (json!("$secret"), None),
+        ] {
+            assert_eq!(marker_path(&value).as_deref(), path, "{value}");
+        }
     }
 }

@@ -1,70 +1,13 @@
-//! Ships audit events from an outbox to the audit service.
+//! Audit events on the wire, and the one way in which they get to the audit service.
+
+mod ship;
 
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, DecisionRef, Object, Outcome, Phase};
+use pavior_core::digest::canonical_json;
 use pavior_proto::pavior::audit::v1 as pb;
-use pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient;
-use tonic::Status;
 
 use crate::convert;
-use crate::transport::{RetrySafe, Transport};
-
-/// Who appends: sequence numbers have no gap within an epoch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Producer {
-    /// The service, for example `catalog`.
-    pub service: String,
-    /// The running instance.
-    pub instance: String,
-    /// One for each database, or for each start of a service without one.
-    pub epoch: String,
-}
-
-/// A client of the audit service for producers.
-#[derive(Debug, Clone)]
-pub struct AuditSink {
-    client: AuditServiceClient<Transport>,
-}
-
-impl AuditSink {
-    /// Over a transport that identifies the calling service.
-    pub fn new(transport: Transport) -> Self {
-        Self { client: AuditServiceClient::new(transport) }
-    }
-
-    /// Appends events in the order of their sequence numbers, and returns the highest that is durable. Repeating a
-    /// batch changes nothing, so it is repeated when the service does not answer.
-    pub async fn append(&self, producer: &Producer, rows: Vec<(i64, AuditEvent)>) -> Result<i64, Status> {
-        let Producer { service, instance, epoch } = producer.clone();
-        let events = rows.into_iter().map(|(sequence, event)| sequenced(sequence, event)).collect();
-        let message =
-            pb::AppendRecordsRequest { producer: Some(pb::Producer { service, instance, epoch }), events };
-        let mut request = tonic::Request::new(message);
-        request.extensions_mut().insert(RetrySafe);
-        let answer = self.client.clone().append_records(request).await?;
-        Ok(answer.into_inner().acknowledged_sequence)
-    }
-}
-
-/// The organization whose log an event belongs to: that of the object, else of the actor, else the platform's (`-`).
-pub fn organization(event: &AuditEvent) -> &str {
-    let of = |name: &str| -> Option<usize> {
-        let rest = name.strip_prefix("organizations/")?;
-        let id = rest.split('/').next().unwrap_or_default();
-        (!id.is_empty()).then_some(id.len())
-    };
-    let start = "organizations/".len();
-    for name in [&event.object.name, &event.actor.reference] {
-        if let Some(length) = of(name) {
-            return name.get(start..start + length).unwrap_or("-");
-        }
-    }
-    "-"
-}
-
-fn sequenced(sequence: i64, event: AuditEvent) -> pb::SequencedEvent {
-    let organization = organization(&event).to_owned();
-    pb::SequencedEvent { organization, sequence, event: Some(encode(event)) }
-}
+pub use ship::{AuditSink, MAX_CALL_BYTES, Producer, Row, ShipError, Shipped};
 
 /// An event as the wire has it.
 pub fn encode(event: AuditEvent) -> pb::AuditEvent {
@@ -135,8 +78,8 @@ fn encode_change(change: Change) -> pb::audit_event::Change {
     pb::audit_event::Change {
         params_digest: params_digest.unwrap_or_default(),
         plan_digest: plan_digest.unwrap_or_default(),
-        before: before.as_ref().map(convert::to_value),
-        after: after.as_ref().map(convert::to_value),
+        before_json: before.as_ref().map(canonical_json).unwrap_or_default(),
+        after_json: after.as_ref().map(canonical_json).unwrap_or_default(),
     }
 }
 
@@ -188,16 +131,23 @@ pub fn decode(event: pb::AuditEvent) -> Result<AuditEvent, EventError> {
             code,
             duration_ms: u64::try_from(duration_ms).map_err(|_| EventError("outcome.duration_ms"))?,
         },
-        change: event.change.map(|change| {
-            let wire::Change { params_digest, plan_digest, before, after } = change;
-            Change {
-                params_digest: some(params_digest),
-                plan_digest: some(plan_digest),
-                before: before.as_ref().map(convert::from_value),
-                after: after.as_ref().map(convert::from_value),
-            }
-        }),
+        change: event.change.map(decode_change).transpose()?,
         summary: event.summary,
+    })
+}
+
+fn decode_change(change: pb::audit_event::Change) -> Result<Change, EventError> {
+    let pb::audit_event::Change { params_digest, plan_digest, before_json, after_json } = change;
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    let value = |json: &[u8], field: &'static str| match json {
+        [] => Ok(None),
+        json => serde_json::from_slice(json).map(Some).map_err(|_| EventError(field)),
+    };
+    Ok(Change {
+        params_digest: some(params_digest),
+        plan_digest: some(plan_digest),
+        before: value(&before_json, "change.before_json")?,
+        after: value(&after_json, "change.after_json")?,
     })
 }
 
@@ -208,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_survive_the_wire_and_find_their_organization() {
+    fn events_survive_the_wire() {
         let event = AuditEvent {
             event_id: uuid::Uuid::from_u128(7),
             time: time::macros::datetime!(2026-03-01 10:00:00.123456 UTC),
@@ -224,18 +174,17 @@ mod tests {
             cause: Cause { parent_event: Some(uuid::Uuid::from_u128(3)), ..Cause::default() },
             decision: Some(DecisionRef { id: "d".into(), policies: vec!["p".into()], ..Default::default() }),
             outcome: Outcome { status: "ok".into(), code: "OK".into(), duration_ms: 3 },
-            change: Some(Change { after: Some(json!({"a": [1, null]})), ..Change::default() }),
+            change: Some(Change { after: Some(json!({"b": 1.5, "a": [1, null]})), ..Change::default() }),
             summary: "s".into(),
         };
-        assert_eq!(decode(encode(event.clone())).unwrap(), event);
-        assert_eq!(organization(&event), "beta");
-        let mut platform = event.clone();
-        platform.object.name = "platform".into();
-        assert_eq!(organization(&platform), "acme");
-        platform.actor.reference = "system".into();
-        assert_eq!(organization(&platform), "-");
-        let mut unknown = encode(event);
+        let wire = encode(event.clone());
+        assert_eq!(wire.change.as_ref().unwrap().after_json, br#"{"a":[1,null],"b":1.5}"#);
+        assert_eq!(decode(wire).unwrap(), event);
+        let mut unknown = encode(event.clone());
         unknown.phase = 9;
         assert_eq!(decode(unknown), Err(EventError("phase")));
+        let mut broken = encode(event);
+        broken.change.as_mut().unwrap().before_json = b"{".to_vec();
+        assert_eq!(decode(broken), Err(EventError("change.before_json")));
     }
 }

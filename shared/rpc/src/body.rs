@@ -4,9 +4,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use tokio::time::{Instant, Sleep};
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -197,10 +199,42 @@ impl<F: FnOnce(Code) + Unpin> HttpBody for ObservedBody<F> {
     }
 }
 
-/// Refuses a request message longer than the limit as soon as its length prefix is seen.
-pub(crate) struct LimitBody {
-    inner: Body,
-    limit: usize,
+/// Bytes before each message (gRPC over HTTP/2): whether it is compressed, and its length.
+const PREFIX: usize = 5;
+
+/// Reads a body until its first message is complete, and gives that message with a body that is as if nothing had been
+/// read. No message when it is compressed or the body ends before. The caller bounds its length ([`LimitBody`]).
+pub(crate) async fn first_message(mut body: Body) -> Result<(Option<Bytes>, Body), Status> {
+    let mut read = BytesMut::new();
+    let mut trailers = None;
+    let complete = loop {
+        let length = match &read[..] {
+            [_, a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]) as usize,
+            _ => usize::MAX - PREFIX,
+        };
+        if read.len() >= PREFIX + length {
+            break Some(length);
+        }
+        match body.frame().await {
+            None => break None,
+            Some(frame) => match frame?.into_data() {
+                Ok(data) => read.extend_from_slice(&data),
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            },
+        }
+    };
+    let read = read.freeze();
+    let plain = complete.filter(|_| read.first() == Some(&0));
+    let message = plain.map(|length| read.slice(PREFIX..PREFIX + length));
+    let first = [Some(Frame::data(read)), trailers.map(Frame::trailers)];
+    let first = futures::stream::iter(first.into_iter().flatten().map(Ok));
+    let rest = Body::new(http_body_util::StreamBody::new(first.chain(http_body_util::BodyStream::new(body))));
+    Ok((message, rest))
+}
+
+/// Where a body stands in its length-prefixed messages.
+#[derive(Debug, Default)]
+pub(crate) struct Framing {
     /// The bytes of the present length prefix that are here already.
     prefix: [u8; 5],
     prefix_len: usize,
@@ -208,13 +242,14 @@ pub(crate) struct LimitBody {
     rest: usize,
 }
 
-impl LimitBody {
-    pub(crate) fn new(inner: Body, limit: usize) -> Self {
-        Self { inner, limit, prefix: [0; 5], prefix_len: 0, rest: 0 }
+impl Framing {
+    /// True between two messages.
+    pub(crate) fn between(&self) -> bool {
+        self.prefix_len == 0 && self.rest == 0
     }
 
-    /// Follows the length-prefixed messages through a piece of the body.
-    fn follow(&mut self, mut data: &[u8]) -> Result<(), Status> {
+    /// Follows the messages through a piece of the body; one that is longer than `limit` is an error.
+    pub(crate) fn follow(&mut self, mut data: &[u8], limit: usize) -> Result<(), Status> {
         while !data.is_empty() {
             if self.rest > 0 {
                 let taken = self.rest.min(data.len());
@@ -231,13 +266,26 @@ impl LimitBody {
             if self.prefix_len == self.prefix.len() {
                 let [_, a, b, c, d] = self.prefix;
                 let length = u32::from_be_bytes([a, b, c, d]) as usize;
-                if length > self.limit {
-                    return Err(Problem::too_large(Some(self.limit)).into());
+                if length > limit {
+                    return Err(Problem::too_large(Some(limit)).into());
                 }
                 (self.prefix_len, self.rest) = (0, length);
             }
         }
         Ok(())
+    }
+}
+
+/// Refuses a request message longer than the limit as soon as its length prefix is seen.
+pub(crate) struct LimitBody {
+    inner: Body,
+    limit: usize,
+    framing: Framing,
+}
+
+impl LimitBody {
+    pub(crate) fn new(inner: Body, limit: usize) -> Self {
+        Self { inner, limit, framing: Framing::default() }
     }
 }
 
@@ -249,12 +297,13 @@ impl HttpBody for LimitBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let this = &mut *self;
+        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
-            && let Err(status) = self.follow(data)
+            && let Err(status) = this.framing.follow(data, this.limit)
         {
-            self.inner = Body::empty();
+            this.inner = Body::empty();
             return Poll::Ready(Some(Err(status)));
         }
         Poll::Ready(frame)

@@ -6,13 +6,17 @@
 //! the embedded descriptors excepted).
 //!
 //! Entry points: [`transport`] ([`Transport`], [`remote`], [`local`]), [`server`] (the stack and `serve`),
-//! [`problem::Problem`], [`validate::request`], [`paging`], [`mask`], [`convert`], [`digest`], [`context`], [`audit::AuditSink`].
+//! [`problem::Problem`], [`validate::request`], [`depth`], [`paging`], [`mask`], [`convert`], [`digest`], [`context`],
+//! [`audit::AuditSink`].
 
 pub mod audit;
 mod body;
 pub mod context;
 pub mod convert;
+pub mod depth;
 pub mod digest;
+pub mod facts;
+pub mod governance;
 pub mod health;
 pub mod mask;
 pub mod methods;

@@ -41,6 +41,14 @@ impl Mask {
     }
 }
 
+/// True when a mask of these paths touches the field, a part of it, or something that holds it. Without any path it is
+/// up to what the patch populates.
+pub fn touches<'a>(paths: impl IntoIterator<Item = &'a str>, field: &str) -> bool {
+    let Some(field) = split(field) else { return false };
+    let within = |path: &[String]| path.iter().zip(&field).all(|(a, b)| a == b);
+    paths.into_iter().any(|path| path == "*" || split(path).is_some_and(|path| within(&path)))
+}
+
 /// The resource after the update: `current` with the fields that the mask names taken from `patch`. Names every
 /// unknown path and every changed immutable field.
 pub fn merge<M: Message + Name + Default>(

@@ -43,6 +43,12 @@ pub(crate) struct MessagePlan {
     pub(crate) constrained: bool,
     /// The number of the field `update_mask` of an update request.
     pub(crate) update_mask: Option<u32>,
+    /// True for a list or an object of `google.protobuf.Value`.
+    pub(crate) nests: bool,
+    /// True when it is such a value, or may hold one.
+    pub(crate) holds_values: bool,
+    /// True for the entry of a map.
+    pub(crate) map_entry: bool,
 }
 
 impl MessagePlan {
@@ -73,6 +79,14 @@ impl Schema {
         self.messages.get(at)
     }
 
+    /// The plan of the message that a field holds.
+    pub(crate) fn of(&self, field: &FieldPlan) -> Option<&MessagePlan> {
+        match field.shape {
+            Shape::Message(at) => self.plan(at),
+            _ => None,
+        }
+    }
+
     pub(crate) fn plan_of(&self, full_name: &str) -> Option<&MessagePlan> {
         self.by_name.get(full_name).and_then(|at| self.messages.get(*at))
     }
@@ -84,22 +98,31 @@ impl Schema {
         let annotations = Annotations::new(pool);
         let messages = descriptors.iter().map(|m| annotations.plan(m, &by_name)).collect();
         let mut schema = Self { messages, by_name };
-        schema.spread_constraints();
+        schema.spread(|m| m.constrained, |m| m.constrained = true, |field| !field.output_only);
+        // What callers should not send is decoded all the same.
+        schema.spread(|m| m.holds_values, |m| m.holds_values = true, |_| true);
         schema
     }
 
-    /// A message that holds a constrained one is constrained too; repeated until nothing changes.
-    fn spread_constraints(&mut self) {
+    /// A message that holds one with a property has it too, over the fields that count; repeated until nothing changes.
+    fn spread(
+        &mut self,
+        has: impl Fn(&MessagePlan) -> bool,
+        give: impl Fn(&mut MessagePlan),
+        counts: impl Fn(&FieldPlan) -> bool,
+    ) {
         loop {
-            let constrained: Vec<bool> = self.messages.iter().map(|m| m.constrained).collect();
+            let known: Vec<bool> = self.messages.iter().map(&has).collect();
             let mut changed = false;
-            for message in self.messages.iter_mut().filter(|message| !message.constrained) {
+            for message in self.messages.iter_mut().filter(|message| !has(message)) {
                 let holds = |field: &FieldPlan| match field.shape {
-                    Shape::Message(at) => constrained.get(at).copied().unwrap_or_default(),
+                    Shape::Message(at) => known.get(at).copied().unwrap_or_default(),
                     _ => false,
                 };
-                message.constrained = message.fields.iter().any(|f| !f.output_only && holds(f));
-                changed |= message.constrained;
+                if message.fields.iter().any(|field| counts(field) && holds(field)) {
+                    give(message);
+                    changed = true;
+                }
             }
             if !changed {
                 return;
@@ -134,7 +157,10 @@ impl Annotations {
                     || field.name == "page_size")
         });
         let update_mask = fields.iter().find(|field| field.name == "update_mask").map(|field| field.number);
-        MessagePlan { fields, constrained, update_mask }
+        let nests = ["google.protobuf.Struct", "google.protobuf.ListValue"].contains(&message.full_name());
+        let holds_values = nests || message.full_name() == "google.protobuf.Value";
+        let map_entry = message.is_map_entry();
+        MessagePlan { fields, constrained, update_mask, nests, holds_values, map_entry }
     }
 
     fn field(&self, field: &FieldDescriptor, by_name: &HashMap<String, usize>) -> FieldPlan {

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::{Encoder, TextEncoder};
@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::Readiness;
+use crate::{Condition, Readiness, Report, Severity};
 
 #[derive(Clone)]
 struct Admin {
@@ -18,8 +18,9 @@ struct Admin {
     readiness: Readiness,
 }
 
-/// Serves `/metrics` (Prometheus text), `/healthz` (200 while the process lives) and `/readyz` (200 when every check
-/// passes, else 503 with the names of the failing ones) until `shutdown`.
+/// Serves `/metrics` (Prometheus text), `/healthz` (200 while the process lives, whatever it depends on) and `/readyz`
+/// (200 when calls would work, else 503; every condition with its reason, as JSON, or as text where that is accepted)
+/// until `shutdown`.
 pub async fn serve(
     listener: TcpListener,
     registry: prometheus::Registry,
@@ -52,10 +53,34 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn ready(State(admin): State<Admin>) -> Response {
+async fn ready(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     let report = admin.readiness.report();
-    let failing: Vec<_> =
-        report.checks.iter().filter_map(|(name, wrong)| wrong.as_ref().map(|_| *name)).collect();
     let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, axum::Json(json!({ "ready": report.ready, "failing": failing }))).into_response()
+    let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accepted.contains("text/plain") {
+        return (status, text(&report)).into_response();
+    }
+    let conditions: Vec<_> = report.conditions.values().collect();
+    let body = json!({ "ready": report.ready, "degraded": report.degraded, "conditions": conditions });
+    (status, axum::Json(body)).into_response()
+}
+
+/// A line for the whole, and one for each condition.
+fn text(report: &Report) -> String {
+    let whole = match (report.ready, report.degraded) {
+        (true, false) => "ready",
+        (true, true) => "ready, degraded",
+        (false, _) => "not ready",
+    };
+    let mut lines = format!("{whole}\n");
+    for Condition { role, name, severity, reason } in report.conditions.values() {
+        let (state, reason) = match (reason, severity) {
+            (None, _) => ("ok", ""),
+            (Some(reason), Severity::Blocks) => ("FAILS", reason.as_str()),
+            (Some(reason), Severity::Degrades) => ("degraded", reason.as_str()),
+        };
+        let separator = if reason.is_empty() { "" } else { ": " };
+        lines.push_str(&format!("{state} {role}/{name}{separator}{reason}\n"));
+    }
+    lines
 }

@@ -1,10 +1,13 @@
 //! What every service's `build()` returns: routes to serve, work to do beside them, and checks of its health.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use serde::Serialize;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// A service, ready to be served in whatever process it is put into.
@@ -53,28 +56,88 @@ impl fmt::Debug for Task {
 
 type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// One condition of readiness, asked again and again: it must be quick and safe to drop.
+/// What it means that a condition does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Calls of the role would fail.
+    Blocks,
+    /// Calls work; something else does not, or not as well as it should.
+    Degrades,
+}
+
+/// Where a check's answers come from.
+#[derive(Clone)]
+pub(crate) enum Source {
+    Asked(Check),
+    Watched(watch::Receiver<Result<(), String>>),
+}
+
+/// One condition of readiness. `Err` says for operators what is wrong; it is not shown to callers of the API.
 #[derive(Clone)]
 pub struct HealthCheck {
     /// What is checked, for example `catalog database`.
-    pub name: &'static str,
-    /// `Err` says for operators what is wrong; it is not shown to callers of the API.
-    pub check: Check,
+    pub name: Cow<'static, str>,
+    /// The role that it is about; that of its component unless it says so.
+    pub role: Cow<'static, str>,
+    /// What it means when it fails.
+    pub severity: Severity,
+    pub(crate) source: Source,
 }
 
 impl HealthCheck {
-    /// A check from an async function.
-    pub fn new<F, Fut>(name: &'static str, check: F) -> Self
+    /// A check from an async function, asked again and again: it must be quick and safe to drop.
+    pub fn new<F, Fut>(name: impl Into<Cow<'static, str>>, check: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), String>> + Send + 'static,
     {
-        Self { name, check: Arc::new(move || Box::pin(check())) }
+        Self::from(name.into(), Source::Asked(Arc::new(move || Box::pin(check()))))
+    }
+
+    /// A check that is followed: what it says counts at once.
+    pub fn watching(name: impl Into<Cow<'static, str>>, said: watch::Receiver<Result<(), String>>) -> Self {
+        Self::from(name.into(), Source::Watched(said))
+    }
+
+    fn from(name: Cow<'static, str>, source: Source) -> Self {
+        Self { name, role: Cow::Borrowed(""), severity: Severity::Blocks, source }
+    }
+
+    /// What the check says now.
+    ///
+    /// # Errors
+    /// Why the condition does not hold.
+    pub async fn ask(&self) -> Result<(), String> {
+        match &self.source {
+            Source::Asked(check) => check().await,
+            Source::Watched(said) => said.borrow().clone(),
+        }
+    }
+
+    /// The same about a role.
+    #[must_use]
+    pub fn about(self, role: impl Into<Cow<'static, str>>) -> Self {
+        Self { role: role.into(), ..self }
+    }
+
+    /// The same about a role, unless it is about one already.
+    #[must_use]
+    pub fn of(self, component: &'static str) -> Self {
+        if self.role.is_empty() { self.about(component) } else { self }
+    }
+
+    /// The same for what does not keep calls from working.
+    #[must_use]
+    pub fn degrades(self) -> Self {
+        Self { severity: Severity::Degrades, ..self }
     }
 }
 
 impl fmt::Debug for HealthCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HealthCheck").field("name", &self.name).finish_non_exhaustive()
+        let Self { name, role, severity, source: _ } = self;
+        let mut shown = f.debug_struct("HealthCheck");
+        shown.field("role", role).field("name", name).field("severity", severity).finish_non_exhaustive()
     }
 }

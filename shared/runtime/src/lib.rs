@@ -4,15 +4,16 @@
 //! rule of a service, and keeps no process-global state but what `tracing` itself has.
 //!
 //! Entry points: [`Component`] (what a service's `build()` returns), [`Supervisor`], [`config::load`],
-//! [`telemetry::init`], [`admin::serve`].
+//! [`telemetry::init`], [`admin::serve`], [`process::keep_files_private`].
 
 pub mod admin;
 pub mod component;
 pub mod config;
+pub mod process;
 pub mod readiness;
 pub mod supervisor;
 pub mod telemetry;
 
-pub use component::{Component, HealthCheck, Task};
-pub use readiness::Readiness;
+pub use component::{Component, HealthCheck, Severity, Task};
+pub use readiness::{Condition, Readiness, Report};
 pub use supervisor::{Phase, Supervisor, SupervisorError, SupervisorOptions, os_signals};

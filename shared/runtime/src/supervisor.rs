@@ -40,6 +40,8 @@ pub struct SupervisorOptions {
     pub notice: Duration,
     /// For tasks to end, and then for what is closed.
     pub task_grace: Duration,
+    /// From the end of the notice until calls have ended, or been ended.
+    pub grace: Duration,
     /// Between health checks.
     pub check_interval: Duration,
 }
@@ -49,7 +51,8 @@ impl Default for SupervisorOptions {
         Self {
             notice: Duration::from_secs(3),
             task_grace: Duration::from_secs(10),
-            check_interval: Duration::from_secs(5),
+            grace: Duration::from_secs(20),
+            check_interval: Duration::from_secs(1),
         }
     }
 }
@@ -73,12 +76,15 @@ pub enum SupervisorError {
     SecondSignal,
 }
 
+/// For a listener to end calls after their grace.
+const LISTENER_MARGIN: Duration = Duration::from_millis(700);
+
 type Serve = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, anyhow::Result<()>> + Send>;
 
 /// What runs in a process.
 pub struct Supervisor {
     options: SupervisorOptions,
-    health: Health,
+    health: Vec<Health>,
     readiness: Readiness,
     checks: Vec<HealthCheck>,
     listeners: Vec<(&'static str, Serve)>,
@@ -96,10 +102,10 @@ impl std::fmt::Debug for Supervisor {
 
 impl Supervisor {
     /// Nothing runs before [`Supervisor::run`].
-    pub fn new(health: Health, options: SupervisorOptions) -> Self {
+    pub fn new(options: SupervisorOptions) -> Self {
         Self {
             options,
-            health,
+            health: Vec::new(),
             readiness: Readiness::default(),
             checks: Vec::new(),
             listeners: Vec::new(),
@@ -108,6 +114,13 @@ impl Supervisor {
             closing: Vec::new(),
             phase: watch::Sender::new(Phase::Serving),
         }
+    }
+
+    /// Adds what is told of the process, and at its doors.
+    #[must_use]
+    pub fn health(mut self, health: impl IntoIterator<Item = Health>) -> Self {
+        self.health.extend(health);
+        self
     }
 
     /// What the checks say, for the admin endpoint.
@@ -215,7 +228,7 @@ impl Supervisor {
 /// What runs, and the means to end it. Dropping it ends everything at once.
 struct Running {
     options: SupervisorOptions,
-    health: Health,
+    health: Vec<Health>,
     readiness: Readiness,
     phase: watch::Sender<Phase>,
     stop: Stop,
@@ -253,15 +266,23 @@ impl Running {
         if (&mut self.checker).await.is_err() {
             tracing::error!("the health checks panicked");
         }
-        self.health.set(false).await;
+        for health in &self.health {
+            health.set(false).await;
+        }
         self.phase.send_replace(Phase::NotServing);
         tokio::time::sleep(self.options.notice).await;
         self.phase.send_replace(Phase::Draining);
         self.stop.accept.cancel();
-        while self.serving.join_next().await.is_some() {}
+        // Listeners end calls by themselves when their time is over; whatever does not is ended here.
+        let served = async { while self.serving.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.options.grace + LISTENER_MARGIN, served).await.is_err() {
+            tracing::warn!("listeners were cut off: the grace period is over");
+            self.serving.abort_all();
+        }
         self.phase.send_replace(Phase::StoppingTasks);
         self.stop.tasks.cancel();
-        let mut failed = end(std::mem::take(&mut self.working), self.options.task_grace).await;
+        let working = std::mem::take(&mut self.working);
+        let mut failed = end(working, self.options.task_grace).await;
         self.phase.send_replace(Phase::Closing);
         let mut closing = JoinSet::new();
         for task in std::mem::take(&mut self.closing) {

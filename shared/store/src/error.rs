@@ -79,6 +79,23 @@ pub enum StoreError {
         /// Age of the oldest.
         oldest_seconds: i64,
     },
+    /// Too many audit events of one organization wait for the audit service.
+    #[error(
+        "{rows} audit events of organization `{organization}` wait for the audit service, at most {limit_rows} events or {limit_bytes} bytes may; its changes are refused until they are delivered"
+    )]
+    OrganizationOutboxFull {
+        /// Whose changes are refused.
+        organization: String,
+        /// How many of its events wait.
+        rows: i64,
+        /// Most of them.
+        limit_rows: i64,
+        /// Most bytes of them.
+        limit_bytes: i64,
+    },
+    /// The database or that of the audit service was set back to an older copy.
+    #[error("{0}; changes are refused until an operator has run `pavior restore`")]
+    Apart(crate::outbox::Apart),
     /// A stored value cannot be read.
     #[error("stored data is corrupt: {0}")]
     Corrupt(String),
@@ -90,10 +107,14 @@ impl StoreError {
         match self {
             StoreError::Database(error) => database_kind(error),
             StoreError::GroupUndone | StoreError::Concurrent => ErrorKind::Serialization,
-            StoreError::Busy | StoreError::OutboxFull { .. } => ErrorKind::Unavailable,
+            StoreError::Busy | StoreError::OutboxFull { .. } | StoreError::OrganizationOutboxFull { .. } => {
+                ErrorKind::Unavailable
+            }
             StoreError::TookTooLong { .. } | StoreError::Closed => ErrorKind::Unavailable,
             StoreError::OutcomeUnknown(_) => ErrorKind::Unknown,
-            StoreError::InUse { .. } | StoreError::File { .. } => ErrorKind::Unavailable,
+            StoreError::InUse { .. } | StoreError::File { .. } | StoreError::Apart(_) => {
+                ErrorKind::Unavailable
+            }
             StoreError::Corrupt(_) => ErrorKind::Corrupt,
             StoreError::Config(_) => ErrorKind::Other,
         }

@@ -27,6 +27,7 @@ mod error;
 pub mod filter;
 mod health;
 pub mod idempotency;
+pub mod installation;
 pub mod keyset;
 mod member;
 pub mod outbox;

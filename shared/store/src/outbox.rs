@@ -5,19 +5,24 @@
 //! PostgreSQL they wait for one another from the append to the commit. So [`Store::change`] appends last.
 //!
 //! The epoch is the time at which the counter was made, so a database that is made anew (or restored, see
-//! [`new_epoch`]) never gives the same position to another event.
+//! [`begin_anew`]) never gives the same position to another event.
 
+mod migration;
 mod relay;
+mod share;
+mod standing;
 
-pub use relay::{BoxError, Relay};
+pub use migration::migrations;
+pub use relay::{BoxError, Delivery, Progress, Relay};
+pub use standing::{
+    Apart, History, Position, Recorded, Standing, begin_anew, compare, position, waiting_ids,
+};
 
 use crate::{Store, StoreError, Tx, from_micros, micros};
 use pavior_core::audit::AuditEvent;
 use pavior_core::clock::Clock;
 use sea_orm::{ConnectionTrait, QueryResult, Statement};
-use sea_orm_migration::prelude::{
-    ColumnDef, DbErr, Index, MigrationName, MigrationTrait, SchemaManager, Table,
-};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -29,8 +34,16 @@ pub struct Limits {
     pub max_rows: i64,
     /// Longest time that an event may wait.
     pub max_age: Duration,
+    /// Most events of one organization that may wait; less than `max_rows`, so that no organization stops the others.
+    pub max_organization_rows: i64,
+    /// Most bytes of events of one organization that may wait.
+    pub max_organization_bytes: i64,
     /// Most events in one delivery.
     pub batch: u64,
+    /// Most bytes of events that are read for one delivery; the first event is read whatever its size.
+    pub batch_bytes: usize,
+    /// How long an event may wait before the outbox counts as standing still.
+    pub max_stall: Duration,
     /// How often to look for events of other processes; own commits wake the relay at once.
     pub poll: Duration,
 }
@@ -40,7 +53,11 @@ impl Default for Limits {
         Self {
             max_rows: 100_000,
             max_age: Duration::from_secs(15 * 60),
+            max_organization_rows: 20_000,
+            max_organization_bytes: 32 * 1024 * 1024,
             batch: 500,
+            batch_bytes: 4 * 1024 * 1024,
+            max_stall: Duration::from_secs(30),
             poll: Duration::from_secs(1),
         }
     }
@@ -57,12 +74,20 @@ pub struct OutboxContext {
     pub limits: Limits,
     /// For the age of events.
     pub clock: Arc<dyn Clock>,
+    /// Whether its history is that of the audit log, as far as is known; shared by clones.
+    pub history: History,
 }
 
 impl OutboxContext {
     /// With the default limits.
     pub fn new(service: impl Into<String>, instance: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
-        Self { service: service.into(), instance: instance.into(), limits: Limits::default(), clock }
+        Self {
+            service: service.into(),
+            instance: instance.into(),
+            limits: Limits::default(),
+            clock,
+            history: History::default(),
+        }
     }
 }
 
@@ -79,6 +104,8 @@ pub struct OutboxRow {
     pub seq: i64,
     /// When it was appended.
     pub create_time: OffsetDateTime,
+    /// The organization whose log it belongs to; `-` for the platform's.
+    pub organization: String,
     /// The event.
     pub event: AuditEvent,
 }
@@ -92,11 +119,21 @@ pub struct Lag {
     pub oldest: Option<Duration>,
 }
 
-/// Appends an event to the transaction and returns its number. Fails with [`StoreError::OutboxFull`] when the
-/// events that wait are too many or too old.
+/// Appends an event to the transaction and returns its number. Fails with [`StoreError::OutboxFull`] when the events
+/// that wait are too many or too old, and with [`StoreError::OrganizationOutboxFull`] when those of its organization
+/// are too many. Fails with [`StoreError::Apart`] while the histories of the outbox and of the audit log do not fit.
 pub(crate) async fn append(tx: &Tx, event: &AuditEvent, context: &OutboxContext) -> Result<i64, StoreError> {
     let backend = tx.get_database_backend();
+    if let Some(apart) = context.history.apart() {
+        return Err(StoreError::Apart(apart));
+    }
     let now = context.clock.now();
+    // Before the number is taken: from there on others wait.
+    let event = event.clone().bounded();
+    let organization = event.organization().to_owned();
+    let text = serde_json::to_string(&event)
+        .map_err(|e| StoreError::Corrupt(format!("audit event cannot be written as JSON: {e}")))?;
+    let bytes = i64::try_from(text.len()).unwrap_or(i64::MAX);
     let sql = "INSERT INTO outbox_epoch (service, epoch, last_seq) VALUES ($1, $2, 1) \
                ON CONFLICT (service) DO UPDATE SET last_seq = outbox_epoch.last_seq + 1 RETURNING epoch, last_seq";
     let values: [sea_orm::Value; 2] = [context.service.clone().into(), micros(now).into()];
@@ -106,20 +143,44 @@ pub(crate) async fn append(tx: &Tx, event: &AuditEvent, context: &OutboxContext)
         .ok_or_else(|| StoreError::Corrupt("outbox counter gave no number".to_owned()))?;
     let (epoch, seq): (i64, i64) = (row.try_get("", "epoch")?, row.try_get("", "last_seq")?);
     refuse_if_full(tx, context, epoch, seq, now).await?;
+    share::take(tx, context, &organization, bytes).await?;
 
-    let text = serde_json::to_string(event)
-        .map_err(|e| StoreError::Corrupt(format!("audit event cannot be written as JSON: {e}")))?;
-    let sql = "INSERT INTO outbox (service, epoch, seq, instance, create_time, event) VALUES ($1, $2, $3, $4, $5, $6)";
-    let values: [sea_orm::Value; 6] = [
-        context.service.clone().into(),
+    let (service, instance) = (&context.service, &context.instance);
+    let row =
+        NewRow { service, epoch, seq, instance, create_time: micros(now), organization: &organization, text };
+    insert(tx, row).await?;
+    Ok(seq)
+}
+
+/// A row as it is written.
+struct NewRow<'a> {
+    service: &'a str,
+    epoch: i64,
+    seq: i64,
+    instance: &'a str,
+    create_time: i64,
+    organization: &'a str,
+    /// The event as JSON.
+    text: String,
+}
+
+async fn insert<C: ConnectionTrait>(tx: &C, row: NewRow<'_>) -> Result<(), StoreError> {
+    let NewRow { service, epoch, seq, instance, create_time, organization, text } = row;
+    let bytes = i64::try_from(text.len()).unwrap_or(i64::MAX);
+    let sql = "INSERT INTO outbox (service, epoch, seq, instance, create_time, organization, bytes, event) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    let values: [sea_orm::Value; 8] = [
+        service.into(),
         epoch.into(),
         seq.into(),
-        context.instance.clone().into(),
-        micros(now).into(),
+        instance.into(),
+        create_time.into(),
+        organization.into(),
+        bytes.into(),
         text.into(),
     ];
-    tx.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
-    Ok(seq)
+    tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
+    Ok(())
 }
 
 async fn refuse_if_full(
@@ -148,68 +209,88 @@ async fn refuse_if_full(
     Ok(())
 }
 
-/// Begins a new epoch, whose numbers start at 1. To be called after a database was restored from a backup: numbers
-/// given since the backup are then not given a second time. Returns the epoch.
-pub async fn new_epoch(store: &Store, service: &str, now: OffsetDateTime) -> Result<i64, StoreError> {
-    let (service, now) = (service.to_owned(), micros(now));
-    store
-        .upkeep("outbox: a new epoch", move |tx| {
-            let service = service.clone();
-            Box::pin(async move {
-                let sql = "INSERT INTO outbox_epoch (service, epoch, last_seq) VALUES ($1, $2, 0) \
-                           ON CONFLICT (service) DO UPDATE SET last_seq = 0, epoch = \
-                           CASE WHEN outbox_epoch.epoch >= $3 THEN outbox_epoch.epoch + 1 ELSE $4 END RETURNING epoch";
-                let values: [sea_orm::Value; 4] = [service.into(), now.into(), now.into(), now.into()];
-                let row = tx
-                    .query_one_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values))
-                    .await?
-                    .ok_or_else(|| StoreError::Corrupt("outbox counter gave no epoch".to_owned()))?;
-                Ok::<_, StoreError>(row.try_get("", "epoch")?)
-            })
-        })
-        .await
-}
-
-/// How far the relay is behind, for health and metrics.
+/// How far the relay is behind, for health and metrics. Its cost does not grow with what waits.
 pub async fn lag(store: &Store, service: &str, now: OffsetDateTime) -> Result<Lag, StoreError> {
-    let sql = "SELECT COUNT(*) AS waiting, MIN(create_time) AS oldest FROM outbox WHERE service = $1";
+    let sql = "SELECT o.epoch, o.seq, o.create_time, e.epoch AS last_epoch, e.last_seq FROM outbox o \
+               JOIN outbox_epoch e ON e.service = o.service WHERE o.service = $1 \
+               ORDER BY o.service, o.epoch, o.seq LIMIT 1";
     let statement = Statement::from_sql_and_values(store.backend(), sql, [service.into()]);
     let Some(row) = store.read().query_one_raw(statement).await? else { return Ok(Lag::default()) };
-    let oldest: Option<i64> = row.try_get("", "oldest")?;
-    let age = |t: i64| Duration::from_micros(u64::try_from(micros(now) - t).unwrap_or_default());
-    Ok(Lag { rows: row.try_get("", "waiting")?, oldest: oldest.map(age) })
+    let (epoch, seq): (i64, i64) = (row.try_get("", "epoch")?, row.try_get("", "seq")?);
+    let (last_epoch, last_seq): (i64, i64) = (row.try_get("", "last_epoch")?, row.try_get("", "last_seq")?);
+    let oldest: i64 = row.try_get("", "create_time")?;
+    let oldest = Duration::from_micros(u64::try_from(micros(now) - oldest).unwrap_or_default());
+    // Numbers have no gaps, so they count. Of an older epoch only the end is not known: it is rare and short.
+    let rows = if epoch == last_epoch { last_seq - seq + 1 } else { last_seq + 1 };
+    Ok(Lag { rows, oldest: Some(oldest) })
 }
 
-/// The first events that wait, in order; all of one epoch and one instance.
-pub async fn pending(store: &Store, service: &str, limit: u64) -> Result<Vec<OutboxRow>, StoreError> {
-    let sql = "SELECT epoch, seq, instance, create_time, event FROM outbox WHERE service = $1 \
-               ORDER BY service, epoch, seq LIMIT $2";
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let statement = Statement::from_sql_and_values(store.backend(), sql, [service.into(), limit.into()]);
+/// The first events that wait, in order; all of one epoch and one instance, and together of at most `bytes` (but at
+/// least one).
+pub async fn pending(
+    store: &Store,
+    service: &str,
+    limit: u64,
+    bytes: usize,
+) -> Result<Vec<OutboxRow>, StoreError> {
+    // A few first: large ones fill the delivery with that, and small ones cost a second query.
+    const PAGES: [u64; 3] = [16, 64, u64::MAX];
     let mut rows: Vec<OutboxRow> = Vec::new();
-    for row in store.read().query_all_raw(statement).await? {
-        let row = read_row(service, &row)?;
-        if rows.first().is_some_and(|first| first.epoch != row.epoch || first.instance != row.instance) {
+    let mut total = 0;
+    for page in PAGES {
+        let wanted = page.min(limit.saturating_sub(rows.len() as u64));
+        let after = rows.last().map_or((i64::MIN, i64::MIN), |row| (row.epoch, row.seq));
+        let found = page_after(store, service, after, wanted).await?;
+        let complete = (found.len() as u64) < wanted;
+        for (row, size) in found {
+            let other = |first: &OutboxRow| first.epoch != row.epoch || first.instance != row.instance;
+            total += size;
+            if rows.first().is_some_and(|first| other(first) || total > bytes) {
+                return Ok(rows);
+            }
+            rows.push(row);
+        }
+        if complete || rows.len() as u64 >= limit {
             break;
         }
-        rows.push(row);
     }
     Ok(rows)
 }
 
-fn read_row(service: &str, row: &QueryResult) -> Result<OutboxRow, StoreError> {
+async fn page_after(
+    store: &Store,
+    service: &str,
+    (epoch, seq): (i64, i64),
+    limit: u64,
+) -> Result<Vec<(OutboxRow, usize)>, StoreError> {
+    let sql = "SELECT epoch, seq, instance, create_time, organization, event FROM outbox \
+               WHERE service = $1 AND (epoch, seq) > ($2, $3) ORDER BY service, epoch, seq LIMIT $4";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let values: [sea_orm::Value; 4] = [service.into(), epoch.into(), seq.into(), limit.into()];
+    let statement = Statement::from_sql_and_values(store.backend(), sql, values);
+    let rows = store.read().query_all_raw(statement).await?;
+    rows.iter().map(|row| read_row(service, row)).collect()
+}
+
+/// A row and the size of its event.
+fn read_row(service: &str, row: &QueryResult) -> Result<(OutboxRow, usize), StoreError> {
     let (epoch, seq): (i64, i64) = (row.try_get("", "epoch")?, row.try_get("", "seq")?);
     let corrupt = |what: &str| StoreError::Corrupt(format!("outbox event {service}/{epoch}/{seq}: {what}"));
     let event: String = row.try_get("", "event")?;
-    Ok(OutboxRow {
+    let parsed: AuditEvent = serde_json::from_str(&event).map_err(|_| corrupt("not an audit event"))?;
+    let organization: String = row.try_get("", "organization")?;
+    let row = OutboxRow {
         service: service.to_owned(),
         instance: row.try_get("", "instance")?,
         epoch,
         seq,
         create_time: from_micros(row.try_get("", "create_time")?)
             .ok_or_else(|| corrupt("time out of range"))?,
-        event: serde_json::from_str(&event).map_err(|_| corrupt("not an audit event"))?,
-    })
+        // Empty in rows that were written before it was kept.
+        organization: if organization.is_empty() { parsed.organization().to_owned() } else { organization },
+        event: parsed,
+    };
+    Ok((row, event.len()))
 }
 
 /// Forgets the events of an epoch up to `seq`, after they were delivered.
@@ -218,50 +299,24 @@ pub async fn delivered(store: &Store, service: &str, epoch: i64, seq: i64) -> Re
     store
         .upkeep("outbox: events that were delivered", move |tx| {
             let service = service.clone();
-            Box::pin(async move {
-                let sql = "DELETE FROM outbox WHERE service = $1 AND epoch = $2 AND seq <= $3";
-                let values: [sea_orm::Value; 3] = [service.into(), epoch.into(), seq.into()];
-                tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values))
-                    .await?;
-                Ok::<_, StoreError>(())
-            })
+            Box::pin(async move { forget(tx, &service, epoch, seq).await })
         })
         .await
 }
 
-/// The migration that makes the tables; put it into the service's list.
-pub fn migration() -> Box<dyn MigrationTrait> {
-    Box::new(CreateOutbox)
-}
-
-struct CreateOutbox;
-
-impl MigrationName for CreateOutbox {
-    fn name(&self) -> &str {
-        "pavior_store_outbox_1"
+async fn forget(tx: &Tx, service: &str, epoch: i64, seq: i64) -> Result<(), StoreError> {
+    let sql =
+        "DELETE FROM outbox WHERE service = $1 AND epoch = $2 AND seq <= $3 RETURNING organization, bytes";
+    let values: [sea_orm::Value; 3] = [service.into(), epoch.into(), seq.into()];
+    let gone =
+        tx.query_all_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
+    // What another replica's relay has deleted is counted by that one.
+    let mut delivered = BTreeMap::<String, (i64, i64)>::new();
+    for row in &gone {
+        let organization: String = row.try_get("", "organization")?;
+        let (events, bytes) = delivered.entry(organization).or_default();
+        *events += 1;
+        *bytes += row.try_get::<i64>("", "bytes")?;
     }
-}
-
-#[async_trait::async_trait]
-impl MigrationTrait for CreateOutbox {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let epochs = Table::create()
-            .table("outbox_epoch")
-            .col(ColumnDef::new("service").text().not_null().primary_key())
-            .col(ColumnDef::new("epoch").big_integer().not_null())
-            .col(ColumnDef::new("last_seq").big_integer().not_null())
-            .to_owned();
-        manager.create_table(epochs).await?;
-        let rows = Table::create()
-            .table("outbox")
-            .col(ColumnDef::new("service").text().not_null())
-            .col(ColumnDef::new("epoch").big_integer().not_null())
-            .col(ColumnDef::new("seq").big_integer().not_null())
-            .col(ColumnDef::new("instance").text().not_null())
-            .col(ColumnDef::new("create_time").big_integer().not_null())
-            .col(ColumnDef::new("event").text().not_null())
-            .primary_key(Index::create().col("service").col("epoch").col("seq"))
-            .to_owned();
-        manager.create_table(rows).await
-    }
+    share::give_back(tx, service, delivered).await
 }

@@ -2,12 +2,11 @@
 
 use crate::tx::Tx;
 use crate::{DatabaseConfig, StoreError};
+use pavior_files::{Lock, LockError};
 use sea_orm::sqlx::ConnectOptions as _;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{DbErr, RuntimeErr};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,49 +59,20 @@ fn connect_error(error: sea_orm::sqlx::Error) -> DbErr {
     DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error)))
 }
 
-/// Held as long as the store lives. The lock goes with the open file, so a killed process leaves none behind.
-#[derive(Debug)]
-pub(crate) struct FileLock {
-    _file: File,
-}
-
-impl FileLock {
-    /// Takes `<database file>.lock`, or says who has it.
-    pub(crate) fn take(database: &std::path::Path) -> Result<Self, StoreError> {
-        let shown = database.display().to_string();
-        let failed = |source| StoreError::File { path: shown.clone(), source };
-        if let Some(parent) = database.parent().filter(|p| !p.as_os_str().is_empty()) {
-            std::fs::create_dir_all(parent).map_err(failed)?;
-        }
-        let real = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
-        let mut lock = real.into_os_string();
-        lock.push(".lock");
-        let mut file = OpenOptions::new()
-            .create(true)
-            .read(true)
-            .write(true)
-            .truncate(false)
-            .open(&lock)
-            .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder);
-                let holder =
-                    if holder.trim().is_empty() { "unknown".to_owned() } else { holder.trim().to_owned() };
-                return Err(StoreError::InUse { path: shown, holder });
-            }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
-        // Only for the message above; the lock itself does not depend on it.
-        let note = format!("process {}", std::process::id());
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(note.as_bytes()))
-            .map_err(failed)?;
-        Ok(Self { _file: file })
+/// Takes `<database file>.lock`, or says who has it.
+pub(crate) fn lock(database: &Path) -> Result<Lock, StoreError> {
+    let shown = database.display().to_string();
+    let failed = |source| StoreError::File { path: shown.clone(), source };
+    if let Some(parent) = database.parent().filter(|p| !p.as_os_str().is_empty()) {
+        pavior_files::private_directory(parent).map_err(failed)?;
     }
+    let real = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
+    let mut path = real.into_os_string();
+    path.push(".lock");
+    Lock::take(path.as_ref()).map_err(|error| match error {
+        LockError::Held { holder } => StoreError::InUse { path: shown.clone(), holder },
+        LockError::File(source) => failed(source),
+    })
 }
 
 #[cfg(test)]

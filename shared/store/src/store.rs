@@ -4,7 +4,7 @@ use crate::health;
 use crate::member::Ended;
 use crate::postgres::Transactions;
 use crate::pulse::Pulse;
-use crate::sqlite::{self, FileLock, Opener};
+use crate::sqlite::{self, Opener};
 use crate::tx::{Tx, TxFuture};
 use crate::writer::{CLOSE, Limits, Writer};
 use crate::{DatabaseConfig, Retryable, StoreError};
@@ -44,7 +44,7 @@ struct Inner {
 #[derive(Debug)]
 enum Writes {
     /// All in turn, over one connection. The lock keeps other processes away from the file.
-    Sqlite { writer: Writer, migrations: Box<ConnectOptions>, lock: Mutex<Option<FileLock>> },
+    Sqlite { writer: Writer, migrations: Box<ConnectOptions>, lock: Mutex<Option<pavior_files::Lock>> },
     /// Each on a connection of the pool.
     Postgres(Transactions),
 }
@@ -222,7 +222,7 @@ async fn connect_sqlite(
     pulse: &Arc<Pulse>,
     commits: &watch::Sender<u64>,
 ) -> Result<Connected, StoreError> {
-    let lock = FileLock::take(&sqlite::path(config.url.expose())?)?;
+    let lock = sqlite::lock(&sqlite::path(config.url.expose())?)?;
     let busy = Duration::from_millis(config.busy_timeout_ms);
     let open = |writes: bool| {
         let mut options = options(config);

@@ -32,6 +32,21 @@ impl TestDb {
         DatabaseConfig::at(self.url.as_str())
     }
 
+    /// A copy of it as it is now, as a backup would hold it. On PostgreSQL whoever is connected is cut off.
+    pub async fn copy(&self) -> TestDb {
+        match &self.cleanup {
+            Cleanup::Directory { .. } => {
+                let copy = sqlite();
+                let path = copy.url.trim_start_matches("sqlite://").trim_end_matches("?mode=rwc").to_owned();
+                let connection = Database::connect(&self.url).await.expect("test database");
+                connection.execute_unprepared(&format!("VACUUM INTO '{path}'")).await.expect("copy");
+                connection.close().await.expect("test database");
+                copy
+            }
+            Cleanup::Postgres { admin, database } => copy_postgres(admin, database).await.expect("copy"),
+        }
+    }
+
     /// Connects. On SQLite only one store can be connected at a time.
     pub async fn connect(&self) -> Store {
         Store::connect(&self.config(), "test").await.expect("test database")
@@ -103,6 +118,31 @@ async fn new_postgres() -> Result<TestDb, String> {
     connection.close().await.map_err(|e| e.to_string())?;
     let url = with_database(&admin, &database)?;
     Ok(TestDb { url, kind: "postgres", cleanup: Cleanup::Postgres { admin, database } })
+}
+
+async fn copy_postgres(admin: &str, database: &str) -> Result<TestDb, String> {
+    let failed = |error: sea_orm::DbErr| error.to_string();
+    let connection = Database::connect(admin).await.map_err(failed)?;
+    let copy = format!("pavior_test_{}", uuid::Uuid::now_v7().simple());
+    let cut = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'");
+    let create = format!("CREATE DATABASE \"{copy}\" TEMPLATE \"{database}\"");
+    // Somebody who is cut off may connect again before the copy begins.
+    let mut made = Ok(());
+    for _ in 0..20 {
+        connection.execute_unprepared(&cut).await.map_err(failed)?;
+        made = connection.execute_unprepared(&create).await.map(drop);
+        if made.is_ok() {
+            break;
+        }
+    }
+    made.map_err(failed)?;
+    connection.close().await.map_err(failed)?;
+    let url = with_database(admin, &copy)?;
+    Ok(TestDb {
+        url,
+        kind: "postgres",
+        cleanup: Cleanup::Postgres { admin: admin.to_owned(), database: copy },
+    })
 }
 
 /// Replaces the database in `postgres://user@host/database?options`.

@@ -1,16 +1,22 @@
 //! # pavior-testkit
 //!
-//! Owns what tests share: databases ([`db`]), clocks and ids that tests control, and [`wait_for`].
+//! Owns what tests share: databases ([`db`]), clocks and ids that tests control, the gateway's way to a service
+//! ([`governed`]), [`wait_for`], calls of any method ([`dynamic`]), and what every repeatable change must keep to
+//! ([`repeat`]).
 //!
 //! It must never be a dependency of anything but tests, and never mock what can be run for real.
 //!
-//! Entry points: [`db`], [`wait_for`].
+//! Entry points: [`db`], [`governed`], [`wait_for`].
 
 // A failure to set up a test is a failure of the test.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 pub mod db;
+pub mod dynamic;
+mod governed;
+pub mod repeat;
 
+pub use governed::governed;
 pub use pavior_core::clock::{Clock, ManualClock, SystemClock};
 pub use pavior_core::id::{IdGen, SeededIds, SystemIds};
 

@@ -94,26 +94,12 @@ pub(super) fn submission(
 ) -> Result<Submission, Problem> {
     let pb::AppendRecordsRequest { producer, events } = request;
     let pb::Producer { service, instance, epoch } = producer.unwrap_or_default();
-    let mut violations = Violations::new();
-    for (field, text, required) in
-        [("service", &service, true), ("epoch", &epoch, true), ("instance", &instance, false)]
-    {
-        if (required && text.is_empty()) || text.len() > MAX_PRODUCER_TEXT || text.contains(char::is_control)
-        {
-            let wanted =
-                format!("must be text of at most {MAX_PRODUCER_TEXT} bytes without control characters");
-            violations.add(format!("producer.{field}"), wanted);
-        }
-    }
+    let mut violations = producer_text(&service, &instance, &epoch);
     if events.len() > MAX_EVENTS {
         violations.add("events", format!("has {} elements, at most {MAX_EVENTS} are taken", events.len()));
     }
     violations.into_result()?;
-    // A service writes what itself did: a stolen role does not let one forge the records of another.
-    if service != permit.caller() {
-        let message = format!("`{}` may not append records of `{service}`", permit.caller());
-        return Err(Problem::new(tonic::Code::PermissionDenied, ErrorReason::CallerNotAllowed, message));
-    }
+    own(permit, &service)?;
     let origin = Origin { producer: Producer { service, epoch }, instance, received_at };
     let mut violations = Violations::new();
     let mut entries = Vec::with_capacity(events.len());
@@ -125,6 +111,38 @@ pub(super) fn submission(
     }
     violations.into_result()?;
     Ok(Submission { producer: origin.producer, entries })
+}
+
+fn producer_text(service: &str, instance: &str, epoch: &str) -> Violations {
+    let mut violations = Violations::new();
+    for (field, text, required) in
+        [("service", service, true), ("epoch", epoch, true), ("instance", instance, false)]
+    {
+        if (required && text.is_empty()) || text.len() > MAX_PRODUCER_TEXT || text.contains(char::is_control)
+        {
+            let wanted =
+                format!("must be text of at most {MAX_PRODUCER_TEXT} bytes without control characters");
+            violations.add(format!("producer.{field}"), wanted);
+        }
+    }
+    violations
+}
+
+/// A service writes what itself did: a stolen role does not let one forge the records of another.
+fn own(permit: &Permit, service: &str) -> Result<(), Problem> {
+    if service == permit.caller() {
+        return Ok(());
+    }
+    let message = format!("`{}` is not the producer `{service}`", permit.caller());
+    Err(Problem::new(tonic::Code::PermissionDenied, ErrorReason::CallerNotAllowed, message))
+}
+
+/// The producer that a service asks about: itself.
+pub(super) fn producer(permit: &Permit, request: pb::GetProducerStateRequest) -> Result<Producer, Problem> {
+    let pb::Producer { service, instance, epoch } = request.producer.unwrap_or_default();
+    producer_text(&service, &instance, &epoch).into_result()?;
+    own(permit, &service)?;
+    Ok(Producer { service, epoch })
 }
 
 type Violation = (&'static str, String);

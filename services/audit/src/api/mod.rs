@@ -14,8 +14,7 @@ use pavior_core::page::PageTokens;
 use pavior_proto::pavior::audit::v1 as pb;
 use pavior_proto::pavior::audit::v1::audit_service_server::AuditService;
 use pavior_rpc::paging::Page;
-use pavior_rpc::{Problem, validate};
-use tokio_util::sync::CancellationToken;
+use pavior_rpc::validate;
 use tonic::{Request, Response, Status};
 
 use crate::Deps;
@@ -23,12 +22,8 @@ use crate::app::reader::Reader;
 use crate::app::watch::{Item, Pace};
 use crate::app::writer::Appender;
 use crate::config::Config;
-use crate::domain::batch::Gap;
 use crate::domain::record::Checkpoint;
 use status::problem;
-
-/// The response header that names a gap: what was expected and what came instead.
-const GAP_HEADER: &str = "x-pavior-audit-gap";
 
 /// The gRPC service.
 #[derive(Debug)]
@@ -38,7 +33,6 @@ pub(crate) struct Api {
     tokens: PageTokens,
     clock: Arc<dyn Clock>,
     pace: Pace,
-    drain: CancellationToken,
     max_record_bytes: usize,
 }
 
@@ -54,8 +48,8 @@ impl Api {
             bookmark: Duration::from_millis(config.bookmark_interval_ms),
             poll: Duration::from_millis(config.poll_interval_ms),
         };
-        let (clock, drain) = (deps.clock.clone(), deps.drain.clone());
-        Self { reader, appender, tokens, clock, pace, drain, max_record_bytes: config.max_record_bytes }
+        let clock = deps.clock.clone();
+        Self { reader, appender, tokens, clock, pace, max_record_bytes: config.max_record_bytes }
     }
 
     fn checkpoint(&self, permit: &Permit, checkpoint: Checkpoint) -> pb::Checkpoint {
@@ -122,7 +116,7 @@ impl AuditService for Api {
         convert::whole("from_index", message.from_index)?;
         let selection = self.reader.select(&convert::filter(&message.filter)?).map_err(problem)?;
         let log = permit.organization().to_owned();
-        let watch = self.reader.watch(permit, selection, message.from_index, self.pace, self.drain.clone());
+        let watch = self.reader.watch(permit, selection, message.from_index, self.pace);
         let items = watch.await.map_err(problem)?.map(move |item| {
             let Item { record, resume } = item.map_err(problem)?;
             let audit_record = record.map(|record| convert::record(&log, record)).transpose()?;
@@ -189,12 +183,20 @@ impl AuditService for Api {
         let message = request.into_inner();
         let submission = convert::submission(&permit, message, self.clock.now(), self.max_record_bytes)?;
         let ack = self.appender.append(submission).await.map_err(problem)?;
-        let answer = pb::AppendRecordsResponse { acknowledged_sequence: ack.acknowledged };
-        let mut response = Response::new(answer);
-        if let Some(Gap { expected, found }) = ack.gap {
-            let value = format!("expected={expected}; found={found}").parse().map_err(Problem::internal)?;
-            response.metadata_mut().insert(GAP_HEADER, value);
-        }
-        Ok(response)
+        Ok(Response::new(pb::AppendRecordsResponse { acknowledged_sequence: ack.acknowledged }))
+    }
+
+    async fn get_producer_state(
+        &self,
+        request: Request<pb::GetProducerStateRequest>,
+    ) -> Result<Response<pb::ProducerState>, Status> {
+        let permit = permit(&request)?;
+        let producer = convert::producer(&permit, request.into_inner())?;
+        let progress = self.reader.progress(&producer).await.map_err(problem)?;
+        Ok(Response::new(pb::ProducerState {
+            last_sequence: progress.last_seq,
+            last_event_id: progress.last_event.unwrap_or_default(),
+            newest_epoch: progress.newest_epoch.unwrap_or_default(),
+        }))
     }
 }

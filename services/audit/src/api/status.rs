@@ -6,7 +6,7 @@ use pavior_rpc::{ErrorReason, Problem};
 use pavior_store::ErrorKind;
 use tonic::Code;
 
-use crate::error::Error;
+use crate::error::{Error, Misfit};
 
 /// The one place where an error becomes a code, a reason and details.
 pub(super) fn problem(error: Error) -> Problem {
@@ -23,9 +23,11 @@ pub(super) fn problem(error: Error) -> Problem {
         error @ (Error::Stopped | Error::NotWritten) => unavailable(&error.to_string()),
         // What is wrong with a log is for operators; it was or is logged. A writer may come back to it after repair.
         error @ Error::Inconsistent { .. } => Problem::internal_error(&error),
+        error @ (Error::SetBack(_) | Error::SecondPlace(_)) => Problem::internal_error(&error),
         error @ (Error::Encoding(_) | Error::Randomness | Error::Key(_) | Error::Config(_)) => {
             Problem::internal_error(&error)
         }
+        Error::Refused { ref service, ref epoch, ref why } => refused(error.to_string(), service, epoch, why),
         Error::NoRecord(name) => Problem::not_found("AuditRecord", name),
         Error::NoTile { level, index } => Problem::not_found("Tile", format!("{level}/{index}")),
         // Not INVALID_ARGUMENT: the same request is good when the log has grown.
@@ -44,4 +46,24 @@ fn unavailable(message: &str) -> Problem {
     Problem::unavailable(message)
         .with_reason(ErrorReason::AuditUnavailable)
         .retry_in(Duration::from_millis(500))
+}
+
+/// Repeating such a call changes nothing: an operator has to act.
+fn refused(message: String, service: &str, epoch: &str, why: &Misfit) -> Problem {
+    let (reason, metadata) = match why {
+        Misfit::Gap { expected, found } => {
+            (ErrorReason::SequenceGap, vec![("expected", expected.to_string()), ("found", found.to_string())])
+        }
+        Misfit::Diverged { sequence, stored, offered } => (
+            ErrorReason::ProducerDiverged,
+            vec![
+                ("sequence", sequence.to_string()),
+                ("stored", stored.clone()),
+                ("offered", offered.clone()),
+            ],
+        ),
+    };
+    let problem = Problem::new(Code::FailedPrecondition, reason, message);
+    let producer = [("service", service.to_owned()), ("epoch", epoch.to_owned())];
+    producer.into_iter().chain(metadata).fold(problem, |problem, (key, value)| problem.with(key, value))
 }

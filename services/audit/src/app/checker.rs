@@ -6,6 +6,7 @@ use std::time::Duration;
 use opentelemetry::metrics::{Counter, Meter};
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::tree::TILE_WIDTH;
 use crate::error::Error;
 use crate::store::AuditStore;
 
@@ -78,12 +79,10 @@ impl Checker {
     }
 
     async fn log(&self, log: &str) -> Result<u64, Error> {
+        let size = self.store.size_unscoped(log).await?;
         let mut total = 0;
-        for tile in 0.. {
-            let records = self.store.check_tile_unscoped(log, tile).await?;
-            if records == 0 {
-                break;
-            }
+        for tile in 0..size.div_ceil(TILE_WIDTH as u64) {
+            let records = self.store.check_tile_unscoped(log, tile, size).await?;
             total += records;
             self.checked.add(records, &[]);
             tokio::time::sleep(Duration::from_secs_f64(records as f64 / f64::from(self.records_per_second)))
@@ -130,25 +129,63 @@ mod tests {
         })
     }
 
+    fn no_content(_: &str, _: &[u8]) -> Result<Hash, Error> {
+        Ok([0; 32])
+    }
+
+    fn checker(store: AuditStore) -> Checker {
+        let meter = opentelemetry::metrics::MeterProvider::meter(
+            &opentelemetry::metrics::noop::NoopMeterProvider::new(),
+            "test",
+        );
+        Checker::new(store, 1_000_000, &meter)
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn changed_record_is_found_in_its_tile() {
         for wrong in [None, Some(301)] {
             db::both(|db| async move {
-                let store = AuditStore::open(&db.config()).await.unwrap();
+                let store = AuditStore::open(db.connect().await).await.unwrap();
                 let signer: Arc<dyn Sign> = Arc::new(Unsigned);
-                store.append_unscoped(&batch(wrong), &Arc::default(), &signer).await.unwrap();
-                let meter = opentelemetry::metrics::MeterProvider::meter(
-                    &opentelemetry::metrics::noop::NoopMeterProvider::new(),
-                    "test",
-                );
-                let checker = Checker::new(store, 1_000_000, &meter);
-                match (checker.log("acme").await, wrong) {
+                store.append_unscoped(&batch(wrong), &Arc::default(), &signer, no_content).await.unwrap();
+                match (checker(store).log("acme").await, wrong) {
                     (Ok(records), None) => assert_eq!(records, 600),
                     (Err(Error::Inconsistent { why, .. }), Some(_)) => {
                         assert!(why.contains("record 300"), "{why}")
                     }
                     other => panic!("{other:?}"),
                 }
+            })
+            .await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn tile_that_is_missing_or_short_is_not_the_end_of_the_log() {
+        let damages = [
+            ("DELETE FROM audit_tile WHERE level = 0 AND idx = 1", "tile 1 of level 0 is missing"),
+            ("DELETE FROM audit_tile WHERE level = 0 AND idx = 2", "tile 2 of level 0 is missing"),
+            ("DELETE FROM audit_tile WHERE level = 1", "tile 0 of level 1 is missing"),
+            (
+                "UPDATE audit_tile SET hashes = substr(hashes, 1, 3200) WHERE level = 0 AND idx = 0",
+                "tile 0 of level 0 has 100 hashes, not 256",
+            ),
+            (
+                "UPDATE audit_tile SET hashes = (SELECT hashes FROM audit_tile WHERE level = 0 AND idx = 2) \
+                 WHERE level = 1",
+                "hash 0 of tile 0 of level 1 is not that of the tile below",
+            ),
+        ];
+        for (damage, want) in damages {
+            db::both(|db| async move {
+                let store = AuditStore::open(db.connect().await).await.unwrap();
+                let signer: Arc<dyn Sign> = Arc::new(Unsigned);
+                store.append_unscoped(&batch(None), &Arc::default(), &signer, no_content).await.unwrap();
+                store.damage(damage).await;
+                let Err(Error::Inconsistent { why, .. }) = checker(store).log("acme").await else {
+                    panic!("{damage} is not found")
+                };
+                assert_eq!(why, want);
             })
             .await;
         }

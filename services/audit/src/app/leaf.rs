@@ -2,14 +2,14 @@
 
 use aws_lc_rs::rand;
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, DecisionRef, Object, Outcome, Phase};
-use pavior_core::digest::{canonical_json, sha256_hex};
+use pavior_core::digest::{canonical_json, sha256};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use uuid::Uuid;
 
 use crate::domain::batch::{Entry, IndexFields, Producer};
-use crate::domain::hash;
+use crate::domain::hash::{self, Hash};
 use crate::error::Error;
 
 /// The format of records.
@@ -104,17 +104,17 @@ pub(crate) fn entry(origin: &Origin, log: &str, seq: i64, mut event: AuditEvent)
     Ok(Entry { log: log.to_owned(), seq, leaf: hash::leaf(&body), body, index_fields })
 }
 
-/// The same record with the size and digest of the values before and after instead of the values, for a record that
-/// would be too large: it must not be lost, nor hold up what its producer has to tell next.
+/// The same record without its values, for one that would be too large: it must not be lost, nor hold up what its
+/// producer has to tell next.
 pub(crate) fn abridged(origin: &Origin, entry: &Entry) -> Result<Entry, Error> {
-    let mut event = read(&entry.log, &entry.body)?;
-    if let Some(change) = &mut event.change {
-        for value in [&mut change.before, &mut change.after].into_iter().flatten() {
-            let bytes = canonical_json(value);
-            *value = serde_json::json!({ "omitted_bytes": bytes.len(), "sha256": sha256_hex(&bytes) });
-        }
-    }
-    self::entry(origin, &entry.log, entry.seq, event)
+    self::entry(origin, &entry.log, entry.seq, read(&entry.log, &entry.body)?.abridged())
+}
+
+/// SHA-256 over what a record's bytes say of the event itself: not when they came, nor through which process, nor the
+/// salt. The values before and after count by their digests, so that an abridged record is still the same event.
+pub(crate) fn content(log: &str, body: &[u8]) -> Result<Hash, Error> {
+    let event = serde_json::to_value(read(log, body)?.abridged()).map_err(Error::Encoding)?;
+    Ok(sha256(&canonical_json(&event)))
 }
 
 /// What is looked for by column never has control characters: they come from outside (a made-up resource name in a
@@ -253,6 +253,21 @@ mod tests {
         assert_eq!(back.outcome.duration_ms, MAX_EXACT);
         assert_eq!(back.summary, "line\nline");
         assert_eq!(entry.index_fields.object, back.object.name);
+    }
+
+    #[test]
+    fn content_is_that_of_the_event_alone() {
+        let content_of = |origin: &Origin, event| {
+            let entry = entry(origin, "acme", 3, event).unwrap();
+            (content("acme", &entry.body).unwrap(), entry)
+        };
+        let (first, whole) = content_of(&origin(), event());
+        let later = Origin { instance: "j".into(), received_at: datetime!(2026-03-02 10:00 UTC), ..origin() };
+        assert_eq!(content_of(&later, event()).0, first);
+        let short = abridged(&origin(), &whole).unwrap();
+        assert_eq!(content("acme", &short.body).unwrap(), first);
+        let other = AuditEvent { summary: "another".into(), ..event() };
+        assert_ne!(content_of(&origin(), other).0, first);
     }
 
     #[test]

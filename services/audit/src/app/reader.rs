@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pavior_auth::Permit;
 use pavior_core::filter::Filter;
 
+use crate::domain::batch::{Producer, Progress};
 use crate::domain::hash;
 use crate::domain::record::{Checkpoint, StoredRecord};
 use crate::error::Error;
@@ -38,6 +39,11 @@ impl Reader {
         }
         let root = hash::empty();
         Ok(Checkpoint { size: 0, root, signed: self.signer.sign(permit.organization(), 0, &root, 0) })
+    }
+
+    /// What the log has of a producer, which asks for itself.
+    pub(crate) async fn progress(&self, producer: &Producer) -> Result<Progress, Error> {
+        self.store.progress_unscoped(producer).await
     }
 
     /// The record of an event.

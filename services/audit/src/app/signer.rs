@@ -88,14 +88,22 @@ impl Signer {
         verifier_key: &str,
     ) -> bool {
         let origin = self.origin(log);
+        let known = self.known().any(|key| note::verifier_key(&origin, key) == verifier_key);
+        known && self.has_signed(log, size, root, signed)
+    }
+
+    /// Whether this key or a former one signed the note, which says exactly this.
+    pub(crate) fn has_signed(&self, log: &str, size: u64, root: &Hash, signed: &str) -> bool {
+        let origin = self.origin(log);
         let Some((text, signature)) = note::split(signed, &origin) else { return false };
-        let signer = std::iter::once(&self.public)
-            .chain(&self.former)
-            .find(|key| note::verifier_key(&origin, key) == verifier_key);
         text == note::checkpoint_text(&origin, size, root)
-            && signer.is_some_and(|key| {
-                UnparsedPublicKey::new(&ED25519, key).verify(text.as_bytes(), &signature).is_ok()
-            })
+            && self
+                .known()
+                .any(|key| UnparsedPublicKey::new(&ED25519, key).verify(text.as_bytes(), &signature).is_ok())
+    }
+
+    fn known(&self) -> impl Iterator<Item = &[u8; 32]> {
+        std::iter::once(&self.public).chain(&self.former)
     }
 
     /// A key for page tokens, the same in every replica that shares the signing key.

@@ -7,7 +7,6 @@ use futures::Stream;
 use pavior_auth::Permit;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::reader::Reader;
 use crate::domain::record::StoredRecord;
@@ -39,27 +38,22 @@ struct State {
     permit: Permit,
     selection: Selection,
     pace: Pace,
-    drain: CancellationToken,
     commits: watch::Receiver<u64>,
     /// The first index that has not been looked at.
     next: i64,
-    /// What `resume` said last.
-    told: i64,
     ready: VecDeque<Item>,
     bookmark_at: Instant,
     ended: bool,
 }
 
 impl Reader {
-    /// Streams records from an index on. At shutdown a last bookmark is sent and the stream ends with
-    /// [`Error::Stopped`], so that the client resumes elsewhere. Nothing is read ahead of the client.
+    /// Streams records from an index on. Nothing is read ahead of the client.
     pub(crate) async fn watch(
         &self,
         permit: Permit,
         selection: Selection,
         from: i64,
         pace: Pace,
-        drain: CancellationToken,
     ) -> Result<impl Stream<Item = Result<Item, Error>> + Send + use<>, Error> {
         let size = self.checkpoint(&permit).await?.size;
         if u64::try_from(from).is_ok_and(|from| from > size) {
@@ -71,9 +65,7 @@ impl Reader {
             permit,
             selection,
             pace,
-            drain,
             next: from,
-            told: from,
             ready: VecDeque::new(),
             bookmark_at: Instant::now() + pace.bookmark,
             ended: false,
@@ -91,11 +83,7 @@ impl State {
             return None;
         }
         loop {
-            if self.drain.is_cancelled() && self.ready.is_empty() {
-                return Some(self.farewell());
-            }
             if let Some(item) = self.ready.pop_front() {
-                self.told = item.resume;
                 self.bookmark_at = Instant::now() + self.pace.bookmark;
                 return Some(Ok(item));
             }
@@ -113,16 +101,6 @@ impl State {
                 self.ready.push_back(Item { record: None, resume: self.next });
             }
         }
-    }
-
-    /// A bookmark first if there is something new to tell, then the end.
-    fn farewell(&mut self) -> Result<Item, Error> {
-        if self.told < self.next {
-            self.told = self.next;
-            return Ok(Item { record: None, resume: self.next });
-        }
-        self.ended = true;
-        Err(Error::Stopped)
     }
 
     /// Reads the next records; false when there are none that have not been looked at.
@@ -150,7 +128,6 @@ impl State {
             false => self.bookmark_at,
         };
         tokio::select! {
-            () = self.drain.cancelled() => {}
             _ = self.commits.changed() => {}
             () = tokio::time::sleep_until(poll.min(self.bookmark_at)) => {}
         }

@@ -12,9 +12,11 @@ use opentelemetry::metrics::{Counter, Histogram, Meter};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::app::leaf;
+use crate::app::second_place::Remember;
 use crate::config::Config;
-use crate::domain::batch::{Ack, Batch, Submission};
-use crate::error::Error;
+use crate::domain::batch::{Ack, Batch, Identity, Producer, Refusal, Submission};
+use crate::error::{Error, Misfit};
 use crate::store::{AuditStore, Edges, Sign};
 
 /// Most logs whose edges are remembered; 8 KiB each and a little more for large ones.
@@ -44,7 +46,7 @@ impl Appender {
 struct Metrics {
     records: Counter<u64>,
     repeated: Counter<u64>,
-    gaps: Counter<u64>,
+    refused: Counter<u64>,
     failures: Counter<u64>,
     batch: Histogram<u64>,
 }
@@ -56,9 +58,9 @@ impl Metrics {
         Self {
             records: counter("pavior.audit.append.records", "records that became durable"),
             repeated: counter("pavior.audit.append.repeated", "records that were handed over again"),
-            gaps: counter(
-                "pavior.audit.append.gaps",
-                "calls in which a sequence number was skipped: alarm on any",
+            refused: counter(
+                "pavior.audit.append.refused",
+                "calls in which a number was skipped or stands for another event: alarm on any",
             ),
             failures: counter("pavior.audit.append.failures", "transactions that could not be written"),
             batch: meter
@@ -76,6 +78,7 @@ pub(crate) struct Writer {
     signer: Arc<dyn Sign>,
     queue: mpsc::Receiver<Job>,
     edges: Arc<Edges>,
+    remember: Option<Remember>,
     metrics: Metrics,
     max_records: usize,
     max_wait: Duration,
@@ -98,6 +101,7 @@ pub(crate) fn writer(
     config: &Config,
     store: AuditStore,
     signer: Arc<dyn Sign>,
+    remember: Option<Remember>,
     meter: &Meter,
 ) -> (Appender, Writer) {
     let (send, receive) = mpsc::channel(config.max_queue);
@@ -106,6 +110,7 @@ pub(crate) fn writer(
         signer,
         queue: receive,
         edges: Arc::default(),
+        remember,
         metrics: Metrics::new(meter),
         max_records: config.max_batch_records,
         max_wait: Duration::from_micros(config.max_batch_wait_us),
@@ -156,15 +161,20 @@ impl Writer {
         let (submissions, answers): (Vec<_>, Vec<_>) =
             jobs.into_iter().map(|j| (j.submission, j.answer)).unzip();
         let batch = Arc::new(Batch { submissions });
-        match self.store.append_unscoped(&batch, &self.edges, &self.signer).await {
+        match self.store.append_unscoped(&batch, &self.edges, &self.signer, leaf::content).await {
             Ok(appended) => {
                 self.metrics.records.add(appended.records as u64, &[]);
                 self.metrics.batch.record(appended.records as u64, &[]);
-                self.remember(appended.edges);
-                for ((submission, ack), answer) in batch.submissions.iter().zip(appended.acks).zip(answers) {
-                    self.note(submission, &ack);
+                if let Some(remember) = &self.remember {
+                    remember.grown(&appended.edges);
+                }
+                self.remember_edges(appended.edges);
+                let answered = batch.submissions.iter().zip(appended.answers).zip(answers);
+                for ((submission, result), answer) in answered {
+                    let result = result.map_err(|refusal| refused(submission, refusal));
+                    self.note(submission, &result);
                     // A caller that is gone will ask again.
-                    let _ = answer.send(Ok(ack));
+                    let _ = answer.send(result);
                 }
             }
             Err(Error::Inconsistent { log, why }) => self.set_aside(batch, answers, &log, &why).await,
@@ -203,7 +213,7 @@ impl Writer {
         }
     }
 
-    fn remember(&mut self, edges: Vec<(String, Arc<crate::domain::tree::Edge>)>) {
+    fn remember_edges(&mut self, edges: Vec<(String, Arc<crate::domain::tree::Edge>)>) {
         let known = Arc::make_mut(&mut self.edges);
         if known.len() + edges.len() > MAX_EDGES {
             known.clear();
@@ -211,21 +221,30 @@ impl Writer {
         known.extend(edges);
     }
 
-    fn note(&self, submission: &Submission, ack: &Ack) {
+    fn note(&self, submission: &Submission, result: &Result<Ack, Error>) {
         let service = || KeyValue::new("service", submission.producer.service.clone());
-        if ack.repeated > 0 {
-            self.metrics.repeated.add(ack.repeated as u64, &[service()]);
-        }
-        if let Some(gap) = ack.gap {
-            self.metrics.gaps.add(1, &[service()]);
-            let producer = &submission.producer;
-            tracing::error!(
-                service = producer.service,
-                epoch = producer.epoch,
-                expected = gap.expected,
-                found = gap.found,
-                "audit records are missing: a sequence number was skipped"
-            );
+        match result {
+            Ok(ack) if ack.repeated > 0 => self.metrics.repeated.add(ack.repeated as u64, &[service()]),
+            Ok(_) => {}
+            Err(error) => {
+                self.metrics.refused.add(1, &[service()]);
+                tracing::error!(%error, "audit records are refused until `pavior restore` was run");
+            }
         }
     }
+}
+
+fn refused(submission: &Submission, refusal: Refusal) -> Error {
+    let show =
+        |Identity { event_id, content }: Identity| format!("{event_id} (sha256:{})", hex::encode(content));
+    let why = match refusal {
+        Refusal::Gap { expected, found } => Misfit::Gap { expected, found },
+        Refusal::Diverged { seq, stored, offered } => Misfit::Diverged {
+            sequence: seq,
+            stored: stored.map_or_else(|| "none".to_owned(), show),
+            offered: show(offered),
+        },
+    };
+    let Producer { service, epoch } = submission.producer.clone();
+    Error::Refused { service, epoch, why }
 }

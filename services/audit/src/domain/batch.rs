@@ -49,21 +49,42 @@ pub(crate) struct Submission {
     pub(crate) entries: Vec<Entry>,
 }
 
-/// A number was skipped: records before it are missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Gap {
-    pub(crate) expected: i64,
-    pub(crate) found: i64,
+/// What the log has of a producer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Progress {
+    /// The last number of the epoch; 0 when there is none.
+    pub(crate) last_seq: i64,
+    /// The id of that event.
+    pub(crate) last_event: Option<String>,
+    /// The newest epoch of the service, whichever was asked for.
+    pub(crate) newest_epoch: Option<String>,
 }
 
-/// What a producer hears.
+/// Which event it is: what two hand-overs of the same number must have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) event_id: String,
+    /// SHA-256 over what the event says.
+    pub(crate) content: Hash,
+}
+
+/// What a producer hears when its call is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ack {
     /// The highest number that is durable, with all below it.
     pub(crate) acknowledged: i64,
     /// How many records of the call were there already.
     pub(crate) repeated: usize,
-    pub(crate) gap: Option<Gap>,
+}
+
+/// Why nothing of a call is taken: what the producer and the log remember does not fit together, as after one of their
+/// databases was set back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// A number was skipped: records before it are missing.
+    Gap { expected: i64, found: i64 },
+    /// The number was given to two events. `stored` is absent when the record itself is gone.
+    Diverged { seq: i64, stored: Option<Identity>, offered: Identity },
 }
 
 /// Submissions that share a transaction.
@@ -76,6 +97,10 @@ pub(crate) struct Batch {
 pub(crate) type Taken<'a> = (&'a Producer, &'a Entry);
 /// For each log its new records, in order.
 pub(crate) type TakenByLog<'a> = BTreeMap<&'a str, Vec<Taken<'a>>>;
+/// A producer's number.
+type Place<'a> = (&'a Producer, i64);
+/// What the log has under numbers.
+pub(crate) type Stored<'a> = BTreeMap<Place<'a>, Identity>;
 
 impl Batch {
     /// The logs that the batch may write to.
@@ -88,34 +113,83 @@ impl Batch {
         self.submissions.iter().map(|s| &s.producer).collect()
     }
 
-    /// Takes from each submission what follows its producer's last number: repeats are passed over, and at a gap the
-    /// rest is left. `last` holds the last number of each producer and is advanced.
-    pub(crate) fn take<'a>(&'a self, last: &mut BTreeMap<&'a Producer, i64>) -> (TakenByLog<'a>, Vec<Ack>) {
+    /// Takes from each submission what follows its producer's last number, all or nothing. A repeat is passed over when
+    /// it is the same event as the one that stands there; nothing is taken for a repeat by its number alone. `last`
+    /// holds the last number of each producer and is advanced; `stored` holds what the log has under the numbers that
+    /// are offered again, and `identity` tells what an entry is.
+    pub(crate) fn take<'a, E>(
+        &'a self,
+        last: &mut BTreeMap<&'a Producer, i64>,
+        stored: &Stored<'a>,
+        identity: impl Fn(&Entry) -> Result<Identity, E>,
+    ) -> Result<(TakenByLog<'a>, Vec<Result<Ack, Refusal>>), E> {
         let mut taken = TakenByLog::new();
-        let mut acks = Vec::with_capacity(self.submissions.len());
-        for submission in &self.submissions {
-            let mut acknowledged = last.get(&submission.producer).copied().unwrap_or(0);
-            let (mut repeated, mut gap) = (0, None);
-            for entry in &submission.entries {
-                if entry.seq <= acknowledged {
-                    repeated += 1;
-                } else if entry.seq == acknowledged + 1 {
+        let mut new: BTreeMap<Place<'a>, &'a Entry> = BTreeMap::new();
+        let mut answers = Vec::with_capacity(self.submissions.len());
+        for Submission { producer, entries } in &self.submissions {
+            let before = last.get(producer).copied().unwrap_or(0);
+            let (mut acknowledged, mut repeated, mut refusal) = (before, 0, None);
+            for entry in entries {
+                let place = (producer, entry.seq);
+                if entry.seq == acknowledged + 1 {
                     acknowledged = entry.seq;
-                    taken.entry(&entry.log).or_default().push((&submission.producer, entry));
-                } else {
-                    gap = Some(Gap { expected: acknowledged + 1, found: entry.seq });
+                    new.insert(place, entry);
+                } else if entry.seq > acknowledged {
+                    refusal = Some(Refusal::Gap { expected: acknowledged + 1, found: entry.seq });
                     break;
+                } else {
+                    let there = match new.get(&place) {
+                        Some(there) => Some(identity(there)?),
+                        None => stored.get(&place).cloned(),
+                    };
+                    let offered = identity(entry)?;
+                    if there.as_ref() != Some(&offered) {
+                        refusal = Some(Refusal::Diverged { seq: entry.seq, stored: there, offered });
+                        break;
+                    }
+                    repeated += 1;
                 }
             }
-            last.insert(&submission.producer, acknowledged);
-            acks.push(Ack { acknowledged, repeated, gap });
+            let fresh = before + 1..=acknowledged;
+            answers.push(match refusal {
+                Some(refusal) => {
+                    new.retain(|(of, seq), _| *of != producer || !fresh.contains(seq));
+                    Err(refusal)
+                }
+                None => {
+                    for entry in fresh.filter_map(|seq| new.get(&(producer, seq))) {
+                        taken.entry(&entry.log).or_default().push((producer, entry));
+                    }
+                    last.insert(producer, acknowledged);
+                    Ok(Ack { acknowledged, repeated })
+                }
+            });
         }
-        (taken, acks)
+        Ok((taken, answers))
+    }
+
+    /// The numbers that are offered again, by producer.
+    pub(crate) fn repeats<'a>(
+        &'a self,
+        last: &BTreeMap<&Producer, i64>,
+    ) -> BTreeMap<&'a Producer, BTreeSet<i64>> {
+        let mut repeats: BTreeMap<&Producer, BTreeSet<i64>> = BTreeMap::new();
+        for Submission { producer, entries } in &self.submissions {
+            let last = last.get(producer).copied().unwrap_or(0);
+            let again = entries.iter().map(|entry| entry.seq).filter(|seq| *seq <= last);
+            let mut again = again.peekable();
+            if again.peek().is_some() {
+                repeats.entry(producer).or_default().extend(again);
+            }
+        }
+        repeats
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
 
     fn entry(log: &str, seq: i64) -> Entry {
@@ -132,29 +206,61 @@ mod tests {
         taken.get(log).map(|t| t.iter().map(|(_, e)| e.seq).collect()).unwrap_or_default()
     }
 
+    fn identity(entry: &Entry) -> Result<Identity, Infallible> {
+        Ok(Identity { event_id: entry.index_fields.event_id.clone(), content: entry.leaf })
+    }
+
+    fn stored<'a>(producer: &'a Producer, seqs: std::ops::RangeInclusive<i64>) -> Stored<'a> {
+        seqs.map(|seq| ((producer, seq), identity(&entry("acme", seq)).unwrap())).collect()
+    }
+
     #[test]
-    fn only_what_follows_is_taken() {
-        // submitted, last before -> acknowledged, repeated, gap
-        type Case<'a> = (&'a [i64], i64, i64, usize, Option<(i64, i64)>);
+    fn only_what_follows_is_taken_and_all_or_nothing() {
+        // submitted, last before -> acknowledged and repeated, or the gap
+        type Case<'a> = (&'a [i64], i64, Result<(i64, usize), (i64, i64)>);
         let table: [Case<'_>; 7] = [
-            (&[1, 2, 3], 0, 3, 0, None),
-            (&[1, 2, 3], 2, 3, 2, None),
-            (&[1, 2], 5, 5, 2, None),
-            (&[2], 0, 0, 0, Some((1, 2))),
-            (&[1, 3, 4], 0, 1, 0, Some((2, 3))),
-            (&[3, 1, 2], 0, 0, 0, Some((1, 3))),
-            (&[], 4, 4, 0, None),
+            (&[1, 2, 3], 0, Ok((3, 0))),
+            (&[1, 2, 3], 2, Ok((3, 2))),
+            (&[1, 2], 5, Ok((5, 2))),
+            (&[2], 0, Err((1, 2))),
+            (&[1, 3, 4], 0, Err((2, 3))),
+            (&[3, 1, 2], 0, Err((1, 3))),
+            (&[], 4, Ok((4, 0))),
         ];
-        for (seqs, before, acknowledged, repeated, gap) in table {
+        for (seqs, before, want) in table {
             let entries: Vec<_> = seqs.iter().map(|s| ("acme", *s)).collect();
             let batch = Batch { submissions: vec![submission("catalog", &entries)] };
-            let producer = batch.submissions[0].producer.clone();
-            let mut last = BTreeMap::from([(&producer, before)]);
-            let (_, acks) = batch.take(&mut last);
-            let gap = gap.map(|(expected, found)| Gap { expected, found });
-            assert_eq!(acks, [Ack { acknowledged, repeated, gap }], "{seqs:?} after {before}");
-            assert_eq!(last[&producer], acknowledged);
+            let producer = &batch.submissions[0].producer;
+            let mut last = BTreeMap::from([(producer, before)]);
+            let (taken, answers) = batch.take(&mut last, &stored(producer, 1..=before), identity).unwrap();
+            let want = want
+                .map(|(acknowledged, repeated)| Ack { acknowledged, repeated })
+                .map_err(|(expected, found)| Refusal::Gap { expected, found });
+            assert_eq!(answers, [want.clone()], "{seqs:?} after {before}");
+            assert_eq!(last[producer], want.as_ref().map_or(before, |ack| ack.acknowledged));
+            assert!(want.is_ok() || taken.is_empty(), "{seqs:?} after {before}");
         }
+    }
+
+    #[test]
+    fn another_event_under_the_same_number_is_no_repeat() {
+        let mut other = submission("catalog", &[("acme", 2), ("acme", 3)]);
+        other.entries[0].index_fields.event_id = "another".into();
+        let batch = Batch { submissions: vec![other, submission("catalog", &[("acme", 3)])] };
+        let producer = &batch.submissions[0].producer;
+        let mut last = BTreeMap::from([(producer, 2)]);
+        let (taken, answers) = batch.take(&mut last, &stored(producer, 1..=2), identity).unwrap();
+        let Err(Refusal::Diverged { seq: 2, stored: Some(there), offered }) = &answers[0] else {
+            panic!("{answers:?}")
+        };
+        assert_eq!((there.event_id.as_str(), offered.event_id.as_str()), ("", "another"));
+        // Nothing of the refused call is taken, and the next one does not suffer.
+        assert_eq!(answers[1], Ok(Ack { acknowledged: 3, repeated: 0 }));
+        assert_eq!(seqs(&taken, "acme"), [3]);
+        // Nor is what the log does not have any more.
+        let (_, answers) =
+            batch.take(&mut BTreeMap::from([(producer, 2)]), &Stored::new(), identity).unwrap();
+        assert!(matches!(answers[0], Err(Refusal::Diverged { seq: 2, stored: None, .. })), "{answers:?}");
     }
 
     #[test]
@@ -166,11 +272,12 @@ mod tests {
                 submission("catalog", &[("umbrella", 2), ("acme", 3)]),
             ],
         };
-        let (taken, acks) = batch.take(&mut BTreeMap::new());
+        let (taken, answers) = batch.take(&mut BTreeMap::new(), &Stored::new(), identity).unwrap();
         assert_eq!(seqs(&taken, "acme"), [1, 1, 3]);
         assert_eq!(seqs(&taken, "umbrella"), [2]);
-        assert_eq!(acks.iter().map(|a| a.acknowledged).collect::<Vec<_>>(), [2, 1, 3]);
-        assert_eq!(acks[2].repeated, 1);
+        let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+        assert_eq!(answers.iter().map(|a| a.acknowledged).collect::<Vec<_>>(), [2, 1, 3]);
+        assert_eq!(answers[2].repeated, 1);
         assert_eq!(batch.logs().into_iter().collect::<Vec<_>>(), ["acme", "umbrella"]);
         assert_eq!(batch.producers().len(), 2);
     }

@@ -55,6 +55,17 @@ pub(crate) fn split(note: &str, name: &str) -> Option<(String, Vec<u8>)> {
     Some((note[..=end].to_owned(), blob.get(4..)?.to_vec()))
 }
 
+/// Size and root of a checkpoint's note, when it is one of that name. Whether it is signed is another question.
+pub(crate) fn checkpoint(note: &str, origin: &str) -> Option<(u64, Hash)> {
+    let mut lines = note.lines();
+    if lines.next()? != origin {
+        return None;
+    }
+    let size = lines.next()?.parse().ok()?;
+    let root: Hash = STANDARD.decode(lines.next()?).ok()?.try_into().ok()?;
+    Some((size, root))
+}
+
 /// Whether the text may name a log's origin and so a key: no space, `+` or control character.
 pub(crate) fn origin_is_valid(origin: &str) -> bool {
     !origin.is_empty() && !origin.chars().any(|c| c == '+' || c.is_whitespace() || c.is_control())

@@ -13,6 +13,11 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// The first leaves: the whole of a tree of that size, which must not be 0.
+    pub(crate) fn first(size: u64) -> Self {
+        Self { start: 0, end: size }
+    }
+
     /// One leaf.
     pub(crate) fn leaf(index: u64) -> Self {
         Self { start: index, end: index + 1 }

@@ -12,7 +12,7 @@ use sea_orm::{
 
 use super::entity::{checkpoint, head, producer, record, tile};
 use super::{AuditStore, Edges, tiles};
-use crate::domain::batch::{Ack, Batch, Producer, Taken};
+use crate::domain::batch::{Ack, Batch, Entry, Identity, Producer, Refusal, Stored, Taken};
 use crate::domain::hash::{self, Hash};
 use crate::domain::record::Signed;
 use crate::domain::tree::{Edge, Tile};
@@ -31,11 +31,14 @@ pub(crate) trait Sign: Send + Sync {
     fn sign(&self, log: &str, size: u64, root: &Hash, time: i64) -> Signed;
 }
 
+/// Tells from a log's name and a record's bytes what the event says.
+pub(crate) type ContentOf = fn(&str, &[u8]) -> Result<Hash, Error>;
+
 /// What a committed transaction did.
 #[derive(Debug)]
 pub(crate) struct Appended {
     /// One for each submission.
-    pub(crate) acks: Vec<Ack>,
+    pub(crate) answers: Vec<Result<Ack, Refusal>>,
     /// The edges after it.
     pub(crate) edges: Vec<(String, Arc<Edge>)>,
     /// How many records were written.
@@ -50,23 +53,33 @@ impl AuditStore {
         batch: &Arc<Batch>,
         edges: &Arc<Edges>,
         signer: &Arc<dyn Sign>,
+        content: ContentOf,
     ) -> Result<Appended, Error> {
         let (batch, edges, signer) = (batch.clone(), edges.clone(), signer.clone());
         self.store
             .upkeep("the log itself: records, tiles, heads", move |tx| {
                 let (batch, edges, signer) = (batch.clone(), edges.clone(), signer.clone());
-                Box::pin(async move { append(tx, &batch, &edges, signer.as_ref()).await })
+                Box::pin(async move { append(tx, &batch, &edges, signer.as_ref(), content).await })
             })
             .await
     }
 }
 
-async fn append(tx: &Tx, batch: &Batch, edges: &Edges, signer: &dyn Sign) -> Result<Appended, Error> {
+async fn append(
+    tx: &Tx,
+    batch: &Batch,
+    edges: &Edges,
+    signer: &dyn Sign,
+    content: ContentOf,
+) -> Result<Appended, Error> {
     // Always heads before producers and each in order, so that replicas do not lock each other out.
     let heads = lock_heads(tx, batch, signer).await?;
     let mut last = lock_producers(tx, batch).await?;
     let before = last.clone();
-    let (taken, acks) = batch.take(&mut last);
+    let stored = stored(tx, batch, &last, content).await?;
+    let identity =
+        |entry: &Entry| identity(&entry.log, entry.index_fields.event_id.clone(), &entry.body, content);
+    let (taken, answers) = batch.take(&mut last, &stored, identity)?;
     let mut grown = Vec::new();
     let mut rows = Vec::new();
     let mut changed_tiles = Vec::new();
@@ -97,7 +110,7 @@ async fn append(tx: &Tx, batch: &Batch, edges: &Edges, signer: &dyn Sign) -> Res
     let advanced: Vec<_> = last.into_iter().filter(|(p, seq)| before.get(p) != Some(seq)).collect();
     write_producers(tx, &advanced).await?;
     let edges = written.into_iter().map(|(log, edge, _)| (log, edge)).collect();
-    Ok(Appended { acks, edges, records })
+    Ok(Appended { answers, edges, records })
 }
 
 fn inconsistent(log: &str, why: impl Into<String>) -> Error {
@@ -177,6 +190,43 @@ async fn select_producers<'a>(
         }
     }
     Ok(found)
+}
+
+/// What the log has under the numbers that are offered again.
+async fn stored<'a>(
+    tx: &Tx,
+    batch: &'a Batch,
+    last: &BTreeMap<&Producer, i64>,
+    content: ContentOf,
+) -> Result<Stored<'a>, Error> {
+    let mut stored = Stored::new();
+    for (producer, seqs) in batch.repeats(last) {
+        let seqs: Vec<i64> = seqs.into_iter().collect();
+        for part in seqs.chunks(CHUNKS[0]) {
+            let rows: Vec<(i64, String, String, Vec<u8>)> = record::Entity::find()
+                .select_only()
+                .columns([
+                    record::Column::Seq,
+                    record::Column::Log,
+                    record::Column::EventId,
+                    record::Column::Body,
+                ])
+                .filter(record::Column::Service.eq(producer.service.as_str()))
+                .filter(record::Column::Epoch.eq(producer.epoch.as_str()))
+                .filter(record::Column::Seq.is_in(part.iter().copied()))
+                .into_tuple()
+                .all(tx)
+                .await?;
+            for (seq, log, event_id, body) in rows {
+                stored.insert((producer, seq), identity(&log, event_id, &body, content)?);
+            }
+        }
+    }
+    Ok(stored)
+}
+
+fn identity(log: &str, event_id: String, body: &[u8], content: ContentOf) -> Result<Identity, Error> {
+    Ok(Identity { event_id, content: content(log, body)? })
 }
 
 /// The edge of a locked log: the remembered one when nobody has appended since, otherwise from its tiles.

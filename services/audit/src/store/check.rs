@@ -6,7 +6,7 @@ use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder a
 use super::entity::{checkpoint, head, record, tile};
 use super::{AuditStore, tiles};
 use crate::domain::hash;
-use crate::domain::tree::{TILE_WIDTH, hashes_of};
+use crate::domain::tree::{TILE_WIDTH, hashes_of, tile_width};
 use crate::error::Error;
 
 /// A checkpoint whose signature is still to be checked.
@@ -27,14 +27,19 @@ impl AuditStore {
         Ok(heads.order_by_asc(head::Column::Log).into_tuple().all(self.store.read()).await?)
     }
 
-    /// Hashes the records of one tile again and compares them with it; returns how many there are.
-    pub(crate) async fn check_tile_unscoped(&self, log: &str, index: i64) -> Result<u64, Error> {
-        let wrong = |why: String| Error::Inconsistent { log: log.to_owned(), why };
+    /// How many records a log has by its head; none when it has not begun.
+    pub(crate) async fn size_unscoped(&self, log: &str) -> Result<u64, Error> {
+        let head = head::Entity::find_by_id(log.to_owned()).one(self.store.read()).await?;
+        let size = head.map_or(0, |head| head.tree_size);
+        u64::try_from(size).map_err(|_| wrong(log, "its size is negative"))
+    }
+
+    /// Hashes the records of one tile again and compares them with it, and the tile with what stands for it a level
+    /// above; returns how many records there are. `size` is one that the log's head had.
+    pub(crate) async fn check_tile_unscoped(&self, log: &str, index: u64, size: u64) -> Result<u64, Error> {
         // The tile first: the records that it names are committed and do not change any more.
-        let key = (log.to_owned(), 0, index);
-        let Some(tile) = tile::Entity::find_by_id(key).one(self.store.read()).await? else { return Ok(0) };
-        let hashes = hashes_of(&tile.hashes).ok_or_else(|| wrong(format!("tile {index} is damaged")))?;
-        let first = index.saturating_mul(TILE_WIDTH as i64);
+        let hashes = self.whole_tile(log, 0, index, size).await?;
+        let first = signed(index.saturating_mul(TILE_WIDTH as u64));
         let bodies: Vec<(i64, Vec<u8>)> = record::Entity::find()
             .select_only()
             .columns([record::Column::Idx, record::Column::Body])
@@ -48,10 +53,66 @@ impl AuditStore {
         for (place, expected) in (first..).zip(&hashes) {
             let found = bodies.next().filter(|(index, _)| *index == place);
             if found.is_none_or(|(_, body)| hash::leaf(body) != *expected) {
-                return Err(wrong(format!("record {place} is not what its tile says")));
+                return Err(wrong(log, format!("record {place} is not what its tile says")));
             }
         }
-        Ok(hashes.len() as u64)
+        let records = hashes.len() as u64;
+        self.check_above(log, index, size, hashes).await?;
+        Ok(records)
+    }
+
+    /// Compares a full tile with its hash in the tile above it, and so on upwards while tiles are completed by it.
+    async fn check_above(
+        &self,
+        log: &str,
+        mut index: u64,
+        size: u64,
+        mut hashes: Vec<hash::Hash>,
+    ) -> Result<(), Error> {
+        for level in 1.. {
+            if hashes.len() < TILE_WIDTH {
+                break;
+            }
+            let (parent, entry) = (index / TILE_WIDTH as u64, (index % TILE_WIDTH as u64) as usize);
+            // A tile that became full after the size was read may stand in a tile that is not looked for yet.
+            if entry >= tile_width(size, level, parent) {
+                break;
+            }
+            let above = self.whole_tile(log, level, parent, size).await?;
+            if above.get(entry) != Some(&hash::perfect_root(&hashes)) {
+                let why =
+                    format!("hash {entry} of tile {parent} of level {level} is not that of the tile below");
+                return Err(wrong(log, why));
+            }
+            if entry + 1 < TILE_WIDTH {
+                break;
+            }
+            (index, hashes) = (parent, above);
+        }
+        Ok(())
+    }
+
+    /// A tile with at least the hashes that it has in a tree of `size`. One that is missing or short is damage, not the
+    /// end of the log.
+    async fn whole_tile(
+        &self,
+        log: &str,
+        level: u32,
+        index: u64,
+        size: u64,
+    ) -> Result<Vec<hash::Hash>, Error> {
+        let key = (log.to_owned(), level as i32, signed(index));
+        let tile = tile::Entity::find_by_id(key).one(self.store.read()).await?;
+        let tile = tile.ok_or_else(|| wrong(log, format!("tile {index} of level {level} is missing")))?;
+        let hashes = hashes_of(&tile.hashes)
+            .ok_or_else(|| wrong(log, format!("tile {index} of level {level} is damaged")))?;
+        let (found, least) = (hashes.len(), tile_width(size, level, index));
+        match (least..=TILE_WIDTH).contains(&found) {
+            true => Ok(hashes),
+            false => {
+                Err(wrong(log, format!("tile {index} of level {level} has {found} hashes, not {least}")))
+            }
+        }
     }
 
     /// Checks for every log that head, last record, right-edge tiles and checkpoint agree; returns the checkpoints.
@@ -72,8 +133,16 @@ impl AuditStore {
     }
 }
 
+fn wrong(log: &str, why: impl Into<String>) -> Error {
+    Error::Inconsistent { log: log.to_owned(), why: why.into() }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 async fn check(tx: &Tx, log: &str) -> Result<Unchecked, Error> {
-    let wrong = |why: &str| Error::Inconsistent { log: log.to_owned(), why: why.to_owned() };
+    let wrong = |why: &str| wrong(log, why);
     // Locked, so that no replica appends between the queries.
     let head = head::Entity::find_by_id(log.to_owned()).lock_exclusive().one(tx).await?;
     let head = head.ok_or_else(|| wrong("its head is gone"))?;

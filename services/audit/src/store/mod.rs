@@ -4,13 +4,14 @@ mod append;
 mod check;
 mod entity;
 mod migration;
+mod producers;
 mod records;
 mod tiles;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use pavior_store::{DatabaseConfig, Store, StoreError};
+use pavior_store::{Store, StoreError};
 
 use crate::domain::tree::Edge;
 use crate::error::Error;
@@ -41,11 +42,15 @@ pub(crate) async fn migrate(store: &Store) -> Result<(), StoreError> {
 }
 
 impl AuditStore {
-    /// Connects and brings the tables up to date.
-    pub(crate) async fn open(config: &DatabaseConfig) -> Result<Self, StoreError> {
-        let store = Store::connect(config, "audit").await?;
+    /// Over a database that has the tables.
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// Brings the tables up to date.
+    pub(crate) async fn open(store: Store) -> Result<Self, StoreError> {
         migrate(&store).await?;
-        Ok(Self { store })
+        Ok(Self::new(store))
     }
 
     /// Wakes at every commit of this process.
@@ -66,5 +71,23 @@ impl AuditStore {
     /// Whether the database takes writes.
     pub(crate) async fn check(&self) -> Result<(), String> {
         self.store.check().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AuditStore, StoreError};
+
+    impl AuditStore {
+        /// Changes what is stored as nobody may.
+        pub(crate) async fn damage(&self, sql: &'static str) {
+            let damaged = self.store.upkeep("damage", move |tx| {
+                Box::pin(async move {
+                    sea_orm::ConnectionTrait::execute_unprepared(tx, sql).await?;
+                    Ok::<_, StoreError>(())
+                })
+            });
+            damaged.await.unwrap();
+        }
     }
 }

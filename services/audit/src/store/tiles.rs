@@ -7,7 +7,8 @@ use sea_orm::{ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, Qu
 
 use super::AuditStore;
 use super::entity::tile;
-use crate::domain::hash::Hash;
+use crate::domain::hash::{self, Hash};
+use crate::domain::proof::{self, Span};
 use crate::domain::tree::{Edge, MAX_LEVELS, hashes_of, open_tile};
 use crate::error::Error;
 
@@ -18,6 +19,26 @@ impl AuditStore {
     /// Tiles of the permit's log.
     pub(crate) async fn tiles(&self, permit: &Permit, wanted: &BTreeSet<(u32, u64)>) -> Result<Tiles, Error> {
         read(self.store.read(), permit.organization(), wanted.iter().copied()).await
+    }
+}
+
+impl AuditStore {
+    /// The right edge of a log as it is.
+    pub(crate) async fn edge_unscoped(&self, log: &str) -> Result<Edge, Error> {
+        edge(self.store.read(), log, self.size_unscoped(log).await?).await
+    }
+
+    /// The root that a log had when it was of that size, which it must have reached.
+    pub(crate) async fn root_at_unscoped(&self, log: &str, size: u64) -> Result<Hash, Error> {
+        if size == 0 {
+            return Ok(hash::empty());
+        }
+        let whole = Span::first(size);
+        let tiles = read(self.store.read(), log, proof::tiles(&[whole]).into_iter()).await?;
+        proof::span_hash(whole, &tiles).ok_or_else(|| Error::Inconsistent {
+            log: log.to_owned(),
+            why: format!("a tile of its first {size} records is missing or short"),
+        })
     }
 }
 

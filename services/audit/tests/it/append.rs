@@ -1,9 +1,11 @@
 //! Appending: order, repeats, gaps, who may, concurrency, restart.
 
 use pavior_audit_verifier::{CheckpointStatus, VerifierKey, verify_database};
+use pavior_core::audit::AuditEvent;
+use pavior_proto::pavior::audit::v1 as pb;
 use pavior_rpc::{ErrorReason, problem};
 use pavior_testkit::db;
-use tonic::Code;
+use tonic::{Code, Response, Status};
 
 use crate::support::{Fixture, batch, event};
 
@@ -28,27 +30,101 @@ async fn repeated_batch_changes_nothing() {
     .await;
 }
 
+/// A refusal's reason and one value of its metadata.
+fn refusal(status: &Status, key: &str) -> (Code, String, String) {
+    let problem = problem::from_status(status);
+    (status.code(), problem.reason.clone(), problem.metadata.get(key).cloned().unwrap_or_default())
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn gap_is_named_and_nothing_after_it_is_taken() {
+async fn gap_is_named_and_nothing_of_the_call_is_taken() {
     db::both(|db| async {
         let fixture = Fixture::new(db);
         let running = fixture.start().await;
         let mut client = fixture.client(&running, "catalog");
-        let first =
-            fixture.append(&mut client, "catalog", "e1", vec![("acme", 2, event("acme", 2))]).await.unwrap();
-        assert_eq!(first.metadata().get("x-pavior-audit-gap").unwrap(), "expected=1; found=2");
-        assert_eq!(first.into_inner().acknowledged_sequence, 0);
-        let events = [1, 2, 4, 5].map(|n| ("acme", n, event("acme", n))).to_vec();
-        let second = fixture.append(&mut client, "catalog", "e1", events).await.unwrap();
-        assert_eq!(second.metadata().get("x-pavior-audit-gap").unwrap(), "expected=3; found=4");
-        assert_eq!(second.into_inner().acknowledged_sequence, 2);
-        let events = [3, 4, 5].map(|n| ("acme", n, event("acme", n))).to_vec();
-        let third = fixture.append(&mut client, "catalog", "e1", events).await.unwrap();
-        assert!(third.metadata().get("x-pavior-audit-gap").is_none());
-        assert_eq!(third.into_inner().acknowledged_sequence, 5);
+        let mut append = async |numbers: &[i64]| {
+            let events = numbers.iter().map(|n| ("acme", *n, event("acme", *n))).collect();
+            let answer = fixture.append(&mut client, "catalog", "e1", events).await;
+            answer.map(|answer| answer.into_inner().acknowledged_sequence)
+        };
+        let gap = |expected: &str| (Code::FailedPrecondition, "SEQUENCE_GAP".to_owned(), expected.to_owned());
+        assert_eq!(refusal(&append(&[2]).await.unwrap_err(), "expected"), gap("1"));
+        assert_eq!(refusal(&append(&[1, 2, 4, 5]).await.unwrap_err(), "expected"), gap("3"));
+        assert_eq!(refusal(&append(&[3]).await.unwrap_err(), "expected"), gap("1"));
+        assert_eq!(append(&[1, 2, 3, 4, 5]).await.unwrap(), 5);
         running.stop().await;
         let report = verify_database(&fixture.db.url, None).await.unwrap();
         assert_eq!(report.records(), 5);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_event_under_a_number_that_was_given_is_refused_with_both() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start().await;
+        let mut client = fixture.client(&running, "catalog");
+        let numbered = |n: i64, event| vec![("acme", n, event)];
+        fixture.fill(&mut client, "acme", 1, 3).await;
+        // Another event, and the same event that says something else.
+        let changed = AuditEvent { summary: "something else".into(), ..event("acme", 2) };
+        for other in [event("acme", 77), changed] {
+            let id = other.event_id.to_string();
+            let status = fixture.append(&mut client, "catalog", "e1", numbered(2, other)).await.unwrap_err();
+            let (code, reason, offered) = refusal(&status, "offered");
+            assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "PRODUCER_DIVERGED"));
+            let stored = refusal(&status, "stored").2;
+            assert!(offered.starts_with(&format!("{id} (sha256:")), "{offered}");
+            assert!(stored.starts_with(&format!("{} (sha256:", event("acme", 2).event_id)), "{stored}");
+            assert_ne!(offered, stored);
+            assert_eq!(refusal(&status, "sequence").2, "2");
+        }
+        // What is new behind a repeat that is none is not taken either.
+        let events = vec![("acme", 3, event("acme", 77)), ("acme", 4, event("acme", 4))];
+        fixture.append(&mut client, "catalog", "e1", events).await.unwrap_err();
+        let mut reader = fixture.client(&running, "gateway");
+        assert_eq!(fixture.checkpoint(&mut reader, "acme").await.tree_size, 3);
+        // The same event through another process of the service is a repeat.
+        let mut again = batch("catalog", "e1", numbered(2, event("acme", 2)));
+        again.producer.as_mut().unwrap().instance = "i2".into();
+        fixture.clock.advance(std::time::Duration::from_secs(60));
+        let answer = client.append_records(fixture.request("catalog", "-", again)).await.unwrap();
+        assert_eq!(answer.into_inner().acknowledged_sequence, 3);
+        running.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn producer_learns_how_far_the_log_is_with_it_and_with_nobody_else() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start().await;
+        let mut client = fixture.client(&running, "catalog");
+        let mut state = async |service: &str, epoch: &str| {
+            let producer = batch(service, epoch, vec![]).producer;
+            let message = pb::GetProducerStateRequest { producer };
+            client
+                .get_producer_state(fixture.request("catalog", "-", message))
+                .await
+                .map(Response::into_inner)
+        };
+        assert_eq!(state("catalog", "900").await.unwrap(), pb::ProducerState::default());
+        let mut producer = fixture.client(&running, "catalog");
+        for (epoch, count) in [("900", 2), ("1000", 3)] {
+            let events = (1..=count).map(|n| ("acme", n, event("acme", n + count))).collect();
+            fixture.append(&mut producer, "catalog", epoch, events).await.unwrap();
+        }
+        let known = state("catalog", "900").await.unwrap();
+        let last_event_id = event("acme", 4).event_id.to_string();
+        let newest_epoch = "1000".to_owned();
+        assert_eq!(known, pb::ProducerState { last_sequence: 2, last_event_id, newest_epoch });
+        let unknown = state("catalog", "901").await.unwrap();
+        assert_eq!((unknown.last_sequence, unknown.newest_epoch.as_str()), (0, "1000"));
+        let status = state("policy", "900").await.unwrap_err();
+        assert!(problem::from_status(&status).is(ErrorReason::CallerNotAllowed));
+        running.stop().await;
     })
     .await;
 }
@@ -297,8 +373,12 @@ async fn nothing_that_a_caller_makes_up_holds_up_the_producer() {
     let mut large = event("acme", 3);
     let text = "x".repeat(2 << 20);
     large.change.as_mut().unwrap().after = Some(serde_json::json!({ "text": text }));
-    let rows = vec![(1, denied), (2, large), (3, event("acme", 5))];
-    assert_eq!(sink.append(&producer, rows).await.unwrap(), 3);
+    let rows = [denied, large, event("acme", 5)].into_iter().zip(1..).map(|(event, sequence)| {
+        let organization = event.organization().to_owned();
+        pavior_rpc::audit::Row { organization, sequence, event }
+    });
+    let shipped = sink.ship(&producer, rows.collect()).await;
+    assert_eq!((shipped.acknowledged, shipped.error.map(|error| error.to_string())), (Some(3), None));
     let mut reader = fixture.client(&running, "gateway");
     let platform = fixture.all(&mut reader, "-", "").await;
     let name = platform[0].event.as_ref().unwrap().object.as_ref().unwrap().name.clone();
@@ -306,8 +386,8 @@ async fn nothing_that_a_caller_makes_up_holds_up_the_producer() {
     let own = fixture.all(&mut reader, "acme", "").await;
     assert_eq!(own.len(), 2);
     let change = own[0].event.as_ref().unwrap().change.clone().unwrap();
-    let after = pavior_rpc::convert::from_value(&change.after.unwrap());
-    assert_eq!(after["omitted_bytes"], text.len() + r#"{"text":""}"#.len());
+    let after: serde_json::Value = serde_json::from_slice(&change.after_json).unwrap();
+    assert_eq!(after["omitted"]["bytes"], text.len() + r#"{"text":""}"#.len());
     assert_eq!(change.params_digest, "00");
     drop((sink, reader));
     running.stop().await;

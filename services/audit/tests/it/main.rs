@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod append;
+mod deliverable;
 mod read;
+mod restore;
 mod support;
 mod tamper;
 mod watch;

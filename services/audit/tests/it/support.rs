@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pavior_audit::{Config, Deps};
-use pavior_auth::{InternalSigner, InternalVerifier, Permit, ServiceIdentity, authn_layer};
+use pavior_auth::{CallRules, InternalSigner, InternalVerifier, Permit, ServiceIdentity, authn_layer};
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, DecisionRef, Object, Outcome, Phase};
 use pavior_proto::pavior::audit::v1 as pb;
 use pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient;
-use pavior_rpc::server::BoxLayer;
+use pavior_rpc::server::{BoxLayer, Drain};
 use pavior_rpc::{StackOptions, Transport, audit, local, stack};
 use pavior_testkit::db::TestDb;
 use pavior_testkit::{Clock, IdGen, ManualClock, SystemIds};
@@ -29,7 +29,7 @@ pub(crate) struct Fixture {
 /// A service that runs.
 pub(crate) struct Running {
     transport: Transport,
-    pub(crate) drain: CancellationToken,
+    pub(crate) drain: Drain,
     cancel: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -59,21 +59,24 @@ impl Fixture {
     }
 
     pub(crate) async fn start_with(&self, config: Config) -> anyhow::Result<Running> {
-        let drain = CancellationToken::new();
+        let drain = Drain::default();
         let meter = opentelemetry::metrics::MeterProvider::meter(
             &opentelemetry::metrics::noop::NoopMeterProvider::new(),
             "test",
         );
-        let deps = Deps { clock: self.clock.clone(), meter, drain: drain.clone() };
+        let store = pavior_store::Store::connect(&config.database, pavior_audit::ROLE).await?;
+        let deps = Deps { store, clock: self.clock.clone(), meter };
         let component = pavior_audit::build(config, deps).await?;
         let keys = self.identities.iter().map(|(role, identity)| ((*role).to_owned(), identity.public()));
         let verifier = InternalVerifier::new(keys, self.clock.clone() as Arc<dyn Clock>).unwrap();
-        let authn = authn_layer(verifier, pavior_audit::ROLE, pavior_audit::allow_list());
+        let authn =
+            authn_layer(verifier, pavior_audit::ROLE, CallRules::of(&[pavior_audit::SERVICE]).unwrap());
         let options = StackOptions {
             name: "audit",
             max_concurrency: 4_096,
             max_message_bytes: pavior_audit::MAX_REQUEST_BYTES,
             authn: Some(BoxLayer::new(authn)),
+            drain: drain.clone(),
             ..StackOptions::default()
         };
         let cancel = CancellationToken::new();
@@ -92,14 +95,16 @@ impl Fixture {
     }
 
     pub(crate) fn client(&self, running: &Running, role: &str) -> Client {
-        let transport = self.identities[role].transport(running.transport.clone(), pavior_audit::ROLE);
+        let transport =
+            pavior_testkit::governed(&self.identities[role], running.transport.clone(), pavior_audit::ROLE);
         AuditServiceClient::new(transport).max_decoding_message_size(8 * 1024 * 1024)
     }
 
     /// What an outbox ships through.
     pub(crate) fn sink(&self, running: &Running, role: &str) -> audit::AuditSink {
         let transport = self.identities[role].transport(running.transport.clone(), pavior_audit::ROLE);
-        audit::AuditSink::new(transport)
+        let meters = opentelemetry::metrics::noop::NoopMeterProvider::new();
+        audit::AuditSink::new(transport, &opentelemetry::metrics::MeterProvider::meter(&meters, "test"))
     }
 
     /// Appends events to the log of one organization under a producer's next numbers.
@@ -167,7 +172,7 @@ impl Fixture {
 impl Running {
     /// As a process that gets SIGTERM: what waits is written.
     pub(crate) async fn stop(self) {
-        self.drain.cancel();
+        self.drain.begin();
         self.cancel.cancel();
         for task in self.tasks {
             task.await.unwrap();

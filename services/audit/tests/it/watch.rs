@@ -91,7 +91,7 @@ async fn filtered_watch_tells_in_bookmarks_how_far_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watch_ends_at_shutdown_and_says_where_to_resume() {
+async fn watch_ends_with_a_status_at_shutdown() {
     let fixture = Fixture::new(db::sqlite());
     let running = fixture.start().await;
     let (mut writer, mut client) = clients(&fixture, &running).await;
@@ -101,9 +101,10 @@ async fn watch_ends_at_shutdown_and_says_where_to_resume() {
         assert_eq!(next(&mut stream).await.unwrap().unwrap().audit_record.unwrap().index, index);
     }
     running.stop().await;
-    let last = next(&mut stream).await.unwrap().unwrap();
-    assert!(last.audit_record.is_none() && last.resume_index == 9);
-    assert_eq!(next(&mut stream).await.unwrap_err().code(), Code::Unavailable);
+    let status = next(&mut stream).await.unwrap_err();
+    let told = pavior_rpc::problem::from_status(&status);
+    assert_eq!((status.code(), told.reason.as_str()), (Code::Unavailable, "DRAINING"));
+    assert!(told.retry_after.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

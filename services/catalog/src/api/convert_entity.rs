@@ -6,7 +6,7 @@ use super::convert::{from_hash_map, from_pb_struct, times, to_hash_map, to_pb_st
 use super::wire::{Scope, Wire};
 use crate::app::View;
 use crate::domain::entity::{Link, SeenRelation};
-use crate::domain::{EntityFields, Violations};
+use crate::domain::{EntityFields, Violations, text};
 
 impl Wire for EntityFields {
     type Message = pb::Entity;
@@ -66,12 +66,22 @@ impl Wire for EntityFields {
             relations: _,
             origin: _,
         } = message;
+        let (labels, annotations) = (from_hash_map(labels), from_hash_map(annotations));
+        let mut violations = Violations::new();
+        text::reserved(&mut violations, "labels", &labels, before.map(|before| &before.labels));
+        text::reserved(
+            &mut violations,
+            "annotations",
+            &annotations,
+            before.map(|before| &before.annotations),
+        );
+        violations.into_result()?;
         Ok(Self {
             kind: scope.parent.to_owned(),
             display_name: display_name.clone(),
             description: description.clone(),
-            labels: from_hash_map(labels),
-            annotations: from_hash_map(annotations),
+            labels,
+            annotations,
             tags: tags.clone(),
             links: links.iter().map(decode_link).collect(),
             owner: owner.clone(),

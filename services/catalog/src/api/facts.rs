@@ -3,7 +3,10 @@
 use pavior_core::ResourceName;
 use pavior_proto::pavior::governance::v1 as pb;
 use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsService;
+use pavior_rpc::facts::recall;
 use pavior_rpc::problem::Problem;
+use pavior_store::idempotency;
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::convert::to_hash_map;
@@ -25,20 +28,33 @@ impl ResourceFactsService for Api {
         if name.organization() != permit.organization() {
             return Err(Problem::permission_denied(ACTION, &request.name).into());
         }
+        if !request.request_id.is_empty() {
+            let pb::GetResourceFactsRequest { principal, method, request_id, .. } = &request;
+            let key = idempotency::Key::new(permit.organization(), principal, method, request_id);
+            let kept = self.app.facts_at_first(&key).await.map_err(|error| to_status(error, ACTION))?;
+            if let Some(first) = recall(kept, &request.name)? {
+                return Ok(Response::new(first));
+            }
+        }
         let facts = self.app.facts(&permit, &name).await.map_err(|error| to_status(error, ACTION))?;
-        Ok(Response::new(encode(facts)))
+        Ok(Response::new(encode(&facts)))
     }
 }
 
-fn encode(facts: Facts) -> pb::ResourceFacts {
+/// As they are kept with an answer.
+pub(super) fn bytes(facts: &Facts) -> Vec<u8> {
+    encode(facts).encode_to_vec()
+}
+
+fn encode(facts: &Facts) -> pb::ResourceFacts {
     let Facts { name, exists, resource_type, owner, labels } = facts;
     pb::ResourceFacts {
-        name,
-        exists,
-        r#type: resource_type.to_owned(),
-        owner,
+        name: name.clone(),
+        exists: *exists,
+        r#type: (*resource_type).to_owned(),
+        owner: owner.clone(),
         project: String::new(),
         environment_class: String::new(),
-        labels: to_hash_map(&labels),
+        labels: to_hash_map(labels),
     }
 }

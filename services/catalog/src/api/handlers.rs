@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pavior_auth::Permit;
 use pavior_core::page::PageTokens;
+use pavior_core::principal::{RESERVED_ID, is_reserved};
 use pavior_rpc::paging::Page;
 use pavior_rpc::problem::Problem;
 use pavior_rpc::{convert, digest, mask, validate};
@@ -216,6 +217,7 @@ pub(super) fn call<R: Message + Name>(
         request_id: request_id.to_owned(),
         request_hash: digest::of(request).to_vec(),
         validate_only,
+        encode_facts: super::facts::bytes,
     }
 }
 
@@ -257,5 +259,10 @@ pub(super) fn check_id<T: Wire>(id: &str) -> Result<(), Problem> {
         "user_id" => pavior_core::name::validate_id_in("users", id),
         _ => pavior_core::validate_id(id),
     };
-    checked.map_err(|error| Problem::invalid_field(T::ID_FIELD, error.to_string()))
+    checked.map_err(|error| Problem::invalid_field(T::ID_FIELD, error.to_string()))?;
+    // Whoever is called like a part of the platform would be taken for it.
+    if matches!(T::ID_FIELD, "user_id" | "group_id") && is_reserved(id) {
+        return Err(Problem::invalid_field(T::ID_FIELD, format!("`{id}` {RESERVED_ID}")));
+    }
+    Ok(())
 }

@@ -166,6 +166,14 @@ impl CatalogService for Api {
         self.delete::<EntityFields, _>(request, rpc!("DeleteEntity", "entities.delete")).await
     }
 
+    async fn register_entity(&self, request: Request<pb::RegisterEntityRequest>) -> Answer<pb::Entity> {
+        self.register(request, rpc!("RegisterEntity", "entities.register")).await
+    }
+
+    async fn unregister_entity(&self, request: Request<pb::UnregisterEntityRequest>) -> Answer<()> {
+        self.unregister(request, rpc!("UnregisterEntity", "entities.unregister")).await
+    }
+
     async fn get_template(&self, request: Request<pb::GetTemplateRequest>) -> Answer<pb::Template> {
         let (permit, request) = checked(request)?;
         self.get::<TemplateFields>(&permit, &request.name, rpc!("GetTemplate", "templates.get")).await

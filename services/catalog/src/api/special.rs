@@ -10,7 +10,10 @@ use super::convert_resource::{decode_context, encode_match};
 use super::handlers::{Api, PageOf, Rpc, again, answered, asked, call, check_id, checked, encoder};
 use super::status::to_status;
 use super::wire::{Named, Scope, Wire, named, parent, parse};
-use crate::app::{Answer, Create, Directory, DirectoryRows, ImportDocument, Imported, Publish, View};
+use crate::app::{
+    Answer, Create, Directory, DirectoryRows, ImportDocument, Imported, Publish, Register, Rules as _,
+    Unregister, View,
+};
 use crate::domain::reference::EntityKey;
 use crate::domain::{EntityFields, OrganizationFields, TemplateFields, VersionFields, Violations};
 use crate::error::Error;
@@ -126,6 +129,37 @@ impl Api {
         let found = self.app.list_entities(&permit, asked(&request, kind.as_deref(), &page)).await;
         let found = found.map_err(|error| to_status(error, rpc.action))?;
         Ok(self.close::<EntityFields>(&page, found.views, &found.positions))
+    }
+
+    pub(super) async fn register(
+        &self,
+        request: Request<pb::RegisterEntityRequest>,
+        rpc: Rpc,
+    ) -> Answered<pb::Entity> {
+        let (permit, request) = checked(request)?;
+        let kind = parent::<EntityFields>(&permit, "parent", &request.parent, false, rpc.action)?;
+        check_id::<EntityFields>(&request.entity_id)?;
+        let scope =
+            Scope { organization: permit.organization(), parent: kind.as_deref().unwrap_or_default() };
+        let fields = EntityFields::decode(&request.entity.clone().unwrap_or_default(), scope, None)
+            .map_err(|violations| to_status(Error::under(EntityFields::FIELD, violations), rpc.action))?;
+        let call = call(&permit, rpc, &request, "", false);
+        let pb::RegisterEntityRequest { parent: _, entity_id: id, entity: _, resource, key } = request;
+        let command = Register { id, fields, resource, key };
+        answered::<EntityFields>(self.app.register_entity(call, encoder(), command).await, rpc)
+    }
+
+    pub(super) async fn unregister(
+        &self,
+        request: Request<pb::UnregisterEntityRequest>,
+        rpc: Rpc,
+    ) -> Answered<()> {
+        let (permit, request) = checked(request)?;
+        let Named { name, parent, id } = named::<EntityFields>(&permit, "name", &request.name, rpc.action)?;
+        let call = call(&permit, rpc, &request, "", false);
+        let command = Unregister { name, kind: parent, id, resource: request.resource };
+        let done = self.app.unregister_entity(call, command).await;
+        done.map(Response::new).map_err(|error| to_status(error, rpc.action))
     }
 
     pub(super) async fn import(

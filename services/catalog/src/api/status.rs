@@ -70,17 +70,14 @@ fn to_problem(error: Error, action: &str) -> Problem {
             Ok(problem) => *problem,
             Err(error) => Problem::internal(error),
         },
-        Error::Store(error) => of_database(&error, trouble(&error)),
+        Error::Store(error) => pavior_relay::refusal(&error).unwrap_or_else(|| of_database(&error)),
     }
 }
 
-fn of_database(error: &(dyn std::error::Error + 'static), trouble: Trouble) -> Problem {
-    match trouble {
-        Trouble::AuditBehind => {
-            Problem::unavailable(error.to_string()).with_reason(ErrorReason::AuditUnavailable)
-        }
+fn of_database(error: &pavior_store::StoreError) -> Problem {
+    match trouble(error) {
         Trouble::Unavailable => {
-            tracing::warn!(%error, cause = ?error.source().map(ToString::to_string), "database unavailable");
+            tracing::warn!(%error, cause = ?std::error::Error::source(error).map(ToString::to_string), "database unavailable");
             Problem::unavailable("the catalog's database does not answer").with("dependency", "database")
         }
         Trouble::Busy => {
@@ -133,9 +130,13 @@ mod tests {
 
     #[test]
     fn databases_do_not_speak_to_callers() {
-        let secret = std::io::Error::other("row 7 of secret_table");
-        for trouble in [Trouble::Bug, Trouble::Unavailable, Trouble::Busy] {
-            let problem = of_database(&secret, trouble);
+        let secret = || "row 7 of secret_table".to_owned();
+        for error in [
+            pavior_store::StoreError::Corrupt(secret()),
+            pavior_store::StoreError::Busy,
+            pavior_store::StoreError::Concurrent,
+        ] {
+            let problem = of_database(&error);
             assert!(!problem.message.contains("secret_table"), "{}", problem.message);
         }
     }

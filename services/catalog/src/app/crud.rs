@@ -182,7 +182,7 @@ impl App {
     }
 }
 
-async fn create<T: Rules>(work: &Work<'_>, command: &Create<T>) -> Result<Done<View<T>>, Error> {
+pub(super) async fn create<T: Rules>(work: &Work<'_>, command: &Create<T>) -> Result<Done<View<T>>, Error> {
     let uid = work.ids.uuid();
     let id = match command.id.as_str() {
         // The last part of the UUID is random.
@@ -212,7 +212,7 @@ fn unique<T: Table>(error: StoreError, name: &str) -> Error {
     error.into()
 }
 
-async fn update<T: Rules>(work: &Work<'_>, command: &Update<T>) -> Result<Done<View<T>>, Error> {
+pub(super) async fn update<T: Rules>(work: &Work<'_>, command: &Update<T>) -> Result<Done<View<T>>, Error> {
     let Update { parent, id, name, etag, merge } = command;
     let found = work.tx.find::<T>(&work.permit, parent, id).await?;
     let before = found.ok_or_else(|| Error::NotFound { kind: T::SINGULAR, name: name.clone() })?;
@@ -230,7 +230,7 @@ async fn update<T: Rules>(work: &Work<'_>, command: &Update<T>) -> Result<Done<V
     Ok(Done { value: T::view(work, after).await?, events })
 }
 
-async fn delete<T: Rules>(work: &Work<'_>, command: &Delete<T>) -> Result<Done<()>, Error> {
+pub(super) async fn delete<T: Rules>(work: &Work<'_>, command: &Delete<T>) -> Result<Done<()>, Error> {
     let Delete { parent, id, name, etag, allow_missing, of: _ } = command;
     let Some(before) = work.tx.find::<T>(&work.permit, parent, id).await? else {
         if *allow_missing {

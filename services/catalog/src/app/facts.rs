@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use pavior_auth::Permit;
 use pavior_core::ResourceName;
+use pavior_store::idempotency;
 
 use super::App;
 use crate::domain::{
@@ -11,7 +12,7 @@ use crate::domain::{
     ResourceTypeFields, TemplateFields, UserFields, VersionFields,
 };
 use crate::error::Error;
-use crate::store::Table;
+use crate::store::{ConnectionTrait, Db, Table, Tx};
 
 /// The facts of a resource, or of its nearest ancestor that exists.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,9 +28,35 @@ pub(crate) struct Facts {
 impl App {
     /// Returns the facts of a resource. A name that is none of the catalog's gives the organization.
     pub(crate) async fn facts(&self, permit: &Permit, name: &ResourceName) -> Result<Facts, Error> {
+        Seen { db: &self.store.read(), permit }.facts(name).await
+    }
+
+    /// The facts that were kept with the answer to an earlier call.
+    pub(crate) async fn facts_at_first(&self, key: &idempotency::Key) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.store.read().first_facts(key, self.clock.now()).await?)
+    }
+}
+
+/// The target of a call as it is within its transaction; nothing where the call does not come with one.
+pub(super) async fn facts_of_target(tx: &Tx<'_>, permit: &Permit) -> Result<Option<Facts>, Error> {
+    match ResourceName::parse(permit.resource()) {
+        Ok(name) => Seen { db: tx, permit }.facts(&name).await.map(Some),
+        // The installation itself has no facts.
+        Err(_) => Ok(None),
+    }
+}
+
+/// What one permit sees over a connection.
+struct Seen<'a, 'c, C> {
+    db: &'a Db<'c, C>,
+    permit: &'a Permit,
+}
+
+impl<C: ConnectionTrait> Seen<'_, '_, C> {
+    async fn facts(&self, name: &ResourceName) -> Result<Facts, Error> {
         let mut at = Some(name.clone());
         while let Some(candidate) = at {
-            if let Some(mut facts) = self.facts_of(permit, &candidate).await? {
+            if let Some(mut facts) = self.facts_of(&candidate).await? {
                 facts.exists = candidate == *name;
                 facts.name = candidate.to_string();
                 return Ok(facts);
@@ -40,37 +67,34 @@ impl App {
         Ok(Facts { name, resource_type: OrganizationFields::TYPE, ..Facts::default() })
     }
 
-    async fn facts_of(&self, permit: &Permit, name: &ResourceName) -> Result<Option<Facts>, Error> {
+    async fn facts_of(&self, name: &ResourceName) -> Result<Option<Facts>, Error> {
         let collections: Vec<&str> = name.pairs().map(|(collection, _)| collection).collect();
         match collections.as_slice() {
-            ["organizations"] => self.plain::<OrganizationFields>(permit, "", name.id()).await,
-            ["organizations", "groups"] => self.plain::<GroupFields>(permit, "", name.id()).await,
-            ["organizations", "users"] => self.plain::<UserFields>(permit, "", name.id()).await,
-            ["organizations", "kinds"] => self.plain::<KindFields>(permit, "", name.id()).await,
-            ["organizations", "kinds", "entities"] => self.entity(permit, name).await,
-            ["organizations", "templates"] => self.plain::<TemplateFields>(permit, "", name.id()).await,
+            ["organizations"] => self.plain::<OrganizationFields>("", name.id()).await,
+            ["organizations", "groups"] => self.plain::<GroupFields>("", name.id()).await,
+            ["organizations", "users"] => self.plain::<UserFields>("", name.id()).await,
+            ["organizations", "kinds"] => self.plain::<KindFields>("", name.id()).await,
+            ["organizations", "kinds", "entities"] => self.entity(name).await,
+            ["organizations", "templates"] => self.plain::<TemplateFields>("", name.id()).await,
             ["organizations", "templates", "versions"] => {
-                self.plain::<VersionFields>(permit, name.get("templates").unwrap_or_default(), name.id())
-                    .await
+                self.plain::<VersionFields>(name.get("templates").unwrap_or_default(), name.id()).await
             }
-            ["organizations", "resourceTypes"] => {
-                self.plain::<ResourceTypeFields>(permit, "", name.id()).await
-            }
+            ["organizations", "resourceTypes"] => self.plain::<ResourceTypeFields>("", name.id()).await,
             ["organizations", "resourceDefinitions"] => {
-                self.plain::<ResourceDefinitionFields>(permit, "", name.id()).await
+                self.plain::<ResourceDefinitionFields>("", name.id()).await
             }
             _ => Ok(None),
         }
     }
 
-    async fn plain<T: Table>(&self, permit: &Permit, parent: &str, id: &str) -> Result<Option<Facts>, Error> {
-        let found = self.store.read().find::<T>(permit, parent, id).await?;
+    async fn plain<T: Table>(&self, parent: &str, id: &str) -> Result<Option<Facts>, Error> {
+        let found = self.db.find::<T>(self.permit, parent, id).await?;
         Ok(found.map(|_| Facts { resource_type: <T as Resource>::TYPE, ..Facts::default() }))
     }
 
-    async fn entity(&self, permit: &Permit, name: &ResourceName) -> Result<Option<Facts>, Error> {
+    async fn entity(&self, name: &ResourceName) -> Result<Option<Facts>, Error> {
         let kind = name.get("kinds").unwrap_or_default();
-        let found = self.store.read().find::<EntityFields>(permit, kind, name.id()).await?;
+        let found = self.db.find::<EntityFields>(self.permit, kind, name.id()).await?;
         Ok(found.map(|entity| {
             let EntityFields { owner, labels, .. } = entity.fields;
             let owner = if owner.contains("/groups/") { owner } else { String::new() };

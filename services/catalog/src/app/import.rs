@@ -143,7 +143,10 @@ async fn import(work: &Work<'_>, read: &[Read]) -> Result<Done<Imported>, Error>
     let mut counts = Imported::default();
     let mut writes: Vec<(Upsert, BTreeSet<Edge>)> = Vec::new();
     let mut changes = Vec::new();
-    for ((id, fields, edges), key) in checked.into_iter().zip(&keys) {
+    for ((id, mut fields, edges), key) in checked.into_iter().zip(&keys) {
+        fields
+            .annotations
+            .extend(existing.get(key).map(|before| before.reserved.clone()).unwrap_or_default());
         let digest = fields.digest();
         let organization = work.permit.organization();
         let before = match existing.get(key) {
@@ -178,7 +181,7 @@ fn upsert(
     before: Option<&Existing>,
 ) -> Upsert {
     let mut stored = Stored::new(organization, id, work.ids.uuid(), work.now, fields);
-    if let Some(Existing { uid, revision, create_time, digest: _ }) = before {
+    if let Some(Existing { uid, revision, create_time, digest: _, reserved: _ }) = before {
         stored.uid = *uid;
         stored.revision = revision + 1;
         stored.create_time = *create_time;

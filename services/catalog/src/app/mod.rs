@@ -11,18 +11,20 @@ mod import_members;
 mod kinds;
 mod organizations;
 mod publish;
+mod registration;
 mod resource_types;
 mod templates;
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use pavior_auth::Permit;
-use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
+use pavior_auth::{Act, Permit};
+use pavior_core::audit::{AuditEvent, Change, Object, Phase};
 use pavior_core::clock::Clock;
 use pavior_core::filter::{Filter, order_by};
 use pavior_core::id::IdGen;
-use pavior_store::{Recorded, idempotency};
+use pavior_store::Recorded;
+use pavior_store::idempotency::{self, IdempotencyError};
 use time::OffsetDateTime;
 
 use crate::domain::Stored;
@@ -36,6 +38,7 @@ pub(crate) use directory::Directory;
 pub(crate) use facts::Facts;
 pub(crate) use import::{ImportDocument, Imported};
 pub(crate) use publish::Publish;
+pub(crate) use registration::{Register, Unregister};
 // For the wire side, which must not know the store.
 pub(crate) use crate::store::{DirectoryRows, Table};
 
@@ -60,6 +63,17 @@ pub(crate) struct Call {
     /// A digest of the request.
     pub(crate) request_hash: Vec<u8>,
     pub(crate) validate_only: bool,
+    /// How the facts of the target are kept with the answer.
+    pub(crate) encode_facts: Encode<Facts>,
+}
+
+impl Call {
+    /// Under which the answer is kept; nothing where it is not.
+    fn key(&self) -> Option<idempotency::Key> {
+        let (organization, principal) = (self.permit.organization(), &self.permit.principal().name);
+        (!self.request_id.is_empty() && !self.validate_only)
+            .then(|| idempotency::Key::new(organization, principal, self.method, &self.request_id))
+    }
 }
 
 /// The answer to a change.
@@ -117,15 +131,31 @@ impl App {
         W: for<'c> Fn(Work<'c>, Arc<C>) -> WorkFuture<'c, T> + Send + Sync + 'static,
     {
         let (call, command) = (Arc::new(call), Arc::new(command));
+        let asked = call.clone();
         let (clock, ids) = (self.clock.clone(), self.ids.clone());
         let work = Arc::new(work);
-        self.store
+        let result = self
+            .store
             .change(move |tx| {
                 let (call, command, work) = (call.clone(), command.clone(), work.clone());
-                let (now, ids) = (clock.now(), ids.clone());
-                Box::pin(async move { attempt(tx, &call, encode, now, ids, command, &*work).await })
+                let (clock, ids) = (clock.clone(), ids.clone());
+                Box::pin(async move { attempt(tx, &call, encode, clock, ids, command, &*work).await })
             })
-            .await
+            .await;
+        match result {
+            Ok(answer) => Ok(answer),
+            Err(error) => self.answered_meanwhile(&asked, error).await,
+        }
+    }
+
+    /// What is refused may have been done by the same request in the meantime: then its answer is the answer.
+    async fn answered_meanwhile<T>(&self, call: &Call, refused: Error) -> Result<Answer<T>, Error> {
+        let Some(key) = call.key() else { return Err(refused) };
+        match self.store.read().first_answer(&key, &call.request_hash).await {
+            Ok(Some(first)) => Ok(Answer::Again(first)),
+            Err(IdempotencyError::Reused) => Err(Error::RequestIdReused),
+            Ok(None) | Err(IdempotencyError::Store(_)) => Err(refused),
+        }
     }
 }
 
@@ -135,7 +165,7 @@ async fn attempt<'c, T, C, W>(
     tx: Tx<'c>,
     call: &Call,
     encode: Encode<T>,
-    now: OffsetDateTime,
+    clock: Arc<dyn Clock>,
     ids: Arc<dyn IdGen>,
     command: Arc<C>,
     work: &W,
@@ -149,16 +179,17 @@ where
         let name = format!("organizations/{}", permit.organization());
         return Err(Error::NotFound { kind: "organization", name });
     }
-    let key = (!call.request_id.is_empty() && !call.validate_only).then(|| {
-        let principal = &permit.principal().name;
-        idempotency::Key::new(permit.organization(), principal, call.method, &call.request_id)
-    });
+    let key = call.key();
     if let Some(key) = &key
         && let Some(first) = tx.first_answer(key, &call.request_hash).await?
     {
         return Ok(Recorded::unchanged(Answer::Again(first)));
     }
-    let started = Work { tx, permit, now, ids };
+    let facts = match key {
+        Some(_) => facts::facts_of_target(&tx, &permit).await?,
+        None => None,
+    };
+    let started = Work { tx, permit, now: clock.now(), ids };
     let (Work { permit, now, ids, .. }, Done { value, events }) = work(started, command).await?;
     if call.validate_only {
         return Ok(Recorded::unchanged(Answer::New(value)));
@@ -167,40 +198,27 @@ where
         key,
         hash: call.request_hash.clone(),
         response: encode(&value),
-        facts: Vec::new(),
+        facts: facts.as_ref().map(call.encode_facts).unwrap_or_default(),
         time: now,
     });
-    let events = events.into_iter().map(|event| audit_event(call, &permit, event, now, ids.as_ref()));
+    let events = events.into_iter();
+    let events = events.map(|event| audit_event(call, &permit, event, ids.as_ref(), clock.as_ref()));
     Ok(Recorded::all(Answer::New(value), events.collect()).answering(kept))
 }
 
-fn audit_event(
-    call: &Call,
-    permit: &Permit,
-    event: Event,
-    now: OffsetDateTime,
-    ids: &dyn IdGen,
-) -> AuditEvent {
+fn audit_event(call: &Call, permit: &Permit, event: Event, ids: &dyn IdGen, clock: &dyn Clock) -> AuditEvent {
     let Event { object_type, name, before, after, summary } = event;
-    AuditEvent {
-        event_id: ids.uuid(),
-        time: now,
-        class: AuditClass::A,
+    let params_digest = Some(hex::encode(&call.request_hash));
+    let act = Act {
         action: call.action.to_owned(),
         phase: Phase::Outcome,
-        actor: Actor::of(permit.principal()),
         object: Object { r#type: object_type.to_owned(), name, project: None },
-        cause: Cause { request_id: permit.request_id().to_owned(), trace_id: None, parent_event: None },
-        decision: permit.decision().cloned(),
-        outcome: Outcome { status: "ok".to_owned(), code: "OK".to_owned(), duration_ms: 0 },
-        change: Some(Change {
-            params_digest: Some(hex::encode(&call.request_hash)),
-            plan_digest: None,
-            before,
-            after,
-        }),
+        status: "ok",
+        code: "OK".to_owned(),
+        change: Some(Change { params_digest, plan_digest: None, before, after }),
         summary,
-    }
+    };
+    permit.event(act, ids, clock)
 }
 
 /// A list that was asked for.

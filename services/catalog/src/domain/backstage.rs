@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use pavior_core::principal::{RESERVED_ID, is_reserved};
+
 use super::entity::{self, EntityFields, Link};
 use super::reference::{self, NAMESPACE_ANNOTATION};
 use super::{Violations, text};
@@ -60,6 +62,8 @@ pub(crate) fn read(document: &Json, organization: &str, origin: &str) -> Result<
         }
     };
     let mut fields = envelope(metadata, &mut violations);
+    text::reserved(&mut violations, "metadata.labels", &fields.labels, None);
+    text::reserved(&mut violations, "metadata.annotations", &fields.annotations, None);
     fields.origin = origin.to_owned();
     fields.spec = match map.get("spec") {
         None | Some(Json::Null) => json!({}),
@@ -242,6 +246,9 @@ fn member(
     let shown = profile("displayName");
     let display_name = if fields.display_name.is_empty() { shown } else { fields.display_name.clone() };
     let groups = |key: &str| references(&fields.spec, key, organization, namespace, "group");
+    if matches!(fields.kind.as_str(), "group" | "user") && (is_reserved(id) || is_reserved(name)) {
+        violations.add("metadata.name", format!("`{}` {RESERVED_ID}", text::shown(name)));
+    }
     match fields.kind.as_str() {
         "group" => Some(Member::Group {
             id: id.to_owned(),

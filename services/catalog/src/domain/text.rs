@@ -1,6 +1,8 @@
 //! Limits of texts, labels and annotations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use pavior_core::name::{RESERVED_KEY, is_reserved_key};
 
 use super::Violations;
 use crate::json::{Json, contains_nul};
@@ -76,6 +78,21 @@ pub(crate) fn annotations(violations: &mut Violations, path: &str, annotations: 
     }
 }
 
+/// Labels or annotations that are the platform's own: a caller leaves them as they were `before`.
+pub(crate) fn reserved(
+    violations: &mut Violations,
+    path: &str,
+    after: &BTreeMap<String, String>,
+    before: Option<&BTreeMap<String, String>>,
+) {
+    let none = BTreeMap::new();
+    let before = before.unwrap_or(&none);
+    let keys: BTreeSet<&String> = after.keys().chain(before.keys()).collect();
+    for key in keys.into_iter().filter(|key| is_reserved_key(key) && after.get(*key) != before.get(*key)) {
+        violations.add(format!("{path}.{key}"), RESERVED_KEY);
+    }
+}
+
 /// Short words to find something by.
 pub(crate) fn tags(violations: &mut Violations, path: &str, tags: &[String]) {
     if tags.len() > MAX_TAGS {
@@ -97,6 +114,15 @@ pub(crate) fn json(violations: &mut Violations, path: &str, value: &Json) {
     }
     if contains_nul(value) {
         violations.add(path, "must not hold the character NUL");
+    }
+    unmarked(violations, path, value);
+}
+
+/// Refuses what would be taken for a secret, or for a value that is known later: only the platform makes those.
+pub(crate) fn unmarked(violations: &mut Violations, path: &str, value: &Json) {
+    if let Some(at) = pavior_expr::marker_path(value) {
+        let at = super::violation::join(path, &at);
+        violations.add(at, "must not have a key `$secret` or `$unknown`: only the platform makes those");
     }
 }
 
@@ -135,6 +161,14 @@ mod tests {
         for key in ["", "a b", "ä", &"k".repeat(129)] {
             assert!(!is_label_key(key), "{key}");
         }
+    }
+
+    #[test]
+    fn what_looks_like_a_secret_is_refused_where_it_stands() {
+        let mut violations = Violations::new();
+        json(&mut violations, "spec", &crate::json::json!({"a": [{"$secret": "x/1/password"}]}));
+        let paths: Vec<&str> = violations.iter().map(|violation| violation.path.as_str()).collect();
+        assert_eq!(paths, ["spec.a.0"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use pavior_auth::Permit;
+use pavior_core::name::is_reserved_key;
 use pavior_store::StoreError;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QuerySelect as _};
@@ -12,9 +13,10 @@ use uuid::Uuid;
 use super::entities::by_key;
 use super::entity::catalog_entity as entity;
 use super::table::{Table as _, all_set};
-use super::{CHUNK, Db, time};
+use super::{CHUNK, Db, corrupt, text_map, time};
 use crate::domain::reference::EntityKey;
 use crate::domain::{EntityFields, Stored};
+use crate::json::Json;
 
 /// What an import needs to know of an entity that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub(crate) struct Existing {
     pub(crate) revision: i64,
     pub(crate) create_time: OffsetDateTime,
     pub(crate) digest: String,
+    /// The annotations that are the platform's own: documents do not speak of them.
+    pub(crate) reserved: BTreeMap<String, String>,
 }
 
 /// Rows in one insert: each has 17 values, and PostgreSQL takes 65,535 in a statement, SQLite 32,766.
@@ -40,7 +44,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
     ) -> Result<BTreeMap<EntityKey, Existing>, StoreError> {
         let mut found = BTreeMap::new();
         for chunk in keys.chunks(CHUNK) {
-            let rows: Vec<(String, String, Uuid, i64, i64, String)> = entity::Entity::find()
+            let rows: Vec<(String, String, Uuid, i64, i64, String, Json)> = entity::Entity::find()
                 .select_only()
                 .column(entity::Column::Kind)
                 .column(entity::Column::Id)
@@ -48,14 +52,20 @@ impl<C: ConnectionTrait> Db<'_, C> {
                 .column(entity::Column::Revision)
                 .column(entity::Column::CreateTime)
                 .column(entity::Column::Digest)
+                .column(entity::Column::Annotations)
                 .filter(entity::Column::Organization.eq(permit.organization()))
                 .filter(by_key(chunk, entity::Column::Kind, entity::Column::Id))
                 .into_tuple()
                 .all(self.connection)
                 .await?;
-            for (kind, id, uid, revision, create_time, digest) in rows {
+            for (kind, id, uid, revision, create_time, digest, annotations) in rows {
                 let create_time = time(create_time)?;
-                found.insert(EntityKey { kind, id }, Existing { uid, revision, create_time, digest });
+                let mut reserved = text_map(&annotations).ok_or_else(|| corrupt("annotations"))?;
+                reserved.retain(|key, _| is_reserved_key(key));
+                found.insert(
+                    EntityKey { kind, id },
+                    Existing { uid, revision, create_time, digest, reserved },
+                );
             }
         }
         Ok(found)

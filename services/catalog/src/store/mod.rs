@@ -25,7 +25,8 @@ use pavior_auth::Permit;
 use pavior_core::clock::Clock;
 use pavior_store::outbox::{Limits, OutboxContext};
 use pavior_store::{Recorded, Retryable, Store, StoreError, idempotency};
-use sea_orm::{ConnectionTrait, DatabaseConnection};
+pub(crate) use sea_orm::ConnectionTrait;
+use sea_orm::DatabaseConnection;
 
 pub(crate) use imports::{Existing, Upsert};
 pub(crate) use organizations::DirectoryRows;
@@ -72,6 +73,11 @@ impl CatalogStore {
         Ok(Self { store, outbox })
     }
 
+    /// Who appends to the outbox, and within which limits.
+    pub(crate) fn outbox(&self) -> &OutboxContext {
+        &self.outbox
+    }
+
     pub(crate) fn read(&self) -> Reader<'_> {
         Db { connection: self.store.read() }
     }
@@ -87,7 +93,7 @@ impl CatalogStore {
     }
 }
 
-impl Tx<'_> {
+impl<C: ConnectionTrait> Db<'_, C> {
     /// The first answer to the same request, if there was one.
     pub(crate) async fn first_answer(
         &self,
@@ -95,6 +101,15 @@ impl Tx<'_> {
         hash: &[u8],
     ) -> Result<Option<Vec<u8>>, idempotency::IdempotencyError> {
         idempotency::check(self.connection, key, hash).await
+    }
+
+    /// What was known of the target when the first answer was made.
+    pub(crate) async fn first_facts(
+        &self,
+        key: &idempotency::Key,
+        now: time::OffsetDateTime,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        idempotency::facts(self.connection, key, now).await
     }
 }
 

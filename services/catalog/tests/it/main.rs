@@ -10,5 +10,7 @@ mod import;
 mod isolation;
 mod mutations;
 mod organizations;
+mod repeat;
+mod reserved;
 mod support;
 mod templates;

@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use pavior_auth::{AllowList, InternalSigner, InternalVerifier, ServiceIdentity, authn_layer};
-use pavior_catalog::{Config, Deps, ROLE, allow_list, build};
+use pavior_auth::{CallRules, InternalSigner, InternalVerifier, ServiceIdentity, authn_layer};
+use pavior_catalog::{Config, Deps, ROLE, SERVICES, build};
 use pavior_core::clock::ManualClock;
 use pavior_core::principal::{Principal, PrincipalKind};
 use pavior_proto::pavior::catalog::v1 as pb;
@@ -15,7 +15,7 @@ use pavior_rpc::server::{AuthnLayer, StackOptions, stack};
 use pavior_rpc::{Transport, local, remote};
 use pavior_store::{Store, outbox};
 use pavior_testkit::db::TestDb;
-use pavior_testkit::{Clock, SystemIds};
+use pavior_testkit::{Clock, SystemIds, governed};
 use prost_types::Struct;
 use serde_json::Value as Json;
 use tonic::{Code, Status};
@@ -25,6 +25,10 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) identity: ServiceIdentity,
+    /// Of provisioning, and of policy.
+    pub(crate) provisioning: CatalogServiceClient<Transport>,
+    pub(crate) policy: CatalogServiceClient<Transport>,
+    pub(crate) signed: Transport,
     pub(crate) client: CatalogServiceClient<Transport>,
     pub(crate) facts: ResourceFactsServiceClient<Transport>,
     pub(crate) bare: CatalogServiceClient<Transport>,
@@ -47,15 +51,13 @@ pub(crate) fn principal(organization: &str, id: &str) -> Principal {
 
 impl World {
     pub(crate) async fn new(db: TestDb) -> Self {
-        Self::with(db, allow_list()).await
-    }
-
-    pub(crate) async fn with(db: TestDb, allow: AllowList) -> Self {
         let clock = Arc::new(ManualClock::default());
-        let signer = InternalSigner::generate().unwrap();
-        let key = signer.public();
-        let verifier = InternalVerifier::new(vec![("gateway".to_owned(), key)], clock.clone()).unwrap();
-        let identity = ServiceIdentity::new("gateway", signer, clock.clone(), Arc::new(SystemIds));
+        let [identity, provisioning, policy] = ["gateway", "provisioning", "policy"].map(|role| {
+            let signer = InternalSigner::generate().unwrap();
+            ServiceIdentity::new(role, signer, clock.clone(), Arc::new(SystemIds))
+        });
+        let keys = [&identity, &provisioning, &policy].map(|one| (one.role().to_owned(), one.public()));
+        let verifier = InternalVerifier::new(keys, clock.clone()).unwrap();
         let store = db.connect().await;
         let deps = Deps {
             store: store.clone(),
@@ -64,20 +66,27 @@ impl World {
             identity: identity.clone(),
             audit: remote("http://127.0.0.1:1", None),
             page_token_key: [7; 32],
+            meter: opentelemetry::metrics::MeterProvider::meter(
+                &opentelemetry::metrics::noop::NoopMeterProvider::new(),
+                "test",
+            ),
             instance: "test".to_owned(),
         };
         let component = build(&Config::default(), deps).await.unwrap();
         assert_eq!(component.name, ROLE);
-        let authn = AuthnLayer::new(authn_layer(verifier, ROLE, allow));
+        let authn = AuthnLayer::new(authn_layer(verifier, ROLE, CallRules::of(&SERVICES).unwrap()));
         let options = StackOptions { name: ROLE, authn: Some(authn), ..StackOptions::default() };
         let server = stack(component.routes, options);
-        let signed = identity.transport(local(server.clone()), ROLE);
+        let signed = governed(&identity, local(server.clone()), ROLE);
         Self {
             store,
             clock,
+            provisioning: CatalogServiceClient::new(provisioning.transport(local(server.clone()), ROLE)),
+            policy: CatalogServiceClient::new(policy.transport(local(server.clone()), ROLE)),
             identity,
             client: CatalogServiceClient::new(signed.clone()),
-            facts: ResourceFactsServiceClient::new(signed),
+            facts: ResourceFactsServiceClient::new(signed.clone()),
+            signed,
             bare: CatalogServiceClient::new(local(server)),
             _db: db,
         }
@@ -105,6 +114,16 @@ impl World {
     /// As an operator of the installation.
     pub(crate) fn root<T>(&self, message: T) -> tonic::Request<T> {
         self.identity.request_as(&Arc::new(principal("-", "root")), "-", message)
+    }
+
+    /// As provisioning itself in `acme`.
+    pub(crate) fn by_provisioning<T>(&self, message: T) -> tonic::Request<T> {
+        let itself = Principal {
+            kind: PrincipalKind::Service,
+            name: "organizations/acme/services/provisioning".to_owned(),
+            ..principal("acme", "provisioning")
+        };
+        self.identity.request_as(&Arc::new(itself), "acme", message)
     }
 
     /// As alice of `acme`.
@@ -149,7 +168,7 @@ impl World {
 
     /// The events that wait for the audit service.
     pub(crate) async fn audited(&self) -> Vec<pavior_core::audit::AuditEvent> {
-        let rows = outbox::pending(&self.store, ROLE, 1_000).await.unwrap();
+        let rows = outbox::pending(&self.store, ROLE, 1_000, usize::MAX).await.unwrap();
         rows.into_iter().map(|row| row.event).collect()
     }
 

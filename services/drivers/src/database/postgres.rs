@@ -3,14 +3,15 @@
 //! What was made for whom stands in the database's comment, written right after it was created; names carry a digest
 //! of the resource and the key, so that a database without a comment can only be our own, broken off before it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pavior_core::digest::sha256_hex;
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure, FailureCode, Found,
-    Health, Lookup, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, SecretString, Secrets,
-    Sink, Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
+    Health, ListRequest, Listed, Lookup, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse,
+    SecretString, Secrets, Sink, Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
 };
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, Statement, Value as Sql,
@@ -33,6 +34,17 @@ struct Comment {
     organization: String,
     resource: String,
     key: String,
+    /// Which platform made it: several may share a server. Empty in comments of before there was one.
+    #[serde(default)]
+    platform: String,
+}
+
+impl Comment {
+    /// Whether it is the other one, or that of before the platform stood in it.
+    fn fits(&self, other: &Self) -> bool {
+        self == other
+            || (self.platform.is_empty() && *self == Self { platform: String::new(), ..other.clone() })
+    }
 }
 
 /// The driver.
@@ -178,8 +190,14 @@ impl PostgresDriver {
         if self.ledger.owner(&identity)?.is_some_and(|owner| owner.organization != context.organization) {
             return Err(Failure::new(FailureCode::NotFound, format!("database `{identity}` does not exist")));
         }
-        let mut thing = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
         let connection = self.connect(None, PATIENCE).await?;
+        // Another replica may have made it: passwords come from the key that it was made with.
+        let known = self.locate(&connection, context, &Lookup::Identity(identity.clone())).await?;
+        let mut thing = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
+        if let Some(known) = known.filter(|known| known.told) {
+            thing.created_by = known.created_by;
+            self.ledger.store(&thing)?;
+        }
         let made = self.make(&connection, context, &thing, &inputs).await;
         // The session lock ends with the connection.
         let _ = connection.close().await;
@@ -205,9 +223,11 @@ impl PostgresDriver {
             organization: context.organization.clone(),
             resource: context.resource.clone(),
             key: thing.created_by.clone(),
+            platform: self.platform(),
         };
         let present = exists(connection, "SELECT 1 FROM pg_database WHERE datname = $1", database).await?;
-        if present && self.comment(connection, database).await?.is_some_and(|found| found != comment) {
+        let found = if present { self.comment(connection, database).await? } else { None };
+        if found.is_some_and(|found| !found.fits(&comment)) {
             let message = format!("database `{database}` belongs to another resource");
             return Err(Failure::new(FailureCode::Conflict, message));
         }
@@ -268,6 +288,7 @@ impl PostgresDriver {
             organization: String::new(),
             resource: String::new(),
             key: String::new(),
+            platform: String::new(),
         };
         Ok(found.map(|text| serde_json::from_str(&text).unwrap_or_else(|_| nobody())))
     }
@@ -281,26 +302,44 @@ impl PostgresDriver {
     ) -> Result<Option<Thing>, Failure> {
         if let Some(found) = self.ledger.find(context, lookup)?
             && let Some(thing) = self.ledger.thing(context, &found.identity)?
+            && !thing.told
         {
             return Ok(Some(thing));
         }
+        let found = self.told(connection).await?.into_iter().find(|(database, comment)| {
+            let wanted = match lookup {
+                Lookup::Identity(identity) => identity == database,
+                Lookup::Key(key) => *key == comment.key,
+            };
+            wanted && comment.organization == context.organization
+        });
+        Ok(found.map(|(database, comment)| {
+            let Comment { organization, resource, key, .. } = comment;
+            Thing::told(&database, &organization, &resource, TYPE, &key)
+        }))
+    }
+
+    /// Every database of this platform with what its comment says, in order of name.
+    async fn told(&self, connection: &DatabaseConnection) -> Result<Vec<(String, Comment)>, Failure> {
         let sql = "SELECT datname::text AS name, shobj_description(oid, 'pg_database') AS comment FROM pg_database \
-                   WHERE datname LIKE 'p\\_%' AND shobj_description(oid, 'pg_database') IS NOT NULL";
+                   WHERE datname LIKE 'p\\_%' AND shobj_description(oid, 'pg_database') IS NOT NULL \
+                   ORDER BY datname::text COLLATE \"C\"";
         let statement = Statement::from_string(DbBackend::Postgres, sql);
+        let mut told = Vec::new();
         for row in connection.query_all_raw(statement).await.map_err(|error| failed(&error))? {
             let database: String = row.try_get("", "name").map_err(|error| failed(&error))?;
             let text: String = row.try_get("", "comment").map_err(|error| failed(&error))?;
             let Ok(comment) = serde_json::from_str::<Comment>(&text) else { continue };
-            let wanted = match lookup {
-                Lookup::Identity(identity) => *identity == database,
-                Lookup::Key(key) => *key == comment.key,
-            };
-            if wanted && comment.organization == context.organization {
-                let Comment { organization, resource, key, .. } = comment;
-                return Ok(Some(Thing::told(&database, &organization, &resource, TYPE, &key)));
+            if comment.platform.is_empty() || comment.platform == self.platform() {
+                told.push((database, comment));
             }
         }
-        Ok(None)
+        Ok(told)
+    }
+
+    /// This platform among those that may share the server.
+    fn platform(&self) -> String {
+        self.ledger.keyring().digest("platform", b"")[..16].to_owned()
     }
 
     async fn try_destroy(&self, context: &CallContext, request: DestroyRequest) -> Result<Success, Failure> {
@@ -376,6 +415,7 @@ impl Driver for PostgresDriver {
             immutable: vec!["name".to_owned()],
             actions: Vec::new(),
             undo: Undo::Destroy,
+            secret_inputs: Vec::new(),
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
         DriverInfo { id: "postgres-database".to_owned(), version, types: vec![database] }
@@ -403,11 +443,30 @@ impl Driver for PostgresDriver {
         self.try_destroy(context, request).await.into()
     }
 
+    async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
+        let connection = self.connect(None, PATIENCE).await?;
+        let told = self.told(&connection).await;
+        let _ = connection.close().await;
+        let behind = told?.into_iter().filter(|(database, _)| *database > request.after).take(request.limit);
+        let listed = behind.map(|(identity, Comment { organization, resource, key, .. })| Listed {
+            identity,
+            resource_type: TYPE.to_owned(),
+            organization,
+            resource,
+            key,
+        });
+        Ok(listed.collect())
+    }
+
+    async fn reconcile(&self, _declared: &BTreeSet<String>) {
+        self.ledger.tidy_up();
+    }
+
     async fn health(&self) -> Health {
         match self.connect(None, Duration::from_secs(1)).await {
             Ok(connection) => {
                 let _ = connection.close().await;
-                Health::Ok
+                self.ledger.health()
             }
             Err(failure) => Health::Down(failure.message),
         }

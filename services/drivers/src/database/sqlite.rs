@@ -1,13 +1,14 @@
 //! A SQLite file.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 use pavior_core::digest::sha256_hex;
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Found, Health,
-    Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Secrets, Sink, Success, TypeSchema,
-    Undo, ValidateRequest, Violation, diff,
+    ListRequest, Listed, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Secrets, Sink,
+    Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
 };
 use sea_orm::{ConnectionTrait, Database};
 use serde_json::{Value, json};
@@ -29,6 +30,14 @@ fn internal<E: std::fmt::Display>(message: &'static str) -> impl Fn(E) -> Failur
         tracing::error!(error = %error, message);
         Failure::new(FailureCode::Internal, message)
     }
+}
+
+/// The identity is a path below the folder of its organization.
+fn check_owner(context: &CallContext, identity: &str) -> Result<(), Failure> {
+    if identity.starts_with(&format!("{}/", context.organization)) && !identity.contains("..") {
+        return Ok(());
+    }
+    Err(Failure::new(FailureCode::NotFound, format!("database `{identity}` does not exist")))
 }
 
 impl SqliteDriver {
@@ -71,9 +80,7 @@ impl SqliteDriver {
             let digest = sha256_hex(format!("{}\0{}", context.resource, context.idempotency_key).as_bytes());
             format!("{}/{name}-{}", context.organization, &digest[..12])
         });
-        if !identity.starts_with(&format!("{}/", context.organization)) || identity.contains("..") {
-            return Err(Failure::new(FailureCode::NotFound, format!("database `{identity}` does not exist")));
-        }
+        check_owner(context, &identity)?;
         let mut thing = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
         let path = self.path(&identity);
         if !path.is_file() {
@@ -105,6 +112,7 @@ impl SqliteDriver {
         let _turn = self.ledger.enter(context).await?;
         let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Success::default()) };
         let Some(thing) = self.ledger.thing(context, &found.identity)? else { return Ok(Success::default()) };
+        check_owner(context, &thing.identity)?;
         let path = self.path(&thing.identity);
         for suffix in ["", "-wal", "-shm", "-journal"] {
             let mut file = path.clone().into_os_string();
@@ -145,6 +153,7 @@ impl Driver for SqliteDriver {
             immutable: vec!["name".to_owned()],
             actions: Vec::new(),
             undo: Undo::Destroy,
+            secret_inputs: Vec::new(),
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
         DriverInfo { id: "sqlite-database".to_owned(), version, types: vec![database] }
@@ -172,7 +181,19 @@ impl Driver for SqliteDriver {
         self.try_destroy(context, request).await.into()
     }
 
+    async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
+        self.ledger.list(&request, |thing| self.path(&thing.identity).is_file())
+    }
+
+    async fn reconcile(&self, _declared: &BTreeSet<String>) {
+        self.ledger.tidy_up();
+    }
+
     async fn health(&self) -> Health {
-        if self.root.is_dir() { Health::Ok } else { Health::Down("the data directory is gone".to_owned()) }
+        if self.root.is_dir() {
+            self.ledger.health()
+        } else {
+            Health::Down("the data directory is gone".to_owned())
+        }
     }
 }

@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::files;
+use crate::pipeline::{copy, digest};
 
 /// Longest a single git command may take here.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -119,6 +120,14 @@ impl Git {
         Ok((code == Some(0)).then_some(stdout))
     }
 
+    /// Sets a value of the repository's own configuration.
+    pub(crate) async fn configure(&self, repository: &Path, name: &str, value: &str) -> Result<(), Failure> {
+        let file = repository.join("config");
+        let args: [&OsStr; 5] =
+            ["config".as_ref(), "--file".as_ref(), file.as_ref(), name.as_ref(), value.as_ref()];
+        self.run(&args, &[]).await.map(|_| ())
+    }
+
     /// Head of a branch; nothing when the branch has no commit.
     pub(crate) async fn head(&self, repository: &Path, branch: &str) -> Result<Option<String>, Failure> {
         self.resolve(repository, &format!("refs/heads/{branch}")).await
@@ -157,11 +166,8 @@ impl Git {
             [("http.receivepack", "true"), ("transfer.fsckObjects", "true"), ("core.hooksPath", "/dev/null")];
         let all =
             fixed.into_iter().map(|(name, value)| (name, value.to_owned())).chain(settings.iter().cloned());
-        let config = repository.join("config");
         for (name, value) in all {
-            let args: [&OsStr; 5] =
-                ["config".as_ref(), "--file".as_ref(), config.as_ref(), name.as_ref(), value.as_ref()];
-            self.run(&args, &[]).await?;
+            self.configure(&repository, name, &value).await?;
         }
         if !files.is_empty() {
             let tree = self.tree(&repository, workshop.path(), files).await?;
@@ -272,6 +278,31 @@ impl Git {
         self.run(&["checkout", "--quiet", "--detach", commit], &places).await?;
         self.run(&["remote", "remove", "origin"], &places).await.map(|_| ())
     }
+}
+
+/// A link is in no digest, so it is in no skeleton.
+fn plain(directory: &Path) -> Result<(), Failure> {
+    let mut entries = walkdir::WalkDir::new(directory).into_iter().flatten();
+    if entries.any(|entry| entry.path_is_symlink()) {
+        let message = "a skeleton holds plain files only, no links";
+        return Err(Failure::new(FailureCode::InvalidArgument, message));
+    }
+    Ok(())
+}
+
+/// The digest of a skeleton.
+pub(crate) fn skeleton_digest(directory: &Path) -> Result<String, Failure> {
+    plain(directory)?;
+    digest(directory).map(|digest| format!("sha256:{digest}")).map_err(io("read"))
+}
+
+/// A copy of a skeleton that has the digest which was planned with, to be rendered from.
+pub(crate) fn pinned_copy(directory: &Path, planned: &str) -> Result<tempfile::TempDir, Failure> {
+    plain(directory)?;
+    let copied = tempfile::tempdir().map_err(io("copied"))?;
+    let (found, _) = copy(directory, copied.path()).map_err(io("copied"))?;
+    let found = format!("sha256:{found}");
+    if found == planned { Ok(copied) } else { Err(Failure::changed("the skeleton", planned, &found)) }
 }
 
 /// Skeleton and single files, rendered; a single file replaces one of the skeleton.

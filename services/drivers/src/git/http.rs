@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -17,16 +18,19 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pavior_core::digest::sha256_hex;
+use pavior_driver::{Push, PushRecorder};
 use subtle::ConstantTimeEq;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdout};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::io::ReaderStream;
 
-use super::{Git, Repositories, is_name};
+use super::{Git, Repositories, is_name, push};
 
 /// The user name for HTTP; the password is the repository's own.
 pub(crate) const USER: &str = "pavior";
+/// How long a push may take to say what it wants to do.
+const COMMANDS_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest header of the back end.
 const MAX_HEADER: usize = 16 * 1024;
 
@@ -35,10 +39,17 @@ struct Backend {
     repositories: Repositories,
     git: Git,
     slots: Arc<Semaphore>,
+    recorder: Arc<dyn PushRecorder>,
 }
 
-pub(crate) fn router(repositories: Repositories, git: Git, max_requests: usize) -> Router {
-    let backend = Backend { repositories, git, slots: Arc::new(Semaphore::new(max_requests.max(1))) };
+pub(crate) fn router(
+    repositories: Repositories,
+    git: Git,
+    max_requests: usize,
+    recorder: Arc<dyn PushRecorder>,
+) -> Router {
+    let slots = Arc::new(Semaphore::new(max_requests.max(1)));
+    let backend = Backend { repositories, git, slots, recorder };
     Router::new()
         .route("/git/{organization}/{repository}/info/refs", get(refs))
         .route("/git/{organization}/{repository}/{service}", post(rpc))
@@ -96,6 +107,13 @@ impl Backend {
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
             return response;
         };
+        let request = match rest {
+            "git-receive-pack" => match self.record(organization, repository, request).await {
+                Ok(request) => request,
+                Err(refused) => return refused,
+            },
+            _ => request,
+        };
         match self.run(&permitted, rest, query, request, slot).await {
             Ok(response) => response,
             Err(error) => {
@@ -103,6 +121,38 @@ impl Backend {
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "the repository cannot be served")
             }
         }
+    }
+
+    /// Records what a push is about to do; without its record there is no push.
+    async fn record(
+        &self,
+        organization: &str,
+        repository: &str,
+        request: Request,
+    ) -> Result<Request, Response> {
+        let (parts, body) = request.into_parts();
+        if parts.headers.contains_key(CONTENT_ENCODING) {
+            return Err(plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a push must not be compressed once more"));
+        }
+        let read = tokio::time::timeout(COMMANDS_TIMEOUT, push::commands(body)).await;
+        let read = read.unwrap_or(Err(push::Refusal::TooSlow));
+        let (updates, body) = read.map_err(|refusal| match refusal {
+            push::Refusal::TooSlow => plain(StatusCode::REQUEST_TIMEOUT, "the push does not begin"),
+            push::Refusal::Malformed => plain(StatusCode::BAD_REQUEST, "this is not a push"),
+            push::Refusal::TooMany => {
+                plain(StatusCode::PAYLOAD_TOO_LARGE, "the push moves too many references")
+            }
+        })?;
+        if !updates.is_empty() {
+            let repository = repository.strip_suffix(".git").unwrap_or(repository).to_owned();
+            let push = Push { organization: organization.to_owned(), repository, updates };
+            if let Err(error) = self.recorder.record(push).await {
+                tracing::error!(error, "a push cannot be recorded and is refused");
+                let text = "the push cannot be recorded now, try again later";
+                return Err(plain(StatusCode::SERVICE_UNAVAILABLE, text));
+            }
+        }
+        Ok(Request::from_parts(parts, body))
     }
 
     async fn authorize(&self, path: Option<PathBuf>, headers: &HeaderMap) -> Option<PathBuf> {

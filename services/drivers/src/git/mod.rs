@@ -2,8 +2,9 @@
 
 mod build;
 mod http;
+mod push;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,8 +12,9 @@ use async_trait::async_trait;
 use pavior_core::digest::sha256_hex;
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure, FailureCode, Found,
-    Health, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Progress, Secrets, Sink,
-    Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
+    Health, ListRequest, Listed, Observation, ObserveRequest, Outcome, PinRequest, PlanRequest, PlanResponse,
+    Progress, PushRecorder, SecretString, Secrets, Sink, Success, TypeSchema, Undo, ValidateRequest,
+    Violation, diff,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -25,6 +27,8 @@ pub(crate) use build::Git;
 pub(crate) use http::router;
 
 const TYPE: &str = "git-repository";
+/// The setting of a repository that says which password opens it.
+const TOKEN: &str = "pavior.tokensha256";
 
 /// Where repositories are, shared with the pipeline driver and the router.
 #[derive(Debug, Clone)]
@@ -71,6 +75,7 @@ pub(crate) fn is_name(text: &str) -> bool {
 struct Inputs {
     name: Option<String>,
     skeleton: Option<String>,
+    skeleton_digest: Option<String>,
     #[serde(default)]
     files: BTreeMap<String, String>,
     #[serde(default)]
@@ -101,6 +106,8 @@ fn schema() -> Value {
                      "description": "Repository name; the project's id when it is left out."},
             "skeleton": {"type": "string", "minLength": 1, "maxLength": 200,
                          "description": "Skeleton to render, below the configured roots."},
+            "skeleton_digest": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$",
+                                "description": "What the skeleton must be; a plan fills it in."},
             "files": {"type": "object", "additionalProperties": {"type": "string"},
                       "description": "Files by path, rendered like a skeleton and laid over it."},
             "parameters": {"type": "object", "default": {},
@@ -126,9 +133,17 @@ impl GitDriver {
         given.unwrap_or_else(|| slug(context.resource.rsplit('/').next().unwrap_or_default(), 60))
     }
 
+    fn password(&self, thing: &Thing) -> SecretString {
+        self.ledger.keyring().password("git", &[&thing.identity, &thing.created_by])
+    }
+
+    /// What the repository knows of its password.
+    fn token(&self, thing: &Thing) -> String {
+        sha256_hex(self.password(thing).expose_secret().as_bytes())
+    }
+
     fn secrets(&self, thing: &Thing) -> Secrets {
-        Secrets::new()
-            .with("password", self.ledger.keyring().password("git", &[&thing.identity, &thing.created_by]))
+        Secrets::new().with("password", self.password(thing))
     }
 
     async fn success(&self, thing: &Thing) -> Result<Success, Failure> {
@@ -184,6 +199,7 @@ impl GitDriver {
                     format!("a repository `{identity}` that the platform did not make stands in the way");
                 return Err(Failure::new(FailureCode::Conflict, message));
             }
+            self.git.configure(&path, TOKEN, &self.token(&thing)).await?;
         }
         thing.data = json!(Data { name: name.clone(), default_branch: inputs.default_branch.clone() });
         if !(replayed && thing.ready) {
@@ -200,6 +216,10 @@ impl GitDriver {
         self.success(&thing).await
     }
 
+    fn exists(&self, thing: &Thing) -> bool {
+        own_name(thing).is_some_and(|name| self.repositories.path(&thing.organization, name).is_dir())
+    }
+
     async fn create(
         &self,
         context: &CallContext,
@@ -208,11 +228,10 @@ impl GitDriver {
         inputs: &Inputs,
         files: Vec<pavior_expr::SkeletonFile>,
     ) -> Result<(), Failure> {
-        let password = self.ledger.keyring().password("git", &[&thing.identity, &thing.created_by]);
         let settings = [
             ("pavior.resource", context.resource.clone()),
             ("pavior.key", context.idempotency_key.clone()),
-            ("pavior.tokensha256", sha256_hex(password.expose_secret().as_bytes())),
+            (TOKEN, self.token(thing)),
         ];
         let building = self.repositories.root.join(".building");
         self.git.create(&building, path, &inputs.default_branch, files, &settings).await
@@ -238,7 +257,15 @@ impl GitDriver {
             "default_branch": inputs.default_branch,
         });
         let extra = inputs.files.clone();
-        tokio::task::spawn_blocking(move || build::render(directory.as_deref(), &extra, &scope))
+        let planned = inputs.skeleton_digest.clone();
+        let rendered = move || match (directory, planned) {
+            (Some(directory), Some(planned)) => {
+                let copy = build::pinned_copy(&directory, &planned)?;
+                build::render(Some(copy.path()), &extra, &scope)
+            }
+            (directory, _) => build::render(directory.as_deref(), &extra, &scope),
+        };
+        tokio::task::spawn_blocking(rendered)
             .await
             .map_err(|_| Failure::new(FailureCode::Internal, "rendering broke off"))?
     }
@@ -247,9 +274,9 @@ impl GitDriver {
         let _turn = self.ledger.enter(context).await?;
         let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Success::default()) };
         let Some(thing) = self.ledger.thing(context, &found.identity)? else { return Ok(Success::default()) };
-        if let Ok(data) = serde_json::from_value::<Data>(thing.data.clone()) {
-            let path = self.repositories.path(&thing.organization, &data.name);
-            let grave = self.repositories.root.join(".building").join(format!("{}-gone", data.name));
+        if let Some(name) = own_name(&thing) {
+            let path = self.repositories.path(&thing.organization, name);
+            let grave = self.repositories.root.join(".building").join(format!("{name}-gone"));
             build::remove(&path, &grave).map_err(build::io("removed"))?;
         }
         self.ledger.forget(&thing)?;
@@ -265,9 +292,7 @@ impl GitDriver {
         let Some(thing) = self.ledger.thing(context, &found.identity)? else {
             return Ok(Observation::Absent);
         };
-        let data = serde_json::from_value::<Data>(thing.data.clone()).ok();
-        let exists =
-            data.is_some_and(|data| self.repositories.path(&thing.organization, &data.name).is_dir());
+        let exists = self.exists(&thing);
         Ok(match (exists, thing.ready) {
             (true, true) => Observation::Found(Found::from(self.success(&thing).await?)),
             // The rename is the moment of creation: before it there is nothing.
@@ -284,6 +309,12 @@ impl GitDriver {
             },
         })
     }
+}
+
+/// The repository's name: the identity behind the organization.
+fn own_name(thing: &Thing) -> Option<&str> {
+    let name = thing.identity.strip_prefix(&thing.organization)?.strip_prefix('/')?;
+    is_name(name).then_some(name)
 }
 
 /// A skeleton's directory strictly below one of the roots, links followed.
@@ -324,6 +355,7 @@ impl Driver for GitDriver {
             immutable: vec!["name".to_owned(), "default_branch".to_owned()],
             actions: Vec::new(),
             undo: Undo::Destroy,
+            secret_inputs: Vec::new(),
         };
         DriverInfo {
             id: "git".to_owned(),
@@ -346,6 +378,17 @@ impl Driver for GitDriver {
         Ok(diff(request.prior.as_ref().map(|prior| &prior.inputs), request.desired.as_ref(), &immutable))
     }
 
+    async fn pin(&self, request: PinRequest) -> Result<Value, Failure> {
+        // A name that is known later only is looked up when it is.
+        let skeleton = request.inputs.get("skeleton").and_then(Value::as_str);
+        let Some(skeleton) = skeleton.filter(|_| request.action.is_none()) else { return Ok(json!({})) };
+        let directory = resolve(&self.config.skeleton_roots, skeleton)?;
+        let digest = tokio::task::spawn_blocking(move || build::skeleton_digest(&directory))
+            .await
+            .map_err(|_| Failure::new(FailureCode::Internal, "reading the skeleton broke off"))??;
+        Ok(json!({ "skeleton_digest": digest }))
+    }
+
     async fn apply(&self, context: &CallContext, request: ApplyRequest, sink: &dyn Sink) -> Outcome {
         self.try_apply(context, request, sink).await.into()
     }
@@ -359,15 +402,23 @@ impl Driver for GitDriver {
         self.try_destroy(context, request).await.into()
     }
 
+    async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
+        self.ledger.list(&request, |thing| self.exists(thing))
+    }
+
+    async fn reconcile(&self, _declared: &BTreeSet<String>) {
+        self.ledger.tidy_up();
+    }
+
     async fn health(&self) -> Health {
         match self.git.version().await {
-            Ok(_) => Health::Ok,
+            Ok(_) => self.ledger.health(),
             Err(failure) => Health::Down(failure.message),
         }
     }
 }
 
-/// The router's view of the repositories.
-pub(crate) fn serve(driver: &Arc<GitDriver>) -> axum::Router {
-    router(driver.repositories.clone(), driver.git.clone(), driver.config.max_requests)
+/// The router over the repositories; `recorder` keeps a record of each push.
+pub(crate) fn serve(driver: &GitDriver, recorder: Arc<dyn PushRecorder>) -> axum::Router {
+    router(driver.repositories.clone(), driver.git.clone(), driver.config.max_requests, recorder)
 }

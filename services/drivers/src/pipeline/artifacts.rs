@@ -29,27 +29,63 @@ fn io(name: &str) -> impl Fn(std::io::Error) -> Failure + '_ {
     }
 }
 
-/// Copies every artifact into `target`, which appears whole or not at all.
-pub(super) fn collect(workspace: &Path, target: &Path, wanted: &[Artifact]) -> Result<Vec<Kept>, Failure> {
+/// The folder of a store in which artifacts stand under their digests.
+const BY_DIGEST: &str = "sha256";
+
+/// Copies every artifact into `store`, read-only under its digest. One that is there already is not written again.
+pub(super) fn collect(workspace: &Path, store: &Path, wanted: &[Artifact]) -> Result<Vec<Kept>, Failure> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let parent = target.parent().unwrap_or(target);
-    files::private_directory(parent).map_err(io("all"))?;
-    let staging = tempfile::tempdir_in(parent).map_err(io("all"))?;
+    let place = store.join(BY_DIGEST);
+    files::private_directory(&place).map_err(io("all"))?;
+    let staging = tempfile::tempdir_in(store).map_err(io("all"))?;
     let mut kept = Vec::new();
     for artifact in wanted {
         let source = find(workspace, artifact)?;
         let file_name = source.file_name().map(PathBuf::from).unwrap_or_default();
-        let relative = Path::new(&artifact.name).join(file_name);
-        let (sha256, size) = copy(&source, &staging.path().join(&relative)).map_err(io(&artifact.name))?;
-        kept.push(Kept { name: artifact.name.clone(), path: target.join(relative), sha256, size });
+        let staged = staging.path().join(&artifact.name);
+        let (sha256, size) = copy(&source, &staged).map_err(io(&artifact.name))?;
+        let path = place.join(&sha256).join(file_name);
+        put(&staged, &path, &sha256).map_err(io(&artifact.name))?;
+        kept.push(Kept { name: artifact.name.clone(), path, sha256, size });
     }
-    // A run that was repeated leaves the same set again.
-    files::remove_tree(target).map_err(io("all"))?;
-    std::fs::rename(staging.keep(), target).map_err(io("all"))?;
-    files::sync_directory(parent).map_err(io("all"))?;
+    files::sync_directory(&place).map_err(io("all"))?;
     Ok(kept)
+}
+
+/// Moves what has this digest to its place, where it is not changed any more.
+fn put(staged: &Path, path: &Path, sha256: &str) -> std::io::Result<()> {
+    if path.exists() && digest(path)? == sha256 {
+        return Ok(());
+    }
+    // What stands there is not what its name says.
+    files::remove_tree(path)?;
+    let parent = path.parent().unwrap_or(path);
+    files::private_directory(parent)?;
+    std::fs::rename(staged, path)?;
+    files::read_only(path)?;
+    files::sync_directory(parent)
+}
+
+/// An artifact of an organization's stores: where it stands as a whole, and the digest under which it does.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) root: PathBuf,
+    pub(crate) sha256: String,
+}
+
+/// The artifact that a path below an organization's stores is, or lies in; none when it is not one.
+pub(crate) fn stored(stores: &Path, path: &Path) -> Option<Stored> {
+    let mut parts = path.strip_prefix(stores).ok()?.components();
+    let mut next = || match parts.next() {
+        Some(Component::Normal(part)) => part.to_str().map(str::to_owned),
+        _ => None,
+    };
+    let (store, by_digest, sha256, name) = (next()?, next()?, next()?, next()?);
+    let hex = sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let root = stores.join(store).join(&by_digest).join(&sha256).join(name);
+    (by_digest == BY_DIGEST && hex).then_some(Stored { root, sha256 })
 }
 
 /// The one file or directory that a pattern names.
@@ -104,18 +140,28 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 /// Copies a file or a tree; digest of a tree is the digest over its sorted list of paths and digests.
 pub(crate) fn copy(source: &Path, target: &Path) -> std::io::Result<(String, u64)> {
+    read(source, Some(target))
+}
+
+/// The digest that a copy would have.
+pub(crate) fn digest(source: &Path) -> std::io::Result<String> {
+    read(source, None).map(|(digest, _)| digest)
+}
+
+fn read(source: &Path, target: Option<&Path>) -> std::io::Result<(String, u64)> {
     if !std::fs::symlink_metadata(source)?.is_dir() {
-        return copy_file(source, target);
+        return read_file(source, target);
     }
     let mut list = String::new();
     let mut size = 0;
     for entry in walkdir::WalkDir::new(source).sort_by_file_name() {
         let entry = entry.map_err(std::io::Error::other)?;
         let relative = entry.path().strip_prefix(source).map_err(std::io::Error::other)?;
+        let to = target.map(|target| target.join(relative));
         if entry.file_type().is_dir() {
-            std::fs::create_dir_all(target.join(relative))?;
+            to.map_or(Ok(()), std::fs::create_dir_all)?;
         } else if entry.file_type().is_file() {
-            let (digest, bytes) = copy_file(entry.path(), &target.join(relative))?;
+            let (digest, bytes) = read_file(entry.path(), to.as_deref())?;
             size += bytes;
             list.push_str(&format!("{digest}  {}\n", relative.display()));
         }
@@ -123,13 +169,14 @@ pub(crate) fn copy(source: &Path, target: &Path) -> std::io::Result<(String, u64
     Ok((sha256_hex(list.as_bytes()), size))
 }
 
-fn copy_file(source: &Path, target: &Path) -> std::io::Result<(String, u64)> {
-    if let Some(parent) = target.parent() {
+/// The digest is over the bytes that are written, whatever happens to the source meanwhile.
+fn read_file(source: &Path, target: Option<&Path>) -> std::io::Result<(String, u64)> {
+    if let Some(parent) = target.and_then(Path::parent) {
         std::fs::create_dir_all(parent)?;
     }
     let mut from = File::open(source)?;
-    let mode = from.metadata()?.permissions().mode() & 0o755;
-    let mut to = File::create(target)?;
+    let mode = from.metadata()?.permissions().mode() & 0o755 | 0o200;
+    let mut to = target.map(File::create).transpose()?;
     let mut digest = Context::new(&SHA256);
     let mut buffer = vec![0_u8; 128 * 1024];
     let mut size = 0_u64;
@@ -139,11 +186,15 @@ fn copy_file(source: &Path, target: &Path) -> std::io::Result<(String, u64)> {
             break;
         }
         digest.update(&buffer[..read]);
-        to.write_all(&buffer[..read])?;
+        if let Some(to) = &mut to {
+            to.write_all(&buffer[..read])?;
+        }
         size += read as u64;
     }
-    to.set_permissions(std::fs::Permissions::from_mode(mode))?;
-    to.sync_all()?;
+    if let Some(to) = to {
+        to.set_permissions(std::fs::Permissions::from_mode(mode))?;
+        to.sync_all()?;
+    }
     Ok((hex::encode(digest.finish()), size))
 }
 
@@ -160,5 +211,49 @@ mod tests {
                 && matches("a*b*c", "a1b2c")
         );
         assert!(!matches("a*c", "ab") && !matches("*.so", "lib.so.1") && !matches("ab*ba", "aba"));
+    }
+
+    #[test]
+    fn the_artifact_that_a_path_lies_in() {
+        let (stores, digest) = (Path::new("/a/acme"), "a".repeat(64));
+        let root = PathBuf::from(format!("/a/acme/pipeline-1/sha256/{digest}/app"));
+        let found = Some(Stored { root: root.clone(), sha256: digest.clone() });
+        assert_eq!(stored(stores, &root), found);
+        assert_eq!(stored(stores, &root.join("bin/app")), found);
+        for other in [
+            format!("/a/globex/pipeline-1/sha256/{digest}/app"),
+            format!("/a/acme/pipeline-1/sha256/{digest}"),
+            format!("/a/acme/pipeline-1/md5/{digest}/app"),
+            format!("/a/acme/../globex/sha256/{digest}/app"),
+            "/a/acme/pipeline-1/sha256/beef/app".to_owned(),
+            "/a/acme/pipeline-1/run1/app/app.py".to_owned(),
+        ] {
+            assert_eq!(stored(stores, Path::new(&other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_stored_is_read_only_and_mended_when_it_was_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (workspace, store) = (folder.path().join("src"), folder.path().join("store"));
+        std::fs::create_dir_all(workspace.join("site/css")).unwrap();
+        std::fs::write(workspace.join("app"), "one").unwrap();
+        std::fs::write(workspace.join("site/css/a.css"), "a").unwrap();
+        let wanted = [("app", "app"), ("site", "site")]
+            .map(|(name, path)| Artifact { name: name.to_owned(), path: path.to_owned() });
+        let first = collect(&workspace, &store, &wanted).unwrap();
+        let css = first[1].path.join("css/a.css");
+        for path in [&first[0].path, &css, &first[1].path] {
+            let mode = std::fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o222, 0, "{}", path.display());
+        }
+        std::fs::set_permissions(&css, std::fs::Permissions::from_mode(0o644)).unwrap();
+        std::fs::write(&css, "changed").unwrap();
+        assert_ne!(digest(&first[1].path).unwrap(), first[1].sha256);
+        let second = collect(&workspace, &store, &wanted).unwrap();
+        assert_eq!(second[1].path, first[1].path);
+        assert_eq!(digest(&first[1].path).unwrap(), first[1].sha256);
+        files::remove_tree(&store).unwrap();
+        assert!(!store.exists());
     }
 }

@@ -3,18 +3,18 @@
 mod artifacts;
 mod run;
 
-pub(crate) use artifacts::copy;
+pub(crate) use artifacts::{Stored, copy, digest, stored};
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use pavior_core::digest::sha256_hex;
 use pavior_driver::{
     ActionSchema, ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure,
-    FailureCode, Found, Health, InvokeRequest, Observation, ObserveRequest, Outcome, PlanRequest,
-    PlanResponse, Redactor, SecretString, Secrets, Sink, Success, TypeSchema, Undo, ValidateRequest,
-    Violation, diff,
+    FailureCode, Found, Health, InvokeRequest, ListRequest, Listed, Observation, ObserveRequest, Outcome,
+    PinRequest, PlanRequest, PlanResponse, Redactor, SecretString, Secrets, Sink, Success, TypeSchema, Undo,
+    ValidateRequest, Violation, diff,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -88,7 +88,7 @@ pub(crate) struct Run {
     pub(crate) artifacts: Vec<Artifact>,
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) workspace: PathBuf,
-    pub(crate) artifact_directory: PathBuf,
+    pub(crate) store: PathBuf,
     pub(crate) redactor: Redactor,
 }
 
@@ -192,6 +192,10 @@ fn outputs_schema() -> Value {
     })
 }
 
+fn missing(identity: &str) -> Failure {
+    Failure::new(FailureCode::NotFound, format!("pipeline `{identity}` does not exist"))
+}
+
 fn invalid(message: String) -> Failure {
     Failure::new(FailureCode::InvalidArgument, message)
 }
@@ -217,6 +221,36 @@ impl PipelineDriver {
         self.data_dir.join("runs")
     }
 
+    /// Where the artifacts of a pipeline stand, by digest.
+    fn store(&self, organization: &str, identity: &str) -> PathBuf {
+        self.data_dir.join("artifacts").join(organization).join(identity)
+    }
+
+    /// The commit that a revision of the pipeline's repository is now.
+    async fn commit(&self, repository: &Path, arguments: &Arguments) -> Result<String, Failure> {
+        let revision = arguments.commit.as_deref().or(arguments.reference.as_deref()).unwrap_or("HEAD");
+        let commit = self.git.resolve(repository, revision).await?;
+        commit.ok_or_else(|| invalid(format!("`{revision}` is not a commit of the repository")))
+    }
+
+    /// The inputs' repository, when it is one of the caller's organization.
+    fn repository(&self, organization: &str, inputs: &Inputs) -> Result<PathBuf, Failure> {
+        let path = self.repositories.local(organization, &self.ledger.folder().here(&inputs.repository));
+        path.ok_or_else(|| Failure::new(FailureCode::NotFound, "the pipeline's repository does not exist"))
+    }
+
+    async fn try_pin(&self, request: PinRequest) -> Result<Value, Failure> {
+        let Some((identity, _)) = request.action.as_ref().filter(|(_, action)| action == "run") else {
+            return Ok(json!({}));
+        };
+        let arguments: Arguments = typed(&arguments_schema(), &request.inputs)?;
+        let thing = self.ledger.owner(identity)?.filter(|thing| thing.organization == request.organization);
+        let thing = thing.ok_or_else(|| missing(identity))?;
+        let inputs: Inputs = typed(&schema(), &thing.data)?;
+        let repository = self.repository(&request.organization, &inputs)?;
+        Ok(json!({ "commit": self.commit(&repository, &arguments).await? }))
+    }
+
     fn success(thing: &Thing) -> Success {
         let outputs = json!({ "id": thing.identity, "repository": thing.data.get("repository") });
         Success { identity: thing.identity.clone(), outputs, secrets: Secrets::new(), state: json!({}) }
@@ -230,7 +264,7 @@ impl PipelineDriver {
         if request.sensitive.iter().any(|secret| text.contains(secret.expose_secret())) {
             return Err(invalid("a pipeline holds no secrets; give them to the run".to_owned()));
         }
-        if self.repositories.local(&context.organization, &inputs.repository).is_none() {
+        if self.repository(&context.organization, &inputs).is_err() {
             return Err(invalid(format!("`{}` is not a repository of this organization", inputs.repository)));
         }
         let prior = request
@@ -267,9 +301,8 @@ impl PipelineDriver {
         }
         let _turn = self.ledger.enter(context).await?;
         let arguments: Arguments = typed(&arguments_schema(), &request.arguments)?;
-        let missing =
-            || Failure::new(FailureCode::NotFound, format!("pipeline `{}` does not exist", request.identity));
-        let thing = self.ledger.thing(context, &request.identity)?.ok_or_else(missing)?;
+        let thing = self.ledger.thing(context, &request.identity)?;
+        let thing = thing.ok_or_else(|| missing(&request.identity))?;
         if let Some(result) = self.ledger.replay(context, &request.arguments)?.and_then(|used| used.result) {
             return Ok(Success { outputs: result, ..Self::success(&thing) });
         }
@@ -288,18 +321,8 @@ impl PipelineDriver {
         sensitive: &[SecretString],
     ) -> Result<Run, Failure> {
         let inputs: Inputs = typed(&schema(), &thing.data)?;
-        let repository = self
-            .repositories
-            .local(&context.organization, &inputs.repository)
-            .ok_or_else(|| Failure::new(FailureCode::NotFound, "the pipeline's repository does not exist"))?;
-        let revision = match (&arguments.commit, &arguments.reference) {
-            (Some(commit), _) => commit.clone(),
-            (None, Some(reference)) => reference.clone(),
-            (None, None) => "HEAD".to_owned(),
-        };
-        let commit = self.git.resolve(&repository, &revision).await?;
-        let commit =
-            commit.ok_or_else(|| invalid(format!("`{revision}` is not a commit of the repository")))?;
+        let repository = self.repository(&context.organization, &inputs)?;
+        let commit = self.commit(&repository, &arguments).await?;
         let steps = arguments.steps.unwrap_or(inputs.steps);
         if steps.is_empty() {
             return Err(invalid("the run has no steps".to_owned()));
@@ -316,6 +339,9 @@ impl PipelineDriver {
             environment.insert(format!("PARAMETER_{}", name.to_ascii_uppercase()), value);
         }
         environment.extend(arguments.secrets.clone());
+        for value in environment.values_mut() {
+            *value = self.ledger.folder().here(value);
+        }
         let fixed = [
             ("HOME", workspace.join("home").to_string_lossy().into_owned()),
             ("TMPDIR", workspace.join("tmp").to_string_lossy().into_owned()),
@@ -329,12 +355,7 @@ impl PipelineDriver {
         let mut secrets = sensitive.to_vec();
         secrets.extend(arguments.secrets.into_values().map(SecretString::from));
         Ok(Run {
-            artifact_directory: self
-                .data_dir
-                .join("artifacts")
-                .join(&context.organization)
-                .join(&thing.identity)
-                .join(&id),
+            store: self.store(&context.organization, &thing.identity),
             id,
             repository,
             commit,
@@ -373,7 +394,7 @@ impl PipelineDriver {
         let thing = found.map(|found| self.ledger.thing(context, &found.identity)).transpose()?.flatten();
         if let Some(thing) = thing {
             // What was deployed from its artifacts has copies of its own.
-            let kept = self.data_dir.join("artifacts").join(&thing.organization).join(&thing.identity);
+            let kept = self.store(&thing.organization, &thing.identity);
             tokio::task::spawn_blocking(move || files::remove_tree(&kept))
                 .await
                 .map_err(std::io::Error::other)
@@ -406,6 +427,7 @@ impl Driver for PipelineDriver {
                 outputs: outputs_schema(),
             }],
             undo: Undo::Destroy,
+            secret_inputs: Vec::new(),
         };
         DriverInfo {
             id: "pipeline".to_owned(),
@@ -420,6 +442,10 @@ impl Driver for PipelineDriver {
 
     async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
         Ok(diff(request.prior.as_ref().map(|prior| &prior.inputs), request.desired.as_ref(), &[]))
+    }
+
+    async fn pin(&self, request: PinRequest) -> Result<Value, Failure> {
+        self.try_pin(request).await
     }
 
     async fn apply(&self, context: &CallContext, request: ApplyRequest, _sink: &dyn Sink) -> Outcome {
@@ -439,9 +465,17 @@ impl Driver for PipelineDriver {
         self.try_invoke(context, request, sink).await.into()
     }
 
+    async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
+        self.ledger.list(&request, |_| true)
+    }
+
+    async fn reconcile(&self, _declared: &BTreeSet<String>) {
+        self.ledger.tidy_up();
+    }
+
     async fn health(&self) -> Health {
         match self.git.version().await {
-            Ok(_) => Health::Ok,
+            Ok(_) => self.ledger.health(),
             Err(failure) => Health::Down(failure.message),
         }
     }

@@ -92,8 +92,8 @@ impl PipelineDriver {
             let lost = |_| Failure::new(FailureCode::Fenced, "the claim on this run is lost");
             sink.checkpoint(json!({ "steps": results })).await.map_err(lost)?;
         }
-        let (wanted, target) = (run.artifacts.clone(), run.artifact_directory.clone());
-        let artifacts = tokio::task::spawn_blocking(move || collect(&source, &target, &wanted))
+        let (wanted, store) = (run.artifacts.clone(), run.store.clone());
+        let artifacts = tokio::task::spawn_blocking(move || collect(&source, &store, &wanted))
             .await
             .map_err(|_| Failure::new(FailureCode::Internal, "collecting artifacts broke off"))??;
         Ok(json!({ "run": run.id, "commit": run.commit, "artifacts": artifacts, "steps": results }))

@@ -43,6 +43,13 @@ pub(super) struct Launch {
     pub(super) config: ProcessConfig,
 }
 
+/// Sees how a workload does.
+#[derive(Clone)]
+pub(super) struct Watcher {
+    port: u16,
+    live: watch::Receiver<Live>,
+}
+
 /// A workload that is being supervised. Dropping it ends the process.
 pub(super) struct Instance {
     pub(super) port: u16,
@@ -72,12 +79,18 @@ impl Instance {
         }
     }
 
+    pub(super) fn watcher(&self) -> Watcher {
+        Watcher { port: self.port, live: self.live.clone() }
+    }
+}
+
+impl Watcher {
     /// Waits until it answers, has crashed, or the time is over.
     pub(super) async fn healthy(&mut self, path: Option<&str>, within: Duration) -> Result<u32, String> {
         let deadline = Instant::now() + within;
         let mut wait = Duration::from_millis(15);
         loop {
-            let live = self.live();
+            let live = self.live.borrow().clone();
             match live {
                 Live::Up { pid } if probe(self.port, path).await => return Ok(pid),
                 Live::Crashed { message } => return Err(message),

@@ -1,9 +1,10 @@
 //! `workload`: a supervised process from an artifact, on a loopback port, that does not outlive the platform.
 
 mod instance;
+mod keeper;
 mod spec;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
@@ -14,8 +15,8 @@ use async_trait::async_trait;
 use pavior_core::digest::{canonical_json, sha256_hex};
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure, FailureCode, Found,
-    Health, InvokeRequest, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Progress,
-    Redactor, SecretString, Secrets, Sink, Success, ValidateRequest, Violation, diff,
+    Health, InvokeRequest, ListRequest, Listed, Observation, ObserveRequest, Outcome, PlanRequest,
+    PlanResponse, Progress, Redactor, SecretString, Secrets, Sink, Success, ValidateRequest, Violation, diff,
 };
 use serde_json::{Value, json};
 
@@ -23,11 +24,12 @@ use crate::child::Work;
 use crate::config::{DriversConfig, ProcessConfig};
 use crate::files;
 use crate::inputs::{slug, typed, validate};
-use crate::ledger::{Ledger, Thing};
+use crate::ledger::{Ledger, Thing, worst};
 use instance::{Instance, Launch, Live, gone, probe, tail};
 use spec::{ACTIONS, Desired, Inputs, Spec, TYPE, declare, install, schema};
 
-/// At most one instance per workload; held while it is being changed.
+/// At most one instance per workload. Its lock is the workload's: whoever changes, removes or brings up a workload holds
+/// it from reading its record to the end.
 type Slot = Arc<tokio::sync::Mutex<Option<Instance>>>;
 
 /// The driver.
@@ -39,6 +41,7 @@ pub(crate) struct ProcessDriver {
     config: ProcessConfig,
     slots: Mutex<HashMap<String, Slot>>,
     ports: Mutex<HashSet<u16>>,
+    found: Mutex<keeper::Found>,
 }
 
 fn internal(message: &'static str) -> impl Fn(std::io::Error) -> Failure {
@@ -60,6 +63,7 @@ impl ProcessDriver {
             config: config.process.clone(),
             slots: Mutex::default(),
             ports: Mutex::default(),
+            found: Mutex::default(),
         })
     }
 
@@ -69,6 +73,10 @@ impl ProcessDriver {
 
     fn slot(&self, identity: &str) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that nobody holds and that is empty says nothing. One that somebody waits for must stay the only one.
+        slots.retain(|_, slot| {
+            Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|slot| slot.is_some())
+        });
         Arc::clone(slots.entry(identity.to_owned()).or_default())
     }
 
@@ -126,13 +134,8 @@ impl ProcessDriver {
         }
     }
 
-    /// Starts one instance and waits until it answers; on failure nothing is left running and the port is given back.
-    async fn launch(
-        &self,
-        identity: &str,
-        spec: &Spec,
-        cancel: &tokio_util::sync::CancellationToken,
-    ) -> Result<(Instance, u32), Failure> {
+    /// Starts one instance; on failure its port is given back.
+    fn begin(&self, identity: &str, spec: &Spec) -> Result<Instance, Failure> {
         let directory = self.directory(identity);
         let home = directory.join("data");
         if let Err(error) = files::private_directory(&home) {
@@ -141,8 +144,9 @@ impl ProcessDriver {
         }
         let status = directory.join(format!("status-{}", spec.port));
         let secrets: Vec<SecretString> = spec.sensitive.iter().cloned().map(SecretString::from).collect();
+        let here = |text: &String| self.ledger.folder().here(text);
         let mut environment = self.inherited.clone();
-        environment.extend(spec.variables.clone());
+        environment.extend(spec.variables.iter().map(|(name, value)| (name.clone(), here(value))));
         let fixed = [
             ("PORT", spec.port.to_string()),
             ("HOST", "127.0.0.1".to_owned()),
@@ -150,28 +154,38 @@ impl ProcessDriver {
         ];
         environment.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
         let work = Work {
-            command: spec.command.iter().map(OsString::from).collect(),
+            command: spec.command.iter().map(|word| OsString::from(here(word))).collect(),
             environment,
             directory: home,
             status_file: Some(status.clone()),
             grace: self.config.grace,
         };
-        let log = directory.join("output.log");
-        let mut instance = Instance::start(Launch {
+        Ok(Instance::start(Launch {
             shim: self.shim.clone(),
             work,
             status,
-            log: log.clone(),
+            log: directory.join("output.log"),
             port: spec.port,
             redactor: Redactor::new(&secrets),
             config: self.config.clone(),
-        });
+        }))
+    }
+
+    /// Starts one instance and waits until it answers; on failure nothing is left running and the port is given back.
+    async fn launch(
+        &self,
+        identity: &str,
+        spec: &Spec,
+        cancel: &tokio_util::sync::CancellationToken,
+    ) -> Result<(Instance, u32), Failure> {
+        let instance = self.begin(identity, spec)?;
+        let mut watcher = instance.watcher();
         let within = Duration::from_millis(spec.health_timeout_ms);
         let failure = tokio::select! {
-            healthy = instance.healthy(spec.health_path.as_deref(), within) => match healthy {
+            healthy = watcher.healthy(spec.health_path.as_deref(), within) => match healthy {
                 Ok(pid) => return Ok((instance, pid)),
                 Err(why) => {
-                    let message = format!("the workload did not start: {why}\n{}", tail(&log, 20));
+                    let message = format!("the workload did not start: {why}\n{}", tail(&self.directory(identity).join("output.log"), 20));
                     Failure::new(FailureCode::WorkFailed, message.trim())
                 }
             },
@@ -225,9 +239,9 @@ impl ProcessDriver {
         if self.ledger.owner(&identity)?.is_some_and(|owner| owner.organization != context.organization) {
             return Err(Failure::new(FailureCode::NotFound, format!("workload `{identity}` does not exist")));
         }
-        let mut thing = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
         let slot = self.slot(&identity);
         let mut running = slot.lock().await;
+        let mut thing = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
         let wanted = self.ledger.keyring().digest("workload", &canonical_json(&request.inputs));
         let current =
             self.read(&thing).filter(|spec| spec.inputs == wanted && spec.desired == Desired::Running);
@@ -258,7 +272,8 @@ impl ProcessDriver {
         let artifacts = self.data_dir.join("artifacts");
         let releases = self.directory(identity).join("releases");
         files::private_directory(&releases).map_err(internal("the workload's directory cannot be made"))?;
-        let (words, organization) = (inputs.command, context.organization.clone());
+        let words: Vec<String> = inputs.command.iter().map(|word| self.ledger.folder().here(word)).collect();
+        let organization = context.organization.clone();
         // Copies and digests megabytes: not on an async thread.
         let installed =
             tokio::task::spawn_blocking(move || install(&words, &artifacts, &organization, &releases));
@@ -290,42 +305,6 @@ impl ProcessDriver {
         }
     }
 
-    /// Starts every workload that should run.
-    pub(crate) async fn resume(&self) {
-        let things = match self.ledger.all() {
-            Ok(things) => things,
-            Err(error) => return tracing::error!(error = %error, "workloads cannot be read"),
-        };
-        let starts = things.into_iter().filter(|thing| thing.ready).map(|thing| self.resume_one(thing));
-        futures::stream::StreamExt::for_each_concurrent(futures::stream::iter(starts), 8, |start| start)
-            .await;
-    }
-
-    async fn resume_one(&self, mut thing: Thing) {
-        let Some(mut spec) = self.read(&thing).filter(|spec| spec.desired == Desired::Running) else {
-            return;
-        };
-        let slot = self.slot(&thing.identity);
-        let mut running = slot.lock().await;
-        if running.is_some() {
-            return;
-        }
-        self.wait_for_old(&thing.identity, None).await;
-        let result = async {
-            spec.port = self.port(Some(spec.port))?;
-            let never = tokio_util::sync::CancellationToken::new();
-            let (instance, _) = self.launch(&thing.identity, &spec, &never).await?;
-            self.store(&mut thing, &spec)?;
-            Ok::<Instance, Failure>(instance)
-        };
-        match result.await {
-            Ok(instance) => *running = Some(instance),
-            Err(failure) => {
-                tracing::error!(workload = thing.identity, error = %failure, "workload does not start again")
-            }
-        }
-    }
-
     /// Stops everything; what should run stays recorded.
     pub(crate) async fn stop_all(&self) {
         let slots: Vec<Slot> = {
@@ -342,16 +321,18 @@ impl ProcessDriver {
     async fn try_destroy(&self, context: &CallContext, request: DestroyRequest) -> Result<Success, Failure> {
         let _turn = self.ledger.enter(context).await?;
         let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Success::default()) };
-        let Some(thing) = self.ledger.thing(context, &found.identity)? else { return Ok(Success::default()) };
-        let slot = self.slot(&thing.identity);
+        let slot = self.slot(&found.identity);
         let mut running = slot.lock().await;
+        let Some(mut thing) = self.ledger.thing(context, &found.identity)? else {
+            return Ok(Success::default());
+        };
+        self.ledger.condemn(&mut thing)?;
         let instance = running.take();
         self.end(instance).await;
         self.wait_for_old(&thing.identity, None).await;
         let removed = files::remove_tree(&self.directory(&thing.identity));
         removed.map_err(internal("the workload's directory cannot be removed"))?;
         self.ledger.forget(&thing)?;
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(&thing.identity);
         Ok(Success::default())
     }
 
@@ -375,6 +356,7 @@ impl ProcessDriver {
         };
         let live = running.as_ref().map(Instance::live);
         Ok(match (self.read(&thing), live) {
+            (None, None) if thing.told => partial("its record is damaged"),
             (None, None) => Observation::Absent,
             (None, Some(_)) => partial("an apply broke off"),
             (Some(spec), Some(Live::Up { pid })) => {
@@ -396,6 +378,8 @@ impl ProcessDriver {
         let _turn = self.ledger.enter(context).await?;
         let missing =
             || Failure::new(FailureCode::NotFound, format!("workload `{}` does not exist", request.identity));
+        let slot = self.slot(&request.identity);
+        let mut running = slot.lock().await;
         let mut thing = self.ledger.thing(context, &request.identity)?.ok_or_else(missing)?;
         let mut spec = self.read(&thing).ok_or_else(missing)?;
         if request.action == "logs" {
@@ -412,8 +396,6 @@ impl ProcessDriver {
             return Ok(Success { outputs, ..Self::success(&thing.identity, &spec, None) });
         }
         self.ledger.record_key(context, &thing.identity, &asked, None)?;
-        let slot = self.slot(&thing.identity);
-        let mut running = slot.lock().await;
         if request.action != "start" || running.is_none() {
             let instance = running.take();
             self.end(instance).await;
@@ -472,9 +454,20 @@ impl Driver for ProcessDriver {
         self.try_invoke(context, request).await.into()
     }
 
+    async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
+        self.ledger.list(&request, |_| true)
+    }
+
+    async fn reconcile(&self, declared: &BTreeSet<String>) {
+        self.keep(declared).await;
+        self.ledger.tidy_up();
+    }
+
     async fn health(&self) -> Health {
         match self.shim.first().map(PathBuf::from) {
-            Some(program) if !program.is_absolute() || program.exists() => Health::Ok,
+            Some(program) if !program.is_absolute() || program.exists() => {
+                worst(self.ledger.health(), self.failing())
+            }
             _ => Health::Down("the shim's program does not exist".to_owned()),
         }
     }

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use pavior_core::digest::sha256_hex;
 use pavior_driver::{ActionSchema, Failure, FailureCode, TypeSchema, Undo};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::inputs::{Span, span_schema};
-use crate::pipeline::copy;
+use crate::pipeline::{Stored, copy, digest, stored};
 
 pub(super) const TYPE: &str = "workload";
 pub(super) const ACTIONS: [(&str, &str); 4] = [
@@ -121,21 +120,19 @@ pub(super) fn declare() -> TypeSchema {
         immutable: Vec::new(),
         actions: ACTIONS.map(action).to_vec(),
         undo: Undo::Destroy,
+        secret_inputs: vec!["variables".to_owned()],
     }
 }
 
 /// Copies the artifacts that the command names into the workload's own directory, so that it does not depend on how
-/// long runs are kept, and returns the command over the copies with the digest of the first.
+/// long runs are kept, and returns the command over the copies with the digest of the first. What is copied must have
+/// the digest under which it stands.
 pub(super) fn install(
     command: &[String],
     artifacts: &Path,
     organization: &str,
     releases: &Path,
 ) -> Result<(Vec<String>, Option<String>), Failure> {
-    let io = |error: std::io::Error| {
-        tracing::error!(error = %error, "artifact cannot be installed");
-        Failure::new(FailureCode::Internal, "the artifact cannot be installed")
-    };
     let root = artifacts.canonicalize().ok();
     let own = artifacts.join(organization).canonicalize().ok();
     let mut installed = Vec::new();
@@ -150,26 +147,44 @@ pub(super) fn install(
             installed.push(word.clone());
             continue;
         }
-        let source = real.filter(|path| own.as_ref().is_some_and(|own| path.starts_with(own) && path != own));
-        let Some(source) = source else {
+        let found = real.zip(own.as_ref()).and_then(|(path, own)| Some((stored(own, &path)?, path)));
+        let Some((artifact, path)) = found else {
             let message = format!("`{word}` is not an artifact of this organization");
             return Err(Failure::new(FailureCode::InvalidArgument, message));
         };
-        let name = source.file_name().map(PathBuf::from).unwrap_or_default();
-        let release = releases.join(&sha256_hex(word.as_bytes())[..16]);
-        crate::files::remove_tree(&release).map_err(io)?;
-        let (found, _) = copy(&source, &release.join(&name)).map_err(io)?;
-        // By digest, so that a running older release is never written over.
-        let target = releases.join(&found[..32]);
-        if target.exists() {
-            crate::files::remove_tree(&release).map_err(io)?;
-        } else {
-            std::fs::rename(&release, &target).map_err(io)?;
-        }
-        installed.push(target.join(name).to_string_lossy().into_owned());
-        digest.get_or_insert(found);
+        let copied = release(&artifact, releases)?;
+        // A word may name something in an artifact that is a folder.
+        let below = path.strip_prefix(&artifact.root).ok().filter(|below| !below.as_os_str().is_empty());
+        let word = below.map_or(copied.clone(), |below| copied.join(below));
+        installed.push(word.to_string_lossy().into_owned());
+        digest.get_or_insert(artifact.sha256);
     }
     Ok((installed, digest))
+}
+
+/// The workload's own copy of an artifact.
+fn release(artifact: &Stored, releases: &Path) -> Result<PathBuf, Failure> {
+    let io = |error: std::io::Error| {
+        tracing::error!(error = %error, "artifact cannot be installed");
+        Failure::new(FailureCode::Internal, "the artifact cannot be installed")
+    };
+    let name = artifact.root.file_name().map(PathBuf::from).unwrap_or_default();
+    let staged = tempfile::tempdir_in(releases).map_err(io)?;
+    // The digest is that of the copy, so that nothing can be changed between the look and the use.
+    let (found, _) = copy(&artifact.root, &staged.path().join(&name)).map_err(io)?;
+    if found != artifact.sha256 {
+        let what = format!("artifact `{}`", name.display());
+        let named = |digest: &str| format!("sha256:{digest}");
+        return Err(Failure::changed(&what, &named(&artifact.sha256), &named(&found)));
+    }
+    // By digest, so that a running older release is never written over.
+    let target = releases.join(&found[..32]);
+    let copied = target.join(&name);
+    if !digest(&copied).is_ok_and(|there| there == found) {
+        crate::files::remove_tree(&target).map_err(io)?;
+        std::fs::rename(staged.keep(), &target).map_err(io)?;
+    }
+    Ok(copied)
 }
 
 /// Removes the releases that the command does not use any more.

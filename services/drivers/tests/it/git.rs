@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use pavior_driver::{ExposeSecret, FailureCode};
+use pavior_driver::{ExposeSecret, FailureCode, PinRequest, Push, RefUpdate};
 use serde_json::json;
 
 use crate::world::{World, context, success};
@@ -65,6 +65,23 @@ async fn a_repository_is_cloned_changed_and_pushed() {
     must(&copy, &["commit", "-q", "-m", "Change the page"]).await;
     must(&copy, &["push", "-q", "origin", "main"]).await;
     let head = must(&copy, &["rev-parse", "HEAD"]).await;
+    let update = |before: &str, after: &str| Push {
+        organization: "acme".into(),
+        repository: "hello".into(),
+        updates: vec![RefUpdate {
+            name: "refs/heads/main".into(),
+            before: before.into(),
+            after: after.into(),
+        }],
+    };
+    let first = made.outputs["commit"].as_str().unwrap();
+    assert_eq!(*world.pushes.seen.lock().unwrap(), [update(first, &head)]);
+    // What cannot be recorded does not happen.
+    world.pushes.full.store(true, std::sync::atomic::Ordering::SeqCst);
+    must(&copy, &["commit", "-q", "--allow-empty", "-m", "Unrecorded"]).await;
+    let refused = git(&copy, &["push", "-q", "origin", "main"]).await;
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("503"), "{refused:?}");
+    must(&copy, &["reset", "-q", "--hard", "HEAD~1"]).await;
     let again = success(world.apply("git", "git-repository", &call, inputs).await);
     assert_eq!(again.outputs["commit"], head);
     must(work.path(), &["clone", "-q", &with_password(url, &password), "second"]).await;
@@ -161,4 +178,40 @@ async fn an_upgrade_is_offered_on_a_branch_after_changes() {
     must(&copy, &["merge", "-q", "origin/pavior-upgrade", "-m", "Upgrade"]).await;
     assert_eq!(std::fs::read_to_string(copy.join("a")).unwrap(), "2");
     assert_eq!(std::fs::read_to_string(copy.join("own")).unwrap(), "x");
+}
+
+#[tokio::test]
+async fn a_skeleton_that_changed_since_the_plan_is_refused_with_both_digests() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("web/src")).unwrap();
+    std::fs::write(root.path().join("web/src/app.py"), "print('${{ name }}')\n").unwrap();
+    let world = World::with(|config| config.git.skeleton_roots = vec![root.path().to_owned()]).await;
+    let pin = |skeleton: serde_json::Value| PinRequest {
+        organization: "acme".to_owned(),
+        resource_type: "git-repository".to_owned(),
+        action: None,
+        inputs: json!({"skeleton": skeleton}),
+    };
+    let driver = world.driver("git");
+    assert_eq!(driver.pin(pin(json!({"$unknown": "x"}))).await.unwrap(), json!({}));
+    let pinned = driver.pin(pin(json!("web"))).await.unwrap();
+    let planned = pinned["skeleton_digest"].as_str().unwrap().to_owned();
+    let inputs = json!({"skeleton": "web", "skeleton_digest": planned});
+
+    std::fs::write(root.path().join("web/src/app.py"), "print('something else')\n").unwrap();
+    let call = context("organizations/acme/projects/hello/resources/repo", "op/repo/1");
+    let outcome = world.apply("git", "git-repository", &call, inputs.clone()).await;
+    let failure = outcome.failure().unwrap();
+    assert_eq!(failure.code, FailureCode::Changed, "{failure}");
+    assert_eq!(failure.details["expected"], planned);
+    let found = driver.pin(pin(json!("web"))).await.unwrap();
+    assert_eq!(failure.details["found"], found["skeleton_digest"].as_str().unwrap());
+
+    std::fs::write(root.path().join("web/src/app.py"), "print('${{ name }}')\n").unwrap();
+    let call = context("organizations/acme/projects/hello/resources/repo", "op/repo/2");
+    success(world.apply("git", "git-repository", &call, inputs).await);
+
+    std::os::unix::fs::symlink("/etc/passwd", root.path().join("web/link")).unwrap();
+    let failure = driver.pin(pin(json!("web"))).await.unwrap_err();
+    assert_eq!(failure.code, FailureCode::InvalidArgument, "{failure}");
 }

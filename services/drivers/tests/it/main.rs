@@ -8,4 +8,5 @@ mod git;
 mod pipeline;
 mod postgres;
 mod process;
+mod restart;
 mod world;

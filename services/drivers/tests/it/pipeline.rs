@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pavior_driver::{CallContext, FailureCode, Lookup, MemorySink, Observation, Outcome, Success};
+use pavior_driver::{
+    CallContext, FailureCode, Lookup, MemorySink, Observation, Outcome, PinRequest, Success,
+};
 use serde_json::{Value, json};
 
 use crate::world::{World, alive, context, invoke, success, wait_for};
@@ -60,6 +62,35 @@ async fn a_run_tests_builds_and_keeps_artifacts() {
 }
 
 #[tokio::test]
+async fn a_run_is_pinned_to_the_commit_that_its_branch_was() {
+    let world = World::new().await;
+    let made = pipeline(&world, json!([{"name": "test", "run": "true"}]), json!([])).await;
+    let pin = |organization: &str, inputs: Value| PinRequest {
+        organization: organization.to_owned(),
+        resource_type: "ci-pipeline".to_owned(),
+        action: Some((made.identity.clone(), "run".to_owned())),
+        inputs,
+    };
+    let driver = world.driver("pipeline");
+    let pinned = driver.pin(pin("acme", json!({"ref": "main"}))).await.unwrap();
+    let commit = pinned["commit"].as_str().unwrap().to_owned();
+    assert_eq!(commit.len(), 40, "{pinned}");
+    assert_eq!(driver.pin(pin("acme", json!({}))).await.unwrap(), pinned);
+    // What is pinned is laid over what was asked, and wins.
+    let arguments = json!({"ref": "gone-by-then", "commit": commit});
+    let request = invoke(&made.identity, "run", arguments, &[]);
+    let ran = success(driver.invoke(&run("r1"), request, &MemorySink::new()).await);
+    assert_eq!(ran.outputs["commit"], commit);
+    for (organization, inputs, code) in [
+        ("acme", json!({"ref": "gone"}), FailureCode::InvalidArgument),
+        ("globex", json!({"ref": "main"}), FailureCode::NotFound),
+    ] {
+        let failure = driver.pin(pin(organization, inputs)).await.unwrap_err();
+        assert_eq!(failure.code, code, "{failure}");
+    }
+}
+
+#[tokio::test]
 async fn a_failing_step_is_named_and_nothing_is_kept() {
     let world = World::new().await;
     let steps = json!([{"name": "compile", "run": "echo before; exit 7"}, {"name": "never", "run": "touch /tmp/never"}]);
@@ -71,7 +102,7 @@ async fn a_failing_step_is_named_and_nothing_is_kept() {
     let failure = outcome.failure().unwrap();
     assert_eq!(failure.code, FailureCode::WorkFailed);
     assert!(failure.message.contains("`compile`") && failure.message.contains('7'), "{failure}");
-    assert!(!world.data.join("artifacts/acme").exists());
+    assert!(!world.data.join("artifacts/acme").exists(), "nothing is kept");
     assert_eq!(std::fs::read_dir(world.data.join("runs")).unwrap().count(), 0);
     for (index, arguments) in [
         json!({"commit": "deadbeef"}),

@@ -1,5 +1,5 @@
 use pavior_driver::conformance::{Case, Subject, run};
-use pavior_driver::{ExposeSecret, FailureCode, Lookup, Observation, SecretString};
+use pavior_driver::{ExposeSecret, FailureCode, ListRequest, Lookup, Observation, SecretString};
 use sea_orm::{ConnectionTrait, Database};
 use serde_json::json;
 
@@ -109,16 +109,11 @@ async fn an_unreachable_server_is_a_retryable_failure_and_down() {
 }
 
 #[tokio::test]
-async fn another_replica_finds_and_removes_what_one_made() {
+async fn another_replica_takes_over_with_the_same_password() {
     let Some(db) = pavior_testkit::db::postgres().await else { return };
-    let key = || Some(SecretString::from("a key that both replicas share, 32 bytes"));
     let replica = async || {
         let url = SecretString::from(db.url.clone());
-        World::with(|config| {
-            config.postgres_url = Some(url);
-            config.secret_key = key();
-        })
-        .await
+        World::with(|config| config.postgres_url = Some(url)).await
     };
     let (first, second) = (replica().await, replica().await);
     let call = context(
@@ -127,14 +122,34 @@ async fn another_replica_finds_and_removes_what_one_made() {
     );
     let made = success(first.apply("postgres-database", "sql-database", &call, json!({})).await);
     for lookup in [Lookup::Identity(made.identity.clone()), Lookup::Key(call.idempotency_key.clone())] {
+        // Only the server tells of it: an apply has to say that the recorded password is the one.
         let seen = second.observe("postgres-database", "sql-database", &call, lookup.clone()).await;
-        let Observation::Found(found) = seen else { panic!("{seen:?}") };
-        assert!(found.identity == made.identity && found.secrets.same_as(&made.secrets));
+        let Observation::Partial { identity, .. } = seen else { panic!("{seen:?}") };
+        assert_eq!(identity.as_ref(), Some(&made.identity));
         let mut other = call.clone();
         other.organization = "globex".to_owned();
         let seen = second.observe("postgres-database", "sql-database", &other, lookup).await;
         assert!(matches!(seen, Observation::Absent), "{seen:?}");
     }
+    // The step is done again under its key, and a later change under another one.
+    let again = success(second.apply("postgres-database", "sql-database", &call, json!({})).await);
+    assert!(again.identity == made.identity && again.secrets.same_as(&made.secrets));
+    let third = replica().await;
+    let mut change = call.clone();
+    change.idempotency_key.push_str("/change");
+    let inputs = json!({"size": "medium"});
+    let changed =
+        third.apply_over("postgres-database", "sql-database", &change, inputs, Some(&made), &[]).await;
+    let changed = success(changed);
+    assert!(changed.identity == made.identity && changed.secrets.same_as(&made.secrets));
+
+    let listed =
+        third.driver("postgres-database").list(ListRequest { after: String::new(), limit: 1_000 }).await;
+    let mine: Vec<_> =
+        listed.unwrap().into_iter().filter(|listed| listed.identity == made.identity).collect();
+    assert_eq!(mine.len(), 1);
+    assert_eq!((&mine[0].resource, &mine[0].key), (&call.resource, &call.idempotency_key));
+
     success(second.destroy("postgres-database", "sql-database", &call, &made.identity).await);
     let lookup = Lookup::Identity(made.identity.clone());
     let seen = second.observe("postgres-database", "sql-database", &call, lookup).await;

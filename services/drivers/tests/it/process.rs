@@ -5,7 +5,7 @@ use pavior_driver::{FailureCode, Lookup, MemorySink, Observation, Success};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{World, alive, config, context, get, invoke, success, wait_for};
+use crate::world::{World, alive, config, context, get, invoke, reconcile, success, wait_for};
 
 /// A service that answers with `text`, counts its own starts, and has a child that would outlive it.
 const SERVICE: &str = r#"
@@ -26,8 +26,10 @@ h.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), H).serve_forever()
 "#;
 
 fn artifact(data: &Path, organization: &str) -> PathBuf {
-    let path = data.join("artifacts").join(organization).join("run1/app/app.py");
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let digest = pavior_core::digest::sha256_hex(SERVICE.as_bytes());
+    let folder = data.join("artifacts").join(organization).join("pipeline-1/sha256").join(digest);
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("app.py");
     std::fs::write(&path, SERVICE).unwrap();
     path
 }
@@ -155,15 +157,41 @@ async fn stop_start_and_restart_act_once_per_key() {
 async fn artifacts_of_others_are_refused() {
     let world = World::new().await;
     let foreign = artifact(&world.data, "globex");
-    let dotted = world.data.join("artifacts/acme/../globex/run1/app/app.py");
-    std::fs::create_dir_all(world.data.join("artifacts/acme")).unwrap();
-    for (index, path) in
-        [foreign.as_path(), &dotted, &world.data.join("artifacts/acme/missing")].into_iter().enumerate()
-    {
+    let below = foreign.strip_prefix(world.data.join("artifacts")).unwrap();
+    let dotted = world.data.join("artifacts/acme/..").join(below);
+    let loose = world.data.join("artifacts/acme/run1/app/app.py");
+    std::fs::create_dir_all(loose.parent().unwrap()).unwrap();
+    std::fs::write(&loose, SERVICE).unwrap();
+    let missing = world.data.join("artifacts/acme/missing");
+    for (index, path) in [foreign.as_path(), &dotted, &missing, &loose].into_iter().enumerate() {
         let call = context(RESOURCE, &format!("op/{index}"));
         let outcome = world.apply("process", "workload", &call, inputs(path, "x")).await;
         assert_eq!(outcome.failure().unwrap().code, FailureCode::InvalidArgument, "{}", path.display());
     }
+}
+
+#[tokio::test]
+async fn a_changed_artifact_is_refused_with_both_digests() {
+    let world = World::new().await;
+    let artifact = artifact(&world.data, "acme");
+    let swapped = format!("{SERVICE}# something else\n");
+    std::fs::write(&artifact, &swapped).unwrap();
+    let call = context(RESOURCE, "op/web/1");
+    let outcome = world.apply("process", "workload", &call, inputs(&artifact, "one")).await;
+    let failure = outcome.failure().unwrap();
+    assert_eq!(failure.code, FailureCode::Changed, "{failure}");
+    let named = |text: &str| format!("sha256:{}", pavior_core::digest::sha256_hex(text.as_bytes()));
+    assert_eq!(failure.details["expected"], named(SERVICE));
+    assert_eq!(failure.details["found"], named(&swapped));
+    assert!(!failure.retryable && failure.message.contains("artifact `app.py`"), "{failure}");
+    let releases: Vec<_> =
+        walkdir::WalkDir::new(world.data.join("workloads")).into_iter().flatten().collect();
+    assert!(releases.iter().all(|entry| entry.file_type().is_dir()), "nothing was installed: {releases:?}");
+    // As it was, it is deployed.
+    std::fs::write(&artifact, SERVICE).unwrap();
+    let call = context(RESOURCE, "op/web/2");
+    success(world.apply("process", "workload", &call, inputs(&artifact, "one")).await);
+    world.drivers.stop().await;
 }
 
 #[tokio::test]
@@ -204,7 +232,9 @@ async fn supervisor_for_kill_9() {
     };
     let driver = drivers.registry.get("process").unwrap();
     let made = success(driver.apply(&call, request, &MemorySink::new()).await);
-    std::fs::write(Path::new(&data).join("made.tmp"), made.outputs.to_string()).unwrap();
+    let mut outputs = made.outputs.clone();
+    outputs["identity"] = json!(made.identity);
+    std::fs::write(Path::new(&data).join("made.tmp"), outputs.to_string()).unwrap();
     std::fs::rename(Path::new(&data).join("made.tmp"), Path::new(&data).join("made")).unwrap();
     drivers.run(CancellationToken::new()).await;
 }
@@ -231,7 +261,7 @@ async fn kill_9_leaves_no_orphan_and_a_restart_brings_it_back() {
 
     // The next supervisor starts at once, while the old process may still be ending.
     let drivers = pavior_drivers::build(&config(&data)).unwrap();
-    drivers.resume().await;
+    reconcile(&drivers, &[made["identity"].as_str().unwrap()]).await;
     assert!(!alive(pid) && !alive(child), "an orphan is alive");
     let body = get(port, "/").await;
     assert!(body.as_ref().is_some_and(|body| body.starts_with("one ")), "not back on its port: {body:?}");

@@ -2,20 +2,40 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, InvokeRequest, Lookup, MemorySink, Observation,
-    ObserveRequest, Outcome, Prior, SecretString, Success,
+    ObserveRequest, Outcome, Prior, Push, PushRecorder, SecretString, Success, async_trait,
 };
-use pavior_drivers::{Drivers, DriversConfig, build, inherited};
+use pavior_drivers::{Drivers, DriversConfig, DriversKey, build, inherited};
 use serde_json::{Value, json};
+
+/// The pushes that were recorded; refuses them when it is told to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pushes {
+    pub(crate) seen: Arc<Mutex<Vec<Push>>>,
+    pub(crate) full: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl PushRecorder for Pushes {
+    async fn record(&self, push: Push) -> Result<(), String> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err("full".to_owned());
+        }
+        self.seen.lock().unwrap().push(push);
+        Ok(())
+    }
+}
 
 pub(crate) struct World {
     pub(crate) drivers: Drivers,
     pub(crate) data: PathBuf,
     pub(crate) url: String,
+    pub(crate) pushes: Pushes,
     _server: tokio::task::JoinHandle<()>,
     _directory: Option<tempfile::TempDir>,
 }
@@ -26,7 +46,8 @@ pub(crate) fn shim() -> PathBuf {
 
 pub(crate) fn config(data: &Path) -> DriversConfig {
     let environment = inherited(&|name| std::env::var(name).ok(), &[]);
-    let mut config = DriversConfig::new(data.to_owned(), vec![shim().into()], environment);
+    let key = DriversKey::derive(&[7; 32]);
+    let mut config = DriversConfig::new(data.to_owned(), vec![shim().into()], environment, key);
     config.pipeline.grace = Duration::from_millis(500);
     config.process.grace = Duration::from_millis(500);
     config.process.health_timeout = Duration::from_secs(20);
@@ -47,9 +68,16 @@ impl World {
         config.git.public_url = url.clone();
         change(&mut config);
         let drivers = build(&config).unwrap();
-        let router = drivers.git_router.clone();
+        let pushes = Pushes::default();
+        let router = drivers.git_router(Arc::new(pushes.clone()));
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { drivers, data, url, _server: server, _directory: Some(directory) }
+        Self { drivers, data, url, pushes, _server: server, _directory: Some(directory) }
+    }
+
+    /// The process ends; its folder stays.
+    pub(crate) fn end(mut self) -> (PathBuf, tempfile::TempDir) {
+        self._server.abort();
+        (self.data, self._directory.take().unwrap())
     }
 
     pub(crate) fn driver(&self, id: &str) -> Arc<dyn Driver> {
@@ -118,6 +146,12 @@ impl World {
             context(&format!("organizations/acme/projects/{name}/resources/repo"), &format!("{name}/1"));
         success(self.apply("git", "git-repository", &context, json!({ "files": files })).await)
     }
+}
+
+/// Tells the `process` driver what is declared.
+pub(crate) async fn reconcile(drivers: &Drivers, declared: &[&str]) {
+    let declared = declared.iter().map(|identity| (*identity).to_owned()).collect();
+    drivers.registry.get("process").unwrap().reconcile(&declared).await;
 }
 
 pub(crate) fn context(resource: &str, key: &str) -> CallContext {

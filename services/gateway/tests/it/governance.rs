@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use pavior_proto::pavior::catalog::v1::{Entity, GetEntityRequest, ListOrganizationsRequest};
+use pavior_proto::pavior::catalog::v1::{
+    DeleteEntityRequest, Entity, GetEntityRequest, ImportEntitiesRequest, ImportEntitiesResponse,
+    ListOrganizationsRequest, UpdateEntityRequest,
+};
 use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_proto::pavior::policy::v1::{
     ApprovalRequirement, DecideRequest, Decision, DecisionStage, Effect, Reason,
@@ -18,6 +21,8 @@ use crate::harness::{DECIDE, ENTITY, FACTS, GET_ENTITY, World, allow};
 
 const ENVIRONMENT: &str = "organizations/acme/projects/hello/environments/production";
 const DELETE: &str = "/pavior.provisioning.v1.ProvisioningService/DeleteEnvironment";
+const UPDATE_ENTITY: &str = "/pavior.catalog.v1.CatalogService/UpdateEntity";
+const IMPORT: &str = "/pavior.catalog.v1.CatalogService/ImportEntities";
 const CREATE: &str = "/pavior.provisioning.v1.ProvisioningService/CreateProject";
 
 fn get(name: &str) -> GetEntityRequest {
@@ -117,6 +122,120 @@ async fn policy_gets_the_caller_the_action_the_facts_and_the_owner_to_be() {
     // Facts and decisions are asked for on behalf of the caller, with tokens for their own services.
     let permit = &world.fake("provisioning").calls(FACTS)[0].permit;
     assert_eq!(permit.principal().name, "organizations/acme/users/alice");
+}
+
+#[tokio::test]
+async fn policy_is_asked_about_both_owners_when_an_update_writes_the_owner() {
+    let world = World::new().await;
+    let payments = "organizations/acme/groups/payments";
+    let storefront = "organizations/acme/groups/storefront";
+    world.fake("catalog").on(FACTS, move |request: GetResourceFactsRequest| {
+        Ok(ResourceFacts {
+            name: request.name,
+            exists: true,
+            owner: payments.to_owned(),
+            ..Default::default()
+        })
+    });
+    world.fake("catalog").on(UPDATE_ENTITY, |_: UpdateEntityRequest| Ok(Entity::default()));
+    let mut client = world.catalog("alice", "acme").await;
+    let update = |owner: &str, paths: &[&str]| UpdateEntityRequest {
+        entity: Some(Entity { name: ENTITY.to_owned(), owner: owner.to_owned(), ..Default::default() }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+        }),
+        ..Default::default()
+    };
+    for (owner, paths, asked) in [
+        (storefront, &["owner"][..], (storefront, true)),
+        (storefront, &["`owner`", "spec"], (storefront, true)),
+        (storefront, &["*"], (storefront, true)),
+        (storefront, &[], (storefront, true)),
+        ("", &["*"], ("", true)),
+        ("", &["owner"], ("", true)),
+        // To a person is to nobody whom policy knows.
+        ("organizations/acme/users/alice", &["owner"], ("", true)),
+        ("", &[], ("", false)),
+        (storefront, &["spec", "labels.owner"], ("", false)),
+    ] {
+        client.update_entity(update(owner, paths)).await.unwrap();
+        let question: DecideRequest = world.fake("policy").calls(DECIDE).pop().unwrap().decode();
+        assert_eq!(question.resource.unwrap().owner, payments);
+        let context = question.context.unwrap();
+        assert_eq!((context.new_owner.as_str(), context.moves_owner), asked, "`{owner}` {paths:?}");
+    }
+    let status = client.update_entity(update("organizations/evil/groups/x", &["owner"])).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(from_status(&status).violations[0].field, "entity.owner");
+}
+
+#[tokio::test]
+async fn what_an_import_amounts_to_is_asked_as_if_nobody_owned_it() {
+    let world = World::new().await;
+    world.fake("catalog").on(IMPORT, |_: ImportEntitiesRequest| Ok(ImportEntitiesResponse::default()));
+    let mut client = world.catalog("alice", "acme").await;
+    let import = || ImportEntitiesRequest { parent: "organizations/acme".to_owned(), ..Default::default() };
+    client.import_entities(import()).await.unwrap();
+    let asked: Vec<DecideRequest> =
+        world.fake("policy").calls(DECIDE).into_iter().map(|call| call.decode()).collect();
+    let actions: Vec<&str> = asked.iter().map(|question| question.action.as_str()).collect();
+    assert_eq!(
+        actions,
+        [
+            "catalog.entities.create",
+            "catalog.entities.update",
+            "catalog.groups.create",
+            "catalog.groups.update",
+            "catalog.users.create",
+            "catalog.users.update",
+            "catalog.entities.import",
+        ]
+    );
+    assert!(
+        asked[1].context.as_ref().unwrap().moves_owner && !asked[6].context.as_ref().unwrap().moves_owner
+    );
+    // Whoever may not do one of them does none.
+    world.decide(|question| match question.action.as_str() {
+        "catalog.groups.update" => Ok(deny(&[("own-teams", "access", "not your team")])),
+        _ => Ok(allow()),
+    });
+    let status = client.import_entities(import()).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert_eq!(from_status(&status).metadata["action"], "catalog.groups.update");
+    assert_eq!(world.fake("catalog").calls(IMPORT).len(), 1);
+}
+
+#[tokio::test]
+async fn an_agent_is_known_to_policy_and_to_the_service_with_its_person() {
+    let world = World::new().await;
+    world.fake("catalog").on(GET_ENTITY, |_: GetEntityRequest| Ok(Entity::default()));
+    let claims = pavior_auth::DevClaims {
+        subject: "bot".to_owned(),
+        organization: "acme".to_owned(),
+        kind: "agent".to_owned(),
+        on_behalf_of: "pia".to_owned(),
+        ..Default::default()
+    };
+    let token = world.issuer.mint(&claims, time::Duration::minutes(10)).unwrap();
+    let mut bot = pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient::new(
+        tonic::service::interceptor::InterceptedService::new(
+            world.channel().await,
+            crate::harness::Bearer(format!("Bearer {token}")),
+        ),
+    );
+    bot.get_entity(get(ENTITY)).await.unwrap();
+    let asked: DecideRequest = world.fake("policy").calls(DECIDE).remove(0).decode();
+    let principal = asked.principal.unwrap();
+    assert_eq!(principal.name, "organizations/acme/agents/bot");
+    assert_eq!(principal.on_behalf_of, "organizations/acme/users/pia");
+    let permit = &world.fake("catalog").calls(GET_ENTITY)[0].permit;
+    assert_eq!(permit.principal().on_behalf_of.as_deref(), Some("organizations/acme/users/pia"));
+    // Refused, it is recorded as its person, through it.
+    world.decide(|_| Ok(deny(&[])));
+    bot.get_entity(get(ENTITY)).await.unwrap_err();
+    let actor = world.records(1).await.remove(0).event.unwrap().actor.unwrap();
+    assert_eq!(actor.reference, "organizations/acme/users/pia");
+    assert_eq!(actor.via, "organizations/acme/agents/bot");
 }
 
 #[tokio::test]
@@ -287,4 +406,31 @@ async fn the_services_own_errors_pass_unchanged() {
     let status = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::NotFound, message.as_str()));
     assert_eq!(status.details(), details);
+}
+
+#[tokio::test]
+async fn facts_are_asked_for_with_the_id_of_a_change_that_may_be_a_repetition() {
+    let world = World::new().await;
+    world.fake("catalog").on(FACTS, |request: GetResourceFactsRequest| {
+        Ok(ResourceFacts { name: request.name, exists: true, ..Default::default() })
+    });
+    let mut client = world.catalog("alice", "acme").await;
+    let id = "0f0f0f0f-0f0f-4f0f-8f0f-0f0f0f0f0f0f";
+    // What only validates is answered anew each time; what is not an id is for the service to refuse.
+    for (request_id, validate_only, asked) in
+        [(id, false, id), (id, true, ""), ("x", false, ""), ("", false, "")]
+    {
+        let request = DeleteEntityRequest {
+            name: ENTITY.to_owned(),
+            request_id: request_id.to_owned(),
+            validate_only,
+            ..Default::default()
+        };
+        let refused = client.delete_entity(request).await.unwrap_err();
+        assert_eq!(refused.message(), "no answer", "it is passed on");
+        let ask: GetResourceFactsRequest = world.fake("catalog").calls(FACTS).pop().unwrap().decode();
+        assert_eq!((ask.name.as_str(), ask.request_id.as_str()), (ENTITY, asked));
+        assert_eq!(ask.method, "/pavior.catalog.v1.CatalogService/DeleteEntity");
+        assert_eq!(ask.principal, "organizations/acme/users/alice");
+    }
 }

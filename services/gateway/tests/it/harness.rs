@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use opentelemetry::metrics::MeterProvider;
 use pavior_auth::{
-    AllowList, DevClaims, DevIssuer, InternalSigner, InternalVerifier, ServiceIdentity, TokenVerifier,
+    CallRules, DevClaims, DevIssuer, InternalSigner, InternalVerifier, ServiceIdentity, TokenVerifier,
     authn_layer,
 };
 use pavior_core::clock::ManualClock;
@@ -35,6 +35,20 @@ pub(crate) const GET_ENTITY: &str = "/pavior.catalog.v1.CatalogService/GetEntity
 pub(crate) const ENTITY: &str = "organizations/acme/kinds/component/entities/shop";
 
 const ROLES: [&str; 4] = ["catalog", "provisioning", "policy", "audit"];
+
+/// What a service serves.
+fn served(role: &str) -> Vec<&'static str> {
+    match role {
+        "catalog" => vec!["pavior.catalog.v1.CatalogService", "pavior.governance.v1.ResourceFactsService"],
+        "policy" => vec!["pavior.policy.v1.PolicyService", "pavior.governance.v1.ResourceFactsService"],
+        "provisioning" => vec![
+            "pavior.provisioning.v1.ProvisioningService",
+            "google.longrunning.Operations",
+            "pavior.governance.v1.ResourceFactsService",
+        ],
+        _ => vec!["pavior.audit.v1.AuditService"],
+    }
+}
 
 /// A server: where it listens, how to stop it, and its end.
 type Running = (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>);
@@ -66,7 +80,14 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::default());
         let issuer = DevIssuer::open(dir.path(), clock.clone(), Arc::new(SystemIds)).unwrap();
-        let tokens = TokenVerifier::new(vec![issuer.config(vec!["root".to_owned()])], clock.clone()).unwrap();
+        let tokens = TokenVerifier::new(
+            vec![issuer.config(
+                ["acme", "evil", "-"].map(str::to_owned).to_vec(),
+                vec!["organizations/acme/users/root".to_owned()],
+            )],
+            clock.clone(),
+        )
+        .unwrap();
         let signer = InternalSigner::generate().unwrap();
         let keys = [("gateway".to_owned(), signer.public())];
         let verifier = InternalVerifier::new(keys, clock.clone()).unwrap();
@@ -139,8 +160,9 @@ impl World {
 
     /// Starts a service behind the real stack; port 0 for any port.
     async fn start(&self, role: &'static str, address: SocketAddr) -> SocketAddr {
-        let allow = AllowList::new().allow("gateway", ["*"]);
-        let authn = AuthnLayer::new(authn_layer(self.verifier.clone(), role, allow));
+        let services = served(role);
+        let authn =
+            AuthnLayer::new(authn_layer(self.verifier.clone(), role, CallRules::of(&services).unwrap()));
         let routes = Routes::from(axum::Router::new().fallback_service(self.fakes[role].clone()));
         let stack = stack(routes, StackOptions { name: role, authn: Some(authn), ..StackOptions::default() });
         let listener = TcpListener::bind(address).await.unwrap();

@@ -12,7 +12,10 @@ fn with_service(methods: Vec<Value>, service_options: Value) -> Vec<u8> {
         "name": "pavior/catalog/v1/extra.proto",
         "package": "pavior.catalog.v1",
         "syntax": "proto3",
-        "dependency": ["pavior/governance/v1/governance.proto", "google/protobuf/empty.proto"],
+        "dependency": [
+            "pavior/governance/v1/governance.proto", "pavior/catalog/v1/catalog_service.proto",
+            "google/protobuf/empty.proto",
+        ],
         "messageType": [{
             "name": "ExtraRequest",
             "oneofDecl": [{ "name": "choice" }],
@@ -173,4 +176,28 @@ async fn a_role_without_an_upstream_keeps_the_gateway_from_starting() {
     }
     let origin = pavior_gateway::Config { web_origins: vec!["*".to_owned()], ..config };
     assert!(matches!(pavior_gateway::build(&origin, deps), Err(Error::Config(_))));
+}
+
+#[test]
+fn an_owner_that_a_change_can_set_is_named_in_its_rule() {
+    let change = |owner: &str| {
+        let mut rule = json!({
+            "action": "catalog.entities.update", "resource": "entity.name", "access": "ACCESS_CHANGE",
+            "audit": "AUDIT_CHANGE",
+        });
+        rule["owner"] = json!(owner);
+        let mut method = method("UpdateExtra", rule);
+        method["inputType"] = json!(".pavior.catalog.v1.UpdateEntityRequest");
+        method
+    };
+    let unspoken = offenders(vec![change("")], json!({}));
+    assert_eq!(
+        unspoken,
+        [
+            "`pavior.catalog.v1.ExtraService/UpdateExtra`: can set `entity.owner`, and does not name it as its owner"
+        ]
+    );
+    let table = Table::build(&with_service(vec![change("entity.owner")], json!({}))).unwrap();
+    let method = table.method("/pavior.catalog.v1.ExtraService/UpdateExtra").unwrap();
+    assert_eq!(method.update_mask.as_ref().unwrap().numbers, [2, 1]);
 }

@@ -60,6 +60,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Brings databases to the current schema and ends.
     Migrate(ConfigArgs),
+    /// Goes on after a database was set back to an older copy or lost. Stop the services first.
+    Restore(RestoreArgs),
     /// Checks the configuration, or prints its defaults.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -69,6 +71,8 @@ pub enum Command {
         #[arg(long)]
         directory: PathBuf,
     },
+    /// Looks for what is wrong with a running platform, and says what to do about each thing.
+    Doctor(DoctorArgs),
     /// Makes a token of the development issuer. Never for production.
     Token(TokenArgs),
     /// Remembers a server and a token.
@@ -127,6 +131,30 @@ pub struct ConfigArgs {
     /// Sets one key, for example --set listen.gateway=0.0.0.0:7410. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// How the doctor gets at the platform. Folders and keys are looked at where this command runs.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The admin listener of each process; `listen.admin` of the configuration by default. May be repeated.
+    #[arg(long, value_name = "URL")]
+    pub admin: Vec<String>,
+}
+
+/// `pavior restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Says what is found and what would be done, and changes nothing; ends with 1 when there is something to do.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Goes on with the keys that are there, and makes those that are missing: what the lost ones protected stays closed
+    /// for ever.
+    #[arg(long)]
+    pub accept_keys: bool,
 }
 
 /// Configuration commands.

@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod args;
 pub mod client;
+mod doctor;
 mod dynamic;
 pub mod failure;
 mod lists;
@@ -34,8 +35,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Quickstart(args) => crate::quickstart::run(args).await,
         Command::Serve(args) => crate::serve::run(args).await,
         Command::Migrate(args) => crate::serve::migrate(&args).await,
+        Command::Restore(args) => crate::serve::restore(&args, printer).await,
         Command::Config(command) => crate::serve::config_command(command),
         Command::Keys { directory } => crate::serve::generate_keys(&directory),
+        Command::Doctor(args) => doctor::run(printer, &connection, &args).await,
         Command::Token(args) => local::token(&args, &connection),
         Command::Sql => sql::run().await,
         Command::Completion { shell } => {
@@ -81,8 +84,10 @@ async fn call(client: &Client, printer: Printer, command: Command) -> anyhow::Re
         Command::Quickstart(_)
         | Command::Serve(_)
         | Command::Migrate(_)
+        | Command::Restore(_)
         | Command::Config(_)
         | Command::Keys { .. }
+        | Command::Doctor(_)
         | Command::Token(_)
         | Command::Sql
         | Command::Completion { .. }

@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail};
 use pavior_auth::{DevClaims, DevIssuer};
 use pavior_core::clock::SystemClock;
 use pavior_core::id::SystemIds;
+use pavior_core::principal::PLATFORM;
 
 use crate::cli::apply;
 use crate::cli::args::QuickstartArgs;
@@ -122,7 +123,8 @@ fn personas(server: &str, directory: &Path) -> anyhow::Result<Personas> {
     })
 }
 
-/// Mints a token of the development issuer whose key lies in a data directory.
+/// Mints a token of the development issuer whose key lies in a data directory. The operator is the platform's own and
+/// belongs to no organization.
 pub fn mint(
     directory: &Path,
     subject: &str,
@@ -132,6 +134,7 @@ pub fn mint(
 ) -> anyhow::Result<String> {
     let issuer =
         DevIssuer::open(&serve::dev_issuer_directory(directory), Arc::new(SystemClock), Arc::new(SystemIds))?;
+    let organization = if subject == serve::DEV_OPERATOR { PLATFORM } else { organization };
     let claims = DevClaims {
         subject: subject.to_owned(),
         organization: organization.to_owned(),
@@ -152,11 +155,12 @@ fn need(program: &str, argument: &str) -> anyhow::Result<()> {
 fn data_directory(given: Option<&Path>) -> anyhow::Result<(PathBuf, Option<tempfile::TempDir>)> {
     match given {
         Some(path) => {
-            std::fs::create_dir_all(path).with_context(|| format!("cannot make `{}`", path.display()))?;
+            pavior_files::private_directory(path)
+                .with_context(|| format!("cannot make `{}`", path.display()))?;
             Ok((path.canonicalize()?, None))
         }
         None => {
-            let temporary = tempfile::Builder::new().prefix("pavior-").tempdir()?;
+            let temporary = pavior_files::temporary_directory("pavior-")?;
             Ok((temporary.path().canonicalize()?, Some(temporary)))
         }
     }

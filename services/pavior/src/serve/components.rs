@@ -6,22 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use pavior_auth::{AllowList, TokenVerifier, authn_layer};
+use pavior_auth::{CallRules, TokenVerifier, authn_layer};
 use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id::{IdGen, SystemIds};
-use pavior_driver::{Driver as _, Registry};
-use pavior_driver_grpc::{RemoteDriver, RemoteOptions};
-use pavior_drivers::DriversConfig;
+use pavior_core::principal::PLATFORM;
+use pavior_drivers::{DriversConfig, DriversKey};
 use pavior_provisioning::SealingKey;
-use pavior_rpc::server::{AuthnLayer, Stack, StackOptions, stack};
-use pavior_rpc::{ClientTls, Health, Transport, local, remote};
+use pavior_rpc::server::{AuthnLayer, Drain, Stack, StackOptions, stack};
+use pavior_rpc::{Health, Transport, local, remote};
 use pavior_runtime::telemetry::Guard;
 use pavior_runtime::{Component, HealthCheck, Task};
-use pavior_store::{DatabaseConfig, Store};
-use tokio_util::sync::CancellationToken;
+use pavior_store::Store;
 
-use super::keys::{self, Trust};
-use super::{Config, DEV_OPERATOR, Role, dev_issuer_directory, drivers_directory};
+use super::installation::Ground;
+use super::keys::{self, Secrets, Trust};
+use super::{Config, DEV_OPERATOR, Role, dev_issuer_directory, drivers_directory, remote_drivers};
 
 /// A stack to be served on a role's own listener.
 pub(super) struct Door {
@@ -31,14 +30,15 @@ pub(super) struct Door {
 
 /// Everything that runs in a process.
 pub(super) struct Assembly {
-    pub(super) health: Health,
+    /// What is told of the whole process, and at each door.
+    pub(super) health: Vec<Health>,
     pub(super) doors: Vec<Door>,
     pub(super) tasks: Vec<Task>,
     pub(super) checks: Vec<HealthCheck>,
     pub(super) closing: Vec<Task>,
     pub(super) git: Option<axum::Router>,
-    /// To be cancelled when draining begins, so that streams end and do not hold it up.
-    pub(super) drain: CancellationToken,
+    /// Of every stack.
+    pub(super) drain: Drain,
 }
 
 /// Applies the migrations of a role's database.
@@ -53,6 +53,12 @@ pub(super) async fn migrate(role: Role, store: &Store) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes the data folder for its owner alone, and refuses one that others may enter.
+pub(super) fn data_folder(config: &Config) -> anyhow::Result<()> {
+    pavior_files::own_directory(&config.data_dir)
+        .with_context(|| format!("the data folder `{}` cannot be used", config.data_dir.display()))
+}
+
 /// What all components of a process share while it is put together.
 struct Builder<'a> {
     config: &'a Config,
@@ -61,13 +67,15 @@ struct Builder<'a> {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdGen>,
     trust: Trust,
-    page_token_key: [u8; 32],
+    secrets: Secrets,
+    /// The databases of the roles, connected and found to be theirs.
+    stores: BTreeMap<Role, Store>,
     /// Names this process among the replicas of its services.
     instance: String,
     /// The services of this process that are built already, for those that call them.
     built: BTreeMap<Role, Transport>,
-    /// Cancelled when draining begins.
-    drain: CancellationToken,
+    /// Of every stack.
+    drain: Drain,
     assembly: Parts,
 }
 
@@ -77,7 +85,7 @@ struct Parts {
     tasks: Vec<Task>,
     checks: Vec<HealthCheck>,
     closing: Vec<Task>,
-    services: Vec<&'static str>,
+    health: Vec<Health>,
     gateway: Option<Component>,
     git: Option<axum::Router>,
 }
@@ -89,21 +97,28 @@ pub(super) async fn assemble(
     telemetry: &Guard,
     addresses: &BTreeMap<&'static str, SocketAddr>,
 ) -> anyhow::Result<Assembly> {
+    data_folder(config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids: Arc<dyn IdGen> = Arc::new(SystemIds);
-    let whole = roles.len() == Role::ALL.len();
-    let page_token_file = config.keys.page_token_file.as_deref().context("no file for the page token key")?;
+    let ground = Ground::look(config, roles, ids.as_ref()).await?;
+    ground.check_owners()?;
+    ground.check_losses()?;
+    let secrets = keys::secrets(config, roles, ground.first_start)?;
+    ground.check_keys(&secrets.checks)?;
+    let trust = Trust::load(config, roles, ground.first_start, &clock, &ids)?;
+    ground.claim(config, &secrets.checks).await?;
     let mut builder = Builder {
         config,
         roles: roles.iter().copied().collect(),
         telemetry,
-        trust: Trust::load(config, roles, &clock, &ids)?,
-        page_token_key: keys::secret_file(page_token_file, whole)?,
+        trust,
+        secrets,
+        stores: ground.stores,
         instance: ids.uuid().to_string(),
         clock,
         ids,
         built: BTreeMap::new(),
-        drain: CancellationToken::new(),
+        drain: Drain::default(),
         assembly: Parts::default(),
     };
     for role in Role::ALL.into_iter().filter(|role| roles.contains(role)) {
@@ -121,10 +136,8 @@ pub(super) async fn assemble(
 }
 
 impl Builder<'_> {
-    async fn store(&self, role: Role, database: &DatabaseConfig) -> anyhow::Result<Store> {
-        std::fs::create_dir_all(&self.config.data_dir)
-            .with_context(|| format!("cannot make `{}`", self.config.data_dir.display()))?;
-        Store::connect(database, role.name()).await.context("its database")
+    fn store(&self, role: Role) -> anyhow::Result<Store> {
+        self.stores.get(&role).cloned().context("its database is not open")
     }
 
     /// A peer: in place when it runs in this process, else over the network. Calls are not signed yet.
@@ -150,6 +163,7 @@ impl Builder<'_> {
             default_deadline: Duration::from_millis(limits.default_deadline_ms),
             max_deadline: Duration::from_millis(limits.max_deadline_ms),
             max_message_bytes: limits.max_message_bytes,
+            drain: self.drain.clone(),
             meter: Some(self.telemetry.meter(name)),
             ids: self.ids.clone(),
             ..StackOptions::default()
@@ -157,92 +171,111 @@ impl Builder<'_> {
     }
 
     /// Puts the stack around a service and makes it callable: for its peers here, and on a listener when it is apart.
-    fn add(&mut self, role: Role, component: Component, allow: AllowList, max_message_bytes: usize) {
-        let authn = authn_layer(self.trust.verifier(), role.name(), allow);
+    ///
+    /// # Errors
+    /// Methods that do not say who may call them.
+    async fn add(
+        &mut self,
+        role: Role,
+        component: Component,
+        max_message_bytes: usize,
+    ) -> anyhow::Result<()> {
+        let rules = CallRules::of(&component.services)?;
+        let authn = authn_layer(self.trust.verifier(), role.name(), rules);
         let options = StackOptions {
             authn: Some(AuthnLayer::new(authn)),
             max_message_bytes,
             ..self.limits(role.name())
         };
-        let stack = stack(component.routes, options);
+        // Of itself alone: whether those that it asks are well is for its caller to see.
+        let needs = component
+            .services
+            .iter()
+            .map(|service| ((*service).to_owned(), BTreeSet::from([role.name().to_owned()])));
+        let health = Health::needing(needs).await;
+        let beside = health.add_to(tonic::service::Routes::default());
+        let stack = stack(component.routes, options).beside(beside, self.drain.clone());
         self.built.insert(role, local(stack.clone()));
+        self.assembly.health.push(health);
         if self.roles.len() < Role::ALL.len() {
             self.assembly.doors.push(Door { role, stack });
-            self.assembly.services.extend(component.services);
         }
         self.assembly.tasks.extend(component.tasks);
-        self.assembly.checks.extend(component.checks);
+        self.assembly.checks.extend(component.checks.into_iter().map(|check| check.of(role.name())));
         self.assembly.closing.extend(component.closing);
+        Ok(())
     }
 
     async fn audit(&mut self) -> anyhow::Result<()> {
-        std::fs::create_dir_all(&self.config.data_dir)?;
         let deps = pavior_audit::Deps {
+            store: self.store(Role::Audit)?,
             clock: self.clock.clone(),
             meter: self.telemetry.meter("audit"),
-            drain: self.drain.clone(),
         };
         let component = pavior_audit::build(self.config.audit.clone(), deps).await?;
-        self.add(Role::Audit, component, pavior_audit::allow_list(), pavior_audit::MAX_REQUEST_BYTES);
-        Ok(())
+        self.add(Role::Audit, component, pavior_audit::MAX_REQUEST_BYTES).await
     }
 
     async fn catalog(&mut self) -> anyhow::Result<()> {
         let deps = pavior_catalog::Deps {
-            store: self.store(Role::Catalog, &self.config.catalog.database).await?,
+            store: self.store(Role::Catalog)?,
             clock: self.clock.clone(),
             ids: self.ids.clone(),
             identity: self.trust.identity(Role::Catalog)?,
             audit: self.peer(Role::Audit)?,
-            page_token_key: self.page_token_key,
+            page_token_key: self.secrets.page_token,
+            meter: self.telemetry.meter("catalog"),
             instance: self.instance.clone(),
         };
         let component = pavior_catalog::build(&self.config.catalog, deps).await?;
         let limit = self.config.limits.max_message_bytes;
-        self.add(Role::Catalog, component, pavior_catalog::allow_list(), limit);
-        Ok(())
+        self.add(Role::Catalog, component, limit).await
     }
 
     async fn policy(&mut self) -> anyhow::Result<()> {
         let deps = pavior_policy::Deps {
-            store: self.store(Role::Policy, &self.config.policy.database).await?,
+            store: self.store(Role::Policy)?,
             clock: self.clock.clone(),
             ids: self.ids.clone(),
             identity: self.trust.identity(Role::Policy)?,
             catalog: self.peer(Role::Catalog)?,
             audit: self.peer(Role::Audit)?,
-            page_token_key: self.page_token_key,
+            page_token_key: self.secrets.page_token,
             meter: self.telemetry.meter("policy"),
             instance: self.instance.clone(),
         };
         let component = pavior_policy::build(self.config.policy.clone(), deps).await?;
         let limit = self.config.limits.max_message_bytes;
-        self.add(Role::Policy, component, pavior_policy::allow_list(), limit);
-        Ok(())
+        self.add(Role::Policy, component, limit).await
     }
 
     async fn provisioning(&mut self, addresses: &BTreeMap<&'static str, SocketAddr>) -> anyhow::Result<()> {
-        let sealing_file = self.config.keys.sealing_file.as_deref().context("no file for the sealing key")?;
-        let whole = self.roles.len() == Role::ALL.len();
-        let drivers = self.drivers(addresses)?;
+        let sealing_key = self.secrets.sealing.context("no sealing key")?;
+        let drivers = self.drivers(addresses, DriversKey::derive(&sealing_key))?;
+        let remote = &self.config.drivers.remote;
+        let (checks, connector) =
+            remote_drivers::connect(remote, &drivers.registry, &self.clock, &self.ids).await?;
+        self.assembly.checks.extend(checks);
+        self.assembly.tasks.push(connector);
         let deps = pavior_provisioning::Deps {
-            store: self.store(Role::Provisioning, &self.config.provisioning.database).await?,
+            store: self.store(Role::Provisioning)?,
             clock: self.clock.clone(),
             ids: self.ids.clone(),
             identity: self.trust.identity(Role::Provisioning)?,
             catalog: self.peer(Role::Catalog)?,
             policy: self.peer(Role::Policy)?,
             audit: self.peer(Role::Audit)?,
-            drivers: self.registry(&drivers.registry).await?,
-            sealing_key: SealingKey::new(keys::secret_file(sealing_file, whole)?),
-            page_token_key: self.page_token_key,
+            drivers: drivers.registry.clone(),
+            sealing_key: SealingKey::new(sealing_key),
+            page_token_key: self.secrets.page_token,
             meter: self.telemetry.meter("provisioning"),
             instance: self.instance.clone(),
         };
+        let pushes = pavior_provisioning::push_recorder(&deps);
         let component = pavior_provisioning::build(self.config.provisioning.clone(), deps).await?;
         let limit = self.config.limits.max_message_bytes;
-        self.add(Role::Provisioning, component, pavior_provisioning::allow_list(), limit);
-        self.assembly.git = Some(drivers.git_router.clone());
+        self.add(Role::Provisioning, component, limit).await?;
+        self.assembly.git = Some(drivers.git_router(pushes));
         self.assembly.tasks.push(Task::new("workload_keeper", move |cancel| async move {
             drivers.run(cancel).await;
             Ok(())
@@ -250,39 +283,10 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// The built-in drivers with those in other processes. One that cannot be reached stops the start: what it made
-    /// could neither be changed nor taken down without it.
-    async fn registry(&self, built_in: &Registry) -> anyhow::Result<Registry> {
-        let mut registry = built_in.clone();
-        for remote in &self.config.drivers.remote {
-            let tls = match &remote.ca_file {
-                Some(path) => Some(ClientTls {
-                    ca_pem: std::fs::read(path)
-                        .with_context(|| format!("cannot read `{}`", path.display()))?,
-                    identity: None,
-                    domain: None,
-                }),
-                None => None,
-            };
-            let options = RemoteOptions {
-                clock: self.clock.clone(),
-                ids: self.ids.clone(),
-                ..RemoteOptions::default()
-            };
-            let driver = RemoteDriver::connect_endpoint(&remote.endpoint, tls, options)
-                .await
-                .with_context(|| format!("the driver at `{}`", remote.endpoint))?;
-            let id = driver.info().id;
-            anyhow::ensure!(registry.get(&id).is_none(), "there are two drivers `{id}`");
-            tracing::info!(driver = id, endpoint = remote.endpoint, "remote driver connected");
-            registry = registry.with(Arc::new(driver));
-        }
-        Ok(registry)
-    }
-
     fn drivers(
         &self,
         addresses: &BTreeMap<&'static str, SocketAddr>,
+        key: DriversKey,
     ) -> anyhow::Result<pavior_drivers::Drivers> {
         let settings = &self.config.drivers;
         let program = match &settings.program {
@@ -296,7 +300,7 @@ impl Builder<'_> {
         let mut environment = pavior_drivers::inherited(&|name| std::env::var(name).ok(), &settings.inherit);
         // The SQL client that skeletons use, so that they need no driver of their own.
         environment.insert("PAVIOR_SQL".to_owned(), program.display().to_string());
-        let mut config = DriversConfig::new(drivers_directory(&self.config.data_dir), shim, environment);
+        let mut config = DriversConfig::new(drivers_directory(&self.config.data_dir), shim, environment, key);
         config.git.skeleton_roots = settings.skeleton_roots.clone();
         config.git.public_url = match (settings.git_public_url.as_str(), addresses.get("git")) {
             ("", Some(address)) => format!("http://{address}"),
@@ -312,7 +316,10 @@ impl Builder<'_> {
             let directory = dev_issuer_directory(&self.config.data_dir);
             let issuer = pavior_auth::DevIssuer::open(&directory, self.clock.clone(), self.ids.clone())?;
             tracing::warn!("tokens of the development issuer are accepted");
-            config.issuers.push(issuer.config(vec![DEV_OPERATOR.to_owned()]));
+            let organizations = self.config.development.organizations.iter().cloned();
+            let organizations = organizations.chain([PLATFORM.to_owned()]).collect();
+            let operator = format!("organizations/{PLATFORM}/users/{DEV_OPERATOR}");
+            config.issuers.push(issuer.config(organizations, vec![operator]));
         }
         anyhow::ensure!(
             !config.issuers.is_empty(),
@@ -333,28 +340,30 @@ impl Builder<'_> {
         };
         let mut component = pavior_gateway::build(&config, deps)?;
         self.assembly.tasks.append(&mut component.tasks);
-        self.assembly.checks.append(&mut component.checks);
+        // What runs in this process says itself how it is, and its own answer would wait for this one.
+        let here = |check: &HealthCheck| self.built.keys().any(|role| role.name() == check.role);
+        let checks = std::mem::take(&mut component.checks).into_iter().filter(|check| !here(check));
+        let checks: Vec<_> = checks.map(|check| check.of(Role::Gateway.name())).collect();
+        self.assembly.checks.extend(checks);
         self.assembly.closing.append(&mut component.closing);
-        self.assembly.services.extend(component.services.iter().copied());
         self.assembly.gateway = Some(component);
         Ok(())
     }
 
     async fn finish(mut self) -> anyhow::Result<Assembly> {
-        self.assembly.services.sort_unstable();
-        self.assembly.services.dedup();
-        let health = Health::new(&self.assembly.services).await;
-        let gateway_options = self.limits("gateway");
-        let Parts { doors, tasks, checks, closing, gateway, git, .. } = self.assembly;
-        let mut all = Vec::new();
-        for door in doors {
-            let beside = health.add_to(tonic::service::Routes::default());
-            all.push(Door { role: door.role, stack: door.stack.beside(beside) });
+        if let Some(component) = self.assembly.gateway.take() {
+            let needs = pavior_gateway::needs(pavior_proto::DESCRIPTORS)?.into_iter();
+            let needs = needs.map(|(service, mut roles)| {
+                roles.insert(Role::Gateway.name().to_owned());
+                (service.to_owned(), roles)
+            });
+            let health = Health::needing(needs).await;
+            let options = self.limits("gateway");
+            let stack = pavior_gateway::front(&self.config.gateway, &component, options, &health)?;
+            self.assembly.doors.push(Door { role: Role::Gateway, stack });
+            self.assembly.health.push(health);
         }
-        if let Some(component) = gateway {
-            let stack = pavior_gateway::front(&self.config.gateway, &component, gateway_options, &health)?;
-            all.push(Door { role: Role::Gateway, stack });
-        }
-        Ok(Assembly { health, doors: all, tasks, checks, closing, git, drain: self.drain })
+        let Parts { doors, tasks, checks, closing, health, git, .. } = self.assembly;
+        Ok(Assembly { health, doors, tasks, checks, closing, git, drain: self.drain })
     }
 }

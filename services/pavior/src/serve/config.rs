@@ -16,7 +16,7 @@ use crate::cli::args::ConfigArgs;
 /// Every setting with its default.
 pub(super) const DEFAULTS: &str = include_str!("config.default.toml");
 
-/// The subject of the development issuer that may act on the platform itself.
+/// The platform's own user whom the development issuer may speak for: it may act on the platform itself.
 pub const DEV_OPERATOR: &str = "operator";
 
 /// Variables that belong to the client commands and to the tests.
@@ -133,6 +133,8 @@ pub struct Keys {
 pub struct Development {
     /// Accepts tokens of the issuer whose key lies in the data folder.
     pub issuer: bool,
+    /// The organizations that this issuer may speak for.
+    pub organizations: Vec<String>,
 }
 
 /// Limits of every listener.
@@ -155,8 +157,10 @@ pub struct Limits {
 pub struct Shutdown {
     /// From NOT_SERVING until no more connections are taken.
     pub notice_ms: u64,
-    /// For calls that began, and then for background work, to end.
+    /// For calls that began to be answered; those that are not by then are told to come back.
     pub grace_ms: u64,
+    /// For background work to end.
+    pub task_grace_ms: u64,
 }
 
 /// The built-in drivers.
@@ -268,6 +272,9 @@ impl Config {
         }
         if self.audit.signing_key_file.is_none() && self.audit.signing_key_pem.is_none() {
             self.audit.signing_key_file = Some(data_dir.join("keys").join("audit-signing.pem"));
+        }
+        if self.audit.checkpoints_dir.is_none() {
+            self.audit.checkpoints_dir = Some(data_dir.join("checkpoints"));
         }
         let folder = |given: &Option<PathBuf>, name: &str| {
             Some(given.clone().unwrap_or_else(|| data_dir.join("keys").join(name)))

@@ -2,15 +2,17 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use pavior_auth::{InternalSigner, InternalVerifier, PublicKey, ServiceIdentity, SigningKey};
 use pavior_core::clock::Clock;
-use pavior_core::id::IdGen;
+use pavior_core::digest::key_check;
+use pavior_core::id::{IdGen, SystemIds};
 
+use super::installation::{self, KeyCheck, KeyChecks};
 use super::{Config, Role};
 
 /// Makes the keys of a system whose services run apart: `private/{role}/{role}.pem`, so that each service is given its
@@ -22,21 +24,75 @@ pub fn generate(directory: &Path) -> anyhow::Result<()> {
     }
     secret_file(&directory.join("sealing"), true)?;
     secret_file(&directory.join("page-token"), true)?;
-    Ok(())
+    installation::generate(&directory.join("public"), &SystemIds)
+}
+
+/// The keys of a process that are no service's own identity.
+#[derive(Debug)]
+pub(super) struct Secrets {
+    /// Protects page tokens.
+    pub(super) page_token: [u8; 32],
+    /// Seals secret outputs; present where provisioning runs.
+    pub(super) sealing: Option<[u8; 32]>,
+    /// By what the databases know them again.
+    pub(super) checks: KeyChecks,
+}
+
+/// Reads the keys that the roles need. They are made where `make` allows it and all of the system is here; the audit
+/// service's is its own and made where `make` allows it.
+pub(super) fn secrets(config: &Config, roles: &[Role], make: bool) -> anyhow::Result<Secrets> {
+    let whole = make && roles.len() == Role::ALL.len();
+    let file = config.keys.page_token_file.as_deref().context("no file for the page token key")?;
+    let page_token = secret_file(file, whole)?;
+    let mut checks = KeyChecks::new();
+    let mut check = |role, name, key: &[u8; 32], file: &Path| {
+        let (value, place) = (key_check(name, key), file.display().to_string());
+        checks.entry(role).or_default().push(KeyCheck { name, value, former: Vec::new(), place });
+    };
+    for role in [Role::Catalog, Role::Policy, Role::Provisioning] {
+        check(role, "page token key", &page_token, file);
+    }
+    let mut sealing = None;
+    if roles.contains(&Role::Provisioning) {
+        let file = config.keys.sealing_file.as_deref().context("no file for the sealing key")?;
+        let key = secret_file(file, whole)?;
+        check(Role::Provisioning, "sealing key", &key, file);
+        sealing = Some(key);
+    }
+    if roles.contains(&Role::Audit) {
+        checks.insert(Role::Audit, vec![signing_check(config, make)?]);
+    }
+    Ok(Secrets { page_token, sealing, checks })
+}
+
+fn signing_check(config: &Config, make: bool) -> anyhow::Result<KeyCheck> {
+    let place = match &config.audit.signing_key_file {
+        Some(file) if !make && !file.exists() => bail!("{}", missing(file)),
+        Some(file) => file.display().to_string(),
+        None => "`audit.signing_key_pem`".to_owned(),
+    };
+    let value = pavior_audit::verifier_key(&config.audit)?;
+    Ok(KeyCheck { name: "audit signing key", value, former: config.audit.former_keys.clone(), place })
+}
+
+/// Why a key is not made.
+fn missing(file: &Path) -> String {
+    format!(
+        "`{}` is missing. A key is made beside empty databases only, because what was protected with the one before could \
+         never be opened again: put it back. If the system is new and its services run apart, make the keys with `pavior \
+         keys` and give them to every replica; if the key is lost, `pavior restore --accept-keys` makes another",
+        file.display()
+    )
 }
 
 fn private_directory(path: &Path) -> anyhow::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .with_context(|| format!("cannot make `{}`", path.display()))
+    pavior_files::private_directory(path).with_context(|| format!("cannot make `{}`", path.display()))
 }
 
 fn own_key(role: Role, private: &Path, public: &Path, make: bool) -> anyhow::Result<SigningKey> {
     let path = private.join(format!("{}.pem", role.name()));
     if !path.exists() && !make {
-        bail!("`{}` is missing; make the keys of all services with `pavior keys`", path.display());
+        bail!("{}", missing(&path));
     }
     private_directory(private)?;
     let key = SigningKey::load_or_create(&path)?;
@@ -61,16 +117,18 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    /// Reads the public keys of every role; makes all keys first when the whole system runs in this process.
+    /// Reads the public keys of every role; makes all keys first where that is allowed and the whole system runs in
+    /// this process.
     pub(super) fn load(
         config: &Config,
         roles: &[Role],
+        make: bool,
         clock: &Arc<dyn Clock>,
         ids: &Arc<dyn IdGen>,
     ) -> anyhow::Result<Self> {
         let private = config.internal.private_key_dir.clone().context("no folder for private keys")?;
         let public = config.internal.public_key_dir.clone().context("no folder for public keys")?;
-        let make = roles.len() == Role::ALL.len();
+        let make = make && roles.len() == Role::ALL.len();
         if make {
             for role in Role::ALL {
                 own_key(role, &private, &public, true)?;
@@ -104,7 +162,7 @@ impl Trust {
 pub(super) fn secret_file(path: &Path, make: bool) -> anyhow::Result<[u8; 32]> {
     if !path.exists() {
         if !make {
-            bail!("`{}` is missing; make it with `pavior keys` and give it to every replica", path.display());
+            bail!("{}", missing(path));
         }
         if let Some(parent) = path.parent() {
             private_directory(parent)?;

@@ -3,7 +3,10 @@
 
 mod components;
 mod config;
+mod installation;
 mod keys;
+mod remote_drivers;
+mod restore;
 mod system;
 
 use anyhow::Context as _;
@@ -13,6 +16,7 @@ use crate::cli::args::{ConfigArgs, ConfigCommand, ServeArgs};
 
 pub use config::{Config, DEV_OPERATOR, Listen, database_file, dev_issuer_directory, drivers_directory};
 pub use keys::generate as generate_keys;
+pub use restore::run as restore;
 pub use system::System;
 
 /// A service of the platform.
@@ -59,9 +63,15 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     system.run_until_signal().await
 }
 
+/// The configuration, for a command that looks at a platform from beside it.
+pub fn load_config(args: &ConfigArgs) -> anyhow::Result<Config> {
+    config::load(args)
+}
+
 /// `pavior migrate`: every service migrates when it is built, so building and dropping them is all there is to do.
 pub async fn migrate(args: &ConfigArgs) -> anyhow::Result<()> {
     let config = config::load(args)?;
+    components::data_folder(&config)?;
     for (role, url) in config.databases() {
         let store = pavior_store::Store::connect(url, role.name())
             .await

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use pavior_rpc::server::{ServeOptions, ServerTls};
 use pavior_runtime::telemetry::Guard;
-use pavior_runtime::{Phase, Supervisor, SupervisorOptions};
+use pavior_runtime::{Condition, Report, Supervisor, SupervisorOptions};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -39,19 +39,23 @@ impl System {
         let tls = tls(&config)?;
         let assembly = components::assemble(&config, roles, &telemetry, &addresses).await?;
         let Assembly { health, doors, tasks, checks, closing, git, drain } = assembly;
+        let grace = Duration::from_millis(config.shutdown.grace_ms);
         let options = SupervisorOptions {
             notice: Duration::from_millis(config.shutdown.notice_ms),
-            task_grace: Duration::from_millis(config.shutdown.grace_ms),
+            grace,
+            task_grace: Duration::from_millis(config.shutdown.task_grace_ms),
             ..SupervisorOptions::default()
         };
-        let mut supervisor = Supervisor::new(health, options).checks(checks).tasks(tasks).closing(closing);
+        let mut supervisor =
+            Supervisor::new(options).health(health).checks(checks).tasks(tasks).closing(closing);
         for Door { role, stack } in doors {
             let listener = listeners.remove(role.name()).context("a door without a listener")?;
             let public = role == Role::Gateway;
             let serve = ServeOptions {
                 tls: tls.clone().filter(|_| public),
                 http1: public,
-                grace: Duration::from_millis(config.shutdown.grace_ms),
+                grace,
+                drain: drain.clone(),
                 ..ServeOptions::default()
             };
             supervisor = supervisor.listener(role.name(), listener, stack, serve);
@@ -65,12 +69,6 @@ impl System {
         let admin = listeners.remove("admin").context("the admin listener is missing")?;
         supervisor = supervisor.admin(admin, telemetry.registry().clone());
         let readiness = supervisor.readiness();
-        let mut phase = supervisor.phase();
-        tokio::spawn(async move {
-            // An error says that the supervisor is gone, which ends streams just as well.
-            let _ = phase.wait_for(|phase| *phase >= Phase::Draining).await;
-            drain.cancel();
-        });
         let (stop, stopped) = mpsc::channel(2);
         let running = tokio::spawn(async move {
             let ended = supervisor.run(stopped).await;
@@ -80,12 +78,16 @@ impl System {
         let system = Self { addresses, tls: tls.is_some(), stop, running };
         let start_limit = Duration::from_secs(30);
         // A peer in another process may come later: only what runs here is waited for.
-        if roles.len() == Role::ALL.len()
-            && tokio::time::timeout(start_limit, readiness.wait_for(|report| report.ready)).await.is_err()
-        {
-            let report = readiness.report();
-            system.stop().await?;
-            anyhow::bail!("the system did not become ready: {:?}", report.checks);
+        if roles.len() == Role::ALL.len() {
+            let usable = readiness.wait_for(|report| report.ready || changes_are_refused(report));
+            let Ok(report) = tokio::time::timeout(start_limit, usable).await else {
+                let report = readiness.report();
+                system.stop().await?;
+                anyhow::bail!("the system did not become ready: {:?}", failing(&report));
+            };
+            if !report.ready {
+                tracing::error!(checks = ?failing(&report), "the system is not ready: changes are refused");
+            }
         }
         Ok(system)
     }
@@ -130,6 +132,18 @@ impl System {
             }
         }
     }
+}
+
+/// Nothing is wrong but that records do not get to the audit log, as when a database was set back: what there is can be
+/// read until an operator has acted.
+fn changes_are_refused(report: &Report) -> bool {
+    let failing = failing(report);
+    !failing.is_empty() && failing.iter().all(|condition| condition.name.ends_with(" outbox"))
+}
+
+/// The conditions that are not met.
+fn failing(report: &Report) -> Vec<&Condition> {
+    report.conditions.values().filter(|condition| condition.reason.is_some()).collect()
 }
 
 async fn bind(config: &Config, roles: &[Role]) -> anyhow::Result<BTreeMap<&'static str, TcpListener>> {

@@ -185,6 +185,7 @@ fn context(wire: pb::DecisionContext, organization: &str, violations: &mut Viola
         new_owner,
         labels,
         plan_digest,
+        moves_owner,
     } = wire;
     let new_owner = group(&new_owner, organization, "context.new_owner", violations);
     let mut count = |field: &str, value: i32| {
@@ -205,6 +206,7 @@ fn context(wire: pb::DecisionContext, organization: &str, violations: &mut Viola
         delete_count: count("delete_count", delete_count),
         resource_types: resource_types.into_iter().collect(),
         new_owner,
+        moves_owner,
         labels: labels.into_iter().collect(),
         plan_digest: filled(&plan_digest),
     }

@@ -18,6 +18,6 @@ impl ResourceFactsService for Api {
         permit(&request)?;
         let request = request.into_inner();
         validate::request(&request)?;
-        respond(self.app.facts(&request.name).await)
+        respond(self.app.facts(&request).await)
     }
 }

@@ -9,6 +9,7 @@ use pavior_auth::{Permit, permit};
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_proto::pavior::policy::v1::policy_service_server::PolicyService;
 use pavior_rpc::{Problem, Violations, validate};
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use crate::app::App;
@@ -43,6 +44,16 @@ struct New<'a, T: Codec> {
 impl Api {
     pub(crate) fn new(app: App) -> Self {
         Self { app }
+    }
+
+    /// Answers a change, as often as it is asked for under one request id.
+    async fn once<M: Message + Default>(
+        &self,
+        permit: &Permit,
+        call: &Call,
+        work: impl Future<Output = Result<M, Error>>,
+    ) -> Answer<M> {
+        respond(self.app.once(permit, call, work).await)
     }
 
     async fn create<T: Codec>(
@@ -88,7 +99,7 @@ impl PolicyService for Api {
         let pb::CreateRoleRequest { parent, role_id, role, request_id: _, validate_only: _ } = &request;
         let new =
             New::<RoleSpec> { parent, id: role_id, id_field: "role_id", path: "role", wire: role.as_ref() };
-        respond(self.create(&permit, &call, violations, new).await)
+        self.once(&permit, &call, self.create(&permit, &call, violations, new)).await
     }
 
     async fn update_role(&self, request: Request<pb::UpdateRoleRequest>) -> Answer<pb::Role> {
@@ -99,7 +110,7 @@ impl PolicyService for Api {
         let wire = role.unwrap_or_default();
         let (name, etag) = (wire.name.clone(), wire.etag.clone());
         let patch = Patch::<RoleSpec> { name, etag, wire, mask, path: "role" };
-        respond(self.app.update(&permit, &call, patch).await)
+        self.once(&permit, &call, self.app.update(&permit, &call, patch)).await
     }
 
     async fn delete_role(&self, request: Request<pb::DeleteRoleRequest>) -> Answer<()> {
@@ -107,7 +118,8 @@ impl PolicyService for Api {
         let call = Call::change("policy.roles.delete", &request, &request.request_id, request.validate_only);
         validate::request(&request)?;
         let pb::DeleteRoleRequest { name, etag, allow_missing, request_id: _, validate_only: _ } = &request;
-        respond(self.app.delete::<RoleSpec>(&permit, &call, name, etag, *allow_missing).await)
+        self.once(&permit, &call, self.app.delete::<RoleSpec>(&permit, &call, name, etag, *allow_missing))
+            .await
     }
 
     async fn get_role_binding(&self, request: Request<pb::GetRoleBindingRequest>) -> Answer<pb::RoleBinding> {
@@ -155,7 +167,7 @@ impl PolicyService for Api {
             path: "role_binding",
             wire: role_binding.as_ref(),
         };
-        respond(self.create(&permit, &call, violations, new).await)
+        self.once(&permit, &call, self.create(&permit, &call, violations, new)).await
     }
 
     async fn update_role_binding(
@@ -171,7 +183,7 @@ impl PolicyService for Api {
         let wire = role_binding.unwrap_or_default();
         let (name, etag) = (wire.name.clone(), wire.etag.clone());
         let patch = Patch::<RoleBindingSpec> { name, etag, wire, mask, path: "role_binding" };
-        respond(self.app.update(&permit, &call, patch).await)
+        self.once(&permit, &call, self.app.update(&permit, &call, patch)).await
     }
 
     async fn delete_role_binding(&self, request: Request<pb::DeleteRoleBindingRequest>) -> Answer<()> {
@@ -181,7 +193,12 @@ impl PolicyService for Api {
         validate::request(&request)?;
         let pb::DeleteRoleBindingRequest { name, etag, allow_missing, request_id: _, validate_only: _ } =
             &request;
-        respond(self.app.delete::<RoleBindingSpec>(&permit, &call, name, etag, *allow_missing).await)
+        self.once(
+            &permit,
+            &call,
+            self.app.delete::<RoleBindingSpec>(&permit, &call, name, etag, *allow_missing),
+        )
+        .await
     }
 
     async fn get_policy(&self, request: Request<pb::GetPolicyRequest>) -> Answer<pb::Policy> {
@@ -218,7 +235,7 @@ impl PolicyService for Api {
             path: "policy",
             wire: policy.as_ref(),
         };
-        respond(self.create(&permit, &call, violations, new).await)
+        self.once(&permit, &call, self.create(&permit, &call, violations, new)).await
     }
 
     async fn update_policy(&self, request: Request<pb::UpdatePolicyRequest>) -> Answer<pb::Policy> {
@@ -230,7 +247,7 @@ impl PolicyService for Api {
         let wire = policy.unwrap_or_default();
         let (name, etag) = (wire.name.clone(), wire.etag.clone());
         let patch = Patch::<PolicySpec> { name, etag, wire, mask, path: "policy" };
-        respond(self.app.update(&permit, &call, patch).await)
+        self.once(&permit, &call, self.app.update(&permit, &call, patch)).await
     }
 
     async fn delete_policy(&self, request: Request<pb::DeletePolicyRequest>) -> Answer<()> {
@@ -239,7 +256,8 @@ impl PolicyService for Api {
             Call::change("policy.policies.delete", &request, &request.request_id, request.validate_only);
         validate::request(&request)?;
         let pb::DeletePolicyRequest { name, etag, allow_missing, request_id: _, validate_only: _ } = &request;
-        respond(self.app.delete::<PolicySpec>(&permit, &call, name, etag, *allow_missing).await)
+        self.once(&permit, &call, self.app.delete::<PolicySpec>(&permit, &call, name, etag, *allow_missing))
+            .await
     }
 
     async fn get_policy_binding(
@@ -296,7 +314,7 @@ impl PolicyService for Api {
             path: "policy_binding",
             wire: policy_binding.as_ref(),
         };
-        respond(self.create(&permit, &call, violations, new).await)
+        self.once(&permit, &call, self.create(&permit, &call, violations, new)).await
     }
 
     async fn update_policy_binding(
@@ -320,7 +338,7 @@ impl PolicyService for Api {
         let wire = policy_binding.unwrap_or_default();
         let (name, etag) = (wire.name.clone(), wire.etag.clone());
         let patch = Patch::<PolicyBindingSpec> { name, etag, wire, mask, path: "policy_binding" };
-        respond(self.app.update(&permit, &call, patch).await)
+        self.once(&permit, &call, self.app.update(&permit, &call, patch)).await
     }
 
     async fn delete_policy_binding(&self, request: Request<pb::DeletePolicyBindingRequest>) -> Answer<()> {
@@ -334,7 +352,12 @@ impl PolicyService for Api {
         validate::request(&request)?;
         let pb::DeletePolicyBindingRequest { name, etag, allow_missing, request_id: _, validate_only: _ } =
             &request;
-        respond(self.app.delete::<PolicyBindingSpec>(&permit, &call, name, etag, *allow_missing).await)
+        self.once(
+            &permit,
+            &call,
+            self.app.delete::<PolicyBindingSpec>(&permit, &call, name, etag, *allow_missing),
+        )
+        .await
     }
 
     async fn get_approval_request(
@@ -371,7 +394,12 @@ impl PolicyService for Api {
         validate::request(&request)?;
         decision::check_reason(&request.reason)?;
         let pb::ApproveApprovalRequestRequest { name, reason, plan_digest, request_id: _ } = request;
-        respond(self.app.vote(&permit, &call, Ballot { name, approved: true, reason, plan_digest }).await)
+        self.once(
+            &permit,
+            &call,
+            self.app.vote(&permit, &call, Ballot { name, approved: true, reason, plan_digest }),
+        )
+        .await
     }
 
     async fn deny_approval_request(
@@ -383,7 +411,12 @@ impl PolicyService for Api {
         validate::request(&request)?;
         decision::check_reason(&request.reason)?;
         let pb::DenyApprovalRequestRequest { name, reason, plan_digest, request_id: _ } = request;
-        respond(self.app.vote(&permit, &call, Ballot { name, approved: false, reason, plan_digest }).await)
+        self.once(
+            &permit,
+            &call,
+            self.app.vote(&permit, &call, Ballot { name, approved: false, reason, plan_digest }),
+        )
+        .await
     }
 
     async fn create_approval_request(
@@ -393,7 +426,7 @@ impl PolicyService for Api {
         let (permit, request) = (permit(&request)?, request.into_inner());
         let call = Call::change("policy.approvalRequests.create", &request, &request.request_id, false);
         let ask = decision::ask(&request)?;
-        respond(self.app.create_approval(&permit, &call, ask).await)
+        self.once(&permit, &call, self.app.create_approval(&permit, &call, ask)).await
     }
 
     async fn cancel_approval_request(
@@ -404,7 +437,7 @@ impl PolicyService for Api {
         let call = Call::change("policy.approvalRequests.cancel", &request, "", false);
         validate::request(&request)?;
         decision::check_reason(&request.reason)?;
-        respond(self.app.cancel_approval(&permit, &call, request).await)
+        self.once(&permit, &call, self.app.cancel_approval(&permit, &call, request)).await
     }
 
     async fn batch_get_approval_requests(

@@ -71,15 +71,13 @@ fn invalid_policy(problems: Vec<String>) -> Problem {
 }
 
 fn store_problem(error: &StoreError) -> Problem {
+    if let Some(refused) = pavior_relay::refusal(error) {
+        return refused;
+    }
     match error.kind() {
         ErrorKind::Unavailable | ErrorKind::Serialization => {
             tracing::warn!(error = %error, cause = ?std::error::Error::source(error), "store unavailable");
-            let problem = Problem::unavailable("the policy service's database does not answer");
-            if matches!(error, StoreError::OutboxFull { .. }) {
-                let text = "the audit trail cannot take the record of the change, so the change is refused";
-                return Problem::unavailable(text).with_reason(ErrorReason::AuditUnavailable);
-            }
-            problem
+            Problem::unavailable("the policy service's database does not answer")
         }
         ErrorKind::Unknown | ErrorKind::Unique | ErrorKind::Corrupt | ErrorKind::Other => {
             Problem::internal_error(error)

@@ -1,46 +1,15 @@
 //! The actions of the API, from the options of its methods.
 
 use pavior_proto::pavior::governance::v1::{Access, Audience, Rule};
-use prost_reflect::{DescriptorPool, DynamicMessage, Value};
+use pavior_rpc::governance::{NoGovernance, declared};
+use prost_reflect::DescriptorPool;
 
 use crate::domain::action::{Action, Actions};
 
-const RULE: &str = "pavior.governance.v1.rule";
-const MIXIN: &str = "pavior.governance.v1.mixin";
-
-/// Why the actions cannot be read: the descriptors are not those of this API.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read the governance options: {0}")]
-pub(crate) struct ActionsError(String);
-
 /// Every action that a method is governed by.
-pub(crate) fn actions(pool: &DescriptorPool) -> Result<Actions, ActionsError> {
-    let extension = |name: &str| {
-        pool.get_extension_by_name(name).ok_or_else(|| ActionsError(format!("extension `{name}` is missing")))
-    };
-    let (rule, mixin) = (extension(RULE)?, extension(MIXIN)?);
-    let mut rules = Vec::new();
-    for service in pool.services() {
-        if let Value::List(mixins) = service.options().get_extension(&mixin).as_ref() {
-            for mixin in mixins.iter().filter_map(Value::as_message) {
-                rules.extend(
-                    mixin.get_field_by_name("rule").as_deref().and_then(Value::as_message).map(decode),
-                );
-            }
-        }
-        for method in service.methods() {
-            let options = method.options();
-            if options.has_extension(&rule) {
-                rules.extend(options.get_extension(&rule).as_message().map(decode));
-            }
-        }
-    }
-    let rules = rules.into_iter().collect::<Result<Vec<_>, _>>()?;
-    Ok(Actions::new(rules.iter().filter(|rule| !rule.action.is_empty()).map(to_action)))
-}
-
-fn decode(message: &DynamicMessage) -> Result<Rule, ActionsError> {
-    message.transcode_to().map_err(|error| ActionsError(error.to_string()))
+pub(crate) fn actions(pool: &DescriptorPool) -> Result<Actions, NoGovernance> {
+    let rules = declared(pool)?.into_iter().filter_map(|declared| declared.rule);
+    Ok(Actions::new(rules.filter(|rule| !rule.action.is_empty()).map(|rule| to_action(&rule))))
 }
 
 fn to_action(rule: &Rule) -> Action {

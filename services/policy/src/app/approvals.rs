@@ -7,7 +7,7 @@ use pavior_auth::Permit;
 use pavior_core::{PrincipalKind, ResourceName};
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_rpc::paging::Page;
-use pavior_rpc::{Problem, convert};
+use pavior_rpc::{ErrorReason, Problem, convert};
 use pavior_store::{StoreError, Tx};
 use time::Duration;
 
@@ -71,15 +71,20 @@ fn wire_json(stored: &Stored<ApprovalSpec>) -> Result<serde_json::Value, Error> 
     convert::to_json(&approval_to_wire(stored)).map_err(|error| Error::Bug(error.to_string()))
 }
 
-/// Who asked, with the one on whose behalf. Without a person to exclude, four eyes would be two: a service that asks in
-/// its own name has to say for whom.
+/// Who asked, with the person on whose behalf. Without a person to exclude, four eyes would be two: a service of the
+/// platform that asks in its own name has to say for whom, and nobody else asks without one.
 fn asker(permit: &Permit, ask: &Ask) -> Result<(String, Option<String>), Error> {
     let principal = permit.principal();
     let itself = principal.name.ends_with(&format!("/services/{}", permit.caller()));
+    let pattern = "organizations/{organization}/users/{user}";
     if principal.kind != PrincipalKind::Service || !itself {
+        let person = |name: &String| ResourceName::parse_as(name, pattern).is_ok();
+        if principal.kind != PrincipalKind::User && !principal.on_behalf_of.as_ref().is_some_and(person) {
+            let text = format!("`{}` acts for nobody, and cannot ask people", principal.name);
+            return Err(Problem::precondition(ErrorReason::ApproverNotEligible, text).into());
+        }
         return Ok((principal.name.clone(), principal.on_behalf_of.clone()));
     }
-    let pattern = "organizations/{organization}/users/{user}";
     match ResourceName::parse_as(&ask.requester, pattern) {
         Ok(name) => Ok((name.as_str().to_owned(), None)),
         Err(error) => Err(Problem::invalid_field("approval_request.requester", error.to_string()).into()),
@@ -384,7 +389,8 @@ impl App {
     /// As [`App::expire_due`]; while the audit trail takes no records, what is over stays to be written down later.
     async fn expire_before_read(&self, organization: &str) -> Result<(), Error> {
         match self.expire_due(organization).await {
-            Err(Error::Store(StoreError::OutboxFull { .. })) | Ok(_) => Ok(()),
+            Err(Error::Store(StoreError::OutboxFull { .. } | StoreError::OrganizationOutboxFull { .. }))
+            | Ok(_) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -407,7 +413,7 @@ impl App {
     }
 
     async fn expire_one(&self, permit: &Permit, id: String) -> Result<bool, Error> {
-        let call = Call { changes: true, ..Call::read("policy.approvalRequests.expire") };
+        let call = Call::read("policy.approvalRequests.expire");
         let (app, permit_, id, action) = (self.clone(), permit.clone(), Arc::new(id), call.action);
         let answer: pb::ApprovalRequest = self
             .write(permit, &call, move |tx| {

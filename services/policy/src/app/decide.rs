@@ -206,6 +206,7 @@ fn input_digest(input: &Input, approval: Option<&GivenApproval>) -> String {
             "counts": [context.create_count, context.update_count, context.replace_count, context.delete_count],
             "resource_types": context.resource_types,
             "new_owner": group(&context.new_owner),
+            "moves_owner": context.moves_owner,
             "labels": context.labels,
             "plan_digest": context.plan_digest,
         },

@@ -1,9 +1,9 @@
 //! One change: idempotency, the change itself and its audit event, in one transaction.
 
-use pavior_auth::Permit;
-use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
+use pavior_auth::{Act, Permit};
+use pavior_core::audit::{AuditEvent, Change, Object, Phase};
 use pavior_rpc::digest;
-use pavior_store::idempotency::{self, Kept, Key};
+use pavior_store::idempotency::{self, IdempotencyError, Kept, Key};
 use pavior_store::{Recorded, Tx, TxFuture};
 use prost::{Message, Name};
 
@@ -20,8 +20,6 @@ pub(crate) struct Call {
     pub(crate) action: &'static str,
     /// The full method name; empty for what is not repeated.
     pub(crate) method: String,
-    /// Whether it changes state.
-    pub(crate) changes: bool,
     /// The caller's UUID; empty when the call cannot be repeated.
     pub(crate) request_id: String,
     /// The digest of the request.
@@ -34,7 +32,7 @@ impl Call {
     /// A read.
     pub(crate) fn read(action: &'static str) -> Self {
         let (method, request_id) = (String::new(), String::new());
-        Self { action, method, changes: false, request_id, hash: [0; 32], validate_only: false }
+        Self { action, method, request_id, hash: [0; 32], validate_only: false }
     }
 
     /// A change. Each method has a request message of its own, named after it.
@@ -46,7 +44,14 @@ impl Call {
     ) -> Self {
         let method = format!("{SERVICE}{}", M::NAME.strip_suffix("Request").unwrap_or(M::NAME));
         let (hash, request_id) = (digest::of(request), request_id.to_owned());
-        Self { action, method, changes: true, request_id, hash, validate_only }
+        Self { action, method, request_id, hash, validate_only }
+    }
+
+    /// Under which the answer is kept; nothing where it is not.
+    fn key(&self, permit: &Permit) -> Option<Key> {
+        let (organization, principal) = (permit.organization(), &permit.principal().name);
+        (!self.request_id.is_empty() && !self.validate_only)
+            .then(|| Key::new(organization, principal, &self.method, &self.request_id))
     }
 }
 
@@ -101,6 +106,29 @@ impl App {
         Ok(answer)
     }
 
+    /// Gives what `work` gives. Where that is a refusal, the same request may have been answered in the meantime, or
+    /// long ago and `work` did not come to find it: then its answer is the answer.
+    pub(crate) async fn once<M>(
+        &self,
+        permit: &Permit,
+        call: &Call,
+        work: impl Future<Output = Result<M, Error>>,
+    ) -> Result<M, Error>
+    where
+        M: Message + Default,
+    {
+        let refused = match work.await {
+            Ok(answer) => return Ok(answer),
+            Err(refused) => refused,
+        };
+        let Some(key) = call.key(permit) else { return Err(refused) };
+        match idempotency::check(self.store.read(), &key, &call.hash).await {
+            Ok(Some(first)) => M::decode(first.as_slice()).map_err(|error| Error::Bug(error.to_string())),
+            Err(IdempotencyError::Reused) => Err(Error::RequestIdReused),
+            Ok(None) | Err(IdempotencyError::Store(_)) => Err(refused),
+        }
+    }
+
     async fn attempt<M, F>(
         &self,
         tx: &Tx,
@@ -112,16 +140,19 @@ impl App {
         M: Message + Default,
         F: for<'c> Fn(&'c Tx) -> TxFuture<'c, Changed<M>, Error>,
     {
-        let key = (!call.request_id.is_empty() && !call.validate_only).then(|| {
-            let principal = &permit.principal().name;
-            Key::new(permit.organization(), principal, &call.method, &call.request_id)
-        });
+        let key = call.key(permit);
         if let Some(key) = &key
             && let Some(first) = idempotency::check(tx, key, &call.hash).await?
         {
             let first = M::decode(first.as_slice()).map_err(|error| Error::Bug(error.to_string()))?;
             return Ok(Recorded::unchanged(first));
         }
+        let facts = match &key {
+            Some(_) if !permit.resource().is_empty() => {
+                self.facts_in(tx, permit.resource()).await?.encode_to_vec()
+            }
+            _ => Vec::new(),
+        };
         let (answer, event) = work(tx).await?;
         if call.validate_only {
             return Ok(Recorded::unchanged(answer));
@@ -130,7 +161,7 @@ impl App {
             key,
             hash: call.hash.to_vec(),
             response: answer.encode_to_vec(),
-            facts: Vec::new(),
+            facts,
             time: self.clock.now(),
         });
         Ok(Recorded::all(answer, event.into_iter().collect()).answering(kept))
@@ -140,22 +171,15 @@ impl App {
     pub(crate) fn event(&self, permit: &Permit, happened: Happened) -> AuditEvent {
         let Happened { action, kind, name, verb, before, after, plan_digest } = happened;
         let permitted = permit.action();
-        let trace_id = pavior_rpc::context::with_current(|context| context.and_then(|c| c.trace_id()));
-        let actor = Actor::of(permit.principal());
-        let summary = format!("`{}` {verb} `{name}`", actor.reference);
-        AuditEvent {
-            event_id: self.ids.uuid(),
-            time: self.clock.now(),
-            class: AuditClass::A,
+        let act = Act {
             action: if permitted.is_empty() { action } else { permitted }.to_owned(),
             phase: Phase::Outcome,
-            actor,
+            summary: format!("`{}` {verb} `{name}`", permit.actor().reference),
             object: Object { r#type: kind.to_owned(), name, project: None },
-            cause: Cause { request_id: permit.request_id().to_owned(), trace_id, parent_event: None },
-            decision: permit.decision().cloned(),
-            outcome: Outcome { status: "ok".to_owned(), code: "OK".to_owned(), duration_ms: 0 },
+            status: "ok",
+            code: "OK".to_owned(),
             change: Some(Change { params_digest: None, plan_digest, before, after }),
-            summary,
-        }
+        };
+        permit.event(act, self.ids.as_ref(), self.clock.as_ref())
     }
 }

@@ -154,6 +154,44 @@ impl Outcome {
         }
     }
 
+    /// Both decisions at once: the stricter effect, with everything that led to it on either side.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let (strict, mild) = if other.effect > self.effect { (other, self) } else { (self, other) };
+        let same = strict.effect == mild.effect;
+        let mut both = strict;
+        if same {
+            both.reasons.extend(mild.reasons);
+            for (group, needed) in mild.approvals {
+                let known = both.approvals.entry(group).or_default();
+                known.quorum = known.quorum.max(needed.quorum);
+                known.policy_ids.extend(needed.policy_ids);
+            }
+        }
+        both.warnings.extend(mild.warnings);
+        both.shadow.extend(mild.shadow);
+        both.policy_error |= mild.policy_error;
+        both.sort();
+        both
+    }
+
+    /// People are needed, and nobody stands behind whoever asks: four eyes would be two.
+    #[must_use]
+    pub fn without_person(self) -> Self {
+        let reason = Reason {
+            set: SetKind::Guardrail,
+            fix: "let a person ask, or let the agent act for one: a token with `act` (RFC 8693), or with the claim that \
+                  the issuer's `on_behalf_of_claim` names"
+                .to_owned(),
+            ..Reason::built_in(
+                "builtin.nobody-behind",
+                "this needs an approval, and an agent or a service account that acts for nobody cannot ask for one",
+            )
+        };
+        let (warnings, shadow, policy_error) = (self.warnings, self.shadow, self.policy_error);
+        Self { warnings, shadow, policy_error, ..Self::deny(vec![reason]) }
+    }
+
     /// Puts everything into one order, whatever order policies were evaluated in.
     fn sort(&mut self) {
         for list in [&mut self.reasons, &mut self.warnings, &mut self.shadow] {

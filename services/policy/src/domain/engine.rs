@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use cedar_policy::{Authorizer, Entities, Entity, PolicyId, PolicySet, Request};
 use pavior_core::PrincipalKind;
+use pavior_core::principal::PLATFORM_SERVICES;
 
 use super::annotation::Annotations;
 use super::combine::{self, AccessHits, Effect, GuardrailHit, Mode, Outcome, Reason, Verdict};
@@ -14,9 +15,6 @@ use super::role::RoleIndex;
 use super::schema::{PolicySchema, groups_of};
 use super::source::{CheckedPolicy, SetKind};
 
-/// The services of the platform: they may use the internal actions.
-pub const PLATFORM_SERVICES: [&str; 7] =
-    ["gateway", "catalog", "provisioning", "policy", "audit", "drivers", "portal"];
 /// Most roles that a denial names.
 const MAX_GRANTING_ROLES: usize = 10;
 /// What a platform administrator can always do, so that a policy that denies everything can be taken out of force.
@@ -195,8 +193,17 @@ impl Compilation {
         any.then_some(slice)
     }
 
-    /// Decides. A pure function of the compilation and its arguments.
+    /// Decides. A pure function of the compilation and its arguments. What goes from one owner to another is decided on
+    /// for both.
     pub fn decide(&self, input: &Input, approval: Option<&GivenApproval>) -> Outcome {
+        let outcome = self.decide_as_owned(input, approval);
+        match input.other_side() {
+            Some(other) => outcome.and(self.decide_as_owned(&other, approval)),
+            None => outcome,
+        }
+    }
+
+    fn decide_as_owned(&self, input: &Input, approval: Option<&GivenApproval>) -> Outcome {
         let Some(action) = self.schema.actions.get(&input.action) else {
             let text = format!("`{}` is not an action of this installation", input.action);
             return Outcome::deny(vec![Reason::built_in("builtin.unknown-action", text)]);
@@ -222,6 +229,11 @@ impl Compilation {
                 let combined = combine::with_guardrails(outcome, hits, approval, &input.context);
                 Outcome { policy_error: combined.policy_error || failed, ..combined }
             };
+        // A service of the platform that asks by itself says for whom when it asks people.
+        let alone = !input.has_person() && !is_platform_service(input);
+        if outcome.effect == Effect::RequireApproval && alone {
+            return outcome.without_person();
+        }
         recover(outcome, input)
     }
 

@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pavior_core::Principal;
-
-/// The organization id that stands for the platform itself.
-pub const PLATFORM: &str = "-";
+pub use pavior_core::principal::PLATFORM;
+use pavior_core::{Principal, PrincipalKind, ResourceName};
 
 /// At which point of a request it is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,8 +76,10 @@ pub struct Context {
     pub delete_count: i64,
     /// Types of the resources touched.
     pub resource_types: BTreeSet<String>,
-    /// The owner that a new resource is to get.
+    /// The owner that a resource is to get.
     pub new_owner: Option<GroupRef>,
+    /// Whether the resource goes from the owner that it has to `new_owner`, or to nobody.
+    pub moves_owner: bool,
     /// The labels that a new resource is to get.
     pub labels: BTreeMap<String, String>,
     /// The digest of the plan.
@@ -118,10 +118,26 @@ impl Input {
         self.organization != PLATFORM && self.principal.organization == self.organization
     }
 
+    /// The same asked of the other side, where the resource goes from one owner to another: as if it had gone already.
+    pub fn other_side(&self) -> Option<Self> {
+        let (old, new) = (&self.resource.owner, &self.context.new_owner);
+        if !self.context.moves_owner || old == new {
+            return None;
+        }
+        Some(Self { resource: Resource { owner: new.clone(), ..self.resource.clone() }, ..self.clone() })
+    }
+
+    /// Whether a person asks, or stands behind whoever asks.
+    pub fn has_person(&self) -> bool {
+        let of = |name: &str| ResourceName::parse(name).is_ok_and(|name| name.collection() == "users");
+        self.principal.kind == PrincipalKind::User || self.principal.on_behalf_of.as_deref().is_some_and(of)
+    }
+
     /// Whether the principal belongs to the owner of the resource; where nobody owns it, to the group that is to own
     /// what is made. A resource with an owner is never opened by naming another owner.
     pub fn is_owner(&self) -> bool {
-        let owner = self.resource.owner.as_ref().or(self.context.new_owner.as_ref());
+        let made = self.context.new_owner.as_ref().filter(|_| !self.context.moves_owner);
+        let owner = self.resource.owner.as_ref().or(made);
         self.is_member() && owner.is_some_and(|owner| self.groups.contains(&owner.id))
     }
 }

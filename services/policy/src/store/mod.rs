@@ -21,6 +21,7 @@ pub(crate) use decisions::{delete_decisions_unscoped, insert_decisions_unscoped}
 pub use migration::Migrator;
 pub(crate) use resources::{all, by_id, count, delete, insert, page, update};
 pub(crate) use revision::{bump_revision, read_revision};
+pub(crate) use sea_orm::ConnectionTrait;
 pub(crate) use tables::{Table, policy_bindings_of, role_bindings_of};
 
 pub(crate) use resources::{ListError, Listing};

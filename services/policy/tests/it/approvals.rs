@@ -244,6 +244,31 @@ async fn without_an_audit_trail_nothing_changes_but_time_goes_on() {
 }
 
 #[tokio::test]
+async fn an_agent_asks_for_its_person_who_then_cannot_vote_or_not_at_all() {
+    both(|db| async move {
+        let f = Fixture::new(db).await;
+        f.catalog.set("2", &[("pia", &["platform"]), ("bob", &["platform"])], &[]);
+        let mut bot = user("bot");
+        bot.kind = PrincipalKind::Agent;
+        bot.name = format!("{ACME}/agents/bot");
+        let alone = f.signed(&f.provisioning, &bot, "", ask("d1", 1));
+        let (code, reason, error) = failed(f.client().create_approval_request(alone).await);
+        assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "APPROVER_NOT_ELIGIBLE"));
+        assert!(error.message.contains("acts for nobody"), "{}", error.message);
+        bot.on_behalf_of = Some(user("pia").name);
+        let call = f.signed(&f.provisioning, &bot, "", ask("d1", 1));
+        let request = f.client().create_approval_request(call).await.unwrap().into_inner();
+        let (code, reason, _) = failed(f.approve("pia", &request.name, "d1").await);
+        assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "APPROVER_NOT_ELIGIBLE"));
+        assert_eq!(f.approve("bob", &request.name, "d1").await.unwrap().state(), State::Approved);
+        let asked = f.audited().await.remove(0);
+        assert_eq!((asked.actor.kind.as_str(), asked.actor.reference), ("user", user("pia").name));
+        assert_eq!(asked.actor.via.as_deref(), Some("organizations/acme/agents/bot"));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_operation_asks_once_about_a_plan() {
     both(|db| async move {
         let f = Fixture::new(db).await;

@@ -168,7 +168,7 @@ async fn batches_and_allowed_actions() {
     let pb::DecideRequest { organization, principal, resource, .. } = question("alice", GET);
     let actions = vec![GET.to_owned(), CREATE.to_owned(), "no.such.action".to_owned()];
     let request = pb::ListAllowedActionsRequest { organization, principal, resource, actions };
-    let answer = f.client().list_allowed_actions(f.internal("alice", request)).await.unwrap().into_inner();
+    let answer = f.client().list_allowed_actions(f.call("alice", "", request)).await.unwrap().into_inner();
     assert_eq!(answer.actions, [GET]);
     let many = pb::BatchDecideRequest { requests: vec![question("alice", GET); 101] };
     assert_eq!(failed(f.client().batch_decide(f.internal("alice", many)).await).0, Code::InvalidArgument);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pavior_auth::{Grant, INTERNAL_TOKEN, InternalSigner, InternalVerifier, ServiceIdentity, authn_layer};
+use pavior_auth::{
+    CallRules, Grant, INTERNAL_TOKEN, InternalSigner, InternalVerifier, ServiceIdentity, authn_layer,
+};
 use pavior_core::audit::{AuditEvent, DecisionRef};
 use pavior_core::{Principal, PrincipalKind};
 use pavior_policy::{Config, Deps};
@@ -86,7 +88,11 @@ impl Fixture {
             instance: "test".into(),
         };
         let component = pavior_policy::build(config, deps).await.unwrap();
-        let layer = authn_layer(verifier.unwrap(), pavior_policy::ROLE, pavior_policy::allow_list());
+        let layer = authn_layer(
+            verifier.unwrap(),
+            pavior_policy::ROLE,
+            CallRules::of(&pavior_policy::SERVICES).unwrap(),
+        );
         let options =
             StackOptions { name: "policy", authn: Some(BoxLayer::new(layer)), ..StackOptions::default() };
         Self {
@@ -122,7 +128,7 @@ impl Fixture {
         message: T,
     ) -> Request<T> {
         let decision =
-            DecisionRef { id: "decision-1".into(), effect: "ALLOW".into(), ..DecisionRef::default() };
+            DecisionRef { id: "decision-1".into(), effect: "allow".into(), ..DecisionRef::default() };
         let grant = Grant {
             audience: "policy",
             method: "",
@@ -223,12 +229,17 @@ impl Fixture {
     /// The audit service takes what waits.
     pub(crate) async fn ship(&self) {
         let relay = outbox::Relay::new(self.store.clone(), "policy", outbox::Limits::default());
-        relay.drain(|_| Box::pin(std::future::ready(Ok(())))).await.unwrap();
+        let taken = |rows: Vec<outbox::OutboxRow>| {
+            let acknowledged = rows.last().map(|row| row.seq);
+            Box::pin(std::future::ready(outbox::Delivery { acknowledged, error: None }))
+                as futures::future::BoxFuture<'static, _>
+        };
+        relay.drain(taken).await.unwrap();
     }
 
     /// What waits for the audit service.
     pub(crate) async fn audited(&self) -> Vec<AuditEvent> {
-        let rows = outbox::pending(&self.store, "policy", 1_000).await.unwrap();
+        let rows = outbox::pending(&self.store, "policy", 1_000, usize::MAX).await.unwrap();
         rows.into_iter().map(|row| row.event).collect()
     }
 }

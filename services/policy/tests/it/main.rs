@@ -9,5 +9,6 @@ mod catalog;
 mod decisions;
 mod fixture;
 mod limits;
+mod repeat;
 mod resources;
 mod tasks;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use pavior_proto::pavior::policy::v1::Decision;
+use pavior_proto::pavior::policy::v1::{Decision, Effect};
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_rpc::convert::{from_json, to_duration, to_struct, to_timestamp, to_value};
 use prost_types::Struct;
@@ -12,7 +12,8 @@ use serde_json::Value;
 use crate::app::etag_of;
 use crate::app::rows::{deployment, environment, project, resource, run};
 use crate::domain::names;
-use crate::domain::plan::{Action, Change, FieldChange, Plan};
+use crate::domain::plan::{Action, Artifact, Change, FieldChange, Given, Plan};
+use crate::domain::question::Question;
 
 fn structure(value: &Value) -> Option<Struct> {
     to_struct(value).ok()
@@ -218,7 +219,20 @@ pub(crate) fn plan(plan: Plan) -> pb::Plan {
         summary: plan.summary,
         create_time: Some(to_timestamp(plan.create_time)),
         expire_time: Some(to_timestamp(plan.expire_time)),
+        questions: questions(plan.questions, plan.answers),
     }
+}
+
+fn questions(questions: Vec<Question>, answers: Vec<Given>) -> Vec<pb::plan::Question> {
+    let both = questions.into_iter().zip(answers);
+    both.map(|(question, answer)| pb::plan::Question {
+        action: question.action,
+        resource: question.subject.name,
+        environment_class: question.environment_class,
+        decision: answer.decision,
+        effect: Effect::from_str_name(&format!("EFFECT_{}", answer.effect)).unwrap_or_default().into(),
+    })
+    .collect()
 }
 
 fn change(change: Change) -> pb::plan::Change {
@@ -234,8 +248,13 @@ fn change(change: Change) -> pb::plan::Change {
         depends_on,
         undoable,
         monthly_cost,
-        spec: _,
+        spec,
     } = change;
+    let (artifact_digest, artifact_step) = match spec.artifact {
+        Artifact::None => Default::default(),
+        Artifact::Known(artifact) => (digest_of(&artifact), String::new()),
+        Artifact::FromStep { step, name: _ } => (String::new(), step),
+    };
     pb::plan::Change {
         step,
         resource,
@@ -247,7 +266,16 @@ fn change(change: Change) -> pb::plan::Change {
         depends_on,
         undoable,
         monthly_cost,
+        pinned: spec.pinned.as_object().filter(|map| !map.is_empty()).and_then(|_| structure(&spec.pinned)),
+        artifact_digest,
+        artifact_step,
     }
+}
+
+/// The digest of an artifact, as people see it.
+fn digest_of(artifact: &Value) -> String {
+    let digest = artifact.get("sha256").and_then(Value::as_str).unwrap_or_default();
+    if digest.is_empty() { String::new() } else { format!("sha256:{digest}") }
 }
 
 fn field(field: FieldChange) -> pb::plan::FieldChange {

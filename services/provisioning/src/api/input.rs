@@ -24,7 +24,13 @@ pub(crate) fn ask(
     validate_only: bool,
 ) -> Ask {
     let hash = digest::of(request);
-    Ask { permit, action, request_id: request_id.to_owned(), hash, validate_only }
+    let (request_id, method) = (request_id.to_owned(), method_of(request));
+    Ask { permit, action, request_id, method, hash, validate_only, because: "" }
+}
+
+/// The method that a request message belongs to: each has one of its own, named after it.
+fn method_of<M: Name>(_: &M) -> String {
+    format!("/{}.ProvisioningService/{}", M::PACKAGE, M::NAME.strip_suffix("Request").unwrap_or(M::NAME))
 }
 
 fn parameters(value: Option<&prost_types::Struct>) -> Value {

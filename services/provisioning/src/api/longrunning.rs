@@ -104,7 +104,7 @@ impl ResourceFactsService for Api {
         let (permit, request) = (permit(&request)?, request.into_inner());
         let checked: std::result::Result<(), Error> = validate::request(&request).map_err(Error::from);
         respond(match checked {
-            Ok(()) => self.app.facts(&permit, &request.name).await,
+            Ok(()) => self.app.facts_at_first(&permit, &request).await,
             Err(error) => Err(error),
         })
     }

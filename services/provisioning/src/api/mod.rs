@@ -1,6 +1,7 @@
 //! The wire side: each method decodes, calls the use case and encodes.
 
 mod convert;
+mod diagnosis;
 mod input;
 mod longrunning;
 mod operation;
@@ -34,8 +35,12 @@ impl Api {
     }
 
     async fn begun(&self, ask: &Ask, answer: AppResult<Answer>) -> Answered<Operation> {
+        let answer = match answer {
+            Ok(answer) => Ok(answer),
+            Err(refusal) => self.app.first_answer(ask, refusal).await,
+        };
         respond(match answer {
-            Ok(answer) => operation::answer(&self.app, &ask.permit, answer).await,
+            Ok(answer) => operation::answer(&self.app, ask, answer).await,
             Err(error) => Err(error),
         })
     }
@@ -153,6 +158,14 @@ impl ProvisioningService for Api {
     ) -> Answered<pb::ListResourcesResponse> {
         let (permit, request) = (permit(&request)?, request.into_inner());
         respond(self.resources(&permit, request).await)
+    }
+
+    async fn diagnose_resources(
+        &self,
+        request: Request<pb::DiagnoseResourcesRequest>,
+    ) -> Answered<pb::DiagnoseResourcesResponse> {
+        let (permit, request) = (permit(&request)?, request.into_inner());
+        respond(self.diagnosis(&permit, request).await)
     }
 
     async fn get_pipeline(&self, request: Request<pb::GetPipelineRequest>) -> Answered<pb::Pipeline> {

@@ -13,21 +13,22 @@ use tonic::Code;
 use super::convert;
 use crate::app::rows::{OperationView, operation, step, step_body};
 use crate::app::watch::{Happened, Message};
-use crate::app::{Answer, App};
+use crate::app::{Answer, App, Ask};
 use crate::domain::names;
 use crate::domain::plan::{Action, Kind, Plan};
 use crate::domain::state::OperationState;
 use crate::error::Result;
 
 /// An answer to a change.
-pub(crate) async fn answer(app: &App, permit: &Permit, answer: Answer) -> Result<Operation> {
+pub(crate) async fn answer(app: &App, ask: &Ask, answer: Answer) -> Result<Operation> {
     match answer {
-        Answer::Operation(view) => encode(app, permit, *view).await,
+        Answer::Operation(view) => encode(app, &ask.permit, *view).await,
         Answer::Plan(plan) => Ok(validated(*plan)),
         Answer::Nothing => {
-            let id = app.db.ids.uuid();
+            // Named after the request, so that the same one gets the same answer.
+            let id = uuid::Uuid::parse_str(&ask.request_id).unwrap_or_else(|_| app.db.ids.uuid());
             Ok(Operation {
-                name: names::operation(permit.organization(), &id),
+                name: names::operation(ask.permit.organization(), &id),
                 metadata: None,
                 done: true,
                 result: Some(LroResult::Response(any(&()))),
@@ -135,6 +136,11 @@ fn error(op: &operation::Model, state: OperationState) -> rpc::Status {
         (_, "NOT_APPROVED") => Problem::new(Code::PermissionDenied, ErrorReason::NotApproved, message),
         (_, "PLAN_STALE") => Problem::precondition(ErrorReason::PlanStale, message),
         (_, "GUARDRAIL_DENIED") => Problem::precondition(ErrorReason::GuardrailDenied, message),
+        _ if code == CHANGED => Problem::new(
+            Code::FailedPrecondition,
+            ErrorReason::ArtifactChanged,
+            described("what was planned with has changed, and what was made is undone"),
+        ),
         _ => Problem::new(
             grpc_code(&code),
             ErrorReason::StepFailed,
@@ -147,8 +153,14 @@ fn error(op: &operation::Model, state: OperationState) -> rpc::Status {
     if !code.is_empty() {
         problem = problem.with("driverCode", code);
     }
+    for (name, detail) in error.get("details").and_then(Value::as_object).into_iter().flatten() {
+        problem = problem.with(name, detail.as_str().unwrap_or_default());
+    }
     problem.to_rpc_status()
 }
+
+/// The code of a driver that found something else than what was planned with.
+const CHANGED: &str = "CHANGED";
 
 fn grpc_code(driver: &str) -> Code {
     match driver {

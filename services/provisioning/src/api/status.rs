@@ -50,13 +50,11 @@ fn to_problem(error: Error) -> Problem {
 }
 
 fn store(error: StoreError) -> Problem {
-    match (&error, error.kind()) {
-        (StoreError::OutboxFull { .. }, _) => {
-            tracing::error!(%error, "audit events are not delivered");
-            Problem::unavailable("the audit trail cannot take the record of the change")
-                .with_reason(ErrorReason::AuditUnavailable)
-        }
-        (_, ErrorKind::Unavailable | ErrorKind::Serialization) => {
+    if let Some(refused) = pavior_relay::refusal(&error) {
+        return refused;
+    }
+    match error.kind() {
+        ErrorKind::Unavailable | ErrorKind::Serialization => {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             tracing::warn!(%error, cause, "database unavailable");
             Problem::unavailable("the database does not answer")

@@ -1,19 +1,18 @@
 //! People's agreement: asked for once, looked at until it comes, and checked against policy once more before anything
 //! begins.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pavior_core::principal::Principal;
 use pavior_proto::pavior::policy::v1::approval_request::State;
-use pavior_proto::pavior::policy::v1::{self as policy, DecisionStage, Effect};
-use pavior_rpc::convert;
+use pavior_proto::pavior::policy::v1::{self as policy, Effect};
+use pavior_rpc::{ErrorReason, convert};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::App;
-use super::peers::Question;
-use super::submit::context_of;
+use super::asking::messages;
 use crate::domain::names;
 use crate::error::{Error, Result};
 use crate::store::entity::operation;
@@ -115,44 +114,15 @@ impl App {
         if plan.expire_time < self.db.now() {
             return self.refuse(op, "PLAN_STALE", "the plan expired before it was approved").await;
         }
-        let permit = self.own_permit(&op.organization);
-        let resource = self.facts_at_plan(&permit, op).await?;
-        let class = self.class_at_plan(&permit, op).await?;
-        let text = |key: &str| {
-            plan.settings.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+        let verdict = match self.ask_policy_again(&principal_of(op)?, op, &plan).await {
+            Ok(verdict) => verdict,
+            Err(Error::Refused(problem)) if problem.reason == ErrorReason::PlanStale => {
+                return self.refuse(op, "PLAN_STALE", &problem.message).await;
+            }
+            Err(error) => return Err(error),
         };
-        let labels: HashMap<String, String> = plan
-            .settings
-            .get("labels")
-            .and_then(|labels| serde_json::from_value(labels.clone()).ok())
-            .unwrap_or_else(|| {
-                if plan.kind == crate::domain::plan::Kind::CreateEnvironment {
-                    resource.labels.clone()
-                } else {
-                    HashMap::new()
-                }
-            });
-        let owner = match plan.kind {
-            crate::domain::plan::Kind::CreateProject => text("owner"),
-            crate::domain::plan::Kind::CreateEnvironment => resource.owner.clone(),
-            _ => String::new(),
-        };
-        let decision = self
-            .peers
-            .decide(Question {
-                principal: principal_of(op)?,
-                organization: op.organization.clone(),
-                action: op.action.clone(),
-                resource,
-                context: context_of(&plan, &class, &owner, &labels),
-                stage: DecisionStage::Execution,
-                approval_request: op.approval_request.clone(),
-                dry_run: false,
-            })
-            .await?;
-        if Effect::try_from(decision.effect) != Ok(Effect::Allow) {
-            let messages: Vec<&str> = decision.reasons.iter().map(|reason| reason.message.as_str()).collect();
-            let message = format!("policy does not allow it any more: {}", messages.join("; "));
+        if verdict.effect() != Effect::Allow {
+            let message = format!("policy does not allow it any more: {}", messages(&verdict.decision));
             return self.refuse(op, "GUARDRAIL_DENIED", &message).await;
         }
         let approvals = vec![op.approval_request.clone()];
@@ -160,30 +130,6 @@ impl App {
         self.engine.changed(op.id);
         self.engine.wake();
         Ok(())
-    }
-
-    /// The facts that the plan was decided on: those of the parent for what is made, else of the target.
-    async fn facts_at_plan(
-        &self,
-        permit: &pavior_auth::Permit,
-        op: &operation::Model,
-    ) -> Result<pavior_proto::pavior::governance::v1::ResourceFacts> {
-        use crate::domain::plan::Kind;
-        match Kind::parse(&op.kind) {
-            Some(Kind::CreateProject) => Ok(pavior_proto::pavior::governance::v1::ResourceFacts {
-                name: names::parent(&op.target).to_owned(),
-                exists: true,
-                r#type: "catalog.pavior.dev/Organization".to_owned(),
-                ..Default::default()
-            }),
-            Some(Kind::CreateEnvironment) => self.facts(permit, names::parent(&op.target)).await,
-            _ => self.facts(permit, &op.target).await,
-        }
-    }
-
-    async fn class_at_plan(&self, permit: &pavior_auth::Permit, op: &operation::Model) -> Result<String> {
-        let environment = self.db.find_environment(permit, &op.target).await?;
-        Ok(environment.map(|environment| environment.class).unwrap_or_default())
     }
 }
 

@@ -1,16 +1,15 @@
 //! Taking down: planned from what is recorded, checked by policy like anything else.
 
-use std::collections::HashMap;
-
 use pavior_rpc::Violations;
 use serde_json::json;
 
 use super::environments::idle;
-use super::facts::{environment_facts, project_facts};
+use super::facts::{environment_subject, ground_of, labels_of, project_subject, touched};
 use super::planning::recorded;
 use super::submit::Proposal;
 use super::{Answer, App, Ask, check_etag};
 use crate::domain::plan::Kind;
+use crate::domain::question::{Fate, Ground, Verb};
 use crate::domain::{names, teardown};
 use crate::error::{Error, Result};
 
@@ -51,10 +50,9 @@ impl App {
             environments: Vec::new(),
             revision: Some(row.revision),
             deployment_id: String::new(),
-            facts: environment_facts(&row, &project),
-            environment_class: row.class.clone(),
-            new_owner: String::new(),
-            labels: HashMap::new(),
+            asked: Verb::on(environment_subject(&row, &project)),
+            ground: ground_of(&project, &row, Fate::Removed),
+            labels: labels_of(&project),
             verb: "delete environment",
         };
         self.submit(ask, proposal).await
@@ -81,8 +79,10 @@ impl App {
         if !row.operation.is_empty() {
             return Err(Error::Busy { name: row.name, operation: row.operation });
         }
+        let mut environments = Vec::new();
         for environment in self.db.environments_of_project(&ask.permit, name).await? {
             idle(&environment)?;
+            environments.push(touched(&environment, Fate::Removed));
         }
         let rows = self.db.resources_of_project(&ask.permit, name).await?;
         let costs = rows.iter().map(|row| row.monthly_cost.clone()).collect();
@@ -99,10 +99,9 @@ impl App {
             environments: Vec::new(),
             revision: Some(row.revision),
             deployment_id: String::new(),
-            facts: project_facts(&row),
-            environment_class: String::new(),
-            new_owner: String::new(),
-            labels: HashMap::new(),
+            asked: Verb::on(project_subject(&row)),
+            ground: Ground { project: project_subject(&row), environments },
+            labels: labels_of(&row),
             verb: "delete project",
         };
         self.submit(ask, proposal).await

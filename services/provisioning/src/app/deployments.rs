@@ -1,18 +1,17 @@
 //! Deployments: an artifact of a run put into an environment.
 
-use std::collections::HashMap;
-
 use pavior_rpc::{ErrorReason, Problem, Violations};
 use serde_json::{Value, json};
 
 use super::environments::{class_of, costs_of, idle, merged};
-use super::facts::environment_facts;
+use super::facts::{environment_subject, ground_of, labels_of};
 use super::planning::only_workload;
 use super::submit::Proposal;
 use super::{Answer, App, Ask};
 use crate::domain::names;
 use crate::domain::plan::Kind;
 use crate::domain::planner::Section;
+use crate::domain::question::{Fate, Verb};
 use crate::domain::scope::EnvironmentScope;
 use crate::engine::artifact_of_run;
 use crate::error::{Error, Result};
@@ -148,10 +147,9 @@ impl App {
             environments: Vec::new(),
             revision: Some(row.revision),
             deployment_id: id.to_owned(),
-            facts: environment_facts(&row, &ground.project),
-            environment_class: row.class.clone(),
-            new_owner: String::new(),
-            labels: HashMap::new(),
+            asked: Verb::on(environment_subject(&row, &ground.project)),
+            ground: ground_of(&ground.project, &row, Fate::Kept),
+            labels: labels_of(&ground.project),
             verb,
         };
         self.submit(ask, proposal).await

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use pavior_auth::{Permit, SystemAuthority};
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Found, Health,
-    Lookup, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Sink, Success, TypeSchema, Undo,
-    ValidateRequest, Violation, diff,
+    Lookup, Observation, ObserveRequest, Outcome, Partial, PlanRequest, PlanResponse, Sink, Success,
+    TypeSchema, Undo, ValidateRequest, Violation, diff,
 };
 use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_rpc::convert;
@@ -14,11 +14,6 @@ use tonic::Code;
 
 use super::peers::Peers;
 use super::planning::ENTITY_DRIVER;
-
-/// The annotation that says which resource an entity belongs to.
-const MADE_BY: &str = "pavior.dev/resource";
-/// The annotation that holds the key of the call that made it.
-const MADE_WITH: &str = "pavior.dev/key";
 
 /// Registers entities on behalf of the organization.
 #[derive(Debug)]
@@ -39,10 +34,11 @@ impl EntityDriver {
     async fn put(&self, context: &CallContext, inputs: &Value, sink: &dyn Sink) -> Outcome {
         match self.try_put(context, inputs, sink).await {
             Ok(success) => Outcome::Succeeded(success),
-            // It may have been made although the answer did not arrive.
-            Err(Failure { code: FailureCode::Unavailable | FailureCode::Timeout, message, .. }) => {
-                Outcome::Unknown { message }
+            // It may have been made although the answer did not arrive. To ask again for the same is safe.
+            Err(failure) if failure.code == FailureCode::Unavailable => {
+                failure.with_partial(Partial::default()).into()
             }
+            Err(Failure { code: FailureCode::Timeout, message, .. }) => Outcome::Unknown { message },
             Err(failure) => Outcome::Failed(failure),
         }
     }
@@ -54,52 +50,21 @@ impl EntityDriver {
         sink: &dyn Sink,
     ) -> Result<Success, Failure> {
         let permit = self.permit(context);
-        let wanted = entity(context, inputs)?;
         let (kind, id) = (text(inputs, "kind"), text(inputs, "id"));
         let parent = format!("organizations/{}/kinds/{kind}", context.organization);
-        let message = catalog::CreateEntityRequest {
+        let message = catalog::RegisterEntityRequest {
             parent: parent.clone(),
             entity_id: id.clone(),
-            entity: Some(wanted.clone()),
-            request_id: String::new(),
-            validate_only: false,
+            entity: Some(entity(inputs)?),
+            resource: context.resource.clone(),
+            key: context.idempotency_key.clone(),
         };
         let name = format!("{parent}/entities/{id}");
         // So that an undo knows what to look for, even when nobody ever hears what became of the call.
         sink.checkpoint(json!({ "name": name }))
             .await
             .map_err(|_| Failure::new(FailureCode::Fenced, "the claim on this step is lost"))?;
-        match self.peers.create_entity(&permit, message).await {
-            Ok(made) => Ok(success(&made)),
-            Err((Code::AlreadyExists, _)) => self.adopt(&permit, &name, wanted).await,
-            Err(error) => Err(failure(error)),
-        }
-    }
-
-    /// An entity of this resource gets the wanted content; one of somebody else stays as it is.
-    async fn adopt(&self, permit: &Permit, name: &str, wanted: catalog::Entity) -> Result<Success, Failure> {
-        let there = self.peers.get_entity(permit, name).await.map_err(failure)?;
-        if there.annotations.get(MADE_BY) != wanted.annotations.get(MADE_BY) {
-            let message = format!("entity `{name}` exists already and belongs to something else");
-            return Err(Failure::new(FailureCode::Conflict, message));
-        }
-        let same = there.spec == wanted.spec
-            && there.display_name == wanted.display_name
-            && there.description == wanted.description
-            && there.owner == wanted.owner
-            && there.annotations.get(MADE_WITH) == wanted.annotations.get(MADE_WITH);
-        if same {
-            return Ok(success(&there));
-        }
-        let paths =
-            ["display_name", "description", "owner", "spec", "annotations"].map(str::to_owned).to_vec();
-        let message = catalog::UpdateEntityRequest {
-            entity: Some(catalog::Entity { name: name.to_owned(), etag: String::new(), ..wanted }),
-            update_mask: Some(prost_types::FieldMask { paths }),
-            request_id: String::new(),
-            validate_only: false,
-        };
-        self.peers.update_entity(permit, message).await.map(|entity| success(&entity)).map_err(failure)
+        self.peers.register_entity(&permit, message).await.map(|made| success(&made)).map_err(failure)
     }
 }
 
@@ -107,7 +72,7 @@ fn text(inputs: &Value, key: &str) -> String {
     inputs.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn entity(context: &CallContext, inputs: &Value) -> Result<catalog::Entity, Failure> {
+fn entity(inputs: &Value) -> Result<catalog::Entity, Failure> {
     let invalid = |what: &str| Failure::new(FailureCode::InvalidArgument, format!("`{what}` is not valid"));
     let spec = inputs.get("spec").cloned().unwrap_or_else(|| Value::Object(Map::new()));
     Ok(catalog::Entity {
@@ -115,12 +80,6 @@ fn entity(context: &CallContext, inputs: &Value) -> Result<catalog::Entity, Fail
         description: text(inputs, "description"),
         owner: text(inputs, "owner"),
         spec: Some(convert::to_struct(&spec).map_err(|_| invalid("spec"))?),
-        annotations: [
-            (MADE_BY.to_owned(), context.resource.clone()),
-            (MADE_WITH.to_owned(), context.idempotency_key.clone()),
-        ]
-        .into_iter()
-        .collect(),
         ..Default::default()
     })
 }
@@ -174,6 +133,7 @@ impl Driver for EntityDriver {
                 immutable: vec!["kind".to_owned(), "id".to_owned()],
                 actions: Vec::new(),
                 undo: Undo::Destroy,
+                secret_inputs: Vec::new(),
             }],
         }
     }
@@ -219,16 +179,8 @@ impl Driver for EntityDriver {
             // The call never came as far as to ask for one.
             return Outcome::Succeeded(Success::default());
         }
-        match self.peers.get_entity(&permit, &name).await {
-            Err((Code::NotFound, _)) => return Outcome::Succeeded(Success::default()),
-            Ok(there) if there.annotations.get(MADE_BY) != Some(&context.resource) => {
-                // It was taken over by somebody else; it is not ours to delete.
-                return Outcome::Succeeded(Success::default());
-            }
-            Ok(_) => {}
-            Err(error) => return failure(error).into(),
-        }
-        match self.peers.delete_entity(&permit, &name).await {
+        // One that was taken over by somebody else is not ours to delete: the catalog leaves it alone.
+        match self.peers.unregister_entity(&permit, &name, &context.resource).await {
             Ok(()) => Outcome::Succeeded(Success::default()),
             Err(error) => failure(error).into(),
         }

@@ -1,20 +1,20 @@
 //! Environments.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use pavior_rpc::{ErrorReason, Problem, Violations};
 use serde_json::{Value, json};
 
-use super::facts::{environment_facts, labels_of, project_facts};
+use super::facts::{environment_subject, ground_of, labels_of, project_subject};
 use super::planning::{current, parameters};
 use super::submit::Proposal;
 use super::{Answer, App, Ask, check_display_name, check_etag};
-use crate::domain::names;
 use crate::domain::plan::Kind;
 use crate::domain::planner::{Facts, Section};
+use crate::domain::question::{Fate, Touched, Verb};
 use crate::domain::scope::{EnvironmentScope, ProjectScope};
 use crate::domain::template::EnvironmentClass;
+use crate::domain::{names, question};
 use crate::engine::artifact_of_run;
 use crate::error::{Error, Result};
 use crate::store::NewEnvironment;
@@ -94,6 +94,7 @@ impl App {
         let facts = self.facts_for(ask, &ground, section, artifact).await?;
         let changes = self.changes(&facts).await?;
         let ttl = wanted.ttl.or(class.ttl).map(seconds);
+        let made = Touched::made(&name, &class.class, &ground.path.name);
         let proposal = Proposal {
             kind: Kind::CreateEnvironment,
             target: name.clone(),
@@ -112,9 +113,12 @@ impl App {
             }],
             revision: None,
             deployment_id: String::new(),
-            facts: project_facts(&ground.project),
-            environment_class: class.class,
-            new_owner: ground.project.owner.clone(),
+            asked: Verb {
+                subject: project_subject(&ground.project),
+                environment_class: class.class,
+                new_owner: ground.project.owner.clone(),
+            },
+            ground: question::Ground { project: project_subject(&ground.project), environments: vec![made] },
             labels: labels_of(&ground.project),
             verb: "create environment",
         };
@@ -169,10 +173,9 @@ impl App {
             environments: Vec::new(),
             revision: Some(row.revision),
             deployment_id: String::new(),
-            facts: environment_facts(&row, &ground.project),
-            environment_class: row.class.clone(),
-            new_owner: String::new(),
-            labels: HashMap::new(),
+            asked: Verb::on(environment_subject(&row, &ground.project)),
+            ground: ground_of(&ground.project, &row, Fate::Changed),
+            labels: labels_of(&ground.project),
             verb: "update environment",
         };
         self.submit(ask, proposal).await

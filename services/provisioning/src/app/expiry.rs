@@ -30,9 +30,8 @@ impl App {
                     Some(pause)
                 }
             };
-            let due = pause
-                .map(|pause| self.db.now_micros() + i64::try_from(pause.as_micros()).unwrap_or(i64::MAX));
-            self.db.postpone_timer_unscoped(&timer, due).await?;
+            let pause = pause.map(|pause| i64::try_from(pause.as_micros()).unwrap_or(i64::MAX));
+            self.db.postpone_timer_unscoped(&timer, pause).await?;
         }
         Ok(())
     }
@@ -42,9 +41,12 @@ impl App {
         let ask = Ask {
             permit: self.own_permit(&timer.organization),
             action: "provisioning.environments.delete",
-            request_id: String::new(),
+            // Every look at the timer is a request of its own, whichever replica has it: two give one operation.
+            request_id: format!("{}/{}", timer.id, timer.attempt),
+            method: "timer".to_owned(),
             hash: [0; 32],
             validate_only: false,
+            because: "its time is over",
         };
         let answer = self.delete_environment(&ask, &timer.subject, "", true, Violations::new()).await?;
         Ok(!matches!(answer, super::Answer::Nothing))

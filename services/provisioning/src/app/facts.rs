@@ -4,20 +4,23 @@ use std::collections::HashMap;
 
 use pavior_auth::Permit;
 use pavior_core::ResourceName;
-use pavior_proto::pavior::governance::v1::ResourceFacts;
+use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_rpc::Problem;
+use pavior_store::idempotency;
+use prost::Message;
 
 use super::App;
 use crate::domain::names;
+use crate::domain::question::{self, Fate, Ground, Subject, Touched};
 use crate::error::{Error, Result};
-use crate::store::entity::{environment, project};
+use crate::store::entity::{environment, operation, project};
 
 /// Facts of a project.
 pub(crate) fn project_facts(row: &project::Model) -> ResourceFacts {
     ResourceFacts {
         name: row.name.clone(),
         exists: true,
-        r#type: "provisioning.pavior.dev/Project".to_owned(),
+        r#type: question::PROJECT.to_owned(),
         owner: row.owner.clone(),
         project: row.name.clone(),
         environment_class: String::new(),
@@ -34,51 +37,101 @@ pub(crate) fn labels_of(row: &project::Model) -> HashMap<String, String> {
 pub(crate) fn environment_facts(row: &environment::Model, project: &project::Model) -> ResourceFacts {
     ResourceFacts {
         name: row.name.clone(),
-        r#type: "provisioning.pavior.dev/Environment".to_owned(),
+        r#type: question::ENVIRONMENT.to_owned(),
         environment_class: row.class.clone(),
         ..project_facts(project)
     }
 }
 
-/// Facts of something else in a project or an environment.
-pub(crate) fn pipeline_facts(name: &str, above: &ResourceFacts) -> ResourceFacts {
-    ResourceFacts {
-        name: name.to_owned(),
-        r#type: "provisioning.pavior.dev/Pipeline".to_owned(),
-        ..above.clone()
+/// A project, as policy is asked about it.
+pub(crate) fn project_subject(row: &project::Model) -> Subject {
+    Subject::project(&row.name, &row.owner)
+}
+
+/// An environment, as policy is asked about it.
+pub(crate) fn environment_subject(row: &environment::Model, project: &project::Model) -> Subject {
+    project_subject(project).environment(&row.name, &row.class)
+}
+
+/// An environment to which something happens.
+pub(crate) fn touched(row: &environment::Model, fate: Fate) -> Touched {
+    Touched {
+        name: row.name.clone(),
+        class: row.class.clone(),
+        template_version: row.template_version.clone(),
+        fate,
     }
 }
 
+/// What a plan about one environment works on.
+pub(crate) fn ground_of(project: &project::Model, row: &environment::Model, fate: Fate) -> Ground {
+    Ground { project: project_subject(project), environments: vec![touched(row, fate)] }
+}
+
 impl App {
+    /// What is told of a resource: to a call that was answered before what was told then, so that it is decided on as
+    /// it was, whatever has become of the resource since.
+    pub(crate) async fn facts_at_first(
+        &self,
+        permit: &Permit,
+        request: &GetResourceFactsRequest,
+    ) -> Result<ResourceFacts> {
+        let GetResourceFactsRequest { name, request_id, method, principal } = request;
+        if !request_id.is_empty() {
+            let key = idempotency::Key::new(permit.organization(), principal, method, request_id);
+            if let Some(facts) = self.db.remembered_facts(&key).await? {
+                return ResourceFacts::decode(facts.as_slice())
+                    .map_err(|_| Error::Corrupt("the kept facts".to_owned()));
+            }
+        }
+        self.facts(permit, name).await
+    }
+
     /// The facts of a resource, or of its nearest existing ancestor.
     pub(crate) async fn facts(&self, permit: &Permit, name: &str) -> Result<ResourceFacts> {
         let parsed = ResourceName::parse(name)
             .map_err(|error| Error::from(Problem::invalid_field("name", error.to_string())))?;
         Self::permitted(permit, "governance.facts.get", parsed.organization(), name)?;
         let organization = format!("organizations/{}", parsed.organization());
-        let target = match parsed.collection() {
-            "operations" => self.db.find_operation(permit, name).await?.map(|op| op.target),
-            "plans" => self.db.find_plan(permit, name).await?.map(|plan| plan.target),
-            _ => Some(name.to_owned()),
+        let (op, kind) = match parsed.collection() {
+            // Also of one that was deleted: whoever did that may ask again.
+            "operations" => (self.db.find_kept_operation(permit, name).await?, "Operation"),
+            "plans" => match self.db.find_plan(permit, name).await? {
+                Some(plan) => (self.db.operation_of_plan(permit, plan.id).await?, "Plan"),
+                None => (None, "Plan"),
+            },
+            _ => return self.facts_of_target(permit, name, &organization).await,
         };
-        let Some(target) = target else { return Ok(nothing(&organization)) };
-        let of_target = self.facts_of_target(permit, &target, &organization).await?;
-        Ok(match parsed.collection() {
-            // An operation is owned by whoever owns what it works on.
-            "operations" => ResourceFacts {
-                name: name.to_owned(),
-                exists: true,
-                r#type: "provisioning.pavior.dev/Operation".to_owned(),
-                ..of_target
-            },
-            "plans" => ResourceFacts {
-                name: name.to_owned(),
-                exists: true,
-                r#type: "provisioning.pavior.dev/Plan".to_owned(),
-                ..of_target
-            },
-            _ => of_target,
-        })
+        match op {
+            Some(op) => self.facts_of_operation(permit, name, kind, &op).await,
+            None => Ok(nothing(&organization)),
+        }
+    }
+
+    /// An operation is owned by whoever owns what it works on, also when that is gone or was never made.
+    async fn facts_of_operation(
+        &self,
+        permit: &Permit,
+        name: &str,
+        kind: &str,
+        op: &operation::Model,
+    ) -> Result<ResourceFacts> {
+        let own = ResourceFacts {
+            name: name.to_owned(),
+            exists: true,
+            r#type: format!("provisioning.pavior.dev/{kind}"),
+            owner: op.owner.clone(),
+            project: op.project.clone(),
+            environment_class: op.environment_class.clone(),
+            labels: serde_json::from_value(op.labels.clone()).unwrap_or_default(),
+        };
+        if !own.owner.is_empty() {
+            return Ok(own);
+        }
+        // One from before operations knew their owner.
+        let organization = format!("organizations/{}", op.organization);
+        let of_target = self.facts_of_target(permit, &op.target, &organization).await?;
+        Ok(ResourceFacts { name: own.name, exists: true, r#type: own.r#type, ..of_target })
     }
 
     async fn facts_of_target(
@@ -127,7 +180,7 @@ fn nothing(organization: &str) -> ResourceFacts {
     ResourceFacts {
         name: organization.to_owned(),
         exists: false,
-        r#type: "catalog.pavior.dev/Organization".to_owned(),
+        r#type: question::ORGANIZATION.to_owned(),
         ..Default::default()
     }
 }

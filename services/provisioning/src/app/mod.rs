@@ -1,8 +1,11 @@
 //! Use cases. Each plans, asks policy, and writes once; the engine does the rest.
 
 pub(crate) mod approvals;
+pub(crate) mod asking;
 pub(crate) mod deletions;
 pub(crate) mod deployments;
+pub(crate) mod diagnosis;
+pub(crate) mod drivers;
 pub(crate) mod entity_driver;
 pub(crate) mod environments;
 pub(crate) mod expiry;
@@ -12,6 +15,7 @@ pub(crate) mod peers;
 pub(crate) mod pipelines;
 pub(crate) mod planning;
 pub(crate) mod projects;
+pub(crate) mod pushes;
 pub(crate) mod submit;
 pub(crate) mod watch;
 
@@ -49,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) tokens: PageTokens,
     pub(crate) peers: peers::Peers,
     pub(crate) identity: ServiceIdentity,
+    pub(crate) conditions: drivers::Conditions,
 }
 
 impl std::ops::Deref for App {
@@ -68,10 +73,14 @@ pub(crate) struct Ask {
     pub(crate) action: &'static str,
     /// The caller's id of the request; empty when none was given.
     pub(crate) request_id: String,
+    /// The full name of the method.
+    pub(crate) method: String,
     /// SHA-256 over the request.
     pub(crate) hash: [u8; 32],
     /// Plan only.
     pub(crate) validate_only: bool,
+    /// Why the service itself asks; empty when somebody else does.
+    pub(crate) because: &'static str,
 }
 
 /// What is answered to it.

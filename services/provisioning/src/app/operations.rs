@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use pavior_auth::Permit;
-use pavior_rpc::{ErrorReason, Problem};
+use pavior_proto::pavior::policy::v1::Effect;
+use pavior_rpc::{ErrorReason, Problem, convert};
 
-use super::{App, Ask};
+use super::asking::unapproved;
+use super::{Answer, App, Ask};
 use crate::domain::names;
 use crate::domain::state::OperationState;
 use crate::error::{Error, Result};
-use crate::store::OperationView;
+use crate::store::{Caller, OperationView};
 
 /// The longest wait of one call.
 const MAX_WAIT: Duration = Duration::from_secs(600);
@@ -62,21 +64,24 @@ impl App {
 
     /// Asks an operation to stop.
     pub(crate) async fn cancel_operation(&self, permit: &Permit, action: &str, name: &str) -> Result<()> {
-        let view = self.get_operation(permit, action, name).await?;
-        self.db.cancel_unscoped(view.op.id, &permit.principal().name).await?;
-        self.engine.stop_calls(view.op.id);
-        self.engine.changed(view.op.id);
+        Self::name(permit, action, "name", name, names::OPERATION)?;
+        let op = self.db.kept_operation(permit, name).await?;
+        let caller = Caller::of(permit, action);
+        if op.delete_time.is_some() {
+            // It has ended. Whoever asked for it hears the same again, everybody else that there is none.
+            let own = [&op.canceller, &op.deleter].contains(&&permit.principal().name);
+            let missing = Error::NotFound { kind: "operation", name: name.to_owned() };
+            return if own { Ok(()) } else { Err(missing) };
+        }
+        self.db.cancel_unscoped(op.id, &caller).await?;
+        self.engine.stop_calls(op.id);
+        self.engine.changed(op.id);
         self.engine.wake();
-        if !view.op.approval_request.is_empty() && view.op.end_time.is_none() {
+        if !op.approval_request.is_empty() && op.end_time.is_none() {
             let own = self.own_permit(permit.organization());
             let told = self
                 .peers
-                .cancel_approval_request(
-                    &own,
-                    &view.op.approval_request,
-                    false,
-                    "the operation was cancelled",
-                )
+                .cancel_approval_request(&own, &op.approval_request, false, "the operation was cancelled")
                 .await;
             if let Err(error) = told {
                 // It expires by itself; the operation is cancelled either way.
@@ -88,8 +93,15 @@ impl App {
 
     /// Takes up a stuck operation.
     pub(crate) async fn retry_operation(&self, ask: &Ask, name: &str) -> Result<OperationView> {
+        if let Some(Answer::Operation(view)) = self.replayed(ask).await? {
+            return Ok(*view);
+        }
         let view = self.get_operation(&ask.permit, ask.action, name).await?;
-        match self.db.retry_unscoped(view.op.id, self.deadline_micros(), self.key(ask)).await {
+        if view.op.state == OperationState::Stuck.as_str() {
+            self.may_be_taken_up(ask, &view).await?;
+        }
+        let caller = Caller::of(&ask.permit, ask.action);
+        match self.db.retry_unscoped(view.op.id, &caller, self.deadline_micros(), self.key(ask)).await {
             Ok(()) => {}
             Err(Error::Illegal(_)) => {
                 let message = format!("operation `{name}` is not stuck, it is {}", view.op.state);
@@ -104,10 +116,26 @@ impl App {
         self.get_operation(&ask.permit, ask.action, name).await
     }
 
-    /// Forgets an operation that has ended.
+    /// Asks policy about the plan of a stuck operation once more: whoever takes it up does what is left of it.
+    async fn may_be_taken_up(&self, ask: &Ask, view: &OperationView) -> Result<()> {
+        let mut plan = self.db.plan_by_id_unscoped(view.op.plan).await?;
+        let verdict = self.ask_policy_again(ask.permit.principal(), &view.op, &plan).await?;
+        match verdict.effect() {
+            Effect::Allow => Ok(()),
+            Effect::RequireApproval => Err(unapproved(&plan, &verdict).into()),
+            Effect::Deny | Effect::Unspecified => {
+                plan.decision =
+                    convert::to_json(&verdict.decision).map_err(|error| Error::Corrupt(error.to_string()))?;
+                Err(self.denied(&ask.permit, &plan, &verdict, false).await)
+            }
+        }
+    }
+
+    /// Hides an operation that has ended; its record is kept for as long as the retention says.
     pub(crate) async fn delete_operation(&self, permit: &Permit, action: &str, name: &str) -> Result<()> {
         Self::name(permit, action, "name", name, names::OPERATION)?;
-        if self.db.delete_operation(permit, name).await? {
+        let op = self.db.kept_operation(permit, name).await?;
+        if self.db.delete_unscoped(op.id, &Caller::of(permit, action)).await? {
             return Ok(());
         }
         let message = format!("operation `{name}` has not ended");

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::join_all;
 use pavior_auth::{Permit, ServiceIdentity};
 use pavior_core::principal::{Principal, PrincipalKind};
 use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
@@ -23,14 +24,14 @@ pub(crate) struct Peers {
     policy: PolicyServiceClient<Transport>,
 }
 
-/// A question to policy.
+/// Most questions that policy answers at once.
+const MAX_QUESTIONS: usize = 100;
+
+/// Who asks policy, and why.
 #[derive(Debug, Clone)]
-pub(crate) struct Question {
+pub(crate) struct Asking {
     pub(crate) principal: Principal,
     pub(crate) organization: String,
-    pub(crate) action: String,
-    pub(crate) resource: ResourceFacts,
-    pub(crate) context: policy::DecisionContext,
     pub(crate) stage: DecisionStage,
     pub(crate) approval_request: String,
     pub(crate) dry_run: bool,
@@ -91,23 +92,13 @@ impl Peers {
         Ok(matches)
     }
 
-    /// Makes an entity.
-    pub(crate) async fn create_entity(
+    /// Makes the entity of a resource, or brings it up to date.
+    pub(crate) async fn register_entity(
         &self,
         permit: &Permit,
-        message: catalog::CreateEntityRequest,
+        message: catalog::RegisterEntityRequest,
     ) -> std::result::Result<catalog::Entity, (Code, String)> {
-        let answer = self.catalog.clone().create_entity(self.identity.request(permit, message)).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| (status.code(), status.message().to_owned()))
-    }
-
-    /// Changes an entity.
-    pub(crate) async fn update_entity(
-        &self,
-        permit: &Permit,
-        message: catalog::UpdateEntityRequest,
-    ) -> std::result::Result<catalog::Entity, (Code, String)> {
-        let answer = self.catalog.clone().update_entity(self.identity.request(permit, message)).await;
+        let answer = self.catalog.clone().register_entity(self.request(permit, message)).await;
         answer.map(tonic::Response::into_inner).map_err(|status| (status.code(), status.message().to_owned()))
     }
 
@@ -122,37 +113,64 @@ impl Peers {
         answer.map(tonic::Response::into_inner).map_err(|status| (status.code(), status.message().to_owned()))
     }
 
-    /// Deletes an entity; one that does not exist is no error.
-    pub(crate) async fn delete_entity(
+    /// Deletes the entity of a resource; one that does not exist is no error.
+    pub(crate) async fn unregister_entity(
         &self,
         permit: &Permit,
         name: &str,
+        resource: &str,
     ) -> std::result::Result<(), (Code, String)> {
         let message =
-            catalog::DeleteEntityRequest { name: name.to_owned(), allow_missing: true, ..Default::default() };
-        let answer = self.catalog.clone().delete_entity(self.identity.request(permit, message)).await;
+            catalog::UnregisterEntityRequest { name: name.to_owned(), resource: resource.to_owned() };
+        let answer = self.catalog.clone().unregister_entity(self.request(permit, message)).await;
         answer.map(drop).map_err(|status| (status.code(), status.message().to_owned()))
     }
 
-    /// A decision.
-    pub(crate) async fn decide(&self, question: Question) -> Result<policy::Decision> {
-        let Question { principal, organization, action, resource, context, stage, approval_request, dry_run } =
-            question;
-        let message = policy::DecideRequest {
+    /// One decision for each question (action, resource and context), in order.
+    pub(crate) async fn decide(
+        &self,
+        asking: Asking,
+        questions: Vec<(String, ResourceFacts, policy::DecisionContext)>,
+    ) -> Result<Vec<policy::Decision>> {
+        let Asking { principal, organization, stage, approval_request, dry_run } = asking;
+        let wire = principal_to_wire(&principal);
+        let principal = Arc::new(principal);
+        let one = |(action, resource, context)| policy::DecideRequest {
             organization: format!("organizations/{organization}"),
-            principal: Some(principal_to_wire(&principal)),
+            principal: Some(wire.clone()),
             action,
             resource: Some(resource),
             stage: stage.into(),
             plan_follows: false,
             context: Some(context),
-            approval_request,
+            approval_request: approval_request.clone(),
             dry_run,
         };
-        let mut request = self.identity.request_as(&Arc::new(principal), &organization, message);
-        request.extensions_mut().insert(RetrySafe);
-        let answer = self.policy.clone().decide(request).await;
-        Ok(answer.map_err(|status| Error::from(Problem::from_dependency("policy", &status)))?.into_inner())
+        let mut requests: Vec<policy::DecideRequest> = questions.into_iter().map(one).collect();
+        let mut batches = Vec::with_capacity(requests.len().div_ceil(MAX_QUESTIONS));
+        while !requests.is_empty() {
+            let rest = requests.split_off(requests.len().min(MAX_QUESTIONS));
+            batches.push(policy::BatchDecideRequest { requests: std::mem::replace(&mut requests, rest) });
+        }
+        let answers = join_all(batches.into_iter().map(|batch| {
+            let mut client = self.policy.clone();
+            let wanted = batch.requests.len();
+            let mut request = self.identity.request_as(&principal, &organization, batch);
+            request.extensions_mut().insert(RetrySafe);
+            async move { client.batch_decide(request).await.map(|answer| (wanted, answer.into_inner())) }
+        }));
+        let mut decisions = Vec::new();
+        for answer in answers.await {
+            let (wanted, answer) =
+                answer.map_err(|status| Error::from(Problem::from_dependency("policy", &status)))?;
+            if answer.decisions.len() != wanted {
+                return Err(
+                    Problem::internal("policy answered another number of questions than was asked").into()
+                );
+            }
+            decisions.extend(answer.decisions);
+        }
+        Ok(decisions)
     }
 
     /// Asks people; the same operation and plan give the same request.

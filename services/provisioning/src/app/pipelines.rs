@@ -1,16 +1,15 @@
 //! Pipelines are the project's resources of the pipeline type; they run.
 
-use std::collections::HashMap;
-
 use pavior_core::ResourceName;
 use pavior_rpc::Violations;
 use serde_json::json;
 
-use super::facts::project_facts;
+use super::facts::{labels_of, project_subject};
 use super::planning::current;
 use super::submit::Proposal;
 use super::{Answer, App, Ask};
 use crate::domain::plan::Kind;
+use crate::domain::question::{Ground, Verb};
 use crate::domain::{names, planner};
 use crate::error::{Error, Result};
 use crate::store::entity::resource;
@@ -58,7 +57,8 @@ impl App {
             return Err(Error::Busy { name: project.name, operation: project.operation });
         }
         let made_by = current(std::slice::from_ref(&row)).remove(&row.name).unwrap_or_default().made_by;
-        let change = planner::run(&row.name, &made_by, revision, Vec::new());
+        let mut change = planner::run(&row.name, &made_by, revision, Vec::new());
+        self.pin_run(ask.permit.organization(), &row.identity, &mut change).await?;
         let proposal = Proposal {
             kind: Kind::Run,
             target: name.to_owned(),
@@ -71,10 +71,9 @@ impl App {
             environments: Vec::new(),
             revision: None,
             deployment_id: String::new(),
-            facts: super::facts::pipeline_facts(name, &project_facts(&project)),
-            environment_class: String::new(),
-            new_owner: String::new(),
-            labels: HashMap::new(),
+            asked: Verb::on(project_subject(&project).pipeline(name)),
+            ground: Ground { project: project_subject(&project), environments: Vec::new() },
+            labels: labels_of(&project),
             verb: "run pipeline",
         };
         self.submit(ask, proposal).await

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use futures::future::join_all;
 use pavior_auth::Permit;
-use pavior_driver::{PlanAction, PlanRequest, Prior, Undo, ValidateRequest};
+use pavior_driver::{FailureCode, PinRequest, PlanAction, PlanRequest, Prior, Undo, ValidateRequest};
 use pavior_expr::schema;
 use pavior_proto::pavior::catalog::v1::match_resource_definitions_request::Context;
 use pavior_proto::pavior::catalog::v1::match_resource_definitions_response::Match;
@@ -105,7 +105,12 @@ impl App {
         };
         let driver =
             if definition.driver.is_empty() { ENTITY_DRIVER.to_owned() } else { definition.driver.clone() };
-        let Some(info) = self.engine.drivers().get(&driver).map(|driver| driver.info()) else {
+        let drivers = self.engine.drivers();
+        let Some(info) = drivers.get(&driver).map(|driver| driver.info()) else {
+            if drivers.awaits() {
+                let message = format!("driver `{driver}` is not there now");
+                return Err(Problem::unavailable(message).with("dependency", driver).into());
+            }
             let message =
                 format!("driver `{driver}` of `{}` is not part of this installation", definition.name);
             return Err(Problem::precondition(ErrorReason::NotConfigured, message)
@@ -134,14 +139,17 @@ impl App {
             monthly_cost: definition.monthly_cost,
             input_schema: json(&kind.input_schema).unwrap_or_else(|| json!({})),
             secret_outputs,
+            secret_inputs: schema.map(|schema| schema.secret_inputs.clone()).unwrap_or_default(),
             undoable: schema.is_none_or(|schema| schema.undo == Undo::Destroy),
+            has_commit: schema.is_some_and(|schema| schema.outputs.pointer("/properties/commit").is_some()),
         }))
     }
 
     /// The changes that make the facts so, after every driver has had its say.
     pub(crate) async fn changes(&self, facts: &Facts) -> Result<Vec<Change>> {
         let drafts = planner::draft(facts).map_err(refused)?;
-        let answers = join_all(drafts.iter().map(|draft| self.driver_answer(draft))).await;
+        let organization = facts.project.name.split('/').nth(1).unwrap_or_default();
+        let answers = join_all(drafts.iter().map(|draft| self.driver_answer(organization, draft))).await;
         let mut concluded = Vec::with_capacity(answers.len());
         let mut violations = Violations::new();
         for answer in answers {
@@ -154,10 +162,47 @@ impl App {
             }
         }
         violations.into_result()?;
-        Ok(planner::conclude(drafts, concluded))
+        let mut changes = planner::conclude(drafts, concluded);
+        for change in changes.iter_mut().filter(|change| change.action == Action::Run) {
+            if let Some(pipeline) = facts.current.get(&change.resource) {
+                self.pin_run(organization, &pipeline.identity, change).await?;
+            }
+        }
+        Ok(changes)
     }
 
-    async fn driver_answer(&self, draft: &Draft) -> std::result::Result<Option<Answer>, Vec<Obstacle>> {
+    /// Holds a run of a pipeline that exists to the commit that its revision is now.
+    pub(crate) async fn pin_run(
+        &self,
+        organization: &str,
+        identity: &str,
+        change: &mut Change,
+    ) -> Result<()> {
+        let Some(driver) = self.engine.drivers().get(&change.driver) else {
+            let message = format!("driver `{}` is not there", change.driver);
+            return Err(Problem::unavailable(message).into());
+        };
+        let request = PinRequest {
+            organization: organization.to_owned(),
+            resource_type: change.spec.type_id.clone(),
+            action: Some((identity.to_owned(), "run".to_owned())),
+            inputs: change.spec.arguments(),
+        };
+        change.spec.pinned = driver.pin(request).await.map_err(|failure| match failure.code {
+            FailureCode::InvalidArgument => Problem::invalid_field("revision", failure.message),
+            FailureCode::Unavailable | FailureCode::Internal | FailureCode::Timeout => {
+                Problem::unavailable(failure.message)
+            }
+            _ => Problem::precondition(ErrorReason::InvalidState, failure.message),
+        })?;
+        Ok(())
+    }
+
+    async fn driver_answer(
+        &self,
+        organization: &str,
+        draft: &Draft,
+    ) -> std::result::Result<Option<Answer>, Vec<Obstacle>> {
         let Some(desired) = &draft.desired else { return Ok(None) };
         let change = &draft.change;
         let field = format!("resources.{}.inputs", change.step);
@@ -174,6 +219,14 @@ impl App {
                 .map(|v| Obstacle { field: join(&v.path), description: v.message })
                 .collect::<Vec<_>>()
         })?;
+        let pin = PinRequest {
+            organization: organization.to_owned(),
+            resource_type: resource_type.clone(),
+            action: None,
+            inputs: desired.clone(),
+        };
+        let pinned = driver.pin(pin).await.map_err(|failure| obstacle(failure.message))?;
+        let desired = scope::merge(desired, pinned.clone());
         let prior = match &draft.prior {
             // Recorded inputs get the same defaults, so that a default is no change.
             Some(prior) => {
@@ -203,12 +256,17 @@ impl App {
                 after: field.after,
             })
             .collect();
-        Ok(Some(Answer { action, fields }))
+        Ok(Some(Answer { action, fields, pinned }))
     }
 }
 
 /// The parameters with defaults; every violation with its path below `prefix`.
 pub(crate) fn parameters(schema: &Value, given: &Value, prefix: &str, violations: &mut Violations) -> Value {
+    if let Some(at) = pavior_expr::marker_path(given) {
+        let path = if at.is_empty() { prefix.to_owned() } else { format!("{prefix}.{at}") };
+        violations.add(path, "must not have a key `$secret` or `$unknown`: only the platform makes those");
+        return given.clone();
+    }
     let filled = schema::with_defaults(schema, given);
     for violation in schema::validate(schema, &filled) {
         let path = if violation.path.is_empty() {
@@ -244,6 +302,7 @@ pub(crate) fn current(rows: &[resource::Model]) -> BTreeMap<String, Current> {
             let current = Current {
                 made_by,
                 type_id: row.type_id.clone(),
+                identity: row.identity.clone(),
                 inputs: row.inputs.clone(),
                 outputs: row.outputs.clone(),
                 depends_on: Vec::new(),

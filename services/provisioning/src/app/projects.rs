@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use pavior_core::ResourceName;
-use pavior_proto::pavior::governance::v1::ResourceFacts;
+use pavior_core::name::{RESERVED_KEY, is_reserved_key};
 use pavior_rpc::Violations;
 use serde_json::{Value, json};
 
@@ -12,6 +12,7 @@ use super::{Answer, App, Ask, check_display_name, planning};
 use crate::domain::names;
 use crate::domain::plan::Kind;
 use crate::domain::planner::{Facts, Section};
+use crate::domain::question::{Ground, Subject, Touched, Verb};
 use crate::domain::scope::{EnvironmentScope, ProjectScope};
 use crate::domain::template::Template;
 use crate::error::{Error, Result};
@@ -73,6 +74,11 @@ impl App {
         let mut facts = Facts { project, sections, ..Facts::default() };
         facts.matched = self.matched(&ask.permit, &labels, &facts).await?;
         let changes = self.changes(&facts).await?;
+        let made = |new: &NewEnvironment| Touched::made(&new.name, &new.class, &path.name);
+        let ground = Ground {
+            project: Subject::project(&name, &wanted.owner),
+            environments: environments.iter().map(made).collect(),
+        };
         let proposal = Proposal {
             kind: Kind::CreateProject,
             target: name,
@@ -89,14 +95,8 @@ impl App {
             environments,
             revision: None,
             deployment_id: String::new(),
-            facts: ResourceFacts {
-                name: wanted.parent,
-                exists: true,
-                r#type: "catalog.pavior.dev/Organization".to_owned(),
-                ..Default::default()
-            },
-            environment_class: String::new(),
-            new_owner: wanted.owner,
+            asked: Verb { new_owner: wanted.owner, ..Verb::on(Subject::organization(&wanted.parent)) },
+            ground,
             labels: wanted.labels,
             verb: "create project",
         };
@@ -150,6 +150,9 @@ fn check(permit: &pavior_auth::Permit, wanted: &WantedProject, violations: &mut 
     for (key, value) in &wanted.labels {
         if key.is_empty() || key.chars().count() > 128 {
             violations.add("project.labels", format!("key `{key}` must have 1 to 128 characters"));
+        }
+        if is_reserved_key(key) {
+            violations.add(format!("project.labels.{key}"), RESERVED_KEY);
         }
         if value.chars().count() > 256 {
             violations.add("project.labels", format!("the value of `{key}` is longer than 256 characters"));

@@ -2,21 +2,22 @@
 
 use std::collections::HashMap;
 
-use pavior_proto::pavior::governance::v1::ResourceFacts;
-use pavior_proto::pavior::policy::v1::{self as policy, DecisionStage, Effect};
-use pavior_rpc::{ErrorReason, Problem, convert};
+use pavior_proto::pavior::policy::v1::{DecisionStage, Effect};
+use pavior_rpc::convert;
 use pavior_store::idempotency;
+use prost::Message;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::peers::Question;
+use super::asking::facts;
+use super::peers::Asking;
 use super::{Answer, App, Ask};
 use crate::domain::plan::{Action, Change, Kind, Plan};
-use crate::domain::{cost, names};
+use crate::domain::{cost, question};
 use crate::engine::ENGINE_VERSION;
 use crate::error::{Error, Result};
 use crate::store::{
-    Admission, NewEnvironment, NewOperation, NewProject, OperationView, Started, denied_event,
+    Admission, NewEnvironment, NewOperation, NewProject, OperationView, Ownership, Started, planned_event,
 };
 
 /// What is proposed, before policy has seen it.
@@ -35,9 +36,10 @@ pub(crate) struct Proposal {
     pub(crate) revision: Option<i64>,
     pub(crate) deployment_id: String,
     /// What policy is told about the thing that the request names.
-    pub(crate) facts: ResourceFacts,
-    pub(crate) environment_class: String,
-    pub(crate) new_owner: String,
+    pub(crate) asked: question::Verb,
+    /// Everything else that the plan works on.
+    pub(crate) ground: question::Ground,
+    /// The labels of the project.
     pub(crate) labels: HashMap<String, String>,
     pub(crate) verb: &'static str,
 }
@@ -52,12 +54,22 @@ impl App {
         }
     }
 
+    /// Before a request is refused: the same request may have been answered while this one was looked at, and what it
+    /// did may be the very reason. Then its answer is the answer.
+    pub(crate) async fn first_answer(&self, ask: &Ask, refusal: Error) -> Result<Answer> {
+        match self.replayed(ask).await {
+            Ok(Some(answer)) => Ok(answer),
+            Err(Error::RequestIdReused) => Err(Error::RequestIdReused),
+            Ok(None) | Err(_) => Err(refusal),
+        }
+    }
+
     pub(crate) fn key(&self, ask: &Ask) -> Option<(idempotency::Key, Vec<u8>)> {
         if ask.request_id.is_empty() || ask.validate_only {
             return None;
         }
         let (organization, principal) = (ask.permit.organization(), &ask.permit.principal().name);
-        let key = idempotency::Key::new(organization, principal, ask.action, &ask.request_id);
+        let key = idempotency::Key::new(organization, principal, &ask.method, &ask.request_id);
         Some((key, ask.hash.to_vec()))
     }
 
@@ -71,20 +83,27 @@ impl App {
 
     /// Plans, asks, and begins.
     pub(crate) async fn submit(&self, ask: &Ask, proposal: Proposal) -> Result<Answer> {
-        let mut plan = self.plan_of(ask, &proposal);
-        let decision = self.peers.decide(self.question(ask, &proposal, &plan)).await?;
-        plan.decision = convert::to_json(&decision).map_err(|error| Error::Corrupt(error.to_string()))?;
-        let admission = match Effect::try_from(decision.effect) {
-            Ok(Effect::Allow) => Admission::Run,
-            Ok(Effect::RequireApproval) => Admission::AskPeople,
-            Ok(Effect::Deny) => return Err(self.denied(ask, &plan, &decision).await),
-            Ok(Effect::Unspecified) | Err(_) => {
-                return Err(Problem::unavailable("policy gave no answer")
-                    .with("dependency", "policy")
-                    .into());
+        let mut plan = self.plan_of(ask, &proposal)?;
+        let asking = Asking {
+            principal: ask.permit.principal().clone(),
+            organization: ask.permit.organization().to_owned(),
+            stage: DecisionStage::Plan,
+            approval_request: String::new(),
+            dry_run: ask.validate_only,
+        };
+        let verdict = self.ask_policy(asking, &plan, &plan.questions, &proposal.labels).await?;
+        plan.answers.clone_from(&verdict.answers);
+        plan.decision =
+            convert::to_json(&verdict.decision).map_err(|error| Error::Corrupt(error.to_string()))?;
+        let admission = match verdict.effect() {
+            Effect::Allow => Admission::Run,
+            Effect::RequireApproval => Admission::AskPeople,
+            Effect::Deny | Effect::Unspecified => {
+                return Err(self.denied(&ask.permit, &plan, &verdict, ask.validate_only).await);
             }
         };
         if ask.validate_only {
+            self.db.record(planned_event(&self.db, &ask.permit, &plan)).await?;
             return Ok(Answer::Plan(Box::new(plan)));
         }
         let id = self.db.ids.uuid();
@@ -93,8 +112,11 @@ impl App {
             plan,
             principal: ask.permit.principal().clone(),
             key: self.key(ask),
+            facts: facts(&proposal.asked.subject, &proposal.labels).encode_to_vec(),
             admission,
             deadline_micros: self.deadline_micros(),
+            undo_micros: micros(self.config.undo_timeout_ms),
+            ownership: ownership(&proposal),
             project: proposal.project,
             environments: proposal.environments,
             revision: proposal.revision,
@@ -115,10 +137,10 @@ impl App {
     }
 
     pub(crate) fn deadline_micros(&self) -> i64 {
-        i64::try_from(self.config.operation_timeout_ms.saturating_mul(1_000)).unwrap_or(i64::MAX)
+        micros(self.config.operation_timeout_ms)
     }
 
-    fn plan_of(&self, ask: &Ask, proposal: &Proposal) -> Plan {
+    fn plan_of(&self, ask: &Ask, proposal: &Proposal) -> Result<Plan> {
         let now = self.db.now();
         let changed = |change: &&Change| change.action != Action::Noop;
         let after = match proposal.kind {
@@ -146,90 +168,32 @@ impl App {
             create_time: now,
             expire_time: now + time::Duration::seconds(self.config.plan_ttl_seconds),
             digest: String::new(),
+            questions: Vec::new(),
+            answers: Vec::new(),
             decision: Value::Null,
         };
         plan.summary = plan.summarize(proposal.verb);
+        plan.questions = question::questions(&plan, &proposal.asked, &proposal.ground)
+            .map_err(|unasked| Error::Corrupt(unasked.to_string()))?;
+        if !ask.because.is_empty() {
+            plan.summary = format!("{}, because {}", plan.summary, ask.because);
+        }
         plan.digest = plan.compute_digest();
-        plan
-    }
-
-    fn question(&self, ask: &Ask, proposal: &Proposal, plan: &Plan) -> Question {
-        Question {
-            principal: ask.permit.principal().clone(),
-            organization: ask.permit.organization().to_owned(),
-            action: ask.action.to_owned(),
-            resource: proposal.facts.clone(),
-            context: context_of(plan, &proposal.environment_class, &proposal.new_owner, &proposal.labels),
-            stage: DecisionStage::Plan,
-            approval_request: String::new(),
-            dry_run: ask.validate_only,
-        }
-    }
-
-    /// What a denial means for the caller. Recorded, and nothing else is written.
-    async fn denied(&self, ask: &Ask, plan: &Plan, decision: &policy::Decision) -> Error {
-        if !ask.validate_only {
-            let event = denied_event(&self.db, ask.permit.principal(), plan, ask.permit.request_id());
-            if let Err(error) = self.db.record_denial(event).await {
-                return error;
-            }
-        }
-        denial(ask.action, &plan.target, decision).into()
+        Ok(plan)
     }
 }
 
-/// What policy is told about a plan.
-pub(crate) fn context_of(
-    plan: &Plan,
-    environment_class: &str,
-    new_owner: &str,
-    labels: &HashMap<String, String>,
-) -> policy::DecisionContext {
-    let count = |action| i32::try_from(plan.count(action)).unwrap_or(i32::MAX);
-    let mut resource_types: Vec<String> =
-        plan.steps().map(|change| names::last(&change.resource_type).to_owned()).collect();
-    resource_types.sort();
-    resource_types.dedup();
-    policy::DecisionContext {
-        environment_class: environment_class.to_owned(),
-        template_version: plan.template_version.clone(),
-        parameters: convert::to_struct(&plan.parameters).ok(),
-        create_count: count(Action::Create),
-        update_count: count(Action::Update),
-        replace_count: count(Action::Replace),
-        delete_count: count(Action::Delete),
-        resource_types,
-        new_owner: new_owner.to_owned(),
-        labels: labels.clone(),
-        plan_digest: plan.digest.clone(),
+/// Whose the operation is: as its target is, or will be.
+fn ownership(proposal: &Proposal) -> Ownership {
+    let asked = &proposal.asked;
+    let owner = if asked.new_owner.is_empty() { &asked.subject.owner } else { &asked.new_owner };
+    Ownership {
+        owner: owner.clone(),
+        environment_class: asked.environment_class.clone(),
+        labels: serde_json::json!(proposal.labels),
     }
 }
 
-/// A denial as a problem: a guardrail names its rules and what would be allowed, anything else is a lack of permission.
-pub(crate) fn denial(action: &str, target: &str, decision: &policy::Decision) -> Problem {
-    let guardrail =
-        !decision.reasons.is_empty() && decision.reasons.iter().all(|r| r.policy_set == "guardrail");
-    let policies: Vec<&str> = decision.reasons.iter().map(|reason| reason.policy_id.as_str()).collect();
-    let policies = policies.join(",");
-    if !guardrail {
-        let mut problem = Problem::permission_denied(action, target).with("decision", &decision.id);
-        if !policies.is_empty() {
-            problem = problem.with("policies", policies);
-        }
-        return problem;
-    }
-    let messages: Vec<&str> = decision.reasons.iter().map(|reason| reason.message.as_str()).collect();
-    let message = format!("policy does not allow this: {}", messages.join("; "));
-    let mut problem = Problem::precondition(ErrorReason::GuardrailDenied, message)
-        .with("decision", &decision.id)
-        .with("policies", policies)
-        .with("action", action);
-    for reason in &decision.reasons {
-        let description = match reason.fix.as_str() {
-            "" => reason.message.clone(),
-            fix => format!("{}: {fix}", reason.message),
-        };
-        problem = problem.because("POLICY", &reason.policy_id, description);
-    }
-    problem
+fn micros(millis: u64) -> i64 {
+    i64::try_from(millis.saturating_mul(1_000)).unwrap_or(i64::MAX)
 }

@@ -12,7 +12,7 @@ pub struct StepView {
     pub depends_on: Vec<usize>,
     /// Whether it can be undone.
     pub undoable: bool,
-    /// A failed step that left something behind.
+    /// An attempt left something behind, or may have.
     pub remains: bool,
 }
 
@@ -83,14 +83,16 @@ fn stop(
     reversible: bool,
     moved: &mut Moved,
 ) -> Option<OperationEvent> {
-    let begun = steps.iter().any(|step| matches!(step.state, StepState::Done | StepState::Unknown));
+    let left = |step: &StepView| step.state == StepState::Ready && step.remains;
+    let begun =
+        steps.iter().any(|step| matches!(step.state, StepState::Done | StepState::Unknown) || left(step));
     let held = steps.iter().any(|step| step.state.held());
     if !reversible && (begun || held || state == OperationState::Failing) {
         // What is deleted is gone: the rest waits for an operator, who takes it up or leaves it.
         return if held { None } else { Some(OperationEvent::Stick) };
     }
     for (index, step) in steps.iter().enumerate() {
-        if matches!(step.state, StepState::Blocked | StepState::Ready) {
+        if matches!(step.state, StepState::Blocked | StepState::Ready) && !left(step) {
             moved.push((index, StepEvent::Skip));
         }
     }
@@ -101,7 +103,7 @@ fn needs_undo(step: &StepView) -> bool {
     match step.state {
         StepState::Done => step.undoable,
         StepState::Unknown => true,
-        StepState::Failed => step.remains,
+        StepState::Failed | StepState::Ready => step.remains,
         _ => false,
     }
 }
@@ -192,6 +194,22 @@ mod tests {
         steps[0].state = Unknown;
         settle(&mut state, &mut steps, true).unwrap();
         assert_eq!((state, steps[0].state), (OperationState::Compensating, UndoReady));
+    }
+
+    #[test]
+    fn a_step_that_waits_for_its_next_attempt_is_undone_when_the_one_before_left_something() {
+        use StepState::*;
+        for (remains, after) in [(true, UndoReady), (false, Skipped)] {
+            let mut steps = vec![StepView { remains, ..step(Ready, &[]) }, step(Blocked, &[0])];
+            let mut state = OperationState::Cancelling;
+            settle(&mut state, &mut steps, true).unwrap();
+            assert_eq!((steps[0].state, steps[1].state), (after, Skipped));
+            let mut steps = vec![StepView { remains, ..step(Ready, &[]) }];
+            let mut state = OperationState::Cancelling;
+            settle(&mut state, &mut steps, false).unwrap();
+            let ended = if remains { OperationState::Stuck } else { OperationState::Compensated };
+            assert_eq!(state, ended);
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The plan: everything that is decided before anything happens.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::question::Question;
 use super::state::named;
 
 named! {
@@ -102,8 +103,24 @@ pub struct Spec {
     pub secret_outputs: Vec<String>,
     /// For a run: the commit, branch or tag; the default branch when empty.
     pub revision: String,
+    /// What the plan holds fast, laid over inputs or arguments; may refer to what an earlier step makes.
+    pub pinned: Value,
     /// For a workload: the deployment that this one is promoted from, by resource name.
     pub promoted_from: String,
+}
+
+impl Spec {
+    /// What a run is asked with, before what the plan holds fast is laid over it.
+    pub fn arguments(&self) -> Value {
+        let revision = &self.revision;
+        let commit = (7..=64).contains(&revision.len())
+            && revision.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        match revision.as_str() {
+            "" => json!({}),
+            revision if commit => json!({ "commit": revision }),
+            revision => json!({ "ref": revision }),
+        }
+    }
 }
 
 /// One resource that changes: one step of the operation.
@@ -170,8 +187,21 @@ pub struct Plan {
     pub expire_time: OffsetDateTime,
     /// SHA-256 over what decides.
     pub digest: String,
-    /// What policy said, in its JSON form.
+    /// What policy is asked, the verb's own question first. What was approved is an answer to all of them.
+    pub questions: Vec<Question>,
+    /// What policy said to each, in the same order.
+    pub answers: Vec<Given>,
+    /// What policy said in all, in its JSON form.
     pub decision: Value,
+}
+
+/// An answer of policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// The id of the decision.
+    pub decision: String,
+    /// What it says: `ALLOW`, `REQUIRE_APPROVAL` or `DENY`.
+    pub effect: String,
 }
 
 impl Plan {

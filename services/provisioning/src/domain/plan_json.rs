@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use super::plan::{Action, Artifact, Change, FieldChange, Kind, Plan, Spec};
+use super::plan::{Action, Artifact, Change, FieldChange, Given, Kind, Plan, Spec};
+use super::question::{Question, Subject};
 
 /// A stored plan that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +21,7 @@ impl Plan {
     }
 
     fn deciding(&self) -> Value {
-        json!({
+        let mut deciding = json!({
             "kind": self.kind.as_str(),
             "action": self.action,
             "target": self.target,
@@ -30,7 +31,12 @@ impl Plan {
             "template_version": self.template_version,
             "parameters": self.parameters,
             "settings": self.settings,
-        })
+        });
+        // A plan from before there were questions keeps the digest that was approved.
+        if let (Value::Object(map), false) = (&mut deciding, self.questions.is_empty()) {
+            map.insert("questions".into(), self.questions.iter().map(question_to_json).collect());
+        }
+        deciding
     }
 
     /// The whole plan.
@@ -44,6 +50,7 @@ impl Plan {
             map.insert("create_time".into(), time_to_json(self.create_time));
             map.insert("expire_time".into(), time_to_json(self.expire_time));
             map.insert("digest".into(), json!(self.digest));
+            map.insert("answers".into(), self.answers.iter().map(answer_to_json).collect());
             map.insert("decision".into(), self.decision.clone());
         }
         json
@@ -69,9 +76,63 @@ impl Plan {
             create_time: time_of(json, "create_time")?,
             expire_time: time_of(json, "expire_time")?,
             digest: text("digest")?,
+            questions: some(json, "questions").map(question_from_json).collect::<Result<_, _>>()?,
+            answers: some(json, "answers").map(answer_from_json).collect::<Result<_, _>>()?,
             decision: json.get("decision").cloned().unwrap_or_default(),
         })
     }
+}
+
+fn question_to_json(question: &Question) -> Value {
+    let Question { action, subject, environment_class, template_version, new_owner, counts, resource_types } =
+        question;
+    let Subject { name, kind, owner, project, environment_class: class } = subject;
+    json!({
+        "action": action,
+        "subject": { "name": name, "kind": kind, "owner": owner, "project": project, "class": class },
+        "environment_class": environment_class,
+        "template_version": template_version,
+        "new_owner": new_owner,
+        "counts": counts,
+        "resource_types": resource_types,
+    })
+}
+
+fn question_from_json(json: &Value) -> Result<Question, Unreadable> {
+    let subject = json.get("subject").ok_or(Unreadable("subject"))?;
+    let mut counts = [0; 4];
+    for (count, given) in counts.iter_mut().zip(list(json, "counts")?) {
+        let given = given.as_u64().and_then(|given| usize::try_from(given).ok());
+        *count = given.ok_or(Unreadable("counts"))?;
+    }
+    Ok(Question {
+        action: text_of(json, "action")?,
+        subject: Subject {
+            name: text_of(subject, "name")?,
+            kind: text_of(subject, "kind")?,
+            owner: text_of(subject, "owner")?,
+            project: text_of(subject, "project")?,
+            environment_class: text_of(subject, "class")?,
+        },
+        environment_class: text_of(json, "environment_class")?,
+        template_version: text_of(json, "template_version")?,
+        new_owner: text_of(json, "new_owner")?,
+        counts,
+        resource_types: texts(json, "resource_types")?,
+    })
+}
+
+fn answer_to_json(answer: &Given) -> Value {
+    json!({ "decision": answer.decision, "effect": answer.effect })
+}
+
+fn answer_from_json(json: &Value) -> Result<Given, Unreadable> {
+    Ok(Given { decision: text_of(json, "decision")?, effect: text_of(json, "effect")? })
+}
+
+/// The elements of a list that older documents do not have.
+fn some<'a>(json: &'a Value, key: &'static str) -> impl Iterator<Item = &'a Value> {
+    json.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
 fn time_to_json(time: OffsetDateTime) -> Value {
@@ -163,7 +224,7 @@ impl Spec {
             Artifact::Known(value) => json!({ "known": value }),
             Artifact::FromStep { step, name } => json!({ "step": step, "name": name }),
         };
-        json!({
+        let mut spec = json!({
             "resource_id": self.resource_id,
             "type_id": self.type_id,
             "environment": self.environment,
@@ -174,7 +235,11 @@ impl Spec {
             "secret_outputs": self.secret_outputs,
             "revision": self.revision,
             "promoted_from": self.promoted_from,
-        })
+        });
+        if let (Value::Object(map), true) = (&mut spec, self.pinned.is_object()) {
+            map.insert("pinned".into(), self.pinned.clone());
+        }
+        spec
     }
 
     /// Reads [`Spec::to_json`] back.
@@ -199,6 +264,7 @@ impl Spec {
             secret_outputs: texts(json, "secret_outputs")?,
             revision: text_of(json, "revision")?,
             promoted_from: text_of(json, "promoted_from")?,
+            pinned: json.get("pinned").cloned().unwrap_or_default(),
         })
     }
 }
@@ -252,16 +318,35 @@ mod tests {
             create_time: time::macros::datetime!(2026-01-01 00:00:00.123456 UTC),
             expire_time: time::macros::datetime!(2026-01-02 00:00 UTC),
             digest: String::new(),
+            questions: vec![],
+            answers: vec![],
             decision: Value::Null,
         };
         plan.digest = plan.compute_digest();
         plan
     }
 
+    fn question() -> Question {
+        Question {
+            action: "provisioning.environments.delete".into(),
+            subject: Subject::project("organizations/acme/projects/p", "organizations/acme/groups/g"),
+            environment_class: "production".into(),
+            template_version: "t".into(),
+            new_owner: "o".into(),
+            counts: [1, 2, 3, 4],
+            resource_types: vec!["sql-database".into()],
+        }
+    }
+
     #[test]
     fn a_plan_reads_back_as_it_was() {
         let plan = sample();
         assert_eq!(Plan::from_json(&plan.to_json()).unwrap(), plan);
+        let mut asked = plan;
+        asked.questions = vec![question(), Question::default()];
+        asked.answers = vec![Given { decision: "d".into(), effect: "ALLOW".into() }];
+        asked.changes[0].spec.pinned = json!({"commit": "c"});
+        assert_eq!(Plan::from_json(&asked.to_json()).unwrap(), asked);
         assert!(Plan::from_json(&json!({})).is_err());
     }
 
@@ -274,7 +359,9 @@ mod tests {
         same.parameters = json!({"a": 2, "b": 1});
         assert_eq!(same.compute_digest(), plan.digest);
         type Tweak = fn(&mut Plan);
-        let changes: [Tweak; 5] = [
+        let changes: [Tweak; 7] = [
+            |plan| plan.questions = vec![question()],
+            |plan| plan.changes[0].spec.pinned = json!({}),
             |plan| plan.target.push('x'),
             |plan| plan.parameters = json!({}),
             |plan| plan.changes[0].spec.inputs = json!({}),

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_expr::Reference;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::graph;
 use super::names;
 use super::plan::{Action, Artifact, Change, FieldChange, Spec};
 use super::scope::{self, EnvironmentScope, Outputs, ProjectScope};
+use super::taint;
 use super::teardown::step_id;
 use super::template::Wanted;
 
@@ -45,8 +46,12 @@ pub struct Matched {
     pub input_schema: Value,
     /// Outputs that are secret.
     pub secret_outputs: Vec<String>,
+    /// Inputs that the driver may be given secrets in, with all below them.
+    pub secret_inputs: Vec<String>,
     /// Whether the driver can undo it.
     pub undoable: bool,
+    /// Whether its output `commit` says what stands in it.
+    pub has_commit: bool,
 }
 
 /// A resource that exists.
@@ -56,6 +61,8 @@ pub struct Current {
     pub made_by: Matched,
     /// The id of its type.
     pub type_id: String,
+    /// The driver's name of it.
+    pub identity: String,
     /// Inputs of the last apply, secrets as references.
     pub inputs: Value,
     /// Outputs, secrets as references.
@@ -108,6 +115,8 @@ pub struct Answer {
     pub action: Action,
     /// The fields that change.
     pub fields: Vec<FieldChange>,
+    /// What has to be held fast, so that exactly this is carried out.
+    pub pinned: Value,
 }
 
 /// The name of a resource of a section.
@@ -210,7 +219,10 @@ fn run_change(facts: &Facts, nodes: &[Node<'_>], obstacles: &mut Vec<Obstacle>) 
         .find(|node| node.section.environment.is_none() && node.wanted.type_id == names::PIPELINE_TYPE);
     if let Some(node) = planned {
         let matched = facts.matched.get(&node.name)?;
-        return Some(run(&node.name, matched, "", vec![node.step.clone()]));
+        let mut change = run(&node.name, matched, "", vec![node.step.clone()]);
+        change.spec.scope = scope::base(&node.section.parameters, &facts.project, None);
+        change.spec.pinned = commit_made_before(facts, nodes, node);
+        return Some(change);
     }
     let recorded = facts.current.iter().find(|(name, current)| {
         names::environment_of(name).is_empty() && current.type_id == names::PIPELINE_TYPE
@@ -225,6 +237,20 @@ fn run_change(facts: &Facts, nodes: &[Node<'_>], obstacles: &mut Vec<Obstacle>) 
         });
     }
     recorded.map(|(name, current)| run(name, &current.made_by, "", Vec::new()))
+}
+
+/// A repository that the same plan makes has no commit yet: the run is held to the one that its step makes, whatever is
+/// pushed before the run begins.
+fn commit_made_before(facts: &Facts, nodes: &[Node<'_>], pipeline: &Node<'_>) -> Value {
+    let has_commit =
+        |node: &&Node<'_>| facts.matched.get(&node.name).is_some_and(|made_by| made_by.has_commit);
+    let mut sources = nodes.iter().filter(|node| pipeline.needs.contains(&node.step)).filter(has_commit);
+    match (sources.next(), sources.next()) {
+        (Some(source), None) => {
+            json!({ "commit": format!("${{{{ resources.{}.commit }}}}", source.wanted.id) })
+        }
+        _ => Value::Null,
+    }
 }
 
 /// The step that runs a pipeline.
@@ -279,6 +305,19 @@ fn one(
         let field = join(&format!("{field}.inputs"), &violation.path);
         obstacles.push(Obstacle { field, description: violation.message });
     }
+    for flow in taint::flows(&node.wanted.inputs, &matched.driver_inputs, &|reference| {
+        reads_secret(facts, node.section, reference)
+    }) {
+        if !flow.allowed(&matched.secret_inputs) {
+            obstacles.push(Obstacle {
+                field: join(&format!("{field}.inputs"), &flow.path.join(".")),
+                description: format!(
+                    "would be given a secret (`{}`), and driver `{}` takes none here",
+                    flow.secret, matched.driver
+                ),
+            });
+        }
+    }
     let current = facts.current.get(&node.name);
     if let Some(current) = current.filter(|current| current.made_by.driver != matched.driver) {
         obstacles.push(Obstacle {
@@ -313,6 +352,7 @@ fn one(
         secret_outputs: matched.secret_outputs.clone(),
         revision: String::new(),
         promoted_from: if node.needs_artifact { facts.promoted_from.clone() } else { String::new() },
+        pinned: Value::Null,
     };
     let change = Change {
         step: node.step.clone(),
@@ -329,6 +369,32 @@ fn one(
         spec,
     };
     Some(Draft { change, desired: Some(desired), prior: current.map(|current| current.inputs.clone()) })
+}
+
+/// Whether a reference of a section reads a secret, or something that a secret is in.
+fn reads_secret(facts: &Facts, section: &Section, reference: &Reference) -> bool {
+    let holds = |name: &str, output: Option<&str>| {
+        let made =
+            facts.matched.get(name).map(|made_by| made_by.secret_outputs.as_slice()).unwrap_or_default();
+        let recorded = facts.current.get(name).and_then(|current| current.outputs.as_object());
+        let recorded = recorded.into_iter().flatten().filter(|(_, value)| pavior_expr::is_secret(value));
+        let mut secrets = made.iter().map(String::as_str).chain(recorded.map(|(name, _)| name.as_str()));
+        match output {
+            Some(output) => secrets.any(|secret| secret == output),
+            None => secrets.next().is_some(),
+        }
+    };
+    if let Some(name) = referenced(facts, section, reference) {
+        let output = if reference.root() == "project" { reference.segment(3) } else { reference.segment(2) };
+        return holds(&name, output);
+    }
+    // A reference to all resources reads the secrets of each.
+    let all = match (reference.root(), reference.segment(1)) {
+        ("resources", None) | ("project", None) => true,
+        ("project", Some(part)) => part == "resources",
+        _ => false,
+    };
+    all && facts.matched.keys().chain(facts.current.keys()).any(|name| holds(name, None))
 }
 
 /// Whether something in the value is known later only.
@@ -397,6 +463,7 @@ pub fn conclude(drafts: Vec<Draft>, answers: Vec<Option<Answer>>) -> Vec<Change>
                 (_, action) => action,
             };
             change.fields = answer.fields;
+            change.spec.pinned = answer.pinned;
         }
         changes.push(change);
     }

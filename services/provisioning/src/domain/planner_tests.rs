@@ -80,6 +80,7 @@ fn applied(facts: &mut Facts, drafts: &[Draft], outputs: &Value) {
             Current {
                 made_by: facts.matched[&draft.change.resource].clone(),
                 type_id: draft.change.spec.type_id.clone(),
+                identity: String::new(),
                 inputs: draft.desired.clone().unwrap_or_default(),
                 outputs,
                 depends_on: Vec::new(),
@@ -188,10 +189,50 @@ fn drivers_have_the_last_word_on_the_action() {
             draft.desired.as_ref().map(|_| Answer {
                 action: if draft.change.step == "entry" { Action::Noop } else { Action::Create },
                 fields: vec![],
+                pinned: json!({"held": draft.change.step}),
             })
         })
         .collect();
     let changes = conclude(drafts, answers);
     assert_eq!(changes.iter().filter(|change| change.action == Action::Create).count(), 4);
     assert_eq!(changes.iter().find(|change| change.step == "pipeline:run").unwrap().action, Action::Run);
+    assert_eq!(
+        changes[0].spec.pinned,
+        json!({"held": changes[0].step}),
+        "what the driver holds fast is kept"
+    );
+}
+
+#[test]
+fn a_run_of_a_new_repository_is_held_to_the_commit_that_its_step_makes() {
+    let mut facts = facts();
+    let run =
+        |facts: &Facts| draft(facts).unwrap().into_iter().find(|draft| draft.desired.is_none()).unwrap();
+    assert_eq!(run(&facts).change.spec.pinned, Value::Null, "nothing says what the commit is");
+    let repository = facts.matched.iter_mut().find(|(name, _)| name.ends_with("/repository")).unwrap().1;
+    repository.has_commit = true;
+    let spec = run(&facts).change.spec;
+    assert_eq!(spec.pinned, json!({"commit": "${{ resources.repository.commit }}"}));
+    assert_eq!(spec.scope["project"]["name"], facts.project.name.as_str());
+}
+
+#[test]
+fn a_secret_goes_where_its_driver_takes_one_and_nowhere_else() {
+    let workload = "organizations/acme/projects/p/environments/development/resources/workload";
+    let mut facts = facts();
+    let names: Vec<String> = facts.matched.keys().cloned().collect();
+    let workload = names.iter().find(|name| name.ends_with("/workload")).map_or(workload, String::as_str);
+    let database = names.iter().find(|name| name.ends_with("/database")).unwrap();
+    facts.matched.get_mut(database).unwrap().secret_outputs = vec!["url".into()];
+    let fields = |facts: &Facts| -> Vec<String> {
+        let obstacles = draft(facts).err().unwrap_or_default();
+        obstacles.into_iter().map(|obstacle| obstacle.field).collect()
+    };
+    assert_eq!(fields(&facts), ["resources.development.workload.inputs.variables.URL"]);
+    facts.matched.get_mut(workload).unwrap().secret_inputs = vec!["variables".into()];
+    assert_eq!(fields(&facts), Vec::<String>::new());
+    // A definition does not lead it on to somewhere else.
+    facts.matched.get_mut(workload).unwrap().driver_inputs =
+        json!({"command": "${{ inputs.variables.URL }}"});
+    assert_eq!(fields(&facts), ["resources.development.workload.inputs.command"]);
 }

@@ -96,6 +96,8 @@ named! {
         Undone = "UNDONE",
         /// What is left cannot be undone without an operator.
         Stick = "STICK",
+        /// The database was set back: nothing goes on by itself.
+        Park = "PARK",
         /// An operator takes up the undo.
         RetryUndo = "RETRY_UNDO",
         /// An operator takes up the work itself (deletions only go forward).
@@ -122,6 +124,10 @@ impl OperationState {
             (Self::Queued | Self::Running, E::Succeed) => Self::Succeeded,
             (Self::Cancelling | Self::Compensating, E::Undone) => Self::Compensated,
             (Self::Failing | Self::Cancelling | Self::Compensating, E::Stick) => Self::Stuck,
+            (
+                Self::Queued | Self::Running | Self::Cancelling | Self::Failing | Self::Compensating,
+                E::Park,
+            ) => Self::Stuck,
             (Self::Stuck, E::RetryUndo) => Self::Compensating,
             (Self::Stuck, E::RetryDo) => Self::Running,
             _ => return Err(IllegalTransition { state: self.as_str(), event: event.to_string() }),
@@ -216,10 +222,11 @@ impl StepState {
             (Self::Running | Self::Observing, E::Lose) => Self::Unknown,
             (Self::Undoing, E::Lose) => Self::UndoReady,
             (Self::Observing, E::FoundAbsent) => Self::Ready,
-            (Self::Done | Self::Unknown | Self::Failed, E::Undo) => Self::UndoReady,
+            // A step that waits for its next attempt may have left something behind by the one before.
+            (Self::Done | Self::Unknown | Self::Failed | Self::Ready, E::Undo) => Self::UndoReady,
             (Self::Undoing, E::UndoSucceed) => Self::Undone,
             (Self::Undoing, E::UndoRetry) => Self::UndoReady,
-            (Self::Undoing, E::UndoFail) => Self::UndoStuck,
+            (Self::Undoing | Self::UndoReady, E::UndoFail) => Self::UndoStuck,
             (Self::Blocked | Self::Ready, E::Skip) => Self::Skipped,
             (Self::UndoStuck, E::Resume) => Self::UndoReady,
             (Self::Failed, E::Resume) => Self::Ready,

@@ -10,10 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::sink::EngineSink;
+use super::stop::Stop;
 use crate::store::StepRef;
-
-/// How often log lines are kept.
-const FLUSH: Duration = Duration::from_millis(150);
 
 /// How a call ended.
 #[derive(Debug)]
@@ -35,16 +33,17 @@ impl Engine {
         &self,
         reference: StepRef,
         sink: &EngineSink,
-        cancel: &CancellationToken,
+        stop: &Stop,
+        limit: Duration,
         call: impl Future<Output = T> + Send,
     ) -> Called<T> {
-        let stop = CancellationToken::new();
-        let keep = self.keep(reference, sink, cancel, &stop);
+        let over = CancellationToken::new();
+        let keep = self.keep(reference, sink, stop, &over);
         tokio::pin!(keep);
         let mut lost = false;
         let called = {
             // In a block, so that a call that is given up is gone before the sink is flushed: it may be holding it.
-            let watched = self.watch(cancel, call);
+            let watched = self.watch(stop, limit, call);
             tokio::pin!(watched);
             tokio::select! {
                 biased;
@@ -55,7 +54,7 @@ impl Engine {
                 }
             }
         };
-        stop.cancel();
+        over.cancel();
         if !lost {
             // What it is in the middle of must end, or lines that it took out of the buffer are lost.
             keep.await;
@@ -65,10 +64,14 @@ impl Engine {
     }
 
     /// The call with its time limit, and with the grace it gets once it is told to stop.
-    async fn watch<T>(&self, cancel: &CancellationToken, call: impl Future<Output = T> + Send) -> Called<T> {
-        let config = &self.inner.config;
-        let grace = Duration::from_millis(config.cancel_grace_ms);
-        let timeout = tokio::time::sleep(Duration::from_millis(config.step_timeout_ms));
+    async fn watch<T>(
+        &self,
+        stop: &Stop,
+        limit: Duration,
+        call: impl Future<Output = T> + Send,
+    ) -> Called<T> {
+        let grace = Duration::from_millis(self.inner.config.cancel_grace_ms);
+        let timeout = tokio::time::sleep(limit);
         tokio::pin!(timeout);
         let call = AssertUnwindSafe(call).catch_unwind();
         tokio::pin!(call);
@@ -80,12 +83,12 @@ impl Engine {
                     Ok(answer) => Called::Answer(answer),
                     Err(_) => Called::Unknown("the driver panicked"),
                 },
-                () = cancel.cancelled(), if drop_at.is_none() => drop_at = Some(Instant::now() + grace),
+                () = stop.token().cancelled(), if drop_at.is_none() => drop_at = Some(Instant::now() + grace),
                 () = tokio::time::sleep_until(drop_at.unwrap_or_else(Instant::now)), if drop_at.is_some() => {
                     return Called::Unknown("the driver did not stop in time");
                 }
                 () = &mut timeout, if drop_at.is_none() => {
-                    cancel.cancel();
+                    stop.time_is_up();
                     drop_at = Some(Instant::now() + grace);
                 }
             }
@@ -93,29 +96,25 @@ impl Engine {
     }
 
     /// Renews the claim and keeps log lines until it is stopped. Returns before that when the claim is lost.
-    async fn keep(
-        &self,
-        reference: StepRef,
-        sink: &EngineSink,
-        cancel: &CancellationToken,
-        stop: &CancellationToken,
-    ) {
+    async fn keep(&self, reference: StepRef, sink: &EngineSink, stop: &Stop, over: &CancellationToken) {
         let lease = Duration::from_millis(self.inner.config.lease_ms);
         let mut beat = tokio::time::interval_at(Instant::now() + lease / 3, lease / 3);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut flush = tokio::time::interval_at(Instant::now() + FLUSH, FLUSH);
+        let every = Duration::from_millis(self.inner.config.log_flush_ms.max(1));
+        let mut flush = tokio::time::interval_at(Instant::now() + every, every);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut held_until = Instant::now() + lease;
         loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = over.cancelled() => return,
                 _ = beat.tick() => {
+                    let asked = Instant::now();
                     match self.inner.db.heartbeat_unscoped(reference, super::micros(self.inner.config.lease_ms)).await {
-                        Ok((true, stop)) => {
-                            held_until = Instant::now() + lease;
-                            if stop {
-                                cancel.cancel();
+                        Ok((true, not_wanted)) => {
+                            held_until = asked + lease;
+                            if not_wanted {
+                                stop.not_wanted();
                             }
                         }
                         Ok((false, _)) => return,

@@ -37,7 +37,7 @@ impl Engine {
         let called = self.call_destroy(work, &work.context, request).await?;
         match called {
             Called::Answer(Outcome::Succeeded(_)) => Ok(Some(Completion::Removed)),
-            other => self.undo_outcome(work, other),
+            other => self.undo_outcome(work, other).await,
         }
     }
 
@@ -54,7 +54,7 @@ impl Engine {
             };
             match self.call_destroy(work, &work.context, request).await? {
                 Called::Answer(Outcome::Succeeded(_)) => {}
-                other => return self.undo_outcome(work, other),
+                other => return self.undo_outcome(work, other).await,
             }
         }
         let prior = (action == Action::Update).then(|| Prior {
@@ -79,11 +79,11 @@ impl Engine {
                 let made = Made { secrets: secrets.collect(), sealed_inputs: text("sealed_inputs"), ..made };
                 Ok(Some(Completion::Restored(Box::new(made))))
             }
-            other => self.undo_outcome(work, other),
+            other => self.undo_outcome(work, other).await,
         }
     }
 
-    fn undo_outcome(&self, work: &Work<'_>, called: Called<Outcome>) -> Result<Ended> {
-        self.outcome(work, Action::Delete, called, None)
+    async fn undo_outcome(&self, work: &Work<'_>, called: Called<Outcome>) -> Result<Ended> {
+        self.outcome(work, Action::Delete, called, None).await
     }
 }

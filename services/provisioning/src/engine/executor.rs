@@ -1,18 +1,20 @@
 //! A claimed step from its call to its completion.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pavior_driver::{
-    ApplyRequest, CallContext, DestroyRequest, Driver, Failure, FailureCode, InvokeRequest, Lookup, Outcome,
-    Prior, Success, ValidateRequest,
+    ApplyRequest, CallContext, DestroyRequest, Driver, FailureCode, InvokeRequest, Lookup, Outcome, Prior,
+    Success, ValidateRequest,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::call::Called;
 use super::inputs::{Inputs, Prepared};
+use super::outcome::Retry;
 use super::sink::EngineSink;
+use super::stop::Stop;
 use super::{Engine, FaultPoint};
 use crate::domain::plan::Action;
 use crate::error::{Error, Result};
@@ -28,6 +30,9 @@ pub(crate) struct Work<'a> {
     pub(crate) prepared: &'a Prepared,
     pub(crate) sink: &'a EngineSink,
     pub(crate) context: CallContext,
+    pub(crate) stop: &'a Stop,
+    /// How long a call may take.
+    pub(crate) limit: Duration,
 }
 
 /// What a call led to; `None` when the claim is lost.
@@ -40,12 +45,12 @@ impl Engine {
         if self.dies(FaultPoint::AfterIntent, &name) {
             return;
         }
-        let token = self.register(claim.step.operation);
-        if claim.op.cancel_requested && claim.purpose == Purpose::Do {
-            token.cancel();
+        let stop = self.register(claim.step.operation, claim.purpose);
+        if claim.op.cancel_requested {
+            stop.not_wanted();
         }
-        let ended = self.carry_out(&claim, &token).await;
-        self.unregister(claim.step.operation, &token);
+        let ended = self.carry_out(&claim, &stop).await;
+        self.unregister(claim.step.operation, &stop);
         let completion = match ended {
             Ok(Some(completion)) => completion,
             Ok(None) => {
@@ -61,7 +66,7 @@ impl Engine {
         self.give_back(&claim, completion).await;
     }
 
-    async fn carry_out(&self, claim: &Claim, cancel: &CancellationToken) -> Result<Ended> {
+    async fn carry_out(&self, claim: &Claim, stop: &Stop) -> Result<Ended> {
         let action = claim.action()?;
         // A run leaves nothing to look at or to undo; it is asked for again under the same key.
         match (action, claim.purpose) {
@@ -71,14 +76,15 @@ impl Engine {
         }
         let Some(driver) = self.inner.drivers.get(&claim.step.driver) else {
             let message = format!("driver `{}` is not there", claim.step.driver);
-            return Ok(Some(self.failure(
-                claim,
-                StepError { code: "UNAVAILABLE".into(), message },
-                true,
-                None,
-            )));
+            let error = StepError::new("UNAVAILABLE", message);
+            return Ok(Some(self.failure(claim, error, Retry::Free(None), None)));
         };
         let prepared = self.prepare(claim).await?;
+        if let Some(why) = self.inner.breakers.why(&claim.step.driver) {
+            // Found out while this one was on its way.
+            let error = StepError::new("UNAVAILABLE", prepared.redactor().text(&why));
+            return Ok(Some(self.failure(claim, error, Retry::Free(None), None)));
+        }
         let reference = claim.reference()?;
         let sink =
             EngineSink::new(self, reference, &claim.step.name, claim.step.attempt, prepared.redactor());
@@ -87,7 +93,9 @@ impl Engine {
             driver,
             prepared: &prepared,
             sink: &sink,
-            context: self.context(claim, action, cancel),
+            context: self.context(claim, action, stop),
+            stop,
+            limit: self.limit(claim),
         };
         match claim.purpose {
             Purpose::Do => match action {
@@ -100,7 +108,16 @@ impl Engine {
         }
     }
 
-    fn context(&self, claim: &Claim, action: Action, cancel: &CancellationToken) -> CallContext {
+    /// How long a call may take: an undo not longer than undoing may take in all.
+    fn limit(&self, claim: &Claim) -> Duration {
+        let limit = Duration::from_millis(self.inner.config.step_timeout_ms);
+        match (claim.purpose, claim.left_micros) {
+            (Purpose::Undo, Some(left)) => limit.min(Duration::from_micros(u64::try_from(left).unwrap_or(0))),
+            _ => limit,
+        }
+    }
+
+    fn context(&self, claim: &Claim, action: Action, stop: &Stop) -> CallContext {
         let step = &claim.step;
         let subject = if action == Action::Run { &step.subject } else { &step.resource };
         let mut context = CallContext::new(&step.organization, subject, &step.idempotency_key, step.fence);
@@ -108,8 +125,9 @@ impl Engine {
         context.step.clone_from(&step.name);
         let attempt = if claim.purpose == Purpose::Undo { step.undo_attempt } else { step.attempt };
         context.attempt = u32::try_from(attempt).unwrap_or(1);
-        context.lease_end = pavior_store::from_micros(step.lease_until);
-        context.cancel = cancel.clone();
+        // By the clock of this process, against which drivers measure it; the lease itself runs by the database's.
+        context.lease_end = Some(self.inner.db.now() + Duration::from_millis(self.inner.config.lease_ms));
+        context.cancel = stop.token().clone();
         context
     }
 
@@ -119,7 +137,7 @@ impl Engine {
             Ok(inputs) => inputs,
             Err(error) => {
                 let error = StepError { message: work.sink.redactor().text(&error.message), ..error };
-                return Ok(Some(self.failure(work.claim, error, false, None)));
+                return Ok(Some(self.failure(work.claim, error, Retry::Never, None)));
             }
         };
         let row = &work.prepared.row;
@@ -131,7 +149,7 @@ impl Engine {
             };
             match self.call_destroy(work, &work.context, request).await? {
                 Called::Answer(Outcome::Succeeded(_)) => {}
-                other => return self.outcome(work, Action::Replace, other, None),
+                other => return self.outcome(work, Action::Replace, other, None).await,
             }
         }
         let prior = match action {
@@ -139,7 +157,7 @@ impl Engine {
             _ => None,
         };
         let called = self.call_apply(work, &work.context, prior, inputs.resolved.clone()).await?;
-        self.outcome(work, action, called, Some(&inputs))
+        self.outcome(work, action, called, Some(&inputs)).await
     }
 
     async fn prior_of(&self, work: &Work<'_>) -> Result<Prior> {
@@ -176,7 +194,7 @@ impl Engine {
             let request = ApplyRequest { resource_type: resource_type.clone(), prior, inputs, sensitive };
             work.driver.apply(context, request, work.sink).await
         };
-        Ok(self.call(reference, work.sink, &context.cancel, apply).await)
+        Ok(self.call(reference, work.sink, work.stop, work.limit, apply).await)
     }
 
     pub(crate) async fn call_destroy(
@@ -186,7 +204,7 @@ impl Engine {
         request: DestroyRequest,
     ) -> Result<Called<Outcome>> {
         let destroy = work.driver.destroy(context, request, work.sink);
-        Ok(self.call(work.claim.reference()?, work.sink, &context.cancel, destroy).await)
+        Ok(self.call(work.claim.reference()?, work.sink, work.stop, work.limit, destroy).await)
     }
 
     async fn destroy(&self, work: &Work<'_>) -> Result<Ended> {
@@ -203,130 +221,29 @@ impl Engine {
         let called = self.call_destroy(work, &work.context, request).await?;
         match called {
             Called::Answer(Outcome::Succeeded(_)) => Ok(Some(Completion::Destroyed)),
-            other => self.outcome(work, Action::Delete, other, None),
+            other => self.outcome(work, Action::Delete, other, None).await,
         }
     }
 
     async fn run_action(&self, work: &Work<'_>) -> Result<Ended> {
         let row = &work.prepared.row;
-        let mut arguments = Map::new();
-        if !work.prepared.spec.revision.is_empty() {
-            let revision = &work.prepared.spec.revision;
-            let commit = (7..=64).contains(&revision.len())
-                && revision.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-            arguments.insert(if commit { "commit" } else { "ref" }.to_owned(), json!(revision));
-        }
+        let arguments = match work.prepared.arguments() {
+            Ok(arguments) => arguments,
+            Err(error) => return Ok(Some(self.failure(work.claim, error, Retry::Never, None))),
+        };
         let request = InvokeRequest {
             resource_type: row.type_id.clone(),
             identity: row.identity.clone(),
             action: "run".to_owned(),
-            arguments: Value::Object(arguments),
+            arguments,
             sensitive: work.prepared.sensitive(),
             state: row.driver_state.clone(),
         };
         let invoke = work.driver.invoke(&work.context, request, work.sink);
-        let called = self.call(work.claim.reference()?, work.sink, &work.context.cancel, invoke).await;
+        let called = self.call(work.claim.reference()?, work.sink, work.stop, work.limit, invoke).await;
         match called {
             Called::Answer(Outcome::Succeeded(success)) => Ok(Some(Completion::Ran(run_result(&success)))),
-            other => self.outcome(work, Action::Run, other, None),
-        }
-    }
-
-    /// What a driver's answer means for the step.
-    pub(crate) fn outcome(
-        &self,
-        work: &Work<'_>,
-        action: Action,
-        called: Called<Outcome>,
-        inputs: Option<&Inputs>,
-    ) -> Result<Ended> {
-        let redact = |message: &str| work.sink.redactor().text(message);
-        Ok(match called {
-            Called::ClaimLost => None,
-            Called::Unknown(why) => Some(self.lost(work.claim, action, why.to_owned())),
-            Called::Answer(Outcome::Unknown { message }) => {
-                Some(self.lost(work.claim, action, redact(&message)))
-            }
-            Called::Answer(Outcome::Failed(failure)) => self.failed(work.claim, action, failure, &redact),
-            Called::Answer(Outcome::Succeeded(success)) => match inputs {
-                Some(inputs) => {
-                    Some(Completion::Made(Box::new(self.made(work.prepared, inputs, success)?)))
-                }
-                None => Some(Completion::Destroyed),
-            },
-        })
-    }
-
-    fn failed(
-        &self,
-        claim: &Claim,
-        action: Action,
-        failure: Failure,
-        redact: &dyn Fn(&str) -> String,
-    ) -> Ended {
-        let Failure { retryable, code, message, partial } = failure;
-        if code == FailureCode::Fenced {
-            return None;
-        }
-        let error = StepError { code: code.as_str().to_owned(), message: redact(&message) };
-        let makes = matches!(action, Action::Create | Action::Update | Action::Replace);
-        let remains = match partial {
-            Some(partial) if makes => Some(partial.identity.unwrap_or_default()),
-            // Replacing has taken the former thing down; a cancelled call may have left something.
-            _ if action == Action::Replace || (makes && code == FailureCode::Cancelled) => {
-                Some(String::new())
-            }
-            _ => None,
-        };
-        Some(self.failure(claim, error, retryable, remains))
-    }
-
-    /// Failed: tried again while that may help, and for good after that.
-    pub(crate) fn failure(
-        &self,
-        claim: &Claim,
-        error: StepError,
-        retryable: bool,
-        remains: Option<String>,
-    ) -> Completion {
-        let config = &self.inner.config;
-        let (attempt, most) = match claim.purpose {
-            Purpose::Undo => (claim.step.undo_attempt, config.max_undo_attempts),
-            Purpose::Do | Purpose::Observe => (claim.step.attempt, config.max_attempts),
-        };
-        let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
-        let retry_at = (retryable && attempt < most).then(|| self.retry_at(attempt));
-        match claim.purpose {
-            Purpose::Undo => Completion::UndoFailed { error, retry_at },
-            Purpose::Observe => Completion::Lost { error, retry_at: self.retry_at(attempt) },
-            Purpose::Do => Completion::Failed { error, remains, retry_at },
-        }
-    }
-
-    /// Not known: looked at soon, or undone by its key when that has been tried often enough.
-    fn lost(&self, claim: &Claim, action: Action, message: String) -> Completion {
-        let attempt = u32::try_from(claim.step.attempt).unwrap_or(u32::MAX);
-        let error = StepError { code: "UNKNOWN".to_owned(), message };
-        if claim.purpose == Purpose::Undo {
-            return self.failure(claim, error, true, None);
-        }
-        if attempt >= self.inner.config.max_attempts {
-            let makes = !matches!(action, Action::Delete | Action::Run);
-            return Completion::Failed { error, remains: makes.then(String::new), retry_at: None };
-        }
-        Completion::Lost { error, retry_at: self.inner.db.now_micros() }
-    }
-
-    /// An error of our own around the call: the effect may have happened.
-    fn broken(&self, claim: &Claim, error: &Error) -> Completion {
-        tracing::error!(step = claim.step.name, operation = %claim.step.operation, %error, "a step could not be carried out");
-        let error = StepError {
-            code: "INTERNAL".to_owned(),
-            message: "the engine could not carry the step out".to_owned(),
-        };
-        match claim.purpose {
-            Purpose::Do => self.failure(claim, error, true, Some(String::new())),
-            Purpose::Observe | Purpose::Undo => self.failure(claim, error, true, None),
+            other => self.outcome(work, Action::Run, other, None).await,
         }
     }
 
@@ -430,7 +347,7 @@ impl Engine {
 
     /// Steps that could not be taken with the completion are looked for at once.
     fn wake_for(&self, completion: &Completion) {
-        let later = matches!(completion, Completion::Failed { retry_at: Some(_), .. });
+        let later = matches!(completion, Completion::Failed { again: Some(_), .. });
         if !later {
             self.wake();
         }

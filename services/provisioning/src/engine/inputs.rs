@@ -11,6 +11,7 @@ use super::Engine;
 use crate::domain::names;
 use crate::domain::plan::{Artifact, Spec};
 use crate::domain::scope::{self, Outputs};
+use crate::domain::taint;
 use crate::error::{Error, Result};
 use crate::store::entity::resource;
 use crate::store::{Claim, Sealed, StepError};
@@ -23,7 +24,10 @@ pub(crate) struct Prepared {
     pub(crate) spec: Spec,
     /// Secrets in the clear, by reference.
     pub(crate) secrets: BTreeMap<String, SecretString>,
+    /// What expressions see, with references in the place of secrets.
     scope: Value,
+    /// The same with the secrets themselves.
+    opened: Value,
     artifact: Option<Value>,
 }
 
@@ -51,30 +55,23 @@ impl Prepared {
     /// Renders the inputs.
     pub(crate) fn inputs(&self) -> std::result::Result<Inputs, StepError> {
         let Spec { inputs, driver_inputs, .. } = &self.spec;
-        let failed = |error: pavior_expr::ExprError| StepError {
-            code: "INVALID_ARGUMENT".to_owned(),
-            message: error.to_string(),
-        };
+        let failed = |error: pavior_expr::ExprError| StepError::new("INVALID_ARGUMENT", error.to_string());
         let recorded = scope::planned(inputs, driver_inputs, &self.scope, &|_| false).map_err(failed)?;
-        let resolved = scope::rendered(inputs, driver_inputs, &self.open(&self.scope)).map_err(failed)?;
-        Ok(Inputs { resolved, recorded, artifact: self.artifact.clone() })
+        let resolved = scope::rendered(inputs, driver_inputs, &self.opened).map_err(failed)?;
+        // What the plan holds fast is laid over both.
+        let pinned = &self.spec.pinned;
+        Ok(Inputs {
+            resolved: scope::merge(resolved, pinned.clone()),
+            recorded: scope::merge(recorded, pinned.clone()),
+            artifact: self.artifact.clone(),
+        })
     }
 
-    /// The value with every secret reference replaced by its secret.
-    pub(crate) fn open(&self, value: &Value) -> Value {
-        if let Some(reference) = pavior_expr::secret_reference(value) {
-            return match self.secrets.get(reference) {
-                Some(secret) => Value::String(secret.expose_secret().to_owned()),
-                None => value.clone(),
-            };
-        }
-        match value {
-            Value::Array(items) => Value::Array(items.iter().map(|item| self.open(item)).collect()),
-            Value::Object(map) => {
-                Value::Object(map.iter().map(|(key, item)| (key.clone(), self.open(item))).collect())
-            }
-            other => other.clone(),
-        }
+    /// The arguments of a run, with what the plan holds fast over them.
+    pub(crate) fn arguments(&self) -> std::result::Result<Value, StepError> {
+        let failed = |error: pavior_expr::ExprError| StepError::new("INVALID_ARGUMENT", error.to_string());
+        let pinned = pavior_expr::evaluate(&self.spec.pinned, &self.scope).map_err(failed)?;
+        Ok(scope::merge(self.spec.arguments(), pinned))
     }
 }
 
@@ -84,30 +81,35 @@ impl Engine {
         let spec = Spec::from_json(&claim.step.spec)?;
         let rows = self.inner.db.resources_in_scope_unscoped(&claim.step.resource).await?;
         let secrets = self.open_secrets(&rows).await?;
-        let mut outputs = Outputs::default();
-        for row in &rows {
-            let id = names::last(&row.name).to_owned();
-            if row.environment == spec.environment && row.name != claim.step.resource {
-                outputs.section.insert(id.clone(), row.outputs.clone());
-            }
-            if row.environment.is_empty() {
-                outputs.project.insert(id, row.outputs.clone());
-            }
-        }
         let artifact = artifact(&spec, claim.run_outputs.as_ref());
-        let scope = scope::full(&spec.scope, &outputs, artifact.as_ref());
+        let scope_over = |outputs: &dyn Fn(&resource::Model) -> Value| {
+            let mut found = Outputs::default();
+            for row in &rows {
+                let id = names::last(&row.name).to_owned();
+                if row.environment == spec.environment && row.name != claim.step.resource {
+                    found.section.insert(id.clone(), outputs(row));
+                }
+                if row.environment.is_empty() {
+                    found.project.insert(id, outputs(row));
+                }
+            }
+            scope::full(&spec.scope, &found, artifact.as_ref())
+        };
+        let scope = scope_over(&|row| row.outputs.clone());
+        let opened = scope_over(&|row| opened(row, &secrets));
         let row = rows
             .into_iter()
             .find(|row| row.name == claim.step.resource)
             .ok_or_else(|| Error::Corrupt(format!("resource `{}` is gone", claim.step.resource)))?;
-        Ok(Prepared { row, spec, secrets, scope, artifact })
+        Ok(Prepared { row, spec, secrets, scope, opened, artifact })
     }
 
     async fn open_secrets(&self, rows: &[resource::Model]) -> Result<BTreeMap<String, SecretString>> {
-        let mut references = Vec::new();
-        for row in rows {
-            references_in(&row.outputs, &mut references);
-        }
+        let sealed = |row: &resource::Model| -> Vec<String> {
+            let sealed = taint::sealed_outputs(&row.uid, &row.outputs);
+            sealed.into_iter().map(|(_, reference)| reference.to_owned()).collect()
+        };
+        let references = rows.iter().flat_map(sealed).collect();
         let mut opened = BTreeMap::new();
         for sealed in self.inner.db.secrets_unscoped(references).await? {
             let secret = self.inner.key.open(&sealed.reference, &sealed.sealed)?;
@@ -135,16 +137,15 @@ impl Engine {
     }
 }
 
-fn references_in(value: &Value, found: &mut Vec<String>) {
-    if let Some(reference) = pavior_expr::secret_reference(value) {
-        found.push(reference.to_owned());
-        return;
+/// The outputs of a resource with its secrets in the clear. Nothing else is opened, whatever it looks like.
+fn opened(row: &resource::Model, secrets: &BTreeMap<String, SecretString>) -> Value {
+    let mut outputs = row.outputs.clone();
+    for (name, reference) in taint::sealed_outputs(&row.uid, &row.outputs) {
+        if let (Some(secret), Some(output)) = (secrets.get(reference), outputs.get_mut(name)) {
+            *output = Value::String(secret.expose_secret().to_owned());
+        }
     }
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| references_in(item, found)),
-        Value::Object(map) => map.values().for_each(|item| references_in(item, found)),
-        _ => {}
-    }
+    outputs
 }
 
 /// The value of `artifact` in expressions.

@@ -1,14 +1,17 @@
 //! The durable step engine: takes steps, calls drivers, records what came of it, undoes what failed, recovers what was
 //! lost. Every decision is made by the pure state machines in `domain`; everything it knows is in the database.
 
+mod breaker;
 mod call;
 mod compensation;
 mod executor;
 mod inputs;
 mod observation;
+mod outcome;
 mod recovery;
 pub mod seal;
 mod sink;
+mod stop;
 mod worker;
 
 use std::collections::HashMap;
@@ -22,8 +25,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::store::{ClaimParams, Db};
+use crate::store::{ClaimParams, Db, Purpose};
+pub use breaker::Away;
+use breaker::Breakers;
 use seal::SealingKey;
+use stop::Stop;
 
 /// Written with every operation, so that a later engine knows what it has before it.
 pub const ENGINE_VERSION: &str = "1";
@@ -55,6 +61,12 @@ pub struct EngineConfig {
     pub step_timeout_ms: u64,
     /// How long an operation may take in all.
     pub operation_timeout_ms: u64,
+    /// How long undoing it may take in all.
+    pub undo_timeout_ms: u64,
+    /// How often log lines are kept.
+    pub log_flush_ms: u64,
+    /// Most batches of log lines that are kept of an operation.
+    pub max_log_chunks: i64,
 }
 
 impl Default for EngineConfig {
@@ -72,6 +84,9 @@ impl Default for EngineConfig {
             cancel_grace_ms: 10_000,
             step_timeout_ms: 30 * 60_000,
             operation_timeout_ms: 2 * 3_600_000,
+            undo_timeout_ms: 3_600_000,
+            log_flush_ms: 150,
+            max_log_chunks: 20_000,
         }
     }
 }
@@ -108,11 +123,13 @@ struct Inner {
     worker: Arc<str>,
     wake: Notify,
     changes: broadcast::Sender<Uuid>,
-    running: Mutex<HashMap<Uuid, Vec<CancellationToken>>>,
+    running: Mutex<HashMap<Uuid, Vec<Stop>>>,
+    breakers: Breakers,
     slots: Arc<Semaphore>,
     tasks: TaskTracker,
     faults: Option<Faults>,
     dead: CancellationToken,
+    recovered: CancellationToken,
     zombies: opentelemetry::metrics::Counter<u64>,
 }
 
@@ -156,10 +173,12 @@ impl Engine {
             wake: Notify::new(),
             changes: broadcast::channel(1024).0,
             running: Mutex::default(),
+            breakers: Breakers::new(meter),
             slots,
             tasks: TaskTracker::new(),
             faults,
             dead: CancellationToken::new(),
+            recovered: CancellationToken::new(),
             zombies,
         };
         Self { inner: Arc::new(inner) }
@@ -196,30 +215,34 @@ impl Engine {
         self.inner.dead.is_cancelled()
     }
 
-    /// Stops the calls of this process for an operation. Other processes hear of it with their next heartbeat.
+    /// Waits until what a former process left under way has been looked at for the first time.
+    pub async fn recovered(&self) {
+        self.inner.recovered.cancelled().await;
+    }
+
+    /// Stops what the calls of this process do for an operation; what they undo goes on. Other processes hear of it
+    /// with their next heartbeat.
     pub fn stop_calls(&self, operation: Uuid) {
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
-        for token in running.get(&operation).into_iter().flatten() {
-            token.cancel();
-        }
+        running.get(&operation).into_iter().flatten().for_each(Stop::not_wanted);
     }
 
-    fn register(&self, operation: Uuid) -> CancellationToken {
-        let token = CancellationToken::new();
+    fn register(&self, operation: Uuid, purpose: Purpose) -> Stop {
+        let stop = Stop::new(purpose);
         let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let tokens = running.entry(operation).or_default();
-        tokens.retain(|token| !token.is_cancelled());
-        tokens.push(token.clone());
-        token
+        let stops = running.entry(operation).or_default();
+        stops.retain(|stop| !stop.token().is_cancelled());
+        stops.push(stop.clone());
+        stop
     }
 
-    fn unregister(&self, operation: Uuid, token: &CancellationToken) {
+    fn unregister(&self, operation: Uuid, stop: &Stop) {
         // A cancelled token is one that is of no use any more.
-        token.cancel();
+        stop.time_is_up();
         let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tokens) = running.get_mut(&operation) {
-            tokens.retain(|token| !token.is_cancelled());
-            if tokens.is_empty() {
+        if let Some(stops) = running.get_mut(&operation) {
+            stops.retain(|stop| !stop.token().is_cancelled());
+            if stops.is_empty() {
                 running.remove(&operation);
             }
         }
@@ -240,11 +263,12 @@ impl Engine {
             lease_micros: micros(config.lease_ms),
             limit,
             per_operation: config.max_running_per_operation,
+            away: self.inner.breakers.ids(),
         }
     }
 
-    /// When to try again, in microseconds since the epoch.
-    fn retry_at(&self, attempt: u32) -> i64 {
+    /// The pause after an attempt: it grows, and is spread so that not everybody comes back at once.
+    fn pause(&self, attempt: u32) -> Duration {
         let config = &self.inner.config;
         // The random part of an id is as good a die as any, and tests seed it.
         let random = u16::from_be_bytes({
@@ -252,17 +276,25 @@ impl Engine {
             [bytes[14], bytes[15]]
         });
         let jitter = f64::from(random) / f64::from(u16::MAX);
+        let attempt = attempt.max(1);
         let pause =
-            crate::domain::machine::backoff(config.backoff_ms, config.max_backoff_ms, attempt.max(1), jitter);
+            crate::domain::machine::backoff(config.backoff_ms, config.max_backoff_ms, attempt, jitter);
+        Duration::from_millis(pause)
+    }
+
+    /// Looks for work once the pause is over. Longer ones are left to the poll.
+    fn wake_after(&self, pause: Duration) {
+        if pause > Duration::from_millis(self.inner.config.max_backoff_ms) {
+            return;
+        }
         let engine = self.clone();
         // Not one of the tasks that a shutdown waits for.
         tokio::spawn(async move {
             tokio::select! {
                 () = engine.inner.dead.cancelled() => {}
-                () = tokio::time::sleep(Duration::from_millis(pause)) => engine.wake(),
+                () = tokio::time::sleep(pause) => engine.wake(),
             }
         });
-        self.inner.db.now_micros() + micros(pause)
     }
 }
 

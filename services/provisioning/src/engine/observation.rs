@@ -5,6 +5,7 @@ use pavior_driver::{Lookup, Observation, ObserveRequest, Success};
 use super::Engine;
 use super::call::Called;
 use super::executor::{Ended, Work};
+use super::outcome::Retry;
 use crate::domain::plan::Action;
 use crate::error::Result;
 use crate::store::{Completion, StepError};
@@ -19,15 +20,17 @@ impl Engine {
         };
         let request = ObserveRequest { resource_type: row.type_id.clone(), lookup };
         let observe = work.driver.observe(&work.context, request);
-        let called = self.call(work.claim.reference()?, work.sink, &work.context.cancel, observe).await;
+        let called = self.call(work.claim.reference()?, work.sink, work.stop, work.limit, observe).await;
         let unclear = |message: String| {
-            let error = StepError { code: "UNKNOWN".to_owned(), message };
-            Some(self.failure(work.claim, error, true, None))
+            let error = StepError::new("UNKNOWN", message);
+            // To look is no attempt: it goes on, ever more seldom, as long as there is time.
+            Some(self.failure(work.claim, error, Retry::Free(None), None))
         };
         Ok(match called {
             Called::ClaimLost => None,
             Called::Unknown(why) => unclear(why.to_owned()),
             Called::Answer(Observation::Indeterminate { message }) => {
+                self.is_away(&work.claim.step.driver, &work.driver).await;
                 unclear(work.sink.redactor().text(&message))
             }
             Called::Answer(observation) => Some(self.observed(work, action, observation)?),

@@ -119,7 +119,8 @@ impl EngineSink {
             return;
         }
         let db = &self.engine.inner.db;
-        match db.append_log_unscoped(self.reference.operation, &self.step, self.attempt, &lines).await {
+        let most = self.engine.inner.config.max_log_chunks;
+        match db.append_log_unscoped(self.reference.operation, &self.step, self.attempt, &lines, most).await {
             Ok(()) => self.engine.changed(self.reference.operation),
             Err(error) => {
                 tracing::warn!(step = self.step, %error, lines = lines.len(), "log lines were lost")

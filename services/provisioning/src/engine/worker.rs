@@ -15,6 +15,7 @@ impl Engine {
     /// Works until cancelled. Calls that are under way then get a moment to end; what does not is recovered later.
     pub async fn run(&self, cancel: CancellationToken) {
         self.recover_own().await;
+        self.inner.recovered.cancel();
         let poll = Duration::from_millis(self.inner.config.poll_ms.max(1));
         let mut recovered = tokio::time::Instant::now();
         while !cancel.is_cancelled() && !self.is_dead() {
@@ -50,7 +51,11 @@ impl Engine {
             }
             let config = &self.inner.config;
             let per_organization = i64::try_from(config.max_running_per_organization).unwrap_or(i64::MAX);
-            let found = self.inner.db.candidates_unscoped(free as u64, per_organization).await?;
+            let found = self
+                .inner
+                .db
+                .candidates_unscoped(free as u64, per_organization, &self.inner.breakers.ids())
+                .await?;
             let mut taken = 0;
             for operation in found {
                 let room = self.inner.slots.available_permits();

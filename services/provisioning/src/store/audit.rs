@@ -1,5 +1,6 @@
 //! The audit events of provisioning. They say what happened to what, never what a secret or an input was.
 
+use pavior_auth::{Act, Permit};
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, DecisionRef, Object, Outcome, Phase};
 use pavior_core::principal::Principal;
 use pavior_store::Recorded;
@@ -28,6 +29,76 @@ fn kind_of(target: &str) -> &'static str {
         Some("pipelines") => "Pipeline",
         Some("operations") => "Operation",
         _ => "Resource",
+    }
+}
+
+/// Who asks for a change of an operation, and under which decision.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    principal: Principal,
+    action: String,
+    request_id: String,
+    decision: Option<DecisionRef>,
+}
+
+impl Caller {
+    /// The caller of a request.
+    pub fn of(permit: &Permit, action: &str) -> Self {
+        Self {
+            principal: permit.principal().clone(),
+            action: action.to_owned(),
+            request_id: permit.request_id().to_owned(),
+            decision: permit.decision().cloned(),
+        }
+    }
+
+    /// Somebody who was let in elsewhere.
+    pub fn new(principal: Principal, action: &str) -> Self {
+        Self { principal, action: action.to_owned(), request_id: String::new(), decision: None }
+    }
+
+    /// The caller's resource name.
+    pub fn name(&self) -> &str {
+        &self.principal.name
+    }
+}
+
+/// Somebody changed an operation.
+pub(crate) fn verb_event(
+    this: &Db,
+    caller: &Caller,
+    before: &operation::Model,
+    after: &operation::Model,
+    summary: String,
+) -> AuditEvent {
+    let shown = |op: &operation::Model| {
+        json!({
+            "state": op.state,
+            "cancel_requested": op.cancel_requested,
+            "deleted": op.delete_time.is_some(),
+        })
+    };
+    AuditEvent {
+        event_id: this.ids.uuid(),
+        time: this.now(),
+        class: AuditClass::A,
+        action: caller.action.clone(),
+        phase: Phase::Outcome,
+        actor: Actor::of(&caller.principal),
+        object: Object {
+            project: (!after.project.is_empty()).then(|| after.project.clone()),
+            ..object("Operation", &after.name)
+        },
+        cause: Cause { request_id: caller.request_id.clone(), trace_id: None, parent_event: None },
+        decision: caller.decision.clone(),
+        outcome: Outcome { status: "ok".into(), code: "OK".into(), duration_ms: 0 },
+        change: Some(Change {
+            params_digest: None,
+            plan_digest: Some(after.plan_digest.clone()),
+            before: Some(shown(before)),
+            after: Some(shown(after)),
+        }),
+        summary,
     }
 }
 
@@ -60,7 +131,14 @@ pub(crate) fn decision(decision: &Value, approvals: &Value) -> Option<DecisionRe
 }
 
 /// The operation was accepted: what is intended.
-pub(crate) fn accepted_event(this: &Db, op: &operation::Model, plan: &Plan) -> AuditEvent {
+pub(crate) fn accepted_event(
+    this: &Db,
+    call: Option<&Permit>,
+    op: &operation::Model,
+    plan: &Plan,
+) -> AuditEvent {
+    let trace_id = call.and_then(Permit::trace_id).map(str::to_owned);
+    let duration_ms = call.map(Permit::elapsed_ms).unwrap_or_default();
     AuditEvent {
         event_id: this.ids.uuid(),
         time: this.now(),
@@ -69,9 +147,9 @@ pub(crate) fn accepted_event(this: &Db, op: &operation::Model, plan: &Plan) -> A
         phase: Phase::Intent,
         actor: actor(op),
         object: object(kind_of(&op.target), &op.target),
-        cause: Cause { request_id: op.request_id.clone(), trace_id: None, parent_event: None },
+        cause: Cause { request_id: op.request_id.clone(), trace_id, parent_event: None },
         decision: decision(&plan.decision, &Value::Null),
-        outcome: Outcome { status: "accepted".into(), code: "OK".into(), duration_ms: 0 },
+        outcome: Outcome { status: "accepted".into(), code: "OK".into(), duration_ms },
         change: Some(Change {
             params_digest: Some(pavior_core::digest::sha256_hex(&pavior_core::digest::canonical_json(
                 &plan.parameters,
@@ -153,31 +231,45 @@ pub(crate) fn step_event(this: &Db, op: &operation::Model, step: &step::Model) -
 }
 
 /// Policy said no to a plan.
-pub fn denied_event(this: &Db, principal: &Principal, plan: &Plan, request_id: &str) -> AuditEvent {
-    AuditEvent {
-        event_id: this.ids.uuid(),
-        time: this.now(),
-        class: AuditClass::A,
+pub fn denied_event(this: &Db, permit: &Permit, plan: &Plan) -> AuditEvent {
+    unchanged_event(
+        this,
+        permit,
+        plan,
+        ("denied", "GUARDRAIL_DENIED"),
+        format!("policy denied: {}", plan.summary),
+    )
+}
+
+/// A plan was looked at and not carried out.
+pub fn planned_event(this: &Db, permit: &Permit, plan: &Plan) -> AuditEvent {
+    unchanged_event(this, permit, plan, ("planned", "OK"), format!("only planned: {}", plan.summary))
+}
+
+fn unchanged_event(
+    this: &Db,
+    permit: &Permit,
+    plan: &Plan,
+    (status, code): (&'static str, &str),
+    summary: String,
+) -> AuditEvent {
+    let act = Act {
         action: plan.action.clone(),
         phase: Phase::Outcome,
-        actor: Actor::of(principal),
         object: object(kind_of(&plan.target), &plan.target),
-        cause: Cause { request_id: request_id.to_owned(), trace_id: None, parent_event: None },
-        decision: decision(&plan.decision, &Value::Null),
-        outcome: Outcome { status: "denied".into(), code: "GUARDRAIL_DENIED".into(), duration_ms: 0 },
-        change: Some(Change {
-            params_digest: None,
-            plan_digest: Some(plan.digest.clone()),
-            before: None,
-            after: None,
-        }),
-        summary: format!("policy denied: {}", plan.summary),
-    }
+        status,
+        code: code.to_owned(),
+        change: Some(Change { plan_digest: Some(plan.digest.clone()), ..Change::default() }),
+        summary,
+    };
+    let event = permit.event(act, this.ids.as_ref(), this.clock.as_ref());
+    // What was decided about the plan, which is more than that the caller was let in.
+    AuditEvent { decision: decision(&plan.decision, &Value::Null), ..event }
 }
 
 impl Db {
-    /// Records a denial; nothing else is written.
-    pub async fn record_denial(&self, event: AuditEvent) -> crate::error::Result<()> {
+    /// Records what changed nothing here: a denial, a plan that was looked at, a push.
+    pub async fn record(&self, event: AuditEvent) -> crate::error::Result<()> {
         self.store
             .change(&self.outbox, move |_| {
                 let event = event.clone();

@@ -1,5 +1,6 @@
 //! Taking steps and giving them back: each a transaction of its own, fenced.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pavior_core::audit::AuditEvent;
@@ -37,6 +38,8 @@ pub struct Claim {
     pub purpose: Purpose,
     /// What the run step that it takes its artifact from gave.
     pub run_outputs: Option<Value>,
+    /// How long the operation, or its undo, may still take; `None` without a limit.
+    pub left_micros: Option<i64>,
 }
 
 impl Claim {
@@ -80,6 +83,8 @@ pub struct ClaimParams {
     pub limit: usize,
     /// At most so many held of one operation.
     pub per_operation: usize,
+    /// Drivers that are away: their steps wait.
+    pub away: Arc<[String]>,
 }
 
 /// Why a step failed, for people and programs.
@@ -89,9 +94,16 @@ pub struct StepError {
     pub code: String,
     /// For people, without secrets.
     pub message: String,
+    /// What a program can read of it, by name.
+    pub details: BTreeMap<String, String>,
 }
 
 impl StepError {
+    /// An error that has no more to say.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into(), details: BTreeMap::new() }
+    }
+
     pub(crate) fn to_json(&self) -> Value {
         json!({ "code": self.code, "message": self.message })
     }
@@ -136,6 +148,15 @@ pub struct RunResult {
     pub artifacts: Value,
 }
 
+/// When a step is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Again {
+    /// After so long.
+    pub after_micros: i64,
+    /// False when what it needs was away: the attempt was none.
+    pub counts: bool,
+}
+
 /// How a held step ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Completion {
@@ -145,21 +166,21 @@ pub enum Completion {
     Ran(RunResult),
     /// It is gone, as asked.
     Destroyed,
-    /// It failed. With `retry_at` it is tried again then; `remains` tells that something is left behind.
+    /// It failed. With `again` it is tried again then; `remains` tells that something is left behind.
     Failed {
         /// Why.
         error: StepError,
         /// Something is left behind, with this identity when it is known.
         remains: Option<String>,
         /// When to try again.
-        retry_at: Option<i64>,
+        again: Option<Again>,
     },
-    /// Nobody knows. Observed again at `retry_at`.
+    /// Nobody knows. Looked at again.
     Lost {
         /// Why.
         error: StepError,
         /// When to look.
-        retry_at: i64,
+        again: Again,
     },
     /// The call had no effect: it may be made again.
     NoEffect,
@@ -167,12 +188,12 @@ pub enum Completion {
     Removed,
     /// The undo has put the former state back.
     Restored(Box<Made>),
-    /// The undo failed. With `retry_at` it is tried again then.
+    /// The undo failed. With `again` it is tried again then, as long as there is time.
     UndoFailed {
         /// Why.
         error: StepError,
         /// When to try again.
-        retry_at: Option<i64>,
+        again: Option<Again>,
     },
 }
 
@@ -188,9 +209,9 @@ pub struct Completed {
 }
 
 /// States in which a step can be taken.
-const CLAIMABLE: [StepState; 3] = [StepState::Ready, StepState::Unknown, StepState::UndoReady];
+pub(crate) const CLAIMABLE: [StepState; 3] = [StepState::Ready, StepState::Unknown, StepState::UndoReady];
 /// States in which a worker has it.
-const HELD: [StepState; 3] = [StepState::Running, StepState::Observing, StepState::Undoing];
+pub(crate) const HELD: [StepState; 3] = [StepState::Running, StepState::Observing, StepState::Undoing];
 
 /// How many steps of an organization are in a state.
 #[derive(Debug, FromQueryResult)]
@@ -203,7 +224,13 @@ struct Load {
 impl Db {
     /// Operations with something to do now, oldest first, one organization after the other, so that nobody waits for
     /// the hundreds of another; organizations at their limit are left out.
-    pub async fn candidates_unscoped(&self, limit: u64, per_organization: i64) -> Result<Vec<Uuid>> {
+    pub async fn candidates_unscoped(
+        &self,
+        limit: u64,
+        per_organization: i64,
+        away: &[String],
+    ) -> Result<Vec<Uuid>> {
+        let now = self.time(self.store.read()).await?;
         let load: Vec<Load> = step::Entity::find()
             .select_only()
             .column(step::Column::Organization)
@@ -227,7 +254,7 @@ impl Db {
             // No more than it has room for: two operations that are found together would both be taken.
             let room = per_organization.saturating_sub(own.map(|load| load.steps).sum());
             if let Ok(room @ 1..) = u64::try_from(room) {
-                queues.push(self.candidates_of(organization, limit.min(room)).await?);
+                queues.push(self.candidates_of(organization, limit.min(room), now, away).await?);
             }
         }
         let longest = queues.iter().map(Vec::len).max().unwrap_or_default();
@@ -236,7 +263,13 @@ impl Db {
         Ok(fair.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect())
     }
 
-    async fn candidates_of(&self, organization: &str, limit: u64) -> Result<Vec<Uuid>> {
+    async fn candidates_of(
+        &self,
+        organization: &str,
+        limit: u64,
+        now: i64,
+        away: &[String],
+    ) -> Result<Vec<Uuid>> {
         let workable = [OperationState::Queued, OperationState::Running, OperationState::Compensating];
         let mut operations = operation::Entity::find()
             .select_only()
@@ -248,7 +281,8 @@ impl Db {
             .column(step::Column::Operation)
             .filter(step::Column::Organization.eq(organization))
             .filter(step::Column::State.is_in(CLAIMABLE.map(StepState::as_str)))
-            .filter(step::Column::NotBefore.lte(self.now_micros()))
+            .filter(step::Column::NotBefore.lte(now))
+            .filter(step::Column::Driver.is_not_in(away.iter().map(String::as_str)))
             .filter(step::Column::Operation.in_subquery(QuerySelect::query(&mut operations).to_owned()))
             .distinct()
             .order_by_asc(step::Column::Operation)
@@ -261,17 +295,21 @@ impl Db {
 
     /// Takes steps of one operation; none when another worker is at it.
     pub async fn claim_unscoped(&self, id: Uuid, params: &ClaimParams) -> Result<Vec<Claim>> {
+        // What a database that was set back says was to be done may have been done already.
+        if self.outbox.history.apart().is_some() {
+            return Ok(Vec::new());
+        }
         let (this, params) = (self.clone(), params.clone());
         self.store
             .change(&self.outbox, move |tx| {
                 let (this, params) = (this.clone(), params.clone());
                 Box::pin(async move {
-                    let Some(mut aggregate) = Aggregate::load(tx, id, true, this.now()).await? else {
+                    let Some(mut aggregate) = Aggregate::load(&this, tx, id, true).await? else {
                         return Ok(Recorded::unchanged(Vec::new()));
                     };
-                    finish::check_deadline(&mut aggregate, this.now_micros())?;
+                    finish::check_deadline(&mut aggregate)?;
                     aggregate.settle()?;
-                    let claims = take(tx, &mut aggregate, &params, this.now_micros()).await?;
+                    let claims = take(tx, &mut aggregate, &params).await?;
                     let (_, events) = this.write(tx, &mut aggregate, Vec::new()).await?;
                     Ok(progress(claims, events))
                 })
@@ -303,8 +341,7 @@ impl Db {
         next: Option<&ClaimParams>,
     ) -> Result<Recorded<Completed>> {
         let lost = || Error::Fenced { step: reference.step.to_string() };
-        let mut aggregate =
-            Aggregate::load(tx, reference.operation, false, self.now()).await?.ok_or_else(lost)?;
+        let mut aggregate = Aggregate::load(self, tx, reference.operation, false).await?.ok_or_else(lost)?;
         let index = aggregate.position(reference.step).ok_or_else(lost)?;
         let step = aggregate.steps.get(index).ok_or_else(lost)?;
         if step.fence != reference.fence || step_state(step)? != reference.state {
@@ -314,7 +351,7 @@ impl Db {
         let audits = effects::complete(self, tx, &mut aggregate, index, completion).await?;
         aggregate.settle()?;
         let claims = match next {
-            Some(params) => take(tx, &mut aggregate, params, self.now_micros()).await?,
+            Some(params) => take(tx, &mut aggregate, params).await?,
             None => Vec::new(),
         };
         let (ended, events) = self.write(tx, &mut aggregate, audits).await?;
@@ -341,12 +378,14 @@ impl Db {
 
     /// Renews a claim. False when it is lost; the second value tells that the operation wants the step to stop.
     pub async fn heartbeat_unscoped(&self, reference: StepRef, lease_micros: i64) -> Result<(bool, bool)> {
-        let until = self.now_micros() + lease_micros;
+        let this = self.clone();
         self.store
             .upkeep("the lease of a step", move |tx| {
+                let this = this.clone();
                 Box::pin(async move {
+                    let now = this.time(tx).await?;
                     let done = step::Entity::update_many()
-                        .col_expr(step::Column::LeaseUntil, until.into())
+                        .col_expr(step::Column::LeaseUntil, (now + lease_micros).into())
                         .filter(step::Column::Id.eq(reference.step))
                         .filter(step::Column::Fence.eq(reference.fence))
                         .filter(step::Column::State.eq(reference.state.as_str()))
@@ -356,8 +395,7 @@ impl Db {
                     let op = operation::Entity::find_by_id(reference.operation).one(tx).await.map_err(db)?;
                     let stop = op.is_some_and(|op| {
                         op.state == OperationState::Cancelling.as_str()
-                            || (op.state == OperationState::Failing.as_str()
-                                && op.deadline < until - lease_micros)
+                            || (op.state == OperationState::Failing.as_str() && op.deadline < now)
                     });
                     Ok((done.rows_affected == 1, stop))
                 }) as TxFuture<'_, _, Error>
@@ -393,7 +431,8 @@ pub(crate) fn progress<T>(value: T, events: Vec<AuditEvent>) -> Recorded<T> {
     }
 }
 
-async fn take(tx: &Tx, aggregate: &mut Aggregate, params: &ClaimParams, now: i64) -> Result<Vec<Claim>> {
+async fn take(tx: &Tx, aggregate: &mut Aggregate, params: &ClaimParams) -> Result<Vec<Claim>> {
+    let now = aggregate.clock;
     let mut held = 0;
     for step in &aggregate.steps {
         held += usize::from(step_state(step)?.held());
@@ -408,7 +447,7 @@ async fn take(tx: &Tx, aggregate: &mut Aggregate, params: &ClaimParams, now: i64
             (OperationState::Compensating, StepState::UndoReady) => Purpose::Undo,
             _ => continue,
         };
-        if room == 0 || step.not_before > now {
+        if room == 0 || step.not_before > now || params.away.contains(&step.driver) {
             continue;
         }
         room -= 1;
@@ -433,6 +472,7 @@ async fn take(tx: &Tx, aggregate: &mut Aggregate, params: &ClaimParams, now: i64
         taken.push((index, purpose));
     }
     let op = Arc::new(aggregate.op.clone());
+    let left_micros = (op.deadline > 0).then(|| op.deadline - now);
     Ok(taken
         .into_iter()
         .filter_map(|(index, purpose)| {
@@ -442,7 +482,7 @@ async fn take(tx: &Tx, aggregate: &mut Aggregate, params: &ClaimParams, now: i64
             let run_outputs = source.and_then(|name| {
                 aggregate.steps.iter().find(|step| step.name == name).and_then(|step| step.outputs.clone())
             });
-            Some(Claim { op: op.clone(), step, purpose, run_outputs })
+            Some(Claim { op: op.clone(), step, purpose, run_outputs, left_micros })
         })
         .collect())
 }

@@ -1,14 +1,17 @@
 //! The transaction that accepts an operation: the plan, the operation with its steps, and what is seen of its target
 //! from then on. Everything or nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use pavior_auth::Permit;
 use pavior_core::principal::Principal;
 use pavior_store::idempotency::{self, Kept};
 use pavior_store::{Recorded, Tx};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter,
+    QuerySelect,
 };
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -57,6 +60,17 @@ pub struct NewEnvironment {
     pub ttl_seconds: Option<i64>,
 }
 
+/// Whose an operation is: what policy asks about it, also when its target is gone or was never made.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ownership {
+    /// The group that owns the project.
+    pub owner: String,
+    /// The class of the environment; empty outside environments.
+    pub environment_class: String,
+    /// The project's labels.
+    pub labels: Value,
+}
+
 /// Everything that is accepted together.
 #[derive(Debug, Clone)]
 pub struct NewOperation {
@@ -68,10 +82,16 @@ pub struct NewOperation {
     pub principal: Principal,
     /// The caller's request.
     pub key: Option<(idempotency::Key, Vec<u8>)>,
+    /// What policy was told of the target, kept with the answer.
+    pub facts: Vec<u8>,
     /// Whether it may begin at once.
     pub admission: Admission,
     /// How long it may take.
     pub deadline_micros: i64,
+    /// How long undoing it may take.
+    pub undo_micros: i64,
+    /// Whose it is, for as long as its row is kept.
+    pub ownership: Ownership,
     /// The project to be made, if one is.
     pub project: Option<NewProject>,
     /// The environments to be made.
@@ -105,48 +125,66 @@ impl Db {
         Ok(answer.and_then(|bytes| Uuid::from_slice(&bytes).ok()))
     }
 
-    /// The answer that a request gets from now on.
-    pub(crate) fn kept(&self, key: Option<&(idempotency::Key, Vec<u8>)>, id: Uuid) -> Option<Kept> {
+    /// The answer that a request gets from now on, with what policy was told of the target.
+    pub(crate) fn kept(
+        &self,
+        key: Option<&(idempotency::Key, Vec<u8>)>,
+        id: Uuid,
+        facts: &[u8],
+    ) -> Option<Kept> {
         let (key, hash) = key?.clone();
-        Some(Kept { key, hash, response: id.as_bytes().to_vec(), facts: Vec::new(), time: self.now() })
+        Some(Kept { key, hash, response: id.as_bytes().to_vec(), facts: facts.to_vec(), time: self.now() })
+    }
+
+    /// What policy was told of the target when a request was first answered.
+    pub async fn remembered_facts(&self, key: &idempotency::Key) -> Result<Option<Vec<u8>>> {
+        let facts = idempotency::facts(self.store.read(), key, self.now()).await?;
+        Ok(facts.filter(|facts| !facts.is_empty()))
     }
 
     /// Accepts an operation.
     pub async fn accept(&self, new: NewOperation) -> Result<Started> {
         let new = Arc::new(new);
-        let this = self.clone();
+        // Seen here only: the transaction runs in a task of its own.
+        let (this, call) = (self.clone(), pavior_auth::current());
         self.store
             .change(&self.outbox, move |tx| {
-                let (this, new) = (this.clone(), new.clone());
-                Box::pin(async move { this.accept_in(tx, &new).await })
+                let (this, new, call) = (this.clone(), new.clone(), call.clone());
+                Box::pin(async move { this.accept_in(tx, &new, call.as_ref()).await })
             })
             .await
     }
 
-    async fn accept_in(&self, tx: &Tx, new: &NewOperation) -> Result<Recorded<Started>> {
+    async fn accept_in(
+        &self,
+        tx: &Tx,
+        new: &NewOperation,
+        call: Option<&Permit>,
+    ) -> Result<Recorded<Started>> {
         if let Some((key, hash)) = &new.key
             && let Some(first) = idempotency::check(tx, key, hash).await?
         {
             let id = Uuid::from_slice(&first).map_err(|_| Error::Corrupt("the kept answer".to_owned()))?;
             return Ok(Recorded::unchanged(Started::Before(id)));
         }
-        let op = self.operation_row(new);
+        let clock = self.time(tx).await?;
+        let op = self.operation_row(new, clock);
         let numbers = self.take_target(tx, new, &op.name).await?;
         let fences = self.resources(tx, new).await?;
-        let mut steps = self.step_rows(new, &op, &fences);
+        let mut steps = self.step_rows(new, &op, &fences, clock);
         self.runs_and_deployments(tx, new, &op, &mut steps, &numbers).await?;
         self.plan_row(tx, &new.plan).await?;
-        let mut aggregate = Aggregate::new(op, steps, self.now())?;
+        let mut aggregate = Aggregate::new(op, steps, self.now(), clock)?;
         if new.admission == Admission::Run {
             aggregate.settle()?;
         }
-        let accepted = audit::accepted_event(self, &aggregate.op, &new.plan);
+        let accepted = audit::accepted_event(self, call, &aggregate.op, &new.plan);
         aggregate.insert(tx).await?;
         let mut events = vec![accepted];
         if aggregate.state.ended() {
             events.extend(finish::finish(self, tx, &mut aggregate).await?);
         }
-        let kept = self.kept(new.key.as_ref(), new.id);
+        let kept = self.kept(new.key.as_ref(), new.id, &new.facts);
         Ok(Recorded::all(Started::New(new.id), events).answering(kept))
     }
 
@@ -178,7 +216,7 @@ impl Db {
             Kind::CreateEnvironment | Kind::Run => take_project(tx, &project, None, runs).await?,
             Kind::DestroyProject => {
                 take_project(tx, &project, Some((op, new.revision)), false).await?;
-                self.take_environments(tx, &project, op).await?;
+                self.take_environments(tx, &project, &new.plan, op).await?;
                 0
             }
             Kind::UpdateEnvironment | Kind::Deploy | Kind::DestroyEnvironment => {
@@ -266,7 +304,7 @@ impl Db {
         unique(done, "environment", &wanted.name)
     }
 
-    async fn take_environments(&self, tx: &Tx, project: &str, op: &str) -> Result<()> {
+    async fn take_environments(&self, tx: &Tx, project: &str, plan: &Plan, op: &str) -> Result<()> {
         let busy = operation::Entity::find()
             .filter(operation::Column::Project.eq(project))
             .filter(operation::Column::State.is_not_in(["SUCCEEDED", "COMPENSATED", "DENIED", "STUCK"]))
@@ -275,6 +313,18 @@ impl Db {
             .map_err(db)?;
         if let Some(other) = busy {
             return Err(Error::Busy { name: project.to_owned(), operation: other.name });
+        }
+        // Exactly those that policy was asked about: none came or went since.
+        let found: Vec<String> = environment::Entity::find()
+            .select_only()
+            .column(environment::Column::Name)
+            .filter(environment::Column::Project.eq(project))
+            .into_tuple()
+            .all(tx)
+            .await
+            .map_err(db)?;
+        if found.iter().map(String::as_str).collect::<BTreeSet<_>>() != plan.removes() {
+            return Err(Error::Busy { name: project.to_owned(), operation: String::new() });
         }
         environment::Entity::update_many()
             .col_expr(environment::Column::Operation, Expr::value(op))

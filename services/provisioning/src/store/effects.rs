@@ -7,9 +7,9 @@ use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, QueryFilter
 use serde_json::{Value, json};
 
 use super::audit;
-use super::claim::{Completion, Made, RunResult, action};
-use super::entity::{deployment, resource, run, secret};
-use super::journal::Aggregate;
+use super::claim::{Again, Completion, Made, RunResult, action};
+use super::entity::{deployment, resource, run, secret, step};
+use super::journal::{Aggregate, step_state};
 use super::{Db, db};
 use crate::domain::plan::Action;
 use crate::domain::state::{OperationState, StepEvent, StepState};
@@ -48,13 +48,16 @@ pub(crate) async fn complete(
             forget(tx, &aggregate.steps.get(index).ok_or_else(gone)?.resource).await?;
             StepEvent::Succeed
         }
-        Completion::Failed { error, remains, retry_at } => {
-            failed(this, tx, aggregate, index, error, remains.as_deref(), *retry_at).await?
+        Completion::Failed { error, remains, again } => {
+            failed(this, tx, aggregate, index, error, remains.as_deref(), *again).await?
         }
-        Completion::Lost { error, retry_at } => {
+        Completion::Lost { error, again } => {
+            let now = aggregate.clock;
             let step = aggregate.steps.get_mut(index).ok_or_else(gone)?;
             step.error = Some(error.to_json());
-            step.not_before = *retry_at;
+            // Whatever is found later: until it is done, it may have left something behind.
+            step.remains = true;
+            wait(step, *again, now)?;
             StepEvent::Lose
         }
         Completion::NoEffect => StepEvent::FoundAbsent,
@@ -69,25 +72,46 @@ pub(crate) async fn complete(
             keep(this, tx, aggregate, index, made, true).await?;
             StepEvent::UndoSucceed
         }
-        Completion::UndoFailed { error, retry_at } => {
+        Completion::UndoFailed { error, again } => {
+            let (now, late) = (aggregate.clock, aggregate.late());
             let step = aggregate.steps.get_mut(index).ok_or_else(gone)?;
             step.error = Some(error.to_json());
-            match retry_at {
-                Some(at) => {
-                    step.not_before = *at;
+            match again {
+                Some(again) if !late => {
+                    wait(step, *again, now)?;
                     StepEvent::UndoRetry
                 }
-                None => StepEvent::UndoFail,
+                _ => StepEvent::UndoFail,
             }
         }
     };
     aggregate.step(index, event)?;
-    let step = aggregate.steps.get(index).ok_or_else(gone)?;
+    let step = aggregate.steps.get_mut(index).ok_or_else(gone)?;
+    if matches!(StepState::parse(&step.state), Some(StepState::Done | StepState::Undone)) {
+        (step.waits, step.remains) = (0, false);
+    }
     let told = matches!(
         StepState::parse(&step.state),
         Some(StepState::Done | StepState::Failed | StepState::Undone | StepState::UndoStuck)
     );
     Ok(if told { vec![audit::step_event(this, &aggregate.op, step)] } else { Vec::new() })
+}
+
+/// Lets a step wait for its next attempt. One that was none is given back.
+fn wait(step: &mut step::Model, again: Again, now: i64) -> Result<()> {
+    step.not_before = now.saturating_add(again.after_micros);
+    if again.counts {
+        step.waits = 0;
+        return Ok(());
+    }
+    step.waits = step.waits.saturating_add(1);
+    match step_state(step)? {
+        StepState::Running => step.attempt -= 1,
+        StepState::Undoing => step.undo_attempt -= 1,
+        // To look is no attempt.
+        _ => {}
+    }
+    Ok(())
 }
 
 async fn failed(
@@ -97,8 +121,9 @@ async fn failed(
     index: usize,
     error: &super::StepError,
     remains: Option<&str>,
-    retry_at: Option<i64>,
+    again: Option<Again>,
 ) -> Result<StepEvent> {
+    let now = aggregate.clock;
     let going_on = aggregate.state == OperationState::Running && !aggregate.op.cancel_requested;
     let Some(step) = aggregate.steps.get_mut(index) else { return Ok(StepEvent::Fail) };
     step.error = Some(error.to_json());
@@ -110,8 +135,8 @@ async fn failed(
         }
     }
     // Only a call can be made again; what was observed to have failed has failed.
-    if let (Some(at), true, Some(StepState::Running)) = (retry_at, going_on, StepState::parse(&step.state)) {
-        step.not_before = at;
+    if let (Some(again), true, Some(StepState::Running)) = (again, going_on, StepState::parse(&step.state)) {
+        wait(step, again, now)?;
         return Ok(StepEvent::Retry);
     }
     let (name, subject, is_run) = (step.name.clone(), step.subject.clone(), action(step)? == Action::Run);
@@ -127,7 +152,13 @@ async fn failed(
     // A driver that was stopped because its time was up did not fail by anybody's wish.
     let wished = error.code == "CANCELLED" && aggregate.op.cancel_requested;
     let reason = if wished { "CANCELLED" } else { "STEP_FAILED" };
-    aggregate.blame(json!({ "reason": reason, "step": name, "code": error.code, "message": error.message }));
+    aggregate.blame(json!({
+        "reason": reason,
+        "step": name,
+        "code": error.code,
+        "message": error.message,
+        "details": error.details,
+    }));
     Ok(StepEvent::Fail)
 }
 

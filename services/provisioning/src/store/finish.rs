@@ -7,21 +7,44 @@ use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, QueryFilter
 use serde_json::{Value, json};
 
 use super::claim::action;
-use super::entity::{deployment, environment, log_chunk, project, resource, run};
-use super::journal::Aggregate;
+use super::entity::{deployment, environment, project, resource, run};
+use super::journal::{Aggregate, step_state};
 use super::{Db, audit, db, effects, timers};
 use crate::domain::plan::{Action, Kind};
-use crate::domain::state::{OperationEvent, OperationState};
+use crate::domain::state::{OperationEvent, OperationState, StepEvent, StepState};
 use crate::error::Result;
 
-/// Fails an operation whose time is up.
-pub(crate) fn check_deadline(aggregate: &mut Aggregate, now: i64) -> Result<()> {
-    let active = matches!(aggregate.state, OperationState::Queued | OperationState::Running);
-    if active && aggregate.op.deadline > 0 && aggregate.op.deadline < now {
+/// Fails an operation whose time is up, and gives up what cannot be undone in time.
+pub(crate) fn check_deadline(aggregate: &mut Aggregate) -> Result<()> {
+    if !aggregate.late() {
+        return Ok(());
+    }
+    if aggregate.state == OperationState::Compensating {
+        return give_up(aggregate);
+    }
+    if matches!(aggregate.state, OperationState::Queued | OperationState::Running) {
         let message = "the operation took longer than it may";
         aggregate
             .blame(json!({ "reason": "STEP_FAILED", "step": "", "code": "TIMEOUT", "message": message }));
         aggregate.operation(OperationEvent::Fail)?;
+    }
+    Ok(())
+}
+
+/// An undo that waits for its next attempt has had its time. One that is under way has a limit of its own.
+fn give_up(aggregate: &mut Aggregate) -> Result<()> {
+    for index in 0..aggregate.steps.len() {
+        let Some(step) = aggregate.steps.get_mut(index) else { break };
+        if step_state(step)? != StepState::UndoReady {
+            continue;
+        }
+        let last = step.error.as_ref().and_then(|error| error.get("message")).and_then(Value::as_str);
+        let message = match last {
+            Some(last) => format!("the undo took longer than it may; the last that was heard: {last}"),
+            None => "the undo took longer than it may".to_owned(),
+        };
+        step.error = Some(json!({ "code": "TIMEOUT", "message": message }));
+        aggregate.step(index, StepEvent::UndoFail)?;
     }
     Ok(())
 }
@@ -168,11 +191,12 @@ async fn settle_environment(
         set.ttl_seconds = Set(settings.get("ttl_seconds").and_then(Value::as_i64));
     }
     if aggregate.kind()? != Kind::Deploy {
+        let begin = pavior_store::from_micros(this.wall_time(tx).await?).unwrap_or(now);
         let ttl = match &set.ttl_seconds {
             Set(ttl) => *ttl,
             _ => row.ttl_seconds,
         };
-        let expire = ttl.map(|seconds| now + time::Duration::seconds(seconds));
+        let expire = ttl.map(|seconds| begin + time::Duration::seconds(seconds));
         set.expire_time = Set(expire);
         timers::replace(this, tx, &row.organization, timers::EXPIRE, &row.name, expire.map(micros)).await?;
     }
@@ -297,15 +321,5 @@ async fn remove_project(tx: &Tx, name: &str) -> Result<()> {
         .await
         .map_err(db)?;
     project::Entity::delete_many().filter(project::Column::Name.eq(name)).exec(tx).await.map_err(db)?;
-    Ok(())
-}
-
-/// Deletes the log lines of an operation.
-pub(crate) async fn remove_logs(tx: &Tx, operation: uuid::Uuid) -> Result<()> {
-    log_chunk::Entity::delete_many()
-        .filter(log_chunk::Column::Operation.eq(operation))
-        .exec(tx)
-        .await
-        .map_err(db)?;
     Ok(())
 }

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::db;
 use super::entity::{event, operation, step};
+use super::{Db, db};
 use crate::domain::machine::{self, Move, StepView};
 use crate::domain::plan::Kind;
 use crate::domain::state::{OperationEvent, OperationState, StepEvent, StepState};
@@ -27,6 +27,8 @@ pub struct Aggregate {
     pub steps: Vec<step::Model>,
     /// Where it stands.
     pub state: OperationState,
+    /// The time by which leases, pauses and deadlines run.
+    pub clock: i64,
     loaded_op: operation::Model,
     loaded_steps: Vec<step::Model>,
     events: Vec<(String, &'static str, Value)>,
@@ -51,18 +53,19 @@ pub(crate) fn texts(json: &Value) -> Vec<String> {
 
 impl Aggregate {
     /// A new operation with its steps, not yet written.
-    pub(crate) fn new(op: operation::Model, steps: Vec<step::Model>, now: OffsetDateTime) -> Result<Self> {
+    pub(crate) fn new(
+        op: operation::Model,
+        steps: Vec<step::Model>,
+        now: OffsetDateTime,
+        clock: i64,
+    ) -> Result<Self> {
         let state = operation_state(&op)?;
-        Ok(Self { loaded_op: op.clone(), loaded_steps: steps.clone(), op, steps, state, events: vec![], now })
+        let (loaded_op, loaded_steps) = (op.clone(), steps.clone());
+        Ok(Self { loaded_op, loaded_steps, op, steps, state, clock, events: vec![], now })
     }
 
     /// Loads and locks; `None` when it does not exist, or with `skip_locked` when another worker holds it.
-    pub(crate) async fn load(
-        tx: &Tx,
-        id: Uuid,
-        skip_locked: bool,
-        now: OffsetDateTime,
-    ) -> Result<Option<Self>> {
+    pub(crate) async fn load(this: &Db, tx: &Tx, id: Uuid, skip_locked: bool) -> Result<Option<Self>> {
         let find = operation::Entity::find_by_id(id);
         let find = if skip_locked {
             find.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
@@ -76,7 +79,9 @@ impl Aggregate {
             .all(tx)
             .await
             .map_err(db)?;
-        Self::new(op, steps, now).map(Some)
+        // Asked for under the lock: a time from before it may be long past.
+        let clock = this.time(tx).await?;
+        Self::new(op, steps, this.now(), clock).map(Some)
     }
 
     /// The position of a step by its id.
@@ -113,6 +118,10 @@ impl Aggregate {
             StepState::Ready | StepState::UndoReady => step.end_time = None,
             _ => {}
         }
+        if event == StepEvent::Undo {
+            // The pause was that of the work, and the undo does not wait for it.
+            (step.not_before, step.waits) = (0, 0);
+        }
         if !after.held() {
             step.worker = String::new();
             step.lease_until = 0;
@@ -131,6 +140,9 @@ impl Aggregate {
             self.op.start_time = Some(self.now);
         }
         self.op.end_time = self.state.ended().then_some(self.now);
+        if self.state == OperationState::Compensating {
+            self.op.deadline = self.clock.saturating_add(self.op.undo_timeout);
+        }
         self.events.push((String::new(), "operation", json!({ "state": self.state.as_str() })));
         Ok(())
     }
@@ -164,6 +176,11 @@ impl Aggregate {
             }
         }
         Ok(())
+    }
+
+    /// Whether its time, or that of its undo, is up.
+    pub(crate) fn late(&self) -> bool {
+        self.op.deadline > 0 && self.op.deadline <= self.clock
     }
 
     /// Whether the operation came to an end in this transaction.
@@ -264,6 +281,7 @@ async fn save_step(tx: &Tx, step: &step::Model, before: &step::Model) -> Result<
         remains: Set(step.remains),
         attempt: Set(step.attempt),
         undo_attempt: Set(step.undo_attempt),
+        waits: Set(step.waits),
         fence: Set(step.fence),
         worker: Set(step.worker.clone()),
         lease_until: Set(step.lease_until),
@@ -299,6 +317,9 @@ async fn save_operation(tx: &Tx, op: &operation::Model) -> Result<()> {
         event_seq: Set(op.event_seq),
         generation: Set(op.generation),
         deadline: Set(op.deadline),
+        canceller: Set(op.canceller.clone()),
+        deleter: Set(op.deleter.clone()),
+        delete_time: Set(op.delete_time),
         update_time: Set(op.update_time),
         start_time: Set(op.start_time),
         end_time: Set(op.end_time),

@@ -241,7 +241,9 @@ impl Db {
             .text("requester", C::Requester)
             .enumeration("state", C::State, states)
             .timestamp("create_time", C::CreateTime);
-        let select = operation::Entity::find().filter(C::Organization.eq(permit.organization()));
+        let select = operation::Entity::find()
+            .filter(C::Organization.eq(permit.organization()))
+            .filter(C::DeleteTime.is_null());
         self.page(select, &fields, C::Id, listing, "create_time desc", |row, key| {
             key_of(key, row.id, &row.name, row.create_time)
         })

@@ -20,13 +20,14 @@ pub struct LogLine {
 }
 
 impl Db {
-    /// Keeps lines of a step.
+    /// Keeps lines of a step; of the operation's batches the last `most`.
     pub async fn append_log_unscoped(
         &self,
         operation: Uuid,
         step: &str,
         attempt: i32,
         lines: &[LogLine],
+        most: i64,
     ) -> Result<()> {
         let (this, step) = (self.clone(), step.to_owned());
         let lines: Value = lines.iter().map(|line| json!([line.stream, line.text])).collect();
@@ -51,6 +52,12 @@ impl Db {
                         lines: Set(lines),
                     };
                     log_chunk::Entity::insert(row).exec_without_returning(tx).await.map_err(db)?;
+                    if seq > most {
+                        log_chunk::Entity::delete_by_id((operation, seq - most))
+                            .exec(tx)
+                            .await
+                            .map_err(db)?;
+                    }
                     Ok(())
                 }) as TxFuture<'_, _, Error>
             })

@@ -2,7 +2,9 @@
 
 mod audit;
 mod claim;
+mod clock;
 mod create;
+mod declared;
 mod effects;
 pub mod entity;
 mod finish;
@@ -10,29 +12,36 @@ mod journal;
 mod list;
 mod logs;
 pub mod migration;
+mod park;
+mod progress;
 mod read;
 mod reap;
+mod retention;
 mod rows;
 mod timers;
+mod verbs;
 
 use std::sync::Arc;
 
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
-use pavior_store::outbox::OutboxContext;
+use pavior_store::outbox::{Limits, OutboxContext};
 use pavior_store::{Store, StoreError};
 use time::OffsetDateTime;
 
-pub use audit::denied_event;
+pub use audit::{Caller, denied_event, planned_event};
 pub use claim::{
-    Claim, ClaimParams, Completed, Completion, Made, Purpose, RunResult, Sealed, StepError, StepRef,
+    Again, Claim, ClaimParams, Completed, Completion, Made, Purpose, RunResult, Sealed, StepError, StepRef,
 };
-pub use create::{Admission, NewEnvironment, NewOperation, NewProject, Started};
+pub use create::{Admission, NewEnvironment, NewOperation, NewProject, Ownership, Started};
+pub use declared::Recorded;
 pub use journal::Aggregate;
 pub(crate) use journal::step_body;
 pub use list::{Listing, Page};
 pub use logs::LogLine;
+pub use progress::Waiting;
 pub use read::OperationView;
+pub use retention::{Retention, Swept};
 
 /// The database of provisioning. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -41,6 +50,7 @@ pub struct Db {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdGen>,
     pub(crate) outbox: Arc<OutboxContext>,
+    steady: clock::Steady,
     /// Called inside of the transaction of a completed step, right before its commit. Tests let the worker die here.
     pub(crate) before_commit: Option<BeforeCommit>,
 }
@@ -65,7 +75,13 @@ impl Db {
     /// Over a migrated store.
     pub fn new(store: Store, clock: Arc<dyn Clock>, ids: Arc<dyn IdGen>, instance: &str) -> Self {
         let outbox = Arc::new(OutboxContext::new(SERVICE, instance, clock.clone()));
-        Self { store, clock, ids, outbox, before_commit: None }
+        let steady = clock::Steady::new(clock.as_ref());
+        Self { store, clock, ids, outbox, steady, before_commit: None }
+    }
+
+    /// Sets the limits of the outbox.
+    pub(crate) fn outbox_limits(&mut self, limits: Limits) {
+        Arc::make_mut(&mut self.outbox).limits = limits;
     }
 
     /// The store below, for the outbox relay and health.

@@ -61,8 +61,8 @@ by_name! {
     deployment, find_deployment, deployment, "deployment";
     /// The row of a plan.
     plan_row_of, find_plan, plan, "plan";
-    /// The row of an operation.
-    operation_row_of, find_operation, operation, "operation";
+    /// The row of an operation, also of one that was deleted and is kept for the record.
+    kept_operation, find_kept_operation, operation, "operation";
 }
 
 impl Db {
@@ -73,7 +73,8 @@ impl Db {
 
     /// An operation with its steps.
     pub async fn operation(&self, permit: &Permit, name: &str) -> Result<OperationView> {
-        let op = self.operation_row_of(permit, name).await?;
+        let op = self.find_kept_operation(permit, name).await?.filter(|op| op.delete_time.is_none());
+        let op = found(op, "operation", name)?;
         let steps = self.steps_unscoped(op.id).await?;
         Ok(OperationView { op, steps })
     }
@@ -109,6 +110,16 @@ impl Db {
     /// One operation by its id.
     pub async fn operation_by_id_unscoped(&self, id: Uuid) -> Result<Option<operation::Model>> {
         operation::Entity::find_by_id(id).one(self.store.read()).await.map_err(db)
+    }
+
+    /// The operation that carries a plan out.
+    pub async fn operation_of_plan(&self, permit: &Permit, plan: Uuid) -> Result<Option<operation::Model>> {
+        operation::Entity::find()
+            .filter(operation::Column::Organization.eq(permit.organization()))
+            .filter(operation::Column::Plan.eq(plan))
+            .one(self.store.read())
+            .await
+            .map_err(db)
     }
 
     /// A plan by its id.
@@ -213,62 +224,5 @@ impl Db {
             .all(self.store.read())
             .await
             .map_err(db)
-    }
-
-    /// Deletes an operation that has ended, with its steps, events and log lines.
-    pub async fn delete_operation(&self, permit: &Permit, name: &str) -> Result<bool> {
-        use super::entity::event;
-        use super::journal::operation_state;
-        let op = self.operation_row_of(permit, name).await?;
-        let state = operation_state(&op)?;
-        if !state.ended() || state == crate::domain::state::OperationState::Stuck {
-            return Ok(false);
-        }
-        let id = op.id;
-        self.store
-            .upkeep::<(), Error, _>("an operation that has ended is deleted", move |tx| {
-                Box::pin(async move {
-                    super::finish::remove_logs(tx, id).await?;
-                    event::Entity::delete_many()
-                        .filter(event::Column::Operation.eq(id))
-                        .exec(tx)
-                        .await
-                        .map_err(db)?;
-                    step::Entity::delete_many()
-                        .filter(step::Column::Operation.eq(id))
-                        .exec(tx)
-                        .await
-                        .map_err(db)?;
-                    operation::Entity::delete_by_id(id).exec(tx).await.map_err(db)?;
-                    Ok::<(), Error>(())
-                }) as pavior_store::TxFuture<'_, _, Error>
-            })
-            .await?;
-        Ok(true)
-    }
-
-    /// Age in microseconds of the oldest step that could be taken; `None` when there is none.
-    pub async fn oldest_claimable_unscoped(&self) -> Result<Option<i64>> {
-        use sea_orm::QuerySelect;
-        let now = self.now_micros();
-        let op = operation::Entity::find()
-            .filter(operation::Column::State.is_in(["QUEUED", "RUNNING", "COMPENSATING"]))
-            .filter(
-                operation::Column::Id.in_subquery(
-                    QuerySelect::query(
-                        &mut step::Entity::find()
-                            .select_only()
-                            .column(step::Column::Operation)
-                            .filter(step::Column::State.is_in(["READY", "UNKNOWN", "UNDO_READY"]))
-                            .filter(step::Column::NotBefore.lte(now)),
-                    )
-                    .to_owned(),
-                ),
-            )
-            .order_by_asc(operation::Column::UpdateTime)
-            .one(self.store.read())
-            .await
-            .map_err(db)?;
-        Ok(op.map(|op| now - pavior_store::micros(op.update_time)))
     }
 }

@@ -1,6 +1,5 @@
 //! The rows of a new operation, made from its plan.
 
-use pavior_store::micros;
 use sea_orm::ActiveValue::Set;
 use serde_json::{Value, json};
 
@@ -11,11 +10,11 @@ use crate::domain::names;
 use crate::domain::plan::{Action, Artifact, Change};
 
 impl Db {
-    pub(super) fn operation_row(&self, new: &NewOperation) -> operation::Model {
+    pub(super) fn operation_row(&self, new: &NewOperation, clock: i64) -> operation::Model {
         let now = self.now();
         let plan = &new.plan;
         let (state, deadline) = match new.admission {
-            Admission::Run => ("QUEUED", micros(now) + new.deadline_micros),
+            Admission::Run => ("QUEUED", clock.saturating_add(new.deadline_micros)),
             Admission::AskPeople => ("CHECKING", 0),
         };
         operation::Model {
@@ -42,6 +41,16 @@ impl Db {
             generation: 1,
             engine_version: new.engine_version.to_owned(),
             deadline,
+            undo_timeout: new.undo_micros,
+            owner: new.ownership.owner.clone(),
+            environment_class: new.ownership.environment_class.clone(),
+            labels: match &new.ownership.labels {
+                Value::Null => json!({}),
+                labels => labels.clone(),
+            },
+            canceller: String::new(),
+            deleter: String::new(),
+            delete_time: None,
             create_time: now,
             update_time: now,
             start_time: None,
@@ -89,8 +98,8 @@ impl Db {
         new: &NewOperation,
         op: &operation::Model,
         former: &[(String, Option<resource::Model>)],
+        clock: i64,
     ) -> Vec<step::Model> {
-        let now = self.now_micros();
         new.plan
             .steps()
             .zip(former)
@@ -116,8 +125,9 @@ impl Db {
                     remains: false,
                     attempt: 0,
                     undo_attempt: 0,
+                    waits: 0,
                     // Above every fence that was ever used for the resource, even by one that is gone.
-                    fence: std::cmp::max(former.as_ref().map_or(0, |row| row.fence), now),
+                    fence: std::cmp::max(former.as_ref().map_or(0, |row| row.fence), clock),
                     worker: String::new(),
                     lease_until: 0,
                     not_before: 0,

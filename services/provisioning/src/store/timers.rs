@@ -49,7 +49,7 @@ impl Db {
     /// Timers that are due.
     pub async fn due_timers_unscoped(&self, limit: u64) -> Result<Vec<timer::Model>> {
         timer::Entity::find()
-            .filter(timer::Column::Due.lte(self.now_micros()))
+            .filter(timer::Column::Due.lte(self.wall_time(self.store.read()).await?))
             .order_by_asc(timer::Column::Due)
             .limit(limit)
             .all(self.store.read())
@@ -57,14 +57,16 @@ impl Db {
             .map_err(db)
     }
 
-    /// Looks at a timer again later, or never.
-    pub async fn postpone_timer_unscoped(&self, timer: &timer::Model, due: Option<i64>) -> Result<()> {
-        let (id, attempt) = (timer.id, timer.attempt);
+    /// Looks at a timer again after so many microseconds, or never.
+    pub async fn postpone_timer_unscoped(&self, timer: &timer::Model, pause: Option<i64>) -> Result<()> {
+        let (id, attempt, this) = (timer.id, timer.attempt, self.clone());
         self.store
             .upkeep("when a timer is looked at again", move |tx| {
+                let this = this.clone();
                 Box::pin(async move {
-                    match due {
-                        Some(due) => {
+                    match pause {
+                        Some(pause) => {
+                            let due = this.wall_time(tx).await?.saturating_add(pause);
                             timer::Entity::update_many()
                                 .col_expr(timer::Column::Due, due.into())
                                 .col_expr(timer::Column::Attempt, (attempt + 1).into())

@@ -1,23 +1,22 @@
 //! Background work.
 
 mod approval_poller;
+mod driver_reconciler;
 mod engine_runner;
 mod environment_expirer;
-mod idempotency_sweeper;
-mod outbox_shipper;
+mod retention_sweeper;
 
-use pavior_rpc::audit::AuditSink;
 use pavior_runtime::Task;
 
 use crate::app::App;
 
 /// Every task of the service.
-pub(crate) fn all(app: &App, sink: AuditSink) -> Vec<Task> {
+pub(crate) fn all(app: &App) -> Vec<Task> {
     vec![
         engine_runner::task(app.clone()),
+        driver_reconciler::task(app.clone()),
         approval_poller::task(app.clone()),
         environment_expirer::task(app.clone()),
-        idempotency_sweeper::task(app.clone()),
-        outbox_shipper::task(app.clone(), sink),
+        retention_sweeper::task(app.clone()),
     ]
 }

@@ -32,7 +32,8 @@ async fn dies_once(db: TestDb, point: FaultPoint, step: &'static str, fail: Opti
 
 async fn only_operation(world: &World) -> uuid::Uuid {
     // The one operation of the world is found through its steps.
-    let outbox = pavior_store::outbox::pending(world.db.store(), "provisioning", 1).await.unwrap();
+    let outbox =
+        pavior_store::outbox::pending(world.db.store(), "provisioning", 1, usize::MAX).await.unwrap();
     let name = outbox[0].event.change.as_ref().unwrap().after.as_ref().unwrap()["operation"]
         .as_str()
         .unwrap()

@@ -159,7 +159,7 @@ async fn unknown_steps_are_undone_too() {
     world.driver.script(CallKind::Observe, "a", vec![Behaviour::Unknown { effect: false }; 200]);
     let id = world.start(graph(&DIAMOND)).await;
     world.wait(id, &["RUNNING"]).await;
-    world.db.cancel_unscoped(id, "organizations/acme/users/alice").await.unwrap();
+    world.db.cancel_unscoped(id, &by_alice(CANCEL)).await.unwrap();
     world.engine.stop_calls(id);
     world.engine.wake();
     let view = world.ended(id).await;
@@ -189,14 +189,20 @@ async fn a_zombie_is_refused_by_its_fence() {
         // Nothing is woken: the zombie takes the step before the engine looks.
         let new = new_operation(graph(&DIAMOND[..1]));
         let id = new.id;
-        let params = ClaimParams { worker: "zombie".into(), lease_micros: 1, limit: 1, per_operation: 1 };
+        let params = ClaimParams {
+            worker: "zombie".into(),
+            lease_micros: 1,
+            limit: 1,
+            per_operation: 1,
+            away: [].into(),
+        };
         world.db.accept(new).await.unwrap();
         let claims = world.db.claim_unscoped(id, &params).await.unwrap();
         let view = world.ended(id).await;
         assert_eq!(view.op.state, "SUCCEEDED");
         let Some(claim) = claims.first() else { return };
-        let error = StepError { code: "LATE".into(), message: "late".into() };
-        let late = Arc::new(Completion::Failed { error, remains: None, retry_at: None });
+        let error = StepError::new("LATE", "late");
+        let late = Arc::new(Completion::Failed { error, remains: None, again: None });
         let refused = world.db.complete_unscoped(claim.reference().unwrap(), &late, None).await;
         assert!(matches!(refused, Err(Error::Fenced { .. })), "{refused:?}");
         assert_eq!(world.db.heartbeat_unscoped(claim.reference().unwrap(), 1).await.unwrap(), (false, false));
@@ -218,14 +224,14 @@ async fn cancel_stops_what_runs_and_undoes_what_was_made() {
         while !world.view(id).await.steps.iter().any(|step| step.name == "d" && step.state == "RUNNING") {
             let _ = tokio::time::timeout(std::time::Duration::from_millis(20), changes.recv()).await;
         }
-        world.db.cancel_unscoped(id, "organizations/acme/users/alice").await.unwrap();
+        world.db.cancel_unscoped(id, &by_alice(CANCEL)).await.unwrap();
         world.engine.stop_calls(id);
         let view = world.ended(id).await;
         assert_eq!(view.op.state, "COMPENSATED", "{:?}", shown(&view));
         assert_eq!(view.op.error.as_ref().unwrap()["reason"], "CANCELLED");
         assert_eq!(world.driver.live(), Vec::<String>::new());
         // Once more changes nothing.
-        world.db.cancel_unscoped(id, "organizations/acme/users/alice").await.unwrap();
+        world.db.cancel_unscoped(id, &by_alice(CANCEL)).await.unwrap();
         assert_eq!(world.view(id).await.op.state, "COMPENSATED");
     })
     .await;
@@ -239,7 +245,7 @@ async fn a_cancelled_driver_that_does_not_listen_is_dropped_and_looked_after() {
     world.driver.script(CallKind::Observe, "a", vec![Behaviour::Unknown { effect: false }; 500]);
     let id = world.start(graph(&DIAMOND[..1])).await;
     world.wait(id, &["RUNNING"]).await;
-    world.db.cancel_unscoped(id, "organizations/acme/users/alice").await.unwrap();
+    world.db.cancel_unscoped(id, &by_alice(CANCEL)).await.unwrap();
     world.engine.wake();
     assert_eq!(world.ended(id).await.op.state, "COMPENSATED");
     assert_eq!(world.driver.live(), Vec::<String>::new());
@@ -261,11 +267,14 @@ async fn a_failed_undo_is_stuck_until_an_operator_retries() {
             ("UNDO_STUCK", "DONE", "UNDONE")
         );
         assert_eq!(world.driver.live(), [resource("a"), resource("b")]);
-        world.db.retry_unscoped(id, 60_000_000, None).await.unwrap();
+        world.db.retry_unscoped(id, &by_alice(RETRY), 60_000_000, None).await.unwrap();
         world.engine.wake();
         assert_eq!(world.ended(id).await.op.state, "COMPENSATED");
         assert_eq!(world.driver.live(), Vec::<String>::new());
-        assert!(matches!(world.db.retry_unscoped(id, 1, None).await, Err(Error::Illegal(_))));
+        assert!(matches!(
+            world.db.retry_unscoped(id, &by_alice(RETRY), 1, None).await,
+            Err(Error::Illegal(_))
+        ));
     })
     .await;
 }
@@ -281,7 +290,7 @@ async fn a_failed_deletion_is_taken_up_again() {
     let view = world.ended(id).await;
     assert_eq!(view.op.state, "STUCK", "{:?}", shown(&view));
     assert_eq!(view.op.error.as_ref().unwrap()["step"], "b");
-    world.db.retry_unscoped(id, 60_000_000, None).await.unwrap();
+    world.db.retry_unscoped(id, &by_alice(RETRY), 60_000_000, None).await.unwrap();
     world.engine.wake();
     assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
     assert_eq!((world.driver.live(), rows(&world).await), (vec![], vec![]));
@@ -350,7 +359,8 @@ async fn secrets_are_sealed_and_seen_by_drivers_only() {
         let text = format!("{logs:?}");
         assert!(text.contains("password is ***"), "{text}");
         let events = world.db.events_unscoped(id, 0, 1000).await.unwrap();
-        let outbox = pavior_store::outbox::pending(world.db.store(), "provisioning", 100).await.unwrap();
+        let outbox =
+            pavior_store::outbox::pending(world.db.store(), "provisioning", 100, usize::MAX).await.unwrap();
         for everything in
             [text, format!("{events:?}"), format!("{rows:?}"), format!("{view:?}"), format!("{outbox:?}")]
         {
@@ -453,4 +463,46 @@ async fn a_stopped_engine_ends_at_once_and_leaves_its_work_to_the_next() {
     assert!(started.elapsed() < std::time::Duration::from_secs(4));
     assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
     assert_eq!(world.driver.effects(), 5);
+}
+
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+
+#[tokio::test]
+async fn what_was_under_way_when_the_database_was_set_back_waits_for_an_operator() {
+    both(|db| async {
+        let world = World::new(db).await;
+        let gate = Arc::new(tokio::sync::Semaphore::new(0));
+        world.driver.script(CallKind::Apply, "b", [Behaviour::Gate(gate.clone())]);
+        let id = world.start(graph(&DIAMOND)).await;
+        pavior_testkit::wait_for("b to run", LIMIT, async || {
+            let journal = world.journal(id).await;
+            if journal.contains(&"b RUNNING".to_owned()) { Ok(()) } else { Err(journal) }
+        })
+        .await;
+        assert_eq!(world.db.parkable_unscoped().await.unwrap().len(), 1);
+        assert!(world.db.park_unscoped(id).await.unwrap());
+        assert!(!world.db.park_unscoped(id).await.unwrap(), "parking twice is as once");
+        let view = world.view(id).await;
+        assert_eq!(view.op.state, "STUCK", "{:?}", shown(&view));
+        assert_eq!(view.op.error.unwrap()["code"], "RESTORED");
+        assert_eq!(world.db.parkable_unscoped().await.unwrap(), []);
+        // The call that was under way comes to its end and is not believed.
+        gate.add_permits(1);
+        pavior_testkit::wait_for("b to be made", LIMIT, async || {
+            let live = world.driver.live();
+            if live.contains(&resource("b")) { Ok(()) } else { Err(live) }
+        })
+        .await;
+        assert_eq!(world.view(id).await.op.state, "STUCK");
+        // An operator takes it up: whatever was made is undone.
+        world
+            .db
+            .retry_unscoped(id, &by_alice("provisioning.operations.retry"), 60_000_000, None)
+            .await
+            .unwrap();
+        let view = world.ended(id).await;
+        assert_eq!(view.op.state, "COMPENSATED", "{:?} {:?}", view.op.error, shown(&view));
+        assert_eq!(world.driver.live(), Vec::<String>::new());
+    })
+    .await;
 }

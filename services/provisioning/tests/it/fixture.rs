@@ -1,17 +1,18 @@
 //! The service behind its server stack, called through the generated client.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pavior_auth::{InternalSigner, InternalVerifier, ServiceIdentity, authn_layer};
+use pavior_auth::{CallRules, InternalSigner, InternalVerifier, ServiceIdentity, authn_layer};
 use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id::SystemIds;
 use pavior_core::principal::Principal;
 use pavior_driver::testing::FakeDriver;
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, Health, InvokeRequest,
-    Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Registry, Sink, ValidateRequest,
-    Violation, async_trait,
+    ListRequest, Listed, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Registry, Sink,
+    ValidateRequest, Violation, async_trait,
 };
 use pavior_proto::google::longrunning::operations_client::OperationsClient;
 use pavior_proto::google::longrunning::{Operation, WaitOperationRequest, operation};
@@ -71,6 +72,12 @@ impl Driver for Maker {
             }
             other => other,
         }
+    }
+    async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
+        self.0.list(request).await
+    }
+    async fn reconcile(&self, declared: &BTreeSet<String>) {
+        self.0.reconcile(declared).await;
     }
     async fn health(&self) -> Health {
         self.0.health().await
@@ -145,6 +152,7 @@ impl Fixture {
             max_backoff_ms: 10,
             approval_poll_ms: 20,
             expiry_poll_ms: 50,
+            driver_poll_ms: 50,
             cancel_grace_ms: 300,
             ..Config::default()
         };
@@ -163,14 +171,19 @@ impl Fixture {
             instance: "test".into(),
         };
         let component = pavior_provisioning::build(config, deps).await.unwrap();
-        let layer = authn_layer(verifier, pavior_provisioning::ROLE, pavior_provisioning::allow_list());
+        let layer = authn_layer(
+            verifier,
+            pavior_provisioning::ROLE,
+            CallRules::of(&pavior_provisioning::SERVICES).unwrap(),
+        );
         let options = StackOptions {
             name: "provisioning",
             authn: Some(BoxLayer::new(layer)),
             ..StackOptions::default()
         };
         let gateway = identity(0);
-        let transport = gateway.transport(local(stack(component.routes, options)), "provisioning");
+        let transport =
+            pavior_testkit::governed(&gateway, local(stack(component.routes, options)), "provisioning");
         let cancel = CancellationToken::new();
         for task in component.tasks {
             tokio::spawn((task.run)(cancel.clone()));
@@ -226,6 +239,14 @@ impl Fixture {
             .await
             .unwrap()
             .into_inner()
+    }
+
+    /// Everything that the database has written.
+    pub(crate) fn raw(&self) -> Vec<u8> {
+        let url = self._file.config().url.expose().to_owned();
+        let path = url.trim_start_matches("sqlite://").split('?').next().unwrap();
+        let files = ["", "-wal"].map(|suffix| std::fs::read(format!("{path}{suffix}")).unwrap_or_default());
+        files.concat()
     }
 
     pub(crate) fn decide(&self, action: &str, decision: Value) {

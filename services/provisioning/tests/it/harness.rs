@@ -13,13 +13,17 @@ use pavior_provisioning::domain::teardown;
 use pavior_provisioning::engine::seal::SealingKey;
 use pavior_provisioning::engine::{Engine, EngineConfig, Faults};
 use pavior_provisioning::store::migration::Migrator;
-use pavior_provisioning::store::{Admission, Db, NewOperation, NewProject, OperationView, Started};
+use pavior_provisioning::store::{
+    Admission, Caller, Db, NewOperation, NewProject, OperationView, Ownership, Started,
+};
 use pavior_testkit::db::TestDb;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub(crate) const CANCEL: &str = "provisioning.operations.cancel";
+pub(crate) const RETRY: &str = "provisioning.operations.retry";
 pub(crate) const PROJECT: &str = "organizations/acme/projects/p";
 
 pub(crate) fn alice() -> Principal {
@@ -36,15 +40,22 @@ pub(crate) fn alice() -> Principal {
     }
 }
 
+/// Alice, asking for something without a gateway.
+pub(crate) fn by_alice(action: &str) -> Caller {
+    Caller::new(alice(), action)
+}
+
 pub(crate) fn quick() -> EngineConfig {
     EngineConfig {
-        lease_ms: 600,
+        // Longer than a busy machine lets anybody wait.
+        lease_ms: 3_000,
         poll_ms: 30,
         backoff_ms: 2,
         max_backoff_ms: 10,
         cancel_grace_ms: 200,
         max_attempts: 4,
         max_undo_attempts: 3,
+        log_flush_ms: 5,
         ..EngineConfig::default()
     }
 }
@@ -188,8 +199,11 @@ pub(crate) fn new_operation(plan: Plan) -> NewOperation {
         plan,
         principal: alice(),
         key: None,
+        facts: vec![],
         admission: Admission::Run,
         deadline_micros: 60_000_000,
+        undo_micros: 60_000_000,
+        ownership: Ownership::default(),
         environments: vec![],
         revision: None,
         deployment_id: String::new(),
@@ -241,6 +255,8 @@ pub(crate) fn plan(kind: Kind, changes: Vec<Change>) -> Plan {
         create_time: now,
         expire_time: now,
         digest: String::new(),
+        questions: vec![],
+        answers: vec![],
         decision: Value::Null,
     };
     plan.digest = plan.compute_digest();
@@ -265,7 +281,19 @@ pub(crate) fn graph(nodes: &[(&str, &[&str])]) -> Plan {
 
 /// Takes everything down that is recorded.
 pub(crate) async fn teardown_plan(world: &World) -> Plan {
-    let rows = world.db.resources_in_scope_unscoped(&resource("x")).await.unwrap();
+    teardown_at(world, PROJECT).await
+}
+
+/// The same for a project that [`elsewhere`] made.
+pub(crate) async fn teardown_of(world: &World, organization: &str, number: usize) -> Plan {
+    let target = format!("organizations/{organization}/projects/p{number}");
+    let mut plan = teardown_at(world, &target).await;
+    (plan.organization, plan.target) = (organization.to_owned(), target);
+    plan
+}
+
+async fn teardown_at(world: &World, project: &str) -> Plan {
+    let rows = world.db.resources_in_scope_unscoped(&format!("{project}/resources/x")).await.unwrap();
     let recorded: Vec<teardown::Recorded> = rows
         .into_iter()
         .map(|row| teardown::Recorded {

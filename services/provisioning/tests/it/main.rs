@@ -2,11 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod cancel;
 mod crash;
+mod diagnosis;
 mod engine;
 mod fixture;
+mod governance;
 mod harness;
+mod outage;
 mod peers;
+mod records;
+mod repeats;
+mod secrets;
 mod service;
 mod simulation;
 mod upkeep;

@@ -115,11 +115,17 @@ impl Peers {
         let mut state = self.0.lock().unwrap();
         let approved =
             state.approvals.get(&request.approval_request).is_some_and(|approval| approval.state == 2);
-        let told = state.decisions.get(&request.action).cloned().filter(|_| !approved);
+        let told = state.decisions.get(&request.action).cloned();
+        let told = told.filter(|told| !(approved && told["effect"] == "EFFECT_REQUIRE_APPROVAL"));
         let mut decision = told.unwrap_or_else(|| json!({ "effect": "EFFECT_ALLOW" }));
         decision["id"] = json!(format!("decision-{}", state.questions.len()));
         state.questions.push(request);
         from_json(decision).map_err(|error| Status::internal(error.to_string()))
+    }
+
+    fn decide_all(&self, request: policy::BatchDecideRequest) -> Result<policy::BatchDecideResponse, Status> {
+        let decisions = request.requests.into_iter().map(|one| self.decide(one)).collect::<Result<_, _>>()?;
+        Ok(policy::BatchDecideResponse { decisions })
     }
 
     fn ask(&self, request: policy::CreateApprovalRequestRequest) -> Result<policy::ApprovalRequest, Status> {
@@ -144,13 +150,16 @@ impl Peers {
         Ok(policy::BatchGetApprovalRequestsResponse { approval_requests })
     }
 
-    fn create_entity(&self, request: catalog::CreateEntityRequest) -> Result<catalog::Entity, Status> {
+    fn register_entity(&self, request: catalog::RegisterEntityRequest) -> Result<catalog::Entity, Status> {
         let name = format!("{}/entities/{}", request.parent, request.entity_id);
+        let of = ("pavior.dev/resource".to_owned(), request.resource);
         let mut state = self.0.lock().unwrap();
-        if state.entities.contains_key(&name) {
+        if state.entities.get(&name).is_some_and(|there| there.annotations.get(&of.0) != Some(&of.1)) {
             return Err(Status::already_exists("there is one"));
         }
-        let entity = catalog::Entity { name: name.clone(), ..request.entity.unwrap_or_default() };
+        let annotations = [of].into();
+        let entity =
+            catalog::Entity { name: name.clone(), annotations, ..request.entity.unwrap_or_default() };
         state.entities.insert(name, entity.clone());
         Ok(entity)
     }
@@ -168,21 +177,22 @@ impl Peers {
         match path.rsplit('/').next().unwrap_or_default() {
             "GetTemplateVersion" => unary(request, |q| self.template_version(q)).await,
             "MatchResourceDefinitions" => unary(request, |q| self.matches(q)).await,
-            "CreateEntity" => unary(request, |q| self.create_entity(q)).await,
+            "RegisterEntity" => unary(request, |q| self.register_entity(q)).await,
             "GetEntity" => {
                 unary(request, |q: catalog::GetEntityRequest| {
                     entities(&self, &q.name).ok_or_else(|| Status::not_found("none"))
                 })
                 .await
             }
-            "DeleteEntity" => {
-                unary(request, |q: catalog::DeleteEntityRequest| {
+            "UnregisterEntity" => {
+                unary(request, |q: catalog::UnregisterEntityRequest| {
                     self.0.lock().unwrap().entities.remove(&q.name);
                     Ok(())
                 })
                 .await
             }
             "Decide" => unary(request, |q| self.decide(q)).await,
+            "BatchDecide" => unary(request, |q| self.decide_all(q)).await,
             "CreateApprovalRequest" => unary(request, |q| self.ask(q)).await,
             "BatchGetApprovalRequests" => unary(request, |q| self.said(q)).await,
             "CancelApprovalRequest" => {

@@ -1,5 +1,7 @@
 //! What is configured for each issuer of external tokens.
 
+use pavior_core::name::{validate_id, validate_id_in};
+use pavior_core::principal::{PLATFORM, PrincipalKind};
 use serde::{Deserialize, Serialize};
 
 use crate::error::AuthError;
@@ -77,6 +79,13 @@ pub struct IssuerConfig {
     /// The claim that holds the organization.
     #[serde(default)]
     pub organization_claim: Option<String>,
+    /// The organizations that it may speak for where a claim holds them; `-` for the platform itself, which has nobody
+    /// but its administrators.
+    #[serde(default)]
+    pub organizations: Vec<String>,
+    /// The kinds of principals that it may speak for.
+    #[serde(default)]
+    pub kinds: Vec<PrincipalKind>,
     /// The claim that holds the user's id.
     #[serde(default = "default_subject")]
     pub subject_claim: String,
@@ -89,8 +98,12 @@ pub struct IssuerConfig {
     /// The claim that holds the kind of principal (`user`, `service`, `agent`); all are users without it.
     #[serde(default)]
     pub kind_claim: Option<String>,
-    /// Users that may act on the platform itself and in every organization: subjects, or full resource names where
-    /// subjects are unique only within an organization.
+    /// The claim in which a service or an agent names the user that it acts for: an id, or a full resource name.
+    /// Where a token carries `act` (RFC 8693 §4.1), its subject is that user, and the actor is who acts.
+    #[serde(default)]
+    pub on_behalf_of_claim: Option<String>,
+    /// Users that may act on the platform itself and in every organization, by full resource name:
+    /// `organizations/-/users/{user}` for the platform's own, `organizations/{organization}/users/{user}` for others.
     #[serde(default)]
     pub platform_admins: Vec<String>,
     /// The shortest time between two fetches of the keys because of an unknown key.
@@ -132,7 +145,10 @@ impl IssuerConfig {
             subject_claim: default_subject(),
             groups_claim: None,
             email_claim: None,
+            organizations: Vec::new(),
+            kinds: Vec::new(),
             kind_claim: None,
+            on_behalf_of_claim: None,
             platform_admins: Vec::new(),
             jwks_cooldown_seconds: default_cooldown(),
             jwks_max_age_seconds: default_max_age(),
@@ -144,8 +160,7 @@ impl IssuerConfig {
     /// # Errors
     /// The first thing that is wrong.
     pub fn validate(&self) -> Result<(), AuthError> {
-        let wrong =
-            |reason: &str| Err(AuthError::Issuer { issuer: self.issuer.clone(), reason: reason.to_owned() });
+        let wrong = |reason: &str| Err(self.wrong(reason));
         if self.issuer.is_empty() || self.audience.is_empty() || self.subject_claim.is_empty() {
             return wrong("`issuer`, `audience` and `subject_claim` must not be empty");
         }
@@ -155,11 +170,7 @@ impl IssuerConfig {
         if self.organization.is_some() == self.organization_claim.is_some() {
             return wrong("exactly one of `organization` and `organization_claim` must be set");
         }
-        if let Some(organization) = &self.organization
-            && pavior_core::name::validate_id(organization).is_err()
-        {
-            return wrong("`organization` is not a legal id");
-        }
+        self.validate_scope()?;
         if self.algorithms.is_empty() {
             return wrong("`algorithms` must not be empty");
         }
@@ -173,5 +184,78 @@ impl IssuerConfig {
             }
         }
         Ok(())
+    }
+
+    /// For whom it may speak. Nobody is meant where nobody is named.
+    fn validate_scope(&self) -> Result<(), AuthError> {
+        let legal = |organization: &str| organization == PLATFORM || validate_id(organization).is_ok();
+        if !self.organization.as_deref().is_none_or(legal) {
+            return Err(self.wrong("`organization` is not a legal id"));
+        }
+        if let Some(other) = self.organizations.iter().find(|organization| !legal(organization)) {
+            return Err(self.wrong(&format!("`organizations`: `{other}` is not a legal id")));
+        }
+        match (&self.organization, self.organizations.is_empty()) {
+            (None, true) => {
+                return Err(self.wrong(
+                    "it may speak for no organization: write the ids of those that it is for, for example \
+                     `organizations = [\"acme\"]`",
+                ));
+            }
+            (Some(_), false) => {
+                return Err(self.wrong(
+                    "`organizations` is for `organization_claim`: leave it out beside `organization`",
+                ));
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+        if self.kinds.is_empty() {
+            return Err(self.wrong(
+                "it may speak for nobody: write the kinds of principals that it is for, for example \
+                 `kinds = [\"user\"]` (of `user`, `service`, `agent`)",
+            ));
+        }
+        if self.kind_claim.is_none() && !self.kinds.contains(&PrincipalKind::User) {
+            return Err(
+                self.wrong("without `kind_claim` all its principals are users: `kinds` must hold `user`")
+            );
+        }
+        self.platform_admins.iter().try_for_each(|admin| self.validate_admin(admin))
+    }
+
+    fn validate_admin(&self, admin: &str) -> Result<(), AuthError> {
+        let parts = admin.strip_prefix("organizations/").and_then(|rest| rest.split_once("/users/"));
+        let full = parts.filter(|(organization, user)| {
+            (*organization == PLATFORM || validate_id(organization).is_ok())
+                && validate_id_in("users", user).is_ok()
+        });
+        let Some((organization, _)) = full else {
+            return Err(self.wrong(&format!(
+                "`platform_admins`: `{admin}` is not the full name of a user: write \
+                 `organizations/{PLATFORM}/users/{{user}}` for an administrator who belongs to no organization, else \
+                 `organizations/{{organization}}/users/{{user}}`"
+            )));
+        };
+        if !self.speaks_for(organization) {
+            return Err(self.wrong(&format!(
+                "`platform_admins`: `{admin}` is of an organization that it does not speak for: add it to `organizations`"
+            )));
+        }
+        if self.kinds.contains(&PrincipalKind::User) {
+            return Ok(());
+        }
+        Err(self.wrong("`platform_admins` names users, and `kinds` does not hold `user`"))
+    }
+
+    /// Whether its tokens may be of the organization.
+    pub(crate) fn speaks_for(&self, organization: &str) -> bool {
+        match &self.organization {
+            Some(fixed) => fixed == organization,
+            None => self.organizations.iter().any(|one| one == organization),
+        }
+    }
+
+    fn wrong(&self, reason: &str) -> AuthError {
+        AuthError::Issuer { issuer: self.issuer.clone(), reason: reason.to_owned() }
     }
 }

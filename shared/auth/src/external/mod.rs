@@ -7,10 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use jsonwebtoken::crypto;
 use pavior_core::clock::Clock;
-use pavior_core::name::{ResourceName, validate_id};
-use pavior_core::principal::{Principal, PrincipalKind};
+use pavior_core::name::{validate_id, validate_id_in};
+use pavior_core::principal::{PLATFORM, Principal, PrincipalKind, is_reserved};
 use serde_json::{Map, Value};
 
 pub use config::{Algorithm, IssuerConfig};
@@ -73,6 +75,13 @@ struct Issuer {
     keys: KeySource,
 }
 
+/// Whoever a token names, and the issuer may speak for.
+struct Named {
+    kind: PrincipalKind,
+    name: String,
+    subject: String,
+}
+
 impl std::fmt::Debug for TokenVerifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TokenVerifier").field("issuers", &self.inner.issuers.keys()).finish_non_exhaustive()
@@ -109,17 +118,38 @@ impl TokenVerifier {
         Ok(())
     }
 
-    /// Says whether there are keys of every issuer, looking for missing ones as often as the cool-down allows.
+    /// The issuers.
+    pub fn issuers(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.inner.issuers.keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Says whether there are keys of an issuer, looking for missing ones as often as the cool-down allows.
     ///
     /// # Errors
-    /// The issuer that there are no keys of.
-    pub async fn ready(&self) -> Result<(), String> {
-        for (name, issuer) in &self.inner.issuers {
-            if !issuer.keys.ready(self.inner.clock.now()).await {
-                return Err(format!("no keys of issuer `{name}`"));
+    /// There are none.
+    pub async fn ready(&self, issuer: &str) -> Result<(), String> {
+        match self.inner.issuers.get(issuer) {
+            Some(known) if known.keys.ready(self.inner.clock.now()).await => Ok(()),
+            _ => Err(format!("no keys of issuer `{issuer}`")),
+        }
+    }
+
+    /// Says whether there are keys of any issuer: whoever has a token of it can be let in. One that does not answer
+    /// holds up no other.
+    ///
+    /// # Errors
+    /// The issuers, of all of which there are none.
+    pub async fn any_ready(&self) -> Result<(), String> {
+        let names = self.issuers();
+        let mut asked: FuturesUnordered<_> = names.iter().map(|name| self.ready(name)).collect();
+        while let Some(ready) = asked.next().await {
+            if ready.is_ok() {
+                return Ok(());
             }
         }
-        Ok(())
+        Err(format!("no keys of any issuer: `{}`", names.join("`, `")))
     }
 
     /// Verifies a token (without the `Bearer` before it).
@@ -200,39 +230,132 @@ impl Issuer {
 
     fn principal(&self, claims: &Map<String, Value>) -> Result<Principal, Unauthenticated> {
         let config = &self.config;
-        let subject = text(claims, &config.subject_claim).ok_or(Unauthenticated::new("subject"))?;
         let organization = match (&config.organization, &config.organization_claim) {
             (Some(fixed), _) => fixed.as_str(),
             (None, Some(claim)) => text(claims, claim).ok_or(Unauthenticated::new("organization"))?,
             (None, None) => return Err(Unauthenticated::new("organization")),
         };
-        validate_id(organization).map_err(|_| Unauthenticated::new("organization"))?;
-        let (kind, collection) = match config.kind_claim.as_deref().and_then(|claim| claims.get(claim)) {
-            None => (PrincipalKind::User, "users"),
-            Some(Value::String(kind)) if kind == "user" => (PrincipalKind::User, "users"),
-            Some(Value::String(kind)) if kind == "service" => (PrincipalKind::Service, "services"),
-            Some(Value::String(kind)) if kind == "agent" => (PrincipalKind::Agent, "agents"),
+        if !config.speaks_for(organization) {
+            return Err(Unauthenticated::new("organization"));
+        }
+        let subject = self.named(organization, claims, PrincipalKind::User)?;
+        // RFC 8693 §4.1: the subject is who it is done for, the actor who does it. What else stands in the token
+        // (groups, e-mail) is the subject's, so that the actor's own stands beside its name.
+        let (acting, human, own) = match claims.get("act") {
+            Some(Value::Object(actor)) => {
+                let acting = self.actor(organization, claims, actor)?;
+                (acting, Some(subject), actor)
+            }
+            Some(_) => return Err(Unauthenticated::new("actor")),
+            None => (subject, self.human(organization, claims)?, claims),
+        };
+        let on_behalf_of = match human {
+            // A user who is said to act for somebody is not that person, and no agent either.
+            Some(human) if acting.kind == PrincipalKind::User && human.name != acting.name => {
+                return Err(Unauthenticated::new("on_behalf_of"));
+            }
+            Some(human) if human.kind != PrincipalKind::User => {
+                return Err(Unauthenticated::new("on_behalf_of"));
+            }
+            Some(human) if acting.kind != PrincipalKind::User => Some(human.name),
+            Some(_) | None => None,
+        };
+        let claimed =
+            |claim: &Option<String>| claim.as_deref().and_then(|claim| text(own, claim)).map(str::to_owned);
+        Ok(Principal {
+            kind: acting.kind,
+            platform_admin: acting.kind == PrincipalKind::User
+                && config.platform_admins.contains(&acting.name),
+            name: acting.name,
+            organization: organization.to_owned(),
+            subject: acting.subject,
+            groups: self.groups(own)?,
+            email: claimed(&config.email_claim),
+            display_name: text(own, "name").map(str::to_owned),
+            on_behalf_of,
+        })
+    }
+
+    /// Whoever these claims name.
+    fn named(
+        &self,
+        organization: &str,
+        claims: &Map<String, Value>,
+        otherwise: PrincipalKind,
+    ) -> Result<Named, Unauthenticated> {
+        let subject = text(claims, &self.config.subject_claim).ok_or(Unauthenticated::new("subject"))?;
+        let kind = match self.config.kind_claim.as_deref().and_then(|claim| claims.get(claim)) {
+            None => otherwise,
+            Some(Value::String(kind)) if kind == "user" => PrincipalKind::User,
+            Some(Value::String(kind)) if kind == "service" => PrincipalKind::Service,
+            Some(Value::String(kind)) if kind == "agent" => PrincipalKind::Agent,
             Some(_) => return Err(Unauthenticated::new("kind")),
         };
-        // A subject that is no legal id is refused, never rewritten: two subjects must not become one principal.
-        let name = format!("organizations/{organization}/{collection}/{subject}");
-        let parsed = ResourceName::parse(&name).map_err(|_| Unauthenticated::new("subject"))?;
-        if parsed.id() != subject {
-            return Err(Unauthenticated::new("subject"));
+        self.known(organization, kind, subject)
+    }
+
+    /// The principal of this name, if the issuer may speak for it.
+    fn known(
+        &self,
+        organization: &str,
+        kind: PrincipalKind,
+        subject: &str,
+    ) -> Result<Named, Unauthenticated> {
+        if !self.config.kinds.contains(&kind) {
+            return Err(Unauthenticated::new("kind"));
         }
-        // A bare entry means that subject at this issuer; a full name pins the organization as well.
-        let admin = config.platform_admins.iter().any(|entry| *entry == subject || *entry == name);
-        Ok(Principal {
-            kind,
-            name,
-            organization: organization.to_owned(),
-            subject: subject.to_owned(),
-            groups: self.groups(claims)?,
-            email: config.email_claim.as_deref().and_then(|claim| text(claims, claim)).map(str::to_owned),
-            display_name: text(claims, "name").map(str::to_owned),
-            platform_admin: kind == PrincipalKind::User && admin,
-            on_behalf_of: None,
-        })
+        let collection = match kind {
+            PrincipalKind::User => "users",
+            PrincipalKind::Service => "services",
+            PrincipalKind::Agent => "agents",
+        };
+        // A subject that is no legal id is refused, never rewritten: two subjects must not become one principal.
+        validate_id_in(collection, subject).map_err(|_| Unauthenticated::new("subject"))?;
+        let name = format!("organizations/{organization}/{collection}/{subject}");
+        // The platform itself has nobody but its administrators, and nobody else is called like a part of it.
+        let free = match organization {
+            PLATFORM => self.config.platform_admins.contains(&name),
+            _ => !is_reserved(subject),
+        };
+        if !free {
+            return Err(Unauthenticated::new("reserved"));
+        }
+        Ok(Named { kind, name, subject: subject.to_owned() })
+    }
+
+    /// The actor of a token; an agent unless it says otherwise.
+    fn actor(
+        &self,
+        organization: &str,
+        claims: &Map<String, Value>,
+        actor: &Map<String, Value>,
+    ) -> Result<Named, Unauthenticated> {
+        let foreign = actor.get("iss").is_some_and(|issuer| Some(issuer) != claims.get("iss"));
+        let acting = self.named(organization, actor, PrincipalKind::Agent)?;
+        // Both ways at once leave open who is meant.
+        let twice = self.config.on_behalf_of_claim.as_ref().is_some_and(|claim| claims.contains_key(claim));
+        if foreign || twice || acting.kind == PrincipalKind::User {
+            return Err(Unauthenticated::new("actor"));
+        }
+        Ok(acting)
+    }
+
+    /// The user whom the claim that is configured for it names.
+    fn human(
+        &self,
+        organization: &str,
+        claims: &Map<String, Value>,
+    ) -> Result<Option<Named>, Unauthenticated> {
+        const BAD: Unauthenticated = Unauthenticated::new("on_behalf_of");
+        let Some(claim) =
+            self.config.on_behalf_of_claim.as_deref().filter(|claim| claims.contains_key(*claim))
+        else {
+            return Ok(None);
+        };
+        let user = text(claims, claim).ok_or(BAD)?;
+        let own = format!("organizations/{organization}/users/");
+        let user = user.strip_prefix(&own).unwrap_or(user);
+        self.known(organization, PrincipalKind::User, user).map(Some).map_err(|_| BAD)
     }
 
     fn groups(&self, claims: &Map<String, Value>) -> Result<Vec<String>, Unauthenticated> {

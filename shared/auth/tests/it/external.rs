@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{b64, clock, ids, payload};
 
-const ISSUER: &str = "https://id.example.com";
+pub(crate) const ISSUER: &str = "https://id.example.com";
 
 /// An identity provider with keys that a test holds.
 struct Provider {
@@ -64,7 +64,8 @@ fn config(jwks: &Path) -> IssuerConfig {
         organization: Some("acme".to_owned()),
         groups_claim: Some("groups".to_owned()),
         email_claim: Some("email".to_owned()),
-        platform_admins: vec!["paula".to_owned()],
+        kinds: vec![PrincipalKind::User],
+        platform_admins: vec!["organizations/acme/users/paula".to_owned()],
         ..IssuerConfig::new(ISSUER, "pavior")
     }
 }
@@ -74,15 +75,15 @@ fn claims(clock: &ManualClock) -> Value {
     json!({ "iss": ISSUER, "aud": "pavior", "sub": "alice", "iat": now, "exp": now + 600, "groups": ["payments"] })
 }
 
-struct World {
-    clock: Arc<ManualClock>,
+pub(crate) struct World {
+    pub(crate) clock: Arc<ManualClock>,
     provider: Provider,
-    verifier: TokenVerifier,
-    dir: tempfile::TempDir,
+    pub(crate) verifier: TokenVerifier,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clock = clock();
         let provider = Provider::new(&["one"]);
         let dir = tempfile::tempdir().unwrap();
@@ -92,7 +93,7 @@ impl World {
         Self { clock, provider, verifier, dir }
     }
 
-    fn with(&self, change: impl FnOnce(&mut Value)) -> String {
+    pub(crate) fn with(&self, change: impl FnOnce(&mut Value)) -> String {
         let mut claims = claims(&self.clock);
         change(&mut claims);
         self.provider.sign("one", &claims)
@@ -280,6 +281,7 @@ async fn keys_rotate_through_the_url_and_unknown_ones_ask_only_after_the_cooldow
     let config = IssuerConfig {
         jwks_url: Some(format!("http://{address}/jwks")),
         organization: Some("acme".to_owned()),
+        kinds: vec![PrincipalKind::User],
         ..IssuerConfig::new(ISSUER, "pavior")
     };
     let verifier = TokenVerifier::new(vec![config], clock.clone()).unwrap();
@@ -340,7 +342,8 @@ async fn development_tokens_are_accepted_where_their_issuer_is_configured_and_no
     };
     let token = issuer.mint(&who, time::Duration::hours(1)).unwrap();
     let admins = vec!["organizations/acme/users/root".to_owned()];
-    let verifier = TokenVerifier::new(vec![issuer.config(admins)], clock.clone()).unwrap();
+    let organizations = ["acme", "other"].map(str::to_owned).to_vec();
+    let verifier = TokenVerifier::new(vec![issuer.config(organizations, admins)], clock.clone()).unwrap();
     let caller = verifier.verify(&token).await.unwrap();
     assert_eq!(caller.principal.name, "organizations/acme/users/alice");
     assert_eq!(caller.issuer, DEV_ISSUER);

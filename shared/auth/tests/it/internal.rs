@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
 use pavior_auth::{
-    AllowList, Grant, INTERNAL_TOKEN, InternalSigner, InternalVerifier, Permit, ServiceIdentity, SigningKey,
-    authn_layer, current,
+    AuthError, Brings, CallRules, Grant, INTERNAL_TOKEN, InternalSigner, InternalVerifier, Permit,
+    ServiceIdentity, SigningKey, authn_layer, current,
 };
 use pavior_core::audit::DecisionRef;
 use pavior_core::clock::ManualClock;
@@ -37,19 +37,24 @@ fn alice() -> Principal {
     }
 }
 
+/// The gateway reads it without a decision, for what it tells callers about themselves.
+const OWN_READ: &str = "/pavior.catalog.v1.CatalogService/GetUser";
+const SERVICES: [&str; 2] = ["pavior.catalog.v1.CatalogService", "pavior.governance.v1.ResourceFactsService"];
+
 struct World {
     clock: Arc<ManualClock>,
     identity: ServiceIdentity,
+    provisioning: ServiceIdentity,
     verifier: InternalVerifier,
 }
 
 fn world() -> World {
     let clock = clock();
-    let signer = InternalSigner::generate().unwrap();
-    let verifier =
-        InternalVerifier::new(vec![("gateway".to_owned(), signer.public())], clock.clone()).unwrap();
-    let identity = ServiceIdentity::new("gateway", signer, clock.clone(), ids());
-    World { clock, identity, verifier }
+    let [identity, provisioning] = ["gateway", "provisioning"]
+        .map(|role| ServiceIdentity::new(role, InternalSigner::generate().unwrap(), clock.clone(), ids()));
+    let keys = [&identity, &provisioning].map(|one| (one.role().to_owned(), one.public()));
+    let verifier = InternalVerifier::new(keys, clock.clone()).unwrap();
+    World { clock, identity, provisioning, verifier }
 }
 
 fn grant<'a>(principal: &'a Principal, decision: Option<&'a DecisionRef>) -> Grant<'a> {
@@ -171,8 +176,8 @@ fn server(
 + Send
 + Sync
 + use<> {
-    let allow = AllowList::new().allow("gateway", ["pavior.catalog.v1.CatalogService/*"]);
-    authn_layer(world.verifier.clone(), "catalog", allow).layer(service_fn(handler))
+    let rules = CallRules::of(&SERVICES).unwrap();
+    authn_layer(world.verifier.clone(), "catalog", rules).layer(service_fn(handler))
 }
 
 async fn ask(world: &World, path: &str, headers: HeaderMap) -> Response<Body> {
@@ -195,39 +200,124 @@ async fn the_layer_lets_in_only_valid_tokens_of_allowed_callers() {
         }
         headers
     };
-    let token = world.token();
+    let allowed = decision("allow");
+    let token = world.identity.mint(&grant(&alice(), Some(&allowed))).unwrap();
+    let token = token.to_str().unwrap().to_owned();
     let good = ask(&world, METHOD, with(&[&token])).await;
     assert_eq!(code(&good), Code::Ok);
     assert_eq!(good.headers()["seen"], "gateway organizations/acme/users/alice acme");
     assert_eq!(code(&ask(&world, METHOD, HeaderMap::new()).await), Code::Unauthenticated);
     assert_eq!(code(&ask(&world, METHOD, with(&["x.y.z"])).await), Code::Unauthenticated);
     assert_eq!(code(&ask(&world, METHOD, with(&[&token, &token])).await), Code::Unauthenticated);
+}
 
-    // Valid, but nobody allowed the gateway this method.
-    let other = "/pavior.governance.v1.ResourceFactsService/GetResourceFacts";
+fn decision(effect: &str) -> DecisionRef {
+    DecisionRef { id: "d-1".to_owned(), effect: effect.to_owned(), ..Default::default() }
+}
+
+/// What becomes of a call of `method` that `by` makes with this action and decision.
+async fn outcome(
+    world: &World,
+    by: &ServiceIdentity,
+    method: &str,
+    action: &str,
+    decision: Option<&DecisionRef>,
+) -> Result<(), String> {
+    let path = format!("/{method}");
     let who = alice();
-    let free = Grant { method: "", ..grant(&who, None) };
-    let free = world.identity.mint(&free).unwrap();
-    let refused = ask(&world, other, with(&[free.to_str().unwrap()])).await;
-    assert_eq!(code(&refused), Code::PermissionDenied);
-    let status = Status::from_header_map(refused.headers()).unwrap();
-    assert!(from_status(&status).is(ErrorReason::CallerNotAllowed));
+    let token = by.mint(&Grant { method: &path, action, decision, ..grant(&who, None) }).unwrap();
+    let response = ask(world, &path, HeaderMap::from_iter([(INTERNAL_TOKEN.parse().unwrap(), token)])).await;
+    match Status::from_header_map(response.headers()) {
+        None => Ok(()),
+        Some(status) => {
+            assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+            let decoded = from_status(&status);
+            assert!(decoded.is(ErrorReason::CallerNotAllowed), "{status}");
+            assert_eq!(decoded.metadata["caller"], by.role());
+            Err(status.message().to_owned())
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_key_of_provisioning_changes_nothing_but_the_entities_of_its_resources() {
+    let world = world();
+    let allowed = decision("allow");
+    let catalog = |method: &str| format!("pavior.catalog.v1.CatalogService/{method}");
+    for (method, action) in [
+        ("CreateUser", "catalog.users.create"),
+        ("UpdateGroup", "catalog.groups.update"),
+        ("PublishTemplateVersion", "catalog.versions.publish"),
+        ("CreateEntity", "catalog.entities.create"),
+        ("ImportEntities", "catalog.entities.import"),
+        ("GetDirectory", "catalog.directory.get"),
+    ] {
+        // Nor does it help to claim a decision: only the gateway asks for one.
+        for (action, decided) in [("", None), (action, None), (action, Some(&allowed))] {
+            let refused = outcome(&world, &world.provisioning, &catalog(method), action, decided).await;
+            let wanted = format!("`provisioning` is not allowed to call `/{}`", catalog(method));
+            assert_eq!(refused, Err(wanted), "{method} {action}");
+        }
+    }
+    for method in ["GetEntity", "GetTemplateVersion", "MatchResourceDefinitions", "RegisterEntity"] {
+        assert_eq!(
+            outcome(&world, &world.provisioning, &catalog(method), "", None).await,
+            Ok(()),
+            "{method}"
+        );
+    }
+    // What is internal to others is closed to the gateway as well.
+    for method in ["RegisterEntity", "UnregisterEntity", "GetDirectory"] {
+        let refused = outcome(&world, &world.identity, &catalog(method), "", Some(&allowed)).await;
+        assert_eq!(refused, Err(format!("`gateway` is not allowed to call `/{}`", catalog(method))));
+    }
+    let unknown = outcome(&world, &world.identity, &catalog("Nothing"), "", Some(&allowed)).await;
+    assert_eq!(unknown, Err(format!("`gateway` is not allowed to call `/{}`", catalog("Nothing"))));
+}
+
+#[tokio::test]
+async fn a_change_needs_a_decision_about_its_own_action() {
+    let world = world();
+    let (allowed, denied, approval) = (decision("allow"), decision("deny"), decision("require_approval"));
+    let (update, action) = ("pavior.catalog.v1.CatalogService/UpdateGroup", "catalog.groups.update");
+    let call = async |action: &str, decided| outcome(&world, &world.identity, update, action, decided).await;
+    assert_eq!(call(action, Some(&allowed)).await, Ok(()));
+    let missing = Err("`gateway` brings no decision about `catalog.groups.update`".to_owned());
+    assert_eq!(call("", Some(&allowed)).await, missing);
+    assert_eq!(call(action, None).await, missing);
+    assert_eq!(call(action, Some(&denied)).await, missing);
+    // The catalog makes no plan that an approval could be bound to.
+    assert_eq!(call(action, Some(&approval)).await, missing);
+    let other = "catalog.groups.get";
+    let wrong =
+        Err("a decision about `catalog.groups.get` does not allow `catalog.groups.update`".to_owned());
+    assert_eq!(call(other, Some(&allowed)).await, wrong);
+    // Nor is one about something else a way into what needs none.
+    let facts = "pavior.governance.v1.ResourceFactsService/GetResourceFacts";
+    assert_eq!(outcome(&world, &world.identity, facts, "", None).await, Ok(()));
+    let wrong = outcome(&world, &world.identity, facts, other, Some(&allowed)).await;
+    assert_eq!(
+        wrong,
+        Err("a decision about `catalog.groups.get` does not allow `governance.facts.get`".to_owned())
+    );
 }
 
 #[test]
-fn allow_lists_name_methods_services_and_packages() {
-    let allow = AllowList::new()
-        .allow("gateway", ["pavior.catalog.v1.CatalogService/*", "grpc.health.v1.Health/Check"])
-        .allow("provisioning", ["pavior.catalog.*"])
-        .allow("root", ["*"]);
-    assert!(allow.permits("gateway", METHOD));
-    assert!(!allow.permits("gateway", "/pavior.catalog.v1.CatalogServiceTwo/Get"));
-    assert!(allow.permits("gateway", "/grpc.health.v1.Health/Check"));
-    assert!(!allow.permits("gateway", "/grpc.health.v1.Health/Watch"));
-    assert!(allow.permits("provisioning", METHOD));
-    assert!(allow.permits("root", "/any.Thing/AtAll"));
-    assert!(!allow.permits("nobody", METHOD));
-    assert!(!AllowList::new().permits("gateway", METHOD));
+fn every_method_must_say_who_may_call_it() {
+    let rules = CallRules::of(&SERVICES).unwrap();
+    let callers = rules.callers();
+    let of = |method: &str| -> Vec<(&str, Brings)> {
+        let path = format!("/pavior.catalog.v1.CatalogService/{method}");
+        callers.iter().filter(|(of, _, _)| *of == path).map(|(_, role, brings)| (*role, *brings)).collect()
+    };
+    assert_eq!(of("CreateUser"), [("gateway", Brings::Decision)]);
+    assert_eq!(of("GetEntity"), [("gateway", Brings::Decision), ("provisioning", Brings::Nothing)]);
+    assert_eq!(of("GetDirectory"), [("policy", Brings::Nothing)]);
+    // The contract towards drivers is not spoken by services to each other, and says nothing of the kind.
+    let error = CallRules::of(&["pavior.driver.v1.DriverService", "no.Such"]).unwrap_err();
+    let AuthError::Uncallable(offenders) = &error else { panic!("{error}") };
+    assert!(offenders[0].contains("/pavior.driver.v1.DriverService/"), "{error}");
+    assert_eq!(offenders.last().unwrap(), "`no.Such`: there is no such service");
 }
 
 /// A transport that ends in the server, as between two services of one process.
@@ -244,7 +334,7 @@ fn wired(world: &World) -> Transport {
 
 async fn seen(transport: &Transport, request: tonic::Request<()>) -> String {
     let (metadata, extensions, ()) = request.into_parts();
-    let mut request = Request::builder().uri(METHOD).body(Body::empty()).unwrap();
+    let mut request = Request::builder().uri(OWN_READ).body(Body::empty()).unwrap();
     *request.headers_mut() = metadata.into_headers();
     *request.extensions_mut() = extensions;
     let response = transport.clone().oneshot(request).await.unwrap();

@@ -12,20 +12,21 @@ use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id::{IdGen, SystemIds};
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Health,
-    InvokeRequest, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Sink, ValidateRequest,
-    Violation,
+    InvokeRequest, ListRequest, Listed, Observation, ObserveRequest, Outcome, PinRequest, PlanRequest,
+    PlanResponse, Sink, ValidateRequest, Violation,
 };
 use pavior_proto::pavior::driver::v1 as pb;
 use pavior_rpc::Transport;
 use pb::driver_service_client::DriverServiceClient;
+use pb::pin_response::Result as PinResult;
 use pb::plan_response::Result as PlanResult;
 use pb::validate_response::Result as ValidateResult;
 use serde_json::Value;
 use tonic::{Code, Request, Status};
 
 use crate::convert::{
-    decode_failure, decode_observation, decode_plan, encode_context, encode_lookup, encode_prior,
-    encode_sensitive, optional,
+    decode_failure, decode_listed, decode_observation, decode_plan, encode_context, encode_lookup,
+    encode_prior, encode_sensitive, optional,
 };
 use crate::handshake::Agreement;
 use crate::value::{decode, encode, encode_resolved};
@@ -236,6 +237,27 @@ impl Driver for RemoteDriver {
         }
     }
 
+    async fn pin(&self, request: PinRequest) -> Result<Value, Failure> {
+        if !self.agreed.can(pb::Capability::Pin) {
+            return Ok(Value::Object(serde_json::Map::new()));
+        }
+        let PinRequest { organization, resource_type, action, inputs } = request;
+        let unsendable = |err: WireError| Failure::new(FailureCode::InvalidArgument, err.to_string());
+        let inputs = Some(encode(&inputs).map_err(unsendable)?);
+        let (identity, action) = action.unwrap_or_default();
+        let request = pb::PinRequest { organization, resource_type, identity, action, inputs };
+        let answer = self.client.clone().pin(request).await.map_err(|status| {
+            let code = refusal(&status).unwrap_or(FailureCode::Unavailable);
+            Failure::new(code, self.no_answer(&status))
+        })?;
+        let malformed = |err: WireError| Failure::new(FailureCode::Internal, self.malformed(&err));
+        match answer.into_inner().result {
+            Some(PinResult::Pinned(pinned)) => decode(Some(pinned)).map_err(malformed),
+            Some(PinResult::Failure(failure)) => Err(decode_failure(failure).map_err(malformed)?),
+            None => Err(malformed(WireError::Missing("result"))),
+        }
+    }
+
     async fn apply(&self, context: &CallContext, request: ApplyRequest, sink: &dyn Sink) -> Outcome {
         if let Some(failure) = self.refused_here(context) {
             return failure.into();
@@ -315,6 +337,21 @@ impl Driver for RemoteDriver {
         call.run(client.invoke(request)).await
     }
 
+    async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
+        if !self.agreed.can(pb::Capability::List) {
+            let message = format!("driver `{}` cannot say what it has", self.info.id);
+            return Err(Failure::new(FailureCode::Unsupported, message));
+        }
+        let ListRequest { after, limit } = request;
+        let page_size = i32::try_from(limit).unwrap_or(i32::MAX);
+        let answer =
+            self.client.clone().list(pb::ListRequest { after, page_size }).await.map_err(|status| {
+                let code = refusal(&status).unwrap_or(FailureCode::Unavailable);
+                Failure::new(code, self.no_answer(&status))
+            })?;
+        Ok(answer.into_inner().resources.into_iter().map(decode_listed).collect())
+    }
+
     async fn health(&self) -> Health {
         let answer = match self.client.clone().health(pb::HealthRequest {}).await {
             Ok(answer) => answer.into_inner(),
@@ -326,6 +363,7 @@ impl Driver for RemoteDriver {
         }
         match pb::health_response::State::try_from(state) {
             Ok(pb::health_response::State::Ok) => Health::Ok,
+            Ok(pb::health_response::State::Degraded) => Health::Degraded(message),
             _ => Health::Down(message),
         }
     }

@@ -3,15 +3,18 @@
 use std::future::Future;
 use std::time::Duration;
 
-use pavior_driver::{CallContext, Failure, Outcome, Progress, Redactor, SecretString, Sink, SinkClosed};
+use pavior_driver::{
+    CallContext, Failure, FailureCode, Outcome, Progress, Redactor, SecretString, Sink, SinkClosed,
+};
 use pavior_proto::pavior::driver::v1 as pb;
 use pavior_rpc::RetrySafe;
+use pavior_rpc::problem::from_status;
 use pb::apply_event::Event;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataValue;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{RemoteDriver, refusal, shown};
 use crate::WireError;
@@ -103,8 +106,16 @@ impl<'a> Running<'a> {
 
     /// A status before any event.
     fn refused(&self, status: &Status) -> Outcome {
-        match refusal(status) {
-            Some(code) => Outcome::failed(code, shown(status)),
+        if let Some(code) = refusal(status) {
+            return Outcome::failed(code, shown(status));
+        }
+        // Only the driver itself says when to come again: it has let nothing begin.
+        let busy = matches!(status.code(), Code::Unavailable | Code::ResourceExhausted);
+        match from_status(status).retry_after.filter(|_| busy) {
+            Some(after) => {
+                let failure = Failure::new(FailureCode::Unavailable, shown(status));
+                failure.with_retry_after(after).into()
+            }
             None => unknown(self.driver.no_answer(status)),
         }
     }

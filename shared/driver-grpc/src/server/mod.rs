@@ -8,12 +8,13 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Health,
-    InvokeRequest, ObserveRequest, Outcome, Partial, PlanRequest, ValidateRequest,
+    InvokeRequest, ListRequest, ObserveRequest, Outcome, Partial, PinRequest, PlanRequest, ValidateRequest,
 };
 use pavior_proto::pavior::driver::v1 as pb;
 use pavior_rpc::{ErrorReason, Problem};
 use pb::apply_event::Event;
 use pb::driver_service_server::{DriverService, DriverServiceServer};
+use pb::pin_response::Result as PinResult;
 use pb::plan_response::Result as PlanResult;
 use pb::validate_response::Result as ValidateResult;
 use tokio::sync::mpsc;
@@ -25,14 +26,16 @@ use tracing::Instrument;
 
 use crate::WireError;
 use crate::convert::{
-    decode_context, decode_lookup, decode_prior, decode_sensitive, encode_failure, encode_observation,
-    encode_outcome, encode_plan, optional,
+    decode_context, decode_lookup, decode_prior, decode_sensitive, encode_failure, encode_listed,
+    encode_observation, encode_outcome, encode_plan, optional,
 };
 use crate::handshake::{CAPABILITIES, common_revision, missing, numbers};
 use crate::value::{decode, decode_resolved, encode};
 use crate::{REVISIONS, schema};
 use calls::{Calls, EventSink};
 
+/// Most things in one answer: they fit into a message of 4 MiB.
+const MAX_LISTED: usize = 1_000;
 /// Events that may wait for a slow engine; then the driver waits.
 const EVENTS: usize = 16;
 
@@ -194,6 +197,18 @@ impl DriverService for Adapter {
         Ok(Response::new(pb::PlanResponse { result: Some(result) }))
     }
 
+    async fn pin(&self, request: Request<pb::PinRequest>) -> Result<Response<pb::PinResponse>, Status> {
+        let pb::PinRequest { organization, resource_type, identity, action, inputs } = request.into_inner();
+        let inputs = decode(inputs).map_err(|err| malformed(&err))?;
+        let action = (!action.is_empty()).then_some((identity, action));
+        let request = PinRequest { organization, resource_type, action, inputs };
+        let result = match self.driver.pin(request).await {
+            Ok(pinned) => PinResult::Pinned(encode(&pinned).map_err(Problem::internal)?),
+            Err(failure) => PinResult::Failure(encode_failure(&failure).map_err(Problem::internal)?),
+        };
+        Ok(Response::new(pb::PinResponse { result: Some(result) }))
+    }
+
     type ApplyStream = Events;
 
     async fn apply(&self, request: Request<pb::ApplyRequest>) -> Result<Response<Events>, Status> {
@@ -272,10 +287,23 @@ impl DriverService for Adapter {
         Ok(Response::new(pb::CancelResponse { found }))
     }
 
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+        let pb::ListRequest { after, page_size } = request.into_inner();
+        let limit = usize::try_from(page_size).ok().filter(|limit| *limit > 0);
+        let limit = limit.ok_or_else(|| Problem::invalid_field("page_size", "must be at least 1"))?;
+        let listed = self.driver.list(ListRequest { after, limit: limit.min(MAX_LISTED) }).await;
+        let listed = listed.map_err(|failure| match failure.code {
+            FailureCode::Unsupported => Problem::unimplemented("List"),
+            _ => Problem::unavailable(failure.message),
+        })?;
+        Ok(Response::new(pb::ListResponse { resources: listed.into_iter().map(encode_listed).collect() }))
+    }
+
     async fn health(&self, _: Request<pb::HealthRequest>) -> Result<Response<pb::HealthResponse>, Status> {
         let (_, schema_digest) = self.described()?;
         let (state, message) = match self.driver.health().await {
             Health::Ok => (pb::health_response::State::Ok, String::new()),
+            Health::Degraded(what) => (pb::health_response::State::Degraded, what),
             Health::Down(why) => (pb::health_response::State::Down, why),
         };
         Ok(Response::new(pb::HealthResponse { state: state.into(), message, schema_digest }))

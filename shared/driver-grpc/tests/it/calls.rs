@@ -69,6 +69,8 @@ async fn a_failure_comes_back_with_what_is_left_standing() {
         code: FailureCode::WorkFailed,
         message: "step `x` failed".to_owned(),
         partial: Some(Box::new(Partial { identity: Some("id-2".to_owned()), state: json!({"half": true}) })),
+        details: [("expected".to_owned(), "sha256:1".to_owned())].into(),
+        retry_after: Some(std::time::Duration::from_millis(1_500)),
     };
     let remote = remote(Probe::answering(failure.clone().into())).await;
     let outcome = apply(&remote, "fails", &MemorySink::new()).await;

@@ -94,6 +94,9 @@ impl DriverService for Rogue {
     async fn plan(&self, _: Request<pb::PlanRequest>) -> Result<Response<pb::PlanResponse>, Status> {
         unasked()
     }
+    async fn pin(&self, _: Request<pb::PinRequest>) -> Result<Response<pb::PinResponse>, Status> {
+        Err(Status::internal("must not be asked without the capability"))
+    }
     async fn observe(&self, _: Request<pb::ObserveRequest>) -> Result<Response<pb::ObserveResponse>, Status> {
         unasked()
     }
@@ -111,6 +114,9 @@ impl DriverService for Rogue {
     }
     async fn cancel(&self, _: Request<pb::CancelRequest>) -> Result<Response<pb::CancelResponse>, Status> {
         Err(Status::internal("must not be asked without the capability"))
+    }
+    async fn list(&self, _: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+        unasked()
     }
     async fn health(&self, _: Request<pb::HealthRequest>) -> Result<Response<pb::HealthResponse>, Status> {
         unasked()

@@ -23,8 +23,9 @@ use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{Peer, Stack, rescue as fix};
-use crate::body::{DeadlineBody, LimitBody, OnEnd, observe, trailers};
+use crate::body::{DeadlineBody, LimitBody, OnEnd, first_message, observe, trailers};
 use crate::context::{self, REQUEST_ID, RequestContext, Trace};
+use crate::depth;
 use crate::methods;
 use crate::problem::{ErrorReason, Problem};
 
@@ -301,6 +302,33 @@ pub(super) fn deadline(next: Stack, default: Duration, max: Duration) -> Stack {
                 return response;
             }
             response.map(|body| Body::new(DeadlineBody::server(body, context)))
+        }
+        .boxed()
+    })
+}
+
+/// Refuses values that nest too deep. Only the one message of a call that may hold values is waited for.
+pub(super) fn value_depth(next: Stack, reads_message: bool) -> Stack {
+    if !reads_message {
+        return next;
+    }
+    Stack::from_fn(move |request| {
+        let method = methods::method(request.uri().path());
+        let Some(method) = method.filter(|m| !m.client_streaming && depth::concerns(&m.input)) else {
+            return next.handle(request);
+        };
+        let next = next.clone();
+        async move {
+            let (parts, body) = request.into_parts();
+            let (message, body) = match first_message(body).await {
+                Ok(read) => read,
+                Err(status) => return status.into_http(),
+            };
+            // A compressed one is not taken by our services, and its decoder says so.
+            match message.map_or(Ok(()), |message| depth::check(&method.input, &message)) {
+                Ok(()) => next.handle(Request::from_parts(parts, body)).await,
+                Err(problem) => status_response(problem),
+            }
         }
         .boxed()
     })

@@ -1,6 +1,7 @@
 //! The server stack: every cross-cutting behaviour as a layer of our own on the routes, so that it is the same over
 //! the network and in the same process (tonic's own server options are skipped in-process).
 
+mod drain;
 mod layers;
 mod rescue;
 mod serve;
@@ -22,12 +23,13 @@ use tower::util::BoxCloneSyncServiceLayer;
 use tower::{Layer, Service, ServiceExt};
 
 use crate::transport::BoxError;
+pub use drain::Drain;
 pub use rescue::fix_status;
 pub use serve::{Peer, ServeOptions, serve, serve_with};
 pub use tls::{ServerTls, TlsError};
 
 /// The layers of [`stack`], outermost first. A test pins it.
-pub const ORDER: [&str; 9] = [
+pub const ORDER: [&str; 11] = [
     "request_id",
     "trace",
     "metrics",
@@ -36,7 +38,9 @@ pub const ORDER: [&str; 9] = [
     "catch_panic",
     "load_shed",
     "deadline",
+    "drain",
     "authn",
+    "value_depth",
 ];
 
 type StackFuture = BoxFuture<'static, Response<Body>>;
@@ -84,9 +88,9 @@ impl Stack {
 
     /// Sends requests for health and reflection (`/grpc.…`) to `infrastructure`, beside this stack and not under it.
     #[must_use]
-    pub fn beside(self, infrastructure: Routes) -> Self {
-        // Their errors carry details too.
-        let infrastructure = layers::rescue(Self::new(infrastructure));
+    pub fn beside(self, infrastructure: Routes, drain: Drain) -> Self {
+        // Their errors carry details too, and their streams end like all others.
+        let infrastructure = layers::rescue(drain::layer(Self::new(infrastructure), drain));
         Self::from_fn(move |request| match request.uri().path().starts_with("/grpc.") {
             true => infrastructure.handle(request),
             false => self.handle(request),
@@ -137,8 +141,12 @@ pub struct StackOptions {
     pub max_deadline: Duration,
     /// The largest request message. Generated servers have a limit of 4 MiB besides.
     pub max_message_bytes: usize,
+    /// When streams and long polls end because the process does.
+    pub drain: Drain,
     /// Who calls.
     pub authn: Option<AuthnLayer>,
+    /// False for a server that reads the message itself before it knows who calls; it has to use [`crate::depth`].
+    pub reads_message: bool,
     /// Further layers between `authn` and the routes, outermost first; the gateway has some.
     pub inner: Vec<(&'static str, BoxLayer)>,
     /// Where metrics go.
@@ -155,7 +163,9 @@ impl Default for StackOptions {
             default_deadline: Duration::from_secs(30),
             max_deadline: Duration::from_secs(120),
             max_message_bytes: 4 * 1024 * 1024,
+            drain: Drain::default(),
             authn: None,
+            reads_message: true,
             inner: Vec::new(),
             meter: None,
             ids: Arc::new(SystemIds),
@@ -176,7 +186,7 @@ fn layers(options: &StackOptions) -> Vec<(&'static str, Wrap)> {
     let options = options.clone();
     let StackOptions { name, max_concurrency, default_deadline, max_deadline, max_message_bytes, .. } =
         options;
-    let StackOptions { authn, inner, meter, ids, .. } = options;
+    let StackOptions { drain, authn, inner, meter, ids, reads_message, .. } = options;
     let mut list: Vec<(&'static str, Wrap)> = vec![
         // First, so that everything below can name the request, and every answer carries the id.
         ("request_id", Box::new(move |next| layers::request_id(next, ids))),
@@ -193,8 +203,12 @@ fn layers(options: &StackOptions) -> Vec<(&'static str, Wrap)> {
         ("load_shed", Box::new(move |next| layers::load_shed(next, max_concurrency, max_message_bytes))),
         // Around authentication too: looking up keys takes time.
         ("deadline", Box::new(move |next| layers::deadline(next, default_deadline, max_deadline))),
-        // Last of the common ones: what is below it knows who calls.
+        // Inside of all that tells how a call ended; outside of what may wait for ever.
+        ("drain", Box::new(move |next| drain::layer(next, drain))),
+        // What is below it knows who calls.
         ("authn", Box::new(move |next| wrap(authn, next))),
+        // Last of the common ones: the message is read for those who are let in, and before anything decodes it.
+        ("value_depth", Box::new(move |next| layers::value_depth(next, reads_message))),
     ];
     for (name, layer) in inner {
         list.push((name, Box::new(move |next| wrap(Some(layer), next))));

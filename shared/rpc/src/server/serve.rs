@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
-use super::{ServerTls, Stack};
+use super::{Drain, ServerTls, Stack};
 
 /// Who is at the other end of the connection; in the extensions of each request that came over the network.
 #[derive(Debug, Clone)]
@@ -34,8 +34,10 @@ pub struct ServeOptions {
     pub tls: Option<ServerTls>,
     /// Takes HTTP/1.1 too, which gRPC-Web needs. Otherwise only HTTP/2.
     pub http1: bool,
-    /// How long calls may go on after shutdown began.
+    /// How long calls may go on after shutdown began. Those that are not answered by then are told so.
     pub grace: Duration,
+    /// Begun when shutdown begins: that of the stack's own options.
+    pub drain: Drain,
     /// Connections are asked to close after this time (gRFC A9), ±10 %.
     pub max_connection_age: Duration,
     /// How long a TLS handshake may take.
@@ -52,6 +54,7 @@ impl Default for ServeOptions {
             tls: None,
             http1: false,
             grace: Duration::from_secs(20),
+            drain: Drain::default(),
             max_connection_age: Duration::from_secs(30 * 60),
             handshake_timeout: Duration::from_secs(10),
             max_connections: 10_000,
@@ -60,6 +63,8 @@ impl Default for ServeOptions {
     }
 }
 
+/// For the status of calls that were not answered in time to get to their callers.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
 /// Serves `stack` until `shutdown`, then lets calls go on for `grace`.
@@ -98,10 +103,15 @@ pub async fn serve_with(
     }
     drop(listener);
     connections.close();
+    server.options.drain.begin();
     if tokio::time::timeout(server.options.grace, connections.wait()).await.is_err() {
-        tracing::warn!(open = connections.len(), "calls were cut off: the grace period is over");
-        server.abort.cancel();
-        connections.wait().await;
+        tracing::warn!(open = connections.len(), "the grace period is over: calls end without their answer");
+        server.options.drain.end();
+        if tokio::time::timeout(LAST_WORDS, connections.wait()).await.is_err() {
+            tracing::warn!(open = connections.len(), "connections were cut off");
+            server.abort.cancel();
+            connections.wait().await;
+        }
     }
 }
 
@@ -175,12 +185,18 @@ impl Server {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let address = peer.address;
-        let stack = self.stack.clone();
+        let (stack, drain) = (self.stack.clone(), self.options.drain.clone());
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer.clone());
-            let answer = stack.handle(request);
-            async move { Ok::<_, std::convert::Infallible>(answer.await) }
+            let (answer, last_word) = (stack.handle(request), drain.last_word());
+            async move {
+                let response = tokio::select! {
+                    response = answer => response,
+                    response = last_word => response,
+                };
+                Ok::<_, std::convert::Infallible>(response)
+            }
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
         let mut age = pin!(tokio::time::sleep(jitter(self.options.max_connection_age, address)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use opentelemetry::trace::TracerProvider;
 use pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient;
 use pavior_proto::pavior::audit::v1::*;
-use pavior_rpc::audit::{AuditSink, Producer};
+use pavior_rpc::audit::AuditSink;
 use pavior_rpc::problem::from_status;
 use pavior_rpc::server::ServeOptions;
 use pavior_rpc::transport::{ClientOptions, check_endpoint, local_with};
@@ -133,9 +133,9 @@ async fn changes_are_repeated_only_when_marked_safe() {
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 
     let (fake, calls) = failing(1, Code::Unavailable);
-    let sink = AuditSink::new(pavior_rpc::local(fake.stack()));
-    let producer = Producer { service: "catalog".into(), instance: String::new(), epoch: "e".into() };
-    assert_eq!(sink.append(&producer, Vec::new()).await.unwrap(), 0);
+    let sink = AuditSink::new(pavior_rpc::local(fake.stack()), &crate::ship::meter());
+    let shipped = sink.ship(&crate::ship::producer(), vec![crate::ship::row(1, 0)]).await;
+    assert_eq!((shipped.acknowledged, shipped.error.is_none()), (Some(1), true));
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 

@@ -25,10 +25,15 @@ type Handler = Arc<
 type Events = Pin<Box<dyn Stream<Item = Result<WatchAuditRecordsResponse, Status>> + Send>>;
 type Watcher = Arc<dyn Fn() -> Result<Events, Status> + Send + Sync>;
 
+/// The acknowledged number.
+pub(crate) type Appended = Result<i64, Status>;
+type Appender = Arc<dyn Fn(AppendRecordsRequest) -> Appended + Send + Sync>;
+
 #[derive(Clone)]
 pub(crate) struct Fake {
     get: Handler,
     watch: Watcher,
+    append: Appender,
 }
 
 impl fmt::Debug for Fake {
@@ -47,12 +52,21 @@ impl Fake {
         Self {
             get: Arc::new(move |request| Box::pin(get(request))),
             watch: Arc::new(|| Ok(futures::stream::pending().boxed())),
+            append: Arc::new(|request| Ok(request.events.last().map_or(0, |event| event.sequence))),
         }
     }
 
     /// Streams this.
     pub(crate) fn watch(watch: impl Fn() -> Result<Events, Status> + Send + Sync + 'static) -> Self {
         Self { watch: Arc::new(watch), ..Self::get(|_| async { Ok(AuditRecord::default()) }) }
+    }
+
+    /// Answers `AppendRecords` with this.
+    pub(crate) fn appending(
+        self,
+        append: impl Fn(AppendRecordsRequest) -> Appended + Send + Sync + 'static,
+    ) -> Self {
+        Self { append: Arc::new(append), ..self }
     }
 
     pub(crate) fn routes(self) -> Routes {
@@ -111,6 +125,13 @@ impl AuditService for Fake {
         Err(Status::cancelled("Timeout expired"))
     }
 
+    async fn get_producer_state(
+        &self,
+        _: Request<GetProducerStateRequest>,
+    ) -> Result<Response<ProducerState>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn get_tile(&self, _: Request<GetTileRequest>) -> Result<Response<Tile>, Status> {
         panic!("secret in a panic")
     }
@@ -119,8 +140,8 @@ impl AuditService for Fake {
         &self,
         request: Request<AppendRecordsRequest>,
     ) -> Result<Response<AppendRecordsResponse>, Status> {
-        let acknowledged_sequence = request.into_inner().events.last().map_or(0, |event| event.sequence);
         (self.get)(Request::new(GetAuditRecordRequest::default())).await?;
+        let acknowledged_sequence = (self.append)(request.into_inner())?;
         Ok(Response::new(AppendRecordsResponse { acknowledged_sequence }))
     }
 }

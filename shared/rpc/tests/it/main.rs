@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected should stop")]
 
 mod client;
+mod depth;
+mod drain;
 mod harness;
+mod health;
 mod mask;
 mod reflection;
+mod ship;
 mod stack;
 mod tls;
 mod validate;

@@ -1,7 +1,7 @@
 use pavior_proto::pavior::audit::v1::AuditRecord;
 use pavior_rpc::Health;
 use pavior_rpc::reflection::reflection;
-use pavior_rpc::server::ServeOptions;
+use pavior_rpc::server::{Drain, ServeOptions};
 use tonic::service::Routes;
 use tonic::transport::Channel;
 use tonic_health::pb::health_client::HealthClient;
@@ -15,7 +15,7 @@ async fn served() -> (Served, Channel, Health) {
     let fake = Fake::get(|_| async { Ok(AuditRecord::default()) });
     let health = Health::new([SERVED]).await;
     let beside = reflection(health.add_to(Routes::default()), &[SERVED]).unwrap();
-    let served = serve(fake.stack().beside(beside), ServeOptions::default()).await;
+    let served = serve(fake.stack().beside(beside, Drain::default()), ServeOptions::default()).await;
     let channel =
         Channel::from_shared(format!("http://{}", served.address)).unwrap().connect().await.unwrap();
     (served, channel, health)

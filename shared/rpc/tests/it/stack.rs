@@ -23,7 +23,9 @@ fn order_of_the_stack_is_pinned() {
         "catch_panic",
         "load_shed",
         "deadline",
+        "drain",
         "authn",
+        "value_depth",
     ];
     assert_eq!(ORDER, want);
     assert_eq!(order(&StackOptions::default()), want);

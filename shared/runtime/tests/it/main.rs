@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pavior_rpc::server::{ServeOptions, Stack};
+use pavior_rpc::server::{Drain, ServeOptions, Stack};
 use pavior_rpc::{Health, StackOptions};
 use pavior_runtime::supervisor::Phase;
 use pavior_runtime::telemetry::Guard;
@@ -25,6 +25,7 @@ fn quick() -> SupervisorOptions {
         notice: Duration::from_millis(50),
         task_grace: Duration::from_secs(5),
         check_interval: Duration::from_millis(10),
+        ..SupervisorOptions::default()
     }
 }
 
@@ -33,9 +34,13 @@ async fn supervisor(options: SupervisorOptions) -> (Supervisor, std::net::Socket
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stack: Stack = pavior_rpc::stack(Routes::default(), StackOptions::default())
-        .beside(health.add_to(Routes::default()));
-    let supervisor =
-        Supervisor::new(health.clone(), options).listener("api", listener, stack, ServeOptions::default());
+        .beside(health.add_to(Routes::default()), Drain::default());
+    let supervisor = Supervisor::new(options).health([health.clone()]).listener(
+        "api",
+        listener,
+        stack,
+        ServeOptions::default(),
+    );
     (supervisor, address, health)
 }
 
@@ -168,10 +173,11 @@ async fn admin_shows_metrics_and_readiness() {
     let supervisor = supervisor.checks([check]).admin(listener, telemetry.registry().clone());
     let run = tokio::spawn(supervisor.run(signals));
 
-    readiness.wait_for(|report| !report.checks.is_empty()).await;
+    readiness.wait_for(|report| report.reason("", "database") == Some("password refused")).await;
     let answer = http(admin, "/readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("database"), "{answer}");
-    assert!(!answer.contains("password"));
+    // The reason is for those who may look here.
+    assert!(answer.contains(r#""severity":"blocks","reason":"password refused""#), "{answer}");
     assert!(http(admin, "/healthz").await.starts_with("HTTP/1.1 200"));
     let metrics = http(admin, "/metrics").await;
     assert!(metrics.contains("pavior_test_count_total") && metrics.contains(" 3"), "{metrics}");

@@ -4,16 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)]
 
 // The harness belongs to pavior-testkit, which depends on this crate and on much that is built later.
-#[allow(unreachable_pub)]
+#[allow(unreachable_pub, dead_code)]
 #[path = "../../../testkit/src/db.rs"]
 mod db;
 mod filter;
 mod group;
+mod history;
 mod idempotency;
 mod outbox;
 mod paging;
 mod tx;
-mod writer;
 
 use pavior_store::Store;
 use sea_orm::{ConnectionTrait, Statement};
@@ -24,9 +24,10 @@ struct Tables;
 #[async_trait::async_trait]
 impl MigratorTrait for Tables {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        let mut all = vec![pavior_store::outbox::migration()];
+        let mut all = pavior_store::outbox::migrations();
         all.extend(pavior_store::idempotency::migrations());
         all.push(Box::new(Things));
+        all.push(pavior_store::installation::migration());
         all
     }
 }

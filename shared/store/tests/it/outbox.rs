@@ -1,10 +1,10 @@
 //! The outbox and its relay.
 
 use super::{count, db, sql, store};
-use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Object, Outcome, Phase};
+use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
 use pavior_core::clock::{Clock as _, ManualClock};
 use pavior_core::id::{IdGen as _, SystemIds};
-use pavior_store::outbox::{self, Limits, OutboxContext, OutboxRow, Relay};
+use pavior_store::outbox::{self, Delivery, Limits, OutboxContext, OutboxRow, Relay};
 use pavior_store::{ErrorKind, Recorded, Retryable as _, Store, StoreError};
 use sea_orm::ConnectionTrait as _;
 use std::collections::BTreeSet;
@@ -37,12 +37,28 @@ pub(super) fn event(summary: &str) -> AuditEvent {
     }
 }
 
+fn kept(rows: &[OutboxRow]) -> Delivery {
+    Delivery { acknowledged: rows.last().map(|row| row.seq), error: None }
+}
+
+fn failed(why: &str) -> Delivery {
+    Delivery { acknowledged: None, error: Some(why.into()) }
+}
+
 fn context(clock: &Arc<ManualClock>) -> OutboxContext {
     OutboxContext::new("test", "one", clock.clone())
 }
 
 async fn append(store: &Store, context: &OutboxContext, fail: bool) -> Result<(), StoreError> {
-    let event = event("x");
+    append_event(store, context, event("x"), fail).await
+}
+
+async fn append_event(
+    store: &Store,
+    context: &OutboxContext,
+    event: AuditEvent,
+    fail: bool,
+) -> Result<(), StoreError> {
     store
         .change(context, move |_| {
             let event = event.clone();
@@ -113,10 +129,10 @@ async fn relay_delivers_in_order_at_least_once_although_deliveries_fail() {
                                 (seen.clone(), calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst));
                             Box::pin(async move {
                                 if n % 5 == 1 {
-                                    return Err("refused before it was kept".into());
+                                    return failed("refused before it was kept");
                                 }
                                 seen.lock().unwrap().extend(rows.iter().map(|r| r.seq));
-                                if n % 5 == 3 { Err("kept, but the answer was lost".into()) } else { Ok(()) }
+                                if n % 5 == 3 { failed("kept, but the answer was lost") } else { kept(&rows) }
                             })
                         })
                         .await
@@ -160,7 +176,7 @@ async fn a_full_or_stale_outbox_refuses_until_it_is_delivered() {
         assert!(matches!(error, StoreError::OutboxFull { rows: 3, .. }), "{error:?}");
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unavailable, false));
         let relay = Relay::new(store.clone(), "test", Limits::default());
-        assert_eq!(relay.drain(|_| Box::pin(async { Ok(()) })).await.unwrap(), 3);
+        assert_eq!(relay.drain(|rows| Box::pin(async move { kept(&rows) })).await.unwrap(), 3);
         // The refused append took no number.
         append(&store, &context, false).await.unwrap();
         assert_eq!(last(&store, "test").await, 4);
@@ -176,41 +192,6 @@ async fn a_full_or_stale_outbox_refuses_until_it_is_delivered() {
 }
 
 #[tokio::test]
-async fn a_new_epoch_starts_at_one_and_comes_after_the_old() {
-    db::both(|db| async move {
-        let store = store(&db).await;
-        let clock = Arc::new(ManualClock::default());
-        let mut context = context(&clock);
-        append(&store, &context, false).await.unwrap();
-        context.instance = "two".into();
-        append(&store, &context, false).await.unwrap();
-        // Even when the clock stands still.
-        let epoch = outbox::new_epoch(&store, "test", clock.now()).await.unwrap();
-        append(&store, &context, false).await.unwrap();
-        assert_eq!(last(&store, "test").await, 1);
-        let batches: Arc<Mutex<Vec<(String, i64, Vec<i64>)>>> = Arc::default();
-        let seen = batches.clone();
-        let relay = Relay::new(store.clone(), "test", Limits::default());
-        relay
-            .drain(move |rows| {
-                let batch = (rows[0].instance.clone(), rows[0].epoch, rows.iter().map(|r| r.seq).collect());
-                seen.lock().unwrap().push(batch);
-                Box::pin(async { Ok(()) })
-            })
-            .await
-            .unwrap();
-        let old = epoch - 1;
-        let want = vec![
-            ("one".to_owned(), old, vec![1]),
-            ("two".to_owned(), old, vec![2]),
-            ("two".to_owned(), epoch, vec![1]),
-        ];
-        assert_eq!(*batches.lock().unwrap(), want, "{}", db.kind);
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn services_in_one_database_have_their_own_numbers() {
     db::both(|db| async move {
         let store = store(&db).await;
@@ -221,10 +202,108 @@ async fn services_in_one_database_have_their_own_numbers() {
         append(&store, &two, false).await.unwrap();
         append(&store, &one, false).await.unwrap();
         assert_eq!((last(&store, "other").await, last(&store, "test").await), (1, 2));
-        assert_eq!(outbox::pending(&store, "other", 10).await.unwrap().len(), 1);
-        let rows = outbox::pending(&store, "test", 10).await.unwrap();
+        assert_eq!(outbox::pending(&store, "other", 10, usize::MAX).await.unwrap().len(), 1);
+        let rows = outbox::pending(&store, "test", 10, usize::MAX).await.unwrap();
         assert_eq!(rows[0].event.object.name, "organizations/acme/things/x");
         assert_eq!(rows[0].create_time, clock.now(), "{}", db.kind);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_organization_with_too_much_is_refused_and_others_go_on() {
+    db::both(|db| async move {
+        let store = store(&db).await;
+        let mut context = context(&Arc::new(ManualClock::default()));
+        context.limits.max_organization_rows = 3;
+        let of = |organization: &str, text: usize| AuditEvent {
+            object: Object { name: format!("organizations/{organization}/things/x"), ..Object::default() },
+            change: Some(Change { after: Some(serde_json::json!("x".repeat(text))), ..Change::default() }),
+            ..event("x")
+        };
+        for _ in 0..3 {
+            append_event(&store, &context, of("acme", 0), false).await.unwrap();
+        }
+        let error = append_event(&store, &context, of("acme", 0), false).await.unwrap_err();
+        let StoreError::OrganizationOutboxFull { organization, rows: 3, limit_rows: 3, .. } = &error else {
+            panic!("{error:?} on {}", db.kind);
+        };
+        assert_eq!(organization, "acme");
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unavailable, false));
+        append_event(&store, &context, of("beta", 0), false).await.unwrap();
+        // What is delivered counts no more, however often its delivery is told.
+        let relay = Relay::new(store.clone(), "test", Limits::default());
+        assert_eq!(relay.drain(|rows| Box::pin(async move { kept(&rows) })).await.unwrap(), 4);
+        let rows = outbox::pending(&store, "test", 9, usize::MAX).await.unwrap();
+        assert_eq!(rows, []);
+        for _ in 0..3 {
+            append_event(&store, &context, of("acme", 0), false).await.unwrap();
+        }
+        assert!(append_event(&store, &context, of("acme", 0), false).await.is_err(), "{}", db.kind);
+        // Bytes count as well.
+        context.limits.max_organization_bytes = 10_000;
+        append_event(&store, &context, of("gamma", 9_000), false).await.unwrap();
+        let error = append_event(&store, &context, of("gamma", 9_000), false).await.unwrap_err();
+        let full = matches!(error, StoreError::OrganizationOutboxFull { rows: 1, limit_bytes: 10_000, .. });
+        assert!(full, "{error:?} on {}", db.kind);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_what_is_acknowledged_leaves_the_outbox() {
+    db::both(|db| async move {
+        let store = store(&db).await;
+        let context = context(&Arc::new(ManualClock::default()));
+        for _ in 0..5 {
+            append(&store, &context, false).await.unwrap();
+        }
+        let relay = Relay::new(store.clone(), "test", Limits::default());
+        let partly = |acknowledged: Option<i64>, error: Option<&'static str>| {
+            move |_: Vec<OutboxRow>| -> futures::future::BoxFuture<'static, Delivery> {
+                Box::pin(async move { Delivery { acknowledged, error: error.map(Into::into) } })
+            }
+        };
+        let error = relay.drain(partly(Some(2), None)).await.unwrap_err();
+        assert_eq!(error.to_string(), "event 5 was delivered and Some(2) acknowledged");
+        assert_eq!(outbox::pending(&store, "test", 9, usize::MAX).await.unwrap()[0].seq, 3, "{}", db.kind);
+        let error = relay.drain(partly(Some(3), Some("away"))).await.unwrap_err();
+        assert_eq!(error.to_string(), "away");
+        let error = relay.drain(partly(None, None)).await.unwrap_err();
+        assert_eq!(error.to_string(), "event 5 was delivered and None acknowledged");
+        let left = outbox::lag(&store, "test", context.clock.now()).await.unwrap();
+        assert_eq!(left.rows, 2, "{}", db.kind);
+        // More than was sent is as good as all of it.
+        assert_eq!(relay.drain(partly(Some(99), None)).await.unwrap(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_is_bounded_where_it_is_appended_and_a_delivery_by_its_bytes() {
+    db::both(|db| async move {
+        let store = store(&db).await;
+        let context = context(&Arc::new(ManualClock::default()));
+        let deep = (0..200).fold(serde_json::json!(1), |value, _| serde_json::json!([value]));
+        let huge = serde_json::json!("x".repeat(1 << 20));
+        for value in [deep, huge] {
+            let change = Some(Change { after: Some(value), ..Change::default() });
+            append_event(&store, &context, AuditEvent { change, ..event("x") }, false).await.unwrap();
+        }
+        for _ in 0..40 {
+            let change = Change { after: Some(serde_json::json!("x".repeat(100_000))), ..Change::default() };
+            let event = AuditEvent { change: Some(change), ..event("x") };
+            append_event(&store, &context, event, false).await.unwrap();
+        }
+        let rows = outbox::pending(&store, "test", 500, 1_000_000).await.unwrap();
+        assert_eq!(rows.len(), 2 + 9, "{}", db.kind);
+        for row in &rows[..2] {
+            let after = row.event.change.as_ref().unwrap().after.as_ref().unwrap();
+            assert!(after["omitted"]["digest"].as_str().unwrap().starts_with("sha256:"), "{after}");
+        }
+        assert_eq!(outbox::pending(&store, "test", 500, 1).await.unwrap().len(), 1, "{}", db.kind);
+        assert_eq!(outbox::pending(&store, "test", 20, usize::MAX).await.unwrap().len(), 20, "{}", db.kind);
+        assert_eq!(outbox::pending(&store, "test", 500, usize::MAX).await.unwrap().len(), 42, "{}", db.kind);
     })
     .await;
 }

@@ -10,6 +10,6 @@ pub(crate) struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261122_000001_log::Migration)]
+        vec![Box::new(m20261122_000001_log::Migration), pavior_store::installation::migration()]
     }
 }

@@ -36,6 +36,9 @@ pub(crate) fn parse(source: &str) -> Result<Document, Violations> {
     match pavior_expr::yaml::parse(source) {
         Err(error) => violations.add("document", format!("is not valid YAML: {error}")),
         Ok(value) if contains_nul(&value) => violations.add("document", "must not hold the character NUL"),
+        Ok(value) if pavior_expr::marker_path(&value).is_some() => {
+            text::unmarked(&mut violations, "document", &value);
+        }
         Ok(Json::Object(root)) => return Ok(Document { source: source.to_owned(), root }),
         Ok(_) => violations.add("document", "must be a map"),
     }

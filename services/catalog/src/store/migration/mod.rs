@@ -11,9 +11,10 @@ pub(crate) struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        let mut all = vec![pavior_store::outbox::migration()];
+        let mut all = pavior_store::outbox::migrations();
         all.extend(pavior_store::idempotency::migrations());
         all.push(Box::new(m20261122_000001_catalog::Migration));
+        all.push(pavior_store::installation::migration());
         all
     }
 }

@@ -2,6 +2,7 @@
 
 mod decisions;
 mod fail_open;
+mod people;
 mod properties;
 
 use std::collections::{BTreeMap, BTreeSet};

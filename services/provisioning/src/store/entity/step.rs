@@ -28,6 +28,7 @@ pub struct Model {
     pub remains: bool,
     pub attempt: i32,
     pub undo_attempt: i32,
+    pub waits: i32,
     pub fence: i64,
     pub worker: String,
     pub lease_until: i64,
@@ -43,8 +44,22 @@ pub struct Model {
     pub end_time: Option<TimeDateTimeWithTimeZone>,
 }
 
-/// No relations: rows are joined by name.
+/// How a step is joined.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
+pub enum Relation {
+    /// The operation that it belongs to.
+    #[sea_orm(
+        belongs_to = "super::operation::Entity",
+        from = "Column::Operation",
+        to = "super::operation::Column::Id"
+    )]
+    Operation,
+}
+
+impl Related<super::operation::Entity> for Entity {
+    fn to() -> RelationDef {
+        Relation::Operation.def()
+    }
+}
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -3,6 +3,7 @@
 use sea_orm_migration::prelude::*;
 
 mod m20261122_000001_tables;
+mod m20261125_000001_lives;
 
 /// Every migration of this service.
 #[derive(Debug)]
@@ -11,9 +12,11 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        let mut all = vec![pavior_store::outbox::migration()];
+        let mut all = pavior_store::outbox::migrations();
         all.extend(pavior_store::idempotency::migrations());
         all.push(Box::new(m20261122_000001_tables::Migration));
+        all.push(pavior_store::installation::migration());
+        all.push(Box::new(m20261125_000001_lives::Migration));
         all
     }
 }

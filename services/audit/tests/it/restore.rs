@@ -1,0 +1,131 @@
+//! A database that was set back to an older copy, and the checkpoints that are kept outside of it.
+
+use std::path::PathBuf;
+
+use pavior_audit::restore::Ledger;
+use pavior_audit::{Config, SetBack};
+use pavior_audit_verifier::verify_database;
+use pavior_core::audit::{AuditClass, AuditEvent};
+use pavior_core::clock::Clock as _;
+use pavior_testkit::db;
+
+use crate::support::{Fixture, event};
+
+fn checkpoints(fixture: &Fixture) -> PathBuf {
+    fixture.folder.path().join("checkpoints")
+}
+
+fn config(fixture: &Fixture) -> Config {
+    Config { checkpoints_dir: Some(checkpoints(fixture)), ..fixture.config() }
+}
+
+/// Appends so many records to two logs and stops in order.
+async fn run(fixture: &Fixture, config: Config, first: i64, count: i64) {
+    let running = fixture.start_with(config).await.unwrap();
+    let mut client = fixture.client(&running, "catalog");
+    let log = |n: i64| if n % 3 == 0 { "umbrella" } else { "acme" };
+    let events = (first..first + count).map(|n| (log(n), n, event(log(n), n))).collect();
+    fixture.append(&mut client, "catalog", "e1", events).await.unwrap();
+    running.stop().await;
+}
+
+async fn refused(fixture: &Fixture) -> String {
+    match fixture.start_with(config(fixture)).await {
+        Ok(_) => panic!("a log that was set back is served"),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+/// As `pavior restore` does.
+async fn accept(fixture: &Fixture) -> Vec<SetBack> {
+    let ledger = Ledger::open(&config(fixture), fixture.db.connect().await).unwrap();
+    let found = ledger.set_back().await.unwrap();
+    let record = |lost: &SetBack| AuditEvent {
+        class: AuditClass::A,
+        action: "platform.restore".into(),
+        summary: lost.to_string(),
+        ..event(&lost.log, 1_000)
+    };
+    ledger.accept(&found, record, fixture.clock.now()).await.unwrap();
+    assert_eq!(ledger.set_back().await.unwrap(), []);
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_that_was_set_back_is_refused_until_the_loss_is_accepted_and_recorded() {
+    db::both(|db| async {
+        let mut fixture = Fixture::new(db);
+        run(&fixture, config(&fixture), 1, 300).await;
+        let copy = fixture.db.copy().await;
+        run(&fixture, config(&fixture), 301, 300).await;
+        fixture.db = copy;
+        let why = refused(&fixture).await;
+        for part in [
+            "audit log `acme` has 200 records, but 400 were signed",
+            "audit log `umbrella` has 100 records, but 200 were signed",
+            "pavior restore",
+        ] {
+            assert!(why.contains(part), "{why}");
+        }
+        assert_eq!(accept(&fixture).await.len(), 2);
+        // Accepting twice is as once.
+        assert_eq!(accept(&fixture).await, []);
+
+        let running = fixture.start_with(config(&fixture)).await.unwrap();
+        let mut reader = fixture.client(&running, "gateway");
+        for (log, size) in [("acme", 201), ("umbrella", 101)] {
+            assert_eq!(fixture.checkpoint(&mut reader, log).await.tree_size, size);
+            let said = fixture.all(&mut reader, log, "action = \"platform.restore\"").await;
+            assert_eq!(said.len(), 1);
+            assert!(said[0].event.as_ref().unwrap().summary.contains("were signed"), "{said:?}");
+        }
+        // The checkpoint of what was lost is still there to be looked at.
+        let names = std::fs::read_dir(checkpoints(&fixture)).unwrap();
+        let aside = names.filter(|entry| {
+            entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("acme.checkpoint.lost-400-")
+        });
+        assert_eq!(aside.count(), 1);
+        drop(reader);
+        running.stop().await;
+        run(&fixture, config(&fixture), 301, 10).await;
+        assert_eq!(verify_database(&fixture.db.url, None).await.unwrap().records(), 312);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_that_went_another_way_is_refused_although_it_is_longer() {
+    db::both(|db| async {
+        let mut fixture = Fixture::new(db);
+        run(&fixture, config(&fixture), 1, 30).await;
+        let copy = fixture.db.copy().await;
+        run(&fixture, config(&fixture), 31, 30).await;
+        fixture.db = copy;
+        // Without its second place the copy goes on, and has other records under the same numbers.
+        run(&fixture, fixture.config(), 31, 270).await;
+        let why = refused(&fixture).await;
+        assert!(
+            why.contains("the first 40 of 200 records of audit log `acme` are not those that were signed"),
+            "{why}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_committed_is_kept_at_an_orderly_end_and_only_signed_checkpoints_count() {
+    let fixture = Fixture::new(db::sqlite());
+    run(&fixture, config(&fixture), 1, 10).await;
+    run(&fixture, config(&fixture), 11, 10).await;
+    let read = |name: &str| std::fs::read_to_string(checkpoints(&fixture).join(name)).unwrap();
+    assert_eq!(read("acme.checkpoint").lines().nth(1), Some("14"));
+    assert_eq!(read("acme.checkpoint.previous").lines().nth(1), Some("7"));
+    // A log that the folder does not know is kept from the next start on.
+    std::fs::remove_file(checkpoints(&fixture).join("umbrella.checkpoint")).unwrap();
+    run(&fixture, config(&fixture), 21, 1).await;
+    assert_eq!(read("umbrella.checkpoint").lines().nth(1), Some("7"));
+    let forged = read("acme.checkpoint").replacen("15", "12", 1).replacen("14", "12", 1);
+    std::fs::write(checkpoints(&fixture).join("acme.checkpoint"), forged).unwrap();
+    let why = refused(&fixture).await;
+    assert!(why.contains("acme.checkpoint` is not a checkpoint that the configured key"), "{why}");
+}

@@ -1,0 +1,241 @@
+//! Request ids, over every change of the catalog.
+
+use pavior_auth::{Grant, INTERNAL_TOKEN};
+use pavior_proto::pavior::catalog::v1 as pb;
+use pavior_proto::pavior::governance::v1 as gov;
+use pavior_testkit::repeat::{Case, check};
+use pavior_testkit::{db, dynamic};
+use serde_json::{Value as Json, json};
+
+use crate::support::{World, create_component, principal, uuid};
+
+const SERVICE: &str = "pavior.catalog.v1.CatalogService";
+const ACME: &str = "organizations/acme";
+const GOOD: &str = include_str!("fixtures/web-service.yaml");
+
+/// A resource with its standard methods: how they are called, where it lives, its id and two forms of it.
+struct Kind {
+    methods: [&'static str; 3],
+    field: &'static str,
+    parent: String,
+    collection: &'static str,
+    forms: [Json; 2],
+}
+
+fn kinds() -> Vec<Kind> {
+    let names = |text: &str| json!({ "displayName": text });
+    let of = |methods, field, collection, forms| Kind {
+        methods,
+        field,
+        parent: ACME.to_owned(),
+        collection,
+        forms,
+    };
+    let component = |kind: &str| json!({ "spec": { "type": kind, "lifecycle": "production" } });
+    let definition =
+        |driver: &str| json!({ "resourceType": format!("{ACME}/resourceTypes/cache"), "driver": driver });
+    vec![
+        of(["CreateGroup", "UpdateGroup", "DeleteGroup"], "group", "groups", [names("A"), names("B")]),
+        of(["CreateUser", "UpdateUser", "DeleteUser"], "user", "users", [names("A"), names("B")]),
+        of(["CreateKind", "UpdateKind", "DeleteKind"], "kind", "kinds", [names("A"), names("B")]),
+        Kind {
+            methods: ["CreateEntity", "UpdateEntity", "DeleteEntity"],
+            field: "entity",
+            parent: format!("{ACME}/kinds/component"),
+            collection: "entities",
+            forms: [component("service"), component("website")],
+        },
+        of(
+            ["CreateTemplate", "UpdateTemplate", "DeleteTemplate"],
+            "template",
+            "templates",
+            [names("A"), names("B")],
+        ),
+        of(
+            ["CreateResourceType", "UpdateResourceType", "DeleteResourceType"],
+            "resourceType",
+            "resourceTypes",
+            [names("A"), names("B")],
+        ),
+        of(
+            ["CreateResourceDefinition", "UpdateResourceDefinition", "DeleteResourceDefinition"],
+            "resourceDefinition",
+            "resourceDefinitions",
+            [definition("sqlite-database"), definition("postgres-database")],
+        ),
+    ]
+}
+
+fn cases(round: &str) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for kind in kinds() {
+        let Kind { methods: [create, update, delete], field, parent, collection, forms: [form, other] } =
+            kind;
+        let made = |id: &str, form: &Json| json!({ "parent": parent, format!("{field}Id"): id, field: form });
+        let name = |id: &str| format!("{parent}/{collection}/{id}");
+        let changed = |id: &str, form: &Json| {
+            let mut form = form.clone();
+            form["name"] = name(id).into();
+            json!({ field: form })
+        };
+        let gone = |id: &str| (delete, json!({ "name": name(id) }));
+        let [a, b, c] = ["a", "b", "c"].map(|letter| format!("{round}-{letter}"));
+        cases.push(Case {
+            method: create,
+            before: Vec::new(),
+            request: made(&a, &form),
+            other: made(&a, &other),
+            gone: vec![gone(&a)],
+        });
+        cases.push(Case {
+            method: update,
+            before: vec![(create, made(&b, &form))],
+            request: changed(&b, &other),
+            other: changed(&b, &form),
+            gone: vec![gone(&b)],
+        });
+        cases.push(Case {
+            method: delete,
+            before: vec![(create, made(&c, &form))],
+            request: json!({ "name": name(&c) }),
+            other: json!({ "name": name(&c), "allowMissing": true }),
+            gone: Vec::new(),
+        });
+    }
+    let organization = |text: &str| {
+        json!({
+            "platform": "organizations/-", "organizationId": format!("org-{round}"),
+            "organization": { "displayName": text },
+        })
+    };
+    cases.push(Case {
+        method: "CreateOrganization",
+        before: Vec::new(),
+        request: organization("A"),
+        other: organization("B"),
+        gone: Vec::new(),
+    });
+    let import = |kind: &str| {
+        let content = format!(
+            "apiVersion: backstage.io/v1alpha1\nkind: Component\nmetadata: {{ name: imported-{round} }}\n\
+             spec: {{ type: {kind}, lifecycle: production, owner: one }}\n"
+        );
+        json!({ "parent": ACME, "documents": [{ "origin": "test", "content": content }] })
+    };
+    let imported = format!("{ACME}/kinds/component/entities/imported-{round}");
+    cases.push(Case {
+        method: "ImportEntities",
+        before: Vec::new(),
+        request: import("service"),
+        other: import("website"),
+        gone: vec![("DeleteEntity", json!({ "name": imported }))],
+    });
+    let number = round.len();
+    let publish = |title: &str| {
+        let document =
+            GOOD.replace("version: 1.0.0", &format!("version: 1.{number}.{}", round.as_bytes()[0]));
+        let document = document.replace("title: Web service", &format!("title: {title}"));
+        json!({ "parent": format!("{ACME}/templates/web-service"), "document": document })
+    };
+    cases.push(Case {
+        method: "PublishTemplateVersion",
+        before: Vec::new(),
+        request: publish("A"),
+        other: publish("B"),
+        gone: Vec::new(),
+    });
+    cases
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_is_done_once_for_each_request_id() {
+    db::both(|db| async {
+        let world = World::ready(db).await;
+        for id in ["git-repository", "ci-pipeline", "sql-database", "workload", "cache"] {
+            world.resource_type(id, json!({}), &["url", "path"]).await;
+        }
+        let request = pb::CreateTemplateRequest {
+            parent: ACME.into(),
+            template_id: "web-service".into(),
+            template: Some(pb::Template { display_name: "Web service".into(), ..Default::default() }),
+            ..Default::default()
+        };
+        world.client.clone().create_template(world.alice(request)).await.unwrap();
+        let ask = |method: dynamic::MethodDescriptor, json: Json| {
+            let (signed, root) = (world.signed.clone(), method.name() == "CreateOrganization");
+            let request = if root { world.root(json) } else { world.alice(json) };
+            let task = tokio::spawn(async move { dynamic::call(signed, &method, request).await });
+            Box::pin(async move { task.await.unwrap() }) as futures::future::BoxFuture<'_, _>
+        };
+        check(SERVICE, cases, &ask).await;
+    })
+    .await;
+}
+
+/// A call as the gateway passes it on: with the resource that was decided on.
+fn passed_on<T>(world: &World, resource: &str, method: &str, message: T) -> tonic::Request<T> {
+    let alice = principal("acme", "alice");
+    let grant = Grant {
+        audience: pavior_catalog::ROLE,
+        method,
+        principal: &alice,
+        organization: "acme",
+        action: "catalog.entities.delete",
+        resource,
+        decision: None,
+        request_id: "r",
+    };
+    let token = world.identity.mint(&grant).unwrap();
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert(INTERNAL_TOKEN, token.to_str().unwrap().parse().unwrap());
+    request
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn facts_of_a_repetition_are_those_of_the_first_call() {
+    db::both(|db| async {
+        let world = World::ready(db).await;
+        let team = world.group("acme", "team", "").await;
+        let mut request = create_component("acme", "cart", json!({}));
+        request.entity.as_mut().unwrap().owner = team.name.clone();
+        let entity = world.client.clone().create_entity(world.alice(request)).await.unwrap().into_inner();
+        let method = format!("/{SERVICE}/DeleteEntity");
+        let request_id = uuid();
+        let facts = |name: &str, method: &str, request_id: &str, who: &str| {
+            let ask = gov::GetResourceFactsRequest {
+                name: name.to_owned(),
+                request_id: request_id.to_owned(),
+                method: method.to_owned(),
+                principal: format!("{ACME}/users/{who}"),
+            };
+            let (mut client, ask) = (world.facts.clone(), world.alice(ask));
+            async move { client.get_resource_facts(ask).await.unwrap().into_inner() }
+        };
+        let now = facts(&entity.name, &method, &request_id, "alice").await;
+        assert_eq!((now.exists, now.owner.as_str()), (true, team.name.as_str()));
+        let delete = pb::DeleteEntityRequest {
+            name: entity.name.clone(),
+            request_id: request_id.clone(),
+            ..Default::default()
+        };
+        let delete = passed_on(&world, &entity.name, &method, delete);
+        world.bare.clone().delete_entity(delete).await.unwrap();
+        assert_eq!(facts(&entity.name, &method, &request_id.to_uppercase(), "alice").await, now);
+        // For whoever else asks, for another method, another id or another resource, it is gone.
+        let other = format!("{ACME}/kinds/component/entities/other");
+        let create = format!("/{SERVICE}/CreateEntity");
+        for (name, method, id, who) in [
+            (&entity.name, &method, &request_id, "bob"),
+            (&entity.name, &create, &request_id, "alice"),
+            (&entity.name, &method, &uuid(), "alice"),
+            (&other, &method, &request_id, "alice"),
+        ] {
+            let gone = facts(name, method, id, who).await;
+            assert_eq!((gone.exists, gone.owner.as_str()), (false, ""), "{name} {method} {id} {who}");
+        }
+        let kept = std::time::Duration::from_secs(24 * 3_600);
+        world.clock.advance(kept + std::time::Duration::from_secs(1));
+        assert!(!facts(&entity.name, &method, &request_id, "alice").await.exists);
+    })
+    .await;
+}

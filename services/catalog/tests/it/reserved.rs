@@ -1,0 +1,214 @@
+//! What is the platform's own, and what provisioning registers.
+
+use pavior_proto::pavior::catalog::v1 as pb;
+use pavior_testkit::db::both;
+use serde_json::json;
+use tonic::Code;
+
+use crate::support::{World, create_component, fields, mask, refused};
+
+const RESOURCE: &str = "organizations/acme/projects/shop/resources/catalog";
+
+fn register(id: &str, resource: &str, title: &str) -> pb::RegisterEntityRequest {
+    let entity = create_component("acme", id, json!({})).entity.unwrap();
+    pb::RegisterEntityRequest {
+        parent: "organizations/acme/kinds/component".to_owned(),
+        entity_id: id.to_owned(),
+        entity: Some(pb::Entity { display_name: title.to_owned(), ..entity }),
+        resource: resource.to_owned(),
+        key: "k1".to_owned(),
+    }
+}
+
+impl World {
+    async fn register(
+        &self,
+        request: pb::RegisterEntityRequest,
+    ) -> Result<tonic::Response<pb::Entity>, tonic::Status> {
+        self.provisioning.clone().register_entity(self.by_provisioning(request)).await
+    }
+
+    async fn unregister(&self, name: &str, resource: &str) {
+        let request = pb::UnregisterEntityRequest { name: name.to_owned(), resource: resource.to_owned() };
+        self.provisioning.clone().unregister_entity(self.by_provisioning(request)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_only() {
+    both(|db| async move {
+        let world = World::ready(db).await;
+        let made = world.register(register("shop", RESOURCE, "Shop")).await.unwrap().into_inner();
+        assert_eq!(made.annotations["pavior.dev/resource"], RESOURCE);
+        assert_eq!(made.annotations["pavior.dev/key"], "k1");
+        // What people add to it stays.
+        let mut mine = made.clone();
+        mine.annotations.insert("team/pager".to_owned(), "on".to_owned());
+        let request = pb::UpdateEntityRequest {
+            entity: Some(mine),
+            update_mask: mask(&["annotations"]),
+            ..Default::default()
+        };
+        world.client.clone().update_entity(world.alice(request)).await.unwrap();
+        let again = world.register(register("shop", RESOURCE, "Shop 2")).await.unwrap().into_inner();
+        assert_eq!((again.uid, again.display_name.as_str()), (made.uid.clone(), "Shop 2"));
+        assert_eq!(again.annotations["team/pager"], "on");
+        // Not those of others: of another resource, or of people.
+        refused(
+            world.register(register("shop", "organizations/acme/projects/b/resources/x", "B")).await,
+            Code::AlreadyExists,
+            "RESOURCE_ALREADY_EXISTS",
+        );
+        let own = world.component("acme", "own", json!({})).await;
+        refused(
+            world.register(register("own", RESOURCE, "Mine")).await,
+            Code::AlreadyExists,
+            "RESOURCE_ALREADY_EXISTS",
+        );
+        world.unregister(&own.name, RESOURCE).await;
+        world.unregister(&made.name, "organizations/acme/projects/b/resources/x").await;
+        let get = |name: &str| world.alice(pb::GetEntityRequest { name: name.to_owned() });
+        for name in [&own.name, &made.name] {
+            world.client.clone().get_entity(get(name)).await.unwrap();
+        }
+        world.unregister(&made.name, RESOURCE).await;
+        refused(world.client.clone().get_entity(get(&made.name)).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+        world.unregister(&made.name, RESOURCE).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_of_the_platform_are_set_by_the_platform_only() {
+    both(|db| async move {
+        let world = World::ready(db).await;
+        let client = || world.client.clone();
+        let keyed = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+        let mut claim = create_component("acme", "claim", json!({}));
+        claim.entity.as_mut().unwrap().annotations = keyed("pavior.dev/resource", RESOURCE);
+        claim.entity.as_mut().unwrap().labels = keyed("policy.PAVIOR.dev/tier", "gold");
+        let error =
+            refused(client().create_entity(world.alice(claim)).await, Code::InvalidArgument, "INVALID_FIELD");
+        assert_eq!(
+            fields(&error),
+            ["entity.labels.policy.PAVIOR.dev/tier", "entity.annotations.pavior.dev/resource"]
+        );
+        let made = world.register(register("shop", RESOURCE, "Shop")).await.unwrap().into_inner();
+        let update = |annotations: Vec<(&str, &str)>| {
+            let annotations = annotations.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+            world.alice(pb::UpdateEntityRequest {
+                entity: Some(pb::Entity { name: made.name.clone(), annotations, ..Default::default() }),
+                update_mask: mask(&["annotations"]),
+                ..Default::default()
+            })
+        };
+        for changed in [
+            vec![("pavior.dev/resource", "organizations/acme/projects/evil"), ("pavior.dev/key", "k1")],
+            vec![("pavior.dev/key", "k1")],
+        ] {
+            let answer = client().update_entity(update(changed)).await;
+            let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+            assert_eq!(fields(&error), ["entity.annotations.pavior.dev/resource"]);
+        }
+        let kept =
+            vec![("pavior.dev/resource", RESOURCE), ("pavior.dev/key", "k1"), ("pavior.development/x", "y")];
+        let kept = client().update_entity(update(kept)).await.unwrap().into_inner();
+        assert_eq!(kept.annotations.len(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_import_neither_sets_nor_loses_keys_of_the_platform() {
+    both(|db| async move {
+        let world = World::ready(db).await;
+        world.register(register("shop", RESOURCE, "Shop")).await.unwrap();
+        let import = |annotations: &str| {
+            let content = format!(
+                "apiVersion: backstage.io/v1alpha1\nkind: Component\nmetadata:\n  name: shop\n{annotations}\
+                 spec:\n  type: service\n  lifecycle: production\n  owner: payments\n"
+            );
+            let document = pb::import_entities_request::Document { origin: "test".to_owned(), content };
+            let parent = "organizations/acme".to_owned();
+            world.alice(pb::ImportEntitiesRequest { parent, documents: vec![document], ..Default::default() })
+        };
+        let claim = import("  annotations:\n    pavior.dev/resource: organizations/acme/projects/evil\n");
+        let error = refused(
+            world.client.clone().import_entities(claim).await,
+            Code::InvalidArgument,
+            "INVALID_DOCUMENT",
+        );
+        assert_eq!(fields(&error), ["documents[0].content.metadata.annotations.pavior.dev/resource"]);
+        world.client.clone().import_entities(import("")).await.unwrap();
+        let name = "organizations/acme/kinds/component/entities/shop".to_owned();
+        let request = world.alice(pb::GetEntityRequest { name });
+        let entity = world.client.clone().get_entity(request).await.unwrap().into_inner();
+        assert_eq!(entity.annotations["pavior.dev/resource"], RESOURCE);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_is_made_who_is_called_like_a_part_of_the_platform() {
+    both(|db| async move {
+        let world = World::ready(db).await;
+        for id in ["provisioning", "gateway", "operator"] {
+            let parent = "organizations/acme".to_owned();
+            let user = pb::CreateUserRequest {
+                parent: parent.clone(),
+                user_id: id.to_owned(),
+                user: Some(pb::User::default()),
+                ..Default::default()
+            };
+            let answer = world.client.clone().create_user(world.alice(user)).await;
+            assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")), ["user_id"], "{id}");
+            let group = pb::CreateGroupRequest {
+                parent,
+                group_id: id.to_owned(),
+                group: Some(pb::Group::default()),
+                ..Default::default()
+            };
+            let answer = world.client.clone().create_group(world.alice(group)).await;
+            assert_eq!(
+                fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")),
+                ["group_id"],
+                "{id}"
+            );
+        }
+        let content = "apiVersion: backstage.io/v1alpha1\nkind: Group\nmetadata:\n  name: policy\n\
+                       spec:\n  type: team\n  children: []\n";
+        let document =
+            pb::import_entities_request::Document { origin: "test".to_owned(), content: content.to_owned() };
+        let parent = "organizations/acme".to_owned();
+        let request = pb::ImportEntitiesRequest { parent, documents: vec![document], ..Default::default() };
+        let answer = world.client.clone().import_entities(world.alice(request)).await;
+        let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
+        assert_eq!(fields(&error), ["documents[0].content.metadata.name"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_key_of_provisioning_does_not_write_people_teams_or_golden_paths() {
+    let world = World::ready(pavior_testkit::db::sqlite()).await;
+    let provisioning = || world.provisioning.clone();
+    // Whomever it claims to act for.
+    for itself in [true, false] {
+        fn call<T>(world: &World, itself: bool, message: T) -> tonic::Request<T> {
+            if itself { world.by_provisioning(message) } else { world.alice(message) }
+        }
+        let user = pb::CreateUserRequest {
+            parent: "organizations/acme".to_owned(),
+            user_id: "mallory".to_owned(),
+            ..Default::default()
+        };
+        let answer = provisioning().create_user(call(&world, itself, user)).await;
+        refused(answer, Code::PermissionDenied, "CALLER_NOT_ALLOWED");
+        let answer =
+            provisioning().update_group(call(&world, itself, pb::UpdateGroupRequest::default())).await;
+        refused(answer, Code::PermissionDenied, "CALLER_NOT_ALLOWED");
+        let version = pb::PublishTemplateVersionRequest::default();
+        let answer = provisioning().publish_template_version(call(&world, itself, version)).await;
+        refused(answer, Code::PermissionDenied, "CALLER_NOT_ALLOWED");
+    }
+}

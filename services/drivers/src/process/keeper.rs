@@ -1,0 +1,162 @@
+//! What should run, runs: the platform's word against what is recorded here, one workload at a time under its lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use pavior_driver::Health;
+
+use super::ProcessDriver;
+use super::instance::{Instance, Live, Watcher};
+use super::spec::Desired;
+
+/// How many workloads come up beside each other.
+const AT_ONCE: usize = 8;
+
+/// What the last round found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Workloads that should run and do not, with the reason.
+    pub(super) failing: BTreeMap<String, String>,
+    /// Workloads that nobody declares. They are left alone, and are not started.
+    pub(super) undeclared: BTreeSet<String>,
+}
+
+/// What is to be done about a workload that should run.
+enum Up {
+    /// Nothing: it is gone, is to be stopped, or runs.
+    Settled,
+    /// It was started; whether it comes up is seen here.
+    Begun { watcher: Watcher, path: Option<String>, within: Duration },
+}
+
+impl ProcessDriver {
+    /// Starts every declared workload that should run and does not. Calls for single workloads go on meanwhile: the
+    /// list is only a hint, and what counts is read again under the workload's own lock.
+    pub(super) async fn keep(&self, declared: &BTreeSet<String>) {
+        let things = match self.ledger.all() {
+            Ok(things) => things,
+            Err(error) => return tracing::error!(error = %error, "workloads cannot be read"),
+        };
+        let (wanted, others): (Vec<String>, Vec<String>) = things
+            .into_iter()
+            .filter(|thing| thing.ready)
+            .map(|thing| thing.identity)
+            .partition(|identity| declared.contains(identity));
+        let tried: Vec<(String, Result<(), String>)> = futures::stream::iter(wanted)
+            .map(|identity| async move {
+                let up = self.bring_up(&identity).await;
+                (identity, up)
+            })
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        let mut found = Found::default();
+        for (identity, result) in tried {
+            if let Err(reason) = result {
+                tracing::error!(
+                    workload = identity,
+                    reason,
+                    "a workload does not come up; it is tried again"
+                );
+                found.failing.insert(identity, reason);
+            }
+        }
+        for identity in others {
+            if self.leave_down(&identity).await {
+                found.undeclared.insert(identity);
+            }
+        }
+        let mut last = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        for identity in found.undeclared.difference(&last.undeclared) {
+            tracing::warn!(workload = identity, "nobody declares this workload; it is not started");
+        }
+        *last = found;
+    }
+
+    async fn bring_up(&self, identity: &str) -> Result<(), String> {
+        match self.begin_again(identity).await? {
+            Up::Settled => Ok(()),
+            // Not under the lock: somebody may want to change or remove it before it answers. It stays supervised
+            // whatever comes of this.
+            Up::Begun { mut watcher, path, within } => {
+                watcher.healthy(path.as_deref(), within).await.map(|_| ())
+            }
+        }
+    }
+
+    async fn begin_again(&self, identity: &str) -> Result<Up, String> {
+        let slot = self.slot(identity);
+        let mut running = slot.lock().await;
+        let recorded = self.ledger.owner(identity).map_err(|failure| failure.message)?;
+        let Some(mut thing) = recorded.filter(|thing| thing.ready) else { return Ok(Up::Settled) };
+        let mut spec = self.read(&thing).ok_or("its recorded state cannot be opened")?;
+        if spec.desired != Desired::Running {
+            return Ok(Up::Settled);
+        }
+        match running.as_ref().map(Instance::live) {
+            // Its supervision starts it again by itself.
+            Some(Live::Crashed { message }) => return Err(message),
+            Some(_) => return Ok(Up::Settled),
+            None => {}
+        }
+        self.wait_for_old(identity, None).await;
+        let before = spec.port;
+        spec.port = self.port(Some(before)).map_err(|failure| failure.message)?;
+        if spec.port != before {
+            self.store(&mut thing, &spec).map_err(|failure| failure.message)?;
+        }
+        let instance = self.begin(identity, &spec).map_err(|failure| failure.message)?;
+        let up = Up::Begun {
+            watcher: instance.watcher(),
+            path: spec.health_path.clone(),
+            within: Duration::from_millis(spec.health_timeout_ms),
+        };
+        *running = Some(instance);
+        Ok(up)
+    }
+
+    /// Sees to it that nothing of an earlier process runs on. False when the workload is known by now: its apply has
+    /// ended since the platform was asked, or it is gone.
+    async fn leave_down(&self, identity: &str) -> bool {
+        let slot = self.slot(identity);
+        let running = slot.lock().await;
+        let recorded = self.ledger.owner(identity).ok().flatten().is_some_and(|thing| thing.ready);
+        if !recorded || running.is_some() {
+            return false;
+        }
+        self.wait_for_old(identity, None).await;
+        true
+    }
+
+    /// Well, or the workloads that should run and do not stay up.
+    pub(super) fn failing(&self) -> Health {
+        let mut failing = self.found.lock().unwrap_or_else(PoisonError::into_inner).failing.clone();
+        let slots: Vec<_> = {
+            let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.iter().map(|(identity, slot)| (identity.clone(), slot.clone())).collect()
+        };
+        for (identity, slot) in slots {
+            let Ok(running) = slot.try_lock() else { continue };
+            match running.as_ref().map(Instance::live) {
+                Some(Live::Crashed { message }) => drop(failing.insert(identity, message)),
+                // It came up after all.
+                Some(Live::Up { .. }) => drop(failing.remove(&identity)),
+                Some(_) => {}
+                None => {
+                    if matches!(self.ledger.owner(&identity), Ok(None)) {
+                        failing.remove(&identity);
+                    }
+                }
+            }
+        }
+        match failing.first_key_value() {
+            None => Health::Ok,
+            Some((identity, reason)) => {
+                let count = failing.len();
+                Health::Degraded(format!("{count} workload(s) do not run, such as `{identity}`: {reason}"))
+            }
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! `pavior doctor`: what is wrong with a platform, from its folders, its services and its drivers, and what to do.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pavior_drivers::DriversKey;
+use pavior_proto::pavior::provisioning::v1 as pb;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tonic::Code;
+
+use super::args::{ConnectionArgs, DoctorArgs};
+use super::client::Client;
+use super::failure::{Ended, exit};
+use super::output::{self, Printer};
+use super::settings;
+use crate::serve::{Config, database_file, drivers_directory, load_config};
+
+/// How long a process may take to say how it is.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The platform as a whole.
+const PLATFORM: &str = "organizations/-";
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Level {
+    /// Something does not work, or is not safe.
+    Problem,
+    /// It could not be looked at.
+    Unchecked,
+}
+
+/// One thing that is wrong, or that could not be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    level: Level,
+    area: &'static str,
+    what: String,
+    advice: String,
+}
+
+/// All that was found, and the answers that it comes from.
+#[derive(Debug, Default)]
+struct Report {
+    findings: Vec<Finding>,
+    processes: Vec<Value>,
+    resources: Value,
+}
+
+impl Report {
+    fn problem(&mut self, area: &'static str, what: impl Into<String>, advice: impl Into<String>) {
+        let (what, advice) = (what.into(), advice.into());
+        self.findings.push(Finding { level: Level::Problem, area, what, advice });
+    }
+
+    fn unchecked(&mut self, area: &'static str, what: impl Into<String>, advice: impl Into<String>) {
+        let (what, advice) = (what.into(), advice.into());
+        self.findings.push(Finding { level: Level::Unchecked, area, what, advice });
+    }
+}
+
+/// Looks, prints, and fails when something is wrong.
+pub(crate) async fn run(
+    printer: Printer,
+    connection: &ConnectionArgs,
+    args: &DoctorArgs,
+) -> anyhow::Result<()> {
+    let config = load_config(&args.config)?;
+    let mut report = Report::default();
+    folders(&mut report, &config);
+    keys(&mut report, &config);
+    let admin = match args.admin.as_slice() {
+        [] => vec![format!("http://{}", config.listen.admin)],
+        given => given.to_vec(),
+    };
+    for address in &admin {
+        process(&mut report, address).await;
+    }
+    resources(&mut report, connection).await;
+    print(printer, report)
+}
+
+fn print(printer: Printer, report: Report) -> anyhow::Result<()> {
+    let Report { mut findings, processes, resources } = report;
+    findings.sort_by_key(|finding| finding.level);
+    let problems = findings.iter().filter(|finding| finding.level == Level::Problem).count();
+    if printer.is_json() {
+        let healthy = problems == 0;
+        printer.value(&json!({
+            "healthy": healthy, "findings": findings, "processes": processes, "resources": resources,
+        }))?;
+    } else if findings.is_empty() {
+        output::say("nothing is wrong")?;
+    } else {
+        for Finding { level, area, what, advice } in &findings {
+            let level = if *level == Level::Problem { "problem" } else { "unchecked" };
+            output::say(&format!("{level}: {area}: {what}\n  to do: {advice}"))?;
+        }
+    }
+    match problems {
+        0 => Ok(()),
+        count => Err(Ended { message: format!("{count} problem(s)"), code: exit::FAILED }.into()),
+    }
+}
+
+/// Nobody but the owner may use what the platform keeps on this machine.
+fn folders(report: &mut Report, config: &Config) {
+    let data = &config.data_dir;
+    if !data.is_dir() {
+        let what = format!("the data folder `{}` is not on this machine", data.display());
+        return report.unchecked("folders", what, "run this where the platform runs, with its configuration");
+    }
+    let mut paths: Vec<PathBuf> = vec![data.clone(), drivers_directory(data)];
+    for role in crate::serve::Role::ALL {
+        paths.push(database_file(data, role.name()));
+        paths.extend(
+            config.internal.private_key_dir.iter().map(|keys| keys.join(format!("{}.pem", role.name()))),
+        );
+    }
+    paths.extend(config.keys.sealing_file.clone());
+    paths.extend(config.keys.page_token_file.clone());
+    paths.extend(config.audit.signing_key_file.clone());
+    for path in paths {
+        match pavior_files::too_open(&path) {
+            Ok(None) => {}
+            Ok(Some(open)) => {
+                let what = format!(
+                    "`{}` may be used by others than its owner (mode {:04o})",
+                    path.display(),
+                    open.mode
+                );
+                let advice = format!(
+                    "`chmod {} {}`, and change what stood in it if others have an account here",
+                    open.wanted,
+                    path.display()
+                );
+                report.problem("folders", what, advice);
+            }
+            Err(error) => {
+                let what = format!("`{}` cannot be looked at: {}", path.display(), error.kind());
+                report.unchecked("folders", what, "run this as the user that the platform runs as");
+            }
+        }
+    }
+}
+
+/// The sealing key is there, and is the one that the drivers' folder was made with.
+fn keys(report: &mut Report, config: &Config) {
+    let Some(file) = config.keys.sealing_file.as_deref() else { return };
+    let folder = drivers_directory(&config.data_dir);
+    let used = folder.is_dir() || database_file(&config.data_dir, "provisioning").is_file();
+    match sealing_key(file) {
+        Ok(Some(key)) => match pavior_drivers::key_fits(&folder, &DriversKey::derive(&key)) {
+            Ok(Some(false)) => {
+                let what =
+                    format!("`{}` was made with another key than `{}`", folder.display(), file.display());
+                report.problem(
+                    "keys",
+                    what,
+                    "restore the key file that belongs to the folder and the database",
+                );
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let what = format!("`{}` cannot be read: {}", folder.display(), error.kind());
+                report.unchecked("keys", what, "run this as the user that the platform runs as");
+            }
+        },
+        Ok(None) if used => {
+            let what = format!("the sealing key `{}` is missing", file.display());
+            report.problem(
+                "keys",
+                what,
+                "restore it: without it sealed secrets and workloads cannot be opened",
+            );
+        }
+        Ok(None) => {}
+        Err(error) => {
+            let what = format!("the sealing key `{}` cannot be used: {error}", file.display());
+            report.problem("keys", what, "restore the file: 32 bytes in hexadecimal");
+        }
+    }
+}
+
+fn sealing_key(file: &Path) -> std::io::Result<Option<[u8; 32]>> {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = [0_u8; 32];
+    hex::decode_to_slice(text.trim(), &mut bytes)
+        .map_err(|_| std::io::Error::other("it does not hold 32 bytes in hexadecimal"))?;
+    Ok(Some(bytes))
+}
+
+/// What a process says of itself: its services, databases, outboxes and peers.
+async fn process(report: &mut Report, address: &str) {
+    let address = address.trim_end_matches('/');
+    match readiness(address).await {
+        Ok(answer) => {
+            for (name, reason) in failing(&answer) {
+                let what = if reason.is_empty() { name.clone() } else { format!("{name}: {reason}") };
+                let advice = format!("see the log of the process at {address}, and its `/metrics`");
+                report.problem("services", what, advice);
+            }
+            report.processes.push(json!({ "admin": address, "readiness": answer }));
+        }
+        Err(why) => {
+            let what = format!("nothing answers at `{address}/readyz`: {why}");
+            report.problem("services", what, "start the platform, or give its admin listener with --admin");
+            report.processes.push(json!({ "admin": address, "readiness": null }));
+        }
+    }
+}
+
+async fn readiness(address: &str) -> Result<Value, String> {
+    let why = |error: reqwest::Error| {
+        if error.is_timeout() {
+            "it takes too long".to_owned()
+        } else {
+            "no connection, or no such answer".to_owned()
+        }
+    };
+    let client = reqwest::Client::builder().timeout(PATIENCE).build().map_err(why)?;
+    let request = client.get(format!("{address}/readyz")).header("accept", "application/json");
+    request.send().await.map_err(why)?.json().await.map_err(why)
+}
+
+/// Names and reasons of the conditions that are not met, those included that only degrade.
+fn failing(answer: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let named = answer["failing"].as_array().into_iter().flatten().map(|name| (text(name), String::new()));
+    named.collect()
+}
+
+/// What drivers have against what is recorded.
+async fn resources(report: &mut Report, args: &ConnectionArgs) {
+    let answer = match diagnose(args).await {
+        Ok(answer) => answer,
+        Err(why) => {
+            let advice = "log in as an operator, or give --server and --token-file (PAVIOR_TOKEN)";
+            return report.unchecked(
+                "resources",
+                format!("drivers and records are not compared: {why:#}"),
+                advice,
+            );
+        }
+    };
+    for finding in &answer.findings {
+        use pb::resource_finding::Kind;
+        let pb::ResourceFinding { driver, identity, resource, advice, .. } = finding;
+        let what = match finding.kind() {
+            Kind::Missing => {
+                format!("`{resource}` is recorded, and driver `{driver}` does not have `{identity}`")
+            }
+            Kind::Driverless => format!("`{resource}` was made by driver `{driver}`, which is not there"),
+            Kind::Orphan | Kind::Unspecified => {
+                format!("driver `{driver}` has `{identity}` of `{resource}`, and nobody declares it")
+            }
+        };
+        report.problem("resources", what, advice);
+    }
+    if answer.truncated {
+        report.problem("resources", "there are more of them", "look to these first, then run this again");
+    }
+    for condition in &answer.drivers {
+        use pb::driver_condition::State;
+        let pb::DriverCondition { driver, message, .. } = condition;
+        if condition.state() != State::Ok {
+            report.problem(
+                "drivers",
+                format!("`{driver}`: {message}"),
+                "follow the message, and see the log of provisioning",
+            );
+        }
+    }
+    report.resources = pavior_rpc::convert::to_json(&answer).unwrap_or_default();
+}
+
+/// For the whole platform when the caller may, else for their own organization.
+async fn diagnose(args: &ConnectionArgs) -> anyhow::Result<pb::DiagnoseResourcesResponse> {
+    let client = Client::new(&settings::connection(args)?)?;
+    let ask = async |parent: &str| {
+        let request = pb::DiagnoseResourcesRequest { parent: parent.to_owned() };
+        client.provisioning().diagnose_resources(request).await
+    };
+    match ask(PLATFORM).await {
+        Ok(answer) => Ok(answer.into_inner()),
+        Err(status) if status.code() == Code::PermissionDenied => {
+            Ok(ask(&client.organization()?).await?.into_inner())
+        }
+        Err(status) => Err(status.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_and_keys_that_are_wrong_are_named_with_what_to_do() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let base = tempfile::tempdir().unwrap();
+        let data = base.path().join("data");
+        pavior_files::private_directory(&data.join("keys")).unwrap();
+        pavior_files::private_directory(&drivers_directory(&data).join("drivers")).unwrap();
+        let config = Config::embedded(&data).unwrap();
+        let sealing = data.join("keys/sealing");
+        let look = || {
+            let mut report = Report::default();
+            folders(&mut report, &config);
+            keys(&mut report, &config);
+            report.findings
+        };
+        let found = look();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].what.contains("sealing") && found[0].what.contains("missing"), "{found:?}");
+
+        std::fs::write(&sealing, hex::encode([1; 32])).unwrap();
+        std::fs::set_permissions(&sealing, std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(drivers_directory(&data).join("drivers/key-check"), "another").unwrap();
+        let found = look();
+        let all: Vec<String> =
+            found.iter().map(|f| format!("{:?} {} {} {}", f.level, f.area, f.what, f.advice)).collect();
+        let all = all.join("\n");
+        assert_eq!(found.len(), 3, "{all}");
+        for part in [
+            format!("chmod 700 {}", data.display()),
+            format!("chmod 600 {}", sealing.display()),
+            "was made with another key".to_owned(),
+        ] {
+            assert!(all.contains(&part), "{part}\n{all}");
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! `pavior restore`: goes on after a database was set back to an older copy, or lost.
+//!
+//! The audit log and each service count the same events, so which of them is older shows by comparing. Nothing that was
+//! lost comes back; what can be had is that nothing is given out twice, that the gap is part of the record, and that
+//! nothing which was under way goes on by itself. Each step is one transaction and leaves nothing to do a second time,
+//! so the command can be repeated.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use pavior_audit::SetBack;
+use pavior_audit::restore::{Ledger, Produced};
+use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
+use pavior_core::clock::{Clock, SystemClock};
+use pavior_core::id::{IdGen, SystemIds};
+use pavior_store::Store;
+use pavior_store::outbox::{self, Apart, Position, Standing};
+use serde_json::{Value, json};
+
+use super::installation::Ground;
+use super::{Config, Role, config, keys};
+use crate::cli::args::RestoreArgs;
+use crate::cli::failure::{Ended, exit};
+use crate::cli::output::{self, Printer};
+
+/// The services with an outbox.
+const PRODUCERS: [Role; 3] = [Role::Catalog, Role::Policy, Role::Provisioning];
+/// What to look at afterwards.
+const AFTERWARDS: &str =
+    "Start the services, then look at `pavior doctor` for what drivers have and nobody declares.";
+
+/// Something that does not fit together.
+#[derive(Debug)]
+enum Finding {
+    /// A service's numbers and the log's.
+    Producer { role: Role, position: Position, produced: Produced, apart: Apart },
+    /// The log and the checkpoints that were signed before.
+    Log(SetBack),
+    /// What the engine would go on with although its database was set back.
+    UnderWay(Vec<String>),
+}
+
+/// `pavior restore`.
+pub async fn run(args: &RestoreArgs, printer: Printer) -> anyhow::Result<()> {
+    let config = config::load(&args.config)?;
+    let workshop = Workshop::open(&config, args).await?;
+    let findings = workshop.look().await?;
+    if !args.dry_run {
+        for finding in &findings {
+            workshop.mend(finding).await?;
+        }
+        for store in workshop.ground.stores.values() {
+            store.close().await?;
+        }
+    }
+    report(&findings, args.dry_run, printer)?;
+    if args.dry_run && !findings.is_empty() {
+        return Err(Ended { message: "there is something to restore".to_owned(), code: exit::FAILED }.into());
+    }
+    Ok(())
+}
+
+struct Workshop {
+    ground: Ground,
+    ledger: Ledger,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdGen>,
+}
+
+impl Workshop {
+    async fn open(config: &Config, args: &RestoreArgs) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ids: Arc<dyn IdGen> = Arc::new(SystemIds);
+        let ground = Ground::look(config, &Role::ALL, ids.as_ref()).await?;
+        ground.check_owners()?;
+        let make = ground.first_start || (args.accept_keys && !args.dry_run);
+        let secrets = keys::secrets(config, &Role::ALL, make)?;
+        if !args.accept_keys {
+            ground.check_keys(&secrets.checks)?;
+        }
+        if !args.dry_run {
+            keys::Trust::load(config, &Role::ALL, make, &clock, &ids)?;
+            ground.claim(config, &secrets.checks).await?;
+        }
+        let audit = ground.stores.get(&Role::Audit).context("no audit database")?;
+        let ledger = Ledger::open(&config.audit, audit.clone())?;
+        Ok(Self { ground, ledger, clock, ids })
+    }
+
+    /// An outbox of a database that has no tables yet cannot be asked, nor need it be.
+    fn producer(&self, role: Role) -> Option<&Store> {
+        self.ground.stores.get(&role)
+    }
+
+    async fn look(&self) -> anyhow::Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        let set_back = self.ledger.set_back().await.context("the audit log")?;
+        for role in PRODUCERS {
+            let Some(store) = self.producer(role) else { continue };
+            let failed = || format!("the database of {}", role.name());
+            let has_outbox = pavior_store::installation::survey(store).await.with_context(failed)?.has_schema;
+            let position = match has_outbox {
+                true => outbox::position(store, role.name()).await.with_context(failed)?,
+                false => Position::default(),
+            };
+            let produced = self.ledger.produced(role.name(), position.epoch.unwrap_or(0)).await?;
+            let Produced { last, last_event, newest_epoch } = produced.clone();
+            let there = outbox::Recorded { last, last_event, newest_epoch };
+            let standing = match has_outbox {
+                true => outbox::compare(store, role.name(), &position, &there).await.with_context(failed)?,
+                false => newest_epoch.map_or(Standing::Fits, |recorded| {
+                    Standing::Apart(Apart::OlderEpoch { epoch: None, recorded })
+                }),
+            };
+            let Standing::Apart(apart) = standing else { continue };
+            // Before the epoch that tells: a repetition after a crash must find it again.
+            if role == Role::Provisioning && has_outbox && !matches!(apart, Apart::LogBehind { .. }) {
+                let under_way = pavior_provisioning::restore::under_way(
+                    store.clone(),
+                    self.clock.clone(),
+                    self.ids.clone(),
+                );
+                let under_way = under_way.await.with_context(failed)?;
+                findings.extend((!under_way.is_empty()).then_some(Finding::UnderWay(under_way)));
+            }
+            findings.push(Finding::Producer { role, position, produced, apart });
+        }
+        findings.extend(set_back.into_iter().map(Finding::Log));
+        Ok(findings)
+    }
+
+    async fn mend(&self, finding: &Finding) -> anyhow::Result<()> {
+        match finding {
+            Finding::Producer { role, position, produced, apart } => {
+                let store = self.producer(*role).context("no database")?;
+                let events = self.events(*role, position, apart).await?;
+                let waiting = outbox::waiting_ids(store, role.name()).await?;
+                let recorded = self.ledger.recorded(&waiting).await?;
+                let newest = produced.newest_epoch;
+                outbox::begin_anew(store, role.name(), events, newest, recorded, self.clock.as_ref()).await?;
+            }
+            Finding::Log(lost) => {
+                let event = |lost: &SetBack| {
+                    let SetBack { log, has, signed, forked } = lost;
+                    let detail =
+                        json!({ "database": "audit", "has": has, "signed": signed, "forked": forked });
+                    self.event(log, "audit", lost.to_string(), detail)
+                };
+                self.ledger.accept(std::slice::from_ref(lost), event, self.clock.now()).await?;
+            }
+            Finding::UnderWay(_) => {
+                let store = self.producer(Role::Provisioning).context("no database")?.clone();
+                pavior_provisioning::restore::park(store, self.clock.clone(), self.ids.clone()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the platform's log, and that of every organization that is touched, are told.
+    async fn events(
+        &self,
+        role: Role,
+        position: &Position,
+        apart: &Apart,
+    ) -> anyhow::Result<Vec<AuditEvent>> {
+        let epoch = position.epoch.unwrap_or(0);
+        let mut logs: BTreeSet<String> =
+            self.ledger.logs_after(role.name(), epoch, position.last).await?.into_iter().collect();
+        logs.insert("-".to_owned());
+        let detail = detail(role, apart);
+        let event = |log: &String| self.event(log, role.name(), told(role, apart), detail.clone());
+        Ok(logs.iter().map(event).collect())
+    }
+
+    fn event(&self, log: &str, database: &str, summary: String, detail: Value) -> AuditEvent {
+        let name = match log {
+            "-" => format!("databases/{database}"),
+            organization => format!("organizations/{organization}"),
+        };
+        AuditEvent {
+            event_id: self.ids.uuid(),
+            time: self.clock.now(),
+            class: AuditClass::A,
+            action: "platform.restore".to_owned(),
+            phase: Phase::Outcome,
+            actor: Actor { kind: "operator".to_owned(), ..Actor::default() },
+            object: Object { r#type: "platform.pavior.dev/Database".to_owned(), name, project: None },
+            cause: Cause::default(),
+            decision: None,
+            outcome: Outcome { status: "ok".to_owned(), code: "OK".to_owned(), duration_ms: 0 },
+            change: Some(Change { after: Some(detail), ..Change::default() }),
+            summary,
+        }
+    }
+}
+
+/// In words, with the service and the numbers that are missing.
+fn told(role: Role, apart: &Apart) -> String {
+    let role = role.name();
+    match apart {
+        Apart::Behind { epoch, last, recorded } => format!(
+            "the database of {role} was set back: its changes {} to {recorded} of epoch {epoch} are recorded and undone",
+            last + 1
+        ),
+        Apart::OlderEpoch { epoch: None, recorded } => format!(
+            "the database of {role} was lost: its changes up to epoch {recorded} are recorded and undone"
+        ),
+        Apart::OlderEpoch { epoch: Some(epoch), recorded } => format!(
+            "the database of {role} was set back to epoch {epoch}: its changes after it, up to epoch {recorded}, are recorded \
+             and undone"
+        ),
+        Apart::LogBehind { epoch, delivered, recorded } => format!(
+            "the audit database was set back: the records {} to {delivered} of {role}, epoch {epoch}, are missing",
+            recorded + 1
+        ),
+        Apart::Diverged { epoch, seq, .. } => format!(
+            "the database of {role} or that of audit was set back: event {seq} of epoch {epoch} is recorded as another"
+        ),
+    }
+}
+
+fn detail(role: Role, apart: &Apart) -> Value {
+    let database = role.name();
+    match apart {
+        Apart::Behind { epoch, last, recorded } => {
+            json!({ "database": database, "epoch": epoch, "undoneFrom": last + 1, "undoneTo": recorded })
+        }
+        Apart::OlderEpoch { epoch, recorded } => {
+            json!({ "database": database, "epoch": epoch, "undoneUpToEpoch": recorded })
+        }
+        Apart::LogBehind { epoch, delivered, recorded } => json!({
+            "database": "audit", "service": database, "epoch": epoch, "missingFrom": recorded + 1,
+            "missingTo": delivered,
+        }),
+        Apart::Diverged { epoch, seq, here, there } => json!({
+            "database": database, "epoch": epoch, "sequence": seq, "here": here.to_string(), "there": there.to_string(),
+        }),
+    }
+}
+
+impl Finding {
+    /// What is wrong, what is done about it, and the same for programs.
+    fn told(&self) -> (String, &'static str, Value) {
+        match self {
+            Self::Producer { role, apart, .. } => (
+                told(*role, apart),
+                "begins a new epoch, records the gap, hands over what still waits",
+                detail(*role, apart),
+            ),
+            Self::Log(lost) => (
+                lost.to_string(),
+                "records the gap, begins a new line of checkpoints",
+                json!({ "database": "audit", "log": lost.log, "has": lost.has, "signed": lost.signed, "forked": lost.forked }),
+            ),
+            Self::UnderWay(names) => (
+                format!("under way in the older copy of provisioning: {}", names.join(", ")),
+                "parks them as stuck, to be retried with `pavior op retry`",
+                json!({ "database": "provisioning", "operations": names }),
+            ),
+        }
+    }
+}
+
+fn report(findings: &[Finding], dry_run: bool, printer: Printer) -> anyhow::Result<()> {
+    if printer.is_json() {
+        let findings: Vec<Value> = findings
+            .iter()
+            .map(|finding| {
+                let (what, action, detail) = finding.told();
+                json!({ "finding": what, "action": action, "detail": detail })
+            })
+            .collect();
+        return printer.value(&json!({ "dryRun": dry_run, "findings": findings }));
+    }
+    if findings.is_empty() {
+        return output::say(
+            "all databases, the audit log and its checkpoints fit together: there is nothing to restore",
+        );
+    }
+    for finding in findings {
+        let (what, action, _) = finding.told();
+        output::say(&format!("{what}\n  {}: {action}", if dry_run { "would be done" } else { "done" }))?;
+    }
+    if dry_run { Ok(()) } else { output::say(AFTERWARDS) }
+}

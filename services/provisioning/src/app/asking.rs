@@ -1,0 +1,299 @@
+//! Policy's answer to a plan: every question at once, and the answers united into one.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pavior_auth::Permit;
+use pavior_core::principal::Principal;
+use pavior_proto::pavior::governance::v1::ResourceFacts;
+use pavior_proto::pavior::policy::v1::{self as policy, DecisionStage, Effect};
+use pavior_rpc::{ErrorReason, Problem, convert};
+
+use super::App;
+use super::facts::labels_of;
+use super::peers::Asking;
+use crate::domain::plan::{Given, Plan};
+use crate::domain::question::{ENVIRONMENT, Question, Subject};
+use crate::error::{Error, Result};
+use crate::store::denied_event;
+use crate::store::entity::{environment, operation, project};
+
+/// What policy says to a plan as a whole.
+#[derive(Debug, Clone)]
+pub(crate) struct Verdict {
+    /// The strongest answer, with the reasons and approvals of all that say the same.
+    pub(crate) decision: policy::Decision,
+    /// The single answers, in the order of the questions.
+    pub(crate) answers: Vec<Given>,
+    /// The question that the strongest answer was given to.
+    foremost: usize,
+}
+
+impl Verdict {
+    pub(crate) fn effect(&self) -> Effect {
+        self.decision.effect()
+    }
+}
+
+impl App {
+    /// Asks everything about a plan.
+    pub(crate) async fn ask_policy(
+        &self,
+        asking: Asking,
+        plan: &Plan,
+        questions: &[Question],
+        labels: &HashMap<String, String>,
+    ) -> Result<Verdict> {
+        let parameters = convert::to_struct(&plan.parameters).ok();
+        let wire = |question: &Question| wire(question, plan, parameters.clone(), labels);
+        let decisions = self.peers.decide(asking, questions.iter().map(wire).collect()).await?;
+        unite(&decisions)
+            .ok_or_else(|| Problem::unavailable("policy gave no answer").with("dependency", "policy").into())
+    }
+
+    /// Asks everything about a plan once more, as things are now: right before it begins, or is taken up again.
+    pub(crate) async fn ask_policy_again(
+        &self,
+        principal: &Principal,
+        op: &operation::Model,
+        plan: &Plan,
+    ) -> Result<Verdict> {
+        let permit = self.own_permit(&op.organization);
+        let stale = |what: &str| Error::from(Problem::precondition(ErrorReason::PlanStale, what.to_owned()));
+        if plan.questions.is_empty() {
+            return Err(stale("the plan was made by a version that did not ask about all of it: ask anew"));
+        }
+        let (questions, labels) = self
+            .as_they_are(&permit, op, plan.questions.clone())
+            .await?
+            .ok_or_else(|| stale("the project of the plan is gone"))?;
+        let asking = Asking {
+            principal: principal.clone(),
+            organization: op.organization.clone(),
+            stage: DecisionStage::Execution,
+            approval_request: op.approval_request.clone(),
+            dry_run: false,
+        };
+        self.ask_policy(asking, plan, &questions, &labels).await
+    }
+
+    /// The questions with what is recorded now of the things that they are about; none without the project.
+    async fn as_they_are(
+        &self,
+        permit: &Permit,
+        op: &operation::Model,
+        mut questions: Vec<Question>,
+    ) -> Result<Option<(Vec<Question>, HashMap<String, String>)>> {
+        let (project, environments) = futures::future::join(
+            self.db.find_project(permit, &op.project),
+            self.db.environments_of_project(permit, &op.project),
+        )
+        .await;
+        let (Some(project), environments) = (project?, environments?) else { return Ok(None) };
+        for question in &mut questions {
+            refresh(question, &project, &environments);
+        }
+        Ok(Some((questions, labels_of(&project))))
+    }
+
+    /// What a denial means for the caller. Recorded, and nothing else is written.
+    pub(crate) async fn denied(
+        &self,
+        permit: &Permit,
+        plan: &Plan,
+        verdict: &Verdict,
+        dry_run: bool,
+    ) -> Error {
+        if !dry_run {
+            if let Err(error) = self.db.record(denied_event(&self.db, permit, plan)).await {
+                return error;
+            }
+        }
+        denial(plan, verdict).into()
+    }
+}
+
+fn refresh(question: &mut Question, project: &project::Model, environments: &[environment::Model]) {
+    if !question.new_owner.is_empty() {
+        question.new_owner.clone_from(&project.owner);
+    }
+    let subject = &mut question.subject;
+    if subject.project.is_empty() {
+        return;
+    }
+    subject.owner.clone_from(&project.owner);
+    let own = environments.iter().find(|environment| environment.name == subject.name);
+    if let (Some(own), ENVIRONMENT) = (own, subject.kind.as_str()) {
+        subject.environment_class.clone_from(&own.class);
+        question.environment_class.clone_from(&own.class);
+    }
+}
+
+fn wire(
+    question: &Question,
+    plan: &Plan,
+    parameters: Option<prost_types::Struct>,
+    labels: &HashMap<String, String>,
+) -> (String, ResourceFacts, policy::DecisionContext) {
+    let Question { action, subject, environment_class, template_version, new_owner, counts, resource_types } =
+        question;
+    let [create, update, replace, delete] = counts.map(|count| i32::try_from(count).unwrap_or(i32::MAX));
+    let context = policy::DecisionContext {
+        environment_class: environment_class.clone(),
+        template_version: template_version.clone(),
+        parameters,
+        create_count: create,
+        update_count: update,
+        replace_count: replace,
+        delete_count: delete,
+        resource_types: resource_types.clone(),
+        new_owner: new_owner.clone(),
+        // What is made gets the labels of its project.
+        labels: if new_owner.is_empty() { HashMap::new() } else { labels.clone() },
+        plan_digest: plan.digest.clone(),
+        moves_owner: false,
+    };
+    (action.clone(), facts(subject, labels), context)
+}
+
+/// What policy is told about a thing.
+pub(crate) fn facts(subject: &Subject, labels: &HashMap<String, String>) -> ResourceFacts {
+    let Subject { name, kind, owner, project, environment_class } = subject.clone();
+    ResourceFacts {
+        name,
+        // What the plan has yet to make is there when the rest of the plan acts on it.
+        exists: true,
+        r#type: kind,
+        owner,
+        labels: if project.is_empty() { HashMap::new() } else { labels.clone() },
+        project,
+        environment_class,
+    }
+}
+
+/// How strong an answer is; none for one that is no answer.
+fn rank(effect: Effect) -> Option<u8> {
+    match effect {
+        Effect::Allow => Some(0),
+        Effect::RequireApproval => Some(1),
+        Effect::Deny => Some(2),
+        Effect::Unspecified => None,
+    }
+}
+
+/// The strongest of all answers: a denial over an approval over a yes. None when an answer is missing.
+pub(crate) fn unite(decisions: &[policy::Decision]) -> Option<Verdict> {
+    let ranks: Option<Vec<u8>> = decisions.iter().map(|decision| rank(decision.effect())).collect();
+    let (ranks, strongest) = ranks.and_then(|ranks| ranks.iter().max().copied().map(|most| (ranks, most)))?;
+    let same = || decisions.iter().zip(&ranks).filter(|(_, rank)| **rank == strongest).map(|(one, _)| one);
+    // Of several denials, one that says that the caller may not comes before one that says what may be asked for.
+    let lacking = |decision: &policy::Decision| decision.effect() == Effect::Deny && !by_guardrail(decision);
+    let foremost =
+        decisions.iter().position(lacking).or_else(|| ranks.iter().position(|rank| *rank == strongest))?;
+    let mut decision = decisions.get(foremost)?.clone();
+    decision.reasons = each(same().flat_map(|one| &one.reasons));
+    decision.warnings = each(decisions.iter().flat_map(|one| &one.warnings));
+    decision.granting_roles = each(same().flat_map(|one| &one.granting_roles));
+    decision.approvals = approvals(same().flat_map(|one| &one.approvals));
+    let answers = decisions.iter().map(|one| Given {
+        decision: one.id.clone(),
+        effect: one.effect().as_str_name().trim_start_matches("EFFECT_").to_owned(),
+    });
+    Some(Verdict { answers: answers.collect(), decision, foremost })
+}
+
+/// Each once, in order.
+fn each<'a, T: Clone + PartialEq + 'a>(all: impl Iterator<Item = &'a T>) -> Vec<T> {
+    let mut found: Vec<T> = Vec::new();
+    for one in all {
+        if !found.contains(one) {
+            found.push(one.clone());
+        }
+    }
+    found
+}
+
+/// By group, with the larger quorum and the shorter wait.
+fn approvals<'a>(
+    all: impl Iterator<Item = &'a policy::ApprovalRequirement>,
+) -> Vec<policy::ApprovalRequirement> {
+    let mut by_group: BTreeMap<&str, policy::ApprovalRequirement> = BTreeMap::new();
+    for one in all {
+        let needed = by_group
+            .entry(&one.group)
+            .or_insert_with(|| policy::ApprovalRequirement { policy_ids: Vec::new(), ..one.clone() });
+        needed.quorum = needed.quorum.max(one.quorum);
+        needed.policy_ids.extend(one.policy_ids.iter().cloned());
+        needed.policy_ids.sort();
+        needed.policy_ids.dedup();
+        let longer = |a: &prost_types::Duration, b: &prost_types::Duration| {
+            (a.seconds, a.nanos) > (b.seconds, b.nanos)
+        };
+        if let (Some(wait), Some(other)) = (&needed.expiry, &one.expiry)
+            && longer(wait, other)
+        {
+            needed.expiry = Some(*other);
+        }
+    }
+    by_group.into_values().collect()
+}
+
+fn by_guardrail(decision: &policy::Decision) -> bool {
+    !decision.reasons.is_empty() && decision.reasons.iter().all(|reason| reason.policy_set == "guardrail")
+}
+
+/// A denial as a problem: a guardrail names its rules and what would be allowed, anything else is a lack of permission.
+pub(crate) fn denial(plan: &Plan, verdict: &Verdict) -> Problem {
+    let (decision, action, resource) = blamed(plan, verdict);
+    let policies: Vec<&str> = decision.reasons.iter().map(|reason| reason.policy_id.as_str()).collect();
+    let policies = policies.join(",");
+    if !by_guardrail(decision) {
+        let mut problem = Problem::permission_denied(action, resource).with("decision", &decision.id);
+        if !policies.is_empty() {
+            problem = problem.with("policies", policies);
+        }
+        return problem;
+    }
+    let message = format!("policy does not allow this: {}", messages(decision));
+    let mut problem = Problem::precondition(ErrorReason::GuardrailDenied, message)
+        .with("decision", &decision.id)
+        .with("policies", policies)
+        .with("action", action);
+    for reason in &decision.reasons {
+        let description = match reason.fix.as_str() {
+            "" => reason.message.clone(),
+            fix => format!("{}: {fix}", reason.message),
+        };
+        problem = problem.because("POLICY", &reason.policy_id, description);
+    }
+    problem
+}
+
+/// What is needed first, of a plan that cannot wait for it.
+pub(crate) fn unapproved(plan: &Plan, verdict: &Verdict) -> Problem {
+    let (decision, action, resource) = blamed(plan, verdict);
+    let message = format!("`{action}` on `{resource}` needs an approval");
+    decision.approvals.iter().fold(
+        Problem::precondition(ErrorReason::NotApproved, message)
+            .with("action", action)
+            .with("decision", &decision.id),
+        |problem, needed| {
+            let who = format!("{} of `{}` must approve", needed.quorum, needed.group);
+            problem.because("POLICY", needed.policy_ids.join(","), who)
+        },
+    )
+}
+
+/// What policies say, for people.
+pub(crate) fn messages(decision: &policy::Decision) -> String {
+    let messages: Vec<&str> = decision.reasons.iter().map(|reason| reason.message.as_str()).collect();
+    messages.join("; ")
+}
+
+/// The action and the resource of the question that decided.
+fn blamed<'a>(plan: &'a Plan, verdict: &'a Verdict) -> (&'a policy::Decision, &'a str, &'a str) {
+    let question = plan.questions.get(verdict.foremost).filter(|_| verdict.foremost > 0);
+    let (action, resource) = question.map_or((plan.action.as_str(), plan.target.as_str()), |question| {
+        (question.action.as_str(), question.subject.name.as_str())
+    });
+    (&verdict.decision, action, resource)
+}

@@ -1,0 +1,82 @@
+//! Drivers as the platform sees them: told what is declared, asked how they are.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Gauge, Meter};
+use pavior_driver::{Driver, Health};
+
+use super::App;
+use crate::error::Result;
+
+/// How long a driver may take to say how it is.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How each driver was when it was last asked.
+#[derive(Clone)]
+pub(crate) struct Conditions {
+    known: Arc<Mutex<BTreeMap<String, Health>>>,
+    gauge: Gauge<u64>,
+}
+
+impl std::fmt::Debug for Conditions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.known.lock().unwrap_or_else(PoisonError::into_inner).iter()).finish()
+    }
+}
+
+impl Conditions {
+    pub(crate) fn new(meter: &Meter) -> Self {
+        let gauge = meter
+            .u64_gauge("pavior.provisioning.driver.condition")
+            .with_description(
+                "How a driver is: 0 well, 1 something of its own is not as it should be, 2 down",
+            )
+            .build();
+        Self { known: Arc::default(), gauge }
+    }
+
+    /// Keeps what a driver said, and tells of changes.
+    fn set(&self, driver: &str, now: &Health) {
+        let (number, message) = match now {
+            Health::Ok => (0, ""),
+            Health::Degraded(what) => (1, what.as_str()),
+            Health::Down(why) => (2, why.as_str()),
+        };
+        self.gauge.record(number, &[KeyValue::new("driver", driver.to_owned())]);
+        let before = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.insert(driver.to_owned(), now.clone()).unwrap_or(Health::Ok)
+        };
+        match (before == *now, now) {
+            (true, _) => {}
+            (false, Health::Ok) => tracing::info!(driver, "a driver is well again"),
+            (false, _) => tracing::warn!(driver, message, "a driver is not well"),
+        }
+    }
+}
+
+/// How a driver is; one that does not answer is down.
+pub(crate) async fn condition(driver: &dyn Driver) -> Health {
+    let silent = || Health::Down(format!("it does not answer within {PATIENCE:?}"));
+    tokio::time::timeout(PATIENCE, driver.health()).await.unwrap_or_else(|_| silent())
+}
+
+impl App {
+    /// Tells every driver which of its resources are declared, and asks how it is.
+    pub(crate) async fn reconcile_drivers(&self) -> Result<()> {
+        let declared = self.db.declared_unscoped().await?;
+        let none = std::collections::BTreeSet::new();
+        let drivers = self.engine.drivers().all();
+        let told = drivers.iter().map(|driver| async {
+            let id = driver.info().id;
+            driver.reconcile(declared.get(&id).unwrap_or(&none)).await;
+            self.conditions.set(&id, &condition(&**driver).await);
+        });
+        join_all(told).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,52 @@
+//! How one call of a driver is told to stop.
+
+use tokio_util::sync::CancellationToken;
+
+use crate::store::Purpose;
+
+/// Tells one call to stop, and knows what the call is for: whoever cancels an operation wants it undone, so the wish
+/// reaches calls that do something, and never one that undoes or looks. Time runs out for all of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Stop {
+    purpose: Purpose,
+    token: CancellationToken,
+}
+
+impl Stop {
+    pub(crate) fn new(purpose: Purpose) -> Self {
+        Self { purpose, token: CancellationToken::new() }
+    }
+
+    /// Somebody does not want the operation any more.
+    pub(crate) fn not_wanted(&self) {
+        if self.purpose == Purpose::Do {
+            self.token.cancel();
+        }
+    }
+
+    /// The call has had its time, or is over.
+    pub(crate) fn time_is_up(&self) {
+        self.token.cancel();
+    }
+
+    /// What the driver listens to.
+    pub(crate) fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cancel_reaches_only_what_does_something() {
+        for (purpose, stopped) in [(Purpose::Do, true), (Purpose::Observe, false), (Purpose::Undo, false)] {
+            let stop = Stop::new(purpose);
+            stop.not_wanted();
+            assert_eq!(stop.token().is_cancelled(), stopped, "{purpose:?}");
+            stop.time_is_up();
+            assert!(stop.token().is_cancelled());
+        }
+    }
+}

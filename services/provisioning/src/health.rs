@@ -1,0 +1,141 @@
+//! Health means progress: the database answers, steps are taken, claims are freed, operations end, audit events are
+//! fetched. What stands still is named, and how long it has stood is a metric.
+
+use std::time::Duration;
+
+use opentelemetry::metrics::{Gauge, Meter};
+use pavior_runtime::HealthCheck;
+
+use crate::app::App;
+use crate::store::Waiting;
+
+/// Metrics of what waits; recorded whenever health is asked for.
+#[derive(Clone)]
+struct Gauges {
+    claimable: Gauge<f64>,
+    unfinished: Gauge<f64>,
+    lapsed: Gauge<u64>,
+    outbox: Gauge<f64>,
+    outbox_rows: Gauge<i64>,
+}
+
+impl Gauges {
+    fn new(meter: &Meter) -> Self {
+        let seconds = |name: &'static str, what: &'static str| {
+            meter.f64_gauge(name).with_unit("s").with_description(what).build()
+        };
+        Self {
+            claimable: seconds(
+                "pavior.provisioning.step.oldest_claimable",
+                "Age of the oldest step that could be taken",
+            ),
+            unfinished: seconds(
+                "pavior.provisioning.operation.oldest_unfinished",
+                "Age of the oldest operation under way",
+            ),
+            lapsed: meter
+                .u64_gauge("pavior.provisioning.claim.lapsed")
+                .with_description("Claims whose leases have ended and that are not freed")
+                .build(),
+            outbox: seconds("pavior.provisioning.outbox.oldest", "Age of the oldest audit event that waits"),
+            outbox_rows: meter
+                .i64_gauge("pavior.provisioning.outbox.waiting")
+                .with_description("Audit events that wait")
+                .build(),
+        }
+    }
+}
+
+fn seconds(waiting: Option<&Waiting>) -> f64 {
+    waiting.map_or(0.0, |waiting| waiting.micros as f64 / 1e6)
+}
+
+/// An error that names what has waited for longer than it may.
+fn within(waiting: Option<Waiting>, limit: Duration, what: &str) -> Result<(), String> {
+    let limit = i64::try_from(limit.as_micros()).unwrap_or(i64::MAX);
+    match waiting {
+        Some(waiting) if waiting.micros > limit => {
+            Err(format!("{} {what} {} s", waiting.what, waiting.micros / 1_000_000))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What must be well for the service to be ready.
+pub(crate) fn checks(app: &App, meter: &Meter) -> Vec<HealthCheck> {
+    let gauges = Gauges::new(meter);
+    let stall = Duration::from_millis(app.config.max_stall_ms);
+    vec![
+        database(app),
+        steps(app, &gauges, stall),
+        operations(app, &gauges, stall),
+        claims(app, &gauges, stall),
+        outbox(app, &gauges),
+    ]
+}
+
+fn database(app: &App) -> HealthCheck {
+    let db = app.db.clone();
+    HealthCheck::new("provisioning database", move || {
+        let db = db.clone();
+        async move { db.store().check().await }
+    })
+}
+
+fn steps(app: &App, gauges: &Gauges, stall: Duration) -> HealthCheck {
+    let (app, gauge) = (app.clone(), gauges.claimable.clone());
+    HealthCheck::new("provisioning progress", move || {
+        let (app, gauge) = (app.clone(), gauge.clone());
+        async move {
+            let away: Vec<String> = app.engine.drivers_away().into_iter().map(|away| away.driver).collect();
+            let oldest = app.db.oldest_claimable_unscoped(&away).await.map_err(|error| error.to_string())?;
+            gauge.record(seconds(oldest.as_ref()), &[]);
+            within(oldest, stall, "waits for a worker since")
+        }
+    })
+}
+
+fn operations(app: &App, gauges: &Gauges, stall: Duration) -> HealthCheck {
+    let (app, gauge) = (app.clone(), gauges.unfinished.clone());
+    // A driver that is told to stop has its grace.
+    let limit = stall + Duration::from_millis(app.config.cancel_grace_ms);
+    HealthCheck::new("provisioning operations", move || {
+        let (app, gauge) = (app.clone(), gauge.clone());
+        async move {
+            let oldest = app.db.oldest_unfinished_unscoped().await.map_err(|error| error.to_string())?;
+            gauge.record(seconds(oldest.as_ref()), &[]);
+            let late = app.db.latest_unscoped().await.map_err(|error| error.to_string())?;
+            within(late, limit, "should have ended since")
+        }
+    })
+}
+
+fn claims(app: &App, gauges: &Gauges, stall: Duration) -> HealthCheck {
+    let (app, gauge) = (app.clone(), gauges.lapsed.clone());
+    HealthCheck::new("provisioning leases", move || {
+        let (app, gauge) = (app.clone(), gauge.clone());
+        async move {
+            let (count, first) = app.db.lapsed_claims_unscoped().await.map_err(|error| error.to_string())?;
+            gauge.record(count, &[]);
+            within(first, stall, "has ended and is not freed since")
+        }
+    })
+}
+
+fn outbox(app: &App, gauges: &Gauges) -> HealthCheck {
+    let (app, gauges) = (app.clone(), gauges.clone());
+    let limit = Duration::from_millis(app.config.max_outbox_lag_ms);
+    HealthCheck::new("provisioning outbox", move || {
+        let (app, gauges) = (app.clone(), gauges.clone());
+        async move {
+            let behind = pavior_store::outbox::lag(app.db.store(), crate::ROLE, app.db.now()).await;
+            let behind = behind.map_err(|error| error.to_string())?;
+            gauges.outbox_rows.record(behind.rows, &[]);
+            gauges.outbox.record(behind.oldest.unwrap_or_default().as_secs_f64(), &[]);
+            match behind.oldest {
+                Some(age) if age > limit => Err(format!("audit events wait since {} s", age.as_secs())),
+                _ => Ok(()),
+            }
+        }
+    })
+}

@@ -1,0 +1,103 @@
+//! What is declared of each driver, for the platform itself: no caller sees it without a permit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::entity::{operation, resource, step};
+use super::{Db, db};
+use crate::domain::state::OperationState;
+use crate::error::Result;
+
+/// A resource as it is recorded, as far as its driver is concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The driver's id.
+    pub driver: String,
+    /// The driver's name of it; empty as long as nothing is made.
+    pub identity: String,
+    /// Its resource name.
+    pub name: String,
+    /// The organization's id.
+    pub organization: String,
+    /// The id of its type.
+    pub type_id: String,
+    /// Its state.
+    pub state: String,
+}
+
+/// What operations are working on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Keys of their calls.
+    pub keys: BTreeSet<String>,
+    /// Resources, by name.
+    pub resources: BTreeSet<String>,
+}
+
+impl Db {
+    /// The identities that are declared, by driver.
+    pub async fn declared_unscoped(&self) -> Result<BTreeMap<String, BTreeSet<String>>> {
+        let rows: Vec<(String, String)> = resource::Entity::find()
+            .select_only()
+            .columns([resource::Column::Driver, resource::Column::Identity])
+            .filter(resource::Column::Identity.ne(""))
+            .into_tuple()
+            .all(self.store.read())
+            .await
+            .map_err(db)?;
+        let mut declared: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (driver, identity) in rows {
+            declared.entry(driver).or_default().insert(identity);
+        }
+        Ok(declared)
+    }
+
+    /// Every resource that has been made, of one organization or of all, by name.
+    pub async fn recorded_unscoped(&self, organization: Option<&str>) -> Result<Vec<Recorded>> {
+        use resource::Column as C;
+        let mut query = resource::Entity::find()
+            .select_only()
+            .columns([C::Driver, C::Identity, C::Name, C::Organization, C::TypeId, C::State])
+            .filter(C::Identity.ne(""))
+            .order_by_asc(C::Name);
+        if let Some(organization) = organization {
+            query = query.filter(C::Organization.eq(organization));
+        }
+        let rows: Vec<(String, String, String, String, String, String)> =
+            query.into_tuple().all(self.store.read()).await.map_err(db)?;
+        Ok(rows
+            .into_iter()
+            .map(|(driver, identity, name, organization, type_id, state)| Recorded {
+                driver,
+                identity,
+                name,
+                organization,
+                type_id,
+                state,
+            })
+            .collect())
+    }
+
+    /// What operations that have not ended are working on, those included that wait for an operator.
+    pub async fn under_way_unscoped(&self) -> Result<UnderWay> {
+        let over = OperationState::ALL
+            .iter()
+            .filter(|state| state.ended() && **state != OperationState::Stuck)
+            .map(|state| state.as_str());
+        let going_on = operation::Entity::find()
+            .select_only()
+            .column(operation::Column::Id)
+            .filter(operation::Column::State.is_not_in(over));
+        let rows: Vec<(String, String)> = step::Entity::find()
+            .select_only()
+            .columns([step::Column::IdempotencyKey, step::Column::Resource])
+            .filter(step::Column::Operation.in_subquery(QuerySelect::query(&mut going_on.clone()).to_owned()))
+            .into_tuple()
+            .all(self.store.read())
+            .await
+            .map_err(db)?;
+        let (keys, resources) = rows.into_iter().unzip();
+        Ok(UnderWay { keys, resources })
+    }
+}

@@ -1,0 +1,96 @@
+//! What stands still, for health.
+
+use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::claim::{CLAIMABLE, HELD};
+use super::entity::{operation, step};
+use super::{Db, db};
+use crate::domain::state::{OperationState, StepState};
+use crate::error::Result;
+
+/// States in which an operation goes on by itself.
+const GOING_ON: [OperationState; 5] = [
+    OperationState::Queued,
+    OperationState::Running,
+    OperationState::Cancelling,
+    OperationState::Failing,
+    OperationState::Compensating,
+];
+
+/// Something that waits, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// What it is: an operation, or one of its steps, by name.
+    pub what: String,
+    /// In microseconds.
+    pub micros: i64,
+}
+
+impl Db {
+    /// The step that could be taken for the longest time, those of drivers that are away aside.
+    pub async fn oldest_claimable_unscoped(&self, away: &[String]) -> Result<Option<Waiting>> {
+        let now = self.time(self.store.read()).await?;
+        let workable = [OperationState::Queued, OperationState::Running, OperationState::Compensating];
+        let found = step::Entity::find()
+            .find_also_related(operation::Entity)
+            .filter(step::Column::State.is_in(CLAIMABLE.map(StepState::as_str)))
+            .filter(step::Column::NotBefore.lte(now))
+            .filter(step::Column::Driver.is_not_in(away.iter().map(String::as_str)))
+            .filter(operation::Column::State.is_in(workable.map(OperationState::as_str)))
+            .order_by_asc(operation::Column::UpdateTime)
+            .limit(1)
+            .one(self.store.read())
+            .await
+            .map_err(db)?;
+        Ok(found.and_then(|(step, op)| {
+            let op = op?;
+            let since = step.not_before.max(pavior_store::micros(op.update_time));
+            Some(Waiting { what: format!("step `{}` of `{}`", step.name, op.name), micros: now - since })
+        }))
+    }
+
+    /// The operation that has not ended for the longest time, those that wait for people aside.
+    pub async fn oldest_unfinished_unscoped(&self) -> Result<Option<Waiting>> {
+        let now = self.time(self.store.read()).await?;
+        let found = operation::Entity::find()
+            .filter(operation::Column::State.is_in(GOING_ON.map(OperationState::as_str)))
+            .order_by_asc(operation::Column::CreateTime)
+            .one(self.store.read())
+            .await
+            .map_err(db)?;
+        Ok(found.map(|op| Waiting {
+            micros: now - pavior_store::micros(op.start_time.unwrap_or(op.create_time)),
+            what: format!("operation `{}`", op.name),
+        }))
+    }
+
+    /// The operation whose time, or that of its undo, is over for the longest time, and that has not ended for all that.
+    pub async fn latest_unscoped(&self) -> Result<Option<Waiting>> {
+        let now = self.time(self.store.read()).await?;
+        let found = operation::Entity::find()
+            .filter(operation::Column::State.is_in(GOING_ON.map(OperationState::as_str)))
+            .filter(operation::Column::Deadline.gt(0))
+            .filter(operation::Column::Deadline.lt(now))
+            .order_by_asc(operation::Column::Deadline)
+            .one(self.store.read())
+            .await
+            .map_err(db)?;
+        Ok(found.map(|op| Waiting { micros: now - op.deadline, what: format!("operation `{}`", op.name) }))
+    }
+
+    /// How many claims have ended and are not freed, and the one that ended first.
+    pub async fn lapsed_claims_unscoped(&self) -> Result<(u64, Option<Waiting>)> {
+        let now = self.time(self.store.read()).await?;
+        let lapsed = || {
+            step::Entity::find()
+                .filter(step::Column::State.is_in(HELD.map(StepState::as_str)))
+                .filter(step::Column::LeaseUntil.lt(now))
+        };
+        let first =
+            lapsed().order_by_asc(step::Column::LeaseUntil).one(self.store.read()).await.map_err(db)?;
+        let Some(first) = first else { return Ok((0, None)) };
+        let count = lapsed().count(self.store.read()).await.map_err(db)?;
+        let what = format!("the claim on step `{}`", first.name);
+        Ok((count, Some(Waiting { what, micros: now - first.lease_until })))
+    }
+}

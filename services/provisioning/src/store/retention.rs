@@ -1,0 +1,370 @@
+//! What is forgotten, and when. Nothing that a living thing needs: an operation that has not ended or waits for an
+//! operator, the run that is deployed or would be next, the deployment that stands.
+
+use pavior_store::TxFuture;
+use sea_orm::sea_query::Query;
+use sea_orm::{ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect};
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use super::entity::{
+    deployment, environment, event, log_chunk, operation, plan, project, resource, run, secret, step, timer,
+};
+use super::{Db, db};
+use crate::error::{Error, Result};
+
+/// Rows of one transaction.
+const BATCH: u64 = 200;
+/// What has ended is kept at least so long, whatever the numbers: a request that is repeated gets its answer.
+const SHORTEST: Duration = Duration::hours(48);
+/// Ends that nothing follows.
+const OVER: [&str; 3] = ["SUCCEEDED", "COMPENSATED", "DENIED"];
+
+/// How long, and how many, are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// How long an operation is kept after its end, with its plan, steps and events.
+    pub operations: Duration,
+    /// Most operations of an organization that have ended.
+    pub max_operations: u64,
+    /// How long log lines are kept after the end of their operation.
+    pub logs: Duration,
+    /// Most runs of a pipeline.
+    pub max_runs: u64,
+    /// Most deployments of an environment.
+    pub max_deployments: u64,
+}
+
+/// What was forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Operations.
+    pub operations: u64,
+    /// Operations whose log lines went.
+    pub logs: u64,
+    /// Runs.
+    pub runs: u64,
+    /// Deployments.
+    pub deployments: u64,
+    /// Secrets of resources that are gone.
+    pub secrets: u64,
+    /// Timers of environments that are gone.
+    pub timers: u64,
+    /// Answers to repeated requests.
+    pub answers: u64,
+}
+
+/// How many rows belong together.
+#[derive(Debug, FromQueryResult)]
+struct Group {
+    name: String,
+    rows: i64,
+}
+
+impl Db {
+    /// Forgets what is due, in small transactions. What one call leaves is left to the next.
+    pub async fn sweep_unscoped(&self, retention: &Retention) -> Result<Swept> {
+        let now = self.now();
+        let swept = Swept {
+            operations: self.sweep_operations(retention, now).await?,
+            logs: self.sweep_logs(now - retention.logs).await?,
+            runs: self.sweep_runs(retention.max_runs).await?,
+            deployments: self.sweep_deployments(retention.max_deployments).await?,
+            secrets: self.sweep_secrets().await?,
+            timers: self.sweep_timers().await?,
+            answers: pavior_store::idempotency::sweep(&self.store, now).await?,
+        };
+        Ok(swept)
+    }
+
+    async fn sweep_operations(&self, retention: &Retention, now: OffsetDateTime) -> Result<u64> {
+        let over = || operation::Entity::find().filter(operation::Column::State.is_in(OVER));
+        let old: Vec<Uuid> = over()
+            .select_only()
+            .column(operation::Column::Id)
+            .filter(operation::Column::EndTime.lt(now - retention.operations.max(SHORTEST)))
+            .order_by_asc(operation::Column::EndTime)
+            .limit(BATCH)
+            .into_tuple()
+            .all(self.store.read())
+            .await
+            .map_err(db)?;
+        let mut forgotten = self.forget_operations(old).await?;
+        let many: Vec<Group> = over()
+            .select_only()
+            .column_as(operation::Column::Organization, "name")
+            .column_as(operation::Column::Id.count(), "rows")
+            .group_by(operation::Column::Organization)
+            .into_model()
+            .all(self.store.read())
+            .await
+            .map_err(db)?;
+        for (organization, surplus) in surplus(many, retention.max_operations) {
+            let oldest: Vec<Uuid> = over()
+                .select_only()
+                .column(operation::Column::Id)
+                .filter(operation::Column::Organization.eq(organization))
+                .filter(operation::Column::EndTime.lt(now - SHORTEST))
+                .order_by_asc(operation::Column::EndTime)
+                .limit(surplus.min(BATCH))
+                .into_tuple()
+                .all(self.store.read())
+                .await
+                .map_err(db)?;
+            forgotten += self.forget_operations(oldest).await?;
+        }
+        Ok(forgotten)
+    }
+
+    async fn forget_operations(&self, ids: Vec<Uuid>) -> Result<u64> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        self.store
+            .upkeep("operations that ended long ago", move |tx| {
+                let ids = ids.clone();
+                Box::pin(async move {
+                    let kept = operation::Entity::find()
+                        .filter(operation::Column::Id.is_in(ids))
+                        .filter(operation::Column::State.is_in(OVER))
+                        .all(tx)
+                        .await
+                        .map_err(db)?;
+                    let ids = || kept.iter().map(|op| op.id);
+                    let plans = kept.iter().map(|op| op.plan);
+                    log_chunk::Entity::delete_many()
+                        .filter(log_chunk::Column::Operation.is_in(ids()))
+                        .exec(tx)
+                        .await
+                        .map_err(db)?;
+                    event::Entity::delete_many()
+                        .filter(event::Column::Operation.is_in(ids()))
+                        .exec(tx)
+                        .await
+                        .map_err(db)?;
+                    step::Entity::delete_many()
+                        .filter(step::Column::Operation.is_in(ids()))
+                        .exec(tx)
+                        .await
+                        .map_err(db)?;
+                    plan::Entity::delete_many()
+                        .filter(plan::Column::Id.is_in(plans))
+                        .exec(tx)
+                        .await
+                        .map_err(db)?;
+                    let done = operation::Entity::delete_many()
+                        .filter(operation::Column::Id.is_in(ids()))
+                        .exec(tx)
+                        .await
+                        .map_err(db)?;
+                    Ok(done.rows_affected)
+                }) as TxFuture<'_, _, Error>
+            })
+            .await
+    }
+
+    async fn sweep_logs(&self, before: OffsetDateTime) -> Result<u64> {
+        let written = Query::select().column(log_chunk::Column::Operation).from(log_chunk::Entity).to_owned();
+        let ids: Vec<Uuid> = operation::Entity::find()
+            .select_only()
+            .column(operation::Column::Id)
+            .filter(operation::Column::State.is_in(OVER))
+            .filter(operation::Column::EndTime.lt(before))
+            .filter(operation::Column::LogSeq.gt(0))
+            .filter(operation::Column::Id.in_subquery(written))
+            .limit(BATCH)
+            .into_tuple()
+            .all(self.store.read())
+            .await
+            .map_err(db)?;
+        let swept = ids.len() as u64;
+        if swept == 0 {
+            return Ok(0);
+        }
+        self.store
+            .upkeep("log lines of operations that ended long ago", move |tx| {
+                let ids = ids.clone();
+                Box::pin(async move {
+                    log_chunk::Entity::delete_many()
+                        .filter(log_chunk::Column::Operation.is_in(ids))
+                        .exec(tx)
+                        .await
+                        .map_err(db)?;
+                    Ok(swept)
+                }) as TxFuture<'_, _, Error>
+            })
+            .await
+    }
+
+    async fn sweep_runs(&self, most: u64) -> Result<u64> {
+        let groups: Vec<Group> = run::Entity::find()
+            .select_only()
+            .column_as(run::Column::Pipeline, "name")
+            .column_as(run::Column::Uid.count(), "rows")
+            .group_by(run::Column::Pipeline)
+            .into_model()
+            .all(self.store.read())
+            .await
+            .map_err(db)?;
+        let mut forgotten = 0;
+        for (pipeline, surplus) in surplus(groups, most) {
+            let old = run::Entity::find()
+                .filter(run::Column::Pipeline.eq(pipeline))
+                .order_by_asc(run::Column::CreateTime)
+                .order_by_asc(run::Column::Uid)
+                .limit(surplus.min(BATCH))
+                .all(self.store.read())
+                .await
+                .map_err(db)?;
+            forgotten += self.forget_runs(old).await?;
+        }
+        Ok(forgotten)
+    }
+
+    /// Those that are deployed somewhere stay, and so does the one that a deployment would take.
+    async fn forget_runs(&self, runs: Vec<run::Model>) -> Result<u64> {
+        let Some(project) = runs.first().map(|run| run.project.clone()) else { return Ok(0) };
+        let next = run::Entity::find()
+            .filter(run::Column::Project.eq(project))
+            .filter(run::Column::State.eq("SUCCEEDED"))
+            .order_by_desc(run::Column::CreateTime)
+            .order_by_desc(run::Column::Uid)
+            .one(self.store.read())
+            .await
+            .map_err(db)?;
+        let next = next.map(|run| run.uid);
+        let ended = runs.into_iter().filter(|run| run.end_time.is_some() && Some(run.uid) != next);
+        let uids: Vec<Uuid> = ended.map(|run| run.uid).collect();
+        self.store
+            .upkeep("runs beyond those that are kept", move |tx| {
+                let uids = uids.clone();
+                Box::pin(async move {
+                    let deployed =
+                        Query::select().column(deployment::Column::Run).from(deployment::Entity).to_owned();
+                    let done = run::Entity::delete_many()
+                        .filter(run::Column::Uid.is_in(uids))
+                        .filter(run::Column::Name.not_in_subquery(deployed))
+                        .exec(tx)
+                        .await
+                        .map_err(db)?;
+                    Ok(done.rows_affected)
+                }) as TxFuture<'_, _, Error>
+            })
+            .await
+    }
+
+    async fn sweep_deployments(&self, most: u64) -> Result<u64> {
+        let groups: Vec<Group> = deployment::Entity::find()
+            .select_only()
+            .column_as(deployment::Column::Environment, "name")
+            .column_as(deployment::Column::Uid.count(), "rows")
+            .group_by(deployment::Column::Environment)
+            .into_model()
+            .all(self.store.read())
+            .await
+            .map_err(db)?;
+        let mut forgotten = 0;
+        for (environment, surplus) in surplus(groups, most) {
+            let old: Vec<Uuid> = deployment::Entity::find()
+                .select_only()
+                .column(deployment::Column::Uid)
+                .filter(deployment::Column::Environment.eq(environment))
+                .filter(deployment::Column::State.is_in(["SUPERSEDED", "FAILED"]))
+                .order_by_asc(deployment::Column::CreateTime)
+                .order_by_asc(deployment::Column::Uid)
+                .limit(surplus.min(BATCH))
+                .into_tuple()
+                .all(self.store.read())
+                .await
+                .map_err(db)?;
+            forgotten += self.forget_deployments(old).await?;
+        }
+        Ok(forgotten)
+    }
+
+    async fn forget_deployments(&self, uids: Vec<Uuid>) -> Result<u64> {
+        self.store
+            .upkeep("deployments beyond those that are kept", move |tx| {
+                let uids = uids.clone();
+                Box::pin(async move {
+                    let standing = Query::select()
+                        .column(environment::Column::Deployment)
+                        .from(environment::Entity)
+                        .to_owned();
+                    let done = deployment::Entity::delete_many()
+                        .filter(deployment::Column::Uid.is_in(uids))
+                        .filter(deployment::Column::State.is_in(["SUPERSEDED", "FAILED"]))
+                        .filter(deployment::Column::Name.not_in_subquery(standing))
+                        .exec(tx)
+                        .await
+                        .map_err(db)?;
+                    Ok(done.rows_affected)
+                }) as TxFuture<'_, _, Error>
+            })
+            .await
+    }
+
+    async fn sweep_secrets(&self) -> Result<u64> {
+        let known = || Query::select().column(resource::Column::Uid).from(resource::Entity).to_owned();
+        let lost: Vec<String> = secret::Entity::find()
+            .select_only()
+            .column(secret::Column::Reference)
+            .filter(secret::Column::Resource.not_in_subquery(known()))
+            .limit(BATCH)
+            .into_tuple()
+            .all(self.store.read())
+            .await
+            .map_err(db)?;
+        if lost.is_empty() {
+            return Ok(0);
+        }
+        self.store
+            .upkeep("secrets of resources that are gone", move |tx| {
+                let lost = lost.clone();
+                Box::pin(async move {
+                    let known =
+                        Query::select().column(resource::Column::Uid).from(resource::Entity).to_owned();
+                    let done = secret::Entity::delete_many()
+                        .filter(secret::Column::Reference.is_in(lost))
+                        .filter(secret::Column::Resource.not_in_subquery(known))
+                        .exec(tx)
+                        .await
+                        .map_err(db)?;
+                    Ok(done.rows_affected)
+                }) as TxFuture<'_, _, Error>
+            })
+            .await
+    }
+
+    async fn sweep_timers(&self) -> Result<u64> {
+        let gone = || {
+            let environments =
+                Query::select().column(environment::Column::Name).from(environment::Entity).to_owned();
+            let projects = Query::select().column(project::Column::Name).from(project::Entity).to_owned();
+            Condition::all()
+                .add(timer::Column::Subject.not_in_subquery(environments))
+                .add(timer::Column::Subject.not_in_subquery(projects))
+        };
+        let left = timer::Entity::find().filter(gone()).one(self.store.read()).await.map_err(db)?;
+        if left.is_none() {
+            return Ok(0);
+        }
+        self.store
+            .upkeep("timers of environments that are gone", move |tx| {
+                Box::pin(async move {
+                    let done = timer::Entity::delete_many().filter(gone()).exec(tx).await.map_err(db)?;
+                    Ok(done.rows_affected)
+                }) as TxFuture<'_, _, Error>
+            })
+            .await
+    }
+}
+
+/// The groups with more than they may have, and by how much.
+fn surplus(groups: Vec<Group>, most: u64) -> Vec<(String, u64)> {
+    let over = groups.into_iter().filter_map(|group| {
+        let rows = u64::try_from(group.rows).unwrap_or_default();
+        Some((group.name, rows.checked_sub(most).filter(|over| *over > 0)?))
+    });
+    over.collect()
+}

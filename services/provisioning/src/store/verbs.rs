@@ -1,0 +1,145 @@
+//! What people do to operations: cancel, retry, delete. Each is recorded with who did it, in its own transaction.
+
+use pavior_store::{Recorded, idempotency};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::audit::{Caller, verb_event};
+use super::journal::{Aggregate, step_state};
+use super::{Db, finish};
+use crate::domain::names;
+use crate::domain::state::{OperationEvent, OperationState, StepEvent, StepState};
+use crate::error::{Error, Result};
+
+fn missing(id: Uuid) -> Error {
+    Error::NotFound { kind: "operation", name: id.to_string() }
+}
+
+impl Db {
+    /// Asks an operation to stop. One that has ended, or is asked already, stays as it is.
+    pub async fn cancel_unscoped(&self, id: Uuid, caller: &Caller) -> Result<OperationState> {
+        let caller = caller.clone();
+        let this = self.clone();
+        self.store
+            .change(&self.outbox, move |tx| {
+                let (this, caller) = (this.clone(), caller.clone());
+                Box::pin(async move {
+                    let mut aggregate =
+                        Aggregate::load(&this, tx, id, false).await?.ok_or_else(|| missing(id))?;
+                    if aggregate.state.ended() || aggregate.op.cancel_requested {
+                        return Ok(Recorded::unchanged(aggregate.state));
+                    }
+                    let before = aggregate.op.clone();
+                    aggregate.op.cancel_requested = true;
+                    caller.name().clone_into(&mut aggregate.op.canceller);
+                    if aggregate.state.next(OperationEvent::Cancel).is_ok() {
+                        let message = format!("cancelled by `{}`", caller.name());
+                        aggregate.blame(json!({
+                            "reason": "CANCELLED", "step": "", "code": "CANCELLED", "message": message,
+                        }));
+                        aggregate.operation(OperationEvent::Cancel)?;
+                        aggregate.settle()?;
+                    }
+                    let summary = format!("operation `{}` was cancelled", names::last(&aggregate.op.name));
+                    let event = verb_event(&this, &caller, &before, &aggregate.op, summary);
+                    let (_, events) = this.write(tx, &mut aggregate, vec![event]).await?;
+                    Ok(Recorded::all(aggregate.state, events))
+                })
+            })
+            .await
+    }
+
+    /// Takes up a stuck operation; the same request again changes nothing.
+    pub async fn retry_unscoped(
+        &self,
+        id: Uuid,
+        caller: &Caller,
+        deadline_micros: i64,
+        key: Option<(idempotency::Key, Vec<u8>)>,
+    ) -> Result<()> {
+        let (this, caller) = (self.clone(), caller.clone());
+        self.store
+            .change(&self.outbox, move |tx| {
+                let (this, caller, key) = (this.clone(), caller.clone(), key.clone());
+                Box::pin(async move {
+                    // Locked before the request id is looked up, so that of two equal calls the later finds the answer.
+                    let mut aggregate =
+                        Aggregate::load(&this, tx, id, false).await?.ok_or_else(|| missing(id))?;
+                    if let Some((key, hash)) = &key
+                        && idempotency::check(tx, key, hash).await?.is_some()
+                    {
+                        return Ok(Recorded::unchanged(()));
+                    }
+                    let before = aggregate.op.clone();
+                    take_up(&mut aggregate, deadline_micros)?;
+                    finish::mark(tx, &aggregate, finish::working_state(aggregate.kind()?)).await?;
+                    aggregate.settle()?;
+                    let summary =
+                        format!("operation `{}` was taken up again", names::last(&aggregate.op.name));
+                    let event = verb_event(&this, &caller, &before, &aggregate.op, summary);
+                    let (_, events) = this.write(tx, &mut aggregate, vec![event]).await?;
+                    Ok(Recorded::all((), events).answering(this.kept(key.as_ref(), id, &[])))
+                })
+            })
+            .await
+    }
+
+    /// Hides an operation that has ended. It is kept, with its steps, events and log lines, for as long as operations
+    /// are. False when it has not ended. Whoever deleted it may do so again.
+    pub async fn delete_unscoped(&self, id: Uuid, caller: &Caller) -> Result<bool> {
+        let (this, caller) = (self.clone(), caller.clone());
+        self.store
+            .change(&self.outbox, move |tx| {
+                let (this, caller) = (this.clone(), caller.clone());
+                Box::pin(async move {
+                    let mut aggregate =
+                        Aggregate::load(&this, tx, id, false).await?.ok_or_else(|| missing(id))?;
+                    if aggregate.op.delete_time.is_some() {
+                        let own = aggregate.op.deleter == caller.name();
+                        let name = aggregate.op.name.clone();
+                        return match own {
+                            true => Ok(Recorded::unchanged(true)),
+                            false => Err(Error::NotFound { kind: "operation", name }),
+                        };
+                    }
+                    if !aggregate.state.ended() || aggregate.state == OperationState::Stuck {
+                        return Ok(Recorded::unchanged(false));
+                    }
+                    let before = aggregate.op.clone();
+                    caller.name().clone_into(&mut aggregate.op.deleter);
+                    aggregate.op.delete_time = Some(this.now());
+                    let summary = format!("operation `{}` was deleted", names::last(&aggregate.op.name));
+                    let event = verb_event(&this, &caller, &before, &aggregate.op, summary);
+                    let (_, events) = this.write(tx, &mut aggregate, vec![event]).await?;
+                    Ok(Recorded::all(true, events))
+                })
+            })
+            .await
+    }
+}
+
+/// Undo that was given up is done again; a deletion goes on.
+fn take_up(aggregate: &mut Aggregate, deadline_micros: i64) -> Result<()> {
+    let reversible = aggregate.kind()?.reversible();
+    let (event, from) = if reversible {
+        (OperationEvent::RetryUndo, StepState::UndoStuck)
+    } else {
+        (OperationEvent::RetryDo, StepState::Failed)
+    };
+    aggregate.operation(event)?;
+    if !reversible {
+        aggregate.op.deadline = aggregate.clock.saturating_add(deadline_micros);
+        aggregate.op.error = None;
+        aggregate.op.cancel_requested = false;
+        aggregate.op.canceller = String::new();
+    }
+    let now = aggregate.clock;
+    for index in 0..aggregate.steps.len() {
+        let Some(step) = aggregate.steps.get_mut(index) else { break };
+        if step_state(step)? == from {
+            (step.attempt, step.undo_attempt, step.waits, step.not_before) = (0, 0, 0, now);
+            aggregate.step(index, StepEvent::Resume)?;
+        }
+    }
+    Ok(())
+}

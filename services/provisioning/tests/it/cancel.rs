@@ -1,0 +1,142 @@
+//! Cancelled at any moment, an operation ends undone or done, never stuck, and leaves nothing behind.
+
+use std::time::Duration;
+
+use pavior_driver::FailureCode;
+use pavior_driver::testing::{Behaviour, CallKind};
+use pavior_provisioning::engine::EngineConfig;
+use pavior_provisioning::error::Error;
+use pavior_store::ErrorKind;
+use pavior_testkit::db::{TestDb, both, sqlite};
+
+use crate::harness::*;
+
+const OPERATIONS: usize = 300;
+/// Under way at a time.
+const WAVE: usize = 25;
+
+/// Numbers that look random and are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % below
+    }
+}
+
+/// Asks again while the machine has no time for the database.
+async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    loop {
+        match ask().await {
+            Ok(value) => return value,
+            Err(Error::Store(error)) if error.kind() == ErrorKind::Unavailable => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+async fn cancelled_at_any_moment(db: TestDb, seed: u64) {
+    let kind = db.kind;
+    let config =
+        EngineConfig { lease_ms: 15_000, max_running: 64, max_running_per_organization: 64, ..quick() };
+    let world = World::with(db, config, None).await;
+    let mut dice = Dice(seed);
+    let mut ended = [0_usize; 2];
+    for wave in 0..OPERATIONS / WAVE {
+        for (step, _) in DIAMOND {
+            let takes = (0..WAVE).map(|_| Behaviour::Take(Duration::from_micros(dice.roll(4_000))));
+            world.driver.script(CallKind::Apply, step, takes.collect::<Vec<_>>());
+            let takes = (0..WAVE).map(|_| Behaviour::Take(Duration::from_micros(dice.roll(8_000))));
+            world.driver.script(CallKind::Destroy, step, takes.collect::<Vec<_>>());
+        }
+        let cancels = (0..WAVE).map(|number| {
+            let (world, after) = (&world, Duration::from_micros(dice.roll(60_000)));
+            async move {
+                let new = new_operation(elsewhere(graph(&DIAMOND), "acme", wave * WAVE + number));
+                let (id, caller) = (new.id, by_alice(CANCEL));
+                patiently(|| world.db.accept(new.clone())).await;
+                world.engine.wake();
+                tokio::time::sleep(after).await;
+                patiently(|| world.db.cancel_unscoped(id, &caller)).await;
+                world.engine.stop_calls(id);
+                world.engine.wake();
+                // Impatient people do it twice.
+                patiently(|| world.db.cancel_unscoped(id, &caller)).await;
+                world.engine.stop_calls(id);
+                (id, after)
+            }
+        });
+        let begun = futures::future::join_all(cancels).await;
+        for (id, after) in begun {
+            let view = world.ended(id).await;
+            let live = world.driver.live();
+            let left = live.iter().filter(|name| name.starts_with(&format!("{}/", view.op.target))).count();
+            match view.op.state.as_str() {
+                "SUCCEEDED" => {
+                    assert_eq!(left, DIAMOND.len(), "{kind}, seed {seed}, after {after:?}");
+                    ended[0] += 1;
+                }
+                "COMPENSATED" => {
+                    let reason = view.op.error.as_ref().unwrap()["reason"].clone();
+                    assert_eq!(
+                        (left, reason),
+                        (0, "CANCELLED".into()),
+                        "{kind}, seed {seed}, after {after:?}"
+                    );
+                    ended[1] += 1;
+                }
+                state => {
+                    let errors: Vec<_> = view.steps.iter().map(|step| step.error.clone()).collect();
+                    panic!("{kind}, seed {seed}, after {after:?}: {state} {:?} {errors:?}", shown(&view));
+                }
+            }
+        }
+    }
+    assert!(ended[1] > OPERATIONS / 4, "few were caught under way: {ended:?}");
+    println!("{kind}: {} done, {} undone, 0 stuck", ended[0], ended[1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_hundred_operations_cancelled_at_random_moments_are_never_stuck() {
+    both(|db| cancelled_at_any_moment(db, 0x5eed_cafe)).await;
+}
+
+#[tokio::test]
+async fn an_undo_that_answers_cancelled_is_tried_again() {
+    both(|db| async {
+        let world = World::new(db).await;
+        world.driver.fail("d");
+        // More often than an undo has attempts.
+        let refuse = vec![Behaviour::Refuse(FailureCode::Cancelled); 8];
+        world.driver.script(CallKind::Destroy, "b", refuse);
+        let view = world.ended(world.start(graph(&DIAMOND)).await).await;
+        assert_eq!(view.op.state, "COMPENSATED", "{:?}", shown(&view));
+        assert_eq!(world.driver.live(), Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_an_earlier_attempt_left_is_undone_when_the_next_is_cancelled() {
+    let config = EngineConfig { backoff_ms: 60_000, max_backoff_ms: 60_000, ..quick() };
+    let world = World::with(sqlite(), config, None).await;
+    // Half made, nobody knows, and then a long pause in which the operation is cancelled.
+    world.driver.script(CallKind::Apply, "a", [Behaviour::Unknown { effect: true }]);
+    world.driver.script(CallKind::Observe, "a", vec![Behaviour::Unknown { effect: false }; 50]);
+    let id = world.start(graph(&DIAMOND[..1])).await;
+    let mut changes = world.engine.changes();
+    while !world.view(id).await.steps.iter().any(|step| step.waits > 0) {
+        let _ = tokio::time::timeout(Duration::from_millis(20), changes.recv()).await;
+    }
+    world.db.cancel_unscoped(id, &by_alice(CANCEL)).await.unwrap();
+    world.engine.wake();
+    let view = world.ended(id).await;
+    assert_eq!(view.op.state, "COMPENSATED", "{:?}", shown(&view));
+    assert_eq!(world.driver.live(), Vec::<String>::new());
+}

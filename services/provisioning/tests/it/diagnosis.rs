@@ -1,0 +1,133 @@
+//! Drivers against records: who is told what, and what is found.
+
+use std::time::Duration;
+
+use pavior_core::principal::Principal;
+use pavior_driver::testing::{Behaviour, CallKind};
+use pavior_driver::{ApplyRequest, CallContext, Driver, NullSink, Outcome};
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_proto::pavior::provisioning::v1::resource_finding::Kind;
+use pavior_testkit::db::{both, sqlite};
+use serde_json::json;
+use tonic::Code;
+
+use crate::fixture::*;
+use crate::harness::alice;
+
+/// Waits until `met`.
+async fn until(what: &str, met: impl Fn() -> bool) {
+    let met = &met;
+    pavior_testkit::wait_for(what, Duration::from_secs(20), || async move {
+        met().then_some(()).ok_or("not yet")
+    })
+    .await;
+}
+
+fn operator() -> Principal {
+    Principal { organization: "-".into(), platform_admin: true, ..alice() }
+}
+
+async fn diagnose(f: &Fixture, principal: &Principal, parent: &str) -> pb::DiagnoseResourcesResponse {
+    let request = pb::DiagnoseResourcesRequest { parent: parent.to_owned() };
+    f.client().diagnose_resources(f.by(principal, request)).await.unwrap().into_inner()
+}
+
+fn found(answer: &pb::DiagnoseResourcesResponse) -> Vec<(Kind, String)> {
+    answer.findings.iter().map(|finding| (finding.kind(), finding.resource.clone())).collect()
+}
+
+/// Made by the driver, and nothing of it is recorded: as after a restore.
+async fn orphan(f: &Fixture, organization: &str, name: &str) -> String {
+    let resource = format!("organizations/{organization}/projects/lost/resources/{name}");
+    let context = CallContext::new(organization, &resource, &format!("lost/{organization}/{name}"), 1);
+    let request = ApplyRequest {
+        resource_type: "sql-database".into(),
+        prior: None,
+        inputs: json!({}),
+        sensitive: Vec::new(),
+    };
+    let Outcome::Succeeded(_) = f.driver.apply(&context, request, &NullSink).await else {
+        panic!("not made")
+    };
+    resource
+}
+
+#[tokio::test]
+async fn drivers_are_told_what_is_declared() {
+    let f = Fixture::new(sqlite()).await;
+    f.project().await;
+    orphan(&f, "acme", "db").await;
+    let live = f.driver.live().len();
+    until("what is declared", || f.driver.declared().is_some_and(|declared| declared.len() == live - 1))
+        .await;
+    let name = format!("{HELLO}/environments/development");
+    let delete = pb::DeleteEnvironmentRequest { name, ..Default::default() };
+    f.wait(f.client().delete_environment(f.call(delete)).await.unwrap().into_inner()).await;
+    let live = f.driver.live().len();
+    until("what is left", || f.driver.declared().is_some_and(|declared| declared.len() == live - 1)).await;
+}
+
+#[tokio::test]
+async fn orphans_and_missing_resources_are_found() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let healthy = diagnose(&f, &operator(), "organizations/-").await;
+        assert_eq!(found(&healthy), []);
+        let compared: Vec<_> = healthy.drivers.iter().map(|d| (d.driver.as_str(), d.compared)).collect();
+        assert_eq!(compared, [("catalog-entity", false), ("fake", true)]);
+        assert_eq!(usize::try_from(healthy.drivers[1].resource_count).unwrap(), f.driver.live().len());
+
+        let (ours, theirs) = (orphan(&f, "acme", "db").await, orphan(&f, "globex", "db").await);
+        let gone = format!("{HELLO}/environments/development/resources/database");
+        f.driver.vanish(&gone);
+        let all = found(&diagnose(&f, &operator(), "organizations/-").await);
+        assert_eq!(all.len(), 3, "{all:?}");
+        for finding in [(Kind::Orphan, ours.clone()), (Kind::Orphan, theirs), (Kind::Missing, gone.clone())] {
+            assert!(all.contains(&finding), "{finding:?} in {all:?}");
+        }
+        let acme = diagnose(&f, &alice(), ACME).await;
+        assert_eq!(found(&acme).len(), 2, "{acme:?}");
+        assert!(
+            acme.findings.iter().all(|finding| finding.organization == ACME && !finding.advice.is_empty())
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_nobodys_orphan() {
+    let f = Fixture::new(sqlite()).await;
+    f.project().await;
+    // The effect has happened, the answer has not come: only the operation knows of it.
+    f.driver.script(CallKind::Apply, "staging.database", [Behaviour::Unknown { effect: true }]);
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    f.driver.script(CallKind::Observe, "staging.database", [Behaviour::Gate(gate.clone())]);
+    let request = environment_request("staging");
+    let operation = f.client().create_environment(f.call(request)).await.unwrap().into_inner();
+    let database = format!("{HELLO}/environments/staging/resources/database");
+    until("the database", || f.driver.live().contains(&database)).await;
+    assert_eq!(found(&diagnose(&f, &operator(), "organizations/-").await), []);
+    gate.add_permits(1);
+    assert_eq!(problem(&f.wait(operation).await), None);
+    assert_eq!(found(&diagnose(&f, &operator(), "organizations/-").await), []);
+}
+
+#[tokio::test]
+async fn only_operators_see_all_organizations() {
+    let f = Fixture::new(sqlite()).await;
+    for (principal, parent) in [
+        (Principal { organization: "-".into(), ..alice() }, "organizations/-"),
+        (alice(), "organizations/globex"),
+    ] {
+        let request = pb::DiagnoseResourcesRequest { parent: parent.to_owned() };
+        let refused = refused(f.client().diagnose_resources(f.by(&principal, request)).await);
+        assert_eq!(
+            (refused.code, refused.reason.as_str()),
+            (Code::PermissionDenied, "PERMISSION_DENIED"),
+            "{parent}"
+        );
+    }
+    let request = pb::DiagnoseResourcesRequest { parent: String::new() };
+    assert_eq!(refused(f.client().diagnose_resources(f.call(request)).await).code, Code::InvalidArgument);
+}

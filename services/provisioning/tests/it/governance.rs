@@ -1,0 +1,247 @@
+//! A plan is asked about as a whole: what may not be done by itself is not done as a part of something else.
+
+use pavior_driver::testing::{Behaviour, CallKind};
+use pavior_proto::pavior::policy::v1 as policy;
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_testkit::db::{both, sqlite};
+use serde_json::{Value, json};
+use tonic::Code;
+
+use crate::fixture::*;
+
+fn delete() -> pb::DeleteProjectRequest {
+    pb::DeleteProjectRequest { name: HELLO.into(), ..Default::default() }
+}
+
+fn guardrail(id: &str) -> Value {
+    let reason =
+        json!({"policyId": id, "policySet": "guardrail", "message": format!("{id} says no"), "fix": "ask"});
+    json!({ "effect": "EFFECT_DENY", "reasons": [reason] })
+}
+
+fn approval(groups: &[(&str, i32)]) -> Value {
+    let approvals: Vec<Value> = groups
+        .iter()
+        .map(|(group, quorum)| json!({"quorum": quorum, "group": format!("{ACME}/groups/{group}"), "policyIds": [format!("{group}-{quorum}")]}))
+        .collect();
+    json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "approvals": approvals })
+}
+
+/// The questions of a stage, as `action resource class`.
+fn asked(f: &Fixture, stage: policy::DecisionStage) -> Vec<String> {
+    let state = f.peers.0.lock().unwrap();
+    let questions = state.questions.iter().filter(|question| question.stage() == stage);
+    questions
+        .map(|question| {
+            let resource = question.resource.clone().unwrap_or_default().name;
+            let class = question.context.clone().unwrap_or_default().environment_class;
+            let resource = resource.trim_start_matches(ACME);
+            format!("{} {resource} {class}", question.action.trim_start_matches("provisioning."))
+                .trim()
+                .to_owned()
+        })
+        .collect()
+}
+
+fn forget(f: &Fixture) {
+    f.peers.0.lock().unwrap().questions.clear();
+}
+
+#[tokio::test]
+async fn what_may_not_be_deleted_by_itself_is_not_deleted_with_its_project() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let effects = f.driver.effects();
+
+        f.decide("provisioning.environments.delete", guardrail("production-is-kept"));
+        let decoded = refused(f.client().delete_project(f.call(delete())).await);
+        assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "GUARDRAIL_DENIED"));
+        assert_eq!(decoded.preconditions[0].subject, "production-is-kept");
+        assert_eq!(decoded.metadata["action"], "provisioning.environments.delete");
+
+        f.decide("provisioning.environments.delete", json!({ "effect": "EFFECT_DENY" }));
+        let decoded = refused(f.client().delete_project(f.call(delete())).await);
+        assert_eq!((decoded.code, decoded.reason.as_str()), (Code::PermissionDenied, "ACCESS_DENIED"));
+        assert_eq!(decoded.metadata["action"], "provisioning.environments.delete");
+        assert!(
+            decoded.message.contains(&format!("{HELLO}/environments/development")),
+            "{}",
+            decoded.message
+        );
+
+        let name = pb::GetProjectRequest { name: HELLO.into() };
+        let project = f.client().get_project(f.call(name)).await.unwrap().into_inner();
+        assert_eq!((project.state(), project.operation.as_str()), (pb::project::State::Active, ""));
+        assert_eq!(f.driver.effects(), effects, "nothing was touched");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_needs_an_approval_by_itself_needs_it_with_its_project() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.decide("provisioning.environments.create", approval(&[("platform", 1), ("security", 2)]));
+        f.decide("provisioning.deployments.create", approval(&[("platform", 3)]));
+        let operation = f.client().create_project(f.call(hello())).await.unwrap().into_inner();
+        let waiting = metadata(&operation);
+        assert_eq!(waiting.state(), pb::operation_metadata::State::AwaitingApproval);
+        assert_eq!(f.driver.effects(), 0);
+        {
+            let mut state = f.peers.0.lock().unwrap();
+            let request = state.approvals.get_mut(&waiting.approval_request).unwrap();
+            let needed: Vec<(&str, i32)> = request
+                .requirements
+                .iter()
+                .map(|needed| (needed.group.trim_start_matches("organizations/acme/groups/"), needed.quorum))
+                .collect();
+            assert_eq!(needed, [("platform", 3), ("security", 2)]);
+            assert_eq!(request.requirements[0].policy_ids, ["platform-1", "platform-3"]);
+            request.state = 2;
+        }
+        assert_eq!(problem(&f.wait(operation).await), None);
+        let wanted = [
+            "projects.create",
+            "environments.create /projects/hello development",
+            "pipelines.run /projects/hello/pipelines/pipeline",
+            "deployments.create /projects/hello/environments/development development",
+        ];
+        assert_eq!(asked(&f, policy::DecisionStage::Plan), wanted);
+        assert_eq!(asked(&f, policy::DecisionStage::Execution), wanted, "all of it is asked once more");
+        let state = f.peers.0.lock().unwrap();
+        let questions =
+            state.questions.iter().filter(|question| question.action != "provisioning.projects.create");
+        for question in questions {
+            let facts = question.resource.clone().unwrap();
+            assert_eq!(
+                (facts.owner.as_str(), facts.project.as_str()),
+                ("organizations/acme/groups/payments", HELLO)
+            );
+            assert_eq!(facts.labels.len(), 2, "{question:?}");
+            assert!(!question.context.clone().unwrap().plan_digest.is_empty());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_longer_allowed_when_the_approval_comes_does_not_begin() {
+    let f = Fixture::new(sqlite()).await;
+    f.decide("provisioning.environments.create", approval(&[("platform", 1)]));
+    let operation = f.client().create_project(f.call(hello())).await.unwrap().into_inner();
+    f.decide("provisioning.pipelines.run", guardrail("no-runs"));
+    f.peers.0.lock().unwrap().approvals.get_mut(&metadata(&operation).approval_request).unwrap().state = 2;
+    let done = f.wait(operation).await;
+    let problem = problem(&done).unwrap();
+    assert!(problem.starts_with("GUARDRAIL_DENIED") && problem.contains("no-runs says no"), "{problem}");
+    assert_eq!(f.driver.effects(), 0);
+}
+
+#[tokio::test]
+async fn every_kind_of_plan_asks_for_all_that_it_does() {
+    let f = Fixture::new(sqlite()).await;
+    f.project().await;
+    let plan = policy::DecisionStage::Plan;
+    forget(&f);
+    let staging =
+        f.client().create_environment(f.call(environment_request("staging"))).await.unwrap().into_inner();
+    assert_eq!(problem(&f.wait(staging).await), None);
+    let staging = "/projects/hello/environments/staging staging";
+    let deploy = format!("deployments.create {staging}");
+    assert_eq!(asked(&f, plan), ["environments.create /projects/hello staging", deploy.as_str()]);
+
+    forget(&f);
+    let request = pb::CreateDeploymentRequest {
+        parent: format!("{HELLO}/environments/staging"),
+        deployment: Some(pb::Deployment::default()),
+        ..Default::default()
+    };
+    f.wait(f.client().create_deployment(f.call(request)).await.unwrap().into_inner()).await;
+    assert_eq!(asked(&f, plan), [deploy.as_str()]);
+
+    forget(&f);
+    let request = pb::PromoteDeploymentRequest {
+        parent: format!("{HELLO}/environments/staging"),
+        source_environment: format!("{HELLO}/environments/development"),
+        ..Default::default()
+    };
+    f.wait(f.client().promote_deployment(f.call(request)).await.unwrap().into_inner()).await;
+    assert_eq!(asked(&f, plan), [format!("deployments.promote {staging}")]);
+
+    forget(&f);
+    let request = pb::UpdateEnvironmentRequest {
+        environment: Some(pb::Environment {
+            name: format!("{HELLO}/environments/development"),
+            parameters: pavior_rpc::convert::to_struct(&json!({"size": "large"})).ok(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let operation = f.client().update_environment(f.call(request)).await.unwrap().into_inner();
+    let name = metadata(&operation).plan;
+    let development = "/projects/hello/environments/development development";
+    f.wait(operation).await;
+    let shown = f.client().get_plan(f.call(pb::GetPlanRequest { name })).await.unwrap().into_inner();
+    let deploys = |change: &pb::plan::Change| {
+        change.step == "development.workload" && change.action() != pb::plan::Action::Noop
+    };
+    let mut wanted = vec![format!("environments.update {development}")];
+    wanted.extend(shown.changes.iter().any(deploys).then(|| format!("deployments.create {development}")));
+    assert_eq!(asked(&f, plan), wanted, "{:?}", shown.changes);
+
+    forget(&f);
+    f.wait(f.client().delete_project(f.call(delete())).await.unwrap().into_inner()).await;
+    let wanted = ["development", "staging"]
+        .map(|id| format!("environments.delete /projects/hello/environments/{id} {id}"));
+    assert_eq!(asked(&f, plan), ["projects.delete /projects/hello", wanted[0].as_str(), wanted[1].as_str()]);
+}
+
+#[tokio::test]
+async fn a_retry_is_asked_about_like_the_plan_that_it_takes_up() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let stays = Behaviour::Fail { retryable: false, message: "will not go".into() };
+        f.driver.script(CallKind::Destroy, "repository", [stays]);
+        let operation = f.client().delete_project(f.call(delete())).await.unwrap().into_inner();
+        let operation = f.wait(operation).await;
+        assert_eq!(metadata(&operation).state(), pb::operation_metadata::State::Stuck);
+        f.decide("provisioning.environments.delete", guardrail("production-is-kept"));
+        let retry = pb::RetryOperationRequest { name: operation.name.clone(), ..Default::default() };
+        let decoded = refused(f.client().retry_operation(f.call(retry.clone())).await);
+        assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "GUARDRAIL_DENIED"));
+        assert_eq!(decoded.metadata["action"], "provisioning.environments.delete");
+
+        f.decide("provisioning.environments.delete", json!({ "effect": "EFFECT_ALLOW" }));
+        let operation = f.client().retry_operation(f.call(retry)).await.unwrap().into_inner();
+        assert_eq!(problem(&f.wait(operation).await), None);
+        assert_eq!(f.driver.live(), Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_plan_shows_what_was_asked_about_it_and_what_was_answered() {
+    let f = Fixture::new(sqlite()).await;
+    f.decide("provisioning.environments.create", approval(&[("platform", 1)]));
+    let request = pb::CreateProjectRequest { validate_only: true, ..hello() };
+    let done = f.client().create_project(f.call(request)).await.unwrap().into_inner();
+    let plan = metadata(&done).validated_plan.unwrap();
+    let shown: Vec<_> = plan
+        .questions
+        .iter()
+        .map(|question| (question.action.as_str(), question.decision.as_str(), question.effect()))
+        .collect();
+    use policy::Effect::{Allow, RequireApproval};
+    assert_eq!(
+        shown,
+        [
+            ("provisioning.projects.create", "decision-0", Allow),
+            ("provisioning.environments.create", "decision-1", RequireApproval),
+            ("provisioning.pipelines.run", "decision-2", Allow),
+            ("provisioning.deployments.create", "decision-3", Allow),
+        ]
+    );
+    assert_eq!(plan.decision.unwrap().effect(), RequireApproval);
+}

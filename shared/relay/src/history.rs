@@ -1,0 +1,86 @@
+//! Watches that the numbers of an outbox and those of the audit log are of one history: at start, and again and again,
+//! because either database may be set back while the other side runs.
+
+use std::time::Duration;
+
+use pavior_rpc::audit::{AuditSink, Producer};
+use pavior_store::Store;
+use pavior_store::outbox::{self, BoxError, OutboxContext, Recorded, Standing};
+use tokio_util::sync::CancellationToken;
+
+/// How often histories that were compared are compared again.
+const EVERY: Duration = Duration::from_secs(15);
+/// The first pause and the longest while the audit service does not answer.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// The longest that a start waits for the comparison.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Compares the histories before a service begins to act by itself. When the audit service does not answer, the
+/// service begins: what it records waits in the outbox, and the histories are compared when audit is back.
+pub async fn compare_histories(store: &Store, context: &OutboxContext, sink: &AuditSink) {
+    match tokio::time::timeout(PATIENCE, look(store, context, sink)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(service = context.service, error, "the audit log cannot be compared with yet")
+        }
+        Err(_) => tracing::debug!(service = context.service, "the audit service does not answer yet"),
+    }
+}
+
+/// Compares until cancelled.
+pub(crate) async fn watch(store: Store, context: OutboxContext, sink: AuditSink, cancel: CancellationToken) {
+    let mut pause = PAUSES.0;
+    while !cancel.is_cancelled() {
+        let looked = tokio::select! {
+            () = cancel.cancelled() => return,
+            looked = look(&store, &context, &sink) => looked,
+        };
+        pause = match looked {
+            Ok(true) => EVERY,
+            Ok(false) => PAUSES.0,
+            Err(error) => {
+                tracing::debug!(service = context.service, error, "the audit log cannot be compared with");
+                (pause * 2).min(PAUSES.1)
+            }
+        };
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Compares once; false when a new epoch began meanwhile.
+async fn look(store: &Store, context: &OutboxContext, sink: &AuditSink) -> Result<bool, String> {
+    let plain = |error: BoxError| error.to_string();
+    let OutboxContext { service, instance, history, .. } = context;
+    let before = outbox::position(store, service).await.map_err(|error| plain(error.into()))?;
+    let producer = Producer {
+        service: service.clone(),
+        instance: instance.clone(),
+        epoch: before.epoch.unwrap_or(0).to_string(),
+    };
+    let state = sink.state(&producer).await.map_err(|status| status.message().to_owned())?;
+    let there = Recorded {
+        last: state.last_sequence,
+        last_event: state.last_event_id.parse().ok(),
+        newest_epoch: state.newest_epoch.parse().ok(),
+    };
+    let standing =
+        outbox::compare(store, service, &before, &there).await.map_err(|error| plain(error.into()))?;
+    let apart = match standing {
+        Standing::Moved => return Ok(false),
+        Standing::Fits => None,
+        Standing::Apart(apart) => Some(apart),
+    };
+    if history.apart() != apart {
+        match &apart {
+            Some(apart) => {
+                tracing::error!(service, %apart, "changes are refused until an operator has run `pavior restore`");
+            }
+            None => tracing::info!(service, "the histories of the outbox and of the audit log fit again"),
+        }
+    }
+    history.set(apart);
+    Ok(true)
+}

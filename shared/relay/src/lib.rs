@@ -1,0 +1,134 @@
+//! pavior-relay: how the audit events of every service with a database get to the audit service.
+//!
+//! Owns the one task that delivers an outbox, and what its health is. Must never hold a rule of one service, or let an
+//! event go that was not acknowledged.
+//!
+//! Entry points: [`outbox_relay`], [`compare_histories`], and [`refusal`], what a caller is told when an outbox is full.
+
+mod history;
+
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Gauge, Meter};
+use pavior_rpc::audit::{AuditSink, Producer, Row, ShipError, Shipped};
+use pavior_rpc::{ErrorReason, Problem};
+use pavior_runtime::{HealthCheck, Task};
+use pavior_store::outbox::{self, BoxError, Delivery, OutboxContext, OutboxRow, Progress, Relay};
+use pavior_store::{Store, StoreError};
+
+pub use history::compare_histories;
+
+/// The delivery of one outbox.
+#[derive(Debug)]
+pub struct OutboxRelay {
+    /// Delivers until cancelled.
+    pub task: Task,
+    /// Fails while the outbox stands still or its history is not that of the audit log, and says why.
+    pub check: HealthCheck,
+}
+
+/// Delivers the outbox of the service that `context` names, from `store` to `sink`. `check` is the name of the health
+/// check, for example `catalog outbox`.
+pub fn outbox_relay(
+    store: Store,
+    context: &OutboxContext,
+    sink: AuditSink,
+    meter: &Meter,
+    check: &'static str,
+) -> OutboxRelay {
+    let relay = Relay::new(store.clone(), context.service.clone(), context.limits);
+    let (histories, compared, log) = (store.clone(), context.clone(), sink.clone());
+    let watch = Watch {
+        store,
+        context: context.clone(),
+        progress: relay.progress(),
+        rows: meter.i64_gauge("pavior.outbox.rows").with_description("audit events that wait").build(),
+        age: meter
+            .f64_gauge("pavior.outbox.age")
+            .with_unit("s")
+            .with_description("how long the oldest audit event waits")
+            .build(),
+    };
+    let check = HealthCheck::new(check, move || {
+        let watch = watch.clone();
+        async move { watch.check().await }
+    });
+    let task = Task::new("outbox_relay", move |cancel| async move {
+        let deliver = relay.run(cancel.clone(), move |rows| {
+            let sink = sink.clone();
+            Box::pin(async move { ship(&sink, rows).await })
+        });
+        tokio::join!(deliver, history::watch(histories, compared, log, cancel));
+        Ok(())
+    });
+    OutboxRelay { task, check }
+}
+
+async fn ship(sink: &AuditSink, rows: Vec<OutboxRow>) -> Delivery {
+    let Some(first) = rows.first() else { return Delivery::default() };
+    let producer = Producer {
+        service: first.service.clone(),
+        instance: first.instance.clone(),
+        epoch: first.epoch.to_string(),
+    };
+    let rows = rows.into_iter().map(|row| {
+        let OutboxRow { organization, seq, event, .. } = row;
+        Row { organization, sequence: seq, event }
+    });
+    let Shipped { acknowledged, error } = sink.ship(&producer, rows.collect()).await;
+    Delivery { acknowledged, error: error.map(|error: ShipError| Box::new(error) as BoxError) }
+}
+
+/// What the caller of a change is told when its record cannot be taken; nothing for other errors.
+pub fn refusal(error: &StoreError) -> Option<Problem> {
+    const LATER: Duration = Duration::from_secs(5);
+    match error {
+        StoreError::OutboxFull { .. } => Some(
+            Problem::unavailable(error.to_string())
+                .with_reason(ErrorReason::AuditUnavailable)
+                .retry_in(LATER),
+        ),
+        StoreError::Apart(_) => Some(
+            Problem::unavailable(error.to_string()).with_reason(ErrorReason::RestoreNeeded).retry_in(LATER),
+        ),
+        StoreError::OrganizationOutboxFull { organization, limit_rows, limit_bytes, .. } => Some(
+            Problem::resource_exhausted(ErrorReason::AuditBacklog, error.to_string())
+                .with("organization", organization.as_str())
+                .with("limitEvents", limit_rows.to_string())
+                .with("limitBytes", limit_bytes.to_string())
+                .retry_in(LATER),
+        ),
+        _ => None,
+    }
+}
+
+/// Looks at an outbox from outside of its relay, which may hang.
+#[derive(Clone)]
+struct Watch {
+    store: Store,
+    context: OutboxContext,
+    progress: Progress,
+    rows: Gauge<i64>,
+    age: Gauge<f64>,
+}
+
+impl Watch {
+    async fn check(&self) -> Result<(), String> {
+        let OutboxContext { service, limits, clock, history, .. } = &self.context;
+        let lag = outbox::lag(&self.store, service, clock.now()).await.map_err(|error| error.to_string())?;
+        let oldest = lag.oldest.unwrap_or_default();
+        let service = [KeyValue::new("service", service.clone())];
+        self.rows.record(lag.rows, &service);
+        self.age.record(oldest.as_secs_f64(), &service);
+        if let Some(apart) = history.apart() {
+            return Err(format!("{apart}; run `pavior restore`"));
+        }
+        if oldest <= limits.max_stall {
+            return Ok(());
+        }
+        let why = self.progress.failure();
+        let why = why.as_deref().unwrap_or("the audit service answers, and more is made than is delivered");
+        Err(format!("{} audit events wait, the oldest for {} s: {why}", lag.rows, oldest.as_secs()))
+    }
+}

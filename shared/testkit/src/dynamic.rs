@@ -1,0 +1,83 @@
+//! Calls of any method of the API, with messages as JSON.
+
+use bytes::Buf as _;
+use pavior_rpc::{Transport, convert};
+use prost::Message as _;
+pub use prost_reflect::MethodDescriptor;
+use prost_reflect::{DynamicMessage, SerializeOptions};
+use serde_json::Value as Json;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::{Request, Status};
+
+/// The methods of a service, such as `pavior.catalog.v1.CatalogService`.
+pub fn methods(service: &str) -> Vec<MethodDescriptor> {
+    convert::pool().get_service_by_name(service).unwrap().methods().collect()
+}
+
+/// The path of a method.
+pub fn path(method: &MethodDescriptor) -> String {
+    format!("/{}/{}", method.parent_service().full_name(), method.name())
+}
+
+/// The action that policy decides on.
+pub fn action(method: &MethodDescriptor) -> String {
+    let rule = convert::pool().get_extension_by_name("pavior.governance.v1.rule").unwrap();
+    let rule = method.options().get_extension(&rule).into_owned();
+    let action = rule.as_message().unwrap().get_field_by_name("action").unwrap();
+    action.as_str().unwrap().to_owned()
+}
+
+/// Calls a unary method. The message is JSON as protobuf has it; metadata and extensions go along.
+pub async fn call(
+    service: Transport,
+    method: &MethodDescriptor,
+    request: Request<Json>,
+) -> Result<Json, Status> {
+    let request = request.map(|json| DynamicMessage::deserialize(method.input(), json).unwrap());
+    let request = request.map(|message| message.encode_to_vec());
+    let mut client = tonic::client::Grpc::new(service);
+    client.ready().await.map_err(Status::from_error)?;
+    let answer = client.unary(request, path(method).parse().unwrap(), Bytes).await?.into_inner();
+    let answer = DynamicMessage::decode(method.output(), answer.as_slice()).unwrap();
+    let options = SerializeOptions::new();
+    Ok(answer.serialize_with_options(serde_json::value::Serializer, &options).unwrap())
+}
+
+/// Messages as they are on the wire.
+struct Bytes;
+
+impl Codec for Bytes {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        bytes::BufMut::put_slice(out, &item);
+        Ok(())
+    }
+}
+
+impl Decoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        let mut bytes = vec![0; from.remaining()];
+        from.copy_to_slice(&mut bytes);
+        Ok(Some(bytes))
+    }
+}

@@ -1,0 +1,247 @@
+//! What callers were told about entities, and whether it is true.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use pavior::cli::client::request_id;
+use pavior_proto::pavior::audit::v1::ListAuditRecordsRequest;
+use pavior_proto::pavior::catalog::v1 as pb;
+use pavior_tests::Person;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+
+const KIND: &str = "organizations/acme/kinds/component";
+/// The label that counts up with every change of an entity.
+const LABEL: &str = "n";
+/// How long the audit log may take to get the last events.
+const DELIVERY: Duration = Duration::from_secs(90);
+
+/// What is known of one entity. Only one task writes to it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    /// The highest number that was answered OK; 0 when none was.
+    acknowledged: u64,
+    /// The highest number that was sent.
+    tried: u64,
+}
+
+/// What was told and what was only tried. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ledger {
+    entities: Arc<Mutex<BTreeMap<String, Known>>>,
+}
+
+/// The figures of a check.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Checked {
+    pub(crate) acknowledged: u64,
+    pub(crate) doubtful: u64,
+}
+
+impl Ledger {
+    fn note(&self, id: &str, change: impl FnOnce(&mut Known)) -> Known {
+        let mut entities = self.entities.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = entities.entry(id.to_owned()).or_default();
+        change(known);
+        *known
+    }
+
+    fn known(&self) -> BTreeMap<String, Known> {
+        self.entities.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes an entity and counts it up until `stop`; every answer is noted. What fails is found out and tried again.
+    pub(crate) async fn write(&self, person: Person, id: String, stop: CancellationToken) -> Result<()> {
+        let mut etag = String::new();
+        while !stop.is_cancelled() {
+            if etag.is_empty() {
+                match read(&person, &id).await {
+                    Ok(Some((n, found))) => {
+                        self.note(&id, |known| known.acknowledged = known.acknowledged.max(n));
+                        etag = found;
+                    }
+                    Ok(None) => {}
+                    Err(status) if is_passing(&status) => {
+                        tokio::task::yield_now().await;
+                        continue;
+                    }
+                    Err(status) => bail!("reading `{id}`: {status}"),
+                }
+            }
+            let n = self.note(&id, |known| known.tried += 1).tried;
+            match put(&person, &id, n, &etag).await {
+                Ok(found) => {
+                    self.note(&id, |known| known.acknowledged = n);
+                    etag = found;
+                }
+                Err(status) if is_passing(&status) => etag.clear(),
+                Err(status) => bail!("writing `{id}`: {status}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes one entity, noting the answer; false when it was refused for now.
+    pub(crate) async fn once(&self, person: &Person, prefix: &str) -> Result<bool> {
+        let id = format!("{prefix}-{}", request_id());
+        self.note(&id, |known| known.tried = 1);
+        match put(person, &id, 1, "").await {
+            Ok(_) => {
+                self.note(&id, |known| known.acknowledged = 1);
+                Ok(true)
+            }
+            Err(status) if is_passing(&status) => Ok(false),
+            Err(status) => bail!("making `{id}`: {status}"),
+        }
+    }
+
+    /// Makes entities and gives up on each after `patience`, until `stop`.
+    pub(crate) async fn give_up(
+        &self,
+        person: Person,
+        prefix: String,
+        mut random: fastrand::Rng,
+        stop: CancellationToken,
+    ) -> Result<()> {
+        let mut count = 0;
+        while !stop.is_cancelled() {
+            count += 1;
+            let id = format!("{prefix}-{count}");
+            self.note(&id, |known| known.tried = 1);
+            let patience = Duration::from_micros(random.u64(1_000..15_000));
+            match tokio::time::timeout(patience, put(&person, &id, 1, "")).await {
+                Ok(Ok(_)) => drop(self.note(&id, |known| known.acknowledged = 1)),
+                Ok(Err(status)) if !is_passing(&status) => bail!("making `{id}`: {status}"),
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares with the catalog and with the audit log: nothing acknowledged is lost, and every change that stands
+    /// has exactly one record.
+    pub(crate) async fn check(&self, person: &Person) -> Result<Checked> {
+        let (mut acknowledged, mut doubtful) = (0, 0);
+        let mut standing = BTreeMap::new();
+        for (id, known) in self.known() {
+            let found = read(person, &id).await.with_context(|| format!("reading `{id}`"))?.map(|(n, _)| n);
+            let n = found.unwrap_or_default();
+            ensure!(
+                n >= known.acknowledged,
+                "LOST: `{id}` was acknowledged as {} and is {found:?}",
+                known.acknowledged
+            );
+            ensure!(n <= known.tried, "`{id}` is {n}, but only {} was ever sent", known.tried);
+            acknowledged += known.acknowledged;
+            doubtful += known.tried - known.acknowledged;
+            standing.insert(id, n);
+        }
+        let deadline = Instant::now() + DELIVERY;
+        loop {
+            let recorded = recorded(person).await?;
+            match compare(&standing, &recorded) {
+                Ok(()) => return Ok(Checked { acknowledged, doubtful }),
+                Err(error) if Instant::now() > deadline => return Err(error),
+                // The events are on their way.
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    }
+}
+
+/// Each number up to the one that stands is recorded at most once, and the last one is.
+fn compare(standing: &BTreeMap<String, u64>, recorded: &BTreeMap<String, Vec<u64>>) -> Result<()> {
+    for (id, n) in standing {
+        let records = recorded.get(id).map(Vec::as_slice).unwrap_or_default();
+        ensure!(
+            records.windows(2).all(|pair| matches!(pair, [a, b] if a < b)),
+            "`{id}` has records out of order or twice: {records:?}"
+        );
+        ensure!(
+            records.last().copied().unwrap_or_default() == *n,
+            "UNRECORDED: `{id}` is {n}, its records are {records:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Whether trying again later is what a client does.
+pub(crate) fn is_passing(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable
+            | Code::Aborted
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::ResourceExhausted
+            | Code::AlreadyExists
+    )
+}
+
+async fn read(person: &Person, id: &str) -> Result<Option<(u64, String)>, Status> {
+    let name = format!("{KIND}/entities/{id}");
+    match person.catalog().get_entity(pb::GetEntityRequest { name }).await {
+        Ok(entity) => {
+            let entity = entity.into_inner();
+            let n = entity.labels.get(LABEL).and_then(|n| n.parse().ok());
+            Ok(Some((n.ok_or_else(|| Status::data_loss(format!("`{id}` has no number")))?, entity.etag)))
+        }
+        Err(status) if status.code() == Code::NotFound => Ok(None),
+        Err(status) => Err(status),
+    }
+}
+
+/// Creates an entity, or updates it when its etag is known; returns the new etag.
+async fn put(person: &Person, id: &str, n: u64, etag: &str) -> Result<String, Status> {
+    let mut entity = pb::Entity { etag: etag.to_owned(), ..Default::default() };
+    entity.labels.insert(LABEL.to_owned(), n.to_string());
+    if etag.is_empty() {
+        let spec = serde_json::json!({ "type": "service", "lifecycle": "production" });
+        entity.spec = pavior_rpc::convert::to_struct(&spec).ok();
+        let request = pb::CreateEntityRequest {
+            parent: KIND.to_owned(),
+            entity_id: id.to_owned(),
+            entity: Some(entity),
+            request_id: request_id(),
+            validate_only: false,
+        };
+        return Ok(person.catalog().create_entity(request).await?.into_inner().etag);
+    }
+    entity.name = format!("{KIND}/entities/{id}");
+    let request =
+        pb::UpdateEntityRequest { entity: Some(entity), request_id: request_id(), ..Default::default() };
+    Ok(person.catalog().update_entity(request).await?.into_inner().etag)
+}
+
+/// The numbers that the audit log has for each entity, in the order of the log.
+async fn recorded(person: &Person) -> Result<BTreeMap<String, Vec<u64>>> {
+    let mut found: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut request = ListAuditRecordsRequest {
+        parent: "organizations/acme".to_owned(),
+        page_size: 1_000,
+        ..Default::default()
+    };
+    loop {
+        let page = person.audit().list_audit_records(request.clone()).await?.into_inner();
+        for record in page.audit_records {
+            let body: Value = serde_json::from_slice(&record.canonical)?;
+            let text = |path: &str| body.pointer(path).and_then(Value::as_str).unwrap_or_default();
+            let Some(id) = text("/object/name").strip_prefix(&format!("{KIND}/entities/")) else { continue };
+            if !text("/action").starts_with("catalog.entities.") || text("/outcome/status") != "ok" {
+                continue;
+            }
+            let after = body.pointer("/change/after/labels").and_then(|labels| labels.get(LABEL));
+            if let Some(n) = after.and_then(Value::as_str).and_then(|n| n.parse().ok()) {
+                found.entry(id.to_owned()).or_default().push(n);
+            }
+        }
+        if page.next_page_token.is_empty() {
+            return Ok(found);
+        }
+        request.page_token = page.next_page_token;
+    }
+}

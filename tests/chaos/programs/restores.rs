@@ -1,0 +1,80 @@
+//! A database set back to an older copy.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use pavior_tests::binary;
+
+use super::{Load, Plan, recovered};
+use crate::ledger::Ledger;
+use crate::world::{ALL, Backing, World};
+
+const ROLES: [&str; 4] = ["catalog", "policy", "provisioning", "audit"];
+
+/// A service whose database was set back is noticed and named; after `pavior restore` the platform goes on, and every
+/// later change has its record.
+pub(super) async fn restore(plan: Plan) -> Result<String> {
+    for role in ROLES {
+        set_back(plan, role).await.with_context(|| format!("{role}'s database was set back"))?;
+    }
+    Ok(format!("{} databases set back, each noticed, named and gone on with", ROLES.len()))
+}
+
+async fn set_back(plan: Plan, role: &str) -> Result<()> {
+    let mut world = World::start(Backing::Sqlite).await?;
+    let log = tempfile::NamedTempFile::new()?;
+    let before = Ledger::default();
+    write(&world, &before, "before", plan).await?;
+    world.processes.stop(ALL)?;
+    let file = pavior::serve::database_file(world.processes.data(), role);
+    let copy = tempfile::NamedTempFile::new()?;
+    std::fs::copy(&file, copy.path())?;
+
+    world.up()?;
+    write(&world, &Ledger::default(), "lost", plan).await?;
+    world.processes.stop(ALL)?;
+    std::fs::copy(copy.path(), &file)?;
+
+    world.processes.log_to(log.path().to_owned());
+    let noticed = world.up();
+    let said = std::fs::read_to_string(log.path())?;
+    ensure!(noticed.is_err() || said.contains("pavior restore"), "nobody notices: {noticed:?}");
+    ensure!(said.contains(role) && said.contains("pavior restore"), "it is not named: {said}");
+    if noticed.is_ok() {
+        world.processes.stop(ALL)?;
+    }
+    restored(&world, world.processes.data())?;
+
+    world.up()?;
+    recovered(&world).await?;
+    let after = Ledger::default();
+    write(&world, &after, "after", plan).await?;
+    after.check(&world.person("pia")?).await?;
+    world.end().await
+}
+
+async fn write(world: &World, ledger: &Ledger, prefix: &str, plan: Plan) -> Result<()> {
+    let mut load = Load::new();
+    load.writers(ledger, &world.person("pia")?, prefix, 2);
+    tokio::time::sleep(plan.round / 4).await;
+    load.end().await?;
+    // The events have arrived before the database is copied.
+    ledger.check(&world.person("pia")?).await?;
+    Ok(())
+}
+
+/// `pavior restore`, twice: the second one has nothing to do.
+fn restored(world: &World, data: &Path) -> Result<()> {
+    for _ in 0..2 {
+        let mut command = Command::new(binary()?);
+        command.arg("restore").arg("--set").arg(format!("data_dir={}", data.display()));
+        for (key, value) in world.settings() {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "pavior restore: {said}");
+    }
+    Ok(())
+}

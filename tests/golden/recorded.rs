@@ -1,0 +1,329 @@
+//! Nothing goes unrecorded: every method that changes something is called, and the audit log has one record of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use pavior::cli::apply::Source;
+use pavior::cli::client::request_id;
+use pavior::serve::DEV_OPERATOR;
+use pavior_gateway::Table;
+use pavior_proto::pavior::audit::v1::audit_event::Phase;
+use pavior_proto::pavior::audit::v1::{AuditEvent, ListAuditRecordsRequest};
+use pavior_tests::Embedded;
+use serde_json::{Value, json};
+
+use crate::golden;
+use crate::raw::{call, trace_id};
+
+const FILE: &str = "unrecorded.txt";
+/// A golden path whose only workload does not come up.
+const BROKEN: &str = r#"
+template: broken
+version: 1.0.0
+environments:
+  development:
+    create: with_project
+    workload:
+      inputs: { command: ["/bin/sh", "-c", "exit 3"], health: { path: /healthz, timeout: 1s } }
+"#;
+const POLICY: &str = "@id(\"never\")\n@effect(\"deny\")\n@message(\"no\")\nforbid (principal, action == \
+                      Pavior::Action::\"provisioning.runs.get\", resource) when { false };";
+
+/// A call that was made.
+struct Made {
+    method: String,
+    person: String,
+    request_id: String,
+}
+
+/// The system with the calls that were made, in order.
+struct Scenario {
+    system: Embedded,
+    made: Vec<Made>,
+}
+
+impl Scenario {
+    /// Calls a method, which must succeed, and gives the answer.
+    async fn call(&mut self, person: &str, method: &str, mut request: Value) -> Result<Value> {
+        let request_id = request_id();
+        request["requestId"] = json!(request_id);
+        let answer = call(&*self.system.person(person)?, method, request, &request_id).await;
+        let answer = answer?.with_context(|| format!("{method} as {person}"))?;
+        let (method, person) = (method.to_owned(), person.to_owned());
+        self.made.push(Made { method, person, request_id });
+        Ok(answer)
+    }
+
+    /// Calls a method that answers with an operation, waits for its end, and gives its name.
+    async fn run(&mut self, person: &str, method: &str, request: Value) -> Result<String> {
+        let name = self.begin(person, method, request).await?;
+        self.system.person(person)?.until(&name, |operation| operation.done).await?;
+        Ok(name)
+    }
+
+    /// The same without waiting.
+    async fn begin(&mut self, person: &str, method: &str, request: Value) -> Result<String> {
+        let answer = self.call(person, method, request).await?;
+        Ok(answer["name"].as_str().context("the name of an operation")?.to_owned())
+    }
+
+    /// Creates, updates and later deletes a resource of a service whose methods follow the standard.
+    async fn create_and_update(&mut self, service: &str, resource: &Resource) -> Result<()> {
+        let Resource { message, parent, collection, id, fields } = resource;
+        let (field, id_field) = (lower(message), format!("{}Id", lower(message)));
+        let create = json!({ "parent": parent, id_field: id, &field: fields });
+        self.call("pia", &format!("{service}/Create{message}"), create).await?;
+        let name = format!("{parent}/{collection}/{id}");
+        let update =
+            json!({ &field: { "name": name, "displayName": "changed" }, "updateMask": "displayName" });
+        self.call("pia", &format!("{service}/Update{message}"), update).await?;
+        Ok(())
+    }
+
+    async fn delete(&mut self, service: &str, resource: &Resource) -> Result<()> {
+        let Resource { message, parent, collection, id, .. } = resource;
+        let request = json!({ "name": format!("{parent}/{collection}/{id}") });
+        self.call("pia", &format!("{service}/Delete{message}"), request).await?;
+        Ok(())
+    }
+}
+
+struct Resource {
+    message: &'static str,
+    parent: &'static str,
+    collection: &'static str,
+    id: &'static str,
+    fields: Value,
+}
+
+fn resource(message: &'static str, collection: &'static str, id: &'static str, fields: Value) -> Resource {
+    Resource { message, parent: "organizations/acme", collection, id, fields }
+}
+
+fn lower(name: &str) -> String {
+    let mut letters = name.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_has_one_record_with_its_caller() -> Result<()> {
+    let system = Embedded::start().await?;
+    system.apply(&[Source { origin: "broken".to_owned(), text: BROKEN.to_owned() }]).await?;
+    let mut scenario = Scenario { system, made: Vec::new() };
+    catalog(&mut scenario).await?;
+    policy(&mut scenario).await?;
+    provisioning(&mut scenario).await?;
+    let table = Table::build(pavior_proto::DESCRIPTORS)?;
+    let actions: BTreeMap<&str, &str> = table
+        .methods()
+        .filter(|method| !method.reads)
+        .map(|method| (method.path.trim_start_matches('/'), method.action.as_str()))
+        .collect();
+    let called: BTreeSet<&str> = scenario.made.iter().map(|made| made.method.as_str()).collect();
+    let missing: Vec<&str> = actions.keys().copied().filter(|method| !called.contains(method)).collect();
+    ensure!(missing.is_empty(), "methods that change something and are not called here: {missing:#?}");
+    let unrecorded = unrecorded(&scenario, &actions).await?;
+    scenario.system.stop().await?;
+    let text = format!(
+        "# Calls without exactly one record of their caller. It may only shrink: see recorded.rs.\n{}",
+        unrecorded.into_iter().collect::<Vec<_>>().join("\n")
+    );
+    let before = golden::read(FILE).unwrap_or_default();
+    let grown: Vec<&str> = text.lines().filter(|line| !before.lines().any(|old| old == *line)).collect();
+    ensure!(grown.is_empty(), "not recorded as they should be:\n  {}", grown.join("\n  "));
+    golden::assert_same(FILE, &text);
+    Ok(())
+}
+
+/// Calls that have another number of records than one, or another actor. The records come a moment later.
+async fn unrecorded(scenario: &Scenario, actions: &BTreeMap<&str, &str>) -> Result<BTreeSet<String>> {
+    let limit = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let events = events(scenario).await?;
+        let wrong: BTreeSet<String> = scenario
+            .made
+            .iter()
+            .filter_map(|made| {
+                let action = actions.get(made.method.as_str())?;
+                let why = wrong(made, action, &events)?;
+                Some(format!("{}: {why}", made.method))
+            })
+            .collect();
+        if wrong.is_empty() || tokio::time::Instant::now() > limit {
+            return Ok(wrong);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What is wrong with the records of a call. One that takes long has an intent, and its outcome is the same record's
+/// second phase.
+fn wrong(made: &Made, action: &str, events: &[AuditEvent]) -> Option<String> {
+    let of_call = |event: &&AuditEvent| {
+        event.action == action
+            && event.cause.as_ref().is_some_and(|cause| cause.request_id == made.request_id)
+    };
+    let own: Vec<&AuditEvent> = events.iter().filter(of_call).collect();
+    let count = |phase: Phase| own.iter().filter(|event| event.phase() == phase).count();
+    match (count(Phase::Intent), count(Phase::Outcome)) {
+        (0, 1) | (1, 0 | 1) => {}
+        (intents, outcomes) => return Some(format!("{intents} intents and {outcomes} outcomes")),
+    }
+    let actor = format!("organizations/acme/users/{}", made.person);
+    let trace_id = trace_id(&made.request_id);
+    // The end of what takes long comes from the engine, which is in no call.
+    let mut told = own.iter().filter(|event| count(Phase::Intent) == 0 || event.phase() == Phase::Intent);
+    if told.any(|event| event.cause.as_ref().is_none_or(|cause| cause.trace_id != trace_id)) {
+        return Some("recorded without its trace".to_owned());
+    }
+    let other = own.iter().filter_map(|event| event.actor.as_ref()).find(|found| found.reference != actor);
+    other.map(|other| format!("recorded as done by {}", other.reference))
+}
+
+/// What the logs of both organizations and of the platform hold.
+async fn events(scenario: &Scenario) -> Result<Vec<AuditEvent>> {
+    let mut found = Vec::new();
+    for (person, organization) in [("pia", "acme"), (DEV_OPERATOR, "beta"), (DEV_OPERATOR, "-")] {
+        let mut page_token = String::new();
+        loop {
+            let request = ListAuditRecordsRequest {
+                parent: format!("organizations/{organization}"),
+                page_size: 1_000,
+                page_token,
+                ..Default::default()
+            };
+            let page =
+                scenario.system.person(person)?.audit().list_audit_records(request).await?.into_inner();
+            found.extend(page.audit_records.into_iter().filter_map(|record| record.event));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+async fn catalog(scenario: &mut Scenario) -> Result<()> {
+    const SERVICE: &str = "pavior.catalog.v1.CatalogService";
+    let new = json!({ "platform": "platform", "organizationId": "beta", "organization": { "displayName": "Beta" } });
+    scenario.call(DEV_OPERATOR, &format!("{SERVICE}/CreateOrganization"), new).await?;
+    let owner = "organizations/acme/groups/storefront";
+    let definition = json!({ "resourceType": "organizations/acme/resourceTypes/thing", "driver": "git", "monthlyCost": "1" });
+    let resources = [
+        resource("Group", "groups", "things", json!({ "displayName": "Things" })),
+        resource("User", "users", "tom", json!({ "displayName": "Tom", "email": "tom@acme.example" })),
+        resource("Kind", "kinds", "gadget", json!({ "displayName": "Gadget" })),
+        Resource {
+            parent: "organizations/acme/kinds/system",
+            ..resource("Entity", "entities", "shop", json!({ "displayName": "Shop", "owner": owner }))
+        },
+        resource("Template", "templates", "thing", json!({ "displayName": "Thing", "owner": owner })),
+        resource("ResourceType", "resourceTypes", "thing", json!({ "displayName": "Thing" })),
+        resource("ResourceDefinition", "resourceDefinitions", "thing", definition),
+    ];
+    for resource in &resources {
+        scenario.create_and_update(SERVICE, resource).await?;
+    }
+    let publish = json!({ "parent": "organizations/acme/templates/thing", "document":
+        BROKEN.replace("template: broken", "template: thing"), "channels": ["stable"] });
+    scenario.call("pia", &format!("{SERVICE}/PublishTemplateVersion"), publish).await?;
+    let document = "apiVersion: backstage.io/v1alpha1\nkind: System\nmetadata:\n  name: till\nspec:\n  owner: storefront\n";
+    let import =
+        json!({ "parent": "organizations/acme", "documents": [{ "origin": "test", "content": document }] });
+    scenario.call("pia", &format!("{SERVICE}/ImportEntities"), import).await?;
+    for resource in resources.iter().rev() {
+        scenario.delete(SERVICE, resource).await?;
+    }
+    Ok(())
+}
+
+async fn policy(scenario: &mut Scenario) -> Result<()> {
+    const SERVICE: &str = "pavior.policy.v1.PolicyService";
+    let role = json!({ "displayName": "Looker", "actions": ["catalog.groups.get"] });
+    let binding =
+        json!({ "role": "organizations/acme/roles/looker", "members": ["organizations/acme/users/bob"] });
+    let policy = json!({ "displayName": "Never", "policySet": "POLICY_SET_GUARDRAIL", "source": POLICY });
+    let bound = json!({ "policy": "organizations/acme/policies/never", "mode": "MODE_ENFORCE" });
+    let resources = [
+        resource("Role", "roles", "looker", role),
+        resource("RoleBinding", "roleBindings", "looker", binding),
+        resource("Policy", "policies", "never", policy),
+        resource("PolicyBinding", "policyBindings", "never", bound),
+    ];
+    for resource in &resources {
+        scenario.create_and_update(SERVICE, resource).await?;
+    }
+    for resource in resources.iter().rev() {
+        scenario.delete(SERVICE, resource).await?;
+    }
+    Ok(())
+}
+
+async fn provisioning(scenario: &mut Scenario) -> Result<()> {
+    const SERVICE: &str = "pavior.provisioning.v1.ProvisioningService";
+    let method = |name: &str| format!("{SERVICE}/{name}");
+    let project = "organizations/acme/projects/kept";
+    let template = "organizations/acme/templates/web-service/versions/stable";
+    let new = |id: &str, template: &str, parameters: Value| {
+        json!({ "parent": "organizations/acme", "projectId": id, "project": { "parameters": parameters,
+            "owner": "organizations/acme/groups/storefront", "templateVersion": template } })
+    };
+    let python = json!({ "language": "python" });
+    scenario.run("alice", &method("CreateProject"), new("kept", template, python)).await?;
+    let environment = |id: &str| json!({ "parent": project, "environmentId": id, "environment": {} });
+    scenario.run("alice", &method("CreateEnvironment"), environment("staging")).await?;
+    let staging = format!("{project}/environments/staging");
+    let update = json!({ "environment": { "name": staging, "parameters": { "log_level": "debug" } },
+        "updateMask": "parameters" });
+    scenario.run("alice", &method("UpdateEnvironment"), update).await?;
+    let pipeline = json!({ "name": format!("{project}/pipelines/pipeline") });
+    scenario.run("alice", &method("RunPipeline"), pipeline).await?;
+    let development = format!("{project}/environments/development");
+    let deployment = json!({ "parent": development, "deployment": {} });
+    scenario.run("alice", &method("CreateDeployment"), deployment).await?;
+    let promote = json!({ "parent": staging, "sourceEnvironment": development });
+    scenario.run("alice", &method("PromoteDeployment"), promote).await?;
+    approvals(scenario, &method("CreateEnvironment"), &environment("production")).await?;
+    scenario.run("alice", &method("DeleteEnvironment"), json!({ "name": staging })).await?;
+    // Alice's own operation fails, is tried again and forgotten.
+    let broken = "organizations/acme/templates/broken/versions/stable";
+    let failed = scenario.run("alice", &method("CreateProject"), new("broken", broken, json!({}))).await?;
+    scenario.run("alice", &method("RetryOperation"), json!({ "name": failed })).await?;
+    scenario.call("pia", "google.longrunning.Operations/DeleteOperation", json!({ "name": failed })).await?;
+    scenario.run("alice", &method("DeleteProject"), json!({ "name": project })).await?;
+    Ok(())
+}
+
+/// Production is asked for three times: cancelled, denied, approved.
+async fn approvals(scenario: &mut Scenario, create: &str, request: &Value) -> Result<()> {
+    const POLICY: &str = "pavior.policy.v1.PolicyService";
+    for verb in ["cancel", "Deny", "Approve"] {
+        let operation = scenario.begin("alice", create, request.clone()).await?;
+        if verb == "cancel" {
+            let cancel = json!({ "name": operation });
+            scenario.call("alice", "google.longrunning.Operations/CancelOperation", cancel).await?;
+        } else {
+            let asked = approval(scenario, &operation).await?;
+            let answer = json!({ "name": asked, "reason": "because" });
+            scenario.call("pia", &format!("{POLICY}/{verb}ApprovalRequest"), answer).await?;
+        }
+        scenario.system.person("alice")?.until(&operation, |operation| operation.done).await?;
+    }
+    Ok(())
+}
+
+/// The approval request of an operation, as soon as there is one.
+async fn approval(scenario: &Scenario, operation: &str) -> Result<String> {
+    let mut found = String::new();
+    let person = scenario.system.person("alice")?;
+    person
+        .until(operation, |operation| {
+            found =
+                pavior::cli::progress::metadata(operation).map(|m| m.approval_request).unwrap_or_default();
+            !found.is_empty()
+        })
+        .await?;
+    Ok(found)
+}
