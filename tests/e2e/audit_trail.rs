@@ -30,7 +30,7 @@ struct Apart {
 impl Apart {
     async fn start() -> Result<Self> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let data = tempfile::Builder::new().prefix("pavior-e2e-").tempdir()?;
+        let data = pavior_files::temporary_directory("pavior-e2e-")?;
         let keys = data.path().join("keys");
         pavior::serve::generate_keys(&keys)?;
         let together = keys.join("together");

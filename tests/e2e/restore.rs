@@ -47,13 +47,13 @@ impl Site {
             let Some(database) = database else { return Ok(None) };
             databases.insert(role, database);
         }
-        let data = tempfile::Builder::new().prefix("pavior-e2e-").tempdir()?;
+        let data = pavior_files::temporary_directory("pavior-e2e-")?;
         let site = Self { data, databases };
         let system = site.start().await?;
         let operator = site.person(&system, DEV_OPERATOR)?;
         let mut documents = starter::documents(Databases::Sqlite)?;
         documents.push(source(SMALL));
-        apply::apply(&*operator, &documents, |_, _| {}).await?;
+        apply::apply(&operator, &documents, |_, _| {}).await?;
         site.change(&system, 0).await?;
         system.stop().await?;
         Ok(Some(site))
@@ -97,7 +97,7 @@ impl Site {
     /// Something in every service that keeps a database, recorded.
     async fn change(&self, system: &System, n: usize) -> Result<()> {
         let (operator, alice) = (self.person(system, DEV_OPERATOR)?, self.person(system, "alice")?);
-        apply::apply(&*operator, &[template(n), role(n)], |_, _| {}).await?;
+        apply::apply(&operator, &[template(n), role(n)], |_, _| {}).await?;
         let mut request = alice.project(&format!("project-{n}"));
         let project = request.project.as_mut().context("a project")?;
         project.template_version = "organizations/acme/templates/small/versions/stable".to_owned();
@@ -201,7 +201,7 @@ async fn refuses_changes(site: &Site, system: &System, service: &str) -> Result<
     if service == "provisioning" {
         return Ok(());
     }
-    let Err(error) = apply::apply(&*operator, &documents, |_, _| {}).await else {
+    let Err(error) = apply::apply(&operator, &documents, |_, _| {}).await else {
         bail!("{service} takes a change")
     };
     let status = error.chain().find_map(|cause| cause.downcast_ref::<tonic::Status>()).context("a status")?;
@@ -357,7 +357,7 @@ async fn platform_goes_on_without_a_catalog_that_is_lost() -> Result<()> {
     ensure!(found.contains("the database of catalog was lost"), "{found}");
     let system = site.start().await?;
     let operator = site.person(&system, DEV_OPERATOR)?;
-    apply::apply(&*operator, &starter::documents(Databases::Sqlite)?, |_, _| {}).await?;
+    apply::apply(&operator, &starter::documents(Databases::Sqlite)?, |_, _| {}).await?;
     site.wait_for_record(&system, "-", "action = \"platform.restore\"").await?;
     system.stop().await?;
     site.verify().await

@@ -207,7 +207,7 @@ async fn events(scenario: &Scenario) -> Result<Vec<AuditEvent>> {
 
 async fn catalog(scenario: &mut Scenario) -> Result<()> {
     const SERVICE: &str = "pavior.catalog.v1.CatalogService";
-    let new = json!({ "platform": "platform", "organizationId": "beta", "organization": { "displayName": "Beta" } });
+    let new = json!({ "platform": "organizations/-", "organizationId": "beta", "organization": { "displayName": "Beta" } });
     scenario.call(DEV_OPERATOR, &format!("{SERVICE}/CreateOrganization"), new).await?;
     let owner = "organizations/acme/groups/storefront";
     let definition = json!({ "resourceType": "organizations/acme/resourceTypes/thing", "driver": "git", "monthlyCost": "1" });
@@ -219,7 +219,7 @@ async fn catalog(scenario: &mut Scenario) -> Result<()> {
             parent: "organizations/acme/kinds/system",
             ..resource("Entity", "entities", "shop", json!({ "displayName": "Shop", "owner": owner }))
         },
-        resource("Template", "templates", "thing", json!({ "displayName": "Thing", "owner": owner })),
+        resource("Template", "templates", "thing", json!({ "displayName": "Thing" })),
         resource("ResourceType", "resourceTypes", "thing", json!({ "displayName": "Thing" })),
         resource("ResourceDefinition", "resourceDefinitions", "thing", definition),
     ];

@@ -202,6 +202,7 @@ impl Engine {
 }
 
 /// What a decision leads to: the call may go on under it, or is refused.
+#[allow(clippy::result_large_err)]
 fn followed(
     action: &str,
     plan_follows: bool,

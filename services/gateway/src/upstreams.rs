@@ -37,7 +37,8 @@ fn asked(method: &Method) -> impl Iterator<Item = String> + '_ {
     let role = if method.role == PLATFORM_ROLE { ROLE } else { &method.role };
     [(role, true), (POLICY_ROLE, method.governed)]
         .into_iter()
-        .filter_map(|(role, asked)| asked.then(|| role.to_owned()))
+        .filter(|(_, asked)| *asked)
+        .map(|(role, _)| role.to_owned())
 }
 
 /// The conditions that the services answer, and the task that keeps them up to date.

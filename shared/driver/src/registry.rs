@@ -5,14 +5,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::{Driver, DriverInfo, TypeSchema};
 
 type Drivers = BTreeMap<String, Arc<dyn Driver>>;
+/// By endpoint: who joined, and who is still awaited.
+type Others = BTreeMap<String, Option<Arc<dyn Driver>>>;
 
 /// The drivers of a process, by id. Cheap to clone. Drivers in other processes join when they are there; all clones
 /// see them.
 #[derive(Clone, Default)]
 pub struct Registry {
     own: Arc<Drivers>,
-    /// By endpoint: who joined, and who is still awaited.
-    others: Arc<RwLock<BTreeMap<String, Option<Arc<dyn Driver>>>>>,
+    others: Arc<RwLock<Others>>,
 }
 
 impl Registry {

@@ -236,7 +236,7 @@ mod tests {
             let want = want
                 .map(|(acknowledged, repeated)| Ack { acknowledged, repeated })
                 .map_err(|(expected, found)| Refusal::Gap { expected, found });
-            assert_eq!(answers, [want.clone()], "{seqs:?} after {before}");
+            assert_eq!(answers, std::slice::from_ref(&want), "{seqs:?} after {before}");
             assert_eq!(last[producer], want.as_ref().map_or(before, |ack| ack.acknowledged));
             assert!(want.is_ok() || taken.is_empty(), "{seqs:?} after {before}");
         }

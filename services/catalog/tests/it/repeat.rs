@@ -1,6 +1,7 @@
 //! Request ids, over every change of the catalog.
 
 use pavior_auth::{Grant, INTERNAL_TOKEN};
+use pavior_core::audit::DecisionRef;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::pavior::governance::v1 as gov;
 use pavior_testkit::repeat::{Case, check};
@@ -175,6 +176,7 @@ async fn every_change_is_done_once_for_each_request_id() {
 /// A call as the gateway passes it on: with the resource that was decided on.
 fn passed_on<T>(world: &World, resource: &str, method: &str, message: T) -> tonic::Request<T> {
     let alice = principal("acme", "alice");
+    let decision = DecisionRef { id: "d".into(), effect: "allow".into(), ..DecisionRef::default() };
     let grant = Grant {
         audience: pavior_catalog::ROLE,
         method,
@@ -182,7 +184,7 @@ fn passed_on<T>(world: &World, resource: &str, method: &str, message: T) -> toni
         organization: "acme",
         action: "catalog.entities.delete",
         resource,
-        decision: None,
+        decision: Some(&decision),
         request_id: "r",
     };
     let token = world.identity.mint(&grant).unwrap();

@@ -23,7 +23,7 @@ fn kinds() -> Vec<Kind> {
     let policy = |text: &str| {
         json!({
             "displayName": text, "policySet": "GUARDRAIL",
-            "source": "forbid (principal, action, resource) when { false };",
+            "source": "forbid (principal, action, resource) when { context has environment_class && context.environment_class == \"nowhere\" };",
         })
     };
     let enforced = |text: &str| json!({ "policy": format!("{ACME}/policies/base"), "displayName": text });
@@ -121,7 +121,7 @@ async fn every_change_is_done_once_for_each_request_id() {
     db::both(|db| async move {
         let f = Fixture::new(db).await;
         f.role("base", &["*"]).await;
-        let text = "forbid (principal, action, resource) when { false };";
+        let text = "forbid (principal, action, resource) when { context has environment_class && context.environment_class == \"nowhere\" };";
         f.policy("base", pavior_proto::pavior::policy::v1::policy::PolicySet::Guardrail, text).await.unwrap();
         let mut approvals = Vec::new();
         for digest in ["d1", "d2", "d3", "d4"] {

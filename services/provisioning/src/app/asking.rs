@@ -103,10 +103,8 @@ impl App {
         verdict: &Verdict,
         dry_run: bool,
     ) -> Error {
-        if !dry_run {
-            if let Err(error) = self.db.record(denied_event(&self.db, permit, plan)).await {
-                return error;
-            }
+        if !dry_run && let Err(error) = self.db.record(denied_event(&self.db, permit, plan)).await {
+            return error;
         }
         denial(plan, verdict).into()
     }

@@ -124,7 +124,7 @@ async fn only_operators_see_all_organizations() {
         let refused = refused(f.client().diagnose_resources(f.by(&principal, request)).await);
         assert_eq!(
             (refused.code, refused.reason.as_str()),
-            (Code::PermissionDenied, "PERMISSION_DENIED"),
+            (Code::PermissionDenied, "ACCESS_DENIED"),
             "{parent}"
         );
     }

@@ -267,9 +267,10 @@ async fn a_connection_that_breaks_leaves_the_outcome_unknown() {
     };
     let (outcome, ()) = timeout(SOON, async { tokio::join!(apply, cut) }).await.unwrap();
     assert!(matches!(outcome, Outcome::Unknown { .. }), "{outcome:?}");
-    // Nobody is there any more: still unknown, and the look says so.
+    // Nobody is there any more: nothing was tried, and the look cannot tell.
     let outcome = remote.apply(&context, apply_request(json!({})), &sink).await;
-    assert!(matches!(outcome, Outcome::Unknown { .. }), "{outcome:?}");
+    let Outcome::Failed(failure) = &outcome else { panic!("{outcome:?}") };
+    assert_eq!((failure.code, failure.retryable), (FailureCode::Unavailable, true));
     let request = ObserveRequest { resource_type: "thing".to_owned(), lookup: Lookup::Key("k".to_owned()) };
     let seen = remote.observe(&context, request).await;
     assert!(matches!(seen, Observation::Indeterminate { .. }), "{seen:?}");

@@ -1,4 +1,5 @@
 //! What the health of an outbox says, and what callers are told when it is full.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::time::Duration;
