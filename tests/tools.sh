@@ -6,7 +6,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Where things are built, and what lies there.
 places() {
   target="${CARGO_TARGET_DIR:-$root/target}"
-  tools="${PAVIOR_TOOLS:-$target/tools}"
+  tools="${PAVIOR_TEST_TOOLS:-$target/tools}"
   summary="$target/test-summary"
 }
 places
@@ -17,13 +17,13 @@ fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 # Builds in a cache that outlives the checkout, so that dependencies are compiled once for each lock file and compiler.
 # Of older ones only the newest is kept, since each takes some gigabytes.
 use_cache() {
-  local cache="${PAVIOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pavior}" key
+  local cache="${PAVIOR_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pavior}" key
   key=$({ rustc -vV; cat "$root/Cargo.lock"; } | sha256sum | cut -c1-16)
   mkdir -p "$cache/target-$key"
   touch "$cache/target-$key"
   ls -dt "$cache"/target-* | tail -n +3 | xargs -r rm -rf
   # The tools lie beside it, so that a new lock file does not mean a new installation.
-  export CARGO_TARGET_DIR="$cache/target-$key" PAVIOR_TOOLS="$cache/tools"
+  export CARGO_TARGET_DIR="$cache/target-$key" PAVIOR_TEST_TOOLS="$cache/tools"
   places
 }
 
@@ -85,12 +85,17 @@ start_postgres() {
     -c fsync=off -c full_page_writes=off -c max_connections=400 >"$pg_dir/log" 2>&1) &
   pg_pid=$!
   trap stop_postgres EXIT
-  for _ in $(seq 100); do
-    "${pg_as[@]}" pg_isready -q -h 127.0.0.1 -p "$pg_port" && break
+  for _ in $(seq 300); do
+    postgres_is_ready && break
     sleep 0.1
   done
-  "${pg_as[@]}" pg_isready -q -h 127.0.0.1 -p "$pg_port" || { cat "$pg_dir/log"; fail "PostgreSQL did not start"; }
+  postgres_is_ready || { cat "$pg_dir/log"; fail "PostgreSQL did not start"; }
   export PAVIOR_TEST_POSTGRES_URL="postgres://postgres@127.0.0.1:$pg_port/postgres"
+}
+
+# As pg_ctl sees it: pg_isready belongs to the client's package, which need not be there.
+postgres_is_ready() {
+  [ "$(sed -n 8p "$pg_dir/data/postmaster.pid" 2>/dev/null | tr -d ' ')" = ready ]
 }
 
 stop_postgres() {

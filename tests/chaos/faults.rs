@@ -200,15 +200,11 @@ impl Postgres {
             .spawn()?;
         self.running = Some(child);
         let deadline = Instant::now() + Duration::from_secs(60);
-        let port = self.port.to_string();
-        loop {
-            let ready = as_postgres("pg_isready")?.args(["-q", "-h", "127.0.0.1", "-p", &port]).status()?;
-            if ready.success() {
-                return Ok(());
-            }
+        while !pavior_testkit::db::ready(&self.directory.path().join("data")) {
             ensure!(Instant::now() < deadline, "PostgreSQL did not start");
             std::thread::sleep(Duration::from_millis(50));
         }
+        Ok(())
     }
 
     fn down(&mut self, signal: &str) -> Result<()> {
@@ -217,6 +213,10 @@ impl Postgres {
         let pid = pid.lines().next().context("no postmaster.pid")?.trim().to_owned();
         run(Command::new("kill").arg(signal).arg(pid))?;
         child.wait()?;
+        // A server that crashed leaves it behind, with "ready" in it.
+        let file = self.directory.path().join("data/postmaster.pid");
+        fs::remove_file(&file)
+            .or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use pavior::serve::DEV_OPERATOR;
 use pavior_gateway::Table;
 use pavior_proto::pavior::audit::v1::audit_event::Phase;
 use pavior_proto::pavior::audit::v1::{AuditEvent, ListAuditRecordsRequest};
+use pavior_proto::pavior::provisioning::v1::operation_metadata::State;
 use pavior_tests::Embedded;
 use serde_json::{Value, json};
 
@@ -27,14 +28,26 @@ environments:
     workload:
       inputs: { command: ["/bin/sh", "-c", "exit 3"], health: { path: /healthz, timeout: 1s } }
 "#;
-const POLICY: &str = "@id(\"never\")\n@effect(\"deny\")\n@message(\"no\")\nforbid (principal, action == \
-                      Pavior::Action::\"provisioning.runs.get\", resource) when { false };";
+/// A golden path of a single database.
+const BOX: &str = r#"
+template: box
+version: 1.0.0
+environments:
+  development:
+    create: with_project
+    resources: { only: { type: sql-database, inputs: { size: small } } }
+"#;
+const POLICY: &str = r#"@id("never") @effect("deny") @message("no")
+forbid (principal, action == Pavior::Action::"provisioning.runs.get", resource)
+when { context has environment_class && context.environment_class == "nowhere" };"#;
 
 /// A call that was made.
 struct Made {
     method: String,
     person: String,
     request_id: String,
+    /// How often what it began has come to an end: twice when an operator took it up again.
+    ends: usize,
 }
 
 /// The system with the calls that were made, in order.
@@ -51,7 +64,7 @@ impl Scenario {
         let answer = call(&*self.system.person(person)?, method, request, &request_id).await;
         let answer = answer?.with_context(|| format!("{method} as {person}"))?;
         let (method, person) = (method.to_owned(), person.to_owned());
-        self.made.push(Made { method, person, request_id });
+        self.made.push(Made { method, person, request_id, ends: 1 });
         Ok(answer)
     }
 
@@ -70,13 +83,12 @@ impl Scenario {
 
     /// Creates, updates and later deletes a resource of a service whose methods follow the standard.
     async fn create_and_update(&mut self, service: &str, resource: &Resource) -> Result<()> {
-        let Resource { message, parent, collection, id, fields } = resource;
+        let Resource { message, parent, collection, id, fields, change: (changed, value) } = resource;
         let (field, id_field) = (lower(message), format!("{}Id", lower(message)));
         let create = json!({ "parent": parent, id_field: id, &field: fields });
         self.call("pia", &format!("{service}/Create{message}"), create).await?;
         let name = format!("{parent}/{collection}/{id}");
-        let update =
-            json!({ &field: { "name": name, "displayName": "changed" }, "updateMask": "displayName" });
+        let update = json!({ &field: { "name": name, *changed: value }, "updateMask": changed });
         self.call("pia", &format!("{service}/Update{message}"), update).await?;
         Ok(())
     }
@@ -95,10 +107,13 @@ struct Resource {
     collection: &'static str,
     id: &'static str,
     fields: Value,
+    /// The field that an update changes, and its new value.
+    change: (&'static str, Value),
 }
 
 fn resource(message: &'static str, collection: &'static str, id: &'static str, fields: Value) -> Resource {
-    Resource { message, parent: "organizations/acme", collection, id, fields }
+    let change = ("displayName", json!("changed"));
+    Resource { message, parent: "organizations/acme", collection, id, fields, change }
 }
 
 fn lower(name: &str) -> String {
@@ -109,7 +124,9 @@ fn lower(name: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_change_has_one_record_with_its_caller() -> Result<()> {
     let system = Embedded::start().await?;
-    system.apply(&[Source { origin: "broken".to_owned(), text: BROKEN.to_owned() }]).await?;
+    let documents = [("broken", BROKEN), ("box", BOX)]
+        .map(|(origin, text)| Source { origin: origin.to_owned(), text: text.to_owned() });
+    system.apply(&documents).await?;
     let mut scenario = Scenario { system, made: Vec::new() };
     catalog(&mut scenario).await?;
     policy(&mut scenario).await?;
@@ -166,11 +183,16 @@ fn wrong(made: &Made, action: &str, events: &[AuditEvent]) -> Option<String> {
     };
     let own: Vec<&AuditEvent> = events.iter().filter(of_call).collect();
     let count = |phase: Phase| own.iter().filter(|event| event.phase() == phase).count();
+    let objects: BTreeSet<&str> =
+        own.iter().filter_map(|event| Some(event.object.as_ref()?.name.as_str())).collect();
+    // A call may change several resources, each of which has its record.
     match (count(Phase::Intent), count(Phase::Outcome)) {
-        (0, 1) | (1, 0 | 1) => {}
+        (0, outcomes) if outcomes > 0 && outcomes == objects.len() => {}
+        (1, outcomes) if outcomes <= made.ends => {}
         (intents, outcomes) => return Some(format!("{intents} intents and {outcomes} outcomes")),
     }
-    let actor = format!("organizations/acme/users/{}", made.person);
+    let organization = if made.person == DEV_OPERATOR { "-" } else { "acme" };
+    let actor = format!("organizations/{organization}/users/{}", made.person);
     let trace_id = trace_id(&made.request_id);
     // The end of what takes long comes from the engine, which is in no call.
     let mut told = own.iter().filter(|event| count(Phase::Intent) == 0 || event.phase() == Phase::Intent);
@@ -226,8 +248,9 @@ async fn catalog(scenario: &mut Scenario) -> Result<()> {
     for resource in &resources {
         scenario.create_and_update(SERVICE, resource).await?;
     }
-    let publish = json!({ "parent": "organizations/acme/templates/thing", "document":
-        BROKEN.replace("template: broken", "template: thing"), "channels": ["stable"] });
+    // Of another template: one with versions is not deleted.
+    let publish = json!({ "parent": "organizations/acme/templates/broken", "document":
+        BROKEN.replace("version: 1.0.0", "version: 1.0.1"), "channels": ["stable"] });
     scenario.call("pia", &format!("{SERVICE}/PublishTemplateVersion"), publish).await?;
     let document = "apiVersion: backstage.io/v1alpha1\nkind: System\nmetadata:\n  name: till\nspec:\n  owner: storefront\n";
     let import =
@@ -248,9 +271,15 @@ async fn policy(scenario: &mut Scenario) -> Result<()> {
     let bound = json!({ "policy": "organizations/acme/policies/never", "mode": "MODE_ENFORCE" });
     let resources = [
         resource("Role", "roles", "looker", role),
-        resource("RoleBinding", "roleBindings", "looker", binding),
+        Resource {
+            change: ("ownedOnly", json!(true)),
+            ..resource("RoleBinding", "roleBindings", "looker", binding)
+        },
         resource("Policy", "policies", "never", policy),
-        resource("PolicyBinding", "policyBindings", "never", bound),
+        Resource {
+            change: ("mode", json!("MODE_WARN")),
+            ..resource("PolicyBinding", "policyBindings", "never", bound)
+        },
     ];
     for resource in &resources {
         scenario.create_and_update(SERVICE, resource).await?;
@@ -287,12 +316,36 @@ async fn provisioning(scenario: &mut Scenario) -> Result<()> {
     scenario.run("alice", &method("PromoteDeployment"), promote).await?;
     approvals(scenario, &method("CreateEnvironment"), &environment("production")).await?;
     scenario.run("alice", &method("DeleteEnvironment"), json!({ "name": staging })).await?;
-    // Alice's own operation fails, is tried again and forgotten.
+    // Alice's own operation fails, and is forgotten.
     let broken = "organizations/acme/templates/broken/versions/stable";
     let failed = scenario.run("alice", &method("CreateProject"), new("broken", broken, json!({}))).await?;
-    scenario.run("alice", &method("RetryOperation"), json!({ "name": failed })).await?;
     scenario.call("pia", "google.longrunning.Operations/DeleteOperation", json!({ "name": failed })).await?;
-    scenario.run("alice", &method("DeleteProject"), json!({ "name": project })).await?;
+    let boxed = "organizations/acme/templates/box/versions/stable";
+    scenario.run("alice", &method("CreateProject"), new("boxed", boxed, json!({}))).await?;
+    stuck(scenario, &method("DeleteProject"), &method("RetryOperation")).await
+}
+
+/// A deletion that cannot be done while something else stands in a database's place, and is tried again afterwards.
+async fn stuck(scenario: &mut Scenario, delete: &str, retry: &str) -> Result<()> {
+    let folder = scenario.system.data().join("platform/databases/acme");
+    let newest = std::fs::read_dir(&folder)?.filter_map(|file| {
+        let path = file.ok()?.path();
+        let made = path.metadata().ok()?.created().ok()?;
+        path.extension().is_some_and(|kind| kind == "db").then_some((made, path))
+    });
+    let (_, database) = newest.max().context("a database of the project")?;
+    let aside = database.with_extension("aside");
+    std::fs::rename(&database, &aside)?;
+    std::fs::create_dir(&database)?;
+    let project = json!({ "name": "organizations/acme/projects/boxed" });
+    let operation = scenario.begin("alice", delete, project).await?;
+    scenario.made.last_mut().context("the call that was made")?.ends = 2;
+    let state = |operation: &_| pavior::cli::progress::metadata(operation).map(|m| m.state());
+    let is_stuck = |operation: &_| state(operation).is_ok_and(|state| state == State::Stuck);
+    scenario.system.person("alice")?.until(&operation, is_stuck).await?;
+    std::fs::remove_dir(&database)?;
+    std::fs::rename(&aside, &database)?;
+    scenario.run("alice", retry, json!({ "name": operation })).await?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Everything that can go wrong in the catalog.
 
 use pavior_store::idempotency::IdempotencyError;
-use pavior_store::{ErrorKind, Retryable, StoreError};
+use pavior_store::{Retryable, StoreError};
 
 use crate::domain::{Violation, Violations};
 use crate::store::ListError;
@@ -50,26 +50,6 @@ pub(crate) enum Error {
     Rejected(Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// What a failure of the database means to a caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trouble {
-    /// It does not answer; later it may.
-    Unavailable,
-    /// Others change the same at the same time.
-    Busy,
-    /// A bug, or a row that cannot be read.
-    Bug,
-}
-
-/// See [`Trouble`].
-pub(crate) fn trouble(error: &StoreError) -> Trouble {
-    match error.kind() {
-        ErrorKind::Unavailable => Trouble::Unavailable,
-        ErrorKind::Serialization | ErrorKind::Unique => Trouble::Busy,
-        ErrorKind::Unknown | ErrorKind::Corrupt | ErrorKind::Other => Trouble::Bug,
-    }
 }
 
 impl Error {

@@ -15,7 +15,7 @@ use pavior_rpc::audit::{AuditSink, Producer, Row, ShipError, Shipped};
 use pavior_rpc::{ErrorReason, Problem};
 use pavior_runtime::{HealthCheck, Task};
 use pavior_store::outbox::{self, BoxError, Delivery, OutboxContext, OutboxRow, Progress, Relay};
-use pavior_store::{Store, StoreError};
+use pavior_store::{ErrorKind, Store, StoreError};
 
 pub use history::compare_histories;
 
@@ -80,8 +80,36 @@ async fn ship(sink: &AuditSink, rows: Vec<OutboxRow>) -> Delivery {
     Delivery { acknowledged, error: error.map(|error: ShipError| Box::new(error) as BoxError) }
 }
 
+/// What a caller is told of an error of the database, without a word of the database's own. What is an operator's to
+/// know is logged.
+pub fn problem(error: &StoreError) -> Problem {
+    if let Some(refused) = refusal(error) {
+        return refused;
+    }
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    match error.kind() {
+        ErrorKind::Unavailable => {
+            tracing::warn!(%error, cause, "database unavailable");
+            Problem::unavailable("the database does not answer").with("dependency", "database")
+        }
+        ErrorKind::Unknown => {
+            tracing::error!(%error, cause, "database failed during a commit");
+            let message = "the database failed before it said whether the change is kept: repeat the call with the \
+                           same request_id";
+            Problem::unavailable(message)
+                .with_reason(ErrorReason::OutcomeUnknown)
+                .with("dependency", "database")
+        }
+        ErrorKind::Serialization | ErrorKind::Unique => {
+            let message = "others are changing the same resources: repeat the call";
+            Problem::aborted(ErrorReason::ResourceBusy, message)
+        }
+        ErrorKind::Corrupt | ErrorKind::Other => Problem::internal_error(error),
+    }
+}
+
 /// What the caller of a change is told when its record cannot be taken; nothing for other errors.
-pub fn refusal(error: &StoreError) -> Option<Problem> {
+fn refusal(error: &StoreError) -> Option<Problem> {
     const LATER: Duration = Duration::from_secs(5);
     match error {
         StoreError::OutboxFull { .. } => Some(

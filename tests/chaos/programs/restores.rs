@@ -4,9 +4,12 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use pavior::cli::client::request_id;
+use pavior_proto::pavior::policy::v1::{CreateRoleRequest, Role};
 use pavior_tests::binary;
 
 use super::{Load, Plan, recovered};
+use crate::environments::make_project;
 use crate::ledger::Ledger;
 use crate::world::{ALL, Backing, World};
 
@@ -33,6 +36,7 @@ async fn set_back(plan: Plan, role: &str) -> Result<()> {
 
     world.up()?;
     write(&world, &Ledger::default(), "lost", plan).await?;
+    touch(&world, role).await?;
     world.processes.stop(ALL)?;
     std::fs::copy(copy.path(), &file)?;
 
@@ -61,6 +65,27 @@ async fn write(world: &World, ledger: &Ledger, prefix: &str, plan: Plan) -> Resu
     load.end().await?;
     // The events have arrived before the database is copied.
     ledger.check(&world.person("pia")?).await?;
+    Ok(())
+}
+
+/// Changes something of a service that the writers do not touch.
+async fn touch(world: &World, role: &str) -> Result<()> {
+    match role {
+        "policy" => {
+            let role = Role { actions: vec!["catalog.groups.get".to_owned()], ..Role::default() };
+            let request = CreateRoleRequest {
+                parent: "organizations/acme".to_owned(),
+                role_id: "lost".to_owned(),
+                role: Some(role),
+                request_id: request_id(),
+                ..CreateRoleRequest::default()
+            };
+            world.person("pia")?.policy().create_role(request).await?;
+        }
+        "provisioning" => make_project(&world.person("alice")?, "lost").await?,
+        // Written by the writers and by every change.
+        _ => {}
+    }
     Ok(())
 }
 

@@ -16,9 +16,12 @@ pub(super) fn problem(error: Error) -> Problem {
                 tracing::warn!(error = %anyhow::Error::from(error), "audit database unavailable");
                 unavailable("the audit database does not answer")
             }
-            ErrorKind::Unknown | ErrorKind::Unique | ErrorKind::Corrupt | ErrorKind::Other => {
-                Problem::internal_error(&error)
+            // A writer offers its events again, and repeats are recognized by their content.
+            ErrorKind::Unknown => {
+                tracing::error!(error = %anyhow::Error::from(error), "audit database failed during a commit");
+                unavailable("the audit database failed during a commit")
             }
+            ErrorKind::Unique | ErrorKind::Corrupt | ErrorKind::Other => Problem::internal_error(&error),
         },
         error @ (Error::Stopped | Error::NotWritten) => unavailable(&error.to_string()),
         // What is wrong with a log is for operators; it was or is logged. A writer may come back to it after repair.

@@ -5,7 +5,7 @@ use pavior_rpc::problem::{ErrorReason, Problem};
 use tonic::Status;
 
 use crate::domain::Violation;
-use crate::error::{Error, Trouble, trouble};
+use crate::error::Error;
 
 /// The status of an error; `action` is what was asked for.
 pub(super) fn to_status(error: Error, action: &str) -> Status {
@@ -70,21 +70,7 @@ fn to_problem(error: Error, action: &str) -> Problem {
             Ok(problem) => *problem,
             Err(error) => Problem::internal(error),
         },
-        Error::Store(error) => pavior_relay::refusal(&error).unwrap_or_else(|| of_database(&error)),
-    }
-}
-
-fn of_database(error: &pavior_store::StoreError) -> Problem {
-    match trouble(error) {
-        Trouble::Unavailable => {
-            tracing::warn!(%error, cause = ?std::error::Error::source(error).map(ToString::to_string), "database unavailable");
-            Problem::unavailable("the catalog's database does not answer").with("dependency", "database")
-        }
-        Trouble::Busy => {
-            let message = "others are changing the same resources; repeat the call";
-            Problem::aborted(ErrorReason::ResourceBusy, message)
-        }
-        Trouble::Bug => Problem::internal_error(error),
+        Error::Store(error) => pavior_relay::problem(&error),
     }
 }
 
@@ -125,19 +111,6 @@ mod tests {
             ("0", "0"),
         ] {
             assert_eq!(bracketed(path.to_owned()), wanted);
-        }
-    }
-
-    #[test]
-    fn databases_do_not_speak_to_callers() {
-        let secret = || "row 7 of secret_table".to_owned();
-        for error in [
-            pavior_store::StoreError::Corrupt(secret()),
-            pavior_store::StoreError::Busy,
-            pavior_store::StoreError::Concurrent,
-        ] {
-            let problem = of_database(&error);
-            assert!(!problem.message.contains("secret_table"), "{}", problem.message);
         }
     }
 }

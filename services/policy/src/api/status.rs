@@ -1,7 +1,6 @@
 //! Errors as statuses: the one exhaustive list.
 
 use pavior_rpc::{ErrorReason, Problem, Violations};
-use pavior_store::{ErrorKind, StoreError};
 use tonic::{Response, Status};
 
 use crate::app::approvals::closed;
@@ -57,7 +56,7 @@ pub(super) fn problem(error: Error) -> Problem {
             "request_id",
             "was used before with different content: use a new one for a new request",
         ),
-        Error::Store(error) => store_problem(&error),
+        Error::Store(error) => pavior_relay::problem(&error),
         Error::Bug(text) => Problem::internal(text),
     }
 }
@@ -68,19 +67,4 @@ fn invalid_policy(problems: Vec<String>) -> Problem {
         violations.add_reason("policy.source", problem, "INVALID_DOCUMENT");
     }
     Problem::invalid(violations.into_vec()).with_reason(ErrorReason::InvalidDocument)
-}
-
-fn store_problem(error: &StoreError) -> Problem {
-    if let Some(refused) = pavior_relay::refusal(error) {
-        return refused;
-    }
-    match error.kind() {
-        ErrorKind::Unavailable | ErrorKind::Serialization => {
-            tracing::warn!(error = %error, cause = ?std::error::Error::source(error), "store unavailable");
-            Problem::unavailable("the policy service's database does not answer")
-        }
-        ErrorKind::Unknown | ErrorKind::Unique | ErrorKind::Corrupt | ErrorKind::Other => {
-            Problem::internal_error(error)
-        }
-    }
 }

@@ -22,11 +22,11 @@ fn kinds() -> Vec<Kind> {
     let binding = |group: &str| json!({ "role": format!("{ACME}/roles/base"), "members": [format!("{ACME}/groups/{group}")] });
     let policy = |text: &str| {
         json!({
-            "displayName": text, "policySet": "GUARDRAIL",
+            "displayName": text, "policySet": "POLICY_SET_GUARDRAIL",
             "source": "forbid (principal, action, resource) when { context has environment_class && context.environment_class == \"nowhere\" };",
         })
     };
-    let enforced = |text: &str| json!({ "policy": format!("{ACME}/policies/base"), "displayName": text });
+    let enforced = |mode: &str| json!({ "policy": format!("{ACME}/policies/base"), "mode": mode });
     vec![
         Kind {
             methods: ["CreateRole", "UpdateRole", "DeleteRole"],
@@ -50,7 +50,7 @@ fn kinds() -> Vec<Kind> {
             methods: ["CreatePolicyBinding", "UpdatePolicyBinding", "DeletePolicyBinding"],
             field: "policyBinding",
             collection: "policyBindings",
-            forms: [enforced("A"), enforced("B")],
+            forms: [enforced("MODE_ENFORCE"), enforced("MODE_WARN")],
         },
     ]
 }

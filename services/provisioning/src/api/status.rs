@@ -1,7 +1,6 @@
 //! Errors as statuses, exhaustively.
 
 use pavior_rpc::{ErrorReason, Problem};
-use pavior_store::{ErrorKind, StoreError};
 use tonic::{Response, Status};
 
 use crate::error::Error;
@@ -42,23 +41,9 @@ fn to_problem(error: Error) -> Problem {
             Problem::invalid_reason(reason, field, problem)
         }
         Error::Illegal(error) => Problem::precondition(ErrorReason::InvalidState, error.to_string()),
-        Error::Store(error) => store(error),
+        Error::Store(error) => pavior_relay::problem(&error),
         error @ (Error::Fenced { .. } | Error::Corrupt(_) | Error::Seal(_) | Error::Died(_)) => {
             Problem::internal_error(&error)
         }
-    }
-}
-
-fn store(error: StoreError) -> Problem {
-    if let Some(refused) = pavior_relay::refusal(&error) {
-        return refused;
-    }
-    match error.kind() {
-        ErrorKind::Unavailable | ErrorKind::Serialization => {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(%error, cause, "database unavailable");
-            Problem::unavailable("the database does not answer")
-        }
-        _ => Problem::internal_error(&error),
     }
 }

@@ -35,9 +35,10 @@ fn kind_of(target: &str) -> &'static str {
 /// Who asks for a change of an operation, and under which decision.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    principal: Principal,
+    name: String,
+    actor: Actor,
     action: String,
-    request_id: String,
+    cause: Cause,
     decision: Option<DecisionRef>,
 }
 
@@ -45,21 +46,29 @@ impl Caller {
     /// The caller of a request.
     pub fn of(permit: &Permit, action: &str) -> Self {
         Self {
-            principal: permit.principal().clone(),
+            name: permit.principal().name.clone(),
+            actor: permit.actor(),
             action: action.to_owned(),
-            request_id: permit.request_id().to_owned(),
+            cause: permit.cause(),
             decision: permit.decision().cloned(),
         }
     }
 
     /// Somebody who was let in elsewhere.
     pub fn new(principal: Principal, action: &str) -> Self {
-        Self { principal, action: action.to_owned(), request_id: String::new(), decision: None }
+        let actor = Actor::of(&principal);
+        Self {
+            name: principal.name,
+            actor,
+            action: action.to_owned(),
+            cause: Cause::default(),
+            decision: None,
+        }
     }
 
     /// The caller's resource name.
     pub fn name(&self) -> &str {
-        &self.principal.name
+        &self.name
     }
 }
 
@@ -84,12 +93,12 @@ pub(crate) fn verb_event(
         class: AuditClass::A,
         action: caller.action.clone(),
         phase: Phase::Outcome,
-        actor: Actor::of(&caller.principal),
+        actor: caller.actor.clone(),
         object: Object {
             project: (!after.project.is_empty()).then(|| after.project.clone()),
             ..object("Operation", &after.name)
         },
-        cause: Cause { request_id: caller.request_id.clone(), trace_id: None, parent_event: None },
+        cause: caller.cause.clone(),
         decision: caller.decision.clone(),
         outcome: Outcome { status: "ok".into(), code: "OK".into(), duration_ms: 0 },
         change: Some(Change {

@@ -9,7 +9,8 @@ use opentelemetry::metrics::noop::NoopMeterProvider;
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Object, Outcome, Phase};
 use pavior_core::clock::ManualClock;
 use pavior_core::id::{IdGen as _, SystemIds};
-use pavior_relay::{OutboxRelay, outbox_relay, refusal};
+use pavior_relay::{OutboxRelay, outbox_relay, problem};
+use pavior_rpc::ErrorReason;
 use pavior_rpc::audit::AuditSink;
 use pavior_store::outbox::{self, OutboxContext};
 use pavior_store::{Recorded, Store, StoreError};
@@ -95,11 +96,26 @@ fn who_is_refused_because_of_the_audit_trail_hears_why_and_when_to_come_again() 
         limit_rows: 20_000,
         limit_bytes: 7,
     };
-    let problem = refusal(&all).unwrap();
-    assert_eq!((problem.code, problem.retry_after), (Code::Unavailable, Some(Duration::from_secs(5))));
-    let problem = refusal(&one).unwrap();
-    assert_eq!((problem.code, problem.retry_after), (Code::ResourceExhausted, Some(Duration::from_secs(5))));
-    assert_eq!(problem.metadata["organization"], "acme");
-    assert_eq!(problem.metadata["limitEvents"], "20000");
-    assert!(refusal(&StoreError::Busy).is_none());
+    let told = problem(&all);
+    assert_eq!((told.code, told.retry_after), (Code::Unavailable, Some(Duration::from_secs(5))));
+    let told = problem(&one);
+    assert_eq!((told.code, told.retry_after), (Code::ResourceExhausted, Some(Duration::from_secs(5))));
+    assert_eq!(told.metadata["organization"], "acme");
+    assert_eq!(told.metadata["limitEvents"], "20000");
+}
+
+#[test]
+fn a_database_does_not_speak_to_callers() {
+    let secret = || sea_orm_migration::DbErr::Custom("row 7 of secret_table".to_owned());
+    for (error, code, reason) in [
+        (StoreError::Busy, Code::Unavailable, ErrorReason::DependencyUnavailable),
+        (StoreError::OutcomeUnknown(secret()), Code::Unavailable, ErrorReason::OutcomeUnknown),
+        (StoreError::Concurrent, Code::Aborted, ErrorReason::ResourceBusy),
+        (StoreError::Database(secret()), Code::Internal, ErrorReason::Internal),
+        (StoreError::Corrupt("row 7 of secret_table".to_owned()), Code::Internal, ErrorReason::Internal),
+    ] {
+        let told = problem(&error);
+        assert_eq!((told.code, told.reason), (code, reason), "{error}");
+        assert!(!format!("{told:?}").contains("secret_table"), "{told:?}");
+    }
 }

@@ -131,6 +131,9 @@ fn builder(options: &ServeOptions) -> Builder<TokioExecutor> {
         .keep_alive_interval(Duration::from_secs(60))
         .keep_alive_timeout(Duration::from_secs(20))
         .max_concurrent_streams(options.max_concurrent_streams)
+        // Whoever has that many streams open may give all of them up at once; the connection of a gateway carries
+        // many callers, and must not be closed for those that have lost patience.
+        .max_pending_accept_reset_streams(options.max_concurrent_streams as usize)
         .max_header_list_size(MAX_HEADER_BYTES)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20);
