@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use pavior::cli::client::request_id;
 use pavior_proto::pavior::audit::v1::ListAuditRecordsRequest;
 use pavior_proto::pavior::catalog::v1 as pb;
@@ -26,6 +26,8 @@ struct Known {
     acknowledged: u64,
     /// The highest number that was sent.
     tried: u64,
+    /// How often the answer was that it failed for now.
+    refused: u64,
 }
 
 /// What was told and what was only tried. Clones share it.
@@ -38,7 +40,7 @@ pub(crate) struct Ledger {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Checked {
     pub(crate) acknowledged: u64,
-    pub(crate) doubtful: u64,
+    pub(crate) refused: u64,
 }
 
 impl Ledger {
@@ -77,7 +79,10 @@ impl Ledger {
                     self.note(&id, |known| known.acknowledged = n);
                     etag = found;
                 }
-                Err(status) if is_passing(&status) => etag.clear(),
+                Err(status) if is_passing(&status) => {
+                    self.note(&id, |known| known.refused += 1);
+                    etag.clear();
+                }
                 Err(status) => bail!("writing `{id}`: {status}"),
             }
         }
@@ -124,36 +129,34 @@ impl Ledger {
     /// Compares with the catalog and with the audit log: nothing acknowledged is lost, and every change that stands
     /// has exactly one record.
     pub(crate) async fn check(&self, person: &Person) -> Result<Checked> {
-        let (mut acknowledged, mut doubtful) = (0, 0);
-        let mut standing = BTreeMap::new();
-        for (id, known) in self.known() {
-            let found = read(person, &id).await.with_context(|| format!("reading `{id}`"))?.map(|(n, _)| n);
-            let n = found.unwrap_or_default();
-            ensure!(
-                n >= known.acknowledged,
-                "LOST: `{id}` was acknowledged as {} and is {found:?}",
-                known.acknowledged
-            );
-            ensure!(n <= known.tried, "`{id}` is {n}, but only {} was ever sent", known.tried);
-            acknowledged += known.acknowledged;
-            doubtful += known.tried - known.acknowledged;
-            standing.insert(id, n);
-        }
+        let known = self.known();
         let deadline = Instant::now() + DELIVERY;
         loop {
-            let recorded = recorded(person).await?;
-            match compare(&standing, &recorded) {
-                Ok(()) => return Ok(Checked { acknowledged, doubtful }),
+            let standing = standing(person).await?;
+            for (id, known) in &known {
+                let n = standing.get(id).copied().unwrap_or_default();
+                let Known { acknowledged, tried, .. } = *known;
+                ensure!(n >= acknowledged, "LOST: `{id}` was acknowledged as {acknowledged} and is {n}");
+                ensure!(n <= tried, "`{id}` is {n}, but only {tried} was ever sent");
+            }
+            let mine = known.keys().map(|id| (id, standing.get(id).copied().unwrap_or_default()));
+            match compare(mine, &recorded(person).await?) {
+                Ok(()) => break,
                 Err(error) if Instant::now() > deadline => return Err(error),
-                // The events are on their way.
+                // The events are on their way, or a call that nobody waits for was still under way.
                 Err(_) => tokio::task::yield_now().await,
             }
         }
+        let sum = |count: fn(&Known) -> u64| known.values().map(count).sum();
+        Ok(Checked { acknowledged: sum(|known| known.acknowledged), refused: sum(|known| known.refused) })
     }
 }
 
 /// Each number up to the one that stands is recorded at most once, and the last one is.
-fn compare(standing: &BTreeMap<String, u64>, recorded: &BTreeMap<String, Vec<u64>>) -> Result<()> {
+fn compare<'a>(
+    standing: impl Iterator<Item = (&'a String, u64)>,
+    recorded: &BTreeMap<String, Vec<u64>>,
+) -> Result<()> {
     for (id, n) in standing {
         let records = recorded.get(id).map(Vec::as_slice).unwrap_or_default();
         ensure!(
@@ -161,7 +164,7 @@ fn compare(standing: &BTreeMap<String, u64>, recorded: &BTreeMap<String, Vec<u64
             "`{id}` has records out of order or twice: {records:?}"
         );
         ensure!(
-            records.last().copied().unwrap_or_default() == *n,
+            records.last().copied().unwrap_or_default() == n,
             "UNRECORDED: `{id}` is {n}, its records are {records:?}"
         );
     }
@@ -187,11 +190,33 @@ async fn read(person: &Person, id: &str) -> Result<Option<(u64, String)>, Status
     match person.catalog().get_entity(pb::GetEntityRequest { name }).await {
         Ok(entity) => {
             let entity = entity.into_inner();
-            let n = entity.labels.get(LABEL).and_then(|n| n.parse().ok());
-            Ok(Some((n.ok_or_else(|| Status::data_loss(format!("`{id}` has no number")))?, entity.etag)))
+            Ok(Some((number(&entity)?, entity.etag)))
         }
         Err(status) if status.code() == Code::NotFound => Ok(None),
         Err(status) => Err(status),
+    }
+}
+
+fn number(entity: &pb::Entity) -> Result<u64, Status> {
+    let n = entity.labels.get(LABEL).and_then(|n| n.parse().ok());
+    n.ok_or_else(|| Status::data_loss(format!("`{}` has no number", entity.name)))
+}
+
+/// The number of each entity that has one.
+async fn standing(person: &Person) -> Result<BTreeMap<String, u64>> {
+    let mut found = BTreeMap::new();
+    let mut request =
+        pb::ListEntitiesRequest { parent: KIND.to_owned(), page_size: 1_000, ..Default::default() };
+    loop {
+        let page = person.catalog().list_entities(request.clone()).await?.into_inner();
+        for entity in page.entities.iter().filter(|entity| entity.labels.contains_key(LABEL)) {
+            let id = entity.name.rsplit('/').next().unwrap_or_default();
+            found.insert(id.to_owned(), number(entity)?);
+        }
+        if page.next_page_token.is_empty() {
+            return Ok(found);
+        }
+        request.page_token = page.next_page_token;
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) async fn give_up(plan: Plan) -> Result<String> {
     let pia = world.person("pia")?;
     let ledger = Ledger::default();
     let mut random = plan.random();
-    let (mut acknowledged, mut seconds) = (0, 0.0);
+    let mut seconds = 0.0;
     for round in 0..plan.rounds {
         let mut load = Load::new();
         load.writers(&ledger, &pia, &format!("writer-{round}"), CALLERS);
@@ -28,8 +28,8 @@ pub(super) async fn give_up(plan: Plan) -> Result<String> {
         tokio::time::sleep(plan.round).await;
         load.end().await?;
         seconds += plan.round.as_secs_f64();
-        acknowledged = ledger.check(&pia).await?.acknowledged;
     }
+    let acknowledged = ledger.check(&pia).await?.acknowledged;
     world.end().await?;
     Ok(format!("{acknowledged} acknowledged, 0 lost, {:.0} changes/s", acknowledged as f64 / seconds))
 }

@@ -36,7 +36,7 @@ pub(super) async fn disk_full(plan: Plan) -> Result<String> {
         }
     }
     let checked = ledger.check(&world.person("pia")?).await?;
-    ensure!(checked.doubtful > 0, "the disk was never full");
+    ensure!(checked.refused > 0, "the disk was never full");
     world.end().await?;
     Ok(format!("{} cycles, {} acknowledged, 0 lost", plan.rounds, checked.acknowledged))
 }
@@ -64,7 +64,7 @@ pub(super) async fn disk_errors(plan: Plan) -> Result<String> {
         }
     }
     let checked = ledger.check(&world.person("pia")?).await?;
-    ensure!(checked.doubtful > 0, "the disk never failed");
+    ensure!(checked.refused > 0, "the disk never failed");
     world.end().await?;
     Ok(format!("{} cycles, {} acknowledged, 0 lost", plan.rounds, checked.acknowledged))
 }
