@@ -15,6 +15,7 @@ mod input;
 mod main_job;
 mod repeat;
 mod restore;
+mod secrets;
 mod split;
 mod tamper;
 mod tenancy;

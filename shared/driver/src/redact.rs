@@ -8,7 +8,7 @@ pub const MASK: &str = "***";
 const SHORTEST: usize = 4;
 
 /// Replaces known secrets in text. Lines of a multi-line secret (a key in PEM) are masked one by one too, because
-/// logs are read line by line.
+/// logs are read line by line; so is the password of an address, since programs log addresses in parts.
 #[derive(Clone, Default)]
 pub struct Redactor {
     needles: Vec<SecretString>,
@@ -29,6 +29,7 @@ impl Redactor {
             let text = secret.expose_secret();
             needles.push(text.to_owned());
             needles.extend(text.lines().map(str::trim).map(str::to_owned));
+            needles.extend(password(text).map(str::to_owned));
         }
         needles.retain(|needle| needle.len() >= SHORTEST);
         // The longest first, so that a secret that contains another leaves no tail.
@@ -79,6 +80,14 @@ impl Redactor {
     }
 }
 
+/// The password as it stands in an address (RFC 3986, userinfo).
+fn password(address: &str) -> Option<&str> {
+    let (_, rest) = address.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let (user, _) = authority.rsplit_once('@')?;
+    Some(user.split_once(':')?.1)
+}
+
 fn replace(haystack: &[u8], needle: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(haystack.len());
     let mut rest = haystack;
@@ -106,6 +115,16 @@ mod tests {
             redactor.value(&serde_json::json!({"hunter22": ["xhunter22"]})),
             serde_json::json!({"***": ["x***"]})
         );
+    }
+
+    #[test]
+    fn the_password_of_an_address_is_masked_alone() {
+        let redactor = Redactor::new(&[SecretString::from("postgres://joe:pass@word@host:5432/db?a=b@c")]);
+        assert_eq!(redactor.text("user joe, password pass@word"), "user joe, password ***");
+        for other in ["postgres://host/joe:name@db", "postgres://joe@host/db", "no:address@all"] {
+            let redactor = Redactor::new(&[SecretString::from(other)]);
+            assert_eq!(redactor.text("joe name address"), "joe name address");
+        }
     }
 
     #[test]
