@@ -28,8 +28,9 @@ const RETRY_LAST: Duration = Duration::from_secs(5);
 const MIN_SHARE: usize = 100;
 /// How long a record may wait before the gateway says that they stand still.
 const MAX_STALL: time::Duration = time::Duration::seconds(30);
-/// How long the last records may take when the process ends.
-const FLUSH: Duration = Duration::from_secs(5);
+/// How long the last records may take when the process ends: less than its tasks are given (`shutdown.task_grace_ms`),
+/// so that what could not be shipped is counted.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// Sends records of a line of numbers to the audit service; repeated until it has them.
 pub(crate) type Ship = Arc<dyn Fn(u32, Vec<Row>) -> BoxFuture<'static, Shipped> + Send + Sync>;

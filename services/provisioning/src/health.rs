@@ -1,5 +1,5 @@
-//! Health means progress: the database answers, steps are taken, claims are freed, operations end, audit events are
-//! fetched. What stands still is named, and how long it has stood is a metric.
+//! Health means progress: the database answers, steps are taken, claims are freed, operations end. What stands still
+//! is named, and how long it has stood is a metric. That audit events are delivered is for the relay to say.
 
 use std::time::Duration;
 
@@ -15,8 +15,6 @@ struct Gauges {
     claimable: Gauge<f64>,
     unfinished: Gauge<f64>,
     lapsed: Gauge<u64>,
-    outbox: Gauge<f64>,
-    outbox_rows: Gauge<i64>,
 }
 
 impl Gauges {
@@ -36,11 +34,6 @@ impl Gauges {
             lapsed: meter
                 .u64_gauge("pavior.provisioning.claim.lapsed")
                 .with_description("Claims whose leases have ended and that are not freed")
-                .build(),
-            outbox: seconds("pavior.provisioning.outbox.oldest", "Age of the oldest audit event that waits"),
-            outbox_rows: meter
-                .i64_gauge("pavior.provisioning.outbox.waiting")
-                .with_description("Audit events that wait")
                 .build(),
         }
     }
@@ -70,7 +63,6 @@ pub(crate) fn checks(app: &App, meter: &Meter) -> Vec<HealthCheck> {
         steps(app, &gauges, stall),
         operations(app, &gauges, stall),
         claims(app, &gauges, stall),
-        outbox(app, &gauges),
     ]
 }
 
@@ -118,24 +110,6 @@ fn claims(app: &App, gauges: &Gauges, stall: Duration) -> HealthCheck {
             let (count, first) = app.db.lapsed_claims_unscoped().await.map_err(|error| error.to_string())?;
             gauge.record(count, &[]);
             within(first, stall, "has ended and is not freed since")
-        }
-    })
-}
-
-fn outbox(app: &App, gauges: &Gauges) -> HealthCheck {
-    let (app, gauges) = (app.clone(), gauges.clone());
-    let limit = Duration::from_millis(app.config.max_outbox_lag_ms);
-    HealthCheck::new("provisioning outbox", move || {
-        let (app, gauges) = (app.clone(), gauges.clone());
-        async move {
-            let behind = pavior_store::outbox::lag(app.db.store(), crate::ROLE, app.db.now()).await;
-            let behind = behind.map_err(|error| error.to_string())?;
-            gauges.outbox_rows.record(behind.rows, &[]);
-            gauges.outbox.record(behind.oldest.unwrap_or_default().as_secs_f64(), &[]);
-            match behind.oldest {
-                Some(age) if age > limit => Err(format!("audit events wait since {} s", age.as_secs())),
-                _ => Ok(()),
-            }
         }
     })
 }

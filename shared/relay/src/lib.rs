@@ -3,7 +3,8 @@
 //! Owns the one task that delivers an outbox, and what its health is. Must never hold a rule of one service, or let an
 //! event go that was not acknowledged.
 //!
-//! Entry points: [`outbox_relay`], [`compare_histories`], and [`refusal`], what a caller is told when an outbox is full.
+//! Entry points: [`outbox_relay`], [`compare_histories`], and [`problem`], what a caller is told of an error of the
+//! database, a full outbox included.
 
 mod history;
 

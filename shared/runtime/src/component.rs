@@ -35,6 +35,8 @@ pub struct Task {
     pub name: &'static str,
     /// The work.
     pub run: Run,
+    /// Whether the work of others needs it, which ends first then.
+    pub supports: bool,
 }
 
 impl Task {
@@ -44,7 +46,14 @@ impl Task {
         F: FnOnce(CancellationToken) -> Fut + Send + 'static,
         Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        Self { name, run: Box::new(move |cancel| Box::pin(run(cancel))) }
+        Self { name, run: Box::new(move |cancel| Box::pin(run(cancel))), supports: false }
+    }
+
+    /// The same, told to end only when all work that does not say so has ended: in a process of several services the
+    /// last thing that one of them does may be a call of another.
+    #[must_use]
+    pub fn supporting(self) -> Self {
+        Self { supports: true, ..self }
     }
 }
 

@@ -210,8 +210,13 @@ impl Supervisor {
             spawn(&mut serving, Kind::Listener, name, serve(stop.accept.clone()));
         }
         let mut working = JoinSet::new();
+        let mut supporting = JoinSet::new();
         for task in tasks {
-            spawn(&mut working, Kind::Task, task.name, (task.run)(stop.tasks.clone()));
+            let (set, stop) = match task.supports {
+                false => (&mut working, &stop.tasks),
+                true => (&mut supporting, &stop.supports),
+            };
+            spawn(set, Kind::Task, task.name, (task.run)(stop.clone()));
         }
         let mut last = JoinSet::new();
         for (name, serve) in beside {
@@ -221,7 +226,19 @@ impl Supervisor {
         let checker = AbortOnDropHandle::new(tokio::spawn(async move {
             watched.run(&checks, &told, options.check_interval, &watching).await;
         }));
-        Running { options, health, readiness, phase, stop, serving, working, closing, last, checker }
+        Running {
+            options,
+            health,
+            readiness,
+            phase,
+            stop,
+            serving,
+            working,
+            supporting,
+            closing,
+            last,
+            checker,
+        }
     }
 }
 
@@ -234,6 +251,7 @@ struct Running {
     stop: Stop,
     serving: JoinSet<Ended>,
     working: JoinSet<Ended>,
+    supporting: JoinSet<Ended>,
     closing: Vec<Task>,
     last: JoinSet<Ended>,
     checker: AbortOnDropHandle<()>,
@@ -250,10 +268,11 @@ impl Running {
                 }
                 Some(ended) = self.serving.join_next() => return Some(early(ended)),
                 Some(ended) = self.last.join_next() => return Some(early(ended)),
-                Some(ended) = self.working.join_next() => match ended {
-                    // Work that is done is no reason to stop.
-                    Ok(Ended { kind: Kind::Task, result: Ok(()), .. }) => {}
-                    ended => return Some(early(ended)),
+                Some(ended) = self.working.join_next() => if let Some(failed) = failed(ended) {
+                    return Some(failed);
+                },
+                Some(ended) = self.supporting.join_next() => if let Some(failed) = failed(ended) {
+                    return Some(failed);
                 },
             }
         }
@@ -283,6 +302,9 @@ impl Running {
         self.stop.tasks.cancel();
         let working = std::mem::take(&mut self.working);
         let mut failed = end(working, self.options.task_grace).await;
+        self.stop.supports.cancel();
+        let supporting = std::mem::take(&mut self.supporting);
+        failed = failed.or(end(supporting, self.options.task_grace).await);
         self.phase.send_replace(Phase::Closing);
         let mut closing = JoinSet::new();
         for task in std::mem::take(&mut self.closing) {
@@ -293,6 +315,14 @@ impl Running {
         while self.last.join_next().await.is_some() {}
         self.phase.send_replace(Phase::Stopped);
         failed
+    }
+}
+
+/// Work that is done is no reason to stop.
+fn failed(ended: Result<Ended, tokio::task::JoinError>) -> Option<SupervisorError> {
+    match ended {
+        Ok(Ended { kind: Kind::Task, result: Ok(()), .. }) => None,
+        ended => Some(early(ended)),
     }
 }
 
@@ -320,6 +350,7 @@ struct Stop {
     health: CancellationToken,
     accept: CancellationToken,
     tasks: CancellationToken,
+    supports: CancellationToken,
     beside: CancellationToken,
 }
 

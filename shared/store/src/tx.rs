@@ -16,7 +16,9 @@ use sea_query_sqlx::SqlxValues;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::timeout;
 
 /// What a transaction's closure returns: `Box::pin(async move { … })`.
 pub type TxFuture<'c, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>;
@@ -63,6 +65,9 @@ struct State {
     broken: OnceLock<DbErr>,
 }
 
+/// For a server to begin, commit or undo a transaction.
+const SERVER_ANSWERS: Duration = Duration::from_secs(10);
+
 /// What came of a COMMIT.
 #[derive(Debug)]
 pub(crate) enum Committed {
@@ -102,12 +107,16 @@ impl Tx {
         Self { backend: DbBackend::Postgres, connection, state: Arc::default() }
     }
 
-    /// Runs a statement of the one who owns the transaction.
+    /// Runs a statement of the one who owns the transaction. A server that does not answer is given up: its connection
+    /// may be half open, and is closed.
     pub(crate) async fn control(&self, sql: &'static str) -> Result<(), DbErr> {
         let mut connection = self.connection.lock().await;
         let done = match &mut *connection {
             Connection::Sqlite(connection) => connection.execute(sql).await.map(drop),
-            Connection::Postgres(held) => held.connection.execute(sql).await.map(drop),
+            Connection::Postgres(held) => match timeout(SERVER_ANSWERS, held.connection.execute(sql)).await {
+                Ok(done) => done.map(drop),
+                Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+            },
         };
         done.map_err(exec_error)
     }

@@ -334,7 +334,7 @@ impl Task {
             tracing::warn!("readers of the database are still at work");
         }
         let Some(tx) = self.tx.take() else { return };
-        if let Err(error) = tx.execute_unprepared("PRAGMA wal_checkpoint(TRUNCATE)").await {
+        if let Err(error) = tx.control("PRAGMA wal_checkpoint(TRUNCATE)").await {
             tracing::warn!(%error, "the write-ahead log was not emptied");
         }
         match timeout(CLOSE, tx.close()).await {

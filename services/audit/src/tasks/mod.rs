@@ -12,6 +12,7 @@ pub(crate) fn record_writer(writer: Writer) -> Task {
         writer.run(cancel).await;
         Ok(())
     })
+    .supporting()
 }
 
 /// The keeper of checkpoints outside of the database. It ends after the writer of records.
@@ -20,6 +21,7 @@ pub(crate) fn checkpoint_keeper(keeper: Keeper) -> Task {
         keeper.run().await;
         Ok(())
     })
+    .supporting()
 }
 
 /// The reader that hashes again what is stored.

@@ -67,11 +67,23 @@ async fn shuts_down_in_phases() {
     let mut phase = supervisor.phase();
     let (stopping, task_phase) = oneshot::channel();
     let of_task = supervisor.phase();
+    let (last_words, mut words) = oneshot::channel();
     let task = Task::new("watcher", move |cancel| async move {
         cancel.cancelled().await;
         stopping.send(*of_task.borrow()).ok();
+        // Its last words are for another task of the process.
+        tokio::task::yield_now().await;
+        last_words.send(()).ok();
         Ok(())
     });
+    // What others rely on is told to end when they have.
+    let (supported, heard) = oneshot::channel();
+    let support = Task::new("support", move |cancel| async move {
+        cancel.cancelled().await;
+        supported.send(words.try_recv().is_ok()).ok();
+        Ok(())
+    })
+    .supporting();
     // Work that ends early without an error is no reason to stop.
     let short = Task::new("short", |_| async { Ok(()) });
     // What is closed, is closed when the tasks have ended.
@@ -82,7 +94,7 @@ async fn shuts_down_in_phases() {
         Ok(())
     });
     let (signal, signals) = mpsc::channel(1);
-    let run = tokio::spawn(supervisor.tasks([task, short]).closing([close]).run(signals));
+    let run = tokio::spawn(supervisor.tasks([support, task, short]).closing([close]).run(signals));
     readiness.wait_for(|report| report.ready).await;
     let mut client = health_client(address).await;
     while serving(&mut client).await != ServingStatus::Serving {
@@ -98,6 +110,7 @@ async fn shuts_down_in_phases() {
     assert!(TcpStream::connect(address).await.is_err());
     assert_eq!(task_phase.await.unwrap(), Phase::StoppingTasks);
     run.await.unwrap().unwrap();
+    assert!(heard.await.unwrap(), "told to end before the others");
     assert_eq!(closing_phase.await.unwrap(), Phase::Closing);
     assert_eq!(*phase.borrow(), Phase::Stopped);
 }

@@ -4,6 +4,7 @@
 //! the outbox has forgotten, and neither side can tell by itself. So they are compared before anything is delivered,
 //! and while they do not fit no change is taken: whatever is done on top makes it worse.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pavior_core::audit::AuditEvent;
@@ -208,6 +209,7 @@ pub async fn begin_anew(
         .await
 }
 
+/// What is done to each row is done by the database: after a long outage a hundred thousand may wait.
 async fn anew(
     tx: &Tx,
     service: &str,
@@ -224,27 +226,22 @@ async fn anew(
         None => None,
     };
     let epoch = now.max(before.unwrap_or(0).max(newest.unwrap_or(0)) + 1);
-    let sql =
-        "SELECT instance, create_time, event FROM outbox WHERE service = $1 ORDER BY service, epoch, seq";
-    let mut waiting = Vec::new();
-    for row in tx.query_all_raw(statement(sql, vec![service.into()])).await? {
-        let text: String = row.try_get("", "event")?;
-        let event = event_of(service, &text)?;
-        if !recorded.contains(&event.event_id) {
-            waiting.push((row.try_get("", "instance")?, row.try_get("", "create_time")?, event));
-        }
-    }
-    tx.execute_raw(statement("DELETE FROM outbox WHERE service = $1", vec![service.into()])).await?;
-    let own = events.into_iter().map(|event| ("restore".to_owned(), now, event));
-    let mut seq = 0;
-    for (instance, create_time, event) in own.chain(waiting) {
-        seq += 1;
+    forget_recorded(tx, service, recorded).await?;
+    let own = i64::try_from(events.len()).unwrap_or(i64::MAX);
+    let sql = "UPDATE outbox SET epoch = $2, seq = $3 + numbered.place FROM (SELECT epoch AS old_epoch, seq AS \
+               old_seq, ROW_NUMBER() OVER (ORDER BY epoch, seq) AS place FROM outbox WHERE service = $1) AS numbered \
+               WHERE service = $1 AND epoch = numbered.old_epoch AND seq = numbered.old_seq";
+    let values = vec![service.into(), epoch.into(), own.into()];
+    let waiting = tx.execute_raw(statement(sql, values)).await?.rows_affected();
+    for (seq, event) in (1..).zip(events) {
         let event = event.bounded();
         let text = serde_json::to_string(&event)
             .map_err(|e| StoreError::Corrupt(format!("audit event cannot be written as JSON: {e}")))?;
-        let (instance, organization) = (instance.as_str(), event.organization());
-        insert(tx, NewRow { service, epoch, seq, instance, create_time, organization, text }).await?;
+        let organization = event.organization();
+        let row = NewRow { service, epoch, seq, instance: "restore", create_time: now, organization, text };
+        insert(tx, row).await?;
     }
+    let seq = own.saturating_add(i64::try_from(waiting).unwrap_or(i64::MAX));
     // What waits of each organization is counted anew.
     for sql in [
         "DELETE FROM outbox_appended WHERE service = $1",
@@ -259,6 +256,27 @@ async fn anew(
                ON CONFLICT (service) DO UPDATE SET epoch = excluded.epoch, last_seq = excluded.last_seq";
     tx.execute_raw(statement(sql, vec![service.into(), epoch.into(), seq.into()])).await?;
     Ok(epoch)
+}
+
+/// Deletes the waiting events that the log has already.
+async fn forget_recorded(tx: &Tx, service: &str, recorded: &[Uuid]) -> Result<(), StoreError> {
+    if recorded.is_empty() {
+        return Ok(());
+    }
+    let recorded: HashSet<&Uuid> = recorded.iter().collect();
+    let backend = tx.get_database_backend();
+    let sql = "SELECT epoch, seq, event FROM outbox WHERE service = $1 ORDER BY service, epoch, seq";
+    let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, [service.into()])).await?;
+    for row in rows {
+        let event = event_of(service, &row.try_get::<String>("", "event")?)?;
+        if recorded.contains(&event.event_id) {
+            let (epoch, seq) = (row.try_get::<i64>("", "epoch")?, row.try_get::<i64>("", "seq")?);
+            let sql = "DELETE FROM outbox WHERE service = $1 AND epoch = $2 AND seq = $3";
+            let values: [Value; 3] = [service.into(), epoch.into(), seq.into()];
+            tx.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
