@@ -1,19 +1,16 @@
 //! Passing an admitted call on: its bytes, with a signed token in place of the caller's credential.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, header};
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Full;
 use pavior_auth::{Grant, INTERNAL_TOKEN};
-use pavior_rpc::context;
 use pavior_rpc::problem::Problem;
-use tokio::time::{Instant, Sleep};
+use pavior_rpc::{context, until};
+use tonic::Status;
 use tonic::body::Body;
-use tonic::{Code, Status};
 use tower::ServiceExt;
 
 use crate::admission::{Admitted, Caller};
@@ -75,8 +72,9 @@ impl Engine {
             response.headers_mut().insert(DECISION, id);
         }
         if method.streaming && !response.headers().contains_key("grpc-status") {
-            let lifetime = self.lifetime(caller);
-            response = response.map(|body| Body::new(Limited::new(body, lifetime)));
+            let (lifetime, ending) = self.lifetime(caller);
+            let end = tokio::time::sleep(lifetime).map(|()| ending.into());
+            response = response.map(|body| until(body, end));
         }
         Ok(response)
     }
@@ -125,73 +123,13 @@ impl Engine {
         Ok(request)
     }
 
-    /// How long a stream may go on, and why it ends then.
-    fn lifetime(&self, caller: &Caller) -> (Duration, Ending) {
+    /// How long a stream may go on, and why it ends then: with its caller's token, or because it is too old. Its client
+    /// resumes it.
+    fn lifetime(&self, caller: &Caller) -> (Duration, Problem) {
         let left = caller.expires_at.map(|at| at - self.clock.now().unix_timestamp());
         match left.map(|left| Duration::from_secs(u64::try_from(left).unwrap_or(0))) {
-            Some(left) if left < self.max_stream => (left, Ending::TokenExpired),
-            _ => (self.max_stream, Ending::TooOld),
+            Some(left) if left < self.max_stream => (left, Problem::unauthenticated()),
+            _ => (self.max_stream, Problem::unavailable("the stream is too old, resume it")),
         }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    TokenExpired,
-    TooOld,
-}
-
-/// A stream that ends when its caller's token does, or when it is too old. Its client resumes it.
-struct Limited {
-    inner: Body,
-    sleep: Pin<Box<Sleep>>,
-    ending: Ending,
-    ended: bool,
-}
-
-impl Limited {
-    fn new(inner: Body, (lifetime, ending): (Duration, Ending)) -> Self {
-        let sleep = Box::pin(tokio::time::sleep_until(Instant::now() + lifetime));
-        Self { inner, sleep, ending, ended: false }
-    }
-
-    fn status(&self) -> Status {
-        match self.ending {
-            Ending::TokenExpired => Problem::unauthenticated().into(),
-            Ending::TooOld => Problem::unavailable("the stream is too old, resume it").into(),
-        }
-    }
-}
-
-impl HttpBody for Limited {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        if self.sleep.as_mut().poll(cx).is_ready() {
-            self.ended = true;
-            self.inner = Body::empty();
-            let status = self.status();
-            let mut trailers = HeaderMap::new();
-            if status.add_header(&mut trailers).is_err() {
-                trailers.insert("grpc-status", HeaderValue::from(Code::Unavailable as i32));
-            }
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-        }
-        Pin::new(&mut self.inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.ended || self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
     }
 }

@@ -1,6 +1,5 @@
-//! Bodies that do something on their way: end at a deadline, report how they ended, refuse large messages.
+//! Bodies that do something on their way: report how they ended, refuse large messages.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -9,12 +8,10 @@ use futures::StreamExt as _;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tokio::time::{Instant, Sleep};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::Span;
 
-use crate::context::{self, RequestContext};
 use crate::problem::Problem;
 
 /// The trailers of a status.
@@ -30,95 +27,6 @@ pub(crate) fn trailers(status: &Status) -> HeaderMap {
 /// The code in headers or trailers, if there is one.
 pub(crate) fn code_in(headers: &HeaderMap) -> Option<Code> {
     headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))
-}
-
-/// How a body tells that time is up: a server in trailers, a client as an error of the body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
-    Server,
-    Client,
-}
-
-/// Ends at a deadline, and is polled under the request's context, so that streams pass it on too.
-pub(crate) struct DeadlineBody {
-    inner: Body,
-    side: Side,
-    context: Option<RequestContext>,
-    deadline: Option<Instant>,
-    sleep: Option<Pin<Box<Sleep>>>,
-    ended: bool,
-}
-
-impl DeadlineBody {
-    pub(crate) fn server(inner: Body, context: RequestContext) -> Self {
-        let deadline = context.deadline;
-        Self { inner, side: Side::Server, context: Some(context), deadline, sleep: None, ended: false }
-    }
-
-    pub(crate) fn client(inner: Body, deadline: Instant) -> Self {
-        let deadline = Some(deadline);
-        Self { inner, side: Side::Client, context: None, deadline, sleep: None, ended: false }
-    }
-
-    /// True when the deadline has passed. The timer is made only for bodies that have to wait.
-    fn expired(&mut self, waiting: bool, cx: &mut Context<'_>) -> bool {
-        let Some(deadline) = self.deadline else { return false };
-        if Instant::now() >= deadline {
-            return true;
-        }
-        if !waiting {
-            return false;
-        }
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        sleep.as_mut().poll(cx).is_ready()
-    }
-
-    fn end(&mut self) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.ended = true;
-        self.inner = Body::empty();
-        let status = Status::from(Problem::deadline_exceeded());
-        match self.side {
-            Side::Server => Poll::Ready(Some(Ok(Frame::trailers(trailers(&status))))),
-            Side::Client => Poll::Ready(Some(Err(status))),
-        }
-    }
-}
-
-impl HttpBody for DeadlineBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        if this.ended {
-            return Poll::Ready(None);
-        }
-        let polled = match &this.context {
-            Some(context) => {
-                let context = context.clone();
-                let inner = &mut this.inner;
-                context::sync_scope(context, || Pin::new(inner).poll_frame(cx))
-            }
-            None => Pin::new(&mut this.inner).poll_frame(cx),
-        };
-        match polled {
-            // An answer that is complete is given even when it is late; data of an unfinished stream is not.
-            Poll::Ready(Some(Ok(frame))) if frame.is_data() && this.expired(false, cx) => this.end(),
-            Poll::Pending if this.expired(true, cx) => this.end(),
-            other => other,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.ended || self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
 }
 
 /// Calls back once with the code that a call ended with; CANCELLED when it is dropped before its end.
@@ -251,28 +159,40 @@ impl Framing {
     /// Follows the messages through a piece of the body; one that is longer than `limit` is an error.
     pub(crate) fn follow(&mut self, mut data: &[u8], limit: usize) -> Result<(), Status> {
         while !data.is_empty() {
-            if self.rest > 0 {
-                let taken = self.rest.min(data.len());
-                self.rest -= taken;
-                data = data.get(taken..).unwrap_or_default();
-                continue;
-            }
-            let [first, tail @ ..] = data else { break };
-            if let Some(slot) = self.prefix.get_mut(self.prefix_len) {
-                *slot = *first;
-            }
-            self.prefix_len += 1;
-            data = tail;
-            if self.prefix_len == self.prefix.len() {
-                let [_, a, b, c, d] = self.prefix;
-                let length = u32::from_be_bytes([a, b, c, d]) as usize;
-                if length > limit {
-                    return Err(Problem::too_large(Some(limit)).into());
-                }
-                (self.prefix_len, self.rest) = (0, length);
-            }
+            let taken = self.to_end_of_message(data, limit)?;
+            data = data.get(taken..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// Follows the message that is under way, or the next one, and gives how many bytes of the piece belong to it.
+    pub(crate) fn to_end_of_message(&mut self, data: &[u8], limit: usize) -> Result<usize, Status> {
+        let mut left = data;
+        while let [first, tail @ ..] = left {
+            if self.rest > 0 {
+                let taken = self.rest.min(left.len());
+                self.rest -= taken;
+                left = left.get(taken..).unwrap_or_default();
+            } else {
+                if let Some(slot) = self.prefix.get_mut(self.prefix_len) {
+                    *slot = *first;
+                }
+                self.prefix_len += 1;
+                left = tail;
+                if self.prefix_len == self.prefix.len() {
+                    let [_, a, b, c, d] = self.prefix;
+                    let length = u32::from_be_bytes([a, b, c, d]) as usize;
+                    if length > limit {
+                        return Err(Problem::too_large(Some(limit)).into());
+                    }
+                    (self.prefix_len, self.rest) = (0, length);
+                }
+            }
+            if self.between() {
+                break;
+            }
+        }
+        Ok(data.len() - left.len())
     }
 }
 

@@ -26,6 +26,7 @@ pub mod reflection;
 mod schema;
 pub mod server;
 pub mod transport;
+mod until;
 pub mod validate;
 
 pub use context::RequestContext;
@@ -33,3 +34,4 @@ pub use health::Health;
 pub use problem::{ErrorReason, FieldViolation, Problem, Violations};
 pub use server::{Stack, StackOptions, serve, stack};
 pub use transport::{BoxError, ClientTls, RetrySafe, Transport, local, remote};
+pub use until::until;

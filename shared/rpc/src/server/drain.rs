@@ -1,22 +1,19 @@
 //! The end of a process as its callers see it: everything that would go on for long ends with a status at once, calls
 //! that began are answered, and what is not answered in time is told so rather than cut off.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::FutureExt;
 use http::Response;
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 
 use super::Stack;
-use crate::body::{Framing, code_in, trailers};
+use crate::body::code_in;
 use crate::methods;
 use crate::problem::{ErrorReason, Problem};
+use crate::until::until;
 
 /// Says that a process is going down. Clones share their state: the stacks of a process, and what serves them, have
 /// the same one.
@@ -75,59 +72,8 @@ pub(super) fn layer(next: Stack, drain: Drain) -> Stack {
             if code_in(response.headers()).is_some() {
                 return response;
             }
-            response.map(|body| Body::new(DrainBody::new(body, begun)))
+            response.map(|body| until(body, begun.cancelled_owned().map(|()| going_down())))
         }
         .boxed()
     })
-}
-
-/// Ends between two messages when draining begins.
-struct DrainBody {
-    inner: Body,
-    begun: Pin<Box<WaitForCancellationFutureOwned>>,
-    framing: Framing,
-    ended: bool,
-}
-
-impl DrainBody {
-    fn new(inner: Body, begun: CancellationToken) -> Self {
-        let begun = Box::pin(begun.cancelled_owned());
-        Self { inner, begun, framing: Framing::default(), ended: false }
-    }
-}
-
-impl HttpBody for DrainBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        if this.ended {
-            return Poll::Ready(None);
-        }
-        // A message that began is passed on whole: a client could not read the status behind half of one.
-        if this.framing.between() && this.begun.as_mut().poll(cx).is_ready() {
-            this.ended = true;
-            this.inner = Body::empty();
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers(&going_down())))));
-        }
-        let polled = Pin::new(&mut this.inner).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            this.framing.follow(data, usize::MAX)?;
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.ended || self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
-    }
 }

@@ -23,11 +23,12 @@ use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{Peer, Stack, rescue as fix};
-use crate::body::{DeadlineBody, LimitBody, OnEnd, first_message, observe, trailers};
+use crate::body::{LimitBody, OnEnd, first_message, observe};
 use crate::context::{self, REQUEST_ID, RequestContext, Trace};
 use crate::depth;
 use crate::methods;
 use crate::problem::{ErrorReason, Problem};
+use crate::until::until_deadline;
 
 /// What stands for the method of a path that no descriptor has: callers must not make up values of labels.
 const OTHER: &str = "other";
@@ -221,7 +222,7 @@ fn panic_problem(panic: &(dyn std::any::Any + Send)) -> Problem {
     Problem::internal(format!("panic: {text}"))
 }
 
-/// Ends a stream that panics with a status.
+/// Makes an error of a panic.
 struct PanicBody(Option<Body>);
 
 impl HttpBody for PanicBody {
@@ -238,8 +239,7 @@ impl HttpBody for PanicBody {
             Err(panic) => {
                 // What panicked is in an unknown state and is not asked again.
                 self.0 = None;
-                let status = Status::from(panic_problem(panic.as_ref()));
-                Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))))
+                Poll::Ready(Some(Err(panic_problem(panic.as_ref()).into())))
             }
         }
     }
@@ -301,7 +301,7 @@ pub(super) fn deadline(next: Stack, default: Duration, max: Duration) -> Stack {
             if crate::body::code_in(response.headers()).is_some() {
                 return response;
             }
-            response.map(|body| Body::new(DeadlineBody::server(body, context)))
+            response.map(|body| until_deadline(body, context))
         }
         .boxed()
     })

@@ -11,7 +11,7 @@ use prost::{Message, Name};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use crate::body::trailers;
+use crate::body::{Framing, trailers};
 use crate::problem::{ErrorReason, Problem, clip, from_status};
 
 /// Repairs the status in headers or trailers. True when there was one, so that no trailers will follow.
@@ -124,14 +124,16 @@ fn explain(status: &Status) -> Problem {
     Problem::new(status.code(), reason, message)
 }
 
-/// Repairs the status in the trailers of a stream, and turns an error of the body into one.
+/// Repairs the status in the trailers of a stream, and turns an error of the body into one. Not behind half of a
+/// message, where no client could read it: then the stream is reset.
 pub(super) struct RescueBody {
     inner: Option<Body>,
+    framing: Framing,
 }
 
 impl RescueBody {
     pub(super) fn new(inner: Body) -> Self {
-        Self { inner: Some(inner) }
+        Self { inner: Some(inner), framing: Framing::default() }
     }
 }
 
@@ -143,18 +145,23 @@ impl HttpBody for RescueBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(inner) = self.inner.as_mut() else { return Poll::Ready(None) };
+        let this = &mut *self;
+        let Some(inner) = this.inner.as_mut() else { return Poll::Ready(None) };
         match ready!(Pin::new(inner).poll_frame(cx)) {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     fix_headers(trailers);
                 }
+                if let Some(data) = frame.data_ref() {
+                    this.framing.follow(data, usize::MAX)?;
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(status)) => {
-                self.inner = None;
+                this.inner = None;
                 let status = fix_status(&status).unwrap_or(status);
-                Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))))
+                let whole = this.framing.between();
+                Poll::Ready(Some(if whole { Ok(Frame::trailers(trailers(&status))) } else { Err(status) }))
             }
             None => Poll::Ready(None),
         }
@@ -188,6 +195,25 @@ mod tests {
             assert_eq!(fixed.message().contains("driver"), !hidden);
             assert_eq!(fixed.code(), if hidden { Code::Internal } else { Code::from(code) });
             assert!(fix_status(&fixed).is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_is_told_between_two_messages_and_resets_the_stream_within_one() {
+        use http_body_util::BodyExt as _;
+        const MESSAGE: [u8; 7] = [0, 0, 0, 0, 2, 8, 1];
+        for cut in 0..=MESSAGE.len() {
+            let pieces = [Ok(Frame::data(Bytes::from_static(&MESSAGE[..cut]))), Err(Status::aborted("busy"))];
+            let inner = Body::new(http_body_util::StreamBody::new(futures::stream::iter(pieces)));
+            let mut body = RescueBody::new(inner);
+            body.frame().await.unwrap().unwrap();
+            let told = body.frame().await.unwrap();
+            let told = told.map(|frame| Status::from_header_map(frame.trailers_ref().unwrap()).unwrap());
+            let whole = [0, MESSAGE.len()].contains(&cut);
+            assert_eq!(told.is_ok(), whole, "{cut}");
+            let status = told.unwrap_or_else(|status| status);
+            assert_eq!((status.code(), infos(&status)), (Code::Aborted, 1), "{cut}");
+            assert!(body.frame().await.is_none());
         }
     }
 

@@ -19,10 +19,10 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::body::DeadlineBody;
 use crate::context::{self, RequestContext, Trace};
 use crate::methods;
 use crate::problem::Problem;
+use crate::until::read_until;
 pub use retry::RetrySafe;
 use retry::Throttle;
 
@@ -251,7 +251,7 @@ impl Client {
         };
         Ok(match deadline {
             Some(deadline) if crate::body::code_in(response.headers()).is_none() => {
-                response.map(|body| Body::new(DeadlineBody::client(body, deadline)))
+                response.map(|body| read_until(body, deadline))
             }
             _ => response,
         })
