@@ -12,12 +12,12 @@ use std::sync::Arc;
 const ALICE: &str = "organizations/acme/users/alice";
 const CREATE: &str = "/t.v1.T/Create";
 
-fn key(request_id: &str) -> Key {
+pub(super) fn key(request_id: &str) -> Key {
     Key::new("acme", ALICE, CREATE, request_id)
 }
 
 /// A change as a service would make it: the first call inserts, later ones get its answer.
-async fn create(
+pub(super) async fn create(
     store: &Store,
     key: &Key,
     hash: &'static [u8],

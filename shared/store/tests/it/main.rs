@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)]
 
 // The harness belongs to pavior-testkit, which depends on this crate and on much that is built later.
+mod commit;
 #[allow(unreachable_pub, dead_code)]
 #[path = "../../../testkit/src/db.rs"]
 mod db;
