@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::convert::{from_json, to_json};
 use crate::limits::{EXPRESSION_FUEL, MAX_EXPRESSIONS, MAX_TEXT_BYTES, MAX_VALUE_DEPTH};
 use crate::scan::{Scanned, Segment, scan, split};
-use crate::{ExprError, Reference, contains_marker, is_marker, is_secret, unknown};
+use crate::{ExprError, Reference, contains_marker, is_marker, is_unknown, unknown};
 
 /// Renders every string of `value` with the names in `scope` (an object). Keys are left as they are.
 ///
@@ -190,11 +190,21 @@ struct Walk<'a> {
     count: usize,
 }
 
-/// What a reference reads from the scope, as far as markers are concerned.
-enum Read {
-    Plain,
-    Unknown,
-    Secret,
+/// What a reference reads from the scope, as far as markers are concerned. Neither says anything about the other: a
+/// secret that is about to change is both.
+#[derive(Clone, Copy, Default)]
+struct Read {
+    /// Not known while planning.
+    unknown: bool,
+    /// A marker that passes as it is; nothing may be computed from it.
+    held: bool,
+}
+
+impl std::ops::BitOrAssign for Read {
+    fn bitor_assign(&mut self, other: Self) {
+        self.unknown |= other.unknown;
+        self.held |= other.held;
+    }
 }
 
 enum Rendered {
@@ -269,26 +279,22 @@ impl<'a> Walk<'a> {
 
     fn expression(&mut self, expression: &str, alone: bool, path: &str) -> Result<Rendered, ExprError> {
         let scanned = parse(expression)?;
-        let mut unknown = false;
-        let mut secret = false;
+        let mut read = Read::default();
         for reference in &scanned.references {
             let special = (self.special)(reference);
             if special && self.mode == Mode::Track {
                 self.taint(path);
             }
-            match self.read(reference) {
-                Read::Plain => unknown |= special && self.mode == Mode::Plan,
-                Read::Unknown => unknown = true,
-                Read::Secret => secret = true,
-            }
+            read |= self.read(reference);
+            read.unknown |= special && self.mode == Mode::Plan;
         }
         let passes = alone && scanned.is_path;
-        if unknown || (secret && !passes) {
+        if read.unknown || (read.held && !passes) {
             if self.mode == Mode::Plan {
                 return Ok(Rendered::Unknown);
             }
             let kind =
-                if unknown { "a value that is not known yet" } else { "a secret that is not resolved" };
+                if read.unknown { "a value that is not known yet" } else { "a secret that is not resolved" };
             return Err(ExprError::new(format!("`{}` uses {kind}", expression.trim())));
         }
         let fail = |error| ExprError::engine(expression, &error);
@@ -318,16 +324,11 @@ impl<'a> Walk<'a> {
             };
             match next {
                 Some(next) => at = next,
-                None => return Read::Plain,
+                None => return Read::default(),
             }
         }
-        match at {
-            _ if is_secret(at) => Read::Secret,
-            _ if is_marker(at) => Read::Unknown,
-            // A whole object with a marker inside passes as it is, but nothing may be computed from it.
-            _ if contains_marker(at) => Read::Secret,
-            _ => Read::Plain,
-        }
+        // A whole object with a marker inside passes as it is, too.
+        Read { unknown: is_unknown(at), held: contains_marker(at) }
     }
 }
 

@@ -67,6 +67,28 @@ fn planning_keeps_unknown_and_secret() {
     assert!(evaluate_known(&json!("${{ typo.x }}"), &scope, &|_| false).is_err());
 }
 
+/// What a reference reads now says nothing about whether it will be the same later.
+#[test]
+fn what_is_not_known_stays_so_beside_and_inside_secrets() {
+    let scope = json!({"resources": {
+        "db": {"password": secret("db/password"), "host": "h"}, "other": {"url": unknown("other")}}});
+    let changes = |name: &pavior_expr::Reference| name.segment(1) == Some("db");
+    for text in [
+        "${{ resources.db.password }}",
+        "${{ resources.db }}",
+        "${{ resources.db.host }}",
+        "p=${{ resources.db.password }}",
+        "${{ resources.other.url }}:${{ resources.db.password }}",
+        "${{ [resources.other.url, resources.db.password] }}",
+    ] {
+        assert_eq!(evaluate_known(&json!(text), &scope, &changes).unwrap(), unknown(text), "{text}");
+    }
+    // Nothing changes: a secret alone is what it was.
+    let still = |text: &str| evaluate_known(&json!(text), &scope, &|_| false).unwrap();
+    assert_eq!(still("${{ resources.db.password }}"), secret("db/password"));
+    assert_eq!(still("${{ resources.db }}"), scope["resources"]["db"]);
+}
+
 #[test]
 fn tracking_names_what_holds_a_secret() {
     let scope = json!({"resources": {"db": {"password": "hunter2", "url": "u"}}});

@@ -130,6 +130,35 @@ fn nothing_changed_is_no_operation() {
 }
 
 #[test]
+fn a_secret_of_a_resource_that_changes_is_not_known() {
+    for input in ["${{ resources.database.password }}", "${{ resources.database }}"] {
+        let mut facts = facts();
+        facts.artifact = Some(json!({"path": "/a"}));
+        for wanted in facts.sections[1].wanted.iter_mut().filter(|wanted| wanted.id == "workload") {
+            wanted.inputs = json!({ "password": input });
+        }
+        let workload = resource_name(&facts.project, facts.sections[1].environment.as_ref(), "workload");
+        for matched in facts.matched.values_mut() {
+            matched.secret_inputs = vec!["*".to_owned()];
+        }
+        let outputs = json!({ "path": "/repo", "password": { "$secret": "1/1/password" } });
+        for _ in 0..2 {
+            let drafts = draft(&facts).unwrap();
+            applied(&mut facts, &drafts, &outputs);
+        }
+        let action = |facts: &Facts| {
+            let drafts = draft(facts).unwrap();
+            drafts.iter().find(|draft| draft.change.resource == workload).unwrap().change.action
+        };
+        assert_eq!(action(&facts), Action::Noop, "{input}");
+        for wanted in facts.sections[1].wanted.iter_mut().filter(|wanted| wanted.id == "database") {
+            wanted.inputs = json!({ "size": 2 });
+        }
+        assert_eq!(action(&facts), Action::Update, "{input}");
+    }
+}
+
+#[test]
 fn a_changed_resource_makes_its_dependents_unknown() {
     let mut facts = facts();
     facts.artifact = Some(json!({"path": "/a"}));
