@@ -18,6 +18,7 @@ pub mod id;
 pub mod name;
 pub mod page;
 pub mod principal;
+pub mod value;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use etag::etag;

@@ -63,6 +63,21 @@ impl DriverInfo {
     pub fn resource_type(&self, id: &str) -> Option<&TypeSchema> {
         self.types.iter().find(|schema| schema.id == id)
     }
+
+    /// The input fields of a type that may hold secrets; none of a type that the driver does not know.
+    #[must_use]
+    pub fn secret_inputs(&self, id: &str) -> &[String] {
+        self.resource_type(id).map(|schema| schema.secret_inputs.as_slice()).unwrap_or_default()
+    }
+
+    /// The outputs of a type that are secrets. Of a type that the driver does not know, whatever is one of any type
+    /// that it makes.
+    #[must_use]
+    pub fn secret_outputs(&self, id: &str) -> Vec<String> {
+        let known = self.resource_type(id).is_some();
+        let types = self.types.iter().filter(|schema| !known || schema.id == id);
+        types.flat_map(|schema| schema.secret_outputs.iter().cloned()).collect()
+    }
 }
 
 impl TypeSchema {

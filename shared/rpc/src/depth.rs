@@ -4,14 +4,12 @@
 //! The bytes are walked, because what nests too deep cannot be decoded. Bytes that are no message at all are left to the
 //! decoder, which refuses them.
 
+use pavior_core::value::MAX_DEPTH;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use crate::problem::{Problem, Violations};
 use crate::schema::{MessagePlan, Schema, schema};
 
-/// The deepest nesting of lists and objects in a `google.protobuf.Struct` or `Value` of a request. Decoders take a
-/// hundred messages in one another, and a level of an object is three of them.
-pub const MAX_VALUE_DEPTH: u32 = 32;
 /// More messages in one another than this are refused by the decoder.
 const MAX_MESSAGES: u32 = 100;
 
@@ -20,7 +18,7 @@ pub fn concerns(message: &str) -> bool {
     schema().plan_of(message).is_some_and(|plan| plan.holds_values)
 }
 
-/// Refuses bytes of `message` (a full name) in which a value nests deeper than [`MAX_VALUE_DEPTH`], with the field that
+/// Refuses bytes of `message` (a full name) in which a value nests deeper than [`MAX_DEPTH`], with the field that
 /// holds it.
 pub fn check(message: &str, bytes: &[u8]) -> Result<(), Problem> {
     let schema = schema();
@@ -29,9 +27,9 @@ pub fn check(message: &str, bytes: &[u8]) -> Result<(), Problem> {
     match walk.message(plan, bytes) {
         Err(Stop::TooDeep(field)) => {
             let mut violations = Violations::new();
-            let description = format!("nests deeper than {MAX_VALUE_DEPTH} levels");
+            let description = format!("nests deeper than {MAX_DEPTH} levels");
             violations.add_reason(field, description, "TOO_DEEP");
-            Err(Problem::invalid(violations.into_vec()).with("limitLevels", MAX_VALUE_DEPTH.to_string()))
+            Err(Problem::invalid(violations.into_vec()).with("limitLevels", MAX_DEPTH.to_string()))
         }
         Ok(()) | Err(Stop::Malformed) => Ok(()),
     }
@@ -82,7 +80,7 @@ impl<'s> Walk<'s> {
         }
         inner.levels += u32::from(plan.nests);
         inner.messages += 1;
-        if inner.levels > MAX_VALUE_DEPTH {
+        if inner.levels > MAX_DEPTH {
             return Err(Stop::TooDeep(inner.path.join(".")));
         }
         if inner.messages > MAX_MESSAGES {

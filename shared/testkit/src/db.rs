@@ -27,9 +27,10 @@ enum Cleanup {
 }
 
 impl TestDb {
-    /// The configuration of a service that uses this database.
+    /// The configuration of a service that uses this database. It waits longer for its turn than a service does, so
+    /// that a machine under load fails no test.
     pub fn config(&self) -> DatabaseConfig {
-        DatabaseConfig::at(self.url.as_str())
+        DatabaseConfig { acquire_timeout_ms: 60_000, ..DatabaseConfig::at(self.url.as_str()) }
     }
 
     /// A copy of it as it is now, as a backup would hold it. On PostgreSQL whoever is connected is cut off.

@@ -184,6 +184,14 @@ impl ResourceDefinitionFields {
                 let at = super::violation::join("driver_inputs", &path);
                 let names = SCOPE.map(|name| format!("`{name}`")).join(", ");
                 violations.add(at, format!("`{reference}` is not known here; there are {names}"));
+            } else if reference.root() == "project" && reference.segment(1) == Some("resources") {
+                let at = super::violation::join("driver_inputs", &path);
+                violations.add(
+                    at,
+                    format!(
+                        "`{reference}`: a definition sees no outputs; let the golden path give them as inputs"
+                    ),
+                );
             }
         }
     }

@@ -87,7 +87,7 @@ fn bad_definitions_are_refused_with_paths() {
     ]);
     bad.driver = "Postgres".to_owned();
     bad.monthly_cost = "12.505".to_owned();
-    bad.driver_inputs = json!({"a": {"url": "${{ resources.db.url }}"}, "ok": "${{ inputs.x }}"});
+    bad.driver_inputs = json!({"a": {"url": "${{ resources.db.url }}"}, "ok": "${{ inputs.x }}", "out": "${{ project.resources.db.url }}"});
     let mut paths: Vec<String> = bad.check("acme", "d").into_iter().map(|v| v.path).collect();
     paths.sort();
     assert_eq!(
@@ -95,6 +95,7 @@ fn bad_definitions_are_refused_with_paths() {
         [
             "driver",
             "driver_inputs.a.url",
+            "driver_inputs.out",
             "match_criteria.0.environment_class",
             "match_criteria.0.labels.a b",
             "match_criteria.0.project",

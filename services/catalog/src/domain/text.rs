@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::name::{RESERVED_KEY, is_reserved_key};
+use pavior_core::value::{MAX_DEPTH, deeper_than};
 
 use super::Violations;
 use crate::json::{Json, contains_nul};
@@ -112,10 +113,18 @@ pub(crate) fn json(violations: &mut Violations, path: &str, value: &Json) {
     if value.to_string().len() > MAX_JSON {
         violations.add(path, format!("must have at most {MAX_JSON} bytes as JSON"));
     }
+    depth(violations, path, value);
     if contains_nul(value) {
         violations.add(path, "must not hold the character NUL");
     }
     unmarked(violations, path, value);
+}
+
+/// Refuses what could not be given to callers again. Requests are refused before they come here; documents are not.
+pub(crate) fn depth(violations: &mut Violations, path: &str, value: &Json) {
+    if deeper_than(value, MAX_DEPTH) {
+        violations.add(path, format!("nests deeper than {MAX_DEPTH} levels"));
+    }
 }
 
 /// Refuses what would be taken for a secret, or for a value that is known later: only the platform makes those.

@@ -35,6 +35,28 @@ async fn entity(world: &World, kind: &str, id: &str) -> pb::Entity {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_nobody_could_read_again_is_refused() {
+    let world = World::ready(db::sqlite()).await;
+    let document = |levels: usize| {
+        let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+        format!(
+            "apiVersion: backstage.io/v1alpha1\nkind: System\nmetadata: {{ name: deep }}\n\
+             spec: {{ owner: storefront, deep: {open}1{close} }}\n"
+        )
+    };
+    // The spec itself is a level.
+    for levels in [32, 40] {
+        let request = world.alice(import(&[&document(levels)]));
+        let answer = world.client.clone().import_entities(request).await;
+        let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
+        assert_eq!(fields(&error), ["documents[0].content.spec"]);
+        assert_eq!(error.violations[0].description, "nests deeper than 32 levels");
+    }
+    assert_eq!(counts(&world, import(&[&document(31)])).await.0, 1);
+    entity(&world, "system", "deep").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn documents_as_they_are_found_are_imported_and_brought_up_to_date() {
     db::both(|db| async {
         let world = World::ready(db).await;

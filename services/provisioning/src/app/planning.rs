@@ -127,7 +127,7 @@ impl App {
             driver_inputs = scope::merge(json!({ "owner": "${{ project.owner }}" }), driver_inputs);
         }
         let mut secret_outputs = kind.secret_outputs;
-        secret_outputs.extend(schema.map(|schema| schema.secret_outputs.clone()).unwrap_or_default());
+        secret_outputs.extend(info.secret_outputs(type_id));
         secret_outputs.sort();
         secret_outputs.dedup();
         Ok(Some(Matched {
@@ -139,7 +139,7 @@ impl App {
             monthly_cost: definition.monthly_cost,
             input_schema: json(&kind.input_schema).unwrap_or_else(|| json!({})),
             secret_outputs,
-            secret_inputs: schema.map(|schema| schema.secret_inputs.clone()).unwrap_or_default(),
+            secret_inputs: info.secret_inputs(type_id).to_vec(),
             undoable: schema.is_none_or(|schema| schema.undo == Undo::Destroy),
             has_commit: schema.is_some_and(|schema| schema.outputs.pointer("/properties/commit").is_some()),
         }))

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pavior_core::value::{MAX_DEPTH, deeper_than};
 use pavior_expr::Reference;
 use serde_json::{Value, json};
 
@@ -15,6 +16,9 @@ use super::scope::{self, EnvironmentScope, Outputs, ProjectScope};
 use super::taint;
 use super::teardown::step_id;
 use super::template::Wanted;
+
+/// Most bytes of the inputs of one plan, as JSON: a plan is kept, shown and recorded as a whole.
+const MAX_INPUT_BYTES: usize = 2 << 20;
 
 /// A section of the template for one target.
 #[derive(Debug, Clone, PartialEq)]
@@ -156,6 +160,7 @@ pub fn draft(facts: &Facts) -> Result<Vec<Draft>, Vec<Obstacle>> {
     });
     let mut drafts = Vec::new();
     let mut changing = BTreeSet::new();
+    let mut bytes = 0;
     for index in order {
         let made = match nodes.get(index) {
             Some(node) => one(facts, node, &changing, run.as_ref(), &mut obstacles),
@@ -166,6 +171,12 @@ pub fn draft(facts: &Facts) -> Result<Vec<Draft>, Vec<Obstacle>> {
             changing.extend(names.get(index).cloned());
             continue;
         };
+        bytes += made.desired.as_ref().map_or(0, |inputs| inputs.to_string().len());
+        if bytes > MAX_INPUT_BYTES {
+            let description = format!("all inputs together would have more than {MAX_INPUT_BYTES} bytes");
+            obstacles.push(Obstacle { field: "template".into(), description });
+            break;
+        }
         if let Some(needs) = needs.get(index) {
             made.change.depends_on = needs.iter().filter(|step| changing.contains(*step)).cloned().collect();
         }
@@ -301,6 +312,10 @@ fn one(
     let desired = scope::planned(&node.wanted.inputs, &matched.driver_inputs, &scope, &unknown)
         .map_err(&mut fail)
         .ok()?;
+    if deeper_than(&desired, MAX_DEPTH) {
+        let description = format!("would nest deeper than {MAX_DEPTH} levels");
+        obstacles.push(Obstacle { field: format!("{field}.inputs"), description });
+    }
     for violation in pavior_expr::schema::validate_planned(&matched.input_schema, &asked) {
         let field = join(&format!("{field}.inputs"), &violation.path);
         obstacles.push(Obstacle { field, description: violation.message });

@@ -265,3 +265,26 @@ fn a_secret_goes_where_its_driver_takes_one_and_nowhere_else() {
         json!({"command": "${{ inputs.variables.URL }}"});
     assert_eq!(fields(&facts), ["resources.development.workload.inputs.command"]);
 }
+
+#[test]
+fn what_nobody_could_read_again_is_not_planned() {
+    let refused = |parameter: Value| -> Vec<String> {
+        let mut facts = facts();
+        for section in &mut facts.sections {
+            section.parameters = json!({ "language": parameter });
+        }
+        let obstacles = draft(&facts).err().unwrap_or_default();
+        obstacles
+            .into_iter()
+            .map(|Obstacle { field, description }| format!("{field}: {description}"))
+            .collect()
+    };
+    // One level more than the parameter has: it stands in an object of the inputs.
+    let nested = |levels: u32| (0..levels).fold(json!(1), |value, _| json!([value]));
+    assert_eq!(refused(nested(MAX_DEPTH - 1)), Vec::<String>::new());
+    assert_eq!(refused(nested(MAX_DEPTH)), ["resources.repository.inputs: would nest deeper than 32 levels"]);
+    let large = "x".repeat(MAX_INPUT_BYTES);
+    let wanted = "template: all inputs together would have more than 2097152 bytes";
+    let found = refused(json!([large]));
+    assert_eq!(found, [wanted], "{} obstacles", found.len());
+}

@@ -87,12 +87,17 @@ pub fn rendered(inputs: &Value, driver_inputs: &Value, scope: &Value) -> Result<
     Ok(merge(rendered, driver))
 }
 
+/// What a definition sees: what is asked for, and what it is asked for in. Never the outputs of resources: what a
+/// definition may read of them, the template gives it as an input.
 fn driver_scope(scope: &Value, inputs: &Value) -> Value {
     let mut map = Map::new();
     for name in ["parameters", "project", "environment"] {
         if let Some(value) = scope.get(name) {
             map.insert(name.into(), value.clone());
         }
+    }
+    if let Some(Value::Object(project)) = map.get_mut("project") {
+        project.remove("resources");
     }
     map.insert("inputs".into(), inputs.clone());
     Value::Object(map)
@@ -127,6 +132,32 @@ mod tests {
             name: "organizations/acme/projects/p".into(),
             owner: "organizations/acme/groups/g".into(),
         }
+    }
+
+    #[test]
+    fn a_definition_sees_no_outputs() {
+        let environment = EnvironmentScope {
+            name: "organizations/acme/projects/p/environments/e".into(),
+            class: "x".into(),
+        };
+        let base = base(&json!({}), &project(), Some(&environment));
+        let outputs = Outputs {
+            project: json!({"repository": {"password": "s3cret"}}).as_object().unwrap().clone(),
+            ..Outputs::default()
+        };
+        let scope = full(&base, &outputs, None);
+        assert_eq!(scope["project"]["resources"]["repository"]["password"], "s3cret");
+        for reads in ["${{ project.resources.repository.password }}", "${{ resources.repository.password }}"]
+        {
+            let error = rendered(&json!({}), &json!({"v": reads}), &scope).unwrap_err();
+            assert_eq!(error.path, "v", "{error}");
+        }
+        assert!(
+            !rendered(&json!({}), &json!({"v": "${{ project }}"}), &scope)
+                .unwrap()
+                .to_string()
+                .contains("s3cret")
+        );
     }
 
     #[test]

@@ -71,6 +71,31 @@ fn walk(
     }
 }
 
+/// The places of inputs, rendered with references in the place of secrets, whose values hold or are made of a secret.
+pub fn hidden(inputs: &Value) -> Vec<Flow> {
+    let mut found = Vec::new();
+    hidden_below(inputs, &mut Vec::new(), &mut found);
+    found
+}
+
+fn hidden_below(value: &Value, path: &mut Vec<String>, found: &mut Vec<Flow>) {
+    if pavior_expr::is_marker(value) {
+        let secret = pavior_expr::secret_reference(value).unwrap_or_default().to_owned();
+        found.push(Flow { path: path.clone(), secret });
+        return;
+    }
+    let parts: Vec<(String, &Value)> = match value {
+        Value::Array(items) => items.iter().enumerate().map(|(at, item)| (at.to_string(), item)).collect(),
+        Value::Object(map) => map.iter().map(|(key, item)| (key.clone(), item)).collect(),
+        _ => return,
+    };
+    for (part, item) in parts {
+        path.push(part);
+        hidden_below(item, path, found);
+        path.pop();
+    }
+}
+
 /// The secrets among the recorded outputs of a resource: name and reference. Only the engine records them, under the
 /// resource's own id; what merely looks like one is not one.
 pub fn sealed_outputs<'a>(resource: &Uuid, outputs: &'a Value) -> Vec<(&'a str, &'a str)> {
@@ -118,6 +143,21 @@ mod tests {
         let mut wanted = wanted.map(str::to_owned);
         wanted.sort();
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn rendered_inputs_say_where_secrets_are() {
+        let scope = json!({ "resources": { "db": {
+            "host": "h", "password": { "$secret": "a/1/password" },
+        } } });
+        let inputs = json!({
+            "url": "u:${{ resources.db.password }}@${{ resources.db.host }}",
+            "list": [{ "deep": "${{ resources.db.password }}" }, "${{ resources.db.host }}"],
+        });
+        let rendered = pavior_expr::evaluate_known(&inputs, &scope, &|_| false).unwrap();
+        let mut found: Vec<String> = hidden(&rendered).iter().map(|flow| flow.path.join(".")).collect();
+        found.sort();
+        assert_eq!(found, ["list.0.deep", "url"]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::sink::EngineSink;
 use super::stop::Stop;
 use super::{Engine, FaultPoint};
 use crate::domain::plan::Action;
+use crate::domain::taint;
 use crate::error::{Error, Result};
 use crate::store::{Claim, Completion, Made, Purpose, RunResult, StepError};
 
@@ -33,6 +34,24 @@ pub(crate) struct Work<'a> {
     pub(crate) stop: &'a Stop,
     /// How long a call may take.
     pub(crate) limit: Duration,
+}
+
+impl Work<'_> {
+    /// The inputs in both forms. Whatever the plan knew of them, no secret is opened for an input that takes none.
+    pub(crate) fn inputs(&self) -> std::result::Result<Inputs, StepError> {
+        let inputs = self.prepared.inputs()?;
+        let info = self.driver.info();
+        let takes = info.secret_inputs(&self.prepared.row.type_id);
+        match taint::hidden(&inputs.recorded).into_iter().find(|flow| !flow.allowed(takes)) {
+            None => Ok(inputs),
+            Some(flow) => {
+                let (input, driver) = (flow.path.join("."), &self.claim.step.driver);
+                let message =
+                    format!("`{input}` would be given a secret, and driver `{driver}` takes none there");
+                Err(StepError::new("INVALID_ARGUMENT", message))
+            }
+        }
+    }
 }
 
 /// What a call led to; `None` when the claim is lost.
@@ -133,7 +152,7 @@ impl Engine {
 
     /// Creates, updates or replaces.
     async fn apply(&self, work: &Work<'_>, action: Action) -> Result<Ended> {
-        let inputs = match work.prepared.inputs() {
+        let inputs = match work.inputs() {
             Ok(inputs) => inputs,
             Err(error) => {
                 let error = StepError { message: work.sink.redactor().text(&error.message), ..error };

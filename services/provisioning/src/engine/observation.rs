@@ -41,7 +41,7 @@ impl Engine {
         Ok(match (action, observation) {
             (Action::Delete, Observation::Absent) => Completion::Destroyed,
             (Action::Delete, _) => Completion::NoEffect,
-            (_, Observation::Found(found)) => match work.prepared.inputs() {
+            (_, Observation::Found(found)) => match work.inputs() {
                 Ok(inputs) => {
                     let success = Success::from(found);
                     Completion::Made(Box::new(self.made(work.prepared, &inputs, success)?))

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 use super::{Actor, AuditEvent, Cause, Change, DecisionRef, Object, Outcome};
 use crate::digest::{canonical_json, sha256_hex};
+use crate::value::deeper_than;
 
 /// The largest event, in bytes of canonical JSON. An entity of 240 kB is told whole; the values before and after a
 /// change of the largest resources are together more than this, and then those before it are told by digest.
 pub const MAX_EVENT_BYTES: usize = 256 * 1024;
 /// How deep the values before and after may nest; each list or object is a level. Requests may nest 32 deep, and a
 /// resource holds what was asked for some levels further down.
-pub const MAX_VALUE_DEPTH: usize = 64;
+pub const MAX_VALUE_DEPTH: u32 = 64;
 /// The longest text of an event, in bytes. Names come from requests, which may be refused for them and are recorded.
 const MAX_TEXT: usize = 2_048;
 /// Most policies and approvals that are told.
@@ -124,14 +125,6 @@ pub fn abridge(value: &mut Value) {
     *value = json!({ "omitted": { "digest": digest, "bytes": bytes.len(), "members": members } });
 }
 
-fn deeper_than(value: &Value, levels: usize) -> bool {
-    match value {
-        Value::Array(items) => levels == 0 || items.iter().any(|item| deeper_than(item, levels - 1)),
-        Value::Object(map) => levels == 0 || map.values().any(|item| deeper_than(item, levels - 1)),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -139,7 +132,7 @@ mod tests {
     use super::super::tests::event;
     use super::*;
 
-    fn nested(levels: usize) -> Value {
+    fn nested(levels: u32) -> Value {
         (0..levels).fold(
             json!(1),
             |value, level| if level % 2 == 0 { json!([value]) } else { json!({ "a": value }) },
@@ -191,7 +184,7 @@ mod tests {
 
     fn value() -> impl Strategy<Value = Value> {
         let size = prop_oneof![Just(0), Just(MAX_EVENT_BYTES / 2), Just(MAX_EVENT_BYTES)];
-        (0_usize..90, size)
+        (0_u32..90, size)
             .prop_map(|(levels, size)| json!({ "deep": nested(levels), "text": "\"".repeat(size) }))
     }
 

@@ -1,9 +1,10 @@
 //! How deep values may nest: the same at every door, and never deeper than decoders can read.
 
+use pavior_core::value::MAX_DEPTH;
 use pavior_proto::pavior::audit::v1::AuditRecord;
 use pavior_proto::pavior::catalog::v1::{CreateEntityRequest, Entity};
 use pavior_rpc::convert::{pool, to_struct, to_value};
-use pavior_rpc::depth::{self, MAX_VALUE_DEPTH};
+use pavior_rpc::depth;
 use pavior_rpc::methods;
 use pavior_rpc::problem::from_status;
 use prost::{Message, Name};
@@ -31,16 +32,16 @@ fn entity(spec: &serde_json::Value) -> CreateEntityRequest {
 fn objects_and_lists_count_alike_and_the_field_is_named() {
     let name = CreateEntityRequest::full_name();
     assert!(depth::concerns(&name) && !depth::concerns(&AuditRecord::full_name()));
-    for value in [objects(MAX_VALUE_DEPTH), lists(MAX_VALUE_DEPTH)] {
+    for value in [objects(MAX_DEPTH), lists(MAX_DEPTH)] {
         assert!(depth::check(&name, &entity(&value).encode_to_vec()).is_ok(), "{value}");
     }
-    for value in [objects(MAX_VALUE_DEPTH + 1), lists(MAX_VALUE_DEPTH + 1), objects(100), lists(300)] {
+    for value in [objects(MAX_DEPTH + 1), lists(MAX_DEPTH + 1), objects(100), lists(300)] {
         let bytes = entity(&value).encode_to_vec();
         let problem = depth::check(&name, &bytes).unwrap_err();
         assert_eq!(problem.code, Code::InvalidArgument);
         assert_eq!(problem.violations[0].field, "entity.spec");
         assert_eq!(problem.violations[0].reason, "TOO_DEEP");
-        assert_eq!(problem.metadata["limitLevels"], MAX_VALUE_DEPTH.to_string());
+        assert_eq!(problem.metadata["limitLevels"], MAX_DEPTH.to_string());
     }
 }
 
@@ -112,7 +113,7 @@ fn what_is_deep_but_let_in_can_be_decoded_by_every_method() {
     let mut tried = 0;
     for service in pool().services() {
         for method in service.methods() {
-            for value in [objects(MAX_VALUE_DEPTH), lists(MAX_VALUE_DEPTH)] {
+            for value in [objects(MAX_DEPTH), lists(MAX_DEPTH)] {
                 let input = method.input();
                 let filled = fill(&input, &value, &mut Vec::new());
                 assert_eq!(filled.is_some(), depth::concerns(input.full_name()), "{}", input.full_name());
@@ -140,6 +141,6 @@ async fn a_server_refuses_before_it_decodes() {
     let known = from_status(&status);
     assert_eq!((status.code(), known.violations[0].field.as_str()), (Code::InvalidArgument, "entity.spec"));
     // What may pass goes on as it came: here to a service that is not there.
-    let status = client.create_entity(entity(&objects(MAX_VALUE_DEPTH))).await.unwrap_err();
+    let status = client.create_entity(entity(&objects(MAX_DEPTH))).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pavior_core::value::{MAX_DEPTH, deeper_than};
+
 use super::section::{self, TypeContract};
 use super::{MAX_DOCUMENT, VersionFields};
 use crate::domain::resource_type::properties;
@@ -36,6 +38,7 @@ pub(crate) fn parse(source: &str) -> Result<Document, Violations> {
     match pavior_expr::yaml::parse(source) {
         Err(error) => violations.add("document", format!("is not valid YAML: {error}")),
         Ok(value) if contains_nul(&value) => violations.add("document", "must not hold the character NUL"),
+        Ok(value) if deeper_than(&value, MAX_DEPTH) => text::depth(&mut violations, "document", &value),
         Ok(value) if pavior_expr::marker_path(&value).is_some() => {
             text::unmarked(&mut violations, "document", &value);
         }
