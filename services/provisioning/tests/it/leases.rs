@@ -7,6 +7,7 @@ use std::time::Duration;
 use pavior_core::clock::{Clock as _, ManualClock, SystemClock};
 use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_provisioning::engine::{EngineConfig, FaultPoint};
+use pavior_store::outbox;
 use pavior_testkit::db::{TestDb, both};
 use pavior_testkit::wait_for;
 use tokio::sync::Semaphore;
@@ -29,6 +30,13 @@ async fn claim(world: &World, id: Uuid) -> (i64, i64) {
     (step.fence, step.lease_until)
 }
 
+/// Nobody delivers here, and changes are refused while a record is old.
+async fn delivered(world: &World) {
+    let rows = outbox::pending(world.db.store(), "provisioning", 100, usize::MAX).await.unwrap();
+    let last = rows.last().unwrap();
+    outbox::delivered(world.db.store(), "provisioning", last.epoch, last.seq).await.unwrap();
+}
+
 async fn a_live_holder_keeps_its_step(db: TestDb, jump: time::Duration) {
     let clock = clock();
     let config = EngineConfig { lease_ms: LEASE_MS, ..quick() };
@@ -39,6 +47,7 @@ async fn a_live_holder_keeps_its_step(db: TestDb, jump: time::Duration) {
     let begun = || world.driver.calls().iter().filter(|call| call.kind == CallKind::Apply).count();
     wait_for("the call", PATIENCE, async || if begun() == 1 { Ok(()) } else { Err(begun()) }).await;
     let (fence, first) = claim(&world, id).await;
+    delivered(&world).await;
     clock.set(clock.now() + jump);
     // Through renewals under the new time, with the engine looking for ended leases all the while.
     wait_for("renewals", PATIENCE, async || {
