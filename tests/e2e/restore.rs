@@ -347,6 +347,41 @@ fn exists(path: &Path) -> bool {
     path.exists()
 }
 
+async fn audit_lost(postgres: bool) -> Result<()> {
+    let Some(mut site) = Site::new(postgres).await? else { return Ok(()) };
+    let empty = if postgres { db::postgres().await.context("PostgreSQL")? } else { db::sqlite() };
+    site.databases.insert("audit", empty);
+    // To look changes nothing, so the second look finds the same.
+    for _ in 0..2 {
+        let (output, said) = site.restore(&["--dry-run"])?;
+        ensure!(output.status.code() == Some(1), "{output:?}");
+        let found = said["findings"].to_string();
+        for service in ["catalog", "policy", "provisioning"] {
+            let wanted = format!("of {service}, epoch");
+            ensure!(found.contains(&wanted) && found.contains("are missing"), "{service}: {found}");
+        }
+        ensure!(found.contains("\"log\":\"acme\"") && said["next"].is_null(), "{found}");
+    }
+    let (output, said) = site.restore(&[])?;
+    ensure!(output.status.success(), "{output:?}");
+    ensure!(said["next"].as_str().is_some_and(|next| next.contains("`pavior doctor`")), "{said}");
+    let system = site.start().await?;
+    site.change(&system, 1).await?;
+    site.wait_for_record(&system, "-", "action = \"platform.restore\"").await?;
+    system.stop().await?;
+    site.verify().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_lost_on_sqlite() -> Result<()> {
+    audit_lost(false).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_lost_on_postgres() -> Result<()> {
+    audit_lost(true).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn platform_goes_on_without_a_catalog_that_is_lost() -> Result<()> {
     let mut site = Site::new(false).await?.context("SQLite")?;

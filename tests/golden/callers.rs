@@ -33,6 +33,7 @@ fn callers_of_every_method() -> Result<()> {
         }
         let brings = match brings {
             Brings::Nothing => "by itself",
+            Brings::Word => "by itself, or for whom it says",
             Brings::Caller => "with a caller",
             Brings::Decision => "with a decision",
         };

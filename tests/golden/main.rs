@@ -4,6 +4,5 @@
 mod callers;
 mod golden;
 mod matrix;
-mod raw;
 mod recorded;
 mod surface;

@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use pavior::cli::apply::Source;
-use pavior::cli::client::request_id;
+use pavior::cli::client::{Client, request_id};
 use pavior::serve::DEV_OPERATOR;
 use pavior_gateway::Table;
 use pavior_proto::pavior::audit::v1::audit_event::Phase;
 use pavior_proto::pavior::audit::v1::{AuditEvent, ListAuditRecordsRequest};
 use pavior_proto::pavior::provisioning::v1::operation_metadata::State;
+use pavior_testkit::dynamic;
 use pavior_tests::Embedded;
 use serde_json::{Value, json};
+use tonic::Status;
 
 use crate::golden;
-use crate::raw::{call, trace_id};
 
 const FILE: &str = "unrecorded.txt";
 /// A golden path whose only workload does not come up.
@@ -40,6 +41,29 @@ environments:
 const POLICY: &str = r#"@id("never") @effect("deny") @message("no")
 forbid (principal, action == Pavior::Action::"provisioning.runs.get", resource)
 when { context has environment_class && context.environment_class == "nowhere" };"#;
+
+/// Calls `package.Service/Method`. Fields of `request` that the method does not have are left out; the call is known
+/// as `request_id` in logs and records.
+async fn call(
+    client: &Client,
+    method: &str,
+    mut request: Value,
+    request_id: &str,
+) -> Result<Result<Value, Status>> {
+    let method = dynamic::method(method);
+    let fields = request.as_object_mut().context("a request is an object")?;
+    fields.retain(|name, _| method.input().get_field_by_json_name(name).is_some());
+    let mut request = tonic::Request::new(request);
+    request.metadata_mut().insert("x-request-id", request_id.parse()?);
+    let trace = format!("00-{}-00f067aa0ba902b7-00", trace_id(request_id));
+    request.metadata_mut().insert("traceparent", trace.parse()?);
+    Ok(dynamic::call(client.channel(), &method, request).await)
+}
+
+/// The id of the trace in which [`call`] makes the call of this request id, a UUID.
+fn trace_id(request_id: &str) -> String {
+    request_id.replace('-', "")
+}
 
 /// A call that was made.
 struct Made {

@@ -17,6 +17,15 @@ fn all(check: fn(&Source) -> Vec<String>) -> Vec<String> {
 }
 
 #[test]
+fn only_what_is_for_tests_is_left_out() {
+    let text = "a();\n#[cfg(test)]\nmod tests;\nb();\n#[cfg(test)]\n#[allow(x)]\nuse {\n    y,\n};\nfn c() {\n    d(); // e\n}\n\
+                #[cfg(test)]\nmod more {\n    fn f() {\n    }\n    g();\n}\nh();\n";
+    let source = Source { path: "services/x/src/lib.rs".to_owned(), text: text.to_owned() };
+    let code: Vec<_> = source.code().map(|(number, line)| (number, line.trim())).collect();
+    assert_eq!(code, [(1, "a();"), (4, "b();"), (10, "fn c() {"), (11, "d();"), (12, "}"), (19, "h();")]);
+}
+
+#[test]
 fn crates_import_only_what_they_may() {
     assert_clean(
         "a crate imports another that it must not know",

@@ -10,12 +10,21 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Lines of code with their numbers, without comments and without what `#[cfg(test)] mod tests` holds.
+    /// Lines of code with their numbers, without comments and without the items that are compiled for tests only. What
+    /// follows such an item is code again.
     pub(crate) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let mut tests = false;
         self.text
             .lines()
             .enumerate()
-            .take_while(|(_, line)| !line.starts_with("#[cfg(test)]") && !line.starts_with("mod tests {"))
+            .filter(move |(_, line)| {
+                let skipped = tests || line.starts_with("#[cfg(test)]");
+                // An item ends with a line of its own depth, and attributes end nothing.
+                let ends =
+                    !line.starts_with([' ', '#', '/']) && (line.ends_with(';') || line.starts_with('}'));
+                tests = skipped && !ends;
+                !skipped
+            })
             .map(|(number, line)| (number + 1, line.split_once("//").map_or(line, |(code, _)| code)))
             .filter(|(_, line)| !line.trim().is_empty())
     }

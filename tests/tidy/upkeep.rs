@@ -19,10 +19,7 @@ fn what(text: &str, at: usize) -> Option<String> {
 fn found() -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     for source in sources().iter().filter(|source| !source.is_test()) {
-        // Also behind a `#[cfg(test)] mod tests;` in the middle.
-        let own = source.text.lines().take_while(|line| !line.starts_with("mod tests {"));
-        let code: Vec<&str> = own.map(|line| line.split_once("//").map_or(line, |(code, _)| code)).collect();
-        let code = code.join("\n");
+        let code = source.code().map(|(_, line)| line).collect::<Vec<_>>().join("\n");
         for call in CALLS {
             for (at, _) in code.match_indices(call) {
                 let after = code[at + call.len()..].chars().next();

@@ -1,6 +1,6 @@
 //! What an operator can set. The defaults stand, with comments, in `config.default.toml`.
 
-use pavior_store::DatabaseConfig;
+use pavior_store::{DatabaseConfig, OutboxConfig};
 use serde::{Deserialize, Serialize};
 
 /// The configuration of the catalog.
@@ -15,10 +15,8 @@ pub struct Config {
     pub max_message_bytes: usize,
     /// How often answers that were kept for repeated requests are looked through for old ones, in milliseconds.
     pub sweep_interval_ms: u64,
-    /// Most audit events that may wait for the audit service before changes are refused.
-    pub outbox_max_rows: i64,
-    /// Longest time that an audit event may wait before changes are refused, in milliseconds.
-    pub outbox_max_age_ms: u64,
+    /// What may wait for the audit service before changes are refused.
+    pub outbox: OutboxConfig,
 }
 
 impl Default for Config {
@@ -28,8 +26,7 @@ impl Default for Config {
             max_page_bytes: 3 * 1024 * 1024,
             max_message_bytes: 4 * 1024 * 1024,
             sweep_interval_ms: 60 * 60 * 1_000,
-            outbox_max_rows: 100_000,
-            outbox_max_age_ms: 15 * 60 * 1_000,
+            outbox: OutboxConfig::default(),
         }
     }
 }
@@ -56,8 +53,7 @@ impl Config {
             "`max_message_bytes` must be between 1 MiB and 64 MiB",
         );
         want(self.sweep_interval_ms >= 1_000, "`sweep_interval_ms` must be at least 1000");
-        want(self.outbox_max_rows > 0, "`outbox_max_rows` must be positive");
-        want(self.outbox_max_age_ms >= 1_000, "`outbox_max_age_ms` must be at least 1000");
+        problems.extend(self.outbox.problems());
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 }

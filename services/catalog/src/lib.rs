@@ -34,7 +34,6 @@ use pavior_rpc::Transport;
 use pavior_rpc::audit::AuditSink;
 use pavior_runtime::{Component, HealthCheck, Task};
 use pavior_store::Store;
-use pavior_store::outbox::Limits;
 
 pub use config::Config;
 
@@ -82,11 +81,7 @@ pub async fn migrate(store: &Store) -> Result<(), pavior_store::StoreError> {
 pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Component> {
     config.validate().map_err(|problems| anyhow::anyhow!("catalog: {}", problems.join("; ")))?;
     let Deps { store, clock, ids, identity, audit, page_token_key, meter, instance } = deps;
-    let limits = Limits {
-        max_rows: config.outbox_max_rows,
-        max_age: Duration::from_millis(config.outbox_max_age_ms),
-        ..Limits::default()
-    };
+    let limits = config.outbox.limits();
     let opened = store::CatalogStore::open(store.clone(), &instance, clock.clone(), limits).await;
     let opened = opened.context("catalog database")?;
     let sink = AuditSink::new(identity.transport(audit, "audit"), &meter);

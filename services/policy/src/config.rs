@@ -1,6 +1,6 @@
 //! What an operator can set. The defaults are documented in `config.default.toml`.
 
-use pavior_store::DatabaseConfig;
+use pavior_store::{DatabaseConfig, OutboxConfig};
 use serde::{Deserialize, Serialize};
 
 /// The configuration of the policy service.
@@ -34,6 +34,8 @@ pub struct Config {
     pub max_policies: u64,
     /// Most policy bindings of an organization.
     pub max_policy_bindings: u64,
+    /// What may wait for the audit service before changes are refused.
+    pub outbox: OutboxConfig,
 }
 
 impl Default for Config {
@@ -52,6 +54,7 @@ impl Default for Config {
             max_role_bindings: 5_000,
             max_policies: 500,
             max_policy_bindings: 2_000,
+            outbox: OutboxConfig::default(),
         }
     }
 }
@@ -79,6 +82,7 @@ impl Config {
         want(self.expiry_interval_ms >= 100, "`expiry_interval_ms` must be at least 100");
         want(self.decision_queue > 0, "`decision_queue` must not be 0");
         want(self.decision_retention_days > 0, "`decision_retention_days` must not be 0");
+        problems.extend(self.outbox.problems());
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 }

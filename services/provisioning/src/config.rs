@@ -1,6 +1,6 @@
 //! What an operator can set. The defaults are documented in `config.default.toml`.
 
-use pavior_store::DatabaseConfig;
+use pavior_store::{DatabaseConfig, OutboxConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineConfig;
@@ -64,8 +64,8 @@ pub struct Config {
     pub driver_poll_ms: u64,
     /// A step that waits longer for a worker than this makes the service unhealthy, in milliseconds.
     pub max_stall_ms: u64,
-    /// Audit events that wait longer than this make the service unhealthy, in milliseconds.
-    pub max_outbox_lag_ms: u64,
+    /// What may wait for the audit service before changes are refused.
+    pub outbox: OutboxConfig,
 }
 
 impl Default for Config {
@@ -98,7 +98,7 @@ impl Default for Config {
             expiry_poll_ms: 5_000,
             driver_poll_ms: 15_000,
             max_stall_ms: 60_000,
-            max_outbox_lag_ms: 30_000,
+            outbox: OutboxConfig::default(),
         }
     }
 }
@@ -106,7 +106,7 @@ impl Default for Config {
 impl Config {
     /// Whether the values make sense together. The database is checked by whoever connects.
     pub fn validate(&self) -> Result<(), Vec<String>> {
-        let mut problems = Vec::new();
+        let mut problems = self.outbox.problems();
         let positive = [
             ("lease_ms", self.lease_ms),
             ("poll_ms", self.poll_ms),

@@ -29,7 +29,6 @@ pub mod store;
 mod tasks;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use opentelemetry::metrics::Meter;
@@ -45,7 +44,6 @@ use pavior_relay::{compare_histories, outbox_relay};
 use pavior_rpc::Transport;
 use pavior_rpc::audit::AuditSink;
 use pavior_runtime::{Component, Task};
-use pavior_store::outbox::Limits;
 use pavior_store::{Store, StoreError};
 
 pub use config::Config;
@@ -137,10 +135,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     anyhow::ensure!(identity.role() == ROLE, "the provisioning service cannot act as `{}`", identity.role());
     migrate(&store).await.context("provisioning database")?;
     let mut db = Db::new(store.clone(), clock.clone(), ids, &instance);
-    db.outbox_limits(Limits {
-        max_stall: Duration::from_millis(config.max_outbox_lag_ms),
-        ..Limits::default()
-    });
+    db.outbox_limits(config.outbox.limits());
     let peers = Peers::new(identity.clone(), catalog, policy);
     let entities = Arc::new(EntityDriver::new(peers.clone(), identity.authority()));
     let engine = Engine::new(db.clone(), drivers.with(entities), sealing_key, config.engine(), &meter);

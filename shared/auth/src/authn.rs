@@ -17,7 +17,7 @@ use tower::{Layer, Service};
 
 use crate::error::{AuthError, Unauthenticated};
 use crate::internal::{INTERNAL_TOKEN, InternalVerifier};
-use crate::permit::{Origin, Permit};
+use crate::permit::{Origin, Permit, Standing};
 
 /// Who may call the methods of a service, and what they must bring: as the governance options beside each method say.
 /// Nobody may call anything else.
@@ -39,8 +39,10 @@ struct CallRule {
 /// What a caller must bring beside its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Brings {
-    /// Nothing: the call is the service's own.
+    /// Nothing: the call is the service's own, or for the caller whose call it is working on, as the gateway signed it.
     Nothing,
+    /// Nothing; and the principal may be one whose call has been answered, on the service's word.
+    Word,
     /// The name of the action, from a caller whose token was verified.
     Caller,
     /// A decision of policy about the method's action.
@@ -90,12 +92,16 @@ impl CallRules {
             return Err(format!("`{caller}` is not allowed to call `{path}`"));
         };
         let action = &rule.action;
+        if permit.standing() == Standing::Claimed && *brings != Brings::Word {
+            let name = &permit.principal().name;
+            return Err(format!("`{caller}` brings no token of the gateway for `{name}`"));
+        }
         // Whatever else is brought: what was decided about one action is no decision about another.
         if !permit.action().is_empty() && permit.action() != action {
             return Err(format!("a decision about `{}` does not allow `{action}`", permit.action()));
         }
         match brings {
-            Brings::Nothing => Ok(()),
+            Brings::Nothing | Brings::Word => Ok(()),
             Brings::Caller if permit.action() == action => Ok(()),
             Brings::Decision if permit.action() == action && rule.is_decided(permit) => Ok(()),
             Brings::Caller | Brings::Decision => {
@@ -118,11 +124,13 @@ impl CallRule {
         if rule.callers.iter().any(|role| !PLATFORM_SERVICES.contains(&role.as_str())) {
             return Err("names a caller that is no service of the platform");
         }
+        let own = if rule.deferred { Brings::Word } else { Brings::Nothing };
         let mut callers: BTreeMap<String, Brings> =
-            rule.callers.iter().map(|role| (role.clone(), Brings::Nothing)).collect();
+            rule.callers.iter().map(|role| (role.clone(), own)).collect();
         let brings = match Audience::try_from(rule.audience) {
             Ok(Audience::Internal) if callers.is_empty() => return Err("is internal and names no caller"),
             Ok(Audience::Internal) => None,
+            Ok(_) if rule.deferred => return Err("is deferred and not internal"),
             Ok(_) if changes && !callers.is_empty() => {
                 return Err("changes without a decision for the callers that it names");
             }
@@ -229,6 +237,7 @@ where
                 Problem::new(tonic::Code::PermissionDenied, ErrorReason::CallerNotAllowed, refused)
                     .with("caller", permit.caller())
                     .with("method", path)
+                    .with("principal", permit.principal().name.as_str())
                     .into();
             return Box::pin(std::future::ready(Ok(status.into_http())));
         }

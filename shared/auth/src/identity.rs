@@ -10,7 +10,7 @@ use http::HeaderValue;
 use pavior_core::audit::DecisionRef;
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
-use pavior_core::principal::{Principal, PrincipalKind};
+use pavior_core::principal::{GATEWAY, Principal, PrincipalKind};
 use pavior_rpc::{BoxError, Transport};
 use tonic::body::Body;
 use tower::Service;
@@ -32,6 +32,8 @@ pub struct Acting {
     principal: Arc<Principal>,
     organization: String,
     decision: Option<DecisionRef>,
+    /// The token of the gateway whose call is being worked on; sensitive.
+    proof: Option<HeaderValue>,
 }
 
 impl Acting {
@@ -52,6 +54,7 @@ impl From<&Permit> for Acting {
             principal: permit.shared_principal().clone(),
             organization: permit.organization().to_owned(),
             decision: permit.decision().cloned(),
+            proof: permit.token().cloned(),
         }
     }
 }
@@ -119,7 +122,8 @@ impl ServiceIdentity {
         request
     }
 
-    /// A request on behalf of a principal whom the caller has authenticated itself, as the gateway does.
+    /// A request on behalf of a principal whom the caller has authenticated itself, as the gateway does. From any other
+    /// service it is taken only where the method's rule says that it may be made on the service's word.
     pub fn request_as<T>(
         &self,
         principal: &Arc<Principal>,
@@ -127,8 +131,12 @@ impl ServiceIdentity {
         message: T,
     ) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
-        let acting =
-            Acting { principal: principal.clone(), organization: organization.to_owned(), decision: None };
+        let acting = Acting {
+            principal: principal.clone(),
+            organization: organization.to_owned(),
+            decision: None,
+            proof: None,
+        };
         request.extensions_mut().insert(acting);
         request
     }
@@ -147,6 +155,11 @@ impl ServiceIdentity {
 
     /// Signs a token for one call.
     pub fn mint(&self, grant: &Grant<'_>) -> Result<HeaderValue, AuthError> {
+        self.sign(grant, None)
+    }
+
+    /// Signs a token in which `proof`, if there is one, stands for the principal and the decision.
+    fn sign(&self, grant: &Grant<'_>, proof: Option<&str>) -> Result<HeaderValue, AuthError> {
         let now = self.inner.clock.now().unix_timestamp();
         let token = self.inner.signer.sign(&Claims {
             iss: self.inner.role.clone(),
@@ -155,11 +168,12 @@ impl ServiceIdentity {
             iat: now,
             exp: now + MAX_LIFETIME_SECONDS,
             jti: self.inner.ids.uuid(),
-            principal: grant.principal.clone(),
+            principal: proof.is_none().then(|| grant.principal.clone()),
+            proof: proof.unwrap_or_default().to_owned(),
             organization: grant.organization.to_owned(),
             action: grant.action.to_owned(),
             resource: grant.resource.to_owned(),
-            decision: grant.decision.cloned(),
+            decision: grant.decision.filter(|_| proof.is_none()).cloned(),
             request_id: grant.request_id.to_owned(),
             method: grant.method.to_owned(),
         })?;
@@ -174,12 +188,16 @@ impl ServiceIdentity {
     /// the decision itself must have been made anew.
     pub fn mint_shared(&self, grant: &Grant<'_>) -> Result<HeaderValue, AuthError> {
         let decision = grant.decision.map(|decision| DecisionRef { id: String::new(), ..decision.clone() });
-        self.reuse(&Grant { request_id: "", ..grant.clone() }, decision.as_ref())
+        self.reuse(&Grant { request_id: "", ..grant.clone() }, decision.as_ref(), None)
     }
 
-    /// A token for any call at `audience` on somebody's behalf.
+    /// A token for any call at `audience` on somebody's behalf. The gateway's word is enough; any other service shows
+    /// the gateway's token of the call that it is working on.
     fn on_behalf(&self, acting: &Acting, audience: &str) -> Result<HeaderValue, AuthError> {
         let decision = acting.decision.as_ref();
+        let shown = acting.proof.as_ref().filter(|_| self.inner.role != GATEWAY);
+        let proof = shown.map(HeaderValue::to_str).transpose();
+        let proof = proof.map_err(|error| AuthError::Mint(error.to_string()))?;
         let grant = Grant {
             audience,
             method: "",
@@ -190,14 +208,19 @@ impl ServiceIdentity {
             decision,
             request_id: "",
         };
-        self.reuse(&grant, decision)
+        self.reuse(&grant, decision, proof)
     }
 
     /// Signs at most every [`REUSE_SECONDS`] what says the same. `alike` stands for the decision in the comparison.
-    fn reuse(&self, grant: &Grant<'_>, alike: Option<&DecisionRef>) -> Result<HeaderValue, AuthError> {
+    fn reuse(
+        &self,
+        grant: &Grant<'_>,
+        alike: Option<&DecisionRef>,
+        proof: Option<&str>,
+    ) -> Result<HeaderValue, AuthError> {
         let mint = |error: serde_json::Error| AuthError::Mint(error.to_string());
         let Grant { audience, method, principal, organization, action, resource, .. } = grant;
-        let described = (audience, method, organization, principal, action, resource, alike);
+        let described = (audience, method, organization, principal, action, resource, alike, proof);
         let described = serde_json::to_vec(&described).map_err(mint)?;
         let mut key = [0; 32];
         key.copy_from_slice(digest::digest(&digest::SHA256, &described).as_ref());
@@ -209,7 +232,7 @@ impl ServiceIdentity {
         {
             return Ok(value.clone());
         }
-        let value = self.mint(grant)?;
+        let value = self.sign(grant, proof)?;
         if let Ok(mut minted) = self.inner.minted.lock() {
             if minted.len() >= CACHE_SIZE {
                 minted.retain(|_, (_, at)| fresh(*at));
@@ -254,6 +277,7 @@ impl Service<http::Request<Body>> for Signed {
                     principal: Arc::new(service_principal(self.identity.role(), "-")),
                     organization: "-".to_owned(),
                     decision: None,
+                    proof: None,
                 });
             match self.identity.on_behalf(&acting, &self.audience) {
                 Ok(token) => request.headers_mut().insert(INTERNAL_TOKEN, token),

@@ -5,16 +5,18 @@ use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::ParsedPublicKey;
+use http::HeaderValue;
 use pavior_core::audit::DecisionRef;
 use pavior_core::clock::Clock;
-use pavior_core::principal::Principal;
+use pavior_core::principal::{GATEWAY, Principal};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{AuthError, Unauthenticated};
+use crate::identity::service_principal;
 use crate::jwt;
 use crate::keys::{PublicKey, SigningKey};
-use crate::permit::{Inner, Origin, Permit};
+use crate::permit::{Inner, Origin, Permit, Standing};
 
 /// The metadata key of the internal token: a compact JWT without a scheme before it.
 pub const INTERNAL_TOKEN: &str = "x-pavior-internal";
@@ -22,11 +24,15 @@ pub const INTERNAL_TOKEN: &str = "x-pavior-internal";
 pub const MAX_LIFETIME_SECONDS: i64 = 60;
 /// How far apart the clocks of two services may be.
 const LEEWAY_SECONDS: i64 = 5;
+/// How long after a token of the gateway has expired its call may still be worked on, and go on to other services in
+/// its caller's name: the longest that a unary call may take.
+const MAX_WORK_SECONDS: i64 = 120;
 const TYPE: &str = "pavior-internal+jwt";
 /// Verified tokens that are remembered; beyond it the oldest half goes.
 const CACHE_SIZE: usize = 8192;
 
-/// What a token says. The principal is carried whole, so that a service needs no look-up to know who asks.
+/// What a token says. The principal is carried whole, so that a service needs no look-up to know who asks: by the
+/// gateway and by services that act as themselves in `principal`, else in `proof`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Claims {
@@ -36,7 +42,11 @@ pub(crate) struct Claims {
     pub(crate) iat: i64,
     pub(crate) exp: i64,
     pub(crate) jti: Uuid,
-    pub(crate) principal: Principal,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) principal: Option<Principal>,
+    /// The token of the gateway whose call the issuer is working on. Principal and decision are those that it names.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) proof: String,
     pub(crate) organization: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) action: String,
@@ -116,6 +126,18 @@ pub struct InternalVerifier {
 struct Verified {
     claims: Claims,
     principal: Arc<Principal>,
+    standing: Standing,
+    /// The gateway's token for this call, to go on with; sensitive.
+    token: Option<HeaderValue>,
+    /// The token of the gateway that this one rests on.
+    outer: Option<Arc<Verified>>,
+}
+
+impl Verified {
+    /// A token for one request does not come again: remembering it would only push out the useful ones.
+    fn comes_again(&self) -> bool {
+        self.claims.request_id.is_empty() && self.outer.as_ref().is_none_or(|outer| outer.comes_again())
+    }
 }
 
 struct Verifier {
@@ -153,32 +175,41 @@ impl InternalVerifier {
         self.verify_for(token, audience, method, "", Origin::default())
     }
 
-    /// As [`InternalVerifier::verify`]; `request_id` is used where the token does not carry one.
+    /// As [`InternalVerifier::verify`]; `request_id_given` is used where the token does not carry one.
     pub(crate) fn verify_for(
         &self,
         token: &str,
         audience: &str,
         method: &str,
-        request_id: &str,
+        request_id_given: &str,
         origin: Origin,
     ) -> Result<Permit, Unauthenticated> {
         let verified = self.verified(token)?;
         let claims = &verified.claims;
         self.check(claims, audience, method)?;
-        let request_id = if claims.request_id.is_empty() { request_id } else { &claims.request_id };
+        if let Some(outer) = &verified.outer {
+            self.check_proof(claims, &outer.claims)?;
+        }
+        let asked = verified.outer.as_ref().map_or(claims, |outer| &outer.claims);
+        // Only the gateway asks for decisions.
+        let decided = matches!(verified.standing, Standing::Gateway | Standing::Proven);
+        let request_id = [&claims.request_id, &asked.request_id].into_iter().find(|id| !id.is_empty());
         Ok(Permit::new(Inner {
             principal: verified.principal.clone(),
             organization: claims.organization.clone(),
             action: claims.action.clone(),
             resource: claims.resource.clone(),
-            decision: claims.decision.clone(),
+            decision: asked.decision.clone().filter(|_| decided),
             caller: claims.iss.clone(),
-            request_id: request_id.to_owned(),
+            standing: verified.standing,
+            token: verified.token.clone(),
+            request_id: request_id.map_or(request_id_given, String::as_str).to_owned(),
             origin,
         }))
     }
 
-    /// The claims of a token whose signature is good. Times, audience and method are checked on every use.
+    /// The claims of a token whose signature is good, and of the one that it rests on. Times, audience and method are
+    /// checked on every use.
     fn verified(&self, token: &str) -> Result<Arc<Verified>, Unauthenticated> {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
@@ -187,19 +218,17 @@ impl InternalVerifier {
         {
             return Ok(known.clone());
         }
-        let parts = jwt::split(token)?;
-        if parts.header.alg != "EdDSA" || parts.header.typ.as_deref() != Some(TYPE) {
-            return Err(Unauthenticated::new("algorithm"));
-        }
-        let claims: Claims = jwt::claims(&parts.payload)?;
-        let kid = parts.header.kid.ok_or(Unauthenticated::new("unknown_key"))?;
-        let key =
-            self.inner.keys.get(&(claims.iss.clone(), kid)).ok_or(Unauthenticated::new("unknown_key"))?;
-        key.verify_sig(parts.signed.as_bytes(), &jwt::signature_bytes(parts.signature)?)
-            .map_err(|_| Unauthenticated::new("signature"))?;
-        let made = Arc::new(Verified { principal: Arc::new(claims.principal.clone()), claims });
-        // A token for one request does not come again: remembering it would only push out the useful ones.
-        if made.claims.request_id.is_empty()
+        let claims = self.signed(token)?;
+        let outer = match claims.proof.as_str() {
+            "" => None,
+            // Only the gateway's own token proves anything, so nothing is nested deeper.
+            proof => Some(self.verified(proof).and_then(|outer| match outer.standing {
+                Standing::Gateway => Ok(outer),
+                Standing::Itself | Standing::Proven | Standing::Claimed => Err(Unauthenticated::new("proof")),
+            })?),
+        };
+        let made = Arc::new(principal_of(claims, outer, token)?);
+        if made.comes_again()
             && let Ok(mut verified) = self.inner.verified.lock()
         {
             if verified.len() >= CACHE_SIZE {
@@ -212,6 +241,30 @@ impl InternalVerifier {
             verified.insert(hash, made.clone());
         }
         Ok(made)
+    }
+
+    fn signed(&self, token: &str) -> Result<Claims, Unauthenticated> {
+        let parts = jwt::split(token)?;
+        if parts.header.alg != "EdDSA" || parts.header.typ.as_deref() != Some(TYPE) {
+            return Err(Unauthenticated::new("algorithm"));
+        }
+        let claims: Claims = jwt::claims(&parts.payload)?;
+        let kid = parts.header.kid.ok_or(Unauthenticated::new("unknown_key"))?;
+        let key =
+            self.inner.keys.get(&(claims.iss.clone(), kid)).ok_or(Unauthenticated::new("unknown_key"))?;
+        key.verify_sig(parts.signed.as_bytes(), &jwt::signature_bytes(parts.signature)?)
+            .map_err(|_| Unauthenticated::new("signature"))?;
+        Ok(claims)
+    }
+
+    /// The call that the issuer works on came to the issuer, in the same organization, and not so long ago that it
+    /// must have ended.
+    fn check_proof(&self, claims: &Claims, outer: &Claims) -> Result<(), Unauthenticated> {
+        let open = outer.exp.saturating_add(MAX_WORK_SECONDS + LEEWAY_SECONDS) > self.now();
+        if outer.aud == claims.iss && outer.organization == claims.organization && open {
+            return Ok(());
+        }
+        Err(Unauthenticated::new("proof"))
     }
 
     fn check(&self, claims: &Claims, audience: &str, method: &str) -> Result<(), Unauthenticated> {
@@ -232,7 +285,7 @@ impl InternalVerifier {
         if !claims.method.is_empty() && claims.method != method {
             return Err(Unauthenticated::new("method"));
         }
-        if claims.sub != claims.principal.name || claims.organization.is_empty() {
+        if claims.organization.is_empty() {
             return Err(Unauthenticated::new("subject"));
         }
         Ok(())
@@ -241,4 +294,37 @@ impl InternalVerifier {
     fn now(&self) -> i64 {
         self.inner.clock.now().unix_timestamp()
     }
+}
+
+/// Whom a token names, and what that rests on.
+fn principal_of(
+    claims: Claims,
+    outer: Option<Arc<Verified>>,
+    token: &str,
+) -> Result<Verified, Unauthenticated> {
+    let subject = || Unauthenticated::new("subject");
+    let principal = match (&claims.principal, &outer) {
+        (Some(principal), None) => Arc::new(principal.clone()),
+        (None, Some(outer)) => outer.principal.clone(),
+        // Two names leave open which of them is meant.
+        _ => return Err(subject()),
+    };
+    if claims.sub != principal.name {
+        return Err(subject());
+    }
+    let standing = match &outer {
+        Some(_) => Standing::Proven,
+        None if claims.iss == GATEWAY => Standing::Gateway,
+        None if *principal == service_principal(&claims.iss, &claims.organization) => Standing::Itself,
+        None => Standing::Claimed,
+    };
+    let token = match standing {
+        Standing::Gateway => {
+            let mut token = HeaderValue::from_str(token).map_err(|_| Unauthenticated::new("malformed"))?;
+            token.set_sensitive(true);
+            Some(token)
+        }
+        Standing::Itself | Standing::Proven | Standing::Claimed => None,
+    };
+    Ok(Verified { claims, principal, standing, token, outer })
 }

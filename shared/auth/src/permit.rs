@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::HeaderValue;
 use pavior_core::audit::DecisionRef;
 use pavior_core::principal::Principal;
 
@@ -27,8 +28,24 @@ pub(crate) struct Inner {
     pub(crate) resource: String,
     pub(crate) decision: Option<DecisionRef>,
     pub(crate) caller: String,
+    pub(crate) standing: Standing,
+    /// The token of the gateway that this permit comes from; sensitive, so that it is not printed.
+    pub(crate) token: Option<HeaderValue>,
     pub(crate) request_id: String,
     pub(crate) origin: Origin,
+}
+
+/// What it rests on that the principal of a call is who the caller says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// The gateway verified the credential.
+    Gateway,
+    /// A service acts as itself.
+    Itself,
+    /// A service works on a call that the gateway signed.
+    Proven,
+    /// A service says so.
+    Claimed,
 }
 
 /// Where a call came in, for its record.
@@ -54,6 +71,8 @@ impl Permit {
             resource: String::new(),
             decision: None,
             caller: authority.role.clone(),
+            standing: Standing::Itself,
+            token: None,
             request_id: String::new(),
             origin: Origin::default(),
         })
@@ -91,6 +110,14 @@ impl Permit {
     /// The role of the service that made the call, for example `gateway`.
     pub fn caller(&self) -> &str {
         &self.inner.caller
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        self.inner.standing
+    }
+
+    pub(crate) fn token(&self) -> Option<&HeaderValue> {
+        self.inner.token.as_ref()
     }
 
     /// The id of the request that this call belongs to; empty for background work.

@@ -3,6 +3,8 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use serde_json::Value;
 
+use crate::{Failure, FailureCode};
+
 /// Where a running call reports to. Awaited, so that a slow reader slows the driver down instead of filling memory.
 #[async_trait]
 pub trait Sink: Send + Sync {
@@ -10,9 +12,9 @@ pub trait Sink: Send + Sync {
     async fn progress(&self, progress: Progress);
     /// Output of the work, secrets already redacted.
     async fn log(&self, stream: LogStream, bytes: &[u8]);
-    /// State to resume from; returns once it is durable. An error means that the claim is lost: stop.
+    /// State to resume from; returns once it is durable. An error means that it is not, and says why: stop.
     async fn checkpoint(&self, checkpoint: Value) -> Result<(), SinkClosed>;
-    /// Sign of life. An error means that the claim is lost: stop.
+    /// Sign of life. An error means that nobody waits for the outcome any more: stop.
     async fn heartbeat(&self) -> Result<(), SinkClosed>;
 }
 
@@ -44,10 +46,26 @@ pub enum LogStream {
     System,
 }
 
-/// The engine does not listen any more: the claim is lost.
+/// Why a driver must not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the claim on this step is lost")]
-pub struct SinkClosed;
+pub enum SinkClosed {
+    /// The engine does not listen any more: another worker has the step.
+    #[error("the claim on this step is lost")]
+    ClaimLost,
+    /// The claim holds, and what was to be kept cannot be: an error that trying again does not mend.
+    #[error("the checkpoint cannot be kept")]
+    NotKept,
+}
+
+impl From<SinkClosed> for Failure {
+    fn from(closed: SinkClosed) -> Self {
+        let code = match closed {
+            SinkClosed::ClaimLost => FailureCode::Fenced,
+            SinkClosed::NotKept => FailureCode::Internal,
+        };
+        Self::new(code, closed.to_string())
+    }
+}
 
 /// Drops everything.
 #[derive(Debug, Clone, Copy, Default)]

@@ -14,7 +14,7 @@ mod whole;
 
 pub use lock::{Lock, LockError};
 pub use private::{
-    TooOpen, own_directory, private_directory, temporary_directory, temporary_directory_in, too_open,
+    TooOpen, own_directory, private_directory, publish, temporary_directory, temporary_directory_in, too_open,
 };
 pub use whole::{
     create_private, read_json, read_only, remove, remove_tree, sweep, sync_directory, write, write_json,

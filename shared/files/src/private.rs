@@ -20,6 +20,19 @@ pub fn private_directory(path: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Lets everybody enter a folder and read the files in it, whatever the umask was when they were made; only the owner may
+/// change them.
+pub fn publish(folder: &Path) -> std::io::Result<()> {
+    let allow = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode));
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            allow(&entry.path(), 0o644)?;
+        }
+    }
+    allow(folder, 0o755)
+}
+
 /// A folder below the system's one for temporary files, as private as the others; it goes with the value.
 pub fn temporary_directory(prefix: &str) -> std::io::Result<tempfile::TempDir> {
     temporary_directory_in(&std::env::temp_dir(), prefix)

@@ -1,8 +1,10 @@
 //! What an operator says about a database.
 
 use crate::StoreError;
+use crate::outbox::Limits;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 
 /// A database address. It may hold a password, so neither `Debug` nor serialization shows it.
 #[derive(Clone, PartialEq, Eq, Default, Deserialize)]
@@ -101,6 +103,69 @@ impl DatabaseConfig {
     }
 }
 
+/// What of a service's outbox may wait for the audit service before its changes are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutboxConfig {
+    /// Most events that may wait.
+    pub max_rows: i64,
+    /// Longest time that an event may wait, in milliseconds.
+    pub max_age_ms: u64,
+    /// Most events of one organization that may wait; not more than `max_rows`, so that none stops the others.
+    pub max_organization_rows: i64,
+    /// Most bytes of events of one organization that may wait.
+    pub max_organization_bytes: i64,
+    /// How long an event may wait before the outbox counts as standing still, which health tells, in milliseconds.
+    pub max_stall_ms: u64,
+}
+
+impl Default for OutboxConfig {
+    fn default() -> Self {
+        Self {
+            max_rows: 100_000,
+            max_age_ms: 15 * 60 * 1_000,
+            max_organization_rows: 20_000,
+            max_organization_bytes: 32 * 1024 * 1024,
+            max_stall_ms: 30_000,
+        }
+    }
+}
+
+impl OutboxConfig {
+    /// The same as the outbox takes it.
+    pub fn limits(&self) -> Limits {
+        let Self { max_rows, max_age_ms, max_organization_rows, max_organization_bytes, max_stall_ms } =
+            *self;
+        Limits {
+            max_rows,
+            max_age: Duration::from_millis(max_age_ms),
+            max_organization_rows,
+            max_organization_bytes,
+            max_stall: Duration::from_millis(max_stall_ms),
+            ..Limits::default()
+        }
+    }
+
+    /// One sentence for each value that makes no sense.
+    pub fn problems(&self) -> Vec<String> {
+        let own = 1..=self.max_rows;
+        let checks = [
+            (self.max_rows > 0, "`outbox.max_rows` must be positive"),
+            (self.max_age_ms >= 1_000, "`outbox.max_age_ms` must be at least 1000"),
+            (
+                own.contains(&self.max_organization_rows),
+                "`outbox.max_organization_rows` must be positive and not above `outbox.max_rows`",
+            ),
+            (
+                self.max_organization_bytes >= 1024 * 1024,
+                "`outbox.max_organization_bytes` must be at least 1 MiB: an event may have a quarter of that",
+            ),
+            (self.max_stall_ms >= 1_000, "`outbox.max_stall_ms` must be at least 1000"),
+        ];
+        checks.into_iter().filter(|(holds, _)| !holds).map(|(_, text)| text.to_owned()).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,5 +191,24 @@ mod tests {
             assert!(bad.validate().is_err(), "{bad:?}");
         }
         assert!(serde_json::from_str::<DatabaseConfig>(r#"{"urll":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn outbox_limits_are_the_outboxes_own_unless_they_are_set_and_make_sense() {
+        assert_eq!(OutboxConfig::default().limits(), Limits::default());
+        assert_eq!(OutboxConfig::default().problems(), Vec::<String>::new());
+        let set: OutboxConfig = serde_json::from_str(r#"{"max_organization_rows":7}"#).unwrap();
+        assert_eq!(set.limits().max_organization_rows, 7);
+        let bad = OutboxConfig {
+            max_rows: 10,
+            max_age_ms: 0,
+            max_organization_rows: 11,
+            max_organization_bytes: 1,
+            max_stall_ms: 0,
+        };
+        let named: Vec<_> =
+            bad.problems().iter().map(|text| text.split('`').nth(1).unwrap().to_owned()).collect();
+        let all = ["max_age_ms", "max_organization_rows", "max_organization_bytes", "max_stall_ms"];
+        assert_eq!(named, all.map(|field| format!("outbox.{field}")));
     }
 }

@@ -42,7 +42,7 @@ mod writer;
 
 pub use self::time::{from_micros, micros};
 pub use change::Recorded;
-pub use config::{DatabaseConfig, DatabaseUrl};
+pub use config::{DatabaseConfig, DatabaseUrl, OutboxConfig};
 pub use error::{ErrorKind, Retryable, StoreError};
 pub use store::{Store, migrate};
 pub use tx::{Tx, TxFuture};

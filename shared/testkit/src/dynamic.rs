@@ -1,17 +1,25 @@
 //! Calls of any method of the API, with messages as JSON.
 
 use bytes::Buf as _;
-use pavior_rpc::{Transport, convert};
+use pavior_rpc::{BoxError, convert};
 use prost::Message as _;
 pub use prost_reflect::MethodDescriptor;
 use prost_reflect::{DynamicMessage, SerializeOptions};
 use serde_json::Value as Json;
+use tonic::body::Body;
+use tonic::client::GrpcService;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status};
 
 /// The methods of a service, such as `pavior.catalog.v1.CatalogService`.
 pub fn methods(service: &str) -> Vec<MethodDescriptor> {
     convert::pool().get_service_by_name(service).unwrap().methods().collect()
+}
+
+/// A method by its full name, `package.Service/Method`.
+pub fn method(name: &str) -> MethodDescriptor {
+    let (service, name) = name.split_once('/').unwrap();
+    methods(service).into_iter().find(|method| method.name() == name).unwrap()
 }
 
 /// The path of a method.
@@ -28,15 +36,15 @@ pub fn action(method: &MethodDescriptor) -> String {
 }
 
 /// Calls a unary method. The message is JSON as protobuf has it; metadata and extensions go along.
-pub async fn call(
-    service: Transport,
-    method: &MethodDescriptor,
-    request: Request<Json>,
-) -> Result<Json, Status> {
+pub async fn call<S>(service: S, method: &MethodDescriptor, request: Request<Json>) -> Result<Json, Status>
+where
+    S: GrpcService<Body, Error: Into<BoxError>>,
+    S::ResponseBody: tonic::codegen::Body<Data = bytes::Bytes, Error: Into<BoxError> + Send> + Send + 'static,
+{
     let request = request.map(|json| DynamicMessage::deserialize(method.input(), json).unwrap());
     let request = request.map(|message| message.encode_to_vec());
     let mut client = tonic::client::Grpc::new(service);
-    client.ready().await.map_err(Status::from_error)?;
+    client.ready().await.map_err(|error| Status::from_error(error.into()))?;
     let answer = client.unary(request, path(method).parse().unwrap(), Bytes).await?.into_inner();
     let answer = DynamicMessage::decode(method.output(), answer.as_slice()).unwrap();
     let options = SerializeOptions::new();

@@ -134,7 +134,9 @@ fn own(permit: &Permit, service: &str) -> Result<(), Problem> {
         return Ok(());
     }
     let message = format!("`{}` is not the producer `{service}`", permit.caller());
-    Err(Problem::new(tonic::Code::PermissionDenied, ErrorReason::CallerNotAllowed, message))
+    Err(Problem::new(tonic::Code::PermissionDenied, ErrorReason::CallerNotAllowed, message)
+        .with("caller", permit.caller())
+        .with("producer", service))
 }
 
 /// The producer that a service asks about: itself.

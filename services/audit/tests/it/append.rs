@@ -122,8 +122,7 @@ async fn producer_learns_how_far_the_log_is_with_it_and_with_nobody_else() {
         assert_eq!(known, pb::ProducerState { last_sequence: 2, last_event_id, newest_epoch });
         let unknown = state("catalog", "901").await.unwrap();
         assert_eq!((unknown.last_sequence, unknown.newest_epoch.as_str()), (0, "1000"));
-        let status = state("policy", "900").await.unwrap_err();
-        assert!(problem::from_status(&status).is(ErrorReason::CallerNotAllowed));
+        not_the_producer(&state("policy", "900").await.unwrap_err());
         running.stop().await;
     })
     .await;
@@ -151,15 +150,22 @@ async fn bad_events_are_refused_with_every_violation_and_nothing_is_written() {
     running.stop().await;
 }
 
+/// `catalog` spoke for `policy`.
+fn not_the_producer(status: &tonic::Status) {
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert_eq!(status.message(), "`catalog` is not the producer `policy`");
+    let problem = problem::from_status(status);
+    assert!(problem.is(ErrorReason::CallerNotAllowed));
+    assert_eq!((&*problem.metadata["caller"], &*problem.metadata["producer"]), ("catalog", "policy"));
+}
+
 #[tokio::test]
 async fn service_cannot_write_as_another_and_unknown_callers_not_at_all() {
     let fixture = Fixture::new(db::sqlite());
     let running = fixture.start().await;
     let forged = batch("policy", "e1", vec![("acme", 1, event("acme", 1))]);
     let mut client = fixture.client(&running, "catalog");
-    let status = client.append_records(fixture.request("catalog", "-", forged.clone())).await.unwrap_err();
-    assert_eq!(status.code(), Code::PermissionDenied);
-    assert!(problem::from_status(&status).is(ErrorReason::CallerNotAllowed));
+    not_the_producer(&client.append_records(fixture.request("catalog", "-", forged)).await.unwrap_err());
     // A service may not read the trail, and who has no token may do nothing.
     let read = pavior_proto::pavior::audit::v1::GetCheckpointRequest { parent: "organizations/acme".into() };
     let status = client.get_checkpoint(fixture.request("catalog", "acme", read)).await.unwrap_err();

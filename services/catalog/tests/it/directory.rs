@@ -24,7 +24,7 @@ fn user(id: &str, groups: &[&str]) -> pb::CreateUserRequest {
 async fn directory(world: &World, known: &str) -> pb::Directory {
     let request =
         pb::GetDirectoryRequest { organization: "organizations/acme".into(), known_revision: known.into() };
-    world.policy.clone().get_directory(world.alice(request)).await.unwrap().into_inner()
+    world.policy.clone().get_directory(world.by_service("policy", request)).await.unwrap().into_inner()
 }
 
 #[tokio::test(flavor = "multi_thread")]

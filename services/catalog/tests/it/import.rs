@@ -100,7 +100,13 @@ async fn documents_as_they_are_found_are_imported_and_brought_up_to_date() {
         // Groups and users went to the directory.
         let request =
             pb::GetDirectoryRequest { organization: "organizations/acme".into(), ..Default::default() };
-        let directory = world.policy.clone().get_directory(world.alice(request)).await.unwrap().into_inner();
+        let directory = world
+            .policy
+            .clone()
+            .get_directory(world.by_service("policy", request))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(directory.groups[1].parent_group, "organizations/acme/groups/commerce-leads");
         let groups: Vec<Vec<String>> = directory.memberships.iter().map(|m| m.groups.clone()).collect();
         assert_eq!(

@@ -59,7 +59,11 @@ async fn names_of_another_organization_are_denied_whether_they_exist_or_not() {
         refused(client.import_entities(world.alice(import)).await, Code::PermissionDenied, "ACCESS_DENIED");
         let directory = pb::GetDirectoryRequest { organization: parent.clone(), ..Default::default() };
         let mut policy = world.policy.clone();
-        refused(policy.get_directory(world.alice(directory)).await, Code::PermissionDenied, "ACCESS_DENIED");
+        refused(
+            policy.get_directory(world.by_service("policy", directory)).await,
+            Code::PermissionDenied,
+            "ACCESS_DENIED",
+        );
         let facts =
             gov::GetResourceFactsRequest { name: format!("{parent}/groups/lab"), ..Default::default() };
         refused(

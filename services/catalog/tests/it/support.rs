@@ -118,10 +118,15 @@ impl World {
 
     /// As provisioning itself in `acme`.
     pub(crate) fn by_provisioning<T>(&self, message: T) -> tonic::Request<T> {
+        self.by_service("provisioning", message)
+    }
+
+    /// As a service itself in `acme`.
+    pub(crate) fn by_service<T>(&self, role: &str, message: T) -> tonic::Request<T> {
         let itself = Principal {
             kind: PrincipalKind::Service,
-            name: "organizations/acme/services/provisioning".to_owned(),
-            ..principal("acme", "provisioning")
+            name: format!("organizations/acme/services/{role}"),
+            ..principal("acme", role)
         };
         self.identity.request_as(&Arc::new(itself), "acme", message)
     }

@@ -89,8 +89,7 @@ impl PipelineDriver {
                 let message = format!("step `{}` failed with exit code {code}", step.name);
                 return Err(Failure::new(FailureCode::WorkFailed, message));
             }
-            let lost = |_| Failure::new(FailureCode::Fenced, "the claim on this run is lost");
-            sink.checkpoint(json!({ "steps": results })).await.map_err(lost)?;
+            sink.checkpoint(json!({ "steps": results })).await?;
         }
         let (wanted, store) = (run.artifacts.clone(), run.store.clone());
         let artifacts = tokio::task::spawn_blocking(move || collect(&source, &store, &wanted))

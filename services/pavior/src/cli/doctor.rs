@@ -27,6 +27,8 @@ const PLATFORM: &str = "organizations/-";
 enum Level {
     /// Something does not work, or is not safe.
     Problem,
+    /// The platform works; something beside does not, or not as well as it should.
+    Degraded,
     /// It could not be looked at.
     Unchecked,
 }
@@ -50,13 +52,16 @@ struct Report {
 
 impl Report {
     fn problem(&mut self, area: &'static str, what: impl Into<String>, advice: impl Into<String>) {
-        let (what, advice) = (what.into(), advice.into());
-        self.findings.push(Finding { level: Level::Problem, area, what, advice });
+        self.find(Level::Problem, area, what, advice);
     }
 
     fn unchecked(&mut self, area: &'static str, what: impl Into<String>, advice: impl Into<String>) {
+        self.find(Level::Unchecked, area, what, advice);
+    }
+
+    fn find(&mut self, level: Level, area: &'static str, what: impl Into<String>, advice: impl Into<String>) {
         let (what, advice) = (what.into(), advice.into());
-        self.findings.push(Finding { level: Level::Unchecked, area, what, advice });
+        self.findings.push(Finding { level, area, what, advice });
     }
 }
 
@@ -84,9 +89,10 @@ pub(crate) async fn run(
 fn print(printer: Printer, report: Report) -> anyhow::Result<()> {
     let Report { mut findings, processes, resources } = report;
     findings.sort_by_key(|finding| finding.level);
-    let problems = findings.iter().filter(|finding| finding.level == Level::Problem).count();
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    let (problems, degraded) = (count(Level::Problem), count(Level::Degraded));
     if printer.is_json() {
-        let healthy = problems == 0;
+        let healthy = problems + degraded == 0;
         printer.value(&json!({
             "healthy": healthy, "findings": findings, "processes": processes, "resources": resources,
         }))?;
@@ -94,13 +100,20 @@ fn print(printer: Printer, report: Report) -> anyhow::Result<()> {
         output::say("nothing is wrong")?;
     } else {
         for Finding { level, area, what, advice } in &findings {
-            let level = if *level == Level::Problem { "problem" } else { "unchecked" };
+            let level = match level {
+                Level::Problem => "problem",
+                Level::Degraded => "degraded",
+                Level::Unchecked => "unchecked",
+            };
             output::say(&format!("{level}: {area}: {what}\n  to do: {advice}"))?;
         }
     }
-    match problems {
+    match problems + degraded {
         0 => Ok(()),
-        count => Err(Ended { message: format!("{count} problem(s)"), code: exit::FAILED }.into()),
+        _ => {
+            let message = format!("{problems} problem(s), {degraded} degraded");
+            Err(Ended { message, code: exit::FAILED }.into())
+        }
     }
 }
 
@@ -200,10 +213,9 @@ async fn process(report: &mut Report, address: &str) {
     let address = address.trim_end_matches('/');
     match readiness(address).await {
         Ok(answer) => {
-            for (name, reason) in failing(&answer) {
-                let what = if reason.is_empty() { name.clone() } else { format!("{name}: {reason}") };
-                let advice = format!("see the log of the process at {address}, and its `/metrics`");
-                report.problem("services", what, advice);
+            let advice = format!("see the log of the process at {address}, and its `/metrics`");
+            for (level, what) in conditions(&answer) {
+                report.find(level, "services", what, advice.as_str());
             }
             report.processes.push(json!({ "admin": address, "readiness": answer }));
         }
@@ -228,11 +240,22 @@ async fn readiness(address: &str) -> Result<Value, String> {
     request.send().await.map_err(why)?.json().await.map_err(why)
 }
 
-/// Names and reasons of the conditions that are not met, those included that only degrade.
-fn failing(answer: &Value) -> Vec<(String, String)> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let named = answer["failing"].as_array().into_iter().flatten().map(|name| (text(name), String::new()));
-    named.collect()
+/// The conditions that are not met, and what each means.
+fn conditions(answer: &Value) -> Vec<(Level, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let mut found = Vec::new();
+    for condition in answer["conditions"].as_array().into_iter().flatten() {
+        let Some(reason) = condition["reason"].as_str() else { continue };
+        let (role, name) = (text(&condition["role"]), text(&condition["name"]));
+        // What is not known to be harmless is not taken for it.
+        let level = if condition["severity"] == "degrades" { Level::Degraded } else { Level::Problem };
+        let meaning = if level == Level::Degraded { "degraded" } else { "not ready" };
+        found.push((level, format!("{role} is {meaning}: {name}: {reason}")));
+    }
+    if answer["ready"] != true && !found.iter().any(|(level, _)| *level == Level::Problem) {
+        found.push((Level::Problem, "the process is not ready: it is starting, or going down".to_owned()));
+    }
+    found
 }
 
 /// What drivers have against what is recorded.
@@ -298,6 +321,25 @@ async fn diagnose(args: &ConnectionArgs) -> anyhow::Result<pb::DiagnoseResources
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn not_ready_and_degraded_are_told_apart_with_their_reasons() {
+        let condition = |name: &str, severity: &str, reason: Value| json!({ "role": "provisioning", "name": name, "severity": severity, "reason": reason });
+        let well = condition("provisioning database", "blocks", Value::Null);
+        let slow = condition("driver `git`", "degrades", json!("it is away"));
+        let outbox = condition("provisioning outbox", "blocks", json!("audit events wait since 40 s"));
+        let answer = |ready: bool, all: &[&Value]| {
+            conditions(&json!({ "ready": ready, "degraded": false, "conditions": all }))
+        };
+        assert_eq!(answer(true, &[&well]), []);
+        let degraded = (Level::Degraded, "provisioning is degraded: driver `git`: it is away".to_owned());
+        assert_eq!(answer(true, &[&well, &slow]), [degraded.clone()]);
+        let blocked = "provisioning is not ready: provisioning outbox: audit events wait since 40 s";
+        assert_eq!(answer(false, &[&well, &slow, &outbox]), [degraded, (Level::Problem, blocked.to_owned())]);
+        // Going down, with every condition met; and an answer that is none.
+        assert_eq!(answer(false, &[&well])[0].0, Level::Problem);
+        assert_eq!(conditions(&json!("ok"))[0].0, Level::Problem);
+    }
 
     #[test]
     fn folders_and_keys_that_are_wrong_are_named_with_what_to_do() {

@@ -1,8 +1,8 @@
 //! The keys of a process: who it is to the other services, and what it seals with.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,15 +16,23 @@ use super::installation::{self, KeyCheck, KeyChecks};
 use super::{Config, Role};
 
 /// Makes the keys of a system whose services run apart: `private/{role}/{role}.pem`, so that each service is given its
-/// own folder and no other, `public/{role}.pub.pem` for all, and the keys that replicas share. What is there already
-/// is kept.
+/// own folder and no other, `public/{role}.pub.pem` for all to read, and the keys that replicas share. What is there
+/// already is kept.
 pub fn generate(directory: &Path) -> anyhow::Result<()> {
+    let new = !directory.exists();
     for role in Role::ALL {
         own_key(role, &directory.join("private").join(role.name()), &directory.join("public"), true)?;
     }
     secret_file(&directory.join("sealing"), true)?;
     secret_file(&directory.join("page-token"), true)?;
-    installation::generate(&directory.join("public"), &SystemIds)
+    let public = directory.join("public");
+    installation::generate(&public, &SystemIds)?;
+    pavior_files::publish(&public)
+        // A way to `public`, and no look at what else there is.
+        .and_then(
+            |()| if new { fs::set_permissions(directory, Permissions::from_mode(0o711)) } else { Ok(()) },
+        )
+        .with_context(|| format!("cannot open `{}` to others", public.display()))
 }
 
 /// The keys of a process that are no service's own identity.
@@ -183,4 +191,36 @@ pub(super) fn secret_file(path: &Path, make: bool) -> anyhow::Result<[u8; 32]> {
     hex::decode_to_slice(text.trim(), &mut bytes)
         .map_err(|_| anyhow::anyhow!("`{}` does not hold 32 bytes in hexadecimal", path.display()))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_may_read_the_public_keys_and_nothing_else() {
+        // As the program does at its start.
+        pavior_runtime::process::keep_files_private();
+        let base = tempfile::tempdir().unwrap();
+        let directory = base.path().join("keys");
+        // The second time, for what was made by a version that did not see to it.
+        for _ in 0..2 {
+            generate(&directory).unwrap();
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode(&directory), 0o711);
+            for entry in walkdir::WalkDir::new(&directory).min_depth(1) {
+                let path = entry.unwrap().into_path();
+                let wanted = match (path.starts_with(directory.join("public")), path.is_dir()) {
+                    (true, true) => 0o755,
+                    (true, false) => 0o644,
+                    (false, true) => 0o700,
+                    (false, false) => 0o600,
+                };
+                assert_eq!(mode(&path), wanted, "{}", path.display());
+            }
+            fs::set_permissions(directory.join("public"), fs::Permissions::from_mode(0o700)).unwrap();
+            fs::set_permissions(directory.join("public/audit.pub.pem"), fs::Permissions::from_mode(0o600))
+                .unwrap();
+        }
+    }
 }

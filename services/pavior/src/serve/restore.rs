@@ -14,12 +14,13 @@ use pavior_audit::restore::{Ledger, Produced};
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
 use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id::{IdGen, SystemIds};
-use pavior_store::Store;
+use pavior_store::installation::Survey;
 use pavior_store::outbox::{self, Apart, Position, Standing};
+use pavior_store::{DatabaseConfig, Store};
 use serde_json::{Value, json};
 
 use super::installation::Ground;
-use super::{Config, Role, config, keys};
+use super::{Config, Role, components, config, keys};
 use crate::cli::args::RestoreArgs;
 use crate::cli::failure::{Ended, exit};
 use crate::cli::output::{self, Printer};
@@ -61,11 +62,18 @@ pub async fn run(args: &RestoreArgs, printer: Printer) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn survey(store: &Store, role: Role) -> anyhow::Result<Survey> {
+    let found = pavior_store::installation::survey(store).await;
+    found.with_context(|| format!("the database of {}", role.name()))
+}
+
 struct Workshop {
     ground: Ground,
     ledger: Ledger,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdGen>,
+    /// Holds the log that stands in for one without tables.
+    _scratch: Option<tempfile::TempDir>,
 }
 
 impl Workshop {
@@ -83,9 +91,18 @@ impl Workshop {
             keys::Trust::load(config, &Role::ALL, make, &clock, &ids)?;
             ground.claim(config, &secrets.checks).await?;
         }
-        let audit = ground.stores.get(&Role::Audit).context("no audit database")?;
-        let ledger = Ledger::open(&config.audit, audit.clone())?;
-        Ok(Self { ground, ledger, clock, ids })
+        let mut audit = ground.stores.get(&Role::Audit).context("no audit database")?.clone();
+        let mut scratch = None;
+        if !survey(&audit, Role::Audit).await?.has_schema {
+            // Nothing is changed by looking: what would be asked of the empty log is asked of one beside it.
+            let folder = pavior_files::temporary_directory("pavior-restore-")?;
+            let url = format!("sqlite://{}?mode=rwc", folder.path().join("audit.db").display());
+            audit = Store::connect(&DatabaseConfig::at(url), Role::Audit.name()).await?;
+            components::migrate(Role::Audit, &audit).await?;
+            scratch = Some(folder);
+        }
+        let ledger = Ledger::open(&config.audit, audit)?;
+        Ok(Self { ground, ledger, clock, ids, _scratch: scratch })
     }
 
     /// An outbox of a database that has no tables yet cannot be asked, nor need it be.
@@ -99,7 +116,7 @@ impl Workshop {
         for role in PRODUCERS {
             let Some(store) = self.producer(role) else { continue };
             let failed = || format!("the database of {}", role.name());
-            let has_outbox = pavior_store::installation::survey(store).await.with_context(failed)?.has_schema;
+            let has_outbox = survey(store, role).await?.has_schema;
             let position = match has_outbox {
                 true => outbox::position(store, role.name()).await.with_context(failed)?,
                 false => Position::default(),
@@ -271,7 +288,8 @@ fn report(findings: &[Finding], dry_run: bool, printer: Printer) -> anyhow::Resu
                 json!({ "finding": what, "action": action, "detail": detail })
             })
             .collect();
-        return printer.value(&json!({ "dryRun": dry_run, "findings": findings }));
+        let next = if findings.is_empty() || dry_run { Value::Null } else { AFTERWARDS.into() };
+        return printer.value(&json!({ "dryRun": dry_run, "findings": findings, "next": next }));
     }
     if findings.is_empty() {
         return output::say(

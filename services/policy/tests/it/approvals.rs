@@ -88,16 +88,10 @@ async fn an_approval_lets_exactly_its_plan_through() {
             invalidated: true,
             reason: "changed".into(),
         };
-        let void = f
-            .client()
-            .cancel_approval_request(f.internal("alice", cancel.clone()))
-            .await
-            .unwrap()
-            .into_inner();
+        let void = f.client().cancel_approval_request(f.own(cancel.clone())).await.unwrap().into_inner();
         assert_eq!(void.state(), State::Invalidated);
         assert_eq!(effect(&execution).await, Effect::RequireApproval);
-        let again =
-            f.client().cancel_approval_request(f.internal("alice", cancel)).await.unwrap().into_inner();
+        let again = f.client().cancel_approval_request(f.own(cancel)).await.unwrap().into_inner();
         assert_eq!(again, void);
         let told: Vec<_> = f.audited().await.into_iter().map(|event| event.action).collect();
         assert_eq!(
@@ -278,8 +272,7 @@ async fn an_operation_asks_once_about_a_plan() {
         assert_ne!(one.name, other.name);
         let names = vec![other.name.clone(), one.name.clone()];
         let request = pb::BatchGetApprovalRequestsRequest { parent: ACME.into(), names };
-        let found =
-            f.client().batch_get_approval_requests(f.internal("alice", request)).await.unwrap().into_inner();
+        let found = f.client().batch_get_approval_requests(f.own(request)).await.unwrap().into_inner();
         assert_eq!(found.approval_requests, [other, one]);
         let mut bad = ask("d3", 0);
         bad.approval_request.as_mut().unwrap().requirements[0].group =

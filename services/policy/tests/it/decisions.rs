@@ -161,7 +161,7 @@ async fn batches_and_allowed_actions() {
     f.role("viewer", &[GET]).await;
     f.bind("viewer", "viewer", &["groups/-"], false).await;
     let requests = vec![question("alice", GET), question("alice", CREATE)];
-    let call = f.internal("alice", pb::BatchDecideRequest { requests });
+    let call = f.own(pb::BatchDecideRequest { requests });
     let answer = f.client().batch_decide(call).await.unwrap().into_inner();
     let effects: Vec<_> = answer.decisions.iter().map(|decision| decision.effect()).collect();
     assert_eq!(effects, [Effect::Allow, Effect::Deny]);
@@ -171,7 +171,7 @@ async fn batches_and_allowed_actions() {
     let answer = f.client().list_allowed_actions(f.call("alice", "", request)).await.unwrap().into_inner();
     assert_eq!(answer.actions, [GET]);
     let many = pb::BatchDecideRequest { requests: vec![question("alice", GET); 101] };
-    assert_eq!(failed(f.client().batch_decide(f.internal("alice", many)).await).0, Code::InvalidArgument);
+    assert_eq!(failed(f.client().batch_decide(f.own(many)).await).0, Code::InvalidArgument);
 }
 
 #[tokio::test]

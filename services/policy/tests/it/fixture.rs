@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pavior_auth::{
-    CallRules, Grant, INTERNAL_TOKEN, InternalSigner, InternalVerifier, ServiceIdentity, authn_layer,
+    CallRules, Grant, INTERNAL_TOKEN, InternalSigner, InternalVerifier, Permit, ServiceIdentity, authn_layer,
 };
 use pavior_core::audit::{AuditEvent, DecisionRef};
 use pavior_core::{Principal, PrincipalKind};
@@ -155,6 +155,12 @@ impl Fixture {
         self.signed(&self.provisioning, &user(who), "", message)
     }
 
+    /// A call of provisioning as itself.
+    pub(crate) fn own<T>(&self, message: T) -> Request<T> {
+        let itself = Permit::for_system(&self.provisioning.authority(), "acme");
+        self.signed(&self.provisioning, itself.principal(), "", message)
+    }
+
     pub(crate) async fn role(&self, id: &str, actions: &[&str]) -> pb::Role {
         let request = new_role(id, actions);
         self.client()
@@ -215,7 +221,7 @@ impl Fixture {
     }
 
     pub(crate) async fn decide(&self, request: pb::DecideRequest) -> Result<pb::Decision, Status> {
-        Ok(self.client().decide(self.internal("alice", request)).await?.into_inner())
+        Ok(self.client().decide(self.own(request)).await?.into_inner())
     }
 
     /// Starts one of the service's tasks; it ends with the guard.

@@ -61,9 +61,7 @@ impl EntityDriver {
         };
         let name = format!("{parent}/entities/{id}");
         // So that an undo knows what to look for, even when nobody ever hears what became of the call.
-        sink.checkpoint(json!({ "name": name }))
-            .await
-            .map_err(|_| Failure::new(FailureCode::Fenced, "the claim on this step is lost"))?;
+        sink.checkpoint(json!({ "name": name })).await?;
         self.peers.register_entity(&permit, message).await.map(|made| success(&made)).map_err(failure)
     }
 }

@@ -133,8 +133,9 @@ impl Peers {
         questions: Vec<(String, ResourceFacts, policy::DecisionContext)>,
     ) -> Result<Vec<policy::Decision>> {
         let Asking { principal, organization, stage, approval_request, dry_run } = asking;
+        // Whom it is about stands in the question; who asks is this service, at execution long after the call ended.
+        let permit = Permit::for_system(&self.identity.authority(), &organization);
         let wire = principal_to_wire(&principal);
-        let principal = Arc::new(principal);
         let one = |(action, resource, context)| policy::DecideRequest {
             organization: format!("organizations/{organization}"),
             principal: Some(wire.clone()),
@@ -155,8 +156,7 @@ impl Peers {
         let answers = join_all(batches.into_iter().map(|batch| {
             let mut client = self.policy.clone();
             let wanted = batch.requests.len();
-            let mut request = self.identity.request_as(&principal, &organization, batch);
-            request.extensions_mut().insert(RetrySafe);
+            let request = self.request(&permit, batch);
             async move { client.batch_decide(request).await.map(|answer| (wanted, answer.into_inner())) }
         }));
         let mut decisions = Vec::new();

@@ -2,17 +2,24 @@
 //! acknowledged, a lost claim closes the sink.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use pavior_driver::{LogStream, Progress, Redactor, Sink, SinkClosed, async_trait};
+use pavior_store::ErrorKind;
 use serde_json::Value;
 
 use super::Engine;
+use crate::error::{Error, Result};
 use crate::store::{LogLine, StepRef};
 
 /// Lines that are kept together.
 const BATCH: usize = 100;
 /// The longest line; what is over begins a new one.
 const MAX_LINE: usize = 16 * 1024;
+
+/// The pauses between attempts to keep a checkpoint.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The sink of one call.
 pub(crate) struct EngineSink {
@@ -129,6 +136,35 @@ impl EngineSink {
     }
 }
 
+/// Keeps something under the claim. A database that is away is asked again until it answers: the engine drops the call
+/// when its lease or its time is over, and to write the same again under the same fence is safe even where it is not
+/// known whether the first time counts.
+async fn durable<F>(step: &str, keep: impl Fn() -> F) -> std::result::Result<(), SinkClosed>
+where
+    F: Future<Output = Result<bool>>,
+{
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match keep().await {
+            Ok(true) => return Ok(()),
+            Ok(false) => return Err(SinkClosed::ClaimLost),
+            Err(error) if passes(&error) => tracing::warn!(step, %error, "a checkpoint is not kept yet"),
+            Err(error) => {
+                tracing::error!(step, error = ?error, "a checkpoint cannot be kept");
+                return Err(SinkClosed::NotKept);
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LAST_PAUSE);
+    }
+}
+
+/// Whether trying again may help.
+fn passes(error: &Error) -> bool {
+    let Error::Store(error) = error else { return false };
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Serialization | ErrorKind::Unknown)
+}
+
 #[async_trait]
 impl Sink for EngineSink {
     async fn progress(&self, progress: Progress) {
@@ -146,22 +182,47 @@ impl Sink for EngineSink {
         }
     }
 
-    async fn checkpoint(&self, checkpoint: Value) -> Result<(), SinkClosed> {
+    async fn checkpoint(&self, checkpoint: Value) -> std::result::Result<(), SinkClosed> {
         let checkpoint = self.redactor.value(&checkpoint);
-        match self.engine.inner.db.checkpoint_unscoped(self.reference, checkpoint).await {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(SinkClosed),
-        }
+        let db = &self.engine.inner.db;
+        durable(&self.step, || db.checkpoint_unscoped(self.reference, checkpoint.clone())).await
     }
 
-    async fn heartbeat(&self) -> Result<(), SinkClosed> {
+    async fn heartbeat(&self) -> std::result::Result<(), SinkClosed> {
         // The engine renews the lease itself; a driver that asks learns whether it still holds.
         let lease = super::micros(self.engine.inner.config.lease_ms);
         match self.engine.inner.db.heartbeat_unscoped(self.reference, lease).await {
             Ok((true, _)) => Ok(()),
-            Ok((false, _)) => Err(SinkClosed),
+            Ok((false, _)) => Err(SinkClosed::ClaimLost),
             // The database may be back before the lease ends.
             Err(_) => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use pavior_store::StoreError;
+
+    use super::*;
+
+    async fn told(answers: Vec<Result<bool>>) -> (std::result::Result<(), SinkClosed>, usize) {
+        let left = RefCell::new(answers.into_iter());
+        let told = durable("a", || std::future::ready(left.borrow_mut().next().unwrap())).await;
+        (told, left.into_inner().len())
+    }
+
+    fn away() -> Result<bool> {
+        Err(StoreError::Busy.into())
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_away_is_no_lost_claim() {
+        assert_eq!(told(vec![away(), away(), Ok(true)]).await, (Ok(()), 0));
+        assert_eq!(told(vec![away(), Ok(false)]).await, (Err(SinkClosed::ClaimLost), 0));
+        let corrupt = Err(Error::Corrupt("x".to_owned()));
+        assert_eq!(told(vec![corrupt, Ok(true)]).await, (Err(SinkClosed::NotKept), 1));
     }
 }

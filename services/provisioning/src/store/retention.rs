@@ -3,7 +3,7 @@
 
 use pavior_store::TxFuture;
 use sea_orm::sea_query::Query;
-use sea_orm::{ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -54,13 +54,6 @@ pub struct Swept {
     pub answers: u64,
 }
 
-/// How many rows belong together.
-#[derive(Debug, FromQueryResult)]
-struct Group {
-    name: String,
-    rows: i64,
-}
-
 impl Db {
     /// Forgets what is due, in small transactions. What one call leaves is left to the next.
     pub async fn sweep_unscoped(&self, retention: &Retention) -> Result<Swept> {
@@ -90,16 +83,8 @@ impl Db {
             .await
             .map_err(db)?;
         let mut forgotten = self.forget_operations(old).await?;
-        let many: Vec<Group> = over()
-            .select_only()
-            .column_as(operation::Column::Organization, "name")
-            .column_as(operation::Column::Id.count(), "rows")
-            .group_by(operation::Column::Organization)
-            .into_model()
-            .all(self.store.read())
-            .await
-            .map_err(db)?;
-        for (organization, surplus) in surplus(many, retention.max_operations) {
+        let organization = operation::Column::Organization;
+        for (organization, surplus) in self.surplus(over(), organization, retention.max_operations).await? {
             let oldest: Vec<Uuid> = over()
                 .select_only()
                 .column(operation::Column::Id)
@@ -114,6 +99,29 @@ impl Db {
             forgotten += self.forget_operations(oldest).await?;
         }
         Ok(forgotten)
+    }
+
+    /// What has the same in a column and is more than may have it, and by how much.
+    async fn surplus<E: EntityTrait>(
+        &self,
+        rows: Select<E>,
+        column: E::Column,
+        most: u64,
+    ) -> Result<Vec<(String, u64)>> {
+        let groups: Vec<(String, i64)> = rows
+            .select_only()
+            .column(column)
+            .column_as(column.count(), "rows")
+            .group_by(column)
+            .into_tuple()
+            .all(self.store.read())
+            .await
+            .map_err(db)?;
+        let over = groups.into_iter().filter_map(|(name, rows)| {
+            let rows = u64::try_from(rows).unwrap_or_default();
+            Some((name, rows.checked_sub(most).filter(|over| *over > 0)?))
+        });
+        Ok(over.collect())
     }
 
     async fn forget_operations(&self, ids: Vec<Uuid>) -> Result<u64> {
@@ -197,17 +205,8 @@ impl Db {
     }
 
     async fn sweep_runs(&self, most: u64) -> Result<u64> {
-        let groups: Vec<Group> = run::Entity::find()
-            .select_only()
-            .column_as(run::Column::Pipeline, "name")
-            .column_as(run::Column::Uid.count(), "rows")
-            .group_by(run::Column::Pipeline)
-            .into_model()
-            .all(self.store.read())
-            .await
-            .map_err(db)?;
         let mut forgotten = 0;
-        for (pipeline, surplus) in surplus(groups, most) {
+        for (pipeline, surplus) in self.surplus(run::Entity::find(), run::Column::Pipeline, most).await? {
             let old = run::Entity::find()
                 .filter(run::Column::Pipeline.eq(pipeline))
                 .order_by_asc(run::Column::CreateTime)
@@ -254,17 +253,9 @@ impl Db {
     }
 
     async fn sweep_deployments(&self, most: u64) -> Result<u64> {
-        let groups: Vec<Group> = deployment::Entity::find()
-            .select_only()
-            .column_as(deployment::Column::Environment, "name")
-            .column_as(deployment::Column::Uid.count(), "rows")
-            .group_by(deployment::Column::Environment)
-            .into_model()
-            .all(self.store.read())
-            .await
-            .map_err(db)?;
         let mut forgotten = 0;
-        for (environment, surplus) in surplus(groups, most) {
+        let environment = deployment::Column::Environment;
+        for (environment, surplus) in self.surplus(deployment::Entity::find(), environment, most).await? {
             let old: Vec<Uuid> = deployment::Entity::find()
                 .select_only()
                 .column(deployment::Column::Uid)
@@ -358,13 +349,4 @@ impl Db {
             })
             .await
     }
-}
-
-/// The groups with more than they may have, and by how much.
-fn surplus(groups: Vec<Group>, most: u64) -> Vec<(String, u64)> {
-    let over = groups.into_iter().filter_map(|group| {
-        let rows = u64::try_from(group.rows).unwrap_or_default();
-        Some((group.name, rows.checked_sub(most).filter(|over| *over > 0)?))
-    });
-    over.collect()
 }

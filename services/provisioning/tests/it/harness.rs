@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pavior_core::clock::SystemClock;
+use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id::SystemIds;
 use pavior_core::principal::{Principal, PrincipalKind};
 use pavior_driver::Registry;
@@ -76,9 +76,19 @@ impl World {
     }
 
     pub(crate) async fn with(file: TestDb, config: EngineConfig, faults: Option<Faults>) -> Self {
+        Self::at(file, Arc::new(SystemClock), config, faults).await
+    }
+
+    /// With a clock of the test's own.
+    pub(crate) async fn at(
+        file: TestDb,
+        clock: Arc<dyn Clock>,
+        config: EngineConfig,
+        faults: Option<Faults>,
+    ) -> Self {
         let store = file.connect().await;
         pavior_store::migrate::<Migrator>(&store).await.unwrap();
-        let db = Db::new(store, Arc::new(SystemClock), Arc::new(SystemIds), "test");
+        let db = Db::new(store, clock, Arc::new(SystemIds), "test");
         let driver = FakeDriver::new("fake", &["thing", "ci-pipeline", "workload"]);
         Self::over(db, driver, config, faults, Arc::new(file))
     }

@@ -9,6 +9,7 @@ mod engine;
 mod fixture;
 mod governance;
 mod harness;
+mod leases;
 mod outage;
 mod peers;
 mod records;

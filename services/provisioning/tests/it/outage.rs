@@ -5,6 +5,7 @@ use std::time::Duration;
 use pavior_driver::testing::{Behaviour, CallKind, Presence};
 use pavior_provisioning::engine::EngineConfig;
 use pavior_testkit::db::{TestDb, both, sqlite};
+use pavior_testkit::wait_for;
 
 use crate::harness::*;
 
@@ -14,11 +15,10 @@ fn calls(world: &World) -> usize {
 
 /// Returns once the engine knows that the driver is away.
 async fn known_to_be_away(world: &World) {
-    let until = tokio::time::Instant::now() + Duration::from_secs(30);
-    while world.engine.drivers_away().is_empty() {
-        assert!(tokio::time::Instant::now() < until, "nobody noticed that the driver is away");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    wait_for("somebody to notice that the driver is away", Duration::from_secs(30), async || {
+        if world.engine.drivers_away().is_empty() { Err("nobody did") } else { Ok(()) }
+    })
+    .await;
 }
 
 /// Lets the engine look for work so many times.

@@ -8,11 +8,14 @@ use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFact
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_provisioning::store::Retention;
 use pavior_testkit::db::{both, sqlite};
+use pavior_testkit::wait_for;
 use time::Duration;
 use tonic::Code;
 
 use crate::fixture::*;
 use crate::harness::{World, alice, by_alice, graph, shown, teardown_plan};
+
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
 fn carol() -> Principal {
     Principal { name: format!("{ACME}/users/carol"), subject: "carol".into(), ..alice() }
@@ -25,11 +28,12 @@ fn records(f: &Fixture, action: &str, who: &str) -> usize {
 }
 
 async fn recorded(f: &Fixture, action: &str, who: &str) {
-    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
-    while records(f, action, who) == 0 {
-        assert!(tokio::time::Instant::now() < until, "`{action}` by `{who}` was not recorded");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    let what = format!("the record of `{action}` by `{who}`");
+    wait_for(&what, PATIENCE, async || match records(f, action, who) {
+        0 => Err("none"),
+        _ => Ok(()),
+    })
+    .await;
 }
 
 async fn facts_of(f: &Fixture, name: &str) -> ResourceFacts {
@@ -43,11 +47,11 @@ async fn cancel_and_delete_are_recorded_once_with_who_did_it_and_may_be_repeated
         let f = Fixture::new(db).await;
         f.driver.script(CallKind::Apply, "development.database", [Behaviour::UntilCancelled]);
         let begun = f.client().create_project(f.call(hello())).await.unwrap().into_inner();
-        let until = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
-        while !f.driver.calls().iter().any(|call| call.step == "development.database") {
-            assert!(tokio::time::Instant::now() < until, "the step was not taken");
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-        }
+        wait_for("the step to be taken", PATIENCE, async || {
+            let calls = f.driver.calls();
+            if calls.iter().any(|call| call.step == "development.database") { Ok(()) } else { Err(calls) }
+        })
+        .await;
         let cancel = lro::CancelOperationRequest { name: begun.name.clone() };
         f.operations().cancel_operation(f.by(&carol(), cancel.clone())).await.unwrap();
         f.operations().cancel_operation(f.by(&carol(), cancel.clone())).await.unwrap();

@@ -19,11 +19,12 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
+use crate::standing::sent;
 use crate::{b64, clock, ids, payload};
 
-const METHOD: &str = "/pavior.catalog.v1.CatalogService/GetEntity";
+pub(crate) const METHOD: &str = "/pavior.catalog.v1.CatalogService/GetEntity";
 
-fn alice() -> Principal {
+pub(crate) fn alice() -> Principal {
     Principal {
         kind: PrincipalKind::User,
         name: "organizations/acme/users/alice".to_owned(),
@@ -41,23 +42,29 @@ fn alice() -> Principal {
 const OWN_READ: &str = "/pavior.catalog.v1.CatalogService/GetUser";
 const SERVICES: [&str; 2] = ["pavior.catalog.v1.CatalogService", "pavior.governance.v1.ResourceFactsService"];
 
-struct World {
-    clock: Arc<ManualClock>,
-    identity: ServiceIdentity,
-    provisioning: ServiceIdentity,
-    verifier: InternalVerifier,
+pub(crate) struct World {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) identity: ServiceIdentity,
+    pub(crate) provisioning: ServiceIdentity,
+    /// What provisioning signs with.
+    pub(crate) key: SigningKey,
+    pub(crate) verifier: InternalVerifier,
 }
 
-fn world() -> World {
+pub(crate) fn world() -> World {
     let clock = clock();
-    let [identity, provisioning] = ["gateway", "provisioning"]
-        .map(|role| ServiceIdentity::new(role, InternalSigner::generate().unwrap(), clock.clone(), ids()));
+    let key = SigningKey::generate().unwrap();
+    let again = SigningKey::from_pem(&key.to_pem().unwrap()).unwrap();
+    let signers =
+        [("gateway", InternalSigner::generate().unwrap()), ("provisioning", InternalSigner::from_key(again))];
+    let [identity, provisioning] =
+        signers.map(|(role, signer)| ServiceIdentity::new(role, signer, clock.clone(), ids()));
     let keys = [&identity, &provisioning].map(|one| (one.role().to_owned(), one.public()));
     let verifier = InternalVerifier::new(keys, clock.clone()).unwrap();
-    World { clock, identity, provisioning, verifier }
+    World { clock, identity, provisioning, key, verifier }
 }
 
-fn grant<'a>(principal: &'a Principal, decision: Option<&'a DecisionRef>) -> Grant<'a> {
+pub(crate) fn grant<'a>(principal: &'a Principal, decision: Option<&'a DecisionRef>) -> Grant<'a> {
     Grant {
         audience: "catalog",
         method: METHOD,
@@ -75,7 +82,7 @@ impl World {
         self.identity.mint(&grant(&alice(), None)).unwrap().to_str().unwrap().to_owned()
     }
 
-    fn reason(&self, token: &str, audience: &str, method: &str) -> &'static str {
+    pub(crate) fn reason(&self, token: &str, audience: &str, method: &str) -> &'static str {
         self.verifier.verify(token, audience, method).err().map_or("accepted", |refused| refused.reason())
     }
 }
@@ -165,6 +172,10 @@ async fn handler(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     if let Some(permit) = permit {
         let seen = format!("{} {} {}", permit.caller(), permit.principal().name, permit.organization());
         response.headers_mut().insert("seen", seen.parse().unwrap());
+        if let Some(decision) = permit.decision() {
+            let decided = format!("{} {}", decision.id, permit.request_id());
+            response.headers_mut().insert("decided", decided.parse().unwrap());
+        }
     }
     Ok(response)
 }
@@ -211,7 +222,7 @@ async fn the_layer_lets_in_only_valid_tokens_of_allowed_callers() {
     assert_eq!(code(&ask(&world, METHOD, with(&[&token, &token])).await), Code::Unauthenticated);
 }
 
-fn decision(effect: &str) -> DecisionRef {
+pub(crate) fn decision(effect: &str) -> DecisionRef {
     DecisionRef { id: "d-1".to_owned(), effect: effect.to_owned(), ..Default::default() }
 }
 
@@ -260,11 +271,10 @@ async fn the_key_of_provisioning_changes_nothing_but_the_entities_of_its_resourc
         }
     }
     for method in ["GetEntity", "GetTemplateVersion", "MatchResourceDefinitions", "RegisterEntity"] {
-        assert_eq!(
-            outcome(&world, &world.provisioning, &catalog(method), "", None).await,
-            Ok(()),
-            "{method}"
-        );
+        let path = format!("/{}", catalog(method));
+        let system = Permit::for_system(&world.provisioning.authority(), "acme");
+        let seen = sent(&world, &path, world.provisioning.request(&system, ())).await.unwrap();
+        assert_eq!(seen, "provisioning organizations/acme/services/provisioning acme", "{method}");
     }
     // What is internal to others is closed to the gateway as well.
     for method in ["RegisterEntity", "UnregisterEntity", "GetDirectory"] {
@@ -313,6 +323,11 @@ fn every_method_must_say_who_may_call_it() {
     assert_eq!(of("CreateUser"), [("gateway", Brings::Decision)]);
     assert_eq!(of("GetEntity"), [("gateway", Brings::Decision), ("provisioning", Brings::Nothing)]);
     assert_eq!(of("GetDirectory"), [("policy", Brings::Nothing)]);
+    let policy = CallRules::of(&["pavior.policy.v1.PolicyService"]).unwrap();
+    let words: Vec<_> =
+        policy.callers().into_iter().filter(|(_, _, brings)| *brings == Brings::Word).collect();
+    let ask = "/pavior.policy.v1.PolicyService/CreateApprovalRequest";
+    assert_eq!(words, [(ask, "provisioning", Brings::Word)]);
     // The contract towards drivers is not spoken by services to each other, and says nothing of the kind.
     let error = CallRules::of(&["pavior.driver.v1.DriverService", "no.Such"]).unwrap_err();
     let AuthError::Uncallable(offenders) = &error else { panic!("{error}") };
@@ -321,9 +336,9 @@ fn every_method_must_say_who_may_call_it() {
 }
 
 /// A transport that ends in the server, as between two services of one process.
-fn wired(world: &World) -> Transport {
+pub(crate) fn wired(world: &World, identity: &ServiceIdentity) -> Transport {
     let server = server(world);
-    world.identity.transport(
+    identity.transport(
         Transport::new(service_fn(move |request| {
             let server = server.clone();
             async move { server.oneshot(request).await.map_err(|never| -> BoxError { match never {} }) }
@@ -344,7 +359,7 @@ async fn seen(transport: &Transport, request: tonic::Request<()>) -> String {
 #[tokio::test]
 async fn calls_are_signed_for_the_caller_for_the_service_or_for_nobody() {
     let world = world();
-    let transport = wired(&world);
+    let transport = wired(&world, &world.identity);
     let token = world.token();
     let permit = world.verifier.verify(&token, "catalog", METHOD).unwrap();
     let request = world.identity.request(&permit, ());

@@ -5,6 +5,7 @@
 mod bounds;
 mod external;
 mod internal;
+mod standing;
 
 use std::sync::Arc;
 

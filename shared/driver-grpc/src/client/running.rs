@@ -152,12 +152,13 @@ impl<'a> Running<'a> {
         unknown(self.driver.malformed(err))
     }
 
-    /// Tells the driver whether the claim still stands.
+    /// Tells the driver whether to go on.
     async fn answer(&self, sequence: i64, result: Result<(), SinkClosed>) {
-        if result.is_ok() {
-            self.lease_end.send_replace(self.lease.map(|lease| Instant::now() + lease));
-        } else {
-            self.lost.cancel();
+        match result {
+            Ok(()) => drop(self.lease_end.send_replace(self.lease.map(|lease| Instant::now() + lease))),
+            Err(SinkClosed::ClaimLost) => self.lost.cancel(),
+            // The driver says how it ends.
+            Err(SinkClosed::NotKept) => {}
         }
         if !self.driver.agreed.can(pb::Capability::Acknowledge) {
             return;
@@ -165,7 +166,8 @@ impl<'a> Running<'a> {
         let mut request = Request::new(pb::AcknowledgeRequest {
             call_id: self.call_id.clone(),
             sequence,
-            claim_lost: result.is_err(),
+            claim_lost: result == Err(SinkClosed::ClaimLost),
+            not_kept: result == Err(SinkClosed::NotKept),
         });
         request.extensions_mut().insert(RetrySafe);
         if let Err(status) = self.driver.client.clone().acknowledge(request).await {

@@ -16,6 +16,9 @@ use tonic::Status;
 use crate::convert::encode_stream;
 use crate::value::encode;
 
+/// What the engine says to a checkpoint or a sign of life.
+pub(super) type Answer = Result<(), SinkClosed>;
+
 /// The largest log event.
 const LOG_BYTES: usize = 1024 * 1024;
 
@@ -25,8 +28,8 @@ pub(super) struct Calls(Arc<Mutex<HashMap<String, Arc<Call>>>>);
 #[derive(Debug)]
 pub(super) struct Call {
     cancel: CancellationToken,
-    /// Who waits for which sequence; the answer is whether the claim is lost.
-    waiting: Mutex<HashMap<i64, oneshot::Sender<bool>>>,
+    /// Who waits for the engine's answer to which sequence.
+    waiting: Mutex<HashMap<i64, oneshot::Sender<Answer>>>,
 }
 
 /// Takes the call off the list when it is over, however that comes.
@@ -74,17 +77,17 @@ impl Calls {
         })
     }
 
-    pub(super) fn acknowledge(&self, id: &str, sequence: i64, claim_lost: bool) {
+    pub(super) fn acknowledge(&self, id: &str, sequence: i64, answer: Answer) {
         let found = self.list().get(id).cloned();
         if let Some(waiter) = found.and_then(|call| call.waiting().remove(&sequence)) {
             // A waiter that is gone has seen the stream close.
-            let _ = waiter.send(claim_lost);
+            let _ = waiter.send(answer);
         }
     }
 }
 
 impl Call {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<i64, oneshot::Sender<bool>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<i64, oneshot::Sender<Answer>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -108,12 +111,12 @@ impl EventSink {
         Self { events, call, acknowledged, sequence: AtomicI64::new(0) }
     }
 
-    async fn send(&self, event: Event) -> Result<(), SinkClosed> {
-        self.events.send(Ok(pb::ApplyEvent { event: Some(event) })).await.map_err(|_| SinkClosed)
+    async fn send(&self, event: Event) -> Answer {
+        self.events.send(Ok(pb::ApplyEvent { event: Some(event) })).await.map_err(|_| SinkClosed::ClaimLost)
     }
 
     /// Sends an event and returns once the engine has answered it.
-    async fn ask(&self, event: impl FnOnce(i64) -> Event) -> Result<(), SinkClosed> {
+    async fn ask(&self, event: impl FnOnce(i64) -> Event) -> Answer {
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
         if !self.acknowledged {
             return self.send(event(sequence)).await;
@@ -123,8 +126,8 @@ impl EventSink {
         let result = async {
             self.send(event(sequence)).await?;
             tokio::select! {
-                answer = answered => if answer == Ok(false) { Ok(()) } else { Err(SinkClosed) },
-                () = self.events.closed() => Err(SinkClosed),
+                answer = answered => answer.unwrap_or(Err(SinkClosed::ClaimLost)),
+                () = self.events.closed() => Err(SinkClosed::ClaimLost),
             }
         };
         let result = result.await;
@@ -153,7 +156,7 @@ impl Sink for EventSink {
         let state = encode(&checkpoint).map_err(|err| {
             // A checkpoint that cannot be kept must not be built upon: the driver stops here.
             tracing::error!(error = %err, "a checkpoint cannot be sent");
-            SinkClosed
+            SinkClosed::NotKept
         })?;
         self.ask(|sequence| Event::Checkpoint(pb::Checkpoint { sequence, state: Some(state) })).await
     }

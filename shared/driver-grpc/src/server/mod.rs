@@ -8,7 +8,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Health,
-    InvokeRequest, ListRequest, ObserveRequest, Outcome, Partial, PinRequest, PlanRequest, ValidateRequest,
+    InvokeRequest, ListRequest, ObserveRequest, Outcome, Partial, PinRequest, PlanRequest, SinkClosed,
+    ValidateRequest,
 };
 use pavior_proto::pavior::driver::v1 as pb;
 use pavior_rpc::{ErrorReason, Problem};
@@ -274,8 +275,13 @@ impl DriverService for Adapter {
         &self,
         request: Request<pb::AcknowledgeRequest>,
     ) -> Result<Response<pb::AcknowledgeResponse>, Status> {
-        let pb::AcknowledgeRequest { call_id, sequence, claim_lost } = request.into_inner();
-        self.calls.acknowledge(&call_id, sequence, claim_lost);
+        let pb::AcknowledgeRequest { call_id, sequence, claim_lost, not_kept } = request.into_inner();
+        let answer = match (claim_lost, not_kept) {
+            (true, _) => Err(SinkClosed::ClaimLost),
+            (false, true) => Err(SinkClosed::NotKept),
+            (false, false) => Ok(()),
+        };
+        self.calls.acknowledge(&call_id, sequence, answer);
         Ok(Response::new(pb::AcknowledgeResponse {}))
     }
 

@@ -159,10 +159,31 @@ async fn a_lost_claim_reaches_the_driver() {
     }))
     .await;
     let (mut sink, _events) = Seen::new();
-    sink.lost = true;
+    sink.closed = Some(SinkClosed::ClaimLost);
     let outcome = apply(&remote, "lost", &sink).await;
     assert_eq!(outcome.failure().unwrap().code, FailureCode::Cancelled);
-    assert_eq!(*answers.lock().unwrap(), [Err(SinkClosed)]);
+    assert_eq!(*answers.lock().unwrap(), [Err(SinkClosed::ClaimLost)]);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_cannot_be_kept_is_no_lost_claim_to_the_driver() {
+    let remote = remote(Probe::new(|_, _, sink| {
+        Box::pin(async move {
+            match sink.checkpoint(json!(1)).await {
+                Ok(()) => unknown(),
+                Err(closed) => Outcome::Failed(closed.into()),
+            }
+        })
+    }))
+    .await;
+    let (mut sink, _events) = Seen::new();
+    sink.closed = Some(SinkClosed::NotKept);
+    let outcome = apply(&remote, "full", &sink).await;
+    let failure = outcome.failure().unwrap();
+    assert_eq!(
+        (failure.code, failure.message.as_str()),
+        (FailureCode::Internal, "the checkpoint cannot be kept")
+    );
 }
 
 #[tokio::test]

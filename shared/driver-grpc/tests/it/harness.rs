@@ -113,20 +113,20 @@ pub(crate) enum Event {
     Heartbeat,
 }
 
-/// A sink that passes everything on to the test, and says that the claim is lost when it was told to.
+/// A sink that passes everything on to the test, and refuses checkpoints and signs of life when it was told to.
 pub(crate) struct Seen {
     events: mpsc::UnboundedSender<Event>,
-    pub(crate) lost: bool,
+    pub(crate) closed: Option<SinkClosed>,
 }
 
 impl Seen {
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (events, receiver) = mpsc::unbounded_channel();
-        (Self { events, lost: false }, receiver)
+        (Self { events, closed: None }, receiver)
     }
 
     fn claim(&self) -> Result<(), SinkClosed> {
-        if self.lost { Err(SinkClosed) } else { Ok(()) }
+        self.closed.map_or(Ok(()), Err)
     }
 }
 

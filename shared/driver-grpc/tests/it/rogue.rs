@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures::stream::{self, BoxStream, StreamExt};
-use pavior_driver::{Driver, FailureCode, MemorySink, Outcome};
+use pavior_driver::{Driver, FailureCode, MemorySink, Outcome, SinkClosed};
 use pavior_driver_grpc::{RemoteDriver, RemoteOptions};
 use pavior_proto::pavior::driver::v1 as pb;
 use pb::apply_event::Event;
@@ -241,6 +241,6 @@ async fn a_lost_claim_ends_a_call_that_cannot_be_cancelled() {
     let options = RemoteOptions::default();
     let remote = RemoteDriver::connect(stacked(rogue.routes()), options).await.unwrap();
     let (mut sink, _events) = Seen::new();
-    sink.lost = true;
+    sink.closed = Some(SinkClosed::ClaimLost);
     assert_unknown(&apply(&remote, "zombie", &sink).await);
 }

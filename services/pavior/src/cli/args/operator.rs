@@ -1,0 +1,105 @@
+//! What those who run a platform may say.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// Where the configuration is.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgs {
+    /// The configuration file (TOML).
+    #[arg(short, long, env = "PAVIOR_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    /// Sets one key, for example --set listen.gateway=0.0.0.0:7410. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// How the doctor gets at the platform. Folders and keys are looked at where this command runs.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The admin listener of each process; `listen.admin` of the configuration by default. May be repeated.
+    #[arg(long, value_name = "URL")]
+    pub admin: Vec<String>,
+}
+
+/// `pavior restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Says what is found and what would be done, and changes nothing; ends with 1 when there is something to do.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Goes on with the keys that are there, and makes those that are missing: what the lost ones protected stays closed
+    /// for ever.
+    #[arg(long)]
+    pub accept_keys: bool,
+}
+
+/// Configuration commands.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Says whether the configuration is valid, and what it comes to.
+    Check(ConfigArgs),
+    /// Prints every key with its default.
+    Defaults,
+}
+
+/// `pavior serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Runs every service in this process.
+    #[arg(long, conflicts_with = "roles")]
+    pub all: bool,
+    /// The services to run.
+    #[arg(required_unless_present = "all", value_enum)]
+    pub roles: Vec<crate::serve::Role>,
+}
+
+/// `pavior quickstart`.
+#[derive(Debug, Clone, Args)]
+pub struct QuickstartArgs {
+    /// Takes everything down again when the story is told, checks that nothing is left, and ends.
+    #[arg(long)]
+    pub exit: bool,
+    /// Where to keep everything; a folder of its own under the system's temporary one when absent.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Where the gateway listens; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: std::net::SocketAddr,
+    /// The language of the project that is made.
+    #[arg(long, default_value = "rust", value_parser = ["rust", "python"])]
+    pub language: String,
+    /// A PostgreSQL server for the projects' databases; SQLite files when absent.
+    #[arg(long, env = "PAVIOR_QUICKSTART_POSTGRES_URL", hide_env_values = true)]
+    pub postgres: Option<String>,
+}
+
+/// `pavior token`.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// Says that this is for development: the issuer's key lies on this machine.
+    #[arg(long)]
+    pub dev: bool,
+    /// Whom the token is for, for example alice.
+    #[arg(long = "as", value_name = "USER")]
+    pub subject: String,
+    /// The organization of the user; what --organization says, or acme, when absent.
+    #[arg(id = "in", long = "in", value_name = "ORGANIZATION")]
+    pub organization: Option<String>,
+    /// The folder in which the server keeps its data.
+    #[arg(long, env = "PAVIOR_DATA", hide_env_values = true)]
+    pub data: PathBuf,
+    /// Groups that the token claims. May be repeated.
+    #[arg(long)]
+    pub group: Vec<String>,
+    /// How long it is valid, in minutes.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    pub minutes: u32,
+}
