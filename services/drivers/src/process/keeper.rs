@@ -35,10 +35,8 @@ impl ProcessDriver {
     /// Starts every declared workload that should run and does not. Calls for single workloads go on meanwhile: the
     /// list is only a hint, and what counts is read again under the workload's own lock.
     pub(super) async fn keep(&self, declared: &BTreeSet<String>) {
-        let things = match self.ledger.all() {
-            Ok(things) => things,
-            Err(error) => return tracing::error!(error = %error, "workloads cannot be read"),
-        };
+        // What cannot be read is logged where it is.
+        let Ok(things) = self.ledger.all().await else { return };
         let (wanted, others): (Vec<String>, Vec<String>) = things
             .into_iter()
             .filter(|thing| thing.ready)

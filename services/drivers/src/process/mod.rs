@@ -34,7 +34,7 @@ type Slot = Arc<tokio::sync::Mutex<Option<Instance>>>;
 
 /// The driver.
 pub(crate) struct ProcessDriver {
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     data_dir: PathBuf,
     shim: Vec<OsString>,
     inherited: BTreeMap<String, String>,
@@ -52,7 +52,7 @@ fn internal(message: &'static str) -> impl Fn(std::io::Error) -> Failure {
 }
 
 impl ProcessDriver {
-    pub(crate) fn new(config: &DriversConfig, ledger: Ledger) -> std::io::Result<Self> {
+    pub(crate) fn new(config: &DriversConfig, ledger: Arc<Ledger>) -> std::io::Result<Self> {
         files::private_directory(&config.data_dir.join("workloads"))?;
         files::private_directory(&config.data_dir.join("artifacts"))?;
         Ok(Self {
@@ -455,12 +455,12 @@ impl Driver for ProcessDriver {
     }
 
     async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
-        self.ledger.list(&request, |_| true)
+        self.ledger.list(request, |_| true).await
     }
 
     async fn reconcile(&self, declared: &BTreeSet<String>) {
         self.keep(declared).await;
-        self.ledger.tidy_up();
+        self.ledger.tidy_up().await;
     }
 
     async fn health(&self) -> Health {
