@@ -4,6 +4,7 @@
 //! of the resource and the key, so that a database without a comment can only be our own, broken off before it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -49,7 +50,7 @@ impl Comment {
 
 /// The driver.
 pub(crate) struct PostgresDriver {
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     address: Address,
 }
 
@@ -127,7 +128,7 @@ async fn exists(connection: &DatabaseConnection, sql: &str, value: &str) -> Resu
 }
 
 impl PostgresDriver {
-    pub(crate) fn new(url: &SecretString, ledger: Ledger) -> Result<Self, Error> {
+    pub(crate) fn new(url: &SecretString, ledger: Arc<Ledger>) -> Result<Self, Error> {
         Ok(Self { ledger, address: Address::parse(url)? })
     }
 
@@ -459,7 +460,7 @@ impl Driver for PostgresDriver {
     }
 
     async fn reconcile(&self, _declared: &BTreeSet<String>) {
-        self.ledger.tidy_up();
+        self.ledger.tidy_up().await;
     }
 
     async fn health(&self) -> Health {

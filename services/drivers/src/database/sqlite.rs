@@ -1,7 +1,8 @@
 //! A SQLite file.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use pavior_core::digest::sha256_hex;
@@ -21,7 +22,7 @@ use crate::ledger::{Ledger, Thing};
 
 /// The driver.
 pub(crate) struct SqliteDriver {
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     root: PathBuf,
 }
 
@@ -40,8 +41,12 @@ fn check_owner(context: &CallContext, identity: &str) -> Result<(), Failure> {
     Err(Failure::new(FailureCode::NotFound, format!("database `{identity}` does not exist")))
 }
 
+fn file(root: &Path, identity: &str) -> PathBuf {
+    root.join(format!("{identity}.db"))
+}
+
 impl SqliteDriver {
-    pub(crate) fn new(config: &DriversConfig, ledger: Ledger) -> std::io::Result<Self> {
+    pub(crate) fn new(config: &DriversConfig, ledger: Arc<Ledger>) -> std::io::Result<Self> {
         let root = config.data_dir.join("databases");
         files::private_directory(&root)?;
         // Nobody else works in here: what is half-made was left by a process that was killed.
@@ -52,7 +57,7 @@ impl SqliteDriver {
     }
 
     fn path(&self, identity: &str) -> PathBuf {
-        self.root.join(format!("{identity}.db"))
+        file(&self.root, identity)
     }
 
     fn success(&self, thing: &Thing) -> Success {
@@ -182,11 +187,12 @@ impl Driver for SqliteDriver {
     }
 
     async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
-        self.ledger.list(&request, |thing| self.path(&thing.identity).is_file())
+        let root = self.root.clone();
+        self.ledger.list(request, move |thing| file(&root, &thing.identity).is_file()).await
     }
 
     async fn reconcile(&self, _declared: &BTreeSet<String>) {
-        self.ledger.tidy_up();
+        self.ledger.tidy_up().await;
     }
 
     async fn health(&self) -> Health {

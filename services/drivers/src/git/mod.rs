@@ -91,7 +91,7 @@ struct Data {
 
 /// The driver.
 pub(crate) struct GitDriver {
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     git: Git,
     repositories: Repositories,
     config: GitConfig,
@@ -118,7 +118,7 @@ fn schema() -> Value {
 }
 
 impl GitDriver {
-    pub(crate) fn new(config: &DriversConfig, ledger: Ledger) -> std::io::Result<Self> {
+    pub(crate) fn new(config: &DriversConfig, ledger: Arc<Ledger>) -> std::io::Result<Self> {
         let repositories = Repositories::new(config);
         let building = repositories.root.join(".building");
         files::private_directory(&building)?;
@@ -216,10 +216,6 @@ impl GitDriver {
         self.success(&thing).await
     }
 
-    fn exists(&self, thing: &Thing) -> bool {
-        own_name(thing).is_some_and(|name| self.repositories.path(&thing.organization, name).is_dir())
-    }
-
     async fn create(
         &self,
         context: &CallContext,
@@ -292,7 +288,7 @@ impl GitDriver {
         let Some(thing) = self.ledger.thing(context, &found.identity)? else {
             return Ok(Observation::Absent);
         };
-        let exists = self.exists(&thing);
+        let exists = exists(&self.repositories, &thing);
         Ok(match (exists, thing.ready) {
             (true, true) => Observation::Found(Found::from(self.success(&thing).await?)),
             // The rename is the moment of creation: before it there is nothing.
@@ -315,6 +311,10 @@ impl GitDriver {
 fn own_name(thing: &Thing) -> Option<&str> {
     let name = thing.identity.strip_prefix(&thing.organization)?.strip_prefix('/')?;
     is_name(name).then_some(name)
+}
+
+fn exists(repositories: &Repositories, thing: &Thing) -> bool {
+    own_name(thing).is_some_and(|name| repositories.path(&thing.organization, name).is_dir())
 }
 
 /// A skeleton's directory strictly below one of the roots, links followed.
@@ -403,11 +403,12 @@ impl Driver for GitDriver {
     }
 
     async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
-        self.ledger.list(&request, |thing| self.exists(thing))
+        let repositories = self.repositories.clone();
+        self.ledger.list(request, move |thing| exists(&repositories, thing)).await
     }
 
     async fn reconcile(&self, _declared: &BTreeSet<String>) {
-        self.ledger.tidy_up();
+        self.ledger.tidy_up().await;
     }
 
     async fn health(&self) -> Health {

@@ -54,15 +54,18 @@ pub(super) fn collect(workspace: &Path, store: &Path, wanted: &[Artifact]) -> Re
     Ok(kept)
 }
 
-/// Moves what has this digest to its place, where it is not changed any more.
+/// Moves what has this digest to its place, where it is not changed any more. One at a time for each digest: what
+/// another run has put there by then stays.
 fn put(staged: &Path, path: &Path, sha256: &str) -> std::io::Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    files::private_directory(parent)?;
+    let alone = File::open(parent)?;
+    alone.lock()?;
     if path.exists() && digest(path)? == sha256 {
         return Ok(());
     }
     // What stands there is not what its name says.
     files::remove_tree(path)?;
-    let parent = path.parent().unwrap_or(path);
-    files::private_directory(parent)?;
     std::fs::rename(staged, path)?;
     files::read_only(path)?;
     files::sync_directory(parent)
@@ -229,6 +232,33 @@ mod tests {
             "/a/acme/pipeline-1/run1/app/app.py".to_owned(),
         ] {
             assert_eq!(stored(stores, Path::new(&other)), None, "{other}");
+        }
+    }
+
+    /// Whoever has put it finds it there, whole and read-only, whatever others put there at the same time.
+    #[test]
+    fn runs_that_leave_the_same_do_not_disturb_each_other() {
+        const RUNS: usize = 4;
+        let folder = tempfile::tempdir().unwrap();
+        let workspace = folder.path().join("src");
+        std::fs::create_dir_all(workspace.join("site/css")).unwrap();
+        std::fs::write(workspace.join("site/css/a.css"), "a").unwrap();
+        let wanted = [Artifact { name: "site".to_owned(), path: "site".to_owned() }];
+        for round in 0..50 {
+            let store = folder.path().join(format!("store-{round}"));
+            let together = std::sync::Barrier::new(RUNS);
+            std::thread::scope(|scope| {
+                for _ in 0..RUNS {
+                    scope.spawn(|| {
+                        together.wait();
+                        let kept = collect(&workspace, &store, &wanted).unwrap().remove(0);
+                        assert_eq!(digest(&kept.path).unwrap(), kept.sha256);
+                        let mode = std::fs::metadata(&kept.path).unwrap().permissions().mode();
+                        assert_eq!(mode & 0o222, 0);
+                    });
+                }
+            });
+            files::remove_tree(&store).unwrap();
         }
     }
 

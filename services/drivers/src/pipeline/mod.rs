@@ -7,6 +7,7 @@ pub(crate) use artifacts::{Stored, copy, digest, stored};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use pavior_core::digest::sha256_hex;
@@ -94,7 +95,7 @@ pub(crate) struct Run {
 
 /// The driver.
 pub(crate) struct PipelineDriver {
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) git: Git,
     repositories: Repositories,
     data_dir: PathBuf,
@@ -201,7 +202,7 @@ fn invalid(message: String) -> Failure {
 }
 
 impl PipelineDriver {
-    pub(crate) fn new(config: &DriversConfig, ledger: Ledger) -> std::io::Result<Self> {
+    pub(crate) fn new(config: &DriversConfig, ledger: Arc<Ledger>) -> std::io::Result<Self> {
         let driver = Self {
             ledger,
             git: Git::new(&config.environment),
@@ -466,11 +467,11 @@ impl Driver for PipelineDriver {
     }
 
     async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
-        self.ledger.list(&request, |_| true)
+        self.ledger.list(request, |_| true).await
     }
 
     async fn reconcile(&self, _declared: &BTreeSet<String>) {
-        self.ledger.tidy_up();
+        self.ledger.tidy_up().await;
     }
 
     async fn health(&self) -> Health {

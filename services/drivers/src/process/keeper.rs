@@ -5,7 +5,9 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use pavior_driver::Health;
+use tokio::sync::Semaphore;
 
 use super::ProcessDriver;
 use super::instance::{Instance, Live, Watcher};
@@ -13,6 +15,8 @@ use super::spec::Desired;
 
 /// How many workloads come up beside each other.
 const AT_ONCE: usize = 8;
+/// How long one of them keeps others from coming up; after that it is only watched.
+const PLACE: Duration = Duration::from_secs(3);
 
 /// What the last round found.
 #[derive(Debug, Default)]
@@ -35,23 +39,19 @@ impl ProcessDriver {
     /// Starts every declared workload that should run and does not. Calls for single workloads go on meanwhile: the
     /// list is only a hint, and what counts is read again under the workload's own lock.
     pub(super) async fn keep(&self, declared: &BTreeSet<String>) {
-        let things = match self.ledger.all() {
-            Ok(things) => things,
-            Err(error) => return tracing::error!(error = %error, "workloads cannot be read"),
-        };
+        // What cannot be read is logged where it is.
+        let Ok(things) = self.ledger.all().await else { return };
         let (wanted, others): (Vec<String>, Vec<String>) = things
             .into_iter()
             .filter(|thing| thing.ready)
             .map(|thing| thing.identity)
             .partition(|identity| declared.contains(identity));
-        let tried: Vec<(String, Result<(), String>)> = futures::stream::iter(wanted)
-            .map(|identity| async move {
-                let up = self.bring_up(&identity).await;
-                (identity, up)
-            })
-            .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
+        let places = Semaphore::new(AT_ONCE);
+        let tries = wanted.into_iter().map(|identity| async {
+            let up = self.bring_up(&identity, &places).await;
+            (identity, up)
+        });
+        let tried: Vec<(String, Result<(), String>)> = tries.collect::<FuturesUnordered<_>>().collect().await;
         let mut found = Found::default();
         for (identity, result) in tried {
             if let Err(reason) = result {
@@ -75,13 +75,23 @@ impl ProcessDriver {
         *last = found;
     }
 
-    async fn bring_up(&self, identity: &str) -> Result<(), String> {
+    async fn bring_up(&self, identity: &str, places: &Semaphore) -> Result<(), String> {
+        let place = places.acquire().await.map_err(|error| error.to_string())?;
         match self.begin_again(identity).await? {
             Up::Settled => Ok(()),
             // Not under the lock: somebody may want to change or remove it before it answers. It stays supervised
             // whatever comes of this.
             Up::Begun { mut watcher, path, within } => {
-                watcher.healthy(path.as_deref(), within).await.map(|_| ())
+                let healthy = watcher.healthy(path.as_deref(), within);
+                tokio::pin!(healthy);
+                let up = tokio::select! {
+                    up = &mut healthy => up,
+                    () = tokio::time::sleep(PLACE) => {
+                        drop(place);
+                        healthy.await
+                    }
+                };
+                up.map(|_| ())
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod instance;
 mod keeper;
+mod release;
 mod spec;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -26,7 +27,8 @@ use crate::files;
 use crate::inputs::{slug, typed, validate};
 use crate::ledger::{Ledger, Thing, worst};
 use instance::{Instance, Launch, Live, gone, probe, tail};
-use spec::{ACTIONS, Desired, Inputs, Spec, TYPE, declare, install, schema};
+use release::{Installed, Place, install, prune};
+use spec::{ACTIONS, Desired, Inputs, Spec, TYPE, declare, schema};
 
 /// At most one instance per workload. Its lock is the workload's: whoever changes, removes or brings up a workload holds
 /// it from reading its record to the end.
@@ -34,7 +36,7 @@ type Slot = Arc<tokio::sync::Mutex<Option<Instance>>>;
 
 /// The driver.
 pub(crate) struct ProcessDriver {
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     data_dir: PathBuf,
     shim: Vec<OsString>,
     inherited: BTreeMap<String, String>,
@@ -52,7 +54,7 @@ fn internal(message: &'static str) -> impl Fn(std::io::Error) -> Failure {
 }
 
 impl ProcessDriver {
-    pub(crate) fn new(config: &DriversConfig, ledger: Ledger) -> std::io::Result<Self> {
+    pub(crate) fn new(config: &DriversConfig, ledger: Arc<Ledger>) -> std::io::Result<Self> {
         files::private_directory(&config.data_dir.join("workloads"))?;
         files::private_directory(&config.data_dir.join("artifacts"))?;
         Ok(Self {
@@ -257,7 +259,7 @@ impl ProcessDriver {
         self.store(&mut thing, &spec)?;
         let old = running.replace(instance);
         self.end(old).await;
-        spec::prune(&self.directory(&identity).join("releases"), &spec.command);
+        prune(&self.directory(&identity).join("releases"), &spec.command, &spec.variables);
         Ok(Self::success(&identity, &spec, Some(pid)))
     }
 
@@ -269,20 +271,27 @@ impl ProcessDriver {
         digest_of_inputs: String,
         sensitive: &[SecretString],
     ) -> Result<Spec, Failure> {
-        let artifacts = self.data_dir.join("artifacts");
-        let releases = self.directory(identity).join("releases");
-        files::private_directory(&releases).map_err(internal("the workload's directory cannot be made"))?;
-        let words: Vec<String> = inputs.command.iter().map(|word| self.ledger.folder().here(word)).collect();
-        let organization = context.organization.clone();
+        let directory = self.directory(identity);
+        let place = Place {
+            artifacts: self.data_dir.join("artifacts"),
+            organization: context.organization.clone(),
+            releases: directory.join("releases"),
+            home: directory.join("data"),
+        };
+        for folder in [&place.releases, &place.home] {
+            files::private_directory(folder).map_err(internal("the workload's directory cannot be made"))?;
+        }
+        let here = |text: &String| self.ledger.folder().here(text);
+        let words: Vec<String> = inputs.command.iter().map(here).collect();
+        let variables = inputs.variables.iter().map(|(name, value)| (name.clone(), here(value))).collect();
         // Copies and digests megabytes: not on an async thread.
-        let installed =
-            tokio::task::spawn_blocking(move || install(&words, &artifacts, &organization, &releases));
-        let (command, digest) =
+        let installed = tokio::task::spawn_blocking(move || install(&place, &words, &variables));
+        let Installed { command, variables, digest } =
             installed.await.map_err(|_| Failure::new(FailureCode::Internal, "installing broke off"))??;
         let timeout = inputs.health.timeout.map_or(self.config.health_timeout, |span| span.0);
         Ok(Spec {
             command,
-            variables: inputs.variables,
+            variables,
             health_path: inputs.health.path,
             health_timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             sensitive: sensitive.iter().map(|secret| secret.expose_secret().to_owned()).collect(),
@@ -455,12 +464,12 @@ impl Driver for ProcessDriver {
     }
 
     async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
-        self.ledger.list(&request, |_| true)
+        self.ledger.list(request, |_| true).await
     }
 
     async fn reconcile(&self, declared: &BTreeSet<String>) {
         self.keep(declared).await;
-        self.ledger.tidy_up();
+        self.ledger.tidy_up().await;
     }
 
     async fn health(&self) -> Health {

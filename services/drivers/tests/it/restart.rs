@@ -220,3 +220,41 @@ async fn what_does_not_come_up_is_tried_until_it_does() {
     }
     drivers.stop().await;
 }
+
+#[tokio::test]
+async fn those_that_hang_keep_nobody_else_down() {
+    let world = World::new().await;
+    let driver = world.driver("process");
+    let needed = world.data.parent().unwrap().join("needed");
+    std::fs::write(&needed, "").unwrap();
+    // Without the file they run and never answer.
+    let hang = format!(
+        "import os\nif not os.path.exists('{}'): open('alive', 'w').close(); __import__('time').sleep(600)\n{LISTENER}",
+        needed.display()
+    );
+    let mut identities = Vec::new();
+    for (name, script) in
+        (0..8).map(|number| (format!("a{number}"), hang.as_str())).chain([("z".to_owned(), LISTENER)])
+    {
+        let inputs = json!({"command": [python(), "-S", "-E", "-c", script], "variables": {"NAME": name},
+                            "health": {"timeout": "10m"}});
+        let request =
+            ApplyRequest { resource_type: "workload".to_owned(), prior: None, inputs, sensitive: Vec::new() };
+        let call = context(&resource(&name), &format!("make/{name}"));
+        identities.push(success(driver.apply(&call, request, &MemorySink::new()).await).identity);
+    }
+    drop(driver);
+    let (drivers, data, _directory) = next_process(world).await;
+    std::fs::remove_file(&needed).unwrap();
+    let drivers = Arc::new(drivers);
+    let told = Arc::clone(&drivers);
+    let round = tokio::spawn(async move {
+        let identities: Vec<&str> = identities.iter().map(String::as_str).collect();
+        reconcile(&told, &identities).await;
+    });
+    wait_for("the one that does not hang", || running(&data).contains("z").then_some(())).await;
+    assert_eq!(running(&data).len(), 9);
+    assert!(!round.is_finished(), "those that hang are still waited for");
+    round.abort();
+    drivers.stop().await;
+}

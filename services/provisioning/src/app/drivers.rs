@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::join_all;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Gauge, Meter};
 use pavior_driver::{Driver, Health};
@@ -66,17 +65,14 @@ pub(crate) async fn condition(driver: &dyn Driver) -> Health {
 }
 
 impl App {
-    /// Tells every driver which of its resources are declared, and asks how it is.
-    pub(crate) async fn reconcile_drivers(&self) -> Result<()> {
-        let declared = self.db.declared_unscoped().await?;
-        let none = std::collections::BTreeSet::new();
-        let drivers = self.engine.drivers().all();
-        let told = drivers.iter().map(|driver| async {
-            let id = driver.info().id;
-            driver.reconcile(declared.get(&id).unwrap_or(&none)).await;
-            self.conditions.set(&id, &condition(&**driver).await);
-        });
-        join_all(told).await;
+    /// Tells a driver which of its resources are declared. How long it takes is its own affair.
+    pub(crate) async fn tell(&self, driver: &dyn Driver) -> Result<()> {
+        driver.reconcile(&self.db.declared_of_unscoped(&driver.info().id).await?).await;
         Ok(())
+    }
+
+    /// Asks a driver how it is.
+    pub(crate) async fn ask_how(&self, driver: &dyn Driver) {
+        self.conditions.set(&driver.info().id, &condition(driver).await);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use pavior_proto::pavior::policy::v1::{DecisionStage, Effect};
-use pavior_rpc::convert;
+use pavior_rpc::{ErrorReason, Problem, convert};
 use pavior_store::idempotency;
 use prost::Message;
 use serde_json::Value;
@@ -97,7 +97,10 @@ impl App {
             convert::to_json(&verdict.decision).map_err(|error| Error::Corrupt(error.to_string()))?;
         let admission = match verdict.effect() {
             Effect::Allow => Admission::Run,
-            Effect::RequireApproval => Admission::AskPeople,
+            Effect::RequireApproval => {
+                held(&plan)?;
+                Admission::AskPeople
+            }
             Effect::Deny | Effect::Unspecified => {
                 return Err(self.denied(&ask.permit, &plan, &verdict, ask.validate_only).await);
             }
@@ -181,6 +184,20 @@ impl App {
         plan.digest = plan.compute_digest();
         Ok(plan)
     }
+}
+
+/// Who approves a plan approves what it says; a run that is held to nothing would take what is there by then.
+fn held(plan: &Plan) -> Result<()> {
+    let mut unheld = plan.unheld().peekable();
+    let Some(first) = unheld.peek() else { return Ok(()) };
+    let message = format!(
+        "this needs an approval, and driver `{}` does not say which commit `{}` would be of",
+        first.driver, first.step
+    );
+    let problem =
+        Problem::precondition(ErrorReason::NotConfigured, message).with("driver", first.driver.clone());
+    let fix = "ask for a commit, or use a driver that holds its runs to one (`Pin` in the driver contract)";
+    Err(unheld.fold(problem, |problem, run| problem.because("STATE", &run.driver, fix)).into())
 }
 
 /// Whose the operation is: as its target is, or will be.

@@ -210,6 +210,14 @@ impl Plan {
         self.changes.iter().filter(|change| change.action != Action::Noop)
     }
 
+    /// The runs that nothing holds to a commit: what they will run is not known.
+    pub fn unheld(&self) -> impl Iterator<Item = &Change> {
+        let says = |value: &Value| value.get("commit").is_some();
+        self.changes.iter().filter(move |change| {
+            change.action == Action::Run && !says(&change.spec.pinned) && !says(&change.spec.arguments())
+        })
+    }
+
     /// How many changes are of this action.
     pub fn count(&self, action: Action) -> usize {
         self.changes.iter().filter(|change| change.action == action).count()

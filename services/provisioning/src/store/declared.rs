@@ -1,6 +1,6 @@
 //! What is declared of each driver, for the platform itself: no caller sees it without a permit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
@@ -36,21 +36,18 @@ pub struct UnderWay {
 }
 
 impl Db {
-    /// The identities that are declared, by driver.
-    pub async fn declared_unscoped(&self) -> Result<BTreeMap<String, BTreeSet<String>>> {
-        let rows: Vec<(String, String)> = resource::Entity::find()
+    /// The identities that are declared of a driver.
+    pub async fn declared_of_unscoped(&self, driver: &str) -> Result<BTreeSet<String>> {
+        let identities: Vec<String> = resource::Entity::find()
             .select_only()
-            .columns([resource::Column::Driver, resource::Column::Identity])
+            .column(resource::Column::Identity)
+            .filter(resource::Column::Driver.eq(driver))
             .filter(resource::Column::Identity.ne(""))
             .into_tuple()
             .all(self.store.read())
             .await
             .map_err(db)?;
-        let mut declared: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for (driver, identity) in rows {
-            declared.entry(driver).or_default().insert(identity);
-        }
-        Ok(declared)
+        Ok(identities.into_iter().collect())
     }
 
     /// Every resource that has been made, of one organization or of all, by name.

@@ -1,14 +1,20 @@
 //! Drivers against records: who is told what, and what is found.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pavior_core::principal::Principal;
-use pavior_driver::testing::{Behaviour, CallKind};
-use pavior_driver::{ApplyRequest, CallContext, Driver, NullSink, Outcome};
+use pavior_driver::testing::{Behaviour, CallKind, FakeDriver};
+use pavior_driver::{
+    ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, Health, NullSink, Observation,
+    ObserveRequest, Outcome, PlanRequest, PlanResponse, Sink, ValidateRequest, Violation, async_trait,
+};
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::resource_finding::Kind;
 use pavior_testkit::db::{both, sqlite};
-use serde_json::json;
+use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::fixture::*;
@@ -65,6 +71,55 @@ async fn drivers_are_told_what_is_declared() {
     f.wait(f.client().delete_environment(f.call(delete)).await.unwrap().into_inner()).await;
     let live = f.driver.live().len();
     until("what is left", || f.driver.declared().is_some_and(|declared| declared.len() == live - 1)).await;
+}
+
+/// A driver that never comes to an end with what it is told. Counts how often it was asked how it is.
+struct Stuck(FakeDriver, Arc<AtomicUsize>);
+
+#[async_trait]
+impl Driver for Stuck {
+    fn info(&self) -> DriverInfo {
+        self.0.info()
+    }
+    async fn validate(&self, request: ValidateRequest) -> Result<Value, Vec<Violation>> {
+        self.0.validate(request).await
+    }
+    async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
+        self.0.plan(request).await
+    }
+    async fn apply(&self, context: &CallContext, request: ApplyRequest, sink: &dyn Sink) -> Outcome {
+        self.0.apply(context, request, sink).await
+    }
+    async fn observe(&self, context: &CallContext, request: ObserveRequest) -> Observation {
+        self.0.observe(context, request).await
+    }
+    async fn destroy(&self, context: &CallContext, request: DestroyRequest, sink: &dyn Sink) -> Outcome {
+        self.0.destroy(context, request, sink).await
+    }
+    async fn reconcile(&self, declared: &BTreeSet<String>) {
+        self.0.reconcile(declared).await;
+        std::future::pending::<()>().await;
+    }
+    async fn health(&self) -> Health {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        Health::Ok
+    }
+}
+
+#[tokio::test]
+async fn a_driver_that_never_ends_holds_up_no_other() {
+    let f = Fixture::new(sqlite()).await;
+    let (stuck, asked) = (FakeDriver::new("stuck", &["stone"]), Arc::new(AtomicUsize::new(0)));
+    assert!(f.drivers.join("elsewhere", Arc::new(Stuck(stuck.clone(), asked.clone()))));
+    until("the one that is stuck", || stuck.declared().is_some()).await;
+    f.project().await;
+    let live = f.driver.live().len();
+    until("what is declared of the other", || {
+        f.driver.declared().is_some_and(|declared| declared.len() == live)
+    })
+    .await;
+    let before = asked.load(Ordering::SeqCst);
+    until("how the one that is stuck is", || asked.load(Ordering::SeqCst) > before + 1).await;
 }
 
 #[tokio::test]

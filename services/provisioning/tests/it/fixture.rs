@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pavior_auth::{CallRules, InternalSigner, InternalVerifier, ServiceIdentity, authn_layer};
@@ -11,8 +12,8 @@ use pavior_core::principal::Principal;
 use pavior_driver::testing::FakeDriver;
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, Health, InvokeRequest,
-    ListRequest, Listed, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Registry, Sink,
-    ValidateRequest, Violation, async_trait,
+    ListRequest, Listed, Observation, ObserveRequest, Outcome, PinRequest, PlanRequest, PlanResponse,
+    Registry, Sink, ValidateRequest, Violation, async_trait,
 };
 use pavior_proto::google::longrunning::operations_client::OperationsClient;
 use pavior_proto::google::longrunning::{Operation, WaitOperationRequest, operation};
@@ -36,13 +37,26 @@ use crate::peers::Peers;
 pub(crate) const ACME: &str = "organizations/acme";
 pub(crate) const HELLO: &str = "organizations/acme/projects/hello";
 
-/// The scripted driver, with runs that make an artifact for each commit.
-struct Maker(FakeDriver);
+/// The scripted driver, with runs that make an artifact for each commit. A revision is its own commit.
+struct Maker(FakeDriver, Arc<AtomicBool>);
+
+fn revision(arguments: &Value) -> &str {
+    let named = arguments.get("commit").or_else(|| arguments.get("ref")).and_then(Value::as_str);
+    named.unwrap_or("main")
+}
 
 #[async_trait]
 impl Driver for Maker {
     fn info(&self) -> DriverInfo {
-        self.0.info()
+        let mut info = self.0.info();
+        for made in info.types.iter_mut().filter(|made| made.id == "git-repository") {
+            made.outputs = json!({"type": "object", "properties": {"commit": {"type": "string"}}});
+        }
+        info
+    }
+    async fn pin(&self, request: PinRequest) -> Result<Value, Failure> {
+        let held = self.1.load(Ordering::SeqCst) && request.action.is_some();
+        Ok(if held { json!({ "commit": revision(&request.inputs) }) } else { json!({}) })
     }
     async fn validate(&self, request: ValidateRequest) -> Result<Value, Vec<Violation>> {
         self.0.validate(request).await
@@ -51,7 +65,14 @@ impl Driver for Maker {
         self.0.plan(request).await
     }
     async fn apply(&self, context: &CallContext, request: ApplyRequest, sink: &dyn Sink) -> Outcome {
-        self.0.apply(context, request, sink).await
+        let commit = request.resource_type == "git-repository";
+        match self.0.apply(context, request, sink).await {
+            Outcome::Succeeded(mut success) if commit => {
+                success.outputs["commit"] = json!("main");
+                Outcome::Succeeded(success)
+            }
+            other => other,
+        }
     }
     async fn observe(&self, context: &CallContext, request: ObserveRequest) -> Observation {
         self.0.observe(context, request).await
@@ -60,7 +81,7 @@ impl Driver for Maker {
         self.0.destroy(context, request, sink).await
     }
     async fn invoke(&self, context: &CallContext, request: InvokeRequest, sink: &dyn Sink) -> Outcome {
-        let commit = request.arguments.get("ref").and_then(Value::as_str).unwrap_or("main").to_owned();
+        let commit = revision(&request.arguments).to_owned();
         match self.0.invoke(context, request, sink).await {
             Outcome::Succeeded(mut success) => {
                 success.outputs = json!({
@@ -113,6 +134,9 @@ pub(crate) fn content() -> Value {
 pub(crate) struct Fixture {
     pub(crate) peers: Peers,
     pub(crate) driver: FakeDriver,
+    pub(crate) drivers: Registry,
+    /// Whether the driver says which commit a run would be of.
+    pub(crate) pins: Arc<AtomicBool>,
     pub(crate) store: pavior_store::Store,
     pub(crate) gateway: ServiceIdentity,
     transport: Transport,
@@ -146,6 +170,7 @@ impl Fixture {
             "fake",
             &["git-repository", "ci-pipeline", "sql-database", "workload", "unheard-of"],
         );
+        let pins = Arc::new(AtomicBool::new(true));
         let config = Config {
             poll_ms: 30,
             backoff_ms: 2,
@@ -156,6 +181,7 @@ impl Fixture {
             cancel_grace_ms: 300,
             ..Config::default()
         };
+        let drivers = Registry::new([Arc::new(Maker(driver.clone(), pins.clone())) as Arc<dyn Driver>]);
         let deps = Deps {
             store: store.clone(),
             clock: clock.clone(),
@@ -164,7 +190,7 @@ impl Fixture {
             catalog: local(peers.clone()),
             policy: local(peers.clone()),
             audit: local(peers.clone()),
-            drivers: Registry::new([Arc::new(Maker(driver.clone())) as Arc<dyn Driver>]),
+            drivers: drivers.clone(),
             sealing_key: SealingKey::new([3; 32]),
             meter: opentelemetry::global::meter("test"),
             page_token_key: [7; 32],
@@ -188,7 +214,7 @@ impl Fixture {
         for task in component.tasks {
             tokio::spawn((task.run)(cancel.clone()));
         }
-        Self { peers, driver, store, gateway, transport, cancel, _file: file }
+        Self { peers, driver, drivers, pins, store, gateway, transport, cancel, _file: file }
     }
 
     pub(crate) fn client(&self) -> ProvisioningServiceClient<Transport> {

@@ -245,3 +245,39 @@ async fn a_plan_shows_what_was_asked_about_it_and_what_was_answered() {
     );
     assert_eq!(plan.decision.unwrap().effect(), RequireApproval);
 }
+
+#[tokio::test]
+async fn nobody_is_asked_to_approve_a_run_of_what_is_not_known() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        f.pins.store(false, std::sync::atomic::Ordering::SeqCst);
+        let run = |revision: &str, validate_only: bool| pb::RunPipelineRequest {
+            name: format!("{HELLO}/pipelines/pipeline"),
+            revision: revision.to_owned(),
+            validate_only,
+            ..Default::default()
+        };
+        // What needs no approval runs as before.
+        assert_eq!(
+            problem(
+                &f.wait(f.client().run_pipeline(f.call(run("", false))).await.unwrap().into_inner()).await
+            ),
+            None
+        );
+        f.decide("provisioning.pipelines.run", approval(&[("platform", 1)]));
+        for validate_only in [true, false] {
+            let decoded = refused(f.client().run_pipeline(f.call(run("main", validate_only))).await);
+            assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "NOT_CONFIGURED"));
+            assert_eq!(decoded.metadata["driver"], "fake");
+            assert_eq!(decoded.preconditions[0].subject, "fake");
+            assert!(decoded.message.contains("driver `fake`"), "{}", decoded.message);
+        }
+        assert_eq!(f.peers.0.lock().unwrap().approvals.len(), 0);
+        // A commit is what it is, whatever the driver says.
+        let request = run("0123456789abcdef0123456789abcdef01234567", false);
+        let waiting = f.client().run_pipeline(f.call(request)).await.unwrap().into_inner();
+        assert_eq!(metadata(&waiting).state(), pb::operation_metadata::State::AwaitingApproval);
+    })
+    .await;
+}

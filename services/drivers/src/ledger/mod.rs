@@ -3,13 +3,17 @@
 //! The intent (key, identity) is durable before an effect, the result after it. One call at a time per resource.
 //! A record that cannot be read is set apart and named, and only what it is about suffers.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod fences;
+mod listing;
+mod sweep;
+
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pavior_core::digest::{canonical_json, sha256_hex};
-use pavior_driver::{CallContext, Failure, FailureCode, Health, ListRequest, Listed, Lookup};
+use pavior_driver::{CallContext, Failure, FailureCode, Health, Listed, Lookup};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
@@ -76,54 +80,14 @@ impl Thing {
     }
 }
 
-/// The highest fence of each step of the operation that works on a resource, and the operations before it. A fence
-/// orders the claims of one step; operations on one resource follow each other, so that a call of an earlier one is
-/// late whatever its number.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Fences {
-    operation: String,
-    steps: BTreeMap<String, i64>,
-    superseded: VecDeque<String>,
-}
-
-impl Fences {
-    /// How many earlier operations are remembered.
-    const REMEMBERED: usize = 64;
-
-    /// Whether the file has to be written.
-    fn advance(&mut self, context: &CallContext) -> Result<bool, Failure> {
-        let fenced =
-            |seen: &str| Failure::new(FailureCode::Fenced, format!("a later claim ({seen}) has been seen"));
-        if self.superseded.contains(&context.operation) {
-            return Err(fenced(&self.operation));
-        }
-        if self.operation != context.operation {
-            if !self.steps.is_empty() {
-                self.superseded.push_back(std::mem::take(&mut self.operation));
-                while self.superseded.len() > Self::REMEMBERED {
-                    self.superseded.pop_front();
-                }
-            }
-            self.operation.clone_from(&context.operation);
-            self.steps.clear();
-        }
-        match self.steps.get(&context.step) {
-            Some(seen) if context.fence < *seen => Err(fenced(&seen.to_string())),
-            Some(seen) if context.fence == *seen => Ok(false),
-            _ => {
-                self.steps.insert(context.step.clone(), context.fence);
-                Ok(true)
-            }
-        }
-    }
-}
-
 pub(crate) struct Ledger {
     root: PathBuf,
     folder: Arc<Folder>,
     keep: Duration,
     swept: Mutex<Option<Instant>>,
     locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// What is known of whose the records of things are: a record's name follows from its identity and never changes.
+    names: Mutex<HashMap<PathBuf, String>>,
 }
 
 /// The right to work on one resource.
@@ -131,8 +95,6 @@ pub(crate) struct Turn {
     _guard: OwnedMutexGuard<()>,
 }
 
-/// How often records are looked through for old ones.
-const SWEEP: Duration = Duration::from_secs(3600);
 const KEYS: &str = "keys";
 const THINGS: &str = "things";
 const FENCES: &str = "fences";
@@ -146,12 +108,19 @@ fn broken(what: &str) -> impl Fn(std::io::Error) -> Failure + '_ {
 }
 
 impl Ledger {
-    pub(crate) fn open(folder: &Arc<Folder>, driver: &str, keep: Duration) -> std::io::Result<Self> {
+    pub(crate) fn open(folder: &Arc<Folder>, driver: &str, keep: Duration) -> std::io::Result<Arc<Self>> {
         let root = folder.path().join("drivers").join(driver);
         for part in [KEYS, THINGS, FENCES, DAMAGED] {
             files::private_directory(&root.join(part))?;
         }
-        Ok(Self { root, folder: Arc::clone(folder), keep, swept: Mutex::default(), locks: Mutex::default() })
+        Ok(Arc::new(Self {
+            root,
+            folder: Arc::clone(folder),
+            keep,
+            swept: Mutex::default(),
+            locks: Mutex::default(),
+            names: Mutex::default(),
+        }))
     }
 
     pub(crate) fn folder(&self) -> &Folder {
@@ -221,11 +190,7 @@ impl Ledger {
             guard = lock.lock_owned() => guard,
             () = context.cancel.cancelled() => return Err(cancelled()),
         };
-        let path = self.path(FENCES, &context.resource);
-        let mut fences: Fences = self.read(&path).map_err(broken("read"))?.unwrap_or_default();
-        if fences.advance(context)? {
-            files::write_json(&path, &fences).map_err(broken("written"))?;
-        }
+        self.fence(context)?;
         Ok(Turn { _guard: guard })
     }
 
@@ -347,79 +312,6 @@ impl Ledger {
         }
         Ok(())
     }
-
-    /// Every thing, of every organization, in order of identity: for what the platform does, not for a caller.
-    pub(crate) fn all(&self) -> std::io::Result<Vec<Thing>> {
-        let mut things: Vec<Thing> = Vec::new();
-        for record in self.records(THINGS)? {
-            things.extend(self.read(&record)?);
-        }
-        things.sort_by(|a, b| a.identity.cmp(&b.identity));
-        Ok(things)
-    }
-
-    fn records(&self, part: &str) -> std::io::Result<Vec<PathBuf>> {
-        let mut records = Vec::new();
-        for entry in std::fs::read_dir(self.root.join(part))? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
-                records.push(path);
-            }
-        }
-        Ok(records)
-    }
-
-    /// The driver's `list`: the things that `there` finds in the world.
-    pub(crate) fn list(
-        &self,
-        request: &ListRequest,
-        there: impl Fn(&Thing) -> bool,
-    ) -> Result<Vec<Listed>, Failure> {
-        let things = self.all().map_err(broken("read"))?.into_iter();
-        let behind = things.filter(|thing| thing.identity > request.after && there(thing));
-        Ok(behind.take(request.limit).map(Listed::from).collect())
-    }
-
-    /// Sweeps, once an hour and at the start: a part of every driver's `reconcile`.
-    pub(crate) fn tidy_up(&self) {
-        {
-            let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-            if swept.is_some_and(|at| at.elapsed() < SWEEP) {
-                return;
-            }
-            *swept = Some(Instant::now());
-        }
-        match self.sweep() {
-            Ok(0) => {}
-            Ok(removed) => tracing::info!(removed, "old records of drivers are removed"),
-            Err(error) => tracing::warn!(%error, "old records of drivers cannot be removed"),
-        }
-    }
-
-    /// Removes what only a late caller would need, once it is older than any caller may be: fences of resources of
-    /// which nothing is left, and answers of actions. Gives the number of files removed.
-    fn sweep(&self) -> std::io::Result<usize> {
-        let living: std::collections::HashSet<PathBuf> =
-            self.all()?.iter().map(|thing| self.path(FENCES, &thing.resource)).collect();
-        let needed: std::collections::HashSet<PathBuf> =
-            self.all()?.iter().flat_map(|thing| thing.keys.iter()).map(|key| self.path(KEYS, key)).collect();
-        // The file system's own clock, which also dates the records.
-        let clock = self.root.join("swept");
-        files::write(&clock, b"")?;
-        let now = std::fs::metadata(&clock)?.modified()?;
-        let mut removed = 0;
-        for record in self.records(FENCES)?.into_iter().chain(self.records(KEYS)?) {
-            if living.contains(&record) || needed.contains(&record) {
-                continue;
-            }
-            let age = now.duration_since(std::fs::metadata(&record)?.modified()?).unwrap_or_default();
-            if age > self.keep {
-                files::remove(&record)?;
-                removed += 1;
-            }
-        }
-        Ok(removed)
-    }
 }
 
 /// The worse of two; of two that are alike, the first.
@@ -442,41 +334,17 @@ mod tests {
     use super::*;
     use crate::DriversKey;
 
-    fn ledger(keep: Duration) -> (Ledger, tempfile::TempDir) {
+    pub(super) fn ledger(keep: Duration) -> (Arc<Ledger>, tempfile::TempDir) {
         let base = tempfile::tempdir().unwrap();
         let keyring = Keyring::new(&DriversKey::derive(&[1; 32])).unwrap();
         let folder = Arc::new(Folder::open(&base.path().join("data"), keyring).unwrap());
         (Ledger::open(&folder, "test", keep).unwrap(), base)
     }
 
-    fn call(resource: &str, key: &str) -> CallContext {
+    pub(super) fn call(resource: &str, key: &str) -> CallContext {
         let mut call = CallContext::new("acme", resource, key, 1);
         call.operation = key.to_owned();
         call
-    }
-
-    #[tokio::test]
-    async fn only_what_is_old_and_of_nobody_is_swept() {
-        let (ledger, _base) = ledger(Duration::from_secs(3600));
-        let inputs = Value::Null;
-        for (resource, key) in [("living", "make"), ("gone", "made")] {
-            drop(ledger.enter(&call(resource, key)).await.unwrap());
-            ledger.intend(&call(resource, key), "t", resource, &inputs).unwrap();
-        }
-        ledger.record_key(&call("living", "act"), "living", &inputs, Some(Value::Null)).unwrap();
-        let gone = ledger.owner("gone").unwrap().unwrap();
-        ledger.forget(&gone).unwrap();
-        let count = |part| ledger.records(part).unwrap().len();
-        assert_eq!((count(FENCES), count(KEYS), count(THINGS)), (2, 2, 1));
-        // Young enough for a late caller.
-        assert_eq!(ledger.sweep().unwrap(), 0);
-        let old = std::time::SystemTime::UNIX_EPOCH;
-        for record in ledger.records(FENCES).unwrap().into_iter().chain(ledger.records(KEYS).unwrap()) {
-            std::fs::File::open(record).unwrap().set_modified(old).unwrap();
-        }
-        assert_eq!(ledger.sweep().unwrap(), 2);
-        assert_eq!((count(FENCES), count(KEYS), count(THINGS)), (1, 1, 1));
-        assert!(ledger.replay(&call("living", "make"), &inputs).unwrap().is_some());
     }
 
     #[test]

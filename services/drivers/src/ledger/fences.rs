@@ -1,0 +1,150 @@
+//! The highest fence of each resource: a caller whose claim is lost is refused.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::SystemTime;
+
+use pavior_driver::{CallContext, Failure, FailureCode};
+use serde::{Deserialize, Serialize};
+
+use super::{FENCES, Ledger, broken};
+use crate::files;
+
+/// The highest fence of each step of the operation that works on a resource, and the operations before it. A fence
+/// orders the claims of one step; operations on one resource follow each other, so that a call of an earlier one is
+/// late whatever its number.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Fences {
+    operation: String,
+    steps: BTreeMap<String, i64>,
+    superseded: VecDeque<String>,
+    /// When it was seen that the record of earlier claims is damaged, in milliseconds since 1970. Of the operations that
+    /// had begun by then nobody knows which is late, so that none of them is taken any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lost: Option<u64>,
+}
+
+/// When an operation began, which its id tells (UUIDv7, RFC 9562): milliseconds since 1970.
+fn begun(operation: &str) -> Option<u64> {
+    let id = uuid::Uuid::parse_str(operation).ok().filter(|id| id.get_version_num() == 7)?;
+    let (seconds, nanos) = id.get_timestamp()?.to_unix();
+    Some(seconds * 1_000 + u64::from(nanos) / 1_000_000)
+}
+
+impl Fences {
+    /// How many earlier operations are remembered.
+    const REMEMBERED: usize = 64;
+
+    fn lost(now: SystemTime) -> Self {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { lost: Some(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)), ..Self::default() }
+    }
+
+    /// Whether the file has to be written.
+    fn advance(&mut self, context: &CallContext) -> Result<bool, Failure> {
+        let fenced =
+            |seen: &str| Failure::new(FailureCode::Fenced, format!("a later claim ({seen}) has been seen"));
+        if let Some(lost) = self.lost
+            && begun(&context.operation).is_none_or(|begun| begun <= lost)
+        {
+            let message = "the driver's record of claims on this resource was damaged: \
+                           only an operation that began after that was seen is taken";
+            return Err(Failure::new(FailureCode::Fenced, message));
+        }
+        if self.superseded.contains(&context.operation) {
+            return Err(fenced(&self.operation));
+        }
+        if self.operation != context.operation {
+            if !self.steps.is_empty() {
+                self.superseded.push_back(std::mem::take(&mut self.operation));
+                while self.superseded.len() > Self::REMEMBERED {
+                    self.superseded.pop_front();
+                }
+            }
+            self.operation.clone_from(&context.operation);
+            self.steps.clear();
+        }
+        match self.steps.get(&context.step) {
+            Some(seen) if context.fence < *seen => Err(fenced(&seen.to_string())),
+            Some(seen) if context.fence == *seen => Ok(false),
+            _ => {
+                self.steps.insert(context.step.clone(), context.fence);
+                Ok(true)
+            }
+        }
+    }
+}
+
+impl Ledger {
+    /// Refuses a caller whose claim is lost; else no earlier claim is taken from now on.
+    pub(super) fn fence(&self, context: &CallContext) -> Result<(), Failure> {
+        let path = self.path(FENCES, &context.resource);
+        let apart = self.apart(&path);
+        let mut fences = match self.read::<Fences>(&path).map_err(broken("read"))? {
+            Some(fences) => fences,
+            None if apart.exists() => {
+                let fences = Fences::lost(self.now().map_err(broken("read"))?);
+                files::write_json(&path, &fences).map_err(broken("written"))?;
+                fences
+            }
+            None => Fences::default(),
+        };
+        if fences.advance(context)? {
+            files::write_json(&path, &fences).map_err(broken("written"))?;
+        }
+        if fences.lost.is_some() {
+            // The damaged record has served its time: what it said is of no use any more.
+            files::remove(&apart).map_err(broken("written"))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pavior_driver::Health;
+
+    use super::super::tests::{call, ledger};
+    use super::*;
+
+    #[tokio::test]
+    async fn damaged_fences_let_no_earlier_operation_pass() {
+        let (ledger, _base) = ledger(Duration::from_secs(3600));
+        let claim = |operation: uuid::Uuid, fence| {
+            let mut call = call("r", "make");
+            (call.operation, call.fence) = (operation.to_string(), fence);
+            call
+        };
+        let (zombie, current) = (uuid::Uuid::now_v7(), uuid::Uuid::now_v7());
+        for operation in [zombie, current] {
+            drop(ledger.enter(&claim(operation, 1)).await.unwrap());
+        }
+        std::fs::write(ledger.path(FENCES, "r"), "{").unwrap();
+        let refused = async |call: &CallContext| {
+            let Err(failure) = ledger.enter(call).await else { panic!("{} passes", call.operation) };
+            assert_eq!(failure.code, FailureCode::Fenced);
+            failure.message
+        };
+        // Which of them is late is not known, and what bears no time may be older still.
+        for late in [claim(zombie, 9), claim(current, 9), call("r", "no-time")] {
+            for _ in 0..2 {
+                let message = refused(&late).await;
+                assert!(message.contains("was damaged"), "{message}");
+            }
+        }
+        assert!(matches!(ledger.health(), Health::Degraded(what) if what.contains("fences-")));
+        let mut next = uuid::Uuid::now_v7();
+        let lost = ledger.read::<Fences>(&ledger.path(FENCES, "r")).unwrap().unwrap().lost.unwrap();
+        while begun(&next.to_string()).unwrap() <= lost {
+            next = uuid::Uuid::now_v7();
+        }
+        drop(ledger.enter(&claim(next, 1)).await.unwrap());
+        assert_eq!(ledger.health(), Health::Ok);
+        for late in [zombie, current] {
+            refused(&claim(late, 9)).await;
+        }
+        assert_eq!(refused(&claim(next, 0)).await, "a later claim (1) has been seen");
+        drop(ledger.enter(&call("other", "no-time")).await.unwrap());
+    }
+}

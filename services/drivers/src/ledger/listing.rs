@@ -1,0 +1,151 @@
+//! What there is: a page at a time, or all of it. Both read files, so neither does it on an async thread.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+
+use pavior_driver::{Failure, FailureCode, ListRequest, Listed};
+
+use super::{Ledger, THINGS, Thing, broken};
+
+impl Ledger {
+    /// The driver's `list`: the things that `there` finds in the world.
+    pub(crate) async fn list(
+        self: &Arc<Self>,
+        request: ListRequest,
+        there: impl Fn(&Thing) -> bool + Send + 'static,
+    ) -> Result<Vec<Listed>, Failure> {
+        let page = self.aside(move |ledger| ledger.page(&request, there)).await?;
+        Ok(page.into_iter().map(Listed::from).collect())
+    }
+
+    /// Every thing, of every organization, in order of identity: for what the platform does, not for a caller.
+    pub(crate) async fn all(self: &Arc<Self>) -> Result<Vec<Thing>, Failure> {
+        self.aside(Self::read_all).await
+    }
+
+    async fn aside(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Self) -> std::io::Result<Vec<Thing>> + Send + 'static,
+    ) -> Result<Vec<Thing>, Failure> {
+        let ledger = Arc::clone(self);
+        let things = tokio::task::spawn_blocking(move || read(&ledger)).await;
+        let things = things.map_err(|_| Failure::new(FailureCode::Internal, "reading broke off"))?;
+        things.map_err(broken("read"))
+    }
+
+    pub(super) fn read_all(&self) -> std::io::Result<Vec<Thing>> {
+        let mut things: Vec<Thing> = Vec::new();
+        for record in self.records(THINGS)? {
+            things.extend(self.read(&record)?);
+        }
+        things.sort_by(|a, b| a.identity.cmp(&b.identity));
+        Ok(things)
+    }
+
+    /// Reads the records of the page, and others only the first time that they are met.
+    fn page(&self, request: &ListRequest, there: impl Fn(&Thing) -> bool) -> std::io::Result<Vec<Thing>> {
+        let mut things = Vec::new();
+        for identity in self.identities(&request.after)? {
+            if things.len() >= request.limit {
+                break;
+            }
+            let thing: Option<Thing> = self.read(&self.path(THINGS, &identity))?;
+            things.extend(thing.filter(&there));
+        }
+        Ok(things)
+    }
+
+    /// The identities behind `after`, in order.
+    fn identities(&self, after: &str) -> std::io::Result<Vec<String>> {
+        let records = self.records(THINGS)?;
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known: HashMap<PathBuf, String> = HashMap::with_capacity(records.len());
+        for record in records {
+            let identity = match names.remove(&record) {
+                Some(identity) => Some(identity),
+                None => self.read(&record)?.map(|thing: Thing| thing.identity),
+            };
+            if let Some(identity) = identity {
+                known.insert(record, identity);
+            }
+        }
+        let mut behind: Vec<String> =
+            known.values().filter(|identity| identity.as_str() > after).cloned().collect();
+        *names = known;
+        behind.sort_unstable();
+        Ok(behind)
+    }
+
+    pub(super) fn records(&self, part: &str) -> std::io::Result<Vec<PathBuf>> {
+        let mut records = Vec::new();
+        for entry in std::fs::read_dir(self.root.join(part))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                records.push(path);
+            }
+        }
+        Ok(records)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::Value;
+
+    use super::super::DAMAGED;
+    use super::super::tests::{call, ledger};
+    use super::*;
+
+    fn request(after: &str) -> ListRequest {
+        ListRequest { after: after.to_owned(), limit: 2 }
+    }
+
+    async fn identities(ledger: &Arc<Ledger>, after: &str) -> Vec<String> {
+        let page = ledger.list(request(after), |thing| thing.identity != "c").await.unwrap();
+        page.into_iter().map(|listed| listed.identity).collect()
+    }
+
+    #[tokio::test]
+    async fn a_page_reads_its_own_records_only() {
+        let (ledger, _base) = ledger(Duration::from_secs(1));
+        for name in ["d", "b", "a", "c", "e"] {
+            ledger.intend(&call(name, name), "t", name, &Value::Null).unwrap();
+        }
+        assert_eq!(identities(&ledger, "").await, ["a", "b"]);
+        assert_eq!(identities(&ledger, "b").await, ["d", "e"]);
+        // What is not looked at is not read, and so not found to be damaged.
+        std::fs::write(ledger.path(THINGS, "e"), "{").unwrap();
+        let gone = ledger.owner("b").unwrap().unwrap();
+        ledger.forget(&gone).unwrap();
+        ledger.intend(&call("aa", "aa"), "t", "aa", &Value::Null).unwrap();
+        assert_eq!(identities(&ledger, "").await, ["a", "aa"]);
+        assert_eq!(ledger.records(DAMAGED).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(identities(&ledger, "aa").await, ["d"]);
+        assert_eq!(ledger.records(DAMAGED).unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn reading_holds_up_nothing_else() {
+        let (ledger, _base) = ledger(Duration::from_secs(1));
+        // Reading it does not end before somebody writes to it.
+        let stuck = ledger.path(THINGS, "stuck");
+        for whole in [false, true] {
+            assert!(std::process::Command::new("mkfifo").arg(&stuck).status().unwrap().success());
+            let asked = ledger.clone();
+            let answer = tokio::spawn(async move {
+                if whole {
+                    asked.all().await.map(|all| all.len())
+                } else {
+                    asked.list(request(""), |_| true).await.map(|page| page.len())
+                }
+            });
+            tokio::task::yield_now().await;
+            assert!(!answer.is_finished());
+            std::fs::write(&stuck, "{").unwrap();
+            assert_eq!(answer.await.unwrap().unwrap(), 0);
+        }
+    }
+}
