@@ -24,6 +24,7 @@ use pavior_provisioning::{Config, Deps, SealingKey};
 use pavior_rpc::problem::{Decoded, from_rpc_status, from_status};
 use pavior_rpc::server::BoxLayer;
 use pavior_rpc::{StackOptions, Transport, local, stack};
+use pavior_runtime::HealthCheck;
 use pavior_testkit::db::TestDb;
 use prost::{Message, Name};
 use serde_json::{Value, json};
@@ -115,6 +116,7 @@ pub(crate) struct Fixture {
     pub(crate) driver: FakeDriver,
     pub(crate) store: pavior_store::Store,
     pub(crate) gateway: ServiceIdentity,
+    pub(crate) checks: Vec<HealthCheck>,
     transport: Transport,
     cancel: CancellationToken,
     _file: TestDb,
@@ -188,7 +190,8 @@ impl Fixture {
         for task in component.tasks {
             tokio::spawn((task.run)(cancel.clone()));
         }
-        Self { peers, driver, store, gateway, transport, cancel, _file: file }
+        let checks = component.checks;
+        Self { peers, driver, store, gateway, checks, transport, cancel, _file: file }
     }
 
     pub(crate) fn client(&self) -> ProvisioningServiceClient<Transport> {
