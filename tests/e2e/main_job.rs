@@ -160,7 +160,7 @@ async fn read(alice: &Person, vera: &Person) -> Result<()> {
         .list_allowed_actions(platform::ListAllowedActionsRequest { resource: resource.clone() })
         .await?
         .into_inner()
-        .actions;
+        .planned_actions;
     ensure!(allowed.contains(&"provisioning.environments.create".to_owned()), "{allowed:?}");
     let records = || audit::ListAuditRecordsRequest {
         parent: "organizations/acme".to_owned(),

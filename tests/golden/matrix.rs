@@ -57,7 +57,8 @@ async fn authorization_matrix() -> Result<()> {
 async fn allowed(person: &Person, resource: &str) -> Result<Vec<String>> {
     let request = ListAllowedActionsRequest { resource: resource.to_owned() };
     let answer = person.platform().list_allowed_actions(request).await;
-    Ok(answer.with_context(|| format!("asking about `{resource}`"))?.into_inner().actions)
+    let answer = answer.with_context(|| format!("asking about `{resource}`"))?.into_inner();
+    Ok(answer.actions.into_iter().chain(answer.planned_actions).collect())
 }
 
 /// Every action that a method of the API names, by a resource of each kind that it can be done to: the project, its

@@ -56,7 +56,8 @@ fn governance_of_every_public_method() {
                 if method.governed { "AUDIENCE_GOVERNED" } else { "AUDIENCE_AUTHENTICATED" },
             );
             let more = method.amounts_to.iter().map(|action| format!("    amounts to {action}\n"));
-            let text = text + &more.collect::<String>();
+            let within = if method.owners_within { "    owners within\n" } else { "" };
+            let text = text + &more.collect::<String>() + within;
             (method.path.as_str(), text)
         })
         .collect();

@@ -74,6 +74,9 @@ pub async fn migrate(store: &Store) -> Result<(), pavior_store::StoreError> {
     store::migrate(store).await
 }
 
+/// Bytes of a question about facts beside the change that it holds.
+const FACTS_OVERHEAD: usize = 64 * 1024;
+
 /// Makes the service: schema, routes, background work and health checks.
 ///
 /// # Errors
@@ -90,7 +93,10 @@ pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Component> {
     let tokens = PageTokens::new(page_token_key).with_clock(clock.clone());
     let api = api::Api::new(app, tokens, config.max_page_bytes);
     let catalog = CatalogServiceServer::new(api.clone()).max_decoding_message_size(config.max_message_bytes);
-    let routes = tonic::service::Routes::new(catalog).add_service(ResourceFactsServiceServer::new(api));
+    // A question about facts may hold a whole change, and says a little about it.
+    let facts = ResourceFactsServiceServer::new(api)
+        .max_decoding_message_size(config.max_message_bytes.saturating_add(FACTS_OVERHEAD));
+    let routes = tonic::service::Routes::new(catalog).add_service(facts);
     let sweep = Duration::from_millis(config.sweep_interval_ms);
     let tasks = vec![relay.task, tasks::answer_sweeper(store.clone(), clock, sweep)];
     let closed = store.clone();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pavior_core::audit::DecisionRef;
 use pavior_core::name::ResourceName;
 use pavior_core::principal::{Principal, PrincipalKind};
-use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, OwnerChange, ResourceFacts};
 use pavior_proto::pavior::policy::v1::{
     DecideRequest, Decision, DecisionContext, DecisionStage, Effect, Reason,
 };
@@ -25,6 +25,8 @@ use crate::wire;
 const MAX_POLICIES: usize = 20;
 /// Of what they say, so many bytes are told.
 const MAX_TEXT: usize = 1_000;
+/// In so many ways a call may change owners; each is a question to policy.
+const MAX_OWNER_CHANGES: usize = 200;
 /// What the client layers keep back of a deadline for the way home, and a moment more.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(10);
 
@@ -93,7 +95,52 @@ impl Engine {
         let action = &method.action;
         let decision = self.decide(caller, method, action, &resource, facts, &owner).await?;
         let reference = followed(action, method.plan_follows, &resource, &decision)?;
+        if method.owners_within {
+            self.admit_within(caller, method, message, &resource).await?;
+        }
         Ok(Admitted { resource: Some(resource), decision: Some(reference) })
+    }
+
+    /// Decides on what the call does to owners, as if each was done by a call of its own.
+    async fn admit_within(
+        &self,
+        caller: &Caller,
+        method: &Method,
+        message: &Bytes,
+        resource: &Resource,
+    ) -> Result<(), Refused> {
+        let ask = GetResourceFactsRequest { message: message.to_vec(), ..about(resource) };
+        let ask = Self::asked_for(caller, method, message, ask)?;
+        let facts = match self.facts_of(&caller.principal, &method.role, resource, ask).await {
+            Ok(facts) => facts,
+            // What is wrong with the request is told as the call itself would tell it.
+            Err(status) if matches!(status.code(), Code::InvalidArgument | Code::NotFound) => {
+                return Err(Refused { status, denial: None });
+            }
+            Err(status) => {
+                tracing::warn!(role = method.role, code = ?status.code(), "no owners, the call is refused");
+                return Err(unanswered(&status).into());
+            }
+        };
+        if facts.owner_changes.len() > MAX_OWNER_CHANGES {
+            let found = facts.owner_changes.len();
+            let text =
+                format!("changes owners in {found} ways, more than {MAX_OWNER_CHANGES}: do it in parts");
+            return Err(Problem::invalid_field("", text).into());
+        }
+        for OwnerChange { action, r#type, owner, new_owner, moves } in facts.owner_changes {
+            let facts = ResourceFacts {
+                name: resource.name.clone(),
+                exists: true,
+                r#type,
+                owner,
+                ..Default::default()
+            };
+            let owner = NewOwner { group: &new_owner, moves };
+            let decision = self.decide(caller, method, &action, resource, facts, &owner).await?;
+            followed(&action, false, resource, &decision)?;
+        }
+        Ok(())
     }
 
     /// The answer is the same as policy's own, so that nobody learns which organizations there are.
@@ -118,12 +165,7 @@ impl Engine {
                 ..Default::default()
             });
         }
-        let ask = GetResourceFactsRequest {
-            request_id: repeated(message, method)?.unwrap_or_default().to_owned(),
-            method: method.path.clone(),
-            principal: caller.principal.name.clone(),
-            ..about(resource)
-        };
+        let ask = Self::asked_for(caller, method, message, about(resource))?;
         match self.facts_of(&caller.principal, &method.role, resource, ask).await {
             // What a user owns is nobody's to policy, which knows groups only.
             Ok(facts) if ResourceName::parse_as(&facts.owner, USER).is_ok() => {
@@ -144,6 +186,21 @@ impl Engine {
                 Err(unanswered(&status).into())
             }
         }
+    }
+
+    /// A question that says for whom and for which change it is asked.
+    fn asked_for(
+        caller: &Caller,
+        method: &Method,
+        message: &Bytes,
+        ask: GetResourceFactsRequest,
+    ) -> Result<GetResourceFactsRequest, Problem> {
+        Ok(GetResourceFactsRequest {
+            request_id: repeated(message, method)?.unwrap_or_default().to_owned(),
+            method: method.path.clone(),
+            principal: caller.principal.name.clone(),
+            ..ask
+        })
     }
 
     /// Asks the owner of a resource about it.

@@ -7,6 +7,7 @@
 //!
 //! Entry points: [`build`], [`Config`], [`Table`].
 
+mod actions;
 mod admission;
 mod config;
 mod error;

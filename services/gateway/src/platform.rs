@@ -37,6 +37,7 @@ use tonic::body::Body;
 use tonic::{Code, Request, Response, Status};
 use tower::Service;
 
+use crate::actions::Actions;
 use crate::admission::{Caller, about, principal_to_pb};
 use crate::gateway::Engine;
 use crate::resource::{PLATFORM_ID, Resource};
@@ -46,8 +47,6 @@ const ENVIRONMENTS: i32 = 100;
 const PIPELINES: i32 = 10;
 const RUNS: i32 = 5;
 const APPROVALS: i32 = 200;
-/// What policy answers at once.
-const MAX_ACTIONS: usize = 500;
 
 /// The service. It is one of the gateway's upstreams, and asks the gateway itself.
 pub(crate) struct Platform {
@@ -104,8 +103,7 @@ impl PlatformService for Platform {
         let engine = self.engine()?;
         let resource = Resource::parse(&request.get_ref().resource)
             .map_err(|problem| Problem::invalid_field("resource", problem))?;
-        let mut actions = engine.table.actions_on(&resource.name);
-        actions.truncate(MAX_ACTIONS);
+        let actions = Actions::about(&engine.table, &resource.name);
         if actions.is_empty() {
             return Ok(Response::new(ListAllowedActionsResponse::default()));
         }
@@ -115,14 +113,12 @@ impl PlatformService for Platform {
             organization: resource.organization_name(),
             principal: Some(principal_to_pb(&principal)),
             resource: Some(facts),
-            actions,
+            ..actions.question()
         };
         let question = self.identity.request_as(&principal, &resource.organization, question);
         let answer = engine.policy.clone().list_allowed_actions(question).await;
-        let mut actions =
-            answer.map_err(|status| Problem::from_dependency("policy", &status))?.into_inner().actions;
-        actions.sort();
-        Ok(Response::new(ListAllowedActionsResponse { actions }))
+        let answer = answer.map_err(|status| Problem::from_dependency("policy", &status))?.into_inner();
+        Ok(Response::new(actions.listed(answer)))
     }
 
     async fn get_project_overview(

@@ -38,6 +38,8 @@ pub struct Method {
     pub update_mask: Option<Field>,
     /// Further actions that the call amounts to.
     pub amounts_to: Vec<String>,
+    /// True when only the service that owns the resource can read from the request whose owners it changes.
+    pub owners_within: bool,
     /// The numbers of the fields `request_id` and `validate_only` of a change that can be repeated.
     pub repeatable: Option<Repeatable>,
     /// True when it changes nothing.
@@ -148,12 +150,15 @@ impl Table {
 
     /// The governed actions that can be done to a resource of this name, sorted.
     pub fn actions_on(&self, name: &str) -> Vec<String> {
-        let fits = |method: &&Arc<Method>| {
-            method.governed && method.patterns.iter().any(|pattern| matches(name, pattern))
-        };
-        let actions: BTreeSet<&str> =
-            self.methods.values().filter(fits).map(|method| method.action.as_str()).collect();
+        let actions: BTreeSet<&str> = self.methods_on(name).map(|method| method.action.as_str()).collect();
         actions.into_iter().map(str::to_owned).collect()
+    }
+
+    /// The governed methods that can be called on a resource of this name.
+    pub fn methods_on(&self, name: &str) -> impl Iterator<Item = &Arc<Method>> {
+        self.methods.values().filter(move |method| {
+            method.governed && method.patterns.iter().any(|pattern| matches(name, pattern))
+        })
     }
 }
 
@@ -301,6 +306,7 @@ impl Builder {
             owner,
             update_mask: update_mask(&method.input()),
             amounts_to: rule.amounts_to.clone(),
+            owners_within: rule.owners_within,
             repeatable: repeatable(&method.input()),
             reads: access == Access::Read,
             audit,

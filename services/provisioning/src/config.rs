@@ -52,6 +52,10 @@ pub struct Config {
     pub max_runs_per_pipeline: u64,
     /// Most deployments that are kept of an environment.
     pub max_deployments_per_environment: u64,
+    /// How long a secret of a live resource is kept after a later one has taken its place, in seconds.
+    pub keep_secrets_seconds: i64,
+    /// Most such secrets that are kept of a resource.
+    pub max_superseded_secrets_per_resource: u64,
     /// How often to look for what is to be forgotten, in milliseconds.
     pub sweep_ms: u64,
     /// How often approval requests are looked at, in milliseconds.
@@ -92,6 +96,8 @@ impl Default for Config {
             max_log_chunks_per_operation: engine.max_log_chunks,
             max_runs_per_pipeline: 500,
             max_deployments_per_environment: 500,
+            keep_secrets_seconds: 30 * DAY,
+            max_superseded_secrets_per_resource: 100,
             sweep_ms: 600_000,
             approval_poll_ms: 1_000,
             plan_ttl_seconds: 7 * 24 * 3_600,
@@ -123,6 +129,8 @@ impl Config {
             ("max_log_chunks_per_operation", u64::try_from(self.max_log_chunks_per_operation).unwrap_or(0)),
             ("max_runs_per_pipeline", self.max_runs_per_pipeline),
             ("max_deployments_per_environment", self.max_deployments_per_environment),
+            ("keep_secrets_seconds", u64::try_from(self.keep_secrets_seconds).unwrap_or(0)),
+            ("max_superseded_secrets_per_resource", self.max_superseded_secrets_per_resource),
             ("sweep_ms", self.sweep_ms),
             ("approval_poll_ms", self.approval_poll_ms),
             ("expiry_poll_ms", self.expiry_poll_ms),
@@ -151,6 +159,8 @@ impl Config {
             logs: time::Duration::seconds(self.keep_logs_seconds),
             max_runs: self.max_runs_per_pipeline,
             max_deployments: self.max_deployments_per_environment,
+            secrets: time::Duration::seconds(self.keep_secrets_seconds),
+            max_secrets: self.max_superseded_secrets_per_resource,
         }
     }
 

@@ -53,6 +53,12 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A deletion has begun: what is deleted is gone, so that there is no way back.
+    #[error("operation `{operation}` deletes and has begun: it cannot be undone and goes on")]
+    Begun {
+        /// Its resource name.
+        operation: String,
+    },
     /// The claim on a step is lost to another worker.
     #[error("the claim on step `{step}` is lost")]
     Fenced {

@@ -63,6 +63,7 @@ pub(crate) fn checks(app: &App, meter: &Meter) -> Vec<HealthCheck> {
         steps(app, &gauges, stall),
         operations(app, &gauges, stall),
         claims(app, &gauges, stall),
+        drivers(app),
     ]
 }
 
@@ -112,4 +113,14 @@ fn claims(app: &App, gauges: &Gauges, stall: Duration) -> HealthCheck {
             within(first, stall, "has ended and is not freed since")
         }
     })
+}
+/// Steps of a driver that is away wait, and calls work.
+fn drivers(app: &App) -> HealthCheck {
+    let app = app.clone();
+    let check = HealthCheck::new("provisioning drivers", move || {
+        let unwell: Vec<String> =
+            app.drivers_unwell().iter().map(|(driver, why)| format!("`{driver}`: {why}")).collect();
+        async move { if unwell.is_empty() { Ok(()) } else { Err(unwell.join("; ")) } }
+    });
+    check.degrades()
 }

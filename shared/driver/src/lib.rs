@@ -94,6 +94,10 @@ pub trait Driver: Send + Sync {
     /// beside this one, and what they did last counts.
     async fn reconcile(&self, _declared: &std::collections::BTreeSet<String>) {}
 
+    /// Told now and then: the SHA-256 digests of all artifacts that something declared or a kept run refers to. A driver
+    /// that keeps artifacts forgets the others once they are old; a young one may be of a run that is not recorded yet.
+    async fn keep_artifacts(&self, _kept: &std::collections::BTreeSet<String>) {}
+
     /// Whether the driver could do its work now.
     async fn health(&self) -> Health;
 }

@@ -7,11 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 use crate::{
     ActionSchema, ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Found,
@@ -20,91 +18,12 @@ use crate::{
     Violation, diff,
 };
 
+mod script;
+
+pub use script::{Behaviour, Call, CallKind, Presence};
+
 const AWAY: &str = "the driver's server is away";
 const ACTIONS: [&str; 6] = ["run", "restart", "stop", "start", "rotate", "logs"];
-
-/// What one call of a scripted step does. A step without a script (left) succeeds.
-#[derive(Debug, Clone)]
-pub enum Behaviour {
-    /// Works.
-    Succeed,
-    /// Fails without an effect.
-    Fail {
-        /// Whether a retry may work.
-        retryable: bool,
-        /// The message.
-        message: String,
-    },
-    /// Fails although the effect happened; the failure carries the remains.
-    FailPartially {
-        /// The message.
-        message: String,
-    },
-    /// Answers UNKNOWN; the effect happened or not.
-    Unknown {
-        /// Whether the resource exists afterwards.
-        effect: bool,
-    },
-    /// Waits for a permit of this semaphore (`gate.add_permits(1)`), then works. Cancel ends the wait.
-    Gate(Arc<Semaphore>),
-    /// Never answers by itself; only cancel ends it, as `Cancelled`.
-    UntilCancelled,
-    /// Emits these log lines, then works.
-    Log(Vec<String>),
-    /// Emits log lines, so many at a time, each time with a checkpoint behind them, and then works.
-    Chatter {
-        /// How many times.
-        rounds: usize,
-        /// Lines of each.
-        lines: usize,
-    },
-    /// Takes so long. Cancel ends it sooner, as `Cancelled`.
-    Take(Duration),
-    /// Fails without an effect, with this code.
-    Refuse(FailureCode),
-    /// Fails as one whose server is away for so long.
-    Busy(Duration),
-}
-
-/// What becomes of calls while the driver's server is away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Presence {
-    /// It is there.
-    #[default]
-    There,
-    /// It is away, and known to have begun nothing.
-    Refuses,
-    /// It is away, and nobody knows what it has begun.
-    Silent,
-}
-
-/// Kinds of call in the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CallKind {
-    /// `apply`
-    Apply,
-    /// `destroy`
-    Destroy,
-    /// `observe`
-    Observe,
-    /// `invoke`
-    Invoke,
-}
-
-/// One line of the journal.
-#[derive(Debug, Clone)]
-pub struct Call {
-    /// Which method.
-    pub kind: CallKind,
-    /// Step name of the context.
-    pub step: String,
-    /// Attempt of the context.
-    pub attempt: u32,
-    /// Fence of the context.
-    pub fence: i64,
-    /// Key of the context.
-    pub key: String,
-}
 
 #[derive(Debug, Clone)]
 struct Thing {

@@ -14,6 +14,17 @@ pub fn recall(kept: Option<Vec<u8>>, name: &str) -> Result<Option<ResourceFacts>
     Ok(rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')).then_some(facts))
 }
 
+/// Refuses a change that is to be looked through for owners, in a service none of whose changes have any within: what
+/// nobody reads, nobody would be asked about.
+pub fn no_owners_within(message: &[u8]) -> Result<(), Problem> {
+    match message {
+        [] => Ok(()),
+        _ => {
+            Err(Problem::invalid_field("message", "no method of this service has owners within its request"))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -170,11 +170,7 @@ impl Api {
         let (permit, request) = checked(request)?;
         parse(&permit, "parent", &request.parent, ORGANIZATION, rpc.action)?;
         let call = call(&permit, rpc, &request, &request.request_id, request.validate_only);
-        let documents = request.documents.into_iter().map(|document| {
-            let pb::import_entities_request::Document { origin, content } = document;
-            ImportDocument { origin, content }
-        });
-        let answer = self.app.import(call, encode_import_bytes, documents.collect()).await;
+        let answer = self.app.import(call, encode_import_bytes, documents(request)).await;
         match answer.map_err(|error| to_status(error, rpc.action))? {
             Answer::New(imported) => Ok(Response::new(encode_import(&imported))),
             Answer::Again(bytes) => again(&bytes).map(Response::new),
@@ -240,6 +236,15 @@ impl Api {
         let directory = directory.map_err(|error| to_status(error, rpc.action))?;
         Ok(Response::new(encode_directory(directory, permit.organization())))
     }
+}
+
+/// The documents of an import.
+pub(super) fn documents(request: pb::ImportEntitiesRequest) -> Vec<ImportDocument> {
+    let document = |document| {
+        let pb::import_entities_request::Document { origin, content } = document;
+        ImportDocument { origin, content }
+    };
+    request.documents.into_iter().map(document).collect()
 }
 
 fn encode_import(imported: &Imported) -> pb::ImportEntitiesResponse {

@@ -16,17 +16,6 @@ use crate::json::Json;
 impl Rules for EntityFields {
     const FIELD: &'static str = "entity";
 
-    async fn complete(
-        work: &Work<'_>,
-        _before: Option<&Stored<Self>>,
-        after: &mut Stored<Self>,
-    ) -> Result<(), Error> {
-        let kind = kind_of(work, &after.fields).await?;
-        let organization = after.organization.clone();
-        after.fields.adopt_owner(&organization, &kind.fields);
-        Ok(())
-    }
-
     async fn admit(
         work: &Work<'_>,
         before: Option<&Stored<Self>>,
@@ -39,6 +28,11 @@ impl Rules for EntityFields {
         }
         if let Err(more) = after.fields.edges(&after.organization, &after.id, &kind.fields) {
             violations.extend_under("", more);
+        }
+        // Policy was asked about the owner of the envelope, and about no other.
+        if let Some((field, owner)) = after.fields.owner_within(&after.organization, &kind.fields) {
+            let text = format!("must be given where `spec.{field}` names an owner: `{owner}`");
+            violations.add("owner", text);
         }
         violations.into_result().map_err(|v| Error::under(Self::FIELD, v))?;
         if before.is_some_and(|before| before.fields.owner == after.fields.owner) {

@@ -46,6 +46,11 @@ pub(super) async fn facts_of_target(tx: &Tx<'_>, permit: &Permit) -> Result<Opti
     }
 }
 
+/// An owner as policy knows it: what a user owns is nobody's.
+pub(super) fn group_or_nobody(owner: String) -> String {
+    if owner.contains("/groups/") { owner } else { String::new() }
+}
+
 /// What one permit sees over a connection.
 struct Seen<'a, 'c, C> {
     db: &'a Db<'c, C>,
@@ -97,7 +102,7 @@ impl<C: ConnectionTrait> Seen<'_, '_, C> {
         let found = self.db.find::<EntityFields>(self.permit, kind, name.id()).await?;
         Ok(found.map(|entity| {
             let EntityFields { owner, labels, .. } = entity.fields;
-            let owner = if owner.contains("/groups/") { owner } else { String::new() };
+            let owner = group_or_nobody(owner);
             Facts { resource_type: EntityFields::TYPE, owner, labels, ..Facts::default() }
         }))
     }

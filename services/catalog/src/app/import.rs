@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jsonschema::{Draft, PatternOptions, Validator};
+use pavior_auth::Permit;
 
+use super::facts::group_or_nobody;
 use super::import_members::import_members;
 use super::{Answer, App, Call, Done, Encode, Event, Work};
 use crate::domain::backstage;
@@ -41,7 +43,49 @@ pub(super) struct Read {
     pub(super) imported: backstage::Imported,
 }
 
+/// What an import would do to entities of the same owner.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OwnerChange {
+    /// Whether the entities exist.
+    pub(crate) exists: bool,
+    /// The group that owns them now; empty when none does.
+    pub(crate) before: String,
+    /// The group that is to own them; empty for none.
+    pub(crate) after: String,
+}
+
 impl App {
+    /// What an import of these documents would do to owners, each once.
+    pub(crate) async fn owner_changes(
+        &self,
+        permit: &Permit,
+        documents: Vec<ImportDocument>,
+    ) -> Result<BTreeSet<OwnerChange>, Error> {
+        let read = read_apart(documents, permit.organization()).await?;
+        let db = self.store.read();
+        let kinds: BTreeSet<String> = read.iter().map(|read| read.imported.fields.kind.clone()).collect();
+        let kinds: Vec<String> = kinds.into_iter().collect();
+        let kinds = db.find_many::<KindFields>(permit, "", &kinds).await?;
+        let kinds: BTreeMap<&str, &KindFields> =
+            kinds.iter().map(|kind| (kind.id.as_str(), &kind.fields)).collect();
+        let key = |read: &Read| EntityKey::new(&*read.imported.fields.kind, read.imported.id.as_str());
+        let keys: Vec<EntityKey> = read.iter().map(key).collect();
+        let existing = db.existing_entities(permit, &keys).await?;
+        let changes = read.iter().zip(&keys).filter_map(|(read, key)| {
+            // Without its kind the import is refused as a whole.
+            let kind = kinds.get(read.imported.fields.kind.as_str())?;
+            let fields = &read.imported.fields;
+            let within = fields.owner_within(permit.organization(), kind).map(|(_, owner)| owner);
+            let before = existing.get(key);
+            Some(OwnerChange {
+                exists: before.is_some(),
+                before: before.map(|before| group_or_nobody(before.owner.clone())).unwrap_or_default(),
+                after: group_or_nobody(within.unwrap_or_else(|| fields.owner.clone())),
+            })
+        });
+        Ok(changes.collect())
+    }
+
     /// Imports documents.
     pub(crate) async fn import(
         &self,
@@ -49,10 +93,7 @@ impl App {
         encode: Encode<Imported>,
         documents: Vec<ImportDocument>,
     ) -> Result<Answer<Imported>, Error> {
-        let organization = call.permit.organization().to_owned();
-        // Megabytes of YAML would keep this thread from serving others.
-        let read = tokio::task::spawn_blocking(move || read_all(&documents, &organization)).await;
-        let read = read.map_err(|error| Error::Rejected(error.into()))??;
+        let read = read_apart(documents, call.permit.organization()).await?;
         self.change(call, encode, read, |work, read| {
             Box::pin(async move {
                 let done = import(&work, &read).await?;
@@ -61,6 +102,13 @@ impl App {
         })
         .await
     }
+}
+
+/// Megabytes of YAML would keep this thread from serving others.
+async fn read_apart(documents: Vec<ImportDocument>, organization: &str) -> Result<Vec<Read>, Error> {
+    let organization = organization.to_owned();
+    let read = tokio::task::spawn_blocking(move || read_all(&documents, &organization)).await;
+    read.map_err(|error| Error::Rejected(error.into()))?
 }
 
 fn read_all(documents: &[ImportDocument], organization: &str) -> Result<Vec<Read>, Error> {
@@ -181,7 +229,7 @@ fn upsert(
     before: Option<&Existing>,
 ) -> Upsert {
     let mut stored = Stored::new(organization, id, work.ids.uuid(), work.now, fields);
-    if let Some(Existing { uid, revision, create_time, digest: _, reserved: _ }) = before {
+    if let Some(Existing { uid, revision, create_time, digest: _, owner: _, reserved: _ }) = before {
         stored.uid = *uid;
         stored.revision = revision + 1;
         stored.create_time = *create_time;

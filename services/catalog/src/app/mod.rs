@@ -36,7 +36,7 @@ pub(crate) use crud::{Create, Delete, Rules, Update, View};
 pub(crate) use definitions::Match;
 pub(crate) use directory::Directory;
 pub(crate) use facts::Facts;
-pub(crate) use import::{ImportDocument, Imported};
+pub(crate) use import::{ImportDocument, Imported, OwnerChange};
 pub(crate) use publish::Publish;
 pub(crate) use registration::{Register, Unregister};
 // For the wire side, which must not know the store.

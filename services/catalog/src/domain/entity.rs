@@ -135,17 +135,25 @@ impl EntityFields {
         labels.chain(self.tags.iter().map(|tag| ("tag".to_owned(), tag.clone()))).collect()
     }
 
-    /// Takes the owner from `spec` when the envelope has none and the kind says where to look.
-    pub(crate) fn adopt_owner(&mut self, organization: &str, kind: &KindFields) {
+    /// The owner that `spec` names where the envelope names none, and the field of `spec` that does: the kind says where
+    /// to look.
+    pub(crate) fn owner_within<'a>(
+        &self,
+        organization: &str,
+        kind: &'a KindFields,
+    ) -> Option<(&'a str, String)> {
         if !self.owner.is_empty() {
-            return;
+            return None;
         }
-        let field = kind.relation_rules.iter().find(|rule| rule.relation == OWNED_BY);
-        let named = field.and_then(|rule| self.spec.get(&rule.field)).and_then(Json::as_str);
-        if let Some(text) = named
-            && let Some(name) = owner_from_reference(text, organization, self.namespace())
-        {
-            self.owner = name;
+        let rule = kind.relation_rules.iter().find(|rule| rule.relation == OWNED_BY)?;
+        let text = self.spec.get(&rule.field)?.as_str()?;
+        Some((&rule.field, owner_from_reference(text, organization, self.namespace())?))
+    }
+
+    /// Takes the owner from `spec` when the envelope has none.
+    pub(crate) fn adopt_owner(&mut self, organization: &str, kind: &KindFields) {
+        if let Some((_, owner)) = self.owner_within(organization, kind) {
+            self.owner = owner;
         }
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct Existing {
     pub(crate) revision: i64,
     pub(crate) create_time: OffsetDateTime,
     pub(crate) digest: String,
+    /// The group or user that owns it; empty when nobody does.
+    pub(crate) owner: String,
     /// The annotations that are the platform's own: documents do not speak of them.
     pub(crate) reserved: BTreeMap<String, String>,
 }
@@ -44,7 +46,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
     ) -> Result<BTreeMap<EntityKey, Existing>, StoreError> {
         let mut found = BTreeMap::new();
         for chunk in keys.chunks(CHUNK) {
-            let rows: Vec<(String, String, Uuid, i64, i64, String, Json)> = entity::Entity::find()
+            let rows: Vec<(String, String, Uuid, i64, i64, String, String, Json)> = entity::Entity::find()
                 .select_only()
                 .column(entity::Column::Kind)
                 .column(entity::Column::Id)
@@ -52,19 +54,20 @@ impl<C: ConnectionTrait> Db<'_, C> {
                 .column(entity::Column::Revision)
                 .column(entity::Column::CreateTime)
                 .column(entity::Column::Digest)
+                .column(entity::Column::Owner)
                 .column(entity::Column::Annotations)
                 .filter(entity::Column::Organization.eq(permit.organization()))
                 .filter(by_key(chunk, entity::Column::Kind, entity::Column::Id))
                 .into_tuple()
                 .all(self.connection)
                 .await?;
-            for (kind, id, uid, revision, create_time, digest, annotations) in rows {
+            for (kind, id, uid, revision, create_time, digest, owner, annotations) in rows {
                 let create_time = time(create_time)?;
                 let mut reserved = text_map(&annotations).ok_or_else(|| corrupt("annotations"))?;
                 reserved.retain(|key, _| is_reserved_key(key));
                 found.insert(
                     EntityKey { kind, id },
-                    Existing { uid, revision, create_time, digest, reserved },
+                    Existing { uid, revision, create_time, digest, owner, reserved },
                 );
             }
         }

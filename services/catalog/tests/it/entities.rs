@@ -401,3 +401,43 @@ async fn an_id_is_made_when_none_is_given() {
     let id = made.name.rsplit('/').next().unwrap();
     assert!(id.starts_with("entity-") && pavior_core::validate_id(id).is_ok(), "{id}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_policy_was_not_asked_about_is_not_taken() {
+    db::both(|db| async {
+        let world = World::ready(db).await;
+        let team = world.group("acme", "team-a", "").await;
+        let spec = json!({"owner": "team-a"});
+        let owned = |owner: &str| {
+            let mut request = create_component("acme", "cart", spec.clone());
+            request.entity.as_mut().unwrap().owner = owner.to_owned();
+            world.alice(request)
+        };
+        let mut client = world.client.clone();
+        let error = refused(client.create_entity(owned("")).await, Code::InvalidArgument, "INVALID_FIELD");
+        assert_eq!(error.violations[0].field, "entity.owner");
+        assert!(error.violations[0].description.contains(&team.name), "{error:?}");
+        let cart = client.create_entity(owned(&team.name)).await.unwrap().into_inner();
+        assert_eq!(cart.owner, team.name);
+        // Neither is it taken when it is all that an update leaves, or brings.
+        world.component("acme", "till", json!({})).await;
+        let update = |id: &str, paths: &[&str]| {
+            let entity =
+                pb::Entity { name: name(id), spec: Some(object(spec.clone())), ..Default::default() };
+            let request = pb::UpdateEntityRequest {
+                entity: Some(entity),
+                update_mask: mask(paths),
+                ..Default::default()
+            };
+            world.alice(request)
+        };
+        for (id, paths) in [("cart", "owner"), ("till", "spec.owner")] {
+            let answer = client.update_entity(update(id, &[paths])).await;
+            let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+            assert_eq!(error.violations[0].field, "entity.owner", "{id}");
+        }
+        assert_eq!(get(&world, &name("cart")).await.owner, team.name);
+        assert_eq!(get(&world, &name("till")).await.owner, "");
+    })
+    .await;
+}

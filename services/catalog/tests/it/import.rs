@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use pavior_proto::pavior::catalog::v1 as pb;
+use pavior_proto::pavior::governance::v1 as gov;
 use pavior_testkit::db;
+use prost::Message as _;
 use serde_json::json;
 use tonic::Code;
 
@@ -11,6 +13,8 @@ use crate::support::{World, fields, refused, uuid};
 
 const SHOP: &str = include_str!("fixtures/shop.yaml");
 const ORG: &str = include_str!("fixtures/org.yaml");
+
+const IMPORT: &str = "/pavior.catalog.v1.CatalogService/ImportEntities";
 
 fn import(contents: &[&str]) -> pb::ImportEntitiesRequest {
     let document = |content: &&str| pb::import_entities_request::Document {
@@ -242,6 +246,60 @@ async fn ten_thousand_entities_are_imported_and_listed() {
         println!("{kind}: one entity: {:?}", started.elapsed());
         let spec = pavior_rpc::convert::from_struct(one.spec.as_ref().unwrap());
         assert_eq!(spec["dependsOn"], json!(["service-00008"]));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_import_does_to_owners_is_told_before_it_is_done() {
+    db::both(|db| async {
+        let world = World::ready(db).await;
+        let document = |id: &str, owner: &str| {
+            format!(
+                "apiVersion: backstage.io/v1alpha1\nkind: Component\nmetadata: {{ name: {id} }}\n\
+                 spec: {{ type: service, lifecycle: production, owner: {owner} }}\n"
+            )
+        };
+        counts(&world, import(&[&document("cart", "payments"), &document("till", "user:frank")])).await;
+        let (cart, till, shelf, stock, bag) = (
+            document("cart", "storefront"),
+            document("till", "storefront"),
+            document("shelf", "storefront"),
+            document("stock", "storefront"),
+            document("bag", "user:frank"),
+        );
+        let request = import(&[&cart, &till, &shelf, &stock, &bag]);
+        let ask = |method: &str, name: &str| gov::GetResourceFactsRequest {
+            name: name.to_owned(),
+            method: method.to_owned(),
+            message: request.encode_to_vec(),
+            ..Default::default()
+        };
+        let facts = world.alice(ask(IMPORT, "organizations/acme"));
+        let facts = world.facts.clone().get_resource_facts(facts).await.unwrap().into_inner();
+        let changes = facts.owner_changes.iter().map(|change| {
+            let short = |name: &str| name.trim_start_matches("organizations/acme/groups/").to_owned();
+            let gov::OwnerChange { action, r#type, owner, new_owner, moves } = change;
+            assert_eq!(r#type, "catalog.pavior.dev/Entity");
+            format!("{action} {:?} {:?} {moves}", short(owner), short(new_owner))
+        });
+        assert_eq!(
+            changes.collect::<Vec<_>>(),
+            [
+                "catalog.entities.create \"\" \"\" false",
+                "catalog.entities.create \"\" \"storefront\" false",
+                "catalog.entities.update \"\" \"storefront\" true",
+                "catalog.entities.update \"payments\" \"storefront\" true",
+            ]
+        );
+        for (method, name, field) in [
+            ("/pavior.catalog.v1.CatalogService/DeleteEntity", "organizations/acme", "method"),
+            (IMPORT, "organizations/acme/groups/a", "message"),
+        ] {
+            let answer = world.facts.clone().get_resource_facts(world.alice(ask(method, name))).await;
+            let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+            assert_eq!(error.violations[0].field, field);
+        }
     })
     .await;
 }

@@ -209,6 +209,7 @@ async fn facts_of_a_repetition_are_those_of_the_first_call() {
                 request_id: request_id.to_owned(),
                 method: method.to_owned(),
                 principal: format!("{ACME}/users/{who}"),
+                message: Vec::new(),
             };
             let (mut client, ask) = (world.facts.clone(), world.alice(ask));
             async move { client.get_resource_facts(ask).await.unwrap().into_inner() }

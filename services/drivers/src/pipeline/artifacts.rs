@@ -1,9 +1,12 @@
 //! What a run leaves: copied out of the workspace whole, with a digest, never through a link.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use pavior_core::digest::sha256_hex;
@@ -32,8 +35,80 @@ fn io(name: &str) -> impl Fn(std::io::Error) -> Failure + '_ {
 /// The folder of a store in which artifacts stand under their digests.
 const BY_DIGEST: &str = "sha256";
 
+/// How long an artifact may be of a run that is not recorded yet.
+const UNRECORDED: Duration = Duration::from_secs(24 * 3_600);
+
+/// Nothing is put to a store while something is taken from one. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shelf(Arc<Mutex<()>>);
+
+impl Shelf {
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes what nothing refers to and is old.
+    pub(super) async fn keep(&self, stores: PathBuf, kept: BTreeSet<String>) {
+        let shelf = self.clone();
+        let swept = tokio::task::spawn_blocking(move || shelf.sweep(&stores, &kept, UNRECORDED));
+        match swept.await.map_err(std::io::Error::other).flatten() {
+            Ok(0) => {}
+            Ok(swept) => tracing::info!(swept, "artifacts that nothing refers to are removed"),
+            Err(error) => tracing::warn!(%error, "artifacts that nothing refers to could not be removed yet"),
+        }
+    }
+
+    /// Removes the artifacts of all stores that are not among the `kept` digests and were last made longer ago than
+    /// `grace`. Answers how many.
+    fn sweep(&self, stores: &Path, kept: &BTreeSet<String>, grace: Duration) -> std::io::Result<usize> {
+        // By the clock that their times are from.
+        let now = tempfile::tempfile_in(stores)?.metadata()?.modified()?;
+        let old = |path: &Path| -> std::io::Result<bool> {
+            Ok(now.duration_since(std::fs::metadata(path)?.modified()?).is_ok_and(|age| age > grace))
+        };
+        let mut swept = 0;
+        for place in folders(stores)?.iter().map(|organization| folders(organization)) {
+            for digests in place?.iter().map(|store| folders(&store.join(BY_DIGEST))) {
+                for path in digests? {
+                    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                    if kept.contains(name) {
+                        continue;
+                    }
+                    let _alone = self.alone();
+                    if old(&path)? {
+                        files::remove_tree(&path)?;
+                        swept += 1;
+                    }
+                }
+            }
+        }
+        Ok(swept)
+    }
+}
+
+/// The folders in a folder; none when it does not exist.
+fn folders(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
 /// Copies every artifact into `store`, read-only under its digest. One that is there already is not written again.
-pub(super) fn collect(workspace: &Path, store: &Path, wanted: &[Artifact]) -> Result<Vec<Kept>, Failure> {
+pub(super) fn collect(
+    shelf: &Shelf,
+    workspace: &Path,
+    store: &Path,
+    wanted: &[Artifact],
+) -> Result<Vec<Kept>, Failure> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
@@ -47,6 +122,7 @@ pub(super) fn collect(workspace: &Path, store: &Path, wanted: &[Artifact]) -> Re
         let staged = staging.path().join(&artifact.name);
         let (sha256, size) = copy(&source, &staged).map_err(io(&artifact.name))?;
         let path = place.join(&sha256).join(file_name);
+        let _alone = shelf.alone();
         put(&staged, &path, &sha256).map_err(io(&artifact.name))?;
         kept.push(Kept { name: artifact.name.clone(), path, sha256, size });
     }
@@ -62,7 +138,9 @@ fn put(staged: &Path, path: &Path, sha256: &str) -> std::io::Result<()> {
     let alone = File::open(parent)?;
     alone.lock()?;
     if path.exists() && digest(path)? == sha256 {
-        return Ok(());
+        // As young as any: it is of this run now, too.
+        let made = std::fs::metadata(staged)?.modified()?;
+        return File::open(path.parent().unwrap_or(path))?.set_modified(made);
     }
     // What stands there is not what its name says.
     files::remove_tree(path)?;
@@ -263,6 +341,33 @@ mod tests {
     }
 
     #[test]
+    fn what_nothing_refers_to_goes_when_it_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let (workspace, stores) = (folder.path().join("src"), folder.path().join("artifacts"));
+        let store = stores.join("acme/pipeline-1");
+        let shelf = Shelf::default();
+        std::fs::create_dir_all(&workspace).unwrap();
+        let make = |content: &str| {
+            std::fs::write(workspace.join("app"), content).unwrap();
+            let wanted = [Artifact { name: "app".to_owned(), path: "app".to_owned() }];
+            collect(&shelf, &workspace, &store, &wanted).unwrap().remove(0)
+        };
+        let made = ["one", "two", "three"].map(make);
+        for kept in &made {
+            let place = File::open(kept.path.parent().unwrap()).unwrap();
+            let old = place.metadata().unwrap().modified().unwrap() - Duration::from_secs(3_600);
+            place.set_modified(old).unwrap();
+        }
+        // The same again, by a run that is not recorded yet.
+        make("two");
+        let kept = BTreeSet::from([made[0].sha256.clone()]);
+        let grace = Duration::from_secs(60);
+        assert_eq!(shelf.sweep(&stores, &kept, grace).unwrap(), 1);
+        assert_eq!(made.map(|kept| kept.path.exists()), [true, true, false]);
+        assert_eq!(shelf.sweep(&stores, &kept, grace).unwrap(), 0);
+    }
+
+    #[test]
     fn what_is_stored_is_read_only_and_mended_when_it_was_changed() {
         let folder = tempfile::tempdir().unwrap();
         let (workspace, store) = (folder.path().join("src"), folder.path().join("store"));
@@ -271,7 +376,8 @@ mod tests {
         std::fs::write(workspace.join("site/css/a.css"), "a").unwrap();
         let wanted = [("app", "app"), ("site", "site")]
             .map(|(name, path)| Artifact { name: name.to_owned(), path: path.to_owned() });
-        let first = collect(&workspace, &store, &wanted).unwrap();
+        let shelf = Shelf::default();
+        let first = collect(&shelf, &workspace, &store, &wanted).unwrap();
         let css = first[1].path.join("css/a.css");
         for path in [&first[0].path, &css, &first[1].path] {
             let mode = std::fs::metadata(path).unwrap().permissions().mode();
@@ -280,7 +386,7 @@ mod tests {
         std::fs::set_permissions(&css, std::fs::Permissions::from_mode(0o644)).unwrap();
         std::fs::write(&css, "changed").unwrap();
         assert_ne!(digest(&first[1].path).unwrap(), first[1].sha256);
-        let second = collect(&workspace, &store, &wanted).unwrap();
+        let second = collect(&shelf, &workspace, &store, &wanted).unwrap();
         assert_eq!(second[1].path, first[1].path);
         assert_eq!(digest(&first[1].path).unwrap(), first[1].sha256);
         files::remove_tree(&store).unwrap();

@@ -5,6 +5,9 @@ mod run;
 
 pub(crate) use artifacts::{Stored, copy, digest, stored};
 
+use artifacts::Shelf;
+use run::Run;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,19 +83,6 @@ struct Arguments {
     secrets: BTreeMap<String, String>,
 }
 
-/// Everything that one run needs.
-pub(crate) struct Run {
-    pub(crate) id: String,
-    pub(crate) repository: PathBuf,
-    pub(crate) commit: String,
-    pub(crate) steps: Vec<Step>,
-    pub(crate) artifacts: Vec<Artifact>,
-    pub(crate) environment: BTreeMap<String, String>,
-    pub(crate) workspace: PathBuf,
-    pub(crate) store: PathBuf,
-    pub(crate) redactor: Redactor,
-}
-
 /// The driver.
 pub(crate) struct PipelineDriver {
     pub(crate) ledger: Arc<Ledger>,
@@ -102,6 +92,7 @@ pub(crate) struct PipelineDriver {
     pub(crate) shim: Vec<std::ffi::OsString>,
     inherited: BTreeMap<String, String>,
     pub(crate) config: PipelineConfig,
+    shelf: Shelf,
 }
 
 fn step_schema() -> Value {
@@ -211,6 +202,7 @@ impl PipelineDriver {
             shim: config.shim.clone(),
             inherited: config.environment.clone(),
             config: config.pipeline.clone(),
+            shelf: Shelf::default(),
         };
         // What a killed process left: its steps died with it, their workspaces did not.
         files::remove_tree(&driver.runs())?;
@@ -357,6 +349,7 @@ impl PipelineDriver {
         secrets.extend(arguments.secrets.into_values().map(SecretString::from));
         Ok(Run {
             store: self.store(&context.organization, &thing.identity),
+            shelf: self.shelf.clone(),
             id,
             repository,
             commit,
@@ -472,6 +465,10 @@ impl Driver for PipelineDriver {
 
     async fn reconcile(&self, _declared: &BTreeSet<String>) {
         self.ledger.tidy_up().await;
+    }
+
+    async fn keep_artifacts(&self, kept: &BTreeSet<String>) {
+        self.shelf.keep(self.data_dir.join("artifacts"), kept.clone()).await;
     }
 
     async fn health(&self) -> Health {

@@ -1,15 +1,31 @@
 //! One run: checkout, steps, artifacts, and a workspace that is gone afterwards.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use pavior_driver::{CallContext, Failure, FailureCode, LogStream, Progress, Sink};
+use pavior_driver::{CallContext, Failure, FailureCode, LogStream, Progress, Redactor, Sink};
 use serde_json::{Value, json};
 
-use super::artifacts::collect;
-use super::{PipelineDriver, Run, Script, Step};
+use super::artifacts::{Shelf, collect};
+use super::{Artifact, PipelineDriver, Script, Step};
 use crate::child::{self, Ask, Supervised, Work};
 use crate::files;
+
+/// Everything that one run needs.
+pub(super) struct Run {
+    pub(super) id: String,
+    pub(super) repository: PathBuf,
+    pub(super) commit: String,
+    pub(super) steps: Vec<Step>,
+    pub(super) artifacts: Vec<Artifact>,
+    pub(super) environment: BTreeMap<String, String>,
+    pub(super) workspace: PathBuf,
+    pub(super) store: PathBuf,
+    pub(super) shelf: Shelf,
+    pub(super) redactor: Redactor,
+}
 
 /// How often a sign of life goes to the engine.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -91,8 +107,8 @@ impl PipelineDriver {
             }
             sink.checkpoint(json!({ "steps": results })).await?;
         }
-        let (wanted, store) = (run.artifacts.clone(), run.store.clone());
-        let artifacts = tokio::task::spawn_blocking(move || collect(&source, &store, &wanted))
+        let (wanted, store, shelf) = (run.artifacts.clone(), run.store.clone(), run.shelf.clone());
+        let artifacts = tokio::task::spawn_blocking(move || collect(&shelf, &source, &store, &wanted))
             .await
             .map_err(|_| Failure::new(FailureCode::Internal, "collecting artifacts broke off"))??;
         Ok(json!({ "run": run.id, "commit": run.commit, "artifacts": artifacts, "steps": results }))

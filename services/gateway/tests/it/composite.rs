@@ -115,16 +115,34 @@ async fn allowed_actions_are_those_of_the_resource_that_policy_allows() {
     world.fake("policy").on(
         "/pavior.policy.v1.PolicyService/ListAllowedActions",
         |request: ListAllowedActionsRequest| {
-            assert_eq!(request.resource.unwrap().owner, "organizations/acme/groups/payments");
-            let actions = request.actions.into_iter().filter(|action| action.ends_with(".create")).collect();
-            Ok(ListAllowedActionsResponse { actions })
+            let resource = request.resource.unwrap();
+            let owner = if resource.name == PROJECT { "organizations/acme/groups/payments" } else { "" };
+            assert_eq!(resource.owner, owner, "{}", resource.name);
+            let some = |actions: Vec<String>| {
+                actions.into_iter().filter(|action| !action.starts_with("catalog.users")).collect()
+            };
+            let (actions, planned_actions) = (some(request.actions), some(request.planned_actions));
+            Ok(ListAllowedActionsResponse { actions, planned_actions })
         },
     );
     let ask = |resource: &str| Question { resource: resource.to_owned() };
     let mut client = client(&world).await;
-    let actions = client.list_allowed_actions(ask(PROJECT)).await.unwrap().into_inner().actions;
-    assert!(actions.contains(&"provisioning.environments.create".to_owned()), "{actions:?}");
-    assert!(!actions.iter().any(|action| action.starts_with("catalog.")), "{actions:?}");
+    let answer = client.list_allowed_actions(ask(PROJECT)).await.unwrap().into_inner();
+    // What makes a plan is not promised before there is one.
+    for (action, sure) in [
+        ("provisioning.environments.create", false),
+        ("provisioning.projects.delete", false),
+        ("provisioning.projects.get", true),
+    ] {
+        let listed = [&answer.actions, &answer.planned_actions].map(|list| list.contains(&action.to_owned()));
+        assert_eq!(listed, [sure, !sure], "{action}: {answer:?}");
+    }
+    let all: Vec<&String> = answer.actions.iter().chain(&answer.planned_actions).collect();
+    assert!(!all.iter().any(|action| action.starts_with("catalog.")), "{all:?}");
+    // What amounts to something that is not allowed is not allowed.
+    let answer = client.list_allowed_actions(ask("organizations/acme")).await.unwrap().into_inner();
+    assert!(answer.actions.contains(&"catalog.groups.create".to_owned()), "{answer:?}");
+    assert!(!answer.actions.contains(&"catalog.entities.import".to_owned()), "{answer:?}");
     let status = client.list_allowed_actions(ask("organizations/evil/projects/a")).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
 }

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use pavior_proto::pavior::catalog::v1::{
-    DeleteEntityRequest, Entity, GetEntityRequest, ImportEntitiesRequest, ImportEntitiesResponse,
-    ListOrganizationsRequest, UpdateEntityRequest,
+    DeleteEntityRequest, Entity, GetEntityRequest, ListOrganizationsRequest, UpdateEntityRequest,
 };
 use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_proto::pavior::policy::v1::{
@@ -22,14 +21,13 @@ use crate::harness::{DECIDE, ENTITY, FACTS, GET_ENTITY, World, allow};
 const ENVIRONMENT: &str = "organizations/acme/projects/hello/environments/production";
 const DELETE: &str = "/pavior.provisioning.v1.ProvisioningService/DeleteEnvironment";
 const UPDATE_ENTITY: &str = "/pavior.catalog.v1.CatalogService/UpdateEntity";
-const IMPORT: &str = "/pavior.catalog.v1.CatalogService/ImportEntities";
 const CREATE: &str = "/pavior.provisioning.v1.ProvisioningService/CreateProject";
 
 fn get(name: &str) -> GetEntityRequest {
     GetEntityRequest { name: name.to_owned() }
 }
 
-fn deny(reasons: &[(&str, &str, &str)]) -> Decision {
+pub(crate) fn deny(reasons: &[(&str, &str, &str)]) -> Decision {
     let reason = |(id, set, message): &(&str, &str, &str)| Reason {
         policy_id: (*id).to_owned(),
         policy_set: (*set).to_owned(),
@@ -167,42 +165,6 @@ async fn policy_is_asked_about_both_owners_when_an_update_writes_the_owner() {
     let status = client.update_entity(update("organizations/evil/groups/x", &["owner"])).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     assert_eq!(from_status(&status).violations[0].field, "entity.owner");
-}
-
-#[tokio::test]
-async fn what_an_import_amounts_to_is_asked_as_if_nobody_owned_it() {
-    let world = World::new().await;
-    world.fake("catalog").on(IMPORT, |_: ImportEntitiesRequest| Ok(ImportEntitiesResponse::default()));
-    let mut client = world.catalog("alice", "acme").await;
-    let import = || ImportEntitiesRequest { parent: "organizations/acme".to_owned(), ..Default::default() };
-    client.import_entities(import()).await.unwrap();
-    let asked: Vec<DecideRequest> =
-        world.fake("policy").calls(DECIDE).into_iter().map(|call| call.decode()).collect();
-    let actions: Vec<&str> = asked.iter().map(|question| question.action.as_str()).collect();
-    assert_eq!(
-        actions,
-        [
-            "catalog.entities.create",
-            "catalog.entities.update",
-            "catalog.groups.create",
-            "catalog.groups.update",
-            "catalog.users.create",
-            "catalog.users.update",
-            "catalog.entities.import",
-        ]
-    );
-    assert!(
-        asked[1].context.as_ref().unwrap().moves_owner && !asked[6].context.as_ref().unwrap().moves_owner
-    );
-    // Whoever may not do one of them does none.
-    world.decide(|question| match question.action.as_str() {
-        "catalog.groups.update" => Ok(deny(&[("own-teams", "access", "not your team")])),
-        _ => Ok(allow()),
-    });
-    let status = client.import_entities(import()).await.unwrap_err();
-    assert_eq!(status.code(), Code::PermissionDenied);
-    assert_eq!(from_status(&status).metadata["action"], "catalog.groups.update");
-    assert_eq!(world.fake("catalog").calls(IMPORT).len(), 1);
 }
 
 #[tokio::test]

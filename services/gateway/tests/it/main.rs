@@ -8,4 +8,5 @@ mod edge;
 mod fake;
 mod governance;
 mod harness;
+mod imports;
 mod table;

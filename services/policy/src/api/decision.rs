@@ -8,13 +8,17 @@ use pavior_proto::pavior::policy::v1 as pb;
 use pavior_proto::pavior::r#type::v1 as types;
 use pavior_rpc::{Problem, Violations, convert, validate};
 use prost_types::value::Kind;
+use uuid::Uuid;
 
 use crate::app::approvals::{Ask, merge};
-use crate::app::decide::{Answer, Question};
+use crate::app::decide::{Answer, AskedActions, Question};
 use crate::domain::annotation::MAX_QUORUM;
 use crate::domain::combine::{Effect, Reason};
 use crate::domain::input::{Context, GroupRef, Input, PLATFORM, Resource, Stage};
 use crate::domain::record::Requirement;
+
+/// Most actions that are asked about at once.
+const MAX_ACTIONS: usize = 500;
 
 /// The id of an organization, or of the platform.
 fn organization(name: &str, field: &str, violations: &mut Violations) -> String {
@@ -88,15 +92,23 @@ pub(super) fn question(request: pb::DecideRequest, path: &str) -> Result<Questio
 /// Decodes the question which actions are allowed: as a decision about none of them yet.
 pub(super) fn allowed_actions(
     request: pb::ListAllowedActionsRequest,
-) -> Result<(Input, Vec<String>), Problem> {
+) -> Result<(Input, AskedActions), Problem> {
     let mut violations = validate::violations(&request)?;
-    let pb::ListAllowedActionsRequest { organization: name, principal: principal_, resource: facts, actions } =
-        request;
+    let pb::ListAllowedActionsRequest {
+        organization: name,
+        principal: principal_,
+        resource: facts,
+        actions,
+        planned_actions: planned,
+    } = request;
     let organization = organization(&name, "organization", &mut violations);
     let principal = principal(principal_.unwrap_or_default(), &mut violations);
     let resource = resource(facts.unwrap_or_default(), &organization, &mut violations);
-    if actions.len() > 500 {
-        violations.add("actions", "has more than 500 elements");
+    let asked = actions.len() + planned.len();
+    match asked {
+        0 => violations.add("actions", "is required"),
+        1..=MAX_ACTIONS => {}
+        _ => violations.add("actions", format!("has more than {MAX_ACTIONS} elements")),
     }
     violations.into_result()?;
     let input = Input {
@@ -106,10 +118,10 @@ pub(super) fn allowed_actions(
         action: String::new(),
         resource,
         stage: Stage::Admission,
-        plan_follows: true,
+        plan_follows: false,
         context: Context::default(),
     };
-    Ok((input, actions))
+    Ok((input, AskedActions { actions, planned }))
 }
 
 fn principal(wire: types::Principal, violations: &mut Violations) -> Principal {
@@ -150,7 +162,8 @@ fn principal(wire: types::Principal, violations: &mut Violations) -> Principal {
 }
 
 fn resource(facts: ResourceFacts, organization: &str, violations: &mut Violations) -> Resource {
-    let ResourceFacts { name, exists, r#type, owner, project, environment_class, labels } = facts;
+    let ResourceFacts { name, exists, r#type, owner, project, environment_class, labels, owner_changes: _ } =
+        facts;
     let root = format!("organizations/{organization}");
     if name != root && !name.starts_with(&format!("{root}/")) {
         violations.add("resource.name", format!("`{name}` is not in `{root}`"));
@@ -328,6 +341,9 @@ pub(super) fn ask(request: &pb::CreateApprovalRequestRequest) -> Result<Ask, Pro
             violations.add(format!("approval_request.{field}"), format!("`{name}` is not in `{root}`"));
         }
     }
+    if let Some(at) = wire.decisions.iter().position(|id| Uuid::parse_str(id).is_err()) {
+        violations.add(format!("approval_request.decisions[{at}]"), "must be a UUID");
+    }
     violations.into_result()?;
     Ok(Ask {
         organization,
@@ -339,6 +355,7 @@ pub(super) fn ask(request: &pb::CreateApprovalRequestRequest) -> Result<Ask, Pro
         plan_digest: wire.plan_digest,
         summary: wire.summary,
         requirements: merge(requirements),
+        decisions: wire.decisions,
     })
 }
 

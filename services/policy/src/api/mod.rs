@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 use crate::app::App;
 use crate::app::approvals::Ballot;
 use crate::app::codec::{Codec, Decoding};
+use crate::app::decide::AskedActions;
 use crate::app::resources::{ListArgs, Patch, check_new_id, parent};
 use crate::app::write::Call;
 use crate::domain::record::{PolicyBindingSpec, PolicySpec, RoleBindingSpec, RoleSpec};
@@ -486,6 +487,9 @@ impl PolicyService for Api {
         permit(&request)?;
         let (input, actions) = decision::allowed_actions(request.into_inner())?;
         let allowed = self.app.allowed_actions(input, actions).await;
-        respond(allowed.map(|actions| pb::ListAllowedActionsResponse { actions }))
+        respond(allowed.map(|AskedActions { actions, planned }| pb::ListAllowedActionsResponse {
+            actions,
+            planned_actions: planned,
+        }))
     }
 }

@@ -40,6 +40,7 @@ pub(crate) struct Ask {
     pub(crate) plan_digest: String,
     pub(crate) summary: String,
     pub(crate) requirements: Vec<Requirement>,
+    pub(crate) decisions: Vec<String>,
 }
 
 /// A vote as it comes in.
@@ -191,6 +192,7 @@ impl App {
             plan_digest,
             summary,
             requirements,
+            decisions,
         } = ask;
         let (uid, now) = (self.ids.uuid(), self.clock.now());
         let shortest = requirements.iter().filter_map(|requirement| requirement.expiry_seconds).min();
@@ -207,6 +209,7 @@ impl App {
             plan_digest,
             summary,
             requirements,
+            decisions,
             votes: Vec::new(),
             expire_time: now + Duration::seconds(seconds),
             end_reason: String::new(),

@@ -51,6 +51,7 @@ pub(crate) fn approval_to_wire(stored: &Stored<ApprovalSpec>) -> pb::ApprovalReq
         plan_digest,
         summary,
         requirements,
+        decisions,
         votes,
         expire_time,
         end_reason: _,
@@ -80,6 +81,7 @@ pub(crate) fn approval_to_wire(stored: &Stored<ApprovalSpec>) -> pb::ApprovalReq
         create_time: Some(convert::to_timestamp(*create_time)),
         update_time: Some(convert::to_timestamp(*update_time)),
         expire_time: Some(convert::to_timestamp(expire_time)),
+        decisions,
     }
 }
 

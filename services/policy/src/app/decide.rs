@@ -18,6 +18,15 @@ use crate::domain::record::DecisionRecord;
 use crate::error::Error;
 use crate::store;
 
+/// Actions that are asked about, or those of them that are allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AskedActions {
+    /// Those that are decided as they are.
+    pub(crate) actions: Vec<String>,
+    /// Those whose guardrails are decided over a plan.
+    pub(crate) planned: Vec<String>,
+}
+
 /// A question, decoded. Groups are filled in from the directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Question {
@@ -82,23 +91,25 @@ impl App {
         Ok(answer)
     }
 
-    /// Those of `actions` that the access set allows.
+    /// Those of some actions that are allowed; of planned ones, those that the access set allows. Each is the question
+    /// that a call of the action is let in by.
     pub(crate) async fn allowed_actions(
         &self,
         mut input: Input,
-        actions: Vec<String>,
-    ) -> Result<Vec<String>, Error> {
+        AskedActions { actions, planned }: AskedActions,
+    ) -> Result<AskedActions, Error> {
         let directory = self.directories.current(&input.organization).await?;
         let compilation = self.prepare(&mut input, &directory).await?;
-        (input.stage, input.plan_follows) = (Stage::Admission, true);
-        let mut allowed = Vec::new();
-        for action in actions {
-            input.action = action;
-            if compilation.decide(&input, None).effect == Effect::Allow {
-                allowed.push(input.action.clone());
-            }
-        }
-        Ok(allowed)
+        input.stage = Stage::Admission;
+        let mut allowed = |actions: Vec<String>, plan_follows: bool| {
+            input.plan_follows = plan_follows;
+            let allows = |action: &String| {
+                input.action.clone_from(action);
+                compilation.decide(&input, None).effect == Effect::Allow
+            };
+            actions.into_iter().filter(allows).collect()
+        };
+        Ok(AskedActions { actions: allowed(actions, false), planned: allowed(planned, true) })
     }
 
     /// Fills in the groups.

@@ -4,7 +4,7 @@ use pavior_auth::Permit;
 use pavior_core::ResourceName;
 use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_rpc::Problem;
-use pavior_rpc::facts::recall;
+use pavior_rpc::facts::{no_owners_within, recall};
 use pavior_store::idempotency;
 
 use super::App;
@@ -19,7 +19,8 @@ const ORGANIZATION_TYPE: &str = "catalog.pavior.dev/Organization";
 impl App {
     /// The facts of a resource of this service, or those that were kept with the answer to an earlier call.
     pub(crate) async fn facts(&self, asked: &GetResourceFactsRequest) -> Result<ResourceFacts, Error> {
-        let GetResourceFactsRequest { name, request_id, method, principal } = asked;
+        let GetResourceFactsRequest { name, request_id, method, principal, message } = asked;
+        no_owners_within(message)?;
         if !request_id.is_empty()
             && let Ok(parsed) = ResourceName::parse(name)
         {

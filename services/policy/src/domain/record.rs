@@ -139,6 +139,8 @@ pub struct ApprovalSpec {
     pub summary: String,
     /// What must be met.
     pub requirements: Vec<Requirement>,
+    /// The ids of the decisions on everything in the plan.
+    pub decisions: Vec<String>,
     /// What was said so far, in order.
     pub votes: Vec<CastVote>,
     /// When it expires if nobody decides.

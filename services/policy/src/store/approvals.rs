@@ -231,6 +231,7 @@ fn to_row(stored: &Stored<ApprovalSpec>) -> Result<row::ActiveModel, StoreError>
         plan_digest,
         summary,
         requirements,
+        decisions,
         votes: _,
         expire_time,
         end_reason,
@@ -261,6 +262,7 @@ fn to_row(stored: &Stored<ApprovalSpec>) -> Result<row::ActiveModel, StoreError>
         plan_digest: Set(plan_digest),
         summary: Set(summary),
         requirements: Set(to_json(&requirements)?),
+        decisions: Set(to_json(&decisions)?),
         expire_time: Set(micros(expire_time)),
         end_reason: Set(end_reason),
     })
@@ -284,6 +286,7 @@ fn from_row(row: row::Model, votes: Vec<CastVote>) -> Result<Stored<ApprovalSpec
         plan_digest,
         summary,
         requirements,
+        decisions,
         expire_time,
         end_reason,
     } = row;
@@ -303,6 +306,7 @@ fn from_row(row: row::Model, votes: Vec<CastVote>) -> Result<Stored<ApprovalSpec
         plan_digest,
         summary,
         requirements: requirements.collect(),
+        decisions: from_json(&decisions, "decisions")?,
         votes,
         expire_time: time_of(expire_time)?,
         end_reason,

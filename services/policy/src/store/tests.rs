@@ -198,6 +198,7 @@ async fn approvals_and_votes_come_back_as_they_were() {
                 policy_ids: vec!["p".into()],
                 expiry_seconds: Some(60),
             }],
+            decisions: vec![uuid::Uuid::from_u128(1).to_string(), uuid::Uuid::from_u128(2).to_string()],
             votes: vec![],
             expire_time: f.clock.now() + Duration::seconds(60),
             end_reason: String::new(),

@@ -23,6 +23,7 @@ fn ask(digest: &str, quorum: i32) -> pb::CreateApprovalRequestRequest {
             plan_digest: digest.into(),
             summary: "create production".into(),
             requirements: vec![requirement],
+            decisions: [1, 2].map(|id| uuid::Uuid::from_u128(id).to_string()).to_vec(),
             ..Default::default()
         }),
         ..Default::default()

@@ -167,9 +167,29 @@ async fn batches_and_allowed_actions() {
     assert_eq!(effects, [Effect::Allow, Effect::Deny]);
     let pb::DecideRequest { organization, principal, resource, .. } = question("alice", GET);
     let actions = vec![GET.to_owned(), CREATE.to_owned(), "no.such.action".to_owned()];
-    let request = pb::ListAllowedActionsRequest { organization, principal, resource, actions };
-    let answer = f.client().list_allowed_actions(f.call("alice", "", request)).await.unwrap().into_inner();
-    assert_eq!(answer.actions, [GET]);
+    let request = pb::ListAllowedActionsRequest {
+        organization,
+        principal,
+        resource,
+        planned_actions: actions.clone(),
+        actions,
+    };
+    let list = async || {
+        let answer = f.client().list_allowed_actions(f.call("alice", "", request.clone())).await;
+        let answer = answer.unwrap().into_inner();
+        (answer.actions, answer.planned_actions)
+    };
+    assert_eq!(list().await, (vec![GET.to_owned()], vec![GET.to_owned()]));
+    // A guardrail is asked now, where the call itself would ask it, and left to the plan where there will be one.
+    f.role("maker", &[CREATE]).await;
+    f.bind("maker", "maker", &["groups/-"], false).await;
+    let made = (vec![GET.to_owned(), CREATE.to_owned()], vec![GET.to_owned(), CREATE.to_owned()]);
+    assert_eq!(list().await, made);
+    let source = format!("forbid (principal, action == Pavior::Action::\"{CREATE}\", resource);");
+    f.policy("frozen", Guardrail, &source).await.unwrap();
+    f.enforce("frozen", "frozen").await;
+    assert_eq!(list().await, (vec![GET.to_owned()], made.1));
+    assert_eq!(f.decide(question("alice", CREATE)).await.unwrap().effect(), Effect::Deny);
     let many = pb::BatchDecideRequest { requests: vec![question("alice", GET); 101] };
     assert_eq!(failed(f.client().batch_decide(f.own(many)).await).0, Code::InvalidArgument);
 }

@@ -32,6 +32,9 @@ fn to_problem(error: Error) -> Problem {
             };
             Problem::aborted(ErrorReason::ResourceBusy, message).with("operation", operation)
         }
+        Error::Begun { ref operation } => Problem::precondition(ErrorReason::InvalidState, error.to_string())
+            .with("operation", operation.as_str())
+            .because("STATE", operation.as_str(), "a deletion can be cancelled until its first step begins"),
         Error::EtagMismatch { current } => Problem::etag_mismatch(current),
         Error::Listing { field, problem } => {
             let reason = match field.as_str() {

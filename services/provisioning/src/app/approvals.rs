@@ -45,6 +45,7 @@ impl App {
             plan_digest: op.plan_digest.clone(),
             summary: plan.summary.clone(),
             requirements: decision.approvals,
+            decisions: plan.decisions(),
             ..Default::default()
         };
         let made = self.peers.create_approval_request(&principal, &op.organization, wanted).await?;

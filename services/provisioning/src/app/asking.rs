@@ -165,6 +165,7 @@ pub(crate) fn facts(subject: &Subject, labels: &HashMap<String, String>) -> Reso
         labels: if project.is_empty() { HashMap::new() } else { labels.clone() },
         project,
         environment_class,
+        owner_changes: Vec::new(),
     }
 }
 

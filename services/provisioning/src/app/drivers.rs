@@ -38,6 +38,16 @@ impl Conditions {
         Self { known: Arc::default(), gauge }
     }
 
+    /// The drivers that were not well when they were last asked, and why.
+    fn unwell(&self) -> BTreeMap<String, String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let unwell = known.iter().filter_map(|(driver, health)| match health {
+            Health::Ok => None,
+            Health::Degraded(why) | Health::Down(why) => Some((driver.clone(), why.clone())),
+        });
+        unwell.collect()
+    }
+
     /// Keeps what a driver said, and tells of changes.
     fn set(&self, driver: &str, now: &Health) {
         let (number, message) = match now {
@@ -65,6 +75,24 @@ pub(crate) async fn condition(driver: &dyn Driver) -> Health {
 }
 
 impl App {
+    /// The drivers that are away or not well, and why: what they make waits, and everything else works.
+    pub(crate) fn drivers_unwell(&self) -> BTreeMap<String, String> {
+        let mut unwell = self.conditions.unwell();
+        unwell.extend(self.engine.drivers_away().into_iter().map(|away| {
+            let why = format!("has been away for {} s: {}", away.since.as_secs(), away.why);
+            (away.driver, why)
+        }));
+        unwell
+    }
+
+    /// Tells every driver which artifacts are needed, so that it can forget the others.
+    pub(crate) async fn keep_artifacts(&self) -> Result<()> {
+        let Some(kept) = self.db.kept_artifacts_unscoped().await? else { return Ok(()) };
+        let drivers = self.engine.drivers().all();
+        join_all(drivers.iter().map(|driver| driver.keep_artifacts(&kept))).await;
+        Ok(())
+    }
+
     /// Tells a driver which of its resources are declared. How long it takes is its own affair.
     pub(crate) async fn tell(&self, driver: &dyn Driver) -> Result<()> {
         driver.reconcile(&self.db.declared_of_unscoped(&driver.info().id).await?).await;

@@ -6,6 +6,7 @@ use pavior_auth::Permit;
 use pavior_core::ResourceName;
 use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_rpc::Problem;
+use pavior_rpc::facts::no_owners_within;
 use pavior_store::idempotency;
 use prost::Message;
 
@@ -25,6 +26,7 @@ pub(crate) fn project_facts(row: &project::Model) -> ResourceFacts {
         project: row.name.clone(),
         environment_class: String::new(),
         labels: labels_of(row),
+        owner_changes: Vec::new(),
     }
 }
 
@@ -76,7 +78,8 @@ impl App {
         permit: &Permit,
         request: &GetResourceFactsRequest,
     ) -> Result<ResourceFacts> {
-        let GetResourceFactsRequest { name, request_id, method, principal } = request;
+        let GetResourceFactsRequest { name, request_id, method, principal, message } = request;
+        no_owners_within(message)?;
         if !request_id.is_empty() {
             let key = idempotency::Key::new(permit.organization(), principal, method, request_id);
             if let Some(facts) = self.db.remembered_facts(&key).await? {
@@ -124,6 +127,7 @@ impl App {
             project: op.project.clone(),
             environment_class: op.environment_class.clone(),
             labels: serde_json::from_value(op.labels.clone()).unwrap_or_default(),
+            owner_changes: Vec::new(),
         };
         if !own.owner.is_empty() {
             return Ok(own);

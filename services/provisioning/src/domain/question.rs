@@ -276,6 +276,11 @@ fn about(changes: &[&Change]) -> Question {
 }
 
 impl Plan {
+    /// The ids of the decisions on it, in the order of its questions.
+    pub fn decisions(&self) -> Vec<String> {
+        self.answers.iter().map(|given| given.decision.clone()).collect()
+    }
+
     /// The environments that it takes down, in order.
     pub fn removes(&self) -> BTreeSet<&str> {
         let removals = self.questions.iter().filter(|question| question.action == DELETE_ENVIRONMENT);

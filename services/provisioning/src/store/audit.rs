@@ -165,7 +165,7 @@ pub(crate) fn accepted_event(
             ))),
             plan_digest: Some(plan.digest.clone()),
             before: None,
-            after: Some(json!({ "operation": op.name, "state": op.state })),
+            after: Some(json!({ "operation": op.name, "state": op.state, "decisions": plan.decisions() })),
         }),
         summary: plan.summary.clone(),
     }
@@ -268,7 +268,11 @@ fn unchanged_event(
         object: object(kind_of(&plan.target), &plan.target),
         status,
         code: code.to_owned(),
-        change: Some(Change { plan_digest: Some(plan.digest.clone()), ..Change::default() }),
+        change: Some(Change {
+            plan_digest: Some(plan.digest.clone()),
+            after: Some(json!({ "decisions": plan.decisions() })),
+            ..Change::default()
+        }),
         summary,
     };
     let event = permit.event(act, this.ids.as_ref(), this.clock.as_ref());

@@ -93,6 +93,11 @@ impl Aggregate {
         kind(&self.op)
     }
 
+    /// Whether a worker has ever taken one of its steps: from then on it may have had effects.
+    pub(crate) fn begun(&self) -> bool {
+        self.steps.iter().any(|step| step.fence > 0)
+    }
+
     /// What else of the request is carried out at the end.
     pub(crate) fn op_settings(&self) -> &Value {
         &self.op.settings

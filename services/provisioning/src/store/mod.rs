@@ -1,5 +1,6 @@
 //! What is kept: the tables, and every transaction on them.
 
+mod artifacts;
 mod audit;
 mod claim;
 mod clock;

@@ -2,8 +2,10 @@
 //! operator, the run that is deployed or would be next, the deployment that stands.
 
 use pavior_store::TxFuture;
-use sea_orm::sea_query::Query;
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
+use sea_orm::sea_query::{Expr, Query, SelectStatement};
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Select,
+};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -18,7 +20,7 @@ const BATCH: u64 = 200;
 /// What has ended is kept at least so long, whatever the numbers: a request that is repeated gets its answer.
 const SHORTEST: Duration = Duration::hours(48);
 /// Ends that nothing follows.
-const OVER: [&str; 3] = ["SUCCEEDED", "COMPENSATED", "DENIED"];
+pub(crate) const OVER: [&str; 3] = ["SUCCEEDED", "COMPENSATED", "DENIED"];
 
 /// How long, and how many, are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,10 @@ pub struct Retention {
     pub max_runs: u64,
     /// Most deployments of an environment.
     pub max_deployments: u64,
+    /// How long a secret of a live resource is kept that a later one has taken the place of.
+    pub secrets: Duration,
+    /// Most such secrets of a resource.
+    pub max_secrets: u64,
 }
 
 /// What was forgotten.
@@ -46,12 +52,19 @@ pub struct Swept {
     pub runs: u64,
     /// Deployments.
     pub deployments: u64,
-    /// Secrets of resources that are gone.
+    /// Secrets of resources that are gone, and those that later ones have taken the place of.
     pub secrets: u64,
     /// Timers of environments that are gone.
     pub timers: u64,
     /// Answers to repeated requests.
     pub answers: u64,
+}
+
+/// How many superseded secrets a resource has.
+#[derive(Debug, FromQueryResult)]
+struct SecretsOf {
+    resource: Uuid,
+    rows: i64,
 }
 
 impl Db {
@@ -63,7 +76,7 @@ impl Db {
             logs: self.sweep_logs(now - retention.logs).await?,
             runs: self.sweep_runs(retention.max_runs).await?,
             deployments: self.sweep_deployments(retention.max_deployments).await?,
-            secrets: self.sweep_secrets().await?,
+            secrets: self.sweep_secrets(retention, now).await?,
             timers: self.sweep_timers().await?,
             answers: pavior_store::idempotency::sweep(&self.store, now).await?,
         };
@@ -295,29 +308,47 @@ impl Db {
             .await
     }
 
-    async fn sweep_secrets(&self) -> Result<u64> {
-        let known = || Query::select().column(resource::Column::Uid).from(resource::Entity).to_owned();
-        let lost: Vec<String> = secret::Entity::find()
+    /// Those of resources that are gone; then those that later ones have taken the place of, when they are old or many.
+    async fn sweep_secrets(&self, retention: &Retention, now: OffsetDateTime) -> Result<u64> {
+        let references = |found: Select<secret::Entity>, most: u64| {
+            let found = found.select_only().column(secret::Column::Reference);
+            found.order_by_asc(secret::Column::CreateTime).limit(most.min(BATCH)).into_tuple::<String>()
+        };
+        let gone = secret::Entity::find().filter(secret::Column::Resource.not_in_subquery(known()));
+        let mut due = references(gone, BATCH).all(self.store.read()).await.map_err(db)?;
+        let old = superseded().filter(secret::Column::CreateTime.lt(now - retention.secrets));
+        due.extend(references(old, BATCH).all(self.store.read()).await.map_err(db)?);
+        let many: Vec<SecretsOf> = superseded()
             .select_only()
-            .column(secret::Column::Reference)
-            .filter(secret::Column::Resource.not_in_subquery(known()))
-            .limit(BATCH)
-            .into_tuple()
+            .column(secret::Column::Resource)
+            .column_as(secret::Column::Reference.count(), "rows")
+            .group_by(secret::Column::Resource)
+            .into_model()
             .all(self.store.read())
             .await
             .map_err(db)?;
-        if lost.is_empty() {
+        for SecretsOf { resource, rows } in many {
+            let over = u64::try_from(rows).unwrap_or_default().saturating_sub(retention.max_secrets);
+            if over > 0 {
+                let own = superseded().filter(secret::Column::Resource.eq(resource));
+                due.extend(references(own, over).all(self.store.read()).await.map_err(db)?);
+            }
+        }
+        due.truncate(usize::try_from(BATCH).unwrap_or(usize::MAX));
+        if due.is_empty() {
             return Ok(0);
         }
         self.store
-            .upkeep("secrets of resources that are gone", move |tx| {
-                let lost = lost.clone();
+            .upkeep("secrets that nothing needs any more", move |tx| {
+                let due = due.clone();
                 Box::pin(async move {
-                    let known =
-                        Query::select().column(resource::Column::Uid).from(resource::Entity).to_owned();
+                    // Looked at again: an operation may have begun to work with them.
+                    let unneeded = Condition::any()
+                        .add(secret::Column::Resource.not_in_subquery(known()))
+                        .add(Expr::exists(supersedes()));
                     let done = secret::Entity::delete_many()
-                        .filter(secret::Column::Reference.is_in(lost))
-                        .filter(secret::Column::Resource.not_in_subquery(known))
+                        .filter(secret::Column::Reference.is_in(due))
+                        .filter(unneeded)
                         .exec(tx)
                         .await
                         .map_err(db)?;
@@ -349,4 +380,37 @@ impl Db {
             })
             .await
     }
+}
+
+/// The resources that there are.
+fn known() -> SelectStatement {
+    Query::select().column(resource::Column::Uid).from(resource::Entity).to_owned()
+}
+
+/// Secrets of live resources in whose place later ones stand.
+fn superseded() -> Select<secret::Entity> {
+    secret::Entity::find().filter(Expr::exists(supersedes()))
+}
+
+/// The resource of a secret, if it is recorded without it, and no operation that is not over works on it: such a one may
+/// go back to what was before.
+fn supersedes() -> SelectStatement {
+    let open = Query::select()
+        .column(operation::Column::Id)
+        .from(operation::Entity)
+        .and_where(operation::Column::State.is_not_in(OVER))
+        .to_owned();
+    let busy = Query::select()
+        .column(step::Column::Resource)
+        .from(step::Entity)
+        .and_where(step::Column::Operation.in_subquery(open))
+        .to_owned();
+    Query::select()
+        .column(resource::Column::Uid)
+        .from(resource::Entity)
+        .and_where(Expr::cust("resource.uid = secret.resource"))
+        .and_where(Expr::cust("resource.sealed_inputs <> secret.reference"))
+        .and_where(Expr::cust("CAST(resource.outputs AS TEXT) NOT LIKE '%' || secret.reference || '%'"))
+        .and_where(resource::Column::Name.not_in_subquery(busy))
+        .to_owned()
 }

@@ -16,7 +16,8 @@ fn missing(id: Uuid) -> Error {
 }
 
 impl Db {
-    /// Asks an operation to stop. One that has ended, or is asked already, stays as it is.
+    /// Asks an operation to stop. One that has ended, or is asked already, stays as it is; a deletion that has begun
+    /// goes on, and the caller is told so.
     pub async fn cancel_unscoped(&self, id: Uuid, caller: &Caller) -> Result<OperationState> {
         let caller = caller.clone();
         let this = self.clone();
@@ -28,6 +29,9 @@ impl Db {
                         Aggregate::load(&this, tx, id, false).await?.ok_or_else(|| missing(id))?;
                     if aggregate.state.ended() || aggregate.op.cancel_requested {
                         return Ok(Recorded::unchanged(aggregate.state));
+                    }
+                    if !aggregate.kind()?.reversible() && aggregate.begun() {
+                        return Err(Error::Begun { operation: aggregate.op.name });
                     }
                     let before = aggregate.op.clone();
                     aggregate.op.cancel_requested = true;

@@ -27,6 +27,9 @@ pub(crate) fn task(app: App) -> Task {
                     }
                 }
             }
+            if let Err(error) = app.keep_artifacts().await {
+                tracing::warn!(%error, "the drivers could not be told yet which artifacts are needed");
+            }
         }
     })
 }

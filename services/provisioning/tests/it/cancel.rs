@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use pavior_driver::FailureCode;
 use pavior_driver::testing::{Behaviour, CallKind};
+use pavior_provisioning::domain::state::OperationState;
 use pavior_provisioning::engine::EngineConfig;
 use pavior_provisioning::error::Error;
 use pavior_store::ErrorKind;
-use pavior_testkit::db::{TestDb, both, sqlite};
+use pavior_testkit::db::{TestDb, both, postgres, sqlite};
 
 use crate::harness::*;
 
@@ -104,7 +105,115 @@ async fn cancelled_at_any_moment(db: TestDb, seed: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_hundred_operations_cancelled_at_random_moments_are_never_stuck() {
-    both(|db| cancelled_at_any_moment(db, 0x5eed_cafe)).await;
+    cancelled_at_any_moment(sqlite(), 0x5eed_cafe).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_hundred_operations_cancelled_at_random_moments_are_never_stuck_on_postgres() {
+    if let Some(db) = postgres().await {
+        cancelled_at_any_moment(db, 0x5eed_cafe).await;
+    }
+}
+
+/// What a deletion has taken away is gone, so it is cancelled as a whole before it begins, or not at all.
+async fn deletions_cancelled_at_any_moment(db: TestDb, seed: u64) {
+    const DELETIONS: usize = 20;
+    let kind = db.kind;
+    let config = EngineConfig { max_running: 64, max_running_per_organization: 64, ..quick() };
+    let world = World::with(db, config, None).await;
+    let mut dice = Dice(seed);
+    for number in 0..DELETIONS {
+        let id = world.start(elsewhere(graph(&DIAMOND), "acme", number)).await;
+        assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+    }
+    for (step, _) in DIAMOND {
+        let takes = (0..DELETIONS).map(|_| Behaviour::Take(Duration::from_micros(dice.roll(20_000))));
+        world.driver.script(CallKind::Destroy, step, takes.collect::<Vec<_>>());
+    }
+    let cancels = (0..DELETIONS).map(|number| {
+        // Some before anything can have begun.
+        let (world, after) = (&world, dice.roll(80_000).saturating_sub(20_000));
+        async move {
+            let (new, caller) = (new_operation(teardown_of(world, "acme", number).await), by_alice(CANCEL));
+            let id = new.id;
+            patiently(|| world.db.accept(new.clone())).await;
+            world.engine.wake();
+            tokio::time::sleep(Duration::from_micros(after)).await;
+            let answer = patiently(|| async {
+                match world.db.cancel_unscoped(id, &caller).await {
+                    Err(Error::Begun { operation }) => Ok(Err(operation)),
+                    other => other.map(Ok),
+                }
+            })
+            .await;
+            world.engine.stop_calls(id);
+            world.engine.wake();
+            (number, id, answer)
+        }
+    });
+    let mut ended = [0_usize; 2];
+    for (number, id, answer) in futures::future::join_all(cancels).await {
+        let view = world.ended(id).await;
+        let of = format!("organizations/acme/projects/p{number}/");
+        let left = world.driver.live().iter().filter(|name| name.starts_with(&of)).count();
+        let shown = format!("{kind}, seed {seed}: {answer:?} {:?} {:?}", view.op.error, shown(&view));
+        match view.op.state.as_str() {
+            // Either it was too late, and the caller was told so, or it had ended already.
+            "SUCCEEDED" => {
+                let late = answer == Err(view.op.name.clone());
+                let over = answer == Ok(OperationState::Succeeded);
+                assert!(late || over, "{shown}");
+                assert_eq!((left, view.op.cancel_requested), (0, false), "{shown}");
+                ended[0] += 1;
+            }
+            "COMPENSATED" => {
+                assert!(answer.is_ok(), "{shown}");
+                assert_eq!(left, DIAMOND.len(), "{shown}");
+                ended[1] += 1;
+            }
+            _ => panic!("{shown}"),
+        }
+    }
+    println!("{kind}: {} deleted, {} cancelled before they began", ended[0], ended[1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_is_cancelled_before_it_begins_or_goes_on() {
+    both(|db| deletions_cancelled_at_any_moment(db, 0xdead_beef)).await;
+}
+
+#[tokio::test]
+async fn a_cancel_of_a_deletion_under_way_is_refused() {
+    both(|db| async {
+        let world = World::new(db).await;
+        world.ended(world.start(graph(&DIAMOND)).await).await;
+        let new = new_operation(teardown_plan(&world).await);
+        let waiting = new.id;
+        let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+        world.driver.script(CallKind::Destroy, "e", [Behaviour::Gate(gate.clone())]);
+        world.db.accept(new).await.unwrap();
+        world.engine.wake();
+        let mut changes = world.engine.changes();
+        while !world.view(waiting).await.steps.iter().any(|step| step.name == "e" && step.state == "RUNNING")
+        {
+            let _ = tokio::time::timeout(Duration::from_millis(20), changes.recv()).await;
+        }
+        let refused = world.db.cancel_unscoped(waiting, &by_alice(CANCEL)).await;
+        assert!(
+            matches!(&refused, Err(Error::Begun { operation }) if operation.ends_with(&waiting.to_string())),
+            "{refused:?}"
+        );
+        gate.add_permits(1);
+        let view = world.ended(waiting).await;
+        assert_eq!(
+            (view.op.state.as_str(), view.op.cancel_requested),
+            ("SUCCEEDED", false),
+            "{:?}",
+            shown(&view)
+        );
+        assert_eq!(world.driver.live(), Vec::<String>::new());
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -138,5 +247,42 @@ async fn what_an_earlier_attempt_left_is_undone_when_the_next_is_cancelled() {
     world.engine.wake();
     let view = world.ended(id).await;
     assert_eq!(view.op.state, "COMPENSATED", "{:?}", shown(&view));
+    assert_eq!(world.driver.live(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn cancel_stops_what_runs_and_undoes_what_was_made() {
+    both(|db| async {
+        let world = World::new(db).await;
+        world.driver.script(CallKind::Apply, "d", [Behaviour::UntilCancelled]);
+        let id = world.start(graph(&DIAMOND)).await;
+        let mut changes = world.engine.changes();
+        while !world.view(id).await.steps.iter().any(|step| step.name == "d" && step.state == "RUNNING") {
+            let _ = tokio::time::timeout(Duration::from_millis(20), changes.recv()).await;
+        }
+        world.db.cancel_unscoped(id, &by_alice(CANCEL)).await.unwrap();
+        world.engine.stop_calls(id);
+        let view = world.ended(id).await;
+        assert_eq!(view.op.state, "COMPENSATED", "{:?}", shown(&view));
+        assert_eq!(view.op.error.as_ref().unwrap()["reason"], "CANCELLED");
+        assert_eq!(world.driver.live(), Vec::<String>::new());
+        // Once more changes nothing.
+        world.db.cancel_unscoped(id, &by_alice(CANCEL)).await.unwrap();
+        assert_eq!(world.view(id).await.op.state, "COMPENSATED");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cancelled_driver_that_does_not_listen_is_dropped_and_looked_after() {
+    let world = World::new(sqlite()).await;
+    // A gate listens to cancel, so the deaf one is a driver whose cancel is answered after the grace.
+    world.driver.script(CallKind::Apply, "a", [Behaviour::Unknown { effect: true }]);
+    world.driver.script(CallKind::Observe, "a", vec![Behaviour::Unknown { effect: false }; 500]);
+    let id = world.start(graph(&DIAMOND[..1])).await;
+    world.wait(id, &["RUNNING"]).await;
+    world.db.cancel_unscoped(id, &by_alice(CANCEL)).await.unwrap();
+    world.engine.wake();
+    assert_eq!(world.ended(id).await.op.state, "COMPENSATED");
     assert_eq!(world.driver.live(), Vec::<String>::new());
 }

@@ -215,43 +215,6 @@ async fn a_zombie_is_refused_by_its_fence() {
 }
 
 #[tokio::test]
-async fn cancel_stops_what_runs_and_undoes_what_was_made() {
-    both(|db| async {
-        let world = World::new(db).await;
-        world.driver.script(CallKind::Apply, "d", [Behaviour::UntilCancelled]);
-        let id = world.start(graph(&DIAMOND)).await;
-        let mut changes = world.engine.changes();
-        while !world.view(id).await.steps.iter().any(|step| step.name == "d" && step.state == "RUNNING") {
-            let _ = tokio::time::timeout(std::time::Duration::from_millis(20), changes.recv()).await;
-        }
-        world.db.cancel_unscoped(id, &by_alice(CANCEL)).await.unwrap();
-        world.engine.stop_calls(id);
-        let view = world.ended(id).await;
-        assert_eq!(view.op.state, "COMPENSATED", "{:?}", shown(&view));
-        assert_eq!(view.op.error.as_ref().unwrap()["reason"], "CANCELLED");
-        assert_eq!(world.driver.live(), Vec::<String>::new());
-        // Once more changes nothing.
-        world.db.cancel_unscoped(id, &by_alice(CANCEL)).await.unwrap();
-        assert_eq!(world.view(id).await.op.state, "COMPENSATED");
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_cancelled_driver_that_does_not_listen_is_dropped_and_looked_after() {
-    let world = World::new(sqlite()).await;
-    // A gate listens to cancel, so the deaf one is a driver whose cancel is answered after the grace.
-    world.driver.script(CallKind::Apply, "a", [Behaviour::Unknown { effect: true }]);
-    world.driver.script(CallKind::Observe, "a", vec![Behaviour::Unknown { effect: false }; 500]);
-    let id = world.start(graph(&DIAMOND[..1])).await;
-    world.wait(id, &["RUNNING"]).await;
-    world.db.cancel_unscoped(id, &by_alice(CANCEL)).await.unwrap();
-    world.engine.wake();
-    assert_eq!(world.ended(id).await.op.state, "COMPENSATED");
-    assert_eq!(world.driver.live(), Vec::<String>::new());
-}
-
-#[tokio::test]
 async fn a_failed_undo_is_stuck_until_an_operator_retries() {
     both(|db| async {
         let world = World::new(db).await;

@@ -25,6 +25,7 @@ use pavior_provisioning::{Config, Deps, SealingKey};
 use pavior_rpc::problem::{Decoded, from_rpc_status, from_status};
 use pavior_rpc::server::BoxLayer;
 use pavior_rpc::{StackOptions, Transport, local, stack};
+use pavior_runtime::HealthCheck;
 use pavior_testkit::db::TestDb;
 use prost::{Message, Name};
 use serde_json::{Value, json};
@@ -139,6 +140,7 @@ pub(crate) struct Fixture {
     pub(crate) pins: Arc<AtomicBool>,
     pub(crate) store: pavior_store::Store,
     pub(crate) gateway: ServiceIdentity,
+    pub(crate) checks: Vec<HealthCheck>,
     transport: Transport,
     cancel: CancellationToken,
     _file: TestDb,
@@ -214,7 +216,8 @@ impl Fixture {
         for task in component.tasks {
             tokio::spawn((task.run)(cancel.clone()));
         }
-        Self { peers, driver, drivers, pins, store, gateway, transport, cancel, _file: file }
+        let checks = component.checks;
+        Self { peers, driver, drivers, pins, store, gateway, checks, transport, cancel, _file: file }
     }
 
     pub(crate) fn client(&self) -> ProvisioningServiceClient<Transport> {

@@ -4,10 +4,13 @@ use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_proto::pavior::policy::v1 as policy;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_testkit::db::{both, sqlite};
+use pavior_testkit::wait_for;
 use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::fixture::*;
+
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 fn delete() -> pb::DeleteProjectRequest {
     pb::DeleteProjectRequest { name: HELLO.into(), ..Default::default() }
@@ -98,6 +101,9 @@ async fn what_needs_an_approval_by_itself_needs_it_with_its_project() {
                 .collect();
             assert_eq!(needed, [("platform", 3), ("security", 2)]);
             assert_eq!(request.requirements[0].policy_ids, ["platform-1", "platform-3"]);
+            // Those who approve see every decision, not only the one that asks for them.
+            let decisions: Vec<String> = (0..4).map(|at| format!("decision-{at}")).collect();
+            assert_eq!(request.decisions, decisions);
             request.state = 2;
         }
         assert_eq!(problem(&f.wait(operation).await), None);
@@ -109,6 +115,12 @@ async fn what_needs_an_approval_by_itself_needs_it_with_its_project() {
         ];
         assert_eq!(asked(&f, policy::DecisionStage::Plan), wanted);
         assert_eq!(asked(&f, policy::DecisionStage::Execution), wanted, "all of it is asked once more");
+        wait_for("the record of the operation", LIMIT, async || {
+            let records = f.peers.0.lock().unwrap().records.join("\n");
+            let told = (0..4).all(|at| records.contains(&format!("decision-{at}")));
+            if told { Ok(()) } else { Err(records) }
+        })
+        .await;
         let state = f.peers.0.lock().unwrap();
         let questions =
             state.questions.iter().filter(|question| question.action != "provisioning.projects.create");

@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use pavior_driver::testing::{Behaviour, CallKind, Presence};
 use pavior_provisioning::engine::EngineConfig;
+use pavior_runtime::Severity;
 use pavior_testkit::db::{TestDb, both, sqlite};
 use pavior_testkit::wait_for;
 
+use crate::fixture::Fixture;
 use crate::harness::*;
+
+const LIMIT: Duration = Duration::from_secs(30);
 
 fn calls(world: &World) -> usize {
     world.driver.calls().len()
@@ -177,6 +181,35 @@ async fn a_driver_that_talks_while_it_keeps_checkpoints_holds_nobody_up() {
             kept += lines.filter(|line| line[0] == "stdout").count();
         }
         assert_eq!(kept, steps.len() * 5 * 100);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_driver_that_is_away_degrades_the_service_by_name_and_keeps_it_ready() {
+    let f = Fixture::new(sqlite()).await;
+    let unwell = async || {
+        let mut found = Vec::new();
+        for check in &f.checks {
+            if let Err(why) = check.ask().await {
+                found.push((check.name.to_string(), check.severity, why));
+            }
+        }
+        found
+    };
+    assert_eq!(unwell().await, []);
+    f.driver.set_presence(Presence::Refuses);
+    pavior_testkit::wait_for("the driver to be known as away", LIMIT, async || match &unwell().await[..] {
+        [(name, Severity::Degrades, why)] if name == "provisioning drivers" && why.contains("`fake`") => {
+            Ok(())
+        }
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    f.driver.set_presence(Presence::There);
+    pavior_testkit::wait_for("the driver to be back", LIMIT, async || match &unwell().await[..] {
+        [] => Ok(()),
+        other => Err(format!("{other:?}")),
     })
     .await;
 }

@@ -1,19 +1,23 @@
 //! Verbs on operations leave a record of who did it, deleted operations are kept as long as they are to be, and their
 //! owner goes on seeing what came of an ask whose target is gone.
 
+use std::sync::Arc;
+
 use pavior_core::principal::Principal;
 use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_proto::google::longrunning as lro;
 use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_provisioning::domain::plan::{Action, Kind};
 use pavior_provisioning::store::Retention;
 use pavior_testkit::db::{both, sqlite};
 use pavior_testkit::wait_for;
+use serde_json::json;
 use time::Duration;
 use tonic::Code;
 
 use crate::fixture::*;
-use crate::harness::{World, alice, by_alice, graph, shown, teardown_plan};
+use crate::harness::{World, alice, by_alice, change, graph, plan, resource, shown, teardown_plan};
 
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
@@ -147,6 +151,7 @@ async fn what_is_over_is_forgotten_and_what_is_needed_stays() {
             logs: Duration::days(30),
             max_runs: 10,
             max_deployments: 10,
+            ..keep_all()
         };
         assert_eq!(world.db.sweep_unscoped(&keep).await.unwrap(), Default::default());
         age(&world, "operation", "end_time", 40).await;
@@ -191,11 +196,69 @@ async fn the_oldest_go_first_when_there_are_too_many() {
         logs: Duration::days(30),
         max_runs: 10,
         max_deployments: 10,
+        ..keep_all()
     };
     assert_eq!(world.db.sweep_unscoped(&keep).await.unwrap().operations, 1);
     assert!(world.db.operation_by_id_unscoped(ids[0]).await.unwrap().is_none());
     assert!(world.db.operation_by_id_unscoped(ids[1]).await.unwrap().is_some());
     assert_eq!(world.db.sweep_unscoped(&keep).await.unwrap().operations, 0);
+}
+
+fn keep_all() -> Retention {
+    Retention {
+        operations: Duration::days(9_000),
+        max_operations: 9_000,
+        logs: Duration::days(9_000),
+        max_runs: 9_000,
+        max_deployments: 9_000,
+        secrets: Duration::days(9_000),
+        max_secrets: 9_000,
+    }
+}
+
+#[tokio::test]
+async fn secrets_are_forgotten_once_later_ones_have_taken_their_place() {
+    both(|db| async {
+        let world = World::new(db).await;
+        let mut first = change("a", Action::Create, &[], json!({ "secret": true }));
+        first.spec.secret_outputs = vec!["password".into()];
+        let given = |size: i32| json!({ "given": "${{ resources.a.password }}", "size": size });
+        let second = change("b", Action::Create, &["a"], given(0));
+        let id = world.start(plan(Kind::CreateProject, vec![first, second])).await;
+        assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+        let update = async |size: i32| {
+            let update = change("b", Action::Update, &[], given(size));
+            world.start(plan(Kind::Run, vec![update])).await
+        };
+        for size in 1..=3 {
+            assert_eq!(world.ended(update(size).await).await.op.state, "SUCCEEDED");
+        }
+        let sweep = async |keep: &Retention| world.db.sweep_unscoped(keep).await.unwrap().secrets;
+        assert_eq!(sweep(&keep_all()).await, 0);
+        // Whatever an operation that is not over may go back to stays.
+        let gate = Arc::new(tokio::sync::Semaphore::new(0));
+        world.driver.script(CallKind::Apply, "b", [Behaviour::Gate(gate.clone())]);
+        let open = update(4).await;
+        let few = Retention { max_secrets: 1, ..keep_all() };
+        assert_eq!(sweep(&few).await, 0);
+        gate.add_permits(1);
+        assert_eq!(world.ended(open).await.op.state, "SUCCEEDED");
+        // Four were before the one that counts.
+        assert_eq!((sweep(&few).await, sweep(&few).await), (3, 0));
+        let short = Retention { secrets: Duration::days(30), ..keep_all() };
+        assert_eq!(sweep(&short).await, 0);
+        age(&world, "secret", "create_time", 40).await;
+        assert_eq!((sweep(&short).await, sweep(&short).await), (1, 0));
+        // What counts is still there: it is put back after a failure.
+        let former = world.driver.inputs_of(&resource("b")).unwrap();
+        let half = Behaviour::FailPartially { message: "half".into() };
+        world.driver.script(CallKind::Apply, "b", [half]);
+        let failed = world.ended(update(5).await).await;
+        assert_eq!(failed.op.state, "COMPENSATED", "{:?} {:?}", shown(&failed), failed.op.error);
+        assert_eq!(world.driver.inputs_of(&resource("b")).unwrap(), former);
+        assert_eq!(former["given"], "s3cret-of-fake-1");
+    })
+    .await;
 }
 
 /// Lets rows be so many days older.

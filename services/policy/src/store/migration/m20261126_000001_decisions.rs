@@ -1,0 +1,16 @@
+//! The decisions that an approval request is about.
+
+use sea_orm_migration::prelude::*;
+
+/// The migration.
+#[derive(Debug, DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let mut decisions = ColumnDef::new("decisions").text().not_null().default("[]").to_owned();
+        let table = Table::alter().table("approval_requests").add_column(&mut decisions).to_owned();
+        manager.alter_table(table).await
+    }
+}
