@@ -12,8 +12,11 @@ use pavior::serve::{Config, DEV_OPERATOR, Role, System};
 use pavior::starter::{self, Databases};
 use pavior_proto::pavior::audit::v1 as audit;
 use pavior_proto::pavior::catalog::v1 as catalog;
+use pavior_proto::pavior::provisioning::v1 as provisioning;
+use pavior_store::StoreError;
 use pavior_testkit::db::{self, TestDb};
 use pavior_tests::{Person, binary, details};
+use sea_orm::{ConnectionTrait, Statement};
 use serde_json::Value;
 use tonic::Code;
 
@@ -98,10 +101,7 @@ impl Site {
     async fn change(&self, system: &System, n: usize) -> Result<()> {
         let (operator, alice) = (self.person(system, DEV_OPERATOR)?, self.person(system, "alice")?);
         apply::apply(&operator, &[template(n), role(n)], |_, _| {}).await?;
-        let mut request = alice.project(&format!("project-{n}"));
-        let project = request.project.as_mut().context("a project")?;
-        project.template_version = "organizations/acme/templates/small/versions/stable".to_owned();
-        project.parameters = None;
+        let request = small_project(&alice, &format!("project-{n}"))?;
         let operation = alice.provisioning().create_project(request).await?.into_inner();
         pavior::cli::progress::conclude(&alice.finish(&operation).await?)?;
         for object in
@@ -159,6 +159,48 @@ impl Site {
     }
 }
 
+/// A project of the small golden path.
+fn small_project(person: &Person, id: &str) -> Result<provisioning::CreateProjectRequest> {
+    let mut request = person.project(id);
+    let project = request.project.as_mut().context("a project")?;
+    project.template_version = "organizations/acme/templates/small/versions/stable".to_owned();
+    project.parameters = None;
+    Ok(request)
+}
+
+/// Lets what was done in a copy be yet to be done in it: as a copy is that was taken a moment before.
+async fn queue_again(copy: &TestDb) -> Result<()> {
+    let store = copy.connect().await;
+    let queued = store.upkeep::<(), StoreError, _>("a test", |tx| {
+        Box::pin(async move {
+            for sql in [
+                "UPDATE step SET state = 'READY', fence = fence + 1, end_time = NULL",
+                "UPDATE operation SET state = 'QUEUED', end_time = NULL",
+            ] {
+                tx.execute_unprepared(sql).await?;
+            }
+            Ok(())
+        })
+    });
+    queued.await?;
+    Ok(store.close().await?)
+}
+
+/// The states of the first operation and of all its steps.
+async fn stands(copy: &TestDb) -> Result<Vec<String>> {
+    let store = copy.connect().await;
+    let mut states = Vec::new();
+    for table in ["operation", "step"] {
+        let sql = format!("SELECT DISTINCT state FROM {table} ORDER BY state");
+        let statement = Statement::from_string(store.backend(), sql);
+        for row in store.read().query_all_raw(statement).await? {
+            states.push(row.try_get("", "state")?);
+        }
+    }
+    store.close().await?;
+    Ok(states)
+}
+
 fn source(text: &str) -> Source {
     Source { origin: "test".to_owned(), text: text.to_owned() }
 }
@@ -198,14 +240,17 @@ async fn refuses_changes(site: &Site, system: &System, service: &str) -> Result<
         catalog::ListTemplatesRequest { parent: "organizations/acme".to_owned(), ..Default::default() };
     ensure!(!operator.catalog().list_templates(list).await?.into_inner().templates.is_empty());
     let documents = if service == "policy" { [role(99)] } else { [template(99)] };
-    if service == "provisioning" {
-        return Ok(());
-    }
-    let Err(error) = apply::apply(&operator, &documents, |_, _| {}).await else {
-        bail!("{service} takes a change")
+    let status = if service == "provisioning" {
+        let alice = site.person(system, "alice")?;
+        let refused = alice.provisioning().create_project(small_project(&alice, "project-99")?).await;
+        refused.err().context("provisioning takes a change")?
+    } else {
+        let Err(error) = apply::apply(&operator, &documents, |_, _| {}).await else {
+            bail!("{service} takes a change")
+        };
+        error.chain().find_map(|cause| cause.downcast_ref::<tonic::Status>()).context("a status")?.clone()
     };
-    let status = error.chain().find_map(|cause| cause.downcast_ref::<tonic::Status>()).context("a status")?;
-    let (reason, _) = details(status);
+    let (reason, _) = details(&status);
     ensure!((status.code(), reason.as_str()) == (Code::Unavailable, "RESTORE_NEEDED"), "{reason} {status}");
     ensure!(status.message().contains("pavior restore"), "{status}");
     Ok(())
@@ -220,6 +265,9 @@ async fn set_back(postgres: bool, service: &'static str) -> Result<()> {
     let (output, said) = site.restore(&["--dry-run"])?;
     ensure!(output.status.success() && said["findings"] == serde_json::json!([]), "{output:?}");
 
+    if service == "provisioning" {
+        queue_again(&copy).await?;
+    }
     site.databases.insert(service, copy);
     if service == "audit" {
         let why = site.refused().await?;
@@ -229,16 +277,26 @@ async fn set_back(postgres: bool, service: &'static str) -> Result<()> {
         refuses_changes(&site, &system, service).await?;
         system.stop().await?;
     }
+    if service == "provisioning" {
+        let states = stands(site.databases.get(service).context("a database")?).await?;
+        ensure!(states == ["QUEUED", "READY"], "it went on by itself: {states:?}");
+    }
     let (output, said) = site.restore(&["--dry-run"])?;
     ensure!(output.status.code() == Some(1), "{output:?}");
     let found = said["findings"].to_string();
     ensure!(found.contains("set back") || found.contains("older"), "{found}");
     ensure!(found.contains(service), "{found}");
+    ensure!(service != "provisioning" || found.contains("under way"), "{found}");
     for expected in ["set back", ""] {
         let (output, said) = site.restore(&[])?;
         ensure!(output.status.success(), "{output:?}");
         let found = said["findings"].to_string();
         ensure!(if expected.is_empty() { found == "[]" } else { found.contains(expected) }, "{found}");
+    }
+
+    if service == "provisioning" {
+        let states = stands(site.databases.get(service).context("a database")?).await?;
+        ensure!(states.first().is_some_and(|state| state == "STUCK"), "{states:?}");
     }
 
     let system = site.start().await?;

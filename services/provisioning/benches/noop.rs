@@ -12,7 +12,7 @@ use pavior_driver::{Driver, Registry};
 use pavior_provisioning::domain::plan::{Action, Change, Kind, Plan, Spec};
 use pavior_provisioning::engine::seal::SealingKey;
 use pavior_provisioning::engine::{Engine, EngineConfig};
-use pavior_provisioning::store::{Admission, Db, NewOperation, NewProject, Ownership, Started};
+use pavior_provisioning::store::{Admission, Db, NewOperation, NewProject, Ownership, Seen, Started};
 use pavior_testkit::db::sqlite;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -88,7 +88,7 @@ fn operation(number: u64) -> NewOperation {
         ownership: Ownership::default(),
         project: Some(NewProject { display_name: String::new(), owner: String::new(), labels: json!({}) }),
         environments: vec![],
-        revision: None,
+        seen: Seen::new(),
         deployment_id: String::new(),
         engine_version: "1",
     }
@@ -115,6 +115,7 @@ fn three_steps(criterion: &mut Criterion) {
         let store = file.connect().await;
         pavior_provisioning::migrate(&store).await.expect("migrated");
         let db = Db::new(store, Arc::new(SystemClock), Arc::new(SystemIds), "bench");
+        db.history().set(None);
         let driver = FakeDriver::new("fake", &["thing"]).without_journal();
         let registry = Registry::new([Arc::new(driver) as Arc<dyn Driver>]);
         let meter = opentelemetry::global::meter("bench");

@@ -1,5 +1,6 @@
-//! Health means progress: the database answers, steps are taken, claims are freed, operations end. What stands still
-//! is named, and how long it has stood is a metric. That audit events are delivered is for the relay to say.
+//! Health means progress: the database answers, steps are taken where there is room, claims are freed, operations end.
+//! What stands still is named, and how long it has stood is a metric. That audit events are delivered is for the relay
+//! to say.
 
 use std::time::Duration;
 
@@ -60,7 +61,9 @@ pub(crate) fn checks(app: &App, meter: &Meter) -> Vec<HealthCheck> {
     let stall = Duration::from_millis(app.config.max_stall_ms);
     vec![
         database(app),
-        steps(app, &gauges, stall),
+        histories(app),
+        steps(app, stall),
+        backlog(app, &gauges, stall),
         operations(app, &gauges, stall),
         claims(app, &gauges, stall),
         drivers(app),
@@ -75,17 +78,60 @@ fn database(app: &App) -> HealthCheck {
     })
 }
 
-fn steps(app: &App, gauges: &Gauges, stall: Duration) -> HealthCheck {
-    let (app, gauge) = (app.clone(), gauges.claimable.clone());
-    HealthCheck::new("provisioning progress", move || {
-        let (app, gauge) = (app.clone(), gauge.clone());
+/// Until the audit service has answered once, changes are taken and nothing is carried out.
+fn histories(app: &App) -> HealthCheck {
+    let db = app.db.clone();
+    let check = HealthCheck::new("provisioning history", move || {
+        let history = db.history().clone();
         async move {
-            let away: Vec<String> = app.engine.drivers_away().into_iter().map(|away| away.driver).collect();
-            let oldest = app.db.oldest_claimable_unscoped(&away).await.map_err(|error| error.to_string())?;
-            gauge.record(seconds(oldest.as_ref()), &[]);
+            match history.fits() || history.apart().is_some() {
+                true => Ok(()),
+                false => Err("the audit log was not compared with yet: operations wait".to_owned()),
+            }
+        }
+    });
+    check.degrades()
+}
+
+/// What nobody takes although there is room for it: the engine stands still.
+fn steps(app: &App, stall: Duration) -> HealthCheck {
+    let app = app.clone();
+    HealthCheck::new("provisioning progress", move || {
+        let app = app.clone();
+        async move {
+            // What waits for the histories is told of elsewhere.
+            let free = app.engine.free_for().filter(|_| app.db.history().fits());
+            let Some(free) = free else { return Ok(()) };
+            let of = |limit: usize| i64::try_from(limit).unwrap_or(i64::MAX);
+            let config = app.engine.config();
+            let limits = (of(config.max_running_per_operation), of(config.max_running_per_organization));
+            let oldest = app.db.oldest_claimable_unscoped(&away(&app), Some(limits)).await;
+            let oldest = oldest.map_err(|error| error.to_string())?.map(|waiting| {
+                let free = i64::try_from(free.as_micros()).unwrap_or(i64::MAX);
+                Waiting { micros: waiting.micros.min(free), ..waiting }
+            });
             within(oldest, stall, "waits for a worker since")
         }
     })
+}
+
+/// What waits because as much is under way as may be: more work than workers.
+fn backlog(app: &App, gauges: &Gauges, stall: Duration) -> HealthCheck {
+    let (app, gauge) = (app.clone(), gauges.claimable.clone());
+    let check = HealthCheck::new("provisioning backlog", move || {
+        let (app, gauge) = (app.clone(), gauge.clone());
+        async move {
+            let oldest = app.db.oldest_claimable_unscoped(&away(&app), None).await;
+            let oldest = oldest.map_err(|error| error.to_string())?;
+            gauge.record(seconds(oldest.as_ref()), &[]);
+            within(oldest, stall, "waits for its turn since")
+        }
+    });
+    check.degrades()
+}
+
+fn away(app: &App) -> Vec<String> {
+    app.engine.drivers_away().into_iter().map(|away| away.driver).collect()
 }
 
 fn operations(app: &App, gauges: &Gauges, stall: Duration) -> HealthCheck {

@@ -140,7 +140,8 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     let entities = Arc::new(EntityDriver::new(peers.clone(), identity.authority()));
     let engine = Engine::new(db.clone(), drivers.with(entities), sealing_key, config.engine(), &meter);
     let sink = AuditSink::new(identity.transport(audit, "audit"), &meter);
-    // Before the engine begins: what a database that was set back says was to be done must not be done again.
+    // What a database that was set back says was to be done must not be done again: the tasks wait for the comparison,
+    // which is rarely long.
     compare_histories(&store, &db.outbox, &sink).await;
     let relay = outbox_relay(store, &db.outbox, sink, &meter, "provisioning outbox");
     let app = App {

@@ -1,6 +1,8 @@
-//! What `pavior restore` needs of provisioning: what was under way in a database that was set back, and to park it.
+//! What `pavior restore` needs of provisioning: what would go on by itself in a database that was set back, and to hold
+//! it up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
@@ -9,19 +11,37 @@ use pavior_store::Store;
 use crate::error::Result;
 use crate::store::Db;
 
-/// The names of operations that the engine would go on with.
-pub async fn under_way(store: Store, clock: Arc<dyn Clock>, ids: Arc<dyn IdGen>) -> Result<Vec<String>> {
-    let db = Db::new(store, clock, ids, "restore");
-    Ok(db.parkable_unscoped().await?.into_iter().map(|(_, name)| name).collect())
+/// How long environments stand at least after the database was set back. Time enough to prolong what is still wanted.
+pub const GRACE: Duration = Duration::from_secs(24 * 3_600);
+
+/// What would go on by itself, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Operations that the engine would carry out, and those that wait for people, who may have answered since.
+    pub operations: Vec<String>,
+    /// Environments that would be taken down before the grace is over.
+    pub environments: Vec<String>,
 }
 
-/// Parks them as stuck, for operators; returns their names.
-pub async fn park(store: Store, clock: Arc<dyn Clock>, ids: Arc<dyn IdGen>) -> Result<Vec<String>> {
+/// What would go on.
+pub async fn under_way(store: Store, clock: Arc<dyn Clock>, ids: Arc<dyn IdGen>) -> Result<UnderWay> {
     let db = Db::new(store, clock, ids, "restore");
-    let mut parked = Vec::new();
+    let operations = db.parkable_unscoped().await?.into_iter().map(|(_, name)| name).collect();
+    Ok(UnderWay { operations, environments: db.expiring_unscoped(GRACE).await? })
+}
+
+/// Parks the operations as stuck, for operators, and lets the environments stand for the grace; returns what it was.
+pub async fn park(store: Store, clock: Arc<dyn Clock>, ids: Arc<dyn IdGen>) -> Result<UnderWay> {
+    let db = Db::new(store, clock, ids, "restore");
+    let mut parked = UnderWay::default();
     for (id, name) in db.parkable_unscoped().await? {
         if db.park_unscoped(id).await? {
-            parked.push(name);
+            parked.operations.push(name);
+        }
+    }
+    for name in db.expiring_unscoped(GRACE).await? {
+        if db.spare_unscoped(&name, GRACE).await? {
+            parked.environments.push(name);
         }
     }
     Ok(parked)

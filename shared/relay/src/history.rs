@@ -15,8 +15,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// The longest that a start waits for the comparison.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Compares the histories before a service begins to act by itself. When the audit service does not answer, the
-/// service begins: what it records waits in the outbox, and the histories are compared when audit is back.
+/// Compares the histories before a service begins. When the audit service does not answer, the service begins: what it
+/// records waits in the outbox, and the histories are compared when audit is back. What acts by itself waits for that,
+/// see `History::fitting`.
 pub async fn compare_histories(store: &Store, context: &OutboxContext, sink: &AuditSink) {
     match tokio::time::timeout(PATIENCE, look(store, context, sink)).await {
         Ok(Ok(_)) => {}

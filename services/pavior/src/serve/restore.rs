@@ -14,6 +14,7 @@ use pavior_audit::restore::{Ledger, Produced};
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
 use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id::{IdGen, SystemIds};
+use pavior_provisioning::restore::UnderWay;
 use pavior_store::installation::Survey;
 use pavior_store::outbox::{self, Apart, Position, Standing};
 use pavior_store::{DatabaseConfig, Store};
@@ -38,8 +39,10 @@ enum Finding {
     Producer { role: Role, position: Position, produced: Produced, apart: Apart },
     /// The log and the checkpoints that were signed before.
     Log(SetBack),
-    /// What the engine would go on with although its database was set back.
+    /// Operations that would go on although their database was set back.
     UnderWay(Vec<String>),
+    /// Environments that would be taken down, although their time may have been prolonged since.
+    Expiring(Vec<String>),
 }
 
 /// `pavior restore`.
@@ -139,7 +142,9 @@ impl Workshop {
                     self.ids.clone(),
                 );
                 let under_way = under_way.await.with_context(failed)?;
-                findings.extend((!under_way.is_empty()).then_some(Finding::UnderWay(under_way)));
+                let UnderWay { operations, environments } = under_way;
+                findings.extend((!operations.is_empty()).then_some(Finding::UnderWay(operations)));
+                findings.extend((!environments.is_empty()).then_some(Finding::Expiring(environments)));
             }
             findings.push(Finding::Producer { role, position, produced, apart });
         }
@@ -166,7 +171,8 @@ impl Workshop {
                 };
                 self.ledger.accept(std::slice::from_ref(lost), event, self.clock.now()).await?;
             }
-            Finding::UnderWay(_) => {
+            // Both at once; what is done already is left as it is.
+            Finding::UnderWay(_) | Finding::Expiring(_) => {
                 let store = self.producer(Role::Provisioning).context("no database")?.clone();
                 pavior_provisioning::restore::park(store, self.clock.clone(), self.ids.clone()).await?;
             }
@@ -274,6 +280,11 @@ impl Finding {
                 format!("under way in the older copy of provisioning: {}", names.join(", ")),
                 "parks them as stuck, to be retried with `pavior op retry`",
                 json!({ "database": "provisioning", "operations": names }),
+            ),
+            Self::Expiring(names) => (
+                format!("about to expire in the older copy of provisioning: {}", names.join(", ")),
+                "lets them stand for another day, in which they can be prolonged",
+                json!({ "database": "provisioning", "environments": names }),
             ),
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use pavior_auth::Permit;
 use pavior_core::principal::Principal;
 use pavior_proto::pavior::policy::v1::approval_request::State;
 use pavior_proto::pavior::policy::v1::{self as policy, Effect};
@@ -15,12 +16,16 @@ use super::App;
 use super::asking::messages;
 use crate::domain::names;
 use crate::error::{Error, Result};
-use crate::store::entity::operation;
+use crate::store::entity::{operation, timer};
 
 /// Most operations that are looked at in one round.
 const ROUND: u64 = 10_000;
 /// Most that policy is asked about at once.
 const BATCH: usize = 500;
+/// Most that are withdrawn in one round.
+const WITHDRAWN: u64 = 100;
+/// When an approval request that could not be withdrawn is tried again.
+const AGAIN_MICROS: i64 = 5_000_000;
 
 impl App {
     /// Asks people about an operation. When policy does not answer, the next round asks again.
@@ -32,10 +37,18 @@ impl App {
 
     async fn try_ask_people(&self, id: Uuid) -> Result<()> {
         let Some(op) = self.db.operation_by_id_unscoped(id).await? else { return Ok(()) };
+        let made = self.approval_request_of(&op).await?;
+        self.db.await_approval_unscoped(id, &made).await?;
+        self.engine.changed(id);
+        Ok(())
+    }
+
+    /// The name of the one approval request of an operation, made if there is none.
+    async fn approval_request_of(&self, op: &operation::Model) -> Result<String> {
         let plan = self.db.plan_by_id_unscoped(op.plan).await?;
         let decision: policy::Decision =
             convert::from_json(plan.decision.clone()).map_err(|error| Error::Corrupt(error.to_string()))?;
-        let principal = Arc::new(principal_of(&op)?);
+        let principal = Arc::new(principal_of(op)?);
         let wanted = policy::ApprovalRequest {
             requester: op.requester.clone(),
             action: op.action.clone(),
@@ -49,9 +62,7 @@ impl App {
             ..Default::default()
         };
         let made = self.peers.create_approval_request(&principal, &op.organization, wanted).await?;
-        self.db.await_approval_unscoped(id, &made.name).await?;
-        self.engine.changed(id);
-        Ok(())
+        Ok(made.name)
     }
 
     /// One look at everything that waits.
@@ -67,24 +78,73 @@ impl App {
         for (organization, ops) in asked {
             let permit = self.own_permit(&organization);
             for ops in ops.chunks(BATCH) {
-                self.look_at(&permit, ops).await?;
+                // What is wrong in one organization is not to hold up the others.
+                if let Err(error) = self.look_at(&permit, ops).await {
+                    tracing::warn!(organization, %error, "approvals could not be looked at and will be again");
+                }
+            }
+        }
+        self.withdraw_approvals().await
+    }
+
+    /// Policy answers for all or for none: where one is missing, each half is asked for by itself.
+    async fn look_at(&self, permit: &Permit, ops: &[operation::Model]) -> Result<()> {
+        let mut parts = vec![ops];
+        while let Some(part) = parts.pop() {
+            let names = part.iter().map(|op| op.approval_request.clone()).collect();
+            match (self.peers.approval_requests(permit, names).await?, part) {
+                (Some(answers), _) => self.follow(part, &answers).await,
+                (None, [op]) => {
+                    self.tried(op, self.refuse(op, "NOT_APPROVED", "its approval request is gone").await)
+                }
+                (None, _) => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
             }
         }
         Ok(())
     }
 
-    async fn look_at(&self, permit: &pavior_auth::Permit, ops: &[operation::Model]) -> Result<()> {
-        let names = ops.iter().map(|op| op.approval_request.clone()).collect();
-        let answers = self.peers.approval_requests(permit, names).await?;
+    async fn follow(&self, ops: &[operation::Model], answers: &[policy::ApprovalRequest]) {
         for op in ops {
-            let answer = answers.iter().find(|answer| answer.name == op.approval_request);
-            if let Some(answer) = answer
-                && let Err(error) = self.answered(op, answer).await
-            {
-                tracing::warn!(operation = op.name, %error, "an approval could not be followed yet");
+            if let Some(answer) = answers.iter().find(|answer| answer.name == op.approval_request) {
+                self.tried(op, self.answered(op, answer).await);
             }
         }
+    }
+
+    fn tried(&self, op: &operation::Model, tried: Result<()>) {
+        if let Err(error) = tried {
+            tracing::warn!(operation = op.name, %error, "an approval could not be followed yet");
+        }
+    }
+
+    /// Tells people that nobody needs their answer any more: the operation ended without having begun. Noted with that
+    /// end, so that it is done whatever becomes of the call that cancelled.
+    async fn withdraw_approvals(&self) -> Result<()> {
+        for timer in self.db.withdrawn_unscoped(WITHDRAWN).await? {
+            let again = match self.withdraw(&timer).await {
+                Ok(()) => None,
+                Err(error) => {
+                    tracing::warn!(operation = timer.subject, %error, "an approval request still stands");
+                    Some(AGAIN_MICROS)
+                }
+            };
+            self.db.postpone_timer_unscoped(&timer, again).await?;
+        }
         Ok(())
+    }
+
+    async fn withdraw(&self, timer: &timer::Model) -> Result<()> {
+        let permit = self.own_permit(&timer.organization);
+        let Some(op) = self.db.find_kept_operation(&permit, &timer.subject).await? else { return Ok(()) };
+        let name = match op.approval_request.as_str() {
+            // The call that asked was not heard of again: it may have been answered for all that.
+            "" => self.approval_request_of(&op).await?,
+            known => known.to_owned(),
+        };
+        self.peers.cancel_approval_request(&permit, &name, false, "the operation ended").await
     }
 
     async fn answered(&self, op: &operation::Model, answer: &policy::ApprovalRequest) -> Result<()> {

@@ -4,7 +4,7 @@ use pavior_rpc::Violations;
 use serde_json::json;
 
 use super::environments::idle;
-use super::facts::{environment_subject, ground_of, labels_of, project_subject, touched};
+use super::facts::{environment_subject, ground_of, labels_of, project_subject, seen, touched};
 use super::planning::recorded;
 use super::submit::Proposal;
 use super::{Answer, App, Ask, check_etag};
@@ -48,7 +48,7 @@ impl App {
             settings: json!({}),
             project: None,
             environments: Vec::new(),
-            revision: Some(row.revision),
+            seen: seen(&project, Some(&row)),
             deployment_id: String::new(),
             asked: Verb::on(environment_subject(&row, &project)),
             ground: ground_of(&project, &row, Fate::Removed),
@@ -80,8 +80,10 @@ impl App {
             return Err(Error::Busy { name: row.name, operation: row.operation });
         }
         let mut environments = Vec::new();
+        let mut as_seen = seen(&row, None);
         for environment in self.db.environments_of_project(&ask.permit, name).await? {
             idle(&environment)?;
+            as_seen.extend(seen(&row, Some(&environment)));
             environments.push(touched(&environment, Fate::Removed));
         }
         let rows = self.db.resources_of_project(&ask.permit, name).await?;
@@ -97,7 +99,7 @@ impl App {
             settings: json!({}),
             project: None,
             environments: Vec::new(),
-            revision: Some(row.revision),
+            seen: as_seen,
             deployment_id: String::new(),
             asked: Verb::on(project_subject(&row)),
             ground: Ground { project: project_subject(&row), environments },

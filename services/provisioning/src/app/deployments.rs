@@ -4,7 +4,7 @@ use pavior_rpc::{ErrorReason, Problem, Violations};
 use serde_json::{Value, json};
 
 use super::environments::{class_of, costs_of, idle, merged};
-use super::facts::{environment_subject, ground_of, labels_of};
+use super::facts::{environment_subject, ground_of, labels_of, seen};
 use super::planning::only_workload;
 use super::submit::Proposal;
 use super::{Answer, App, Ask};
@@ -145,7 +145,7 @@ impl App {
             settings: json!({ "run": run, "promoted_from": promoted_from, "deployment_id": id }),
             project: None,
             environments: Vec::new(),
-            revision: Some(row.revision),
+            seen: seen(&ground.project, Some(&row)),
             deployment_id: id.to_owned(),
             asked: Verb::on(environment_subject(&row, &ground.project)),
             ground: ground_of(&ground.project, &row, Fate::Kept),

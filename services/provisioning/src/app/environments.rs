@@ -5,7 +5,7 @@ use std::time::Duration;
 use pavior_rpc::{ErrorReason, Problem, Violations};
 use serde_json::{Value, json};
 
-use super::facts::{environment_subject, ground_of, labels_of, project_subject};
+use super::facts::{environment_subject, ground_of, labels_of, project_subject, seen};
 use super::planning::{current, parameters};
 use super::submit::Proposal;
 use super::{Answer, App, Ask, check_display_name, check_etag};
@@ -111,7 +111,7 @@ impl App {
                 parameters: wanted.parameters,
                 ttl_seconds: ttl,
             }],
-            revision: None,
+            seen: seen(&ground.project, None),
             deployment_id: String::new(),
             asked: Verb {
                 subject: project_subject(&ground.project),
@@ -171,7 +171,7 @@ impl App {
             }),
             project: None,
             environments: Vec::new(),
-            revision: Some(row.revision),
+            seen: seen(&ground.project, Some(&row)),
             deployment_id: String::new(),
             asked: Verb::on(environment_subject(&row, &ground.project)),
             ground: ground_of(&ground.project, &row, Fate::Changed),

@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(6 * 3_600);
 impl App {
     /// Takes down what is due.
     pub(crate) async fn expire_environments(&self) -> Result<()> {
-        for timer in self.db.due_timers_unscoped(BATCH).await? {
+        for timer in self.db.expired_unscoped(BATCH).await? {
             let pause = match self.expire(&timer).await {
                 Ok(begun) => begun.then_some(BEGUN),
                 Err(Error::Busy { .. }) => Some(BUSY),

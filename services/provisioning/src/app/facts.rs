@@ -8,12 +8,12 @@ use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFact
 use pavior_rpc::Problem;
 use pavior_rpc::facts::no_owners_within;
 use pavior_store::idempotency;
-use prost::Message;
 
 use super::App;
 use crate::domain::names;
 use crate::domain::question::{self, Fate, Ground, Subject, Touched};
 use crate::error::{Error, Result};
+use crate::store::Seen;
 use crate::store::entity::{environment, operation, project};
 
 /// Facts of a project.
@@ -70,6 +70,12 @@ pub(crate) fn ground_of(project: &project::Model, row: &environment::Model, fate
     Ground { project: project_subject(project), environments: vec![touched(row, fate)] }
 }
 
+/// The rows that a plan is made with, as they are now.
+pub(crate) fn seen(project: &project::Model, row: Option<&environment::Model>) -> Seen {
+    let own = [(project.name.clone(), (project.uid, project.revision))];
+    own.into_iter().chain(row.map(|row| (row.name.clone(), (row.uid, row.revision)))).collect()
+}
+
 impl App {
     /// What is told of a resource: to a call that was answered before what was told then, so that it is decided on as
     /// it was, whatever has become of the resource since.
@@ -82,9 +88,8 @@ impl App {
         no_owners_within(message)?;
         if !request_id.is_empty() {
             let key = idempotency::Key::new(permit.organization(), principal, method, request_id);
-            if let Some(facts) = self.db.remembered_facts(&key).await? {
-                return ResourceFacts::decode(facts.as_slice())
-                    .map_err(|_| Error::Corrupt("the kept facts".to_owned()));
+            if let Some(facts) = pavior_rpc::facts::recall(self.db.remembered_facts(&key).await?, name)? {
+                return Ok(facts);
             }
         }
         self.facts(permit, name).await

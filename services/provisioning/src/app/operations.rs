@@ -62,7 +62,7 @@ impl App {
         }
     }
 
-    /// Asks an operation to stop.
+    /// Asks an operation to stop. People who were asked about it are told by the next look at approvals.
     pub(crate) async fn cancel_operation(&self, permit: &Permit, action: &str, name: &str) -> Result<()> {
         Self::name(permit, action, "name", name, names::OPERATION)?;
         let op = self.db.kept_operation(permit, name).await?;
@@ -77,17 +77,6 @@ impl App {
         self.engine.stop_calls(op.id);
         self.engine.changed(op.id);
         self.engine.wake();
-        if !op.approval_request.is_empty() && op.end_time.is_none() {
-            let own = self.own_permit(permit.organization());
-            let told = self
-                .peers
-                .cancel_approval_request(&own, &op.approval_request, false, "the operation was cancelled")
-                .await;
-            if let Err(error) = told {
-                // It expires by itself; the operation is cancelled either way.
-                tracing::warn!(operation = name, %error, "the approval request was not cancelled");
-            }
-        }
         Ok(())
     }
 
@@ -97,11 +86,13 @@ impl App {
             return Ok(*view);
         }
         let view = self.get_operation(&ask.permit, ask.action, name).await?;
-        if view.op.state == OperationState::Stuck.as_str() {
+        let stuck = view.op.state == OperationState::Stuck.as_str();
+        if stuck {
             self.may_be_taken_up(ask, &view).await?;
         }
         let caller = Caller::of(&ask.permit, ask.action);
-        match self.db.retry_unscoped(view.op.id, &caller, self.deadline_micros(), self.key(ask)).await {
+        match self.db.retry_unscoped(view.op.id, &caller, stuck, self.deadline_micros(), self.key(ask)).await
+        {
             Ok(()) => {}
             Err(Error::Illegal(_)) => {
                 let message = format!("operation `{name}` is not stuck, it is {}", view.op.state);

@@ -203,21 +203,28 @@ impl Peers {
             invalidated,
             reason: reason.to_owned(),
         };
-        let answer = self.policy.clone().cancel_approval_request(self.request(permit, message)).await;
-        answer.map(drop).map_err(|status| Problem::from_dependency("policy", &status).into())
+        match self.policy.clone().cancel_approval_request(self.request(permit, message)).await {
+            Ok(_) => Ok(()),
+            // Policy was set back since, or has forgotten it.
+            Err(status) if status.code() == Code::NotFound => Ok(()),
+            Err(status) => Err(Problem::from_dependency("policy", &status).into()),
+        }
     }
 
-    /// What people have said.
+    /// What people have said; nothing when one of them does not exist.
     pub(crate) async fn approval_requests(
         &self,
         permit: &Permit,
         names: Vec<String>,
-    ) -> Result<Vec<policy::ApprovalRequest>> {
+    ) -> Result<Option<Vec<policy::ApprovalRequest>>> {
         let parent = format!("organizations/{}", permit.organization());
         let message = policy::BatchGetApprovalRequestsRequest { parent, names };
         let answer = self.policy.clone().batch_get_approval_requests(self.request(permit, message)).await;
-        let answer = answer.map_err(|status| Error::from(Problem::from_dependency("policy", &status)))?;
-        Ok(answer.into_inner().approval_requests)
+        match answer {
+            Ok(answer) => Ok(Some(answer.into_inner().approval_requests)),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(Problem::from_dependency("policy", &status).into()),
+        }
     }
 }
 

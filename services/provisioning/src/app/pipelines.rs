@@ -4,7 +4,7 @@ use pavior_core::ResourceName;
 use pavior_rpc::Violations;
 use serde_json::json;
 
-use super::facts::{labels_of, project_subject};
+use super::facts::{labels_of, project_subject, seen};
 use super::planning::current;
 use super::submit::Proposal;
 use super::{Answer, App, Ask};
@@ -69,7 +69,7 @@ impl App {
             settings: json!({ "revision": revision }),
             project: None,
             environments: Vec::new(),
-            revision: None,
+            seen: seen(&project, None),
             deployment_id: String::new(),
             asked: Verb::on(project_subject(&project).pipeline(name)),
             ground: Ground { project: project_subject(&project), environments: Vec::new() },

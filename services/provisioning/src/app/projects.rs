@@ -16,7 +16,7 @@ use crate::domain::question::{Ground, Subject, Touched, Verb};
 use crate::domain::scope::{EnvironmentScope, ProjectScope};
 use crate::domain::template::Template;
 use crate::error::{Error, Result};
-use crate::store::{NewEnvironment, NewProject};
+use crate::store::{NewEnvironment, NewProject, Seen};
 
 const MAX_LABELS: usize = 64;
 
@@ -93,7 +93,7 @@ impl App {
                 labels,
             }),
             environments,
-            revision: None,
+            seen: Seen::new(),
             deployment_id: String::new(),
             asked: Verb { new_owner: wanted.owner, ..Verb::on(Subject::organization(&wanted.parent)) },
             ground,

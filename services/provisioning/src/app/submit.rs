@@ -17,7 +17,8 @@ use crate::domain::{cost, question};
 use crate::engine::ENGINE_VERSION;
 use crate::error::{Error, Result};
 use crate::store::{
-    Admission, NewEnvironment, NewOperation, NewProject, OperationView, Ownership, Started, planned_event,
+    Admission, NewEnvironment, NewOperation, NewProject, OperationView, Ownership, Seen, Started,
+    planned_event,
 };
 
 /// What is proposed, before policy has seen it.
@@ -33,7 +34,8 @@ pub(crate) struct Proposal {
     pub(crate) settings: Value,
     pub(crate) project: Option<NewProject>,
     pub(crate) environments: Vec<NewEnvironment>,
-    pub(crate) revision: Option<i64>,
+    /// The rows that it was planned with.
+    pub(crate) seen: Seen,
     pub(crate) deployment_id: String,
     /// What policy is told about the thing that the request names.
     pub(crate) asked: question::Verb,
@@ -122,7 +124,7 @@ impl App {
             ownership: ownership(&proposal),
             project: proposal.project,
             environments: proposal.environments,
-            revision: proposal.revision,
+            seen: proposal.seen,
             deployment_id: proposal.deployment_id,
             engine_version: ENGINE_VERSION,
         };

@@ -125,7 +125,13 @@ impl OperationState {
             (Self::Cancelling | Self::Compensating, E::Undone) => Self::Compensated,
             (Self::Failing | Self::Cancelling | Self::Compensating, E::Stick) => Self::Stuck,
             (
-                Self::Queued | Self::Running | Self::Cancelling | Self::Failing | Self::Compensating,
+                Self::Checking
+                | Self::AwaitingApproval
+                | Self::Queued
+                | Self::Running
+                | Self::Cancelling
+                | Self::Failing
+                | Self::Compensating,
                 E::Park,
             ) => Self::Stuck,
             (Self::Stuck, E::RetryUndo) => Self::Compensating,

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, FailureCode, InvokeRequest, Lookup, Outcome, Prior,
     Success, ValidateRequest,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::call::Called;
 use super::inputs::{Inputs, Prepared};
 use super::outcome::Retry;
 use super::sink::EngineSink;
 use super::stop::Stop;
+use super::worker::{Slots, Taken};
 use super::{Engine, FaultPoint};
 use crate::domain::plan::Action;
 use crate::domain::taint;
@@ -58,8 +61,9 @@ impl Work<'_> {
 pub(crate) type Ended = Option<Completion>;
 
 impl Engine {
-    /// Carries a claim out and gives it back.
-    pub(crate) async fn execute(&self, claim: Claim) {
+    /// Carries a claim out and gives it back. The claim is held beside all of it.
+    pub(crate) async fn execute(&self, claim: Claim, taken: Taken) {
+        let Ok(reference) = claim.reference() else { return };
         let name = claim.step.name.clone();
         if self.dies(FaultPoint::AfterIntent, &name) {
             return;
@@ -68,7 +72,21 @@ impl Engine {
         if claim.op.cancel_requested {
             stop.not_wanted();
         }
-        let ended = self.carry_out(&claim, &stop).await;
+        let Taken { slot, since } = taken;
+        let held = self.hold(reference, since, &stop).fuse();
+        tokio::pin!(held);
+        let ended = {
+            let work = self.carry_out(&claim, &stop);
+            tokio::pin!(work);
+            tokio::select! {
+                biased;
+                ended = &mut work => ended,
+                () = &mut held => {
+                    stop.claim_lost();
+                    work.await
+                }
+            }
+        };
         self.unregister(claim.step.operation, &stop);
         let completion = match ended {
             Ok(Some(completion)) => completion,
@@ -82,7 +100,14 @@ impl Engine {
         if self.dies(FaultPoint::AfterEffect, &name) {
             return;
         }
-        self.give_back(&claim, completion).await;
+        let given = self.give_back(&claim, completion, slot);
+        tokio::pin!(given);
+        tokio::select! {
+            biased;
+            () = &mut given => {}
+            // Whether it is lost is the fence's to say.
+            () = &mut held => given.await,
+        }
     }
 
     async fn carry_out(&self, claim: &Claim, stop: &Stop) -> Result<Ended> {
@@ -198,7 +223,6 @@ impl Engine {
         inputs: Value,
     ) -> Result<Called<Outcome>> {
         let resource_type = work.prepared.spec.type_id.clone();
-        let reference = work.claim.reference()?;
         let apply = async {
             let request = ValidateRequest { resource_type: resource_type.clone(), inputs };
             let inputs = match work.driver.validate(request).await {
@@ -213,7 +237,7 @@ impl Engine {
             let request = ApplyRequest { resource_type: resource_type.clone(), prior, inputs, sensitive };
             work.driver.apply(context, request, work.sink).await
         };
-        Ok(self.call(reference, work.sink, work.stop, work.limit, apply).await)
+        Ok(self.call(work.sink, work.stop, work.limit, apply).await)
     }
 
     pub(crate) async fn call_destroy(
@@ -223,7 +247,7 @@ impl Engine {
         request: DestroyRequest,
     ) -> Result<Called<Outcome>> {
         let destroy = work.driver.destroy(context, request, work.sink);
-        Ok(self.call(work.claim.reference()?, work.sink, work.stop, work.limit, destroy).await)
+        Ok(self.call(work.sink, work.stop, work.limit, destroy).await)
     }
 
     async fn destroy(&self, work: &Work<'_>) -> Result<Ended> {
@@ -259,7 +283,7 @@ impl Engine {
             state: row.driver_state.clone(),
         };
         let invoke = work.driver.invoke(&work.context, request, work.sink);
-        let called = self.call(work.claim.reference()?, work.sink, work.stop, work.limit, invoke).await;
+        let called = self.call(work.sink, work.stop, work.limit, invoke).await;
         match called {
             Called::Answer(Outcome::Succeeded(success)) => Ok(Some(Completion::Ran(run_result(&success)))),
             other => self.outcome(work, Action::Run, other, None).await,
@@ -327,19 +351,22 @@ impl Engine {
         })
     }
 
-    async fn give_back(&self, claim: &Claim, completion: Completion) {
+    async fn give_back(&self, claim: &Claim, completion: Completion, mut slots: Slots) {
         let Ok(reference) = claim.reference() else { return };
         let completion = Arc::new(completion);
-        let next = self.claim_params(self.inner.slots.available_permits() + 1);
+        // What follows may take the place of this one, and those that are free.
+        slots.join(self.reserve());
+        let next = self.claim_params(slots.len());
         let name = &claim.step.name;
         for attempt in 1..=COMMIT_ATTEMPTS {
+            let since = Instant::now();
             match self.inner.db.complete_unscoped(reference, &completion, Some(&next)).await {
                 Ok(completed) => {
                     if self.dies(FaultPoint::AfterCommit, name) {
                         return;
                     }
                     self.changed(reference.operation);
-                    completed.claims.into_iter().for_each(|claim| self.spawn(claim));
+                    self.begin(completed.claims, slots, since);
                     if !completed.ended {
                         self.wake_for(&completion);
                     }

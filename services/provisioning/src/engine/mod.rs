@@ -6,6 +6,7 @@ mod call;
 mod compensation;
 mod executor;
 mod inputs;
+mod lease;
 mod observation;
 mod outcome;
 mod recovery;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use opentelemetry::metrics::Meter;
 use pavior_driver::Registry;
 use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -126,6 +128,8 @@ struct Inner {
     running: Mutex<HashMap<Uuid, Vec<Stop>>>,
     breakers: Breakers,
     slots: Arc<Semaphore>,
+    /// When there was no free slot last.
+    full: Mutex<Option<Instant>>,
     tasks: TaskTracker,
     faults: Option<Faults>,
     dead: CancellationToken,
@@ -175,6 +179,7 @@ impl Engine {
             running: Mutex::default(),
             breakers: Breakers::new(meter),
             slots,
+            full: Mutex::default(),
             tasks: TaskTracker::new(),
             faults,
             dead: CancellationToken::new(),
@@ -208,6 +213,19 @@ impl Engine {
     /// The configuration.
     pub fn config(&self) -> &EngineConfig {
         &self.inner.config
+    }
+
+    /// How long there have been free slots, as far as is known; nothing while there are none.
+    pub fn free_for(&self) -> Option<Duration> {
+        if self.inner.slots.available_permits() == 0 {
+            return None;
+        }
+        let full = *self.inner.full.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(full.map_or(Duration::MAX, |full| full.elapsed()))
+    }
+
+    fn is_full(&self) {
+        *self.inner.full.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// True once a test has let the worker die.

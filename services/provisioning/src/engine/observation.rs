@@ -20,7 +20,7 @@ impl Engine {
         };
         let request = ObserveRequest { resource_type: row.type_id.clone(), lookup };
         let observe = work.driver.observe(&work.context, request);
-        let called = self.call(work.claim.reference()?, work.sink, work.stop, work.limit, observe).await;
+        let called = self.call(work.sink, work.stop, work.limit, observe).await;
         let unclear = |message: String| {
             let error = StepError::new("UNKNOWN", message);
             // To look is no attempt: it goes on, ever more seldom, as long as there is time.

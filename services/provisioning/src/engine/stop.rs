@@ -10,11 +10,12 @@ use crate::store::Purpose;
 pub(crate) struct Stop {
     purpose: Purpose,
     token: CancellationToken,
+    lost: CancellationToken,
 }
 
 impl Stop {
     pub(crate) fn new(purpose: Purpose) -> Self {
-        Self { purpose, token: CancellationToken::new() }
+        Self { purpose, token: CancellationToken::new(), lost: CancellationToken::new() }
     }
 
     /// Somebody does not want the operation any more.
@@ -27,6 +28,16 @@ impl Stop {
     /// The call has had its time, or is over.
     pub(crate) fn time_is_up(&self) {
         self.token.cancel();
+    }
+
+    /// The claim is lost, or will be before it can be renewed: nothing of ours may still be at it.
+    pub(crate) fn claim_lost(&self) {
+        self.lost.cancel();
+    }
+
+    /// Returns once the claim is lost.
+    pub(crate) async fn lost(&self) {
+        self.lost.cancelled().await;
     }
 
     /// What the driver listens to.

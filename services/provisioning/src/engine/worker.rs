@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Engine, FaultPoint};
@@ -17,14 +19,14 @@ impl Engine {
         self.recover_own().await;
         self.inner.recovered.cancel();
         let poll = Duration::from_millis(self.inner.config.poll_ms.max(1));
-        let mut recovered = tokio::time::Instant::now();
+        let mut recovered = Instant::now();
         while !cancel.is_cancelled() && !self.is_dead() {
             if let Err(error) = self.round().await {
                 tracing::warn!(%error, "looking for work failed and will be repeated");
             }
             if recovered.elapsed() >= poll {
                 self.recover().await;
-                recovered = tokio::time::Instant::now();
+                recovered = Instant::now();
             }
             tokio::select! {
                 biased;
@@ -47,6 +49,7 @@ impl Engine {
         loop {
             let free = self.inner.slots.available_permits();
             if free == 0 {
+                self.is_full();
                 return Ok(());
             }
             let config = &self.inner.config;
@@ -58,11 +61,13 @@ impl Engine {
                 .await?;
             let mut taken = 0;
             for operation in found {
-                let room = self.inner.slots.available_permits();
-                if room == 0 || self.dies(FaultPoint::BeforeIntent, "") || self.is_dead() {
+                let slots = self.reserve();
+                if slots.len() == 0 || self.dies(FaultPoint::BeforeIntent, "") || self.is_dead() {
                     return Ok(());
                 }
-                let claims = match self.inner.db.claim_unscoped(operation, &self.claim_params(room)).await {
+                let since = Instant::now();
+                let params = self.claim_params(slots.len());
+                let claims = match self.inner.db.claim_unscoped(operation, &params).await {
                     Ok(claims) => claims,
                     // Another worker was faster.
                     Err(Error::Fenced { .. }) => continue,
@@ -70,7 +75,7 @@ impl Engine {
                 };
                 taken += claims.len();
                 self.changed(operation);
-                claims.into_iter().for_each(|claim| self.spawn(claim));
+                self.begin(claims, slots, since);
             }
             if taken == 0 {
                 return Ok(());
@@ -78,19 +83,71 @@ impl Engine {
         }
     }
 
-    /// Works on a claim in a task of its own.
-    pub(crate) fn spawn(&self, claim: Claim) {
-        let engine = self.clone();
-        self.inner.tasks.spawn(async move {
-            let slots = engine.inner.slots.clone();
-            // Claims that follow from a completion may exceed the slots for a moment: they wait here.
-            let Ok(_slot) = slots.acquire_owned().await else { return };
-            let dead = engine.inner.dead.clone();
-            tokio::select! {
-                biased;
-                () = dead.cancelled() => {}
-                () = engine.execute(claim) => {}
+    /// Slots for what is about to be taken of one operation, as many as are free. Before the claim: one that waited for a
+    /// slot would not be renewed.
+    pub(crate) fn reserve(&self) -> Slots {
+        let slots = &self.inner.slots;
+        let mut most = self.inner.config.max_running_per_operation;
+        loop {
+            most = most.min(slots.available_permits());
+            if most == 0 {
+                self.is_full();
+                return Slots(None);
             }
-        });
+            let wanted = u32::try_from(most).unwrap_or(u32::MAX);
+            if let Ok(taken) = slots.clone().try_acquire_many_owned(wanted) {
+                return Slots(Some(taken));
+            }
+            // Somebody was faster.
+            most -= 1;
+        }
     }
+
+    /// Works on claims that were asked for at `since`, each in a task and with a slot of its own.
+    pub(crate) fn begin(&self, claims: Vec<Claim>, mut slots: Slots, since: Instant) {
+        for claim in claims {
+            let engine = self.clone();
+            let taken = Taken { slot: slots.one(), since };
+            self.inner.tasks.spawn(async move {
+                let dead = engine.inner.dead.clone();
+                tokio::select! {
+                    biased;
+                    () = dead.cancelled() => {}
+                    () = engine.execute(claim, taken) => {}
+                }
+            });
+        }
+    }
+}
+
+/// Slots that are taken for as long as this lives.
+#[derive(Debug, Default)]
+pub(crate) struct Slots(Option<OwnedSemaphorePermit>);
+
+impl Slots {
+    pub(crate) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+    }
+
+    /// Both.
+    pub(crate) fn join(&mut self, other: Self) {
+        match (&mut self.0, other.0) {
+            (Some(own), Some(more)) => own.merge(more),
+            (own @ None, more) => *own = more,
+            (Some(_), None) => {}
+        }
+    }
+
+    /// One of them.
+    fn one(&mut self) -> Self {
+        Self(self.0.as_mut().and_then(|slots| slots.split(1)))
+    }
+}
+
+/// What a claim is worked on with.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) slot: Slots,
+    /// Its lease began no earlier.
+    pub(crate) since: Instant,
 }

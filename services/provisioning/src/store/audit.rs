@@ -5,9 +5,10 @@ use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, DecisionR
 use pavior_core::principal::Principal;
 use pavior_store::Recorded;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use super::Db;
-use super::entity::{operation, step};
+use super::entity::{environment, operation, step};
 use crate::domain::names;
 use crate::domain::plan::{Action, Plan};
 
@@ -236,6 +237,36 @@ pub(crate) fn step_event(this: &Db, op: &operation::Model, step: &step::Model) -
             after: Some(json!({ "operation": op.name, "step": step.name, "state": step.state })),
         }),
         summary: format!("step `{}` is {}", step.name, step.state),
+    }
+}
+
+/// An environment stands longer than its copy said, because the database was set back.
+pub(crate) fn spared_event(
+    this: &Db,
+    row: &environment::Model,
+    expire_time: Option<OffsetDateTime>,
+) -> AuditEvent {
+    let shown = |time: Option<OffsetDateTime>| json!({ "expire_time": time.map(pavior_store::micros) });
+    AuditEvent {
+        event_id: this.ids.uuid(),
+        time: this.now(),
+        class: AuditClass::A,
+        action: "platform.restore".to_owned(),
+        phase: Phase::Outcome,
+        actor: Actor { kind: "operator".to_owned(), ..Actor::default() },
+        object: object("Environment", &row.name),
+        cause: Cause::default(),
+        decision: None,
+        outcome: Outcome { status: "ok".into(), code: "OK".into(), duration_ms: 0 },
+        change: Some(Change {
+            before: Some(shown(row.expire_time)),
+            after: Some(shown(expire_time)),
+            ..Change::default()
+        }),
+        summary: format!(
+            "the end of environment `{}` was put off: the database was set back",
+            names::last(&row.name)
+        ),
     }
 }
 

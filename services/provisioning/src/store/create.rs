@@ -1,7 +1,7 @@
 //! The transaction that accepts an operation: the plan, the operation with its steps, and what is seen of its target
 //! from then on. Everything or nothing.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pavior_auth::Permit;
@@ -11,15 +11,14 @@ use pavior_store::{Recorded, Tx};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter,
-    QuerySelect,
 };
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::entity::{deployment, environment, operation, plan, project, resource, run, step};
 use super::journal::Aggregate;
 use super::rows::deployment_row;
+use super::take::{take_environment, take_project};
 use super::{Db, audit, db, finish};
 use crate::domain::names;
 use crate::domain::plan::{Action, Artifact, Kind, Plan};
@@ -71,6 +70,10 @@ pub struct Ownership {
     pub labels: Value,
 }
 
+/// Rows as they were when a plan was made, by resource name: those that are gone, were made anew or have changed since
+/// make it another plan.
+pub type Seen = BTreeMap<String, (Uuid, i64)>;
+
 /// Everything that is accepted together.
 #[derive(Debug, Clone)]
 pub struct NewOperation {
@@ -96,8 +99,8 @@ pub struct NewOperation {
     pub project: Option<NewProject>,
     /// The environments to be made.
     pub environments: Vec<NewEnvironment>,
-    /// The revision of the target that was planned with.
-    pub revision: Option<i64>,
+    /// The project and the environments that were planned with, by name, as they were seen then.
+    pub seen: Seen,
     /// The id of the deployment; made when empty.
     pub deployment_id: String,
     /// The version of the engine.
@@ -205,6 +208,9 @@ impl Db {
     }
 
     /// Makes or takes what the operation works on, so that no other operation does.
+    ///
+    /// Whatever works in a project takes its row first. Until the commit nobody else is accepted in it, so that what is
+    /// looked at afterwards is all there is: also where the database shows nothing that is not committed.
     async fn take_target(&self, tx: &Tx, new: &NewOperation, op: &str) -> Result<Numbers> {
         let project = names::project_of(&new.plan.target);
         let runs = new.plan.changes.iter().any(|change| change.action == Action::Run);
@@ -213,15 +219,16 @@ impl Db {
                 self.insert_project(tx, new, op, i64::from(runs)).await?;
                 1
             }
-            Kind::CreateEnvironment | Kind::Run => take_project(tx, &project, None, runs).await?,
+            Kind::CreateEnvironment | Kind::Run => take_project(tx, &project, None, &new.seen, runs).await?,
             Kind::DestroyProject => {
-                take_project(tx, &project, Some((op, new.revision)), false).await?;
-                self.take_environments(tx, &project, &new.plan, op).await?;
+                take_project(tx, &project, Some(op), &new.seen, false).await?;
+                self.take_environments(tx, &project, new, op).await?;
                 0
             }
             Kind::UpdateEnvironment | Kind::Deploy | Kind::DestroyEnvironment => {
+                let run = take_project(tx, &project, None, &new.seen, runs).await?;
                 take_environment(tx, new, op, self.now()).await?;
-                if runs { take_project(tx, &project, None, true).await? } else { 0 }
+                run
             }
         };
         for environment in &new.environments {
@@ -302,40 +309,6 @@ impl Db {
         };
         let done = environment::Entity::insert(row).exec_without_returning(tx).await;
         unique(done, "environment", &wanted.name)
-    }
-
-    async fn take_environments(&self, tx: &Tx, project: &str, plan: &Plan, op: &str) -> Result<()> {
-        let busy = operation::Entity::find()
-            .filter(operation::Column::Project.eq(project))
-            .filter(operation::Column::State.is_not_in(["SUCCEEDED", "COMPENSATED", "DENIED", "STUCK"]))
-            .one(tx)
-            .await
-            .map_err(db)?;
-        if let Some(other) = busy {
-            return Err(Error::Busy { name: project.to_owned(), operation: other.name });
-        }
-        // Exactly those that policy was asked about: none came or went since.
-        let found: Vec<String> = environment::Entity::find()
-            .select_only()
-            .column(environment::Column::Name)
-            .filter(environment::Column::Project.eq(project))
-            .into_tuple()
-            .all(tx)
-            .await
-            .map_err(db)?;
-        if found.iter().map(String::as_str).collect::<BTreeSet<_>>() != plan.removes() {
-            return Err(Error::Busy { name: project.to_owned(), operation: String::new() });
-        }
-        environment::Entity::update_many()
-            .col_expr(environment::Column::Operation, Expr::value(op))
-            .col_expr(environment::Column::State, Expr::value("DELETING"))
-            .col_expr(environment::Column::UpdateTime, Expr::value(self.now()))
-            .col_expr(environment::Column::Revision, Expr::col(environment::Column::Revision).add(1))
-            .filter(environment::Column::Project.eq(project))
-            .exec(tx)
-            .await
-            .map_err(db)?;
-        Ok(())
     }
 
     /// Rows of the resources that change. Returns the lowest fence and the former row of each.
@@ -433,62 +406,4 @@ fn unique<T>(done: std::result::Result<T, sea_orm::DbErr>, kind: &'static str, n
         Err(error) if error.is_unique() => Err(Error::AlreadyExists { kind, name: name.to_owned() }),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Holds the project's row until commit; with `op` the project belongs to the operation from then on. Returns the
-/// number of the next run.
-async fn take_project(tx: &Tx, name: &str, op: Option<(&str, Option<i64>)>, runs: bool) -> Result<i64> {
-    let mut update = project::Entity::update_many()
-        .col_expr(project::Column::Touched, Expr::col(project::Column::Touched).add(1))
-        .col_expr(project::Column::RunSeq, Expr::col(project::Column::RunSeq).add(i64::from(runs)))
-        .filter(project::Column::Name.eq(name))
-        .filter(project::Column::Operation.eq(""));
-    if let Some((op, revision)) = op {
-        update = update
-            .col_expr(project::Column::Operation, Expr::value(op))
-            .col_expr(project::Column::State, Expr::value("DELETING"))
-            .col_expr(project::Column::Revision, Expr::col(project::Column::Revision).add(1));
-        if let Some(revision) = revision {
-            update = update.filter(project::Column::Revision.eq(revision));
-        }
-    }
-    let rows = update.exec_with_returning(tx).await.map_err(db)?;
-    match rows.first() {
-        Some(row) => Ok(row.run_seq),
-        None => {
-            let row =
-                project::Entity::find().filter(project::Column::Name.eq(name)).one(tx).await.map_err(db)?;
-            let row = row.ok_or_else(|| Error::NotFound { kind: "project", name: name.to_owned() })?;
-            Err(Error::Busy { name: name.to_owned(), operation: row.operation })
-        }
-    }
-}
-
-async fn take_environment(tx: &Tx, new: &NewOperation, op: &str, now: OffsetDateTime) -> Result<()> {
-    let name = &new.plan.target;
-    let state = match (new.plan.kind, new.admission) {
-        (_, Admission::AskPeople) => "AWAITING_APPROVAL",
-        (kind, Admission::Run) => finish::working_state(kind),
-    };
-    let mut update = environment::Entity::update_many()
-        .col_expr(environment::Column::Operation, Expr::value(op))
-        .col_expr(environment::Column::State, Expr::value(state))
-        .col_expr(environment::Column::UpdateTime, Expr::value(now))
-        .col_expr(environment::Column::Revision, Expr::col(environment::Column::Revision).add(1))
-        .filter(environment::Column::Name.eq(name.clone()))
-        .filter(environment::Column::Operation.eq(""));
-    if let Some(revision) = new.revision {
-        update = update.filter(environment::Column::Revision.eq(revision));
-    }
-    let done = update.exec(tx).await.map_err(db)?;
-    if done.rows_affected == 1 {
-        return Ok(());
-    }
-    let row = environment::Entity::find()
-        .filter(environment::Column::Name.eq(name.clone()))
-        .one(tx)
-        .await
-        .map_err(db)?
-        .ok_or_else(|| Error::NotFound { kind: "environment", name: name.clone() })?;
-    Err(Error::Busy { name: name.clone(), operation: row.operation })
 }

@@ -62,6 +62,9 @@ pub(crate) async fn finish(this: &Db, tx: &Tx, aggregate: &mut Aggregate) -> Res
         }
         _ => revert(this, tx, aggregate).await?,
     }
+    if aggregate.unanswered() {
+        timers::withdraw(this, tx, &aggregate.op).await?;
+    }
     let approvals = aggregate.op.approvals.clone();
     Ok(vec![audit::ended_event(this, &aggregate.op, &approvals)])
 }

@@ -188,10 +188,17 @@ impl Aggregate {
         self.op.deadline > 0 && self.op.deadline <= self.clock
     }
 
-    /// Whether the operation came to an end in this transaction.
+    /// Whether the operation came to an end in this transaction, also one that had ended before and was taken up in it.
     pub(crate) fn just_ended(&self) -> bool {
-        let before = OperationState::parse(&self.loaded_op.state);
-        self.state.ended() && before.is_none_or(|before| !before.ended())
+        self.state.ended() && self.events.iter().any(|(_, kind, _)| *kind == "operation")
+    }
+
+    /// Whether it is over while people are asked about it, or are about to be.
+    pub(crate) fn unanswered(&self) -> bool {
+        let over = matches!(self.state, OperationState::Denied | OperationState::Compensated);
+        let about_to = self.loaded_op.state == OperationState::Checking.as_str();
+        let asked = about_to || !self.op.approval_request.is_empty();
+        over && asked && texts(&self.op.approvals).is_empty()
     }
 
     /// Writes what has changed.

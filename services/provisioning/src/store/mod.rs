@@ -19,6 +19,7 @@ mod read;
 mod reap;
 mod retention;
 mod rows;
+mod take;
 mod timers;
 mod verbs;
 
@@ -26,7 +27,7 @@ use std::sync::Arc;
 
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
-use pavior_store::outbox::{Limits, OutboxContext};
+use pavior_store::outbox::{History, Limits, OutboxContext};
 use pavior_store::{Store, StoreError};
 use time::OffsetDateTime;
 
@@ -34,7 +35,7 @@ pub use audit::{Caller, denied_event, planned_event};
 pub use claim::{
     Again, Claim, ClaimParams, Completed, Completion, Made, Purpose, RunResult, Sealed, StepError, StepRef,
 };
-pub use create::{Admission, NewEnvironment, NewOperation, NewProject, Ownership, Started};
+pub use create::{Admission, NewEnvironment, NewOperation, NewProject, Ownership, Seen, Started};
 pub use declared::Recorded;
 pub use journal::Aggregate;
 pub(crate) use journal::step_body;
@@ -88,6 +89,11 @@ impl Db {
     /// The store below, for the outbox relay and health.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// What is known of the histories of this database and of the audit log.
+    pub fn history(&self) -> &History {
+        &self.outbox.history
     }
 
     pub(crate) fn now(&self) -> OffsetDateTime {

@@ -1,18 +1,22 @@
-//! Parking what was under way when a database was set back: what the drivers did since the copy is not known here, so
-//! nothing goes on by itself.
+//! Parking what was under way when a database was set back: what the drivers did since the copy is not known here, nor
+//! what people said since, so nothing goes on by itself.
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use std::time::Duration;
+
+use pavior_store::Recorded;
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::entity::operation;
+use super::entity::{environment, operation, timer};
 use super::journal::step_state;
-use super::{Db, db};
+use super::{Db, audit, db, timers};
 use crate::domain::state::{OperationEvent, OperationState, StepEvent, StepState};
 use crate::error::Result;
 
 impl Db {
-    /// Operations that a worker would go on with, the oldest first, by id and name.
+    /// Operations that would go on by themselves, with a worker or with an answer of people, the oldest first, by id and
+    /// name.
     pub async fn parkable_unscoped(&self) -> Result<Vec<(Uuid, String)>> {
         let parkable = OperationState::ALL.iter().filter(|state| state.next(OperationEvent::Park).is_ok());
         operation::Entity::find()
@@ -27,7 +31,7 @@ impl Db {
             .map_err(db)
     }
 
-    /// Parks an operation for operators, who retry it; one that has ended or has not begun stays as it is.
+    /// Parks an operation for operators, who retry it; one that has ended stays as it is.
     pub async fn park_unscoped(&self, id: Uuid) -> Result<bool> {
         self.change(id, |_, aggregate| {
             if aggregate.state.next(OperationEvent::Park).is_err() {
@@ -55,4 +59,68 @@ impl Db {
         })
         .await
     }
+
+    /// Environments that would be taken down within the grace, by name: since the copy their time may have been prolonged.
+    pub async fn expiring_unscoped(&self, grace: Duration) -> Result<Vec<String>> {
+        let by = self.wall_time(self.store.read()).await?.saturating_add(micros(grace));
+        timer::Entity::find()
+            .select_only()
+            .column(timer::Column::Subject)
+            .filter(timer::Column::Kind.eq(timers::EXPIRE))
+            .filter(timer::Column::Due.lt(by))
+            .order_by_asc(timer::Column::Subject)
+            .into_tuple()
+            .all(self.store.read())
+            .await
+            .map_err(db)
+    }
+
+    /// Lets an environment stand for the grace, and says so; one that stands longer stays as it is.
+    pub async fn spare_unscoped(&self, name: &str, grace: Duration) -> Result<bool> {
+        let (this, name) = (self.clone(), name.to_owned());
+        self.store
+            .change(&self.outbox, move |tx| {
+                let (this, name) = (this.clone(), name.clone());
+                Box::pin(async move {
+                    let due = this.wall_time(tx).await?.saturating_add(micros(grace));
+                    let row = environment::Entity::find()
+                        .filter(environment::Column::Name.eq(name.as_str()))
+                        .lock_exclusive()
+                        .one(tx)
+                        .await
+                        .map_err(db)?;
+                    let moved = timer::Entity::update_many()
+                        .col_expr(timer::Column::Due, due.into())
+                        .col_expr(timer::Column::Attempt, 0.into())
+                        .filter(timer::Column::Subject.eq(name))
+                        .filter(timer::Column::Kind.eq(timers::EXPIRE))
+                        .filter(timer::Column::Due.lt(due))
+                        .exec(tx)
+                        .await
+                        .map_err(db)?;
+                    let Some(row) = row.filter(|_| moved.rows_affected > 0) else {
+                        return Ok(Recorded::unchanged(false));
+                    };
+                    let expire_time = pavior_store::from_micros(due);
+                    let set = environment::ActiveModel {
+                        expire_time: Set(expire_time),
+                        update_time: Set(this.now()),
+                        revision: Set(row.revision + 1),
+                        ..Default::default()
+                    };
+                    environment::Entity::update_many()
+                        .set(set)
+                        .filter(environment::Column::Uid.eq(row.uid))
+                        .exec(tx)
+                        .await
+                        .map_err(db)?;
+                    Ok(Recorded::new(true, audit::spared_event(&this, &row, expire_time)))
+                })
+            })
+            .await
+    }
+}
+
+fn micros(grace: Duration) -> i64 {
+    i64::try_from(grace.as_micros()).unwrap_or(i64::MAX)
 }

@@ -1,6 +1,7 @@
 //! What stands still, for health.
 
-use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::sea_query::SelectStatement;
+use sea_orm::{ColumnTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::claim::{CLAIMABLE, HELD};
 use super::entity::{operation, step};
@@ -26,17 +27,42 @@ pub struct Waiting {
     pub micros: i64,
 }
 
+/// What has as many steps under way as it may.
+fn full(of: step::Column, limit: i64) -> SelectStatement {
+    let mut held = step::Entity::find()
+        .select_only()
+        .column(of)
+        .filter(step::Column::State.is_in(HELD.map(StepState::as_str)))
+        .group_by(of)
+        .having(step::Column::Id.count().gte(limit));
+    QuerySelect::query(&mut held).to_owned()
+}
+
 impl Db {
-    /// The step that could be taken for the longest time, those of drivers that are away aside.
-    pub async fn oldest_claimable_unscoped(&self, away: &[String]) -> Result<Option<Waiting>> {
+    /// The step that waits for a worker for the longest time, those of drivers that are away aside. With `limits` only
+    /// where there is room for one more, of its operation and of its organization: there it waits for nothing else.
+    pub async fn oldest_claimable_unscoped(
+        &self,
+        away: &[String],
+        limits: Option<(i64, i64)>,
+    ) -> Result<Option<Waiting>> {
         let now = self.time(self.store.read()).await?;
         let workable = [OperationState::Queued, OperationState::Running, OperationState::Compensating];
-        let found = step::Entity::find()
+        let mut find = step::Entity::find()
             .find_also_related(operation::Entity)
             .filter(step::Column::State.is_in(CLAIMABLE.map(StepState::as_str)))
             .filter(step::Column::NotBefore.lte(now))
             .filter(step::Column::Driver.is_not_in(away.iter().map(String::as_str)))
-            .filter(operation::Column::State.is_in(workable.map(OperationState::as_str)))
+            .filter(operation::Column::State.is_in(workable.map(OperationState::as_str)));
+        if let Some((of_operation, of_organization)) = limits {
+            find = find
+                .filter(step::Column::Operation.not_in_subquery(full(step::Column::Operation, of_operation)))
+                .filter(
+                    step::Column::Organization
+                        .not_in_subquery(full(step::Column::Organization, of_organization)),
+                );
+        }
+        let found = find
             .order_by_asc(operation::Column::UpdateTime)
             .limit(1)
             .one(self.store.read())
@@ -44,7 +70,7 @@ impl Db {
             .map_err(db)?;
         Ok(found.and_then(|(step, op)| {
             let op = op?;
-            let since = step.not_before.max(pavior_store::micros(op.update_time));
+            let since = Ord::max(step.not_before, pavior_store::micros(op.update_time));
             Some(Waiting { what: format!("step `{}` of `{}`", step.name, op.name), micros: now - since })
         }))
     }

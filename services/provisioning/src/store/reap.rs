@@ -98,12 +98,14 @@ impl Db {
         .await
     }
 
-    /// Remembers the approval request that an operation waits for.
+    /// Remembers the approval request that an operation waits for, or that was made for one that ended meanwhile.
     pub async fn await_approval_unscoped(&self, id: Uuid, approval_request: &str) -> Result<()> {
         let approval_request = approval_request.to_owned();
         self.change(id, move |_, aggregate| {
-            if aggregate.state == OperationState::Checking {
+            if aggregate.op.approval_request.is_empty() {
                 aggregate.op.approval_request = approval_request.clone();
+            }
+            if aggregate.state == OperationState::Checking {
                 aggregate.operation(OperationEvent::RequireApproval)?;
             }
             Ok(())

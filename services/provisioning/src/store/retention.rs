@@ -12,7 +12,8 @@ use uuid::Uuid;
 use super::entity::{
     deployment, environment, event, log_chunk, operation, plan, project, resource, run, secret, step, timer,
 };
-use super::{Db, db};
+use super::{Db, db, timers};
+use crate::domain::names;
 use crate::error::{Error, Result};
 
 /// Rows of one transaction.
@@ -220,11 +221,15 @@ impl Db {
     async fn sweep_runs(&self, most: u64) -> Result<u64> {
         let mut forgotten = 0;
         for (pipeline, surplus) in self.surplus(run::Entity::find(), run::Column::Pipeline, most).await? {
-            let old = run::Entity::find()
-                .filter(run::Column::Pipeline.eq(pipeline))
+            let old: Vec<Uuid> = run::Entity::find()
+                .select_only()
+                .column(run::Column::Uid)
+                .filter(run::Column::Pipeline.eq(pipeline.clone()))
+                .filter(not_needed(self.next_run(&pipeline).await?))
                 .order_by_asc(run::Column::CreateTime)
                 .order_by_asc(run::Column::Uid)
                 .limit(surplus.min(BATCH))
+                .into_tuple()
                 .all(self.store.read())
                 .await
                 .map_err(db)?;
@@ -233,29 +238,33 @@ impl Db {
         Ok(forgotten)
     }
 
-    /// Those that are deployed somewhere stay, and so does the one that a deployment would take.
-    async fn forget_runs(&self, runs: Vec<run::Model>) -> Result<u64> {
-        let Some(project) = runs.first().map(|run| run.project.clone()) else { return Ok(0) };
-        let next = run::Entity::find()
-            .filter(run::Column::Project.eq(project))
+    /// The run that a deployment in the project of a pipeline would take.
+    async fn next_run(&self, pipeline: &str) -> Result<Option<Uuid>> {
+        run::Entity::find()
+            .select_only()
+            .column(run::Column::Uid)
+            .filter(run::Column::Project.eq(names::project_of(pipeline)))
             .filter(run::Column::State.eq("SUCCEEDED"))
             .order_by_desc(run::Column::CreateTime)
             .order_by_desc(run::Column::Uid)
+            .limit(1)
+            .into_tuple()
             .one(self.store.read())
             .await
-            .map_err(db)?;
-        let next = next.map(|run| run.uid);
-        let ended = runs.into_iter().filter(|run| run.end_time.is_some() && Some(run.uid) != next);
-        let uids: Vec<Uuid> = ended.map(|run| run.uid).collect();
+            .map_err(db)
+    }
+
+    async fn forget_runs(&self, uids: Vec<Uuid>) -> Result<u64> {
+        if uids.is_empty() {
+            return Ok(0);
+        }
         self.store
             .upkeep("runs beyond those that are kept", move |tx| {
                 let uids = uids.clone();
                 Box::pin(async move {
-                    let deployed =
-                        Query::select().column(deployment::Column::Run).from(deployment::Entity).to_owned();
                     let done = run::Entity::delete_many()
                         .filter(run::Column::Uid.is_in(uids))
-                        .filter(run::Column::Name.not_in_subquery(deployed))
+                        .filter(not_needed(None))
                         .exec(tx)
                         .await
                         .map_err(db)?;
@@ -273,7 +282,7 @@ impl Db {
                 .select_only()
                 .column(deployment::Column::Uid)
                 .filter(deployment::Column::Environment.eq(environment))
-                .filter(deployment::Column::State.is_in(["SUPERSEDED", "FAILED"]))
+                .filter(not_standing())
                 .order_by_asc(deployment::Column::CreateTime)
                 .order_by_asc(deployment::Column::Uid)
                 .limit(surplus.min(BATCH))
@@ -287,18 +296,16 @@ impl Db {
     }
 
     async fn forget_deployments(&self, uids: Vec<Uuid>) -> Result<u64> {
+        if uids.is_empty() {
+            return Ok(0);
+        }
         self.store
             .upkeep("deployments beyond those that are kept", move |tx| {
                 let uids = uids.clone();
                 Box::pin(async move {
-                    let standing = Query::select()
-                        .column(environment::Column::Deployment)
-                        .from(environment::Entity)
-                        .to_owned();
                     let done = deployment::Entity::delete_many()
                         .filter(deployment::Column::Uid.is_in(uids))
-                        .filter(deployment::Column::State.is_in(["SUPERSEDED", "FAILED"]))
-                        .filter(deployment::Column::Name.not_in_subquery(standing))
+                        .filter(not_standing())
                         .exec(tx)
                         .await
                         .map_err(db)?;
@@ -364,6 +371,7 @@ impl Db {
                 Query::select().column(environment::Column::Name).from(environment::Entity).to_owned();
             let projects = Query::select().column(project::Column::Name).from(project::Entity).to_owned();
             Condition::all()
+                .add(timer::Column::Kind.eq(timers::EXPIRE))
                 .add(timer::Column::Subject.not_in_subquery(environments))
                 .add(timer::Column::Subject.not_in_subquery(projects))
         };
@@ -413,4 +421,23 @@ fn supersedes() -> SelectStatement {
         .and_where(Expr::cust("CAST(resource.outputs AS TEXT) NOT LIKE '%' || secret.reference || '%'"))
         .and_where(resource::Column::Name.not_in_subquery(busy))
         .to_owned()
+}
+
+/// Runs that have ended, are deployed nowhere, and are not the one that a deployment would take. Asked for before the
+/// oldest are taken: those that must stay would otherwise stand before the others for ever.
+fn not_needed(next: Option<Uuid>) -> Condition {
+    let deployed = Query::select().column(deployment::Column::Run).from(deployment::Entity).to_owned();
+    Condition::all()
+        .add(run::Column::EndTime.is_not_null())
+        .add(run::Column::Name.not_in_subquery(deployed))
+        .add_option(next.map(|next| run::Column::Uid.ne(next)))
+}
+
+/// Deployments that are over and that no environment has.
+fn not_standing() -> Condition {
+    let standing =
+        Query::select().column(environment::Column::Deployment).from(environment::Entity).to_owned();
+    Condition::all()
+        .add(deployment::Column::State.is_in(["SUPERSEDED", "FAILED"]))
+        .add(deployment::Column::Name.not_in_subquery(standing))
 }

@@ -3,12 +3,17 @@
 use pavior_store::Tx;
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::entity::timer;
+use super::entity::{operation, timer};
 use super::{Db, db};
 use crate::error::{Error, Result};
 
 /// An environment's time is over.
 pub(crate) const EXPIRE: &str = "EXPIRE";
+/// An operation ended without having begun, and people may still be asked about it.
+pub(crate) const WITHDRAW: &str = "WITHDRAW";
+
+/// Longer than a call that asks people may last.
+const ASKING_MICROS: i64 = 60_000_000;
 
 /// Sets the one timer of this kind of a subject; `None` removes it.
 pub(crate) async fn replace(
@@ -39,6 +44,14 @@ pub(crate) async fn replace(
     Ok(())
 }
 
+/// People are told that an ended operation needs no answer any more: at once, and when it is not known whether they are
+/// being asked, after as long as a call that asks them may take.
+pub(crate) async fn withdraw(this: &Db, tx: &Tx, op: &operation::Model) -> Result<()> {
+    let wait = if op.approval_request.is_empty() { ASKING_MICROS } else { 0 };
+    let due = this.wall_time(tx).await?.saturating_add(wait);
+    replace(this, tx, &op.organization, WITHDRAW, &op.name, Some(due)).await
+}
+
 /// Removes every timer of a subject.
 pub(crate) async fn remove(tx: &Tx, subject: &str) -> Result<()> {
     timer::Entity::delete_many().filter(timer::Column::Subject.eq(subject)).exec(tx).await.map_err(db)?;
@@ -46,9 +59,19 @@ pub(crate) async fn remove(tx: &Tx, subject: &str) -> Result<()> {
 }
 
 impl Db {
-    /// Timers that are due.
-    pub async fn due_timers_unscoped(&self, limit: u64) -> Result<Vec<timer::Model>> {
+    /// Environments whose time is over.
+    pub async fn expired_unscoped(&self, limit: u64) -> Result<Vec<timer::Model>> {
+        self.due(EXPIRE, limit).await
+    }
+
+    /// Operations that ended without having begun, about which people may still be asked.
+    pub async fn withdrawn_unscoped(&self, limit: u64) -> Result<Vec<timer::Model>> {
+        self.due(WITHDRAW, limit).await
+    }
+
+    async fn due(&self, kind: &str, limit: u64) -> Result<Vec<timer::Model>> {
         timer::Entity::find()
+            .filter(timer::Column::Kind.eq(kind))
             .filter(timer::Column::Due.lte(self.wall_time(self.store.read()).await?))
             .order_by_asc(timer::Column::Due)
             .limit(limit)

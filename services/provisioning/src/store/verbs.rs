@@ -53,11 +53,13 @@ impl Db {
             .await
     }
 
-    /// Takes up a stuck operation; the same request again changes nothing.
+    /// Takes up a stuck operation; the same request again changes nothing. `asked` tells that policy allowed what is
+    /// left of the plan; one that got stuck since it was looked at is not taken up without that.
     pub async fn retry_unscoped(
         &self,
         id: Uuid,
         caller: &Caller,
+        asked: bool,
         deadline_micros: i64,
         key: Option<(idempotency::Key, Vec<u8>)>,
     ) -> Result<()> {
@@ -75,6 +77,9 @@ impl Db {
                         return Ok(Recorded::unchanged(()));
                     }
                     let before = aggregate.op.clone();
+                    if aggregate.state == OperationState::Stuck && !asked {
+                        return Err(Error::Busy { name: before.target, operation: before.name });
+                    }
                     take_up(&mut aggregate, deadline_micros)?;
                     finish::mark(tx, &aggregate, finish::working_state(aggregate.kind()?)).await?;
                     aggregate.settle()?;

@@ -10,7 +10,7 @@ use crate::app::App;
 pub(crate) fn task(app: App) -> Task {
     Task::new("approval_poller", move |cancel| async move {
         let pause = Duration::from_millis(app.config.approval_poll_ms);
-        while !cancel.is_cancelled() {
+        while super::compared(&app, &cancel).await {
             if let Err(error) = app.look_at_approvals().await {
                 tracing::warn!(%error, "approvals could not be looked at and will be again");
             }

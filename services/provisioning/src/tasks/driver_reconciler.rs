@@ -12,16 +12,28 @@ use tokio::time::Instant;
 
 use crate::app::App;
 
-/// At the start as soon as the engine has looked at what a former process left, then again and again.
+/// How long a start waits for the audit service before drivers are told what is declared for all that.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// At the start as soon as the engine has looked at what a former process left, and the database is known not to be an
+/// older copy; then again and again. While the audit service is away the wait has an end: drivers then bring back what
+/// ran before and is still declared, which begins nothing new.
 pub(crate) fn task(app: App) -> Task {
     Task::new("driver_reconciler", move |cancel| async move {
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),
             () = app.engine.recovered() => {}
         }
-        let app = &app;
+        let history = app.db.history();
+        tokio::select! {
+            () = cancel.cancelled() => return Ok(()),
+            _ = tokio::time::timeout(PATIENCE, history.fitting()) => {}
+        }
+        let (app, history) = (&app, &history);
         let tell = each(app, |driver| async move {
-            if let Err(error) = app.tell(&*driver).await {
+            if history.apart().is_some() {
+                tracing::debug!("drivers are not told what an older copy declares");
+            } else if let Err(error) = app.tell(&*driver).await {
                 let driver = driver.info().id;
                 tracing::warn!(driver, %error, "a driver could not be told what is declared and will be again");
             }

@@ -10,7 +10,7 @@ use crate::app::App;
 pub(crate) fn task(app: App) -> Task {
     Task::new("environment_expirer", move |cancel| async move {
         let pause = Duration::from_millis(app.config.expiry_poll_ms);
-        while !cancel.is_cancelled() {
+        while super::compared(&app, &cancel).await {
             if let Err(error) = app.expire_environments().await {
                 tracing::warn!(%error, "expired environments could not be looked for and will be again");
             }

@@ -230,12 +230,12 @@ async fn a_failed_undo_is_stuck_until_an_operator_retries() {
             ("UNDO_STUCK", "DONE", "UNDONE")
         );
         assert_eq!(world.driver.live(), [resource("a"), resource("b")]);
-        world.db.retry_unscoped(id, &by_alice(RETRY), 60_000_000, None).await.unwrap();
+        world.db.retry_unscoped(id, &by_alice(RETRY), true, 60_000_000, None).await.unwrap();
         world.engine.wake();
         assert_eq!(world.ended(id).await.op.state, "COMPENSATED");
         assert_eq!(world.driver.live(), Vec::<String>::new());
         assert!(matches!(
-            world.db.retry_unscoped(id, &by_alice(RETRY), 1, None).await,
+            world.db.retry_unscoped(id, &by_alice(RETRY), true, 1, None).await,
             Err(Error::Illegal(_))
         ));
     })
@@ -253,7 +253,7 @@ async fn a_failed_deletion_is_taken_up_again() {
     let view = world.ended(id).await;
     assert_eq!(view.op.state, "STUCK", "{:?}", shown(&view));
     assert_eq!(view.op.error.as_ref().unwrap()["step"], "b");
-    world.db.retry_unscoped(id, &by_alice(RETRY), 60_000_000, None).await.unwrap();
+    world.db.retry_unscoped(id, &by_alice(RETRY), true, 60_000_000, None).await.unwrap();
     world.engine.wake();
     assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
     assert_eq!((world.driver.live(), rows(&world).await), (vec![], vec![]));
@@ -460,7 +460,7 @@ async fn what_was_under_way_when_the_database_was_set_back_waits_for_an_operator
         // An operator takes it up: whatever was made is undone.
         world
             .db
-            .retry_unscoped(id, &by_alice("provisioning.operations.retry"), 60_000_000, None)
+            .retry_unscoped(id, &by_alice("provisioning.operations.retry"), true, 60_000_000, None)
             .await
             .unwrap();
         let view = world.ended(id).await;

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
 use crate::harness::alice;
-use crate::peers::Peers;
+use crate::peers::{Peers, State};
 
 pub(crate) const ACME: &str = "organizations/acme";
 pub(crate) const HELLO: &str = "organizations/acme/projects/hello";
@@ -148,9 +148,15 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) async fn new(file: TestDb) -> Self {
+        Self::with(file, |_| {}).await
+    }
+
+    /// With peers that are told something before the service starts.
+    pub(crate) async fn with(file: TestDb, tell: impl FnOnce(&mut State)) -> Self {
         let peers = Peers::default();
         {
             let mut state = peers.0.lock().unwrap();
+            tell(&mut state);
             state.content = content();
             state.schema = json!({
                 "type": "object", "required": ["language"], "additionalProperties": false,

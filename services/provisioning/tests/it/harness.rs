@@ -14,7 +14,7 @@ use pavior_provisioning::engine::seal::SealingKey;
 use pavior_provisioning::engine::{Engine, EngineConfig, Faults};
 use pavior_provisioning::store::migration::Migrator;
 use pavior_provisioning::store::{
-    Admission, Caller, Db, NewOperation, NewProject, OperationView, Ownership, Started,
+    Admission, Caller, Db, NewOperation, NewProject, OperationView, Ownership, Seen, Started,
 };
 use pavior_testkit::db::TestDb;
 use serde_json::{Value, json};
@@ -89,6 +89,7 @@ impl World {
         let store = file.connect().await;
         pavior_store::migrate::<Migrator>(&store).await.unwrap();
         let db = Db::new(store, clock, Arc::new(SystemIds), "test");
+        db.history().set(None);
         let driver = FakeDriver::new("fake", &["thing", "ci-pipeline", "workload"]);
         Self::over(db, driver, config, faults, Arc::new(file))
     }
@@ -215,7 +216,7 @@ pub(crate) fn new_operation(plan: Plan) -> NewOperation {
         undo_micros: 60_000_000,
         ownership: Ownership::default(),
         environments: vec![],
-        revision: None,
+        seen: Seen::new(),
         deployment_id: String::new(),
         engine_version: "1",
     }

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
-use pavior_proto::pavior::audit::v1::{AppendRecordsRequest, AppendRecordsResponse};
+use pavior_proto::pavior::audit::v1::{
+    AppendRecordsRequest, AppendRecordsResponse, GetProducerStateRequest, ProducerState,
+};
 use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::policy::v1 as policy;
 use pavior_rpc::convert::{from_json, to_struct};
@@ -48,6 +50,7 @@ where
 pub(crate) struct State {
     pub(crate) catalog_down: bool,
     pub(crate) policy_down: bool,
+    pub(crate) audit_down: bool,
     pub(crate) content: Value,
     pub(crate) schema: Value,
     pub(crate) entities: BTreeMap<String, catalog::Entity>,
@@ -56,6 +59,8 @@ pub(crate) struct State {
     pub(crate) questions: Vec<policy::DecideRequest>,
     pub(crate) approvals: BTreeMap<String, policy::ApprovalRequest>,
     pub(crate) records: Vec<String>,
+    /// What the audit log knows of its only producer.
+    pub(crate) producer: ProducerState,
 }
 
 /// All peers in one.
@@ -145,8 +150,9 @@ impl Peers {
         request: policy::BatchGetApprovalRequestsRequest,
     ) -> Result<policy::BatchGetApprovalRequestsResponse, Status> {
         let state = self.0.lock().unwrap();
-        let approval_requests =
-            request.names.iter().filter_map(|name| state.approvals.get(name).cloned()).collect();
+        let found = request.names.iter().map(|name| state.approvals.get(name).cloned());
+        let approval_requests: Option<_> = found.collect();
+        let approval_requests = approval_requests.ok_or_else(|| Status::not_found("one of them"))?;
         Ok(policy::BatchGetApprovalRequestsResponse { approval_requests })
     }
 
@@ -166,11 +172,11 @@ impl Peers {
 
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
         let path = request.uri().path().to_owned();
-        let (catalog_down, policy_down) = {
+        let down = {
             let state = self.0.lock().unwrap();
-            (state.catalog_down, state.policy_down)
+            [("catalog", state.catalog_down), ("policy", state.policy_down), ("audit", state.audit_down)]
         };
-        if (catalog_down && path.contains("catalog")) || (policy_down && path.contains("policy")) {
+        if down.iter().any(|(service, down)| *down && path.contains(service)) {
             return Status::unavailable("down").into_http();
         }
         let entities = |state: &Peers, name: &str| state.0.lock().unwrap().entities.get(name).cloned();
@@ -209,10 +215,16 @@ impl Peers {
                 unary(request, |q: AppendRecordsRequest| {
                     let last = q.events.last().map(|event| event.sequence).unwrap_or_default();
                     let records = q.events.iter().map(|event| format!("{event:?}"));
-                    self.0.lock().unwrap().records.extend(records);
+                    let mut state = self.0.lock().unwrap();
+                    state.records.extend(records);
+                    state.producer.last_sequence = last;
+                    state.producer.newest_epoch = q.producer.unwrap_or_default().epoch;
                     Ok(AppendRecordsResponse { acknowledged_sequence: last })
                 })
                 .await
+            }
+            "GetProducerState" => {
+                unary(request, |_: GetProducerStateRequest| Ok(self.0.lock().unwrap().producer.clone())).await
             }
             other => Status::unimplemented(other.to_owned()).into_http(),
         }

@@ -17,7 +17,7 @@ use time::Duration;
 use tonic::Code;
 
 use crate::fixture::*;
-use crate::harness::{World, alice, by_alice, change, graph, plan, resource, shown, teardown_plan};
+use crate::harness::{PROJECT, World, alice, by_alice, change, graph, plan, resource, shown, teardown_plan};
 
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
@@ -170,7 +170,7 @@ async fn what_is_over_is_forgotten_and_what_is_needed_stays() {
         assert_eq!(view.steps.len(), 1, "{:?}", shown(&view));
         world
             .db
-            .retry_unscoped(stuck, &by_alice("provisioning.operations.retry"), 60_000_000, None)
+            .retry_unscoped(stuck, &by_alice("provisioning.operations.retry"), true, 60_000_000, None)
             .await
             .unwrap();
         world.engine.wake();
@@ -280,4 +280,85 @@ async fn age(world: &World, table: &str, column: &str, days: i64) {
         })
         .await
         .unwrap();
+}
+
+/// Runs of one pipeline, by number; `deployed` is where each is deployed.
+async fn run_row(world: &World, number: i32, deployed: bool) {
+    use pavior_provisioning::store::entity::{deployment, run};
+    use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel};
+    let now = time::OffsetDateTime::now_utc() - Duration::days(10) + Duration::minutes(number.into());
+    let run = run::Model {
+        uid: uuid::Uuid::now_v7(),
+        organization: "acme".into(),
+        project: PROJECT.into(),
+        pipeline: format!("{PROJECT}/pipelines/p"),
+        name: format!("{PROJECT}/pipelines/p/runs/run-{number}"),
+        state: "SUCCEEDED".into(),
+        commit_id: String::new(),
+        steps: serde_json::json!([]),
+        artifacts: serde_json::json!([]),
+        operation: String::new(),
+        creator: String::new(),
+        create_time: now,
+        end_time: Some(now),
+    };
+    let deployment = deployment::Model {
+        uid: uuid::Uuid::now_v7(),
+        organization: "acme".into(),
+        project: PROJECT.into(),
+        environment: format!("{PROJECT}/environments/e"),
+        name: format!("{PROJECT}/environments/e/deployments/d{number}"),
+        state: "ACTIVE".into(),
+        run: run.name.clone(),
+        commit_id: String::new(),
+        artifact: serde_json::json!({}),
+        url: String::new(),
+        promoted_from: String::new(),
+        operation: String::new(),
+        creator: String::new(),
+        create_time: now,
+        update_time: now,
+    };
+    world
+        .db
+        .store()
+        .upkeep::<(), pavior_store::StoreError, _>("a test", move |tx| {
+            let (run, deployment) = (run.clone(), deployment.clone());
+            Box::pin(async move {
+                run::Entity::insert(run.into_active_model().reset_all()).exec_without_returning(tx).await?;
+                if deployed {
+                    let row = deployment.into_active_model().reset_all();
+                    deployment::Entity::insert(row).exec_without_returning(tx).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn runs_that_must_stay_do_not_keep_the_others() {
+    both(|db| async {
+        use pavior_provisioning::store::entity::run;
+        use sea_orm::{EntityTrait, QueryOrder};
+        let world = World::new(db).await;
+        for (number, deployed) in [(1, true), (2, true), (3, false), (4, false)] {
+            run_row(&world, number, deployed).await;
+        }
+        let keep = Retention {
+            operations: Duration::days(90),
+            max_operations: 100,
+            logs: Duration::days(30),
+            max_runs: 2,
+            max_deployments: 10,
+        };
+        assert_eq!(world.db.sweep_unscoped(&keep).await.unwrap().runs, 1);
+        assert_eq!(world.db.sweep_unscoped(&keep).await.unwrap(), Default::default());
+        let left = run::Entity::find().order_by_asc(run::Column::Name).all(world.db.store().read()).await;
+        let left: Vec<String> = left.unwrap().into_iter().map(|run| run.name).collect();
+        // Two are deployed, and one is what a deployment would take.
+        assert_eq!(left, [1, 2, 4].map(|n| format!("{PROJECT}/pipelines/p/runs/run-{n}")));
+    })
+    .await;
 }

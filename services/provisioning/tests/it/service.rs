@@ -423,7 +423,13 @@ async fn people_are_asked_and_their_answer_is_followed() {
         let approval = metadata(&asked).approval_request;
         let done = f.wait(asked).await;
         assert!(problem(&done).unwrap().starts_with("CANCELLED"));
-        assert_eq!(f.peers.0.lock().unwrap().approvals[&approval].state, 5);
+        pavior_testkit::wait_for("people to be told", std::time::Duration::from_secs(60), async || {
+            match f.peers.0.lock().unwrap().approvals[&approval].state {
+                5 => Ok(()),
+                state => Err(state),
+            }
+        })
+        .await;
     })
     .await;
 }

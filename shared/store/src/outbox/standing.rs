@@ -5,11 +5,12 @@
 //! and while they do not fit no change is taken: whatever is done on top makes it worse.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use pavior_core::audit::AuditEvent;
 use pavior_core::clock::Clock;
 use sea_orm::{ConnectionTrait, Statement, Value};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{NewRow, insert};
@@ -89,19 +90,49 @@ pub enum Apart {
     },
 }
 
-/// What is known of the histories, shared by all who write. Changes are refused while they do not fit.
 #[derive(Debug, Clone, Default)]
-pub struct History(Arc<Mutex<Option<Apart>>>);
+enum Compared {
+    /// Not since the start of the process: the audit service has not answered yet.
+    #[default]
+    Never,
+    Fits,
+    Apart(Apart),
+}
+
+/// What is known of the histories, shared by all who write. Changes are refused while they do not fit. Nothing that goes
+/// on by itself begins before they are known to fit: a database that was set back says what has long been done.
+#[derive(Debug, Clone)]
+pub struct History(Arc<watch::Sender<Compared>>);
+
+impl Default for History {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Compared::default())))
+    }
+}
 
 impl History {
     /// How they do not fit; nothing when they do, or it is not known yet.
     pub fn apart(&self) -> Option<Apart> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        match &*self.0.borrow() {
+            Compared::Apart(apart) => Some(apart.clone()),
+            Compared::Never | Compared::Fits => None,
+        }
+    }
+
+    /// Whether they are known to fit.
+    pub fn fits(&self) -> bool {
+        matches!(*self.0.borrow(), Compared::Fits)
+    }
+
+    /// Returns once they are known to fit.
+    pub async fn fitting(&self) {
+        // There is a sender for as long as this lives.
+        let _ = self.0.subscribe().wait_for(|compared| matches!(compared, Compared::Fits)).await;
     }
 
     /// Notes how they do not fit, or that they do.
     pub fn set(&self, apart: Option<Apart>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = apart;
+        self.0.send_replace(apart.map_or(Compared::Fits, Compared::Apart));
     }
 }
 
