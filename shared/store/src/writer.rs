@@ -18,7 +18,7 @@ use crate::sqlite::Opener;
 use crate::tx::{Committed, Tx, TxFuture};
 use crate::{ErrorKind, StoreError, member::End};
 use futures::FutureExt as _;
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbErr};
+use sea_orm::{DatabaseConnection, DbErr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;

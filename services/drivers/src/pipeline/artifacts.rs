@@ -130,17 +130,15 @@ pub(super) fn collect(
     Ok(kept)
 }
 
-/// Moves what has this digest to its place, where it is not changed any more. One at a time for each digest: what
-/// another run has put there by then stays.
+/// Moves what has this digest to its place, where it is not changed any more. One at a time: what another run has put
+/// there by then stays.
 fn put(staged: &Path, path: &Path, sha256: &str) -> std::io::Result<()> {
     let parent = path.parent().unwrap_or(path);
     files::private_directory(parent)?;
-    let alone = File::open(parent)?;
-    alone.lock()?;
     if path.exists() && digest(path)? == sha256 {
         // As young as any: it is of this run now, too.
         let made = std::fs::metadata(staged)?.modified()?;
-        return File::open(path.parent().unwrap_or(path))?.set_modified(made);
+        return File::open(parent)?.set_modified(made);
     }
     // What stands there is not what its name says.
     files::remove_tree(path)?;
@@ -322,6 +320,7 @@ mod tests {
         std::fs::create_dir_all(workspace.join("site/css")).unwrap();
         std::fs::write(workspace.join("site/css/a.css"), "a").unwrap();
         let wanted = [Artifact { name: "site".to_owned(), path: "site".to_owned() }];
+        let shelf = Shelf::default();
         for round in 0..50 {
             let store = folder.path().join(format!("store-{round}"));
             let together = std::sync::Barrier::new(RUNS);
@@ -329,7 +328,7 @@ mod tests {
                 for _ in 0..RUNS {
                     scope.spawn(|| {
                         together.wait();
-                        let kept = collect(&workspace, &store, &wanted).unwrap().remove(0);
+                        let kept = collect(&shelf, &workspace, &store, &wanted).unwrap().remove(0);
                         assert_eq!(digest(&kept.path).unwrap(), kept.sha256);
                         let mode = std::fs::metadata(&kept.path).unwrap().permissions().mode();
                         assert_eq!(mode & 0o222, 0);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Gauge, Meter};
 use pavior_driver::{Driver, Health};

@@ -252,6 +252,7 @@ async fn the_facts_of_one_resource_are_not_told_of_another() {
             request_id: id.clone(),
             method: "/pavior.provisioning.v1.ProvisioningService/DeleteEnvironment".into(),
             principal: alice().name,
+            ..Default::default()
         };
         f.facts().get_resource_facts(f.call(request)).await.unwrap().into_inner()
     };

@@ -352,6 +352,8 @@ async fn runs_that_must_stay_do_not_keep_the_others() {
             logs: Duration::days(30),
             max_runs: 2,
             max_deployments: 10,
+            secrets: Duration::days(1),
+            max_secrets: 10,
         };
         assert_eq!(world.db.sweep_unscoped(&keep).await.unwrap().runs, 1);
         assert_eq!(world.db.sweep_unscoped(&keep).await.unwrap(), Default::default());
