@@ -159,14 +159,14 @@ impl Framing {
     /// Follows the messages through a piece of the body; one that is longer than `limit` is an error.
     pub(crate) fn follow(&mut self, mut data: &[u8], limit: usize) -> Result<(), Status> {
         while !data.is_empty() {
-            let taken = self.to_end_of_message(data, limit)?;
+            let taken = self.rest_of_message(data, limit)?;
             data = data.get(taken..).unwrap_or_default();
         }
         Ok(())
     }
 
     /// Follows the message that is under way, or the next one, and gives how many bytes of the piece belong to it.
-    pub(crate) fn to_end_of_message(&mut self, data: &[u8], limit: usize) -> Result<usize, Status> {
+    pub(crate) fn rest_of_message(&mut self, data: &[u8], limit: usize) -> Result<usize, Status> {
         let mut left = data;
         while let [first, tail @ ..] = left {
             if self.rest > 0 {

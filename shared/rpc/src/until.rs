@@ -158,7 +158,7 @@ impl<B, E: End> Until<B, E> {
         } else if self.may_end_here() {
             return self.tell();
         } else {
-            let rest_of_message = self.framing.to_end_of_message(&data, usize::MAX)?;
+            let rest_of_message = self.framing.rest_of_message(&data, usize::MAX)?;
             if rest_of_message < data.len() {
                 data.truncate(rest_of_message);
                 self.inner = None;

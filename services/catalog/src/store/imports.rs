@@ -37,6 +37,9 @@ const ROWS: usize = 250;
 /// An entity to write, new or changed.
 pub(crate) type Upsert = Stored<EntityFields>;
 
+/// Kind, id, uid, revision, time of creation, digest, owner, annotations.
+type Row = (String, String, Uuid, i64, i64, String, String, Json);
+
 impl<C: ConnectionTrait> Db<'_, C> {
     /// Which of some entities exist.
     pub(crate) async fn existing_entities(
@@ -46,7 +49,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
     ) -> Result<BTreeMap<EntityKey, Existing>, StoreError> {
         let mut found = BTreeMap::new();
         for chunk in keys.chunks(CHUNK) {
-            let rows: Vec<(String, String, Uuid, i64, i64, String, String, Json)> = entity::Entity::find()
+            let rows: Vec<Row> = entity::Entity::find()
                 .select_only()
                 .column(entity::Column::Kind)
                 .column(entity::Column::Id)

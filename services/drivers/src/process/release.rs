@@ -312,7 +312,7 @@ mod tests {
             format!("../../../artifacts/{below}"),
             format!("--app=../../../artifacts/{below}"),
             format!("-I../../../artifacts/{below}"),
-            format!("cd ../../../artifacts && acme/pipeline-1"),
+            "cd ../../../artifacts && acme/pipeline-1".to_owned(),
             format!("./../../../link/{}", below.trim_start_matches("acme/")),
         ] {
             let failure = world.word(&text).unwrap_err();

@@ -333,7 +333,7 @@ mod tests {
         };
         assert_eq!(answer(true, &[&well]), []);
         let degraded = (Level::Degraded, "provisioning is degraded: driver `git`: it is away".to_owned());
-        assert_eq!(answer(true, &[&well, &slow]), [degraded.clone()]);
+        assert_eq!(answer(true, &[&well, &slow]), std::slice::from_ref(&degraded));
         let blocked = "provisioning is not ready: provisioning outbox: audit events wait since 40 s";
         assert_eq!(answer(false, &[&well, &slow, &outbox]), [degraded, (Level::Problem, blocked.to_owned())]);
         // Going down, with every condition met; and an answer that is none.

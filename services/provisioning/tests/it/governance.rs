@@ -117,7 +117,9 @@ async fn what_needs_an_approval_by_itself_needs_it_with_its_project() {
         assert_eq!(asked(&f, policy::DecisionStage::Execution), wanted, "all of it is asked once more");
         wait_for("the record of the operation", LIMIT, async || {
             let records = f.peers.0.lock().unwrap().records.join("\n");
-            let told = (0..4).all(|at| records.contains(&format!("decision-{at}")));
+            // What changed is told as bytes.
+            let bytes = |at: i32| format!("{:?}", format!("decision-{at}").as_bytes());
+            let told = (0..4).all(|at| records.contains(bytes(at).trim_matches(['[', ']'])));
             if told { Ok(()) } else { Err(records) }
         })
         .await;
