@@ -17,7 +17,7 @@ const KIND: &str = "organizations/acme/kinds/component";
 /// The label that counts up with every change of an entity.
 const LABEL: &str = "n";
 /// How long the audit log may take to get the last events.
-const DELIVERY: Duration = Duration::from_secs(90);
+pub(crate) const DELIVERY: Duration = Duration::from_secs(90);
 
 /// What is known of one entity. Only one task writes to it.
 #[derive(Debug, Clone, Copy, Default)]

@@ -2,15 +2,17 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use pavior::cli::client::request_id;
+use pavior_proto::pavior::audit::v1::ListAuditRecordsRequest;
 use pavior_proto::pavior::policy::v1::{CreateRoleRequest, Role};
-use pavior_tests::binary;
+use pavior_tests::{Person, binary};
 
 use super::{Load, Plan, recovered};
 use crate::environments::make_project;
-use crate::ledger::Ledger;
+use crate::ledger::{DELIVERY, Ledger};
 use crate::world::{ALL, Backing, World};
 
 const ROLES: [&str; 4] = ["catalog", "policy", "provisioning", "audit"];
@@ -81,12 +83,32 @@ async fn touch(world: &World, role: &str) -> Result<()> {
                 ..CreateRoleRequest::default()
             };
             world.person("pia")?.policy().create_role(request).await?;
+            recorded(&world.person("pia")?, "organizations/acme/roles/lost").await
         }
-        "provisioning" => make_project(&world.person("alice")?, "lost").await?,
+        "provisioning" => {
+            make_project(&world.person("alice")?, "lost").await?;
+            recorded(&world.person("pia")?, "organizations/acme/projects/lost").await
+        }
         // Written by the writers and by every change.
-        _ => {}
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Waits until the audit log has a record of it: what is lost before that, nobody can notice.
+async fn recorded(person: &Person, name: &str) -> Result<()> {
+    let deadline = Instant::now() + DELIVERY;
+    loop {
+        let request = ListAuditRecordsRequest {
+            parent: "organizations/acme".to_owned(),
+            filter: format!("object = \"{name}\""),
+            ..Default::default()
+        };
+        if !person.audit().list_audit_records(request).await?.into_inner().audit_records.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "`{name}` is not recorded");
+        tokio::task::yield_now().await;
+    }
 }
 
 /// `pavior restore`, twice: the second one has nothing to do.
