@@ -239,7 +239,8 @@ async fn an_organization_with_too_much_is_refused_and_others_go_on() {
         for _ in 0..3 {
             append_event(&store, &context, of("acme", 0), false).await.unwrap();
         }
-        assert!(append_event(&store, &context, of("acme", 0), false).await.is_err(), "{}", db.kind);
+        let error = append_event(&store, &context, of("acme", 0), false).await.unwrap_err();
+        assert!(matches!(error, StoreError::OrganizationOutboxFull { .. }), "{}: {error:?}", db.kind);
         // Bytes count as well.
         context.limits.max_organization_bytes = 10_000;
         append_event(&store, &context, of("gamma", 9_000), false).await.unwrap();
