@@ -23,6 +23,8 @@ pub struct Case {
     pub inputs: Value,
     /// Valid inputs that differ and can be applied in place; without them updates are not checked.
     pub changed: Option<Value>,
+    /// Valid inputs whose apply fails after it has begun; without them what a failure leaves is not checked.
+    pub failing: Option<Value>,
     /// Secrets in the inputs, which must never be echoed.
     pub sensitive: Vec<SecretString>,
 }
@@ -76,6 +78,8 @@ macro_rules! ensure {
     ($condition:expr, $($text:tt)+) => { if !$condition { return Err(format!($($text)+)); } };
 }
 
+mod failures;
+
 /// Runs every check, one after the other.
 pub async fn run(subject: &Subject) -> Report {
     let mut report = Report::default();
@@ -91,6 +95,8 @@ pub async fn run(subject: &Subject) -> Report {
     add("lower_fence_is_fenced", subject.fences().await);
     add("destroy_twice_is_once", subject.destroys().await);
     add("cancelled_apply_can_be_resolved", subject.cancels().await);
+    add("failed_create_leaves_nothing", subject.failed_create().await);
+    add("failed_update_leaves_what_was", subject.failed_update().await);
     add("list_names_what_is_there", subject.lists().await);
     add("no_secret_is_echoed", subject.echoes().await);
     add("unknown_action_is_unsupported", subject.actions().await);
@@ -155,12 +161,16 @@ impl Subject {
 
     /// A thing as the driver lists it; nothing when it does not.
     async fn listed(&self, identity: &str) -> Result<Option<Listed>, Failure> {
+        self.find_listed(|listed| listed.identity == identity).await
+    }
+
+    async fn find_listed(&self, wanted: impl Fn(&Listed) -> bool) -> Result<Option<Listed>, Failure> {
         const PAGE: usize = 20;
         let mut after = String::new();
         loop {
             let request = ListRequest { after: after.clone(), limit: PAGE };
             let mut page = self.driver.list(request).await?.into_iter();
-            if let Some(found) = page.clone().find(|listed| listed.identity == identity) {
+            if let Some(found) = page.clone().find(&wanted) {
                 return Ok(Some(found));
             }
             match page.nth(PAGE - 1) {
@@ -445,6 +455,7 @@ mod tests {
                 resource: format!("organizations/acme/projects/p/resources/{name}"),
                 inputs: json!({"name": name, "secret": true}),
                 changed: Some(json!({"name": name, "secret": true, "size": 2})),
+                failing: None,
                 sensitive: Vec::new(),
             }),
         };

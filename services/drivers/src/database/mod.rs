@@ -2,6 +2,7 @@
 //!
 //! Both give the same contract: `url` is secret, so that a golden path reads the same on both.
 
+mod address;
 mod postgres;
 mod scram;
 mod sqlite;

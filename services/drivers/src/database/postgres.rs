@@ -20,10 +20,11 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::address::Address;
 use super::{Inputs, TYPE, schema, scram};
 use crate::Error;
 use crate::inputs::{slug, typed, validate};
-use crate::ledger::{Ledger, Thing};
+use crate::ledger::{Ledger, Thing, World};
 
 /// How long a connection may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -52,50 +53,6 @@ impl Comment {
 pub(crate) struct PostgresDriver {
     ledger: Arc<Ledger>,
     address: Address,
-}
-
-/// The server's address in parts.
-struct Address {
-    url: SecretString,
-    scheme: String,
-    /// Host and port as a client reaches them.
-    authority: String,
-    host: String,
-    port: u16,
-    options: String,
-}
-
-impl Address {
-    fn parse(url: &SecretString) -> Result<Self, Error> {
-        let bad =
-            || Error::Config("the PostgreSQL address is not `postgres://user@host:port/database`".to_owned());
-        let (scheme, rest) = url.expose_secret().split_once("://").ok_or_else(bad)?;
-        if !matches!(scheme, "postgres" | "postgresql") {
-            return Err(bad());
-        }
-        let (rest, options) =
-            rest.split_once('?').map_or((rest, String::new()), |(r, o)| (r, format!("?{o}")));
-        let authority = rest.split('/').next().unwrap_or_default();
-        let authority = authority.rsplit_once('@').map_or(authority, |(_, server)| server).to_owned();
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) => (host.to_owned(), port.parse().map_err(|_| bad())?),
-            None => (authority.clone(), 5432),
-        };
-        Ok(Self { url: url.clone(), scheme: scheme.to_owned(), authority, host, port, options })
-    }
-
-    /// The administrator's address with another database.
-    fn admin(&self, database: &str) -> Option<String> {
-        let url = self.url.expose_secret();
-        let (before, _) = url.split_once('?').unwrap_or((url, ""));
-        let (scheme, rest) = before.split_once("://")?;
-        let authority = rest.split('/').next()?;
-        Some(format!("{scheme}://{authority}/{database}{}", self.options))
-    }
-
-    fn client(&self, user: &str, password: &str, database: &str) -> String {
-        format!("{}://{user}:{password}@{}/{database}{}", self.scheme, self.authority, self.options)
-    }
 }
 
 /// Quotes an identifier.
@@ -194,44 +151,27 @@ impl PostgresDriver {
         let connection = self.connect(None, PATIENCE).await?;
         // Another replica may have made it: passwords come from the key that it was made with.
         let known = self.locate(&connection, context, &Lookup::Identity(identity.clone())).await?;
-        let mut thing = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
-        if let Some(known) = known.filter(|known| known.told) {
-            thing.created_by = known.created_by;
-            self.ledger.store(&thing)?;
-        }
-        let made = self.make(&connection, context, &thing, &inputs).await;
+        let known = known.filter(|known| known.told);
+        let mut intent = self.ledger.intend_over(context, TYPE, &identity, &request.inputs, known)?;
+        let made = self.make(&connection, &intent.thing, &inputs).await;
         // The session lock ends with the connection.
         let _ = connection.close().await;
-        made?;
-        thing.ready = true;
-        self.ledger.store(&thing)?;
-        Ok(self.success(&thing))
+        match made.and_then(|()| self.ledger.done(&mut intent)) {
+            Ok(()) => Ok(self.success(&intent.thing)),
+            Err(failure) => Err(self.ledger.give_up(intent, failure, self).await),
+        }
     }
 
     async fn make(
         &self,
         connection: &DatabaseConnection,
-        context: &CallContext,
         thing: &Thing,
         inputs: &Inputs,
     ) -> Result<(), Failure> {
         let database = &thing.identity;
         let (owner, app) = (format!("{database}_owner"), format!("{database}_app"));
-        let lock = i64::from_be_bytes(first_bytes(&sha256_hex(database.as_bytes())));
-        run(connection, &format!("SELECT pg_advisory_lock({lock})")).await?;
-        let comment = Comment {
-            pavior: 1,
-            organization: context.organization.clone(),
-            resource: context.resource.clone(),
-            key: thing.created_by.clone(),
-            platform: self.platform(),
-        };
-        let present = exists(connection, "SELECT 1 FROM pg_database WHERE datname = $1", database).await?;
-        let found = if present { self.comment(connection, database).await? } else { None };
-        if found.is_some_and(|found| !found.fits(&comment)) {
-            let message = format!("database `{database}` belongs to another resource");
-            return Err(Failure::new(FailureCode::Conflict, message));
-        }
+        Self::lock(connection, database).await?;
+        let present = self.is_there(connection, thing).await?;
         let role = "SELECT 1 FROM pg_roles WHERE rolname = $1";
         if !exists(connection, role, &owner).await? {
             run(connection, &format!("CREATE ROLE {} NOLOGIN", name(&owner))).await?;
@@ -250,7 +190,7 @@ impl PostgresDriver {
             run(connection, &format!("GRANT {} TO CURRENT_USER", name(&owner))).await?;
             run(connection, &format!("CREATE DATABASE {} OWNER {}", name(database), name(&owner))).await?;
         }
-        let comment = serde_json::to_string(&comment).unwrap_or_default();
+        let comment = serde_json::to_string(&self.comment_of(thing)).unwrap_or_default();
         let limit = match inputs.size.as_str() {
             "small" => 20,
             "medium" => 60,
@@ -349,22 +289,52 @@ impl PostgresDriver {
         let Some(thing) = self.locate(&connection, context, &request.lookup).await? else {
             return Ok(Success::default());
         };
-        let database = &thing.identity;
-        let mut result = Ok(());
+        let removed = Self::drop_all(&connection, &thing.identity).await;
+        let _ = connection.close().await;
+        removed?;
+        self.ledger.forget(&thing)?;
+        Ok(Success::default())
+    }
+
+    async fn drop_all(connection: &DatabaseConnection, database: &str) -> Result<(), Failure> {
         for statement in [
             // Ends its connections too, and needs no right to signal other sessions one by one.
             format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", name(database)),
             format!("DROP ROLE IF EXISTS {}", name(&format!("{database}_app"))),
             format!("DROP ROLE IF EXISTS {}", name(&format!("{database}_owner"))),
         ] {
-            if result.is_ok() {
-                result = run(&connection, &statement).await;
-            }
+            run(connection, &statement).await?;
         }
-        let _ = connection.close().await;
-        result?;
-        self.ledger.forget(&thing)?;
-        Ok(Success::default())
+        Ok(())
+    }
+
+    /// Takes a database for the life of the connection, so that nobody else works on it.
+    async fn lock(connection: &DatabaseConnection, database: &str) -> Result<(), Failure> {
+        let lock = i64::from_be_bytes(first_bytes(&sha256_hex(database.as_bytes())));
+        run(connection, &format!("SELECT pg_advisory_lock({lock})")).await
+    }
+
+    /// What stands in the comment of a thing's database.
+    fn comment_of(&self, thing: &Thing) -> Comment {
+        Comment {
+            pavior: 1,
+            organization: thing.organization.clone(),
+            resource: thing.resource.clone(),
+            key: thing.created_by.clone(),
+            platform: self.platform(),
+        }
+    }
+
+    /// Whether a database is there; a conflict when it is somebody else's.
+    async fn is_there(&self, connection: &DatabaseConnection, thing: &Thing) -> Result<bool, Failure> {
+        let database = &thing.identity;
+        let present = exists(connection, "SELECT 1 FROM pg_database WHERE datname = $1", database).await?;
+        let found = if present { self.comment(connection, database).await? } else { None };
+        if found.is_some_and(|found| !found.fits(&self.comment_of(thing))) {
+            let message = format!("database `{database}` belongs to another resource");
+            return Err(Failure::new(FailureCode::Conflict, message));
+        }
+        Ok(present)
     }
 
     async fn try_observe(
@@ -386,13 +356,37 @@ impl PostgresDriver {
             state: Value::Null,
             message: message.to_owned(),
         };
-        Ok(match (database?, role?, thing.ready) {
+        let seen = match (database?, role?, thing.ready) {
             (true, true, true) => Observation::Found(Found::from(self.success(&thing))),
             (false, false, false) => Observation::Absent,
             (false, _, true) => partial("the database is gone"),
             (true, false, _) => partial("the application's role is gone"),
             (_, _, false) => partial("an apply broke off"),
-        })
+        };
+        Ok(thing.seen(&request.lookup, seen))
+    }
+}
+
+#[async_trait]
+impl World for PostgresDriver {
+    async fn remove(&self, thing: &Thing) -> Result<(), Failure> {
+        let connection = self.connect(None, PATIENCE).await?;
+        let remove = async {
+            Self::lock(&connection, &thing.identity).await?;
+            match self.is_there(&connection, thing).await {
+                Ok(_) => Self::drop_all(&connection, &thing.identity).await,
+                // Another's stays; the roles bear its name, and are its own.
+                Err(failure) if failure.code == FailureCode::Conflict => Ok(()),
+                Err(failure) => Err(failure),
+            }
+        };
+        let removed = remove.await;
+        let _ = connection.close().await;
+        removed
+    }
+
+    async fn restore(&self, _before: &Thing) -> Result<(), Failure> {
+        Err(Failure::new(FailureCode::Internal, "the database may have been changed in part"))
     }
 }
 

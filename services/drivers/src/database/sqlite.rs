@@ -18,7 +18,7 @@ use super::{Inputs, TYPE, schema};
 use crate::config::DriversConfig;
 use crate::files;
 use crate::inputs::{slug, typed, validate};
-use crate::ledger::{Ledger, Thing};
+use crate::ledger::{Ledger, Thing, World};
 
 /// The driver.
 pub(crate) struct SqliteDriver {
@@ -86,14 +86,13 @@ impl SqliteDriver {
             format!("{}/{name}-{}", context.organization, &digest[..12])
         });
         check_owner(context, &identity)?;
-        let mut thing = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
+        let mut intent = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
         let path = self.path(&identity);
-        if !path.is_file() {
-            self.create(&path).await?;
+        let made = if path.is_file() { Ok(()) } else { self.create(&path).await };
+        match made.and_then(|()| self.ledger.done(&mut intent)) {
+            Ok(()) => Ok(self.success(&intent.thing)),
+            Err(failure) => Err(self.ledger.give_up(intent, failure, self).await),
         }
-        thing.ready = true;
-        self.ledger.store(&thing)?;
-        Ok(self.success(&thing))
     }
 
     /// A valid empty database in write-ahead mode, made beside its place and moved there whole.
@@ -118,12 +117,7 @@ impl SqliteDriver {
         let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Success::default()) };
         let Some(thing) = self.ledger.thing(context, &found.identity)? else { return Ok(Success::default()) };
         check_owner(context, &thing.identity)?;
-        let path = self.path(&thing.identity);
-        for suffix in ["", "-wal", "-shm", "-journal"] {
-            let mut file = path.clone().into_os_string();
-            file.push(suffix);
-            files::remove(file.as_ref()).map_err(internal("the database cannot be removed"))?;
-        }
+        self.remove(&thing).await?;
         self.ledger.forget(&thing)?;
         Ok(Success::default())
     }
@@ -133,15 +127,33 @@ impl SqliteDriver {
         let Some(thing) = self.ledger.thing(context, &found.identity)? else {
             return Ok(Observation::Absent);
         };
-        Ok(match (self.path(&thing.identity).is_file(), thing.ready) {
+        let seen = match (self.path(&thing.identity).is_file(), thing.ready) {
             (true, _) => Observation::Found(Found::from(self.success(&thing))),
             (false, false) => Observation::Absent,
             (false, true) => Observation::Partial {
-                identity: Some(thing.identity),
+                identity: Some(thing.identity.clone()),
                 state: Value::Null,
                 message: "the database's file is gone".to_owned(),
             },
-        })
+        };
+        Ok(thing.seen(&request.lookup, seen))
+    }
+}
+
+#[async_trait]
+impl World for SqliteDriver {
+    async fn remove(&self, thing: &Thing) -> Result<(), Failure> {
+        let path = self.path(&thing.identity);
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            let mut file = path.clone().into_os_string();
+            file.push(suffix);
+            files::remove(file.as_ref()).map_err(internal("the database cannot be removed"))?;
+        }
+        Ok(())
+    }
+
+    async fn restore(&self, _before: &Thing) -> Result<(), Failure> {
+        Ok(())
     }
 }
 

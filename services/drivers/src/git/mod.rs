@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use pavior_core::digest::sha256_hex;
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure, FailureCode, Found,
-    Health, ListRequest, Listed, Observation, ObserveRequest, Outcome, PinRequest, PlanRequest, PlanResponse,
-    Progress, PushRecorder, SecretString, Secrets, Sink, Success, TypeSchema, Undo, ValidateRequest,
-    Violation, diff,
+    Health, ListRequest, Listed, Observation, ObserveRequest, Outcome, Partial, PinRequest, PlanRequest,
+    PlanResponse, Progress, PushRecorder, SecretString, Secrets, Sink, Success, TypeSchema, Undo,
+    ValidateRequest, Violation, diff,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::config::{DriversConfig, GitConfig};
 use crate::files;
 use crate::inputs::{slug, typed, validate};
-use crate::ledger::{Ledger, Thing};
+use crate::ledger::{Ledger, Thing, World};
 pub(crate) use build::Git;
 pub(crate) use http::router;
 
@@ -190,30 +190,50 @@ impl GitDriver {
             return Err(Failure::new(FailureCode::Conflict, message));
         }
         let path = self.repositories.path(&context.organization, &name);
-        let replayed = before.is_some() && path.is_dir();
-        let mut thing = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
-        if path.is_dir() {
+        let existed = path.is_dir();
+        if existed {
             let made_for = self.git.config(&path, "pavior.resource").await?;
             if made_for.as_deref() != Some(context.resource.as_str()) {
                 let message =
                     format!("a repository `{identity}` that the platform did not make stands in the way");
                 return Err(Failure::new(FailureCode::Conflict, message));
             }
-            self.git.configure(&path, TOKEN, &self.token(&thing)).await?;
         }
-        thing.data = json!(Data { name: name.clone(), default_branch: inputs.default_branch.clone() });
-        if !(replayed && thing.ready) {
-            sink.progress(Progress::message(format!("rendering repository `{name}`"))).await;
-            let files = self.render(context, &inputs, &name).await?;
-            if path.is_dir() {
-                self.git.upgrade(&path, &inputs.default_branch, files, &context.idempotency_key).await?;
-            } else {
-                self.create(context, &thing, &path, &inputs, files).await?;
+        let mut intent = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
+        intent.thing.data = json!(Data { name: name.clone(), default_branch: inputs.default_branch.clone() });
+        let make = async {
+            if existed {
+                self.git.configure(&path, TOKEN, &self.token(&intent.thing)).await?;
             }
+            if before.is_none() || !existed || !intent.thing.ready {
+                sink.progress(Progress::message(format!("rendering repository `{name}`"))).await;
+                let files = self.render(context, &inputs, &name).await?;
+                self.put(context, &intent.thing, &path, &inputs, files).await?;
+            }
+            Ok(())
+        };
+        match make.await.and_then(|()| self.ledger.done(&mut intent)) {
+            Ok(()) => self.success(&intent.thing).await,
+            Err(failure) => Err(self.ledger.give_up(intent, failure, self).await),
         }
-        thing.ready = true;
-        self.ledger.store(&thing)?;
-        self.success(&thing).await
+    }
+
+    /// Makes the repository, or offers it what was rendered anew.
+    async fn put(
+        &self,
+        context: &CallContext,
+        thing: &Thing,
+        path: &Path,
+        inputs: &Inputs,
+        files: Vec<pavior_expr::SkeletonFile>,
+    ) -> Result<(), Failure> {
+        if !path.is_dir() {
+            return self.create(context, thing, path, inputs, files).await;
+        }
+        let upgraded = self.git.upgrade(path, &inputs.default_branch, files, &context.idempotency_key).await;
+        // Some of its references may have been moved.
+        let partial = || Partial { identity: Some(thing.identity.clone()), state: Value::Null };
+        upgraded.map_err(|failure| failure.with_partial(partial()))
     }
 
     async fn create(
@@ -270,11 +290,7 @@ impl GitDriver {
         let _turn = self.ledger.enter(context).await?;
         let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Success::default()) };
         let Some(thing) = self.ledger.thing(context, &found.identity)? else { return Ok(Success::default()) };
-        if let Some(name) = own_name(&thing) {
-            let path = self.repositories.path(&thing.organization, name);
-            let grave = self.repositories.root.join(".building").join(format!("{name}-gone"));
-            build::remove(&path, &grave).map_err(build::io("removed"))?;
-        }
+        self.remove(&thing).await?;
         self.ledger.forget(&thing)?;
         Ok(Success::default())
     }
@@ -289,21 +305,36 @@ impl GitDriver {
             return Ok(Observation::Absent);
         };
         let exists = exists(&self.repositories, &thing);
-        Ok(match (exists, thing.ready) {
+        let seen = match (exists, thing.ready) {
             (true, true) => Observation::Found(Found::from(self.success(&thing).await?)),
             // The rename is the moment of creation: before it there is nothing.
             (false, false) => Observation::Absent,
             (true, false) => Observation::Partial {
-                identity: Some(thing.identity),
+                identity: Some(thing.identity.clone()),
                 state: Value::Null,
                 message: "an apply broke off after the repository was made".to_owned(),
             },
             (false, true) => Observation::Partial {
-                identity: Some(thing.identity),
+                identity: Some(thing.identity.clone()),
                 state: Value::Null,
                 message: "the repository's directory is gone".to_owned(),
             },
-        })
+        };
+        Ok(thing.seen(&request.lookup, seen))
+    }
+}
+
+#[async_trait]
+impl World for GitDriver {
+    async fn remove(&self, thing: &Thing) -> Result<(), Failure> {
+        let Some(name) = own_name(thing) else { return Ok(()) };
+        let path = self.repositories.path(&thing.organization, name);
+        let grave = self.repositories.root.join(".building").join(format!("{name}-gone"));
+        build::remove(&path, &grave).map_err(build::io("removed"))
+    }
+
+    async fn restore(&self, _before: &Thing) -> Result<(), Failure> {
+        Ok(())
     }
 }
 

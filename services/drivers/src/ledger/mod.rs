@@ -4,6 +4,7 @@
 //! A record that cannot be read is set apart and named, and only what it is about suffers.
 
 mod fences;
+mod intent;
 mod listing;
 mod sweep;
 
@@ -21,6 +22,8 @@ use tokio::sync::OwnedMutexGuard;
 use crate::files;
 use crate::folder::Folder;
 use crate::keyring::Keyring;
+
+pub(crate) use intent::{Intent, World};
 
 /// A use of an idempotency key.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,6 +47,9 @@ pub(crate) struct Thing {
     keys: Vec<String>,
     /// Whether an apply has ended well, and nothing has begun to remove it.
     pub(crate) ready: bool,
+    /// The key of an apply that has begun to make or change it, and has not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    underway: Option<String>,
     /// The driver's own data; no secrets in the clear.
     pub(crate) data: Value,
     /// Not from a record of its own: the world told of it, or its record is damaged.
@@ -69,6 +75,7 @@ impl Thing {
             created_by: key.to_owned(),
             keys: vec![key.to_owned()],
             ready: false,
+            underway: None,
             data: Value::Null,
             told: true,
         }
@@ -231,33 +238,6 @@ impl Ledger {
         files::write_json(&self.path(KEYS, &context.idempotency_key), &used).map_err(broken("written"))
     }
 
-    /// A thing that is about to be made or changed by this call.
-    pub(crate) fn intend(
-        &self,
-        context: &CallContext,
-        resource_type: &str,
-        identity: &str,
-        inputs: &Value,
-    ) -> Result<Thing, Failure> {
-        self.record_key(context, identity, inputs, None)?;
-        let mut thing = self.thing(context, identity)?.unwrap_or_else(|| Thing {
-            identity: identity.to_owned(),
-            organization: context.organization.clone(),
-            resource: context.resource.clone(),
-            resource_type: resource_type.to_owned(),
-            created_by: context.idempotency_key.clone(),
-            keys: Vec::new(),
-            ready: false,
-            data: Value::Null,
-            told: false,
-        });
-        if !thing.keys.contains(&context.idempotency_key) {
-            thing.keys.push(context.idempotency_key.clone());
-        }
-        self.store(&thing)?;
-        Ok(thing)
-    }
-
     /// Records a thing anew; a damaged record of it has served its time.
     pub(crate) fn store(&self, thing: &Thing) -> Result<(), Failure> {
         let record = self.path(THINGS, &thing.identity);
@@ -299,6 +279,7 @@ impl Ledger {
     /// Says durably that a thing is about to be removed: from now on nothing brings it back but an apply.
     pub(crate) fn condemn(&self, thing: &mut Thing) -> Result<(), Failure> {
         thing.ready = false;
+        thing.underway = None;
         self.store(thing)
     }
 
@@ -351,9 +332,9 @@ mod tests {
     fn a_condemned_thing_is_not_ready_and_a_forgotten_one_is_gone() {
         let (ledger, _base) = ledger(Duration::from_secs(1));
         let call = call("r", "make");
-        let mut thing = ledger.intend(&call, "t", "x", &Value::Null).unwrap();
-        thing.ready = true;
-        ledger.store(&thing).unwrap();
+        let mut intent = ledger.intend(&call, "t", "x", &Value::Null).unwrap();
+        ledger.done(&mut intent).unwrap();
+        let mut thing = intent.thing;
         ledger.condemn(&mut thing).unwrap();
         assert!(!ledger.owner("x").unwrap().unwrap().ready);
         ledger.forget(&thing).unwrap();

@@ -75,7 +75,8 @@ mod tests {
         let inputs = Value::Null;
         for (resource, key) in [("living", "make"), ("gone", "made")] {
             drop(ledger.enter(&call(resource, key)).await.unwrap());
-            ledger.intend(&call(resource, key), "t", resource, &inputs).unwrap();
+            let mut intent = ledger.intend(&call(resource, key), "t", resource, &inputs).unwrap();
+            ledger.done(&mut intent).unwrap();
         }
         ledger.record_key(&call("living", "act"), "living", &inputs, Some(Value::Null)).unwrap();
         let gone = ledger.owner("gone").unwrap().unwrap();

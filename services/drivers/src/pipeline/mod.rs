@@ -27,7 +27,7 @@ use crate::config::{DriversConfig, PipelineConfig};
 use crate::files;
 use crate::git::{Git, Repositories};
 use crate::inputs::{Span, slug, span_schema, typed, validate};
-use crate::ledger::{Ledger, Thing};
+use crate::ledger::{Ledger, Thing, World};
 
 const TYPE: &str = "ci-pipeline";
 
@@ -275,11 +275,12 @@ impl PipelineDriver {
         {
             return Err(Failure::new(FailureCode::NotFound, format!("pipeline `{identity}` does not exist")));
         }
-        let mut thing = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
-        thing.data = request.inputs;
-        thing.ready = true;
-        self.ledger.store(&thing)?;
-        Ok(Self::success(&thing))
+        let mut intent = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
+        intent.thing.data = request.inputs;
+        match self.ledger.done(&mut intent) {
+            Ok(()) => Ok(Self::success(&intent.thing)),
+            Err(failure) => Err(self.ledger.give_up(intent, failure, self).await),
+        }
     }
 
     async fn try_invoke(
@@ -374,12 +375,13 @@ impl PipelineDriver {
             pavior_driver::Lookup::Identity(_) => true,
             pavior_driver::Lookup::Key(key) => thing.has_key(key),
         };
-        Ok(match (found.result, is_apply) {
+        let seen = match (found.result, is_apply) {
             (Some(outputs), _) => Observation::Found(Found { outputs, ..Found::from(Self::success(&thing)) }),
             // A run that did not end left nothing: its processes died with their supervisor.
             (None, false) => Observation::Absent,
             (None, true) => Observation::Found(Found::from(Self::success(&thing))),
-        })
+        };
+        Ok(thing.seen(&request.lookup, seen))
     }
 
     async fn try_destroy(&self, context: &CallContext, request: DestroyRequest) -> Result<Success, Failure> {
@@ -387,19 +389,27 @@ impl PipelineDriver {
         let found = self.ledger.find(context, &request.lookup)?;
         let thing = found.map(|found| self.ledger.thing(context, &found.identity)).transpose()?.flatten();
         if let Some(thing) = thing {
-            // What was deployed from its artifacts has copies of its own.
-            let kept = self.store(&thing.organization, &thing.identity);
-            tokio::task::spawn_blocking(move || files::remove_tree(&kept))
-                .await
-                .map_err(std::io::Error::other)
-                .flatten()
-                .map_err(|error| {
-                    tracing::error!(error = %error, "artifacts cannot be removed");
-                    Failure::new(FailureCode::Internal, "the pipeline's artifacts cannot be removed")
-                })?;
+            self.remove(&thing).await?;
             self.ledger.forget(&thing)?;
         }
         Ok(Success::default())
+    }
+}
+
+#[async_trait]
+impl World for PipelineDriver {
+    async fn remove(&self, thing: &Thing) -> Result<(), Failure> {
+        // What was deployed from its artifacts has copies of its own.
+        let kept = self.store(&thing.organization, &thing.identity);
+        let removed = tokio::task::spawn_blocking(move || files::remove_tree(&kept)).await;
+        removed.map_err(std::io::Error::other).flatten().map_err(|error| {
+            tracing::error!(error = %error, "artifacts cannot be removed");
+            Failure::new(FailureCode::Internal, "the pipeline's artifacts cannot be removed")
+        })
+    }
+
+    async fn restore(&self, _before: &Thing) -> Result<(), Failure> {
+        Ok(())
     }
 }
 

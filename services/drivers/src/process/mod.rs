@@ -1,5 +1,6 @@
 //! `workload`: a supervised process from an artifact, on a loopback port, that does not outlive the platform.
 
+mod apply;
 mod instance;
 mod keeper;
 mod release;
@@ -13,22 +14,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pavior_core::digest::{canonical_json, sha256_hex};
+use pavior_core::digest::sha256_hex;
 use pavior_driver::{
-    ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure, FailureCode, Found,
-    Health, InvokeRequest, ListRequest, Listed, Observation, ObserveRequest, Outcome, PlanRequest,
-    PlanResponse, Progress, Redactor, SecretString, Secrets, Sink, Success, ValidateRequest, Violation, diff,
+    ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Found, Health,
+    InvokeRequest, ListRequest, Listed, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse,
+    Redactor, SecretString, Secrets, Sink, Success, ValidateRequest, Violation, diff,
 };
 use serde_json::{Value, json};
 
 use crate::child::Work;
 use crate::config::{DriversConfig, ProcessConfig};
 use crate::files;
-use crate::inputs::{slug, typed, validate};
-use crate::ledger::{Ledger, Thing, worst};
-use instance::{Instance, Launch, Live, gone, probe, tail};
-use release::{Installed, Place, install, prune};
-use spec::{ACTIONS, Desired, Inputs, Spec, TYPE, declare, schema};
+use crate::inputs::validate;
+use crate::ledger::{Ledger, Thing, World, worst};
+use instance::{Instance, Launch, Live, gone, tail};
+use spec::{ACTIONS, Desired, Spec, TYPE, declare, schema};
 
 /// At most one instance per workload. Its lock is the workload's: whoever changes, removes or brings up a workload holds
 /// it from reading its record to the end.
@@ -88,11 +88,16 @@ impl ProcessDriver {
         serde_json::from_slice(&plain).ok()
     }
 
-    fn store(&self, thing: &mut Thing, spec: &Spec) -> Result<(), Failure> {
+    fn seal(&self, thing: &mut Thing, spec: &Spec) -> Result<(), Failure> {
         let failed = internal("the workload's state cannot be written");
         let plain = serde_json::to_vec(spec).map_err(std::io::Error::other).map_err(&failed)?;
         let sealed = self.ledger.keyring().seal(&thing.identity, &plain).map_err(&failed)?;
         thing.data = json!({ "sealed": sealed });
+        Ok(())
+    }
+
+    fn store(&self, thing: &mut Thing, spec: &Spec) -> Result<(), Failure> {
+        self.seal(thing, spec)?;
         thing.ready = true;
         self.ledger.store(thing)
     }
@@ -197,111 +202,6 @@ impl ProcessDriver {
         Err(failure)
     }
 
-    /// As [`Self::launch`]; when somebody else took the port before the process did, it is tried on another one.
-    async fn launch_anywhere(
-        &self,
-        identity: &str,
-        spec: &mut Spec,
-        cancel: &tokio_util::sync::CancellationToken,
-    ) -> Result<(Instance, u32), Failure> {
-        let mut left = 3;
-        loop {
-            left -= 1;
-            match self.launch(identity, spec, cancel).await {
-                Err(failure) if left > 0 && failure.code == FailureCode::WorkFailed => {
-                    if TcpListener::bind((Ipv4Addr::LOCALHOST, spec.port)).is_ok() {
-                        return Err(failure);
-                    }
-                    spec.port = self.port(None)?;
-                }
-                other => return other,
-            }
-        }
-    }
-
-    async fn try_apply(
-        &self,
-        context: &CallContext,
-        request: ApplyRequest,
-        sink: &dyn Sink,
-    ) -> Result<Success, Failure> {
-        let _turn = self.ledger.enter(context).await?;
-        let before = self.ledger.replay(context, &request.inputs)?;
-        let inputs: Inputs = typed(&schema(), &request.inputs)?;
-        let prior = request
-            .prior
-            .as_ref()
-            .map(|prior| prior.identity.clone())
-            .filter(|identity| !identity.is_empty());
-        let identity = before.map(|used| used.identity).or(prior).unwrap_or_else(|| {
-            let id = context.resource.rsplit('/').next().unwrap_or_default();
-            let key = format!("{}/{}", context.organization, context.idempotency_key);
-            format!("{}-{}", slug(id, 40), &sha256_hex(key.as_bytes())[..16])
-        });
-        if self.ledger.owner(&identity)?.is_some_and(|owner| owner.organization != context.organization) {
-            return Err(Failure::new(FailureCode::NotFound, format!("workload `{identity}` does not exist")));
-        }
-        let slot = self.slot(&identity);
-        let mut running = slot.lock().await;
-        let mut thing = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
-        let wanted = self.ledger.keyring().digest("workload", &canonical_json(&request.inputs));
-        let current =
-            self.read(&thing).filter(|spec| spec.inputs == wanted && spec.desired == Desired::Running);
-        if let (Some(spec), Some(Live::Up { pid })) = (&current, running.as_ref().map(Instance::live))
-            && probe(spec.port, spec.health_path.as_deref()).await
-        {
-            return Ok(Self::success(&identity, spec, Some(pid)));
-        }
-        sink.progress(Progress::message("starting the workload")).await;
-        self.wait_for_old(&identity, running.as_ref()).await;
-        let mut spec = self.prepare(context, &identity, inputs, wanted, &request.sensitive).await?;
-        let (instance, pid) = self.launch_anywhere(&identity, &mut spec, &context.cancel).await?;
-        self.store(&mut thing, &spec)?;
-        let old = running.replace(instance);
-        self.end(old).await;
-        prune(&self.directory(&identity).join("releases"), &spec.command, &spec.variables);
-        Ok(Self::success(&identity, &spec, Some(pid)))
-    }
-
-    async fn prepare(
-        &self,
-        context: &CallContext,
-        identity: &str,
-        inputs: Inputs,
-        digest_of_inputs: String,
-        sensitive: &[SecretString],
-    ) -> Result<Spec, Failure> {
-        let directory = self.directory(identity);
-        let place = Place {
-            artifacts: self.data_dir.join("artifacts"),
-            organization: context.organization.clone(),
-            releases: directory.join("releases"),
-            home: directory.join("data"),
-        };
-        for folder in [&place.releases, &place.home] {
-            files::private_directory(folder).map_err(internal("the workload's directory cannot be made"))?;
-        }
-        let here = |text: &String| self.ledger.folder().here(text);
-        let words: Vec<String> = inputs.command.iter().map(here).collect();
-        let variables = inputs.variables.iter().map(|(name, value)| (name.clone(), here(value))).collect();
-        // Copies and digests megabytes: not on an async thread.
-        let installed = tokio::task::spawn_blocking(move || install(&place, &words, &variables));
-        let Installed { command, variables, digest } =
-            installed.await.map_err(|_| Failure::new(FailureCode::Internal, "installing broke off"))??;
-        let timeout = inputs.health.timeout.map_or(self.config.health_timeout, |span| span.0);
-        Ok(Spec {
-            command,
-            variables,
-            health_path: inputs.health.path,
-            health_timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-            sensitive: sensitive.iter().map(|secret| secret.expose_secret().to_owned()).collect(),
-            inputs: digest_of_inputs,
-            digest,
-            port: self.port(None)?,
-            desired: Desired::Running,
-        })
-    }
-
     /// Nothing of an earlier supervisor may still run when a new process starts.
     async fn wait_for_old(&self, identity: &str, running: Option<&Instance>) {
         let Ok(entries) = std::fs::read_dir(self.directory(identity)) else { return };
@@ -339,8 +239,7 @@ impl ProcessDriver {
         let instance = running.take();
         self.end(instance).await;
         self.wait_for_old(&thing.identity, None).await;
-        let removed = files::remove_tree(&self.directory(&thing.identity));
-        removed.map_err(internal("the workload's directory cannot be removed"))?;
+        self.remove(&thing).await?;
         self.ledger.forget(&thing)?;
         Ok(Success::default())
     }
@@ -364,7 +263,7 @@ impl ProcessDriver {
             return Ok(Observation::Indeterminate { message: "the workload is being changed".to_owned() });
         };
         let live = running.as_ref().map(Instance::live);
-        Ok(match (self.read(&thing), live) {
+        let seen = match (self.read(&thing), live) {
             (None, None) if thing.told => partial("its record is damaged"),
             (None, None) => Observation::Absent,
             (None, Some(_)) => partial("an apply broke off"),
@@ -376,7 +275,8 @@ impl ProcessDriver {
             }
             (Some(_), Some(Live::Crashed { message })) => partial(&format!("the process {message}")),
             (Some(_), _) => partial("the process does not run"),
-        })
+        };
+        Ok(thing.seen(&request.lookup, seen))
     }
 
     async fn try_invoke(&self, context: &CallContext, request: InvokeRequest) -> Result<Success, Failure> {

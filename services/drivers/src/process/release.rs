@@ -51,12 +51,12 @@ pub(super) fn install(
     Ok(Installed { command: words, variables: named, digest: work.digest })
 }
 
-/// Removes the releases that neither command nor variables use any more.
-pub(super) fn prune(releases: &Path, command: &[String], variables: &BTreeMap<String, String>) {
+/// Removes the releases that none of these texts names.
+pub(super) fn prune(releases: &Path, texts: &[String]) {
     for entry in std::fs::read_dir(releases).into_iter().flatten().flatten() {
         let path = entry.path();
         let used = path.to_string_lossy();
-        if !command.iter().chain(variables.values()).any(|text| text.contains(&*used)) {
+        if !texts.iter().any(|text| text.contains(&*used)) {
             // What cannot be removed now is removed with the workload.
             let _ = crate::files::remove_tree(&path);
         }
@@ -340,9 +340,10 @@ mod tests {
         let world = world();
         let variables = BTreeMap::from([("APP".to_owned(), format!("x={}", world.artifact))]);
         let installed = install(&world.place, &[], &variables).unwrap();
-        prune(&world.place.releases, &installed.command, &installed.variables);
+        let texts: Vec<String> = installed.variables.into_values().collect();
+        prune(&world.place.releases, &texts);
         assert!(Path::new(&world.copied("app")).exists());
-        prune(&world.place.releases, &[], &BTreeMap::new());
+        prune(&world.place.releases, &[]);
         assert!(!Path::new(&world.copied("app")).exists());
     }
 }

@@ -15,6 +15,7 @@ async fn git_conforms() {
             resource: format!("organizations/acme/projects/{name}/resources/repo"),
             inputs: json!({"files": {"README.md": format!("# {name}\n")}, "parameters": {}, "default_branch": "main"}),
             changed: Some(json!({"files": {"README.md": "changed"}})),
+            failing: Some(json!({"files": {"README.md": "${{ missing }}"}})),
             sensitive: Vec::new(),
         }),
     };
@@ -34,6 +35,7 @@ async fn sqlite_conforms() {
             resource: format!("organizations/acme/projects/p/environments/dev/resources/{name}"),
             inputs: json!({"size": "small"}),
             changed: Some(json!({"size": "large"})),
+            failing: None,
             sensitive: Vec::new(),
         }),
     };
@@ -53,6 +55,7 @@ async fn pipeline_conforms() {
             resource: format!("organizations/acme/projects/p/resources/{name}"),
             inputs: json!({"repository": repository, "steps": [{"name": "test", "run": "true"}]}),
             changed: Some(json!({"repository": repository, "steps": [{"name": "test", "run": "false"}]})),
+            failing: Some(json!({"repository": "/nowhere", "steps": [{"name": "test", "run": "true"}]})),
             sensitive: Vec::new(),
         }),
     };
@@ -80,6 +83,7 @@ async fn process_conforms() {
             resource: format!("organizations/acme/projects/p/environments/dev/resources/{name}"),
             inputs: inputs.clone(),
             changed: Some(changed.clone()),
+            failing: Some(json!({"command": ["sh", "-c", "echo very-secret-token; exit 3"]})),
             sensitive: vec![SecretString::from("very-secret-token")],
         }),
     };

@@ -24,6 +24,7 @@ async fn postgres_conforms() {
             resource: format!("organizations/acme/projects/p/environments/dev{unique}/resources/{name}"),
             inputs: json!({"size": "small"}),
             changed: Some(json!({"size": "large"})),
+            failing: None,
             sensitive: Vec::new(),
         }),
     };

@@ -81,6 +81,7 @@ pub(crate) fn subject(driver: Arc<dyn Driver>) -> Subject {
             resource: format!("organizations/acme/projects/p/resources/{name}"),
             inputs: json!({"name": name, "secret": true, "list": [1, 2.5, null]}),
             changed: Some(json!({"name": name, "secret": true, "size": 2})),
+            failing: None,
             sensitive: Vec::new(),
         }),
     }

@@ -93,6 +93,7 @@ async fn the_python_driver_conforms() {
             resource: format!("organizations/acme/projects/p/resources/{name}"),
             inputs: json!({"path": format!("notes/{name}.txt"), "content": "hunter22-in"}),
             changed: Some(json!({"path": format!("notes/{name}.txt"), "content": "changed"})),
+            failing: None,
             sensitive: vec![SecretString::from("hunter22-in")],
         }),
     };

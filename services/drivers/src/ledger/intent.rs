@@ -1,0 +1,139 @@
+//! One apply's work on a thing, from what it intends to how it ends: done, or taken back.
+
+use async_trait::async_trait;
+use pavior_driver::{CallContext, Failure, Lookup, Observation, Partial};
+use serde_json::Value;
+
+use super::{KEYS, Ledger, Thing, broken};
+use crate::files;
+
+/// A thing that an apply is about to make or change. It ends in [`Ledger::done`] or [`Ledger::give_up`]; one that is
+/// dropped instead stays recorded as broken off, which a look by its key shows.
+#[must_use]
+pub(crate) struct Intent {
+    pub(crate) thing: Thing,
+    before: Option<Thing>,
+    key: String,
+}
+
+/// What a driver has of a thing in the world.
+#[async_trait]
+pub(crate) trait World: Sync {
+    /// Removes all of it; what is another's it leaves alone.
+    async fn remove(&self, thing: &Thing) -> Result<(), Failure>;
+
+    /// After a change that failed: an error when the thing is not as it was before.
+    async fn restore(&self, before: &Thing) -> Result<(), Failure>;
+}
+
+impl Ledger {
+    /// Says durably that this call is about to make or change a thing.
+    pub(crate) fn intend(
+        &self,
+        context: &CallContext,
+        resource_type: &str,
+        identity: &str,
+        inputs: &Value,
+    ) -> Result<Intent, Failure> {
+        self.intend_over(context, resource_type, identity, inputs, None)
+    }
+
+    /// The same over what the world itself told of the thing, which counts more than what is recorded.
+    pub(crate) fn intend_over(
+        &self,
+        context: &CallContext,
+        resource_type: &str,
+        identity: &str,
+        inputs: &Value,
+        told: Option<Thing>,
+    ) -> Result<Intent, Failure> {
+        self.record_key(context, identity, inputs, None)?;
+        let key = context.idempotency_key.clone();
+        let before = match told {
+            Some(told) => Some(told),
+            None => self.thing(context, identity)?,
+        };
+        let mut thing = before.clone().unwrap_or_else(|| Thing {
+            identity: identity.to_owned(),
+            organization: context.organization.clone(),
+            resource: context.resource.clone(),
+            resource_type: resource_type.to_owned(),
+            created_by: key.clone(),
+            keys: Vec::new(),
+            ready: false,
+            underway: None,
+            data: Value::Null,
+            told: false,
+        });
+        if !thing.keys.contains(&key) {
+            thing.keys.push(key.clone());
+        }
+        thing.underway = Some(key.clone());
+        self.store(&thing)?;
+        Ok(Intent { thing, before, key })
+    }
+
+    /// The thing is as the call asked.
+    pub(crate) fn done(&self, intent: &mut Intent) -> Result<(), Failure> {
+        let thing = Thing { ready: true, underway: None, ..intent.thing.clone() };
+        self.store(&thing)?;
+        intent.thing = thing;
+        Ok(())
+    }
+
+    /// The call has failed: what never was is removed with its record, what was has its former record. Where that
+    /// cannot be done, or is not known to be enough, the failure names what is left, for the engine to put it right.
+    pub(crate) async fn give_up(&self, intent: Intent, failure: Failure, world: &dyn World) -> Failure {
+        if failure.partial.is_some() {
+            return failure;
+        }
+        let identity = intent.thing.identity.clone();
+        let Err(why) = self.take_back(intent, world).await else { return failure };
+        tracing::warn!(identity, %why, "what a failed apply left is not undone yet");
+        failure.with_partial(Partial { identity: Some(identity), state: Value::Null })
+    }
+
+    async fn take_back(&self, intent: Intent, world: &dyn World) -> Result<(), Failure> {
+        let Intent { thing, before, key } = intent;
+        match before {
+            Some(mut before) if before.ready => {
+                world.restore(&before).await?;
+                if before.underway.as_ref() == Some(&key) {
+                    // An earlier attempt under this key, of which nothing came.
+                    before.underway = None;
+                    before.keys.retain(|known| *known != key);
+                }
+                self.store(&before)?;
+                if !before.has_key(&key) {
+                    files::remove(&self.path(KEYS, &key)).map_err(broken("written"))?;
+                }
+                Ok(())
+            }
+            // It was there, and in which state is not known.
+            Some(before) if before.underway.is_none() => {
+                let message = "what was there before the call is not known";
+                Err(Failure::new(pavior_driver::FailureCode::Internal, message))
+            }
+            _ => {
+                world.remove(&thing).await?;
+                self.forget(&thing)
+            }
+        }
+    }
+}
+
+impl Thing {
+    /// What a look by this lookup saw. A thing that an apply under the looked-up key has begun to change, and not ended
+    /// to, is not what that key asked for, however well it works.
+    pub(crate) fn seen(&self, lookup: &Lookup, observation: Observation) -> Observation {
+        let begun = matches!(lookup, Lookup::Key(key) if self.underway.as_ref() == Some(key));
+        match observation {
+            Observation::Found(found) if begun => Observation::Partial {
+                identity: Some(found.identity),
+                state: found.state,
+                message: "an apply broke off".to_owned(),
+            },
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! A workload made or changed: the next version beside the running one, which goes when the next one answers.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use async_trait::async_trait;
+use pavior_core::digest::{canonical_json, sha256_hex};
+use pavior_driver::{
+    ApplyRequest, CallContext, ExposeSecret, Failure, FailureCode, Progress, SecretString, Sink, Success,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::instance::{Instance, Live, probe};
+use super::release::{Installed, Place, install, prune};
+use super::spec::{Desired, Inputs, Spec, TYPE, schema};
+use super::{ProcessDriver, internal};
+use crate::files;
+use crate::inputs::{slug, typed};
+use crate::ledger::{Intent, Thing, World};
+
+impl ProcessDriver {
+    /// As [`Self::launch`]; when somebody else took the port before the process did, it is tried on another one.
+    async fn launch_anywhere(
+        &self,
+        identity: &str,
+        spec: &mut Spec,
+        cancel: &CancellationToken,
+    ) -> Result<(Instance, u32), Failure> {
+        let mut left = 3;
+        loop {
+            left -= 1;
+            match self.launch(identity, spec, cancel).await {
+                Err(failure) if left > 0 && failure.code == FailureCode::WorkFailed => {
+                    if TcpListener::bind((Ipv4Addr::LOCALHOST, spec.port)).is_ok() {
+                        return Err(failure);
+                    }
+                    spec.port = self.port(None)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    pub(super) async fn try_apply(
+        &self,
+        context: &CallContext,
+        request: ApplyRequest,
+        sink: &dyn Sink,
+    ) -> Result<Success, Failure> {
+        let _turn = self.ledger.enter(context).await?;
+        let before = self.ledger.replay(context, &request.inputs)?;
+        let inputs: Inputs = typed(&schema(), &request.inputs)?;
+        let prior = request
+            .prior
+            .as_ref()
+            .map(|prior| prior.identity.clone())
+            .filter(|identity| !identity.is_empty());
+        let identity = before.map(|used| used.identity).or(prior).unwrap_or_else(|| {
+            let id = context.resource.rsplit('/').next().unwrap_or_default();
+            let key = format!("{}/{}", context.organization, context.idempotency_key);
+            format!("{}-{}", slug(id, 40), &sha256_hex(key.as_bytes())[..16])
+        });
+        if self.ledger.owner(&identity)?.is_some_and(|owner| owner.organization != context.organization) {
+            return Err(Failure::new(FailureCode::NotFound, format!("workload `{identity}` does not exist")));
+        }
+        let slot = self.slot(&identity);
+        let mut running = slot.lock().await;
+        let mut intent = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
+        let wanted = self.ledger.keyring().digest("workload", &canonical_json(&request.inputs));
+        let current =
+            self.read(&intent.thing).filter(|spec| spec.inputs == wanted && spec.desired == Desired::Running);
+        if let (Some(spec), Some(Live::Up { pid })) = (&current, running.as_ref().map(Instance::live))
+            && probe(spec.port, spec.health_path.as_deref()).await
+        {
+            self.ledger.done(&mut intent)?;
+            return Ok(Self::success(&identity, spec, Some(pid)));
+        }
+        sink.progress(Progress::message("starting the workload")).await;
+        self.wait_for_old(&identity, running.as_ref()).await;
+        let made = self.make(context, &mut intent, inputs, wanted, &request.sensitive).await;
+        let (instance, pid, spec) = match made {
+            Ok(made) => made,
+            Err(failure) => return Err(self.ledger.give_up(intent, failure, self).await),
+        };
+        let old = running.replace(instance);
+        self.end(old).await;
+        self.prune(&identity, &spec);
+        Ok(Self::success(&identity, &spec, Some(pid)))
+    }
+
+    /// Starts what was asked for, and records it; on failure nothing of it is left running.
+    async fn make(
+        &self,
+        context: &CallContext,
+        intent: &mut Intent,
+        inputs: Inputs,
+        digest_of_inputs: String,
+        sensitive: &[SecretString],
+    ) -> Result<(Instance, u32, Spec), Failure> {
+        let identity = intent.thing.identity.clone();
+        let mut spec = self.prepare(context, &identity, inputs, digest_of_inputs, sensitive).await?;
+        let (instance, pid) = self.launch_anywhere(&identity, &mut spec, &context.cancel).await?;
+        match self.seal(&mut intent.thing, &spec).and_then(|()| self.ledger.done(intent)) {
+            Ok(()) => Ok((instance, pid, spec)),
+            Err(failure) => {
+                self.end(Some(instance)).await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Removes the releases that a workload does not use any more.
+    fn prune(&self, identity: &str, spec: &Spec) {
+        let here = |text: &String| self.ledger.folder().here(text);
+        let used: Vec<String> = spec.command.iter().chain(spec.variables.values()).map(here).collect();
+        prune(&self.directory(identity).join("releases"), &used);
+    }
+
+    async fn prepare(
+        &self,
+        context: &CallContext,
+        identity: &str,
+        inputs: Inputs,
+        digest_of_inputs: String,
+        sensitive: &[SecretString],
+    ) -> Result<Spec, Failure> {
+        let directory = self.directory(identity);
+        let place = Place {
+            artifacts: self.data_dir.join("artifacts"),
+            organization: context.organization.clone(),
+            releases: directory.join("releases"),
+            home: directory.join("data"),
+        };
+        for folder in [&place.releases, &place.home] {
+            files::private_directory(folder).map_err(internal("the workload's directory cannot be made"))?;
+        }
+        let here = |text: &String| self.ledger.folder().here(text);
+        let words: Vec<String> = inputs.command.iter().map(here).collect();
+        let variables = inputs.variables.iter().map(|(name, value)| (name.clone(), here(value))).collect();
+        // Copies and digests megabytes: not on an async thread.
+        let installed = tokio::task::spawn_blocking(move || install(&place, &words, &variables));
+        let Installed { command, variables, digest } =
+            installed.await.map_err(|_| Failure::new(FailureCode::Internal, "installing broke off"))??;
+        let timeout = inputs.health.timeout.map_or(self.config.health_timeout, |span| span.0);
+        Ok(Spec {
+            command,
+            variables,
+            health_path: inputs.health.path,
+            health_timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            sensitive: sensitive.iter().map(|secret| secret.expose_secret().to_owned()).collect(),
+            inputs: digest_of_inputs,
+            digest,
+            port: self.port(None)?,
+            desired: Desired::Running,
+        })
+    }
+}
+
+#[async_trait]
+impl World for ProcessDriver {
+    /// Nothing runs any more by then.
+    async fn remove(&self, thing: &Thing) -> Result<(), Failure> {
+        let directory = self.directory(&thing.identity);
+        let removed = tokio::task::spawn_blocking(move || files::remove_tree(&directory)).await;
+        let removed = removed.map_err(std::io::Error::other).flatten();
+        removed.map_err(internal("the workload's directory cannot be removed"))
+    }
+
+    /// The former version runs on; only what was installed for the next one goes.
+    async fn restore(&self, before: &Thing) -> Result<(), Failure> {
+        if let Some(spec) = self.read(before) {
+            self.prune(&before.identity, &spec);
+        }
+        Ok(())
+    }
+}
