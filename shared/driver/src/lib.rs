@@ -36,7 +36,7 @@ pub use async_trait::async_trait;
 pub use context::CallContext;
 pub use outcome::{Failure, FailureCode, Found, Health, Observation, Outcome, Partial, Success};
 pub use push::{Push, PushRecorder, RefUpdate};
-pub use redact::{MASK, Redactor};
+pub use redact::{MASK, RedactedLog, RedactedStream, Redactor};
 pub use registry::Registry;
 pub use request::{
     ApplyRequest, DestroyRequest, FieldDiff, InvokeRequest, ListRequest, Listed, Lookup, ObserveRequest,

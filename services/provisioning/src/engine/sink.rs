@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use pavior_driver::{LogStream, Progress, Redactor, Sink, SinkClosed, async_trait};
+use pavior_driver::{LogStream, Progress, RedactedLog, Redactor, Sink, SinkClosed, async_trait};
 use pavior_store::ErrorKind;
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use crate::store::{LogLine, StepRef};
 
 /// Lines that are kept together.
 const BATCH: usize = 100;
-/// The longest line; what is over begins a new one.
+/// The longest line; what is over begins a new one, after secrets are taken out of it.
 const MAX_LINE: usize = 16 * 1024;
 
 /// The pauses between attempts to keep a checkpoint.
@@ -32,10 +32,11 @@ pub(crate) struct EngineSink {
     writing: tokio::sync::Mutex<()>,
 }
 
-#[derive(Default)]
 struct State {
     lines: Vec<LogLine>,
     progress: Option<String>,
+    log: RedactedLog,
+    /// The beginning of each stream's next line.
     partial: [Vec<u8>; 3],
 }
 
@@ -45,6 +46,41 @@ fn stream_name(stream: LogStream) -> (usize, &'static str) {
         LogStream::Stderr => (1, "stderr"),
         LogStream::System => (2, "driver"),
     }
+}
+
+impl State {
+    /// Adds text without secrets, in lines.
+    fn split(&mut self, stream: LogStream, text: &[u8]) {
+        let (index, name) = stream_name(stream);
+        let mut pending = std::mem::take(&mut self.partial[index]);
+        for byte in text {
+            if *byte == b'\n' || pending.len() >= MAX_LINE {
+                self.lines.push(line(name, &pending));
+                pending.clear();
+            }
+            if *byte != b'\n' {
+                pending.push(*byte);
+            }
+        }
+        self.partial[index] = pending;
+    }
+
+    /// Nothing more comes: what has no end of line is one, too.
+    fn end_lines(&mut self) {
+        for stream in [LogStream::Stdout, LogStream::Stderr, LogStream::System] {
+            let (index, name) = stream_name(stream);
+            let rest = std::mem::take(&mut self.partial[index]);
+            if !rest.is_empty() {
+                self.lines.push(line(name, &rest));
+            }
+        }
+    }
+}
+
+fn line(stream: &'static str, bytes: &[u8]) -> LogLine {
+    let text = String::from_utf8_lossy(bytes);
+    // PostgreSQL keeps no NUL.
+    LogLine { stream, text: text.trim_end_matches('\r').replace('\0', "\u{fffd}") }
 }
 
 impl EngineSink {
@@ -60,8 +96,13 @@ impl EngineSink {
             reference,
             step: step.to_owned(),
             attempt,
+            state: Mutex::new(State {
+                lines: Vec::new(),
+                progress: None,
+                log: RedactedLog::new(&redactor),
+                partial: Default::default(),
+            }),
             redactor,
-            state: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
         }
     }
@@ -76,28 +117,10 @@ impl EngineSink {
 
     /// Adds bytes; returns whether a batch is full.
     fn add(&self, stream: LogStream, bytes: &[u8]) -> bool {
-        let (index, name) = stream_name(stream);
         let mut state = self.state();
-        let mut pending = std::mem::take(&mut state.partial[index]);
-        for byte in bytes {
-            if *byte == b'\n' || pending.len() >= MAX_LINE {
-                let line = self.line(name, &pending);
-                state.lines.push(line);
-                pending.clear();
-            }
-            if *byte != b'\n' {
-                pending.push(*byte);
-            }
-        }
-        state.partial[index] = pending;
+        let told = state.log.push(stream, bytes);
+        state.split(stream, &told);
         state.lines.len() >= BATCH
-    }
-
-    fn line(&self, stream: &'static str, bytes: &[u8]) -> LogLine {
-        let text = String::from_utf8_lossy(bytes);
-        // PostgreSQL keeps no NUL.
-        let text = self.redactor.text(text.trim_end_matches('\r')).replace('\0', "\u{fffd}");
-        LogLine { stream, text }
     }
 
     /// Keeps what has come so far. At the end, unfinished lines too; a sentence about the progress of a call that is
@@ -112,13 +135,10 @@ impl EngineSink {
                 state.lines.push(LogLine { stream: "driver", text });
             }
             if end {
-                for (index, name) in ["stdout", "stderr", "driver"].into_iter().enumerate() {
-                    let rest = std::mem::take(&mut state.partial[index]);
-                    if !rest.is_empty() {
-                        let line = self.line(name, &rest);
-                        state.lines.push(line);
-                    }
+                for (stream, rest) in state.log.finish() {
+                    state.split(stream, &rest);
                 }
+                state.end_lines();
             }
             std::mem::take(&mut state.lines)
         };

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use pavior_driver::{
-    CallContext, Failure, FailureCode, Outcome, Progress, Redactor, SecretString, Sink, SinkClosed,
+    CallContext, Failure, FailureCode, Outcome, Progress, RedactedLog, Redactor, SecretString, Sink,
+    SinkClosed,
 };
 use pavior_proto::pavior::driver::v1 as pb;
 use pavior_rpc::RetrySafe;
@@ -86,22 +87,27 @@ impl<'a> Running<'a> {
             Ok(response) => response.into_inner(),
             Err(status) => return self.refused(&status),
         };
+        let mut log = RedactedLog::new(&self.redactor);
         let mut begun = false;
-        loop {
+        let outcome = loop {
             match stream.message().await {
                 Ok(Some(event)) => {
                     begun = true;
-                    if let Some(outcome) = self.event(event).await {
-                        return outcome;
+                    if let Some(outcome) = self.event(event, &mut log).await {
+                        break outcome;
                     }
                 }
-                Ok(None) => return unknown("the driver's stream ended without an outcome"),
+                Ok(None) => break unknown("the driver's stream ended without an outcome"),
                 Err(status) if begun => {
-                    return unknown(format!("the driver's stream broke off: {}", shown(&status)));
+                    break unknown(format!("the driver's stream broke off: {}", shown(&status)));
                 }
                 Err(status) => return self.refused(&status),
             }
+        };
+        for (stream, rest) in log.finish() {
+            self.sink.log(stream, &rest).await;
         }
+        outcome
     }
 
     /// A status before any event.
@@ -120,7 +126,7 @@ impl<'a> Running<'a> {
         }
     }
 
-    async fn event(&self, event: pb::ApplyEvent) -> Option<Outcome> {
+    async fn event(&self, event: pb::ApplyEvent, log: &mut RedactedLog) -> Option<Outcome> {
         // An event without a kind that is known here comes from a newer driver: skipped.
         match event.event? {
             Event::Progress(pb::Progress { message, percent }) => {
@@ -129,7 +135,11 @@ impl<'a> Running<'a> {
                 None
             }
             Event::Log(pb::Log { stream, data }) => {
-                self.sink.log(decode_stream(stream), &self.redactor.bytes(&data)).await;
+                let stream = decode_stream(stream);
+                let data = log.push(stream, &data);
+                if !data.is_empty() {
+                    self.sink.log(stream, &data).await;
+                }
                 None
             }
             Event::Checkpoint(pb::Checkpoint { sequence, state }) => match decode(state) {
