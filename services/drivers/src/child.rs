@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use pavior_driver::LogStream;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
+use pavior_driver::{LogStream, RedactedStream, Redactor};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 
-/// Longest log line; a longer one is split.
+/// Longest log line; a longer one is split, after secrets are taken out of it.
 const MAX_LINE: usize = 8 * 1024;
 
 /// What to run, and how.
@@ -23,9 +23,11 @@ pub(crate) struct Work {
     pub(crate) status_file: Option<PathBuf>,
     /// From the first signal to the kill.
     pub(crate) grace: Duration,
+    /// For its output.
+    pub(crate) redactor: Redactor,
 }
 
-/// A line of output.
+/// A line of output without secrets.
 pub(crate) type Line = (LogStream, Vec<u8>);
 
 /// Running work. Dropping it closes the pipe, and the shim ends the whole group.
@@ -44,13 +46,53 @@ pub(crate) enum Ask {
 
 /// Starts work under the shim. Its output comes as lines through the channel, which closes when all of it ended.
 pub(crate) fn spawn(shim: &[OsString], work: &Work) -> std::io::Result<(Supervised, mpsc::Receiver<Line>)> {
+    let mut child = command(shim, work, "stdin")?
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let control = child.stdin.take();
+    let (sender, lines) = mpsc::channel(64);
+    if let Some(stdout) = child.stdout.take() {
+        tokio::spawn(pump(stdout, LogStream::Stdout, work.redactor.stream(), sender.clone()));
+    }
+    if let Some(stderr) = child.stderr.take() {
+        tokio::spawn(pump(stderr, LogStream::Stderr, work.redactor.stream(), sender));
+    }
+    Ok((Supervised { child, control }, lines))
+}
+
+/// Work that is talked to: its input and its output. Dropping it closes the pipe, and the shim ends the whole group.
+pub(crate) struct Conversation {
+    _child: Child,
+    _control: std::io::PipeWriter,
+}
+
+/// Starts work under the shim that reads an input and whose output is not a log.
+pub(crate) fn converse(
+    shim: &[OsString],
+    work: &Work,
+) -> std::io::Result<(Conversation, ChildStdin, ChildStdout)> {
+    let (heard, control) = std::io::pipe()?;
+    let mut child =
+        command(shim, work, "stderr")?.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(heard).spawn()?;
+    let gone = || std::io::Error::other("no pipe to the work");
+    let input = child.stdin.take().ok_or_else(gone)?;
+    let output = child.stdout.take().ok_or_else(gone)?;
+    Ok((Conversation { _child: child, _control: control }, input, output))
+}
+
+/// The shim's command, with the place of the pipe by which it is told.
+fn command(shim: &[OsString], work: &Work, control: &str) -> std::io::Result<Command> {
     let Some((program, first)) = shim.split_first() else {
         return Err(std::io::Error::other("no shim is configured"));
     };
     let status = work.status_file.as_deref().unwrap_or(Path::new("-"));
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(first)
         .arg("supervise")
+        .arg(control)
         .arg(work.grace.as_millis().to_string())
         .arg(status)
         .arg(shim.len().to_string())
@@ -59,46 +101,47 @@ pub(crate) fn spawn(shim: &[OsString], work: &Work) -> std::io::Result<(Supervis
         .env_clear()
         .envs(&work.environment)
         .current_dir(&work.directory)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
         // Its own group: an interrupt typed at the terminal goes to the supervisor, which then stops work in order.
-        .process_group(0)
-        .spawn()?;
-    let control = child.stdin.take();
-    let (sender, lines) = mpsc::channel(64);
-    if let Some(stdout) = child.stdout.take() {
-        tokio::spawn(pump(stdout, LogStream::Stdout, sender.clone()));
-    }
-    if let Some(stderr) = child.stderr.take() {
-        tokio::spawn(pump(stderr, LogStream::Stderr, sender));
-    }
-    Ok((Supervised { child, control }, lines))
+        .process_group(0);
+    Ok(command)
 }
 
-async fn pump(from: impl AsyncRead + Unpin, stream: LogStream, to: mpsc::Sender<Line>) {
-    let mut reader = BufReader::with_capacity(MAX_LINE, from);
-    let mut line = Vec::new();
-    while let Ok(available) = reader.fill_buf().await {
-        if available.is_empty() {
-            break;
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    stream: LogStream,
+    mut redacted: RedactedStream,
+    to: mpsc::Sender<Line>,
+) {
+    let mut buffer = vec![0; MAX_LINE];
+    let mut text = Vec::new();
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        text.extend(redacted.push(&buffer[..read]));
+        while let Some(end) = end_of_line(&text) {
+            let rest = text.split_off(end);
+            if to.send((stream, std::mem::replace(&mut text, rest))).await.is_err() {
+                // Nobody listens; keep reading, so that the work does not block on a full pipe.
+                let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+                return;
+            }
         }
-        let end = available.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
-        let take = end.unwrap_or(available.len()).min(MAX_LINE);
-        line.extend_from_slice(&available[..take]);
-        reader.consume(take);
-        if (end == Some(take) || line.len() >= MAX_LINE)
-            && to.send((stream, std::mem::take(&mut line))).await.is_err()
-        {
-            // Nobody listens; keep reading, so that the work does not block on a full pipe.
-            let _ = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
+    }
+    text.extend(redacted.finish());
+    if !text.is_empty() && !text.ends_with(b"\n") {
+        text.push(b'\n');
+    }
+    while let Some(end) = end_of_line(&text) {
+        let rest = text.split_off(end);
+        if to.send((stream, std::mem::replace(&mut text, rest))).await.is_err() {
             return;
         }
     }
-    if !line.is_empty() {
-        line.push(b'\n');
-        let _ = to.send((stream, line)).await;
-    }
+}
+
+/// Behind the first line, if there is a whole one or more than one may be.
+fn end_of_line(text: &[u8]) -> Option<usize> {
+    let line = &text[..text.len().min(MAX_LINE)];
+    let whole = line.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+    whole.or_else(|| (line.len() == MAX_LINE).then_some(MAX_LINE))
 }
 
 impl Supervised {

@@ -1,6 +1,7 @@
 //! The process between a supervisor and the work it started, so that no work outlives its supervisor.
 //!
-//! The supervisor holds a pipe to the shim's standard input. One byte asks for a signal to the whole process group
+//! The supervisor holds a pipe to the shim's standard input; work that has an input of its own gets the standard input,
+//! and the pipe is on standard error instead. One byte asks for a signal to the whole process group
 //! (`i` interrupt, `t` terminate, `k` kill); the end of the pipe, which also comes when the supervisor is killed with
 //! signal 9, means terminate, then kill after the grace time. When the work's main process ends, whatever it left
 //! behind is killed, daemons that left the group included: the shim is their reaper.
@@ -40,7 +41,15 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     }
 }
 
+/// Where the supervisor's pipe is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Control {
+    Stdin,
+    Stderr,
+}
+
 struct Options {
+    control: Control,
     grace: Duration,
     status: Option<PathBuf>,
     shim: Vec<OsString>,
@@ -48,8 +57,13 @@ struct Options {
 }
 
 impl Options {
-    /// `<grace in ms> <status file or -> <n> <n words of the shim's own command> <program> <arguments…>`
+    /// `<stdin or stderr> <grace in ms> <status file or -> <n> <n words of the shim's own command> <program> <arguments…>`
     fn parse(args: &mut std::vec::IntoIter<OsString>) -> Result<Self, String> {
+        let control = match args.next().as_deref().and_then(OsStr::to_str) {
+            Some("stdin") => Control::Stdin,
+            Some("stderr") => Control::Stderr,
+            _ => return Err("no place of the supervisor's pipe".to_owned()),
+        };
         let mut number = || args.next().and_then(|word| word.to_str()?.parse::<u64>().ok());
         let grace = number().ok_or("no grace time")?;
         let status = args.next().ok_or("no status file")?;
@@ -60,7 +74,7 @@ impl Options {
             return Err("nothing to run".to_owned());
         }
         let status = (status != "-").then(|| PathBuf::from(status));
-        Ok(Self { grace: Duration::from_millis(grace), status, shim, work })
+        Ok(Self { control, grace: Duration::from_millis(grace), status, shim, work })
     }
 }
 
@@ -96,7 +110,8 @@ fn supervise(options: &Options) -> Result<u8, String> {
         .arg("exec")
         .arg(std::process::id().to_string())
         .args(&options.work)
-        .stdin(Stdio::null())
+        .stdin(if options.control == Control::Stdin { Stdio::null() } else { Stdio::inherit() })
+        .stderr(if options.control == Control::Stdin { Stdio::inherit() } else { Stdio::null() })
         .process_group(0)
         .spawn()
         .map_err(|error| format!("cannot start the work: {error}"))?;
@@ -109,7 +124,7 @@ fn supervise(options: &Options) -> Result<u8, String> {
         return Err(format!("cannot write the status file: {error}"));
     }
     let (sender, events) = channel();
-    listen(sender.clone());
+    listen(options.control, sender.clone());
     await_exit(pid, sender);
     watch(pid, options.grace, &events);
     finish(&mut child, pid)
@@ -129,11 +144,17 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-fn listen(events: Sender<Event>) {
+fn listen(control: Control, events: Sender<Event>) {
     std::thread::spawn(move || {
         let mut byte = [0_u8];
         loop {
-            let event = match std::io::stdin().read(&mut byte) {
+            let read = match control {
+                Control::Stdin => std::io::stdin().read(&mut byte),
+                Control::Stderr => {
+                    rustix::io::read(std::io::stderr(), &mut byte).map_err(std::io::Error::from)
+                }
+            };
+            let event = match read {
                 Ok(1) => match byte[0] {
                     b'i' => Event::Signal(Signal::INT),
                     b't' => Event::Signal(Signal::TERM),

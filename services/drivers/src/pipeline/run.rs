@@ -38,20 +38,22 @@ enum Stop {
     ClaimLost,
 }
 
+/// What keeping a line costs besides its bytes, so that empty ones are not for nothing.
+const LINE_COST: usize = 64;
+
 struct Log<'a> {
     sink: &'a dyn Sink,
-    run: &'a Run,
     left: usize,
 }
 
 impl Log<'_> {
-    async fn line(&mut self, stream: LogStream, bytes: &[u8]) {
+    /// A line without secrets.
+    async fn line(&mut self, stream: LogStream, line: &[u8]) {
         if self.left == 0 {
             return;
         }
-        let line = self.run.redactor.bytes(bytes);
-        self.left = self.left.saturating_sub(line.len());
-        self.sink.log(stream, &line).await;
+        self.left = self.left.saturating_sub(line.len() + LINE_COST);
+        self.sink.log(stream, line).await;
         if self.left == 0 {
             self.sink.log(LogStream::System, b"the log is longer than allowed; the rest is dropped\n").await;
         }
@@ -92,7 +94,7 @@ impl PipelineDriver {
         let source = run.workspace.join("src");
         sink.progress(Progress::message(format!("checking out `{}`", run.commit))).await;
         self.git.checkout(&run.repository, &run.commit, &source).await?;
-        let mut log = Log { sink, run, left: self.config.max_log_bytes };
+        let mut log = Log { sink, left: self.config.max_log_bytes };
         let mut results = Vec::new();
         for (index, step) in run.steps.iter().enumerate() {
             let percent = u8::try_from(index * 100 / run.steps.len().max(1)).ok();
@@ -129,6 +131,7 @@ impl PipelineDriver {
             directory: run.workspace.join("src"),
             status_file: None,
             grace: self.config.grace,
+            redactor: run.redactor.clone(),
         }
     }
 
@@ -141,7 +144,8 @@ impl PipelineDriver {
     ) -> Result<i32, Failure> {
         let wanted = step.timeout.map_or(self.config.step_timeout, |span| span.0);
         let timeout = wanted.min(self.config.max_step_timeout);
-        log.line(LogStream::System, format!("step `{}`\n", step.name).as_bytes()).await;
+        let title = run.redactor.text(&format!("step `{}`\n", step.name));
+        log.line(LogStream::System, title.as_bytes()).await;
         let (mut child, mut lines) = child::spawn(&self.shim, &self.work(run, step)).map_err(|error| {
             tracing::error!(error = %error, "the shim cannot be started");
             Failure::new(FailureCode::Internal, "the step cannot be started")

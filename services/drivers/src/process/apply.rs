@@ -10,7 +10,7 @@ use pavior_driver::{
 use tokio_util::sync::CancellationToken;
 
 use super::instance::{Instance, Live, probe};
-use super::release::{Installed, Place, install, prune};
+use super::release::{Installed, Place, install};
 use super::spec::{Desired, Inputs, Spec, TYPE, schema};
 use super::{ProcessDriver, internal};
 use crate::files;
@@ -83,7 +83,7 @@ impl ProcessDriver {
         };
         let old = running.replace(instance);
         self.end(old).await;
-        self.prune(&identity, &spec);
+        self.used(&identity, &spec).prune();
         Ok(Self::success(&identity, &spec, Some(pid)))
     }
 
@@ -106,13 +106,6 @@ impl ProcessDriver {
                 Err(failure)
             }
         }
-    }
-
-    /// Removes the releases that a workload does not use any more.
-    fn prune(&self, identity: &str, spec: &Spec) {
-        let here = |text: &String| self.ledger.folder().here(text);
-        let used: Vec<String> = spec.command.iter().chain(spec.variables.values()).map(here).collect();
-        prune(&self.directory(identity).join("releases"), &used);
     }
 
     async fn prepare(
@@ -168,7 +161,7 @@ impl World for ProcessDriver {
     /// The former version runs on; only what was installed for the next one goes.
     async fn restore(&self, before: &Thing) -> Result<(), Failure> {
         if let Some(spec) = self.read(before) {
-            self.prune(&before.identity, &spec);
+            self.used(&before.identity, &spec).prune();
         }
         Ok(())
     }

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use pavior_driver::Redactor;
 use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -12,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::release::Used;
 use crate::child::{self, Ask, Line, Supervised, Work};
 use crate::config::ProcessConfig;
 use crate::files;
@@ -39,7 +39,8 @@ pub(super) struct Launch {
     pub(super) status: PathBuf,
     pub(super) log: PathBuf,
     pub(super) port: u16,
-    pub(super) redactor: Redactor,
+    /// What must be as it was deployed, at each start.
+    pub(super) used: Used,
     pub(super) config: ProcessConfig,
 }
 
@@ -129,21 +130,13 @@ pub(super) async fn probe(port: u16, path: Option<&str>) -> bool {
 }
 
 async fn supervise(launch: Launch, live: watch::Sender<Live>, stop: CancellationToken) {
-    let mut log = Log {
-        path: launch.log.clone(),
-        limit: launch.config.max_log_bytes,
-        redactor: launch.redactor.clone(),
-    };
+    let mut log = Log { path: launch.log.clone(), limit: launch.config.max_log_bytes };
     let mut backoff = launch.config.min_backoff;
     loop {
         let started = Instant::now();
-        let message = match child::spawn(&launch.shim, &launch.work) {
-            Ok((mut process, mut lines)) => {
-                let status = attend(&launch, &mut process, &mut lines, &mut log, &live, &stop).await;
-                files::remove(&launch.status).unwrap_or_default();
-                status
-            }
-            Err(error) => format!("cannot be started: {}", error.kind()),
+        let message = match launch.used.verify().await {
+            Ok(()) => live_once(&launch, &mut log, &live, &stop).await,
+            Err(failure) => format!("is not started: {}", failure.message),
         };
         if stop.is_cancelled() {
             break;
@@ -163,7 +156,24 @@ async fn supervise(launch: Launch, live: watch::Sender<Live>, stop: Cancellation
     live.send_replace(Live::Stopped);
 }
 
-/// One life of the process, until it and its output have ended.
+/// One life of the process; says how it ended.
+async fn live_once(
+    launch: &Launch,
+    log: &mut Log,
+    live: &watch::Sender<Live>,
+    stop: &CancellationToken,
+) -> String {
+    match child::spawn(&launch.shim, &launch.work) {
+        Ok((mut process, mut lines)) => {
+            let status = attend(launch, &mut process, &mut lines, log, live, stop).await;
+            files::remove(&launch.status).unwrap_or_default();
+            status
+        }
+        Err(error) => format!("cannot be started: {}", error.kind()),
+    }
+}
+
+/// Attends the process until it and its output have ended.
 async fn attend(
     launch: &Launch,
     process: &mut Supervised,
@@ -227,17 +237,15 @@ pub(super) async fn gone(status: &Path, patience: Duration) {
     files::remove(status).unwrap_or_default();
 }
 
-/// A log file of bounded size with one older one.
+/// A log file of bounded size with one older one. What is written has no secrets in it.
 struct Log {
     path: PathBuf,
     limit: u64,
-    redactor: Redactor,
 }
 
 impl Log {
-    async fn write(&mut self, bytes: &[u8]) {
-        let line = self.redactor.bytes(bytes);
-        if let Err(error) = self.try_write(&line).await {
+    async fn write(&mut self, line: &[u8]) {
+        if let Err(error) = self.try_write(line).await {
             tracing::warn!(error = %error, "a workload's log cannot be written");
         }
     }

@@ -28,6 +28,7 @@ use crate::files;
 use crate::inputs::validate;
 use crate::ledger::{Ledger, Thing, World, worst};
 use instance::{Instance, Launch, Live, gone, tail};
+use release::Used;
 use spec::{ACTIONS, Desired, Spec, TYPE, declare, schema};
 
 /// At most one instance per workload. Its lock is the workload's: whoever changes, removes or brings up a workload holds
@@ -141,6 +142,15 @@ impl ProcessDriver {
         }
     }
 
+    /// The releases that a workload uses.
+    fn used(&self, identity: &str, spec: &Spec) -> Used {
+        let texts = spec.command.iter().chain(spec.variables.values());
+        Used {
+            releases: self.directory(identity).join("releases"),
+            texts: texts.map(|text| self.ledger.folder().here(text)).collect(),
+        }
+    }
+
     /// Starts one instance; on failure its port is given back.
     fn begin(&self, identity: &str, spec: &Spec) -> Result<Instance, Failure> {
         let directory = self.directory(identity);
@@ -166,6 +176,7 @@ impl ProcessDriver {
             directory: home,
             status_file: Some(status.clone()),
             grace: self.config.grace,
+            redactor: Redactor::new(&secrets),
         };
         Ok(Instance::start(Launch {
             shim: self.shim.clone(),
@@ -173,7 +184,7 @@ impl ProcessDriver {
             status,
             log: directory.join("output.log"),
             port: spec.port,
-            redactor: Redactor::new(&secrets),
+            used: self.used(identity, spec),
             config: self.config.clone(),
         }))
     }
@@ -303,6 +314,11 @@ impl ProcessDriver {
         let asked = json!({ "action": request.action, "arguments": request.arguments });
         if let Some(outputs) = self.ledger.replay(context, &asked)?.and_then(|used| used.result) {
             return Ok(Success { outputs, ..Self::success(&thing.identity, &spec, None) });
+        }
+        let up = matches!(running.as_ref().map(Instance::live), Some(Live::Up { .. }));
+        if request.action == "restart" || (request.action == "start" && !up) {
+            // Before what runs is ended for it.
+            self.used(&thing.identity, &spec).verify().await?;
         }
         self.ledger.record_key(context, &thing.identity, &asked, None)?;
         if request.action != "start" || running.is_none() {

@@ -51,15 +51,63 @@ pub(super) fn install(
     Ok(Installed { command: words, variables: named, digest: work.digest })
 }
 
-/// Removes the releases that none of these texts names.
-pub(super) fn prune(releases: &Path, texts: &[String]) {
-    for entry in std::fs::read_dir(releases).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let used = path.to_string_lossy();
-        if !texts.iter().any(|text| text.contains(&*used)) {
-            // What cannot be removed now is removed with the workload.
-            let _ = crate::files::remove_tree(&path);
+/// The releases that a workload's command and variables name. Each stands under its digest.
+#[derive(Clone)]
+pub(super) struct Used {
+    pub(super) releases: PathBuf,
+    pub(super) texts: Vec<String>,
+}
+
+impl Used {
+    fn names(&self, folder: &Path) -> bool {
+        let folder = format!("{}/", folder.display());
+        self.texts.iter().any(|text| text.contains(&folder))
+    }
+
+    /// Removes the others.
+    pub(super) fn prune(&self) {
+        for entry in std::fs::read_dir(&self.releases).into_iter().flatten().flatten() {
+            if !self.names(&entry.path()) {
+                // What cannot be removed now is removed with the workload.
+                let _ = crate::files::remove_tree(&entry.path());
+            }
         }
+    }
+
+    /// Takes their digests again, off the async threads: what was changed since it was deployed is not to be started.
+    pub(super) async fn verify(&self) -> Result<(), Failure> {
+        let used = self.clone();
+        let verified = tokio::task::spawn_blocking(move || used.compare()).await;
+        verified.map_err(|_| Failure::new(FailureCode::Internal, "looking at the artifacts broke off"))?
+    }
+
+    fn compare(&self) -> Result<(), Failure> {
+        let io = |error: std::io::Error| {
+            tracing::error!(error = %error, "a release cannot be read");
+            Failure::new(FailureCode::Internal, "the workload's artifacts cannot be read")
+        };
+        for entry in std::fs::read_dir(&self.releases).map_err(io)? {
+            let folder = entry.map_err(io)?.path();
+            if !self.names(&folder) {
+                continue;
+            }
+            let expected = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            for copied in std::fs::read_dir(&folder).map_err(io)? {
+                let copied = copied.map_err(io)?.path();
+                let found = digest(&copied).map_err(io)?;
+                // Those of earlier versions of the platform stand under the first half.
+                if !found.starts_with(&expected) {
+                    let name = copied.file_name().unwrap_or_default().to_string_lossy();
+                    let what = format!("the workload's copy of artifact `{name}`");
+                    return Err(Failure::changed(
+                        &what,
+                        &format!("sha256:{expected}"),
+                        &format!("sha256:{found}"),
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -193,12 +241,14 @@ impl<'a> Work<'a> {
             return Err(Failure::changed(&what, &named(&artifact.sha256), &named(&found)));
         }
         // By digest, so that a running older release is never written over.
-        let target = releases.join(&found[..32]);
+        let target = releases.join(&found);
         let copied = target.join(&name);
         if !digest(&copied).is_ok_and(|there| there == found) {
             crate::files::private_directory(&target).map_err(io)?;
             crate::files::remove_tree(&copied).map_err(io)?;
             std::fs::rename(staged.path().join(&name), &copied).map_err(io)?;
+            // A program that writes beside itself would not be what was deployed at its next start.
+            crate::files::read_only(&copied).map_err(io)?;
         }
         self.digest.get_or_insert(found);
         Ok(copied)
@@ -266,7 +316,7 @@ mod tests {
 
         fn copied(&self, name: &str) -> String {
             let digest = sha256_hex(b"echo one\n");
-            self.place.releases.join(&digest[..32]).join(name).to_string_lossy().into_owned()
+            self.place.releases.join(&digest).join(name).to_string_lossy().into_owned()
         }
     }
 
@@ -341,9 +391,10 @@ mod tests {
         let variables = BTreeMap::from([("APP".to_owned(), format!("x={}", world.artifact))]);
         let installed = install(&world.place, &[], &variables).unwrap();
         let texts: Vec<String> = installed.variables.into_values().collect();
-        prune(&world.place.releases, &texts);
+        let used = |texts| Used { releases: world.place.releases.clone(), texts };
+        used(texts).prune();
         assert!(Path::new(&world.copied("app")).exists());
-        prune(&world.place.releases, &[]);
+        used(Vec::new()).prune();
         assert!(!Path::new(&world.copied("app")).exists());
     }
 }

@@ -61,6 +61,38 @@ async fn a_run_tests_builds_and_keeps_artifacts() {
     assert_eq!(refused.failure().unwrap().code, FailureCode::InvalidArgument);
 }
 
+/// Longer lines than are kept whole, a secret over each cut, in pieces that come one by one, and one of two lines.
+#[tokio::test]
+async fn a_secret_is_masked_wherever_its_line_is_cut() {
+    let world = World::new().await;
+    let script = "p() { head -c $1 /dev/zero | tr '\\0' x; }; p 8187; echo $TOKEN; p 8191 >&2; echo $TOKEN >&2; \
+                  printf hunter; sleep 0.1; echo 2222-secret; p 16383; printf '%s\\n' \"$KEY\"; printf hunter2222-";
+    let made = pipeline(&world, json!([{"name": "test", "run": script}]), json!([])).await;
+    let sink = MemorySink::new();
+    let key = "a1\nb2\nc3\n";
+    let arguments = json!({"secrets": {"TOKEN": "hunter2222-secret", "KEY": key}});
+    let request = invoke(&made.identity, "run", arguments, &[]);
+    success(world.driver("pipeline").invoke(&run("r1"), request, &sink).await);
+    let log = sink.log_text();
+    let short: String = log.replace('x', "");
+    assert!(!short.contains("2222-secret") && !short.contains("b2"), "{short}");
+    assert_eq!(short.matches("***").count(), 4, "{short}");
+    assert!(short.ends_with("hunter2222-\n"), "{short}");
+}
+
+#[tokio::test]
+async fn empty_lines_are_bounded_too() {
+    let world = World::with(|config| config.pipeline.max_log_bytes = 64 * 1024).await;
+    let made =
+        pipeline(&world, json!([{"name": "test", "run": "yes '' | head -n 1000000"}]), json!([])).await;
+    let sink = MemorySink::new();
+    let request = invoke(&made.identity, "run", json!({}), &[]);
+    success(world.driver("pipeline").invoke(&run("r1"), request, &sink).await);
+    let log = sink.log_text();
+    assert!(log.lines().count() < 1_100, "{}", log.lines().count());
+    assert!(log.ends_with("the log is longer than allowed; the rest is dropped\n"));
+}
+
 #[tokio::test]
 async fn a_run_is_pinned_to_the_commit_that_its_branch_was() {
     let world = World::new().await;

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use pavior_driver::{FailureCode, Lookup, MemorySink, Observation, Success};
+use pavior_driver::{FailureCode, Health, Lookup, MemorySink, Observation, Success};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -192,6 +192,70 @@ async fn a_changed_artifact_is_refused_with_both_digests() {
     let call = context(RESOURCE, "op/web/2");
     success(world.apply("process", "workload", &call, inputs(&artifact, "one")).await);
     world.drivers.stop().await;
+}
+
+/// At the restart after a crash, at a restart that was asked for, and at the start of the platform.
+#[tokio::test]
+async fn a_copy_that_was_changed_after_deployment_is_not_started_again() {
+    let world = World::new().await;
+    let made = start(&world, "one").await;
+    let (port, pid) = (number(&made.outputs["port"]), number(&made.outputs["pid"]));
+    let copy = walkdir::WalkDir::new(world.data.join("workloads")).into_iter().flatten();
+    let copy = copy.map(walkdir::DirEntry::into_path).find(|path| path.ends_with("app.py")).unwrap();
+    assert!(std::fs::metadata(&copy).unwrap().permissions().readonly());
+    let swap = |content: &str| {
+        std::fs::remove_file(&copy).unwrap();
+        std::fs::write(&copy, content).unwrap();
+    };
+    let swapped = format!("{SERVICE}# something else\n");
+    let named = |text: &str| format!("sha256:{}", pavior_core::digest::sha256_hex(text.as_bytes()));
+    swap(&swapped);
+    let restart = async |key: &str| {
+        let request = invoke(&made.identity, "restart", json!({}), &[]);
+        world.driver("process").invoke(&context(RESOURCE, key), request, &MemorySink::new()).await
+    };
+    let outcome = restart("k1").await;
+    let failure = outcome.failure().unwrap();
+    assert_eq!(failure.code, FailureCode::Changed, "{failure}");
+    assert_eq!(
+        [&failure.details["expected"], &failure.details["found"]],
+        [&named(SERVICE), &named(&swapped)]
+    );
+    assert!(alive(pid), "what runs is not ended for what is not started");
+
+    let told = |text: &str| text.contains(&named(SERVICE)) && text.contains(&named(&swapped));
+    let degraded = async |driver: &std::sync::Arc<dyn pavior_driver::Driver>| loop {
+        if let Health::Degraded(what) = driver.health().await
+            && told(&what)
+        {
+            break;
+        }
+        tokio::task::yield_now().await;
+    };
+    get(port, "/crash").await;
+    degraded(&world.driver("process")).await;
+    assert!(get(port, "/").await.is_none());
+    let logs = invoke(&made.identity, "logs", json!({}), &[]);
+    let text =
+        success(world.driver("process").invoke(&context(RESOURCE, "k2"), logs, &MemorySink::new()).await);
+    assert!(told(&text.outputs["log"].to_string()), "{}", text.outputs);
+
+    world.drivers.stop().await;
+    let (data, _directory) = world.end();
+    let drivers = pavior_drivers::build(&config(&data)).unwrap();
+    reconcile(&drivers, &[&made.identity]).await;
+    let driver = drivers.registry.get("process").unwrap();
+    degraded(&driver).await;
+    // As it was, it comes up by itself.
+    swap(SERVICE);
+    while driver.health().await != Health::Ok {
+        tokio::task::yield_now().await;
+    }
+    let lookup = Lookup::Identity(made.identity.clone());
+    let request = pavior_driver::ObserveRequest { resource_type: "workload".to_owned(), lookup };
+    let seen = driver.observe(&context(RESOURCE, "x"), request).await;
+    assert!(matches!(&seen, Observation::Found(found) if found.outputs["port"] == port), "{seen:?}");
+    drivers.stop().await;
 }
 
 #[tokio::test]
