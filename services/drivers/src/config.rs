@@ -40,6 +40,12 @@ pub struct GitConfig {
     pub skeleton_roots: Vec<PathBuf>,
     /// Most requests that are served at once.
     pub max_requests: usize,
+    /// Longest that one request may take.
+    pub request_timeout: Duration,
+    /// Most bytes that a push may bring.
+    pub max_push_bytes: u64,
+    /// Most bytes of a repository; a push that would make it larger is refused.
+    pub max_repository_bytes: u64,
 }
 
 /// The `pipeline` driver.
@@ -51,7 +57,7 @@ pub struct PipelineConfig {
     pub max_step_timeout: Duration,
     /// From interrupt to kill.
     pub grace: Duration,
-    /// Most log bytes of a run; the rest is dropped with a notice.
+    /// Most log bytes of a run, where each line counts 64 more than it has; the rest is dropped with a notice.
     pub max_log_bytes: usize,
 }
 
@@ -83,7 +89,14 @@ impl DriversConfig {
             data_dir,
             shim,
             environment,
-            git: GitConfig { public_url: String::new(), skeleton_roots: Vec::new(), max_requests: 32 },
+            git: GitConfig {
+                public_url: String::new(),
+                skeleton_roots: Vec::new(),
+                max_requests: 32,
+                request_timeout: Duration::from_secs(600),
+                max_push_bytes: 256 * 1024 * 1024,
+                max_repository_bytes: 2 * 1024 * 1024 * 1024,
+            },
             pipeline: PipelineConfig {
                 step_timeout: Duration::from_secs(600),
                 max_step_timeout: Duration::from_secs(3600),

@@ -56,7 +56,7 @@ impl Git {
             ("GIT_COMMITTER_NAME", "Pavior"),
             ("GIT_COMMITTER_EMAIL", "pavior@localhost"),
             // Hooks and file system monitors of a repository are code of whoever wrote it.
-            ("GIT_CONFIG_COUNT", "4"),
+            ("GIT_CONFIG_COUNT", "8"),
             ("GIT_CONFIG_KEY_0", "core.hooksPath"),
             ("GIT_CONFIG_VALUE_0", "/dev/null"),
             ("GIT_CONFIG_KEY_1", "core.fsmonitor"),
@@ -65,13 +65,28 @@ impl Git {
             ("GIT_CONFIG_VALUE_2", "*"),
             ("GIT_CONFIG_KEY_3", "core.fsync"),
             ("GIT_CONFIG_VALUE_3", "committed"),
+            // What others push is branches and tags; the rest is the platform's own.
+            ("GIT_CONFIG_KEY_4", "receive.hideRefs"),
+            ("GIT_CONFIG_VALUE_4", "refs"),
+            ("GIT_CONFIG_KEY_5", "receive.hideRefs"),
+            ("GIT_CONFIG_VALUE_5", "!refs/heads"),
+            ("GIT_CONFIG_KEY_6", "receive.hideRefs"),
+            ("GIT_CONFIG_VALUE_6", "!refs/tags"),
+            // Nothing goes on behind a command that has ended.
+            ("GIT_CONFIG_KEY_7", "gc.autoDetach"),
+            ("GIT_CONFIG_VALUE_7", "false"),
         ];
         environment.extend(fixed.map(|(name, value)| (name.to_owned(), value.to_owned())));
         Self { environment: Arc::new(environment) }
     }
 
+    /// What a git command sees of the environment.
+    pub(crate) fn environment(&self) -> BTreeMap<String, String> {
+        BTreeMap::clone(&self.environment)
+    }
+
     /// A git command with the scrubbed environment and nothing on its standard input.
-    pub(crate) fn command(&self) -> Command {
+    fn command(&self) -> Command {
         let mut command = Command::new("git");
         command.env_clear().envs(self.environment.iter()).stdin(Stdio::null()).kill_on_drop(true);
         command

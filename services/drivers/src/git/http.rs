@@ -1,31 +1,34 @@
-//! Smart HTTP through `git http-backend`: authenticated first, streamed both ways.
+//! Smart HTTP through `git http-backend`: authenticated first, streamed both ways, under the shim.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures::StreamExt;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pavior_core::digest::sha256_hex;
-use pavior_driver::{Push, PushRecorder};
+use pavior_driver::{Push, PushRecorder, Redactor};
 use subtle::ConstantTimeEq;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdout};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::ChildStdout;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::io::ReaderStream;
+use tokio::time::Instant;
 
+use super::answer::{Answer, Feed, drain};
+use super::push::Commands;
 use super::{Git, Repositories, is_name, push};
+use crate::child::{self, Work};
+use crate::config::GitConfig;
 
 /// The user name for HTTP; the password is the repository's own.
 pub(crate) const USER: &str = "pavior";
@@ -33,23 +36,45 @@ pub(crate) const USER: &str = "pavior";
 const COMMANDS_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest header of the back end.
 const MAX_HEADER: usize = 16 * 1024;
+/// Most bytes by which a client says what it wants to fetch.
+const MAX_QUESTION: u64 = 16 * 1024 * 1024;
+/// The pack of a push that brings nothing new.
+const EMPTY_PACK: u64 = 32;
+/// From the client's leaving to the kill.
+const GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 struct Backend {
     repositories: Repositories,
     git: Git,
+    shim: Arc<[OsString]>,
+    config: GitConfig,
     slots: Arc<Semaphore>,
     recorder: Arc<dyn PushRecorder>,
+}
+
+/// One request of somebody who may make it.
+struct Call<'a> {
+    path: PathBuf,
+    rest: &'a str,
+    query: &'a str,
+    request: Request,
+    /// Most bytes of the request's body.
+    most: u64,
+    /// The answer when there are more.
+    too_large: Vec<u8>,
+    deadline: Instant,
 }
 
 pub(crate) fn router(
     repositories: Repositories,
     git: Git,
-    max_requests: usize,
+    shim: &[OsString],
+    config: GitConfig,
     recorder: Arc<dyn PushRecorder>,
 ) -> Router {
-    let slots = Arc::new(Semaphore::new(max_requests.max(1)));
-    let backend = Backend { repositories, git, slots, recorder };
+    let slots = Arc::new(Semaphore::new(config.max_requests.max(1)));
+    let backend = Backend { repositories, git, shim: shim.into(), config, slots, recorder };
     Router::new()
         .route("/git/{organization}/{repository}/info/refs", get(refs))
         .route("/git/{organization}/{repository}/{service}", post(rpc))
@@ -107,44 +132,72 @@ impl Backend {
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
             return response;
         };
-        let request = match rest {
-            "git-receive-pack" => match self.record(organization, repository, request).await {
-                Ok(request) => request,
+        let deadline = Instant::now() + self.config.request_timeout;
+        let call = Call {
+            path: permitted,
+            rest,
+            query,
+            request,
+            most: MAX_QUESTION,
+            too_large: Vec::new(),
+            deadline,
+        };
+        let call = match rest {
+            "git-receive-pack" => match self.admit(organization, repository, call).await {
+                Ok(call) => call,
                 Err(refused) => return refused,
             },
-            _ => request,
+            _ => call,
         };
-        match self.run(&permitted, rest, query, request, slot).await {
-            Ok(response) => response,
-            Err(error) => {
+        match tokio::time::timeout_at(deadline, self.run(call, slot)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => {
                 tracing::error!(error = %error, "git http-backend failed");
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "the repository cannot be served")
             }
+            Err(_) => plain(StatusCode::GATEWAY_TIMEOUT, "git took too long"),
         }
     }
 
-    /// Records what a push is about to do; without its record there is no push.
-    async fn record(
+    /// Looks at what a push is about to do, and records it; without its record there is no push.
+    async fn admit<'a>(
         &self,
         organization: &str,
         repository: &str,
-        request: Request,
-    ) -> Result<Request, Response> {
-        let (parts, body) = request.into_parts();
+        call: Call<'a>,
+    ) -> Result<Call<'a>, Response> {
+        let (parts, body) = call.request.into_parts();
         if parts.headers.contains_key(CONTENT_ENCODING) {
             return Err(plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a push must not be compressed once more"));
         }
         let read = tokio::time::timeout(COMMANDS_TIMEOUT, push::commands(body)).await;
         let read = read.unwrap_or(Err(push::Refusal::TooSlow));
-        let (updates, body) = read.map_err(|refusal| match refusal {
+        let (commands, body) = read.map_err(|refusal| match refusal {
             push::Refusal::TooSlow => plain(StatusCode::REQUEST_TIMEOUT, "the push does not begin"),
             push::Refusal::Malformed => plain(StatusCode::BAD_REQUEST, "this is not a push"),
             push::Refusal::TooMany => {
                 plain(StatusCode::PAYLOAD_TOO_LARGE, "the push moves too many references")
             }
         })?;
-        if !updates.is_empty() {
+        if let Some(report) = refused_names(&commands) {
+            return Err(refuse(report, body, call.deadline).await);
+        }
+        let room = self.room(&call.path).await?;
+        let (most, why) = if room < self.config.max_push_bytes {
+            let most = self.config.max_repository_bytes;
+            (room, format!("the repository would have more than {most} bytes"))
+        } else {
+            let most = self.config.max_push_bytes;
+            (most, format!("the push has more than {most} bytes"))
+        };
+        let too_large = push::report(&commands, |_| why.clone());
+        let deletes = |after: &str| after.bytes().all(|byte| byte == b'0');
+        if room == 0 && !commands.updates.iter().all(|update| deletes(&update.after)) {
+            return Err(refuse(too_large, body, call.deadline).await);
+        }
+        if !commands.updates.is_empty() {
             let repository = repository.strip_suffix(".git").unwrap_or(repository).to_owned();
+            let updates = commands.updates;
             let push = Push { organization: organization.to_owned(), repository, updates };
             if let Err(error) = self.recorder.record(push).await {
                 tracing::error!(error, "a push cannot be recorded and is refused");
@@ -152,7 +205,23 @@ impl Backend {
                 return Err(plain(StatusCode::SERVICE_UNAVAILABLE, text));
             }
         }
-        Ok(Request::from_parts(parts, body))
+        let said = u64::try_from(commands.length).unwrap_or(u64::MAX);
+        let most = said.saturating_add(most.max(EMPTY_PACK));
+        let request = Request::from_parts(parts, body);
+        Ok(Call { request, most, too_large, ..call })
+    }
+
+    /// How many bytes a repository may still get.
+    async fn room(&self, path: &std::path::Path) -> Result<u64, Response> {
+        let path = path.to_owned();
+        let used = tokio::task::spawn_blocking(move || size(&path)).await;
+        match used.map_err(std::io::Error::other).flatten() {
+            Ok(used) => Ok(self.config.max_repository_bytes.saturating_sub(used)),
+            Err(error) => {
+                tracing::error!(%error, "a repository's size cannot be told");
+                Err(plain(StatusCode::INTERNAL_SERVER_ERROR, "the repository cannot be served"))
+            }
+        }
     }
 
     async fn authorize(&self, path: Option<PathBuf>, headers: &HeaderMap) -> Option<PathBuf> {
@@ -165,46 +234,44 @@ impl Backend {
         bool::from(given.as_bytes().ct_eq(expected.as_bytes())).then_some(path)
     }
 
-    async fn run(
-        &self,
-        path: &std::path::Path,
-        rest: &str,
-        query: &str,
-        request: Request,
-        slot: OwnedSemaphorePermit,
-    ) -> std::io::Result<Response> {
+    async fn run(&self, call: Call<'_>, slot: OwnedSemaphorePermit) -> std::io::Result<Response> {
+        let Call { path, rest, query, request, most, too_large, deadline } = call;
         let (parts, body) = request.into_parts();
-        let header = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let mut command = self.git.command();
-        command
-            .arg("http-backend")
-            .env("GIT_PROJECT_ROOT", path)
-            .env("GIT_HTTP_EXPORT_ALL", "1")
-            .env("PATH_INFO", format!("/{rest}"))
-            .env("REQUEST_METHOD", parts.method.as_str())
-            .env("QUERY_STRING", query)
-            .env("REMOTE_USER", USER)
-            .env("REMOTE_ADDR", "127.0.0.1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+        let mut environment = self.git.environment();
+        let fixed = [
+            ("GIT_PROJECT_ROOT", path.to_string_lossy().into_owned()),
+            ("GIT_HTTP_EXPORT_ALL", "1".to_owned()),
+            ("PATH_INFO", format!("/{rest}")),
+            ("REQUEST_METHOD", parts.method.as_str().to_owned()),
+            ("QUERY_STRING", query.to_owned()),
+            ("REMOTE_USER", USER.to_owned()),
+            ("REMOTE_ADDR", "127.0.0.1".to_owned()),
+        ];
+        environment.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
         for (name, variable) in [
             (CONTENT_TYPE, "CONTENT_TYPE"),
             (CONTENT_ENCODING, "HTTP_CONTENT_ENCODING"),
             (CONTENT_LENGTH, "CONTENT_LENGTH"),
             (HeaderName::from_static("git-protocol"), "GIT_PROTOCOL"),
         ] {
-            if let Some(value) = header(name) {
-                command.env(variable, value);
+            if let Some(value) = parts.headers.get(name).and_then(|value| value.to_str().ok()) {
+                environment.insert(variable.to_owned(), value.to_owned());
             }
         }
-        let mut child = command.spawn()?;
-        let stdin = child.stdin.take().ok_or_else(|| std::io::Error::other("no standard input"))?;
-        let stdout = child.stdout.take().ok_or_else(|| std::io::Error::other("no standard output"))?;
-        tokio::spawn(feed(body, stdin));
-        let mut reader = BufReader::new(stdout);
+        let work = Work {
+            command: ["git", "http-backend"].map(OsString::from).to_vec(),
+            environment,
+            directory: path,
+            status_file: None,
+            grace: GRACE,
+            redactor: Redactor::default(),
+        };
+        let (conversation, input, output) = child::converse(&self.shim, &work)?;
+        let feed = Feed::start(body, input, most);
+        let mut reader = BufReader::new(output);
         let (status, headers) = read_headers(&mut reader).await?;
-        let mut response = Response::new(stream(reader, child, slot));
+        let answer = Answer::new(reader, feed, too_large, deadline, (conversation, slot));
+        let mut response = Response::new(answer.into_body());
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -212,15 +279,44 @@ impl Backend {
     }
 }
 
-async fn feed(body: Body, mut stdin: tokio::process::ChildStdin) {
-    let mut chunks = body.into_data_stream();
-    while let Some(Ok(chunk)) = chunks.next().await {
-        // The back end may stop reading when it has what it needs.
-        if stdin.write_all(&chunk).await.is_err() {
-            return;
+/// The answer to a push that names a reference which nobody may push; none when all may be.
+fn refused_names(commands: &Commands) -> Option<Vec<u8>> {
+    let first = commands.updates.iter().find(|update| push::refused_name(&update.name).is_some())?;
+    let others = format!("the push moves `{}` too, which is refused", first.name.escape_debug());
+    Some(push::report(commands, |name| {
+        push::refused_name(name).map_or_else(|| others.clone(), str::to_owned)
+    }))
+}
+
+/// Answers a push of which nothing happens, as git clients show it.
+async fn refuse(report: Vec<u8>, body: Body, deadline: Instant) -> Response {
+    // A client listens when it has said everything.
+    if tokio::time::timeout_at(deadline, drain(body)).await.is_err() {
+        return plain(StatusCode::REQUEST_TIMEOUT, "the push does not end");
+    }
+    if report.is_empty() {
+        return plain(StatusCode::FORBIDDEN, "the push is refused");
+    }
+    let mut response = Response::new(Body::from(report));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-git-receive-pack-result"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// The bytes of all files in a folder.
+fn size(path: &std::path::Path) -> std::io::Result<u64> {
+    let mut total = 0_u64;
+    for entry in walkdir::WalkDir::new(path) {
+        match entry.and_then(|entry| entry.metadata()) {
+            Ok(found) if found.is_file() => total = total.saturating_add(found.len()),
+            Ok(_) => {}
+            // Another push has finished with it.
+            Err(error) if error.io_error().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-    let _ = stdin.shutdown().await;
+    Ok(total)
 }
 
 async fn read_headers(reader: &mut BufReader<ChildStdout>) -> std::io::Result<(StatusCode, HeaderMap)> {
@@ -247,14 +343,4 @@ async fn read_headers(reader: &mut BufReader<ChildStdout>) -> std::io::Result<(S
             headers.append(name, value);
         }
     }
-}
-
-/// The rest of the output as a body; child and slot live as long as it does.
-fn stream(reader: BufReader<ChildStdout>, child: Child, slot: OwnedSemaphorePermit) -> Body {
-    let held = (child, slot);
-    let chunks = ReaderStream::new(reader).map(move |chunk: std::io::Result<Bytes>| {
-        let _ = &held;
-        chunk
-    });
-    Body::from_stream(chunks)
 }

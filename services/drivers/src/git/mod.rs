@@ -1,5 +1,6 @@
 //! `git-repository`: a bare repository made from a skeleton, served over smart HTTP.
 
+mod answer;
 mod build;
 mod http;
 mod push;
@@ -95,6 +96,7 @@ pub(crate) struct GitDriver {
     git: Git,
     repositories: Repositories,
     config: GitConfig,
+    shim: Vec<std::ffi::OsString>,
 }
 
 fn schema() -> Value {
@@ -125,7 +127,7 @@ impl GitDriver {
         // Nobody else works in here: what is half-made was left by a process that was killed.
         files::sweep(&building, "")?;
         let git = Git::new(&config.environment);
-        Ok(Self { ledger, git, repositories, config: config.git.clone() })
+        Ok(Self { ledger, git, repositories, config: config.git.clone(), shim: config.shim.clone() })
     }
 
     fn name(context: &CallContext, inputs: &Inputs) -> String {
@@ -452,5 +454,6 @@ impl Driver for GitDriver {
 
 /// The router over the repositories; `recorder` keeps a record of each push.
 pub(crate) fn serve(driver: &GitDriver, recorder: Arc<dyn PushRecorder>) -> axum::Router {
-    router(driver.repositories.clone(), driver.git.clone(), driver.config.max_requests, recorder)
+    let (repositories, git) = (driver.repositories.clone(), driver.git.clone());
+    router(repositories, git, &driver.shim, driver.config.clone(), recorder)
 }

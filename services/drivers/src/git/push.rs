@@ -10,6 +10,11 @@ const MAX_COMMANDS: usize = 256 * 1024;
 /// Most references that one push may move: each is named in its record.
 const MAX_UPDATES: usize = 500;
 
+/// Longest name of a reference.
+const MAX_NAME: usize = 255;
+/// Most bytes of a piece in a band.
+const MAX_BAND: usize = 60_000;
+
 /// Why a push is not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -21,13 +26,32 @@ pub(super) enum Refusal {
     TooSlow,
 }
 
+/// What a push says before its pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Commands {
+    pub(super) updates: Vec<RefUpdate>,
+    /// How many bytes said it.
+    pub(super) length: usize,
+    /// How the client wants to be told what became of it.
+    pub(super) told: Told,
+}
+
+/// How a client hears of an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    Not,
+    Plainly,
+    /// In the first band of several.
+    Banded,
+}
+
 /// Reads the commands at the beginning of a request's body, and gives the body as if nothing had been read.
-pub(super) async fn commands(body: Body) -> Result<(Vec<RefUpdate>, Body), Refusal> {
+pub(super) async fn commands(body: Body) -> Result<(Commands, Body), Refusal> {
     let mut rest = body.into_data_stream();
     let mut read = BytesMut::new();
-    let updates = loop {
-        if let Some(updates) = parse(&read)? {
-            break updates;
+    let commands = loop {
+        if let Some(commands) = parse(&read)? {
+            break commands;
         }
         if read.len() > MAX_COMMANDS {
             return Err(Refusal::TooMany);
@@ -38,17 +62,22 @@ pub(super) async fn commands(body: Body) -> Result<(Vec<RefUpdate>, Body), Refus
         }
     };
     let first = futures::stream::iter([Ok::<Bytes, axum::Error>(read.freeze())]);
-    Ok((updates, Body::from_stream(first.chain(rest))))
+    Ok((commands, Body::from_stream(first.chain(rest))))
 }
 
 /// The commands up to the flush packet; nothing while it has not come.
-fn parse(mut bytes: &[u8]) -> Result<Option<Vec<RefUpdate>>, Refusal> {
+fn parse(all: &[u8]) -> Result<Option<Commands>, Refusal> {
+    let mut bytes = all;
     let mut updates = Vec::new();
+    let mut told = Told::Not;
     loop {
         let Some((length, _)) = bytes.split_at_checked(4) else { return Ok(None) };
         let length = std::str::from_utf8(length).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
         let line = match length {
-            Some(0) => return Ok(Some(updates)),
+            Some(0) => {
+                let length = all.len() - bytes.len() + 4;
+                return Ok(Some(Commands { updates, length, told }));
+            }
             Some(length @ 5..) => match bytes.split_at_checked(length) {
                 Some((line, rest)) => {
                     bytes = rest;
@@ -61,11 +90,70 @@ fn parse(mut bytes: &[u8]) -> Result<Option<Vec<RefUpdate>>, Refusal> {
         if line.starts_with(b"shallow ") {
             continue;
         }
+        if updates.is_empty() {
+            told = way(line);
+        }
         if updates.len() == MAX_UPDATES {
             return Err(Refusal::TooMany);
         }
         updates.push(update(line).ok_or(Refusal::Malformed)?);
     }
+}
+
+/// How the client wants to be told, by what it can do.
+fn way(line: &[u8]) -> Told {
+    let can = line.split(|byte| *byte == 0).nth(1).unwrap_or_default();
+    let can = |what: &[u8]| can.split(|byte| b" \n".contains(byte)).any(|word| word == what);
+    match (can(b"report-status") || can(b"report-status-v2"), can(b"side-band-64k")) {
+        (false, _) => Told::Not,
+        (true, false) => Told::Plainly,
+        (true, true) => Told::Banded,
+    }
+}
+
+/// Why a push may not move a reference of this name.
+pub(super) fn refused_name(name: &str) -> Option<&'static str> {
+    let own =
+        ["refs/heads/", "refs/tags/"].iter().any(|place| name.len() > place.len() && name.starts_with(place));
+    if !own {
+        return Some("only branches and tags can be pushed");
+    }
+    if name.len() > MAX_NAME {
+        return Some("the name is longer than 255 bytes");
+    }
+    name.contains(misleads).then_some("the name has control or direction characters in it")
+}
+
+/// Control characters, and those that change how the text around them is shown (Unicode, UAX #9) or are not shown.
+fn misleads(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// The answer to a push of which nothing happens (gitprotocol-pack, "Report Status"). `why` says it for each
+/// reference.
+pub(super) fn report(commands: &Commands, why: impl Fn(&str) -> String) -> Vec<u8> {
+    let mut report = line(b"unpack ok\n");
+    for update in &commands.updates {
+        report.extend(line(format!("ng {} {}\n", update.name, why(&update.name)).as_bytes()));
+    }
+    report.extend_from_slice(b"0000");
+    match commands.told {
+        Told::Not => Vec::new(),
+        Told::Plainly => report,
+        Told::Banded => {
+            let mut banded = Vec::new();
+            for piece in report.chunks(MAX_BAND) {
+                banded.extend(line(&[b"\x01", piece].concat()));
+            }
+            banded.extend_from_slice(b"0000");
+            banded
+        }
+    }
+}
+
+fn line(text: &[u8]) -> Vec<u8> {
+    [format!("{:04x}", text.len() + 4).as_bytes(), text].concat()
 }
 
 /// `old SP new SP name`, with what the client can do behind a NUL in the first.
@@ -87,9 +175,37 @@ mod tests {
     const B: &str = "0000000000000000000000000000000000000000";
 
     fn line(text: &str) -> Vec<u8> {
-        let mut bytes = format!("{:04x}", text.len() + 4).into_bytes();
-        bytes.extend_from_slice(text.as_bytes());
-        bytes
+        super::line(text.as_bytes())
+    }
+
+    #[test]
+    fn only_branches_and_tags_with_plain_names_are_pushed() {
+        for name in ["refs/heads/main", "refs/heads/a/b", "refs/tags/v1", "refs/heads/über"] {
+            assert_eq!(refused_name(name), None, "{name}");
+        }
+        for name in [
+            "refs/pavior/rendered",
+            "refs/notes/commits",
+            "HEAD",
+            "refs/heads/",
+            "refs/headsx/a",
+            "refs/heads",
+        ] {
+            assert_eq!(refused_name(name), Some("only branches and tags can be pushed"), "{name}");
+        }
+        for c in [
+            '\u{202e}', '\u{2066}', '\u{200f}', '\u{61c}', '\u{200b}', '\u{feff}', '\u{1b}', '\u{85}',
+            '\u{7f}',
+        ] {
+            let name = format!("refs/heads/a{c}b");
+            assert_eq!(
+                refused_name(&name),
+                Some("the name has control or direction characters in it"),
+                "{name:?}"
+            );
+        }
+        let long = format!("refs/heads/{}", "x".repeat(245));
+        assert_eq!(refused_name(&long), Some("the name is longer than 255 bytes"));
     }
 
     fn push() -> Vec<u8> {
@@ -107,17 +223,20 @@ mod tests {
         for cut in 0..push().len() {
             let (first, rest) = (push()[..cut].to_vec(), push()[cut..].to_vec());
             let chunks = [Ok::<_, std::io::Error>(Bytes::from(first)), Ok(Bytes::from(rest))];
-            let (updates, body) = commands(Body::from_stream(futures::stream::iter(chunks))).await.unwrap();
+            let (commands, body) = commands(Body::from_stream(futures::stream::iter(chunks))).await.unwrap();
             let name = |name: &str, before: &str, after: &str| RefUpdate {
                 name: name.into(),
                 before: before.into(),
                 after: after.into(),
             };
-            assert_eq!(updates, [name("refs/heads/main", B, A), name("refs/tags/old", A, B)]);
+            assert_eq!(commands.updates, [name("refs/heads/main", B, A), name("refs/tags/old", A, B)]);
+            assert_eq!(commands.told, Told::Banded);
+            assert_eq!(push()[commands.length..], *b"PACK....");
             assert_eq!(axum::body::to_bytes(body, 10_000).await.unwrap(), push(), "{cut}");
         }
         // How git asks whether it may push, before a large one.
-        assert!(commands(Body::from("0000")).await.unwrap().0.is_empty());
+        let asked = Commands { updates: Vec::new(), length: 4, told: Told::Not };
+        assert_eq!(commands(Body::from("0000")).await.unwrap().0, asked);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::world::{World, context, success};
 
-async fn git(directory: &Path, args: &[&str]) -> Output {
+pub(crate) async fn git(directory: &Path, args: &[&str]) -> Output {
     tokio::process::Command::new("git")
         .args(["-c", "user.name=alice", "-c", "user.email=alice@acme.test", "-c", "credential.helper="])
         .args(args)
@@ -19,13 +19,13 @@ async fn git(directory: &Path, args: &[&str]) -> Output {
         .unwrap()
 }
 
-async fn must(directory: &Path, args: &[&str]) -> String {
+pub(crate) async fn must(directory: &Path, args: &[&str]) -> String {
     let output = git(directory, args).await;
     assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn with_password(url: &str, password: &str) -> String {
+pub(crate) fn with_password(url: &str, password: &str) -> String {
     url.replace("http://", &format!("http://pavior:{password}@"))
 }
 

@@ -9,5 +9,6 @@ mod git;
 mod pipeline;
 mod postgres;
 mod process;
+mod pushes;
 mod restart;
 mod world;

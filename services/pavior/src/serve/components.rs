@@ -306,6 +306,9 @@ impl Builder<'_> {
             ("", Some(address)) => format!("http://{address}"),
             (url, _) => url.trim_end_matches('/').to_owned(),
         };
+        config.git.request_timeout = Duration::from_millis(settings.git_request_timeout_ms);
+        config.git.max_push_bytes = settings.git_max_push_bytes;
+        config.git.max_repository_bytes = settings.git_max_repository_bytes;
         config.postgres_url = settings.postgres_url.clone();
         Ok(pavior_drivers::build(&config)?)
     }

@@ -171,6 +171,12 @@ pub struct Drivers {
     pub skeleton_roots: Vec<PathBuf>,
     /// Where repositories are reachable; the git listener when empty.
     pub git_public_url: String,
+    /// The longest that one fetch or push may take.
+    pub git_request_timeout_ms: u64,
+    /// The most bytes that a push may bring.
+    pub git_max_push_bytes: u64,
+    /// The most bytes of a repository; a push that would make it larger is refused.
+    pub git_max_repository_bytes: u64,
     /// Variables of this process that pipelines and workloads may see.
     pub inherit: Vec<String>,
     /// A PostgreSQL server for `sql-database` resources.
