@@ -123,9 +123,8 @@ impl Redactor {
         let mut places = from..bytes.len();
         let begun = |at: &usize| {
             let rest = &bytes[*at..];
-            let longer = self.needles().take_while(|needle| needle.len() > rest.len());
-            self.known.begins[usize::from(rest[0])]
-                && longer.into_iter().any(|needle| needle.starts_with(rest))
+            let mut longer = self.needles().take_while(|needle| needle.len() > rest.len());
+            self.known.begins[usize::from(rest[0])] && longer.any(|needle| needle.starts_with(rest))
         };
         places.find(begun).unwrap_or(bytes.len())
     }
@@ -154,12 +153,17 @@ fn password(address: &str) -> Option<&str> {
 
 /// Takes secrets out of what comes in pieces, wherever it is cut. It keeps back what may be the beginning of a secret,
 /// and nothing else.
-#[derive(Debug)]
 pub struct RedactedStream {
     redactor: Redactor,
     held: Vec<u8>,
     /// So many of the held bytes belong to a secret whose mask was given out already.
     masked: usize,
+}
+
+impl std::fmt::Debug for RedactedStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedactedStream").field("held", &self.held.len()).finish_non_exhaustive()
+    }
 }
 
 impl RedactedStream {

@@ -261,12 +261,13 @@ impl Log {
     }
 }
 
-/// The last lines of a log.
-pub(super) fn tail(path: &Path, lines: usize) -> String {
+/// The last lines of a log, and of them the last bytes when they have more than `most`.
+pub(super) fn tail(path: &Path, lines: usize, most: usize) -> String {
     let mut text = String::new();
     for file in [path.with_extension("log.1"), path.to_owned()] {
         text.push_str(&String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default()));
     }
     let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].join("\n")
+    let last = all[all.len().saturating_sub(lines)..].join("\n");
+    last[last.ceil_char_boundary(last.len().saturating_sub(most))..].to_owned()
 }

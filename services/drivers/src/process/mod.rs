@@ -31,6 +31,11 @@ use instance::{Instance, Launch, Live, gone, tail};
 use release::Used;
 use spec::{ACTIONS, Desired, Spec, TYPE, declare, schema};
 
+/// Most bytes of a log in the message of a start that failed.
+const MAX_TOLD: usize = 8 * 1024;
+/// Most bytes of a log that the action `logs` gives.
+const MAX_SHOWN: usize = 1024 * 1024;
+
 /// At most one instance per workload. Its lock is the workload's: whoever changes, removes or brings up a workload holds
 /// it from reading its record to the end.
 type Slot = Arc<tokio::sync::Mutex<Option<Instance>>>;
@@ -203,7 +208,8 @@ impl ProcessDriver {
             healthy = watcher.healthy(spec.health_path.as_deref(), within) => match healthy {
                 Ok(pid) => return Ok((instance, pid)),
                 Err(why) => {
-                    let message = format!("the workload did not start: {why}\n{}", tail(&self.directory(identity).join("output.log"), 20));
+                    let log = tail(&self.directory(identity).join("output.log"), 20, MAX_TOLD);
+                    let message = format!("the workload did not start: {why}\n{log}");
                     Failure::new(FailureCode::WorkFailed, message.trim())
                 }
             },
@@ -307,6 +313,7 @@ impl ProcessDriver {
             let text = tail(
                 &self.directory(&thing.identity).join("output.log"),
                 usize::try_from(lines).unwrap_or(100),
+                MAX_SHOWN,
             );
             let outputs = json!({ "log": text });
             return Ok(Success { outputs, ..Self::success(&thing.identity, &spec, None) });
