@@ -93,9 +93,10 @@ impl Aggregate {
         kind(&self.op)
     }
 
-    /// Whether a worker has ever taken one of its steps: from then on it may have had effects.
+    /// Whether a worker has ever taken one of its steps: from then on it may have had effects. Only a claim sets when a
+    /// step began, and nothing takes it back.
     pub(crate) fn begun(&self) -> bool {
-        self.steps.iter().any(|step| step.fence > 0)
+        self.steps.iter().any(|step| step.start_time.is_some())
     }
 
     /// What else of the request is carried out at the end.

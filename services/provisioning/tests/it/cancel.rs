@@ -7,11 +7,14 @@ use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_provisioning::domain::state::OperationState;
 use pavior_provisioning::engine::EngineConfig;
 use pavior_provisioning::error::Error;
+use pavior_provisioning::store::Admission;
 use pavior_store::ErrorKind;
 use pavior_testkit::db::{TestDb, both, postgres, sqlite};
+use pavior_testkit::wait_for;
 
 use crate::harness::*;
 
+const LIMIT: Duration = Duration::from_secs(60);
 const OPERATIONS: usize = 300;
 /// Under way at a time.
 const WAVE: usize = 25;
@@ -131,14 +134,27 @@ async fn deletions_cancelled_at_any_moment(db: TestDb, seed: u64) {
         world.driver.script(CallKind::Destroy, step, takes.collect::<Vec<_>>());
     }
     let cancels = (0..DELETIONS).map(|number| {
-        // Some before anything can have begun.
-        let (world, after) = (&world, dice.roll(80_000).saturating_sub(20_000));
+        let (world, after) = (&world, dice.roll(60_000));
         async move {
-            let (new, caller) = (new_operation(teardown_of(world, "acme", number).await), by_alice(CANCEL));
+            let (mut new, caller) =
+                (new_operation(teardown_of(world, "acme", number).await), by_alice(CANCEL));
             let id = new.id;
+            // Some before anything can have begun, some when something surely has.
+            let (never, surely) = (number < DELETIONS / 4, number >= DELETIONS * 3 / 4);
+            if never {
+                new.admission = Admission::AskPeople;
+            }
             patiently(|| world.db.accept(new.clone())).await;
             world.engine.wake();
-            tokio::time::sleep(Duration::from_micros(after)).await;
+            if surely {
+                wait_for("a first step", LIMIT, async || {
+                    let view = world.view(id).await;
+                    if view.steps.iter().any(|step| step.attempt > 0) { Ok(()) } else { Err(shown(&view)) }
+                })
+                .await;
+            } else if !never {
+                tokio::time::sleep(Duration::from_micros(after)).await;
+            }
             let answer = patiently(|| async {
                 match world.db.cancel_unscoped(id, &caller).await {
                     Err(Error::Begun { operation }) => Ok(Err(operation)),
@@ -146,7 +162,9 @@ async fn deletions_cancelled_at_any_moment(db: TestDb, seed: u64) {
                 }
             })
             .await;
-            world.engine.stop_calls(id);
+            if answer.is_ok() {
+                world.engine.stop_calls(id);
+            }
             world.engine.wake();
             (number, id, answer)
         }
@@ -175,6 +193,7 @@ async fn deletions_cancelled_at_any_moment(db: TestDb, seed: u64) {
         }
     }
     println!("{kind}: {} deleted, {} cancelled before they began", ended[0], ended[1]);
+    assert!(ended.iter().all(|ended| *ended >= DELETIONS / 4), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

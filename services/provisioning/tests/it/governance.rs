@@ -1,6 +1,7 @@
 //! A plan is asked about as a whole: what may not be done by itself is not done as a part of something else.
 
 use pavior_driver::testing::{Behaviour, CallKind};
+use pavior_proto::google::longrunning as lro;
 use pavior_proto::pavior::policy::v1 as policy;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_testkit::db::{both, sqlite};
@@ -292,6 +293,30 @@ async fn nobody_is_asked_to_approve_a_run_of_what_is_not_known() {
         let request = run("0123456789abcdef0123456789abcdef01234567", false);
         let waiting = f.client().run_pipeline(f.call(request)).await.unwrap().into_inner();
         assert_eq!(metadata(&waiting).state(), pb::operation_metadata::State::AwaitingApproval);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deletion_that_waits_for_people_can_be_cancelled() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let (effects, live) = (f.driver.effects(), f.driver.live());
+        f.decide("provisioning.environments.delete", approval(&[("platform", 1)]));
+        let request = pb::DeleteEnvironmentRequest {
+            name: format!("{HELLO}/environments/development"),
+            ..Default::default()
+        };
+        let operation = f.client().delete_environment(f.call(request)).await.unwrap().into_inner();
+        assert_eq!(metadata(&operation).state(), pb::operation_metadata::State::AwaitingApproval);
+        let cancel = lro::CancelOperationRequest { name: operation.name.clone() };
+        f.operations().cancel_operation(f.call(cancel)).await.unwrap();
+        let done = f.wait(operation).await;
+        assert!(problem(&done).unwrap().starts_with("CANCELLED"), "{done:?}");
+        assert_eq!((f.driver.effects(), f.driver.live()), (effects, live));
+        let kept = f.environment("development").await;
+        assert_eq!((kept.state(), kept.operation.as_str()), (pb::environment::State::Active, ""));
     })
     .await;
 }
