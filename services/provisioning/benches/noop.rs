@@ -89,6 +89,7 @@ fn operation(number: u64) -> NewOperation {
         project: Some(NewProject { display_name: String::new(), owner: String::new(), labels: json!({}) }),
         environments: vec![],
         seen: Seen::new(),
+        due: None,
         deployment_id: String::new(),
         engine_version: "1",
     }

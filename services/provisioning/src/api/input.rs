@@ -25,7 +25,7 @@ pub(crate) fn ask(
 ) -> Ask {
     let hash = digest::of(request);
     let (request_id, method) = (request_id.to_owned(), method_of(request));
-    Ask { permit, action, request_id, method, hash, validate_only, because: "" }
+    Ask { permit, action, request_id, method, hash, validate_only, due: None }
 }
 
 /// The method that a request message belongs to: each has one of its own, named after it.

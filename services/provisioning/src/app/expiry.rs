@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use pavior_rpc::Violations;
 
-use super::{App, Ask};
+use super::{App, Ask, Due};
 use crate::error::{Error, Result};
 use crate::store::entity::timer;
 
 const BATCH: u64 = 100;
-/// How long a busy environment is left alone.
+/// How long an environment is left alone that is busy, or was given another end meanwhile.
 const BUSY: Duration = Duration::from_secs(60);
 /// When an operation that was begun should have been through.
 const BEGUN: Duration = Duration::from_secs(10 * 60);
@@ -46,7 +46,7 @@ impl App {
             method: "timer".to_owned(),
             hash: [0; 32],
             validate_only: false,
-            because: "its time is over",
+            due: Some(Due { timer: timer.id, why: "its time is over" }),
         };
         let answer = self.delete_environment(&ask, &timer.subject, "", true, Violations::new()).await?;
         Ok(!matches!(answer, super::Answer::Nothing))

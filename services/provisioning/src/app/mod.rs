@@ -79,8 +79,18 @@ pub(crate) struct Ask {
     pub(crate) hash: [u8; 32],
     /// Plan only.
     pub(crate) validate_only: bool,
-    /// Why the service itself asks; empty when somebody else does.
-    pub(crate) because: &'static str,
+    /// Why the service itself asks, when nobody else does.
+    pub(crate) due: Option<Due>,
+}
+
+/// A timer that is due, as far as was seen: whether it still is, is for the transaction to say that accepts what it is
+/// for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Due {
+    /// The timer.
+    pub(crate) timer: uuid::Uuid,
+    /// What that means, for people.
+    pub(crate) why: &'static str,
 }
 
 /// What is answered to it.

@@ -125,6 +125,7 @@ impl App {
             project: proposal.project,
             environments: proposal.environments,
             seen: proposal.seen,
+            due: ask.due.map(|due| due.timer),
             deployment_id: proposal.deployment_id,
             engine_version: ENGINE_VERSION,
         };
@@ -180,8 +181,8 @@ impl App {
         plan.summary = plan.summarize(proposal.verb);
         plan.questions = question::questions(&plan, &proposal.asked, &proposal.ground)
             .map_err(|unasked| Error::Corrupt(unasked.to_string()))?;
-        if !ask.because.is_empty() {
-            plan.summary = format!("{}, because {}", plan.summary, ask.because);
+        if let Some(due) = ask.due {
+            plan.summary = format!("{}, because {}", plan.summary, due.why);
         }
         plan.digest = plan.compute_digest();
         Ok(plan)

@@ -101,6 +101,8 @@ pub struct NewOperation {
     pub environments: Vec<NewEnvironment>,
     /// The project and the environments that were planned with, by name, as they were seen then.
     pub seen: Seen,
+    /// The timer that it is begun for: one that is not due any more begins nothing.
+    pub due: Option<Uuid>,
     /// The id of the deployment; made when empty.
     pub deployment_id: String,
     /// The version of the engine.
@@ -173,6 +175,11 @@ impl Db {
         let clock = self.time(tx).await?;
         let op = self.operation_row(new, clock);
         let numbers = self.take_target(tx, new, &op.name).await?;
+        if let Some(timer) = new.due
+            && !self.is_due(tx, timer).await?
+        {
+            return Err(Error::Busy { name: new.plan.target.clone(), operation: String::new() });
+        }
         let fences = self.resources(tx, new).await?;
         let mut steps = self.step_rows(new, &op, &fences, clock);
         self.runs_and_deployments(tx, new, &op, &mut steps, &numbers).await?;

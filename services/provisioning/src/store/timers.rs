@@ -2,6 +2,7 @@
 
 use pavior_store::Tx;
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use uuid::Uuid;
 
 use super::entity::{operation, timer};
 use super::{Db, db};
@@ -80,7 +81,15 @@ impl Db {
             .map_err(db)
     }
 
-    /// Looks at a timer again after so many microseconds, or never.
+    /// Whether a timer is there and due. It stays as it is until the commit.
+    pub(crate) async fn is_due(&self, tx: &Tx, timer: Uuid) -> Result<bool> {
+        let found = timer::Entity::find_by_id(timer).lock_exclusive().one(tx).await.map_err(db)?;
+        let now = self.wall_time(tx).await?;
+        Ok(found.is_some_and(|timer| timer.due <= now))
+    }
+
+    /// Looks at a timer again after so many microseconds, or never. One that somebody else looked at since is left
+    /// alone.
     pub async fn postpone_timer_unscoped(&self, timer: &timer::Model, pause: Option<i64>) -> Result<()> {
         let (id, attempt, this) = (timer.id, timer.attempt, self.clone());
         self.store
@@ -94,12 +103,17 @@ impl Db {
                                 .col_expr(timer::Column::Due, due.into())
                                 .col_expr(timer::Column::Attempt, (attempt + 1).into())
                                 .filter(timer::Column::Id.eq(id))
+                                .filter(timer::Column::Attempt.eq(attempt))
                                 .exec(tx)
                                 .await
                                 .map_err(db)?;
                         }
                         None => {
-                            timer::Entity::delete_by_id(id).exec(tx).await.map_err(db)?;
+                            timer::Entity::delete_by_id(id)
+                                .filter(timer::Column::Attempt.eq(attempt))
+                                .exec(tx)
+                                .await
+                                .map_err(db)?;
                         }
                     }
                     Ok(())

@@ -127,6 +127,12 @@ impl World {
         Self::over(self.db.clone(), self.driver.clone(), quick(), None, self._file.clone())
     }
 
+    /// Asks the worker to stop in an orderly way. What is returned ends when it has.
+    pub(crate) fn stop(&mut self) -> tokio::task::JoinHandle<()> {
+        self.cancel.cancel();
+        self.running.take().unwrap()
+    }
+
     /// Waits for the worker to die by itself.
     pub(crate) async fn died(&mut self) {
         let running = self.running.take().unwrap();
@@ -217,6 +223,7 @@ pub(crate) fn new_operation(plan: Plan) -> NewOperation {
         ownership: Ownership::default(),
         environments: vec![],
         seen: Seen::new(),
+        due: None,
         deployment_id: String::new(),
         engine_version: "1",
     }

@@ -6,6 +6,7 @@ mod cancel;
 mod crash;
 mod diagnosis;
 mod engine;
+mod expiry;
 mod fixture;
 mod governance;
 mod harness;

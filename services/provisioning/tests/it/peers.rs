@@ -51,6 +51,8 @@ pub(crate) struct State {
     pub(crate) catalog_down: bool,
     pub(crate) policy_down: bool,
     pub(crate) audit_down: bool,
+    /// The next question waits here.
+    pub(crate) gate: Option<Arc<tokio::sync::Semaphore>>,
     pub(crate) content: Value,
     pub(crate) schema: Value,
     pub(crate) entities: BTreeMap<String, catalog::Entity>,
@@ -170,6 +172,13 @@ impl Peers {
         Ok(entity)
     }
 
+    async fn gate(&self) {
+        let gate = self.0.lock().unwrap().gate.take();
+        if let Some(gate) = gate {
+            gate.acquire().await.unwrap().forget();
+        }
+    }
+
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
         let path = request.uri().path().to_owned();
         let down = {
@@ -197,8 +206,14 @@ impl Peers {
                 })
                 .await
             }
-            "Decide" => unary(request, |q| self.decide(q)).await,
-            "BatchDecide" => unary(request, |q| self.decide_all(q)).await,
+            "Decide" => {
+                self.gate().await;
+                unary(request, |q| self.decide(q)).await
+            }
+            "BatchDecide" => {
+                self.gate().await;
+                unary(request, |q| self.decide_all(q)).await
+            }
             "CreateApprovalRequest" => unary(request, |q| self.ask(q)).await,
             "BatchGetApprovalRequests" => unary(request, |q| self.said(q)).await,
             "CancelApprovalRequest" => {

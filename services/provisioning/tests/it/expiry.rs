@@ -1,0 +1,108 @@
+//! Only an environment whose time is over now is taken down for it, whatever was seen of its timer before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_testkit::db::both;
+use pavior_testkit::wait_for;
+use sea_orm::ConnectionTrait;
+use tokio::sync::Semaphore;
+use tonic::Code;
+
+use crate::fixture::*;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn name(id: &str) -> String {
+    format!("{HELLO}/environments/{id}")
+}
+
+async fn make(f: &Fixture, id: &str) {
+    let mut request = environment_request(id);
+    request.environment.as_mut().unwrap().environment_class = "preview".into();
+    let made = f.client().create_environment(f.call(request)).await.unwrap().into_inner();
+    assert_eq!(problem(&f.wait(made).await), None);
+}
+
+async fn delete(f: &Fixture, id: &str) {
+    let request = pb::DeleteEnvironmentRequest { name: name(id), ..Default::default() };
+    let deleted = f.client().delete_environment(f.call(request)).await.unwrap().into_inner();
+    assert_eq!(problem(&f.wait(deleted).await), None);
+}
+
+async fn prolong(f: &Fixture, id: &str) {
+    let ttl = Some(prost_types::Duration { seconds: 3_600, nanos: 0 });
+    let request = pb::UpdateEnvironmentRequest {
+        environment: Some(pb::Environment { name: name(id), ttl, ..Default::default() }),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["ttl".into()] }),
+        ..Default::default()
+    };
+    let updated = f.client().update_environment(f.call(request)).await.unwrap().into_inner();
+    assert_eq!(problem(&f.wait(updated).await), None);
+}
+
+/// The time of every one of them is over, in this order.
+async fn let_expire(f: &Fixture, ids: &[&str]) {
+    let due: String =
+        ids.iter().enumerate().map(|(due, id)| format!(" WHEN '{}' THEN {}", name(id), due + 1)).collect();
+    let sql = format!("UPDATE timer SET due = CASE subject{due} ELSE due END");
+    f.store
+        .upkeep::<(), pavior_store::StoreError, _>("a test", move |tx| {
+            let sql = sql.clone();
+            Box::pin(async move {
+                tx.execute_unprepared(&sql).await?;
+                Ok(())
+            })
+        })
+        .await
+        .unwrap();
+}
+
+async fn gone(f: &Fixture, id: &str) {
+    wait_for(id, LIMIT, async || {
+        let get = pb::GetEnvironmentRequest { name: name(id) };
+        match f.client().get_environment(f.call(get)).await {
+            Err(status) if status.code() == Code::NotFound => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_prolonged_or_made_anew_while_the_expirer_was_busy_stands() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let ids = ["first", "prolonged", "anew", "last"];
+        for id in ids {
+            make(&f, id).await;
+        }
+        // All four are found to be due; the question about the first takes its time.
+        let gate = Arc::new(Semaphore::new(0));
+        f.peers.0.lock().unwrap().gate = Some(gate.clone());
+        let_expire(&f, &ids).await;
+        wait_for("the question", LIMIT, async || match &f.peers.0.lock().unwrap().gate {
+            None => Ok(()),
+            Some(_) => Err("not asked"),
+        })
+        .await;
+        prolong(&f, "prolonged").await;
+        delete(&f, "anew").await;
+        make(&f, "anew").await;
+        gate.add_permits(1);
+        gone(&f, "first").await;
+        gone(&f, "last").await;
+        for id in ["prolonged", "anew"] {
+            let environment = f.environment(id).await;
+            assert_eq!(
+                (environment.state(), environment.operation.as_str()),
+                (pb::environment::State::Active, ""),
+                "{id}"
+            );
+            assert!(f.driver.live().contains(&format!("{}/resources/database", name(id))), "{id}");
+        }
+    })
+    .await;
+}
