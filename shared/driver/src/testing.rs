@@ -44,6 +44,8 @@ struct World {
     calls: Vec<Call>,
     next: u64,
     presence: Presence,
+    /// Nothing is found by its key, as in a system that has names only.
+    keyless: bool,
 }
 
 /// The scripted driver. Clones share one world.
@@ -88,6 +90,11 @@ impl FakeDriver {
     /// Takes the driver's server away, or brings it back.
     pub fn set_presence(&self, presence: Presence) {
         self.world().presence = presence;
+    }
+
+    /// From now on things are found by their identities only.
+    pub fn forget_keys(&self) {
+        self.world().keyless = true;
     }
 
     /// The highest fence that was seen for a resource is this one from now on.
@@ -150,6 +157,7 @@ impl FakeDriver {
                 attempt: context.attempt,
                 fence: context.fence,
                 key: context.idempotency_key.clone(),
+                lease_end: context.lease_end,
             });
         }
         match world.presence {
@@ -262,6 +270,7 @@ impl FakeDriver {
     fn find(world: &World, lookup: &Lookup) -> Option<String> {
         match lookup {
             Lookup::Identity(identity) => world.things.contains_key(identity).then(|| identity.clone()),
+            Lookup::Key(_) if world.keyless => None,
             Lookup::Key(key) => {
                 let identity = world.created.get(key).map(|(identity, _)| identity.clone())?;
                 world.things.contains_key(&identity).then_some(identity)

@@ -11,63 +11,64 @@ use crate::domain::plan::Action;
 use crate::error::Result;
 use crate::store::{Completion, Made};
 
+/// What the step made, and the driver's state of it: by the driver's name of it where that is known, else by the key
+/// that it was asked for with. A call that broke off left at most a checkpoint.
+fn made_by(work: &Work<'_>) -> (Lookup, Value) {
+    let (row, step) = (&work.prepared.row, &work.claim.step);
+    let former = |key: &str| step.prior.as_ref().and_then(|prior| prior.get(key));
+    // The row tells of what stood before until the step is done.
+    let recorded = row.generation > former("generation").and_then(Value::as_i64).unwrap_or(-1);
+    let before = former("identity").and_then(Value::as_str).unwrap_or_default();
+    let lookup = match row.identity.as_str() {
+        identity if !identity.is_empty() && (recorded || identity != before) => {
+            Lookup::Identity(identity.to_owned())
+        }
+        _ => Lookup::Key(step.idempotency_key.clone()),
+    };
+    let state = match &row.driver_state {
+        state if recorded && !state.is_null() => state.clone(),
+        _ => step.checkpoint.clone().unwrap_or_default(),
+    };
+    (lookup, state)
+}
+
 impl Engine {
     /// Undoes one step. Every call may be repeated.
-    pub(crate) async fn undo(&self, work: &Work<'_>, action: Action) -> Result<Ended> {
-        match action {
-            Action::Create => self.undo_create(work).await,
-            Action::Update | Action::Replace => self.undo_change(work, action).await,
+    pub(crate) async fn undo(&self, work: &Work<'_>) -> Result<Ended> {
+        match work.action {
+            Action::Create => match self.remove_made(work).await? {
+                None => Ok(Some(Completion::Removed)),
+                Some(ended) => Ok(ended),
+            },
+            Action::Update => match &work.claim.step.prior {
+                Some(former) => self.restore(work, former, Some(work.prior())).await,
+                None => Ok(Some(Completion::Removed)),
+            },
+            Action::Replace => self.undo_replace(work).await,
             // Deletions are never undone, and nothing else has an effect.
             Action::Delete | Action::Run | Action::Noop => Ok(Some(Completion::Removed)),
         }
     }
 
-    async fn undo_create(&self, work: &Work<'_>) -> Result<Ended> {
-        let row = &work.prepared.row;
-        let lookup = match row.identity.as_str() {
-            "" => Lookup::Key(work.claim.step.idempotency_key.clone()),
-            identity => Lookup::Identity(identity.to_owned()),
-        };
-        // A call that broke off left at most a checkpoint.
-        let state = match (&row.driver_state, &work.claim.step.checkpoint) {
-            (Value::Null, Some(checkpoint)) => checkpoint.clone(),
-            (state, _) => state.clone(),
-        };
-        let request = DestroyRequest { resource_type: row.type_id.clone(), lookup, state };
-        let called = self.call_destroy(work, &work.context, request).await?;
-        match called {
-            Called::Answer(Outcome::Succeeded(_)) => Ok(Some(Completion::Removed)),
-            other => self.undo_outcome(work, other).await,
+    /// Removes what the step made: `None` once it is gone, else how the step ends for now.
+    pub(crate) async fn remove_made(&self, work: &Work<'_>) -> Result<Option<Ended>> {
+        let (lookup, state) = made_by(work);
+        let request = DestroyRequest { resource_type: work.prepared.row.type_id.clone(), lookup, state };
+        match self.call_destroy(work, request).await {
+            Called::Answer(Outcome::Succeeded(_)) => Ok(None),
+            other => self.undo_outcome(work, other).await.map(Some),
         }
     }
 
-    async fn undo_change(&self, work: &Work<'_>, action: Action) -> Result<Ended> {
-        let row = &work.prepared.row;
-        let Some(former) = work.claim.step.prior.clone() else {
-            return Ok(Some(Completion::Removed));
-        };
-        if action == Action::Replace {
-            let request = DestroyRequest {
-                resource_type: row.type_id.clone(),
-                lookup: Lookup::Key(work.claim.step.idempotency_key.clone()),
-                state: row.driver_state.clone(),
-            };
-            match self.call_destroy(work, &work.context, request).await? {
-                Called::Answer(Outcome::Succeeded(_)) => {}
-                other => return self.undo_outcome(work, other).await,
-            }
-        }
-        let prior = (action == Action::Update).then(|| Prior {
-            identity: row.identity.clone(),
-            inputs: row.inputs.clone(),
-            outputs: row.outputs.clone(),
-            state: row.driver_state.clone(),
-        });
-        let mut context = work.context.clone();
-        context.idempotency_key.push_str("/undo");
-        let inputs = self.former_inputs(&former).await?;
-        let called = self.call_apply(work, &context, prior, inputs.clone()).await?;
-        match called {
+    /// Makes what stood before once more: over what is there, or with no `prior` in its place.
+    pub(crate) async fn restore(
+        &self,
+        work: &Work<'_>,
+        former: &Value,
+        prior: Option<Prior>,
+    ) -> Result<Ended> {
+        let inputs = self.former_inputs(former).await?;
+        match self.call_apply(work, true, prior, inputs.clone()).await {
             Called::Answer(Outcome::Succeeded(success)) => {
                 let text = |key: &str| former.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
                 let recorded = former.get("inputs").cloned().unwrap_or_default();

@@ -30,16 +30,27 @@ const COMMIT_ATTEMPTS: u32 = 5;
 /// A claim with what its call needs.
 pub(crate) struct Work<'a> {
     pub(crate) claim: &'a Claim,
+    pub(crate) action: Action,
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) prepared: &'a Prepared,
     pub(crate) sink: &'a EngineSink,
-    pub(crate) context: CallContext,
     pub(crate) stop: &'a Stop,
     /// How long a call may take.
     pub(crate) limit: Duration,
 }
 
 impl Work<'_> {
+    /// What is there, as it is recorded.
+    pub(crate) fn prior(&self) -> Prior {
+        let row = &self.prepared.row;
+        Prior {
+            identity: row.identity.clone(),
+            inputs: row.inputs.clone(),
+            outputs: row.outputs.clone(),
+            state: row.driver_state.clone(),
+        }
+    }
+
     /// The inputs in both forms. Whatever the plan knew of them, no secret is opened for an input that takes none.
     pub(crate) fn inputs(&self) -> std::result::Result<Inputs, StepError> {
         let inputs = self.prepared.inputs()?;
@@ -68,11 +79,11 @@ impl Engine {
         if self.dies(FaultPoint::AfterIntent, &name) {
             return;
         }
-        let stop = self.register(claim.step.operation, claim.purpose);
+        let Taken { slot, since } = taken;
+        let stop = self.register(claim.step.operation, claim.purpose, since);
         if claim.op.cancel_requested {
             stop.not_wanted();
         }
-        let Taken { slot, since } = taken;
         let held = self.hold(reference, since, &stop).fuse();
         tokio::pin!(held);
         let ended = {
@@ -132,15 +143,8 @@ impl Engine {
         let reference = claim.reference()?;
         let sink =
             EngineSink::new(self, reference, &claim.step.name, claim.step.attempt, prepared.redactor());
-        let work = Work {
-            claim,
-            driver,
-            prepared: &prepared,
-            sink: &sink,
-            context: self.context(claim, action, stop),
-            stop,
-            limit: self.limit(claim),
-        };
+        let work =
+            Work { claim, action, driver, prepared: &prepared, sink: &sink, stop, limit: self.limit(claim) };
         match claim.purpose {
             Purpose::Do => match action {
                 Action::Delete => self.destroy(&work).await,
@@ -148,7 +152,7 @@ impl Engine {
                 _ => self.apply(&work, action).await,
             },
             Purpose::Observe => self.observe(&work, action).await,
-            Purpose::Undo => self.undo(&work, action).await,
+            Purpose::Undo => self.undo(&work).await,
         }
     }
 
@@ -161,17 +165,22 @@ impl Engine {
         }
     }
 
-    fn context(&self, claim: &Claim, action: Action, stop: &Stop) -> CallContext {
-        let step = &claim.step;
-        let subject = if action == Action::Run { &step.subject } else { &step.resource };
+    /// The context of one call, to be made right before it: a claim that an earlier call of the step outlasted has been
+    /// renewed since. What is put back has a key of its own.
+    pub(crate) fn context(&self, work: &Work<'_>, restores: bool) -> CallContext {
+        let (claim, step) = (work.claim, &work.claim.step);
+        let subject = if work.action == Action::Run { &step.subject } else { &step.resource };
         let mut context = CallContext::new(&step.organization, subject, &step.idempotency_key, step.fence);
+        if restores {
+            context.idempotency_key.push_str("/undo");
+        }
         context.operation = step.operation.to_string();
         context.step.clone_from(&step.name);
         let attempt = if claim.purpose == Purpose::Undo { step.undo_attempt } else { step.attempt };
         context.attempt = u32::try_from(attempt).unwrap_or(1);
         // By the clock of this process, against which drivers measure it; the lease itself runs by the database's.
-        context.lease_end = Some(self.inner.db.now() + Duration::from_millis(self.inner.config.lease_ms));
-        context.cancel = stop.token().clone();
+        context.lease_end = Some(self.inner.db.now() + work.stop.left());
+        context.cancel = work.stop.token().clone();
         context
     }
 
@@ -184,44 +193,24 @@ impl Engine {
                 return Ok(Some(self.failure(work.claim, error, Retry::Never, None)));
             }
         };
-        let row = &work.prepared.row;
-        if action == Action::Replace && !row.identity.is_empty() {
-            let request = DestroyRequest {
-                resource_type: row.type_id.clone(),
-                lookup: Lookup::Identity(former_identity(work.claim, row)),
-                state: row.driver_state.clone(),
-            };
-            match self.call_destroy(work, &work.context, request).await? {
-                Called::Answer(Outcome::Succeeded(_)) => {}
-                other => return self.outcome(work, Action::Replace, other, None).await,
-            }
+        if action == Action::Replace
+            && let Some(ended) = self.remove_former(work).await?
+        {
+            return Ok(ended);
         }
-        let prior = match action {
-            Action::Update => Some(self.prior_of(work).await?),
-            _ => None,
-        };
-        let called = self.call_apply(work, &work.context, prior, inputs.resolved.clone()).await?;
+        let prior = (action == Action::Update).then(|| work.prior());
+        let called = self.call_apply(work, false, prior, inputs.resolved.clone()).await;
         self.outcome(work, action, called, Some(&inputs)).await
-    }
-
-    async fn prior_of(&self, work: &Work<'_>) -> Result<Prior> {
-        let row = &work.prepared.row;
-        Ok(Prior {
-            identity: row.identity.clone(),
-            inputs: row.inputs.clone(),
-            outputs: row.outputs.clone(),
-            state: row.driver_state.clone(),
-        })
     }
 
     /// Normalises inputs and applies them.
     pub(crate) async fn call_apply(
         &self,
         work: &Work<'_>,
-        context: &CallContext,
+        restores: bool,
         prior: Option<Prior>,
         inputs: Value,
-    ) -> Result<Called<Outcome>> {
+    ) -> Called<Outcome> {
         let resource_type = work.prepared.spec.type_id.clone();
         let apply = async {
             let request = ValidateRequest { resource_type: resource_type.clone(), inputs };
@@ -235,19 +224,15 @@ impl Engine {
             };
             let sensitive = work.prepared.sensitive();
             let request = ApplyRequest { resource_type: resource_type.clone(), prior, inputs, sensitive };
-            work.driver.apply(context, request, work.sink).await
+            work.driver.apply(&self.context(work, restores), request, work.sink).await
         };
-        Ok(self.call(work.sink, work.stop, work.limit, apply).await)
+        self.call(work.sink, work.stop, work.limit, apply).await
     }
 
-    pub(crate) async fn call_destroy(
-        &self,
-        work: &Work<'_>,
-        context: &CallContext,
-        request: DestroyRequest,
-    ) -> Result<Called<Outcome>> {
-        let destroy = work.driver.destroy(context, request, work.sink);
-        Ok(self.call(work.sink, work.stop, work.limit, destroy).await)
+    pub(crate) async fn call_destroy(&self, work: &Work<'_>, request: DestroyRequest) -> Called<Outcome> {
+        let context = self.context(work, false);
+        let destroy = work.driver.destroy(&context, request, work.sink);
+        self.call(work.sink, work.stop, work.limit, destroy).await
     }
 
     async fn destroy(&self, work: &Work<'_>) -> Result<Ended> {
@@ -261,8 +246,7 @@ impl Engine {
             lookup: Lookup::Identity(row.identity.clone()),
             state: row.driver_state.clone(),
         };
-        let called = self.call_destroy(work, &work.context, request).await?;
-        match called {
+        match self.call_destroy(work, request).await {
             Called::Answer(Outcome::Succeeded(_)) => Ok(Some(Completion::Destroyed)),
             other => self.outcome(work, Action::Delete, other, None).await,
         }
@@ -282,7 +266,8 @@ impl Engine {
             sensitive: work.prepared.sensitive(),
             state: row.driver_state.clone(),
         };
-        let invoke = work.driver.invoke(&work.context, request, work.sink);
+        let context = self.context(work, false);
+        let invoke = work.driver.invoke(&context, request, work.sink);
         let called = self.call(work.sink, work.stop, work.limit, invoke).await;
         match called {
             Called::Answer(Outcome::Succeeded(success)) => Ok(Some(Completion::Ran(run_result(&success)))),
@@ -354,22 +339,24 @@ impl Engine {
     async fn give_back(&self, claim: &Claim, completion: Completion, mut slots: Slots) {
         let Ok(reference) = claim.reference() else { return };
         let completion = Arc::new(completion);
-        // What follows may take the place of this one, and those that are free.
-        slots.join(self.reserve());
-        let next = self.claim_params(slots.len());
+        // What follows may take the place of this one, and those that are free. Where none is, others wait for this one,
+        // and whose turn it is is for the next look to say. Whoever stops begins nothing.
+        let free = self.reserve();
+        let follow = free.len() > 0 && !self.is_stopping();
+        slots.join(free);
+        let next = follow.then(|| self.claim_params(slots.len()));
         let name = &claim.step.name;
         for attempt in 1..=COMMIT_ATTEMPTS {
             let since = Instant::now();
-            match self.inner.db.complete_unscoped(reference, &completion, Some(&next)).await {
+            match self.inner.db.complete_unscoped(reference, &completion, next.as_ref()).await {
                 Ok(completed) => {
                     if self.dies(FaultPoint::AfterCommit, name) {
                         return;
                     }
                     self.changed(reference.operation);
                     self.begin(completed.claims, slots, since);
-                    if !completed.ended {
-                        self.wake_for(&completion);
-                    }
+                    // Whoever waits for the place, or for what was done, is looked for at once.
+                    self.wake();
                     return;
                 }
                 Err(Error::Fenced { .. }) => {
@@ -390,20 +377,6 @@ impl Engine {
         }
         tracing::error!(step = name, operation = %reference.operation, "a result is left to recovery");
     }
-
-    /// Steps that could not be taken with the completion are looked for at once.
-    fn wake_for(&self, completion: &Completion) {
-        let later = matches!(completion, Completion::Failed { again: Some(_), .. });
-        if !later {
-            self.wake();
-        }
-    }
-}
-
-/// The thing that a replacement takes down: what stood before the operation, also when it is tried again.
-fn former_identity(claim: &Claim, row: &crate::store::entity::resource::Model) -> String {
-    let prior = claim.step.prior.as_ref().and_then(|prior| prior.get("identity")).and_then(Value::as_str);
-    prior.unwrap_or(&row.identity).to_owned()
 }
 
 fn run_result(success: &Success) -> RunResult {

@@ -25,6 +25,7 @@ impl Engine {
             match renewed {
                 Ok((true, not_wanted)) => {
                     (until, next) = (asked + lease, asked + lease / 3);
+                    stop.renewed(until);
                     if not_wanted {
                         stop.not_wanted();
                     }

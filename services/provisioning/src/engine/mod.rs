@@ -10,13 +10,14 @@ mod lease;
 mod observation;
 mod outcome;
 mod recovery;
+mod replacement;
 pub mod seal;
 mod sink;
 mod stop;
 mod worker;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::metrics::Meter;
@@ -47,7 +48,7 @@ pub struct EngineConfig {
     pub max_running: usize,
     /// Most steps of one operation at a time.
     pub max_running_per_operation: usize,
-    /// Most steps of one organization at a time.
+    /// Most steps of one organization at a time, in all processes.
     pub max_running_per_organization: usize,
     /// How often a step is tried.
     pub max_attempts: u32,
@@ -78,7 +79,8 @@ impl Default for EngineConfig {
             poll_ms: 1_000,
             max_running: 32,
             max_running_per_operation: 8,
-            max_running_per_organization: 64,
+            // Fewer than there are slots, so that one organization never has all of them.
+            max_running_per_organization: 24,
             max_attempts: 4,
             max_undo_attempts: 6,
             backoff_ms: 200,
@@ -133,6 +135,8 @@ struct Inner {
     tasks: TaskTracker,
     faults: Option<Faults>,
     dead: CancellationToken,
+    /// Told by whoever runs it that nothing new is to begin.
+    stopping: OnceLock<CancellationToken>,
     recovered: CancellationToken,
     zombies: opentelemetry::metrics::Counter<u64>,
 }
@@ -183,6 +187,7 @@ impl Engine {
             tasks: TaskTracker::new(),
             faults,
             dead: CancellationToken::new(),
+            stopping: OnceLock::new(),
             recovered: CancellationToken::new(),
             zombies,
         };
@@ -233,6 +238,11 @@ impl Engine {
         self.inner.dead.is_cancelled()
     }
 
+    /// Whether nothing new is to begin.
+    fn is_stopping(&self) -> bool {
+        self.inner.stopping.get().is_some_and(CancellationToken::is_cancelled)
+    }
+
     /// Waits until what a former process left under way has been looked at for the first time.
     pub async fn recovered(&self) {
         self.inner.recovered.cancelled().await;
@@ -245,8 +255,8 @@ impl Engine {
         running.get(&operation).into_iter().flatten().for_each(Stop::not_wanted);
     }
 
-    fn register(&self, operation: Uuid, purpose: Purpose) -> Stop {
-        let stop = Stop::new(purpose);
+    fn register(&self, operation: Uuid, purpose: Purpose, since: Instant) -> Stop {
+        let stop = Stop::new(purpose, since + Duration::from_millis(self.inner.config.lease_ms));
         let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
         let stops = running.entry(operation).or_default();
         stops.retain(|stop| !stop.token().is_cancelled());
@@ -281,6 +291,7 @@ impl Engine {
             lease_micros: micros(config.lease_ms),
             limit,
             per_operation: config.max_running_per_operation,
+            per_organization: config.max_running_per_organization,
             away: self.inner.breakers.ids(),
         }
     }

@@ -19,22 +19,34 @@ impl Engine {
             _ => Lookup::Key(work.claim.step.idempotency_key.clone()),
         };
         let request = ObserveRequest { resource_type: row.type_id.clone(), lookup };
-        let observe = work.driver.observe(&work.context, request);
-        let called = self.call(work.sink, work.stop, work.limit, observe).await;
+        Ok(match self.call_observe(work, request).await {
+            Ok(observation) => Some(self.observed(work, action, observation)?),
+            Err(ended) => ended,
+        })
+    }
+
+    /// Asks the driver; without a clear answer, how the step ends for now.
+    pub(crate) async fn call_observe(
+        &self,
+        work: &Work<'_>,
+        request: ObserveRequest,
+    ) -> std::result::Result<Observation, Ended> {
+        let context = self.context(work, false);
+        let observe = work.driver.observe(&context, request);
         let unclear = |message: String| {
             let error = StepError::new("UNKNOWN", message);
             // To look is no attempt: it goes on, ever more seldom, as long as there is time.
-            Some(self.failure(work.claim, error, Retry::Free(None), None))
+            Err(Some(self.failure(work.claim, error, Retry::Free(None), None)))
         };
-        Ok(match called {
-            Called::ClaimLost => None,
+        match self.call(work.sink, work.stop, work.limit, observe).await {
+            Called::ClaimLost => Err(None),
             Called::Unknown(why) => unclear(why.to_owned()),
             Called::Answer(Observation::Indeterminate { message }) => {
                 self.is_away(&work.claim.step.driver, &work.driver).await;
                 unclear(work.sink.redactor().text(&message))
             }
-            Called::Answer(observation) => Some(self.observed(work, action, observation)?),
-        })
+            Called::Answer(observation) => Ok(observation),
+        }
     }
 
     fn observed(&self, work: &Work<'_>, action: Action, observation: Observation) -> Result<Completion> {

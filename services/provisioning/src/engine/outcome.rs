@@ -78,7 +78,7 @@ impl Engine {
         let makes = matches!(action, Action::Create | Action::Update | Action::Replace);
         let remains = match partial {
             Some(partial) if makes => Some(partial.identity.unwrap_or_default()),
-            // Replacing has taken the former thing down; a cancelled call may have left something.
+            // Replacing may have taken the former thing down; a cancelled call may have left something.
             _ if action == Action::Replace || (makes && code == FailureCode::Cancelled) => {
                 Some(String::new())
             }

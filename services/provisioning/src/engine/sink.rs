@@ -107,6 +107,11 @@ impl EngineSink {
         }
     }
 
+    /// Keeps that the thing is gone which the step takes the place of, before anything takes that place.
+    pub(crate) async fn former_gone(&self) -> std::result::Result<(), SinkClosed> {
+        durable(&self.step, || self.engine.inner.db.former_gone_unscoped(self.reference)).await
+    }
+
     pub(crate) fn redactor(&self) -> &Redactor {
         &self.redactor
     }

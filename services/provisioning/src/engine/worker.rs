@@ -16,6 +16,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 impl Engine {
     /// Works until cancelled. Calls that are under way then get a moment to end; what does not is recovered later.
     pub async fn run(&self, cancel: CancellationToken) {
+        // An engine runs once; a second run would stop with the first.
+        let _ = self.inner.stopping.set(cancel.clone());
         self.recover_own().await;
         self.inner.recovered.cancel();
         let poll = Duration::from_millis(self.inner.config.poll_ms.max(1));
@@ -61,6 +63,9 @@ impl Engine {
                 .await?;
             let mut taken = 0;
             for operation in found {
+                if self.is_stopping() {
+                    return Ok(());
+                }
                 let slots = self.reserve();
                 if slots.len() == 0 || self.dies(FaultPoint::BeforeIntent, "") || self.is_dead() {
                     return Ok(());

@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use pavior_core::audit::AuditEvent;
 use pavior_store::{Recorded, Tx, TxFuture};
-use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::entity::{operation, step};
 use super::journal::{Aggregate, step_state};
+use super::room::take;
 use super::{Db, db, effects, finish};
 use crate::domain::plan::Action;
-use crate::domain::state::{OperationEvent, OperationState, StepEvent, StepState};
+use crate::domain::state::{OperationState, StepState};
 use crate::error::{Error, Result};
 
 /// Why a step was taken.
@@ -83,6 +86,8 @@ pub struct ClaimParams {
     pub limit: usize,
     /// At most so many held of one operation.
     pub per_operation: usize,
+    /// At most so many held of one organization, by all workers.
+    pub per_organization: usize,
     /// Drivers that are away: their steps wait.
     pub away: Arc<[String]>,
 }
@@ -222,8 +227,8 @@ struct Load {
 }
 
 impl Db {
-    /// Operations with something to do now, oldest first, one organization after the other, so that nobody waits for
-    /// the hundreds of another; organizations at their limit are left out.
+    /// Operations with something to do now, oldest first, one organization after the other and those first that have
+    /// least under way, so that nobody waits for the hundreds of another; organizations at their limit are left out.
     pub async fn candidates_unscoped(
         &self,
         limit: u64,
@@ -251,12 +256,14 @@ impl Db {
         let mut queues = Vec::new();
         for organization in waiting {
             let own = load.iter().filter(is_held).filter(|load| load.organization == organization);
-            // No more than it has room for: two operations that are found together would both be taken.
-            let room = per_organization.saturating_sub(own.map(|load| load.steps).sum());
-            if let Ok(room @ 1..) = u64::try_from(room) {
-                queues.push(self.candidates_of(organization, limit.min(room), now, away).await?);
+            let held: i64 = own.map(|load| load.steps).sum();
+            // A hint only; how much room there is is counted where steps are taken.
+            if let Ok(room @ 1..) = u64::try_from(per_organization.saturating_sub(held)) {
+                queues.push((held, self.candidates_of(organization, limit.min(room), now, away).await?));
             }
         }
+        queues.sort_by_key(|(held, _)| *held);
+        let queues: Vec<_> = queues.into_iter().map(|(_, queue)| queue).collect();
         let longest = queues.iter().map(Vec::len).max().unwrap_or_default();
         let fair =
             (0..longest).flat_map(|round| queues.iter().filter_map(move |queue| queue.get(round).copied()));
@@ -309,7 +316,7 @@ impl Db {
                     };
                     finish::check_deadline(&mut aggregate)?;
                     aggregate.settle()?;
-                    let claims = take(tx, &mut aggregate, &params).await?;
+                    let claims = take(tx, &mut aggregate, &params, 0).await?;
                     let (_, events) = this.write(tx, &mut aggregate, Vec::new()).await?;
                     Ok(progress(claims, events))
                 })
@@ -352,7 +359,8 @@ impl Db {
         let audits = effects::complete(self, tx, &mut aggregate, index, completion).await?;
         aggregate.settle()?;
         let claims = match next {
-            Some(params) => take(tx, &mut aggregate, params).await?,
+            // The place that it frees belongs to whoever comes next, and is given away by the next look for work.
+            Some(params) => take(tx, &mut aggregate, params, 1).await?,
             None => Vec::new(),
         };
         let (ended, events) = self.write(tx, &mut aggregate, audits).await?;
@@ -406,12 +414,25 @@ impl Db {
 
     /// Keeps what a driver wants to resume from, if the claim still holds.
     pub async fn checkpoint_unscoped(&self, reference: StepRef, checkpoint: Value) -> Result<bool> {
+        let checkpoint = Set(Some(checkpoint));
+        self.reached(reference, step::ActiveModel { checkpoint, ..Default::default() }).await
+    }
+
+    /// Keeps that the thing is gone which a replacement takes the place of, if the claim still holds. What a driver noted
+    /// while it took that down says nothing about what comes next.
+    pub async fn former_gone_unscoped(&self, reference: StepRef) -> Result<bool> {
+        let (former_gone, checkpoint) = (Set(true), Set(None));
+        self.reached(reference, step::ActiveModel { former_gone, checkpoint, ..Default::default() }).await
+    }
+
+    /// Keeps how far a held step has come.
+    async fn reached(&self, reference: StepRef, set: step::ActiveModel) -> Result<bool> {
         self.store
             .upkeep("where a driver resumes", move |tx| {
-                let checkpoint = checkpoint.clone();
+                let set = set.clone();
                 Box::pin(async move {
                     let done = step::Entity::update_many()
-                        .col_expr(step::Column::Checkpoint, sea_orm::sea_query::Expr::value(Some(checkpoint)))
+                        .set(set)
                         .filter(step::Column::Id.eq(reference.step))
                         .filter(step::Column::Fence.eq(reference.fence))
                         .exec(tx)
@@ -430,60 +451,4 @@ pub(crate) fn progress<T>(value: T, events: Vec<AuditEvent>) -> Recorded<T> {
         true => Recorded::upkeep(value, "how far an operation is"),
         false => Recorded::all(value, events),
     }
-}
-
-async fn take(tx: &Tx, aggregate: &mut Aggregate, params: &ClaimParams) -> Result<Vec<Claim>> {
-    let now = aggregate.clock;
-    let mut held = 0;
-    for step in &aggregate.steps {
-        held += usize::from(step_state(step)?.held());
-    }
-    let mut room = params.limit.min(params.per_operation.saturating_sub(held));
-    let mut taken = Vec::new();
-    for index in 0..aggregate.steps.len() {
-        let Some(step) = aggregate.steps.get_mut(index) else { break };
-        let purpose = match (aggregate.state, step_state(step)?) {
-            (OperationState::Queued | OperationState::Running, StepState::Ready) => Purpose::Do,
-            (OperationState::Queued | OperationState::Running, StepState::Unknown) => Purpose::Observe,
-            (OperationState::Compensating, StepState::UndoReady) => Purpose::Undo,
-            _ => continue,
-        };
-        if room == 0 || step.not_before > now || params.away.contains(&step.driver) {
-            continue;
-        }
-        room -= 1;
-        step.fence += 1;
-        step.worker = params.worker.to_string();
-        step.lease_until = now + params.lease_micros;
-        match purpose {
-            Purpose::Do => step.attempt += 1,
-            Purpose::Undo => step.undo_attempt += 1,
-            Purpose::Observe => {}
-        }
-        if step.idempotency_key.is_empty() {
-            step.idempotency_key = format!("{}/{}/{}", aggregate.op.id, step.name, aggregate.op.generation);
-        }
-        if aggregate.state == OperationState::Queued {
-            aggregate.operation(OperationEvent::Start)?;
-        }
-        aggregate.step(index, StepEvent::Claim)?;
-        if purpose == Purpose::Do {
-            effects::begin(tx, aggregate, index).await?;
-        }
-        taken.push((index, purpose));
-    }
-    let op = Arc::new(aggregate.op.clone());
-    let left_micros = (op.deadline > 0).then(|| op.deadline - now);
-    Ok(taken
-        .into_iter()
-        .filter_map(|(index, purpose)| {
-            let step = aggregate.steps.get(index)?.clone();
-            let source =
-                step.spec.get("artifact").and_then(|artifact| artifact.get("step")).and_then(Value::as_str);
-            let run_outputs = source.and_then(|name| {
-                aggregate.steps.iter().find(|step| step.name == name).and_then(|step| step.outputs.clone())
-            });
-            Some(Claim { op: op.clone(), step, purpose, run_outputs, left_micros })
-        })
-        .collect())
 }

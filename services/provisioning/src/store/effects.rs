@@ -63,8 +63,10 @@ pub(crate) async fn complete(
         Completion::NoEffect => StepEvent::FoundAbsent,
         Completion::Removed => {
             let step = aggregate.steps.get(index).ok_or_else(gone)?;
-            if action == Action::Create {
-                forget(tx, &step.resource).await?;
+            match action {
+                Action::Create => forget(tx, &step.resource).await?,
+                Action::Replace => put_back(this, tx, step).await?,
+                _ => {}
             }
             StepEvent::UndoSucceed
         }
@@ -230,6 +232,25 @@ async fn keep(
             .map_err(db)?;
     }
     Ok(())
+}
+
+/// What a replacement was to take the place of still stands: the row says again what it said before.
+async fn put_back(this: &Db, tx: &Tx, step: &step::Model) -> Result<()> {
+    let Some(former) = &step.prior else { return Ok(()) };
+    let text = |key: &str| former.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let part = |key: &str| former.get(key).cloned().unwrap_or_default();
+    let set = resource::ActiveModel {
+        identity: Set(text("identity")),
+        inputs: Set(part("inputs")),
+        outputs: Set(part("outputs")),
+        driver_state: Set(part("state")),
+        spec: Set(part("spec")),
+        sealed_inputs: Set(text("sealed_inputs")),
+        state: Set("ACTIVE".into()),
+        update_time: Set(this.now()),
+        ..Default::default()
+    };
+    set_resource(tx, &step.resource, set).await
 }
 
 async fn ran(this: &Db, tx: &Tx, aggregate: &mut Aggregate, index: usize, result: &RunResult) -> Result<()> {

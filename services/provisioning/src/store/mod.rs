@@ -18,6 +18,7 @@ mod progress;
 mod read;
 mod reap;
 mod retention;
+mod room;
 mod rows;
 mod take;
 mod timers;

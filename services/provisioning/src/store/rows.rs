@@ -123,6 +123,7 @@ impl Db {
                     subject: String::new(),
                     state: "BLOCKED".to_owned(),
                     remains: false,
+                    former_gone: false,
                     attempt: 0,
                     undo_attempt: 0,
                     waits: 0,

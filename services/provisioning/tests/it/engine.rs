@@ -194,6 +194,7 @@ async fn a_zombie_is_refused_by_its_fence() {
             lease_micros: 1,
             limit: 1,
             per_operation: 1,
+            per_organization: 1,
             away: [].into(),
         };
         world.db.accept(new).await.unwrap();

@@ -6,9 +6,10 @@ use std::time::Duration;
 use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_provisioning::domain::state::StepState;
 use pavior_provisioning::engine::EngineConfig;
+use pavior_provisioning::store::entity::step;
 use pavior_store::StoreError;
 use pavior_testkit::db::{both, sqlite};
-use sea_orm::ConnectionTrait;
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
@@ -33,6 +34,13 @@ async fn held(world: &World, ids: &[Uuid]) -> usize {
         held += view.steps.iter().filter(|step| StepState::parse(&step.state).unwrap().held()).count();
     }
     held
+}
+
+/// The same of a whole organization, at one moment.
+async fn held_by(world: &World, organization: &str) -> usize {
+    let rows = step::Entity::find().filter(step::Column::Organization.eq(organization));
+    let rows = rows.all(world.db.store().read()).await.unwrap();
+    rows.iter().filter(|step| StepState::parse(&step.state).unwrap().held()).count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,8 +81,16 @@ async fn nothing_is_claimed_that_has_no_slot() {
         for _ in 0..20 {
             world.engine.wake();
             tokio::task::yield_now().await;
-            assert_eq!(held(&world, &ids).await, 4);
+            let held = held_by(&world, "acme").await;
+            assert!(held <= 4, "{held}");
         }
+        pavior_testkit::wait_for("all slots to be in use", LIMIT, async || {
+            match held_by(&world, "acme").await {
+                4 => Ok(()),
+                held => Err(held),
+            }
+        })
+        .await;
         assert_eq!(world.engine.free_for(), None);
         leaves.add_permits(12);
         for id in ids {
@@ -186,4 +202,85 @@ async fn nothing_is_carried_out_before_the_histories_are_known_to_fit() {
     world.db.history().set(None);
     world.engine.wake();
     assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_organization_has_no_more_under_way_than_it_may() {
+    both(|db| async {
+        let config =
+            EngineConfig { max_running: 32, max_running_per_organization: 3, poll_ms: 20, ..quick() };
+        let world = World::with(db, config, None).await;
+        let (root, leaves) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let mut ids = Vec::new();
+        for (number, prefix) in ["x", "y"].into_iter().enumerate() {
+            let names = fan(&world, prefix, &root, &leaves);
+            let first = [names[0].as_str()];
+            let nodes: Vec<(&str, &[&str])> = names
+                .iter()
+                .enumerate()
+                .map(|(index, name)| (name.as_str(), if index == 0 { &[][..] } else { &first[..] }))
+                .collect();
+            ids.push(world.start(elsewhere(graph(&nodes), "acme", number)).await);
+        }
+        let beta = world.start(elsewhere(graph(&DIAMOND), "beta", 0)).await;
+        // What follows from both roots is more than four times as much as may be under way.
+        root.add_permits(2);
+        pavior_testkit::wait_for("both roots to be made", LIMIT, async || {
+            let live = world.driver.live();
+            let acme = live.iter().filter(|name| name.starts_with("organizations/acme/")).count();
+            if acme == 2 { Ok(()) } else { Err(live) }
+        })
+        .await;
+        for made in 0..12 {
+            for _ in 0..5 {
+                world.engine.wake();
+                tokio::task::yield_now().await;
+                let held = held_by(&world, "acme").await;
+                assert!(held <= 3, "{held}");
+            }
+            let room = 3.min(12 - made);
+            pavior_testkit::wait_for("its places to be taken", LIMIT, async || {
+                match held_by(&world, "acme").await {
+                    held if held == room => Ok(()),
+                    held => Err(held),
+                }
+            })
+            .await;
+            leaves.add_permits(1);
+            pavior_testkit::wait_for("one more to be made", LIMIT, async || {
+                let live = world.driver.live();
+                let acme = live.iter().filter(|name| name.starts_with("organizations/acme/")).count();
+                if acme == 3 + made { Ok(()) } else { Err(live) }
+            })
+            .await;
+        }
+        for id in ids.into_iter().chain([beta]) {
+            assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_orderly_stop_ends_what_is_under_way_and_begins_nothing() {
+    both(|db| async {
+        let mut world = World::new(db).await;
+        let gate = Arc::new(Semaphore::new(0));
+        world.driver.script(CallKind::Apply, "a", [Behaviour::Gate(gate.clone())]);
+        let id = world.start(graph(&[("a", &[]), ("b", &["a"])])).await;
+        pavior_testkit::wait_for("the call", LIMIT, async || match world.driver.calls().len() {
+            1 => Ok(()),
+            calls => Err(calls),
+        })
+        .await;
+        let stopping = world.stop();
+        gate.add_permits(1);
+        stopping.await.unwrap();
+        let view = world.view(id).await;
+        assert_eq!(shown(&view), ["a DONE", "b READY"]);
+        assert_eq!(world.driver.calls().len(), 1);
+        let world = world.restarted().await;
+        assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+    })
+    .await;
 }

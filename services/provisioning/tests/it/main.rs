@@ -17,6 +17,7 @@ mod peers;
 mod races;
 mod records;
 mod repeats;
+mod replacement;
 mod restore;
 mod secrets;
 mod service;

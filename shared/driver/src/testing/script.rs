@@ -88,4 +88,6 @@ pub struct Call {
     pub fence: i64,
     /// Key of the context.
     pub key: String,
+    /// Until when the claim was said to hold.
+    pub lease_end: Option<time::OffsetDateTime>,
 }

@@ -26,6 +26,7 @@ pub struct Model {
     pub subject: String,
     pub state: String,
     pub remains: bool,
+    pub former_gone: bool,
     pub attempt: i32,
     pub undo_attempt: i32,
     pub waits: i32,
