@@ -89,11 +89,11 @@ impl Api {
         let next_page_token = page.close(&self.app.tokens, &mut rows, |(_, position)| position.clone());
         let ids = rows.iter().map(|(op, _)| op.id).collect();
         let mut steps = self.app.db.steps_of_unscoped(ids).await?;
-        let mut operations = Vec::with_capacity(rows.len());
-        for (op, _) in rows {
-            let view = OperationView { steps: steps.remove(&op.id).unwrap_or_default(), op };
-            operations.push(operation::encode(&self.app, permit, view).await?);
-        }
+        let views = rows.into_iter().map(|(op, _)| {
+            let steps = steps.remove(&op.id).unwrap_or_default();
+            OperationView { op, steps }
+        });
+        let operations = operation::encode_all(&self.app, permit, views.collect()).await?;
         Ok(lro::ListOperationsResponse { operations, next_page_token, unreachable: Vec::new() })
     }
 }

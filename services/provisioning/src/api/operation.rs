@@ -1,5 +1,7 @@
 //! Operations as `google.longrunning` has them, and as the stream tells of them.
 
+use std::collections::BTreeMap;
+
 use pavior_auth::Permit;
 use pavior_proto::google::longrunning::{Operation, operation::Result as LroResult};
 use pavior_proto::google::rpc;
@@ -11,7 +13,7 @@ use serde_json::Value;
 use tonic::Code;
 
 use super::convert;
-use crate::app::rows::{OperationView, operation, step, step_body};
+use crate::app::rows::{self, OperationView, operation, step, step_body};
 use crate::app::watch::{Happened, Message};
 use crate::app::{Answer, App, Ask};
 use crate::domain::names;
@@ -77,45 +79,104 @@ fn empty(kind: Kind, target: String) -> prost_types::Any {
 
 /// An operation.
 pub(crate) async fn encode(app: &App, permit: &Permit, view: OperationView) -> Result<Operation> {
+    let results = Results::of(app, permit, std::iter::once(&view.op)).await?;
+    Ok(encoded(&view, &results))
+}
+
+/// Operations, in their order.
+pub(crate) async fn encode_all(
+    app: &App,
+    permit: &Permit,
+    views: Vec<OperationView>,
+) -> Result<Vec<Operation>> {
+    let results = Results::of(app, permit, views.iter().map(|view| &view.op)).await?;
+    Ok(views.iter().map(|view| encoded(view, &results)).collect())
+}
+
+fn encoded(view: &OperationView, results: &Results) -> Operation {
     let state = OperationState::parse(&view.op.state).unwrap_or(OperationState::Planned);
     let result = match state {
-        OperationState::Succeeded => Some(LroResult::Response(response(app, permit, &view.op).await?)),
+        OperationState::Succeeded => Some(LroResult::Response(results.response(&view.op))),
         state if state.ended() => Some(LroResult::Error(error(&view.op, state))),
         _ => None,
     };
-    Ok(Operation {
+    Operation {
         name: view.op.name.clone(),
-        metadata: Some(any(&metadata(&view))),
+        metadata: Some(any(&metadata(view))),
         done: state.ended(),
         result,
-    })
+    }
 }
 
-async fn response(app: &App, permit: &Permit, op: &operation::Model) -> Result<prost_types::Any> {
-    let kind = Kind::parse(&op.kind).unwrap_or(Kind::Run);
-    let found = match kind {
-        Kind::CreateProject => {
-            app.db.find_project(permit, &op.target).await?.map(|row| any(&convert::project(row)))
+/// What operations led to, read for all of them at once.
+#[derive(Default)]
+struct Results {
+    projects: BTreeMap<String, rows::project::Model>,
+    environments: BTreeMap<String, rows::environment::Model>,
+    /// By operation.
+    runs: BTreeMap<String, rows::run::Model>,
+    /// By operation.
+    made: BTreeMap<String, rows::deployment::Model>,
+    /// By name.
+    running: BTreeMap<String, rows::deployment::Model>,
+}
+
+impl Results {
+    async fn of(
+        app: &App,
+        permit: &Permit,
+        operations: impl Iterator<Item = &operation::Model>,
+    ) -> Result<Self> {
+        let (mut projects, mut environments, mut runs, mut deploys) = (vec![], vec![], vec![], vec![]);
+        for op in operations.filter(|op| op.state == OperationState::Succeeded.as_str()) {
+            match kind_of(op) {
+                Kind::CreateProject => projects.push(op.target.clone()),
+                Kind::CreateEnvironment | Kind::UpdateEnvironment => environments.push(op.target.clone()),
+                Kind::Run => runs.push(op.name.clone()),
+                Kind::Deploy => deploys.push((op.name.clone(), op.target.clone())),
+                Kind::DestroyProject | Kind::DestroyEnvironment => {}
+            }
         }
-        Kind::CreateEnvironment | Kind::UpdateEnvironment => {
-            app.db.find_environment(permit, &op.target).await?.map(|row| any(&convert::environment(row)))
-        }
-        Kind::DestroyProject | Kind::DestroyEnvironment => None,
-        Kind::Run => app.db.run_of_operation(permit, &op.name).await?.map(|row| any(&convert::run(row))),
-        Kind::Deploy => {
-            let made = app.db.deployment_of_operation(permit, &op.name).await?;
-            let running = match made {
-                Some(made) => Some(made),
-                // The same artifact ran already.
-                None => match app.db.find_environment(permit, &op.target).await? {
-                    Some(environment) => app.db.find_deployment(permit, &environment.deployment).await?,
-                    None => None,
-                },
-            };
-            running.map(|row| any(&convert::deployment(row)))
-        }
-    };
-    Ok(found.unwrap_or_else(|| empty(kind, op.target.clone())))
+        let made = deploys.iter().map(|(name, _)| name.clone()).collect();
+        let made = app.db.deployments_of_operations(permit, made).await?;
+        // The others found that the same artifact ran already.
+        environments
+            .extend(deploys.into_iter().filter(|(name, _)| !made.contains_key(name)).map(|(_, of)| of));
+        let environments = app.db.environments_named(permit, environments).await?;
+        let running = environments.values().map(|environment| environment.deployment.clone());
+        let running = running.filter(|name| !name.is_empty()).collect();
+        Ok(Self {
+            projects: app.db.projects_named(permit, projects).await?,
+            runs: app.db.runs_of_operations(permit, runs).await?,
+            running: app.db.deployments_named(permit, running).await?,
+            environments,
+            made,
+        })
+    }
+
+    fn response(&self, op: &operation::Model) -> prost_types::Any {
+        let kind = kind_of(op);
+        let found = match kind {
+            Kind::CreateProject => {
+                self.projects.get(&op.target).map(|row| any(&convert::project(row.clone())))
+            }
+            Kind::CreateEnvironment | Kind::UpdateEnvironment => {
+                self.environments.get(&op.target).map(|row| any(&convert::environment(row.clone())))
+            }
+            Kind::DestroyProject | Kind::DestroyEnvironment => None,
+            Kind::Run => self.runs.get(&op.name).map(|row| any(&convert::run(row.clone()))),
+            Kind::Deploy => {
+                let running = || self.running.get(&self.environments.get(&op.target)?.deployment);
+                let deployment = self.made.get(&op.name).or_else(running);
+                deployment.map(|row| any(&convert::deployment(row.clone())))
+            }
+        };
+        found.unwrap_or_else(|| empty(kind, op.target.clone()))
+    }
+}
+
+fn kind_of(op: &operation::Model) -> Kind {
+    Kind::parse(&op.kind).unwrap_or(Kind::Run)
 }
 
 fn error(op: &operation::Model, state: OperationState) -> rpc::Status {

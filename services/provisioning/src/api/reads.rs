@@ -110,8 +110,8 @@ impl Api {
     pub(crate) async fn read_pipeline(&self, permit: &Permit, name: &str) -> Result<pb::Pipeline> {
         let parsed = App::name(permit, "provisioning.pipelines.get", "name", name, names::PIPELINE)?;
         let row = self.app.pipeline(permit, &parsed).await?;
-        let latest = self.app.db.latest_run(permit, name).await?;
-        Ok(convert::pipeline(row, latest.map(|run| run.name).unwrap_or_default()))
+        let mut latest = self.app.db.latest_runs(permit, vec![name.to_owned()]).await?;
+        Ok(convert::pipeline(row, latest.remove(name).map(|run| run.name).unwrap_or_default()))
     }
 
     pub(crate) async fn pipelines(
@@ -126,12 +126,14 @@ impl Api {
         let opened = self.open("ListPipelines", [&parent, &page_token, &filter, &order_by], page_size)?;
         let page = self.app.db.pipelines_page(permit, &opened.listing).await?;
         let (rows, next_page_token) = self.close(&opened, page);
-        let mut pipelines = Vec::with_capacity(rows.len());
-        for row in rows {
-            let name = format!("{}/pipelines/{}", row.project, names::last(&row.name));
-            let latest = self.app.db.latest_run(permit, &name).await?;
-            pipelines.push(convert::pipeline(row, latest.map(|run| run.name).unwrap_or_default()));
-        }
+        let name =
+            |row: &rows::resource::Model| format!("{}/pipelines/{}", row.project, names::last(&row.name));
+        let mut latest = self.app.db.latest_runs(permit, rows.iter().map(name).collect()).await?;
+        let each = rows.into_iter().map(|row| {
+            let latest = latest.remove(&name(&row)).map(|run| run.name);
+            convert::pipeline(row, latest.unwrap_or_default())
+        });
+        let pipelines = each.collect();
         Ok(pb::ListPipelinesResponse { pipelines, next_page_token })
     }
 

@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod audit;
+mod batch;
 mod claim;
 mod clock;
 mod create;

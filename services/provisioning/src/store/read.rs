@@ -178,42 +178,6 @@ impl Db {
             .map_err(db)
     }
 
-    /// The newest run of a pipeline, whatever became of it.
-    pub async fn latest_run(&self, permit: &Permit, pipeline: &str) -> Result<Option<run::Model>> {
-        run::Entity::find()
-            .filter(run::Column::Organization.eq(permit.organization()))
-            .filter(run::Column::Pipeline.eq(pipeline))
-            .order_by_desc(run::Column::CreateTime)
-            .order_by_desc(run::Column::Uid)
-            .one(self.store.read())
-            .await
-            .map_err(db)
-    }
-
-    /// The deployment, run or other subject that an operation made.
-    pub async fn deployment_of_operation(
-        &self,
-        permit: &Permit,
-        operation: &str,
-    ) -> Result<Option<deployment::Model>> {
-        deployment::Entity::find()
-            .filter(deployment::Column::Organization.eq(permit.organization()))
-            .filter(deployment::Column::Operation.eq(operation))
-            .one(self.store.read())
-            .await
-            .map_err(db)
-    }
-
-    /// The run that an operation made.
-    pub async fn run_of_operation(&self, permit: &Permit, operation: &str) -> Result<Option<run::Model>> {
-        run::Entity::find()
-            .filter(run::Column::Organization.eq(permit.organization()))
-            .filter(run::Column::Operation.eq(operation))
-            .one(self.store.read())
-            .await
-            .map_err(db)
-    }
-
     /// Sealed values by their references.
     pub async fn secrets_unscoped(&self, references: Vec<String>) -> Result<Vec<secret::Model>> {
         if references.is_empty() {

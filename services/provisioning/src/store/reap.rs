@@ -5,7 +5,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::claim::{CLAIMABLE, progress};
+use super::claim::{CLAIMABLE, HELD, progress};
 use super::entity::{operation, step};
 use super::journal::{Aggregate, step_state};
 use super::{Db, db, finish};
@@ -15,12 +15,11 @@ use crate::error::{Error, Result};
 impl Db {
     /// Operations with a claim whose lease has ended, or whose time is up.
     pub async fn lapsed_unscoped(&self, limit: u64) -> Result<Vec<Uuid>> {
-        let held = [StepState::Running, StepState::Observing, StepState::Undoing].map(StepState::as_str);
         let now = self.time(self.store.read()).await?;
         let mut found: Vec<Uuid> = step::Entity::find()
             .select_only()
             .column(step::Column::Operation)
-            .filter(step::Column::State.is_in(held))
+            .filter(step::Column::State.is_in(HELD.map(StepState::as_str)))
             .filter(step::Column::LeaseUntil.lt(now))
             .distinct()
             .limit(limit)
@@ -64,6 +63,7 @@ impl Db {
                     let done = step::Entity::update_many()
                         .col_expr(step::Column::LeaseUntil, 1_i64.into())
                         .filter(step::Column::LeaseUntil.gt(0))
+                        .filter(step::Column::State.is_in(HELD.map(StepState::as_str)))
                         .exec(tx)
                         .await
                         .map_err(db)?;

@@ -10,6 +10,7 @@ mod expiry;
 mod fixture;
 mod governance;
 mod harness;
+mod indexes;
 mod leases;
 mod limits;
 mod outage;

@@ -243,6 +243,18 @@ async fn lists_are_paged_filtered_and_ordered() {
             ..Default::default()
         };
         assert_eq!(f.client().list_projects(f.call(projects)).await.unwrap().into_inner().projects.len(), 1);
+        let every = lro::ListOperationsRequest { name: ACME.into(), ..Default::default() };
+        let listed = f.operations().list_operations(f.call(every)).await.unwrap().into_inner().operations;
+        for shown in listed {
+            let get = lro::GetOperationRequest { name: shown.name.clone() };
+            let got = f.operations().get_operation(f.call(get)).await.unwrap().into_inner();
+            // A list shows what the thing itself shows.
+            assert_eq!((shown.done, metadata(&shown)), (got.done, metadata(&got)));
+            assert_eq!(response::<pb::Project>(&shown), response::<pb::Project>(&got));
+        }
+        let pipelines = pb::ListPipelinesRequest { parent: HELLO.into(), ..Default::default() };
+        let pipelines = f.client().list_pipelines(f.call(pipelines)).await.unwrap().into_inner().pipelines;
+        assert_eq!(pipelines[0].latest_run, format!("{}/runs/run-1", pipelines[0].name));
         let plans = pb::ListPlansRequest { parent: ACME.into(), ..Default::default() };
         let plans = f.client().list_plans(f.call(plans)).await.unwrap().into_inner().plans;
         let got = f

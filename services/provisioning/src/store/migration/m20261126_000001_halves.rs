@@ -7,7 +7,7 @@ use sea_orm_migration::prelude::*;
 pub(crate) struct Migration;
 
 /// Name, table and columns of each index.
-const INDEXES: [(&str, &str, &[&str]); 9] = [
+const INDEXES: [(&str, &str, &[&str]); 10] = [
     ("project_organization_idx", "project", &["organization", "name"]),
     ("project_operation_idx", "project", &["operation"]),
     ("environment_operation_idx", "environment", &["operation"]),
@@ -16,6 +16,7 @@ const INDEXES: [(&str, &str, &[&str]); 9] = [
     ("deployment_operation_idx", "deployment", &["operation"]),
     ("deployment_project_idx", "deployment", &["project"]),
     ("deployment_run_idx", "deployment", &["run"]),
+    ("resource_environment_idx", "resource", &["environment"]),
     ("resource_driver_idx", "resource", &["driver"]),
 ];
 
