@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -29,6 +30,31 @@ pub struct DriversConfig {
     pub key: DriversKey,
     /// How long what is only needed by late callers is kept: fences and answers of things that are gone.
     pub keep: Duration,
+    /// Sees every change to the drivers' records before it is made.
+    pub on_record: OnRecord,
+}
+
+/// Is told the path of a record before it is written or removed: a test breaks a call off there, as a kill would.
+#[derive(Clone, Default)]
+pub struct OnRecord(Option<Arc<dyn Fn(&Path) + Send + Sync>>);
+
+impl OnRecord {
+    /// Tells it to this.
+    pub fn new(told: impl Fn(&Path) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(told)))
+    }
+
+    pub(crate) fn tell(&self, record: &Path) {
+        if let Some(told) = &self.0 {
+            told(record);
+        }
+    }
+}
+
+impl std::fmt::Debug for OnRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("OnRecord").field(&self.0.is_some()).finish()
+    }
 }
 
 /// The `git` driver.
@@ -113,6 +139,7 @@ impl DriversConfig {
             postgres_url: None,
             key,
             keep: Duration::from_secs(30 * 24 * 3600),
+            on_record: OnRecord::default(),
         }
     }
 }

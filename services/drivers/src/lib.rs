@@ -27,7 +27,7 @@ use pavior_driver::{Driver, PushRecorder, Registry};
 use pavior_files as files;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{DriversConfig, GitConfig, PipelineConfig, ProcessConfig, inherited};
+pub use config::{DriversConfig, GitConfig, OnRecord, PipelineConfig, ProcessConfig, inherited};
 pub use folder::key_fits;
 pub use keyring::DriversKey;
 
@@ -115,7 +115,9 @@ pub fn build(config: &DriversConfig) -> Result<Drivers, Error> {
     let failed = |source| Error::Data { path: config.data_dir.clone(), source };
     let keyring = keyring::Keyring::new(&config.key).map_err(failed)?;
     let folder = Arc::new(folder::Folder::open(&config.data_dir, keyring)?);
-    let ledger = |driver: &str| ledger::Ledger::open(&folder, driver, config.keep).map_err(failed);
+    let ledger = |driver: &str| {
+        ledger::Ledger::open(&folder, driver, config.keep, config.on_record.clone()).map_err(failed)
+    };
     let git = Arc::new(git::GitDriver::new(config, ledger("git")?).map_err(failed)?);
     let pipeline = pipeline::PipelineDriver::new(config, ledger("pipeline")?).map_err(failed)?;
     let process = Arc::new(process::ProcessDriver::new(config, ledger("process")?).map_err(failed)?);

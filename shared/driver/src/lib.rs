@@ -12,8 +12,8 @@
 //!   refused as [`FailureCode::InvalidArgument`];
 //! * a fence lower than the last one seen for a resource is refused as [`FailureCode::Fenced`];
 //! * destroying what is absent succeeds; plan and validate change nothing;
-//! * `observe` finds a thing by its identity or by the key that made it: the answer to an unknown outcome. A thing that
-//!   an update was begun on and not ended is not found by the update's key;
+//! * `observe` finds a thing by its identity or by the key that made it what it is: the answer to an unknown outcome. By
+//!   the key of a call that did not end, or that another one came after, it is not found;
 //! * an apply that fails leaves nothing of a new thing, and a changed one as it was; where that cannot be done, the
 //!   failure says so with `partial`, and the engine destroys or applies the former inputs;
 //! * secrets leave only in [`Secrets`], never in outputs, state, checkpoints, progress or logs.

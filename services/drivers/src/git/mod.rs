@@ -171,7 +171,7 @@ impl GitDriver {
         sink: &dyn Sink,
     ) -> Result<Success, Failure> {
         let _turn = self.ledger.enter(context).await?;
-        let before = self.ledger.replay(context, &request.inputs)?;
+        self.ledger.replay(context, &request.inputs)?;
         let inputs: Inputs = typed(&schema(), &request.inputs)?;
         if !is_name(&context.organization) {
             return Err(Failure::new(FailureCode::InvalidArgument, "the organization is not a name"));
@@ -207,7 +207,7 @@ impl GitDriver {
             if existed {
                 self.git.configure(&path, TOKEN, &self.token(&intent.thing)).await?;
             }
-            if before.is_none() || !existed || !intent.thing.ready {
+            if !existed || !intent.repeats() {
                 sink.progress(Progress::message(format!("rendering repository `{name}`"))).await;
                 let files = self.render(context, &inputs, &name).await?;
                 self.put(context, &intent.thing, &path, &inputs, files).await?;

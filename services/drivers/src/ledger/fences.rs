@@ -7,7 +7,6 @@ use pavior_driver::{CallContext, Failure, FailureCode};
 use serde::{Deserialize, Serialize};
 
 use super::{FENCES, Ledger, broken};
-use crate::files;
 
 /// The highest fence of each step of the operation that works on a resource, and the operations before it. A fence
 /// orders the claims of one step; operations on one resource follow each other, so that a call of an earlier one is
@@ -83,17 +82,17 @@ impl Ledger {
             Some(fences) => fences,
             None if apart.exists() => {
                 let fences = Fences::lost(self.now().map_err(broken("read"))?);
-                files::write_json(&path, &fences).map_err(broken("written"))?;
+                self.write(&path, &fences).map_err(broken("written"))?;
                 fences
             }
             None => Fences::default(),
         };
         if fences.advance(context)? {
-            files::write_json(&path, &fences).map_err(broken("written"))?;
+            self.write(&path, &fences).map_err(broken("written"))?;
         }
         if fences.lost.is_some() {
             // The damaged record has served its time: what it said is of no use any more.
-            files::remove(&apart).map_err(broken("written"))?;
+            self.remove(&apart).map_err(broken("written"))?;
         }
         Ok(())
     }

@@ -5,7 +5,6 @@ use pavior_driver::{CallContext, Failure, Lookup, Observation, Partial};
 use serde_json::Value;
 
 use super::{KEYS, Ledger, Thing, broken};
-use crate::files;
 
 /// A thing that an apply is about to make or change. It ends in [`Ledger::done`] or [`Ledger::give_up`]; one that is
 /// dropped instead stays recorded as broken off, which a look by its key shows.
@@ -14,6 +13,13 @@ pub(crate) struct Intent {
     pub(crate) thing: Thing,
     before: Option<Thing>,
     key: String,
+}
+
+impl Intent {
+    /// Whether an earlier attempt under the same key ended well, and nothing has changed the thing since.
+    pub(crate) fn repeats(&self) -> bool {
+        self.before.as_ref().is_some_and(|before| before.is_of(&self.key))
+    }
 }
 
 /// What a driver has of a thing in the world.
@@ -62,6 +68,7 @@ impl Ledger {
             keys: Vec::new(),
             ready: false,
             underway: None,
+            ended: None,
             data: Value::Null,
             told: false,
         });
@@ -75,7 +82,8 @@ impl Ledger {
 
     /// The thing is as the call asked.
     pub(crate) fn done(&self, intent: &mut Intent) -> Result<(), Failure> {
-        let thing = Thing { ready: true, underway: None, ..intent.thing.clone() };
+        let ended = Some(intent.key.clone());
+        let thing = Thing { ready: true, underway: None, ended, ..intent.thing.clone() };
         self.store(&thing)?;
         intent.thing = thing;
         Ok(())
@@ -105,7 +113,7 @@ impl Ledger {
                 }
                 self.store(&before)?;
                 if !before.has_key(&key) {
-                    files::remove(&self.path(KEYS, &key)).map_err(broken("written"))?;
+                    self.remove(&self.path(KEYS, &key)).map_err(broken("written"))?;
                 }
                 Ok(())
             }
@@ -123,16 +131,27 @@ impl Ledger {
 }
 
 impl Thing {
-    /// What a look by this lookup saw. A thing that an apply under the looked-up key has begun to change, and not ended
-    /// to, is not what that key asked for, however well it works.
+    /// Whether it is what the apply under this key asked for, as far as is recorded.
+    fn is_of(&self, key: &str) -> bool {
+        self.ready && self.ended.as_deref() == Some(key)
+    }
+
+    /// What a look by this lookup saw. By a key a thing is found only when the apply of that key ended; however well it
+    /// works, it is what another one asked for until then.
     pub(crate) fn seen(&self, lookup: &Lookup, observation: Observation) -> Observation {
-        let begun = matches!(lookup, Lookup::Key(key) if self.underway.as_ref() == Some(key));
+        let Lookup::Key(key) = lookup else { return observation };
         match observation {
-            Observation::Found(found) if begun => Observation::Partial {
-                identity: Some(found.identity),
-                state: found.state,
-                message: "an apply broke off".to_owned(),
-            },
+            Observation::Found(found) if !self.is_of(key) => {
+                if !self.has_key(key) {
+                    // Of what was asked for there is nothing.
+                    return Observation::Absent;
+                }
+                Observation::Partial {
+                    identity: Some(found.identity),
+                    state: found.state,
+                    message: "an apply broke off".to_owned(),
+                }
+            }
             other => other,
         }
     }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
 
+use crate::config::OnRecord;
 use crate::files;
 use crate::folder::Folder;
 use crate::keyring::Keyring;
@@ -50,6 +51,10 @@ pub(crate) struct Thing {
     /// The key of an apply that has begun to make or change it, and has not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     underway: Option<String>,
+    /// The key of the last apply that ended well: the thing is what that one asked for. It is written in one record with
+    /// what was made, so that a key which only resolves says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended: Option<String>,
     /// The driver's own data; no secrets in the clear.
     pub(crate) data: Value,
     /// Not from a record of its own: the world told of it, or its record is damaged.
@@ -76,13 +81,14 @@ impl Thing {
             keys: vec![key.to_owned()],
             ready: false,
             underway: None,
+            ended: None,
             data: Value::Null,
             told: true,
         }
     }
 
-    /// Whether an apply under this key made or changed it.
-    pub(crate) fn has_key(&self, key: &str) -> bool {
+    /// Whether an apply under this key has begun on it.
+    fn has_key(&self, key: &str) -> bool {
         self.keys.iter().any(|known| known == key)
     }
 }
@@ -91,6 +97,7 @@ pub(crate) struct Ledger {
     root: PathBuf,
     folder: Arc<Folder>,
     keep: Duration,
+    on_record: OnRecord,
     swept: Mutex<Option<Instant>>,
     locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// What is known of whose the records of things are: a record's name follows from its identity and never changes.
@@ -115,7 +122,12 @@ fn broken(what: &str) -> impl Fn(std::io::Error) -> Failure + '_ {
 }
 
 impl Ledger {
-    pub(crate) fn open(folder: &Arc<Folder>, driver: &str, keep: Duration) -> std::io::Result<Arc<Self>> {
+    pub(crate) fn open(
+        folder: &Arc<Folder>,
+        driver: &str,
+        keep: Duration,
+        on_record: OnRecord,
+    ) -> std::io::Result<Arc<Self>> {
         let root = folder.path().join("drivers").join(driver);
         for part in [KEYS, THINGS, FENCES, DAMAGED] {
             files::private_directory(&root.join(part))?;
@@ -124,6 +136,7 @@ impl Ledger {
             root,
             folder: Arc::clone(folder),
             keep,
+            on_record,
             swept: Mutex::default(),
             locks: Mutex::default(),
             names: Mutex::default(),
@@ -163,6 +176,16 @@ impl Ledger {
             }
             other => other,
         }
+    }
+
+    fn write(&self, record: &Path, value: &impl Serialize) -> std::io::Result<()> {
+        self.on_record.tell(record);
+        files::write_json(record, value)
+    }
+
+    fn remove(&self, record: &Path) -> std::io::Result<()> {
+        self.on_record.tell(record);
+        files::remove(record)
     }
 
     /// Well, or the records that are damaged.
@@ -235,14 +258,14 @@ impl Ledger {
             digest: self.digest(inputs),
             result,
         };
-        files::write_json(&self.path(KEYS, &context.idempotency_key), &used).map_err(broken("written"))
+        self.write(&self.path(KEYS, &context.idempotency_key), &used).map_err(broken("written"))
     }
 
     /// Records a thing anew; a damaged record of it has served its time.
     pub(crate) fn store(&self, thing: &Thing) -> Result<(), Failure> {
         let record = self.path(THINGS, &thing.identity);
-        files::write_json(&record, thing).map_err(broken("written"))?;
-        files::remove(&self.apart(&record)).map_err(broken("written"))
+        self.write(&record, thing).map_err(broken("written"))?;
+        self.remove(&self.apart(&record)).map_err(broken("written"))
     }
 
     /// A thing of the caller's organization. One whose record is damaged is known by its name only, which the caller
@@ -280,16 +303,17 @@ impl Ledger {
     pub(crate) fn condemn(&self, thing: &mut Thing) -> Result<(), Failure> {
         thing.ready = false;
         thing.underway = None;
+        thing.ended = None;
         self.store(thing)
     }
 
     /// Forgets a thing that is gone, durably. Its fence stays, so that a zombie cannot bring it back.
     pub(crate) fn forget(&self, thing: &Thing) -> Result<(), Failure> {
         let record = self.path(THINGS, &thing.identity);
-        files::remove(&record).map_err(broken("written"))?;
-        files::remove(&self.apart(&record)).map_err(broken("written"))?;
+        self.remove(&record).map_err(broken("written"))?;
+        self.remove(&self.apart(&record)).map_err(broken("written"))?;
         for key in &thing.keys {
-            files::remove(&self.path(KEYS, key)).map_err(broken("written"))?;
+            self.remove(&self.path(KEYS, key)).map_err(broken("written"))?;
         }
         Ok(())
     }
@@ -319,7 +343,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let keyring = Keyring::new(&DriversKey::derive(&[1; 32])).unwrap();
         let folder = Arc::new(Folder::open(&base.path().join("data"), keyring).unwrap());
-        (Ledger::open(&folder, "test", keep).unwrap(), base)
+        (Ledger::open(&folder, "test", keep, OnRecord::default()).unwrap(), base)
     }
 
     pub(super) fn call(resource: &str, key: &str) -> CallContext {

@@ -46,7 +46,7 @@ impl Ledger {
             }
             let age = now.duration_since(std::fs::metadata(&record)?.modified()?).unwrap_or_default();
             if age > self.keep {
-                files::remove(&record)?;
+                self.remove(&record)?;
                 removed += 1;
             }
         }

@@ -371,15 +371,19 @@ impl PipelineDriver {
         let Some(thing) = self.ledger.thing(context, &found.identity)? else {
             return Ok(Observation::Absent);
         };
-        let is_apply = match &request.lookup {
-            pavior_driver::Lookup::Identity(_) => true,
-            pavior_driver::Lookup::Key(key) => thing.has_key(key),
-        };
-        let seen = match (found.result, is_apply) {
-            (Some(outputs), _) => Observation::Found(Found { outputs, ..Found::from(Self::success(&thing)) }),
-            // A run that did not end left nothing: its processes died with their supervisor.
-            (None, false) => Observation::Absent,
-            (None, true) => Observation::Found(Found::from(Self::success(&thing))),
+        let is = Found::from(Self::success(&thing));
+        if let Some(outputs) = found.result {
+            return Ok(Observation::Found(Found { outputs, ..is }));
+        }
+        // A run that did not end left nothing: its processes died with their supervisor.
+        let seen = if thing.ready {
+            Observation::Found(is)
+        } else {
+            Observation::Partial {
+                identity: Some(is.identity),
+                state: is.state,
+                message: "an apply broke off".to_owned(),
+            }
         };
         Ok(thing.seen(&request.lookup, seen))
     }

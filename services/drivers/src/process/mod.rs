@@ -270,6 +270,10 @@ impl ProcessDriver {
         let Some(thing) = self.ledger.thing(context, &found.identity)? else {
             return Ok(Observation::Absent);
         };
+        if let (Some(outputs), Some(spec)) = (found.result, self.read(&thing)) {
+            let is = Found::from(Self::success(&thing.identity, &spec, None));
+            return Ok(Observation::Found(Found { outputs, ..is }));
+        }
         let partial = |message: &str| Observation::Partial {
             identity: Some(thing.identity.clone()),
             state: Value::Null,

@@ -4,6 +4,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod conformance;
+mod crash;
 mod failures;
 mod git;
 mod pipeline;

@@ -11,6 +11,14 @@ async fn world() -> Option<(World, pavior_testkit::db::TestDb)> {
     Some((World::with(|config| config.postgres_url = Some(url)).await, db))
 }
 
+/// How many connections a database takes, as its own user reads it.
+pub(crate) async fn connection_limit(url: &str, database: &str) -> i32 {
+    let own = Database::connect(url).await.unwrap();
+    let sql = format!("SELECT datconnlimit AS n FROM pg_database WHERE datname = '{database}'");
+    let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, sql);
+    own.query_one_raw(statement).await.unwrap().unwrap().try_get("", "n").unwrap()
+}
+
 #[tokio::test]
 async fn postgres_conforms() {
     let Some((world, _db)) = world().await else { return };

@@ -62,11 +62,32 @@ impl World {
     pub(crate) async fn with(change: impl FnOnce(&mut DriversConfig)) -> Self {
         let directory = tempfile::Builder::new().prefix("pavior-drivers-").tempdir().unwrap();
         let data = directory.path().canonicalize().unwrap().join("data");
+        Self::over(data, directory, change).await
+    }
+
+    /// The process ends, and the next one comes up over its folder.
+    pub(crate) async fn again(self, change: impl FnOnce(&mut DriversConfig)) -> Self {
+        let url = self.url.clone();
+        let (data, directory) = self.end();
+        // Addresses that were given out stay.
+        let change = |config: &mut DriversConfig| {
+            config.git.public_url = url;
+            change(config);
+        };
+        Self::over(data, directory, change).await
+    }
+
+    async fn over(
+        data: PathBuf,
+        directory: tempfile::TempDir,
+        change: impl FnOnce(&mut DriversConfig),
+    ) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let mut config = config(&data);
         config.git.public_url = url.clone();
         change(&mut config);
+        let url = config.git.public_url.clone();
         let drivers = build(&config).unwrap();
         let pushes = Pushes::default();
         let router = drivers.git_router(Arc::new(pushes.clone()));
