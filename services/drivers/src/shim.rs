@@ -22,6 +22,12 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 const USAGE: u8 = 125;
 const CANNOT_RUN: u8 = 127;
 
+/// Whether a work's exit code says that it was not run at all. Git has no such code of its own.
+#[must_use]
+pub(crate) fn is_own_failure(code: i32) -> bool {
+    [USAGE, CANNOT_RUN].contains(&u8::try_from(code).unwrap_or_default())
+}
+
 /// Runs the shim with the arguments behind its own command. Never returns while work is alive.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> ExitCode {
@@ -105,6 +111,8 @@ fn supervise(options: &Options) -> Result<u8, String> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|error| error.to_string())?;
     let (program, first) = options.shim.split_first().ok_or("no shim")?;
+    // Before there is anything to wait for, so that nobody who looks misses it.
+    options.status.as_deref().map_or(Ok(()), |path| write_status(path, None)).map_err(unwritten)?;
     let mut child = Command::new(program)
         .args(first)
         .arg("exec")
@@ -117,11 +125,11 @@ fn supervise(options: &Options) -> Result<u8, String> {
         .map_err(|error| format!("cannot start the work: {error}"))?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or("no process id")?;
     if let Some(path) = &options.status
-        && let Err(error) = write_status(path, child.id())
+        && let Err(error) = write_status(path, Some(child.id()))
     {
         let _ = rustix::process::kill_process_group(pid, Signal::KILL);
         let _ = child.wait();
-        return Err(format!("cannot write the status file: {error}"));
+        return Err(unwritten(error));
     }
     let (sender, events) = channel();
     listen(options.control, sender.clone());
@@ -130,18 +138,30 @@ fn supervise(options: &Options) -> Result<u8, String> {
     finish(&mut child, pid)
 }
 
-fn write_status(path: &Path, pid: u32) -> std::io::Result<()> {
+#[allow(clippy::needless_pass_by_value, reason = "a function for `map_err`")]
+fn unwritten(error: std::io::Error) -> String {
+    format!("cannot write the status file: {error}")
+}
+
+/// `<shim> <its start time>`, and behind it the same of the work once there is some.
+fn write_status(path: &Path, work: Option<u32>) -> std::io::Result<()> {
     let temporary = path.with_extension("tmp");
-    std::fs::write(&temporary, format!("{pid} {}\n", start_time(pid).unwrap_or_default()))?;
+    let processes = std::iter::once(std::process::id()).chain(work);
+    let words: Vec<String> =
+        processes.map(|pid| format!("{pid} {}", start_time(pid).unwrap_or_default())).collect();
+    std::fs::write(&temporary, words.join(" ") + "\n")?;
     std::fs::rename(temporary, path)
 }
 
-/// When a process started, in clock ticks since boot: with the pid it names one process for good.
+/// When a process started, in clock ticks since boot: with the pid it names one process for good. Nothing when it has
+/// ended.
 #[must_use]
 pub(crate) fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command in parentheses may hold anything; fields are counted behind it.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    let fields = stat.rsplit_once(')')?.1.trim_start();
+    let ended = fields.starts_with(['Z', 'X']);
+    fields.split_whitespace().nth(19)?.parse().ok().filter(|_| !ended)
 }
 
 fn listen(control: Control, events: Sender<Event>) {

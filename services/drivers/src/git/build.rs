@@ -1,23 +1,26 @@
 //! The git binary, with an environment in which only what is written here counts.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pavior_driver::{Failure, FailureCode};
+use pavior_driver::{Failure, FailureCode, Redactor};
 use pavior_expr::{SkeletonFile, evaluate_text, render_skeleton};
 use serde_json::Value;
-use tokio::process::Command;
 
+use crate::child::{self, Work};
 use crate::files;
 use crate::pipeline::{copy, digest};
+use crate::shim;
 
 /// Longest a single git command may take here.
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// From the signal to the kill of one that nobody waits for.
+const GRACE: Duration = Duration::from_secs(2);
 /// The last commit that the platform rendered: base of upgrades.
 const RENDERED: &str = "refs/pavior/rendered";
 /// Branch that an upgrade is offered on.
@@ -27,6 +30,8 @@ const UPGRADE: &str = "refs/heads/pavior-upgrade";
 #[derive(Debug, Clone)]
 pub(crate) struct Git {
     environment: Arc<BTreeMap<String, String>>,
+    shim: Arc<[OsString]>,
+    holds: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 pub(crate) fn io(what: &'static str) -> impl Fn(std::io::Error) -> Failure {
@@ -37,7 +42,7 @@ pub(crate) fn io(what: &'static str) -> impl Fn(std::io::Error) -> Failure {
 }
 
 impl Git {
-    pub(crate) fn new(inherited: &BTreeMap<String, String>) -> Self {
+    pub(crate) fn new(inherited: &BTreeMap<String, String>, shim: &[OsString]) -> Self {
         let mut environment: BTreeMap<String, String> = BTreeMap::new();
         if let Some(path) = inherited.get("PATH") {
             environment.insert("PATH".to_owned(), path.clone());
@@ -77,7 +82,12 @@ impl Git {
             ("GIT_CONFIG_VALUE_7", "false"),
         ];
         environment.extend(fixed.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        Self { environment: Arc::new(environment) }
+        Self { environment: Arc::new(environment), shim: shim.into(), holds: None }
+    }
+
+    /// The same, of which no command ends after this is given up.
+    pub(crate) fn holding(&self, what: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { holds: Some(what), ..self.clone() }
     }
 
     /// What a git command sees of the environment.
@@ -85,28 +95,39 @@ impl Git {
         BTreeMap::clone(&self.environment)
     }
 
-    /// A git command with the scrubbed environment and nothing on its standard input.
-    fn command(&self) -> Command {
-        let mut command = Command::new("git");
-        command.env_clear().envs(self.environment.iter()).stdin(Stdio::null()).kill_on_drop(true);
-        command
-    }
-
+    /// Runs a git command with the scrubbed environment and nothing on its standard input. It does not outlive its
+    /// caller or the platform.
     async fn output<S: AsRef<OsStr>>(
         &self,
         args: &[S],
         extra: &[(&str, &Path)],
     ) -> Result<(Option<i32>, String, String), Failure> {
-        let mut command = self.command();
-        command.args(args).envs(extra.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let output = tokio::time::timeout(TIMEOUT, command.output())
+        let mut environment = self.environment();
+        for (name, path) in extra {
+            environment.insert((*name).to_owned(), path.to_string_lossy().into_owned());
+        }
+        let words = args.iter().map(|word| word.as_ref().to_owned());
+        let work = Work {
+            command: std::iter::once(OsString::from("git")).chain(words).collect(),
+            environment,
+            directory: PathBuf::from("/"),
+            status_file: None,
+            grace: GRACE,
+            redactor: Redactor::default(),
+            holds: self.holds.clone(),
+        };
+        let unavailable =
+            |why: &str| Failure::new(FailureCode::Unavailable, format!("git cannot be run{why}"));
+        let output = tokio::time::timeout(TIMEOUT, child::output(&self.shim, &work))
             .await
             .map_err(|_| Failure::new(FailureCode::Timeout, "git took too long"))?
-            .map_err(|error| {
-                Failure::new(FailureCode::Unavailable, format!("git cannot be run: {}", error.kind()))
-            })?;
+            .map_err(|error| unavailable(&format!(": {}", error.kind())))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
+        if output.code.is_some_and(shim::is_own_failure) {
+            tracing::error!(stderr = text(&output.stderr), "git cannot be run");
+            return Err(unavailable(""));
+        }
+        Ok((output.code, text(&output.stdout), text(&output.stderr)))
     }
 
     pub(crate) async fn run<S: AsRef<OsStr>>(

@@ -265,6 +265,7 @@ impl Backend {
             status_file: None,
             grace: GRACE,
             redactor: Redactor::default(),
+            holds: None,
         };
         let (conversation, input, output) = child::converse(&self.shim, &work)?;
         let feed = Feed::start(body, input, most);

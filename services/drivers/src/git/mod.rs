@@ -126,7 +126,7 @@ impl GitDriver {
         files::private_directory(&building)?;
         // Nobody else works in here: what is half-made was left by a process that was killed.
         files::sweep(&building, "")?;
-        let git = Git::new(&config.environment);
+        let git = Git::new(&config.environment, &config.shim);
         Ok(Self { ledger, git, repositories, config: config.git.clone(), shim: config.shim.clone() })
     }
 

@@ -2,15 +2,18 @@
 
 mod artifacts;
 mod run;
+mod workspace;
 
 pub(crate) use artifacts::{Stored, copy, digest, stored};
 
 use artifacts::Shelf;
 use run::Run;
+use workspace::Workspaces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pavior_core::digest::sha256_hex;
@@ -93,6 +96,7 @@ pub(crate) struct PipelineDriver {
     inherited: BTreeMap<String, String>,
     pub(crate) config: PipelineConfig,
     shelf: Shelf,
+    workspaces: Workspaces,
 }
 
 fn step_schema() -> Value {
@@ -194,24 +198,18 @@ fn invalid(message: String) -> Failure {
 
 impl PipelineDriver {
     pub(crate) fn new(config: &DriversConfig, ledger: Arc<Ledger>) -> std::io::Result<Self> {
-        let driver = Self {
+        let patience = config.pipeline.grace + Duration::from_secs(1);
+        Ok(Self {
+            workspaces: Workspaces::open(config.data_dir.join("runs"), patience)?,
             ledger,
-            git: Git::new(&config.environment),
+            git: Git::new(&config.environment, &config.shim),
             repositories: Repositories::new(config),
             data_dir: config.data_dir.clone(),
             shim: config.shim.clone(),
             inherited: config.environment.clone(),
             config: config.pipeline.clone(),
             shelf: Shelf::default(),
-        };
-        // What a killed process left: its steps died with it, their workspaces did not.
-        files::remove_tree(&driver.runs())?;
-        files::private_directory(&driver.runs())?;
-        Ok(driver)
-    }
-
-    fn runs(&self) -> PathBuf {
-        self.data_dir.join("runs")
+        })
     }
 
     /// Where the artifacts of a pipeline stand, by digest.
@@ -322,7 +320,7 @@ impl PipelineDriver {
             return Err(invalid("the run has no steps".to_owned()));
         }
         let id = sha256_hex(context.idempotency_key.as_bytes())[..16].to_owned();
-        let workspace = self.runs().join(&id);
+        let workspace = self.workspaces.path(&id);
         let mut environment = self.inherited.clone();
         environment.extend(inputs.environment);
         environment.extend(arguments.environment);
@@ -357,7 +355,6 @@ impl PipelineDriver {
             steps,
             artifacts: arguments.artifacts.unwrap_or(inputs.artifacts),
             environment,
-            workspace,
             redactor: Redactor::new(&secrets),
         })
     }
@@ -478,6 +475,7 @@ impl Driver for PipelineDriver {
     }
 
     async fn reconcile(&self, _declared: &BTreeSet<String>) {
+        self.workspaces.clear().await;
         self.ledger.tidy_up().await;
     }
 

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pavior_driver::{CallContext, Failure, FailureCode, LogStream, Progress, Redactor, Sink};
 use serde_json::{Value, json};
 
 use super::artifacts::{Shelf, collect};
+use super::workspace::Workspace;
 use super::{Artifact, PipelineDriver, Script, Step};
 use crate::child::{self, Ask, Supervised, Work};
-use crate::files;
 
 /// Everything that one run needs.
 pub(super) struct Run {
@@ -21,7 +22,6 @@ pub(super) struct Run {
     pub(super) steps: Vec<Step>,
     pub(super) artifacts: Vec<Artifact>,
     pub(super) environment: BTreeMap<String, String>,
-    pub(super) workspace: PathBuf,
     pub(super) store: PathBuf,
     pub(super) shelf: Shelf,
     pub(super) redactor: Redactor,
@@ -61,46 +61,41 @@ impl Log<'_> {
 }
 
 impl PipelineDriver {
-    /// Runs everything and removes the workspace in any case.
+    /// Runs everything and removes the workspace in any case: when this is dropped, as soon as what runs in it ended.
     pub(super) async fn run(
         &self,
         context: &CallContext,
         run: &Run,
         sink: &dyn Sink,
     ) -> Result<Value, Failure> {
-        let result = self.run_in_workspace(context, run, sink).await;
-        let workspace = run.workspace.clone();
-        let removed = tokio::task::spawn_blocking(move || files::remove_tree(&workspace)).await;
-        if !matches!(removed, Ok(Ok(()))) {
-            tracing::warn!(workspace = %run.workspace.display(), "a workspace cannot be removed");
-        }
+        let cancelled = || Failure::new(FailureCode::Cancelled, "cancelled before it began");
+        let workspace = tokio::select! {
+            workspace = self.workspaces.take(&run.id) => Arc::new(workspace?),
+            () = context.cancel.cancelled() => return Err(cancelled()),
+        };
+        let result = self.run_in(&workspace, context, run, sink).await;
+        workspace.leave().await;
         result
     }
 
-    async fn run_in_workspace(
+    async fn run_in(
         &self,
+        workspace: &Arc<Workspace>,
         context: &CallContext,
         run: &Run,
         sink: &dyn Sink,
     ) -> Result<Value, Failure> {
-        let broken = |error: std::io::Error| {
-            tracing::error!(error = %error, "workspace cannot be made");
-            Failure::new(FailureCode::Internal, "the workspace cannot be made")
-        };
-        files::remove_tree(&run.workspace).map_err(broken)?;
-        for part in ["home", "tmp"] {
-            files::private_directory(&run.workspace.join(part)).map_err(broken)?;
-        }
-        let source = run.workspace.join("src");
+        let source = workspace.path.join("src");
         sink.progress(Progress::message(format!("checking out `{}`", run.commit))).await;
-        self.git.checkout(&run.repository, &run.commit, &source).await?;
+        let git = self.git.holding(Arc::clone(workspace) as _);
+        git.checkout(&run.repository, &run.commit, &source).await?;
         let mut log = Log { sink, left: self.config.max_log_bytes };
         let mut results = Vec::new();
         for (index, step) in run.steps.iter().enumerate() {
             let percent = u8::try_from(index * 100 / run.steps.len().max(1)).ok();
             sink.progress(Progress { message: format!("step `{}`", step.name), percent }).await;
             let started = Instant::now();
-            let code = self.step(context, run, step, &mut log).await?;
+            let code = self.step(workspace, context, run, step, &mut log).await?;
             let duration = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             results.push(json!({ "name": step.name, "exit_code": code, "duration_ms": duration }));
             if code != 0 {
@@ -110,13 +105,18 @@ impl PipelineDriver {
             sink.checkpoint(json!({ "steps": results })).await?;
         }
         let (wanted, store, shelf) = (run.artifacts.clone(), run.store.clone(), run.shelf.clone());
-        let artifacts = tokio::task::spawn_blocking(move || collect(&shelf, &source, &store, &wanted))
+        let held = Arc::clone(workspace);
+        let collected = move || {
+            let _held = held;
+            collect(&shelf, &source, &store, &wanted)
+        };
+        let artifacts = tokio::task::spawn_blocking(collected)
             .await
             .map_err(|_| Failure::new(FailureCode::Internal, "collecting artifacts broke off"))??;
         Ok(json!({ "run": run.id, "commit": run.commit, "artifacts": artifacts, "steps": results }))
     }
 
-    fn work(&self, run: &Run, step: &Step) -> Work {
+    fn work(&self, workspace: &Arc<Workspace>, run: &Run, step: &Step) -> Work {
         let command: Vec<OsString> = match &step.run {
             Script::Shell(script) => ["/bin/sh", "-eu", "-c", script].map(OsString::from).to_vec(),
             Script::Command(words) => words.iter().map(OsString::from).collect(),
@@ -128,15 +128,17 @@ impl PipelineDriver {
         Work {
             command,
             environment,
-            directory: run.workspace.join("src"),
-            status_file: None,
+            directory: workspace.path.join("src"),
+            status_file: Some(workspace.status.clone()),
             grace: self.config.grace,
             redactor: run.redactor.clone(),
+            holds: Some(Arc::clone(workspace) as _),
         }
     }
 
     async fn step(
         &self,
+        workspace: &Arc<Workspace>,
         context: &CallContext,
         run: &Run,
         step: &Step,
@@ -146,10 +148,11 @@ impl PipelineDriver {
         let timeout = wanted.min(self.config.max_step_timeout);
         let title = run.redactor.text(&format!("step `{}`\n", step.name));
         log.line(LogStream::System, title.as_bytes()).await;
-        let (mut child, mut lines) = child::spawn(&self.shim, &self.work(run, step)).map_err(|error| {
-            tracing::error!(error = %error, "the shim cannot be started");
-            Failure::new(FailureCode::Internal, "the step cannot be started")
-        })?;
+        let (mut child, mut lines) =
+            child::spawn(&self.shim, &self.work(workspace, run, step)).map_err(|error| {
+                tracing::error!(error = %error, "the shim cannot be started");
+                Failure::new(FailureCode::Internal, "the step cannot be started")
+            })?;
         let deadline = tokio::time::sleep(timeout);
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         let mut stopped: Option<Stop> = None;

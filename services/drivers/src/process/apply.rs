@@ -18,7 +18,7 @@ use crate::inputs::{slug, typed};
 use crate::ledger::{Intent, Thing, World};
 
 impl ProcessDriver {
-    /// As [`Self::launch`]; when somebody else took the port before the process did, it is tried on another one.
+    /// As [`Self::launch`], on a new port; when somebody else took the port before the process did, it is tried on another one.
     async fn launch_anywhere(
         &self,
         identity: &str,
@@ -28,12 +28,13 @@ impl ProcessDriver {
         let mut left = 3;
         loop {
             left -= 1;
-            match self.launch(identity, spec, cancel).await {
+            let port = self.ports.take(None)?;
+            spec.port = port.number;
+            match self.launch(identity, spec, port, cancel).await {
                 Err(failure) if left > 0 && failure.code == FailureCode::WorkFailed => {
                     if TcpListener::bind((Ipv4Addr::LOCALHOST, spec.port)).is_ok() {
                         return Err(failure);
                     }
-                    spec.port = self.port(None)?;
                 }
                 other => return other,
             }
@@ -142,7 +143,7 @@ impl ProcessDriver {
             sensitive: sensitive.iter().map(|secret| secret.expose_secret().to_owned()).collect(),
             inputs: digest_of_inputs,
             digest,
-            port: self.port(None)?,
+            port: 0,
             desired: Desired::Running,
         })
     }

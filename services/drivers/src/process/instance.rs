@@ -4,18 +4,17 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::port::Port;
 use super::release::Used;
 use crate::child::{self, Ask, Line, Supervised, Work};
 use crate::config::ProcessConfig;
 use crate::files;
-use crate::shim::start_time;
 
 /// After this long without a crash the backoff begins anew.
 const STEADY: Duration = Duration::from_secs(30);
@@ -32,13 +31,12 @@ pub(super) enum Live {
 }
 
 /// How it is run.
-#[derive(Clone)]
 pub(super) struct Launch {
     pub(super) shim: Vec<OsString>,
     pub(super) work: Work,
     pub(super) status: PathBuf,
     pub(super) log: PathBuf,
-    pub(super) port: u16,
+    pub(super) port: Port,
     /// What must be as it was deployed, at each start.
     pub(super) used: Used,
     pub(super) config: ProcessConfig,
@@ -63,7 +61,7 @@ impl Instance {
     pub(super) fn start(launch: Launch) -> Self {
         let (sender, live) = watch::channel(Live::Starting);
         let stop = CancellationToken::new();
-        let port = launch.port;
+        let port = launch.port.number;
         let task = tokio::spawn(supervise(launch, sender, stop.clone()));
         Self { port, live, stop, task }
     }
@@ -192,7 +190,7 @@ async fn attend(
                 None => break,
             },
             _ = look.tick(), if !known => {
-                if let Some((pid, _)) = read_status(&launch.status) {
+                if let Some(pid) = child::pid_of_work(&launch.status) {
                     known = true;
                     live.send_replace(Live::Up { pid });
                 }
@@ -207,34 +205,6 @@ async fn attend(
         Ok(status) => format!("ended with exit code {}", status.code().unwrap_or(-1)),
         Err(error) => format!("was lost: {}", error.kind()),
     }
-}
-
-/// Process id and start time, as the shim wrote them.
-pub(super) fn read_status(path: &Path) -> Option<(u32, u64)> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let (pid, start) = text.trim().split_once(' ')?;
-    Some((pid.parse().ok()?, start.parse().ok()?))
-}
-
-/// Waits until the process of an earlier supervisor is gone; its shim ends it, and after `patience` we do.
-pub(super) async fn gone(status: &Path, patience: Duration) {
-    let Some((pid, start)) = read_status(status) else { return };
-    let deadline = Instant::now() + patience;
-    let mut killed = false;
-    while start_time(pid) == Some(start) {
-        if Instant::now() > deadline && !killed {
-            killed = true;
-            if let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                let _ = rustix::process::kill_process_group(group, Signal::KILL);
-            }
-        }
-        if Instant::now() > deadline + Duration::from_secs(5) {
-            tracing::error!(pid, "an old process of a workload does not end");
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    files::remove(status).unwrap_or_default();
 }
 
 /// A log file of bounded size with one older one. What is written has no secrets in it.

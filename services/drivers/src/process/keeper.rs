@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use pavior_driver::Health;
+use pavior_driver::{Failure, Health};
 use tokio::sync::Semaphore;
 
 use super::ProcessDriver;
 use super::instance::{Instance, Live, Watcher};
-use super::spec::Desired;
+use super::spec::{Desired, Spec};
+use crate::ledger::Thing;
 
 /// How many workloads come up beside each other.
 const AT_ONCE: usize = 8;
@@ -112,12 +113,7 @@ impl ProcessDriver {
             None => {}
         }
         self.wait_for_old(identity, None).await;
-        let before = spec.port;
-        spec.port = self.port(Some(before)).map_err(|failure| failure.message)?;
-        if spec.port != before {
-            self.store(&mut thing, &spec).map_err(|failure| failure.message)?;
-        }
-        let instance = self.begin(identity, &spec).map_err(|failure| failure.message)?;
+        let instance = self.supervise(&mut thing, &mut spec).map_err(|failure| failure.message)?;
         let up = Up::Begun {
             watcher: instance.watcher(),
             path: spec.health_path.clone(),
@@ -125,6 +121,16 @@ impl ProcessDriver {
         };
         *running = Some(instance);
         Ok(up)
+    }
+
+    /// Starts one as it is recorded, on its port if that is free.
+    pub(super) fn supervise(&self, thing: &mut Thing, spec: &mut Spec) -> Result<Instance, Failure> {
+        let port = self.ports.take(Some(spec.port))?;
+        if spec.port != port.number {
+            spec.port = port.number;
+            self.store(thing, spec)?;
+        }
+        self.begin(&thing.identity, spec, port)
     }
 
     /// Sees to it that nothing of an earlier process runs on. False when the workload is known by now: its apply has

@@ -3,12 +3,12 @@
 mod apply;
 mod instance;
 mod keeper;
+mod port;
 mod release;
 mod spec;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,13 +21,15 @@ use pavior_driver::{
     Redactor, SecretString, Secrets, Sink, Success, ValidateRequest, Violation, diff,
 };
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
-use crate::child::Work;
+use crate::child::{Work, gone};
 use crate::config::{DriversConfig, ProcessConfig};
 use crate::files;
 use crate::inputs::validate;
 use crate::ledger::{Ledger, Thing, World, worst};
-use instance::{Instance, Launch, Live, gone, tail};
+use instance::{Instance, Launch, Live, tail};
+use port::{Port, Ports};
 use release::Used;
 use spec::{ACTIONS, Desired, Spec, TYPE, declare, schema};
 
@@ -48,7 +50,7 @@ pub(crate) struct ProcessDriver {
     inherited: BTreeMap<String, String>,
     config: ProcessConfig,
     slots: Mutex<HashMap<String, Slot>>,
-    ports: Mutex<HashSet<u16>>,
+    ports: Ports,
     found: Mutex<keeper::Found>,
 }
 
@@ -70,7 +72,7 @@ impl ProcessDriver {
             inherited: config.environment.clone(),
             config: config.process.clone(),
             slots: Mutex::default(),
-            ports: Mutex::default(),
+            ports: Ports::default(),
             found: Mutex::default(),
         })
     }
@@ -119,31 +121,9 @@ impl ProcessDriver {
         Success { identity: identity.to_owned(), outputs, secrets: Secrets::new(), state: json!({}) }
     }
 
-    /// A port that nobody has: the wanted one if it is free, else one from the system.
-    fn port(&self, wanted: Option<u16>) -> Result<u16, Failure> {
-        let mut taken = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
-        let candidates = wanted.into_iter().chain(std::iter::repeat_n(0, 64));
-        for candidate in candidates {
-            let bound =
-                TcpListener::bind((Ipv4Addr::LOCALHOST, candidate)).and_then(|socket| socket.local_addr());
-            if let Ok(address) = bound
-                && taken.insert(address.port())
-            {
-                return Ok(address.port());
-            }
-        }
-        Err(Failure::new(FailureCode::Unavailable, "no free port"))
-    }
-
-    fn release(&self, port: u16) {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).remove(&port);
-    }
-
     async fn end(&self, instance: Option<Instance>) {
         if let Some(instance) = instance {
-            let port = instance.port;
             instance.stop().await;
-            self.release(port);
         }
     }
 
@@ -156,21 +136,18 @@ impl ProcessDriver {
         }
     }
 
-    /// Starts one instance; on failure its port is given back.
-    fn begin(&self, identity: &str, spec: &Spec) -> Result<Instance, Failure> {
+    /// Starts one instance on its port.
+    fn begin(&self, identity: &str, spec: &Spec, port: Port) -> Result<Instance, Failure> {
         let directory = self.directory(identity);
         let home = directory.join("data");
-        if let Err(error) = files::private_directory(&home) {
-            self.release(spec.port);
-            return Err(internal("the workload's directory cannot be made")(error));
-        }
-        let status = directory.join(format!("status-{}", spec.port));
+        files::private_directory(&home).map_err(internal("the workload's directory cannot be made"))?;
+        let status = directory.join(format!("status-{}", port.number));
         let secrets: Vec<SecretString> = spec.sensitive.iter().cloned().map(SecretString::from).collect();
         let here = |text: &String| self.ledger.folder().here(text);
         let mut environment = self.inherited.clone();
         environment.extend(spec.variables.iter().map(|(name, value)| (name.clone(), here(value))));
         let fixed = [
-            ("PORT", spec.port.to_string()),
+            ("PORT", port.number.to_string()),
             ("HOST", "127.0.0.1".to_owned()),
             ("HOME", home.to_string_lossy().into_owned()),
         ];
@@ -182,26 +159,28 @@ impl ProcessDriver {
             status_file: Some(status.clone()),
             grace: self.config.grace,
             redactor: Redactor::new(&secrets),
+            holds: None,
         };
         Ok(Instance::start(Launch {
             shim: self.shim.clone(),
             work,
             status,
             log: directory.join("output.log"),
-            port: spec.port,
+            port,
             used: self.used(identity, spec),
             config: self.config.clone(),
         }))
     }
 
-    /// Starts one instance and waits until it answers; on failure nothing is left running and the port is given back.
+    /// Starts one instance and waits until it answers; on failure nothing is left running.
     async fn launch(
         &self,
         identity: &str,
         spec: &Spec,
-        cancel: &tokio_util::sync::CancellationToken,
+        port: Port,
+        cancel: &CancellationToken,
     ) -> Result<(Instance, u32), Failure> {
-        let instance = self.begin(identity, spec)?;
+        let instance = self.begin(identity, spec, port)?;
         let mut watcher = instance.watcher();
         let within = Duration::from_millis(spec.health_timeout_ms);
         let failure = tokio::select! {
@@ -217,6 +196,34 @@ impl ProcessDriver {
         };
         self.end(Some(instance)).await;
         Err(failure)
+    }
+
+    /// Starts one again as it is recorded. One that should run and does not come up stays supervised, which tries it
+    /// again; the failure says so.
+    async fn start_again(
+        &self,
+        thing: &mut Thing,
+        spec: &mut Spec,
+        running: &mut Option<Instance>,
+        cancel: &CancellationToken,
+    ) -> Result<u32, Failure> {
+        let should_run = spec.desired == Desired::Running;
+        let port = self.ports.take(Some(spec.port))?;
+        spec.port = port.number;
+        spec.desired = Desired::Running;
+        match self.launch(&thing.identity, spec, port, cancel).await {
+            Ok((instance, pid)) => {
+                *running = Some(instance);
+                Ok(pid)
+            }
+            Err(mut failure) => {
+                if should_run {
+                    *running = Some(self.supervise(thing, spec)?);
+                    failure.message.push_str("\nit is tried again until it comes up or is stopped");
+                }
+                Err(failure)
+            }
+        }
     }
 
     /// Nothing of an earlier supervisor may still run when a new process starts.
@@ -345,11 +352,7 @@ impl ProcessDriver {
         } else {
             let old = running.take();
             self.end(old).await;
-            spec.desired = Desired::Running;
-            spec.port = self.port(Some(spec.port))?;
-            let (instance, up) = self.launch(&thing.identity, &spec, &context.cancel).await?;
-            *running = Some(instance);
-            pid = Some(up);
+            pid = Some(self.start_again(&mut thing, &mut spec, &mut running, &context.cancel).await?);
         }
         self.store(&mut thing, &spec)?;
         let success = Self::success(&thing.identity, &spec, pid);

@@ -4,7 +4,7 @@ use std::process::Output;
 use pavior_driver::{ExposeSecret, FailureCode, PinRequest, Push, RefUpdate};
 use serde_json::json;
 
-use crate::world::{World, context, success};
+use crate::world::{World, alive, context, success, wait_for};
 
 pub(crate) async fn git(directory: &Path, args: &[&str]) -> Output {
     tokio::process::Command::new("git")
@@ -27,6 +27,41 @@ pub(crate) async fn must(directory: &Path, args: &[&str]) -> String {
 
 pub(crate) fn with_password(url: &str, password: &str) -> String {
     url.replace("http://", &format!("http://pavior:{password}@"))
+}
+
+/// Not a test of its own: the process that `no_git_command_outlives_the_platform` kills.
+#[tokio::test]
+async fn supervisor_of_a_git_command() {
+    let Ok(folder) = std::env::var("PAVIOR_TEST_GIT_COMMAND") else { return };
+    let world = World::with(|config| {
+        config.environment.insert("PATH".to_owned(), format!("{folder}:/usr/bin:/bin"));
+    })
+    .await;
+    let call = context("organizations/acme/projects/p/resources/repo", "op/repo/1");
+    success(world.apply("git", "git-repository", &call, json!({})).await);
+}
+
+#[tokio::test]
+async fn no_git_command_outlives_the_platform() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let (git, pid) = (folder.path().join("git"), folder.path().join("pid"));
+    let script =
+        format!("#!/bin/sh\ntrap '' INT\necho $$ > {0}.new; mv {0}.new {0}; exec sleep 600\n", pid.display());
+    std::fs::write(&git, script).unwrap();
+    std::fs::set_permissions(&git, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "git::supervisor_of_a_git_command", "--nocapture"])
+        .env("PAVIOR_TEST_GIT_COMMAND", folder.path())
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let text = wait_for("the command", || std::fs::read_to_string(&pid).ok()).await;
+    let pid: u64 = text.trim().parse().unwrap();
+    assert!(alive(pid));
+    child.kill().await.unwrap();
+    wait_for("the command to end", || (!alive(pid)).then_some(())).await;
 }
 
 #[tokio::test]

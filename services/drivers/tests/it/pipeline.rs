@@ -1,3 +1,4 @@
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -223,6 +224,75 @@ async fn a_run_that_is_dropped_leaves_no_process() {
     let log = sink.log_text();
     let pid = log.lines().find_map(|line| line.strip_prefix("pid=")).unwrap().parse().unwrap();
     wait_for("the step to end", || (!alive(pid)).then_some(())).await;
+}
+
+/// Two attempts of one step: the first is dropped while its script takes no notice of any signal.
+#[tokio::test]
+async fn the_next_attempt_begins_when_nothing_of_the_last_one_runs() {
+    let world = World::with(|config| config.pipeline.grace = Duration::from_secs(3)).await;
+    let notes = world.data.parent().unwrap().join("notes");
+    std::fs::create_dir(&notes).unwrap();
+    let script = "trap '' INT TERM; cd $NOTES; for pid in pid-*; do kill -0 ${pid#pid-} 2>/dev/null && touch beside; done; \
+                  touch pid-$$; echo begun; pwd; until [ -e go ]; do sleep 0.02; done";
+    let steps = json!([{"name": "loop", "run": script, "environment": {"NOTES": notes}}]);
+    let made = pipeline(&world, steps, json!([])).await;
+    let sink = Arc::new(MemorySink::new());
+    let (driver, request) = (world.driver("pipeline"), invoke(&made.identity, "run", json!({}), &[]));
+    let first = {
+        let (sink, driver, request) = (Arc::clone(&sink), Arc::clone(&driver), request.clone());
+        tokio::spawn(async move { driver.invoke(&run("r1"), request, sink.as_ref()).await })
+    };
+    sink.logged("begun").await;
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    std::fs::write(notes.join("ready"), "").unwrap();
+    let mut again = run("r1");
+    (again.attempt, again.fence) = (2, 2);
+    let next = Arc::new(MemorySink::new());
+    let second = {
+        let next = Arc::clone(&next);
+        tokio::spawn(async move { driver.invoke(&again, request, next.as_ref()).await })
+    };
+    next.logged("begun").await;
+    std::fs::write(notes.join("go"), "").unwrap();
+    success(second.await.unwrap());
+    assert!(!notes.join("beside").exists(), "two attempts ran beside each other");
+    let runs = world.data.join("runs");
+    wait_for("the workspace to go", || (std::fs::read_dir(&runs).unwrap().count() == 0).then_some(())).await;
+}
+
+/// What a process that was killed left is waited for, and goes: with a next attempt, or without one.
+#[tokio::test]
+async fn what_a_killed_process_left_is_waited_for() {
+    let world = World::new().await;
+    let made = pipeline(&world, json!([{"name": "test", "run": "true"}]), json!([])).await;
+    let id = pavior_core::digest::sha256_hex(b"r1/run/1")[..16].to_owned();
+    let runs = world.data.join("runs");
+    let left = || {
+        // As the shim starts it, in a group of its own.
+        let child = std::process::Command::new("sh")
+            .args(["-c", "trap '' TERM; while true; do sleep 0.02; done"])
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        let start = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().to_owned();
+        let process = format!("{} {start}", child.id());
+        std::fs::create_dir_all(runs.join(&id)).unwrap();
+        std::fs::write(runs.join(format!("{id}.status")), format!("{process} {process}\n")).unwrap();
+        child
+    };
+    let ended = |mut child: std::process::Child| {
+        assert_eq!(child.try_wait().unwrap().and_then(|status| status.signal()), Some(9));
+    };
+    let child = left();
+    let request = invoke(&made.identity, "run", json!({}), &[]);
+    success(world.driver("pipeline").invoke(&run("r1"), request, &MemorySink::new()).await);
+    ended(child);
+    let child = left();
+    world.driver("pipeline").reconcile(&std::collections::BTreeSet::new()).await;
+    ended(child);
+    assert_eq!(std::fs::read_dir(&runs).unwrap().count(), 0);
 }
 
 #[tokio::test]

@@ -108,6 +108,67 @@ async fn a_workload_runs_updates_and_goes() {
     assert!(get(port, "/").await.is_none());
 }
 
+/// Its start waits, or fails, by what stands in the folder of the test.
+const PICKY: &str = "import os, sys, time, _socket as s\nd = os.environ['NOTES']\n\
+                     while os.path.exists(d + '/wait'): open(d + '/waits', 'w').close(); time.sleep(0.01)\n\
+                     if os.path.exists(d + '/fail'): sys.exit(3)\n\
+                     l = s.socket(); l.setsockopt(s.SOL_SOCKET, s.SO_REUSEADDR, 1)\n\
+                     l.bind(('127.0.0.1', int(os.environ['PORT']))); l.listen(9); time.sleep(600)";
+
+async fn picky(world: &World, notes: &Path) -> Success {
+    std::fs::create_dir(notes).unwrap();
+    let inputs = json!({"command": ["python3", "-S", "-c", PICKY], "variables": {"NOTES": notes}});
+    success(world.apply("process", "workload", &context(RESOURCE, "op/web/1"), inputs).await)
+}
+
+/// The engine drops a call whose claim it lost.
+#[tokio::test]
+async fn a_start_that_is_dropped_gives_its_port_back() {
+    let world = World::new().await;
+    let notes = world.data.parent().unwrap().join("notes");
+    let made = picky(&world, &notes).await;
+    std::fs::write(notes.join("wait"), "").unwrap();
+    let driver = world.driver("process");
+    let (call, sink) = (context(RESOURCE, "op/restart/1"), MemorySink::new());
+    let restart = driver.invoke(&call, invoke(&made.identity, "restart", json!({}), &[]), &sink);
+    let waits = wait_for("the start", || notes.join("waits").exists().then_some(()));
+    tokio::select! {
+        outcome = restart => panic!("it ended: {outcome:?}"),
+        () = waits => {}
+    }
+    std::fs::remove_file(notes.join("wait")).unwrap();
+    let folder = world.data.join("workloads");
+    wait_for("the process to end", || {
+        let mut files = walkdir::WalkDir::new(&folder).into_iter().flatten();
+        (!files.any(|file| file.file_name().to_string_lossy().starts_with("status-"))).then_some(())
+    })
+    .await;
+    let call = context(RESOURCE, "op/restart/2");
+    let again = driver.invoke(&call, invoke(&made.identity, "restart", json!({}), &[]), &sink);
+    assert_eq!(success(again.await).outputs["port"], made.outputs["port"]);
+    world.drivers.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_that_fails_is_tried_again_without_anybody_asking() {
+    let world = World::new().await;
+    let notes = world.data.parent().unwrap().join("notes");
+    let made = picky(&world, &notes).await;
+    std::fs::write(notes.join("fail"), "").unwrap();
+    let call = context(RESOURCE, "op/restart/1");
+    let driver = world.driver("process");
+    let outcome =
+        driver.invoke(&call, invoke(&made.identity, "restart", json!({}), &[]), &MemorySink::new()).await;
+    let failure = outcome.failure().unwrap();
+    assert_eq!(failure.code, FailureCode::WorkFailed);
+    assert!(failure.message.ends_with("it is tried again until it comes up or is stopped"), "{failure}");
+    std::fs::remove_file(notes.join("fail")).unwrap();
+    let port = u16::try_from(number(&made.outputs["port"])).unwrap();
+    wait_for("the workload", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok().then_some(()))
+        .await;
+    world.drivers.stop().await;
+}
+
 #[tokio::test]
 async fn a_crash_is_followed_by_a_restart() {
     let world = World::new().await;
