@@ -308,11 +308,12 @@ pub(crate) fn decode_sensitive(sensitive: Vec<pb::Secret>) -> Vec<SecretString> 
 }
 
 pub(crate) fn encode_listed(listed: Listed) -> pb::ListedResource {
-    let Listed { identity, resource_type, organization, resource, key } = listed;
-    pb::ListedResource { identity, resource_type, organization, resource, idempotency_key: key }
+    let Listed { identity, resource_type, organization, resource, key, declaration } = listed;
+    pb::ListedResource { identity, resource_type, organization, resource, idempotency_key: key, declaration }
 }
 
 pub(crate) fn decode_listed(listed: pb::ListedResource) -> Listed {
-    let pb::ListedResource { identity, resource_type, organization, resource, idempotency_key } = listed;
-    Listed { identity, resource_type, organization, resource, key: idempotency_key }
+    let pb::ListedResource { identity, resource_type, organization, resource, idempotency_key, declaration } =
+        listed;
+    Listed { identity, resource_type, organization, resource, key: idempotency_key, declaration }
 }

@@ -3,6 +3,7 @@
 //! Each check works on resources of its own and removes them again. What a check found stands in the [`Report`].
 
 use std::fmt;
+use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -97,6 +98,7 @@ pub async fn run(subject: &Subject) -> Report {
     add("cancelled_apply_can_be_resolved", subject.cancels().await);
     add("failed_create_leaves_nothing", subject.failed_create().await);
     add("failed_update_leaves_what_was", subject.failed_update().await);
+    add("dropped_update_is_not_found_before_it_ends", subject.dropped_update().await);
     add("list_names_what_is_there", subject.lists().await);
     add("no_secret_is_echoed", subject.echoes().await);
     add("unknown_action_is_unsupported", subject.actions().await);
@@ -123,6 +125,7 @@ impl Subject {
             prior,
             inputs: inputs.clone(),
             sensitive: case.sensitive.clone(),
+            declaration: declaration(inputs),
         }
     }
 
@@ -194,7 +197,11 @@ impl Subject {
                     organization: self.organization.clone(),
                     resource: made.case.resource.clone(),
                     key: made.context.idempotency_key.clone(),
+                    declaration: declaration(&made.case.inputs),
                 };
+                // A driver need not keep what was declared.
+                let kept = found.as_ref().is_some_and(|found| !found.declaration.is_empty());
+                let want = if kept { want } else { Listed { declaration: String::new(), ..want } };
                 ensure!(found.as_ref() == Some(&want), "listed as {found:?} instead of {want:?}");
             }
         }
@@ -322,7 +329,16 @@ impl Subject {
         same(&results[0], &results[1])?;
         let found = found(self.observe(&context, Lookup::Key(context.idempotency_key.clone())).await)?;
         same(&results[0], &found.into())?;
+        self.is_declared(&made, &changed).await?;
         self.clean(&made).await
+    }
+
+    /// A driver that keeps what was declared says that it is this.
+    async fn is_declared(&self, made: &Made, inputs: &Value) -> Check {
+        let listed = self.listed(&made.success.identity).await;
+        let kept = listed.ok().flatten().map(|listed| listed.declaration).unwrap_or_default();
+        ensure!(kept.is_empty() || kept == declaration(inputs), "it lists another declaration");
+        Ok(())
     }
 
     async fn fences(&self) -> Check {
@@ -409,6 +425,13 @@ impl Subject {
         ensure!(code == Some(FailureCode::Unsupported), "answered {outcome:?}");
         self.clean(&made).await
     }
+}
+
+/// Stands for inputs as the engine's digest does.
+fn declaration(inputs: &Value) -> String {
+    let mut hasher = std::hash::DefaultHasher::new();
+    inputs.to_string().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 fn succeeded(outcome: Outcome) -> Result<Success, String> {

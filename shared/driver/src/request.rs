@@ -108,6 +108,9 @@ pub struct ApplyRequest {
     pub inputs: Value,
     /// The secrets that stand in `inputs`, for redaction.
     pub sensitive: Vec<SecretString>,
+    /// A keyed digest of what is declared by this call, which tells nothing else. The driver keeps it with the thing when
+    /// the call ended well, and [`Listed`] has it.
+    pub declaration: String,
 }
 
 /// Asks to remove.
@@ -292,4 +295,6 @@ pub struct Listed {
     pub resource: String,
     /// The idempotency key of the call that made it.
     pub key: String,
+    /// The declaration of the last apply that ended well; empty when the driver does not keep it.
+    pub declaration: String,
 }

@@ -29,6 +29,9 @@ const ACTIONS: [&str; 6] = ["run", "restart", "stop", "start", "rotate", "logs"]
 struct Thing {
     owner: String,
     inputs: Value,
+    /// The key of the apply that it is what it is by, and what that declared.
+    key: String,
+    declaration: String,
 }
 
 #[derive(Default)]
@@ -249,7 +252,7 @@ impl FakeDriver {
                 let message = "the idempotency key was used with other inputs";
                 return Err(Failure::new(FailureCode::InvalidArgument, message));
             }
-            if world.things.contains_key(&identity) {
+            if world.things.get(&identity).is_some_and(|thing| thing.key == key) {
                 return Ok(Self::success(&world, &identity));
             }
         }
@@ -261,8 +264,13 @@ impl FakeDriver {
             }
         };
         world.effects += 1;
-        world.created.insert(key, (identity.clone(), request.inputs.clone()));
-        let thing = Thing { owner: context.resource.clone(), inputs: request.inputs.clone() };
+        world.created.insert(key.clone(), (identity.clone(), request.inputs.clone()));
+        let thing = Thing {
+            owner: context.resource.clone(),
+            inputs: request.inputs.clone(),
+            key,
+            declaration: request.declaration.clone(),
+        };
         world.things.insert(identity.clone(), thing);
         Ok(Self::success(&world, &identity))
     }
@@ -349,7 +357,8 @@ impl Driver for FakeDriver {
             Ok(_) => {}
         }
         let world = self.world();
-        match Self::find(&world, &request.lookup) {
+        let other = |identity: &String| matches!(&request.lookup, Lookup::Key(key) if world.things.get(identity).is_some_and(|thing| thing.key != *key));
+        match Self::find(&world, &request.lookup).filter(|identity| !other(identity)) {
             Some(identity) => Observation::Found(Found::from(Self::success(&world, &identity))),
             None => Observation::Absent,
         }
@@ -420,6 +429,7 @@ impl Driver for FakeDriver {
                     organization: thing.owner.split('/').nth(1).unwrap_or_default().to_owned(),
                     resource: thing.owner.clone(),
                     key: made.map(|(key, _)| key.clone()).unwrap_or_default(),
+                    declaration: thing.declaration.clone(),
                 }
             },
         );

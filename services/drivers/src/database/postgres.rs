@@ -39,12 +39,16 @@ struct Comment {
     /// Which platform made it: several may share a server. Empty in comments of before there was one.
     #[serde(default)]
     platform: String,
+    /// What the last apply that ended declared.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    declaration: String,
 }
 
 impl Comment {
     /// Whether it is the other one, or that of before the platform stood in it.
     fn fits(&self, other: &Self) -> bool {
-        self == other
+        let other = Self { declaration: self.declaration.clone(), ..other.clone() };
+        *self == other
             || (self.platform.is_empty() && *self == Self { platform: String::new(), ..other.clone() })
     }
 }
@@ -152,8 +156,8 @@ impl PostgresDriver {
         // Another replica may have made it: passwords come from the key that it was made with.
         let known = self.locate(&connection, context, &Lookup::Identity(identity.clone())).await?;
         let known = known.filter(|known| known.told);
-        let mut intent = self.ledger.intend_over(context, TYPE, &identity, &request.inputs, known)?;
-        let made = self.make(&connection, &intent.thing, &inputs).await;
+        let mut intent = self.ledger.intend_over(context, TYPE, &identity, &request, known)?;
+        let made = self.make(&connection, &intent.thing, &inputs, &request.declaration).await;
         // The session lock ends with the connection.
         let _ = connection.close().await;
         match made.and_then(|()| self.ledger.done(&mut intent)) {
@@ -167,6 +171,7 @@ impl PostgresDriver {
         connection: &DatabaseConnection,
         thing: &Thing,
         inputs: &Inputs,
+        declaration: &str,
     ) -> Result<(), Failure> {
         let database = &thing.identity;
         let (owner, app) = (format!("{database}_owner"), format!("{database}_app"));
@@ -190,14 +195,19 @@ impl PostgresDriver {
             run(connection, &format!("GRANT {} TO CURRENT_USER", name(&owner))).await?;
             run(connection, &format!("CREATE DATABASE {} OWNER {}", name(database), name(&owner))).await?;
         }
-        let comment = serde_json::to_string(&self.comment_of(thing)).unwrap_or_default();
+        let comment = |declaration: &str| {
+            let comment = Comment { declaration: declaration.to_owned(), ..self.comment_of(thing) };
+            let comment = serde_json::to_string(&comment).unwrap_or_default();
+            format!("COMMENT ON DATABASE {} IS {}", name(database), text(&comment))
+        };
         let limit = match inputs.size.as_str() {
             "small" => 20,
             "medium" => 60,
             _ => 200,
         };
         for statement in [
-            format!("COMMENT ON DATABASE {} IS {}", name(database), text(&comment)),
+            // Until all is done it is nobody's word that it is as declared.
+            comment(""),
             format!("REVOKE ALL ON DATABASE {} FROM PUBLIC", name(database)),
             format!("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}", name(database), name(&app)),
             format!("ALTER DATABASE {} CONNECTION LIMIT {limit}", name(database)),
@@ -207,7 +217,8 @@ impl PostgresDriver {
         let inside = self.connect(Some(database), PATIENCE).await?;
         let granted = run(&inside, &format!("GRANT USAGE, CREATE ON SCHEMA public TO {}", name(&app))).await;
         let _ = inside.close().await;
-        granted
+        granted?;
+        run(connection, &comment(declaration)).await
     }
 
     /// The comment as ours; another text reads as somebody else's.
@@ -230,6 +241,7 @@ impl PostgresDriver {
             resource: String::new(),
             key: String::new(),
             platform: String::new(),
+            declaration: String::new(),
         };
         Ok(found.map(|text| serde_json::from_str(&text).unwrap_or_else(|_| nobody())))
     }
@@ -322,6 +334,7 @@ impl PostgresDriver {
             resource: thing.resource.clone(),
             key: thing.created_by.clone(),
             platform: self.platform(),
+            declaration: String::new(),
         }
     }
 
@@ -443,12 +456,8 @@ impl Driver for PostgresDriver {
         let told = self.told(&connection).await;
         let _ = connection.close().await;
         let behind = told?.into_iter().filter(|(database, _)| *database > request.after).take(request.limit);
-        let listed = behind.map(|(identity, Comment { organization, resource, key, .. })| Listed {
-            identity,
-            resource_type: TYPE.to_owned(),
-            organization,
-            resource,
-            key,
+        let listed = behind.map(|(identity, Comment { organization, resource, key, declaration, .. })| {
+            Listed { identity, resource_type: TYPE.to_owned(), organization, resource, key, declaration }
         });
         Ok(listed.collect())
     }

@@ -86,7 +86,7 @@ impl SqliteDriver {
             format!("{}/{name}-{}", context.organization, &digest[..12])
         });
         check_owner(context, &identity)?;
-        let mut intent = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
+        let mut intent = self.ledger.intend(context, TYPE, &identity, &request)?;
         let path = self.path(&identity);
         let made = if path.is_file() { Ok(()) } else { self.create(&path).await };
         match made.and_then(|()| self.ledger.done(&mut intent)) {

@@ -201,7 +201,7 @@ impl GitDriver {
                 return Err(Failure::new(FailureCode::Conflict, message));
             }
         }
-        let mut intent = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
+        let mut intent = self.ledger.intend(context, TYPE, &identity, &request)?;
         intent.thing.data = json!(Data { name: name.clone(), default_branch: inputs.default_branch.clone() });
         let make = async {
             if existed {

@@ -1,7 +1,7 @@
 //! One apply's work on a thing, from what it intends to how it ends: done, or taken back.
 
 use async_trait::async_trait;
-use pavior_driver::{CallContext, Failure, Lookup, Observation, Partial};
+use pavior_driver::{ApplyRequest, CallContext, Failure, Lookup, Observation, Partial};
 use serde_json::Value;
 
 use super::{KEYS, Ledger, Thing, broken};
@@ -13,6 +13,7 @@ pub(crate) struct Intent {
     pub(crate) thing: Thing,
     before: Option<Thing>,
     key: String,
+    declaration: String,
 }
 
 impl Intent {
@@ -39,9 +40,9 @@ impl Ledger {
         context: &CallContext,
         resource_type: &str,
         identity: &str,
-        inputs: &Value,
+        request: &ApplyRequest,
     ) -> Result<Intent, Failure> {
-        self.intend_over(context, resource_type, identity, inputs, None)
+        self.intend_over(context, resource_type, identity, request, None)
     }
 
     /// The same over what the world itself told of the thing, which counts more than what is recorded.
@@ -50,10 +51,10 @@ impl Ledger {
         context: &CallContext,
         resource_type: &str,
         identity: &str,
-        inputs: &Value,
+        request: &ApplyRequest,
         told: Option<Thing>,
     ) -> Result<Intent, Failure> {
-        self.record_key(context, identity, inputs, None)?;
+        self.record_key(context, identity, &request.inputs, None)?;
         let key = context.idempotency_key.clone();
         let before = match told {
             Some(told) => Some(told),
@@ -69,6 +70,7 @@ impl Ledger {
             ready: false,
             underway: None,
             ended: None,
+            declaration: String::new(),
             data: Value::Null,
             told: false,
         });
@@ -77,13 +79,15 @@ impl Ledger {
         }
         thing.underway = Some(key.clone());
         self.store(&thing)?;
-        Ok(Intent { thing, before, key })
+        let declaration = request.declaration.clone();
+        Ok(Intent { thing, before, key, declaration })
     }
 
     /// The thing is as the call asked.
     pub(crate) fn done(&self, intent: &mut Intent) -> Result<(), Failure> {
         let ended = Some(intent.key.clone());
-        let thing = Thing { ready: true, underway: None, ended, ..intent.thing.clone() };
+        let declaration = intent.declaration.clone();
+        let thing = Thing { ready: true, underway: None, ended, declaration, ..intent.thing.clone() };
         self.store(&thing)?;
         intent.thing = thing;
         Ok(())
@@ -102,7 +106,7 @@ impl Ledger {
     }
 
     async fn take_back(&self, intent: Intent, world: &dyn World) -> Result<(), Failure> {
-        let Intent { thing, before, key } = intent;
+        let Intent { thing, before, key, declaration: _ } = intent;
         match before {
             Some(mut before) if before.ready => {
                 world.restore(&before).await?;

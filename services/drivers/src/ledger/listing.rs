@@ -93,10 +93,8 @@ impl Ledger {
 mod tests {
     use std::time::Duration;
 
-    use serde_json::Value;
-
     use super::super::DAMAGED;
-    use super::super::tests::{call, ledger};
+    use super::super::tests::{asked, call, ledger};
     use super::*;
 
     fn request(after: &str) -> ListRequest {
@@ -112,7 +110,7 @@ mod tests {
     async fn a_page_reads_its_own_records_only() {
         let (ledger, _base) = ledger(Duration::from_secs(1));
         for name in ["d", "b", "a", "c", "e"] {
-            drop(ledger.intend(&call(name, name), "t", name, &Value::Null).unwrap());
+            drop(ledger.intend(&call(name, name), "t", name, &asked()).unwrap());
         }
         assert_eq!(identities(&ledger, "").await, ["a", "b"]);
         assert_eq!(identities(&ledger, "b").await, ["d", "e"]);
@@ -120,7 +118,7 @@ mod tests {
         std::fs::write(ledger.path(THINGS, "e"), "{").unwrap();
         let gone = ledger.owner("b").unwrap().unwrap();
         ledger.forget(&gone).unwrap();
-        drop(ledger.intend(&call("aa", "aa"), "t", "aa", &Value::Null).unwrap());
+        drop(ledger.intend(&call("aa", "aa"), "t", "aa", &asked()).unwrap());
         assert_eq!(identities(&ledger, "").await, ["a", "aa"]);
         assert_eq!(ledger.records(DAMAGED).unwrap(), Vec::<PathBuf>::new());
         assert_eq!(identities(&ledger, "aa").await, ["d"]);

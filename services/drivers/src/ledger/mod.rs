@@ -55,6 +55,9 @@ pub(crate) struct Thing {
     /// what was made, so that a key which only resolves says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<String>,
+    /// What that apply declared, in the platform's words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) declaration: String,
     /// The driver's own data; no secrets in the clear.
     pub(crate) data: Value,
     /// Not from a record of its own: the world told of it, or its record is damaged.
@@ -82,6 +85,7 @@ impl Thing {
             ready: false,
             underway: None,
             ended: None,
+            declaration: String::new(),
             data: Value::Null,
             told: true,
         }
@@ -329,13 +333,15 @@ pub(crate) fn worst(one: Health, other: Health) -> Health {
 
 impl From<Thing> for Listed {
     fn from(thing: Thing) -> Self {
-        let Thing { identity, organization, resource, resource_type, created_by, .. } = thing;
-        Self { identity, resource_type, organization, resource, key: created_by }
+        let Thing { identity, organization, resource, resource_type, created_by, declaration, .. } = thing;
+        Self { identity, resource_type, organization, resource, key: created_by, declaration }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use pavior_driver::ApplyRequest;
+
     use super::*;
     use crate::DriversKey;
 
@@ -344,6 +350,16 @@ mod tests {
         let keyring = Keyring::new(&DriversKey::derive(&[1; 32])).unwrap();
         let folder = Arc::new(Folder::open(&base.path().join("data"), keyring).unwrap());
         (Ledger::open(&folder, "test", keep, OnRecord::default()).unwrap(), base)
+    }
+
+    pub(super) fn asked() -> ApplyRequest {
+        ApplyRequest {
+            resource_type: "t".to_owned(),
+            prior: None,
+            inputs: Value::Null,
+            sensitive: Vec::new(),
+            declaration: "declared".to_owned(),
+        }
     }
 
     pub(super) fn call(resource: &str, key: &str) -> CallContext {
@@ -356,7 +372,7 @@ mod tests {
     fn a_condemned_thing_is_not_ready_and_a_forgotten_one_is_gone() {
         let (ledger, _base) = ledger(Duration::from_secs(1));
         let call = call("r", "make");
-        let mut intent = ledger.intend(&call, "t", "x", &Value::Null).unwrap();
+        let mut intent = ledger.intend(&call, "t", "x", &asked()).unwrap();
         ledger.done(&mut intent).unwrap();
         let mut thing = intent.thing;
         ledger.condemn(&mut thing).unwrap();

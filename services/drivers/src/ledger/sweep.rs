@@ -66,7 +66,7 @@ mod tests {
     use serde_json::Value;
 
     use super::super::THINGS;
-    use super::super::tests::{call, ledger};
+    use super::super::tests::{asked, call, ledger};
     use super::*;
 
     #[tokio::test]
@@ -75,7 +75,7 @@ mod tests {
         let inputs = Value::Null;
         for (resource, key) in [("living", "make"), ("gone", "made")] {
             drop(ledger.enter(&call(resource, key)).await.unwrap());
-            let mut intent = ledger.intend(&call(resource, key), "t", resource, &inputs).unwrap();
+            let mut intent = ledger.intend(&call(resource, key), "t", resource, &asked()).unwrap();
             ledger.done(&mut intent).unwrap();
         }
         ledger.record_key(&call("living", "act"), "living", &inputs, Some(Value::Null)).unwrap();

@@ -273,7 +273,7 @@ impl PipelineDriver {
         {
             return Err(Failure::new(FailureCode::NotFound, format!("pipeline `{identity}` does not exist")));
         }
-        let mut intent = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
+        let mut intent = self.ledger.intend(context, TYPE, &identity, &request)?;
         intent.thing.data = request.inputs;
         match self.ledger.done(&mut intent) {
             Ok(()) => Ok(Self::success(&intent.thing)),

@@ -65,7 +65,7 @@ impl ProcessDriver {
         }
         let slot = self.slot(&identity);
         let mut running = slot.lock().await;
-        let mut intent = self.ledger.intend(context, TYPE, &identity, &request.inputs)?;
+        let mut intent = self.ledger.intend(context, TYPE, &identity, &request)?;
         let wanted = self.ledger.keyring().digest("workload", &canonical_json(&request.inputs));
         let current =
             self.read(&intent.thing).filter(|spec| spec.inputs == wanted && spec.desired == Desired::Running);

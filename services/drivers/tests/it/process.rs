@@ -354,6 +354,7 @@ async fn supervisor_for_kill_9() {
         prior: None,
         inputs: inputs(&artifact(Path::new(&data), "acme"), "one"),
         sensitive: Vec::new(),
+        declaration: String::new(),
     };
     let driver = drivers.registry.get("process").unwrap();
     let made = success(driver.apply(&call, request, &MemorySink::new()).await);
@@ -396,6 +397,7 @@ async fn kill_9_leaves_no_orphan_and_a_restart_brings_it_back() {
         prior: None,
         inputs: inputs(&artifact(&data, "acme"), "one"),
         sensitive: Vec::new(),
+        declaration: String::new(),
     };
     // The operation that was cut off replays its step: the same workload, not a second one.
     let driver = drivers.registry.get("process").unwrap();

@@ -32,8 +32,13 @@ fn resource(name: &str) -> String {
 async fn make(driver: &Arc<dyn Driver>, name: &str) -> String {
     let call = context(&resource(name), &format!("make/{name}"));
     let inputs = json!({"command": [python(), "-S", "-E", "-c", LISTENER], "variables": {"NAME": name}});
-    let request =
-        ApplyRequest { resource_type: "workload".to_owned(), prior: None, inputs, sensitive: Vec::new() };
+    let request = ApplyRequest {
+        resource_type: "workload".to_owned(),
+        prior: None,
+        inputs,
+        sensitive: Vec::new(),
+        declaration: String::new(),
+    };
     success(driver.apply(&call, request, &MemorySink::new()).await).identity
 }
 
@@ -201,8 +206,13 @@ async fn what_does_not_come_up_is_tried_until_it_does() {
     std::fs::write(&needed, "").unwrap();
     let script = format!("open('{}').close(); {LISTENER}", needed.display());
     let inputs = json!({"command": [python(), "-S", "-E", "-c", script], "variables": {"NAME": "late"}});
-    let request =
-        ApplyRequest { resource_type: "workload".to_owned(), prior: None, inputs, sensitive: Vec::new() };
+    let request = ApplyRequest {
+        resource_type: "workload".to_owned(),
+        prior: None,
+        inputs,
+        sensitive: Vec::new(),
+        declaration: String::new(),
+    };
     let identity = success(driver.apply(&call, request, &MemorySink::new()).await).identity;
     drop(driver);
     let (drivers, data, _directory) = next_process(world).await;
@@ -238,8 +248,13 @@ async fn those_that_hang_keep_nobody_else_down() {
     {
         let inputs = json!({"command": [python(), "-S", "-E", "-c", script], "variables": {"NAME": name},
                             "health": {"timeout": "10m"}});
-        let request =
-            ApplyRequest { resource_type: "workload".to_owned(), prior: None, inputs, sensitive: Vec::new() };
+        let request = ApplyRequest {
+            resource_type: "workload".to_owned(),
+            prior: None,
+            inputs,
+            sensitive: Vec::new(),
+            declaration: String::new(),
+        };
         let call = context(&resource(&name), &format!("make/{name}"));
         identities.push(success(driver.apply(&call, request, &MemorySink::new()).await).identity);
     }

@@ -130,7 +130,13 @@ impl World {
             ..Prior::default()
         });
         let sensitive = sensitive.iter().map(|text| SecretString::from(*text)).collect();
-        let request = ApplyRequest { resource_type: kind.to_owned(), prior, inputs, sensitive };
+        let request = ApplyRequest {
+            resource_type: kind.to_owned(),
+            prior,
+            inputs,
+            sensitive,
+            declaration: String::new(),
+        };
         self.driver(driver).apply(context, request, &MemorySink::new()).await
     }
 

@@ -279,6 +279,9 @@ async fn resources(report: &mut Report, args: &ConnectionArgs) {
                 format!("`{resource}` is recorded, and driver `{driver}` does not have `{identity}`")
             }
             Kind::Driverless => format!("`{resource}` was made by driver `{driver}`, which is not there"),
+            Kind::Different => format!(
+                "driver `{driver}` has made `{resource}` (`{identity}`) as something else than what is recorded"
+            ),
             Kind::Orphan | Kind::Unspecified => {
                 format!("driver `{driver}` has `{identity}` of `{resource}`, and nobody declares it")
             }

@@ -33,6 +33,7 @@ fn finding(finding: Finding) -> pb::ResourceFinding {
         Kind::Orphan => PbKind::Orphan,
         Kind::Missing => PbKind::Missing,
         Kind::Driverless => PbKind::Driverless,
+        Kind::Different => PbKind::Different,
     };
     let organization = format!("organizations/{organization}");
     pb::ResourceFinding { kind: kind.into(), driver, identity, resource_type, organization, resource, advice }

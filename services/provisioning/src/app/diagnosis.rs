@@ -36,6 +36,7 @@ pub(crate) enum Kind {
     Orphan,
     Missing,
     Driverless,
+    Different,
 }
 
 impl Kind {
@@ -48,6 +49,10 @@ impl Kind {
             }
             Self::Missing => {
                 "update its environment to make it anew, or delete the environment; what was in it has to come from a backup"
+            }
+            Self::Different => {
+                "repeat the change that the record has lost (update the environment, or deploy that version again); to \
+                 have what is recorded instead, apply another change first and then this one"
             }
             Self::Driverless => {
                 "configure the driver again: without it the resource can be neither changed nor deleted"
@@ -139,10 +144,12 @@ impl App {
                 None => findings.push(of_row(Kind::Driverless, row)),
                 Some(driver) => {
                     let Some(things) = listed.get(&row.driver) else { continue };
-                    let there =
-                        things.binary_search_by(|thing| thing.identity.as_str().cmp(&row.identity)).is_ok();
-                    if !there && is_gone(&driver, row).await {
-                        findings.push(of_row(Kind::Missing, row));
+                    match things.binary_search_by(|thing| thing.identity.as_str().cmp(&row.identity)) {
+                        Ok(index) if self.differs(&driver, things, index, row).await? => {
+                            findings.push(of_row(Kind::Different, row));
+                        }
+                        Err(_) if is_gone(&driver, row).await => findings.push(of_row(Kind::Missing, row)),
+                        _ => {}
                     }
                 }
             }
@@ -151,6 +158,29 @@ impl App {
         let truncated = findings.len() > MAX_FINDINGS;
         findings.truncate(MAX_FINDINGS);
         Ok(Diagnosis { findings, truncated, drivers })
+    }
+
+    /// Whether the driver was last told something else than what is recorded. It is asked once more: what it said first
+    /// may have been of before a change that is recorded by now.
+    async fn differs(
+        &self,
+        driver: &Arc<dyn Driver>,
+        things: &[Listed],
+        index: usize,
+        row: &Recorded,
+    ) -> Result<bool> {
+        let Some(thing) = things.get(index).filter(|thing| !thing.declaration.is_empty()) else {
+            return Ok(false);
+        };
+        let recorded = self.engine.declaration(&row.name, &row.inputs, &row.sealed_inputs).await?;
+        if thing.declaration == recorded {
+            return Ok(false);
+        }
+        let after = index.checked_sub(1).and_then(|before| things.get(before));
+        let after = after.map(|before| before.identity.clone()).unwrap_or_default();
+        let again = tokio::time::timeout(PATIENCE, driver.list(ListRequest { after, limit: PAGE })).await;
+        let again = again.ok().and_then(std::result::Result::ok).unwrap_or_default();
+        Ok(again.into_iter().any(|now| now == *thing))
     }
 }
 
@@ -202,11 +232,12 @@ async fn is_gone(driver: &Arc<dyn Driver>, row: &Recorded) -> bool {
 }
 
 fn orphan(driver: &str, thing: &Listed) -> Finding {
-    let Listed { identity, resource_type, organization, resource, key: _ } = thing.clone();
+    let Listed { identity, resource_type, organization, resource, key: _, declaration: _ } = thing.clone();
     Finding { kind: Kind::Orphan, driver: driver.to_owned(), identity, resource_type, organization, resource }
 }
 
 fn of_row(kind: Kind, row: &Recorded) -> Finding {
-    let Recorded { driver, identity, name, organization, type_id, state: _ } = row.clone();
+    let Recorded { driver, identity, name, organization, type_id, state: _, inputs: _, sealed_inputs: _ } =
+        row.clone();
     Finding { kind, driver, identity, resource_type: type_id, organization, resource: name }
 }

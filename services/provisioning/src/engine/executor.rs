@@ -212,6 +212,7 @@ impl Engine {
         inputs: Value,
     ) -> Called<Outcome> {
         let resource_type = work.prepared.spec.type_id.clone();
+        let declaration = self.inner.key.declaration(&work.prepared.row.name, &inputs);
         let apply = async {
             let request = ValidateRequest { resource_type: resource_type.clone(), inputs };
             let inputs = match work.driver.validate(request).await {
@@ -223,7 +224,8 @@ impl Engine {
                 }
             };
             let sensitive = work.prepared.sensitive();
-            let request = ApplyRequest { resource_type: resource_type.clone(), prior, inputs, sensitive };
+            let request =
+                ApplyRequest { resource_type: resource_type.clone(), prior, inputs, sensitive, declaration };
             work.driver.apply(&self.context(work, restores), request, work.sink).await
         };
         self.call(work.sink, work.stop, work.limit, apply).await

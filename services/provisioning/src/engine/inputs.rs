@@ -123,6 +123,17 @@ impl Engine {
         Ok(Sealed { reference: reference.to_owned(), bytes: self.inner.key.seal(reference, value)? })
     }
 
+    /// What a driver was told of a resource by the apply that is recorded.
+    pub(crate) async fn declaration(
+        &self,
+        name: &str,
+        inputs: &Value,
+        sealed_inputs: &str,
+    ) -> Result<String> {
+        let recorded = json!({ "inputs": inputs, "sealed_inputs": sealed_inputs });
+        Ok(self.inner.key.declaration(name, &self.former_inputs(&recorded).await?))
+    }
+
     /// Opens the inputs of a former apply: sealed where they held secrets.
     pub(crate) async fn former_inputs(&self, prior: &Value) -> Result<Value> {
         let reference = prior.get("sealed_inputs").and_then(Value::as_str).unwrap_or_default();

@@ -1,7 +1,10 @@
 //! Secrets at rest: AES-256-GCM, a fresh nonce for each, bound to the resource and the field that they belong to.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hmac;
+use pavior_core::digest::canonical_json;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
@@ -27,6 +30,17 @@ impl SealingKey {
     fn key(&self) -> Result<RandomizedNonceKey> {
         RandomizedNonceKey::new(&AES_256_GCM, self.0.as_slice())
             .map_err(|_| Error::Seal("sealed: the key is bad"))
+    }
+
+    /// A digest of the inputs that are declared for a resource, which tells nothing of them without the key.
+    pub(crate) fn declaration(&self, resource: &str, inputs: &Value) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.as_slice());
+        let mut context = hmac::Context::with_key(&key);
+        for part in [b"declaration".as_slice(), resource.as_bytes(), &canonical_json(inputs)] {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        hex::encode(context.sign())
     }
 
     /// Seals a value for `place` (resource and field).

@@ -24,6 +24,10 @@ pub struct Recorded {
     pub type_id: String,
     /// Its state.
     pub state: String,
+    /// The inputs of its last apply, with secrets as references.
+    pub inputs: serde_json::Value,
+    /// Where they are sealed when there are secrets in them; else empty.
+    pub sealed_inputs: String,
 }
 
 /// What operations are working on.
@@ -55,23 +59,34 @@ impl Db {
         use resource::Column as C;
         let mut query = resource::Entity::find()
             .select_only()
-            .columns([C::Driver, C::Identity, C::Name, C::Organization, C::TypeId, C::State])
+            .columns([
+                C::Driver,
+                C::Identity,
+                C::Name,
+                C::Organization,
+                C::TypeId,
+                C::State,
+                C::Inputs,
+                C::SealedInputs,
+            ])
             .filter(C::Identity.ne(""))
             .order_by_asc(C::Name);
         if let Some(organization) = organization {
             query = query.filter(C::Organization.eq(organization));
         }
-        let rows: Vec<(String, String, String, String, String, String)> =
+        let rows: Vec<(String, String, String, String, String, String, serde_json::Value, String)> =
             query.into_tuple().all(self.store.read()).await.map_err(db)?;
         Ok(rows
             .into_iter()
-            .map(|(driver, identity, name, organization, type_id, state)| Recorded {
-                driver,
-                identity,
-                name,
-                organization,
-                type_id,
-                state,
+            .map(|row| Recorded {
+                driver: row.0,
+                identity: row.1,
+                name: row.2,
+                organization: row.3,
+                type_id: row.4,
+                state: row.5,
+                inputs: row.6,
+                sealed_inputs: row.7,
             })
             .collect())
     }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use pavior_core::principal::Principal;
 use pavior_driver::testing::{Behaviour, CallKind, FakeDriver};
 use pavior_driver::{
-    ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, Health, NullSink, Observation,
-    ObserveRequest, Outcome, PlanRequest, PlanResponse, Sink, ValidateRequest, Violation, async_trait,
+    ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, Health, ListRequest, NullSink,
+    Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Prior, Sink, ValidateRequest, Violation,
+    async_trait,
 };
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::resource_finding::Kind;
@@ -51,6 +52,7 @@ async fn orphan(f: &Fixture, organization: &str, name: &str) -> String {
         prior: None,
         inputs: json!({}),
         sensitive: Vec::new(),
+        declaration: "lost".to_owned(),
     };
     let Outcome::Succeeded(_) = f.driver.apply(&context, request, &NullSink).await else {
         panic!("not made")
@@ -146,6 +148,53 @@ async fn orphans_and_missing_resources_are_found() {
         assert!(
             acme.findings.iter().all(|finding| finding.organization == ACME && !finding.advice.is_empty())
         );
+    })
+    .await;
+}
+
+/// Changes a thing as the platform did after the backup that was restored.
+async fn change_behind(f: &Fixture, resource: &str, inputs: Value) {
+    let listed = f.driver.list(ListRequest { after: String::new(), limit: 1_000 }).await.unwrap();
+    let identity = listed.into_iter().find(|thing| thing.resource == resource).unwrap().identity;
+    let request = ApplyRequest {
+        resource_type: "sql-database".into(),
+        prior: Some(Prior { identity, ..Prior::default() }),
+        inputs,
+        sensitive: Vec::new(),
+        declaration: "of after the backup".to_owned(),
+    };
+    let context = CallContext::new("acme", resource, "lost/change", i64::MAX / 2);
+    let Outcome::Succeeded(_) = f.driver.apply(&context, request, &NullSink).await else {
+        panic!("not changed")
+    };
+    f.driver.set_fence(resource, 0);
+}
+
+/// A database that was set back behind a change: what its driver has is not what is recorded.
+#[tokio::test]
+async fn what_differs_from_its_record_is_found_and_mended_by_the_change_again() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let database = format!("{HELLO}/environments/development/resources/database");
+        let mut inputs = f.driver.inputs_of(&database).unwrap();
+        inputs["size"] = json!("large");
+        change_behind(&f, &database, inputs).await;
+        let answer = diagnose(&f, &operator(), "organizations/-").await;
+        assert_eq!(found(&answer), [(Kind::Different, database.clone())]);
+        assert!(answer.findings[0].advice.starts_with("repeat the change that the record has lost"));
+        let request = pb::UpdateEnvironmentRequest {
+            environment: Some(pb::Environment {
+                name: format!("{HELLO}/environments/development"),
+                parameters: pavior_rpc::convert::to_struct(&json!({"size": "large"})).ok(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let done = f.wait(f.client().update_environment(f.call(request)).await.unwrap().into_inner()).await;
+        assert_eq!(problem(&done), None);
+        assert_eq!(f.driver.inputs_of(&database).unwrap()["size"], "large");
+        assert_eq!(found(&diagnose(&f, &operator(), "organizations/-").await), []);
     })
     .await;
 }

@@ -262,7 +262,7 @@ impl Driver for RemoteDriver {
         if let Some(failure) = self.refused_here(context) {
             return failure.into();
         }
-        let ApplyRequest { resource_type, prior, inputs, sensitive } = request;
+        let ApplyRequest { resource_type, prior, inputs, sensitive, declaration } = request;
         let call = Running::new(self, context, sink, &sensitive);
         let encoded = encode_resolved(&inputs, &sensitive)
             .and_then(|inputs| Ok((inputs, optional(prior.as_ref(), encode_prior)?)));
@@ -276,6 +276,7 @@ impl Driver for RemoteDriver {
             prior,
             inputs: Some(inputs),
             sensitive: encode_sensitive(&sensitive),
+            declaration,
         });
         let mut client = self.client.clone();
         call.run(client.apply(request)).await

@@ -213,12 +213,14 @@ impl DriverService for Adapter {
     type ApplyStream = Events;
 
     async fn apply(&self, request: Request<pb::ApplyRequest>) -> Result<Response<Events>, Status> {
-        let pb::ApplyRequest { context, resource_type, prior, inputs, sensitive } = request.into_inner();
+        let pb::ApplyRequest { context, resource_type, prior, inputs, sensitive, declaration } =
+            request.into_inner();
         let request = ApplyRequest {
             resource_type,
             prior: optional(prior, decode_prior).map_err(|err| malformed(&err))?,
             inputs: decode_resolved(inputs).map_err(|err| malformed(&err))?,
             sensitive: decode_sensitive(sensitive),
+            declaration,
         };
         self.begin(context, |driver, context, sink| {
             Box::pin(async move { driver.apply(&context, request, &*sink).await })

@@ -96,7 +96,13 @@ pub(crate) fn context(step: &str) -> CallContext {
 }
 
 pub(crate) fn apply_request(inputs: Value) -> ApplyRequest {
-    ApplyRequest { resource_type: "thing".to_owned(), prior: None, inputs, sensitive: Vec::new() }
+    ApplyRequest {
+        resource_type: "thing".to_owned(),
+        prior: None,
+        inputs,
+        sensitive: Vec::new(),
+        declaration: String::new(),
+    }
 }
 
 /// Applies empty inputs as this step, within [`SOON`].

@@ -73,7 +73,13 @@ impl Process {
 }
 
 fn apply_request(inputs: Value) -> ApplyRequest {
-    ApplyRequest { resource_type: "text-file".to_owned(), prior: None, inputs, sensitive: Vec::new() }
+    ApplyRequest {
+        resource_type: "text-file".to_owned(),
+        prior: None,
+        inputs,
+        sensitive: Vec::new(),
+        declaration: String::new(),
+    }
 }
 
 fn by_key(key: &str) -> ObserveRequest {

@@ -1,5 +1,7 @@
 //! What a failed apply leaves: of a new thing nothing, of a changed one what was.
 
+use std::task::Poll;
+
 use serde_json::Value;
 
 use super::{Check, Made, Subject, absent, found, same, succeeded};
@@ -59,6 +61,34 @@ impl Subject {
         self.clean(&made).await
     }
 
+    /// An update whose call is dropped, earlier or later: until it ended, its key does not find the thing, and the same
+    /// call again ends it.
+    pub(super) async fn dropped_update(&self) -> Check {
+        let made = self.make("drop-change").await?;
+        let Some(changed) = made.case.changed.clone() else { return self.clean(&made).await };
+        let mut context = made.context.clone();
+        "conformance/drop-change/2".clone_into(&mut context.idempotency_key);
+        let request = || self.request(&changed, &made.case, Some(prior(&made)));
+        for polls in [1, 2, 4, 8, 16] {
+            context.fence += 1;
+            let sink = MemorySink::new();
+            let apply = self.driver.apply(&context, request(), &sink);
+            if let Some(outcome) = polled(apply, polls).await {
+                succeeded(outcome)?;
+                break;
+            }
+            let seen = self.observe(&context, Lookup::Key(context.idempotency_key.clone())).await;
+            if let Observation::Found(_) = seen {
+                self.is_declared(&made, &changed).await.map_err(|why| format!("it is found, and {why}"))?;
+            }
+        }
+        context.fence += 1;
+        succeeded(self.driver.apply(&context, request(), &MemorySink::new()).await)?;
+        found(self.observe(&context, Lookup::Key(context.idempotency_key.clone())).await)?;
+        self.is_declared(&made, &changed).await?;
+        self.clean(&made).await
+    }
+
     /// Destroys as the engine undoes.
     async fn undo(&self, context: &CallContext, lookup: Lookup, state: Value) -> Outcome {
         let mut context = context.clone();
@@ -74,6 +104,20 @@ impl Subject {
             Err(failure) => Err(failure.to_string()),
         }
     }
+}
+
+/// Polls so often, and gives the outcome if there is one by then.
+async fn polled(call: impl Future<Output = Outcome>, polls: usize) -> Option<Outcome> {
+    let mut call = std::pin::pin!(call);
+    let mut left = polls;
+    std::future::poll_fn(|context| match call.as_mut().poll(context) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending => {
+            left -= 1;
+            if left == 0 { Poll::Ready(None) } else { Poll::Pending }
+        }
+    })
+    .await
 }
 
 fn prior(made: &Made) -> Prior {
