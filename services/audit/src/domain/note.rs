@@ -41,7 +41,8 @@ pub(crate) fn verifier_key(name: &str, public: &[u8; 32]) -> String {
 
 /// The public key of a verifier key, when it is one of that name.
 pub(crate) fn public_key(name: &str, verifier: &str) -> Option<[u8; 32]> {
-    let blob = STANDARD.decode(verifier.rsplit('+').next()?).ok()?;
+    // The last part is base64, which has a `+` now and then.
+    let blob = STANDARD.decode(verifier.splitn(3, '+').nth(2)?).ok()?;
     let public: [u8; 32] = blob.get(1..)?.try_into().ok()?;
     (verifier_key(name, &public) == verifier).then_some(public)
 }

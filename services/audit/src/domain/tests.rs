@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::hash::{self, Hash};
+use super::note;
 use super::proof;
 use super::tree::{Edge, MAX_LEVELS, Tile, hashes_of, open_tile, tile_width};
 
@@ -149,6 +150,16 @@ fn tiles_have_the_widths_of_their_tree() {
     assert_eq!(tile_width(300, 0, 2), 0);
     assert_eq!(tile_width(300, MAX_LEVELS, 0), 0);
     assert_eq!(tile_width(u64::MAX, 7, u64::MAX), 0);
+}
+
+#[test]
+fn every_verifier_key_is_read_back() {
+    for first in 0..=255 {
+        let public = [first; 32];
+        let key = note::verifier_key("pavior.dev/audit", &public);
+        assert_eq!(note::public_key("pavior.dev/audit", &key), Some(public), "{key}");
+        assert_eq!(note::public_key("elsewhere", &key), None, "{key}");
+    }
 }
 
 #[test]
