@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use crate::error::{Failure, VerifyError};
 use crate::merkle::Hash;
 use crate::note::{Checkpoint, VerifierKey};
-use crate::sequence::Sequences;
+use crate::sequence::{LogSequences, Sequences};
 use source::{Source, number, text};
 
 /// How a log's newest checkpoint was believed.
@@ -46,6 +46,9 @@ pub struct Report {
     pub logs: Vec<LogReport>,
     /// How many pairs of producer and epoch; their sequence numbers have no gap.
     pub producers: usize,
+    /// How many events wait until their log is repaired. They are acknowledged, but no records: nothing is proved of
+    /// them.
+    pub parked: usize,
 }
 
 impl Report {
@@ -99,9 +102,10 @@ async fn verify_source(source: &mut Source, options: &Options) -> Result<Report,
         sequences.add(seen);
         logs.push(report);
     }
+    let parked = add_parked(source, &mut sequences).await?;
     let producers = check_sequences(source, sequences).await?;
     source.check_storage(options.indexes).await?;
-    Ok(Report { logs, producers })
+    Ok(Report { logs, producers, parked })
 }
 
 /// Rows of a log whose head is gone.
@@ -137,6 +141,17 @@ fn milestones(log: &str, origin: &str, options: &Options) -> Result<BTreeMap<u64
         }
     }
     Ok(found)
+}
+
+/// The numbers of parked events are not missing, only not recorded yet.
+async fn add_parked(source: &mut Source, sequences: &mut Sequences) -> Result<usize, VerifyError> {
+    let parked = source.parked().await?;
+    let mut waiting = LogSequences::default();
+    for (service, epoch, seq) in &parked {
+        waiting.push(service, epoch, *seq).map_err(|why| Failure::above("(all)", why))?;
+    }
+    sequences.add(waiting);
+    Ok(parked.len())
 }
 
 async fn check_sequences(source: &mut Source, sequences: Sequences) -> Result<usize, VerifyError> {

@@ -40,6 +40,11 @@ pub struct Config {
     pub max_batch_wait_us: u64,
     /// Most calls that wait for the writer.
     pub max_queue: usize,
+    /// Most events that are parked for a log that is not consistent. Beyond it they are refused, which holds up the
+    /// services that they come from.
+    pub max_parked_records: u64,
+    /// Most bytes of such events.
+    pub max_parked_bytes: u64,
     /// Largest record in bytes, as canonical JSON.
     pub max_record_bytes: usize,
     /// Most bytes of records in one page of a list.
@@ -65,6 +70,8 @@ impl Default for Config {
             max_batch_records: 2_000,
             max_batch_wait_us: 2_000,
             max_queue: 1_024,
+            max_parked_records: 100_000,
+            max_parked_bytes: 256 * 1024 * 1024,
             max_record_bytes: 1024 * 1024,
             max_page_bytes: 1536 * 1024,
             bookmark_interval_ms: 20_000,

@@ -9,9 +9,17 @@ pub enum Error {
     /// From the database.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What is stored of a log does not fit together. Nothing is appended to it any more.
+    /// What is stored of a log does not fit together. Nothing is appended to it until it does again.
     #[error("audit log `{log}` is not consistent: {why}")]
     Inconsistent {
+        /// The log.
+        log: String,
+        /// What does not fit.
+        why: String,
+    },
+    /// As much is parked for a log that is not consistent as may be.
+    #[error("audit log `{log}` is not consistent ({why}), and no more of its events can be parked")]
+    Full {
         /// The log.
         log: String,
         /// What does not fit.

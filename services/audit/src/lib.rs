@@ -3,7 +3,7 @@
 //! Owns one append-only log for each organization and one for the platform: records as canonical bytes, the Merkle
 //! tree over them (RFC 6962) in tiles (C2SP tlog-tiles), and the signed checkpoint (C2SP tlog-checkpoint), all of which
 //! change in one transaction. Must never change or drop a record, take a record out of its producer's order, answer
-//! across organizations, or acknowledge what is not durable and inside the signed tree.
+//! across organizations, or acknowledge what is not durable and inside the signed tree, or parked for one that is damaged.
 //!
 //! Entry points: [`build`], [`Config`], [`Deps`]. What it writes is checked by `pavior-audit-verifier`,
 //! which shares no code with it.
@@ -29,6 +29,7 @@ pub use config::Config;
 pub use error::{Error, Misfit, SetBack};
 
 use app::checker::Checker;
+use app::damage::{self, Infirmary};
 use app::reader::Reader;
 use app::second_place::{self, SecondPlace};
 use app::signer::Signer;
@@ -72,31 +73,33 @@ pub async fn migrate(store: &pavior_store::Store) -> Result<(), pavior_store::St
     store::migrate(store).await
 }
 
-/// Brings the tables up to date, checks every log's head, tiles and checkpoint against each other, and puts the service together.
+/// Brings the tables up to date, checks every log's head, tiles and checkpoint against each other, and puts the service
+/// together. A log that was changed from outside must not grow: it is held until it is repaired, and degrades the service.
 ///
 /// # Errors
-/// When the configuration makes no sense, the database or key cannot be used, or a log is not consistent: a log that
-/// was changed from outside must not grow, so the service does not start.
+/// When the configuration makes no sense, the database or key cannot be used, or logs do not go on from the checkpoints
+/// that are kept outside of the database.
 pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     config.validate()?;
     let signer = Signer::load(&config)?;
     let store = AuditStore::open(deps.store.clone()).await?;
-    check_logs(&store, &signer).await?;
+    let inspection = damage::inspect(&store, &signer).await?;
     signer.publish(&config)?;
-    tracing::info!(verifier_key = signer.verifier_key(), "audit logs are consistent");
+    let (sound, damaged) = (inspection.sound.len(), inspection.damaged.len());
+    tracing::info!(verifier_key = signer.verifier_key(), sound, damaged, "audit logs were looked at");
     let tokens = PageTokens::new(signer.page_token_key()).with_clock(deps.clock.clone());
     let mut tasks = Vec::new();
     let mut checks = vec![database_check(store.clone())];
     let mut remember = None;
     if let Some(folder) = &config.checkpoints_dir {
         let place = SecondPlace::open(folder, signer.clone())?;
-        let found = place.compare(&store).await?;
+        let found = place.compare(&store, &inspection).await?;
         if !found.is_empty() {
             return Err(Error::SetBack(found).into());
         }
-        place.keep_all(&store).await?;
+        place.keep_all(&inspection)?;
         let (handle, keeper, health) = second_place::keeper(place);
-        remember = Some(handle);
+        remember = Some(Arc::new(handle));
         tasks.push(tasks::checkpoint_keeper(keeper));
         checks.push(HealthCheck::new("audit checkpoints", move || {
             let health = health.check();
@@ -104,8 +107,12 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
         }));
     }
     let signer: Arc<dyn Sign> = Arc::new(signer);
+    let (infirmary, remembered) = (store.clone(), remember.clone());
+    let infirmary =
+        Infirmary::open(&config, infirmary, signer.clone(), remembered, &inspection, &deps.meter).await?;
+    checks.push(HealthCheck::watching("audit logs", infirmary.health()).degrades());
     let (appender, writer) =
-        app::writer::writer(&config, store.clone(), signer.clone(), remember, &deps.meter);
+        app::writer::writer(&config, store.clone(), signer.clone(), infirmary, remember, &deps.meter);
     let checker = Checker::new(store.clone(), config.check_records_per_second, &deps.meter);
     tasks.extend([tasks::record_writer(writer), tasks::record_checker(checker)]);
     let reader = Reader { store: store.clone(), signer, max_page_bytes: config.max_page_bytes };
@@ -127,19 +134,4 @@ fn database_check(store: AuditStore) -> HealthCheck {
         let store = store.clone();
         async move { store.check().await }
     })
-}
-
-async fn check_logs(store: &AuditStore, signer: &Signer) -> Result<(), Error> {
-    for checkpoint in store.check_unscoped().await? {
-        let store::Unchecked { log, origin, size, root, note, verifier_key } = checkpoint;
-        let why = if origin != signer.origin(&log) {
-            format!("its name is `{origin}`, the configuration says `{}`", signer.origin(&log))
-        } else if !signer.accepts(&log, size, &root, &note, &verifier_key) {
-            "its last checkpoint is not signed by the configured key or one of `former_keys`".to_owned()
-        } else {
-            continue;
-        };
-        return Err(Error::Inconsistent { log, why });
-    }
-    Ok(())
 }

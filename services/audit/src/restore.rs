@@ -7,13 +7,14 @@ use pavior_core::audit::AuditEvent;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::app::damage;
 use crate::app::leaf::{self, Origin};
 use crate::app::second_place::SecondPlace;
 use crate::app::signer::Signer;
 use crate::config::Config;
 use crate::domain::batch::{Batch, Producer, Submission};
 use crate::error::{Error, SetBack};
-use crate::store::{AuditStore, Sign};
+use crate::store::{AuditStore, Limits, Sign};
 
 /// The audit log in the hands of an operator, without the service.
 #[derive(Debug, Clone)]
@@ -21,6 +22,7 @@ pub struct Ledger {
     store: AuditStore,
     signer: Signer,
     place: Option<SecondPlace>,
+    limits: Limits,
 }
 
 /// What is recorded of a service.
@@ -42,13 +44,16 @@ impl Ledger {
     pub fn open(config: &Config, store: pavior_store::Store) -> Result<Self, Error> {
         let signer = Signer::load(config)?;
         let place = config.checkpoints_dir.as_deref().map(|folder| SecondPlace::open(folder, signer.clone()));
-        Ok(Self { store: AuditStore::new(store), signer, place: place.transpose()? })
+        let limits = Limits { records: config.max_parked_records, bytes: config.max_parked_bytes };
+        Ok(Self { store: AuditStore::new(store), signer, place: place.transpose()?, limits })
     }
 
     /// The logs that do not go on from the checkpoints that are kept outside of the database.
     pub async fn set_back(&self) -> Result<Vec<SetBack>, Error> {
         match &self.place {
-            Some(place) => place.compare(&self.store).await,
+            Some(place) => {
+                place.compare(&self.store, &damage::inspect(&self.store, &self.signer).await?).await
+            }
             None => Ok(Vec::new()),
         }
     }
@@ -90,10 +95,10 @@ impl Ledger {
         let submission = Submission { producer, entries: entries.collect::<Result<_, _>>()? };
         let batch = Arc::new(Batch { submissions: vec![submission] });
         let signer: Arc<dyn Sign> = Arc::new(self.signer.clone());
-        self.store.append_unscoped(&batch, &Arc::default(), &signer, leaf::content).await?;
+        self.store.append_unscoped(&batch, &Arc::default(), &signer, leaf::content, self.limits).await?;
         for lost in logs {
             place.put_aside(&lost.log, at)?;
         }
-        place.keep_all(&self.store).await
+        place.keep_all(&damage::inspect(&self.store, &self.signer).await?)
     }
 }

@@ -267,6 +267,33 @@ impl Source {
             .collect())
     }
 
+    /// The numbers of events that are parked until their log is repaired; none in a database of before there were such.
+    pub(super) async fn parked(&mut self) -> Result<Vec<(String, String, u64)>, VerifyError> {
+        let known = match self.connection {
+            Db::Sqlite(_) => {
+                "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'audit_parked'"
+            }
+            Db::Postgres(_) => "SELECT CAST(COUNT(to_regclass('audit_parked')) AS BIGINT)",
+        };
+        let known = self.query(known.to_owned(), &[], &[Kind::Number]).await?;
+        if known.first().and_then(|row| number(row, 0)) != Some(1) {
+            return Ok(Vec::new());
+        }
+        let sql = format!(
+            "SELECT {}, {}, CAST(seq AS BIGINT) FROM audit_parked ORDER BY service, epoch, seq",
+            self.text("service"),
+            self.text("epoch")
+        );
+        let rows = self.query(sql, &[], &[Kind::Bytes, Kind::Bytes, Kind::Number]).await?;
+        Ok(rows
+            .iter()
+            .map(|row| {
+                let seq = number(row, 2).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+                (text(row, 0), text(row, 1), seq)
+            })
+            .collect())
+    }
+
     /// The event id beside an index.
     pub(super) async fn event_at(&mut self, log: &str, index: i64) -> Result<Option<String>, VerifyError> {
         let sql = format!("SELECT {} FROM audit_record WHERE log = $1 AND idx = $2", self.text("event_id"));

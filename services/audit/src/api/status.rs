@@ -25,7 +25,7 @@ pub(super) fn problem(error: Error) -> Problem {
         },
         error @ (Error::Stopped | Error::NotWritten) => unavailable(&error.to_string()),
         // What is wrong with a log is for operators; it was or is logged. A writer may come back to it after repair.
-        error @ Error::Inconsistent { .. } => Problem::internal_error(&error),
+        error @ (Error::Inconsistent { .. } | Error::Full { .. }) => Problem::internal_error(&error),
         error @ (Error::SetBack(_) | Error::SecondPlace(_)) => Problem::internal_error(&error),
         error @ (Error::Encoding(_) | Error::Randomness | Error::Key(_) | Error::Config(_)) => {
             Problem::internal_error(&error)

@@ -102,7 +102,9 @@ mod tests {
     use crate::domain::batch::{Batch, Entry, IndexFields, Producer, Submission};
     use crate::domain::hash::{self, Hash};
     use crate::domain::record::Signed;
-    use crate::store::Sign;
+    use crate::store::{Limits, Objection, Sign, Unchecked};
+
+    const LIMITS: Limits = Limits { records: 0, bytes: 0 };
 
     struct Unsigned;
 
@@ -113,6 +115,10 @@ mod tests {
 
         fn sign(&self, _: &str, _: u64, _: &Hash, sign_time: i64) -> Signed {
             Signed { note: String::new(), verifier_key: String::new(), sign_time }
+        }
+
+        fn objection(&self, _: &Unchecked) -> Option<Objection> {
+            None
         }
     }
 
@@ -147,7 +153,10 @@ mod tests {
             db::both(|db| async move {
                 let store = AuditStore::open(db.connect().await).await.unwrap();
                 let signer: Arc<dyn Sign> = Arc::new(Unsigned);
-                store.append_unscoped(&batch(wrong), &Arc::default(), &signer, no_content).await.unwrap();
+                store
+                    .append_unscoped(&batch(wrong), &Arc::default(), &signer, no_content, LIMITS)
+                    .await
+                    .unwrap();
                 match (checker(store).log("acme").await, wrong) {
                     (Ok(records), None) => assert_eq!(records, 600),
                     (Err(Error::Inconsistent { why, .. }), Some(_)) => {
@@ -180,7 +189,10 @@ mod tests {
             db::both(|db| async move {
                 let store = AuditStore::open(db.connect().await).await.unwrap();
                 let signer: Arc<dyn Sign> = Arc::new(Unsigned);
-                store.append_unscoped(&batch(None), &Arc::default(), &signer, no_content).await.unwrap();
+                store
+                    .append_unscoped(&batch(None), &Arc::default(), &signer, no_content, LIMITS)
+                    .await
+                    .unwrap();
                 store.damage(damage).await;
                 let Err(Error::Inconsistent { why, .. }) = checker(store).log("acme").await else {
                     panic!("{damage} is not found")

@@ -170,19 +170,35 @@ fn write_time(time: OffsetDateTime) -> String {
 
 /// Reads a record's bytes back into the event.
 pub(crate) fn read(log: &str, body: &[u8]) -> Result<AuditEvent, Error> {
+    parse(log, body).map(|(_, _, event)| event)
+}
+
+/// Reads a record's bytes back into what is stored of it.
+pub(crate) fn reread(log: &str, body: &[u8]) -> Result<(Producer, Entry), Error> {
+    let (origin, seq, event) = parse(log, body)?;
+    let index_fields = index_fields(&origin, &event);
+    let entry = Entry { log: log.to_owned(), seq, leaf: hash::leaf(body), body: body.to_vec(), index_fields };
+    Ok((origin.producer, entry))
+}
+
+/// Who handed a record over, under which number, and the event.
+fn parse(log: &str, body: &[u8]) -> Result<(Origin, i64, AuditEvent), Error> {
     let unreadable = |why: String| Error::Inconsistent { log: log.to_owned(), why };
     let leaf: Leaf =
         serde_json::from_slice(body).map_err(|e| unreadable(format!("a record is not readable: {e}")))?;
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
-    let time = time::PrimitiveDateTime::parse(&leaf.time, format)
-        .map_err(|e| unreadable(format!("a record's time is not readable: {e}")))?;
+    let time = |text: &str| {
+        time::PrimitiveDateTime::parse(text, format)
+            .map(time::PrimitiveDateTime::assume_utc)
+            .map_err(|e| unreadable(format!("a record's time is not readable: {e}")))
+    };
     let Leaf {
-        event_id, class, action, phase, actor, object, cause, decision, outcome, change, summary, ..
-    } = leaf;
-    let time = time.assume_utc();
-    Ok(AuditEvent {
+        v: _,
+        log: _,
         event_id,
-        time,
+        producer: LeafProducer { service, instance, epoch, seq },
+        time: event_time,
+        received_at,
         class,
         action,
         phase,
@@ -193,7 +209,25 @@ pub(crate) fn read(log: &str, body: &[u8]) -> Result<AuditEvent, Error> {
         outcome,
         change,
         summary,
-    })
+        salt: _,
+    } = leaf;
+    let producer = Producer { service, epoch };
+    let origin = Origin { producer, instance, received_at: time(&received_at)? };
+    let event = AuditEvent {
+        event_id,
+        time: time(&event_time)?,
+        class,
+        action,
+        phase,
+        actor,
+        object,
+        cause,
+        decision,
+        outcome,
+        change,
+        summary,
+    };
+    Ok((origin, seq, event))
 }
 
 #[cfg(test)]
@@ -253,6 +287,7 @@ mod tests {
         assert_eq!(back.outcome.duration_ms, MAX_EXACT);
         assert_eq!(back.summary, "line\nline");
         assert_eq!(entry.index_fields.object, back.object.name);
+        assert_eq!(reread("acme", &entry.body).unwrap(), (origin().producer, entry));
     }
 
     #[test]

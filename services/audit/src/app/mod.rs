@@ -1,6 +1,7 @@
 //! What the service does, a file for each use.
 
 pub(crate) mod checker;
+pub(crate) mod damage;
 pub(crate) mod leaf;
 pub(crate) mod proofs;
 pub(crate) mod reader;

@@ -14,14 +14,19 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::damage::Inspection;
 use super::signer::Signer;
 use crate::domain::note;
 use crate::domain::tree::Edge;
 use crate::error::{Error, SetBack};
 use crate::store::{AuditStore, Sign as _};
 
-/// The shortest time between two writes of the same log.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How the keeper waits.
+const PACE: Pace = Pace {
+    pause: Duration::from_secs(1),
+    retry: Duration::from_millis(500),
+    longest: Duration::from_secs(30),
+};
 /// What the names of the files end with.
 const EXTENSION: &str = ".checkpoint";
 
@@ -119,26 +124,36 @@ impl SecondPlace {
         Ok(logs)
     }
 
-    /// The logs that do not go on from what is kept here: shorter ones, and those that went another way.
-    pub(crate) async fn compare(&self, store: &AuditStore) -> Result<Vec<SetBack>, Error> {
+    /// The logs that do not go on from what is kept here: shorter ones, and those that went another way. Of one that
+    /// is damaged neither can be told; it is compared when it is whole again.
+    pub(crate) async fn compare(
+        &self,
+        store: &AuditStore,
+        inspection: &Inspection,
+    ) -> Result<Vec<SetBack>, Error> {
         let mut found = Vec::new();
         for log in self.logs()? {
-            let Some(Kept { size, root }) = self.read(&log)? else { continue };
-            let has = store.size_unscoped(&log).await?;
-            let forked = size <= has && store.root_at_unscoped(&log, size).await? != root;
-            if size > has || forked {
-                found.push(SetBack { log, has, signed: size, forked });
+            if !inspection.damaged.contains_key(&log) {
+                found.extend(self.compare_log(store, &log).await?);
             }
         }
         Ok(found)
     }
 
-    /// Keeps the checkpoint of every log as it is now, where it goes further.
-    pub(crate) async fn keep_all(&self, store: &AuditStore) -> Result<(), Error> {
-        for log in store.logs_unscoped().await? {
-            let edge = store.edge_unscoped(&log).await?;
-            if self.read(&log)?.is_none_or(|kept| kept.size < edge.size()) {
-                self.write(&log, &edge)?;
+    /// The same of one log.
+    pub(crate) async fn compare_log(&self, store: &AuditStore, log: &str) -> Result<Option<SetBack>, Error> {
+        let Some(Kept { size, root }) = self.read(log)? else { return Ok(None) };
+        let has = store.size_unscoped(log).await?;
+        let forked = size <= has && store.root_at_unscoped(log, size).await? != root;
+        let set_back = size > has || forked;
+        Ok(set_back.then(|| SetBack { log: log.to_owned(), has, signed: size, forked }))
+    }
+
+    /// Keeps the checkpoints of logs as they were found, where they go further.
+    pub(crate) fn keep_all(&self, inspection: &Inspection) -> Result<(), Error> {
+        for (log, edge) in &inspection.sound {
+            if self.read(log)?.is_none_or(|kept| kept.size < edge.size()) {
+                self.write(log, edge)?;
             }
         }
         Ok(())
@@ -161,12 +176,32 @@ type Grown = BTreeMap<String, Arc<Edge>>;
 #[derive(Debug, Default)]
 struct Shared {
     grown: Mutex<Grown>,
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+/// Why checkpoints cannot be kept.
+#[derive(Debug)]
+struct Trouble {
+    why: String,
+    /// How often it was tried since it was well.
+    tried: u32,
+}
+
+/// How long the keeper waits.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Between two writes of the same log, at least.
+    pause: Duration,
+    /// Until what failed is tried again; twice as long after each failure.
+    retry: Duration,
+    /// The longest such time.
+    longest: Duration,
 }
 
 /// Tells the keeper what has grown. The keeper ends when it is gone.
 #[derive(Debug)]
 pub(crate) struct Remember {
+    place: SecondPlace,
     shared: Arc<Shared>,
     wake: watch::Sender<()>,
 }
@@ -177,6 +212,7 @@ pub(crate) struct Keeper {
     place: SecondPlace,
     shared: Arc<Shared>,
     wake: watch::Receiver<()>,
+    pace: Pace,
 }
 
 /// Whether the keeper can write.
@@ -187,8 +223,9 @@ pub(crate) struct KeeperHealth(Arc<Shared>);
 pub(crate) fn keeper(place: SecondPlace) -> (Remember, Keeper, KeeperHealth) {
     let (send, receive) = watch::channel(());
     let shared = Arc::new(Shared::default());
-    let keeper = Keeper { place, shared: shared.clone(), wake: receive };
-    (Remember { shared: shared.clone(), wake: send }, keeper, KeeperHealth(shared))
+    let remember = Remember { place: place.clone(), shared: shared.clone(), wake: send };
+    let keeper = Keeper { place, shared: shared.clone(), wake: receive, pace: PACE };
+    (remember, keeper, KeeperHealth(shared))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -202,55 +239,188 @@ impl Remember {
         lock(&self.shared.grown).extend(edges.iter().cloned());
         self.wake.send_replace(());
     }
+
+    /// Whether a log goes on from what is kept of it.
+    pub(crate) async fn compare(&self, store: &AuditStore, log: &str) -> Result<Option<SetBack>, Error> {
+        self.place.compare_log(store, log).await
+    }
 }
 
 impl KeeperHealth {
     pub(crate) fn check(&self) -> Result<(), String> {
-        lock(&self.0.trouble).clone().map_or(Ok(()), Err)
+        match &*lock(&self.0.trouble) {
+            Some(Trouble { why, tried: 1 }) => Err(why.clone()),
+            Some(Trouble { why, tried }) => Err(format!("{why}; tried {tried} times")),
+            None => Ok(()),
+        }
     }
 }
 
 impl Keeper {
     /// Writes until the writer of records is gone, and then once more: nothing that was committed is left out at an
-    /// orderly end.
+    /// orderly end. What could not be written is tried again by itself, and sooner when there is more to write.
     pub(crate) async fn run(mut self) {
+        let Pace { pause, retry, longest } = self.pace;
+        let mut next = retry;
+        let mut kept = true;
         loop {
-            let writer_is_gone = self.wake.changed().await.is_err();
-            self.keep().await;
+            let writer_is_gone = match kept {
+                true => self.wake.changed().await.is_err(),
+                false => tokio::time::timeout(next, self.wake.changed())
+                    .await
+                    .is_ok_and(|changed| changed.is_err()),
+            };
+            next = if kept { retry } else { (next * 2).min(longest) };
+            kept = self.keep().await;
             if writer_is_gone {
                 return;
             }
-            let _ = tokio::time::timeout(PAUSE, closed(&mut self.wake.clone())).await;
+            let _ = tokio::time::timeout(pause, closed(&mut self.wake.clone())).await;
         }
     }
 
-    async fn keep(&self) {
+    /// Whether nothing is left to write.
+    async fn keep(&self) -> bool {
         let grown = std::mem::take(&mut *lock(&self.shared.grown));
         let place = self.place.clone();
         let kept = tokio::task::spawn_blocking(move || {
             let mut left = Grown::new();
-            let mut trouble = None;
+            let mut why = None;
             for (log, edge) in grown {
                 if let Err(error) = place.write(&log, &edge) {
-                    trouble = Some(error.to_string());
+                    why = Some(error.to_string());
                     left.insert(log, edge);
                 }
             }
-            (left, trouble)
+            (left, why)
         });
-        let Ok((left, trouble)) = kept.await else { return };
-        if let Some(why) = &trouble {
-            tracing::error!(why, "checkpoints cannot be kept in the second place");
-        }
+        // Lost only when the runtime ends, or by a panic, after which nothing is written any more.
+        let Ok((left, why)) = kept.await else { return true };
         let mut grown = lock(&self.shared.grown);
         for (log, edge) in left {
             grown.entry(log).or_insert(edge);
         }
-        *lock(&self.shared.trouble) = trouble;
+        let mut trouble = lock(&self.shared.trouble);
+        let tried = trouble.as_ref().map_or(1, |trouble| trouble.tried.saturating_add(1));
+        match &why {
+            Some(why) if tried == 1 => tracing::error!(why, "checkpoints cannot be kept in the second place"),
+            Some(why) => tracing::debug!(why, tried, "checkpoints still cannot be kept in the second place"),
+            None if trouble.is_some() => tracing::info!("checkpoints are kept in the second place again"),
+            None => {}
+        }
+        *trouble = why.map(|why| Trouble { why, tried });
+        trouble.is_none()
     }
 }
 
 /// Returns when there is no sender any more.
 async fn closed(wake: &mut watch::Receiver<()>) {
     while wake.changed().await.is_ok() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pavior_testkit::wait_for;
+
+    use super::*;
+    use crate::app::damage;
+    use crate::config::Config;
+    use crate::domain::hash;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    fn config(folder: &tempfile::TempDir) -> Config {
+        Config { signing_key_file: Some(folder.path().join("keys/audit.pem")), ..Config::default() }
+    }
+
+    fn edge(records: u8) -> Edge {
+        let mut edge = Edge::default();
+        edge.append((0..records).map(|n| hash::leaf(&[n])));
+        edge
+    }
+
+    fn size(place: &SecondPlace, log: &str) -> Option<u64> {
+        place.read(log).unwrap().map(|kept| kept.size)
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_kept_is_tried_again_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("checkpoints");
+        let signer = Signer::load(&config(&folder)).unwrap();
+        let place = SecondPlace::open(&place, signer).unwrap();
+        let (remember, mut keeper, health) = keeper(place.clone());
+        let step = Duration::from_millis(5);
+        keeper.pace = Pace { pause: step, retry: step, longest: step * 4 };
+        let running = tokio::spawn(keeper.run());
+        // A file stands where the folder was.
+        fs::remove_dir(&place.folder).unwrap();
+        fs::write(&place.folder, "").unwrap();
+        remember.grown(&[("acme".to_owned(), Arc::new(edge(3)))]);
+        wait_for("the second failure", LIMIT, async || match health.check() {
+            Err(why) if why.contains("cannot be written") && why.contains("; tried ") => Ok(()),
+            other => Err(other),
+        })
+        .await;
+        fs::remove_file(&place.folder).unwrap();
+        fs::create_dir(&place.folder).unwrap();
+        // Nothing more is appended.
+        wait_for("a keeper that is well", LIMIT, async || health.check()).await;
+        assert_eq!(size(&place, "acme"), Some(3));
+        // It waits for what comes, and ends with whoever tells it.
+        remember.grown(&[("acme".to_owned(), Arc::new(edge(5)))]);
+        drop(remember);
+        tokio::time::timeout(LIMIT, running).await.unwrap().unwrap();
+        assert_eq!(size(&place, "acme"), Some(5));
+    }
+
+    #[tokio::test]
+    async fn a_keeper_that_cannot_write_ends_at_shutdown() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("checkpoints");
+        let signer = Signer::load(&config(&folder)).unwrap();
+        let place = SecondPlace::open(&place, signer).unwrap();
+        let (remember, mut keeper, health) = keeper(place.clone());
+        keeper.pace.retry = Duration::from_secs(600);
+        let running = tokio::spawn(keeper.run());
+        fs::remove_dir(&place.folder).unwrap();
+        remember.grown(&[("acme".to_owned(), Arc::new(edge(3)))]);
+        wait_for("a failure", LIMIT, async || health.check().err().ok_or("it is well")).await;
+        drop(remember);
+        tokio::time::timeout(LIMIT, running).await.unwrap().unwrap();
+    }
+
+    /// What is kept is one state of a log, whatever is appended beside it.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn logs_that_grow_are_inspected_and_kept_as_they_were_at_one_moment() {
+        pavior_testkit::db::both(|db| async move {
+            let folder = tempfile::tempdir().unwrap();
+            let signer = Signer::load(&config(&folder)).unwrap();
+            let place = SecondPlace::open(&folder.path().join("checkpoints"), signer.clone()).unwrap();
+            let store = AuditStore::open(db.connect().await).await.unwrap();
+            let grow = async {
+                for seq in 1..=300 {
+                    store.grow_by_one("acme", seq, &signer).await;
+                }
+            };
+            let look = async {
+                for _ in 0..60 {
+                    let inspection = damage::inspect(&store, &signer).await.unwrap();
+                    assert_eq!(inspection.damaged, BTreeMap::new());
+                    place.keep_all(&inspection).unwrap();
+                    assert_eq!(place.compare(&store, &inspection).await.unwrap(), []);
+                }
+            };
+            tokio::join!(grow, look);
+            // What was found before is no news, and does not set back what is kept since.
+            let before = damage::inspect(&store, &signer).await.unwrap();
+            store.grow_by_one("acme", 301, &signer).await;
+            place.keep_all(&damage::inspect(&store, &signer).await.unwrap()).unwrap();
+            place.keep_all(&before).unwrap();
+            assert_eq!(size(&place, "acme"), Some(301));
+        })
+        .await;
+    }
 }

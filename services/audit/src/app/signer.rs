@@ -15,7 +15,7 @@ use crate::domain::hash::Hash;
 use crate::domain::note;
 use crate::domain::record::Signed;
 use crate::error::Error;
-use crate::store::Sign;
+use crate::store::{Objection, Sign, Unchecked};
 
 /// Signs as the logs of one installation. Never printed.
 #[derive(Clone)]
@@ -79,14 +79,7 @@ impl Signer {
     }
 
     /// Whether the note is a checkpoint of exactly this state, signed by this key or a former one.
-    pub(crate) fn accepts(
-        &self,
-        log: &str,
-        size: u64,
-        root: &Hash,
-        signed: &str,
-        verifier_key: &str,
-    ) -> bool {
+    fn accepts(&self, log: &str, size: u64, root: &Hash, signed: &str, verifier_key: &str) -> bool {
         let origin = self.origin(log);
         let known = self.known().any(|key| note::verifier_key(&origin, key) == verifier_key);
         known && self.has_signed(log, size, root, signed)
@@ -94,12 +87,11 @@ impl Signer {
 
     /// Whether this key or a former one signed the note, which says exactly this.
     pub(crate) fn has_signed(&self, log: &str, size: u64, root: &Hash, signed: &str) -> bool {
-        let origin = self.origin(log);
-        let Some((text, signature)) = note::split(signed, &origin) else { return false };
-        text == note::checkpoint_text(&origin, size, root)
-            && self
-                .known()
-                .any(|key| UnparsedPublicKey::new(&ED25519, key).verify(text.as_bytes(), &signature).is_ok())
+        says(self.known(), &self.origin(log), size, root, signed)
+    }
+
+    fn knows(&self, key: &[u8; 32]) -> bool {
+        self.known().any(|known| known == key)
     }
 
     fn known(&self) -> impl Iterator<Item = &[u8; 32]> {
@@ -129,6 +121,39 @@ impl Sign for Signer {
             sign_time: time,
         }
     }
+
+    fn objection(&self, found: &Unchecked) -> Option<Objection> {
+        let Unchecked { log, origin, edge, note, verifier_key } = found;
+        let (own, root) = (self.origin(log), edge.root());
+        if *origin != own {
+            let why = format!("its name is `{origin}`, the configuration says `{own}`");
+            return Some(Objection { why, foreign: true });
+        }
+        if self.accepts(log, edge.size(), &root, note, verifier_key) {
+            return None;
+        }
+        let other = note::public_key(&own, verifier_key);
+        let foreign =
+            other.is_some_and(|key| says(&[key], &own, edge.size(), &root, note) && !self.knows(&key));
+        let why =
+            "its last checkpoint is not signed by the configured key or one of `former_keys`".to_owned();
+        Some(Objection { why, foreign })
+    }
+}
+
+/// Whether one of the keys signed the note, which says exactly this.
+fn says<'a>(
+    keys: impl IntoIterator<Item = &'a [u8; 32]>,
+    origin: &str,
+    size: u64,
+    root: &Hash,
+    signed: &str,
+) -> bool {
+    let Some((text, signature)) = note::split(signed, origin) else { return false };
+    text == note::checkpoint_text(origin, size, root)
+        && keys
+            .into_iter()
+            .any(|key| UnparsedPublicKey::new(&ED25519, key).verify(text.as_bytes(), &signature).is_ok())
 }
 
 fn make_folder(path: &Path) -> Result<(), Error> {

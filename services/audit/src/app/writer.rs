@@ -4,6 +4,7 @@
 //! acknowledged must become durable in one step with the records, whichever logs they belong to. Replicas on
 //! PostgreSQL take turns by the row lock on a log's head.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,13 @@ use opentelemetry::metrics::{Counter, Histogram, Meter};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::app::damage::{self, Infirmary};
 use crate::app::leaf;
 use crate::app::second_place::Remember;
 use crate::config::Config;
 use crate::domain::batch::{Ack, Batch, Identity, Producer, Refusal, Submission};
 use crate::error::{Error, Misfit};
-use crate::store::{AuditStore, Edges, Sign};
+use crate::store::{Appended, AuditStore, Edges, Limits, Sign};
 
 /// Most logs whose edges are remembered; 8 KiB each and a little more for large ones.
 const MAX_EDGES: usize = 4_096;
@@ -45,6 +47,7 @@ impl Appender {
 #[derive(Debug, Clone)]
 struct Metrics {
     records: Counter<u64>,
+    parked: Counter<u64>,
     repeated: Counter<u64>,
     refused: Counter<u64>,
     failures: Counter<u64>,
@@ -57,6 +60,10 @@ impl Metrics {
             |name: &'static str, about: &'static str| meter.u64_counter(name).with_description(about).build();
         Self {
             records: counter("pavior.audit.append.records", "records that became durable"),
+            parked: counter(
+                "pavior.audit.append.parked",
+                "events that were parked because their log is damaged: alarm on any",
+            ),
             repeated: counter("pavior.audit.append.repeated", "records that were handed over again"),
             refused: counter(
                 "pavior.audit.append.refused",
@@ -78,7 +85,9 @@ pub(crate) struct Writer {
     signer: Arc<dyn Sign>,
     queue: mpsc::Receiver<Job>,
     edges: Arc<Edges>,
-    remember: Option<Remember>,
+    infirmary: Infirmary,
+    limits: Limits,
+    remember: Option<Arc<Remember>>,
     metrics: Metrics,
     max_records: usize,
     max_wait: Duration,
@@ -101,7 +110,8 @@ pub(crate) fn writer(
     config: &Config,
     store: AuditStore,
     signer: Arc<dyn Sign>,
-    remember: Option<Remember>,
+    infirmary: Infirmary,
+    remember: Option<Arc<Remember>>,
     meter: &Meter,
 ) -> (Appender, Writer) {
     let (send, receive) = mpsc::channel(config.max_queue);
@@ -110,6 +120,8 @@ pub(crate) fn writer(
         signer,
         queue: receive,
         edges: Arc::default(),
+        infirmary,
+        limits: Limits { records: config.max_parked_records, bytes: config.max_parked_bytes },
         remember,
         metrics: Metrics::new(meter),
         max_records: config.max_batch_records,
@@ -122,11 +134,18 @@ impl Writer {
     /// Writes until cancelled; then takes no more, writes what waits and ends.
     pub(crate) async fn run(mut self, cancel: CancellationToken) {
         let mut together = 1;
+        let mut look = tokio::time::interval(damage::LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let first = tokio::select! {
                 biased;
                 () = cancel.cancelled(), if !self.queue.is_closed() => {
                     self.queue.close();
+                    continue;
+                }
+                _ = look.tick(), if !self.queue.is_closed() => {
+                    let grown = self.infirmary.mend().await;
+                    self.remember_edges(grown);
                     continue;
                 }
                 job = self.queue.recv() => job,
@@ -161,23 +180,9 @@ impl Writer {
         let (submissions, answers): (Vec<_>, Vec<_>) =
             jobs.into_iter().map(|j| (j.submission, j.answer)).unzip();
         let batch = Arc::new(Batch { submissions });
-        match self.store.append_unscoped(&batch, &self.edges, &self.signer, leaf::content).await {
-            Ok(appended) => {
-                self.metrics.records.add(appended.records as u64, &[]);
-                self.metrics.batch.record(appended.records as u64, &[]);
-                if let Some(remember) = &self.remember {
-                    remember.grown(&appended.edges);
-                }
-                self.remember_edges(appended.edges);
-                let answered = batch.submissions.iter().zip(appended.answers).zip(answers);
-                for ((submission, result), answer) in answered {
-                    let result = result.map_err(|refusal| refused(submission, refusal));
-                    self.note(submission, &result);
-                    // A caller that is gone will ask again.
-                    let _ = answer.send(result);
-                }
-            }
-            Err(Error::Inconsistent { log, why }) => self.set_aside(batch, answers, &log, &why).await,
+        match self.append(&batch).await {
+            Ok(appended) => self.answer(&batch, appended, answers).await,
+            Err(Error::Full { log, why }) => self.set_aside(batch, answers, &log, &why).await,
             Err(error) => {
                 self.metrics.failures.add(1, &[]);
                 let error = anyhow::Error::from(error);
@@ -190,7 +195,48 @@ impl Writer {
         }
     }
 
-    /// One damaged log must not stop the others: what concerns it is refused, the rest is written.
+    /// One damaged log must not stop the others: it is held, and the batch is written once more.
+    async fn append(&mut self, batch: &Arc<Batch>) -> Result<Appended, Error> {
+        let mut held = BTreeSet::new();
+        loop {
+            let appended =
+                self.store.append_unscoped(batch, &self.edges, &self.signer, leaf::content, self.limits);
+            match appended.await {
+                Err(Error::Inconsistent { log, why }) if held.insert(log.clone()) => {
+                    Arc::make_mut(&mut self.edges).remove(&log);
+                    self.infirmary.hold(&log, &why).await?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn answer(
+        &mut self,
+        batch: &Batch,
+        appended: Appended,
+        answers: Vec<oneshot::Sender<Result<Ack, Error>>>,
+    ) {
+        let Appended { answers: results, edges, records, parked } = appended;
+        self.metrics.records.add(records as u64, &[]);
+        self.metrics.batch.record(records as u64, &[]);
+        self.remember_edges(edges);
+        if parked > 0 {
+            self.metrics.parked.add(parked as u64, &[]);
+            if let Err(error) = self.infirmary.look().await {
+                tracing::warn!(error = %anyhow::Error::from(error), "damaged audit logs cannot be looked at");
+            }
+        }
+        for ((submission, result), answer) in batch.submissions.iter().zip(results).zip(answers) {
+            let result = result.map_err(|refusal| refused(submission, refusal));
+            self.note(submission, &result);
+            // A caller that is gone will ask again.
+            let _ = answer.send(result);
+        }
+    }
+
+    /// No more can be parked for a log: what concerns it is refused, with all else of the same producers, whose numbers
+    /// would have a gap. The rest is written.
     async fn set_aside(
         &mut self,
         batch: Arc<Batch>,
@@ -199,11 +245,13 @@ impl Writer {
         why: &str,
     ) {
         self.metrics.failures.add(1, &[]);
-        tracing::error!(log, why, "audit log is not consistent and takes no records");
+        self.infirmary.full(log);
+        let concerned = batch.submissions.iter().filter(|s| s.entries.iter().any(|entry| entry.log == log));
+        let producers: BTreeSet<&Producer> = concerned.map(|submission| &submission.producer).collect();
         let mut rest = Vec::new();
         for (submission, answer) in batch.submissions.iter().zip(answers) {
-            if submission.entries.iter().any(|entry| entry.log == log) {
-                let _ = answer.send(Err(Error::Inconsistent { log: log.to_owned(), why: why.to_owned() }));
+            if producers.contains(&submission.producer) {
+                let _ = answer.send(Err(Error::Full { log: log.to_owned(), why: why.to_owned() }));
             } else {
                 rest.push(Job { submission: submission.clone(), answer });
             }
@@ -213,7 +261,13 @@ impl Writer {
         }
     }
 
-    fn remember_edges(&mut self, edges: Vec<(String, Arc<crate::domain::tree::Edge>)>) {
+    fn remember_edges(&mut self, edges: damage::Edges) {
+        if edges.is_empty() {
+            return;
+        }
+        if let Some(remember) = &self.remember {
+            remember.grown(&edges);
+        }
         let known = Arc::make_mut(&mut self.edges);
         if known.len() + edges.len() > MAX_EDGES {
             known.clear();
@@ -235,8 +289,10 @@ impl Writer {
 }
 
 fn refused(submission: &Submission, refusal: Refusal) -> Error {
-    let show =
-        |Identity { event_id, content }: Identity| format!("{event_id} (sha256:{})", hex::encode(content));
+    let show = |Identity { event_id, content }: Identity| match content {
+        Some(content) => format!("{event_id} (sha256:{})", hex::encode(content)),
+        None => format!("{event_id} (damaged)"),
+    };
     let why = match refusal {
         Refusal::Gap { expected, found } => Misfit::Gap { expected, found },
         Refusal::Diverged { seq, stored, offered } => Misfit::Diverged {

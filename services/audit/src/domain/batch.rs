@@ -64,8 +64,15 @@ pub(crate) struct Progress {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) event_id: String,
-    /// SHA-256 over what the event says.
-    pub(crate) content: Hash,
+    /// SHA-256 over what the event says. Absent when what is stored was damaged and tells no more than its id.
+    pub(crate) content: Option<Hash>,
+}
+
+impl Identity {
+    /// Whether an event that is offered is this one, as far as can be told.
+    fn is(&self, offered: &Self) -> bool {
+        self.event_id == offered.event_id && (self.content.is_none() || self.content == offered.content)
+    }
 }
 
 /// What a producer hears when its call is taken.
@@ -143,7 +150,7 @@ impl Batch {
                         None => stored.get(&place).cloned(),
                     };
                     let offered = identity(entry)?;
-                    if there.as_ref() != Some(&offered) {
+                    if !there.as_ref().is_some_and(|there| there.is(&offered)) {
                         refusal = Some(Refusal::Diverged { seq: entry.seq, stored: there, offered });
                         break;
                     }
@@ -207,7 +214,7 @@ mod tests {
     }
 
     fn identity(entry: &Entry) -> Result<Identity, Infallible> {
-        Ok(Identity { event_id: entry.index_fields.event_id.clone(), content: entry.leaf })
+        Ok(Identity { event_id: entry.index_fields.event_id.clone(), content: Some(entry.leaf) })
     }
 
     fn stored<'a>(producer: &'a Producer, seqs: std::ops::RangeInclusive<i64>) -> Stored<'a> {
@@ -257,6 +264,15 @@ mod tests {
         // Nothing of the refused call is taken, and the next one does not suffer.
         assert_eq!(answers[1], Ok(Ack { acknowledged: 3, repeated: 0 }));
         assert_eq!(seqs(&taken, "acme"), [3]);
+        // What was damaged is the same event by its id alone.
+        let damaged = |id: &str| Identity { event_id: id.into(), content: None };
+        for (id, answer) in [("", Ok(Ack { acknowledged: 2, repeated: 1 })), ("another", Err(()))] {
+            let batch = Batch { submissions: vec![submission("catalog", &[("acme", 2)])] };
+            let producer = &batch.submissions[0].producer;
+            let stored = Stored::from([((producer, 2), damaged(id))]);
+            let (_, answers) = batch.take(&mut BTreeMap::from([(producer, 2)]), &stored, identity).unwrap();
+            assert_eq!(answers[0].clone().map_err(|_| ()), answer, "{id}");
+        }
         // Nor is what the log does not have any more.
         let (_, answers) =
             batch.take(&mut BTreeMap::from([(producer, 2)]), &Stored::new(), identity).unwrap();

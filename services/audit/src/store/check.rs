@@ -1,23 +1,31 @@
 //! What is looked at before the service starts: a log that does not fit together must not grow.
 
-use pavior_store::{StoreError, Tx};
+use pavior_store::Tx;
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
 
+use super::append::HEAD_IS_GONE;
 use super::entity::{checkpoint, head, record, tile};
 use super::{AuditStore, tiles};
 use crate::domain::hash;
-use crate::domain::tree::{TILE_WIDTH, hashes_of, tile_width};
+use crate::domain::tree::{Edge, TILE_WIDTH, hashes_of, tile_width};
 use crate::error::Error;
 
-/// A checkpoint whose signature is still to be checked.
+/// A log that fits together; whether its name and the signature of its checkpoint are right is for [`super::Sign`].
 #[derive(Debug)]
 pub(crate) struct Unchecked {
     pub(crate) log: String,
     pub(crate) origin: String,
-    pub(crate) size: u64,
-    pub(crate) root: hash::Hash,
+    pub(crate) edge: Edge,
     pub(crate) note: String,
     pub(crate) verifier_key: String,
+}
+
+/// What is wrong with a log's name or checkpoint.
+#[derive(Debug)]
+pub(crate) struct Objection {
+    pub(crate) why: String,
+    /// Whole in itself, but of another name or key: when all logs are so, it is the configuration that is wrong.
+    pub(crate) foreign: bool,
 }
 
 impl AuditStore {
@@ -115,25 +123,19 @@ impl AuditStore {
         }
     }
 
-    /// Checks for every log that head, last record, right-edge tiles and checkpoint agree; returns the checkpoints.
-    pub(crate) async fn check_unscoped(&self) -> Result<Vec<Unchecked>, Error> {
-        let logs = self.logs_unscoped().await?;
-        let mut found = Vec::with_capacity(logs.len());
-        for log in logs {
-            let checked = self
-                .store
-                .upkeep("nothing: a consistent view of a log", move |tx| {
-                    let log = log.clone();
-                    Box::pin(async move { check(tx, &log).await })
-                })
-                .await?;
-            found.push(checked);
-        }
-        Ok(found)
+    /// Checks that head, last record, right-edge tiles and checkpoint of a log agree.
+    pub(crate) async fn check_unscoped(&self, log: &str) -> Result<Unchecked, Error> {
+        let log = log.to_owned();
+        self.store
+            .upkeep("nothing: a consistent view of a log", move |tx| {
+                let log = log.clone();
+                Box::pin(async move { check(tx, &log).await })
+            })
+            .await
     }
 }
 
-fn wrong(log: &str, why: impl Into<String>) -> Error {
+pub(super) fn wrong(log: &str, why: impl Into<String>) -> Error {
     Error::Inconsistent { log: log.to_owned(), why: why.into() }
 }
 
@@ -141,16 +143,14 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-async fn check(tx: &Tx, log: &str) -> Result<Unchecked, Error> {
+/// Leaves the head of the log locked.
+pub(super) async fn check(tx: &Tx, log: &str) -> Result<Unchecked, Error> {
     let wrong = |why: &str| wrong(log, why);
     // Locked, so that no replica appends between the queries.
     let head = head::Entity::find_by_id(log.to_owned()).lock_exclusive().one(tx).await?;
-    let head = head.ok_or_else(|| wrong("its head is gone"))?;
-    let size = u64::try_from(head.tree_size).map_err(|_| wrong("its size is negative"))?;
-    let edge = tiles::edge(tx, log, size).await?;
-    if edge.root()[..] != head.root_hash {
-        return Err(wrong("its tiles do not hash to its head"));
-    }
+    let head = head.ok_or_else(|| wrong(HEAD_IS_GONE))?;
+    let edge = tiles::edge_of(tx, &head).await?;
+    let size = edge.size();
     let checkpoint = checkpoint::Entity::find_by_id(log.to_owned()).one(tx).await?;
     let checkpoint = checkpoint.ok_or_else(|| wrong("it has no checkpoint"))?;
     if checkpoint.tree_size != head.tree_size || checkpoint.root_hash != head.root_hash {
@@ -171,10 +171,8 @@ async fn check(tx: &Tx, log: &str) -> Result<Unchecked, Error> {
         }
         _ => return Err(wrong("its records do not end where its head says")),
     }
-    let root = <[u8; 32]>::try_from(head.root_hash.as_slice())
-        .map_err(|_| StoreError::Corrupt(format!("root of audit log `{log}`")))?;
     let checkpoint::Model { note, verifier_key, .. } = checkpoint;
-    Ok(Unchecked { log: log.to_owned(), origin: head.origin, size, root, note, verifier_key })
+    Ok(Unchecked { log: log.to_owned(), origin: head.origin, edge, note, verifier_key })
 }
 
 async fn last_leaf_is_in_its_tile(tx: &Tx, log: &str, size: u64, leaf: &[u8]) -> Result<(), Error> {

@@ -3,7 +3,9 @@
 mod append;
 mod check;
 mod entity;
+mod growth;
 mod migration;
+mod parking;
 mod producers;
 mod records;
 mod tiles;
@@ -16,8 +18,9 @@ use pavior_store::{Store, StoreError};
 use crate::domain::tree::Edge;
 use crate::error::Error;
 
-pub(crate) use append::Sign;
-pub(crate) use check::Unchecked;
+pub(crate) use append::{Appended, Sign};
+pub(crate) use check::{Objection, Unchecked};
+pub(crate) use parking::{HeldLog, Limits, Released};
 pub(crate) use records::{Page, Selection};
 
 impl From<sea_orm::DbErr> for Error {
@@ -76,9 +79,28 @@ impl AuditStore {
 
 #[cfg(test)]
 mod tests {
-    use super::{AuditStore, StoreError};
+    use std::sync::Arc;
+
+    use super::{AuditStore, Limits, Sign, StoreError};
+    use crate::domain::batch::{Batch, Entry, IndexFields, Producer, Submission};
+    use crate::domain::hash;
 
     impl AuditStore {
+        /// Appends one record, made of its number.
+        pub(crate) async fn grow_by_one<S: Sign + Clone + 'static>(&self, log: &str, seq: i64, signer: &S) {
+            let body = seq.to_string().into_bytes();
+            let (log, leaf) = (log.to_owned(), hash::leaf(&body));
+            let entry = Entry { log, seq, leaf, body, index_fields: IndexFields::default() };
+            let producer = Producer { service: "catalog".into(), epoch: "e".into() };
+            let batch = Arc::new(Batch { submissions: vec![Submission { producer, entries: vec![entry] }] });
+            let (signer, limits): (Arc<dyn Sign>, _) =
+                (Arc::new(signer.clone()), Limits { records: 0, bytes: 0 });
+            let content = |_: &str, _: &[u8]| Ok([0; 32]);
+            let appended =
+                self.append_unscoped(&batch, &Arc::default(), &signer, content, limits).await.unwrap();
+            assert_eq!(appended.records, 1);
+        }
+
         /// Changes what is stored as nobody may.
         pub(crate) async fn damage(&self, sql: &'static str) {
             let damaged = self.store.upkeep("damage", move |tx| {

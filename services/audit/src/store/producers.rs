@@ -8,7 +8,7 @@ use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder a
 use uuid::Uuid;
 
 use super::AuditStore;
-use super::entity::{producer, record};
+use super::entity::{parked, producer, record};
 use crate::domain::batch::{Producer, Progress};
 use crate::error::Error;
 
@@ -23,7 +23,7 @@ impl AuditStore {
         let key = (asked.service.clone(), asked.epoch.clone());
         let known = producer::Entity::find_by_id(key).one(db).await?;
         let last_seq = known.map_or(0, |row| row.last_seq);
-        let last_event = record::Entity::find()
+        let recorded = record::Entity::find()
             .select_only()
             .column(record::Column::EventId)
             .filter(record::Column::Service.eq(asked.service.as_str()))
@@ -32,6 +32,16 @@ impl AuditStore {
             .into_tuple::<String>()
             .one(db)
             .await?;
+        let parked = parked::Entity::find()
+            .select_only()
+            .column(parked::Column::EventId)
+            .filter(parked::Column::Service.eq(asked.service.as_str()))
+            .filter(parked::Column::Epoch.eq(asked.epoch.as_str()))
+            .filter(parked::Column::Seq.eq(last_seq));
+        let last_event = match recorded {
+            Some(event) => Some(event),
+            None => parked.into_tuple::<String>().one(db).await?,
+        };
         // Epochs of services with a database are times: a later one is longer or greater.
         let length = Func::char_length(Expr::col(producer::Column::Epoch));
         let newest_epoch = producer::Entity::find()
@@ -47,27 +57,34 @@ impl AuditStore {
         Ok(Progress { last_seq, last_event, newest_epoch })
     }
 
-    /// Which of these events are recorded, in whatever log.
+    /// Which of these events are recorded, or parked to be, in whatever log.
     pub(crate) async fn recorded_unscoped(&self, events: &[Uuid]) -> Result<Vec<Uuid>, Error> {
         let logs = self.logs_unscoped().await?;
         let mut found = Vec::new();
         for part in events.chunks(PART) {
             let ids: Vec<String> = part.iter().map(Uuid::to_string).collect();
-            let ids = record::Entity::find()
+            let recorded = record::Entity::find()
                 .select_only()
                 .column(record::Column::EventId)
                 // Named, so that the index is of use: it begins with the log.
                 .filter(record::Column::Log.is_in(logs.iter().map(String::as_str)))
-                .filter(record::Column::EventId.is_in(ids))
+                .filter(record::Column::EventId.is_in(ids.iter().map(String::as_str)))
                 .into_tuple::<String>()
                 .all(self.store.read())
                 .await?;
-            found.extend(ids.iter().filter_map(|id| id.parse::<Uuid>().ok()));
+            let parked = parked::Entity::find()
+                .select_only()
+                .column(parked::Column::EventId)
+                .filter(parked::Column::EventId.is_in(ids))
+                .into_tuple::<String>()
+                .all(self.store.read())
+                .await?;
+            found.extend(recorded.iter().chain(&parked).filter_map(|id| id.parse::<Uuid>().ok()));
         }
         Ok(found)
     }
 
-    /// The logs with records of a service after a number of an epoch, or of a later epoch.
+    /// The logs with records of a service, or what is parked to be, after a number of an epoch, or of a later epoch.
     pub(crate) async fn logs_after_unscoped(
         &self,
         service: &str,
@@ -87,12 +104,23 @@ impl AuditStore {
                 .column(record::Column::Log)
                 .distinct()
                 .filter(record::Column::Service.eq(service))
-                .filter(record::Column::Epoch.eq(row.epoch))
+                .filter(record::Column::Epoch.eq(row.epoch.as_str()))
                 .filter(record::Column::Seq.gt(after))
                 .into_tuple::<String>()
                 .all(self.store.read())
                 .await?;
             logs.extend(found);
+            let parked = parked::Entity::find()
+                .select_only()
+                .column(parked::Column::Log)
+                .distinct()
+                .filter(parked::Column::Service.eq(service))
+                .filter(parked::Column::Epoch.eq(row.epoch))
+                .filter(parked::Column::Seq.gt(after))
+                .into_tuple::<String>()
+                .all(self.store.read())
+                .await?;
+            logs.extend(parked);
         }
         Ok(logs.into_iter().collect())
     }

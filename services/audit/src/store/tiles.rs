@@ -6,7 +6,7 @@ use pavior_auth::Permit;
 use sea_orm::{ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, QueryFilter as _};
 
 use super::AuditStore;
-use super::entity::tile;
+use super::entity::{head, tile};
 use crate::domain::hash::{self, Hash};
 use crate::domain::proof::{self, Span};
 use crate::domain::tree::{Edge, MAX_LEVELS, hashes_of, open_tile};
@@ -23,11 +23,6 @@ impl AuditStore {
 }
 
 impl AuditStore {
-    /// The right edge of a log as it is.
-    pub(crate) async fn edge_unscoped(&self, log: &str) -> Result<Edge, Error> {
-        edge(self.store.read(), log, self.size_unscoped(log).await?).await
-    }
-
     /// The root that a log had when it was of that size, which it must have reached.
     pub(crate) async fn root_at_unscoped(&self, log: &str, size: u64) -> Result<Hash, Error> {
         if size == 0 {
@@ -71,8 +66,19 @@ async fn read(
         .collect()
 }
 
+/// The right edge of a log whose head is locked, from its tiles, which must hash to the head.
+pub(super) async fn edge_of(db: &impl ConnectionTrait, head: &head::Model) -> Result<Edge, Error> {
+    let wrong = |why: &str| Error::Inconsistent { log: head.log.clone(), why: why.to_owned() };
+    let size = u64::try_from(head.tree_size).map_err(|_| wrong("its size is negative"))?;
+    let edge = edge(db, &head.log, size).await?;
+    match edge.root()[..] == head.root_hash {
+        true => Ok(edge),
+        false => Err(wrong("its tiles do not hash to its head")),
+    }
+}
+
 /// The right edge of a log of `size` records, from its unfinished tiles.
-pub(crate) async fn edge(db: &impl ConnectionTrait, log: &str, size: u64) -> Result<Edge, Error> {
+async fn edge(db: &impl ConnectionTrait, log: &str, size: u64) -> Result<Edge, Error> {
     let open: Vec<(u32, u64, usize)> = (0..MAX_LEVELS)
         .map(|level| {
             let (index, width) = open_tile(size, level);

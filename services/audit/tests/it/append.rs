@@ -31,7 +31,7 @@ async fn repeated_batch_changes_nothing() {
 }
 
 /// A refusal's reason and one value of its metadata.
-fn refusal(status: &Status, key: &str) -> (Code, String, String) {
+pub(crate) fn refusal(status: &Status, key: &str) -> (Code, String, String) {
     let problem = problem::from_status(status);
     (status.code(), problem.reason.clone(), problem.metadata.get(key).cloned().unwrap_or_default())
 }
@@ -275,30 +275,6 @@ async fn key_is_made_once_and_only_its_owner_can_read_it() {
     let report = verify_database(&fixture.db.url, Some(vec![key])).await.unwrap();
     assert!(report.logs.iter().all(|log| log.checkpoint == CheckpointStatus::Trusted));
     assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn damaged_log_stops_and_the_others_go_on() {
-    db::both(|db| async {
-        let fixture = Fixture::new(db);
-        let running = fixture.start().await;
-        let mut client = fixture.client(&running, "catalog");
-        let mut other = fixture.client(&running, "policy");
-        fixture.fill(&mut client, "acme", 1, 3).await;
-        let tables = sea_orm::Database::connect(&fixture.db.url).await.unwrap();
-        let sql = "UPDATE audit_head SET tree_size = 2 WHERE log = 'acme'";
-        sea_orm::ConnectionTrait::execute_unprepared(&tables, sql).await.unwrap();
-        // Both at once, so that they are likely to share a batch.
-        let damaged = fixture.append(&mut client, "catalog", "e1", vec![("acme", 4, event("acme", 4))]);
-        let sound = fixture.append(&mut other, "policy", "e1", vec![("umbrella", 1, event("umbrella", 1))]);
-        let (damaged, sound) = tokio::join!(damaged, sound);
-        let status = damaged.unwrap_err();
-        assert_eq!(status.code(), Code::Internal);
-        assert!(status.message().starts_with("internal error, reference `"), "{status}");
-        assert_eq!(sound.unwrap().into_inner().acknowledged_sequence, 1);
-        running.stop().await;
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

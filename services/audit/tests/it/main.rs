@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod append;
+mod damage;
 mod deliverable;
 mod read;
 mod restore;

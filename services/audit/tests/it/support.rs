@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pavior_audit::{Config, Deps};
 use pavior_auth::{CallRules, InternalSigner, InternalVerifier, Permit, ServiceIdentity, authn_layer};
@@ -10,6 +11,7 @@ use pavior_proto::pavior::audit::v1 as pb;
 use pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient;
 use pavior_rpc::server::{BoxLayer, Drain};
 use pavior_rpc::{StackOptions, Transport, audit, local, stack};
+use pavior_runtime::{HealthCheck, Severity};
 use pavior_testkit::db::TestDb;
 use pavior_testkit::{Clock, IdGen, ManualClock, SystemIds};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +32,7 @@ pub(crate) struct Fixture {
 pub(crate) struct Running {
     transport: Transport,
     pub(crate) drain: Drain,
+    checks: Vec<HealthCheck>,
     cancel: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -85,7 +88,8 @@ impl Fixture {
             tokio::spawn(async move { run.await.unwrap() })
         });
         let tasks = tasks.collect();
-        Ok(Running { transport: local(stack(component.routes, options)), drain, cancel, tasks })
+        let transport = local(stack(component.routes, options));
+        Ok(Running { transport, drain, checks: component.checks, cancel, tasks })
     }
 
     /// A request of a service as itself, for an organization.
@@ -170,6 +174,29 @@ impl Fixture {
 }
 
 impl Running {
+    /// What degrades the service, in the words that operators are told.
+    pub(crate) async fn degraded(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for check in &self.checks {
+            if let Err(why) = check.ask().await {
+                assert_eq!(check.severity, Severity::Degrades, "{}: {why}", check.name);
+                found.push(why);
+            }
+        }
+        found
+    }
+
+    /// Waits until nothing degrades the service any more.
+    pub(crate) async fn well(&self) {
+        pavior_testkit::wait_for("a service that is well", Duration::from_secs(20), async || {
+            match self.degraded().await {
+                found if found.is_empty() => Ok(()),
+                found => Err(found),
+            }
+        })
+        .await;
+    }
+
     /// As a process that gets SIGTERM: what waits is written.
     pub(crate) async fn stop(self) {
         self.drain.begin();

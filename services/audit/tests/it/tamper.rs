@@ -1,5 +1,6 @@
 //! Whatever is changed in the database, the verifier says so, and names the first bad record where there is one.
 
+use pavior_audit::Config;
 use pavior_audit_verifier::{
     CheckpointStatus, Failure, Options, VerifierKey, VerifyError, leaf_hash, verify_database,
     verify_database_with,
@@ -20,7 +21,7 @@ struct Place {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
+pub(crate) enum Kind {
     Text,
     Number,
     /// The byte to flip.
@@ -30,7 +31,7 @@ enum Kind {
 const RECORD: &str = "log = 'acme' AND idx = 300";
 const TILE: &str = "log = 'acme' AND level = 0 AND idx = 1";
 const UPPER: &str = "log = 'acme' AND level = 1 AND idx = 0";
-const LOG: &str = "log = 'acme'";
+pub(crate) const LOG: &str = "log = 'acme'";
 const PRODUCER: &str = "service = 'catalog' AND epoch = 'e1'";
 
 fn places() -> Vec<Place> {
@@ -85,21 +86,21 @@ fn places() -> Vec<Place> {
     places
 }
 
-struct Tables {
+pub(crate) struct Tables {
     connection: DatabaseConnection,
 }
 
 impl Tables {
-    async fn open(db: &TestDb) -> Self {
+    pub(crate) async fn open(db: &TestDb) -> Self {
         Self { connection: Database::connect(&db.url).await.unwrap() }
     }
 
-    async fn run(&self, sql: &str, values: Vec<Value>) -> u64 {
+    pub(crate) async fn run(&self, sql: &str, values: Vec<Value>) -> u64 {
         let statement = Statement::from_sql_and_values(self.connection.get_database_backend(), sql, values);
         self.connection.execute_raw(statement).await.unwrap().rows_affected()
     }
 
-    async fn read(&self, table: &str, row: &str, column: &str, kind: Kind) -> Value {
+    pub(crate) async fn read(&self, table: &str, row: &str, column: &str, kind: Kind) -> Value {
         let sql = format!("SELECT {column} AS found FROM {table} WHERE {row}");
         let statement = Statement::from_string(self.connection.get_database_backend(), sql);
         let found = self.connection.query_one_raw(statement).await.unwrap().unwrap();
@@ -126,12 +127,12 @@ impl Tables {
         }
     }
 
-    async fn write(&self, table: &str, row: &str, column: &str, value: Value) {
+    pub(crate) async fn write(&self, table: &str, row: &str, column: &str, value: Value) {
         assert_eq!(self.run(&format!("UPDATE {table} SET {column} = $1 WHERE {row}"), vec![value]).await, 1);
     }
 }
 
-fn changed(value: &Value, kind: Kind) -> Value {
+pub(crate) fn changed(value: &Value, kind: Kind) -> Value {
     match (value.clone(), kind) {
         (Value::String(Some(text)), _) => {
             // The last character, or one more where there is none.
@@ -405,7 +406,7 @@ async fn flipped_bits_anywhere_in_the_file_never_pass_as_another_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn service_does_not_start_on_a_log_that_does_not_fit_together() {
+async fn service_starts_degraded_by_a_log_that_does_not_fit_together_and_not_with_another_key() {
     db::both(|db| async {
         let (fixture, _) = filled(db).await;
         let tables = Tables::open(&fixture.db).await;
@@ -425,10 +426,18 @@ async fn service_does_not_start_on_a_log_that_does_not_fit_together() {
             let before = tables.read(table, row, column, kind).await;
             let after = changed(&before, kind);
             tables.write(table, row, column, after.clone()).await;
-            let error = fixture.start_with(fixture.config()).await.err().expect(why).to_string();
-            assert!(error.contains("`acme`") && error.contains(why), "{table}.{column}: {error}");
+            let running = fixture.start().await;
+            let said = running.degraded().await;
+            assert_eq!(said.len(), 1, "{table}.{column}: {said:?}");
+            let about = said[0].starts_with("audit log `acme` is damaged (") && said[0].contains(why);
+            assert!(
+                about && said[0].ends_with("): 0 events wait for its repair"),
+                "{table}.{column}: {said:?}"
+            );
             let row = if column == "idx" { "log = 'acme' AND idx = 1000599" } else { row };
             tables.write(table, row, column, before).await;
+            running.well().await;
+            running.stop().await;
         }
         // Another key than the one that signed.
         let key = fixture.config().signing_key_file.unwrap();
@@ -436,6 +445,10 @@ async fn service_does_not_start_on_a_log_that_does_not_fit_together() {
         let error = fixture.start_with(fixture.config()).await.err().unwrap().to_string();
         assert!(error.contains("not signed by the configured key"), "{error}");
         std::fs::rename(key.with_extension("old"), &key).unwrap();
+        // Another name for all logs.
+        let config = Config { origin: "elsewhere".into(), ..fixture.config() };
+        let error = fixture.start_with(config).await.err().unwrap().to_string();
+        assert!(error.contains("its name is `pavior.dev/audit/acme`"), "{error}");
         fixture.start().await.stop().await;
     })
     .await;

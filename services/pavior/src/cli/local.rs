@@ -60,12 +60,16 @@ pub(crate) async fn verify(printer: Printer, args: &VerifyArgs) -> anyhow::Resul
                         serde_json::json!({"log": log.log, "records": log.records, "root": hex::encode(log.root)})
                     })
                     .collect();
-                return printer.value(&serde_json::json!({"ok": true, "logs": logs}));
+                return printer
+                    .value(&serde_json::json!({"ok": true, "logs": logs, "parked": report.parked}));
             }
             let rows = report.logs.iter().map(|log| {
                 vec![log.log.clone(), log.records.to_string(), hex::encode(log.root), "ok".to_owned()]
             });
             output::say(&output::table(&["log", "records", "root", "verdict"], rows))?;
+            if report.parked > 0 {
+                eprintln!("{} events wait until their log is repaired and are no records yet", report.parked);
+            }
             if own_keys {
                 eprintln!(
                     "the keys are those of the database itself; give --key to prove that the log is the one you know"

@@ -5,6 +5,8 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod head;
+pub(crate) mod held;
+pub(crate) mod parked;
 pub(crate) mod producer;
 pub(crate) mod record;
 pub(crate) mod tile;

@@ -1,6 +1,7 @@
 //! The history of the tables.
 
 mod m20261122_000001_log;
+mod m20261126_000002_parked;
 
 use sea_orm_migration::prelude::*;
 
@@ -10,6 +11,10 @@ pub(crate) struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261122_000001_log::Migration), pavior_store::installation::migration()]
+        vec![
+            Box::new(m20261122_000001_log::Migration),
+            pavior_store::installation::migration(),
+            Box::new(m20261126_000002_parked::Migration),
+        ]
     }
 }

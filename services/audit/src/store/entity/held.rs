@@ -1,0 +1,21 @@
+//! Logs that are held: those that were found damaged and take no records until they are whole again.
+
+use sea_orm::entity::prelude::*;
+
+/// A row of `audit_held`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "audit_held")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub log: String,
+    pub why: String,
+    /// How many events are parked for it, and their bytes.
+    pub records: i64,
+    pub bytes: i64,
+}
+
+/// It refers to nothing.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
