@@ -1,10 +1,11 @@
 //! What is forgotten, and when. Nothing that a living thing needs: an operation that has not ended or waits for an
 //! operator, the run that is deployed or would be next, the deployment that stands.
 
-use pavior_store::TxFuture;
+use pavior_store::{Tx, TxFuture};
 use sea_orm::sea_query::{Expr, Query, SelectStatement};
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Select,
+    ColumnTrait, Condition, DeleteMany, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
+    Select, TryGetable,
 };
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -86,33 +87,32 @@ impl Db {
 
     async fn sweep_operations(&self, retention: &Retention, now: OffsetDateTime) -> Result<u64> {
         let over = || operation::Entity::find().filter(operation::Column::State.is_in(OVER));
-        let old: Vec<Uuid> = over()
-            .select_only()
-            .column(operation::Column::Id)
+        let old = over()
             .filter(operation::Column::EndTime.lt(now - retention.operations.max(SHORTEST)))
-            .order_by_asc(operation::Column::EndTime)
-            .limit(BATCH)
-            .into_tuple()
-            .all(self.store.read())
-            .await
-            .map_err(db)?;
+            .order_by_asc(operation::Column::EndTime);
+        let old = self.keys(old, operation::Column::Id, BATCH).await?;
         let mut forgotten = self.forget_operations(old).await?;
         let organization = operation::Column::Organization;
         for (organization, surplus) in self.surplus(over(), organization, retention.max_operations).await? {
-            let oldest: Vec<Uuid> = over()
-                .select_only()
-                .column(operation::Column::Id)
+            let oldest = over()
                 .filter(operation::Column::Organization.eq(organization))
                 .filter(operation::Column::EndTime.lt(now - SHORTEST))
-                .order_by_asc(operation::Column::EndTime)
-                .limit(surplus.min(BATCH))
-                .into_tuple()
-                .all(self.store.read())
-                .await
-                .map_err(db)?;
+                .order_by_asc(operation::Column::EndTime);
+            let oldest = self.keys(oldest, operation::Column::Id, surplus).await?;
             forgotten += self.forget_operations(oldest).await?;
         }
         Ok(forgotten)
+    }
+
+    /// The keys of the first rows, at most so many and those of one transaction.
+    async fn keys<E: EntityTrait, K: TryGetable + Send>(
+        &self,
+        rows: Select<E>,
+        key: E::Column,
+        most: u64,
+    ) -> Result<Vec<K>> {
+        let keys = rows.select_only().column(key).limit(most.min(BATCH)).into_tuple::<K>();
+        keys.all(self.store.read()).await.map_err(db)
     }
 
     /// What has the same in a column and is more than may have it, and by how much.
@@ -154,32 +154,15 @@ impl Db {
                         .map_err(db)?;
                     let ids = || kept.iter().map(|op| op.id);
                     let plans = kept.iter().map(|op| op.plan);
-                    log_chunk::Entity::delete_many()
-                        .filter(log_chunk::Column::Operation.is_in(ids()))
-                        .exec(tx)
-                        .await
-                        .map_err(db)?;
-                    event::Entity::delete_many()
-                        .filter(event::Column::Operation.is_in(ids()))
-                        .exec(tx)
-                        .await
-                        .map_err(db)?;
-                    step::Entity::delete_many()
-                        .filter(step::Column::Operation.is_in(ids()))
-                        .exec(tx)
-                        .await
-                        .map_err(db)?;
-                    plan::Entity::delete_many()
-                        .filter(plan::Column::Id.is_in(plans))
-                        .exec(tx)
-                        .await
-                        .map_err(db)?;
-                    let done = operation::Entity::delete_many()
-                        .filter(operation::Column::Id.is_in(ids()))
-                        .exec(tx)
-                        .await
-                        .map_err(db)?;
-                    Ok(done.rows_affected)
+                    let lines = log_chunk::Column::Operation.is_in(ids());
+                    remove(tx, log_chunk::Entity::delete_many().filter(lines)).await?;
+                    let events = event::Column::Operation.is_in(ids());
+                    remove(tx, event::Entity::delete_many().filter(events)).await?;
+                    let steps = step::Column::Operation.is_in(ids());
+                    remove(tx, step::Entity::delete_many().filter(steps)).await?;
+                    remove(tx, plan::Entity::delete_many().filter(plan::Column::Id.is_in(plans))).await?;
+                    let operations = operation::Column::Id.is_in(ids());
+                    remove(tx, operation::Entity::delete_many().filter(operations)).await
                 }) as TxFuture<'_, _, Error>
             })
             .await
@@ -187,53 +170,35 @@ impl Db {
 
     async fn sweep_logs(&self, before: OffsetDateTime) -> Result<u64> {
         let written = Query::select().column(log_chunk::Column::Operation).from(log_chunk::Entity).to_owned();
-        let ids: Vec<Uuid> = operation::Entity::find()
-            .select_only()
-            .column(operation::Column::Id)
+        let old = operation::Entity::find()
             .filter(operation::Column::State.is_in(OVER))
             .filter(operation::Column::EndTime.lt(before))
             .filter(operation::Column::LogSeq.gt(0))
-            .filter(operation::Column::Id.in_subquery(written))
-            .limit(BATCH)
-            .into_tuple()
-            .all(self.store.read())
-            .await
-            .map_err(db)?;
-        let swept = ids.len() as u64;
-        if swept == 0 {
+            .filter(operation::Column::Id.in_subquery(written));
+        let ids: Vec<Uuid> = self.keys(old, operation::Column::Id, BATCH).await?;
+        if ids.is_empty() {
             return Ok(0);
         }
-        self.store
-            .upkeep("log lines of operations that ended long ago", move |tx| {
-                let ids = ids.clone();
-                Box::pin(async move {
-                    log_chunk::Entity::delete_many()
-                        .filter(log_chunk::Column::Operation.is_in(ids))
-                        .exec(tx)
-                        .await
-                        .map_err(db)?;
-                    Ok(swept)
-                }) as TxFuture<'_, _, Error>
-            })
-            .await
+        let swept = ids.len() as u64;
+        let lines = log_chunk::Entity::delete_many().filter(log_chunk::Column::Operation.is_in(ids));
+        self.store.upkeep("log lines of operations that ended long ago", removing(lines)).await?;
+        Ok(swept)
     }
 
     async fn sweep_runs(&self, most: u64) -> Result<u64> {
         let mut forgotten = 0;
         for (pipeline, surplus) in self.surplus(run::Entity::find(), run::Column::Pipeline, most).await? {
-            let old: Vec<Uuid> = run::Entity::find()
-                .select_only()
-                .column(run::Column::Uid)
+            let old = run::Entity::find()
                 .filter(run::Column::Pipeline.eq(pipeline.clone()))
                 .filter(not_needed(self.next_run(&pipeline).await?))
                 .order_by_asc(run::Column::CreateTime)
-                .order_by_asc(run::Column::Uid)
-                .limit(surplus.min(BATCH))
-                .into_tuple()
-                .all(self.store.read())
-                .await
-                .map_err(db)?;
-            forgotten += self.forget_runs(old).await?;
+                .order_by_asc(run::Column::Uid);
+            let old: Vec<Uuid> = self.keys(old, run::Column::Uid, surplus).await?;
+            if !old.is_empty() {
+                let old =
+                    run::Entity::delete_many().filter(run::Column::Uid.is_in(old)).filter(not_needed(None));
+                forgotten += self.store.upkeep("runs beyond those that are kept", removing(old)).await?;
+            }
         }
         Ok(forgotten)
     }
@@ -254,77 +219,36 @@ impl Db {
             .map_err(db)
     }
 
-    async fn forget_runs(&self, uids: Vec<Uuid>) -> Result<u64> {
-        if uids.is_empty() {
-            return Ok(0);
-        }
-        self.store
-            .upkeep("runs beyond those that are kept", move |tx| {
-                let uids = uids.clone();
-                Box::pin(async move {
-                    let done = run::Entity::delete_many()
-                        .filter(run::Column::Uid.is_in(uids))
-                        .filter(not_needed(None))
-                        .exec(tx)
-                        .await
-                        .map_err(db)?;
-                    Ok(done.rows_affected)
-                }) as TxFuture<'_, _, Error>
-            })
-            .await
-    }
-
     async fn sweep_deployments(&self, most: u64) -> Result<u64> {
         let mut forgotten = 0;
         let environment = deployment::Column::Environment;
         for (environment, surplus) in self.surplus(deployment::Entity::find(), environment, most).await? {
-            let old: Vec<Uuid> = deployment::Entity::find()
-                .select_only()
-                .column(deployment::Column::Uid)
+            let old = deployment::Entity::find()
                 .filter(deployment::Column::Environment.eq(environment))
                 .filter(not_standing())
                 .order_by_asc(deployment::Column::CreateTime)
-                .order_by_asc(deployment::Column::Uid)
-                .limit(surplus.min(BATCH))
-                .into_tuple()
-                .all(self.store.read())
-                .await
-                .map_err(db)?;
-            forgotten += self.forget_deployments(old).await?;
+                .order_by_asc(deployment::Column::Uid);
+            let old: Vec<Uuid> = self.keys(old, deployment::Column::Uid, surplus).await?;
+            if !old.is_empty() {
+                let old = deployment::Column::Uid.is_in(old);
+                let old = deployment::Entity::delete_many().filter(old).filter(not_standing());
+                forgotten +=
+                    self.store.upkeep("deployments beyond those that are kept", removing(old)).await?;
+            }
         }
         Ok(forgotten)
     }
 
-    async fn forget_deployments(&self, uids: Vec<Uuid>) -> Result<u64> {
-        if uids.is_empty() {
-            return Ok(0);
-        }
-        self.store
-            .upkeep("deployments beyond those that are kept", move |tx| {
-                let uids = uids.clone();
-                Box::pin(async move {
-                    let done = deployment::Entity::delete_many()
-                        .filter(deployment::Column::Uid.is_in(uids))
-                        .filter(not_standing())
-                        .exec(tx)
-                        .await
-                        .map_err(db)?;
-                    Ok(done.rows_affected)
-                }) as TxFuture<'_, _, Error>
-            })
-            .await
-    }
-
     /// Those of resources that are gone; then those that later ones have taken the place of, when they are old or many.
     async fn sweep_secrets(&self, retention: &Retention, now: OffsetDateTime) -> Result<u64> {
-        let references = |found: Select<secret::Entity>, most: u64| {
-            let found = found.select_only().column(secret::Column::Reference);
-            found.order_by_asc(secret::Column::CreateTime).limit(most.min(BATCH)).into_tuple::<String>()
+        let references = async |found: Select<secret::Entity>, most: u64| -> Result<Vec<String>> {
+            let oldest = found.order_by_asc(secret::Column::CreateTime);
+            self.keys(oldest, secret::Column::Reference, most).await
         };
         let gone = secret::Entity::find().filter(secret::Column::Resource.not_in_subquery(known()));
-        let mut due = references(gone, BATCH).all(self.store.read()).await.map_err(db)?;
+        let mut due = references(gone, BATCH).await?;
         let old = superseded().filter(secret::Column::CreateTime.lt(now - retention.secrets));
-        due.extend(references(old, BATCH).all(self.store.read()).await.map_err(db)?);
+        due.extend(references(old, BATCH).await?);
         let many: Vec<SecretsOf> = superseded()
             .select_only()
             .column(secret::Column::Resource)
@@ -338,31 +262,19 @@ impl Db {
             let over = u64::try_from(rows).unwrap_or_default().saturating_sub(retention.max_secrets);
             if over > 0 {
                 let own = superseded().filter(secret::Column::Resource.eq(resource));
-                due.extend(references(own, over).all(self.store.read()).await.map_err(db)?);
+                due.extend(references(own, over).await?);
             }
         }
         due.truncate(usize::try_from(BATCH).unwrap_or(usize::MAX));
         if due.is_empty() {
             return Ok(0);
         }
-        self.store
-            .upkeep("secrets that nothing needs any more", move |tx| {
-                let due = due.clone();
-                Box::pin(async move {
-                    // Looked at again: an operation may have begun to work with them.
-                    let unneeded = Condition::any()
-                        .add(secret::Column::Resource.not_in_subquery(known()))
-                        .add(Expr::exists(supersedes()));
-                    let done = secret::Entity::delete_many()
-                        .filter(secret::Column::Reference.is_in(due))
-                        .filter(unneeded)
-                        .exec(tx)
-                        .await
-                        .map_err(db)?;
-                    Ok(done.rows_affected)
-                }) as TxFuture<'_, _, Error>
-            })
-            .await
+        // An operation may have begun to work with them.
+        let unneeded = Condition::any()
+            .add(secret::Column::Resource.not_in_subquery(known()))
+            .add(Expr::exists(supersedes()));
+        let due = secret::Entity::delete_many().filter(secret::Column::Reference.is_in(due)).filter(unneeded);
+        self.store.upkeep("secrets that nothing needs any more", removing(due)).await
     }
 
     async fn sweep_timers(&self) -> Result<u64> {
@@ -379,15 +291,21 @@ impl Db {
         if left.is_none() {
             return Ok(0);
         }
-        self.store
-            .upkeep("timers of environments that are gone", move |tx| {
-                Box::pin(async move {
-                    let done = timer::Entity::delete_many().filter(gone()).exec(tx).await.map_err(db)?;
-                    Ok(done.rows_affected)
-                }) as TxFuture<'_, _, Error>
-            })
-            .await
+        let due = timer::Entity::delete_many().filter(gone());
+        self.store.upkeep("timers of environments that are gone", removing(due)).await
     }
+}
+
+/// A transaction that removes rows. The statement says again why they may go: they may be needed by now.
+fn removing<E: EntityTrait>(
+    rows: DeleteMany<E>,
+) -> impl for<'c> FnMut(&'c Tx) -> TxFuture<'c, u64, Error> + Send + 'static {
+    move |tx| Box::pin(remove(tx, rows.clone()))
+}
+
+/// Removes rows and says how many.
+async fn remove<E: EntityTrait>(tx: &Tx, rows: DeleteMany<E>) -> Result<u64> {
+    rows.exec(tx).await.map(|done| done.rows_affected).map_err(db)
 }
 
 /// The resources that there are.
