@@ -49,6 +49,7 @@ struct World {
     presence: Presence,
     /// Nothing is found by its key, as in a system that has names only.
     keyless: bool,
+    asked: u64,
 }
 
 /// The scripted driver. Clones share one world.
@@ -88,6 +89,11 @@ impl FakeDriver {
     /// What the next calls of `kind` for the step do, one behaviour each.
     pub fn script(&self, kind: CallKind, step: &str, behaviours: impl IntoIterator<Item = Behaviour>) {
         self.world().scripts.entry((kind, step.to_owned())).or_default().extend(behaviours);
+    }
+
+    /// How often it was asked whether it is there.
+    pub fn asked(&self) -> u64 {
+        self.world().asked
     }
 
     /// Takes the driver's server away, or brings it back.
@@ -444,7 +450,9 @@ impl Driver for FakeDriver {
     }
 
     async fn health(&self) -> Health {
-        match self.world().presence {
+        let mut world = self.world();
+        world.asked += 1;
+        match world.presence {
             Presence::There => Health::Ok,
             Presence::Refuses | Presence::Silent => Health::Down(AWAY.to_owned()),
         }

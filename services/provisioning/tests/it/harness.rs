@@ -19,9 +19,12 @@ use pavior_provisioning::store::{
 use pavior_testkit::db::TestDb;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// The states of an operation that has ended.
+const ENDS: [&str; 4] = ["SUCCEEDED", "COMPENSATED", "STUCK", "DENIED"];
 pub(crate) const CANCEL: &str = "provisioning.operations.cancel";
 pub(crate) const RETRY: &str = "provisioning.operations.retry";
 pub(crate) const PROJECT: &str = "organizations/acme/projects/p";
@@ -174,7 +177,22 @@ impl World {
     }
 
     pub(crate) async fn ended(&self, id: Uuid) -> OperationView {
-        self.wait(id, &["SUCCEEDED", "COMPENSATED", "STUCK", "DENIED"]).await
+        self.wait(id, &ENDS).await
+    }
+
+    /// Returns when so much has happened in an operation, or it has ended: a moment that no clock chooses.
+    pub(crate) async fn happened(&self, changes: &mut Receiver<Uuid>, id: Uuid, much: u64) {
+        let mut seen = 0;
+        while seen < much {
+            match tokio::time::timeout(Duration::from_millis(20), changes.recv()).await {
+                Ok(Ok(of)) => seen += u64::from(of == id),
+                Ok(Err(RecvError::Lagged(_))) => {}
+                Ok(Err(RecvError::Closed)) => return,
+                // Nothing happens to what has ended.
+                Err(_) if ENDS.contains(&self.view(id).await.op.state.as_str()) => return,
+                Err(_) => {}
+            }
+        }
     }
 
     /// Everything that happened, as `step STATE`.

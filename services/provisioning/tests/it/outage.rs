@@ -19,18 +19,23 @@ fn calls(world: &World) -> usize {
 
 /// Returns once the engine knows that the driver is away.
 async fn known_to_be_away(world: &World) {
-    wait_for("somebody to notice that the driver is away", Duration::from_secs(30), async || {
+    wait_for("somebody to notice that the driver is away", LIMIT, async || {
         if world.engine.drivers_away().is_empty() { Err("nobody did") } else { Ok(()) }
     })
     .await;
 }
 
-/// Lets the engine look for work so many times.
+/// Wakes the engine again and again, until it has asked the driver some more times whether it is back.
 async fn look_often(world: &World) {
-    for _ in 0..50 {
+    let before = world.driver.asked();
+    wait_for("the engine to ask for the driver", LIMIT, async || {
         world.engine.wake();
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+        match world.driver.asked() - before {
+            asked if asked >= 10 => Ok(()),
+            asked => Err(asked),
+        }
+    })
+    .await;
 }
 
 async fn away(db: TestDb, presence: Presence) {
