@@ -60,13 +60,14 @@ async fn cancelled_at_any_moment(db: TestDb, seed: u64) {
             world.driver.script(CallKind::Destroy, step, takes.collect::<Vec<_>>());
         }
         let cancels = (0..WAVE).map(|number| {
-            let (world, after) = (&world, Duration::from_micros(dice.roll(60_000)));
+            let (world, after) = (&world, dice.roll(12));
             async move {
                 let new = new_operation(elsewhere(graph(&DIAMOND), "acme", wave * WAVE + number));
                 let (id, caller) = (new.id, by_alice(CANCEL));
+                let mut changes = world.engine.changes();
                 patiently(|| world.db.accept(new.clone())).await;
                 world.engine.wake();
-                tokio::time::sleep(after).await;
+                world.happened(&mut changes, id, after).await;
                 patiently(|| world.db.cancel_unscoped(id, &caller)).await;
                 world.engine.stop_calls(id);
                 world.engine.wake();
@@ -83,7 +84,7 @@ async fn cancelled_at_any_moment(db: TestDb, seed: u64) {
             let left = live.iter().filter(|name| name.starts_with(&format!("{}/", view.op.target))).count();
             match view.op.state.as_str() {
                 "SUCCEEDED" => {
-                    assert_eq!(left, DIAMOND.len(), "{kind}, seed {seed}, after {after:?}");
+                    assert_eq!(left, DIAMOND.len(), "{kind}, seed {seed}, after {after} changes");
                     ended[0] += 1;
                 }
                 "COMPENSATED" => {
@@ -91,13 +92,16 @@ async fn cancelled_at_any_moment(db: TestDb, seed: u64) {
                     assert_eq!(
                         (left, reason),
                         (0, "CANCELLED".into()),
-                        "{kind}, seed {seed}, after {after:?}"
+                        "{kind}, seed {seed}, after {after} changes"
                     );
                     ended[1] += 1;
                 }
                 state => {
                     let errors: Vec<_> = view.steps.iter().map(|step| step.error.clone()).collect();
-                    panic!("{kind}, seed {seed}, after {after:?}: {state} {:?} {errors:?}", shown(&view));
+                    panic!(
+                        "{kind}, seed {seed}, after {after} changes: {state} {:?} {errors:?}",
+                        shown(&view)
+                    );
                 }
             }
         }
@@ -134,7 +138,7 @@ async fn deletions_cancelled_at_any_moment(db: TestDb, seed: u64) {
         world.driver.script(CallKind::Destroy, step, takes.collect::<Vec<_>>());
     }
     let cancels = (0..DELETIONS).map(|number| {
-        let (world, after) = (&world, dice.roll(60_000));
+        let (world, after) = (&world, dice.roll(6));
         async move {
             let (mut new, caller) =
                 (new_operation(teardown_of(world, "acme", number).await), by_alice(CANCEL));
@@ -144,6 +148,7 @@ async fn deletions_cancelled_at_any_moment(db: TestDb, seed: u64) {
             if never {
                 new.admission = Admission::AskPeople;
             }
+            let mut changes = world.engine.changes();
             patiently(|| world.db.accept(new.clone())).await;
             world.engine.wake();
             if surely {
@@ -153,7 +158,7 @@ async fn deletions_cancelled_at_any_moment(db: TestDb, seed: u64) {
                 })
                 .await;
             } else if !never {
-                tokio::time::sleep(Duration::from_micros(after)).await;
+                world.happened(&mut changes, id, after).await;
             }
             let answer = patiently(|| async {
                 match world.db.cancel_unscoped(id, &caller).await {
