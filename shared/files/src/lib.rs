@@ -5,7 +5,7 @@
 //!
 //! It must never know what stands in a file, or follow a name that came from outside.
 //!
-//! Entry points: [`private_directory`] and [`own_directory`], [`write`], [`write_json`], [`read_json`], [`remove`],
+//! Entry points: [`private_directory`] and [`own_directory`], [`write()`], [`write_json`], [`read_json`], [`remove`],
 //! [`Lock`].
 
 mod lock;

@@ -25,7 +25,7 @@ pub fn sync_directory(path: &Path) -> std::io::Result<()> {
     std::fs::File::open(path)?.sync_all()
 }
 
-/// As [`write`], with the value as JSON.
+/// As [`write()`], with the value as JSON.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> std::io::Result<()> {
     write(path, &serde_json::to_vec(value).map_err(std::io::Error::other)?)
 }

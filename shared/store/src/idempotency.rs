@@ -2,7 +2,7 @@
 //! the target at that moment: a repetition must be decided on as the first call was, and by then the target may be gone
 //! or somebody else's.
 //!
-//! ```ignore
+//! ```text
 //! if let Some(first) = idempotency::check(tx, &key, &hash).await? { return Ok(Recorded::unchanged(decode(first))); }
 //! let facts = …; // of the target, before the change
 //! … // the change itself

@@ -217,6 +217,7 @@ pub(super) fn call<R: Message + Name>(
         request_id: request_id.to_owned(),
         request_hash: digest::of(request).to_vec(),
         validate_only,
+        operation: None,
         encode_facts: super::facts::bytes,
     }
 }

@@ -143,8 +143,9 @@ impl Api {
             Scope { organization: permit.organization(), parent: kind.as_deref().unwrap_or_default() };
         let fields = EntityFields::decode(&request.entity.clone().unwrap_or_default(), scope, None)
             .map_err(|violations| to_status(Error::under(EntityFields::FIELD, violations), rpc.action))?;
-        let call = call(&permit, rpc, &request, "", false);
-        let pb::RegisterEntityRequest { parent: _, entity_id: id, entity: _, resource, key } = request;
+        let call = call(&permit, rpc, &request, "", false).within(&request.operation)?;
+        let pb::RegisterEntityRequest { parent: _, entity_id: id, entity: _, resource, key, operation: _ } =
+            request;
         let command = Register { id, fields, resource, key };
         answered::<EntityFields>(self.app.register_entity(call, encoder(), command).await, rpc)
     }
@@ -156,7 +157,7 @@ impl Api {
     ) -> Answered<()> {
         let (permit, request) = checked(request)?;
         let Named { name, parent, id } = named::<EntityFields>(&permit, "name", &request.name, rpc.action)?;
-        let call = call(&permit, rpc, &request, "", false);
+        let call = call(&permit, rpc, &request, "", false).within(&request.operation)?;
         let command = Unregister { name, kind: parent, id, resource: request.resource };
         let done = self.app.unregister_entity(call, command).await;
         done.map(Response::new).map_err(|error| to_status(error, rpc.action))

@@ -23,9 +23,11 @@ use pavior_core::audit::{AuditEvent, Change, Object, Phase};
 use pavior_core::clock::Clock;
 use pavior_core::filter::{Filter, order_by};
 use pavior_core::id::IdGen;
+use pavior_rpc::problem::Problem;
 use pavior_store::Recorded;
 use pavior_store::idempotency::{self, IdempotencyError};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::domain::Stored;
 use crate::error::Error;
@@ -63,11 +65,20 @@ pub(crate) struct Call {
     /// A digest of the request.
     pub(crate) request_hash: Vec<u8>,
     pub(crate) validate_only: bool,
+    /// The operation that the change belongs to, for its audit record.
+    pub(crate) operation: Option<Uuid>,
     /// How the facts of the target are kept with the answer.
     pub(crate) encode_facts: Encode<Facts>,
 }
 
 impl Call {
+    /// As a part of this operation.
+    pub(crate) fn within(self, operation: &str) -> Result<Self, Problem> {
+        let operation =
+            Uuid::try_parse(operation).map_err(|_| Problem::invalid_field("operation", "must be a UUID"))?;
+        Ok(Self { operation: Some(operation), ..self })
+    }
+
     /// Under which the answer is kept; nothing where it is not.
     fn key(&self) -> Option<idempotency::Key> {
         let (organization, principal) = (self.permit.organization(), &self.permit.principal().name);
@@ -218,7 +229,9 @@ fn audit_event(call: &Call, permit: &Permit, event: Event, ids: &dyn IdGen, cloc
         change: Some(Change { params_digest, plan_digest: None, before, after }),
         summary,
     };
-    permit.event(act, ids, clock)
+    let mut event = permit.event(act, ids, clock);
+    event.cause.parent_event = call.operation;
+    event
 }
 
 /// A list that was asked for.

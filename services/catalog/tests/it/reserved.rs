@@ -7,6 +7,7 @@ use tonic::Code;
 
 use crate::support::{World, create_component, fields, mask, refused};
 
+const OPERATION: &str = "01980000-0000-7000-8000-000000000001";
 const RESOURCE: &str = "organizations/acme/projects/shop/resources/catalog";
 
 fn register(id: &str, resource: &str, title: &str) -> pb::RegisterEntityRequest {
@@ -17,6 +18,7 @@ fn register(id: &str, resource: &str, title: &str) -> pb::RegisterEntityRequest 
         entity: Some(pb::Entity { display_name: title.to_owned(), ..entity }),
         resource: resource.to_owned(),
         key: "k1".to_owned(),
+        operation: OPERATION.to_owned(),
     }
 }
 
@@ -29,7 +31,11 @@ impl World {
     }
 
     async fn unregister(&self, name: &str, resource: &str) {
-        let request = pb::UnregisterEntityRequest { name: name.to_owned(), resource: resource.to_owned() };
+        let request = pb::UnregisterEntityRequest {
+            name: name.to_owned(),
+            resource: resource.to_owned(),
+            operation: OPERATION.to_owned(),
+        };
         self.provisioning.clone().unregister_entity(self.by_provisioning(request)).await.unwrap();
     }
 }
@@ -74,6 +80,19 @@ async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_on
         world.unregister(&made.name, RESOURCE).await;
         refused(world.client.clone().get_entity(get(&made.name)).await, Code::NotFound, "RESOURCE_NOT_FOUND");
         world.unregister(&made.name, RESOURCE).await;
+        let records = world.audited().await.into_iter().filter(|record| record.object.name == made.name);
+        let causes =
+            records.map(|record| (record.action, record.cause.parent_event.map(|id| id.to_string())));
+        let of = |action: &str, operation: Option<&str>| (action.to_owned(), operation.map(str::to_owned));
+        assert_eq!(
+            causes.collect::<Vec<_>>(),
+            [
+                of("catalog.entities.register", Some(OPERATION)),
+                of("catalog.entities.update", None),
+                of("catalog.entities.register", Some(OPERATION)),
+                of("catalog.entities.unregister", Some(OPERATION)),
+            ]
+        );
     })
     .await;
 }

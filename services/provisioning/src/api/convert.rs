@@ -249,6 +249,7 @@ fn change(change: Change) -> pb::plan::Change {
         undoable,
         monthly_cost,
         spec,
+        entry: _,
     } = change;
     let (artifact_digest, artifact_step) = match spec.artifact {
         Artifact::None => Default::default(),

@@ -1,9 +1,11 @@
 //! Policy's answer to a plan: every question at once, and the answers united into one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use futures::future::join_all;
 use pavior_auth::Permit;
 use pavior_core::principal::Principal;
+use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::governance::v1::ResourceFacts;
 use pavior_proto::pavior::policy::v1::{self as policy, DecisionStage, Effect};
 use pavior_rpc::{ErrorReason, Problem, convert};
@@ -12,10 +14,13 @@ use super::App;
 use super::facts::labels_of;
 use super::peers::Asking;
 use crate::domain::plan::{Given, Plan};
-use crate::domain::question::{ENVIRONMENT, Question, Subject};
+use crate::domain::question::{ENTITY, ENVIRONMENT, Question, Subject};
 use crate::error::{Error, Result};
 use crate::store::denied_event;
 use crate::store::entity::{environment, operation, project};
+
+/// How many entries of the catalog are asked for beside each other.
+const ENTITIES_AT_ONCE: usize = 8;
 
 /// What policy says to a plan as a whole.
 #[derive(Debug, Clone)]
@@ -89,10 +94,34 @@ impl App {
         )
         .await;
         let (Some(project), environments) = (project?, environments?) else { return Ok(None) };
+        let subjects = questions.iter().map(|question| &question.subject);
+        let entities = subjects.filter(|subject| subject.kind == ENTITY).map(|subject| subject.name.as_str());
+        let entities = self.entities(permit, entities.collect()).await?;
         for question in &mut questions {
-            refresh(question, &project, &environments);
+            refresh(question, &project, &environments, &entities);
         }
         Ok(Some((questions, labels_of(&project))))
+    }
+
+    /// The entries of the catalog as they are now, by name; what is gone is not there.
+    pub(crate) async fn entities(
+        &self,
+        permit: &Permit,
+        names: BTreeSet<&str>,
+    ) -> Result<BTreeMap<String, Subject>> {
+        let names: Vec<&str> = names.into_iter().collect();
+        let mut found = BTreeMap::new();
+        for some in names.chunks(ENTITIES_AT_ONCE) {
+            let reads = join_all(some.iter().map(|name| self.peers.find_entity(permit, name))).await;
+            for entity in reads.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+                let catalog::Entity { name, owner, labels, .. } = entity;
+                // Policy knows groups: what a user owns is nobody's.
+                let owner = if owner.contains("/users/") { String::new() } else { owner };
+                let subject = Subject::entity(&name, &owner, labels.into_iter().collect());
+                found.insert(name, subject);
+            }
+        }
+        Ok(found)
     }
 
     /// What a denial means for the caller. Recorded, and nothing else is written.
@@ -110,7 +139,19 @@ impl App {
     }
 }
 
-fn refresh(question: &mut Question, project: &project::Model, environments: &[environment::Model]) {
+fn refresh(
+    question: &mut Question,
+    project: &project::Model,
+    environments: &[environment::Model],
+    entities: &BTreeMap<String, Subject>,
+) {
+    if question.is_of_catalog() {
+        if let Some(entity) = entities.get(&question.subject.name) {
+            question.subject.clone_from(entity);
+            question.moves_owner = !question.new_owner.is_empty() && question.new_owner != entity.owner;
+        }
+        return;
+    }
     if !question.new_owner.is_empty() {
         question.new_owner.clone_from(&project.owner);
     }
@@ -132,13 +173,23 @@ fn wire(
     parameters: Option<prost_types::Struct>,
     labels: &HashMap<String, String>,
 ) -> (String, ResourceFacts, policy::DecisionContext) {
-    let Question { action, subject, environment_class, template_version, new_owner, counts, resource_types } =
-        question;
+    // What somebody who changes the catalog is asked knows of no plan.
+    let planned = !question.is_of_catalog();
+    let Question {
+        action,
+        subject,
+        environment_class,
+        template_version,
+        new_owner,
+        moves_owner,
+        counts,
+        resource_types,
+    } = question;
     let [create, update, replace, delete] = counts.map(|count| i32::try_from(count).unwrap_or(i32::MAX));
     let context = policy::DecisionContext {
         environment_class: environment_class.clone(),
         template_version: template_version.clone(),
-        parameters,
+        parameters: parameters.filter(|_| planned),
         create_count: create,
         update_count: update,
         replace_count: replace,
@@ -146,23 +197,23 @@ fn wire(
         resource_types: resource_types.clone(),
         new_owner: new_owner.clone(),
         // What is made gets the labels of its project.
-        labels: if new_owner.is_empty() { HashMap::new() } else { labels.clone() },
+        labels: if new_owner.is_empty() || !planned { HashMap::new() } else { labels.clone() },
         plan_digest: plan.digest.clone(),
-        moves_owner: false,
+        moves_owner: *moves_owner,
     };
     (action.clone(), facts(subject, labels), context)
 }
 
 /// What policy is told about a thing.
 pub(crate) fn facts(subject: &Subject, labels: &HashMap<String, String>) -> ResourceFacts {
-    let Subject { name, kind, owner, project, environment_class } = subject.clone();
+    let Subject { name, kind, owner, project, environment_class, labels: own } = subject.clone();
     ResourceFacts {
         name,
         // What the plan has yet to make is there when the rest of the plan acts on it.
         exists: true,
         r#type: kind,
         owner,
-        labels: if project.is_empty() { HashMap::new() } else { labels.clone() },
+        labels: if project.is_empty() { own.into_iter().collect() } else { labels.clone() },
         project,
         environment_class,
         owner_changes: Vec::new(),

@@ -102,7 +102,7 @@ impl App {
             seen: as_seen,
             deployment_id: String::new(),
             asked: Verb::on(project_subject(&row)),
-            ground: Ground { project: project_subject(&row), environments },
+            ground: Ground::new(project_subject(&row), environments),
             labels: labels_of(&row),
             verb: "delete project",
         };

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use tonic::Code;
 
 use super::peers::Peers;
-use super::planning::ENTITY_DRIVER;
+use crate::domain::names::ENTITY_DRIVER;
 
 /// Registers entities on behalf of the organization.
 #[derive(Debug)]
@@ -58,6 +58,7 @@ impl EntityDriver {
             entity: Some(entity(inputs)?),
             resource: context.resource.clone(),
             key: context.idempotency_key.clone(),
+            operation: context.operation.clone(),
         };
         let name = format!("{parent}/entities/{id}");
         // So that an undo knows what to look for, even when nobody ever hears what became of the call.
@@ -178,7 +179,7 @@ impl Driver for EntityDriver {
             return Outcome::Succeeded(Success::default());
         }
         // One that was taken over by somebody else is not ours to delete: the catalog leaves it alone.
-        match self.peers.unregister_entity(&permit, &name, &context.resource).await {
+        match self.peers.unregister_entity(&permit, &name, context).await {
             Ok(()) => Outcome::Succeeded(Success::default()),
             Err(error) => failure(error).into(),
         }

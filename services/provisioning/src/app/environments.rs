@@ -118,7 +118,7 @@ impl App {
                 environment_class: class.class,
                 new_owner: ground.project.owner.clone(),
             },
-            ground: question::Ground { project: project_subject(&ground.project), environments: vec![made] },
+            ground: question::Ground::new(project_subject(&ground.project), vec![made]),
             labels: labels_of(&ground.project),
             verb: "create environment",
         };

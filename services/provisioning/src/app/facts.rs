@@ -67,7 +67,7 @@ pub(crate) fn touched(row: &environment::Model, fate: Fate) -> Touched {
 
 /// What a plan about one environment works on.
 pub(crate) fn ground_of(project: &project::Model, row: &environment::Model, fate: Fate) -> Ground {
-    Ground { project: project_subject(project), environments: vec![touched(row, fate)] }
+    Ground::new(project_subject(project), vec![touched(row, fate)])
 }
 
 /// The rows that a plan is made with, as they are now.

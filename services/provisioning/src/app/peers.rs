@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use pavior_auth::{Permit, ServiceIdentity};
 use pavior_core::principal::{Principal, PrincipalKind};
+use pavior_driver::CallContext;
 use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
 use pavior_proto::pavior::catalog::v1::{self as catalog, match_resource_definitions_request::Context};
 use pavior_proto::pavior::governance::v1::ResourceFacts;
@@ -113,15 +114,31 @@ impl Peers {
         answer.map(tonic::Response::into_inner).map_err(|status| (status.code(), status.message().to_owned()))
     }
 
+    /// Reads an entity that may be gone.
+    pub(crate) async fn find_entity(&self, permit: &Permit, name: &str) -> Result<Option<catalog::Entity>> {
+        match self.get_entity(permit, name).await {
+            Ok(entity) => Ok(Some(entity)),
+            Err((Code::NotFound, _)) => Ok(None),
+            Err((code, message)) => {
+                tracing::warn!(?code, message, entity = name, "the catalog does not tell what an entity is");
+                let message = "the catalog does not answer";
+                Err(Problem::unavailable(message).with("dependency", "catalog").into())
+            }
+        }
+    }
+
     /// Deletes the entity of a resource; one that does not exist is no error.
     pub(crate) async fn unregister_entity(
         &self,
         permit: &Permit,
         name: &str,
-        resource: &str,
+        context: &CallContext,
     ) -> std::result::Result<(), (Code, String)> {
-        let message =
-            catalog::UnregisterEntityRequest { name: name.to_owned(), resource: resource.to_owned() };
+        let message = catalog::UnregisterEntityRequest {
+            name: name.to_owned(),
+            resource: context.resource.clone(),
+            operation: context.operation.clone(),
+        };
         let answer = self.catalog.clone().unregister_entity(self.request(permit, message)).await;
         answer.map(drop).map_err(|status| (status.code(), status.message().to_owned()))
     }

@@ -72,7 +72,7 @@ impl App {
             seen: seen(&project, None),
             deployment_id: String::new(),
             asked: Verb::on(project_subject(&project).pipeline(name)),
-            ground: Ground { project: project_subject(&project), environments: Vec::new() },
+            ground: Ground::new(project_subject(&project), Vec::new()),
             labels: labels_of(&project),
             verb: "run pipeline",
         };

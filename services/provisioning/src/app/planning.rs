@@ -12,15 +12,13 @@ use pavior_rpc::{ErrorReason, Problem, Violations, convert};
 use serde_json::{Value, json};
 
 use super::App;
+use crate::domain::names::ENTITY_DRIVER;
 use crate::domain::plan::{Action, Change, FieldChange, Spec};
 use crate::domain::planner::{self, Answer, Current, Draft, Facts, Matched, Obstacle, Section};
 use crate::domain::template::Template;
 use crate::domain::{names, scope, teardown};
 use crate::error::{Error, Result};
 use crate::store::entity::resource;
-
-/// The built-in driver of catalog entries.
-pub(crate) const ENTITY_DRIVER: &str = "catalog-entity";
 
 /// A golden path, read.
 #[derive(Debug, Clone)]
@@ -327,6 +325,7 @@ pub(crate) fn recorded(rows: Vec<resource::Model>) -> Result<Vec<teardown::Recor
                 depends_on,
                 monthly_cost: row.monthly_cost,
                 spec: Spec::from_json(&row.spec)?,
+                identity: row.identity,
             })
         })
         .collect()

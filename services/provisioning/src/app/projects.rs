@@ -75,10 +75,8 @@ impl App {
         facts.matched = self.matched(&ask.permit, &labels, &facts).await?;
         let changes = self.changes(&facts).await?;
         let made = |new: &NewEnvironment| Touched::made(&new.name, &new.class, &path.name);
-        let ground = Ground {
-            project: Subject::project(&name, &wanted.owner),
-            environments: environments.iter().map(made).collect(),
-        };
+        let ground =
+            Ground::new(Subject::project(&name, &wanted.owner), environments.iter().map(made).collect());
         let proposal = Proposal {
             kind: Kind::CreateProject,
             target: name,

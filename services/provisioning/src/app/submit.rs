@@ -84,7 +84,10 @@ impl App {
     }
 
     /// Plans, asks, and begins.
-    pub(crate) async fn submit(&self, ask: &Ask, proposal: Proposal) -> Result<Answer> {
+    pub(crate) async fn submit(&self, ask: &Ask, mut proposal: Proposal) -> Result<Answer> {
+        let entities = question::entities(proposal.changes.iter().filter(|change| change.is_step()));
+        let own = self.own_permit(ask.permit.organization());
+        proposal.ground.entities = self.entities(&own, entities).await?;
         let mut plan = self.plan_of(ask, &proposal)?;
         let asking = Asking {
             principal: ask.permit.principal().clone(),

@@ -20,6 +20,8 @@ pub const ORGANIZATION: &str = "organizations/{organization}";
 
 /// The resource that runs an environment's code.
 pub const WORKLOAD: &str = "workload";
+/// The built-in driver of entries in the catalog.
+pub const ENTITY_DRIVER: &str = "catalog-entity";
 /// The type that runs pipelines.
 pub const PIPELINE_TYPE: &str = "ci-pipeline";
 

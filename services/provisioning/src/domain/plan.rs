@@ -123,6 +123,18 @@ impl Spec {
     }
 }
 
+/// An entry of the catalog that a change makes, changes or removes. Policy is asked about it as if somebody changed the
+/// catalog by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Entry {
+    /// The entity as it is recorded, by resource name; empty when there is none.
+    pub before: String,
+    /// The entity that there will be; empty when it goes.
+    pub after: String,
+    /// Who is to own it, by resource name; empty for nobody.
+    pub owner: String,
+}
+
 /// One resource that changes: one step of the operation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
@@ -150,6 +162,15 @@ pub struct Change {
     pub monthly_cost: String,
     /// What its execution is told.
     pub spec: Spec,
+    /// The entry of the catalog that it is, if it is one.
+    pub entry: Option<Entry>,
+}
+
+impl Change {
+    /// Whether something is done at all.
+    pub fn is_step(&self) -> bool {
+        self.action != Action::Noop
+    }
 }
 
 /// The plan.
@@ -207,7 +228,7 @@ pub struct Given {
 impl Plan {
     /// The changes that are steps.
     pub fn steps(&self) -> impl Iterator<Item = &Change> {
-        self.changes.iter().filter(|change| change.action != Action::Noop)
+        self.changes.iter().filter(|change| change.is_step())
     }
 
     /// The runs that nothing holds to a commit: what they will run is not known.

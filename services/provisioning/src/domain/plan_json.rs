@@ -1,12 +1,15 @@
 //! The plan as JSON: what is stored, and what the digest is taken over.
 
+use std::collections::BTreeMap;
+
 use pavior_core::digest::{canonical_json, sha256_hex};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use super::plan::{Action, Artifact, Change, FieldChange, Given, Kind, Plan, Spec};
+use super::plan::{Action, Artifact, Change, Entry, FieldChange, Given, Kind, Plan, Spec};
 use super::question::{Question, Subject};
 
 /// A stored plan that cannot be read.
@@ -84,10 +87,18 @@ impl Plan {
 }
 
 fn question_to_json(question: &Question) -> Value {
-    let Question { action, subject, environment_class, template_version, new_owner, counts, resource_types } =
-        question;
-    let Subject { name, kind, owner, project, environment_class: class } = subject;
-    json!({
+    let Question {
+        action,
+        subject,
+        environment_class,
+        template_version,
+        new_owner,
+        moves_owner,
+        counts,
+        resource_types,
+    } = question;
+    let Subject { name, kind, owner, project, environment_class: class, labels } = subject;
+    let mut json = json!({
         "action": action,
         "subject": { "name": name, "kind": kind, "owner": owner, "project": project, "class": class },
         "environment_class": environment_class,
@@ -95,7 +106,14 @@ fn question_to_json(question: &Question) -> Value {
         "new_owner": new_owner,
         "counts": counts,
         "resource_types": resource_types,
-    })
+    });
+    if *moves_owner {
+        json["moves_owner"] = json!(true);
+    }
+    if !labels.is_empty() {
+        json["subject"]["labels"] = json!(labels);
+    }
+    json
 }
 
 fn question_from_json(json: &Value) -> Result<Question, Unreadable> {
@@ -113,10 +131,15 @@ fn question_from_json(json: &Value) -> Result<Question, Unreadable> {
             owner: text_of(subject, "owner")?,
             project: text_of(subject, "project")?,
             environment_class: text_of(subject, "class")?,
+            labels: match subject.get("labels") {
+                None => BTreeMap::new(),
+                Some(labels) => Deserialize::deserialize(labels).map_err(|_| Unreadable("labels"))?,
+            },
         },
         environment_class: text_of(json, "environment_class")?,
         template_version: text_of(json, "template_version")?,
         new_owner: text_of(json, "new_owner")?,
+        moves_owner: json.get("moves_owner").and_then(Value::as_bool).unwrap_or_default(),
         counts,
         resource_types: texts(json, "resource_types")?,
     })
@@ -160,7 +183,7 @@ fn flag(json: &Value, key: &'static str) -> Result<bool, Unreadable> {
 }
 
 fn change_to_json(change: &Change) -> Value {
-    json!({
+    let mut json = json!({
         "step": change.step,
         "resource": change.resource,
         "resource_type": change.resource_type,
@@ -173,6 +196,18 @@ fn change_to_json(change: &Change) -> Value {
         "undoable": change.undoable,
         "monthly_cost": change.monthly_cost,
         "spec": change.spec.to_json(),
+    });
+    if let Some(Entry { before, after, owner }) = &change.entry {
+        json["entry"] = json!({ "before": before, "after": after, "owner": owner });
+    }
+    json
+}
+
+fn entry_from_json(json: &Value) -> Result<Entry, Unreadable> {
+    Ok(Entry {
+        before: text_of(json, "before")?,
+        after: text_of(json, "after")?,
+        owner: text_of(json, "owner")?,
     })
 }
 
@@ -191,6 +226,7 @@ fn change_from_json(json: &Value) -> Result<Change, Unreadable> {
         undoable: flag(json, "undoable")?,
         monthly_cost: text("monthly_cost")?,
         spec: Spec::from_json(json.get("spec").unwrap_or(&Value::Null))?,
+        entry: json.get("entry").map(entry_from_json).transpose()?,
     })
 }
 
@@ -307,6 +343,7 @@ mod tests {
                 undoable: true,
                 monthly_cost: "1.50".into(),
                 spec,
+                entry: None,
             }],
             monthly_cost_before: String::new(),
             monthly_cost_after: "1.50".into(),
@@ -333,6 +370,7 @@ mod tests {
             environment_class: "production".into(),
             template_version: "t".into(),
             new_owner: "o".into(),
+            moves_owner: true,
             counts: [1, 2, 3, 4],
             resource_types: vec!["sql-database".into()],
         }
@@ -343,7 +381,11 @@ mod tests {
         let plan = sample();
         assert_eq!(Plan::from_json(&plan.to_json()).unwrap(), plan);
         let mut asked = plan;
-        asked.questions = vec![question(), Question::default()];
+        let labels = [("tier".to_owned(), "gold".to_owned())].into();
+        let entity = Subject::entity("organizations/acme/kinds/component/entities/p", "", labels);
+        asked.questions = vec![question(), Question { subject: entity, ..Question::default() }];
+        let owner = "organizations/acme/groups/g".to_owned();
+        asked.changes[0].entry = Some(Entry { before: "b".into(), after: "a".into(), owner });
         asked.answers = vec![Given { decision: "d".into(), effect: "ALLOW".into() }];
         asked.changes[0].spec.pinned = json!({"commit": "c"});
         assert_eq!(Plan::from_json(&asked.to_json()).unwrap(), asked);

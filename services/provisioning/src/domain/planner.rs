@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::graph;
 use super::names;
-use super::plan::{Action, Artifact, Change, FieldChange, Spec};
+use super::plan::{Action, Artifact, Change, Entry, FieldChange, Spec};
 use super::scope::{self, EnvironmentScope, Outputs, ProjectScope};
 use super::taint;
 use super::teardown::step_id;
@@ -285,6 +285,7 @@ pub fn run(resource: &str, made_by: &Matched, revision: &str, depends_on: Vec<St
             revision: revision.to_owned(),
             ..Spec::default()
         },
+        entry: None,
     }
 }
 
@@ -344,6 +345,14 @@ fn one(
         });
         return None;
     }
+    let entry = match entry(&facts.project, matched, current, &desired) {
+        Ok(entry) => entry,
+        Err(path) => {
+            let description = "must be known when this is planned: policy is asked about it".to_owned();
+            obstacles.push(Obstacle { field: format!("{field}.inputs.{path}"), description });
+            None
+        }
+    };
     let action = match current {
         None => Action::Create,
         Some(current) if current.inputs == desired && !holds_unknown(&desired) => Action::Noop,
@@ -382,8 +391,33 @@ fn one(
         undoable: matched.undoable,
         monthly_cost: matched.monthly_cost.clone(),
         spec,
+        entry,
     };
     Some(Draft { change, desired: Some(desired), prior: current.map(|current| current.inputs.clone()) })
+}
+
+/// The entry of the catalog that a change is, or the input of it that is not known yet.
+fn entry(
+    project: &ProjectScope,
+    matched: &Matched,
+    current: Option<&Current>,
+    desired: &Value,
+) -> Result<Option<Entry>, &'static str> {
+    if matched.driver != names::ENTITY_DRIVER {
+        return Ok(None);
+    }
+    let known = |key| match desired.get(key) {
+        Some(value) if holds_unknown(value) => Err(key),
+        // What is missing or no text, the driver refuses.
+        value => Ok(value.and_then(Value::as_str).unwrap_or_default()),
+    };
+    let (kind, id, owner) = (known("kind")?, known("id")?, known("owner")?);
+    let organization = project.name.split('/').nth(1).unwrap_or_default();
+    Ok(Some(Entry {
+        before: current.map(|current| current.identity.clone()).unwrap_or_default(),
+        after: format!("organizations/{organization}/kinds/{kind}/entities/{id}"),
+        owner: owner.to_owned(),
+    }))
 }
 
 /// Whether a reference of a section reads a secret, or something that a secret is in.

@@ -2,10 +2,10 @@
 //! own, the question that this action alone would be asked with. So nothing is done as a part of something else that may
 //! not be done by itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::names;
-use super::plan::{Action, Artifact, Change, Plan};
+use super::plan::{Action, Artifact, Change, Entry, Plan};
 
 /// Makes an environment.
 pub const CREATE_ENVIRONMENT: &str = "provisioning.environments.create";
@@ -20,16 +20,27 @@ pub const DEPLOY: &str = "provisioning.deployments.create";
 /// Puts what runs in one environment into another.
 pub const PROMOTE: &str = "provisioning.deployments.promote";
 
+/// Makes an entry of the catalog.
+pub const CREATE_ENTITY: &str = "catalog.entities.create";
+/// Changes an entry of the catalog.
+pub const UPDATE_ENTITY: &str = "catalog.entities.update";
+/// Removes an entry of the catalog.
+pub const DELETE_ENTITY: &str = "catalog.entities.delete";
+
 /// The kind of a project, as policy knows it.
 pub const PROJECT: &str = "provisioning.pavior.dev/Project";
 /// The kind of an environment.
 pub const ENVIRONMENT: &str = "provisioning.pavior.dev/Environment";
 /// The kind of a pipeline.
 pub const PIPELINE: &str = "provisioning.pavior.dev/Pipeline";
+/// The kind of an entry of the catalog.
+pub const ENTITY: &str = "catalog.pavior.dev/Entity";
+/// The kind of a kind of entries.
+pub const KIND: &str = "catalog.pavior.dev/Kind";
 /// The kind of an organization.
 pub const ORGANIZATION: &str = "catalog.pavior.dev/Organization";
 
-/// Something that an action is done to. Labels are those of its project, and not kept here.
+/// Something that an action is done to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Subject {
     /// Its resource name.
@@ -42,6 +53,8 @@ pub struct Subject {
     pub project: String,
     /// The class of its environment; empty outside environments.
     pub environment_class: String,
+    /// Its labels, of an entry of the catalog. Within a project they are those of the project, and not kept here.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Subject {
@@ -57,7 +70,18 @@ impl Subject {
             kind: PROJECT.to_owned(),
             owner: owner.to_owned(),
             project: name.to_owned(),
-            environment_class: String::new(),
+            ..Self::default()
+        }
+    }
+
+    /// An entry of the catalog.
+    pub fn entity(name: &str, owner: &str, labels: BTreeMap<String, String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: ENTITY.to_owned(),
+            owner: owner.to_owned(),
+            labels,
+            ..Self::default()
         }
     }
 
@@ -139,6 +163,15 @@ pub struct Ground {
     pub project: Subject,
     /// Every environment that the plan makes, changes or removes, or puts something into.
     pub environments: Vec<Touched>,
+    /// The entries of the catalog that its changes are about and that there are, by resource name.
+    pub entities: BTreeMap<String, Subject>,
+}
+
+impl Ground {
+    /// Before anything is known of the catalog.
+    pub fn new(project: Subject, environments: Vec<Touched>) -> Self {
+        Self { project, environments, entities: BTreeMap::new() }
+    }
 }
 
 /// One question. The parameters are the plan's; labels and owner are looked up when it is asked.
@@ -154,10 +187,19 @@ pub struct Question {
     pub template_version: String,
     /// The owner of what is made; empty when nothing with an owner is made.
     pub new_owner: String,
+    /// Whether the subject goes from the owner that it has to `new_owner`.
+    pub moves_owner: bool,
     /// Resources created, updated, replaced and deleted by that part of the plan.
     pub counts: [usize; 4],
     /// Ids of the types of those resources.
     pub resource_types: Vec<String>,
+}
+
+impl Question {
+    /// Whether it is about the catalog, and not about what this service owns.
+    pub fn is_of_catalog(&self) -> bool {
+        [CREATE_ENTITY, UPDATE_ENTITY, DELETE_ENTITY].contains(&self.action.as_str())
+    }
 }
 
 /// An environment that changes although the plan is not about it: a mistake of ours, and never allowed.
@@ -217,6 +259,9 @@ pub fn questions(plan: &Plan, verb: &Verb, ground: &Ground) -> Result<Vec<Questi
                 });
             }
         }
+        if let Some(entry) = &change.entry {
+            questions.extend(of_entry(entry, &ground.entities));
+        }
         let name = &change.spec.environment;
         if name.is_empty() {
             continue;
@@ -238,6 +283,13 @@ pub fn questions(plan: &Plan, verb: &Verb, ground: &Ground) -> Result<Vec<Questi
     Ok(questions)
 }
 
+/// The entries of the catalog that changes are about, by resource name.
+pub fn entities<'a>(changes: impl Iterator<Item = &'a Change>) -> BTreeSet<&'a str> {
+    let entries = changes.filter_map(|change| change.entry.as_ref());
+    let names = entries.flat_map(|Entry { before, after, .. }| [before.as_str(), after.as_str()]);
+    names.filter(|name| !name.is_empty()).collect()
+}
+
 /// The action that puts an artifact into an environment as this change does.
 pub fn deploys(change: &Change) -> Option<&'static str> {
     let puts = matches!(change.action, Action::Create | Action::Update | Action::Replace);
@@ -246,6 +298,44 @@ pub fn deploys(change: &Change) -> Option<&'static str> {
         _ if change.spec.promoted_from.is_empty() => Some(DEPLOY),
         _ => Some(PROMOTE),
     }
+}
+
+/// What somebody is asked who changes the catalog as this entry does. One that is gone already is not removed.
+fn of_entry(entry: &Entry, entities: &BTreeMap<String, Subject>) -> Vec<Question> {
+    let Entry { before, after, owner } = entry;
+    let mut questions = Vec::new();
+    if let Some(gone) = entities.get(before).filter(|_| before != after) {
+        questions.push(Question {
+            action: DELETE_ENTITY.to_owned(),
+            subject: gone.clone(),
+            ..Question::default()
+        });
+    }
+    if after.is_empty() {
+        return questions;
+    }
+    // Policy knows groups: what a user is to own is decided on as if nobody was to.
+    let new_owner = if owner.contains("/users/") { String::new() } else { owner.clone() };
+    questions.push(match entities.get(after) {
+        Some(there) => Question {
+            action: UPDATE_ENTITY.to_owned(),
+            moves_owner: there.owner != new_owner,
+            subject: there.clone(),
+            new_owner,
+            ..Question::default()
+        },
+        None => Question {
+            action: CREATE_ENTITY.to_owned(),
+            subject: Subject {
+                name: names::parent(after).to_owned(),
+                kind: KIND.to_owned(),
+                ..Subject::default()
+            },
+            new_owner,
+            ..Question::default()
+        },
+    });
+    questions
 }
 
 fn of_environment(action: &str, environment: &Touched, ground: &Ground, within: &[&Change]) -> Question {

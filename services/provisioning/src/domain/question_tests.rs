@@ -62,7 +62,24 @@ fn change(environment: &str, id: &str, action: Action, artifact: Artifact, promo
             promoted_from: promoted_from.into(),
             ..Spec::default()
         },
+        entry: None,
     }
+}
+
+/// An entry of the catalog; what there is of it and what there will be, by id.
+fn entry(before: &str, after: &str) -> Change {
+    let named = |id: &str| match id {
+        "" => String::new(),
+        id => format!("organizations/acme/kinds/component/entities/{id}"),
+    };
+    let action = match (before, after) {
+        ("", _) => Action::Create,
+        (_, "") => Action::Delete,
+        _ if before == after => Action::Update,
+        _ => Action::Replace,
+    };
+    let entry = Entry { before: named(before), after: named(after), owner: project().owner };
+    Change { entry: Some(entry), ..change("", "entry", action, Artifact::None, "") }
 }
 
 fn run() -> Change {
@@ -98,7 +115,7 @@ fn project() -> Subject {
 }
 
 fn ground(environments: Vec<Touched>) -> Ground {
-    Ground { project: project(), environments }
+    Ground::new(project(), environments)
 }
 
 fn on(part: &Part) -> Verb {
@@ -258,4 +275,46 @@ fn a_deployment_that_goes_away_is_not_one_that_is_made() {
     let plan = plan(Kind::DestroyEnvironment, DELETE_ENVIRONMENT, &part.name(), gone);
     let asked = questions(&plan, &on(&part), &ground(vec![part.touched(Fate::Removed)])).unwrap();
     assert_eq!(asked.len(), 1);
+}
+
+#[test]
+fn entries_of_the_catalog_are_asked_about_as_their_own_acts_are() {
+    let owner = "organizations/acme/groups/search";
+    let entity = |id: &str| {
+        let labels = [("tier".to_owned(), "gold".to_owned())].into();
+        Subject::entity(&format!("organizations/acme/kinds/component/entities/{id}"), owner, labels)
+    };
+    let there = |ids: &[&str]| -> BTreeMap<String, Subject> {
+        ids.iter().map(|id| (entity(id).name.clone(), entity(id))).collect()
+    };
+    let asked = |change: Change, ids: &[&str]| {
+        let plan = plan(Kind::CreateProject, "provisioning.projects.create", PROJECT_NAME, vec![change]);
+        let ground = Ground { entities: there(ids), ..ground(vec![]) };
+        questions(&plan, &Verb::on(project()), &ground).unwrap().split_off(1)
+    };
+    let created = Question {
+        action: CREATE_ENTITY.into(),
+        subject: Subject {
+            name: "organizations/acme/kinds/component".into(),
+            kind: KIND.into(),
+            ..Subject::default()
+        },
+        new_owner: project().owner,
+        ..Question::default()
+    };
+    let updated = Question {
+        action: UPDATE_ENTITY.into(),
+        subject: entity("a"),
+        new_owner: project().owner,
+        moves_owner: true,
+        ..Question::default()
+    };
+    let deleted = Question { action: DELETE_ENTITY.into(), subject: entity("a"), ..Question::default() };
+    assert_eq!(asked(entry("", "a"), &[]), [created.clone()]);
+    assert_eq!(asked(entry("", "a"), &["a"]), [updated.clone()], "one that is there is taken over");
+    assert_eq!(asked(entry("a", "a"), &["a"]), [updated]);
+    assert_eq!(asked(entry("a", "a"), &[]), [created.clone()], "one that is gone is made anew");
+    assert_eq!(asked(entry("a", "b"), &["a"]), [deleted.clone(), created]);
+    assert_eq!(asked(entry("a", ""), &["a"]), [deleted]);
+    assert_eq!(asked(entry("a", ""), &[]), []);
 }

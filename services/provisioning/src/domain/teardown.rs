@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::graph;
 use super::names;
-use super::plan::{Action, Change, Spec};
+use super::plan::{Action, Change, Entry, Spec};
 
 /// A resource as it is recorded.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,16 @@ pub struct Recorded {
     pub monthly_cost: String,
     /// What it was told.
     pub spec: Spec,
+    /// The driver's name of it; empty when it never came to be.
+    pub identity: String,
+}
+
+impl Recorded {
+    /// The entry of the catalog that it is.
+    fn entry(&self) -> Option<Entry> {
+        let entry = self.driver == names::ENTITY_DRIVER && !self.identity.is_empty();
+        entry.then(|| Entry { before: self.identity.clone(), ..Entry::default() })
+    }
 }
 
 /// The step that works on a resource, by the resource's name.
@@ -57,6 +67,7 @@ pub fn plan(recorded: &[Recorded]) -> Result<Vec<Change>, graph::Cycle> {
             undoable: false,
             monthly_cost: resource.monthly_cost.clone(),
             spec: resource.spec.clone(),
+            entry: resource.entry(),
         })
         .collect();
     let steps: Vec<String> = changes.iter().map(|change| change.step.clone()).collect();
@@ -80,6 +91,7 @@ mod tests {
             depends_on: depends_on.iter().map(|dep| full(dep)).collect(),
             monthly_cost: String::new(),
             spec: Spec::default(),
+            identity: String::new(),
         }
     }
 

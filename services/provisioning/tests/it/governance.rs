@@ -103,7 +103,7 @@ async fn what_needs_an_approval_by_itself_needs_it_with_its_project() {
             assert_eq!(needed, [("platform", 3), ("security", 2)]);
             assert_eq!(request.requirements[0].policy_ids, ["platform-1", "platform-3"]);
             // Those who approve see every decision, not only the one that asks for them.
-            let decisions: Vec<String> = (0..4).map(|at| format!("decision-{at}")).collect();
+            let decisions: Vec<String> = (0..5).map(|at| format!("decision-{at}")).collect();
             assert_eq!(request.decisions, decisions);
             request.state = 2;
         }
@@ -111,6 +111,7 @@ async fn what_needs_an_approval_by_itself_needs_it_with_its_project() {
         let wanted = [
             "projects.create",
             "environments.create /projects/hello development",
+            "catalog.entities.create /kinds/component",
             "pipelines.run /projects/hello/pipelines/pipeline",
             "deployments.create /projects/hello/environments/development development",
         ];
@@ -120,13 +121,13 @@ async fn what_needs_an_approval_by_itself_needs_it_with_its_project() {
             let records = f.peers.0.lock().unwrap().records.join("\n");
             // What changed is told as bytes.
             let bytes = |at: i32| format!("{:?}", format!("decision-{at}").as_bytes());
-            let told = (0..4).all(|at| records.contains(bytes(at).trim_matches(['[', ']'])));
+            let told = (0..5).all(|at| records.contains(bytes(at).trim_matches(['[', ']'])));
             if told { Ok(()) } else { Err(records) }
         })
         .await;
         let state = f.peers.0.lock().unwrap();
-        let questions =
-            state.questions.iter().filter(|question| question.action != "provisioning.projects.create");
+        let others = ["provisioning.projects.create", "catalog.entities.create"];
+        let questions = state.questions.iter().filter(|question| !others.contains(&question.action.as_str()));
         for question in questions {
             let facts = question.resource.clone().unwrap();
             assert_eq!(
@@ -209,7 +210,66 @@ async fn every_kind_of_plan_asks_for_all_that_it_does() {
     f.wait(f.client().delete_project(f.call(delete())).await.unwrap().into_inner()).await;
     let wanted = ["development", "staging"]
         .map(|id| format!("environments.delete /projects/hello/environments/{id} {id}"));
-    assert_eq!(asked(&f, plan), ["projects.delete /projects/hello", wanted[0].as_str(), wanted[1].as_str()]);
+    let entity = "catalog.entities.delete /kinds/component/entities/hello";
+    assert_eq!(asked(&f, plan), ["projects.delete /projects/hello", &wanted[0], &wanted[1], entity]);
+}
+
+#[tokio::test]
+async fn what_may_not_be_done_to_the_catalog_is_not_done_with_a_project() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.decide("catalog.entities.create", guardrail("catalog-is-curated"));
+        let decoded = refused(f.client().create_project(f.call(hello())).await);
+        assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "GUARDRAIL_DENIED"));
+        assert_eq!(decoded.metadata["action"], "catalog.entities.create");
+        assert_eq!(f.driver.effects(), 0);
+        f.decide("catalog.entities.create", json!({ "effect": "EFFECT_ALLOW" }));
+        let asked_alone = {
+            let state = f.peers.0.lock().unwrap();
+            state.questions.iter().find(|one| one.action == "catalog.entities.create").cloned().unwrap()
+        };
+        let (facts, context) = (asked_alone.resource.unwrap(), asked_alone.context.unwrap());
+        assert_eq!(
+            (facts.name, facts.r#type.as_str()),
+            (format!("{ACME}/kinds/component"), "catalog.pavior.dev/Kind")
+        );
+        assert_eq!(context.new_owner, format!("{ACME}/groups/payments"));
+        let of_the_plan =
+            (context.parameters, context.create_count, context.labels.len(), facts.labels.len());
+        assert_eq!(of_the_plan, (None, 0, 0, 0), "who makes an entity is not asked about a plan");
+        f.project().await;
+
+        // Somebody has moved it and labelled it since: what is asked about is how it is now.
+        let entity = format!("{ACME}/kinds/component/entities/hello");
+        {
+            let mut state = f.peers.0.lock().unwrap();
+            let entity = state.entities.get_mut(&entity).unwrap();
+            entity.owner = format!("{ACME}/groups/search");
+            entity.labels.insert("tier".to_owned(), "gold".to_owned());
+        }
+        forget(&f);
+        f.decide("catalog.entities.delete", guardrail("gold-is-kept"));
+        let decoded = refused(f.client().delete_project(f.call(delete())).await);
+        assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "GUARDRAIL_DENIED"));
+        assert_eq!(decoded.preconditions[0].subject, "gold-is-kept");
+        let facts = {
+            let state = f.peers.0.lock().unwrap();
+            let question =
+                state.questions.iter().find(|one| one.action == "catalog.entities.delete").cloned();
+            question.unwrap().resource.unwrap()
+        };
+        assert_eq!(
+            (facts.name.as_str(), facts.r#type.as_str()),
+            (entity.as_str(), "catalog.pavior.dev/Entity")
+        );
+        assert_eq!((facts.owner, facts.labels.len()), (format!("{ACME}/groups/search"), 1));
+
+        // What is gone from the catalog already is not removed from it.
+        f.peers.0.lock().unwrap().entities.clear();
+        let done = f.wait(f.client().delete_project(f.call(delete())).await.unwrap().into_inner()).await;
+        assert_eq!(problem(&done), None);
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -254,8 +314,9 @@ async fn a_plan_shows_what_was_asked_about_it_and_what_was_answered() {
         [
             ("provisioning.projects.create", "decision-0", Allow),
             ("provisioning.environments.create", "decision-1", RequireApproval),
-            ("provisioning.pipelines.run", "decision-2", Allow),
-            ("provisioning.deployments.create", "decision-3", Allow),
+            ("catalog.entities.create", "decision-2", Allow),
+            ("provisioning.pipelines.run", "decision-3", Allow),
+            ("provisioning.deployments.create", "decision-4", Allow),
         ]
     );
     assert_eq!(plan.decision.unwrap().effect(), RequireApproval);

@@ -269,6 +269,7 @@ pub(crate) fn change(id: &str, action: Action, depends_on: &[&str], inputs: Valu
             artifact: Artifact::None,
             ..Spec::default()
         },
+        entry: None,
     }
 }
 
@@ -341,6 +342,7 @@ async fn teardown_at(world: &World, project: &str) -> Plan {
             depends_on: serde_json::from_value(row.depends_on).unwrap(),
             monthly_cost: row.monthly_cost,
             spec: Spec::from_json(&row.spec).unwrap(),
+            identity: row.identity,
         })
         .collect();
     plan(Kind::DestroyProject, teardown::plan(&recorded).unwrap())

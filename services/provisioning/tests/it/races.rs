@@ -114,7 +114,7 @@ fn removal(environment: &environment::Model) -> NewOperation {
         template_version: String::new(),
         fate: Fate::Removed,
     };
-    let ground = Ground { project: project.clone(), environments: vec![touched] };
+    let ground = Ground::new(project.clone(), vec![touched]);
     plan.questions = question::questions(&plan, &Verb::on(project), &ground).unwrap();
     let mut new = new_operation(plan);
     new.seen.insert(environment.name.clone(), (environment.uid, environment.revision));
