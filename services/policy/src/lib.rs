@@ -122,7 +122,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     let max_age = config.directory_max_age_ms;
     let directories = Directories::new(identity.clone(), catalog, clock.clone(), max_age, organizations);
     let sink = AuditSink::new(identity.transport(audit, "audit"), &meter);
-    let mut outbox = OutboxContext::new(ROLE, instance, clock.clone());
+    let mut outbox = OutboxContext::new(&store, ROLE, instance, clock.clone());
     outbox.limits = config.outbox.limits();
     let relay = outbox_relay(store.clone(), &outbox, sink, &meter, "policy outbox");
     let app = App {

@@ -13,6 +13,7 @@ use pavior_provisioning::domain::plan::{Action, Change, Kind, Plan, Spec};
 use pavior_provisioning::engine::seal::SealingKey;
 use pavior_provisioning::engine::{Engine, EngineConfig};
 use pavior_provisioning::store::{Admission, Db, NewOperation, NewProject, Ownership, Seen, Started};
+use pavior_store::outbox::Limits;
 use pavior_testkit::db::sqlite;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -115,7 +116,7 @@ fn three_steps(criterion: &mut Criterion) {
     let (db, engine, cancel) = runtime.block_on(async {
         let store = file.connect().await;
         pavior_provisioning::migrate(&store).await.expect("migrated");
-        let db = Db::new(store, Arc::new(SystemClock), Arc::new(SystemIds), "bench");
+        let db = Db::new(store, Arc::new(SystemClock), Arc::new(SystemIds), "bench", Limits::default());
         db.history().set(None);
         let driver = FakeDriver::new("fake", &["thing"]).without_journal();
         let registry = Registry::new([Arc::new(driver) as Arc<dyn Driver>]);

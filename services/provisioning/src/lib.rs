@@ -107,9 +107,9 @@ pub async fn migrate(store: &Store) -> Result<(), StoreError> {
 }
 
 /// Records pushes to the repositories of projects. Works as soon as the database is migrated, which [`build`] does.
-pub fn push_recorder(deps: &Deps) -> Arc<dyn PushRecorder> {
+pub fn push_recorder(config: &Config, deps: &Deps) -> Arc<dyn PushRecorder> {
     let Deps { store, clock, ids, instance, .. } = deps;
-    Arc::new(PushLog(Db::new(store.clone(), clock.clone(), ids.clone(), instance)))
+    Arc::new(PushLog(Db::new(store.clone(), clock.clone(), ids.clone(), instance, config.outbox.limits())))
 }
 
 /// Puts the service together.
@@ -134,8 +134,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     } = deps;
     anyhow::ensure!(identity.role() == ROLE, "the provisioning service cannot act as `{}`", identity.role());
     migrate(&store).await.context("provisioning database")?;
-    let mut db = Db::new(store.clone(), clock.clone(), ids, &instance);
-    db.outbox_limits(config.outbox.limits());
+    let db = Db::new(store.clone(), clock.clone(), ids, &instance, config.outbox.limits());
     let peers = Peers::new(identity.clone(), catalog, policy);
     let entities = Arc::new(EntityDriver::new(peers.clone(), identity.authority()));
     let engine = Engine::new(db.clone(), drivers.with(entities), sealing_key, config.engine(), &meter);

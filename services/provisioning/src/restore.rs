@@ -7,6 +7,7 @@ use std::time::Duration;
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
 use pavior_store::Store;
+use pavior_store::outbox::Limits;
 
 use crate::error::Result;
 use crate::store::Db;
@@ -25,14 +26,14 @@ pub struct UnderWay {
 
 /// What would go on.
 pub async fn under_way(store: Store, clock: Arc<dyn Clock>, ids: Arc<dyn IdGen>) -> Result<UnderWay> {
-    let db = Db::new(store, clock, ids, "restore");
+    let db = Db::new(store, clock, ids, "restore", Limits::default());
     let operations = db.parkable_unscoped().await?.into_iter().map(|(_, name)| name).collect();
     Ok(UnderWay { operations, environments: db.expiring_unscoped(GRACE).await? })
 }
 
 /// Parks the operations as stuck, for operators, and lets the environments stand for the grace; returns what it was.
 pub async fn park(store: Store, clock: Arc<dyn Clock>, ids: Arc<dyn IdGen>) -> Result<UnderWay> {
-    let db = Db::new(store, clock, ids, "restore");
+    let db = Db::new(store, clock, ids, "restore", Limits::default());
     let mut parked = UnderWay::default();
     for (id, name) in db.parkable_unscoped().await? {
         if db.park_unscoped(id).await? {

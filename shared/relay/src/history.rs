@@ -54,7 +54,8 @@ pub(crate) async fn watch(store: Store, context: OutboxContext, sink: AuditSink,
 /// Compares once; false when a new epoch began meanwhile.
 async fn look(store: &Store, context: &OutboxContext, sink: &AuditSink) -> Result<bool, String> {
     let plain = |error: BoxError| error.to_string();
-    let OutboxContext { service, instance, history, .. } = context;
+    let OutboxContext { service, instance, .. } = context;
+    let history = context.history();
     let before = outbox::position(store, service).await.map_err(|error| plain(error.into()))?;
     let producer = Producer {
         service: service.clone(),

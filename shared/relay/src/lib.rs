@@ -144,7 +144,8 @@ struct Watch {
 
 impl Watch {
     async fn check(&self) -> Result<(), String> {
-        let OutboxContext { service, limits, clock, history, .. } = &self.context;
+        let OutboxContext { service, limits, clock, .. } = &self.context;
+        let history = self.context.history();
         let lag = outbox::lag(&self.store, service, clock.now()).await.map_err(|error| error.to_string())?;
         let oldest = lag.oldest.unwrap_or_default();
         let service = [KeyValue::new("service", service.clone())];

@@ -2,7 +2,7 @@
 
 use crate::idempotency::Kept;
 use crate::member::Ended;
-use crate::outbox::{self, OutboxContext};
+use crate::outbox::{self, OutboxContext, Room};
 use crate::tx::{Tx, TxFuture};
 use crate::{Retryable, Store, StoreError};
 use pavior_core::audit::AuditEvent;
@@ -17,6 +17,7 @@ pub struct Recorded<T> {
     events: Vec<AuditEvent>,
     answer: Option<Kept>,
     upkeep: bool,
+    room: Room,
 }
 
 impl<T> Recorded<T> {
@@ -27,7 +28,7 @@ impl<T> Recorded<T> {
 
     /// A change with as many events as it takes; without any, nothing changed.
     pub fn all(value: T, events: Vec<AuditEvent>) -> Self {
-        Self { value, events, answer: None, upkeep: false }
+        Self { value, events, answer: None, upkeep: false, room: Room::Needed }
     }
 
     /// Nothing changed. Whatever the closure wrote is undone.
@@ -39,6 +40,13 @@ impl<T> Recorded<T> {
     pub fn upkeep(value: T, what: &'static str) -> Self {
         tracing::trace!(what, "upkeep");
         Self { upkeep: true, ..Self::all(value, Vec::new()) }
+    }
+
+    /// Its events tell of what has happened already, outside of the database: to refuse them would only lose it. Whoever
+    /// brings about such things asks [`outbox::has_room`] before.
+    #[must_use]
+    pub fn happened(self) -> Self {
+        Self { room: Room::Given, ..self }
     }
 
     /// One more event.
@@ -81,7 +89,7 @@ impl Store {
         self.transaction(move |tx| {
             let (work, outbox) = (work(tx), outbox.clone());
             Box::pin(async move {
-                let Recorded { value, events, answer, upkeep } = work.await?;
+                let Recorded { value, events, answer, upkeep, room } = work.await?;
                 if events.is_empty() && !upkeep {
                     return Ok(Ended::Undo(value, answer));
                 }
@@ -90,7 +98,7 @@ impl Store {
                 }
                 // Last, because on PostgreSQL other transactions wait from here on.
                 for event in &events {
-                    outbox::append(tx, event, &outbox).await?;
+                    outbox::append(tx, event, &outbox, room).await?;
                 }
                 Ok(Ended::Keep(value))
             })

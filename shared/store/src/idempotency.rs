@@ -32,7 +32,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The id of the organization, the resource name of the principal, the full method name such as
+    /// The id of the organization, who asks ([`asker`](pavior_core::Principal::asker)), the full method name such as
     /// `/pavior.catalog.v1.CatalogService/CreateEntity`, and the caller's UUID, in whichever case it was written.
     pub fn new(organization: &str, principal: &str, method: &str, request_id: &str) -> Self {
         Self {

@@ -74,20 +74,30 @@ pub struct OutboxContext {
     pub limits: Limits,
     /// For the age of events.
     pub clock: Arc<dyn Clock>,
-    /// Whether its history is that of the audit log, as far as is known; shared by clones.
-    pub history: History,
+    /// Whether its history is that of the audit log, as far as is known: the store's own, whoever else appends to it.
+    history: History,
 }
 
 impl OutboxContext {
     /// With the default limits.
-    pub fn new(service: impl Into<String>, instance: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        store: &Store,
+        service: impl Into<String>,
+        instance: impl Into<String>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             service: service.into(),
             instance: instance.into(),
             limits: Limits::default(),
             clock,
-            history: History::default(),
+            history: store.history().clone(),
         }
+    }
+
+    /// What is known of the histories.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 }
 
@@ -119,10 +129,26 @@ pub struct Lag {
     pub oldest: Option<Duration>,
 }
 
+/// Whether an event may be refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// When there is no room for it: then what it tells of does not happen.
+    Needed,
+    /// Not for want of room: what it tells of has happened, outside of the database. Whoever brings about such things
+    /// asks [`has_room`] before, which bounds how many there are.
+    Given,
+}
+
 /// Appends an event to the transaction and returns its number. Fails with [`StoreError::OutboxFull`] when the events
 /// that wait are too many or too old, and with [`StoreError::OrganizationOutboxFull`] when those of its organization
-/// are too many. Fails with [`StoreError::Apart`] while the histories of the outbox and of the audit log do not fit.
-pub(crate) async fn append(tx: &Tx, event: &AuditEvent, context: &OutboxContext) -> Result<i64, StoreError> {
+/// are too many, unless there is [`Room::Given`]. Fails with [`StoreError::Apart`] while the histories of the outbox and
+/// of the audit log do not fit.
+pub(crate) async fn append(
+    tx: &Tx,
+    event: &AuditEvent,
+    context: &OutboxContext,
+    room: Room,
+) -> Result<i64, StoreError> {
     let backend = tx.get_database_backend();
     if let Some(apart) = context.history.apart() {
         return Err(StoreError::Apart(apart));
@@ -142,8 +168,11 @@ pub(crate) async fn append(tx: &Tx, event: &AuditEvent, context: &OutboxContext)
         .await?
         .ok_or_else(|| StoreError::Corrupt("outbox counter gave no number".to_owned()))?;
     let (epoch, seq): (i64, i64) = (row.try_get("", "epoch")?, row.try_get("", "last_seq")?);
-    refuse_if_full(tx, context, epoch, seq, now).await?;
-    share::take(tx, context, &organization, bytes).await?;
+    let share = share::take(tx, context, &organization, bytes).await?;
+    if room == Room::Needed {
+        refuse_if_full(tx, context, (epoch, seq), now).await?;
+        share.refuse_if_full(context, &organization)?;
+    }
 
     let (service, instance) = (&context.service, &context.instance);
     let row =
@@ -183,11 +212,29 @@ async fn insert<C: ConnectionTrait>(tx: &C, row: NewRow<'_>) -> Result<(), Store
     Ok(())
 }
 
+/// Whether an event of the organization would be taken now. What is about to happen outside of the database, and will
+/// have to be recorded, begins only then.
+pub async fn has_room(tx: &Tx, context: &OutboxContext, organization: &str) -> Result<bool, StoreError> {
+    let sql = "SELECT epoch, last_seq FROM outbox_epoch WHERE service = $1";
+    let statement =
+        Statement::from_sql_and_values(tx.get_database_backend(), sql, [context.service.clone().into()]);
+    let Some(row) = tx.query_one_raw(statement).await? else { return Ok(true) };
+    let next = (row.try_get("", "epoch")?, row.try_get::<i64>("", "last_seq")? + 1);
+    let full = match refuse_if_full(tx, context, next, context.clock.now()).await {
+        Ok(()) => share::waiting(tx, context, organization).await?.refuse_if_full(context, organization),
+        full => full,
+    };
+    match full {
+        Ok(()) => Ok(true),
+        Err(StoreError::OutboxFull { .. } | StoreError::OrganizationOutboxFull { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 async fn refuse_if_full(
     tx: &Tx,
     context: &OutboxContext,
-    epoch: i64,
-    seq: i64,
+    (epoch, seq): (i64, i64),
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
     // Deliveries delete from the front, so the first row tells both how many wait and for how long.

@@ -2,6 +2,7 @@
 
 use crate::health;
 use crate::member::Ended;
+use crate::outbox::History;
 use crate::postgres::Transactions;
 use crate::pulse::Pulse;
 use crate::sqlite::{self, Opener};
@@ -42,6 +43,7 @@ struct Inner {
     /// How long a health check may take.
     patience: Duration,
     commits: watch::Sender<u64>,
+    history: History,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,8 @@ impl Store {
             connect_postgres(config, name, &pulse, &commits).await?
         };
         let patience = Duration::from_millis(config.acquire_timeout_ms).min(CHECK);
-        let inner = Inner { name: name.to_owned(), backend, read, writes, pulse, patience, commits };
+        let (name, history) = (name.to_owned(), History::default());
+        let inner = Inner { name, backend, read, writes, pulse, patience, commits, history };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -86,6 +89,11 @@ impl Store {
     /// Counts this process's commits; `changed()` wakes when there was one.
     pub fn commits(&self) -> watch::Receiver<u64> {
         self.inner.commits.subscribe()
+    }
+
+    /// What is known of its history and of the audit log's: one for all that write to it.
+    pub fn history(&self) -> &History {
+        &self.inner.history
     }
 
     /// Answers whether the database takes writes, by writing. What is wrong

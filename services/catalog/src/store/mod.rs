@@ -68,7 +68,7 @@ impl CatalogStore {
         limits: Limits,
     ) -> Result<Self, StoreError> {
         migrate(&store).await?;
-        let mut outbox = OutboxContext::new(crate::ROLE, instance, clock);
+        let mut outbox = OutboxContext::new(&store, crate::ROLE, instance, clock);
         outbox.limits = limits;
         Ok(Self { store, outbox })
     }

@@ -271,7 +271,7 @@ impl Builder<'_> {
             meter: self.telemetry.meter("provisioning"),
             instance: self.instance.clone(),
         };
-        let pushes = pavior_provisioning::push_recorder(&deps);
+        let pushes = pavior_provisioning::push_recorder(&self.config.provisioning, &deps);
         let component = pavior_provisioning::build(self.config.provisioning.clone(), deps).await?;
         let limit = self.config.limits.max_message_bytes;
         self.add(Role::Provisioning, component, limit).await?;

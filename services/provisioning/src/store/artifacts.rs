@@ -18,7 +18,7 @@ impl Db {
     /// The digests of all artifacts that are needed; nothing can be told while the database is apart from its records:
     /// one that was set back does not know what was made since.
     pub async fn kept_artifacts_unscoped(&self) -> Result<Option<BTreeSet<String>>> {
-        if self.outbox.history.apart().is_some() {
+        if self.history().apart().is_some() {
             return Ok(None);
         }
         let mut open = operation::Entity::find()

@@ -303,7 +303,7 @@ impl Db {
     /// Takes steps of one operation; none when another worker is at it, or while the histories are not known to fit: what
     /// a database that was set back says is to be done may have been done already.
     pub async fn claim_unscoped(&self, id: Uuid, params: &ClaimParams) -> Result<Vec<Claim>> {
-        if !self.outbox.history.fits() {
+        if !self.history().fits() {
             return Ok(Vec::new());
         }
         let (this, params) = (self.clone(), params.clone());
@@ -316,7 +316,7 @@ impl Db {
                     };
                     finish::check_deadline(&mut aggregate)?;
                     aggregate.settle()?;
-                    let claims = take(tx, &mut aggregate, &params, 0).await?;
+                    let claims = take(tx, &this.outbox, &mut aggregate, &params, 0).await?;
                     let (_, events) = this.write(tx, &mut aggregate, Vec::new()).await?;
                     Ok(progress(claims, events))
                 })
@@ -331,7 +331,7 @@ impl Db {
         completion: &Arc<Completion>,
         next: Option<&ClaimParams>,
     ) -> Result<Completed> {
-        let next = next.filter(|_| self.outbox.history.fits()).cloned();
+        let next = next.filter(|_| self.history().fits()).cloned();
         let (this, completion) = (self.clone(), completion.clone());
         self.store
             .change(&self.outbox, move |tx| {
@@ -360,7 +360,7 @@ impl Db {
         aggregate.settle()?;
         let claims = match next {
             // The place that it frees belongs to whoever comes next, and is given away by the next look for work.
-            Some(params) => take(tx, &mut aggregate, params, 1).await?,
+            Some(params) => take(tx, &self.outbox, &mut aggregate, params, 1).await?,
             None => Vec::new(),
         };
         let (ended, events) = self.write(tx, &mut aggregate, audits).await?;
@@ -449,6 +449,7 @@ impl Db {
 pub(crate) fn progress<T>(value: T, events: Vec<AuditEvent>) -> Recorded<T> {
     match events.is_empty() {
         true => Recorded::upkeep(value, "how far an operation is"),
-        false => Recorded::all(value, events),
+        // What a driver did is recorded even if nothing else is taken any more.
+        false => Recorded::all(value, events).happened(),
     }
 }

@@ -77,15 +77,18 @@ pub const SERVICE: &str = "provisioning";
 
 impl Db {
     /// Over a migrated store.
-    pub fn new(store: Store, clock: Arc<dyn Clock>, ids: Arc<dyn IdGen>, instance: &str) -> Self {
-        let outbox = Arc::new(OutboxContext::new(SERVICE, instance, clock.clone()));
+    pub fn new(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn IdGen>,
+        instance: &str,
+        limits: Limits,
+    ) -> Self {
+        let mut outbox = OutboxContext::new(&store, SERVICE, instance, clock.clone());
+        outbox.limits = limits;
+        let outbox = Arc::new(outbox);
         let steady = clock::Steady::new(clock.as_ref());
         Self { store, clock, ids, outbox, steady, before_commit: None }
-    }
-
-    /// Sets the limits of the outbox.
-    pub(crate) fn outbox_limits(&mut self, limits: Limits) {
-        Arc::make_mut(&mut self.outbox).limits = limits;
     }
 
     /// The store below, for the outbox relay and health.
@@ -95,7 +98,7 @@ impl Db {
 
     /// What is known of the histories of this database and of the audit log.
     pub fn history(&self) -> &History {
-        &self.outbox.history
+        self.store.history()
     }
 
     pub(crate) fn now(&self) -> OffsetDateTime {

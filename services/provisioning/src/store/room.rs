@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use pavior_store::Tx;
+use pavior_store::outbox::{OutboxContext, has_room};
 use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, Statement};
 use serde_json::Value;
 
@@ -14,10 +15,11 @@ use super::{db, effects};
 use crate::domain::state::{OperationEvent, OperationState, StepEvent, StepState};
 use crate::error::Result;
 
-/// Takes what can be taken now and there is room for. `freed` places of the organization became free in this
+/// Takes what can be taken now and there is room for, also to record what comes of it. `freed` places of the organization became free in this
 /// transaction and are left to others.
 pub(super) async fn take(
     tx: &Tx,
+    outbox: &OutboxContext,
     aggregate: &mut Aggregate,
     params: &ClaimParams,
     freed: usize,
@@ -31,6 +33,9 @@ pub(super) async fn take(
     if room > 0 {
         let others = held_by_others(tx, aggregate).await?;
         room = room.min(params.per_organization.saturating_sub(others + held + freed));
+        if !has_room(tx, outbox, &aggregate.op.organization).await? {
+            room = 0;
+        }
     }
     let mut taken = Vec::new();
     for (index, purpose) in wanted.into_iter().take(room) {

@@ -16,6 +16,7 @@ use pavior_provisioning::store::migration::Migrator;
 use pavior_provisioning::store::{
     Admission, Caller, Db, NewOperation, NewProject, OperationView, Ownership, Seen, Started,
 };
+use pavior_store::outbox::Limits;
 use pavior_testkit::db::TestDb;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -89,12 +90,24 @@ impl World {
         config: EngineConfig,
         faults: Option<Faults>,
     ) -> Self {
-        let store = file.connect().await;
-        pavior_store::migrate::<Migrator>(&store).await.unwrap();
-        let db = Db::new(store, clock, Arc::new(SystemIds), "test");
-        db.history().set(None);
+        let db = Self::database(&file, clock, Limits::default()).await;
         let driver = FakeDriver::new("fake", &["thing", "ci-pipeline", "workload"]);
         Self::over(db, driver, config, faults, Arc::new(file))
+    }
+
+    /// With an outbox that takes no more than this.
+    pub(crate) async fn bounded(file: TestDb, limits: Limits) -> Self {
+        let db = Self::database(&file, Arc::new(SystemClock), limits).await;
+        let driver = FakeDriver::new("fake", &["thing", "ci-pipeline", "workload"]);
+        Self::over(db, driver, quick(), None, Arc::new(file))
+    }
+
+    async fn database(file: &TestDb, clock: Arc<dyn Clock>, limits: Limits) -> Db {
+        let store = file.connect().await;
+        pavior_store::migrate::<Migrator>(&store).await.unwrap();
+        let db = Db::new(store, clock, Arc::new(SystemIds), "test", limits);
+        db.history().set(None);
+        db
     }
 
     fn over(
@@ -153,7 +166,7 @@ impl World {
                 self.engine.wake();
                 id
             }
-            Started::Before(_) => panic!("no request id was given"),
+            Started::Before(_) | Started::Nothing => panic!("no request id was given"),
         }
     }
 

@@ -6,8 +6,13 @@ use std::time::Duration;
 use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_provisioning::domain::state::StepState;
 use pavior_provisioning::engine::EngineConfig;
+<<<<<<< HEAD
 use pavior_provisioning::store::entity::step;
+=======
+use pavior_provisioning::store::SERVICE;
+>>>>>>> 0062e34 (Take what has happened into a full outbox, begin nothing more)
 use pavior_store::StoreError;
+use pavior_store::outbox::{Delivery, Limits, OutboxRow};
 use pavior_testkit::db::{both, sqlite};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use tokio::sync::{Notify, Semaphore};
@@ -204,6 +209,7 @@ async fn nothing_is_carried_out_before_the_histories_are_known_to_fit() {
     assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
 }
 
+<<<<<<< HEAD
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_organization_has_no_more_under_way_than_it_may() {
     both(|db| async {
@@ -281,6 +287,38 @@ async fn an_orderly_stop_ends_what_is_under_way_and_begins_nothing() {
         assert_eq!(world.driver.calls().len(), 1);
         let world = world.restarted().await;
         assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+=======
+#[tokio::test]
+async fn what_was_done_is_recorded_in_a_full_outbox_and_nothing_more_begins() {
+    both(|db| async {
+        let world = World::bounded(db, Limits { max_rows: 2, ..Limits::default() }).await;
+        let gate = Arc::new(Semaphore::new(0));
+        world.driver.script(CallKind::Apply, "a", [Behaviour::Gate(gate.clone())]);
+        let first = world.start(graph(&[("a", &[])])).await;
+        pavior_testkit::wait_for("the call", LIMIT, async || match held(&world, &[first]).await {
+            1 => Ok(()),
+            held => Err(held),
+        })
+        .await;
+        let second = world.start(elsewhere(graph(&[("b", &[])]), "acme", 2)).await;
+        gate.add_permits(1);
+        assert_eq!(world.ended(first).await.op.state, "SUCCEEDED", "its end is recorded");
+        let rows = async || pavior_store::outbox::waiting_ids(world.db.store(), SERVICE).await.unwrap().len();
+        assert_eq!(rows().await, 4);
+        for _ in 0..20 {
+            world.engine.wake();
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((world.driver.effects(), held(&world, &[second]).await), (1, 0));
+        let relay = pavior_store::outbox::Relay::new(world.db.store().clone(), SERVICE, Limits::default());
+        let acknowledged = |rows: &[OutboxRow]| rows.last().map(|row| row.seq);
+        let delivered = relay.drain(|rows| {
+            Box::pin(async move { Delivery { acknowledged: acknowledged(&rows), error: None } })
+        });
+        assert_eq!(delivered.await.unwrap(), 4);
+        world.engine.wake();
+        assert_eq!(world.ended(second).await.op.state, "SUCCEEDED");
+>>>>>>> 0062e34 (Take what has happened into a full outbox, begin nothing more)
     })
     .await;
 }

@@ -56,7 +56,7 @@ async fn an_outbox_that_stands_still_is_unhealthy_and_says_why() {
         let store = db.connect().await;
         pavior_store::migrate::<Tables>(&store).await.unwrap();
         let clock = Arc::new(ManualClock::default());
-        let context = OutboxContext::new("catalog", "one", clock.clone());
+        let context = OutboxContext::new(&store, "catalog", "one", clock.clone());
         let meter = NoopMeterProvider::new().meter("test");
         // Nobody listens there.
         let sink = AuditSink::new(pavior_rpc::remote("http://127.0.0.1:1", None), &meter);

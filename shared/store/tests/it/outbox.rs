@@ -45,8 +45,33 @@ fn failed(why: &str) -> Delivery {
     Delivery { acknowledged: None, error: Some(why.into()) }
 }
 
-fn context(clock: &Arc<ManualClock>) -> OutboxContext {
-    OutboxContext::new("test", "one", clock.clone())
+fn context(store: &Store, clock: &Arc<ManualClock>) -> OutboxContext {
+    OutboxContext::new(store, "test", "one", clock.clone())
+}
+
+/// For an event of `acme`.
+async fn has_room(store: &Store, context: &OutboxContext) -> bool {
+    let context = context.clone();
+    let asked = store.upkeep("a question", move |tx| {
+        let context = context.clone();
+        Box::pin(async move { outbox::has_room(tx, &context, "acme").await })
+    });
+    asked.await.unwrap()
+}
+
+#[tokio::test]
+async fn whoever_appends_to_a_database_whose_history_is_apart_is_refused() {
+    db::both(|db| async move {
+        let store = store(&db).await;
+        let clock = Arc::new(ManualClock::default());
+        let (one, other) = (context(&store, &clock), context(&store.clone(), &clock));
+        one.history().set(Some(outbox::Apart::OlderEpoch { epoch: None, recorded: 7 }));
+        let error = append(&store, &other, false).await.unwrap_err();
+        assert!(matches!(error, StoreError::Apart(_)), "{error:?} on {}", db.kind);
+        one.history().set(None);
+        append(&store, &other, false).await.unwrap();
+    })
+    .await;
 }
 
 async fn append(store: &Store, context: &OutboxContext, fail: bool) -> Result<(), StoreError> {
@@ -83,7 +108,7 @@ async fn last(store: &Store, service: &str) -> i64 {
 async fn numbers_have_no_gaps_under_64_parallel_appends_of_which_some_fail() {
     db::both(|db| async move {
         let store = store(&db).await;
-        let context = context(&Arc::new(ManualClock::default()));
+        let context = context(&store, &Arc::new(ManualClock::default()));
         let tasks: Vec<_> = (0..64)
             .map(|task| {
                 let (store, context) = (store.clone(), context.clone());
@@ -113,7 +138,7 @@ async fn numbers_have_no_gaps_under_64_parallel_appends_of_which_some_fail() {
 async fn relay_delivers_in_order_at_least_once_although_deliveries_fail() {
     db::both(|db| async move {
         let store = store(&db).await;
-        let context = context(&Arc::new(ManualClock::default()));
+        let context = context(&store, &Arc::new(ManualClock::default()));
         let limits = Limits { batch: 7, poll: Duration::from_millis(20), ..Limits::default() };
         let seen: Arc<Mutex<Vec<i64>>> = Arc::default();
         let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -167,7 +192,7 @@ async fn a_full_or_stale_outbox_refuses_until_it_is_delivered() {
     db::both(|db| async move {
         let store = store(&db).await;
         let clock = Arc::new(ManualClock::default());
-        let mut context = context(&clock);
+        let mut context = context(&store, &clock);
         context.limits.max_rows = 3;
         for _ in 0..3 {
             append(&store, &context, false).await.unwrap();
@@ -175,16 +200,23 @@ async fn a_full_or_stale_outbox_refuses_until_it_is_delivered() {
         let error = append(&store, &context, false).await.unwrap_err();
         assert!(matches!(error, StoreError::OutboxFull { rows: 3, .. }), "{error:?}");
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unavailable, false));
+        assert!(!has_room(&store, &context).await);
+        // What has happened is recorded all the same.
+        let happened =
+            store.change(&context, |_| Box::pin(async { Ok(Recorded::new((), event("x")).happened()) }));
+        happened.await.map_err(|error: StoreError| error).unwrap();
         let relay = Relay::new(store.clone(), "test", Limits::default());
-        assert_eq!(relay.drain(|rows| Box::pin(async move { kept(&rows) })).await.unwrap(), 3);
+        assert_eq!(relay.drain(|rows| Box::pin(async move { kept(&rows) })).await.unwrap(), 4);
+        assert!(has_room(&store, &context).await);
         // The refused append took no number.
         append(&store, &context, false).await.unwrap();
-        assert_eq!(last(&store, "test").await, 4);
+        assert_eq!(last(&store, "test").await, 5);
         clock.advance(Duration::from_secs(15 * 60));
         append(&store, &context, false).await.unwrap();
         clock.advance(Duration::from_secs(1));
         let error = append(&store, &context, false).await.unwrap_err();
         assert!(matches!(error, StoreError::OutboxFull { oldest_seconds: 901, .. }), "{error:?}");
+        assert!(!has_room(&store, &context).await);
         let lag = outbox::lag(&store, "test", clock.now()).await.unwrap();
         assert_eq!((lag.rows, lag.oldest), (2, Some(Duration::from_secs(901))), "{}", db.kind);
     })
@@ -196,7 +228,7 @@ async fn services_in_one_database_have_their_own_numbers() {
     db::both(|db| async move {
         let store = store(&db).await;
         let clock = Arc::new(ManualClock::default());
-        let (one, mut two) = (context(&clock), context(&clock));
+        let (one, mut two) = (context(&store, &clock), context(&store, &clock));
         two.service = "other".into();
         append(&store, &one, false).await.unwrap();
         append(&store, &two, false).await.unwrap();
@@ -214,7 +246,7 @@ async fn services_in_one_database_have_their_own_numbers() {
 async fn an_organization_with_too_much_is_refused_and_others_go_on() {
     db::both(|db| async move {
         let store = store(&db).await;
-        let mut context = context(&Arc::new(ManualClock::default()));
+        let mut context = context(&store, &Arc::new(ManualClock::default()));
         context.limits.max_organization_rows = 3;
         let of = |organization: &str, text: usize| AuditEvent {
             object: Object { name: format!("organizations/{organization}/things/x"), ..Object::default() },
@@ -229,8 +261,12 @@ async fn an_organization_with_too_much_is_refused_and_others_go_on() {
             panic!("{error:?} on {}", db.kind);
         };
         assert_eq!(organization, "acme");
+        assert!(!has_room(&store, &context).await);
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unavailable, false));
         append_event(&store, &context, of("beta", 0), false).await.unwrap();
+        let mut others = context.clone();
+        others.service = "other".into();
+        assert!(has_room(&store, &others).await);
         // What is delivered counts no more, however often its delivery is told.
         let relay = Relay::new(store.clone(), "test", Limits::default());
         assert_eq!(relay.drain(|rows| Box::pin(async move { kept(&rows) })).await.unwrap(), 4);
@@ -255,7 +291,7 @@ async fn an_organization_with_too_much_is_refused_and_others_go_on() {
 async fn only_what_is_acknowledged_leaves_the_outbox() {
     db::both(|db| async move {
         let store = store(&db).await;
-        let context = context(&Arc::new(ManualClock::default()));
+        let context = context(&store, &Arc::new(ManualClock::default()));
         for _ in 0..5 {
             append(&store, &context, false).await.unwrap();
         }
@@ -284,7 +320,7 @@ async fn only_what_is_acknowledged_leaves_the_outbox() {
 async fn an_event_is_bounded_where_it_is_appended_and_a_delivery_by_its_bytes() {
     db::both(|db| async move {
         let store = store(&db).await;
-        let context = context(&Arc::new(ManualClock::default()));
+        let context = context(&store, &Arc::new(ManualClock::default()));
         let deep = (0..200).fold(serde_json::json!(1), |value, _| serde_json::json!([value]));
         let huge = serde_json::json!("x".repeat(1 << 20));
         for value in [deep, huge] {

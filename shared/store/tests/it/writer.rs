@@ -290,7 +290,7 @@ async fn without_an_event_a_change_is_undone_but_its_answer_kept() {
     db::both(|db| async move {
         let store = store(&db).await;
         let clock = Arc::new(ManualClock::default());
-        let outbox = OutboxContext::new("test", "one", clock.clone());
+        let outbox = OutboxContext::new(&store, "test", "one", clock.clone());
         let key = Key::new("acme", "alice", "/t.v1.T/Create", "r1");
         let kept = |response: &[u8]| {
             let (hash, response, facts) = (b"h".to_vec(), response.to_vec(), Vec::new());
