@@ -79,45 +79,48 @@ impl KeySource {
         })
     }
 
-    pub(crate) fn generation(&self) -> u64 {
+    /// Which keys there are. Looks for newer ones when they are old, for whoever shows the same token again and again.
+    pub(crate) async fn generation(&self, now: OffsetDateTime) -> u64 {
+        self.refresh_if_old(now.unix_timestamp()).await;
         self.set.load().generation
+    }
+
+    /// Whether the keys were looked for less than `seconds` ago. A clock that was set back makes them old, not young.
+    fn tried_within(&self, seconds: i64, now: i64) -> bool {
+        (0..seconds).contains(&now.saturating_sub(self.tried.load(Ordering::Acquire)))
+    }
+
+    /// One caller looks for newer keys; the others go on with those that there are.
+    async fn refresh_if_old(&self, now: i64) {
+        if self.tried_within(self.max_age, now) {
+            return;
+        }
+        if let Ok(_one) = self.fetching.try_lock() {
+            self.refresh_quietly(now).await;
+        }
     }
 
     /// The key named `kid` and the generation that it belongs to. Looks for new keys when the name is unknown or the
     /// set is old, but not more often than the cool-down allows; when that fails, the keys at hand stay in use.
     pub(crate) async fn key(&self, kid: &str, now: OffsetDateTime) -> Option<(Arc<PinnedKey>, u64)> {
         let now = now.unix_timestamp();
-        let known = self.known(kid);
-        let age = now.saturating_sub(self.tried.load(Ordering::Acquire));
-        match known {
-            Some(found) if age < self.max_age => Some(found),
-            Some(found) => {
-                // Old, but usable: one request looks for newer keys, the others do not wait for it.
-                match self.fetching.try_lock() {
-                    Ok(_one) => {
-                        self.refresh_quietly(now).await;
-                        self.known(kid)
-                    }
-                    Err(_) => Some(found),
-                }
-            }
-            None if age < self.cooldown => None,
-            None => {
-                let _one = self.fetching.lock().await;
-                // Whoever held the lock before may have fetched it.
-                if now.saturating_sub(self.tried.load(Ordering::Acquire)) >= self.cooldown {
-                    self.refresh_quietly(now).await;
-                }
-                self.known(kid)
+        if self.known(kid).is_some() {
+            self.refresh_if_old(now).await;
+        } else if !self.tried_within(self.cooldown, now) {
+            let _one = self.fetching.lock().await;
+            // Whoever held the lock before may have fetched it.
+            if !self.tried_within(self.cooldown, now) {
+                self.refresh_quietly(now).await;
             }
         }
+        self.known(kid)
     }
 
     /// True when there are keys, which are looked for if need be.
     pub(crate) async fn ready(&self, now: OffsetDateTime) -> bool {
         let now = now.unix_timestamp();
         let loaded = || !self.set.load().keys.is_empty();
-        if !loaded() && now.saturating_sub(self.tried.load(Ordering::Acquire)) >= self.cooldown {
+        if !loaded() && !self.tried_within(self.cooldown, now) {
             let _one = self.fetching.lock().await;
             if !loaded() {
                 self.refresh_quietly(now).await;

@@ -165,8 +165,9 @@ impl TokenVerifier {
                 self.inner.verified.invalidate(&hash).await;
                 return Err(Unauthenticated::new("expired"));
             }
-            let issuer = self.inner.issuers.get(&known.issuer);
-            if issuer.is_some_and(|issuer| issuer.keys.generation() == generation) {
+            if let Some(issuer) = self.inner.issuers.get(&known.issuer)
+                && issuer.keys.generation(now).await == generation
+            {
                 return Ok(known);
             }
         }

@@ -297,6 +297,21 @@ async fn keys_rotate_through_the_url_and_unknown_ones_ask_only_after_the_cooldow
     clock.advance(Duration::from_secs(30));
     assert_eq!(reason(&provider.sign("two", &claims(&clock))).await, "accepted");
     assert_eq!(served.1.load(Ordering::SeqCst), 2);
+    // A key that is taken away is not trusted for longer than keys are kept, not even with a token that is shown again
+    // and again.
+    let again = provider.sign("one", &claims(&clock));
+    assert_eq!(reason(&again).await, "accepted");
+    let one = provider.keys.remove(0);
+    *served.0.lock().unwrap() = provider.jwks();
+    clock.advance(Duration::from_secs(299));
+    assert_eq!(reason(&again).await, "accepted");
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(reason(&again).await, "unknown_key");
+    provider.keys.push(one);
+    *served.0.lock().unwrap() = provider.jwks();
+    // A clock that is set back lets nobody wait for it to come round.
+    clock.set(clock.now() - Duration::from_secs(3_600));
+    assert_eq!(reason(&provider.sign("one", &claims(&clock))).await, "accepted");
     // The provider goes away: what is known stays good, and nobody waits for it.
     server.abort();
     clock.advance(Duration::from_secs(400));

@@ -291,7 +291,8 @@ pub(super) fn deadline(next: Stack, default: Duration, max: Duration) -> Stack {
             let deadline = context.deadline;
             let work = context::scope(context.clone(), async move { next.handle(request).await });
             let response = match deadline {
-                // Dropping the work rolls back its transaction.
+                // A transaction that has begun runs to its end all the same: whoever asks again with the same request id
+                // hears what came of it.
                 Some(deadline) => match tokio::time::timeout_at(deadline, work).await {
                     Ok(response) => response,
                     Err(_) => return status_response(Problem::deadline_exceeded()),
