@@ -198,7 +198,7 @@ impl Engine {
         Ok(GetResourceFactsRequest {
             request_id: repeated(message, method)?.unwrap_or_default().to_owned(),
             method: method.path.clone(),
-            principal: caller.principal.name.clone(),
+            principal: caller.principal.asker(),
             ..ask
         })
     }

@@ -77,3 +77,14 @@ pub struct Principal {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_behalf_of: Option<String>,
 }
+
+impl Principal {
+    /// Whose requests a request id tells apart: those of a name; of an agent, those that it makes for one and the same
+    /// principal.
+    pub fn asker(&self) -> String {
+        match &self.on_behalf_of {
+            Some(human) => format!("{} for {human}", self.name),
+            None => self.name.clone(),
+        }
+    }
+}

@@ -81,9 +81,9 @@ impl Call {
 
     /// Under which the answer is kept; nothing where it is not.
     fn key(&self) -> Option<idempotency::Key> {
-        let (organization, principal) = (self.permit.organization(), &self.permit.principal().name);
+        let (organization, asker) = (self.permit.organization(), self.permit.principal().asker());
         (!self.request_id.is_empty() && !self.validate_only)
-            .then(|| idempotency::Key::new(organization, principal, self.method, &self.request_id))
+            .then(|| idempotency::Key::new(organization, &asker, self.method, &self.request_id))
     }
 }
 

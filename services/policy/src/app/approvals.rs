@@ -3,19 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pavior_auth::Permit;
+use pavior_auth::{Act, Permit};
+use pavior_core::audit::{Object, Phase};
 use pavior_core::{PrincipalKind, ResourceName};
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_rpc::paging::Page;
+use pavior_rpc::problem::reason_name;
 use pavior_rpc::{ErrorReason, Problem, convert};
-use pavior_store::{StoreError, Tx};
+use pavior_store::{Recorded, StoreError, Tx, TxFuture};
 use time::Duration;
 
 use super::App;
 use super::codec::approval_to_wire;
 use super::resources::{ListArgs, close, list_problem, listing, parent};
 use super::write::{Call, Changed, Happened};
-use crate::domain::approval::{Event, IllegalTransition, State, Vote, eligible, is_met};
+use crate::domain::approval::{Event, IllegalTransition, NotEligible, State, Vote, eligible, is_met};
 use crate::domain::record::{ApprovalSpec, CastVote, Requirement, Stored};
 use crate::error::Error;
 use crate::store;
@@ -258,15 +260,48 @@ impl App {
             BTreeSet::new()
         };
         let (app, permit_, action) = (self.clone(), permit.clone(), call.action);
+        let name = ballot.name.clone();
         let shared = Arc::new((id, ballot, groups));
-        self.write(permit, call, move |tx| {
+        let voted = self.write(permit, call, move |tx| {
             let (app, shared, permit) = (app.clone(), shared.clone(), permit_.clone());
             Box::pin(async move {
                 let (id, ballot, groups) = &*shared;
                 app.vote_in(tx, &permit, action, id, ballot, groups).await
             })
-        })
-        .await
+        });
+        match voted.await {
+            Err(Error::NotEligible(why)) => {
+                self.record_refused_vote(permit, action, &name, &why).await?;
+                Err(why.into())
+            }
+            voted => voted,
+        }
+    }
+
+    /// Who tried to vote and may not is recorded like everybody who is denied something.
+    async fn record_refused_vote(
+        &self,
+        permit: &Permit,
+        action: &'static str,
+        name: &str,
+        why: &NotEligible,
+    ) -> Result<(), Error> {
+        let permitted = permit.action();
+        let act = Act {
+            action: if permitted.is_empty() { action } else { permitted }.to_owned(),
+            phase: Phase::Outcome,
+            object: Object { r#type: APPROVAL_TYPE.to_owned(), name: name.to_owned(), project: None },
+            status: "denied",
+            code: reason_name(ErrorReason::ApproverNotEligible).to_owned(),
+            change: None,
+            summary: format!("`{}` may not vote on `{name}`: {why}", permit.actor().reference),
+        };
+        let event = permit.event(act, self.ids.as_ref(), self.clock.as_ref());
+        let recorded = self.store.change(&self.outbox, move |_| {
+            let event = event.clone();
+            Box::pin(async move { Ok(Recorded::new((), event)) }) as TxFuture<'_, _, StoreError>
+        });
+        Ok(recorded.await?)
     }
 
     async fn vote_in(

@@ -49,9 +49,9 @@ impl Call {
 
     /// Under which the answer is kept; nothing where it is not.
     fn key(&self, permit: &Permit) -> Option<Key> {
-        let (organization, principal) = (permit.organization(), &permit.principal().name);
+        let (organization, asker) = (permit.organization(), permit.principal().asker());
         (!self.request_id.is_empty() && !self.validate_only)
-            .then(|| Key::new(organization, principal, &self.method, &self.request_id))
+            .then(|| Key::new(organization, &asker, &self.method, &self.request_id))
     }
 }
 

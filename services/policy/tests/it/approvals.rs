@@ -118,6 +118,16 @@ async fn four_eyes_and_distinct_eligible_people() {
         };
         refused("bob").await;
         refused("alice").await;
+        let events = f.audited().await;
+        let told: Vec<_> = events[events.len() - 2..]
+            .iter()
+            .map(|event| {
+                (event.actor.reference.as_str(), event.outcome.status.as_str(), event.outcome.code.as_str())
+            })
+            .collect();
+        let denied = |who| (who, "denied", "APPROVER_NOT_ELIGIBLE");
+        assert_eq!(told, [denied("organizations/acme/users/bob"), denied("organizations/acme/users/alice")]);
+        assert_eq!(events.last().unwrap().object.name, request.name);
         let (code, reason, _) = failed(f.approve("carol", &request.name, "d9").await);
         assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "PLAN_STALE"));
         assert_eq!(f.approve("carol", &request.name, "").await.unwrap().state(), State::Pending);

@@ -29,7 +29,7 @@ impl App {
             return Ok(answer);
         }
         let Some(row) = self.db.find_environment(&ask.permit, name).await? else {
-            return missing("environment", name, allow_missing);
+            return self.missing(ask, "environment", name, allow_missing).await;
         };
         check_etag(etag, row.uid, row.revision)?;
         idle(&row)?;
@@ -73,7 +73,7 @@ impl App {
             return Ok(answer);
         }
         let Some(row) = self.db.find_project(&ask.permit, name).await? else {
-            return missing("project", name, allow_missing);
+            return self.missing(ask, "project", name, allow_missing).await;
         };
         check_etag(etag, row.uid, row.revision)?;
         if !row.operation.is_empty() {
@@ -108,8 +108,4 @@ impl App {
         };
         self.submit(ask, proposal).await
     }
-}
-
-fn missing(kind: &'static str, name: &str, allowed: bool) -> Result<Answer> {
-    if allowed { Ok(Answer::Nothing) } else { Err(Error::NotFound { kind, name: name.to_owned() }) }
 }

@@ -114,16 +114,22 @@ impl Peers {
         answer.map(tonic::Response::into_inner).map_err(|status| (status.code(), status.message().to_owned()))
     }
 
+    /// Whether there is a group.
+    pub(crate) async fn has_group(&self, permit: &Permit, name: &str) -> Result<bool> {
+        let message = catalog::GetGroupRequest { name: name.to_owned() };
+        match self.catalog.clone().get_group(self.request(permit, message)).await {
+            Ok(_) => Ok(true),
+            Err(status) if status.code() == Code::NotFound => Ok(false),
+            Err(status) => Err(unanswered("group", name, status.code(), status.message())),
+        }
+    }
+
     /// Reads an entity that may be gone.
     pub(crate) async fn find_entity(&self, permit: &Permit, name: &str) -> Result<Option<catalog::Entity>> {
         match self.get_entity(permit, name).await {
             Ok(entity) => Ok(Some(entity)),
             Err((Code::NotFound, _)) => Ok(None),
-            Err((code, message)) => {
-                tracing::warn!(?code, message, entity = name, "the catalog does not tell what an entity is");
-                let message = "the catalog does not answer";
-                Err(Problem::unavailable(message).with("dependency", "catalog").into())
-            }
+            Err((code, message)) => Err(unanswered("entity", name, code, &message)),
         }
     }
 
@@ -274,4 +280,9 @@ pub(crate) fn principal_to_wire(principal: &Principal) -> types::Principal {
         platform_admin,
         on_behalf_of: on_behalf_of.unwrap_or_default(),
     }
+}
+
+fn unanswered(kind: &str, name: &str, code: Code, message: &str) -> Error {
+    tracing::warn!(?code, message, kind, name, "the catalog does not tell what there is");
+    Problem::unavailable("the catalog does not answer").with("dependency", "catalog").into()
 }

@@ -54,9 +54,11 @@ impl App {
             return Ok(answer);
         }
         let name = format!("{}/projects/{id}", wanted.parent);
-        let (path, exists) = futures::future::join(
+        let own = self.own_permit(ask.permit.organization());
+        let (path, exists, owned) = futures::future::join3(
             self.golden_path(&ask.permit, &wanted.template_version),
             self.db.find_project(&ask.permit, &name),
+            self.peers.has_group(&own, &wanted.owner),
         )
         .await;
         if exists?.is_some() {
@@ -64,6 +66,9 @@ impl App {
         }
         let path = path?;
         let mut violations = Violations::new();
+        if !owned? {
+            violations.add("project.owner", format!("`{}` does not exist", wanted.owner));
+        }
         let parameters =
             planning::parameters(&path.schema, &wanted.parameters, "project.parameters", &mut violations);
         violations.into_result()?;

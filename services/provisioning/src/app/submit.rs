@@ -51,8 +51,34 @@ impl App {
     pub(crate) async fn replayed(&self, ask: &Ask) -> Result<Option<Answer>> {
         let Some((key, hash)) = self.key(ask) else { return Ok(None) };
         match self.db.replayed(&key, &hash).await? {
-            Some(id) => Ok(Some(Answer::Operation(Box::new(self.view_by_id(id).await?)))),
+            Some(started) => self.started(started).await.map(Some),
             None => Ok(None),
+        }
+    }
+
+    async fn started(&self, started: Started) -> Result<Answer> {
+        match started {
+            Started::New(id) | Started::Before(id) => {
+                Ok(Answer::Operation(Box::new(self.view_by_id(id).await?)))
+            }
+            Started::Nothing => Ok(Answer::Nothing),
+        }
+    }
+
+    /// What is to be taken down is not there, which is no error where that is `allowed`.
+    pub(crate) async fn missing(
+        &self,
+        ask: &Ask,
+        kind: &'static str,
+        name: &str,
+        allowed: bool,
+    ) -> Result<Answer> {
+        if !allowed {
+            return Err(Error::NotFound { kind, name: name.to_owned() });
+        }
+        match self.key(ask) {
+            Some(key) => self.started(self.db.nothing(&key).await?).await,
+            None => Ok(Answer::Nothing),
         }
     }
 
@@ -70,8 +96,8 @@ impl App {
         if ask.request_id.is_empty() || ask.validate_only {
             return None;
         }
-        let (organization, principal) = (ask.permit.organization(), &ask.permit.principal().name);
-        let key = idempotency::Key::new(organization, principal, &ask.method, &ask.request_id);
+        let (organization, asker) = (ask.permit.organization(), ask.permit.principal().asker());
+        let key = idempotency::Key::new(organization, &asker, &ask.method, &ask.request_id);
         Some((key, ask.hash.to_vec()))
     }
 
@@ -132,17 +158,15 @@ impl App {
             deployment_id: proposal.deployment_id,
             engine_version: ENGINE_VERSION,
         };
-        match self.db.accept(new).await? {
-            Started::New(id) => {
-                self.engine.changed(id);
-                self.engine.wake();
-                if admission == Admission::AskPeople {
-                    self.ask_people(id).await;
-                }
-                Ok(Answer::Operation(Box::new(self.view_by_id(id).await?)))
+        let started = self.db.accept(new).await?;
+        if let Started::New(id) = started {
+            self.engine.changed(id);
+            self.engine.wake();
+            if admission == Admission::AskPeople {
+                self.ask_people(id).await;
             }
-            Started::Before(id) => Ok(Answer::Operation(Box::new(self.view_by_id(id).await?))),
         }
+        self.started(started).await
     }
 
     pub(crate) fn deadline_micros(&self) -> i64 {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pavior_auth::Permit;
 use pavior_core::principal::Principal;
 use pavior_store::idempotency::{self, Kept};
-use pavior_store::{Recorded, Tx};
+use pavior_store::{Recorded, Tx, TxFuture};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter,
@@ -116,6 +116,19 @@ pub enum Started {
     New(Uuid),
     /// The same request was answered before, with this operation.
     Before(Uuid),
+    /// The same request was answered before: there was nothing to do.
+    Nothing,
+}
+
+/// The answer that is kept where there was nothing to do.
+const NOTHING: &[u8] = &[];
+
+/// An answer that was kept.
+fn before(kept: &[u8]) -> Result<Started> {
+    if kept == NOTHING {
+        return Ok(Started::Nothing);
+    }
+    Uuid::from_slice(kept).map(Started::Before).map_err(|_| Error::Corrupt("the kept answer".to_owned()))
 }
 
 struct Numbers {
@@ -124,10 +137,9 @@ struct Numbers {
 }
 
 impl Db {
-    /// The operation that answered a request before.
-    pub async fn replayed(&self, key: &idempotency::Key, hash: &[u8]) -> Result<Option<Uuid>> {
-        let answer = idempotency::check(self.store.read(), key, hash).await?;
-        Ok(answer.and_then(|bytes| Uuid::from_slice(&bytes).ok()))
+    /// What answered a request before.
+    pub async fn replayed(&self, key: &idempotency::Key, hash: &[u8]) -> Result<Option<Started>> {
+        idempotency::check(self.store.read(), key, hash).await?.map(|first| before(&first)).transpose()
     }
 
     /// The answer that a request gets from now on, with what policy was told of the target.
@@ -137,8 +149,35 @@ impl Db {
         id: Uuid,
         facts: &[u8],
     ) -> Option<Kept> {
+        self.kept_bytes(key, id.as_bytes(), facts)
+    }
+
+    fn kept_bytes(
+        &self,
+        key: Option<&(idempotency::Key, Vec<u8>)>,
+        response: &[u8],
+        facts: &[u8],
+    ) -> Option<Kept> {
         let (key, hash) = key?.clone();
-        Some(Kept { key, hash, response: id.as_bytes().to_vec(), facts: facts.to_vec(), time: self.now() })
+        Some(Kept { key, hash, response: response.to_vec(), facts: facts.to_vec(), time: self.now() })
+    }
+
+    /// Keeps the answer that there is nothing to do, unless the request was answered before. Whoever repeats it must not
+    /// do what was not done then.
+    pub async fn nothing(&self, key: &(idempotency::Key, Vec<u8>)) -> Result<Started> {
+        let (this, key) = (self.clone(), key.clone());
+        self.store
+            .change(&self.outbox, move |tx| {
+                let (this, key) = (this.clone(), key.clone());
+                Box::pin(async move {
+                    if let Some(first) = idempotency::check(tx, &key.0, &key.1).await? {
+                        return Ok(Recorded::unchanged(before(&first)?));
+                    }
+                    let kept = this.kept_bytes(Some(&key), NOTHING, &[]);
+                    Ok(Recorded::unchanged(Started::Nothing).answering(kept))
+                }) as TxFuture<'_, _, Error>
+            })
+            .await
     }
 
     /// What policy was told of the target when a request was first answered.
@@ -169,8 +208,7 @@ impl Db {
         if let Some((key, hash)) = &new.key
             && let Some(first) = idempotency::check(tx, key, hash).await?
         {
-            let id = Uuid::from_slice(&first).map_err(|_| Error::Corrupt("the kept answer".to_owned()))?;
-            return Ok(Recorded::unchanged(Started::Before(id)));
+            return Ok(Recorded::unchanged(before(&first)?));
         }
         let clock = self.time(tx).await?;
         let op = self.operation_row(new, clock);

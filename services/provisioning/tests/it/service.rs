@@ -433,3 +433,14 @@ async fn people_are_asked_and_their_answer_is_followed() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_project_is_owned_by_a_group_that_there_is() {
+    let f = Fixture::new(sqlite()).await;
+    let mut request = hello();
+    request.project.as_mut().unwrap().owner = format!("{ACME}/groups/nobody");
+    let decoded = refused(f.client().create_project(f.call(request)).await);
+    assert_eq!((decoded.code, decoded.reason.as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
+    assert_eq!(decoded.violations[0].field, "project.owner");
+    assert_eq!(f.driver.effects(), 0);
+}

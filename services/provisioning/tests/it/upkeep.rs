@@ -36,8 +36,21 @@ async fn deletions_follow_what_is_recorded() {
         assert_eq!(problem(&done), None);
         assert!(f.driver.live().iter().all(|resource| !resource.starts_with(&name)), "{:?}", f.driver.live());
         assert_eq!(refused(f.client().delete_environment(f.call(delete.clone())).await).code, Code::NotFound);
-        let missing = pb::DeleteEnvironmentRequest { allow_missing: true, ..delete };
-        assert!(f.client().delete_environment(f.call(missing)).await.unwrap().into_inner().done);
+        let request_id = uuid::Uuid::new_v4().to_string();
+        let missing = pb::DeleteEnvironmentRequest { allow_missing: true, request_id, ..delete };
+        let answer = f.client().delete_environment(f.call(missing.clone())).await.unwrap().into_inner();
+        assert!(answer.done);
+        // Whoever hears the same answer again has not taken down what was made since.
+        f.peers.0.lock().unwrap().content = content();
+        let made = f.client().create_environment(f.call(environment_request("staging"))).await.unwrap();
+        assert_eq!(problem(&f.wait(made.into_inner()).await), None);
+        let again = f.client().delete_environment(f.call(missing.clone())).await.unwrap().into_inner();
+        assert_eq!(again, answer);
+        let standing = f.client().get_environment(f.call(pb::GetEnvironmentRequest { name })).await.unwrap();
+        assert_eq!(standing.into_inner().state(), pb::environment::State::Active);
+        let other = pb::DeleteEnvironmentRequest { etag: "other".into(), ..missing };
+        let decoded = refused(f.client().delete_environment(f.call(other)).await);
+        assert_eq!(decoded.reason, "REQUEST_ID_REUSED");
         let delete = pb::DeleteProjectRequest { name: HELLO.into(), ..Default::default() };
         let done = f.wait(f.client().delete_project(f.call(delete)).await.unwrap().into_inner()).await;
         assert_eq!(problem(&done), None);
