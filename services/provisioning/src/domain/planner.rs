@@ -349,7 +349,11 @@ fn one(
         Ok(entry) => entry,
         Err(path) => {
             let description = "must be known when this is planned: policy is asked about it".to_owned();
-            obstacles.push(Obstacle { field: format!("{field}.inputs.{path}"), description });
+            let field = format!("{field}.inputs.{path}");
+            // What may not be there at all is not asked to be known.
+            if obstacles.iter().all(|obstacle| obstacle.field != field) {
+                obstacles.push(Obstacle { field, description });
+            }
             None
         }
     };

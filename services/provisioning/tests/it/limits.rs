@@ -6,11 +6,8 @@ use std::time::Duration;
 use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_provisioning::domain::state::StepState;
 use pavior_provisioning::engine::EngineConfig;
-<<<<<<< HEAD
-use pavior_provisioning::store::entity::step;
-=======
 use pavior_provisioning::store::SERVICE;
->>>>>>> 0062e34 (Take what has happened into a full outbox, begin nothing more)
+use pavior_provisioning::store::entity::step;
 use pavior_store::StoreError;
 use pavior_store::outbox::{Delivery, Limits, OutboxRow};
 use pavior_testkit::db::{both, sqlite};
@@ -209,7 +206,6 @@ async fn nothing_is_carried_out_before_the_histories_are_known_to_fit() {
     assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
 }
 
-<<<<<<< HEAD
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_organization_has_no_more_under_way_than_it_may() {
     both(|db| async {
@@ -287,7 +283,10 @@ async fn an_orderly_stop_ends_what_is_under_way_and_begins_nothing() {
         assert_eq!(world.driver.calls().len(), 1);
         let world = world.restarted().await;
         assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
-=======
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_was_done_is_recorded_in_a_full_outbox_and_nothing_more_begins() {
     both(|db| async {
@@ -318,7 +317,6 @@ async fn what_was_done_is_recorded_in_a_full_outbox_and_nothing_more_begins() {
         assert_eq!(delivered.await.unwrap(), 4);
         world.engine.wake();
         assert_eq!(world.ended(second).await.op.state, "SUCCEEDED");
->>>>>>> 0062e34 (Take what has happened into a full outbox, begin nothing more)
     })
     .await;
 }
