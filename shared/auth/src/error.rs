@@ -63,8 +63,15 @@ impl Unauthenticated {
     }
 }
 
+/// The reason when an issuer's keys could not be read yet: nothing is said about the token.
+pub(crate) const NO_KEYS: &str = "no_keys";
+
 impl From<Unauthenticated> for tonic::Status {
-    fn from(_: Unauthenticated) -> Self {
+    fn from(error: Unauthenticated) -> Self {
+        if error.reason == NO_KEYS {
+            let message = "the keys of the token's issuer are not there yet";
+            return Problem::unavailable(message).with("dependency", "issuer").into();
+        }
         Problem::unauthenticated().into()
     }
 }

@@ -115,7 +115,10 @@ async fn recorded(person: &Person, name: &str) -> Result<()> {
 fn restored(world: &World, data: &Path) -> Result<()> {
     for _ in 0..2 {
         let mut command = Command::new(binary()?);
-        command.arg("restore").arg("--set").arg(format!("data_dir={}", data.display()));
+        command
+            .args(["restore", "--accept-lost-records"])
+            .arg("--set")
+            .arg(format!("data_dir={}", data.display()));
         for (key, value) in world.settings() {
             command.arg("--set").arg(format!("{key}={value}"));
         }

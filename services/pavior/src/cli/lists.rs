@@ -407,9 +407,18 @@ pub(crate) async fn audit_records(client: &Client, printer: Printer, list: &List
             r.index.to_string(),
             output::time(event.event_time.as_ref()),
             output::id(&event.actor.unwrap_or_default().reference),
-            event.outcome.map(|o| if o.code.is_empty() { o.status } else { o.code }).unwrap_or_default(),
+            event.outcome.map(outcome).unwrap_or_default(),
             event.action,
             output::within(&event.object.unwrap_or_default().name),
         ]
     })
+}
+
+/// How it ended, in a word: what was only planned or asked for is not taken for done.
+fn outcome(audit::audit_event::Outcome { status, code, .. }: audit::audit_event::Outcome) -> String {
+    match (status.as_str(), code.as_str()) {
+        ("ok", _) => "OK".to_owned(),
+        (_, "" | "OK") => status,
+        _ => code,
+    }
 }

@@ -50,6 +50,15 @@ pub async fn run(args: &RestoreArgs, printer: Printer) -> anyhow::Result<()> {
     let config = config::load(&args.config)?;
     let workshop = Workshop::open(&config, args).await?;
     let findings = workshop.look().await?;
+    let lost: Vec<String> = findings.iter().filter_map(Finding::lost).collect();
+    if !args.dry_run && !args.accept_lost_records && !lost.is_empty() {
+        let message = format!(
+            "audit records would be given up for good: {}. Put the newest copy of the audit database back and run this \
+             again; where there is none, say --accept-lost-records",
+            lost.join("; ")
+        );
+        return Err(Ended { message, code: exit::FAILED }.into());
+    }
     if !args.dry_run {
         for finding in &findings {
             workshop.mend(finding).await?;
@@ -263,6 +272,15 @@ fn detail(role: Role, apart: &Apart) -> Value {
 }
 
 impl Finding {
+    /// The records that are given up by going on, in words.
+    fn lost(&self) -> Option<String> {
+        match self {
+            Self::Log(set_back) => Some(set_back.to_string()),
+            Self::Producer { role, apart: apart @ Apart::LogBehind { .. }, .. } => Some(told(*role, apart)),
+            Self::Producer { .. } | Self::UnderWay(_) | Self::Expiring(_) => None,
+        }
+    }
+
     /// What is wrong, what is done about it, and the same for programs.
     fn told(&self) -> (String, &'static str, Value) {
         match self {

@@ -106,10 +106,10 @@ impl KeySource {
         let now = now.unix_timestamp();
         if self.known(kid).is_some() {
             self.refresh_if_old(now).await;
-        } else if !self.tried_within(self.cooldown, now) {
+        } else if !self.tried_within(self.cooldown, now) || self.fetching.try_lock().is_err() {
+            // Also for a fetch that is under way: it may bring the key.
             let _one = self.fetching.lock().await;
-            // Whoever held the lock before may have fetched it.
-            if !self.tried_within(self.cooldown, now) {
+            if self.known(kid).is_none() && !self.tried_within(self.cooldown, now) {
                 self.refresh_quietly(now).await;
             }
         }
@@ -132,6 +132,11 @@ impl KeySource {
     pub(crate) async fn fetch_now(&self, now: OffsetDateTime) -> Result<(), AuthError> {
         let _one = self.fetching.lock().await;
         self.refresh(now.unix_timestamp()).await
+    }
+
+    /// Whether there were never any keys: nothing can be said about a token.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.set.load().keys.is_empty()
     }
 
     fn known(&self, kid: &str) -> Option<(Arc<PinnedKey>, u64)> {

@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 pub use config::{Algorithm, IssuerConfig};
 
+use crate::error::NO_KEYS;
 use crate::error::{AuthError, Unauthenticated};
 use crate::jwt;
 use jwks::KeySource;
@@ -194,7 +195,11 @@ impl TokenVerifier {
         let named = text(&claims, "iss").ok_or(Unauthenticated::new("issuer"))?;
         let issuer = self.inner.issuers.get(named).ok_or(Unauthenticated::new("issuer"))?;
         let kid = parts.header.kid.as_deref().ok_or(Unauthenticated::new("unknown_key"))?;
-        let (key, generation) = issuer.keys.key(kid, now).await.ok_or(Unauthenticated::new("unknown_key"))?;
+        let unknown = || match issuer.keys.is_empty() {
+            true => Unauthenticated::new(NO_KEYS),
+            false => Unauthenticated::new("unknown_key"),
+        };
+        let (key, generation) = issuer.keys.key(kid, now).await.ok_or_else(unknown)?;
         // The key says which algorithm it is for; the token must agree and cannot choose.
         if parts.header.alg != key.algorithm.name() {
             return Err(Unauthenticated::new("algorithm"));

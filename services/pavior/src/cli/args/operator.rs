@@ -37,6 +37,10 @@ pub struct RestoreArgs {
     /// for ever.
     #[arg(long)]
     pub accept_keys: bool,
+    /// Goes on although records are gone that the audit log had, which then says so itself: only where no newer copy of
+    /// the audit database exists.
+    #[arg(long)]
+    pub accept_lost_records: bool,
 }
 
 /// Configuration commands.
