@@ -36,7 +36,10 @@ pub struct DriversConfig {
 
 /// Is told the path of a record before it is written or removed: a test breaks a call off there, as a kill would.
 #[derive(Clone, Default)]
-pub struct OnRecord(Option<Arc<dyn Fn(&Path) + Send + Sync>>);
+pub struct OnRecord(Option<Arc<Told>>);
+
+/// Hears of a file of the ledger.
+type Told = dyn Fn(&Path) + Send + Sync;
 
 impl OnRecord {
     /// Tells it to this.

@@ -42,6 +42,7 @@ fn operation(number: u64) -> NewOperation {
             scope: json!({"project": {"id": "p", "name": target}}),
             ..Spec::default()
         },
+        entry: None,
     };
     let now = OffsetDateTime::now_utc();
     let name = "organizations/acme/users/alice";

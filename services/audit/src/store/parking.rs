@@ -182,9 +182,17 @@ async fn release(
             .exec(tx)
             .await?;
     }
+    if !more && (held.records, held.bytes) != (0, 0) {
+        return Err(wrong(
+            log,
+            format!("{} parked records of {} bytes are missing", held.records, held.bytes),
+        ));
+    }
     match more {
         true => count(tx, &held).await?,
-        false => drop(held::Entity::delete_by_id(log.to_owned()).exec(tx).await?),
+        false => {
+            held::Entity::delete_by_id(log.to_owned()).exec(tx).await?;
+        }
     }
     Ok(released)
 }

@@ -301,7 +301,11 @@ impl PostgresDriver {
         let Some(thing) = self.locate(&connection, context, &request.lookup).await? else {
             return Ok(Success::default());
         };
-        let removed = Self::drop_all(&connection, &thing.identity).await;
+        let remove = async {
+            Self::lock(&connection, &thing.identity).await?;
+            Self::drop_all(&connection, &thing.identity).await
+        };
+        let removed = remove.await;
         let _ = connection.close().await;
         removed?;
         self.ledger.forget(&thing)?;
@@ -322,8 +326,7 @@ impl PostgresDriver {
 
     /// Takes a database for the life of the connection, so that nobody else works on it.
     async fn lock(connection: &DatabaseConnection, database: &str) -> Result<(), Failure> {
-        let lock = i64::from_be_bytes(first_bytes(&sha256_hex(database.as_bytes())));
-        run(connection, &format!("SELECT pg_advisory_lock({lock})")).await
+        run(connection, &format!("SELECT pg_advisory_lock({})", lock_of(database))).await
     }
 
     /// What stands in the comment of a thing's database.
@@ -359,6 +362,13 @@ impl PostgresDriver {
         let Some(thing) = self.locate(&connection, context, &request.lookup).await? else {
             return Ok(Observation::Absent);
         };
+        // What a call that is gone has begun goes on in the server: until it ends, nothing can be said.
+        let sql = format!("SELECT 1 WHERE pg_try_advisory_lock({}) AND $1 <> ''", lock_of(&thing.identity));
+        if !exists(&connection, &sql, &thing.identity).await? {
+            let _ = connection.close().await;
+            let message = "somebody works on the database".to_owned();
+            return Ok(Observation::Indeterminate { message });
+        }
         let sql = "SELECT 1 FROM pg_database WHERE datname = $1";
         let database = exists(&connection, sql, &thing.identity).await;
         let app = format!("{}_app", thing.identity);
@@ -378,6 +388,11 @@ impl PostgresDriver {
         };
         Ok(thing.seen(&request.lookup, seen))
     }
+}
+
+/// The lock that stands for a database.
+fn lock_of(database: &str) -> i64 {
+    i64::from_be_bytes(first_bytes(&sha256_hex(database.as_bytes())))
 }
 
 #[async_trait]

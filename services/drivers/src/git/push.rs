@@ -49,9 +49,10 @@ pub(super) enum Told {
 pub(super) async fn commands(body: Body) -> Result<(Commands, Body), Refusal> {
     let mut rest = body.into_data_stream();
     let mut read = BytesMut::new();
+    let mut parser = Parser::default();
     let commands = loop {
-        if let Some(commands) = parse(&read)? {
-            break commands;
+        if let Some(length) = parser.advance(&read)? {
+            break Commands { updates: parser.updates, length, told: parser.told };
         }
         if read.len() > MAX_COMMANDS {
             return Err(Refusal::TooMany);
@@ -65,38 +66,50 @@ pub(super) async fn commands(body: Body) -> Result<(Commands, Body), Refusal> {
     Ok((commands, Body::from_stream(first.chain(rest))))
 }
 
-/// The commands up to the flush packet; nothing while it has not come.
-fn parse(all: &[u8]) -> Result<Option<Commands>, Refusal> {
-    let mut bytes = all;
-    let mut updates = Vec::new();
-    let mut told = Told::Not;
-    loop {
-        let Some((length, _)) = bytes.split_at_checked(4) else { return Ok(None) };
-        let length = std::str::from_utf8(length).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
-        let line = match length {
-            Some(0) => {
-                let length = all.len() - bytes.len() + 4;
-                return Ok(Some(Commands { updates, length, told }));
+/// Reads each line once, in however small pieces it comes.
+struct Parser {
+    updates: Vec<RefUpdate>,
+    told: Told,
+    /// How many bytes are read.
+    at: usize,
+}
+
+impl Default for Parser {
+    fn default() -> Self {
+        Self { updates: Vec::new(), told: Told::Not, at: 0 }
+    }
+}
+
+impl Parser {
+    /// Goes on in all that has come so far. The length of all commands once the flush packet is there.
+    fn advance(&mut self, all: &[u8]) -> Result<Option<usize>, Refusal> {
+        loop {
+            let rest = all.get(self.at..).unwrap_or_default();
+            let Some((length, _)) = rest.split_at_checked(4) else { return Ok(None) };
+            let length =
+                std::str::from_utf8(length).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+            let line = match length {
+                Some(0) => return Ok(Some(self.at + 4)),
+                Some(length @ 5..) => match rest.get(4..length) {
+                    Some(line) => {
+                        self.at += length;
+                        line
+                    }
+                    None => return Ok(None),
+                },
+                _ => return Err(Refusal::Malformed),
+            };
+            if line.starts_with(b"shallow ") {
+                continue;
             }
-            Some(length @ 5..) => match bytes.split_at_checked(length) {
-                Some((line, rest)) => {
-                    bytes = rest;
-                    line.get(4..).unwrap_or_default()
-                }
-                None => return Ok(None),
-            },
-            _ => return Err(Refusal::Malformed),
-        };
-        if line.starts_with(b"shallow ") {
-            continue;
+            if self.updates.is_empty() {
+                self.told = way(line);
+            }
+            if self.updates.len() == MAX_UPDATES {
+                return Err(Refusal::TooMany);
+            }
+            self.updates.push(update(line).ok_or(Refusal::Malformed)?);
         }
-        if updates.is_empty() {
-            told = way(line);
-        }
-        if updates.len() == MAX_UPDATES {
-            return Err(Refusal::TooMany);
-        }
-        updates.push(update(line).ok_or(Refusal::Malformed)?);
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use pavior_core::digest::{canonical_json, sha256_hex};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -131,10 +130,7 @@ fn question_from_json(json: &Value) -> Result<Question, Unreadable> {
             owner: text_of(subject, "owner")?,
             project: text_of(subject, "project")?,
             environment_class: text_of(subject, "class")?,
-            labels: match subject.get("labels") {
-                None => BTreeMap::new(),
-                Some(labels) => Deserialize::deserialize(labels).map_err(|_| Unreadable("labels"))?,
-            },
+            labels: subject.get("labels").map(labels_from_json).transpose()?.unwrap_or_default(),
         },
         environment_class: text_of(json, "environment_class")?,
         template_version: text_of(json, "template_version")?,
@@ -143,6 +139,12 @@ fn question_from_json(json: &Value) -> Result<Question, Unreadable> {
         counts,
         resource_types: texts(json, "resource_types")?,
     })
+}
+
+fn labels_from_json(json: &Value) -> Result<BTreeMap<String, String>, Unreadable> {
+    let labels = json.as_object().ok_or(Unreadable("labels"))?;
+    let label = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+    labels.iter().map(|one| label(one).ok_or(Unreadable("labels"))).collect()
 }
 
 fn answer_to_json(answer: &Given) -> Value {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pavior_core::name::validate_id_in;
 use pavior_core::value::{MAX_DEPTH, deeper_than};
 use pavior_expr::Reference;
 use serde_json::{Value, json};
@@ -347,8 +348,7 @@ fn one(
     }
     let entry = match entry(&facts.project, matched, current, &desired) {
         Ok(entry) => entry,
-        Err(path) => {
-            let description = "must be known when this is planned: policy is asked about it".to_owned();
+        Err((path, description)) => {
             let field = format!("{field}.inputs.{path}");
             // What may not be there at all is not asked to be known.
             if obstacles.iter().all(|obstacle| obstacle.field != field) {
@@ -400,22 +400,27 @@ fn one(
     Some(Draft { change, desired: Some(desired), prior: current.map(|current| current.inputs.clone()) })
 }
 
-/// The entry of the catalog that a change is, or the input of it that is not known yet.
+/// The entry of the catalog that a change is, or the input of it that keeps it from being planned, and why.
 fn entry(
     project: &ProjectScope,
     matched: &Matched,
     current: Option<&Current>,
     desired: &Value,
-) -> Result<Option<Entry>, &'static str> {
+) -> Result<Option<Entry>, (&'static str, String)> {
     if matched.driver != names::ENTITY_DRIVER {
         return Ok(None);
     }
     let known = |key| match desired.get(key) {
-        Some(value) if holds_unknown(value) => Err(key),
+        Some(value) if holds_unknown(value) => {
+            Err((key, "must be known when this is planned: policy is asked about it".to_owned()))
+        }
         // What is missing or no text, the driver refuses.
         value => Ok(value.and_then(Value::as_str).unwrap_or_default()),
     };
     let (kind, id, owner) = (known("kind")?, known("id")?, known("owner")?);
+    for (path, collection, id) in [("kind", "kinds", kind), ("id", "entities", id)] {
+        validate_id_in(collection, id).map_err(|error| (path, error.to_string()))?;
+    }
     let organization = project.name.split('/').nth(1).unwrap_or_default();
     Ok(Some(Entry {
         before: current.map(|current| current.identity.clone()).unwrap_or_default(),

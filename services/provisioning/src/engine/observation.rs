@@ -36,14 +36,14 @@ impl Engine {
         let unclear = |message: String| {
             let error = StepError::new("UNKNOWN", message);
             // To look is no attempt: it goes on, ever more seldom, as long as there is time.
-            Err(Some(self.failure(work.claim, error, Retry::Free(None), None)))
+            Some(self.failure(work.claim, error, Retry::Free(None), None))
         };
         match self.call(work.sink, work.stop, work.limit, observe).await {
             Called::ClaimLost => Err(None),
-            Called::Unknown(why) => unclear(why.to_owned()),
+            Called::Unknown(why) => Err(unclear(why.to_owned())),
             Called::Answer(Observation::Indeterminate { message }) => {
                 self.is_away(&work.claim.step.driver, &work.driver).await;
-                unclear(work.sink.redactor().text(&message))
+                Err(unclear(work.sink.redactor().text(&message)))
             }
             Called::Answer(observation) => Ok(observation),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect};
 
 use super::entity::{operation, resource, step};
 use super::{Db, db};
@@ -10,7 +10,7 @@ use crate::domain::state::OperationState;
 use crate::error::Result;
 
 /// A resource as it is recorded, as far as its driver is concerned.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
 pub struct Recorded {
     /// The driver's id.
     pub driver: String,
@@ -74,21 +74,7 @@ impl Db {
         if let Some(organization) = organization {
             query = query.filter(C::Organization.eq(organization));
         }
-        let rows: Vec<(String, String, String, String, String, String, serde_json::Value, String)> =
-            query.into_tuple().all(self.store.read()).await.map_err(db)?;
-        Ok(rows
-            .into_iter()
-            .map(|row| Recorded {
-                driver: row.0,
-                identity: row.1,
-                name: row.2,
-                organization: row.3,
-                type_id: row.4,
-                state: row.5,
-                inputs: row.6,
-                sealed_inputs: row.7,
-            })
-            .collect())
+        query.into_model().all(self.store.read()).await.map_err(db)
     }
 
     /// What operations that have not ended are working on, those included that wait for an operator.

@@ -154,15 +154,16 @@ impl Db {
                         .map_err(db)?;
                     let ids = || kept.iter().map(|op| op.id);
                     let plans = kept.iter().map(|op| op.plan);
-                    let lines = log_chunk::Column::Operation.is_in(ids());
-                    remove(tx, log_chunk::Entity::delete_many().filter(lines)).await?;
-                    let events = event::Column::Operation.is_in(ids());
-                    remove(tx, event::Entity::delete_many().filter(events)).await?;
-                    let steps = step::Column::Operation.is_in(ids());
-                    remove(tx, step::Entity::delete_many().filter(steps)).await?;
+                    let lines =
+                        log_chunk::Entity::delete_many().filter(log_chunk::Column::Operation.is_in(ids()));
+                    remove(tx, lines).await?;
+                    let events = event::Entity::delete_many().filter(event::Column::Operation.is_in(ids()));
+                    remove(tx, events).await?;
+                    let steps = step::Entity::delete_many().filter(step::Column::Operation.is_in(ids()));
+                    remove(tx, steps).await?;
                     remove(tx, plan::Entity::delete_many().filter(plan::Column::Id.is_in(plans))).await?;
-                    let operations = operation::Column::Id.is_in(ids());
-                    remove(tx, operation::Entity::delete_many().filter(operations)).await
+                    let own = operation::Entity::delete_many().filter(operation::Column::Id.is_in(ids()));
+                    remove(tx, own).await
                 }) as TxFuture<'_, _, Error>
             })
             .await

@@ -26,7 +26,7 @@ pub(super) async fn create(
     let key = key.clone();
     let clock = Arc::new(SystemClock);
     store
-        .change(&OutboxContext::new(&store, "test", "one", clock.clone()), move |tx| {
+        .change(&OutboxContext::new(store, "test", "one", clock.clone()), move |tx| {
             let (key, time) = (key.clone(), clock.now());
             Box::pin(async move {
                 if let Some(first) = idempotency::check(tx, &key, hash).await? {
