@@ -29,7 +29,7 @@ pub use config::Config;
 pub use error::{Error, Misfit, SetBack};
 
 use app::checker::Checker;
-use app::damage::{self, Infirmary};
+use app::damage::{self, HeldLogs};
 use app::reader::Reader;
 use app::second_place::{self, SecondPlace};
 use app::signer::Signer;
@@ -107,12 +107,12 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
         }));
     }
     let signer: Arc<dyn Sign> = Arc::new(signer);
-    let (infirmary, remembered) = (store.clone(), remember.clone());
-    let infirmary =
-        Infirmary::open(&config, infirmary, signer.clone(), remembered, &inspection, &deps.meter).await?;
-    checks.push(HealthCheck::watching("audit logs", infirmary.health()).degrades());
+    let (held_logs, remembered) = (store.clone(), remember.clone());
+    let held_logs =
+        HeldLogs::open(&config, held_logs, signer.clone(), remembered, &inspection, &deps.meter).await?;
+    checks.push(HealthCheck::watching("audit logs", held_logs.health()).degrades());
     let (appender, writer) =
-        app::writer::writer(&config, store.clone(), signer.clone(), infirmary, remember, &deps.meter);
+        app::writer::writer(&config, store.clone(), signer.clone(), held_logs, remember, &deps.meter);
     let checker = Checker::new(store.clone(), config.check_records_per_second, &deps.meter);
     tasks.extend([tasks::record_writer(writer), tasks::record_checker(checker)]);
     let reader = Reader { store: store.clone(), signer, max_page_bytes: config.max_page_bytes };

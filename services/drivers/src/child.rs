@@ -284,6 +284,7 @@ pub(crate) async fn gone(status: &Path, patience: Duration) -> bool {
             tracing::error!(?work, "old work does not end");
             return false;
         }
+        // It is no child of this process, so that nothing tells when it ends.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     true

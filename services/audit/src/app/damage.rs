@@ -63,7 +63,7 @@ pub(crate) async fn inspect(store: &AuditStore, signer: &dyn Sign) -> Result<Ins
 }
 
 /// Looks after the logs that are held. What it knows is what the database says, which all processes share.
-pub(crate) struct Infirmary {
+pub(crate) struct HeldLogs {
     store: AuditStore,
     signer: Arc<dyn Sign>,
     remember: Option<Arc<Remember>>,
@@ -82,16 +82,16 @@ struct Held {
     is_full: bool,
 }
 
-impl std::fmt::Debug for Infirmary {
+impl std::fmt::Debug for HeldLogs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Infirmary").field("known", &self.known).finish_non_exhaustive()
+        f.debug_struct("HeldLogs").field("known", &self.known).finish_non_exhaustive()
     }
 }
 
 /// The edges of logs that have grown.
 pub(crate) type Edges = Vec<(String, Arc<Edge>)>;
 
-impl Infirmary {
+impl HeldLogs {
     /// Holds the logs that are damaged, and takes over those that were held before.
     pub(crate) async fn open(
         config: &Config,
@@ -108,12 +108,12 @@ impl Infirmary {
         let said = watch::Sender::new(Ok(()));
         let max_records = config.max_batch_records;
         let known = BTreeMap::new();
-        let mut infirmary = Self { store, signer, remember, max_records, known, said, waiting };
+        let mut held_logs = Self { store, signer, remember, max_records, known, said, waiting };
         for (log, why) in &inspection.damaged {
-            infirmary.hold(log, why).await?;
+            held_logs.hold(log, why).await?;
         }
-        infirmary.look().await?;
-        Ok(infirmary)
+        held_logs.look().await?;
+        Ok(held_logs)
     }
 
     /// What operators are told of the logs that are held.

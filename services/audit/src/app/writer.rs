@@ -13,7 +13,7 @@ use opentelemetry::metrics::{Counter, Histogram, Meter};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::damage::{self, Infirmary};
+use crate::app::damage::{self, HeldLogs};
 use crate::app::leaf;
 use crate::app::second_place::Remember;
 use crate::config::Config;
@@ -85,7 +85,7 @@ pub(crate) struct Writer {
     signer: Arc<dyn Sign>,
     queue: mpsc::Receiver<Job>,
     edges: Arc<Edges>,
-    infirmary: Infirmary,
+    held_logs: HeldLogs,
     limits: Limits,
     remember: Option<Arc<Remember>>,
     metrics: Metrics,
@@ -110,7 +110,7 @@ pub(crate) fn writer(
     config: &Config,
     store: AuditStore,
     signer: Arc<dyn Sign>,
-    infirmary: Infirmary,
+    held_logs: HeldLogs,
     remember: Option<Arc<Remember>>,
     meter: &Meter,
 ) -> (Appender, Writer) {
@@ -120,7 +120,7 @@ pub(crate) fn writer(
         signer,
         queue: receive,
         edges: Arc::default(),
-        infirmary,
+        held_logs,
         limits: Limits { records: config.max_parked_records, bytes: config.max_parked_bytes },
         remember,
         metrics: Metrics::new(meter),
@@ -144,7 +144,7 @@ impl Writer {
                     continue;
                 }
                 _ = look.tick(), if !self.queue.is_closed() => {
-                    let grown = self.infirmary.mend().await;
+                    let grown = self.held_logs.mend().await;
                     self.remember_edges(grown);
                     continue;
                 }
@@ -204,7 +204,7 @@ impl Writer {
             match appended.await {
                 Err(Error::Inconsistent { log, why }) if held.insert(log.clone()) => {
                     Arc::make_mut(&mut self.edges).remove(&log);
-                    self.infirmary.hold(&log, &why).await?;
+                    self.held_logs.hold(&log, &why).await?;
                 }
                 other => return other,
             }
@@ -223,7 +223,7 @@ impl Writer {
         self.remember_edges(edges);
         if parked > 0 {
             self.metrics.parked.add(parked as u64, &[]);
-            if let Err(error) = self.infirmary.look().await {
+            if let Err(error) = self.held_logs.look().await {
                 tracing::warn!(error = %anyhow::Error::from(error), "damaged audit logs cannot be looked at");
             }
         }
@@ -245,7 +245,7 @@ impl Writer {
         why: &str,
     ) {
         self.metrics.failures.add(1, &[]);
-        self.infirmary.full(log);
+        self.held_logs.full(log);
         let concerned = batch.submissions.iter().filter(|s| s.entries.iter().any(|entry| entry.log == log));
         let producers: BTreeSet<&Producer> = concerned.map(|submission| &submission.producer).collect();
         let mut rest = Vec::new();

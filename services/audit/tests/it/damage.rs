@@ -52,6 +52,7 @@ fn ids_of(log: &str, numbers: &[i64]) -> Vec<String> {
     numbers.iter().map(|n| event(log, *n).event_id.to_string()).collect()
 }
 
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
 const MIXED: [(&str, i64); 4] = [("umbrella", 4), ("acme", 5), ("umbrella", 6), ("acme", 7)];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,6 +242,31 @@ async fn damaged_record_holds_no_repeat_up() {
         let (_, reason, stored) = refusal(&status, "stored");
         assert_eq!(reason, "PRODUCER_DIVERGED");
         assert_eq!(stored, format!("{} (damaged)", ids_of("acme", &[2])[0]));
+        running.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_parked_events_are_missing_is_not_let_go() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start().await;
+        let (mut client, mut reader) =
+            (fixture.client(&running, "catalog"), fixture.client(&running, "gateway"));
+        fixture.fill(&mut client, "acme", 1, 3).await;
+        let damage = Damage::to(&fixture).await;
+        assert_eq!(ship(&fixture, &mut client, &[("acme", 4), ("acme", 5)]).await.unwrap(), 5);
+        let gone = "DELETE FROM audit_parked WHERE arrival = (SELECT MIN(arrival) FROM audit_parked)";
+        assert_eq!(damage.tables.run(gone, vec![]).await, 1);
+        damage.repair().await;
+        pavior_testkit::wait_for("what is missing to be told", LIMIT, async || {
+            let said = running.degraded().await;
+            if said.iter().any(|why| why.contains("1 parked records of")) { Ok(()) } else { Err(said) }
+        })
+        .await;
+        assert_eq!(size(&fixture, &mut reader, "acme").await, 3, "the others wait on");
+        drop((client, reader));
         running.stop().await;
     })
     .await;

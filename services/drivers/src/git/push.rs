@@ -233,9 +233,10 @@ mod tests {
 
     #[tokio::test]
     async fn commands_are_read_however_the_body_is_cut_and_the_body_stays_whole() {
-        for cut in 0..push().len() {
-            let (first, rest) = (push()[..cut].to_vec(), push()[cut..].to_vec());
-            let chunks = [Ok::<_, std::io::Error>(Bytes::from(first)), Ok(Bytes::from(rest))];
+        let halves = (0..push().len()).map(|cut| vec![push()[..cut].to_vec(), push()[cut..].to_vec()]);
+        let single = push().into_iter().map(|byte| vec![byte]).collect();
+        for (cut, pieces) in halves.chain([single]).enumerate() {
+            let chunks = pieces.into_iter().map(|piece| Ok::<_, std::io::Error>(Bytes::from(piece)));
             let (commands, body) = commands(Body::from_stream(futures::stream::iter(chunks))).await.unwrap();
             let name = |name: &str, before: &str, after: &str| RefUpdate {
                 name: name.into(),

@@ -164,3 +164,41 @@ async fn another_replica_takes_over_with_the_same_password() {
     let seen = second.observe("postgres-database", "sql-database", &call, lookup).await;
     assert!(matches!(seen, Observation::Absent), "{seen:?}");
 }
+
+#[tokio::test]
+async fn what_a_call_that_is_gone_left_running_is_waited_for() {
+    let Some((world, db)) = world().await else { return };
+    let call =
+        context(&format!("organizations/acme/projects/p/resources/{}", world.data.display()), "op/z/1");
+    let made = success(world.apply("postgres-database", "sql-database", &call, json!({})).await);
+    // As the server does for a session whose client was killed in the middle of a long statement.
+    let session =
+        Database::connect(sea_orm::ConnectOptions::new(db.url.clone()).max_connections(1).to_owned());
+    let session = session.await.unwrap();
+    let digest = pavior_core::digest::sha256_hex(made.identity.as_bytes());
+    let lock = i64::from_be_bytes(digest.as_bytes()[..8].try_into().unwrap());
+    session.execute_unprepared(&format!("SELECT pg_advisory_lock({lock})")).await.unwrap();
+    let look = async || {
+        let lookup = Lookup::Identity(made.identity.clone());
+        world.observe("postgres-database", "sql-database", &call, lookup).await
+    };
+    let seen = look().await;
+    assert!(matches!(seen, Observation::Indeterminate { .. }), "{seen:?}");
+    let mut end = call.clone();
+    end.idempotency_key.push_str("/destroy");
+    let destroy = world.destroy("postgres-database", "sql-database", &end, &made.identity);
+    let (destroyed, ()) = tokio::join!(destroy, async {
+        let sql = format!(
+            "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND (classid::bigint << 32 | objid::bigint) = {lock}"
+        );
+        let waiting = || sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, sql.clone());
+        pavior_testkit::wait_for("the destroy to wait", std::time::Duration::from_secs(20), async || {
+            session.query_one_raw(waiting()).await.unwrap().map(drop).ok_or("nobody waits")
+        })
+        .await;
+        session.execute_unprepared(&format!("SELECT pg_advisory_unlock({lock})")).await.unwrap();
+    });
+    success(destroyed);
+    let seen = look().await;
+    assert!(matches!(seen, Observation::Absent), "{seen:?}");
+}

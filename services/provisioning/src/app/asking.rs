@@ -13,6 +13,7 @@ use pavior_rpc::{ErrorReason, Problem, convert};
 use super::App;
 use super::facts::labels_of;
 use super::peers::Asking;
+use crate::domain::entry::owning_group;
 use crate::domain::plan::{Given, Plan};
 use crate::domain::question::{ENTITY, ENVIRONMENT, Question, Subject};
 use crate::error::{Error, Result};
@@ -115,9 +116,7 @@ impl App {
             let reads = join_all(some.iter().map(|name| self.peers.find_entity(permit, name))).await;
             for entity in reads.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten() {
                 let catalog::Entity { name, owner, labels, .. } = entity;
-                // Policy knows groups: what a user owns is nobody's.
-                let owner = if owner.contains("/users/") { String::new() } else { owner };
-                let subject = Subject::entity(&name, &owner, labels.into_iter().collect());
+                let subject = Subject::entity(&name, owning_group(&owner), labels.into_iter().collect());
                 found.insert(name, subject);
             }
         }

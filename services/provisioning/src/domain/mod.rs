@@ -1,6 +1,8 @@
 //! Pure types and rules of provisioning: no async, no I/O, no wire, no database.
 
 pub mod cost;
+pub mod entry;
+pub mod finality;
 pub mod graph;
 pub mod machine;
 pub mod names;

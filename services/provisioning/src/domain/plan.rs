@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::entry::Entry;
 use super::question::Question;
 use super::state::named;
 
@@ -121,18 +122,6 @@ impl Spec {
             revision => json!({ "ref": revision }),
         }
     }
-}
-
-/// An entry of the catalog that a change makes, changes or removes. Policy is asked about it as if somebody changed the
-/// catalog by hand.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Entry {
-    /// The entity as it is recorded, by resource name; empty when there is none.
-    pub before: String,
-    /// The entity that there will be; empty when it goes.
-    pub after: String,
-    /// Who is to own it, by resource name; empty for nobody.
-    pub owner: String,
 }
 
 /// One resource that changes: one step of the operation.

@@ -8,7 +8,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use super::plan::{Action, Artifact, Change, Entry, FieldChange, Given, Kind, Plan, Spec};
+use super::entry::Entry;
+use super::plan::{Action, Artifact, Change, FieldChange, Given, Kind, Plan, Spec};
 use super::question::{Question, Subject};
 
 /// A stored plan that cannot be read.

@@ -5,14 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pavior_core::name::validate_id_in;
 use pavior_core::value::{MAX_DEPTH, deeper_than};
 use pavior_expr::Reference;
 use serde_json::{Value, json};
 
+use super::entry;
+use super::finality::late_where_final;
 use super::graph;
 use super::names;
-use super::plan::{Action, Artifact, Change, Entry, FieldChange, Spec};
+use super::plan::{Action, Artifact, Change, FieldChange, Spec};
 use super::scope::{self, EnvironmentScope, Outputs, ProjectScope};
 use super::taint;
 use super::teardown::step_id;
@@ -346,7 +347,7 @@ fn one(
         });
         return None;
     }
-    let entry = match entry(&facts.project, matched, current, &desired) {
+    let entry = match entry::planned(&facts.project, matched, current, &desired) {
         Ok(entry) => entry,
         Err((path, description)) => {
             let field = format!("{field}.inputs.{path}");
@@ -400,35 +401,6 @@ fn one(
     Some(Draft { change, desired: Some(desired), prior: current.map(|current| current.inputs.clone()) })
 }
 
-/// The entry of the catalog that a change is, or the input of it that keeps it from being planned, and why.
-fn entry(
-    project: &ProjectScope,
-    matched: &Matched,
-    current: Option<&Current>,
-    desired: &Value,
-) -> Result<Option<Entry>, (&'static str, String)> {
-    if matched.driver != names::ENTITY_DRIVER {
-        return Ok(None);
-    }
-    let known = |key| match desired.get(key) {
-        Some(value) if holds_unknown(value) => {
-            Err((key, "must be known when this is planned: policy is asked about it".to_owned()))
-        }
-        // What is missing or no text, the driver refuses.
-        value => Ok(value.and_then(Value::as_str).unwrap_or_default()),
-    };
-    let (kind, id, owner) = (known("kind")?, known("id")?, known("owner")?);
-    for (path, collection, id) in [("kind", "kinds", kind), ("id", "entities", id)] {
-        validate_id_in(collection, id).map_err(|error| (path, error.to_string()))?;
-    }
-    let organization = project.name.split('/').nth(1).unwrap_or_default();
-    Ok(Some(Entry {
-        before: current.map(|current| current.identity.clone()).unwrap_or_default(),
-        after: format!("organizations/{organization}/kinds/{kind}/entities/{id}"),
-        owner: owner.to_owned(),
-    }))
-}
-
 /// Whether a reference of a section reads a secret, or something that a secret is in.
 fn reads_secret(facts: &Facts, section: &Section, reference: &Reference) -> bool {
     let holds = |name: &str, output: Option<&str>| {
@@ -479,32 +451,6 @@ fn known_outputs(facts: &Facts, section: &Section) -> Outputs {
         }
     }
     outputs
-}
-
-/// What cannot be undone stands after everything that may still fail and be undone, where the graph allows.
-fn late_where_final(mut drafts: Vec<Draft>) -> Vec<Draft> {
-    let steps: Vec<String> = drafts.iter().map(|draft| draft.change.step.clone()).collect();
-    let at = |step: &String| steps.iter().position(|other| other == step);
-    let deps: Vec<Vec<usize>> =
-        drafts.iter().map(|draft| draft.change.depends_on.iter().filter_map(at).collect()).collect();
-    let ancestors: Vec<BTreeSet<usize>> = (0..steps.len()).map(|i| graph::ancestors(i, &deps)).collect();
-    let is_final = |draft: &Draft| draft.change.action != Action::Noop && !draft.change.undoable;
-    let finals: Vec<usize> = (0..drafts.len()).filter(|i| is_final(&drafts[*i])).collect();
-    for index in finals {
-        let others: Vec<String> = (0..drafts.len())
-            .filter(|other| *other != index && drafts[*other].change.undoable)
-            .filter(|other| drafts[*other].change.action != Action::Noop)
-            .filter(|other| !ancestors[*other].contains(&index))
-            .map(|other| steps[other].clone())
-            .collect();
-        let wanted = &mut drafts[index].change.depends_on;
-        wanted.extend(others.into_iter().filter(|step| !wanted.contains(step)).collect::<Vec<_>>());
-    }
-    let deps: Vec<Vec<String>> = drafts.iter().map(|draft| draft.change.depends_on.clone()).collect();
-    match graph::topological(&steps, &deps) {
-        Ok(order) => order.into_iter().filter_map(|index| drafts.get(index).cloned()).collect(),
-        Err(_) => drafts,
-    }
 }
 
 /// The second half: `answers` are those of the drivers, in the order of the drafts; none for a run.

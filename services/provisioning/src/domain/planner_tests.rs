@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::domain::entry::Entry;
 use crate::domain::template::Template;
 
 fn content() -> Value {
@@ -287,4 +288,30 @@ fn what_nobody_could_read_again_is_not_planned() {
     let wanted = "template: all inputs together would have more than 2097152 bytes";
     let found = refused(json!([large]));
     assert_eq!(found, [wanted], "{} obstacles", found.len());
+}
+
+#[test]
+fn an_entry_of_the_catalog_has_a_name_when_it_is_planned() {
+    let name = "organizations/acme/projects/p/resources/entry";
+    let found = |inputs: Value| {
+        let mut facts = facts();
+        let matched = facts.matched.get_mut(name).unwrap();
+        (matched.driver, matched.driver_inputs) = (names::ENTITY_DRIVER.to_owned(), inputs);
+        draft(&facts)
+    };
+    let owner = "organizations/acme/groups/g";
+    let drafts = found(json!({ "kind": "component", "owner": owner })).unwrap();
+    let entry = drafts.iter().find_map(|draft| draft.change.entry.clone()).unwrap();
+    let after = "organizations/acme/kinds/component/entities/p".to_owned();
+    assert_eq!(entry, Entry { before: String::new(), after, owner: owner.to_owned() });
+    for (inputs, field) in [
+        (json!({ "kind": "Component" }), "kind"),
+        (json!({ "kind": "../x" }), "kind"),
+        (json!({}), "kind"),
+        (json!({ "kind": "component", "id": "A" }), "id"),
+    ] {
+        let obstacles = found(inputs.clone()).unwrap_err();
+        let fields: Vec<&str> = obstacles.iter().map(|obstacle| obstacle.field.as_str()).collect();
+        assert_eq!(fields, [format!("resources.entry.inputs.{field}")], "{inputs}");
+    }
 }

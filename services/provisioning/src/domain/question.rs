@@ -4,8 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::entry::{Entry, owning_group};
 use super::names;
-use super::plan::{Action, Artifact, Change, Entry, Plan};
+use super::plan::{Action, Artifact, Change, Plan};
 
 /// Makes an environment.
 pub const CREATE_ENVIRONMENT: &str = "provisioning.environments.create";
@@ -314,8 +315,7 @@ fn of_entry(entry: &Entry, entities: &BTreeMap<String, Subject>) -> Vec<Question
     if after.is_empty() {
         return questions;
     }
-    // Policy knows groups: what a user is to own is decided on as if nobody was to.
-    let new_owner = if owner.contains("/users/") { String::new() } else { owner.clone() };
+    let new_owner = owning_group(owner).to_owned();
     questions.push(match entities.get(after) {
         Some(there) => Question {
             action: UPDATE_ENTITY.to_owned(),

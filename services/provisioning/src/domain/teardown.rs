@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::entry::Entry;
 use super::graph;
 use super::names;
-use super::plan::{Action, Change, Entry, Spec};
+use super::plan::{Action, Change, Spec};
 
 /// A resource as it is recorded.
 #[derive(Debug, Clone, PartialEq)]
