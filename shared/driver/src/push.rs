@@ -13,7 +13,7 @@ pub struct RefUpdate {
     pub after: String,
 }
 
-/// A push that is about to happen.
+/// A push that is about to happen, or that is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Push {
     /// Id of the organization.
@@ -22,6 +22,8 @@ pub struct Push {
     pub repository: String,
     /// What it wants to move.
     pub updates: Vec<RefUpdate>,
+    /// Why nothing of it happens.
+    pub refused: Option<String>,
 }
 
 /// Keeps a record of pushes.

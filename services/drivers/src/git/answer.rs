@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
+use super::room::Room;
 use crate::child::Conversation;
 
 /// How what the client sends ended.
@@ -92,7 +93,7 @@ pub(super) struct Answer {
     too_large: Vec<u8>,
     deadline: Instant,
     over: bool,
-    _held: (Conversation, OwnedSemaphorePermit),
+    _held: (Conversation, OwnedSemaphorePermit, Option<Room>),
 }
 
 impl Answer {
@@ -101,7 +102,7 @@ impl Answer {
         feed: Feed,
         too_large: Vec<u8>,
         deadline: Instant,
-        held: (Conversation, OwnedSemaphorePermit),
+        held: (Conversation, OwnedSemaphorePermit, Option<Room>),
     ) -> Self {
         let output = ReaderStream::new(output);
         Self { output, feed, fed: None, too_large, deadline, over: false, _held: held }

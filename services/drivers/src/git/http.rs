@@ -17,7 +17,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pavior_core::digest::sha256_hex;
-use pavior_driver::{Push, PushRecorder, Redactor};
+use pavior_driver::{Push, PushRecorder, Redactor, RefUpdate};
 use subtle::ConstantTimeEq;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::ChildStdout;
@@ -26,6 +26,7 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, Feed, drain};
 use super::push::Commands;
+use super::room::{Room, Rooms};
 use super::{Git, Repositories, is_name, push};
 use crate::child::{self, Work};
 use crate::config::GitConfig;
@@ -50,6 +51,7 @@ struct Backend {
     shim: Arc<[OsString]>,
     config: GitConfig,
     slots: Arc<Semaphore>,
+    rooms: Arc<Rooms>,
     recorder: Arc<dyn PushRecorder>,
 }
 
@@ -64,6 +66,8 @@ struct Call<'a> {
     /// The answer when there are more.
     too_large: Vec<u8>,
     deadline: Instant,
+    /// What a push may bring.
+    room: Option<Room>,
 }
 
 pub(crate) fn router(
@@ -74,7 +78,8 @@ pub(crate) fn router(
     recorder: Arc<dyn PushRecorder>,
 ) -> Router {
     let slots = Arc::new(Semaphore::new(config.max_requests.max(1)));
-    let backend = Backend { repositories, git, shim: shim.into(), config, slots, recorder };
+    let rooms = Arc::default();
+    let backend = Backend { repositories, git, shim: shim.into(), config, slots, rooms, recorder };
     Router::new()
         .route("/git/{organization}/{repository}/info/refs", get(refs))
         .route("/git/{organization}/{repository}/{service}", post(rpc))
@@ -141,6 +146,7 @@ impl Backend {
             most: MAX_QUESTION,
             too_large: Vec::new(),
             deadline,
+            room: None,
         };
         let call = match rest {
             "git-receive-pack" => match self.admit(organization, repository, call).await {
@@ -179,48 +185,50 @@ impl Backend {
                 plain(StatusCode::PAYLOAD_TOO_LARGE, "the push moves too many references")
             }
         })?;
-        if let Some(report) = refused_names(&commands) {
-            return Err(refuse(report, body, call.deadline).await);
-        }
-        let room = self.room(&call.path).await?;
-        let (most, why) = if room < self.config.max_push_bytes {
-            let most = self.config.max_repository_bytes;
-            (room, format!("the repository would have more than {most} bytes"))
-        } else {
-            let most = self.config.max_push_bytes;
-            (most, format!("the push has more than {most} bytes"))
-        };
-        let too_large = push::report(&commands, |_| why.clone());
+        let length = u64::try_from(commands.length).unwrap_or(u64::MAX);
+        let room = self.room(&call.path, pack_length(&parts.headers, length)).await?;
+        let too_large = push::report(&commands, |_| self.too_large(&room));
         let deletes = |after: &str| after.bytes().all(|byte| byte == b'0');
-        if room == 0 && !commands.updates.iter().all(|update| deletes(&update.after)) {
-            return Err(refuse(too_large, body, call.deadline).await);
-        }
+        let brings = !commands.updates.iter().all(|update| deletes(&update.after));
+        let refusal = match refused_names(&commands) {
+            Some((why, report)) => Some((why, report)),
+            None if room.bytes() == 0 && brings => Some((self.too_large(&room), too_large.clone())),
+            None => None,
+        };
+        let refused = refusal.as_ref().map(|(why, _)| why.clone());
         if !commands.updates.is_empty() {
             let repository = repository.strip_suffix(".git").unwrap_or(repository).to_owned();
             let updates = commands.updates;
-            let push = Push { organization: organization.to_owned(), repository, updates };
+            let push = Push { organization: organization.to_owned(), repository, updates, refused };
             if let Err(error) = self.recorder.record(push).await {
                 tracing::error!(error, "a push cannot be recorded and is refused");
                 let text = "the push cannot be recorded now, try again later";
                 return Err(plain(StatusCode::SERVICE_UNAVAILABLE, text));
             }
         }
-        let said = u64::try_from(commands.length).unwrap_or(u64::MAX);
-        let most = said.saturating_add(most.max(EMPTY_PACK));
+        if let Some((_, report)) = refusal {
+            return Err(refuse(report, body, call.deadline).await);
+        }
+        let most = length.saturating_add(room.bytes().max(EMPTY_PACK));
         let request = Request::from_parts(parts, body);
-        Ok(Call { request, most, too_large, ..call })
+        Ok(Call { request, most, too_large, room: Some(room), ..call })
     }
 
-    /// How many bytes a repository may still get.
-    async fn room(&self, path: &std::path::Path) -> Result<u64, Response> {
-        let path = path.to_owned();
-        let used = tokio::task::spawn_blocking(move || size(&path)).await;
-        match used.map_err(std::io::Error::other).flatten() {
-            Ok(used) => Ok(self.config.max_repository_bytes.saturating_sub(used)),
-            Err(error) => {
-                tracing::error!(%error, "a repository's size cannot be told");
-                Err(plain(StatusCode::INTERNAL_SERVER_ERROR, "the repository cannot be served"))
-            }
+    /// Takes room for a push that says how long it is, or may be as long as any.
+    async fn room(&self, path: &std::path::Path, said: Option<u64>) -> Result<Room, Response> {
+        let wanted = said.map_or(self.config.max_push_bytes, |said| said.min(self.config.max_push_bytes));
+        self.rooms.take(path, self.config.max_repository_bytes, wanted).await.map_err(|error| {
+            tracing::error!(%error, "a repository's size cannot be told");
+            plain(StatusCode::INTERNAL_SERVER_ERROR, "the repository cannot be served")
+        })
+    }
+
+    /// What somebody is told who brings more than there is room for.
+    fn too_large(&self, room: &Room) -> String {
+        let GitConfig { max_push_bytes, max_repository_bytes, .. } = self.config;
+        match room.is_cut() {
+            true => format!("the repository would have more than {max_repository_bytes} bytes"),
+            false => format!("the push has more than {max_push_bytes} bytes"),
         }
     }
 
@@ -235,7 +243,7 @@ impl Backend {
     }
 
     async fn run(&self, call: Call<'_>, slot: OwnedSemaphorePermit) -> std::io::Result<Response> {
-        let Call { path, rest, query, request, most, too_large, deadline } = call;
+        let Call { path, rest, query, request, most, too_large, deadline, room } = call;
         let (parts, body) = request.into_parts();
         let mut environment = self.git.environment();
         let fixed = [
@@ -271,7 +279,7 @@ impl Backend {
         let feed = Feed::start(body, input, most);
         let mut reader = BufReader::new(output);
         let (status, headers) = read_headers(&mut reader).await?;
-        let answer = Answer::new(reader, feed, too_large, deadline, (conversation, slot));
+        let answer = Answer::new(reader, feed, too_large, deadline, (conversation, slot, room));
         let mut response = Response::new(answer.into_body());
         *response.status_mut() = status;
         *response.headers_mut() = headers;
@@ -280,13 +288,20 @@ impl Backend {
     }
 }
 
-/// The answer to a push that names a reference which nobody may push; none when all may be.
-fn refused_names(commands: &Commands) -> Option<Vec<u8>> {
-    let first = commands.updates.iter().find(|update| push::refused_name(&update.name).is_some())?;
-    let others = format!("the push moves `{}` too, which is refused", first.name.escape_debug());
-    Some(push::report(commands, |name| {
-        push::refused_name(name).map_or_else(|| others.clone(), str::to_owned)
-    }))
+/// How long a push says that its pack is.
+fn pack_length(headers: &HeaderMap, commands: u64) -> Option<u64> {
+    let length: u64 = headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+    Some(length.saturating_sub(commands))
+}
+
+/// Why a push that names a reference which nobody may push is refused, and the answer to it; none when all may be.
+fn refused_names(commands: &Commands) -> Option<(String, Vec<u8>)> {
+    let refused = |update: &RefUpdate| Some((update.name.clone(), push::refused_name(&update.name)?));
+    let (name, why) = commands.updates.iter().find_map(refused)?;
+    let others = format!("the push moves `{}` too, which is refused", name.escape_default());
+    let report =
+        push::report(commands, |name| push::refused_name(name).map_or_else(|| others.clone(), str::to_owned));
+    Some((why.to_owned(), report))
 }
 
 /// Answers a push of which nothing happens, as git clients show it.
@@ -303,21 +318,6 @@ async fn refuse(report: Vec<u8>, body: Body, deadline: Instant) -> Response {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-git-receive-pack-result"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
-}
-
-/// The bytes of all files in a folder.
-fn size(path: &std::path::Path) -> std::io::Result<u64> {
-    let mut total = 0_u64;
-    for entry in walkdir::WalkDir::new(path) {
-        match entry.and_then(|entry| entry.metadata()) {
-            Ok(found) if found.is_file() => total = total.saturating_add(found.len()),
-            Ok(_) => {}
-            // Another push has finished with it.
-            Err(error) if error.io_error().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(total)
 }
 
 async fn read_headers(reader: &mut BufReader<ChildStdout>) -> std::io::Result<(StatusCode, HeaderMap)> {

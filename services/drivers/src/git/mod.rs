@@ -4,6 +4,7 @@ mod answer;
 mod build;
 mod http;
 mod push;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -46,6 +47,18 @@ impl Repositories {
 
     fn path(&self, organization: &str, name: &str) -> PathBuf {
         self.root.join(organization).join(format!("{name}.git"))
+    }
+
+    /// The directories of all repositories.
+    fn all(&self) -> std::io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in walkdir::WalkDir::new(&self.root).min_depth(2).max_depth(2) {
+            let entry = entry?;
+            if entry.file_type().is_dir() && entry.path().join("objects").is_dir() {
+                found.push(entry.into_path());
+            }
+        }
+        Ok(found)
     }
 
     fn url(&self, organization: &str, name: &str) -> String {
@@ -126,6 +139,9 @@ impl GitDriver {
         files::private_directory(&building)?;
         // Nobody else works in here: what is half-made was left by a process that was killed.
         files::sweep(&building, "")?;
+        for repository in repositories.all()? {
+            room::sweep(&repository)?;
+        }
         let git = Git::new(&config.environment, &config.shim);
         Ok(Self { ledger, git, repositories, config: config.git.clone(), shim: config.shim.clone() })
     }

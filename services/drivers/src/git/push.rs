@@ -3,6 +3,8 @@
 use axum::body::{Body, Bytes};
 use bytes::BytesMut;
 use futures::StreamExt as _;
+use icu_properties::CodePointSetData;
+use icu_properties::props::DefaultIgnorableCodePoint;
 use pavior_driver::RefUpdate;
 
 /// Most bytes of all commands of a push; the pack behind them is not read here.
@@ -134,13 +136,14 @@ pub(super) fn refused_name(name: &str) -> Option<&'static str> {
     if name.len() > MAX_NAME {
         return Some("the name is longer than 255 bytes");
     }
-    name.contains(misleads).then_some("the name has control or direction characters in it")
+    name.contains(misleads).then_some("the name has control, space or invisible characters in it")
 }
 
-/// Control characters, and those that change how the text around them is shown (Unicode, UAX #9) or are not shown.
+/// Characters that are not seen, or that change how the text around them is shown (Unicode, `White_Space` and
+/// `Default_Ignorable_Code_Point`; UAX #9's controls are among the latter).
 fn misleads(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    let invisible = CodePointSetData::new::<DefaultIgnorableCodePoint>();
+    c.is_control() || c.is_whitespace() || invisible.contains(c)
 }
 
 /// The answer to a push of which nothing happens (gitprotocol-pack, "Report Status"). `why` says it for each
@@ -207,13 +210,28 @@ mod tests {
             assert_eq!(refused_name(name), Some("only branches and tags can be pushed"), "{name}");
         }
         for c in [
-            '\u{202e}', '\u{2066}', '\u{200f}', '\u{61c}', '\u{200b}', '\u{feff}', '\u{1b}', '\u{85}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{200f}',
+            '\u{61c}',
+            '\u{200b}',
+            '\u{feff}',
+            '\u{1b}',
+            '\u{85}',
             '\u{7f}',
+            '\u{ad}',
+            '\u{34f}',
+            '\u{180e}',
+            '\u{3164}',
+            '\u{e0041}',
+            '\u{a0}',
+            '\u{3000}',
+            '\u{2029}',
         ] {
             let name = format!("refs/heads/a{c}b");
             assert_eq!(
                 refused_name(&name),
-                Some("the name has control or direction characters in it"),
+                Some("the name has control, space or invisible characters in it"),
                 "{name:?}"
             );
         }

@@ -108,6 +108,7 @@ async fn a_repository_is_cloned_changed_and_pushed() {
             before: before.into(),
             after: after.into(),
         }],
+        refused: None,
     };
     let first = made.outputs["commit"].as_str().unwrap();
     assert_eq!(*world.pushes.seen.lock().unwrap(), [update(first, &head)]);

@@ -43,12 +43,14 @@ async fn only_branches_and_tags_with_plain_names_are_pushed() {
     refused(&copy, &["push", "origin", "HEAD:refs/pavior/new"], own).await;
     refused(&copy, &["push", "origin", "HEAD:refs/notes/commits"], own).await;
     refused(&copy, &["push", "origin", ":refs/pavior/rendered"], own).await;
-    let direction = "the name has control or direction characters in it";
+    let direction = "the name has control, space or invisible characters in it";
     refused(&copy, &["push", "origin", "HEAD:refs/heads/a\u{202e}b"], direction).await;
     // One that is refused refuses the others, which are told why.
     let both = ["push", "origin", "HEAD:refs/heads/fine", "HEAD:refs/pavior/x"];
     refused(&copy, &both, "the push moves `refs/pavior/x` too, which is refused").await;
-    assert!(world.pushes.seen.lock().unwrap().is_empty(), "what is refused is no push");
+    // Each is recorded with why it was refused.
+    let recorded: Vec<_> = world.pushes.seen.lock().unwrap().drain(..).map(|push| push.refused).collect();
+    assert_eq!(recorded, [own, own, own, own, direction, own].map(|why| Some(why.to_owned())));
     let path = Path::new(made.outputs["path"].as_str().unwrap());
     let refs = must(path, &["for-each-ref", "--format=%(refname)"]).await;
     assert_eq!(refs, "refs/heads/main\nrefs/pavior/rendered");
@@ -110,8 +112,10 @@ async fn a_full_repository_takes_deletions_only() {
     must(path, &["update-ref", "refs/heads/old", "main"]).await;
     refused(&copy, &["push", "origin", "HEAD:refs/heads/x"], "the repository would have more than 1 bytes")
         .await;
-    assert!(world.pushes.seen.lock().unwrap().is_empty());
+    let why = Some("the repository would have more than 1 bytes".to_owned());
+    assert_eq!(world.pushes.seen.lock().unwrap().pop().unwrap().refused, why);
     must(&copy, &["push", "-q", "origin", ":refs/heads/old"]).await;
+    assert_eq!(world.pushes.seen.lock().unwrap().pop().unwrap().refused, None);
 }
 
 /// Process ids of git commands that work on this data folder.

@@ -18,12 +18,16 @@ impl PushRecorder for PushLog {
     }
 }
 
-/// Announces the push. Who pushes is known by the repository's own credential only, so that is the actor.
+/// Announces the push, or says that it was refused. Who pushes is known by the repository's own credential only, so that is the actor.
 fn event(db: &Db, push: Push) -> AuditEvent {
-    let Push { organization, repository, updates } = push;
+    let Push { organization, repository, updates, refused } = push;
     let name = format!("organizations/{organization}/repositories/{repository}");
     let references: Vec<&str> = updates.iter().map(|update| update.name.as_str()).collect();
-    let summary = format!("push to `{repository}`: {}", references.join(", "));
+    let (does, phase, status, code) = match &refused {
+        None => (String::new(), Phase::Intent, "accepted", "OK"),
+        Some(why) => (format!(" refused ({why})"), Phase::Outcome, "denied", "PERMISSION_DENIED"),
+    };
+    let summary = format!("push to `{repository}`{does}: {}", references.join(", "));
     let moved = |object: fn(&RefUpdate) -> &str| {
         let moved = updates.iter().map(|update| (update.name.clone(), json!(object(update))));
         json!({ "references": serde_json::Map::from_iter(moved) })
@@ -33,7 +37,7 @@ fn event(db: &Db, push: Push) -> AuditEvent {
         time: db.now(),
         class: AuditClass::A,
         action: "provisioning.repositories.push".to_owned(),
-        phase: Phase::Intent,
+        phase,
         actor: Actor {
             kind: "service".to_owned(),
             reference: format!("{name}/credential"),
@@ -43,7 +47,7 @@ fn event(db: &Db, push: Push) -> AuditEvent {
         object: Object { r#type: "provisioning.pavior.dev/Repository".to_owned(), name, project: None },
         cause: Cause::default(),
         decision: None,
-        outcome: Outcome { status: "accepted".to_owned(), code: "OK".to_owned(), duration_ms: 0 },
+        outcome: Outcome { status: status.to_owned(), code: code.to_owned(), duration_ms: 0 },
         change: Some(Change {
             before: Some(moved(|update| &update.before)),
             after: Some(moved(|update| &update.after)),
