@@ -1,13 +1,18 @@
 //! `kill -9` in the middle of things: what was asked for comes about, once.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use pavior::cli::progress;
+use pavior::quickstart::mint;
+use pavior::starter::ORGANIZATION;
 use pavior_proto::pavior::provisioning::v1 as pb;
-use pavior_tests::{Person, Processes};
+use pavior_tests::{Person, Processes, binary};
 use pb::watch_operation_response::Event;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
 
 /// The step whose start is the moment of the kill.
 async fn killed_during(step: &str, project: &str) -> Result<()> {
@@ -43,6 +48,38 @@ async fn killed_during_the_deployment() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_during_the_database() -> Result<()> {
     killed_during("database", "killed-db").await
+}
+
+/// The command line goes on watching the server that comes back, from where it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_outlives_a_killed_server() -> Result<()> {
+    let mut system = Processes::whole().await?;
+    let alice = system.person("alice")?;
+    let address = system.address("gateway")?;
+    let token = mint(system.data(), "alice", ORGANIZATION, &[], time::Duration::hours(1))?;
+    let mut command = Command::new(binary()?)
+        .args(["project", "create", "outlived", "--template", "web-service", "--owner", "storefront"])
+        .args(["-p", "language=python"])
+        .args(["--organization", ORGANIZATION, "--server", &format!("http://{address}")])
+        .env("PAVIOR_TOKEN", token)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut said = BufReader::new(command.stderr.take().context("no standard error")?).lines();
+    let first = said.next_line().await?.context("nothing is said")?;
+    let operation = first.strip_prefix("operation ").with_context(|| first.clone())?;
+    wait_for_step(&alice, operation, "run").await?;
+    system.kill("all")?;
+    system.start("all", &["--all"], &[("listen.gateway", address)])?;
+    let mut rest = Vec::new();
+    while let Some(line) = said.next_line().await? {
+        rest.push(line);
+    }
+    let status = command.wait().await?;
+    ensure!(status.success(), "{status}: {rest:#?}");
+    ensure!(rest.iter().any(|line| line.contains("workload")), "{rest:#?}");
+    Ok(())
 }
 
 /// Returns as soon as a step is being worked on (or was: a fast one may be over before the event arrives).

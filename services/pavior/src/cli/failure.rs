@@ -74,9 +74,9 @@ pub(crate) fn name_documents(status: Status, origins: &[String]) -> anyhow::Erro
     if named.is_empty() { error } else { error.context(named.join(", ")) }
 }
 
-/// True for a status that the client made itself because the connection failed.
-fn is_local(status: &Status) -> bool {
-    std::error::Error::source(status).is_some_and(|source| source.is::<tonic::transport::Error>())
+/// True for a status that the client made itself because the connection failed: what a server says has no cause here.
+pub(crate) fn is_local(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
 }
 
 /// The exit code for an error.

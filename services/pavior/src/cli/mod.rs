@@ -12,6 +12,7 @@ pub mod output;
 mod parameters;
 pub mod progress;
 mod requests;
+mod retry;
 mod settings;
 mod sql;
 mod work;

@@ -16,8 +16,7 @@ use tonic::{Code, Status};
 use super::client::Client;
 use super::failure::{Ended, exit};
 use super::output;
-
-const RECONNECTS: u32 = 8;
+use super::retry::{self, Patience};
 
 /// Where progress goes: a spinner with lines above it at a terminal, plain lines elsewhere.
 #[derive(Debug)]
@@ -121,19 +120,38 @@ pub enum Until {
 pub async fn follow(client: &Client, name: &str, until: Until, quiet: bool) -> anyhow::Result<Operation> {
     let mut progress = Progress::new(quiet);
     let mut resume_token = String::new();
-    let mut breaks = 0;
-    loop {
-        match watch(client, name, until, &mut resume_token, &mut progress).await {
-            Ok(()) => break,
-            Err(status) if status.code() == Code::Unavailable && breaks < RECONNECTS => {
-                breaks += 1;
-                tokio::time::sleep(Duration::from_millis(200 * u64::from(breaks))).await;
+    let mut patience = Patience::after_an_answer();
+    let followed = async {
+        loop {
+            let before = resume_token.clone();
+            match watch(client, name, until, &mut resume_token, &mut progress).await {
+                Ok(()) => break,
+                Err(status) => {
+                    if resume_token != before {
+                        patience = Patience::after_an_answer();
+                    }
+                    patience.bear(status).await?;
+                }
             }
-            Err(status) => return Err(status.into()),
         }
+        let request = GetOperationRequest { name: name.to_owned() };
+        patience.call(|| async { client.operations().get_operation(request.clone()).await }).await
+    };
+    let id = output::id(name);
+    let operation: Result<_, Status> = followed.await;
+    Ok(operation.map_err(|status| given_up(status, &id))?.into_inner())
+}
+
+/// When the connection is gone for good, the operation is not.
+fn given_up(status: Status, id: &str) -> anyhow::Error {
+    let is_break = retry::is_break(&status);
+    let error = anyhow::Error::from(status);
+    match is_break {
+        true => error.context(format!(
+            "no longer watched; the operation goes on when the server is back: pavior op watch {id}"
+        )),
+        false => error,
     }
-    let request = GetOperationRequest { name: name.to_owned() };
-    Ok(client.operations().get_operation(request).await?.into_inner())
 }
 
 /// As [`follow`], until Ctrl-C: then only the watching ends, and that is said.

@@ -11,16 +11,21 @@ use super::client::{Client, request_id};
 use super::lists;
 use super::output::{self, Printer};
 use super::progress::Until;
+use super::retry::Patience;
 use super::{progress, requests};
 
 /// Shows the operation that a call began: its name at once, or how it ends.
-async fn settle(
+async fn settle<F>(
     client: &Client,
     printer: Printer,
     wait: &WaitArgs,
-    answer: Result<Response<Operation>, Status>,
-) -> anyhow::Result<()> {
-    let operation = answer?.into_inner();
+    call: impl Fn() -> F,
+) -> anyhow::Result<()>
+where
+    F: Future<Output = Result<Response<Operation>, Status>>,
+{
+    // The request has an id: made again, it has the first answer.
+    let operation = Patience::new().call(call).await?.into_inner();
     if wait.no_wait {
         return printer.one(&operation, &[("operation", operation.name.clone())]);
     }
@@ -64,7 +69,8 @@ pub(crate) async fn project(
     match command {
         ProjectCommand::Create { spec, wait } => {
             let request = requests::create_project(client, &spec, wait.request_id.as_ref(), false)?;
-            settle(client, printer, &wait, client.provisioning().create_project(request).await).await
+            let call = || async { client.provisioning().create_project(request.clone()).await };
+            settle(client, printer, &wait, call).await
         }
         ProjectCommand::Delete { project, wait } => {
             let request = pb::DeleteProjectRequest {
@@ -72,7 +78,8 @@ pub(crate) async fn project(
                 request_id: wait.request_id.clone().unwrap_or_else(request_id),
                 ..Default::default()
             };
-            settle(client, printer, &wait, client.provisioning().delete_project(request).await).await
+            let call = || async { client.provisioning().delete_project(request.clone()).await };
+            settle(client, printer, &wait, call).await
         }
         ProjectCommand::List(list) => lists::projects(client, printer, &list).await,
         ProjectCommand::Show { project } => show_project(client, printer, &project).await,
@@ -124,12 +131,14 @@ pub(crate) async fn environment(
     match command {
         EnvCommand::Create { spec, wait } => {
             let request = requests::create_environment(client, &spec, wait.request_id.as_ref(), false)?;
-            settle(client, printer, &wait, client.provisioning().create_environment(request).await).await
+            let call = || async { client.provisioning().create_environment(request.clone()).await };
+            settle(client, printer, &wait, call).await
         }
         EnvCommand::Delete { environment, wait } => {
             let request =
                 requests::delete_environment(client, &environment, wait.request_id.as_ref(), false)?;
-            settle(client, printer, &wait, client.provisioning().delete_environment(request).await).await
+            let call = || async { client.provisioning().delete_environment(request.clone()).await };
+            settle(client, printer, &wait, call).await
         }
         EnvCommand::List { project, list } => lists::environments(client, printer, &project, &list).await,
         EnvCommand::Show { environment } => lists::environment(client, printer, &environment).await,
@@ -144,13 +153,15 @@ pub(crate) async fn run(client: &Client, printer: Printer, args: RunArgs) -> any
         request_id: args.wait.request_id.clone().unwrap_or_else(request_id),
         validate_only: false,
     };
-    settle(client, printer, &args.wait, client.provisioning().run_pipeline(request).await).await
+    let call = || async { client.provisioning().run_pipeline(request.clone()).await };
+    settle(client, printer, &args.wait, call).await
 }
 
 /// `pavior deploy`.
 pub(crate) async fn deploy(client: &Client, printer: Printer, args: DeployArgs) -> anyhow::Result<()> {
     let request = requests::create_deployment(client, &args.spec, args.wait.request_id.as_ref(), false)?;
-    settle(client, printer, &args.wait, client.provisioning().create_deployment(request).await).await
+    let call = || async { client.provisioning().create_deployment(request.clone()).await };
+    settle(client, printer, &args.wait, call).await
 }
 
 /// `pavior promote`.
@@ -163,7 +174,8 @@ pub(crate) async fn promote(client: &Client, printer: Printer, args: PromoteArgs
         request_id: args.wait.request_id.clone().unwrap_or_else(request_id),
         validate_only: false,
     };
-    settle(client, printer, &args.wait, client.provisioning().promote_deployment(request).await).await
+    let call = || async { client.provisioning().promote_deployment(request.clone()).await };
+    settle(client, printer, &args.wait, call).await
 }
 
 /// `pavior plan`.

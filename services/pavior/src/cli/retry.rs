@@ -1,0 +1,128 @@
+//! Calls again what can be called again, when the connection breaks or the server asks for it (AIP-194).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::{Code, Response, Status};
+use tonic_types::StatusExt as _;
+
+use super::failure::is_local;
+
+/// How long a server may be away.
+const LONGEST: Duration = Duration::from_secs(60);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// True for a call of which nobody knows what became: it may be made again when it is a read or has a request id.
+pub(crate) fn is_break(status: &Status) -> bool {
+    status.code() == Code::Unavailable || is_local(status)
+}
+
+/// True when nobody listens at the address.
+fn is_refused(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if kind == Some(std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// How long breaks are still borne.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    /// There was a server at the address.
+    is_known: bool,
+    until: Option<Instant>,
+    longest: Duration,
+    pause: Duration,
+}
+
+impl Patience {
+    /// Before the first call: an address at which nobody listens is wrong, rather than away for a moment.
+    pub(crate) fn new() -> Self {
+        Self { is_known: false, until: None, longest: LONGEST, pause: FIRST_PAUSE }
+    }
+
+    /// The server has answered before.
+    pub(crate) fn after_an_answer() -> Self {
+        Self { is_known: true, ..Self::new() }
+    }
+
+    /// Makes a call until it is answered; it must be a read or have a request id.
+    pub(crate) async fn call<T, F>(&mut self, call: impl Fn() -> F) -> Result<Response<T>, Status>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        loop {
+            match call().await {
+                Ok(response) => return Ok(response),
+                Err(status) => self.bear(status).await?,
+            }
+        }
+    }
+
+    /// Waits before the next try.
+    ///
+    /// # Errors
+    /// The status, when trying again is no use or has been done for long enough.
+    pub(crate) async fn bear(&mut self, status: Status) -> Result<(), Status> {
+        if !is_break(&status) || (!self.is_known && is_refused(&status)) {
+            return Err(status);
+        }
+        self.is_known = true;
+        let now = Instant::now();
+        let until = *self.until.get_or_insert(now + self.longest);
+        let asked = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
+        let pause = asked.unwrap_or_default().clamp(self.pause, LONGEST_PAUSE);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        if now + pause > until {
+            return Err(status);
+        }
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_break_is_borne_for_a_while_and_an_answer_ends_it() {
+        let calls = Cell::new(0);
+        let third = || async {
+            calls.set(calls.get() + 1);
+            if calls.get() < 3 { Err(Status::unavailable("away")) } else { Ok(Response::new(7)) }
+        };
+        let eager = || Patience { pause: Duration::ZERO, ..Patience::new() };
+        assert_eq!(eager().call(third).await.unwrap().into_inner(), 7);
+        let never = || async { Err::<Response<()>, _>(Status::unavailable("away")) };
+        let mut short = Patience { longest: Duration::ZERO, ..Patience::new() };
+        assert_eq!(short.call(never).await.unwrap_err().code(), Code::Unavailable);
+        calls.set(0);
+        let refused = || async {
+            calls.set(calls.get() + 1);
+            Err::<Response<()>, _>(Status::not_found("none"))
+        };
+        assert_eq!(eager().call(refused).await.unwrap_err().code(), Code::NotFound);
+        assert_eq!(calls.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn nobody_at_the_address_is_borne_only_after_an_answer() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let endpoint = tonic::transport::Endpoint::from_shared(address).unwrap();
+        let refused = Status::from_error(Box::new(endpoint.connect().await.unwrap_err()));
+        assert!(is_refused(&refused), "{refused:?}");
+        assert_eq!(Patience::new().bear(refused.clone()).await.unwrap_err().code(), refused.code());
+        assert_eq!(Patience::after_an_answer().bear(refused).await.map_err(|status| status.code()), Ok(()));
+    }
+}
