@@ -51,7 +51,7 @@ pub(crate) async fn make_project(person: &Person, id: &str) -> Result<()> {
 }
 
 impl Environments {
-    fn accept(&self, operation: &Operation) {
+    pub(crate) fn accept(&self, operation: &Operation) {
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner).push(operation.name.clone());
     }
 
@@ -100,8 +100,8 @@ impl Environments {
         Ok(())
     }
 
-    /// Waits until every accepted operation has ended, and compares what is declared with what drivers have made.
-    pub(crate) async fn check(&self, world: &World, person: &Person, projects: &[String]) -> Result<Settled> {
+    /// Waits until every accepted operation has ended; none may be stuck.
+    pub(crate) async fn settle(&self, person: &Person) -> Result<Settled> {
         let mut settled = Settled::default();
         for name in self.accepted() {
             let operation = person.until(&name, |operation| operation.done).await?;
@@ -110,6 +110,12 @@ impl Environments {
             settled.operations += 1;
             settled.cancelled += usize::from(state == State::Compensated);
         }
+        Ok(settled)
+    }
+
+    /// Waits until every accepted operation has ended, and compares what is declared with what drivers have made.
+    pub(crate) async fn check(&self, world: &World, person: &Person, projects: &[String]) -> Result<Settled> {
+        let mut settled = self.settle(person).await?;
         for project in projects {
             for environment in listed(person, project).await? {
                 let state = environment.state().as_str_name().to_owned();
@@ -146,7 +152,10 @@ async fn listed(person: &Person, project: &str) -> Result<Vec<pb::Environment>> 
 }
 
 /// The answer; nothing when trying again later is what a client does.
-fn passing<T>(answer: Result<tonic::Response<T>, Status>, what: &'static str) -> Result<Option<T>> {
+pub(crate) fn passing<T>(
+    answer: Result<tonic::Response<T>, Status>,
+    what: &'static str,
+) -> Result<Option<T>> {
     match answer {
         Ok(answer) => Ok(Some(answer.into_inner())),
         Err(status) if is_passing(&status) => Ok(None),
@@ -154,7 +163,7 @@ fn passing<T>(answer: Result<tonic::Response<T>, Status>, what: &'static str) ->
     }
 }
 
-async fn cancel(person: &Person, name: &str) -> Result<()> {
+pub(crate) async fn cancel(person: &Person, name: &str) -> Result<()> {
     let request = CancelOperationRequest { name: name.to_owned() };
     match person.operations().cancel_operation(request).await {
         Ok(_) => Ok(()),
@@ -165,7 +174,7 @@ async fn cancel(person: &Person, name: &str) -> Result<()> {
 }
 
 /// Whether an operation ended before `stop`.
-async fn finished(person: &Person, name: &str, stop: &CancellationToken) -> Result<bool> {
+pub(crate) async fn finished(person: &Person, name: &str, stop: &CancellationToken) -> Result<bool> {
     while !stop.is_cancelled() {
         let request = GetOperationRequest { name: name.to_owned() };
         let answer = person.operations().get_operation(request).await;

@@ -4,6 +4,7 @@ mod callers;
 mod machine;
 mod operations;
 mod restores;
+mod workloads;
 
 use std::time::Duration;
 
@@ -60,6 +61,12 @@ pub(crate) const PROGRAMS: &[Program] = &[
         about: "kill -9 at a random moment, while entities and environments change",
         backings: BOTH,
         run: |plan| Box::pin(operations::kill(plan)),
+    },
+    Program {
+        name: "workloads",
+        about: "kill -9 at a random moment, while what runs changes",
+        backings: BOTH,
+        run: |plan| Box::pin(workloads::workloads(plan)),
     },
     Program {
         name: "cancel",
