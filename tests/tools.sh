@@ -70,6 +70,18 @@ need_python() {
   export PATH="$tools/python/bin:$PATH"
 }
 
+# The check of what dependencies may be. No package archive has a current one, so it is built once.
+need_cargo_deny() {
+  local version=0.20.2
+  if [ "$("$tools/cargo/bin/cargo-deny" --version 2>/dev/null)" != "cargo-deny $version" ]; then
+    say "building cargo-deny $version"
+    CARGO_TARGET_DIR="$tools/cargo/target" \
+      cargo install --quiet --locked --debug --root "$tools/cargo" --version "$version" cargo-deny
+    rm -rf "$tools/cargo/target"
+  fi
+  export PATH="$tools/cargo/bin:$PATH"
+}
+
 # One PostgreSQL server for the whole run, on a socket of its own and a free port; gone afterwards.
 start_postgres() {
   pg_dir=$(mktemp -d)
