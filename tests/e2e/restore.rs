@@ -23,6 +23,9 @@ use tonic::Code;
 const ROLES: [&str; 4] = ["audit", "catalog", "policy", "provisioning"];
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// How an operator accepts that records are gone.
+const ACCEPT: [&str; 3] = ["--accept-lost-records", "--reason", "the newest copy is gone"];
+
 /// A golden path that makes a repository and nothing else.
 const SMALL: &str = r#"
 template: small
@@ -290,7 +293,7 @@ async fn set_back(postgres: bool, service: &'static str) -> Result<()> {
     if service == "audit" {
         asks_for_lost_records(&site)?;
     }
-    let accept: &[&str] = if service == "audit" { &["--accept-lost-records"] } else { &[] };
+    let accept = if service == "audit" { &ACCEPT[..] } else { &[] };
     for expected in ["set back", ""] {
         let (output, said) = site.restore(accept)?;
         ensure!(output.status.success(), "{output:?}");
@@ -306,7 +309,10 @@ async fn set_back(postgres: bool, service: &'static str) -> Result<()> {
     let system = site.start().await?;
     site.change(&system, 2).await?;
     let said = site.records(&system, "acme", "action = \"platform.restore\"").await?;
-    ensure!(!said.is_empty(), "the gap is not in the record");
+    let record =
+        said.first().and_then(|record| record.event.as_ref()).context("the gap is not in the record")?;
+    let actor = record.actor.as_ref().context("an actor")?;
+    ensure!(actor.kind == "operator" && actor.reference.starts_with("operators/"), "{actor:?}");
     site.wait_for_record(&system, "-", "action = \"platform.restore\"").await?;
     system.stop().await?;
     site.verify().await
@@ -433,7 +439,7 @@ async fn audit_lost(postgres: bool) -> Result<()> {
         ensure!(found.contains("\"log\":\"acme\"") && said["next"].is_null(), "{found}");
     }
     asks_for_lost_records(&site)?;
-    let (output, said) = site.restore(&["--accept-lost-records"])?;
+    let (output, said) = site.restore(&ACCEPT)?;
     ensure!(output.status.success(), "{output:?}");
     ensure!(said["next"].as_str().is_some_and(|next| next.contains("`pavior doctor`")), "{said}");
     let system = site.start().await?;

@@ -100,6 +100,21 @@ pub struct SetBack {
     pub forked: bool,
 }
 
+impl SetBack {
+    /// The same of a log that is named already.
+    pub(crate) fn why(&self) -> String {
+        let Self { log: _, has, signed, forked } = self;
+        match forked {
+            false => {
+                format!(
+                    "it has {has} records, but {signed} were signed: its database is older, or it was cut"
+                )
+            }
+            true => format!("its first {signed} of {has} records are not those that were signed"),
+        }
+    }
+}
+
 impl std::fmt::Display for SetBack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { log, has, signed, forked } = self;
@@ -146,6 +161,38 @@ pub enum Misfit {
         /// Id and digest of the event that came.
         offered: String,
     },
+}
+
+impl Error {
+    /// The log and what is wrong with it, where that is it; else the error.
+    pub(crate) fn damage(self) -> Result<(String, String), Self> {
+        match self {
+            Self::Inconsistent { log, why } => Ok((log, why)),
+            Self::SetBack(found) => match found.first() {
+                Some(first) => Ok((first.log.clone(), first.why())),
+                None => Err(Self::SetBack(found)),
+            },
+            other => Err(other),
+        }
+    }
+
+    /// As the damage of a log, when a value of its rows cannot be read: that is no failure of the database.
+    pub(crate) fn of_log(self, log: &str) -> Self {
+        match &self {
+            Self::Store(error) => match error.unreadable() {
+                Some(what) => {
+                    Self::Inconsistent { log: log.to_owned(), why: format!("{what} cannot be read") }
+                }
+                None => self,
+            },
+            _ => self,
+        }
+    }
+
+    /// Whether a stored value cannot be read.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Store(error) if error.unreadable().is_some())
+    }
 }
 
 impl Retryable for Error {

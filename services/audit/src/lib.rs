@@ -30,8 +30,9 @@ pub use error::{Error, Misfit, SetBack};
 
 use app::checker::Checker;
 use app::damage::{self, HeldLogs};
+use app::keeper;
 use app::reader::Reader;
-use app::second_place::{self, SecondPlace};
+use app::second_place::SecondPlace;
 use app::signer::Signer;
 use store::{AuditStore, Sign};
 
@@ -97,22 +98,21 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
         if !found.is_empty() {
             return Err(Error::SetBack(found).into());
         }
-        place.keep_all(&inspection)?;
-        let (handle, keeper, health) = second_place::keeper(place);
+        place.keep_all(&store, &inspection).await?;
+        let (handle, writes, health) = keeper::keeper(place, store.clone());
         remember = Some(Arc::new(handle));
-        tasks.push(tasks::checkpoint_keeper(keeper));
+        tasks.push(tasks::checkpoint_keeper(writes));
         checks.push(HealthCheck::new("audit checkpoints", move || {
             let health = health.check();
             async move { health }
         }));
     }
     let signer: Arc<dyn Sign> = Arc::new(signer);
-    let (held_logs, remembered) = (store.clone(), remember.clone());
     let held_logs =
-        HeldLogs::open(&config, held_logs, signer.clone(), remembered, &inspection, &deps.meter).await?;
+        HeldLogs::open(&config, store.clone(), signer.clone(), remember, &inspection, &deps.meter).await?;
     checks.push(HealthCheck::watching("audit logs", held_logs.health()).degrades());
     let (appender, writer) =
-        app::writer::writer(&config, store.clone(), signer.clone(), held_logs, remember, &deps.meter);
+        app::writer::writer(&config, store.clone(), signer.clone(), held_logs, &deps.meter);
     let checker = Checker::new(store.clone(), config.check_records_per_second, &deps.meter);
     tasks.extend([tasks::record_writer(writer), tasks::record_checker(checker)]);
     let reader = Reader { store: store.clone(), signer, max_page_bytes: config.max_page_bytes };

@@ -1,6 +1,7 @@
 //! What `pavior restore` needs of the audit log: which logs were set back, what is recorded of a producer, and to go on
 //! from a shorter log on purpose.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pavior_core::audit::AuditEvent;
@@ -12,9 +13,9 @@ use crate::app::leaf::{self, Origin};
 use crate::app::second_place::SecondPlace;
 use crate::app::signer::Signer;
 use crate::config::Config;
-use crate::domain::batch::{Batch, Producer, Submission};
+use crate::domain::batch::Producer;
 use crate::error::{Error, SetBack};
-use crate::store::{AuditStore, Limits, Sign};
+use crate::store::{AuditStore, Losses, Sign};
 
 /// The audit log in the hands of an operator, without the service.
 #[derive(Debug, Clone)]
@@ -22,7 +23,41 @@ pub struct Ledger {
     store: AuditStore,
     signer: Signer,
     place: Option<SecondPlace>,
-    limits: Limits,
+}
+
+/// What was found of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogFinding {
+    /// The log.
+    pub log: String,
+    /// How many events wait for it.
+    pub waiting: u64,
+    /// What does not fit together: no loss that can be accepted, but for a copy of the database to mend.
+    pub damage: Option<String>,
+    /// It does not go on from what was signed.
+    pub set_back: Option<SetBack>,
+    /// Events that waited for it and are gone.
+    pub missing: Option<Missing>,
+}
+
+/// Events that waited for a log and are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// How many.
+    pub records: i64,
+    /// Their bytes.
+    pub bytes: i64,
+}
+
+impl LogFinding {
+    /// What is gone of it for good by going on, in words; none when nothing is, or when it cannot go on.
+    pub fn lost(&self) -> Option<String> {
+        let missing = self.missing.map(|Missing { records, bytes }| {
+            format!("{records} events of {bytes} bytes that waited for audit log `{}` are gone", self.log)
+        });
+        let lost: Vec<String> = self.set_back.iter().map(ToString::to_string).chain(missing).collect();
+        (self.damage.is_none() && !lost.is_empty()).then(|| lost.join("; "))
+    }
 }
 
 /// What is recorded of a service.
@@ -44,18 +79,35 @@ impl Ledger {
     pub fn open(config: &Config, store: pavior_store::Store) -> Result<Self, Error> {
         let signer = Signer::load(config)?;
         let place = config.checkpoints_dir.as_deref().map(|folder| SecondPlace::open(folder, signer.clone()));
-        let limits = Limits { records: config.max_parked_records, bytes: config.max_parked_bytes };
-        Ok(Self { store: AuditStore::new(store), signer, place: place.transpose()?, limits })
+        Ok(Self { store: AuditStore::new(store), signer, place: place.transpose()? })
     }
 
-    /// The logs that do not go on from the checkpoints that are kept outside of the database.
-    pub async fn set_back(&self) -> Result<Vec<SetBack>, Error> {
-        match &self.place {
-            Some(place) => {
-                place.compare(&self.store, &damage::inspect(&self.store, &self.signer).await?).await
-            }
-            None => Ok(Vec::new()),
+    /// The logs of which something is gone or damaged, and those that are held.
+    pub async fn look(&self) -> Result<Vec<LogFinding>, Error> {
+        let inspection = damage::inspect(&self.store, &self.signer).await?;
+        let mut findings = BTreeMap::<String, LogFinding>::new();
+        let named = |log: &str| LogFinding { log: log.to_owned(), ..LogFinding::default() };
+        let mut held: BTreeMap<String, u64> =
+            self.store.left_over_unscoped().await?.into_iter().map(|log| (log, 0)).collect();
+        held.extend(self.store.held_unscoped().await?.into_iter().map(|held| (held.log, held.records)));
+        let signer: Arc<dyn Sign> = Arc::new(self.signer.clone());
+        for (log, waiting) in held {
+            let Losses { damage, set_back, missing } = self.store.losses_unscoped(&log, &signer).await?;
+            let missing = missing.map(|(records, bytes)| Missing { records, bytes });
+            findings.insert(log.clone(), LogFinding { log, waiting, damage, set_back, missing });
         }
+        for (log, why) in &inspection.damaged {
+            findings.entry(log.clone()).or_insert_with(|| named(log)).damage = Some(why.clone());
+        }
+        if let Some(place) = &self.place {
+            for set_back in place.compare(&self.store, &inspection).await? {
+                let found = findings.entry(set_back.log.clone()).or_insert_with(|| named(&set_back.log));
+                if found.set_back.as_ref().is_none_or(|demanded| demanded.signed < set_back.signed) {
+                    found.set_back = Some(set_back);
+                }
+            }
+        }
+        Ok(findings.into_values().collect())
     }
 
     /// What is recorded of a service in an epoch.
@@ -79,26 +131,33 @@ impl Ledger {
         self.store.logs_after_unscoped(service, epoch, seq).await
     }
 
-    /// Goes on from logs as they are: records in each of them what is missing, and begins a new line of checkpoints.
-    /// The old ones are put aside, not removed.
+    /// Goes on from logs of which something is gone as they are: records in each of them what, demands it no more, and
+    /// begins a new line of checkpoints. The old ones are put aside, not removed. Each log is one transaction.
+    ///
+    /// # Errors
+    /// When a log does not fit together: that is no loss, and is for a copy to mend.
     pub async fn accept(
         &self,
-        logs: &[SetBack],
-        event: impl Fn(&SetBack) -> AuditEvent,
+        logs: &[LogFinding],
+        event: impl Fn(&LogFinding) -> AuditEvent,
         now: OffsetDateTime,
     ) -> Result<(), Error> {
-        let Some(place) = &self.place else { return Ok(()) };
         let at = pavior_store::micros(now);
         let producer = Producer { service: crate::ROLE.to_owned(), epoch: at.to_string() };
         let origin = Origin { producer: producer.clone(), instance: "restore".to_owned(), received_at: now };
-        let entries = (1..).zip(logs).map(|(seq, lost)| leaf::entry(&origin, &lost.log, seq, event(lost)));
-        let submission = Submission { producer, entries: entries.collect::<Result<_, _>>()? };
-        let batch = Arc::new(Batch { submissions: vec![submission] });
         let signer: Arc<dyn Sign> = Arc::new(self.signer.clone());
-        self.store.append_unscoped(&batch, &Arc::default(), &signer, leaf::content, self.limits).await?;
-        for lost in logs {
-            place.put_aside(&lost.log, at)?;
+        for (seq, lost) in (1..).zip(logs) {
+            let entry = leaf::entry(&origin, &lost.log, seq, event(lost))?;
+            self.store.accept_unscoped(&producer, &entry, &signer).await?;
+            if let (Some(place), Some(_)) = (&self.place, &lost.set_back) {
+                place.put_aside(&lost.log, at)?;
+            }
         }
-        place.keep_all(&damage::inspect(&self.store, &self.signer).await?)
+        match &self.place {
+            Some(place) => {
+                place.keep_all(&self.store, &damage::inspect(&self.store, &self.signer).await?).await
+            }
+            None => Ok(()),
+        }
     }
 }

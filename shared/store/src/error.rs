@@ -120,6 +120,25 @@ impl StoreError {
         }
     }
 
+    /// What of a row cannot be read, because it is of another type than its column; none when it is the database that
+    /// failed.
+    pub fn unreadable(&self) -> Option<String> {
+        match self {
+            StoreError::Database(error) => match (error, sqlx_error(error)) {
+                (_, Some(sqlx::Error::ColumnDecode { index, .. })) => {
+                    Some(format!("the stored value of column {}", index.replace('"', "`")))
+                }
+                (_, Some(sqlx::Error::Decode(_)))
+                | (DbErr::TryIntoErr { .. } | DbErr::Type(_) | DbErr::Json(_), _) => {
+                    Some("a stored value".to_owned())
+                }
+                _ => None,
+            },
+            StoreError::Corrupt(what) => Some(what.clone()),
+            _ => None,
+        }
+    }
+
     /// Whether a unique key exists already.
     pub fn is_unique(&self) -> bool {
         self.kind() == ErrorKind::Unique

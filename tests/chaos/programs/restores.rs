@@ -116,7 +116,7 @@ fn restored(world: &World, data: &Path) -> Result<()> {
     for _ in 0..2 {
         let mut command = Command::new(binary()?);
         command
-            .args(["restore", "--accept-lost-records"])
+            .args(["restore", "--accept-lost-records", "--reason", "a copy was put back"])
             .arg("--set")
             .arg(format!("data_dir={}", data.display()));
         for (key, value) in world.settings() {

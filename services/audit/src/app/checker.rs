@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::tree::TILE_WIDTH;
 use crate::error::Error;
-use crate::store::AuditStore;
+use crate::store::{AuditStore, Demand};
 
 /// How long to rest after all logs have been read.
 const REST: Duration = Duration::from_secs(3_600);
@@ -40,8 +40,8 @@ impl Checker {
         }
     }
 
-    /// Reads all logs again and again until cancelled. What is found is told to operators and nothing is changed: only
-    /// they can say whether a disk or somebody did it.
+    /// Reads all logs again and again until cancelled. A log in which something is found is held, and nothing of it is
+    /// changed: only operators can say whether a disk or somebody did it.
     pub(crate) async fn run(self, cancel: CancellationToken) {
         if self.records_per_second == 0 {
             return cancel.cancelled().await;
@@ -63,14 +63,6 @@ impl Checker {
         for log in logs {
             match self.log(&log).await {
                 Ok(records) => tracing::debug!(log, records, "audit log was read back"),
-                Err(Error::Inconsistent { log, why }) => {
-                    self.failures.add(1, &[]);
-                    tracing::error!(
-                        log,
-                        why,
-                        "audit log was changed: verify it and compare it with a backup"
-                    );
-                }
                 Err(error) => {
                     tracing::warn!(log, error = %anyhow::Error::from(error), "audit log cannot be read back");
                 }
@@ -78,17 +70,33 @@ impl Checker {
         }
     }
 
+    /// Reads a log to its end, or to the first tile that is not whole: then it is held.
     async fn log(&self, log: &str) -> Result<u64, Error> {
-        let size = self.store.size_unscoped(log).await?;
+        let size = match self.store.size_unscoped(log).await {
+            Ok(size) => size,
+            Err(error) => return self.found(log, error, None).await,
+        };
         let mut total = 0;
         for tile in 0..size.div_ceil(TILE_WIDTH as u64) {
-            let records = self.store.check_tile_unscoped(log, tile, size).await?;
+            let records = match self.store.check_tile_unscoped(log, tile, size).await {
+                Ok(records) => records,
+                Err(error) => return self.found(log, error, Some(tile)).await.map(|_| total),
+            };
             total += records;
             self.checked.add(records, &[]);
             tokio::time::sleep(Duration::from_secs_f64(records as f64 / f64::from(self.records_per_second)))
                 .await;
         }
         Ok(total)
+    }
+
+    /// A log that was changed must not grow: the writer parks from now on what comes for it.
+    async fn found(&self, log: &str, error: Error, tile: Option<u64>) -> Result<u64, Error> {
+        let (_, why) = error.damage()?;
+        self.failures.add(1, &[]);
+        tracing::error!(log, why, "audit log was changed: verify it and compare it with a backup");
+        self.store.hold_unscoped(log, &why, Demand { mark: None, tile }).await?;
+        Ok(0)
     }
 }
 
@@ -157,12 +165,12 @@ mod tests {
                     .append_unscoped(&batch(wrong), &Arc::default(), &signer, no_content, LIMITS)
                     .await
                     .unwrap();
-                match (checker(store).log("acme").await, wrong) {
-                    (Ok(records), None) => assert_eq!(records, 600),
-                    (Err(Error::Inconsistent { why, .. }), Some(_)) => {
-                        assert!(why.contains("record 300"), "{why}")
-                    }
-                    other => panic!("{other:?}"),
+                let read = checker(store.clone()).log("acme").await.unwrap();
+                let held = store.held_unscoped().await.unwrap();
+                let why = held.first().map(|held| held.why.as_str());
+                match wrong {
+                    None => assert_eq!((read, why), (600, None)),
+                    Some(_) => assert_eq!((read, why), (256, Some("record 300 is not what its tile says"))),
                 }
             })
             .await;
@@ -194,10 +202,9 @@ mod tests {
                     .await
                     .unwrap();
                 store.damage(damage).await;
-                let Err(Error::Inconsistent { why, .. }) = checker(store).log("acme").await else {
-                    panic!("{damage} is not found")
-                };
-                assert_eq!(why, want);
+                checker(store.clone()).log("acme").await.unwrap();
+                let held = store.held_unscoped().await.unwrap();
+                assert_eq!(held.iter().map(|held| held.why.as_str()).collect::<Vec<_>>(), [want], "{damage}");
             })
             .await;
         }

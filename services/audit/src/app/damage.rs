@@ -1,19 +1,20 @@
 //! Which logs are damaged, and what becomes of them: each is held until it is whole again, and then goes on with what
 //! was parked for it. An operator repairs it, from a backup or by undoing what was done; that it is whole is noticed here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::metrics::{Gauge, Meter};
 use tokio::sync::watch;
 
+use super::keeper::Remember;
 use super::leaf;
-use super::second_place::Remember;
 use crate::config::Config;
+use crate::domain::known::KnownLogs;
 use crate::domain::tree::Edge;
 use crate::error::Error;
-use crate::store::{AuditStore, HeldLog, Released, Sign};
+use crate::store::{AuditStore, Demand, HeldLog, NOT_HELD, Released, Sign};
 
 /// How often a log that is held is looked at again.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
@@ -35,9 +36,22 @@ pub(crate) struct Inspection {
 /// When the database cannot be read, and when all logs are whole but of another name or key: then nothing is damaged,
 /// and the configuration is wrong.
 pub(crate) async fn inspect(store: &AuditStore, signer: &dyn Sign) -> Result<Inspection, Error> {
+    let (inspection, foreign) = inspect_those(store, signer, store.logs_unscoped().await?).await?;
+    match foreign {
+        Some((log, why)) if inspection.sound.is_empty() => Err(Error::Inconsistent { log, why }),
+        _ => Ok(inspection),
+    }
+}
+
+/// The same of some logs, which have begun; also the first that is whole but of another name or key.
+async fn inspect_those(
+    store: &AuditStore,
+    signer: &dyn Sign,
+    logs: Vec<String>,
+) -> Result<(Inspection, Option<(String, String)>), Error> {
     let mut inspection = Inspection::default();
     let mut foreign = None;
-    for log in store.logs_unscoped().await? {
+    for log in logs {
         let why = match store.check_unscoped(&log).await {
             Ok(found) => match signer.objection(&found) {
                 None => {
@@ -51,15 +65,11 @@ pub(crate) async fn inspect(store: &AuditStore, signer: &dyn Sign) -> Result<Ins
                     objection.why
                 }
             },
-            Err(Error::Inconsistent { why, .. }) => why,
-            Err(error) => return Err(error),
+            Err(error) => error.damage()?.1,
         };
         inspection.damaged.insert(log, why);
     }
-    match foreign {
-        Some((log, why)) if inspection.sound.is_empty() => Err(Error::Inconsistent { log, why }),
-        _ => Ok(inspection),
-    }
+    Ok((inspection, foreign))
 }
 
 /// Looks after the logs that are held. What it knows is what the database says, which all processes share.
@@ -68,7 +78,9 @@ pub(crate) struct HeldLogs {
     signer: Arc<dyn Sign>,
     remember: Option<Arc<Remember>>,
     max_records: usize,
-    known: BTreeMap<String, Held>,
+    /// What this process knows of logs, held or not.
+    known_logs: Arc<KnownLogs>,
+    held: BTreeMap<String, Held>,
     said: watch::Sender<Result<(), String>>,
     waiting: Gauge<u64>,
 }
@@ -84,7 +96,7 @@ struct Held {
 
 impl std::fmt::Debug for HeldLogs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HeldLogs").field("known", &self.known).finish_non_exhaustive()
+        f.debug_struct("HeldLogs").field("held", &self.held).finish_non_exhaustive()
     }
 }
 
@@ -107,8 +119,9 @@ impl HeldLogs {
             .build();
         let said = watch::Sender::new(Ok(()));
         let max_records = config.max_batch_records;
-        let known = BTreeMap::new();
-        let mut held_logs = Self { store, signer, remember, max_records, known, said, waiting };
+        let known_logs = Arc::new(KnownLogs::of(&inspection.sound));
+        let held = BTreeMap::new();
+        let mut held_logs = Self { store, signer, remember, max_records, known_logs, held, said, waiting };
         for (log, why) in &inspection.damaged {
             held_logs.hold(log, why).await?;
         }
@@ -121,15 +134,50 @@ impl HeldLogs {
         self.said.subscribe()
     }
 
+    /// What this process knows of logs.
+    pub(crate) fn known(&self) -> &Arc<KnownLogs> {
+        &self.known_logs
+    }
+
+    /// Takes in how far logs have come.
+    pub(crate) fn learn(&mut self, grown: Edges) {
+        if grown.is_empty() {
+            return;
+        }
+        if let Some(remember) = &self.remember {
+            remember.grown(&grown);
+        }
+        Arc::make_mut(&mut self.known_logs).learn(grown);
+    }
+
     /// Holds a log.
     pub(crate) async fn hold(&mut self, log: &str, why: &str) -> Result<(), Error> {
-        self.store.hold_unscoped(log, why).await?;
+        self.demand(log, why).await?;
         self.look().await
+    }
+
+    /// Holds those of the logs whose rows cannot be read; returns whether there are any.
+    pub(crate) async fn hold_unreadable(&mut self, logs: &BTreeSet<&str>) -> Result<bool, Error> {
+        let begun = self.store.logs_unscoped().await?;
+        let concerned =
+            begun.into_iter().filter(|log| logs.contains(log.as_str()) && !self.held.contains_key(log));
+        let concerned = concerned.collect();
+        let (found, _) = inspect_those(&self.store, self.signer.as_ref(), concerned).await?;
+        for (log, why) in &found.damaged {
+            self.hold(log, why).await?;
+        }
+        Ok(!found.damaged.is_empty())
+    }
+
+    /// Lets the database demand of a log that is held what this process knows of it: whoever lets it go may know less.
+    async fn demand(&self, log: &str, why: &str) -> Result<(), Error> {
+        let mark = self.known_logs.mark(log).copied();
+        self.store.hold_unscoped(log, why, Demand { mark, tile: None }).await
     }
 
     /// Says that no more can be parked for a log, once.
     pub(crate) fn full(&mut self, log: &str) {
-        if let Some(held) = self.known.get_mut(log)
+        if let Some(held) = self.held.get_mut(log)
             && !std::mem::replace(&mut held.is_full, true)
         {
             tracing::error!(
@@ -143,54 +191,60 @@ impl HeldLogs {
 
     /// Looks at what is held now.
     pub(crate) async fn look(&mut self) -> Result<(), Error> {
+        // Nobody else would come back to them.
+        for log in self.store.left_over_unscoped().await? {
+            self.demand(&log, NOT_HELD).await?;
+        }
         let held = self.store.held_unscoped().await?;
-        self.known.retain(|log, _| held.iter().any(|held| held.log == *log));
-        for HeldLog { log, why, records } in held {
+        self.held.retain(|log, _| held.iter().any(|held| held.log == *log));
+        for HeldLog { log, why, records, demanded } in held {
+            // Held by another, who knows less.
+            if self.known_logs.mark(&log).is_some_and(|mark| mark.size > demanded) {
+                self.demand(&log, &why).await?;
+            }
             self.admit(&log, &why, records);
         }
         self.say();
         Ok(())
     }
 
-    /// Tries to let go what is held; returns what has grown by it.
-    pub(crate) async fn mend(&mut self) -> Edges {
-        if self.known.is_empty() && !self.store.is_shared() {
-            return Edges::new();
-        }
+    /// Tries to let go what is held.
+    pub(crate) async fn mend(&mut self) {
         if let Err(error) = self.look().await {
             tracing::warn!(error = %anyhow::Error::from(error), "damaged audit logs cannot be looked at");
-            return Edges::new();
+            return;
         }
         let mut grown = Edges::new();
-        for log in self.known.keys().cloned().collect::<Vec<_>>() {
-            match self.release(&log, &mut grown).await {
+        for log in self.held.keys().cloned().collect::<Vec<_>>() {
+            let found = self.release(&log, &mut grown).await.map_err(|error| error.of_log(&log).damage());
+            match found {
                 Ok(records) => {
-                    self.known.remove(&log);
+                    self.held.remove(&log);
                     tracing::info!(log, records, "audit log is whole again and has what was parked for it");
                 }
-                Err(error) => {
-                    let why = match error {
-                        Error::Inconsistent { why, .. } => why,
-                        Error::SetBack(found) => found.iter().map(ToString::to_string).collect(),
-                        error => {
-                            tracing::warn!(log, error = %anyhow::Error::from(error), "audit log stays held");
-                            continue;
-                        }
-                    };
-                    if let Some(held) = self.known.get_mut(&log) {
+                Err(Ok((_, why))) => {
+                    if let Some(held) = self.held.get_mut(&log) {
                         held.why = why;
                     }
                 }
+                Err(Err(error)) => {
+                    tracing::warn!(log, error = %anyhow::Error::from(error), "audit log stays held");
+                }
             }
         }
+        self.learn(grown);
         self.say();
-        grown
     }
 
     /// Appends what is parked for a log, a bounded transaction at a time; what may be parked bounds how many there are.
     async fn release(&self, log: &str, grown: &mut Edges) -> Result<usize, Error> {
         if let Some(remember) = &self.remember
             && let Some(set_back) = remember.compare(&self.store, log).await?
+        {
+            return Err(Error::SetBack(vec![set_back]));
+        }
+        if let Some(mark) = self.known_logs.mark(log)
+            && let Some(set_back) = self.store.set_back_unscoped(log, mark, None).await?
         {
             return Err(Error::SetBack(vec![set_back]));
         }
@@ -208,7 +262,7 @@ impl HeldLogs {
     }
 
     fn admit(&mut self, log: &str, why: &str, records: u64) {
-        match self.known.get_mut(log) {
+        match self.held.get_mut(log) {
             Some(held) => held.records = records,
             None => {
                 tracing::error!(
@@ -216,16 +270,15 @@ impl HeldLogs {
                     why,
                     "audit log is not consistent: what comes for it waits for its repair"
                 );
-                self.known.insert(log.to_owned(), Held { why: why.to_owned(), records, is_full: false });
+                self.held.insert(log.to_owned(), Held { why: why.to_owned(), records, is_full: false });
             }
         }
     }
 
     fn say(&self) {
-        self.waiting.record(self.known.values().map(|held| held.records).sum(), &[]);
-        let mut told: Vec<String> =
-            self.known.iter().take(SHOWN).map(|(log, held)| told(log, held)).collect();
-        let more = self.known.len().saturating_sub(SHOWN);
+        self.waiting.record(self.held.values().map(|held| held.records).sum(), &[]);
+        let mut told: Vec<String> = self.held.iter().take(SHOWN).map(|(log, held)| told(log, held)).collect();
+        let more = self.held.len().saturating_sub(SHOWN);
         if more > 0 {
             told.push(format!("and {more} more logs"));
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod checker;
 pub(crate) mod damage;
+pub(crate) mod keeper;
 pub(crate) mod leaf;
 pub(crate) mod proofs;
 pub(crate) mod reader;

@@ -2,46 +2,38 @@
 //!
 //! A database that was set back to an older copy is whole in itself: it verifies, and the records since are gone. Only
 //! what was signed before and is kept elsewhere tells. So the newest checkpoint of each log is written here soon after
-//! it is committed, and compared at start.
-
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use tokio::sync::watch;
+//! it is committed, and compared at start. A kept one gives way only to one that was proven to go on from it.
 
 use super::damage::Inspection;
 use super::signer::Signer;
+use crate::domain::known::Mark;
 use crate::domain::note;
 use crate::domain::tree::Edge;
 use crate::error::{Error, SetBack};
 use crate::store::{AuditStore, Sign as _};
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
-/// How the keeper waits.
-const PACE: Pace = Pace {
-    pause: Duration::from_secs(1),
-    retry: Duration::from_millis(500),
-    longest: Duration::from_secs(30),
-};
+/// How often a step is proven anew because another process took one meanwhile, before it is left for later.
+const STEPS: usize = 3;
 /// What the names of the files end with.
 const EXTENSION: &str = ".checkpoint";
 
 /// The folder.
 #[derive(Debug, Clone)]
 pub(crate) struct SecondPlace {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     signer: Signer,
 }
 
-/// A checkpoint that is kept there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Kept {
-    size: u64,
-    root: [u8; 32],
+/// A proven step of a log from what is kept of it. Only [`SecondPlace::step`] makes one, and nothing else is written.
+#[derive(Debug)]
+struct Step {
+    log: String,
+    kept: Option<Mark>,
+    to: Mark,
 }
 
 impl SecondPlace {
@@ -62,14 +54,14 @@ impl SecondPlace {
     }
 
     /// Reads the checkpoint of a log. A file that no key of this installation signed is refused, not passed over.
-    fn read(&self, log: &str) -> Result<Option<Kept>, Error> {
+    pub(super) fn read(&self, log: &str) -> Result<Option<Mark>, Error> {
         let path = self.file(log);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.failed("cannot be read", &error)),
         };
-        let kept = note::checkpoint(&text, &self.signer.origin(log)).map(|(size, root)| Kept { size, root });
+        let kept = note::checkpoint(&text, &self.signer.origin(log)).map(|(size, root)| Mark { size, root });
         let kept = kept.filter(|kept| self.signer.has_signed(log, kept.size, &kept.root, &text));
         kept.map(Some).ok_or_else(|| {
             Error::SecondPlace(format!(
@@ -79,8 +71,25 @@ impl SecondPlace {
         })
     }
 
-    /// Keeps a checkpoint, unless one that goes further is there already.
-    fn write(&self, log: &str, edge: &Edge) -> Result<(), Error> {
+    /// The step from what is kept of a log to what it has become, unless one that goes as far is there already.
+    ///
+    /// # Errors
+    /// [`Error::SetBack`] when the log does not go on from what is kept.
+    async fn step(&self, store: &AuditStore, log: &str, edge: &Edge) -> Result<Option<Step>, Error> {
+        let (kept, to) = (self.read(log)?, edge.mark());
+        let log = log.to_owned();
+        let Some(from) = kept else { return Ok(Some(Step { log, kept, to })) };
+        // Where another process has kept one that goes further, the log has come as far.
+        let reached = (from.size <= to.size).then_some(&to);
+        match store.set_back_unscoped(&log, &from, reached).await? {
+            Some(set_back) => Err(Error::SetBack(vec![set_back])),
+            None => Ok((from.size < to.size).then_some(Step { log, kept, to })),
+        }
+    }
+
+    /// Keeps the checkpoint that a step leads to; false when what is kept is no longer where it begins.
+    fn write(&self, step: &Step) -> Result<bool, Error> {
+        let Step { log, kept, to: Mark { size, root } } = step;
         let failed = |error: std::io::Error| self.failed("cannot be written", &error);
         // Several processes may keep checkpoints here: what is read below must still be there when it is replaced.
         let lock = fs::OpenOptions::new()
@@ -91,18 +100,33 @@ impl SecondPlace {
             .open(self.folder.join("lock"))
             .map_err(failed)?;
         lock.lock().map_err(failed)?;
-        let (size, path) = (edge.size(), self.file(log));
-        match self.read(log)? {
-            Some(kept) if kept.size >= size => return Ok(()),
-            Some(_) => {
-                let previous = self.folder.join(format!("{log}{EXTENSION}.previous"));
-                replace(&previous, &fs::read(&path).map_err(failed)?).map_err(failed)?;
-            }
-            None => {}
+        let path = self.file(log);
+        if self.read(log)? != *kept {
+            return Ok(false);
         }
-        let note = self.signer.sign(log, size, &edge.root(), 0).note;
+        if kept.is_some() {
+            let previous = self.folder.join(format!("{log}{EXTENSION}.previous"));
+            replace(&previous, &fs::read(&path).map_err(failed)?).map_err(failed)?;
+        }
+        let note = self.signer.sign(log, *size, root, 0).note;
         replace(&path, note.as_bytes()).map_err(failed)?;
-        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)
+        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        Ok(true)
+    }
+
+    /// Keeps how far a log has come.
+    pub(super) async fn keep(&self, store: &AuditStore, log: &str, edge: &Edge) -> Result<(), Error> {
+        for _ in 0..STEPS {
+            let Some(step) = self.step(store, log, edge).await? else { return Ok(()) };
+            let place = self.clone();
+            let written = tokio::task::spawn_blocking(move || place.write(&step));
+            // Lost only when the runtime ends, or by a panic, after which nothing is written any more.
+            let Ok(written) = written.await else { return Ok(()) };
+            if written? {
+                return Ok(());
+            }
+        }
+        Err(Error::SecondPlace(format!("other processes keep checkpoints of audit log `{log}` all the time")))
     }
 
     /// Puts the file of a log aside, under a name that says how far it went, so that a new line can begin.
@@ -142,19 +166,14 @@ impl SecondPlace {
 
     /// The same of one log.
     pub(crate) async fn compare_log(&self, store: &AuditStore, log: &str) -> Result<Option<SetBack>, Error> {
-        let Some(Kept { size, root }) = self.read(log)? else { return Ok(None) };
-        let has = store.size_unscoped(log).await?;
-        let forked = size <= has && store.root_at_unscoped(log, size).await? != root;
-        let set_back = size > has || forked;
-        Ok(set_back.then(|| SetBack { log: log.to_owned(), has, signed: size, forked }))
+        let Some(kept) = self.read(log)? else { return Ok(None) };
+        store.set_back_unscoped(log, &kept, None).await
     }
 
-    /// Keeps the checkpoints of logs as they were found, where they go further.
-    pub(crate) fn keep_all(&self, inspection: &Inspection) -> Result<(), Error> {
+    /// Keeps how far logs have come.
+    pub(crate) async fn keep_all(&self, store: &AuditStore, inspection: &Inspection) -> Result<(), Error> {
         for (log, edge) in &inspection.sound {
-            if self.read(log)?.is_none_or(|kept| kept.size < edge.size()) {
-                self.write(log, edge)?;
-            }
+            self.keep(store, log, edge).await?;
         }
         Ok(())
     }
@@ -170,226 +189,42 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     fs::rename(&new, path)
 }
 
-/// The logs that have grown and are not kept yet.
-type Grown = BTreeMap<String, Arc<Edge>>;
-
-#[derive(Debug, Default)]
-struct Shared {
-    grown: Mutex<Grown>,
-    trouble: Mutex<Option<Trouble>>,
-}
-
-/// Why checkpoints cannot be kept.
-#[derive(Debug)]
-struct Trouble {
-    why: String,
-    /// How often it was tried since it was well.
-    tried: u32,
-}
-
-/// How long the keeper waits.
-#[derive(Debug, Clone, Copy)]
-struct Pace {
-    /// Between two writes of the same log, at least.
-    pause: Duration,
-    /// Until what failed is tried again; twice as long after each failure.
-    retry: Duration,
-    /// The longest such time.
-    longest: Duration,
-}
-
-/// Tells the keeper what has grown. The keeper ends when it is gone.
-#[derive(Debug)]
-pub(crate) struct Remember {
-    place: SecondPlace,
-    shared: Arc<Shared>,
-    wake: watch::Sender<()>,
-}
-
-/// Writes checkpoints to the second place.
-#[derive(Debug)]
-pub(crate) struct Keeper {
-    place: SecondPlace,
-    shared: Arc<Shared>,
-    wake: watch::Receiver<()>,
-    pace: Pace,
-}
-
-/// Whether the keeper can write.
-#[derive(Debug, Clone)]
-pub(crate) struct KeeperHealth(Arc<Shared>);
-
-/// A keeper and the handle to it.
-pub(crate) fn keeper(place: SecondPlace) -> (Remember, Keeper, KeeperHealth) {
-    let (send, receive) = watch::channel(());
-    let shared = Arc::new(Shared::default());
-    let remember = Remember { place: place.clone(), shared: shared.clone(), wake: send };
-    let keeper = Keeper { place, shared: shared.clone(), wake: receive, pace: PACE };
-    (remember, keeper, KeeperHealth(shared))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that runs under the lock can leave it half-changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Remember {
-    /// Notes the newest state of logs.
-    pub(crate) fn grown(&self, edges: &[(String, Arc<Edge>)]) {
-        lock(&self.shared.grown).extend(edges.iter().cloned());
-        self.wake.send_replace(());
-    }
-
-    /// Whether a log goes on from what is kept of it.
-    pub(crate) async fn compare(&self, store: &AuditStore, log: &str) -> Result<Option<SetBack>, Error> {
-        self.place.compare_log(store, log).await
-    }
-}
-
-impl KeeperHealth {
-    pub(crate) fn check(&self) -> Result<(), String> {
-        match &*lock(&self.0.trouble) {
-            Some(Trouble { why, tried: 1 }) => Err(why.clone()),
-            Some(Trouble { why, tried }) => Err(format!("{why}; tried {tried} times")),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Keeper {
-    /// Writes until the writer of records is gone, and then once more: nothing that was committed is left out at an
-    /// orderly end. What could not be written is tried again by itself, and sooner when there is more to write.
-    pub(crate) async fn run(mut self) {
-        let Pace { pause, retry, longest } = self.pace;
-        let mut next = retry;
-        let mut kept = true;
-        loop {
-            let writer_is_gone = match kept {
-                true => self.wake.changed().await.is_err(),
-                false => tokio::time::timeout(next, self.wake.changed())
-                    .await
-                    .is_ok_and(|changed| changed.is_err()),
-            };
-            next = if kept { retry } else { (next * 2).min(longest) };
-            kept = self.keep().await;
-            if writer_is_gone {
-                return;
-            }
-            let _ = tokio::time::timeout(pause, closed(&mut self.wake.clone())).await;
-        }
-    }
-
-    /// Whether nothing is left to write.
-    async fn keep(&self) -> bool {
-        let grown = std::mem::take(&mut *lock(&self.shared.grown));
-        let place = self.place.clone();
-        let kept = tokio::task::spawn_blocking(move || {
-            let mut left = Grown::new();
-            let mut why = None;
-            for (log, edge) in grown {
-                if let Err(error) = place.write(&log, &edge) {
-                    why = Some(error.to_string());
-                    left.insert(log, edge);
-                }
-            }
-            (left, why)
-        });
-        // Lost only when the runtime ends, or by a panic, after which nothing is written any more.
-        let Ok((left, why)) = kept.await else { return true };
-        let mut grown = lock(&self.shared.grown);
-        for (log, edge) in left {
-            grown.entry(log).or_insert(edge);
-        }
-        let mut trouble = lock(&self.shared.trouble);
-        let tried = trouble.as_ref().map_or(1, |trouble| trouble.tried.saturating_add(1));
-        match &why {
-            Some(why) if tried == 1 => tracing::error!(why, "checkpoints cannot be kept in the second place"),
-            Some(why) => tracing::debug!(why, tried, "checkpoints still cannot be kept in the second place"),
-            None if trouble.is_some() => tracing::info!("checkpoints are kept in the second place again"),
-            None => {}
-        }
-        *trouble = why.map(|why| Trouble { why, tried });
-        trouble.is_none()
-    }
-}
-
-/// Returns when there is no sender any more.
-async fn closed(wake: &mut watch::Receiver<()>) {
-    while wake.changed().await.is_ok() {}
-}
-
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use pavior_testkit::wait_for;
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use super::*;
     use crate::app::damage;
     use crate::config::Config;
     use crate::domain::hash;
 
-    const LIMIT: Duration = Duration::from_secs(20);
-
-    fn config(folder: &tempfile::TempDir) -> Config {
+    pub(in crate::app) fn config(folder: &tempfile::TempDir) -> Config {
         Config { signing_key_file: Some(folder.path().join("keys/audit.pem")), ..Config::default() }
     }
 
-    fn edge(records: u8) -> Edge {
+    /// That of so many records, made of their numbers.
+    pub(in crate::app) fn edge(records: i64) -> Arc<Edge> {
         let mut edge = Edge::default();
-        edge.append((0..records).map(|n| hash::leaf(&[n])));
-        edge
+        edge.append((1..=records).map(|n| hash::leaf(n.to_string().as_bytes())));
+        Arc::new(edge)
     }
 
-    fn size(place: &SecondPlace, log: &str) -> Option<u64> {
+    /// A log of so many such records.
+    pub(in crate::app) async fn store(
+        db: &pavior_testkit::db::TestDb,
+        records: i64,
+        signer: &Signer,
+    ) -> AuditStore {
+        let store = AuditStore::open(db.connect().await).await.unwrap();
+        for seq in 1..=records {
+            store.grow_by_one("acme", seq, signer).await;
+        }
+        store
+    }
+
+    pub(in crate::app) fn size(place: &SecondPlace, log: &str) -> Option<u64> {
         place.read(log).unwrap().map(|kept| kept.size)
-    }
-
-    #[tokio::test]
-    async fn what_could_not_be_kept_is_tried_again_by_itself() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = folder.path().join("checkpoints");
-        let signer = Signer::load(&config(&folder)).unwrap();
-        let place = SecondPlace::open(&place, signer).unwrap();
-        let (remember, mut keeper, health) = keeper(place.clone());
-        let step = Duration::from_millis(5);
-        keeper.pace = Pace { pause: step, retry: step, longest: step * 4 };
-        let running = tokio::spawn(keeper.run());
-        // A file stands where the folder was.
-        fs::remove_dir(&place.folder).unwrap();
-        fs::write(&place.folder, "").unwrap();
-        remember.grown(&[("acme".to_owned(), Arc::new(edge(3)))]);
-        wait_for("the second failure", LIMIT, async || match health.check() {
-            Err(why) if why.contains("cannot be written") && why.contains("; tried ") => Ok(()),
-            other => Err(other),
-        })
-        .await;
-        fs::remove_file(&place.folder).unwrap();
-        fs::create_dir(&place.folder).unwrap();
-        // Nothing more is appended.
-        wait_for("a keeper that is well", LIMIT, async || health.check()).await;
-        assert_eq!(size(&place, "acme"), Some(3));
-        // It waits for what comes, and ends with whoever tells it.
-        remember.grown(&[("acme".to_owned(), Arc::new(edge(5)))]);
-        drop(remember);
-        tokio::time::timeout(LIMIT, running).await.unwrap().unwrap();
-        assert_eq!(size(&place, "acme"), Some(5));
-    }
-
-    #[tokio::test]
-    async fn a_keeper_that_cannot_write_ends_at_shutdown() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = folder.path().join("checkpoints");
-        let signer = Signer::load(&config(&folder)).unwrap();
-        let place = SecondPlace::open(&place, signer).unwrap();
-        let (remember, mut keeper, health) = keeper(place.clone());
-        keeper.pace.retry = Duration::from_secs(600);
-        let running = tokio::spawn(keeper.run());
-        fs::remove_dir(&place.folder).unwrap();
-        remember.grown(&[("acme".to_owned(), Arc::new(edge(3)))]);
-        wait_for("a failure", LIMIT, async || health.check().err().ok_or("it is well")).await;
-        drop(remember);
-        tokio::time::timeout(LIMIT, running).await.unwrap().unwrap();
     }
 
     /// What is kept is one state of a log, whatever is appended beside it.
@@ -409,7 +244,7 @@ mod tests {
                 for _ in 0..60 {
                     let inspection = damage::inspect(&store, &signer).await.unwrap();
                     assert_eq!(inspection.damaged, BTreeMap::new());
-                    place.keep_all(&inspection).unwrap();
+                    place.keep_all(&store, &inspection).await.unwrap();
                     assert_eq!(place.compare(&store, &inspection).await.unwrap(), []);
                 }
             };
@@ -417,9 +252,48 @@ mod tests {
             // What was found before is no news, and does not set back what is kept since.
             let before = damage::inspect(&store, &signer).await.unwrap();
             store.grow_by_one("acme", 301, &signer).await;
-            place.keep_all(&damage::inspect(&store, &signer).await.unwrap()).unwrap();
-            place.keep_all(&before).unwrap();
+            place.keep_all(&store, &damage::inspect(&store, &signer).await.unwrap()).await.unwrap();
+            place.keep_all(&store, &before).await.unwrap();
             assert_eq!(size(&place, "acme"), Some(301));
+        })
+        .await;
+    }
+
+    /// Whoever wrote what is in the database, the key of this installation signed both.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_kept_gives_way_only_to_what_goes_on_from_it() {
+        pavior_testkit::db::both(|db| async move {
+            let folder = tempfile::tempdir().unwrap();
+            let signer = Signer::load(&config(&folder)).unwrap();
+            let place = SecondPlace::open(&folder.path().join("checkpoints"), signer.clone()).unwrap();
+            let store = store(&db, 7, &signer).await;
+            for records in [3, 5, 4, 5] {
+                place.keep(&store, "acme", &edge(records)).await.unwrap();
+            }
+            assert_eq!(size(&place, "acme"), Some(5));
+            let mut other = Edge::default();
+            other.append((1..=7).map(|n| hash::leaf(&[n])));
+            for (log, to, found) in
+                [("acme", Arc::new(other), (7, 5, true)), ("umbrella", edge(4), (0, 7, false))]
+            {
+                if log == "umbrella" {
+                    place.write(&Step { log: log.to_owned(), kept: None, to: edge(7).mark() }).unwrap();
+                }
+                let before = place.read(log).unwrap();
+                let (has, signed, forked) = found;
+                match place.keep(&store, log, &to).await {
+                    Err(Error::SetBack(found)) => {
+                        assert_eq!(found, [SetBack { log: log.to_owned(), has, signed, forked }]);
+                    }
+                    other => panic!("{log}: {other:?}"),
+                }
+                assert_eq!(place.read(log).unwrap(), before);
+            }
+            // What another process kept since a step was proven is not written over.
+            let step = place.step(&store, "acme", &edge(6)).await.unwrap().unwrap();
+            place.keep(&store, "acme", &edge(7)).await.unwrap();
+            assert!(!place.write(&step).unwrap());
+            assert_eq!(size(&place, "acme"), Some(7));
         })
         .await;
     }

@@ -15,14 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::damage::{self, HeldLogs};
 use crate::app::leaf;
-use crate::app::second_place::Remember;
 use crate::config::Config;
 use crate::domain::batch::{Ack, Batch, Identity, Producer, Refusal, Submission};
 use crate::error::{Error, Misfit};
-use crate::store::{Appended, AuditStore, Edges, Limits, Sign};
-
-/// Most logs whose edges are remembered; 8 KiB each and a little more for large ones.
-const MAX_EDGES: usize = 4_096;
+use crate::store::{Appended, AuditStore, Limits, Sign};
 
 struct Job {
     submission: Submission,
@@ -84,10 +80,8 @@ pub(crate) struct Writer {
     store: AuditStore,
     signer: Arc<dyn Sign>,
     queue: mpsc::Receiver<Job>,
-    edges: Arc<Edges>,
     held_logs: HeldLogs,
     limits: Limits,
-    remember: Option<Arc<Remember>>,
     metrics: Metrics,
     max_records: usize,
     max_wait: Duration,
@@ -111,7 +105,6 @@ pub(crate) fn writer(
     store: AuditStore,
     signer: Arc<dyn Sign>,
     held_logs: HeldLogs,
-    remember: Option<Arc<Remember>>,
     meter: &Meter,
 ) -> (Appender, Writer) {
     let (send, receive) = mpsc::channel(config.max_queue);
@@ -119,10 +112,8 @@ pub(crate) fn writer(
         store,
         signer,
         queue: receive,
-        edges: Arc::default(),
         held_logs,
         limits: Limits { records: config.max_parked_records, bytes: config.max_parked_bytes },
-        remember,
         metrics: Metrics::new(meter),
         max_records: config.max_batch_records,
         max_wait: Duration::from_micros(config.max_batch_wait_us),
@@ -144,8 +135,7 @@ impl Writer {
                     continue;
                 }
                 _ = look.tick(), if !self.queue.is_closed() => {
-                    let grown = self.held_logs.mend().await;
-                    self.remember_edges(grown);
+                    self.held_logs.mend().await;
                     continue;
                 }
                 job = self.queue.recv() => job,
@@ -187,7 +177,6 @@ impl Writer {
                 self.metrics.failures.add(1, &[]);
                 let error = anyhow::Error::from(error);
                 tracing::error!(error = format!("{error:#}"), "the audit log cannot be written");
-                self.edges = Arc::default();
                 for answer in answers {
                     let _ = answer.send(Err(Error::NotWritten));
                 }
@@ -199,15 +188,21 @@ impl Writer {
     async fn append(&mut self, batch: &Arc<Batch>) -> Result<Appended, Error> {
         let mut held = BTreeSet::new();
         loop {
-            let appended =
-                self.store.append_unscoped(batch, &self.edges, &self.signer, leaf::content, self.limits);
-            match appended.await {
-                Err(Error::Inconsistent { log, why }) if held.insert(log.clone()) => {
-                    Arc::make_mut(&mut self.edges).remove(&log);
-                    self.held_logs.hold(&log, &why).await?;
-                }
-                other => return other,
+            let known = self.held_logs.known();
+            let appended = self.store.append_unscoped(batch, known, &self.signer, leaf::content, self.limits);
+            let error = match appended.await {
+                Ok(appended) => return Ok(appended),
+                Err(error) => error,
+            };
+            // Which of the logs it is, the database does not say.
+            if error.is_unreadable() && self.held_logs.hold_unreadable(&batch.logs()).await? {
+                continue;
             }
+            let (log, why) = error.damage()?;
+            if !held.insert(log.clone()) {
+                return Err(Error::Inconsistent { log, why });
+            }
+            self.held_logs.hold(&log, &why).await?;
         }
     }
 
@@ -220,7 +215,7 @@ impl Writer {
         let Appended { answers: results, edges, records, parked } = appended;
         self.metrics.records.add(records as u64, &[]);
         self.metrics.batch.record(records as u64, &[]);
-        self.remember_edges(edges);
+        self.held_logs.learn(edges);
         if parked > 0 {
             self.metrics.parked.add(parked as u64, &[]);
             if let Err(error) = self.held_logs.look().await {
@@ -259,20 +254,6 @@ impl Writer {
         if !rest.is_empty() {
             Box::pin(self.write(rest)).await;
         }
-    }
-
-    fn remember_edges(&mut self, edges: damage::Edges) {
-        if edges.is_empty() {
-            return;
-        }
-        if let Some(remember) = &self.remember {
-            remember.grown(&edges);
-        }
-        let known = Arc::make_mut(&mut self.edges);
-        if known.len() + edges.len() > MAX_EDGES {
-            known.clear();
-        }
-        known.extend(edges);
     }
 
     fn note(&self, submission: &Submission, result: &Result<Ack, Error>) {

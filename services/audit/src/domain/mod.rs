@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod hash;
+pub(crate) mod known;
 pub(crate) mod note;
 pub(crate) mod proof;
 pub(crate) mod record;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::hash::{self, Hash};
+use super::known::Mark;
 use super::tree::TILE_WIDTH;
 
 /// The leaves `start..end`, whose tree hash a proof needs.
@@ -13,11 +14,6 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// The first leaves: the whole of a tree of that size, which must not be 0.
-    pub(crate) fn first(size: u64) -> Self {
-        Self { start: 0, end: size }
-    }
-
     /// One leaf.
     pub(crate) fn leaf(index: u64) -> Self {
         Self { start: index, end: index + 1 }
@@ -67,6 +63,36 @@ pub(crate) fn consistency(from: u64, to: u64) -> Vec<Span> {
     }
     out.reverse();
     out
+}
+
+/// Whether the path proves that a tree goes on from a state that it had (RFC 9162 §2.1.4.2).
+pub(crate) fn is_consistent(from: &Mark, to: &Mark, path: &[Hash]) -> bool {
+    if from.size == 0 || from.size >= to.size {
+        let root = if from.size == 0 { hash::empty() } else { to.root };
+        return from.size <= to.size && from.root == root && path.is_empty();
+    }
+    let mut path = path.iter();
+    // A perfect tree is itself the first hash of the path.
+    let seed = if from.size.is_power_of_two() { Some(&from.root) } else { path.next() };
+    let Some(seed) = seed else { return false };
+    let (mut first, mut last) = (from.size - 1, to.size - 1);
+    let complete = first.trailing_ones();
+    (first, last) = (first >> complete, last >> complete);
+    let (mut before, mut after) = (*seed, *seed);
+    for hash in path {
+        if last == 0 {
+            return false;
+        }
+        if first & 1 == 1 || first == last {
+            (before, after) = (hash::node(hash, &before), hash::node(hash, &after));
+            let skipped = if first == 0 { 0 } else { first.trailing_zeros() };
+            (first, last) = (first >> skipped, last >> skipped);
+        } else {
+            after = hash::node(&after, hash);
+        }
+        (first, last) = (first >> 1, last >> 1);
+    }
+    last == 0 && before == from.root && after == to.root
 }
 
 /// Where a perfect, aligned subtree stands: level of the tile, its index, and the entries of it.

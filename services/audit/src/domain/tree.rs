@@ -4,6 +4,7 @@
 //! of level n. An unfinished tile is a prefix of the full one, so it is kept as one row that grows.
 
 use super::hash::{self, Hash};
+use super::known::Mark;
 
 /// Hashes in a full tile.
 pub(crate) const TILE_WIDTH: usize = 256;
@@ -65,6 +66,11 @@ impl Edge {
 
     pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The state of the tree.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { size: self.size, root: self.root() }
     }
 
     /// The tree hash.

@@ -1,23 +1,25 @@
 //! The one transaction that writes what producers hand over, all or nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pavior_store::{Tx, TxFuture};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    ColumnTrait as _, Condition, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    ColumnTrait as _, Condition, ConnectionTrait, EntityTrait, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _, QueryTrait as _,
 };
 
 use super::check::{Objection, Unchecked, wrong};
-use super::entity::{head, held, parked, producer, record};
+use super::entity::{checkpoint, head, held, parked, producer, record, tile};
 use super::growth::{CHUNKS, Growth, insert};
-use super::{AuditStore, Edges, parking, tiles};
+use super::{AuditStore, parking, tiles};
 use crate::domain::batch::{Ack, Batch, Entry, Identity, Producer, Refusal, Stored};
 use crate::domain::hash::{self, Hash};
+use crate::domain::known::KnownLogs;
 use crate::domain::record::Signed;
 use crate::domain::tree::Edge;
-use crate::error::Error;
+use crate::error::{Error, SetBack};
 
 /// Signs states of logs. Called inside the transaction.
 pub(crate) trait Sign: Send + Sync {
@@ -65,15 +67,15 @@ impl AuditStore {
     pub(crate) async fn append_unscoped(
         &self,
         batch: &Arc<Batch>,
-        edges: &Arc<Edges>,
+        known: &Arc<KnownLogs>,
         signer: &Arc<dyn Sign>,
         content: ContentOf,
         limits: parking::Limits,
     ) -> Result<Appended, Error> {
-        let (batch, edges, signer) = (batch.clone(), edges.clone(), signer.clone());
+        let (batch, known, signer) = (batch.clone(), known.clone(), signer.clone());
         self.write(move |tx| {
-            let (batch, edges, signer) = (batch.clone(), edges.clone(), signer.clone());
-            Box::pin(async move { append(tx, &batch, &edges, signer.as_ref(), content, limits).await })
+            let (batch, known, signer) = (batch.clone(), known.clone(), signer.clone());
+            Box::pin(async move { append(tx, &batch, &known, signer.as_ref(), content, limits).await })
         })
         .await
     }
@@ -82,14 +84,14 @@ impl AuditStore {
 async fn append(
     tx: &Tx,
     batch: &Batch,
-    edges: &Edges,
+    known: &KnownLogs,
     signer: &dyn Sign,
     content: ContentOf,
     limits: parking::Limits,
 ) -> Result<Appended, Error> {
     // Always heads before what is held, that before producers, and each in order, so that replicas do not lock each
     // other out. Who holds a log locks its head first: none that was not held here is held before the end.
-    let Locked { heads, mut held } = lock_logs(tx, batch, signer).await?;
+    let Locked { heads, mut held } = lock_logs(tx, batch, known, signer).await?;
     let mut last = lock_producers(tx, batch).await?;
     let before = last.clone();
     let stored = stored(tx, batch, &last, content).await?;
@@ -107,7 +109,7 @@ async fn append(
             continue;
         }
         let head = heads.get(*log).ok_or_else(|| wrong(log, HEAD_IS_GONE))?;
-        growth.add(log, current_edge(tx, head, edges).await?, entries)?;
+        growth.add(log, current_edge(tx, head, known).await?, entries)?;
     }
     // A log that was just made is signed even when nothing was taken for it: no head is without a checkpoint.
     let untouched = |log: &&String| !taken.contains_key(log.as_str()) && !held.contains_key(*log);
@@ -127,42 +129,74 @@ struct Locked {
 }
 
 /// Locks the logs of the batch, making those that do not exist.
-async fn lock_logs(tx: &Tx, batch: &Batch, signer: &dyn Sign) -> Result<Locked, Error> {
+async fn lock_logs(tx: &Tx, batch: &Batch, known: &KnownLogs, signer: &dyn Sign) -> Result<Locked, Error> {
     let logs = batch.logs();
     let mut heads = select_heads(tx, logs.iter().copied()).await?;
     let held = parking::lock(tx, &logs).await?;
-    let is_missing = |log: &&str| !heads.contains_key(*log) && !held.contains_key(*log);
-    let missing: BTreeSet<&str> = logs.into_iter().filter(is_missing).collect();
-    if missing.is_empty() {
-        return Ok(Locked { heads, held });
+    let missing = |heads: &BTreeMap<String, head::Model>| -> Vec<&str> {
+        let is_missing = |log: &&str| !heads.contains_key(*log) && !held.contains_key(*log);
+        logs.iter().copied().filter(is_missing).collect()
+    };
+    let absent = missing(&heads);
+    if !absent.is_empty() {
+        // Those that were let go between the two.
+        heads.extend(select_heads(tx, absent.into_iter()).await?);
+        let absent = missing(&heads);
+        for log in &absent {
+            begin(tx, log, known, signer).await?;
+        }
+        heads.extend(select_heads(tx, absent.into_iter()).await?);
     }
-    let ended = record::Entity::find()
-        .select_only()
-        .column(record::Column::Log)
-        .filter(record::Column::Log.is_in(missing.iter().copied()))
-        .into_tuple::<String>()
-        .one(tx)
-        .await?;
-    if let Some(log) = ended {
-        return Err(wrong(&log, HEAD_IS_GONE));
+    let free = logs.iter().copied().filter(|log| !held.contains_key(*log));
+    match parking::left_over(tx, free).await? {
+        Some(log) => Err(wrong(&log, parking::NOT_HELD)),
+        None => Ok(Locked { heads, held }),
     }
-    let rows = missing.iter().map(|log| head::Model {
-        log: (*log).to_owned(),
-        origin: signer.origin(log),
-        tree_size: 0,
-        root_hash: hash::empty().to_vec(),
-    });
-    let keep = OnConflict::column(head::Column::Log).do_nothing().to_owned();
-    insert(tx, rows.collect(), Some(keep)).await?;
-    heads.extend(select_heads(tx, missing.into_iter()).await?);
-    Ok(Locked { heads, held })
 }
 
+/// Makes the head of a log that there never was. One that was removed is not made anew.
+async fn begin(tx: &Tx, log: &str, known: &KnownLogs, signer: &dyn Sign) -> Result<(), Error> {
+    if has_remains(tx, log).await? {
+        return Err(wrong(log, HEAD_IS_GONE));
+    }
+    if let Some(mark) = known.mark(log).filter(|mark| mark.size > 0) {
+        let signed = mark.size;
+        return Err(Error::SetBack(vec![SetBack { log: log.to_owned(), has: 0, signed, forked: false }]));
+    }
+    write_empty_head(tx, log, signer).await
+}
+
+/// The head of a log without records.
+pub(super) async fn write_empty_head(tx: &Tx, log: &str, signer: &dyn Sign) -> Result<(), Error> {
+    let root_hash = hash::empty().to_vec();
+    let row = head::Model { log: log.to_owned(), origin: signer.origin(log), tree_size: 0, root_hash };
+    let keep = OnConflict::column(head::Column::Log).do_nothing().to_owned();
+    insert(tx, vec![row], Some(keep)).await
+}
+
+/// Whether there is anything of a log beside its head.
+pub(super) async fn has_remains(db: &impl ConnectionTrait, log: &str) -> Result<bool, Error> {
+    let records =
+        record::Entity::find().select_only().column(record::Column::Log).filter(record::Column::Log.eq(log));
+    let tiles =
+        tile::Entity::find().select_only().column(tile::Column::Log).filter(tile::Column::Log.eq(log));
+    let checkpoint =
+        checkpoint::Entity::find_by_id(log.to_owned()).select_only().column(checkpoint::Column::Log);
+    Ok(records.into_tuple::<String>().one(db).await?.is_some()
+        || tiles.into_tuple::<String>().one(db).await?.is_some()
+        || checkpoint.into_tuple::<String>().one(db).await?.is_some())
+}
+
+/// Locks the heads of logs that are not held: those of damaged ones may not even be readable.
 async fn select_heads(
     tx: &Tx,
     logs: impl Iterator<Item = &str>,
 ) -> Result<BTreeMap<String, head::Model>, Error> {
-    let select = head::Entity::find().filter(head::Column::Log.is_in(logs)).order_by_asc(head::Column::Log);
+    let held = held::Entity::find().select_only().column(held::Column::Log).into_query();
+    let select = head::Entity::find()
+        .filter(head::Column::Log.is_in(logs))
+        .filter(head::Column::Log.not_in_subquery(held))
+        .order_by_asc(head::Column::Log);
     Ok(select.lock_exclusive().all(tx).await?.into_iter().map(|head| (head.log.clone(), head)).collect())
 }
 
@@ -250,13 +284,14 @@ async fn stored<'a>(
     Ok(stored)
 }
 
-/// The edge of a locked log: the remembered one when nobody has appended since, otherwise from its tiles.
-async fn current_edge(tx: &Tx, head: &head::Model, edges: &Edges) -> Result<Edge, Error> {
-    if let Some(edge) = edges.get(&head.log)
+/// The edge of a locked log: the remembered one when nobody has appended since, otherwise from its tiles, which must go on
+/// from the state that is remembered.
+async fn current_edge(tx: &Tx, head: &head::Model, known: &KnownLogs) -> Result<Edge, Error> {
+    if let Some(edge) = known.edge(&head.log)
         && u64::try_from(head.tree_size) == Ok(edge.size())
         && edge.root()[..] == head.root_hash
     {
-        return Ok(Edge::clone(edge));
+        return Ok(edge.clone());
     }
     let edge = tiles::edge_of(tx, head).await?;
     let beyond = record::Entity::find()
@@ -267,17 +302,22 @@ async fn current_edge(tx: &Tx, head: &head::Model, edges: &Edges) -> Result<Edge
         .into_tuple::<i64>()
         .one(tx)
         .await?;
-    match beyond {
-        None => Ok(edge),
-        Some(_) => Err(wrong(&head.log, "its records do not end where its head says")),
+    if beyond.is_some() {
+        return Err(wrong(&head.log, "its records do not end where its head says"));
     }
+    if let Some(mark) = known.mark(&head.log)
+        && let Some(set_back) = tiles::set_back(tx, &head.log, mark, &edge.mark()).await?
+    {
+        return Err(Error::SetBack(vec![set_back]));
+    }
+    Ok(edge)
 }
 
 fn producer_row(producer: &Producer, last_seq: i64) -> producer::Model {
     producer::Model { service: producer.service.clone(), epoch: producer.epoch.clone(), last_seq }
 }
 
-async fn write_producers(tx: &Tx, advanced: &[(&Producer, i64)]) -> Result<(), Error> {
+pub(super) async fn write_producers(tx: &Tx, advanced: &[(&Producer, i64)]) -> Result<(), Error> {
     let rows = advanced.iter().map(|(producer, last)| producer_row(producer, *last)).collect();
     let update = OnConflict::columns([producer::Column::Service, producer::Column::Epoch])
         .update_columns([producer::Column::LastSeq])

@@ -1,7 +1,9 @@
 //! What is looked at before the service starts: a log that does not fit together must not grow.
 
 use pavior_store::Tx;
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
 
 use super::append::HEAD_IS_GONE;
 use super::entity::{checkpoint, head, record, tile};
@@ -37,7 +39,8 @@ impl AuditStore {
 
     /// How many records a log has by its head; none when it has not begun.
     pub(crate) async fn size_unscoped(&self, log: &str) -> Result<u64, Error> {
-        let head = head::Entity::find_by_id(log.to_owned()).one(self.store.read()).await?;
+        let head = head::Entity::find_by_id(log.to_owned()).one(self.store.read()).await;
+        let head = head.map_err(|error| Error::from(error).of_log(log))?;
         let size = head.map_or(0, |head| head.tree_size);
         u64::try_from(size).map_err(|_| wrong(log, "its size is negative"))
     }
@@ -45,93 +48,99 @@ impl AuditStore {
     /// Hashes the records of one tile again and compares them with it, and the tile with what stands for it a level
     /// above; returns how many records there are. `size` is one that the log's head had.
     pub(crate) async fn check_tile_unscoped(&self, log: &str, index: u64, size: u64) -> Result<u64, Error> {
-        // The tile first: the records that it names are committed and do not change any more.
-        let hashes = self.whole_tile(log, 0, index, size).await?;
-        let first = signed(index.saturating_mul(TILE_WIDTH as u64));
-        let bodies: Vec<(i64, Vec<u8>)> = record::Entity::find()
-            .select_only()
-            .columns([record::Column::Idx, record::Column::Body])
-            .filter(record::Column::Log.eq(log))
-            .filter(record::Column::Idx.between(first, first + hashes.len() as i64 - 1))
-            .order_by_asc(record::Column::Idx)
-            .into_tuple()
-            .all(self.store.read())
-            .await?;
-        let mut bodies = bodies.iter();
-        for (place, expected) in (first..).zip(&hashes) {
-            let found = bodies.next().filter(|(index, _)| *index == place);
-            if found.is_none_or(|(_, body)| hash::leaf(body) != *expected) {
-                return Err(wrong(log, format!("record {place} is not what its tile says")));
-            }
-        }
-        let records = hashes.len() as u64;
-        self.check_above(log, index, size, hashes).await?;
-        Ok(records)
-    }
-
-    /// Compares a full tile with its hash in the tile above it, and so on upwards while tiles are completed by it.
-    async fn check_above(
-        &self,
-        log: &str,
-        mut index: u64,
-        size: u64,
-        mut hashes: Vec<hash::Hash>,
-    ) -> Result<(), Error> {
-        for level in 1.. {
-            if hashes.len() < TILE_WIDTH {
-                break;
-            }
-            let (parent, entry) = (index / TILE_WIDTH as u64, (index % TILE_WIDTH as u64) as usize);
-            // A tile that became full after the size was read may stand in a tile that is not looked for yet.
-            if entry >= tile_width(size, level, parent) {
-                break;
-            }
-            let above = self.whole_tile(log, level, parent, size).await?;
-            if above.get(entry) != Some(&hash::perfect_root(&hashes)) {
-                let why =
-                    format!("hash {entry} of tile {parent} of level {level} is not that of the tile below");
-                return Err(wrong(log, why));
-            }
-            if entry + 1 < TILE_WIDTH {
-                break;
-            }
-            (index, hashes) = (parent, above);
-        }
-        Ok(())
-    }
-
-    /// A tile with at least the hashes that it has in a tree of `size`. One that is missing or short is damage, not the
-    /// end of the log.
-    async fn whole_tile(
-        &self,
-        log: &str,
-        level: u32,
-        index: u64,
-        size: u64,
-    ) -> Result<Vec<hash::Hash>, Error> {
-        let key = (log.to_owned(), level as i32, signed(index));
-        let tile = tile::Entity::find_by_id(key).one(self.store.read()).await?;
-        let tile = tile.ok_or_else(|| wrong(log, format!("tile {index} of level {level} is missing")))?;
-        let hashes = hashes_of(&tile.hashes)
-            .ok_or_else(|| wrong(log, format!("tile {index} of level {level} is damaged")))?;
-        let (found, least) = (hashes.len(), tile_width(size, level, index));
-        match (least..=TILE_WIDTH).contains(&found) {
-            true => Ok(hashes),
-            false => {
-                Err(wrong(log, format!("tile {index} of level {level} has {found} hashes, not {least}")))
-            }
-        }
+        check_tile(self.store.read(), log, index, size).await.map_err(|error| error.of_log(log))
     }
 
     /// Checks that head, last record, right-edge tiles and checkpoint of a log agree.
     pub(crate) async fn check_unscoped(&self, log: &str) -> Result<Unchecked, Error> {
-        let log = log.to_owned();
-        self.store
-            .upkeep("nothing: a consistent view of a log", move |tx| {
-                let log = log.clone();
-                Box::pin(async move { check(tx, &log).await })
-            })
-            .await
+        let looked_at = log.to_owned();
+        let found = self.store.upkeep("nothing: a consistent view of a log", move |tx| {
+            let log = looked_at.clone();
+            Box::pin(async move { check(tx, &log).await })
+        });
+        found.await.map_err(|error| error.of_log(log))
+    }
+}
+
+/// As [`AuditStore::check_tile_unscoped`], wherever the rows are read.
+pub(super) async fn check_tile(
+    db: &impl ConnectionTrait,
+    log: &str,
+    index: u64,
+    size: u64,
+) -> Result<u64, Error> {
+    // The tile first: the records that it names are committed and do not change any more.
+    let hashes = whole_tile(db, log, 0, index, size).await?;
+    let first = signed(index.saturating_mul(TILE_WIDTH as u64));
+    let bodies: Vec<(i64, Vec<u8>)> = record::Entity::find()
+        .select_only()
+        .columns([record::Column::Idx, record::Column::Body])
+        .filter(record::Column::Log.eq(log))
+        .filter(record::Column::Idx.between(first, first + hashes.len() as i64 - 1))
+        .order_by_asc(record::Column::Idx)
+        .into_tuple()
+        .all(db)
+        .await?;
+    let mut bodies = bodies.iter();
+    for (place, expected) in (first..).zip(&hashes) {
+        let found = bodies.next().filter(|(index, _)| *index == place);
+        if found.is_none_or(|(_, body)| hash::leaf(body) != *expected) {
+            return Err(wrong(log, format!("record {place} is not what its tile says")));
+        }
+    }
+    let records = hashes.len() as u64;
+    check_above(db, log, index, size, hashes).await?;
+    Ok(records)
+}
+
+/// Compares a full tile with its hash in the tile above it, and so on upwards while tiles are completed by it.
+async fn check_above(
+    db: &impl ConnectionTrait,
+    log: &str,
+    mut index: u64,
+    size: u64,
+    mut hashes: Vec<hash::Hash>,
+) -> Result<(), Error> {
+    for level in 1.. {
+        if hashes.len() < TILE_WIDTH {
+            break;
+        }
+        let (parent, entry) = (index / TILE_WIDTH as u64, (index % TILE_WIDTH as u64) as usize);
+        // A tile that became full after the size was read may stand in a tile that is not looked for yet.
+        if entry >= tile_width(size, level, parent) {
+            break;
+        }
+        let above = whole_tile(db, log, level, parent, size).await?;
+        if above.get(entry) != Some(&hash::perfect_root(&hashes)) {
+            let why = format!("hash {entry} of tile {parent} of level {level} is not that of the tile below");
+            return Err(wrong(log, why));
+        }
+        if entry + 1 < TILE_WIDTH {
+            break;
+        }
+        (index, hashes) = (parent, above);
+    }
+    Ok(())
+}
+
+/// A tile with at least the hashes that it has in a tree of `size`. One that is missing or short is damage, not the end of
+/// the log.
+async fn whole_tile(
+    db: &impl ConnectionTrait,
+    log: &str,
+    level: u32,
+    index: u64,
+    size: u64,
+) -> Result<Vec<hash::Hash>, Error> {
+    let key = (log.to_owned(), level as i32, signed(index));
+    let tile = tile::Entity::find_by_id(key).one(db).await?;
+    let tile = tile.ok_or_else(|| wrong(log, format!("tile {index} of level {level} is missing")))?;
+    let hashes = hashes_of(&tile.hashes)
+        .ok_or_else(|| wrong(log, format!("tile {index} of level {level} is damaged")))?;
+    let (found, least) = (hashes.len(), tile_width(size, level, index));
+    match (least..=TILE_WIDTH).contains(&found) {
+        true => Ok(hashes),
+        false => Err(wrong(log, format!("tile {index} of level {level} has {found} hashes, not {least}"))),
     }
 }
 

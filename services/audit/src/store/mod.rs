@@ -8,30 +8,24 @@ mod migration;
 mod parking;
 mod producers;
 mod records;
+mod release;
 mod tiles;
-
-use std::collections::HashMap;
-use std::sync::Arc;
 
 use pavior_store::{Store, StoreError};
 
-use crate::domain::tree::Edge;
 use crate::error::Error;
 
 pub(crate) use append::{Appended, Sign};
 pub(crate) use check::{Objection, Unchecked};
-pub(crate) use parking::{HeldLog, Limits, Released};
+pub(crate) use parking::{Demand, HeldLog, Limits, NOT_HELD};
 pub(crate) use records::{Page, Selection};
+pub(crate) use release::{Losses, Released};
 
 impl From<sea_orm::DbErr> for Error {
     fn from(error: sea_orm::DbErr) -> Self {
         Self::Store(StoreError::from(error))
     }
 }
-
-/// The right edges of logs as of the last commit of this process. Another replica may have gone on, so an edge counts
-/// only while it agrees with the head in the database.
-pub(crate) type Edges = HashMap<String, Arc<Edge>>;
 
 /// The service's database.
 #[derive(Debug, Clone)]

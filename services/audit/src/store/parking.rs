@@ -5,25 +5,22 @@
 //! becomes records when the log is whole again. What is parked is in no tree and is never shown as a record.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use pavior_store::Tx;
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
+use sea_orm::sea_query::{ExprTrait as _, OnConflict, SelectStatement};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    QueryTrait as _,
+};
 
-use super::AuditStore;
-use super::append::Sign;
-use super::check::{check, wrong};
+use super::check::wrong;
 use super::entity::{head, held, parked};
-use super::growth::{Growth, insert, insert_active, signed};
-use crate::domain::batch::{Entry, Producer, Taken};
-use crate::domain::hash;
-use crate::domain::tree::Edge;
+use super::growth::{insert, insert_active, signed};
+use super::{AuditStore, tiles};
+use crate::domain::batch::Taken;
+use crate::domain::known::Mark;
 use crate::error::Error;
-
-/// Most bytes that become records in one transaction.
-const MAX_RELEASED_BYTES: i64 = 16 * 1024 * 1024;
 
 /// Most that is parked for one log.
 #[derive(Debug, Clone, Copy)]
@@ -39,66 +36,139 @@ pub(crate) struct HeldLog {
     pub(crate) why: String,
     /// How many events are parked for it.
     pub(crate) records: u64,
+    /// How many records it must have to be let go.
+    pub(crate) demanded: u64,
 }
 
-/// What of a held log became records.
-#[derive(Debug, Default)]
-pub(crate) struct Released {
-    pub(crate) records: usize,
-    /// The edges after it.
-    pub(crate) edges: Vec<(String, Arc<Edge>)>,
-    /// There is more; the log is held until that is done.
-    pub(crate) more: bool,
+/// What a log must show to be let go, beside that it fits together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Demand {
+    /// The state that it goes on from.
+    pub(crate) mark: Option<Mark>,
+    /// The tile of records that is whole.
+    pub(crate) tile: Option<u64>,
 }
 
-/// Reads the bytes of a record of a log into what is stored of it.
-pub(crate) type EntryOf = fn(&str, &[u8]) -> Result<(Producer, Entry), Error>;
+/// Why a log is held for which events were found that nobody looks after.
+pub(crate) const NOT_HELD: &str = "events are parked for it although it was not held";
 
 impl AuditStore {
-    /// Holds a log from now on.
-    pub(crate) async fn hold_unscoped(&self, log: &str, why: &str) -> Result<(), Error> {
-        let row = held::Model { log: log.to_owned(), why: why.to_owned(), records: 0, bytes: 0 };
+    /// Holds a log from now on, until it shows what is demanded. What was demanded before stays so.
+    pub(crate) async fn hold_unscoped(&self, log: &str, why: &str, demand: Demand) -> Result<(), Error> {
+        let (log, why) = (log.to_owned(), why.to_owned());
         self.write(move |tx| {
-            let row = row.clone();
-            Box::pin(async move {
-                // Locked, so that who appends to it is done before.
-                head::Entity::find_by_id(row.log.clone()).lock_exclusive().one(tx).await?;
-                let keep = OnConflict::column(held::Column::Log).do_nothing().to_owned();
-                insert(tx, vec![row], Some(keep)).await
-            })
+            let (log, why) = (log.clone(), why.clone());
+            Box::pin(async move { hold(tx, &log, &why, demand).await })
         })
         .await
+    }
+
+    /// The logs with parked events that are not held.
+    pub(crate) async fn left_over_unscoped(&self) -> Result<Vec<String>, Error> {
+        let found = parked::Entity::find()
+            .select_only()
+            .column(parked::Column::Log)
+            .distinct()
+            .filter(parked::Column::Log.not_in_subquery(held_logs()))
+            .order_by_asc(parked::Column::Log);
+        Ok(found.into_tuple().all(self.store.read()).await?)
     }
 
     /// The logs that are held.
     pub(crate) async fn held_unscoped(&self) -> Result<Vec<HeldLog>, Error> {
         let rows = held::Entity::find().order_by_asc(held::Column::Log).all(self.store.read()).await?;
-        let held = rows.into_iter().map(|held::Model { log, why, records, bytes: _ }| HeldLog {
-            log,
-            why,
-            records: records.unsigned_abs(),
+        let held = rows.into_iter().map(|held| HeldLog {
+            log: held.log,
+            why: held.why,
+            records: held.records.unsigned_abs(),
+            demanded: held.signed_size.map_or(0, i64::unsigned_abs),
         });
         Ok(held.collect())
     }
+}
 
-    /// Appends the first of what is parked for a log, at most `max_records` of it, and lets the log go with the last.
-    ///
-    /// # Errors
-    /// When the log, or what is parked for it, still does not fit together.
-    pub(crate) async fn release_unscoped(
-        &self,
-        log: &str,
-        signer: &Arc<dyn Sign>,
-        entry_of: EntryOf,
-        max_records: usize,
-    ) -> Result<Released, Error> {
-        let (log, signer) = (log.to_owned(), signer.clone());
-        self.write(move |tx| {
-            let (log, signer) = (log.clone(), signer.clone());
-            Box::pin(async move { release(tx, &log, signer.as_ref(), entry_of, max_records).await })
-        })
-        .await
+fn held_logs() -> SelectStatement {
+    held::Entity::find().select_only().column(held::Column::Log).into_query()
+}
+
+async fn hold(tx: &Tx, log: &str, why: &str, demand: Demand) -> Result<(), Error> {
+    // Locked, so that who appends to it is done before. Nothing else of the row: it may not be readable.
+    let head = head::Entity::find_by_id(log.to_owned()).select_only().column(head::Column::Log);
+    head.lock_exclusive().into_tuple::<String>().one(tx).await?;
+    let Counted { records, bytes } = counted(tx, log).await?;
+    let (log, why) = (log.to_owned(), why.to_owned());
+    let row = held::Model { log, why, records, bytes, signed_size: None, signed_root: None, tile: None };
+    let keep = OnConflict::column(held::Column::Log).do_nothing().to_owned();
+    insert(tx, vec![row.clone()], Some(keep)).await?;
+    let Some(mut held) = lock(tx, &BTreeSet::from([row.log.as_str()])).await?.remove(&row.log) else {
+        return Ok(());
+    };
+    let before = held.clone();
+    if let Some(mark) = demand.mark
+        && goes_further(tx, &held, &mark).await?
+    {
+        held.signed_size = Some(signed(mark.size)?);
+        held.signed_root = Some(mark.root.to_vec());
     }
+    if let Some(tile) = demand.tile {
+        held.tile = Some(signed(tile)?);
+    }
+    if held == before { Ok(()) } else { update(tx, &held).await }
+}
+
+/// Whether a state goes on from the one that is demanded. One of another line must not take its place.
+async fn goes_further(tx: &Tx, held: &held::Model, mark: &Mark) -> Result<bool, Error> {
+    let Some(from) = Demand::of(held)?.mark else { return Ok(true) };
+    if from.size >= mark.size {
+        return Ok(false);
+    }
+    match tiles::set_back(tx, &held.log, &from, mark).await {
+        Ok(set_back) => Ok(set_back.is_none()),
+        Err(error) => error.of_log(&held.log).damage().map(|_| false),
+    }
+}
+
+impl Demand {
+    /// What is demanded of a log that is held.
+    pub(super) fn of(held: &held::Model) -> Result<Self, Error> {
+        let unreadable = || wrong(&held.log, "what it must show to be let go cannot be read");
+        let mark = match (held.signed_size, &held.signed_root) {
+            (Some(size), Some(root)) => {
+                let size = u64::try_from(size).map_err(|_| unreadable())?;
+                Some(Mark { size, root: root.as_slice().try_into().map_err(|_| unreadable())? })
+            }
+            _ => None,
+        };
+        let tile = held.tile.map(u64::try_from).transpose().map_err(|_| unreadable())?;
+        Ok(Self { mark, tile })
+    }
+}
+
+/// What is parked for a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) records: i64,
+    pub(super) bytes: i64,
+}
+
+pub(super) async fn counted(db: &impl ConnectionTrait, log: &str) -> Result<Counted, Error> {
+    // PostgreSQL sums to another type than it adds.
+    let bytes = parked::Column::BodyBytes.sum().cast_as("BIGINT");
+    let found = parked::Entity::find()
+        .select_only()
+        .column_as(parked::Column::Arrival.count(), "records")
+        .column_as(bytes, "bytes")
+        .filter(parked::Column::Log.eq(log))
+        .into_tuple::<(i64, Option<i64>)>();
+    let (records, bytes) = found.one(db).await?.unwrap_or_default();
+    Ok(Counted { records, bytes: bytes.unwrap_or_default() })
+}
+
+/// The first of these logs, which are not held, that has parked events all the same.
+pub(super) async fn left_over(tx: &Tx, free: impl Iterator<Item = &str>) -> Result<Option<String>, Error> {
+    let found = parked::Entity::find().select_only().column(parked::Column::Log);
+    let found = found.filter(parked::Column::Log.is_in(free)).into_tuple();
+    Ok(found.one(tx).await?)
 }
 
 /// Locks those of the logs that are held.
@@ -139,109 +209,13 @@ pub(super) async fn park(
         })
     });
     insert_active(tx, rows.collect::<Result<_, Error>>()?, None).await?;
-    count(tx, held).await
+    update(tx, held).await
 }
 
-async fn count(tx: &Tx, held: &held::Model) -> Result<(), Error> {
-    let counts = [held::Column::Records, held::Column::Bytes];
-    let update = OnConflict::column(held::Column::Log).update_columns(counts).to_owned();
+/// Writes the row of a log that is held and locked.
+pub(super) async fn update(tx: &Tx, held: &held::Model) -> Result<(), Error> {
+    use held::Column::{Bytes, Log, Records, SignedRoot, SignedSize, Tile};
+    let columns = [Records, Bytes, SignedSize, SignedRoot, Tile];
+    let update = OnConflict::column(Log).update_columns(columns).to_owned();
     insert(tx, vec![held.clone()], Some(update)).await
-}
-
-async fn release(
-    tx: &Tx,
-    log: &str,
-    signer: &dyn Sign,
-    entry_of: EntryOf,
-    max_records: usize,
-) -> Result<Released, Error> {
-    let found = check(tx, log).await?;
-    if let Some(objection) = signer.objection(&found) {
-        return Err(wrong(log, objection.why));
-    }
-    // Another process may have done it.
-    let Some(mut held) = lock(tx, &BTreeSet::from([log])).await?.remove(log) else {
-        return Ok(Released::default());
-    };
-    let Next { rows, more } = next(tx, log, max_records).await?;
-    let mut entries = Vec::with_capacity(rows.len());
-    for row in &rows {
-        entries.push(entry(row, entry_of)?);
-        held.records -= 1;
-        held.bytes -= row.body_bytes;
-    }
-    let mut released = Released { records: rows.len(), more, edges: Vec::new() };
-    if let Some(last) = rows.last() {
-        let taken: Vec<Taken<'_>> = entries.iter().map(|(producer, entry)| (producer, entry)).collect();
-        let mut growth = Growth::default();
-        growth.add(log, found.edge, &taken)?;
-        released.edges = growth.write(tx, signer).await?.edges;
-        parked::Entity::delete_many()
-            .filter(parked::Column::Log.eq(log))
-            .filter(parked::Column::Arrival.lte(last.arrival))
-            .exec(tx)
-            .await?;
-    }
-    if !more && (held.records, held.bytes) != (0, 0) {
-        return Err(wrong(
-            log,
-            format!("{} parked records of {} bytes are missing", held.records, held.bytes),
-        ));
-    }
-    match more {
-        true => count(tx, &held).await?,
-        false => {
-            held::Entity::delete_by_id(log.to_owned()).exec(tx).await?;
-        }
-    }
-    Ok(released)
-}
-
-/// The first of what is parked for a log.
-struct Next {
-    rows: Vec<parked::Model>,
-    more: bool,
-}
-
-async fn next(tx: &Tx, log: &str, max_records: usize) -> Result<Next, Error> {
-    let sizes: Vec<(i64, i64)> = parked::Entity::find()
-        .select_only()
-        .columns([parked::Column::Arrival, parked::Column::BodyBytes])
-        .filter(parked::Column::Log.eq(log))
-        .order_by_asc(parked::Column::Arrival)
-        .limit(max_records as u64 + 1)
-        .into_tuple()
-        .all(tx)
-        .await?;
-    let mut bytes = 0;
-    let fits = sizes.iter().take(max_records).take_while(|(_, size)| {
-        let is_first = bytes == 0;
-        bytes += size;
-        is_first || bytes <= MAX_RELEASED_BYTES
-    });
-    let fits: Vec<i64> = fits.map(|(arrival, _)| *arrival).collect();
-    let Some(last) = fits.last() else { return Ok(Next { rows: Vec::new(), more: false }) };
-    let rows = parked::Entity::find()
-        .filter(parked::Column::Log.eq(log))
-        .filter(parked::Column::Arrival.lte(*last))
-        .order_by_asc(parked::Column::Arrival)
-        .all(tx)
-        .await?;
-    Ok(Next { more: fits.len() < sizes.len(), rows })
-}
-
-/// What a parked event becomes. One that was changed meanwhile would be signed: it keeps its log held.
-fn entry(row: &parked::Model, entry_of: EntryOf) -> Result<(Producer, Entry), Error> {
-    let changed =
-        || wrong(&row.log, format!("the parked event {} of `{}` was changed", row.seq, row.service));
-    if hash::leaf(&row.body)[..] != row.leaf_hash {
-        return Err(changed());
-    }
-    let (producer, entry) = entry_of(&row.log, &row.body)?;
-    let same = producer.service == row.service
-        && producer.epoch == row.epoch
-        && entry.seq == row.seq
-        && entry.index_fields.event_id == row.event_id
-        && entry.leaf[..] == row.leaf_hash;
-    if same { Ok((producer, entry)) } else { Err(changed()) }
 }

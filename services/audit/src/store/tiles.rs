@@ -6,11 +6,13 @@ use pavior_auth::Permit;
 use sea_orm::{ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, QueryFilter as _};
 
 use super::AuditStore;
+use super::check::wrong;
 use super::entity::{head, tile};
 use crate::domain::hash::{self, Hash};
-use crate::domain::proof::{self, Span};
+use crate::domain::known::Mark;
+use crate::domain::proof;
 use crate::domain::tree::{Edge, MAX_LEVELS, hashes_of, open_tile};
-use crate::error::Error;
+use crate::error::{Error, SetBack};
 
 /// Tiles by level and index.
 pub(crate) type Tiles = HashMap<(u32, u64), Vec<Hash>>;
@@ -20,21 +22,60 @@ impl AuditStore {
     pub(crate) async fn tiles(&self, permit: &Permit, wanted: &BTreeSet<(u32, u64)>) -> Result<Tiles, Error> {
         read(self.store.read(), permit.organization(), wanted.iter().copied()).await
     }
+
+    /// How a log does not go on from a state that it had, if so: as its head says, or as `to` does, which was a state of
+    /// it after its head was read.
+    pub(crate) async fn set_back_unscoped(
+        &self,
+        log: &str,
+        from: &Mark,
+        to: Option<&Mark>,
+    ) -> Result<Option<SetBack>, Error> {
+        let db = self.store.read();
+        let found = async {
+            match to {
+                Some(to) => set_back(db, log, from, to).await,
+                None => set_back(db, log, from, &head_of(db, log).await?).await,
+            }
+        };
+        found.await.map_err(|error| error.of_log(log))
+    }
 }
 
-impl AuditStore {
-    /// The root that a log had when it was of that size, which it must have reached.
-    pub(crate) async fn root_at_unscoped(&self, log: &str, size: u64) -> Result<Hash, Error> {
-        if size == 0 {
-            return Ok(hash::empty());
+/// How far a log has come by its head; one that has not begun is empty.
+async fn head_of(db: &impl ConnectionTrait, log: &str) -> Result<Mark, Error> {
+    let Some(head) = head::Entity::find_by_id(log.to_owned()).one(db).await? else {
+        return Ok(Mark { size: 0, root: hash::empty() });
+    };
+    let size = u64::try_from(head.tree_size).map_err(|_| wrong(log, "its size is negative"))?;
+    let root = head.root_hash.try_into().map_err(|_| wrong(log, "its head is no hash"))?;
+    Ok(Mark { size, root })
+}
+
+/// How a log that has come to `to` does not go on from a state that it had, if so. Shown by the tiles, which may have grown
+/// since, and to both roots: tiles that were changed show nothing.
+pub(super) async fn set_back(
+    db: &impl ConnectionTrait,
+    log: &str,
+    from: &Mark,
+    to: &Mark,
+) -> Result<Option<SetBack>, Error> {
+    let path = match from.size {
+        size if size == 0 || size >= to.size => Vec::new(),
+        size => {
+            let spans = proof::consistency(size, to.size);
+            let tiles = read(db, log, proof::tiles(&spans).into_iter()).await?;
+            let path: Option<Vec<Hash>> = spans.iter().map(|span| proof::span_hash(*span, &tiles)).collect();
+            path.ok_or_else(|| {
+                wrong(log, format!("a tile of its first {} records is missing or short", to.size))
+            })?
         }
-        let whole = Span::first(size);
-        let tiles = read(self.store.read(), log, proof::tiles(&[whole]).into_iter()).await?;
-        proof::span_hash(whole, &tiles).ok_or_else(|| Error::Inconsistent {
-            log: log.to_owned(),
-            why: format!("a tile of its first {size} records is missing or short"),
-        })
+    };
+    if proof::is_consistent(from, to, &path) {
+        return Ok(None);
     }
+    let forked = from.size <= to.size;
+    Ok(Some(SetBack { log: log.to_owned(), has: to.size, signed: from.size, forked }))
 }
 
 async fn read(

@@ -3,7 +3,7 @@
 use pavior_runtime::Task;
 
 use crate::app::checker::Checker;
-use crate::app::second_place::Keeper;
+use crate::app::keeper::Keeper;
 use crate::app::writer::Writer;
 
 /// The writer of records. When told to end it first writes what waits.

@@ -12,13 +12,13 @@ use crate::support::{Client, Fixture, batch, event};
 use crate::tamper::{Kind, LOG, Tables, changed};
 
 /// A byte of a log's head that is changed, to be put back.
-struct Damage {
+pub(crate) struct Damage {
     tables: Tables,
     before: Value,
 }
 
 impl Damage {
-    async fn to(fixture: &Fixture) -> Self {
+    pub(crate) async fn to(fixture: &Fixture) -> Self {
         let tables = Tables::open(&fixture.db).await;
         let kind = Kind::Bytes(3);
         let before = tables.read("audit_head", LOG, "root_hash", kind).await;
@@ -26,29 +26,33 @@ impl Damage {
         Self { tables, before }
     }
 
-    async fn repair(self) {
+    pub(crate) async fn repair(self) {
         self.tables.write("audit_head", LOG, "root_hash", self.before).await;
     }
 }
 
 /// Hands over events of logs under the numbers.
-async fn ship(fixture: &Fixture, client: &mut Client, events: &[(&str, i64)]) -> Result<i64, Status> {
+pub(crate) async fn ship(
+    fixture: &Fixture,
+    client: &mut Client,
+    events: &[(&str, i64)],
+) -> Result<i64, Status> {
     let events = events.iter().map(|(log, n)| (*log, *n, event(log, *n))).collect();
     let answer = fixture.append(client, "catalog", "e1", events).await?;
     Ok(answer.into_inner().acknowledged_sequence)
 }
 
-async fn size(fixture: &Fixture, reader: &mut Client, log: &str) -> i64 {
+pub(crate) async fn size(fixture: &Fixture, reader: &mut Client, log: &str) -> i64 {
     fixture.checkpoint(reader, log).await.tree_size
 }
 
 /// The ids of a log's records, in order.
-async fn ids(fixture: &Fixture, reader: &mut Client, log: &str) -> Vec<String> {
+pub(crate) async fn ids(fixture: &Fixture, reader: &mut Client, log: &str) -> Vec<String> {
     let records = fixture.all(reader, log, "").await;
     records.into_iter().map(|record| record.event.unwrap().event_id).collect()
 }
 
-fn ids_of(log: &str, numbers: &[i64]) -> Vec<String> {
+pub(crate) fn ids_of(log: &str, numbers: &[i64]) -> Vec<String> {
     numbers.iter().map(|n| event(log, *n).event_id.to_string()).collect()
 }
 

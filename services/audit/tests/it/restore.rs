@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use pavior_audit::restore::Ledger;
-use pavior_audit::{Config, SetBack};
+use pavior_audit::Config;
+use pavior_audit::restore::{Ledger, LogFinding};
 use pavior_audit_verifier::verify_database;
 use pavior_core::audit::{AuditClass, AuditEvent};
 use pavior_core::clock::Clock as _;
@@ -11,11 +11,11 @@ use pavior_testkit::db;
 
 use crate::support::{Fixture, event};
 
-fn checkpoints(fixture: &Fixture) -> PathBuf {
+pub(crate) fn checkpoints(fixture: &Fixture) -> PathBuf {
     fixture.folder.path().join("checkpoints")
 }
 
-fn config(fixture: &Fixture) -> Config {
+pub(crate) fn config(fixture: &Fixture) -> Config {
     Config { checkpoints_dir: Some(checkpoints(fixture)), ..fixture.config() }
 }
 
@@ -29,7 +29,7 @@ async fn run(fixture: &Fixture, config: Config, first: i64, count: i64) {
     running.stop().await;
 }
 
-async fn refused(fixture: &Fixture) -> String {
+pub(crate) async fn refused(fixture: &Fixture) -> String {
     match fixture.start_with(config(fixture)).await {
         Ok(_) => panic!("a log that was set back is served"),
         Err(error) => format!("{error:#}"),
@@ -37,17 +37,17 @@ async fn refused(fixture: &Fixture) -> String {
 }
 
 /// As `pavior restore` does.
-async fn accept(fixture: &Fixture) -> Vec<SetBack> {
+async fn accept(fixture: &Fixture) -> Vec<LogFinding> {
     let ledger = Ledger::open(&config(fixture), fixture.db.connect().await).unwrap();
-    let found = ledger.set_back().await.unwrap();
-    let record = |lost: &SetBack| AuditEvent {
+    let found = ledger.look().await.unwrap();
+    let record = |lost: &LogFinding| AuditEvent {
         class: AuditClass::A,
         action: "platform.restore".into(),
-        summary: lost.to_string(),
+        summary: lost.lost().unwrap(),
         ..event(&lost.log, 1_000)
     };
     ledger.accept(&found, record, fixture.clock.now()).await.unwrap();
-    assert_eq!(ledger.set_back().await.unwrap(), []);
+    assert_eq!(ledger.look().await.unwrap(), []);
     found
 }
 

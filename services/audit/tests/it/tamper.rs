@@ -6,7 +6,7 @@ use pavior_audit_verifier::{
     verify_database_with,
 };
 use pavior_testkit::db::{self, TestDb};
-use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, Statement, Value};
+use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, Statement, TransactionTrait as _, Value};
 
 use crate::support::{Fixture, event};
 
@@ -98,6 +98,15 @@ impl Tables {
     pub(crate) async fn run(&self, sql: &str, values: Vec<Value>) -> u64 {
         let statement = Statement::from_sql_and_values(self.connection.get_database_backend(), sql, values);
         self.connection.execute_raw(statement).await.unwrap().rows_affected()
+    }
+
+    /// All in one transaction.
+    pub(crate) async fn run_together(&self, statements: Vec<String>) {
+        let tx = self.connection.begin().await.unwrap();
+        for sql in statements {
+            tx.execute_unprepared(&sql).await.unwrap();
+        }
+        tx.commit().await.unwrap();
     }
 
     pub(crate) async fn read(&self, table: &str, row: &str, column: &str, kind: Kind) -> Value {

@@ -5,6 +5,7 @@ mod components;
 mod config;
 mod installation;
 mod keys;
+mod operator;
 mod remote_drivers;
 mod restore;
 mod system;

@@ -9,8 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use pavior_audit::SetBack;
-use pavior_audit::restore::{Ledger, Produced};
+use pavior_audit::restore::{Ledger, LogFinding, Missing, Produced};
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
 use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id::{IdGen, SystemIds};
@@ -21,7 +20,7 @@ use pavior_store::{DatabaseConfig, Store};
 use serde_json::{Value, json};
 
 use super::installation::Ground;
-use super::{Config, Role, components, config, keys};
+use super::{Config, Role, components, config, keys, operator};
 use crate::cli::args::RestoreArgs;
 use crate::cli::failure::{Ended, exit};
 use crate::cli::output::{self, Printer};
@@ -37,8 +36,8 @@ const AFTERWARDS: &str =
 enum Finding {
     /// A service's numbers and the log's.
     Producer { role: Role, position: Position, produced: Produced, apart: Apart },
-    /// The log and the checkpoints that were signed before.
-    Log(SetBack),
+    /// A log of which something is gone or damaged, or that is held.
+    Log(LogFinding),
     /// Operations that would go on although their database was set back.
     UnderWay(Vec<String>),
     /// Environments that would be taken down, although their time may have been prolonged since.
@@ -54,7 +53,7 @@ pub async fn run(args: &RestoreArgs, printer: Printer) -> anyhow::Result<()> {
     if !args.dry_run && !args.accept_lost_records && !lost.is_empty() {
         let message = format!(
             "audit records would be given up for good: {}. Put the newest copy of the audit database back and run this \
-             again; where there is none, say --accept-lost-records",
+             again; where there is none, say --accept-lost-records and why with --reason",
             lost.join("; ")
         );
         return Err(Ended { message, code: exit::FAILED }.into());
@@ -68,10 +67,13 @@ pub async fn run(args: &RestoreArgs, printer: Printer) -> anyhow::Result<()> {
         }
     }
     report(&findings, args.dry_run, printer)?;
-    if args.dry_run && !findings.is_empty() {
-        return Err(Ended { message: "there is something to restore".to_owned(), code: exit::FAILED }.into());
-    }
-    Ok(())
+    let damaged: Vec<&str> = findings.iter().filter_map(Finding::damaged).collect();
+    let message = match (args.dry_run, findings.is_empty(), damaged.is_empty()) {
+        (_, true, _) | (false, _, true) => return Ok(()),
+        (true, ..) => "there is something to restore".to_owned(),
+        (false, ..) => format!("stays held, because this cannot mend it: {}", damaged.join(", ")),
+    };
+    Err(Ended { message, code: exit::FAILED }.into())
 }
 
 async fn survey(store: &Store, role: Role) -> anyhow::Result<Survey> {
@@ -84,6 +86,9 @@ struct Workshop {
     ledger: Ledger,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdGen>,
+    /// Who runs this, and why as far as it was said.
+    operator: String,
+    reason: Option<String>,
     /// Holds the log that stands in for one without tables.
     _scratch: Option<tempfile::TempDir>,
 }
@@ -114,7 +119,8 @@ impl Workshop {
             scratch = Some(folder);
         }
         let ledger = Ledger::open(&config.audit, audit)?;
-        Ok(Self { ground, ledger, clock, ids, _scratch: scratch })
+        let (operator, reason) = (operator::name(), args.reason.clone());
+        Ok(Self { ground, ledger, clock, ids, operator, reason, _scratch: scratch })
     }
 
     /// An outbox of a database that has no tables yet cannot be asked, nor need it be.
@@ -124,7 +130,7 @@ impl Workshop {
 
     async fn look(&self) -> anyhow::Result<Vec<Finding>> {
         let mut findings = Vec::new();
-        let set_back = self.ledger.set_back().await.context("the audit log")?;
+        let logs = self.ledger.look().await.context("the audit log")?;
         for role in PRODUCERS {
             let Some(store) = self.producer(role) else { continue };
             let failed = || format!("the database of {}", role.name());
@@ -157,7 +163,7 @@ impl Workshop {
             }
             findings.push(Finding::Producer { role, position, produced, apart });
         }
-        findings.extend(set_back.into_iter().map(Finding::Log));
+        findings.extend(logs.into_iter().map(Finding::Log));
         Ok(findings)
     }
 
@@ -171,14 +177,11 @@ impl Workshop {
                 let newest = produced.newest_epoch;
                 outbox::begin_anew(store, role.name(), events, newest, recorded, self.clock.as_ref()).await?;
             }
-            Finding::Log(lost) => {
-                let event = |lost: &SetBack| {
-                    let SetBack { log, has, signed, forked } = lost;
-                    let detail =
-                        json!({ "database": "audit", "has": has, "signed": signed, "forked": forked });
-                    self.event(log, "audit", lost.to_string(), detail)
-                };
-                self.ledger.accept(std::slice::from_ref(lost), event, self.clock.now()).await?;
+            Finding::Log(found) => {
+                let Some(lost) = found.lost() else { return Ok(()) };
+                let event =
+                    |found: &LogFinding| self.event(&found.log, "audit", lost.clone(), log_detail(found));
+                self.ledger.accept(std::slice::from_ref(found), event, self.clock.now()).await?;
             }
             // Both at once; what is done already is left as it is.
             Finding::UnderWay(_) | Finding::Expiring(_) => {
@@ -205,7 +208,16 @@ impl Workshop {
         Ok(logs.iter().map(event).collect())
     }
 
-    fn event(&self, log: &str, database: &str, summary: String, detail: Value) -> AuditEvent {
+    fn event(&self, log: &str, database: &str, summary: String, mut detail: Value) -> AuditEvent {
+        if let Some(reason) = &self.reason {
+            detail["reason"] = reason.as_str().into();
+        }
+        let actor = Actor {
+            kind: "operator".to_owned(),
+            reference: self.operator.clone(),
+            via: Some("pavior restore".to_owned()),
+            session: None,
+        };
         let name = match log {
             "-" => format!("databases/{database}"),
             organization => format!("organizations/{organization}"),
@@ -216,7 +228,7 @@ impl Workshop {
             class: AuditClass::A,
             action: "platform.restore".to_owned(),
             phase: Phase::Outcome,
-            actor: Actor { kind: "operator".to_owned(), ..Actor::default() },
+            actor,
             object: Object { r#type: "platform.pavior.dev/Database".to_owned(), name, project: None },
             cause: Cause::default(),
             decision: None,
@@ -271,11 +283,54 @@ fn detail(role: Role, apart: &Apart) -> Value {
     }
 }
 
+fn log_detail(found: &LogFinding) -> Value {
+    let LogFinding { log, waiting, damage, set_back, missing } = found;
+    let mut detail = json!({ "database": "audit", "log": log, "waiting": waiting });
+    if let Some(damage) = damage {
+        detail["damage"] = damage.as_str().into();
+    }
+    if let Some(set_back) = set_back {
+        detail["has"] = set_back.has.into();
+        detail["signed"] = set_back.signed.into();
+        detail["forked"] = set_back.forked.into();
+    }
+    if let Some(Missing { records, bytes }) = missing {
+        detail["missing"] = (*records).into();
+        detail["missingBytes"] = (*bytes).into();
+    }
+    detail
+}
+
+/// What is wrong with a log, and what is done about it.
+fn log_told(found: &LogFinding) -> (String, &'static str) {
+    let LogFinding { log, waiting, .. } = found;
+    match (&found.damage, found.lost()) {
+        (Some(why), _) => (
+            format!("audit log `{log}` is damaged ({why}): {waiting} events wait for its repair"),
+            "nothing; put a copy of its rows, or of the audit database, back that is whole: it then goes on by itself with \
+             what waits",
+        ),
+        (None, Some(lost)) => (lost, "records the gap, begins a new line of checkpoints"),
+        (None, None) => (
+            format!("audit log `{log}` was held and is whole: {waiting} events wait"),
+            "nothing; it goes on with them when the audit service is started",
+        ),
+    }
+}
+
 impl Finding {
+    /// The log that is damaged and stays so.
+    fn damaged(&self) -> Option<&str> {
+        match self {
+            Self::Log(found) => found.damage.is_some().then_some(found.log.as_str()),
+            Self::Producer { .. } | Self::UnderWay(_) | Self::Expiring(_) => None,
+        }
+    }
+
     /// The records that are given up by going on, in words.
     fn lost(&self) -> Option<String> {
         match self {
-            Self::Log(set_back) => Some(set_back.to_string()),
+            Self::Log(found) => found.lost(),
             Self::Producer { role, apart: apart @ Apart::LogBehind { .. }, .. } => Some(told(*role, apart)),
             Self::Producer { .. } | Self::UnderWay(_) | Self::Expiring(_) => None,
         }
@@ -289,11 +344,10 @@ impl Finding {
                 "begins a new epoch, records the gap, hands over what still waits",
                 detail(*role, apart),
             ),
-            Self::Log(lost) => (
-                lost.to_string(),
-                "records the gap, begins a new line of checkpoints",
-                json!({ "database": "audit", "log": lost.log, "has": lost.has, "signed": lost.signed, "forked": lost.forked }),
-            ),
+            Self::Log(found) => {
+                let (what, action) = log_told(found);
+                (what, action, log_detail(found))
+            }
             Self::UnderWay(names) => (
                 format!("under way in the older copy of provisioning: {}", names.join(", ")),
                 "parks them as stuck, to be retried with `pavior op retry`",

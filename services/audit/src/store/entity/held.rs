@@ -12,6 +12,11 @@ pub struct Model {
     /// How many events are parked for it, and their bytes.
     pub records: i64,
     pub bytes: i64,
+    /// The state that the log must go on from to be let go, when one is known.
+    pub signed_size: Option<i64>,
+    pub signed_root: Option<Vec<u8>>,
+    /// The tile of records that must be whole again, when one was found that is not.
+    pub tile: Option<i64>,
 }
 
 /// It refers to nothing.

@@ -2,6 +2,7 @@
 
 mod m20261122_000001_log;
 mod m20261126_000002_parked;
+mod m20261126_000003_demanded;
 
 use sea_orm_migration::prelude::*;
 
@@ -15,6 +16,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000001_log::Migration),
             pavior_store::installation::migration(),
             Box::new(m20261126_000002_parked::Migration),
+            Box::new(m20261126_000003_demanded::Migration),
         ]
     }
 }

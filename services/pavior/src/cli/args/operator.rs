@@ -39,8 +39,24 @@ pub struct RestoreArgs {
     pub accept_keys: bool,
     /// Goes on although records are gone that the audit log had, which then says so itself: only where no newer copy of
     /// the audit database exists.
-    #[arg(long)]
+    #[arg(long, requires = "reason")]
     pub accept_lost_records: bool,
+    /// Why, for the record: at most 500 characters.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub reason: Option<String>,
+}
+
+/// Most characters of a reason.
+const MAX_REASON: usize = 500;
+
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    match text.chars().count() {
+        0 => Err("say why in words".to_owned()),
+        1..=MAX_REASON if !text.contains(char::is_control) => Ok(text.to_owned()),
+        1..=MAX_REASON => Err("control characters are not taken".to_owned()),
+        length => Err(format!("{length} characters are more than {MAX_REASON}")),
+    }
 }
 
 /// Configuration commands.

@@ -1,0 +1,83 @@
+//! What a process knows of logs: how far each had come when it looked last, which the log may never fall behind.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::hash::Hash;
+use super::tree::Edge;
+
+/// Most logs whose edges are remembered; 8 KiB each and a little more for large ones.
+const MAX_EDGES: usize = 4_096;
+
+/// A state that a log had. Whatever it becomes, it begins with this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) size: u64,
+    pub(crate) root: Hash,
+}
+
+/// What is known of all logs. A mark for each; edges only to be faster, so they may be forgotten.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KnownLogs {
+    logs: HashMap<String, Known>,
+    edges: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    mark: Mark,
+    edge: Option<Arc<Edge>>,
+}
+
+impl KnownLogs {
+    /// What is known of logs that were just looked at: how far they have come.
+    pub(crate) fn of<'a>(found: impl IntoIterator<Item = &'a (String, Edge)>) -> Self {
+        let logs =
+            found.into_iter().map(|(log, edge)| (log.clone(), Known { mark: edge.mark(), edge: None }));
+        Self { logs: logs.collect(), edges: 0 }
+    }
+
+    /// The state that a log had last.
+    pub(crate) fn mark(&self, log: &str) -> Option<&Mark> {
+        self.logs.get(log).map(|known| &known.mark)
+    }
+
+    /// The edge of that state.
+    pub(crate) fn edge(&self, log: &str) -> Option<&Edge> {
+        self.logs.get(log)?.edge.as_deref()
+    }
+
+    /// Takes edges that were proven to go on from what was known.
+    pub(crate) fn learn(&mut self, edges: Vec<(String, Arc<Edge>)>) {
+        if self.edges + edges.len() > MAX_EDGES {
+            self.logs.values_mut().for_each(|known| known.edge = None);
+            self.edges = 0;
+        }
+        for (log, edge) in edges {
+            let known = Known { mark: edge.mark(), edge: Some(edge) };
+            let before = self.logs.insert(log, known);
+            self.edges += usize::from(before.is_none_or(|known| known.edge.is_none()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::hash;
+
+    #[test]
+    fn edges_are_forgotten_and_marks_are_not() {
+        let mut known = KnownLogs::default();
+        let mut edge = Edge::default();
+        edge.append([hash::leaf(b"a")]);
+        let edge = Arc::new(edge);
+        for n in 0..=MAX_EDGES {
+            known.learn(vec![(n.to_string(), edge.clone())]);
+        }
+        assert_eq!((known.edge("0"), known.edge(&MAX_EDGES.to_string())), (None, Some(&*edge)));
+        assert_eq!((known.mark("0"), known.edges), (Some(&edge.mark()), 1));
+        known.learn(vec![("0".to_owned(), edge.clone()), ("0".to_owned(), edge)]);
+        assert_eq!(known.edges, 2);
+    }
+}

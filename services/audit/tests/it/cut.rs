@@ -1,0 +1,356 @@
+//! A log that is cut, emptied or replaced while the service runs: it is held, and what was signed of it stays known.
+
+use std::time::Duration;
+
+use pavior_audit::Config;
+use pavior_audit::restore::{Ledger, LogFinding, Missing};
+use pavior_audit_verifier::verify_database;
+use pavior_core::audit::{AuditClass, AuditEvent};
+use pavior_core::clock::Clock as _;
+use pavior_testkit::{db, wait_for};
+
+use crate::damage::{Damage, ids, ids_of, ship, size};
+use crate::restore::{checkpoints, config, refused};
+use crate::support::{Client, Fixture, Running, event};
+use crate::tamper::Tables;
+
+const LIMIT: Duration = Duration::from_secs(20);
+const TABLES: [&str; 4] = ["audit_head", "audit_checkpoint", "audit_tile", "audit_record"];
+
+/// Keeps the rows of a log as they are.
+async fn keep(tables: &Tables, name: &str) {
+    for table in TABLES {
+        tables
+            .run(&format!("CREATE TABLE {name}_{table} AS SELECT * FROM {table} WHERE log = 'acme'"), vec![])
+            .await;
+    }
+}
+
+/// Takes the rows of a log away, and puts those that were kept there.
+async fn put(tables: &Tables, name: Option<&str>) {
+    let statements = TABLES.iter().flat_map(|table| {
+        let put = name.map(|name| format!("INSERT INTO {table} SELECT * FROM {name}_{table}"));
+        [Some(format!("DELETE FROM {table} WHERE log = 'acme'")), put].into_iter().flatten()
+    });
+    tables.run_together(statements.collect()).await;
+}
+
+async fn kept(fixture: &Fixture, size: &str) {
+    let file = checkpoints(fixture).join("acme.checkpoint");
+    wait_for("the checkpoint", LIMIT, async || {
+        let found = std::fs::read_to_string(&file).unwrap_or_default();
+        if found.lines().nth(1) == Some(size) { Ok(()) } else { Err(found) }
+    })
+    .await;
+}
+
+async fn told(running: &Running, part: &str) {
+    wait_for("the damage to be told", LIMIT, async || {
+        let said = running.degraded().await;
+        if said.iter().any(|why| why.contains(part)) { Ok(()) } else { Err(said) }
+    })
+    .await;
+}
+
+fn clients(fixture: &Fixture, running: &Running) -> (Client, Client) {
+    (fixture.client(running, "catalog"), fixture.client(running, "gateway"))
+}
+
+fn lost(found: &LogFinding) -> AuditEvent {
+    AuditEvent {
+        class: AuditClass::A,
+        action: "platform.restore".into(),
+        summary: found.lost().unwrap(),
+        ..event(&found.log, 1_000)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_that_is_cut_or_emptied_while_it_runs_is_held_and_its_checkpoint_stays() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start_with(config(&fixture)).await.unwrap();
+        let (mut client, mut reader) = clients(&fixture, &running);
+        let tables = Tables::open(&fixture.db).await;
+        fixture.fill(&mut client, "acme", 1, 5).await;
+        keep(&tables, "older").await;
+        fixture.fill(&mut client, "acme", 6, 3).await;
+        kept(&fixture, "8").await;
+        keep(&tables, "newer").await;
+        for (copy, next, has) in [(Some("older"), 9, 5), (None, 11, 0)] {
+            let signed = (next + 7) / 2;
+            kept(&fixture, &signed.to_string()).await;
+            put(&tables, copy).await;
+            assert_eq!(
+                ship(&fixture, &mut client, &[("acme", next), ("umbrella", next + 1)]).await.unwrap(),
+                next + 1
+            );
+            let why = format!("it has {has} records, but {signed} were signed");
+            told(&running, &why).await;
+            assert_eq!(size(&fixture, &mut reader, "acme").await, has);
+            kept(&fixture, &signed.to_string()).await;
+            put(&tables, Some("newer")).await;
+            running.well().await;
+            assert_eq!(size(&fixture, &mut reader, "acme").await, signed + 1);
+            for table in TABLES {
+                tables.run(&format!("DROP TABLE newer_{table}"), vec![]).await;
+            }
+            keep(&tables, "newer").await;
+        }
+        assert_eq!(
+            ids(&fixture, &mut reader, "acme").await,
+            ids_of("acme", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 11])
+        );
+        kept(&fixture, "10").await;
+        // One that was cut while nobody looked is found at the start.
+        drop((client, reader));
+        running.stop().await;
+        put(&tables, Some("older")).await;
+        let why = refused(&fixture).await;
+        assert!(why.contains("audit log `acme` has 5 records, but 10 were signed"), "{why}");
+    })
+    .await;
+}
+
+/// What a process knew of a log that was cut outlives it, without a second place too.
+#[tokio::test(flavor = "multi_thread")]
+async fn log_that_was_cut_stays_held_over_a_restart_until_the_loss_is_accepted() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start().await;
+        let (mut client, reader) = clients(&fixture, &running);
+        let tables = Tables::open(&fixture.db).await;
+        fixture.fill(&mut client, "acme", 1, 300).await;
+        keep(&tables, "older").await;
+        fixture.fill(&mut client, "acme", 301, 3).await;
+        put(&tables, Some("older")).await;
+        assert_eq!(ship(&fixture, &mut client, &[("acme", 304)]).await.unwrap(), 304);
+        told(&running, "it has 300 records, but 303 were signed").await;
+        drop((client, reader));
+        running.stop().await;
+
+        let running = fixture.start().await;
+        let (mut client, reader) = clients(&fixture, &running);
+        assert_eq!(ship(&fixture, &mut client, &[("acme", 305)]).await.unwrap(), 305);
+        told(&running, "it has 300 records, but 303 were signed").await;
+        drop((client, reader));
+        running.stop().await;
+
+        let ledger = Ledger::open(&fixture.config(), fixture.db.connect().await).unwrap();
+        let found = ledger.look().await.unwrap();
+        assert_eq!((found.len(), found[0].waiting, found[0].missing), (1, 2, None));
+        let said = "audit log `acme` has 300 records, but 303 were signed: its database is older";
+        assert_eq!(found[0].lost().as_deref(), Some(said));
+        ledger.accept(&found, lost, fixture.clock.now()).await.unwrap();
+        drop(ledger);
+        let running = fixture.start().await;
+        running.well().await;
+        let (client, mut reader) = clients(&fixture, &running);
+        let mut expected: Vec<i64> = (1..=300).collect();
+        expected.extend([1_000, 304, 305]);
+        assert_eq!(ids(&fixture, &mut reader, "acme").await, ids_of("acme", &expected));
+        drop((client, reader));
+        running.stop().await;
+    })
+    .await;
+}
+
+/// Replicas know different things of a log: who has not seen what was cut off may have grown it meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn log_that_another_process_grew_from_an_older_copy_is_held() {
+    let Some(db) = db::postgres().await else { return };
+    let fixture = Fixture::new(db);
+    let running = fixture.start().await;
+    let (mut client, mut reader) = clients(&fixture, &running);
+    let tables = Tables::open(&fixture.db).await;
+    fixture.fill(&mut client, "acme", 1, 5).await;
+    keep(&tables, "older").await;
+    fixture.fill(&mut client, "acme", 6, 3).await;
+    put(&tables, Some("older")).await;
+    let other = fixture.start().await;
+    let mut policy = fixture.client(&other, "policy");
+    let events = (1..=9).map(|n| ("acme", n, event("acme", 100 + n))).collect();
+    fixture.append(&mut policy, "policy", "e1", events).await.unwrap();
+    assert_eq!(ship(&fixture, &mut client, &[("acme", 9)]).await.unwrap(), 9);
+    let why = "its first 8 of 14 records are not those that were signed";
+    told(&running, why).await;
+    told(&other, why).await;
+    assert_eq!(size(&fixture, &mut reader, "acme").await, 14);
+    drop((client, reader, policy));
+    running.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parked_events_of_a_log_that_is_not_held_become_records_before_anything_new() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start().await;
+        let (mut client, mut reader) = clients(&fixture, &running);
+        let tables = Tables::open(&fixture.db).await;
+        fixture.fill(&mut client, "acme", 1, 3).await;
+        for (next, restart) in [(4, false), (7, true)] {
+            let damage = Damage::to(&fixture).await;
+            assert_eq!(
+                ship(&fixture, &mut client, &[("acme", next), ("acme", next + 1)]).await.unwrap(),
+                next + 1
+            );
+            tables.run("UPDATE audit_parked SET log = 'elsewhere'", vec![]).await;
+            damage.repair().await;
+            told(&running, "2 parked records of").await;
+            let statements = ["DELETE FROM audit_held", "UPDATE audit_parked SET log = 'acme'"];
+            tables.run_together(statements.map(str::to_owned).into()).await;
+            if restart {
+                continue;
+            }
+            assert_eq!(ship(&fixture, &mut client, &[("acme", next + 2)]).await.unwrap(), next + 2);
+            running.well().await;
+        }
+        drop((client, reader));
+        running.crash().await;
+        let running = fixture.start().await;
+        running.well().await;
+        (client, reader) = clients(&fixture, &running);
+        assert_eq!(ids(&fixture, &mut reader, "acme").await, ids_of("acme", &[1, 2, 3, 4, 5, 6, 7, 8]));
+        drop((client, reader));
+        running.stop().await;
+        let report = verify_database(&fixture.db.url, None).await.unwrap();
+        assert_eq!((report.records(), report.parked), (8, 0));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_whose_parked_events_are_gone_goes_on_when_the_loss_is_accepted_and_recorded() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start_with(config(&fixture)).await.unwrap();
+        let (mut client, reader) = clients(&fixture, &running);
+        fixture.fill(&mut client, "acme", 1, 3).await;
+        let damage = Damage::to(&fixture).await;
+        assert_eq!(ship(&fixture, &mut client, &[("acme", 4), ("acme", 5)]).await.unwrap(), 5);
+        let gone = "DELETE FROM audit_parked WHERE arrival = (SELECT MIN(arrival) FROM audit_parked)";
+        let tables = Tables::open(&fixture.db).await;
+        assert_eq!(tables.run(gone, vec![]).await, 1);
+        drop((client, reader));
+        running.stop().await;
+
+        // Damage is no loss: it is for a copy to mend.
+        let ledger = Ledger::open(&config(&fixture), fixture.db.connect().await).unwrap();
+        let found = ledger.look().await.unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            (found[0].lost(), found[0].damage.as_deref()),
+            (None, Some("its tiles do not hash to its head"))
+        );
+        damage.repair().await;
+        let found = ledger.look().await.unwrap();
+        let Some(Missing { records: 1, bytes }) = found[0].missing else { panic!("{found:?}") };
+        let said = format!("1 events of {bytes} bytes that waited for audit log `acme` are gone");
+        assert_eq!(found[0].lost().as_ref(), Some(&said));
+        ledger.accept(&found, lost, fixture.clock.now()).await.unwrap();
+        assert_eq!(
+            ledger.look().await.unwrap(),
+            [LogFinding { log: "acme".into(), waiting: 1, ..LogFinding::default() }]
+        );
+        drop(ledger);
+
+        let running = fixture.start_with(config(&fixture)).await.unwrap();
+        running.well().await;
+        let (client, mut reader) = clients(&fixture, &running);
+        assert_eq!(ids(&fixture, &mut reader, "acme").await, ids_of("acme", &[1, 2, 3, 1_000, 5]));
+        let records = fixture.all(&mut reader, "acme", "action = \"platform.restore\"").await;
+        assert_eq!(records[0].event.as_ref().unwrap().summary, said);
+        drop((client, reader));
+        running.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_with_a_record_that_was_changed_is_held_until_it_is_as_before() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let config = || Config { check_records_per_second: 1_000_000, ..fixture.config() };
+        let running = fixture.start_with(config()).await.unwrap();
+        let (mut client, reader) = clients(&fixture, &running);
+        fixture.fill(&mut client, "acme", 1, 600).await;
+        drop((client, reader));
+        running.stop().await;
+        let tables = Tables::open(&fixture.db).await;
+        let row = "log = 'acme' AND idx = 300";
+        let keep = format!("CREATE TABLE kept AS SELECT body FROM audit_record WHERE {row}");
+        tables.run(&keep, vec![]).await;
+        let other = format!("UPDATE audit_record SET body = (SELECT body FROM audit_record WHERE log = 'acme' AND idx = 301) WHERE {row}");
+        assert_eq!(tables.run(&other, vec![]).await, 1);
+
+        // The checker reads once after each start; the second start finds what the first one said.
+        for next in [601, 602] {
+            let running = fixture.start_with(config()).await.unwrap();
+            let (mut client, mut reader) = clients(&fixture, &running);
+            told(&running, "record 300 is not what its tile says").await;
+            assert_eq!(ship(&fixture, &mut client, &[("acme", next)]).await.unwrap(), next);
+            assert_eq!(size(&fixture, &mut reader, "acme").await, 600);
+            drop((client, reader));
+            running.stop().await;
+        }
+        let running = fixture.start_with(config()).await.unwrap();
+        told(&running, "2 events wait for its repair").await;
+        tables.run(&format!("UPDATE audit_record SET body = (SELECT body FROM kept) WHERE {row}"), vec![]).await;
+        running.well().await;
+        running.stop().await;
+        tables.run("DROP TABLE kept", vec![]).await;
+        assert_eq!(verify_database(&fixture.db.url, None).await.unwrap().records(), 602);
+    })
+    .await;
+}
+
+/// SQLite takes any value in any column.
+#[tokio::test(flavor = "multi_thread")]
+async fn value_of_another_type_damages_the_log_that_it_is_of_and_no_other() {
+    for (column, damage) in [
+        ("`tree_size`", "UPDATE audit_head SET tree_size = 'many' WHERE log = 'acme'"),
+        ("`note`", "UPDATE audit_checkpoint SET note = X'ff00ff' WHERE log = 'acme'"),
+        ("`body_bytes`", "UPDATE audit_record SET body_bytes = 'x' WHERE log = 'acme' AND idx = 2"),
+        ("`width`", "UPDATE audit_tile SET width = 'x' WHERE log = 'acme'"),
+    ] {
+        let fixture = Fixture::new(db::sqlite());
+        let running = fixture.start().await;
+        let (mut client, reader) = clients(&fixture, &running);
+        fixture.fill(&mut client, "acme", 1, 3).await;
+        let tables = Tables::open(&fixture.db).await;
+        assert!(tables.run(damage, vec![]).await > 0);
+        // Whether it is noticed by growing depends on the row; from a start on it is.
+        drop((client, reader));
+        running.stop().await;
+        let running = fixture.start().await;
+        let (mut client, mut reader) = clients(&fixture, &running);
+        let why = format!("audit log `acme` is damaged (the stored value of column {column} cannot be read)");
+        told(&running, &why).await;
+        assert_eq!(
+            ship(&fixture, &mut client, &[("umbrella", 4), ("acme", 5), ("umbrella", 6)]).await.unwrap(),
+            6
+        );
+        assert_eq!(ids(&fixture, &mut reader, "umbrella").await, ids_of("umbrella", &[4, 6]));
+        drop((client, reader));
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_whose_head_becomes_unreadable_while_it_runs_stops_nobody() {
+    let fixture = Fixture::new(db::sqlite());
+    let running = fixture.start().await;
+    let (mut client, mut reader) = clients(&fixture, &running);
+    fixture.fill(&mut client, "acme", 1, 3).await;
+    let tables = Tables::open(&fixture.db).await;
+    assert_eq!(tables.run("UPDATE audit_head SET tree_size = 'many' WHERE log = 'acme'", vec![]).await, 1);
+    assert_eq!(ship(&fixture, &mut client, &[("acme", 4), ("umbrella", 5)]).await.unwrap(), 5);
+    told(&running, "column `tree_size` cannot be read): 1 events wait").await;
+    assert_eq!(ids(&fixture, &mut reader, "umbrella").await, ids_of("umbrella", &[5]));
+    tables.run("UPDATE audit_head SET tree_size = 3 WHERE log = 'acme'", vec![]).await;
+    running.well().await;
+    assert_eq!(ids(&fixture, &mut reader, "acme").await, ids_of("acme", &[1, 2, 3, 4]));
+    drop((client, reader));
+    running.stop().await;
+}
