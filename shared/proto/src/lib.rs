@@ -1,12 +1,14 @@
 //! The wire of Pavior as Rust types: generated modules and the descriptor set.
 //!
 //! Owns nothing but what is generated from `proto/`; must never hold hand-written logic.
-//! Entry points: one module for each proto package (`pavior::catalog::v1`, …) and [`DESCRIPTORS`].
+//! Entry points: one module for each proto package (`pavior::catalog::v1`, …), [`shape`] and [`DESCRIPTORS`].
 
 #[allow(clippy::all, clippy::unwrap_used, unreachable_pub, missing_docs, rustdoc::all)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/pavior_api.rs"));
 }
+
+pub mod shape;
 
 pub use generated::{google, pavior};
 

@@ -1,6 +1,8 @@
 //! Compiles every `.proto` below `proto/` with protox (no protoc) and writes the descriptor set with all custom
 //! options and comments kept, which prost's own descriptor type would drop.
 
+mod shapes;
+
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
@@ -20,7 +22,9 @@ fn protos(dir: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
     println!("cargo:rerun-if-changed={}", root.display());
+    println!("cargo:rerun-if-changed=build");
     let third_party = root.join("third_party");
     let mut files = Vec::new();
     protos(&root, &mut files)?;
@@ -34,7 +38,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let bytes = compiler.encode_file_descriptor_set();
     let set = prost_types::FileDescriptorSet::decode(bytes.as_slice())?;
-    fs::write(PathBuf::from(env::var("OUT_DIR")?).join("descriptors.binpb"), &bytes)?;
+    fs::write(out.join("descriptors.binpb"), &bytes)?;
+    let pool = prost_reflect::DescriptorPool::decode(bytes.as_slice())?;
+    fs::write(out.join("shapes.rs"), shapes::write(&pool)?)?;
 
     let mut config = prost_build::Config::new();
     config.enable_type_names();

@@ -1,0 +1,228 @@
+//! Writes the accessors that the shapes of requests and resources promise (AIP-131 to 136), from the descriptors.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, Kind, MessageDescriptor, Value};
+
+type Written = Result<(), Box<dyn std::error::Error>>;
+
+const RULE: &str = "pavior.governance.v1.rule";
+const RESOURCE: &str = "google.api.resource";
+
+/// A method with its request.
+struct Method {
+    /// `/pavior.catalog.v1.CatalogService/CreateGroup`
+    path: String,
+    name: String,
+    action: String,
+    request: MessageDescriptor,
+    response: MessageDescriptor,
+}
+
+/// The source of all implementations.
+pub(crate) fn write(pool: &DescriptorPool) -> Result<String, Box<dyn std::error::Error>> {
+    let extension = |name| pool.get_extension_by_name(name).ok_or_else(|| format!("`{name}` is not there"));
+    let (rule, resource) = (extension(RULE)?, extension(RESOURCE)?);
+    let mut out = String::new();
+    let mut uses = HashMap::new();
+    let methods = methods(pool, &rule);
+    for method in &methods {
+        *uses.entry(method.request.full_name().to_owned()).or_insert(0) += 1;
+    }
+    for message in pool.all_messages().filter(|message| is_ours(message)) {
+        if let Some(options) = options(&message.options(), &resource) {
+            write_resource(&mut out, &message, &options)?;
+        }
+    }
+    // A message that several methods take says nothing about which of them is meant.
+    for method in methods.iter().filter(|method| uses.get(method.request.full_name()) == Some(&1)) {
+        write_request(&mut out, method)?;
+        write_shape(&mut out, method)?;
+    }
+    Ok(out)
+}
+
+fn is_ours(message: &MessageDescriptor) -> bool {
+    message.package_name().starts_with("pavior.") && message.parent_message().is_none()
+}
+
+fn methods(pool: &DescriptorPool, rule: &ExtensionDescriptor) -> Vec<Method> {
+    let mut methods = Vec::new();
+    for service in pool.services().filter(|service| service.package_name().starts_with("pavior.")) {
+        for method in service.methods().filter(|method| is_ours(&method.input())) {
+            let action = options(&method.options(), rule).map(|rule| text(&rule, "action"));
+            methods.push(Method {
+                path: format!("/{}/{}", service.full_name(), method.name()),
+                name: method.name().to_owned(),
+                action: action.unwrap_or_default(),
+                request: method.input(),
+                response: method.output(),
+            });
+        }
+    }
+    methods
+}
+
+fn options(options: &DynamicMessage, extension: &ExtensionDescriptor) -> Option<DynamicMessage> {
+    match options.has_extension(extension).then(|| options.get_extension(extension).into_owned()) {
+        Some(Value::Message(found)) => Some(found),
+        _ => None,
+    }
+}
+
+fn text(message: &DynamicMessage, field: &str) -> String {
+    message.get_field_by_name(field).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// The Rust path of a message: modules are named after packages.
+fn path(message: &MessageDescriptor) -> String {
+    let package = message.package_name().replace('.', "::");
+    format!("crate::{package}::{}", message.name())
+}
+
+/// Whether a message has a plain field of this kind.
+fn has(message: &MessageDescriptor, field: &str, kind: &Kind) -> bool {
+    message.get_field_by_name(field).is_some_and(|found| found.kind() == *kind && !found.is_list())
+}
+
+fn write_resource(out: &mut String, message: &MessageDescriptor, options: &DynamicMessage) -> Written {
+    if !has(message, "name", &Kind::String) {
+        return Ok(());
+    }
+    let patterns = options.get_field_by_name("pattern");
+    let pattern = patterns.as_ref().and_then(|value| value.as_list()?.first()?.as_str()).unwrap_or_default();
+    writeln!(out, "impl Resource for {} {{", path(message))?;
+    for (constant, value) in [
+        ("TYPE", text(options, "type")),
+        ("PATTERN", pattern.to_owned()),
+        ("SINGULAR", text(options, "singular")),
+        ("PLURAL", text(options, "plural")),
+    ] {
+        writeln!(out, "    const {constant}: &'static str = {value:?};")?;
+    }
+    accessors(out, message, &["name", "etag"])?;
+    writeln!(out, "}}")?;
+    Ok(())
+}
+
+/// A method for each of these fields of text that the message has; the trait says what holds without it.
+fn accessors(out: &mut String, message: &MessageDescriptor, fields: &[&str]) -> Written {
+    for field in fields.iter().filter(|field| has(message, field, &Kind::String)) {
+        writeln!(out, "    fn {field}(&self) -> &str {{ &self.{field} }}")?;
+    }
+    Ok(())
+}
+
+fn write_request(out: &mut String, method: &Method) -> Written {
+    let Method { path: full, action, request, .. } = method;
+    writeln!(out, "impl Request for {} {{", path(request))?;
+    writeln!(out, "    const PATH: &'static str = {full:?};")?;
+    writeln!(out, "    const ACTION: &'static str = {action:?};")?;
+    accessors(out, request, &["request_id"])?;
+    if has(request, "validate_only", &Kind::Bool) {
+        writeln!(out, "    fn validate_only(&self) -> bool {{ self.validate_only }}")?;
+    }
+    writeln!(out, "}}")?;
+    Ok(())
+}
+
+fn write_shape(out: &mut String, method: &Method) -> Written {
+    let Method { name, request, response, .. } = method;
+    let named = has(request, "name", &Kind::String);
+    if named && name.starts_with("Get") {
+        writeln!(out, "impl GetRequest for {} {{", path(request))?;
+        accessors(out, request, &["name"])?;
+        writeln!(out, "}}")?;
+    } else if named && name.starts_with("Delete") {
+        writeln!(out, "impl DeleteRequest for {} {{", path(request))?;
+        accessors(out, request, &["name", "etag"])?;
+        if has(request, "allow_missing", &Kind::Bool) {
+            writeln!(out, "    fn allow_missing(&self) -> bool {{ self.allow_missing }}")?;
+        }
+        writeln!(out, "}}")?;
+    } else if name.starts_with("List") && has(request, "page_token", &Kind::String) {
+        write_list(out, request, response)?;
+    } else if let Some(id) = name.strip_prefix("Create").map(snake) {
+        write_create(out, request, &id)?;
+    } else if let Some(field) = name.strip_prefix("Update").map(snake) {
+        write_update(out, request, &field)?;
+    }
+    Ok(())
+}
+
+fn write_list(out: &mut String, request: &MessageDescriptor, response: &MessageDescriptor) -> Written {
+    // AIP-132: one repeated field of resources, and the token.
+    let lists = response.fields().filter(|field| field.is_list());
+    let [(field, Kind::Message(item))] =
+        &lists.map(|field| (field.name().to_owned(), field.kind())).collect::<Vec<_>>()[..]
+    else {
+        return Ok(());
+    };
+    if response.fields().len() != 2 {
+        return Ok(());
+    }
+    writeln!(out, "impl ListRequest for {} {{", path(request))?;
+    writeln!(out, "    type Resource = {};\n    type Response = {};", path(item), path(response))?;
+    accessors(out, request, &["parent", "page_token", "filter", "order_by"])?;
+    writeln!(out, "    fn page_size(&self) -> i32 {{ self.page_size }}")?;
+    writeln!(
+        out,
+        "    fn respond({field}: Vec<Self::Resource>, next_page_token: String) -> Self::Response {{\n        \
+         {} {{ {field}, next_page_token }}\n    }}\n}}",
+        path(response)
+    )?;
+    Ok(())
+}
+
+fn write_create(out: &mut String, request: &MessageDescriptor, field: &str) -> Written {
+    let Some(resource) = message_field(request, field) else { return Ok(()) };
+    let id = format!("{field}_id");
+    writeln!(out, "impl CreateRequest for {} {{", path(request))?;
+    writeln!(out, "    type Resource = {};", path(&resource))?;
+    writeln!(out, "    const FIELD: &'static str = {field:?};\n    const ID_FIELD: &'static str = {id:?};")?;
+    accessors(out, request, &["parent"])?;
+    if has(request, &id, &Kind::String) {
+        writeln!(out, "    fn id(&self) -> &str {{ &self.{id} }}")?;
+    }
+    writeln!(out, "    fn resource(&self) -> Option<&Self::Resource> {{ self.{field}.as_ref() }}\n}}")?;
+    Ok(())
+}
+
+fn write_update(out: &mut String, request: &MessageDescriptor, field: &str) -> Written {
+    let Some(resource) = message_field(request, field) else { return Ok(()) };
+    if message_field(request, "update_mask").is_none() {
+        return Ok(());
+    }
+    writeln!(out, "impl UpdateRequest for {} {{", path(request))?;
+    writeln!(out, "    type Resource = {};", path(&resource))?;
+    writeln!(out, "    const FIELD: &'static str = {field:?};")?;
+    writeln!(out, "    fn resource(&self) -> Option<&Self::Resource> {{ self.{field}.as_ref() }}")?;
+    writeln!(
+        out,
+        "    fn update_mask(&self) -> Option<&prost_types::FieldMask> {{ self.update_mask.as_ref() }}"
+    )?;
+    writeln!(out, "    fn without_mask(&self) -> Self {{ Self {{ update_mask: None, ..self.clone() }} }}")?;
+    if has(request, "allow_missing", &Kind::Bool) {
+        writeln!(out, "    fn allow_missing(&self) -> bool {{ self.allow_missing }}")?;
+    }
+    writeln!(out, "}}")?;
+    Ok(())
+}
+
+fn message_field(message: &MessageDescriptor, field: &str) -> Option<MessageDescriptor> {
+    let found = message.get_field_by_name(field).filter(|found| !found.is_list())?;
+    found.kind().as_message().cloned()
+}
+
+/// `ResourceType` as `resource_type`.
+fn snake(name: &str) -> String {
+    let mut out = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}

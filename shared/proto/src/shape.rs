@@ -1,0 +1,125 @@
+//! The shapes of requests and resources (AIP-131 to 136), implemented for every message that has one.
+
+use prost::{Message, Name};
+use prost_types::FieldMask;
+
+include!(concat!(env!("OUT_DIR"), "/shapes.rs"));
+
+/// A message that has a name of its own: `google.api.resource`.
+pub trait Resource: Message + Name + Default + Clone + Send + Sync + 'static {
+    /// `catalog.pavior.dev/Group`
+    const TYPE: &'static str;
+    /// `organizations/{organization}/groups/{group}`
+    const PATTERN: &'static str;
+    /// `group`
+    const SINGULAR: &'static str;
+    /// `groups`
+    const PLURAL: &'static str;
+    /// The resource name.
+    fn name(&self) -> &str;
+    /// The etag; empty where the resource has none.
+    fn etag(&self) -> &str {
+        ""
+    }
+}
+
+/// The request of exactly one method.
+pub trait Request: Message + Name + Default + Clone + Send + Sync + 'static {
+    /// `/pavior.catalog.v1.CatalogService/CreateGroup`
+    const PATH: &'static str;
+    /// What policy decides on, `catalog.groups.create`.
+    const ACTION: &'static str;
+    /// The caller's UUID (AIP-155); empty where there is none.
+    fn request_id(&self) -> &str {
+        ""
+    }
+    /// Nothing is to change (AIP-163).
+    fn validate_only(&self) -> bool {
+        false
+    }
+}
+
+/// AIP-131.
+pub trait GetRequest: Request {
+    /// What to get.
+    fn name(&self) -> &str;
+}
+
+/// AIP-132.
+pub trait ListRequest: Request {
+    /// What is listed.
+    type Resource: Message;
+    /// A page.
+    type Response: Message;
+    /// What is listed below.
+    fn parent(&self) -> &str {
+        ""
+    }
+    /// At most so many.
+    fn page_size(&self) -> i32;
+    /// Where the page before ended.
+    fn page_token(&self) -> &str;
+    /// AIP-160.
+    fn filter(&self) -> &str {
+        ""
+    }
+    /// The order.
+    fn order_by(&self) -> &str {
+        ""
+    }
+    /// The page with these.
+    fn respond(items: Vec<Self::Resource>, next_page_token: String) -> Self::Response;
+}
+
+/// AIP-133.
+pub trait CreateRequest: Request {
+    /// What is made.
+    type Resource: Resource;
+    /// The field that holds it.
+    const FIELD: &'static str;
+    /// The field that holds its id.
+    const ID_FIELD: &'static str;
+    /// Below what it is made.
+    fn parent(&self) -> &str {
+        ""
+    }
+    /// Its id; empty when the server is to choose.
+    fn id(&self) -> &str {
+        ""
+    }
+    /// What it shall be.
+    fn resource(&self) -> Option<&Self::Resource>;
+}
+
+/// AIP-134.
+pub trait UpdateRequest: Request {
+    /// What is changed.
+    type Resource: Resource;
+    /// The field that holds it.
+    const FIELD: &'static str;
+    /// What it shall be.
+    fn resource(&self) -> Option<&Self::Resource>;
+    /// Which fields change.
+    fn update_mask(&self) -> Option<&FieldMask>;
+    /// The same request without its mask, whose paths do not all have a JSON form.
+    #[must_use]
+    fn without_mask(&self) -> Self;
+    /// It is made when it is not there.
+    fn allow_missing(&self) -> bool {
+        false
+    }
+}
+
+/// AIP-135.
+pub trait DeleteRequest: Request {
+    /// What to delete.
+    fn name(&self) -> &str;
+    /// Which version of it; empty for any.
+    fn etag(&self) -> &str {
+        ""
+    }
+    /// That it is not there is as good.
+    fn allow_missing(&self) -> bool {
+        false
+    }
+}
