@@ -49,6 +49,8 @@ pub struct Report {
     /// How many events wait until their log is repaired. They are acknowledged, but no records: nothing is proved of
     /// them.
     pub parked: usize,
+    /// How many records are missing whose loss an operator accepted, as the logs say (`platform.restore`).
+    pub accepted_losses: u64,
 }
 
 impl Report {
@@ -103,9 +105,9 @@ async fn verify_source(source: &mut Source, options: &Options) -> Result<Report,
         logs.push(report);
     }
     let parked = add_parked(source, &mut sequences).await?;
-    let producers = check_sequences(source, sequences).await?;
+    let (producers, accepted_losses) = check_sequences(source, sequences).await?;
     source.check_storage(options.indexes).await?;
-    Ok(Report { logs, producers, parked })
+    Ok(Report { logs, producers, parked, accepted_losses })
 }
 
 /// Rows of a log whose head is gone.
@@ -154,10 +156,13 @@ async fn add_parked(source: &mut Source, sequences: &mut Sequences) -> Result<us
     Ok(parked.len())
 }
 
-async fn check_sequences(source: &mut Source, sequences: Sequences) -> Result<usize, VerifyError> {
+async fn check_sequences(source: &mut Source, sequences: Sequences) -> Result<(usize, u64), VerifyError> {
     let acknowledged = source.acknowledged().await?;
     let producers = sequences.producers();
-    let Err(gap) = sequences.check(&acknowledged) else { return Ok(producers) };
+    let gap = match sequences.check(&acknowledged) {
+        Ok(lost) => return Ok((producers, lost)),
+        Err(gap) => gap,
+    };
     let place = match gap.shows_at {
         Some(seq) => source.record_of(&gap.service, &gap.epoch, seq).await?,
         None => None,

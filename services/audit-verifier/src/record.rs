@@ -104,7 +104,43 @@ struct Outcome<'a> {
     status: Cow<'a, str>,
 }
 
+/// What an operator's record says of numbers that are in no log.
+#[derive(Debug, Deserialize)]
+struct Restore {
+    change: Detail,
+}
+
+#[derive(Debug, Deserialize)]
+struct Detail {
+    after: Gaps,
+}
+
+#[derive(Debug, Deserialize)]
+struct Gaps {
+    #[serde(default)]
+    gaps: Vec<Lost>,
+}
+
+/// Numbers of a producer whose loss was accepted, both ends included.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Lost {
+    pub(crate) service: String,
+    pub(crate) epoch: String,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
 impl<'a> Record<'a> {
+    /// The losses that the record accepts: only one that the audit service made itself, by an operator's command, does.
+    pub(crate) fn accepted(&self, bytes: &[u8]) -> Result<Vec<Lost>, String> {
+        if self.producer.service != "audit" || self.action != "platform.restore" {
+            return Ok(Vec::new());
+        }
+        let Restore { change: Detail { after: Gaps { gaps } } } =
+            serde_json::from_slice(bytes).map_err(|e| format!("what it accepts is not readable: {e}"))?;
+        Ok(gaps)
+    }
+
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, String> {
         let record: Self =
             serde_json::from_slice(bytes).map_err(|e| format!("the record is not readable: {e}"))?;

@@ -13,9 +13,16 @@ pub(crate) struct LogSequences {
     producers: Vec<((String, String), Vec<Run>)>,
     /// The producer of the record before: most often that of the next one too.
     last: usize,
+    /// Numbers that an operator accepted as lost, as the log says.
+    accepted: Vec<((String, String), Run)>,
 }
 
 impl LogSequences {
+    /// Takes numbers that a record says were accepted as lost.
+    pub(crate) fn accept(&mut self, service: &str, epoch: &str, first: u64, last: u64) {
+        self.accepted.push(((service.to_owned(), epoch.to_owned()), (first, last)));
+    }
+
     /// Takes the next record's number; says what is wrong when it does not follow the ones before it in this log.
     pub(crate) fn push(&mut self, service: &str, epoch: &str, seq: u64) -> Result<(), String> {
         let is_last = self.producers.get(self.last).is_some_and(|((s, e), _)| s == service && e == epoch);
@@ -47,6 +54,7 @@ impl LogSequences {
 #[derive(Debug, Default)]
 pub(crate) struct Sequences {
     runs: BTreeMap<(String, String), Vec<Run>>,
+    accepted: BTreeMap<(String, String), Vec<Run>>,
 }
 
 /// A number that is missing or there twice, and the number at which that shows.
@@ -64,6 +72,9 @@ impl Sequences {
         for (producer, runs) in log.producers {
             self.runs.entry(producer).or_default().extend(runs);
         }
+        for (producer, run) in log.accepted {
+            self.accepted.entry(producer).or_default().push(run);
+        }
     }
 
     pub(crate) fn producers(&self) -> usize {
@@ -71,8 +82,10 @@ impl Sequences {
     }
 
     /// Compares with the last number that the log acknowledged to each producer. Producers with records are looked at
-    /// first: what is wrong with one of them can be shown at a record.
-    pub(crate) fn check(mut self, acknowledged: &BTreeMap<(String, String), u64>) -> Result<(), Gap> {
+    /// first: what is wrong with one of them can be shown at a record. Gives how many numbers are missing that an operator
+    /// accepted as lost.
+    pub(crate) fn check(mut self, acknowledged: &BTreeMap<(String, String), u64>) -> Result<u64, Gap> {
+        let mut lost = 0;
         let absent = |producer: &&(String, String)| !self.runs.contains_key(*producer);
         let without: Vec<_> =
             acknowledged.keys().filter(absent).map(|key| (key.clone(), Vec::new())).collect();
@@ -80,32 +93,51 @@ impl Sequences {
             runs.sort_unstable();
         }
         for (producer, runs) in self.runs.into_iter().chain(without) {
-            check_producer(&runs, acknowledged.get(&producer).copied()).map_err(|(shows_at, why)| {
+            let accepted = self.accepted.remove(&producer).unwrap_or_default();
+            let checked = check_producer(&runs, accepted, acknowledged.get(&producer).copied());
+            lost += checked.map_err(|(shows_at, why)| {
                 let (service, epoch) = producer;
                 let why = format!("producer `{service}` epoch `{epoch}`: {why}");
                 Gap { service, epoch, shows_at, why }
             })?;
         }
-        Ok(())
+        Ok(lost)
     }
 }
 
-fn check_producer(runs: &[Run], acknowledged: Option<u64>) -> Result<(), (Option<u64>, String)> {
-    let mut last = 0;
+/// The first number from `from` up to `to` that was not accepted as lost.
+fn unaccepted(accepted: &[Run], from: u64, to: u64) -> Option<u64> {
+    let mut next = from;
+    for (first, last) in accepted {
+        if *first <= next && next <= *last {
+            next = last + 1;
+        }
+    }
+    (next <= to).then_some(next)
+}
+
+fn check_producer(
+    runs: &[Run],
+    mut accepted: Vec<Run>,
+    acknowledged: Option<u64>,
+) -> Result<u64, (Option<u64>, String)> {
+    accepted.sort_unstable();
+    let (mut last, mut lost) = (0, 0);
     for (start, end) in runs.iter().copied() {
         if start <= last {
             return Err((Some(start), format!("sequence {start} stands in more than one place")));
         }
-        if start != last + 1 {
-            return Err((Some(start), format!("sequence {} is missing before {start}", last + 1)));
+        if let Some(missing) = unaccepted(&accepted, last + 1, start - 1) {
+            return Err((Some(start), format!("sequence {missing} is missing before {start}")));
         }
+        lost += start - 1 - last;
         last = end;
     }
     match acknowledged {
-        Some(known) if known == last => Ok(()),
-        Some(known) if known > last => {
-            Err((None, format!("{known} was acknowledged, but the records end at {last}")))
-        }
+        Some(known) if known >= last => match unaccepted(&accepted, last + 1, known) {
+            None => Ok(lost + known - last),
+            Some(_) => Err((None, format!("{known} was acknowledged, but the records end at {last}"))),
+        },
         Some(known) => {
             Err((Some(known + 1), format!("records go to {last}, but only {known} was acknowledged")))
         }
@@ -123,7 +155,7 @@ mod tests {
         log
     }
 
-    fn check(logs: &[&[u64]], known: u64) -> Result<(), Gap> {
+    fn check(logs: &[&[u64]], known: u64) -> Result<u64, Gap> {
         let mut all = Sequences::default();
         logs.iter().for_each(|seqs| all.add(log(seqs)));
         all.check(&BTreeMap::from([(("catalog".to_owned(), "e".to_owned()), known)]))
@@ -131,13 +163,33 @@ mod tests {
 
     #[test]
     fn numbers_spread_over_logs_are_gapless_together() {
-        assert_eq!(check(&[&[1, 4, 5], &[2, 3, 6]], 6), Ok(()));
+        assert_eq!(check(&[&[1, 4, 5], &[2, 3, 6]], 6), Ok(0));
         assert_eq!(check(&[&[1, 4, 5], &[2, 6]], 6).unwrap_err().shows_at, Some(4));
         assert_eq!(check(&[&[1, 2], &[2, 3]], 3).unwrap_err().shows_at, Some(2));
         assert_eq!(check(&[&[1, 2]], 3).unwrap_err().shows_at, None);
         assert_eq!(check(&[&[1, 2, 3]], 2).unwrap_err().shows_at, Some(3));
         assert_eq!(check(&[&[2]], 2).unwrap_err().shows_at, Some(2));
         assert!(check(&[], 1).is_err());
+    }
+
+    #[test]
+    fn numbers_that_were_accepted_as_lost_are_counted_and_no_others() {
+        let check = |accepted: &[Run]| {
+            let mut log = log(&[1, 2, 6, 7]);
+            accepted.iter().for_each(|(first, last)| log.accept("catalog", "e", *first, *last));
+            let mut all = Sequences::default();
+            all.add(log);
+            all.check(&BTreeMap::from([(("catalog".to_owned(), "e".to_owned()), 9)]))
+        };
+        assert_eq!(check(&[(3, 5), (8, 9)]), Ok(5));
+        assert_eq!(check(&[(8, 9), (3, 3), (3, 5), (4, 5)]), Ok(5));
+        assert_eq!(
+            check(&[(3, 4), (8, 9)]).unwrap_err().why,
+            "producer `catalog` epoch `e`: sequence 5 is missing before 6"
+        );
+        assert_eq!(check(&[(4, 5), (8, 9)]).unwrap_err().shows_at, Some(6));
+        assert_eq!(check(&[(3, 5), (8, 8)]).unwrap_err().shows_at, None);
+        assert_eq!(check(&[]).unwrap_err().shows_at, Some(6));
     }
 
     #[test]

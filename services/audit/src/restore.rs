@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pavior_core::audit::AuditEvent;
+use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -15,7 +16,7 @@ use crate::app::signer::Signer;
 use crate::config::Config;
 use crate::domain::batch::Producer;
 use crate::error::{Error, SetBack};
-use crate::store::{AuditStore, Losses, Sign};
+use crate::store::{Absent, AuditStore, Losses, Sign};
 
 /// The audit log in the hands of an operator, without the service.
 #[derive(Debug, Clone)]
@@ -59,6 +60,9 @@ impl LogFinding {
         (self.damage.is_none() && !lost.is_empty()).then(|| lost.join("; "))
     }
 }
+
+/// Most gaps that one record names.
+const GAPS_PER_RECORD: usize = 500;
 
 /// What is recorded of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -131,8 +135,9 @@ impl Ledger {
         self.store.logs_after_unscoped(service, epoch, seq).await
     }
 
-    /// Goes on from logs of which something is gone as they are: records in each of them what, demands it no more, and
-    /// begins a new line of checkpoints. The old ones are put aside, not removed. Each log is one transaction.
+    /// Goes on from logs of which something is gone as they are: records in each of them what, with the numbers that
+    /// are missing since, so that who verifies the log knows of them; demands it no more, and begins a new line of
+    /// checkpoints. The old ones are put aside, not removed. Each log is one transaction.
     ///
     /// # Errors
     /// When a log does not fit together: that is no loss, and is for a copy to mend.
@@ -146,9 +151,15 @@ impl Ledger {
         let producer = Producer { service: crate::ROLE.to_owned(), epoch: at.to_string() };
         let origin = Origin { producer: producer.clone(), instance: "restore".to_owned(), received_at: now };
         let signer: Arc<dyn Sign> = Arc::new(self.signer.clone());
-        for (seq, lost) in (1..).zip(logs) {
-            let entry = leaf::entry(&origin, &lost.log, seq, event(lost))?;
-            self.store.accept_unscoped(&producer, &entry, &signer).await?;
+        let mut seq = 0;
+        for lost in logs {
+            let gaps = self.store.absent_unscoped().await?;
+            let first = gaps.chunks(GAPS_PER_RECORD).next().unwrap_or_default();
+            for some in std::iter::once(first).chain(gaps.chunks(GAPS_PER_RECORD).skip(1)) {
+                seq += 1;
+                let entry = leaf::entry(&origin, &lost.log, seq, naming(event(lost), some))?;
+                self.store.accept_unscoped(&producer, &entry, &signer).await?;
+            }
             if let (Some(place), Some(_)) = (&self.place, &lost.set_back) {
                 place.put_aside(&lost.log, at)?;
             }
@@ -160,4 +171,14 @@ impl Ledger {
             None => Ok(()),
         }
     }
+}
+
+/// The event with the numbers that are in no log: what a verifier takes as known to be lost.
+fn naming(mut event: AuditEvent, gaps: &[Absent]) -> AuditEvent {
+    let gap = |Absent { service, epoch, first, last }: &Absent| json!({ "service": service, "epoch": epoch, "first": first, "last": last });
+    let change = event.change.get_or_insert_default();
+    let mut after = change.after.take().unwrap_or_else(|| json!({}));
+    after["gaps"] = gaps.iter().map(gap).collect();
+    change.after = Some(after);
+    event
 }

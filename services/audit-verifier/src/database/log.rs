@@ -7,7 +7,7 @@ use super::{CheckpointStatus, LogReport};
 use crate::error::{Failure, VerifyError};
 use crate::merkle::{Hash, Tree, leaf_hash};
 use crate::note::{Checkpoint, VerifierKey};
-use crate::record::{Record, SEPARATOR, differing_column};
+use crate::record::{Lost, Record, SEPARATOR, differing_column};
 use crate::sequence::LogSequences;
 
 /// Hashes in a full tile.
@@ -151,6 +151,9 @@ impl LogCheck {
         }
         let producer = &record.producer;
         self.sequences.push(&producer.service, &producer.epoch, producer.seq).map_err(&bad)?;
+        for Lost { service, epoch, first, last } in record.accepted(body).map_err(&bad)? {
+            self.sequences.accept(&service, &epoch, first, last);
+        }
         self.tree.push(leaf);
         self.push_hash(0, leaf);
         self.last_time = received;

@@ -19,7 +19,7 @@ pub(crate) use append::{Appended, Sign};
 pub(crate) use check::{Objection, Unchecked};
 pub(crate) use parking::{Demand, HeldLog, Limits, NOT_HELD};
 pub(crate) use records::{Page, Selection};
-pub(crate) use release::{Losses, Released};
+pub(crate) use release::{Absent, Losses, Released};
 
 impl From<sea_orm::DbErr> for Error {
     fn from(error: sea_orm::DbErr) -> Self {

@@ -104,6 +104,8 @@ async fn hold(tx: &Tx, log: &str, why: &str, demand: Demand) -> Result<(), Error
         return Ok(());
     };
     let before = held.clone();
+    // What was found last is what an operator looks for.
+    held.why.clone_from(&row.why);
     if let Some(mark) = demand.mark
         && goes_further(tx, &held, &mark).await?
     {
@@ -214,8 +216,8 @@ pub(super) async fn park(
 
 /// Writes the row of a log that is held and locked.
 pub(super) async fn update(tx: &Tx, held: &held::Model) -> Result<(), Error> {
-    use held::Column::{Bytes, Log, Records, SignedRoot, SignedSize, Tile};
-    let columns = [Records, Bytes, SignedSize, SignedRoot, Tile];
+    use held::Column::{Bytes, Log, Records, SignedRoot, SignedSize, Tile, Why};
+    let columns = [Why, Records, Bytes, SignedSize, SignedRoot, Tile];
     let update = OnConflict::column(Log).update_columns(columns).to_owned();
     insert(tx, vec![held.clone()], Some(update)).await
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pavior_store::Tx;
+use pavior_store::{StoreError, Tx};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    Statement,
 };
 
 use super::append::{Sign, has_remains, write_empty_head, write_producers};
@@ -46,7 +47,45 @@ pub(crate) struct Losses {
     pub(crate) missing: Option<(i64, i64)>,
 }
 
+/// Numbers of a producer that were acknowledged and stand in no log, both ends included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Absent {
+    pub(crate) service: String,
+    pub(crate) epoch: String,
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+}
+
 impl AuditStore {
+    /// The numbers that were acknowledged and are neither recorded nor parked, over all logs. It reads every record's
+    /// number: for an operator, not for a service.
+    pub(crate) async fn absent_unscoped(&self) -> Result<Vec<Absent>, Error> {
+        let there = "SELECT service, epoch, seq FROM audit_record UNION ALL SELECT service, epoch, seq FROM audit_parked";
+        let between = format!(
+            "SELECT service, epoch, before + 1 AS first, seq - 1 AS last FROM (SELECT service, epoch, seq, \
+             LAG(seq, 1, CAST(0 AS bigint)) OVER (PARTITION BY service, epoch ORDER BY seq) AS before \
+             FROM ({there}) AS there) AS pairs WHERE seq > before + 1 ORDER BY service, epoch, seq"
+        );
+        let after = format!(
+            "SELECT p.service, p.epoch, COALESCE(t.seq, 0) + 1 AS first, p.last_seq AS last FROM audit_producer p \
+             LEFT JOIN (SELECT service, epoch, MAX(seq) AS seq FROM ({there}) AS there GROUP BY service, epoch) t \
+             ON t.service = p.service AND t.epoch = p.epoch \
+             WHERE p.last_seq > COALESCE(t.seq, 0) ORDER BY p.service, p.epoch"
+        );
+        let db = self.store.read();
+        let mut absent = Vec::new();
+        for sql in [between, after] {
+            let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await;
+            for row in rows.map_err(StoreError::from)? {
+                let text = |column| row.try_get::<String>("", column).map_err(StoreError::from);
+                let number = |column| row.try_get::<i64>("", column).map_err(StoreError::from);
+                let (service, epoch) = (text("service")?, text("epoch")?);
+                absent.push(Absent { service, epoch, first: number("first")?, last: number("last")? });
+            }
+        }
+        Ok(absent)
+    }
+
     /// Appends the first of what is parked for a log, at most `max_records` of it, and lets the log go with the last.
     ///
     /// # Errors

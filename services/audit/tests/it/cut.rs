@@ -149,6 +149,7 @@ async fn log_that_was_cut_stays_held_over_a_restart_until_the_loss_is_accepted()
         let mut expected: Vec<i64> = (1..=300).collect();
         expected.extend([1_000, 304, 305]);
         assert_eq!(ids(&fixture, &mut reader, "acme").await, ids_of("acme", &expected));
+        assert_eq!(verify_database(&fixture.db.url, None).await.unwrap().accepted_losses, 3);
         drop((client, reader));
         running.stop().await;
     })
@@ -261,6 +262,7 @@ async fn log_whose_parked_events_are_gone_goes_on_when_the_loss_is_accepted_and_
         assert_eq!(ids(&fixture, &mut reader, "acme").await, ids_of("acme", &[1, 2, 3, 1_000, 5]));
         let records = fixture.all(&mut reader, "acme", "action = \"platform.restore\"").await;
         assert_eq!(records[0].event.as_ref().unwrap().summary, said);
+        assert_eq!(verify_database(&fixture.db.url, None).await.unwrap().accepted_losses, 1);
         drop((client, reader));
         running.stop().await;
     })

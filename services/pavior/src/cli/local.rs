@@ -61,12 +61,18 @@ pub(crate) async fn verify(printer: Printer, args: &VerifyArgs) -> anyhow::Resul
                     })
                     .collect();
                 return printer
-                    .value(&serde_json::json!({"ok": true, "logs": logs, "parked": report.parked}));
+                    .value(&serde_json::json!({"ok": true, "logs": logs, "parked": report.parked, "accepted_losses": report.accepted_losses}));
             }
             let rows = report.logs.iter().map(|log| {
                 vec![log.log.clone(), log.records.to_string(), hex::encode(log.root), "ok".to_owned()]
             });
             output::say(&output::table(&["log", "records", "root", "verdict"], rows))?;
+            if report.accepted_losses > 0 {
+                let lost = report.accepted_losses;
+                eprintln!(
+                    "{lost} records are missing whose loss an operator accepted: see action `platform.restore`"
+                );
+            }
             if report.parked > 0 {
                 eprintln!("{} events wait until their log is repaired and are no records yet", report.parked);
             }
