@@ -26,7 +26,7 @@ pub struct Config {
     /// Origins of browsers that may call with gRPC-Web, for example `https://portal.example.com`. Other callers of
     /// gRPC-Web have no origin and need none.
     pub web_origins: Vec<String>,
-    /// True to serve reflection, without credentials.
+    /// True to serve reflection and `/openapi.json`, without credentials.
     pub reflection: bool,
     /// The name of this instance in audit records; made up when empty.
     pub instance: String,

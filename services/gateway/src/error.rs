@@ -9,8 +9,8 @@ pub enum Error {
     /// Descriptors without the governance options.
     #[error("descriptors cannot be read: {0}")]
     NoGovernance(#[from] pavior_rpc::governance::NoGovernance),
-    /// Methods without proper governance, all of them.
-    #[error("{} of the API are not governed:\n  {}", count(.0), .0.join("\n  "))]
+    /// Methods without proper governance or without a place of their own over HTTP, all of them.
+    #[error("{} of the API cannot be served:\n  {}", count(.0), .0.join("\n  "))]
     Ungoverned(Vec<String>),
     /// A role that methods are routed to, without a way to reach it.
     #[error("no upstream is configured for {}", .0.join(", "))]

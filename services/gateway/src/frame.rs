@@ -72,7 +72,7 @@ fn check(data: &[u8], limit: usize) -> Result<(), Status> {
 }
 
 /// What stopped the body: a limit of ours, which says so, or bytes that no body has (bad chunks, bad base64).
-fn broken(status: Status) -> Status {
+pub(crate) fn broken(status: Status) -> Status {
     if !from_status(&status).reason.is_empty() {
         return status;
     }
@@ -98,14 +98,19 @@ fn inflate(headers: &HeaderMap, message: &[u8], limit: usize) -> Result<Bytes, S
             return Err(status);
         }
     }
-    let mut plain = Vec::with_capacity(message.len().saturating_mul(4).min(limit));
+    Ok(unzip(message, limit)?)
+}
+
+/// Unpacks what is no longer than `limit` then.
+pub(crate) fn unzip(packed: &[u8], limit: usize) -> Result<Bytes, Problem> {
+    let mut plain = Vec::with_capacity(packed.len().saturating_mul(4).min(limit));
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    flate2::read::GzDecoder::new(message)
+    flate2::read::GzDecoder::new(packed)
         .take(most)
         .read_to_end(&mut plain)
         .map_err(|_| Problem::invalid_field("", "the message is not valid gzip"))?;
     if plain.len() > limit {
-        return Err(Problem::too_large(Some(limit)).into());
+        return Err(Problem::too_large(Some(limit)));
     }
     Ok(plain.into())
 }

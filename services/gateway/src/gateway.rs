@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response};
 use opentelemetry::KeyValue;
 use pavior_auth::{Peer, ServiceIdentity, TokenVerifier, Unauthenticated};
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, DecisionRef, Object, Outcome, Phase};
@@ -30,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::resource::PLATFORM_ID;
 use crate::table::{Method, Table};
 use crate::trail::Trail;
+use crate::web::Refused;
 
 /// How long a caller may take to send its message. Each that takes longer holds a place of the concurrency limit.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -247,25 +248,10 @@ where
         let engine = self.engine.clone();
         let request = request.map(Body::new);
         Box::pin(async move {
-            if let Some(response) = not_grpc(&request) {
-                return Ok(response);
+            if let Some(Refused(problem)) = request.extensions().get::<Refused>() {
+                return Ok(Status::from(problem.clone()).into_http());
             }
             Ok(engine.serve(request).await.unwrap_or_else(Status::into_http))
         })
     }
-}
-
-/// The HTTP answer to what is not gRPC (gRPC over HTTP/2, "Requests").
-fn not_grpc(request: &Request<Body>) -> Option<Response<Body>> {
-    let content_type = request.headers().get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
-    let status = if request.method() != http::Method::POST {
-        http::StatusCode::METHOD_NOT_ALLOWED
-    } else if !content_type.is_some_and(|t| t == b"application/grpc" || t.starts_with(b"application/grpc+")) {
-        http::StatusCode::UNSUPPORTED_MEDIA_TYPE
-    } else {
-        return None;
-    };
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    Some(response)
 }

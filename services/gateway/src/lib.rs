@@ -20,6 +20,7 @@ mod resource;
 mod table;
 mod trail;
 mod upstreams;
+mod web;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,11 +44,13 @@ pub use config::Config;
 pub use error::Error;
 pub use gateway::Gateway;
 pub use table::{Field, Method, Repeatable, ResourceKind, Table};
+pub use web::Binding;
 
 use gateway::Engine;
 use metrics::Metrics;
 use platform::Platform;
 use trail::{Ship, Trail};
+use web::Web;
 
 /// The role of the gateway itself: the issuer of its tokens.
 pub const ROLE: &str = pavior_core::principal::GATEWAY;
@@ -237,7 +240,7 @@ fn shipper(config: &Config, deps: &Deps, trail: Arc<Trail>) -> Option<Task> {
     Some(Task::new("audit_shipper", move |cancel| trail.run(ship, cancel)))
 }
 
-/// Puts health, reflection and gRPC-Web around the gateway's stack, as its configuration says. `health` is for the
+/// Puts health, reflection, gRPC-Web and HTTP with JSON around the gateway's stack, as its configuration says. `health` is for the
 /// services in [`Component::services`].
 ///
 /// # Errors
@@ -261,5 +264,8 @@ pub fn front(
         ..options
     };
     let drain = options.drain.clone();
-    Ok(stack(component.routes.clone(), options).beside(beside, drain).web(&config.web_origins))
+    let grpc = stack(component.routes.clone(), options).beside(beside, drain);
+    let table = Table::build(pavior_proto::DESCRIPTORS)?;
+    let web = Web::new(table, config.max_message_bytes, config.reflection)?;
+    Ok(web.around(grpc).cors(&config.web_origins))
 }

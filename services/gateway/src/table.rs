@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use pavior_proto::google::api::{ResourceDescriptor, ResourceReference};
+use pavior_proto::google::api::{HttpRule, ResourceDescriptor, ResourceReference};
 use pavior_proto::pavior::governance::v1::{Access, Audience, Audit, Rule, Stage};
 use pavior_rpc::governance::{self, Declared, option};
 use prost_reflect::{
@@ -11,6 +11,7 @@ use prost_reflect::{
 };
 
 use crate::error::Error;
+use crate::web::Binding;
 
 /// Packages that begin with this are the platform's own.
 const OWN: &str = "pavior.";
@@ -59,6 +60,8 @@ pub struct Method {
     pub resource_type: String,
     /// The patterns that the resource's name can have; empty when the descriptors do not say.
     pub patterns: Vec<String>,
+    /// How it is called over HTTP with JSON; never empty.
+    pub http: Vec<Binding>,
 }
 
 /// What a change that can be repeated says about that.
@@ -106,7 +109,7 @@ impl Table {
     pub fn build(descriptors: &[u8]) -> Result<Self, Error> {
         let pool = DescriptorPool::decode(descriptors).map_err(|e| Error::Descriptors(e.to_string()))?;
         let mut builder = Builder::new(&pool);
-        for Declared { name, method, rule, service } in governance::declared(&pool)? {
+        for Declared { name, method, rule, http, service } in governance::declared(&pool)? {
             let package = service.parent_file().package_name().to_owned();
             if !package.starts_with(OWN)
                 || NOT_OFFERED.iter().any(|other| service.full_name().starts_with(other))
@@ -114,7 +117,7 @@ impl Table {
                 continue;
             }
             match method {
-                Some(method) => builder.add(&method, rule, &role_of(&package), service.full_name()),
+                Some(method) => builder.add(&method, rule, http, &role_of(&package), service.full_name()),
                 None => builder.offend(&name, "taken over, but there is no such method"),
             }
         }
@@ -146,6 +149,11 @@ impl Table {
     /// The kind of a resource, by its name.
     pub fn kind(&self, name: &str) -> Option<&ResourceKind> {
         self.kinds.iter().find(|kind| kind.patterns.iter().any(|pattern| matches(name, pattern)))
+    }
+
+    /// Every kind of resource.
+    pub(crate) fn kinds(&self) -> &[ResourceKind] {
+        &self.kinds
     }
 
     /// The governed actions that can be done to a resource of this name, sorted.
@@ -219,7 +227,14 @@ impl Builder {
         self.offenders.push(format!("`{method}`: {what}"));
     }
 
-    fn add(&mut self, method: &MethodDescriptor, rule: Option<Rule>, role: &str, owner: &str) {
+    fn add(
+        &mut self,
+        method: &MethodDescriptor,
+        rule: Option<Rule>,
+        http: Option<HttpRule>,
+        role: &str,
+        owner: &str,
+    ) {
         let service = method.parent_service().full_name().to_owned();
         let name = format!("{service}/{}", method.name());
         if let Some(other) = self.claims.insert(name.clone(), owner.to_owned()) {
@@ -230,8 +245,12 @@ impl Builder {
         if audience == Ok(Audience::Internal) {
             return;
         }
+        let bindings = Binding::all(http.as_ref(), method);
         match self.method(method, &rule, role, &service, &name) {
-            Ok(made) => drop(self.methods.insert(made.path.clone(), made)),
+            Ok(made) => match bindings {
+                Ok(http) => drop(self.methods.insert(made.path.clone(), Method { http, ..made })),
+                Err(problems) => problems.iter().for_each(|problem| self.offend(&name, problem)),
+            },
             Err(problems) => problems.iter().for_each(|problem| self.offend(&name, problem)),
         }
     }
@@ -316,6 +335,7 @@ impl Builder {
             streaming: method.is_server_streaming(),
             resource_type,
             patterns,
+            http: Vec::new(),
         })
     }
 
@@ -379,7 +399,29 @@ impl Builder {
         }
     }
 
+    /// Paths over HTTP that lead to two methods.
+    fn clashes(&mut self) {
+        let routes: Vec<(&str, &Binding)> = self
+            .methods
+            .values()
+            .flat_map(|method| method.http.iter().map(|binding| (method.path.as_str(), binding)))
+            .collect();
+        let mut found = Vec::new();
+        for (at, (name, one)) in routes.iter().enumerate() {
+            let others = routes.iter().take(at);
+            for (other_name, other) in others.filter(|(_, other)| one.clashes(other)) {
+                found.push(format!(
+                    "`{}`: served over HTTP where `{}` is: {one}, {other}",
+                    shown(name),
+                    shown(other_name)
+                ));
+            }
+        }
+        self.offenders.extend(found);
+    }
+
     fn finish(mut self) -> Result<Table, Error> {
+        self.clashes();
         if !self.offenders.is_empty() {
             self.offenders.sort();
             return Err(Error::Ungoverned(self.offenders));
@@ -387,6 +429,11 @@ impl Builder {
         let methods = self.methods.into_iter().map(|(path, method)| (path, Arc::new(method))).collect();
         Ok(Table { methods, kinds: self.kinds })
     }
+}
+
+/// A method as it is named in messages.
+fn shown(path: &str) -> &str {
+    path.trim_start_matches('/')
 }
 
 /// The paths of the request's mask, if it has one.

@@ -144,11 +144,11 @@ mod tests {
     }
 
     fn mixin(rules: &[Option<&str>]) -> Vec<u8> {
-        let mut bytes = Mixin { method: "m".to_owned(), rule: None }.encode_to_vec();
+        let mut bytes = Mixin { method: "m".to_owned(), ..Default::default() }.encode_to_vec();
         for action in rules {
             let rule =
                 Rule { action: action.unwrap_or_default().to_owned(), facts: true, ..Default::default() };
-            bytes.extend(Mixin { method: String::new(), rule: Some(rule) }.encode_to_vec());
+            bytes.extend(Mixin { rule: Some(rule), ..Default::default() }.encode_to_vec());
         }
         bytes
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use pavior_proto::google::api::HttpRule;
 use pavior_proto::pavior::governance::v1::{Mixin, Rule};
 use prost::Message;
 use prost_reflect::{
@@ -13,6 +14,7 @@ use crate::convert;
 
 const RULE: &str = "pavior.governance.v1.rule";
 const MIXIN: &str = "pavior.governance.v1.mixin";
+const HTTP: &str = "google.api.http";
 
 /// A method as a service declares it.
 #[derive(Debug, Clone)]
@@ -23,6 +25,8 @@ pub struct Declared {
     pub method: Option<MethodDescriptor>,
     /// Its rule, if it has one.
     pub rule: Option<Rule>,
+    /// Where it is served over HTTP with JSON.
+    pub http: Option<HttpRule>,
     /// The service that answers it: its own, or the one that takes it over.
     pub service: ServiceDescriptor,
 }
@@ -38,20 +42,21 @@ pub struct NoGovernance(String);
 /// A pool without the governance options.
 pub fn declared(pool: &DescriptorPool) -> Result<Vec<Declared>, NoGovernance> {
     let need = |name: &str| pool.get_extension_by_name(name).ok_or_else(|| NoGovernance(name.to_owned()));
-    let (rule, mixin) = (need(RULE)?, need(MIXIN)?);
+    let (rule, mixin, http) = (need(RULE)?, need(MIXIN)?, need(HTTP)?);
     let mut found = Vec::new();
     for service in pool.services() {
         for method in service.methods() {
             found.push(Declared {
                 name: format!("{}/{}", service.full_name(), method.name()),
                 rule: option(&method.options(), &rule),
+                http: option(&method.options(), &http),
                 method: Some(method),
                 service: service.clone(),
             });
         }
-        for Mixin { method: name, rule } in mixins(&service.options(), &mixin) {
+        for Mixin { method: name, rule, http } in mixins(&service.options(), &mixin) {
             let method = find(pool, &name);
-            found.push(Declared { name, method, rule, service: service.clone() });
+            found.push(Declared { name, method, rule, http, service: service.clone() });
         }
     }
     Ok(found)

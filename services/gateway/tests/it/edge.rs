@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use http_body_util::BodyExt;
 use pavior_gateway::Config;
 use pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient;
 use pavior_proto::pavior::audit::v1::{ListAuditRecordsRequest, ListAuditRecordsResponse};
@@ -150,7 +149,7 @@ async fn what_only_raw_bytes_can_do_wrong_is_the_callers_mistake() {
             .header("authorization", format!("Bearer {}", world.token("alice", "acme")))
             .body(body)
             .unwrap();
-        let response = http1(&world, request).await;
+        let response = world.http(request).await;
         let status = match response.headers().get("grpc-status") {
             Some(status) => status.to_str().unwrap().to_owned(),
             None => String::from_utf8_lossy(response.body())
@@ -160,20 +159,6 @@ async fn what_only_raw_bytes_can_do_wrong_is_the_callers_mistake() {
         };
         assert_eq!(status, code, "{what}: {response:?}");
     }
-}
-
-/// An HTTP/1.1 request by hand.
-async fn http1(world: &World, request: http::Request<Vec<u8>>) -> http::Response<bytes::Bytes> {
-    let stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
-    let io = hyper_util::rt::TokioIo::new(stream);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
-    tokio::spawn(connection);
-    let response = sender
-        .send_request(request.map(|body| http_body_util::Full::new(bytes::Bytes::from(body))))
-        .await
-        .unwrap();
-    let (parts, body) = response.into_parts();
-    http::Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
 }
 
 #[tokio::test]
@@ -194,7 +179,7 @@ async fn browsers_call_with_grpc_web_over_http_1_from_named_origins() {
             .body(framed.clone())
             .unwrap()
     };
-    let response = http1(&world, request(&origin, &world.token("alice", "acme"))).await;
+    let response = world.http(request(&origin, &world.token("alice", "acme"))).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["access-control-allow-origin"], origin.as_str());
     let body = response.body();
@@ -203,10 +188,10 @@ async fn browsers_call_with_grpc_web_over_http_1_from_named_origins() {
     assert_eq!(entity.name, ENTITY);
     let trailers = String::from_utf8_lossy(&body[5 + length..]);
     assert!(trailers.contains("grpc-status:0") || trailers.contains("grpc-status: 0"), "{trailers}");
-    let response = http1(&world, request(&origin, "not.a.token")).await;
+    let response = world.http(request(&origin, "not.a.token")).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["grpc-status"], "16");
-    let response = http1(&world, request("https://evil.example", &world.token("alice", "acme"))).await;
+    let response = world.http(request("https://evil.example", &world.token("alice", "acme"))).await;
     assert!(!response.headers().contains_key("access-control-allow-origin"));
     let preflight = http::Request::options(GET_ENTITY)
         .header("host", "gateway")
@@ -215,24 +200,22 @@ async fn browsers_call_with_grpc_web_over_http_1_from_named_origins() {
         .header("access-control-request-headers", "authorization,x-grpc-web")
         .body(Vec::new())
         .unwrap();
-    let response = http1(&world, preflight).await;
+    let response = world.http(preflight).await;
     let allowed = response.headers()["access-control-allow-headers"].to_str().unwrap().to_ascii_lowercase();
     assert!(allowed.contains("authorization"), "{allowed}");
 }
 
 #[tokio::test]
-async fn what_is_not_grpc_gets_an_http_answer() {
+async fn what_is_no_protocol_of_ours_gets_an_http_answer() {
     let world = World::new().await;
     let stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
     let io = hyper_util::rt::TokioIo::new(stream);
     let executor = hyper_util::rt::TokioExecutor::new();
     let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
     tokio::spawn(connection);
-    for (method, content_type, status) in [
-        ("GET", "application/grpc", 405),
-        ("POST", "application/json", 415),
-        ("POST", "application/grpcx", 415),
-    ] {
+    for (method, content_type, status) in
+        [("PUT", "application/grpc", 405), ("POST", "application/grpcx", 415), ("POST", "text/plain", 415)]
+    {
         let request = http::Request::builder()
             .method(method)
             .uri(format!("http://gateway{GET_ENTITY}"))
@@ -243,7 +226,7 @@ async fn what_is_not_grpc_gets_an_http_answer() {
         assert_eq!(response.status(), status, "{method} {content_type}");
     }
     let plain = http::Request::post(GET_ENTITY).header("host", "gateway").body(Vec::new()).unwrap();
-    assert_eq!(http1(&world, plain).await.status(), 400);
+    assert_eq!(world.http(plain).await.status(), 415);
 }
 
 #[tokio::test]

@@ -204,6 +204,18 @@ impl World {
         Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
     }
 
+    /// An HTTP/1.1 request by hand, and its whole answer.
+    pub(crate) async fn http(&self, request: http::Request<Vec<u8>>) -> http::Response<bytes::Bytes> {
+        let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        let request = request.map(|body| http_body_util::Full::new(bytes::Bytes::from(body)));
+        let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+        let body = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes();
+        http::Response::from_parts(parts, body)
+    }
+
     /// A channel with a caller's token.
     pub(crate) async fn caller(&self, subject: &str, organization: &str) -> Caller {
         let bearer = Bearer(format!("Bearer {}", self.token(subject, organization)));

@@ -4,9 +4,14 @@
 
 mod access;
 mod composite;
+mod connect;
 mod edge;
 mod fake;
 mod governance;
 mod harness;
+mod http_json;
 mod imports;
+mod openapi;
+mod streams;
 mod table;
+mod transcoding;

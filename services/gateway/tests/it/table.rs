@@ -14,7 +14,7 @@ fn with_service(methods: Vec<Value>, service_options: Value) -> Vec<u8> {
         "syntax": "proto3",
         "dependency": [
             "pavior/governance/v1/governance.proto", "pavior/catalog/v1/catalog_service.proto",
-            "google/protobuf/empty.proto",
+            "google/protobuf/empty.proto", "google/api/annotations.proto",
         ],
         "messageType": [{
             "name": "ExtraRequest",
@@ -42,7 +42,14 @@ fn method(name: &str, rule: Value) -> Value {
         "name": name,
         "inputType": ".pavior.catalog.v1.ExtraRequest",
         "outputType": ".google.protobuf.Empty",
-        "options": if rule.is_null() { json!({}) } else { json!({ "[pavior.governance.v1.rule]": rule }) },
+        "options": if rule.is_null() {
+            json!({})
+        } else {
+            json!({
+                "[pavior.governance.v1.rule]": rule,
+                "[google.api.http]": { "get": format!("/v1/{{name=extras/*}}:{name}") },
+            })
+        },
     })
 }
 
@@ -131,6 +138,45 @@ fn all_methods_without_proper_governance_are_named() {
 }
 
 #[test]
+fn every_method_has_a_place_of_its_own_over_http() {
+    let at = |name: &str, http: Value| {
+        let mut method = method(name, rule("name"));
+        method["options"]["[google.api.http]"] = http;
+        method
+    };
+    let cases = [
+        (json!(null), "is served nowhere over HTTP"),
+        (json!({ "custom": { "kind": "HEAD", "path": "/v1/x" } }), "has no verb and path"),
+        (json!({ "get": "/v1/{title}" }), "names `title` in `/v1/{title}`, which is no single value"),
+        (json!({ "get": "/v1/{names}" }), "which is no single value"),
+        (json!({ "get": "/v1/{name" }), "in which a variable does not end"),
+        (json!({ "get": "/v1/a", "body": "*" }), "wants a body for GET"),
+        (json!({ "post": "/v1/b", "body": "name" }), "has the body `name` for `/v1/b`, which is no message"),
+        (json!({ "get": "/v1/c", "responseBody": "x" }), "which is not built"),
+        (json!({ "get": "/v1/{name=organizations/*}" }), "served over HTTP where"),
+        (
+            json!({ "get": "/v1/d", "additionalBindings": [{ "get": "/v1/organizations" }] }),
+            "served over HTTP where",
+        ),
+    ];
+    let methods = cases.iter().enumerate().map(|(i, (http, _))| match http {
+        Value::Null => {
+            let mut method = method(&format!("M{i}"), rule("name"));
+            method["options"].as_object_mut().unwrap().remove("[google.api.http]");
+            method
+        }
+        http => at(&format!("M{i}"), http.clone()),
+    });
+    let offenders = offenders(methods.collect(), json!({}));
+    for (i, (_, what)) in cases.iter().enumerate() {
+        let name = format!("`pavior.catalog.v1.ExtraService/M{i}`");
+        let named = |text: &String| text.contains(&name) && text.contains(what);
+        assert!(offenders.iter().any(named), "{name} {what}: {offenders:#?}");
+    }
+    assert_eq!(offenders.len(), cases.len(), "{offenders:#?}");
+}
+
+#[test]
 fn request_streams_cannot_be_governed() {
     let mut streams = method("Upload", rule("name"));
     streams["clientStreaming"] = json!(true);
@@ -188,6 +234,8 @@ fn an_owner_that_a_change_can_set_is_named_in_its_rule() {
         rule["owner"] = json!(owner);
         let mut method = method("UpdateExtra", rule);
         method["inputType"] = json!(".pavior.catalog.v1.UpdateEntityRequest");
+        method["options"]["[google.api.http]"] =
+            json!({ "patch": "/v1/{entity.name=extras/*}", "body": "entity" });
         method
     };
     let unspoken = offenders(vec![change("")], json!({}));

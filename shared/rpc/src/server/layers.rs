@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::FutureExt;
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Method as Verb, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
@@ -335,8 +335,12 @@ pub(super) fn value_depth(next: Stack, reads_message: bool) -> Stack {
     })
 }
 
-const WEB_REQUEST_HEADERS: [&str; 8] = [
+const WEB_REQUEST_HEADERS: [&str; 12] = [
     "content-type",
+    "content-encoding",
+    "connect-protocol-version",
+    "connect-timeout-ms",
+    "last-event-id",
     "x-grpc-web",
     "x-user-agent",
     "grpc-timeout",
@@ -345,11 +349,19 @@ const WEB_REQUEST_HEADERS: [&str; 8] = [
     "tracestate",
     "x-request-id",
 ];
-const WEB_RESPONSE_HEADERS: [&str; 5] =
-    ["grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-retry-pushback-ms", "x-request-id"];
+const WEB_RESPONSE_HEADERS: [&str; 8] = [
+    "grpc-status",
+    "grpc-message",
+    "grpc-status-details-bin",
+    "grpc-retry-pushback-ms",
+    "retry-after",
+    "allow",
+    "x-request-id",
+    "x-pavior-policy-decision",
+];
 
-/// gRPC-Web and CORS. Header names are listed: `*` never covers `authorization` in browsers (Fetch standard).
-pub(super) fn web(next: Stack, origins: &[String]) -> Stack {
+/// What browsers ask before they send a request of another origin. Header names are listed: `*` never covers `authorization` in browsers (Fetch standard).
+pub(super) fn cors(next: Stack, origins: &[String]) -> Stack {
     use tower_http::cors::{AllowOrigin, CorsLayer};
     let origins: Vec<HeaderValue> = origins
         .iter()
@@ -361,9 +373,9 @@ pub(super) fn web(next: Stack, origins: &[String]) -> Stack {
         .collect();
     let cors = CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
-        .allow_methods([http::Method::POST])
+        .allow_methods([Verb::GET, Verb::POST, Verb::PUT, Verb::PATCH, Verb::DELETE])
         .allow_headers(WEB_REQUEST_HEADERS.map(HeaderName::from_static))
         .expose_headers(WEB_RESPONSE_HEADERS.map(HeaderName::from_static))
         .max_age(Duration::from_secs(3600));
-    Stack::new(cors.layer(tonic_web::GrpcWebLayer::new().layer(next)))
+    Stack::new(cors.layer(next))
 }

@@ -58,7 +58,7 @@ impl fmt::Debug for Stack {
 
 impl Stack {
     /// A stack from a function.
-    pub(crate) fn from_fn(f: impl Fn(Request<Body>) -> StackFuture + Send + Sync + 'static) -> Self {
+    pub fn from_fn(f: impl Fn(Request<Body>) -> StackFuture + Send + Sync + 'static) -> Self {
         Self(Arc::new(f))
     }
 
@@ -97,10 +97,16 @@ impl Stack {
         })
     }
 
-    /// Takes gRPC-Web too, from browsers of these origins. Serve it with [`ServeOptions::http1`] on.
+    /// Takes gRPC-Web too. Serve it with [`ServeOptions::http1`] on.
     #[must_use]
-    pub fn web(self, origins: &[String]) -> Self {
-        layers::web(self, origins)
+    pub fn grpc_web(self) -> Self {
+        Self::new(tonic_web::GrpcWebLayer::new().layer(self))
+    }
+
+    /// Lets browsers of these origins call.
+    #[must_use]
+    pub fn cors(self, origins: &[String]) -> Self {
+        layers::cors(self, origins)
     }
 }
 

@@ -71,7 +71,7 @@ async fn grpc_web_over_http_1_1_with_cors() {
             name => Ok(AuditRecord { name: name.to_owned(), ..AuditRecord::default() }),
         }
     });
-    let stack = fake.stack().web(&["https://portal.example".to_owned()]);
+    let stack = fake.stack().grpc_web().cors(&["https://portal.example".to_owned()]);
     let served = serve(stack, ServeOptions { http1: true, ..ServeOptions::default() }).await;
     let framed = |message: GetAuditRecordRequest| {
         let encoded = message.encode_to_vec();
