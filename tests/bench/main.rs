@@ -16,6 +16,7 @@ use pavior_tests::Person;
 const ENTITIES: usize = 10_000;
 const BATCH: usize = 1_000;
 const CALLS: usize = 2_000;
+const ENTITY: &str = "organizations/acme/kinds/component/entities/service-4711";
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -31,6 +32,10 @@ async fn main() -> Result<()> {
 
     let floor = floor::bare_unary(CALLS).await?;
     let get = closed_loop(CALLS, 1, || get_entity(operator.clone())).await?;
+    let path = format!("{}/v1/{ENTITY}", system.server());
+    let token = pavior::quickstart::mint(data.path(), DEV_OPERATOR, "acme", &[], time::Duration::hours(1))?;
+    let http = reqwest::Client::new();
+    let json = closed_loop(CALLS, 1, || get_json(http.clone(), path.clone(), token.clone())).await?;
     let list = closed_loop(CALLS / 4, 1, || list_entities(operator.clone())).await?;
     let busy = closed_loop(CALLS * 4, 64, || get_entity(operator.clone())).await?;
 
@@ -42,6 +47,11 @@ async fn main() -> Result<()> {
     );
     println!("bare tonic unary call, p50           {:>8.0} µs", micros(floor.p50));
     row("governed GetEntity", &get, &floor, 3.0);
+    println!(
+        "the same over HTTP with JSON     p50 {:>8.0} µs   {:.1} times the call over gRPC (target: at most 2)",
+        micros(json.p50),
+        json.p50.as_secs_f64() / get.p50.as_secs_f64()
+    );
     row("list of 20 of 10,000, filtered", &list, &floor, 4.0);
     println!("governed GetEntity, 64 at once       {:>8.0} /s", busy.per_second);
     system.stop().await
@@ -112,8 +122,14 @@ async fn import(operator: &Person) -> Result<Duration> {
 }
 
 async fn get_entity(operator: Person) -> Result<()> {
-    let name = "organizations/acme/kinds/component/entities/service-4711".to_owned();
-    operator.catalog().get_entity(pb::GetEntityRequest { name }).await?;
+    operator.catalog().get_entity(pb::GetEntityRequest { name: ENTITY.to_owned() }).await?;
+    Ok(())
+}
+
+async fn get_json(client: reqwest::Client, url: String, token: String) -> Result<()> {
+    let answer = client.get(url).bearer_auth(token).send().await?.error_for_status()?;
+    let entity: serde_json::Value = answer.json().await?;
+    anyhow::ensure!(entity["name"] == ENTITY, "{entity}");
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod drain;
 mod faults;
 mod governance;
 mod health;
+mod http;
 mod identity;
 mod input;
 mod main_job;

@@ -73,7 +73,7 @@ pub(crate) fn layers(source: &Source) -> Vec<String> {
 
 /// The wall clock, random ids and the environment come from `core` and `runtime`; the command line may read its own.
 pub(crate) fn ambient(source: &Source) -> Vec<String> {
-    let exempt = ["shared/core/", "shared/runtime/", "services/pavior/", "shared/proto/build.rs"];
+    let exempt = ["shared/core/", "shared/runtime/", "services/pavior/", "shared/proto/build/"];
     if source.is_test() || exempt.iter().any(|prefix| source.path.starts_with(prefix)) {
         return Vec::new();
     }

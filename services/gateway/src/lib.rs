@@ -1,7 +1,8 @@
 //! pavior-gateway: the only public listener of the platform.
 //!
 //! Owns the way from the outside in: it authenticates callers, asks policy about each call, forwards what is allowed
-//! with a signed token, and records refusals and sensitive reads. It also serves `PlatformService`, which asks several
+//! with a signed token, and records refusals and sensitive reads. It takes gRPC, gRPC-Web, the Connect protocol and HTTP with
+//! JSON, all of them as the same gRPC request (`web`). It also serves `PlatformService`, which asks several
 //! services side by side. It must never hold code for a single RPC of another service (its table comes from the
 //! descriptors), keep data of its own, or let a call through when policy cannot be asked.
 //!

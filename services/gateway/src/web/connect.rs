@@ -174,9 +174,10 @@ pub(crate) fn by_get(query: &str, limit: usize) -> Result<(Codec, Bytes), Proble
     Ok((codec, packing.unpack(bytes.into(), limit)?))
 }
 
-/// The form of the answer to a call by GET.
+/// The form of the answer to a call by GET. Nothing but the codec is read of it before its caller is known.
 pub(crate) fn form_of_get(query: &str, headers: &HeaderMap) -> Form {
-    let codec = by_get(query, usize::MAX).map_or(Codec::Json, |(codec, _)| codec);
+    let proto = query.split('&').any(|pair| pair == "encoding=proto");
+    let codec = if proto { Codec::Proto } else { Codec::Json };
     Form { codec, streams: false, wanted: Packing::wanted(headers, &header::ACCEPT_ENCODING) }
 }
 

@@ -1,6 +1,8 @@
 //! Messages in the JSON form of protobuf, by their descriptors.
 
-use pavior_rpc::problem::Problem;
+use pavior_rpc::problem::{ErrorReason, Problem};
+use prost::DecodeError;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use prost_reflect::{
     DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions,
 };
@@ -9,6 +11,13 @@ use serde_path_to_error::Segment;
 
 /// How `prost-reflect` begins to tell of a field that there is not; the name follows in quotes.
 const UNKNOWN: &str = "unrecognized field name '";
+
+/// Values in one request, and messages in one answer. Each takes much more room than its text until it is written out
+/// again, so that a few megabytes of the smallest would take gigabytes.
+const MAX_VALUES: usize = 100_000;
+
+/// Messages in one another; the decoder refuses more.
+const MAX_DEPTH: u32 = 100;
 
 fn strict() -> DeserializeOptions {
     DeserializeOptions::new().deny_unknown_fields(true)
@@ -19,12 +28,31 @@ fn strict() -> DeserializeOptions {
 /// # Errors
 /// INVALID_ARGUMENT with the field that is wrong, unknown ones included.
 pub(crate) fn read(message: &MessageDescriptor, place: &str, text: &[u8]) -> Result<DynamicMessage, Problem> {
+    if values(text) > MAX_VALUES {
+        let problem = Problem::invalid_field(place, format!("holds more than {MAX_VALUES} values"));
+        return Err(problem.with("limitValues", MAX_VALUES.to_string()));
+    }
     let mut reader = Deserializer::from_slice(text);
     let read = DynamicMessage::deserialize_with_options(message.clone(), &mut reader, &strict());
     match read.and_then(|read| reader.end().map(|()| read)) {
         Ok(read) => Ok(read),
         Err(error) => Err(wrong(message, place, text, &error.to_string())),
     }
+}
+
+/// How many values a text holds at most: what stands outside of strings between commas and brackets.
+fn values(text: &[u8]) -> usize {
+    let (mut count, mut inside, mut escaped) = (1, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if inside => escaped = true,
+            b'"' => inside = !inside,
+            b',' | b'[' | b'{' if !inside => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// Where a mistake is, on the way down to it.
@@ -106,10 +134,53 @@ pub(crate) fn write(message: &DynamicMessage) -> Result<Vec<u8>, Problem> {
 /// An encoded message with its descriptor.
 ///
 /// # Errors
-/// INTERNAL when the bytes are not the message.
+/// INTERNAL when the bytes are not the message, RESOURCE_EXHAUSTED when it holds more than can be written as JSON.
 pub(crate) fn decode(message: &MessageDescriptor, bytes: &[u8]) -> Result<DynamicMessage, Problem> {
-    DynamicMessage::decode(message.clone(), bytes)
-        .map_err(|error| Problem::internal(format!("an answer is not a `{}`: {error}", message.full_name())))
+    let broken =
+        |error: String| Problem::internal(format!("an answer is not a `{}`: {error}", message.full_name()));
+    let mut left = MAX_VALUES;
+    match count(message, bytes, &mut left, MAX_DEPTH) {
+        Err(Stop::TooMany) => {
+            let what =
+                format!("the answer holds more than {MAX_VALUES} messages, which is too much for JSON");
+            let problem = Problem::resource_exhausted(ErrorReason::MessageTooLarge, what);
+            return Err(problem.with("limitMessages", MAX_VALUES.to_string()));
+        }
+        Err(Stop::Broken(error)) => return Err(broken(error.to_string())),
+        Ok(()) => {}
+    }
+    DynamicMessage::decode(message.clone(), bytes).map_err(|error| broken(error.to_string()))
+}
+
+enum Stop {
+    TooMany,
+    Broken(DecodeError),
+}
+
+impl From<DecodeError> for Stop {
+    fn from(error: DecodeError) -> Self {
+        Self::Broken(error)
+    }
+}
+
+/// Counts the messages in one another down, without decoding them.
+fn count(message: &MessageDescriptor, mut bytes: &[u8], left: &mut usize, depth: u32) -> Result<(), Stop> {
+    *left = left.checked_sub(1).ok_or(Stop::TooMany)?;
+    while !bytes.is_empty() {
+        let (number, wire) = decode_key(&mut bytes)?;
+        let field = message.get_field(number).filter(|_| wire == WireType::LengthDelimited);
+        if let Some(Kind::Message(inner)) = field.map(|field| field.kind()) {
+            let length = decode_varint(&mut bytes)?;
+            let cut = usize::try_from(length).ok().and_then(|length| bytes.split_at_checked(length));
+            // What is cut off or too deep is refused by the decoder.
+            let (Some((data, rest)), Some(depth)) = (cut, depth.checked_sub(1)) else { return Ok(()) };
+            count(&inner, data, left, depth)?;
+            bytes = rest;
+        } else {
+            skip_field(wire, number, &mut bytes, DecodeContext::default())?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -160,5 +231,32 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn what_would_take_far_more_room_than_its_text_is_refused() {
+        let entity = descriptor("pavior.catalog.v1.Entity");
+        let nested = |count: usize| format!("{{\"spec\": {{\"a\": [{}0]}}}}", "0,".repeat(count));
+        assert!(read(&entity, "entity", nested(50_000).as_bytes()).is_ok());
+        let problem = read(&entity, "entity", nested(200_000).as_bytes()).unwrap_err();
+        assert_eq!(problem.violations[0].field, "entity");
+        assert_eq!(problem.metadata["limitValues"], "100000");
+        // Texts are counted as one, whatever is in them.
+        let text = format!("{{\"displayName\": \"{}\\\",\"}}", "[,{".repeat(200_000));
+        assert_eq!(values(text.as_bytes()), 2);
+        let list = prost_types::ListValue {
+            values: vec![
+                prost_types::Value { kind: Some(prost_types::value::Kind::BoolValue(true)) };
+                200_000
+            ],
+        };
+        let value = prost_types::Value { kind: Some(prost_types::value::Kind::ListValue(list)) };
+        let spec = prost_types::Struct { fields: [("a".to_owned(), value)].into() };
+        let large = pavior_proto::pavior::catalog::v1::Entity { spec: Some(spec), ..Default::default() };
+        let problem = decode(&entity, &large.encode_to_vec()).unwrap_err();
+        assert_eq!(
+            (problem.code, problem.reason),
+            (tonic::Code::ResourceExhausted, ErrorReason::MessageTooLarge)
+        );
     }
 }

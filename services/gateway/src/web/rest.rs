@@ -17,6 +17,9 @@ use super::body::Packing;
 use super::messages::Messages;
 use super::{Rpc, fault, json, query, text};
 
+/// Parameters of one query.
+const MAX_PAIRS: usize = 1_000;
+
 /// What an HTTP request says besides its body.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
@@ -106,6 +109,12 @@ impl Asked {
             if !pairs.iter().any(|(key, _)| key == from || key == resume.from.json_name()) {
                 pairs.push((from.to_owned(), last.clone()));
             }
+        }
+        if pairs.len() > MAX_PAIRS {
+            return Err(Problem::invalid_field(
+                "",
+                format!("the query has more than {MAX_PAIRS} parameters"),
+            ));
         }
         let mut seen: Vec<String> = Vec::new();
         for (key, value) in pairs {
