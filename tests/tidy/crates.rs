@@ -28,6 +28,15 @@ fn allowed(name: &str) -> Option<&'static [&'static str]> {
         "pavior-driver-grpc" => &["pavior-core", "pavior-driver", "pavior-proto", "pavior-rpc"],
         "pavior-runtime" => &["pavior-core", "pavior-rpc"],
         "pavior-relay" => &["pavior-core", "pavior-rpc", "pavior-runtime", "pavior-store"],
+        "pavior-resource" => &[
+            "pavior-core",
+            "pavior-proto",
+            "pavior-rpc",
+            "pavior-auth",
+            "pavior-store",
+            "pavior-runtime",
+            "pavior-relay",
+        ],
         "pavior-drivers" => &["pavior-core", "pavior-driver", "pavior-expr", "pavior-files"],
         "pavior-gateway" => &["pavior-core", "pavior-proto", "pavior-rpc", "pavior-auth", "pavior-runtime"],
         "pavior-audit" | "pavior-catalog" | "pavior-policy" | "pavior-provisioning" => &[
@@ -38,6 +47,7 @@ fn allowed(name: &str) -> Option<&'static [&'static str]> {
             "pavior-store",
             "pavior-runtime",
             "pavior-relay",
+            "pavior-resource",
             "pavior-expr",
             "pavior-driver",
             "pavior-files",

@@ -61,7 +61,8 @@ pub(crate) fn layers(source: &Source) -> Vec<String> {
                 }
             }
             None => {
-                let is_store = source.path.starts_with("shared/store/");
+                let is_store =
+                    source.path.starts_with("shared/store/") || source.path == "shared/resource/src/table.rs";
                 if !is_store {
                     forbid(&["sea_orm"], "the database belongs to the store");
                 }

@@ -16,7 +16,6 @@ mod domain;
 mod error;
 mod json;
 mod store;
-mod tasks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,10 +29,12 @@ use pavior_core::page::PageTokens;
 use pavior_proto::pavior::catalog::v1::catalog_service_server::CatalogServiceServer;
 use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsServiceServer;
 use pavior_relay::outbox_relay;
+use pavior_resource::{Kernel, idempotency_sweeper};
 use pavior_rpc::Transport;
 use pavior_rpc::audit::AuditSink;
 use pavior_runtime::{Component, HealthCheck, Task};
 use pavior_store::Store;
+use pavior_store::outbox::OutboxContext;
 
 pub use config::Config;
 
@@ -84,21 +85,22 @@ const FACTS_OVERHEAD: usize = 64 * 1024;
 pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Component> {
     config.validate().map_err(|problems| anyhow::anyhow!("catalog: {}", problems.join("; ")))?;
     let Deps { store, clock, ids, identity, audit, page_token_key, meter, instance } = deps;
-    let limits = config.outbox.limits();
-    let opened = store::CatalogStore::open(store.clone(), &instance, clock.clone(), limits).await;
-    let opened = opened.context("catalog database")?;
+    store::migrate(&store).await.context("catalog database")?;
+    let mut outbox = OutboxContext::new(&store, ROLE, &instance, clock.clone());
+    outbox.limits = config.outbox.limits();
     let sink = AuditSink::new(identity.transport(audit, "audit"), &meter);
-    let relay = outbox_relay(store.clone(), opened.outbox(), sink, &meter, "catalog outbox");
-    let app = app::App::new(opened, clock.clone(), ids);
+    let relay = outbox_relay(store.clone(), &outbox, sink, &meter, "catalog outbox");
     let tokens = PageTokens::new(page_token_key).with_clock(clock.clone());
-    let api = api::Api::new(app, tokens, config.max_page_bytes);
+    let max_page_bytes = config.max_page_bytes;
+    let kernel = Kernel { store: store.clone(), outbox, clock: clock.clone(), ids, tokens, max_page_bytes };
+    let api = api::Api::new(app::App::new(kernel));
     let catalog = CatalogServiceServer::new(api.clone()).max_decoding_message_size(config.max_message_bytes);
     // A question about facts may hold a whole change, and says a little about it.
     let facts = ResourceFactsServiceServer::new(api)
         .max_decoding_message_size(config.max_message_bytes.saturating_add(FACTS_OVERHEAD));
     let routes = tonic::service::Routes::new(catalog).add_service(facts);
     let sweep = Duration::from_millis(config.sweep_interval_ms);
-    let tasks = vec![relay.task, tasks::answer_sweeper(store.clone(), clock, sweep)];
+    let tasks = vec![relay.task, idempotency_sweeper(store.clone(), clock, sweep)];
     let closed = store.clone();
     let closing = vec![Task::new("catalog_database", move |_| async move { Ok(closed.close().await?) })];
     let check = HealthCheck::new("catalog database", move || {

@@ -1,7 +1,6 @@
-//! Everything that can go wrong in this service.
+//! What goes wrong in this service alone, beside what goes wrong with any resource.
 
 use pavior_rpc::Problem;
-use pavior_store::idempotency::IdempotencyError;
 use pavior_store::{Retryable, StoreError};
 
 use crate::domain::approval::{IllegalTransition, NotEligible};
@@ -10,68 +9,14 @@ use crate::domain::entities::InputError;
 /// An error of the policy service. Becomes a status in `api/status.rs`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The request is malformed: an answer that is ready to be sent.
-    #[error("{0}")]
-    Problem(#[from] Problem),
-    /// No such resource.
-    #[error("{kind} `{name}` does not exist")]
-    NotFound {
-        /// For people, for example `role`.
-        kind: &'static str,
-        /// The resource name.
-        name: String,
-    },
-    /// A resource of this name exists.
-    #[error("{kind} `{name}` already exists")]
-    AlreadyExists {
-        /// For people, for example `role`.
-        kind: &'static str,
-        /// The resource name.
-        name: String,
-    },
-    /// The etag is not the current one.
-    #[error("the etag is not the current one")]
-    EtagMismatch {
-        /// The current one.
-        current: String,
-    },
-    /// Something still refers to it.
-    #[error("`{name}` is in use")]
-    HasDependents {
-        /// What was to be deleted.
-        name: String,
-        /// The names of some of those that refer to it.
-        dependents: Vec<String>,
-    },
-    /// A resource that is referred to does not exist.
-    #[error("`{field}` refers to `{name}`, which does not exist")]
-    ReferenceNotFound {
-        /// The path of the field.
-        field: &'static str,
-        /// The name in it.
-        name: String,
-    },
+    /// Of any resource.
+    #[error(transparent)]
+    Resource(#[from] pavior_resource::Error),
     /// A policy's text does not hold.
     #[error("the policy's text is not valid")]
     InvalidPolicy {
         /// One sentence for each thing that is wrong.
         problems: Vec<String>,
-    },
-    /// The permit is for another organization or action.
-    #[error("permission `{action}` denied on `{resource}`")]
-    NotPermitted {
-        /// The action.
-        action: String,
-        /// The resource.
-        resource: String,
-    },
-    /// Too many of a kind.
-    #[error("an organization has at most {limit} {kind}")]
-    Quota {
-        /// For people, in the plural.
-        kind: &'static str,
-        /// How many are allowed.
-        limit: u64,
     },
     /// The voter may not vote.
     #[error(transparent)]
@@ -93,12 +38,6 @@ pub enum Error {
     /// What a decision was asked about does not fit the schema.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// The request id was used before.
-    #[error("the request id was used before with different content")]
-    RequestIdReused,
-    /// The database.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// A bug.
     #[error("{0}")]
     Bug(String),
@@ -106,15 +45,18 @@ pub enum Error {
 
 impl Retryable for Error {
     fn is_retryable(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_retryable())
+        matches!(self, Self::Resource(error) if error.is_retryable())
     }
 }
 
-impl From<IdempotencyError> for Error {
-    fn from(error: IdempotencyError) -> Self {
-        match error {
-            IdempotencyError::Reused => Self::RequestIdReused,
-            IdempotencyError::Store(error) => Self::Store(error),
-        }
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Resource(error.into())
+    }
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::Resource(problem.into())
     }
 }

@@ -31,8 +31,10 @@ use pavior_core::page::PageTokens;
 use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsServiceServer;
 use pavior_proto::pavior::policy::v1::policy_service_server::PolicyServiceServer;
 use pavior_relay::outbox_relay;
+use pavior_resource::Kernel;
 use pavior_rpc::Transport;
 use pavior_rpc::audit::AuditSink;
+use pavior_rpc::paging::MAX_PAGE_BYTES;
 use pavior_runtime::{Component, HealthCheck, Task};
 use pavior_store::outbox::OutboxContext;
 use pavior_store::{Store, StoreError};
@@ -125,16 +127,15 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     let mut outbox = OutboxContext::new(&store, ROLE, instance, clock.clone());
     outbox.limits = config.outbox.limits();
     let relay = outbox_relay(store.clone(), &outbox, sink, &meter, "policy outbox");
+    let tokens = PageTokens::new(page_token_key).with_clock(clock.clone());
+    let max_page_bytes = MAX_PAGE_BYTES;
+    let kernel = Kernel { store: store.clone(), outbox, clock, ids, tokens, max_page_bytes };
     let app = App {
         inner: Arc::new(Inner {
-            tokens: PageTokens::new(page_token_key).with_clock(clock.clone()),
-            outbox,
+            kernel,
             decisions: DecisionLog::new(config.decision_queue),
             metrics: Metrics::new(&meter),
-            store: store.clone(),
             config,
-            clock,
-            ids,
             authority,
             schema,
             sources,

@@ -1,7 +1,7 @@
 //! # pavior-core
 //!
 //! Owns the small vocabulary that every part of Pavior shares: resource names, principals, clocks, id
-//! generators, page tokens, etags, the AIP-160 filter language, the audit event and digests.
+//! generators, page tokens, etags, resources with their revisions, the AIP-160 filter language, the audit event and digests.
 //!
 //! It must never do I/O, know a wire format or a database, or hold process-global state. [`clock::SystemClock`]
 //! and [`id::SystemIds`] are the only places in the product that read the wall clock or make random ids.
@@ -18,6 +18,7 @@ pub mod id;
 pub mod name;
 pub mod page;
 pub mod principal;
+pub mod resource;
 pub mod value;
 
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+use crate::principal::{RESERVED_ID, is_reserved};
+
 /// Longest resource name, in bytes.
 pub const MAX_NAME: usize = 1_024;
 const MAX_ID: usize = 63;
@@ -86,6 +88,20 @@ pub fn validate_id_in(collection: &str, id: &str) -> Result<(), IdError> {
         _ => false,
     };
     if special || is_uuid(id) { Ok(()) } else { validate_id(id) }
+}
+
+/// Checks an id that somebody chose for a new resource under `collection`. Nobody is called like a part of the platform,
+/// for which they would be taken.
+///
+/// # Errors
+/// What it must be, for people.
+pub fn validate_new_id(collection: &str, id: &str) -> Result<(), String> {
+    let checked = if collection == "users" { validate_user_id(id) } else { validate_id(id) };
+    checked.map_err(|error| error.to_string())?;
+    match collection {
+        "users" | "groups" if is_reserved(id) => Err(format!("`{id}` {RESERVED_ID}")),
+        _ => Ok(()),
+    }
 }
 
 fn validate_user_id(id: &str) -> Result<(), IdError> {

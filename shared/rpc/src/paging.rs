@@ -54,18 +54,19 @@ impl Page {
         rows.last().map(|last| self.token(tokens, &keys(last))).unwrap_or_default()
     }
 
-    /// As [`Page::close`], and ends the page before its results are larger than [`MAX_PAGE_BYTES`].
+    /// As [`Page::close`], and ends the page before its results are larger than `max_bytes`.
     pub fn close_within<T>(
         &self,
         tokens: &PageTokens,
         rows: &mut Vec<T>,
+        max_bytes: usize,
         bytes: impl Fn(&T) -> usize,
         keys: impl Fn(&T) -> Value,
     ) -> String {
         let mut total = 0;
         let fits = |row: &&T| {
             total += bytes(row);
-            total <= MAX_PAGE_BYTES
+            total <= max_bytes
         };
         let fitting = rows.iter().take_while(fits).count().max(1);
         if rows.len() <= fitting {
@@ -132,7 +133,8 @@ mod tests {
         ] {
             let page = Page::open(&tokens, page_size, "", &["ListX"]).unwrap();
             let mut rows: Vec<(usize, usize)> = sizes.iter().copied().enumerate().collect();
-            let token = page.close_within(&tokens, &mut rows, |row| row.1, |row| json!([row.0]));
+            let token =
+                page.close_within(&tokens, &mut rows, MAX_PAGE_BYTES, |row| row.1, |row| json!([row.0]));
             assert_eq!(rows.len(), kept, "{page_size} {sizes:?}");
             assert_eq!(token.is_empty(), kept == sizes.len(), "{page_size} {sizes:?}");
             if kept < sizes.len() {

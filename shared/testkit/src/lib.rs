@@ -1,8 +1,8 @@
 //! # pavior-testkit
 //!
 //! Owns what tests share: databases ([`db`]), clocks and ids that tests control, the gateway's way to a service
-//! ([`governed`]), [`wait_for`], calls of any method ([`dynamic`]), and what every repeatable change must keep to
-//! ([`repeat`]).
+//! ([`governed`]), [`wait_for`], calls of any method ([`dynamic`]), what every repeatable change must keep to
+//! ([`repeat`]), and every resource ([`conformance`]).
 //!
 //! It must never be a dependency of anything but tests, and never mock what can be run for real.
 //!
@@ -11,6 +11,7 @@
 // A failure to set up a test is a failure of the test.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+pub mod conformance;
 pub mod db;
 pub mod dynamic;
 mod governed;

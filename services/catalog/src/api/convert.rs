@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use pavior_core::ResourceName;
 use pavior_proto::pavior::catalog::v1 as pb;
-use pavior_rpc::convert::{from_struct, to_struct, to_timestamp};
-use prost_types::{Struct, Timestamp};
+use pavior_resource::{Scope, Wire, id_of, times};
+use pavior_rpc::convert::{from_struct, to_struct};
+use prost_types::Struct;
 
-use super::wire::{Scope, Wire};
-use crate::app::View;
+use crate::app::App;
 use crate::domain::kind::RelationRule;
 use crate::domain::{GroupFields, KindFields, OrganizationFields, Stored, UserFields, Violations};
 use crate::json::{Json, json};
@@ -23,10 +22,6 @@ pub(super) fn from_pb_struct(value: Option<&Struct>) -> Json {
     value.map_or_else(|| json!({}), from_struct)
 }
 
-pub(super) fn times<F>(stored: &Stored<F>) -> (Option<Timestamp>, Option<Timestamp>) {
-    (Some(to_timestamp(stored.create_time)), Some(to_timestamp(stored.update_time)))
-}
-
 pub(super) fn to_hash_map(map: &BTreeMap<String, String>) -> HashMap<String, String> {
     map.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
@@ -35,29 +30,10 @@ pub(super) fn from_hash_map(map: &HashMap<String, String>) -> BTreeMap<String, S
     map.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-/// The id in a resource name of the same organization.
-pub(super) fn id_of(
-    violations: &mut Violations,
-    path: &str,
-    name: &str,
-    pattern: &str,
-    organization: &str,
-) -> Option<String> {
-    let parsed = violations.check(path, ResourceName::parse_as(name, pattern))?;
-    if parsed.organization() != organization {
-        violations.add(path, "must be in the same organization");
-        return None;
-    }
-    Some(parsed.id().to_owned())
-}
-
 impl Wire for OrganizationFields {
     type Message = pb::Organization;
-    const PATTERN: &'static str = "organizations/{organization}";
-    const ID_FIELD: &'static str = "organization_id";
 
-    fn encode(view: &View<Self>) -> pb::Organization {
-        let stored = &view.stored;
+    fn encode(stored: &Stored<Self>) -> pb::Organization {
         let (create_time, update_time) = times(stored);
         let Self { display_name } = stored.fields.clone();
         pb::Organization {
@@ -72,30 +48,20 @@ impl Wire for OrganizationFields {
 
     fn decode(
         message: &pb::Organization,
-        _scope: Scope<'_>,
+        _scope: &Scope<'_, App>,
         _before: Option<&Self>,
-    ) -> Result<Self, Violations> {
+        _violations: &mut Violations,
+    ) -> Option<Self> {
         let pb::Organization { name: _, uid: _, etag: _, display_name, create_time: _, update_time: _ } =
             message;
-        Ok(Self { display_name: display_name.clone() })
-    }
-
-    fn etag(message: &pb::Organization) -> &str {
-        &message.etag
-    }
-
-    fn message_name(message: &pb::Organization) -> &str {
-        &message.name
+        Some(Self { display_name: display_name.clone() })
     }
 }
 
 impl Wire for GroupFields {
     type Message = pb::Group;
-    const PATTERN: &'static str = "organizations/{organization}/groups/{group}";
-    const ID_FIELD: &'static str = "group_id";
 
-    fn encode(view: &View<Self>) -> pb::Group {
-        let stored = &view.stored;
+    fn encode(stored: &Stored<Self>) -> pb::Group {
         let (create_time, update_time) = times(stored);
         let Self { display_name, description, parent } = stored.fields.clone();
         let parent_group = parent.map(|id| format!("organizations/{}/groups/{id}", stored.organization));
@@ -111,7 +77,12 @@ impl Wire for GroupFields {
         }
     }
 
-    fn decode(message: &pb::Group, scope: Scope<'_>, _before: Option<&Self>) -> Result<Self, Violations> {
+    fn decode(
+        message: &pb::Group,
+        scope: &Scope<'_, App>,
+        _before: Option<&Self>,
+        violations: &mut Violations,
+    ) -> Option<Self> {
         let pb::Group {
             name: _,
             uid: _,
@@ -122,31 +93,18 @@ impl Wire for GroupFields {
             description,
             parent_group,
         } = message;
-        let mut violations = Violations::new();
         let parent = match parent_group.as_str() {
             "" => None,
-            name => id_of(&mut violations, "parent_group", name, Self::PATTERN, scope.organization),
+            name => id_of::<pb::Group>(violations, "parent_group", name, scope.organization),
         };
-        violations.into_result()?;
-        Ok(Self { display_name: display_name.clone(), description: description.clone(), parent })
-    }
-
-    fn etag(message: &pb::Group) -> &str {
-        &message.etag
-    }
-
-    fn message_name(message: &pb::Group) -> &str {
-        &message.name
+        Some(Self { display_name: display_name.clone(), description: description.clone(), parent })
     }
 }
 
 impl Wire for UserFields {
     type Message = pb::User;
-    const PATTERN: &'static str = "organizations/{organization}/users/{user}";
-    const ID_FIELD: &'static str = "user_id";
 
-    fn encode(view: &View<Self>) -> pb::User {
-        let stored = &view.stored;
+    fn encode(stored: &Stored<Self>) -> pb::User {
         let (create_time, update_time) = times(stored);
         let Self { display_name, email, groups } = stored.fields.clone();
         let group = |id: String| format!("organizations/{}/groups/{id}", stored.organization);
@@ -162,7 +120,12 @@ impl Wire for UserFields {
         }
     }
 
-    fn decode(message: &pb::User, scope: Scope<'_>, _before: Option<&Self>) -> Result<Self, Violations> {
+    fn decode(
+        message: &pb::User,
+        scope: &Scope<'_, App>,
+        _before: Option<&Self>,
+        violations: &mut Violations,
+    ) -> Option<Self> {
         let pb::User {
             name: _,
             uid: _,
@@ -173,32 +136,21 @@ impl Wire for UserFields {
             email,
             groups,
         } = message;
-        let mut violations = Violations::new();
         let mut ids = Vec::with_capacity(groups.len());
         for (index, name) in groups.iter().enumerate() {
             let at = format!("groups.{index}");
-            ids.extend(id_of(&mut violations, &at, name, GroupFields::PATTERN, scope.organization));
+            ids.extend(id_of::<pb::Group>(violations, &at, name, scope.organization));
         }
-        violations.into_result()?;
-        Ok(Self { display_name: display_name.clone(), email: email.clone(), groups: ids })
-    }
-
-    fn etag(message: &pb::User) -> &str {
-        &message.etag
-    }
-
-    fn message_name(message: &pb::User) -> &str {
-        &message.name
+        ids.sort();
+        ids.dedup();
+        Some(Self { display_name: display_name.clone(), email: email.clone(), groups: ids })
     }
 }
 
 impl Wire for KindFields {
     type Message = pb::Kind;
-    const PATTERN: &'static str = "organizations/{organization}/kinds/{kind}";
-    const ID_FIELD: &'static str = "kind_id";
 
-    fn encode(view: &View<Self>) -> pb::Kind {
-        let stored = &view.stored;
+    fn encode(stored: &Stored<Self>) -> pb::Kind {
         let (create_time, update_time) = times(stored);
         let Self { display_name, description, spec_schema, relation_rules, built_in } = stored.fields.clone();
         pb::Kind {
@@ -215,7 +167,12 @@ impl Wire for KindFields {
         }
     }
 
-    fn decode(message: &pb::Kind, _scope: Scope<'_>, before: Option<&Self>) -> Result<Self, Violations> {
+    fn decode(
+        message: &pb::Kind,
+        _scope: &Scope<'_, App>,
+        before: Option<&Self>,
+        _violations: &mut Violations,
+    ) -> Option<Self> {
         let pb::Kind {
             name: _,
             uid: _,
@@ -228,21 +185,13 @@ impl Wire for KindFields {
             relation_rules,
             built_in: _,
         } = message;
-        Ok(Self {
+        Some(Self {
             display_name: display_name.clone(),
             description: description.clone(),
             spec_schema: from_pb_struct(spec_schema.as_ref()),
             relation_rules: relation_rules.iter().map(decode_rule).collect(),
             built_in: before.is_some_and(|before| before.built_in),
         })
-    }
-
-    fn etag(message: &pb::Kind) -> &str {
-        &message.etag
-    }
-
-    fn message_name(message: &pb::Kind) -> &str {
-        &message.name
     }
 }
 

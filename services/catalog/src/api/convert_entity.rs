@@ -1,21 +1,17 @@
 //! Between messages and the domain: entities.
 
 use pavior_proto::pavior::catalog::v1 as pb;
+use pavior_resource::{Scope, Wire, times};
 
-use super::convert::{from_hash_map, from_pb_struct, times, to_hash_map, to_pb_struct};
-use super::wire::{Scope, Wire};
-use crate::app::View;
+use super::convert::{from_hash_map, from_pb_struct, to_hash_map, to_pb_struct};
+use crate::app::{App, EntityView};
 use crate::domain::entity::{Link, SeenRelation};
-use crate::domain::{EntityFields, Violations, text};
+use crate::domain::{EntityFields, Stored, Violations, text};
 
 impl Wire for EntityFields {
     type Message = pb::Entity;
-    const PATTERN: &'static str = "organizations/{organization}/kinds/{kind}/entities/{entity}";
-    const ID_FIELD: &'static str = "entity_id";
-    const PARENT: &'static str = "kinds";
 
-    fn encode(view: &View<Self>) -> pb::Entity {
-        let View { stored, relations } = view;
+    fn encode(stored: &Stored<Self>) -> pb::Entity {
         let (create_time, update_time) = times(stored);
         let Self {
             kind: _,
@@ -43,12 +39,18 @@ impl Wire for EntityFields {
             links: links.iter().map(encode_link).collect(),
             owner: owner.clone(),
             spec: to_pb_struct(spec),
-            relations: relations.iter().map(|one| encode_relation(one, &stored.organization)).collect(),
+            // They are read with what is shown, see `encode_entity`.
+            relations: Vec::new(),
             origin: origin.clone(),
         }
     }
 
-    fn decode(message: &pb::Entity, scope: Scope<'_>, before: Option<&Self>) -> Result<Self, Violations> {
+    fn decode(
+        message: &pb::Entity,
+        scope: &Scope<'_, App>,
+        before: Option<&Self>,
+        violations: &mut Violations,
+    ) -> Option<Self> {
         let pb::Entity {
             name: _,
             uid: _,
@@ -67,16 +69,9 @@ impl Wire for EntityFields {
             origin: _,
         } = message;
         let (labels, annotations) = (from_hash_map(labels), from_hash_map(annotations));
-        let mut violations = Violations::new();
-        text::reserved(&mut violations, "labels", &labels, before.map(|before| &before.labels));
-        text::reserved(
-            &mut violations,
-            "annotations",
-            &annotations,
-            before.map(|before| &before.annotations),
-        );
-        violations.into_result()?;
-        Ok(Self {
+        text::reserved(violations, "labels", &labels, before.map(|before| &before.labels));
+        text::reserved(violations, "annotations", &annotations, before.map(|before| &before.annotations));
+        Some(Self {
             kind: scope.parent.to_owned(),
             display_name: display_name.clone(),
             description: description.clone(),
@@ -89,14 +84,13 @@ impl Wire for EntityFields {
             origin: before.map(|before| before.origin.clone()).unwrap_or_default(),
         })
     }
+}
 
-    fn etag(message: &pb::Entity) -> &str {
-        &message.etag
-    }
-
-    fn message_name(message: &pb::Entity) -> &str {
-        &message.name
-    }
+/// An entity with its relations.
+pub(super) fn encode_entity(view: &EntityView) -> pb::Entity {
+    let EntityView { stored, relations } = view;
+    let relations = relations.iter().map(|one| encode_relation(one, &stored.organization)).collect();
+    pb::Entity { relations, ..EntityFields::encode(stored) }
 }
 
 fn encode_relation(seen: &SeenRelation, organization: &str) -> pb::entity::Relation {

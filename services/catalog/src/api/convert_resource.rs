@@ -1,23 +1,20 @@
 //! Between messages and the domain: templates, resource types and resource definitions.
 
 use pavior_proto::pavior::catalog::v1 as pb;
+use pavior_resource::{Scope, Wire, id_of, times};
 use pavior_rpc::convert::to_timestamp;
 
-use super::convert::{from_hash_map, from_pb_struct, id_of, times, to_hash_map, to_pb_struct};
-use super::wire::{Scope, Wire};
-use crate::app::{Match, View};
+use super::convert::{from_hash_map, from_pb_struct, to_hash_map, to_pb_struct};
+use crate::app::{App, Match};
 use crate::domain::definition::{Context, Criteria};
 use crate::domain::{
-    ResourceDefinitionFields, ResourceTypeFields, TemplateFields, VersionFields, Violations,
+    ResourceDefinitionFields, ResourceTypeFields, Stored, TemplateFields, VersionFields, Violations,
 };
 
 impl Wire for TemplateFields {
     type Message = pb::Template;
-    const PATTERN: &'static str = "organizations/{organization}/templates/{template}";
-    const ID_FIELD: &'static str = "template_id";
 
-    fn encode(view: &View<Self>) -> pb::Template {
-        let stored = &view.stored;
+    fn encode(stored: &Stored<Self>) -> pb::Template {
         let (create_time, update_time) = times(stored);
         let Self { display_name, description, channels, latest_version } = stored.fields.clone();
         pb::Template {
@@ -33,7 +30,12 @@ impl Wire for TemplateFields {
         }
     }
 
-    fn decode(message: &pb::Template, _scope: Scope<'_>, before: Option<&Self>) -> Result<Self, Violations> {
+    fn decode(
+        message: &pb::Template,
+        _scope: &Scope<'_, App>,
+        before: Option<&Self>,
+        _violations: &mut Violations,
+    ) -> Option<Self> {
         let pb::Template {
             name: _,
             uid: _,
@@ -45,31 +47,19 @@ impl Wire for TemplateFields {
             channels,
             latest_version: _,
         } = message;
-        Ok(Self {
+        Some(Self {
             display_name: display_name.clone(),
             description: description.clone(),
             channels: from_hash_map(channels),
             latest_version: before.map(|before| before.latest_version.clone()).unwrap_or_default(),
         })
     }
-
-    fn etag(message: &pb::Template) -> &str {
-        &message.etag
-    }
-
-    fn message_name(message: &pb::Template) -> &str {
-        &message.name
-    }
 }
 
 impl Wire for VersionFields {
     type Message = pb::TemplateVersion;
-    const PATTERN: &'static str = "organizations/{organization}/templates/{template}/versions/{version}";
-    const ID_FIELD: &'static str = "version";
-    const PARENT: &'static str = "templates";
 
-    fn encode(view: &View<Self>) -> pb::TemplateVersion {
-        let stored = &view.stored;
+    fn encode(stored: &Stored<Self>) -> pb::TemplateVersion {
         let Self { template: _, document, digest, parameter_schema, environment_classes, content } =
             stored.fields.clone();
         pb::TemplateVersion {
@@ -86,30 +76,19 @@ impl Wire for VersionFields {
 
     fn decode(
         _message: &pb::TemplateVersion,
-        _scope: Scope<'_>,
+        _scope: &Scope<'_, App>,
         _before: Option<&Self>,
-    ) -> Result<Self, Violations> {
-        let mut violations = Violations::new();
+        violations: &mut Violations,
+    ) -> Option<Self> {
         violations.add("", "a version is published and never written otherwise");
-        Err(violations)
-    }
-
-    fn etag(_message: &pb::TemplateVersion) -> &str {
-        ""
-    }
-
-    fn message_name(message: &pb::TemplateVersion) -> &str {
-        &message.name
+        None
     }
 }
 
 impl Wire for ResourceTypeFields {
     type Message = pb::ResourceType;
-    const PATTERN: &'static str = "organizations/{organization}/resourceTypes/{resource_type}";
-    const ID_FIELD: &'static str = "resource_type_id";
 
-    fn encode(view: &View<Self>) -> pb::ResourceType {
-        let stored = &view.stored;
+    fn encode(stored: &Stored<Self>) -> pb::ResourceType {
         let (create_time, update_time) = times(stored);
         let Self { display_name, description, input_schema, output_schema, secret_outputs } =
             stored.fields.clone();
@@ -129,9 +108,10 @@ impl Wire for ResourceTypeFields {
 
     fn decode(
         message: &pb::ResourceType,
-        _scope: Scope<'_>,
+        _scope: &Scope<'_, App>,
         _before: Option<&Self>,
-    ) -> Result<Self, Violations> {
+        _violations: &mut Violations,
+    ) -> Option<Self> {
         let pb::ResourceType {
             name: _,
             uid: _,
@@ -144,7 +124,7 @@ impl Wire for ResourceTypeFields {
             output_schema,
             secret_outputs,
         } = message;
-        Ok(Self {
+        Some(Self {
             display_name: display_name.clone(),
             description: description.clone(),
             input_schema: from_pb_struct(input_schema.as_ref()),
@@ -152,23 +132,12 @@ impl Wire for ResourceTypeFields {
             secret_outputs: secret_outputs.clone(),
         })
     }
-
-    fn etag(message: &pb::ResourceType) -> &str {
-        &message.etag
-    }
-
-    fn message_name(message: &pb::ResourceType) -> &str {
-        &message.name
-    }
 }
 
 impl Wire for ResourceDefinitionFields {
     type Message = pb::ResourceDefinition;
-    const PATTERN: &'static str = "organizations/{organization}/resourceDefinitions/{resource_definition}";
-    const ID_FIELD: &'static str = "resource_definition_id";
 
-    fn encode(view: &View<Self>) -> pb::ResourceDefinition {
-        let stored = &view.stored;
+    fn encode(stored: &Stored<Self>) -> pb::ResourceDefinition {
         let (create_time, update_time) = times(stored);
         let Self {
             display_name,
@@ -197,9 +166,10 @@ impl Wire for ResourceDefinitionFields {
 
     fn decode(
         message: &pb::ResourceDefinition,
-        scope: Scope<'_>,
+        scope: &Scope<'_, App>,
         _before: Option<&Self>,
-    ) -> Result<Self, Violations> {
+        violations: &mut Violations,
+    ) -> Option<Self> {
         let pb::ResourceDefinition {
             name: _,
             uid: _,
@@ -214,12 +184,9 @@ impl Wire for ResourceDefinitionFields {
             match_criteria,
             monthly_cost,
         } = message;
-        let mut violations = Violations::new();
-        let pattern = ResourceTypeFields::PATTERN;
         let resource_type =
-            id_of(&mut violations, "resource_type", resource_type, pattern, scope.organization);
-        violations.into_result()?;
-        Ok(Self {
+            id_of::<pb::ResourceType>(violations, "resource_type", resource_type, scope.organization);
+        Some(Self {
             display_name: display_name.clone(),
             description: description.clone(),
             resource_type: resource_type.unwrap_or_default(),
@@ -228,14 +195,6 @@ impl Wire for ResourceDefinitionFields {
             match_criteria: match_criteria.iter().map(decode_criteria).collect(),
             monthly_cost: monthly_cost.clone(),
         })
-    }
-
-    fn etag(message: &pb::ResourceDefinition) -> &str {
-        &message.etag
-    }
-
-    fn message_name(message: &pb::ResourceDefinition) -> &str {
-        &message.name
     }
 }
 
@@ -274,10 +233,10 @@ pub(super) fn decode_context(
         environment_class,
         labels,
     } = context;
-    let pattern = ResourceTypeFields::PATTERN;
     let at = format!("{path}.resource_type");
     Context {
-        resource_type: id_of(violations, &at, resource_type, pattern, organization).unwrap_or_default(),
+        resource_type: id_of::<pb::ResourceType>(violations, &at, resource_type, organization)
+            .unwrap_or_default(),
         resource_id: resource_id.clone(),
         project: project.clone(),
         environment_class: environment_class.clone(),
@@ -288,8 +247,6 @@ pub(super) fn decode_context(
 /// What a context gets.
 pub(super) fn encode_match(found: Match) -> pb::match_resource_definitions_response::Match {
     let Match { definition, resource_type, explanation } = found;
-    let definition = definition.map(|stored| View { stored, relations: Vec::new() });
-    let resource_type = resource_type.map(|stored| View { stored, relations: Vec::new() });
     pb::match_resource_definitions_response::Match {
         resource_definition: definition.as_ref().map(ResourceDefinitionFields::encode),
         resource_type: resource_type.as_ref().map(ResourceTypeFields::encode),

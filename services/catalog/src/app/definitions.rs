@@ -3,31 +3,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_auth::Permit;
+use pavior_resource::{Error as ResourceError, Rules, Work};
 
-use super::crud::Rules;
-use super::{App, Work};
+use super::{App, db};
 use crate::domain::definition::{Context, Criteria, ambiguity, best_criteria};
 use crate::domain::{ResourceDefinitionFields, ResourceTypeFields, Stored};
 use crate::error::Error;
 
 impl Rules for ResourceDefinitionFields {
-    const FIELD: &'static str = "resource_definition";
+    type Service = App;
 
     async fn admit(
-        work: &Work<'_>,
+        work: &Work<'_, App>,
         _before: Option<&Stored<Self>>,
         after: &Stored<Self>,
     ) -> Result<(), Error> {
         let resource_type = &after.fields.resource_type;
-        if work.tx.find::<ResourceTypeFields>(&work.permit, "", resource_type).await?.is_none() {
+        if work.find::<ResourceTypeFields>("", resource_type).await?.is_none() {
             let name = format!("organizations/{}/resourceTypes/{resource_type}", after.organization);
-            return Err(Error::ReferenceNotFound(vec![(
-                "resource_definition.resource_type".to_owned(),
-                name,
-            )]));
+            return Err(ResourceError::missing::<Self>([("resource_type".to_owned(), name)]).into());
         }
         let types = std::slice::from_ref(resource_type);
-        for other in work.tx.definitions_of(&work.permit, types).await? {
+        for other in db(work).definitions_of(work.permit, types).await? {
             if other.id != after.id
                 && let Some(context) = ambiguity(&after.fields, &other.fields)
             {
@@ -35,10 +32,6 @@ impl Rules for ResourceDefinitionFields {
             }
         }
         Ok(())
-    }
-
-    async fn dependents(_work: &Work<'_>, _stored: &Stored<Self>) -> Result<Vec<String>, Error> {
-        Ok(Vec::new())
     }
 }
 
@@ -60,7 +53,7 @@ impl App {
     ) -> Result<Vec<Match>, Error> {
         let types: BTreeSet<&str> = contexts.iter().map(|context| context.resource_type.as_str()).collect();
         let types: Vec<String> = types.into_iter().map(str::to_owned).collect();
-        let reader = self.store.read();
+        let reader = self.read();
         let found = reader.find_many::<ResourceTypeFields>(permit, "", &types).await?;
         let found: BTreeMap<String, _> = found.into_iter().map(|one| (one.id.clone(), one)).collect();
         let definitions = reader.definitions_of(permit, &types).await?;

@@ -1,8 +1,10 @@
 //! The directory of users and groups, for policy decisions.
 
 use pavior_auth::Permit;
+use pavior_resource::Error as ResourceError;
 
 use super::App;
+use crate::domain::OrganizationFields;
 use crate::error::Error;
 use crate::store::DirectoryRows;
 
@@ -17,12 +19,11 @@ pub(crate) struct Directory {
 impl App {
     /// Returns the directory, or nothing when the caller has it already.
     pub(crate) async fn directory(&self, permit: &Permit, known: &str) -> Result<Directory, Error> {
-        let reader = self.store.read();
+        let reader = self.read();
         // The revision is read first: what changes meanwhile is then read anew by the next call, never missed.
-        let revision = reader.directory_revision(permit).await?.ok_or_else(|| Error::NotFound {
-            kind: "organization",
-            name: format!("organizations/{}", permit.organization()),
-        })?;
+        let name = format!("organizations/{}", permit.organization());
+        let revision = reader.directory_revision(permit).await?;
+        let revision = revision.ok_or_else(|| ResourceError::not_found::<OrganizationFields>(&name))?;
         let rows = if revision == known { None } else { Some(reader.directory(permit).await?) };
         Ok(Directory { revision, rows })
     }

@@ -3,21 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_auth::Permit;
+use pavior_resource::crud::{self, LOOK_FOR};
+use pavior_resource::{Create, Done, Error as ResourceError, ListQuery, Rules, Update, Work};
 
-use super::crud::{LOOK_FOR, Rules};
-use super::{App, ListAsked, View, Work};
-use crate::domain::entity::Edge;
+use super::{App, db};
+use crate::domain::entity::{Edge, SeenRelation};
 use crate::domain::reference::EntityKey;
 use crate::domain::violation_path;
-use crate::domain::{EntityFields, GroupFields, KindFields, Resource as _, Stored, UserFields, Violations};
+use crate::domain::{EntityFields, GroupFields, KindFields, Stored, UserFields, Violations};
 use crate::error::Error;
 use crate::json::Json;
 
 impl Rules for EntityFields {
-    const FIELD: &'static str = "entity";
+    type Service = App;
 
     async fn admit(
-        work: &Work<'_>,
+        work: &Work<'_, App>,
         before: Option<&Stored<Self>>,
         after: &Stored<Self>,
     ) -> Result<(), Error> {
@@ -34,7 +35,7 @@ impl Rules for EntityFields {
             let text = format!("must be given where `spec.{field}` names an owner: `{owner}`");
             violations.add("owner", text);
         }
-        violations.into_result().map_err(|v| Error::under(Self::FIELD, v))?;
+        violations.into_result().map_err(|v| Error::from(pavior_resource::Error::invalid::<Self>(v)))?;
         if before.is_some_and(|before| before.fields.owner == after.fields.owner) {
             return Ok(());
         }
@@ -42,72 +43,95 @@ impl Rules for EntityFields {
     }
 
     async fn written(
-        work: &Work<'_>,
+        work: &Work<'_, App>,
         before: Option<&Stored<Self>>,
         after: Option<&Stored<Self>>,
     ) -> Result<(), Error> {
         let Some(after) = after else {
             let gone: Vec<_> = before.iter().map(|before| before.uid).collect();
-            return Ok(work.tx.clear_declared(&work.permit, &gone).await?);
+            return Ok(db(work).clear_declared(work.permit, &gone).await?);
         };
         let kind = kind_of(work, &after.fields).await?;
         let edges = after.fields.edges(&after.organization, &after.id, &kind.fields);
-        let edges = edges.map_err(|v| Error::under(Self::FIELD, v))?;
+        let edges = edges.map_err(|v| Error::from(pavior_resource::Error::invalid::<Self>(v)))?;
         declare(work, &[(after.clone(), edges)]).await
     }
 
-    async fn dependents(work: &Work<'_>, stored: &Stored<Self>) -> Result<Vec<String>, Error> {
+    async fn dependents(work: &Work<'_, App>, stored: &Stored<Self>) -> Result<Vec<String>, Error> {
         let key = EntityKey::new(&*stored.fields.kind, &*stored.id);
-        let dependents = work.tx.dependents(&work.permit, &key, LOOK_FOR).await?;
+        let dependents = db(work).dependents(work.permit, &key, LOOK_FOR).await?;
         Ok(dependents.into_iter().map(|key| key.name(&stored.organization)).collect())
     }
+}
 
-    async fn view(work: &Work<'_>, stored: Stored<Self>) -> Result<View<Self>, Error> {
-        let mut relations = work.tx.relations(&work.permit, &[&stored]).await?;
-        let relations = relations.remove(&stored.uid).unwrap_or_default().into_iter().collect();
-        Ok(View { stored, relations })
-    }
+/// An entity with its relations.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct EntityView {
+    pub(crate) stored: Stored<EntityFields>,
+    pub(crate) relations: Vec<SeenRelation>,
+}
+
+/// Creates an entity.
+pub(crate) async fn create_entity(
+    work: &Work<'_, App>,
+    command: &Create<EntityFields>,
+) -> Result<Done<EntityView>, Error> {
+    view(work, crud::create(work, command).await?).await
+}
+
+/// Changes an entity.
+pub(crate) async fn update_entity(
+    work: &Work<'_, App>,
+    command: &Update,
+    merge: impl Fn(&Stored<EntityFields>) -> Result<EntityFields, Error> + Send + Sync,
+) -> Result<Done<EntityView>, Error> {
+    view(work, crud::update(work, command, merge).await?).await
+}
+
+async fn view(work: &Work<'_, App>, done: Done<Stored<EntityFields>>) -> Result<Done<EntityView>, Error> {
+    let Done { value: stored, entries } = done;
+    let mut relations = db(work).relations(work.permit, &[&stored]).await?;
+    let relations = relations.remove(&stored.uid).unwrap_or_default().into_iter().collect();
+    Ok(Done { value: EntityView { stored, relations }, entries })
 }
 
 /// Replaces what entities declare.
 pub(super) async fn declare(
-    work: &Work<'_>,
+    work: &Work<'_, App>,
     entities: &[(Stored<EntityFields>, BTreeSet<Edge>)],
 ) -> Result<(), Error> {
     let uids: Vec<_> = entities.iter().map(|(entity, _)| entity.uid).collect();
-    work.tx.clear_declared(&work.permit, &uids).await?;
+    db(work).clear_declared(work.permit, &uids).await?;
     let borrowed: Vec<_> = entities.iter().map(|(entity, edges)| (entity, edges)).collect();
-    Ok(work.tx.insert_declared(&work.permit, &borrowed).await?)
+    Ok(db(work).insert_declared(work.permit, &borrowed).await?)
 }
 
-async fn kind_of(work: &Work<'_>, fields: &EntityFields) -> Result<Stored<KindFields>, Error> {
-    let kind = work.tx.find::<KindFields>(&work.permit, "", &fields.kind).await?;
-    kind.ok_or_else(|| Error::NotFound {
-        kind: KindFields::SINGULAR,
-        name: format!("organizations/{}/kinds/{}", work.permit.organization(), fields.kind),
-    })
+async fn kind_of(work: &Work<'_, App>, fields: &EntityFields) -> Result<Stored<KindFields>, Error> {
+    let kind = work.find::<KindFields>("", &fields.kind).await?;
+    let name = format!("organizations/{}/kinds/{}", work.permit.organization(), fields.kind);
+    Ok(kind.ok_or_else(|| ResourceError::not_found::<KindFields>(&name))?)
 }
 
 /// An owner that does not exist would leave the entity to whoever makes a group of that name.
-async fn owner_exists(work: &Work<'_>, entity: &Stored<EntityFields>) -> Result<(), Error> {
+async fn owner_exists(work: &Work<'_, App>, entity: &Stored<EntityFields>) -> Result<(), Error> {
     let owner = &entity.fields.owner;
     let Some(id) = owner.rsplit('/').next().filter(|_| !owner.is_empty()) else { return Ok(()) };
     let found = if owner.contains("/users/") {
-        work.tx.find::<UserFields>(&work.permit, "", id).await?.is_some()
+        work.find::<UserFields>("", id).await?.is_some()
     } else {
-        work.tx.find::<GroupFields>(&work.permit, "", id).await?.is_some()
+        work.find::<GroupFields>("", id).await?.is_some()
     };
     if found {
         Ok(())
     } else {
-        Err(Error::ReferenceNotFound(vec![("entity.owner".to_owned(), owner.clone())]))
+        Err(ResourceError::missing::<EntityFields>([("owner".to_owned(), owner.clone())]).into())
     }
 }
 
 /// A page of entities with their relations.
 #[derive(Debug)]
 pub(crate) struct EntityPage {
-    pub(crate) views: Vec<View<EntityFields>>,
+    pub(crate) views: Vec<EntityView>,
     pub(crate) positions: Vec<Json>,
 }
 
@@ -119,11 +143,11 @@ impl App {
         kind: &str,
         id: &str,
         name: &str,
-    ) -> Result<View<EntityFields>, Error> {
-        let stored = self.get::<EntityFields>(permit, kind, id, name).await?;
+    ) -> Result<EntityView, Error> {
+        let stored = crud::get::<EntityFields>(self, permit, kind, id, name).await?;
         let views = self.with_relations(permit, vec![stored]).await?;
-        let not_found = || Error::NotFound { kind: EntityFields::SINGULAR, name: name.to_owned() };
-        views.into_iter().next().ok_or_else(not_found)
+        let not_found = || ResourceError::not_found::<EntityFields>(name);
+        Ok(views.into_iter().next().ok_or_else(not_found)?)
     }
 
     /// Returns several entities in the order asked for, or fails as a whole.
@@ -131,17 +155,17 @@ impl App {
         &self,
         permit: &Permit,
         keys: &[EntityKey],
-    ) -> Result<Vec<View<EntityFields>>, Error> {
+    ) -> Result<Vec<EntityView>, Error> {
         let distinct: BTreeSet<&EntityKey> = keys.iter().collect();
         let distinct: Vec<EntityKey> = distinct.into_iter().cloned().collect();
-        let found = self.store.read().entities_by_key(permit, &distinct).await?;
+        let found = self.read().entities_by_key(permit, &distinct).await?;
         let views = self.with_relations(permit, found).await?;
-        let by_key: BTreeMap<(&str, &str), &View<EntityFields>> =
+        let by_key: BTreeMap<(&str, &str), &EntityView> =
             views.iter().map(|v| ((v.stored.fields.kind.as_str(), v.stored.id.as_str()), v)).collect();
         let wanted = |key: &EntityKey| {
             let found = by_key.get(&(key.kind.as_str(), key.id.as_str())).copied().cloned();
             let name = key.name(permit.organization());
-            found.ok_or(Error::NotFound { kind: EntityFields::SINGULAR, name })
+            found.ok_or_else(|| Error::from(ResourceError::not_found::<EntityFields>(&name)))
         };
         keys.iter().map(wanted).collect()
     }
@@ -150,9 +174,9 @@ impl App {
     pub(crate) async fn list_entities(
         &self,
         permit: &Permit,
-        asked: ListAsked<'_>,
+        query: &ListQuery,
     ) -> Result<EntityPage, Error> {
-        let listing = self.list::<EntityFields>(permit, asked).await?;
+        let listing = crud::list::<EntityFields>(self, permit, query).await?;
         let views = self.with_relations(permit, listing.rows).await?;
         Ok(EntityPage { views, positions: listing.positions })
     }
@@ -161,13 +185,13 @@ impl App {
         &self,
         permit: &Permit,
         entities: Vec<Stored<EntityFields>>,
-    ) -> Result<Vec<View<EntityFields>>, Error> {
+    ) -> Result<Vec<EntityView>, Error> {
         if entities.is_empty() {
             return Ok(Vec::new());
         }
         let borrowed: Vec<&Stored<EntityFields>> = entities.iter().collect();
-        let mut relations = self.store.read().relations(permit, &borrowed).await?;
-        let view = |stored: Stored<EntityFields>| View {
+        let mut relations = self.read().relations(permit, &borrowed).await?;
+        let view = |stored: Stored<EntityFields>| EntityView {
             relations: relations.remove(&stored.uid).unwrap_or_default().into_iter().collect(),
             stored,
         };

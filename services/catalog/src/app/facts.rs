@@ -1,44 +1,34 @@
 //! What policy needs to know about a resource of the catalog.
 
-use std::collections::BTreeMap;
-
 use pavior_auth::Permit;
 use pavior_core::ResourceName;
+use pavior_proto::pavior::governance::v1::ResourceFacts;
+use pavior_resource::Table;
 use pavior_store::idempotency;
 
 use super::App;
 use crate::domain::{
-    EntityFields, GroupFields, KindFields, OrganizationFields, Resource, ResourceDefinitionFields,
+    EntityFields, Fields as _, GroupFields, KindFields, OrganizationFields, ResourceDefinitionFields,
     ResourceTypeFields, TemplateFields, UserFields, VersionFields,
 };
 use crate::error::Error;
-use crate::store::{ConnectionTrait, Db, Table, Tx};
-
-/// The facts of a resource, or of its nearest ancestor that exists.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Facts {
-    pub(crate) name: String,
-    pub(crate) exists: bool,
-    pub(crate) resource_type: &'static str,
-    /// A group.
-    pub(crate) owner: String,
-    pub(crate) labels: BTreeMap<String, String>,
-}
+use crate::store::{ConnectionTrait, Db, Tx};
 
 impl App {
     /// Returns the facts of a resource. A name that is none of the catalog's gives the organization.
-    pub(crate) async fn facts(&self, permit: &Permit, name: &ResourceName) -> Result<Facts, Error> {
-        Seen { db: &self.store.read(), permit }.facts(name).await
+    pub(crate) async fn facts(&self, permit: &Permit, name: &ResourceName) -> Result<ResourceFacts, Error> {
+        Seen { db: &self.read(), permit }.facts(name).await
     }
 
     /// The facts that were kept with the answer to an earlier call.
     pub(crate) async fn facts_at_first(&self, key: &idempotency::Key) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.store.read().first_facts(key, self.clock.now()).await?)
+        let (store, now) = (&self.kernel.store, self.kernel.clock.now());
+        Ok(idempotency::facts(store.read(), key, now).await?)
     }
 }
 
 /// The target of a call as it is within its transaction; nothing where the call does not come with one.
-pub(super) async fn facts_of_target(tx: &Tx<'_>, permit: &Permit) -> Result<Option<Facts>, Error> {
+pub(super) async fn facts_of_target(tx: &Tx<'_>, permit: &Permit) -> Result<Option<ResourceFacts>, Error> {
     match ResourceName::parse(permit.resource()) {
         Ok(name) => Seen { db: tx, permit }.facts(&name).await.map(Some),
         // The installation itself has no facts.
@@ -58,7 +48,7 @@ struct Seen<'a, 'c, C> {
 }
 
 impl<C: ConnectionTrait> Seen<'_, '_, C> {
-    async fn facts(&self, name: &ResourceName) -> Result<Facts, Error> {
+    async fn facts(&self, name: &ResourceName) -> Result<ResourceFacts, Error> {
         let mut at = Some(name.clone());
         while let Some(candidate) = at {
             if let Some(mut facts) = self.facts_of(&candidate).await? {
@@ -69,10 +59,10 @@ impl<C: ConnectionTrait> Seen<'_, '_, C> {
             at = candidate.parent();
         }
         let name = format!("organizations/{}", name.organization());
-        Ok(Facts { name, resource_type: OrganizationFields::TYPE, ..Facts::default() })
+        Ok(ResourceFacts { name, r#type: OrganizationFields::TYPE.to_owned(), ..ResourceFacts::default() })
     }
 
-    async fn facts_of(&self, name: &ResourceName) -> Result<Option<Facts>, Error> {
+    async fn facts_of(&self, name: &ResourceName) -> Result<Option<ResourceFacts>, Error> {
         let collections: Vec<&str> = name.pairs().map(|(collection, _)| collection).collect();
         match collections.as_slice() {
             ["organizations"] => self.plain::<OrganizationFields>("", name.id()).await,
@@ -92,18 +82,19 @@ impl<C: ConnectionTrait> Seen<'_, '_, C> {
         }
     }
 
-    async fn plain<T: Table>(&self, parent: &str, id: &str) -> Result<Option<Facts>, Error> {
+    async fn plain<T: Table>(&self, parent: &str, id: &str) -> Result<Option<ResourceFacts>, Error> {
         let found = self.db.find::<T>(self.permit, parent, id).await?;
-        Ok(found.map(|_| Facts { resource_type: <T as Resource>::TYPE, ..Facts::default() }))
+        Ok(found.map(|_| ResourceFacts { r#type: T::TYPE.to_owned(), ..ResourceFacts::default() }))
     }
 
-    async fn entity(&self, name: &ResourceName) -> Result<Option<Facts>, Error> {
+    async fn entity(&self, name: &ResourceName) -> Result<Option<ResourceFacts>, Error> {
         let kind = name.get("kinds").unwrap_or_default();
         let found = self.db.find::<EntityFields>(self.permit, kind, name.id()).await?;
         Ok(found.map(|entity| {
             let EntityFields { owner, labels, .. } = entity.fields;
             let owner = group_or_nobody(owner);
-            Facts { resource_type: EntityFields::TYPE, owner, labels, ..Facts::default() }
+            let labels = labels.into_iter().collect();
+            ResourceFacts { r#type: EntityFields::TYPE.to_owned(), owner, labels, ..ResourceFacts::default() }
         }))
     }
 }

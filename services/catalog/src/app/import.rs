@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jsonschema::{Draft, PatternOptions, Validator};
 use pavior_auth::Permit;
+use pavior_resource::{AuditEntry, ChangeContext, Done, Work, run};
+use pavior_rpc::problem::Problem;
+use prost::Message;
 
 use super::facts::group_or_nobody;
 use super::import_members::import_members;
-use super::{Answer, App, Call, Done, Encode, Event, Work};
+use super::{App, db};
 use crate::domain::backstage;
 use crate::domain::entity::Edge;
 use crate::domain::reference::EntityKey;
-use crate::domain::{EntityFields, KindFields, Resource as _, Stored, Violation, Violations, violation_path};
+use crate::domain::{EntityFields, Fields as _, KindFields, Stored, Violation, Violations, violation_path};
 use crate::error::Error;
 use crate::json::json;
 use crate::store::{Existing, Upsert};
@@ -62,7 +65,7 @@ impl App {
         documents: Vec<ImportDocument>,
     ) -> Result<BTreeSet<OwnerChange>, Error> {
         let read = read_apart(documents, permit.organization()).await?;
-        let db = self.store.read();
+        let db = self.read();
         let kinds: BTreeSet<String> = read.iter().map(|read| read.imported.fields.kind.clone()).collect();
         let kinds: Vec<String> = kinds.into_iter().collect();
         let kinds = db.find_many::<KindFields>(permit, "", &kinds).await?;
@@ -87,20 +90,14 @@ impl App {
     }
 
     /// Imports documents.
-    pub(crate) async fn import(
+    pub(crate) async fn import<M: Message + Default + 'static>(
         &self,
-        call: Call,
-        encode: Encode<Imported>,
+        context: &ChangeContext,
+        encode: fn(&Imported) -> M,
         documents: Vec<ImportDocument>,
-    ) -> Result<Answer<Imported>, Error> {
-        let read = read_apart(documents, call.permit.organization()).await?;
-        self.change(call, encode, read, |work, read| {
-            Box::pin(async move {
-                let done = import(&work, &read).await?;
-                Ok((work, done))
-            })
-        })
-        .await
+    ) -> Result<M, Error> {
+        let read = read_apart(documents, context.permit.organization()).await?;
+        run(self, context, encode, read, |work, read| Box::pin(import(work, read))).await
     }
 }
 
@@ -108,7 +105,7 @@ impl App {
 async fn read_apart(documents: Vec<ImportDocument>, organization: &str) -> Result<Vec<Read>, Error> {
     let organization = organization.to_owned();
     let read = tokio::task::spawn_blocking(move || read_all(&documents, &organization)).await;
-    read.map_err(|error| Error::Rejected(error.into()))?
+    read.map_err(|error| pavior_resource::Error::Problem(Problem::internal(error)))?
 }
 
 fn read_all(documents: &[ImportDocument], organization: &str) -> Result<Vec<Read>, Error> {
@@ -183,11 +180,11 @@ impl Checker {
     }
 }
 
-async fn import(work: &Work<'_>, read: &[Read]) -> Result<Done<Imported>, Error> {
+async fn import(work: &Work<'_, App>, read: &[Read]) -> Result<Done<Imported>, Error> {
     let checked = check(work, read).await?;
     let keys: Vec<EntityKey> =
         checked.iter().map(|(id, fields, _)| EntityKey::new(&*fields.kind, id.as_str())).collect();
-    let existing = work.tx.existing_entities(&work.permit, &keys).await?;
+    let existing = db(work).existing_entities(work.permit, &keys).await?;
     let mut counts = Imported::default();
     let mut writes: Vec<(Upsert, BTreeSet<Edge>)> = Vec::new();
     let mut changes = Vec::new();
@@ -216,19 +213,19 @@ async fn import(work: &Work<'_>, read: &[Read]) -> Result<Done<Imported>, Error>
         writes.push((stored, edges));
     }
     write(work, &writes).await?;
-    let mut events = import_members(work, read).await?;
-    events.extend(changes.chunks(ENTITIES_PER_RECORD).map(|chunk| record(work, chunk)));
-    Ok(Done { value: counts, events })
+    let mut entries = import_members(work, read).await?;
+    entries.extend(changes.chunks(ENTITIES_PER_RECORD).map(|chunk| record(work, chunk)));
+    Ok(Done { value: counts, entries })
 }
 
 fn upsert(
-    work: &Work<'_>,
+    work: &Work<'_, App>,
     organization: &str,
     id: &str,
     fields: EntityFields,
     before: Option<&Existing>,
 ) -> Upsert {
-    let mut stored = Stored::new(organization, id, work.ids.uuid(), work.now, fields);
+    let mut stored = Stored::new(organization, id, work.uuid(), work.now, fields);
     if let Some(Existing { uid, revision, create_time, digest: _, owner: _, reserved: _ }) = before {
         stored.uid = *uid;
         stored.revision = revision + 1;
@@ -237,27 +234,27 @@ fn upsert(
     stored
 }
 
-async fn write(work: &Work<'_>, writes: &[(Upsert, BTreeSet<Edge>)]) -> Result<(), Error> {
+async fn write(work: &Work<'_, App>, writes: &[(Upsert, BTreeSet<Edge>)]) -> Result<(), Error> {
     if writes.is_empty() {
         return Ok(());
     }
     let entities: Vec<Upsert> = writes.iter().map(|(stored, _)| stored.clone()).collect();
-    work.tx.upsert_entities(&work.permit, &entities).await?;
+    db(work).upsert_entities(work.permit, &entities).await?;
     let replaced: Vec<_> =
         entities.iter().filter(|stored| stored.revision > 1).map(|stored| stored.uid).collect();
-    work.tx.clear_declared(&work.permit, &replaced).await?;
+    db(work).clear_declared(work.permit, &replaced).await?;
     let declared: Vec<_> = writes.iter().map(|(stored, edges)| (stored, edges)).collect();
-    Ok(work.tx.insert_declared(&work.permit, &declared).await?)
+    Ok(db(work).insert_declared(work.permit, &declared).await?)
 }
 
 type CheckedEntity = (String, EntityFields, BTreeSet<Edge>);
 
 /// Checks each document against its kind. All problems are told at once.
-async fn check(work: &Work<'_>, read: &[Read]) -> Result<Vec<CheckedEntity>, Error> {
+async fn check(work: &Work<'_, App>, read: &[Read]) -> Result<Vec<CheckedEntity>, Error> {
     let organization = work.permit.organization();
     let kinds: BTreeSet<String> = read.iter().map(|read| read.imported.fields.kind.clone()).collect();
     let kinds: Vec<String> = kinds.into_iter().collect();
-    let kinds = work.tx.find_many::<KindFields>(&work.permit, "", &kinds).await?;
+    let kinds = work.rows().find_many::<KindFields>(work.permit, "", &kinds).await?;
     let kinds: BTreeMap<String, Checker> =
         kinds.into_iter().map(|kind| (kind.id, Checker::new(kind.fields))).collect();
     let mut violations = Violations::new();
@@ -299,13 +296,15 @@ fn in_document(path: &str) -> String {
 }
 
 /// One audit record for many entities: which, and the digest of what each was and is.
-fn record(work: &Work<'_>, changes: &[(String, Option<String>, String)]) -> Event {
+fn record(work: &Work<'_, App>, changes: &[(String, Option<String>, String)]) -> AuditEntry {
     let before: BTreeMap<&str, &str> =
         changes.iter().filter_map(|(name, before, _)| Some((name.as_str(), before.as_deref()?))).collect();
     let after: BTreeMap<&str, &str> =
         changes.iter().map(|(name, _, after)| (name.as_str(), after.as_str())).collect();
     let name = format!("organizations/{}", work.permit.organization());
-    Event {
+    AuditEntry {
+        plan_digest: None,
+        refused: None,
         object_type: EntityFields::TYPE,
         summary: format!("imported {} entities into `{name}`", changes.len()),
         name,

@@ -2,32 +2,33 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::crud::event;
+use pavior_resource::{AuditEntry, Table, Work};
+
 use super::import::{Read, documents_invalid};
-use super::{Event, Work};
+use super::{App, db};
 use crate::domain::backstage::Member;
 use crate::domain::organization::parent_problem;
-use crate::domain::{GroupFields, Resource as _, Stored, UserFields, Violations, violation_path};
+use crate::domain::{Fields as _, GroupFields, Stored, UserFields, Violations, violation_path};
 use crate::error::Error;
 
 /// Brings groups and users up to date. What a document does not speak of stays as it is, except that a `User`
 /// document tells all groups of the user. Groups that nobody has described are left out.
-pub(super) async fn import_members(work: &Work<'_>, read: &[Read]) -> Result<Vec<Event>, Error> {
+pub(super) async fn import_members(work: &Work<'_, App>, read: &[Read]) -> Result<Vec<AuditEntry>, Error> {
     let described: Vec<(&str, &Member)> =
         read.iter().filter_map(|read| Some((read.path.as_str(), read.imported.member.as_ref()?))).collect();
     if described.is_empty() {
         return Ok(Vec::new());
     }
-    let mut events = groups(work, &described).await?;
-    let known: BTreeSet<String> = work.tx.group_parents(&work.permit).await?.into_keys().collect();
-    events.extend(users(work, &described, &known).await?);
-    if !events.is_empty() {
-        work.tx.bump_directory(&work.permit).await?;
+    let mut entries = groups(work, &described).await?;
+    let known: BTreeSet<String> = db(work).group_parents(work.permit).await?.into_keys().collect();
+    entries.extend(users(work, &described, &known).await?);
+    if !entries.is_empty() {
+        db(work).bump_directory(work.permit).await?;
     }
-    Ok(events)
+    Ok(entries)
 }
 
-async fn groups(work: &Work<'_>, described: &[(&str, &Member)]) -> Result<Vec<Event>, Error> {
+async fn groups(work: &Work<'_, App>, described: &[(&str, &Member)]) -> Result<Vec<AuditEntry>, Error> {
     let mut wanted: BTreeMap<String, (String, GroupFields)> = BTreeMap::new();
     for (path, member) in described {
         if let Member::Group { id, display_name, description, parent, children: _, members: _ } = member {
@@ -51,7 +52,7 @@ async fn groups(work: &Work<'_>, described: &[(&str, &Member)]) -> Result<Vec<Ev
             }
         }
     }
-    let mut parents = work.tx.group_parents(&work.permit).await?;
+    let mut parents = db(work).group_parents(work.permit).await?;
     parents.extend(
         wanted
             .keys()
@@ -66,17 +67,17 @@ async fn groups(work: &Work<'_>, described: &[(&str, &Member)]) -> Result<Vec<Ev
     parents.extend(wanted.iter().map(|(id, (_, fields))| (id.clone(), fields.parent.clone())));
     check_groups(work, &wanted, &parents)?;
     let ids: Vec<String> = wanted.keys().cloned().collect();
-    let existing = work.tx.find_many::<GroupFields>(&work.permit, "", &ids).await?;
+    let existing = work.rows().find_many::<GroupFields>(work.permit, "", &ids).await?;
     let existing: BTreeMap<String, _> = existing.into_iter().map(|one| (one.id.clone(), one)).collect();
-    let mut events = Vec::new();
+    let mut entries = Vec::new();
     for (id, (_, fields)) in wanted {
-        events.extend(save(work, existing.get(&id), &id, fields).await?);
+        entries.extend(save(work, existing.get(&id), &id, fields).await?);
     }
-    Ok(events)
+    Ok(entries)
 }
 
 fn check_groups(
-    work: &Work<'_>,
+    work: &Work<'_, App>,
     wanted: &BTreeMap<String, (String, GroupFields)>,
     parents: &BTreeMap<String, Option<String>>,
 ) -> Result<(), Error> {
@@ -93,10 +94,10 @@ fn check_groups(
 }
 
 async fn users(
-    work: &Work<'_>,
+    work: &Work<'_, App>,
     described: &[(&str, &Member)],
     known: &BTreeSet<String>,
-) -> Result<Vec<Event>, Error> {
+) -> Result<Vec<AuditEntry>, Error> {
     let mut wanted: BTreeMap<String, (String, Option<UserFields>, BTreeSet<String>)> = BTreeMap::new();
     for (path, member) in described {
         match member {
@@ -118,7 +119,7 @@ async fn users(
         }
     }
     let ids: Vec<String> = wanted.keys().cloned().collect();
-    let existing = work.tx.find_many::<UserFields>(&work.permit, "", &ids).await?;
+    let existing = work.rows().find_many::<UserFields>(work.permit, "", &ids).await?;
     let existing: BTreeMap<String, _> = existing.into_iter().map(|one| (one.id.clone(), one)).collect();
     let mut violations = Violations::new();
     let mut changes = Vec::new();
@@ -140,35 +141,35 @@ async fn users(
         changes.push((id, fields));
     }
     violations.into_result().map_err(documents_invalid)?;
-    let mut events = Vec::new();
+    let mut entries = Vec::new();
     for (id, fields) in changes {
         let before = existing.get(&id);
         let groups = fields.groups.clone();
         let event = save(work, before, &id, fields).await?;
         if event.is_some() && before.is_none_or(|before| before.fields.groups != groups) {
-            work.tx.set_memberships(&work.permit, &id, &groups).await?;
+            db(work).set_memberships(work.permit, &id, &groups).await?;
         }
-        events.extend(event);
+        entries.extend(event);
     }
-    Ok(events)
+    Ok(entries)
 }
 
 /// Writes a group or user that is new or differs.
-async fn save<T: crate::store::Table>(
-    work: &Work<'_>,
+async fn save<T: Table>(
+    work: &Work<'_, App>,
     before: Option<&Stored<T>>,
     id: &str,
     fields: T,
-) -> Result<Option<Event>, Error> {
+) -> Result<Option<AuditEntry>, Error> {
     let Some(before) = before else {
-        let stored = Stored::new(work.permit.organization(), id, work.ids.uuid(), work.now, fields);
-        work.tx.insert(&work.permit, &stored).await?;
-        return Ok(Some(event(None, Some(&stored))));
+        let stored = Stored::new(work.permit.organization(), id, work.uuid(), work.now, fields);
+        work.rows().insert(work.permit, &stored).await?;
+        return Ok(Some(AuditEntry::of(None, Some(&stored))));
     };
     if before.fields == fields {
         return Ok(None);
     }
     let after = before.next(work.now, fields);
-    work.tx.update(&work.permit, &after).await?;
-    Ok(Some(event(Some(before), Some(&after))))
+    work.rows().update(work.permit, &after).await?;
+    Ok(Some(AuditEntry::of(Some(before), Some(&after))))
 }

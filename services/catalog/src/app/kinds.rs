@@ -1,9 +1,10 @@
 //! Kinds.
 
-use super::Work;
-use super::crud::{LOOK_FOR, MAX_NAMED, Rules};
-use super::dependents_of;
+use pavior_resource::crud::{LOOK_FOR, MAX_NAMED, refuse_dependents};
+use pavior_resource::{Rules, Work};
+
 use super::entities::declare;
+use super::{App, db};
 use crate::domain::reference::EntityKey;
 use crate::domain::{KindFields, Stored};
 use crate::error::Error;
@@ -12,10 +13,10 @@ use crate::error::Error;
 const BATCH: u64 = 500;
 
 impl Rules for KindFields {
-    const FIELD: &'static str = "kind";
+    type Service = App;
 
     async fn admit(
-        _work: &Work<'_>,
+        _work: &Work<'_, App>,
         before: Option<&Stored<Self>>,
         _after: &Stored<Self>,
     ) -> Result<(), Error> {
@@ -26,7 +27,7 @@ impl Rules for KindFields {
     }
 
     async fn written(
-        work: &Work<'_>,
+        work: &Work<'_, App>,
         before: Option<&Stored<Self>>,
         after: Option<&Stored<Self>>,
     ) -> Result<(), Error> {
@@ -41,22 +42,22 @@ impl Rules for KindFields {
         }
     }
 
-    async fn dependents(work: &Work<'_>, stored: &Stored<Self>) -> Result<Vec<String>, Error> {
+    async fn dependents(work: &Work<'_, App>, stored: &Stored<Self>) -> Result<Vec<String>, Error> {
         if stored.fields.built_in {
             return Err(Error::BuiltIn { name: stored.name() });
         }
         let ids =
-            work.tx.ids_below::<crate::domain::EntityFields>(&work.permit, &stored.id, LOOK_FOR).await?;
+            work.rows().ids_below::<crate::domain::EntityFields>(work.permit, &stored.id, LOOK_FOR).await?;
         Ok(ids.into_iter().map(|id| EntityKey::new(&*stored.id, id).name(&stored.organization)).collect())
     }
 }
 
 /// The entities of a kind must fit to what it has become, and declare what its rules now say.
-async fn refit(work: &Work<'_>, kind: &Stored<KindFields>) -> Result<(), Error> {
+async fn refit(work: &Work<'_, App>, kind: &Stored<KindFields>) -> Result<(), Error> {
     let mut last = String::new();
     let mut unfit = Vec::new();
     loop {
-        let entities = work.tx.entities_of_kind(&work.permit, &kind.id, &last, BATCH).await?;
+        let entities = db(work).entities_of_kind(work.permit, &kind.id, &last, BATCH).await?;
         let Some(end) = entities.last() else { break };
         last.clone_from(&end.id);
         let mut fitting = Vec::new();
@@ -73,5 +74,5 @@ async fn refit(work: &Work<'_>, kind: &Stored<KindFields>) -> Result<(), Error> 
         }
         declare(work, &fitting).await?;
     }
-    dependents_of(kind, unfit, MAX_NAMED)
+    Ok(refuse_dependents(kind, unfit)?)
 }

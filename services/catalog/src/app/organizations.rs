@@ -3,72 +3,70 @@
 use pavior_auth::Permit;
 use pavior_core::filter::Filter;
 use pavior_core::principal::PrincipalKind;
+use pavior_resource::crud::unique;
+use pavior_resource::{
+    AuditEntry, ChangeContext, Create, Done, Error as ResourceError, ListQuery, Listing, Rules, Work, run,
+};
+use prost::Message;
 
-use super::crud::event;
-use super::{Answer, App, Call, Create, Done, Encode, View, Work};
-use crate::domain::{OrganizationFields, Resource as _, Stored, builtin};
+use super::{App, db};
+use crate::domain::{Fields as _, OrganizationFields, Stored, builtin};
 use crate::error::Error;
-use crate::store::{ListQuery, Listing};
+
+impl Rules for OrganizationFields {
+    type Service = App;
+}
 
 impl App {
     /// Creates an organization with the kinds that every organization has.
-    pub(crate) async fn create_organization(
+    pub(crate) async fn create_organization<M: Message + Default + 'static>(
         &self,
-        call: Call,
-        encode: Encode<View<OrganizationFields>>,
+        context: &ChangeContext,
+        encode: fn(&Stored<OrganizationFields>) -> M,
         command: Create<OrganizationFields>,
-    ) -> Result<Answer<View<OrganizationFields>>, Error> {
-        for_platform(&call.permit)?;
-        self.change(call, encode, command, |work, command| {
-            Box::pin(async move {
-                let done = create(&work, &command).await?;
-                Ok((work, done))
-            })
-        })
-        .await
+    ) -> Result<M, Error> {
+        for_platform(&context.permit, context.action)?;
+        run(self, context, encode, command, |work, command| Box::pin(create(work, command))).await
     }
 
     /// Lists the organizations of the installation.
     pub(crate) async fn list_organizations(
         &self,
         permit: &Permit,
+        action: &str,
         limit: u64,
         after: Option<crate::json::Json>,
     ) -> Result<Listing<OrganizationFields>, Error> {
-        for_platform(permit)?;
+        for_platform(permit, action)?;
         let query =
             ListQuery { parent: None, filter: Filter::And(Vec::new()), order: Vec::new(), limit, after };
-        Ok(self.store.read().organizations_page(permit, &query).await?)
+        Ok(self.read().organizations_page(permit, &query).await.map_err(ResourceError::from)?)
     }
 }
 
 /// Policy has let the call in; that nobody but an operator or a service is meant is looked at once more.
-fn for_platform(permit: &Permit) -> Result<(), Error> {
+fn for_platform(permit: &Permit, action: &str) -> Result<(), ResourceError> {
     let principal = permit.principal();
     if permit.organization() == "-" && (principal.platform_admin || principal.kind == PrincipalKind::Service)
     {
         return Ok(());
     }
-    Err(Error::Denied { resource: "organizations/-".to_owned() })
+    Err(ResourceError::Denied { action: action.to_owned(), resource: "organizations/-".to_owned() })
 }
 
 async fn create(
-    work: &Work<'_>,
+    work: &Work<'_, App>,
     command: &Create<OrganizationFields>,
-) -> Result<Done<View<OrganizationFields>>, Error> {
+) -> Result<Done<Stored<OrganizationFields>>, Error> {
     let Create { id, fields } = command;
-    fields.check(id, id).into_result().map_err(|v| Error::under("organization", v))?;
-    let stored = Stored::new(id, id, work.ids.uuid(), work.now, fields.clone());
+    fields.check(id, id).into_result().map_err(ResourceError::invalid::<OrganizationFields>)?;
+    let stored = Stored::new(id, id, work.uuid(), work.now, fields.clone());
     let kinds: Vec<_> = builtin::kinds()
         .into_iter()
-        .map(|(kind, fields)| Stored::new(id, kind, work.ids.uuid(), work.now, fields))
+        .map(|(kind, fields)| Stored::new(id, kind, work.uuid(), work.now, fields))
         .collect();
-    work.tx.insert_organization(&work.permit, &stored, &kinds).await.map_err(|error| {
-        if error.is_unique() {
-            return Error::AlreadyExists { kind: OrganizationFields::SINGULAR, name: stored.name() };
-        }
-        error.into()
-    })?;
-    let events = vec![event(None, Some(&stored))];
-    Ok(Done { value: View::plain(stored), events })
+    let inserted = db(work).insert_organization(work.permit, &stored, &kinds).await;
+    inserted.map_err(|error| unique::<OrganizationFields>(error, &stored.name()))?;
+    let entry = AuditEntry::of(None, Some(&stored));
+    Ok(Done::new(stored, entry))
 }

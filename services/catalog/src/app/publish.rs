@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::crud::event;
-use super::{Answer, App, Call, Done, Encode, View, Work};
+use pavior_resource::{AuditEntry, ChangeContext, Done, Error as ResourceError, Work, run};
+use prost::Message;
+
+use super::{App, db};
 use crate::domain::resource_type::properties;
 use crate::domain::template::{TypeContract, channel_problem, parse};
 use crate::domain::{
-    Resource as _, ResourceTypeFields, Stored, TemplateFields, VersionFields, Violations, version,
+    Fields as _, ResourceTypeFields, Stored, TemplateFields, VersionFields, Violations, version,
 };
 use crate::error::Error;
 
@@ -21,30 +23,22 @@ pub(crate) struct Publish {
 
 impl App {
     /// Publishes a version. The same document again changes nothing but channels.
-    pub(crate) async fn publish(
+    pub(crate) async fn publish<M: Message + Default + 'static>(
         &self,
-        call: Call,
-        encode: Encode<View<VersionFields>>,
+        context: &ChangeContext,
+        encode: fn(&Stored<VersionFields>) -> M,
         command: Publish,
-    ) -> Result<Answer<View<VersionFields>>, Error> {
-        self.change(call, encode, command, |work, command| {
-            Box::pin(async move {
-                let done = publish(&work, &command).await?;
-                Ok((work, done))
-            })
-        })
-        .await
+    ) -> Result<M, Error> {
+        run(self, context, encode, command, |work, command| Box::pin(publish(work, command))).await
     }
 }
 
-async fn publish(work: &Work<'_>, command: &Publish) -> Result<Done<View<VersionFields>>, Error> {
+async fn publish(work: &Work<'_, App>, command: &Publish) -> Result<Done<Stored<VersionFields>>, Error> {
     let Publish { template, document, channels } = command;
     check_channels(channels)?;
-    let found = work.tx.find::<TemplateFields>(&work.permit, "", template).await?;
-    let before = found.ok_or_else(|| Error::NotFound {
-        kind: TemplateFields::SINGULAR,
-        name: TemplateFields::default().name(work.permit.organization(), template),
-    })?;
+    let found = work.find::<TemplateFields>("", template).await?;
+    let name = TemplateFields::default().name(work.permit.organization(), template);
+    let before = found.ok_or_else(|| ResourceError::not_found::<TemplateFields>(&name))?;
     let parsed = parse(document).map_err(|v| Error::Document(v.into_vec()))?;
     let types = contracts(work, parsed.types()).await?;
     let checked = parsed.check(template, &types);
@@ -58,19 +52,19 @@ async fn publish(work: &Work<'_>, command: &Publish) -> Result<Done<View<Version
         },
     };
     let organization = work.permit.organization();
-    let mut events = Vec::new();
-    let stored = match work.tx.find::<VersionFields>(&work.permit, template, &id).await? {
+    let mut entries = Vec::new();
+    let stored = match work.find::<VersionFields>(template, &id).await? {
         Some(existing) if existing.fields.digest == digest => existing,
         Some(existing) => {
             let digest = existing.fields.digest.clone();
             return Err(Error::VersionImmutable { name: existing.name(), digest });
         }
         None => {
-            let stored = Stored::new(organization, &id, work.ids.uuid(), work.now, fields);
-            work.tx.insert(&work.permit, &stored).await?;
+            let stored = Stored::new(organization, &id, work.uuid(), work.now, fields);
+            work.rows().insert(work.permit, &stored).await?;
             let used: BTreeSet<String> = types.keys().cloned().collect();
-            work.tx.insert_version_types(&work.permit, &stored, &used).await?;
-            events.push(event(None, Some(&stored)));
+            db(work).insert_version_types(work.permit, &stored, &used).await?;
+            entries.push(AuditEntry::of(None, Some(&stored)));
             stored
         }
     };
@@ -82,21 +76,21 @@ async fn publish(work: &Work<'_>, command: &Publish) -> Result<Done<View<Version
         version::latest([before.fields.latest_version.as_str(), &id].into_iter().filter(|v| !v.is_empty()));
     changed.latest_version = newest.unwrap_or_default().to_owned();
     if changed != before.fields {
-        changed.check(organization, template).into_result().map_err(|v| Error::under("", v))?;
+        changed.check(organization, template).into_result().map_err(|v| ResourceError::under("", v))?;
         let after = before.next(work.now, changed);
-        work.tx.update(&work.permit, &after).await?;
-        events.push(event(Some(&before), Some(&after)));
+        work.rows().update(work.permit, &after).await?;
+        entries.push(AuditEntry::of(Some(&before), Some(&after)));
     }
-    Ok(Done { value: View::plain(stored), events })
+    Ok(Done { value: stored, entries })
 }
 
 async fn published_before(
-    work: &Work<'_>,
+    work: &Work<'_, App>,
     template: &str,
     digest: &str,
     version: &str,
 ) -> Result<Option<Stored<VersionFields>>, Error> {
-    let found = work.tx.find::<VersionFields>(&work.permit, template, version).await?;
+    let found = work.find::<VersionFields>(template, version).await?;
     Ok(found.filter(|found| found.fields.digest == digest))
 }
 
@@ -105,16 +99,16 @@ fn check_channels(channels: &[String]) -> Result<(), Error> {
     for (index, channel) in channels.iter().enumerate() {
         violations.check(&format!("channels.{index}"), channel_problem(channel));
     }
-    violations.into_result().map_err(|v| Error::under("", v))
+    Ok(violations.into_result().map_err(|v| ResourceError::under("", v))?)
 }
 
 /// The types that a document names, of those that exist.
 async fn contracts(
-    work: &Work<'_>,
+    work: &Work<'_, App>,
     types: BTreeSet<String>,
 ) -> Result<BTreeMap<String, TypeContract>, Error> {
     let ids: Vec<String> = types.into_iter().filter(|id| pavior_core::validate_id(id).is_ok()).collect();
-    let found = work.tx.find_many::<ResourceTypeFields>(&work.permit, "", &ids).await?;
+    let found = work.rows().find_many::<ResourceTypeFields>(work.permit, "", &ids).await?;
     let contract = |found: Stored<ResourceTypeFields>| {
         let outputs = properties(&found.fields.output_schema);
         let outputs = outputs.map(|names| names.into_iter().map(str::to_owned).collect());

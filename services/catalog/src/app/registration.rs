@@ -1,12 +1,13 @@
 //! Entities of resources: what provisioning makes for a project, and takes away with it. Only those, so that whoever
 //! holds provisioning's key changes nothing else in the catalog.
 
-use std::marker::PhantomData;
-use std::sync::Arc;
+use pavior_resource::crud::delete;
+use pavior_resource::{ChangeContext, Create, Delete, Done, Error as ResourceError, Update, Work, run};
+use prost::Message;
 
-use super::crud::{create, delete, update};
-use super::{Answer, App, Call, Create, Delete, Done, Encode, Update, View, Work};
-use crate::domain::{EntityFields, Resource as _, Stored};
+use super::App;
+use super::entities::{EntityView, create_entity, update_entity};
+use crate::domain::{EntityFields, Fields as _, Stored};
 use crate::error::Error;
 
 /// The annotation that says which resource an entity belongs to.
@@ -34,31 +35,23 @@ pub(crate) struct Unregister {
 
 impl App {
     /// Makes the entity of a resource, or brings it up to date.
-    pub(crate) async fn register_entity(
+    pub(crate) async fn register_entity<M: Message + Default + 'static>(
         &self,
-        call: Call,
-        encode: Encode<View<EntityFields>>,
+        context: &ChangeContext,
+        encode: fn(&EntityView) -> M,
         command: Register,
-    ) -> Result<Answer<View<EntityFields>>, Error> {
-        self.change(call, encode, command, |work, command| {
-            Box::pin(async move {
-                let done = register(&work, &command).await?;
-                Ok((work, done))
-            })
-        })
-        .await
+    ) -> Result<M, Error> {
+        run(self, context, encode, command, |work, command| Box::pin(register(work, command))).await
     }
 
     /// Deletes the entity of a resource, if it is there.
-    pub(crate) async fn unregister_entity(&self, call: Call, command: Unregister) -> Result<(), Error> {
-        let empty: Encode<()> = |()| Vec::new();
-        let answer = self.change(call, empty, command, |work, command| {
-            Box::pin(async move {
-                let done = unregister(&work, &command).await?;
-                Ok((work, done))
-            })
-        });
-        answer.await.map(|_| ())
+    pub(crate) async fn unregister_entity(
+        &self,
+        context: &ChangeContext,
+        command: Unregister,
+    ) -> Result<(), Error> {
+        let done: fn(&()) = |()| ();
+        run(self, context, done, command, |work, command| Box::pin(unregister(work, command))).await
     }
 }
 
@@ -66,13 +59,13 @@ fn is_of(entity: &Stored<EntityFields>, resource: &str) -> bool {
     entity.fields.annotations.get(RESOURCE).is_some_and(|own| own == resource)
 }
 
-async fn register(work: &Work<'_>, command: &Register) -> Result<Done<View<EntityFields>>, Error> {
+async fn register(work: &Work<'_, App>, command: &Register) -> Result<Done<EntityView>, Error> {
     let Register { id, fields, resource, key } = command;
     let mut wanted = fields.clone();
     wanted.annotations.insert(RESOURCE.to_owned(), resource.clone());
     wanted.annotations.insert(KEY.to_owned(), key.clone());
-    match work.tx.find::<EntityFields>(&work.permit, &wanted.kind, id).await? {
-        None => create(work, &Create { id: id.clone(), fields: wanted }).await,
+    match work.find::<EntityFields>(&wanted.kind, id).await? {
+        None => create_entity(work, &Create { id: id.clone(), fields: wanted }).await,
         Some(there) if is_of(&there, resource) => {
             // What people have added to it stays.
             let merge = move |there: &Stored<EntityFields>| {
@@ -89,23 +82,21 @@ async fn register(work: &Work<'_>, command: &Register) -> Result<Done<View<Entit
                 })
             };
             let (parent, name) = (there.fields.kind.clone(), there.name());
-            let merge = Arc::new(merge);
-            update(work, &Update { parent, id: id.clone(), name, etag: String::new(), merge }).await
+            update_entity(work, &Update { parent, id: id.clone(), name, etag: String::new() }, merge).await
         }
-        Some(there) => Err(Error::AlreadyExists { kind: EntityFields::SINGULAR, name: there.name() }),
+        Some(there) => {
+            Err(ResourceError::AlreadyExists { noun: EntityFields::SINGULAR, name: there.name() }.into())
+        }
     }
 }
 
-async fn unregister(work: &Work<'_>, command: &Unregister) -> Result<Done<()>, Error> {
+async fn unregister(work: &Work<'_, App>, command: &Unregister) -> Result<Done<()>, Error> {
     let Unregister { name, kind, id, resource } = command;
-    let there = work.tx.find::<EntityFields>(&work.permit, kind, id).await?;
+    let there = work.find::<EntityFields>(kind, id).await?;
     if !there.is_some_and(|there| is_of(&there, resource)) {
-        return Ok(Done { value: (), events: Vec::new() });
+        return Ok(Done::unchanged(()));
     }
     let (parent, id, name) = (kind.clone(), id.clone(), name.clone());
-    delete::<EntityFields>(
-        work,
-        &Delete { parent, id, name, etag: String::new(), allow_missing: true, of: PhantomData },
-    )
-    .await
+    let command = Delete { parent, id, name, etag: String::new(), allow_missing: true };
+    delete::<EntityFields>(work, &command).await
 }

@@ -1,18 +1,19 @@
 //! Templates, and the reading of their versions.
 
 use pavior_auth::Permit;
+use pavior_resource::crud::{self, LOOK_FOR};
+use pavior_resource::{Error as ResourceError, Rules, Work};
 
-use super::crud::{LOOK_FOR, Rules};
-use super::{App, Work};
+use super::{App, db};
 use crate::domain::template::LATEST;
-use crate::domain::{Resource as _, Stored, TemplateFields, VersionFields, version};
+use crate::domain::{Stored, TemplateFields, VersionFields, version};
 use crate::error::Error;
 
 impl Rules for TemplateFields {
-    const FIELD: &'static str = "template";
+    type Service = App;
 
     async fn admit(
-        work: &Work<'_>,
+        work: &Work<'_, App>,
         before: Option<&Stored<Self>>,
         after: &Stored<Self>,
     ) -> Result<(), Error> {
@@ -21,21 +22,25 @@ impl Rules for TemplateFields {
         }
         let channels = &after.fields.channels;
         let versions: Vec<String> = channels.values().cloned().collect();
-        let exist = work.tx.existing_versions(&work.permit, &after.id, &versions).await?;
+        let exist = db(work).existing_versions(work.permit, &after.id, &versions).await?;
         let missing: Vec<_> = channels
             .iter()
             .filter(|(_, version)| !exist.contains(*version))
             .map(|(channel, version)| {
-                (format!("template.channels.{channel}"), format!("{}/versions/{version}", after.name()))
+                (format!("channels.{channel}"), format!("{}/versions/{version}", after.name()))
             })
             .collect();
-        if missing.is_empty() { Ok(()) } else { Err(Error::ReferenceNotFound(missing)) }
+        if missing.is_empty() { Ok(()) } else { Err(ResourceError::missing::<Self>(missing).into()) }
     }
 
-    async fn dependents(work: &Work<'_>, stored: &Stored<Self>) -> Result<Vec<String>, Error> {
-        let versions = work.tx.ids_below::<VersionFields>(&work.permit, &stored.id, LOOK_FOR).await?;
+    async fn dependents(work: &Work<'_, App>, stored: &Stored<Self>) -> Result<Vec<String>, Error> {
+        let versions = work.rows().ids_below::<VersionFields>(work.permit, &stored.id, LOOK_FOR).await?;
         Ok(versions.into_iter().map(|version| format!("{}/versions/{version}", stored.name())).collect())
     }
+}
+
+impl Rules for VersionFields {
+    type Service = App;
 }
 
 impl App {
@@ -47,17 +52,17 @@ impl App {
         id: &str,
         name: &str,
     ) -> Result<Stored<VersionFields>, Error> {
-        let not_found = || Error::NotFound { kind: VersionFields::SINGULAR, name: name.to_owned() };
+        let not_found = || ResourceError::not_found::<VersionFields>(name);
         if version::is_version(id) {
-            return self.get::<VersionFields>(permit, template, id, name).await;
+            return Ok(crud::get(self, permit, template, id, name).await?);
         }
-        let found = self.store.read().find::<TemplateFields>(permit, "", template).await?;
+        let found = self.read().find::<TemplateFields>(permit, "", template).await?;
         let fields = found.ok_or_else(not_found)?.fields;
         let resolved = match id {
             LATEST => Some(&fields.latest_version).filter(|version| !version.is_empty()),
             channel => fields.channels.get(channel),
         };
         let resolved = resolved.ok_or_else(not_found)?;
-        self.get::<VersionFields>(permit, template, resolved, name).await
+        Ok(crud::get(self, permit, template, resolved, name).await?)
     }
 }

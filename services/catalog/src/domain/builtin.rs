@@ -218,7 +218,7 @@ fn environment() -> KindFields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Resource;
+    use crate::domain::Fields;
 
     #[test]
     fn every_built_in_kind_is_a_valid_kind() {

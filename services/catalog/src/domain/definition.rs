@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Resource, Violations, text};
+use super::{Fields, Violations, text};
 use crate::json::{Json, json};
 
 /// Most criteria of one definition.
@@ -92,7 +92,7 @@ pub(crate) struct ResourceDefinitionFields {
 /// The names that expressions in `driver_inputs` may use.
 const SCOPE: [&str; 4] = ["inputs", "project", "environment", "parameters"];
 
-impl Resource for ResourceDefinitionFields {
+impl Fields for ResourceDefinitionFields {
     const SINGULAR: &'static str = "resource definition";
     const TYPE: &'static str = "catalog.pavior.dev/ResourceDefinition";
 
@@ -137,10 +137,6 @@ impl Resource for ResourceDefinitionFields {
             "monthlyCost": monthly_cost,
         })
     }
-
-    fn display_name(&self) -> &str {
-        &self.display_name
-    }
 }
 
 impl Criteria {
@@ -175,17 +171,17 @@ impl ResourceDefinitionFields {
     fn check_expressions(&self, violations: &mut Violations) {
         if let Err(errors) = pavior_expr::check(&self.driver_inputs) {
             for error in errors {
-                violations.add(super::violation::join("driver_inputs", &error.path), error.message);
+                violations.add(super::violation_path("driver_inputs", &error.path), error.message);
             }
             return;
         }
         for (path, reference) in super::template::references_with_paths(&self.driver_inputs) {
             if !SCOPE.contains(&reference.root()) {
-                let at = super::violation::join("driver_inputs", &path);
+                let at = super::violation_path("driver_inputs", &path);
                 let names = SCOPE.map(|name| format!("`{name}`")).join(", ");
                 violations.add(at, format!("`{reference}` is not known here; there are {names}"));
             } else if reference.root() == "project" && reference.segment(1) == Some("resources") {
-                let at = super::violation::join("driver_inputs", &path);
+                let at = super::violation_path("driver_inputs", &path);
                 violations.add(
                     at,
                     format!(

@@ -6,7 +6,7 @@ use pavior_core::ResourceName;
 
 use super::kind::{KindFields, OWNED_BY, OWNER_OF};
 use super::reference::{self, EntityKey, NAMESPACE_ANNOTATION, Origin};
-use super::{Resource, Violations, text};
+use super::{Fields, Violations, text};
 use crate::json::{Json, JsonMap, json};
 
 /// Most links of one entity.
@@ -58,7 +58,7 @@ pub(crate) struct SeenRelation {
     pub(crate) resolved: bool,
 }
 
-impl Resource for EntityFields {
+impl Fields for EntityFields {
     const SINGULAR: &'static str = "entity";
     const TYPE: &'static str = "catalog.pavior.dev/Entity";
 
@@ -97,10 +97,6 @@ impl Resource for EntityFields {
             "annotations": annotations, "tags": tags, "links": links_to_json(links), "owner": owner,
             "spec": spec, "origin": origin,
         })
-    }
-
-    fn display_name(&self) -> &str {
-        &self.display_name
     }
 }
 

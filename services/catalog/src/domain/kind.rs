@@ -1,6 +1,6 @@
 //! Kinds of entities: the schema of `spec`, and which of its fields point at other entities.
 
-use super::{Resource, Violations, text};
+use super::{Fields, Violations, text};
 use crate::json::{Json, json};
 
 /// Most relation rules of one kind.
@@ -41,7 +41,7 @@ pub(crate) struct KindFields {
     pub(crate) built_in: bool,
 }
 
-impl Resource for KindFields {
+impl Fields for KindFields {
     const SINGULAR: &'static str = "kind";
     const TYPE: &'static str = "catalog.pavior.dev/Kind";
 
@@ -85,10 +85,6 @@ impl Resource for KindFields {
             "displayName": display_name, "description": description, "specSchema": spec_schema,
             "relationRules": rules_to_json(relation_rules), "builtIn": built_in,
         })
-    }
-
-    fn display_name(&self) -> &str {
-        &self.display_name
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Resource, Violations, text};
+use super::{Fields, Violations, text};
 use crate::json::{Json, json};
 
 /// Most groups that one user belongs to.
@@ -34,7 +34,7 @@ pub(crate) struct UserFields {
     pub(crate) groups: Vec<String>,
 }
 
-impl Resource for OrganizationFields {
+impl Fields for OrganizationFields {
     const SINGULAR: &'static str = "organization";
     const TYPE: &'static str = "catalog.pavior.dev/Organization";
 
@@ -52,13 +52,9 @@ impl Resource for OrganizationFields {
         let Self { display_name } = self;
         json!({ "displayName": display_name })
     }
-
-    fn display_name(&self) -> &str {
-        &self.display_name
-    }
 }
 
-impl Resource for GroupFields {
+impl Fields for GroupFields {
     const SINGULAR: &'static str = "group";
     const TYPE: &'static str = "catalog.pavior.dev/Group";
 
@@ -80,13 +76,9 @@ impl Resource for GroupFields {
         let Self { display_name, description, parent } = self;
         json!({ "displayName": display_name, "description": description, "parentGroup": parent })
     }
-
-    fn display_name(&self) -> &str {
-        &self.display_name
-    }
 }
 
-impl Resource for UserFields {
+impl Fields for UserFields {
     const SINGULAR: &'static str = "user";
     const TYPE: &'static str = "catalog.pavior.dev/User";
 
@@ -110,10 +102,6 @@ impl Resource for UserFields {
     fn snapshot(&self) -> Json {
         let Self { display_name, email, groups } = self;
         json!({ "displayName": display_name, "email": email, "groups": groups })
-    }
-
-    fn display_name(&self) -> &str {
-        &self.display_name
     }
 }
 

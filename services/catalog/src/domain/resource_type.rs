@@ -1,6 +1,6 @@
 //! Resource types: the contract of what can be asked for.
 
-use super::{Resource, Violations, text};
+use super::{Fields, Violations, text};
 use crate::json::{Json, json};
 
 /// Most secret outputs.
@@ -16,7 +16,7 @@ pub(crate) struct ResourceTypeFields {
     pub(crate) secret_outputs: Vec<String>,
 }
 
-impl Resource for ResourceTypeFields {
+impl Fields for ResourceTypeFields {
     const SINGULAR: &'static str = "resource type";
     const TYPE: &'static str = "catalog.pavior.dev/ResourceType";
 
@@ -54,10 +54,6 @@ impl Resource for ResourceTypeFields {
             "displayName": display_name, "description": description, "inputSchema": input_schema,
             "outputSchema": output_schema, "secretOutputs": secret_outputs,
         })
-    }
-
-    fn display_name(&self) -> &str {
-        &self.display_name
     }
 }
 

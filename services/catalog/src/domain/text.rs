@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::name::{RESERVED_KEY, is_reserved_key};
+pub(crate) use pavior_core::resource::{MAX_DISPLAY_NAME, line, paragraph};
 use pavior_core::value::{MAX_DEPTH, deeper_than};
 
 use super::Violations;
 use crate::json::{Json, contains_nul};
 
-/// Longest name to show, in characters.
-pub(crate) const MAX_DISPLAY_NAME: usize = 200;
 /// Longest description, in bytes.
 pub(crate) const MAX_DESCRIPTION: usize = 16 * 1024;
 /// Most labels.
@@ -24,26 +23,6 @@ pub(crate) const MAX_ANNOTATIONS: usize = 64 * 1024;
 pub(crate) const MAX_TAGS: usize = 64;
 /// Largest spec or schema, as JSON text in bytes.
 pub(crate) const MAX_JSON: usize = 256 * 1024;
-
-/// One line of at most `max` characters.
-pub(crate) fn line(violations: &mut Violations, path: &str, text: &str, max: usize) {
-    if text.chars().count() > max {
-        violations.add(path, format!("must have at most {max} characters"));
-    }
-    if text.chars().any(char::is_control) {
-        violations.add(path, "must not hold control characters");
-    }
-}
-
-/// Several lines of at most `max` bytes.
-pub(crate) fn paragraph(violations: &mut Violations, path: &str, text: &str, max: usize) {
-    if text.len() > max {
-        violations.add(path, format!("must have at most {max} bytes"));
-    }
-    if text.contains('\0') {
-        violations.add(path, "must not hold the character NUL");
-    }
-}
 
 /// Labels to select by.
 pub(crate) fn labels(violations: &mut Violations, path: &str, labels: &BTreeMap<String, String>) {
@@ -130,7 +109,7 @@ pub(crate) fn depth(violations: &mut Violations, path: &str, value: &Json) {
 /// Refuses what would be taken for a secret, or for a value that is known later: only the platform makes those.
 pub(crate) fn unmarked(violations: &mut Violations, path: &str, value: &Json) {
     if let Some(at) = pavior_expr::marker_path(value) {
-        let at = super::violation::join(path, &at);
+        let at = super::violation_path(path, &at);
         violations.add(at, "must not have a key `$secret` or `$unknown`: only the platform makes those");
     }
 }
@@ -140,7 +119,7 @@ pub(crate) fn schema(violations: &mut Violations, path: &str, schema: &Json) {
     json(violations, path, schema);
     if let Err(problems) = pavior_expr::schema::compile_check(schema) {
         for problem in problems {
-            violations.add(super::violation::join(path, &problem.path), problem.message);
+            violations.add(super::violation_path(path, &problem.path), problem.message);
         }
     }
 }

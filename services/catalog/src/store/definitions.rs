@@ -7,40 +7,19 @@ use sea_orm::{ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter a
 use serde_json::Value as Json;
 
 use super::entity::resource_definition;
-use super::table::{Columns, Key, Table};
 use super::{CHUNK, Db, corrupt, text_map, time};
 use crate::domain::definition::Criteria;
 use crate::domain::{ResourceDefinitionFields, Stored};
+use pavior_resource::Table;
 
 impl Table for ResourceDefinitionFields {
     type Entity = resource_definition::Entity;
-
-    fn columns() -> Columns<resource_definition::Column> {
-        use resource_definition::Column as C;
-        Columns {
-            uid: C::Uid,
-            organization: C::Organization,
-            id: C::Id,
-            revision: C::Revision,
-            create_time: C::CreateTime,
-            update_time: C::UpdateTime,
-        }
-    }
-
-    fn order(field: &str) -> Option<&'static [Key]> {
-        match field {
-            "name" => Some(&[Key::Id]),
-            "create_time" => Some(&[Key::CreateTime]),
-            _ => None,
-        }
-    }
 
     fn filter_fields(fields: FieldMap) -> FieldMap {
         fields
             .text("resource_type", resource_definition::Column::ResourceType)
             .text("driver", resource_definition::Column::Driver)
             .text("display_name", resource_definition::Column::DisplayName)
-            .timestamp_micros("create_time", resource_definition::Column::CreateTime)
             .global(["display_name", "driver"])
     }
 
@@ -142,7 +121,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
                 .filter(resource_definition::Column::Organization.eq(organization))
                 .filter(resource_definition::Column::ResourceType.is_in(chunk))
                 .order_by_asc(resource_definition::Column::Id)
-                .all(self.connection)
+                .all(self.rows.connection())
                 .await?;
             for row in rows {
                 found.push(ResourceDefinitionFields::read(row)?);

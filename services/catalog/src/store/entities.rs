@@ -12,48 +12,30 @@ use sea_orm::{
 use serde_json::json;
 
 use super::entity::{catalog_entity as entity, facet};
-use super::table::{Columns, Key, Table};
 use super::{CHUNK, Db, corrupt, text_list, text_map, time};
 use crate::domain::entity::{links_from_json, links_to_json};
 use crate::domain::reference::EntityKey;
 use crate::domain::{EntityFields, Stored};
+use pavior_resource::{Key, Table};
 
 impl Table for EntityFields {
     type Entity = entity::Entity;
     const DEFAULT_ORDER: &'static [(Key, bool)] = &[(Key::Parent, false), (Key::Id, false)];
+    const ORDER: &'static [(&'static str, &'static [Key])] = &[
+        ("name", &[Key::Parent, Key::Id]),
+        ("display_name", &[Key::Column("display_name")]),
+        ("create_time", &[Key::CreateTime]),
+        ("update_time", &[Key::UpdateTime]),
+    ];
 
-    fn columns() -> Columns<entity::Column> {
-        use entity::Column as C;
-        Columns {
-            uid: C::Uid,
-            organization: C::Organization,
-            id: C::Id,
-            revision: C::Revision,
-            create_time: C::CreateTime,
-            update_time: C::UpdateTime,
-        }
-    }
-
-    fn parent_column() -> Option<entity::Column> {
-        Some(entity::Column::Kind)
-    }
+    const PARENT: Option<&'static str> = Some("kind");
 
     fn parent(&self) -> &str {
         &self.kind
     }
 
-    fn key_column(key: Key) -> Option<entity::Column> {
-        (key == Key::DisplayName).then_some(entity::Column::DisplayName)
-    }
-
-    fn order(field: &str) -> Option<&'static [Key]> {
-        match field {
-            "name" => Some(&[Key::Parent, Key::Id]),
-            "display_name" => Some(&[Key::DisplayName]),
-            "create_time" => Some(&[Key::CreateTime]),
-            "update_time" => Some(&[Key::UpdateTime]),
-            _ => None,
-        }
+    fn key_value(stored: &Stored<Self>, _column: &str) -> String {
+        stored.fields.display_name.clone()
     }
 
     fn filter_fields(fields: FieldMap) -> FieldMap {
@@ -66,13 +48,12 @@ impl Table for EntityFields {
             .json_map("labels", entity::Column::Labels)
             .json_map("annotations", entity::Column::Annotations)
             .json_list("tags", entity::Column::Tags)
-            .timestamp_micros("create_time", entity::Column::CreateTime)
             .timestamp_micros("update_time", entity::Column::UpdateTime)
             .global(["id", "display_name", "description"])
     }
 
     fn condition(organization: &str, parsed: &Filter, backend: DbBackend) -> Result<Condition, FilterError> {
-        let fields = Self::filter_fields(FieldMap::new(backend));
+        let fields = pavior_resource::fields_of::<Self>(backend);
         Compiler { organization, backend, fields }.condition(parsed, true)
     }
 
@@ -307,7 +288,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             let rows = entity::Entity::find()
                 .filter(entity::Column::Organization.eq(permit.organization()))
                 .filter(by_key(chunk, entity::Column::Kind, entity::Column::Id))
-                .all(self.connection)
+                .all(self.rows.connection())
                 .await?;
             for row in rows {
                 found.push(EntityFields::read(row)?);
@@ -331,7 +312,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .filter(entity::Column::Id.gt(after))
             .order_by_asc(entity::Column::Id)
             .limit(limit)
-            .all(self.connection)
+            .all(self.rows.connection())
             .await?;
         rows.into_iter().map(EntityFields::read).collect()
     }

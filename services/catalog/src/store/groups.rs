@@ -10,39 +10,16 @@ use sea_orm::{
 };
 
 use super::entity::{catalog_entity as entity, group, membership};
-use super::table::{Columns, Key, Table};
 use super::{Db, time};
 use crate::domain::reference::EntityKey;
 use crate::domain::{GroupFields, Stored};
+use pavior_resource::Table;
 
 impl Table for GroupFields {
     type Entity = group::Entity;
 
-    fn columns() -> Columns<group::Column> {
-        use group::Column as C;
-        Columns {
-            uid: C::Uid,
-            organization: C::Organization,
-            id: C::Id,
-            revision: C::Revision,
-            create_time: C::CreateTime,
-            update_time: C::UpdateTime,
-        }
-    }
-
-    fn order(field: &str) -> Option<&'static [Key]> {
-        match field {
-            "name" => Some(&[Key::Id]),
-            "create_time" => Some(&[Key::CreateTime]),
-            _ => None,
-        }
-    }
-
     fn filter_fields(fields: FieldMap) -> FieldMap {
-        fields
-            .text("display_name", group::Column::DisplayName)
-            .timestamp_micros("create_time", group::Column::CreateTime)
-            .global(["display_name"])
+        fields.text("display_name", group::Column::DisplayName).global(["display_name"])
     }
 
     fn read(row: group::Model) -> Result<Stored<Self>, StoreError> {
@@ -97,7 +74,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .column(group::Column::Parent)
             .filter(group::Column::Organization.eq(permit.organization()))
             .into_tuple()
-            .all(self.connection)
+            .all(self.rows.connection())
             .await?;
         Ok(rows.into_iter().collect())
     }
@@ -116,7 +93,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .filter(group::Column::Parent.eq(id))
             .order_by_asc(group::Column::Id)
             .limit(limit);
-        Ok(select.into_tuple().all(self.connection).await?)
+        Ok(select.into_tuple().all(self.rows.connection()).await?)
     }
 
     /// The first users of a group, by id.
@@ -133,7 +110,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .filter(membership::Column::GroupId.eq(id))
             .order_by_asc(membership::Column::UserId)
             .limit(limit);
-        Ok(select.into_tuple().all(self.connection).await?)
+        Ok(select.into_tuple().all(self.rows.connection()).await?)
     }
 
     /// The first entities that a group or user (by resource name) owns.
@@ -153,7 +130,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .order_by_asc(entity::Column::Id)
             .limit(limit)
             .into_tuple()
-            .all(self.connection)
+            .all(self.rows.connection())
             .await?;
         Ok(rows.into_iter().map(|(kind, id)| EntityKey { kind, id }).collect())
     }

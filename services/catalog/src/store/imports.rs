@@ -12,11 +12,11 @@ use uuid::Uuid;
 
 use super::entities::by_key;
 use super::entity::catalog_entity as entity;
-use super::table::{Table as _, all_set};
 use super::{CHUNK, Db, corrupt, text_map, time};
 use crate::domain::reference::EntityKey;
 use crate::domain::{EntityFields, Stored};
 use crate::json::Json;
+use pavior_resource::{Table as _, all_set, confined};
 
 /// What an import needs to know of an entity that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
                 .filter(entity::Column::Organization.eq(permit.organization()))
                 .filter(by_key(chunk, entity::Column::Kind, entity::Column::Id))
                 .into_tuple()
-                .all(self.connection)
+                .all(self.rows.connection())
                 .await?;
             for (kind, id, uid, revision, create_time, digest, owner, annotations) in rows {
                 let create_time = time(create_time)?;
@@ -86,7 +86,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
         use entity::Column as C;
         for chunk in entities.chunks(ROWS) {
             for stored in chunk {
-                super::confined(permit, &stored.organization)?;
+                confined(permit, &stored.organization)?;
             }
             let rows = chunk.iter().map(|stored| all_set::<EntityFields>(EntityFields::write(stored)));
             let mut conflict = OnConflict::columns([C::Organization, C::Kind, C::Id]);
@@ -106,7 +106,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             ]);
             entity::Entity::insert_many(rows)
                 .on_conflict(conflict)
-                .exec_without_returning(self.connection)
+                .exec_without_returning(self.rows.connection())
                 .await?;
         }
         Ok(())

@@ -4,39 +4,16 @@ use pavior_store::filter::FieldMap;
 use pavior_store::{StoreError, micros};
 
 use super::entity::kind;
-use super::table::{Columns, Key, Table};
 use super::{corrupt, time};
 use crate::domain::kind::{rules_from_json, rules_to_json};
 use crate::domain::{KindFields, Stored};
+use pavior_resource::Table;
 
 impl Table for KindFields {
     type Entity = kind::Entity;
 
-    fn columns() -> Columns<kind::Column> {
-        use kind::Column as C;
-        Columns {
-            uid: C::Uid,
-            organization: C::Organization,
-            id: C::Id,
-            revision: C::Revision,
-            create_time: C::CreateTime,
-            update_time: C::UpdateTime,
-        }
-    }
-
-    fn order(field: &str) -> Option<&'static [Key]> {
-        match field {
-            "name" => Some(&[Key::Id]),
-            "create_time" => Some(&[Key::CreateTime]),
-            _ => None,
-        }
-    }
-
     fn filter_fields(fields: FieldMap) -> FieldMap {
-        fields
-            .text("display_name", kind::Column::DisplayName)
-            .timestamp_micros("create_time", kind::Column::CreateTime)
-            .global(["display_name"])
+        fields.text("display_name", kind::Column::DisplayName).global(["display_name"])
     }
 
     fn read(row: kind::Model) -> Result<Stored<Self>, StoreError> {

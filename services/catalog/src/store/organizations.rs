@@ -11,28 +11,12 @@ use sea_orm::{
 };
 
 use super::entity::{group, membership, organization, user};
-use super::table::{Columns, Key, ListError, ListQuery, Listing, Table};
 use super::{Db, time};
 use crate::domain::{KindFields, OrganizationFields, Stored};
+use pavior_resource::{ListError, ListQuery, Listing, Table, confined};
 
 impl Table for OrganizationFields {
     type Entity = organization::Entity;
-
-    fn columns() -> Columns<organization::Column> {
-        use organization::Column as C;
-        Columns {
-            uid: C::Uid,
-            organization: C::Organization,
-            id: C::Id,
-            revision: C::Revision,
-            create_time: C::CreateTime,
-            update_time: C::UpdateTime,
-        }
-    }
-
-    fn order(_field: &str) -> Option<&'static [Key]> {
-        None
-    }
 
     fn filter_fields(fields: FieldMap) -> FieldMap {
         fields
@@ -94,7 +78,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
         if self.backend() == DbBackend::Postgres {
             select = select.lock(LockType::Update);
         }
-        let found: Option<i64> = select.into_tuple().one(self.connection).await?;
+        let found: Option<i64> = select.into_tuple().one(self.rows.connection()).await?;
         Ok(found.is_some())
     }
 
@@ -105,11 +89,11 @@ impl<C: ConnectionTrait> Db<'_, C> {
         organization: &Stored<OrganizationFields>,
         kinds: &[Stored<KindFields>],
     ) -> Result<(), StoreError> {
-        super::confined(permit, "-")?;
-        self.insert_unscoped(organization).await?;
+        confined(permit, "-")?;
+        self.rows.insert_unscoped(organization).await?;
         for kind in kinds {
-            super::confined(permit, "-")?;
-            self.insert_unscoped(kind).await?;
+            confined(permit, "-")?;
+            self.rows.insert_unscoped(kind).await?;
         }
         Ok(())
     }
@@ -120,7 +104,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
         permit: &Permit,
         query: &ListQuery,
     ) -> Result<Listing<OrganizationFields>, ListError> {
-        super::confined(permit, "-")?;
+        confined(permit, "-")?;
         debug_assert_eq!(query.filter, Filter::And(Vec::new()));
         let mut select =
             organization::Entity::find().order_by_asc(organization::Column::Id).limit(query.limit);
@@ -129,7 +113,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             let id = id.ok_or(ListError::Position(pavior_store::keyset::PositionError))?;
             select = select.filter(organization::Column::Id.gt(id));
         }
-        let rows = select.all(self.connection).await.map_err(StoreError::from)?;
+        let rows = select.all(self.rows.connection()).await.map_err(StoreError::from)?;
         let rows = rows.into_iter().map(OrganizationFields::read).collect::<Result<Vec<_>, _>>()?;
         let positions = rows.iter().map(|row| serde_json::json!([row.id])).collect();
         Ok(Listing { rows, positions })
@@ -141,7 +125,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
         organization::Entity::update_many()
             .col_expr(column, Expr::col(column).add(1))
             .filter(organization::Column::Id.eq(permit.organization()))
-            .exec(self.connection)
+            .exec(self.rows.connection())
             .await?;
         Ok(())
     }
@@ -154,7 +138,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .column(organization::Column::DirectoryRevision)
             .filter(organization::Column::Id.eq(permit.organization()))
             .into_tuple()
-            .one(self.connection)
+            .one(self.rows.connection())
             .await?;
         // An organization that is made anew under an old name must not repeat a revision.
         Ok(row.map(|(uid, revision)| format!("{}-{revision}", uid.simple())))
@@ -169,7 +153,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .filter(user::Column::Organization.eq(organization))
             .order_by_asc(user::Column::Id)
             .into_tuple()
-            .all(self.connection)
+            .all(self.rows.connection())
             .await?;
         let pairs: Vec<(String, String)> = membership::Entity::find()
             .select_only()
@@ -179,7 +163,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .order_by_asc(membership::Column::UserId)
             .order_by_asc(membership::Column::GroupId)
             .into_tuple()
-            .all(self.connection)
+            .all(self.rows.connection())
             .await?;
         let groups = group::Entity::find()
             .select_only()
@@ -188,7 +172,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .filter(group::Column::Organization.eq(organization))
             .order_by_asc(group::Column::Id)
             .into_tuple()
-            .all(self.connection)
+            .all(self.rows.connection())
             .await?;
         let mut memberships: std::collections::BTreeMap<String, Vec<String>> =
             users.into_iter().map(|user| (user, Vec::new())).collect();

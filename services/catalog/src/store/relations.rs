@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_auth::Permit;
+use pavior_resource::confined;
 use pavior_store::StoreError;
 use sea_orm::sea_query::{Alias, Condition, Expr, ExprTrait as _, Query, SimpleExpr};
 use sea_orm::{
@@ -13,7 +14,6 @@ use uuid::Uuid;
 
 use super::entities::by_key;
 use super::entity::{facet, relation};
-use super::table::uids;
 use super::{CHUNK, Db};
 use crate::domain::entity::{Edge, SeenRelation};
 use crate::domain::reference::EntityKey;
@@ -62,7 +62,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .order_by_asc(relation::Column::Source)
             .limit(MAX_SHOWN)
             .into_tuple()
-            .all(self.connection)
+            .all(self.rows.connection())
             .await?;
         let seen = |(source, relation, kind, id, resolved)| {
             (source, SeenRelation { relation, target: EntityKey { kind, id }, resolved })
@@ -90,7 +90,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .filter(by_key(&keys, relation::Column::TargetKind, relation::Column::TargetId))
             .limit(MAX_SHOWN)
             .into_tuple()
-            .all(self.connection)
+            .all(self.rows.connection())
             .await?;
         let seen = |(target_kind, target_id, inverse, source_kind, source_id): (String, String, _, _, _)| {
             let uid = uids.get(&(target_kind.as_str(), target_id.as_str()))?;
@@ -119,7 +119,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .order_by_asc(relation::Column::SourceId)
             .limit(limit)
             .into_tuple()
-            .all(self.connection)
+            .all(self.rows.connection())
             .await?;
         Ok(rows.into_iter().map(|(kind, id)| EntityKey { kind, id }).collect())
     }
@@ -130,12 +130,12 @@ impl<C: ConnectionTrait> Db<'_, C> {
             relation::Entity::delete_many()
                 .filter(relation::Column::Organization.eq(permit.organization()))
                 .filter(relation::Column::Source.is_in(uids(chunk)))
-                .exec(self.connection)
+                .exec(self.rows.connection())
                 .await?;
             facet::Entity::delete_many()
                 .filter(facet::Column::Organization.eq(permit.organization()))
                 .filter(facet::Column::Entity.is_in(uids(chunk)))
-                .exec(self.connection)
+                .exec(self.rows.connection())
                 .await?;
         }
         Ok(())
@@ -150,7 +150,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
         let mut relations = Vec::new();
         let mut facets = Vec::new();
         for (entity, edges) in entities {
-            super::confined(permit, &entity.organization)?;
+            confined(permit, &entity.organization)?;
             relations.extend(edges.iter().map(|edge| relation::ActiveModel {
                 source: Set(entity.uid),
                 relation: Set(edge.relation.clone()),
@@ -169,10 +169,12 @@ impl<C: ConnectionTrait> Db<'_, C> {
             }));
         }
         for chunk in relations.chunks(CHUNK) {
-            relation::Entity::insert_many(chunk.to_vec()).exec_without_returning(self.connection).await?;
+            relation::Entity::insert_many(chunk.to_vec())
+                .exec_without_returning(self.rows.connection())
+                .await?;
         }
         for chunk in facets.chunks(CHUNK) {
-            facet::Entity::insert_many(chunk.to_vec()).exec_without_returning(self.connection).await?;
+            facet::Entity::insert_many(chunk.to_vec()).exec_without_returning(self.rows.connection()).await?;
         }
         Ok(())
     }
@@ -197,4 +199,9 @@ fn resolved(organization: &str) -> SimpleExpr {
     exists(table("entities"), entities)
         .or(target_kind().eq("group").and(exists(table("groups"), member())))
         .or(target_kind().eq("user").and(exists(table("users"), member())))
+}
+
+/// Uids as the databases keep them.
+fn uids(values: &[Uuid]) -> Vec<sea_orm::Value> {
+    values.iter().map(|uid| (*uid).into()).collect()
 }

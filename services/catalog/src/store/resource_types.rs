@@ -9,38 +9,15 @@ use sea_orm::{
 use serde_json::json;
 
 use super::entity::{resource_definition, resource_type, template_type};
-use super::table::{Columns, Key, Table};
 use super::{Db, corrupt, text_list, time};
-use crate::domain::{Resource as _, ResourceTypeFields, Stored};
+use crate::domain::{Fields as _, ResourceTypeFields, Stored};
+use pavior_resource::Table;
 
 impl Table for ResourceTypeFields {
     type Entity = resource_type::Entity;
 
-    fn columns() -> Columns<resource_type::Column> {
-        use resource_type::Column as C;
-        Columns {
-            uid: C::Uid,
-            organization: C::Organization,
-            id: C::Id,
-            revision: C::Revision,
-            create_time: C::CreateTime,
-            update_time: C::UpdateTime,
-        }
-    }
-
-    fn order(field: &str) -> Option<&'static [Key]> {
-        match field {
-            "name" => Some(&[Key::Id]),
-            "create_time" => Some(&[Key::CreateTime]),
-            _ => None,
-        }
-    }
-
     fn filter_fields(fields: FieldMap) -> FieldMap {
-        fields
-            .text("display_name", resource_type::Column::DisplayName)
-            .timestamp_micros("create_time", resource_type::Column::CreateTime)
-            .global(["display_name"])
+        fields.text("display_name", resource_type::Column::DisplayName).global(["display_name"])
     }
 
     fn read(row: resource_type::Model) -> Result<Stored<Self>, StoreError> {
@@ -115,7 +92,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .order_by_asc(resource_definition::Column::Id)
             .limit(limit)
             .into_tuple()
-            .all(self.connection)
+            .all(self.rows.connection())
             .await?;
         let versions: Vec<(String, String)> = template_type::Entity::find()
             .select_only()
@@ -125,7 +102,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .filter(template_type::Column::ResourceType.eq(resource_type.id.as_str()))
             .limit(limit)
             .into_tuple()
-            .all(self.connection)
+            .all(self.rows.connection())
             .await?;
         let definitions = definitions
             .into_iter()

@@ -11,38 +11,15 @@ use sea_orm::{
 use serde_json::json;
 
 use super::entity::{template, template_type, template_version};
-use super::table::{Columns, Key, Table};
 use super::{Db, corrupt, text_list, text_map, time};
 use crate::domain::{Stored, TemplateFields, VersionFields, version};
+use pavior_resource::{Key, Table, confined};
 
 impl Table for TemplateFields {
     type Entity = template::Entity;
 
-    fn columns() -> Columns<template::Column> {
-        use template::Column as C;
-        Columns {
-            uid: C::Uid,
-            organization: C::Organization,
-            id: C::Id,
-            revision: C::Revision,
-            create_time: C::CreateTime,
-            update_time: C::UpdateTime,
-        }
-    }
-
-    fn order(field: &str) -> Option<&'static [Key]> {
-        match field {
-            "name" => Some(&[Key::Id]),
-            "create_time" => Some(&[Key::CreateTime]),
-            _ => None,
-        }
-    }
-
     fn filter_fields(fields: FieldMap) -> FieldMap {
-        fields
-            .text("display_name", template::Column::DisplayName)
-            .timestamp_micros("create_time", template::Column::CreateTime)
-            .global(["display_name"])
+        fields.text("display_name", template::Column::DisplayName).global(["display_name"])
     }
 
     fn read(row: template::Model) -> Result<Stored<Self>, StoreError> {
@@ -90,42 +67,22 @@ impl Table for TemplateFields {
 
 impl Table for VersionFields {
     type Entity = template_version::Entity;
-    const DEFAULT_ORDER: &'static [(Key, bool)] = &[(Key::Version, true)];
+    const DEFAULT_ORDER: &'static [(Key, bool)] = &[(Key::Column("sort_key"), true)];
+    const ORDER: &'static [(&'static str, &'static [Key])] =
+        &[("version", &[Key::Column("sort_key")]), ("create_time", &[Key::CreateTime])];
 
-    fn columns() -> Columns<template_version::Column> {
-        use template_version::Column as C;
-        Columns {
-            uid: C::Uid,
-            organization: C::Organization,
-            id: C::Id,
-            revision: C::Revision,
-            create_time: C::CreateTime,
-            update_time: C::UpdateTime,
-        }
-    }
-
-    fn parent_column() -> Option<template_version::Column> {
-        Some(template_version::Column::Template)
-    }
+    const PARENT: Option<&'static str> = Some("template");
 
     fn parent(&self) -> &str {
         &self.template
     }
 
-    fn key_column(key: Key) -> Option<template_version::Column> {
-        (key == Key::Version).then_some(template_version::Column::SortKey)
-    }
-
-    fn order(field: &str) -> Option<&'static [Key]> {
-        match field {
-            "version" => Some(&[Key::Version]),
-            "create_time" => Some(&[Key::CreateTime]),
-            _ => None,
-        }
+    fn key_value(stored: &Stored<Self>, _column: &str) -> String {
+        version::sort_key(&stored.id).unwrap_or_default()
     }
 
     fn filter_fields(fields: FieldMap) -> FieldMap {
-        fields.timestamp_micros("create_time", template_version::Column::CreateTime)
+        fields
     }
 
     fn read(row: template_version::Model) -> Result<Stored<Self>, StoreError> {
@@ -201,7 +158,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .filter(template_version::Column::Template.eq(template))
             .filter(template_version::Column::Id.is_in(ids))
             .into_tuple()
-            .all(self.connection)
+            .all(self.rows.connection())
             .await?;
         Ok(found.into_iter().collect())
     }
@@ -213,7 +170,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
         version: &Stored<VersionFields>,
         types: &BTreeSet<String>,
     ) -> Result<(), StoreError> {
-        super::confined(permit, &version.organization)?;
+        confined(permit, &version.organization)?;
         if types.is_empty() {
             return Ok(());
         }
@@ -224,7 +181,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             template: Set(version.fields.template.clone()),
             version_id: Set(version.id.clone()),
         });
-        template_type::Entity::insert_many(rows).exec_without_returning(self.connection).await?;
+        template_type::Entity::insert_many(rows).exec_without_returning(self.rows.connection()).await?;
         Ok(())
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use pavior_auth::{InternalSigner, Permit, ServiceIdentity};
 use pavior_core::filter::{Filter, order_by};
+use pavior_resource::{ListError, ListQuery, Table};
 use pavior_store::StoreError;
-use pavior_store::outbox::Limits;
 use pavior_testkit::db::{self, TestDb};
 use pavior_testkit::{Clock, IdGen, ManualClock, SystemIds};
 use serde_json::json;
@@ -21,7 +22,7 @@ use crate::domain::{
 };
 
 struct World {
-    store: CatalogStore,
+    store: Store,
     clock: Arc<ManualClock>,
     identity: ServiceIdentity,
     _db: TestDb,
@@ -32,8 +33,8 @@ impl World {
         let clock = Arc::new(ManualClock::default());
         let signer = InternalSigner::generate().unwrap();
         let identity = ServiceIdentity::new("test", signer, clock.clone(), Arc::new(SystemIds));
-        let limits = Limits::default();
-        let store = CatalogStore::open(db.connect().await, "test", clock.clone(), limits).await.unwrap();
+        let store = db.connect().await;
+        migrate(&store).await.unwrap();
         let world = Self { store, clock, identity, _db: db };
         for id in ["acme", "umbrella"] {
             let fields = OrganizationFields { display_name: id.to_owned() };
@@ -52,11 +53,15 @@ impl World {
         world
     }
 
+    fn read(&self) -> Reader<'_> {
+        Db::new(self.store.read())
+    }
+
     fn permit(&self, organization: &str) -> Permit {
         Permit::for_system(&self.identity.authority(), organization)
     }
 
-    fn stored<F: crate::domain::Resource>(&self, organization: &str, id: &str, fields: F) -> Stored<F> {
+    fn stored<F: crate::domain::Fields>(&self, organization: &str, id: &str, fields: F) -> Stored<F> {
         Stored::new(organization, id, SystemIds.uuid(), self.clock.now(), fields)
     }
 
@@ -71,7 +76,7 @@ impl World {
     where
         W: for<'c> Fn(Tx<'c>) -> BoxFuture<'c, Result<(), StoreError>> + Send + Sync + 'static,
     {
-        self.store.store.upkeep("a test", move |connection| work(Db { connection })).await
+        self.store.upkeep("a test", move |tx| work(Db::new(tx))).await
     }
 
     async fn insert<T: Table>(&self, organization: &str, id: &str, fields: T) -> Stored<T> {
@@ -86,7 +91,7 @@ impl World {
     }
 
     async fn find<T: Table>(&self, organization: &str, parent: &str, id: &str) -> Option<Stored<T>> {
-        self.store.read().find::<T>(&self.permit(organization), parent, id).await.unwrap()
+        self.read().find::<T>(&self.permit(organization), parent, id).await.unwrap()
     }
 }
 
@@ -145,12 +150,8 @@ async fn life<T: Table>(world: &World, id: &str, fields: T, changed: T) {
     assert_eq!(world.find::<T>("acme", &parent, id).await.as_ref(), Some(&stored));
     assert_eq!(world.find::<T>("umbrella", &parent, id).await, None);
     let permit = world.permit("acme");
-    let many = world
-        .store
-        .read()
-        .find_many::<T>(&permit, &parent, &[id.to_owned(), "none".to_owned()])
-        .await
-        .unwrap();
+    let many =
+        world.read().find_many::<T>(&permit, &parent, &[id.to_owned(), "none".to_owned()]).await.unwrap();
     assert_eq!(many, std::slice::from_ref(&stored));
     let twice = Arc::new((permit.clone(), world.stored("acme", id, stored.fields.clone())));
     let error: StoreError = world
@@ -256,12 +257,12 @@ async fn pages_follow_each_other_in_every_order() {
                 limit: 100,
                 after: None,
             };
-            let whole = world.store.read().page::<GroupFields>(&permit, &query).await.unwrap();
+            let whole = world.read().page::<GroupFields>(&permit, &query).await.unwrap();
             assert_eq!(whole.rows.len(), 5);
             query.limit = 2;
             let mut ids = Vec::new();
             loop {
-                let page = world.store.read().page::<GroupFields>(&permit, &query).await.unwrap();
+                let page = world.read().page::<GroupFields>(&permit, &query).await.unwrap();
                 ids.extend(page.rows.iter().map(|row| row.id.clone()));
                 match page.positions.last() {
                     Some(last) => query.after = Some(last.clone()),
@@ -278,7 +279,7 @@ async fn pages_follow_each_other_in_every_order() {
                 limit: 2,
                 after: Some(bad),
             };
-            let error = world.store.read().page::<GroupFields>(&permit, &query).await.unwrap_err();
+            let error = world.read().page::<GroupFields>(&permit, &query).await.unwrap_err();
             assert!(matches!(error, ListError::Position(_)), "{error:?}");
         }
     })
@@ -296,7 +297,7 @@ async fn the_directory_and_its_revision() {
             .await;
         world.insert("acme", "bob", UserFields::default()).await;
         world.insert("acme", "amy", UserFields::default()).await;
-        let reader = world.store.read();
+        let reader = world.read();
         let before = reader.directory_revision(&permit).await.unwrap().unwrap();
         assert_eq!(reader.directory_revision(&world.permit("none")).await.unwrap(), None);
         let shared = permit.clone();
@@ -367,7 +368,7 @@ async fn entities_relations_and_imports() {
                 })
             })
             .await;
-        let reader = world.store.read();
+        let reader = world.read();
         let keys =
             [EntityKey::new("component", "a"), EntityKey::new("system", "b"), EntityKey::new("api", "a")];
         assert_eq!(reader.entities_by_key(&permit, &keys).await.unwrap().len(), 2);
@@ -436,7 +437,7 @@ async fn types_definitions_and_versions() {
                 })
             })
             .await;
-        let reader = world.store.read();
+        let reader = world.read();
         let users = reader.users_of_type(&permit, &db_type, 5).await.unwrap();
         assert_eq!(
             users,

@@ -7,39 +7,18 @@ use sea_orm::{ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait a
 use serde_json::json;
 
 use super::entity::{membership, user};
-use super::table::{Columns, Key, Table};
 use super::{CHUNK, Db, corrupt, text_list, time};
 use crate::domain::{Stored, UserFields};
+use pavior_resource::Table;
 
 impl Table for UserFields {
     type Entity = user::Entity;
-
-    fn columns() -> Columns<user::Column> {
-        use user::Column as C;
-        Columns {
-            uid: C::Uid,
-            organization: C::Organization,
-            id: C::Id,
-            revision: C::Revision,
-            create_time: C::CreateTime,
-            update_time: C::UpdateTime,
-        }
-    }
-
-    fn order(field: &str) -> Option<&'static [Key]> {
-        match field {
-            "name" => Some(&[Key::Id]),
-            "create_time" => Some(&[Key::CreateTime]),
-            _ => None,
-        }
-    }
 
     fn filter_fields(fields: FieldMap) -> FieldMap {
         fields
             .text("display_name", user::Column::DisplayName)
             .text("email", user::Column::Email)
             .json_list("groups", user::Column::Groups)
-            .timestamp_micros("create_time", user::Column::CreateTime)
             .global(["display_name", "email"])
     }
 
@@ -100,7 +79,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
         membership::Entity::delete_many()
             .filter(membership::Column::Organization.eq(permit.organization()))
             .filter(membership::Column::UserId.eq(user))
-            .exec(self.connection)
+            .exec(self.rows.connection())
             .await?;
         for chunk in groups.chunks(CHUNK) {
             let rows = chunk.iter().map(|group| membership::ActiveModel {
@@ -108,7 +87,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
                 user_id: Set(user.to_owned()),
                 group_id: Set(group.clone()),
             });
-            membership::Entity::insert_many(rows).exec_without_returning(self.connection).await?;
+            membership::Entity::insert_many(rows).exec_without_returning(self.rows.connection()).await?;
         }
         Ok(())
     }

@@ -190,7 +190,8 @@ async fn bad_types_and_definitions_are_refused() {
         Code::InvalidArgument,
         "INVALID_FIELD",
     );
-    assert_eq!(fields(&error), ["resource_definition.resource_type", "resource_definition.driver"]);
+    let wanted = ["resource_type", "driver", "driver_inputs.b", "match_criteria[0].environment_class"];
+    assert_eq!(fields(&error), wanted.map(|field| format!("resource_definition.{field}")));
     let request = pb::CreateResourceTypeRequest {
         parent: "organizations/acme".into(),
         resource_type_id: "t".into(),

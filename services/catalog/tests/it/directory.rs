@@ -162,7 +162,7 @@ async fn bad_users_are_refused_with_every_violation() {
     request.user.as_mut().unwrap().groups = vec!["team".into(), "organizations/umbrella/groups/x".into()];
     let error =
         refused(client.create_user(world.alice(request)).await, Code::InvalidArgument, "INVALID_FIELD");
-    assert_eq!(fields(&error), ["user.groups[0]", "user.groups[1]"]);
+    assert_eq!(fields(&error), ["user.groups[0]", "user.groups[1]", "user.display_name", "user.email"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

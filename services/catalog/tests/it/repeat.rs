@@ -1,9 +1,11 @@
-//! Request ids, over every change of the catalog.
+//! What every change and every resource of the catalog must keep to.
 
+use futures::future::{BoxFuture, LocalBoxFuture};
 use pavior_auth::{Grant, INTERNAL_TOKEN};
 use pavior_core::audit::DecisionRef;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::pavior::governance::v1 as gov;
+use pavior_testkit::conformance::{self, Sample, Subject};
 use pavior_testkit::repeat::{Case, check};
 use pavior_testkit::{db, dynamic};
 use serde_json::{Value as Json, json};
@@ -14,95 +16,41 @@ const SERVICE: &str = "pavior.catalog.v1.CatalogService";
 const ACME: &str = "organizations/acme";
 const GOOD: &str = include_str!("fixtures/web-service.yaml");
 
-/// A resource with its standard methods: how they are called, where it lives, its id and two forms of it.
-struct Kind {
-    methods: [&'static str; 3],
-    field: &'static str,
-    parent: String,
-    collection: &'static str,
-    forms: [Json; 2],
-}
-
-fn kinds() -> Vec<Kind> {
-    let names = |text: &str| json!({ "displayName": text });
-    let of = |methods, field, collection, forms| Kind {
-        methods,
-        field,
-        parent: ACME.to_owned(),
-        collection,
-        forms,
-    };
-    let component = |kind: &str| json!({ "spec": { "type": kind, "lifecycle": "production" } });
-    let definition =
-        |driver: &str| json!({ "resourceType": format!("{ACME}/resourceTypes/cache"), "driver": driver });
+/// Every resource of the service.
+fn samples() -> Vec<Sample> {
+    fn names(_id: &str) -> [Json; 2] {
+        ["A", "B"].map(|text| json!({ "displayName": text }))
+    }
+    let of = |message, forms| Sample { message, parent: ACME.to_owned(), forms };
     vec![
-        of(["CreateGroup", "UpdateGroup", "DeleteGroup"], "group", "groups", [names("A"), names("B")]),
-        of(["CreateUser", "UpdateUser", "DeleteUser"], "user", "users", [names("A"), names("B")]),
-        of(["CreateKind", "UpdateKind", "DeleteKind"], "kind", "kinds", [names("A"), names("B")]),
-        Kind {
-            methods: ["CreateEntity", "UpdateEntity", "DeleteEntity"],
-            field: "entity",
+        of("Group", names),
+        of("User", names),
+        of("Kind", names),
+        Sample {
+            message: "Entity",
             parent: format!("{ACME}/kinds/component"),
-            collection: "entities",
-            forms: [component("service"), component("website")],
+            forms: |_| {
+                ["service", "website"]
+                    .map(|kind| json!({ "spec": { "type": kind, "lifecycle": "production" } }))
+            },
         },
-        of(
-            ["CreateTemplate", "UpdateTemplate", "DeleteTemplate"],
-            "template",
-            "templates",
-            [names("A"), names("B")],
-        ),
-        of(
-            ["CreateResourceType", "UpdateResourceType", "DeleteResourceType"],
-            "resourceType",
-            "resourceTypes",
-            [names("A"), names("B")],
-        ),
-        of(
-            ["CreateResourceDefinition", "UpdateResourceDefinition", "DeleteResourceDefinition"],
-            "resourceDefinition",
-            "resourceDefinitions",
-            [definition("sqlite-database"), definition("postgres-database")],
-        ),
+        of("Template", names),
+        of("ResourceType", names),
+        // No two may match the same.
+        of("ResourceDefinition", |id| {
+            ["sqlite-database", "postgres-database"].map(|driver| {
+                json!({
+                    "resourceType": format!("{ACME}/resourceTypes/cache"),
+                    "driver": driver,
+                    "matchCriteria": [{ "environmentClass": id }],
+                })
+            })
+        }),
     ]
 }
 
 fn cases(round: &str) -> Vec<Case> {
-    let mut cases = Vec::new();
-    for kind in kinds() {
-        let Kind { methods: [create, update, delete], field, parent, collection, forms: [form, other] } =
-            kind;
-        let made = |id: &str, form: &Json| json!({ "parent": parent, format!("{field}Id"): id, field: form });
-        let name = |id: &str| format!("{parent}/{collection}/{id}");
-        let changed = |id: &str, form: &Json| {
-            let mut form = form.clone();
-            form["name"] = name(id).into();
-            json!({ field: form })
-        };
-        let gone = |id: &str| (delete, json!({ "name": name(id) }));
-        let [a, b, c] = ["a", "b", "c"].map(|letter| format!("{round}-{letter}"));
-        cases.push(Case {
-            method: create,
-            before: Vec::new(),
-            request: made(&a, &form),
-            other: made(&a, &other),
-            gone: vec![gone(&a)],
-        });
-        cases.push(Case {
-            method: update,
-            before: vec![(create, made(&b, &form))],
-            request: changed(&b, &other),
-            other: changed(&b, &form),
-            gone: vec![gone(&b)],
-        });
-        cases.push(Case {
-            method: delete,
-            before: vec![(create, made(&c, &form))],
-            request: json!({ "name": name(&c) }),
-            other: json!({ "name": name(&c), "allowMissing": true }),
-            gone: Vec::new(),
-        });
-    }
+    let mut cases: Vec<Case> = samples().iter().flat_map(|sample| sample.cases(SERVICE, round)).collect();
     let organization = |text: &str| {
         json!({
             "platform": "organizations/-", "organizationId": format!("org-{round}"),
@@ -166,9 +114,35 @@ async fn every_change_is_done_once_for_each_request_id() {
             let (signed, root) = (world.signed.clone(), method.name() == "CreateOrganization");
             let request = if root { world.root(json) } else { world.alice(json) };
             let task = tokio::spawn(async move { dynamic::call(signed, &method, request).await });
-            Box::pin(async move { task.await.unwrap() }) as futures::future::BoxFuture<'_, _>
+            Box::pin(async move { task.await.unwrap() }) as BoxFuture<'_, _>
         };
         check(SERVICE, cases, &ask).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_resource_keeps_to_what_all_resources_do() {
+    db::both(|db| async {
+        let world = World::ready(db).await;
+        world.resource_type("cache", json!({}), &[]).await;
+        let ask = |organization: &'static str| {
+            let world = &world;
+            move |method: dynamic::MethodDescriptor, json: Json| {
+                let (signed, request) = (world.signed.clone(), world.in_org(organization, json));
+                Box::pin(async move { dynamic::call(signed, &method, request).await }) as BoxFuture<'_, _>
+            }
+        };
+        let audited = || Box::pin(world.audited()) as LocalBoxFuture<'_, _>;
+        let (insider, outsider) = (ask("acme"), ask("umbrella"));
+        let subject = Subject {
+            service: SERVICE,
+            samples: samples(),
+            ask: &insider,
+            outsider: &outsider,
+            audited: &audited,
+        };
+        conformance::check(&subject).await;
     })
     .await;
 }

@@ -10,7 +10,7 @@ use pavior_rpc::{Problem, Violations, convert, validate};
 use prost_types::value::Kind;
 use uuid::Uuid;
 
-use crate::app::approvals::{Ask, merge};
+use crate::app::approval_request::{Ask, merge};
 use crate::app::decide::{Answer, AskedActions, Question};
 use crate::domain::annotation::MAX_QUORUM;
 use crate::domain::combine::{Effect, Reason};

@@ -3,11 +3,11 @@
 use pavior_auth::permit;
 use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsService;
 use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_resource::respond;
 use pavior_rpc::validate;
 use tonic::{Request, Response, Status};
 
 use super::Api;
-use super::status::respond;
 
 #[tonic::async_trait]
 impl ResourceFactsService for Api {

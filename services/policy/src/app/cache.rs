@@ -7,6 +7,7 @@ use moka::future::Cache;
 use pavior_auth::{Permit, SystemAuthority};
 use pavior_core::clock::Clock;
 use pavior_core::digest::{canonical_json, sha256_hex};
+use pavior_resource::Rows;
 use pavior_store::Store;
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
@@ -16,7 +17,7 @@ use super::sources::Sources;
 use crate::domain::combine::Mode;
 use crate::domain::engine::{Binding, BoundPolicy, Compilation};
 use crate::domain::input::PLATFORM;
-use crate::domain::record::{PolicyBindingSpec, PolicySpec, RoleBindingSpec, RoleSpec, Stored};
+use crate::domain::record::{PolicyBindingFields, PolicyFields, RoleBindingFields, RoleFields, Stored};
 use crate::domain::role::{Role, RoleBinding, RoleIndex};
 use crate::domain::schema::PolicySchema;
 use crate::error::Error;
@@ -125,23 +126,23 @@ impl Compilations {
     }
 
     async fn compile(&self, permit: &Permit) -> Result<Compilation, Error> {
-        let db = self.store.read();
-        let roles = store::all::<RoleSpec>(db, permit).await?;
-        let role_bindings = store::all::<RoleBindingSpec>(db, permit).await?;
-        let policies = store::all::<PolicySpec>(db, permit).await?;
-        let policy_bindings = store::all::<PolicyBindingSpec>(db, permit).await?;
+        let rows = Rows::new(self.store.read());
+        let roles = rows.all::<RoleFields>(permit).await?;
+        let role_bindings = rows.all::<RoleBindingFields>(permit).await?;
+        let policies = rows.all::<PolicyFields>(permit).await?;
+        let policy_bindings = rows.all::<PolicyBindingFields>(permit).await?;
         let revision = self.digest(&roles, &role_bindings, &policies, &policy_bindings);
         let mut bound = Vec::with_capacity(policies.len());
-        for Stored { id, spec, .. } in policies {
+        for Stored { id, fields, .. } in policies {
             let bindings: Vec<Binding> = policy_bindings
                 .iter()
-                .filter(|binding| binding.spec.policy == id && binding.spec.mode != Mode::Off)
-                .map(|binding| to_binding(&binding.spec))
+                .filter(|binding| binding.fields.policy == id && binding.fields.mode != Mode::Off)
+                .map(|binding| to_binding(&binding.fields))
                 .collect();
             if bindings.is_empty() {
                 continue;
             }
-            let policy = self.sources.check(permit.organization(), spec.kind, &spec.source).await;
+            let policy = self.sources.check(permit.organization(), fields.kind, &fields.source).await;
             if let Err(problems) = &policy {
                 tracing::error!(
                     organization = permit.organization(),
@@ -151,9 +152,9 @@ impl Compilations {
                 );
             }
             let policy = policy.map_err(|problems| problems.join("; "));
-            bound.push(BoundPolicy { id, kind: spec.kind, policy, bindings });
+            bound.push(BoundPolicy { id, kind: fields.kind, policy, bindings });
         }
-        let roles = roles.into_iter().map(|stored| Role { id: stored.id, actions: stored.spec.actions });
+        let roles = roles.into_iter().map(|stored| Role { id: stored.id, actions: stored.fields.actions });
         let index = RoleIndex::new(roles, role_bindings.into_iter().map(to_role_binding));
         Ok(Compilation::new(self.schema.clone(), permit.organization(), revision, index, bound)?)
     }
@@ -161,33 +162,33 @@ impl Compilations {
     /// SHA-256 over everything that decides, whatever order it was written in.
     fn digest(
         &self,
-        roles: &[Stored<RoleSpec>],
-        role_bindings: &[Stored<RoleBindingSpec>],
-        policies: &[Stored<PolicySpec>],
-        policy_bindings: &[Stored<PolicyBindingSpec>],
+        roles: &[Stored<RoleFields>],
+        role_bindings: &[Stored<RoleBindingFields>],
+        policies: &[Stored<PolicyFields>],
+        policy_bindings: &[Stored<PolicyBindingFields>],
     ) -> String {
         let texts = |patterns: &[crate::domain::action::Pattern]| {
             patterns.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
-        let members = |binding: &Stored<RoleBindingSpec>| {
-            binding.spec.members.iter().map(|member| member.name(&binding.organization)).collect::<Vec<_>>()
+        let members = |binding: &Stored<RoleBindingFields>| {
+            binding.fields.members.iter().map(|member| member.name(&binding.organization)).collect::<Vec<_>>()
         };
         let everything = json!({
             "engine": ENGINE,
             "schema": sha256_hex(self.schema.text.as_bytes()),
-            "roles": roles.iter().map(|r| json!([r.id, texts(&r.spec.actions)])).collect::<Vec<_>>(),
+            "roles": roles.iter().map(|r| json!([r.id, texts(&r.fields.actions)])).collect::<Vec<_>>(),
             "role_bindings": role_bindings
                 .iter()
-                .map(|b| json!([b.id, b.spec.role, members(b), b.spec.project, b.spec.owned_only]))
+                .map(|b| json!([b.id, b.fields.role, members(b), b.fields.project, b.fields.owned_only]))
                 .collect::<Vec<_>>(),
             "policies": policies
                 .iter()
-                .map(|p| json!([p.id, p.spec.kind.as_str(), p.spec.digest]))
+                .map(|p| json!([p.id, p.fields.kind.as_str(), p.fields.digest]))
                 .collect::<Vec<_>>(),
             "policy_bindings": policy_bindings
                 .iter()
                 .map(|b| {
-                    let PolicyBindingSpec { policy, projects, environment_classes, mode } = &b.spec;
+                    let PolicyBindingFields { policy, projects, environment_classes, mode } = &b.fields;
                     json!([b.id, policy, projects, environment_classes, format!("{mode:?}")])
                 })
                 .collect::<Vec<_>>(),
@@ -196,8 +197,8 @@ impl Compilations {
     }
 }
 
-fn to_binding(spec: &PolicyBindingSpec) -> Binding {
-    let PolicyBindingSpec { policy: _, projects, environment_classes, mode } = spec;
+fn to_binding(spec: &PolicyBindingFields) -> Binding {
+    let PolicyBindingFields { policy: _, projects, environment_classes, mode } = spec;
     Binding {
         projects: projects.iter().cloned().collect(),
         environment_classes: environment_classes.iter().cloned().collect(),
@@ -205,7 +206,7 @@ fn to_binding(spec: &PolicyBindingSpec) -> Binding {
     }
 }
 
-fn to_role_binding(stored: Stored<RoleBindingSpec>) -> RoleBinding {
-    let RoleBindingSpec { role, members, project, owned_only } = stored.spec;
+fn to_role_binding(stored: Stored<RoleBindingFields>) -> RoleBinding {
+    let RoleBindingFields { role, members, project, owned_only } = stored.fields;
     RoleBinding { id: stored.id, role, members: members.into_iter().collect(), project, owned_only }
 }

@@ -75,13 +75,13 @@ impl App {
         }
         self.metrics.count(&outcome);
         let answer = Answer {
-            id: self.ids.uuid(),
+            id: self.kernel.ids.uuid(),
             organization: input.organization.clone(),
             input_digest: input_digest(&input, given.as_ref()),
             policy_revision: compilation.revision.clone(),
             directory_revision: directory.revision.clone(),
             plan_digest: input.context.plan_digest.clone().unwrap_or_default(),
-            decide_time: self.clock.now(),
+            decide_time: self.kernel.clock.now(),
             expiry_seconds: self.config.approval_expiry_seconds,
             outcome,
         };
@@ -129,11 +129,11 @@ impl App {
 
     async fn given_approval(&self, organization: &str, id: &str) -> Result<Option<GivenApproval>, Error> {
         let permit = self.system_permit(organization);
-        let found = store::approval_by_id(self.store.read(), &permit, id).await?;
+        let found = store::approval_by_id(self.kernel.store.read(), &permit, id).await?;
         Ok(found.map(|stored| GivenApproval {
-            approved: stored.spec.state == State::Approved,
-            requirements: stored.spec.quorums(),
-            plan_digest: stored.spec.plan_digest,
+            approved: stored.fields.state == State::Approved,
+            requirements: stored.fields.quorums(),
+            plan_digest: stored.fields.plan_digest,
         }))
     }
 

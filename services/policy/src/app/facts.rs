@@ -3,16 +3,17 @@
 use pavior_auth::Permit;
 use pavior_core::ResourceName;
 use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_resource::{Rows, Table};
 use pavior_rpc::Problem;
 use pavior_rpc::facts::{no_owners_within, recall};
 use pavior_store::idempotency;
 
 use super::App;
-use super::approvals::{APPROVAL_TYPE, APPROVALS};
-use super::resources::plain_facts;
-use crate::domain::record::{PolicyBindingSpec, PolicySpec, RoleBindingSpec, RoleSpec};
+use crate::domain::record::{
+    ApprovalRequestFields, PolicyBindingFields, PolicyFields, RoleBindingFields, RoleFields,
+};
 use crate::error::Error;
-use crate::store::{self, ConnectionTrait, Table};
+use crate::store::ConnectionTrait;
 
 const ORGANIZATION_TYPE: &str = "catalog.pavior.dev/Organization";
 
@@ -25,12 +26,12 @@ impl App {
             && let Ok(parsed) = ResourceName::parse(name)
         {
             let key = idempotency::Key::new(parsed.organization(), principal, method, request_id);
-            let kept = idempotency::facts(self.store.read(), &key, self.clock.now()).await?;
+            let kept = idempotency::facts(self.kernel.store.read(), &key, self.kernel.clock.now()).await?;
             if let Some(first) = recall(kept, name)? {
                 return Ok(first);
             }
         }
-        self.facts_in(self.store.read(), name).await
+        self.facts_in(self.kernel.store.read(), name).await
     }
 
     /// The facts of a resource of this service; of the organization when it does not exist.
@@ -45,21 +46,15 @@ impl App {
         if parsed.as_str() == organization {
             return Ok(plain_facts(organization, false, ORGANIZATION_TYPE));
         }
+        let rows = Rows::new(db);
         let (permit, id) = (self.system_permit(parsed.organization()), parsed.id());
         let kind = match parsed.collection() {
             _ if parsed.pairs().count() != 2 => None,
-            c if c == RoleSpec::COLLECTION => kind_if_known::<RoleSpec, C>(db, &permit, id).await?,
-            c if c == RoleBindingSpec::COLLECTION => {
-                kind_if_known::<RoleBindingSpec, C>(db, &permit, id).await?
-            }
-            c if c == PolicySpec::COLLECTION => kind_if_known::<PolicySpec, C>(db, &permit, id).await?,
-            c if c == PolicyBindingSpec::COLLECTION => {
-                kind_if_known::<PolicyBindingSpec, C>(db, &permit, id).await?
-            }
-            c if c == APPROVALS => {
-                let found = store::approval_by_id(db, &permit, id).await?;
-                Some(found.map(|_| APPROVAL_TYPE))
-            }
+            "roles" => Some(kind_of::<RoleFields, C>(&rows, &permit, id).await?),
+            "roleBindings" => Some(kind_of::<RoleBindingFields, C>(&rows, &permit, id).await?),
+            "policies" => Some(kind_of::<PolicyFields, C>(&rows, &permit, id).await?),
+            "policyBindings" => Some(kind_of::<PolicyBindingFields, C>(&rows, &permit, id).await?),
+            "approvalRequests" => Some(kind_of::<ApprovalRequestFields, C>(&rows, &permit, id).await?),
             _ => None,
         };
         match kind {
@@ -70,10 +65,16 @@ impl App {
     }
 }
 
-async fn kind_if_known<T: Table, C: ConnectionTrait>(
-    db: &C,
+/// The type of a resource; nothing where it does not exist.
+async fn kind_of<T: Table, C: ConnectionTrait>(
+    rows: &Rows<'_, C>,
     permit: &Permit,
     id: &str,
-) -> Result<Option<Option<&'static str>>, Error> {
-    Ok(Some(store::by_id::<T>(db, permit, id).await?.map(|_| T::TYPE)))
+) -> Result<Option<&'static str>, Error> {
+    Ok(rows.find::<T>(permit, "", id).await?.map(|_| T::TYPE))
+}
+
+/// The facts of something that belongs to nobody in particular.
+fn plain_facts(name: String, exists: bool, kind: &str) -> ResourceFacts {
+    ResourceFacts { name, exists, r#type: kind.to_owned(), ..ResourceFacts::default() }
 }

@@ -1,31 +1,30 @@
 //! Use cases: what happens between a decoded request and the tables.
 
 pub(crate) mod actions;
-pub(crate) mod approvals;
+pub(crate) mod approval_request;
 pub(crate) mod cache;
-pub(crate) mod codec;
 pub(crate) mod decide;
 pub(crate) mod decisions;
 pub(crate) mod directory;
 pub(crate) mod facts;
 pub(crate) mod metrics;
-pub(crate) mod resources;
-pub(crate) mod rules;
+mod policy;
+mod policy_binding;
+mod role;
+mod role_binding;
 pub(crate) mod sources;
-pub(crate) mod write;
 
 use std::sync::Arc;
 
 use pavior_auth::{Permit, SystemAuthority};
-use pavior_core::clock::Clock;
-use pavior_core::id::IdGen;
-use pavior_core::page::PageTokens;
-use pavior_store::Store;
-use pavior_store::outbox::OutboxContext;
+use pavior_proto::pavior::governance::v1::ResourceFacts;
+use pavior_resource::{Kernel, Service};
+use pavior_store::Tx;
 
 use crate::config::Config;
 use crate::domain::schema::PolicySchema;
 use crate::error::Error;
+use crate::store;
 use cache::Compilations;
 use decisions::DecisionLog;
 use directory::Directories;
@@ -41,11 +40,7 @@ pub(crate) struct App {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) config: Config,
-    pub(crate) store: Store,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) ids: Arc<dyn IdGen>,
-    pub(crate) tokens: PageTokens,
-    pub(crate) outbox: OutboxContext,
+    pub(crate) kernel: Kernel,
     pub(crate) authority: SystemAuthority,
     pub(crate) schema: Arc<PolicySchema>,
     pub(crate) sources: Sources,
@@ -64,29 +59,27 @@ impl std::ops::Deref for App {
 }
 
 impl App {
-    /// Checks that a permit is for this organization. Whether its action is the method's has been checked before.
-    pub(crate) fn permitted(
-        permit: &Permit,
-        organization: &str,
-        call: &write::Call,
-        resource: &str,
-    ) -> Result<(), Error> {
-        if permit.organization() == organization {
-            return Ok(());
-        }
-        let (caller, permitted) = (permit.caller(), permit.organization());
-        tracing::warn!(
-            caller,
-            permitted,
-            action = call.action,
-            resource,
-            "the permit is for another organization"
-        );
-        Err(Error::NotPermitted { action: call.action.to_owned(), resource: resource.to_owned() })
-    }
-
     /// The service's own permit in one organization.
     pub(crate) fn system_permit(&self, organization: &str) -> Permit {
         Permit::for_system(&self.authority, organization)
+    }
+}
+
+impl Service for App {
+    type Error = Error;
+
+    fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    async fn lock(tx: &Tx, permit: &Permit) -> Result<(), Error> {
+        Ok(store::lock_organization(tx, permit).await?)
+    }
+
+    async fn facts(&self, tx: &Tx, permit: &Permit) -> Result<Option<ResourceFacts>, Error> {
+        match permit.resource() {
+            "" => Ok(None),
+            name => self.facts_in(tx, name).await.map(Some),
+        }
     }
 }

@@ -41,6 +41,21 @@ pub enum Mode {
     Enforce,
 }
 
+impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 4] = [Self::Off, Self::Shadow, Self::Warn, Self::Enforce];
+
+    /// Its name in the API and in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "MODE_OFF",
+            Self::Shadow => "MODE_SHADOW",
+            Self::Warn => "MODE_WARN",
+            Self::Enforce => "MODE_ENFORCE",
+        }
+    }
+}
+
 /// One policy that spoke.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reason {

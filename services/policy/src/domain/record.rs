@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use pavior_core::etag;
+use pavior_core::resource::{Fields, MAX_DISPLAY_NAME, Violations, line, paragraph};
+use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -12,35 +13,27 @@ use super::combine::Mode;
 use super::role::Member;
 use super::source::SetKind;
 
-/// Something that is kept, with what the server adds to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored<T> {
-    /// Unique for ever.
-    pub uid: Uuid,
-    /// The id of the organization.
-    pub organization: String,
-    /// The last part of its name.
-    pub id: String,
-    /// Counts changes, from 1.
-    pub revision: i64,
-    /// When it was made.
-    pub create_time: OffsetDateTime,
-    /// When it was last changed.
-    pub update_time: OffsetDateTime,
-    /// What the caller says about it.
-    pub spec: T,
-}
+pub use pavior_core::resource::Stored;
 
-impl<T> Stored<T> {
-    /// The entity tag.
-    pub fn etag(&self) -> String {
-        etag(self.uid, self.revision)
+/// Longest description, in bytes.
+const MAX_DESCRIPTION: usize = 4_000;
+/// Most actions of a role.
+const MAX_ACTIONS: usize = 200;
+/// Most members of a role binding.
+const MAX_MEMBERS: usize = 1_000;
+/// Most projects, and most environment classes, of a policy binding.
+const MAX_SCOPES: usize = 1_000;
+
+/// A list of at most so many.
+fn at_most<T>(violations: &mut Violations, path: &str, list: &[T], max: usize) {
+    if list.len() > max {
+        violations.add(path, format!("must have at most {max} elements"));
     }
 }
 
 /// A role.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoleSpec {
+pub(crate) struct RoleFields {
     /// The name to show.
     pub display_name: String,
     /// What it is for.
@@ -51,7 +44,7 @@ pub struct RoleSpec {
 
 /// A grant of a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoleBindingSpec {
+pub(crate) struct RoleBindingFields {
     /// The id of the role.
     pub role: String,
     /// To whom.
@@ -64,7 +57,7 @@ pub struct RoleBindingSpec {
 
 /// A policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PolicySpec {
+pub(crate) struct PolicyFields {
     /// The name to show.
     pub display_name: String,
     /// What it is for.
@@ -79,7 +72,7 @@ pub struct PolicySpec {
 
 /// A policy in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PolicyBindingSpec {
+pub(crate) struct PolicyBindingFields {
     /// The id of the policy.
     pub policy: String,
     /// Ids of the projects where it holds; empty for all.
@@ -118,7 +111,7 @@ pub struct CastVote {
 
 /// A question to people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApprovalSpec {
+pub(crate) struct ApprovalRequestFields {
     /// Where it stands.
     pub state: State,
     /// Who asked.
@@ -149,9 +142,163 @@ pub struct ApprovalSpec {
     pub end_reason: String,
 }
 
-impl ApprovalSpec {
+impl Fields for RoleFields {
+    const SINGULAR: &'static str = "role";
+    const TYPE: &'static str = "policy.pavior.dev/Role";
+
+    fn name(&self, organization: &str, id: &str) -> String {
+        role_name(organization, id)
+    }
+
+    fn check(&self, _organization: &str, _id: &str) -> Violations {
+        let mut violations = Violations::new();
+        line(&mut violations, "display_name", &self.display_name, MAX_DISPLAY_NAME);
+        paragraph(&mut violations, "description", &self.description, MAX_DESCRIPTION);
+        if self.actions.is_empty() {
+            violations.add("actions", "must name at least one action");
+        }
+        at_most(&mut violations, "actions", &self.actions, MAX_ACTIONS);
+        violations
+    }
+
+    fn snapshot(&self) -> Json {
+        let Self { display_name, description, actions } = self;
+        let actions: Vec<String> = actions.iter().map(ToString::to_string).collect();
+        json!({ "displayName": display_name, "description": description, "actions": actions })
+    }
+}
+
+/// The resource name of a role.
+pub fn role_name(organization: &str, id: &str) -> String {
+    format!("organizations/{organization}/roles/{id}")
+}
+
+/// The resource name of a role binding.
+pub fn role_binding_name(organization: &str, id: &str) -> String {
+    format!("organizations/{organization}/roleBindings/{id}")
+}
+
+/// The resource name of a policy binding.
+pub fn policy_binding_name(organization: &str, id: &str) -> String {
+    format!("organizations/{organization}/policyBindings/{id}")
+}
+
+/// The resource name of a policy.
+pub fn policy_name(organization: &str, id: &str) -> String {
+    format!("organizations/{organization}/policies/{id}")
+}
+
+impl Fields for RoleBindingFields {
+    const SINGULAR: &'static str = "role binding";
+    const TYPE: &'static str = "policy.pavior.dev/RoleBinding";
+
+    fn name(&self, organization: &str, id: &str) -> String {
+        role_binding_name(organization, id)
+    }
+
+    fn check(&self, _organization: &str, _id: &str) -> Violations {
+        let mut violations = Violations::new();
+        if self.members.is_empty() {
+            violations.add("members", "must name at least one member");
+        }
+        at_most(&mut violations, "members", &self.members, MAX_MEMBERS);
+        violations
+    }
+
+    fn snapshot(&self) -> Json {
+        let Self { role, members, project, owned_only } = self;
+        let members: Vec<String> = members.iter().map(Member::short_name).collect();
+        json!({ "role": role, "members": members, "project": project, "ownedOnly": owned_only })
+    }
+}
+
+impl Fields for PolicyFields {
+    const SINGULAR: &'static str = "policy";
+    const TYPE: &'static str = "policy.pavior.dev/Policy";
+
+    fn name(&self, organization: &str, id: &str) -> String {
+        policy_name(organization, id)
+    }
+
+    fn check(&self, _organization: &str, _id: &str) -> Violations {
+        let mut violations = Violations::new();
+        line(&mut violations, "display_name", &self.display_name, MAX_DISPLAY_NAME);
+        paragraph(&mut violations, "description", &self.description, MAX_DESCRIPTION);
+        if self.source.is_empty() {
+            violations.add("source", "must not be empty");
+        }
+        violations
+    }
+
+    fn snapshot(&self) -> Json {
+        let Self { display_name, description, kind, source, digest } = self;
+        json!({
+            "displayName": display_name,
+            "description": description,
+            "policySet": kind.name(),
+            "source": source,
+            "digest": digest,
+        })
+    }
+}
+
+impl Fields for PolicyBindingFields {
+    const SINGULAR: &'static str = "policy binding";
+    const TYPE: &'static str = "policy.pavior.dev/PolicyBinding";
+
+    fn name(&self, organization: &str, id: &str) -> String {
+        policy_binding_name(organization, id)
+    }
+
+    fn check(&self, _organization: &str, _id: &str) -> Violations {
+        let mut violations = Violations::new();
+        at_most(&mut violations, "projects", &self.projects, MAX_SCOPES);
+        at_most(&mut violations, "environment_classes", &self.environment_classes, MAX_SCOPES);
+        violations
+    }
+
+    fn snapshot(&self) -> Json {
+        let Self { policy, projects, environment_classes, mode } = self;
+        json!({
+            "policy": policy,
+            "projects": projects,
+            "environmentClasses": environment_classes,
+            "mode": mode.name(),
+        })
+    }
+}
+
+impl Fields for ApprovalRequestFields {
+    const SINGULAR: &'static str = "approval request";
+    const TYPE: &'static str = "policy.pavior.dev/ApprovalRequest";
+
+    fn name(&self, organization: &str, id: &str) -> String {
+        format!("organizations/{organization}/approvalRequests/{id}")
+    }
+
+    fn snapshot(&self) -> Json {
+        let votes = self.votes.iter().map(
+            |cast| json!({ "voter": cast.vote.voter, "approved": cast.vote.approved, "reason": cast.reason }),
+        );
+        json!({
+            "state": self.state.as_str(),
+            "requester": self.requester,
+            "onBehalfOf": self.on_behalf_of,
+            "action": self.action,
+            "resource": self.resource,
+            "operation": self.operation,
+            "plan": self.plan,
+            "planDigest": self.plan_digest,
+            "decisions": self.decisions,
+            "votes": votes.collect::<Vec<_>>(),
+            "endReason": self.end_reason,
+        })
+    }
+}
+
+impl ApprovalRequestFields {
     /// Quorums by group.
-    pub fn quorums(&self) -> Requirements {
+    pub(crate) fn quorums(&self) -> Requirements {
         let mut all = Requirements::new();
         for requirement in &self.requirements {
             let known = all.entry(requirement.group.clone()).or_default();
@@ -161,7 +308,7 @@ impl ApprovalSpec {
     }
 
     /// The votes alone.
-    pub fn votes(&self) -> Vec<Vote> {
+    pub(crate) fn votes(&self) -> Vec<Vote> {
         self.votes.iter().map(|cast| cast.vote.clone()).collect()
     }
 }

@@ -62,6 +62,15 @@ impl Member {
         }
     }
 
+    /// The resource name, without the organization where it is a group of it.
+    pub fn short_name(&self) -> String {
+        match self {
+            Self::Everyone => "groups/-".to_owned(),
+            Self::Group(id) => format!("groups/{id}"),
+            Self::Principal(name) => name.clone(),
+        }
+    }
+
     /// The resource name.
     pub fn name(&self, organization: &str) -> String {
         match self {

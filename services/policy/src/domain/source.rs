@@ -21,7 +21,18 @@ pub enum SetKind {
 }
 
 impl SetKind {
-    /// As it stands in reasons and in the database.
+    /// Both sets.
+    pub const ALL: [Self; 2] = [Self::Access, Self::Guardrail];
+
+    /// Its name in the API and in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Access => "POLICY_SET_ACCESS",
+            Self::Guardrail => "POLICY_SET_GUARDRAIL",
+        }
+    }
+
+    /// As it is written in reasons.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Access => "access",

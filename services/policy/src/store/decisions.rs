@@ -71,9 +71,9 @@ fn to_row(record: &DecisionRecord) -> Result<row::ActiveModel, StoreError> {
         resource: Set(resource),
         stage: Set(stage),
         effect: Set(effect),
-        policy_ids: Set(to_json(&policy_ids)?),
-        warning_ids: Set(to_json(&warning_ids)?),
-        shadow_ids: Set(to_json(&shadow_ids)?),
+        policy_ids: Set(to_json(&policy_ids)),
+        warning_ids: Set(to_json(&warning_ids)),
+        shadow_ids: Set(to_json(&shadow_ids)),
         policy_error: Set(policy_error),
         input_digest: Set(input_digest),
         plan_digest: Set(plan_digest),
@@ -103,7 +103,8 @@ fn from_row(row: row::Model) -> Result<DecisionRecord, StoreError> {
         directory_revision,
         decide_time,
     } = row;
-    use super::tables::{from_json, time_of};
+    use super::tables::from_json;
+    use pavior_resource::stored_time;
     let ids = |text: &str| from_json::<std::collections::BTreeSet<String>>(text, "policy_ids");
     Ok(DecisionRecord {
         id,
@@ -121,6 +122,6 @@ fn from_row(row: row::Model) -> Result<DecisionRecord, StoreError> {
         plan_digest,
         policy_revision,
         directory_revision,
-        decide_time: time_of(decide_time)?,
+        decide_time: stored_time(decide_time)?,
     })
 }

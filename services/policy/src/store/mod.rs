@@ -5,23 +5,19 @@ mod approvals;
 mod decisions;
 mod entity;
 mod migration;
-mod resources;
 mod revision;
 mod tables;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use approvals::{
-    approval_by_id, approval_for_plan, approvals_by_ids, approvals_page, due_approvals,
-    due_organizations_unscoped, insert_approval, insert_vote, lock_approval, update_approval,
+    approval_by_id, approval_for_plan, approvals_by_ids, due_approvals, due_organizations_unscoped,
+    insert_vote, with_votes,
 };
 #[cfg(test)]
 pub(crate) use decisions::decision_by_id;
 pub(crate) use decisions::{delete_decisions_unscoped, insert_decisions_unscoped};
 pub use migration::Migrator;
-pub(crate) use resources::{all, by_id, count, delete, insert, page, update};
-pub(crate) use revision::{bump_revision, read_revision};
+pub(crate) use revision::{bump_revision, lock_organization, read_revision};
 pub(crate) use sea_orm::ConnectionTrait;
-pub(crate) use tables::{Table, policy_bindings_of, role_bindings_of};
-
-pub(crate) use resources::{ListError, Listing};
+pub(crate) use tables::{policy_bindings_of, role_bindings_of};

@@ -1,4 +1,4 @@
-//! The revision of an organization's policies: bumped by every change, read by every replica.
+//! The revision of an organization's policies: bumped by every change, read by every replica. Its row is what changes of an organization wait for.
 
 use pavior_auth::Permit;
 use pavior_store::StoreError;
@@ -7,11 +7,22 @@ use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait as _};
 
 use super::entity::organization_revision as row;
 
-/// Counts a change. Call it first: it makes the changes of one organization wait for one another, so that what was
-/// checked in the transaction still holds at its end.
+/// Keeps other changes of the organization waiting until the transaction ends, so that what was checked in it still
+/// holds then.
+pub(crate) async fn lock_organization<C: ConnectionTrait>(tx: &C, permit: &Permit) -> Result<(), StoreError> {
+    add(tx, permit, 0).await
+}
+
+/// Counts a change.
 pub(crate) async fn bump_revision<C: ConnectionTrait>(tx: &C, permit: &Permit) -> Result<(), StoreError> {
-    let first = row::ActiveModel { organization: Set(permit.organization().to_owned()), revision: Set(1) };
-    let next = Expr::col((row::Entity, row::Column::Revision)).add(1);
+    add(tx, permit, 1).await
+}
+
+/// Writes the row in any case: whoever has written it keeps others waiting.
+async fn add<C: ConnectionTrait>(tx: &C, permit: &Permit, count: i64) -> Result<(), StoreError> {
+    let organization = Set(permit.organization().to_owned());
+    let first = row::ActiveModel { organization, revision: Set(count) };
+    let next = Expr::col((row::Entity, row::Column::Revision)).add(count);
     let conflict =
         OnConflict::column(row::Column::Organization).value(row::Column::Revision, next).to_owned();
     row::Entity::insert(first).on_conflict(conflict).exec_without_returning(tx).await?;

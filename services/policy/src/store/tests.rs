@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pavior_auth::{InternalSigner, Permit, ServiceIdentity};
-use pavior_core::filter::{Filter, order_by};
+use pavior_resource::{ListQuery, Rows, Table};
 use pavior_store::{Store, StoreError};
 use pavior_testkit::db::both;
 use pavior_testkit::{Clock as _, IdGen as _, ManualClock, SeededIds};
@@ -13,7 +13,7 @@ use super::*;
 use crate::domain::action::Pattern;
 use crate::domain::approval::{State, Vote};
 use crate::domain::record::{
-    ApprovalSpec, CastVote, DecisionRecord, Requirement, RoleBindingSpec, RoleSpec, Stored,
+    ApprovalRequestFields, CastVote, DecisionRecord, Requirement, RoleBindingFields, RoleFields, Stored,
 };
 use crate::domain::role::Member;
 
@@ -44,9 +44,7 @@ impl Fixture {
 
     fn stored<T>(&self, organization: &str, id: &str, spec: T) -> Stored<T> {
         self.clock.advance(std::time::Duration::from_secs(1));
-        let (uid, now) = (self.ids.uuid(), self.clock.now());
-        let (organization, id) = (organization.to_owned(), id.to_owned());
-        Stored { uid, organization, id, revision: 1, create_time: now, update_time: now, spec }
+        Stored::new(organization, id, self.ids.uuid(), self.clock.now(), spec)
     }
 
     async fn insert<T: Table>(&self, stored: &Stored<T>) -> Result<(), StoreError> {
@@ -55,15 +53,15 @@ impl Fixture {
         self.store
             .upkeep("a test", move |tx| {
                 let (permit, stored) = work.clone();
-                Box::pin(async move { insert(tx, &permit, &stored).await })
+                Box::pin(async move { Rows::new(tx).insert(&permit, &stored).await })
             })
             .await
     }
 }
 
-fn role(display_name: &str) -> RoleSpec {
+fn role(display_name: &str) -> RoleFields {
     let actions = vec![Pattern::All, Pattern::Prefix("catalog.".into())];
-    RoleSpec { display_name: display_name.into(), description: "d".into(), actions }
+    RoleFields { display_name: display_name.into(), description: "d".into(), actions }
 }
 
 #[tokio::test]
@@ -75,10 +73,13 @@ async fn resources_are_kept_by_organization() {
         f.insert(&other).await.unwrap();
         assert!(f.insert(&f.stored("acme", "dev", role("Again"))).await.unwrap_err().is_unique());
         let db = f.store.read();
-        assert_eq!(by_id::<RoleSpec>(db, &f.permit("acme"), "dev").await.unwrap(), Some(one.clone()));
-        assert_eq!(by_id::<RoleSpec>(db, &f.permit("third"), "dev").await.unwrap(), None);
-        assert_eq!(count::<RoleSpec>(db, &f.permit("acme")).await.unwrap(), 1);
-        assert_eq!(all::<RoleSpec>(db, &f.permit("other")).await.unwrap(), vec![other.clone()]);
+        assert_eq!(
+            Rows::new(db).find::<RoleFields>(&f.permit("acme"), "", "dev").await.unwrap(),
+            Some(one.clone())
+        );
+        assert_eq!(Rows::new(db).find::<RoleFields>(&f.permit("third"), "", "dev").await.unwrap(), None);
+        assert_eq!(Rows::new(db).count::<RoleFields>(&f.permit("acme")).await.unwrap(), 1);
+        assert_eq!(Rows::new(db).all::<RoleFields>(&f.permit("other")).await.unwrap(), vec![other.clone()]);
         // A row of another organization is written by no permit.
         let result = f
             .store
@@ -86,11 +87,11 @@ async fn resources_are_kept_by_organization() {
                 let permit = f.permit("acme");
                 move |tx| {
                     let (permit, other) = (permit.clone(), other.clone());
-                    Box::pin(async move { delete(tx, &permit, &other).await })
+                    Box::pin(async move { Rows::new(tx).delete(&permit, &other).await })
                 }
             })
             .await;
-        assert!(result.is_err());
+        assert!(matches!(result, Err(StoreError::Corrupt(_))), "{result:?}");
     })
     .await;
 }
@@ -102,20 +103,20 @@ async fn only_the_next_revision_is_written() {
         let one = f.stored("acme", "dev", role("One"));
         f.insert(&one).await.unwrap();
         let write = async |revision: i64| {
-            let work = (f.permit("acme"), Stored { revision, spec: role("Two"), ..one.clone() });
+            let work = (f.permit("acme"), Stored { revision, fields: role("Two"), ..one.clone() });
             f.store
                 .upkeep("a test", move |tx| {
                     let (permit, changed) = work.clone();
-                    Box::pin(async move { update(tx, &permit, &changed).await })
+                    Box::pin(async move { Rows::new(tx).update(&permit, &changed).await })
                 })
                 .await
-                .unwrap()
         };
-        assert!(!write(3).await);
-        assert!(write(2).await);
-        assert!(!write(2).await);
-        let now = by_id::<RoleSpec>(f.store.read(), &f.permit("acme"), "dev").await.unwrap().unwrap();
-        assert_eq!((now.revision, now.spec.display_name.as_str()), (2, "Two"));
+        assert!(matches!(write(3).await, Err(StoreError::Concurrent)));
+        write(2).await.unwrap();
+        assert!(matches!(write(2).await, Err(StoreError::Concurrent)));
+        let rows = Rows::new(f.store.read());
+        let now = rows.find::<RoleFields>(&f.permit("acme"), "", "dev").await.unwrap().unwrap();
+        assert_eq!((now.revision, now.fields.display_name.as_str()), (2, "Two"));
     })
     .await;
 }
@@ -125,7 +126,7 @@ async fn pages_follow_the_order_and_the_filter() {
     both(|db| async move {
         let f = Fixture::new(&db).await;
         for id in ["c", "a", "d", "b"] {
-            let spec = RoleBindingSpec {
+            let spec = RoleBindingFields {
                 role: if id < "c" { "x" } else { "y" }.into(),
                 members: vec![Member::Everyone, Member::Group("g".into())],
                 project: (id == "a").then(|| "hello".into()),
@@ -134,16 +135,14 @@ async fn pages_follow_the_order_and_the_filter() {
             f.insert(&f.stored("acme", id, spec)).await.unwrap();
         }
         let list = async |filter: &str, order: &str| {
-            let listing = Listing { filter: Filter::parse(filter).unwrap(), order: order_by(order).unwrap() };
             let (mut found, mut after) = (Vec::new(), None);
             loop {
-                let (permit, backend) = (f.permit("acme"), f.store.backend());
-                let page =
-                    page::<RoleBindingSpec>(f.store.read(), backend, &permit, &listing, after.as_ref(), 2);
-                let page = page.await.unwrap();
-                let Some(last) = page.last() else { return found.join("") };
-                after = Some(listing.position(last));
-                found.extend(page.into_iter().map(|stored| stored.id));
+                let query = ListQuery::new(None, filter, order, 2, after).unwrap();
+                let (rows, permit) = (Rows::new(f.store.read()), f.permit("acme"));
+                let page = rows.page::<RoleBindingFields>(&permit, &query).await.unwrap();
+                let Some(last) = page.positions.last() else { return found.join("") };
+                after = Some(last.clone());
+                found.extend(page.rows.into_iter().map(|stored| stored.id));
             }
         };
         assert_eq!(list("", "").await, "abcd");
@@ -182,7 +181,7 @@ async fn revisions_count_changes() {
 async fn approvals_and_votes_come_back_as_they_were() {
     both(|db| async move {
         let f = Fixture::new(&db).await;
-        let spec = ApprovalSpec {
+        let spec = ApprovalRequestFields {
             state: State::Pending,
             requester: "organizations/acme/users/alice".into(),
             on_behalf_of: Some("organizations/acme/users/bob".into()),
@@ -216,13 +215,13 @@ async fn approvals_and_votes_come_back_as_they_were() {
             .upkeep("a test", move |tx| {
                 let (permit, stored, cast) = work.clone();
                 Box::pin(async move {
-                    insert_approval(tx, &permit, &stored).await?;
+                    Rows::new(tx).insert(&permit, &stored).await?;
                     insert_vote(tx, &permit, stored.uid, &cast).await
                 })
             })
             .await
             .unwrap();
-        stored.spec.votes.push(cast);
+        stored.fields.votes.push(cast);
         let db = f.store.read();
         assert_eq!(approval_by_id(db, &permit, "one").await.unwrap(), Some(stored.clone()));
         assert_eq!(approval_by_id(db, &f.permit("other"), "one").await.unwrap(), None);
@@ -233,25 +232,21 @@ async fn approvals_and_votes_come_back_as_they_were() {
         assert_eq!(due_approvals(db, &permit, later, 10).await.unwrap(), ["one"]);
         assert_eq!(due_organizations_unscoped(db, later).await.unwrap(), ["acme"]);
         let mut ended = Stored { revision: 2, ..stored.clone() };
-        ended.spec.state = State::Expired;
-        for want in [true, false] {
+        ended.fields.state = State::Expired;
+        let write = async || {
             let work = (permit.clone(), ended.clone());
-            let wrote = f
-                .store
+            f.store
                 .upkeep("a test", move |tx| {
                     let (permit, ended) = work.clone();
-                    Box::pin(async move {
-                        lock_approval(tx, &permit, "one").await?;
-                        update_approval(tx, &permit, &ended).await
-                    })
+                    Box::pin(async move { Rows::new(tx).update(&permit, &ended).await })
                 })
                 .await
-                .unwrap();
-            assert_eq!(wrote, want);
-        }
-        let ids = ["one".to_owned(), "two".to_owned()].into();
+        };
+        write().await.unwrap();
+        assert!(matches!(write().await, Err(StoreError::Concurrent)));
+        let ids = ["one".to_owned(), "two".to_owned()];
         let found = approvals_by_ids(f.store.read(), &permit, &ids).await.unwrap();
-        assert_eq!(found.values().map(|one| one.spec.state).collect::<Vec<_>>(), [State::Expired]);
+        assert_eq!(found.values().map(|one| one.fields.state).collect::<Vec<_>>(), [State::Expired]);
     })
     .await;
 }

@@ -24,7 +24,9 @@ pub(super) fn task(app: App) -> Task {
 }
 
 async fn round(app: &App) -> Result<(), Error> {
-    for organization in store::due_organizations_unscoped(app.store.read(), app.clock.now()).await? {
+    for organization in
+        store::due_organizations_unscoped(app.kernel.store.read(), app.kernel.clock.now()).await?
+    {
         let count = app.expire_due(&organization).await?;
         tracing::info!(organization, count, "approval requests have expired");
     }

@@ -6,7 +6,7 @@ use crate::app::App;
 
 pub(super) fn task(app: App) -> Task {
     Task::new("decision_writer", move |cancel| async move {
-        app.decisions.run(&app.store, cancel).await;
+        app.decisions.run(&app.kernel.store, cancel).await;
         Ok(())
     })
 }

@@ -1,94 +1,42 @@
-//! Request ids, over every change of the policy service.
+//! What every change and every resource of the policy service must keep to.
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, LocalBoxFuture};
+use pavior_proto::pavior::policy::v1::policy::PolicySet;
+use pavior_testkit::conformance::{self, Sample, Subject};
 use pavior_testkit::repeat::{Case, check};
 use pavior_testkit::{db, dynamic};
 use serde_json::{Value as Json, json};
 
-use crate::fixture::{ACME, CREATE, Fixture};
+use crate::fixture::{ACME, CREATE, Fixture, user};
 
+/// A policy that speaks of nothing that there is.
+const NEVER: &str = "forbid (principal, action, resource) when { context has environment_class && context.environment_class == \"nowhere\" };";
 const SERVICE: &str = "pavior.policy.v1.PolicyService";
 
-/// A resource with its standard methods: how they are called, where it lives, and two forms of it.
-struct Kind {
-    methods: [&'static str; 3],
-    field: &'static str,
-    collection: &'static str,
-    forms: [Json; 2],
-}
-
-fn kinds() -> Vec<Kind> {
-    let role = |text: &str| json!({ "displayName": text, "actions": ["*"] });
-    let binding = |group: &str| json!({ "role": format!("{ACME}/roles/base"), "members": [format!("{ACME}/groups/{group}")] });
-    let policy = |text: &str| {
-        json!({
-            "displayName": text, "policySet": "POLICY_SET_GUARDRAIL",
-            "source": "forbid (principal, action, resource) when { context has environment_class && context.environment_class == \"nowhere\" };",
-        })
-    };
-    let enforced = |mode: &str| json!({ "policy": format!("{ACME}/policies/base"), "mode": mode });
+/// Every resource of the service.
+fn samples() -> Vec<Sample> {
+    let of = |message, forms| Sample { message, parent: ACME.to_owned(), forms };
     vec![
-        Kind {
-            methods: ["CreateRole", "UpdateRole", "DeleteRole"],
-            field: "role",
-            collection: "roles",
-            forms: [role("A"), role("B")],
-        },
-        Kind {
-            methods: ["CreateRoleBinding", "UpdateRoleBinding", "DeleteRoleBinding"],
-            field: "roleBinding",
-            collection: "roleBindings",
-            forms: [binding("core"), binding("payments")],
-        },
-        Kind {
-            methods: ["CreatePolicy", "UpdatePolicy", "DeletePolicy"],
-            field: "policy",
-            collection: "policies",
-            forms: [policy("A"), policy("B")],
-        },
-        Kind {
-            methods: ["CreatePolicyBinding", "UpdatePolicyBinding", "DeletePolicyBinding"],
-            field: "policyBinding",
-            collection: "policyBindings",
-            forms: [enforced("MODE_ENFORCE"), enforced("MODE_WARN")],
-        },
+        of("Role", |_| ["A", "B"].map(|text| json!({ "displayName": text, "actions": ["*"] }))),
+        of("RoleBinding", |_| {
+            ["core", "payments"].map(|group| {
+                json!({ "role": format!("{ACME}/roles/base"), "members": [format!("{ACME}/groups/{group}")] })
+            })
+        }),
+        of("Policy", |_| {
+            ["A", "B"].map(
+                |text| json!({ "displayName": text, "policySet": "POLICY_SET_GUARDRAIL", "source": NEVER }),
+            )
+        }),
+        of("PolicyBinding", |_| {
+            ["MODE_ENFORCE", "MODE_WARN"]
+                .map(|mode| json!({ "policy": format!("{ACME}/policies/base"), "mode": mode }))
+        }),
     ]
 }
 
 fn cases(round: &str, approvals: &[String]) -> Vec<Case> {
-    let mut cases = Vec::new();
-    for Kind { methods: [create, update, delete], field, collection, forms: [form, other] } in kinds() {
-        let made = |id: &str, form: &Json| json!({ "parent": ACME, format!("{field}Id"): id, field: form });
-        let name = |id: &str| format!("{ACME}/{collection}/{id}");
-        let changed = |id: &str, form: &Json| {
-            let mut form = form.clone();
-            form["name"] = name(id).into();
-            json!({ field: form })
-        };
-        let [a, b, c] = ["a", "b", "c"].map(|letter| format!("{round}-{letter}"));
-        let gone = |id: &str| vec![(delete, json!({ "name": name(id) }))];
-        cases.push(Case {
-            method: create,
-            before: Vec::new(),
-            request: made(&a, &form),
-            other: made(&a, &other),
-            gone: gone(&a),
-        });
-        cases.push(Case {
-            method: update,
-            before: vec![(create, made(&b, &form))],
-            request: changed(&b, &other),
-            other: changed(&b, &form),
-            gone: gone(&b),
-        });
-        cases.push(Case {
-            method: delete,
-            before: vec![(create, made(&c, &form))],
-            request: json!({ "name": name(&c) }),
-            other: json!({ "name": name(&c), "allowMissing": true }),
-            gone: Vec::new(),
-        });
-    }
+    let mut cases: Vec<Case> = samples().iter().flat_map(|sample| sample.cases(SERVICE, round)).collect();
     for (method, name) in ["ApproveApprovalRequest", "DenyApprovalRequest"].into_iter().zip(approvals) {
         let vote = |reason: &str| json!({ "name": name, "reason": reason });
         cases.push(Case {
@@ -121,8 +69,7 @@ async fn every_change_is_done_once_for_each_request_id() {
     db::both(|db| async move {
         let f = Fixture::new(db).await;
         f.role("base", &["*"]).await;
-        let text = "forbid (principal, action, resource) when { context has environment_class && context.environment_class == \"nowhere\" };";
-        f.policy("base", pavior_proto::pavior::policy::v1::policy::PolicySet::Guardrail, text).await.unwrap();
+        f.policy("base", PolicySet::Guardrail, NEVER).await.unwrap();
         let mut approvals = Vec::new();
         for digest in ["d1", "d2", "d3", "d4"] {
             approvals.push(f.ask("alice", digest, 1).await.name);
@@ -139,6 +86,34 @@ async fn every_change_is_done_once_for_each_request_id() {
         };
         let (one, two) = approvals.split_at(2);
         check(SERVICE, |round| cases(round, if round == "one" { one } else { two }), &ask).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_resource_keeps_to_what_all_resources_do() {
+    db::both(|db| async move {
+        let f = Fixture::new(db).await;
+        f.role("base", &["*"]).await;
+        f.policy("base", PolicySet::Guardrail, NEVER).await.unwrap();
+        let ask = |who: &'static str| {
+            let f = &f;
+            move |method: dynamic::MethodDescriptor, json: Json| {
+                let request = f.signed(&f.gateway, &user(who), &dynamic::action(&method), json);
+                let transport = f.transport.clone();
+                Box::pin(async move { dynamic::call(transport, &method, request).await }) as BoxFuture<'_, _>
+            }
+        };
+        let audited = || Box::pin(f.audited()) as LocalBoxFuture<'_, _>;
+        let (insider, outsider) = (ask("root"), ask("other/eve"));
+        let subject = Subject {
+            service: SERVICE,
+            samples: samples(),
+            ask: &insider,
+            outsider: &outsider,
+            audited: &audited,
+        };
+        conformance::check(&subject).await;
     })
     .await;
 }

@@ -7,7 +7,7 @@ use pavior_core::value::{MAX_DEPTH, deeper_than};
 use super::section::{self, TypeContract};
 use super::{MAX_DOCUMENT, VersionFields};
 use crate::domain::resource_type::properties;
-use crate::domain::violation::join;
+use crate::domain::violation_path as join;
 use crate::domain::{Violations, text, version};
 use crate::json::{Json, JsonMap, contains_nul, json};
 

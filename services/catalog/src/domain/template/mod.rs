@@ -10,7 +10,7 @@ mod section;
 
 use std::collections::BTreeMap;
 
-use super::{Resource, Violations, text};
+use super::{Fields, Violations, text};
 use crate::json::{Json, json};
 
 pub(crate) use document::parse;
@@ -47,7 +47,7 @@ pub(crate) struct VersionFields {
     pub(crate) content: Json,
 }
 
-impl Resource for TemplateFields {
+impl Fields for TemplateFields {
     const SINGULAR: &'static str = "template";
     const TYPE: &'static str = "catalog.pavior.dev/Template";
 
@@ -81,13 +81,9 @@ impl Resource for TemplateFields {
             "latestVersion": latest_version,
         })
     }
-
-    fn display_name(&self) -> &str {
-        &self.display_name
-    }
 }
 
-impl Resource for VersionFields {
+impl Fields for VersionFields {
     const SINGULAR: &'static str = "template version";
     const TYPE: &'static str = "catalog.pavior.dev/TemplateVersion";
 
@@ -103,10 +99,6 @@ impl Resource for VersionFields {
         let Self { template, document: _, digest, parameter_schema: _, environment_classes, content: _ } =
             self;
         json!({ "template": template, "digest": digest, "environmentClasses": environment_classes })
-    }
-
-    fn display_name(&self) -> &str {
-        ""
     }
 }
 

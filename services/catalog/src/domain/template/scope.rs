@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_expr::Reference;
 
-use crate::domain::violation::join;
+use crate::domain::violation_path as join;
 use crate::domain::{Violations, text};
 use crate::json::Json;
 

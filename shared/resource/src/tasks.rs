@@ -1,4 +1,4 @@
-//! Forgets the answers that were kept for repeated requests once they are a day old.
+//! Background work that every service with request ids has. The delivery of the outbox is `pavior_relay::outbox_relay`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,9 @@ use pavior_core::clock::Clock;
 use pavior_runtime::Task;
 use pavior_store::{Store, idempotency};
 
-/// The task.
-pub(crate) fn answer_sweeper(store: Store, clock: Arc<dyn Clock>, interval: Duration) -> Task {
-    Task::new("answer_sweeper", move |cancel| async move {
+/// Forgets the answers that were kept for repeated requests once they are a day old.
+pub fn idempotency_sweeper(store: Store, clock: Arc<dyn Clock>, interval: Duration) -> Task {
+    Task::new("idempotency_sweeper", move |cancel| async move {
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),

@@ -1,9 +1,9 @@
-//! Removes what is old: answers to request ids, and decisions.
+//! Removes decisions that are old.
 
 use std::time::Duration;
 
 use pavior_runtime::Task;
-use pavior_store::{StoreError, idempotency};
+use pavior_store::StoreError;
 
 use crate::app::App;
 use crate::store;
@@ -11,7 +11,7 @@ use crate::store;
 const PAUSE: Duration = Duration::from_secs(3_600);
 
 pub(super) fn task(app: App) -> Task {
-    Task::new("record_sweeper", move |cancel| async move {
+    Task::new("decision_sweeper", move |cancel| async move {
         loop {
             if let Err(error) = round(&app).await {
                 tracing::warn!(%error, "old records will be swept later");
@@ -25,10 +25,10 @@ pub(super) fn task(app: App) -> Task {
 }
 
 async fn round(app: &App) -> Result<(), StoreError> {
-    let now = app.clock.now();
-    idempotency::sweep(&app.store, now).await?;
+    let now = app.kernel.clock.now();
     let before = now - time::Duration::days(i64::from(app.config.decision_retention_days));
-    app.store
+    app.kernel
+        .store
         .upkeep("decisions that are old enough to be forgotten", move |tx| {
             Box::pin(store::delete_decisions_unscoped(tx, before))
         })

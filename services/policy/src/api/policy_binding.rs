@@ -1,0 +1,64 @@
+//! Policy bindings on the wire.
+
+use pavior_core::resource::{Stored, Violations};
+use pavior_core::validate_id;
+use pavior_proto::pavior::policy::v1 as pb;
+use pavior_proto::pavior::provisioning::v1::Project;
+use pavior_resource::{Scope, Wire, id_of, times};
+
+use crate::app::App;
+use crate::domain::combine::Mode;
+use crate::domain::record::{PolicyBindingFields, policy_name};
+
+impl Wire for PolicyBindingFields {
+    type Message = pb::PolicyBinding;
+
+    fn encode(stored: &Stored<Self>) -> pb::PolicyBinding {
+        let Self { policy, projects, environment_classes, mode } = &stored.fields;
+        let organization = &stored.organization;
+        let mode = match mode {
+            Mode::Off => pb::policy_binding::Mode::Off,
+            Mode::Shadow => pb::policy_binding::Mode::Shadow,
+            Mode::Warn => pb::policy_binding::Mode::Warn,
+            Mode::Enforce => pb::policy_binding::Mode::Enforce,
+        };
+        let project = |project: &String| format!("organizations/{organization}/projects/{project}");
+        let (create_time, update_time) = times(stored);
+        pb::PolicyBinding {
+            name: stored.name(),
+            uid: stored.uid.to_string(),
+            etag: stored.etag(),
+            policy: policy_name(organization, policy),
+            projects: projects.iter().map(project).collect(),
+            environment_classes: environment_classes.clone(),
+            mode: mode.into(),
+            create_time,
+            update_time,
+        }
+    }
+
+    fn decode(
+        message: &pb::PolicyBinding,
+        scope: &Scope<'_, App>,
+        _before: Option<&Self>,
+        violations: &mut Violations,
+    ) -> Option<Self> {
+        let organization = scope.organization;
+        let policy = id_of::<pb::Policy>(violations, "policy", &message.policy, organization);
+        let mut projects = Vec::with_capacity(message.projects.len());
+        for (at, name) in message.projects.iter().enumerate() {
+            projects.extend(id_of::<Project>(violations, &format!("projects.{at}"), name, organization));
+        }
+        for (at, class) in message.environment_classes.iter().enumerate() {
+            violations.check(&format!("environment_classes.{at}"), validate_id(class));
+        }
+        let mode = match message.mode() {
+            pb::policy_binding::Mode::Off => Mode::Off,
+            pb::policy_binding::Mode::Shadow => Mode::Shadow,
+            pb::policy_binding::Mode::Warn => Mode::Warn,
+            pb::policy_binding::Mode::Enforce | pb::policy_binding::Mode::Unspecified => Mode::Enforce,
+        };
+        let environment_classes = message.environment_classes.clone();
+        Some(Self { policy: policy?, projects, environment_classes, mode })
+    }
+}

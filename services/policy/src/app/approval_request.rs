@@ -1,0 +1,394 @@
+//! Approval requests.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pavior_auth::Permit;
+use pavior_core::resource::{Fields as _, Stored};
+use pavior_core::{PrincipalKind, ResourceName};
+use pavior_resource::{
+    AuditEntry, ChangeContext, Done, Error as ResourceError, ListQuery, Rules, Service as _, Work, crud,
+    record, run,
+};
+use pavior_rpc::problem::reason_name;
+use pavior_rpc::{ErrorReason, Problem};
+use pavior_store::StoreError;
+use prost::Message;
+use serde_json::Value as Json;
+use time::Duration;
+
+use super::App;
+use crate::domain::approval::{Event, IllegalTransition, NotEligible, State, Vote, eligible, is_met};
+use crate::domain::record::{ApprovalRequestFields, CastVote, Requirement};
+use crate::error::Error;
+use crate::store;
+
+/// What is done when the time of an approval request is over.
+const EXPIRE: &str = "policy.approvalRequests.expire";
+/// Most that are expired in one transaction.
+const EXPIRY_BATCH: u64 = 100;
+
+impl Rules for ApprovalRequestFields {
+    type Service = App;
+}
+
+type Approval = Stored<ApprovalRequestFields>;
+
+/// What a service asks people.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    pub(crate) organization: String,
+    /// Who asked, where a service of the platform asks in its own name.
+    pub(crate) requester: String,
+    pub(crate) action: String,
+    pub(crate) resource: String,
+    pub(crate) operation: String,
+    pub(crate) plan: String,
+    pub(crate) plan_digest: String,
+    pub(crate) summary: String,
+    pub(crate) requirements: Vec<Requirement>,
+    pub(crate) decisions: Vec<String>,
+}
+
+/// A vote as it comes in.
+#[derive(Debug, Clone)]
+pub(crate) struct CastRequest {
+    /// The id of the approval request.
+    pub(crate) id: String,
+    pub(crate) approved: bool,
+    pub(crate) reason: String,
+    pub(crate) plan_digest: String,
+}
+
+/// An approval request that is no longer wanted.
+#[derive(Debug, Clone)]
+pub(crate) struct Cancel {
+    pub(crate) id: String,
+    pub(crate) reason: String,
+    pub(crate) invalidated: bool,
+}
+
+fn not_found(organization: &str, id: &str) -> Error {
+    let name = format!("organizations/{organization}/approvalRequests/{id}");
+    ResourceError::not_found::<ApprovalRequestFields>(&name).into()
+}
+
+/// Who asked, with the person on whose behalf. Without a person to exclude, four eyes would be two: a service of the
+/// platform that asks in its own name has to say for whom, and nobody else asks without one.
+fn asker(permit: &Permit, ask: &Ask) -> Result<(String, Option<String>), Error> {
+    let principal = permit.principal();
+    let itself = principal.name.ends_with(&format!("/services/{}", permit.caller()));
+    let pattern = "organizations/{organization}/users/{user}";
+    if principal.kind != PrincipalKind::Service || !itself {
+        let person = |name: &String| ResourceName::parse_as(name, pattern).is_ok();
+        if principal.kind != PrincipalKind::User && !principal.on_behalf_of.as_ref().is_some_and(person) {
+            let text = format!("`{}` acts for nobody, and cannot ask people", principal.name);
+            return Err(Problem::precondition(ErrorReason::ApproverNotEligible, text).into());
+        }
+        return Ok((principal.name.clone(), principal.on_behalf_of.clone()));
+    }
+    match ResourceName::parse_as(&ask.requester, pattern) {
+        Ok(name) => Ok((name.as_str().to_owned(), None)),
+        Err(error) => Err(Problem::invalid_field("approval_request.requester", error.to_string()).into()),
+    }
+}
+
+impl App {
+    /// An approval request.
+    pub(crate) async fn get_approval(&self, permit: &Permit, id: &str) -> Result<Approval, Error> {
+        self.expire_before_read(permit.organization()).await?;
+        let found = store::approval_by_id(self.kernel.store.read(), permit, id).await?;
+        found.ok_or_else(|| not_found(permit.organization(), id))
+    }
+
+    /// Several, in the order asked for.
+    pub(crate) async fn batch_get_approvals(
+        &self,
+        permit: &Permit,
+        ids: &[String],
+    ) -> Result<Vec<Approval>, Error> {
+        self.expire_before_read(permit.organization()).await?;
+        let wanted: BTreeSet<String> = ids.iter().cloned().collect();
+        let wanted: Vec<String> = wanted.into_iter().collect();
+        let found = store::approvals_by_ids(self.kernel.store.read(), permit, &wanted).await?;
+        let one = |id: &String| found.get(id).cloned().ok_or_else(|| not_found(permit.organization(), id));
+        ids.iter().map(one).collect()
+    }
+
+    /// A page of approval requests with their positions.
+    pub(crate) async fn list_approvals(
+        &self,
+        permit: &Permit,
+        query: &ListQuery,
+    ) -> Result<(Vec<Approval>, Vec<Json>), Error> {
+        self.expire_before_read(permit.organization()).await?;
+        let listing = crud::list::<ApprovalRequestFields>(self, permit, query).await?;
+        let rows = store::with_votes(self.kernel.store.read(), permit, listing.rows).await?;
+        Ok((rows, listing.positions))
+    }
+
+    /// Asks people; gives the request that is there already when the operation asked about the same plan before.
+    pub(crate) async fn create_approval<M: Message + Default + 'static>(
+        &self,
+        context: &ChangeContext,
+        encode: fn(&Approval) -> M,
+        ask: Ask,
+    ) -> Result<M, Error> {
+        let permit = &context.permit;
+        if ask.organization != permit.organization() {
+            let (action, resource) =
+                (context.action.to_owned(), format!("organizations/{}", ask.organization));
+            return Err(ResourceError::Denied { action, resource }.into());
+        }
+        let stored = self.new_approval(permit, ask)?;
+        run(self, context, encode, stored, |work, stored| Box::pin(create(work, stored))).await
+    }
+
+    fn new_approval(&self, permit: &Permit, ask: Ask) -> Result<Approval, Error> {
+        let (requester, on_behalf_of) = asker(permit, &ask)?;
+        let Ask {
+            organization,
+            requester: _,
+            action,
+            resource,
+            operation,
+            plan,
+            plan_digest,
+            summary,
+            requirements,
+            decisions,
+        } = ask;
+        let (uid, now) = (self.kernel.ids.uuid(), self.kernel.clock.now());
+        let shortest = requirements.iter().filter_map(|requirement| requirement.expiry_seconds).min();
+        let seconds = shortest.unwrap_or(self.config.approval_expiry_seconds);
+        let seconds = seconds.clamp(1, self.config.approval_max_expiry_seconds);
+        let fields = ApprovalRequestFields {
+            state: State::Pending,
+            requester,
+            on_behalf_of,
+            action,
+            resource,
+            operation,
+            plan,
+            plan_digest,
+            summary,
+            requirements,
+            decisions,
+            votes: Vec::new(),
+            expire_time: now + Duration::seconds(seconds),
+            end_reason: String::new(),
+        };
+        let id = uid.to_string();
+        Ok(Stored::new(&organization, &id, uid, now, fields))
+    }
+
+    /// Votes.
+    pub(crate) async fn vote<M: Message + Default + 'static>(
+        &self,
+        context: &ChangeContext,
+        encode: fn(&Approval) -> M,
+        request: CastRequest,
+    ) -> Result<M, Error> {
+        let (permit, id) = (&context.permit, request.id.clone());
+        let organization = permit.organization();
+        self.expire_before_read(organization).await?;
+        let directory = self.directories.get(organization).await?;
+        let voter = permit.principal();
+        // Groups of another organization mean nothing here.
+        let groups = if voter.organization == organization {
+            let claimed = voter.groups.iter().map(|group| group.rsplit('/').next().unwrap_or(group));
+            directory.groups_of(&voter.name, claimed)
+        } else {
+            BTreeSet::new()
+        };
+        let voted = run(self, context, encode, (request, groups), |work, (request, groups)| {
+            Box::pin(vote(work, request, groups))
+        });
+        match voted.await {
+            Err(Error::NotEligible(why)) => {
+                self.record_refused_vote(context, &id, &why).await?;
+                Err(why.into())
+            }
+            voted => voted,
+        }
+    }
+
+    /// Who tried to vote and may not is recorded like everybody who is denied something.
+    async fn record_refused_vote(
+        &self,
+        context: &ChangeContext,
+        id: &str,
+        why: &NotEligible,
+    ) -> Result<(), Error> {
+        let permit = &context.permit;
+        let name = format!("organizations/{}/approvalRequests/{id}", permit.organization());
+        let reason = reason_name(ErrorReason::ApproverNotEligible);
+        let summary = format!("`{}` may not vote on `{name}`: {why}", permit.actor().reference);
+        let entry = AuditEntry::refused(ApprovalRequestFields::TYPE, &name, reason, summary);
+        Ok(record(self.kernel(), context, entry).await?)
+    }
+
+    /// Ends an approval request that is no longer wanted. One that has ended already stays as it is.
+    pub(crate) async fn cancel_approval<M: Message + Default + 'static>(
+        &self,
+        context: &ChangeContext,
+        encode: fn(&Approval) -> M,
+        command: Cancel,
+    ) -> Result<M, Error> {
+        run(self, context, encode, command, |work, command| Box::pin(cancel(work, command))).await
+    }
+
+    /// As [`App::expire_due`]; while the audit trail takes no records, what is over stays to be written down later.
+    async fn expire_before_read(&self, organization: &str) -> Result<(), Error> {
+        match self.expire_due(organization).await {
+            Err(Error::Resource(ResourceError::Store(
+                StoreError::OutboxFull { .. } | StoreError::OrganizationOutboxFull { .. },
+            )))
+            | Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends the pending approval requests of an organization whose time is over. Called before they are looked at, and
+    /// by the reaper.
+    pub(crate) async fn expire_due(&self, organization: &str) -> Result<u64, Error> {
+        let permit = self.system_permit(organization);
+        let mut count = 0;
+        loop {
+            let due = store::due_approvals(
+                self.kernel.store.read(),
+                &permit,
+                self.kernel.clock.now(),
+                EXPIRY_BATCH,
+            )
+            .await?;
+            if due.is_empty() {
+                return Ok(count);
+            }
+            for id in due {
+                count += u64::from(self.expire_one(&permit, id).await?);
+            }
+        }
+    }
+
+    async fn expire_one(&self, permit: &Permit, id: String) -> Result<bool, Error> {
+        let context = ChangeContext::background(permit, EXPIRE);
+        let shown: fn(&Approval) -> bool = |stored| stored.fields.state == State::Expired;
+        run(self, &context, shown, id, |work, id| Box::pin(expire(work, id))).await
+    }
+}
+
+async fn create(work: &Work<'_, App>, stored: &Approval) -> Result<Done<Approval>, Error> {
+    let ApprovalRequestFields { operation, plan_digest, .. } = &stored.fields;
+    if let Some(known) = store::approval_for_plan(work.tx, work.permit, operation, plan_digest).await? {
+        return Ok(Done::unchanged(known));
+    }
+    work.rows().insert(work.permit, stored).await?;
+    Ok(Done::new(stored.clone(), entry("asked for", None, stored)))
+}
+
+async fn vote(
+    work: &Work<'_, App>,
+    request: &CastRequest,
+    groups: &BTreeSet<String>,
+) -> Result<Done<Approval>, Error> {
+    let CastRequest { id, approved, reason, plan_digest } = request;
+    let current = current(work, id).await?;
+    let fields = &current.fields;
+    if !plan_digest.is_empty() && *plan_digest != fields.plan_digest {
+        return Err(Error::OtherPlan { wanted: fields.plan_digest.clone(), given: plan_digest.clone() });
+    }
+    let event = if *approved { Event::ApprovedInPart } else { Event::Denied };
+    let over = fields.state == State::Pending && work.now >= fields.expire_time;
+    let state = if over { State::Expired } else { fields.state };
+    state.next(event)?;
+    let asker = (fields.requester.as_str(), fields.on_behalf_of.as_deref());
+    let counted = eligible(work.permit.principal(), groups, asker, &fields.quorums(), &fields.votes())?;
+    let cast = CastVote {
+        vote: Vote { voter: work.permit.principal().name.clone(), approved: *approved, groups: counted },
+        reason: reason.clone(),
+        vote_time: work.now,
+        plan_digest: fields.plan_digest.clone(),
+    };
+    let mut changed = fields.clone();
+    changed.votes.push(cast.clone());
+    let met = is_met(&changed.quorums(), &changed.votes());
+    let event = if *approved && met { Event::Approved } else { event };
+    let changed = step(work, &current, changed, event).await?;
+    store::insert_vote(work.tx, work.permit, current.uid, &cast).await?;
+    let verb = if *approved { "approved" } else { "denied" };
+    let entry = entry(verb, Some(&current), &changed);
+    Ok(Done::new(changed, entry))
+}
+
+async fn cancel(work: &Work<'_, App>, command: &Cancel) -> Result<Done<Approval>, Error> {
+    let Cancel { id, reason, invalidated } = command;
+    let current = current(work, id).await?;
+    let (event, verb) = match invalidated {
+        true => (Event::Invalidated, "invalidated"),
+        false => (Event::Cancelled, "cancelled"),
+    };
+    if current.fields.state.next(event).is_err() {
+        return Ok(Done::unchanged(current));
+    }
+    let fields = ApprovalRequestFields { end_reason: reason.clone(), ..current.fields.clone() };
+    let changed = step(work, &current, fields, event).await?;
+    let entry = entry(verb, Some(&current), &changed);
+    Ok(Done::new(changed, entry))
+}
+
+async fn expire(work: &Work<'_, App>, id: &str) -> Result<Done<Approval>, Error> {
+    let current = current(work, id).await?;
+    if current.fields.state.next(Event::Expired).is_err() {
+        return Ok(Done::unchanged(current));
+    }
+    let changed = step(work, &current, current.fields.clone(), Event::Expired).await?;
+    let entry = entry("expired", Some(&current), &changed);
+    Ok(Done::new(changed, entry))
+}
+
+async fn current(work: &Work<'_, App>, id: &str) -> Result<Approval, Error> {
+    let found = store::approval_by_id(work.tx, work.permit, id).await?;
+    found.ok_or_else(|| not_found(work.permit.organization(), id))
+}
+
+/// Takes an approval request through an event and writes it.
+async fn step(
+    work: &Work<'_, App>,
+    current: &Approval,
+    mut fields: ApprovalRequestFields,
+    event: Event,
+) -> Result<Approval, Error> {
+    fields.state = fields.state.next(event)?;
+    let changed = current.next(work.now, fields);
+    work.rows().update(work.permit, &changed).await?;
+    Ok(changed)
+}
+
+fn entry(verb: &str, before: Option<&Approval>, after: &Approval) -> AuditEntry {
+    let plan_digest = Some(after.fields.plan_digest.clone());
+    AuditEntry { plan_digest, ..AuditEntry::change(verb, before, Some(after)) }
+}
+
+/// What a state says to somebody who wants to vote.
+pub(crate) fn closed(error: &IllegalTransition) -> String {
+    format!("the approval request is {} already", error.state.as_str().to_lowercase())
+}
+
+/// Requirements by group, as decisions and requests have them.
+pub(crate) fn merge(requirements: Vec<Requirement>) -> Vec<Requirement> {
+    let mut all = BTreeMap::<String, Requirement>::new();
+    for requirement in requirements {
+        match all.get_mut(&requirement.group) {
+            None => {
+                all.insert(requirement.group.clone(), requirement);
+            }
+            Some(known) => {
+                known.quorum = known.quorum.max(requirement.quorum);
+                known.policy_ids.extend(requirement.policy_ids);
+                known.expiry_seconds =
+                    [known.expiry_seconds, requirement.expiry_seconds].into_iter().flatten().min();
+            }
+        }
+    }
+    all.into_values().collect()
+}

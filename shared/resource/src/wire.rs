@@ -1,0 +1,497 @@
+//! The standard methods on the wire: check the request, do the work, encode the answer.
+
+use pavior_auth::Permit;
+use pavior_core::ResourceName;
+use pavior_core::name::validate_new_id;
+use pavior_core::resource::{Stored, Violation, Violations};
+use pavior_proto::shape::{self, CreateRequest, DeleteRequest, GetRequest, ListRequest, UpdateRequest};
+use pavior_rpc::paging::Page;
+use pavior_rpc::problem::Problem;
+use pavior_rpc::{convert, mask, validate};
+use pavior_store::TxFuture;
+use prost::{Message, Name};
+use prost_types::{FieldMask, Timestamp};
+use serde_json::Value as Json;
+use tonic::{Request, Response, Status};
+
+use crate::change::{commit, once};
+use crate::crud::{self, Create, Delete, ErrorOf, Rules, Update};
+use crate::error::{Error, bracketed, field_violations};
+use crate::table::ListQuery;
+use crate::{ChangeContext, Done, Kernel, Service, Work};
+
+/// What a handler gives.
+pub type Answer<M> = Result<Response<M>, Status>;
+
+/// Where a resource is.
+#[derive(Debug)]
+pub struct Scope<'a, S> {
+    /// The service that keeps it.
+    pub service: &'a S,
+    /// The id of its organization.
+    pub organization: &'a str,
+    /// The id of the resource above it, other than the organization: the kind of an entity; empty otherwise.
+    pub parent: &'a str,
+}
+
+/// The message of a type of resource.
+pub trait Wire: Rules {
+    /// The message.
+    type Message: shape::Resource;
+
+    /// As it is shown.
+    fn encode(stored: &Stored<Self>) -> Self::Message;
+
+    /// The fields of a message. What the server alone sets comes from `before`. What cannot be understood is added to
+    /// `violations`, with paths relative to the resource; what can be is given all the same, so that everything that
+    /// is wrong is said at once.
+    fn decode(
+        message: &Self::Message,
+        scope: &Scope<'_, Self::Service>,
+        before: Option<&Self>,
+        violations: &mut Violations,
+    ) -> Option<Self>;
+}
+
+/// A resource name of a request, in the organization of the permit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The whole name.
+    pub name: String,
+    /// See [`Scope::parent`].
+    pub parent: String,
+    /// The last part.
+    pub id: String,
+}
+
+/// What an update request makes of a resource.
+#[derive(Debug, Clone)]
+pub struct Patch<T: Wire> {
+    /// Which resource.
+    pub update: Update,
+    message: T::Message,
+    mask: Option<FieldMask>,
+}
+
+impl<T: Wire> Patch<T> {
+    /// The fields of `stored` with those that the mask names taken from the request.
+    ///
+    /// # Errors
+    /// An immutable field that would change, or fields that cannot be understood.
+    pub fn merged(&self, service: &T::Service, stored: &Stored<T>) -> Result<T, ErrorOf<T>> {
+        let merged =
+            mask::merge(&T::encode(stored), &self.message, self.mask.as_ref()).map_err(Error::from)?;
+        let scope = Scope { service, organization: &stored.organization, parent: stored.fields.parent() };
+        Ok(decode(&merged, &scope, Some(&stored.fields))?)
+    }
+}
+
+/// The fields of a message, or everything that is wrong with it.
+///
+/// # Errors
+/// Fields that cannot be understood.
+pub fn decode<T: Wire>(
+    message: &T::Message,
+    scope: &Scope<'_, T::Service>,
+    before: Option<&T>,
+) -> Result<T, Error> {
+    let mut violations = Violations::new();
+    match T::decode(message, scope, before, &mut violations) {
+        Some(fields) if violations.is_empty() => Ok(fields),
+        _ => Err(Error::invalid::<T>(violations)),
+    }
+}
+
+/// Answers a standard `Create`.
+///
+/// # Errors
+/// Those of [`crud::create`], and every malformed field of the request.
+pub async fn create<T, R>(service: &T::Service, request: Request<R>) -> Answer<T::Message>
+where
+    T: Wire,
+    R: CreateRequest<Resource = T::Message>,
+{
+    create_with(service, request, T::encode, |work, command| Box::pin(crud::create(work, command))).await
+}
+
+/// As [`create`], with other work or another answer.
+///
+/// # Errors
+/// Those of `work`, and every malformed field of the request.
+pub async fn create_with<T, R, V, W>(
+    service: &T::Service,
+    request: Request<R>,
+    encode: fn(&V) -> T::Message,
+    work: W,
+) -> Answer<T::Message>
+where
+    T: Wire,
+    R: CreateRequest<Resource = T::Message>,
+    V: Send + 'static,
+    W: for<'c> Fn(&'c Work<'c, T::Service>, &'c Create<T>) -> TxFuture<'c, Done<V>, ErrorOf<T>>
+        + Send
+        + Sync
+        + 'static,
+{
+    const { assert!(same(T::TYPE, <T::Message as shape::Resource>::TYPE), "the type is that of the message") };
+    const { assert!(same(T::SINGULAR, R::FIELD), "the noun is that of the field") };
+    let (permit, request) = opened(request)?;
+    let context = ChangeContext::of(&permit, &request);
+    let answer = once(service, &context, async {
+        let command = read_create::<T, R>(service, &permit, &request)?;
+        commit(service, &context, encode, command, work).await
+    });
+    respond(answer.await)
+}
+
+/// Answers a standard `Update`.
+///
+/// # Errors
+/// Those of [`crud::update`], and malformed fields of the request.
+pub async fn update<T, R>(service: &T::Service, request: Request<R>) -> Answer<T::Message>
+where
+    T: Wire,
+    R: UpdateRequest<Resource = T::Message>,
+{
+    update_with(service, request, T::encode, |work, patch: &Patch<T>| {
+        Box::pin(crud::update(work, &patch.update, |stored| patch.merged(work.service, stored)))
+    })
+    .await
+}
+
+/// As [`update`], with other work or another answer.
+///
+/// # Errors
+/// Those of `work`, and malformed fields of the request.
+pub async fn update_with<T, R, V, W>(
+    service: &T::Service,
+    request: Request<R>,
+    encode: fn(&V) -> T::Message,
+    work: W,
+) -> Answer<T::Message>
+where
+    T: Wire,
+    R: UpdateRequest<Resource = T::Message>,
+    V: Send + 'static,
+    W: for<'c> Fn(&'c Work<'c, T::Service>, &'c Patch<T>) -> TxFuture<'c, Done<V>, ErrorOf<T>>
+        + Send
+        + Sync
+        + 'static,
+{
+    let (permit, request) = opened(request)?;
+    let context = ChangeContext::of(&permit, &request);
+    let answer = once(service, &context, async {
+        let patch = read_update::<T, R>(&permit, &request)?;
+        commit(service, &context, encode, patch, work).await
+    });
+    respond(answer.await)
+}
+
+/// Answers a standard `Delete`.
+///
+/// # Errors
+/// Those of [`crud::delete`], and malformed fields of the request.
+pub async fn delete<T, R>(service: &T::Service, request: Request<R>) -> Answer<()>
+where
+    T: Wire,
+    R: DeleteRequest,
+{
+    let (permit, request) = opened(request)?;
+    let context = ChangeContext::of(&permit, &request);
+    let answer = once(service, &context, async {
+        validate::request(&request).map_err(Error::from)?;
+        let Named { name, parent, id } = name::<T>(&permit, "name", request.name(), R::ACTION)?;
+        let (etag, allow_missing) = (request.etag().to_owned(), request.allow_missing());
+        let command = Delete { parent, id, name, etag, allow_missing };
+        let done: fn(&()) = |()| ();
+        commit(service, &context, done, command, |work, command| Box::pin(crud::delete::<T>(work, command)))
+            .await
+    });
+    respond(answer.await)
+}
+
+/// Answers a standard `Get`.
+///
+/// # Errors
+/// NOT_FOUND, and malformed fields of the request.
+pub async fn get<T, R>(service: &T::Service, request: Request<R>) -> Answer<T::Message>
+where
+    T: Wire,
+    R: GetRequest,
+{
+    let (permit, request) = read_request(request)?;
+    let found = async {
+        let Named { name, parent, id } = name::<T>(&permit, "name", request.name(), R::ACTION)?;
+        crud::get::<T>(service, &permit, &parent, &id, &name).await
+    };
+    respond(found.await.map(|stored| T::encode(&stored)))
+}
+
+/// Answers a standard `List`.
+///
+/// # Errors
+/// A filter, an order or a page token that cannot be used, and malformed fields of the request.
+pub async fn list<T, R>(service: &T::Service, request: Request<R>) -> Answer<R::Response>
+where
+    T: Wire,
+    R: ListRequest<Resource = T::Message>,
+{
+    let (permit, request) = read_request(request)?;
+    let kernel = service.kernel();
+    let listed = async {
+        let parent = parent::<T>(&permit, "parent", request.parent(), false, R::ACTION)?;
+        let page = open_page(kernel, &request)?;
+        let listing = crud::list::<T>(service, &permit, &list_query(&request, parent, &page)?).await?;
+        let rows = listing.rows.iter().map(T::encode).zip(listing.positions).collect();
+        Ok::<_, Error>(close::<R>(kernel, &page, rows))
+    };
+    respond(listed.await)
+}
+
+/// The answer of a handler.
+// A `Status` is what handlers return; boxing it here would only move the cost to each of them.
+#[allow(clippy::result_large_err)]
+pub fn respond<M, E: Into<Problem>>(result: Result<M, E>) -> Answer<M> {
+    result.map(Response::new).map_err(|error| error.into().into())
+}
+
+#[allow(clippy::result_large_err)]
+fn opened<R>(request: Request<R>) -> Result<(Permit, R), Status> {
+    Ok((pavior_auth::permit(&request)?, request.into_inner()))
+}
+
+/// The permit, and the message once its shape has been checked.
+///
+/// # Errors
+/// INVALID_ARGUMENT with every malformed field.
+#[allow(clippy::result_large_err)]
+pub fn read_request<R: Message + Name>(request: Request<R>) -> Result<(Permit, R), Status> {
+    let (permit, request) = opened(request)?;
+    validate::request(&request)?;
+    Ok((permit, request))
+}
+
+/// Every malformed field of the request at once.
+fn read_create<T, R>(service: &T::Service, permit: &Permit, request: &R) -> Result<Create<T>, Error>
+where
+    T: Wire,
+    R: CreateRequest<Resource = T::Message>,
+{
+    let mut violations = validate::violations(request)?.into_vec();
+    let mut add = |found: Vec<Violation>| {
+        let known: Vec<String> = violations.iter().map(|violation| violation.field.clone()).collect();
+        let found = field_violations(found, "INVALID_FIELD", bracketed).into_iter();
+        violations.extend(found.filter(|violation| !known.contains(&violation.field)));
+    };
+    let parent = match parent::<T>(permit, "parent", request.parent(), false, R::ACTION) {
+        Ok(parent) => parent.unwrap_or_default(),
+        Err(Error::Invalid(found)) => {
+            add(found);
+            String::new()
+        }
+        Err(other) => return Err(other),
+    };
+    add(new_id_problems::<T, R>(request.id()));
+    let scope = Scope { service, organization: permit.organization(), parent: &parent };
+    let mut found = Violations::new();
+    let fields = match request.resource() {
+        Some(message) => T::decode(message, &scope, None, &mut found),
+        None => {
+            found.add("", "is required");
+            None
+        }
+    };
+    // What could not be understood is left out of the fields, and not to be complained about again.
+    let unfit = fields.iter().flat_map(|fields| fields.check(scope.organization, request.id()));
+    let unfit: Vec<Violation> = unfit.filter(|unfit| found.iter().all(|known| apart(known, unfit))).collect();
+    let mut under = Violations::new();
+    under.extend_under(R::FIELD, found.into_vec().into_iter().chain(unfit));
+    add(under.into_vec());
+    match fields {
+        Some(fields) if violations.is_empty() => {
+            representable(request)?;
+            Ok(Create { id: request.id().to_owned(), fields })
+        }
+        _ => Err(Problem::invalid(violations).into()),
+    }
+}
+
+/// Whether one is about neither the other's field nor a part of it.
+fn apart(a: &Violation, b: &Violation) -> bool {
+    let first =
+        |violation: &Violation| violation.path.split(['.', '[']).next().unwrap_or_default().to_owned();
+    first(a) != first(b)
+}
+
+/// What is wrong with an id that the caller chose; an empty one is made by the server.
+fn new_id_problems<T: Wire, R: CreateRequest>(id: &str) -> Vec<Violation> {
+    let collection = collections(<T::Message as shape::Resource>::PATTERN).last().unwrap_or_default();
+    let checked = if id.is_empty() { Ok(()) } else { validate_new_id(collection, id) };
+    checked.err().map(|message| Violation { path: R::ID_FIELD.to_owned(), message }).into_iter().collect()
+}
+
+fn read_update<T, R>(permit: &Permit, request: &R) -> Result<Patch<T>, Error>
+where
+    T: Wire,
+    R: UpdateRequest<Resource = T::Message>,
+{
+    validate::request(request)?;
+    let message = request.resource().cloned().unwrap_or_default();
+    let (own_name, etag) = (shape::Resource::name(&message), shape::Resource::etag(&message).to_owned());
+    let field = format!("{}.name", R::FIELD);
+    let Named { name, parent, id } = name::<T>(permit, &field, own_name, R::ACTION)?;
+    let mask = request.update_mask().cloned();
+    // An unknown path is an error whether the resource exists or not.
+    mask::Mask::resolve(mask.as_ref(), &message)?;
+    representable(&request.without_mask())?;
+    Ok(Patch { update: Update { parent, id, name, etag }, message, mask })
+}
+
+/// What has no JSON form, such as a number that is not a number, could not be kept.
+fn representable<R: Message + Name>(request: &R) -> Result<(), Problem> {
+    let refuse = |error| Problem::invalid_field(R::NAME, format!("cannot be written as JSON: {error}"));
+    convert::to_json(request).map(drop).map_err(refuse)
+}
+
+/// Reads the name of a resource.
+///
+/// # Errors
+/// A name of another form, or in another organization than the permit's.
+pub fn name<T: Wire>(permit: &Permit, field: &str, name: &str, action: &str) -> Result<Named, Error> {
+    let pattern = <T::Message as shape::Resource>::PATTERN;
+    let parsed = parse(permit, field, name, pattern, action)?;
+    let parent = above(pattern).and_then(|collection| parsed.get(collection)).unwrap_or_default();
+    Ok(Named { parent: parent.to_owned(), id: parsed.id().to_owned(), name: parsed.to_string() })
+}
+
+/// Reads the name of what a resource is made or listed in: the id of the resource above, other than the organization.
+/// `None` for the wildcard `-`, where it is allowed.
+///
+/// # Errors
+/// As [`name`].
+pub fn parent<T: Wire>(
+    permit: &Permit,
+    field: &str,
+    name: &str,
+    wildcard: bool,
+    action: &str,
+) -> Result<Option<String>, Error> {
+    let own = <T::Message as shape::Resource>::PATTERN;
+    let pattern = own.rsplit_once('/').and_then(|(rest, _)| rest.rsplit_once('/'));
+    let pattern = pattern.map(|(rest, _)| rest).unwrap_or_default();
+    let Some(collection) = above(own) else {
+        parse(permit, field, name, pattern, action)?;
+        return Ok(Some(String::new()));
+    };
+    let organization = name.strip_suffix(&format!("/{collection}/-")).filter(|_| wildcard);
+    if let Some(organization) = organization {
+        parse(permit, field, organization, "organizations/{organization}", action)?;
+        return Ok(None);
+    }
+    let parsed = parse(permit, field, name, pattern, action)?;
+    Ok(Some(parsed.get(collection).unwrap_or_default().to_owned()))
+}
+
+/// Reads a name and demands that the call is confined to its organization.
+///
+/// # Errors
+/// As [`name`].
+pub fn parse(
+    permit: &Permit,
+    field: &str,
+    name: &str,
+    pattern: &str,
+    action: &str,
+) -> Result<ResourceName, Error> {
+    let invalid = |message: String| Error::Invalid(vec![Violation { path: field.to_owned(), message }]);
+    let parsed = ResourceName::parse_as(name, pattern).map_err(|error| invalid(error.to_string()))?;
+    if parsed.organization() == permit.organization() {
+        return Ok(parsed);
+    }
+    let (caller, permitted) = (permit.caller(), permit.organization());
+    tracing::warn!(caller, permitted, action, name, "the permit is for another organization");
+    Err(Error::Denied { action: action.to_owned(), resource: name.to_owned() })
+}
+
+/// The id in the name of a resource of the same organization, for a field of a message.
+pub fn id_of<R: shape::Resource>(
+    violations: &mut Violations,
+    path: &str,
+    name: &str,
+    organization: &str,
+) -> Option<String> {
+    let parsed = violations.check(path, ResourceName::parse_as(name, R::PATTERN))?;
+    if parsed.organization() != organization {
+        violations.add(path, format!("`{name}` is not in `organizations/{organization}`"));
+        return None;
+    }
+    Some(parsed.id().to_owned())
+}
+
+/// The page that a request asks for.
+///
+/// # Errors
+/// INVALID_ARGUMENT for a size or a token that cannot be used.
+pub fn open_page<R: ListRequest>(kernel: &Kernel, request: &R) -> Result<Page, Problem> {
+    let args = [R::PATH, request.parent(), request.filter(), request.order_by()];
+    Page::open(&kernel.tokens, request.page_size(), request.page_token(), &args)
+}
+
+/// What a list request asks of a table.
+///
+/// # Errors
+/// A filter or an order that cannot be read.
+pub fn list_query<R: ListRequest>(
+    request: &R,
+    parent: Option<String>,
+    page: &Page,
+) -> Result<ListQuery, Error> {
+    ListQuery::new(parent, request.filter(), request.order_by(), page.limit(), page.after.clone())
+}
+
+/// The answer to a list, which ends early when it would be too large to send. Rows come with their positions.
+pub fn close<R: ListRequest>(
+    kernel: &Kernel,
+    page: &Page,
+    mut rows: Vec<(R::Resource, Json)>,
+) -> R::Response {
+    let bytes = |(message, _): &(R::Resource, Json)| message.encoded_len();
+    let position = |(_, position): &(R::Resource, Json)| position.clone();
+    let next = page.close_within(&kernel.tokens, &mut rows, kernel.max_page_bytes, bytes, position);
+    R::respond(rows.into_iter().map(|(message, _)| message).collect(), next)
+}
+
+/// The times of creation and of the last change.
+pub fn times<F>(stored: &Stored<F>) -> (Option<Timestamp>, Option<Timestamp>) {
+    (Some(convert::to_timestamp(stored.create_time)), Some(convert::to_timestamp(stored.update_time)))
+}
+
+/// The collections of a pattern, from the organization's down.
+fn collections(pattern: &str) -> impl Iterator<Item = &str> {
+    pattern.split('/').step_by(2)
+}
+
+/// The collection of the resource above, if that is not the organization.
+fn above(pattern: &str) -> Option<&str> {
+    let all: Vec<&str> = collections(pattern).collect();
+    match all.as_slice() {
+        [_, .., above, _] => Some(above),
+        _ => None,
+    }
+}
+
+/// Equal, whether words are divided by spaces or underscores.
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < a.len() {
+        if a[at] != b[at] && !(a[at] == b' ' && b[at] == b'_') {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}

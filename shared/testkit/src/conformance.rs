@@ -1,0 +1,368 @@
+//! What every resource with standard methods must keep to, whatever it is and whichever service keeps it.
+
+use std::collections::BTreeSet;
+
+use futures::future::LocalBoxFuture;
+use pavior_core::audit::AuditEvent;
+use pavior_rpc::convert;
+use pavior_rpc::problem::{Decoded, from_status};
+use prost_reflect::MethodDescriptor;
+use serde_json::{Value as Json, json};
+use tonic::{Code, Status};
+
+use crate::dynamic;
+use crate::repeat::{Ask, Case};
+
+/// A resource, with what it takes to make some of it.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// The name of its message, `RoleBinding`.
+    pub message: &'static str,
+    /// What it is made in.
+    pub parent: String,
+    /// Two forms of one that is called so.
+    pub forms: fn(&str) -> [Json; 2],
+}
+
+/// A service with its resources, in an organization that holds none of them yet.
+pub struct Subject<'a> {
+    /// `pavior.catalog.v1.CatalogService`
+    pub service: &'static str,
+    /// All of its resources that have the five standard methods.
+    pub samples: Vec<Sample>,
+    /// Calls a method as somebody of the organization who may.
+    pub ask: &'a Ask<'a>,
+    /// Calls a method as somebody who may, in another organization.
+    pub outsider: &'a Ask<'a>,
+    /// The audit events so far.
+    pub audited: &'a (dyn Fn() -> LocalBoxFuture<'a, Vec<AuditEvent>> + 'a),
+}
+
+/// The names that the descriptors give to a resource and its methods.
+struct Names {
+    r#type: String,
+    singular: String,
+    plural: String,
+}
+
+impl Sample {
+    fn names(&self, service: &str) -> Names {
+        resources(service).into_iter().find(|(message, _)| message == self.message).unwrap().1
+    }
+
+    /// `resourceType`, as JSON has it.
+    fn field(&self) -> String {
+        let mut field = self.message.to_owned();
+        field[..1].make_ascii_lowercase();
+        field
+    }
+
+    fn create(&self, id: &str, form: &Json) -> Json {
+        let field = self.field();
+        json!({ "parent": self.parent, format!("{field}Id"): id, field: form })
+    }
+
+    fn change(&self, name: &str, form: &Json, etag: &str) -> Json {
+        let mut form = form.clone();
+        form["name"] = name.into();
+        form["etag"] = etag.into();
+        json!({ self.field(): form })
+    }
+
+    /// The repetitions of its changes, under names that begin with `round`.
+    pub fn cases(&self, service: &str, round: &str) -> Vec<Case> {
+        let plural = self.names(service).plural;
+        let method = |verb: &str| -> &'static str { format!("{verb}{}", self.message).leak() };
+        let [create, update, delete] = ["Create", "Update", "Delete"].map(method);
+        let [a, b, c] = ["a", "b", "c"].map(|letter| format!("{round}-{letter}"));
+        let name = |id: &str| format!("{}/{plural}/{id}", self.parent);
+        let gone = |id: &str| vec![(delete, json!({ "name": name(id) }))];
+        let [form, other] = (self.forms)(round);
+        vec![
+            Case {
+                method: create,
+                before: Vec::new(),
+                request: self.create(&a, &form),
+                other: self.create(&a, &other),
+                gone: gone(&a),
+            },
+            Case {
+                method: update,
+                before: vec![(create, self.create(&b, &form))],
+                request: self.change(&name(&b), &other, ""),
+                other: self.change(&name(&b), &form, ""),
+                gone: gone(&b),
+            },
+            Case {
+                method: delete,
+                before: vec![(create, self.create(&c, &form))],
+                request: json!({ "name": name(&c) }),
+                other: json!({ "name": name(&c), "allowMissing": true }),
+                gone: Vec::new(),
+            },
+        ]
+    }
+}
+
+/// The resources of a service that have the five standard methods, by message.
+fn resources(service: &str) -> Vec<(String, Names)> {
+    let option = convert::pool().get_extension_by_name("google.api.resource").unwrap();
+    let methods = dynamic::methods(service);
+    let has = |name: String| methods.iter().any(|method| method.name() == name);
+    let updated = methods.iter().filter(|method| method.name().starts_with("Update"));
+    let mut found = Vec::new();
+    for message in updated.map(MethodDescriptor::output) {
+        let name = message.name().to_owned();
+        if !["Create", "Get", "Delete"].iter().all(|verb| has(format!("{verb}{name}"))) {
+            continue;
+        }
+        let value = message.options().get_extension(&option).into_owned();
+        let text = |field: &str| value.as_message().unwrap().get_field_by_name(field).unwrap().into_owned();
+        let [r#type, singular, plural] =
+            ["type", "singular", "plural"].map(|field| text(field).as_str().unwrap().to_owned());
+        found.push((name, Names { r#type, singular, plural }));
+    }
+    found
+}
+
+/// Checks every resource of a service.
+pub async fn check<'a>(subject: &'a Subject<'a>) {
+    let declared: BTreeSet<String> =
+        resources(subject.service).into_iter().map(|(message, _)| message).collect();
+    let sampled: BTreeSet<String> = subject.samples.iter().map(|sample| sample.message.to_owned()).collect();
+    assert_eq!(sampled, declared, "each resource with standard methods needs a sample");
+    for sample in &subject.samples {
+        let one = One { subject, sample, names: sample.names(subject.service) };
+        one.has_an_id_without_one().await;
+        one.dry_runs_leave_nothing().await;
+        one.etags_are_of_one_revision().await;
+        one.masks_are_read_first().await;
+        one.names_to_show_are_counted_in_characters().await;
+        one.pages_hold_under_inserts().await;
+        one.unknown_fields_are_refused().await;
+        one.changes_are_recorded().await;
+        one.other_organizations_are_told_nothing().await;
+    }
+}
+
+struct One<'a> {
+    subject: &'a Subject<'a>,
+    sample: &'a Sample,
+    names: Names,
+}
+
+type Answered = Result<Json, Status>;
+
+impl One<'_> {
+    fn method(&self, verb: &str) -> MethodDescriptor {
+        let name = match verb {
+            "List" => {
+                let mut plural = self.names.plural.clone();
+                plural[..1].make_ascii_uppercase();
+                format!("List{plural}")
+            }
+            verb => format!("{verb}{}", self.sample.message),
+        };
+        dynamic::method(&format!("{}/{name}", self.subject.service))
+    }
+
+    async fn call(&self, verb: &str, request: Json) -> Answered {
+        (self.subject.ask)(self.method(verb), request).await
+    }
+
+    async fn done(&self, verb: &str, request: Json) -> Json {
+        let told = format!("{verb}{} {request}", self.sample.message);
+        self.call(verb, request).await.unwrap_or_else(|status| panic!("{told}: {status:?}"))
+    }
+
+    fn refused(&self, what: &str, answer: Answered, code: Code, reason: &str) -> Decoded {
+        let status = match answer {
+            Ok(answer) => panic!("{} {what}: {answer}", self.sample.message),
+            Err(status) => status,
+        };
+        let error = from_status(&status);
+        let found = (status.code(), error.reason.as_str());
+        assert_eq!(found, (code, reason), "{} {what}: {error:?}", self.sample.message);
+        error
+    }
+
+    fn name(&self, id: &str) -> String {
+        format!("{}/{}/{id}", self.sample.parent, self.names.plural)
+    }
+
+    fn form(&self, id: &str) -> Json {
+        (self.sample.forms)(id)[0].clone()
+    }
+
+    async fn make(&self, id: &str) -> Json {
+        self.done("Create", self.sample.create(id, &self.form(id))).await
+    }
+
+    async fn remove(&self, name: &str) {
+        self.done("Delete", json!({ "name": name })).await;
+    }
+
+    async fn has_an_id_without_one(&self) {
+        let made = self.done("Create", self.sample.create("", &self.form("unnamed"))).await;
+        let name = made["name"].as_str().unwrap();
+        let id = name.strip_prefix(&self.name("")).unwrap();
+        let mut prefix = String::new();
+        for c in self.names.singular.chars() {
+            if c.is_ascii_uppercase() {
+                prefix.push('-');
+            }
+            prefix.push(c.to_ascii_lowercase());
+        }
+        let random = id.strip_prefix(&format!("{prefix}-")).unwrap_or_else(|| panic!("{id}"));
+        assert!(random.len() == 12 && random.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
+        self.remove(name).await;
+    }
+
+    async fn dry_runs_leave_nothing(&self) {
+        let before = (self.subject.audited)().await.len();
+        let mut request = self.sample.create("dry", &self.form("dry"));
+        request["requestId"] = uuid::Uuid::new_v4().to_string().into();
+        request["validateOnly"] = true.into();
+        let shown = self.done("Create", request.clone()).await;
+        assert_eq!(shown["name"], self.name("dry"));
+        let get = self.call("Get", json!({ "name": self.name("dry") })).await;
+        self.refused("after a dry run", get, Code::NotFound, "RESOURCE_NOT_FOUND");
+        assert_eq!((self.subject.audited)().await.len(), before, "a dry run is no change");
+        // Its request id is as good as new, also for another request.
+        request["validateOnly"] = false.into();
+        self.done("Create", request).await;
+        self.remove(&self.name("dry")).await;
+    }
+
+    async fn etags_are_of_one_revision(&self) {
+        let [form, other] = (self.sample.forms)("tagged");
+        let made = self.make("tagged").await;
+        let (name, etag) = (self.name("tagged"), made["etag"].as_str().unwrap());
+        let same = self.done("Update", self.sample.change(&name, &form, etag)).await;
+        assert_eq!(same["etag"], etag, "what does not change keeps its etag");
+        let changed = self.done("Update", self.sample.change(&name, &other, etag)).await;
+        assert_ne!(changed["etag"], etag);
+        let stale = self.call("Update", self.sample.change(&name, &form, etag)).await;
+        let error = self.refused("with an old etag", stale, Code::Aborted, "ETAG_MISMATCH");
+        assert_eq!(error.metadata["currentEtag"], changed["etag"].as_str().unwrap());
+        let stale = self.call("Delete", json!({ "name": name, "etag": etag })).await;
+        self.refused("deleted with an old etag", stale, Code::Aborted, "ETAG_MISMATCH");
+        self.remove(&name).await;
+        let gone = self.call("Delete", json!({ "name": name })).await;
+        self.refused("deleted twice", gone, Code::NotFound, "RESOURCE_NOT_FOUND");
+        self.done("Delete", json!({ "name": name, "allowMissing": true })).await;
+    }
+
+    async fn masks_are_read_first(&self) {
+        let mut request = self.sample.change(&self.name("nobody"), &self.form("nobody"), "");
+        let missing = self.call("Update", request.clone()).await;
+        self.refused("that does not exist", missing, Code::NotFound, "RESOURCE_NOT_FOUND");
+        request["updateMask"] = "nothingOfTheKind".into();
+        let unknown = self.call("Update", request).await;
+        let error = self.refused("with an unknown path", unknown, Code::InvalidArgument, "INVALID_FIELD");
+        assert_eq!(error.violations[0].field, "update_mask");
+    }
+
+    async fn names_to_show_are_counted_in_characters(&self) {
+        if self.method("Create").output().get_field_by_name("display_name").is_none() {
+            return;
+        }
+        let named = |text: String| {
+            let mut form = self.form("shown");
+            form["displayName"] = text.into();
+            let mut request = self.sample.create("shown", &form);
+            request["validateOnly"] = true.into();
+            request
+        };
+        self.done("Create", named("ä".repeat(200))).await;
+        for text in ["ä".repeat(201), "a\nb".to_owned()] {
+            let answer = self.call("Create", named(text)).await;
+            let error =
+                self.refused("with a bad name to show", answer, Code::InvalidArgument, "INVALID_FIELD");
+            let field = &error.violations[0].field;
+            assert!(field.ends_with(".display_name"), "{field}");
+        }
+    }
+
+    async fn pages_hold_under_inserts(&self) {
+        for id in ["page-b", "page-d", "page-f"] {
+            self.make(id).await;
+        }
+        let (mut found, mut token) = (Vec::new(), String::new());
+        loop {
+            let request = json!({ "parent": self.sample.parent, "pageSize": 2, "pageToken": token });
+            let page = self.done("List", request).await;
+            let items = page[&self.names.plural].as_array().cloned().unwrap_or_default();
+            found.extend(items.iter().map(|item| item["name"].as_str().unwrap().to_owned()));
+            if token.is_empty() {
+                // Before what was given out, and after it.
+                self.make("page-a").await;
+                self.make("page-g").await;
+            }
+            token = page["nextPageToken"].as_str().unwrap_or_default().to_owned();
+            if token.is_empty() {
+                break;
+            }
+        }
+        let distinct: BTreeSet<&String> = found.iter().collect();
+        assert_eq!(distinct.len(), found.len(), "{found:?}");
+        for id in ["page-b", "page-d", "page-f"] {
+            assert!(found.contains(&self.name(id)), "{id}: {found:?}");
+        }
+        for id in ["a", "b", "d", "f", "g"] {
+            self.remove(&self.name(&format!("page-{id}"))).await;
+        }
+    }
+
+    async fn unknown_fields_are_refused(&self) {
+        let list = |field: &str, text: &str| json!({ "parent": self.sample.parent, field: text });
+        for (field, text, reason) in [
+            ("filter", "nothing_of_the_kind = 1", "INVALID_FILTER"),
+            ("filter", "((", "INVALID_FILTER"),
+            ("orderBy", "nothing_of_the_kind", "INVALID_FILTER"),
+            ("pageToken", "x", "INVALID_PAGE_TOKEN"),
+        ] {
+            let answer = self.call("List", list(field, text)).await;
+            self.refused(&format!("listed with {field} {text}"), answer, Code::InvalidArgument, reason);
+        }
+    }
+
+    async fn changes_are_recorded(&self) {
+        let skipped = (self.subject.audited)().await.len();
+        let name = self.name("told");
+        self.make("told").await;
+        let [_, other] = (self.sample.forms)("told");
+        self.done("Update", self.sample.change(&name, &other, "")).await;
+        self.remove(&name).await;
+        let events = (self.subject.audited)().await.split_off(skipped);
+        let verbs = ["Create", "Update", "Delete"];
+        assert_eq!(events.len(), verbs.len(), "{events:?}");
+        for (event, verb) in events.iter().zip(verbs) {
+            assert_eq!(event.action, dynamic::action(&self.method(verb)));
+            assert_eq!((&event.object.name, &event.object.r#type), (&name, &self.names.r#type));
+            assert_eq!((event.outcome.status.as_str(), event.outcome.code.as_str()), ("ok", "OK"));
+            let change = event.change.as_ref().unwrap();
+            assert_eq!(change.params_digest.as_ref().map(String::len), Some(64));
+            let told = (change.before.is_some(), change.after.is_some());
+            assert_eq!(told, (verb != "Create", verb != "Delete"), "{verb}");
+            assert!(event.actor.reference.starts_with("organizations/") && !event.summary.is_empty());
+        }
+    }
+
+    async fn other_organizations_are_told_nothing(&self) {
+        self.make("ours").await;
+        let calls = [
+            ("Get", json!({ "name": self.name("ours") })),
+            ("Get", json!({ "name": self.name("nobody") })),
+            ("List", json!({ "parent": self.sample.parent })),
+            ("Create", self.sample.create("theirs", &self.form("theirs"))),
+            ("Update", self.sample.change(&self.name("ours"), &self.form("ours"), "")),
+            ("Delete", json!({ "name": self.name("ours") })),
+        ];
+        for (verb, request) in calls {
+            let answer = (self.subject.outsider)(self.method(verb), request).await;
+            self.refused(&format!("{verb} from outside"), answer, Code::PermissionDenied, "ACCESS_DENIED");
+        }
+        self.remove(&self.name("ours")).await;
+    }
+}
