@@ -18,6 +18,7 @@ mod repeat;
 mod restore;
 mod secrets;
 mod split;
+mod standing;
 mod tamper;
 mod tenancy;
 mod tls;

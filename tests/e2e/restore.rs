@@ -38,14 +38,14 @@ environments: {}
 "#;
 
 /// Databases and a data folder, over which a system runs now and then.
-struct Site {
+pub(crate) struct Site {
     data: tempfile::TempDir,
-    databases: BTreeMap<&'static str, TestDb>,
+    pub(crate) databases: BTreeMap<&'static str, TestDb>,
 }
 
 impl Site {
     /// On SQLite or PostgreSQL, with the starter kit; nothing when there is no PostgreSQL.
-    async fn new(postgres: bool) -> Result<Option<Self>> {
+    pub(crate) async fn new(postgres: bool) -> Result<Option<Self>> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut databases = BTreeMap::new();
         for role in ROLES {
@@ -81,7 +81,7 @@ impl Site {
         Ok(config)
     }
 
-    async fn start(&self) -> Result<System> {
+    pub(crate) async fn start(&self) -> Result<System> {
         System::start(self.config()?, &Role::ALL).await
     }
 
@@ -96,7 +96,7 @@ impl Site {
         }
     }
 
-    fn person(&self, system: &System, name: &str) -> Result<Person> {
+    pub(crate) fn person(&self, system: &System, name: &str) -> Result<Person> {
         Person::new(&system.server(), self.data.path(), name, starter::ORGANIZATION)
     }
 
@@ -136,7 +136,7 @@ impl Site {
     }
 
     /// Runs `pavior restore` as an operator does.
-    fn restore(&self, extra: &[&str]) -> Result<(Output, Value)> {
+    pub(crate) fn restore(&self, extra: &[&str]) -> Result<(Output, Value)> {
         let mut command = Command::new(binary()?);
         command.args(["-o", "json", "restore"]).args(extra);
         let mut set = |key: &str, value: &str| {
@@ -155,6 +155,10 @@ impl Site {
         let url = &self.databases.get("audit").context("a database")?.url;
         pavior_audit_verifier::verify_database(url, None).await?;
         Ok(())
+    }
+
+    pub(crate) fn data(&self) -> &Path {
+        self.data.path()
     }
 
     fn file(&self, path: &str) -> PathBuf {

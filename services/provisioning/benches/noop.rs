@@ -43,6 +43,7 @@ fn operation(number: u64) -> NewOperation {
             ..Spec::default()
         },
         entry: None,
+        drift: None,
     };
     let now = OffsetDateTime::now_utc();
     let name = "organizations/acme/users/alice";

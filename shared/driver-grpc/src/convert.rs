@@ -213,20 +213,27 @@ pub(crate) fn decode_outcome(outcome: pb::Outcome) -> Result<Outcome, WireError>
 }
 
 pub(crate) fn encode_observation(observation: Observation) -> Result<pb::ObserveResponse, WireError> {
+    let mut declaration = String::new();
     let observation = match observation {
-        Observation::Found(found) => PbObservation::Found(encode_resource(&Success::from(found))?),
+        Observation::Found(mut found) => {
+            declaration = std::mem::take(&mut found.declaration);
+            PbObservation::Found(encode_resource(&Success::from(found))?)
+        }
         Observation::Absent => PbObservation::Absent(pb::Absent {}),
         Observation::Partial { identity, state, message } => {
             PbObservation::Partial(pb::PartialResource { identity, state: Some(encode(&state)?), message })
         }
         Observation::Indeterminate { message } => PbObservation::Indeterminate(pb::Indeterminate { message }),
     };
-    Ok(pb::ObserveResponse { observation: Some(observation) })
+    Ok(pb::ObserveResponse { observation: Some(observation), declaration })
 }
 
 pub(crate) fn decode_observation(response: pb::ObserveResponse) -> Result<Observation, WireError> {
-    Ok(match response.observation.ok_or(WireError::Missing("observation"))? {
-        PbObservation::Found(resource) => Observation::Found(Found::from(decode_resource(resource)?)),
+    let pb::ObserveResponse { observation, declaration } = response;
+    Ok(match observation.ok_or(WireError::Missing("observation"))? {
+        PbObservation::Found(resource) => {
+            Observation::Found(Found { declaration, ..Found::from(decode_resource(resource)?) })
+        }
         PbObservation::Absent(pb::Absent {}) => Observation::Absent,
         PbObservation::Partial(pb::PartialResource { identity, state, message }) => {
             Observation::Partial { identity, state: decode(state)?, message }

@@ -80,6 +80,7 @@ macro_rules! ensure {
 }
 
 mod failures;
+mod standing;
 
 /// Runs every check, one after the other.
 pub async fn run(subject: &Subject) -> Report {
@@ -93,6 +94,7 @@ pub async fn run(subject: &Subject) -> Report {
     add("same_key_other_inputs_is_refused", subject.other_inputs().await);
     add("observe_finds_by_key_and_identity", subject.observes().await);
     add("update_keeps_identity", subject.updates().await);
+    add("update_of_what_is_gone_makes_it_anew", subject.makes_anew().await);
     add("lower_fence_is_fenced", subject.fences().await);
     add("destroy_twice_is_once", subject.destroys().await);
     add("cancelled_apply_can_be_resolved", subject.cancels().await);
@@ -109,6 +111,18 @@ struct Made {
     case: Case,
     context: CallContext,
     success: Success,
+}
+
+impl Made {
+    /// What is recorded of it.
+    fn prior(&self) -> Prior {
+        Prior {
+            identity: self.success.identity.clone(),
+            inputs: self.case.inputs.clone(),
+            outputs: self.success.outputs.clone(),
+            state: self.success.state.clone(),
+        }
+    }
 }
 
 impl Subject {
@@ -314,12 +328,7 @@ impl Subject {
         let mut context = made.context.clone();
         "conformance/update/2".clone_into(&mut context.idempotency_key);
         context.fence += 1;
-        let prior = Prior {
-            identity: made.success.identity.clone(),
-            inputs: made.case.inputs.clone(),
-            outputs: made.success.outputs.clone(),
-            state: made.success.state.clone(),
-        };
+        let prior = made.prior();
         let mut results = Vec::new();
         for _ in 0..2 {
             let request = self.request(&changed, &made.case, Some(prior.clone()));
@@ -331,14 +340,6 @@ impl Subject {
         same(&results[0], &found.into())?;
         self.is_declared(&made, &changed).await?;
         self.clean(&made).await
-    }
-
-    /// A driver that keeps what was declared says that it is this.
-    async fn is_declared(&self, made: &Made, inputs: &Value) -> Check {
-        let listed = self.listed(&made.success.identity).await;
-        let kept = listed.ok().flatten().map(|listed| listed.declaration).unwrap_or_default();
-        ensure!(kept.is_empty() || kept == declaration(inputs), "it lists another declaration");
-        Ok(())
     }
 
     async fn fences(&self) -> Check {

@@ -226,17 +226,20 @@ pub struct Found {
     pub secrets: Secrets,
     /// Private state.
     pub state: Value,
+    /// The declaration of the last apply that ended well, as in [`crate::Listed`]; empty when the driver does not keep
+    /// it.
+    pub declaration: String,
 }
 
 impl From<Found> for Success {
-    fn from(Found { identity, outputs, secrets, state }: Found) -> Self {
+    fn from(Found { identity, outputs, secrets, state, declaration: _ }: Found) -> Self {
         Self { identity, outputs, secrets, state }
     }
 }
 
 impl From<Success> for Found {
     fn from(Success { identity, outputs, secrets, state }: Success) -> Self {
-        Self { identity, outputs, secrets, state }
+        Self { identity, outputs, secrets, state, declaration: String::new() }
     }
 }
 

@@ -109,7 +109,7 @@ pub struct ApplyRequest {
     /// The secrets that stand in `inputs`, for redaction.
     pub sensitive: Vec<SecretString>,
     /// A keyed digest of what is declared by this call, which tells nothing else. The driver keeps it with the thing when
-    /// the call ended well, and [`Listed`] has it.
+    /// the call ended well; [`Listed`] and [`crate::Found`] have it.
     pub declaration: String,
 }
 

@@ -32,6 +32,8 @@ struct Thing {
     /// The key of the apply that it is what it is by, and what that declared.
     key: String,
     declaration: String,
+    /// It is there in part only, until it is applied again.
+    broken: bool,
 }
 
 #[derive(Default)]
@@ -134,6 +136,13 @@ impl FakeDriver {
     /// Removes the thing behind the platform's back, as drift would.
     pub fn vanish(&self, resource: &str) {
         self.world().things.retain(|_, thing| thing.owner != resource);
+    }
+
+    /// Lets the thing be there in part only, as a process that was killed, until it is applied again.
+    pub fn break_down(&self, resource: &str) {
+        self.world().things.values_mut().filter(|thing| thing.owner == resource).for_each(|thing| {
+            thing.broken = true;
+        });
     }
 
     /// The identities that `reconcile` was told of last; nothing before the first time.
@@ -276,6 +285,7 @@ impl FakeDriver {
             inputs: request.inputs.clone(),
             key,
             declaration: request.declaration.clone(),
+            broken: false,
         };
         world.things.insert(identity.clone(), thing);
         Ok(Self::success(&world, &identity))
@@ -364,8 +374,17 @@ impl Driver for FakeDriver {
         }
         let world = self.world();
         let other = |identity: &String| matches!(&request.lookup, Lookup::Key(key) if world.things.get(identity).is_some_and(|thing| thing.key != *key));
-        match Self::find(&world, &request.lookup).filter(|identity| !other(identity)) {
-            Some(identity) => Observation::Found(Found::from(Self::success(&world, &identity))),
+        let found = Self::find(&world, &request.lookup).filter(|identity| !other(identity));
+        match found.and_then(|identity| world.things.get(&identity).map(|thing| (identity, thing))) {
+            Some((identity, thing)) if thing.broken => Observation::Partial {
+                identity: Some(identity),
+                state: Value::Null,
+                message: "told to be broken".to_owned(),
+            },
+            Some((identity, thing)) => {
+                let declaration = thing.declaration.clone();
+                Observation::Found(Found { declaration, ..Found::from(Self::success(&world, &identity)) })
+            }
             None => Observation::Absent,
         }
     }

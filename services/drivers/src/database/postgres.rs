@@ -359,7 +359,7 @@ impl PostgresDriver {
         request: ObserveRequest,
     ) -> Result<Observation, Failure> {
         let connection = self.connect(None, PATIENCE).await?;
-        let Some(thing) = self.locate(&connection, context, &request.lookup).await? else {
+        let Some(mut thing) = self.locate(&connection, context, &request.lookup).await? else {
             return Ok(Observation::Absent);
         };
         // What a call that is gone has begun goes on in the server: until it ends, nothing can be said.
@@ -373,13 +373,17 @@ impl PostgresDriver {
         let database = exists(&connection, sql, &thing.identity).await;
         let app = format!("{}_app", thing.identity);
         let role = exists(&connection, "SELECT 1 FROM pg_roles WHERE rolname = $1", &app).await;
+        let comment = self.comment(&connection, &thing.identity).await;
         let _ = connection.close().await;
+        // Whichever replica declared it last, it stands in the comment, and only once all of it was done.
+        thing.declaration = comment?.map(|comment| comment.declaration).unwrap_or_default();
+        let ready = thing.ready || (thing.told && !thing.declaration.is_empty());
         let partial = |message: &str| Observation::Partial {
             identity: Some(thing.identity.clone()),
             state: Value::Null,
             message: message.to_owned(),
         };
-        let seen = match (database?, role?, thing.ready) {
+        let seen = match (database?, role?, ready) {
             (true, true, true) => Observation::Found(Found::from(self.success(&thing))),
             (false, false, false) => Observation::Absent,
             (false, _, true) => partial("the database is gone"),

@@ -140,9 +140,12 @@ impl Thing {
         self.ready && self.ended.as_deref() == Some(key)
     }
 
-    /// What a look by this lookup saw. By a key a thing is found only when the apply of that key ended; however well it
-    /// works, it is what another one asked for until then.
-    pub(crate) fn seen(&self, lookup: &Lookup, observation: Observation) -> Observation {
+    /// What a look by this lookup saw, with what was declared. By a key a thing is found only when the apply of that key
+    /// ended; however well it works, it is what another one asked for until then.
+    pub(crate) fn seen(&self, lookup: &Lookup, mut observation: Observation) -> Observation {
+        if let Observation::Found(found) = &mut observation {
+            found.declaration.clone_from(&self.declaration);
+        }
         let Lookup::Key(key) = lookup else { return observation };
         match observation {
             Observation::Found(found) if !self.is_of(key) => {

@@ -255,14 +255,46 @@ async fn a_changed_artifact_is_refused_with_both_digests() {
     world.drivers.stop().await;
 }
 
+/// The workload's own copy of the artifact.
+fn copied(world: &World) -> PathBuf {
+    let copies = walkdir::WalkDir::new(world.data.join("workloads")).into_iter().flatten();
+    copies.map(walkdir::DirEntry::into_path).find(|path| path.ends_with("app.py")).unwrap()
+}
+
+/// What is asked for again is put right by it: the copy, and what runs.
+#[tokio::test]
+async fn what_was_changed_and_ended_is_made_whole_by_the_same_apply_of_another_operation() {
+    let world = World::new().await;
+    let made = start(&world, "one").await;
+    let copy = copied(&world);
+    std::fs::remove_file(&copy).unwrap();
+    std::fs::write(&copy, format!("{SERVICE}# something else\n")).unwrap();
+    get(number(&made.outputs["port"]), "/crash").await;
+    let look = async || {
+        let lookup = Lookup::Identity(made.identity.clone());
+        world.observe("process", "workload", &context(RESOURCE, "look"), lookup).await
+    };
+    while !matches!(look().await, Observation::Partial { .. }) {
+        tokio::task::yield_now().await;
+    }
+    let again = inputs(&artifact(&world.data, "acme"), "one");
+    let call = context(RESOURCE, "later/web/1");
+    let again = world.apply_over("process", "workload", &call, again, Some(&made), &["hunter2222"]).await;
+    let again = success(again);
+    assert_eq!(again.identity, made.identity);
+    assert_eq!(std::fs::read_to_string(&copy).unwrap(), SERVICE);
+    assert!(get(number(&again.outputs["port"]), "/").await.unwrap().starts_with("one"));
+    assert!(matches!(look().await, Observation::Found(_)), "{:?}", look().await);
+    world.drivers.stop().await;
+}
+
 /// At the restart after a crash, at a restart that was asked for, and at the start of the platform.
 #[tokio::test]
 async fn a_copy_that_was_changed_after_deployment_is_not_started_again() {
     let world = World::new().await;
     let made = start(&world, "one").await;
     let (port, pid) = (number(&made.outputs["port"]), number(&made.outputs["pid"]));
-    let copy = walkdir::WalkDir::new(world.data.join("workloads")).into_iter().flatten();
-    let copy = copy.map(walkdir::DirEntry::into_path).find(|path| path.ends_with("app.py")).unwrap();
+    let copy = copied(&world);
     assert!(std::fs::metadata(&copy).unwrap().permissions().readonly());
     let swap = |content: &str| {
         std::fs::remove_file(&copy).unwrap();

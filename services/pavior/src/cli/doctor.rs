@@ -276,11 +276,11 @@ async fn resources(report: &mut Report, args: &ConnectionArgs) {
         let pb::ResourceFinding { driver, identity, resource, advice, .. } = finding;
         let what = match finding.kind() {
             Kind::Missing => {
-                format!("`{resource}` is recorded, and driver `{driver}` does not have `{identity}`")
+                format!("`{resource}` is gone: driver `{driver}` does not have `{identity}`")
             }
             Kind::Driverless => format!("`{resource}` was made by driver `{driver}`, which is not there"),
             Kind::Different => format!(
-                "driver `{driver}` has made `{resource}` (`{identity}`) as something else than what is recorded"
+                "`{resource}` differs from what is recorded: driver `{driver}` was last told something else of `{identity}`"
             ),
             Kind::Orphan | Kind::Unspecified => {
                 format!("driver `{driver}` has `{identity}` of `{resource}`, and nobody declares it")

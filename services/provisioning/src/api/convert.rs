@@ -250,6 +250,7 @@ fn change(change: Change) -> pb::plan::Change {
         monthly_cost,
         spec,
         entry: _,
+        drift,
     } = change;
     let (artifact_digest, artifact_step) = match spec.artifact {
         Artifact::None => Default::default(),
@@ -270,6 +271,7 @@ fn change(change: Change) -> pb::plan::Change {
         pinned: spec.pinned.as_object().filter(|map| !map.is_empty()).and_then(|_| structure(&spec.pinned)),
         artifact_digest,
         artifact_step,
+        reason: drift.map(|drift| drift.words().to_owned()).unwrap_or_default(),
     }
 }
 

@@ -1,20 +1,18 @@
 //! What drivers have against what is recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use pavior_auth::Permit;
 use pavior_core::PrincipalKind;
-use pavior_driver::{
-    CallContext, Driver, Failure, FailureCode, Health, ListRequest, Listed, Lookup, Observation,
-    ObserveRequest,
-};
+use pavior_driver::{Driver, Failure, FailureCode, Health, ListRequest, Listed};
 use pavior_rpc::Problem;
 
 use super::App;
 use super::drivers::condition;
+use super::standing::Sight;
 use crate::domain::names;
+use crate::domain::standing::Drift;
 use crate::error::Result;
 use crate::store::Recorded;
 
@@ -51,8 +49,8 @@ impl Kind {
                 "update its environment to make it anew, or delete the environment; what was in it has to come from a backup"
             }
             Self::Different => {
-                "repeat the change that the record has lost (update the environment, or deploy that version again); to \
-                 have what is recorded instead, apply another change first and then this one"
+                "repeat the change that the record has lost (update the environment, or deploy that version again), or \
+                 ask for what is recorded to have that instead: either way it is applied again"
             }
             Self::Driverless => {
                 "configure the driver again: without it the resource can be neither changed nor deleted"
@@ -134,53 +132,55 @@ impl App {
                 }
             }
         }
+        let mut suspects = Vec::new();
         for row in
             recorded.iter().filter(|row| row.state == "ACTIVE" && !under_way.resources.contains(&row.name))
         {
-            if findings.len() > MAX_FINDINGS {
+            if findings.len() + suspects.len() > MAX_FINDINGS {
                 break;
             }
-            match self.engine.drivers().get(&row.driver) {
-                None => findings.push(of_row(Kind::Driverless, row)),
-                Some(driver) => {
-                    let Some(things) = listed.get(&row.driver) else { continue };
-                    match things.binary_search_by(|thing| thing.identity.as_str().cmp(&row.identity)) {
-                        Ok(index) if self.differs(&driver, things, index, row).await? => {
-                            findings.push(of_row(Kind::Different, row));
-                        }
-                        Err(_) if is_gone(&driver, row).await => findings.push(of_row(Kind::Missing, row)),
-                        _ => {}
-                    }
-                }
+            if self.engine.drivers().get(&row.driver).is_none() {
+                findings.push(of_row(Kind::Driverless, row));
+                continue;
+            }
+            let Some(things) = listed.get(&row.driver) else { continue };
+            let thing = things.binary_search_by(|thing| thing.identity.as_str().cmp(&row.identity));
+            match thing.ok().and_then(|index| things.get(index)) {
+                Some(thing) if self.is_told(thing, row).await? => {}
+                thing => suspects.push((row, thing)),
             }
         }
+        findings.extend(self.confirmed(&suspects).await?);
         findings.sort_by(|a, b| (&a.driver, &a.identity).cmp(&(&b.driver, &b.identity)));
         let truncated = findings.len() > MAX_FINDINGS;
         findings.truncate(MAX_FINDINGS);
         Ok(Diagnosis { findings, truncated, drivers })
     }
 
-    /// Whether the driver was last told something else than what is recorded. It is asked once more: what it said first
-    /// may have been of before a change that is recorded by now.
-    async fn differs(
-        &self,
-        driver: &Arc<dyn Driver>,
-        things: &[Listed],
-        index: usize,
-        row: &Recorded,
-    ) -> Result<bool> {
-        let Some(thing) = things.get(index).filter(|thing| !thing.declaration.is_empty()) else {
-            return Ok(false);
-        };
-        let recorded = self.engine.declaration(&row.name, &row.inputs, &row.sealed_inputs).await?;
-        if thing.declaration == recorded {
-            return Ok(false);
+    /// Whether the driver was last told what is recorded, as far as it says so.
+    async fn is_told(&self, thing: &Listed, row: &Recorded) -> Result<bool> {
+        if thing.declaration.is_empty() {
+            return Ok(true);
         }
-        let after = index.checked_sub(1).and_then(|before| things.get(before));
-        let after = after.map(|before| before.identity.clone()).unwrap_or_default();
-        let again = tokio::time::timeout(PATIENCE, driver.list(ListRequest { after, limit: PAGE })).await;
-        let again = again.ok().and_then(std::result::Result::ok).unwrap_or_default();
-        Ok(again.into_iter().any(|now| now == *thing))
+        let recorded = self.engine.declaration(&row.name, &row.inputs, &row.sealed_inputs).await?;
+        Ok(thing.declaration == recorded)
+    }
+
+    /// Looks once more: what a driver named, or did not, may have been made or changed since, and be recorded by now.
+    async fn confirmed(&self, suspects: &[(&Recorded, Option<&Listed>)]) -> Result<Vec<Finding>> {
+        let rows: Vec<Recorded> = suspects.iter().map(|(row, _)| (*row).clone()).collect();
+        let seen = self.look(rows).await?;
+        let findings = suspects.iter().filter_map(|(row, listed)| {
+            let Sight { standing, declaration } = seen.get(&row.name)?;
+            let kind = match (standing.drift()?, listed) {
+                (Drift::Gone, _) | (Drift::Broken, None) => Kind::Missing,
+                (Drift::Different, Some(listed)) if listed.declaration != *declaration => return None,
+                (Drift::Broken | Drift::Different, Some(_)) => Kind::Different,
+                (Drift::Different, None) => return None,
+            };
+            Some(of_row(kind, row))
+        });
+        Ok(findings.collect())
     }
 }
 
@@ -220,15 +220,6 @@ async fn all(driver: &dyn Driver) -> std::result::Result<Vec<Listed>, Failure> {
         }
     }
     Err(Failure::new(FailureCode::Unsupported, "it has more than can be compared"))
-}
-
-/// Looks once more: it may have been made after its driver was asked.
-async fn is_gone(driver: &Arc<dyn Driver>, row: &Recorded) -> bool {
-    let context = CallContext::new(&row.organization, &row.name, "", 0);
-    let lookup = Lookup::Identity(row.identity.clone());
-    let request = ObserveRequest { resource_type: row.type_id.clone(), lookup };
-    let seen = tokio::time::timeout(PATIENCE, driver.observe(&context, request)).await;
-    matches!(seen, Ok(Observation::Absent | Observation::Partial { .. }))
 }
 
 fn orphan(driver: &str, thing: &Listed) -> Finding {

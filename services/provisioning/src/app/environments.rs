@@ -1,5 +1,6 @@
 //! Environments.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pavior_rpc::{ErrorReason, Problem, Violations};
@@ -10,15 +11,15 @@ use super::planning::{current, parameters};
 use super::submit::Proposal;
 use super::{Answer, App, Ask, check_display_name, check_etag};
 use crate::domain::plan::Kind;
-use crate::domain::planner::{Facts, Section};
+use crate::domain::planner::{Facts, Section, resource_name};
 use crate::domain::question::{Fate, Touched, Verb};
 use crate::domain::scope::{EnvironmentScope, ProjectScope};
 use crate::domain::template::EnvironmentClass;
 use crate::domain::{names, question};
 use crate::engine::artifact_of_run;
 use crate::error::{Error, Result};
-use crate::store::NewEnvironment;
 use crate::store::entity::{environment, project, resource};
+use crate::store::{NewEnvironment, Recorded};
 
 /// The shortest life of an environment.
 const MIN_TTL: Duration = Duration::from_secs(60);
@@ -181,7 +182,7 @@ impl App {
         self.submit(ask, proposal).await
     }
 
-    /// What the planner looks at for one environment.
+    /// What the planner looks at for one environment: also how what it is about stands now.
     pub(crate) async fn facts_for(
         &self,
         ask: &Ask,
@@ -190,6 +191,11 @@ impl App {
         artifact: Option<Value>,
     ) -> Result<Facts> {
         let project = ProjectScope { name: ground.project.name.clone(), owner: ground.project.owner.clone() };
+        let environment = section.environment.as_ref();
+        let planned = section.wanted.iter().map(|wanted| resource_name(&project, environment, &wanted.id));
+        let planned: BTreeSet<String> = planned.collect();
+        let rows = ground.rows.iter().filter(|row| row.state == "ACTIVE" && planned.contains(&row.name));
+        let rows: Vec<Recorded> = rows.map(Recorded::from).collect();
         let mut facts = Facts {
             project,
             sections: vec![section],
@@ -197,7 +203,14 @@ impl App {
             artifact,
             ..Facts::default()
         };
-        facts.matched = self.matched(&ask.permit, &ground.project.labels, &facts).await?;
+        let matched = self.matched(&ask.permit, &ground.project.labels, &facts);
+        let (matched, seen) = futures::future::join(matched, self.look(rows)).await;
+        facts.matched = matched?;
+        for (name, sight) in seen? {
+            if let Some(current) = facts.current.get_mut(&name) {
+                current.standing = sight.standing;
+            }
+        }
         Ok(facts)
     }
 

@@ -16,6 +16,7 @@ pub(crate) mod pipelines;
 pub(crate) mod planning;
 pub(crate) mod projects;
 pub(crate) mod pushes;
+pub(crate) mod standing;
 pub(crate) mod submit;
 pub(crate) mod watch;
 

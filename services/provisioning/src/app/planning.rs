@@ -15,8 +15,9 @@ use super::App;
 use crate::domain::names::ENTITY_DRIVER;
 use crate::domain::plan::{Action, Change, FieldChange, Spec};
 use crate::domain::planner::{self, Answer, Current, Draft, Facts, Matched, Obstacle, Section};
+use crate::domain::standing::Standing;
 use crate::domain::template::Template;
-use crate::domain::{names, scope, teardown};
+use crate::domain::{names, scope, standing, teardown};
 use crate::error::{Error, Result};
 use crate::store::entity::resource;
 
@@ -161,6 +162,12 @@ impl App {
         }
         violations.into_result()?;
         let mut changes = planner::conclude(drafts, concluded);
+        if let Some((change, why)) = standing::untold(facts, &changes).next() {
+            let (driver, step) = (&change.driver, &change.step);
+            let message =
+                format!("driver `{driver}` does not say whether `{step}` is as it is recorded: {why}");
+            return Err(Problem::unavailable(message).with("dependency", driver.clone()).into());
+        }
         for change in changes.iter_mut().filter(|change| change.action == Action::Run) {
             if let Some(pipeline) = facts.current.get(&change.resource) {
                 self.pin_run(organization, &pipeline.identity, change).await?;
@@ -304,6 +311,7 @@ pub(crate) fn current(rows: &[resource::Model]) -> BTreeMap<String, Current> {
                 inputs: row.inputs.clone(),
                 outputs: row.outputs.clone(),
                 depends_on: Vec::new(),
+                standing: Standing::default(),
             };
             (row.name.clone(), current)
         })

@@ -11,6 +11,7 @@ pub mod plan_json;
 pub mod planner;
 pub mod question;
 pub mod scope;
+pub mod standing;
 pub mod state;
 pub mod taint;
 pub mod teardown;

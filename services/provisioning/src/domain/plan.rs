@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::entry::Entry;
 use super::question::Question;
+use super::standing::Drift;
 use super::state::named;
 
 named! {
@@ -153,6 +154,8 @@ pub struct Change {
     pub spec: Spec,
     /// The entry of the catalog that it is, if it is one.
     pub entry: Option<Entry>,
+    /// In what it is not as it is recorded: it is changed then although nothing else is asked of it.
+    pub drift: Option<Drift>,
 }
 
 impl Change {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::entry::Entry;
 use super::plan::{Action, Artifact, Change, FieldChange, Given, Kind, Plan, Spec};
 use super::question::{Question, Subject};
+use super::standing::Drift;
 
 /// A stored plan that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -203,6 +204,9 @@ fn change_to_json(change: &Change) -> Value {
     if let Some(Entry { before, after, owner }) = &change.entry {
         json["entry"] = json!({ "before": before, "after": after, "owner": owner });
     }
+    if let Some(drift) = change.drift {
+        json["drift"] = json!(drift.as_str());
+    }
     json
 }
 
@@ -212,6 +216,10 @@ fn entry_from_json(json: &Value) -> Result<Entry, Unreadable> {
         after: text_of(json, "after")?,
         owner: text_of(json, "owner")?,
     })
+}
+
+fn drift_from_json(json: &Value) -> Result<Drift, Unreadable> {
+    json.as_str().and_then(Drift::parse).ok_or(Unreadable("drift"))
 }
 
 fn change_from_json(json: &Value) -> Result<Change, Unreadable> {
@@ -230,6 +238,7 @@ fn change_from_json(json: &Value) -> Result<Change, Unreadable> {
         monthly_cost: text("monthly_cost")?,
         spec: Spec::from_json(json.get("spec").unwrap_or(&Value::Null))?,
         entry: json.get("entry").map(entry_from_json).transpose()?,
+        drift: json.get("drift").map(drift_from_json).transpose()?,
     })
 }
 
@@ -347,6 +356,7 @@ mod tests {
                 monthly_cost: "1.50".into(),
                 spec,
                 entry: None,
+                drift: None,
             }],
             monthly_cost_before: String::new(),
             monthly_cost_after: "1.50".into(),
@@ -391,6 +401,7 @@ mod tests {
         asked.changes[0].entry = Some(Entry { before: "b".into(), after: "a".into(), owner });
         asked.answers = vec![Given { decision: "d".into(), effect: "ALLOW".into() }];
         asked.changes[0].spec.pinned = json!({"commit": "c"});
+        asked.changes[0].drift = Some(Drift::Broken);
         assert_eq!(Plan::from_json(&asked.to_json()).unwrap(), asked);
         assert!(Plan::from_json(&json!({})).is_err());
     }
@@ -404,7 +415,8 @@ mod tests {
         same.parameters = json!({"a": 2, "b": 1});
         assert_eq!(same.compute_digest(), plan.digest);
         type Tweak = fn(&mut Plan);
-        let changes: [Tweak; 7] = [
+        let changes: [Tweak; 8] = [
+            |plan| plan.changes[0].drift = Some(Drift::Gone),
             |plan| plan.questions = vec![question()],
             |plan| plan.changes[0].spec.pinned = json!({}),
             |plan| plan.target.push('x'),

@@ -15,6 +15,7 @@ use super::graph;
 use super::names;
 use super::plan::{Action, Artifact, Change, FieldChange, Spec};
 use super::scope::{self, EnvironmentScope, Outputs, ProjectScope};
+use super::standing::Standing;
 use super::taint;
 use super::teardown::step_id;
 use super::template::Wanted;
@@ -75,6 +76,8 @@ pub struct Current {
     pub outputs: Value,
     /// The resources that it was made after, by resource name.
     pub depends_on: Vec<String>,
+    /// How it stands.
+    pub standing: Standing,
 }
 
 /// Everything that planning looks at.
@@ -288,6 +291,7 @@ pub fn run(resource: &str, made_by: &Matched, revision: &str, depends_on: Vec<St
             ..Spec::default()
         },
         entry: None,
+        drift: None,
     }
 }
 
@@ -358,9 +362,12 @@ fn one(
             None
         }
     };
+    let drift = current.and_then(|current| current.standing.drift());
     let action = match current {
         None => Action::Create,
-        Some(current) if current.inputs == desired && !holds_unknown(&desired) => Action::Noop,
+        Some(current) if current.inputs == desired && !holds_unknown(&desired) && drift.is_none() => {
+            Action::Noop
+        }
         Some(_) => Action::Update,
     };
     let spec = Spec {
@@ -397,6 +404,7 @@ fn one(
         monthly_cost: matched.monthly_cost.clone(),
         spec,
         entry,
+        drift,
     };
     Some(Draft { change, desired: Some(desired), prior: current.map(|current| current.inputs.clone()) })
 }
@@ -461,8 +469,10 @@ pub fn conclude(drafts: Vec<Draft>, answers: Vec<Option<Answer>>) -> Vec<Change>
         if let Some(answer) = answer {
             // A value that becomes known later may still change it, so unknown inputs are never nothing.
             let unknown = draft.desired.as_ref().is_some_and(holds_unknown);
+            // What is not as it is recorded is changed, whatever the driver would make of what is recorded.
+            let needed = unknown || change.drift.is_some();
             change.action = match (change.action, answer.action) {
-                (Action::Update, Action::Noop) if unknown => Action::Update,
+                (Action::Update, Action::Noop) if needed => Action::Update,
                 (Action::Run, _) => Action::Run,
                 (_, action) => action,
             };

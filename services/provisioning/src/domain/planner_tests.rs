@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::entry::Entry;
+use crate::domain::standing::{Drift, untold};
 use crate::domain::template::Template;
 
 fn content() -> Value {
@@ -85,6 +86,7 @@ fn applied(facts: &mut Facts, drafts: &[Draft], outputs: &Value) {
                 inputs: draft.desired.clone().unwrap_or_default(),
                 outputs,
                 depends_on: Vec::new(),
+                standing: Standing::default(),
             },
         );
     }
@@ -178,6 +180,65 @@ fn a_changed_resource_makes_its_dependents_unknown() {
         show(&drafts),
         ["UPDATE development.database <- ", "UPDATE development.workload <- development.database"]
     );
+}
+
+const DATABASE: &str = "organizations/acme/projects/p/environments/development/resources/database";
+
+/// Everything is made, and nothing else is asked for.
+fn settled() -> Facts {
+    let mut facts = facts();
+    facts.artifact = Some(json!({"path": "/a"}));
+    for _ in 0..3 {
+        let drafts = draft(&facts).unwrap();
+        applied(&mut facts, &drafts, &json!({"path": "/repo"}));
+    }
+    facts
+}
+
+/// The changes when every driver finds nothing to do about its inputs.
+fn concluded(facts: &Facts) -> Vec<Change> {
+    let drafts = draft(facts).unwrap();
+    let answer = |_| Some(Answer { action: Action::Noop, fields: vec![], pinned: Value::Null });
+    let answers = drafts.iter().map(answer).collect();
+    conclude(drafts, answers)
+}
+
+#[test]
+fn what_is_not_as_recorded_is_changed_and_what_needs_it_with_it() {
+    for drift in Drift::ALL {
+        let mut facts = settled();
+        assert!(concluded(&facts).iter().all(|change| change.action == Action::Noop));
+        facts.current.get_mut(DATABASE).unwrap().standing = Standing::Drifted(*drift);
+        let changes = concluded(&facts);
+        let done: Vec<_> = changes
+            .iter()
+            .filter(|change| change.action != Action::Noop)
+            .map(|change| (change.step.as_str(), change.action, change.drift, change.depends_on.join(",")))
+            .collect();
+        let database = ("development.database", Action::Update, Some(*drift), String::new());
+        let needs = ("development.workload", Action::Update, None, "development.database".to_owned());
+        assert_eq!(done, [database, needs]);
+    }
+}
+
+#[test]
+fn that_there_is_nothing_to_do_is_not_said_of_what_nobody_saw() {
+    let mut facts = settled();
+    let blind = |facts: &Facts| -> Vec<String> {
+        let changes = concluded(facts);
+        untold(facts, &changes).map(|(change, why)| format!("{}: {why}", change.step)).collect()
+    };
+    assert_eq!(blind(&facts), Vec::<String>::new());
+    facts.current.get_mut(DATABASE).unwrap().standing = Standing::Untold("away".to_owned());
+    assert_eq!(blind(&facts), ["development.database: away"]);
+    // What is changed anyway need not be seen.
+    facts.matched.get_mut(DATABASE).unwrap().driver_inputs = json!({"size": 2});
+    let drafts = draft(&facts).unwrap();
+    let answer =
+        |draft: &Draft| Some(Answer { action: draft.change.action, fields: vec![], pinned: Value::Null });
+    let answers = drafts.iter().map(answer).collect();
+    let changes = conclude(drafts, answers);
+    assert_eq!(untold(&facts, &changes).count(), 0);
 }
 
 #[test]

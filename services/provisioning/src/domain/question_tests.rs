@@ -63,6 +63,7 @@ fn change(environment: &str, id: &str, action: Action, artifact: Artifact, promo
             ..Spec::default()
         },
         entry: None,
+        drift: None,
     }
 }
 

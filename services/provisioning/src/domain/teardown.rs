@@ -69,6 +69,7 @@ pub fn plan(recorded: &[Recorded]) -> Result<Vec<Change>, graph::Cycle> {
             monthly_cost: resource.monthly_cost.clone(),
             spec: resource.spec.clone(),
             entry: resource.entry(),
+            drift: None,
         })
         .collect();
     let steps: Vec<String> = changes.iter().map(|change| change.step.clone()).collect();

@@ -30,6 +30,21 @@ pub struct Recorded {
     pub sealed_inputs: String,
 }
 
+impl From<&resource::Model> for Recorded {
+    fn from(row: &resource::Model) -> Self {
+        Self {
+            driver: row.driver.clone(),
+            identity: row.identity.clone(),
+            name: row.name.clone(),
+            organization: row.organization.clone(),
+            type_id: row.type_id.clone(),
+            state: row.state.clone(),
+            inputs: row.inputs.clone(),
+            sealed_inputs: row.sealed_inputs.clone(),
+        }
+    }
+}
+
 /// What operations are working on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnderWay {

@@ -153,7 +153,7 @@ async fn orphans_and_missing_resources_are_found() {
 }
 
 /// Changes a thing as the platform did after the backup that was restored.
-async fn change_behind(f: &Fixture, resource: &str, inputs: Value) {
+pub(crate) async fn change_behind(f: &Fixture, resource: &str, inputs: Value) {
     let listed = f.driver.list(ListRequest { after: String::new(), limit: 1_000 }).await.unwrap();
     let identity = listed.into_iter().find(|thing| thing.resource == resource).unwrap().identity;
     let request = ApplyRequest {

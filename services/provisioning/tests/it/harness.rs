@@ -283,6 +283,7 @@ pub(crate) fn change(id: &str, action: Action, depends_on: &[&str], inputs: Valu
             ..Spec::default()
         },
         entry: None,
+        drift: None,
     }
 }
 

@@ -23,4 +23,5 @@ mod restore;
 mod secrets;
 mod service;
 mod simulation;
+mod standing;
 mod upkeep;

@@ -4,10 +4,8 @@ use std::task::Poll;
 
 use serde_json::Value;
 
-use super::{Check, Made, Subject, absent, found, same, succeeded};
-use crate::{
-    CallContext, DestroyRequest, Failure, FailureCode, Lookup, MemorySink, Observation, Outcome, Prior,
-};
+use super::{Check, Subject, absent, found, same, succeeded};
+use crate::{CallContext, DestroyRequest, Failure, FailureCode, Lookup, MemorySink, Observation, Outcome};
 
 impl Subject {
     /// A new thing that fails is gone, or named as a part that the engine then destroys.
@@ -38,12 +36,12 @@ impl Subject {
         let mut context = made.context.clone();
         "conformance/fail-change/2".clone_into(&mut context.idempotency_key);
         context.fence += 1;
-        let request = self.request(&failing, &made.case, Some(prior(&made)));
+        let request = self.request(&failing, &made.case, Some(made.prior()));
         let failure = failed(self.driver.apply(&context, request, &MemorySink::new()).await)?;
         if failure.partial.is_some() {
             let mut undo = context.clone();
             undo.idempotency_key.push_str("/undo");
-            let request = self.request(&made.case.inputs, &made.case, Some(prior(&made)));
+            let request = self.request(&made.case.inputs, &made.case, Some(made.prior()));
             succeeded(self.driver.apply(&undo, request, &MemorySink::new()).await)?;
         }
         let left = found(self.observe(&context, identity).await)?;
@@ -54,7 +52,7 @@ impl Subject {
         if let Some(changed) = made.case.changed.clone() {
             "conformance/fail-change/3".clone_into(&mut context.idempotency_key);
             context.fence += 1;
-            let request = self.request(&changed, &made.case, Some(prior(&made)));
+            let request = self.request(&changed, &made.case, Some(made.prior()));
             let changed = succeeded(self.driver.apply(&context, request, &MemorySink::new()).await)?;
             ensure!(changed.identity == made.success.identity, "the change after it has another identity");
         }
@@ -68,7 +66,7 @@ impl Subject {
         let Some(changed) = made.case.changed.clone() else { return self.clean(&made).await };
         let mut context = made.context.clone();
         "conformance/drop-change/2".clone_into(&mut context.idempotency_key);
-        let request = || self.request(&changed, &made.case, Some(prior(&made)));
+        let request = || self.request(&changed, &made.case, Some(made.prior()));
         for polls in [1, 2, 4, 8, 16] {
             context.fence += 1;
             let sink = MemorySink::new();
@@ -118,15 +116,6 @@ async fn polled(call: impl Future<Output = Outcome>, polls: usize) -> Option<Out
         }
     })
     .await
-}
-
-fn prior(made: &Made) -> Prior {
-    Prior {
-        identity: made.success.identity.clone(),
-        inputs: made.case.inputs.clone(),
-        outputs: made.success.outputs.clone(),
-        state: made.success.state.clone(),
-    }
 }
 
 fn failed(outcome: Outcome) -> Result<Failure, String> {

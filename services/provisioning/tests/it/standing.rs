@@ -1,0 +1,150 @@
+//! Plans look at what is there: what is asked for again is mended when it is not there as it is recorded.
+
+use pavior_driver::testing::Presence;
+use pavior_proto::google::longrunning::Operation;
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_testkit::db::both;
+use serde_json::json;
+use tonic::Code;
+
+use crate::diagnosis::change_behind;
+use crate::fixture::*;
+
+const DEVELOPMENT: &str = "organizations/acme/projects/hello/environments/development";
+
+fn resource(id: &str) -> String {
+    format!("{DEVELOPMENT}/resources/{id}")
+}
+
+/// Asks for what is recorded.
+fn update() -> pb::UpdateEnvironmentRequest {
+    let environment = pb::Environment {
+        name: DEVELOPMENT.to_owned(),
+        parameters: pavior_rpc::convert::to_struct(&json!({"size": "small"})).ok(),
+        ..Default::default()
+    };
+    pb::UpdateEnvironmentRequest { environment: Some(environment), ..Default::default() }
+}
+
+async fn updated(f: &Fixture) -> Operation {
+    let done = f.wait(f.client().update_environment(f.call(update())).await.unwrap().into_inner()).await;
+    assert_eq!(problem(&done), None);
+    done
+}
+
+/// What a plan does, and why.
+async fn planned(f: &Fixture) -> Vec<(String, String, String)> {
+    let request = pb::UpdateEnvironmentRequest { validate_only: true, ..update() };
+    let operation = f.client().update_environment(f.call(request)).await.unwrap().into_inner();
+    let plan = metadata(&operation).validated_plan.unwrap();
+    let step = |change: pb::plan::Change| {
+        let action = change.action().as_str_name().trim_start_matches("ACTION_").to_owned();
+        (change.step, action, change.reason)
+    };
+    plan.changes.into_iter().map(step).filter(|(_, action, _)| action != "NOOP").collect()
+}
+
+fn steps(operation: &Operation) -> Vec<String> {
+    metadata(operation).steps.into_iter().map(|step| step.id).collect()
+}
+
+fn change(step: &str, reason: &str) -> (String, String, String) {
+    (format!("development.{step}"), "UPDATE".to_owned(), reason.to_owned())
+}
+
+#[tokio::test]
+async fn what_is_there_as_recorded_is_left_alone() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let effects = f.driver.effects();
+        assert_eq!(planned(&f).await, []);
+        assert_eq!(steps(&updated(&f).await), Vec::<String>::new());
+        assert_eq!(f.driver.effects(), effects);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_does_not_run_is_applied_again() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        f.driver.break_down(&resource("workload"));
+        let wanted = [change("workload", "is not running, or only a part of it is left")];
+        assert_eq!(planned(&f).await, wanted);
+        assert_eq!(steps(&updated(&f).await), ["development.workload"]);
+        assert_eq!(planned(&f).await, []);
+
+        // A deployment of the same, too.
+        f.driver.break_down(&resource("workload"));
+        let request = pb::CreateDeploymentRequest {
+            parent: DEVELOPMENT.to_owned(),
+            deployment: Some(pb::Deployment::default()),
+            ..Default::default()
+        };
+        let deploy = async || {
+            let begun = f.client().create_deployment(f.call(request.clone())).await.unwrap().into_inner();
+            let done = f.wait(begun).await;
+            assert_eq!(problem(&done), None);
+            steps(&done)
+        };
+        assert_eq!(deploy().await, ["development.workload"]);
+        assert_eq!(deploy().await, Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_gone_is_made_anew_and_what_needs_it_is_told() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        f.driver.vanish(&resource("database"));
+        assert_eq!(planned(&f).await, [change("database", "is gone"), change("workload", "")]);
+        updated(&f).await;
+        assert!(f.driver.live().contains(&resource("database")), "{:?}", f.driver.live());
+        assert_eq!(planned(&f).await, []);
+    })
+    .await;
+}
+
+/// The database was set back behind a change: what is recorded is asked for, and what is there is something else.
+#[tokio::test]
+async fn what_differs_from_its_record_becomes_what_is_recorded() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let recorded = f.driver.inputs_of(&resource("database")).unwrap();
+        let mut other = recorded.clone();
+        other["size"] = json!("large");
+        change_behind(&f, &resource("database"), other).await;
+        let wanted = [change("database", "differs from what is recorded"), change("workload", "")];
+        assert_eq!(planned(&f).await, wanted);
+        updated(&f).await;
+        assert_eq!(f.driver.inputs_of(&resource("database")).unwrap(), recorded);
+        assert_eq!(planned(&f).await, []);
+    })
+    .await;
+}
+
+/// That there is nothing to do is not said without having looked.
+#[tokio::test]
+async fn a_driver_that_does_not_say_is_no_reason_to_do_nothing() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        f.driver.set_presence(Presence::Refuses);
+        let refused = refused(f.client().update_environment(f.call(update())).await);
+        assert_eq!((refused.code, refused.reason.as_str()), (Code::Unavailable, "DEPENDENCY_UNAVAILABLE"));
+        assert_eq!(refused.metadata.get("dependency").map(String::as_str), Some("fake"));
+        assert!(
+            refused.message.contains("`development.database`") && refused.message.contains("driver `fake`"),
+            "{}",
+            refused.message
+        );
+        f.driver.set_presence(Presence::There);
+        assert_eq!(steps(&updated(&f).await), Vec::<String>::new());
+    })
+    .await;
+}

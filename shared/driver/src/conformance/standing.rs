@@ -1,0 +1,34 @@
+//! How a thing stands: what a plan sees of it, and what it does about what it finds gone.
+
+use serde_json::Value;
+
+use super::{Check, Made, Subject, declaration, found, succeeded};
+use crate::{Lookup, MemorySink};
+
+impl Subject {
+    /// What a plan finds gone is applied over what is recorded of it.
+    pub(super) async fn makes_anew(&self) -> Check {
+        let made = self.make("anew").await?;
+        self.clean(&made).await?;
+        let mut context = made.context.clone();
+        "conformance/anew/2".clone_into(&mut context.idempotency_key);
+        context.fence += 200;
+        let request = self.request(&made.case.inputs, &made.case, Some(made.prior()));
+        let success = succeeded(self.driver.apply(&context, request, &MemorySink::new()).await)?;
+        found(self.observe(&context, Lookup::Identity(success.identity.clone())).await)?;
+        self.clean(&Made { context, success, ..made }).await
+    }
+
+    /// A driver that keeps what was declared says that it is this, whichever way it is asked.
+    pub(super) async fn is_declared(&self, made: &Made, inputs: &Value) -> Check {
+        let identity = &made.success.identity;
+        let listed = self.listed(identity).await;
+        let listed = listed.ok().flatten().map(|listed| listed.declaration).unwrap_or_default();
+        let looked = self.observe(&made.context, Lookup::Identity(identity.clone())).await;
+        let looked = found(looked).map(|found| found.declaration).unwrap_or_default();
+        for kept in [listed, looked] {
+            ensure!(kept.is_empty() || kept == declaration(inputs), "it says another declaration");
+        }
+        Ok(())
+    }
+}
