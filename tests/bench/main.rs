@@ -24,11 +24,7 @@ async fn main() -> Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let data = pavior_files::temporary_directory("pavior-bench-")?;
     let started = Instant::now();
-    let mut config = Config::embedded(data.path())?;
-    // The shim is the real binary's. This program in its place would begin a bench of its own, and that one too.
-    config.drivers.shim = Some(vec![binary()?, "__shim".into()]);
-    config.drivers.program = Some(binary()?);
-    let system = System::start(config, &Role::ALL).await?;
+    let system = System::start(Config::embedded(data.path(), &binary()?)?, &Role::ALL).await?;
     let ready = started.elapsed();
     let resident = resident_megabytes()?;
     let operator = Person::new(&system.server(), data.path(), DEV_OPERATOR, "acme")?;

@@ -52,10 +52,8 @@ impl Apart {
     }
 
     fn config(data: &Path) -> Result<Config> {
-        let mut config = Config::embedded(data)?;
+        let mut config = Config::embedded(data, &pavior_tests::binary()?)?;
         config.drivers.skeleton_roots = vec![pavior_tests::starter().join("skeletons").canonicalize()?];
-        config.drivers.shim = Some(vec![pavior_tests::binary()?, "__shim".into()]);
-        config.drivers.program = Some(pavior_tests::binary()?);
         config.internal.private_key_dir = Some(data.join("keys").join("together"));
         Ok(config)
     }

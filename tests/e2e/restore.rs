@@ -66,10 +66,8 @@ impl Site {
     }
 
     fn config(&self) -> Result<Config> {
-        let mut config = Config::embedded(self.data.path())?;
+        let mut config = Config::embedded(self.data.path(), &binary()?)?;
         config.drivers.skeleton_roots = vec![pavior_tests::starter().join("skeletons").canonicalize()?];
-        config.drivers.shim = Some(vec![binary()?, "__shim".into()]);
-        config.drivers.program = Some(binary()?);
         for (role, database) in [
             ("audit", &mut config.audit.database),
             ("catalog", &mut config.catalog.database),

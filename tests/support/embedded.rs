@@ -33,11 +33,9 @@ impl Embedded {
         // Whoever comes first installs it; another test of this process may have.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let data = pavior_files::temporary_directory("pavior-e2e-")?;
-        let mut config = Config::embedded(data.path())?;
-        config.drivers.skeleton_roots = vec![crate::starter().join("skeletons").canonicalize()?];
         // This program is a test; the shim and the SQL client are the real binary's.
-        config.drivers.shim = Some(vec![binary()?, "__shim".into()]);
-        config.drivers.program = Some(binary()?);
+        let mut config = Config::embedded(data.path(), &binary()?)?;
+        config.drivers.skeleton_roots = vec![crate::starter().join("skeletons").canonicalize()?];
         change(&mut config)?;
         let system = System::start(config, &Role::ALL).await?;
         Ok(Self { system, data })

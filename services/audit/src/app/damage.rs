@@ -18,6 +18,8 @@ use crate::store::{AuditStore, Demand, HeldLog, NOT_HELD, Released, Sign};
 
 /// How often a log that is held is looked at again.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
+/// How often the sizes of all logs are compared with what is known of them.
+pub(crate) const COMPARE: Duration = Duration::from_secs(10);
 /// Most logs that are named at once.
 const SHOWN: usize = 5;
 
@@ -187,6 +189,22 @@ impl HeldLogs {
             );
             self.say();
         }
+    }
+
+    /// Holds the logs that have become shorter since this process looked last, though nobody appends to them.
+    pub(crate) async fn compare(&mut self) -> Result<(), Error> {
+        let sizes = self.store.sizes_unscoped().await?;
+        for (log, mark) in self.known_logs.behind(&sizes) {
+            if self.held.contains_key(&log) {
+                continue;
+            }
+            if let Some(set_back) = self.store.set_back_unscoped(&log, &mark, None).await?
+                && let Ok((_, why)) = Error::SetBack(vec![set_back]).of_log(&log).damage()
+            {
+                self.hold(&log, &why).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Looks at what is held now.

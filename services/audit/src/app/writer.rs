@@ -127,6 +127,8 @@ impl Writer {
         let mut together = 1;
         let mut look = tokio::time::interval(damage::LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut compare = tokio::time::interval(damage::COMPARE);
+        compare.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let first = tokio::select! {
                 biased;
@@ -136,6 +138,13 @@ impl Writer {
                 }
                 _ = look.tick(), if !self.queue.is_closed() => {
                     self.held_logs.mend().await;
+                    continue;
+                }
+                _ = compare.tick(), if !self.queue.is_closed() => {
+                    if let Err(error) = self.held_logs.compare().await {
+                        let error = anyhow::Error::from(error);
+                        tracing::warn!(%error, "audit logs cannot be compared with what was known");
+                    }
                     continue;
                 }
                 job = self.queue.recv() => job,

@@ -42,6 +42,13 @@ impl KnownLogs {
         self.logs.get(log).map(|known| &known.mark)
     }
 
+    /// The logs that are shorter than they were, by the sizes of all that there are.
+    pub(crate) fn behind(&self, sizes: &HashMap<String, u64>) -> Vec<(String, Mark)> {
+        let shorter = |log: &str, mark: &Mark| sizes.get(log).copied().unwrap_or_default() < mark.size;
+        let behind = self.logs.iter().filter(|(log, known)| shorter(log, &known.mark));
+        behind.map(|(log, known)| (log.clone(), known.mark)).collect()
+    }
+
     /// The edge of that state.
     pub(crate) fn edge(&self, log: &str) -> Option<&Edge> {
         self.logs.get(log)?.edge.as_deref()

@@ -1,5 +1,7 @@
 //! What is looked at before the service starts: a log that does not fit together must not grow.
 
+use std::collections::HashMap;
+
 use pavior_store::Tx;
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
@@ -35,6 +37,13 @@ impl AuditStore {
     pub(crate) async fn logs_unscoped(&self) -> Result<Vec<String>, Error> {
         let heads = head::Entity::find().select_only().column(head::Column::Log);
         Ok(heads.order_by_asc(head::Column::Log).into_tuple().all(self.store.read()).await?)
+    }
+
+    /// How many records each log has by its head.
+    pub(crate) async fn sizes_unscoped(&self) -> Result<HashMap<String, u64>, Error> {
+        let heads = head::Entity::find().select_only().columns([head::Column::Log, head::Column::TreeSize]);
+        let sizes: Vec<(String, i64)> = heads.into_tuple().all(self.store.read()).await?;
+        Ok(sizes.into_iter().map(|(log, size)| (log, u64::try_from(size).unwrap_or_default())).collect())
     }
 
     /// How many records a log has by its head; none when it has not begun.

@@ -112,6 +112,26 @@ async fn log_that_is_cut_or_emptied_while_it_runs_is_held_and_its_checkpoint_sta
     .await;
 }
 
+/// Also while nobody writes to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_log_that_was_cut_is_told() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start().await;
+        let (mut client, reader) = clients(&fixture, &running);
+        let tables = Tables::open(&fixture.db).await;
+        fixture.fill(&mut client, "acme", 1, 300).await;
+        keep(&tables, "older").await;
+        fixture.fill(&mut client, "acme", 301, 3).await;
+        put(&tables, Some("older")).await;
+        told(&running, "it has 300 records, but 303 were signed").await;
+        put(&tables, None).await;
+        drop((client, reader));
+        running.stop().await;
+    })
+    .await;
+}
+
 /// What a process knew of a log that was cut outlives it, without a second place too.
 #[tokio::test(flavor = "multi_thread")]
 async fn log_that_was_cut_stays_held_over_a_restart_until_the_loss_is_accepted() {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::{Body, BodyDataStream, Bytes};
 use futures::StreamExt as _;
+use pavior_driver::{Push, PushRecorder};
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::OwnedSemaphorePermit;
@@ -84,13 +85,21 @@ pub(super) async fn drain(body: Body) {
     rest_of(body.into_data_stream()).await;
 }
 
+/// What happens when a client sends too much.
+#[derive(Default)]
+pub(super) struct TooLarge {
+    /// What the client is told; nothing when it is not to be told.
+    pub(super) report: Vec<u8>,
+    /// The push as it is recorded then: it was announced before anybody could know its size.
+    pub(super) push: Option<(Arc<dyn PushRecorder>, Push)>,
+}
+
 /// What the back end says. Dropping it ends the back end.
 pub(super) struct Answer {
     output: ReaderStream<BufReader<ChildStdout>>,
     feed: Feed,
     fed: Option<Fed>,
-    /// What the client is told instead when it has sent too much.
-    too_large: Vec<u8>,
+    too_large: TooLarge,
     deadline: Instant,
     over: bool,
     _held: (Conversation, OwnedSemaphorePermit, Option<Room>),
@@ -100,7 +109,7 @@ impl Answer {
     pub(super) fn new(
         output: BufReader<ChildStdout>,
         feed: Feed,
-        too_large: Vec<u8>,
+        too_large: TooLarge,
         deadline: Instant,
         held: (Conversation, OwnedSemaphorePermit, Option<Room>),
     ) -> Self {
@@ -125,6 +134,17 @@ impl Answer {
         next
     }
 
+    /// Ends a push that is too large: it is recorded as refused, and the client is told.
+    async fn too_much(&mut self) -> std::io::Result<Bytes> {
+        let TooLarge { report, push } = std::mem::take(&mut self.too_large);
+        if let Some((recorder, push)) = push
+            && let Err(error) = recorder.record(push).await
+        {
+            tracing::error!(error, "that a push was too large cannot be recorded");
+        }
+        if report.is_empty() { Err(std::io::ErrorKind::FileTooLarge.into()) } else { Ok(report.into()) }
+    }
+
     async fn next_in_time(&mut self) -> Option<std::io::Result<Bytes>> {
         loop {
             let too_large = self.feed.too_large.load(Ordering::SeqCst);
@@ -136,10 +156,7 @@ impl Answer {
                     match fed {
                         Fed::Whole => {}
                         Fed::Broken => return Some(Err(std::io::ErrorKind::ConnectionAborted.into())),
-                        Fed::TooLarge if self.too_large.is_empty() => {
-                            return Some(Err(std::io::ErrorKind::FileTooLarge.into()));
-                        }
-                        Fed::TooLarge => return Some(Ok(std::mem::take(&mut self.too_large).into())),
+                        Fed::TooLarge => return Some(self.too_much().await),
                     }
                 }
                 chunk = self.output.next(), if !too_large => {

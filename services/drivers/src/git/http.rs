@@ -24,7 +24,7 @@ use tokio::process::ChildStdout;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::answer::{Answer, Feed, drain};
+use super::answer::{Answer, Feed, TooLarge, drain};
 use super::push::Commands;
 use super::room::{Room, Rooms};
 use super::{Git, Repositories, is_name, push};
@@ -63,8 +63,8 @@ struct Call<'a> {
     request: Request,
     /// Most bytes of the request's body.
     most: u64,
-    /// The answer when there are more.
-    too_large: Vec<u8>,
+    /// What happens when there are more.
+    too_large: TooLarge,
     deadline: Instant,
     /// What a push may bring.
     room: Option<Room>,
@@ -144,7 +144,7 @@ impl Backend {
             query,
             request,
             most: MAX_QUESTION,
-            too_large: Vec::new(),
+            too_large: TooLarge::default(),
             deadline,
             room: None,
         };
@@ -190,26 +190,31 @@ impl Backend {
         let too_large = push::report(&commands, |_| self.too_large(&room));
         let deletes = |after: &str| after.bytes().all(|byte| byte == b'0');
         let brings = !commands.updates.iter().all(|update| deletes(&update.after));
+        let is_larger = pack_length(&parts.headers, length).is_some_and(|said| said > room.bytes());
         let refusal = match refused_names(&commands) {
-            Some((why, report)) => Some((why, report)),
-            None if room.bytes() == 0 && brings => Some((self.too_large(&room), too_large.clone())),
-            None => None,
-        };
-        let refused = refusal.as_ref().map(|(why, _)| why.clone());
-        if !commands.updates.is_empty() {
-            let repository = repository.strip_suffix(".git").unwrap_or(repository).to_owned();
-            let updates = commands.updates;
-            let push = Push { organization: organization.to_owned(), repository, updates, refused };
-            if let Err(error) = self.recorder.record(push).await {
-                tracing::error!(error, "a push cannot be recorded and is refused");
-                let text = "the push cannot be recorded now, try again later";
-                return Err(plain(StatusCode::SERVICE_UNAVAILABLE, text));
+            None if brings && (room.bytes() == 0 || is_larger) => {
+                Some((self.too_large(&room), too_large.clone()))
             }
+            named => named,
+        };
+        let repository = repository.strip_suffix(".git").unwrap_or(repository).to_owned();
+        let (organization, updates) = (organization.to_owned(), commands.updates);
+        let refused = refusal.as_ref().map(|(why, _)| why.clone());
+        let push = Push { organization, repository, updates, refused };
+        if !push.updates.is_empty()
+            && let Err(error) = self.recorder.record(push.clone()).await
+        {
+            tracing::error!(error, "a push cannot be recorded and is refused");
+            let text = "the push cannot be recorded now, try again later";
+            return Err(plain(StatusCode::SERVICE_UNAVAILABLE, text));
         }
         if let Some((_, report)) = refusal {
             return Err(refuse(report, body, call.deadline).await);
         }
         let most = length.saturating_add(room.bytes().max(EMPTY_PACK));
+        let refused = Some(self.too_large(&room));
+        let push = Some((self.recorder.clone(), Push { refused, ..push }));
+        let too_large = TooLarge { report: too_large, push };
         let request = Request::from_parts(parts, body);
         Ok(Call { request, most, too_large, room: Some(room), ..call })
     }

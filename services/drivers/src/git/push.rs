@@ -3,8 +3,8 @@
 use axum::body::{Body, Bytes};
 use bytes::BytesMut;
 use futures::StreamExt as _;
-use icu_properties::CodePointSetData;
-use icu_properties::props::DefaultIgnorableCodePoint;
+use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
+use icu_properties::{CodePointMapData, CodePointSetData};
 use pavior_driver::RefUpdate;
 
 /// Most bytes of all commands of a push; the pack behind them is not read here.
@@ -139,11 +139,18 @@ pub(super) fn refused_name(name: &str) -> Option<&'static str> {
     name.contains(misleads).then_some("the name has control, space or invisible characters in it")
 }
 
-/// Characters that are not seen, or that change how the text around them is shown (Unicode, `White_Space` and
-/// `Default_Ignorable_Code_Point`; UAX #9's controls are among the latter).
+/// Characters that are not seen, that change how the text around them is shown, or that nobody knows the look of
+/// (Unicode: `White_Space`, `Default_Ignorable_Code_Point`, the categories Cf, Co and Cn, and the empty Braille pattern;
+/// UAX #9's controls are among the second).
 fn misleads(c: char) -> bool {
     let invisible = CodePointSetData::new::<DefaultIgnorableCodePoint>();
-    c.is_control() || c.is_whitespace() || invisible.contains(c)
+    let category = CodePointMapData::<GeneralCategory>::new().get(c);
+    let unseen = [GeneralCategory::Format, GeneralCategory::PrivateUse, GeneralCategory::Unassigned];
+    c.is_control()
+        || c.is_whitespace()
+        || c == '\u{2800}'
+        || invisible.contains(c)
+        || unseen.contains(&category)
 }
 
 /// The answer to a push of which nothing happens (gitprotocol-pack, "Report Status"). `why` says it for each
@@ -227,6 +234,9 @@ mod tests {
             '\u{a0}',
             '\u{3000}',
             '\u{2029}',
+            '\u{2800}',
+            '\u{fff9}',
+            '\u{e000}',
         ] {
             let name = format!("refs/heads/a{c}b");
             assert_eq!(

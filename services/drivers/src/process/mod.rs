@@ -34,6 +34,8 @@ use release::Used;
 use spec::{ACTIONS, Desired, Spec, TYPE, declare, schema};
 
 /// Most bytes of a log in the message of a start that failed.
+/// How long a look waits for another look, or for a change, to end.
+const LOOK: Duration = Duration::from_secs(1);
 const MAX_TOLD: usize = 8 * 1024;
 /// Most bytes of a log that the action `logs` gives.
 const MAX_SHOWN: usize = 1024 * 1024;
@@ -287,7 +289,8 @@ impl ProcessDriver {
             message: message.to_owned(),
         };
         let slot = self.slot(&thing.identity);
-        let Ok(running) = slot.try_lock() else {
+        // Somebody else who looks is done in no time; who changes it takes longer.
+        let Ok(running) = tokio::time::timeout(LOOK, slot.lock()).await else {
             return Ok(Observation::Indeterminate { message: "the workload is being changed".to_owned() });
         };
         let live = running.as_ref().map(Instance::live);

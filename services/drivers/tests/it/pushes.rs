@@ -78,10 +78,17 @@ async fn commit(copy: &Path, name: &str) {
 
 #[tokio::test]
 async fn a_push_that_is_too_large_is_refused() {
-    let (_world, made, copy, _work) = cloned(|config| config.git.max_push_bytes = 300_000).await;
+    let (world, made, copy, _work) = cloned(|config| config.git.max_push_bytes = 300_000).await;
     noise(&copy, "large.bin", 4_000_000);
     commit(&copy, "Large").await;
-    refused(&copy, &["push", "origin", "main"], "the push has more than 300000 bytes").await;
+    let why = "the push has more than 300000 bytes";
+    refused(&copy, &["push", "origin", "main"], why).await;
+    // Sent in pieces, it was announced before its size was known.
+    let recorded: Vec<_> = world.pushes.seen.lock().unwrap().drain(..).map(|push| push.refused).collect();
+    assert_eq!(recorded, [None, Some(why.to_owned())]);
+    refused(&copy, &["-c", "http.postBuffer=16777216", "push", "origin", "main"], why).await;
+    let recorded: Vec<_> = world.pushes.seen.lock().unwrap().drain(..).map(|push| push.refused).collect();
+    assert_eq!(recorded, [Some(why.to_owned())]);
     let path = Path::new(made.outputs["path"].as_str().unwrap());
     assert_eq!(must(path, &["rev-parse", "main"]).await, made.outputs["commit"].as_str().unwrap());
     must(&copy, &["reset", "-q", "--hard", "HEAD~1"]).await;

@@ -351,7 +351,7 @@ mod tests {
         let data = base.path().join("data");
         pavior_files::private_directory(&data.join("keys")).unwrap();
         pavior_files::private_directory(&drivers_directory(&data).join("drivers")).unwrap();
-        let config = Config::embedded(&data).unwrap();
+        let config = Config::embedded(&data, Path::new("pavior")).unwrap();
         let sealing = data.join("keys/sealing");
         let look = || {
             let mut report = Report::default();

@@ -50,7 +50,7 @@ pub async fn run(args: QuickstartArgs) -> anyhow::Result<()> {
     let (directory, temporary) = data_directory(args.data.as_deref())?;
     let mut narrator = Narrator::new();
     narrator.chapter("Starting every service in this process, on SQLite");
-    let mut config = Config::embedded(&directory)?;
+    let mut config = Config::embedded(&directory, &serve::this_program()?)?;
     config.listen.gateway = args.listen;
     config.drivers.skeleton_roots = vec![starter::write_skeletons(&directory)?];
     let databases = if let Some(url) = &args.postgres {

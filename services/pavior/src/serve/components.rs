@@ -289,10 +289,8 @@ impl Builder<'_> {
         key: DriversKey,
     ) -> anyhow::Result<pavior_drivers::Drivers> {
         let settings = &self.config.drivers;
-        let program = match &settings.program {
-            Some(program) => program.clone(),
-            None => std::env::current_exe().context("cannot find this program's own file")?,
-        };
+        // Whatever program this is: only `pavior` can stand in as the shim. Another one would start itself anew.
+        let program = settings.program.clone().context("`drivers.program` is not set")?;
         let shim = match &settings.shim {
             Some(command) => command.iter().map(|part| part.clone().into_os_string()).collect(),
             None => vec![program.clone().into_os_string(), "__shim".into()],

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use pavior_runtime::config::Validate;
 use pavior_runtime::telemetry::TelemetryConfig;
 use pavior_store::DatabaseConfig;
@@ -184,9 +185,9 @@ pub struct Drivers {
     /// Drivers in processes of their own.
     #[serde(default)]
     pub remote: Vec<RemoteDriver>,
-    /// The command that runs the shim; this program when absent.
+    /// The command that runs the shim; `program` when absent.
     pub shim: Option<Vec<PathBuf>>,
-    /// The program that workloads find as `PAVIOR_SQL`; this one when absent.
+    /// The program `pavior`: the shim, and what workloads find as `PAVIOR_SQL`. The one that runs when absent.
     pub program: Option<PathBuf>,
 }
 
@@ -217,13 +218,15 @@ pub fn drivers_directory(data_dir: &Path) -> PathBuf {
 
 impl Config {
     /// The configuration of everything in one process, on SQLite below `data_dir`, on free ports, with the
-    /// development issuer. Takes nothing from the environment.
-    pub fn embedded(data_dir: &Path) -> anyhow::Result<Self> {
+    /// development issuer. Takes nothing from the environment. `program` is the program `pavior`, which drivers start as
+    /// their shim.
+    pub fn embedded(data_dir: &Path, program: &Path) -> anyhow::Result<Self> {
         let free = "127.0.0.1:0".to_owned();
         let mut overrides = vec![
             ("data_dir".to_owned(), data_dir.display().to_string()),
             ("development.issuer".to_owned(), "true".to_owned()),
             ("shutdown.notice_ms".to_owned(), "0".to_owned()),
+            ("drivers.program".to_owned(), program.display().to_string()),
         ];
         for listener in ["gateway", "admin", "git", "audit", "catalog", "policy", "provisioning"] {
             overrides.push((format!("listen.{listener}"), free.clone()));
@@ -331,7 +334,16 @@ pub(super) fn load(args: &ConfigArgs) -> anyhow::Result<Config> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    load_from(args.config.as_deref(), environment, &overrides)
+    let mut config = load_from(args.config.as_deref(), environment, &overrides)?;
+    if config.drivers.program.is_none() {
+        config.drivers.program = Some(this_program()?);
+    }
+    Ok(config)
+}
+
+/// The file of this program.
+pub(crate) fn this_program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("cannot find this program's own file")
 }
 
 fn load_from(

@@ -15,6 +15,7 @@ use clap::ValueEnum;
 
 use crate::cli::args::{ConfigArgs, ConfigCommand, ServeArgs};
 
+pub(crate) use config::this_program;
 pub use config::{Config, DEV_OPERATOR, Listen, database_file, dev_issuer_directory, drivers_directory};
 pub use keys::generate as generate_keys;
 pub use restore::run as restore;
