@@ -34,9 +34,12 @@ RESOURCE_TYPE = "text-file"
 def generate_stubs(folder):
     """Compiles the protos of the contract into `folder` and makes them importable."""
     protos = REPOSITORY / "proto"
-    files = sorted((protos / "pavior/driver/v1").glob("*.proto")) + [protos / "pavior/governance/v1/governance.proto"]
+    third_party = protos / "third_party"
+    files = sorted((protos / "pavior/driver/v1").glob("*.proto"))
+    files += [protos / "pavior/governance/v1/governance.proto", "google/api/http.proto"]
     well_known = pathlib.Path(grpc_tools.__file__).parent / "_proto"
-    arguments = ["protoc", f"-I{protos}", f"-I{well_known}", f"--python_out={folder}", f"--grpc_python_out={folder}"]
+    arguments = ["protoc", f"-I{protos}", f"-I{third_party}", f"-I{well_known}"]
+    arguments += [f"--python_out={folder}", f"--grpc_python_out={folder}"]
     if grpc_tools.protoc.main([*arguments, *map(str, files)]) != 0:
         raise SystemExit("the protos do not compile")
     sys.path.insert(0, str(folder))
