@@ -30,7 +30,7 @@ pub(crate) fn write(pool: &DescriptorPool) -> Result<String, Box<dyn std::error:
     for method in &methods {
         *uses.entry(method.request.full_name().to_owned()).or_insert(0) += 1;
     }
-    for message in pool.all_messages().filter(|message| is_ours(message)) {
+    for message in pool.all_messages().filter(is_ours) {
         if let Some(options) = options(&message.options(), &resource) {
             write_resource(&mut out, &message, &options)?;
         }

@@ -115,7 +115,8 @@ async fn errors_are_in_the_words_of_the_protocol() {
     let json_type = ("content-type", "application/json");
     let gone = json!({ "name": ENTITY.replace("shop", "gone") }).to_string();
     let named = json!({ "name": ENTITY }).to_string();
-    let cases: &[(&[(&str, &str)], &str, u16, &str, &str)] = &[
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, u16, &'a str, &'a str);
+    let cases: &[Case<'_>] = &[
         (&[json_type], &gone, 404, "not_found", "RESOURCE_NOT_FOUND"),
         (&[json_type], "", 400, "invalid_argument", "INVALID_FIELD"),
         (&[json_type], "{\"nope\": 1}", 400, "invalid_argument", "INVALID_FIELD"),

@@ -158,7 +158,8 @@ async fn nonsense_is_refused_with_what_would_be_right() {
     let long = json!({ "displayName": "x".repeat(3000) }).to_string();
     let other = json!({ "name": ENTITY.replace("shop", "other") }).to_string();
     let deep = format!("{{\"spec\": {}1{}}}", "{\"a\":".repeat(200), "}".repeat(200));
-    let cases: &[(&str, &str, &[(&str, &str)], &str, u16, &[&str])] = &[
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16, &'a [&'a str]);
+    let cases: &[Case<'_>] = &[
         ("GET", "/", &[], "", 404, &[]),
         ("GET", "/v1", &[], "", 404, &[]),
         ("GET", "/v1/organizations/acme/", &[], "", 404, &[]),

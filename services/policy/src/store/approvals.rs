@@ -123,25 +123,25 @@ impl Table for ApprovalRequestFields {
             })
             .collect();
         row::Model {
-            uid: uid,
-            organization: organization,
-            id: id,
-            revision: revision,
+            uid,
+            organization,
+            id,
+            revision,
             create_time: micros(create_time),
             update_time: micros(update_time),
             state: state.as_str().to_owned(),
-            requester: requester,
-            on_behalf_of: on_behalf_of,
-            action: action,
-            resource: resource,
-            operation: operation,
-            plan: plan,
-            plan_digest: plan_digest,
-            summary: summary,
+            requester,
+            on_behalf_of,
+            action,
+            resource,
+            operation,
+            plan,
+            plan_digest,
+            summary,
             requirements: to_json(&requirements),
             decisions: to_json(&decisions),
             expire_time: micros(expire_time),
-            end_reason: end_reason,
+            end_reason,
         }
     }
 }

@@ -110,7 +110,7 @@ impl Table for RoleBindingFields {
             update_time: micros(*update_time),
             role: role_name(organization, role),
             members: to_json(&members),
-            scope: scope,
+            scope,
             owned_only: *owned_only,
         }
     }
