@@ -152,12 +152,24 @@ impl Load {
 async fn recovered(world: &World) -> Result<()> {
     let pia = world.person("pia")?;
     let ledger = Ledger::default();
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
-    loop {
-        if ledger.once(&pia, "recovered").await? {
-            return Ok(());
-        }
-        anyhow::ensure!(std::time::Instant::now() < deadline, "changes are still refused after a minute");
+    let (ledger, pia) = (&ledger, &pia);
+    until(Duration::from_secs(60), || async move {
+        let went_through = ledger.once(pia, "recovered").await?;
+        Ok((!went_through).then(|| "changes are still refused after a minute".to_owned()))
+    })
+    .await
+}
+
+/// Looks until nothing is wrong any more, and fails with what still is after `limit`.
+async fn until<F>(limit: Duration, look: impl Fn() -> F) -> Result<()>
+where
+    F: Future<Output = Result<Option<String>>>,
+{
+    let deadline = std::time::Instant::now() + limit;
+    while let Some(wrong) = look().await? {
+        anyhow::ensure!(std::time::Instant::now() < deadline, "{wrong}");
+        // The system that is waited for has the same two cores.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    Ok(())
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use pavior::cli::client::request_id;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_tests::Person;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{Load, Plan};
+use super::{Load, Plan, until};
 use crate::environments::{Environments, cancel, finished, passing};
 use crate::world::{ALL, World};
 
@@ -107,19 +107,13 @@ async fn as_declared(world: &World, person: &Person, project: &str) -> Result<()
         // The golden path's own.
         _ => "info".to_owned(),
     };
-    let deadline = std::time::Instant::now() + UP;
-    loop {
-        let found = levels(world, project);
-        let page = person.page(project, ENVIRONMENT).await;
-        if found == [declared.as_str()] && page.is_ok() {
-            return Ok(());
-        }
-        ensure!(
-            std::time::Instant::now() < deadline,
-            "NOT AS DECLARED: `{project}` is declared with `{declared}`, processes with {found:?} run: {page:?}"
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let declared = declared.as_str();
+    until(UP, || async move {
+        let (found, page) = (levels(world, project), person.page(project, ENVIRONMENT).await);
+        let is_so = found == [declared] && page.is_ok();
+        Ok(if is_so { None } else { Some(format!("NOT AS DECLARED: `{project}` is declared with `{declared}`, processes with {found:?} run: {page:?}")) })
+    })
+    .await
 }
 
 /// The level of each process that runs for a project on the world's folder.

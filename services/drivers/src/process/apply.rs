@@ -28,7 +28,7 @@ impl ProcessDriver {
         let mut left = 3;
         loop {
             left -= 1;
-            let port = self.ports.take(None)?;
+            let port = self.ports.any()?;
             spec.port = port.number;
             match self.launch(identity, spec, port, cancel).await {
                 Err(failure) if left > 0 && failure.code == FailureCode::WorkFailed => {

@@ -101,8 +101,8 @@ impl ProcessDriver {
         let slot = self.slot(identity);
         let mut running = slot.lock().await;
         let recorded = self.ledger.owner(identity).map_err(|failure| failure.message)?;
-        let Some(mut thing) = recorded.filter(|thing| thing.ready) else { return Ok(Up::Settled) };
-        let mut spec = self.read(&thing).ok_or("its recorded state cannot be opened")?;
+        let Some(thing) = recorded.filter(|thing| thing.ready) else { return Ok(Up::Settled) };
+        let spec = self.read(&thing).ok_or("its recorded state cannot be opened")?;
         if spec.desired != Desired::Running {
             return Ok(Up::Settled);
         }
@@ -113,7 +113,7 @@ impl ProcessDriver {
             None => {}
         }
         self.wait_for_old(identity, None).await;
-        let instance = self.supervise(&mut thing, &mut spec).map_err(|failure| failure.message)?;
+        let instance = self.supervise(&thing, &spec).map_err(|failure| failure.message)?;
         let up = Up::Begun {
             watcher: instance.watcher(),
             path: spec.health_path.clone(),
@@ -123,14 +123,9 @@ impl ProcessDriver {
         Ok(up)
     }
 
-    /// Starts one as it is recorded, on its port if that is free.
-    pub(super) fn supervise(&self, thing: &mut Thing, spec: &mut Spec) -> Result<Instance, Failure> {
-        let port = self.ports.take(Some(spec.port))?;
-        if spec.port != port.number {
-            spec.port = port.number;
-            self.store(thing, spec)?;
-        }
-        self.begin(&thing.identity, spec, port)
+    /// Starts one as it is recorded, on its port.
+    pub(super) fn supervise(&self, thing: &Thing, spec: &Spec) -> Result<Instance, Failure> {
+        self.begin(&thing.identity, spec, self.ports.take(spec.port)?)
     }
 
     /// Sees to it that nothing of an earlier process runs on. False when the workload is known by now: its apply has

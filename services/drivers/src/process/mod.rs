@@ -210,8 +210,7 @@ impl ProcessDriver {
         cancel: &CancellationToken,
     ) -> Result<u32, Failure> {
         let should_run = spec.desired == Desired::Running;
-        let port = self.ports.take(Some(spec.port))?;
-        spec.port = port.number;
+        let port = self.ports.take(spec.port)?;
         spec.desired = Desired::Running;
         match self.launch(&thing.identity, spec, port, cancel).await {
             Ok((instance, pid)) => {

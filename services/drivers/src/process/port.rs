@@ -18,19 +18,23 @@ pub(super) struct Port {
 }
 
 impl Ports {
-    /// A port that nobody has: the wanted one if it is free, else one from the system.
-    pub(super) fn take(&self, wanted: Option<u16>) -> Result<Port, Failure> {
+    /// A port that nobody has.
+    pub(super) fn any(&self) -> Result<Port, Failure> {
+        let found = std::iter::repeat_n(0, 64).find_map(|any| self.bind(any));
+        found.ok_or_else(|| Failure::new(FailureCode::Unavailable, "no free port"))
+    }
+
+    /// The port that a workload answers on. Callers know it, so another one is as bad as none, and looks better.
+    pub(super) fn take(&self, own: u16) -> Result<Port, Failure> {
+        let taken = || format!("port {own}, which it answers on, is taken by something else");
+        self.bind(own).ok_or_else(|| Failure::new(FailureCode::Unavailable, taken()))
+    }
+
+    fn bind(&self, number: u16) -> Option<Port> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for candidate in wanted.into_iter().chain(std::iter::repeat_n(0, 64)) {
-            let bound =
-                TcpListener::bind((Ipv4Addr::LOCALHOST, candidate)).and_then(|socket| socket.local_addr());
-            if let Ok(address) = bound
-                && taken.insert(address.port())
-            {
-                return Ok(Port { number: address.port(), ports: self.clone() });
-            }
-        }
-        Err(Failure::new(FailureCode::Unavailable, "no free port"))
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
+        let number = socket.local_addr().ok()?.port();
+        taken.insert(number).then(|| Port { number, ports: self.clone() })
     }
 }
 

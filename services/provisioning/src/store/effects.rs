@@ -5,12 +5,14 @@ use pavior_store::Tx;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, QueryFilter};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use super::audit;
 use super::claim::{Again, Completion, Made, RunResult, action};
-use super::entity::{deployment, resource, run, secret, step};
+use super::entity::{deployment, environment, resource, run, secret, step};
 use super::journal::{Aggregate, step_state};
 use super::{Db, db};
+use crate::domain::names;
 use crate::domain::plan::Action;
 use crate::domain::state::{OperationState, StepEvent, StepState};
 use crate::error::{Error, Result};
@@ -202,6 +204,7 @@ async fn keep(
         .await
         .map_err(db)?;
     let row = rows.first().ok_or_else(|| Error::Corrupt(format!("resource `{}` is gone", step.resource)))?;
+    show_url(tx, row, now).await?;
     for sealed in &made.secrets {
         let row = secret::ActiveModel {
             reference: Set(sealed.reference.clone()),
@@ -231,6 +234,41 @@ async fn keep(
             .await
             .map_err(db)?;
     }
+    Ok(())
+}
+
+/// An environment, and what is deployed in it, is found where its workload answers now: also after an undo, which
+/// starts the former one somewhere else.
+async fn show_url(tx: &Tx, workload: &resource::Model, now: OffsetDateTime) -> Result<()> {
+    let name = format!("{}/resources/{}", workload.environment, names::WORKLOAD);
+    let Some(url) = workload.outputs.get("url").and_then(Value::as_str).filter(|_| workload.name == name)
+    else {
+        return Ok(());
+    };
+    environment::Entity::update_many()
+        .set(environment::ActiveModel {
+            url: Set(url.to_owned()),
+            update_time: Set(now),
+            ..Default::default()
+        })
+        .col_expr(environment::Column::Revision, Expr::col(environment::Column::Revision).add(1))
+        .filter(environment::Column::Name.eq(workload.environment.clone()))
+        .filter(environment::Column::Url.ne(url))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    deployment::Entity::update_many()
+        .set(deployment::ActiveModel {
+            url: Set(url.to_owned()),
+            update_time: Set(now),
+            ..Default::default()
+        })
+        .filter(deployment::Column::Environment.eq(workload.environment.clone()))
+        .filter(deployment::Column::State.eq("ACTIVE"))
+        .filter(deployment::Column::Url.ne(url))
+        .exec(tx)
+        .await
+        .map_err(db)?;
     Ok(())
 }
 

@@ -170,19 +170,6 @@ async fn settle_environment(
             .map_err(db)?;
         set.deployment = Set(fresh.name);
     }
-    let workload = resource::Entity::find()
-        .filter(resource::Column::Environment.eq(row.name.clone()))
-        .filter(resource::Column::Name.eq(format!(
-            "{}/resources/{}",
-            row.name,
-            crate::domain::names::WORKLOAD
-        )))
-        .one(tx)
-        .await
-        .map_err(db)?;
-    if let Some(url) = workload.as_ref().and_then(|row| row.outputs.get("url")).and_then(Value::as_str) {
-        set.url = Set(url.to_owned());
-    }
     let settings = aggregate.op_settings();
     if aggregate.kind()? == Kind::UpdateEnvironment {
         if let Some(name) = settings.get("display_name").and_then(Value::as_str) {
