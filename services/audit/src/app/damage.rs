@@ -198,10 +198,14 @@ impl HeldLogs {
             if self.held.contains_key(&log) {
                 continue;
             }
-            if let Some(set_back) = self.store.set_back_unscoped(&log, &mark, None).await?
-                && let Ok((_, why)) = Error::SetBack(vec![set_back]).of_log(&log).damage()
-            {
-                self.hold(&log, &why).await?;
+            let damage = match self.store.set_back_unscoped(&log, &mark, None).await {
+                Ok(None) => continue,
+                Ok(Some(set_back)) => Error::SetBack(vec![set_back]),
+                Err(error) => error.of_log(&log),
+            };
+            match damage.damage() {
+                Ok((_, why)) => self.hold(&log, &why).await?,
+                Err(error) => return Err(error),
             }
         }
         Ok(())

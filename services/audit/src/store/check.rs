@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
-use pavior_store::Tx;
+use pavior_store::{StoreError, Tx};
+use sea_orm::sea_query::Query;
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QueryResult,
+    QuerySelect as _,
 };
 
 use super::append::HEAD_IS_GONE;
@@ -39,11 +41,18 @@ impl AuditStore {
         Ok(heads.order_by_asc(head::Column::Log).into_tuple().all(self.store.read()).await?)
     }
 
-    /// How many records each log has by its head.
+    /// How many records each log has by its head. Heads that cannot be read are left out, so that they say nothing of
+    /// other logs.
     pub(crate) async fn sizes_unscoped(&self) -> Result<HashMap<String, u64>, Error> {
-        let heads = head::Entity::find().select_only().columns([head::Column::Log, head::Column::TreeSize]);
-        let sizes: Vec<(String, i64)> = heads.into_tuple().all(self.store.read()).await?;
-        Ok(sizes.into_iter().map(|(log, size)| (log, u64::try_from(size).unwrap_or_default())).collect())
+        let db = self.store.read();
+        let heads =
+            Query::select().columns([head::Column::Log, head::Column::TreeSize]).from(head::Entity).take();
+        let rows = db.query_all(&heads).await.map_err(StoreError::from)?;
+        let size = |row: &QueryResult| {
+            let size = row.try_get::<i64>("", "tree_size").ok()?;
+            Some((row.try_get("", "log").ok()?, u64::try_from(size).ok()?))
+        };
+        Ok(rows.iter().filter_map(size).collect())
     }
 
     /// How many records a log has by its head; none when it has not begun.

@@ -35,6 +35,16 @@ async fn put(tables: &Tables, name: Option<&str>) {
     tables.run_together(statements.collect()).await;
 }
 
+/// Records 303 events of a log and sets it back to the first 300.
+async fn cut_back(fixture: &Fixture, client: &mut Client) -> Tables {
+    let tables = Tables::open(&fixture.db).await;
+    fixture.fill(client, "acme", 1, 300).await;
+    keep(&tables, "older").await;
+    fixture.fill(client, "acme", 301, 3).await;
+    put(&tables, Some("older")).await;
+    tables
+}
+
 async fn kept(fixture: &Fixture, size: &str) {
     let file = checkpoints(fixture).join("acme.checkpoint");
     wait_for("the checkpoint", LIMIT, async || {
@@ -119,11 +129,7 @@ async fn idle_log_that_was_cut_is_told() {
         let fixture = Fixture::new(db);
         let running = fixture.start().await;
         let (mut client, reader) = clients(&fixture, &running);
-        let tables = Tables::open(&fixture.db).await;
-        fixture.fill(&mut client, "acme", 1, 300).await;
-        keep(&tables, "older").await;
-        fixture.fill(&mut client, "acme", 301, 3).await;
-        put(&tables, Some("older")).await;
+        let tables = cut_back(&fixture, &mut client).await;
         told(&running, "it has 300 records, but 303 were signed").await;
         put(&tables, None).await;
         drop((client, reader));
@@ -139,11 +145,7 @@ async fn log_that_was_cut_stays_held_over_a_restart_until_the_loss_is_accepted()
         let fixture = Fixture::new(db);
         let running = fixture.start().await;
         let (mut client, reader) = clients(&fixture, &running);
-        let tables = Tables::open(&fixture.db).await;
-        fixture.fill(&mut client, "acme", 1, 300).await;
-        keep(&tables, "older").await;
-        fixture.fill(&mut client, "acme", 301, 3).await;
-        put(&tables, Some("older")).await;
+        cut_back(&fixture, &mut client).await;
         assert_eq!(ship(&fixture, &mut client, &[("acme", 304)]).await.unwrap(), 304);
         told(&running, "it has 300 records, but 303 were signed").await;
         drop((client, reader));

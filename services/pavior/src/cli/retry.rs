@@ -77,11 +77,12 @@ impl Patience {
         let now = Instant::now();
         let until = *self.until.get_or_insert(now + self.longest);
         let asked = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
-        let pause = asked.unwrap_or_default().clamp(self.pause, LONGEST_PAUSE);
+        let pause = asked.unwrap_or_default().max(self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         if now + pause > until {
             return Err(status);
         }
+        // As long as the server asks for, or a little longer each time, so that many callers do not hold it down.
         tokio::time::sleep(pause).await;
         Ok(())
     }

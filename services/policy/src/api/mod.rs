@@ -13,7 +13,8 @@ use pavior_auth::permit;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_proto::pavior::policy::v1::policy_service_server::PolicyService;
 use pavior_resource::{Answer, create, delete, get, list, respond, update};
-use pavior_rpc::Problem;
+use pavior_rpc::{Problem, validate};
+use prost::{Message, Name};
 use tonic::{Request, Response};
 
 use crate::app::App;
@@ -42,9 +43,11 @@ impl Api {
     }
 
     /// Checks the text of a policy that is about to be written.
-    async fn check_ahead<R>(&self, request: &Request<R>, policy: Option<&pb::Policy>) {
+    async fn check_ahead<R: Message + Name>(&self, request: &Request<R>, policy: Option<&pb::Policy>) {
         if let (Ok(permit), Some(policy)) = (permit(request), policy)
             && !policy.source.is_empty()
+            // What is refused for its shape is not read.
+            && validate::request(request.get_ref()).is_ok()
         {
             let id = policy.name.rsplit('/').next().unwrap_or_default();
             self.app.check_ahead(&permit, policy::set_of(policy), id, &policy.source).await;

@@ -3,6 +3,8 @@
 //! In two halves, because drivers have a say: [`draft`] decides order, dependencies and inputs as far as they are
 //! known; each driver then answers what its apply would do; [`conclude`] makes the changes of both.
 
+mod inputs;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::value::{MAX_DEPTH, deeper_than};
@@ -305,41 +307,7 @@ fn one(
     let field = format!("resources.{}", node.step);
     let matched = facts.matched.get(&node.name)?;
     let base = scope::base(&node.section.parameters, &facts.project, node.section.environment.as_ref());
-    let artifact = facts.artifact.as_ref().filter(|_| node.needs_artifact);
-    let scope = scope::full(&base, &known_outputs(facts, node.section), artifact);
-    let unknown = |reference: &Reference| match referenced(facts, node.section, reference) {
-        Some(name) => changing.contains(&step_id(&name)),
-        None => reference.root() == "artifact" && run.is_some(),
-    };
-    let mut fail = |error: pavior_expr::ExprError| {
-        let field = join(&format!("{field}.inputs"), &error.path);
-        obstacles.push(Obstacle { field, description: error.message });
-    };
-    let asked = pavior_expr::evaluate_known(&node.wanted.inputs, &scope, &unknown).map_err(&mut fail).ok()?;
-    let desired = scope::planned(&node.wanted.inputs, &matched.driver_inputs, &scope, &unknown)
-        .map_err(&mut fail)
-        .ok()?;
-    if deeper_than(&desired, MAX_DEPTH) {
-        let description = format!("would nest deeper than {MAX_DEPTH} levels");
-        obstacles.push(Obstacle { field: format!("{field}.inputs"), description });
-    }
-    for violation in pavior_expr::schema::validate_planned(&matched.input_schema, &asked) {
-        let field = join(&format!("{field}.inputs"), &violation.path);
-        obstacles.push(Obstacle { field, description: violation.message });
-    }
-    for flow in taint::flows(&node.wanted.inputs, &matched.driver_inputs, &|reference| {
-        reads_secret(facts, node.section, reference)
-    }) {
-        if !flow.allowed(&matched.secret_inputs) {
-            obstacles.push(Obstacle {
-                field: join(&format!("{field}.inputs"), &flow.path.join(".")),
-                description: format!(
-                    "would be given a secret (`{}`), and driver `{}` takes none here",
-                    flow.secret, matched.driver
-                ),
-            });
-        }
-    }
+    let desired = inputs::desired(facts, node, matched, &base, changing, run, obstacles)?;
     let current = facts.current.get(&node.name);
     if let Some(current) = current.filter(|current| current.made_by.driver != matched.driver) {
         obstacles.push(Obstacle {
@@ -370,7 +338,28 @@ fn one(
         }
         Some(_) => Action::Update,
     };
-    let spec = Spec {
+    let change = Change {
+        step: node.step.clone(),
+        resource: node.name.clone(),
+        resource_type: matched.resource_type.clone(),
+        resource_definition: matched.definition.clone(),
+        driver: matched.driver.clone(),
+        driver_version: matched.driver_version.clone(),
+        action,
+        fields: Vec::new(),
+        depends_on: Vec::new(),
+        undoable: matched.undoable,
+        monthly_cost: matched.monthly_cost.clone(),
+        spec: spec(facts, node, matched, base, run),
+        entry,
+        drift,
+    };
+    Some(Draft { change, desired: Some(desired), prior: current.map(|current| current.inputs.clone()) })
+}
+
+/// What carrying it out needs.
+fn spec(facts: &Facts, node: &Node<'_>, matched: &Matched, base: Value, run: Option<&Change>) -> Spec {
+    Spec {
         resource_id: node.wanted.id.clone(),
         type_id: node.wanted.type_id.clone(),
         environment: node.section.environment.as_ref().map(|e| e.name.clone()).unwrap_or_default(),
@@ -389,24 +378,7 @@ fn one(
         revision: String::new(),
         promoted_from: if node.needs_artifact { facts.promoted_from.clone() } else { String::new() },
         pinned: Value::Null,
-    };
-    let change = Change {
-        step: node.step.clone(),
-        resource: node.name.clone(),
-        resource_type: matched.resource_type.clone(),
-        resource_definition: matched.definition.clone(),
-        driver: matched.driver.clone(),
-        driver_version: matched.driver_version.clone(),
-        action,
-        fields: Vec::new(),
-        depends_on: Vec::new(),
-        undoable: matched.undoable,
-        monthly_cost: matched.monthly_cost.clone(),
-        spec,
-        entry,
-        drift,
-    };
-    Some(Draft { change, desired: Some(desired), prior: current.map(|current| current.inputs.clone()) })
+    }
 }
 
 /// Whether a reference of a section reads a secret, or something that a secret is in.
