@@ -11,6 +11,7 @@ use measure::{Figures, closed_loop};
 use pavior::cli::client::request_id;
 use pavior::serve::{Config, DEV_OPERATOR, Role, System};
 use pavior_proto::pavior::catalog::v1 as pb;
+use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_tests::{Person, binary};
 
 const ENTITIES: usize = 10_000;
@@ -83,14 +84,14 @@ fn resident_megabytes() -> Result<f64> {
 }
 
 async fn seed(operator: &Person) -> Result<()> {
-    let request = pb::CreateOrganizationRequest {
+    let request = identity_pb::CreateOrganizationRequest {
         platform: "organizations/-".to_owned(),
         organization_id: "acme".to_owned(),
-        organization: Some(pb::Organization::default()),
+        organization: Some(identity_pb::Organization::default()),
         request_id: request_id(),
         validate_only: false,
     };
-    operator.catalog().create_organization(request).await?;
+    operator.identity().create_organization(request).await?;
     Ok(())
 }
 

@@ -46,7 +46,7 @@ pub(crate) async fn make_project(person: &Person, id: &str) -> Result<()> {
         request_id: request_id(),
         validate_only: false,
     };
-    let operation = person.provisioning().create_project(request).await?.into_inner();
+    let operation = person.projects().create_project(request).await?.into_inner();
     progress::conclude(&person.finish(&operation).await?)
 }
 
@@ -75,7 +75,7 @@ impl Environments {
             if let Some(environment) = &mut request.environment {
                 environment.environment_class = "box".to_owned();
             }
-            let created = person.provisioning().create_environment(request).await;
+            let created = person.projects().create_environment(request).await;
             let Some(operation) = passing(created, "creating an environment")? else { continue };
             self.accept(&operation);
             if random.u8(..3) == 0 {
@@ -91,7 +91,7 @@ impl Environments {
     async fn delete(&self, person: &Person, project: &str, id: &str) -> Result<()> {
         let name = format!("{PARENT}/projects/{project}/environments/{id}");
         let request = pb::DeleteEnvironmentRequest { name, request_id: request_id(), ..Default::default() };
-        match person.provisioning().delete_environment(request).await {
+        match person.projects().delete_environment(request).await {
             Ok(operation) => self.accept(operation.get_ref()),
             // It was never made.
             Err(status) if status.code() == Code::NotFound || is_passing(&status) => {}
@@ -142,7 +142,7 @@ async fn listed(person: &Person, project: &str) -> Result<Vec<pb::Environment>> 
     };
     let mut found = Vec::new();
     loop {
-        let page = person.provisioning().list_environments(request.clone()).await?.into_inner();
+        let page = person.projects().list_environments(request.clone()).await?.into_inner();
         found.extend(page.environments);
         if page.next_page_token.is_empty() {
             return Ok(found);

@@ -44,7 +44,7 @@ async fn a_failing_fourth_step_is_undone_in_reverse_order() -> Result<()> {
     let project = request.project.as_mut().context("a project")?;
     project.template_version = "organizations/acme/templates/broken/versions/stable".to_owned();
     project.parameters = None;
-    let operation = alice.provisioning().create_project(request).await?.into_inner();
+    let operation = alice.projects().create_project(request).await?.into_inner();
     let operation = alice.finish(&operation).await?;
     let Some(Outcome::Error(error)) = &operation.result else {
         anyhow::bail!("the operation succeeded");
@@ -54,7 +54,7 @@ async fn a_failing_fourth_step_is_undone_in_reverse_order() -> Result<()> {
     ensure!(metadata.state() == pb::operation_metadata::State::Compensated, "{:?}", metadata.state());
 
     let request = pb::WatchOperationRequest { name: operation.name.clone(), resume_token: String::new() };
-    let mut stream = alice.provisioning().watch_operation(request).await?.into_inner();
+    let mut stream = alice.operation_service().watch_operation(request).await?.into_inner();
     let (mut done, mut undone) = (Vec::new(), Vec::new());
     while let Some(response) = stream.message().await? {
         if let Some(Event::Step(step)) = response.event {
@@ -70,7 +70,7 @@ async fn a_failing_fourth_step_is_undone_in_reverse_order() -> Result<()> {
     ensure!(at("pipeline") < at("repository") && at("database").is_some(), "undone as {undone:?}");
 
     let name = "organizations/acme/projects/doomed".to_owned();
-    let status = alice.provisioning().get_project(pb::GetProjectRequest { name }).await.unwrap_err();
+    let status = alice.projects().get_project(pb::GetProjectRequest { name }).await.unwrap_err();
     ensure!(status.code() == Code::NotFound, "{status}");
     let platform = pavior::serve::drivers_directory(system.data());
     for folder in ["repositories/acme", "databases/acme"] {

@@ -21,7 +21,7 @@ const PARTS: i32 = 500;
 async fn waiting_operation(alice: &Person) -> Result<Operation> {
     alice.create_project("shop").await?;
     let request = alice.environment("shop", "production");
-    let operation = alice.provisioning().create_environment(request).await?.into_inner();
+    let operation = alice.projects().create_environment(request).await?.into_inner();
     let waits = |operation: &_| {
         progress::metadata(operation).is_ok_and(|metadata| metadata.state() == State::AwaitingApproval)
     };
@@ -69,7 +69,7 @@ async fn ends_in_order(mut system: Processes, stopped: &'static str) -> Result<(
     let operation = waiting_operation(&alice).await?;
     let watches = (0..EACH).map(|_| async {
         let request = pb::WatchOperationRequest { name: operation.name.clone(), resume_token: String::new() };
-        let mut stream = alice.provisioning().watch_operation(request).await?.into_inner();
+        let mut stream = alice.operation_service().watch_operation(request).await?.into_inner();
         stream.message().await?.context("nothing to see")?;
         Ok::<_, anyhow::Error>(stream)
     });

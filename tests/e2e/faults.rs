@@ -18,7 +18,7 @@ use tokio::process::Command;
 async fn killed_during(step: &str, project: &str) -> Result<()> {
     let mut system = Processes::whole().await?;
     let alice = system.person("alice")?;
-    let operation = alice.provisioning().create_project(alice.project(project)).await?.into_inner();
+    let operation = alice.projects().create_project(alice.project(project)).await?.into_inner();
     wait_for_step(&alice, &operation.name, step).await?;
     system.kill("all")?;
     no_orphans(system.data())?;
@@ -85,7 +85,7 @@ async fn a_command_outlives_a_killed_server() -> Result<()> {
 /// Returns as soon as a step is being worked on (or was: a fast one may be over before the event arrives).
 async fn wait_for_step(person: &Person, operation: &str, step: &str) -> Result<()> {
     let request = pb::WatchOperationRequest { name: operation.to_owned(), resume_token: String::new() };
-    let mut stream = person.provisioning().watch_operation(request).await?.into_inner();
+    let mut stream = person.operation_service().watch_operation(request).await?.into_inner();
     while let Some(response) = stream.message().await? {
         if let Some(Event::Step(seen)) = response.event {
             let begun = !matches!(seen.state(), pb::step::State::Blocked | pb::step::State::Ready);

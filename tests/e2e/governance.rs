@@ -49,13 +49,13 @@ async fn approve(person: &Person, metadata: &pb::OperationMetadata) -> Result<()
         plan_digest: metadata.plan_digest.clone(),
         request_id: request_id(),
     };
-    let approved = person.policy().approve_approval_request(request).await?.into_inner();
+    let approved = person.approvals().approve_approval_request(request).await?.into_inner();
     ensure!(approved.state() == policy::approval_request::State::Approved, "{approved:?}");
     Ok(())
 }
 
 async fn production(alice: &Person) -> Result<Operation> {
-    Ok(alice.provisioning().create_environment(alice.environment("shop", "production")).await?.into_inner())
+    Ok(alice.projects().create_environment(alice.environment("shop", "production")).await?.into_inner())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,13 +69,13 @@ async fn production_is_not_deleted_with_its_project_nor_made_with_it() -> Result
 
     let delete =
         || pb::DeleteProjectRequest { name: SHOP.to_owned(), request_id: request_id(), ..Default::default() };
-    let status = alice.provisioning().delete_project(delete()).await.unwrap_err();
+    let status = alice.projects().delete_project(delete()).await.unwrap_err();
     let (reason, errors) = details(&status);
     ensure!((status.code(), reason.as_str()) == (Code::FailedPrecondition, "GUARDRAIL_DENIED"), "{status}");
     let rules = errors.precondition_failure().context("no rule is named")?;
     ensure!(rules.violations.iter().any(|v| v.subject == "production-is-kept"), "{rules:?}");
     ensure!(alice.page("shop", "production").await?.contains("environment: production"), "it answers");
-    let operation = pia.provisioning().delete_project(delete()).await?.into_inner();
+    let operation = pia.projects().delete_project(delete()).await?.into_inner();
     progress::conclude(&pia.finish(&operation).await?)?;
 
     system.apply(&[Source { origin: "eager".to_owned(), text: EAGER.to_owned() }]).await?;
@@ -83,7 +83,7 @@ async fn production_is_not_deleted_with_its_project_nor_made_with_it() -> Result
     let project = request.project.as_mut().context("a project")?;
     project.template_version = "organizations/acme/templates/eager/versions/stable".to_owned();
     project.parameters = None;
-    let operation = alice.provisioning().create_project(request).await?.into_inner();
+    let operation = alice.projects().create_project(request).await?.into_inner();
     let metadata = waiting(&alice, &operation).await?;
     ensure!(files(&repositories(&system), "eager.git").is_empty(), "nothing is made before it is approved");
     approve(&pia, &metadata).await?;
@@ -100,7 +100,7 @@ async fn an_artifact_that_changed_after_its_approval_is_not_deployed() -> Result
     let operation = production(&alice).await?;
     let metadata = waiting(&alice, &operation).await?;
     let plan = pb::GetPlanRequest { name: metadata.plan.clone() };
-    let plan = alice.provisioning().get_plan(plan).await?.into_inner();
+    let plan = alice.plans().get_plan(plan).await?.into_inner();
     let planned = plan.changes.iter().find(|change| !change.artifact_digest.is_empty());
     let planned = planned.context("the plan names no artifact")?.artifact_digest.clone();
 
@@ -119,7 +119,7 @@ async fn an_artifact_that_changed_after_its_approval_is_not_deployed() -> Result
     let found = decoded.metadata.get("found").context("what was found is said")?;
     ensure!(found.starts_with("sha256:") && *found != planned, "{decoded:?}");
     let name = format!("{SHOP}/environments/production");
-    let status = alice.provisioning().get_environment(pb::GetEnvironmentRequest { name }).await.unwrap_err();
+    let status = alice.projects().get_environment(pb::GetEnvironmentRequest { name }).await.unwrap_err();
     ensure!(status.code() == Code::NotFound, "{status}");
     system.stop().await
 }

@@ -12,11 +12,12 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 const SOON: Duration = Duration::from_secs(1);
-const PUBLIC: [&str; 5] = [
+const PUBLIC: [&str; 6] = [
     "",
+    "pavior.identity.v1.IdentityService",
     "pavior.catalog.v1.CatalogService",
     "pavior.policy.v1.PolicyService",
-    "pavior.provisioning.v1.ProvisioningService",
+    "pavior.provisioning.v1.ProjectService",
     "google.longrunning.Operations",
 ];
 
@@ -83,7 +84,7 @@ async fn that_policy_died_and_is_back_shows_within_a_second() -> Result<()> {
     let own = provisioning.check(HealthCheckRequest::default()).await?.into_inner().status();
     ensure!(own == ServingStatus::Serving, "provisioning is {own:?}");
     let alice = system.person("alice")?;
-    let status = alice.provisioning().create_project(alice.project("closed")).await.unwrap_err();
+    let status = alice.projects().create_project(alice.project("closed")).await.unwrap_err();
     ensure!(status.code() == tonic::Code::Unavailable, "{status}");
 
     system.start_apart("policy")?;

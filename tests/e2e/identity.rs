@@ -78,7 +78,7 @@ async fn trust_bot(pia: &Person) -> Result<()> {
         request_id: request_id(),
         ..Default::default()
     };
-    pia.policy().create_role_binding(request).await?;
+    pia.access().create_role_binding(request).await?;
     Ok(())
 }
 
@@ -90,11 +90,8 @@ async fn nobody_approves_what_the_own_agent_asked_for() -> Result<()> {
     trust_bot(&pia).await?;
 
     let alone = with(&system, claims("acme", "bot", "agent", ""))?;
-    let status = alone
-        .provisioning()
-        .create_environment(alone.environment("robotic", "production"))
-        .await
-        .unwrap_err();
+    let status =
+        alone.projects().create_environment(alone.environment("robotic", "production")).await.unwrap_err();
     let (reason, errors) = details(&status);
     ensure!((status.code(), reason.as_str()) == (Code::FailedPrecondition, "GUARDRAIL_DENIED"), "{status}");
     let rules = errors.precondition_failure().context("no rule is named")?;
@@ -103,7 +100,7 @@ async fn nobody_approves_what_the_own_agent_asked_for() -> Result<()> {
 
     let bot = with(&system, claims("acme", "bot", "agent", "pia"))?;
     let request = bot.environment("robotic", "production");
-    let operation = bot.provisioning().create_environment(request).await?.into_inner();
+    let operation = bot.projects().create_environment(request).await?.into_inner();
     let waiting = |operation: &_| {
         progress::metadata(operation).is_ok_and(|m| m.state() == State::AwaitingApproval || operation.done)
     };
@@ -117,7 +114,7 @@ async fn nobody_approves_what_the_own_agent_asked_for() -> Result<()> {
             plan_digest: metadata.plan_digest.clone(),
             request_id: request_id(),
         };
-        let status = approver.policy().approve_approval_request(vote).await.unwrap_err();
+        let status = approver.approvals().approve_approval_request(vote).await.unwrap_err();
         let (reason, _) = details(&status);
         let wanted = (Code::FailedPrecondition, "APPROVER_NOT_ELIGIBLE");
         ensure!((status.code(), reason.as_str()) == wanted, "{status}");

@@ -53,7 +53,7 @@ async fn parameters(alice: &Person) -> Result<()> {
     request.project.as_mut().context("a project")?.parameters =
         Some(pavior_rpc::convert::to_struct(&parameters)?);
     let errors =
-        refused(alice.provisioning().create_project(request).await, Code::InvalidArgument, "INVALID_FIELD")?;
+        refused(alice.projects().create_project(request).await, Code::InvalidArgument, "INVALID_FIELD")?;
     let named = fields(&errors);
     for field in ["project.parameters.language", "project.parameters.database_size"] {
         ensure!(named.iter().any(|n| n == field), "{field} is not named in {named:?}");
@@ -61,39 +61,39 @@ async fn parameters(alice: &Person) -> Result<()> {
     let mut request = alice.project("wrong");
     request.project.as_mut().context("a project")?.parameters = None;
     let errors =
-        refused(alice.provisioning().create_project(request).await, Code::InvalidArgument, "INVALID_FIELD")?;
+        refused(alice.projects().create_project(request).await, Code::InvalidArgument, "INVALID_FIELD")?;
     ensure!(fields(&errors).iter().any(|f| f.starts_with("project.parameters")), "{:?}", fields(&errors));
     Ok(())
 }
 
 async fn names(alice: &Person) -> Result<()> {
     for id in ["Upper", "-x", "a/b", "x".repeat(64).as_str(), "ünï"] {
-        let answer = alice.provisioning().create_project(alice.project(id)).await;
+        let answer = alice.projects().create_project(alice.project(id)).await;
         refused(answer, Code::InvalidArgument, "INVALID_FIELD").with_context(|| id.to_owned())?;
     }
     let parent = "organizations/acme".to_owned();
     let request = pb::ListProjectsRequest { parent: parent.clone(), page_size: -1, ..Default::default() };
-    refused(alice.provisioning().list_projects(request).await, Code::InvalidArgument, "INVALID_FIELD")?;
+    refused(alice.projects().list_projects(request).await, Code::InvalidArgument, "INVALID_FIELD")?;
     let request = pb::ListProjectsRequest { parent, page_token: "nonsense".to_owned(), ..Default::default() };
-    refused(alice.provisioning().list_projects(request).await, Code::InvalidArgument, "INVALID_PAGE_TOKEN")?;
+    refused(alice.projects().list_projects(request).await, Code::InvalidArgument, "INVALID_PAGE_TOKEN")?;
     let mut request = alice.project("no-uuid");
     request.request_id = "not a uuid".to_owned();
     let errors =
-        refused(alice.provisioning().create_project(request).await, Code::InvalidArgument, "INVALID_FIELD")?;
+        refused(alice.projects().create_project(request).await, Code::InvalidArgument, "INVALID_FIELD")?;
     ensure!(fields(&errors) == ["request_id"], "{:?}", fields(&errors));
     Ok(())
 }
 
 async fn repeated_requests(alice: &Person) -> Result<()> {
     let request = alice.project("once");
-    let first = alice.provisioning().create_project(request.clone()).await?.into_inner();
-    let second = alice.provisioning().create_project(request.clone()).await?.into_inner();
+    let first = alice.projects().create_project(request.clone()).await?.into_inner();
+    let second = alice.projects().create_project(request.clone()).await?.into_inner();
     ensure!(first.name == second.name, "{} is not {}", first.name, second.name);
     let other = pb::CreateProjectRequest { request_id: request.request_id, ..alice.project("twice") };
-    refused(alice.provisioning().create_project(other).await, Code::InvalidArgument, "REQUEST_ID_REUSED")?;
+    refused(alice.projects().create_project(other).await, Code::InvalidArgument, "REQUEST_ID_REUSED")?;
     alice.finish(&first).await?;
     refused(
-        alice.provisioning().create_project(alice.project("once")).await,
+        alice.projects().create_project(alice.project("once")).await,
         Code::AlreadyExists,
         "RESOURCE_ALREADY_EXISTS",
     )?;
@@ -121,7 +121,7 @@ async fn policies(pia: &Person) -> Result<()> {
     let unknown = r#"@id("x") @surprise("y") forbid (principal, action, resource);"#;
     let too_long = format!("// {}\nforbid (principal, action, resource);", "x".repeat(20_000));
     for source in ["", "nonsense", &nested, typo, unknown, &too_long] {
-        let status = pia.policy().create_policy(policy(source)).await.unwrap_err();
+        let status = pia.policies().create_policy(policy(source)).await.unwrap_err();
         let start: String = source.chars().take(60).collect();
         ensure!(status.code() == Code::InvalidArgument, "{start}: {status}");
     }
@@ -151,7 +151,7 @@ async fn templates(pia: &Person) -> Result<()> {
         ")".repeat(5_000)
     );
     for document in [": : :", "- a\n- b", cyclic, unknown, &deep, &expression] {
-        let answer = pia.catalog().publish_template_version(publish(document.to_owned())).await;
+        let answer = pia.templates().publish_template_version(publish(document.to_owned())).await;
         let status = answer.err().with_context(|| format!("accepted: {document:.60}"))?;
         ensure!(status.code() == Code::InvalidArgument, "{document:.60}: {status}");
         ensure!(!details(&status).0.is_empty(), "{document:.60}: {status}");
@@ -159,9 +159,9 @@ async fn templates(pia: &Person) -> Result<()> {
     // A version that is published does not change.
     let name = "organizations/acme/templates/web-service/versions/1.0.0".to_owned();
     let known =
-        pia.catalog().get_template_version(catalog::GetTemplateVersionRequest { name }).await?.into_inner();
+        pia.templates().get_template_version(catalog::GetTemplateVersionRequest { name }).await?.into_inner();
     let changed = format!("{}# changed\n", known.document);
-    let answer = pia.catalog().publish_template_version(publish(changed)).await;
+    let answer = pia.templates().publish_template_version(publish(changed)).await;
     refused(answer, Code::FailedPrecondition, "VERSION_IMMUTABLE")?;
     Ok(())
 }

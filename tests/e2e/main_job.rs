@@ -38,12 +38,12 @@ pub(crate) async fn tell(person: &dyn Fn(&str) -> Result<Person>) -> Result<()> 
 
 async fn plan_writes_nothing(alice: &Person) -> Result<()> {
     let request = pb::CreateProjectRequest { validate_only: true, ..alice.project("shop") };
-    let operation = alice.provisioning().create_project(request).await?.into_inner();
+    let operation = alice.projects().create_project(request).await?.into_inner();
     ensure!(operation.done, "a plan is an operation that has ended");
     let plan = progress::metadata(&operation)?.validated_plan.context("no plan")?;
     ensure!(plan.changes.len() >= 5 && plan.digest.len() == 64, "{plan:?}");
     let name = "organizations/acme/projects/shop".to_owned();
-    let status = alice.provisioning().get_project(pb::GetProjectRequest { name }).await.unwrap_err();
+    let status = alice.projects().get_project(pb::GetProjectRequest { name }).await.unwrap_err();
     ensure!(status.code() == Code::NotFound, "{status}");
     Ok(())
 }
@@ -54,14 +54,14 @@ async fn run_and_deploy(alice: &Person) -> Result<()> {
         request_id: request_id(),
         ..Default::default()
     };
-    let operation = alice.provisioning().run_pipeline(request).await?.into_inner();
+    let operation = alice.pipelines().run_pipeline(request).await?.into_inner();
     progress::conclude(&alice.finish(&operation).await?)?;
     let request = pb::ListRunsRequest {
         parent: "organizations/acme/projects/shop/pipelines/pipeline".to_owned(),
         filter: "state = STATE_SUCCEEDED".to_owned(),
         ..Default::default()
     };
-    let runs = alice.provisioning().list_runs(request).await?.into_inner().runs;
+    let runs = alice.pipelines().list_runs(request).await?.into_inner().runs;
     ensure!(runs.len() == 2 && runs.iter().all(|run| run.artifacts.len() == 1), "{runs:?}");
     let request = pb::CreateDeploymentRequest {
         parent: "organizations/acme/projects/shop/environments/development".to_owned(),
@@ -72,7 +72,7 @@ async fn run_and_deploy(alice: &Person) -> Result<()> {
         request_id: request_id(),
         ..Default::default()
     };
-    let operation = alice.provisioning().create_deployment(request).await?.into_inner();
+    let operation = alice.deployments().create_deployment(request).await?.into_inner();
     progress::conclude(&alice.finish(&operation).await?)?;
     let page = alice.page("shop", "development").await?;
     ensure!(page.contains("visits: 3"), "the database keeps its counter over a deployment: {page}");
@@ -81,7 +81,7 @@ async fn run_and_deploy(alice: &Person) -> Result<()> {
 
 async fn promote(alice: &Person) -> Result<()> {
     let request = alice.environment("shop", "staging");
-    let operation = alice.provisioning().create_environment(request).await?.into_inner();
+    let operation = alice.projects().create_environment(request).await?.into_inner();
     progress::conclude(&alice.finish(&operation).await?)?;
     let request = pb::PromoteDeploymentRequest {
         parent: "organizations/acme/projects/shop/environments/staging".to_owned(),
@@ -89,7 +89,7 @@ async fn promote(alice: &Person) -> Result<()> {
         request_id: request_id(),
         validate_only: false,
     };
-    let operation = alice.provisioning().promote_deployment(request).await?.into_inner();
+    let operation = alice.deployments().promote_deployment(request).await?.into_inner();
     progress::conclude(&alice.finish(&operation).await?)?;
     let page = alice.page("shop", "staging").await?;
     ensure!(page.contains("environment: staging") && page.contains("visits: 1"), "{page}");
@@ -98,7 +98,7 @@ async fn promote(alice: &Person) -> Result<()> {
 
 async fn production(alice: &Person, pia: &Person) -> Result<()> {
     let request = alice.environment("shop", "production");
-    let operation = alice.provisioning().create_environment(request).await?.into_inner();
+    let operation = alice.projects().create_environment(request).await?.into_inner();
     let waiting = |operation: &_| {
         progress::metadata(operation).is_ok_and(|m| m.state() == State::AwaitingApproval || operation.done)
     };
@@ -111,11 +111,11 @@ async fn production(alice: &Person, pia: &Person) -> Result<()> {
         plan_digest: digest.to_owned(),
         request_id: request_id(),
     };
-    let own = alice.policy().approve_approval_request(vote(&metadata.plan_digest)).await.unwrap_err();
+    let own = alice.approvals().approve_approval_request(vote(&metadata.plan_digest)).await.unwrap_err();
     ensure!(matches!(own.code(), Code::FailedPrecondition | Code::PermissionDenied), "{own}");
-    let other = pia.policy().approve_approval_request(vote(&"0".repeat(64))).await.unwrap_err();
+    let other = pia.approvals().approve_approval_request(vote(&"0".repeat(64))).await.unwrap_err();
     ensure!(other.code() == Code::FailedPrecondition, "a vote on another plan: {other}");
-    let approved = pia.policy().approve_approval_request(vote(&metadata.plan_digest)).await?.into_inner();
+    let approved = pia.approvals().approve_approval_request(vote(&metadata.plan_digest)).await?.into_inner();
     ensure!(approved.state() == policy::approval_request::State::Approved, "{approved:?}");
     progress::conclude(&alice.finish(&operation).await?)?;
     ensure!(
@@ -131,13 +131,13 @@ async fn refused(alice: &Person, bob: &Person, vera: &Person) -> Result<()> {
         request_id: request_id(),
         ..Default::default()
     };
-    let status = alice.provisioning().delete_environment(delete()).await.unwrap_err();
+    let status = alice.projects().delete_environment(delete()).await.unwrap_err();
     let (reason, errors) = details(&status);
     ensure!((status.code(), reason.as_str()) == (Code::FailedPrecondition, "GUARDRAIL_DENIED"), "{status}");
     let rules = errors.precondition_failure().context("no rule is named")?;
     ensure!(rules.violations.iter().any(|v| v.subject == "production-is-kept"), "{rules:?}");
     for other in [bob, vera] {
-        let status = other.provisioning().delete_environment(delete()).await.unwrap_err();
+        let status = other.projects().delete_environment(delete()).await.unwrap_err();
         let (reason, errors) = details(&status);
         ensure!((status.code(), reason.as_str()) == (Code::PermissionDenied, "ACCESS_DENIED"), "{status}");
         let metadata = &errors.error_info().context("no ErrorInfo")?.metadata;
@@ -178,9 +178,9 @@ async fn take_down(alice: &Person, pia: &Person) -> Result<()> {
     let name = "organizations/acme/projects/shop".to_owned();
     let request =
         pb::DeleteProjectRequest { name: name.clone(), request_id: request_id(), ..Default::default() };
-    let operation = pia.provisioning().delete_project(request).await?.into_inner();
+    let operation = pia.projects().delete_project(request).await?.into_inner();
     progress::conclude(&pia.finish(&operation).await?)?;
-    let status = alice.provisioning().get_project(pb::GetProjectRequest { name }).await.unwrap_err();
+    let status = alice.projects().get_project(pb::GetProjectRequest { name }).await.unwrap_err();
     ensure!(status.code() == Code::NotFound, "{status}");
     Ok(())
 }

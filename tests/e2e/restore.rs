@@ -103,7 +103,7 @@ impl Site {
         let (operator, alice) = (self.person(system, DEV_OPERATOR)?, self.person(system, "alice")?);
         apply::apply(&operator, &[template(n), role(n)], |_, _| {}).await?;
         let request = small_project(&alice, &format!("project-{n}"))?;
-        let operation = alice.provisioning().create_project(request).await?.into_inner();
+        let operation = alice.projects().create_project(request).await?.into_inner();
         pavior::cli::progress::conclude(&alice.finish(&operation).await?)?;
         for object in
             [format!("templates/note-{n}"), format!("roles/note-{n}"), format!("projects/project-{n}")]
@@ -217,7 +217,7 @@ fn template(n: usize) -> Source {
 fn role(n: usize) -> Source {
     source(&format!(
         "type: policy.pavior.dev/Role\nname: organizations/acme/roles/note-{n}\ndescription: Note {n}.\n\
-         actions: [catalog.groups.get]\n"
+         actions: [identity.groups.get]\n"
     ))
 }
 
@@ -243,11 +243,11 @@ async fn refuses_changes(site: &Site, system: &System, service: &str) -> Result<
     let operator = site.person(system, DEV_OPERATOR)?;
     let list =
         catalog::ListTemplatesRequest { parent: "organizations/acme".to_owned(), ..Default::default() };
-    ensure!(!operator.catalog().list_templates(list).await?.into_inner().templates.is_empty());
+    ensure!(!operator.templates().list_templates(list).await?.into_inner().templates.is_empty());
     let documents = if service == "policy" { [role(99)] } else { [template(99)] };
     let status = if service == "provisioning" {
         let alice = site.person(system, "alice")?;
-        let refused = alice.provisioning().create_project(small_project(&alice, "project-99")?).await;
+        let refused = alice.projects().create_project(small_project(&alice, "project-99")?).await;
         refused.err().context("provisioning takes a change")?
     } else {
         let Err(error) = apply::apply(&operator, &documents, |_, _| {}).await else {

@@ -81,7 +81,7 @@ impl Leaky {
             request_id: request_id(),
             validate_only: false,
         };
-        let operation = person.provisioning().create_project(request).await?.into_inner();
+        let operation = person.projects().create_project(request).await?.into_inner();
         person.finish(&operation).await
     }
 

@@ -3,7 +3,9 @@
 use anyhow::{Result, ensure};
 use pavior::starter::Databases;
 use pavior_proto::pavior::catalog::v1 as catalog;
-use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
+use pavior_proto::pavior::catalog::v1::template_service_client::TemplateServiceClient;
+use pavior_proto::pavior::identity::v1 as identity_pb;
+use pavior_proto::pavior::identity::v1::identity_service_client::IdentityServiceClient;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_testkit::db;
 use pavior_tests::{Person, Processes, details};
@@ -83,8 +85,8 @@ async fn direct_calls_are_refused(split: &Split) -> Result<()> {
     let address = format!("http://{}", split.processes.address("catalog")?);
     let channel = tonic::transport::Endpoint::from_shared(address)?.connect().await?;
     let request =
-        || catalog::ListUsersRequest { parent: "organizations/acme".to_owned(), ..Default::default() };
-    let status = CatalogServiceClient::new(channel.clone()).list_users(request()).await.unwrap_err();
+        || identity_pb::ListUsersRequest { parent: "organizations/acme".to_owned(), ..Default::default() };
+    let status = IdentityServiceClient::new(channel.clone()).list_users(request()).await.unwrap_err();
     ensure!(status.code() == Code::Unauthenticated, "without a token: {status}");
 
     // A token that is well made, but signed by a key that nobody knows.
@@ -98,7 +100,7 @@ async fn direct_calls_are_refused(split: &Split) -> Result<()> {
     let address = format!("http://{}", split.processes.address("catalog")?);
     let transport = forger.transport(pavior_rpc::remote(&address, None), "catalog");
     let permit = pavior_auth::Permit::for_system(&forger.authority(), "acme");
-    let status = CatalogServiceClient::new(transport)
+    let status = IdentityServiceClient::new(transport)
         .list_users(forger.request(&permit, request()))
         .await
         .unwrap_err();
@@ -108,7 +110,7 @@ async fn direct_calls_are_refused(split: &Split) -> Result<()> {
 
     // A token from outside is no internal token.
     let outside = Person::new(&address, split.processes.data(), "alice", "acme")?;
-    let status = outside.catalog().list_users(request()).await.unwrap_err();
+    let status = outside.identity().list_users(request()).await.unwrap_err();
     ensure!(status.code() == Code::Unauthenticated, "with a caller's token: {status}");
     Ok(())
 }
@@ -120,19 +122,21 @@ async fn provisioning_alone_writes_nobodys_directory(split: &Split, address: &st
     let clock = std::sync::Arc::new(pavior_core::clock::SystemClock);
     let ids = std::sync::Arc::new(pavior_core::id::SystemIds);
     let thief = pavior_auth::ServiceIdentity::new("provisioning", signer, clock, ids);
-    let catalog = CatalogServiceClient::new(thief.transport(pavior_rpc::remote(address, None), "catalog"));
+    let transport = thief.transport(pavior_rpc::remote(address, None), "catalog");
+    let directory = IdentityServiceClient::new(transport.clone());
+    let mut templates = TemplateServiceClient::new(transport);
     let permit = pavior_auth::Permit::for_system(&thief.authority(), "acme");
-    let user = catalog::CreateUserRequest {
+    let user = identity_pb::CreateUserRequest {
         parent: "organizations/acme".to_owned(),
         user_id: "mallory".to_owned(),
-        user: Some(catalog::User {
+        user: Some(identity_pb::User {
             groups: vec!["organizations/acme/groups/platform".to_owned()],
             ..Default::default()
         }),
         ..Default::default()
     };
-    let group = catalog::UpdateGroupRequest {
-        group: Some(catalog::Group {
+    let group = identity_pb::UpdateGroupRequest {
+        group: Some(identity_pb::Group {
             name: "organizations/acme/groups/platform".to_owned(),
             parent_group: "organizations/acme/groups/engineering".to_owned(),
             ..Default::default()
@@ -144,9 +148,9 @@ async fn provisioning_alone_writes_nobodys_directory(split: &Split, address: &st
         ..Default::default()
     };
     let refused = [
-        catalog.clone().create_user(thief.request(&permit, user)).await.unwrap_err(),
-        catalog.clone().update_group(thief.request(&permit, group)).await.unwrap_err(),
-        catalog.clone().publish_template_version(thief.request(&permit, version)).await.unwrap_err(),
+        directory.clone().create_user(thief.request(&permit, user)).await.unwrap_err(),
+        directory.clone().update_group(thief.request(&permit, group)).await.unwrap_err(),
+        templates.publish_template_version(thief.request(&permit, version)).await.unwrap_err(),
     ];
     for status in refused {
         let reason = details(&status).0;
@@ -161,7 +165,7 @@ async fn policy_down_and_up(split: &mut Split) -> Result<()> {
     let alice = split.processes.person("alice")?;
     let port = split.processes.address("policy")?;
     split.processes.kill("policy")?;
-    let status = alice.provisioning().create_project(alice.project("closed")).await.unwrap_err();
+    let status = alice.projects().create_project(alice.project("closed")).await.unwrap_err();
     ensure!(status.code() == Code::Unavailable, "{status}");
     ensure!(!details(&status).0.is_empty(), "{status}");
 
@@ -170,7 +174,7 @@ async fn policy_down_and_up(split: &mut Split) -> Result<()> {
         vec![("policy.database.url".to_owned(), url.unwrap_or_default()), ("listen.policy".to_owned(), port)];
     split.start_role("policy", "policy", extra)?;
     let request = pb::ListProjectsRequest { parent: "organizations/acme".to_owned(), ..Default::default() };
-    alice.provisioning().list_projects(request).await?;
+    alice.projects().list_projects(request).await?;
     alice.create_project("open").await?;
     Ok(())
 }

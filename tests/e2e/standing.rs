@@ -37,14 +37,14 @@ fn steps(operation: &Operation) -> Result<Vec<String>> {
 /// What an update would do, and why.
 async fn planned(person: &Person, log_level: &str) -> Result<Vec<(String, String)>> {
     let request = pb::UpdateEnvironmentRequest { validate_only: true, ..update(log_level) };
-    let operation = person.provisioning().update_environment(request).await?.into_inner();
+    let operation = person.projects().update_environment(request).await?.into_inner();
     let plan = progress::metadata(&operation)?.validated_plan.context("a plan")?;
     let steps = plan.changes.into_iter().filter(|change| change.action() != pb::plan::Action::Noop);
     Ok(steps.map(|change| (change.step, change.reason)).collect())
 }
 
 async fn updated(person: &Person, log_level: &str) -> Result<Vec<String>> {
-    let operation = person.provisioning().update_environment(update(log_level)).await?.into_inner();
+    let operation = person.projects().update_environment(update(log_level)).await?.into_inner();
     let operation = person.finish(&operation).await?;
     progress::conclude(&operation)?;
     steps(&operation)
@@ -57,7 +57,7 @@ async fn deployed(person: &Person) -> Result<Vec<String>> {
         request_id: request_id(),
         ..Default::default()
     };
-    let operation = person.provisioning().create_deployment(request).await?.into_inner();
+    let operation = person.deployments().create_deployment(request).await?.into_inner();
     let operation = person.finish(&operation).await?;
     progress::conclude(&operation)?;
     steps(&operation)

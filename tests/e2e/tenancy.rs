@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use pavior::cli::apply::Source;
 use pavior::starter::{self, Databases};
 use pavior_proto::pavior::audit::v1 as audit;
-use pavior_proto::pavior::catalog::v1 as catalog;
+use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_proto::pavior::platform::v1 as platform;
 use pavior_proto::pavior::policy::v1 as policy;
 use pavior_proto::pavior::provisioning::v1 as pb;
@@ -17,7 +17,7 @@ async fn two_systems_in_one_process_do_not_see_each_other() -> Result<()> {
     one.person("alice")?.create_project("only-here").await?;
     let name = "organizations/acme/projects/only-here".to_owned();
     let status =
-        two.person("alice")?.provisioning().get_project(pb::GetProjectRequest { name }).await.unwrap_err();
+        two.person("alice")?.projects().get_project(pb::GetProjectRequest { name }).await.unwrap_err();
     ensure!(status.code() == Code::NotFound, "{status}");
     // A token of one system is nothing to the other.
     let stranger = Person::new(&two.system().server(), one.data(), "alice", "acme")?;
@@ -36,38 +36,38 @@ async fn an_organization_gets_nothing_of_another() -> Result<()> {
     .await?;
     system.apply(&starter::documents(Databases::Sqlite)?).await?;
     let alice = system.person("alice")?;
-    let operation = alice.provisioning().create_project(alice.project("secret-plan")).await?.into_inner();
+    let operation = alice.projects().create_project(alice.project("secret-plan")).await?.into_inner();
     alice.finish(&operation).await?;
     let globex = Source {
         origin: "globex".to_owned(),
-        text: "type: catalog.pavior.dev/Organization\nname: organizations/globex\n".to_owned(),
+        text: "type: identity.pavior.dev/Organization\nname: organizations/globex\n".to_owned(),
     };
     system.apply(&[globex]).await?;
     let mallory = system.person_of("mallory", "globex")?;
     let acme = || "organizations/acme".to_owned();
     let refusals: Vec<Status> = vec![
         mallory
-            .provisioning()
+            .projects()
             .get_project(pb::GetProjectRequest { name: "organizations/acme/projects/secret-plan".to_owned() })
             .await
             .unwrap_err(),
         mallory
-            .provisioning()
+            .projects()
             .list_projects(pb::ListProjectsRequest { parent: acme(), ..Default::default() })
             .await
             .unwrap_err(),
         mallory
-            .provisioning()
+            .operation_service()
             .watch_operation(pb::WatchOperationRequest { name: operation.name.clone(), ..Default::default() })
             .await
             .unwrap_err(),
         mallory
-            .catalog()
-            .list_users(catalog::ListUsersRequest { parent: acme(), ..Default::default() })
+            .identity()
+            .list_users(identity_pb::ListUsersRequest { parent: acme(), ..Default::default() })
             .await
             .unwrap_err(),
         mallory
-            .policy()
+            .policies()
             .list_policies(policy::ListPoliciesRequest { parent: acme(), ..Default::default() })
             .await
             .unwrap_err(),
@@ -86,8 +86,7 @@ async fn an_organization_gets_nothing_of_another() -> Result<()> {
     }
     // What does not exist looks just the same.
     let absent = "organizations/acme/projects/absent".to_owned();
-    let status =
-        mallory.provisioning().get_project(pb::GetProjectRequest { name: absent }).await.unwrap_err();
+    let status = mallory.projects().get_project(pb::GetProjectRequest { name: absent }).await.unwrap_err();
     ensure!(status.code() == Code::PermissionDenied, "{status}");
     system.stop().await
 }

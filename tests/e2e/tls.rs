@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use pavior::cli::client::{Client, Connection, request_id};
-use pavior_proto::pavior::catalog::v1::CreateOrganizationRequest;
+use pavior_proto::pavior::identity::v1::CreateOrganizationRequest;
 use pavior_proto::pavior::platform::v1::WhoAmIRequest;
 use pavior_tests::Embedded;
 
@@ -38,7 +38,7 @@ async fn callers_reach_the_gateway_over_tls_only() -> Result<()> {
         request_id: request_id(),
         ..Default::default()
     };
-    trusting.catalog().create_organization(request).await?;
+    trusting.identity().create_organization(request).await?;
     for (other, ca) in [(server.clone(), None), (server.replace("https://", "http://"), None)] {
         let answer = Client::new(&connection(other.clone(), ca))?.platform().who_am_i(WhoAmIRequest {}).await;
         ensure!(answer.is_err(), "{other} answered without a trusted certificate");

@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use opentelemetry_proto::tonic::trace::v1::Span;
-use pavior_proto::pavior::catalog::v1::ListUsersRequest;
+use pavior_proto::pavior::identity::v1::ListUsersRequest;
 use pavior_tests::Processes;
 use tokio_stream::wrappers::TcpListenerStream;
 
@@ -49,7 +49,7 @@ async fn one_trace_leads_from_the_caller_to_the_service() -> Result<()> {
         ..Default::default()
     });
     request.metadata_mut().insert("traceparent", format!("00-{trace_id}-00f067aa0ba902b7-01").parse()?);
-    system.person("alice")?.catalog().list_users(request).await?;
+    system.person("alice")?.identity().list_users(request).await?;
     // Ending in order flushes what has not been sent.
     system.stop("all")?;
 

@@ -12,10 +12,14 @@ const FILE: &str = "callers.txt";
 
 /// Every service that another one may call.
 fn services() -> Vec<&'static str> {
-    let mut services = vec![pavior_audit::SERVICE, "pavior.platform.v1.PlatformService"];
-    services.extend(pavior_catalog::SERVICES);
-    services.extend(pavior_policy::SERVICES);
-    services.extend(pavior_provisioning::SERVICES);
+    let roles = [
+        pavior_audit::ROLE,
+        pavior_catalog::ROLE,
+        pavior_policy::ROLE,
+        pavior_provisioning::ROLE,
+        "platform",
+    ];
+    let mut services: Vec<&str> = roles.into_iter().flat_map(pavior_rpc::governance::services).collect();
     services.sort_unstable();
     services.dedup();
     services

@@ -105,22 +105,22 @@ impl Scenario {
         Ok(answer["name"].as_str().context("the name of an operation")?.to_owned())
     }
 
-    /// Creates, updates and later deletes a resource of a service whose methods follow the standard.
-    async fn create_and_update(&mut self, service: &str, resource: &Resource) -> Result<()> {
+    /// Creates, updates and later deletes a resource whose methods follow the standard.
+    async fn create_and_update(&mut self, resource: &Resource) -> Result<()> {
         let Resource { message, parent, collection, id, fields, change: (changed, value) } = resource;
         let (field, id_field) = (lower(message), format!("{}Id", lower(message)));
         let create = json!({ "parent": parent, id_field: id, &field: fields });
-        self.call("pia", &format!("{service}/Create{message}"), create).await?;
+        self.call("pia", &public(&format!("Create{message}")), create).await?;
         let name = format!("{parent}/{collection}/{id}");
         let update = json!({ &field: { "name": name, *changed: value }, "updateMask": changed });
-        self.call("pia", &format!("{service}/Update{message}"), update).await?;
+        self.call("pia", &public(&format!("Update{message}")), update).await?;
         Ok(())
     }
 
-    async fn delete(&mut self, service: &str, resource: &Resource) -> Result<()> {
+    async fn delete(&mut self, resource: &Resource) -> Result<()> {
         let Resource { message, parent, collection, id, .. } = resource;
         let request = json!({ "name": format!("{parent}/{collection}/{id}") });
-        self.call("pia", &format!("{service}/Delete{message}"), request).await?;
+        self.call("pia", &public(&format!("Delete{message}")), request).await?;
         Ok(())
     }
 }
@@ -251,10 +251,20 @@ async fn events(scenario: &Scenario) -> Result<Vec<AuditEvent>> {
     Ok(found)
 }
 
+/// The full name of a public method.
+fn public(method: &str) -> String {
+    let roles = ["catalog", "policy", "provisioning", "audit", "platform"];
+    let found = roles
+        .into_iter()
+        .flat_map(dynamic::methods)
+        .find(|found| found.name() == method && !found.parent_service().full_name().contains(".internal."));
+    let found = found.unwrap_or_else(|| panic!("no public {method}"));
+    dynamic::path(&found).trim_start_matches('/').to_owned()
+}
+
 async fn catalog(scenario: &mut Scenario) -> Result<()> {
-    const SERVICE: &str = "pavior.catalog.v1.CatalogService";
     let new = json!({ "platform": "organizations/-", "organizationId": "beta", "organization": { "displayName": "Beta" } });
-    scenario.call(DEV_OPERATOR, &format!("{SERVICE}/CreateOrganization"), new).await?;
+    scenario.call(DEV_OPERATOR, &public("CreateOrganization"), new).await?;
     let owner = "organizations/acme/groups/storefront";
     let definition = json!({ "resourceType": "organizations/acme/resourceTypes/thing", "driver": "git", "monthlyCost": "1" });
     let resources = [
@@ -270,25 +280,24 @@ async fn catalog(scenario: &mut Scenario) -> Result<()> {
         resource("ResourceDefinition", "resourceDefinitions", "thing", definition),
     ];
     for resource in &resources {
-        scenario.create_and_update(SERVICE, resource).await?;
+        scenario.create_and_update(resource).await?;
     }
     // Of another template: one with versions is not deleted.
     let publish = json!({ "parent": "organizations/acme/templates/broken", "document":
         BROKEN.replace("version: 1.0.0", "version: 1.0.1"), "channels": ["stable"] });
-    scenario.call("pia", &format!("{SERVICE}/PublishTemplateVersion"), publish).await?;
+    scenario.call("pia", &public("PublishTemplateVersion"), publish).await?;
     let document = "apiVersion: backstage.io/v1alpha1\nkind: System\nmetadata:\n  name: till\nspec:\n  owner: storefront\n";
     let import =
         json!({ "parent": "organizations/acme", "documents": [{ "origin": "test", "content": document }] });
-    scenario.call("pia", &format!("{SERVICE}/ImportEntities"), import).await?;
+    scenario.call("pia", &public("ImportEntities"), import).await?;
     for resource in resources.iter().rev() {
-        scenario.delete(SERVICE, resource).await?;
+        scenario.delete(resource).await?;
     }
     Ok(())
 }
 
 async fn policy(scenario: &mut Scenario) -> Result<()> {
-    const SERVICE: &str = "pavior.policy.v1.PolicyService";
-    let role = json!({ "displayName": "Looker", "actions": ["catalog.groups.get"] });
+    let role = json!({ "displayName": "Looker", "actions": ["identity.groups.get"] });
     let binding =
         json!({ "role": "organizations/acme/roles/looker", "members": ["organizations/acme/users/bob"] });
     let policy = json!({ "displayName": "Never", "policySet": "POLICY_SET_GUARDRAIL", "source": POLICY });
@@ -306,17 +315,16 @@ async fn policy(scenario: &mut Scenario) -> Result<()> {
         },
     ];
     for resource in &resources {
-        scenario.create_and_update(SERVICE, resource).await?;
+        scenario.create_and_update(resource).await?;
     }
     for resource in resources.iter().rev() {
-        scenario.delete(SERVICE, resource).await?;
+        scenario.delete(resource).await?;
     }
     Ok(())
 }
 
 async fn provisioning(scenario: &mut Scenario) -> Result<()> {
-    const SERVICE: &str = "pavior.provisioning.v1.ProvisioningService";
-    let method = |name: &str| format!("{SERVICE}/{name}");
+    let method = public;
     let project = "organizations/acme/projects/kept";
     let template = "organizations/acme/templates/web-service/versions/stable";
     let new = |id: &str, template: &str, parameters: Value| {
@@ -375,7 +383,6 @@ async fn stuck(scenario: &mut Scenario, delete: &str, retry: &str) -> Result<()>
 
 /// Production is asked for three times: cancelled, denied, approved.
 async fn approvals(scenario: &mut Scenario, create: &str, request: &Value) -> Result<()> {
-    const POLICY: &str = "pavior.policy.v1.PolicyService";
     for verb in ["cancel", "Deny", "Approve"] {
         let operation = scenario.begin("alice", create, request.clone()).await?;
         if verb == "cancel" {
@@ -384,7 +391,7 @@ async fn approvals(scenario: &mut Scenario, create: &str, request: &Value) -> Re
         } else {
             let asked = approval(scenario, &operation).await?;
             let answer = json!({ "name": asked, "reason": "because" });
-            scenario.call("pia", &format!("{POLICY}/{verb}ApprovalRequest"), answer).await?;
+            scenario.call("pia", &public(&format!("{verb}ApprovalRequest")), answer).await?;
         }
         scenario.system.person("alice")?.until(&operation, |operation| operation.done).await?;
     }

@@ -116,23 +116,19 @@ impl Person {
 
     /// Creates a project and waits until it runs.
     pub async fn create_project(&self, id: &str) -> anyhow::Result<pb::Project> {
-        let operation = self.client.provisioning().create_project(self.project(id)).await?.into_inner();
+        let operation = self.client.projects().create_project(self.project(id)).await?.into_inner();
         let operation = self.finish(&operation).await?;
         progress::conclude(&operation)?;
         let name = format!("organizations/{}/projects/{id}", self.organization);
-        Ok(self.client.provisioning().get_project(pb::GetProjectRequest { name }).await?.into_inner())
+        Ok(self.client.projects().get_project(pb::GetProjectRequest { name }).await?.into_inner())
     }
 
     /// The page of an environment.
     pub async fn page(&self, project: &str, environment: &str) -> anyhow::Result<String> {
         let name =
             format!("organizations/{}/projects/{project}/environments/{environment}", self.organization);
-        let environment = self
-            .client
-            .provisioning()
-            .get_environment(pb::GetEnvironmentRequest { name })
-            .await?
-            .into_inner();
+        let environment =
+            self.client.projects().get_environment(pb::GetEnvironmentRequest { name }).await?.into_inner();
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
         Ok(http.get(&environment.url).send().await?.error_for_status()?.text().await?)
     }

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use opentelemetry::metrics::Meter;
 use pavior_core::clock::Clock;
 use pavior_core::page::PageTokens;
+use pavior_proto::pavior::audit::internal::v1::recorder_service_server::RecorderServiceServer;
 use pavior_proto::pavior::audit::v1::audit_service_server::AuditServiceServer;
 use pavior_runtime::{Component, HealthCheck, Task};
 
@@ -38,8 +39,6 @@ use store::{AuditStore, Sign};
 
 /// The role that internal tokens for this service name as their audience.
 pub const ROLE: &str = "audit";
-/// The full name of the gRPC service.
-pub const SERVICE: &str = "pavior.audit.v1.AuditService";
 /// The largest request: a batch of 2,000 events with their changes.
 pub const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 
@@ -117,12 +116,14 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     tasks.extend([tasks::record_writer(writer), tasks::record_checker(checker)]);
     let reader = Reader { store: store.clone(), signer, max_page_bytes: config.max_page_bytes };
     let api = api::Api::new(&config, &deps, reader, appender, tokens);
-    let server = AuditServiceServer::new(api).max_decoding_message_size(MAX_REQUEST_BYTES);
+    let api = Arc::new(api);
+    let reading = AuditServiceServer::from_arc(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES);
+    let recording = RecorderServiceServer::from_arc(api).max_decoding_message_size(MAX_REQUEST_BYTES);
     let closed = store.clone();
     Ok(Component {
         name: ROLE,
-        routes: tonic::service::Routes::new(server),
-        services: vec![SERVICE],
+        routes: tonic::service::Routes::new(reading).add_service(recording),
+        services: pavior_rpc::governance::services(ROLE),
         tasks,
         checks,
         closing: vec![Task::new("audit_database", move |_| async move { Ok(closed.close().await?) })],

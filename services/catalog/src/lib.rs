@@ -6,8 +6,7 @@
 //! It must never call another service on a caller's behalf, decide what a caller may do (policy does), run anything
 //! that a document says, or read a row without the caller's organization.
 //!
-//! Entry points: [`build`] with [`Config`] and [`Deps`]; what it serves is
-//! `pavior.catalog.v1.CatalogService` and `pavior.governance.v1.ResourceFactsService`.
+//! Entry points: [`build`] with [`Config`] and [`Deps`]. It serves what the API declares for the role `catalog`.
 
 mod api;
 mod app;
@@ -26,8 +25,13 @@ use pavior_auth::ServiceIdentity;
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
 use pavior_core::page::PageTokens;
+use pavior_proto::pavior::catalog::internal::v1::registration_service_server::RegistrationServiceServer;
 use pavior_proto::pavior::catalog::v1::catalog_service_server::CatalogServiceServer;
-use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsServiceServer;
+use pavior_proto::pavior::catalog::v1::resource_type_service_server::ResourceTypeServiceServer;
+use pavior_proto::pavior::catalog::v1::template_service_server::TemplateServiceServer;
+use pavior_proto::pavior::governance::internal::v1::resource_facts_service_server::ResourceFactsServiceServer;
+use pavior_proto::pavior::identity::internal::v1::directory_service_server::DirectoryServiceServer;
+use pavior_proto::pavior::identity::v1::identity_service_server::IdentityServiceServer;
 use pavior_relay::outbox_relay;
 use pavior_resource::{Kernel, idempotency_sweeper};
 use pavior_rpc::Transport;
@@ -40,9 +44,6 @@ pub use config::Config;
 
 /// The role that internal tokens for this service name as their audience.
 pub const ROLE: &str = "catalog";
-/// The full names of the services.
-pub const SERVICES: [&str; 2] =
-    ["pavior.catalog.v1.CatalogService", "pavior.governance.v1.ResourceFactsService"];
 /// The defaults, with a comment for each value.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
 
@@ -94,11 +95,18 @@ pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Component> {
     let max_page_bytes = config.max_page_bytes;
     let kernel = Kernel { store: store.clone(), outbox, clock: clock.clone(), ids, tokens, max_page_bytes };
     let api = api::Api::new(app::App::new(kernel));
-    let catalog = CatalogServiceServer::new(api.clone()).max_decoding_message_size(config.max_message_bytes);
+    let limit = config.max_message_bytes;
     // A question about facts may hold a whole change, and says a little about it.
-    let facts = ResourceFactsServiceServer::new(api)
-        .max_decoding_message_size(config.max_message_bytes.saturating_add(FACTS_OVERHEAD));
-    let routes = tonic::service::Routes::new(catalog).add_service(facts);
+    let facts = ResourceFactsServiceServer::new(api.clone())
+        .max_decoding_message_size(limit.saturating_add(FACTS_OVERHEAD));
+    let routes = tonic::service::Routes::default()
+        .add_service(IdentityServiceServer::new(api.clone()).max_decoding_message_size(limit))
+        .add_service(CatalogServiceServer::new(api.clone()).max_decoding_message_size(limit))
+        .add_service(TemplateServiceServer::new(api.clone()).max_decoding_message_size(limit))
+        .add_service(ResourceTypeServiceServer::new(api.clone()).max_decoding_message_size(limit))
+        .add_service(DirectoryServiceServer::new(api.clone()).max_decoding_message_size(limit))
+        .add_service(RegistrationServiceServer::new(api.clone()).max_decoding_message_size(limit))
+        .add_service(facts);
     let sweep = Duration::from_millis(config.sweep_interval_ms);
     let tasks = vec![relay.task, idempotency_sweeper(store.clone(), clock, sweep)];
     let closed = store.clone();
@@ -108,5 +116,12 @@ pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Component> {
         async move { store.check().await }
     });
     let checks = vec![check, relay.check];
-    Ok(Component { name: ROLE, routes, services: SERVICES.to_vec(), tasks, checks, closing })
+    Ok(Component {
+        name: ROLE,
+        routes,
+        services: pavior_rpc::governance::services(ROLE),
+        tasks,
+        checks,
+        closing,
+    })
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_proto::pavior::platform::v1::ListAllowedActionsResponse;
-use pavior_proto::pavior::policy::v1 as policy;
+use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 
 use crate::table::Table;
 
@@ -38,8 +38,8 @@ impl Actions {
     }
 
     /// The part of the question to policy that is about actions.
-    pub(crate) fn question(&self) -> policy::ListAllowedActionsRequest {
-        policy::ListAllowedActionsRequest {
+    pub(crate) fn question(&self) -> decision_pb::ListAllowedActionsRequest {
+        decision_pb::ListAllowedActionsRequest {
             actions: self.plain.iter().cloned().collect(),
             planned_actions: self.planned.iter().cloned().collect(),
             ..Default::default()
@@ -48,7 +48,10 @@ impl Actions {
 
     /// What is listed after policy's answer: of the resource's own actions, those that are allowed with all that they
     /// amount to.
-    pub(crate) fn listed(&self, answer: policy::ListAllowedActionsResponse) -> ListAllowedActionsResponse {
+    pub(crate) fn listed(
+        &self,
+        answer: decision_pb::ListAllowedActionsResponse,
+    ) -> ListAllowedActionsResponse {
         let allowed: BTreeSet<&String> = answer.actions.iter().chain(&answer.planned_actions).collect();
         let listed = self.own.iter().filter(|(action, amounts_to)| {
             allowed.contains(action) && amounts_to.iter().all(|action| allowed.contains(action))

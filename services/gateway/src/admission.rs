@@ -7,10 +7,9 @@ use bytes::Bytes;
 use pavior_core::audit::DecisionRef;
 use pavior_core::name::ResourceName;
 use pavior_core::principal::{Principal, PrincipalKind};
-use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, OwnerChange, ResourceFacts};
-use pavior_proto::pavior::policy::v1::{
-    DecideRequest, Decision, DecisionContext, DecisionStage, Effect, Reason,
-};
+use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, OwnerChange, ResourceFacts};
+use pavior_proto::pavior::policy::internal::v1::{DecideRequest, DecisionContext, DecisionStage};
+use pavior_proto::pavior::policy::v1::{Decision, Effect, Reason};
 use pavior_proto::pavior::r#type::v1 as pb;
 use pavior_rpc::problem::{ErrorReason, Problem};
 use pavior_rpc::{RequestContext, context, mask, validate};
@@ -247,7 +246,7 @@ impl Engine {
         };
         let mut request = self.identity.request_as(&caller.principal, &resource.organization, request);
         request.set_timeout(self.decision_timeout);
-        match self.policy.clone().decide(request).await {
+        match self.decisions.clone().decide(request).await {
             Ok(decision) => Ok(decision.into_inner()),
             Err(status) => {
                 let (code, error) = (status.code(), status.message());

@@ -14,9 +14,9 @@ use pavior_auth::{Peer, ServiceIdentity, TokenVerifier, Unauthenticated};
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, DecisionRef, Object, Outcome, Phase};
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
+use pavior_proto::pavior::governance::internal::v1::resource_facts_service_client::ResourceFactsServiceClient;
 use pavior_proto::pavior::governance::v1::Audit;
-use pavior_proto::pavior::governance::v1::resource_facts_service_client::ResourceFactsServiceClient;
-use pavior_proto::pavior::policy::v1::policy_service_client::PolicyServiceClient;
+use pavior_proto::pavior::policy::internal::v1::decision_service_client::DecisionServiceClient;
 use pavior_rpc::problem::{ErrorReason, Problem};
 use pavior_rpc::{Transport, context, depth};
 use tokio::time::Instant;
@@ -42,7 +42,7 @@ pub(crate) struct Engine {
     pub(crate) identity: ServiceIdentity,
     /// By role, unsigned: each forwarded call gets a token of its own.
     pub(crate) upstreams: HashMap<String, Transport>,
-    pub(crate) policy: PolicyServiceClient<Peer>,
+    pub(crate) decisions: DecisionServiceClient<Peer>,
     /// By role: who gives facts about resources.
     pub(crate) owners: HashMap<String, ResourceFactsServiceClient<Peer>>,
     pub(crate) trail: Arc<Trail>,

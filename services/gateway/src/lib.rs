@@ -32,12 +32,12 @@ use opentelemetry::metrics::Meter;
 use pavior_auth::{CallRules, InternalVerifier, ServiceIdentity, TokenVerifier, authn_layer};
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
-use pavior_proto::pavior::governance::v1::resource_facts_service_client::ResourceFactsServiceClient;
+use pavior_proto::pavior::governance::internal::v1::resource_facts_service_client::ResourceFactsServiceClient;
 use pavior_proto::pavior::platform::v1::platform_service_server::PlatformServiceServer;
-use pavior_proto::pavior::policy::v1::policy_service_client::PolicyServiceClient;
+use pavior_proto::pavior::policy::internal::v1::decision_service_client::DecisionServiceClient;
 use pavior_rpc::audit::{AuditSink, Producer};
 use pavior_rpc::server::{AuthnLayer, StackOptions, stack};
-use pavior_rpc::{Stack, Transport, local, methods};
+use pavior_rpc::{Stack, Transport, governance, local, methods};
 use pavior_runtime::{Component, HealthCheck, Task};
 use tonic::service::Routes;
 
@@ -57,7 +57,6 @@ use web::Web;
 pub const ROLE: &str = pavior_core::principal::GATEWAY;
 /// The role of the service that the gateway serves itself.
 const PLATFORM_ROLE: &str = "platform";
-const PLATFORM_SERVICE: &str = "pavior.platform.v1.PlatformService";
 const POLICY_ROLE: &str = "policy";
 const AUDIT_ROLE: &str = "audit";
 const CATALOG_ROLE: &str = "catalog";
@@ -192,7 +191,7 @@ fn engine(
     let catalog = signed(CATALOG_ROLE);
     // The platform service stands behind the same door as every other: it believes only a signed token.
     let verifier = InternalVerifier::new([(identity.role().to_owned(), identity.public())], clock.clone())?;
-    let rules = CallRules::of(&[PLATFORM_SERVICE])?;
+    let rules = CallRules::of(&governance::services(PLATFORM_ROLE))?;
     let options = StackOptions {
         name: PLATFORM_ROLE,
         max_message_bytes: config.max_message_bytes,
@@ -211,7 +210,7 @@ fn engine(
             tokens,
             identity,
             upstreams,
-            policy: PolicyServiceClient::new(policy),
+            decisions: DecisionServiceClient::new(policy),
             owners,
             trail,
             metrics,

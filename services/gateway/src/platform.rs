@@ -12,20 +12,20 @@ use pavior_auth::{Peer, Permit, ServiceIdentity, permit};
 use pavior_core::principal::{Principal, PrincipalKind};
 use pavior_proto::google::longrunning::operations_client::OperationsClient;
 use pavior_proto::google::longrunning::{GetOperationRequest, Operation};
-use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
-use pavior_proto::pavior::catalog::v1::{GetGroupRequest, GetUserRequest, Group};
-use pavior_proto::pavior::governance::v1::ResourceFacts;
+use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
+use pavior_proto::pavior::identity::v1::identity_service_client::IdentityServiceClient;
+use pavior_proto::pavior::identity::v1::{GetGroupRequest, GetUserRequest, Group};
 use pavior_proto::pavior::platform::v1::platform_service_server::PlatformService;
 use pavior_proto::pavior::platform::v1::project_overview::ActiveOperation;
 use pavior_proto::pavior::platform::v1::{
     GetProjectOverviewRequest, ListAllowedActionsRequest, ListAllowedActionsResponse, ProjectOverview,
     WhoAmIRequest, WhoAmIResponse,
 };
-use pavior_proto::pavior::policy::v1::policy_service_client::PolicyServiceClient;
-use pavior_proto::pavior::policy::v1::{
-    ApprovalRequest, ListAllowedActionsRequest as PolicyQuestion, ListApprovalRequestsRequest,
-};
-use pavior_proto::pavior::provisioning::v1::provisioning_service_client::ProvisioningServiceClient;
+use pavior_proto::pavior::policy::internal::v1::ListAllowedActionsRequest as PolicyQuestion;
+use pavior_proto::pavior::policy::v1::approval_service_client::ApprovalServiceClient;
+use pavior_proto::pavior::policy::v1::{ApprovalRequest, ListApprovalRequestsRequest};
+use pavior_proto::pavior::provisioning::v1::pipeline_service_client::PipelineServiceClient;
+use pavior_proto::pavior::provisioning::v1::project_service_client::ProjectServiceClient;
 use pavior_proto::pavior::provisioning::v1::{
     Environment, GetProjectRequest, ListEnvironmentsRequest, ListPipelinesRequest, ListRunsRequest,
     OperationMetadata, Project, Run,
@@ -53,12 +53,12 @@ pub(crate) struct Platform {
     engine: Weak<Engine>,
     identity: ServiceIdentity,
     /// Signed, for what concerns nobody but the caller.
-    catalog: Option<CatalogServiceClient<Peer>>,
+    directory: Option<IdentityServiceClient<Peer>>,
 }
 
 impl Platform {
     pub(crate) fn new(engine: Weak<Engine>, identity: ServiceIdentity, catalog: Option<Peer>) -> Self {
-        Self { engine, identity, catalog: catalog.map(CatalogServiceClient::new) }
+        Self { engine, identity, directory: catalog.map(IdentityServiceClient::new) }
     }
 
     #[allow(clippy::result_large_err)]
@@ -70,11 +70,11 @@ impl Platform {
     async fn catalog_groups(&self, permit: &Permit) -> Result<Vec<String>, Status> {
         let principal = permit.principal();
         let known = principal.kind == PrincipalKind::User && principal.organization != PLATFORM_ID;
-        let Some(mut catalog) = self.catalog.clone().filter(|_| known) else {
+        let Some(mut directory) = self.directory.clone().filter(|_| known) else {
             return Ok(Vec::new());
         };
         let request = GetUserRequest { name: principal.name.clone() };
-        match catalog.get_user(self.identity.request(permit, request)).await {
+        match directory.get_user(self.identity.request(permit, request)).await {
             Ok(user) => Ok(user.into_inner().groups),
             Err(status) if status.code() == Code::NotFound => Ok(Vec::new()),
             Err(status) => Err(Problem::from_dependency("catalog", &status).into()),
@@ -116,7 +116,7 @@ impl PlatformService for Platform {
             ..actions.question()
         };
         let question = self.identity.request_as(&principal, &resource.organization, question);
-        let answer = engine.policy.clone().list_allowed_actions(question).await;
+        let answer = engine.decisions.clone().list_allowed_actions(question).await;
         let answer = answer.map_err(|status| Problem::from_dependency("policy", &status))?.into_inner();
         Ok(Response::new(actions.listed(answer)))
     }
@@ -197,13 +197,17 @@ impl Asked {
         Self { through: Peer::new(Transport::new(Governed { engine, caller })) }
     }
 
-    fn provisioning(&self) -> ProvisioningServiceClient<Peer> {
-        ProvisioningServiceClient::new(self.through.clone())
+    fn projects(&self) -> ProjectServiceClient<Peer> {
+        ProjectServiceClient::new(self.through.clone())
+    }
+
+    fn pipelines(&self) -> PipelineServiceClient<Peer> {
+        PipelineServiceClient::new(self.through.clone())
     }
 
     async fn project(&self, name: &str) -> Result<Project, Status> {
         let request = GetProjectRequest { name: name.to_owned() };
-        Ok(self.provisioning().get_project(request).await?.into_inner())
+        Ok(self.projects().get_project(request).await?.into_inner())
     }
 
     async fn environments(&self, project: &str) -> Result<Vec<Environment>, Status> {
@@ -212,14 +216,14 @@ impl Asked {
             page_size: ENVIRONMENTS,
             ..Default::default()
         };
-        Ok(self.provisioning().list_environments(request).await?.into_inner().environments)
+        Ok(self.projects().list_environments(request).await?.into_inner().environments)
     }
 
     /// The newest runs of each pipeline.
     async fn latest_runs(&self, project: &str) -> Result<Vec<Run>, Status> {
         let request =
             ListPipelinesRequest { parent: project.to_owned(), page_size: PIPELINES, ..Default::default() };
-        let pipelines = self.provisioning().list_pipelines(request).await?.into_inner().pipelines;
+        let pipelines = self.pipelines().list_pipelines(request).await?.into_inner().pipelines;
         let runs = join_all(pipelines.into_iter().map(|pipeline| self.runs(pipeline.name))).await;
         let runs: Result<Vec<Vec<Run>>, Status> = runs.into_iter().collect();
         Ok(runs?.into_iter().flatten().collect())
@@ -232,7 +236,7 @@ impl Asked {
             order_by: "create_time desc".to_owned(),
             ..Default::default()
         };
-        Ok(self.provisioning().list_runs(request).await?.into_inner().runs)
+        Ok(self.pipelines().list_runs(request).await?.into_inner().runs)
     }
 
     async fn approvals(&self, project: &str, organization: &str) -> Result<Vec<ApprovalRequest>, Status> {
@@ -242,8 +246,8 @@ impl Asked {
             filter: "state = PENDING".to_owned(),
             ..Default::default()
         };
-        let mut policy = PolicyServiceClient::new(self.through.clone());
-        let pending = policy.list_approval_requests(request).await?.into_inner().approval_requests;
+        let mut approvals = ApprovalServiceClient::new(self.through.clone());
+        let pending = approvals.list_approval_requests(request).await?.into_inner().approval_requests;
         let below = format!("{project}/");
         let of_project =
             |request: &ApprovalRequest| request.resource == project || request.resource.starts_with(&below);
@@ -256,7 +260,7 @@ impl Asked {
             return Ok(None);
         }
         let request = GetGroupRequest { name: name.to_owned() };
-        match CatalogServiceClient::new(self.through.clone()).get_group(request).await {
+        match IdentityServiceClient::new(self.through.clone()).get_group(request).await {
             Ok(group) => Ok(Some(group.into_inner())),
             Err(status) if matches!(status.code(), Code::PermissionDenied | Code::NotFound) => Ok(None),
             Err(status) => Err(status),

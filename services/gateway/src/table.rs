@@ -15,6 +15,8 @@ use crate::web::Binding;
 
 /// Packages that begin with this are the platform's own.
 const OWN: &str = "pavior.";
+/// What is said between services of the platform: served to nobody else.
+const INTERNAL: &str = ".internal.";
 /// The protocol towards drivers: spoken by the platform, not offered by it.
 const NOT_OFFERED: &[&str] = &["pavior.driver."];
 
@@ -108,7 +110,7 @@ impl Table {
     /// read unambiguously, or claimed twice.
     pub fn build(descriptors: &[u8]) -> Result<Self, Error> {
         let pool = DescriptorPool::decode(descriptors).map_err(|e| Error::Descriptors(e.to_string()))?;
-        let mut builder = Builder::new(&pool);
+        let mut builder = Builder::new(&pool)?;
         for Declared { name, method, rule, http, service } in governance::declared(&pool)? {
             let package = service.parent_file().package_name().to_owned();
             if !package.starts_with(OWN)
@@ -116,10 +118,20 @@ impl Table {
             {
                 continue;
             }
-            match method {
-                Some(method) => builder.add(&method, rule, http, &role_of(&package), service.full_name()),
-                None => builder.offend(&name, "taken over, but there is no such method"),
+            let internal = package.contains(INTERNAL);
+            let roles = governance::roles(&service)?;
+            let (Some(method), [role, rest @ ..]) = (method, roles.as_slice()) else {
+                builder
+                    .offend(&name, "taken over, but there is no such method, or nobody answers its service");
+                continue;
+            };
+            if !internal && !rest.is_empty() {
+                builder.offend(&name, "is public, and several roles answer its service");
             }
+            if internal != rule.as_ref().is_some_and(|rule| rule.audience() == Audience::Internal) {
+                builder.offend(&name, "is not internal, or stands in a package that is not");
+            }
+            builder.add(&method, rule, http, role, service.full_name());
         }
         builder.finish()
     }
@@ -182,11 +194,6 @@ fn matches(name: &str, pattern: &str) -> bool {
     }
 }
 
-/// `pavior.catalog.v1` is served by the role `catalog`.
-fn role_of(package: &str) -> String {
-    package.split('.').nth(1).unwrap_or_default().to_owned()
-}
-
 struct Builder {
     reference: Option<ExtensionDescriptor>,
     resource: Option<ExtensionDescriptor>,
@@ -199,7 +206,13 @@ struct Builder {
 }
 
 impl Builder {
-    fn new(pool: &DescriptorPool) -> Self {
+    fn new(pool: &DescriptorPool) -> Result<Self, Error> {
+        let mut owners = HashMap::new();
+        for service in pool.services() {
+            if let Some(role) = governance::roles(&service)?.into_iter().next() {
+                owners.entry(service.parent_file().package_name().to_owned()).or_insert(role);
+            }
+        }
         let mut builder = Self {
             reference: pool.get_extension_by_name("google.api.resource_reference"),
             resource: pool.get_extension_by_name("google.api.resource"),
@@ -211,12 +224,13 @@ impl Builder {
         };
         for message in pool.all_messages() {
             if let Some(resource) = builder.declared(&message) {
-                let role = role_of(message.parent_file().package_name());
+                let owner = owners.get(message.parent_file().package_name());
+                let role = owner.cloned().unwrap_or_default();
                 let ResourceDescriptor { r#type, pattern, .. } = resource;
                 builder.kinds.push(ResourceKind { r#type, patterns: pattern, role });
             }
         }
-        builder
+        Ok(builder)
     }
 
     fn declared(&self, message: &MessageDescriptor) -> Option<ResourceDescriptor> {

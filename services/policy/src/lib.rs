@@ -7,9 +7,8 @@
 //! never turn an error into a yes, trust a caller without the signed internal token, or read a row without the
 //! organization of the permit.
 //!
-//! Entry points: [`build`] with [`Config`] and [`Deps`]; [`migrate`]. It serves
-//! `pavior.policy.v1.PolicyService` and `pavior.governance.v1.ResourceFactsService`. What policy authors need to know
-//! is in this crate's `README.md`; [`schema`] gives the schema that their policies are checked against.
+//! Entry points: [`build`] with [`Config`] and [`Deps`]; [`migrate`]. It serves what the API declares for the
+//! role `policy`. What policy authors need to know is in this crate's `README.md`; [`schema`] gives the schema that their policies are checked against.
 
 mod api;
 mod app;
@@ -28,7 +27,11 @@ use pavior_auth::ServiceIdentity;
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
 use pavior_core::page::PageTokens;
-use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsServiceServer;
+use pavior_proto::pavior::governance::internal::v1::resource_facts_service_server::ResourceFactsServiceServer;
+use pavior_proto::pavior::policy::internal::v1::decision_service_server::DecisionServiceServer;
+use pavior_proto::pavior::policy::internal::v1::operation_approval_service_server::OperationApprovalServiceServer;
+use pavior_proto::pavior::policy::v1::access_service_server::AccessServiceServer;
+use pavior_proto::pavior::policy::v1::approval_service_server::ApprovalServiceServer;
 use pavior_proto::pavior::policy::v1::policy_service_server::PolicyServiceServer;
 use pavior_relay::outbox_relay;
 use pavior_resource::Kernel;
@@ -53,9 +56,6 @@ use domain::schema::PolicySchema;
 
 /// The role that internal tokens for this service name as their audience.
 pub const ROLE: &str = "policy";
-/// The full names of the gRPC services.
-pub const SERVICES: [&str; 2] =
-    ["pavior.policy.v1.PolicyService", "pavior.governance.v1.ResourceFactsService"];
 /// The defaults, with a comment for each value.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
 
@@ -146,7 +146,12 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     let mut tasks = tasks::all(&app);
     tasks.push(relay.task);
     let api = api::Api::new(app);
-    let routes = tonic::service::Routes::new(PolicyServiceServer::new(api.clone()))
+    let routes = tonic::service::Routes::default()
+        .add_service(AccessServiceServer::new(api.clone()))
+        .add_service(PolicyServiceServer::new(api.clone()))
+        .add_service(ApprovalServiceServer::new(api.clone()))
+        .add_service(DecisionServiceServer::new(api.clone()))
+        .add_service(OperationApprovalServiceServer::new(api.clone()))
         .add_service(ResourceFactsServiceServer::new(api));
     let closed = store.clone();
     let database = HealthCheck::new("policy database", move || {
@@ -156,7 +161,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     Ok(Component {
         name: ROLE,
         routes,
-        services: SERVICES.to_vec(),
+        services: pavior_rpc::governance::services(ROLE),
         tasks,
         checks: vec![database, relay.check],
         closing: vec![Task::new("policy_database", move |_| async move { Ok(closed.close().await?) })],

@@ -6,9 +6,8 @@
 //! It must never begin anything that policy has not seen as a plan, call a driver before its intent is committed, let a
 //! secret into a plan, an event, a log line or an audit record, or read a tenant's row without a permit.
 //!
-//! Entry points: [`build`] with [`Config`] and [`Deps`]; [`migrate`]. It serves
-//! `pavior.provisioning.v1.ProvisioningService`, `google.longrunning.Operations` and
-//! `pavior.governance.v1.ResourceFactsService`.
+//! Entry points: [`build`] with [`Config`] and [`Deps`]; [`migrate`]. It serves what the API declares for the
+//! role `provisioning`.
 //!
 //! Code map: `domain` (pure: planner, state machines, digest), `app` (use cases), `engine` (worker, executor, recovery,
 //! compensation), `store` (tables and every transaction), `tasks` (background work), `api` (the wire).
@@ -38,8 +37,12 @@ use pavior_core::id::IdGen;
 use pavior_core::page::PageTokens;
 use pavior_driver::{PushRecorder, Registry};
 use pavior_proto::google::longrunning::operations_server::OperationsServer;
-use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsServiceServer;
-use pavior_proto::pavior::provisioning::v1::provisioning_service_server::ProvisioningServiceServer;
+use pavior_proto::pavior::governance::internal::v1::resource_facts_service_server::ResourceFactsServiceServer;
+use pavior_proto::pavior::provisioning::v1::deployment_service_server::DeploymentServiceServer;
+use pavior_proto::pavior::provisioning::v1::operation_service_server::OperationServiceServer;
+use pavior_proto::pavior::provisioning::v1::pipeline_service_server::PipelineServiceServer;
+use pavior_proto::pavior::provisioning::v1::plan_service_server::PlanServiceServer;
+use pavior_proto::pavior::provisioning::v1::project_service_server::ProjectServiceServer;
 use pavior_relay::{compare_histories, outbox_relay};
 use pavior_rpc::Transport;
 use pavior_rpc::audit::AuditSink;
@@ -60,12 +63,6 @@ use store::Db;
 
 /// The role that internal tokens for this service name as their audience.
 pub const ROLE: &str = store::SERVICE;
-/// The full names of the gRPC services.
-pub const SERVICES: [&str; 3] = [
-    "pavior.provisioning.v1.ProvisioningService",
-    "google.longrunning.Operations",
-    "pavior.governance.v1.ResourceFactsService",
-];
 /// The defaults, with a comment for each value.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
 
@@ -159,10 +156,22 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     let mut checks = health::checks(&app, &meter);
     checks.push(relay.check);
     let api = api::Api::new(app);
-    let routes = tonic::service::Routes::new(ProvisioningServiceServer::new(api.clone()))
+    let routes = tonic::service::Routes::default()
+        .add_service(ProjectServiceServer::new(api.clone()))
+        .add_service(PipelineServiceServer::new(api.clone()))
+        .add_service(DeploymentServiceServer::new(api.clone()))
+        .add_service(PlanServiceServer::new(api.clone()))
+        .add_service(OperationServiceServer::new(api.clone()))
         .add_service(OperationsServer::new(api.clone()))
         .add_service(ResourceFactsServiceServer::new(api));
     let closing =
         vec![Task::new("provisioning_database", move |_| async move { Ok(db.store().close().await?) })];
-    Ok(Component { name: ROLE, routes, services: SERVICES.to_vec(), tasks, checks, closing })
+    Ok(Component {
+        name: ROLE,
+        routes,
+        services: pavior_rpc::governance::services(ROLE),
+        tasks,
+        checks,
+        closing,
+    })
 }

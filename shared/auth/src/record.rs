@@ -13,7 +13,7 @@ const GATEWAY: &str = "gateway";
 /// What a service did for a caller.
 #[derive(Debug, Clone)]
 pub struct Act {
-    /// The action, such as `catalog.groups.create`.
+    /// The action, such as `identity.groups.create`.
     pub action: String,
     /// Whether it is announced or done.
     pub phase: Phase,

@@ -20,23 +20,31 @@ fn protos(dir: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
+/// The descriptor set of these files and of what they import.
+fn compile(roots: &[PathBuf], files: &[PathBuf]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let mut compiler = protox::Compiler::new(roots)?;
+    compiler.include_imports(true).include_source_info(true);
+    for file in files {
+        let name = roots.iter().find_map(|root| file.strip_prefix(root).ok());
+        compiler.open_file(name.ok_or("a file outside of every root")?)?;
+    }
+    Ok(compiler.encode_file_descriptor_set())
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     println!("cargo:rerun-if-changed={}", root.display());
     println!("cargo:rerun-if-changed=build");
-    let third_party = root.join("third_party");
+    // Files are named relative to the root that they are imported from: the inner ones first.
+    let roots = [root.join("third_party"), root.join("internal"), root.clone()];
     let mut files = Vec::new();
     protos(&root, &mut files)?;
     files.sort();
-    let mut compiler = protox::Compiler::new([&root, &third_party])?;
-    compiler.include_imports(true).include_source_info(true);
-    // Files are named relative to their include root, so third-party ones are opened through theirs.
-    for file in &files {
-        let name = file.strip_prefix(&third_party).or_else(|_| file.strip_prefix(&root))?;
-        compiler.open_file(name)?;
-    }
-    let bytes = compiler.encode_file_descriptor_set();
+    let internal = &roots[1];
+    let published: Vec<PathBuf> = files.iter().filter(|file| !file.starts_with(internal)).cloned().collect();
+    fs::write(out.join("published.binpb"), compile(&roots, &published)?)?;
+    let bytes = compile(&roots, &files)?;
     let set = prost_types::FileDescriptorSet::decode(bytes.as_slice())?;
     fs::write(out.join("descriptors.binpb"), &bytes)?;
     let pool = prost_reflect::DescriptorPool::decode(bytes.as_slice())?;

@@ -12,7 +12,7 @@ const RESOURCE: &str = "google.api.resource";
 
 /// A method with its request.
 struct Method {
-    /// `/pavior.catalog.v1.CatalogService/CreateGroup`
+    /// `/pavior.identity.v1.IdentityService/CreateGroup`
     path: String,
     name: String,
     action: String,

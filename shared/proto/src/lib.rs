@@ -12,5 +12,9 @@ pub mod shape;
 
 pub use generated::{google, pavior};
 
+/// The encoded `google.protobuf.FileDescriptorSet` of what clients see: every package but those in which the services
+/// of the platform speak to each other.
+pub const PUBLISHED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/published.binpb"));
+
 /// The encoded `google.protobuf.FileDescriptorSet` of every package, with custom options and source comments.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));

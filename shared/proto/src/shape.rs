@@ -7,7 +7,7 @@ include!(concat!(env!("OUT_DIR"), "/shapes.rs"));
 
 /// A message that has a name of its own: `google.api.resource`.
 pub trait Resource: Message + Name + Default + Clone + Send + Sync + 'static {
-    /// `catalog.pavior.dev/Group`
+    /// `identity.pavior.dev/Group`
     const TYPE: &'static str;
     /// `organizations/{organization}/groups/{group}`
     const PATTERN: &'static str;
@@ -25,9 +25,9 @@ pub trait Resource: Message + Name + Default + Clone + Send + Sync + 'static {
 
 /// The request of exactly one method.
 pub trait Request: Message + Name + Default + Clone + Send + Sync + 'static {
-    /// `/pavior.catalog.v1.CatalogService/CreateGroup`
+    /// `/pavior.identity.v1.IdentityService/CreateGroup`
     const PATH: &'static str;
-    /// What policy decides on, `catalog.groups.create`.
+    /// What policy decides on, `identity.groups.create`.
     const ACTION: &'static str;
     /// The caller's UUID (AIP-155); empty where there is none.
     fn request_id(&self) -> &str {

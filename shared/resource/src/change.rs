@@ -21,9 +21,9 @@ use pavior_core::resource::Stored;
 pub struct ChangeContext {
     /// The proof that the call was let in.
     pub permit: Permit,
-    /// `/pavior.catalog.v1.CatalogService/CreateGroup`; empty for background work.
+    /// `/pavior.identity.v1.IdentityService/CreateGroup`; empty for background work.
     pub method: &'static str,
-    /// The action for the audit record, `catalog.groups.create`.
+    /// The action for the audit record, `identity.groups.create`.
     pub action: &'static str,
     /// The caller's UUID; empty when the call is not to be repeatable.
     pub request_id: String,

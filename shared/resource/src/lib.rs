@@ -25,7 +25,7 @@ use pavior_auth::Permit;
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
 use pavior_core::page::PageTokens;
-use pavior_proto::pavior::governance::v1::ResourceFacts;
+use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_rpc::problem::Problem;
 use pavior_store::outbox::OutboxContext;
 use pavior_store::{Retryable, Store, StoreError, Tx};

@@ -1,6 +1,6 @@
 //! Facts of a resource that were kept with the first answer to a request id.
 
-use pavior_proto::pavior::governance::v1::ResourceFacts;
+use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use prost::Message as _;
 
 use crate::problem::Problem;

@@ -1,10 +1,10 @@
 //! The governance that stands beside each method in the descriptors: one reader for all who need it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
 use pavior_proto::google::api::HttpRule;
-use pavior_proto::pavior::governance::v1::{Mixin, Rule};
+use pavior_proto::pavior::governance::v1::{Mixin, Rule, Service};
 use prost::Message;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, MethodDescriptor, ServiceDescriptor, Value,
@@ -14,6 +14,7 @@ use crate::convert;
 
 const RULE: &str = "pavior.governance.v1.rule";
 const MIXIN: &str = "pavior.governance.v1.mixin";
+const SERVICE: &str = "pavior.governance.v1.service";
 const HTTP: &str = "google.api.http";
 
 /// A method as a service declares it.
@@ -98,3 +99,30 @@ static RULES: LazyLock<HashMap<String, Rule>> = LazyLock::new(|| {
 pub fn rule(path: &str) -> Option<&'static Rule> {
     RULES.get(path)
 }
+
+/// The roles that answer a service, as it declares; none for one that services take over.
+///
+/// # Errors
+/// A pool without the governance options.
+pub fn roles(service: &ServiceDescriptor) -> Result<Vec<String>, NoGovernance> {
+    let extension = service.parent_pool().get_extension_by_name(SERVICE);
+    let extension = extension.ok_or_else(|| NoGovernance(SERVICE.to_owned()))?;
+    Ok(option::<Service>(&service.options(), &extension).map(|service| service.roles).unwrap_or_default())
+}
+
+/// The full names of the services that a role answers, sorted: those that name it, and what they take over.
+pub fn services(role: &str) -> Vec<&'static str> {
+    let pool = convert::pool();
+    let mut found = BTreeSet::new();
+    for one in declared(pool).unwrap_or_default() {
+        if roles(&one.service).unwrap_or_default().iter().any(|named| named == role) {
+            let name = one.name.split('/').next().unwrap_or_default();
+            found.extend(SERVICES.get(name).map(String::as_str));
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// Immutable once made: the full name of every service of the embedded descriptors.
+static SERVICES: LazyLock<BTreeSet<String>> =
+    LazyLock::new(|| convert::pool().services().map(|service| service.full_name().to_owned()).collect());

@@ -1,6 +1,6 @@
 //! Server reflection, v1 and v1alpha, that names only what is served.
 
-use pavior_proto::DESCRIPTORS;
+use pavior_proto::PUBLISHED;
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::service::Routes;
 use tonic_reflection::server::{Builder, Error};
@@ -16,7 +16,7 @@ fn builder(served: &[&str]) -> Builder<'static> {
     let builder = Builder::configure()
         // Encoded bytes keep custom options and comments; they contain google/rpc/error_details.proto, which grpcurl
         // needs to print details.
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(PUBLISHED)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET);

@@ -26,8 +26,8 @@ pub struct Sample {
 
 /// A service with its resources, in an organization that holds none of them yet.
 pub struct Subject<'a> {
-    /// `pavior.catalog.v1.CatalogService`
-    pub service: &'static str,
+    /// Its role, `catalog`.
+    pub role: &'static str,
     /// All of its resources that have the five standard methods.
     pub samples: Vec<Sample>,
     /// Calls a method as somebody of the organization who may.
@@ -46,8 +46,8 @@ struct Names {
 }
 
 impl Sample {
-    fn names(&self, service: &str) -> Names {
-        resources(service).into_iter().find(|(message, _)| message == self.message).unwrap().1
+    fn names(&self, role: &str) -> Names {
+        resources(role).into_iter().find(|(message, _)| message == self.message).unwrap().1
     }
 
     /// `resourceType`, as JSON has it.
@@ -70,8 +70,8 @@ impl Sample {
     }
 
     /// The repetitions of its changes, under names that begin with `round`.
-    pub fn cases(&self, service: &str, round: &str) -> Vec<Case> {
-        let plural = self.names(service).plural;
+    pub fn cases(&self, role: &str, round: &str) -> Vec<Case> {
+        let plural = self.names(role).plural;
         let method = |verb: &str| -> &'static str { format!("{verb}{}", self.message).leak() };
         let [create, update, delete] = ["Create", "Update", "Delete"].map(method);
         let [a, b, c] = ["a", "b", "c"].map(|letter| format!("{round}-{letter}"));
@@ -104,10 +104,10 @@ impl Sample {
     }
 }
 
-/// The resources of a service that have the five standard methods, by message.
-fn resources(service: &str) -> Vec<(String, Names)> {
+/// The resources of a role that have the five standard methods, by message.
+fn resources(role: &str) -> Vec<(String, Names)> {
     let option = convert::pool().get_extension_by_name("google.api.resource").unwrap();
-    let methods = dynamic::methods(service);
+    let methods = dynamic::methods(role);
     let has = |name: String| methods.iter().any(|method| method.name() == name);
     let updated = methods.iter().filter(|method| method.name().starts_with("Update"));
     let mut found = Vec::new();
@@ -125,14 +125,14 @@ fn resources(service: &str) -> Vec<(String, Names)> {
     found
 }
 
-/// Checks every resource of a service.
+/// Checks every resource of a role.
 pub async fn check<'a>(subject: &'a Subject<'a>) {
     let declared: BTreeSet<String> =
-        resources(subject.service).into_iter().map(|(message, _)| message).collect();
+        resources(subject.role).into_iter().map(|(message, _)| message).collect();
     let sampled: BTreeSet<String> = subject.samples.iter().map(|sample| sample.message.to_owned()).collect();
     assert_eq!(sampled, declared, "each resource with standard methods needs a sample");
     for sample in &subject.samples {
-        let one = One { subject, sample, names: sample.names(subject.service) };
+        let one = One { subject, sample, names: sample.names(subject.role) };
         one.has_an_id_without_one().await;
         one.dry_runs_leave_nothing().await;
         one.etags_are_of_one_revision().await;
@@ -163,7 +163,7 @@ impl One<'_> {
             }
             verb => format!("{verb}{}", self.sample.message),
         };
-        dynamic::method(&format!("{}/{name}", self.subject.service))
+        dynamic::method_of(self.subject.role, &name)
     }
 
     async fn call(&self, verb: &str, request: Json) -> Answered {

@@ -1,7 +1,7 @@
 //! Calls of any method of the API, with messages as JSON.
 
 use bytes::Buf as _;
-use pavior_rpc::{BoxError, convert};
+use pavior_rpc::{BoxError, convert, governance};
 use prost::Message as _;
 pub use prost_reflect::MethodDescriptor;
 use prost_reflect::{DynamicMessage, SerializeOptions};
@@ -11,15 +11,26 @@ use tonic::client::GrpcService;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status};
 
-/// The methods of a service, such as `pavior.catalog.v1.CatalogService`.
-pub fn methods(service: &str) -> Vec<MethodDescriptor> {
-    convert::pool().get_service_by_name(service).unwrap().methods().collect()
+/// The methods of the services that a role answers, such as `catalog`; without those that it takes over.
+pub fn methods(role: &str) -> Vec<MethodDescriptor> {
+    let services = governance::services(role).into_iter().filter(|name| name.starts_with("pavior."));
+    services.flat_map(of_service).collect()
+}
+
+/// A method of a role by its name, `GetEntity`.
+pub fn method_of(role: &str, name: &str) -> MethodDescriptor {
+    let found = methods(role).into_iter().find(|method| method.name() == name);
+    found.unwrap_or_else(|| panic!("{role} has no {name}"))
 }
 
 /// A method by its full name, `package.Service/Method`.
 pub fn method(name: &str) -> MethodDescriptor {
     let (service, name) = name.split_once('/').unwrap();
-    methods(service).into_iter().find(|method| method.name() == name).unwrap()
+    of_service(service).into_iter().find(|method| method.name() == name).unwrap()
+}
+
+fn of_service(name: &str) -> Vec<MethodDescriptor> {
+    convert::pool().get_service_by_name(name).unwrap().methods().collect()
 }
 
 /// The path of a method.

@@ -32,8 +32,8 @@ pub type Ask<'a> = dyn Fn(MethodDescriptor, Json) -> BoxFuture<'a, Result<Json, 
 
 /// Checks every change of a service. `cases` gives them for a name that nothing else has; together they must be all
 /// methods that take a request id.
-pub async fn check(service: &str, cases: impl Fn(&str) -> Vec<Case>, ask: &Ask<'_>) {
-    let methods = dynamic::methods(service);
+pub async fn check(role: &str, cases: impl Fn(&str) -> Vec<Case>, ask: &Ask<'_>) {
+    let methods = dynamic::methods(role);
     let method = |name: &str| methods.iter().find(|method| method.name() == name).unwrap().clone();
     let repeatable = methods.iter().filter(|m| m.input().get_field_by_name("request_id").is_some());
     let repeatable: BTreeSet<&str> = repeatable.map(MethodDescriptor::name).collect();

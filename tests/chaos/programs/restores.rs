@@ -74,7 +74,7 @@ async fn write(world: &World, ledger: &Ledger, prefix: &str, plan: Plan) -> Resu
 async fn touch(world: &World, role: &str) -> Result<()> {
     match role {
         "policy" => {
-            let role = Role { actions: vec!["catalog.groups.get".to_owned()], ..Role::default() };
+            let role = Role { actions: vec!["identity.groups.get".to_owned()], ..Role::default() };
             let request = CreateRoleRequest {
                 parent: "organizations/acme".to_owned(),
                 role_id: "lost".to_owned(),
@@ -82,7 +82,7 @@ async fn touch(world: &World, role: &str) -> Result<()> {
                 request_id: request_id(),
                 ..CreateRoleRequest::default()
             };
-            world.person("pia")?.policy().create_role(request).await?;
+            world.person("pia")?.access().create_role(request).await?;
             recorded(&world.person("pia")?, "organizations/acme/roles/lost").await
         }
         "provisioning" => {

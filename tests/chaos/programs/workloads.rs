@@ -81,7 +81,7 @@ async fn change(
             request_id: request_id(),
             ..Default::default()
         };
-        let answer = person.provisioning().update_environment(request).await;
+        let answer = person.projects().update_environment(request).await;
         let Some(operation) = passing(answer, "changing an environment")? else { continue };
         accepted.accept(&operation);
         if random.u8(..4) == 0 {
@@ -100,7 +100,7 @@ fn name(project: &str) -> String {
 /// One process runs for the environment, with the level that is declared, and it answers.
 async fn as_declared(world: &World, person: &Person, project: &str) -> Result<()> {
     let request = pb::GetEnvironmentRequest { name: name(project) };
-    let environment = person.provisioning().get_environment(request).await?.into_inner();
+    let environment = person.projects().get_environment(request).await?.into_inner();
     let parameters = environment.parameters.as_ref().and_then(|found| found.fields.get("log_level").cloned());
     let declared = match parameters.and_then(|value| value.kind) {
         Some(prost_types::value::Kind::StringValue(level)) => level,

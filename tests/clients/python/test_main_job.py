@@ -212,7 +212,7 @@ class Grpcurl(unittest.TestCase):
             "pavior.catalog.v1.CatalogService",
             "pavior.platform.v1.PlatformService",
             "pavior.policy.v1.PolicyService",
-            "pavior.provisioning.v1.ProvisioningService",
+            "pavior.provisioning.v1.ProjectService",
         ):
             self.assertIn(service, listed)
         described = self.grpcurl("describe", "pavior.provisioning.v1.CreateEnvironmentRequest").stdout

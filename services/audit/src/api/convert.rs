@@ -3,6 +3,7 @@
 use pavior_auth::Permit;
 use pavior_core::filter::{self, Filter};
 use pavior_core::name::validate_id;
+use pavior_proto::pavior::audit::internal::v1 as recorder_pb;
 use pavior_proto::pavior::audit::v1 as pb;
 use pavior_rpc::{ErrorReason, Problem, Violations, audit, convert};
 use serde_json::{Value, json};
@@ -88,12 +89,12 @@ pub(super) fn size(field: &str, number: i64) -> Result<Option<u64>, Problem> {
 /// A call of a producer, checked; every violation is named.
 pub(super) fn submission(
     permit: &Permit,
-    request: pb::AppendRecordsRequest,
+    request: recorder_pb::AppendRecordsRequest,
     received_at: time::OffsetDateTime,
     max_record_bytes: usize,
 ) -> Result<Submission, Problem> {
-    let pb::AppendRecordsRequest { producer, events } = request;
-    let pb::Producer { service, instance, epoch } = producer.unwrap_or_default();
+    let recorder_pb::AppendRecordsRequest { producer, events } = request;
+    let recorder_pb::Producer { service, instance, epoch } = producer.unwrap_or_default();
     let mut violations = producer_text(&service, &instance, &epoch);
     if events.len() > MAX_EVENTS {
         violations.add("events", format!("has {} elements, at most {MAX_EVENTS} are taken", events.len()));
@@ -140,8 +141,11 @@ fn own(permit: &Permit, service: &str) -> Result<(), Problem> {
 }
 
 /// The producer that a service asks about: itself.
-pub(super) fn producer(permit: &Permit, request: pb::GetProducerStateRequest) -> Result<Producer, Problem> {
-    let pb::Producer { service, instance, epoch } = request.producer.unwrap_or_default();
+pub(super) fn producer(
+    permit: &Permit,
+    request: recorder_pb::GetProducerStateRequest,
+) -> Result<Producer, Problem> {
+    let recorder_pb::Producer { service, instance, epoch } = request.producer.unwrap_or_default();
     producer_text(&service, &instance, &epoch).into_result()?;
     own(permit, &service)?;
     Ok(Producer { service, epoch })
@@ -151,10 +155,10 @@ type Violation = (&'static str, String);
 
 fn entry(
     origin: &Origin,
-    event: pb::SequencedEvent,
+    event: recorder_pb::SequencedEvent,
     max_record_bytes: usize,
 ) -> Result<Result<Entry, Violation>, Problem> {
-    let pb::SequencedEvent { organization, sequence, event } = event;
+    let recorder_pb::SequencedEvent { organization, sequence, event } = event;
     if organization.is_empty() {
         return Ok(Err(("organization", "is required".to_owned())));
     }

@@ -1,6 +1,7 @@
 //! The wire side: decode, call, encode.
 
 mod convert;
+mod recorder_service;
 mod status;
 
 use std::pin::Pin;
@@ -173,30 +174,5 @@ impl AuditService for Api {
         let hashes = self.reader.tile(&permit, level, index).await.map_err(problem)?;
         let width = hashes.len() as i32;
         Ok(Response::new(pb::Tile { level, index, width, hashes: hashes.concat() }))
-    }
-
-    async fn append_records(
-        &self,
-        request: Request<pb::AppendRecordsRequest>,
-    ) -> Result<Response<pb::AppendRecordsResponse>, Status> {
-        let permit = permit(&request)?;
-        let message = request.into_inner();
-        let submission = convert::submission(&permit, message, self.clock.now(), self.max_record_bytes)?;
-        let ack = self.appender.append(submission).await.map_err(problem)?;
-        Ok(Response::new(pb::AppendRecordsResponse { acknowledged_sequence: ack.acknowledged }))
-    }
-
-    async fn get_producer_state(
-        &self,
-        request: Request<pb::GetProducerStateRequest>,
-    ) -> Result<Response<pb::ProducerState>, Status> {
-        let permit = permit(&request)?;
-        let producer = convert::producer(&permit, request.into_inner())?;
-        let progress = self.reader.progress(&producer).await.map_err(problem)?;
-        Ok(Response::new(pb::ProducerState {
-            last_sequence: progress.last_seq,
-            last_event_id: progress.last_event.unwrap_or_default(),
-            newest_epoch: progress.newest_epoch.unwrap_or_default(),
-        }))
     }
 }

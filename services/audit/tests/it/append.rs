@@ -2,7 +2,7 @@
 
 use pavior_audit_verifier::{CheckpointStatus, VerifierKey, verify_database};
 use pavior_core::audit::AuditEvent;
-use pavior_proto::pavior::audit::v1 as pb;
+use pavior_proto::pavior::audit::internal::v1 as recorder_pb;
 use pavior_rpc::{ErrorReason, problem};
 use pavior_testkit::db;
 use tonic::{Code, Response, Status};
@@ -104,13 +104,13 @@ async fn producer_learns_how_far_the_log_is_with_it_and_with_nobody_else() {
         let mut client = fixture.client(&running, "catalog");
         let mut state = async |service: &str, epoch: &str| {
             let producer = batch(service, epoch, vec![]).producer;
-            let message = pb::GetProducerStateRequest { producer };
+            let message = recorder_pb::GetProducerStateRequest { producer };
             client
                 .get_producer_state(fixture.request("catalog", "-", message))
                 .await
                 .map(Response::into_inner)
         };
-        assert_eq!(state("catalog", "900").await.unwrap(), pb::ProducerState::default());
+        assert_eq!(state("catalog", "900").await.unwrap(), recorder_pb::ProducerState::default());
         let mut producer = fixture.client(&running, "catalog");
         for (epoch, count) in [("900", 2), ("1000", 3)] {
             let events = (1..=count).map(|n| ("acme", n, event("acme", n + count))).collect();
@@ -119,7 +119,7 @@ async fn producer_learns_how_far_the_log_is_with_it_and_with_nobody_else() {
         let known = state("catalog", "900").await.unwrap();
         let last_event_id = event("acme", 4).event_id.to_string();
         let newest_epoch = "1000".to_owned();
-        assert_eq!(known, pb::ProducerState { last_sequence: 2, last_event_id, newest_epoch });
+        assert_eq!(known, recorder_pb::ProducerState { last_sequence: 2, last_event_id, newest_epoch });
         let unknown = state("catalog", "901").await.unwrap();
         assert_eq!((unknown.last_sequence, unknown.newest_epoch.as_str()), (0, "1000"));
         not_the_producer(&state("policy", "900").await.unwrap_err());

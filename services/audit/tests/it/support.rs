@@ -7,6 +7,8 @@ use std::time::Duration;
 use pavior_audit::{Config, Deps};
 use pavior_auth::{CallRules, InternalSigner, InternalVerifier, Permit, ServiceIdentity, authn_layer};
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, DecisionRef, Object, Outcome, Phase};
+use pavior_proto::pavior::audit::internal::v1 as recorder_pb;
+use pavior_proto::pavior::audit::internal::v1::recorder_service_client::RecorderServiceClient;
 use pavior_proto::pavior::audit::v1 as pb;
 use pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient;
 use pavior_rpc::server::{BoxLayer, Drain};
@@ -18,7 +20,42 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 use uuid::Uuid;
 
-pub(crate) type Client = AuditServiceClient<Transport>;
+/// The service as one caller sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    audit: AuditServiceClient<Transport>,
+    recorder: RecorderServiceClient<Transport>,
+}
+
+impl Client {
+    pub(crate) async fn append_records(
+        &mut self,
+        request: Request<recorder_pb::AppendRecordsRequest>,
+    ) -> Result<tonic::Response<recorder_pb::AppendRecordsResponse>, Status> {
+        self.recorder.append_records(request).await
+    }
+
+    pub(crate) async fn get_producer_state(
+        &mut self,
+        request: Request<recorder_pb::GetProducerStateRequest>,
+    ) -> Result<tonic::Response<recorder_pb::ProducerState>, Status> {
+        self.recorder.get_producer_state(request).await
+    }
+}
+
+impl std::ops::Deref for Client {
+    type Target = AuditServiceClient<Transport>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.audit
+    }
+}
+
+impl std::ops::DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.audit
+    }
+}
 
 /// What outlives a restart: the database, the key, the identities of the peers.
 pub(crate) struct Fixture {
@@ -72,8 +109,11 @@ impl Fixture {
         let component = pavior_audit::build(config, deps).await?;
         let keys = self.identities.iter().map(|(role, identity)| ((*role).to_owned(), identity.public()));
         let verifier = InternalVerifier::new(keys, self.clock.clone() as Arc<dyn Clock>).unwrap();
-        let authn =
-            authn_layer(verifier, pavior_audit::ROLE, CallRules::of(&[pavior_audit::SERVICE]).unwrap());
+        let authn = authn_layer(
+            verifier,
+            pavior_audit::ROLE,
+            CallRules::of(&pavior_rpc::governance::services(pavior_audit::ROLE)).unwrap(),
+        );
         let options = StackOptions {
             name: "audit",
             max_concurrency: 4_096,
@@ -101,7 +141,10 @@ impl Fixture {
     pub(crate) fn client(&self, running: &Running, role: &str) -> Client {
         let transport =
             pavior_testkit::governed(&self.identities[role], running.transport.clone(), pavior_audit::ROLE);
-        AuditServiceClient::new(transport).max_decoding_message_size(8 * 1024 * 1024)
+        Client {
+            audit: AuditServiceClient::new(transport.clone()).max_decoding_message_size(8 * 1024 * 1024),
+            recorder: RecorderServiceClient::new(transport),
+        }
     }
 
     /// What an outbox ships through.
@@ -118,7 +161,7 @@ impl Fixture {
         role: &str,
         epoch: &str,
         events: Vec<(&str, i64, AuditEvent)>,
-    ) -> Result<tonic::Response<pb::AppendRecordsResponse>, Status> {
+    ) -> Result<tonic::Response<recorder_pb::AppendRecordsResponse>, Status> {
         let message = batch(role, epoch, events);
         client.append_records(self.request(role, "-", message)).await
     }
@@ -221,14 +264,18 @@ pub(crate) fn batch(
     service: &str,
     epoch: &str,
     events: Vec<(&str, i64, AuditEvent)>,
-) -> pb::AppendRecordsRequest {
-    let events = events.into_iter().map(|(organization, sequence, event)| pb::SequencedEvent {
+) -> recorder_pb::AppendRecordsRequest {
+    let events = events.into_iter().map(|(organization, sequence, event)| recorder_pb::SequencedEvent {
         organization: organization.to_owned(),
         sequence,
         event: Some(audit::encode(event)),
     });
-    pb::AppendRecordsRequest {
-        producer: Some(pb::Producer { service: service.into(), instance: "i1".into(), epoch: epoch.into() }),
+    recorder_pb::AppendRecordsRequest {
+        producer: Some(recorder_pb::Producer {
+            service: service.into(),
+            instance: "i1".into(),
+            epoch: epoch.into(),
+        }),
         events: events.collect(),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use pavior_proto::pavior::catalog::v1 as pb;
+use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_resource::{Scope, Wire, id_of, times};
 use pavior_rpc::convert::{from_struct, to_struct};
 use prost_types::Struct;
@@ -31,12 +32,12 @@ pub(super) fn from_hash_map(map: &HashMap<String, String>) -> BTreeMap<String, S
 }
 
 impl Wire for OrganizationFields {
-    type Message = pb::Organization;
+    type Message = identity_pb::Organization;
 
-    fn encode(stored: &Stored<Self>) -> pb::Organization {
+    fn encode(stored: &Stored<Self>) -> identity_pb::Organization {
         let (create_time, update_time) = times(stored);
         let Self { display_name } = stored.fields.clone();
-        pb::Organization {
+        identity_pb::Organization {
             name: stored.name(),
             uid: stored.uid.to_string(),
             etag: stored.etag(),
@@ -47,25 +48,31 @@ impl Wire for OrganizationFields {
     }
 
     fn decode(
-        message: &pb::Organization,
+        message: &identity_pb::Organization,
         _scope: &Scope<'_, App>,
         _before: Option<&Self>,
         _violations: &mut Violations,
     ) -> Option<Self> {
-        let pb::Organization { name: _, uid: _, etag: _, display_name, create_time: _, update_time: _ } =
-            message;
+        let identity_pb::Organization {
+            name: _,
+            uid: _,
+            etag: _,
+            display_name,
+            create_time: _,
+            update_time: _,
+        } = message;
         Some(Self { display_name: display_name.clone() })
     }
 }
 
 impl Wire for GroupFields {
-    type Message = pb::Group;
+    type Message = identity_pb::Group;
 
-    fn encode(stored: &Stored<Self>) -> pb::Group {
+    fn encode(stored: &Stored<Self>) -> identity_pb::Group {
         let (create_time, update_time) = times(stored);
         let Self { display_name, description, parent } = stored.fields.clone();
         let parent_group = parent.map(|id| format!("organizations/{}/groups/{id}", stored.organization));
-        pb::Group {
+        identity_pb::Group {
             name: stored.name(),
             uid: stored.uid.to_string(),
             etag: stored.etag(),
@@ -78,12 +85,12 @@ impl Wire for GroupFields {
     }
 
     fn decode(
-        message: &pb::Group,
+        message: &identity_pb::Group,
         scope: &Scope<'_, App>,
         _before: Option<&Self>,
         violations: &mut Violations,
     ) -> Option<Self> {
-        let pb::Group {
+        let identity_pb::Group {
             name: _,
             uid: _,
             etag: _,
@@ -95,20 +102,20 @@ impl Wire for GroupFields {
         } = message;
         let parent = match parent_group.as_str() {
             "" => None,
-            name => id_of::<pb::Group>(violations, "parent_group", name, scope.organization),
+            name => id_of::<identity_pb::Group>(violations, "parent_group", name, scope.organization),
         };
         Some(Self { display_name: display_name.clone(), description: description.clone(), parent })
     }
 }
 
 impl Wire for UserFields {
-    type Message = pb::User;
+    type Message = identity_pb::User;
 
-    fn encode(stored: &Stored<Self>) -> pb::User {
+    fn encode(stored: &Stored<Self>) -> identity_pb::User {
         let (create_time, update_time) = times(stored);
         let Self { display_name, email, groups } = stored.fields.clone();
         let group = |id: String| format!("organizations/{}/groups/{id}", stored.organization);
-        pb::User {
+        identity_pb::User {
             name: stored.name(),
             uid: stored.uid.to_string(),
             etag: stored.etag(),
@@ -121,12 +128,12 @@ impl Wire for UserFields {
     }
 
     fn decode(
-        message: &pb::User,
+        message: &identity_pb::User,
         scope: &Scope<'_, App>,
         _before: Option<&Self>,
         violations: &mut Violations,
     ) -> Option<Self> {
-        let pb::User {
+        let identity_pb::User {
             name: _,
             uid: _,
             etag: _,
@@ -139,7 +146,7 @@ impl Wire for UserFields {
         let mut ids = Vec::with_capacity(groups.len());
         for (index, name) in groups.iter().enumerate() {
             let at = format!("groups.{index}");
-            ids.extend(id_of::<pb::Group>(violations, &at, name, scope.organization));
+            ids.extend(id_of::<identity_pb::Group>(violations, &at, name, scope.organization));
         }
         ids.sort();
         ids.dedup();

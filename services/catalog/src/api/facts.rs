@@ -1,10 +1,10 @@
-//! `pavior.governance.v1.ResourceFactsService` for the resources of the catalog.
+//! `pavior.governance.internal.v1.ResourceFactsService` for the resources of the catalog.
 
 use pavior_auth::Permit;
 use pavior_core::ResourceName;
 use pavior_proto::pavior::catalog::v1 as catalog;
-use pavior_proto::pavior::governance::v1 as pb;
-use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsService;
+use pavior_proto::pavior::governance::internal::v1 as facts_pb;
+use pavior_proto::pavior::governance::internal::v1::resource_facts_service_server::ResourceFactsService;
 use pavior_proto::shape::Request as _;
 use pavior_resource::read_request;
 use pavior_rpc::facts::recall;
@@ -23,16 +23,18 @@ use crate::domain::{EntityFields, Fields as _};
 impl ResourceFactsService for Api {
     async fn get_resource_facts(
         &self,
-        request: Request<pb::GetResourceFactsRequest>,
-    ) -> Result<Response<pb::ResourceFacts>, Status> {
+        request: Request<facts_pb::GetResourceFactsRequest>,
+    ) -> Result<Response<facts_pb::ResourceFacts>, Status> {
         let (permit, request) = read_request(request)?;
         let name = ResourceName::parse(&request.name)
             .map_err(|error| Problem::invalid_field("name", error.to_string()))?;
         if name.organization() != permit.organization() {
-            return Err(Problem::permission_denied(pb::GetResourceFactsRequest::ACTION, &request.name).into());
+            return Err(
+                Problem::permission_denied(facts_pb::GetResourceFactsRequest::ACTION, &request.name).into()
+            );
         }
         if !request.request_id.is_empty() {
-            let pb::GetResourceFactsRequest { principal, method, request_id, .. } = &request;
+            let facts_pb::GetResourceFactsRequest { principal, method, request_id, .. } = &request;
             let key = idempotency::Key::new(permit.organization(), principal, method, request_id);
             let kept = self.app.facts_at_first(&key).await.map_err(Problem::from)?;
             if let Some(first) = recall(kept, &request.name)? {
@@ -52,9 +54,9 @@ impl Api {
     async fn owner_changes(
         &self,
         permit: &Permit,
-        request: pb::GetResourceFactsRequest,
-    ) -> Result<Vec<pb::OwnerChange>, Status> {
-        let pb::GetResourceFactsRequest { name, method, message, .. } = request;
+        request: facts_pb::GetResourceFactsRequest,
+    ) -> Result<Vec<facts_pb::OwnerChange>, Status> {
+        let facts_pb::GetResourceFactsRequest { name, method, message, .. } = request;
         if method != catalog::ImportEntitiesRequest::PATH {
             return Err(Problem::invalid_field("method", "has no owners within its request").into());
         }
@@ -66,7 +68,7 @@ impl Api {
         validate::request(&import)?;
         let changes = self.app.owner_changes(permit, documents(import)).await;
         let changes = changes.map_err(Problem::from)?;
-        let encode = |OwnerChange { exists, before, after }| pb::OwnerChange {
+        let encode = |OwnerChange { exists, before, after }| facts_pb::OwnerChange {
             action: if exists {
                 catalog::UpdateEntityRequest::ACTION
             } else {

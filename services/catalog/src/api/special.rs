@@ -2,7 +2,10 @@
 
 use pavior_auth::Permit;
 use pavior_core::name::validate_new_id;
+use pavior_proto::pavior::catalog::internal::v1 as registration_pb;
 use pavior_proto::pavior::catalog::v1 as pb;
+use pavior_proto::pavior::identity::internal::v1 as directory_pb;
+use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_proto::shape::Request as _;
 use pavior_resource::{
     Answer, ChangeContext, Create, Error as ResourceError, Scope, Service as _, Wire as _, close, decode,
@@ -41,12 +44,12 @@ fn too_many(field: &str, max: usize) -> Error {
 impl Api {
     pub(super) async fn make_organization(
         &self,
-        request: Request<pb::CreateOrganizationRequest>,
-    ) -> Answer<pb::Organization> {
+        request: Request<identity_pb::CreateOrganizationRequest>,
+    ) -> Answer<identity_pb::Organization> {
         let (permit, request) = read_request(request)?;
         for_platform(&request.platform)?;
         let context = ChangeContext::of(&permit, &request);
-        let pb::CreateOrganizationRequest { organization_id: id, organization, .. } = request;
+        let identity_pb::CreateOrganizationRequest { organization_id: id, organization, .. } = request;
         validate_new_id("organizations", &id)
             .map_err(|message| Problem::invalid_field("organization_id", message))?;
         let scope = Scope { service: &self.app, organization: &id, parent: "" };
@@ -58,9 +61,9 @@ impl Api {
 
     pub(super) async fn page_of_organizations(
         &self,
-        request: Request<pb::ListOrganizationsRequest>,
-    ) -> Answer<pb::ListOrganizationsResponse> {
-        type Asked = pb::ListOrganizationsRequest;
+        request: Request<identity_pb::ListOrganizationsRequest>,
+    ) -> Answer<identity_pb::ListOrganizationsResponse> {
+        type Asked = identity_pb::ListOrganizationsRequest;
         let (permit, request) = read_request(request)?;
         for_platform(&request.platform)?;
         let kernel = self.app.kernel();
@@ -142,9 +145,12 @@ impl Api {
         respond(listed.await)
     }
 
-    pub(super) async fn register(&self, request: Request<pb::RegisterEntityRequest>) -> Answer<pb::Entity> {
+    pub(super) async fn register(
+        &self,
+        request: Request<registration_pb::RegisterEntityRequest>,
+    ) -> Answer<pb::Entity> {
         let (permit, request) = read_request(request)?;
-        let action = pb::RegisterEntityRequest::ACTION;
+        let action = registration_pb::RegisterEntityRequest::ACTION;
         let kind = parent::<EntityFields>(&permit, "parent", &request.parent, false, action);
         let kind = kind.map_err(Problem::from)?.unwrap_or_default();
         if !request.entity_id.is_empty() {
@@ -155,15 +161,24 @@ impl Api {
         let fields = decode::<EntityFields>(&request.entity.clone().unwrap_or_default(), &scope, None);
         let fields = fields.map_err(Problem::from)?;
         let context = ChangeContext::of(&permit, &request).within(&request.operation)?;
-        let pb::RegisterEntityRequest { parent: _, entity_id: id, entity: _, resource, key, operation: _ } =
-            request;
+        let registration_pb::RegisterEntityRequest {
+            parent: _,
+            entity_id: id,
+            entity: _,
+            resource,
+            key,
+            operation: _,
+        } = request;
         let command = Register { id, fields, resource, key };
         respond(self.app.register_entity(&context, encode_entity, command).await)
     }
 
-    pub(super) async fn unregister(&self, request: Request<pb::UnregisterEntityRequest>) -> Answer<()> {
+    pub(super) async fn unregister(
+        &self,
+        request: Request<registration_pb::UnregisterEntityRequest>,
+    ) -> Answer<()> {
         let (permit, request) = read_request(request)?;
-        let action = pb::UnregisterEntityRequest::ACTION;
+        let action = registration_pb::UnregisterEntityRequest::ACTION;
         let named = name::<EntityFields>(&permit, "name", &request.name, action).map_err(Problem::from)?;
         let context = ChangeContext::of(&permit, &request).within(&request.operation)?;
         let (kind, resource) = (named.parent, request.resource);
@@ -232,9 +247,12 @@ impl Api {
         respond(matched.await)
     }
 
-    pub(super) async fn directory(&self, request: Request<pb::GetDirectoryRequest>) -> Answer<pb::Directory> {
+    pub(super) async fn directory(
+        &self,
+        request: Request<directory_pb::GetDirectoryRequest>,
+    ) -> Answer<directory_pb::Directory> {
         let (permit, request) = read_request(request)?;
-        let action = pb::GetDirectoryRequest::ACTION;
+        let action = directory_pb::GetDirectoryRequest::ACTION;
         parse(&permit, "organization", &request.organization, ORGANIZATION, action).map_err(Problem::from)?;
         let directory = self.app.directory(&permit, &request.known_revision).await;
         respond(directory.map(|directory| encode_directory(directory, permit.organization())))
@@ -260,20 +278,20 @@ fn encode_import(imported: &Imported) -> pb::ImportEntitiesResponse {
     }
 }
 
-fn encode_directory(directory: Directory, organization: &str) -> pb::Directory {
+fn encode_directory(directory: Directory, organization: &str) -> directory_pb::Directory {
     let Directory { revision, rows } = directory;
     let Some(DirectoryRows { memberships, groups }) = rows else {
-        return pb::Directory { revision, unchanged: true, ..Default::default() };
+        return directory_pb::Directory { revision, unchanged: true, ..Default::default() };
     };
     let group = |id: &str| format!("organizations/{organization}/groups/{id}");
-    let memberships = memberships.into_iter().map(|(user, groups)| pb::directory::Membership {
+    let memberships = memberships.into_iter().map(|(user, groups)| directory_pb::directory::Membership {
         user: format!("organizations/{organization}/users/{user}"),
         groups: groups.iter().map(|id| group(id)).collect(),
     });
     let memberships = memberships.collect();
-    let groups = groups.into_iter().map(|(id, parent)| pb::directory::GroupParent {
+    let groups = groups.into_iter().map(|(id, parent)| directory_pb::directory::GroupParent {
         group: group(&id),
         parent_group: parent.map(|id| group(&id)).unwrap_or_default(),
     });
-    pb::Directory { revision, unchanged: false, memberships, groups: groups.collect() }
+    directory_pb::Directory { revision, unchanged: false, memberships, groups: groups.collect() }
 }

@@ -2,7 +2,7 @@
 
 use pavior_auth::Permit;
 use pavior_core::ResourceName;
-use pavior_proto::pavior::governance::v1::ResourceFacts;
+use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_resource::Table;
 use pavior_store::idempotency;
 

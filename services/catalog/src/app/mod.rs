@@ -17,7 +17,7 @@ mod templates;
 use std::sync::Arc;
 
 use pavior_auth::Permit;
-use pavior_proto::pavior::governance::v1::ResourceFacts;
+use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_resource::{Kernel, Service, Work};
 use pavior_store::Tx;
 

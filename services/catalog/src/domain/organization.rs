@@ -36,7 +36,7 @@ pub(crate) struct UserFields {
 
 impl Fields for OrganizationFields {
     const SINGULAR: &'static str = "organization";
-    const TYPE: &'static str = "catalog.pavior.dev/Organization";
+    const TYPE: &'static str = "identity.pavior.dev/Organization";
 
     fn name(&self, organization: &str, _id: &str) -> String {
         format!("organizations/{organization}")
@@ -56,7 +56,7 @@ impl Fields for OrganizationFields {
 
 impl Fields for GroupFields {
     const SINGULAR: &'static str = "group";
-    const TYPE: &'static str = "catalog.pavior.dev/Group";
+    const TYPE: &'static str = "identity.pavior.dev/Group";
 
     fn name(&self, organization: &str, id: &str) -> String {
         format!("organizations/{organization}/groups/{id}")
@@ -80,7 +80,7 @@ impl Fields for GroupFields {
 
 impl Fields for UserFields {
     const SINGULAR: &'static str = "user";
-    const TYPE: &'static str = "catalog.pavior.dev/User";
+    const TYPE: &'static str = "identity.pavior.dev/User";
 
     fn name(&self, organization: &str, id: &str) -> String {
         format!("organizations/{organization}/users/{id}")

@@ -55,7 +55,11 @@ async fn the_most_specific_definition_wins() {
             ("prod-gold", vec![MatchCriteria { labels, ..class("production") }]),
             ("ledger", vec![MatchCriteria { resource_id: "ledger".into(), ..Default::default() }]),
         ] {
-            client.create_resource_definition(world.alice(definition(id, criteria))).await.unwrap();
+            client
+                .resource_types
+                .create_resource_definition(world.alice(definition(id, criteria)))
+                .await
+                .unwrap();
         }
         let contexts = vec![
             context("db", "development", "sql-database"),
@@ -67,8 +71,13 @@ async fn the_most_specific_definition_wins() {
             context("x", "production", "queue"),
         ];
         let request = pb::MatchResourceDefinitionsRequest { parent: "organizations/acme".into(), contexts };
-        let matches =
-            client.match_resource_definitions(world.alice(request)).await.unwrap().into_inner().matches;
+        let matches = client
+            .resource_types
+            .match_resource_definitions(world.alice(request))
+            .await
+            .unwrap()
+            .into_inner()
+            .matches;
         let found: Vec<String> = matches
             .iter()
             .map(|m| {
@@ -99,10 +108,12 @@ async fn ambiguous_definitions_are_refused_when_they_are_written() {
         let mut client = world.client.clone();
         world.resource_type("sql-database", json!({}), &["url"]).await;
         client
+            .resource_types
             .create_resource_definition(world.alice(definition("a", vec![class("production")])))
             .await
             .unwrap();
         let answer = client
+            .resource_types
             .create_resource_definition(
                 world.alice(definition("b", vec![class("staging"), class("production")])),
             )
@@ -111,6 +122,7 @@ async fn ambiguous_definitions_are_refused_when_they_are_written() {
         assert_eq!(error.metadata["other"], "organizations/acme/resourceDefinitions/a");
         assert!(error.preconditions[0].description.contains("environment class `production`"));
         client
+            .resource_types
             .create_resource_definition(world.alice(definition("b", vec![class("staging")])))
             .await
             .unwrap();
@@ -124,7 +136,7 @@ async fn ambiguous_definitions_are_refused_when_they_are_written() {
             ..Default::default()
         };
         refused(
-            client.update_resource_definition(world.alice(update.clone())).await,
+            client.resource_types.update_resource_definition(world.alice(update.clone())).await,
             Code::FailedPrecondition,
             "AMBIGUOUS_DEFINITION",
         );
@@ -132,8 +144,8 @@ async fn ambiguous_definitions_are_refused_when_they_are_written() {
             name: "organizations/acme/resourceDefinitions/a".into(),
             ..Default::default()
         };
-        client.delete_resource_definition(world.alice(delete)).await.unwrap();
-        client.update_resource_definition(world.alice(update)).await.unwrap();
+        client.resource_types.delete_resource_definition(world.alice(delete)).await.unwrap();
+        client.resource_types.update_resource_definition(world.alice(update)).await.unwrap();
     })
     .await;
 }
@@ -147,7 +159,9 @@ async fn two_writers_cannot_make_an_ambiguity_together() {
         for n in 0..6 {
             let mut client = world.client.clone();
             let request = world.alice(definition(&format!("d-{n}"), vec![]));
-            tasks.spawn(async move { client.create_resource_definition(request).await.is_ok() });
+            tasks.spawn(
+                async move { client.resource_types.create_resource_definition(request).await.is_ok() },
+            );
         }
         let mut made = 0;
         while let Some(done) = tasks.join_next().await {
@@ -162,7 +176,7 @@ async fn two_writers_cannot_make_an_ambiguity_together() {
 async fn bad_types_and_definitions_are_refused() {
     let world = World::ready(db::sqlite()).await;
     let mut client = world.client.clone();
-    let answer = client.create_resource_definition(world.alice(definition("a", vec![]))).await;
+    let answer = client.resource_types.create_resource_definition(world.alice(definition("a", vec![]))).await;
     let error = refused(answer, Code::FailedPrecondition, "REFERENCE_NOT_FOUND");
     assert_eq!(error.preconditions[0].subject, "organizations/acme/resourceTypes/sql-database");
     let mut bad = definition("a", vec![class("Prod")]);
@@ -170,7 +184,7 @@ async fn bad_types_and_definitions_are_refused() {
     inner.driver = "Post gres".into();
     inner.driver_inputs = Some(object(json!({"a": ["${{ secrets.x }}"], "b": "${{ 1 + }}"})));
     let error = refused(
-        client.create_resource_definition(world.alice(bad.clone())).await,
+        client.resource_types.create_resource_definition(world.alice(bad.clone())).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
     );
@@ -186,7 +200,7 @@ async fn bad_types_and_definitions_are_refused() {
     inner.driver = String::new();
     inner.resource_type = String::new();
     let error = refused(
-        client.create_resource_definition(world.alice(bad)).await,
+        client.resource_types.create_resource_definition(world.alice(bad)).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
     );
@@ -204,7 +218,7 @@ async fn bad_types_and_definitions_are_refused() {
         ..Default::default()
     };
     let error = refused(
-        client.create_resource_type(world.alice(request)).await,
+        client.resource_types.create_resource_type(world.alice(request)).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
     );
@@ -217,10 +231,10 @@ async fn a_type_in_use_cannot_be_deleted() {
         let world = World::ready(db).await;
         let mut client = world.client.clone();
         let made = world.resource_type("sql-database", json!({}), &["url"]).await;
-        client.create_resource_definition(world.alice(definition("a", vec![]))).await.unwrap();
+        client.resource_types.create_resource_definition(world.alice(definition("a", vec![]))).await.unwrap();
         let delete = pb::DeleteResourceTypeRequest { name: made.name.clone(), ..Default::default() };
         let error = refused(
-            client.delete_resource_type(world.alice(delete.clone())).await,
+            client.resource_types.delete_resource_type(world.alice(delete.clone())).await,
             Code::FailedPrecondition,
             "HAS_DEPENDENTS",
         );
@@ -230,17 +244,25 @@ async fn a_type_in_use_cannot_be_deleted() {
             filter: format!("resource_type = \"{}\" AND driver:sqlite", made.name),
             ..Default::default()
         };
-        let listed = client.list_resource_definitions(world.alice(list)).await.unwrap().into_inner();
+        let listed =
+            client.resource_types.list_resource_definitions(world.alice(list)).await.unwrap().into_inner();
         assert_eq!(listed.resource_definitions.len(), 1);
         let gone = pb::DeleteResourceDefinitionRequest {
             name: "organizations/acme/resourceDefinitions/a".into(),
             ..Default::default()
         };
-        client.delete_resource_definition(world.alice(gone)).await.unwrap();
-        client.delete_resource_type(world.alice(delete)).await.unwrap();
+        client.resource_types.delete_resource_definition(world.alice(gone)).await.unwrap();
+        client.resource_types.delete_resource_type(world.alice(delete)).await.unwrap();
         let list = pb::ListResourceTypesRequest { parent: "organizations/acme".into(), ..Default::default() };
         assert_eq!(
-            client.list_resource_types(world.alice(list)).await.unwrap().into_inner().resource_types.len(),
+            client
+                .resource_types
+                .list_resource_types(world.alice(list))
+                .await
+                .unwrap()
+                .into_inner()
+                .resource_types
+                .len(),
             0
         );
     })

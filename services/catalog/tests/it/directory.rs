@@ -1,17 +1,18 @@
 //! Groups, users and the directory.
 
-use pavior_proto::pavior::catalog::v1 as pb;
+use pavior_proto::pavior::identity::internal::v1 as directory_pb;
+use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_testkit::db;
 use serde_json::json;
 use tonic::Code;
 
 use crate::support::{World, create_component, fields, mask, refused};
 
-fn user(id: &str, groups: &[&str]) -> pb::CreateUserRequest {
-    pb::CreateUserRequest {
+fn user(id: &str, groups: &[&str]) -> identity_pb::CreateUserRequest {
+    identity_pb::CreateUserRequest {
         parent: "organizations/acme".into(),
         user_id: id.into(),
-        user: Some(pb::User {
+        user: Some(identity_pb::User {
             display_name: id.to_uppercase(),
             email: format!("{id}@example.com"),
             groups: groups.iter().map(|group| format!("organizations/acme/groups/{group}")).collect(),
@@ -21,10 +22,19 @@ fn user(id: &str, groups: &[&str]) -> pb::CreateUserRequest {
     }
 }
 
-async fn directory(world: &World, known: &str) -> pb::Directory {
-    let request =
-        pb::GetDirectoryRequest { organization: "organizations/acme".into(), known_revision: known.into() };
-    world.policy.clone().get_directory(world.by_service("policy", request)).await.unwrap().into_inner()
+async fn directory(world: &World, known: &str) -> directory_pb::Directory {
+    let request = directory_pb::GetDirectoryRequest {
+        organization: "organizations/acme".into(),
+        known_revision: known.into(),
+    };
+    world
+        .policy
+        .directory
+        .clone()
+        .get_directory(world.by_service("policy", request))
+        .await
+        .unwrap()
+        .into_inner()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,10 +48,11 @@ async fn the_directory_counts_its_changes() {
         world.group("acme", "engineering", "").await;
         world.group("acme", "payments", "organizations/acme/groups/engineering").await;
         client
+            .identity
             .create_user(world.alice(user("alice.b", &["payments", "engineering", "payments"])))
             .await
             .unwrap();
-        client.create_user(world.alice(user("bob", &[]))).await.unwrap();
+        client.identity.create_user(world.alice(user("bob", &[]))).await.unwrap();
         let full = directory(&world, &empty.revision).await;
         assert_ne!(full.revision, empty.revision);
         assert_eq!(full.groups.len(), 2);
@@ -53,8 +64,8 @@ async fn the_directory_counts_its_changes() {
         );
         assert_eq!(full.memberships[1].groups, Vec::<String>::new());
 
-        let update = pb::UpdateUserRequest {
-            user: Some(pb::User {
+        let update = identity_pb::UpdateUserRequest {
+            user: Some(identity_pb::User {
                 name: "organizations/acme/users/alice.b".into(),
                 groups: vec!["organizations/acme/groups/payments".into()],
                 ..Default::default()
@@ -62,13 +73,15 @@ async fn the_directory_counts_its_changes() {
             update_mask: mask(&["groups"]),
             ..Default::default()
         };
-        let updated = client.update_user(world.alice(update)).await.unwrap().into_inner();
+        let updated = client.identity.update_user(world.alice(update)).await.unwrap().into_inner();
         assert_eq!((updated.groups.len(), updated.display_name.as_str()), (1, "ALICE.B"));
         let now = directory(&world, &full.revision).await;
         assert_eq!(now.memberships[0].groups, ["organizations/acme/groups/payments"]);
-        let delete =
-            pb::DeleteUserRequest { name: "organizations/acme/users/alice.b".into(), ..Default::default() };
-        client.delete_user(world.alice(delete)).await.unwrap();
+        let delete = identity_pb::DeleteUserRequest {
+            name: "organizations/acme/users/alice.b".into(),
+            ..Default::default()
+        };
+        client.identity.delete_user(world.alice(delete)).await.unwrap();
         assert_eq!(directory(&world, &now.revision).await.memberships.len(), 1);
         // Entities are not the directory's.
         let before = directory(&world, "").await.revision;
@@ -86,40 +99,43 @@ async fn circles_of_groups_and_needed_groups_are_refused() {
         let a = world.group("acme", "a", "").await;
         let b = world.group("acme", "b", &a.name).await;
         let c = world.group("acme", "c", &b.name).await;
-        let update = pb::UpdateGroupRequest {
-            group: Some(pb::Group {
+        let update = identity_pb::UpdateGroupRequest {
+            group: Some(identity_pb::Group {
                 name: a.name.clone(),
                 parent_group: c.name.clone(),
                 ..Default::default()
             }),
             ..Default::default()
         };
-        let error =
-            refused(client.update_group(world.alice(update)).await, Code::InvalidArgument, "INVALID_FIELD");
+        let error = refused(
+            client.identity.update_group(world.alice(update)).await,
+            Code::InvalidArgument,
+            "INVALID_FIELD",
+        );
         assert_eq!(fields(&error), ["group.parent_group"]);
         assert!(error.violations[0].description.contains("a → c → b → a"), "{:?}", error.violations);
-        let orphan = pb::CreateGroupRequest {
+        let orphan = identity_pb::CreateGroupRequest {
             parent: "organizations/acme".into(),
-            group: Some(pb::Group {
+            group: Some(identity_pb::Group {
                 parent_group: "organizations/acme/groups/none".into(),
                 ..Default::default()
             }),
             ..Default::default()
         };
         let error = refused(
-            client.create_group(world.alice(orphan)).await,
+            client.identity.create_group(world.alice(orphan)).await,
             Code::FailedPrecondition,
             "REFERENCE_NOT_FOUND",
         );
         assert_eq!(error.preconditions[0].subject, "organizations/acme/groups/none");
 
-        client.create_user(world.alice(user("bob", &["c"]))).await.unwrap();
+        client.identity.create_user(world.alice(user("bob", &["c"]))).await.unwrap();
         let mut owned = create_component("acme", "web", json!({}));
         owned.entity.as_mut().unwrap().owner = c.name.clone();
-        client.create_entity(world.alice(owned)).await.unwrap();
-        let delete = |name: &str| pb::DeleteGroupRequest { name: name.into(), ..Default::default() };
+        client.catalog.create_entity(world.alice(owned)).await.unwrap();
+        let delete = |name: &str| identity_pb::DeleteGroupRequest { name: name.into(), ..Default::default() };
         let error = refused(
-            client.delete_group(world.alice(delete(&c.name))).await,
+            client.identity.delete_group(world.alice(delete(&c.name))).await,
             Code::FailedPrecondition,
             "HAS_DEPENDENTS",
         );
@@ -130,7 +146,7 @@ async fn circles_of_groups_and_needed_groups_are_refused() {
             ["organizations/acme/kinds/component/entities/web", "organizations/acme/users/bob"]
         );
         let error = refused(
-            client.delete_group(world.alice(delete(&b.name))).await,
+            client.identity.delete_group(world.alice(delete(&b.name))).await,
             Code::FailedPrecondition,
             "HAS_DEPENDENTS",
         );
@@ -145,7 +161,7 @@ async fn bad_users_are_refused_with_every_violation() {
     let mut client = world.client.clone();
     let mut request = user("Bob", &[]);
     let error = refused(
-        client.create_user(world.alice(request.clone())).await,
+        client.identity.create_user(world.alice(request.clone())).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
     );
@@ -154,14 +170,17 @@ async fn bad_users_are_refused_with_every_violation() {
     request.user.as_mut().unwrap().email = "nowhere".into();
     request.user.as_mut().unwrap().display_name = "a\nb".into();
     let error = refused(
-        client.create_user(world.alice(request.clone())).await,
+        client.identity.create_user(world.alice(request.clone())).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
     );
     assert_eq!(fields(&error), ["user.display_name", "user.email"]);
     request.user.as_mut().unwrap().groups = vec!["team".into(), "organizations/umbrella/groups/x".into()];
-    let error =
-        refused(client.create_user(world.alice(request)).await, Code::InvalidArgument, "INVALID_FIELD");
+    let error = refused(
+        client.identity.create_user(world.alice(request)).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+    );
     assert_eq!(fields(&error), ["user.groups[0]", "user.groups[1]", "user.display_name", "user.email"]);
 }
 
@@ -173,7 +192,7 @@ async fn users_are_filtered_and_ordered() {
         world.group("acme", "payments", "").await;
         for (id, groups) in [("carol", vec!["payments"]), ("alice", vec![]), ("bob", vec!["payments"])] {
             world.later();
-            client.create_user(world.alice(user(id, &groups))).await.unwrap();
+            client.identity.create_user(world.alice(user(id, &groups))).await.unwrap();
         }
         for (filter, order_by, wanted) in [
             ("", "", vec!["alice", "bob", "carol"]),
@@ -184,13 +203,13 @@ async fn users_are_filtered_and_ordered() {
             ("display_name = \"A*\" OR display_name = \"B*\"", "", vec!["alice", "bob"]),
             ("alice", "", vec!["alice"]),
         ] {
-            let request = pb::ListUsersRequest {
+            let request = identity_pb::ListUsersRequest {
                 parent: "organizations/acme".into(),
                 filter: filter.into(),
                 order_by: order_by.into(),
                 ..Default::default()
             };
-            let users = client.list_users(world.alice(request)).await.unwrap().into_inner().users;
+            let users = client.identity.list_users(world.alice(request)).await.unwrap().into_inner().users;
             let ids: Vec<&str> = users.iter().map(|user| user.name.rsplit('/').next().unwrap()).collect();
             assert_eq!(ids, wanted, "{filter} {order_by}");
         }

@@ -21,14 +21,14 @@ async fn list(world: &World, parent: &str, filter: &str, order_by: &str) -> Vec<
         order_by: order_by.into(),
         ..Default::default()
     };
-    let found = world.client.clone().list_entities(world.alice(request)).await;
+    let found = world.client.catalog.clone().list_entities(world.alice(request)).await;
     let found = found.unwrap_or_else(|status| panic!("{filter}: {status:?}")).into_inner();
     found.entities.iter().map(|entity| entity.name.rsplit('/').next().unwrap().to_owned()).collect()
 }
 
 async fn get(world: &World, name: &str) -> pb::Entity {
     let request = pb::GetEntityRequest { name: name.into() };
-    world.client.clone().get_entity(world.alice(request)).await.unwrap().into_inner()
+    world.client.catalog.clone().get_entity(world.alice(request)).await.unwrap().into_inner()
 }
 
 fn seen(entity: &pb::Entity) -> Vec<String> {
@@ -48,7 +48,8 @@ async fn relations_are_seen_from_both_sides() {
             json!({"dependsOn": ["stock", "resource:cart-db"], "system": "shop"}),
         );
         request.entity.as_mut().unwrap().owner = team.name.clone();
-        let cart = world.client.clone().create_entity(world.alice(request)).await.unwrap().into_inner();
+        let cart =
+            world.client.catalog.clone().create_entity(world.alice(request)).await.unwrap().into_inner();
         let wanted =
             ["dependsOn stock true", "dependsOn cart-db false", "ownedBy team-a true", "partOf shop false"];
         assert_eq!(seen(&cart), wanted);
@@ -59,7 +60,7 @@ async fn relations_are_seen_from_both_sides() {
         let mut client = world.client.clone();
         let delete = |id: &str| pb::DeleteEntityRequest { name: name(id), ..Default::default() };
         let error = refused(
-            client.delete_entity(world.alice(delete("stock"))).await,
+            client.catalog.delete_entity(world.alice(delete("stock"))).await,
             Code::FailedPrecondition,
             "HAS_DEPENDENTS",
         );
@@ -74,12 +75,13 @@ async fn relations_are_seen_from_both_sides() {
             update_mask: mask(&["spec.dependsOn"]),
             ..Default::default()
         };
-        let updated = client.update_entity(world.alice(update)).await.unwrap().into_inner();
+        let updated = client.catalog.update_entity(world.alice(update)).await.unwrap().into_inner();
         assert_eq!(seen(&updated), ["ownedBy team-a true", "partOf shop false"]);
         assert_eq!(seen(&get(&world, &name("stock")).await), Vec::<String>::new());
-        client.delete_entity(world.alice(delete("stock"))).await.unwrap();
+        client.catalog.delete_entity(world.alice(delete("stock"))).await.unwrap();
         let gone = pb::GetEntityRequest { name: name("stock") };
-        let error = refused(client.get_entity(world.alice(gone)).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+        let error =
+            refused(client.catalog.get_entity(world.alice(gone)).await, Code::NotFound, "RESOURCE_NOT_FOUND");
         assert_eq!(error.resource.unwrap().name, name("stock"));
     })
     .await;
@@ -93,7 +95,7 @@ async fn more_than_twenty_dependents_are_not_all_named() {
         world.component("acme", &format!("user-{n:02}"), json!({"dependsOn": ["base"]})).await;
     }
     let delete = pb::DeleteEntityRequest { name: name("base"), ..Default::default() };
-    let answer = world.client.clone().delete_entity(world.alice(delete)).await;
+    let answer = world.client.catalog.clone().delete_entity(world.alice(delete)).await;
     let error = refused(answer, Code::FailedPrecondition, "HAS_DEPENDENTS");
     assert_eq!((error.preconditions.len(), error.metadata["more"].as_str()), (20, "true"));
 }
@@ -121,7 +123,7 @@ async fn shelf(world: &World) {
         entity.display_name = format!("The {id}");
         entity.labels = labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
         entity.tags = tags.into_iter().map(str::to_owned).collect();
-        world.client.clone().create_entity(world.alice(request)).await.unwrap();
+        world.client.catalog.clone().create_entity(world.alice(request)).await.unwrap();
     }
     world.later();
     let request = pb::CreateEntityRequest {
@@ -130,7 +132,7 @@ async fn shelf(world: &World) {
         entity: Some(pb::Entity { description: "Sells the alpha".into(), ..Default::default() }),
         ..Default::default()
     };
-    world.client.clone().create_entity(world.alice(request)).await.unwrap();
+    world.client.catalog.clone().create_entity(world.alice(request)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,14 +205,14 @@ async fn bad_filters_and_orders_are_refused() {
             order_by: order_by.into(),
             ..Default::default()
         };
-        let answer = world.client.clone().list_entities(world.alice(request)).await;
+        let answer = world.client.catalog.clone().list_entities(world.alice(request)).await;
         let error = refused(answer, Code::InvalidArgument, "INVALID_FILTER");
         assert_eq!(fields(&error), [field], "{filter} {order_by}");
     }
     for filter in ["labels.a = \"\0\"", "spec.\"\0\" = x"] {
         let request =
             pb::ListEntitiesRequest { parent: KIND.into(), filter: filter.into(), ..Default::default() };
-        let status = world.client.clone().list_entities(world.alice(request)).await.unwrap_err();
+        let status = world.client.catalog.clone().list_entities(world.alice(request)).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     }
 }
@@ -226,7 +228,7 @@ async fn pages_hold_everything_once_in_every_order() {
             }
             let mut request = create_component("acme", &format!("c-{n:02}"), json!({}));
             request.entity.as_mut().unwrap().display_name = format!("Name {}", n % 4);
-            world.client.clone().create_entity(world.alice(request)).await.unwrap();
+            world.client.catalog.clone().create_entity(world.alice(request)).await.unwrap();
         }
         for order_by in [
             "",
@@ -247,6 +249,7 @@ async fn pages_hold_everything_once_in_every_order() {
                 let page = world
                     .client
                     .clone()
+                    .catalog
                     .list_entities(world.alice(request.clone()))
                     .await
                     .unwrap()
@@ -277,6 +280,7 @@ async fn page_tokens_are_bound_to_their_list() {
     let token = world
         .client
         .clone()
+        .catalog
         .list_entities(world.alice(request.clone()))
         .await
         .unwrap()
@@ -288,17 +292,26 @@ async fn page_tokens_are_bound_to_their_list() {
         pb::ListEntitiesRequest { parent: ALL.into(), ..request.clone() },
     ] {
         let changed = pb::ListEntitiesRequest { page_token: token.clone(), ..changed };
-        let answer = world.client.clone().list_entities(world.alice(changed)).await;
+        let answer = world.client.catalog.clone().list_entities(world.alice(changed)).await;
         assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_PAGE_TOKEN")), ["page_token"]);
     }
     let larger = pb::ListEntitiesRequest { page_size: 100, page_token: token, ..request.clone() };
     assert_eq!(
-        world.client.clone().list_entities(world.alice(larger)).await.unwrap().into_inner().entities.len(),
+        world
+            .client
+            .catalog
+            .clone()
+            .list_entities(world.alice(larger))
+            .await
+            .unwrap()
+            .into_inner()
+            .entities
+            .len(),
         2
     );
     let negative = pb::ListEntitiesRequest { page_size: -1, ..request };
     refused(
-        world.client.clone().list_entities(world.alice(negative)).await,
+        world.client.catalog.clone().list_entities(world.alice(negative)).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
     );
@@ -311,10 +324,11 @@ async fn large_pages_end_early() {
         world.component("acme", &format!("big-{n:02}"), json!({"text": "x".repeat(240_000)})).await;
     }
     let request = pb::ListEntitiesRequest { parent: KIND.into(), page_size: 20, ..Default::default() };
-    let page = world.client.clone().list_entities(world.alice(request.clone())).await.unwrap().into_inner();
+    let page =
+        world.client.catalog.clone().list_entities(world.alice(request.clone())).await.unwrap().into_inner();
     assert!((5..20).contains(&page.entities.len()), "{}", page.entities.len());
     let next = pb::ListEntitiesRequest { page_token: page.next_page_token, ..request };
-    let rest = world.client.clone().list_entities(world.alice(next)).await.unwrap().into_inner();
+    let rest = world.client.catalog.clone().list_entities(world.alice(next)).await.unwrap().into_inner();
     assert_eq!(page.entities.len() + rest.entities.len(), 20);
 }
 
@@ -328,15 +342,20 @@ async fn batches_come_in_the_order_asked_for_or_not_at_all() {
             |parent: &str, names: Vec<String>| pb::BatchGetEntitiesRequest { parent: parent.into(), names };
         let names = vec![name("gamma"), system.clone(), name("alpha"), name("gamma")];
         let mut client = world.client.clone();
-        let found =
-            client.batch_get_entities(world.alice(batch(ALL, names.clone()))).await.unwrap().into_inner();
+        let found = client
+            .catalog
+            .batch_get_entities(world.alice(batch(ALL, names.clone())))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(found.entities.iter().map(|e| e.name.clone()).collect::<Vec<_>>(), names);
-        let answer = client.batch_get_entities(world.alice(batch(KIND, names))).await;
+        let answer = client.catalog.batch_get_entities(world.alice(batch(KIND, names))).await;
         assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")), ["names[1]"]);
-        let answer = client.batch_get_entities(world.alice(batch(ALL, vec![system, name("none")]))).await;
+        let answer =
+            client.catalog.batch_get_entities(world.alice(batch(ALL, vec![system, name("none")]))).await;
         let error = refused(answer, Code::NotFound, "RESOURCE_NOT_FOUND");
         assert_eq!(error.resource.unwrap().name, name("none"));
-        let answer = client.batch_get_entities(world.alice(batch(ALL, vec![]))).await;
+        let answer = client.catalog.batch_get_entities(world.alice(batch(ALL, vec![]))).await;
         assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")), ["names"]);
     })
     .await;
@@ -348,7 +367,7 @@ async fn a_batch_larger_than_an_answer_may_be_is_refused() {
     world.component("acme", "large", json!({"type": "x".repeat(10_000)})).await;
     let names = vec![name("large"); 1_000];
     let request = pb::BatchGetEntitiesRequest { parent: ALL.into(), names };
-    let answer = world.client.clone().batch_get_entities(world.alice(request)).await;
+    let answer = world.client.catalog.clone().batch_get_entities(world.alice(request)).await;
     refused(answer, Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
 }
 
@@ -358,7 +377,7 @@ async fn bad_entities_are_refused_with_every_violation() {
     let mut client = world.client.clone();
     let mut request =
         create_component("acme", "cart", json!({"lifecycle": 7, "dependsOn": ["ok", "component:a b"]}));
-    let answer = client.create_entity(world.alice(request.clone())).await;
+    let answer = client.catalog.create_entity(world.alice(request.clone())).await;
     let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(fields(&error), ["entity.spec.lifecycle", "entity.spec.dependsOn[1]"]);
     let entity = request.entity.as_mut().unwrap();
@@ -367,7 +386,7 @@ async fn bad_entities_are_refused_with_every_violation() {
     entity.labels = [("team".to_owned(), "x".repeat(300))].into();
     entity.owner = "team-a".into();
     let error = refused(
-        client.create_entity(world.alice(request.clone())).await,
+        client.catalog.create_entity(world.alice(request.clone())).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
     );
@@ -378,17 +397,21 @@ async fn bad_entities_are_refused_with_every_violation() {
     let mut unknown = create_component("acme", "x", json!({}));
     unknown.parent = "organizations/acme/kinds/robot".into();
     let error = refused(
-        client.create_entity(world.alice(unknown.clone())).await,
+        client.catalog.create_entity(world.alice(unknown.clone())).await,
         Code::NotFound,
         "RESOURCE_NOT_FOUND",
     );
     assert_eq!(error.resource.unwrap().name, "organizations/acme/kinds/robot");
     unknown.parent = "organizations/acme/kinds/-".into();
-    refused(client.create_entity(world.alice(unknown.clone())).await, Code::InvalidArgument, "INVALID_FIELD");
+    refused(
+        client.catalog.create_entity(world.alice(unknown.clone())).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+    );
     unknown.parent = KIND.into();
     unknown.entity.as_mut().unwrap().owner = "organizations/acme/groups/none".into();
     refused(
-        client.create_entity(world.alice(unknown)).await,
+        client.catalog.create_entity(world.alice(unknown)).await,
         Code::FailedPrecondition,
         "REFERENCE_NOT_FOUND",
     );
@@ -414,10 +437,11 @@ async fn an_owner_that_policy_was_not_asked_about_is_not_taken() {
             world.alice(request)
         };
         let mut client = world.client.clone();
-        let error = refused(client.create_entity(owned("")).await, Code::InvalidArgument, "INVALID_FIELD");
+        let error =
+            refused(client.catalog.create_entity(owned("")).await, Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(error.violations[0].field, "entity.owner");
         assert!(error.violations[0].description.contains(&team.name), "{error:?}");
-        let cart = client.create_entity(owned(&team.name)).await.unwrap().into_inner();
+        let cart = client.catalog.create_entity(owned(&team.name)).await.unwrap().into_inner();
         assert_eq!(cart.owner, team.name);
         // Neither is it taken when it is all that an update leaves, or brings.
         world.component("acme", "till", json!({})).await;
@@ -432,7 +456,7 @@ async fn an_owner_that_policy_was_not_asked_about_is_not_taken() {
             world.alice(request)
         };
         for (id, paths) in [("cart", "owner"), ("till", "spec.owner")] {
-            let answer = client.update_entity(update(id, &[paths])).await;
+            let answer = client.catalog.update_entity(update(id, &[paths])).await;
             let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
             assert_eq!(error.violations[0].field, "entity.owner", "{id}");
         }

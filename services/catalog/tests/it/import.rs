@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use pavior_proto::pavior::catalog::v1 as pb;
-use pavior_proto::pavior::governance::v1 as gov;
+use pavior_proto::pavior::governance::internal::v1 as facts_pb;
+use pavior_proto::pavior::identity::internal::v1 as directory_pb;
 use pavior_testkit::db;
 use prost::Message as _;
 use serde_json::json;
@@ -29,13 +30,21 @@ fn import(contents: &[&str]) -> pb::ImportEntitiesRequest {
 }
 
 async fn counts(world: &World, request: pb::ImportEntitiesRequest) -> (i32, i32, i32) {
-    let answer = world.client.clone().import_entities(world.alice(request)).await.unwrap().into_inner();
+    let answer =
+        world.client.catalog.clone().import_entities(world.alice(request)).await.unwrap().into_inner();
     (answer.created_count, answer.updated_count, answer.unchanged_count)
 }
 
 async fn entity(world: &World, kind: &str, id: &str) -> pb::Entity {
     let name = format!("organizations/acme/kinds/{kind}/entities/{id}");
-    world.client.clone().get_entity(world.alice(pb::GetEntityRequest { name })).await.unwrap().into_inner()
+    world
+        .client
+        .catalog
+        .clone()
+        .get_entity(world.alice(pb::GetEntityRequest { name }))
+        .await
+        .unwrap()
+        .into_inner()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +60,7 @@ async fn a_document_that_nobody_could_read_again_is_refused() {
     // The spec itself is a level.
     for levels in [32, 40] {
         let request = world.alice(import(&[&document(levels)]));
-        let answer = world.client.clone().import_entities(request).await;
+        let answer = world.client.catalog.clone().import_entities(request).await;
         let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
         assert_eq!(fields(&error), ["documents[0].content.spec"]);
         assert_eq!(error.violations[0].description, "nests deeper than 32 levels");
@@ -102,11 +111,14 @@ async fn documents_as_they_are_found_are_imported_and_brought_up_to_date() {
         assert_eq!(shop.relations.iter().filter(|r| r.r#type == "hasPart").count(), 3);
 
         // Groups and users went to the directory.
-        let request =
-            pb::GetDirectoryRequest { organization: "organizations/acme".into(), ..Default::default() };
+        let request = directory_pb::GetDirectoryRequest {
+            organization: "organizations/acme".into(),
+            ..Default::default()
+        };
         let directory = world
             .policy
             .clone()
+            .directory
             .get_directory(world.by_service("policy", request))
             .await
             .unwrap()
@@ -143,7 +155,16 @@ async fn documents_as_they_are_found_are_imported_and_brought_up_to_date() {
             ..Default::default()
         };
         assert_eq!(
-            world.client.clone().list_entities(world.alice(list)).await.unwrap().into_inner().entities.len(),
+            world
+                .client
+                .catalog
+                .clone()
+                .list_entities(world.alice(list))
+                .await
+                .unwrap()
+                .into_inner()
+                .entities
+                .len(),
             1
         );
     })
@@ -155,11 +176,11 @@ async fn one_bad_document_keeps_all_out() {
     db::both(|db| async {
         let world = World::ready(db).await;
         let bad = "apiVersion: backstage.io/v1alpha1\nkind: Component\nmetadata: { name: x }\nspec: { type: service, lifecycle: 7, dependsOn: ['a b'] }";
-        let answer = world.client.clone().import_entities(world.alice(import(&[SHOP, bad]))).await;
+        let answer = world.client.catalog.clone().import_entities(world.alice(import(&[SHOP, bad]))).await;
         let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
         assert_eq!(fields(&error), ["documents[1].content.spec.lifecycle", "documents[1].content.spec.dependsOn.0"]);
         let list = pb::ListEntitiesRequest { parent: "organizations/acme/kinds/-".into(), ..Default::default() };
-        assert!(world.client.clone().list_entities(world.alice(list)).await.unwrap().into_inner().entities.is_empty());
+        assert!(world.client.catalog.clone().list_entities(world.alice(list)).await.unwrap().into_inner().entities.is_empty());
         let dry = pb::ImportEntitiesRequest { validate_only: true, ..import(&[SHOP]) };
         assert_eq!(counts(&world, dry).await, (6, 0, 0));
         assert_eq!(counts(&world, pb::ImportEntitiesRequest { request_id: uuid(), ..import(&[SHOP]) }).await, (6, 0, 0));
@@ -188,12 +209,12 @@ async fn bad_documents_are_refused_with_their_places() {
         (&bomb, "documents[0].content"),
         ("x: \"\\0\"", "documents[0].content.x"),
     ] {
-        let answer = world.client.clone().import_entities(world.alice(import(&[content]))).await;
+        let answer = world.client.catalog.clone().import_entities(world.alice(import(&[content]))).await;
         let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
         assert!(fields(&error).contains(&wanted), "{content:.60}: {:?}", fields(&error));
     }
     let none = pb::ImportEntitiesRequest { documents: vec![], ..import(&[]) };
-    let answer = world.client.clone().import_entities(world.alice(none)).await;
+    let answer = world.client.catalog.clone().import_entities(world.alice(none)).await;
     assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")), ["documents"]);
 }
 
@@ -234,9 +255,9 @@ async fn ten_thousand_entities_are_imported_and_listed() {
             ("spec.system = system-9", ""),
         ] {
             // The first call also pays for what is cached afterwards.
-            world.client.clone().list_entities(world.alice(list(filter, order_by))).await.unwrap();
+            world.client.catalog.clone().list_entities(world.alice(list(filter, order_by))).await.unwrap();
             let started = Instant::now();
-            let found = world.client.clone().list_entities(world.alice(list(filter, order_by))).await.unwrap().into_inner();
+            let found = world.client.catalog.clone().list_entities(world.alice(list(filter, order_by))).await.unwrap().into_inner();
             assert_eq!(found.entities.len(), 20);
             assert!(found.entities.iter().all(|e| e.relations.len() >= 3));
             println!("{kind}: {filter} by `{order_by}`: {:?}", started.elapsed());
@@ -269,7 +290,7 @@ async fn what_an_import_does_to_owners_is_told_before_it_is_done() {
             document("bag", "user:frank"),
         );
         let request = import(&[&cart, &till, &shelf, &stock, &bag]);
-        let ask = |method: &str, name: &str| gov::GetResourceFactsRequest {
+        let ask = |method: &str, name: &str| facts_pb::GetResourceFactsRequest {
             name: name.to_owned(),
             method: method.to_owned(),
             message: request.encode_to_vec(),
@@ -279,7 +300,7 @@ async fn what_an_import_does_to_owners_is_told_before_it_is_done() {
         let facts = world.facts.clone().get_resource_facts(facts).await.unwrap().into_inner();
         let changes = facts.owner_changes.iter().map(|change| {
             let short = |name: &str| name.trim_start_matches("organizations/acme/groups/").to_owned();
-            let gov::OwnerChange { action, r#type, owner, new_owner, moves } = change;
+            let facts_pb::OwnerChange { action, r#type, owner, new_owner, moves } = change;
             assert_eq!(r#type, "catalog.pavior.dev/Entity");
             format!("{action} {:?} {:?} {moves}", short(owner), short(new_owner))
         });

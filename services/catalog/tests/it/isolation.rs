@@ -1,7 +1,9 @@
 //! One organization gets nothing of another: by name, list, batch, import, reference or error text. And facts.
 
 use pavior_proto::pavior::catalog::v1 as pb;
-use pavior_proto::pavior::governance::v1 as gov;
+use pavior_proto::pavior::governance::internal::v1 as facts_pb;
+use pavior_proto::pavior::identity::internal::v1 as directory_pb;
+use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_testkit::db;
 use serde_json::json;
 use tonic::Code;
@@ -19,20 +21,31 @@ async fn names_of_another_organization_are_denied_whether_they_exist_or_not() {
         for id in ["secret", "absent"] {
             let name = format!("organizations/umbrella/kinds/component/entities/{id}");
             let get = pb::GetEntityRequest { name: name.clone() };
-            let error =
-                refused(client.get_entity(world.alice(get)).await, Code::PermissionDenied, "ACCESS_DENIED");
+            let error = refused(
+                client.catalog.get_entity(world.alice(get)).await,
+                Code::PermissionDenied,
+                "ACCESS_DENIED",
+            );
             texts.push(error.message.replace(id, "X"));
             let delete = pb::DeleteEntityRequest { name: name.clone(), ..Default::default() };
-            refused(client.delete_entity(world.alice(delete)).await, Code::PermissionDenied, "ACCESS_DENIED");
+            refused(
+                client.catalog.delete_entity(world.alice(delete)).await,
+                Code::PermissionDenied,
+                "ACCESS_DENIED",
+            );
             let entity = pb::Entity { name: name.clone(), description: "mine".into(), ..Default::default() };
             let update = pb::UpdateEntityRequest { entity: Some(entity), ..Default::default() };
-            refused(client.update_entity(world.alice(update)).await, Code::PermissionDenied, "ACCESS_DENIED");
+            refused(
+                client.catalog.update_entity(world.alice(update)).await,
+                Code::PermissionDenied,
+                "ACCESS_DENIED",
+            );
             let batch = pb::BatchGetEntitiesRequest {
                 parent: "organizations/acme/kinds/-".into(),
                 names: vec![name],
             };
             refused(
-                client.batch_get_entities(world.alice(batch)).await,
+                client.catalog.batch_get_entities(world.alice(batch)).await,
                 Code::PermissionDenied,
                 "ACCESS_DENIED",
             );
@@ -40,11 +53,19 @@ async fn names_of_another_organization_are_denied_whether_they_exist_or_not() {
         assert_eq!(texts[0], texts[1]);
         let parent = "organizations/umbrella".to_owned();
         let list = pb::ListEntitiesRequest { parent: format!("{parent}/kinds/-"), ..Default::default() };
-        refused(client.list_entities(world.alice(list)).await, Code::PermissionDenied, "ACCESS_DENIED");
-        let list = pb::ListGroupsRequest { parent: parent.clone(), ..Default::default() };
-        refused(client.list_groups(world.alice(list)).await, Code::PermissionDenied, "ACCESS_DENIED");
         refused(
-            client.create_entity(world.alice(create_component("umbrella", "x", json!({})))).await,
+            client.catalog.list_entities(world.alice(list)).await,
+            Code::PermissionDenied,
+            "ACCESS_DENIED",
+        );
+        let list = identity_pb::ListGroupsRequest { parent: parent.clone(), ..Default::default() };
+        refused(
+            client.identity.list_groups(world.alice(list)).await,
+            Code::PermissionDenied,
+            "ACCESS_DENIED",
+        );
+        refused(
+            client.catalog.create_entity(world.alice(create_component("umbrella", "x", json!({})))).await,
             Code::PermissionDenied,
             "ACCESS_DENIED",
         );
@@ -56,23 +77,32 @@ async fn names_of_another_organization_are_denied_whether_they_exist_or_not() {
             }],
             ..Default::default()
         };
-        refused(client.import_entities(world.alice(import)).await, Code::PermissionDenied, "ACCESS_DENIED");
-        let directory = pb::GetDirectoryRequest { organization: parent.clone(), ..Default::default() };
+        refused(
+            client.catalog.import_entities(world.alice(import)).await,
+            Code::PermissionDenied,
+            "ACCESS_DENIED",
+        );
+        let directory =
+            directory_pb::GetDirectoryRequest { organization: parent.clone(), ..Default::default() };
         let mut policy = world.policy.clone();
         refused(
-            policy.get_directory(world.by_service("policy", directory)).await,
+            policy.directory.get_directory(world.by_service("policy", directory)).await,
             Code::PermissionDenied,
             "ACCESS_DENIED",
         );
         let facts =
-            gov::GetResourceFactsRequest { name: format!("{parent}/groups/lab"), ..Default::default() };
+            facts_pb::GetResourceFactsRequest { name: format!("{parent}/groups/lab"), ..Default::default() };
         refused(
             world.facts.clone().get_resource_facts(world.alice(facts)).await,
             Code::PermissionDenied,
             "ACCESS_DENIED",
         );
-        let get = pb::GetOrganizationRequest { name: parent };
-        refused(client.get_organization(world.alice(get)).await, Code::PermissionDenied, "ACCESS_DENIED");
+        let get = identity_pb::GetOrganizationRequest { name: parent };
+        refused(
+            client.identity.get_organization(world.alice(get)).await,
+            Code::PermissionDenied,
+            "ACCESS_DENIED",
+        );
     })
     .await;
 }
@@ -86,14 +116,14 @@ async fn the_same_names_live_side_by_side() {
             world.component(organization, "base", json!({})).await;
             let mut labelled = create_component(organization, "cart", json!({"dependsOn": ["base"]}));
             labelled.entity.as_mut().unwrap().labels = [("tier".to_owned(), "gold".to_owned())].into();
-            client.create_entity(world.in_org(organization, labelled)).await.unwrap();
+            client.catalog.create_entity(world.in_org(organization, labelled)).await.unwrap();
         }
         let list = |organization: &str| pb::ListEntitiesRequest {
             parent: format!("organizations/{organization}/kinds/-"),
             filter: "labels.tier = gold OR base".into(),
             ..Default::default()
         };
-        let found = client.list_entities(world.alice(list("acme"))).await.unwrap().into_inner();
+        let found = client.catalog.list_entities(world.alice(list("acme"))).await.unwrap().into_inner();
         assert_eq!(found.entities.len(), 2);
         for entity in &found.entities {
             assert!(entity.name.starts_with("organizations/acme/"));
@@ -103,16 +133,22 @@ async fn the_same_names_live_side_by_side() {
         // What one declares does not bind the other.
         let cart = "organizations/acme/kinds/component/entities/cart".to_owned();
         client
+            .catalog
             .delete_entity(world.alice(pb::DeleteEntityRequest { name: cart, ..Default::default() }))
             .await
             .unwrap();
         let base = "organizations/acme/kinds/component/entities/base".to_owned();
         client
+            .catalog
             .delete_entity(world.alice(pb::DeleteEntityRequest { name: base, ..Default::default() }))
             .await
             .unwrap();
-        let found =
-            client.list_entities(world.in_org("umbrella", list("umbrella"))).await.unwrap().into_inner();
+        let found = client
+            .catalog
+            .list_entities(world.in_org("umbrella", list("umbrella")))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(found.entities.len(), 2);
     })
     .await;
@@ -127,9 +163,9 @@ async fn facts_are_of_the_resource_or_of_what_is_above_it() {
         let entity = request.entity.as_mut().unwrap();
         entity.owner = team.name.clone();
         entity.labels = [("tier".to_owned(), "gold".to_owned())].into();
-        world.client.clone().create_entity(world.alice(request)).await.unwrap();
+        world.client.catalog.clone().create_entity(world.alice(request)).await.unwrap();
         let facts = |name: &str| {
-            let request = world.alice(gov::GetResourceFactsRequest {
+            let request = world.alice(facts_pb::GetResourceFactsRequest {
                 name: format!("organizations/acme{name}"),
                 ..Default::default()
             });
@@ -145,12 +181,12 @@ async fn facts_are_of_the_resource_or_of_what_is_above_it() {
         let absent = facts("/kinds/component/entities/none").await;
         assert_eq!((absent.exists, absent.name.as_str()), (false, "organizations/acme/kinds/component"));
         let group = facts("/groups/team").await;
-        assert_eq!((group.exists, group.r#type.as_str()), (true, "catalog.pavior.dev/Group"));
+        assert_eq!((group.exists, group.r#type.as_str()), (true, "identity.pavior.dev/Group"));
         let foreign = facts("/projects/shop/environments/dev").await;
         assert_eq!((foreign.exists, foreign.name.as_str()), (false, "organizations/acme"));
-        assert_eq!(foreign.r#type, "catalog.pavior.dev/Organization");
+        assert_eq!(foreign.r#type, "identity.pavior.dev/Organization");
         assert!(facts("").await.exists);
-        let bad = gov::GetResourceFactsRequest { name: "nonsense".into(), ..Default::default() };
+        let bad = facts_pb::GetResourceFactsRequest { name: "nonsense".into(), ..Default::default() };
         refused(
             world.facts.clone().get_resource_facts(world.alice(bad)).await,
             Code::InvalidArgument,

@@ -1,6 +1,7 @@
 //! Organizations and kinds.
 
 use pavior_proto::pavior::catalog::v1 as pb;
+use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_testkit::db;
 use serde_json::json;
 use tonic::Code;
@@ -14,10 +15,10 @@ async fn a_new_organization_has_the_built_in_kinds() {
         let made = world.organization("acme").await;
         assert_eq!((made.name.as_str(), made.display_name.as_str()), ("organizations/acme", "ACME"));
         let mut client = world.client.clone();
-        let request = pb::GetOrganizationRequest { name: made.name.clone() };
-        assert_eq!(client.get_organization(world.alice(request)).await.unwrap().into_inner(), made);
+        let request = identity_pb::GetOrganizationRequest { name: made.name.clone() };
+        assert_eq!(client.identity.get_organization(world.alice(request)).await.unwrap().into_inner(), made);
         let request = pb::ListKindsRequest { parent: made.name.clone(), ..Default::default() };
-        let kinds = client.list_kinds(world.alice(request)).await.unwrap().into_inner().kinds;
+        let kinds = client.catalog.list_kinds(world.alice(request)).await.unwrap().into_inner().kinds;
         let ids: Vec<&str> = kinds.iter().map(|kind| kind.name.rsplit('/').next().unwrap()).collect();
         assert_eq!(
             ids,
@@ -35,7 +36,7 @@ async fn a_new_organization_has_the_built_in_kinds() {
         assert_eq!(events.len(), 1);
         assert_eq!(
             (events[0].action.as_str(), events[0].object.name.as_str()),
-            ("catalog.organizations.create", "organizations/acme")
+            ("identity.organizations.create", "organizations/acme")
         );
         assert_eq!(events[0].actor.reference, "organizations/-/users/root");
     })
@@ -46,45 +47,51 @@ async fn a_new_organization_has_the_built_in_kinds() {
 async fn only_operators_make_and_list_organizations() {
     let world = World::ready(db::sqlite()).await;
     let mut client = world.client.clone();
-    let request = pb::CreateOrganizationRequest {
+    let request = identity_pb::CreateOrganizationRequest {
         platform: "organizations/-".into(),
         organization_id: "other".into(),
         ..Default::default()
     };
     refused(
-        client.create_organization(world.alice(request.clone())).await,
+        client.identity.create_organization(world.alice(request.clone())).await,
         Code::PermissionDenied,
         "ACCESS_DENIED",
     );
-    let again = pb::CreateOrganizationRequest { organization_id: "acme".into(), ..request.clone() };
+    let again = identity_pb::CreateOrganizationRequest { organization_id: "acme".into(), ..request.clone() };
     let error = refused(
-        client.create_organization(world.root(again)).await,
+        client.identity.create_organization(world.root(again)).await,
         Code::AlreadyExists,
         "RESOURCE_ALREADY_EXISTS",
     );
     assert_eq!(error.resource.unwrap().name, "organizations/acme");
-    let bad = pb::CreateOrganizationRequest { organization_id: "A B".into(), ..request.clone() };
-    let error =
-        refused(client.create_organization(world.root(bad)).await, Code::InvalidArgument, "INVALID_FIELD");
+    let bad = identity_pb::CreateOrganizationRequest { organization_id: "A B".into(), ..request.clone() };
+    let error = refused(
+        client.identity.create_organization(world.root(bad)).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+    );
     assert_eq!(fields(&error), ["organization_id"]);
-    let bad = pb::CreateOrganizationRequest { platform: "organizations/x".into(), ..request };
-    let error =
-        refused(client.create_organization(world.root(bad)).await, Code::InvalidArgument, "INVALID_FIELD");
+    let bad = identity_pb::CreateOrganizationRequest { platform: "organizations/x".into(), ..request };
+    let error = refused(
+        client.identity.create_organization(world.root(bad)).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+    );
     assert_eq!(fields(&error), ["platform"]);
-    let list = pb::ListOrganizationsRequest {
+    let list = identity_pb::ListOrganizationsRequest {
         platform: "organizations/-".into(),
         page_size: 1,
         ..Default::default()
     };
     refused(
-        client.list_organizations(world.alice(list.clone())).await,
+        client.identity.list_organizations(world.alice(list.clone())).await,
         Code::PermissionDenied,
         "ACCESS_DENIED",
     );
-    let first = client.list_organizations(world.root(list.clone())).await.unwrap().into_inner();
+    let first = client.identity.list_organizations(world.root(list.clone())).await.unwrap().into_inner();
     assert_eq!(first.organizations[0].name, "organizations/acme");
-    let next = pb::ListOrganizationsRequest { page_token: first.next_page_token, ..list };
-    let second = client.list_organizations(world.root(next)).await.unwrap().into_inner();
+    let next = identity_pb::ListOrganizationsRequest { page_token: first.next_page_token, ..list };
+    let second = client.identity.list_organizations(world.root(next)).await.unwrap().into_inner();
     assert_eq!(second.organizations[0].name, "organizations/umbrella");
     assert_eq!(second.next_page_token, "");
 }
@@ -92,8 +99,12 @@ async fn only_operators_make_and_list_organizations() {
 #[tokio::test]
 async fn calls_without_a_token_are_refused() {
     let world = World::ready(db::sqlite()).await;
-    let request = pb::GetOrganizationRequest { name: "organizations/acme".into() };
-    refused(world.bare.clone().get_organization(request).await, Code::Unauthenticated, "UNAUTHENTICATED");
+    let request = identity_pb::GetOrganizationRequest { name: "organizations/acme".into() };
+    refused(
+        world.bare.identity.clone().get_organization(request).await,
+        Code::Unauthenticated,
+        "UNAUTHENTICATED",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +130,7 @@ async fn kinds_are_made_changed_and_deleted() {
             }),
             ..Default::default()
         };
-        let kind = client.create_kind(world.alice(request)).await.unwrap().into_inner();
+        let kind = client.catalog.create_kind(world.alice(request)).await.unwrap().into_inner();
         assert!(!kind.built_in);
         world.component("acme", "web", json!({})).await;
         let entity = pb::CreateEntityRequest {
@@ -131,7 +142,7 @@ async fn kinds_are_made_changed_and_deleted() {
             }),
             ..Default::default()
         };
-        let entity = client.create_entity(world.alice(entity)).await.unwrap().into_inner();
+        let entity = client.catalog.create_entity(world.alice(entity)).await.unwrap().into_inner();
         assert_eq!((entity.relations.len(), entity.relations[0].r#type.as_str()), (1, "runsOn"));
 
         // Another rule takes effect on the entities that exist; a schema that they do not fit is refused.
@@ -144,9 +155,9 @@ async fn kinds_are_made_changed_and_deleted() {
             update_mask: mask(&["relation_rules"]),
             ..Default::default()
         };
-        client.update_kind(world.alice(changed)).await.unwrap();
+        client.catalog.update_kind(world.alice(changed)).await.unwrap();
         let get = pb::GetEntityRequest { name: entity.name.clone() };
-        let relations = client.get_entity(world.alice(get)).await.unwrap().into_inner().relations;
+        let relations = client.catalog.get_entity(world.alice(get)).await.unwrap().into_inner().relations;
         assert_eq!(relations[0].target, "organizations/acme/kinds/component/entities/x");
         assert!(!relations[0].resolved);
         let strict = pb::UpdateKindRequest {
@@ -159,7 +170,7 @@ async fn kinds_are_made_changed_and_deleted() {
             ..Default::default()
         };
         let error = refused(
-            client.update_kind(world.alice(strict)).await,
+            client.catalog.update_kind(world.alice(strict)).await,
             Code::FailedPrecondition,
             "HAS_DEPENDENTS",
         );
@@ -167,13 +178,13 @@ async fn kinds_are_made_changed_and_deleted() {
 
         let delete = pb::DeleteKindRequest { name: kind.name.clone(), ..Default::default() };
         refused(
-            client.delete_kind(world.alice(delete.clone())).await,
+            client.catalog.delete_kind(world.alice(delete.clone())).await,
             Code::FailedPrecondition,
             "HAS_DEPENDENTS",
         );
         let gone = pb::DeleteEntityRequest { name: entity.name, ..Default::default() };
-        client.delete_entity(world.alice(gone)).await.unwrap();
-        client.delete_kind(world.alice(delete)).await.unwrap();
+        client.catalog.delete_entity(world.alice(gone)).await.unwrap();
+        client.catalog.delete_kind(world.alice(delete)).await.unwrap();
     })
     .await;
 }
@@ -184,12 +195,12 @@ async fn built_in_kinds_and_bad_kinds_are_refused() {
     let mut client = world.client.clone();
     let name = "organizations/acme/kinds/component".to_owned();
     let delete = pb::DeleteKindRequest { name: name.clone(), ..Default::default() };
-    refused(client.delete_kind(world.alice(delete)).await, Code::FailedPrecondition, "INVALID_STATE");
+    refused(client.catalog.delete_kind(world.alice(delete)).await, Code::FailedPrecondition, "INVALID_STATE");
     let update = pb::UpdateKindRequest {
         kind: Some(pb::Kind { name, description: "mine".into(), ..Default::default() }),
         ..Default::default()
     };
-    refused(client.update_kind(world.alice(update)).await, Code::FailedPrecondition, "INVALID_STATE");
+    refused(client.catalog.update_kind(world.alice(update)).await, Code::FailedPrecondition, "INVALID_STATE");
     let request = pb::CreateKindRequest {
         parent: "organizations/acme".into(),
         kind_id: "job".into(),
@@ -200,7 +211,10 @@ async fn built_in_kinds_and_bad_kinds_are_refused() {
         }),
         ..Default::default()
     };
-    let error =
-        refused(client.create_kind(world.alice(request)).await, Code::InvalidArgument, "INVALID_FIELD");
+    let error = refused(
+        client.catalog.create_kind(world.alice(request)).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+    );
     assert_eq!(fields(&error), ["kind.display_name", "kind.spec_schema.$ref"]);
 }

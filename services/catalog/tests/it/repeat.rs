@@ -4,7 +4,7 @@ use futures::future::{BoxFuture, LocalBoxFuture};
 use pavior_auth::{Grant, INTERNAL_TOKEN};
 use pavior_core::audit::DecisionRef;
 use pavior_proto::pavior::catalog::v1 as pb;
-use pavior_proto::pavior::governance::v1 as gov;
+use pavior_proto::pavior::governance::internal::v1 as facts_pb;
 use pavior_testkit::conformance::{self, Sample, Subject};
 use pavior_testkit::repeat::{Case, check};
 use pavior_testkit::{db, dynamic};
@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 
 use crate::support::{World, create_component, principal, uuid};
 
-const SERVICE: &str = "pavior.catalog.v1.CatalogService";
+const ROLE: &str = "catalog";
 const ACME: &str = "organizations/acme";
 const GOOD: &str = include_str!("fixtures/web-service.yaml");
 
@@ -50,7 +50,7 @@ fn samples() -> Vec<Sample> {
 }
 
 fn cases(round: &str) -> Vec<Case> {
-    let mut cases: Vec<Case> = samples().iter().flat_map(|sample| sample.cases(SERVICE, round)).collect();
+    let mut cases: Vec<Case> = samples().iter().flat_map(|sample| sample.cases(ROLE, round)).collect();
     let organization = |text: &str| {
         json!({
             "platform": "organizations/-", "organizationId": format!("org-{round}"),
@@ -109,14 +109,14 @@ async fn every_change_is_done_once_for_each_request_id() {
             template: Some(pb::Template { display_name: "Web service".into(), ..Default::default() }),
             ..Default::default()
         };
-        world.client.clone().create_template(world.alice(request)).await.unwrap();
+        world.client.templates.clone().create_template(world.alice(request)).await.unwrap();
         let ask = |method: dynamic::MethodDescriptor, json: Json| {
             let (signed, root) = (world.signed.clone(), method.name() == "CreateOrganization");
             let request = if root { world.root(json) } else { world.alice(json) };
             let task = tokio::spawn(async move { dynamic::call(signed, &method, request).await });
             Box::pin(async move { task.await.unwrap() }) as BoxFuture<'_, _>
         };
-        check(SERVICE, cases, &ask).await;
+        check(ROLE, cases, &ask).await;
     })
     .await;
 }
@@ -135,13 +135,8 @@ async fn every_resource_keeps_to_what_all_resources_do() {
         };
         let audited = || Box::pin(world.audited()) as LocalBoxFuture<'_, _>;
         let (insider, outsider) = (ask("acme"), ask("umbrella"));
-        let subject = Subject {
-            service: SERVICE,
-            samples: samples(),
-            ask: &insider,
-            outsider: &outsider,
-            audited: &audited,
-        };
+        let subject =
+            Subject { role: ROLE, samples: samples(), ask: &insider, outsider: &outsider, audited: &audited };
         conformance::check(&subject).await;
     })
     .await;
@@ -174,11 +169,12 @@ async fn facts_of_a_repetition_are_those_of_the_first_call() {
         let team = world.group("acme", "team", "").await;
         let mut request = create_component("acme", "cart", json!({}));
         request.entity.as_mut().unwrap().owner = team.name.clone();
-        let entity = world.client.clone().create_entity(world.alice(request)).await.unwrap().into_inner();
-        let method = format!("/{SERVICE}/DeleteEntity");
+        let entity =
+            world.client.catalog.clone().create_entity(world.alice(request)).await.unwrap().into_inner();
+        let method = format!("/pavior.catalog.v1.CatalogService/DeleteEntity");
         let request_id = uuid();
         let facts = |name: &str, method: &str, request_id: &str, who: &str| {
-            let ask = gov::GetResourceFactsRequest {
+            let ask = facts_pb::GetResourceFactsRequest {
                 name: name.to_owned(),
                 request_id: request_id.to_owned(),
                 method: method.to_owned(),
@@ -196,11 +192,11 @@ async fn facts_of_a_repetition_are_those_of_the_first_call() {
             ..Default::default()
         };
         let delete = passed_on(&world, &entity.name, &method, delete);
-        world.bare.clone().delete_entity(delete).await.unwrap();
+        world.bare.catalog.clone().delete_entity(delete).await.unwrap();
         assert_eq!(facts(&entity.name, &method, &request_id.to_uppercase(), "alice").await, now);
         // For whoever else asks, for another method, another id or another resource, it is gone.
         let other = format!("{ACME}/kinds/component/entities/other");
-        let create = format!("/{SERVICE}/CreateEntity");
+        let create = format!("/pavior.catalog.v1.CatalogService/CreateEntity");
         for (name, method, id, who) in [
             (&entity.name, &method, &request_id, "bob"),
             (&entity.name, &create, &request_id, "alice"),

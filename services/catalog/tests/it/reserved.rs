@@ -1,6 +1,8 @@
 //! What is the platform's own, and what provisioning registers.
 
+use pavior_proto::pavior::catalog::internal::v1 as registration_pb;
 use pavior_proto::pavior::catalog::v1 as pb;
+use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_testkit::db::both;
 use serde_json::json;
 use tonic::Code;
@@ -10,9 +12,9 @@ use crate::support::{World, create_component, fields, mask, refused};
 const OPERATION: &str = "01980000-0000-7000-8000-000000000001";
 const RESOURCE: &str = "organizations/acme/projects/shop/resources/catalog";
 
-fn register(id: &str, resource: &str, title: &str) -> pb::RegisterEntityRequest {
+fn register(id: &str, resource: &str, title: &str) -> registration_pb::RegisterEntityRequest {
     let entity = create_component("acme", id, json!({})).entity.unwrap();
-    pb::RegisterEntityRequest {
+    registration_pb::RegisterEntityRequest {
         parent: "organizations/acme/kinds/component".to_owned(),
         entity_id: id.to_owned(),
         entity: Some(pb::Entity { display_name: title.to_owned(), ..entity }),
@@ -25,18 +27,23 @@ fn register(id: &str, resource: &str, title: &str) -> pb::RegisterEntityRequest 
 impl World {
     async fn register(
         &self,
-        request: pb::RegisterEntityRequest,
+        request: registration_pb::RegisterEntityRequest,
     ) -> Result<tonic::Response<pb::Entity>, tonic::Status> {
-        self.provisioning.clone().register_entity(self.by_provisioning(request)).await
+        self.provisioning.clone().registration.register_entity(self.by_provisioning(request)).await
     }
 
     async fn unregister(&self, name: &str, resource: &str) {
-        let request = pb::UnregisterEntityRequest {
+        let request = registration_pb::UnregisterEntityRequest {
             name: name.to_owned(),
             resource: resource.to_owned(),
             operation: OPERATION.to_owned(),
         };
-        self.provisioning.clone().unregister_entity(self.by_provisioning(request)).await.unwrap();
+        self.provisioning
+            .clone()
+            .registration
+            .unregister_entity(self.by_provisioning(request))
+            .await
+            .unwrap();
     }
 }
 
@@ -55,7 +62,7 @@ async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_on
             update_mask: mask(&["annotations"]),
             ..Default::default()
         };
-        world.client.clone().update_entity(world.alice(request)).await.unwrap();
+        world.client.catalog.clone().update_entity(world.alice(request)).await.unwrap();
         let again = world.register(register("shop", RESOURCE, "Shop 2")).await.unwrap().into_inner();
         assert_eq!((again.uid, again.display_name.as_str()), (made.uid.clone(), "Shop 2"));
         assert_eq!(again.annotations["team/pager"], "on");
@@ -75,10 +82,14 @@ async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_on
         world.unregister(&made.name, "organizations/acme/projects/b/resources/x").await;
         let get = |name: &str| world.alice(pb::GetEntityRequest { name: name.to_owned() });
         for name in [&own.name, &made.name] {
-            world.client.clone().get_entity(get(name)).await.unwrap();
+            world.client.catalog.clone().get_entity(get(name)).await.unwrap();
         }
         world.unregister(&made.name, RESOURCE).await;
-        refused(world.client.clone().get_entity(get(&made.name)).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+        refused(
+            world.client.catalog.clone().get_entity(get(&made.name)).await,
+            Code::NotFound,
+            "RESOURCE_NOT_FOUND",
+        );
         world.unregister(&made.name, RESOURCE).await;
         let records = world.audited().await.into_iter().filter(|record| record.object.name == made.name);
         let causes =
@@ -106,8 +117,11 @@ async fn keys_of_the_platform_are_set_by_the_platform_only() {
         let mut claim = create_component("acme", "claim", json!({}));
         claim.entity.as_mut().unwrap().annotations = keyed("pavior.dev/resource", RESOURCE);
         claim.entity.as_mut().unwrap().labels = keyed("policy.PAVIOR.dev/tier", "gold");
-        let error =
-            refused(client().create_entity(world.alice(claim)).await, Code::InvalidArgument, "INVALID_FIELD");
+        let error = refused(
+            client().catalog.create_entity(world.alice(claim)).await,
+            Code::InvalidArgument,
+            "INVALID_FIELD",
+        );
         assert_eq!(
             fields(&error),
             ["entity.labels.policy.PAVIOR.dev/tier", "entity.annotations.pavior.dev/resource"]
@@ -125,13 +139,13 @@ async fn keys_of_the_platform_are_set_by_the_platform_only() {
             vec![("pavior.dev/resource", "organizations/acme/projects/evil"), ("pavior.dev/key", "k1")],
             vec![("pavior.dev/key", "k1")],
         ] {
-            let answer = client().update_entity(update(changed)).await;
+            let answer = client().catalog.update_entity(update(changed)).await;
             let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
             assert_eq!(fields(&error), ["entity.annotations.pavior.dev/resource"]);
         }
         let kept =
             vec![("pavior.dev/resource", RESOURCE), ("pavior.dev/key", "k1"), ("pavior.development/x", "y")];
-        let kept = client().update_entity(update(kept)).await.unwrap().into_inner();
+        let kept = client().catalog.update_entity(update(kept)).await.unwrap().into_inner();
         assert_eq!(kept.annotations.len(), 3);
     })
     .await;
@@ -153,15 +167,15 @@ async fn an_import_neither_sets_nor_loses_keys_of_the_platform() {
         };
         let claim = import("  annotations:\n    pavior.dev/resource: organizations/acme/projects/evil\n");
         let error = refused(
-            world.client.clone().import_entities(claim).await,
+            world.client.catalog.clone().import_entities(claim).await,
             Code::InvalidArgument,
             "INVALID_DOCUMENT",
         );
         assert_eq!(fields(&error), ["documents[0].content.metadata.annotations.pavior.dev/resource"]);
-        world.client.clone().import_entities(import("")).await.unwrap();
+        world.client.catalog.clone().import_entities(import("")).await.unwrap();
         let name = "organizations/acme/kinds/component/entities/shop".to_owned();
         let request = world.alice(pb::GetEntityRequest { name });
-        let entity = world.client.clone().get_entity(request).await.unwrap().into_inner();
+        let entity = world.client.catalog.clone().get_entity(request).await.unwrap().into_inner();
         assert_eq!(entity.annotations["pavior.dev/resource"], RESOURCE);
     })
     .await;
@@ -173,21 +187,21 @@ async fn nobody_is_made_who_is_called_like_a_part_of_the_platform() {
         let world = World::ready(db).await;
         for id in ["provisioning", "gateway", "operator"] {
             let parent = "organizations/acme".to_owned();
-            let user = pb::CreateUserRequest {
+            let user = identity_pb::CreateUserRequest {
                 parent: parent.clone(),
                 user_id: id.to_owned(),
-                user: Some(pb::User::default()),
+                user: Some(identity_pb::User::default()),
                 ..Default::default()
             };
-            let answer = world.client.clone().create_user(world.alice(user)).await;
+            let answer = world.client.identity.clone().create_user(world.alice(user)).await;
             assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")), ["user_id"], "{id}");
-            let group = pb::CreateGroupRequest {
+            let group = identity_pb::CreateGroupRequest {
                 parent,
                 group_id: id.to_owned(),
-                group: Some(pb::Group::default()),
+                group: Some(identity_pb::Group::default()),
                 ..Default::default()
             };
-            let answer = world.client.clone().create_group(world.alice(group)).await;
+            let answer = world.client.identity.clone().create_group(world.alice(group)).await;
             assert_eq!(
                 fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")),
                 ["group_id"],
@@ -200,7 +214,7 @@ async fn nobody_is_made_who_is_called_like_a_part_of_the_platform() {
             pb::import_entities_request::Document { origin: "test".to_owned(), content: content.to_owned() };
         let parent = "organizations/acme".to_owned();
         let request = pb::ImportEntitiesRequest { parent, documents: vec![document], ..Default::default() };
-        let answer = world.client.clone().import_entities(world.alice(request)).await;
+        let answer = world.client.catalog.clone().import_entities(world.alice(request)).await;
         let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
         assert_eq!(fields(&error), ["documents[0].content.metadata.name"]);
     })
@@ -216,18 +230,20 @@ async fn the_key_of_provisioning_does_not_write_people_teams_or_golden_paths() {
         fn call<T>(world: &World, itself: bool, message: T) -> tonic::Request<T> {
             if itself { world.by_provisioning(message) } else { world.alice(message) }
         }
-        let user = pb::CreateUserRequest {
+        let user = identity_pb::CreateUserRequest {
             parent: "organizations/acme".to_owned(),
             user_id: "mallory".to_owned(),
             ..Default::default()
         };
-        let answer = provisioning().create_user(call(&world, itself, user)).await;
+        let answer = provisioning().identity.create_user(call(&world, itself, user)).await;
         refused(answer, Code::PermissionDenied, "CALLER_NOT_ALLOWED");
-        let answer =
-            provisioning().update_group(call(&world, itself, pb::UpdateGroupRequest::default())).await;
+        let answer = provisioning()
+            .identity
+            .update_group(call(&world, itself, identity_pb::UpdateGroupRequest::default()))
+            .await;
         refused(answer, Code::PermissionDenied, "CALLER_NOT_ALLOWED");
         let version = pb::PublishTemplateVersionRequest::default();
-        let answer = provisioning().publish_template_version(call(&world, itself, version)).await;
+        let answer = provisioning().templates.publish_template_version(call(&world, itself, version)).await;
         refused(answer, Code::PermissionDenied, "CALLER_NOT_ALLOWED");
     }
 }

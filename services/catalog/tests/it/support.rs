@@ -4,12 +4,18 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use pavior_auth::{CallRules, InternalSigner, InternalVerifier, ServiceIdentity, authn_layer};
-use pavior_catalog::{Config, Deps, ROLE, SERVICES, build};
+use pavior_catalog::{Config, Deps, ROLE, build};
 use pavior_core::clock::ManualClock;
 use pavior_core::principal::{Principal, PrincipalKind};
+use pavior_proto::pavior::catalog::internal::v1::registration_service_client::RegistrationServiceClient;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
-use pavior_proto::pavior::governance::v1::resource_facts_service_client::ResourceFactsServiceClient;
+use pavior_proto::pavior::catalog::v1::resource_type_service_client::ResourceTypeServiceClient;
+use pavior_proto::pavior::catalog::v1::template_service_client::TemplateServiceClient;
+use pavior_proto::pavior::governance::internal::v1::resource_facts_service_client::ResourceFactsServiceClient;
+use pavior_proto::pavior::identity::internal::v1::directory_service_client::DirectoryServiceClient;
+use pavior_proto::pavior::identity::v1 as identity_pb;
+use pavior_proto::pavior::identity::v1::identity_service_client::IdentityServiceClient;
 use pavior_rpc::problem::{Decoded, from_status};
 use pavior_rpc::server::{AuthnLayer, StackOptions, stack};
 use pavior_rpc::{Transport, local, remote};
@@ -20,18 +26,42 @@ use prost_types::Struct;
 use serde_json::Value as Json;
 use tonic::{Code, Status};
 
+/// Clients of everything that the role answers, over one transport.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    pub(crate) identity: IdentityServiceClient<Transport>,
+    pub(crate) catalog: CatalogServiceClient<Transport>,
+    pub(crate) templates: TemplateServiceClient<Transport>,
+    pub(crate) resource_types: ResourceTypeServiceClient<Transport>,
+    pub(crate) directory: DirectoryServiceClient<Transport>,
+    pub(crate) registration: RegistrationServiceClient<Transport>,
+}
+
+impl Client {
+    fn new(transport: Transport) -> Self {
+        Self {
+            identity: IdentityServiceClient::new(transport.clone()),
+            catalog: CatalogServiceClient::new(transport.clone()),
+            templates: TemplateServiceClient::new(transport.clone()),
+            resource_types: ResourceTypeServiceClient::new(transport.clone()),
+            directory: DirectoryServiceClient::new(transport.clone()),
+            registration: RegistrationServiceClient::new(transport.clone()),
+        }
+    }
+}
+
 /// The service on one database, and clients of it.
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) identity: ServiceIdentity,
     /// Of provisioning, and of policy.
-    pub(crate) provisioning: CatalogServiceClient<Transport>,
-    pub(crate) policy: CatalogServiceClient<Transport>,
+    pub(crate) provisioning: Client,
+    pub(crate) policy: Client,
     pub(crate) signed: Transport,
-    pub(crate) client: CatalogServiceClient<Transport>,
+    pub(crate) client: Client,
     pub(crate) facts: ResourceFactsServiceClient<Transport>,
-    pub(crate) bare: CatalogServiceClient<Transport>,
+    pub(crate) bare: Client,
     _db: TestDb,
 }
 
@@ -74,20 +104,24 @@ impl World {
         };
         let component = build(&Config::default(), deps).await.unwrap();
         assert_eq!(component.name, ROLE);
-        let authn = AuthnLayer::new(authn_layer(verifier, ROLE, CallRules::of(&SERVICES).unwrap()));
+        let authn = AuthnLayer::new(authn_layer(
+            verifier,
+            ROLE,
+            CallRules::of(&pavior_rpc::governance::services(ROLE)).unwrap(),
+        ));
         let options = StackOptions { name: ROLE, authn: Some(authn), ..StackOptions::default() };
         let server = stack(component.routes, options);
         let signed = governed(&identity, local(server.clone()), ROLE);
         Self {
             store,
             clock,
-            provisioning: CatalogServiceClient::new(provisioning.transport(local(server.clone()), ROLE)),
-            policy: CatalogServiceClient::new(policy.transport(local(server.clone()), ROLE)),
+            provisioning: Client::new(provisioning.transport(local(server.clone()), ROLE)),
+            policy: Client::new(policy.transport(local(server.clone()), ROLE)),
             identity,
-            client: CatalogServiceClient::new(signed.clone()),
+            client: Client::new(signed.clone()),
             facts: ResourceFactsServiceClient::new(signed.clone()),
             signed,
-            bare: CatalogServiceClient::new(local(server)),
+            bare: Client::new(local(server)),
             _db: db,
         }
     }
@@ -101,14 +135,17 @@ impl World {
         world
     }
 
-    pub(crate) async fn organization(&self, id: &str) -> pb::Organization {
-        let request = pb::CreateOrganizationRequest {
+    pub(crate) async fn organization(&self, id: &str) -> identity_pb::Organization {
+        let request = identity_pb::CreateOrganizationRequest {
             platform: "organizations/-".to_owned(),
             organization_id: id.to_owned(),
-            organization: Some(pb::Organization { display_name: id.to_uppercase(), ..Default::default() }),
+            organization: Some(identity_pb::Organization {
+                display_name: id.to_uppercase(),
+                ..Default::default()
+            }),
             ..Default::default()
         };
-        self.client.clone().create_organization(self.root(request)).await.unwrap().into_inner()
+        self.client.identity.clone().create_organization(self.root(request)).await.unwrap().into_inner()
     }
 
     /// As an operator of the installation.
@@ -140,19 +177,31 @@ impl World {
         self.identity.request_as(&Arc::new(principal(organization, "alice")), organization, message)
     }
 
-    pub(crate) async fn group(&self, organization: &str, id: &str, parent: &str) -> pb::Group {
-        let request = pb::CreateGroupRequest {
+    pub(crate) async fn group(&self, organization: &str, id: &str, parent: &str) -> identity_pb::Group {
+        let request = identity_pb::CreateGroupRequest {
             parent: format!("organizations/{organization}"),
             group_id: id.to_owned(),
-            group: Some(pb::Group { parent_group: parent.to_owned(), ..Default::default() }),
+            group: Some(identity_pb::Group { parent_group: parent.to_owned(), ..Default::default() }),
             ..Default::default()
         };
-        self.client.clone().create_group(self.in_org(organization, request)).await.unwrap().into_inner()
+        self.client
+            .identity
+            .clone()
+            .create_group(self.in_org(organization, request))
+            .await
+            .unwrap()
+            .into_inner()
     }
 
     pub(crate) async fn component(&self, organization: &str, id: &str, spec: Json) -> pb::Entity {
         let request = create_component(organization, id, spec);
-        self.client.clone().create_entity(self.in_org(organization, request)).await.unwrap().into_inner()
+        self.client
+            .catalog
+            .clone()
+            .create_entity(self.in_org(organization, request))
+            .await
+            .unwrap()
+            .into_inner()
     }
 
     pub(crate) async fn resource_type(&self, id: &str, input: Json, outputs: &[&str]) -> pb::ResourceType {
@@ -168,7 +217,13 @@ impl World {
             }),
             ..Default::default()
         };
-        self.client.clone().create_resource_type(self.alice(request)).await.unwrap().into_inner()
+        self.client
+            .resource_types
+            .clone()
+            .create_resource_type(self.alice(request))
+            .await
+            .unwrap()
+            .into_inner()
     }
 
     /// The events that wait for the audit service.

@@ -29,7 +29,7 @@ async fn world(db: pavior_testkit::db::TestDb) -> World {
         template: Some(pb::Template { display_name: "Web service".into(), ..Default::default() }),
         ..Default::default()
     };
-    world.client.clone().create_template(world.alice(request)).await.unwrap();
+    world.client.templates.clone().create_template(world.alice(request)).await.unwrap();
     world
 }
 
@@ -44,7 +44,7 @@ fn publish(document: &str, channels: &[&str]) -> pb::PublishTemplateVersionReque
 
 async fn version(world: &World, id: &str) -> Result<tonic::Response<pb::TemplateVersion>, tonic::Status> {
     let request = pb::GetTemplateVersionRequest { name: format!("{PARENT}/versions/{id}") };
-    world.client.clone().get_template_version(world.alice(request)).await
+    world.client.templates.clone().get_template_version(world.alice(request)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,6 +53,7 @@ async fn versions_are_published_once_and_found_by_channel() {
         let world = world(db).await;
         let mut client = world.client.clone();
         let first = client
+            .templates
             .publish_template_version(world.alice(publish(GOOD, &["stable"])))
             .await
             .unwrap()
@@ -65,13 +66,17 @@ async fn versions_are_published_once_and_found_by_channel() {
 
         let events = world.audited().await.len();
         world.later();
-        let again =
-            client.publish_template_version(world.alice(publish(GOOD, &[]))).await.unwrap().into_inner();
+        let again = client
+            .templates
+            .publish_template_version(world.alice(publish(GOOD, &[])))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(again, first);
         assert_eq!(world.audited().await.len(), events, "publishing the same again is no change");
         let other = GOOD.replace("Web service", "Another");
         let error = refused(
-            client.publish_template_version(world.alice(publish(&other, &[]))).await,
+            client.templates.publish_template_version(world.alice(publish(&other, &[]))).await,
             Code::FailedPrecondition,
             "VERSION_IMMUTABLE",
         );
@@ -79,7 +84,11 @@ async fn versions_are_published_once_and_found_by_channel() {
 
         for (id, channels) in [("1.10.0", vec![]), ("1.2.0", vec!["stable"]), ("2.0.0-rc.1", vec!["beta"])] {
             let document = GOOD.replace("version: 1.0.0", &format!("version: {id}"));
-            client.publish_template_version(world.alice(publish(&document, &channels))).await.unwrap();
+            client
+                .templates
+                .publish_template_version(world.alice(publish(&document, &channels)))
+                .await
+                .unwrap();
         }
         for (id, wanted) in
             [("latest", "1.10.0"), ("stable", "1.2.0"), ("beta", "2.0.0-rc.1"), ("1.0.0", "1.0.0")]
@@ -103,14 +112,15 @@ async fn versions_are_published_once_and_found_by_channel() {
                 .map(|v| v.name.rsplit('/').next().unwrap().to_owned())
                 .collect::<Vec<_>>()
         };
-        let page = client.list_template_versions(world.alice(list(""))).await.unwrap().into_inner();
+        let page = client.templates.list_template_versions(world.alice(list(""))).await.unwrap().into_inner();
         assert_eq!(ids(&page), ["2.0.0-rc.1", "1.10.0", "1.2.0"]);
         let rest = pb::ListTemplateVersionsRequest { page_token: page.next_page_token, ..list("") };
         assert_eq!(
-            ids(&client.list_template_versions(world.alice(rest)).await.unwrap().into_inner()),
+            ids(&client.templates.list_template_versions(world.alice(rest)).await.unwrap().into_inner()),
             ["1.0.0"]
         );
-        let page = client.list_template_versions(world.alice(list("version"))).await.unwrap().into_inner();
+        let page =
+            client.templates.list_template_versions(world.alice(list("version"))).await.unwrap().into_inner();
         assert_eq!(ids(&page), ["1.0.0", "1.2.0", "1.10.0"]);
     })
     .await;
@@ -120,10 +130,10 @@ async fn versions_are_published_once_and_found_by_channel() {
 async fn templates_with_versions_and_types_in_use_stay() {
     let world = world(db::sqlite()).await;
     let mut client = world.client.clone();
-    client.publish_template_version(world.alice(publish(GOOD, &[]))).await.unwrap();
+    client.templates.publish_template_version(world.alice(publish(GOOD, &[]))).await.unwrap();
     let delete = pb::DeleteTemplateRequest { name: PARENT.into(), ..Default::default() };
     let error = refused(
-        client.delete_template(world.alice(delete)).await,
+        client.templates.delete_template(world.alice(delete)).await,
         Code::FailedPrecondition,
         "HAS_DEPENDENTS",
     );
@@ -133,7 +143,7 @@ async fn templates_with_versions_and_types_in_use_stay() {
         ..Default::default()
     };
     let error = refused(
-        client.delete_resource_type(world.alice(delete)).await,
+        client.resource_types.delete_resource_type(world.alice(delete)).await,
         Code::FailedPrecondition,
         "HAS_DEPENDENTS",
     );
@@ -147,15 +157,16 @@ async fn templates_with_versions_and_types_in_use_stay() {
         update_mask: mask(&["channels"]),
         ..Default::default()
     };
-    let changed = client.update_template(world.alice(change("stable", "1.0.0"))).await.unwrap().into_inner();
+    let changed =
+        client.templates.update_template(world.alice(change("stable", "1.0.0"))).await.unwrap().into_inner();
     assert_eq!((changed.channels["stable"].as_str(), changed.latest_version.as_str()), ("1.0.0", "1.0.0"));
     refused(
-        client.update_template(world.alice(change("stable", "9.0.0"))).await,
+        client.templates.update_template(world.alice(change("stable", "9.0.0"))).await,
         Code::FailedPrecondition,
         "REFERENCE_NOT_FOUND",
     );
     let error = refused(
-        client.update_template(world.alice(change("latest", "1.0"))).await,
+        client.templates.update_template(world.alice(change("latest", "1.0"))).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
     );
@@ -166,7 +177,7 @@ async fn templates_with_versions_and_types_in_use_stay() {
 async fn a_document_stays_accepted_when_its_types_change() {
     let world = world(db::sqlite()).await;
     let mut client = world.client.clone();
-    client.publish_template_version(world.alice(publish(GOOD, &[]))).await.unwrap();
+    client.templates.publish_template_version(world.alice(publish(GOOD, &[]))).await.unwrap();
     let update = pb::UpdateResourceTypeRequest {
         resource_type: Some(pb::ResourceType {
             name: "organizations/acme/resourceTypes/git-repository".into(),
@@ -176,10 +187,10 @@ async fn a_document_stays_accepted_when_its_types_change() {
         update_mask: mask(&["input_schema"]),
         ..Default::default()
     };
-    client.update_resource_type(world.alice(update)).await.unwrap();
-    client.publish_template_version(world.alice(publish(GOOD, &["stable"]))).await.unwrap();
+    client.resource_types.update_resource_type(world.alice(update)).await.unwrap();
+    client.templates.publish_template_version(world.alice(publish(GOOD, &["stable"]))).await.unwrap();
     let next = GOOD.replace("version: 1.0.0", "version: 1.0.1");
-    let answer = client.publish_template_version(world.alice(publish(&next, &[]))).await;
+    let answer = client.templates.publish_template_version(world.alice(publish(&next, &[]))).await;
     assert_eq!(
         fields(&refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT")),
         ["document.project.repository.inputs.owner"]
@@ -193,13 +204,18 @@ async fn bad_documents_are_refused_with_their_paths() {
     let corpus: Vec<(String, Vec<&str>)> = corpus();
     assert!(corpus.len() >= 25);
     for (document, wanted) in corpus {
-        let answer =
-            world.client.clone().publish_template_version(world.alice(publish(&document, &[]))).await;
+        let answer = world
+            .client
+            .templates
+            .clone()
+            .publish_template_version(world.alice(publish(&document, &[])))
+            .await;
         let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
         assert_eq!(fields(&error), wanted, "{document}");
     }
     let list = pb::ListTemplateVersionsRequest { parent: PARENT.into(), ..Default::default() };
-    let left = world.client.clone().list_template_versions(world.alice(list)).await.unwrap().into_inner();
+    let left =
+        world.client.templates.clone().list_template_versions(world.alice(list)).await.unwrap().into_inner();
     assert!(left.template_versions.is_empty(), "nothing half-done remains");
 }
 
@@ -272,8 +288,10 @@ fn corpus() -> Vec<(String, Vec<&'static str>)> {
 async fn bad_channels_and_absent_templates_are_refused() {
     let world = world(db::sqlite()).await;
     let mut client = world.client.clone();
-    let answer =
-        client.publish_template_version(world.alice(publish(GOOD, &["stable", "latest", "A"]))).await;
+    let answer = client
+        .templates
+        .publish_template_version(world.alice(publish(GOOD, &["stable", "latest", "A"])))
+        .await;
     assert_eq!(
         fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")),
         ["channels[1]", "channels[2]"]
@@ -282,18 +300,22 @@ async fn bad_channels_and_absent_templates_are_refused() {
         parent: "organizations/acme/templates/none".into(),
         ..publish(GOOD, &[])
     };
-    refused(client.publish_template_version(world.alice(absent)).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+    refused(
+        client.templates.publish_template_version(world.alice(absent)).await,
+        Code::NotFound,
+        "RESOURCE_NOT_FOUND",
+    );
     let empty = publish("", &[]);
     assert_eq!(
         fields(&refused(
-            client.publish_template_version(world.alice(empty)).await,
+            client.templates.publish_template_version(world.alice(empty)).await,
             Code::InvalidArgument,
             "INVALID_FIELD"
         )),
         ["document"]
     );
     let dry = pb::PublishTemplateVersionRequest { validate_only: true, ..publish(GOOD, &[]) };
-    client.publish_template_version(world.alice(dry)).await.unwrap();
+    client.templates.publish_template_version(world.alice(dry)).await.unwrap();
     refused(version(&world, "1.0.0").await, Code::NotFound, "RESOURCE_NOT_FOUND");
     refused(version(&world, "latest").await, Code::NotFound, "RESOURCE_NOT_FOUND");
 }

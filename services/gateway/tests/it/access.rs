@@ -160,19 +160,26 @@ async fn internal_and_unknown_methods_are_not_routed() {
     let world = World::new().await;
     let caller = world.caller("root", "acme").await;
     let mut policy =
-        pavior_proto::pavior::policy::v1::policy_service_client::PolicyServiceClient::new(caller.clone());
-    let status = policy.decide(pavior_proto::pavior::policy::v1::DecideRequest::default()).await.unwrap_err();
+        pavior_proto::pavior::policy::internal::v1::decision_service_client::DecisionServiceClient::new(
+            caller.clone(),
+        );
+    let status = policy
+        .decide(pavior_proto::pavior::policy::internal::v1::DecideRequest::default())
+        .await
+        .unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     assert!(from_status(&status).is(ErrorReason::Unimplemented));
     let mut audit =
-        pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient::new(caller.clone());
-    let append = pavior_proto::pavior::audit::v1::AppendRecordsRequest::default();
+        pavior_proto::pavior::audit::internal::v1::recorder_service_client::RecorderServiceClient::new(
+            caller.clone(),
+        );
+    let append = pavior_proto::pavior::audit::internal::v1::AppendRecordsRequest::default();
     assert_eq!(audit.append_records(append).await.unwrap_err().code(), Code::Unimplemented);
     let mut facts =
-        pavior_proto::pavior::governance::v1::resource_facts_service_client::ResourceFactsServiceClient::new(
+        pavior_proto::pavior::governance::internal::v1::resource_facts_service_client::ResourceFactsServiceClient::new(
             caller,
         );
-    let ask = pavior_proto::pavior::governance::v1::GetResourceFactsRequest {
+    let ask = pavior_proto::pavior::governance::internal::v1::GetResourceFactsRequest {
         name: ENTITY.to_owned(),
         ..Default::default()
     };

@@ -1,15 +1,15 @@
 //! `PlatformService`: several services side by side, each part governed.
 
 use pavior_proto::google::longrunning::{GetOperationRequest, Operation};
-use pavior_proto::pavior::catalog::v1::{GetGroupRequest, GetUserRequest, Group, User};
-use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_proto::pavior::identity::v1::{GetGroupRequest, GetUserRequest, Group, User};
 use pavior_proto::pavior::platform::v1::platform_service_client::PlatformServiceClient;
 use pavior_proto::pavior::platform::v1::{
     GetProjectOverviewRequest, ListAllowedActionsRequest as Question, WhoAmIRequest,
 };
+use pavior_proto::pavior::policy::internal::v1::{ListAllowedActionsRequest, ListAllowedActionsResponse};
 use pavior_proto::pavior::policy::v1::{
-    ApprovalRequest, Decision, Effect, ListAllowedActionsRequest, ListAllowedActionsResponse,
-    ListApprovalRequestsRequest, ListApprovalRequestsResponse,
+    ApprovalRequest, Decision, Effect, ListApprovalRequestsRequest, ListApprovalRequestsResponse,
 };
 use pavior_proto::pavior::provisioning::v1::{
     Environment, GetProjectRequest, ListEnvironmentsRequest, ListEnvironmentsResponse, ListPipelinesRequest,
@@ -55,7 +55,7 @@ fn furnish(world: &World) {
         Ok(Operation { name: request.name, metadata: Some(any(&metadata)), ..Default::default() })
     });
     world.fake("policy").on(
-        "/pavior.policy.v1.PolicyService/ListApprovalRequests",
+        "/pavior.policy.v1.ApprovalService/ListApprovalRequests",
         |_: ListApprovalRequestsRequest| {
             let about =
                 |resource: &str| ApprovalRequest { resource: resource.to_owned(), ..Default::default() };
@@ -66,7 +66,7 @@ fn furnish(world: &World) {
             Ok(ListApprovalRequestsResponse { approval_requests, ..Default::default() })
         },
     );
-    world.fake("catalog").on("/pavior.catalog.v1.CatalogService/GetGroup", |request: GetGroupRequest| {
+    world.fake("catalog").on("/pavior.identity.v1.IdentityService/GetGroup", |request: GetGroupRequest| {
         Ok(Group { name: request.name, ..Default::default() })
     });
 }
@@ -82,7 +82,7 @@ fn overview() -> GetProjectOverviewRequest {
 #[tokio::test]
 async fn whoami_tells_the_caller_and_the_groups_of_both_sources() {
     let world = World::new().await;
-    world.fake("catalog").on("/pavior.catalog.v1.CatalogService/GetUser", |request: GetUserRequest| {
+    world.fake("catalog").on("/pavior.identity.v1.IdentityService/GetUser", |request: GetUserRequest| {
         let groups = vec!["organizations/acme/groups/platform".to_owned()];
         Ok(User { name: request.name, groups, ..Default::default() })
     });
@@ -91,7 +91,7 @@ async fn whoami_tells_the_caller_and_the_groups_of_both_sources() {
     assert_eq!(me.groups, ["organizations/acme/groups/payments", "organizations/acme/groups/platform"]);
     assert!(world.fake("policy").calls(DECIDE).is_empty(), "a token is enough");
     // Somebody whom the catalog does not know has only the groups of the token.
-    world.fake("catalog").on("/pavior.catalog.v1.CatalogService/GetUser", |request: GetUserRequest| {
+    world.fake("catalog").on("/pavior.identity.v1.IdentityService/GetUser", |request: GetUserRequest| {
         Err::<User, _>(Problem::not_found("user", request.name).into())
     });
     let me = client(&world).await.who_am_i(WhoAmIRequest {}).await.unwrap().into_inner();
@@ -113,7 +113,7 @@ async fn allowed_actions_are_those_of_the_resource_that_policy_allows() {
         })
     });
     world.fake("policy").on(
-        "/pavior.policy.v1.PolicyService/ListAllowedActions",
+        "/pavior.policy.internal.v1.DecisionService/ListAllowedActions",
         |request: ListAllowedActionsRequest| {
             let resource = request.resource.unwrap();
             let owner = if resource.name == PROJECT { "organizations/acme/groups/payments" } else { "" };
@@ -141,7 +141,7 @@ async fn allowed_actions_are_those_of_the_resource_that_policy_allows() {
     assert!(!all.iter().any(|action| action.starts_with("catalog.")), "{all:?}");
     // What amounts to something that is not allowed is not allowed.
     let answer = client.list_allowed_actions(ask("organizations/acme")).await.unwrap().into_inner();
-    assert!(answer.actions.contains(&"catalog.groups.create".to_owned()), "{answer:?}");
+    assert!(answer.actions.contains(&"identity.groups.create".to_owned()), "{answer:?}");
     assert!(!answer.actions.contains(&"catalog.entities.import".to_owned()), "{answer:?}");
     let status = client.list_allowed_actions(ask("organizations/evil/projects/a")).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
@@ -163,7 +163,7 @@ async fn an_overview_has_every_part_and_each_is_governed_as_the_callers_own_call
     // The overview itself and its seven parts.
     let asked = world.fake("policy").calls(DECIDE);
     assert_eq!(asked.len(), 8);
-    let call = &world.fake("provisioning").calls("/pavior.provisioning.v1.ProvisioningService/ListRuns")[0];
+    let call = &world.fake("provisioning").calls("/pavior.provisioning.v1.PipelineService/ListRuns")[0];
     assert_eq!(call.permit.principal().name, "organizations/acme/users/alice");
     assert_eq!(call.permit.action(), "provisioning.runs.list");
     assert!(call.permit.decision().is_some());
@@ -175,14 +175,14 @@ async fn an_overview_names_what_could_not_be_had() {
     furnish(&world);
     world.decide(|request| {
         let effect = match request.action.as_str() {
-            "policy.approvalRequests.list" | "catalog.groups.get" => Effect::Deny,
+            "policy.approvalRequests.list" | "identity.groups.get" => Effect::Deny,
             _ => Effect::Allow,
         };
         Ok(Decision { effect: effect.into(), ..allow() })
     });
     world
         .fake("provisioning")
-        .on("/pavior.provisioning.v1.ProvisioningService/ListPipelines", |_: ListPipelinesRequest| {
+        .on("/pavior.provisioning.v1.PipelineService/ListPipelines", |_: ListPipelinesRequest| {
             Err::<ListPipelinesResponse, _>(Status::internal("broken"))
         });
     let overview_ = client(&world).await.get_project_overview(overview()).await.unwrap().into_inner();
@@ -192,7 +192,7 @@ async fn an_overview_names_what_could_not_be_had() {
     // Without the project there is no overview.
     world
         .fake("provisioning")
-        .on("/pavior.provisioning.v1.ProvisioningService/GetProject", |request: GetProjectRequest| {
+        .on("/pavior.provisioning.v1.ProjectService/GetProject", |request: GetProjectRequest| {
             Err::<Project, _>(Problem::not_found("project", request.name).into())
         });
     let status = client(&world).await.get_project_overview(overview()).await.unwrap_err();

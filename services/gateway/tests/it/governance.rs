@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use pavior_proto::pavior::catalog::v1::{
-    DeleteEntityRequest, Entity, GetEntityRequest, ListOrganizationsRequest, UpdateEntityRequest,
-};
-use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
-use pavior_proto::pavior::policy::v1::{
-    ApprovalRequirement, DecideRequest, Decision, DecisionStage, Effect, Reason,
-};
-use pavior_proto::pavior::provisioning::v1::provisioning_service_client::ProvisioningServiceClient;
+use pavior_proto::pavior::catalog::v1::{DeleteEntityRequest, Entity, GetEntityRequest, UpdateEntityRequest};
+use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_proto::pavior::identity::v1::ListOrganizationsRequest;
+use pavior_proto::pavior::identity::v1::identity_service_client::IdentityServiceClient;
+use pavior_proto::pavior::policy::internal::v1::{DecideRequest, DecisionStage};
+use pavior_proto::pavior::policy::v1::{ApprovalRequirement, Decision, Effect, Reason};
+use pavior_proto::pavior::provisioning::v1::project_service_client::ProjectServiceClient;
 use pavior_proto::pavior::provisioning::v1::{CreateProjectRequest, DeleteEnvironmentRequest, Project};
 use pavior_rpc::Problem;
 use pavior_rpc::problem::{ErrorReason, from_status};
@@ -19,9 +18,9 @@ use tonic::{Code, Status};
 use crate::harness::{DECIDE, ENTITY, FACTS, GET_ENTITY, World, allow};
 
 const ENVIRONMENT: &str = "organizations/acme/projects/hello/environments/production";
-const DELETE: &str = "/pavior.provisioning.v1.ProvisioningService/DeleteEnvironment";
+const DELETE: &str = "/pavior.provisioning.v1.ProjectService/DeleteEnvironment";
 const UPDATE_ENTITY: &str = "/pavior.catalog.v1.CatalogService/UpdateEntity";
-const CREATE: &str = "/pavior.provisioning.v1.ProvisioningService/CreateProject";
+const CREATE: &str = "/pavior.provisioning.v1.ProjectService/CreateProject";
 
 fn get(name: &str) -> GetEntityRequest {
     GetEntityRequest { name: name.to_owned() }
@@ -86,7 +85,7 @@ async fn policy_gets_the_caller_the_action_the_facts_and_the_owner_to_be() {
     });
     let operation = || Ok(pavior_proto::google::longrunning::Operation::default());
     world.fake("provisioning").on(CREATE, move |_: CreateProjectRequest| operation());
-    let mut client = ProvisioningServiceClient::new(world.caller("alice", "acme").await);
+    let mut client = ProjectServiceClient::new(world.caller("alice", "acme").await);
     let owner = "organizations/acme/groups/payments";
     let request = CreateProjectRequest {
         parent: "organizations/acme".to_owned(),
@@ -274,10 +273,17 @@ async fn another_organizations_names_are_refused_as_if_policy_had_done_it() {
     // The installation itself is for its operators.
     let platform =
         || ListOrganizationsRequest { platform: "organizations/-".to_owned(), ..Default::default() };
-    assert_eq!(mallory.list_organizations(platform()).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(
+        IdentityServiceClient::new(world.caller("mallory", "evil").await)
+            .list_organizations(platform())
+            .await
+            .unwrap_err()
+            .code(),
+        Code::PermissionDenied
+    );
     assert_eq!(world.fake("policy").calls(DECIDE).len(), 1);
     world.decide(|_| Ok(allow()));
-    let mut root = world.catalog("root", "acme").await;
+    let mut root = IdentityServiceClient::new(world.caller("root", "acme").await);
     // Admitted: the answer is that of the service, which has none here.
     assert_eq!(root.list_organizations(platform()).await.unwrap_err().message(), "no answer");
     let asked: DecideRequest = world.fake("policy").calls(DECIDE).remove(1).decode();
@@ -340,7 +346,7 @@ async fn errors_of_policy_and_of_facts_are_never_the_answer() {
     }
     world.decide(|_| Ok(allow()));
     let delete = || DeleteEnvironmentRequest { name: ENVIRONMENT.to_owned(), ..Default::default() };
-    let mut client = ProvisioningServiceClient::new(world.caller("alice", "acme").await);
+    let mut client = ProjectServiceClient::new(world.caller("alice", "acme").await);
     for code in [Code::NotFound, Code::PermissionDenied, Code::Internal] {
         world.fake("provisioning").on(FACTS, move |_: GetResourceFactsRequest| {
             Err::<ResourceFacts, _>(Status::new(code, "business"))

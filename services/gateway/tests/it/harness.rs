@@ -13,9 +13,12 @@ use pavior_auth::{
 use pavior_core::clock::ManualClock;
 use pavior_core::id::SystemIds;
 use pavior_gateway::{Config, Deps};
-use pavior_proto::pavior::audit::v1::{AppendRecordsRequest, AppendRecordsResponse, SequencedEvent};
+use pavior_proto::pavior::audit::internal::v1::{
+    AppendRecordsRequest, AppendRecordsResponse, SequencedEvent,
+};
 use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
-use pavior_proto::pavior::policy::v1::{DecideRequest, Decision, Effect};
+use pavior_proto::pavior::policy::internal::v1::DecideRequest;
+use pavior_proto::pavior::policy::v1::{Decision, Effect};
 use pavior_rpc::server::{AuthnLayer, ServeOptions, serve_with, stack};
 use pavior_rpc::{Health, StackOptions, remote};
 use pavior_testkit::wait_for;
@@ -28,27 +31,13 @@ use tonic::{Request, Status};
 
 use crate::fake::Fake;
 
-pub(crate) const DECIDE: &str = "/pavior.policy.v1.PolicyService/Decide";
-pub(crate) const FACTS: &str = "/pavior.governance.v1.ResourceFactsService/GetResourceFacts";
-pub(crate) const APPEND: &str = "/pavior.audit.v1.AuditService/AppendRecords";
+pub(crate) const DECIDE: &str = "/pavior.policy.internal.v1.DecisionService/Decide";
+pub(crate) const FACTS: &str = "/pavior.governance.internal.v1.ResourceFactsService/GetResourceFacts";
+pub(crate) const APPEND: &str = "/pavior.audit.internal.v1.RecorderService/AppendRecords";
 pub(crate) const GET_ENTITY: &str = "/pavior.catalog.v1.CatalogService/GetEntity";
 pub(crate) const ENTITY: &str = "organizations/acme/kinds/component/entities/shop";
 
 const ROLES: [&str; 4] = ["catalog", "provisioning", "policy", "audit"];
-
-/// What a service serves.
-fn served(role: &str) -> Vec<&'static str> {
-    match role {
-        "catalog" => vec!["pavior.catalog.v1.CatalogService", "pavior.governance.v1.ResourceFactsService"],
-        "policy" => vec!["pavior.policy.v1.PolicyService", "pavior.governance.v1.ResourceFactsService"],
-        "provisioning" => vec![
-            "pavior.provisioning.v1.ProvisioningService",
-            "google.longrunning.Operations",
-            "pavior.governance.v1.ResourceFactsService",
-        ],
-        _ => vec!["pavior.audit.v1.AuditService"],
-    }
-}
 
 /// A server: where it listens, how to stop it, and its end.
 type Running = (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>);
@@ -160,7 +149,7 @@ impl World {
 
     /// Starts a service behind the real stack; port 0 for any port.
     async fn start(&self, role: &'static str, address: SocketAddr) -> SocketAddr {
-        let services = served(role);
+        let services = pavior_rpc::governance::services(role);
         let authn =
             AuthnLayer::new(authn_layer(self.verifier.clone(), role, CallRules::of(&services).unwrap()));
         let routes = Routes::from(axum::Router::new().fallback_service(self.fakes[role].clone()));

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use pavior_gateway::Config;
 use pavior_proto::pavior::catalog::v1::{Entity, GetEntityRequest, UpdateEntityRequest};
-use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
 use serde_json::{Value, json};
 use tonic::Status;
 

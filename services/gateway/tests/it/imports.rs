@@ -2,8 +2,8 @@
 
 use pavior_proto::pavior::catalog::v1::import_entities_request::Document;
 use pavior_proto::pavior::catalog::v1::{ImportEntitiesRequest, ImportEntitiesResponse};
-use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, OwnerChange, ResourceFacts};
-use pavior_proto::pavior::policy::v1::DecideRequest;
+use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, OwnerChange, ResourceFacts};
+use pavior_proto::pavior::policy::internal::v1::DecideRequest;
 use pavior_rpc::Problem;
 use pavior_rpc::problem::from_status;
 use prost::Message as _;
@@ -30,10 +30,10 @@ async fn what_an_import_amounts_to_is_asked_as_if_nobody_owned_it() {
         [
             "catalog.entities.create",
             "catalog.entities.update",
-            "catalog.groups.create",
-            "catalog.groups.update",
-            "catalog.users.create",
-            "catalog.users.update",
+            "identity.groups.create",
+            "identity.groups.update",
+            "identity.users.create",
+            "identity.users.update",
             "catalog.entities.import",
         ]
     );
@@ -42,12 +42,12 @@ async fn what_an_import_amounts_to_is_asked_as_if_nobody_owned_it() {
     );
     // Whoever may not do one of them does none.
     world.decide(|question| match question.action.as_str() {
-        "catalog.groups.update" => Ok(deny(&[("own-teams", "access", "not your team")])),
+        "identity.groups.update" => Ok(deny(&[("own-teams", "access", "not your team")])),
         _ => Ok(allow()),
     });
     let status = client.import_entities(import()).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
-    assert_eq!(from_status(&status).metadata["action"], "catalog.groups.update");
+    assert_eq!(from_status(&status).metadata["action"], "identity.groups.update");
     assert_eq!(world.fake("catalog").calls(IMPORT).len(), 1);
 }
 

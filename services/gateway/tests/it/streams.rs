@@ -10,7 +10,7 @@ use tonic::Status;
 use crate::harness::World;
 
 const AUDIT: &str = "/pavior.audit.v1.AuditService/WatchAuditRecords";
-const OPERATION: &str = "/pavior.provisioning.v1.ProvisioningService/WatchOperation";
+const OPERATION: &str = "/pavior.provisioning.v1.OperationService/WatchOperation";
 const PATH: &str = "/v1/organizations/acme/auditRecords:watch";
 
 fn record(index: i64) -> Vec<u8> {

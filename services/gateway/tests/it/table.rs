@@ -86,7 +86,7 @@ fn the_platforms_own_descriptors_are_governed() {
         (operation.role.as_str(), operation.action.as_str()),
         ("provisioning", "provisioning.operations.cancel")
     );
-    assert!(table.method("/pavior.policy.v1.PolicyService/Decide").is_none());
+    assert!(table.method("/pavior.policy.internal.v1.DecisionService/Decide").is_none());
     assert!(table.methods().all(|method| !method.service.starts_with("pavior.driver")));
     assert_eq!(table.roles(), ["audit", "catalog", "platform", "policy", "provisioning"]);
     let project = "organizations/acme/projects/hello";

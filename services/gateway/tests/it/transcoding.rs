@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use pavior_proto::google::api::HttpRule;
 use pavior_proto::google::api::http_rule::Pattern;
-use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_rpc::{convert, governance};
 use prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value};

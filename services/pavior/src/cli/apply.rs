@@ -115,7 +115,7 @@ async fn apply_document(
         return apply_version(client, template, &version, &source.text).await;
     }
     let Some(Json::String(kind)) = fields.shift_remove("type") else {
-        return Err(wrong_usage("a document must say its `type`, for example catalog.pavior.dev/Group"));
+        return Err(wrong_usage("a document must say its `type`, for example identity.pavior.dev/Group"));
     };
     let Some(kind) = kinds.get(&kind) else {
         let mut known: Vec<&str> = kinds.keys().map(String::as_str).collect();
@@ -245,7 +245,7 @@ async fn apply_version(
 
 async fn published(client: &Client, name: &str) -> anyhow::Result<Option<catalog::TemplateVersion>> {
     let request = catalog::GetTemplateVersionRequest { name: name.to_owned() };
-    match client.catalog().get_template_version(request).await {
+    match client.templates().get_template_version(request).await {
         Ok(published) => Ok(Some(published.into_inner())),
         Err(status) if status.code() == Code::NotFound => Ok(None),
         Err(status) => Err(status.into()),
@@ -262,8 +262,8 @@ pub async fn publish(
 ) -> anyhow::Result<(String, Change)> {
     let parent = client.full_name(template, &["templates"])?;
     let name = format!("{parent}/versions/{version}");
-    let mut catalog = client.catalog();
-    let known = match catalog.get_template(catalog::GetTemplateRequest { name: parent.clone() }).await {
+    let mut templates = client.templates();
+    let known = match templates.get_template(catalog::GetTemplateRequest { name: parent.clone() }).await {
         Ok(known) => known.into_inner(),
         Err(status) if status.code() == Code::NotFound => {
             create_template(client, template, document).await?;
@@ -278,7 +278,7 @@ pub async fn publish(
         Some(_) => Change::Updated,
         None => Change::Created,
     };
-    let published = catalog
+    let published = templates
         .publish_template_version(catalog::PublishTemplateVersionRequest {
             parent,
             document: document.to_owned(),
@@ -296,7 +296,7 @@ async fn create_template(client: &Client, template: &str, document: &str) -> any
     let fields = pavior_expr::yaml::parse(document)?;
     let text = |key: &str| fields.get(key).and_then(Json::as_str).map(str::to_owned);
     client
-        .catalog()
+        .templates()
         .create_template(catalog::CreateTemplateRequest {
             parent: client.organization()?,
             template_id: template.rsplit('/').next().unwrap_or(template).to_owned(),

@@ -6,9 +6,18 @@ use anyhow::Context as _;
 use pavior_proto::google::longrunning::operations_client::OperationsClient;
 use pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient;
 use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
+use pavior_proto::pavior::catalog::v1::resource_type_service_client::ResourceTypeServiceClient;
+use pavior_proto::pavior::catalog::v1::template_service_client::TemplateServiceClient;
+use pavior_proto::pavior::identity::v1::identity_service_client::IdentityServiceClient;
 use pavior_proto::pavior::platform::v1::platform_service_client::PlatformServiceClient;
+use pavior_proto::pavior::policy::v1::access_service_client::AccessServiceClient;
+use pavior_proto::pavior::policy::v1::approval_service_client::ApprovalServiceClient;
 use pavior_proto::pavior::policy::v1::policy_service_client::PolicyServiceClient;
-use pavior_proto::pavior::provisioning::v1::provisioning_service_client::ProvisioningServiceClient;
+use pavior_proto::pavior::provisioning::v1::deployment_service_client::DeploymentServiceClient;
+use pavior_proto::pavior::provisioning::v1::operation_service_client::OperationServiceClient;
+use pavior_proto::pavior::provisioning::v1::pipeline_service_client::PipelineServiceClient;
+use pavior_proto::pavior::provisioning::v1::plan_service_client::PlanServiceClient;
+use pavior_proto::pavior::provisioning::v1::project_service_client::ProjectServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -107,19 +116,64 @@ impl Client {
         self.channel.clone()
     }
 
-    /// Calls to the catalog.
+    /// Calls about organizations, groups and users.
+    pub fn identity(&self) -> IdentityServiceClient<Authorized> {
+        IdentityServiceClient::new(self.channel())
+    }
+
+    /// Calls about kinds and entities.
     pub fn catalog(&self) -> CatalogServiceClient<Authorized> {
         CatalogServiceClient::new(self.channel())
     }
 
-    /// Calls to provisioning.
-    pub fn provisioning(&self) -> ProvisioningServiceClient<Authorized> {
-        ProvisioningServiceClient::new(self.channel())
+    /// Calls about golden paths.
+    pub fn templates(&self) -> TemplateServiceClient<Authorized> {
+        TemplateServiceClient::new(self.channel())
     }
 
-    /// Calls to policy.
-    pub fn policy(&self) -> PolicyServiceClient<Authorized> {
+    /// Calls about resource types and definitions.
+    pub fn resource_types(&self) -> ResourceTypeServiceClient<Authorized> {
+        ResourceTypeServiceClient::new(self.channel())
+    }
+
+    /// Calls about roles and their bindings.
+    pub fn access(&self) -> AccessServiceClient<Authorized> {
+        AccessServiceClient::new(self.channel())
+    }
+
+    /// Calls about policies and their bindings.
+    pub fn policies(&self) -> PolicyServiceClient<Authorized> {
         PolicyServiceClient::new(self.channel())
+    }
+
+    /// Calls about approval requests.
+    pub fn approvals(&self) -> ApprovalServiceClient<Authorized> {
+        ApprovalServiceClient::new(self.channel())
+    }
+
+    /// Calls about projects, environments and resources.
+    pub fn projects(&self) -> ProjectServiceClient<Authorized> {
+        ProjectServiceClient::new(self.channel())
+    }
+
+    /// Calls about pipelines and runs.
+    pub fn pipelines(&self) -> PipelineServiceClient<Authorized> {
+        PipelineServiceClient::new(self.channel())
+    }
+
+    /// Calls about deployments.
+    pub fn deployments(&self) -> DeploymentServiceClient<Authorized> {
+        DeploymentServiceClient::new(self.channel())
+    }
+
+    /// Calls about plans.
+    pub fn plans(&self) -> PlanServiceClient<Authorized> {
+        PlanServiceClient::new(self.channel())
+    }
+
+    /// Calls about what is followed and taken up of operations.
+    pub fn operation_service(&self) -> OperationServiceClient<Authorized> {
+        OperationServiceClient::new(self.channel())
     }
 
     /// Calls to the audit log.

@@ -310,7 +310,7 @@ async fn diagnose(args: &ConnectionArgs) -> anyhow::Result<pb::DiagnoseResources
     let client = Client::new(&settings::connection(args)?)?;
     let ask = async |parent: &str| {
         let request = pb::DiagnoseResourcesRequest { parent: parent.to_owned() };
-        client.provisioning().diagnose_resources(request).await
+        client.projects().diagnose_resources(request).await
     };
     match ask(PLATFORM).await {
         Ok(answer) => Ok(answer.into_inner()),

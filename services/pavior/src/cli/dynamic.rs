@@ -27,7 +27,7 @@ pub(crate) struct ResourceKind {
     pub field: String,
 }
 
-/// Finds the resource types that can be applied, by type name (`catalog.pavior.dev/Group`).
+/// Finds the resource types that can be applied, by type name (`identity.pavior.dev/Group`).
 pub(crate) fn kinds() -> anyhow::Result<HashMap<String, ResourceKind>> {
     let pool = DescriptorPool::decode(pavior_proto::DESCRIPTORS)?;
     let option =
@@ -149,9 +149,9 @@ mod tests {
     fn every_declarative_resource_type_can_be_applied() {
         let kinds = kinds().unwrap();
         for kind in [
-            "catalog.pavior.dev/Organization",
-            "catalog.pavior.dev/Group",
-            "catalog.pavior.dev/User",
+            "identity.pavior.dev/Organization",
+            "identity.pavior.dev/Group",
+            "identity.pavior.dev/User",
             "catalog.pavior.dev/Kind",
             "catalog.pavior.dev/Entity",
             "catalog.pavior.dev/ResourceType",

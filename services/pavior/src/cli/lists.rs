@@ -38,11 +38,11 @@ macro_rules! pages {
 
 /// Lists projects.
 pub(crate) async fn projects(client: &Client, printer: Printer, list: &ListArgs) -> anyhow::Result<()> {
-    let mut provisioning = client.provisioning();
+    let mut projects = client.projects();
     let parent = client.organization()?;
     let all = pages!(
         list.limit,
-        |page_size, page_token| provisioning.list_projects(pb::ListProjectsRequest {
+        |page_size, page_token| projects.list_projects(pb::ListProjectsRequest {
             parent: parent.clone(),
             page_size,
             page_token,
@@ -74,11 +74,11 @@ pub(crate) async fn environments(
     project: &str,
     list: &ListArgs,
 ) -> anyhow::Result<()> {
-    let mut provisioning = client.provisioning();
+    let mut projects = client.projects();
     let parent = client.full_name(project, &["projects"])?;
     let all = pages!(
         list.limit,
-        |page_size, page_token| provisioning.list_environments(pb::ListEnvironmentsRequest {
+        |page_size, page_token| projects.list_environments(pb::ListEnvironmentsRequest {
             parent: parent.clone(),
             page_size,
             page_token,
@@ -110,7 +110,7 @@ pub(crate) fn environment_table(environments: &[pb::Environment]) -> String {
 /// Shows an environment and its resources.
 pub(crate) async fn environment(client: &Client, printer: Printer, environment: &str) -> anyhow::Result<()> {
     let name = client.full_name(environment, &["projects", "environments"])?;
-    let (mut one, mut two) = (client.provisioning(), client.provisioning());
+    let (mut one, mut two) = (client.projects(), client.projects());
     let request = pb::ListResourcesRequest { parent: name.clone(), page_size: 1000, ..Default::default() };
     let (environment, resources) = tokio::try_join!(
         one.get_environment(pb::GetEnvironmentRequest { name }),
@@ -163,7 +163,7 @@ pub(crate) async fn operation(client: &Client, printer: Printer, command: OpComm
         OpCommand::Cancel { operation } => cancel(client, printer, full(&operation)?).await,
         OpCommand::Retry { operation } => {
             let request = pb::RetryOperationRequest { name: full(&operation)?, request_id: request_id() };
-            let operation = client.provisioning().retry_operation(request).await?.into_inner();
+            let operation = client.operation_service().retry_operation(request).await?.into_inner();
             show_operation(printer, &operation)
         }
     }
@@ -247,7 +247,7 @@ fn show_operation(printer: Printer, operation: &Operation) -> anyhow::Result<()>
 
 /// Lists approval requests.
 pub(crate) async fn approvals(client: &Client, printer: Printer, list: &ListArgs) -> anyhow::Result<()> {
-    let mut service = client.policy();
+    let mut service = client.approvals();
     let parent = client.organization()?;
     let all = pages!(
         list.limit,
@@ -274,7 +274,7 @@ pub(crate) async fn approvals(client: &Client, printer: Printer, list: &ListArgs
 /// Votes on an approval request.
 pub(crate) async fn vote(client: &Client, printer: Printer, args: VoteArgs, yes: bool) -> anyhow::Result<()> {
     let name = client.full_name(&args.request, &["approvalRequests"])?;
-    let mut service = client.policy();
+    let mut service = client.approvals();
     // The digest of the plan as it is now is sent along: a plan that changes in between is not voted on.
     let seen = service
         .get_approval_request(policy::GetApprovalRequestRequest { name: name.clone() })
@@ -315,7 +315,7 @@ pub(crate) async fn vote(client: &Client, printer: Printer, args: VoteArgs, yes:
 
 /// Lists golden paths.
 pub(crate) async fn templates(client: &Client, printer: Printer, list: &ListArgs) -> anyhow::Result<()> {
-    let mut service = client.catalog();
+    let mut service = client.templates();
     let parent = client.organization()?;
     let all = pages!(
         list.limit,
@@ -338,7 +338,7 @@ pub(crate) async fn templates(client: &Client, printer: Printer, list: &ListArgs
 /// Shows a version of a golden path.
 pub(crate) async fn template(client: &Client, printer: Printer, name: String) -> anyhow::Result<()> {
     let version = client
-        .catalog()
+        .templates()
         .get_template_version(catalog::GetTemplateVersionRequest { name })
         .await?
         .into_inner();

@@ -186,7 +186,7 @@ async fn watch(
     progress: &mut Progress,
 ) -> Result<(), Status> {
     let request = WatchOperationRequest { name: name.to_owned(), resume_token: resume_token.clone() };
-    let mut stream = client.provisioning().watch_operation(request).await?.into_inner();
+    let mut stream = client.operation_service().watch_operation(request).await?.into_inner();
     while let Some(response) = stream.message().await? {
         *resume_token = response.resume_token;
         let Some(event) = response.event else { continue };

@@ -69,7 +69,7 @@ pub(crate) async fn project(
     match command {
         ProjectCommand::Create { spec, wait } => {
             let request = requests::create_project(client, &spec, wait.request_id.as_ref(), false)?;
-            let call = || async { client.provisioning().create_project(request.clone()).await };
+            let call = || async { client.projects().create_project(request.clone()).await };
             settle(client, printer, &wait, call).await
         }
         ProjectCommand::Delete { project, wait } => {
@@ -78,7 +78,7 @@ pub(crate) async fn project(
                 request_id: wait.request_id.clone().unwrap_or_else(request_id),
                 ..Default::default()
             };
-            let call = || async { client.provisioning().delete_project(request.clone()).await };
+            let call = || async { client.projects().delete_project(request.clone()).await };
             settle(client, printer, &wait, call).await
         }
         ProjectCommand::List(list) => lists::projects(client, printer, &list).await,
@@ -131,13 +131,13 @@ pub(crate) async fn environment(
     match command {
         EnvCommand::Create { spec, wait } => {
             let request = requests::create_environment(client, &spec, wait.request_id.as_ref(), false)?;
-            let call = || async { client.provisioning().create_environment(request.clone()).await };
+            let call = || async { client.projects().create_environment(request.clone()).await };
             settle(client, printer, &wait, call).await
         }
         EnvCommand::Delete { environment, wait } => {
             let request =
                 requests::delete_environment(client, &environment, wait.request_id.as_ref(), false)?;
-            let call = || async { client.provisioning().delete_environment(request.clone()).await };
+            let call = || async { client.projects().delete_environment(request.clone()).await };
             settle(client, printer, &wait, call).await
         }
         EnvCommand::List { project, list } => lists::environments(client, printer, &project, &list).await,
@@ -153,14 +153,14 @@ pub(crate) async fn run(client: &Client, printer: Printer, args: RunArgs) -> any
         request_id: args.wait.request_id.clone().unwrap_or_else(request_id),
         validate_only: false,
     };
-    let call = || async { client.provisioning().run_pipeline(request.clone()).await };
+    let call = || async { client.pipelines().run_pipeline(request.clone()).await };
     settle(client, printer, &args.wait, call).await
 }
 
 /// `pavior deploy`.
 pub(crate) async fn deploy(client: &Client, printer: Printer, args: DeployArgs) -> anyhow::Result<()> {
     let request = requests::create_deployment(client, &args.spec, args.wait.request_id.as_ref(), false)?;
-    let call = || async { client.provisioning().create_deployment(request.clone()).await };
+    let call = || async { client.deployments().create_deployment(request.clone()).await };
     settle(client, printer, &args.wait, call).await
 }
 
@@ -174,27 +174,28 @@ pub(crate) async fn promote(client: &Client, printer: Printer, args: PromoteArgs
         request_id: args.wait.request_id.clone().unwrap_or_else(request_id),
         validate_only: false,
     };
-    let call = || async { client.provisioning().promote_deployment(request.clone()).await };
+    let call = || async { client.deployments().promote_deployment(request.clone()).await };
     settle(client, printer, &args.wait, call).await
 }
 
 /// `pavior plan`.
 pub(crate) async fn plan(client: &Client, printer: Printer, command: PlanCommand) -> anyhow::Result<()> {
-    let mut provisioning = client.provisioning();
+    let mut projects = client.projects();
     let operation = match command {
         PlanCommand::Project(spec) => {
-            provisioning.create_project(requests::create_project(client, &spec, None, true)?).await
+            projects.create_project(requests::create_project(client, &spec, None, true)?).await
         }
         PlanCommand::Env(spec) => {
-            provisioning.create_environment(requests::create_environment(client, &spec, None, true)?).await
+            projects.create_environment(requests::create_environment(client, &spec, None, true)?).await
         }
         PlanCommand::Deploy(spec) => {
-            provisioning.create_deployment(requests::create_deployment(client, &spec, None, true)?).await
+            client
+                .deployments()
+                .create_deployment(requests::create_deployment(client, &spec, None, true)?)
+                .await
         }
         PlanCommand::DeleteEnv { environment } => {
-            provisioning
-                .delete_environment(requests::delete_environment(client, &environment, None, true)?)
-                .await
+            projects.delete_environment(requests::delete_environment(client, &environment, None, true)?).await
         }
     }?
     .into_inner();

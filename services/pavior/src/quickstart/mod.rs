@@ -183,9 +183,9 @@ Everything keeps running; Ctrl-C stops it. To go on in another terminal:
 With grpcurl:
 
   grpcurl -plaintext {address} list
-  grpcurl -plaintext {address} describe pavior.provisioning.v1.ProvisioningService
+  grpcurl -plaintext {address} describe pavior.provisioning.v1.ProjectService
   grpcurl -plaintext -H \"authorization: Bearer $PAVIOR_TOKEN\" \\
-    -d '{{\"parent\": \"organizations/acme\"}}' {address} pavior.provisioning.v1.ProvisioningService/ListProjects
+    -d '{{\"parent\": \"organizations/acme\"}}' {address} pavior.provisioning.v1.ProjectService/ListProjects
 "
     );
 }

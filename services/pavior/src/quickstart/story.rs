@@ -34,7 +34,7 @@ pub(crate) async fn run(narrator: &mut Narrator, people: &Personas, language: &s
 
 async fn plan(narrator: &mut Narrator, alice: &Client, language: &str) -> anyhow::Result<()> {
     narrator.chapter("alice, a developer, asks what a new project would be: the plan");
-    let operation = alice.provisioning().create_project(project(language, true)?).await?.into_inner();
+    let operation = alice.projects().create_project(project(language, true)?).await?.into_inner();
     let plan = progress::metadata(&operation)?.validated_plan.context("the answer has no plan")?;
     for change in &plan.changes {
         let after = if change.depends_on.is_empty() {
@@ -71,7 +71,7 @@ fn project(language: &str, validate_only: bool) -> anyhow::Result<pb::CreateProj
 
 async fn create_project(narrator: &mut Narrator, alice: &Client, language: &str) -> anyhow::Result<()> {
     narrator.chapter("alice creates it: repository, pipeline, database, running service, in one call");
-    let operation = alice.provisioning().create_project(project(language, false)?).await?.into_inner();
+    let operation = alice.projects().create_project(project(language, false)?).await?.into_inner();
     finish(narrator, alice, &operation).await?;
     Ok(())
 }
@@ -91,7 +91,7 @@ async fn fetch_environment(
 ) -> anyhow::Result<String> {
     let name = format!("{PROJECT}/environments/{environment}");
     let environment =
-        client.provisioning().get_environment(pb::GetEnvironmentRequest { name }).await?.into_inner();
+        client.projects().get_environment(pb::GetEnvironmentRequest { name }).await?.into_inner();
     ensure!(!environment.url.is_empty(), "`{}` has no address", environment.name);
     narrator.fact("GET", &environment.url);
     let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
@@ -103,7 +103,7 @@ async fn fetch_environment(
 async fn change(narrator: &mut Narrator, alice: &Client) -> anyhow::Result<()> {
     narrator.chapter("alice pushes a commit that changes the page, runs the pipeline and deploys it");
     let name = format!("{PROJECT}/resources/repository");
-    let repository = alice.provisioning().get_resource(pb::GetResourceRequest { name }).await?.into_inner();
+    let repository = alice.projects().get_resource(pb::GetResourceRequest { name }).await?.into_inner();
     let outputs = repository.outputs.as_ref().map(pavior_rpc::convert::from_struct).unwrap_or_default();
     let path = outputs.get("path").and_then(|p| p.as_str()).context("the repository has no path")?.to_owned();
     let commit = tokio::task::spawn_blocking(move || push_change(Path::new(&path))).await??;
@@ -115,7 +115,7 @@ async fn change(narrator: &mut Narrator, alice: &Client) -> anyhow::Result<()> {
         request_id: request_id(),
         validate_only: false,
     };
-    let operation = alice.provisioning().run_pipeline(request).await?.into_inner();
+    let operation = alice.pipelines().run_pipeline(request).await?.into_inner();
     let operation = finish(narrator, alice, &operation).await?;
     let run: pb::Run = response(&operation)?;
     ensure!(run.commit == commit, "the run took another commit");
@@ -126,7 +126,7 @@ async fn change(narrator: &mut Narrator, alice: &Client) -> anyhow::Result<()> {
         request_id: request_id(),
         ..Default::default()
     };
-    let operation = alice.provisioning().create_deployment(request).await?.into_inner();
+    let operation = alice.deployments().create_deployment(request).await?.into_inner();
     finish(narrator, alice, &operation).await?;
     let page = fetch_environment(narrator, alice, "development").await?;
     ensure!(page.contains(NEW_GREETING) && page.contains(&commit), "the new page is not what was expected");
@@ -184,7 +184,7 @@ fn git(directory: &Path, arguments: &[&str]) -> anyhow::Result<String> {
 
 async fn promote(narrator: &mut Narrator, alice: &Client) -> anyhow::Result<()> {
     narrator.chapter("alice makes staging and promotes to it");
-    let operation = alice.provisioning().create_environment(environment("staging")).await?.into_inner();
+    let operation = alice.projects().create_environment(environment("staging")).await?.into_inner();
     finish(narrator, alice, &operation).await?;
     let request = pb::PromoteDeploymentRequest {
         parent: format!("{PROJECT}/environments/staging"),
@@ -192,7 +192,7 @@ async fn promote(narrator: &mut Narrator, alice: &Client) -> anyhow::Result<()> 
         request_id: request_id(),
         validate_only: false,
     };
-    let operation = alice.provisioning().promote_deployment(request).await?.into_inner();
+    let operation = alice.deployments().promote_deployment(request).await?.into_inner();
     finish(narrator, alice, &operation).await?;
     let page = fetch_environment(narrator, alice, "staging").await?;
     ensure!(
@@ -214,8 +214,7 @@ fn environment(class: &str) -> pb::CreateEnvironmentRequest {
 
 async fn production(narrator: &mut Narrator, people: &Personas) -> anyhow::Result<()> {
     narrator.chapter("alice asks for production: it waits for the platform group");
-    let operation =
-        people.alice.provisioning().create_environment(environment("production")).await?.into_inner();
+    let operation = people.alice.projects().create_environment(environment("production")).await?.into_inner();
     narrator.fact("operation", &operation.name);
     let operation = progress::follow(&people.alice, &operation.name, Until::Approval, false).await?;
     let metadata = progress::metadata(&operation)?;
@@ -231,13 +230,13 @@ async fn production(narrator: &mut Narrator, people: &Personas) -> anyhow::Resul
         plan_digest: metadata.plan_digest.clone(),
         request_id: request_id(),
     };
-    match people.alice.policy().approve_approval_request(vote("please")).await {
+    match people.alice.approvals().approve_approval_request(vote("please")).await {
         Ok(_) => bail!("alice approved her own request"),
         Err(status) => narrator.fact("alice may not approve it herself", &reason(&status)),
     }
 
     narrator.chapter("pia, a platform engineer, approves; production comes up");
-    let answer = people.pia.policy().approve_approval_request(vote("looks good")).await?.into_inner();
+    let answer = people.pia.approvals().approve_approval_request(vote("looks good")).await?.into_inner();
     narrator.fact("approval", &output::state(answer.state().as_str_name(), "STATE_"));
     finish(narrator, &people.alice, &operation).await?;
     let page = fetch_environment(narrator, &people.alice, "production").await?;
@@ -252,14 +251,14 @@ async fn denied(narrator: &mut Narrator, people: &Personas) -> anyhow::Result<()
         request_id: request_id(),
         ..Default::default()
     };
-    match people.alice.provisioning().delete_environment(request()).await {
+    match people.alice.projects().delete_environment(request()).await {
         Ok(_) => bail!("alice deleted production"),
         Err(status) => {
             ensure!(status.code() == Code::FailedPrecondition, "refused otherwise than expected: {status}");
             narrator.quote(&failure::describe(&status.into()));
         }
     }
-    match people.bob.provisioning().delete_environment(request()).await {
+    match people.bob.projects().delete_environment(request()).await {
         Ok(_) => bail!("bob deleted another team's environment"),
         Err(status) => {
             ensure!(status.code() == Code::PermissionDenied, "refused otherwise than expected: {status}");

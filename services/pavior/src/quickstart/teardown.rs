@@ -19,10 +19,10 @@ pub(crate) async fn run(narrator: &mut Narrator, people: &Personas, directory: &
     narrator.chapter("pia takes the project down with everything in it");
     let parent = PROJECT.to_owned();
     let request = pb::ListEnvironmentsRequest { parent, page_size: 100, ..Default::default() };
-    let environments = people.pia.provisioning().list_environments(request).await?.into_inner().environments;
+    let environments = people.pia.projects().list_environments(request).await?.into_inner().environments;
     let request =
         pb::DeleteProjectRequest { name: PROJECT.to_owned(), request_id: request_id(), ..Default::default() };
-    let operation = people.pia.provisioning().delete_project(request).await?.into_inner();
+    let operation = people.pia.projects().delete_project(request).await?.into_inner();
     narrator.fact("operation", &operation.name);
     let operation = progress::follow(&people.pia, &operation.name, Until::End, false).await?;
     progress::conclude(&operation)?;
@@ -31,8 +31,7 @@ pub(crate) async fn run(narrator: &mut Narrator, people: &Personas, directory: &
     for environment in environments {
         ensure!(http.get(&environment.url).send().await.is_err(), "`{}` still answers", environment.url);
     }
-    let gone =
-        people.pia.provisioning().get_project(pb::GetProjectRequest { name: PROJECT.to_owned() }).await;
+    let gone = people.pia.projects().get_project(pb::GetProjectRequest { name: PROJECT.to_owned() }).await;
     ensure!(gone.is_err_and(|s| s.code() == tonic::Code::NotFound), "the project is still known");
     for left in ["repositories", "databases", "workloads"] {
         let path = serve::drivers_directory(directory).join(left);

@@ -1,6 +1,7 @@
 //! Approval requests on the wire.
 
 use pavior_core::resource::{Stored, Violations};
+use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_proto::shape::Request as _;
 use pavior_resource::{
@@ -126,11 +127,11 @@ impl Api {
 
     pub(super) async fn several_approval_requests(
         &self,
-        request: Request<pb::BatchGetApprovalRequestsRequest>,
-    ) -> Answer<pb::BatchGetApprovalRequestsResponse> {
+        request: Request<decision_pb::BatchGetApprovalRequestsRequest>,
+    ) -> Answer<decision_pb::BatchGetApprovalRequestsResponse> {
         let (permit, request) = read_request(request)?;
         let found = async {
-            let action = pb::BatchGetApprovalRequestsRequest::ACTION;
+            let action = decision_pb::BatchGetApprovalRequestsRequest::ACTION;
             parent::<ApprovalRequestFields>(&permit, "parent", &request.parent, false, action)?;
             if request.names.len() > MAX_BATCH {
                 let text = format!("has more than {MAX_BATCH} elements");
@@ -150,7 +151,7 @@ impl Api {
             self.app.batch_get_approvals(&permit, &ids).await
         };
         let now = self.app.kernel().clock.now();
-        respond(found.await.map(|found| pb::BatchGetApprovalRequestsResponse {
+        respond(found.await.map(|found| decision_pb::BatchGetApprovalRequestsResponse {
             approval_requests: found.iter().map(|stored| encode_at(stored, now)).collect(),
         }))
     }
@@ -212,7 +213,7 @@ impl Api {
 
     pub(super) async fn ask_for_approval(
         &self,
-        request: Request<pb::CreateApprovalRequestRequest>,
+        request: Request<decision_pb::CreateApprovalRequestRequest>,
     ) -> Answer<pb::ApprovalRequest> {
         let (permit, request) = (pavior_auth::permit(&request)?, request.into_inner());
         let context = ChangeContext::of(&permit, &request);
@@ -225,7 +226,7 @@ impl Api {
 
     pub(super) async fn cancel(
         &self,
-        request: Request<pb::CancelApprovalRequestRequest>,
+        request: Request<decision_pb::CancelApprovalRequestRequest>,
     ) -> Answer<pb::ApprovalRequest> {
         let (permit, request) = read_request(request)?;
         decision::check_reason(&request.reason)?;

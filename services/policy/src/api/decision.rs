@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::{Principal, PrincipalKind, ResourceName};
-use pavior_proto::pavior::governance::v1::ResourceFacts;
+use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
+use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_proto::pavior::r#type::v1 as types;
 use pavior_rpc::{Problem, Violations, convert, validate};
@@ -47,9 +48,9 @@ fn group(name: &str, organization: &str, field: &str, violations: &mut Violation
 }
 
 /// Decodes a question. `path` stands before the paths of its fields.
-pub(super) fn question(request: pb::DecideRequest, path: &str) -> Result<Question, Problem> {
+pub(super) fn question(request: decision_pb::DecideRequest, path: &str) -> Result<Question, Problem> {
     let mut violations = validate::violations(&request)?;
-    let pb::DecideRequest {
+    let decision_pb::DecideRequest {
         organization: name,
         principal: principal_,
         action,
@@ -64,10 +65,12 @@ pub(super) fn question(request: pb::DecideRequest, path: &str) -> Result<Questio
     let principal = principal(principal_.unwrap_or_default(), &mut violations);
     let resource = resource(facts.unwrap_or_default(), &organization, &mut violations);
     let context = context(context_.unwrap_or_default(), &organization, &mut violations);
-    let stage = match pb::DecisionStage::try_from(stage) {
-        Ok(pb::DecisionStage::Plan) => Stage::Plan,
-        Ok(pb::DecisionStage::Execution) => Stage::Execution,
-        Ok(pb::DecisionStage::Admission | pb::DecisionStage::Unspecified) | Err(_) => Stage::Admission,
+    let stage = match decision_pb::DecisionStage::try_from(stage) {
+        Ok(decision_pb::DecisionStage::Plan) => Stage::Plan,
+        Ok(decision_pb::DecisionStage::Execution) => Stage::Execution,
+        Ok(decision_pb::DecisionStage::Admission | decision_pb::DecisionStage::Unspecified) | Err(_) => {
+            Stage::Admission
+        }
     };
     let approval = filled(&approval_request).and_then(|name| {
         let pattern = "organizations/{organization}/approvalRequests/{approval_request}";
@@ -91,10 +94,10 @@ pub(super) fn question(request: pb::DecideRequest, path: &str) -> Result<Questio
 
 /// Decodes the question which actions are allowed: as a decision about none of them yet.
 pub(super) fn allowed_actions(
-    request: pb::ListAllowedActionsRequest,
+    request: decision_pb::ListAllowedActionsRequest,
 ) -> Result<(Input, AskedActions), Problem> {
     let mut violations = validate::violations(&request)?;
-    let pb::ListAllowedActionsRequest {
+    let decision_pb::ListAllowedActionsRequest {
         organization: name,
         principal: principal_,
         resource: facts,
@@ -185,8 +188,8 @@ fn resource(facts: ResourceFacts, organization: &str, violations: &mut Violation
     Resource { name, exists, kind: r#type, owner, project, environment_class, labels }
 }
 
-fn context(wire: pb::DecisionContext, organization: &str, violations: &mut Violations) -> Context {
-    let pb::DecisionContext {
+fn context(wire: decision_pb::DecisionContext, organization: &str, violations: &mut Violations) -> Context {
+    let decision_pb::DecisionContext {
         environment_class,
         template_version,
         parameters,
@@ -310,7 +313,7 @@ fn reason(reason: Reason) -> pb::Reason {
 }
 
 /// Decodes what a service asks people.
-pub(super) fn ask(request: &pb::CreateApprovalRequestRequest) -> Result<Ask, Problem> {
+pub(super) fn ask(request: &decision_pb::CreateApprovalRequestRequest) -> Result<Ask, Problem> {
     let mut violations = validate::violations(request)?;
     let organization = organization(&request.parent, "parent", &mut violations);
     let wire = request.approval_request.clone().unwrap_or_default();

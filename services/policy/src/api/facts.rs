@@ -1,8 +1,8 @@
 //! Facts for the gateway.
 
 use pavior_auth::permit;
-use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsService;
-use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_proto::pavior::governance::internal::v1::resource_facts_service_server::ResourceFactsService;
+use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_resource::respond;
 use pavior_rpc::validate;
 use tonic::{Request, Response, Status};

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use moka::future::Cache;
 use pavior_auth::{Permit, ServiceIdentity};
 use pavior_core::clock::Clock;
-use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
-use pavior_proto::pavior::catalog::v1::{self as pb, GetDirectoryRequest};
+use pavior_proto::pavior::identity::internal::v1 as directory_pb;
+use pavior_proto::pavior::identity::internal::v1::GetDirectoryRequest;
+use pavior_proto::pavior::identity::internal::v1::directory_service_client::DirectoryServiceClient;
 use pavior_rpc::{Problem, RetrySafe, Transport};
 use time::{Duration, OffsetDateTime};
 use tokio::sync::Mutex;
@@ -32,7 +33,7 @@ struct Known {
 #[derive(Clone)]
 pub(crate) struct Directories {
     identity: ServiceIdentity,
-    client: CatalogServiceClient<Transport>,
+    client: DirectoryServiceClient<Transport>,
     clock: Arc<dyn Clock>,
     max_age: Duration,
     slots: Cache<String, Arc<Slot>>,
@@ -53,7 +54,7 @@ impl Directories {
         max_age_ms: u64,
         organizations: u64,
     ) -> Self {
-        let client = CatalogServiceClient::new(identity.transport(transport, "catalog"))
+        let client = DirectoryServiceClient::new(identity.transport(transport, "catalog"))
             .max_decoding_message_size(64 * 1024 * 1024);
         let max_age = Duration::milliseconds(i64::try_from(max_age_ms).unwrap_or(i64::MAX));
         Self { identity, client, clock, max_age, slots: Cache::new(organizations) }
@@ -140,9 +141,9 @@ fn id(name: &str) -> String {
     name.rsplit('/').next().unwrap_or(name).to_owned()
 }
 
-fn decode(answer: pb::Directory) -> Directory {
-    let pb::Directory { revision, unchanged: _, memberships, groups } = answer;
-    let memberships = memberships.into_iter().map(|pb::directory::Membership { user, groups }| {
+fn decode(answer: directory_pb::Directory) -> Directory {
+    let directory_pb::Directory { revision, unchanged: _, memberships, groups } = answer;
+    let memberships = memberships.into_iter().map(|directory_pb::directory::Membership { user, groups }| {
         (user, groups.iter().map(|group| id(group)).collect())
     });
     let parents = groups.into_iter().filter(|group| !group.parent_group.is_empty());

@@ -2,7 +2,7 @@
 
 use pavior_auth::Permit;
 use pavior_core::ResourceName;
-use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_resource::{Rows, Table};
 use pavior_rpc::Problem;
 use pavior_rpc::facts::{no_owners_within, recall};
@@ -15,7 +15,7 @@ use crate::domain::record::{
 use crate::error::Error;
 use crate::store::ConnectionTrait;
 
-const ORGANIZATION_TYPE: &str = "catalog.pavior.dev/Organization";
+const ORGANIZATION_TYPE: &str = "identity.pavior.dev/Organization";
 
 impl App {
     /// The facts of a resource of this service, or those that were kept with the answer to an earlier call.

@@ -17,7 +17,7 @@ pub(crate) mod sources;
 use std::sync::Arc;
 
 use pavior_auth::{Permit, SystemAuthority};
-use pavior_proto::pavior::governance::v1::ResourceFacts;
+use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_resource::{Kernel, Service};
 use pavior_store::Tx;
 

@@ -1,6 +1,7 @@
 //! Approval requests: from the question to the execution.
 
 use pavior_core::PrincipalKind;
+use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_testkit::db::{both, sqlite};
 use pb::Effect;
@@ -10,10 +11,10 @@ use tonic::{Code, Status};
 
 use crate::fixture::{ACME, CREATE, Fixture, failed, question, user};
 
-fn ask(digest: &str, quorum: i32) -> pb::CreateApprovalRequestRequest {
+fn ask(digest: &str, quorum: i32) -> decision_pb::CreateApprovalRequestRequest {
     let requirement =
         pb::ApprovalRequirement { quorum, group: format!("{ACME}/groups/platform"), ..Default::default() };
-    pb::CreateApprovalRequestRequest {
+    decision_pb::CreateApprovalRequestRequest {
         parent: ACME.into(),
         approval_request: Some(pb::ApprovalRequest {
             action: CREATE.into(),
@@ -33,7 +34,7 @@ fn ask(digest: &str, quorum: i32) -> pb::CreateApprovalRequestRequest {
 impl Fixture {
     pub(crate) async fn ask(&self, who: &str, digest: &str, quorum: i32) -> pb::ApprovalRequest {
         let call = self.internal(who, ask(digest, quorum));
-        self.client().create_approval_request(call).await.unwrap().into_inner()
+        self.operation_approvals().create_approval_request(call).await.unwrap().into_inner()
     }
 
     async fn approve(&self, who: &str, name: &str, digest: &str) -> Result<pb::ApprovalRequest, Status> {
@@ -44,13 +45,13 @@ impl Fixture {
             ..Default::default()
         };
         let call = self.call(who, "policy.approvalRequests.approve", request);
-        Ok(self.client().approve_approval_request(call).await?.into_inner())
+        Ok(self.approvals().approve_approval_request(call).await?.into_inner())
     }
 
     async fn look(&self, name: &str) -> pb::ApprovalRequest {
         let request = pb::GetApprovalRequestRequest { name: name.into() };
         let call = self.call("bob", "policy.approvalRequests.get", request);
-        self.client().get_approval_request(call).await.unwrap().into_inner()
+        self.approvals().get_approval_request(call).await.unwrap().into_inner()
     }
 }
 
@@ -69,9 +70,10 @@ async fn an_approval_lets_exactly_its_plan_through() {
             (State::Pending, "organizations/acme/users/alice")
         );
         let mut execution = question("alice", CREATE);
-        execution.stage = pb::DecisionStage::Execution.into();
+        execution.stage = decision_pb::DecisionStage::Execution.into();
         execution.approval_request = request.name.clone();
-        let effect = async |request: &pb::DecideRequest| f.decide(request.clone()).await.unwrap().effect();
+        let effect =
+            async |request: &decision_pb::DecideRequest| f.decide(request.clone()).await.unwrap().effect();
         assert_eq!(effect(&execution).await, Effect::RequireApproval);
         let approved = f.approve("bob", &request.name, "d1").await.unwrap();
         assert_eq!((approved.state(), approved.votes.len()), (State::Approved, 1));
@@ -84,15 +86,21 @@ async fn an_approval_lets_exactly_its_plan_through() {
         let mut changed = execution.clone();
         changed.context.as_mut().unwrap().plan_digest = "d2".into();
         assert_eq!(effect(&changed).await, Effect::RequireApproval);
-        let cancel = pb::CancelApprovalRequestRequest {
+        let cancel = decision_pb::CancelApprovalRequestRequest {
             name: request.name.clone(),
             invalidated: true,
             reason: "changed".into(),
         };
-        let void = f.client().cancel_approval_request(f.own(cancel.clone())).await.unwrap().into_inner();
+        let void = f
+            .operation_approvals()
+            .cancel_approval_request(f.own(cancel.clone()))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(void.state(), State::Invalidated);
         assert_eq!(effect(&execution).await, Effect::RequireApproval);
-        let again = f.client().cancel_approval_request(f.own(cancel)).await.unwrap().into_inner();
+        let again =
+            f.operation_approvals().cancel_approval_request(f.own(cancel)).await.unwrap().into_inner();
         assert_eq!(again, void);
         let told: Vec<_> = f.audited().await.into_iter().map(|event| event.action).collect();
         assert_eq!(
@@ -149,13 +157,13 @@ async fn the_human_behind_an_agent_cannot_approve() {
     agent.name = format!("{ACME}/agents/bot");
     agent.on_behalf_of = Some(user("bob").name);
     let call = f.signed(&f.provisioning, &agent, "", ask("d1", 1));
-    let request = f.client().create_approval_request(call).await.unwrap().into_inner();
+    let request = f.operation_approvals().create_approval_request(call).await.unwrap().into_inner();
     assert_eq!(failed(f.approve("bob", &request.name, "").await).1, "APPROVER_NOT_ELIGIBLE");
     agent.on_behalf_of = Some(user("carol").name);
     agent.groups = vec!["platform".into()];
     let vote = pb::ApproveApprovalRequestRequest { name: request.name.clone(), ..Default::default() };
     let call = f.signed(&f.gateway, &agent, "policy.approvalRequests.approve", vote);
-    assert_eq!(failed(f.client().approve_approval_request(call).await).1, "APPROVER_NOT_ELIGIBLE");
+    assert_eq!(failed(f.approvals().approve_approval_request(call).await).1, "APPROVER_NOT_ELIGIBLE");
     assert_eq!(f.approve("carol", &request.name, "").await.unwrap().state(), State::Approved);
 }
 
@@ -166,7 +174,7 @@ async fn a_service_that_asks_in_its_own_name_says_for_whom() {
     service.kind = PrincipalKind::Service;
     service.name = format!("{ACME}/services/provisioning");
     let call = f.signed(&f.provisioning, &service, "", ask("d1", 1));
-    let (code, _, error) = failed(f.client().create_approval_request(call).await);
+    let (code, _, error) = failed(f.operation_approvals().create_approval_request(call).await);
     assert_eq!(
         (code, error.violations[0].field.as_str()),
         (Code::InvalidArgument, "approval_request.requester")
@@ -174,7 +182,7 @@ async fn a_service_that_asks_in_its_own_name_says_for_whom() {
     let mut named = ask("d1", 1);
     named.approval_request.as_mut().unwrap().requester = user("bob").name;
     let call = f.signed(&f.provisioning, &service, "", named);
-    let request = f.client().create_approval_request(call).await.unwrap().into_inner();
+    let request = f.operation_approvals().create_approval_request(call).await.unwrap().into_inner();
     assert_eq!(failed(f.approve("bob", &request.name, "").await).1, "APPROVER_NOT_ELIGIBLE");
     assert_eq!(f.approve("carol", &request.name, "").await.unwrap().state(), State::Approved);
 }
@@ -191,7 +199,7 @@ async fn one_denial_ends_it() {
             ..Default::default()
         };
         let call = f.call("carol", "policy.approvalRequests.deny", deny);
-        let denied = f.client().deny_approval_request(call).await.unwrap().into_inner();
+        let denied = f.approvals().deny_approval_request(call).await.unwrap().into_inner();
         assert_eq!((denied.state(), denied.votes.len()), (State::Denied, 2));
         let list = |filter: &str| {
             let request = pb::ListApprovalRequestsRequest {
@@ -206,7 +214,7 @@ async fn one_denial_ends_it() {
             ("state = STATE_PENDING", 0),
             ("requester = \"organizations/acme/users/alice\"", 1),
         ] {
-            let found = f.client().list_approval_requests(list(filter)).await.unwrap().into_inner();
+            let found = f.approvals().list_approval_requests(list(filter)).await.unwrap().into_inner();
             assert_eq!(found.approval_requests.len(), want, "{filter}");
         }
     })
@@ -241,7 +249,7 @@ async fn without_an_audit_trail_nothing_changes_but_time_goes_on() {
     let request = f.ask("alice", "d1", 1).await;
     f.advance(24 * 3_600);
     let (code, reason, _) =
-        failed(f.client().create_approval_request(f.internal("alice", ask("d2", 1))).await);
+        failed(f.operation_approvals().create_approval_request(f.internal("alice", ask("d2", 1))).await);
     assert_eq!((code, reason.as_str()), (Code::Unavailable, "AUDIT_UNAVAILABLE"));
     assert_eq!(f.look(&request.name).await.state(), State::Expired);
     assert_eq!(failed(f.approve("bob", &request.name, "").await).1, "INVALID_STATE");
@@ -257,12 +265,12 @@ async fn an_agent_asks_for_its_person_who_then_cannot_vote_or_not_at_all() {
         bot.kind = PrincipalKind::Agent;
         bot.name = format!("{ACME}/agents/bot");
         let alone = f.signed(&f.provisioning, &bot, "", ask("d1", 1));
-        let (code, reason, error) = failed(f.client().create_approval_request(alone).await);
+        let (code, reason, error) = failed(f.operation_approvals().create_approval_request(alone).await);
         assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "APPROVER_NOT_ELIGIBLE"));
         assert!(error.message.contains("acts for nobody"), "{}", error.message);
         bot.on_behalf_of = Some(user("pia").name);
         let call = f.signed(&f.provisioning, &bot, "", ask("d1", 1));
-        let request = f.client().create_approval_request(call).await.unwrap().into_inner();
+        let request = f.operation_approvals().create_approval_request(call).await.unwrap().into_inner();
         let (code, reason, _) = failed(f.approve("pia", &request.name, "d1").await);
         assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "APPROVER_NOT_ELIGIBLE"));
         assert_eq!(f.approve("bob", &request.name, "d1").await.unwrap().state(), State::Approved);
@@ -282,13 +290,15 @@ async fn an_operation_asks_once_about_a_plan() {
         let other = f.ask("alice", "d2", 1).await;
         assert_ne!(one.name, other.name);
         let names = vec![other.name.clone(), one.name.clone()];
-        let request = pb::BatchGetApprovalRequestsRequest { parent: ACME.into(), names };
-        let found = f.client().batch_get_approval_requests(f.own(request)).await.unwrap().into_inner();
+        let request = decision_pb::BatchGetApprovalRequestsRequest { parent: ACME.into(), names };
+        let found =
+            f.operation_approvals().batch_get_approval_requests(f.own(request)).await.unwrap().into_inner();
         assert_eq!(found.approval_requests, [other, one]);
         let mut bad = ask("d3", 0);
         bad.approval_request.as_mut().unwrap().requirements[0].group =
             "organizations/other/groups/platform".into();
-        let (code, _, error) = failed(f.client().create_approval_request(f.internal("alice", bad)).await);
+        let (code, _, error) =
+            failed(f.operation_approvals().create_approval_request(f.internal("alice", bad)).await);
         assert_eq!((code, error.violations.len()), (Code::InvalidArgument, 2));
     })
     .await;
@@ -322,6 +332,6 @@ async fn a_vote_is_repeatable() {
         ..Default::default()
     };
     let call = || f.call("bob", "policy.approvalRequests.approve", vote.clone());
-    let first = f.client().approve_approval_request(call()).await.unwrap().into_inner();
-    assert_eq!(f.client().approve_approval_request(call()).await.unwrap().into_inner(), first);
+    let first = f.approvals().approve_approval_request(call()).await.unwrap().into_inner();
+    assert_eq!(f.approvals().approve_approval_request(call()).await.unwrap().into_inner(), first);
 }

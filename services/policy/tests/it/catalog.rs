@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
-use pavior_proto::pavior::audit::v1::{AppendRecordsRequest, AppendRecordsResponse};
-use pavior_proto::pavior::catalog::v1::directory::{GroupParent, Membership};
-use pavior_proto::pavior::catalog::v1::{Directory, GetDirectoryRequest};
+use pavior_proto::pavior::audit::internal::v1::{AppendRecordsRequest, AppendRecordsResponse};
+use pavior_proto::pavior::identity::internal::v1::directory::{GroupParent, Membership};
+use pavior_proto::pavior::identity::internal::v1::{Directory, GetDirectoryRequest};
 use tonic::body::Body;
 use tonic::server::UnaryService;
 use tonic::{Request, Response, Status};
@@ -77,7 +77,7 @@ impl tower::Service<http::Request<Body>> for Catalog {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            if request.uri().path() != "/pavior.catalog.v1.CatalogService/GetDirectory" {
+            if request.uri().path() != "/pavior.identity.internal.v1.DirectoryService/GetDirectory" {
                 return Ok(Status::unimplemented("only the directory").into_http());
             }
             let codec = tonic_prost::ProstCodec::<Directory, GetDirectoryRequest>::default();

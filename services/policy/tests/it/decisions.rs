@@ -1,5 +1,6 @@
 //! Decisions from end to end.
 
+use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_testkit::db::{both, sqlite};
 use pb::Effect;
@@ -55,7 +56,7 @@ async fn roles_grant_through_groups_and_guardrails_ask() {
             (1, "organizations/acme/groups/platform")
         );
         assert_eq!(asked.plan_digest, "d1");
-        production.stage = pb::DecisionStage::Admission.into();
+        production.stage = decision_pb::DecisionStage::Admission.into();
         production.plan_follows = true;
         assert_eq!(f.decide(production).await.unwrap().effect(), Effect::Allow);
     })
@@ -71,7 +72,8 @@ async fn changes_and_denials_are_recorded_and_reads_are_not() {
         let change = f.decide(question("alice", CREATE)).await.unwrap();
         let read = f.decide(question("alice", GET)).await.unwrap();
         let denied = f.decide(question("bob", GET)).await.unwrap();
-        let dry = f.decide(pb::DecideRequest { dry_run: true, ..question("bob", CREATE) }).await.unwrap();
+        let dry =
+            f.decide(decision_pb::DecideRequest { dry_run: true, ..question("bob", CREATE) }).await.unwrap();
         let writer = f.tasks.remove(f.tasks.iter().position(|task| task.name == "decision_writer").unwrap());
         let cancel = CancellationToken::new();
         cancel.cancel();
@@ -112,7 +114,7 @@ async fn a_change_holds_at_once_here_and_soon_elsewhere() {
         let request =
             pb::UpdatePolicyBindingRequest { policy_binding: Some(off), update_mask, ..Default::default() };
         let call = f.call("root", "policy.policyBindings.update", request);
-        f.client().update_policy_binding(call).await.unwrap();
+        f.policies().update_policy_binding(call).await.unwrap();
         assert_eq!(effect(&f).await, Effect::Allow);
     })
     .await;
@@ -145,7 +147,7 @@ async fn the_directory_is_asked_again_and_its_loss_is_not_a_yes() {
 #[tokio::test]
 async fn the_platform_belongs_to_its_administrators() {
     let f = Fixture::new(sqlite()).await;
-    let mut asked = question("alice", "catalog.organizations.create");
+    let mut asked = question("alice", "identity.organizations.create");
     asked.organization = "organizations/-".into();
     asked.resource.as_mut().unwrap().name = "organizations/-".into();
     asked.resource.as_mut().unwrap().owner.clear();
@@ -161,13 +163,13 @@ async fn batches_and_allowed_actions() {
     f.role("viewer", &[GET]).await;
     f.bind("viewer", "viewer", &["groups/-"], false).await;
     let requests = vec![question("alice", GET), question("alice", CREATE)];
-    let call = f.own(pb::BatchDecideRequest { requests });
-    let answer = f.client().batch_decide(call).await.unwrap().into_inner();
+    let call = f.own(decision_pb::BatchDecideRequest { requests });
+    let answer = f.decisions().batch_decide(call).await.unwrap().into_inner();
     let effects: Vec<_> = answer.decisions.iter().map(|decision| decision.effect()).collect();
     assert_eq!(effects, [Effect::Allow, Effect::Deny]);
-    let pb::DecideRequest { organization, principal, resource, .. } = question("alice", GET);
+    let decision_pb::DecideRequest { organization, principal, resource, .. } = question("alice", GET);
     let actions = vec![GET.to_owned(), CREATE.to_owned(), "no.such.action".to_owned()];
-    let request = pb::ListAllowedActionsRequest {
+    let request = decision_pb::ListAllowedActionsRequest {
         organization,
         principal,
         resource,
@@ -175,7 +177,7 @@ async fn batches_and_allowed_actions() {
         actions,
     };
     let list = async || {
-        let answer = f.client().list_allowed_actions(f.call("alice", "", request.clone())).await;
+        let answer = f.decisions().list_allowed_actions(f.call("alice", "", request.clone())).await;
         let answer = answer.unwrap().into_inner();
         (answer.actions, answer.planned_actions)
     };
@@ -190,8 +192,8 @@ async fn batches_and_allowed_actions() {
     f.enforce("frozen", "frozen").await;
     assert_eq!(list().await, (vec![GET.to_owned()], made.1));
     assert_eq!(f.decide(question("alice", CREATE)).await.unwrap().effect(), Effect::Deny);
-    let many = pb::BatchDecideRequest { requests: vec![question("alice", GET); 101] };
-    assert_eq!(failed(f.client().batch_decide(f.own(many)).await).0, Code::InvalidArgument);
+    let many = decision_pb::BatchDecideRequest { requests: vec![question("alice", GET); 101] };
+    assert_eq!(failed(f.decisions().batch_decide(f.own(many)).await).0, Code::InvalidArgument);
 }
 
 #[tokio::test]
@@ -210,6 +212,6 @@ async fn a_question_with_holes_is_refused_with_all_of_them() {
     let want =
         ["approval_request", "context.create_count", "principal.name", "resource.name", "resource.owner"];
     assert_eq!(fields, want);
-    let (code, _, error) = failed(f.decide(pb::DecideRequest::default()).await);
+    let (code, _, error) = failed(f.decide(decision_pb::DecideRequest::default()).await);
     assert!(code == Code::InvalidArgument && error.violations.len() >= 4, "{error:?}");
 }

@@ -9,9 +9,14 @@ use pavior_auth::{
 use pavior_core::audit::{AuditEvent, DecisionRef};
 use pavior_core::{Principal, PrincipalKind};
 use pavior_policy::{Config, Deps};
-use pavior_proto::pavior::governance::v1::ResourceFacts;
-use pavior_proto::pavior::governance::v1::resource_facts_service_client::ResourceFactsServiceClient;
+use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
+use pavior_proto::pavior::governance::internal::v1::resource_facts_service_client::ResourceFactsServiceClient;
+use pavior_proto::pavior::policy::internal::v1 as decision_pb;
+use pavior_proto::pavior::policy::internal::v1::decision_service_client::DecisionServiceClient;
+use pavior_proto::pavior::policy::internal::v1::operation_approval_service_client::OperationApprovalServiceClient;
 use pavior_proto::pavior::policy::v1 as pb;
+use pavior_proto::pavior::policy::v1::access_service_client::AccessServiceClient;
+use pavior_proto::pavior::policy::v1::approval_service_client::ApprovalServiceClient;
 use pavior_proto::pavior::policy::v1::policy_service_client::PolicyServiceClient;
 use pavior_proto::pavior::r#type::v1 as types;
 use pavior_rpc::problem::{Decoded, from_status};
@@ -91,7 +96,7 @@ impl Fixture {
         let layer = authn_layer(
             verifier.unwrap(),
             pavior_policy::ROLE,
-            CallRules::of(&pavior_policy::SERVICES).unwrap(),
+            CallRules::of(&pavior_rpc::governance::services(pavior_policy::ROLE)).unwrap(),
         );
         let options =
             StackOptions { name: "policy", authn: Some(BoxLayer::new(layer)), ..StackOptions::default() };
@@ -108,8 +113,24 @@ impl Fixture {
         }
     }
 
-    pub(crate) fn client(&self) -> PolicyServiceClient<Transport> {
+    pub(crate) fn access(&self) -> AccessServiceClient<Transport> {
+        AccessServiceClient::new(self.transport.clone())
+    }
+
+    pub(crate) fn policies(&self) -> PolicyServiceClient<Transport> {
         PolicyServiceClient::new(self.transport.clone())
+    }
+
+    pub(crate) fn approvals(&self) -> ApprovalServiceClient<Transport> {
+        ApprovalServiceClient::new(self.transport.clone())
+    }
+
+    pub(crate) fn decisions(&self) -> DecisionServiceClient<Transport> {
+        DecisionServiceClient::new(self.transport.clone())
+    }
+
+    pub(crate) fn operation_approvals(&self) -> OperationApprovalServiceClient<Transport> {
+        OperationApprovalServiceClient::new(self.transport.clone())
     }
 
     pub(crate) fn facts(&self) -> ResourceFactsServiceClient<Transport> {
@@ -163,7 +184,7 @@ impl Fixture {
 
     pub(crate) async fn role(&self, id: &str, actions: &[&str]) -> pb::Role {
         let request = new_role(id, actions);
-        self.client()
+        self.access()
             .create_role(self.call("root", "policy.roles.create", request))
             .await
             .unwrap()
@@ -189,7 +210,7 @@ impl Fixture {
             ..Default::default()
         };
         let call = self.call("root", "policy.roleBindings.create", request);
-        self.client().create_role_binding(call).await.unwrap().into_inner()
+        self.access().create_role_binding(call).await.unwrap().into_inner()
     }
 
     pub(crate) async fn policy(
@@ -205,7 +226,7 @@ impl Fixture {
             ..Default::default()
         };
         let call = self.call("root", "policy.policies.create", request);
-        Ok(self.client().create_policy(call).await?.into_inner())
+        Ok(self.policies().create_policy(call).await?.into_inner())
     }
 
     pub(crate) async fn enforce(&self, id: &str, policy: &str) -> pb::PolicyBinding {
@@ -217,11 +238,11 @@ impl Fixture {
             ..Default::default()
         };
         let call = self.call("root", "policy.policyBindings.create", request);
-        self.client().create_policy_binding(call).await.unwrap().into_inner()
+        self.policies().create_policy_binding(call).await.unwrap().into_inner()
     }
 
-    pub(crate) async fn decide(&self, request: pb::DecideRequest) -> Result<pb::Decision, Status> {
-        Ok(self.client().decide(self.own(request)).await?.into_inner())
+    pub(crate) async fn decide(&self, request: decision_pb::DecideRequest) -> Result<pb::Decision, Status> {
+        Ok(self.decisions().decide(self.own(request)).await?.into_inner())
     }
 
     /// Starts one of the service's tasks; it ends with the guard.
@@ -288,8 +309,8 @@ pub(crate) fn wire(who: &Principal) -> types::Principal {
 }
 
 /// Alice makes an environment in the project `hello`, which the group payments owns.
-pub(crate) fn question(who: &str, action: &str) -> pb::DecideRequest {
-    pb::DecideRequest {
+pub(crate) fn question(who: &str, action: &str) -> decision_pb::DecideRequest {
+    decision_pb::DecideRequest {
         organization: ACME.into(),
         principal: Some(wire(&user(who))),
         action: action.into(),
@@ -300,8 +321,8 @@ pub(crate) fn question(who: &str, action: &str) -> pb::DecideRequest {
             owner: format!("{ACME}/groups/payments"),
             ..Default::default()
         }),
-        stage: pb::DecisionStage::Plan.into(),
-        context: Some(pb::DecisionContext { plan_digest: "d1".into(), ..Default::default() }),
+        stage: decision_pb::DecisionStage::Plan.into(),
+        context: Some(decision_pb::DecisionContext { plan_digest: "d1".into(), ..Default::default() }),
         ..Default::default()
     }
 }

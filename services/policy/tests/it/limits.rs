@@ -1,5 +1,6 @@
 //! Who is let in at all.
 
+use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_testkit::db::sqlite;
 use tonic::{Code, Request};
@@ -10,9 +11,9 @@ use crate::fixture::{ACME, Fixture, failed, new_role, question, user};
 async fn nothing_without_a_signed_token() {
     let f = Fixture::new(sqlite()).await;
     let get = pb::GetRoleRequest { name: format!("{ACME}/roles/dev") };
-    let (code, reason, _) = failed(f.client().get_role(Request::new(get)).await);
+    let (code, reason, _) = failed(f.access().get_role(Request::new(get)).await);
     assert_eq!((code, reason.as_str()), (Code::Unauthenticated, "UNAUTHENTICATED"));
-    let (code, ..) = failed(f.client().decide(Request::new(question("alice", "x.y.z"))).await);
+    let (code, ..) = failed(f.decisions().decide(Request::new(question("alice", "x.y.z"))).await);
     assert_eq!(code, Code::Unauthenticated);
 }
 
@@ -20,11 +21,14 @@ async fn nothing_without_a_signed_token() {
 async fn each_role_may_call_its_own_methods_only() {
     let f = Fixture::new(sqlite()).await;
     let call = f.internal("root", new_role("dev", &["*"]));
-    let (code, reason, _) = failed(f.client().create_role(call).await);
+    let (code, reason, _) = failed(f.access().create_role(call).await);
     assert_eq!((code, reason.as_str()), (Code::PermissionDenied, "CALLER_NOT_ALLOWED"));
-    let ask =
-        f.call("alice", "", pb::CreateApprovalRequestRequest { parent: ACME.into(), ..Default::default() });
-    assert_eq!(failed(f.client().create_approval_request(ask).await).1, "CALLER_NOT_ALLOWED");
+    let ask = f.call(
+        "alice",
+        "",
+        decision_pb::CreateApprovalRequestRequest { parent: ACME.into(), ..Default::default() },
+    );
+    assert_eq!(failed(f.operation_approvals().create_approval_request(ask).await).1, "CALLER_NOT_ALLOWED");
 }
 
 #[tokio::test]
@@ -33,17 +37,17 @@ async fn a_permit_is_for_one_organization_and_one_action() {
     f.role("dev", &["*"]).await;
     let get = || pb::GetRoleRequest { name: format!("{ACME}/roles/dev") };
     let theirs = f.signed(&f.gateway, &user("other/eve"), "policy.roles.get", get());
-    let (code, reason, error) = failed(f.client().get_role(theirs).await);
+    let (code, reason, error) = failed(f.access().get_role(theirs).await);
     assert_eq!((code, reason.as_str()), (Code::PermissionDenied, "ACCESS_DENIED"));
     let absent = pb::GetRoleRequest { name: format!("{ACME}/roles/nope") };
     let theirs = f.signed(&f.gateway, &user("other/eve"), "policy.roles.get", absent);
-    let (code, _, other) = failed(f.client().get_role(theirs).await);
+    let (code, _, other) = failed(f.access().get_role(theirs).await);
     assert_eq!(code, Code::PermissionDenied);
     assert_eq!(error.message.replace("dev", "nope"), other.message, "the same whether or not it exists");
     let delete = pb::DeleteRoleRequest { name: format!("{ACME}/roles/dev"), ..Default::default() };
     for action in ["policy.roles.get", ""] {
         let call = f.call("root", action, delete.clone());
-        assert_eq!(failed(f.client().delete_role(call).await).0, Code::PermissionDenied, "{action}");
+        assert_eq!(failed(f.access().delete_role(call).await).0, Code::PermissionDenied, "{action}");
     }
     let own = f.signed(
         &f.gateway,
@@ -51,7 +55,7 @@ async fn a_permit_is_for_one_organization_and_one_action() {
         "policy.roles.list",
         pb::ListRolesRequest { parent: "organizations/other".into(), ..Default::default() },
     );
-    assert!(f.client().list_roles(own).await.unwrap().into_inner().roles.is_empty());
+    assert!(f.access().list_roles(own).await.unwrap().into_inner().roles.is_empty());
 }
 
 #[tokio::test]
@@ -65,10 +69,10 @@ async fn two_services_do_not_see_each_other() {
             pb::ListRolesRequest { parent: ACME.into(), ..Default::default() },
         )
     };
-    assert_eq!(one.client().list_roles(call(&one)).await.unwrap().into_inner().roles.len(), 1);
-    assert!(two.client().list_roles(call(&two)).await.unwrap().into_inner().roles.is_empty());
+    assert_eq!(one.access().list_roles(call(&one)).await.unwrap().into_inner().roles.len(), 1);
+    assert!(two.access().list_roles(call(&two)).await.unwrap().into_inner().roles.is_empty());
     // The other's token is not accepted.
-    assert_eq!(failed(two.client().list_roles(call(&one)).await).0, Code::Unauthenticated);
+    assert_eq!(failed(two.access().list_roles(call(&one)).await).0, Code::Unauthenticated);
 }
 
 /// The default limit of clients is 4 MiB, and policies may be long.
@@ -89,14 +93,14 @@ async fn a_page_of_long_policies_stays_below_what_clients_take() {
             policy: Some(policy),
             ..Default::default()
         };
-        f.client().create_policy(f.call("root", "policy.policies.create", new)).await.unwrap();
+        f.policies().create_policy(f.call("root", "policy.policies.create", new)).await.unwrap();
     }
     let (mut found, mut pages, mut page_token) = (0, 0, String::new());
     loop {
         let parent = ACME.into();
         let list = pb::ListPoliciesRequest { parent, page_size: 1_000, page_token, ..Default::default() };
         let call = f.call("root", "policy.policies.list", list);
-        let page = f.client().list_policies(call).await.unwrap().into_inner();
+        let page = f.policies().list_policies(call).await.unwrap().into_inner();
         assert!(prost::Message::encoded_len(&page) < 4 << 20);
         (found, pages, page_token) = (found + page.policies.len(), pages + 1, page.next_page_token);
         if page_token.is_empty() {

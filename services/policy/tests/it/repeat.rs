@@ -11,7 +11,7 @@ use crate::fixture::{ACME, CREATE, Fixture, user};
 
 /// A policy that speaks of nothing that there is.
 const NEVER: &str = "forbid (principal, action, resource) when { context has environment_class && context.environment_class == \"nowhere\" };";
-const SERVICE: &str = "pavior.policy.v1.PolicyService";
+const ROLE: &str = "policy";
 
 /// Every resource of the service.
 fn samples() -> Vec<Sample> {
@@ -36,7 +36,7 @@ fn samples() -> Vec<Sample> {
 }
 
 fn cases(round: &str, approvals: &[String]) -> Vec<Case> {
-    let mut cases: Vec<Case> = samples().iter().flat_map(|sample| sample.cases(SERVICE, round)).collect();
+    let mut cases: Vec<Case> = samples().iter().flat_map(|sample| sample.cases(ROLE, round)).collect();
     for (method, name) in ["ApproveApprovalRequest", "DenyApprovalRequest"].into_iter().zip(approvals) {
         let vote = |reason: &str| json!({ "name": name, "reason": reason });
         cases.push(Case {
@@ -85,7 +85,7 @@ async fn every_change_is_done_once_for_each_request_id() {
             Box::pin(async move { task.await.unwrap() }) as BoxFuture<'_, _>
         };
         let (one, two) = approvals.split_at(2);
-        check(SERVICE, |round| cases(round, if round == "one" { one } else { two }), &ask).await;
+        check(ROLE, |round| cases(round, if round == "one" { one } else { two }), &ask).await;
     })
     .await;
 }
@@ -106,13 +106,8 @@ async fn every_resource_keeps_to_what_all_resources_do() {
         };
         let audited = || Box::pin(f.audited()) as LocalBoxFuture<'_, _>;
         let (insider, outsider) = (ask("root"), ask("other/eve"));
-        let subject = Subject {
-            service: SERVICE,
-            samples: samples(),
-            ask: &insider,
-            outsider: &outsider,
-            audited: &audited,
-        };
+        let subject =
+            Subject { role: ROLE, samples: samples(), ask: &insider, outsider: &outsider, audited: &audited };
         conformance::check(&subject).await;
     })
     .await;

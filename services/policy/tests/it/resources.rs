@@ -1,7 +1,7 @@
 //! Roles, bindings and policies: the standard methods.
 
 use pavior_core::audit::AuditClass;
-use pavior_proto::pavior::governance::v1::GetResourceFactsRequest;
+use pavior_proto::pavior::governance::internal::v1::GetResourceFactsRequest;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_testkit::db::both;
 use prost_types::FieldMask;
@@ -36,28 +36,28 @@ async fn a_role_from_creation_to_deletion() {
         let made = f.role("dev", &["provisioning.*", GET]).await;
         assert_eq!(made.name, format!("{ACME}/roles/dev"));
         let get = || f.call("root", "policy.roles.get", pb::GetRoleRequest { name: made.name.clone() });
-        assert_eq!(f.client().get_role(get()).await.unwrap().into_inner(), made);
+        assert_eq!(f.access().get_role(get()).await.unwrap().into_inner(), made);
         f.advance(1);
         let call =
             f.call("root", "policy.roles.update", update("dev", &made.etag, "Developers", &["display_name"]));
-        let changed = f.client().update_role(call).await.unwrap().into_inner();
+        let changed = f.access().update_role(call).await.unwrap().into_inner();
         assert_eq!((changed.display_name.as_str(), &changed.actions), ("Developers", &made.actions));
         assert_ne!(changed.etag, made.etag);
         assert!(changed.update_time != made.update_time && changed.create_time == made.create_time);
         let stale = f.call("root", "policy.roles.update", update("dev", &made.etag, "X", &["display_name"]));
-        let (code, reason, error) = failed(f.client().update_role(stale).await);
+        let (code, reason, error) = failed(f.access().update_role(stale).await);
         assert_eq!((code, reason.as_str()), (Code::Aborted, "ETAG_MISMATCH"));
         assert_eq!(error.metadata["currentEtag"], changed.etag);
         // A change to what is there already is none.
         let same = f.call("root", "policy.roles.update", update("dev", "", "Developers", &["display_name"]));
-        assert_eq!(f.client().update_role(same).await.unwrap().into_inner(), changed);
-        f.client().delete_role(f.call("root", "policy.roles.delete", delete("dev"))).await.unwrap();
-        let (code, reason, _) = failed(f.client().get_role(get()).await);
+        assert_eq!(f.access().update_role(same).await.unwrap().into_inner(), changed);
+        f.access().delete_role(f.call("root", "policy.roles.delete", delete("dev"))).await.unwrap();
+        let (code, reason, _) = failed(f.access().get_role(get()).await);
         assert_eq!((code, reason.as_str()), (Code::NotFound, "RESOURCE_NOT_FOUND"));
         let again = f.call("root", "policy.roles.delete", delete("dev"));
-        assert_eq!(failed(f.client().delete_role(again).await).0, Code::NotFound);
+        assert_eq!(failed(f.access().delete_role(again).await).0, Code::NotFound);
         let missing = pb::DeleteRoleRequest { allow_missing: true, ..delete("dev") };
-        f.client().delete_role(f.call("root", "policy.roles.delete", missing)).await.unwrap();
+        f.access().delete_role(f.call("root", "policy.roles.delete", missing)).await.unwrap();
 
         let events = f.audited().await;
         let told: Vec<_> = events.iter().map(|event| (event.action.as_str(), event.class)).collect();
@@ -82,15 +82,15 @@ async fn a_request_id_gives_the_first_answer() {
         let f = Fixture::new(db).await;
         let request = pb::CreateRoleRequest { request_id: ID.into(), ..new_role("dev", &["*"]) };
         let call = |request: &pb::CreateRoleRequest| f.call("root", "policy.roles.create", request.clone());
-        let first = f.client().create_role(call(&request)).await.unwrap().into_inner();
+        let first = f.access().create_role(call(&request)).await.unwrap().into_inner();
         f.advance(5);
-        assert_eq!(f.client().create_role(call(&request)).await.unwrap().into_inner(), first);
+        assert_eq!(f.access().create_role(call(&request)).await.unwrap().into_inner(), first);
         let other = pb::CreateRoleRequest { request_id: ID.into(), ..new_role("dev2", &["*"]) };
-        let (code, reason, _) = failed(f.client().create_role(call(&other)).await);
+        let (code, reason, _) = failed(f.access().create_role(call(&other)).await);
         assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "REQUEST_ID_REUSED"));
         // Somebody else's id is another one.
         let theirs = f.call("bob", "policy.roles.create", other);
-        f.client().create_role(theirs).await.unwrap();
+        f.access().create_role(theirs).await.unwrap();
         assert_eq!(f.audited().await.len(), 2);
     })
     .await;
@@ -104,13 +104,13 @@ async fn validate_only_checks_and_keeps_nothing() {
             pb::CreateRoleRequest { validate_only: true, request_id: ID.into(), ..new_role("dev", &["*"]) };
         let call = || f.call("root", "policy.roles.create", request.clone());
         assert_eq!(
-            f.client().create_role(call()).await.unwrap().into_inner().name,
+            f.access().create_role(call()).await.unwrap().into_inner().name,
             format!("{ACME}/roles/dev")
         );
-        f.client().create_role(call()).await.unwrap();
+        f.access().create_role(call()).await.unwrap();
         assert!(f.audited().await.is_empty());
         f.role("dev", &["*"]).await;
-        let (code, reason, _) = failed(f.client().create_role(call()).await);
+        let (code, reason, _) = failed(f.access().create_role(call()).await);
         assert_eq!((code, reason.as_str()), (Code::AlreadyExists, "RESOURCE_ALREADY_EXISTS"));
     })
     .await;
@@ -124,7 +124,7 @@ async fn every_malformed_field_is_named() {
     request.request_id = "x".into();
     request.role.as_mut().unwrap().display_name = "x".repeat(300);
     let call = f.call("root", "policy.roles.create", request);
-    let (code, reason, error) = failed(f.client().create_role(call).await);
+    let (code, reason, error) = failed(f.access().create_role(call).await);
     assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
     let mut fields: Vec<_> = error.violations.iter().map(|violation| violation.field.as_str()).collect();
     fields.sort_unstable();
@@ -153,7 +153,7 @@ async fn every_malformed_field_is_named() {
         ..Default::default()
     };
     let call = f.call("root", "policy.roleBindings.create", request);
-    let (_, _, error) = failed(f.client().create_role_binding(call).await);
+    let (_, _, error) = failed(f.access().create_role_binding(call).await);
     let fields: Vec<_> = error.violations.iter().map(|violation| violation.field.as_str()).collect();
     assert_eq!(
         fields,
@@ -161,7 +161,7 @@ async fn every_malformed_field_is_named() {
     );
     let nothing = pb::CreatePolicyBindingRequest { parent: "acme".into(), ..Default::default() };
     let call = f.call("root", "policy.policyBindings.create", nothing);
-    let (_, _, error) = failed(f.client().create_policy_binding(call).await);
+    let (_, _, error) = failed(f.policies().create_policy_binding(call).await);
     assert_eq!(error.violations.len(), 2, "{error:?}");
 }
 
@@ -180,26 +180,26 @@ async fn references_must_exist_and_what_is_used_stays() {
             ..Default::default()
         };
         let call = || f.call("root", "policy.roleBindings.create", request.clone());
-        let (code, reason, error) = failed(f.client().create_role_binding(call()).await);
+        let (code, reason, error) = failed(f.access().create_role_binding(call()).await);
         assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "REFERENCE_NOT_FOUND"));
         assert_eq!(error.preconditions[0].subject, format!("{ACME}/roles/dev"));
         f.role("dev", &["*"]).await;
-        let bound = f.client().create_role_binding(call()).await.unwrap().into_inner();
+        let bound = f.access().create_role_binding(call()).await.unwrap().into_inner();
         assert_eq!(bound.scope, ACME);
         let (code, reason, error) =
-            failed(f.client().delete_role(f.call("root", "policy.roles.delete", delete("dev"))).await);
+            failed(f.access().delete_role(f.call("root", "policy.roles.delete", delete("dev"))).await);
         assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "HAS_DEPENDENTS"));
         assert_eq!(error.preconditions[0].subject, bound.name);
         let remove =
             pb::DeleteRoleBindingRequest { name: bound.name, etag: bound.etag, ..Default::default() };
-        f.client().delete_role_binding(f.call("root", "policy.roleBindings.delete", remove)).await.unwrap();
-        f.client().delete_role(f.call("root", "policy.roles.delete", delete("dev"))).await.unwrap();
+        f.access().delete_role_binding(f.call("root", "policy.roleBindings.delete", remove)).await.unwrap();
+        f.access().delete_role(f.call("root", "policy.roles.delete", delete("dev"))).await.unwrap();
 
         f.policy("p", pb::policy::PolicySet::Access, "forbid (principal, action, resource);").await.unwrap();
         f.enforce("b", "p").await;
         let remove = pb::DeletePolicyRequest { name: format!("{ACME}/policies/p"), ..Default::default() };
         let (_, reason, error) =
-            failed(f.client().delete_policy(f.call("root", "policy.policies.delete", remove)).await);
+            failed(f.policies().delete_policy(f.call("root", "policy.policies.delete", remove)).await);
         assert_eq!(
             (reason.as_str(), error.preconditions[0].subject.as_str()),
             ("HAS_DEPENDENTS", "organizations/acme/policyBindings/b")
@@ -224,7 +224,7 @@ async fn lists_are_paged_filtered_and_ordered() {
                 filter: filter.into(),
                 order_by: order.into(),
             };
-            f.client()
+            f.access()
                 .list_roles(f.call("root", "policy.roles.list", request))
                 .await
                 .map(|answer| answer.into_inner())
@@ -294,10 +294,10 @@ async fn a_policy_is_checked_before_it_is_kept() {
             f.call("root", "policy.policies.update", request)
         };
         let broken = pb::Policy { source: nested.clone(), ..Default::default() };
-        let (_, reason, _) = failed(f.client().update_policy(update(broken, &["source"])).await);
+        let (_, reason, _) = failed(f.policies().update_policy(update(broken, &["source"])).await);
         assert_eq!(reason, "INVALID_DOCUMENT");
         let moved = pb::Policy { policy_set: pb::policy::PolicySet::Access.into(), ..Default::default() };
-        let (code, _, error) = failed(f.client().update_policy(update(moved, &["policy_set"])).await);
+        let (code, _, error) = failed(f.policies().update_policy(update(moved, &["policy_set"])).await);
         assert_eq!(
             (code, error.violations[0].field.as_str()),
             (Code::InvalidArgument, "policy_set"),
@@ -307,7 +307,7 @@ async fn a_policy_is_checked_before_it_is_kept() {
             source: "@id(\"x\") forbid (principal, action, resource);".into(),
             ..Default::default()
         };
-        let changed = f.client().update_policy(update(better, &["source"])).await.unwrap().into_inner();
+        let changed = f.policies().update_policy(update(better, &["source"])).await.unwrap().into_inner();
         assert_ne!(changed.digest, made.digest);
     })
     .await;
@@ -320,7 +320,7 @@ async fn an_organization_has_a_limit_of_each_kind() {
         f.role(&format!("r{at}"), &["*"]).await;
     }
     let (code, reason, error) = failed(
-        f.client().create_role(f.call("root", "policy.roles.create", new_role("one-more", &["*"]))).await,
+        f.access().create_role(f.call("root", "policy.roles.create", new_role("one-more", &["*"]))).await,
     );
     assert_eq!((code, reason.as_str()), (Code::ResourceExhausted, "QUOTA_EXCEEDED"));
     assert_eq!(error.quota.len(), 1);

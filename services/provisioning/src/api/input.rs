@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use pavior_auth::Permit;
 use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_proto::shape::Request;
 use pavior_rpc::{Violations, convert, digest, mask};
-use prost::Name;
 use serde_json::{Value, json};
 
 use super::Api;
@@ -16,21 +16,16 @@ use crate::domain::names;
 use crate::error::Result;
 
 /// A change as it came in.
-pub(crate) fn ask(
-    permit: Permit,
-    action: &'static str,
-    request: &impl Name,
-    request_id: &str,
-    validate_only: bool,
-) -> Ask {
-    let hash = digest::of(request);
-    let (request_id, method) = (request_id.to_owned(), method_of(request));
-    Ask { permit, action, request_id, method, hash, validate_only, due: None }
-}
-
-/// The method that a request message belongs to: each has one of its own, named after it.
-fn method_of<M: Name>(_: &M) -> String {
-    format!("/{}.ProvisioningService/{}", M::PACKAGE, M::NAME.strip_suffix("Request").unwrap_or(M::NAME))
+pub(crate) fn ask<R: Request>(permit: Permit, request: &R) -> Ask {
+    Ask {
+        permit,
+        action: R::ACTION,
+        request_id: request.request_id().to_owned(),
+        method: R::PATH.to_owned(),
+        hash: digest::of(request),
+        validate_only: request.validate_only(),
+        due: None,
+    }
 }
 
 fn parameters(value: Option<&prost_types::Struct>) -> Value {

@@ -3,8 +3,8 @@
 use pavior_auth::permit;
 use pavior_proto::google::longrunning as lro;
 use pavior_proto::google::longrunning::operations_server::Operations;
-use pavior_proto::pavior::governance::v1::resource_facts_service_server::ResourceFactsService;
-use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_proto::pavior::governance::internal::v1::resource_facts_service_server::ResourceFactsService;
+use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_rpc::paging::Page;
 use pavior_rpc::{Problem, convert, validate};
 use tonic::Request;

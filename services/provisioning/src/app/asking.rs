@@ -6,8 +6,10 @@ use futures::future::join_all;
 use pavior_auth::Permit;
 use pavior_core::principal::Principal;
 use pavior_proto::pavior::catalog::v1 as catalog;
-use pavior_proto::pavior::governance::v1::ResourceFacts;
-use pavior_proto::pavior::policy::v1::{self as policy, DecisionStage, Effect};
+use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
+use pavior_proto::pavior::policy::internal::v1 as decision_pb;
+use pavior_proto::pavior::policy::internal::v1::DecisionStage;
+use pavior_proto::pavior::policy::v1::{self as policy, Effect};
 use pavior_rpc::{ErrorReason, Problem, convert};
 
 use super::App;
@@ -171,7 +173,7 @@ fn wire(
     plan: &Plan,
     parameters: Option<prost_types::Struct>,
     labels: &HashMap<String, String>,
-) -> (String, ResourceFacts, policy::DecisionContext) {
+) -> (String, ResourceFacts, decision_pb::DecisionContext) {
     // What somebody who changes the catalog is asked knows of no plan.
     let planned = !question.is_of_catalog();
     let Question {
@@ -185,7 +187,7 @@ fn wire(
         resource_types,
     } = question;
     let [create, update, replace, delete] = counts.map(|count| i32::try_from(count).unwrap_or(i32::MAX));
-    let context = policy::DecisionContext {
+    let context = decision_pb::DecisionContext {
         environment_class: environment_class.clone(),
         template_version: template_version.clone(),
         parameters: parameters.filter(|_| planned),

@@ -7,6 +7,7 @@ use pavior_driver::{
     Lookup, Observation, ObserveRequest, Outcome, Partial, PlanRequest, PlanResponse, Sink, Success,
     TypeSchema, Undo, ValidateRequest, Violation, diff,
 };
+use pavior_proto::pavior::catalog::internal::v1 as registration_pb;
 use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_rpc::convert;
 use serde_json::{Map, Value, json};
@@ -52,7 +53,7 @@ impl EntityDriver {
         let permit = self.permit(context);
         let (kind, id) = (text(inputs, "kind"), text(inputs, "id"));
         let parent = format!("organizations/{}/kinds/{kind}", context.organization);
-        let message = catalog::RegisterEntityRequest {
+        let message = registration_pb::RegisterEntityRequest {
             parent: parent.clone(),
             entity_id: id.clone(),
             entity: Some(entity(inputs)?),

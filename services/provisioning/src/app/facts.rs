@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use pavior_auth::Permit;
 use pavior_core::ResourceName;
-use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_rpc::Problem;
 use pavior_rpc::facts::no_owners_within;
 use pavior_store::idempotency;

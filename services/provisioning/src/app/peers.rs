@@ -6,11 +6,20 @@ use futures::future::join_all;
 use pavior_auth::{Permit, ServiceIdentity};
 use pavior_core::principal::{Principal, PrincipalKind};
 use pavior_driver::CallContext;
+use pavior_proto::pavior::catalog::internal::v1 as registration_pb;
+use pavior_proto::pavior::catalog::internal::v1::registration_service_client::RegistrationServiceClient;
 use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
+use pavior_proto::pavior::catalog::v1::resource_type_service_client::ResourceTypeServiceClient;
+use pavior_proto::pavior::catalog::v1::template_service_client::TemplateServiceClient;
 use pavior_proto::pavior::catalog::v1::{self as catalog, match_resource_definitions_request::Context};
-use pavior_proto::pavior::governance::v1::ResourceFacts;
-use pavior_proto::pavior::policy::v1::policy_service_client::PolicyServiceClient;
-use pavior_proto::pavior::policy::v1::{self as policy, DecisionStage};
+use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
+use pavior_proto::pavior::identity::v1 as identity_pb;
+use pavior_proto::pavior::identity::v1::identity_service_client::IdentityServiceClient;
+use pavior_proto::pavior::policy::internal::v1 as decision_pb;
+use pavior_proto::pavior::policy::internal::v1::DecisionStage;
+use pavior_proto::pavior::policy::internal::v1::decision_service_client::DecisionServiceClient;
+use pavior_proto::pavior::policy::internal::v1::operation_approval_service_client::OperationApprovalServiceClient;
+use pavior_proto::pavior::policy::v1::{self as policy};
 use pavior_proto::pavior::r#type::v1 as types;
 use pavior_rpc::{ErrorReason, Problem, RetrySafe, Transport};
 use tonic::Code;
@@ -21,8 +30,13 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone)]
 pub(crate) struct Peers {
     identity: ServiceIdentity,
-    catalog: CatalogServiceClient<Transport>,
-    policy: PolicyServiceClient<Transport>,
+    groups: IdentityServiceClient<Transport>,
+    entities: CatalogServiceClient<Transport>,
+    registration: RegistrationServiceClient<Transport>,
+    templates: TemplateServiceClient<Transport>,
+    definitions: ResourceTypeServiceClient<Transport>,
+    decisions: DecisionServiceClient<Transport>,
+    approvals: OperationApprovalServiceClient<Transport>,
 }
 
 /// Most questions that policy answers at once.
@@ -41,9 +55,18 @@ pub(crate) struct Asking {
 impl Peers {
     /// Over bare transports; calls are signed here.
     pub(crate) fn new(identity: ServiceIdentity, catalog: Transport, policy: Transport) -> Self {
-        let catalog = CatalogServiceClient::new(identity.transport(catalog, "catalog"));
-        let policy = PolicyServiceClient::new(identity.transport(policy, "policy"));
-        Self { identity, catalog, policy }
+        let catalog = identity.transport(catalog, "catalog");
+        let policy = identity.transport(policy, "policy");
+        Self {
+            groups: IdentityServiceClient::new(catalog.clone()),
+            entities: CatalogServiceClient::new(catalog.clone()),
+            registration: RegistrationServiceClient::new(catalog.clone()),
+            templates: TemplateServiceClient::new(catalog.clone()),
+            definitions: ResourceTypeServiceClient::new(catalog),
+            decisions: DecisionServiceClient::new(policy.clone()),
+            approvals: OperationApprovalServiceClient::new(policy),
+            identity,
+        }
     }
 
     fn request<T>(&self, permit: &Permit, message: T) -> tonic::Request<T> {
@@ -59,7 +82,7 @@ impl Peers {
         name: &str,
     ) -> Result<catalog::TemplateVersion> {
         let message = catalog::GetTemplateVersionRequest { name: name.to_owned() };
-        let answer = self.catalog.clone().get_template_version(self.request(permit, message)).await;
+        let answer = self.templates.clone().get_template_version(self.request(permit, message)).await;
         match answer {
             Ok(version) => Ok(version.into_inner()),
             Err(status) if matches!(status.code(), Code::NotFound | Code::InvalidArgument) => {
@@ -84,7 +107,7 @@ impl Peers {
         let wanted = contexts.len();
         let parent = format!("organizations/{}", permit.organization());
         let message = catalog::MatchResourceDefinitionsRequest { parent, contexts };
-        let answer = self.catalog.clone().match_resource_definitions(self.request(permit, message)).await;
+        let answer = self.definitions.clone().match_resource_definitions(self.request(permit, message)).await;
         let matches = answer.map_err(|status| Error::from(Problem::from_dependency("catalog", &status)))?;
         let matches = matches.into_inner().matches;
         if matches.len() != wanted {
@@ -97,9 +120,9 @@ impl Peers {
     pub(crate) async fn register_entity(
         &self,
         permit: &Permit,
-        message: catalog::RegisterEntityRequest,
+        message: registration_pb::RegisterEntityRequest,
     ) -> std::result::Result<catalog::Entity, (Code, String)> {
-        let answer = self.catalog.clone().register_entity(self.request(permit, message)).await;
+        let answer = self.registration.clone().register_entity(self.request(permit, message)).await;
         answer.map(tonic::Response::into_inner).map_err(|status| (status.code(), status.message().to_owned()))
     }
 
@@ -110,14 +133,14 @@ impl Peers {
         name: &str,
     ) -> std::result::Result<catalog::Entity, (Code, String)> {
         let message = catalog::GetEntityRequest { name: name.to_owned() };
-        let answer = self.catalog.clone().get_entity(self.request(permit, message)).await;
+        let answer = self.entities.clone().get_entity(self.request(permit, message)).await;
         answer.map(tonic::Response::into_inner).map_err(|status| (status.code(), status.message().to_owned()))
     }
 
     /// Whether there is a group.
     pub(crate) async fn has_group(&self, permit: &Permit, name: &str) -> Result<bool> {
-        let message = catalog::GetGroupRequest { name: name.to_owned() };
-        match self.catalog.clone().get_group(self.request(permit, message)).await {
+        let message = identity_pb::GetGroupRequest { name: name.to_owned() };
+        match self.groups.clone().get_group(self.request(permit, message)).await {
             Ok(_) => Ok(true),
             Err(status) if status.code() == Code::NotFound => Ok(false),
             Err(status) => Err(unanswered("group", name, status.code(), status.message())),
@@ -140,12 +163,12 @@ impl Peers {
         name: &str,
         context: &CallContext,
     ) -> std::result::Result<(), (Code, String)> {
-        let message = catalog::UnregisterEntityRequest {
+        let message = registration_pb::UnregisterEntityRequest {
             name: name.to_owned(),
             resource: context.resource.clone(),
             operation: context.operation.clone(),
         };
-        let answer = self.catalog.clone().unregister_entity(self.request(permit, message)).await;
+        let answer = self.registration.clone().unregister_entity(self.request(permit, message)).await;
         answer.map(drop).map_err(|status| (status.code(), status.message().to_owned()))
     }
 
@@ -153,13 +176,13 @@ impl Peers {
     pub(crate) async fn decide(
         &self,
         asking: Asking,
-        questions: Vec<(String, ResourceFacts, policy::DecisionContext)>,
+        questions: Vec<(String, ResourceFacts, decision_pb::DecisionContext)>,
     ) -> Result<Vec<policy::Decision>> {
         let Asking { principal, organization, stage, approval_request, dry_run } = asking;
         // Whom it is about stands in the question; who asks is this service, at execution long after the call ended.
         let permit = Permit::for_system(&self.identity.authority(), &organization);
         let wire = principal_to_wire(&principal);
-        let one = |(action, resource, context)| policy::DecideRequest {
+        let one = |(action, resource, context)| decision_pb::DecideRequest {
             organization: format!("organizations/{organization}"),
             principal: Some(wire.clone()),
             action,
@@ -170,14 +193,15 @@ impl Peers {
             approval_request: approval_request.clone(),
             dry_run,
         };
-        let mut requests: Vec<policy::DecideRequest> = questions.into_iter().map(one).collect();
+        let mut requests: Vec<decision_pb::DecideRequest> = questions.into_iter().map(one).collect();
         let mut batches = Vec::with_capacity(requests.len().div_ceil(MAX_QUESTIONS));
         while !requests.is_empty() {
             let rest = requests.split_off(requests.len().min(MAX_QUESTIONS));
-            batches.push(policy::BatchDecideRequest { requests: std::mem::replace(&mut requests, rest) });
+            batches
+                .push(decision_pb::BatchDecideRequest { requests: std::mem::replace(&mut requests, rest) });
         }
         let answers = join_all(batches.into_iter().map(|batch| {
-            let mut client = self.policy.clone();
+            let mut client = self.decisions.clone();
             let wanted = batch.requests.len();
             let request = self.request(&permit, batch);
             async move { client.batch_decide(request).await.map(|answer| (wanted, answer.into_inner())) }
@@ -203,13 +227,13 @@ impl Peers {
         organization: &str,
         approval_request: policy::ApprovalRequest,
     ) -> Result<policy::ApprovalRequest> {
-        let message = policy::CreateApprovalRequestRequest {
+        let message = decision_pb::CreateApprovalRequestRequest {
             parent: format!("organizations/{organization}"),
             approval_request: Some(approval_request),
             request_id: String::new(),
         };
         let request = self.identity.request_as(principal, organization, message);
-        let answer = self.policy.clone().create_approval_request(request).await;
+        let answer = self.approvals.clone().create_approval_request(request).await;
         Ok(answer.map_err(|status| Error::from(Problem::from_dependency("policy", &status)))?.into_inner())
     }
 
@@ -221,12 +245,12 @@ impl Peers {
         invalidated: bool,
         reason: &str,
     ) -> Result<()> {
-        let message = policy::CancelApprovalRequestRequest {
+        let message = decision_pb::CancelApprovalRequestRequest {
             name: name.to_owned(),
             invalidated,
             reason: reason.to_owned(),
         };
-        match self.policy.clone().cancel_approval_request(self.request(permit, message)).await {
+        match self.approvals.clone().cancel_approval_request(self.request(permit, message)).await {
             Ok(_) => Ok(()),
             // Policy was set back since, or has forgotten it.
             Err(status) if status.code() == Code::NotFound => Ok(()),
@@ -241,8 +265,8 @@ impl Peers {
         names: Vec<String>,
     ) -> Result<Option<Vec<policy::ApprovalRequest>>> {
         let parent = format!("organizations/{}", permit.organization());
-        let message = policy::BatchGetApprovalRequestsRequest { parent, names };
-        let answer = self.policy.clone().batch_get_approval_requests(self.request(permit, message)).await;
+        let message = decision_pb::BatchGetApprovalRequestsRequest { parent, names };
+        let answer = self.approvals.clone().batch_get_approval_requests(self.request(permit, message)).await;
         match answer {
             Ok(answer) => Ok(Some(answer.into_inner().approval_requests)),
             Err(status) if status.code() == Code::NotFound => Ok(None),

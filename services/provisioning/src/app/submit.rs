@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use pavior_proto::pavior::policy::v1::{DecisionStage, Effect};
+use pavior_proto::pavior::policy::internal::v1::DecisionStage;
+use pavior_proto::pavior::policy::v1::Effect;
 use pavior_rpc::{ErrorReason, Problem, convert};
 use pavior_store::idempotency;
 use prost::Message;

@@ -39,7 +39,7 @@ pub const ENTITY: &str = "catalog.pavior.dev/Entity";
 /// The kind of a kind of entries.
 pub const KIND: &str = "catalog.pavior.dev/Kind";
 /// The kind of an organization.
-pub const ORGANIZATION: &str = "catalog.pavior.dev/Organization";
+pub const ORGANIZATION: &str = "identity.pavior.dev/Organization";
 
 /// Something that an action is done to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -36,7 +36,7 @@ fn operator() -> Principal {
 
 async fn diagnose(f: &Fixture, principal: &Principal, parent: &str) -> pb::DiagnoseResourcesResponse {
     let request = pb::DiagnoseResourcesRequest { parent: parent.to_owned() };
-    f.client().diagnose_resources(f.by(principal, request)).await.unwrap().into_inner()
+    f.projects().diagnose_resources(f.by(principal, request)).await.unwrap().into_inner()
 }
 
 fn found(answer: &pb::DiagnoseResourcesResponse) -> Vec<(Kind, String)> {
@@ -70,7 +70,7 @@ async fn drivers_are_told_what_is_declared() {
         .await;
     let name = format!("{HELLO}/environments/development");
     let delete = pb::DeleteEnvironmentRequest { name, ..Default::default() };
-    f.wait(f.client().delete_environment(f.call(delete)).await.unwrap().into_inner()).await;
+    f.wait(f.projects().delete_environment(f.call(delete)).await.unwrap().into_inner()).await;
     let live = f.driver.live().len();
     until("what is left", || f.driver.declared().is_some_and(|declared| declared.len() == live - 1)).await;
 }
@@ -191,7 +191,7 @@ async fn what_differs_from_its_record_is_found_and_mended_by_the_change_again() 
             }),
             ..Default::default()
         };
-        let done = f.wait(f.client().update_environment(f.call(request)).await.unwrap().into_inner()).await;
+        let done = f.wait(f.projects().update_environment(f.call(request)).await.unwrap().into_inner()).await;
         assert_eq!(problem(&done), None);
         assert_eq!(f.driver.inputs_of(&database).unwrap()["size"], "large");
         assert_eq!(found(&diagnose(&f, &operator(), "organizations/-").await), []);
@@ -208,7 +208,7 @@ async fn what_is_under_way_is_nobodys_orphan() {
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
     f.driver.script(CallKind::Observe, "staging.database", [Behaviour::Gate(gate.clone())]);
     let request = environment_request("staging");
-    let operation = f.client().create_environment(f.call(request)).await.unwrap().into_inner();
+    let operation = f.projects().create_environment(f.call(request)).await.unwrap().into_inner();
     let database = format!("{HELLO}/environments/staging/resources/database");
     until("the database", || f.driver.live().contains(&database)).await;
     assert_eq!(found(&diagnose(&f, &operator(), "organizations/-").await), []);
@@ -225,7 +225,7 @@ async fn only_operators_see_all_organizations() {
         (alice(), "organizations/globex"),
     ] {
         let request = pb::DiagnoseResourcesRequest { parent: parent.to_owned() };
-        let refused = refused(f.client().diagnose_resources(f.by(&principal, request)).await);
+        let refused = refused(f.projects().diagnose_resources(f.by(&principal, request)).await);
         assert_eq!(
             (refused.code, refused.reason.as_str()),
             (Code::PermissionDenied, "ACCESS_DENIED"),
@@ -233,5 +233,5 @@ async fn only_operators_see_all_organizations() {
         );
     }
     let request = pb::DiagnoseResourcesRequest { parent: String::new() };
-    assert_eq!(refused(f.client().diagnose_resources(f.call(request)).await).code, Code::InvalidArgument);
+    assert_eq!(refused(f.projects().diagnose_resources(f.call(request)).await).code, Code::InvalidArgument);
 }

@@ -21,13 +21,13 @@ fn name(id: &str) -> String {
 async fn make(f: &Fixture, id: &str) {
     let mut request = environment_request(id);
     request.environment.as_mut().unwrap().environment_class = "preview".into();
-    let made = f.client().create_environment(f.call(request)).await.unwrap().into_inner();
+    let made = f.projects().create_environment(f.call(request)).await.unwrap().into_inner();
     assert_eq!(problem(&f.wait(made).await), None);
 }
 
 async fn delete(f: &Fixture, id: &str) {
     let request = pb::DeleteEnvironmentRequest { name: name(id), ..Default::default() };
-    let deleted = f.client().delete_environment(f.call(request)).await.unwrap().into_inner();
+    let deleted = f.projects().delete_environment(f.call(request)).await.unwrap().into_inner();
     assert_eq!(problem(&f.wait(deleted).await), None);
 }
 
@@ -38,7 +38,7 @@ async fn prolong(f: &Fixture, id: &str) {
         update_mask: Some(prost_types::FieldMask { paths: vec!["ttl".into()] }),
         ..Default::default()
     };
-    let updated = f.client().update_environment(f.call(request)).await.unwrap().into_inner();
+    let updated = f.projects().update_environment(f.call(request)).await.unwrap().into_inner();
     assert_eq!(problem(&f.wait(updated).await), None);
 }
 
@@ -62,7 +62,7 @@ async fn let_expire(f: &Fixture, ids: &[&str]) {
 async fn gone(f: &Fixture, id: &str) {
     wait_for(id, LIMIT, async || {
         let get = pb::GetEnvironmentRequest { name: name(id) };
-        match f.client().get_environment(f.call(get)).await {
+        match f.projects().get_environment(f.call(get)).await {
             Err(status) if status.code() == Code::NotFound => Ok(()),
             other => Err(format!("{other:?}")),
         }

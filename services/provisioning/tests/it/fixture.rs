@@ -18,9 +18,13 @@ use pavior_driver::{
 use pavior_proto::google::longrunning::operations_client::OperationsClient;
 use pavior_proto::google::longrunning::{Operation, WaitOperationRequest, operation};
 use pavior_proto::google::rpc;
-use pavior_proto::pavior::governance::v1::resource_facts_service_client::ResourceFactsServiceClient;
+use pavior_proto::pavior::governance::internal::v1::resource_facts_service_client::ResourceFactsServiceClient;
 use pavior_proto::pavior::provisioning::v1 as pb;
-use pavior_proto::pavior::provisioning::v1::provisioning_service_client::ProvisioningServiceClient;
+use pavior_proto::pavior::provisioning::v1::deployment_service_client::DeploymentServiceClient;
+use pavior_proto::pavior::provisioning::v1::operation_service_client::OperationServiceClient;
+use pavior_proto::pavior::provisioning::v1::pipeline_service_client::PipelineServiceClient;
+use pavior_proto::pavior::provisioning::v1::plan_service_client::PlanServiceClient;
+use pavior_proto::pavior::provisioning::v1::project_service_client::ProjectServiceClient;
 use pavior_provisioning::{Config, Deps, SealingKey};
 use pavior_rpc::problem::{Decoded, from_rpc_status, from_status};
 use pavior_rpc::server::BoxLayer;
@@ -208,7 +212,7 @@ impl Fixture {
         let layer = authn_layer(
             verifier,
             pavior_provisioning::ROLE,
-            CallRules::of(&pavior_provisioning::SERVICES).unwrap(),
+            CallRules::of(&pavior_rpc::governance::services(pavior_provisioning::ROLE)).unwrap(),
         );
         let options = StackOptions {
             name: "provisioning",
@@ -226,8 +230,24 @@ impl Fixture {
         Self { peers, driver, drivers, pins, store, gateway, checks, transport, cancel, _file: file }
     }
 
-    pub(crate) fn client(&self) -> ProvisioningServiceClient<Transport> {
-        ProvisioningServiceClient::new(self.transport.clone())
+    pub(crate) fn projects(&self) -> ProjectServiceClient<Transport> {
+        ProjectServiceClient::new(self.transport.clone())
+    }
+
+    pub(crate) fn pipelines(&self) -> PipelineServiceClient<Transport> {
+        PipelineServiceClient::new(self.transport.clone())
+    }
+
+    pub(crate) fn deployments(&self) -> DeploymentServiceClient<Transport> {
+        DeploymentServiceClient::new(self.transport.clone())
+    }
+
+    pub(crate) fn plans(&self) -> PlanServiceClient<Transport> {
+        PlanServiceClient::new(self.transport.clone())
+    }
+
+    pub(crate) fn operation_service(&self) -> OperationServiceClient<Transport> {
+        OperationServiceClient::new(self.transport.clone())
     }
 
     pub(crate) fn operations(&self) -> OperationsClient<Transport> {
@@ -261,7 +281,7 @@ impl Fixture {
     }
 
     pub(crate) async fn project(&self) -> Operation {
-        let operation = self.client().create_project(self.call(hello())).await.unwrap().into_inner();
+        let operation = self.projects().create_project(self.call(hello())).await.unwrap().into_inner();
         let done = self.wait(operation).await;
         assert_eq!(problem(&done), None);
         done
@@ -269,7 +289,7 @@ impl Fixture {
 
     pub(crate) async fn environment(&self, id: &str) -> pb::Environment {
         let name = format!("{HELLO}/environments/{id}");
-        self.client()
+        self.projects()
             .get_environment(self.call(pb::GetEnvironmentRequest { name }))
             .await
             .unwrap()

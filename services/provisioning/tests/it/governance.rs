@@ -2,6 +2,7 @@
 
 use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_proto::google::longrunning as lro;
+use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as policy;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_testkit::db::{both, sqlite};
@@ -32,7 +33,7 @@ fn approval(groups: &[(&str, i32)]) -> Value {
 }
 
 /// The questions of a stage, as `action resource class`.
-fn asked(f: &Fixture, stage: policy::DecisionStage) -> Vec<String> {
+fn asked(f: &Fixture, stage: decision_pb::DecisionStage) -> Vec<String> {
     let state = f.peers.0.lock().unwrap();
     let questions = state.questions.iter().filter(|question| question.stage() == stage);
     questions
@@ -59,13 +60,13 @@ async fn what_may_not_be_deleted_by_itself_is_not_deleted_with_its_project() {
         let effects = f.driver.effects();
 
         f.decide("provisioning.environments.delete", guardrail("production-is-kept"));
-        let decoded = refused(f.client().delete_project(f.call(delete())).await);
+        let decoded = refused(f.projects().delete_project(f.call(delete())).await);
         assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "GUARDRAIL_DENIED"));
         assert_eq!(decoded.preconditions[0].subject, "production-is-kept");
         assert_eq!(decoded.metadata["action"], "provisioning.environments.delete");
 
         f.decide("provisioning.environments.delete", json!({ "effect": "EFFECT_DENY" }));
-        let decoded = refused(f.client().delete_project(f.call(delete())).await);
+        let decoded = refused(f.projects().delete_project(f.call(delete())).await);
         assert_eq!((decoded.code, decoded.reason.as_str()), (Code::PermissionDenied, "ACCESS_DENIED"));
         assert_eq!(decoded.metadata["action"], "provisioning.environments.delete");
         assert!(
@@ -75,7 +76,7 @@ async fn what_may_not_be_deleted_by_itself_is_not_deleted_with_its_project() {
         );
 
         let name = pb::GetProjectRequest { name: HELLO.into() };
-        let project = f.client().get_project(f.call(name)).await.unwrap().into_inner();
+        let project = f.projects().get_project(f.call(name)).await.unwrap().into_inner();
         assert_eq!((project.state(), project.operation.as_str()), (pb::project::State::Active, ""));
         assert_eq!(f.driver.effects(), effects, "nothing was touched");
     })
@@ -88,7 +89,7 @@ async fn what_needs_an_approval_by_itself_needs_it_with_its_project() {
         let f = Fixture::new(db).await;
         f.decide("provisioning.environments.create", approval(&[("platform", 1), ("security", 2)]));
         f.decide("provisioning.deployments.create", approval(&[("platform", 3)]));
-        let operation = f.client().create_project(f.call(hello())).await.unwrap().into_inner();
+        let operation = f.projects().create_project(f.call(hello())).await.unwrap().into_inner();
         let waiting = metadata(&operation);
         assert_eq!(waiting.state(), pb::operation_metadata::State::AwaitingApproval);
         assert_eq!(f.driver.effects(), 0);
@@ -115,8 +116,8 @@ async fn what_needs_an_approval_by_itself_needs_it_with_its_project() {
             "pipelines.run /projects/hello/pipelines/pipeline",
             "deployments.create /projects/hello/environments/development development",
         ];
-        assert_eq!(asked(&f, policy::DecisionStage::Plan), wanted);
-        assert_eq!(asked(&f, policy::DecisionStage::Execution), wanted, "all of it is asked once more");
+        assert_eq!(asked(&f, decision_pb::DecisionStage::Plan), wanted);
+        assert_eq!(asked(&f, decision_pb::DecisionStage::Execution), wanted, "all of it is asked once more");
         wait_for("the record of the operation", LIMIT, async || {
             let records = f.peers.0.lock().unwrap().records.join("\n");
             // What changed is told as bytes.
@@ -145,7 +146,7 @@ async fn what_needs_an_approval_by_itself_needs_it_with_its_project() {
 async fn what_is_no_longer_allowed_when_the_approval_comes_does_not_begin() {
     let f = Fixture::new(sqlite()).await;
     f.decide("provisioning.environments.create", approval(&[("platform", 1)]));
-    let operation = f.client().create_project(f.call(hello())).await.unwrap().into_inner();
+    let operation = f.projects().create_project(f.call(hello())).await.unwrap().into_inner();
     f.decide("provisioning.pipelines.run", guardrail("no-runs"));
     f.peers.0.lock().unwrap().approvals.get_mut(&metadata(&operation).approval_request).unwrap().state = 2;
     let done = f.wait(operation).await;
@@ -158,10 +159,10 @@ async fn what_is_no_longer_allowed_when_the_approval_comes_does_not_begin() {
 async fn every_kind_of_plan_asks_for_all_that_it_does() {
     let f = Fixture::new(sqlite()).await;
     f.project().await;
-    let plan = policy::DecisionStage::Plan;
+    let plan = decision_pb::DecisionStage::Plan;
     forget(&f);
     let staging =
-        f.client().create_environment(f.call(environment_request("staging"))).await.unwrap().into_inner();
+        f.projects().create_environment(f.call(environment_request("staging"))).await.unwrap().into_inner();
     assert_eq!(problem(&f.wait(staging).await), None);
     let staging = "/projects/hello/environments/staging staging";
     let deploy = format!("deployments.create {staging}");
@@ -173,7 +174,7 @@ async fn every_kind_of_plan_asks_for_all_that_it_does() {
         deployment: Some(pb::Deployment::default()),
         ..Default::default()
     };
-    f.wait(f.client().create_deployment(f.call(request)).await.unwrap().into_inner()).await;
+    f.wait(f.deployments().create_deployment(f.call(request)).await.unwrap().into_inner()).await;
     assert_eq!(asked(&f, plan), [deploy.as_str()]);
 
     forget(&f);
@@ -182,7 +183,7 @@ async fn every_kind_of_plan_asks_for_all_that_it_does() {
         source_environment: format!("{HELLO}/environments/development"),
         ..Default::default()
     };
-    f.wait(f.client().promote_deployment(f.call(request)).await.unwrap().into_inner()).await;
+    f.wait(f.deployments().promote_deployment(f.call(request)).await.unwrap().into_inner()).await;
     assert_eq!(asked(&f, plan), [format!("deployments.promote {staging}")]);
 
     forget(&f);
@@ -194,11 +195,11 @@ async fn every_kind_of_plan_asks_for_all_that_it_does() {
         }),
         ..Default::default()
     };
-    let operation = f.client().update_environment(f.call(request)).await.unwrap().into_inner();
+    let operation = f.projects().update_environment(f.call(request)).await.unwrap().into_inner();
     let name = metadata(&operation).plan;
     let development = "/projects/hello/environments/development development";
     f.wait(operation).await;
-    let shown = f.client().get_plan(f.call(pb::GetPlanRequest { name })).await.unwrap().into_inner();
+    let shown = f.plans().get_plan(f.call(pb::GetPlanRequest { name })).await.unwrap().into_inner();
     let deploys = |change: &pb::plan::Change| {
         change.step == "development.workload" && change.action() != pb::plan::Action::Noop
     };
@@ -207,7 +208,7 @@ async fn every_kind_of_plan_asks_for_all_that_it_does() {
     assert_eq!(asked(&f, plan), wanted, "{:?}", shown.changes);
 
     forget(&f);
-    f.wait(f.client().delete_project(f.call(delete())).await.unwrap().into_inner()).await;
+    f.wait(f.projects().delete_project(f.call(delete())).await.unwrap().into_inner()).await;
     let wanted = ["development", "staging"]
         .map(|id| format!("environments.delete /projects/hello/environments/{id} {id}"));
     let entity = "catalog.entities.delete /kinds/component/entities/hello";
@@ -219,7 +220,7 @@ async fn what_may_not_be_done_to_the_catalog_is_not_done_with_a_project() {
     both(|db| async {
         let f = Fixture::new(db).await;
         f.decide("catalog.entities.create", guardrail("catalog-is-curated"));
-        let decoded = refused(f.client().create_project(f.call(hello())).await);
+        let decoded = refused(f.projects().create_project(f.call(hello())).await);
         assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "GUARDRAIL_DENIED"));
         assert_eq!(decoded.metadata["action"], "catalog.entities.create");
         assert_eq!(f.driver.effects(), 0);
@@ -249,7 +250,7 @@ async fn what_may_not_be_done_to_the_catalog_is_not_done_with_a_project() {
         }
         forget(&f);
         f.decide("catalog.entities.delete", guardrail("gold-is-kept"));
-        let decoded = refused(f.client().delete_project(f.call(delete())).await);
+        let decoded = refused(f.projects().delete_project(f.call(delete())).await);
         assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "GUARDRAIL_DENIED"));
         assert_eq!(decoded.preconditions[0].subject, "gold-is-kept");
         let facts = {
@@ -266,7 +267,7 @@ async fn what_may_not_be_done_to_the_catalog_is_not_done_with_a_project() {
 
         // What is gone from the catalog already is not removed from it.
         f.peers.0.lock().unwrap().entities.clear();
-        let done = f.wait(f.client().delete_project(f.call(delete())).await.unwrap().into_inner()).await;
+        let done = f.wait(f.projects().delete_project(f.call(delete())).await.unwrap().into_inner()).await;
         assert_eq!(problem(&done), None);
     })
     .await;
@@ -279,17 +280,17 @@ async fn a_retry_is_asked_about_like_the_plan_that_it_takes_up() {
         f.project().await;
         let stays = Behaviour::Fail { retryable: false, message: "will not go".into() };
         f.driver.script(CallKind::Destroy, "repository", [stays]);
-        let operation = f.client().delete_project(f.call(delete())).await.unwrap().into_inner();
+        let operation = f.projects().delete_project(f.call(delete())).await.unwrap().into_inner();
         let operation = f.wait(operation).await;
         assert_eq!(metadata(&operation).state(), pb::operation_metadata::State::Stuck);
         f.decide("provisioning.environments.delete", guardrail("production-is-kept"));
         let retry = pb::RetryOperationRequest { name: operation.name.clone(), ..Default::default() };
-        let decoded = refused(f.client().retry_operation(f.call(retry.clone())).await);
+        let decoded = refused(f.operation_service().retry_operation(f.call(retry.clone())).await);
         assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "GUARDRAIL_DENIED"));
         assert_eq!(decoded.metadata["action"], "provisioning.environments.delete");
 
         f.decide("provisioning.environments.delete", json!({ "effect": "EFFECT_ALLOW" }));
-        let operation = f.client().retry_operation(f.call(retry)).await.unwrap().into_inner();
+        let operation = f.operation_service().retry_operation(f.call(retry)).await.unwrap().into_inner();
         assert_eq!(problem(&f.wait(operation).await), None);
         assert_eq!(f.driver.live(), Vec::<String>::new());
     })
@@ -301,7 +302,7 @@ async fn a_plan_shows_what_was_asked_about_it_and_what_was_answered() {
     let f = Fixture::new(sqlite()).await;
     f.decide("provisioning.environments.create", approval(&[("platform", 1)]));
     let request = pb::CreateProjectRequest { validate_only: true, ..hello() };
-    let done = f.client().create_project(f.call(request)).await.unwrap().into_inner();
+    let done = f.projects().create_project(f.call(request)).await.unwrap().into_inner();
     let plan = metadata(&done).validated_plan.unwrap();
     let shown: Vec<_> = plan
         .questions
@@ -337,13 +338,13 @@ async fn nobody_is_asked_to_approve_a_run_of_what_is_not_known() {
         // What needs no approval runs as before.
         assert_eq!(
             problem(
-                &f.wait(f.client().run_pipeline(f.call(run("", false))).await.unwrap().into_inner()).await
+                &f.wait(f.pipelines().run_pipeline(f.call(run("", false))).await.unwrap().into_inner()).await
             ),
             None
         );
         f.decide("provisioning.pipelines.run", approval(&[("platform", 1)]));
         for validate_only in [true, false] {
-            let decoded = refused(f.client().run_pipeline(f.call(run("main", validate_only))).await);
+            let decoded = refused(f.pipelines().run_pipeline(f.call(run("main", validate_only))).await);
             assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "NOT_CONFIGURED"));
             assert_eq!(decoded.metadata["driver"], "fake");
             assert_eq!(decoded.preconditions[0].subject, "fake");
@@ -352,7 +353,7 @@ async fn nobody_is_asked_to_approve_a_run_of_what_is_not_known() {
         assert_eq!(f.peers.0.lock().unwrap().approvals.len(), 0);
         // A commit is what it is, whatever the driver says.
         let request = run("0123456789abcdef0123456789abcdef01234567", false);
-        let waiting = f.client().run_pipeline(f.call(request)).await.unwrap().into_inner();
+        let waiting = f.pipelines().run_pipeline(f.call(request)).await.unwrap().into_inner();
         assert_eq!(metadata(&waiting).state(), pb::operation_metadata::State::AwaitingApproval);
     })
     .await;
@@ -369,7 +370,7 @@ async fn a_deletion_that_waits_for_people_can_be_cancelled() {
             name: format!("{HELLO}/environments/development"),
             ..Default::default()
         };
-        let operation = f.client().delete_environment(f.call(request)).await.unwrap().into_inner();
+        let operation = f.projects().delete_environment(f.call(request)).await.unwrap().into_inner();
         assert_eq!(metadata(&operation).state(), pb::operation_metadata::State::AwaitingApproval);
         let cancel = lro::CancelOperationRequest { name: operation.name.clone() };
         f.operations().cancel_operation(f.call(cancel)).await.unwrap();

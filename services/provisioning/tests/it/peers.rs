@@ -7,10 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
-use pavior_proto::pavior::audit::v1::{
+use pavior_proto::pavior::audit::internal::v1::{
     AppendRecordsRequest, AppendRecordsResponse, GetProducerStateRequest, ProducerState,
 };
+use pavior_proto::pavior::catalog::internal::v1 as registration_pb;
 use pavior_proto::pavior::catalog::v1 as catalog;
+use pavior_proto::pavior::identity::v1 as identity_pb;
+use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as policy;
 use pavior_rpc::convert::{from_json, to_struct};
 use prost::Message;
@@ -58,7 +61,7 @@ pub(crate) struct State {
     pub(crate) entities: BTreeMap<String, catalog::Entity>,
     /// Decisions by action; else yes.
     pub(crate) decisions: BTreeMap<String, Value>,
-    pub(crate) questions: Vec<policy::DecideRequest>,
+    pub(crate) questions: Vec<decision_pb::DecideRequest>,
     pub(crate) approvals: BTreeMap<String, policy::ApprovalRequest>,
     pub(crate) records: Vec<String>,
     /// What the audit log knows of its only producer.
@@ -118,7 +121,7 @@ impl Peers {
         Ok(catalog::MatchResourceDefinitionsResponse { matches })
     }
 
-    fn decide(&self, request: policy::DecideRequest) -> Result<policy::Decision, Status> {
+    fn decide(&self, request: decision_pb::DecideRequest) -> Result<policy::Decision, Status> {
         let mut state = self.0.lock().unwrap();
         let approved =
             state.approvals.get(&request.approval_request).is_some_and(|approval| approval.state == 2);
@@ -130,12 +133,18 @@ impl Peers {
         from_json(decision).map_err(|error| Status::internal(error.to_string()))
     }
 
-    fn decide_all(&self, request: policy::BatchDecideRequest) -> Result<policy::BatchDecideResponse, Status> {
+    fn decide_all(
+        &self,
+        request: decision_pb::BatchDecideRequest,
+    ) -> Result<decision_pb::BatchDecideResponse, Status> {
         let decisions = request.requests.into_iter().map(|one| self.decide(one)).collect::<Result<_, _>>()?;
-        Ok(policy::BatchDecideResponse { decisions })
+        Ok(decision_pb::BatchDecideResponse { decisions })
     }
 
-    fn ask(&self, request: policy::CreateApprovalRequestRequest) -> Result<policy::ApprovalRequest, Status> {
+    fn ask(
+        &self,
+        request: decision_pb::CreateApprovalRequestRequest,
+    ) -> Result<policy::ApprovalRequest, Status> {
         let mut state = self.0.lock().unwrap();
         let mut wanted = request.approval_request.unwrap_or_default();
         if let Some(there) = state.approvals.values().find(|there| there.operation == wanted.operation) {
@@ -149,16 +158,19 @@ impl Peers {
 
     fn said(
         &self,
-        request: policy::BatchGetApprovalRequestsRequest,
-    ) -> Result<policy::BatchGetApprovalRequestsResponse, Status> {
+        request: decision_pb::BatchGetApprovalRequestsRequest,
+    ) -> Result<decision_pb::BatchGetApprovalRequestsResponse, Status> {
         let state = self.0.lock().unwrap();
         let found = request.names.iter().map(|name| state.approvals.get(name).cloned());
         let approval_requests: Option<_> = found.collect();
         let approval_requests = approval_requests.ok_or_else(|| Status::not_found("one of them"))?;
-        Ok(policy::BatchGetApprovalRequestsResponse { approval_requests })
+        Ok(decision_pb::BatchGetApprovalRequestsResponse { approval_requests })
     }
 
-    fn register_entity(&self, request: catalog::RegisterEntityRequest) -> Result<catalog::Entity, Status> {
+    fn register_entity(
+        &self,
+        request: registration_pb::RegisterEntityRequest,
+    ) -> Result<catalog::Entity, Status> {
         let name = format!("{}/entities/{}", request.parent, request.entity_id);
         let of = ("pavior.dev/resource".to_owned(), request.resource);
         let mut state = self.0.lock().unwrap();
@@ -200,14 +212,14 @@ impl Peers {
                 .await
             }
             "GetGroup" => {
-                unary(request, |q: catalog::GetGroupRequest| match q.name.ends_with("/nobody") {
+                unary(request, |q: identity_pb::GetGroupRequest| match q.name.ends_with("/nobody") {
                     true => Err(Status::not_found("none")),
-                    false => Ok(catalog::Group { name: q.name, ..Default::default() }),
+                    false => Ok(identity_pb::Group { name: q.name, ..Default::default() }),
                 })
                 .await
             }
             "UnregisterEntity" => {
-                unary(request, |q: catalog::UnregisterEntityRequest| {
+                unary(request, |q: registration_pb::UnregisterEntityRequest| {
                     self.0.lock().unwrap().entities.remove(&q.name);
                     Ok(())
                 })
@@ -224,7 +236,7 @@ impl Peers {
             "CreateApprovalRequest" => unary(request, |q| self.ask(q)).await,
             "BatchGetApprovalRequests" => unary(request, |q| self.said(q)).await,
             "CancelApprovalRequest" => {
-                unary(request, |q: policy::CancelApprovalRequestRequest| {
+                unary(request, |q: decision_pb::CancelApprovalRequestRequest| {
                     let mut state = self.0.lock().unwrap();
                     let approval =
                         state.approvals.get_mut(&q.name).ok_or_else(|| Status::not_found("none"))?;

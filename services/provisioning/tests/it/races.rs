@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_proto::google::longrunning as lro;
-use pavior_proto::pavior::governance::v1::GetResourceFactsRequest;
+use pavior_proto::pavior::governance::internal::v1::GetResourceFactsRequest;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_provisioning::domain::plan::Kind;
 use pavior_provisioning::domain::question::{self, Fate, Ground, Subject, Touched, Verb};
@@ -66,7 +66,7 @@ async fn a_project_is_not_taken_down_under_a_deployment_that_is_being_accepted()
     begun.notified().await;
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
     f.driver.script(CallKind::Apply, "development.workload", [Behaviour::Gate(gate.clone())]);
-    let mut client = f.client();
+    let mut client = f.deployments();
     let deploy = pb::CreateDeploymentRequest {
         parent: format!("{HELLO}/environments/development"),
         deployment: Some(pb::Deployment::default()),
@@ -75,7 +75,7 @@ async fn a_project_is_not_taken_down_under_a_deployment_that_is_being_accepted()
     let deploy = f.call(deploy);
     let deploy = tokio::spawn(async move { client.create_deployment(deploy).await });
     until_waiting(&f.store, 1).await;
-    let mut client = f.client();
+    let mut client = f.projects();
     let delete = f.call(pb::DeleteProjectRequest { name: HELLO.into(), ..Default::default() });
     let delete = tokio::spawn(async move { client.delete_project(delete).await });
     until_waiting(&f.store, 2).await;
@@ -186,7 +186,7 @@ async fn an_approval_request_that_is_gone_stops_only_its_own_operation() {
         for id in ["first", "second", "third"] {
             let mut request = environment_request(id);
             request.environment.as_mut().unwrap().environment_class = "preview".into();
-            asked.push(f.client().create_environment(f.call(request)).await.unwrap().into_inner());
+            asked.push(f.projects().create_environment(f.call(request)).await.unwrap().into_inner());
         }
         {
             let mut state = f.peers.0.lock().unwrap();
@@ -212,8 +212,12 @@ async fn nobody_is_asked_about_an_operation_that_was_cancelled_while_policy_was_
         let f = Fixture::new(db).await;
         f.project().await;
         f.decide("provisioning.environments.create", needs_approval());
-        let asked =
-            f.client().create_environment(f.call(environment_request("staging"))).await.unwrap().into_inner();
+        let asked = f
+            .projects()
+            .create_environment(f.call(environment_request("staging")))
+            .await
+            .unwrap()
+            .into_inner();
         let approval = metadata(&asked).approval_request;
         f.peers.0.lock().unwrap().policy_down = true;
         let cancel = lro::CancelOperationRequest { name: asked.name.clone() };
@@ -238,19 +242,19 @@ async fn the_facts_of_one_resource_are_not_told_of_another() {
     let f = Fixture::new(sqlite()).await;
     f.project().await;
     let staging =
-        f.client().create_environment(f.call(environment_request("staging"))).await.unwrap().into_inner();
+        f.projects().create_environment(f.call(environment_request("staging"))).await.unwrap().into_inner();
     assert_eq!(problem(&f.wait(staging).await), None);
     let id = "1f0e9d8c-7b6a-4f5e-8d4c-3b2a19087f6e".to_owned();
     let name = format!("{HELLO}/environments/staging");
     let delete =
         pb::DeleteEnvironmentRequest { name: name.clone(), request_id: id.clone(), ..Default::default() };
-    let done = f.wait(f.client().delete_environment(f.call(delete)).await.unwrap().into_inner()).await;
+    let done = f.wait(f.projects().delete_environment(f.call(delete)).await.unwrap().into_inner()).await;
     assert_eq!(problem(&done), None);
     let facts = async |name: &str| {
         let request = GetResourceFactsRequest {
             name: name.to_owned(),
             request_id: id.clone(),
-            method: "/pavior.provisioning.v1.ProvisioningService/DeleteEnvironment".into(),
+            method: "/pavior.provisioning.v1.ProjectService/DeleteEnvironment".into(),
             principal: alice().name,
             ..Default::default()
         };
@@ -267,7 +271,7 @@ async fn the_facts_of_one_resource_are_not_told_of_another() {
 async fn operations_wait_until_the_audit_log_was_compared_with() {
     both(|db| async {
         let f = Fixture::with(db, |state| state.audit_down = true).await;
-        let operation = f.client().create_project(f.call(hello())).await.unwrap().into_inner();
+        let operation = f.projects().create_project(f.call(hello())).await.unwrap().into_inner();
         let name = operation.name.clone();
         for _ in 0..20 {
             let get = lro::GetOperationRequest { name: name.clone() };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pavior_core::principal::Principal;
 use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_proto::google::longrunning as lro;
-use pavior_proto::pavior::governance::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_provisioning::domain::plan::{Action, Kind};
 use pavior_provisioning::store::Retention;
@@ -50,7 +50,7 @@ async fn cancel_and_delete_are_recorded_once_with_who_did_it_and_may_be_repeated
     both(|db| async {
         let f = Fixture::new(db).await;
         f.driver.script(CallKind::Apply, "development.database", [Behaviour::UntilCancelled]);
-        let begun = f.client().create_project(f.call(hello())).await.unwrap().into_inner();
+        let begun = f.projects().create_project(f.call(hello())).await.unwrap().into_inner();
         wait_for("the step to be taken", PATIENCE, async || {
             let calls = f.driver.calls();
             if calls.iter().any(|call| call.step == "development.database") { Ok(()) } else { Err(calls) }
@@ -107,24 +107,26 @@ async fn a_retry_is_recorded_and_answered_once() {
         let refuse = Behaviour::Fail { retryable: false, message: "will not go".into() };
         f.driver.script(CallKind::Destroy, "development.database", [refuse]);
         let delete = pb::DeleteProjectRequest { name: HELLO.into(), ..Default::default() };
-        let stuck = f.wait(f.client().delete_project(f.call(delete)).await.unwrap().into_inner()).await;
+        let stuck = f.wait(f.projects().delete_project(f.call(delete)).await.unwrap().into_inner()).await;
         assert!(problem(&stuck).unwrap().starts_with("OPERATION_STUCK"), "{:?}", problem(&stuck));
         let id = "9B2D1F44-5f10-4a3a-9d7a-0a5a4e3c2b1d";
         let retry = |id: String| pb::RetryOperationRequest { name: stuck.name.clone(), request_id: id };
-        let clients: Vec<_> = (0..4).map(|_| (f.client(), f.call(retry(id.into())))).collect();
+        let clients: Vec<_> = (0..4).map(|_| (f.operation_service(), f.call(retry(id.into())))).collect();
         let answers = futures::future::join_all(
             clients.into_iter().map(|(mut client, call)| async move { client.retry_operation(call).await }),
         );
         for answer in answers.await {
             assert_eq!(answer.unwrap().into_inner().name, stuck.name);
         }
-        let done =
-            f.wait(f.client().retry_operation(f.call(retry(id.into()))).await.unwrap().into_inner()).await;
+        let done = f
+            .wait(f.operation_service().retry_operation(f.call(retry(id.into()))).await.unwrap().into_inner())
+            .await;
         assert_eq!(problem(&done), None);
         // Its project is gone, and it has ended.
-        let again = f.client().retry_operation(f.call(retry(id.to_ascii_lowercase()))).await.unwrap();
+        let again =
+            f.operation_service().retry_operation(f.call(retry(id.to_ascii_lowercase()))).await.unwrap();
         assert_eq!(again.into_inner().name, stuck.name);
-        let other = refused(f.client().retry_operation(f.call(retry(String::new()))).await);
+        let other = refused(f.operation_service().retry_operation(f.call(retry(String::new()))).await);
         assert_eq!((other.code, other.reason.as_str()), (Code::FailedPrecondition, "INVALID_STATE"));
         recorded(&f, "provisioning.operations.retry", "users/alice").await;
         f.project().await;

@@ -17,7 +17,7 @@ async fn refused_fields(f: &Fixture, change: impl Fn(&mut Value)) -> Vec<String>
     let mut wanted = content();
     change(&mut wanted);
     f.peers.0.lock().unwrap().content = wanted;
-    let decoded = refused(f.client().create_project(f.call(hello())).await);
+    let decoded = refused(f.projects().create_project(f.call(hello())).await);
     assert_eq!((decoded.code, decoded.reason.as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
     decoded.violations.into_iter().map(|violation| violation.field).collect()
 }
@@ -57,7 +57,7 @@ async fn what_looks_like_a_secret_is_refused_at_the_door() {
         // A reference that exists, as anybody may read it.
         let name = format!("{HELLO}/environments/development/resources/database");
         let shown =
-            f.client().get_resource(f.call(pb::GetResourceRequest { name })).await.unwrap().into_inner();
+            f.projects().get_resource(f.call(pb::GetResourceRequest { name })).await.unwrap().into_inner();
         let outputs = pavior_rpc::convert::from_struct(&shown.outputs.unwrap());
         let stolen = outputs["password"].clone();
         assert!(stolen.get("$secret").is_some(), "{outputs}");
@@ -66,12 +66,12 @@ async fn what_looks_like_a_secret_is_refused_at_the_door() {
         request.project_id = "thief".into();
         request.project.as_mut().unwrap().parameters =
             to_struct(&json!({"language": "rust", "size": stolen})).ok();
-        let decoded = refused(f.client().create_project(f.call(request)).await);
+        let decoded = refused(f.projects().create_project(f.call(request)).await);
         assert_eq!(decoded.violations[0].field, "project.parameters.size");
 
         let mut request = environment_request("staging");
         request.environment.as_mut().unwrap().parameters = to_struct(&json!({"size": [stolen]})).ok();
-        let decoded = refused(f.client().create_environment(f.call(request)).await);
+        let decoded = refused(f.projects().create_environment(f.call(request)).await);
         assert_eq!(decoded.violations[0].field, "environment.parameters.size.0");
     })
     .await;

@@ -36,22 +36,31 @@ async fn a_project_comes_up_with_everything_that_belongs_to_it() {
             format!("{HELLO}/environments/development/deployments/deployment-1")
         );
         let name = development.deployment.clone();
-        let deployment =
-            f.client().get_deployment(f.call(pb::GetDeploymentRequest { name })).await.unwrap().into_inner();
+        let deployment = f
+            .deployments()
+            .get_deployment(f.call(pb::GetDeploymentRequest { name }))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!((deployment.state(), deployment.commit.as_str()), (pb::deployment::State::Active, "main"));
         let name = format!("{HELLO}/pipelines/pipeline/runs/run-1");
-        let run =
-            f.client().get_run(f.call(pb::GetRunRequest { name: name.clone() })).await.unwrap().into_inner();
+        let run = f
+            .pipelines()
+            .get_run(f.call(pb::GetRunRequest { name: name.clone() }))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!((run.state(), run.artifacts.len(), run.steps.len()), (pb::run::State::Succeeded, 1, 1));
         let pipeline = pb::GetPipelineRequest { name: format!("{HELLO}/pipelines/pipeline") };
-        let pipeline = f.client().get_pipeline(f.call(pipeline)).await.unwrap().into_inner();
+        let pipeline = f.pipelines().get_pipeline(f.call(pipeline)).await.unwrap().into_inner();
         assert_eq!(pipeline.latest_run, name);
 
         // The secret reached the workload, and nothing else.
         let workload = format!("{HELLO}/environments/development/resources/workload");
         let given = f.driver.inputs_of(&workload).unwrap();
         assert!(given["variables"]["URL"].as_str().unwrap().starts_with("s3cret-of"), "{given}");
-        let shown = f.client().get_resource(f.call(pb::GetResourceRequest { name: workload })).await.unwrap();
+        let shown =
+            f.projects().get_resource(f.call(pb::GetResourceRequest { name: workload })).await.unwrap();
         assert!(!format!("{shown:?}").contains("s3cret-of"), "{shown:?}");
         let entity = format!("{ACME}/kinds/component/entities/hello");
         let owner = f.peers.0.lock().unwrap().entities.get(&entity).map(|entity| entity.owner.clone());
@@ -64,7 +73,7 @@ async fn a_project_comes_up_with_everything_that_belongs_to_it() {
 async fn a_plan_is_shown_and_nothing_is_written() {
     let f = Fixture::new(sqlite()).await;
     let request = pb::CreateProjectRequest { validate_only: true, ..hello() };
-    let done = f.client().create_project(f.call(request)).await.unwrap().into_inner();
+    let done = f.projects().create_project(f.call(request)).await.unwrap().into_inner();
     assert!(done.done);
     let plan = metadata(&done).validated_plan.unwrap();
     assert_eq!((plan.changes.len(), plan.digest.len(), plan.monthly_cost_after.as_str()), (6, 64, "2.50"));
@@ -76,11 +85,12 @@ async fn a_plan_is_shown_and_nothing_is_written() {
     );
     let later = plan.changes.last().unwrap().fields.iter().any(|field| field.known_later);
     assert!(later, "{:?}", plan.changes.last());
-    let refused = refused(f.client().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await);
+    let refused =
+        refused(f.projects().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await);
     assert_eq!((refused.code, refused.reason.as_str()), (Code::NotFound, "RESOURCE_NOT_FOUND"));
     assert_eq!(f.driver.effects(), 0);
     let plans = pb::ListPlansRequest { parent: ACME.into(), ..Default::default() };
-    assert!(f.client().list_plans(f.call(plans)).await.unwrap().into_inner().plans.is_empty());
+    assert!(f.plans().list_plans(f.call(plans)).await.unwrap().into_inner().plans.is_empty());
     assert!(f.peers.0.lock().unwrap().questions[0].dry_run);
 }
 
@@ -93,7 +103,7 @@ async fn every_wrong_field_is_named() {
     let project = request.project.as_mut().unwrap();
     project.owner = "organizations/other/groups/g".into();
     project.template_version = "web-service".into();
-    let decoded = refused(f.client().create_project(f.call(request)).await);
+    let decoded = refused(f.projects().create_project(f.call(request)).await);
     assert_eq!(decoded.code, Code::InvalidArgument);
     let mut fields: Vec<_> = decoded.violations.iter().map(|violation| violation.field.as_str()).collect();
     fields.sort_unstable();
@@ -102,7 +112,7 @@ async fn every_wrong_field_is_named() {
     let mut request = hello();
     let wrong = json!({"language": "cobol", "size": 5, "nope": true});
     request.project.as_mut().unwrap().parameters = to_struct(&wrong).ok();
-    let decoded = refused(f.client().create_project(f.call(request)).await);
+    let decoded = refused(f.projects().create_project(f.call(request)).await);
     let mut fields: Vec<_> = decoded.violations.iter().map(|violation| violation.field.as_str()).collect();
     fields.sort_unstable();
     fields.dedup();
@@ -115,7 +125,7 @@ async fn every_wrong_field_is_named() {
     let mut request = hello();
     request.project.as_mut().unwrap().template_version =
         format!("{ACME}/templates/web-service/versions/9.9.9");
-    let decoded = refused(f.client().create_project(f.call(request)).await);
+    let decoded = refused(f.projects().create_project(f.call(request)).await);
     assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "REFERENCE_NOT_FOUND"));
     assert_eq!(f.driver.effects(), 0);
 }
@@ -126,15 +136,15 @@ async fn the_same_request_gives_the_same_operation() {
         let f = Fixture::new(db).await;
         let request =
             pb::CreateProjectRequest { request_id: "6f2d1f44-5f10-4a3a-9d7a-0a5a4e3c2b1d".into(), ..hello() };
-        let first = f.client().create_project(f.call(request.clone())).await.unwrap().into_inner();
-        let second = f.client().create_project(f.call(request.clone())).await.unwrap().into_inner();
+        let first = f.projects().create_project(f.call(request.clone())).await.unwrap().into_inner();
+        let second = f.projects().create_project(f.call(request.clone())).await.unwrap().into_inner();
         assert_eq!(first.name, second.name);
         f.wait(first).await;
         let mut other = request;
         other.project.as_mut().unwrap().display_name = "another".into();
-        let decoded = refused(f.client().create_project(f.call(other)).await);
+        let decoded = refused(f.projects().create_project(f.call(other)).await);
         assert_eq!((decoded.code, decoded.reason.as_str()), (Code::InvalidArgument, "REQUEST_ID_REUSED"));
-        let decoded = refused(f.client().create_project(f.call(hello())).await);
+        let decoded = refused(f.projects().create_project(f.call(hello())).await);
         assert_eq!((decoded.code, decoded.reason.as_str()), (Code::AlreadyExists, "RESOURCE_ALREADY_EXISTS"));
     })
     .await;
@@ -145,13 +155,13 @@ async fn a_guardrail_names_its_rule_and_its_fix_and_nothing_is_written() {
     let f = Fixture::new(sqlite()).await;
     let reason = json!({"policyId": "no-projects", "policySet": "guardrail", "message": "no projects today", "fix": "come back tomorrow"});
     f.decide("provisioning.projects.create", json!({ "effect": "EFFECT_DENY", "reasons": [reason] }));
-    let decoded = refused(f.client().create_project(f.call(hello())).await);
+    let decoded = refused(f.projects().create_project(f.call(hello())).await);
     assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "GUARDRAIL_DENIED"));
     assert_eq!(decoded.metadata["decision"], "decision-0");
     let condition = &decoded.preconditions[0];
     assert_eq!((condition.r#type.as_str(), condition.subject.as_str()), ("POLICY", "no-projects"));
     assert_eq!(condition.description, "no projects today: come back tomorrow");
-    assert!(f.client().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await.is_err());
+    assert!(f.projects().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await.is_err());
     // The refusal itself is recorded.
     let until = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
     while f.peers.0.lock().unwrap().records.is_empty() {
@@ -161,7 +171,7 @@ async fn a_guardrail_names_its_rule_and_its_fix_and_nothing_is_written() {
     assert!(f.peers.0.lock().unwrap().records[0].contains("denied"));
 
     f.decide("provisioning.projects.create", json!({ "effect": "EFFECT_DENY" }));
-    let decoded = refused(f.client().create_project(f.call(hello())).await);
+    let decoded = refused(f.projects().create_project(f.call(hello())).await);
     assert_eq!((decoded.code, decoded.reason.as_str()), (Code::PermissionDenied, "ACCESS_DENIED"));
 }
 
@@ -173,12 +183,12 @@ async fn peers_that_are_down_refuse_and_leave_nothing() {
             let mut state = f.peers.0.lock().unwrap();
             (state.catalog_down, state.policy_down) = (catalog, !catalog);
         }
-        let decoded = refused(f.client().create_project(f.call(hello())).await);
+        let decoded = refused(f.projects().create_project(f.call(hello())).await);
         assert_eq!((decoded.code, decoded.reason.as_str()), (Code::Unavailable, "DEPENDENCY_UNAVAILABLE"));
     }
     f.peers.0.lock().unwrap().policy_down = false;
     let list = pb::ListProjectsRequest { parent: ACME.into(), ..Default::default() };
-    assert!(f.client().list_projects(f.call(list)).await.unwrap().into_inner().projects.is_empty());
+    assert!(f.projects().list_projects(f.call(list)).await.unwrap().into_inner().projects.is_empty());
     f.project().await;
 }
 
@@ -186,9 +196,9 @@ async fn peers_that_are_down_refuse_and_leave_nothing() {
 async fn a_failed_step_undoes_everything_and_is_seen_in_the_stream() {
     let f = Fixture::new(sqlite()).await;
     f.driver.fail("development.workload");
-    let operation = f.client().create_project(f.call(hello())).await.unwrap().into_inner();
+    let operation = f.projects().create_project(f.call(hello())).await.unwrap().into_inner();
     let watch = pb::WatchOperationRequest { name: operation.name.clone(), resume_token: String::new() };
-    let stream = f.client().watch_operation(f.call(watch)).await.unwrap().into_inner();
+    let stream = f.operation_service().watch_operation(f.call(watch)).await.unwrap().into_inner();
     let all: Vec<_> = stream.map(Result::unwrap).collect().await;
     let last = all.last().unwrap().event.clone();
     assert_eq!(last, Some(Event::OperationState(pb::operation_metadata::State::Compensated.into())));
@@ -207,7 +217,7 @@ async fn a_failed_step_undoes_everything_and_is_seen_in_the_stream() {
             name: operation.name.clone(),
             resume_token: message.resume_token.clone(),
         };
-        let stream = f.client().watch_operation(f.call(watch)).await.unwrap().into_inner();
+        let stream = f.operation_service().watch_operation(f.call(watch)).await.unwrap().into_inner();
         let rest: Vec<String> = stream.map(|message| message.unwrap().resume_token).collect().await;
         let expected: Vec<String> =
             all[index + 1..].iter().map(|message| message.resume_token.clone()).collect();
@@ -221,7 +231,7 @@ async fn a_failed_step_undoes_everything_and_is_seen_in_the_stream() {
     );
     assert_eq!(f.driver.live(), Vec::<String>::new());
     assert!(f.peers.0.lock().unwrap().entities.is_empty());
-    assert!(f.client().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await.is_err());
+    assert!(f.projects().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await.is_err());
     // The name is free again.
     f.project().await;
 }
@@ -236,7 +246,7 @@ async fn run_deploy_promote_and_go_back() {
             revision: "feature".into(),
             ..Default::default()
         };
-        let done = f.wait(f.client().run_pipeline(f.call(run)).await.unwrap().into_inner()).await;
+        let done = f.wait(f.pipelines().run_pipeline(f.call(run)).await.unwrap().into_inner()).await;
         let run: pb::Run = response(&done);
         assert_eq!(
             (run.name.as_str(), run.commit.as_str()),
@@ -249,8 +259,9 @@ async fn run_deploy_promote_and_go_back() {
             deployment: Some(pb::Deployment::default()),
             ..Default::default()
         };
-        let done =
-            f.wait(f.client().create_deployment(f.call(deploy.clone())).await.unwrap().into_inner()).await;
+        let done = f
+            .wait(f.deployments().create_deployment(f.call(deploy.clone())).await.unwrap().into_inner())
+            .await;
         assert_eq!(problem(&done), None);
         let deployment: pb::Deployment = response(&done);
         assert_eq!(
@@ -258,7 +269,7 @@ async fn run_deploy_promote_and_go_back() {
             ("feature", pb::deployment::State::Active)
         );
         let list = pb::ListDeploymentsRequest { parent: development.clone(), ..Default::default() };
-        let list = f.client().list_deployments(f.call(list)).await.unwrap().into_inner().deployments;
+        let list = f.deployments().list_deployments(f.call(list)).await.unwrap().into_inner().deployments;
         let states: Vec<_> =
             list.iter().map(|deployment| (deployment.commit.as_str(), deployment.state())).collect();
         assert_eq!(
@@ -266,8 +277,12 @@ async fn run_deploy_promote_and_go_back() {
             [("feature", pb::deployment::State::Active), ("main", pb::deployment::State::Superseded)]
         );
 
-        let staging =
-            f.client().create_environment(f.call(environment_request("staging"))).await.unwrap().into_inner();
+        let staging = f
+            .projects()
+            .create_environment(f.call(environment_request("staging")))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(problem(&f.wait(staging).await), None);
         let back = pb::CreateDeploymentRequest {
             deployment: Some(pb::Deployment {
@@ -276,14 +291,15 @@ async fn run_deploy_promote_and_go_back() {
             }),
             ..deploy
         };
-        let done = f.wait(f.client().create_deployment(f.call(back)).await.unwrap().into_inner()).await;
+        let done = f.wait(f.deployments().create_deployment(f.call(back)).await.unwrap().into_inner()).await;
         assert_eq!(response::<pb::Deployment>(&done).commit, "main");
         let promote = pb::PromoteDeploymentRequest {
             parent: format!("{HELLO}/environments/staging"),
             source_environment: development.clone(),
             ..Default::default()
         };
-        let done = f.wait(f.client().promote_deployment(f.call(promote)).await.unwrap().into_inner()).await;
+        let done =
+            f.wait(f.deployments().promote_deployment(f.call(promote)).await.unwrap().into_inner()).await;
         let promoted: pb::Deployment = response(&done);
         assert_eq!(
             (promoted.commit.as_str(), promoted.promoted_from.as_str()),
@@ -306,7 +322,8 @@ async fn run_deploy_promote_and_go_back() {
             }),
             ..Default::default()
         };
-        let done = f.wait(f.client().create_deployment(f.call(failing)).await.unwrap().into_inner()).await;
+        let done =
+            f.wait(f.deployments().create_deployment(f.call(failing)).await.unwrap().into_inner()).await;
         assert!(problem(&done).is_some());
         let environment = f.environment("staging").await;
         assert_eq!(
@@ -319,7 +336,7 @@ async fn run_deploy_promote_and_go_back() {
             ..Default::default()
         };
         assert_eq!(
-            f.client().list_deployments(f.call(list)).await.unwrap().into_inner().deployments.len(),
+            f.deployments().list_deployments(f.call(list)).await.unwrap().into_inner().deployments.len(),
             1
         );
     })
@@ -340,10 +357,11 @@ async fn an_environment_is_changed_in_place_and_back() {
         }),
         ..Default::default()
     };
-    let decoded = refused(f.client().update_environment(f.call(update("\"stale\""))).await);
+    let decoded = refused(f.projects().update_environment(f.call(update("\"stale\""))).await);
     assert_eq!((decoded.code, decoded.reason.as_str()), (Code::Aborted, "ETAG_MISMATCH"));
-    let done =
-        f.wait(f.client().update_environment(f.call(update(&before.etag))).await.unwrap().into_inner()).await;
+    let done = f
+        .wait(f.projects().update_environment(f.call(update(&before.etag))).await.unwrap().into_inner())
+        .await;
     assert_eq!(problem(&done), None);
     let database = format!("{HELLO}/environments/development/resources/database");
     assert_eq!(f.driver.inputs_of(&database).unwrap()["size"], "large");
@@ -358,7 +376,7 @@ async fn an_environment_is_changed_in_place_and_back() {
         }),
         ..Default::default()
     };
-    let decoded = refused(f.client().update_environment(f.call(wrong)).await);
+    let decoded = refused(f.projects().update_environment(f.call(wrong)).await);
     assert_eq!(decoded.violations[0].field, "environment.parameters.size");
     let fixed = pb::UpdateEnvironmentRequest {
         environment: Some(pb::Environment {
@@ -368,7 +386,7 @@ async fn an_environment_is_changed_in_place_and_back() {
         }),
         ..Default::default()
     };
-    assert_eq!(refused(f.client().update_environment(f.call(fixed)).await).code, Code::InvalidArgument);
+    assert_eq!(refused(f.projects().update_environment(f.call(fixed)).await).code, Code::InvalidArgument);
 }
 
 #[tokio::test]
@@ -382,8 +400,12 @@ async fn people_are_asked_and_their_answer_is_followed() {
             "provisioning.environments.create",
             json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "approvals": approvals }),
         );
-        let asked =
-            f.client().create_environment(f.call(environment_request("staging"))).await.unwrap().into_inner();
+        let asked = f
+            .projects()
+            .create_environment(f.call(environment_request("staging")))
+            .await
+            .unwrap()
+            .into_inner();
         let waiting = metadata(&asked);
         assert_eq!(waiting.state(), pb::operation_metadata::State::AwaitingApproval);
         let environment = f.environment("staging").await;
@@ -407,15 +429,19 @@ async fn people_are_asked_and_their_answer_is_followed() {
 
         let mut request = environment_request("second");
         request.environment.as_mut().unwrap().environment_class = "preview".into();
-        let asked = f.client().create_environment(f.call(request)).await.unwrap().into_inner();
+        let asked = f.projects().create_environment(f.call(request)).await.unwrap().into_inner();
         f.peers.0.lock().unwrap().approvals.get_mut(&metadata(&asked).approval_request).unwrap().state = 3;
         let done = f.wait(asked).await;
         assert!(problem(&done).unwrap().starts_with("NOT_APPROVED"), "{:?}", problem(&done));
         let name = format!("{HELLO}/environments/second");
-        assert!(f.client().get_environment(f.call(pb::GetEnvironmentRequest { name })).await.is_err());
+        assert!(f.projects().get_environment(f.call(pb::GetEnvironmentRequest { name })).await.is_err());
 
-        let asked =
-            f.client().create_environment(f.call(environment_request("preview"))).await.unwrap().into_inner();
+        let asked = f
+            .projects()
+            .create_environment(f.call(environment_request("preview")))
+            .await
+            .unwrap()
+            .into_inner();
         f.operations()
             .cancel_operation(f.call(lro::CancelOperationRequest { name: asked.name.clone() }))
             .await
@@ -439,7 +465,7 @@ async fn a_project_is_owned_by_a_group_that_there_is() {
     let f = Fixture::new(sqlite()).await;
     let mut request = hello();
     request.project.as_mut().unwrap().owner = format!("{ACME}/groups/nobody");
-    let decoded = refused(f.client().create_project(f.call(request)).await);
+    let decoded = refused(f.projects().create_project(f.call(request)).await);
     assert_eq!((decoded.code, decoded.reason.as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
     assert_eq!(decoded.violations[0].field, "project.owner");
     assert_eq!(f.driver.effects(), 0);

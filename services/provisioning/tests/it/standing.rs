@@ -27,7 +27,7 @@ fn update() -> pb::UpdateEnvironmentRequest {
 }
 
 async fn updated(f: &Fixture) -> Operation {
-    let done = f.wait(f.client().update_environment(f.call(update())).await.unwrap().into_inner()).await;
+    let done = f.wait(f.projects().update_environment(f.call(update())).await.unwrap().into_inner()).await;
     assert_eq!(problem(&done), None);
     done
 }
@@ -35,7 +35,7 @@ async fn updated(f: &Fixture) -> Operation {
 /// What a plan does, and why.
 async fn planned(f: &Fixture) -> Vec<(String, String, String)> {
     let request = pb::UpdateEnvironmentRequest { validate_only: true, ..update() };
-    let operation = f.client().update_environment(f.call(request)).await.unwrap().into_inner();
+    let operation = f.projects().update_environment(f.call(request)).await.unwrap().into_inner();
     let plan = metadata(&operation).validated_plan.unwrap();
     let step = |change: pb::plan::Change| {
         let action = change.action().as_str_name().trim_start_matches("ACTION_").to_owned();
@@ -84,7 +84,8 @@ async fn what_does_not_run_is_applied_again() {
             ..Default::default()
         };
         let deploy = async || {
-            let begun = f.client().create_deployment(f.call(request.clone())).await.unwrap().into_inner();
+            let begun =
+                f.deployments().create_deployment(f.call(request.clone())).await.unwrap().into_inner();
             let done = f.wait(begun).await;
             assert_eq!(problem(&done), None);
             steps(&done)
@@ -135,7 +136,7 @@ async fn a_driver_that_does_not_say_is_no_reason_to_do_nothing() {
         let f = Fixture::new(db).await;
         f.project().await;
         f.driver.set_presence(Presence::Refuses);
-        let refused = refused(f.client().update_environment(f.call(update())).await);
+        let refused = refused(f.projects().update_environment(f.call(update())).await);
         assert_eq!((refused.code, refused.reason.as_str()), (Code::Unavailable, "DEPENDENCY_UNAVAILABLE"));
         assert_eq!(refused.metadata.get("dependency").map(String::as_str), Some("fake"));
         assert!(

@@ -3,7 +3,7 @@
 use pavior_core::principal::Principal;
 use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_proto::google::longrunning as lro;
-use pavior_proto::pavior::governance::v1::GetResourceFactsRequest;
+use pavior_proto::pavior::governance::internal::v1::GetResourceFactsRequest;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_testkit::db::{both, sqlite};
 use serde_json::json;
@@ -19,7 +19,7 @@ async fn deletions_follow_what_is_recorded() {
         f.project().await;
         let done = f
             .wait(
-                f.client()
+                f.projects()
                     .create_environment(f.call(environment_request("staging")))
                     .await
                     .unwrap()
@@ -32,32 +32,36 @@ async fn deletions_follow_what_is_recorded() {
         let name = format!("{HELLO}/environments/staging");
         let delete = pb::DeleteEnvironmentRequest { name: name.clone(), ..Default::default() };
         let done =
-            f.wait(f.client().delete_environment(f.call(delete.clone())).await.unwrap().into_inner()).await;
+            f.wait(f.projects().delete_environment(f.call(delete.clone())).await.unwrap().into_inner()).await;
         assert_eq!(problem(&done), None);
         assert!(f.driver.live().iter().all(|resource| !resource.starts_with(&name)), "{:?}", f.driver.live());
-        assert_eq!(refused(f.client().delete_environment(f.call(delete.clone())).await).code, Code::NotFound);
+        assert_eq!(
+            refused(f.projects().delete_environment(f.call(delete.clone())).await).code,
+            Code::NotFound
+        );
         let request_id = uuid::Uuid::new_v4().to_string();
         let missing = pb::DeleteEnvironmentRequest { allow_missing: true, request_id, ..delete };
-        let answer = f.client().delete_environment(f.call(missing.clone())).await.unwrap().into_inner();
+        let answer = f.projects().delete_environment(f.call(missing.clone())).await.unwrap().into_inner();
         assert!(answer.done);
         // Whoever hears the same answer again has not taken down what was made since.
         f.peers.0.lock().unwrap().content = content();
-        let made = f.client().create_environment(f.call(environment_request("staging"))).await.unwrap();
+        let made = f.projects().create_environment(f.call(environment_request("staging"))).await.unwrap();
         assert_eq!(problem(&f.wait(made.into_inner()).await), None);
-        let again = f.client().delete_environment(f.call(missing.clone())).await.unwrap().into_inner();
+        let again = f.projects().delete_environment(f.call(missing.clone())).await.unwrap().into_inner();
         assert_eq!(again, answer);
-        let standing = f.client().get_environment(f.call(pb::GetEnvironmentRequest { name })).await.unwrap();
+        let standing =
+            f.projects().get_environment(f.call(pb::GetEnvironmentRequest { name })).await.unwrap();
         assert_eq!(standing.into_inner().state(), pb::environment::State::Active);
         let other = pb::DeleteEnvironmentRequest { etag: "other".into(), ..missing };
-        let decoded = refused(f.client().delete_environment(f.call(other)).await);
+        let decoded = refused(f.projects().delete_environment(f.call(other)).await);
         assert_eq!(decoded.reason, "REQUEST_ID_REUSED");
         let delete = pb::DeleteProjectRequest { name: HELLO.into(), ..Default::default() };
-        let done = f.wait(f.client().delete_project(f.call(delete)).await.unwrap().into_inner()).await;
+        let done = f.wait(f.projects().delete_project(f.call(delete)).await.unwrap().into_inner()).await;
         assert_eq!(problem(&done), None);
         assert_eq!(f.driver.live(), Vec::<String>::new());
         assert!(f.peers.0.lock().unwrap().entities.is_empty());
         let list = pb::ListProjectsRequest { parent: ACME.into(), ..Default::default() };
-        assert!(f.client().list_projects(f.call(list)).await.unwrap().into_inner().projects.is_empty());
+        assert!(f.projects().list_projects(f.call(list)).await.unwrap().into_inner().projects.is_empty());
     })
     .await;
 }
@@ -70,11 +74,11 @@ async fn what_is_busy_says_with_what() {
     f.driver.script(CallKind::Destroy, "development.workload", [Behaviour::Gate(gate.clone())]);
     let name = format!("{HELLO}/environments/development");
     let delete = pb::DeleteEnvironmentRequest { name: name.clone(), ..Default::default() };
-    let first = f.client().delete_environment(f.call(delete.clone())).await.unwrap().into_inner();
+    let first = f.projects().delete_environment(f.call(delete.clone())).await.unwrap().into_inner();
     for decoded in [
-        refused(f.client().delete_environment(f.call(delete)).await),
+        refused(f.projects().delete_environment(f.call(delete)).await),
         refused(
-            f.client()
+            f.projects()
                 .delete_project(f.call(pb::DeleteProjectRequest { name: HELLO.into(), ..Default::default() }))
                 .await,
         ),
@@ -100,7 +104,11 @@ async fn an_environment_whose_time_is_over_is_taken_down() {
     f.project().await;
     let done = f
         .wait(
-            f.client().create_environment(f.call(environment_request("preview"))).await.unwrap().into_inner(),
+            f.projects()
+                .create_environment(f.call(environment_request("preview")))
+                .await
+                .unwrap()
+                .into_inner(),
         )
         .await;
     assert_eq!(problem(&done), None);
@@ -120,7 +128,8 @@ async fn an_environment_whose_time_is_over_is_taken_down() {
         .unwrap();
     let until = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
     let name = format!("{HELLO}/environments/preview");
-    while f.client().get_environment(f.call(pb::GetEnvironmentRequest { name: name.clone() })).await.is_ok() {
+    while f.projects().get_environment(f.call(pb::GetEnvironmentRequest { name: name.clone() })).await.is_ok()
+    {
         assert!(tokio::time::Instant::now() < until, "it still stands");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
@@ -140,9 +149,9 @@ async fn another_organization_sees_nothing() {
         ..alice()
     };
     let get = pb::GetProjectRequest { name: HELLO.into() };
-    assert_eq!(refused(f.client().get_project(f.by(&mallory, get)).await).code, Code::PermissionDenied);
+    assert_eq!(refused(f.projects().get_project(f.by(&mallory, get)).await).code, Code::PermissionDenied);
     let own = pb::GetProjectRequest { name: "organizations/evil/projects/hello".into() };
-    assert_eq!(refused(f.client().get_project(f.by(&mallory, own)).await).code, Code::NotFound);
+    assert_eq!(refused(f.projects().get_project(f.by(&mallory, own)).await).code, Code::NotFound);
     let operation = lro::GetOperationRequest { name: done.name.clone() };
     assert_eq!(
         refused(f.operations().get_operation(f.by(&mallory, operation)).await).code,
@@ -153,9 +162,12 @@ async fn another_organization_sees_nothing() {
         name: format!("organizations/evil/operations/{id}"),
         resume_token: String::new(),
     };
-    assert_eq!(refused(f.client().watch_operation(f.by(&mallory, stolen)).await).code, Code::NotFound);
+    assert_eq!(
+        refused(f.operation_service().watch_operation(f.by(&mallory, stolen)).await).code,
+        Code::NotFound
+    );
     let list = pb::ListProjectsRequest { parent: "organizations/evil".into(), ..Default::default() };
-    assert!(f.client().list_projects(f.by(&mallory, list)).await.unwrap().into_inner().projects.is_empty());
+    assert!(f.projects().list_projects(f.by(&mallory, list)).await.unwrap().into_inner().projects.is_empty());
     let facts = GetResourceFactsRequest { name: HELLO.into(), ..Default::default() };
     assert_eq!(
         refused(f.facts().get_resource_facts(f.by(&mallory, facts)).await).code,
@@ -224,19 +236,19 @@ async fn lists_are_paged_filtered_and_ordered() {
             filter: filter.into(),
             order_by: "name desc".into(),
         };
-        let first = f.client().list_resources(f.call(list(String::new(), ""))).await.unwrap().into_inner();
+        let first = f.projects().list_resources(f.call(list(String::new(), ""))).await.unwrap().into_inner();
         assert!(first.resources[0].name.ends_with("/workload"));
         let second = f
-            .client()
+            .projects()
             .list_resources(f.call(list(first.next_page_token.clone(), "")))
             .await
             .unwrap()
             .into_inner();
         assert!(second.resources[0].name.ends_with("/database") && second.next_page_token.is_empty());
         let decoded =
-            refused(f.client().list_resources(f.call(list(first.next_page_token, "driver = x"))).await);
+            refused(f.projects().list_resources(f.call(list(first.next_page_token, "driver = x"))).await);
         assert_eq!(decoded.reason, "INVALID_PAGE_TOKEN");
-        let decoded = refused(f.client().list_resources(f.call(list(String::new(), "nope = 1"))).await);
+        let decoded = refused(f.projects().list_resources(f.call(list(String::new(), "nope = 1"))).await);
         assert_eq!(
             (decoded.reason.as_str(), decoded.violations[0].field.as_str()),
             ("INVALID_FILTER", "filter")
@@ -255,7 +267,10 @@ async fn lists_are_paged_filtered_and_ordered() {
             filter: "labels.team = payments AND state = ACTIVE".into(),
             ..Default::default()
         };
-        assert_eq!(f.client().list_projects(f.call(projects)).await.unwrap().into_inner().projects.len(), 1);
+        assert_eq!(
+            f.projects().list_projects(f.call(projects)).await.unwrap().into_inner().projects.len(),
+            1
+        );
         let every = lro::ListOperationsRequest { name: ACME.into(), ..Default::default() };
         let listed = f.operations().list_operations(f.call(every)).await.unwrap().into_inner().operations;
         for shown in listed {
@@ -266,12 +281,12 @@ async fn lists_are_paged_filtered_and_ordered() {
             assert_eq!(response::<pb::Project>(&shown), response::<pb::Project>(&got));
         }
         let pipelines = pb::ListPipelinesRequest { parent: HELLO.into(), ..Default::default() };
-        let pipelines = f.client().list_pipelines(f.call(pipelines)).await.unwrap().into_inner().pipelines;
+        let pipelines = f.pipelines().list_pipelines(f.call(pipelines)).await.unwrap().into_inner().pipelines;
         assert_eq!(pipelines[0].latest_run, format!("{}/runs/run-1", pipelines[0].name));
         let plans = pb::ListPlansRequest { parent: ACME.into(), ..Default::default() };
-        let plans = f.client().list_plans(f.call(plans)).await.unwrap().into_inner().plans;
+        let plans = f.plans().list_plans(f.call(plans)).await.unwrap().into_inner().plans;
         let got = f
-            .client()
+            .plans()
             .get_plan(f.call(pb::GetPlanRequest { name: plans[0].name.clone() }))
             .await
             .unwrap()
@@ -285,14 +300,14 @@ async fn lists_are_paged_filtered_and_ordered() {
 async fn classes_and_definitions_that_are_not_there_are_refused() {
     let f = Fixture::new(sqlite()).await;
     f.project().await;
-    let decoded = refused(f.client().create_environment(f.call(environment_request("moon"))).await);
+    let decoded = refused(f.projects().create_environment(f.call(environment_request("moon"))).await);
     assert_eq!(decoded.violations[0].field, "environment.environment_class");
     assert!(decoded.message.contains("`development`"), "{}", decoded.message);
-    let decoded = refused(f.client().create_environment(f.call(environment_request("impossible"))).await);
+    let decoded = refused(f.projects().create_environment(f.call(environment_request("impossible"))).await);
     assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "NO_MATCHING_DEFINITION"));
     let mut short = environment_request("staging");
     short.environment.as_mut().unwrap().ttl = Some(prost_types::Duration { seconds: 5, nanos: 0 });
-    let decoded = refused(f.client().create_environment(f.call(short)).await);
+    let decoded = refused(f.projects().create_environment(f.call(short)).await);
     assert_eq!(decoded.violations[0].field, "environment.ttl");
 }
 

@@ -39,8 +39,14 @@ pub(crate) fn alice() -> Principal {
 }
 
 /// The gateway reads it without a decision, for what it tells callers about themselves.
-const OWN_READ: &str = "/pavior.catalog.v1.CatalogService/GetUser";
-const SERVICES: [&str; 2] = ["pavior.catalog.v1.CatalogService", "pavior.governance.v1.ResourceFactsService"];
+const OWN_READ: &str = "/pavior.identity.v1.IdentityService/GetUser";
+const SERVICES: [&str; 5] = [
+    "pavior.catalog.v1.CatalogService",
+    "pavior.catalog.v1.TemplateService",
+    "pavior.catalog.internal.v1.RegistrationService",
+    "pavior.identity.v1.IdentityService",
+    "pavior.governance.internal.v1.ResourceFactsService",
+];
 
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
@@ -256,9 +262,9 @@ async fn the_key_of_provisioning_changes_nothing_but_the_entities_of_its_resourc
     let allowed = decision("allow");
     let catalog = |method: &str| format!("pavior.catalog.v1.CatalogService/{method}");
     for (method, action) in [
-        ("CreateUser", "catalog.users.create"),
-        ("UpdateGroup", "catalog.groups.update"),
-        ("PublishTemplateVersion", "catalog.versions.publish"),
+        ("CreateUser", "identity.users.create"),
+        ("UpdateGroup", "identity.groups.update"),
+        ("PublishTemplateVersion", "catalog.templateVersions.publish"),
         ("CreateEntity", "catalog.entities.create"),
         ("ImportEntities", "catalog.entities.import"),
         ("GetDirectory", "catalog.directory.get"),
@@ -289,26 +295,26 @@ async fn the_key_of_provisioning_changes_nothing_but_the_entities_of_its_resourc
 async fn a_change_needs_a_decision_about_its_own_action() {
     let world = world();
     let (allowed, denied, approval) = (decision("allow"), decision("deny"), decision("require_approval"));
-    let (update, action) = ("pavior.catalog.v1.CatalogService/UpdateGroup", "catalog.groups.update");
+    let (update, action) = ("pavior.identity.v1.IdentityService/UpdateGroup", "identity.groups.update");
     let call = async |action: &str, decided| outcome(&world, &world.identity, update, action, decided).await;
     assert_eq!(call(action, Some(&allowed)).await, Ok(()));
-    let missing = Err("`gateway` brings no decision about `catalog.groups.update`".to_owned());
+    let missing = Err("`gateway` brings no decision about `identity.groups.update`".to_owned());
     assert_eq!(call("", Some(&allowed)).await, missing);
     assert_eq!(call(action, None).await, missing);
     assert_eq!(call(action, Some(&denied)).await, missing);
     // The catalog makes no plan that an approval could be bound to.
     assert_eq!(call(action, Some(&approval)).await, missing);
-    let other = "catalog.groups.get";
+    let other = "identity.groups.get";
     let wrong =
-        Err("a decision about `catalog.groups.get` does not allow `catalog.groups.update`".to_owned());
+        Err("a decision about `identity.groups.get` does not allow `identity.groups.update`".to_owned());
     assert_eq!(call(other, Some(&allowed)).await, wrong);
     // Nor is one about something else a way into what needs none.
-    let facts = "pavior.governance.v1.ResourceFactsService/GetResourceFacts";
+    let facts = "pavior.governance.internal.v1.ResourceFactsService/GetResourceFacts";
     assert_eq!(outcome(&world, &world.identity, facts, "", None).await, Ok(()));
     let wrong = outcome(&world, &world.identity, facts, other, Some(&allowed)).await;
     assert_eq!(
         wrong,
-        Err("a decision about `catalog.groups.get` does not allow `governance.facts.get`".to_owned())
+        Err("a decision about `identity.groups.get` does not allow `governance.facts.get`".to_owned())
     );
 }
 
@@ -326,7 +332,7 @@ fn every_method_must_say_who_may_call_it() {
     let policy = CallRules::of(&["pavior.policy.v1.PolicyService"]).unwrap();
     let words: Vec<_> =
         policy.callers().into_iter().filter(|(_, _, brings)| *brings == Brings::Word).collect();
-    let ask = "/pavior.policy.v1.PolicyService/CreateApprovalRequest";
+    let ask = "/pavior.policy.internal.v1.OperationApprovalService/CreateApprovalRequest";
     assert_eq!(words, [(ask, "provisioning", Brings::Word)]);
     // The contract towards drivers is not spoken by services to each other, and says nothing of the kind.
     let error = CallRules::of(&["pavior.driver.v1.DriverService", "no.Such"]).unwrap_err();

@@ -20,7 +20,7 @@ use crate::b64;
 use crate::internal::{METHOD, World, alice, decision, grant, wired, world};
 
 /// A call that provisioning answers.
-const CALLED: &str = "/pavior.provisioning.v1.ProvisioningService/CreateProject";
+const CALLED: &str = "/pavior.provisioning.v1.ProjectService/CreateProject";
 
 /// What the handler saw of a call that provisioning sends.
 pub(crate) async fn sent(

@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Meter};
 use pavior_core::audit::AuditEvent;
-use pavior_proto::pavior::audit::v1 as pb;
-use pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient;
+use pavior_proto::pavior::audit::internal::v1 as recorder_pb;
+use pavior_proto::pavior::audit::internal::v1::recorder_service_client::RecorderServiceClient;
 use prost::Message;
 use tonic::{Code, Status};
 
@@ -79,7 +79,7 @@ pub struct Shipped {
 /// A client of the audit service for producers.
 #[derive(Debug, Clone)]
 pub struct AuditSink {
-    client: AuditServiceClient<Transport>,
+    client: RecorderServiceClient<Transport>,
     abridged: Counter<u64>,
 }
 
@@ -90,7 +90,7 @@ impl AuditSink {
             .u64_counter("pavior.outbox.abridged")
             .with_description("audit events that were refused and told without their values: alarm on any")
             .build();
-        Self { client: AuditServiceClient::new(transport), abridged }
+        Self { client: RecorderServiceClient::new(transport), abridged }
     }
 
     /// Appends events in the order of their numbers, in as many calls as it takes. Repeating them changes nothing.
@@ -137,18 +137,19 @@ impl AuditSink {
     }
 
     /// What the audit log has of a producer, which must be the caller.
-    pub async fn state(&self, producer: &Producer) -> Result<pb::ProducerState, Status> {
+    pub async fn state(&self, producer: &Producer) -> Result<recorder_pb::ProducerState, Status> {
         let Producer { service, instance, epoch } = producer.clone();
-        let producer = Some(pb::Producer { service, instance, epoch });
-        let answer = self.client.clone().get_producer_state(pb::GetProducerStateRequest { producer }).await?;
+        let producer = Some(recorder_pb::Producer { service, instance, epoch });
+        let answer =
+            self.client.clone().get_producer_state(recorder_pb::GetProducerStateRequest { producer }).await?;
         Ok(answer.into_inner())
     }
 
     async fn call(&self, producer: &Producer, events: impl Iterator<Item = &Encoded>) -> Result<i64, Status> {
         let Producer { service, instance, epoch } = producer.clone();
         let events = events.map(|event| event.wire.clone()).collect();
-        let producer = Some(pb::Producer { service, instance, epoch });
-        let mut request = tonic::Request::new(pb::AppendRecordsRequest { producer, events });
+        let producer = Some(recorder_pb::Producer { service, instance, epoch });
+        let mut request = tonic::Request::new(recorder_pb::AppendRecordsRequest { producer, events });
         request.extensions_mut().insert(RetrySafe);
         let answer = self.client.clone().append_records(request).await?;
         Ok(answer.into_inner().acknowledged_sequence)
@@ -172,7 +173,7 @@ impl AuditSink {
 struct Encoded {
     sequence: i64,
     event: AuditEvent,
-    wire: pb::SequencedEvent,
+    wire: recorder_pb::SequencedEvent,
     bytes: usize,
     abridged: bool,
 }
@@ -180,7 +181,7 @@ struct Encoded {
 impl Encoded {
     fn new(row: Row) -> Self {
         let Row { organization, sequence, event } = row;
-        let wire = pb::SequencedEvent { organization, sequence, event: Some(encode(event.clone())) };
+        let wire = recorder_pb::SequencedEvent { organization, sequence, event: Some(encode(event.clone())) };
         let bytes = wire.encoded_len();
         Self { sequence, event, wire, bytes, abridged: false }
     }

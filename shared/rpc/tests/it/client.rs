@@ -3,6 +3,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider;
+use pavior_proto::pavior::audit::internal::v1::recorder_service_client::RecorderServiceClient;
+use pavior_proto::pavior::audit::internal::v1::*;
 use pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient;
 use pavior_proto::pavior::audit::v1::*;
 use pavior_rpc::audit::AuditSink;
@@ -123,13 +125,13 @@ async fn reads_are_repeated_after_unavailable_only() {
 #[tokio::test]
 async fn changes_are_repeated_only_when_marked_safe() {
     let (fake, calls) = failing(1, Code::Unavailable);
-    let mut client = fake.client();
+    let mut client = fake.recorder();
     assert!(client.append_records(AppendRecordsRequest::default()).await.is_err());
     assert_eq!(calls.load(Ordering::SeqCst), 1);
     let (fake, calls) = failing(1, Code::Unavailable);
     let mut request = Request::new(AppendRecordsRequest::default());
     request.extensions_mut().insert(RetrySafe);
-    assert!(fake.client().append_records(request).await.is_ok());
+    assert!(fake.recorder().append_records(request).await.is_ok());
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 
     let (fake, calls) = failing(1, Code::Unavailable);
@@ -181,7 +183,7 @@ async fn unreachable_peer_is_unavailable_with_error_info() {
     let address = nobody.local_addr().unwrap();
     drop(nobody);
     for endpoint in [format!("http://{address}"), "not a url".to_owned()] {
-        let mut client = AuditServiceClient::new(pavior_rpc::remote(&endpoint, None));
+        let mut client = RecorderServiceClient::new(pavior_rpc::remote(&endpoint, None));
         let status = client.append_records(AppendRecordsRequest::default()).await.unwrap_err();
         assert_eq!((status.code(), infos(&status)), (Code::Unavailable, 1), "{endpoint}");
         assert!(from_status(&status).retry_after.is_some());

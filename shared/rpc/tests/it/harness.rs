@@ -9,6 +9,11 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{Stream, StreamExt};
 use pavior_proto::google::rpc;
+use pavior_proto::pavior::audit::internal::v1::recorder_service_client::RecorderServiceClient;
+use pavior_proto::pavior::audit::internal::v1::recorder_service_server::{
+    RecorderService, RecorderServiceServer,
+};
+use pavior_proto::pavior::audit::internal::v1::*;
 use pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient;
 use pavior_proto::pavior::audit::v1::audit_service_server::{AuditService, AuditServiceServer};
 use pavior_proto::pavior::audit::v1::*;
@@ -70,7 +75,7 @@ impl Fake {
     }
 
     pub(crate) fn routes(self) -> Routes {
-        Routes::new(AuditServiceServer::new(self))
+        Routes::new(AuditServiceServer::new(self.clone())).add_service(RecorderServiceServer::new(self))
     }
 
     pub(crate) fn stack(self) -> Stack {
@@ -79,6 +84,10 @@ impl Fake {
 
     pub(crate) fn client(self) -> AuditServiceClient<Transport> {
         AuditServiceClient::new(pavior_rpc::local(self.stack()))
+    }
+
+    pub(crate) fn recorder(self) -> RecorderServiceClient<Transport> {
+        RecorderServiceClient::new(pavior_rpc::local(self.stack()))
     }
 }
 
@@ -125,15 +134,18 @@ impl AuditService for Fake {
         Err(Status::cancelled("Timeout expired"))
     }
 
+    async fn get_tile(&self, _: Request<GetTileRequest>) -> Result<Response<Tile>, Status> {
+        panic!("secret in a panic")
+    }
+}
+
+#[tonic::async_trait]
+impl RecorderService for Fake {
     async fn get_producer_state(
         &self,
         _: Request<GetProducerStateRequest>,
     ) -> Result<Response<ProducerState>, Status> {
         Err(Status::unimplemented(""))
-    }
-
-    async fn get_tile(&self, _: Request<GetTileRequest>) -> Result<Response<Tile>, Status> {
-        panic!("secret in a panic")
     }
 
     async fn append_records(

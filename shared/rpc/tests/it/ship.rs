@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use futures::stream::StreamExt as _;
 use opentelemetry::metrics::{Meter, MeterProvider as _};
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
-use pavior_proto::pavior::audit::v1::*;
+use pavior_proto::pavior::audit::internal::v1::*;
 use pavior_rpc::audit::{AuditSink, MAX_CALL_BYTES, Producer, Row, ShipError};
 use pavior_rpc::problem::{ErrorReason, Problem};
 use prost::Message as _;

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 
+use pavior_proto::pavior::audit::internal::v1::*;
 use pavior_proto::pavior::audit::v1::*;
 use pavior_proto::pavior::catalog::v1::entity::Link;
 use pavior_proto::pavior::catalog::v1::*;

@@ -1,0 +1,91 @@
+//! `pavior.identity.v1.IdentityService`.
+
+use pavior_proto::pavior::identity::v1 as identity_pb;
+use pavior_proto::pavior::identity::v1::identity_service_server::IdentityService;
+use pavior_resource::{Answer, create, delete, get, list, update};
+use tonic::Request;
+
+use super::Api;
+use crate::domain::{GroupFields, OrganizationFields, UserFields};
+
+#[tonic::async_trait]
+impl IdentityService for Api {
+    async fn create_organization(
+        &self,
+        request: Request<identity_pb::CreateOrganizationRequest>,
+    ) -> Answer<identity_pb::Organization> {
+        self.make_organization(request).await
+    }
+
+    async fn get_organization(
+        &self,
+        request: Request<identity_pb::GetOrganizationRequest>,
+    ) -> Answer<identity_pb::Organization> {
+        get::<OrganizationFields, _>(&self.app, request).await
+    }
+
+    async fn list_organizations(
+        &self,
+        request: Request<identity_pb::ListOrganizationsRequest>,
+    ) -> Answer<identity_pb::ListOrganizationsResponse> {
+        self.page_of_organizations(request).await
+    }
+
+    async fn get_group(&self, request: Request<identity_pb::GetGroupRequest>) -> Answer<identity_pb::Group> {
+        get::<GroupFields, _>(&self.app, request).await
+    }
+
+    async fn list_groups(
+        &self,
+        request: Request<identity_pb::ListGroupsRequest>,
+    ) -> Answer<identity_pb::ListGroupsResponse> {
+        list::<GroupFields, _>(&self.app, request).await
+    }
+
+    async fn create_group(
+        &self,
+        request: Request<identity_pb::CreateGroupRequest>,
+    ) -> Answer<identity_pb::Group> {
+        create::<GroupFields, _>(&self.app, request).await
+    }
+
+    async fn update_group(
+        &self,
+        request: Request<identity_pb::UpdateGroupRequest>,
+    ) -> Answer<identity_pb::Group> {
+        update::<GroupFields, _>(&self.app, request).await
+    }
+
+    async fn delete_group(&self, request: Request<identity_pb::DeleteGroupRequest>) -> Answer<()> {
+        delete::<GroupFields, _>(&self.app, request).await
+    }
+
+    async fn get_user(&self, request: Request<identity_pb::GetUserRequest>) -> Answer<identity_pb::User> {
+        get::<UserFields, _>(&self.app, request).await
+    }
+
+    async fn list_users(
+        &self,
+        request: Request<identity_pb::ListUsersRequest>,
+    ) -> Answer<identity_pb::ListUsersResponse> {
+        list::<UserFields, _>(&self.app, request).await
+    }
+
+    async fn create_user(
+        &self,
+        request: Request<identity_pb::CreateUserRequest>,
+    ) -> Answer<identity_pb::User> {
+        create::<UserFields, _>(&self.app, request).await
+    }
+
+    async fn update_user(
+        &self,
+        request: Request<identity_pb::UpdateUserRequest>,
+    ) -> Answer<identity_pb::User> {
+        update::<UserFields, _>(&self.app, request).await
+    }
+
+    async fn delete_user(&self, request: Request<identity_pb::DeleteUserRequest>) -> Answer<()> {
+        delete::<UserFields, _>(&self.app, request).await
+    }
+}

@@ -1,0 +1,56 @@
+//! `pavior.policy.internal.v1.DecisionService`.
+
+use pavior_auth::permit;
+use pavior_proto::pavior::policy::internal::v1 as decision_pb;
+use pavior_proto::pavior::policy::internal::v1::decision_service_server::DecisionService;
+use pavior_proto::pavior::policy::v1 as pb;
+use pavior_resource::{Answer, respond};
+use pavior_rpc::Problem;
+use tonic::{Request, Response};
+
+use super::{Api, MAX_BATCH, decision};
+use crate::app::decide::AskedActions;
+
+#[tonic::async_trait]
+impl DecisionService for Api {
+    async fn decide(&self, request: Request<decision_pb::DecideRequest>) -> Answer<pb::Decision> {
+        permit(&request)?;
+        let question = decision::question(request.into_inner(), "")?;
+        respond(self.app.decide(question).await.map(decision::decision))
+    }
+
+    async fn batch_decide(
+        &self,
+        request: Request<decision_pb::BatchDecideRequest>,
+    ) -> Answer<decision_pb::BatchDecideResponse> {
+        permit(&request)?;
+        let requests = request.into_inner().requests;
+        if requests.is_empty() || requests.len() > MAX_BATCH {
+            return Err(
+                Problem::invalid_field("requests", format!("must have 1 to {MAX_BATCH} elements")).into()
+            );
+        }
+        let mut questions = Vec::with_capacity(requests.len());
+        for (at, request) in requests.into_iter().enumerate() {
+            questions.push(decision::question(request, &format!("requests[{at}]"))?);
+        }
+        let mut decisions = Vec::with_capacity(questions.len());
+        for question in questions {
+            decisions.push(respond(self.app.decide(question).await.map(decision::decision))?.into_inner());
+        }
+        Ok(Response::new(decision_pb::BatchDecideResponse { decisions }))
+    }
+
+    async fn list_allowed_actions(
+        &self,
+        request: Request<decision_pb::ListAllowedActionsRequest>,
+    ) -> Answer<decision_pb::ListAllowedActionsResponse> {
+        permit(&request)?;
+        let (input, actions) = decision::allowed_actions(request.into_inner())?;
+        let allowed = self.app.allowed_actions(input, actions).await;
+        respond(allowed.map(|AskedActions { actions, planned }| decision_pb::ListAllowedActionsResponse {
+            actions,
+            planned_actions: planned,
+        }))
+    }
+}

@@ -1,0 +1,48 @@
+//! `pavior.provisioning.v1.DeploymentService`.
+
+use pavior_auth::permit;
+use pavior_proto::google::longrunning::Operation;
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_proto::pavior::provisioning::v1::deployment_service_server::DeploymentService;
+use pavior_rpc::validate;
+use tonic::Request;
+
+use super::status::respond;
+use super::{Answered, Api, input};
+
+#[tonic::async_trait]
+impl DeploymentService for Api {
+    async fn get_deployment(&self, request: Request<pb::GetDeploymentRequest>) -> Answered<pb::Deployment> {
+        let (permit, request) = (permit(&request)?, request.into_inner());
+        respond(self.read_deployment(&permit, &request.name).await)
+    }
+
+    async fn list_deployments(
+        &self,
+        request: Request<pb::ListDeploymentsRequest>,
+    ) -> Answered<pb::ListDeploymentsResponse> {
+        let (permit, request) = (permit(&request)?, request.into_inner());
+        respond(self.deployments(&permit, request).await)
+    }
+
+    async fn create_deployment(&self, request: Request<pb::CreateDeploymentRequest>) -> Answered<Operation> {
+        let (permit, request) = (permit(&request)?, request.into_inner());
+        let ask = input::ask(permit, &request);
+        let violations = validate::violations(&request)?;
+        let run = request.deployment.as_ref().map(|deployment| deployment.run.as_str()).unwrap_or_default();
+        let (parent, id) = (&request.parent, &request.deployment_id);
+        let answer = self.app.create_deployment(&ask, parent, id, run, violations).await;
+        self.begun(&ask, answer).await
+    }
+
+    async fn promote_deployment(
+        &self,
+        request: Request<pb::PromoteDeploymentRequest>,
+    ) -> Answered<Operation> {
+        let (permit, request) = (permit(&request)?, request.into_inner());
+        let ask = input::ask(permit, &request);
+        validate::request(&request)?;
+        let answer = self.app.promote_deployment(&ask, &request.parent, &request.source_environment).await;
+        self.begun(&ask, answer).await
+    }
+}

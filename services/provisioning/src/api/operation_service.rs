@@ -1,0 +1,45 @@
+//! `pavior.provisioning.v1.OperationService`.
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use pavior_auth::permit;
+use pavior_proto::google::longrunning::Operation;
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_proto::pavior::provisioning::v1::operation_service_server::OperationService;
+use pavior_rpc::validate;
+use tonic::{Request, Status};
+
+use super::status::{respond, to_status};
+use super::{Answered, Api, input, operation};
+use crate::app::Answer;
+
+#[tonic::async_trait]
+impl OperationService for Api {
+    type WatchOperationStream = BoxStream<'static, Result<pb::WatchOperationResponse, Status>>;
+
+    async fn watch_operation(
+        &self,
+        request: Request<pb::WatchOperationRequest>,
+    ) -> Answered<Self::WatchOperationStream> {
+        let (permit, request) = (permit(&request)?, request.into_inner());
+        let watch = self
+            .app
+            .watch_operation(&permit, "provisioning.operations.get", &request.name, &request.resume_token)
+            .await;
+        respond(watch.map(|(operation, messages)| {
+            messages
+                .map(move |message| {
+                    message.map(|message| operation::watched(operation, message)).map_err(to_status)
+                })
+                .boxed()
+        }))
+    }
+
+    async fn retry_operation(&self, request: Request<pb::RetryOperationRequest>) -> Answered<Operation> {
+        let (permit, request) = (permit(&request)?, request.into_inner());
+        let ask = input::ask(permit, &request);
+        validate::request(&request)?;
+        let view = self.app.retry_operation(&ask, &request.name).await;
+        self.begun(&ask, view.map(|view| Answer::Operation(Box::new(view)))).await
+    }
+}

@@ -1,0 +1,45 @@
+//! `pavior.provisioning.v1.PipelineService`.
+
+use pavior_auth::permit;
+use pavior_proto::google::longrunning::Operation;
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_proto::pavior::provisioning::v1::pipeline_service_server::PipelineService;
+use pavior_rpc::validate;
+use tonic::Request;
+
+use super::status::respond;
+use super::{Answered, Api, input};
+
+#[tonic::async_trait]
+impl PipelineService for Api {
+    async fn get_pipeline(&self, request: Request<pb::GetPipelineRequest>) -> Answered<pb::Pipeline> {
+        let (permit, request) = (permit(&request)?, request.into_inner());
+        respond(self.read_pipeline(&permit, &request.name).await)
+    }
+
+    async fn list_pipelines(
+        &self,
+        request: Request<pb::ListPipelinesRequest>,
+    ) -> Answered<pb::ListPipelinesResponse> {
+        let (permit, request) = (permit(&request)?, request.into_inner());
+        respond(self.pipelines(&permit, request).await)
+    }
+
+    async fn run_pipeline(&self, request: Request<pb::RunPipelineRequest>) -> Answered<Operation> {
+        let (permit, request) = (permit(&request)?, request.into_inner());
+        let ask = input::ask(permit, &request);
+        let violations = validate::violations(&request)?;
+        let answer = self.app.run_pipeline(&ask, &request.name, &request.revision, violations).await;
+        self.begun(&ask, answer).await
+    }
+
+    async fn get_run(&self, request: Request<pb::GetRunRequest>) -> Answered<pb::Run> {
+        let (permit, request) = (permit(&request)?, request.into_inner());
+        respond(self.read_run(&permit, &request.name).await)
+    }
+
+    async fn list_runs(&self, request: Request<pb::ListRunsRequest>) -> Answered<pb::ListRunsResponse> {
+        let (permit, request) = (permit(&request)?, request.into_inner());
+        respond(self.runs(&permit, request).await)
+    }
+}
