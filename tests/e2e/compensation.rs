@@ -59,8 +59,8 @@ async fn a_failing_fourth_step_is_undone_in_reverse_order() -> Result<()> {
     while let Some(response) = stream.message().await? {
         if let Some(Event::Step(step)) = response.event {
             match step.state() {
-                pb::step::State::Done => done.push(step.id),
-                pb::step::State::Undone => undone.push(step.id),
+                pb::operation_step::State::Succeeded => done.push(step.step_id),
+                pb::operation_step::State::Undone => undone.push(step.step_id),
                 _ => {}
             }
         }

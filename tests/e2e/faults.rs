@@ -88,8 +88,8 @@ async fn wait_for_step(person: &Person, operation: &str, step: &str) -> Result<(
     let mut stream = person.operation_service().watch_operation(request).await?.into_inner();
     while let Some(response) = stream.message().await? {
         if let Some(Event::Step(seen)) = response.event {
-            let begun = !matches!(seen.state(), pb::step::State::Blocked | pb::step::State::Ready);
-            if seen.id.contains(step) && begun {
+            let begun = seen.state() != pb::operation_step::State::Pending;
+            if seen.step_id.contains(step) && begun {
                 return Ok(());
             }
         }

@@ -66,7 +66,7 @@ async fn run_and_deploy(alice: &Person) -> Result<()> {
     let request = pb::CreateDeploymentRequest {
         parent: "organizations/acme/projects/shop/environments/development".to_owned(),
         deployment: Some(pb::Deployment {
-            run: runs.first().context("a run")?.name.clone(),
+            source: Some(pb::deployment::Source::Run(runs.first().context("a run")?.name.clone())),
             ..Default::default()
         }),
         request_id: request_id(),
@@ -83,9 +83,11 @@ async fn promote(alice: &Person) -> Result<()> {
     let request = alice.environment("shop", "staging");
     let operation = alice.projects().create_environment(request).await?.into_inner();
     progress::conclude(&alice.finish(&operation).await?)?;
+    let name = "organizations/acme/projects/shop/environments/development".to_owned();
+    let running = alice.projects().get_environment(pb::GetEnvironmentRequest { name }).await?;
     let request = pb::PromoteDeploymentRequest {
-        parent: "organizations/acme/projects/shop/environments/staging".to_owned(),
-        source_environment: "organizations/acme/projects/shop/environments/development".to_owned(),
+        name: running.into_inner().deployment,
+        environment: "organizations/acme/projects/shop/environments/staging".to_owned(),
         request_id: request_id(),
         validate_only: false,
     };

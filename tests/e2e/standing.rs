@@ -31,7 +31,7 @@ fn update(log_level: &str) -> pb::UpdateEnvironmentRequest {
 }
 
 fn steps(operation: &Operation) -> Result<Vec<String>> {
-    Ok(progress::metadata(operation)?.steps.into_iter().map(|step| step.id).collect())
+    Ok(progress::metadata(operation)?.steps.into_iter().map(|step| step.step_id).collect())
 }
 
 /// What an update would do, and why.

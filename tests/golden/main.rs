@@ -5,4 +5,5 @@ mod callers;
 mod golden;
 mod matrix;
 mod recorded;
+mod reference;
 mod surface;

@@ -344,7 +344,8 @@ async fn provisioning(scenario: &mut Scenario) -> Result<()> {
     let development = format!("{project}/environments/development");
     let deployment = json!({ "parent": development, "deployment": {} });
     scenario.run("alice", &method("CreateDeployment"), deployment).await?;
-    let promote = json!({ "parent": staging, "sourceEnvironment": development });
+    let promote =
+        json!({ "name": format!("{development}/deployments/deployment-1"), "environment": staging });
     scenario.run("alice", &method("PromoteDeployment"), promote).await?;
     approvals(scenario, &method("CreateEnvironment"), &environment("production")).await?;
     scenario.run("alice", &method("DeleteEnvironment"), json!({ "name": staging })).await?;

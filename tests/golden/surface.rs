@@ -73,6 +73,37 @@ fn error_reasons() {
     assert_same("error-reasons.txt", &text);
 }
 
+/// buf does not see that the number of an option changes, and no client could read the options any more.
+#[test]
+fn numbers_of_the_options() {
+    let pool = DescriptorPool::decode(pavior_proto::DESCRIPTORS).expect("the descriptors are whole");
+    let mut text: Vec<String> = pool
+        .all_extensions()
+        .filter(|extension| extension.parent_file().package_name().starts_with("pavior."))
+        .map(|extension| {
+            let number = extension.number();
+            // descriptor.proto: every organization may use these for itself.
+            assert!(!(50_000..=99_999).contains(&number), "{} is {number}", extension.full_name());
+            format!("{number} {} {}\n", extension.full_name(), extension.containing_message().full_name())
+        })
+        .collect();
+    text.sort();
+    assert_same("options.txt", &text.concat());
+}
+
+/// What services of the platform say to each other is no part of what clients see, nor is it reachable from there.
+#[test]
+fn published_files_are_public() {
+    let published = DescriptorPool::decode(pavior_proto::PUBLISHED).expect("the descriptors are whole");
+    let all = DescriptorPool::decode(pavior_proto::DESCRIPTORS).expect("the descriptors are whole");
+    let internal = |pool: &DescriptorPool| -> Vec<String> {
+        let files = pool.files().filter(|file| file.package_name().contains(".internal."));
+        files.map(|file| file.name().to_owned()).collect()
+    };
+    assert_eq!(internal(&published), Vec::<String>::new());
+    assert_eq!(published.files().count() + internal(&all).len(), all.files().count());
+}
+
 #[test]
 fn order_of_the_server_stack() {
     let own = StackOptions {

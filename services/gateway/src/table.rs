@@ -120,9 +120,12 @@ impl Table {
             }
             let internal = package.contains(INTERNAL);
             let roles = governance::roles(&service)?;
-            let (Some(method), [role, rest @ ..]) = (method, roles.as_slice()) else {
-                builder
-                    .offend(&name, "taken over, but there is no such method, or nobody answers its service");
+            let Some(method) = method else {
+                builder.offend(&name, "taken over, but there is no such method");
+                continue;
+            };
+            let [role, rest @ ..] = roles.as_slice() else {
+                builder.offend(&name, "stands in a service that says of nobody that it answers it");
                 continue;
             };
             if !internal && !rest.is_empty() {

@@ -11,6 +11,7 @@
 
 pub mod audit;
 mod body;
+pub mod comments;
 pub mod context;
 pub mod convert;
 pub mod depth;

@@ -11,9 +11,13 @@ use tonic::client::GrpcService;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status};
 
-/// The methods of the services that a role answers, such as `catalog`; without those that it takes over.
+/// The methods of the services that only one role answers, such as `catalog`; without those that it takes over.
 pub fn methods(role: &str) -> Vec<MethodDescriptor> {
-    let services = governance::services(role).into_iter().filter(|name| name.starts_with("pavior."));
+    let only = |name: &&str| {
+        let service = convert::pool().get_service_by_name(name).unwrap();
+        governance::roles(&service).unwrap() == [role]
+    };
+    let services = governance::services(role).into_iter().filter(only);
     services.flat_map(of_service).collect()
 }
 

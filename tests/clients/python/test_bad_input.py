@@ -15,21 +15,20 @@ from google.protobuf import descriptor_pool, duration_pb2, message_factory, stru
 from google.protobuf.descriptor import FieldDescriptor
 from google.rpc import error_details_pb2, status_pb2
 from pavior.platform.v1 import platform_service_pb2, platform_service_pb2_grpc
-from pavior.provisioning.v1 import provisioning_service_pb2_grpc
+from pavior.provisioning.v1 import project_service_pb2_grpc
 from pavior.type.v1 import error_reason_pb2
 
 import test_main_job
 from harness import System
 
 ACME = "organizations/acme"
+# Every service that is published; whatever an installation does not serve is refused like anything that does not exist.
 SERVICES = [
-    "pavior.catalog.v1.CatalogService",
-    "pavior.provisioning.v1.ProvisioningService",
-    "pavior.policy.v1.PolicyService",
-    "pavior.audit.v1.AuditService",
-    "pavior.platform.v1.PlatformService",
-    "google.longrunning.Operations",
-]
+    service.full_name
+    for module in sorted(pathlib.Path(platform_service_pb2.__file__).parents[2].glob("*/v1/*_service_pb2.py"))
+    for service in importlib.import_module(f"pavior.{module.parts[-3]}.v1.{module.stem}").DESCRIPTOR.services_by_name.values()
+    if module.parts[-3] != "driver"
+] + ["google.longrunning.Operations"]
 # Creations that go through to the database; everything else is only checked, so that one bad request does not stand
 # in the way of the next ones.
 WRITTEN = "Create(Group|User|Kind|Entity|Template|ResourceType|Role|Policy)"
@@ -244,12 +243,10 @@ def codes():
 class BadInput(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        for module in ("catalog", "provisioning", "policy", "audit"):
-            importlib.import_module(f"pavior.{module}.v1.{module}_service_pb2")
         cls.codes = codes()
         cls.channels = {person: SYSTEM.channel(person) for person in ("alice", "pia", "operator")}
-        provisioning = provisioning_service_pb2_grpc.ProvisioningServiceStub(cls.channels["alice"])
-        cls.operation = provisioning.CreateProject(test_main_job.project("hello"), timeout=10).name
+        projects = project_service_pb2_grpc.ProjectServiceStub(cls.channels["alice"])
+        cls.operation = projects.CreateProject(test_main_job.project("hello"), timeout=10).name
         wait = operations_pb2.WaitOperationRequest(name=cls.operation, timeout=duration_pb2.Duration(seconds=30))
         assert operations_pb2_grpc.OperationsStub(cls.channels["alice"]).WaitOperation(wait, timeout=35).done
 

@@ -12,11 +12,18 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from pavior.platform.v1 import platform_service_pb2, platform_service_pb2_grpc
 from pavior.provisioning.v1 import (
+    deployment_pb2,
+    deployment_service_pb2,
+    deployment_service_pb2_grpc,
     operation_pb2,
+    operation_service_pb2,
+    operation_service_pb2_grpc,
     pipeline_pb2,
+    pipeline_service_pb2,
+    pipeline_service_pb2_grpc,
     project_pb2,
-    provisioning_service_pb2,
-    provisioning_service_pb2_grpc,
+    project_service_pb2,
+    project_service_pb2_grpc,
 )
 
 from harness import System, request_id
@@ -50,7 +57,7 @@ def reason(error):
 
 def project(project_id, **changes):
     """A request for a project in Python."""
-    request = provisioning_service_pb2.CreateProjectRequest(
+    request = project_service_pb2.CreateProjectRequest(
         parent=ACME,
         project_id=project_id,
         project=project_pb2.Project(
@@ -68,7 +75,10 @@ class Person:
 
     def __init__(self, name=None):
         channel = SYSTEM.channel(name)
-        self.provisioning = provisioning_service_pb2_grpc.ProvisioningServiceStub(channel)
+        self.projects = project_service_pb2_grpc.ProjectServiceStub(channel)
+        self.pipelines = pipeline_service_pb2_grpc.PipelineServiceStub(channel)
+        self.deployments = deployment_service_pb2_grpc.DeploymentServiceStub(channel)
+        self.operation_service = operation_service_pb2_grpc.OperationServiceStub(channel)
         self.platform = platform_service_pb2_grpc.PlatformServiceStub(channel)
         self.operations = operations_pb2_grpc.OperationsStub(channel)
 
@@ -88,15 +98,15 @@ class MainJob(unittest.TestCase):
         plan = project("python-job")
         plan.validate_only = True
         metadata = operation_pb2.OperationMetadata()
-        self.assertTrue(alice.provisioning.CreateProject(plan, timeout=30).metadata.Unpack(metadata))
+        self.assertTrue(alice.projects.CreateProject(plan, timeout=30).metadata.Unpack(metadata))
         self.assertTrue(metadata.validated_plan.digest)
         self.assertIn("repository", [change.step.split("/")[-1] for change in metadata.validated_plan.changes])
 
-        operation = alice.finish(alice.provisioning.CreateProject(project("python-job"), timeout=30))
+        operation = alice.finish(alice.projects.CreateProject(project("python-job"), timeout=30))
         self.assertEqual(operation.WhichOneof("result"), "response", operation.error.message)
         name = f"{ACME}/projects/python-job"
-        environment = alice.provisioning.GetEnvironment(
-            provisioning_service_pb2.GetEnvironmentRequest(name=f"{name}/environments/development"), timeout=10
+        environment = alice.projects.GetEnvironment(
+            project_service_pb2.GetEnvironmentRequest(name=f"{name}/environments/development"), timeout=10
         )
         with urllib.request.urlopen(environment.url, timeout=10) as answer:
             page = answer.read().decode()
@@ -104,8 +114,8 @@ class MainJob(unittest.TestCase):
         self.assertIn("visits: 1", page)
 
         run = alice.finish(
-            alice.provisioning.RunPipeline(
-                provisioning_service_pb2.RunPipelineRequest(
+            alice.pipelines.RunPipeline(
+                pipeline_service_pb2.RunPipelineRequest(
                     name=f"{name}/pipelines/pipeline", request_id=request_id()
                 ),
                 timeout=30,
@@ -115,10 +125,10 @@ class MainJob(unittest.TestCase):
         self.assertTrue(run.response.Unpack(made))
         self.assertEqual(made.state, pipeline_pb2.Run.STATE_SUCCEEDED)
         deployed = alice.finish(
-            alice.provisioning.CreateDeployment(
-                provisioning_service_pb2.CreateDeploymentRequest(
+            alice.deployments.CreateDeployment(
+                deployment_service_pb2.CreateDeploymentRequest(
                     parent=environment.name,
-                    deployment=pipeline_pb2.Deployment(run=made.name),
+                    deployment=deployment_pb2.Deployment(run=made.name),
                     request_id=request_id(),
                 ),
                 timeout=30,
@@ -133,12 +143,12 @@ class MainJob(unittest.TestCase):
 
     def test_a_watch_resumes_where_it_broke_off(self):
         alice = Person("alice")
-        operation = alice.provisioning.CreateProject(project("python-watch"), timeout=30)
+        operation = alice.projects.CreateProject(project("python-watch"), timeout=30)
         alice.finish(operation)
 
         def watch(token=""):
-            request = operation_pb2.WatchOperationRequest(name=operation.name, resume_token=token)
-            return [r for r in alice.provisioning.WatchOperation(request, timeout=30) if not r.HasField("bookmark")]
+            request = operation_service_pb2.WatchOperationRequest(name=operation.name, resume_token=token)
+            return [r for r in alice.operation_service.WatchOperation(request, timeout=30) if not r.HasField("bookmark")]
 
         whole = watch()
         self.assertGreater(len(whole), 10)
@@ -155,16 +165,16 @@ class Refusals(unittest.TestCase):
         return caught.exception
 
     def test_without_a_token_nobody_gets_in(self):
-        request = provisioning_service_pb2.ListProjectsRequest(parent=ACME)
+        request = project_service_pb2.ListProjectsRequest(parent=ACME)
         error = self.assert_refused(
-            grpc.StatusCode.UNAUTHENTICATED, lambda: Person().provisioning.ListProjects(request, timeout=10)
+            grpc.StatusCode.UNAUTHENTICATED, lambda: Person().projects.ListProjects(request, timeout=10)
         )
         self.assertEqual(reason(error), "UNAUTHENTICATED")
 
     def test_an_auditor_creates_nothing(self):
         error = self.assert_refused(
             grpc.StatusCode.PERMISSION_DENIED,
-            lambda: Person("vera").provisioning.CreateProject(project("not-hers"), timeout=10),
+            lambda: Person("vera").projects.CreateProject(project("not-hers"), timeout=10),
         )
         info = details(error, error_details_pb2.ErrorInfo)
         self.assertEqual(info.reason, "ACCESS_DENIED")
@@ -173,7 +183,7 @@ class Refusals(unittest.TestCase):
     def test_a_wrong_parameter_is_named_by_its_path(self):
         error = self.assert_refused(
             grpc.StatusCode.INVALID_ARGUMENT,
-            lambda: Person("alice").provisioning.CreateProject(project("wrong", language="cobol"), timeout=10),
+            lambda: Person("alice").projects.CreateProject(project("wrong", language="cobol"), timeout=10),
         )
         fields = [v.field for v in details(error, error_details_pb2.BadRequest).field_violations]
         self.assertIn("project.parameters.language", fields)
@@ -181,13 +191,13 @@ class Refusals(unittest.TestCase):
     def test_a_request_id_gives_the_same_operation_and_no_other(self):
         alice = Person("alice")
         request = project("python-once")
-        first = alice.provisioning.CreateProject(request, timeout=30)
-        second = alice.provisioning.CreateProject(request, timeout=30)
+        first = alice.projects.CreateProject(request, timeout=30)
+        second = alice.projects.CreateProject(request, timeout=30)
         self.assertEqual(first.name, second.name)
         other = project("python-twice")
         other.request_id = request.request_id
         error = self.assert_refused(
-            grpc.StatusCode.INVALID_ARGUMENT, lambda: alice.provisioning.CreateProject(other, timeout=10)
+            grpc.StatusCode.INVALID_ARGUMENT, lambda: alice.projects.CreateProject(other, timeout=10)
         )
         self.assertEqual(reason(error), "REQUEST_ID_REUSED")
         alice.finish(first)
@@ -211,10 +221,12 @@ class Grpcurl(unittest.TestCase):
             "pavior.audit.v1.AuditService",
             "pavior.catalog.v1.CatalogService",
             "pavior.platform.v1.PlatformService",
-            "pavior.policy.v1.PolicyService",
+            "pavior.identity.v1.IdentityService",
+            "pavior.policy.v1.ApprovalService",
             "pavior.provisioning.v1.ProjectService",
         ):
             self.assertIn(service, listed)
+        self.assertFalse([service for service in listed if ".internal." in service])
         described = self.grpcurl("describe", "pavior.provisioning.v1.CreateEnvironmentRequest").stdout
         self.assertIn("validate_only", described)
         self.assertIn("// ", described, "the comments are served")

@@ -1,6 +1,7 @@
 //! `ci-pipeline`: runs of declared steps on a commit, in a private directory that is gone afterwards.
 
 mod artifacts;
+mod report;
 mod run;
 mod workspace;
 
@@ -182,8 +183,12 @@ fn outputs_schema() -> Value {
                 "sha256": {"type": "string"}, "size": {"type": "integer"}
             }}},
             "steps": {"type": "array", "items": {"type": "object", "properties": {
-                "name": {"type": "string"}, "exit_code": {"type": "integer"}, "duration_ms": {"type": "integer"}
-            }}}
+                "name": {"type": "string"},
+                "state": {"enum": ["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "SKIPPED"]},
+                "exit_code": {"type": "integer"}, "error": {"type": "string"},
+                "start_ms": {"type": "integer"}, "end_ms": {"type": "integer"}
+            }}},
+            "elapsed_ms": {"type": "integer"}
         }
     })
 }

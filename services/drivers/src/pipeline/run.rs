@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pavior_driver::{CallContext, Failure, FailureCode, LogStream, Progress, Redactor, Sink};
 use serde_json::{Value, json};
 
 use super::artifacts::{Shelf, collect};
+use super::report::Report;
 use super::workspace::Workspace;
 use super::{Artifact, PipelineDriver, Script, Step};
 use crate::child::{self, Ask, Supervised, Work};
@@ -90,19 +91,23 @@ impl PipelineDriver {
         let git = self.git.holding(Arc::clone(workspace) as _);
         git.checkout(&run.repository, &run.commit, &source).await?;
         let mut log = Log { sink, left: self.config.max_log_bytes };
-        let mut results = Vec::new();
+        let mut report = Report::new(run.steps.iter().map(|step| step.name.as_str()));
         for (index, step) in run.steps.iter().enumerate() {
             let percent = u8::try_from(index * 100 / run.steps.len().max(1)).ok();
             sink.progress(Progress { message: format!("step `{}`", step.name), percent }).await;
-            let started = Instant::now();
-            let code = self.step(workspace, context, run, step, &mut log).await?;
-            let duration = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            results.push(json!({ "name": step.name, "exit_code": code, "duration_ms": duration }));
+            report.begun(index);
+            sink.checkpoint(report.to_json()).await?;
+            let ended = self.step(workspace, context, run, step, &mut log).await;
+            report.ended(index, &ended);
+            if !matches!(ended, Ok(0)) {
+                // What is known of the steps outlives the failure. Without the claim it is no longer asked for.
+                let _ = sink.checkpoint(report.to_json()).await;
+            }
+            let code = ended?;
             if code != 0 {
                 let message = format!("step `{}` failed with exit code {code}", step.name);
                 return Err(Failure::new(FailureCode::WorkFailed, message));
             }
-            sink.checkpoint(json!({ "steps": results })).await?;
         }
         let (wanted, store, shelf) = (run.artifacts.clone(), run.store.clone(), run.shelf.clone());
         let held = Arc::clone(workspace);
@@ -113,7 +118,11 @@ impl PipelineDriver {
         let artifacts = tokio::task::spawn_blocking(collected)
             .await
             .map_err(|_| Failure::new(FailureCode::Internal, "collecting artifacts broke off"))??;
-        Ok(json!({ "run": run.id, "commit": run.commit, "artifacts": artifacts, "steps": results }))
+        let mut outputs = report.to_json();
+        outputs["run"] = run.id.clone().into();
+        outputs["commit"] = run.commit.clone().into();
+        outputs["artifacts"] = json!(artifacts);
+        Ok(outputs)
     }
 
     fn work(&self, workspace: &Arc<Workspace>, run: &Run, step: &Step) -> Work {

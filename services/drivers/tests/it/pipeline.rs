@@ -128,12 +128,19 @@ async fn a_failing_step_is_named_and_nothing_is_kept() {
     let world = World::new().await;
     let steps = json!([{"name": "compile", "run": "echo before; exit 7"}, {"name": "never", "run": "touch /tmp/never"}]);
     let made = pipeline(&world, steps, json!([{"name": "app", "path": "app.sh"}])).await;
+    let sink = MemorySink::new();
     let outcome = world
         .driver("pipeline")
-        .invoke(&run("r1"), invoke(&made.identity, "run", json!({}), &[]), &MemorySink::new())
+        .invoke(&run("r1"), invoke(&made.identity, "run", json!({}), &[]), &sink)
         .await;
     let failure = outcome.failure().unwrap();
     assert_eq!(failure.code, FailureCode::WorkFailed);
+    // All steps are told of, those that were not run as well.
+    let told = sink.checkpoints().pop().unwrap();
+    let states: Vec<_> =
+        told["steps"].as_array().unwrap().iter().map(|step| (&step["state"], &step["exit_code"])).collect();
+    assert_eq!(states, [(&json!("FAILED"), &json!(7)), (&json!("SKIPPED"), &json!(null))]);
+    assert!(told["steps"][0]["end_ms"].as_u64() <= told["elapsed_ms"].as_u64(), "{told}");
     assert!(failure.message.contains("`compile`") && failure.message.contains('7'), "{failure}");
     assert!(!world.data.join("artifacts/acme").exists(), "nothing is kept");
     assert_eq!(std::fs::read_dir(world.data.join("runs")).unwrap().count(), 0);

@@ -62,7 +62,7 @@ fn document(table: &Table, rpcs: &HashMap<String, Arc<Rpc>>) -> Value {
     for rpc in sorted.into_values() {
         let Some(method) = method_of(rpc) else { continue };
         let service = method.parent_service();
-        let comment = schemas.comments().at(&service.parent_file(), service.path()).to_owned();
+        let comment = schemas.comments().above(service).to_owned();
         tags.insert(service.name().to_owned(), comment);
         for (at, binding) in rpc.method.http.iter().enumerate() {
             let (path, variables) = names.expand(&binding.template);
@@ -161,7 +161,7 @@ struct Operation<'a> {
 
 impl Operation<'_> {
     fn describe(mut self, method: &MethodDescriptor, variables: &[String]) -> Value {
-        let comment = self.schemas.comments().at(&method.parent_file(), method.path()).to_owned();
+        let comment = self.schemas.comments().above(method).to_owned();
         let summary = comment.split(". ").next().unwrap_or_default().replace('\n', " ");
         let mut parameters: Vec<Value> = variables
             .iter()

@@ -1,38 +1,14 @@
 //! Messages and enums as JSON Schema, in the JSON form of protobuf, with the comments of the protos.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use pavior_proto::google::api::FieldBehavior;
+use pavior_rpc::comments::Comments;
 use prost_reflect::{
-    Cardinality, DescriptorPool, EnumDescriptor, ExtensionDescriptor, FieldDescriptor, FileDescriptor, Kind,
+    Cardinality, DescriptorPool, EnumDescriptor, ExtensionDescriptor, FieldDescriptor, Kind,
     MessageDescriptor, Value as Option_,
 };
 use serde_json::{Map, Value, json};
-
-/// The comments of a pool, by file and place in it.
-pub(crate) struct Comments(HashMap<(String, Vec<i32>), String>);
-
-impl Comments {
-    pub(crate) fn of(pool: &DescriptorPool) -> Self {
-        let mut found = HashMap::new();
-        for file in pool.files() {
-            let Some(info) = &file.file_descriptor_proto().source_code_info else { continue };
-            for location in &info.location {
-                let Some(comment) = &location.leading_comments else { continue };
-                let text: Vec<&str> = comment.lines().map(str::trim).collect();
-                found.insert(
-                    (file.name().to_owned(), location.path.clone()),
-                    text.join("\n").trim().to_owned(),
-                );
-            }
-        }
-        Self(found)
-    }
-
-    pub(crate) fn at(&self, file: &FileDescriptor, path: &[i32]) -> &str {
-        self.0.get(&(file.name().to_owned(), path.to_vec())).map_or("", String::as_str)
-    }
-}
 
 /// The schemas of a document: those that were asked for, and all that they lead to.
 pub(crate) struct Schemas {
@@ -82,7 +58,7 @@ impl Schemas {
             let schema = self.described(&field);
             properties.insert(field.json_name().to_owned(), schema);
         }
-        let comment = self.comments.at(&message.parent_file(), message.path());
+        let comment = self.comments.above(message);
         let mut schema = Map::new();
         schema.insert("type".to_owned(), json!("object"));
         if !comment.is_empty() {
@@ -115,8 +91,7 @@ impl Schemas {
 
     /// What the protos say about a field, and which others it excludes.
     pub(crate) fn comment_of(&self, field: &FieldDescriptor) -> String {
-        let file = field.parent_message().parent_file();
-        let comment = self.comments.at(&file, field.path());
+        let comment = self.comments.above(field);
         let oneof = field.containing_oneof().filter(|oneof| !oneof.is_synthetic());
         let others = oneof.map(|oneof| {
             let names: Vec<String> = oneof.fields().map(|field| format!("`{}`", field.json_name())).collect();
@@ -169,10 +144,9 @@ impl Schemas {
             return json!({ "type": "null" });
         }
         if !self.made.contains_key(name) {
-            let file = values.parent_file();
-            let mut lines = vec![self.comments.at(&file, values.path()).to_owned()];
+            let mut lines = vec![self.comments.above(values).to_owned()];
             for value in values.values() {
-                lines.push(format!("* `{}`: {}", value.name(), self.comments.at(&file, value.path())));
+                lines.push(format!("* `{}`: {}", value.name(), self.comments.above(&value)));
             }
             let names: Vec<Value> = values.values().map(|value| json!(value.name())).collect();
             let text = lines.join("\n").trim().to_owned();

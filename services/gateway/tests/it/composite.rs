@@ -17,6 +17,7 @@ use pavior_proto::pavior::provisioning::v1::{
 };
 use pavior_rpc::Problem;
 use pavior_rpc::problem::any;
+use pavior_testkit::dynamic;
 use tonic::{Code, Status};
 
 use crate::harness::{DECIDE, FACTS, World, allow};
@@ -27,7 +28,7 @@ const OPERATION: &str = "organizations/acme/operations/0a000000-0000-7000-8000-0
 /// A project with everything in it.
 fn furnish(world: &World) {
     let provisioning = world.fake("provisioning");
-    let path = |method: &str| format!("/pavior.provisioning.v1.ProvisioningService/{method}");
+    let path = |method: &str| dynamic::path(&dynamic::method_of("provisioning", method));
     provisioning.on(&path("GetProject"), |request: GetProjectRequest| {
         let owner = "organizations/acme/groups/payments".to_owned();
         Ok(Project { name: request.name, owner, operation: OPERATION.to_owned(), ..Default::default() })

@@ -84,14 +84,14 @@ async fn what_the_protos_say_of_fields_is_told() {
     let document = document(&World::new().await).await;
     let group = "/v1/organizations/{organization}/groups/{group}";
     let get = &document["paths"][group]["get"];
-    assert_eq!(get["operationId"], "CatalogService_GetGroup");
+    assert_eq!(get["operationId"], "IdentityService_GetGroup");
     let names: Vec<&str> =
         get["parameters"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["organization", "group"]);
     let answer = &get["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
-    assert_eq!(answer, "#/components/schemas/pavior.catalog.v1.Group");
+    assert_eq!(answer, "#/components/schemas/pavior.identity.v1.Group");
     assert_eq!(get["responses"]["default"]["$ref"], "#/components/responses/Error");
-    let schema = &document["components"]["schemas"]["pavior.catalog.v1.Group"]["properties"];
+    let schema = &document["components"]["schemas"]["pavior.identity.v1.Group"]["properties"];
     assert_eq!(schema["createTime"]["readOnly"], true);
     assert_eq!(schema["createTime"]["format"], "date-time");
     let list = &document["paths"]["/v1/organizations/{organization}/groups"];
@@ -106,7 +106,7 @@ async fn what_the_protos_say_of_fields_is_told() {
         "{names:?}"
     );
     let body = &list["post"]["requestBody"]["content"]["application/json"]["schema"];
-    assert_eq!(body["$ref"], "#/components/schemas/pavior.catalog.v1.Group");
+    assert_eq!(body["$ref"], "#/components/schemas/pavior.identity.v1.Group");
     let approve = "/v1/organizations/{organization}/approvalRequests/{approval_request}:approve";
     let approve = &document["paths"][approve]["post"]["requestBody"]["content"]["application/json"]["schema"];
     assert!(approve["properties"].get("name").is_none(), "{approve}");

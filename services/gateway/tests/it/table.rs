@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 /// The platform's own descriptors with one more file, whose options are written as JSON.
 fn with_service(methods: Vec<Value>, service_options: Value) -> Vec<u8> {
+    let mut options = json!({ "[pavior.governance.v1.service]": { "roles": ["catalog"] } });
+    options.as_object_mut().unwrap().extend(service_options.as_object().unwrap().clone());
     let pool = DescriptorPool::decode(pavior_proto::DESCRIPTORS).unwrap();
     let file = json!({
         "name": "pavior/catalog/v1/extra.proto",
@@ -27,7 +29,7 @@ fn with_service(methods: Vec<Value>, service_options: Value) -> Vec<u8> {
                 { "name": "that", "number": 5, "type": "TYPE_STRING", "label": "LABEL_OPTIONAL", "oneofIndex": 0 },
             ],
         }],
-        "service": [{ "name": "ExtraService", "method": methods, "options": service_options }],
+        "service": [{ "name": "ExtraService", "method": methods, "options": options }],
     });
     let descriptor = pool.get_message_by_name("google.protobuf.FileDescriptorProto").unwrap();
     let file = DynamicMessage::deserialize(descriptor, file).unwrap();
@@ -174,6 +176,20 @@ fn every_method_has_a_place_of_its_own_over_http() {
         assert!(offenders.iter().any(named), "{name} {what}: {offenders:#?}");
     }
     assert_eq!(offenders.len(), cases.len(), "{offenders:#?}");
+}
+
+#[test]
+fn a_public_service_is_answered_by_one_role_and_is_public() {
+    let of = |roles: Value| {
+        let options = json!({ "[pavior.governance.v1.service]": { "roles": roles } });
+        offenders(vec![method("GetExtra", rule("name"))], options)
+    };
+    assert!(of(json!([]))[0].contains("says of nobody that it answers it"));
+    assert!(of(json!(["catalog", "policy"]))[0].contains("several roles answer its service"));
+    let mut hidden = rule("name");
+    hidden["audience"] = json!("AUDIENCE_INTERNAL");
+    let found = offenders(vec![method("GetExtra", hidden)], json!({}));
+    assert!(found[0].contains("stands in a package that is not"), "{found:#?}");
 }
 
 #[test]

@@ -98,13 +98,21 @@ fn environment_row(e: &pb::Environment) -> Vec<String> {
         e.environment_class.clone(),
         output::state(e.state().as_str_name(), "STATE_"),
         e.url.clone(),
-        output::time(e.expire_time.as_ref()),
+        expires(e),
     ]
 }
 
 /// Environments as a table.
 pub(crate) fn environment_table(environments: &[pb::Environment]) -> String {
     output::table(ENVIRONMENT_HEADER, environments.iter().map(environment_row))
+}
+
+/// When it is taken down; empty for never.
+fn expires(environment: &pb::Environment) -> String {
+    match &environment.expiration {
+        Some(pb::environment::Expiration::ExpireTime(time)) => output::time(Some(time)),
+        _ => String::new(),
+    }
 }
 
 /// Shows an environment and its resources.
@@ -126,7 +134,7 @@ pub(crate) async fn environment(client: &Client, printer: Printer, environment: 
             ("url", environment.url.clone()),
             ("deployment", environment.deployment.clone()),
             ("operation", environment.operation.clone()),
-            ("expires", output::time(environment.expire_time.as_ref())),
+            ("expires", expires(&environment)),
         ],
     )?;
     if printer.is_json() {
@@ -233,11 +241,11 @@ fn show_operation(printer: Printer, operation: &Operation) -> anyhow::Result<()>
     }
     let rows = metadata.steps.iter().map(|step| {
         vec![
-            step.id.clone(),
+            step.step_id.clone(),
             output::state(step.action().as_str_name(), "ACTION_"),
-            step.driver.clone(),
+            step.driver_id.clone(),
             output::state(step.state().as_str_name(), "STATE_"),
-            step.attempt.to_string(),
+            step.attempt_count.to_string(),
             step.error.as_ref().map(|e| e.message.clone()).unwrap_or_default(),
         ]
     });

@@ -11,7 +11,7 @@ mod local;
 pub mod output;
 mod parameters;
 pub mod progress;
-mod requests;
+pub(crate) mod requests;
 mod retry;
 mod settings;
 mod sql;

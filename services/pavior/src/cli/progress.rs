@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use pavior_proto::google::longrunning::{GetOperationRequest, Operation};
 use pavior_proto::pavior::provisioning::v1::watch_operation_response::Event;
 use pavior_proto::pavior::provisioning::v1::{
-    OperationMetadata, Step, WatchOperationRequest, operation_metadata, plan, step,
+    OperationMetadata, OperationStep, WatchOperationRequest, operation_metadata, operation_step, plan,
 };
 use tonic::{Code, Status};
 
@@ -24,7 +24,7 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     quiet: bool,
     running: BTreeMap<String, String>,
-    last: BTreeMap<String, (i32, i32)>,
+    last: BTreeMap<String, (i32, String, i32)>,
 }
 
 impl Progress {
@@ -56,16 +56,17 @@ impl Progress {
                 self.line(format!("  {}", output::state(state.as_str_name(), "STATE_")));
             }
             Event::Step(step) => self.show_step(&step),
-            Event::LogLine(line) => self.line(format!("    {} | {}", line.step, line.text.trim_end())),
+            Event::LogLine(line) => self.line(format!("    {} | {}", line.step_id, line.text.trim_end())),
             Event::Bookmark(_) => {}
         }
     }
 
-    fn show_step(&mut self, step: &Step) {
-        if self.last.insert(step.id.clone(), (step.state, step.attempt)) == Some((step.state, step.attempt)) {
+    fn show_step(&mut self, step: &OperationStep) {
+        let news = (step.state, step.detail.clone(), step.attempt_count);
+        if self.last.insert(step.step_id.clone(), news.clone()) == Some(news) {
             return;
         }
-        let state = step::State::try_from(step.state).unwrap_or_default();
+        let state = step.state();
         let verb = match plan::Action::try_from(step.action).unwrap_or_default() {
             plan::Action::Create => "make",
             plan::Action::Update => "change",
@@ -74,18 +75,18 @@ impl Progress {
             plan::Action::Run => "run",
             plan::Action::Noop | plan::Action::Unspecified => "look at",
         };
-        match state {
-            step::State::Running | step::State::Undoing => {
-                self.running.insert(step.id.clone(), verb.to_owned());
-            }
-            _ => {
-                self.running.remove(&step.id);
-            }
+        if state == operation_step::State::Running {
+            self.running.insert(step.step_id.clone(), verb.to_owned());
+        } else {
+            self.running.remove(&step.step_id);
         }
-        if !matches!(state, step::State::Blocked | step::State::Ready) {
+        if state != operation_step::State::Pending {
             let error = step.error.as_ref().map(|e| format!(": {}", e.message)).unwrap_or_default();
-            let state = output::state(state.as_str_name(), "STATE_");
-            self.line(format!("  {verb} {} ({}): {state}{error}", step.id, step.driver));
+            let mut shown = output::state(state.as_str_name(), "STATE_");
+            if !step.detail.is_empty() {
+                shown = format!("{shown}, {}", step.detail);
+            }
+            self.line(format!("  {verb} {} ({}): {shown}{error}", step.step_id, step.driver_id));
         }
         if let Some(bar) = &self.bar {
             bar.set_message(self.running.keys().cloned().collect::<Vec<_>>().join(", "));

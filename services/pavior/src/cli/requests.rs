@@ -60,7 +60,7 @@ pub(crate) fn create_environment(
         environment: Some(pb::Environment {
             environment_class: spec.class.clone(),
             parameters: parameters::to_struct(&spec.parameters)?,
-            ttl,
+            expiration: ttl.map(pb::environment::Expiration::Ttl),
             ..Default::default()
         }),
         request_id: id_or_new(id),
@@ -101,11 +101,22 @@ pub(crate) fn create_deployment(
     };
     Ok(pb::CreateDeploymentRequest {
         parent,
-        deployment: Some(pb::Deployment { run, ..Default::default() }),
+        deployment: Some(pb::Deployment {
+            source: Some(run).filter(|run| !run.is_empty()).map(pb::deployment::Source::Run),
+            ..Default::default()
+        }),
         request_id: id_or_new(id),
         validate_only,
         ..Default::default()
     })
+}
+
+/// What runs in an environment, by resource name.
+pub(crate) async fn running_deployment(client: &Client, environment: &str) -> anyhow::Result<String> {
+    let request = pb::GetEnvironmentRequest { name: environment.to_owned() };
+    let running = client.projects().get_environment(request).await?.into_inner().deployment;
+    anyhow::ensure!(!running.is_empty(), "nothing runs in `{environment}`: deploy to it first");
+    Ok(running)
 }
 
 /// Parent and id of a full name.

@@ -51,7 +51,7 @@ fn show_result(printer: Printer, operation: &Operation) -> anyhow::Result<()> {
         if let Ok(environment) = any.to_msg::<pb::Environment>() {
             pairs.push(("url", environment.url));
         } else if let Ok(deployment) = any.to_msg::<pb::Deployment>() {
-            pairs.push(("commit", deployment.commit));
+            pairs.push(("commit", deployment.artifact.unwrap_or_default().commit));
             pairs.push(("url", deployment.url));
         } else if let Ok(run) = any.to_msg::<pb::Run>() {
             pairs.push(("commit", run.commit));
@@ -169,8 +169,8 @@ pub(crate) async fn promote(client: &Client, printer: Printer, args: PromoteArgs
     let environment =
         |id: &str| client.full_name(&format!("{}/{id}", args.project), &["projects", "environments"]);
     let request = pb::PromoteDeploymentRequest {
-        parent: environment(&args.to)?,
-        source_environment: environment(&args.from)?,
+        name: requests::running_deployment(client, &environment(&args.from)?).await?,
+        environment: environment(&args.to)?,
         request_id: args.wait.request_id.clone().unwrap_or_else(request_id),
         validate_only: false,
     };

@@ -14,6 +14,7 @@ use super::Personas;
 use super::narrator::Narrator;
 use crate::cli::client::{Client, request_id};
 use crate::cli::progress::{self, Until};
+use crate::cli::requests::running_deployment;
 use crate::cli::{failure, output};
 
 const PROJECT: &str = "organizations/acme/projects/hello";
@@ -122,7 +123,10 @@ async fn change(narrator: &mut Narrator, alice: &Client) -> anyhow::Result<()> {
 
     let request = pb::CreateDeploymentRequest {
         parent: format!("{PROJECT}/environments/development"),
-        deployment: Some(pb::Deployment { run: run.name, ..Default::default() }),
+        deployment: Some(pb::Deployment {
+            source: Some(pb::deployment::Source::Run(run.name)),
+            ..Default::default()
+        }),
         request_id: request_id(),
         ..Default::default()
     };
@@ -187,8 +191,8 @@ async fn promote(narrator: &mut Narrator, alice: &Client) -> anyhow::Result<()> 
     let operation = alice.projects().create_environment(environment("staging")).await?.into_inner();
     finish(narrator, alice, &operation).await?;
     let request = pb::PromoteDeploymentRequest {
-        parent: format!("{PROJECT}/environments/staging"),
-        source_environment: format!("{PROJECT}/environments/development"),
+        name: running_deployment(alice, &format!("{PROJECT}/environments/development")).await?,
+        environment: format!("{PROJECT}/environments/staging"),
         request_id: request_id(),
         validate_only: false,
     };

@@ -1,11 +1,10 @@
 //! Rows as messages.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use pavior_proto::pavior::policy::v1::{Decision, Effect};
 use pavior_proto::pavior::provisioning::v1 as pb;
-use pavior_rpc::convert::{from_json, to_duration, to_struct, to_timestamp, to_value};
+use pavior_rpc::convert::{from_json, to_struct, to_timestamp, to_value};
 use prost_types::Struct;
 use serde_json::Value;
 
@@ -71,7 +70,7 @@ pub(crate) fn environment(row: environment::Model) -> pb::Environment {
         class,
         template_version,
         parameters,
-        ttl_seconds,
+        ttl_seconds: _,
         expire_time,
         state,
         operation,
@@ -83,7 +82,6 @@ pub(crate) fn environment(row: environment::Model) -> pb::Environment {
         revision,
         deployment_seq: _,
     } = row;
-    let ttl = ttl_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
     pb::Environment {
         name,
         uid: uid.to_string(),
@@ -92,8 +90,7 @@ pub(crate) fn environment(row: environment::Model) -> pb::Environment {
         environment_class: class,
         template_version,
         parameters: structure(&parameters),
-        ttl: ttl.map(to_duration),
-        expire_time: expire_time.map(to_timestamp),
+        expiration: expire_time.map(|time| pb::environment::Expiration::ExpireTime(to_timestamp(time))),
         state: pb::environment::State::from_str_name(&format!("STATE_{state}")).unwrap_or_default().into(),
         operation,
         url,
@@ -136,32 +133,29 @@ pub(crate) fn pipeline(row: resource::Model, latest_run: String) -> pb::Pipeline
 /// A run.
 pub(crate) fn run(row: run::Model) -> pb::Run {
     let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let number = |value: &Value, key: &str| value.get(key).and_then(Value::as_i64).unwrap_or_default();
+    let failed = |error: &Value| {
+        let (code, message) = (text(error, "code"), text(error, "message"));
+        super::operation::step_failed(&code, &message).to_rpc_status()
+    };
     pb::Run {
         name: row.name,
         uid: row.uid.to_string(),
         state: pb::run::State::from_str_name(&format!("STATE_{}", row.state)).unwrap_or_default().into(),
+        revision: row.revision,
         commit: row.commit_id,
-        steps: items(&row.steps)
-            .iter()
-            .map(|step| pb::run::Step {
-                name: text(step, "name"),
-                exit_code: i32::try_from(number(step, "exit_code")).unwrap_or(i32::MAX),
-                duration: u64::try_from(number(step, "duration_ms"))
-                    .ok()
-                    .map(Duration::from_millis)
-                    .map(to_duration),
-            })
-            .collect(),
+        trigger: pb::run::Trigger::from_str_name(&format!("TRIGGER_{}", row.cause))
+            .unwrap_or_default()
+            .into(),
+        steps: items(&row.steps).iter().map(run_step).collect(),
         artifacts: items(&row.artifacts)
             .iter()
             .map(|artifact| pb::run::Artifact {
-                name: text(artifact, "name"),
-                path: text(artifact, "path"),
-                sha256: text(artifact, "sha256"),
-                size_bytes: number(artifact, "size"),
+                artifact_id: text(artifact, "name"),
+                digest: digest_of(artifact),
+                size_bytes: artifact.get("size").and_then(Value::as_i64).unwrap_or_default(),
             })
             .collect(),
+        error: row.error.as_ref().map(failed),
         operation: row.operation,
         creator: row.creator,
         create_time: Some(to_timestamp(row.create_time)),
@@ -169,19 +163,49 @@ pub(crate) fn run(row: run::Model) -> pb::Run {
     }
 }
 
+fn run_step(step: &Value) -> pb::run::Step {
+    let number = |key: &str| step.get(key).and_then(Value::as_i64);
+    let time = |key: &str| number(key).and_then(pavior_store::from_micros).map(to_timestamp);
+    let state = pb::run::step::State::from_str_name(&format!("STATE_{}", text(step, "state")));
+    let state = state.unwrap_or_default();
+    let exit_code = number("exit_code").and_then(|code| i32::try_from(code).ok());
+    let error = (state == pb::run::step::State::Failed).then(|| {
+        let message = match exit_code {
+            Some(code) => format!("ended with exit code {code}"),
+            None => text(step, "error"),
+        };
+        super::operation::step_failed("WORK_FAILED", &message).to_rpc_status()
+    });
+    pb::run::Step {
+        step_id: text(step, "name"),
+        state: state.into(),
+        exit_code,
+        start_time: time("start_time"),
+        end_time: time("end_time"),
+        error,
+    }
+}
+
 /// A deployment.
 pub(crate) fn deployment(row: deployment::Model) -> pb::Deployment {
+    use pb::deployment::Source;
+    let source = match row.promoted_from.as_str() {
+        "" => Source::Run(row.run.clone()),
+        _ => Source::Deployment(row.promoted_from),
+    };
     pb::Deployment {
         name: row.name,
         uid: row.uid.to_string(),
-        run: row.run,
-        commit: row.commit_id,
-        artifact_sha256: text(&row.artifact, "sha256"),
+        source: Some(source),
+        artifact: Some(pb::deployment::Artifact {
+            digest: digest_of(&row.artifact),
+            run: row.run,
+            commit: row.commit_id,
+        }),
         state: pb::deployment::State::from_str_name(&format!("STATE_{}", row.state))
             .unwrap_or_default()
             .into(),
         url: row.url,
-        promoted_from: row.promoted_from,
         operation: row.operation,
         creator: row.creator,
         create_time: Some(to_timestamp(row.create_time)),

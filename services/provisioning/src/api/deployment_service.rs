@@ -29,9 +29,9 @@ impl DeploymentService for Api {
         let (permit, request) = (permit(&request)?, request.into_inner());
         let ask = input::ask(permit, &request);
         let violations = validate::violations(&request)?;
-        let run = request.deployment.as_ref().map(|deployment| deployment.run.as_str()).unwrap_or_default();
+        let source = input::source(request.deployment.as_ref());
         let (parent, id) = (&request.parent, &request.deployment_id);
-        let answer = self.app.create_deployment(&ask, parent, id, run, violations).await;
+        let answer = self.app.create_deployment(&ask, parent, id, source, violations).await;
         self.begun(&ask, answer).await
     }
 
@@ -42,7 +42,7 @@ impl DeploymentService for Api {
         let (permit, request) = (permit(&request)?, request.into_inner());
         let ask = input::ask(permit, &request);
         validate::request(&request)?;
-        let answer = self.app.promote_deployment(&ask, &request.parent, &request.source_environment).await;
+        let answer = self.app.promote_deployment(&ask, &request.name, &request.environment).await;
         self.begun(&ask, answer).await
     }
 }

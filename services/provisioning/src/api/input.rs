@@ -1,7 +1,5 @@
 //! Requests as use cases take them.
 
-use std::time::Duration;
-
 use pavior_auth::Permit;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::shape::Request;
@@ -9,7 +7,8 @@ use pavior_rpc::{Violations, convert, digest, mask};
 use serde_json::{Value, json};
 
 use super::Api;
-use crate::app::environments::WantedEnvironment;
+use crate::app::deployments::Source;
+use crate::app::environments::{Expiration, WantedEnvironment};
 use crate::app::projects::WantedProject;
 use crate::app::{Answer, App, Ask};
 use crate::domain::names;
@@ -53,13 +52,28 @@ pub(crate) fn environment(
     violations: &mut Violations,
 ) -> WantedEnvironment {
     let environment = environment.cloned().unwrap_or_default();
-    let ttl = environment.ttl.as_ref().map(convert::from_duration);
-    let ttl: Option<Duration> = ttl.and_then(|ttl| violations.check("environment.ttl", ttl));
+    let expiration = environment.expiration.as_ref().and_then(|expiration| match expiration {
+        pb::environment::Expiration::ExpireTime(time) => {
+            violations.check("environment.expire_time", convert::from_timestamp(time)).map(Expiration::At)
+        }
+        pb::environment::Expiration::Ttl(ttl) => {
+            violations.check("environment.ttl", convert::from_duration(ttl)).map(Expiration::After)
+        }
+    });
     WantedEnvironment {
         display_name: environment.display_name,
         class: environment.environment_class,
         parameters: parameters(environment.parameters.as_ref()),
-        ttl,
+        expiration,
+    }
+}
+
+/// Where the artifact of a deployment is to come from.
+pub(crate) fn source(deployment: Option<&pb::Deployment>) -> Source {
+    match deployment.and_then(|deployment| deployment.source.clone()) {
+        Some(pb::deployment::Source::Run(run)) => Source::Run(run),
+        Some(pb::deployment::Source::Deployment(name)) => Source::Deployment(name),
+        None => Source::Newest,
     }
 }
 
@@ -70,7 +84,12 @@ impl Api {
         App::name(&ask.permit, ask.action, "environment.name", &patch.name, names::ENVIRONMENT)?;
         let row = self.app.db.environment(&ask.permit, &patch.name).await?;
         let current = super::convert::environment(row.clone());
-        let merged = mask::merge(&current, &patch, request.update_mask.as_ref())?;
+        let mut merged = mask::merge(&current, &patch, request.update_mask.as_ref())?;
+        // Both fields say one thing: a mask that names either names the other.
+        let paths = request.update_mask.iter().flat_map(|mask| &mask.paths);
+        if paths.into_iter().any(|path| matches!(path.as_str(), "ttl" | "expire_time")) {
+            merged.expiration = patch.expiration;
+        }
         let mut violations = Violations::new();
         let wanted = environment(Some(&merged), &mut violations);
         violations.into_result()?;

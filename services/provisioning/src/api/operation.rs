@@ -18,7 +18,7 @@ use crate::app::watch::{Happened, Message};
 use crate::app::{Answer, App, Ask};
 use crate::domain::names;
 use crate::domain::plan::{Action, Kind, Plan};
-use crate::domain::state::OperationState;
+use crate::domain::state::{OperationState, StepState};
 use crate::error::Result;
 
 /// An answer to a change.
@@ -264,7 +264,7 @@ fn state(state: &str) -> pb::operation_metadata::State {
     pb::operation_metadata::State::from_str_name(&format!("STATE_{state}")).unwrap_or_default()
 }
 
-fn step(body: &Value) -> pb::Step {
+fn step(body: &Value) -> pb::OperationStep {
     let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let time = |key: &str| {
         let micros = body.get(key).and_then(Value::as_i64)?;
@@ -272,37 +272,62 @@ fn step(body: &Value) -> pb::Step {
     };
     let error = body.get("error").filter(|error| error.is_object()).map(|error| {
         let part = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
-        Problem::new(grpc_code(part("code")), ErrorReason::StepFailed, part("message"))
-            .with("step", text("name"))
-            .with("driverCode", part("code"))
-            .to_rpc_status()
+        step_failed(part("code"), part("message")).with("step", text("name")).to_rpc_status()
     });
-    pb::Step {
-        id: text("name"),
+    let attempts = body.get("attempt").and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok());
+    let (state, detail) = StepState::parse(&text("state")).map(step_state).unwrap_or_default();
+    pb::OperationStep {
+        step_id: text("name"),
         action: Action::parse(&text("action")).map(convert::action).unwrap_or_default().into(),
         resource: text("resource"),
-        driver: text("driver"),
-        state: pb::step::State::from_str_name(&format!("STATE_{}", text("state"))).unwrap_or_default().into(),
-        attempt: body
-            .get("attempt")
-            .and_then(Value::as_i64)
-            .and_then(|n| i32::try_from(n).ok())
-            .unwrap_or_default(),
+        driver_id: text("driver"),
+        state: state.into(),
+        detail: detail.to_owned(),
+        attempt_count: attempts.unwrap_or_default(),
         error,
         start_time: time("start_time"),
         end_time: time("end_time"),
     }
 }
 
+/// Where a step stands, as clients need to tell it apart, and as people may want to know.
+fn step_state(state: StepState) -> (pb::operation_step::State, &'static str) {
+    use pb::operation_step::State;
+    match state {
+        StepState::Blocked => (State::Pending, "waits for other steps"),
+        StepState::Ready => (State::Pending, "waits for a worker"),
+        StepState::Running => (State::Running, ""),
+        StepState::Unknown => (State::Running, "it is not known whether the driver has done it"),
+        StepState::Observing => (State::Running, "the driver is asked whether it has done it"),
+        StepState::Done => (State::Succeeded, ""),
+        StepState::Failed => (State::Failed, ""),
+        StepState::UndoReady => (State::Running, "is to be undone"),
+        StepState::Undoing => (State::Running, "is being undone"),
+        StepState::Undone => (State::Undone, ""),
+        StepState::UndoStuck => (State::Failed, "could not be undone: an operator has to act"),
+        StepState::Skipped => (State::Skipped, ""),
+    }
+}
+
+/// A driver's failure.
+pub(crate) fn step_failed(code: &str, message: &str) -> Problem {
+    Problem::new(grpc_code(code), ErrorReason::StepFailed, message).with("driverCode", code)
+}
+
 /// A message of the stream.
 pub(crate) fn watched(operation: uuid::Uuid, message: Message) -> pb::WatchOperationResponse {
-    use pb::watch_operation_response::{Bookmark, Event, LogLine};
+    use pb::watch_operation_response::{Bookmark, Event, LogLine, log_line::Stream};
     let Message { cursor, time, what } = message;
     let event = match what {
         Happened::Operation(state) => Event::OperationState(self::state(&state).into()),
         Happened::Step(body) => Event::Step(step(&body)),
         Happened::Line { step, attempt, stream, text } => {
-            Event::LogLine(LogLine { step, attempt, stream, text })
+            let stream = match stream.as_str() {
+                "stdout" => Stream::Stdout,
+                "stderr" => Stream::Stderr,
+                _ => Stream::Driver,
+            };
+            Event::LogLine(LogLine { step_id: step, attempt, stream: stream.into(), text })
         }
         Happened::Bookmark => Event::Bookmark(Bookmark {}),
     };

@@ -17,22 +17,46 @@ use crate::engine::artifact_of_run;
 use crate::error::{Error, Result};
 use crate::store::entity::environment;
 
+/// Where the artifact of a deployment comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The newest successful run.
+    Newest,
+    Run(String),
+    Deployment(String),
+}
+
+/// An artifact, and the deployment that it was taken from.
+#[derive(Debug, Clone, Default)]
+struct Chosen {
+    artifact: Value,
+    from: String,
+}
+
 impl App {
-    /// Puts an artifact of a run into an environment: of the named run, or of the newest successful one.
+    /// Puts an artifact into an environment: of a run, or of another deployment of the project.
     pub(crate) async fn create_deployment(
         &self,
         ask: &Ask,
         parent: &str,
         id: &str,
-        run: &str,
+        source: Source,
         mut violations: Violations,
     ) -> Result<Answer> {
         let name = Self::name(&ask.permit, ask.action, "parent", parent, names::ENVIRONMENT);
         if !id.is_empty() {
             violations.check("deployment_id", pavior_core::name::validate_id(id));
         }
-        if !run.is_empty() {
-            violations.check("deployment.run", pavior_core::ResourceName::parse_as(run, names::RUN));
+        let named = |name: &str, pattern: &str| pavior_core::ResourceName::parse_as(name, pattern);
+        match &source {
+            Source::Newest => {}
+            Source::Run(run) => drop(violations.check("deployment.run", named(run, names::RUN))),
+            Source::Deployment(other) => {
+                violations.check("deployment.deployment", named(other, names::DEPLOYMENT));
+                if names::project_of(other) != names::project_of(parent) {
+                    violations.add("deployment.deployment", "belongs to another project");
+                }
+            }
         }
         violations.into_result()?;
         name?;
@@ -40,40 +64,57 @@ impl App {
             return Ok(answer);
         }
         let row = self.db.environment(&ask.permit, parent).await?;
-        let artifact = self.chosen_artifact(ask, &row, run).await?;
-        self.deploy(ask, row, artifact, id, String::new(), "deploy to").await
+        let chosen = match &source {
+            Source::Newest => self.artifact_of(ask, &row, "").await?,
+            Source::Run(run) => self.artifact_of(ask, &row, run).await?,
+            Source::Deployment(other) => self.deployed_artifact(ask, other).await?,
+        };
+        self.deploy(ask, row, chosen, id, "deploy to").await
     }
 
-    /// Puts what runs in one environment into another one of the same project.
-    pub(crate) async fn promote_deployment(&self, ask: &Ask, parent: &str, source: &str) -> Result<Answer> {
-        Self::name(&ask.permit, ask.action, "parent", parent, names::ENVIRONMENT)?;
-        Self::name(&ask.permit, ask.action, "source_environment", source, names::ENVIRONMENT)?;
+    /// Puts the artifact of a deployment into another environment of the same project.
+    pub(crate) async fn promote_deployment(
+        &self,
+        ask: &Ask,
+        name: &str,
+        environment: &str,
+    ) -> Result<Answer> {
+        Self::name(&ask.permit, ask.action, "environment", environment, names::ENVIRONMENT)?;
+        Self::name(&ask.permit, ask.action, "name", name, names::DEPLOYMENT)?;
         let mut violations = Violations::new();
-        if names::project_of(parent) != names::project_of(source) {
-            violations.add("source_environment", "belongs to another project");
-        } else if parent == source {
-            violations.add("source_environment", "is the environment to promote to");
+        if names::project_of(environment) != names::project_of(name) {
+            violations.add("environment", "belongs to another project than the deployment");
+        } else if environment == names::environment_of(name) {
+            violations.add("environment", "is where the deployment is");
         }
         violations.into_result()?;
         if let Some(answer) = self.replayed(ask).await? {
             return Ok(answer);
         }
-        let row = self.db.environment(&ask.permit, parent).await?;
-        let from = self.db.environment(&ask.permit, source).await?;
-        let running = match from.deployment.as_str() {
-            "" => None,
-            name => self.db.find_deployment(&ask.permit, name).await?,
-        };
-        let Some(running) = running else {
-            let message = format!("nothing runs in `{source}`");
-            return Err(Problem::precondition(ErrorReason::ReferenceNotFound, message)
-                .because("REFERENCE", source, "deploy to it first")
-                .into());
-        };
-        self.deploy(ask, row, running.artifact, "", running.name, "promote to").await
+        let row = self.db.environment(&ask.permit, environment).await?;
+        let chosen = self.deployed_artifact(ask, name).await?;
+        self.deploy(ask, row, chosen, "", "promote to").await
     }
 
-    async fn chosen_artifact(&self, ask: &Ask, row: &environment::Model, run: &str) -> Result<Value> {
+    /// The artifact of a deployment that came up.
+    async fn deployed_artifact(&self, ask: &Ask, name: &str) -> Result<Chosen> {
+        let Some(deployment) = self.db.find_deployment(&ask.permit, name).await? else {
+            let message = format!("deployment `{name}` does not exist");
+            return Err(Problem::precondition(ErrorReason::ReferenceNotFound, message)
+                .because("REFERENCE", name, "name a deployment of the project")
+                .into());
+        };
+        if !matches!(deployment.state.as_str(), "ACTIVE" | "SUPERSEDED") {
+            let message = format!("deployment `{name}` has not come up");
+            return Err(Problem::precondition(ErrorReason::InvalidState, message)
+                .because("STATE", name, "name a deployment that runs or has run")
+                .into());
+        }
+        Ok(Chosen { artifact: deployment.artifact, from: deployment.name })
+    }
+
+    /// The artifact of a run: of the newest successful one when none is named.
+    async fn artifact_of(&self, ask: &Ask, row: &environment::Model, run: &str) -> Result<Chosen> {
         let missing = |message: String, subject: &str| -> Error {
             Problem::precondition(ErrorReason::ReferenceNotFound, message)
                 .because("REFERENCE", subject, "run the pipeline first")
@@ -99,22 +140,23 @@ impl App {
         let path = self.golden_path(&ask.permit, &row.template_version).await?;
         let wanted = path.template.environment(&row.class).into_iter().flat_map(|class| &class.resources);
         let name = wanted.filter_map(|wanted| wanted.artifact.clone()).next().unwrap_or_default();
-        artifact_of_run(&chosen, &name).ok_or_else(|| {
+        let artifact = artifact_of_run(&chosen, &name).ok_or_else(|| {
             let what =
                 if name.is_empty() { "no artifact".to_owned() } else { format!("no artifact `{name}`") };
             missing(format!("run `{}` has {what}", chosen.name), &chosen.name)
-        })
+        })?;
+        Ok(Chosen { artifact, from: String::new() })
     }
 
     async fn deploy(
         &self,
         ask: &Ask,
         row: environment::Model,
-        artifact: Value,
+        chosen: Chosen,
         id: &str,
-        promoted_from: String,
         verb: &'static str,
     ) -> Result<Answer> {
+        let Chosen { artifact, from } = chosen;
         idle(&row)?;
         let ground = self.ground(ask, &row.project).await?;
         let class = class_of(&ground, &row.class, false)?;
@@ -133,7 +175,7 @@ impl App {
         }
         let run = artifact.get("run").and_then(Value::as_str).unwrap_or_default().to_owned();
         let mut facts = self.facts_for(ask, &ground, section, Some(artifact)).await?;
-        facts.promoted_from.clone_from(&promoted_from);
+        facts.promoted_from.clone_from(&from);
         let changes = self.changes(&facts).await?;
         let proposal = Proposal {
             kind: Kind::Deploy,
@@ -142,7 +184,7 @@ impl App {
             costs: costs_of(&ground.rows, &row.name),
             template_version: ground.path.name.clone(),
             parameters,
-            settings: json!({ "run": run, "promoted_from": promoted_from, "deployment_id": id }),
+            settings: json!({ "run": run, "promoted_from": from, "deployment_id": id }),
             project: None,
             environments: Vec::new(),
             seen: seen(&ground.project, Some(&row)),

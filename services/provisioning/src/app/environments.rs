@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pavior_rpc::{ErrorReason, Problem, Violations};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use super::facts::{environment_subject, ground_of, labels_of, project_subject, seen};
 use super::planning::{current, parameters};
@@ -32,7 +33,31 @@ pub(crate) struct WantedEnvironment {
     pub(crate) display_name: String,
     pub(crate) class: String,
     pub(crate) parameters: Value,
-    pub(crate) ttl: Option<Duration>,
+    pub(crate) expiration: Option<Expiration>,
+}
+
+/// When an environment is taken down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expiration {
+    At(OffsetDateTime),
+    /// So long after its operation ends.
+    After(Duration),
+}
+
+impl Expiration {
+    fn after(self) -> Option<i64> {
+        match self {
+            Self::After(span) => Some(i64::try_from(span.as_secs()).unwrap_or(i64::MAX)),
+            Self::At(_) => None,
+        }
+    }
+
+    fn at(self) -> Option<OffsetDateTime> {
+        match self {
+            Self::At(time) => Some(time),
+            Self::After(_) => None,
+        }
+    }
 }
 
 /// A project that can be worked on, with everything that is recorded of it.
@@ -68,7 +93,7 @@ impl App {
     ) -> Result<Answer> {
         let name = Self::name(&ask.permit, ask.action, "parent", parent, names::PROJECT);
         let id = self.id(id, "environment", "environment_id", &mut violations);
-        check(&wanted, &mut violations);
+        check(&wanted, None, self.db.now(), &mut violations);
         violations.into_result()?;
         name?;
         if let Some(answer) = self.replayed(ask).await? {
@@ -94,7 +119,9 @@ impl App {
         let artifact = self.newest_artifact(ask, &ground.project.name, &class).await?;
         let facts = self.facts_for(ask, &ground, section, artifact).await?;
         let changes = self.changes(&facts).await?;
-        let ttl = wanted.ttl.or(class.ttl).map(seconds);
+        let expiration = wanted.expiration.or(class.ttl.map(Expiration::After));
+        let (ttl, expire_time) =
+            (expiration.and_then(Expiration::after), expiration.and_then(Expiration::at));
         let made = Touched::made(&name, &class.class, &ground.path.name);
         let proposal = Proposal {
             kind: Kind::CreateEnvironment,
@@ -103,7 +130,12 @@ impl App {
             costs: Vec::new(),
             template_version: ground.path.name.clone(),
             parameters,
-            settings: json!({ "ttl_seconds": ttl, "display_name": wanted.display_name, "class": class.class }),
+            settings: json!({
+                "ttl_seconds": ttl,
+                "expire_time": expire_time.map(pavior_store::micros),
+                "display_name": wanted.display_name,
+                "class": class.class,
+            }),
             project: None,
             environments: vec![NewEnvironment {
                 name,
@@ -111,6 +143,7 @@ impl App {
                 class: class.class.clone(),
                 parameters: wanted.parameters,
                 ttl_seconds: ttl,
+                expire_time,
             }],
             seen: seen(&ground.project, None),
             deployment_id: String::new(),
@@ -135,7 +168,7 @@ impl App {
         wanted: WantedEnvironment,
     ) -> Result<Answer> {
         let mut violations = Violations::new();
-        check(&wanted, &mut violations);
+        check(&wanted, row.expire_time, self.db.now(), &mut violations);
         violations.into_result()?;
         if let Some(answer) = self.replayed(ask).await? {
             return Ok(answer);
@@ -166,7 +199,8 @@ impl App {
             template_version: ground.path.name.clone(),
             parameters,
             settings: json!({
-                "ttl_seconds": wanted.ttl.map(seconds),
+                "ttl_seconds": wanted.expiration.and_then(Expiration::after),
+                "expire_time": wanted.expiration.and_then(Expiration::at).map(pavior_store::micros),
                 "display_name": wanted.display_name,
                 "parameters": wanted.parameters,
             }),
@@ -278,19 +312,30 @@ pub(crate) fn merged(ground: &Ground, own: &Value) -> Result<Value> {
     Ok(filled)
 }
 
-fn seconds(ttl: Duration) -> i64 {
-    i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)
-}
-
-fn check(wanted: &WantedEnvironment, violations: &mut Violations) {
+/// `kept` is when it is taken down as things are: that may be any time.
+fn check(
+    wanted: &WantedEnvironment,
+    kept: Option<OffsetDateTime>,
+    now: OffsetDateTime,
+    violations: &mut Violations,
+) {
     check_display_name("environment.display_name", &wanted.display_name, violations);
     if !wanted.class.is_empty() {
         violations.check("environment.environment_class", pavior_core::name::validate_id(&wanted.class));
     }
-    if wanted.ttl.is_some_and(|ttl| ttl < MIN_TTL) {
-        violations.add("environment.ttl", "is shorter than a minute");
-    }
-    if wanted.ttl.is_some_and(|ttl| ttl > MAX_TTL) {
-        violations.add("environment.ttl", "is longer than 100 years");
+    match wanted.expiration {
+        Some(Expiration::After(ttl)) if ttl < MIN_TTL => {
+            violations.add("environment.ttl", "is shorter than a minute");
+        }
+        Some(Expiration::After(ttl)) if ttl > MAX_TTL => {
+            violations.add("environment.ttl", "is longer than 100 years");
+        }
+        Some(Expiration::At(time)) if kept != Some(time) && time < now + MIN_TTL => {
+            violations.add("environment.expire_time", "is less than a minute from now");
+        }
+        Some(Expiration::At(time)) if kept != Some(time) && time > now + MAX_TTL => {
+            violations.add("environment.expire_time", "is more than 100 years from now");
+        }
+        _ => {}
     }
 }

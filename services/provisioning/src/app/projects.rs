@@ -120,6 +120,7 @@ fn sections(template: &Template, project: &str, parameters: &Value) -> (Vec<Sect
             class: class.class.clone(),
             parameters: json!({}),
             ttl_seconds: class.ttl.and_then(|ttl| i64::try_from(ttl.as_secs()).ok()),
+            expire_time: None,
         });
         sections.push(Section {
             environment: Some(EnvironmentScope { name, class: class.class.clone() }),

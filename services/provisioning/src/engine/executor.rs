@@ -382,10 +382,11 @@ impl Engine {
 }
 
 fn run_result(success: &Success) -> RunResult {
-    let part = |key: &str| success.outputs.get(key).cloned().unwrap_or_else(|| json!([]));
+    let part = |key: &str| success.outputs.get(key).cloned().unwrap_or_default();
+    let artifacts = part("artifacts");
     RunResult {
-        commit: success.outputs.get("commit").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        steps: part("steps"),
-        artifacts: part("artifacts"),
+        commit: part("commit").as_str().unwrap_or_default().to_owned(),
+        steps: json!({ "steps": part("steps"), "elapsed_ms": part("elapsed_ms") }),
+        artifacts: if artifacts.is_array() { artifacts } else { json!([]) },
     }
 }

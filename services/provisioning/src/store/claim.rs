@@ -7,11 +7,13 @@ use pavior_core::audit::AuditEvent;
 use pavior_store::{Recorded, Tx, TxFuture};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait,
 };
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::entity::{operation, step};
+use super::entity::{operation, run, step};
 use super::journal::{Aggregate, step_state};
 use super::room::take;
 use super::{Db, db, effects, finish};
@@ -147,7 +149,7 @@ pub struct Made {
 pub struct RunResult {
     /// The commit.
     pub commit: String,
-    /// Its steps.
+    /// Its `steps`, with `elapsed_ms` since it began.
     pub steps: Value,
     /// What it made.
     pub artifacts: Value,
@@ -414,22 +416,24 @@ impl Db {
 
     /// Keeps what a driver wants to resume from, if the claim still holds.
     pub async fn checkpoint_unscoped(&self, reference: StepRef, checkpoint: Value) -> Result<bool> {
+        let told = timed_steps(&checkpoint, self.now());
         let checkpoint = Set(Some(checkpoint));
-        self.reached(reference, step::ActiveModel { checkpoint, ..Default::default() }).await
+        self.reached(reference, step::ActiveModel { checkpoint, ..Default::default() }, told).await
     }
 
     /// Keeps that the thing is gone which a replacement takes the place of, if the claim still holds. What a driver noted
     /// while it took that down says nothing about what comes next.
     pub async fn former_gone_unscoped(&self, reference: StepRef) -> Result<bool> {
         let (former_gone, checkpoint) = (Set(true), Set(None));
-        self.reached(reference, step::ActiveModel { former_gone, checkpoint, ..Default::default() }).await
+        self.reached(reference, step::ActiveModel { former_gone, checkpoint, ..Default::default() }, None)
+            .await
     }
 
-    /// Keeps how far a held step has come.
-    async fn reached(&self, reference: StepRef, set: step::ActiveModel) -> Result<bool> {
+    /// Keeps how far a held step has come, and the run with it that it is.
+    async fn reached(&self, reference: StepRef, set: step::ActiveModel, told: Option<Value>) -> Result<bool> {
         self.store
             .upkeep("where a driver resumes", move |tx| {
-                let set = set.clone();
+                let (set, told) = (set.clone(), told.clone());
                 Box::pin(async move {
                     let done = step::Entity::update_many()
                         .set(set)
@@ -438,11 +442,37 @@ impl Db {
                         .exec(tx)
                         .await
                         .map_err(db)?;
+                    if let (1, Some(steps)) = (done.rows_affected, told) {
+                        let subject = step::Entity::find_by_id(reference.step).select_only();
+                        let subject = subject.column(step::Column::Subject).into_query();
+                        run::Entity::update_many()
+                            .set(run::ActiveModel { steps: Set(steps), ..Default::default() })
+                            .filter(run::Column::Name.in_subquery(subject))
+                            .exec(tx)
+                            .await
+                            .map_err(db)?;
+                    }
                     Ok(done.rows_affected == 1)
                 }) as TxFuture<'_, _, Error>
             })
             .await
     }
+}
+
+/// The steps that a pipeline tells of, with the times (in microseconds) that its own stand for; nothing when it tells of
+/// none.
+pub(crate) fn timed_steps(told: &Value, now: OffsetDateTime) -> Option<Value> {
+    let elapsed = told.get("elapsed_ms")?.as_i64()?;
+    let begin = pavior_store::micros(now).saturating_sub(elapsed.saturating_mul(1_000));
+    let mut steps = told.get("steps")?.as_array()?.clone();
+    for step in steps.iter_mut().filter_map(Value::as_object_mut) {
+        for (from, to) in [("start_ms", "start_time"), ("end_ms", "end_time")] {
+            if let Some(at) = step.remove(from).and_then(|at| at.as_i64()) {
+                step.insert(to.to_owned(), begin.saturating_add(at.saturating_mul(1_000)).into());
+            }
+        }
+    }
+    Some(steps.into())
 }
 
 /// Between its acceptance, what its steps make and its end, an operation goes on without an event for each move.

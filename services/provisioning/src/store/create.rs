@@ -13,6 +13,7 @@ use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter,
 };
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::entity::{deployment, environment, operation, plan, project, resource, run, step};
@@ -57,6 +58,8 @@ pub struct NewEnvironment {
     pub parameters: Value,
     /// How long it lives.
     pub ttl_seconds: Option<i64>,
+    /// When it is taken down, where that was said.
+    pub expire_time: Option<OffsetDateTime>,
 }
 
 /// Whose an operation is: what policy asks about it, also when its target is gone or was never made.
@@ -341,7 +344,7 @@ impl Db {
             template_version: Set(new.plan.template_version.clone()),
             parameters: Set(wanted.parameters.clone()),
             ttl_seconds: Set(wanted.ttl_seconds),
-            expire_time: Set(None),
+            expire_time: Set(wanted.expire_time),
             state: Set(if waits { "AWAITING_APPROVAL" } else { "CREATING" }.into()),
             operation: Set(op.to_owned()),
             url: Set(String::new()),
@@ -408,9 +411,17 @@ impl Db {
                     pipeline,
                     name: step.subject.clone(),
                     state: "QUEUED".to_owned(),
+                    revision: op
+                        .settings
+                        .get("revision")
+                        .and_then(Value::as_str)
+                        .unwrap_or_default()
+                        .to_owned(),
                     commit_id: String::new(),
+                    cause: if new.plan.kind == Kind::Run { "CALL" } else { "CREATION" }.to_owned(),
                     steps: json!([]),
                     artifacts: json!([]),
+                    error: None,
                     operation: op.name.clone(),
                     creator: op.requester.clone(),
                     create_time: self.now(),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::audit;
-use super::claim::{Again, Completion, Made, RunResult, action};
+use super::claim::{Again, Completion, Made, RunResult, action, timed_steps};
 use super::entity::{deployment, environment, resource, run, secret, step};
 use super::journal::{Aggregate, step_state};
 use super::{Db, db};
@@ -147,9 +147,13 @@ async fn failed(
     let set = resource::ActiveModel { state: Set("FAILED".into()), ..Default::default() };
     if is_run {
         let state = if error.code == "CANCELLED" { "CANCELLED" } else { "FAILED" };
-        let end_time = Set(Some(this.now()));
-        set_run(tx, &subject, run::ActiveModel { state: Set(state.into()), end_time, ..Default::default() })
-            .await?;
+        let set = run::ActiveModel {
+            state: Set(state.into()),
+            error: Set(Some(error.to_json())),
+            end_time: Set(Some(this.now())),
+            ..Default::default()
+        };
+        set_run(tx, &subject, set).await?;
     } else {
         set_resource(tx, &step.resource, set).await?;
     }
@@ -299,7 +303,7 @@ async fn ran(this: &Db, tx: &Tx, aggregate: &mut Aggregate, index: usize, result
     let set = run::ActiveModel {
         state: Set("SUCCEEDED".into()),
         commit_id: Set(result.commit.clone()),
-        steps: Set(result.steps.clone()),
+        steps: Set(timed_steps(&result.steps, this.now()).unwrap_or_else(|| json!([]))),
         artifacts: Set(result.artifacts.clone()),
         end_time: Set(Some(this.now())),
         ..Default::default()

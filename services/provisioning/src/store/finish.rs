@@ -182,11 +182,17 @@ async fn settle_environment(
     }
     if aggregate.kind()? != Kind::Deploy {
         let begin = pavior_store::from_micros(this.wall_time(tx).await?).unwrap_or(now);
-        let ttl = match &set.ttl_seconds {
-            Set(ttl) => *ttl,
-            _ => row.ttl_seconds,
+        let (ttl, said) = match aggregate.kind()? {
+            Kind::UpdateEnvironment => {
+                let said = settings.get("expire_time").and_then(Value::as_i64);
+                (
+                    settings.get("ttl_seconds").and_then(Value::as_i64),
+                    said.and_then(pavior_store::from_micros),
+                )
+            }
+            _ => (row.ttl_seconds, row.expire_time),
         };
-        let expire = ttl.map(|seconds| begin + time::Duration::seconds(seconds));
+        let expire = ttl.map(|seconds| begin + time::Duration::seconds(seconds)).or(said);
         set.expire_time = Set(expire);
         timers::replace(this, tx, &row.organization, timers::EXPIRE, &row.name, expire.map(micros)).await?;
     }

@@ -32,9 +32,9 @@ async fn delete(f: &Fixture, id: &str) {
 }
 
 async fn prolong(f: &Fixture, id: &str) {
-    let ttl = Some(prost_types::Duration { seconds: 3_600, nanos: 0 });
+    let ttl = pb::environment::Expiration::Ttl(prost_types::Duration { seconds: 3_600, nanos: 0 });
     let request = pb::UpdateEnvironmentRequest {
-        environment: Some(pb::Environment { name: name(id), ttl, ..Default::default() }),
+        environment: Some(pb::Environment { name: name(id), expiration: Some(ttl), ..Default::default() }),
         update_mask: Some(prost_types::FieldMask { paths: vec!["ttl".into()] }),
         ..Default::default()
     };
@@ -103,6 +103,66 @@ async fn what_was_prolonged_or_made_anew_while_the_expirer_was_busy_stands() {
             );
             assert!(f.driver.live().contains(&format!("{}/resources/database", name(id))), "{id}");
         }
+    })
+    .await;
+}
+
+/// What an environment says of its end.
+async fn expires(f: &Fixture, id: &str) -> Option<i64> {
+    match f.environment(id).await.expiration? {
+        pb::environment::Expiration::ExpireTime(time) => Some(time.seconds),
+        pb::environment::Expiration::Ttl(ttl) => panic!("{ttl:?} is for requests only"),
+    }
+}
+
+async fn update(
+    f: &Fixture,
+    path: &str,
+    expiration: Option<pb::environment::Expiration>,
+) -> Result<(), pavior_rpc::problem::Decoded> {
+    let request = pb::UpdateEnvironmentRequest {
+        environment: Some(pb::Environment { name: name("staging"), expiration, ..Default::default() }),
+        update_mask: Some(prost_types::FieldMask { paths: vec![path.into()] }),
+        ..Default::default()
+    };
+    match f.projects().update_environment(f.call(request)).await {
+        Ok(updated) => {
+            assert_eq!(problem(&f.wait(updated.into_inner()).await), None);
+            Ok(())
+        }
+        Err(status) => Err(pavior_rpc::problem::from_status(&status)),
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_an_environment_is_said_as_a_time_and_taken_back() {
+    use pb::environment::Expiration::{ExpireTime, Ttl};
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let at = |seconds: i64| prost_types::Timestamp { seconds, nanos: 0 };
+        let now = time::OffsetDateTime::now_utc().unix_timestamp();
+        let mut request = environment_request("staging");
+        request.environment.as_mut().unwrap().expiration = Some(ExpireTime(at(now + 7_200)));
+        let made = f.projects().create_environment(f.call(request)).await.unwrap().into_inner();
+        assert_eq!(problem(&f.wait(made).await), None);
+        assert_eq!(expires(&f, "staging").await, Some(now + 7_200));
+        // A change of something else leaves it.
+        update(&f, "display_name", None).await.unwrap();
+        assert_eq!(expires(&f, "staging").await, Some(now + 7_200));
+        update(&f, "expire_time", Some(ExpireTime(at(now + 9_000)))).await.unwrap();
+        assert_eq!(expires(&f, "staging").await, Some(now + 9_000));
+        let soon = update(&f, "expire_time", Some(ExpireTime(at(now + 5)))).await.unwrap_err();
+        assert_eq!(
+            (soon.code, soon.violations[0].field.as_str()),
+            (Code::InvalidArgument, "environment.expire_time")
+        );
+        // Either field of the two may be named.
+        update(&f, "ttl", None).await.unwrap();
+        assert_eq!(expires(&f, "staging").await, None);
+        let ttl = prost_types::Duration { seconds: 600, nanos: 0 };
+        update(&f, "expire_time", Some(Ttl(ttl))).await.unwrap();
+        assert!(expires(&f, "staging").await.unwrap() >= now + 600);
     })
     .await;
 }

@@ -179,8 +179,8 @@ async fn every_kind_of_plan_asks_for_all_that_it_does() {
 
     forget(&f);
     let request = pb::PromoteDeploymentRequest {
-        parent: format!("{HELLO}/environments/staging"),
-        source_environment: format!("{HELLO}/environments/development"),
+        name: f.environment("development").await.deployment,
+        environment: format!("{HELLO}/environments/staging"),
         ..Default::default()
     };
     f.wait(f.deployments().promote_deployment(f.call(request)).await.unwrap().into_inner()).await;

@@ -99,6 +99,7 @@ async fn project_with_environment(world: &World) -> environment::Model {
         class: "development".into(),
         parameters: json!({}),
         ttl_seconds: None,
+        expire_time: None,
     }];
     world.db.accept(new).await.unwrap();
     let rows = environment::Entity::find().all(world.db.store().read()).await.unwrap();

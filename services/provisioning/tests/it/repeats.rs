@@ -98,7 +98,7 @@ fn deploy(run: &str) -> pb::CreateDeploymentRequest {
     pb::CreateDeploymentRequest {
         parent: development(),
         deployment: Some(pb::Deployment {
-            run: format!("{HELLO}/pipelines/pipeline/runs/{run}"),
+            source: Some(pb::deployment::Source::Run(format!("{HELLO}/pipelines/pipeline/runs/{run}"))),
             ..Default::default()
         }),
         ..Default::default()
@@ -107,8 +107,8 @@ fn deploy(run: &str) -> pb::CreateDeploymentRequest {
 
 fn promote(to: &str) -> pb::PromoteDeploymentRequest {
     pb::PromoteDeploymentRequest {
-        parent: format!("{HELLO}/environments/{to}"),
-        source_environment: development(),
+        name: format!("{}/deployments/deployment-1", development()),
+        environment: format!("{HELLO}/environments/{to}"),
         ..Default::default()
     }
 }

@@ -31,6 +31,7 @@ async fn what_waits_for_people_is_parked_and_what_expires_is_spared() {
             class: "preview".into(),
             parameters: json!({}),
             ttl_seconds: Some(60),
+            expire_time: None,
         }];
         let id = new.id;
         world.db.accept(new).await.unwrap();

@@ -11,6 +11,11 @@ use tonic::Code;
 
 use crate::fixture::*;
 
+/// The commit that was deployed.
+fn commit(deployment: &pb::Deployment) -> &str {
+    &deployment.artifact.as_ref().unwrap().commit
+}
+
 #[tokio::test]
 async fn a_project_comes_up_with_everything_that_belongs_to_it() {
     both(|db| async {
@@ -42,7 +47,7 @@ async fn a_project_comes_up_with_everything_that_belongs_to_it() {
             .await
             .unwrap()
             .into_inner();
-        assert_eq!((deployment.state(), deployment.commit.as_str()), (pb::deployment::State::Active, "main"));
+        assert_eq!((deployment.state(), commit(&deployment)), (pb::deployment::State::Active, "main"));
         let name = format!("{HELLO}/pipelines/pipeline/runs/run-1");
         let run = f
             .pipelines()
@@ -205,7 +210,9 @@ async fn a_failed_step_undoes_everything_and_is_seen_in_the_stream() {
     let undone: Vec<String> = all
         .iter()
         .filter_map(|message| match &message.event {
-            Some(Event::Step(step)) if step.state() == pb::step::State::Undone => Some(step.id.clone()),
+            Some(Event::Step(step)) if step.state() == pb::operation_step::State::Undone => {
+                Some(step.step_id.clone())
+            }
             _ => None,
         })
         .collect();
@@ -264,14 +271,10 @@ async fn run_deploy_promote_and_go_back() {
             .await;
         assert_eq!(problem(&done), None);
         let deployment: pb::Deployment = response(&done);
-        assert_eq!(
-            (deployment.commit.as_str(), deployment.state()),
-            ("feature", pb::deployment::State::Active)
-        );
+        assert_eq!((commit(&deployment), deployment.state()), ("feature", pb::deployment::State::Active));
         let list = pb::ListDeploymentsRequest { parent: development.clone(), ..Default::default() };
         let list = f.deployments().list_deployments(f.call(list)).await.unwrap().into_inner().deployments;
-        let states: Vec<_> =
-            list.iter().map(|deployment| (deployment.commit.as_str(), deployment.state())).collect();
+        let states: Vec<_> = list.iter().map(|deployment| (commit(deployment), deployment.state())).collect();
         assert_eq!(
             states,
             [("feature", pb::deployment::State::Active), ("main", pb::deployment::State::Superseded)]
@@ -286,24 +289,39 @@ async fn run_deploy_promote_and_go_back() {
         assert_eq!(problem(&f.wait(staging).await), None);
         let back = pb::CreateDeploymentRequest {
             deployment: Some(pb::Deployment {
-                run: format!("{HELLO}/pipelines/pipeline/runs/run-1"),
+                source: Some(pb::deployment::Source::Run(format!("{HELLO}/pipelines/pipeline/runs/run-1"))),
                 ..Default::default()
             }),
             ..deploy
         };
         let done = f.wait(f.deployments().create_deployment(f.call(back)).await.unwrap().into_inner()).await;
-        assert_eq!(response::<pb::Deployment>(&done).commit, "main");
+        let deployed: pb::Deployment = response(&done);
+        assert_eq!(deployed.artifact.unwrap().commit, "main");
         let promote = pb::PromoteDeploymentRequest {
-            parent: format!("{HELLO}/environments/staging"),
-            source_environment: development.clone(),
+            name: deployed.name.clone(),
+            environment: format!("{HELLO}/environments/staging"),
             ..Default::default()
         };
         let done =
             f.wait(f.deployments().promote_deployment(f.call(promote)).await.unwrap().into_inner()).await;
         let promoted: pb::Deployment = response(&done);
+        assert_eq!(promoted.artifact.unwrap().commit, "main");
+        assert_eq!(deployed.name, format!("{development}/deployments/deployment-3"));
+        assert_eq!(promoted.source, Some(pb::deployment::Source::Deployment(deployed.name.clone())));
+        let deployed_name = deployed.name;
+        // Another project's deployments are nobody's source here.
+        let foreign = pb::CreateDeploymentRequest {
+            parent: development.clone(),
+            deployment: Some(pb::Deployment {
+                source: Some(pb::deployment::Source::Deployment(deployed_name.replace("/hello/", "/other/"))),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let decoded = refused(f.deployments().create_deployment(f.call(foreign)).await);
         assert_eq!(
-            (promoted.commit.as_str(), promoted.promoted_from.as_str()),
-            ("main", format!("{development}/deployments/deployment-3").as_str())
+            (decoded.code, decoded.violations[0].field.as_str()),
+            (Code::InvalidArgument, "deployment.deployment")
         );
         let command = f
             .driver
@@ -317,7 +335,7 @@ async fn run_deploy_promote_and_go_back() {
         let failing = pb::CreateDeploymentRequest {
             parent: format!("{HELLO}/environments/staging"),
             deployment: Some(pb::Deployment {
-                run: format!("{HELLO}/pipelines/pipeline/runs/run-2"),
+                source: Some(pb::deployment::Source::Run(format!("{HELLO}/pipelines/pipeline/runs/run-2"))),
                 ..Default::default()
             }),
             ..Default::default()

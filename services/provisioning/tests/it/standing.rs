@@ -45,7 +45,7 @@ async fn planned(f: &Fixture) -> Vec<(String, String, String)> {
 }
 
 fn steps(operation: &Operation) -> Vec<String> {
-    metadata(operation).steps.into_iter().map(|step| step.id).collect()
+    metadata(operation).steps.into_iter().map(|step| step.step_id).collect()
 }
 
 fn change(step: &str, reason: &str) -> (String, String, String) {

@@ -113,8 +113,7 @@ async fn an_environment_whose_time_is_over_is_taken_down() {
         .await;
     assert_eq!(problem(&done), None);
     let preview = f.environment("preview").await;
-    assert_eq!(preview.ttl.unwrap().seconds, 60);
-    assert!(preview.expire_time.is_some());
+    assert!(matches!(preview.expiration, Some(pb::environment::Expiration::ExpireTime(_))), "{preview:?}");
     // The minute passes.
     f.store
         .upkeep::<(), pavior_store::StoreError, _>("a test", |tx| {
@@ -306,7 +305,8 @@ async fn classes_and_definitions_that_are_not_there_are_refused() {
     let decoded = refused(f.projects().create_environment(f.call(environment_request("impossible"))).await);
     assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "NO_MATCHING_DEFINITION"));
     let mut short = environment_request("staging");
-    short.environment.as_mut().unwrap().ttl = Some(prost_types::Duration { seconds: 5, nanos: 0 });
+    let ttl = prost_types::Duration { seconds: 5, nanos: 0 };
+    short.environment.as_mut().unwrap().expiration = Some(pb::environment::Expiration::Ttl(ttl));
     let decoded = refused(f.projects().create_environment(f.call(short)).await);
     assert_eq!(decoded.violations[0].field, "environment.ttl");
 }

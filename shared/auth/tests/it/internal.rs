@@ -13,7 +13,7 @@ use pavior_core::audit::DecisionRef;
 use pavior_core::clock::ManualClock;
 use pavior_core::principal::{Principal, PrincipalKind};
 use pavior_rpc::problem::{ErrorReason, from_status};
-use pavior_rpc::{BoxError, Transport};
+use pavior_rpc::{BoxError, Transport, governance, methods};
 use serde_json::json;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -40,13 +40,6 @@ pub(crate) fn alice() -> Principal {
 
 /// The gateway reads it without a decision, for what it tells callers about themselves.
 const OWN_READ: &str = "/pavior.identity.v1.IdentityService/GetUser";
-const SERVICES: [&str; 5] = [
-    "pavior.catalog.v1.CatalogService",
-    "pavior.catalog.v1.TemplateService",
-    "pavior.catalog.internal.v1.RegistrationService",
-    "pavior.identity.v1.IdentityService",
-    "pavior.governance.internal.v1.ResourceFactsService",
-];
 
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
@@ -193,7 +186,7 @@ fn server(
 + Send
 + Sync
 + use<> {
-    let rules = CallRules::of(&SERVICES).unwrap();
+    let rules = CallRules::of(&governance::services("catalog")).unwrap();
     authn_layer(world.verifier.clone(), "catalog", rules).layer(service_fn(handler))
 }
 
@@ -256,11 +249,19 @@ async fn outcome(
     }
 }
 
+/// The full name of a method that the catalog answers.
+fn full(method: &str) -> String {
+    let of = |service: &str| format!("{service}/{method}");
+    let mut services = governance::services("catalog").into_iter();
+    let found = services.find(|service| methods::method(&format!("/{}", of(service))).is_some());
+    of(found.unwrap_or("pavior.catalog.v1.CatalogService"))
+}
+
 #[tokio::test]
 async fn the_key_of_provisioning_changes_nothing_but_the_entities_of_its_resources() {
     let world = world();
     let allowed = decision("allow");
-    let catalog = |method: &str| format!("pavior.catalog.v1.CatalogService/{method}");
+    let catalog = |method: &str| full(method);
     for (method, action) in [
         ("CreateUser", "identity.users.create"),
         ("UpdateGroup", "identity.groups.update"),
@@ -320,16 +321,16 @@ async fn a_change_needs_a_decision_about_its_own_action() {
 
 #[test]
 fn every_method_must_say_who_may_call_it() {
-    let rules = CallRules::of(&SERVICES).unwrap();
+    let rules = CallRules::of(&governance::services("catalog")).unwrap();
     let callers = rules.callers();
     let of = |method: &str| -> Vec<(&str, Brings)> {
-        let path = format!("/pavior.catalog.v1.CatalogService/{method}");
+        let path = format!("/{}", full(method));
         callers.iter().filter(|(of, _, _)| *of == path).map(|(_, role, brings)| (*role, *brings)).collect()
     };
     assert_eq!(of("CreateUser"), [("gateway", Brings::Decision)]);
     assert_eq!(of("GetEntity"), [("gateway", Brings::Decision), ("provisioning", Brings::Nothing)]);
     assert_eq!(of("GetDirectory"), [("policy", Brings::Nothing)]);
-    let policy = CallRules::of(&["pavior.policy.v1.PolicyService"]).unwrap();
+    let policy = CallRules::of(&governance::services("policy")).unwrap();
     let words: Vec<_> =
         policy.callers().into_iter().filter(|(_, _, brings)| *brings == Brings::Word).collect();
     let ask = "/pavior.policy.internal.v1.OperationApprovalService/CreateApprovalRequest";

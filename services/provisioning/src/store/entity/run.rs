@@ -13,11 +13,17 @@ pub struct Model {
     pub pipeline: String,
     pub name: String,
     pub state: String,
+    /// What was asked for.
+    pub revision: String,
     pub commit_id: String,
+    /// `CALL` or `CREATION`.
+    pub cause: String,
     #[sea_orm(column_type = "JsonBinary")]
     pub steps: Json,
     #[sea_orm(column_type = "JsonBinary")]
     pub artifacts: Json,
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub error: Option<Json>,
     pub operation: String,
     pub creator: String,
     pub create_time: TimeDateTimeWithTimeZone,

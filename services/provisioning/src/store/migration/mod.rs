@@ -5,6 +5,7 @@ use sea_orm_migration::prelude::*;
 mod m20261122_000001_tables;
 mod m20261125_000001_lives;
 mod m20261126_000001_halves;
+mod m20261127_000001_runs;
 
 /// Every migration of this service.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ impl MigratorTrait for Migrator {
         all.push(pavior_store::installation::migration());
         all.push(Box::new(m20261125_000001_lives::Migration));
         all.push(Box::new(m20261126_000001_halves::Migration));
+        all.push(Box::new(m20261127_000001_runs::Migration));
         all
     }
 }

@@ -1,0 +1,345 @@
+//! The reference of the API, `docs/api`: a page for each public service, written from the descriptors. `UPDATE_GOLDEN=1`
+//! writes the pages anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use pavior_gateway::{Method, Table};
+use pavior_rpc::comments::Comments;
+use prost_reflect::{
+    DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
+    ServiceDescriptor,
+};
+use serde_json::{Value, json};
+
+use crate::golden;
+
+/// Says of what every page is made, and how it is made anew.
+const MADE: &str = "<!-- Written from the protos: UPDATE_GOLDEN=1 cargo nextest run -p pavior-tests --test golden -->";
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/api")
+}
+
+#[test]
+fn reference_of_every_public_service() -> Result<()> {
+    let pages = Reference::new()?.pages()?;
+    let folder = folder();
+    if golden::updating() {
+        std::fs::create_dir_all(&folder)?;
+    }
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    for entry in std::fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
+        known.insert(entry?.file_name().to_string_lossy().into_owned());
+    }
+    for stale in known.iter().filter(|name| !pages.contains_key(*name)) {
+        ensure!(golden::updating(), "docs/api/{stale} describes nothing: remove it");
+        std::fs::remove_file(folder.join(stale))?;
+    }
+    for (name, text) in &pages {
+        let path = folder.join(name);
+        if golden::updating() {
+            std::fs::write(&path, text)?;
+            continue;
+        }
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
+        ensure!(kept == *text, "docs/api/{name} is not what the protos say:\n{}", golden::diff(&kept, text));
+    }
+    Ok(())
+}
+
+struct Reference {
+    pool: DescriptorPool,
+    table: Table,
+    comments: Comments,
+}
+
+impl Reference {
+    fn new() -> Result<Self> {
+        let pool = DescriptorPool::decode(pavior_proto::PUBLISHED)?;
+        let table = Table::build(pavior_proto::DESCRIPTORS)?;
+        Ok(Self { comments: Comments::of(&pool), pool, table })
+    }
+
+    fn pages(&self) -> Result<BTreeMap<String, String>> {
+        let mut pages = BTreeMap::new();
+        let mut index = format!(
+            "{MADE}\n\n# The API\n\nWhat holds for all of it stands in [`proto/README.md`](../../proto/README.md). Each \
+             service below is served over gRPC, gRPC-Web, Connect, and HTTP with JSON, by the gateway.\n\n\
+             | service | what it is for |\n|---|---|\n"
+        );
+        for name in self.table.services() {
+            let service = self.pool.get_service_by_name(&name).context("a public service is published")?;
+            let page = format!("{}.md", snake(service.name()));
+            writeln!(index, "| [`{name}`]({page}) | {} |", line(self.comments.above(&service)))?;
+            pages.insert(page, self.page(&service)?);
+        }
+        pages.insert("README.md".to_owned(), index);
+        Ok(pages)
+    }
+
+    fn page(&self, service: &ServiceDescriptor) -> Result<String> {
+        let mut text = format!("{MADE}\n\n# `{}`\n\n{}\n", service.full_name(), self.comments.above(service));
+        let mut shown = Shown::default();
+        for method in service.methods() {
+            let path = format!("/{}/{}", service.full_name(), method.name());
+            let Some(governed) = self.table.method(&path) else { continue };
+            self.method(&mut text, &method, governed, &mut shown)?;
+        }
+        text.push_str("\n## Messages\n");
+        while let Some(message) = shown.next_message() {
+            writeln!(text, "\n### `{}`\n\n{}\n", message.full_name(), self.comments.above(&message))?;
+            self.fields(&mut text, &message, &mut shown)?;
+        }
+        if !shown.enums.is_empty() {
+            text.push_str("\n## Enums\n");
+        }
+        for values in shown.enums.values() {
+            writeln!(text, "\n### `{}`\n\n{}\n", values.full_name(), self.comments.above(values))?;
+            for value in values.values() {
+                writeln!(text, "* `{}`: {}", value.name(), line(self.comments.above(&value)))?;
+            }
+        }
+        Ok(text)
+    }
+
+    fn method(
+        &self,
+        text: &mut String,
+        method: &MethodDescriptor,
+        governed: &Method,
+        shown: &mut Shown,
+    ) -> Result<()> {
+        writeln!(text, "\n## {}\n\n{}\n", method.name(), self.comments.above(method))?;
+        for binding in &governed.http {
+            writeln!(text, "* `{binding}`")?;
+        }
+        if governed.governed {
+            let on = governed.resource.as_ref().map_or(String::new(), |field| format!(" on `{}`", field.path));
+            writeln!(text, "* needs `{}`{on}", governed.action)?;
+        } else {
+            text.push_str("* needs a valid token and nothing else\n");
+        }
+        for action in &governed.amounts_to {
+            writeln!(text, "* and `{action}`")?;
+        }
+        if governed.plan_follows {
+            text.push_str("* guardrails and approvals are decided over its plan\n");
+        }
+        let recorded = match governed.audit.as_str_name() {
+            "AUDIT_CHANGE" => "the change is recorded with it",
+            "AUDIT_ACCESS" => "every call is recorded",
+            _ => "denials are recorded",
+        };
+        writeln!(text, "* {recorded}")?;
+        let stream = if governed.streaming { "a stream of " } else { "" };
+        writeln!(text, "* answers {stream}`{}`\n", method.output().full_name())?;
+        self.fields(text, &method.input(), shown)?;
+        writeln!(text, "\nErrors: {}.\n", errors(method, governed).join(", "))?;
+        let example = serde_json::to_string(&example(&method.input(), 0))?;
+        writeln!(
+            text,
+            "```sh\ngrpcurl -H \"authorization: Bearer $TOKEN\" -d '{example}' HOST:PORT {}/{}\n```",
+            method.parent_service().full_name(),
+            method.name()
+        )?;
+        shown.see(&Kind::Message(method.output()));
+        Ok(())
+    }
+
+    fn fields(&self, text: &mut String, message: &MessageDescriptor, shown: &mut Shown) -> Result<()> {
+        if message.fields().len() == 0 {
+            text.push_str("No fields.\n");
+            return Ok(());
+        }
+        text.push_str("| field | type | |\n|---|---|---|\n");
+        for field in message.fields() {
+            let marks = self.marks(&field);
+            writeln!(
+                text,
+                "| `{}` | {} | {marks}{} |",
+                field.name(),
+                type_of(&field),
+                line(self.comments.above(&field))
+            )?;
+            shown.see(&field.kind());
+        }
+        Ok(())
+    }
+
+    /// Whether a field is required, is only answered, or stands for others.
+    fn marks(&self, field: &FieldDescriptor) -> String {
+        let mut marks = Vec::new();
+        if let Some(behavior) = self.pool.get_extension_by_name("google.api.field_behavior") {
+            let options = field.options();
+            let behaviors = options.get_extension(&behavior);
+            for value in behaviors.as_list().unwrap_or_default() {
+                // google.api.FieldBehavior.
+                marks.extend(match value.as_enum_number() {
+                    Some(2) => Some("required".to_owned()),
+                    Some(3) => Some("answers only".to_owned()),
+                    Some(4) => Some("requests only".to_owned()),
+                    Some(5) => Some("cannot change".to_owned()),
+                    _ => None,
+                });
+            }
+        }
+        if let Some(oneof) = field.containing_oneof().filter(|oneof| !oneof.is_synthetic()) {
+            marks.push(format!("one of `{}`", oneof.name()));
+        }
+        if marks.is_empty() { String::new() } else { format!("*{}.* ", marks.join(", ")) }
+    }
+}
+
+/// What pages have to explain: ours, each once.
+#[derive(Default)]
+struct Shown {
+    seen: BTreeSet<String>,
+    messages: Vec<MessageDescriptor>,
+    enums: BTreeMap<String, EnumDescriptor>,
+}
+
+impl Shown {
+    fn see(&mut self, kind: &Kind) {
+        match kind {
+            Kind::Message(message) if message.full_name().starts_with("pavior.") => {
+                if self.seen.insert(message.full_name().to_owned()) && !message.is_map_entry() {
+                    self.messages.push(message.clone());
+                }
+            }
+            Kind::Enum(values) if values.full_name().starts_with("pavior.") => {
+                self.enums.insert(values.full_name().to_owned(), values.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// In the order in which they were met.
+    fn next_message(&mut self) -> Option<MessageDescriptor> {
+        (!self.messages.is_empty()).then(|| self.messages.remove(0))
+    }
+}
+
+fn type_of(field: &FieldDescriptor) -> String {
+    let one = |kind: &Kind| match kind {
+        Kind::Message(message) => format!("`{}`", message.full_name()),
+        Kind::Enum(values) => format!("`{}`", values.full_name()),
+        other => format!("{other:?}"),
+    };
+    match field.kind() {
+        Kind::Message(entry) if field.is_map() => {
+            let part = |name: &str| entry.get_field_by_name(name).map(|field| one(&field.kind()));
+            format!("map of {} to {}", part("key").unwrap_or_default(), part("value").unwrap_or_default())
+        }
+        kind if field.is_list() => format!("list of {}", one(&kind)),
+        kind => one(&kind),
+    }
+}
+
+/// The reasons that a call of this shape can be refused for, besides those that any call can.
+fn errors(method: &MethodDescriptor, governed: &Method) -> Vec<String> {
+    let input = method.input();
+    let has = |name: &str| input.get_field_by_name(name).is_some();
+    let name = method.name();
+    let cases = [
+        (true, "UNAUTHENTICATED"),
+        (governed.governed, "ACCESS_DENIED"),
+        (input.fields().len() > 0, "INVALID_FIELD"),
+        (has("page_token"), "INVALID_PAGE_TOKEN"),
+        (has("filter"), "INVALID_FILTER"),
+        (has("request_id"), "REQUEST_ID_REUSED"),
+        (name.starts_with("Create"), "RESOURCE_ALREADY_EXISTS"),
+        (!name.starts_with("List") && governed.governed, "RESOURCE_NOT_FOUND"),
+        (has("etag") || name.starts_with("Update"), "ETAG_MISMATCH"),
+        (governed.plan_follows, "GUARDRAIL_DENIED"),
+        (governed.plan_follows, "RESOURCE_BUSY"),
+        (!governed.reads, "AUDIT_BACKLOG"),
+        (true, "DEPENDENCY_UNAVAILABLE"),
+    ];
+    cases.iter().filter(|(holds, _)| *holds).map(|(_, reason)| format!("`{reason}`")).collect()
+}
+
+/// The smallest request that says something: its required fields.
+fn example(message: &MessageDescriptor, depth: usize) -> Value {
+    let mut fields = serde_json::Map::new();
+    for field in message.fields() {
+        let required = is_required(&field) || matches!(field.name(), "parent" | "name") && depth == 0;
+        if !required {
+            continue;
+        }
+        let value = match field.kind() {
+            Kind::Message(inner) if depth < 2 && inner.full_name().starts_with("pavior.") => {
+                example(&inner, depth + 1)
+            }
+            Kind::Message(_) => json!({}),
+            Kind::Enum(values) => values.values().nth(1).map_or(json!(0), |value| json!(value.name())),
+            Kind::String => json!(sample(&field)),
+            _ => json!(1),
+        };
+        fields.insert(field.json_name().to_owned(), if field.is_list() { json!([value]) } else { value });
+    }
+    Value::Object(fields)
+}
+
+fn is_required(field: &FieldDescriptor) -> bool {
+    let Some(behavior) = field.parent_pool().get_extension_by_name("google.api.field_behavior") else {
+        return false;
+    };
+    let options = field.options();
+    let behaviors = options.get_extension(&behavior);
+    // google.api.FieldBehavior: REQUIRED is 2.
+    behaviors.as_list().unwrap_or_default().iter().any(|value| value.as_enum_number() == Some(2))
+}
+
+/// A name of the kind that a field refers to.
+fn sample(field: &FieldDescriptor) -> String {
+    let pool = field.parent_pool();
+    let text = |option: &str, key: &str| -> String {
+        let Some(extension) = pool.get_extension_by_name(option) else { return String::new() };
+        let options = field.options();
+        let value = options.get_extension(&extension);
+        let found = value.as_message().and_then(|message| message.get_field_by_name(key));
+        found.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    };
+    let (of, child) =
+        (text("google.api.resource_reference", "type"), text("google.api.resource_reference", "child_type"));
+    let pattern = |wanted: &str| {
+        let resource = pool.get_extension_by_name("google.api.resource")?;
+        pool.all_messages().find_map(|message| {
+            let options = message.options();
+            let value = options.get_extension(&resource);
+            let declared = value.as_message()?;
+            let is = declared.get_field_by_name("type")?.as_str()? == wanted;
+            let patterns = declared.get_field_by_name("pattern")?.into_owned();
+            is.then(|| patterns.as_list()?.first()?.as_str().map(str::to_owned)).flatten()
+        })
+    };
+    let named = match (pattern(&of), pattern(&child)) {
+        (Some(name), _) => name,
+        (None, Some(name)) => {
+            let parent = name.rsplitn(3, '/').nth(2).unwrap_or_default();
+            parent.to_owned()
+        }
+        _ if matches!(field.name(), "parent" | "name") => "organizations/{organization}".to_owned(),
+        _ => return "…".to_owned(),
+    };
+    named.replace("{organization}", "acme").replace(['{', '}'], "")
+}
+
+/// A comment as one line of a table.
+fn line(comment: &str) -> String {
+    comment.replace('\n', " ").replace('|', "\\|")
+}
+
+fn snake(name: &str) -> String {
+    let mut out = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}
