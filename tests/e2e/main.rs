@@ -13,6 +13,7 @@ mod health;
 mod http;
 mod identity;
 mod input;
+mod logs_set_back;
 mod main_job;
 mod repeat;
 mod restore;

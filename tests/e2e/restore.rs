@@ -24,7 +24,7 @@ const ROLES: [&str; 4] = ["audit", "catalog", "policy", "provisioning"];
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// How an operator accepts that records are gone.
-const ACCEPT: [&str; 3] = ["--accept-lost-records", "--reason", "the newest copy is gone"];
+pub(crate) const ACCEPT: [&str; 3] = ["--accept-lost-records", "--reason", "the newest copy is gone"];
 
 /// A golden path that makes a repository and nothing else.
 const SMALL: &str = r#"
@@ -99,7 +99,7 @@ impl Site {
     }
 
     /// Something in every service that keeps a database, recorded.
-    async fn change(&self, system: &System, n: usize) -> Result<()> {
+    pub(crate) async fn change(&self, system: &System, n: usize) -> Result<()> {
         let (operator, alice) = (self.person(system, DEV_OPERATOR)?, self.person(system, "alice")?);
         apply::apply(&operator, &[template(n), role(n)], |_, _| {}).await?;
         let request = small_project(&alice, &format!("project-{n}"))?;
@@ -114,7 +114,12 @@ impl Site {
         Ok(())
     }
 
-    async fn records(&self, system: &System, log: &str, filter: &str) -> Result<Vec<audit::AuditRecord>> {
+    pub(crate) async fn records(
+        &self,
+        system: &System,
+        log: &str,
+        filter: &str,
+    ) -> Result<Vec<audit::AuditRecord>> {
         let request = audit::ListAuditRecordsRequest {
             parent: format!("organizations/{log}"),
             filter: filter.to_owned(),
@@ -124,7 +129,7 @@ impl Site {
         Ok(person.audit().list_audit_records(request).await?.into_inner().audit_records)
     }
 
-    async fn wait_for_record(&self, system: &System, log: &str, filter: &str) -> Result<()> {
+    pub(crate) async fn wait_for_record(&self, system: &System, log: &str, filter: &str) -> Result<()> {
         let until = Instant::now() + LIMIT;
         while self.records(system, log, filter).await?.is_empty() {
             ensure!(Instant::now() < until, "no record with {filter}");
@@ -149,7 +154,7 @@ impl Site {
         Ok((output, said))
     }
 
-    async fn verify(&self) -> Result<()> {
+    pub(crate) async fn verify(&self) -> Result<()> {
         let url = &self.databases.get("audit").context("a database")?.url;
         pavior_audit_verifier::verify_database(url, None).await?;
         Ok(())
@@ -206,7 +211,7 @@ async fn stands(copy: &TestDb) -> Result<Vec<String>> {
     Ok(states)
 }
 
-fn source(text: &str) -> Source {
+pub(crate) fn source(text: &str) -> Source {
     Source { origin: "test".to_owned(), text: text.to_owned() }
 }
 

@@ -29,7 +29,7 @@ use pavior_runtime::{Component, HealthCheck, Task};
 pub use config::Config;
 pub use error::{Error, Misfit, SetBack};
 
-use app::checker::Checker;
+use app::checker::{self, Checker};
 use app::damage::{self, HeldLogs};
 use app::keeper;
 use app::reader::Reader;
@@ -77,13 +77,13 @@ pub async fn migrate(store: &pavior_store::Store) -> Result<(), pavior_store::St
 /// together. A log that was changed from outside must not grow: it is held until it is repaired, and degrades the service.
 ///
 /// # Errors
-/// When the configuration makes no sense, the database or key cannot be used, or logs do not go on from the checkpoints
-/// that are kept outside of the database.
+/// When the configuration makes no sense, the database or key cannot be used, or the database is an older copy: logs do
+/// not go on from the checkpoints that are kept outside of it.
 pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     config.validate()?;
     let signer = Signer::load(&config)?;
     let store = AuditStore::open(deps.store.clone()).await?;
-    let inspection = damage::inspect(&store, &signer).await?;
+    let mut inspection = damage::inspect(&store, &signer).await?;
     signer.publish(&config)?;
     let (sound, damaged) = (inspection.sound.len(), inspection.damaged.len());
     tracing::info!(verifier_key = signer.verifier_key(), sound, damaged, "audit logs were looked at");
@@ -94,9 +94,11 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     if let Some(folder) = &config.checkpoints_dir {
         let place = SecondPlace::open(folder, signer.clone())?;
         let found = place.compare(&store, &inspection).await?;
-        if !found.is_empty() {
+        // Of an older copy of the database nothing may go on; a log that was cut in it stops nobody else.
+        if !found.is_empty() && (place.are_all(&found, &inspection)? || store.is_whole_unscoped().await?) {
             return Err(Error::SetBack(found).into());
         }
+        place.hold_all(&store, &found, &mut inspection).await?;
         place.keep_all(&store, &inspection).await?;
         let (handle, writes, health) = keeper::keeper(place, store.clone());
         remember = Some(Arc::new(handle));
@@ -112,9 +114,10 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     checks.push(HealthCheck::watching("audit logs", held_logs.health()).degrades());
     let (appender, writer) =
         app::writer::writer(&config, store.clone(), signer.clone(), held_logs, &deps.meter);
-    let checker = Checker::new(store.clone(), config.check_records_per_second, &deps.meter);
-    tasks.extend([tasks::record_writer(writer), tasks::record_checker(checker)]);
-    let reader = Reader { store: store.clone(), signer, max_page_bytes: config.max_page_bytes };
+    let (suspicions, suspected) = checker::suspicions();
+    let checker = Checker::new(store.clone(), signer.clone(), config.check_records_per_second, &deps.meter);
+    tasks.extend([tasks::record_writer(writer), tasks::record_checker(checker, suspected)]);
+    let reader = Reader { store: store.clone(), signer, max_page_bytes: config.max_page_bytes, suspicions };
     let api = api::Api::new(&config, &deps, reader, appender, tokens);
     let api = Arc::new(api);
     let reading = AuditServiceServer::from_arc(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES);

@@ -86,7 +86,7 @@ impl Ledger {
         Ok(Self { store: AuditStore::new(store), signer, place: place.transpose()? })
     }
 
-    /// The logs of which something is gone or damaged, and those that are held.
+    /// The logs of which something is gone or damaged, and those that are held. Reads every record.
     pub async fn look(&self) -> Result<Vec<LogFinding>, Error> {
         let inspection = damage::inspect(&self.store, &self.signer).await?;
         let mut findings = BTreeMap::<String, LogFinding>::new();
@@ -102,6 +102,16 @@ impl Ledger {
         }
         for (log, why) in &inspection.damaged {
             findings.entry(log.clone()).or_insert_with(|| named(log)).damage = Some(why.clone());
+        }
+        for (log, edge) in &inspection.sound {
+            let checked = self.store.check_records_unscoped(log, edge.size()).await.map_err(Error::damage);
+            match checked {
+                Ok(()) => {}
+                Err(Ok((_, why))) => {
+                    findings.entry(log.clone()).or_insert_with(|| named(log)).damage = Some(why);
+                }
+                Err(Err(error)) => return Err(error),
+            }
         }
         if let Some(place) = &self.place {
             for set_back in place.compare(&self.store, &inspection).await? {
@@ -137,7 +147,8 @@ impl Ledger {
 
     /// Goes on from logs of which something is gone as they are: records in each of them what, with the numbers that
     /// are missing since, so that who verifies the log knows of them; demands it no more, and begins a new line of
-    /// checkpoints. The old ones are put aside, not removed. Each log is one transaction.
+    /// checkpoints. The old ones are put aside, not removed. Each log is one transaction. Returns the logs that went on,
+    /// and what kept the next one from it.
     ///
     /// # Errors
     /// When a log does not fit together: that is no loss, and is for a copy to mend.
@@ -146,30 +157,44 @@ impl Ledger {
         logs: &[LogFinding],
         event: impl Fn(&LogFinding) -> AuditEvent,
         now: OffsetDateTime,
+    ) -> (Vec<String>, Result<(), Error>) {
+        let mut done = Vec::new();
+        let accepted = self.accept_each(logs, event, now, &mut done).await;
+        (done, accepted)
+    }
+
+    async fn accept_each(
+        &self,
+        logs: &[LogFinding],
+        event: impl Fn(&LogFinding) -> AuditEvent,
+        now: OffsetDateTime,
+        done: &mut Vec<String>,
     ) -> Result<(), Error> {
         let at = pavior_store::micros(now);
         let producer = Producer { service: crate::ROLE.to_owned(), epoch: at.to_string() };
         let origin = Origin { producer: producer.clone(), instance: "restore".to_owned(), received_at: now };
         let signer: Arc<dyn Sign> = Arc::new(self.signer.clone());
+        let gaps = self.store.absent_unscoped().await?;
+        let absent = gaps.iter().map(|gap| gap.last - gap.first + 1).sum();
+        let first = gaps.chunks(GAPS_PER_RECORD).next().unwrap_or_default();
         let mut seq = 0;
         for lost in logs {
-            let gaps = self.store.absent_unscoped().await?;
-            let first = gaps.chunks(GAPS_PER_RECORD).next().unwrap_or_default();
+            let mut edge = None;
             for some in std::iter::once(first).chain(gaps.chunks(GAPS_PER_RECORD).skip(1)) {
                 seq += 1;
                 let entry = leaf::entry(&origin, &lost.log, seq, naming(event(lost), some))?;
-                self.store.accept_unscoped(&producer, &entry, &signer).await?;
+                edge = Some(self.store.accept_unscoped(&producer, &entry, absent, &signer).await?);
             }
-            if let (Some(place), Some(_)) = (&self.place, &lost.set_back) {
-                place.put_aside(&lost.log, at)?;
+            if let (Some(place), Some(edge)) = (&self.place, edge) {
+                if lost.set_back.is_some() {
+                    place.put_aside(&lost.log, at)?;
+                }
+                place.keep(&self.store, &lost.log, &edge).await?;
+                self.store.settle_unscoped(&lost.log).await?;
             }
+            done.push(lost.log.clone());
         }
-        match &self.place {
-            Some(place) => {
-                place.keep_all(&self.store, &damage::inspect(&self.store, &self.signer).await?).await
-            }
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 

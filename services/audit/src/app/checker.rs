@@ -1,33 +1,72 @@
 //! Reads back what was written, a tile of records at a time, and hashes it again: a bit that flips on a disk should be
 //! known before the backup that still has it is gone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::metrics::{Counter, Meter};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::tree::TILE_WIDTH;
 use crate::error::Error;
-use crate::store::{AuditStore, Demand};
+use crate::store::{AuditStore, Demand, Sign};
 
 /// How long to rest after all logs have been read.
 const REST: Duration = Duration::from_secs(3_600);
+
+/// Most records that wait to be looked at because somebody who read them doubts them.
+const SUSPECTED: usize = 64;
+
+/// Where readers say which record they doubt. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Suspicions(mpsc::Sender<Suspect>);
+
+/// What readers doubt.
+#[derive(Debug)]
+pub(crate) struct Suspected(mpsc::Receiver<Suspect>);
+
+#[derive(Debug)]
+struct Suspect {
+    log: String,
+    index: u64,
+}
+
+/// Both ends.
+pub(crate) fn suspicions() -> (Suspicions, Suspected) {
+    let (send, receive) = mpsc::channel(SUSPECTED);
+    (Suspicions(send), Suspected(receive))
+}
+
+impl Suspicions {
+    /// Has a record looked at now. When many wait already, whoever reads it next says so again.
+    pub(crate) fn tell(&self, log: &str, index: u64) {
+        let _ = self.0.try_send(Suspect { log: log.to_owned(), index });
+    }
+}
 
 /// The task that reads back.
 #[derive(Debug)]
 pub(crate) struct Checker {
     store: AuditStore,
+    signer: Arc<dyn Sign>,
     records_per_second: u32,
     checked: Counter<u64>,
     failures: Counter<u64>,
 }
 
 impl Checker {
-    pub(crate) fn new(store: AuditStore, records_per_second: u32, meter: &Meter) -> Self {
+    pub(crate) fn new(
+        store: AuditStore,
+        signer: Arc<dyn Sign>,
+        records_per_second: u32,
+        meter: &Meter,
+    ) -> Self {
         let counter =
             |name: &'static str, about: &'static str| meter.u64_counter(name).with_description(about).build();
         Self {
             store,
+            signer,
             records_per_second,
             checked: counter(
                 "pavior.audit.check.records",
@@ -40,9 +79,32 @@ impl Checker {
         }
     }
 
-    /// Reads all logs again and again until cancelled. A log in which something is found is held, and nothing of it is
-    /// changed: only operators can say whether a disk or somebody did it.
-    pub(crate) async fn run(self, cancel: CancellationToken) {
+    /// Reads all logs again and again until cancelled, and at once what a reader doubts. A log in which something is
+    /// found is held, and nothing of it is changed: only operators can say whether a disk or somebody did it.
+    pub(crate) async fn run(self, suspected: Suspected, cancel: CancellationToken) {
+        tokio::join!(self.rounds(&cancel), self.suspects(suspected, &cancel));
+    }
+
+    async fn suspects(&self, Suspected(mut suspected): Suspected, cancel: &CancellationToken) {
+        while let Some(Some(Suspect { log, index })) = cancel.run_until_cancelled(suspected.recv()).await {
+            if let Err(error) = self.tile(&log, index / TILE_WIDTH as u64).await {
+                tracing::warn!(log, index, error = %anyhow::Error::from(error), "a record cannot be read back");
+            }
+        }
+    }
+
+    async fn tile(&self, log: &str, tile: u64) -> Result<u64, Error> {
+        let size = match self.store.size_unscoped(log).await {
+            Ok(size) => size,
+            Err(error) => return self.found(log, error, None).await,
+        };
+        match self.store.check_tile_unscoped(log, tile, size).await {
+            Ok(records) => Ok(records),
+            Err(error) => self.found(log, error, Some(tile)).await,
+        }
+    }
+
+    async fn rounds(&self, cancel: &CancellationToken) {
         if self.records_per_second == 0 {
             return cancel.cancelled().await;
         }
@@ -95,22 +157,20 @@ impl Checker {
         let (_, why) = error.damage()?;
         self.failures.add(1, &[]);
         tracing::error!(log, why, "audit log was changed: verify it and compare it with a backup");
-        self.store.hold_unscoped(log, &why, Demand { mark: None, tile }).await?;
+        self.store.hold_unscoped(log, &why, Demand { tile, ..Demand::default() }, &self.signer).await?;
         Ok(0)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use pavior_testkit::db;
 
     use super::*;
     use crate::domain::batch::{Batch, Entry, IndexFields, Producer, Submission};
     use crate::domain::hash::{self, Hash};
     use crate::domain::record::Signed;
-    use crate::store::{Limits, Objection, Sign, Unchecked};
+    use crate::store::{Limits, Objection, Unchecked};
 
     const LIMITS: Limits = Limits { records: 0, bytes: 0 };
 
@@ -123,6 +183,10 @@ mod tests {
 
         fn sign(&self, _: &str, _: u64, _: &Hash, sign_time: i64) -> Signed {
             Signed { note: String::new(), verifier_key: String::new(), sign_time }
+        }
+
+        fn has_signed(&self, _: &str, _: u64, _: &Hash, _: &str) -> bool {
+            false
         }
 
         fn objection(&self, _: &Unchecked) -> Option<Objection> {
@@ -152,7 +216,7 @@ mod tests {
             &opentelemetry::metrics::noop::NoopMeterProvider::new(),
             "test",
         );
-        Checker::new(store, 1_000_000, &meter)
+        Checker::new(store, Arc::new(Unsigned), 1_000_000, &meter)
     }
 
     #[tokio::test(flavor = "multi_thread")]

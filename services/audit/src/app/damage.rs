@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::keeper::Remember;
 use super::leaf;
 use crate::config::Config;
-use crate::domain::known::KnownLogs;
+use crate::domain::known::{Acceptance, KnownLogs};
 use crate::domain::tree::Edge;
 use crate::error::Error;
 use crate::store::{AuditStore, Demand, HeldLog, NOT_HELD, Released, Sign};
@@ -30,6 +30,16 @@ pub(crate) struct Inspection {
     pub(crate) sound: Vec<(String, Edge)>,
     /// Those that do not, and why.
     pub(crate) damaged: BTreeMap<String, String>,
+    /// What had been accepted of logs before they were looked at.
+    pub(crate) accepted: Vec<(String, Acceptance)>,
+}
+
+impl Inspection {
+    /// Takes a log for damaged that fits together in itself.
+    pub(crate) fn condemn(&mut self, log: &str, why: String) {
+        self.sound.retain(|(sound, _)| sound != log);
+        self.damaged.insert(log.to_owned(), why);
+    }
 }
 
 /// Checks every log's head, tiles, last record and checkpoint against each other.
@@ -38,7 +48,9 @@ pub(crate) struct Inspection {
 /// When the database cannot be read, and when all logs are whole but of another name or key: then nothing is damaged,
 /// and the configuration is wrong.
 pub(crate) async fn inspect(store: &AuditStore, signer: &dyn Sign) -> Result<Inspection, Error> {
-    let (inspection, foreign) = inspect_those(store, signer, store.logs_unscoped().await?).await?;
+    let accepted = store.newly_accepted_unscoped(&KnownLogs::default(), signer).await?;
+    let (mut inspection, foreign) = inspect_those(store, signer, store.logs_unscoped().await?).await?;
+    inspection.accepted = accepted;
     match foreign {
         Some((log, why)) if inspection.sound.is_empty() => Err(Error::Inconsistent { log, why }),
         _ => Ok(inspection),
@@ -121,7 +133,7 @@ impl HeldLogs {
             .build();
         let said = watch::Sender::new(Ok(()));
         let max_records = config.max_batch_records;
-        let known_logs = Arc::new(KnownLogs::of(&inspection.sound));
+        let known_logs = Arc::new(KnownLogs::of(&inspection.sound, &inspection.accepted));
         let held = BTreeMap::new();
         let mut held_logs = Self { store, signer, remember, max_records, known_logs, held, said, waiting };
         for (log, why) in &inspection.damaged {
@@ -173,8 +185,8 @@ impl HeldLogs {
 
     /// Lets the database demand of a log that is held what this process knows of it: whoever lets it go may know less.
     async fn demand(&self, log: &str, why: &str) -> Result<(), Error> {
-        let mark = self.known_logs.mark(log).copied();
-        self.store.hold_unscoped(log, why, Demand { mark, tile: None }).await
+        let (mark, generation) = (self.known_logs.mark(log).copied(), self.known_logs.generation(log));
+        self.store.hold_unscoped(log, why, Demand { mark, generation, tile: None }, &self.signer).await
     }
 
     /// Says that no more can be parked for a log, once.
@@ -191,8 +203,18 @@ impl HeldLogs {
         }
     }
 
+    /// Drops what it knows of logs that went on from another state since, because an operator accepted the loss.
+    async fn yield_to_acceptance(&mut self) -> Result<(), Error> {
+        let accepted = self.store.newly_accepted_unscoped(&self.known_logs, self.signer.as_ref()).await?;
+        if !accepted.is_empty() {
+            Arc::make_mut(&mut self.known_logs).accept(accepted);
+        }
+        Ok(())
+    }
+
     /// Holds the logs that have become shorter since this process looked last, though nobody appends to them.
     pub(crate) async fn compare(&mut self) -> Result<(), Error> {
+        self.yield_to_acceptance().await?;
         let sizes = self.store.sizes_unscoped().await?;
         for (log, mark) in self.known_logs.behind(&sizes) {
             if self.held.contains_key(&log) {
@@ -213,6 +235,7 @@ impl HeldLogs {
 
     /// Looks at what is held now.
     pub(crate) async fn look(&mut self) -> Result<(), Error> {
+        self.yield_to_acceptance().await?;
         // Nobody else would come back to them.
         for log in self.store.left_over_unscoped().await? {
             self.demand(&log, NOT_HELD).await?;
@@ -244,11 +267,7 @@ impl HeldLogs {
                     self.held.remove(&log);
                     tracing::info!(log, records, "audit log is whole again and has what was parked for it");
                 }
-                Err(Ok((_, why))) => {
-                    if let Some(held) = self.held.get_mut(&log) {
-                        held.why = why;
-                    }
-                }
+                Err(Ok((_, why))) => self.found(&log, why).await,
                 Err(Err(error)) => {
                     tracing::warn!(log, error = %anyhow::Error::from(error), "audit log stays held");
                 }
@@ -256,6 +275,15 @@ impl HeldLogs {
         }
         self.learn(grown);
         self.say();
+    }
+
+    /// Takes in what keeps a log held now, where everybody looks for it.
+    async fn found(&mut self, log: &str, why: String) {
+        let Some(held) = self.held.get_mut(log).filter(|held| held.why != why) else { return };
+        held.why.clone_from(&why);
+        if let Err(error) = self.demand(log, &why).await {
+            tracing::warn!(log, error = %anyhow::Error::from(error), "why a log is held cannot be written");
+        }
     }
 
     /// Appends what is parked for a log, a bounded transaction at a time; what may be parked bounds how many there are.

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::second_place::SecondPlace;
 use crate::domain::tree::Edge;
 use crate::error::{Error, SetBack};
-use crate::store::{AuditStore, Demand};
+use crate::store::AuditStore;
 
 /// How the keeper waits.
 const PACE: Pace = Pace {
@@ -158,9 +158,8 @@ impl Keeper {
     /// Keeps how far a log has come. One that does not go on from what is kept is held, and what is kept stays.
     async fn keep_log(&self, log: &str, edge: &Edge) -> Result<(), Error> {
         let Err(error) = self.place.keep(&self.store, log, edge).await else { return Ok(()) };
-        let (_, why) = error.damage()?;
-        let demand = Demand { mark: self.place.read(log)?, tile: None };
-        self.store.hold_unscoped(log, &why, demand).await
+        error.damage()?;
+        self.place.hold(&self.store, log).await
     }
 }
 

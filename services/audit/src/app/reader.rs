@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pavior_auth::Permit;
 use pavior_core::filter::Filter;
 
+use super::checker::Suspicions;
 use crate::domain::batch::{Producer, Progress};
 use crate::domain::hash;
 use crate::domain::record::{Checkpoint, StoredRecord};
@@ -17,6 +18,7 @@ pub(crate) struct Reader {
     pub(crate) store: AuditStore,
     pub(crate) signer: Arc<dyn Sign>,
     pub(crate) max_page_bytes: usize,
+    pub(crate) suspicions: Suspicions,
 }
 
 /// Where a page begins, and the size of the tree that the whole list is of.
@@ -49,7 +51,9 @@ impl Reader {
     /// The record of an event.
     pub(crate) async fn record(&self, permit: &Permit, event_id: &str) -> Result<StoredRecord, Error> {
         let record = self.store.record_by_event(permit, event_id).await?;
-        record.ok_or_else(|| Error::NoRecord(event_id.to_owned()))
+        let record = record.ok_or_else(|| Error::NoRecord(event_id.to_owned()))?;
+        self.whole(permit, &record)?;
+        Ok(record)
     }
 
     /// A page of the records that match, out of the tree that the first page was of: what is appended meanwhile does
@@ -85,6 +89,24 @@ impl Reader {
         descending: bool,
         limit: u64,
     ) -> Result<Page, Error> {
-        self.store.records_page(permit, selection, range, descending, limit, self.max_page_bytes).await
+        let page =
+            self.store.records_page(permit, selection, range, descending, limit, self.max_page_bytes).await?;
+        page.records.iter().try_for_each(|record| self.whole(permit, record))?;
+        Ok(page)
+    }
+
+    /// Nothing is shown that is not what its hash says. Where one is found, the log is looked at and held.
+    fn whole(
+        &self,
+        permit: &Permit,
+        StoredRecord { index, leaf, body, .. }: &StoredRecord,
+    ) -> Result<(), Error> {
+        if hash::leaf(body)[..] == leaf[..] {
+            return Ok(());
+        }
+        let log = permit.organization();
+        self.suspicions.tell(log, index.unsigned_abs());
+        let why = format!("record {index} is not what its hash says");
+        Err(Error::Inconsistent { log: log.to_owned(), why })
     }
 }

@@ -10,11 +10,12 @@ use crate::domain::known::Mark;
 use crate::domain::note;
 use crate::domain::tree::Edge;
 use crate::error::{Error, SetBack};
-use crate::store::{AuditStore, Sign as _};
+use crate::store::{AuditStore, Demand, Sign};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// How often a step is proven anew because another process took one meanwhile, before it is left for later.
 const STEPS: usize = 3;
@@ -115,7 +116,7 @@ impl SecondPlace {
     }
 
     /// Keeps how far a log has come.
-    pub(super) async fn keep(&self, store: &AuditStore, log: &str, edge: &Edge) -> Result<(), Error> {
+    pub(crate) async fn keep(&self, store: &AuditStore, log: &str, edge: &Edge) -> Result<(), Error> {
         for _ in 0..STEPS {
             let Some(step) = self.step(store, log, edge).await? else { return Ok(()) };
             let place = self.clone();
@@ -170,6 +171,41 @@ impl SecondPlace {
         store.set_back_unscoped(log, &kept, None).await
     }
 
+    /// Whether all the logs that can be compared are among these.
+    pub(crate) fn are_all(&self, found: &[SetBack], inspection: &Inspection) -> Result<bool, Error> {
+        let logs = self.logs()?;
+        let compared = logs.iter().filter(|log| !inspection.damaged.contains_key(*log)).count();
+        Ok(compared == found.len())
+    }
+
+    /// Holds a log that does not go on from what is kept of it.
+    pub(super) async fn hold(&self, store: &AuditStore, log: &str) -> Result<(), Error> {
+        // Before the file is read: one that is put aside meanwhile is what was given up.
+        let generation = store.generation_unscoped(log, &self.signer).await?;
+        let why = match self.compare_log(store, log).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(set_back)) => set_back.why(),
+            Err(error) => error.damage()?.1,
+        };
+        let demand = Demand { mark: self.read(log)?, generation, tile: None };
+        let signer: Arc<dyn Sign> = Arc::new(self.signer.clone());
+        store.hold_unscoped(log, &why, demand, &signer).await
+    }
+
+    /// Holds the logs that do not go on from what is kept of them, and takes them for damaged.
+    pub(crate) async fn hold_all(
+        &self,
+        store: &AuditStore,
+        found: &[SetBack],
+        inspection: &mut Inspection,
+    ) -> Result<(), Error> {
+        for set_back in found {
+            self.hold(store, &set_back.log).await?;
+            inspection.condemn(&set_back.log, set_back.why());
+        }
+        Ok(())
+    }
+
     /// Keeps how far logs have come.
     pub(crate) async fn keep_all(&self, store: &AuditStore, inspection: &Inspection) -> Result<(), Error> {
         for (log, edge) in &inspection.sound {
@@ -192,7 +228,6 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 #[cfg(test)]
 pub(super) mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use super::*;
     use crate::app::damage;

@@ -85,11 +85,6 @@ impl Signer {
         known && self.has_signed(log, size, root, signed)
     }
 
-    /// Whether this key or a former one signed the note, which says exactly this.
-    pub(crate) fn has_signed(&self, log: &str, size: u64, root: &Hash, signed: &str) -> bool {
-        says(self.known(), &self.origin(log), size, root, signed)
-    }
-
     fn knows(&self, key: &[u8; 32]) -> bool {
         self.known().any(|known| known == key)
     }
@@ -120,6 +115,10 @@ impl Sign for Signer {
             verifier_key: note::verifier_key(&origin, &self.public),
             sign_time: time,
         }
+    }
+
+    fn has_signed(&self, log: &str, size: u64, root: &Hash, note: &str) -> bool {
+        says(self.known(), &self.origin(log), size, root, note)
     }
 
     fn objection(&self, found: &Unchecked) -> Option<Objection> {

@@ -16,6 +16,14 @@ pub(crate) struct Mark {
     pub(crate) root: Hash,
 }
 
+/// A loss that an operator accepted: the log goes on from this state, whatever was known of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Acceptance {
+    /// How often one was accepted of the log.
+    pub(crate) generation: u64,
+    pub(crate) mark: Mark,
+}
+
 /// What is known of all logs. A mark for each; edges only to be faster, so they may be forgotten.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KnownLogs {
@@ -27,14 +35,33 @@ pub(crate) struct KnownLogs {
 struct Known {
     mark: Mark,
     edge: Option<Arc<Edge>>,
+    /// How often a loss of the log had been accepted when this was known.
+    generation: u64,
 }
 
 impl KnownLogs {
-    /// What is known of logs that were just looked at: how far they have come.
-    pub(crate) fn of<'a>(found: impl IntoIterator<Item = &'a (String, Edge)>) -> Self {
-        let logs =
-            found.into_iter().map(|(log, edge)| (log.clone(), Known { mark: edge.mark(), edge: None }));
-        Self { logs: logs.collect(), edges: 0 }
+    /// What is known of logs that were just looked at: how far they have come, and what had been accepted before.
+    pub(crate) fn of(found: &[(String, Edge)], accepted: &[(String, Acceptance)]) -> Self {
+        let mut known = Self::default();
+        known.accept(accepted.to_vec());
+        for (log, edge) in found {
+            let generation = known.generation(log);
+            known.logs.insert(log.clone(), Known { mark: edge.mark(), edge: None, generation });
+        }
+        known
+    }
+
+    /// How often a loss of a log had been accepted when this was known of it.
+    pub(crate) fn generation(&self, log: &str) -> u64 {
+        self.logs.get(log).map_or(0, |known| known.generation)
+    }
+
+    /// Puts what was accepted in the place of what was known before.
+    pub(crate) fn accept(&mut self, accepted: Vec<(String, Acceptance)>) {
+        for (log, Acceptance { generation, mark }) in accepted {
+            let before = self.logs.insert(log, Known { mark, edge: None, generation });
+            self.edges -= usize::from(before.is_some_and(|known| known.edge.is_some()));
+        }
     }
 
     /// The state that a log had last.
@@ -61,7 +88,8 @@ impl KnownLogs {
             self.edges = 0;
         }
         for (log, edge) in edges {
-            let known = Known { mark: edge.mark(), edge: Some(edge) };
+            let generation = self.generation(&log);
+            let known = Known { mark: edge.mark(), edge: Some(edge), generation };
             let before = self.logs.insert(log, known);
             self.edges += usize::from(before.is_none_or(|known| known.edge.is_none()));
         }
@@ -86,5 +114,26 @@ mod tests {
         assert_eq!((known.mark("0"), known.edges), (Some(&edge.mark()), 1));
         known.learn(vec![("0".to_owned(), edge.clone()), ("0".to_owned(), edge)]);
         assert_eq!(known.edges, 2);
+    }
+
+    #[test]
+    fn what_is_accepted_takes_the_place_of_what_was_known_and_is_gone_on_from() {
+        let edge = |records: &[&[u8]]| {
+            let mut edge = Edge::default();
+            edge.append(records.iter().map(|record| hash::leaf(record)));
+            edge
+        };
+        let (older, newer) = (edge(&[b"a"]), edge(&[b"a", b"b", b"c"]));
+        let mut known = KnownLogs::of(&[("acme".to_owned(), newer.clone())], &[]);
+        known.learn(vec![("acme".to_owned(), Arc::new(newer))]);
+        let accepted = Acceptance { generation: 1, mark: older.mark() };
+        known.accept(vec![("acme".to_owned(), accepted)]);
+        assert_eq!((known.mark("acme"), known.edge("acme"), known.edges), (Some(&older.mark()), None, 0));
+        let on = edge(&[b"a", b"d"]);
+        known.learn(vec![("acme".to_owned(), Arc::new(on.clone()))]);
+        assert_eq!((known.mark("acme"), known.generation("acme")), (Some(&on.mark()), 1));
+        // What is found at a start is newer than what had been accepted by then.
+        let known = KnownLogs::of(&[("acme".to_owned(), on.clone())], &[("acme".to_owned(), accepted)]);
+        assert_eq!((known.mark("acme"), known.generation("acme")), (Some(&on.mark()), 1));
     }
 }

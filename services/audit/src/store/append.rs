@@ -28,6 +28,8 @@ pub(crate) trait Sign: Send + Sync {
     /// The signed note of a log's state. `time` is that of the last record (microseconds since 1970): the note does
     /// not hold a time, so the one beside it must be found in the log to be believed.
     fn sign(&self, log: &str, size: u64, root: &Hash, time: i64) -> Signed;
+    /// Whether a key of this installation signed the note, which says exactly this.
+    fn has_signed(&self, log: &str, size: u64, root: &Hash, note: &str) -> bool;
     /// What is wrong with the name or the last checkpoint of a log, if anything is.
     fn objection(&self, found: &Unchecked) -> Option<Objection>;
 }

@@ -1,5 +1,6 @@
 //! The tables of the log. The only place that knows SeaORM.
 
+mod accepted;
 mod append;
 mod check;
 mod entity;

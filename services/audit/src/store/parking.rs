@@ -5,6 +5,7 @@
 //! becomes records when the log is whole again. What is parked is in no tree and is never shown as a record.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use pavior_store::Tx;
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -14,10 +15,11 @@ use sea_orm::{
     QueryTrait as _,
 };
 
+use super::append::Sign;
 use super::check::wrong;
 use super::entity::{head, held, parked};
 use super::growth::{insert, insert_active, signed};
-use super::{AuditStore, tiles};
+use super::{AuditStore, accepted, tiles};
 use crate::domain::batch::Taken;
 use crate::domain::known::Mark;
 use crate::error::Error;
@@ -45,6 +47,8 @@ pub(crate) struct HeldLog {
 pub(crate) struct Demand {
     /// The state that it goes on from.
     pub(crate) mark: Option<Mark>,
+    /// How often a loss of the log had been accepted when that was known; one that was accepted since gives it up.
+    pub(crate) generation: u64,
     /// The tile of records that is whole.
     pub(crate) tile: Option<u64>,
 }
@@ -54,11 +58,17 @@ pub(crate) const NOT_HELD: &str = "events are parked for it although it was not 
 
 impl AuditStore {
     /// Holds a log from now on, until it shows what is demanded. What was demanded before stays so.
-    pub(crate) async fn hold_unscoped(&self, log: &str, why: &str, demand: Demand) -> Result<(), Error> {
-        let (log, why) = (log.to_owned(), why.to_owned());
+    pub(crate) async fn hold_unscoped(
+        &self,
+        log: &str,
+        why: &str,
+        demand: Demand,
+        signer: &Arc<dyn Sign>,
+    ) -> Result<(), Error> {
+        let (log, why, signer) = (log.to_owned(), why.to_owned(), signer.clone());
         self.write(move |tx| {
-            let (log, why) = (log.clone(), why.clone());
-            Box::pin(async move { hold(tx, &log, &why, demand).await })
+            let (log, why, signer) = (log.clone(), why.clone(), signer.clone());
+            Box::pin(async move { hold(tx, &log, &why, demand, signer.as_ref()).await })
         })
         .await
     }
@@ -91,7 +101,7 @@ fn held_logs() -> SelectStatement {
     held::Entity::find().select_only().column(held::Column::Log).into_query()
 }
 
-async fn hold(tx: &Tx, log: &str, why: &str, demand: Demand) -> Result<(), Error> {
+async fn hold(tx: &Tx, log: &str, why: &str, demand: Demand, signer: &dyn Sign) -> Result<(), Error> {
     // Locked, so that who appends to it is done before. Nothing else of the row: it may not be readable.
     let head = head::Entity::find_by_id(log.to_owned()).select_only().column(head::Column::Log);
     head.lock_exclusive().into_tuple::<String>().one(tx).await?;
@@ -107,6 +117,7 @@ async fn hold(tx: &Tx, log: &str, why: &str, demand: Demand) -> Result<(), Error
     // What was found last is what an operator looks for.
     held.why.clone_from(&row.why);
     if let Some(mark) = demand.mark
+        && accepted::generation(tx, &held.log, signer).await? <= demand.generation
         && goes_further(tx, &held, &mark).await?
     {
         held.signed_size = Some(signed(mark.size)?);
@@ -142,7 +153,7 @@ impl Demand {
             _ => None,
         };
         let tile = held.tile.map(u64::try_from).transpose().map_err(|_| unreadable())?;
-        Ok(Self { mark, tile })
+        Ok(Self { mark, tile, generation: 0 })
     }
 }
 

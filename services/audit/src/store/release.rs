@@ -14,7 +14,7 @@ use super::check::{Unchecked, check, check_tile, wrong};
 use super::entity::{head, held, parked};
 use super::growth::Growth;
 use super::parking::{self, Counted, Demand};
-use super::{AuditStore, tiles};
+use super::{AuditStore, accepted, tiles};
 use crate::domain::batch::{Entry, Producer, Taken};
 use crate::domain::hash;
 use crate::domain::tree::{Edge, tile_width};
@@ -120,17 +120,19 @@ impl AuditStore {
     }
 
     /// Goes on from a log as it is, if it fits together: writes the record that says what was lost, which is the next of
-    /// its producer, and demands no more what is gone. What is still parked stays so, to become records after it.
+    /// its producer, and demands no more what is gone, nor does any process that knows of it. What is still parked stays
+    /// so, to become records after it. `absent` is how many numbers of producers are in no log. Returns the log's edge.
     pub(crate) async fn accept_unscoped(
         &self,
         producer: &Producer,
         entry: &Entry,
+        absent: i64,
         signer: &Arc<dyn Sign>,
-    ) -> Result<(), Error> {
+    ) -> Result<Arc<Edge>, Error> {
         let (producer, entry, signer) = (producer.clone(), entry.clone(), signer.clone());
         self.write(move |tx| {
             let (producer, entry, signer) = (producer.clone(), entry.clone(), signer.clone());
-            Box::pin(async move { accept(tx, &producer, &entry, signer.as_ref()).await })
+            Box::pin(async move { accept(tx, &producer, &entry, absent, signer.as_ref()).await })
         })
         .await
     }
@@ -148,7 +150,7 @@ async fn release(
     let Some(mut held) = parking::lock(tx, &BTreeSet::from([log])).await?.remove(log) else {
         return Ok(Released::default());
     };
-    let Demand { mark, tile } = Demand::of(&held)?;
+    let Demand { mark, tile, generation: _ } = Demand::of(&held)?;
     if let Some(mark) = mark
         && let Some(set_back) = tiles::set_back(tx, log, &mark, &found.edge.mark()).await?
     {
@@ -272,7 +274,7 @@ async fn losses(tx: &Tx, log: &str, signer: &dyn Sign) -> Result<Losses, Error> 
     };
     let mut losses = Losses::default();
     let Some(held) = held::Entity::find_by_id(log.to_owned()).one(tx).await? else { return Ok(losses) };
-    let Demand { mark, tile } = Demand::of(&held)?;
+    let Demand { mark, tile, generation: _ } = Demand::of(&held)?;
     if let Some(tile) = tile {
         tile_is_whole(tx, log, tile, edge.size()).await?;
     }
@@ -289,7 +291,13 @@ async fn is_gone(db: &impl ConnectionTrait, log: &str) -> Result<bool, Error> {
     Ok(head.into_tuple::<String>().one(db).await?.is_none() && !has_remains(db, log).await?)
 }
 
-async fn accept(tx: &Tx, producer: &Producer, entry: &Entry, signer: &dyn Sign) -> Result<(), Error> {
+async fn accept(
+    tx: &Tx,
+    producer: &Producer,
+    entry: &Entry,
+    absent: i64,
+    signer: &dyn Sign,
+) -> Result<Arc<Edge>, Error> {
     let log = entry.log.as_str();
     let edge = match is_gone(tx, log).await? {
         true => {
@@ -304,17 +312,20 @@ async fn accept(tx: &Tx, producer: &Producer, entry: &Entry, signer: &dyn Sign) 
     }
     let mut growth = Growth::default();
     growth.add(log, edge, &[(producer, entry)])?;
-    growth.write(tx, signer).await?;
+    let grown = growth.write(tx, signer).await?.edges.pop();
+    let (_, edge) = grown.ok_or_else(|| wrong(log, "it does not grow"))?;
     write_producers(tx, &[(producer, entry.seq)]).await?;
-    let Some(mut held) = held else { return Ok(()) };
+    accepted::write(tx, log, edge.mark(), absent, signer).await?;
+    let Some(mut held) = held else { return Ok(edge) };
     let there = parking::counted(tx, log).await?;
     missing(&held, there)?;
     let Counted { records, bytes } = there;
     if records == 0 {
         held::Entity::delete_by_id(log.to_owned()).exec(tx).await?;
-        return Ok(());
+        return Ok(edge);
     }
     (held.records, held.bytes) = (records, bytes);
     (held.signed_size, held.signed_root, held.tile) = (None, None, None);
-    parking::update(tx, &held).await
+    parking::update(tx, &held).await?;
+    Ok(edge)
 }

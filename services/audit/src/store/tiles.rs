@@ -43,7 +43,7 @@ impl AuditStore {
 }
 
 /// How far a log has come by its head; one that has not begun is empty.
-async fn head_of(db: &impl ConnectionTrait, log: &str) -> Result<Mark, Error> {
+pub(super) async fn head_of(db: &impl ConnectionTrait, log: &str) -> Result<Mark, Error> {
     let Some(head) = head::Entity::find_by_id(log.to_owned()).one(db).await? else {
         return Ok(Mark { size: 0, root: hash::empty() });
     };

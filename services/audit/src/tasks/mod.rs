@@ -2,7 +2,7 @@
 
 use pavior_runtime::Task;
 
-use crate::app::checker::Checker;
+use crate::app::checker::{Checker, Suspected};
 use crate::app::keeper::Keeper;
 use crate::app::writer::Writer;
 
@@ -25,9 +25,9 @@ pub(crate) fn checkpoint_keeper(keeper: Keeper) -> Task {
 }
 
 /// The reader that hashes again what is stored.
-pub(crate) fn record_checker(checker: Checker) -> Task {
+pub(crate) fn record_checker(checker: Checker, suspected: Suspected) -> Task {
     Task::new("audit record_checker", move |cancel| async move {
-        checker.run(cancel).await;
+        checker.run(suspected, cancel).await;
         Ok(())
     })
 }

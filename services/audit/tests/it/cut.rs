@@ -10,7 +10,7 @@ use pavior_core::clock::Clock as _;
 use pavior_testkit::{db, wait_for};
 
 use crate::damage::{Damage, ids, ids_of, ship, size};
-use crate::restore::{checkpoints, config, refused};
+use crate::restore::{checkpoints, config};
 use crate::support::{Client, Fixture, Running, event};
 use crate::tamper::Tables;
 
@@ -54,7 +54,7 @@ async fn kept(fixture: &Fixture, size: &str) {
     .await;
 }
 
-async fn told(running: &Running, part: &str) {
+pub(crate) async fn told(running: &Running, part: &str) {
     wait_for("the damage to be told", LIMIT, async || {
         let said = running.degraded().await;
         if said.iter().any(|why| why.contains(part)) { Ok(()) } else { Err(said) }
@@ -112,14 +112,78 @@ async fn log_that_is_cut_or_emptied_while_it_runs_is_held_and_its_checkpoint_sta
             ids_of("acme", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 11])
         );
         kept(&fixture, "10").await;
-        // One that was cut while nobody looked is found at the start.
+        // One that was cut while nobody looked is found at the start, which goes on all the same.
         drop((client, reader));
         running.stop().await;
         put(&tables, Some("older")).await;
-        let why = refused(&fixture).await;
-        assert!(why.contains("audit log `acme` has 5 records, but 10 were signed"), "{why}");
+        for next in [13, 15] {
+            let running = fixture.start_with(config(&fixture)).await.unwrap();
+            let (mut client, mut reader) = clients(&fixture, &running);
+            told(&running, "it has 5 records, but 10 were signed").await;
+            assert_eq!(
+                ship(&fixture, &mut client, &[("umbrella", next), ("acme", next + 1)]).await.unwrap(),
+                next + 1
+            );
+            assert_eq!(size(&fixture, &mut reader, "acme").await, 5);
+            drop((client, reader));
+            running.stop().await;
+            kept(&fixture, "10").await;
+        }
+        let running = fixture.start_with(config(&fixture)).await.unwrap();
+        told(&running, "2 events wait for its repair").await;
+        put(&tables, Some("newer")).await;
+        running.well().await;
+        let (client, mut reader) = clients(&fixture, &running);
+        assert_eq!(
+            ids(&fixture, &mut reader, "acme").await,
+            ids_of("acme", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 14, 16])
+        );
+        drop((client, reader));
+        running.stop().await;
     })
     .await;
+}
+
+/// Processes that know what is lost drop it when an operator has accepted the loss, whoever looks first.
+#[tokio::test(flavor = "multi_thread")]
+async fn loss_that_is_accepted_while_processes_run_stays_accepted() {
+    let Some(db) = db::postgres().await else { return };
+    let fixture = Fixture::new(db);
+    let busy = fixture.start_with(config(&fixture)).await.unwrap();
+    let (mut client, reader) = clients(&fixture, &busy);
+    let tables = Tables::open(&fixture.db).await;
+    fixture.fill(&mut client, "acme", 1, 300).await;
+    keep(&tables, "older").await;
+    fixture.fill(&mut client, "acme", 301, 3).await;
+    kept(&fixture, "303").await;
+    let idle = fixture.start_with(config(&fixture)).await.unwrap();
+    put(&tables, Some("older")).await;
+    assert_eq!(ship(&fixture, &mut client, &[("acme", 304)]).await.unwrap(), 304);
+    told(&busy, "it has 300 records, but 303 were signed").await;
+
+    let ledger = Ledger::open(&config(&fixture), fixture.db.connect().await).unwrap();
+    ledger.accept(&ledger.look().await.unwrap(), lost, fixture.clock.now()).await.1.unwrap();
+    busy.well().await;
+    idle.well().await;
+    assert_eq!(ship(&fixture, &mut client, &[("acme", 305)]).await.unwrap(), 305);
+    busy.well().await;
+    drop((client, reader));
+    busy.stop().await;
+    let (mut client, mut reader) = clients(&fixture, &idle);
+    assert_eq!(ship(&fixture, &mut client, &[("acme", 306)]).await.unwrap(), 306);
+    idle.well().await;
+    assert_eq!(ledger.look().await.unwrap(), []);
+    let mut expected: Vec<i64> = (1..=300).collect();
+    expected.extend([1_000, 304, 305, 306]);
+    assert_eq!(ids(&fixture, &mut reader, "acme").await, ids_of("acme", &expected));
+    let names = std::fs::read_dir(checkpoints(&fixture)).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.contains(".lost-")).count(), 1);
+    // What was accepted once excuses nothing that is lost later.
+    put(&tables, Some("older")).await;
+    told(&idle, "it has 300 records, but 304 were signed").await;
+    drop((client, reader));
+    idle.stop().await;
 }
 
 /// Also while nobody writes to it.
@@ -163,7 +227,7 @@ async fn log_that_was_cut_stays_held_over_a_restart_until_the_loss_is_accepted()
         assert_eq!((found.len(), found[0].waiting, found[0].missing), (1, 2, None));
         let said = "audit log `acme` has 300 records, but 303 were signed: its database is older";
         assert_eq!(found[0].lost().as_deref(), Some(said));
-        ledger.accept(&found, lost, fixture.clock.now()).await.unwrap();
+        ledger.accept(&found, lost, fixture.clock.now()).await.1.unwrap();
         drop(ledger);
         let running = fixture.start().await;
         running.well().await;
@@ -271,7 +335,7 @@ async fn log_whose_parked_events_are_gone_goes_on_when_the_loss_is_accepted_and_
         let Some(Missing { records: 1, bytes }) = found[0].missing else { panic!("{found:?}") };
         let said = format!("1 events of {bytes} bytes that waited for audit log `acme` are gone");
         assert_eq!(found[0].lost().as_ref(), Some(&said));
-        ledger.accept(&found, lost, fixture.clock.now()).await.unwrap();
+        ledger.accept(&found, lost, fixture.clock.now()).await.1.unwrap();
         assert_eq!(
             ledger.look().await.unwrap(),
             [LogFinding { log: "acme".into(), waiting: 1, ..LogFinding::default() }]

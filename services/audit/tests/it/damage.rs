@@ -1,6 +1,7 @@
 //! One damaged log: its events wait for its repair, and nobody else notices.
 
 use pavior_audit::Config;
+use pavior_audit::restore::Ledger;
 use pavior_audit_verifier::{VerifyError, verify_database};
 use pavior_proto::pavior::audit::internal::v1 as recorder_pb;
 use pavior_testkit::db;
@@ -8,6 +9,7 @@ use sea_orm::Value;
 use tonic::{Code, Status};
 
 use crate::append::refusal;
+use crate::cut::told;
 use crate::support::{Client, Fixture, batch, event};
 use crate::tamper::{Kind, LOG, Tables, changed};
 
@@ -56,7 +58,6 @@ pub(crate) fn ids_of(log: &str, numbers: &[i64]) -> Vec<String> {
     numbers.iter().map(|n| event(log, *n).event_id.to_string()).collect()
 }
 
-const LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
 const MIXED: [(&str, i64); 4] = [("umbrella", 4), ("acme", 5), ("umbrella", 6), ("acme", 7)];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,6 +252,47 @@ async fn damaged_record_holds_no_repeat_up() {
     .await;
 }
 
+/// Without the reader in the background, and without a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_a_changed_record_has_its_log_held_and_an_operator_finds_it() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running =
+            fixture.start_with(Config { check_records_per_second: 0, ..fixture.config() }).await.unwrap();
+        let (mut client, mut reader) =
+            (fixture.client(&running, "catalog"), fixture.client(&running, "gateway"));
+        fixture.fill(&mut client, "acme", 1, 3).await;
+        let tables = Tables::open(&fixture.db).await;
+        for (row, column, index) in [(1, "body", 1), (0, "leaf_hash", 0)] {
+            let row = format!("log = 'acme' AND idx = {row}");
+            let before = tables.read("audit_record", &row, column, Kind::Bytes(9)).await;
+            tables.write("audit_record", &row, column, changed(&before, Kind::Bytes(9))).await;
+            let status = fixture.list(&mut reader, "acme", Default::default()).await.unwrap_err();
+            assert_eq!(status.code(), Code::Internal);
+            assert!(status.message().starts_with("internal error, reference `"), "{status}");
+            let why = format!("record {index} is not what its tile says");
+            told(&running, &why).await;
+            tables.write("audit_record", &row, column, before).await;
+            running.well().await;
+        }
+        drop((client, reader));
+        running.stop().await;
+
+        // One that nobody has read yet.
+        let row = "log = 'acme' AND idx = 1";
+        let before = tables.read("audit_record", row, "body", Kind::Bytes(9)).await;
+        tables.write("audit_record", row, "body", changed(&before, Kind::Bytes(9))).await;
+        let ledger = Ledger::open(&fixture.config(), fixture.db.connect().await).unwrap();
+        let found = ledger.look().await.unwrap();
+        let why = found.iter().map(|found| found.damage.as_deref()).collect::<Vec<_>>();
+        assert_eq!(why, [Some("record 1 is not what its tile says")]);
+        assert_eq!(found[0].lost(), None);
+        tables.write("audit_record", row, "body", before).await;
+        assert_eq!(ledger.look().await.unwrap(), []);
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_whose_parked_events_are_missing_is_not_let_go() {
     db::both(|db| async {
@@ -262,13 +304,13 @@ async fn a_log_whose_parked_events_are_missing_is_not_let_go() {
         let damage = Damage::to(&fixture).await;
         assert_eq!(ship(&fixture, &mut client, &[("acme", 4), ("acme", 5)]).await.unwrap(), 5);
         let gone = "DELETE FROM audit_parked WHERE arrival = (SELECT MIN(arrival) FROM audit_parked)";
-        assert_eq!(damage.tables.run(gone, vec![]).await, 1);
+        let tables = Tables::open(&fixture.db).await;
+        assert_eq!(tables.run(gone, vec![]).await, 1);
         damage.repair().await;
-        pavior_testkit::wait_for("what is missing to be told", LIMIT, async || {
-            let said = running.degraded().await;
-            if said.iter().any(|why| why.contains("1 parked records of")) { Ok(()) } else { Err(said) }
-        })
-        .await;
+        told(&running, "1 parked records of").await;
+        // Where others look for it, too.
+        let why = tables.read("audit_held", LOG, "why", Kind::Text).await;
+        assert!(format!("{why:?}").contains("1 parked records of"), "{why:?}");
         assert_eq!(size(&fixture, &mut reader, "acme").await, 3, "the others wait on");
         drop((client, reader));
         running.stop().await;

@@ -46,7 +46,7 @@ async fn accept(fixture: &Fixture) -> Vec<LogFinding> {
         summary: lost.lost().unwrap(),
         ..event(&lost.log, 1_000)
     };
-    ledger.accept(&found, record, fixture.clock.now()).await.unwrap();
+    ledger.accept(&found, record, fixture.clock.now()).await.1.unwrap();
     assert_eq!(ledger.look().await.unwrap(), []);
     found
 }

@@ -58,15 +58,18 @@ pub async fn run(args: &RestoreArgs, printer: Printer) -> anyhow::Result<()> {
         );
         return Err(Ended { message, code: exit::FAILED }.into());
     }
+    let (done, mended) = match args.dry_run {
+        true => (Vec::new(), Ok(())),
+        false => workshop.mend_all(&findings).await,
+    };
+    // Whatever came of it: what is done is not found again, so that it is told now or never.
+    report(&findings, (!args.dry_run).then_some(done.as_slice()), printer)?;
+    mended.context("not all of it is done; run this again")?;
     if !args.dry_run {
-        for finding in &findings {
-            workshop.mend(finding).await?;
-        }
         for store in workshop.ground.stores.values() {
             store.close().await?;
         }
     }
-    report(&findings, args.dry_run, printer)?;
     let damaged: Vec<&str> = findings.iter().filter_map(Finding::damaged).collect();
     let message = match (args.dry_run, findings.is_empty(), damaged.is_empty()) {
         (_, true, _) | (false, _, true) => return Ok(()),
@@ -167,7 +170,31 @@ impl Workshop {
         Ok(findings)
     }
 
-    async fn mend(&self, finding: &Finding) -> anyhow::Result<()> {
+    /// Goes through the findings up to the first that fails; says of each whether it is done.
+    async fn mend_all(&self, findings: &[Finding]) -> (Vec<bool>, anyhow::Result<()>) {
+        let mut done = vec![false; findings.len()];
+        let mended = self.mend_each(findings, &mut done).await;
+        (done, mended)
+    }
+
+    async fn mend_each(&self, findings: &[Finding], done: &mut [bool]) -> anyhow::Result<()> {
+        for (finding, done) in findings.iter().zip(done.iter_mut()) {
+            *done = self.mend(finding).await?;
+        }
+        // The logs are one step: what is missing is the same for all of them.
+        let lost: Vec<LogFinding> = findings.iter().filter_map(Finding::lost_log).cloned().collect();
+        let event = |found: &LogFinding| {
+            self.event(&found.log, "audit", found.lost().unwrap_or_default(), log_detail(found))
+        };
+        let (accepted, result) = self.ledger.accept(&lost, event, self.clock.now()).await;
+        for (finding, done) in findings.iter().zip(done.iter_mut()) {
+            *done |= finding.lost_log().is_none_or(|found| accepted.contains(&found.log));
+        }
+        result.context("the audit log")
+    }
+
+    /// Does what is to be done about a finding by itself; false when nothing is.
+    async fn mend(&self, finding: &Finding) -> anyhow::Result<bool> {
         match finding {
             Finding::Producer { role, position, produced, apart } => {
                 let store = self.producer(*role).context("no database")?;
@@ -177,19 +204,14 @@ impl Workshop {
                 let newest = produced.newest_epoch;
                 outbox::begin_anew(store, role.name(), events, newest, recorded, self.clock.as_ref()).await?;
             }
-            Finding::Log(found) => {
-                let Some(lost) = found.lost() else { return Ok(()) };
-                let event =
-                    |found: &LogFinding| self.event(&found.log, "audit", lost.clone(), log_detail(found));
-                self.ledger.accept(std::slice::from_ref(found), event, self.clock.now()).await?;
-            }
             // Both at once; what is done already is left as it is.
             Finding::UnderWay(_) | Finding::Expiring(_) => {
                 let store = self.producer(Role::Provisioning).context("no database")?.clone();
                 pavior_provisioning::restore::park(store, self.clock.clone(), self.ids.clone()).await?;
             }
+            Finding::Log(_) => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What the platform's log, and that of every organization that is touched, are told.
@@ -327,6 +349,14 @@ impl Finding {
         }
     }
 
+    /// The log that goes on without what is gone of it.
+    fn lost_log(&self) -> Option<&LogFinding> {
+        match self {
+            Self::Log(found) => Some(found).filter(|found| found.lost().is_some()),
+            Self::Producer { .. } | Self::UnderWay(_) | Self::Expiring(_) => None,
+        }
+    }
+
     /// The records that are given up by going on, in words.
     fn lost(&self) -> Option<String> {
         match self {
@@ -362,26 +392,32 @@ impl Finding {
     }
 }
 
-fn report(findings: &[Finding], dry_run: bool, printer: Printer) -> anyhow::Result<()> {
+/// Says what was found, and of each whether it is `done`; none of a look that changes nothing.
+fn report(findings: &[Finding], done: Option<&[bool]>, printer: Printer) -> anyhow::Result<()> {
+    let is_done = |at: usize| done.and_then(|done| done.get(at).copied());
     if printer.is_json() {
-        let findings: Vec<Value> = findings
-            .iter()
-            .map(|finding| {
-                let (what, action, detail) = finding.told();
-                json!({ "finding": what, "action": action, "detail": detail })
-            })
-            .collect();
-        let next = if findings.is_empty() || dry_run { Value::Null } else { AFTERWARDS.into() };
-        return printer.value(&json!({ "dryRun": dry_run, "findings": findings, "next": next }));
+        let told = findings.iter().enumerate().map(|(at, finding)| {
+            let (what, action, detail) = finding.told();
+            let done = is_done(at).unwrap_or_default();
+            json!({ "finding": what, "action": action, "done": done, "detail": detail })
+        });
+        let told: Vec<Value> = told.collect();
+        let next = if findings.is_empty() || done.is_none() { Value::Null } else { AFTERWARDS.into() };
+        return printer.value(&json!({ "dryRun": done.is_none(), "findings": told, "next": next }));
     }
     if findings.is_empty() {
         return output::say(
             "all databases, the audit log and its checkpoints fit together: there is nothing to restore",
         );
     }
-    for finding in findings {
+    for (at, finding) in findings.iter().enumerate() {
         let (what, action, _) = finding.told();
-        output::say(&format!("{what}\n  {}: {action}", if dry_run { "would be done" } else { "done" }))?;
+        let done = match is_done(at) {
+            None => "would be done",
+            Some(true) => "done",
+            Some(false) => "not done",
+        };
+        output::say(&format!("{what}\n  {done}: {action}"))?;
     }
-    if dry_run { Ok(()) } else { output::say(AFTERWARDS) }
+    if done.is_none() { Ok(()) } else { output::say(AFTERWARDS) }
 }

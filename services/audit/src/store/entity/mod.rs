@@ -3,6 +3,7 @@
 // SeaORM's derive macros want `pub` items; nothing of them leaves `store/`.
 #![allow(unreachable_pub)]
 
+pub(crate) mod accepted;
 pub(crate) mod checkpoint;
 pub(crate) mod head;
 pub(crate) mod held;

@@ -3,6 +3,7 @@
 mod m20261122_000001_log;
 mod m20261126_000002_parked;
 mod m20261126_000003_demanded;
+mod m20261126_000004_accepted;
 
 use sea_orm_migration::prelude::*;
 
@@ -17,6 +18,7 @@ impl MigratorTrait for Migrator {
             pavior_store::installation::migration(),
             Box::new(m20261126_000002_parked::Migration),
             Box::new(m20261126_000003_demanded::Migration),
+            Box::new(m20261126_000004_accepted::Migration),
         ]
     }
 }

@@ -1,0 +1,128 @@
+//! What operators have accepted: a log goes on from a state that is signed here, and what was known of it before, in
+//! whatever process, counts no more.
+
+use pavior_store::{StoreError, Tx};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryTrait as _, Statement,
+};
+
+use super::append::Sign;
+use super::entity::accepted;
+use super::growth::{insert, signed};
+use super::{AuditStore, parking, tiles};
+use crate::domain::known::{Acceptance, KnownLogs, Mark};
+use crate::error::Error;
+
+impl AuditStore {
+    /// What was accepted of logs since this was known of them.
+    pub(crate) async fn newly_accepted_unscoped(
+        &self,
+        known: &KnownLogs,
+        signer: &dyn Sign,
+    ) -> Result<Vec<(String, Acceptance)>, Error> {
+        let found = read(self.store.read(), None).await?.into_iter();
+        let newer = found.filter(|row| row.generation.unsigned_abs() > known.generation(&row.log));
+        Ok(newer.filter_map(|row| Some((row.log.clone(), acceptance(&row, signer)?))).collect())
+    }
+
+    /// How often a loss of a log was accepted.
+    pub(crate) async fn generation_unscoped(&self, log: &str, signer: &dyn Sign) -> Result<u64, Error> {
+        generation(self.store.read(), log, signer).await
+    }
+
+    /// Whether the database is whole in itself: of what it acknowledged, nothing is gone but what was accepted. One that
+    /// is shorter than what was signed all the same is an older copy; in another, rows were removed.
+    pub(crate) async fn is_whole_unscoped(&self) -> Result<bool, Error> {
+        let db = self.store.read();
+        // Numbers of a producer begin with 1 and leave none out.
+        let sql = "SELECT CAST((SELECT COALESCE(SUM(last_seq), 0) FROM audit_producer) \
+                   - (SELECT COUNT(*) FROM audit_record) - (SELECT COUNT(*) FROM audit_parked) AS BIGINT) AS absent";
+        let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await;
+        let absent = row.map_err(StoreError::from)?.map_or(Ok(0), |row| row.try_get::<i64>("", "absent"));
+        let absent = absent.map_err(StoreError::from)?;
+        let accepted = read(db, None).await?.into_iter().map(|row| row.absent).max();
+        Ok(absent <= accepted.unwrap_or_default())
+    }
+
+    /// Drops what is still demanded of a log that is held, if the log does not go on from it: for the end of an
+    /// acceptance, as a process may have compared the log meanwhile with a checkpoint that was yet to be put aside.
+    pub(crate) async fn settle_unscoped(&self, log: &str) -> Result<(), Error> {
+        let log = log.to_owned();
+        self.write(move |tx| {
+            let log = log.clone();
+            Box::pin(async move { settle(tx, &log).await })
+        })
+        .await
+    }
+}
+
+async fn settle(tx: &Tx, log: &str) -> Result<(), Error> {
+    let Some(mut held) = parking::lock(tx, &[log].into()).await?.remove(log) else { return Ok(()) };
+    let Some(mark) = parking::Demand::of(&held)?.mark else { return Ok(()) };
+    if tiles::set_back(tx, log, &mark, &tiles::head_of(tx, log).await?).await?.is_none() {
+        return Ok(());
+    }
+    (held.signed_size, held.signed_root) = (None, None);
+    parking::update(tx, &held).await
+}
+
+/// How often a loss of a log was accepted.
+pub(super) async fn generation(
+    db: &impl ConnectionTrait,
+    log: &str,
+    signer: &dyn Sign,
+) -> Result<u64, Error> {
+    let found = read(db, Some(log)).await?;
+    Ok(found.iter().find_map(|row| acceptance(row, signer)).map_or(0, |accepted| accepted.generation))
+}
+
+/// Writes that a log goes on from a state, although more of it was known.
+pub(super) async fn write(
+    tx: &Tx,
+    log: &str,
+    mark: Mark,
+    absent: i64,
+    signer: &dyn Sign,
+) -> Result<(), Error> {
+    // Above one that cannot be believed too, so that it is never taken for newer.
+    let before = read(tx, Some(log)).await?.first().map_or(0, |row| row.generation.unsigned_abs());
+    let generation = before.saturating_add(1);
+    let row = accepted::Model {
+        log: log.to_owned(),
+        generation: signed(generation)?,
+        tree_size: signed(mark.size)?,
+        root_hash: mark.root.to_vec(),
+        absent,
+        note: signer.sign(&name(log, generation), mark.size, &mark.root, 0).note,
+    };
+    use accepted::Column::{Absent, Generation, Log, Note, RootHash, TreeSize};
+    let update =
+        OnConflict::column(Log).update_columns([Generation, TreeSize, RootHash, Absent, Note]).to_owned();
+    insert(tx, vec![row], Some(update)).await
+}
+
+/// What is signed: no log has such a name.
+fn name(log: &str, generation: u64) -> String {
+    format!("{log}/accepted/{generation}")
+}
+
+/// What a row says, if this installation signed it. Whoever can only write to the database accepts nothing.
+fn acceptance(row: &accepted::Model, signer: &dyn Sign) -> Option<Acceptance> {
+    let generation = u64::try_from(row.generation).ok()?;
+    let size = u64::try_from(row.tree_size).ok()?;
+    let mark = Mark { size, root: row.root_hash.as_slice().try_into().ok()? };
+    let is_signed = signer.has_signed(&name(&row.log, generation), mark.size, &mark.root, &row.note);
+    is_signed.then_some(Acceptance { generation, mark })
+}
+
+/// The rows of all logs or of one. Those that cannot be read say nothing.
+async fn read(db: &impl ConnectionTrait, log: Option<&str>) -> Result<Vec<accepted::Model>, Error> {
+    use sea_orm::FromQueryResult as _;
+    let mut select = accepted::Entity::find();
+    if let Some(log) = log {
+        select = select.filter(accepted::Column::Log.eq(log));
+    }
+    let rows = db.query_all(&select.into_query()).await.map_err(StoreError::from)?;
+    Ok(rows.iter().filter_map(|row| accepted::Model::from_query_result(row, "").ok()).collect())
+}
