@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
+/// How long what was killed may take to end before it is killed once more.
+const KILLED: Duration = Duration::from_secs(3_600);
 const USAGE: u8 = 125;
 const CANNOT_RUN: u8 = 127;
 
@@ -134,8 +136,8 @@ fn supervise(options: &Options) -> Result<u8, String> {
     let (sender, events) = channel();
     listen(options.control, sender.clone());
     await_exit(pid, sender);
-    watch(pid, options.grace, &events);
-    finish(&mut child, pid)
+    let until = watch(pid, options.grace, &events);
+    finish(&mut child, pid, until)
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "a function for `map_err`")]
@@ -201,30 +203,36 @@ fn await_exit(pid: Pid, events: Sender<Event>) {
     });
 }
 
-/// Returns when the work's main process has ended.
-fn watch(group: Pid, grace: Duration, events: &Receiver<Event>) {
+/// Returns when the work's main process has ended; where it was asked to, with the end of the time that it was given.
+fn watch(group: Pid, grace: Duration, events: &Receiver<Event>) -> Option<Instant> {
     let mut deadline: Option<Instant> = None;
+    let mut killed = false;
     loop {
         let event = match deadline {
             None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => events.recv_timeout(at.saturating_duration_since(Instant::now())),
         };
         let signal = match event {
-            Ok(Event::Exited) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(Event::Exited) | Err(RecvTimeoutError::Disconnected) => return deadline.filter(|_| !killed),
             Ok(Event::Signal(signal)) => signal,
             Ok(Event::SupervisorGone) => Signal::TERM,
             Err(RecvTimeoutError::Timeout) => Signal::KILL,
         };
         let _ = rustix::process::kill_process_group(group, signal);
+        killed |= signal == Signal::KILL;
         deadline = match (signal, deadline) {
-            (Signal::KILL, _) => Some(Instant::now() + Duration::from_secs(3600)),
+            (Signal::KILL, _) => Some(Instant::now() + KILLED),
             (_, Some(at)) => Some(at),
             (_, None) => Some(Instant::now() + grace),
         };
     }
 }
 
-fn finish(child: &mut Child, group: Pid) -> Result<u8, String> {
+fn finish(child: &mut Child, group: Pid, until: Option<Instant>) -> Result<u8, String> {
+    // The others were asked to end as well, and may be about to remove what they would leave behind.
+    while until.is_some_and(|until| Instant::now() < until) && has_members(group) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let _ = rustix::process::kill_process_group(group, Signal::KILL);
     let status = child.wait().map_err(|error| error.to_string())?;
     bury_orphans();
@@ -253,13 +261,32 @@ fn bury_orphans() {
 
 fn children() -> Vec<Pid> {
     let me = std::process::id().to_string();
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .filter_map(|entry| {
-            let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.to_owned();
-            (parent == me).then(|| Pid::from_raw(pid)).flatten()
-        })
+    processes()
+        .filter(|process| process.parent == me)
+        .filter_map(|process| Pid::from_raw(process.pid))
         .collect()
+}
+
+/// Whether a process of the group has not ended.
+fn has_members(group: Pid) -> bool {
+    let group = group.as_raw_pid().to_string();
+    processes().any(|process| process.group == group && !["Z", "X"].contains(&process.state.as_str()))
+}
+
+struct Process {
+    pid: i32,
+    state: String,
+    parent: String,
+    group: String,
+}
+
+/// All processes (proc_pid_stat(5)).
+fn processes() -> impl Iterator<Item = Process> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| {
+        let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned);
+        Some(Process { pid, state: fields.next()?, parent: fields.next()?, group: fields.next()? })
+    })
 }

@@ -84,6 +84,14 @@ impl Instance {
 }
 
 impl Watcher {
+    /// Where it is; one that is being started may take some time for it.
+    pub(super) async fn begun(&mut self, within: Duration) -> Live {
+        let begun = self.live.wait_for(|live| *live != Live::Starting);
+        // In time or not, and also when nobody supervises it any more: what was seen last.
+        let _ = tokio::time::timeout(within, begun).await.map(drop);
+        self.live.borrow().clone()
+    }
+
     /// Waits until it answers, has crashed, or the time is over.
     pub(super) async fn healthy(&mut self, path: Option<&str>, within: Duration) -> Result<u32, String> {
         let deadline = Instant::now() + within;

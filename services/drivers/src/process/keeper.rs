@@ -65,7 +65,9 @@ impl ProcessDriver {
             }
         }
         for identity in others {
-            if self.leave_down(&identity).await {
+            let is_left = self.leave_down(&identity).await;
+            self.has_reached(&identity);
+            if is_left {
                 found.undeclared.insert(identity);
             }
         }
@@ -78,7 +80,9 @@ impl ProcessDriver {
 
     async fn bring_up(&self, identity: &str, places: &Semaphore) -> Result<(), String> {
         let place = places.acquire().await.map_err(|error| error.to_string())?;
-        match self.begin_again(identity).await? {
+        let begun = self.begin_again(identity).await;
+        self.has_reached(identity);
+        match begun? {
             Up::Settled => Ok(()),
             // Not under the lock: somebody may want to change or remove it before it answers. It stays supervised
             // whatever comes of this.
@@ -95,6 +99,19 @@ impl ProcessDriver {
                 up.map(|_| ())
             }
         }
+    }
+
+    /// From now on it is known of a workload whether it runs.
+    pub(super) fn has_reached(&self, identity: &str) {
+        self.reached.send_if_modified(|reached| reached.insert(identity.to_owned()));
+    }
+
+    /// Waits until it is known of a workload whether it runs: after this process has begun, it takes its turn to be started
+    /// again. False when it is not in time.
+    pub(super) async fn reach(&self, identity: &str, within: Duration) -> bool {
+        let mut reached = self.reached.subscribe();
+        let reach = reached.wait_for(|reached| reached.contains(identity));
+        tokio::time::timeout(within, reach).await.is_ok_and(|reached| reached.is_ok())
     }
 
     async fn begin_again(&self, identity: &str) -> Result<Up, String> {

@@ -21,6 +21,7 @@ use pavior_driver::{
     Redactor, SecretString, Secrets, Sink, Success, ValidateRequest, Violation, diff,
 };
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::child::{Work, gone};
@@ -33,9 +34,11 @@ use port::{Port, Ports};
 use release::Used;
 use spec::{ACTIONS, Desired, Spec, TYPE, declare, schema};
 
-/// Most bytes of a log in the message of a start that failed.
 /// How long a look waits for another look, or for a change, to end.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long a look waits for a workload's turn to be started again, after this process has begun.
+const REACH: Duration = Duration::from_secs(3);
+/// Most bytes of a log in the message of a start that failed.
 const MAX_TOLD: usize = 8 * 1024;
 /// Most bytes of a log that the action `logs` gives.
 const MAX_SHOWN: usize = 1024 * 1024;
@@ -54,6 +57,8 @@ pub(crate) struct ProcessDriver {
     slots: Mutex<HashMap<String, Slot>>,
     ports: Ports,
     found: Mutex<keeper::Found>,
+    /// The workloads that were looked after since this process began: of the others it is not known yet whether they run.
+    reached: watch::Sender<BTreeSet<String>>,
 }
 
 fn internal(message: &'static str) -> impl Fn(std::io::Error) -> Failure {
@@ -76,6 +81,7 @@ impl ProcessDriver {
             slots: Mutex::default(),
             ports: Ports::default(),
             found: Mutex::default(),
+            reached: watch::Sender::default(),
         })
     }
 
@@ -140,6 +146,7 @@ impl ProcessDriver {
 
     /// Starts one instance on its port.
     fn begin(&self, identity: &str, spec: &Spec, port: Port) -> Result<Instance, Failure> {
+        self.has_reached(identity);
         let directory = self.directory(identity);
         let home = directory.join("data");
         files::private_directory(&home).map_err(internal("the workload's directory cannot be made"))?;
@@ -265,6 +272,7 @@ impl ProcessDriver {
         self.end(instance).await;
         self.wait_for_old(&thing.identity, None).await;
         self.remove(&thing).await?;
+        self.reached.send_if_modified(|reached| reached.remove(&thing.identity));
         self.ledger.forget(&thing)?;
         Ok(Success::default())
     }
@@ -288,11 +296,21 @@ impl ProcessDriver {
             message: message.to_owned(),
         };
         let slot = self.slot(&thing.identity);
+        let should_run = self.read(&thing).is_some_and(|spec| spec.desired == Desired::Running);
+        if thing.ready && should_run && !self.reach(&thing.identity, REACH).await {
+            let message = "the workload is about to be started again".to_owned();
+            return Ok(Observation::Indeterminate { message });
+        }
         // Somebody else who looks is done in no time; who changes it takes longer.
         let Ok(running) = tokio::time::timeout(LOOK, slot.lock()).await else {
             return Ok(Observation::Indeterminate { message: "the workload is being changed".to_owned() });
         };
-        let live = running.as_ref().map(Instance::live);
+        let watcher = running.as_ref().map(Instance::watcher);
+        drop(running);
+        let live = match watcher {
+            Some(mut watcher) => Some(watcher.begun(LOOK).await),
+            None => None,
+        };
         let seen = match (self.read(&thing), live) {
             (None, None) if thing.told => partial("its record is damaged"),
             (None, None) => Observation::Absent,
@@ -302,6 +320,9 @@ impl ProcessDriver {
             }
             (Some(spec), _) if spec.desired == Desired::Stopped => {
                 Observation::Found(Found::from(Self::success(&thing.identity, &spec, None)))
+            }
+            (Some(_), Some(Live::Starting)) => {
+                Observation::Indeterminate { message: "the workload is being started".to_owned() }
             }
             (Some(_), Some(Live::Crashed { message })) => partial(&format!("the process {message}")),
             (Some(_), _) => partial("the process does not run"),

@@ -10,7 +10,7 @@ use pavior_driver::{
 };
 use serde_json::{Value, json};
 
-use crate::world::{World, config, context, reconcile, success, wait_for};
+use crate::world::{World, config, context, invoke, reconcile, success, wait_for};
 
 const WORKLOADS: usize = 24;
 const DELETED: usize = 8;
@@ -162,6 +162,81 @@ async fn what_nobody_declares_is_not_started() {
     let want = |identity: &str, name: &str| (identity.to_owned(), resource(name), format!("make/{name}"));
     assert_eq!(listed, [want(&kept, "kept"), want(&lost, "lost")]);
     drivers.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_yet_to_be_started_again_is_not_told_to_be_down() {
+    let world = World::new().await;
+    let driver = world.driver("process");
+    let (kept, stopped) = (make(&driver, "kept").await, make(&driver, "stopped").await);
+    let call = context(&resource("stopped"), "stop/1");
+    success(driver.invoke(&call, invoke(&stopped, "stop", Value::Null, &[]), &NullSink).await);
+    drop(driver);
+    let (drivers, data, _directory) = next_process(world).await;
+    let driver = drivers.registry.get("process").unwrap();
+    let look = async |name: &str, identity: &str| {
+        let request = pavior_driver::ObserveRequest {
+            resource_type: "workload".to_owned(),
+            lookup: Lookup::Identity(identity.to_owned()),
+        };
+        driver.observe(&context(&resource(name), "look/1"), request).await
+    };
+    let seen = look("kept", &kept).await;
+    let Observation::Indeterminate { message } = seen else { panic!("{seen:?}") };
+    assert_eq!(message, "the workload is about to be started again");
+    let seen = look("stopped", &stopped).await;
+    assert!(matches!(seen, Observation::Found(_)), "{seen:?}");
+    // Who looks while it takes its turn waits for it.
+    let declared = [kept.as_str(), &stopped];
+    let (seen, ()) = tokio::join!(look("kept", &kept), reconcile(&drivers, &declared));
+    assert!(matches!(seen, Observation::Found(_)), "{seen:?}");
+    assert_eq!(running(&data), BTreeSet::from(["kept".to_owned()]));
+    drivers.stop().await;
+    drop((driver, drivers));
+
+    // One that nobody declares is not waited for once that is known.
+    let drivers = pavior_drivers::build(&config(&data)).unwrap();
+    reconcile(&drivers, &[&stopped]).await;
+    let driver = drivers.registry.get("process").unwrap();
+    let request = pavior_driver::ObserveRequest {
+        resource_type: "workload".to_owned(),
+        lookup: Lookup::Identity(kept.clone()),
+    };
+    let seen = driver.observe(&context(&resource("kept"), "look/2"), request).await;
+    let Observation::Partial { message, .. } = seen else { panic!("{seen:?}") };
+    assert_eq!(message, "the process does not run");
+    drop(driver);
+    drivers.stop().await;
+}
+
+#[tokio::test]
+async fn what_ends_after_its_leader_has_the_time_that_was_given() {
+    let world = World::with(|config| config.process.grace = std::time::Duration::from_secs(20)).await;
+    let driver = world.driver("process");
+    let script = format!(
+        "trap : TERM; (trap 'sleep 0.3; touch tidied; exit' TERM; touch ready; while :; do sleep 0.05; done) & \
+         exec {} -S -E -c \"$LISTENER\"",
+        python()
+    );
+    let inputs =
+        json!({"command": ["/bin/sh", "-c", script], "variables": {"NAME": "slow", "LISTENER": LISTENER}});
+    let request = ApplyRequest {
+        resource_type: "workload".to_owned(),
+        prior: None,
+        inputs,
+        sensitive: Vec::new(),
+        declaration: String::new(),
+    };
+    let call = context(&resource("slow"), "make/slow");
+    success(driver.apply(&call, request, &MemorySink::new()).await);
+    let home = |name: &str| {
+        let folders = std::fs::read_dir(world.data.join("workloads")).unwrap();
+        folders.flatten().any(|folder| folder.path().join("data").join(name).exists()).then_some(())
+    };
+    wait_for("the second process", || home("ready")).await;
+    drop(driver);
+    world.drivers.stop().await;
+    assert!(home("tidied").is_some());
 }
 
 #[tokio::test]
