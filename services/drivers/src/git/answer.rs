@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::{Body, BodyDataStream, Bytes};
 use futures::StreamExt as _;
-use pavior_driver::{Push, PushRecorder};
+use pavior_driver::RefUpdate;
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
-use super::room::Room;
+use super::account::Account;
 use crate::child::Conversation;
 
 /// How what the client sends ended.
@@ -90,8 +90,9 @@ pub(super) async fn drain(body: Body) {
 pub(super) struct TooLarge {
     /// What the client is told; nothing when it is not to be told.
     pub(super) report: Vec<u8>,
-    /// The push as it is recorded then: it was announced before anybody could know its size.
-    pub(super) push: Option<(Arc<dyn PushRecorder>, Push)>,
+    /// Where it is recorded then, what the push wanted and why it is refused: it was announced before anybody could know
+    /// its size.
+    pub(super) refused: Option<(Account, Vec<RefUpdate>, String)>,
 }
 
 /// What the back end says. Dropping it ends the back end.
@@ -102,7 +103,7 @@ pub(super) struct Answer {
     too_large: TooLarge,
     deadline: Instant,
     over: bool,
-    _held: (Conversation, OwnedSemaphorePermit, Option<Room>),
+    _held: (Conversation, Option<OwnedSemaphorePermit>),
 }
 
 impl Answer {
@@ -111,7 +112,7 @@ impl Answer {
         feed: Feed,
         too_large: TooLarge,
         deadline: Instant,
-        held: (Conversation, OwnedSemaphorePermit, Option<Room>),
+        held: (Conversation, Option<OwnedSemaphorePermit>),
     ) -> Self {
         let output = ReaderStream::new(output);
         Self { output, feed, fed: None, too_large, deadline, over: false, _held: held }
@@ -136,11 +137,9 @@ impl Answer {
 
     /// Ends a push that is too large: it is recorded as refused, and the client is told.
     async fn too_much(&mut self) -> std::io::Result<Bytes> {
-        let TooLarge { report, push } = std::mem::take(&mut self.too_large);
-        if let Some((recorder, push)) = push
-            && let Err(error) = recorder.record(push).await
-        {
-            tracing::error!(error, "that a push was too large cannot be recorded");
+        let TooLarge { report, refused } = std::mem::take(&mut self.too_large);
+        if let Some((account, updates, why)) = refused {
+            account.refuse(updates, why).await;
         }
         if report.is_empty() { Err(std::io::ErrorKind::FileTooLarge.into()) } else { Ok(report.into()) }
     }

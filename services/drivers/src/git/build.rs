@@ -61,7 +61,7 @@ impl Git {
             ("GIT_COMMITTER_NAME", "Pavior"),
             ("GIT_COMMITTER_EMAIL", "pavior@localhost"),
             // Hooks and file system monitors of a repository are code of whoever wrote it.
-            ("GIT_CONFIG_COUNT", "8"),
+            ("GIT_CONFIG_COUNT", "10"),
             ("GIT_CONFIG_KEY_0", "core.hooksPath"),
             ("GIT_CONFIG_VALUE_0", "/dev/null"),
             ("GIT_CONFIG_KEY_1", "core.fsmonitor"),
@@ -80,6 +80,12 @@ impl Git {
             // Nothing goes on behind a command that has ended.
             ("GIT_CONFIG_KEY_7", "gc.autoDetach"),
             ("GIT_CONFIG_VALUE_7", "false"),
+            // A push reads objects from elsewhere than it has its own, so what is there twice is not its to tidy up.
+            ("GIT_CONFIG_KEY_8", "receive.autogc"),
+            ("GIT_CONFIG_VALUE_8", "false"),
+            // What it brings is a pack, which is put where packs are.
+            ("GIT_CONFIG_KEY_9", "receive.unpackLimit"),
+            ("GIT_CONFIG_VALUE_9", "1"),
         ];
         environment.extend(fixed.map(|(name, value)| (name.to_owned(), value.to_owned())));
         Self { environment: Arc::new(environment), shim: shim.into(), holds: None }
@@ -165,6 +171,13 @@ impl Git {
     }
 
     /// Head of a branch; nothing when the branch has no commit.
+    /// Packs what has become many small files, if it has.
+    pub(crate) async fn tidy_up(&self, repository: &Path) -> Result<(), Failure> {
+        let args: [&OsStr; 5] =
+            ["-C".as_ref(), repository.as_ref(), "gc".as_ref(), "--auto".as_ref(), "--quiet".as_ref()];
+        self.run(&args, &[]).await.map(drop)
+    }
+
     pub(crate) async fn head(&self, repository: &Path, branch: &str) -> Result<Option<String>, Failure> {
         self.resolve(repository, &format!("refs/heads/{branch}")).await
     }

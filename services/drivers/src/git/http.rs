@@ -1,5 +1,6 @@
 //! Smart HTTP through `git http-backend`: authenticated first, streamed both ways, under the shim.
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,13 +18,14 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pavior_core::digest::sha256_hex;
-use pavior_driver::{Push, PushRecorder, Redactor, RefUpdate};
+use pavior_driver::{PushRecorder, Redactor, RefUpdate};
 use subtle::ConstantTimeEq;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::ChildStdout;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::account::Account;
 use super::answer::{Answer, Feed, TooLarge, drain};
 use super::push::Commands;
 use super::room::{Room, Rooms};
@@ -149,10 +151,14 @@ impl Backend {
             room: None,
         };
         let call = match rest {
-            "git-receive-pack" => match self.admit(organization, repository, call).await {
-                Ok(call) => call,
-                Err(refused) => return refused,
-            },
+            "git-receive-pack" => {
+                let repository = repository.strip_suffix(".git").unwrap_or(repository).to_owned();
+                let (recorder, organization) = (self.recorder.clone(), organization.to_owned());
+                match self.admit(Account { recorder, organization, repository }, call).await {
+                    Ok(call) => call,
+                    Err(refused) => return refused,
+                }
+            }
             _ => call,
         };
         match tokio::time::timeout_at(deadline, self.run(call, slot)).await {
@@ -165,67 +171,68 @@ impl Backend {
         }
     }
 
-    /// Looks at what a push is about to do, and records it; without its record there is no push.
-    async fn admit<'a>(
+    /// Looks at what a push is about to do, and records it; without its record there is no push. Whatever is refused is
+    /// recorded here, but for a push that turns out too large later.
+    async fn admit<'a>(&self, account: Account, call: Call<'a>) -> Result<Call<'a>, Response> {
+        let deadline = call.deadline;
+        let (recorded, admitted) = match self.examine(&account, call).await {
+            Ok((call, updates)) => (account.announce(&updates).await, Ok(call)),
+            Err(Refused { updates, why, answer }) => (account.refuse(updates, why).await, Err(answer)),
+        };
+        match admitted {
+            _ if !recorded => {
+                let text = "the push cannot be recorded now, try again later";
+                Err(plain(StatusCode::SERVICE_UNAVAILABLE, text))
+            }
+            Ok(call) => Ok(call),
+            Err(Told::Plainly(status, text)) => Err(plain(status, text)),
+            Err(Told::AsGit(report, body)) => Err(tell(report, body, deadline).await),
+        }
+    }
+
+    async fn examine<'a>(
         &self,
-        organization: &str,
-        repository: &str,
+        account: &Account,
         call: Call<'a>,
-    ) -> Result<Call<'a>, Response> {
+    ) -> Result<(Call<'a>, Vec<RefUpdate>), Refused> {
         let (parts, body) = call.request.into_parts();
         if parts.headers.contains_key(CONTENT_ENCODING) {
-            return Err(plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a push must not be compressed once more"));
+            let text = "a push must not be compressed once more";
+            return Err(Refused::plainly(Vec::new(), StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
         }
         let read = tokio::time::timeout(COMMANDS_TIMEOUT, push::commands(body)).await;
-        let read = read.unwrap_or(Err(push::Refusal::TooSlow));
-        let (commands, body) = read.map_err(|refusal| match refusal {
-            push::Refusal::TooSlow => plain(StatusCode::REQUEST_TIMEOUT, "the push does not begin"),
-            push::Refusal::Malformed => plain(StatusCode::BAD_REQUEST, "this is not a push"),
-            push::Refusal::TooMany => {
-                plain(StatusCode::PAYLOAD_TOO_LARGE, "the push moves too many references")
-            }
-        })?;
+        let read = read.unwrap_or_else(|_| Err((push::Refusal::TooSlow, Vec::new())));
+        let (commands, body) = read.map_err(|(refusal, updates)| not_passed_on(refusal, updates))?;
         let length = u64::try_from(commands.length).unwrap_or(u64::MAX);
-        let room = self.room(&call.path, pack_length(&parts.headers, length)).await?;
-        let too_large = push::report(&commands, |_| self.too_large(&room));
+        let said = pack_length(&parts.headers, length);
+        let Some(room) = self.room(&call.path, said).await else {
+            let text = "the repository cannot be served";
+            return Err(Refused::plainly(commands.updates, StatusCode::INTERNAL_SERVER_ERROR, text));
+        };
+        let why = self.too_large(&room);
+        let too_large = push::report(&commands, |_| why.clone());
         let deletes = |after: &str| after.bytes().all(|byte| byte == b'0');
         let brings = !commands.updates.iter().all(|update| deletes(&update.after));
-        let is_larger = pack_length(&parts.headers, length).is_some_and(|said| said > room.bytes());
-        let refusal = match refused_names(&commands) {
-            None if brings && (room.bytes() == 0 || is_larger) => {
-                Some((self.too_large(&room), too_large.clone()))
-            }
-            named => named,
-        };
-        let repository = repository.strip_suffix(".git").unwrap_or(repository).to_owned();
-        let (organization, updates) = (organization.to_owned(), commands.updates);
-        let refused = refusal.as_ref().map(|(why, _)| why.clone());
-        let push = Push { organization, repository, updates, refused };
-        if !push.updates.is_empty()
-            && let Err(error) = self.recorder.record(push.clone()).await
-        {
-            tracing::error!(error, "a push cannot be recorded and is refused");
-            let text = "the push cannot be recorded now, try again later";
-            return Err(plain(StatusCode::SERVICE_UNAVAILABLE, text));
+        let is_larger = said.is_some_and(|said| said > room.bytes());
+        if let Some((why, report)) = refused_names(&commands) {
+            return Err(Refused { updates: commands.updates, why, answer: Told::AsGit(report, body) });
         }
-        if let Some((_, report)) = refusal {
-            return Err(refuse(report, body, call.deadline).await);
+        if brings && (room.bytes() == 0 || is_larger) {
+            return Err(Refused { updates: commands.updates, why, answer: Told::AsGit(too_large, body) });
         }
         let most = length.saturating_add(room.bytes().max(EMPTY_PACK));
-        let refused = Some(self.too_large(&room));
-        let push = Some((self.recorder.clone(), Push { refused, ..push }));
-        let too_large = TooLarge { report: too_large, push };
+        let updates = commands.updates;
+        let refused = Some((account.clone(), updates.clone(), why));
+        let too_large = TooLarge { report: too_large, refused };
         let request = Request::from_parts(parts, body);
-        Ok(Call { request, most, too_large, room: Some(room), ..call })
+        Ok((Call { request, most, too_large, room: Some(room), ..call }, updates))
     }
 
     /// Takes room for a push that says how long it is, or may be as long as any.
-    async fn room(&self, path: &std::path::Path, said: Option<u64>) -> Result<Room, Response> {
+    async fn room(&self, path: &std::path::Path, said: Option<u64>) -> Option<Room> {
         let wanted = said.map_or(self.config.max_push_bytes, |said| said.min(self.config.max_push_bytes));
-        self.rooms.take(path, self.config.max_repository_bytes, wanted).await.map_err(|error| {
-            tracing::error!(%error, "a repository's size cannot be told");
-            plain(StatusCode::INTERNAL_SERVER_ERROR, "the repository cannot be served")
-        })
+        let taken = self.rooms.take(path, self.config.max_repository_bytes, wanted).await;
+        taken.inspect_err(|error| tracing::error!(%error, "a repository's size cannot be told")).ok()
     }
 
     /// What somebody is told who brings more than there is room for.
@@ -271,6 +278,14 @@ impl Backend {
                 environment.insert(variable.to_owned(), value.to_owned());
             }
         }
+        let (mut slot, mut holds) = (Some(slot), None);
+        if let Some(mut room) = room {
+            let incoming = room.incoming()?.to_string_lossy().into_owned();
+            environment.insert("GIT_OBJECT_DIRECTORY".to_owned(), incoming);
+            let (git, path) = (self.git.clone(), path.clone());
+            let held = Held { room: Some(room), git, path, slot: slot.take() };
+            holds = Some(Arc::new(held) as Arc<dyn Any + Send + Sync>);
+        }
         let work = Work {
             command: ["git", "http-backend"].map(OsString::from).to_vec(),
             environment,
@@ -278,18 +293,72 @@ impl Backend {
             status_file: None,
             grace: GRACE,
             redactor: Redactor::default(),
-            holds: None,
+            holds,
         };
         let (conversation, input, output) = child::converse(&self.shim, &work)?;
         let feed = Feed::start(body, input, most);
         let mut reader = BufReader::new(output);
         let (status, headers) = read_headers(&mut reader).await?;
-        let answer = Answer::new(reader, feed, too_large, deadline, (conversation, slot, room));
+        let answer = Answer::new(reader, feed, too_large, deadline, (conversation, slot));
         let mut response = Response::new(answer.into_body());
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         Ok(response)
+    }
+}
+
+/// A push of which nothing happens: as much of it as was read, why, and how the client is told.
+struct Refused {
+    updates: Vec<RefUpdate>,
+    why: String,
+    answer: Told,
+}
+
+enum Told {
+    /// By the status of the answer.
+    Plainly(StatusCode, &'static str),
+    /// As git clients show it, when the rest of the body was read.
+    AsGit(Vec<u8>, Body),
+}
+
+impl Refused {
+    fn plainly(updates: Vec<RefUpdate>, status: StatusCode, text: &'static str) -> Self {
+        Self { updates, why: text.to_owned(), answer: Told::Plainly(status, text) }
+    }
+}
+
+fn not_passed_on(refusal: push::Refusal, updates: Vec<RefUpdate>) -> Refused {
+    let (status, text) = match refusal {
+        push::Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the push does not begin"),
+        push::Refusal::Malformed => (StatusCode::BAD_REQUEST, "this is not a push"),
+        push::Refusal::NotText => (StatusCode::BAD_REQUEST, "the name of a reference is not UTF-8"),
+        push::Refusal::TooMany => (StatusCode::PAYLOAD_TOO_LARGE, "the push moves too many references"),
+    };
+    Refused::plainly(updates, status, text)
+}
+
+/// What a push holds until all of its processes have ended, whoever ended them.
+struct Held {
+    /// What was brought and not accepted goes first.
+    room: Option<Room>,
+    git: Git,
+    path: PathBuf,
+    slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.room.take());
+        let (git, path, slot) = (self.git.clone(), self.path.clone(), self.slot.take());
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if path.is_dir() && git.tidy_up(&path).await.is_err() {
+                    tracing::warn!(repository = %path.display(), "a repository cannot be tidied up");
+                }
+                drop(slot);
+            });
+        }
     }
 }
 
@@ -310,7 +379,7 @@ fn refused_names(commands: &Commands) -> Option<(String, Vec<u8>)> {
 }
 
 /// Answers a push of which nothing happens, as git clients show it.
-async fn refuse(report: Vec<u8>, body: Body, deadline: Instant) -> Response {
+async fn tell(report: Vec<u8>, body: Body, deadline: Instant) -> Response {
     // A client listens when it has said everything.
     if tokio::time::timeout_at(deadline, drain(body)).await.is_err() {
         return plain(StatusCode::REQUEST_TIMEOUT, "the push does not end");

@@ -1,5 +1,6 @@
 //! `git-repository`: a bare repository made from a skeleton, served over smart HTTP.
 
+mod account;
 mod answer;
 mod build;
 mod http;

@@ -1,9 +1,12 @@
 //! Reads what a push wants to do, before the back end sees it (gitprotocol-pack, "Reference Update Request").
 
+use std::borrow::Cow;
+
 use axum::body::{Body, Bytes};
 use bytes::BytesMut;
 use futures::StreamExt as _;
-use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
+use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, Script};
+use icu_properties::script::ScriptWithExtensions;
 use icu_properties::{CodePointMapData, CodePointSetData};
 use pavior_driver::RefUpdate;
 
@@ -26,6 +29,8 @@ pub(super) enum Refusal {
     TooMany,
     /// What it wants has not come in time.
     TooSlow,
+    /// A reference has a name that is no text.
+    NotText,
 }
 
 /// What a push says before its pack.
@@ -48,20 +53,23 @@ pub(super) enum Told {
 }
 
 /// Reads the commands at the beginning of a request's body, and gives the body as if nothing had been read.
-pub(super) async fn commands(body: Body) -> Result<(Commands, Body), Refusal> {
+///
+/// # Errors
+/// Why the push is not passed on, with what of it was understood.
+pub(super) async fn commands(body: Body) -> Result<(Commands, Body), (Refusal, Vec<RefUpdate>)> {
     let mut rest = body.into_data_stream();
     let mut read = BytesMut::new();
     let mut parser = Parser::default();
     let commands = loop {
-        if let Some(length) = parser.advance(&read)? {
-            break Commands { updates: parser.updates, length, told: parser.told };
-        }
-        if read.len() > MAX_COMMANDS {
-            return Err(Refusal::TooMany);
+        match parser.advance(&read) {
+            Ok(Some(length)) => break Commands { updates: parser.updates, length, told: parser.told },
+            Ok(None) if read.len() > MAX_COMMANDS => return Err((Refusal::TooMany, parser.updates)),
+            Ok(None) => {}
+            Err(refusal) => return Err((refusal, parser.updates)),
         }
         match rest.next().await {
             Some(Ok(chunk)) => read.extend_from_slice(&chunk),
-            Some(Err(_)) | None => return Err(Refusal::Malformed),
+            Some(Err(_)) | None => return Err((Refusal::Malformed, parser.updates)),
         }
     };
     let first = futures::stream::iter([Ok::<Bytes, axum::Error>(read.freeze())]);
@@ -110,7 +118,11 @@ impl Parser {
             if self.updates.len() == MAX_UPDATES {
                 return Err(Refusal::TooMany);
             }
-            self.updates.push(update(line).ok_or(Refusal::Malformed)?);
+            let (update, is_text) = update(line).ok_or(Refusal::Malformed)?;
+            self.updates.push(update);
+            if !is_text {
+                return Err(Refusal::NotText);
+            }
         }
     }
 }
@@ -136,7 +148,26 @@ pub(super) fn refused_name(name: &str) -> Option<&'static str> {
     if name.len() > MAX_NAME {
         return Some("the name is longer than 255 bytes");
     }
-    name.contains(misleads).then_some("the name has control, space or invisible characters in it")
+    let mut before = None;
+    let is_misleading = |c| misleads(c) || is_astray(before.replace(c), c);
+    name.contains(is_misleading).then_some("the name has control, space or invisible characters in it")
+}
+
+/// A mark of another script than what it stands on. No font puts the two together, and some marks are then not seen at
+/// all, such as the filler of the Khitan script, which has no look of its own (Unicode: the categories Mn and Me,
+/// `Script_Extensions`).
+fn is_astray(before: Option<char>, c: char) -> bool {
+    let marks = [GeneralCategory::NonspacingMark, GeneralCategory::EnclosingMark];
+    if !marks.contains(&CodePointMapData::<GeneralCategory>::new().get(c)) {
+        return false;
+    }
+    let scripts = ScriptWithExtensions::new();
+    let on = before.map(|before| scripts.get_script_extensions_val(before));
+    let fits = |script| {
+        // Marks that go with everything.
+        [Script::Inherited, Script::Common].contains(&script) || on.is_some_and(|on| on.contains(&script))
+    };
+    !scripts.get_script_extensions_val(c).iter().any(fits)
 }
 
 /// Characters that are not seen, that change how the text around them is shown, or that nobody knows the look of
@@ -179,15 +210,17 @@ fn line(text: &[u8]) -> Vec<u8> {
     [format!("{:04x}", text.len() + 4).as_bytes(), text].concat()
 }
 
-/// `old SP new SP name`, with what the client can do behind a NUL in the first.
-fn update(line: &[u8]) -> Option<RefUpdate> {
-    let line = line.split(|byte| *byte == 0).next()?;
-    let line = std::str::from_utf8(line).ok()?.trim_end_matches('\n');
-    let mut parts = line.splitn(3, ' ');
+/// `old SP new SP name`, with what the client can do behind a NUL in the first, and whether that is text. A name that is
+/// none is told as well as it can be.
+fn update(line: &[u8]) -> Option<(RefUpdate, bool)> {
+    let line = String::from_utf8_lossy(line.split(|byte| *byte == 0).next()?);
+    let is_text = matches!(line, Cow::Borrowed(_));
+    let mut parts = line.trim_end_matches('\n').splitn(3, ' ');
     let (before, after, name) = (parts.next()?, parts.next()?, parts.next()?);
     let object = |id: &str| [40, 64].contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit());
     let known = object(before) && object(after) && !name.is_empty();
-    known.then(|| RefUpdate { name: name.to_owned(), before: before.to_owned(), after: after.to_owned() })
+    let update = || RefUpdate { name: name.to_owned(), before: before.to_owned(), after: after.to_owned() };
+    known.then(|| (update(), is_text))
 }
 
 #[cfg(test)]
@@ -201,9 +234,16 @@ mod tests {
         super::line(text.as_bytes())
     }
 
+    fn line_of(text: &[u8], more: &[u8]) -> Vec<u8> {
+        super::line(&[text, more].concat())
+    }
+
     #[test]
     fn only_branches_and_tags_with_plain_names_are_pushed() {
-        for name in ["refs/heads/main", "refs/heads/a/b", "refs/tags/v1", "refs/heads/über"] {
+        let marked = ["refs/heads/u\u{308}ber", "refs/heads/\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940}"];
+        for name in
+            ["refs/heads/main", "refs/heads/a/b", "refs/tags/v1", "refs/heads/über"].iter().chain(&marked)
+        {
             assert_eq!(refused_name(name), None, "{name}");
         }
         for name in [
@@ -237,6 +277,7 @@ mod tests {
             '\u{2800}',
             '\u{fff9}',
             '\u{e000}',
+            '\u{16fe4}',
         ] {
             let name = format!("refs/heads/a{c}b");
             assert_eq!(
@@ -293,10 +334,19 @@ mod tests {
             (line(&format!("{B} {A} ")), Refusal::Malformed),
             (push()[..60].to_vec(), Refusal::Malformed),
             (many, Refusal::TooMany),
+            (line_of(format!("{B} {A} refs/heads/").as_bytes(), b"\xff\xfe"), Refusal::NotText),
         ];
         for (bytes, refusal) in cases {
             let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned();
-            assert_eq!(commands(Body::from(bytes)).await.unwrap_err(), refusal, "{shown}");
+            let (found, updates) = commands(Body::from(bytes)).await.unwrap_err();
+            assert_eq!(found, refusal, "{shown}");
+            // As much as was understood is there for the record.
+            let known = match refusal {
+                Refusal::TooMany => vec!["refs/heads/x"; MAX_UPDATES],
+                Refusal::NotText => vec!["refs/heads/\u{fffd}\u{fffd}"],
+                _ => Vec::new(),
+            };
+            assert_eq!(updates.iter().map(|update| update.name.as_str()).collect::<Vec<_>>(), known);
         }
     }
 }

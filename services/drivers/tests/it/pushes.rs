@@ -8,7 +8,7 @@ use std::process::Stdio;
 use base64::Engine as _;
 use pavior_driver::{ExposeSecret, Success};
 use pavior_drivers::DriversConfig;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::git::{git, must, with_password};
 use crate::world::{World, alive, wait_for};
@@ -140,22 +140,102 @@ fn back_ends(data: &Path) -> BTreeSet<u64> {
     found
 }
 
-/// Begins a push and does not go on.
-async fn half_a_push(url: &str) -> tokio::net::TcpStream {
+/// Sends so much of a push.
+async fn post(url: &str, headers: &str, length: usize, body: &[u8]) -> tokio::net::TcpStream {
     let rest = url.strip_prefix("http://").unwrap();
     let (credentials, rest) = rest.split_once('@').unwrap();
     let (host, path) = rest.split_once('/').unwrap();
     let token = base64::engine::general_purpose::STANDARD.encode(credentials);
-    let command =
-        format!("{} {} refs/heads/half\0 report-status side-band-64k", "0".repeat(40), "1".repeat(40));
-    let body = format!("{:04x}{command}0000PACK", command.len() + 4);
     let head = format!(
         "POST /{path}/git-receive-pack HTTP/1.1\r\nHost: {host}\r\nAuthorization: Basic {token}\r\n\
-         Content-Type: application/x-git-receive-pack-request\r\nContent-Length: 1000000\r\n\r\n{body}"
+         Content-Type: application/x-git-receive-pack-request\r\nContent-Length: {length}\r\n{headers}\r\n"
     );
     let mut stream = tokio::net::TcpStream::connect(host).await.unwrap();
-    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
     stream
+}
+
+fn line(name: &[u8]) -> Vec<u8> {
+    let command = [format!("{} {} ", "0".repeat(40), "1".repeat(40)).as_bytes(), name].concat();
+    [format!("{:04x}", command.len() + 4).as_bytes(), &command].concat()
+}
+
+/// Begins a push and does not go on.
+async fn half_a_push(url: &str) -> tokio::net::TcpStream {
+    // One object of a million bytes, not compressed, of which the first 60,000 come.
+    let pack = b"PACK\x00\x00\x00\x02\x00\x00\x00\x01\xb0\xa4\xe8\x03\x78\x01\x00\x60\xea\x9f\x15";
+    let command = line(b"refs/heads/half\0 report-status side-band-64k");
+    let body = [&command[..], b"0000", pack, &[7; 60_000]].concat();
+    post(url, "", 1_000_000, &body).await
+}
+
+/// The files of pushes to a repository that are not accepted.
+fn incoming(made: &Success) -> BTreeSet<PathBuf> {
+    let folder = Path::new(made.outputs["path"].as_str().unwrap()).join("incoming");
+    let packs = walkdir::WalkDir::new(folder).into_iter().filter_map(Result::ok);
+    packs
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("tmp_pack"))
+        .map(|e| e.into_path())
+        .collect()
+}
+
+/// Also while others go on beside it.
+#[tokio::test]
+async fn a_push_that_is_broken_off_leaves_nothing() {
+    let (_world, made, copy, _work) = cloned(|config| config.git.max_repository_bytes = 3_000_000).await;
+    let url = address(&made);
+    let kept = half_a_push(&url).await;
+    let first = wait_for("its pack", || Some(incoming(&made)).filter(|packs| packs.len() == 1)).await;
+    for _ in 0..4 {
+        let broken = half_a_push(&url).await;
+        wait_for("the packs", || (incoming(&made).len() == 2).then_some(())).await;
+        drop(broken);
+        wait_for("the end of the one", || (incoming(&made) == first).then_some(())).await;
+    }
+    // There is room for another, which is as large as all of them together.
+    noise(&copy, "large.bin", 1_500_000);
+    commit(&copy, "Large").await;
+    must(&copy, &["push", "-q", "origin", "main"]).await;
+    assert_eq!(incoming(&made), first);
+    drop(kept);
+    wait_for("the end of the other", || incoming(&made).is_empty().then_some(())).await;
+    let path = Path::new(made.outputs["path"].as_str().unwrap());
+    wait_for("its folder", || {
+        std::fs::read_dir(path.join("incoming")).unwrap().next().is_none().then_some(())
+    })
+    .await;
+    must(path, &["fsck", "--full", "--strict"]).await;
+    let head = must(&copy, &["rev-parse", "HEAD"]).await;
+    assert_eq!(must(path, &["rev-parse", "main"]).await, head);
+}
+
+#[tokio::test]
+async fn whatever_is_refused_is_recorded() {
+    let world = World::new().await;
+    let made = world.repository("hello", &[("a", "1")]).await;
+    let url = address(&made);
+    let fine = [&line(b"refs/heads/x\0report-status")[..], b"0000"].concat();
+    let names: Vec<u8> = (0..501).flat_map(|n| line(format!("refs/heads/n{n}").as_bytes())).collect();
+    let no_text = [&line(b"refs/heads/\xff\xfe")[..], b"0000"].concat();
+    let long = [&line(&[b"refs/heads/".as_slice(), &[b'\x01'; 60_000]].concat())[..], b"0000"].concat();
+    let cases: [(&str, &[u8], &str, usize, &str); 5] = [
+        ("Content-Encoding: gzip\r\n", &fine, "415", 0, "a push must not be compressed once more"),
+        ("", &names, "413", 500, "the push moves too many references"),
+        ("", &no_text, "400", 1, "the name of a reference is not UTF-8"),
+        ("", b"nonsense", "400", 0, "this is not a push"),
+        ("", &long, "403", 1, "the name is longer than 255 bytes"),
+    ];
+    for (headers, body, status, named, why) in cases {
+        let mut stream = post(&url, &format!("{headers}Connection: close\r\n"), body.len(), body).await;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{why}: {answer}");
+        let push = world.pushes.seen.lock().unwrap().pop().unwrap();
+        assert_eq!((push.updates.len(), push.refused.as_deref()), (named, Some(why)));
+        assert!(push.updates.iter().all(|update| update.name.len() <= 255));
+        assert!(world.pushes.seen.lock().unwrap().is_empty(), "{why}: more than one record");
+    }
 }
 
 #[tokio::test]
