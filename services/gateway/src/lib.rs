@@ -55,6 +55,8 @@ use web::Web;
 
 /// The role of the gateway itself: the issuer of its tokens.
 pub const ROLE: &str = pavior_core::principal::GATEWAY;
+/// The defaults, with a comment for each value.
+pub const DEFAULTS: &str = include_str!("../config.default.toml");
 /// The role of the service that the gateway serves itself.
 const PLATFORM_ROLE: &str = "platform";
 const POLICY_ROLE: &str = "policy";
