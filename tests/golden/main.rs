@@ -3,6 +3,7 @@
 
 mod callers;
 mod golden;
+mod histograms;
 mod matrix;
 mod recorded;
 mod reference;

@@ -10,7 +10,7 @@ use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::metrics::{Aggregation, Instrument, InstrumentKind, SdkMeterProvider, Stream};
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::layer::SubscriberExt;
@@ -106,10 +106,25 @@ fn resource(config: &TelemetryConfig) -> Resource {
     Resource::builder().with_service_name(config.service_name.clone()).build()
 }
 
+/// The bounds that OpenTelemetry's semantic conventions give to durations of calls. Those that are used without any are for
+/// milliseconds.
+const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// Every histogram of seconds has bounds in seconds, whoever makes it.
+fn in_seconds(instrument: &Instrument) -> Option<Stream> {
+    if instrument.kind() != InstrumentKind::Histogram || instrument.unit() != "s" {
+        return None;
+    }
+    let aggregation =
+        Aggregation::ExplicitBucketHistogram { boundaries: SECONDS.to_vec(), record_min_max: true };
+    Stream::builder().with_aggregation(aggregation).build().ok()
+}
+
 fn build_meters(config: &TelemetryConfig) -> anyhow::Result<(prometheus::Registry, SdkMeterProvider)> {
     let registry = prometheus::Registry::new();
     let reader = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build()?;
-    let mut builder = SdkMeterProvider::builder().with_resource(resource(config)).with_reader(reader);
+    let mut builder =
+        SdkMeterProvider::builder().with_resource(resource(config)).with_reader(reader).with_view(in_seconds);
     if let Some(endpoint) = &config.otlp_endpoint {
         let exporter = MetricExporter::builder().with_tonic().with_endpoint(endpoint.clone()).build()?;
         builder = builder.with_periodic_exporter(exporter);
