@@ -93,7 +93,8 @@ impl Engine {
         }
         let action = &method.action;
         let decision = self.decide(caller, method, action, &resource, facts, &owner).await?;
-        let reference = followed(action, method.plan_follows, &resource, &decision)?;
+        let reference = followed(action, method.plan_follows, &resource, &decision)
+            .map_err(|refused| naming_owner(refused, method, &owner))?;
         if method.owners_within {
             self.admit_within(caller, method, message, &resource).await?;
         }
@@ -369,6 +370,26 @@ fn access_denied(action: &str, resource: &str, because: &str) -> Problem {
         text.push_str(because);
     }
     Problem::new(Code::PermissionDenied, ErrorReason::AccessDenied, text).with("action", action)
+}
+
+/// A *no* to a call that gives something to a group was said about that group, too: it is named as it was asked for,
+/// which tells nothing of whether there is one.
+fn naming_owner(refused: Refused, method: &Method, owner: &NewOwner<'_>) -> Refused {
+    let Refused { status, denial } = refused;
+    let field = method.owner.as_ref().filter(|_| !owner.group.is_empty());
+    let decoded = pavior_rpc::problem::from_status(&status);
+    let (Some(field), true) = (field, decoded.is(ErrorReason::AccessDenied)) else {
+        return Refused { status, denial };
+    };
+    let text = format!(
+        "{} It was asked with `{}` = `{}`: whoever makes or gives something to a group must be allowed to for that group.",
+        status.message(),
+        field.path,
+        owner.group
+    );
+    let problem = Problem::new(Code::PermissionDenied, ErrorReason::AccessDenied, text);
+    let problem = decoded.metadata.iter().fold(problem, |problem, (key, value)| problem.with(key, value));
+    Refused { status: problem.with("field", field.path.as_str()).into(), denial }
 }
 
 /// The ids of the policies that spoke, as many as fit into a header.

@@ -72,6 +72,35 @@ async fn a_denial_names_decision_and_policies_and_is_recorded() {
     assert_eq!(decision.policies, ["viewers-read-only"]);
 }
 
+/// A slip in the name of a group is found without being told which groups there are.
+#[tokio::test]
+async fn a_denial_of_what_is_made_for_a_group_names_the_field() {
+    let world = World::new().await;
+    world.fake("provisioning").on(FACTS, |request: GetResourceFactsRequest| {
+        Ok(ResourceFacts {
+            name: request.name,
+            exists: true,
+            environment_class: "production".to_owned(),
+            ..Default::default()
+        })
+    });
+    world.decide(|_| Ok(deny(&[])));
+    let owner = "organizations/acme/groups/storefrnt";
+    let request = CreateProjectRequest {
+        parent: "organizations/acme".to_owned(),
+        project: Some(Project { owner: owner.to_owned(), ..Default::default() }),
+        ..Default::default()
+    };
+    let mut client = ProjectServiceClient::new(world.caller("alice", "acme").await);
+    let status = client.create_project(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    let decoded = from_status(&status);
+    assert!(decoded.is(ErrorReason::AccessDenied));
+    assert_eq!(decoded.metadata["field"], "project.owner");
+    assert_eq!(decoded.metadata["decision"], "decision-1");
+    assert!(status.message().contains(&format!("`project.owner` = `{owner}`")), "{}", status.message());
+}
+
 #[tokio::test]
 async fn policy_gets_the_caller_the_action_the_facts_and_the_owner_to_be() {
     let world = World::new().await;

@@ -16,7 +16,7 @@ use super::App;
 use super::facts::labels_of;
 use super::peers::Asking;
 use crate::domain::entry::owning_group;
-use crate::domain::plan::{Given, Plan};
+use crate::domain::plan::{Given, Kind, Plan};
 use crate::domain::question::{ENTITY, ENVIRONMENT, Question, Subject};
 use crate::error::{Error, Result};
 use crate::store::denied_event;
@@ -301,6 +301,14 @@ pub(crate) fn denial(plan: &Plan, verdict: &Verdict) -> Problem {
         let mut problem = Problem::permission_denied(action, resource).with("decision", &decision.id);
         if !policies.is_empty() {
             problem = problem.with("policies", policies);
+        }
+        let owner = plan.settings.get("owner").and_then(serde_json::Value::as_str).unwrap_or_default();
+        if plan.kind == Kind::CreateProject && !owner.is_empty() {
+            // Named as it was asked for, which tells nothing of whether there is one.
+            problem.message.push_str(&format!(
+                "; it was asked with `project.owner` = `{owner}`, and whoever makes something for a group must be allowed to"
+            ));
+            problem = problem.with("field", "project.owner");
         }
         return problem;
     }
