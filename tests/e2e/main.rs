@@ -15,6 +15,7 @@ mod identity;
 mod input;
 mod logs_set_back;
 mod main_job;
+mod quickstart;
 mod repeat;
 mod restore;
 mod secrets;

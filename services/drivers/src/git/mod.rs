@@ -382,7 +382,10 @@ fn resolve(roots: &[PathBuf], name: &str) -> Result<PathBuf, Failure> {
             return Ok(path);
         }
     }
-    Err(bad("does not exist"))
+    match roots {
+        [] => Err(bad("does not exist: the platform's setting `drivers.skeleton_roots` names no folder")),
+        _ => Err(bad("does not exist in a folder of the platform's setting `drivers.skeleton_roots`")),
+    }
 }
 
 #[async_trait]

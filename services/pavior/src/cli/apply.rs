@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use pavior_proto::pavior::catalog::v1 as catalog;
-use prost_reflect::{DynamicMessage, ReflectMessage as _, SerializeOptions, Value};
+use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage as _, SerializeOptions, Value};
 use serde_json::Value as Json;
 use tonic::Code;
 
@@ -126,11 +126,35 @@ async fn apply_document(
     let Some(Json::String(name)) = fields.get("name").cloned() else {
         return Err(wrong_usage("a document must say its `name`"));
     };
+    if let Some(unknown) = fields.keys().find_map(|field| unknown(&kind.message, field)) {
+        return Err(wrong_usage(format!("`{name}`: {unknown}")));
+    }
     let desired = DynamicMessage::deserialize(kind.message.clone(), Json::Object(fields))
         .with_context(|| format!("`{name}`"))
         .or_usage()?;
     let change = apply_resource(client, kind, &name, desired).await.with_context(|| format!("`{name}`"))?;
     Ok((name, change))
+}
+
+/// What is wrong with a field that the type has not, empty or not, with those that may have been meant.
+fn unknown(message: &MessageDescriptor, field: &str) -> Option<String> {
+    let known: Vec<String> = message.fields().map(|known| known.json_name().to_owned()).collect();
+    if known.iter().any(|known| known == field) || message.get_field_by_name(field).is_some() {
+        return None;
+    }
+    let (mut all, asked) = (known.clone(), field.to_lowercase());
+    let near = |known: &String| {
+        let known = known.to_lowercase();
+        !asked.is_empty() && (known.contains(&asked) || asked.contains(&known))
+    };
+    let meant: Vec<String> = known.into_iter().filter(near).collect();
+    all.sort_unstable();
+    let named =
+        |names: &[String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    Some(match meant.as_slice() {
+        [] => format!("there is no field `{field}`; there are {}", named(&all)),
+        meant => format!("there is no field `{field}`; {} may be meant", named(meant)),
+    })
 }
 
 fn text_of(value: &Json) -> String {
@@ -310,4 +334,20 @@ async fn create_template(client: &Client, template: &str, document: &str) -> any
         })
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_is_not_there_names_those_that_may_be_meant() {
+        let kinds = dynamic::kinds().unwrap();
+        let kind = &kinds["catalog.pavior.dev/Kind"].message;
+        assert_eq!(unknown(kind, "specSchema"), None);
+        assert_eq!(unknown(kind, "spec_schema"), None);
+        let meant = "there is no field `schema`; `specSchema` may be meant";
+        assert_eq!(unknown(kind, "schema").as_deref(), Some(meant));
+        assert!(unknown(kind, "colour").is_some_and(|all| all.contains("`description`, `displayName`")));
+    }
 }

@@ -1,5 +1,7 @@
 //! `pavior doctor`: what is wrong with a platform, from its folders, its services and its drivers, and what to do.
 
+mod operations;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,11 +9,11 @@ use pavior_drivers::DriversKey;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tonic::Code;
+use tonic::{Code, Status};
 
 use super::args::{ConnectionArgs, DoctorArgs};
 use super::client::Client;
-use super::failure::{Ended, exit};
+use super::failure::{self, Ended, exit};
 use super::output::{self, Printer};
 use super::settings;
 use crate::serve::{Config, database_file, drivers_directory, load_config};
@@ -83,6 +85,7 @@ pub(crate) async fn run(
         process(&mut report, address).await;
     }
     resources(&mut report, connection).await;
+    operations::stuck(&mut report, connection).await;
     print(printer, report)
 }
 
@@ -91,8 +94,10 @@ fn print(printer: Printer, report: Report) -> anyhow::Result<()> {
     findings.sort_by_key(|finding| finding.level);
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     let (problems, degraded) = (count(Level::Problem), count(Level::Degraded));
+    let unchecked = count(Level::Unchecked);
     if printer.is_json() {
-        let healthy = problems + degraded == 0;
+        // What could not be looked at is not said to be well.
+        let healthy = findings.is_empty();
         printer.value(&json!({
             "healthy": healthy, "findings": findings, "processes": processes, "resources": resources,
         }))?;
@@ -108,13 +113,31 @@ fn print(printer: Printer, report: Report) -> anyhow::Result<()> {
             output::say(&format!("{level}: {area}: {what}\n  to do: {advice}"))?;
         }
     }
-    match problems + degraded {
-        0 => Ok(()),
-        _ => {
-            let message = format!("{problems} problem(s), {degraded} degraded");
-            Err(Ended { message, code: exit::FAILED }.into())
-        }
+    if problems + degraded + unchecked == 0 {
+        return Ok(());
     }
+    let message = format!("{problems} problem(s), {degraded} degraded, {unchecked} unchecked");
+    Err(Ended { message, code: exit::FAILED }.into())
+}
+
+/// Why something could not be asked for, in a line, and what to do about that.
+fn unasked(error: &anyhow::Error) -> (String, String) {
+    let status = error.chain().find_map(|cause| cause.downcast_ref::<Status>());
+    let why = match status {
+        Some(status) if failure::is_local(status) => "the server cannot be reached".to_owned(),
+        Some(status) => status.message().to_owned(),
+        None => format!("{error:#}"),
+    };
+    let advice = match (status, failure::exit_code(error)) {
+        (_, exit::UNAVAILABLE) => {
+            "start the platform, or wait until what is missing is back (or give --server), and run this again"
+        }
+        (None, _) | (_, exit::DENIED) => {
+            "log in as an operator, or give --server and --token-file (PAVIOR_TOKEN)"
+        }
+        _ => "see the log of the gateway, and run this again",
+    };
+    (why, advice.to_owned())
 }
 
 /// Nobody but the owner may use what the platform keeps on this machine.
@@ -262,11 +285,11 @@ fn conditions(answer: &Value) -> Vec<(Level, String)> {
 async fn resources(report: &mut Report, args: &ConnectionArgs) {
     let answer = match diagnose(args).await {
         Ok(answer) => answer,
-        Err(why) => {
-            let advice = "log in as an operator, or give --server and --token-file (PAVIOR_TOKEN)";
+        Err(error) => {
+            let (why, advice) = unasked(&error);
             return report.unchecked(
                 "resources",
-                format!("drivers and records are not compared: {why:#}"),
+                format!("drivers and records are not compared: {why}"),
                 advice,
             );
         }
@@ -342,6 +365,22 @@ mod tests {
         // Going down, with every condition met; and an answer that is none.
         assert_eq!(answer(false, &[&well])[0].0, Level::Problem);
         assert_eq!(conditions(&json!("ok"))[0].0, Level::Problem);
+    }
+
+    #[test]
+    fn what_could_not_be_asked_is_said_in_words_with_advice_that_fits() {
+        let said = |status: Status| unasked(&status.into());
+        let (why, advice) = said(Status::unavailable("provisioning does not answer"));
+        assert_eq!(why, "provisioning does not answer");
+        assert!(advice.contains("wait") && !advice.contains("log in"), "{advice}");
+        let (why, advice) = said(Status::permission_denied("you may not"));
+        assert_eq!(why, "you may not");
+        assert!(advice.contains("log in"), "{advice}");
+        let (_, advice) = said(Status::internal("internal error, reference `x`"));
+        assert!(!advice.contains("log in"), "{advice}");
+        let (why, advice) = unasked(&anyhow::anyhow!("no server is known"));
+        assert_eq!(why, "no server is known");
+        assert!(advice.contains("log in"), "{advice}");
     }
 
     #[test]

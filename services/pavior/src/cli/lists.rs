@@ -172,7 +172,12 @@ pub(crate) async fn operation(client: &Client, printer: Printer, command: OpComm
         OpCommand::Retry { operation } => {
             let request = pb::RetryOperationRequest { name: full(&operation)?, request_id: request_id() };
             let operation = client.operation_service().retry_operation(request).await?.into_inner();
-            show_operation(printer, &operation)
+            // It may end at once, or wait for people: that it was taken up says nothing of either.
+            let until = Until::Approval;
+            let operation =
+                progress::follow_interruptibly(client, &operation.name, until, printer.is_json()).await?;
+            show_operation(printer, &operation)?;
+            progress::conclude(&operation)
         }
     }
 }
@@ -217,9 +222,10 @@ async fn operations(client: &Client, printer: Printer, list: &ListArgs) -> anyho
             output::time(metadata.create_time.as_ref()),
             metadata.action.clone(),
             output::short(&metadata.target),
+            progress::outcome(operation),
         ]
     });
-    printer.rows(&["operation", "state", "created", "action", "target"], rows)
+    printer.rows(&["operation", "state", "created", "action", "target", "outcome"], rows)
 }
 
 fn show_operation(printer: Printer, operation: &Operation) -> anyhow::Result<()> {
@@ -231,6 +237,7 @@ fn show_operation(printer: Printer, operation: &Operation) -> anyhow::Result<()>
             ("action", metadata.action.clone()),
             ("target", metadata.target.clone()),
             ("state", output::state(metadata.state().as_str_name(), "STATE_")),
+            ("outcome", progress::outcome(operation)),
             ("approval", metadata.approval_request.clone()),
             ("created", output::time(metadata.create_time.as_ref())),
             ("ended", output::time(metadata.end_time.as_ref())),
@@ -316,9 +323,30 @@ pub(crate) async fn vote(client: &Client, printer: Printer, args: VoteArgs, yes:
         &[
             ("request", request.name.clone()),
             ("state", output::state(request.state().as_str_name(), "STATE_")),
+            ("missing", missing(&request)),
             ("operation", request.operation.clone()),
         ],
     )
+}
+
+/// Whose agreement is still waited for.
+fn missing(request: &policy::ApprovalRequest) -> String {
+    if request.state() != policy::approval_request::State::Pending {
+        return String::new();
+    }
+    let given = i32::try_from(request.votes.iter().filter(|vote| vote.approved).count()).unwrap_or(i32::MAX);
+    let of = |group: &str| output::within(group);
+    match request.requirements.as_slice() {
+        [only] => {
+            let more = only.quorum.saturating_sub(given).max(1);
+            format!("{more} more of {} ({given} of {} given)", of(&only.group), only.quorum)
+        }
+        // Who counts for which of them, policy knows.
+        all => {
+            let all: Vec<_> = all.iter().map(|one| format!("{} of {}", one.quorum, of(&one.group))).collect();
+            format!("{given} given; wanted are {}", all.join(", "))
+        }
+    }
 }
 
 /// Lists golden paths.

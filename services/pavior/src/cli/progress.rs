@@ -201,6 +201,28 @@ async fn watch(
     Ok(())
 }
 
+/// How an operation ended otherwise than well, in a few words; empty for any other.
+pub(crate) fn outcome(operation: &Operation) -> String {
+    use pavior_proto::google::longrunning::operation::Result as Outcome;
+    use pavior_rpc::ErrorReason;
+    let Some(Outcome::Error(status)) = &operation.result else { return String::new() };
+    let error = pavior_rpc::problem::from_rpc_status(status);
+    let step = error.metadata.get("step").map(String::as_str).unwrap_or_default();
+    let with_step = |what: &str| match step {
+        "" => what.to_owned(),
+        step => format!("{what}: {step}"),
+    };
+    if error.is(ErrorReason::Cancelled) {
+        "cancelled".to_owned()
+    } else if error.is(ErrorReason::OperationStuck) {
+        with_step("stuck")
+    } else if error.is(ErrorReason::StepFailed) || error.is(ErrorReason::ArtifactChanged) {
+        with_step("failed")
+    } else {
+        error.message.clone()
+    }
+}
+
 /// Turns how an operation ended into the command's end: nothing to say, waiting for approval, or the error.
 pub fn conclude(operation: &Operation) -> anyhow::Result<()> {
     use pavior_proto::google::longrunning::operation::Result as Outcome;
@@ -224,5 +246,29 @@ pub fn conclude(operation: &Operation) -> anyhow::Result<()> {
                 .into())
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pavior_proto::google::longrunning::operation::Result as Outcome;
+    use pavior_rpc::{ErrorReason, Problem};
+
+    use super::*;
+
+    #[test]
+    fn how_an_operation_ended_is_said_in_a_few_words() {
+        let ended = |problem: Problem| {
+            let result = Some(Outcome::Error(problem.to_rpc_status()));
+            outcome(&Operation { done: true, result, ..Default::default() })
+        };
+        let failed = Problem::new(Code::FailedPrecondition, ErrorReason::StepFailed, "a step failed: no");
+        assert_eq!(ended(failed.with("step", "dev.database")), "failed: dev.database");
+        assert_eq!(ended(Problem::new(Code::Cancelled, ErrorReason::Cancelled, "by x")), "cancelled");
+        let stuck = Problem::new(Code::FailedPrecondition, ErrorReason::OperationStuck, "no");
+        assert_eq!(ended(stuck), "stuck");
+        let denied = "denied by vera: not on a Friday";
+        assert_eq!(ended(Problem::new(Code::PermissionDenied, ErrorReason::NotApproved, denied)), denied);
+        assert_eq!(outcome(&Operation::default()), "");
     }
 }

@@ -39,12 +39,23 @@ pub(crate) struct Patience {
     until: Option<Instant>,
     longest: Duration,
     pause: Duration,
+    /// Whoever waits has been told.
+    has_said: bool,
+}
+
+/// What is waited for, and for how long at most.
+fn waiting(status: &Status, longest: Duration) -> String {
+    let what = match is_local(status) {
+        true => "the server cannot be reached".to_owned(),
+        false => status.message().to_owned(),
+    };
+    format!("{what}: trying again for {} s", longest.as_secs_f64().ceil())
 }
 
 impl Patience {
     /// Before the first call: an address at which nobody listens is wrong, rather than away for a moment.
     pub(crate) fn new() -> Self {
-        Self { is_known: false, until: None, longest: LONGEST, pause: FIRST_PAUSE }
+        Self { is_known: false, until: None, longest: LONGEST, pause: FIRST_PAUSE, has_said: false }
     }
 
     /// The server has answered before.
@@ -82,6 +93,10 @@ impl Patience {
         if now + pause > until {
             return Err(status);
         }
+        if !self.has_said {
+            self.has_said = true;
+            eprintln!("{}", waiting(&status, until - now));
+        }
         // As long as the server asks for, or a little longer each time, so that many callers do not hold it down.
         tokio::time::sleep(pause).await;
         Ok(())
@@ -113,6 +128,20 @@ mod tests {
         };
         assert_eq!(eager().call(refused).await.unwrap_err().code(), Code::NotFound);
         assert_eq!(calls.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_told_once_for_what_and_for_how_long() {
+        let status = Status::unavailable("policy does not answer");
+        assert_eq!(waiting(&status, LONGEST), "policy does not answer: trying again for 60 s");
+        let mut eager = Patience { pause: Duration::ZERO, ..Patience::new() };
+        assert!(!eager.has_said);
+        eager.bear(status).await.unwrap();
+        assert!(eager.has_said);
+        // What is no use is not waited for.
+        let mut other = Patience::new();
+        other.bear(Status::not_found("none")).await.unwrap_err();
+        assert!(!other.has_said);
     }
 
     #[tokio::test]

@@ -1,8 +1,9 @@
 //! Commands that ask for something and wait for it: projects, environments, runs, deployments, promotions, plans.
 
 use pavior_proto::google::longrunning::Operation;
+use pavior_proto::google::longrunning::operation::Result as Outcome;
 use pavior_proto::pavior::platform::v1 as platform;
-use pavior_proto::pavior::policy::v1::Effect;
+use pavior_proto::pavior::policy::v1::{self as policy, Effect};
 use pavior_proto::pavior::provisioning::v1 as pb;
 use tonic::{Response, Status};
 
@@ -47,7 +48,11 @@ fn show_result(printer: Printer, operation: &Operation) -> anyhow::Result<()> {
         ("target", metadata.target.clone()),
         ("state", output::state(metadata.state().as_str_name(), "STATE_")),
     ];
-    if let Some(pavior_proto::google::longrunning::operation::Result::Response(any)) = &operation.result {
+    // What is planned, and then done, are steps: without one, what is asked for was there.
+    if operation.done && matches!(operation.result, Some(Outcome::Response(_))) && metadata.steps.is_empty() {
+        pairs.push(("changed", "nothing: it is as was asked for already".to_owned()));
+    }
+    if let Some(Outcome::Response(any)) = &operation.result {
         if let Ok(environment) = any.to_msg::<pb::Environment>() {
             pairs.push(("url", environment.url));
         } else if let Ok(deployment) = any.to_msg::<pb::Deployment>() {
@@ -235,19 +240,17 @@ pub(crate) fn show_plan(printer: Printer, plan: &pb::Plan) -> anyhow::Result<()>
         Effect::Deny => "denied".to_owned(),
         Effect::Unspecified => String::new(),
     };
-    let reasons: Vec<String> = decision
-        .reasons
-        .iter()
-        .chain(&decision.warnings)
-        .filter(|reason| !reason.message.is_empty())
-        .map(|reason| format!("{}: {}", reason.policy_id, reason.message))
-        .collect();
+    let said = |reasons: &[policy::Reason]| {
+        let said = reasons.iter().filter(|reason| !reason.message.is_empty());
+        said.map(|reason| format!("{}: {}", reason.policy_id, reason.message)).collect::<Vec<_>>().join("\n")
+    };
     printer.one(
         plan,
         &[
             ("plan", plan.summary.clone()),
             ("policy", verdict),
-            ("because", reasons.join("\n")),
+            ("because", said(&decision.reasons)),
+            ("warning", said(&decision.warnings)),
             ("cost a month", output::cost(&plan.monthly_cost_before, &plan.monthly_cost_after)),
             ("digest", plan.digest.clone()),
         ],

@@ -177,7 +177,7 @@ Everything keeps running; Ctrl-C stops it. To go on in another terminal:
   export PAVIOR_SERVER={server} PAVIOR_ORGANIZATION=acme
   export PAVIOR_TOKEN=$(pavior token --dev --as alice --data {data})     # or bob, pia, vera
   pavior project show hello
-  pavior plan env hello/production --class production
+  pavior plan env hello/review --class staging
   PAVIOR_TOKEN=$(pavior token --dev --as vera --data {data}) pavior audit list
 
 With grpcurl:

@@ -3,6 +3,7 @@
 
 mod components;
 mod config;
+mod defaults;
 mod installation;
 mod keys;
 mod operator;
@@ -14,6 +15,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 
 use crate::cli::args::{ConfigArgs, ConfigCommand, ServeArgs};
+use crate::cli::failure::wrong_usage;
 
 pub(crate) use config::this_program;
 pub use config::{Config, DEV_OPERATOR, Listen, database_file, dev_issuer_directory, drivers_directory};
@@ -54,8 +56,12 @@ impl Role {
 
 /// `pavior serve`.
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
-    let config = config::load(&args.config)?;
     let roles = if args.all { Role::ALL.to_vec() } else { args.roles };
+    if roles.is_empty() {
+        let names = Role::ALL.map(Role::name).join(", ");
+        return Err(wrong_usage(format!("say --all to run everything in this process, or which of {names}")));
+    }
+    let config = config::load(&args.config)?;
     let telemetry = pavior_runtime::telemetry::init(&config.telemetry)?;
     let system = System::start_with(config, &roles, telemetry).await?;
     for (name, address) in system.addresses() {
@@ -94,7 +100,7 @@ pub fn config_command(command: ConfigCommand) -> anyhow::Result<()> {
             println!("{}", config.summary());
             eprintln!("the configuration is valid");
         }
-        ConfigCommand::Defaults => print!("{}", config::DEFAULTS),
+        ConfigCommand::Defaults => print!("{}", defaults::text()),
     }
     Ok(())
 }

@@ -76,8 +76,8 @@ pub struct ServeArgs {
     /// Runs every service in this process.
     #[arg(long, conflicts_with = "roles")]
     pub all: bool,
-    /// The services to run.
-    #[arg(required_unless_present = "all", value_enum)]
+    /// The services to run, where it is not all of them.
+    #[arg(value_enum)]
     pub roles: Vec<crate::serve::Role>,
 }
 

@@ -1,0 +1,103 @@
+//! Operations that go on only when somebody takes them up.
+
+use pavior_proto::google::longrunning::operation::Result as Outcome;
+use pavior_proto::google::longrunning::{ListOperationsRequest, Operation};
+use pavior_proto::pavior::identity::v1::ListOrganizationsRequest;
+use tonic::Code;
+
+use super::super::args::ConnectionArgs;
+use super::super::client::Client;
+use super::super::{output, progress, settings};
+use super::{PLATFORM, Report, unasked};
+
+/// Most organizations that are asked about, and most operations that are named of each.
+const MAX_ASKED: i32 = 1_000;
+const MAX_NAMED: i32 = 100;
+
+/// Names every operation that is stuck, with what to do.
+pub(super) async fn stuck(report: &mut Report, args: &ConnectionArgs) {
+    match found(args).await {
+        Ok(operations) => {
+            for operation in &operations {
+                let (what, advice) = told(operation);
+                report.problem("operations", what, advice);
+            }
+        }
+        Err(error) => {
+            let (why, advice) = unasked(&error);
+            report.unchecked("operations", format!("stuck operations are not looked for: {why}"), advice);
+        }
+    }
+}
+
+/// Of the whole platform when the caller may, else of their own organization.
+async fn found(args: &ConnectionArgs) -> anyhow::Result<Vec<Operation>> {
+    let client = Client::new(&settings::connection(args)?)?;
+    let request = ListOrganizationsRequest {
+        platform: PLATFORM.to_owned(),
+        page_size: MAX_ASKED,
+        ..Default::default()
+    };
+    let parents = match client.identity().list_organizations(request).await {
+        Ok(answer) => answer.into_inner().organizations.into_iter().map(|one| one.name).collect(),
+        Err(status) if status.code() == Code::PermissionDenied => vec![client.organization()?],
+        Err(status) => return Err(status.into()),
+    };
+    let mut operations = Vec::new();
+    for name in parents {
+        let request = ListOperationsRequest {
+            name,
+            filter: "state = STUCK".to_owned(),
+            page_size: MAX_NAMED,
+            ..Default::default()
+        };
+        operations.extend(client.operations().list_operations(request).await?.into_inner().operations);
+    }
+    Ok(operations)
+}
+
+fn told(operation: &Operation) -> (String, String) {
+    let metadata = progress::metadata(operation).unwrap_or_default();
+    let why = match &operation.result {
+        Some(Outcome::Error(status)) => status.message.as_str(),
+        _ => "the operation is stuck",
+    };
+    let (since, name) = (output::time(metadata.end_time.as_ref()), &operation.name);
+    let what = format!("`{name}` on `{}` since {since}: {why}", metadata.target);
+    let advice = format!(
+        "look with `pavior op show {name}`, mend what its step says, then take it up again with `pavior op retry {name}`"
+    );
+    (what, advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use pavior_proto::pavior::provisioning::v1::OperationMetadata;
+
+    use super::*;
+
+    #[test]
+    fn a_stuck_operation_is_named_with_its_target_since_when_and_what_to_do() {
+        let metadata = OperationMetadata {
+            target: "organizations/acme/projects/shop".to_owned(),
+            end_time: Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
+            ..Default::default()
+        };
+        let status = pavior_proto::google::rpc::Status {
+            code: 9,
+            message: "the operation is stuck and needs an operator: step `entry`: no".to_owned(),
+            details: Vec::new(),
+        };
+        let operation = Operation {
+            name: "organizations/acme/operations/1".to_owned(),
+            metadata: prost_types::Any::from_msg(&metadata).ok(),
+            done: true,
+            result: Some(Outcome::Error(status)),
+        };
+        let (what, advice) = told(&operation);
+        for part in ["operations/1`", "projects/shop`", "since 2027-01-15", "step `entry`: no"] {
+            assert!(what.contains(part), "{part} is missing in {what}");
+        }
+        assert!(advice.contains("pavior op retry organizations/acme/operations/1"), "{advice}");
+    }
+}
