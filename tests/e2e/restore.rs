@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use pavior::cli::apply::{self, Source};
+use pavior::cli::progress::{self, Until};
 use pavior::serve::{Config, DEV_OPERATOR, Role, System};
 use pavior::starter::{self, Databases};
 use pavior_proto::pavior::audit::v1 as audit;
 use pavior_proto::pavior::catalog::v1 as catalog;
+use pavior_proto::pavior::policy::v1 as policy;
 use pavior_proto::pavior::provisioning::v1 as provisioning;
 use pavior_store::StoreError;
 use pavior_testkit::db::{self, TestDb};
@@ -34,7 +36,10 @@ project:
   repository:
     type: git-repository
     inputs: { skeleton: web-service/python, parameters: { name: "${{ project.id }}" } }
-environments: {}
+environments:
+  production:
+    resources:
+      database: { type: sql-database, inputs: {} }
 "#;
 
 /// Databases and a data folder, over which a system runs now and then.
@@ -111,6 +116,37 @@ impl Site {
             let filter = format!("object = \"organizations/acme/{object}\" AND status = \"ok\"");
             self.wait_for_record(system, "acme", &filter).await?;
         }
+        Ok(())
+    }
+
+    /// What people are asked about and have not answered, by the name of the approval request.
+    async fn ask(&self, system: &System, n: usize) -> Result<String> {
+        let alice = self.person(system, "alice")?;
+        let request = provisioning::CreateEnvironmentRequest {
+            parent: format!("organizations/acme/projects/project-{n}"),
+            environment_id: "production".to_owned(),
+            environment: Some(provisioning::Environment::default()),
+            ..Default::default()
+        };
+        let operation = alice.projects().create_environment(request).await?.into_inner();
+        let asked = progress::follow(&alice, &operation.name, Until::Approval, true).await?;
+        let request = progress::metadata(&asked)?.approval_request;
+        ensure!(!request.is_empty(), "nobody is asked: {asked:?}");
+        Ok(request)
+    }
+
+    /// Nobody answers what nobody asks any more, and an operator ended it.
+    async fn is_void(&self, system: &System, name: &str) -> Result<()> {
+        let request = policy::GetApprovalRequestRequest { name: name.to_owned() };
+        let found =
+            self.person(system, "alice")?.approvals().get_approval_request(request).await?.into_inner();
+        ensure!(found.state() == policy::approval_request::State::Invalidated, "{found:?}");
+        let filter = format!("object = \"{name}\" AND action = \"platform.restore\"");
+        self.wait_for_record(system, "acme", &filter).await?;
+        let records = self.records(system, "acme", &filter).await?;
+        ensure!(records.len() == 1, "{records:?}");
+        let actor = records[0].event.as_ref().and_then(|event| event.actor.as_ref()).context("an actor")?;
+        ensure!(actor.kind == "operator" && actor.reference.starts_with("operators/"), "{actor:?}");
         Ok(())
     }
 
@@ -271,6 +307,10 @@ async fn set_back(postgres: bool, service: &'static str) -> Result<()> {
     let copy = site.databases.get(service).context("a database")?.copy().await;
     let system = site.start().await?;
     site.change(&system, 1).await?;
+    let asked = match service {
+        "provisioning" => Some(site.ask(&system, 1).await?),
+        _ => None,
+    };
     system.stop().await?;
     let (output, said) = site.restore(&["--dry-run"])?;
     ensure!(output.status.success() && said["findings"] == serde_json::json!([]), "{output:?}");
@@ -315,6 +355,9 @@ async fn set_back(postgres: bool, service: &'static str) -> Result<()> {
 
     let system = site.start().await?;
     site.change(&system, 2).await?;
+    if let Some(asked) = &asked {
+        site.is_void(&system, asked).await?;
+    }
     let said = site.records(&system, "acme", "action = \"platform.restore\"").await?;
     let record =
         said.first().and_then(|record| record.event.as_ref()).context("the gap is not in the record")?;

@@ -16,6 +16,7 @@ mod config;
 #[doc(hidden)]
 pub mod domain;
 mod error;
+pub mod restore;
 mod store;
 mod tasks;
 

@@ -16,6 +16,7 @@ struct Gauges {
     claimable: Gauge<f64>,
     unfinished: Gauge<f64>,
     lapsed: Gauge<u64>,
+    stuck: Gauge<u64>,
 }
 
 impl Gauges {
@@ -35,6 +36,10 @@ impl Gauges {
             lapsed: meter
                 .u64_gauge("pavior.provisioning.claim.lapsed")
                 .with_description("Claims whose leases have ended and that are not freed")
+                .build(),
+            stuck: meter
+                .u64_gauge("pavior.provisioning.operation.stuck")
+                .with_description("Operations that wait for an operator")
                 .build(),
         }
     }
@@ -66,6 +71,7 @@ pub(crate) fn checks(app: &App, meter: &Meter) -> Vec<HealthCheck> {
         backlog(app, &gauges, stall),
         operations(app, &gauges, stall),
         claims(app, &gauges, stall),
+        stuck(app, &gauges),
         drivers(app),
     ]
 }
@@ -160,6 +166,26 @@ fn claims(app: &App, gauges: &Gauges, stall: Duration) -> HealthCheck {
         }
     })
 }
+
+/// What goes on only when an operator takes it up. Everything else works.
+fn stuck(app: &App, gauges: &Gauges) -> HealthCheck {
+    let (app, gauge) = (app.clone(), gauges.stuck.clone());
+    let check = HealthCheck::new("provisioning stuck", move || {
+        let (app, gauge) = (app.clone(), gauge.clone());
+        async move {
+            let (count, first) = app.db.stuck_unscoped().await.map_err(|error| error.to_string())?;
+            gauge.record(count, &[]);
+            let Some(Waiting { what, micros }) = first else { return Ok(()) };
+            let (noun, verb) = if count == 1 { ("operation", "is") } else { ("operations", "are") };
+            let since = micros / 1_000_000;
+            Err(format!(
+                "{count} {noun} {verb} stuck, {what} since {since} s: `pavior doctor` names what to do"
+            ))
+        }
+    });
+    check.degrades()
+}
+
 /// Steps of a driver that is away wait, and calls work.
 fn drivers(app: &App) -> HealthCheck {
     let app = app.clone();

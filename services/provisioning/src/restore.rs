@@ -1,16 +1,18 @@
 //! What `pavior restore` needs of provisioning: what would go on by itself in a database that was set back, and to hold
 //! it up.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pavior_core::audit::Actor;
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
 use pavior_store::Store;
 use pavior_store::outbox::Limits;
 
 use crate::error::Result;
-use crate::store::Db;
+use crate::store::{Db, unknown_unscoped};
 
 /// How long environments stand at least after the database was set back. Time enough to prolong what is still wanted.
 pub const GRACE: Duration = Duration::from_secs(24 * 3_600);
@@ -31,19 +33,41 @@ pub async fn under_way(store: Store, clock: Arc<dyn Clock>, ids: Arc<dyn IdGen>)
     Ok(UnderWay { operations, environments: db.expiring_unscoped(GRACE).await? })
 }
 
-/// Parks the operations as stuck, for operators, and lets the environments stand for the grace; returns what it was.
-pub async fn park(store: Store, clock: Arc<dyn Clock>, ids: Arc<dyn IdGen>) -> Result<UnderWay> {
+/// Those of some operations that are not known here.
+pub async fn unknown(store: Store, names: Vec<String>) -> Result<BTreeSet<String>> {
+    unknown_unscoped(&store, names).await
+}
+
+/// Parks the operations as stuck, for operators; returns which it was.
+pub async fn park(
+    store: Store,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdGen>,
+    operator: &Actor,
+) -> Result<Vec<String>> {
     let db = Db::new(store, clock, ids, "restore", Limits::default());
-    let mut parked = UnderWay::default();
+    let mut parked = Vec::new();
     for (id, name) in db.parkable_unscoped().await? {
-        if db.park_unscoped(id).await? {
-            parked.operations.push(name);
-        }
-    }
-    for name in db.expiring_unscoped(GRACE).await? {
-        if db.spare_unscoped(&name, GRACE).await? {
-            parked.environments.push(name);
+        if db.park_unscoped(id, operator).await? {
+            parked.push(name);
         }
     }
     Ok(parked)
+}
+
+/// Lets the environments stand for the grace; returns which it was.
+pub async fn spare(
+    store: Store,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdGen>,
+    operator: &Actor,
+) -> Result<Vec<String>> {
+    let db = Db::new(store, clock, ids, "restore", Limits::default());
+    let mut spared = Vec::new();
+    for name in db.expiring_unscoped(GRACE).await? {
+        if db.spare_unscoped(&name, GRACE, operator).await? {
+            spared.push(name);
+        }
+    }
+    Ok(spared)
 }

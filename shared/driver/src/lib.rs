@@ -39,8 +39,9 @@ pub use push::{Push, PushRecorder, RefUpdate};
 pub use redact::{MASK, RedactedLog, RedactedStream, Redactor};
 pub use registry::Registry;
 pub use request::{
-    ApplyRequest, DestroyRequest, FieldDiff, InvokeRequest, ListRequest, Listed, Lookup, ObserveRequest,
-    PinRequest, PlanAction, PlanRequest, PlanResponse, Prior, ValidateRequest, Violation, diff,
+    ApplyRequest, Dependents, DestroyRequest, FieldDiff, InvokeRequest, ListRequest, Listed, Lookup,
+    ObserveRequest, PinRequest, PlanAction, PlanRequest, PlanResponse, Prior, ValidateRequest, Violation,
+    diff,
 };
 pub use schema::{ActionSchema, DriverInfo, TypeSchema, Undo};
 pub use secrecy::{ExposeSecret, SecretString};
@@ -75,6 +76,16 @@ pub trait Driver: Send + Sync {
 
     /// Reads one resource as it is. Changes nothing and needs no fence.
     async fn observe(&self, context: &CallContext, request: ObserveRequest) -> Observation;
+
+    /// Names what needs one resource and is not the platform's to take down: while there is any, `destroy` refuses.
+    /// Changes nothing. A driver whose `destroy` never refuses for the sake of others keeps this default.
+    async fn dependents(
+        &self,
+        _context: &CallContext,
+        _request: ObserveRequest,
+    ) -> Result<Dependents, Failure> {
+        Ok(Dependents::Ignored)
+    }
 
     /// Removes one resource; success when it is absent already. The outcome's outputs are empty.
     async fn destroy(&self, context: &CallContext, request: DestroyRequest, sink: &dyn Sink) -> Outcome;

@@ -133,6 +133,15 @@ pub struct ObserveRequest {
     pub lookup: Lookup,
 }
 
+/// What a resource cannot be destroyed for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dependents {
+    /// Its driver never refuses to destroy it for the sake of others.
+    Ignored,
+    /// These need it now, by the names that their makers give them; there may be others later.
+    Are(Vec<String>),
+}
+
 /// How a resource is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {

@@ -34,6 +34,8 @@ struct Thing {
     declaration: String,
     /// It is there in part only, until it is applied again.
     broken: bool,
+    /// All that is left of it is the driver's note, until it is applied again.
+    hollow: bool,
 }
 
 #[derive(Default)]
@@ -142,6 +144,13 @@ impl FakeDriver {
     pub fn break_down(&self, resource: &str) {
         self.world().things.values_mut().filter(|thing| thing.owner == resource).for_each(|thing| {
             thing.broken = true;
+        });
+    }
+
+    /// Lets nothing be left of the thing but what the driver has noted of it, until it is applied again.
+    pub fn hollow_out(&self, resource: &str) {
+        self.world().things.values_mut().filter(|thing| thing.owner == resource).for_each(|thing| {
+            (thing.broken, thing.hollow) = (true, true);
         });
     }
 
@@ -286,6 +295,7 @@ impl FakeDriver {
             key,
             declaration: request.declaration.clone(),
             broken: false,
+            hollow: false,
         };
         world.things.insert(identity.clone(), thing);
         Ok(Self::success(&world, &identity))
@@ -445,19 +455,18 @@ impl Driver for FakeDriver {
     async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
         let world = self.world();
         let kind = self.types.first().cloned().unwrap_or_default();
-        let listed = world.things.iter().filter(|(identity, _)| **identity > request.after).map(
-            |(identity, thing)| {
-                let made = world.created.iter().find(|(_, (made, _))| made == identity);
-                Listed {
-                    identity: identity.clone(),
-                    resource_type: kind.clone(),
-                    organization: thing.owner.split('/').nth(1).unwrap_or_default().to_owned(),
-                    resource: thing.owner.clone(),
-                    key: made.map(|(key, _)| key.clone()).unwrap_or_default(),
-                    declaration: thing.declaration.clone(),
-                }
-            },
-        );
+        let there = world.things.iter().filter(|(_, thing)| !thing.hollow);
+        let listed = there.filter(|(identity, _)| **identity > request.after).map(|(identity, thing)| {
+            let made = world.created.iter().find(|(_, (made, _))| made == identity);
+            Listed {
+                identity: identity.clone(),
+                resource_type: kind.clone(),
+                organization: thing.owner.split('/').nth(1).unwrap_or_default().to_owned(),
+                resource: thing.owner.clone(),
+                key: made.map(|(key, _)| key.clone()).unwrap_or_default(),
+                declaration: thing.declaration.clone(),
+            }
+        });
         let mut listed: Vec<Listed> = listed.collect();
         listed.sort_by(|a, b| a.identity.cmp(&b.identity));
         listed.truncate(request.limit);

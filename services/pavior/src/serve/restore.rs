@@ -13,6 +13,7 @@ use pavior_audit::restore::{Ledger, LogFinding, Missing, Produced};
 use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
 use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id::{IdGen, SystemIds};
+use pavior_policy::restore::Pending;
 use pavior_provisioning::restore::UnderWay;
 use pavior_store::installation::Survey;
 use pavior_store::outbox::{self, Apart, Position, Standing};
@@ -40,6 +41,8 @@ enum Finding {
     Log(LogFinding),
     /// Operations that would go on although their database was set back.
     UnderWay(Vec<String>),
+    /// Approval requests about operations that provisioning does not know any more.
+    Orphaned(Vec<Pending>),
     /// Environments that would be taken down, although their time may have been prolonged since.
     Expiring(Vec<String>),
 }
@@ -152,6 +155,10 @@ impl Workshop {
                 }),
             };
             let Standing::Apart(apart) = standing else { continue };
+            if role == Role::Provisioning && !matches!(apart, Apart::LogBehind { .. }) {
+                let orphaned = self.orphaned(has_outbox).await?;
+                findings.extend((!orphaned.is_empty()).then_some(Finding::Orphaned(orphaned)));
+            }
             // Before the epoch that tells: a repetition after a crash must find it again.
             if role == Role::Provisioning && has_outbox && !matches!(apart, Apart::LogBehind { .. }) {
                 let under_way = pavior_provisioning::restore::under_way(
@@ -168,6 +175,22 @@ impl Workshop {
         }
         findings.extend(logs.into_iter().map(Finding::Log));
         Ok(findings)
+    }
+
+    /// What people can still answer although nobody asks it any more.
+    async fn orphaned(&self, provisioning_has_schema: bool) -> anyhow::Result<Vec<Pending>> {
+        let Some(policy) = self.producer(Role::Policy) else { return Ok(Vec::new()) };
+        if !survey(policy, Role::Policy).await?.has_schema {
+            return Ok(Vec::new());
+        }
+        let mut pending = pavior_policy::restore::pending(policy).await.context("the database of policy")?;
+        if let (Some(store), true) = (self.producer(Role::Provisioning), provisioning_has_schema) {
+            let names = pending.iter().map(|request| request.operation.clone()).collect();
+            let unknown = pavior_provisioning::restore::unknown(store.clone(), names).await;
+            let unknown = unknown.context("the database of provisioning")?;
+            pending.retain(|request| unknown.contains(&request.operation));
+        }
+        Ok(pending)
     }
 
     /// Goes through the findings up to the first that fails; says of each whether it is done.
@@ -204,10 +227,20 @@ impl Workshop {
                 let newest = produced.newest_epoch;
                 outbox::begin_anew(store, role.name(), events, newest, recorded, self.clock.as_ref()).await?;
             }
-            // Both at once; what is done already is left as it is.
-            Finding::UnderWay(_) | Finding::Expiring(_) => {
+            Finding::Orphaned(lost) => {
+                let store = self.producer(Role::Policy).context("no database")?;
+                pavior_policy::restore::invalidate(store, &self.clock, &self.ids, &self.actor(), lost)
+                    .await?;
+            }
+            Finding::UnderWay(_) => {
                 let store = self.producer(Role::Provisioning).context("no database")?.clone();
-                pavior_provisioning::restore::park(store, self.clock.clone(), self.ids.clone()).await?;
+                let (clock, ids) = (self.clock.clone(), self.ids.clone());
+                pavior_provisioning::restore::park(store, clock, ids, &self.actor()).await?;
+            }
+            Finding::Expiring(_) => {
+                let store = self.producer(Role::Provisioning).context("no database")?.clone();
+                let (clock, ids) = (self.clock.clone(), self.ids.clone());
+                pavior_provisioning::restore::spare(store, clock, ids, &self.actor()).await?;
             }
             Finding::Log(_) => return Ok(false),
         }
@@ -230,16 +263,19 @@ impl Workshop {
         Ok(logs.iter().map(event).collect())
     }
 
-    fn event(&self, log: &str, database: &str, summary: String, mut detail: Value) -> AuditEvent {
-        if let Some(reason) = &self.reason {
-            detail["reason"] = reason.as_str().into();
-        }
-        let actor = Actor {
+    fn actor(&self) -> Actor {
+        Actor {
             kind: "operator".to_owned(),
             reference: self.operator.clone(),
             via: Some("pavior restore".to_owned()),
             session: None,
-        };
+        }
+    }
+
+    fn event(&self, log: &str, database: &str, summary: String, mut detail: Value) -> AuditEvent {
+        if let Some(reason) = &self.reason {
+            detail["reason"] = reason.as_str().into();
+        }
         let name = match log {
             "-" => format!("databases/{database}"),
             organization => format!("organizations/{organization}"),
@@ -250,7 +286,7 @@ impl Workshop {
             class: AuditClass::A,
             action: "platform.restore".to_owned(),
             phase: Phase::Outcome,
-            actor,
+            actor: self.actor(),
             object: Object { r#type: "platform.pavior.dev/Database".to_owned(), name, project: None },
             cause: Cause::default(),
             decision: None,
@@ -345,7 +381,7 @@ impl Finding {
     fn damaged(&self) -> Option<&str> {
         match self {
             Self::Log(found) => found.damage.is_some().then_some(found.log.as_str()),
-            Self::Producer { .. } | Self::UnderWay(_) | Self::Expiring(_) => None,
+            Self::Producer { .. } | Self::UnderWay(_) | Self::Orphaned(_) | Self::Expiring(_) => None,
         }
     }
 
@@ -362,7 +398,7 @@ impl Finding {
         match self {
             Self::Log(found) => found.lost(),
             Self::Producer { role, apart: apart @ Apart::LogBehind { .. }, .. } => Some(told(*role, apart)),
-            Self::Producer { .. } | Self::UnderWay(_) | Self::Expiring(_) => None,
+            Self::Producer { .. } | Self::UnderWay(_) | Self::Orphaned(_) | Self::Expiring(_) => None,
         }
     }
 
@@ -383,6 +419,14 @@ impl Finding {
                 "parks them as stuck, to be retried with `pavior op retry`",
                 json!({ "database": "provisioning", "operations": names }),
             ),
+            Self::Orphaned(lost) => {
+                let names: Vec<&str> = lost.iter().map(|request| request.name.as_str()).collect();
+                (
+                    format!("approval requests of operations that are lost: {}", names.join(", ")),
+                    "ends them as void: nobody asks any more",
+                    json!({ "database": "policy", "approvalRequests": names }),
+                )
+            }
             Self::Expiring(names) => (
                 format!("about to expire in the older copy of provisioning: {}", names.join(", ")),
                 "lets them stand for another day, in which they can be prolonged",

@@ -4,6 +4,7 @@
 mod approvals;
 mod decisions;
 mod entity;
+mod lost;
 mod migration;
 mod revision;
 mod tables;
@@ -17,6 +18,8 @@ pub(crate) use approvals::{
 #[cfg(test)]
 pub(crate) use decisions::decision_by_id;
 pub(crate) use decisions::{delete_decisions_unscoped, insert_decisions_unscoped};
+pub use lost::Pending;
+pub(crate) use lost::{invalidate_unscoped, pending_unscoped};
 pub use migration::Migrator;
 pub(crate) use revision::{bump_revision, lock_organization, read_revision};
 pub(crate) use sea_orm::ConnectionTrait;

@@ -9,13 +9,14 @@ use pavior_core::principal::Principal;
 use pavior_proto::pavior::policy::v1::approval_request::State;
 use pavior_proto::pavior::policy::v1::{self as policy, Effect};
 use pavior_rpc::{ErrorReason, convert};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::App;
 use super::asking::messages;
 use crate::domain::names;
 use crate::error::{Error, Result};
+use crate::store::Checked;
 use crate::store::entity::{operation, timer};
 
 /// Most operations that are looked at in one round.
@@ -148,50 +149,112 @@ impl App {
     }
 
     async fn answered(&self, op: &operation::Model, answer: &policy::ApprovalRequest) -> Result<()> {
-        let state = State::try_from(answer.state).unwrap_or(State::Unspecified);
-        let said = match state {
-            State::Unspecified | State::Pending => return Ok(()),
-            State::Approved => return self.approved(op, answer).await,
-            State::Denied => "the approval was denied",
-            State::Expired => "nobody decided in time",
-            State::Cancelled => "the approval request was cancelled",
-            State::Invalidated => "the approval became void",
-        };
-        self.refuse(op, "NOT_APPROVED", said).await
+        match (answer.state(), over(answer.state())) {
+            (State::Approved, _) => self.approved(op, answer).await,
+            (_, None) => Ok(()),
+            (State::Denied, Some(said)) => {
+                let said = denied_by(answer).unwrap_or_else(|| said.to_owned());
+                self.refuse(op, "NOT_APPROVED", &said).await
+            }
+            (_, Some(said)) => self.refuse(op, "NOT_APPROVED", said).await,
+        }
     }
 
     async fn refuse(&self, op: &operation::Model, reason: &str, message: &str) -> Result<()> {
-        let error = json!({ "reason": reason, "step": "", "code": reason, "message": message });
-        self.db.refuse_unscoped(op.id, error).await?;
+        self.refuse_for(op, refusal(reason, message)).await
+    }
+
+    async fn refuse_for(&self, op: &operation::Model, why: Value) -> Result<()> {
+        self.db.refuse_unscoped(op.id, why).await?;
         self.engine.changed(op.id);
         Ok(())
     }
 
     async fn approved(&self, op: &operation::Model, answer: &policy::ApprovalRequest) -> Result<()> {
-        let plan = self.db.plan_by_id_unscoped(op.plan).await?;
-        if answer.plan_digest != op.plan_digest || plan.compute_digest() != op.plan_digest {
+        if answer.plan_digest != op.plan_digest {
             return self.refuse(op, "NOT_APPROVED", "the approval is for another plan").await;
         }
-        if plan.expire_time < self.db.now() {
-            return self.refuse(op, "PLAN_STALE", "the plan expired before it was approved").await;
-        }
-        let verdict = match self.ask_policy_again(&principal_of(op)?, op, &plan).await {
-            Ok(verdict) => verdict,
-            Err(Error::Refused(problem)) if problem.reason == ErrorReason::PlanStale => {
-                return self.refuse(op, "PLAN_STALE", &problem.message).await;
+        let approvals = match self.checked_again(op).await? {
+            Checked::Runs(approvals) => approvals,
+            Checked::Refused(why) => return self.refuse_for(op, why).await,
+            Checked::Waits(_) => {
+                let message = "policy does not allow it any more: more people must approve it now";
+                return self.refuse(op, "GUARDRAIL_DENIED", message).await;
             }
-            Err(error) => return Err(error),
         };
-        if verdict.effect() != Effect::Allow {
-            let message = format!("policy does not allow it any more: {}", messages(&verdict.decision));
-            return self.refuse(op, "GUARDRAIL_DENIED", &message).await;
-        }
-        let approvals = vec![op.approval_request.clone()];
         self.db.admit_unscoped(op.id, &approvals, self.deadline_micros()).await?;
         self.engine.changed(op.id);
         self.engine.wake();
         Ok(())
     }
+
+    /// What is to become of an operation that has not begun, as policy sees it now, with the approvals that were given.
+    pub(crate) async fn checked_again(&self, op: &operation::Model) -> Result<Checked> {
+        let plan = self.db.plan_by_id_unscoped(op.plan).await?;
+        let refused = |reason: &str, message: &str| Ok(Checked::Refused(refusal(reason, message)));
+        if plan.compute_digest() != op.plan_digest {
+            return refused("NOT_APPROVED", "the plan is not the one that was accepted");
+        }
+        if plan.expire_time < self.db.now() {
+            return refused("PLAN_STALE", "the plan expired before it was begun: ask anew");
+        }
+        let verdict = match self.ask_policy_again(&principal_of(op)?, op, &plan).await {
+            Ok(verdict) => verdict,
+            Err(Error::Refused(problem)) if problem.reason == ErrorReason::PlanStale => {
+                return refused("PLAN_STALE", &problem.message);
+            }
+            Err(error) => return Err(error),
+        };
+        match verdict.effect() {
+            Effect::Allow => {
+                let given = Some(op.approval_request.clone()).filter(|request| !request.is_empty());
+                Ok(Checked::Runs(given.into_iter().collect()))
+            }
+            Effect::RequireApproval => self.still_asked(op).await,
+            Effect::Deny | Effect::Unspecified => {
+                let why = format!("policy does not allow it any more: {}", messages(&verdict.decision));
+                refused("GUARDRAIL_DENIED", &why)
+            }
+        }
+    }
+
+    /// Whether people can still answer: to the request that they were asked with, or, where policy does not know that
+    /// (any more), to a new one.
+    async fn still_asked(&self, op: &operation::Model) -> Result<Checked> {
+        if op.approval_request.is_empty() {
+            return Ok(Checked::Waits(None));
+        }
+        let permit = self.own_permit(&op.organization);
+        let known = self.peers.approval_requests(&permit, vec![op.approval_request.clone()]).await?;
+        let Some(request) = known.into_iter().flatten().next() else { return Ok(Checked::Waits(None)) };
+        match over(request.state()) {
+            Some(said) => Ok(Checked::Refused(refusal("NOT_APPROVED", said))),
+            None => Ok(Checked::Waits(Some(op.approval_request.clone()))),
+        }
+    }
+}
+
+/// What people said that cannot be answered any more.
+fn over(state: State) -> Option<&'static str> {
+    match state {
+        State::Unspecified | State::Pending | State::Approved => None,
+        State::Denied => Some("the approval was denied"),
+        State::Expired => Some("nobody decided in time"),
+        State::Cancelled => Some("the approval request was cancelled"),
+        State::Invalidated => Some("the approval became void"),
+    }
+}
+
+fn refusal(reason: &str, message: &str) -> Value {
+    json!({ "reason": reason, "step": "", "code": reason, "message": message })
+}
+
+/// Who denied it and why, as far as they said so.
+fn denied_by(request: &policy::ApprovalRequest) -> Option<String> {
+    let vote = request.votes.iter().rev().find(|vote| !vote.approved)?;
+    let who = vote.voter.rsplit('/').next().unwrap_or_default();
+    let why = if vote.reason.is_empty() { String::new() } else { format!(": {}", vote.reason) };
+    Some(format!("denied by {who}{why}"))
 }
 
 fn principal_of(op: &operation::Model) -> Result<Principal> {

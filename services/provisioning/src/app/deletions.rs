@@ -6,14 +6,25 @@ use serde_json::json;
 use super::environments::idle;
 use super::facts::{environment_subject, ground_of, labels_of, project_subject, seen, touched};
 use super::planning::recorded;
+use super::standing::refuse_held;
 use super::submit::Proposal;
 use super::{Answer, App, Ask, check_etag};
-use crate::domain::plan::Kind;
+use crate::domain::plan::{Change, Kind};
 use crate::domain::question::{Fate, Ground, Verb};
 use crate::domain::{names, teardown};
 use crate::error::{Error, Result};
+use crate::store::Recorded;
+use crate::store::entity::resource;
 
 impl App {
+    /// The changes that take things down, after their drivers have said that nothing else needs them.
+    async fn teardown(&self, rows: Vec<resource::Model>) -> Result<Vec<Change>> {
+        let holds = self.holds(rows.iter().map(Recorded::from).collect()).await?;
+        let recorded = recorded(rows)?;
+        refuse_held(&teardown::held(&recorded, &holds))?;
+        teardown::plan(&recorded, &holds).map_err(|cycle| Error::Corrupt(cycle.to_string()))
+    }
+
     /// Takes an environment down.
     pub(crate) async fn delete_environment(
         &self,
@@ -37,7 +48,7 @@ impl App {
         let rows = self.db.resources_of_project(&ask.permit, &row.project).await?;
         let rows: Vec<_> = rows.into_iter().filter(|resource| resource.environment == row.name).collect();
         let costs = rows.iter().map(|row| row.monthly_cost.clone()).collect();
-        let changes = teardown::plan(&recorded(rows)?).map_err(|cycle| Error::Corrupt(cycle.to_string()))?;
+        let changes = self.teardown(rows).await?;
         let proposal = Proposal {
             kind: Kind::DestroyEnvironment,
             target: name.to_owned(),
@@ -88,7 +99,7 @@ impl App {
         }
         let rows = self.db.resources_of_project(&ask.permit, name).await?;
         let costs = rows.iter().map(|row| row.monthly_cost.clone()).collect();
-        let changes = teardown::plan(&recorded(rows)?).map_err(|cycle| Error::Corrupt(cycle.to_string()))?;
+        let changes = self.teardown(rows).await?;
         let proposal = Proposal {
             kind: Kind::DestroyProject,
             target: name.to_owned(),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::environments::{class_of, costs_of, idle, merged};
 use super::facts::{environment_subject, ground_of, labels_of, seen};
-use super::planning::only_workload;
+use super::planning::only_workload_and_drifted;
 use super::submit::Proposal;
 use super::{Answer, App, Ask};
 use crate::domain::names;
@@ -162,12 +162,9 @@ impl App {
         let class = class_of(&ground, &row.class, false)?;
         let parameters = merged(&ground, &row.parameters)?;
         let scope = EnvironmentScope { name: row.name.clone(), class: row.class.clone() };
-        let section = only_workload(Section {
-            environment: Some(scope),
-            parameters: parameters.clone(),
-            wanted: class.resources,
-        });
-        if section.wanted.is_empty() {
+        let section =
+            Section { environment: Some(scope), parameters: parameters.clone(), wanted: class.resources };
+        if section.wanted.iter().all(|wanted| wanted.id != names::WORKLOAD) {
             let message = format!("environment class `{}` has no workload to deploy", row.class);
             return Err(Problem::precondition(ErrorReason::InvalidState, message)
                 .because("STATE", &row.name, "choose an environment whose class has a workload")
@@ -176,7 +173,12 @@ impl App {
         let run = artifact.get("run").and_then(Value::as_str).unwrap_or_default().to_owned();
         let mut facts = self.facts_for(ask, &ground, section, Some(artifact)).await?;
         facts.promoted_from.clone_from(&from);
+        // What it runs on is there by then.
+        only_workload_and_drifted(&mut facts);
         let changes = self.changes(&facts).await?;
+        let mends =
+            changes.iter().any(|change| change.is_step() && change.spec.resource_id != names::WORKLOAD);
+        let fate = if mends { Fate::Changed } else { Fate::Kept };
         let proposal = Proposal {
             kind: Kind::Deploy,
             target: row.name.clone(),
@@ -190,7 +192,7 @@ impl App {
             seen: seen(&ground.project, Some(&row)),
             deployment_id: id.to_owned(),
             asked: Verb::on(environment_subject(&row, &ground.project)),
-            ground: ground_of(&ground.project, &row, Fate::Kept),
+            ground: ground_of(&ground.project, &row, fate),
             labels: labels_of(&ground.project),
             verb,
         };

@@ -173,10 +173,10 @@ impl App {
         let findings = suspects.iter().filter_map(|(row, listed)| {
             let Sight { standing, declaration } = seen.get(&row.name)?;
             let kind = match (standing.drift()?, listed) {
-                (Drift::Gone, _) | (Drift::Broken, None) => Kind::Missing,
+                (Drift::Gone, _) => Kind::Missing,
                 (Drift::Different, Some(listed)) if listed.declaration != *declaration => return None,
                 (Drift::Broken | Drift::Different, Some(_)) => Kind::Different,
-                (Drift::Different, None) => return None,
+                (Drift::Broken | Drift::Different, None) => return None,
             };
             Some(of_row(kind, row))
         });
@@ -201,7 +201,7 @@ fn scope(permit: &Permit, parent: &str) -> Result<Option<String>> {
 }
 
 /// Everything that a driver has, in order of identity.
-async fn all(driver: &dyn Driver) -> std::result::Result<Vec<Listed>, Failure> {
+pub(super) async fn all(driver: &dyn Driver) -> std::result::Result<Vec<Listed>, Failure> {
     let mut things: Vec<Listed> = Vec::new();
     for _ in 0..MAX_PAGES {
         let after = things.last().map(|thing| thing.identity.clone()).unwrap_or_default();

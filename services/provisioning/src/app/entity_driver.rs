@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use pavior_auth::{Permit, SystemAuthority};
 use pavior_driver::{
-    ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Found, Health,
-    Lookup, Observation, ObserveRequest, Outcome, Partial, PlanRequest, PlanResponse, Sink, Success,
+    ApplyRequest, CallContext, Dependents, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Found,
+    Health, Lookup, Observation, ObserveRequest, Outcome, Partial, PlanRequest, PlanResponse, Sink, Success,
     TypeSchema, Undo, ValidateRequest, Violation, diff,
 };
 use pavior_proto::pavior::catalog::internal::v1 as registration_pb;
@@ -14,7 +14,11 @@ use serde_json::{Map, Value, json};
 use tonic::Code;
 
 use super::peers::Peers;
+use crate::domain::entry;
 use crate::domain::names::ENTITY_DRIVER;
+
+/// The annotation that says which resource an entity belongs to.
+const RESOURCE: &str = "pavior.dev/resource";
 
 /// Registers entities on behalf of the organization.
 #[derive(Debug)]
@@ -166,6 +170,28 @@ impl Driver for EntityDriver {
             Ok(entity) => Observation::Found(Found::from(success(&entity))),
             Err((Code::NotFound, _)) => Observation::Absent,
             Err((_, message)) => Observation::Indeterminate { message },
+        }
+    }
+
+    async fn dependents(
+        &self,
+        context: &CallContext,
+        request: ObserveRequest,
+    ) -> Result<Dependents, Failure> {
+        let Lookup::Identity(name) = request.lookup else { return Ok(Dependents::Are(Vec::new())) };
+        match self.peers.get_entity(&self.permit(context), &name).await {
+            // One that was taken over by somebody else stays.
+            Ok(entity) if entity.annotations.get(RESOURCE) != Some(&context.resource) => {
+                Ok(Dependents::Are(Vec::new()))
+            }
+            Ok(entity) => {
+                let spec = entity.spec.as_ref().map(convert::from_struct).unwrap_or_default();
+                let relations =
+                    entity.relations.iter().map(|seen| (seen.r#type.as_str(), seen.target.as_str()));
+                Ok(Dependents::Are(entry::dependents(&spec, relations)))
+            }
+            Err((Code::NotFound, _)) => Ok(Dependents::Are(Vec::new())),
+            Err(error) => Err(failure(error)),
         }
     }
 

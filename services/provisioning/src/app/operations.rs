@@ -11,7 +11,7 @@ use super::{Answer, App, Ask};
 use crate::domain::names;
 use crate::domain::state::OperationState;
 use crate::error::{Error, Result};
-use crate::store::{Caller, OperationView};
+use crate::store::{Caller, Checked, OperationView, TakeUp, untouched};
 
 /// The longest wait of one call.
 const MAX_WAIT: Duration = Duration::from_secs(600);
@@ -86,13 +86,21 @@ impl App {
             return Ok(*view);
         }
         let view = self.get_operation(&ask.permit, ask.action, name).await?;
-        let stuck = view.op.state == OperationState::Stuck.as_str();
-        if stuck {
-            self.may_be_taken_up(ask, &view).await?;
-        }
+        let how = match view.op.state == OperationState::Stuck.as_str() {
+            // Whoever asked for it is asked about again, and whoever takes it up was let in by the verb.
+            true if untouched(&view.op, &view.steps) => {
+                Some(TakeUp::Anew(self.checked_again(&view.op).await?))
+            }
+            true => {
+                self.may_be_taken_up(ask, &view).await?;
+                Some(TakeUp::Rest)
+            }
+            false => None,
+        };
+        let asks = matches!(how, Some(TakeUp::Anew(Checked::Waits(None))));
         let caller = Caller::of(&ask.permit, ask.action);
-        match self.db.retry_unscoped(view.op.id, &caller, stuck, self.deadline_micros(), self.key(ask)).await
-        {
+        match self.db.retry_unscoped(view.op.id, &caller, how, self.deadline_micros(), self.key(ask)).await {
+            Ok(()) if asks => self.ask_people(view.op.id).await,
             Ok(()) => {}
             Err(Error::Illegal(_)) => {
                 let message = format!("operation `{name}` is not stuck, it is {}", view.op.state);
@@ -113,7 +121,9 @@ impl App {
         let verdict = self.ask_policy_again(ask.permit.principal(), &view.op, &plan).await?;
         match verdict.effect() {
             Effect::Allow => Ok(()),
-            Effect::RequireApproval => Err(unapproved(&plan, &verdict).into()),
+            Effect::RequireApproval => {
+                Err(unapproved(&plan, &verdict).with("approvalRequest", &view.op.approval_request).into())
+            }
             Effect::Deny | Effect::Unspecified => {
                 plan.decision =
                     convert::to_json(&verdict.decision).map_err(|error| Error::Corrupt(error.to_string()))?;

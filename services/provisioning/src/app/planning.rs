@@ -12,6 +12,7 @@ use pavior_rpc::{ErrorReason, Problem, Violations, convert};
 use serde_json::{Value, json};
 
 use super::App;
+use super::standing::refuse_held;
 use crate::domain::names::ENTITY_DRIVER;
 use crate::domain::plan::{Action, Change, FieldChange, Spec};
 use crate::domain::planner::{self, Answer, Current, Draft, Facts, Matched, Obstacle, Section};
@@ -19,6 +20,7 @@ use crate::domain::standing::Standing;
 use crate::domain::template::Template;
 use crate::domain::{names, scope, standing, teardown};
 use crate::error::{Error, Result};
+use crate::store::Recorded;
 use crate::store::entity::resource;
 
 /// A golden path, read.
@@ -162,6 +164,7 @@ impl App {
         }
         violations.into_result()?;
         let mut changes = planner::conclude(drafts, concluded);
+        self.refuse_replacements(organization, facts, &changes).await?;
         if let Some((change, why)) = standing::untold(facts, &changes).next() {
             let (driver, step) = (&change.driver, &change.step);
             let message =
@@ -174,6 +177,24 @@ impl App {
             }
         }
         Ok(changes)
+    }
+
+    /// To replace is to destroy: what others need stays as it is.
+    async fn refuse_replacements(&self, organization: &str, facts: &Facts, changes: &[Change]) -> Result<()> {
+        let replaced =
+            changes.iter().filter(|change| change.action == Action::Replace).filter_map(|change| {
+                let current = facts.current.get(&change.resource)?;
+                Some(Recorded {
+                    driver: current.made_by.driver.clone(),
+                    identity: current.identity.clone(),
+                    name: change.resource.clone(),
+                    organization: organization.to_owned(),
+                    type_id: current.type_id.clone(),
+                    ..Recorded::default()
+                })
+            });
+        let holds = self.holds(replaced.collect()).await?;
+        refuse_held(&teardown::held(&[], &holds))
     }
 
     /// Holds a run of a pipeline that exists to the commit that its revision is now.
@@ -339,8 +360,14 @@ pub(crate) fn recorded(rows: Vec<resource::Model>) -> Result<Vec<teardown::Recor
         .collect()
 }
 
-/// Only the section's workload.
-pub(crate) fn only_workload(mut section: Section) -> Section {
-    section.wanted.retain(|wanted| wanted.id == names::WORKLOAD);
-    section
+/// Only the workload of each section, and what is not as it is recorded.
+pub(crate) fn only_workload_and_drifted(facts: &mut Facts) {
+    let Facts { project, sections, current, .. } = facts;
+    for Section { environment, wanted, parameters: _ } in sections {
+        wanted.retain(|wanted| {
+            let name = planner::resource_name(project, environment.as_ref(), &wanted.id);
+            let drift = current.get(&name).and_then(|current| current.standing.drift());
+            wanted.id == names::WORKLOAD || drift.is_some()
+        });
+    }
 }

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::future::join_all;
-use pavior_driver::{CallContext, Driver, Lookup, Observation, ObserveRequest};
-use tokio::time::{Instant, timeout_at};
+use pavior_driver::{CallContext, Dependents, Driver, Lookup, Observation, ObserveRequest};
+use pavior_rpc::{ErrorReason, Problem};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::App;
+use super::diagnosis::all;
 use crate::domain::standing::{Drift, Standing};
+use crate::domain::teardown::Holds;
 use crate::error::Result;
 use crate::store::Recorded;
 
@@ -18,6 +21,8 @@ use crate::store::Recorded;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many things one driver is asked about at a time.
 const AT_ONCE: usize = 8;
+/// How many are named of those that need something.
+const MAX_NAMED: usize = 20;
 
 /// A thing as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,22 +47,86 @@ impl App {
     }
 }
 
+impl App {
+    /// What its driver refuses to destroy for the sake of others, and for whose sake now. That nothing needs a thing is not
+    /// said without having asked.
+    pub(crate) async fn holds(&self, rows: Vec<Recorded>) -> Result<Holds> {
+        let drivers = self.engine.drivers();
+        // What is not made yet nobody needs, and without its driver it waits.
+        let made = rows.into_iter().filter(|row| !row.identity.is_empty());
+        let asked: Vec<_> = made
+            .filter_map(|row| drivers.get(&row.driver).map(|driver| dependents_of(driver, row)))
+            .collect();
+        let answers: Vec<_> = futures::stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
+        answers.into_iter().filter_map(Result::transpose).collect()
+    }
+}
+
+async fn dependents_of(driver: Arc<dyn Driver>, row: Recorded) -> Result<Option<(String, Vec<String>)>> {
+    let context = CallContext::new(&row.organization, &row.name, "", 0);
+    let lookup = Lookup::Identity(row.identity);
+    let request = ObserveRequest { resource_type: row.type_id, lookup };
+    let why = match timeout(PATIENCE, driver.dependents(&context, request)).await {
+        Ok(Ok(Dependents::Ignored)) => return Ok(None),
+        Ok(Ok(Dependents::Are(names))) => return Ok(Some((row.name, names))),
+        Ok(Err(failure)) => failure.message,
+        Err(_) => "it does not answer in time".to_owned(),
+    };
+    let message =
+        format!("driver `{}` does not say whether `{}` can be taken down: {why}", row.driver, row.name);
+    Err(Problem::unavailable(message).with("dependency", row.driver).into())
+}
+
+/// Refuses to destroy what something needs that stays.
+pub(crate) fn refuse_held(held: &[(&str, &str)]) -> Result<()> {
+    let Some((first, _)) = held.first() else { return Ok(()) };
+    let message = format!("`{first}` is needed by others: delete what uses it first");
+    let problem = Problem::precondition(ErrorReason::HasDependents, message)
+        .with("resource", *first)
+        .with("more", (held.len() > MAX_NAMED).to_string());
+    let named = held.iter().take(MAX_NAMED);
+    let named = named
+        .fold(problem, |problem, (held, by)| problem.because("REFERENCE", *by, format!("needs `{held}`")));
+    Err(named.into())
+}
+
 async fn look_of(driver: Option<Arc<dyn Driver>>, things: Vec<(Recorded, String)>) -> Vec<(String, Sight)> {
     let until = Instant::now() + PATIENCE;
     let looks: Vec<_> = things
         .into_iter()
         .map(|(row, declared)| {
             let driver = driver.clone();
+            let identity = row.identity.clone();
             async move {
                 let seen = match driver {
                     Some(driver) => timeout_at(until, observe(&*driver, &row)).await.ok(),
                     None => Some(Observation::Indeterminate { message: "it is not there".to_owned() }),
                 };
-                (row.name, sight(seen, &declared))
+                (row.name, identity, sight(seen, &declared))
             }
         })
         .collect();
-    futures::stream::iter(looks).buffer_unordered(AT_ONCE).collect().await
+    let mut sights: Vec<_> = futures::stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
+    if let Some(driver) = driver {
+        tell_gone_from_broken(&*driver, &mut sights, until).await;
+    }
+    sights.into_iter().map(|(name, _, sight)| (name, sight)).collect()
+}
+
+/// What is left of a thing may be no more than its driver's note of it: one that the driver does not name among what it
+/// has is gone, to whoever asks.
+async fn tell_gone_from_broken(driver: &dyn Driver, sights: &mut [(String, String, Sight)], until: Instant) {
+    let broken = |sight: &Sight| sight.standing == Standing::Drifted(Drift::Broken);
+    if !sights.iter().any(|(_, _, sight)| broken(sight)) {
+        return;
+    }
+    // A driver that cannot say is believed as far as it said something.
+    let Ok(Ok(listed)) = timeout_at(until, all(driver)).await else { return };
+    for (_, identity, sight) in sights.iter_mut().filter(|(_, _, sight)| broken(sight)) {
+        if !listed.iter().any(|thing| thing.identity == *identity) {
+            sight.standing = Standing::Drifted(Drift::Gone);
+        }
+    }
 }
 
 async fn observe(driver: &dyn Driver, row: &Recorded) -> Observation {

@@ -98,6 +98,8 @@ named! {
         Stick = "STICK",
         /// The database was set back: nothing goes on by itself.
         Park = "PARK",
+        /// An operator takes up what had not begun: it is checked as at first.
+        Anew = "ANEW",
         /// An operator takes up the undo.
         RetryUndo = "RETRY_UNDO",
         /// An operator takes up the work itself (deletions only go forward).
@@ -134,6 +136,7 @@ impl OperationState {
                 | Self::Compensating,
                 E::Park,
             ) => Self::Stuck,
+            (Self::Stuck, E::Anew) => Self::Checking,
             (Self::Stuck, E::RetryUndo) => Self::Compensating,
             (Self::Stuck, E::RetryDo) => Self::Running,
             _ => return Err(IllegalTransition { state: self.as_str(), event: event.to_string() }),
@@ -291,7 +294,9 @@ mod tests {
             let legal: Vec<_> =
                 OperationEvent::ALL.iter().filter(|event| state.next(**event).is_ok()).collect();
             let expected: &[&OperationEvent] = match state {
-                OperationState::Stuck => &[&OperationEvent::RetryUndo, &OperationEvent::RetryDo],
+                OperationState::Stuck => {
+                    &[&OperationEvent::Anew, &OperationEvent::RetryUndo, &OperationEvent::RetryDo]
+                }
                 _ => &[],
             };
             assert_eq!(legal, expected, "{state}");

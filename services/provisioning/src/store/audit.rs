@@ -243,6 +243,7 @@ pub(crate) fn step_event(this: &Db, op: &operation::Model, step: &step::Model) -
 /// An environment stands longer than its copy said, because the database was set back.
 pub(crate) fn spared_event(
     this: &Db,
+    actor: Actor,
     row: &environment::Model,
     expire_time: Option<OffsetDateTime>,
 ) -> AuditEvent {
@@ -253,7 +254,7 @@ pub(crate) fn spared_event(
         class: AuditClass::A,
         action: "platform.restore".to_owned(),
         phase: Phase::Outcome,
-        actor: Actor { kind: "operator".to_owned(), ..Actor::default() },
+        actor,
         object: object("Environment", &row.name),
         cause: Cause::default(),
         decision: None,

@@ -10,7 +10,7 @@ use crate::domain::state::OperationState;
 use crate::error::Result;
 
 /// A resource as it is recorded, as far as its driver is concerned.
-#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, FromQueryResult)]
 pub struct Recorded {
     /// The driver's id.
     pub driver: String,

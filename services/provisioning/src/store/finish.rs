@@ -58,7 +58,7 @@ pub(crate) async fn finish(this: &Db, tx: &Tx, aggregate: &mut Aggregate) -> Res
                 aggregate
                     .blame(json!({ "reason": "OPERATION_STUCK", "step": "", "code": "", "message": "" }));
             }
-            mark(tx, aggregate, "STUCK").await?;
+            mark(tx, aggregate, "STUCK", "STUCK").await?;
         }
         _ => revert(this, tx, aggregate).await?,
     }
@@ -69,22 +69,33 @@ pub(crate) async fn finish(this: &Db, tx: &Tx, aggregate: &mut Aggregate) -> Res
     Ok(vec![audit::ended_event(this, &aggregate.op, &approvals)])
 }
 
-/// Sets the state of everything that the operation holds.
-pub(crate) async fn mark(tx: &Tx, aggregate: &Aggregate, state: &str) -> Result<()> {
+/// Sets the state of everything that the operation holds: of its project, and of its environments.
+pub(crate) async fn mark(
+    tx: &Tx,
+    aggregate: &Aggregate,
+    of_project: &str,
+    of_environments: &str,
+) -> Result<()> {
     let name = aggregate.op.name.clone();
     project::Entity::update_many()
-        .col_expr(project::Column::State, Expr::value(state))
+        .col_expr(project::Column::State, Expr::value(of_project))
         .filter(project::Column::Operation.eq(name.clone()))
         .exec(tx)
         .await
         .map_err(db)?;
     environment::Entity::update_many()
-        .col_expr(environment::Column::State, Expr::value(state))
+        .col_expr(environment::Column::State, Expr::value(of_environments))
         .filter(environment::Column::Operation.eq(name))
         .exec(tx)
         .await
         .map_err(db)?;
     Ok(())
+}
+
+/// Everything that the operation holds is worked on.
+pub(crate) async fn mark_working(tx: &Tx, aggregate: &Aggregate) -> Result<()> {
+    let state = working_state(aggregate.kind()?);
+    mark(tx, aggregate, state, state).await
 }
 
 /// The state that the targets of an operation have while it works.

@@ -99,6 +99,11 @@ impl Aggregate {
         self.steps.iter().any(|step| step.start_time.is_some())
     }
 
+    /// Whether nothing of it has happened, and all of it can still.
+    pub(crate) fn untouched(&self) -> bool {
+        untouched(&self.op, &self.steps)
+    }
+
     /// What else of the request is carried out at the end.
     pub(crate) fn op_settings(&self) -> &Value {
         &self.op.settings
@@ -345,4 +350,12 @@ async fn save_operation(tx: &Tx, op: &operation::Model) -> Result<()> {
         .await
         .map_err(db)?;
     Ok(())
+}
+
+/// Whether nothing of an operation has happened, and all of it can still.
+pub(crate) fn untouched(op: &operation::Model, steps: &[step::Model]) -> bool {
+    let waits = |step: &step::Model| {
+        matches!(StepState::parse(&step.state), Some(StepState::Blocked | StepState::Ready))
+    };
+    !op.cancel_requested && steps.iter().all(|step| step.start_time.is_none() && waits(step))
 }

@@ -40,12 +40,14 @@ pub use claim::{
 pub use create::{Admission, NewEnvironment, NewOperation, NewProject, Ownership, Seen, Started};
 pub use declared::Recorded;
 pub use journal::Aggregate;
-pub(crate) use journal::step_body;
+pub(crate) use journal::{step_body, untouched};
 pub use list::{Listing, Page};
 pub use logs::LogLine;
+pub use park::unknown_unscoped;
 pub use progress::Waiting;
 pub use read::OperationView;
 pub use retention::{Retention, Swept};
+pub use verbs::{Checked, TakeUp};
 
 /// The database of provisioning. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -104,6 +104,19 @@ impl Db {
         Ok(found.map(|op| Waiting { micros: now - op.deadline, what: format!("operation `{}`", op.name) }))
     }
 
+    /// How many operations are stuck, and the one that has been so for the longest time.
+    pub async fn stuck_unscoped(&self) -> Result<(u64, Option<Waiting>)> {
+        let now = self.time(self.store.read()).await?;
+        let stuck =
+            || operation::Entity::find().filter(operation::Column::State.eq(OperationState::Stuck.as_str()));
+        let first =
+            stuck().order_by_asc(operation::Column::EndTime).one(self.store.read()).await.map_err(db)?;
+        let Some(first) = first else { return Ok((0, None)) };
+        let count = stuck().count(self.store.read()).await.map_err(db)?;
+        let since = pavior_store::micros(first.end_time.unwrap_or(first.update_time));
+        Ok((count, Some(Waiting { what: format!("operation `{}`", first.name), micros: now - since })))
+    }
+
     /// How many claims have ended and are not freed, and the one that ended first.
     pub async fn lapsed_claims_unscoped(&self) -> Result<(u64, Option<Waiting>)> {
         let now = self.time(self.store.read()).await?;

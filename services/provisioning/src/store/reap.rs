@@ -131,7 +131,7 @@ impl Db {
                     aggregate.op.approvals = approvals;
                     aggregate.op.deadline = aggregate.clock.saturating_add(deadline_micros);
                     aggregate.operation(OperationEvent::Admit)?;
-                    finish::mark(tx, &aggregate, finish::working_state(aggregate.kind()?)).await?;
+                    finish::mark_working(tx, &aggregate).await?;
                     aggregate.settle()?;
                     let (_, events) = this.write(tx, &mut aggregate, Vec::new()).await?;
                     Ok(progress((), events))

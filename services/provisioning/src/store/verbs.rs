@@ -1,7 +1,7 @@
 //! What people do to operations: cancel, retry, delete. Each is recorded with who did it, in its own transaction.
 
 use pavior_store::{Recorded, idempotency};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::audit::{Caller, verb_event};
@@ -53,20 +53,20 @@ impl Db {
             .await
     }
 
-    /// Takes up a stuck operation; the same request again changes nothing. `asked` tells that policy allowed what is
-    /// left of the plan; one that got stuck since it was looked at is not taken up without that.
+    /// Takes up a stuck operation as policy allowed it; the same request again changes nothing. One that got stuck since
+    /// it was looked at, or is not as it was seen any more, is not taken up.
     pub async fn retry_unscoped(
         &self,
         id: Uuid,
         caller: &Caller,
-        asked: bool,
+        how: Option<TakeUp>,
         deadline_micros: i64,
         key: Option<(idempotency::Key, Vec<u8>)>,
     ) -> Result<()> {
         let (this, caller) = (self.clone(), caller.clone());
         self.store
             .change(&self.outbox, move |tx| {
-                let (this, caller, key) = (this.clone(), caller.clone(), key.clone());
+                let (this, caller, key, how) = (this.clone(), caller.clone(), key.clone(), how.clone());
                 Box::pin(async move {
                     // Locked before the request id is looked up, so that of two equal calls the later finds the answer.
                     let mut aggregate =
@@ -77,11 +77,23 @@ impl Db {
                         return Ok(Recorded::unchanged(()));
                     }
                     let before = aggregate.op.clone();
-                    if aggregate.state == OperationState::Stuck && !asked {
+                    let anew = matches!(how, Some(TakeUp::Anew(_)));
+                    if aggregate.state == OperationState::Stuck
+                        && (how.is_none() || anew != aggregate.untouched())
+                    {
                         return Err(Error::Busy { name: before.target, operation: before.name });
                     }
-                    take_up(&mut aggregate, deadline_micros)?;
-                    finish::mark(tx, &aggregate, finish::working_state(aggregate.kind()?)).await?;
+                    match how {
+                        Some(TakeUp::Anew(checked)) => begin_anew(&mut aggregate, checked, deadline_micros)?,
+                        Some(TakeUp::Rest) | None => take_up(&mut aggregate, deadline_micros)?,
+                    }
+                    match aggregate.state {
+                        OperationState::Checking | OperationState::AwaitingApproval => {
+                            let state = finish::working_state(aggregate.kind()?);
+                            finish::mark(tx, &aggregate, state, "AWAITING_APPROVAL").await?;
+                        }
+                        _ => finish::mark_working(tx, &aggregate).await?,
+                    }
                     aggregate.settle()?;
                     let summary =
                         format!("operation `{}` was taken up again", names::last(&aggregate.op.name));
@@ -124,6 +136,50 @@ impl Db {
                 })
             })
             .await
+    }
+}
+
+/// How a stuck operation is taken up.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TakeUp {
+    /// What is left of it: its undo, or of a deletion what does not stand yet.
+    Rest,
+    /// All of it, as at first: it had not begun.
+    Anew(Checked),
+}
+
+/// What policy and people say to an operation that had not begun.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Checked {
+    /// It may run, with these approvals.
+    Runs(Vec<String>),
+    /// People have not answered yet; they are asked, where the request is named in this, there.
+    Waits(Option<String>),
+    /// It may not, and why.
+    Refused(Value),
+}
+
+/// As if it was accepted now.
+fn begin_anew(aggregate: &mut Aggregate, checked: Checked, deadline_micros: i64) -> Result<()> {
+    aggregate.op.error = None;
+    aggregate.op.cancel_requested = false;
+    aggregate.op.canceller = String::new();
+    aggregate.operation(OperationEvent::Anew)?;
+    match checked {
+        Checked::Runs(approvals) => {
+            aggregate.op.approvals = json!(approvals);
+            aggregate.op.deadline = aggregate.clock.saturating_add(deadline_micros);
+            aggregate.operation(OperationEvent::Admit)
+        }
+        Checked::Waits(asked) => {
+            let is_asked = asked.is_some();
+            aggregate.op.approval_request = asked.unwrap_or_default();
+            if is_asked { aggregate.operation(OperationEvent::RequireApproval) } else { Ok(()) }
+        }
+        Checked::Refused(why) => {
+            aggregate.blame(why);
+            aggregate.operation(OperationEvent::Deny)
+        }
     }
 }
 

@@ -231,12 +231,12 @@ async fn a_failed_undo_is_stuck_until_an_operator_retries() {
             ("UNDO_STUCK", "DONE", "UNDONE")
         );
         assert_eq!(world.driver.live(), [resource("a"), resource("b")]);
-        world.db.retry_unscoped(id, &by_alice(RETRY), true, 60_000_000, None).await.unwrap();
+        world.db.retry_unscoped(id, &by_alice(RETRY), Some(TakeUp::Rest), 60_000_000, None).await.unwrap();
         world.engine.wake();
         assert_eq!(world.ended(id).await.op.state, "COMPENSATED");
         assert_eq!(world.driver.live(), Vec::<String>::new());
         assert!(matches!(
-            world.db.retry_unscoped(id, &by_alice(RETRY), true, 1, None).await,
+            world.db.retry_unscoped(id, &by_alice(RETRY), Some(TakeUp::Rest), 1, None).await,
             Err(Error::Illegal(_))
         ));
     })
@@ -254,7 +254,7 @@ async fn a_failed_deletion_is_taken_up_again() {
     let view = world.ended(id).await;
     assert_eq!(view.op.state, "STUCK", "{:?}", shown(&view));
     assert_eq!(view.op.error.as_ref().unwrap()["step"], "b");
-    world.db.retry_unscoped(id, &by_alice(RETRY), true, 60_000_000, None).await.unwrap();
+    world.db.retry_unscoped(id, &by_alice(RETRY), Some(TakeUp::Rest), 60_000_000, None).await.unwrap();
     world.engine.wake();
     assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
     assert_eq!((world.driver.live(), rows(&world).await), (vec![], vec![]));
@@ -449,8 +449,8 @@ async fn what_was_under_way_when_the_database_was_set_back_waits_for_an_operator
         })
         .await;
         assert_eq!(world.db.parkable_unscoped().await.unwrap().len(), 1);
-        assert!(world.db.park_unscoped(id).await.unwrap());
-        assert!(!world.db.park_unscoped(id).await.unwrap(), "parking twice is as once");
+        assert!(world.db.park_unscoped(id, &restorer()).await.unwrap());
+        assert!(!world.db.park_unscoped(id, &restorer()).await.unwrap(), "parking twice is as once");
         let view = world.view(id).await;
         assert_eq!(view.op.state, "STUCK", "{:?}", shown(&view));
         assert_eq!(view.op.error.unwrap()["code"], "RESTORED");
@@ -466,7 +466,13 @@ async fn what_was_under_way_when_the_database_was_set_back_waits_for_an_operator
         // An operator takes it up: whatever was made is undone.
         world
             .db
-            .retry_unscoped(id, &by_alice("provisioning.operations.retry"), true, 60_000_000, None)
+            .retry_unscoped(
+                id,
+                &by_alice("provisioning.operations.retry"),
+                Some(TakeUp::Rest),
+                60_000_000,
+                None,
+            )
             .await
             .unwrap();
         let view = world.ended(id).await;

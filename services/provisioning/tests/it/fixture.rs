@@ -1,8 +1,8 @@
 //! The service behind its server stack, called through the generated client.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pavior_auth::{CallRules, InternalSigner, InternalVerifier, ServiceIdentity, authn_layer};
@@ -43,7 +43,8 @@ pub(crate) const ACME: &str = "organizations/acme";
 pub(crate) const HELLO: &str = "organizations/acme/projects/hello";
 
 /// The scripted driver, with runs that make an artifact for each commit. A revision is its own commit.
-struct Maker(FakeDriver, Arc<AtomicBool>);
+/// A workload answers somewhere else after each apply.
+struct Maker(FakeDriver, Arc<AtomicBool>, Arc<Mutex<String>>);
 
 fn revision(arguments: &Value) -> &str {
     let named = arguments.get("commit").or_else(|| arguments.get("ref")).and_then(Value::as_str);
@@ -71,7 +72,14 @@ impl Driver for Maker {
     }
     async fn apply(&self, context: &CallContext, request: ApplyRequest, sink: &dyn Sink) -> Outcome {
         let commit = request.resource_type == "git-repository";
+        let workload = request.resource_type == "workload";
         match self.0.apply(context, request, sink).await {
+            Outcome::Succeeded(mut success) if workload => {
+                let url = format!("fake://workload/{}", self.0.effects());
+                success.outputs["url"] = json!(url);
+                *self.2.lock().unwrap() = url;
+                Outcome::Succeeded(success)
+            }
             Outcome::Succeeded(mut success) if commit => {
                 success.outputs["commit"] = json!("main");
                 Outcome::Succeeded(success)
@@ -142,6 +150,8 @@ pub(crate) struct Fixture {
     pub(crate) drivers: Registry,
     /// Whether the driver says which commit a run would be of.
     pub(crate) pins: Arc<AtomicBool>,
+    /// Where the workload that was applied last answers.
+    pub(crate) answers_at: Arc<Mutex<String>>,
     pub(crate) store: pavior_store::Store,
     pub(crate) gateway: ServiceIdentity,
     pub(crate) checks: Vec<HealthCheck>,
@@ -183,6 +193,7 @@ impl Fixture {
             &["git-repository", "ci-pipeline", "sql-database", "workload", "unheard-of"],
         );
         let pins = Arc::new(AtomicBool::new(true));
+        let answers_at = Arc::new(Mutex::new(String::new()));
         let config = Config {
             poll_ms: 30,
             backoff_ms: 2,
@@ -193,7 +204,9 @@ impl Fixture {
             cancel_grace_ms: 300,
             ..Config::default()
         };
-        let drivers = Registry::new([Arc::new(Maker(driver.clone(), pins.clone())) as Arc<dyn Driver>]);
+        let drivers = Registry::new([
+            Arc::new(Maker(driver.clone(), pins.clone(), answers_at.clone())) as Arc<dyn Driver>
+        ]);
         let deps = Deps {
             store: store.clone(),
             clock: clock.clone(),
@@ -227,7 +240,19 @@ impl Fixture {
             tokio::spawn((task.run)(cancel.clone()));
         }
         let checks = component.checks;
-        Self { peers, driver, drivers, pins, store, gateway, checks, transport, cancel, _file: file }
+        Self {
+            peers,
+            driver,
+            drivers,
+            pins,
+            answers_at,
+            store,
+            gateway,
+            checks,
+            transport,
+            cancel,
+            _file: file,
+        }
     }
 
     pub(crate) fn projects(&self) -> ProjectServiceClient<Transport> {

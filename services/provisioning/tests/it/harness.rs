@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pavior_core::audit::Actor;
 use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id::SystemIds;
 use pavior_core::principal::{Principal, PrincipalKind};
@@ -23,6 +24,8 @@ use time::OffsetDateTime;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+pub(crate) use pavior_provisioning::store::{Checked, TakeUp};
 
 /// The states of an operation that has ended.
 const ENDS: [&str; 4] = ["SUCCEEDED", "COMPENSATED", "STUCK", "DENIED"];
@@ -47,6 +50,11 @@ pub(crate) fn alice() -> Principal {
 /// Alice, asking for something without a gateway.
 pub(crate) fn by_alice(action: &str) -> Caller {
     Caller::new(alice(), action)
+}
+
+/// Whoever runs `pavior restore`.
+pub(crate) fn restorer() -> Actor {
+    Actor { kind: "operator".into(), reference: "os:root".into(), via: None, session: None }
 }
 
 pub(crate) fn quick() -> EngineConfig {
@@ -359,7 +367,7 @@ async fn teardown_at(world: &World, project: &str) -> Plan {
             identity: row.identity,
         })
         .collect();
-    plan(Kind::DestroyProject, teardown::plan(&recorded).unwrap())
+    plan(Kind::DestroyProject, teardown::plan(&recorded, &teardown::Holds::new()).unwrap())
 }
 
 /// The same plan for another project.

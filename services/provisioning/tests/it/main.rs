@@ -24,4 +24,5 @@ mod secrets;
 mod service;
 mod simulation;
 mod standing;
+mod teardown;
 mod upkeep;

@@ -59,6 +59,8 @@ pub(crate) struct State {
     pub(crate) content: Value,
     pub(crate) schema: Value,
     pub(crate) entities: BTreeMap<String, catalog::Entity>,
+    /// Others need what is to be deleted.
+    pub(crate) entities_needed: bool,
     /// Decisions by action; else yes.
     pub(crate) decisions: BTreeMap<String, Value>,
     pub(crate) questions: Vec<decision_pb::DecideRequest>,
@@ -220,7 +222,11 @@ impl Peers {
             }
             "UnregisterEntity" => {
                 unary(request, |q: registration_pb::UnregisterEntityRequest| {
-                    self.0.lock().unwrap().entities.remove(&q.name);
+                    let mut state = self.0.lock().unwrap();
+                    if state.entities_needed {
+                        return Err(Status::failed_precondition("it is needed by others"));
+                    }
+                    state.entities.remove(&q.name);
                     Ok(())
                 })
                 .await

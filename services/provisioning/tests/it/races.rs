@@ -161,11 +161,11 @@ async fn what_got_stuck_after_it_was_looked_at_is_not_taken_up_unasked() {
         let id = world.start(graph(&DIAMOND[..2])).await;
         assert_eq!(world.ended(id).await.op.state, "STUCK");
         let caller = by_alice(RETRY);
-        let refused = world.db.retry_unscoped(id, &caller, false, 60_000_000, None).await.unwrap_err();
+        let refused = world.db.retry_unscoped(id, &caller, None, 60_000_000, None).await.unwrap_err();
         let name = world.view(id).await.op.name;
         assert!(matches!(&refused, Error::Busy { operation, .. } if *operation == name), "{refused}");
         assert_eq!(world.view(id).await.op.state, "STUCK");
-        world.db.retry_unscoped(id, &caller, true, 60_000_000, None).await.unwrap();
+        world.db.retry_unscoped(id, &caller, Some(TakeUp::Rest), 60_000_000, None).await.unwrap();
         world.engine.wake();
         assert_eq!(world.ended(id).await.op.state, "COMPENSATED");
     })

@@ -17,7 +17,9 @@ use time::Duration;
 use tonic::Code;
 
 use crate::fixture::*;
-use crate::harness::{PROJECT, World, alice, by_alice, change, graph, plan, resource, shown, teardown_plan};
+use crate::harness::{
+    PROJECT, TakeUp, World, alice, by_alice, change, graph, plan, resource, shown, teardown_plan,
+};
 
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
@@ -172,7 +174,13 @@ async fn what_is_over_is_forgotten_and_what_is_needed_stays() {
         assert_eq!(view.steps.len(), 1, "{:?}", shown(&view));
         world
             .db
-            .retry_unscoped(stuck, &by_alice("provisioning.operations.retry"), true, 60_000_000, None)
+            .retry_unscoped(
+                stuck,
+                &by_alice("provisioning.operations.retry"),
+                Some(TakeUp::Rest),
+                60_000_000,
+                None,
+            )
             .await
             .unwrap();
         world.engine.wake();

@@ -1,10 +1,14 @@
 //! A database that was set back: nothing in it goes on by itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id::{IdGen, SystemIds};
-use pavior_provisioning::restore::{GRACE, UnderWay, park, under_way};
+use pavior_proto::google::longrunning::{GetOperationRequest, Operation};
+use pavior_proto::pavior::provisioning::v1::RetryOperationRequest;
+use pavior_proto::pavior::provisioning::v1::operation_metadata::State;
+use pavior_provisioning::restore::{GRACE, UnderWay, park, spare, under_way};
 use pavior_provisioning::store::entity::{environment, project, timer};
 use pavior_provisioning::store::{Admission, NewEnvironment};
 use pavior_testkit::db::both;
@@ -12,7 +16,10 @@ use sea_orm::EntityTrait;
 use serde_json::json;
 use time::OffsetDateTime;
 
+use crate::fixture::{Fixture, hello, metadata, problem};
 use crate::harness::*;
+
+const LIMIT: Duration = Duration::from_secs(30);
 
 fn tools() -> (Arc<dyn Clock>, Arc<dyn IdGen>) {
     (Arc::new(SystemClock), Arc::new(SystemIds))
@@ -47,9 +54,14 @@ async fn what_waits_for_people_is_parked_and_what_expires_is_spared() {
         let found = UnderWay { operations: vec![waiting.name], environments: vec![name.clone()] };
         let (clock, ids) = tools();
         assert_eq!(under_way(store.clone(), clock.clone(), ids.clone()).await.unwrap(), found);
-        assert_eq!(park(store.clone(), clock.clone(), ids.clone()).await.unwrap(), found);
-        let again = park(store.clone(), clock.clone(), ids.clone()).await.unwrap();
-        assert_eq!(again.operations, Vec::<String>::new(), "once is enough");
+        for (parked, spared) in [(found.operations, found.environments), (Vec::new(), Vec::new())] {
+            let (clock, ids) = tools();
+            let done = park(store.clone(), clock.clone(), ids.clone(), &restorer()).await.unwrap();
+            assert_eq!(done, parked, "once is enough");
+            if !spared.is_empty() {
+                assert_eq!(spare(store.clone(), clock, ids, &restorer()).await.unwrap(), spared);
+            }
+        }
 
         let stuck = world.view(waiting_id).await;
         assert_eq!(
@@ -69,16 +81,124 @@ async fn what_waits_for_people_is_parked_and_what_expires_is_spared() {
         assert!(pavior_store::from_micros(timers[0].due).unwrap() > soonest);
         assert_eq!(world.db.expired_unscoped(10).await.unwrap(), []);
 
-        // An operator lets go of it.
-        world.db.retry_unscoped(waiting_id, &by_alice(RETRY), true, 60_000_000, None).await.unwrap();
-        world.engine.wake();
-        assert_eq!(world.ended(waiting_id).await.op.state, "COMPENSATED");
+        // It was refused since: nothing of it is left.
+        let why = json!({ "reason": "NOT_APPROVED", "step": "", "code": "NOT_APPROVED", "message": "no" });
+        let how = Some(TakeUp::Anew(Checked::Refused(why)));
+        let caller = by_alice(RETRY);
+        let rest = world.db.retry_unscoped(waiting_id, &caller, Some(TakeUp::Rest), 60_000_000, None);
+        assert!(matches!(rest.await, Err(pavior_provisioning::Error::Busy { .. })), "it had not begun");
+        world.db.retry_unscoped(waiting_id, &by_alice(RETRY), how, 60_000_000, None).await.unwrap();
+        let ended = world.view(waiting_id).await.op;
+        assert_eq!(
+            (ended.state.as_str(), &ended.error.unwrap()["reason"]),
+            ("DENIED", &json!("NOT_APPROVED"))
+        );
         assert_eq!(world.driver.effects(), 0);
         let projects = project::Entity::find().all(store.read()).await.unwrap();
         assert_eq!(projects.len(), 1, "what was to be made is forgotten");
         // The people who were asked are told.
         let told = world.db.withdrawn_unscoped(10).await.unwrap();
         assert_eq!(told.len(), 1);
+    })
+    .await;
+}
+
+/// An operation that people are asked about, parked.
+async fn parked(f: &Fixture) -> Operation {
+    f.decide("provisioning.projects.create", approval());
+    let operation = f.projects().create_project(f.call(hello())).await.unwrap().into_inner();
+    let name = operation.name.clone();
+    let asked = pavior_testkit::wait_for("people to be asked", LIMIT, async || {
+        let request = GetOperationRequest { name: name.clone() };
+        let operation = f.operations().get_operation(f.call(request)).await.unwrap().into_inner();
+        match metadata(&operation).state() {
+            State::AwaitingApproval => Ok(operation),
+            other => Err(other),
+        }
+    })
+    .await;
+    let (clock, ids) = tools();
+    assert_eq!(park(f.store.clone(), clock, ids, &restorer()).await.unwrap(), [name]);
+    asked
+}
+
+fn approval() -> serde_json::Value {
+    json!({
+        "effect": "EFFECT_REQUIRE_APPROVAL",
+        "approvals": [{ "group": "organizations/acme/groups/platform", "quorum": 1 }],
+    })
+}
+
+async fn retried(f: &Fixture, operation: &Operation) -> Operation {
+    let request = RetryOperationRequest { name: operation.name.clone(), ..Default::default() };
+    f.operation_service().retry_operation(f.call(request)).await.unwrap().into_inner()
+}
+
+fn answer(f: &Fixture, request: &str, state: i32) {
+    f.peers.0.lock().unwrap().approvals.get_mut(request).unwrap().state = state;
+}
+
+#[tokio::test]
+async fn what_had_not_begun_is_checked_anew_and_carried_out() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        let asked = parked(&f).await;
+        let request = metadata(&asked).approval_request;
+        // Nobody has answered: people are waited for, and the answer counts.
+        let waits = retried(&f, &asked).await;
+        assert_eq!(
+            (metadata(&waits).state(), metadata(&waits).approval_request),
+            (State::AwaitingApproval, request.clone())
+        );
+        let (clock, ids) = tools();
+        park(f.store.clone(), clock, ids, &restorer()).await.unwrap();
+        answer(&f, &request, 2);
+        let done = f.wait(retried(&f, &asked).await).await;
+        assert_eq!((metadata(&done).state(), problem(&done)), (State::Succeeded, None));
+        let state = f.peers.0.lock().unwrap();
+        let last = state.questions.iter().rev().find(|asked| asked.action == "provisioning.projects.create");
+        assert_eq!(last.unwrap().approval_request, request);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_carried_out_any_more_says_so_at_once() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        let asked = parked(&f).await;
+        answer(&f, &metadata(&asked).approval_request, 3);
+        let ended = retried(&f, &asked).await;
+        assert!(ended.done);
+        assert_eq!(
+            (metadata(&ended).state(), problem(&ended).unwrap()),
+            (State::Denied, "NOT_APPROVED: the approval was denied".to_owned())
+        );
+        // It holds nothing any more. Where policy has lost the request, people are asked anew.
+        let asked = parked(&f).await;
+        let request = metadata(&asked).approval_request;
+        let lost = f.peers.0.lock().unwrap().approvals.remove(&request);
+        assert!(lost.is_some());
+        let waits = retried(&f, &asked).await;
+        let anew = metadata(&waits);
+        assert_eq!(anew.state(), State::AwaitingApproval);
+        answer(&f, &anew.approval_request, 2);
+        assert_eq!(problem(&f.wait(waits).await), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_restores_is_the_actor_of_what_is_put_off() {
+    let f = Fixture::new(pavior_testkit::db::sqlite()).await;
+    parked(&f).await;
+    pavior_testkit::wait_for("the record", LIMIT, async || {
+        let state = f.peers.0.lock().unwrap();
+        let parked = |record: &&String| record.contains("ended as STUCK") && record.contains("os:root");
+        match state.records.iter().filter(parked).count() {
+            1 => Ok(()),
+            other => Err(other),
+        }
     })
     .await;
 }

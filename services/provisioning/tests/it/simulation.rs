@@ -56,7 +56,7 @@ async fn play(world: &World, scenario: &Scenario) -> Result<(), TestCaseError> {
         if view.op.state != "STUCK" {
             break;
         }
-        world.db.retry_unscoped(id, &by_alice(RETRY), true, 60_000_000, None).await.unwrap();
+        world.db.retry_unscoped(id, &by_alice(RETRY), Some(TakeUp::Rest), 60_000_000, None).await.unwrap();
         world.engine.wake();
         view = world.ended(id).await;
     }
@@ -76,7 +76,11 @@ async fn play(world: &World, scenario: &Scenario) -> Result<(), TestCaseError> {
             if view.op.state != "STUCK" {
                 break;
             }
-            world.db.retry_unscoped(id, &by_alice(RETRY), true, 60_000_000, None).await.unwrap();
+            world
+                .db
+                .retry_unscoped(id, &by_alice(RETRY), Some(TakeUp::Rest), 60_000_000, None)
+                .await
+                .unwrap();
             world.engine.wake();
             view = world.ended(id).await;
         }

@@ -1,6 +1,6 @@
 //! Plans look at what is there: what is asked for again is mended when it is not there as it is recorded.
 
-use pavior_driver::testing::Presence;
+use pavior_driver::testing::{Behaviour, CallKind, FakeDriver, Presence};
 use pavior_proto::google::longrunning::Operation;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_testkit::db::both;
@@ -146,6 +146,72 @@ async fn a_driver_that_does_not_say_is_no_reason_to_do_nothing() {
         );
         f.driver.set_presence(Presence::There);
         assert_eq!(steps(&updated(&f).await), Vec::<String>::new());
+    })
+    .await;
+}
+
+/// Nothing is put into an environment of which something is gone: it is made anew first.
+#[tokio::test]
+async fn a_deployment_mends_what_is_gone_in_its_environment() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        for gone in [FakeDriver::vanish, FakeDriver::hollow_out] {
+            gone(&f.driver, &resource("database"));
+            let request = pb::CreateDeploymentRequest {
+                parent: DEVELOPMENT.to_owned(),
+                deployment: Some(pb::Deployment::default()),
+                ..Default::default()
+            };
+            let only = pb::CreateDeploymentRequest { validate_only: true, ..request.clone() };
+            let seen = f.deployments().create_deployment(f.call(only)).await.unwrap().into_inner();
+            let plan = metadata(&seen).validated_plan.unwrap();
+            let why: Vec<_> = plan.changes.iter().map(|change| (&*change.step, &*change.reason)).collect();
+            assert_eq!(why, [("development.database", "is gone"), ("development.workload", "")]);
+            let begun = f.deployments().create_deployment(f.call(request)).await.unwrap().into_inner();
+            let done = f.wait(begun).await;
+            assert_eq!(problem(&done), None);
+            assert_eq!(steps(&done), ["development.database", "development.workload"]);
+            assert_eq!(planned(&f).await, []);
+        }
+        // Whoever may not change the environment does not do so by a deployment.
+        f.driver.vanish(&resource("database"));
+        f.decide("provisioning.environments.update", json!({ "effect": "EFFECT_DENY" }));
+        let request = pb::CreateDeploymentRequest {
+            parent: DEVELOPMENT.to_owned(),
+            deployment: Some(pb::Deployment::default()),
+            ..Default::default()
+        };
+        let refused = refused(f.deployments().create_deployment(f.call(request)).await);
+        assert_eq!(
+            (refused.code, refused.metadata["action"].as_str()),
+            (Code::PermissionDenied, "provisioning.environments.update")
+        );
+    })
+    .await;
+}
+
+/// An update that is undone starts the former workload anew, somewhere else.
+#[tokio::test]
+async fn an_environment_shows_where_its_workload_answers_after_an_undo() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let before = f.environment("development").await.url;
+        assert_eq!(before, *f.answers_at.lock().unwrap());
+        let fails = Behaviour::FailPartially { message: "it broke off".to_owned() };
+        f.driver.script(CallKind::Apply, "development.workload", [fails]);
+        let mut large = update();
+        large.environment.as_mut().unwrap().parameters =
+            pavior_rpc::convert::to_struct(&json!({"size": "large"})).ok();
+        let begun = f.projects().update_environment(f.call(large)).await.unwrap().into_inner();
+        let done = f.wait(begun).await;
+        assert_eq!(metadata(&done).state(), pb::operation_metadata::State::Compensated);
+        let (shown, answers) = (f.environment("development").await, f.answers_at.lock().unwrap().clone());
+        assert_ne!(answers, before, "the former one was started anew");
+        assert_eq!(shown.url, answers);
+        let request = pb::GetDeploymentRequest { name: shown.deployment };
+        assert_eq!(f.deployments().get_deployment(f.call(request)).await.unwrap().into_inner().url, answers);
     })
     .await;
 }

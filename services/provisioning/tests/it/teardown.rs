@@ -1,0 +1,87 @@
+//! What others need is not taken down, and nothing is taken down before it is known that all of it can be.
+
+use pavior_proto::google::longrunning::Operation;
+use pavior_proto::pavior::catalog::v1 as catalog;
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_runtime::Severity;
+use pavior_testkit::db::both;
+use tonic::Code;
+
+use crate::fixture::*;
+
+const ENTRY: &str = "organizations/acme/kinds/component/entities/hello";
+const CART: &str = "organizations/acme/kinds/component/entities/cart";
+
+fn delete() -> pb::DeleteProjectRequest {
+    pb::DeleteProjectRequest { name: HELLO.into(), ..Default::default() }
+}
+
+/// Somebody's component depends on that of the project.
+fn depend(f: &Fixture) {
+    let relation =
+        catalog::entity::Relation { r#type: "dependencyOf".into(), target: CART.into(), resolved: true };
+    f.peers.0.lock().unwrap().entities.get_mut(ENTRY).unwrap().relations.push(relation);
+}
+
+async fn deleted(f: &Fixture) -> Operation {
+    f.wait(f.projects().delete_project(f.call(delete())).await.unwrap().into_inner()).await
+}
+
+async fn stuck(f: &Fixture) -> Option<String> {
+    let check = f.checks.iter().find(|check| check.name == "provisioning stuck").unwrap();
+    assert_eq!(check.severity, Severity::Degrades);
+    check.ask().await.err()
+}
+
+#[tokio::test]
+async fn what_others_depend_on_is_not_taken_down() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        depend(&f);
+        let live = f.driver.live();
+        for validate_only in [true, false] {
+            let request = pb::DeleteProjectRequest { validate_only, ..delete() };
+            let refused = refused(f.projects().delete_project(f.call(request)).await);
+            assert_eq!((refused.code, refused.reason.as_str()), (Code::FailedPrecondition, "HAS_DEPENDENTS"));
+            assert_eq!(refused.metadata["resource"], format!("{HELLO}/resources/entry"));
+            assert_eq!(refused.preconditions[0].subject, CART);
+        }
+        assert_eq!(f.driver.live(), live);
+        // What is not known is not taken for a yes.
+        f.peers.0.lock().unwrap().catalog_down = true;
+        let refused = refused(f.projects().delete_project(f.call(delete())).await);
+        assert_eq!((refused.code, refused.reason.as_str()), (Code::Unavailable, "DEPENDENCY_UNAVAILABLE"));
+        f.peers.0.lock().unwrap().catalog_down = false;
+
+        f.peers.0.lock().unwrap().entities.get_mut(ENTRY).unwrap().relations.clear();
+        assert_eq!(problem(&deleted(&f).await), None);
+        assert_eq!(f.driver.live(), Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_that_comes_to_depend_in_between_leaves_everything_running() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        assert_eq!(stuck(&f).await, None);
+        let live = f.driver.live();
+        f.peers.0.lock().unwrap().entities_needed = true;
+        let operation = deleted(&f).await;
+        assert_eq!(metadata(&operation).state(), pb::operation_metadata::State::Stuck);
+        assert_eq!(f.driver.live(), live);
+        // Whoever looks after the platform is told.
+        let said = stuck(&f).await.unwrap();
+        assert!(said.starts_with("1 operation is stuck") && said.contains(&operation.name), "{said}");
+
+        f.peers.0.lock().unwrap().entities_needed = false;
+        let retry = pb::RetryOperationRequest { name: operation.name, ..Default::default() };
+        let operation = f.operation_service().retry_operation(f.call(retry)).await.unwrap().into_inner();
+        assert_eq!(problem(&f.wait(operation).await), None);
+        assert_eq!(f.driver.live(), Vec::<String>::new());
+        assert_eq!(stuck(&f).await, None);
+    })
+    .await;
+}
