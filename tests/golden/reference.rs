@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use crate::golden;
 
 /// Says of what every page is made, and how it is made anew.
-const MADE: &str = "<!-- Written from the protos: UPDATE_GOLDEN=1 cargo nextest run -p pavior-tests --test golden -->";
+const MADE: &str =
+    "<!-- Written from the protos: UPDATE_GOLDEN=1 cargo nextest run -p pavior-tests --test golden -->";
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/api")
@@ -117,7 +118,8 @@ impl Reference {
             writeln!(text, "* `{binding}`")?;
         }
         if governed.governed {
-            let on = governed.resource.as_ref().map_or(String::new(), |field| format!(" on `{}`", field.path));
+            let on =
+                governed.resource.as_ref().map_or(String::new(), |field| format!(" on `{}`", field.path));
             writeln!(text, "* needs `{}`{on}", governed.action)?;
         } else {
             text.push_str("* needs a valid token and nothing else\n");
@@ -135,7 +137,12 @@ impl Reference {
         };
         writeln!(text, "* {recorded}")?;
         let stream = if governed.streaming { "a stream of " } else { "" };
-        writeln!(text, "* answers {stream}`{}`\n", method.output().full_name())?;
+        write!(text, "* answers {stream}`{}`", method.output().full_name())?;
+        for (what, message) in self.of_operation(method) {
+            write!(text, ", with `{}` as its {what}", message.full_name())?;
+            shown.see(&Kind::Message(message));
+        }
+        text.push_str("\n\n");
         self.fields(text, &method.input(), shown)?;
         writeln!(text, "\nErrors: {}.\n", errors(method, governed).join(", "))?;
         let example = serde_json::to_string(&example(&method.input(), 0))?;
@@ -147,6 +154,27 @@ impl Reference {
         )?;
         shown.see(&Kind::Message(method.output()));
         Ok(())
+    }
+
+    /// What a long-running method ends with, and what it says until then (AIP-151).
+    fn of_operation(&self, method: &MethodDescriptor) -> Vec<(&'static str, MessageDescriptor)> {
+        let Some(info) = self.pool.get_extension_by_name("google.longrunning.operation_info") else {
+            return Vec::new();
+        };
+        let options = method.options();
+        if !options.has_extension(&info) {
+            return Vec::new();
+        }
+        let info = options.get_extension(&info);
+        let package = method.parent_file().package_name().to_owned();
+        let named = |field: &str| {
+            let value = info.as_message()?.get_field_by_name(field)?;
+            let name = value.as_str()?.to_owned();
+            let full = if name.contains('.') { name } else { format!("{package}.{name}") };
+            self.pool.get_message_by_name(&full)
+        };
+        let parts = [("response", "response_type"), ("metadata", "metadata_type")];
+        parts.into_iter().filter_map(|(what, field)| Some((what, named(field)?))).collect()
     }
 
     fn fields(&self, text: &mut String, message: &MessageDescriptor, shown: &mut Shown) -> Result<()> {
@@ -204,10 +232,12 @@ struct Shown {
 impl Shown {
     fn see(&mut self, kind: &Kind) {
         match kind {
-            Kind::Message(message) if message.full_name().starts_with("pavior.") => {
-                if self.seen.insert(message.full_name().to_owned()) && !message.is_map_entry() {
-                    self.messages.push(message.clone());
-                }
+            Kind::Message(message)
+                if message.full_name().starts_with("pavior.")
+                    && self.seen.insert(message.full_name().to_owned())
+                    && !message.is_map_entry() =>
+            {
+                self.messages.push(message.clone());
             }
             Kind::Enum(values) if values.full_name().starts_with("pavior.") => {
                 self.enums.insert(values.full_name().to_owned(), values.clone());

@@ -28,7 +28,7 @@ class OpenApi(unittest.TestCase):
         [path] = [
             path
             for path, operations in self.document["paths"].items()
-            if operations.get("get", {}).get("operationId") == "CatalogService_GetOrganization"
+            if operations.get("get", {}).get("operationId") == "IdentityService_GetOrganization"
         ]
         request = urllib.request.Request(
             f"http://{self.system.address}{path.format(organization='acme')}",

@@ -399,8 +399,9 @@ async fn flipped_bits_anywhere_in_the_file_never_pass_as_another_log() {
     let sound = verify_database(&path, keys.clone()).await.unwrap();
     let file = std::fs::read(&copy).unwrap();
     let mut found = 0;
-    // Odd steps share no factor with the page size, so that they touch every part of a page.
-    for at in (101..file.len()).step_by((file.len() / 48) | 1) {
+    // Pages over the whole file, however many there are, and each at another place.
+    let (page, pages) = (4_096, file.len() / 4_096);
+    for at in (0..48).map(|n| n * pages / 48 * page + (101 + n * 1_237) % page) {
         let mut bytes = file.clone();
         bytes[at] ^= 1 << (at % 8);
         std::fs::write(&copy, &bytes).unwrap();

@@ -171,7 +171,7 @@ async fn facts_of_a_repetition_are_those_of_the_first_call() {
         request.entity.as_mut().unwrap().owner = team.name.clone();
         let entity =
             world.client.catalog.clone().create_entity(world.alice(request)).await.unwrap().into_inner();
-        let method = format!("/pavior.catalog.v1.CatalogService/DeleteEntity");
+        let method = "/pavior.catalog.v1.CatalogService/DeleteEntity".to_owned();
         let request_id = uuid();
         let facts = |name: &str, method: &str, request_id: &str, who: &str| {
             let ask = facts_pb::GetResourceFactsRequest {
@@ -196,7 +196,7 @@ async fn facts_of_a_repetition_are_those_of_the_first_call() {
         assert_eq!(facts(&entity.name, &method, &request_id.to_uppercase(), "alice").await, now);
         // For whoever else asks, for another method, another id or another resource, it is gone.
         let other = format!("{ACME}/kinds/component/entities/other");
-        let create = format!("/pavior.catalog.v1.CatalogService/CreateEntity");
+        let create = "/pavior.catalog.v1.CatalogService/CreateEntity".to_owned();
         for (name, method, id, who) in [
             (&entity.name, &method, &request_id, "bob"),
             (&entity.name, &create, &request_id, "alice"),

@@ -170,7 +170,6 @@ impl Git {
         self.run(&args, &[]).await.map(|_| ())
     }
 
-    /// Head of a branch; nothing when the branch has no commit.
     /// Packs what has become many small files, if it has.
     pub(crate) async fn tidy_up(&self, repository: &Path) -> Result<(), Failure> {
         let args: [&OsStr; 5] =
@@ -178,6 +177,7 @@ impl Git {
         self.run(&args, &[]).await.map(drop)
     }
 
+    /// Head of a branch; nothing when the branch has no commit.
     pub(crate) async fn head(&self, repository: &Path, branch: &str) -> Result<Option<String>, Failure> {
         self.resolve(repository, &format!("refs/heads/{branch}")).await
     }

@@ -211,7 +211,9 @@ impl Workshop {
         };
         let (accepted, result) = self.ledger.accept(&lost, event, self.clock.now()).await;
         for (finding, done) in findings.iter().zip(done.iter_mut()) {
-            *done |= finding.lost_log().is_none_or(|found| accepted.contains(&found.log));
+            // A damaged log stays so: only a copy mends it.
+            let going_on = finding.lost_log().is_none_or(|found| accepted.contains(&found.log));
+            *done |= finding.damaged().is_none() && going_on;
         }
         result.context("the audit log")
     }
@@ -389,7 +391,7 @@ impl Finding {
     fn lost_log(&self) -> Option<&LogFinding> {
         match self {
             Self::Log(found) => Some(found).filter(|found| found.lost().is_some()),
-            Self::Producer { .. } | Self::UnderWay(_) | Self::Expiring(_) => None,
+            Self::Producer { .. } | Self::UnderWay(_) | Self::Orphaned(_) | Self::Expiring(_) => None,
         }
     }
 

@@ -206,15 +206,31 @@ impl App {
             Err(error) => return Err(error),
         };
         match verdict.effect() {
-            Effect::Allow => {
-                let given = Some(op.approval_request.clone()).filter(|request| !request.is_empty());
-                Ok(Checked::Runs(given.into_iter().collect()))
-            }
+            Effect::Allow => Ok(Checked::Runs(self.given(op).await?)),
             Effect::RequireApproval => self.still_asked(op).await,
             Effect::Deny | Effect::Unspecified => {
                 let why = format!("policy does not allow it any more: {}", messages(&verdict.decision));
                 refused("GUARDRAIL_DENIED", &why)
             }
+        }
+    }
+
+    /// The approval requests that people said yes to. One that waits is withdrawn: nobody has to agree any more.
+    async fn given(&self, op: &operation::Model) -> Result<Vec<String>> {
+        let name = &op.approval_request;
+        if name.is_empty() {
+            return Ok(Vec::new());
+        }
+        let permit = self.own_permit(&op.organization);
+        let known = self.peers.approval_requests(&permit, vec![name.clone()]).await?;
+        match known.into_iter().flatten().next().map(|request| request.state()) {
+            Some(State::Approved) => Ok(vec![name.clone()]),
+            Some(State::Pending) => {
+                let why = "policy asks for no approval any more";
+                self.peers.cancel_approval_request(&permit, name, true, why).await?;
+                Ok(Vec::new())
+            }
+            _ => Ok(Vec::new()),
         }
     }
 

@@ -188,7 +188,7 @@ impl Driver for EntityDriver {
                 let spec = entity.spec.as_ref().map(convert::from_struct).unwrap_or_default();
                 let relations =
                     entity.relations.iter().map(|seen| (seen.r#type.as_str(), seen.target.as_str()));
-                Ok(Dependents::Are(entry::dependents(&spec, relations)))
+                Ok(Dependents::Are(entry::dependents(&entity.owner, &spec, relations)))
             }
             Err((Code::NotFound, _)) => Ok(Dependents::Are(Vec::new())),
             Err(error) => Err(failure(error)),

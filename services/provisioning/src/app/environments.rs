@@ -93,12 +93,13 @@ impl App {
     ) -> Result<Answer> {
         let name = Self::name(&ask.permit, ask.action, "parent", parent, names::PROJECT);
         let id = self.id(id, "environment", "environment_id", &mut violations);
-        check(&wanted, None, self.db.now(), &mut violations);
+        check(&wanted, &mut violations);
         violations.into_result()?;
         name?;
         if let Some(answer) = self.replayed(ask).await? {
             return Ok(answer);
         }
+        check_end(wanted.expiration, None, self.db.now())?;
         let name = format!("{parent}/environments/{id}");
         let (ground, exists) =
             futures::future::join(self.ground(ask, parent), self.db.find_environment(&ask.permit, &name))
@@ -168,11 +169,12 @@ impl App {
         wanted: WantedEnvironment,
     ) -> Result<Answer> {
         let mut violations = Violations::new();
-        check(&wanted, row.expire_time, self.db.now(), &mut violations);
+        check(&wanted, &mut violations);
         violations.into_result()?;
         if let Some(answer) = self.replayed(ask).await? {
             return Ok(answer);
         }
+        check_end(wanted.expiration, row.expire_time, self.db.now())?;
         check_etag(etag, row.uid, row.revision)?;
         idle(&row)?;
         let ground = self.ground(ask, &row.project).await?;
@@ -199,6 +201,8 @@ impl App {
             template_version: ground.path.name.clone(),
             parameters,
             settings: json!({
+                // Whoever does not speak of the end leaves it where it is by then.
+                "keeps_end": wanted.expiration == row.expire_time.map(Expiration::At),
                 "ttl_seconds": wanted.expiration.and_then(Expiration::after),
                 "expire_time": wanted.expiration.and_then(Expiration::at).map(pavior_store::micros),
                 "display_name": wanted.display_name,
@@ -312,13 +316,23 @@ pub(crate) fn merged(ground: &Ground, own: &Value) -> Result<Value> {
     Ok(filled)
 }
 
-/// `kept` is when it is taken down as things are: that may be any time.
-fn check(
-    wanted: &WantedEnvironment,
-    kept: Option<OffsetDateTime>,
-    now: OffsetDateTime,
-    violations: &mut Violations,
-) {
+/// What depends on the time: asked once it is known that the request was not answered before. `kept` is when the environment
+/// is taken down as things are, which may be any time.
+fn check_end(wanted: Option<Expiration>, kept: Option<OffsetDateTime>, now: OffsetDateTime) -> Result<()> {
+    let mut violations = Violations::new();
+    match wanted {
+        Some(Expiration::At(time)) if kept != Some(time) && time < now + MIN_TTL => {
+            violations.add("environment.expire_time", "is less than a minute from now");
+        }
+        Some(Expiration::At(time)) if kept != Some(time) && time > now + MAX_TTL => {
+            violations.add("environment.expire_time", "is more than 100 years from now");
+        }
+        _ => {}
+    }
+    Ok(violations.into_result()?)
+}
+
+fn check(wanted: &WantedEnvironment, violations: &mut Violations) {
     check_display_name("environment.display_name", &wanted.display_name, violations);
     if !wanted.class.is_empty() {
         violations.check("environment.environment_class", pavior_core::name::validate_id(&wanted.class));
@@ -329,12 +343,6 @@ fn check(
         }
         Some(Expiration::After(ttl)) if ttl > MAX_TTL => {
             violations.add("environment.ttl", "is longer than 100 years");
-        }
-        Some(Expiration::At(time)) if kept != Some(time) && time < now + MIN_TTL => {
-            violations.add("environment.expire_time", "is less than a minute from now");
-        }
-        Some(Expiration::At(time)) if kept != Some(time) && time > now + MAX_TTL => {
-            violations.add("environment.expire_time", "is more than 100 years from now");
         }
         _ => {}
     }

@@ -57,16 +57,22 @@ pub fn planned(
 }
 
 /// The entries that declare a relation to this one, by resource name. The catalog shows relations of both sides alike,
-/// by type and target; those that the entry declares itself are of fields of its `spec`, at most one type for each field.
+/// by type and target; those that the entry declares itself are of its owner, and of fields of its `spec`, at most one type
+/// for each.
 /// Two that point at each other by more fields than types are not told apart: the catalog has the last word.
-pub fn dependents<'a>(spec: &Value, relations: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
+pub fn dependents<'a>(
+    owner: &str,
+    spec: &Value,
+    relations: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Vec<String> {
     let mut types: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (relation, target) in relations.filter(|(_, target)| target.contains("/kinds/")) {
         types.entry(target).or_default().insert(relation);
     }
     let fields = |target: &str| {
         let fields = spec.as_object().into_iter().flatten();
-        fields.filter(|(_, field)| refers(field, names::last(target))).count()
+        let declared = fields.filter(|(_, field)| refers(field, names::last(target))).count();
+        declared + usize::from(refers(&Value::from(owner), names::last(target)))
     };
     let more = types.into_iter().filter(|(target, types)| types.len() > fields(target));
     more.map(|(target, _)| target.to_owned()).collect()
@@ -96,11 +102,15 @@ mod tests {
     fn what_others_declare_is_told_from_what_the_entry_declares_itself() {
         let full = |id: &str| match id.split_once('/') {
             Some((kind, id)) => format!("organizations/acme/kinds/{kind}/entities/{id}"),
-            None => format!("organizations/acme/groups/{id}"),
+            None => format!("organizations/acme/kinds/group/entities/{id}"),
         };
         let found = |spec: Value, seen: &[(&str, &str)]| {
             let seen: Vec<(&str, String)> = seen.iter().map(|(kind, id)| (*kind, full(id))).collect();
-            dependents(&spec, seen.iter().map(|(kind, target)| (*kind, target.as_str())))
+            dependents(
+                "organizations/acme/groups/team-a",
+                &spec,
+                seen.iter().map(|(kind, target)| (*kind, target.as_str())),
+            )
         };
         let owned = ("ownedBy", "team-a");
         assert_eq!(found(json!({}), &[owned]), Vec::<String>::new());

@@ -10,12 +10,12 @@ use sea_orm::{
     QueryTrait,
 };
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::entity::{operation, run, step};
 use super::journal::{Aggregate, step_state};
 use super::room::take;
+use super::told::timed_steps;
 use super::{Db, db, effects, finish};
 use crate::domain::plan::Action;
 use crate::domain::state::{OperationState, StepState};
@@ -457,22 +457,6 @@ impl Db {
             })
             .await
     }
-}
-
-/// The steps that a pipeline tells of, with the times (in microseconds) that its own stand for; nothing when it tells of
-/// none.
-pub(crate) fn timed_steps(told: &Value, now: OffsetDateTime) -> Option<Value> {
-    let elapsed = told.get("elapsed_ms")?.as_i64()?;
-    let begin = pavior_store::micros(now).saturating_sub(elapsed.saturating_mul(1_000));
-    let mut steps = told.get("steps")?.as_array()?.clone();
-    for step in steps.iter_mut().filter_map(Value::as_object_mut) {
-        for (from, to) in [("start_ms", "start_time"), ("end_ms", "end_time")] {
-            if let Some(at) = step.remove(from).and_then(|at| at.as_i64()) {
-                step.insert(to.to_owned(), begin.saturating_add(at.saturating_mul(1_000)).into());
-            }
-        }
-    }
-    Some(steps.into())
 }
 
 /// Between its acceptance, what its steps make and its end, an operation goes on without an event for each move.

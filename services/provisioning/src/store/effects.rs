@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::audit;
-use super::claim::{Again, Completion, Made, RunResult, action, timed_steps};
+use super::claim::{Again, Completion, Made, RunResult, action};
 use super::entity::{deployment, environment, resource, run, secret, step};
 use super::journal::{Aggregate, step_state};
+use super::told::{ended_steps, timed_steps};
 use super::{Db, db};
 use crate::domain::names;
 use crate::domain::plan::Action;
@@ -147,13 +148,9 @@ async fn failed(
     let set = resource::ActiveModel { state: Set("FAILED".into()), ..Default::default() };
     if is_run {
         let state = if error.code == "CANCELLED" { "CANCELLED" } else { "FAILED" };
-        let set = run::ActiveModel {
-            state: Set(state.into()),
-            error: Set(Some(error.to_json())),
-            end_time: Set(Some(this.now())),
-            ..Default::default()
-        };
-        set_run(tx, &subject, set).await?;
+        let error = Set(Some(error.to_json()));
+        let set = run::ActiveModel { state: Set(state.into()), error, ..Default::default() };
+        end_run(tx, &subject, set, this.now()).await?;
     } else {
         set_resource(tx, &step.resource, set).await?;
     }
@@ -314,6 +311,19 @@ async fn ran(this: &Db, tx: &Tx, aggregate: &mut Aggregate, index: usize, result
 async fn set_run(tx: &Tx, name: &str, set: run::ActiveModel) -> Result<()> {
     run::Entity::update_many().set(set).filter(run::Column::Name.eq(name)).exec(tx).await.map_err(db)?;
     Ok(())
+}
+
+/// Ends a run that has not ended: what it was at is over with it, and what it had not begun is not run.
+pub(crate) async fn end_run(tx: &Tx, name: &str, set: run::ActiveModel, now: OffsetDateTime) -> Result<()> {
+    let open = run::Entity::find()
+        .filter(run::Column::Name.eq(name))
+        .filter(run::Column::State.is_in(["QUEUED", "RUNNING"]))
+        .one(tx)
+        .await
+        .map_err(db)?;
+    let Some(open) = open else { return Ok(()) };
+    let steps = Set(ended_steps(open.steps, now));
+    set_run(tx, name, run::ActiveModel { steps, end_time: Set(Some(now)), ..set }).await
 }
 
 pub(crate) async fn set_resource(tx: &Tx, name: &str, set: resource::ActiveModel) -> Result<()> {

@@ -189,9 +189,9 @@ async fn settle_environment(
         if let Some(parameters) = settings.get("parameters") {
             set.parameters = Set(parameters.clone());
         }
-        set.ttl_seconds = Set(settings.get("ttl_seconds").and_then(Value::as_i64));
     }
-    if aggregate.kind()? != Kind::Deploy {
+    let keeps = settings.get("keeps_end").and_then(Value::as_bool).unwrap_or_default();
+    if aggregate.kind()? != Kind::Deploy && !keeps {
         let begin = pavior_store::from_micros(this.wall_time(tx).await?).unwrap_or(now);
         let (ttl, said) = match aggregate.kind()? {
             Kind::UpdateEnvironment => {
@@ -204,6 +204,7 @@ async fn settle_environment(
             _ => (row.ttl_seconds, row.expire_time),
         };
         let expire = ttl.map(|seconds| begin + time::Duration::seconds(seconds)).or(said);
+        set.ttl_seconds = Set(ttl);
         set.expire_time = Set(expire);
         timers::replace(this, tx, &row.organization, timers::EXPIRE, &row.name, expire.map(micros)).await?;
     }
@@ -245,18 +246,8 @@ async fn revert(this: &Db, tx: &Tx, aggregate: &Aggregate) -> Result<()> {
                 effects::set_resource(tx, &step.resource, set).await?;
             }
             Action::Run => {
-                let set = run::ActiveModel {
-                    state: Set("CANCELLED".into()),
-                    end_time: Set(Some(now)),
-                    ..Default::default()
-                };
-                run::Entity::update_many()
-                    .set(set)
-                    .filter(run::Column::Name.eq(step.subject.clone()))
-                    .filter(run::Column::State.is_in(["QUEUED", "RUNNING"]))
-                    .exec(tx)
-                    .await
-                    .map_err(db)?;
+                let set = run::ActiveModel { state: Set("CANCELLED".into()), ..Default::default() };
+                effects::end_run(tx, &step.subject, set, now).await?;
             }
             _ => {}
         }

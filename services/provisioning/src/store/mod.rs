@@ -23,6 +23,7 @@ mod room;
 mod rows;
 mod take;
 mod timers;
+mod told;
 mod verbs;
 
 use std::sync::Arc;

@@ -99,7 +99,8 @@ impl Driver for Maker {
             Outcome::Succeeded(mut success) => {
                 success.outputs = json!({
                     "run": "r", "commit": commit,
-                    "steps": [{"name": "test", "exit_code": 0, "duration_ms": 3}],
+                    "steps": [{"name": "test", "state": "SUCCEEDED", "exit_code": 0, "start_ms": 1, "end_ms": 4}],
+                    "elapsed_ms": 5,
                     "artifacts": [{"name": "app", "path": format!("/artifacts/{commit}"), "sha256": "00", "size": 7}],
                 });
                 Outcome::Succeeded(success)

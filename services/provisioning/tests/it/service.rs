@@ -56,6 +56,14 @@ async fn a_project_comes_up_with_everything_that_belongs_to_it() {
             .unwrap()
             .into_inner();
         assert_eq!((run.state(), run.artifacts.len(), run.steps.len()), (pb::run::State::Succeeded, 1, 1));
+        assert_eq!((run.trigger(), run.error.as_ref()), (pb::run::Trigger::Creation, None));
+        let [step] = &run.steps[..] else { panic!("{run:?}") };
+        assert_eq!((step.state(), step.exit_code), (pb::run::step::State::Succeeded, Some(0)));
+        let nanos = |time: &Option<prost_types::Timestamp>| {
+            let time = time.as_ref().unwrap();
+            i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos)
+        };
+        assert_eq!(nanos(&step.end_time) - nanos(&step.start_time), 3_000_000);
         let pipeline = pb::GetPipelineRequest { name: format!("{HELLO}/pipelines/pipeline") };
         let pipeline = f.pipelines().get_pipeline(f.call(pipeline)).await.unwrap().into_inner();
         assert_eq!(pipeline.latest_run, name);

@@ -23,6 +23,13 @@ fn depend(f: &Fixture) {
     f.peers.0.lock().unwrap().entities.get_mut(ENTRY).unwrap().relations.push(relation);
 }
 
+/// What the catalog shows of every entry that a group owns.
+fn owned(f: &Fixture) {
+    let target = "organizations/acme/kinds/group/entities/payments".into();
+    let relation = catalog::entity::Relation { r#type: "ownedBy".into(), target, resolved: true };
+    f.peers.0.lock().unwrap().entities.get_mut(ENTRY).unwrap().relations.push(relation);
+}
+
 async fn deleted(f: &Fixture) -> Operation {
     f.wait(f.projects().delete_project(f.call(delete())).await.unwrap().into_inner()).await
 }
@@ -38,6 +45,7 @@ async fn what_others_depend_on_is_not_taken_down() {
     both(|db| async {
         let f = Fixture::new(db).await;
         f.project().await;
+        owned(&f);
         depend(&f);
         let live = f.driver.live();
         for validate_only in [true, false] {
@@ -55,6 +63,7 @@ async fn what_others_depend_on_is_not_taken_down() {
         f.peers.0.lock().unwrap().catalog_down = false;
 
         f.peers.0.lock().unwrap().entities.get_mut(ENTRY).unwrap().relations.clear();
+        owned(&f);
         assert_eq!(problem(&deleted(&f).await), None);
         assert_eq!(f.driver.live(), Vec::<String>::new());
     })
