@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use pavior::cli::client::request_id;
@@ -10,11 +10,13 @@ use pavior_proto::pavior::audit::v1::ListAuditRecordsRequest;
 use pavior_proto::pavior::policy::v1::{CreateRoleRequest, Role};
 use pavior_tests::{Person, binary};
 
-use super::{Load, Plan, recovered};
+use super::{Load, Plan, recovered, until};
 use crate::environments::make_project;
 use crate::ledger::{DELIVERY, Ledger};
 use crate::world::{ALL, Backing, World};
 
+/// How long until it must be noticed that a database was set back.
+const NOTICED: Duration = Duration::from_secs(30);
 const ROLES: [&str; 4] = ["catalog", "policy", "provisioning", "audit"];
 
 /// A service whose database was set back is noticed and named; after `pavior restore` the platform goes on, and every
@@ -44,8 +46,14 @@ async fn set_back(plan: Plan, role: &str) -> Result<()> {
 
     world.processes.log_to(log.path().to_owned());
     let noticed = world.up();
+    // While the audit service does not answer yet, a service begins, and compares its history as soon as it does.
+    until(NOTICED, || async {
+        let said = std::fs::read_to_string(log.path())?;
+        let known = noticed.is_err() || said.contains("pavior restore");
+        Ok((!known).then(|| format!("nobody notices: {noticed:?}")))
+    })
+    .await?;
     let said = std::fs::read_to_string(log.path())?;
-    ensure!(noticed.is_err() || said.contains("pavior restore"), "nobody notices: {noticed:?}");
     ensure!(said.contains(role) && said.contains("pavior restore"), "it is not named: {said}");
     if noticed.is_ok() {
         world.processes.stop(ALL)?;
