@@ -23,4 +23,11 @@ impl RegistrationService for Api {
     ) -> Answer<()> {
         self.unregister(request).await
     }
+
+    async fn list_dependents(
+        &self,
+        request: Request<registration_pb::ListDependentsRequest>,
+    ) -> Answer<registration_pb::ListDependentsResponse> {
+        self.dependents(request).await
+    }
 }

@@ -186,6 +186,17 @@ impl Api {
         respond(self.app.unregister_entity(&context, command).await)
     }
 
+    pub(super) async fn dependents(
+        &self,
+        request: Request<registration_pb::ListDependentsRequest>,
+    ) -> Answer<registration_pb::ListDependentsResponse> {
+        let (permit, request) = read_request(request)?;
+        let action = registration_pb::ListDependentsRequest::ACTION;
+        let named = name::<EntityFields>(&permit, "name", &request.name, action).map_err(Problem::from)?;
+        let found = self.app.dependents_of(&permit, &named.parent, &named.id, &request.resource).await;
+        respond(found.map(|entities| registration_pb::ListDependentsResponse { entities }))
+    }
+
     pub(super) async fn import(
         &self,
         request: Request<pb::ImportEntitiesRequest>,

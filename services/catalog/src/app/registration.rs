@@ -1,12 +1,14 @@
 //! Entities of resources: what provisioning makes for a project, and takes away with it. Only those, so that whoever
 //! holds provisioning's key changes nothing else in the catalog.
 
-use pavior_resource::crud::delete;
+use pavior_auth::Permit;
+use pavior_resource::crud::{LOOK_FOR, delete};
 use pavior_resource::{ChangeContext, Create, Delete, Done, Error as ResourceError, Update, Work, run};
 use prost::Message;
 
 use super::App;
 use super::entities::{EntityView, create_entity, update_entity};
+use crate::domain::reference::EntityKey;
 use crate::domain::{EntityFields, Fields as _, Stored};
 use crate::error::Error;
 
@@ -52,6 +54,23 @@ impl App {
     ) -> Result<(), Error> {
         let done: fn(&()) = |()| ();
         run(self, context, done, command, |work, command| Box::pin(unregister(work, command))).await
+    }
+
+    /// The first entities, by name, for whose sake the entity of a resource is not deleted.
+    pub(crate) async fn dependents_of(
+        &self,
+        permit: &Permit,
+        kind: &str,
+        id: &str,
+        resource: &str,
+    ) -> Result<Vec<String>, Error> {
+        let key = EntityKey::new(kind, id);
+        let found = self.read().entities_by_key(permit, std::slice::from_ref(&key)).await?;
+        if !found.first().is_some_and(|there| is_of(there, resource)) {
+            return Ok(Vec::new());
+        }
+        let dependents = self.read().dependents(permit, &key, LOOK_FOR).await?;
+        Ok(dependents.into_iter().map(|key| key.name(permit.organization())).collect())
     }
 }
 

@@ -78,6 +78,23 @@ async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_on
             Code::AlreadyExists,
             "RESOURCE_ALREADY_EXISTS",
         );
+        let needs = |name: &str, resource: &str| {
+            let request =
+                registration_pb::ListDependentsRequest { name: name.into(), resource: resource.into() };
+            let (mut client, request) = (world.provisioning.clone(), world.by_provisioning(request));
+            async move { client.registration.list_dependents(request).await.unwrap().into_inner().entities }
+        };
+        // Its owner does not need it, nor what it needs itself.
+        assert_eq!(needs(&made.name, RESOURCE).await, Vec::<String>::new());
+        let user = world.component("acme", "user", json!({ "dependsOn": ["component:shop"] })).await;
+        assert_eq!(needs(&made.name, RESOURCE).await, [user.name.clone()]);
+        assert_eq!(
+            needs(&made.name, "organizations/acme/projects/b/resources/x").await,
+            Vec::<String>::new()
+        );
+        assert_eq!(needs(&user.name, RESOURCE).await, Vec::<String>::new());
+        let gone = pb::DeleteEntityRequest { name: user.name, ..Default::default() };
+        world.client.catalog.clone().delete_entity(world.alice(gone)).await.unwrap();
         world.unregister(&own.name, RESOURCE).await;
         world.unregister(&made.name, "organizations/acme/projects/b/resources/x").await;
         let get = |name: &str| world.alice(pb::GetEntityRequest { name: name.to_owned() });

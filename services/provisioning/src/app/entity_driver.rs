@@ -14,11 +14,7 @@ use serde_json::{Map, Value, json};
 use tonic::Code;
 
 use super::peers::Peers;
-use crate::domain::entry;
 use crate::domain::names::ENTITY_DRIVER;
-
-/// The annotation that says which resource an entity belongs to.
-const RESOURCE: &str = "pavior.dev/resource";
 
 /// Registers entities on behalf of the organization.
 #[derive(Debug)]
@@ -179,20 +175,8 @@ impl Driver for EntityDriver {
         request: ObserveRequest,
     ) -> Result<Dependents, Failure> {
         let Lookup::Identity(name) = request.lookup else { return Ok(Dependents::Are(Vec::new())) };
-        match self.peers.get_entity(&self.permit(context), &name).await {
-            // One that was taken over by somebody else stays.
-            Ok(entity) if entity.annotations.get(RESOURCE) != Some(&context.resource) => {
-                Ok(Dependents::Are(Vec::new()))
-            }
-            Ok(entity) => {
-                let spec = entity.spec.as_ref().map(convert::from_struct).unwrap_or_default();
-                let relations =
-                    entity.relations.iter().map(|seen| (seen.r#type.as_str(), seen.target.as_str()));
-                Ok(Dependents::Are(entry::dependents(&entity.owner, &spec, relations)))
-            }
-            Err((Code::NotFound, _)) => Ok(Dependents::Are(Vec::new())),
-            Err(error) => Err(failure(error)),
-        }
+        let found = self.peers.dependents(&self.permit(context), &name, &context.resource).await;
+        found.map(Dependents::Are).map_err(failure)
     }
 
     async fn destroy(&self, context: &CallContext, request: DestroyRequest, _sink: &dyn Sink) -> Outcome {

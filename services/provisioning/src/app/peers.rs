@@ -126,6 +126,21 @@ impl Peers {
         answer.map(tonic::Response::into_inner).map_err(|status| (status.code(), status.message().to_owned()))
     }
 
+    /// The entities for whose sake that of a resource is not deleted.
+    pub(crate) async fn dependents(
+        &self,
+        permit: &Permit,
+        name: &str,
+        resource: &str,
+    ) -> std::result::Result<Vec<String>, (Code, String)> {
+        let message =
+            registration_pb::ListDependentsRequest { name: name.to_owned(), resource: resource.to_owned() };
+        let answer = self.registration.clone().list_dependents(self.request(permit, message)).await;
+        answer
+            .map(|answer| answer.into_inner().entities)
+            .map_err(|status| (status.code(), status.message().to_owned()))
+    }
+
     /// Reads an entity.
     pub(crate) async fn get_entity(
         &self,

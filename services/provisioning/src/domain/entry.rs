@@ -1,8 +1,6 @@
 //! Entries of the catalog: a component in it is a resource of its project like any other, and policy is asked about it
 //! like about any other change of the catalog.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use pavior_core::name::validate_id_in;
 use serde_json::Value;
 
@@ -54,78 +52,4 @@ pub fn planned(
         after: format!("organizations/{organization}/kinds/{kind}/entities/{id}"),
         owner: owner.to_owned(),
     }))
-}
-
-/// The entries that declare a relation to this one, by resource name. The catalog shows relations of both sides alike,
-/// by type and target; those that the entry declares itself are of its owner, and of fields of its `spec`, at most one type
-/// for each.
-/// Two that point at each other by more fields than types are not told apart: the catalog has the last word.
-pub fn dependents<'a>(
-    owner: &str,
-    spec: &Value,
-    relations: impl Iterator<Item = (&'a str, &'a str)>,
-) -> Vec<String> {
-    let mut types: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (relation, target) in relations.filter(|(_, target)| target.contains("/kinds/")) {
-        types.entry(target).or_default().insert(relation);
-    }
-    let fields = |target: &str| {
-        let fields = spec.as_object().into_iter().flatten();
-        let declared = fields.filter(|(_, field)| refers(field, names::last(target))).count();
-        declared + usize::from(refers(&Value::from(owner), names::last(target)))
-    };
-    let more = types.into_iter().filter(|(target, types)| types.len() > fields(target));
-    more.map(|(target, _)| target.to_owned()).collect()
-}
-
-/// Whether a field of a `spec` may mean the entity of this id, by whatever kind and namespace.
-fn refers(field: &Value, id: &str) -> bool {
-    match field {
-        Value::String(text) => {
-            let last = text.trim().rsplit(['/', ':']).next().unwrap_or_default().to_ascii_lowercase();
-            let last = last.replace(['_', '.', '@'], "-");
-            !last.is_empty()
-                && id.strip_suffix(&last).is_some_and(|rest| rest.is_empty() || rest.ends_with('-'))
-        }
-        Value::Array(items) => items.iter().any(|item| refers(item, id)),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn what_others_declare_is_told_from_what_the_entry_declares_itself() {
-        let full = |id: &str| match id.split_once('/') {
-            Some((kind, id)) => format!("organizations/acme/kinds/{kind}/entities/{id}"),
-            None => format!("organizations/acme/kinds/group/entities/{id}"),
-        };
-        let found = |spec: Value, seen: &[(&str, &str)]| {
-            let seen: Vec<(&str, String)> = seen.iter().map(|(kind, id)| (*kind, full(id))).collect();
-            dependents(
-                "organizations/acme/groups/team-a",
-                &spec,
-                seen.iter().map(|(kind, target)| (*kind, target.as_str())),
-            )
-        };
-        let owned = ("ownedBy", "team-a");
-        assert_eq!(found(json!({}), &[owned]), Vec::<String>::new());
-        let spec =
-            json!({ "system": "shop", "dependsOn": ["resource:default/Cart_DB", "component:pay/stock"] });
-        let own = [
-            owned,
-            ("partOf", "system/shop"),
-            ("dependsOn", "resource/cart-db"),
-            ("dependsOn", "component/pay-stock"),
-        ];
-        assert_eq!(found(spec.clone(), &own), Vec::<String>::new());
-        let mut all = own.to_vec();
-        // One that nothing is said of here, and one that needs what it is needed by.
-        all.extend([("dependencyOf", "component/cart"), ("dependencyOf", "component/pay-stock")]);
-        assert_eq!(found(spec, &all), [full("component/cart"), full("component/pay-stock")]);
-    }
 }

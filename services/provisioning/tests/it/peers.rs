@@ -59,6 +59,8 @@ pub(crate) struct State {
     pub(crate) content: Value,
     pub(crate) schema: Value,
     pub(crate) entities: BTreeMap<String, catalog::Entity>,
+    /// What the catalog says to whoever asks what needs an entity.
+    pub(crate) dependents: Vec<String>,
     /// Others need what is to be deleted.
     pub(crate) entities_needed: bool,
     /// Decisions by action; else yes.
@@ -207,6 +209,13 @@ impl Peers {
             "GetTemplateVersion" => unary(request, |q| self.template_version(q)).await,
             "MatchResourceDefinitions" => unary(request, |q| self.matches(q)).await,
             "RegisterEntity" => unary(request, |q| self.register_entity(q)).await,
+            "ListDependents" => {
+                unary(request, |_: registration_pb::ListDependentsRequest| {
+                    let entities = self.0.lock().unwrap().dependents.clone();
+                    Ok(registration_pb::ListDependentsResponse { entities })
+                })
+                .await
+            }
             "GetEntity" => {
                 unary(request, |q: catalog::GetEntityRequest| {
                     entities(&self, &q.name).ok_or_else(|| Status::not_found("none"))

@@ -1,7 +1,6 @@
 //! What others need is not taken down, and nothing is taken down before it is known that all of it can be.
 
 use pavior_proto::google::longrunning::Operation;
-use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_runtime::Severity;
 use pavior_testkit::db::both;
@@ -9,7 +8,6 @@ use tonic::Code;
 
 use crate::fixture::*;
 
-const ENTRY: &str = "organizations/acme/kinds/component/entities/hello";
 const CART: &str = "organizations/acme/kinds/component/entities/cart";
 
 fn delete() -> pb::DeleteProjectRequest {
@@ -18,16 +16,7 @@ fn delete() -> pb::DeleteProjectRequest {
 
 /// Somebody's component depends on that of the project.
 fn depend(f: &Fixture) {
-    let relation =
-        catalog::entity::Relation { r#type: "dependencyOf".into(), target: CART.into(), resolved: true };
-    f.peers.0.lock().unwrap().entities.get_mut(ENTRY).unwrap().relations.push(relation);
-}
-
-/// What the catalog shows of every entry that a group owns.
-fn owned(f: &Fixture) {
-    let target = "organizations/acme/kinds/group/entities/payments".into();
-    let relation = catalog::entity::Relation { r#type: "ownedBy".into(), target, resolved: true };
-    f.peers.0.lock().unwrap().entities.get_mut(ENTRY).unwrap().relations.push(relation);
+    f.peers.0.lock().unwrap().dependents = vec![CART.to_owned()];
 }
 
 async fn deleted(f: &Fixture) -> Operation {
@@ -45,7 +34,6 @@ async fn what_others_depend_on_is_not_taken_down() {
     both(|db| async {
         let f = Fixture::new(db).await;
         f.project().await;
-        owned(&f);
         depend(&f);
         let live = f.driver.live();
         for validate_only in [true, false] {
@@ -62,8 +50,7 @@ async fn what_others_depend_on_is_not_taken_down() {
         assert_eq!((refused.code, refused.reason.as_str()), (Code::Unavailable, "DEPENDENCY_UNAVAILABLE"));
         f.peers.0.lock().unwrap().catalog_down = false;
 
-        f.peers.0.lock().unwrap().entities.get_mut(ENTRY).unwrap().relations.clear();
-        owned(&f);
+        f.peers.0.lock().unwrap().dependents.clear();
         assert_eq!(problem(&deleted(&f).await), None);
         assert_eq!(f.driver.live(), Vec::<String>::new());
     })
