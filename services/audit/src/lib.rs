@@ -95,7 +95,9 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
         let place = SecondPlace::open(folder, signer.clone())?;
         let found = place.compare(&store, &inspection).await?;
         // Of an older copy of the database nothing may go on; a log that was cut in it stops nobody else.
-        if !found.is_empty() && (place.are_all(&found, &inspection)? || store.is_whole_unscoped().await?) {
+        if !found.is_empty()
+            && (place.are_all(&found, &inspection)? || store.is_whole_unscoped(&signer).await?)
+        {
             return Err(Error::SetBack(found).into());
         }
         place.hold_all(&store, &found, &mut inspection).await?;

@@ -33,7 +33,7 @@ impl AuditStore {
 
     /// Whether the database is whole in itself: of what it acknowledged, nothing is gone but what was accepted. One that
     /// is shorter than what was signed all the same is an older copy; in another, rows were removed.
-    pub(crate) async fn is_whole_unscoped(&self) -> Result<bool, Error> {
+    pub(crate) async fn is_whole_unscoped(&self, signer: &dyn Sign) -> Result<bool, Error> {
         let db = self.store.read();
         // Numbers of a producer begin with 1 and leave none out.
         let sql = "SELECT CAST((SELECT COALESCE(SUM(last_seq), 0) FROM audit_producer) \
@@ -41,8 +41,9 @@ impl AuditStore {
         let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await;
         let absent = row.map_err(StoreError::from)?.map_or(Ok(0), |row| row.try_get::<i64>("", "absent"));
         let absent = absent.map_err(StoreError::from)?;
-        let accepted = read(db, None).await?.into_iter().map(|row| row.absent).max();
-        Ok(absent <= accepted.unwrap_or_default())
+        let accepted = read(db, None).await?;
+        let accepted = accepted.iter().filter(|row| acceptance(row, signer).is_some()).map(|row| row.absent);
+        Ok(absent <= accepted.max().unwrap_or_default())
     }
 
     /// Drops what is still demanded of a log that is held, if the log does not go on from it: for the end of an
@@ -94,7 +95,7 @@ pub(super) async fn write(
         tree_size: signed(mark.size)?,
         root_hash: mark.root.to_vec(),
         absent,
-        note: signer.sign(&name(log, generation), mark.size, &mark.root, 0).note,
+        note: signer.sign(&name(log, generation, absent), mark.size, &mark.root, 0).note,
     };
     use accepted::Column::{Absent, Generation, Log, Note, RootHash, TreeSize};
     let update =
@@ -103,8 +104,8 @@ pub(super) async fn write(
 }
 
 /// What is signed: no log has such a name.
-fn name(log: &str, generation: u64) -> String {
-    format!("{log}/accepted/{generation}")
+fn name(log: &str, generation: u64, absent: i64) -> String {
+    format!("{log}/accepted/{generation}/absent/{absent}")
 }
 
 /// What a row says, if this installation signed it. Whoever can only write to the database accepts nothing.
@@ -112,7 +113,8 @@ fn acceptance(row: &accepted::Model, signer: &dyn Sign) -> Option<Acceptance> {
     let generation = u64::try_from(row.generation).ok()?;
     let size = u64::try_from(row.tree_size).ok()?;
     let mark = Mark { size, root: row.root_hash.as_slice().try_into().ok()? };
-    let is_signed = signer.has_signed(&name(&row.log, generation), mark.size, &mark.root, &row.note);
+    let signed = name(&row.log, generation, row.absent);
+    let is_signed = signer.has_signed(&signed, mark.size, &mark.root, &row.note);
     is_signed.then_some(Acceptance { generation, mark })
 }
 

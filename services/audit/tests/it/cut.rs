@@ -243,6 +243,35 @@ async fn log_that_was_cut_stays_held_over_a_restart_until_the_loss_is_accepted()
     .await;
 }
 
+/// Whether a database is an older copy is told by what was acknowledged and accepted; only what is signed was accepted.
+#[tokio::test(flavor = "multi_thread")]
+async fn acceptance_that_nobody_signed_stops_no_start() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start_with(config(&fixture)).await.unwrap();
+        let (mut client, reader) = clients(&fixture, &running);
+        fixture
+            .append(&mut client, "catalog", "e2", vec![("umbrella", 1, event("umbrella", 1))])
+            .await
+            .unwrap();
+        let tables = Tables::open(&fixture.db).await;
+        fixture.fill(&mut client, "acme", 1, 5).await;
+        keep(&tables, "older").await;
+        fixture.fill(&mut client, "acme", 6, 3).await;
+        kept(&fixture, "8").await;
+        drop((client, reader));
+        running.stop().await;
+        put(&tables, Some("older")).await;
+        let forged = "INSERT INTO audit_accepted (log, generation, tree_size, root_hash, absent, note) \
+                      VALUES ('zed', 1, 0, $1, 1000000, '')";
+        tables.run(forged, vec![sea_orm::Value::Bytes(Some(Vec::new()))]).await;
+        let running = fixture.start_with(config(&fixture)).await.unwrap();
+        told(&running, "it has 5 records, but 8 were signed").await;
+        running.stop().await;
+    })
+    .await;
+}
+
 /// Replicas know different things of a log: who has not seen what was cut off may have grown it meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn log_that_another_process_grew_from_an_older_copy_is_held() {
