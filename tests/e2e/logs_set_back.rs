@@ -5,7 +5,7 @@ use pavior::cli::apply;
 use pavior::serve::{DEV_OPERATOR, System};
 use pavior_proto::pavior::audit::v1 as audit;
 
-use crate::restore::{ACCEPT, Site, source};
+use crate::site::{ACCEPT, Site, source};
 
 async fn logs_set_back(postgres: bool) -> Result<()> {
     let Some(mut site) = Site::new(postgres).await? else { return Ok(()) };

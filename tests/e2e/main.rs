@@ -19,6 +19,7 @@ mod quickstart;
 mod repeat;
 mod restore;
 mod secrets;
+mod site;
 mod split;
 mod standing;
 mod tamper;

@@ -12,7 +12,7 @@ use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_tests::{Embedded, Person};
 use serde_json::json;
 
-use crate::restore::Site;
+use crate::site::Site;
 
 const ENVIRONMENT: &str = "organizations/acme/projects/shop/environments/development";
 const LIMIT: Duration = Duration::from_secs(60);

@@ -6,7 +6,10 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use heck::ToSnakeCase as _;
 use pavior_gateway::{Method, Table};
+use pavior_proto::google::api::FieldBehavior;
+use pavior_rpc::annotations;
 use pavior_rpc::comments::Comments;
 use prost_reflect::{
     DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
@@ -73,7 +76,7 @@ impl Reference {
         );
         for name in self.table.services() {
             let service = self.pool.get_service_by_name(&name).context("a public service is published")?;
-            let page = format!("{}.md", snake(service.name()));
+            let page = format!("{}.md", service.name().to_snake_case());
             writeln!(index, "| [`{name}`]({page}) | {} |", line(self.comments.above(&service)))?;
             pages.insert(page, self.page(&service)?);
         }
@@ -184,7 +187,7 @@ impl Reference {
         }
         text.push_str("| field | type | |\n|---|---|---|\n");
         for field in message.fields() {
-            let marks = self.marks(&field);
+            let marks = Self::marks(&field);
             writeln!(
                 text,
                 "| `{}` | {} | {marks}{} |",
@@ -198,22 +201,15 @@ impl Reference {
     }
 
     /// Whether a field is required, is only answered, or stands for others.
-    fn marks(&self, field: &FieldDescriptor) -> String {
-        let mut marks = Vec::new();
-        if let Some(behavior) = self.pool.get_extension_by_name("google.api.field_behavior") {
-            let options = field.options();
-            let behaviors = options.get_extension(&behavior);
-            for value in behaviors.as_list().unwrap_or_default() {
-                // google.api.FieldBehavior.
-                marks.extend(match value.as_enum_number() {
-                    Some(2) => Some("required".to_owned()),
-                    Some(3) => Some("answers only".to_owned()),
-                    Some(4) => Some("requests only".to_owned()),
-                    Some(5) => Some("cannot change".to_owned()),
-                    _ => None,
-                });
-            }
-        }
+    fn marks(field: &FieldDescriptor) -> String {
+        let said = annotations::behaviors(field).into_iter().filter_map(|behavior| match behavior {
+            FieldBehavior::Required => Some("required".to_owned()),
+            FieldBehavior::OutputOnly => Some("answers only".to_owned()),
+            FieldBehavior::InputOnly => Some("requests only".to_owned()),
+            FieldBehavior::Immutable => Some("cannot change".to_owned()),
+            _ => None,
+        });
+        let mut marks: Vec<String> = said.collect();
         if let Some(oneof) = field.containing_oneof().filter(|oneof| !oneof.is_synthetic()) {
             marks.push(format!("one of `{}`", oneof.name()));
         }
@@ -295,7 +291,8 @@ fn errors(method: &MethodDescriptor, governed: &Method) -> Vec<String> {
 fn example(message: &MessageDescriptor, depth: usize) -> Value {
     let mut fields = serde_json::Map::new();
     for field in message.fields() {
-        let required = is_required(&field) || matches!(field.name(), "parent" | "name") && depth == 0;
+        let required = annotations::behaves(&field, FieldBehavior::Required)
+            || matches!(field.name(), "parent" | "name") && depth == 0;
         if !required {
             continue;
         }
@@ -311,16 +308,6 @@ fn example(message: &MessageDescriptor, depth: usize) -> Value {
         fields.insert(field.json_name().to_owned(), if field.is_list() { json!([value]) } else { value });
     }
     Value::Object(fields)
-}
-
-fn is_required(field: &FieldDescriptor) -> bool {
-    let Some(behavior) = field.parent_pool().get_extension_by_name("google.api.field_behavior") else {
-        return false;
-    };
-    let options = field.options();
-    let behaviors = options.get_extension(&behavior);
-    // google.api.FieldBehavior: REQUIRED is 2.
-    behaviors.as_list().unwrap_or_default().iter().any(|value| value.as_enum_number() == Some(2))
 }
 
 /// A name of the kind that a field refers to.
@@ -361,15 +348,4 @@ fn sample(field: &FieldDescriptor) -> String {
 /// A comment as one line of a table.
 fn line(comment: &str) -> String {
     comment.replace('\n', " ").replace('|', "\\|")
-}
-
-fn snake(name: &str) -> String {
-    let mut out = String::new();
-    for c in name.chars() {
-        if c.is_ascii_uppercase() && !out.is_empty() {
-            out.push('_');
-        }
-        out.push(c.to_ascii_lowercase());
-    }
-    out
 }

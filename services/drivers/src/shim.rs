@@ -229,7 +229,8 @@ fn watch(group: Pid, grace: Duration, events: &Receiver<Event>) -> Option<Instan
 }
 
 fn finish(child: &mut Child, group: Pid, until: Option<Instant>) -> Result<u8, String> {
-    // The others were asked to end as well, and may be about to remove what they would leave behind.
+    // The others were asked to end as well, and may be about to remove what they would leave behind. Nothing tells of the
+    // end of processes that are not our children, so they are looked for until their time is up.
     while until.is_some_and(|until| Instant::now() < until) && has_members(group) {
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -24,7 +24,8 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service;
 
-use crate::admission::{Admitted, Caller, Denial};
+use crate::admission::{Admitted, Caller};
+use crate::denial::Denial;
 use crate::frame;
 use crate::metrics::Metrics;
 use crate::resource::PLATFORM_ID;

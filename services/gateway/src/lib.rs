@@ -11,6 +11,7 @@
 mod actions;
 mod admission;
 mod config;
+mod denial;
 mod error;
 mod forward;
 mod frame;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use heck::ToSnakeCase as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, Kind, MessageDescriptor, Value};
 
 type Written = Result<(), Box<dyn std::error::Error>>;
@@ -143,9 +144,9 @@ fn write_shape(out: &mut String, method: &Method) -> Written {
         writeln!(out, "}}")?;
     } else if name.starts_with("List") && has(request, "page_token", &Kind::String) {
         write_list(out, request, response)?;
-    } else if let Some(id) = name.strip_prefix("Create").map(snake) {
+    } else if let Some(id) = name.strip_prefix("Create").map(str::to_snake_case) {
         write_create(out, request, &id)?;
-    } else if let Some(field) = name.strip_prefix("Update").map(snake) {
+    } else if let Some(field) = name.strip_prefix("Update").map(str::to_snake_case) {
         write_update(out, request, &field)?;
     }
     Ok(())
@@ -213,16 +214,4 @@ fn write_update(out: &mut String, request: &MessageDescriptor, field: &str) -> W
 fn message_field(message: &MessageDescriptor, field: &str) -> Option<MessageDescriptor> {
     let found = message.get_field_by_name(field).filter(|found| !found.is_list())?;
     found.kind().as_message().cloned()
-}
-
-/// `ResourceType` as `resource_type`.
-fn snake(name: &str) -> String {
-    let mut out = String::new();
-    for c in name.chars() {
-        if c.is_ascii_uppercase() && !out.is_empty() {
-            out.push('_');
-        }
-        out.push(c.to_ascii_lowercase());
-    }
-    out
 }

@@ -9,6 +9,7 @@
 //! [`problem::Problem`], [`validate::request`], [`depth`], [`paging`], [`mask`], [`convert`], [`digest`], [`context`],
 //! [`audit::AuditSink`].
 
+pub mod annotations;
 pub mod audit;
 mod body;
 pub mod comments;

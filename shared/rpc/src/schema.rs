@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use pavior_proto::google::api::FieldBehavior;
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor, Value};
 
-use crate::convert;
+use crate::{annotations, convert};
 
 /// What a field of a message may hold.
 #[derive(Debug)]
@@ -133,16 +134,12 @@ impl Schema {
 
 /// The extensions of `google.api` in a pool.
 struct Annotations {
-    behavior: Option<prost_reflect::ExtensionDescriptor>,
     info: Option<prost_reflect::ExtensionDescriptor>,
 }
 
 impl Annotations {
     fn new(pool: &DescriptorPool) -> Self {
-        Self {
-            behavior: pool.get_extension_by_name("google.api.field_behavior"),
-            info: pool.get_extension_by_name("google.api.field_info"),
-        }
+        Self { info: pool.get_extension_by_name("google.api.field_info") }
     }
 
     fn plan(&self, message: &MessageDescriptor, by_name: &HashMap<String, usize>) -> MessagePlan {
@@ -165,12 +162,7 @@ impl Annotations {
 
     fn field(&self, field: &FieldDescriptor, by_name: &HashMap<String, usize>) -> FieldPlan {
         let options = field.options();
-        let mut behaviors = Vec::new();
-        if let Some(extension) = &self.behavior
-            && let Value::List(values) = options.get_extension(extension).as_ref()
-        {
-            behaviors.extend(values.iter().filter_map(Value::as_enum_number));
-        }
+        let behaviors = annotations::behaviors(field);
         let mut uuid4 = false;
         if let Some(extension) = &self.info
             && options.has_extension(extension)
@@ -200,10 +192,10 @@ impl Annotations {
             shape,
             list: field.is_list(),
             map: field.is_map(),
-            required: behaviors.contains(&2),
-            output_only: behaviors.contains(&3),
-            immutable: behaviors.contains(&5),
-            identifier: behaviors.contains(&8),
+            required: behaviors.contains(&FieldBehavior::Required),
+            output_only: behaviors.contains(&FieldBehavior::OutputOnly),
+            immutable: behaviors.contains(&FieldBehavior::Immutable),
+            identifier: behaviors.contains(&FieldBehavior::Identifier),
             uuid4,
         }
     }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use pavior_proto::google::api::FieldBehavior;
 use pavior_proto::google::rpc;
-use pavior_rpc::convert;
+use pavior_rpc::{annotations, convert};
 use prost_reflect::{FieldDescriptor, Kind, MethodDescriptor};
 use serde_json::{Map, Value, json};
 use tonic::body::Body;
@@ -205,12 +205,13 @@ impl Operation<'_> {
     fn leaves(&mut self, fields: &mut Vec<FieldDescriptor>, bound: &[String], found: &mut Vec<Value>) {
         let Some(field) = fields.last().cloned() else { return };
         let name = query::name(fields);
-        if bound.contains(&name) || self.schemas.is(&field, FieldBehavior::OutputOnly) || field.is_map() {
+        if bound.contains(&name) || annotations::behaves(&field, FieldBehavior::OutputOnly) || field.is_map()
+        {
             return;
         }
         if query::find(&self.rpc.input, &name).is_ok() {
             let shown: Vec<&str> = fields.iter().map(FieldDescriptor::json_name).collect();
-            let required = self.schemas.is(&field, FieldBehavior::Required) && fields.len() == 1;
+            let required = annotations::behaves(&field, FieldBehavior::Required) && fields.len() == 1;
             found.push(json!({
                 "name": shown.join("."),
                 "in": "query",
@@ -247,7 +248,7 @@ impl Operation<'_> {
                     true => self.schemas.object(&inner, &[], false),
                     false => self.schemas.message(&inner),
                 };
-                (schema, self.schemas.is(&field, FieldBehavior::Required))
+                (schema, annotations::behaves(&field, FieldBehavior::Required))
             }
         };
         Some(json!({ "required": required, "content": { "application/json": { "schema": schema } } }))

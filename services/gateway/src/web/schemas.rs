@@ -3,24 +3,20 @@
 use std::collections::BTreeMap;
 
 use pavior_proto::google::api::FieldBehavior;
+use pavior_rpc::annotations;
 use pavior_rpc::comments::Comments;
-use prost_reflect::{
-    Cardinality, DescriptorPool, EnumDescriptor, ExtensionDescriptor, FieldDescriptor, Kind,
-    MessageDescriptor, Value as Option_,
-};
+use prost_reflect::{Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
 /// The schemas of a document: those that were asked for, and all that they lead to.
 pub(crate) struct Schemas {
     comments: Comments,
-    behavior: Option<ExtensionDescriptor>,
     made: BTreeMap<String, Value>,
 }
 
 impl Schemas {
     pub(crate) fn new(pool: &DescriptorPool) -> Self {
-        let behavior = pool.get_extension_by_name("google.api.field_behavior");
-        Self { comments: Comments::of(pool), behavior, made: BTreeMap::new() }
+        Self { comments: Comments::of(pool), made: BTreeMap::new() }
     }
 
     pub(crate) fn comments(&self) -> &Comments {
@@ -52,7 +48,7 @@ impl Schemas {
         let mut properties = Map::new();
         let mut required: Vec<Value> = Vec::new();
         for field in message.fields().filter(|field| !without.iter().any(|name| name == field.name())) {
-            if demands && self.is(&field, FieldBehavior::Required) {
+            if demands && annotations::behaves(&field, FieldBehavior::Required) {
                 required.push(json!(field.json_name()));
             }
             let schema = self.described(&field);
@@ -79,10 +75,10 @@ impl Schemas {
             if !comment.is_empty() {
                 schema.insert("description".to_owned(), json!(comment));
             }
-            if self.is(field, FieldBehavior::OutputOnly) {
+            if annotations::behaves(field, FieldBehavior::OutputOnly) {
                 schema.insert("readOnly".to_owned(), json!(true));
             }
-            if self.is(field, FieldBehavior::InputOnly) {
+            if annotations::behaves(field, FieldBehavior::InputOnly) {
                 schema.insert("writeOnly".to_owned(), json!(true));
             }
         }
@@ -154,15 +150,6 @@ impl Schemas {
             self.made.insert(name.to_owned(), schema);
         }
         reference(name)
-    }
-
-    /// Whether a field is annotated so.
-    pub(crate) fn is(&self, field: &FieldDescriptor, wanted: FieldBehavior) -> bool {
-        let Some(behavior) = &self.behavior else { return false };
-        let options = field.options();
-        let said = options.get_extension(behavior);
-        let said = said.as_list().unwrap_or_default();
-        said.iter().any(|value| matches!(value, Option_::EnumNumber(number) if *number == i32::from(wanted)))
     }
 }
 

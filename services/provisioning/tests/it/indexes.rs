@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use heck::ToSnakeCase as _;
 use pavior_provisioning::store::migration::Migrator;
 use pavior_testkit::db::sqlite;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
@@ -32,17 +33,6 @@ struct Query {
     within: BTreeSet<String>,
 }
 
-fn snake(name: &str) -> String {
-    let mut snake = String::new();
-    for letter in name.chars() {
-        if letter.is_uppercase() && !snake.is_empty() {
-            snake.push('_');
-        }
-        snake.extend(letter.to_lowercase());
-    }
-    snake
-}
-
 fn word(text: &str) -> &str {
     &text[..text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len())]
 }
@@ -60,8 +50,8 @@ fn query(table: &str, chain: &str) -> Query {
         let name = word(column);
         let how = column[name.len()..].strip_prefix('.').map(word).unwrap_or_default();
         match how {
-            "eq" | "is_in" | "in_subquery" => query.equal.insert(snake(name)),
-            "lt" | "lte" | "gt" | "gte" => query.within.insert(snake(name)),
+            "eq" | "is_in" | "in_subquery" => query.equal.insert(name.to_snake_case()),
+            "lt" | "lte" | "gt" | "gte" => query.within.insert(name.to_snake_case()),
             _ => false,
         };
     }

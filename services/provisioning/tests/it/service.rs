@@ -174,7 +174,8 @@ async fn a_guardrail_names_its_rule_and_its_fix_and_nothing_is_written() {
     let condition = &decoded.preconditions[0];
     assert_eq!((condition.r#type.as_str(), condition.subject.as_str()), ("POLICY", "no-projects"));
     assert_eq!(condition.description, "no projects today: come back tomorrow");
-    assert!(f.projects().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await.is_err());
+    let gone = f.projects().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await;
+    assert_eq!(refused(gone).reason, "RESOURCE_NOT_FOUND");
     // The refusal itself is recorded.
     let until = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
     while f.peers.0.lock().unwrap().records.is_empty() {
@@ -246,7 +247,8 @@ async fn a_failed_step_undoes_everything_and_is_seen_in_the_stream() {
     );
     assert_eq!(f.driver.live(), Vec::<String>::new());
     assert!(f.peers.0.lock().unwrap().entities.is_empty());
-    assert!(f.projects().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await.is_err());
+    let gone = f.projects().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await;
+    assert_eq!(refused(gone).reason, "RESOURCE_NOT_FOUND");
     // The name is free again.
     f.project().await;
 }
@@ -460,7 +462,8 @@ async fn people_are_asked_and_their_answer_is_followed() {
         let done = f.wait(asked).await;
         assert!(problem(&done).unwrap().starts_with("NOT_APPROVED"), "{:?}", problem(&done));
         let name = format!("{HELLO}/environments/second");
-        assert!(f.projects().get_environment(f.call(pb::GetEnvironmentRequest { name })).await.is_err());
+        let gone = f.projects().get_environment(f.call(pb::GetEnvironmentRequest { name })).await;
+        assert_eq!(refused(gone).reason, "RESOURCE_NOT_FOUND");
 
         let asked = f
             .projects()
