@@ -6,8 +6,8 @@ use std::sync::Arc;
 use pavior_store::{Tx, TxFuture};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, EntityTrait, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, QueryTrait as _,
+    ActiveModelTrait as _, ColumnTrait as _, Condition, ConnectionTrait, EntityTrait, IntoActiveModel as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _,
 };
 
 use super::check::{Objection, Unchecked, wrong};
@@ -158,6 +158,10 @@ async fn lock_logs(tx: &Tx, batch: &Batch, known: &KnownLogs, signer: &dyn Sign)
 
 /// Makes the head of a log that there never was. One that was removed is not made anew.
 async fn begin(tx: &Tx, log: &str, known: &KnownLogs, signer: &dyn Sign) -> Result<(), Error> {
+    // First: a replica that begins the same log at this moment is waited for, and then it is there with all that it has.
+    if !write_empty_head(tx, log, signer).await? {
+        return Ok(());
+    }
     if has_remains(tx, log).await? {
         return Err(wrong(log, HEAD_IS_GONE));
     }
@@ -165,15 +169,16 @@ async fn begin(tx: &Tx, log: &str, known: &KnownLogs, signer: &dyn Sign) -> Resu
         let signed = mark.size;
         return Err(Error::SetBack(vec![SetBack { log: log.to_owned(), has: 0, signed, forked: false }]));
     }
-    write_empty_head(tx, log, signer).await
+    Ok(())
 }
 
-/// The head of a log without records.
-pub(super) async fn write_empty_head(tx: &Tx, log: &str, signer: &dyn Sign) -> Result<(), Error> {
+/// The head of a log without records; false when another made it.
+pub(super) async fn write_empty_head(tx: &Tx, log: &str, signer: &dyn Sign) -> Result<bool, Error> {
     let root_hash = hash::empty().to_vec();
     let row = head::Model { log: log.to_owned(), origin: signer.origin(log), tree_size: 0, root_hash };
     let keep = OnConflict::column(head::Column::Log).do_nothing().to_owned();
-    insert(tx, vec![row], Some(keep)).await
+    let insert = head::Entity::insert(row.into_active_model().reset_all()).on_conflict(keep);
+    Ok(insert.exec_without_returning(tx).await? > 0)
 }
 
 /// Whether there is anything of a log beside its head.

@@ -252,6 +252,29 @@ async fn replicas_on_postgres_take_turns() {
     two.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_begin_the_same_log_at_once_hold_none() {
+    let Some(db) = db::postgres().await else { return };
+    let fixture = Fixture::new(db);
+    let (one, two) = (fixture.start().await, fixture.start().await);
+    let mut clients = [fixture.client(&one, "catalog"), fixture.client(&two, "catalog")];
+    for n in 1..=100 {
+        let log = format!("organization-{n}");
+        let [first, second] = &mut clients;
+        let append = |client, epoch| {
+            let events = vec![(log.as_str(), n, event(&log, n))];
+            fixture.append(client, "catalog", epoch, events)
+        };
+        let (first, second) = tokio::join!(append(first, "a"), append(second, "b"));
+        assert_eq!(first.unwrap().into_inner().acknowledged_sequence, n);
+        assert_eq!(second.unwrap().into_inner().acknowledged_sequence, n);
+    }
+    let report = verify_database(&fixture.db.url, None).await.unwrap();
+    assert_eq!((report.records(), report.logs.len(), report.parked), (200, 100, 0));
+    one.stop().await;
+    two.stop().await;
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn key_is_made_once_and_only_its_owner_can_read_it() {
