@@ -186,11 +186,7 @@ impl Ledger {
                 edge = Some(self.store.accept_unscoped(&producer, &entry, absent, &signer).await?);
             }
             if let (Some(place), Some(edge)) = (&self.place, edge) {
-                if lost.set_back.is_some() {
-                    place.put_aside(&lost.log, at)?;
-                }
                 place.keep(&self.store, &lost.log, &edge).await?;
-                self.store.settle_unscoped(&lost.log).await?;
             }
             done.push(lost.log.clone());
         }

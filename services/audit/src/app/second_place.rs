@@ -2,12 +2,13 @@
 //!
 //! A database that was set back to an older copy is whole in itself: it verifies, and the records since are gone. Only
 //! what was signed before and is kept elsewhere tells. So the newest checkpoint of each log is written here soon after
-//! it is committed, and compared at start. A kept one gives way only to one that was proven to go on from it.
+//! it is committed, and compared at start. A kept one gives way only to one that was proven to go on from it, or from the
+//! state that an operator accepted since: each says how often a loss had been accepted when it was kept, so that a folder
+//! of another host, which `pavior restore` never saw, learns of it from the database.
 
 use super::damage::Inspection;
 use super::signer::Signer;
-use crate::domain::known::Mark;
-use crate::domain::note;
+use crate::domain::known::{Kept, Mark};
 use crate::domain::tree::Edge;
 use crate::error::{Error, SetBack};
 use crate::store::{AuditStore, Demand, Sign};
@@ -33,8 +34,15 @@ pub(crate) struct SecondPlace {
 #[derive(Debug)]
 struct Step {
     log: String,
-    kept: Option<Mark>,
-    to: Mark,
+    kept: Option<Kept>,
+    to: Kept,
+}
+
+impl Step {
+    /// Whether what is kept was given up.
+    fn is_anew(&self) -> bool {
+        self.kept.is_some_and(|kept| kept.generation < self.to.generation)
+    }
 }
 
 impl SecondPlace {
@@ -55,16 +63,14 @@ impl SecondPlace {
     }
 
     /// Reads the checkpoint of a log. A file that no key of this installation signed is refused, not passed over.
-    pub(super) fn read(&self, log: &str) -> Result<Option<Mark>, Error> {
+    pub(super) fn read(&self, log: &str) -> Result<Option<Kept>, Error> {
         let path = self.file(log);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.failed("cannot be read", &error)),
         };
-        let kept = note::checkpoint(&text, &self.signer.origin(log)).map(|(size, root)| Mark { size, root });
-        let kept = kept.filter(|kept| self.signer.has_signed(log, kept.size, &kept.root, &text));
-        kept.map(Some).ok_or_else(|| {
+        self.signer.kept(log, &text).map(Some).ok_or_else(|| {
             Error::SecondPlace(format!(
                 "`{}` is not a checkpoint that the configured key or one of `former_keys` signed",
                 path.display()
@@ -77,20 +83,33 @@ impl SecondPlace {
     /// # Errors
     /// [`Error::SetBack`] when the log does not go on from what is kept.
     async fn step(&self, store: &AuditStore, log: &str, edge: &Edge) -> Result<Option<Step>, Error> {
-        let (kept, to) = (self.read(log)?, edge.mark());
-        let log = log.to_owned();
-        let Some(from) = kept else { return Ok(Some(Step { log, kept, to })) };
+        let (kept, mark) = (self.read(log)?, edge.mark());
+        // After the file, as everywhere: what was accepted since gives it up.
+        let accepted = store.accepted_unscoped(log, &self.signer).await?;
+        let generation = accepted.map_or(0, |accepted| accepted.generation);
+        let from = kept.filter(|kept| kept.generation >= generation).map(|kept| kept.mark);
+        let generation = kept.map_or(generation, |kept| kept.generation.max(generation));
+        let step = || Step { log: log.to_owned(), kept, to: Kept { mark, generation } };
+        let Some(from) = from else {
+            // An edge of the line that was given up is no news any more.
+            let goes_on = match accepted.map(|accepted| accepted.mark) {
+                Some(from) if from.size > mark.size => false,
+                Some(from) => store.set_back_unscoped(log, &from, Some(&mark)).await?.is_none(),
+                None => true,
+            };
+            return Ok(goes_on.then(step));
+        };
         // Where another process has kept one that goes further, the log has come as far.
-        let reached = (from.size <= to.size).then_some(&to);
-        match store.set_back_unscoped(&log, &from, reached).await? {
+        let reached = (from.size <= mark.size).then_some(&mark);
+        match store.set_back_unscoped(log, &from, reached).await? {
             Some(set_back) => Err(Error::SetBack(vec![set_back])),
-            None => Ok((from.size < to.size).then_some(Step { log, kept, to })),
+            None => Ok((from.size < mark.size).then(step)),
         }
     }
 
     /// Keeps the checkpoint that a step leads to; false when what is kept is no longer where it begins.
     fn write(&self, step: &Step) -> Result<bool, Error> {
-        let Step { log, kept, to: Mark { size, root } } = step;
+        let Step { log, kept, to } = step;
         let failed = |error: std::io::Error| self.failed("cannot be written", &error);
         // Several processes may keep checkpoints here: what is read below must still be there when it is replaced.
         let lock = fs::OpenOptions::new()
@@ -105,12 +124,16 @@ impl SecondPlace {
         if self.read(log)? != *kept {
             return Ok(false);
         }
-        if kept.is_some() {
-            let previous = self.folder.join(format!("{log}{EXTENSION}.previous"));
+        if let Some(Kept { mark: Mark { size, .. }, generation }) = kept {
+            // What was given up is put aside for good.
+            let suffix = match step.is_anew() {
+                true => format!("lost-{size}-{generation}"),
+                false => "previous".to_owned(),
+            };
+            let previous = self.folder.join(format!("{log}{EXTENSION}.{suffix}"));
             replace(&previous, &fs::read(&path).map_err(failed)?).map_err(failed)?;
         }
-        let note = self.signer.sign(log, *size, root, 0).note;
-        replace(&path, note.as_bytes()).map_err(failed)?;
+        replace(&path, self.signer.sign_kept(log, to).as_bytes()).map_err(failed)?;
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         Ok(true)
     }
@@ -128,14 +151,6 @@ impl SecondPlace {
             }
         }
         Err(Error::SecondPlace(format!("other processes keep checkpoints of audit log `{log}` all the time")))
-    }
-
-    /// Puts the file of a log aside, under a name that says how far it went, so that a new line can begin.
-    pub(crate) fn put_aside(&self, log: &str, at: i64) -> Result<(), Error> {
-        let path = self.file(log);
-        let Some(kept) = self.read(log)? else { return Ok(()) };
-        let aside = self.folder.join(format!("{log}{EXTENSION}.lost-{}-{at}", kept.size));
-        fs::rename(&path, aside).map_err(|e| self.failed("cannot be changed", &e))
     }
 
     /// The logs that have a file.
@@ -168,7 +183,11 @@ impl SecondPlace {
     /// The same of one log.
     pub(crate) async fn compare_log(&self, store: &AuditStore, log: &str) -> Result<Option<SetBack>, Error> {
         let Some(kept) = self.read(log)? else { return Ok(None) };
-        store.set_back_unscoped(log, &kept, None).await
+        let accepted = store.accepted_unscoped(log, &self.signer).await?;
+        if accepted.is_some_and(|accepted| kept.generation < accepted.generation) {
+            return Ok(None);
+        }
+        store.set_back_unscoped(log, &kept.mark, None).await
     }
 
     /// Whether all the logs that can be compared are among these.
@@ -180,14 +199,15 @@ impl SecondPlace {
 
     /// Holds a log that does not go on from what is kept of it.
     pub(super) async fn hold(&self, store: &AuditStore, log: &str) -> Result<(), Error> {
-        // Before the file is read: one that is put aside meanwhile is what was given up.
-        let generation = store.generation_unscoped(log, &self.signer).await?;
         let why = match self.compare_log(store, log).await {
             Ok(None) => return Ok(()),
             Ok(Some(set_back)) => set_back.why(),
             Err(error) => error.damage()?.1,
         };
-        let demand = Demand { mark: self.read(log)?, generation, tile: None };
+        let demand = match self.read(log)? {
+            Some(Kept { mark, generation }) => Demand { mark: Some(mark), generation, tile: None },
+            None => Demand::default(),
+        };
         let signer: Arc<dyn Sign> = Arc::new(self.signer.clone());
         store.hold_unscoped(log, &why, demand, &signer).await
     }
@@ -259,7 +279,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::app) fn size(place: &SecondPlace, log: &str) -> Option<u64> {
-        place.read(log).unwrap().map(|kept| kept.size)
+        place.read(log).unwrap().map(|kept| kept.mark.size)
     }
 
     /// What is kept is one state of a log, whatever is appended beside it.
@@ -312,7 +332,13 @@ pub(super) mod tests {
                 [("acme", Arc::new(other), (7, 5, true)), ("umbrella", edge(4), (0, 7, false))]
             {
                 if log == "umbrella" {
-                    place.write(&Step { log: log.to_owned(), kept: None, to: edge(7).mark() }).unwrap();
+                    place
+                        .write(&Step {
+                            log: log.to_owned(),
+                            kept: None,
+                            to: Kept { mark: edge(7).mark(), generation: 0 },
+                        })
+                        .unwrap();
                 }
                 let before = place.read(log).unwrap();
                 let (has, signed, forked) = found;

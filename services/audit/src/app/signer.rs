@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::domain::hash::Hash;
+use crate::domain::known::Kept;
 use crate::domain::note;
 use crate::domain::record::Signed;
 use crate::error::Error;
@@ -78,6 +79,23 @@ impl Signer {
         std::fs::write(&path, text).map_err(|e| Error::Key(format!("cannot write `{}`: {e}", path.display())))
     }
 
+    /// The signed note of a checkpoint that is kept outside of the database.
+    pub(super) fn sign_kept(&self, log: &str, kept: &Kept) -> String {
+        let origin = self.origin(log);
+        self.signed(&note::kept_text(&origin, kept), &origin)
+    }
+
+    /// What such a note says, if a key of this installation signed it.
+    pub(super) fn kept(&self, log: &str, signed: &str) -> Option<Kept> {
+        let origin = self.origin(log);
+        let kept = note::kept(signed, &origin)?;
+        says(self.known(), &origin, &note::kept_text(&origin, &kept), signed).then_some(kept)
+    }
+
+    fn signed(&self, text: &str, origin: &str) -> String {
+        note::signed_note(text, origin, &self.public, self.pair.sign(text.as_bytes()).as_ref())
+    }
+
     /// Whether the note is a checkpoint of exactly this state, signed by this key or a former one.
     fn accepts(&self, log: &str, size: u64, root: &Hash, signed: &str, verifier_key: &str) -> bool {
         let origin = self.origin(log);
@@ -108,17 +126,16 @@ impl Sign for Signer {
 
     fn sign(&self, log: &str, size: u64, root: &Hash, time: i64) -> Signed {
         let origin = self.origin(log);
-        let text = note::checkpoint_text(&origin, size, root);
-        let signature = self.pair.sign(text.as_bytes());
         Signed {
-            note: note::signed_note(&text, &origin, &self.public, signature.as_ref()),
+            note: self.signed(&note::checkpoint_text(&origin, size, root), &origin),
             verifier_key: note::verifier_key(&origin, &self.public),
             sign_time: time,
         }
     }
 
     fn has_signed(&self, log: &str, size: u64, root: &Hash, note: &str) -> bool {
-        says(self.known(), &self.origin(log), size, root, note)
+        let origin = self.origin(log);
+        says(self.known(), &origin, &note::checkpoint_text(&origin, size, root), note)
     }
 
     fn objection(&self, found: &Unchecked) -> Option<Objection> {
@@ -132,8 +149,9 @@ impl Sign for Signer {
             return None;
         }
         let other = note::public_key(&own, verifier_key);
-        let foreign =
-            other.is_some_and(|key| says(&[key], &own, edge.size(), &root, note) && !self.knows(&key));
+        let foreign = other.is_some_and(|key| {
+            says(&[key], &own, &note::checkpoint_text(&own, edge.size(), &root), note) && !self.knows(&key)
+        });
         let why =
             "its last checkpoint is not signed by the configured key or one of `former_keys`".to_owned();
         Some(Objection { why, foreign })
@@ -144,12 +162,11 @@ impl Sign for Signer {
 fn says<'a>(
     keys: impl IntoIterator<Item = &'a [u8; 32]>,
     origin: &str,
-    size: u64,
-    root: &Hash,
+    expected: &str,
     signed: &str,
 ) -> bool {
     let Some((text, signature)) = note::split(signed, origin) else { return false };
-    text == note::checkpoint_text(origin, size, root)
+    text == expected
         && keys
             .into_iter()
             .any(|key| UnparsedPublicKey::new(&ED25519, key).verify(text.as_bytes(), &signature).is_ok())

@@ -16,6 +16,14 @@ pub(crate) struct Mark {
     pub(crate) root: Hash,
 }
 
+/// A state of a log that is kept outside of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) mark: Mark,
+    /// How often a loss of the log had been accepted by then. One that was accepted since gives it up.
+    pub(crate) generation: u64,
+}
+
 /// A loss that an operator accepted: the log goes on from this state, whatever was known of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Acceptance {

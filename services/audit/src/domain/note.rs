@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::hash::Hash;
+use super::known::{Kept, Mark};
 
 /// The algorithm byte of Ed25519.
 const ED25519: u8 = 1;
@@ -12,6 +13,20 @@ const ED25519: u8 = 1;
 /// The text that is signed: origin, size and root, a line each.
 pub(crate) fn checkpoint_text(origin: &str, size: u64, root: &Hash) -> String {
     format!("{origin}\n{size}\n{}\n", STANDARD.encode(root))
+}
+
+/// What begins the extension line of a kept checkpoint.
+const GENERATION: &str = "accepted-losses ";
+
+/// The same of a kept checkpoint: how often a loss of the log had been accepted by then is an extension line, unless none
+/// was.
+pub(crate) fn kept_text(origin: &str, kept: &Kept) -> String {
+    let Kept { mark: Mark { size, root }, generation } = kept;
+    let mut text = checkpoint_text(origin, *size, root);
+    if *generation > 0 {
+        text.push_str(&format!("{GENERATION}{generation}\n"));
+    }
+    text
 }
 
 /// The first four bytes of SHA-256 over name, newline, algorithm and public key.
@@ -56,15 +71,19 @@ pub(crate) fn split(note: &str, name: &str) -> Option<(String, Vec<u8>)> {
     Some((note[..=end].to_owned(), blob.get(4..)?.to_vec()))
 }
 
-/// Size and root of a checkpoint's note, when it is one of that name. Whether it is signed is another question.
-pub(crate) fn checkpoint(note: &str, origin: &str) -> Option<(u64, Hash)> {
+/// What a kept checkpoint says, when it is one of that name. Whether it is signed is another question.
+pub(crate) fn kept(note: &str, origin: &str) -> Option<Kept> {
     let mut lines = note.lines();
     if lines.next()? != origin {
         return None;
     }
     let size = lines.next()?.parse().ok()?;
     let root: Hash = STANDARD.decode(lines.next()?).ok()?.try_into().ok()?;
-    Some((size, root))
+    let generation = match lines.next()?.strip_prefix(GENERATION) {
+        Some(generation) => generation.parse().ok()?,
+        None => 0,
+    };
+    Some(Kept { mark: Mark { size, root }, generation })
 }
 
 /// Whether the text may name a log's origin and so a key: no space, `+` or control character.

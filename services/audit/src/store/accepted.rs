@@ -7,10 +7,10 @@ use sea_orm::{
     ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryTrait as _, Statement,
 };
 
+use super::AuditStore;
 use super::append::Sign;
 use super::entity::accepted;
 use super::growth::{insert, signed};
-use super::{AuditStore, parking, tiles};
 use crate::domain::known::{Acceptance, KnownLogs, Mark};
 use crate::error::Error;
 
@@ -26,9 +26,13 @@ impl AuditStore {
         Ok(newer.filter_map(|row| Some((row.log.clone(), acceptance(&row, signer)?))).collect())
     }
 
-    /// How often a loss of a log was accepted.
-    pub(crate) async fn generation_unscoped(&self, log: &str, signer: &dyn Sign) -> Result<u64, Error> {
-        generation(self.store.read(), log, signer).await
+    /// The last loss of a log that was accepted.
+    pub(crate) async fn accepted_unscoped(
+        &self,
+        log: &str,
+        signer: &dyn Sign,
+    ) -> Result<Option<Acceptance>, Error> {
+        last(self.store.read(), log, signer).await
     }
 
     /// Whether the database is whole in itself: of what it acknowledged, nothing is gone but what was accepted. One that
@@ -45,27 +49,10 @@ impl AuditStore {
         let accepted = accepted.iter().filter(|row| acceptance(row, signer).is_some()).map(|row| row.absent);
         Ok(absent <= accepted.max().unwrap_or_default())
     }
-
-    /// Drops what is still demanded of a log that is held, if the log does not go on from it: for the end of an
-    /// acceptance, as a process may have compared the log meanwhile with a checkpoint that was yet to be put aside.
-    pub(crate) async fn settle_unscoped(&self, log: &str) -> Result<(), Error> {
-        let log = log.to_owned();
-        self.write(move |tx| {
-            let log = log.clone();
-            Box::pin(async move { settle(tx, &log).await })
-        })
-        .await
-    }
 }
 
-async fn settle(tx: &Tx, log: &str) -> Result<(), Error> {
-    let Some(mut held) = parking::lock(tx, &[log].into()).await?.remove(log) else { return Ok(()) };
-    let Some(mark) = parking::Demand::of(&held)?.mark else { return Ok(()) };
-    if tiles::set_back(tx, log, &mark, &tiles::head_of(tx, log).await?).await?.is_none() {
-        return Ok(());
-    }
-    (held.signed_size, held.signed_root) = (None, None);
-    parking::update(tx, &held).await
+async fn last(db: &impl ConnectionTrait, log: &str, signer: &dyn Sign) -> Result<Option<Acceptance>, Error> {
+    Ok(read(db, Some(log)).await?.iter().find_map(|row| acceptance(row, signer)))
 }
 
 /// How often a loss of a log was accepted.
@@ -74,8 +61,7 @@ pub(super) async fn generation(
     log: &str,
     signer: &dyn Sign,
 ) -> Result<u64, Error> {
-    let found = read(db, Some(log)).await?;
-    Ok(found.iter().find_map(|row| acceptance(row, signer)).map_or(0, |accepted| accepted.generation))
+    Ok(last(db, log, signer).await?.map_or(0, |accepted| accepted.generation))
 }
 
 /// Writes that a log goes on from a state, although more of it was known.

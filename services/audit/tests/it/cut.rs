@@ -1,5 +1,6 @@
 //! A log that is cut, emptied or replaced while the service runs: it is held, and what was signed of it stays known.
 
+use std::path::Path;
 use std::time::Duration;
 
 use pavior_audit::Config;
@@ -46,7 +47,11 @@ async fn cut_back(fixture: &Fixture, client: &mut Client) -> Tables {
 }
 
 async fn kept(fixture: &Fixture, size: &str) {
-    let file = checkpoints(fixture).join("acme.checkpoint");
+    kept_in(&checkpoints(fixture), size).await;
+}
+
+async fn kept_in(folder: &Path, size: &str) {
+    let file = folder.join("acme.checkpoint");
     wait_for("the checkpoint", LIMIT, async || {
         let found = std::fs::read_to_string(&file).unwrap_or_default();
         if found.lines().nth(1) == Some(size) { Ok(()) } else { Err(found) }
@@ -156,7 +161,10 @@ async fn loss_that_is_accepted_while_processes_run_stays_accepted() {
     keep(&tables, "older").await;
     fixture.fill(&mut client, "acme", 301, 3).await;
     kept(&fixture, "303").await;
-    let idle = fixture.start_with(config(&fixture)).await.unwrap();
+    // On another host, with a folder of its own that `pavior restore` never sees.
+    let folder = tempfile::tempdir().unwrap();
+    let apart = Config { checkpoints_dir: Some(folder.path().to_owned()), ..config(&fixture) };
+    let idle = fixture.start_with(apart.clone()).await.unwrap();
     put(&tables, Some("older")).await;
     assert_eq!(ship(&fixture, &mut client, &[("acme", 304)]).await.unwrap(), 304);
     told(&busy, "it has 300 records, but 303 were signed").await;
@@ -179,8 +187,15 @@ async fn loss_that_is_accepted_while_processes_run_stays_accepted() {
     let names = std::fs::read_dir(checkpoints(&fixture)).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(names.filter(|name| name.contains(".lost-")).count(), 1);
+    // Neither does it know better after a restart.
+    drop((client, reader));
+    idle.stop().await;
+    assert!(folder.path().join("acme.checkpoint.lost-303-0").is_file());
+    let idle = fixture.start_with(apart).await.unwrap();
+    idle.well().await;
+    let (client, reader) = clients(&fixture, &idle);
     // What was accepted once excuses nothing that is lost later.
-    kept(&fixture, "304").await;
+    kept_in(folder.path(), "304").await;
     put(&tables, Some("older")).await;
     told(&idle, "it has 300 records, but 304 were signed").await;
     drop((client, reader));
