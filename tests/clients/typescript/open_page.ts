@@ -65,7 +65,7 @@ try {
 } finally {
   browser.kill();
   if (browser.exitCode === null && browser.signalCode === null) await once(browser, "exit");
-  await rm(profile, { recursive: true, force: true, maxRetries: 5 });
+  await rm(profile, { recursive: true, force: true, maxRetries: 20 });
   pages.close();
   pages.closeAllConnections();
 }
