@@ -29,6 +29,10 @@ platform() {
   [ -z "${PAVIOR_TEST_PLATFORM:-}" ] || return 0
   local pavior="$target/debug/pavior" free=() name folder
   [ -x "$pavior" ] || (cd "$root" && cargo build --locked -p pavior)
+  # What the golden path and the look at its page run.
+  need git git
+  need python3 python3
+  need curl curl
   say "starting the platform"
   export PAVIOR_TEST_PLATFORM PAVIOR_SERVER PAVIOR_ORGANIZATION=acme PAVIOR_TOKEN PAVIOR_AUDITOR_TOKEN
   PAVIOR_TEST_PLATFORM=$work/platform
