@@ -37,6 +37,7 @@ platform() {
   export PAVIOR_TEST_PLATFORM PAVIOR_SERVER PAVIOR_ORGANIZATION=acme PAVIOR_TOKEN PAVIOR_AUDITOR_TOKEN
   PAVIOR_TEST_PLATFORM=$work/platform
   mkdir "$PAVIOR_TEST_PLATFORM"
+  touch "$PAVIOR_TEST_PLATFORM/log"
   for name in gateway admin git; do free+=("--set=listen.$name=127.0.0.1:0"); done
   "$pavior" serve --all "${free[@]}" \
     --set=data_dir="$PAVIOR_TEST_PLATFORM/data" \
@@ -46,7 +47,7 @@ platform() {
     --set=gateway.web_origins="['$web_origin']" 2>"$PAVIOR_TEST_PLATFORM/log" &
   platform_pid=$!
   for _ in $(seq 600); do
-    PAVIOR_SERVER=$(sed -n 's/^gateway listens on /http:\/\//p' "$PAVIOR_TEST_PLATFORM/log")
+    PAVIOR_SERVER=$(server_in "$PAVIOR_TEST_PLATFORM/log")
     [ -z "$PAVIOR_SERVER" ] && kill -0 "$platform_pid" 2>/dev/null || break
     sleep 0.1
   done
@@ -57,6 +58,14 @@ platform() {
   done
   PAVIOR_TOKEN=$(token alice)
   PAVIOR_AUDITOR_TOKEN=$(token vera)
+}
+
+# server_in LOG: where the gateway listens, once the whole line stands in its log; nothing before.
+server_in() {
+  local line
+  while read -r line; do
+    [[ "$line" != "gateway listens on "* ]] || echo "http://${line##* }"
+  done <"$1"
 }
 
 # The page that calls with gRPC-Web; a browser finds it on this machine.
