@@ -85,7 +85,6 @@ fn resident_megabytes() -> Result<f64> {
 
 async fn seed(operator: &Person) -> Result<()> {
     let request = identity_pb::CreateOrganizationRequest {
-        platform: "organizations/-".to_owned(),
         organization_id: "acme".to_owned(),
         organization: Some(identity_pb::Organization::default()),
         request_id: request_id(),

@@ -43,14 +43,14 @@ async fn waiting(person: &Person, operation: &Operation) -> Result<pb::Operation
 }
 
 async fn approve(person: &Person, metadata: &pb::OperationMetadata) -> Result<()> {
-    let request = policy::ApproveApprovalRequestRequest {
-        name: metadata.approval_request.clone(),
+    let request = policy::ApproveRequest {
+        name: metadata.approval.clone(),
         reason: "looks good".to_owned(),
         plan_digest: metadata.plan_digest.clone(),
         request_id: request_id(),
     };
-    let approved = person.approvals().approve_approval_request(request).await?.into_inner();
-    ensure!(approved.state() == policy::approval_request::State::Approved, "{approved:?}");
+    let approved = person.approvals().approve(request).await?.into_inner();
+    ensure!(approved.state() == policy::approval::State::Approved, "{approved:?}");
     Ok(())
 }
 

@@ -186,7 +186,7 @@ async fn production(alice: &Curl, pia: &Curl) -> Result<()> {
     let waiting = alice.until(&operation, waits).await?;
     let metadata = &waiting["metadata"];
     ensure!(metadata["state"] == "STATE_AWAITING_APPROVAL", "{waiting}");
-    let approve = format!("/v1/{}:approve", metadata["approvalRequest"].as_str().context("no request")?);
+    let approve = format!("/v1/{}:approve", metadata["approval"].as_str().context("no request")?);
     let vote =
         json!({ "reason": "looks good", "planDigest": metadata["planDigest"], "requestId": request_id() });
     let (code, _) = alice.refused("POST", &approve, Some(vote.clone())).await?;

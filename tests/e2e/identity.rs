@@ -108,13 +108,13 @@ async fn nobody_approves_what_the_own_agent_asked_for() -> Result<()> {
     let metadata: OperationMetadata = progress::metadata(&operation)?;
     ensure!(metadata.state() == State::AwaitingApproval, "{:?}", metadata.state());
     for approver in [&pia, &bot] {
-        let vote = policy::ApproveApprovalRequestRequest {
-            name: metadata.approval_request.clone(),
+        let vote = policy::ApproveRequest {
+            name: metadata.approval.clone(),
             reason: "looks good to me".to_owned(),
             plan_digest: metadata.plan_digest.clone(),
             request_id: request_id(),
         };
-        let status = approver.approvals().approve_approval_request(vote).await.unwrap_err();
+        let status = approver.approvals().approve(vote).await.unwrap_err();
         let (reason, _) = details(&status);
         let wanted = (Code::FailedPrecondition, "APPROVER_NOT_ELIGIBLE");
         ensure!((status.code(), reason.as_str()) == wanted, "{status}");

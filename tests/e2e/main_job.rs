@@ -107,18 +107,18 @@ async fn production(alice: &Person, pia: &Person) -> Result<()> {
     let operation = alice.until(&operation.name, waiting).await?;
     let metadata = progress::metadata(&operation)?;
     ensure!(metadata.state() == State::AwaitingApproval, "{:?}", metadata.state());
-    let vote = |digest: &str| policy::ApproveApprovalRequestRequest {
-        name: metadata.approval_request.clone(),
+    let vote = |digest: &str| policy::ApproveRequest {
+        name: metadata.approval.clone(),
         reason: "looks good".to_owned(),
         plan_digest: digest.to_owned(),
         request_id: request_id(),
     };
-    let own = alice.approvals().approve_approval_request(vote(&metadata.plan_digest)).await.unwrap_err();
+    let own = alice.approvals().approve(vote(&metadata.plan_digest)).await.unwrap_err();
     ensure!(matches!(own.code(), Code::FailedPrecondition | Code::PermissionDenied), "{own}");
-    let other = pia.approvals().approve_approval_request(vote(&"0".repeat(64))).await.unwrap_err();
+    let other = pia.approvals().approve(vote(&"0".repeat(64))).await.unwrap_err();
     ensure!(other.code() == Code::FailedPrecondition, "a vote on another plan: {other}");
-    let approved = pia.approvals().approve_approval_request(vote(&metadata.plan_digest)).await?.into_inner();
-    ensure!(approved.state() == policy::approval_request::State::Approved, "{approved:?}");
+    let approved = pia.approvals().approve(vote(&metadata.plan_digest)).await?.into_inner();
+    ensure!(approved.state() == policy::approval::State::Approved, "{approved:?}");
     progress::conclude(&alice.finish(&operation).await?)?;
     ensure!(
         alice.page("shop", "production").await?.contains("environment: production"),

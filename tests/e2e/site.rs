@@ -114,7 +114,7 @@ impl Site {
         Ok(())
     }
 
-    /// What people are asked about and have not answered, by the name of the approval request.
+    /// What people are asked about and have not answered, by the name of the approval.
     pub(crate) async fn ask(&self, system: &System, n: usize) -> Result<String> {
         let alice = self.person(system, "alice")?;
         let request = provisioning::CreateEnvironmentRequest {
@@ -125,17 +125,16 @@ impl Site {
         };
         let operation = alice.projects().create_environment(request).await?.into_inner();
         let asked = progress::follow(&alice, &operation.name, Until::Approval, true).await?;
-        let request = progress::metadata(&asked)?.approval_request;
+        let request = progress::metadata(&asked)?.approval;
         ensure!(!request.is_empty(), "nobody is asked: {asked:?}");
         Ok(request)
     }
 
     /// Nobody answers what nobody asks any more, and an operator ended it.
     pub(crate) async fn is_void(&self, system: &System, name: &str) -> Result<()> {
-        let request = policy::GetApprovalRequestRequest { name: name.to_owned() };
-        let found =
-            self.person(system, "alice")?.approvals().get_approval_request(request).await?.into_inner();
-        ensure!(found.state() == policy::approval_request::State::Invalidated, "{found:?}");
+        let request = policy::GetApprovalRequest { name: name.to_owned() };
+        let found = self.person(system, "alice")?.approvals().get_approval(request).await?.into_inner();
+        ensure!(found.state() == policy::approval::State::Invalidated, "{found:?}");
         let filter = format!("object = \"{name}\" AND action = \"platform.restore\"");
         self.wait_for_record(system, "acme", &filter).await?;
         let records = self.records(system, "acme", &filter).await?;

@@ -33,7 +33,6 @@ async fn callers_reach_the_gateway_over_tls_only() -> Result<()> {
     let me = trusting.platform().who_am_i(WhoAmIRequest {}).await?.into_inner();
     ensure!(me.principal.is_some_and(|p| p.platform_admin), "somebody else");
     let request = CreateOrganizationRequest {
-        platform: "organizations/-".to_owned(),
         organization_id: "acme".to_owned(),
         request_id: request_id(),
         ..Default::default()

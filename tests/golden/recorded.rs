@@ -263,7 +263,7 @@ fn public(method: &str) -> String {
 }
 
 async fn catalog(scenario: &mut Scenario) -> Result<()> {
-    let new = json!({ "platform": "organizations/-", "organizationId": "beta", "organization": { "displayName": "Beta" } });
+    let new = json!({ "organizationId": "beta", "organization": { "displayName": "Beta" } });
     scenario.call(DEV_OPERATOR, &public("CreateOrganization"), new).await?;
     let owner = "organizations/acme/groups/storefront";
     let definition = json!({ "resourceType": "organizations/acme/resourceTypes/thing", "driver": "git", "monthlyCost": "1" });
@@ -305,7 +305,7 @@ async fn policy(scenario: &mut Scenario) -> Result<()> {
     let resources = [
         resource("Role", "roles", "looker", role),
         Resource {
-            change: ("ownedOnly", json!(true)),
+            change: ("reach", json!("REACH_OWNED")),
             ..resource("RoleBinding", "roleBindings", "looker", binding)
         },
         resource("Policy", "policies", "never", policy),
@@ -392,21 +392,20 @@ async fn approvals(scenario: &mut Scenario, create: &str, request: &Value) -> Re
         } else {
             let asked = approval(scenario, &operation).await?;
             let answer = json!({ "name": asked, "reason": "because" });
-            scenario.call("pia", &public(&format!("{verb}ApprovalRequest")), answer).await?;
+            scenario.call("pia", &public(verb), answer).await?;
         }
         scenario.system.person("alice")?.until(&operation, |operation| operation.done).await?;
     }
     Ok(())
 }
 
-/// The approval request of an operation, as soon as there is one.
+/// The approval of an operation, as soon as there is one.
 async fn approval(scenario: &Scenario, operation: &str) -> Result<String> {
     let mut found = String::new();
     let person = scenario.system.person("alice")?;
     person
         .until(operation, |operation| {
-            found =
-                pavior::cli::progress::metadata(operation).map(|m| m.approval_request).unwrap_or_default();
+            found = pavior::cli::progress::metadata(operation).map(|m| m.approval).unwrap_or_default();
             !found.is_empty()
         })
         .await?;

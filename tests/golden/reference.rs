@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use heck::ToSnakeCase as _;
-use pavior_gateway::{Method, Table};
+use pavior_gateway::{Method, Table, Target};
 use pavior_proto::google::api::FieldBehavior;
 use pavior_rpc::annotations;
 use pavior_rpc::comments::Comments;
@@ -121,8 +121,11 @@ impl Reference {
             writeln!(text, "* `{binding}`")?;
         }
         if governed.governed {
-            let on =
-                governed.resource.as_ref().map_or(String::new(), |field| format!(" on `{}`", field.path));
+            let on = match &governed.target {
+                Target::Resource(field) => format!(" on `{}`", field.path),
+                Target::Platform => " on the platform".to_owned(),
+                Target::Caller => String::new(),
+            };
             writeln!(text, "* needs `{}`{on}", governed.action)?;
         } else {
             text.push_str("* needs a valid token and nothing else\n");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use clap::CommandFactory as _;
-use pavior_gateway::Table;
+use pavior_gateway::{Table, Target};
 use pavior_rpc::server::{BoxLayer, ORDER, StackOptions, order};
 use prost_reflect::DescriptorPool;
 
@@ -43,11 +43,16 @@ fn governance_of_every_public_method() {
             let field = |field: &Option<pavior_gateway::Field>| {
                 field.as_ref().map_or("-", |field| field.path.as_str()).to_owned()
             };
+            let target = match &method.target {
+                Target::Resource(field) => field.path.clone(),
+                Target::Platform => "of the platform".to_owned(),
+                Target::Caller => "-".to_owned(),
+            };
             let text = format!(
                 "{}\n    action {}\n    resource {}, owner {}, facts {}\n    {}, {}, {}, {}\n",
                 method.path,
                 method.action,
-                field(&method.resource),
+                target,
                 field(&method.owner),
                 if method.facts { "yes" } else { "no" },
                 if method.reads { "ACCESS_READ" } else { "ACCESS_CHANGE" },

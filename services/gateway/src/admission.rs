@@ -18,7 +18,7 @@ use tonic::{Code, Status};
 use crate::denial::{Denial, Refused, access_denied, denied, reference, unapproved};
 use crate::gateway::Engine;
 use crate::resource::{PLATFORM, Resource};
-use crate::table::{Field, Method};
+use crate::table::{Field, Method, Target};
 use crate::wire;
 
 /// In so many ways a call may change owners; each is a question to policy.
@@ -49,14 +49,16 @@ impl Engine {
         method: &Method,
         message: &Bytes,
     ) -> Result<Admitted, Refused> {
-        let Some(field) = &method.resource else {
-            return Ok(Admitted { resource: None, decision: None });
+        let resource = match &method.target {
+            Target::Caller => return Ok(Admitted { resource: None, decision: None }),
+            Target::Platform => Resource::platform(),
+            Target::Resource(field) => Resource::parse(read(message, field)?)
+                .map_err(|problem| Problem::invalid_field(field.path.as_str(), problem))?,
         };
-        let name = read(message, field)?;
-        let resource =
-            Resource::parse(name).map_err(|problem| Problem::invalid_field(field.path.as_str(), problem))?;
         let principal = &caller.principal;
-        if resource.organization != principal.organization && !principal.platform_admin {
+        // What is answered to everybody about the platform as a whole holds nothing but what concerns the caller.
+        let for_all = method.target == Target::Platform && !method.governed;
+        if resource.organization != principal.organization && !principal.platform_admin && !for_all {
             return Err(self.across_the_border(method, &resource));
         }
         if !method.governed {
@@ -153,7 +155,7 @@ impl Engine {
             Ok(facts) => Ok(facts),
             // The name is all that was asked about: its owner says that it has no such resources.
             Err(status) if status.code() == Code::InvalidArgument => {
-                let path = method.resource.as_ref().map_or("", |field| field.path.as_str());
+                let path = method.resource().map_or("", |field| field.path.as_str());
                 let what = match method.patterns.as_slice() {
                     [] => "is not the name of a resource of this method".to_owned(),
                     patterns => format!("must have the form `{}`", patterns.join("` or `")),
@@ -221,7 +223,7 @@ impl Engine {
             stage: DecisionStage::Admission.into(),
             plan_follows: method.plan_follows,
             context: Some(context),
-            approval_request: String::new(),
+            approval: String::new(),
             dry_run: false,
         };
         let mut request = self.identity.request_as(&caller.principal, &resource.organization, request);

@@ -1,7 +1,7 @@
 //! What a *no* of policy looks like to whoever asked.
 
 use pavior_core::audit::DecisionRef;
-use pavior_proto::pavior::policy::v1::{Decision, Effect, Reason};
+use pavior_proto::pavior::policy::v1::{Decision, Effect, PolicySet, Reason};
 use pavior_rpc::problem::{ErrorReason, Problem};
 use tonic::{Code, Status};
 
@@ -67,7 +67,8 @@ pub(crate) fn denied(
     reference: DecisionRef,
 ) -> Refused {
     let reasons = &decision.reasons;
-    let guardrail = !reasons.is_empty() && reasons.iter().all(|reason| reason.policy_set == "guardrail");
+    let guardrail =
+        !reasons.is_empty() && reasons.iter().all(|reason| reason.policy_set() == PolicySet::Guardrail);
     let because = texts(reasons);
     let mut problem = if guardrail {
         let text = format!("guardrails do not allow `{action}` on `{}`: {}", resource.name, because);
@@ -99,7 +100,7 @@ pub(crate) fn unapproved(
     reference: DecisionRef,
 ) -> Refused {
     let text = format!("`{action}` on `{}` needs an approval", resource.name);
-    let problem = decision.approvals.iter().fold(
+    let problem = decision.requirements.iter().fold(
         Problem::precondition(ErrorReason::NotApproved, text)
             .with("action", action)
             .with("decision", decision.id.as_str()),

@@ -45,7 +45,7 @@ use tonic::service::Routes;
 pub use config::Config;
 pub use error::Error;
 pub use gateway::Gateway;
-pub use table::{Field, Method, Repeatable, ResourceKind, Table};
+pub use table::{Field, Method, Repeatable, ResourceKind, Table, Target};
 pub use web::Binding;
 
 use gateway::Engine;

@@ -23,7 +23,7 @@ use pavior_proto::pavior::platform::v1::{
 };
 use pavior_proto::pavior::policy::internal::v1::ListAllowedActionsRequest as PolicyQuestion;
 use pavior_proto::pavior::policy::v1::approval_service_client::ApprovalServiceClient;
-use pavior_proto::pavior::policy::v1::{ApprovalRequest, ListApprovalRequestsRequest};
+use pavior_proto::pavior::policy::v1::{Approval, ListApprovalsRequest};
 use pavior_proto::pavior::provisioning::v1::pipeline_service_client::PipelineServiceClient;
 use pavior_proto::pavior::provisioning::v1::project_service_client::ProjectServiceClient;
 use pavior_proto::pavior::provisioning::v1::{
@@ -239,18 +239,18 @@ impl Asked {
         Ok(self.pipelines().list_runs(request).await?.into_inner().runs)
     }
 
-    async fn approvals(&self, project: &str, organization: &str) -> Result<Vec<ApprovalRequest>, Status> {
-        let request = ListApprovalRequestsRequest {
+    async fn approvals(&self, project: &str, organization: &str) -> Result<Vec<Approval>, Status> {
+        let request = ListApprovalsRequest {
             parent: format!("organizations/{organization}"),
             page_size: APPROVALS,
             filter: "state = PENDING".to_owned(),
             ..Default::default()
         };
         let mut approvals = ApprovalServiceClient::new(self.through.clone());
-        let pending = approvals.list_approval_requests(request).await?.into_inner().approval_requests;
+        let pending = approvals.list_approvals(request).await?.into_inner().approvals;
         let below = format!("{project}/");
         let of_project =
-            |request: &ApprovalRequest| request.resource == project || request.resource.starts_with(&below);
+            |request: &Approval| request.resource == project || request.resource.starts_with(&below);
         Ok(pending.into_iter().filter(of_project).collect())
     }
 

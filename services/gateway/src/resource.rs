@@ -15,9 +15,14 @@ pub(crate) struct Resource {
 }
 
 impl Resource {
+    /// The installation itself.
+    pub(crate) fn platform() -> Self {
+        Self { name: PLATFORM.to_owned(), organization: PLATFORM_ID.to_owned() }
+    }
+
     pub(crate) fn parse(name: &str) -> Result<Self, String> {
         if name == PLATFORM {
-            return Ok(Self { name: name.to_owned(), organization: PLATFORM_ID.to_owned() });
+            return Ok(Self::platform());
         }
         // A wildcard is checked as if it were some id; an organization cannot be one.
         let concrete: String;

@@ -34,8 +34,8 @@ pub struct Method {
     pub role: String,
     /// The action that policy decides on.
     pub action: String,
-    /// Where the request names the resource; `None` only for calls that any authenticated caller may make.
-    pub resource: Option<Field>,
+    /// What the call is about.
+    pub target: Target,
     /// Where the request names the group that will own what is made, or that a resource goes to.
     pub owner: Option<Field>,
     /// Of an update: where the request names the fields that it changes.
@@ -65,6 +65,27 @@ pub struct Method {
     pub patterns: Vec<String>,
     /// How it is called over HTTP with JSON; never empty.
     pub http: Vec<Binding>,
+}
+
+impl Method {
+    /// Where the request names the resource, if it does.
+    pub fn resource(&self) -> Option<&Field> {
+        match &self.target {
+            Target::Resource(field) => Some(field),
+            Target::Platform | Target::Caller => None,
+        }
+    }
+}
+
+/// What a call is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A resource of an organization, or a collection of one; where the request names it.
+    Resource(Field),
+    /// The installation.
+    Platform,
+    /// The caller alone; only of calls that any authenticated caller may make.
+    Caller,
 }
 
 /// What a change that can be repeated says about that.

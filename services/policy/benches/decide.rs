@@ -11,7 +11,7 @@ use pavior_policy::domain::action::{Action, Actions, Pattern};
 use pavior_policy::domain::combine::{Effect, Mode};
 use pavior_policy::domain::engine::{Binding, BoundPolicy, Compilation};
 use pavior_policy::domain::input::{Context, GroupRef, Input, Resource, Stage};
-use pavior_policy::domain::role::{Member, Role, RoleBinding, RoleIndex};
+use pavior_policy::domain::role::{Member, Reach, Role, RoleBinding, RoleIndex};
 use pavior_policy::domain::schema::PolicySchema;
 use pavior_policy::domain::source::{SetKind, check};
 
@@ -103,7 +103,7 @@ fn decide(c: &mut Criterion) {
         role: "dev".into(),
         members: [Member::Group(if at == 25 { "payments".into() } else { format!("team-{at}") })].into(),
         project: None,
-        owned_only: at == 25,
+        reach: if at == 25 { Reach::Owned } else { Reach::All },
     });
     let roles = RoleIndex::new([role], bindings);
     let Ok(compilation) = Compilation::new(schema.clone(), "acme", "r".into(), roles, policies(&schema))

@@ -16,11 +16,11 @@ pub struct Config {
     pub policy_max_age_ms: u64,
     /// How many organizations are kept in memory.
     pub cached_organizations: u64,
-    /// How long an approval request waits when nobody says otherwise, in seconds.
+    /// How long an approval waits when nobody says otherwise, in seconds.
     pub approval_expiry_seconds: i64,
-    /// The longest that an approval request can be made to wait, in seconds.
+    /// The longest that an approval can be made to wait, in seconds.
     pub approval_max_expiry_seconds: i64,
-    /// How often approval requests are looked through for expired ones, in milliseconds.
+    /// How often approvals are looked through for expired ones, in milliseconds.
     pub expiry_interval_ms: u64,
     /// How many decisions may wait to be written; more make their callers wait.
     pub decision_queue: usize,

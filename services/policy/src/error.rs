@@ -21,11 +21,11 @@ pub enum Error {
     /// The voter may not vote.
     #[error(transparent)]
     NotEligible(#[from] NotEligible),
-    /// The approval request's state does not allow it.
+    /// The approval's state does not allow it.
     #[error(transparent)]
     IllegalTransition(#[from] IllegalTransition),
     /// The vote is about another plan.
-    #[error("the approval request is for the plan `{wanted}`, the vote for `{given}`")]
+    #[error("the approval is for the plan `{wanted}`, the vote for `{given}`")]
     OtherPlan {
         /// The digest of the plan that is asked about.
         wanted: String,

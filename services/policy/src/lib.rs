@@ -1,7 +1,7 @@
 //! # pavior-policy
 //!
 //! Owns who may do what and what may be made: roles, role bindings, policies in Cedar and their bindings, decisions
-//! with their reasons, and approval requests.
+//! with their reasons, and approvals.
 //!
 //! It must never decide from anything but (policies, request, facts): no I/O and no clock within a decision. It must
 //! never turn an error into a yes, trust a caller without the signed internal token, or read a row without the

@@ -1,4 +1,4 @@
-//! What `pavior restore` needs of policy: approval requests about operations that were lost, and to end them.
+//! What `pavior restore` needs of policy: approvals about operations that were lost, and to end them.
 
 use std::sync::Arc;
 

@@ -58,7 +58,7 @@ pub struct Config {
     pub max_superseded_secrets_per_resource: u64,
     /// How often to look for what is to be forgotten, in milliseconds.
     pub sweep_ms: u64,
-    /// How often approval requests are looked at, in milliseconds.
+    /// How often approvals are looked at, in milliseconds.
     pub approval_poll_ms: u64,
     /// For how long a plan may wait for approval, in seconds.
     pub plan_ttl_seconds: i64,

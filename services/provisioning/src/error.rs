@@ -18,7 +18,7 @@ pub enum Error {
     /// It does not exist.
     #[error("{kind} `{name}` does not exist")]
     NotFound {
-        /// What kind of thing.
+        /// What kind of thing, as its type ends: `Project`.
         kind: &'static str,
         /// Its resource name.
         name: String,
@@ -26,7 +26,7 @@ pub enum Error {
     /// It exists already.
     #[error("{kind} `{name}` already exists")]
     AlreadyExists {
-        /// What kind of thing.
+        /// What kind of thing, as its type ends: `Project`.
         kind: &'static str,
         /// Its resource name.
         name: String,

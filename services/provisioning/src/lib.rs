@@ -79,7 +79,7 @@ pub struct Deps {
     pub identity: ServiceIdentity,
     /// The catalog: golden paths, resource types and definitions, entities. Calls are signed here.
     pub catalog: Transport,
-    /// Policy: decisions and approval requests. Calls are signed here.
+    /// Policy: decisions and approvals. Calls are signed here.
     pub policy: Transport,
     /// The audit service. Calls are signed here.
     pub audit: Transport,

@@ -105,7 +105,7 @@ pub async fn create<T: Rules>(
     let name = stored.name();
     // Looked for first: on PostgreSQL a failed insert ends the transaction.
     if work.find::<T>(stored.fields.parent(), &id).await?.is_some() {
-        return Err(Error::AlreadyExists { noun: T::SINGULAR, name }.into());
+        return Err(Error::AlreadyExists { kind: T::TYPE, name }.into());
     }
     T::admit(work, None, &stored).await?;
     work.rows().insert(work.permit, &stored).await.map_err(|error| unique::<T>(error, &name))?;
@@ -122,7 +122,7 @@ fn checked<T: Table>(stored: &Stored<T>) -> Result<(), Error> {
 /// What a failed insert of a resource of this name is.
 pub fn unique<T: Table>(error: StoreError, name: &str) -> Error {
     if error.is_unique() {
-        return Error::AlreadyExists { noun: T::SINGULAR, name: name.to_owned() };
+        return Error::AlreadyExists { kind: T::TYPE, name: name.to_owned() };
     }
     error.into()
 }

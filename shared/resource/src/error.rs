@@ -1,7 +1,7 @@
 //! What goes wrong with any resource, and what it is on the wire.
 
 use pavior_core::resource::{Fields, Violation, Violations};
-use pavior_rpc::problem::{ErrorReason, FieldViolation, Problem};
+use pavior_rpc::problem::{ErrorReason, FieldViolation, Problem, noun};
 use pavior_store::idempotency::IdempotencyError;
 use pavior_store::{Retryable, StoreError};
 
@@ -25,18 +25,18 @@ pub enum Error {
     #[error("page token is not valid for this request; repeat the call with the arguments of the first page")]
     PageToken,
     /// No such resource.
-    #[error("{noun} `{name}` does not exist")]
+    #[error("{} `{name}` does not exist", noun(.kind))]
     NotFound {
-        /// The noun for its type.
-        noun: &'static str,
+        /// Its type, `identity.pavior.dev/Group`.
+        kind: &'static str,
         /// The resource name.
         name: String,
     },
     /// A resource of this name exists.
-    #[error("{noun} `{name}` already exists")]
+    #[error("{} `{name}` already exists", noun(.kind))]
     AlreadyExists {
-        /// The noun for its type.
-        noun: &'static str,
+        /// Its type, `identity.pavior.dev/Group`.
+        kind: &'static str,
         /// The resource name.
         name: String,
     },
@@ -89,7 +89,7 @@ pub enum Error {
 impl Error {
     /// No such resource.
     pub fn not_found<T: Fields>(name: &str) -> Self {
-        Self::NotFound { noun: T::SINGULAR, name: name.to_owned() }
+        Self::NotFound { kind: T::TYPE, name: name.to_owned() }
     }
 
     /// One malformed field of a resource in a request.
@@ -135,8 +135,8 @@ impl From<Error> for Problem {
                 Problem::invalid_reason(ErrorReason::InvalidFilter, field, message)
             }
             Error::PageToken => Problem::invalid_reason(ErrorReason::InvalidPageToken, "page_token", message),
-            Error::NotFound { noun, name } => Problem::not_found(noun, name),
-            Error::AlreadyExists { noun, name } => Problem::already_exists(noun, name),
+            Error::NotFound { kind, name } => Problem::not_found(kind, name),
+            Error::AlreadyExists { kind, name } => Problem::already_exists(kind, name),
             Error::EtagMismatch { current } => Problem::etag_mismatch(current),
             Error::Denied { action, resource } => Problem::permission_denied(&action, &resource),
             Error::HasDependents { name, dependents, more } => {

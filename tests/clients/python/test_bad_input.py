@@ -218,8 +218,6 @@ class Known:
                 setattr(request, field.name, ACME if field.name == "parent" else f"{ACME}/projects/hello")
             elif field.name == "document":
                 request.document = self.objects["catalog.pavior.dev/TemplateVersion"].document
-            elif field.name == "platform":
-                request.platform = "organizations/-"
         if "validate_only" in method.input_type.fields_by_name:
             request.validate_only = re.fullmatch(WRITTEN, method.name) is None
         return request

@@ -31,8 +31,10 @@ pub(super) fn problem(error: Error) -> Problem {
             Problem::internal_error(&error)
         }
         Error::Refused { ref service, ref epoch, ref why } => refused(error.to_string(), service, epoch, why),
-        Error::NoRecord(name) => Problem::not_found("AuditRecord", name),
-        Error::NoTile { level, index } => Problem::not_found("Tile", format!("{level}/{index}")),
+        Error::NoRecord(name) => Problem::not_found("audit.pavior.dev/AuditRecord", name),
+        Error::NoTile { level, index } => {
+            Problem::not_found("audit.pavior.dev/Tile", format!("{level}/{index}"))
+        }
         // Not INVALID_ARGUMENT: the same request is good when the log has grown.
         error @ Error::BeyondEnd { field, .. } => {
             let mut problem = Problem::invalid_field(field, error.to_string());

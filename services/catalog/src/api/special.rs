@@ -24,18 +24,9 @@ use crate::domain::reference::EntityKey;
 use crate::domain::{EntityFields, OrganizationFields, TemplateFields, VersionFields, Violations};
 use crate::error::Error;
 
-/// The name of the installation.
-const PLATFORM: &str = "organizations/-";
 const ORGANIZATION: &str = "organizations/{organization}";
 const MAX_BATCH: usize = 1_000;
 const MAX_CONTEXTS: usize = 500;
-
-fn for_platform(platform: &str) -> Result<(), Problem> {
-    if platform == PLATFORM {
-        return Ok(());
-    }
-    Err(Problem::invalid_field("platform", format!("must be `{PLATFORM}`")))
-}
 
 fn too_many(field: &str, max: usize) -> Error {
     ResourceError::from(Problem::invalid_field(field, format!("must have at most {max} entries"))).into()
@@ -47,7 +38,6 @@ impl Api {
         request: Request<identity_pb::CreateOrganizationRequest>,
     ) -> Answer<identity_pb::Organization> {
         let (permit, request) = read_request(request)?;
-        for_platform(&request.platform)?;
         let context = ChangeContext::of(&permit, &request);
         let identity_pb::CreateOrganizationRequest { organization_id: id, organization, .. } = request;
         validate_new_id("organizations", &id)
@@ -65,11 +55,9 @@ impl Api {
     ) -> Answer<identity_pb::ListOrganizationsResponse> {
         type Asked = identity_pb::ListOrganizationsRequest;
         let (permit, request) = read_request(request)?;
-        for_platform(&request.platform)?;
         let kernel = self.app.kernel();
         let page = Page::open(&kernel.tokens, request.page_size, &request.page_token, &[Asked::PATH])?;
-        let listing =
-            self.app.list_organizations(&permit, Asked::ACTION, page.limit(), page.after.clone()).await;
+        let listing = self.app.list_organizations(&permit, page.limit(), page.after.clone()).await;
         respond(listing.map(|listing| {
             let rows = listing.rows.iter().map(OrganizationFields::encode).zip(listing.positions);
             close::<Asked>(kernel, &page, rows.collect())

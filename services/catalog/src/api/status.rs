@@ -3,6 +3,7 @@
 use pavior_resource::field_violations;
 use pavior_rpc::problem::{ErrorReason, Problem};
 
+use crate::domain::{Fields as _, VersionFields};
 use crate::error::Error;
 
 impl From<Error> for Problem {
@@ -18,7 +19,7 @@ impl From<Error> for Problem {
             Error::VersionImmutable { name, digest } => {
                 Problem::precondition(ErrorReason::VersionImmutable, message)
                     .with("publishedDigest", digest)
-                    .with_resource("template version", name)
+                    .with_resource(VersionFields::TYPE, name)
             }
             Error::Ambiguous { other, context } => {
                 let hint = format!("matches as well: {context}; make one of the two more specific");

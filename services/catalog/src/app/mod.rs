@@ -21,6 +21,7 @@ use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_resource::{Kernel, Service, Work};
 use pavior_store::Tx;
 
+use crate::domain::{Fields as _, OrganizationFields};
 use crate::error::Error;
 use crate::store::{Db, Reader};
 
@@ -63,7 +64,7 @@ impl Service for App {
             return Ok(());
         }
         let name = format!("organizations/{}", permit.organization());
-        Err(pavior_resource::Error::NotFound { noun: "organization", name }.into())
+        Err(pavior_resource::Error::NotFound { kind: OrganizationFields::TYPE, name }.into())
     }
 
     async fn facts(&self, tx: &Tx, permit: &Permit) -> Result<Option<ResourceFacts>, Error> {

@@ -2,7 +2,7 @@
 
 use pavior_auth::Permit;
 use pavior_core::filter::Filter;
-use pavior_core::principal::PrincipalKind;
+use pavior_core::principal::{PLATFORM, PrincipalKind};
 use pavior_resource::crud::unique;
 use pavior_resource::{
     AuditEntry, ChangeContext, Create, Done, Error as ResourceError, ListQuery, Listing, Rules, Work, run,
@@ -29,29 +29,35 @@ impl App {
         run(self, context, encode, command, |work, command| Box::pin(create(work, command))).await
     }
 
-    /// Lists the organizations of the installation.
+    /// Lists the organizations that the caller belongs to: all of them, where it looks after the installation.
     pub(crate) async fn list_organizations(
         &self,
         permit: &Permit,
-        action: &str,
         limit: u64,
         after: Option<crate::json::Json>,
     ) -> Result<Listing<OrganizationFields>, Error> {
-        for_platform(permit, action)?;
         let query =
             ListQuery { parent: None, filter: Filter::And(Vec::new()), order: Vec::new(), limit, after };
-        Ok(self.read().organizations_page(permit, &query).await.map_err(ResourceError::from)?)
+        let own = permit.principal().organization.as_str();
+        let only = (!looks_after_all(permit)).then_some(own);
+        Ok(self.read().organizations_page(permit, only, &query).await.map_err(ResourceError::from)?)
     }
+}
+
+/// Whether an operator calls, or a service of the platform as itself.
+fn looks_after_all(permit: &Permit) -> bool {
+    let principal = permit.principal();
+    let service = principal.kind == PrincipalKind::Service && principal.organization == PLATFORM;
+    permit.organization() == PLATFORM && (principal.platform_admin || service)
 }
 
 /// Policy has let the call in; that nobody but an operator or a service is meant is looked at once more.
 fn for_platform(permit: &Permit, action: &str) -> Result<(), ResourceError> {
-    let principal = permit.principal();
-    if permit.organization() == "-" && (principal.platform_admin || principal.kind == PrincipalKind::Service)
-    {
+    if looks_after_all(permit) {
         return Ok(());
     }
-    Err(ResourceError::Denied { action: action.to_owned(), resource: "organizations/-".to_owned() })
+    let resource = format!("organizations/{PLATFORM}");
+    Err(ResourceError::Denied { action: action.to_owned(), resource })
 }
 
 async fn create(

@@ -104,7 +104,7 @@ async fn register(work: &Work<'_, App>, command: &Register) -> Result<Done<Entit
             update_entity(work, &Update { parent, id: id.clone(), name, etag: String::new() }, merge).await
         }
         Some(there) => {
-            Err(ResourceError::AlreadyExists { noun: EntityFields::SINGULAR, name: there.name() }.into())
+            Err(ResourceError::AlreadyExists { kind: EntityFields::TYPE, name: there.name() }.into())
         }
     }
 }

@@ -98,16 +98,20 @@ impl<C: ConnectionTrait> Db<'_, C> {
         Ok(())
     }
 
-    /// All organizations of the installation. The permit is the platform's.
+    /// Organizations of the installation: all, or `only` one if it is there. The permit is the platform's.
     pub(crate) async fn organizations_page(
         &self,
         permit: &Permit,
+        only: Option<&str>,
         query: &ListQuery,
     ) -> Result<Listing<OrganizationFields>, ListError> {
         confined(permit, "-")?;
         debug_assert_eq!(query.filter, Filter::And(Vec::new()));
         let mut select =
             organization::Entity::find().order_by_asc(organization::Column::Id).limit(query.limit);
+        if let Some(only) = only {
+            select = select.filter(organization::Column::Id.eq(only));
+        }
         if let Some(after) = &query.after {
             let id = after.get(0).and_then(serde_json::Value::as_str);
             let id = id.ok_or(ListError::Position(pavior_store::keyset::PositionError))?;

@@ -329,10 +329,10 @@ async fn the_directory_and_its_revision() {
         );
         assert!(reader.members(&other, "team", 5).await.unwrap().is_empty());
         assert!(
-            reader.organizations_page(&permit, &query()).await.is_err(),
+            reader.organizations_page(&permit, None, &query()).await.is_err(),
             "only with the platform's permit"
         );
-        let all = reader.organizations_page(&world.permit("-"), &query()).await.unwrap();
+        let all = reader.organizations_page(&world.permit("-"), None, &query()).await.unwrap();
         assert_eq!(all.rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["acme", "umbrella"]);
     })
     .await;

@@ -53,7 +53,7 @@ fn cases(round: &str) -> Vec<Case> {
     let mut cases: Vec<Case> = samples().iter().flat_map(|sample| sample.cases(ROLE, round)).collect();
     let organization = |text: &str| {
         json!({
-            "platform": "organizations/-", "organizationId": format!("org-{round}"),
+            "organizationId": format!("org-{round}"),
             "organization": { "displayName": text },
         })
     };

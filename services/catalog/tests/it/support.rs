@@ -137,7 +137,6 @@ impl World {
 
     pub(crate) async fn organization(&self, id: &str) -> identity_pb::Organization {
         let request = identity_pb::CreateOrganizationRequest {
-            platform: "organizations/-".to_owned(),
             organization_id: id.to_owned(),
             organization: Some(identity_pb::Organization {
                 display_name: id.to_uppercase(),
@@ -175,6 +174,11 @@ impl World {
 
     pub(crate) fn in_org<T>(&self, organization: &str, message: T) -> tonic::Request<T> {
         self.identity.request_as(&Arc::new(principal(organization, "alice")), organization, message)
+    }
+
+    /// As alice of an organization, in a call that is about the installation.
+    pub(crate) fn on_platform<T>(&self, organization: &str, message: T) -> tonic::Request<T> {
+        self.identity.request_as(&Arc::new(principal(organization, "alice")), "-", message)
     }
 
     pub(crate) async fn group(&self, organization: &str, id: &str, parent: &str) -> identity_pb::Group {

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use pavior_proto::google::api::{FieldBehavior, HttpRule, ResourceDescriptor, ResourceReference};
-use pavior_proto::pavior::governance::v1::{Access, Audience, Audit, Rule, Stage};
+use pavior_proto::pavior::governance::v1::{Access, Audience, Audit, Rule, Scope, Stage};
 use pavior_rpc::annotations;
 use pavior_rpc::governance::{self, option};
 use prost_reflect::{
     DescriptorPool, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
 };
 
-use super::{Field, Method, Repeatable, ResourceKind, Table};
+use super::{Field, Method, Repeatable, ResourceKind, Table, Target};
 use crate::error::Error;
 use crate::web::Binding;
 
@@ -99,17 +99,23 @@ impl Builder {
         let mut problems = incomplete(method, rule);
         let (access, audit, stage, audience) = (rule.access(), rule.audit(), rule.stage(), rule.audience());
         let governed = audience != Audience::Authenticated;
-        let (mut resource, mut resource_type, mut patterns) = (None, String::new(), Vec::new());
-        if !rule.resource.is_empty() {
-            match resolve(&method.input(), &rule.resource) {
+        let (mut target, mut resource_type, mut patterns) = (Target::Caller, String::new(), Vec::new());
+        match (rule.scope() == Scope::Platform, rule.resource.as_str()) {
+            (true, "") => target = Target::Platform,
+            (true, path) => problems.push(format!("is about the platform, and names the field `{path}`")),
+            (false, "") if governed => {
+                problems.push(
+                    "does not say which field names its resource, or that it is the platform".to_owned(),
+                );
+            }
+            (false, "") => {}
+            (false, path) => match resolve(&method.input(), path) {
                 Ok((field, numbers)) => {
                     (resource_type, patterns) = self.referenced(&field);
-                    resource = Some(Field { path: rule.resource.clone(), numbers });
+                    target = Target::Resource(Field { path: path.to_owned(), numbers });
                 }
                 Err(problem) => problems.push(problem),
-            }
-        } else if governed {
-            problems.push("does not say which field names its resource".to_owned());
+            },
         }
         let mut owner = None;
         if !rule.owner.is_empty() {
@@ -130,7 +136,7 @@ impl Builder {
             input: method.input().full_name().to_owned(),
             role: role.to_owned(),
             action: rule.action.clone(),
-            resource,
+            target,
             owner,
             update_mask: update_mask(&method.input()),
             amounts_to: rule.amounts_to.clone(),
@@ -231,8 +237,11 @@ fn incomplete(method: &MethodDescriptor, rule: &Rule) -> Vec<String> {
     if rule.audit() == Audit::Unspecified {
         problems.push("does not say how it is recorded".to_owned());
     }
-    if Stage::try_from(rule.stage).is_err() || Audience::try_from(rule.audience).is_err() {
-        problems.push("has a stage or an audience that this gateway does not know".to_owned());
+    let known = Stage::try_from(rule.stage).is_ok()
+        && Audience::try_from(rule.audience).is_ok()
+        && Scope::try_from(rule.scope).is_ok();
+    if !known {
+        problems.push("has a stage, an audience or a scope that this gateway does not know".to_owned());
     }
     if method.is_client_streaming() {
         problems.push("streams its request, which cannot be governed".to_owned());

@@ -9,7 +9,7 @@ use pavior_proto::pavior::platform::v1::{
 };
 use pavior_proto::pavior::policy::internal::v1::{ListAllowedActionsRequest, ListAllowedActionsResponse};
 use pavior_proto::pavior::policy::v1::{
-    ApprovalRequest, Decision, Effect, ListApprovalRequestsRequest, ListApprovalRequestsResponse,
+    Approval, Decision, Effect, ListApprovalsRequest, ListApprovalsResponse,
 };
 use pavior_proto::pavior::provisioning::v1::{
     Environment, GetProjectRequest, ListEnvironmentsRequest, ListEnvironmentsResponse, ListPipelinesRequest,
@@ -55,18 +55,14 @@ fn furnish(world: &World) {
         let metadata = OperationMetadata { target: PROJECT.to_owned(), ..Default::default() };
         Ok(Operation { name: request.name, metadata: Some(any(&metadata)), ..Default::default() })
     });
-    world.fake("policy").on(
-        "/pavior.policy.v1.ApprovalService/ListApprovalRequests",
-        |_: ListApprovalRequestsRequest| {
-            let about =
-                |resource: &str| ApprovalRequest { resource: resource.to_owned(), ..Default::default() };
-            let approval_requests = vec![
-                about(&format!("{PROJECT}/environments/production")),
-                about("organizations/acme/projects/hello-too"),
-            ];
-            Ok(ListApprovalRequestsResponse { approval_requests, ..Default::default() })
-        },
-    );
+    world.fake("policy").on("/pavior.policy.v1.ApprovalService/ListApprovals", |_: ListApprovalsRequest| {
+        let about = |resource: &str| Approval { resource: resource.to_owned(), ..Default::default() };
+        let approvals = vec![
+            about(&format!("{PROJECT}/environments/production")),
+            about("organizations/acme/projects/hello-too"),
+        ];
+        Ok(ListApprovalsResponse { approvals, ..Default::default() })
+    });
     world.fake("catalog").on("/pavior.identity.v1.IdentityService/GetGroup", |request: GetGroupRequest| {
         Ok(Group { name: request.name, ..Default::default() })
     });
@@ -93,7 +89,7 @@ async fn whoami_tells_the_caller_and_the_groups_of_both_sources() {
     assert!(world.fake("policy").calls(DECIDE).is_empty(), "a token is enough");
     // Somebody whom the catalog does not know has only the groups of the token.
     world.fake("catalog").on("/pavior.identity.v1.IdentityService/GetUser", |request: GetUserRequest| {
-        Err::<User, _>(Problem::not_found("user", request.name).into())
+        Err::<User, _>(Problem::not_found("identity.pavior.dev/User", request.name).into())
     });
     let me = client(&world).await.who_am_i(WhoAmIRequest {}).await.unwrap().into_inner();
     assert_eq!(me.groups, ["organizations/acme/groups/payments"]);
@@ -176,7 +172,7 @@ async fn an_overview_names_what_could_not_be_had() {
     furnish(&world);
     world.decide(|request| {
         let effect = match request.action.as_str() {
-            "policy.approvalRequests.list" | "identity.groups.get" => Effect::Deny,
+            "policy.approvals.list" | "identity.groups.get" => Effect::Deny,
             _ => Effect::Allow,
         };
         Ok(Decision { effect: effect.into(), ..allow() })
@@ -191,11 +187,12 @@ async fn an_overview_names_what_could_not_be_had() {
     assert!(overview_.owner.is_none(), "absent, as the caller may not see it");
     assert_eq!(overview_.environments.len(), 1);
     // Without the project there is no overview.
-    world
-        .fake("provisioning")
-        .on("/pavior.provisioning.v1.ProjectService/GetProject", |request: GetProjectRequest| {
-            Err::<Project, _>(Problem::not_found("project", request.name).into())
-        });
+    world.fake("provisioning").on(
+        "/pavior.provisioning.v1.ProjectService/GetProject",
+        |request: GetProjectRequest| {
+            Err::<Project, _>(Problem::not_found("provisioning.pavior.dev/Project", request.name).into())
+        },
+    );
     let status = client(&world).await.get_project_overview(overview()).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
 }

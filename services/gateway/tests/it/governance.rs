@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use pavior_proto::pavior::catalog::v1::{DeleteEntityRequest, Entity, GetEntityRequest, UpdateEntityRequest};
 use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
-use pavior_proto::pavior::identity::v1::ListOrganizationsRequest;
 use pavior_proto::pavior::identity::v1::identity_service_client::IdentityServiceClient;
+use pavior_proto::pavior::identity::v1::{CreateOrganizationRequest, ListOrganizationsRequest};
 use pavior_proto::pavior::policy::internal::v1::{DecideRequest, DecisionStage};
-use pavior_proto::pavior::policy::v1::{ApprovalRequirement, Decision, Effect, Reason};
+use pavior_proto::pavior::policy::v1::{ApprovalRequirement, Decision, Effect, PolicySet, Reason};
 use pavior_proto::pavior::provisioning::v1::project_service_client::ProjectServiceClient;
 use pavior_proto::pavior::provisioning::v1::{CreateProjectRequest, DeleteEnvironmentRequest, Project};
 use pavior_rpc::Problem;
@@ -26,10 +26,10 @@ fn get(name: &str) -> GetEntityRequest {
     GetEntityRequest { name: name.to_owned() }
 }
 
-pub(crate) fn deny(reasons: &[(&str, &str, &str)]) -> Decision {
-    let reason = |(id, set, message): &(&str, &str, &str)| Reason {
+pub(crate) fn deny(reasons: &[(&str, PolicySet, &str)]) -> Decision {
+    let reason = |(id, set, message): &(&str, PolicySet, &str)| Reason {
         policy_id: (*id).to_owned(),
-        policy_set: (*set).to_owned(),
+        policy_set: (*set).into(),
         message: (*message).to_owned(),
         fix: "ask for staging".to_owned(),
         ..Reason::default()
@@ -45,7 +45,7 @@ pub(crate) fn deny(reasons: &[(&str, &str, &str)]) -> Decision {
 #[tokio::test]
 async fn a_denial_names_decision_and_policies_and_is_recorded() {
     let world = World::new().await;
-    world.decide(|_| Ok(deny(&[("viewers-read-only", "access", "viewers may only read")])));
+    world.decide(|_| Ok(deny(&[("viewers-read-only", PolicySet::Access, "viewers may only read")])));
     let mut client = world.catalog("victor", "acme").await;
     let status = client.get_entity(get(ENTITY)).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
@@ -232,7 +232,10 @@ async fn an_agent_is_known_to_policy_and_to_the_service_with_its_person() {
 async fn guardrails_that_object_are_a_failed_precondition_with_the_way_out() {
     let world = World::new().await;
     world.decide(|_| {
-        Ok(deny(&[("no-public", "guardrail", "public ingress"), ("eu-only", "guardrail", "region")]))
+        Ok(deny(&[
+            ("no-public", PolicySet::Guardrail, "public ingress"),
+            ("eu-only", PolicySet::Guardrail, "region"),
+        ]))
     });
     let status = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
@@ -242,7 +245,9 @@ async fn guardrails_that_object_are_a_failed_precondition_with_the_way_out() {
     let violations: Vec<_> = decoded.preconditions.iter().map(|p| (&*p.subject, &*p.description)).collect();
     assert_eq!(violations, [("no-public", "ask for staging"), ("eu-only", "ask for staging")]);
     // Where the access set speaks as well, the caller may not, whatever is changed.
-    world.decide(|_| Ok(deny(&[("no-public", "guardrail", "public ingress"), ("viewer", "access", "")])));
+    world.decide(|_| {
+        Ok(deny(&[("no-public", PolicySet::Guardrail, "public ingress"), ("viewer", PolicySet::Access, "")]))
+    });
     let status = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
 }
@@ -275,7 +280,7 @@ async fn an_approval_that_no_plan_can_get_is_a_no() {
             policy_ids: vec!["two-eyes".to_owned()],
             expiry: None,
         };
-        Ok(Decision { effect: Effect::RequireApproval.into(), approvals: vec![approval], ..allow() })
+        Ok(Decision { effect: Effect::RequireApproval.into(), requirements: vec![approval], ..allow() })
     });
     let status = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
@@ -300,21 +305,17 @@ async fn another_organizations_names_are_refused_as_if_policy_had_done_it() {
     // Recorded with the one who tried, not in the log of the other organization.
     assert_eq!(world.records(1).await[0].organization, "evil");
     // The installation itself is for its operators.
-    let platform =
-        || ListOrganizationsRequest { platform: "organizations/-".to_owned(), ..Default::default() };
-    assert_eq!(
-        IdentityServiceClient::new(world.caller("mallory", "evil").await)
-            .list_organizations(platform())
-            .await
-            .unwrap_err()
-            .code(),
-        Code::PermissionDenied
-    );
+    let make = || CreateOrganizationRequest { organization_id: "new".to_owned(), ..Default::default() };
+    let mut mallory = IdentityServiceClient::new(world.caller("mallory", "evil").await);
+    assert_eq!(mallory.create_organization(make()).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(world.fake("policy").calls(DECIDE).len(), 1);
+    // Admitted without asking policy: which are the caller's own is for the service to say, which has no answer here.
+    let own = ListOrganizationsRequest::default();
+    assert_eq!(mallory.list_organizations(own).await.unwrap_err().message(), "no answer");
     assert_eq!(world.fake("policy").calls(DECIDE).len(), 1);
     world.decide(|_| Ok(allow()));
     let mut root = IdentityServiceClient::new(world.caller("root", "acme").await);
-    // Admitted: the answer is that of the service, which has none here.
-    assert_eq!(root.list_organizations(platform()).await.unwrap_err().message(), "no answer");
+    assert_eq!(root.create_organization(make()).await.unwrap_err().message(), "no answer");
     let asked: DecideRequest = world.fake("policy").calls(DECIDE).remove(1).decode();
     assert_eq!(asked.organization, "organizations/-");
     assert!(asked.principal.unwrap().platform_admin);
@@ -395,10 +396,10 @@ async fn errors_of_policy_and_of_facts_are_never_the_answer() {
 #[tokio::test]
 async fn the_services_own_errors_pass_unchanged() {
     let world = World::new().await;
-    let made: Status = Problem::not_found("entity", ENTITY).into();
+    let made: Status = Problem::not_found("catalog.pavior.dev/Entity", ENTITY).into();
     let (message, details) = (made.message().to_owned(), made.details().to_vec());
     world.fake("catalog").on(GET_ENTITY, move |_: GetEntityRequest| {
-        Err::<Entity, _>(Problem::not_found("entity", ENTITY).into())
+        Err::<Entity, _>(Problem::not_found("catalog.pavior.dev/Entity", ENTITY).into())
     });
     let status = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::NotFound, message.as_str()));

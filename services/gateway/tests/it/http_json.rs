@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use pavior_gateway::Config;
 use pavior_proto::pavior::catalog::v1::{Entity, GetEntityRequest, UpdateEntityRequest};
 use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_proto::pavior::policy::v1::PolicySet;
 use serde_json::{Value, json};
 use tonic::Status;
 
@@ -133,7 +134,7 @@ async fn errors_are_told_with_their_code_and_details() {
     let json: Value = serde_json::from_slice(response.body()).unwrap();
     assert_eq!(told(&json).0, "UNAUTHENTICATED");
     // A no is a no, and recorded as over gRPC.
-    world.decide(|_| Ok(crate::governance::deny(&[("no-reads", "access", "not today")])));
+    world.decide(|_| Ok(crate::governance::deny(&[("no-reads", PolicySet::Access, "not today")])));
     let Answer(status, _, json) = send(&world, "GET", &format!("/v1/{ENTITY}"), &[], b"").await;
     assert_eq!((status, told(&json).0.as_str()), (403, "ACCESS_DENIED"));
     let event = world

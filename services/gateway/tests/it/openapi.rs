@@ -107,7 +107,7 @@ async fn what_the_protos_say_of_fields_is_told() {
     );
     let body = &list["post"]["requestBody"]["content"]["application/json"]["schema"];
     assert_eq!(body["$ref"], "#/components/schemas/pavior.identity.v1.Group");
-    let approve = "/v1/organizations/{organization}/approvalRequests/{approval_request}:approve";
+    let approve = "/v1/organizations/{organization}/approvals/{approval}:approve";
     let approve = &document["paths"][approve]["post"]["requestBody"]["content"]["application/json"]["schema"];
     assert!(approve["properties"].get("name").is_none(), "{approve}");
     let watch = &document["paths"]["/v1/organizations/{organization}/operations/{operation}:watch"]["get"]["responses"]

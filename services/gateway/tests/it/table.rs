@@ -1,6 +1,6 @@
 //! The table that the descriptors make, and the descriptors that make none.
 
-use pavior_gateway::{Error, Table};
+use pavior_gateway::{Error, Table, Target};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::{Value, json};
@@ -64,6 +64,12 @@ fn rule(resource: &str) -> Value {
     })
 }
 
+fn platform(resource: &str) -> Value {
+    let mut rule = rule(resource);
+    rule["scope"] = json!("SCOPE_PLATFORM");
+    rule
+}
+
 fn offenders(methods: Vec<Value>, service_options: Value) -> Vec<String> {
     match Table::build(&with_service(methods, service_options)) {
         Err(Error::Ungoverned(offenders)) => offenders,
@@ -80,7 +86,7 @@ fn the_platforms_own_descriptors_are_governed() {
     assert_eq!(get.resource_type, "catalog.pavior.dev/Entity");
     assert_eq!(get.patterns, ["organizations/{organization}/kinds/{kind}/entities/{entity}"]);
     let update = table.method("/pavior.catalog.v1.CatalogService/UpdateEntity").unwrap();
-    let field = update.resource.as_ref().unwrap();
+    let field = update.resource().unwrap();
     assert_eq!((field.path.as_str(), field.numbers.len()), ("entity.name", 2));
     assert_eq!(update.patterns, get.patterns);
     let operation = table.method("/google.longrunning.Operations/CancelOperation").unwrap();
@@ -104,6 +110,9 @@ fn the_platforms_own_descriptors_are_governed() {
 fn well_governed_methods_are_added() {
     let table = Table::build(&with_service(vec![method("GetExtra", rule("name"))], json!({}))).unwrap();
     assert!(table.method("/pavior.catalog.v1.ExtraService/GetExtra").is_some());
+    let table = Table::build(&with_service(vec![method("GetExtra", platform(""))], json!({}))).unwrap();
+    let platform = table.method("/pavior.catalog.v1.ExtraService/GetExtra").unwrap();
+    assert_eq!(platform.target, Target::Platform);
 }
 
 #[test]
@@ -117,6 +126,7 @@ fn all_methods_without_proper_governance_are_named() {
         (rule("names"), "which can have several values"),
         (rule("this"), "which can have several values"),
         (json!({ "resource": "name" }), "is not like `catalog.entities.get`"),
+        (platform("name"), "is about the platform, and names the field `name`"),
         (
             json!({ "action": "catalog.extras.get", "resource": "name", "audit": "AUDIT_DENIALS" }),
             "reads or changes",
@@ -136,7 +146,7 @@ fn all_methods_without_proper_governance_are_named() {
         );
     }
     let text = Error::Ungoverned(offenders).to_string();
-    assert!(text.contains("M0") && text.contains("M9"), "{text}");
+    assert!(text.contains("M0") && text.contains("M10"), "{text}");
 }
 
 #[test]

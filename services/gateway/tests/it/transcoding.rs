@@ -36,7 +36,7 @@ fn ways() -> Vec<Way> {
             path: path.clone(),
             role: method.role.clone(),
             rule,
-            resource: method.resource.as_ref().map(|field| field.path.clone()).unwrap_or_default(),
+            resource: method.resource().map(|field| field.path.clone()).unwrap_or_default(),
         }));
     }
     ways
@@ -136,7 +136,6 @@ fn call(way: &Way) -> (http::request::Builder, Vec<u8>, DynamicMessage) {
     }
     for field in rest {
         let text = match field.kind() {
-            _ if way.resource == field.name() && field.name() == "platform" => "organizations/-".to_owned(),
             _ if way.resource == field.name() => "organizations/acme".to_owned(),
             Kind::String => "a b&ü".to_owned(),
             Kind::Bool if field.name() == "validate_only" => "true".to_owned(),

@@ -186,7 +186,6 @@ async fn create(
     let request = dynamic::request(
         &kind.create,
         vec![
-            ("platform", Value::String("organizations/-".to_owned())),
             ("parent", Value::String(parent)),
             (id_field.as_str(), Value::String(id)),
             (kind.field.as_str(), Value::Message(desired)),

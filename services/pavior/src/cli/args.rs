@@ -106,11 +106,11 @@ pub enum Command {
     /// Lists, follows, cancels and retries long-running operations.
     #[command(subcommand)]
     Op(OpCommand),
-    /// Lists approval requests.
+    /// Lists approvals.
     Approvals(ListArgs),
-    /// Says yes to an approval request.
+    /// Says yes to an approval.
     Approve(VoteArgs),
-    /// Says no to an approval request.
+    /// Says no to an approval.
     Deny(VoteArgs),
     /// Lists the audit log, and proves that it is whole.
     #[command(subcommand)]
@@ -365,8 +365,8 @@ pub enum OpCommand {
 /// A vote.
 #[derive(Debug, Args)]
 pub struct VoteArgs {
-    /// The approval request, by id or resource name.
-    pub request: String,
+    /// The approval, by id or resource name.
+    pub approval: String,
     /// Why.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub reason: String,

@@ -146,7 +146,7 @@ impl Client {
         PolicyServiceClient::new(self.channel())
     }
 
-    /// Calls about approval requests.
+    /// Calls about approvals.
     pub fn approvals(&self) -> ApprovalServiceClient<Authorized> {
         ApprovalServiceClient::new(self.channel())
     }

@@ -6,6 +6,7 @@ use pavior_proto::google::longrunning::{
 use pavior_proto::pavior::audit::v1 as audit;
 use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::policy::v1 as policy;
+use pavior_proto::pavior::policy::v1::approval::Choice;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_rpc::convert;
 use serde_json::Value;
@@ -238,7 +239,7 @@ fn show_operation(printer: Printer, operation: &Operation) -> anyhow::Result<()>
             ("target", metadata.target.clone()),
             ("state", output::state(metadata.state().as_str_name(), "STATE_")),
             ("outcome", progress::outcome(operation)),
-            ("approval", metadata.approval_request.clone()),
+            ("approval", metadata.approval.clone()),
             ("created", output::time(metadata.create_time.as_ref())),
             ("ended", output::time(metadata.end_time.as_ref())),
         ],
@@ -260,22 +261,22 @@ fn show_operation(printer: Printer, operation: &Operation) -> anyhow::Result<()>
     printer.rows(&["step", "action", "driver", "state", "attempt", "error"], rows)
 }
 
-/// Lists approval requests.
+/// Lists approvals.
 pub(crate) async fn approvals(client: &Client, printer: Printer, list: &ListArgs) -> anyhow::Result<()> {
     let mut service = client.approvals();
     let parent = client.organization()?;
     let all = pages!(
         list.limit,
-        |page_size, page_token| service.list_approval_requests(policy::ListApprovalRequestsRequest {
+        |page_size, page_token| service.list_approvals(policy::ListApprovalsRequest {
             parent: parent.clone(),
             page_size,
             page_token,
             filter: list.filter.clone(),
             order_by: list.order_by.clone(),
         }),
-        approval_requests
+        approvals
     );
-    printer.list(&all, &["request", "state", "asked by", "expires", "for"], |a| {
+    printer.list(&all, &["approval", "state", "asked by", "expires", "for"], |a| {
         vec![
             output::id(&a.name),
             output::state(a.state().as_str_name(), "STATE_"),
@@ -286,57 +287,45 @@ pub(crate) async fn approvals(client: &Client, printer: Printer, list: &ListArgs
     })
 }
 
-/// Votes on an approval request.
-pub(crate) async fn vote(client: &Client, printer: Printer, args: VoteArgs, yes: bool) -> anyhow::Result<()> {
-    let name = client.full_name(&args.request, &["approvalRequests"])?;
+/// Votes on an approval.
+pub(crate) async fn vote(
+    client: &Client,
+    printer: Printer,
+    args: VoteArgs,
+    choice: Choice,
+) -> anyhow::Result<()> {
+    let name = client.full_name(&args.approval, &["approvals"])?;
     let mut service = client.approvals();
     // The digest of the plan as it is now is sent along: a plan that changes in between is not voted on.
-    let seen = service
-        .get_approval_request(policy::GetApprovalRequestRequest { name: name.clone() })
-        .await?
-        .into_inner();
-    let (reason, plan_digest) = (args.reason, seen.plan_digest);
-    let answer = if yes {
-        let request_id = request_id();
-        service
-            .approve_approval_request(policy::ApproveApprovalRequestRequest {
-                name,
-                reason,
-                plan_digest,
-                request_id,
-            })
-            .await?
-    } else {
-        let request_id = request_id();
-        service
-            .deny_approval_request(policy::DenyApprovalRequestRequest {
-                name,
-                reason,
-                plan_digest,
-                request_id,
-            })
-            .await?
+    let seen = service.get_approval(policy::GetApprovalRequest { name: name.clone() }).await?.into_inner();
+    let (reason, plan_digest, request_id) = (args.reason, seen.plan_digest, request_id());
+    let answer = match choice {
+        Choice::Deny => service.deny(policy::DenyRequest { name, reason, plan_digest, request_id }).await?,
+        Choice::Approve | Choice::Unspecified => {
+            service.approve(policy::ApproveRequest { name, reason, plan_digest, request_id }).await?
+        }
     };
-    let request = answer.into_inner();
+    let approval = answer.into_inner();
     printer.one(
-        &request,
+        &approval,
         &[
-            ("request", request.name.clone()),
-            ("state", output::state(request.state().as_str_name(), "STATE_")),
-            ("missing", missing(&request)),
-            ("operation", request.operation.clone()),
+            ("approval", approval.name.clone()),
+            ("state", output::state(approval.state().as_str_name(), "STATE_")),
+            ("missing", missing(&approval)),
+            ("operation", approval.operation.clone()),
         ],
     )
 }
 
 /// Whose agreement is still waited for.
-fn missing(request: &policy::ApprovalRequest) -> String {
-    if request.state() != policy::approval_request::State::Pending {
+fn missing(approval: &policy::Approval) -> String {
+    if approval.state() != policy::approval::State::Pending {
         return String::new();
     }
-    let given = i32::try_from(request.votes.iter().filter(|vote| vote.approved).count()).unwrap_or(i32::MAX);
+    let given = approval.votes.iter().filter(|vote| vote.choice() == Choice::Approve).count();
+    let given = i32::try_from(given).unwrap_or(i32::MAX);
     let of = |group: &str| output::within(group);
-    match request.requirements.as_slice() {
+    match approval.requirements.as_slice() {
         [only] => {
             let more = only.quorum.saturating_sub(given).max(1);
             format!("{more} more of {} ({given} of {} given)", of(&only.group), only.quorum)

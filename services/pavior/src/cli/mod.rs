@@ -21,6 +21,7 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::platform::v1 as platform;
+use pavior_proto::pavior::policy::v1::approval::Choice;
 use serde_json::{Value, json};
 
 use args::{ApplyArgs, AuditCommand, Cli, Command, ConnectionArgs, ImportArgs, LoginArgs, TemplateCommand};
@@ -77,8 +78,8 @@ async fn call(client: &Client, printer: Printer, command: Command) -> anyhow::Re
         Command::Promote(args) => work::promote(client, printer, args).await,
         Command::Op(command) => lists::operation(client, printer, command).await,
         Command::Approvals(list) => lists::approvals(client, printer, &list).await,
-        Command::Approve(args) => lists::vote(client, printer, args, true).await,
-        Command::Deny(args) => lists::vote(client, printer, args, false).await,
+        Command::Approve(args) => lists::vote(client, printer, args, Choice::Approve).await,
+        Command::Deny(args) => lists::vote(client, printer, args, Choice::Deny).await,
         Command::Audit(AuditCommand::List(list)) => lists::audit_records(client, printer, &list).await,
         Command::Apply(args) => apply_files(client, printer, &args).await,
         Command::Import(args) => import(client, printer, &args).await,

@@ -231,7 +231,7 @@ pub fn conclude(operation: &Operation) -> anyhow::Result<()> {
         return Err(Ended {
             message: format!(
                 "waits for approval: pavior approve {}\nfollow it with: pavior op watch {}",
-                output::id(&metadata.approval_request),
+                output::id(&metadata.approval),
                 output::id(&operation.name)
             ),
             code: exit::AWAITING_APPROVAL,

@@ -231,7 +231,7 @@ pub(crate) fn show_plan(printer: Printer, plan: &pb::Plan) -> anyhow::Result<()>
         Effect::RequireApproval => format!(
             "needs approval: {}",
             decision
-                .approvals
+                .requirements
                 .iter()
                 .map(|a| format!("{} of {}", a.quorum, output::id(&a.group)))
                 .collect::<Vec<_>>()

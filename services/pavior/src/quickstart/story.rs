@@ -227,20 +227,20 @@ async fn production(narrator: &mut Narrator, people: &Personas) -> anyhow::Resul
         "production did not wait for approval but is {}",
         metadata.state().as_str_name()
     );
-    narrator.fact("waits for", &metadata.approval_request);
-    let vote = |reason: &str| policy::ApproveApprovalRequestRequest {
-        name: metadata.approval_request.clone(),
+    narrator.fact("waits for", &metadata.approval);
+    let vote = |reason: &str| policy::ApproveRequest {
+        name: metadata.approval.clone(),
         reason: reason.to_owned(),
         plan_digest: metadata.plan_digest.clone(),
         request_id: request_id(),
     };
-    match people.alice.approvals().approve_approval_request(vote("please")).await {
+    match people.alice.approvals().approve(vote("please")).await {
         Ok(_) => bail!("alice approved her own request"),
         Err(status) => narrator.fact("alice may not approve it herself", &reason(&status)),
     }
 
     narrator.chapter("pia, a platform engineer, approves; production comes up");
-    let answer = people.pia.approvals().approve_approval_request(vote("looks good")).await?.into_inner();
+    let answer = people.pia.approvals().approve(vote("looks good")).await?.into_inner();
     narrator.fact("approval", &output::state(answer.state().as_str_name(), "STATE_"));
     finish(narrator, &people.alice, &operation).await?;
     let page = fetch_environment(narrator, &people.alice, "production").await?;

@@ -41,7 +41,7 @@ enum Finding {
     Log(LogFinding),
     /// Operations that would go on although their database was set back.
     UnderWay(Vec<String>),
-    /// Approval requests about operations that provisioning does not know any more.
+    /// Approvals about operations that provisioning does not know any more.
     Orphaned(Vec<Pending>),
     /// Environments that would be taken down, although their time may have been prolonged since.
     Expiring(Vec<String>),
@@ -424,9 +424,9 @@ impl Finding {
             Self::Orphaned(lost) => {
                 let names: Vec<&str> = lost.iter().map(|request| request.name.as_str()).collect();
                 (
-                    format!("approval requests of operations that are lost: {}", names.join(", ")),
+                    format!("approvals of operations that are lost: {}", names.join(", ")),
                     "ends them as void: nobody asks any more",
-                    json!({ "database": "policy", "approvalRequests": names }),
+                    json!({ "database": "policy", "approvals": names }),
                 )
             }
             Self::Expiring(names) => (

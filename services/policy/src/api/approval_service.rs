@@ -9,31 +9,22 @@ use super::Api;
 
 #[tonic::async_trait]
 impl ApprovalService for Api {
-    async fn get_approval_request(
-        &self,
-        request: Request<pb::GetApprovalRequestRequest>,
-    ) -> Answer<pb::ApprovalRequest> {
-        self.approval_request(request).await
+    async fn get_approval(&self, request: Request<pb::GetApprovalRequest>) -> Answer<pb::Approval> {
+        self.approval(request).await
     }
 
-    async fn list_approval_requests(
+    async fn list_approvals(
         &self,
-        request: Request<pb::ListApprovalRequestsRequest>,
-    ) -> Answer<pb::ListApprovalRequestsResponse> {
-        self.page_of_approval_requests(request).await
+        request: Request<pb::ListApprovalsRequest>,
+    ) -> Answer<pb::ListApprovalsResponse> {
+        self.page_of_approvals(request).await
     }
 
-    async fn approve_approval_request(
-        &self,
-        request: Request<pb::ApproveApprovalRequestRequest>,
-    ) -> Answer<pb::ApprovalRequest> {
+    async fn approve(&self, request: Request<pb::ApproveRequest>) -> Answer<pb::Approval> {
         self.approve(request).await
     }
 
-    async fn deny_approval_request(
-        &self,
-        request: Request<pb::DenyApprovalRequestRequest>,
-    ) -> Answer<pb::ApprovalRequest> {
+    async fn deny(&self, request: Request<pb::DenyRequest>) -> Answer<pb::Approval> {
         self.deny(request).await
     }
 }

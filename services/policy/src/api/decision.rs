@@ -1,4 +1,4 @@
-//! Questions, decisions and approval requests between the wire and the domain.
+//! Questions, decisions and approvals between the wire and the domain.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,9 +11,10 @@ use pavior_rpc::{Problem, Violations, convert, validate};
 use prost_types::value::Kind;
 use uuid::Uuid;
 
-use crate::app::approval_request::{Ask, merge};
+use super::policy::encode_set;
+use crate::app::approval::{Ask, merge};
 use crate::app::decide::{Answer, AskedActions, Question};
-use crate::domain::annotation::MAX_QUORUM;
+use crate::domain::annotation::{Level, MAX_QUORUM};
 use crate::domain::combine::{Effect, Reason};
 use crate::domain::input::{Context, GroupRef, Input, PLATFORM, Resource, Stage};
 use crate::domain::record::Requirement;
@@ -58,7 +59,7 @@ pub(super) fn question(request: decision_pb::DecideRequest, path: &str) -> Resul
         stage,
         plan_follows,
         context: context_,
-        approval_request,
+        approval,
         dry_run,
     } = request;
     let organization = organization(&name, "organization", &mut violations);
@@ -72,11 +73,11 @@ pub(super) fn question(request: decision_pb::DecideRequest, path: &str) -> Resul
             Stage::Admission
         }
     };
-    let approval = filled(&approval_request).and_then(|name| {
-        let pattern = "organizations/{organization}/approvalRequests/{approval_request}";
-        let parsed = violations.check("approval_request", ResourceName::parse_as(&name, pattern))?;
+    let approval = filled(&approval).and_then(|name| {
+        let pattern = "organizations/{organization}/approvals/{approval}";
+        let parsed = violations.check("approval", ResourceName::parse_as(&name, pattern))?;
         if parsed.organization() != organization {
-            violations.add("approval_request", format!("`{name}` is not in `organizations/{organization}`"));
+            violations.add("approval", format!("`{name}` is not in `organizations/{organization}`"));
         }
         Some(parsed.id().to_owned())
     });
@@ -278,7 +279,7 @@ pub(super) fn decision(answer: Answer) -> pb::Decision {
         Effect::RequireApproval => pb::Effect::RequireApproval,
         Effect::Deny => pb::Effect::Deny,
     };
-    let approvals = outcome.approvals.into_iter().map(|(group, needed)| pb::ApprovalRequirement {
+    let requirements = outcome.approvals.into_iter().map(|(group, needed)| pb::ApprovalRequirement {
         quorum: i32::try_from(needed.quorum).unwrap_or(i32::MAX),
         group: format!("organizations/{organization}/groups/{group}"),
         policy_ids: needed.policy_ids.into_iter().collect(),
@@ -289,7 +290,7 @@ pub(super) fn decision(answer: Answer) -> pb::Decision {
         effect: effect.into(),
         reasons: outcome.reasons.into_iter().map(reason).collect(),
         warnings: outcome.warnings.into_iter().map(reason).collect(),
-        approvals: approvals.collect(),
+        requirements: requirements.collect(),
         granting_roles: outcome.granting_roles,
         input_digest,
         policy_revision,
@@ -301,11 +302,17 @@ pub(super) fn decision(answer: Answer) -> pb::Decision {
 
 fn reason(reason: Reason) -> pb::Reason {
     let Reason { policy_id, policy, set, level, message, fix, docs } = reason;
+    let level = match level {
+        None => pb::reason::Level::Unspecified,
+        Some(Level::Advisory) => pb::reason::Level::Advisory,
+        Some(Level::Soft) => pb::reason::Level::Soft,
+        Some(Level::Hard) => pb::reason::Level::Hard,
+    };
     pb::Reason {
         policy_id,
         policy,
-        policy_set: set.as_str().to_owned(),
-        level: level.map(|level| level.as_str().to_owned()).unwrap_or_default(),
+        policy_set: encode_set(set).into(),
+        level: level.into(),
         message,
         fix,
         docs,
@@ -313,13 +320,13 @@ fn reason(reason: Reason) -> pb::Reason {
 }
 
 /// Decodes what a service asks people.
-pub(super) fn ask(request: &decision_pb::CreateApprovalRequestRequest) -> Result<Ask, Problem> {
+pub(super) fn ask(request: &decision_pb::CreateApprovalRequest) -> Result<Ask, Problem> {
     let mut violations = validate::violations(request)?;
     let organization = organization(&request.parent, "parent", &mut violations);
-    let wire = request.approval_request.clone().unwrap_or_default();
+    let wire = request.approval.clone().unwrap_or_default();
     let mut requirements = Vec::with_capacity(wire.requirements.len());
     for (at, one) in wire.requirements.into_iter().enumerate() {
-        let field = format!("approval_request.requirements[{at}]");
+        let field = format!("approval.requirements[{at}]");
         let pb::ApprovalRequirement { quorum, group: name, policy_ids, expiry } = one;
         if name.is_empty() {
             violations.add(format!("{field}.group"), "is required");
@@ -341,11 +348,11 @@ pub(super) fn ask(request: &decision_pb::CreateApprovalRequestRequest) -> Result
     for (field, name) in [("resource", &wire.resource), ("operation", &wire.operation), ("plan", &wire.plan)]
     {
         if !name.is_empty() && !format!("{name}/").starts_with(&root) {
-            violations.add(format!("approval_request.{field}"), format!("`{name}` is not in `{root}`"));
+            violations.add(format!("approval.{field}"), format!("`{name}` is not in `{root}`"));
         }
     }
     if let Some(at) = wire.decisions.iter().position(|id| Uuid::parse_str(id).is_err()) {
-        violations.add(format!("approval_request.decisions[{at}]"), "must be a UUID");
+        violations.add(format!("approval.decisions[{at}]"), "must be a UUID");
     }
     violations.into_result()?;
     Ok(Ask {

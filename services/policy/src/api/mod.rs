@@ -1,7 +1,7 @@
 //! The wire side: each method decodes, calls the use case and encodes.
 
 mod access_service;
-mod approval_request;
+mod approval;
 mod approval_service;
 mod decision;
 mod decision_service;

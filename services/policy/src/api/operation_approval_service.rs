@@ -10,24 +10,24 @@ use super::Api;
 
 #[tonic::async_trait]
 impl OperationApprovalService for Api {
-    async fn create_approval_request(
+    async fn create_approval(
         &self,
-        request: Request<decision_pb::CreateApprovalRequestRequest>,
-    ) -> Answer<pb::ApprovalRequest> {
+        request: Request<decision_pb::CreateApprovalRequest>,
+    ) -> Answer<pb::Approval> {
         self.ask_for_approval(request).await
     }
 
-    async fn cancel_approval_request(
+    async fn cancel_approval(
         &self,
-        request: Request<decision_pb::CancelApprovalRequestRequest>,
-    ) -> Answer<pb::ApprovalRequest> {
+        request: Request<decision_pb::CancelApprovalRequest>,
+    ) -> Answer<pb::Approval> {
         self.cancel(request).await
     }
 
-    async fn batch_get_approval_requests(
+    async fn batch_get_approvals(
         &self,
-        request: Request<decision_pb::BatchGetApprovalRequestsRequest>,
-    ) -> Answer<decision_pb::BatchGetApprovalRequestsResponse> {
-        self.several_approval_requests(request).await
+        request: Request<decision_pb::BatchGetApprovalsRequest>,
+    ) -> Answer<decision_pb::BatchGetApprovalsResponse> {
+        self.several_approvals(request).await
     }
 }

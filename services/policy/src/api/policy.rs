@@ -12,9 +12,17 @@ use crate::domain::source::SetKind;
 /// The set of a policy; nothing where it is not said.
 pub(super) fn set_of(message: &pb::Policy) -> Option<SetKind> {
     match message.policy_set() {
-        pb::policy::PolicySet::Access => Some(SetKind::Access),
-        pb::policy::PolicySet::Guardrail => Some(SetKind::Guardrail),
-        pb::policy::PolicySet::Unspecified => None,
+        pb::PolicySet::Access => Some(SetKind::Access),
+        pb::PolicySet::Guardrail => Some(SetKind::Guardrail),
+        pb::PolicySet::Unspecified => None,
+    }
+}
+
+/// A set as it is shown.
+pub(super) fn encode_set(kind: SetKind) -> pb::PolicySet {
+    match kind {
+        SetKind::Access => pb::PolicySet::Access,
+        SetKind::Guardrail => pb::PolicySet::Guardrail,
     }
 }
 
@@ -23,10 +31,6 @@ impl Wire for PolicyFields {
 
     fn encode(stored: &Stored<Self>) -> pb::Policy {
         let Self { display_name, description, kind, source, digest } = stored.fields.clone();
-        let policy_set = match kind {
-            SetKind::Access => pb::policy::PolicySet::Access,
-            SetKind::Guardrail => pb::policy::PolicySet::Guardrail,
-        };
         let (create_time, update_time) = times(stored);
         pb::Policy {
             name: stored.name(),
@@ -34,7 +38,7 @@ impl Wire for PolicyFields {
             etag: stored.etag(),
             display_name,
             description,
-            policy_set: policy_set.into(),
+            policy_set: encode_set(kind).into(),
             source,
             digest,
             create_time,

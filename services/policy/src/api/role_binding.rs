@@ -7,13 +7,17 @@ use pavior_resource::{Scope, Wire, id_of, times};
 
 use crate::app::App;
 use crate::domain::record::{RoleBindingFields, role_name};
-use crate::domain::role::Member;
+use crate::domain::role::{Member, Reach};
 
 impl Wire for RoleBindingFields {
     type Message = pb::RoleBinding;
 
     fn encode(stored: &Stored<Self>) -> pb::RoleBinding {
-        let Self { role, members, project, owned_only } = &stored.fields;
+        let Self { role, members, project, reach } = &stored.fields;
+        let reach = match reach {
+            Reach::All => pb::role_binding::Reach::All,
+            Reach::Owned => pb::role_binding::Reach::Owned,
+        };
         let organization = &stored.organization;
         let (create_time, update_time) = times(stored);
         pb::RoleBinding {
@@ -26,7 +30,7 @@ impl Wire for RoleBindingFields {
                 Some(project) => format!("organizations/{organization}/projects/{project}"),
                 None => format!("organizations/{organization}"),
             },
-            owned_only: *owned_only,
+            reach: reach.into(),
             create_time,
             update_time,
         }
@@ -53,6 +57,10 @@ impl Wire for RoleBindingFields {
             name if name == format!("organizations/{organization}") => None,
             name => Some(id_of::<Project>(violations, "scope", name, organization)?),
         };
-        Some(Self { role: role?, members, project, owned_only: message.owned_only })
+        let reach = match message.reach() {
+            pb::role_binding::Reach::All | pb::role_binding::Reach::Unspecified => Reach::All,
+            pb::role_binding::Reach::Owned => Reach::Owned,
+        };
+        Some(Self { role: role?, members, project, reach })
     }
 }

@@ -2,7 +2,7 @@
 
 use pavior_rpc::{ErrorReason, Problem, Violations};
 
-use crate::app::approval_request::closed;
+use crate::app::approval::closed;
 use crate::error::Error;
 
 impl From<Error> for Problem {

@@ -50,7 +50,7 @@ mod tests {
         assert!(actions.get("policy.roles.get").is_some_and(|action| !action.change));
         assert!(actions.get("policy.decisions.create").is_some_and(|action| action.internal));
         // Governed where people get one, internal where services get many.
-        assert!(actions.get("policy.approvalRequests.get").is_some_and(|action| !action.internal));
+        assert!(actions.get("policy.approvals.get").is_some_and(|action| !action.internal));
         let schema = PolicySchema::new(actions).unwrap();
         assert!(schema.text.contains(r#"action "policy.roles.*" in ["policy.*"];"#));
     }

@@ -179,11 +179,11 @@ impl Compilations {
             "roles": roles.iter().map(|r| json!([r.id, texts(&r.fields.actions)])).collect::<Vec<_>>(),
             "role_bindings": role_bindings
                 .iter()
-                .map(|b| json!([b.id, b.fields.role, members(b), b.fields.project, b.fields.owned_only]))
+                .map(|b| json!([b.id, b.fields.role, members(b), b.fields.project, b.fields.reach.name()]))
                 .collect::<Vec<_>>(),
             "policies": policies
                 .iter()
-                .map(|p| json!([p.id, p.fields.kind.as_str(), p.fields.digest]))
+                .map(|p| json!([p.id, p.fields.kind.name(), p.fields.digest]))
                 .collect::<Vec<_>>(),
             "policy_bindings": policy_bindings
                 .iter()
@@ -207,6 +207,6 @@ fn to_binding(spec: &PolicyBindingFields) -> Binding {
 }
 
 fn to_role_binding(stored: Stored<RoleBindingFields>) -> RoleBinding {
-    let RoleBindingFields { role, members, project, owned_only } = stored.fields;
-    RoleBinding { id: stored.id, role, members: members.into_iter().collect(), project, owned_only }
+    let RoleBindingFields { role, members, project, reach } = stored.fields;
+    RoleBinding { id: stored.id, role, members: members.into_iter().collect(), project, reach }
 }

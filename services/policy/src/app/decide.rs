@@ -32,7 +32,7 @@ pub(crate) struct AskedActions {
 pub(crate) struct Question {
     /// What it is about.
     pub(crate) input: Input,
-    /// The id of the approval request whose approvals count.
+    /// The id of the approval whose approvals count.
     pub(crate) approval: Option<String>,
     /// Not to be recorded.
     pub(crate) dry_run: bool,

@@ -10,7 +10,7 @@ use pavior_store::idempotency;
 
 use super::App;
 use crate::domain::record::{
-    ApprovalRequestFields, PolicyBindingFields, PolicyFields, RoleBindingFields, RoleFields,
+    ApprovalFields, PolicyBindingFields, PolicyFields, RoleBindingFields, RoleFields,
 };
 use crate::error::Error;
 use crate::store::ConnectionTrait;
@@ -54,7 +54,7 @@ impl App {
             "roleBindings" => Some(kind_of::<RoleBindingFields, C>(&rows, &permit, id).await?),
             "policies" => Some(kind_of::<PolicyFields, C>(&rows, &permit, id).await?),
             "policyBindings" => Some(kind_of::<PolicyBindingFields, C>(&rows, &permit, id).await?),
-            "approvalRequests" => Some(kind_of::<ApprovalRequestFields, C>(&rows, &permit, id).await?),
+            "approvals" => Some(kind_of::<ApprovalFields, C>(&rows, &permit, id).await?),
             _ => None,
         };
         match kind {

@@ -1,7 +1,7 @@
 //! Use cases: what happens between a decoded request and the tables.
 
 pub(crate) mod actions;
-pub(crate) mod approval_request;
+pub(crate) mod approval;
 pub(crate) mod cache;
 pub(crate) mod decide;
 pub(crate) mod decisions;

@@ -15,17 +15,6 @@ pub enum Level {
     Hard,
 }
 
-impl Level {
-    /// As it stands in the annotation.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Advisory => "advisory",
-            Self::Soft => "soft",
-            Self::Hard => "hard",
-        }
-    }
-}
-
 /// What a guardrail does when it matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GuardrailEffect {

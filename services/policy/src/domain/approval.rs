@@ -1,10 +1,10 @@
-//! Approval requests: where they stand, who may vote, when they are met.
+//! Approvals: where they stand, who may vote, when they are met.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::{Principal, PrincipalKind};
 
-/// Where an approval request stands.
+/// Where an approval stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
     /// Waiting for people.
@@ -21,7 +21,7 @@ pub enum State {
     Invalidated,
 }
 
-/// What can happen to an approval request.
+/// What can happen to an approval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Event {
     /// A yes that leaves requirements open.
@@ -40,7 +40,7 @@ pub enum Event {
 
 /// An event that a state does not take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an approval request that is {} cannot be {}", .state.as_str(), .event.as_str())]
+#[error("an approval that is {} cannot be {}", .state.as_str(), .event.as_str())]
 pub struct IllegalTransition {
     /// Where it stands.
     pub state: State,
@@ -110,13 +110,35 @@ impl Event {
 /// What must be met: the quorum by group id.
 pub type Requirements = BTreeMap<String, u32>;
 
+/// What a vote says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// Yes.
+    Approve,
+    /// No.
+    Deny,
+}
+
+impl Choice {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Approve, Self::Deny];
+
+    /// Its name in the API and in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Approve => "CHOICE_APPROVE",
+            Self::Deny => "CHOICE_DENY",
+        }
+    }
+}
+
 /// What one person said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vote {
     /// Who, by resource name.
     pub voter: String,
     /// Yes or no.
-    pub approved: bool,
+    pub choice: Choice,
     /// The required groups that the voter belonged to when voting.
     pub groups: BTreeSet<String>,
 }
@@ -125,10 +147,10 @@ pub struct Vote {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotEligible {
     /// Only people vote.
-    #[error("only people can vote on an approval request, not services or agents")]
+    #[error("only people can vote on an approval, not services or agents")]
     NotAPerson,
     /// Four eyes.
-    #[error("whoever asked, or has an agent ask, cannot vote on the own approval request")]
+    #[error("whoever asked, or has an agent ask, cannot vote on the own approval")]
     Asker,
     /// One vote each.
     #[error("`{0}` has voted already")]
@@ -173,7 +195,7 @@ pub fn eligible(
 /// Whether every group has enough distinct people who said yes.
 pub fn is_met(requirements: &Requirements, votes: &[Vote]) -> bool {
     requirements.iter().all(|(group, quorum)| {
-        let yes = votes.iter().filter(|vote| vote.approved && vote.groups.contains(group));
+        let yes = votes.iter().filter(|vote| vote.choice == Choice::Approve && vote.groups.contains(group));
         let people: BTreeSet<&str> = yes.map(|vote| vote.voter.as_str()).collect();
         people.len() >= *quorum as usize
     })
@@ -208,7 +230,7 @@ INVALIDATED - - - - - -
 
     fn vote(id: &str, groups: &[&str]) -> Vote {
         let groups = groups.iter().map(|group| (*group).to_owned()).collect();
-        Vote { voter: user(id).name, approved: true, groups }
+        Vote { voter: user(id).name, choice: Choice::Approve, groups }
     }
 
     #[test]
@@ -243,7 +265,7 @@ INVALIDATED - - - - - -
         assert!(!is_met(&asked, &[vote("bob", &both)]));
         assert!(!is_met(&asked, &[vote("bob", &both), vote("bob", &both)]));
         assert!(is_met(&asked, &[vote("bob", &both), vote("carol", &["platform"])]));
-        let no = Vote { approved: false, ..vote("carol", &["platform"]) };
+        let no = Vote { choice: Choice::Deny, ..vote("carol", &["platform"]) };
         assert!(!is_met(&asked, &[vote("bob", &both), no]));
     }
 }

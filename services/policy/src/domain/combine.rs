@@ -217,7 +217,7 @@ impl Outcome {
 }
 
 /// Combines what the access set allowed with the hits of the guardrails: the highest of deny, approval and allow.
-/// Approvals are united by group with the larger quorum, and count as given only when the approval request that was
+/// Approvals are united by group with the larger quorum, and count as given only when the approval that was
 /// named is approved, is bound to this very plan, and asked each group for at least as many people.
 pub fn with_guardrails(
     mut allowed: Outcome,

@@ -142,7 +142,7 @@ impl Input {
     }
 }
 
-/// What an approval request adds to a decision.
+/// What an approval adds to a decision.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GivenApproval {
     /// Whether it is approved (and neither expired nor void).

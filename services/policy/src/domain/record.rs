@@ -1,4 +1,4 @@
-//! What the service keeps: roles, bindings, policies, approval requests, decisions.
+//! What the service keeps: roles, bindings, policies, approvals, decisions.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::action::Pattern;
 use super::approval::{Requirements, State, Vote};
 use super::combine::Mode;
-use super::role::Member;
+use super::role::{Member, Reach};
 use super::source::SetKind;
 
 pub use pavior_core::resource::Stored;
@@ -51,8 +51,8 @@ pub(crate) struct RoleBindingFields {
     pub members: Vec<Member>,
     /// The id of the project where it holds; none for the organization.
     pub project: Option<String>,
-    /// Only on what a group of the caller owns.
-    pub owned_only: bool,
+    /// On which resources.
+    pub reach: Reach,
 }
 
 /// A policy.
@@ -83,7 +83,7 @@ pub(crate) struct PolicyBindingFields {
     pub mode: Mode,
 }
 
-/// What one group has to say about an approval request.
+/// What one group has to say about an approval.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requirement {
     /// The id of the group.
@@ -111,7 +111,7 @@ pub struct CastVote {
 
 /// A question to people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ApprovalRequestFields {
+pub(crate) struct ApprovalFields {
     /// Where it stands.
     pub state: State,
     /// Who asked.
@@ -206,9 +206,9 @@ impl Fields for RoleBindingFields {
     }
 
     fn snapshot(&self) -> Json {
-        let Self { role, members, project, owned_only } = self;
+        let Self { role, members, project, reach } = self;
         let members: Vec<String> = members.iter().map(Member::short_name).collect();
-        json!({ "role": role, "members": members, "project": project, "ownedOnly": owned_only })
+        json!({ "role": role, "members": members, "project": project, "reach": reach.name() })
     }
 }
 
@@ -268,17 +268,17 @@ impl Fields for PolicyBindingFields {
     }
 }
 
-impl Fields for ApprovalRequestFields {
-    const SINGULAR: &'static str = "approval request";
-    const TYPE: &'static str = "policy.pavior.dev/ApprovalRequest";
+impl Fields for ApprovalFields {
+    const SINGULAR: &'static str = "approval";
+    const TYPE: &'static str = "policy.pavior.dev/Approval";
 
     fn name(&self, organization: &str, id: &str) -> String {
-        format!("organizations/{organization}/approvalRequests/{id}")
+        format!("organizations/{organization}/approvals/{id}")
     }
 
     fn snapshot(&self) -> Json {
         let votes = self.votes.iter().map(
-            |cast| json!({ "voter": cast.vote.voter, "approved": cast.vote.approved, "reason": cast.reason }),
+            |cast| json!({ "voter": cast.vote.voter, "choice": cast.vote.choice.name(), "reason": cast.reason }),
         );
         json!({
             "state": self.state.as_str(),
@@ -296,7 +296,7 @@ impl Fields for ApprovalRequestFields {
     }
 }
 
-impl ApprovalRequestFields {
+impl ApprovalFields {
     /// Quorums by group.
     pub(crate) fn quorums(&self) -> Requirements {
         let mut all = Requirements::new();

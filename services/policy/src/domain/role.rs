@@ -24,6 +24,9 @@ impl Role {
     }
 }
 
+/// The member that stands for all. No resource name reads so, as names begin with `organizations/`.
+const EVERYONE: &str = "everyone";
+
 /// To whom a role is granted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Member {
@@ -36,7 +39,7 @@ pub enum Member {
 }
 
 impl Member {
-    /// Reads a member of `organization` from a resource name.
+    /// Reads a member of `organization`: a resource name, or the word for all.
     ///
     /// # Errors
     /// A sentence that says what is wanted.
@@ -44,11 +47,11 @@ impl Member {
         let wanted = || {
             format!(
                 "member `{}` must be a user, group, service or agent of `organizations/{organization}`, for example \
-                 `organizations/{organization}/groups/payments`",
+                 `organizations/{organization}/groups/payments`, or `{EVERYONE}`",
                 name.chars().take(100).collect::<String>()
             )
         };
-        if name == format!("organizations/{organization}/groups/-") {
+        if name == EVERYONE {
             return Ok(Self::Everyone);
         }
         let parsed = pavior_core::ResourceName::parse(name).map_err(|_| wanted())?;
@@ -62,21 +65,43 @@ impl Member {
         }
     }
 
-    /// The resource name, without the organization where it is a group of it.
+    /// As in the API, without the organization where it is a group of it.
     pub fn short_name(&self) -> String {
         match self {
-            Self::Everyone => "groups/-".to_owned(),
+            Self::Everyone => EVERYONE.to_owned(),
             Self::Group(id) => format!("groups/{id}"),
             Self::Principal(name) => name.clone(),
         }
     }
 
-    /// The resource name.
+    /// As in the API.
     pub fn name(&self, organization: &str) -> String {
         match self {
-            Self::Everyone => format!("organizations/{organization}/groups/-"),
+            Self::Everyone => EVERYONE.to_owned(),
             Self::Group(id) => format!("organizations/{organization}/groups/{id}"),
             Self::Principal(name) => name.clone(),
+        }
+    }
+}
+
+/// On which resources of its scope a grant holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// On all.
+    All,
+    /// On what a group of the caller owns, or is about to own.
+    Owned,
+}
+
+impl Reach {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::All, Self::Owned];
+
+    /// Its name in the API and in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "REACH_ALL",
+            Self::Owned => "REACH_OWNED",
         }
     }
 }
@@ -92,8 +117,8 @@ pub struct RoleBinding {
     pub members: BTreeSet<Member>,
     /// The id of the project where it holds; none for the whole organization.
     pub project: Option<String>,
-    /// Only on what a group of the caller owns, or is about to own.
-    pub owned_only: bool,
+    /// On which resources.
+    pub reach: Reach,
 }
 
 impl RoleBinding {
@@ -102,7 +127,7 @@ impl RoleBinding {
             Some(project) => input.resource.project.as_ref() == Some(project),
             None => true,
         };
-        in_scope && (!self.owned_only || input.is_owner())
+        in_scope && (self.reach == Reach::All || input.is_owner())
     }
 
     fn names(&self, input: &Input) -> bool {
@@ -202,7 +227,7 @@ impl RoleIndex {
                 text.push_str(&format!(
                     " when {{ principal in Pavior::Organization::\"organizations/{organization}\" }}"
                 ));
-                if binding.owned_only {
+                if binding.reach == Reach::Owned {
                     text.push_str(
                         " when { if resource has owner then principal in resource.owner \
                          else context has new_owner && principal in context.new_owner }",

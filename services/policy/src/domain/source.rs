@@ -31,14 +31,6 @@ impl SetKind {
             Self::Guardrail => "POLICY_SET_GUARDRAIL",
         }
     }
-
-    /// As it is written in reasons.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Access => "access",
-            Self::Guardrail => "guardrail",
-        }
-    }
 }
 
 /// One `permit` or `forbid` of a policy.

@@ -1,4 +1,4 @@
-//! Approval requests and their votes.
+//! Approvals and their votes.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::entity::{approval_request as row, approval_vote as vote};
+use super::entity::{approval as row, approval_vote as vote};
 use super::tables::{corrupt, from_json, to_json};
-use crate::domain::approval::{State, Vote};
-use crate::domain::record::{ApprovalRequestFields, CastVote, Requirement, Stored};
+use crate::domain::approval::{Choice, State, Vote};
+use crate::domain::record::{ApprovalFields, CastVote, Requirement, Stored};
 
 /// A requirement as it is kept.
 #[derive(Serialize, Deserialize)]
@@ -30,7 +30,7 @@ struct KeptRequirement {
     expiry_seconds: Option<i64>,
 }
 
-impl Table for ApprovalRequestFields {
+impl Table for ApprovalFields {
     type Entity = row::Entity;
 
     fn filter_fields(fields: FieldMap) -> FieldMap {
@@ -74,7 +74,7 @@ impl Table for ApprovalRequestFields {
             let KeptRequirement { group, quorum, policy_ids, expiry_seconds } = kept;
             Requirement { group, quorum, policy_ids, expiry_seconds }
         });
-        let spec = ApprovalRequestFields {
+        let spec = ApprovalFields {
             state: State::parse(&state).ok_or_else(|| corrupt("state"))?,
             requester,
             on_behalf_of,
@@ -97,7 +97,7 @@ impl Table for ApprovalRequestFields {
     fn write(stored: &Stored<Self>) -> row::Model {
         let Stored { uid, organization, id, revision, create_time, update_time, fields: spec } =
             stored.clone();
-        let ApprovalRequestFields {
+        let ApprovalFields {
             state,
             requester,
             on_behalf_of,
@@ -150,26 +150,26 @@ fn scoped(permit: &Permit) -> Select<row::Entity> {
     row::Entity::find().filter(row::Column::Organization.eq(permit.organization()))
 }
 
-/// The approval request of an id, with its votes.
+/// The approval of an id, with its votes.
 pub(crate) async fn approval_by_id<C: ConnectionTrait>(
     db: &C,
     permit: &Permit,
     id: &str,
-) -> Result<Option<Stored<ApprovalRequestFields>>, StoreError> {
+) -> Result<Option<Stored<ApprovalFields>>, StoreError> {
     let found = Rows::new(db).find(permit, "", id).await?;
     Ok(with_votes(db, permit, found.into_iter().collect()).await?.pop())
 }
 
-/// The approval request of an operation for one plan: there is at most one.
+/// The approval of an operation for one plan: there is at most one.
 pub(crate) async fn approval_for_plan<C: ConnectionTrait>(
     db: &C,
     permit: &Permit,
     operation: &str,
     plan_digest: &str,
-) -> Result<Option<Stored<ApprovalRequestFields>>, StoreError> {
+) -> Result<Option<Stored<ApprovalFields>>, StoreError> {
     let mine = scoped(permit).filter(row::Column::Operation.eq(operation));
     let found = mine.filter(row::Column::PlanDigest.eq(plan_digest)).all(db).await?;
-    let found = found.into_iter().map(ApprovalRequestFields::read).collect::<Result<_, _>>()?;
+    let found = found.into_iter().map(ApprovalFields::read).collect::<Result<_, _>>()?;
     Ok(with_votes(db, permit, found).await?.pop())
 }
 
@@ -178,12 +178,12 @@ pub(crate) async fn approvals_by_ids<C: ConnectionTrait>(
     db: &C,
     permit: &Permit,
     ids: &[String],
-) -> Result<BTreeMap<String, Stored<ApprovalRequestFields>>, StoreError> {
+) -> Result<BTreeMap<String, Stored<ApprovalFields>>, StoreError> {
     let found = with_votes(db, permit, Rows::new(db).find_many(permit, "", ids).await?).await?;
     Ok(found.into_iter().map(|stored| (stored.id.clone(), stored)).collect())
 }
 
-/// Ids of the pending approval requests whose time is over, at most `limit`.
+/// Ids of the pending approvals whose time is over, at most `limit`.
 pub(crate) async fn due_approvals<C: ConnectionTrait>(
     db: &C,
     permit: &Permit,
@@ -211,18 +211,18 @@ pub(crate) async fn due_organizations_unscoped<C: ConnectionTrait>(
     Ok(due.into_tuple::<String>().all(db).await?)
 }
 
-/// Adds a vote. The approval request must have been read with the permit.
+/// Adds a vote. The approval must have been read with the permit.
 pub(crate) async fn insert_vote<C: ConnectionTrait>(
     tx: &C,
     _permit: &Permit,
     request: Uuid,
     cast: &CastVote,
 ) -> Result<(), StoreError> {
-    let CastVote { vote: Vote { voter, approved, groups }, reason, vote_time, plan_digest } = cast.clone();
+    let CastVote { vote: Vote { voter, choice, groups }, reason, vote_time, plan_digest } = cast.clone();
     let new = vote::ActiveModel {
         request: Set(request),
         voter: Set(voter),
-        approved: Set(approved),
+        choice: Set(choice.name().to_owned()),
         reason: Set(reason),
         vote_time: Set(micros(vote_time)),
         plan_digest: Set(plan_digest),
@@ -232,12 +232,12 @@ pub(crate) async fn insert_vote<C: ConnectionTrait>(
     Ok(())
 }
 
-/// Puts votes to their approval requests, which must have been read with the permit.
+/// Puts votes to their approvals, which must have been read with the permit.
 pub(crate) async fn with_votes<C: ConnectionTrait>(
     db: &C,
     _permit: &Permit,
-    mut requests: Vec<Stored<ApprovalRequestFields>>,
-) -> Result<Vec<Stored<ApprovalRequestFields>>, StoreError> {
+    mut requests: Vec<Stored<ApprovalFields>>,
+) -> Result<Vec<Stored<ApprovalFields>>, StoreError> {
     if requests.is_empty() {
         return Ok(requests);
     }
@@ -246,9 +246,10 @@ pub(crate) async fn with_votes<C: ConnectionTrait>(
     let cast = cast.order_by_asc(vote::Column::VoteTime).order_by_asc(vote::Column::Voter).all(db).await?;
     let mut votes = BTreeMap::<Uuid, Vec<CastVote>>::new();
     for row in cast {
-        let vote::Model { request, voter, approved, reason, vote_time, plan_digest, groups } = row;
+        let vote::Model { request, voter, choice, reason, vote_time, plan_digest, groups } = row;
         let groups = from_json(&groups, "groups")?;
-        let vote = Vote { voter, approved, groups };
+        let choice = Choice::ALL.into_iter().find(|c| c.name() == choice).ok_or_else(|| corrupt("choice"))?;
+        let vote = Vote { voter, choice, groups };
         let cast = CastVote { vote, reason, vote_time: stored_time(vote_time)?, plan_digest };
         votes.entry(request).or_default().push(cast);
     }

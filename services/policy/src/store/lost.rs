@@ -1,4 +1,4 @@
-//! Approval requests about operations that nobody knows any more: the database that held those was set back.
+//! Approvals about operations that nobody knows any more: the database that held those was set back.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use sea_orm::{ColumnTrait as _, EntityTrait as _, ExprTrait as _, QueryFilter as
 use serde_json::json;
 use uuid::Uuid;
 
-use super::entity::approval_request as row;
+use super::entity::approval as row;
 use crate::domain::approval::State;
 
-/// An approval request that people can still answer.
+/// An approval that people can still answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
     /// Its unique id.
@@ -29,7 +29,7 @@ pub struct Pending {
 /// Why such a request ends.
 const REASON: &str = "its operation was lost when the database of provisioning was set back";
 
-/// Every approval request that people can still answer and that is about an operation.
+/// Every approval that people can still answer and that is about an operation.
 pub(crate) async fn pending_unscoped(store: &Store) -> Result<Vec<Pending>, StoreError> {
     let found = row::Entity::find()
         .filter(row::Column::State.eq(State::Pending.as_str()))
@@ -39,7 +39,7 @@ pub(crate) async fn pending_unscoped(store: &Store) -> Result<Vec<Pending>, Stor
         .await?;
     let pending = |row: row::Model| Pending {
         uid: row.uid,
-        name: format!("organizations/{}/approvalRequests/{}", row.organization, row.id),
+        name: format!("organizations/{}/approvals/{}", row.organization, row.id),
         operation: row.operation,
     };
     Ok(found.into_iter().map(pending).collect())
@@ -88,7 +88,7 @@ fn ended(ids: &dyn IdGen, clock: &dyn Clock, actor: Actor, lost: &Pending) -> Au
         phase: Phase::Outcome,
         actor,
         object: Object {
-            r#type: "policy.pavior.dev/ApprovalRequest".to_owned(),
+            r#type: "policy.pavior.dev/Approval".to_owned(),
             name: lost.name.clone(),
             project: None,
         },
@@ -100,6 +100,6 @@ fn ended(ids: &dyn IdGen, clock: &dyn Clock, actor: Actor, lost: &Pending) -> Au
             after: shown(State::Invalidated),
             ..Change::default()
         }),
-        summary: format!("approval request `{}` became void: {REASON}", lost.name),
+        summary: format!("approval `{}` became void: {REASON}", lost.name),
     }
 }

@@ -18,7 +18,7 @@ use crate::domain::combine::Mode;
 use crate::domain::record::{
     PolicyBindingFields, PolicyFields, RoleBindingFields, RoleFields, Stored, policy_name, role_name,
 };
-use crate::domain::role::Member;
+use crate::domain::role::{Member, Reach};
 use crate::domain::source::SetKind;
 
 pub(super) fn corrupt(what: &str) -> StoreError {
@@ -95,7 +95,7 @@ impl Table for RoleBindingFields {
 
     fn write(stored: &Stored<Self>) -> role_binding::Model {
         let Stored { uid, organization, id, revision, create_time, update_time, fields: spec } = stored;
-        let Self { role, members, project, owned_only } = spec;
+        let Self { role, members, project, reach } = spec;
         let members: Vec<String> = members.iter().map(|member| member.name(organization)).collect();
         let scope = match project {
             Some(project) => format!("organizations/{organization}/projects/{project}"),
@@ -111,7 +111,7 @@ impl Table for RoleBindingFields {
             role: role_name(organization, role),
             members: to_json(&members),
             scope,
-            owned_only: *owned_only,
+            reach: reach.name().to_owned(),
         }
     }
 
@@ -126,7 +126,7 @@ impl Table for RoleBindingFields {
             role,
             members,
             scope,
-            owned_only,
+            reach,
         } = row;
         let members: Vec<String> = from_json(&members, "members")?;
         let members =
@@ -135,7 +135,7 @@ impl Table for RoleBindingFields {
             role: last(&role),
             members: members.collect::<Result<_, _>>()?,
             project: scope.contains("/projects/").then(|| last(&scope)),
-            owned_only,
+            reach: Reach::ALL.into_iter().find(|r| r.name() == reach).ok_or_else(|| corrupt("reach"))?,
         };
         let (create_time, update_time) = (stored_time(create_time)?, stored_time(update_time)?);
         Ok(Stored { uid, organization, id, revision, create_time, update_time, fields: spec })

@@ -11,11 +11,11 @@ use time::Duration;
 
 use super::*;
 use crate::domain::action::Pattern;
-use crate::domain::approval::{State, Vote};
+use crate::domain::approval::{Choice, State, Vote};
 use crate::domain::record::{
-    ApprovalRequestFields, CastVote, DecisionRecord, Requirement, RoleBindingFields, RoleFields, Stored,
+    ApprovalFields, CastVote, DecisionRecord, Requirement, RoleBindingFields, RoleFields, Stored,
 };
-use crate::domain::role::Member;
+use crate::domain::role::{Member, Reach};
 
 struct Fixture {
     store: Store,
@@ -130,7 +130,7 @@ async fn pages_follow_the_order_and_the_filter() {
                 role: if id < "c" { "x" } else { "y" }.into(),
                 members: vec![Member::Everyone, Member::Group("g".into())],
                 project: (id == "a").then(|| "hello".into()),
-                owned_only: id == "b",
+                reach: if id == "b" { Reach::Owned } else { Reach::All },
             };
             f.insert(&f.stored("acme", id, spec)).await.unwrap();
         }
@@ -181,7 +181,7 @@ async fn revisions_count_changes() {
 async fn approvals_and_votes_come_back_as_they_were() {
     both(|db| async move {
         let f = Fixture::new(&db).await;
-        let spec = ApprovalRequestFields {
+        let spec = ApprovalFields {
             state: State::Pending,
             requester: "organizations/acme/users/alice".into(),
             on_behalf_of: Some("organizations/acme/users/bob".into()),
@@ -205,7 +205,7 @@ async fn approvals_and_votes_come_back_as_they_were() {
         let mut stored = f.stored("acme", "one", spec);
         let vote = Vote {
             voter: "organizations/acme/users/carol".into(),
-            approved: true,
+            choice: Choice::Approve,
             groups: ["platform".into()].into(),
         };
         let cast = CastVote { vote, reason: "ok".into(), vote_time: f.clock.now(), plan_digest: "d1".into() };

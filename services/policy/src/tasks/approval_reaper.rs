@@ -1,4 +1,4 @@
-//! Ends approval requests whose time is over, also those that nobody looks at.
+//! Ends approvals whose time is over, also those that nobody looks at.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(super) fn task(app: App) -> Task {
                 () = tokio::time::sleep(pause) => {}
             }
             if let Err(error) = round(&app).await {
-                tracing::warn!(%error, "approval requests will be looked through again");
+                tracing::warn!(%error, "approvals will be looked through again");
             }
         }
     })
@@ -28,7 +28,7 @@ async fn round(app: &App) -> Result<(), Error> {
         store::due_organizations_unscoped(app.kernel.store.read(), app.kernel.clock.now()).await?
     {
         let count = app.expire_due(&organization).await?;
-        tracing::info!(organization, count, "approval requests have expired");
+        tracing::info!(organization, count, "approvals have expired");
     }
     Ok(())
 }

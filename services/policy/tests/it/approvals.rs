@@ -1,22 +1,23 @@
-//! Approval requests: from the question to the execution.
+//! Approvals: from the question to the execution.
 
 use pavior_core::PrincipalKind;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_testkit::db::{both, sqlite};
 use pb::Effect;
-use pb::approval_request::State;
-use pb::policy::PolicySet::Guardrail;
+use pb::PolicySet::Guardrail;
+use pb::approval::State;
+use pb::role_binding::Reach;
 use tonic::{Code, Status};
 
 use crate::fixture::{ACME, CREATE, Fixture, failed, question, user};
 
-fn ask(digest: &str, quorum: i32) -> decision_pb::CreateApprovalRequestRequest {
+fn ask(digest: &str, quorum: i32) -> decision_pb::CreateApprovalRequest {
     let requirement =
         pb::ApprovalRequirement { quorum, group: format!("{ACME}/groups/platform"), ..Default::default() };
-    decision_pb::CreateApprovalRequestRequest {
+    decision_pb::CreateApprovalRequest {
         parent: ACME.into(),
-        approval_request: Some(pb::ApprovalRequest {
+        approval: Some(pb::Approval {
             action: CREATE.into(),
             resource: format!("{ACME}/projects/hello/environments/production"),
             operation: format!("{ACME}/operations/op1"),
@@ -32,26 +33,26 @@ fn ask(digest: &str, quorum: i32) -> decision_pb::CreateApprovalRequestRequest {
 }
 
 impl Fixture {
-    pub(crate) async fn ask(&self, who: &str, digest: &str, quorum: i32) -> pb::ApprovalRequest {
+    pub(crate) async fn ask(&self, who: &str, digest: &str, quorum: i32) -> pb::Approval {
         let call = self.internal(who, ask(digest, quorum));
-        self.operation_approvals().create_approval_request(call).await.unwrap().into_inner()
+        self.operation_approvals().create_approval(call).await.unwrap().into_inner()
     }
 
-    async fn approve(&self, who: &str, name: &str, digest: &str) -> Result<pb::ApprovalRequest, Status> {
-        let request = pb::ApproveApprovalRequestRequest {
+    async fn approve(&self, who: &str, name: &str, digest: &str) -> Result<pb::Approval, Status> {
+        let request = pb::ApproveRequest {
             name: name.into(),
             reason: "fine".into(),
             plan_digest: digest.into(),
             ..Default::default()
         };
-        let call = self.call(who, "policy.approvalRequests.approve", request);
-        Ok(self.approvals().approve_approval_request(call).await?.into_inner())
+        let call = self.call(who, "policy.approvals.approve", request);
+        Ok(self.approvals().approve(call).await?.into_inner())
     }
 
-    async fn look(&self, name: &str) -> pb::ApprovalRequest {
-        let request = pb::GetApprovalRequestRequest { name: name.into() };
-        let call = self.call("bob", "policy.approvalRequests.get", request);
-        self.approvals().get_approval_request(call).await.unwrap().into_inner()
+    async fn look(&self, name: &str) -> pb::Approval {
+        let request = pb::GetApprovalRequest { name: name.into() };
+        let call = self.call("bob", "policy.approvals.get", request);
+        self.approvals().get_approval(call).await.unwrap().into_inner()
     }
 }
 
@@ -60,7 +61,7 @@ async fn an_approval_lets_exactly_its_plan_through() {
     both(|db| async move {
         let f = Fixture::new(db).await;
         f.role("dev", &["provisioning.*"]).await;
-        f.bind("dev", "dev", &["groups/-"], false).await;
+        f.bind("dev", "dev", &["everyone"], Reach::All).await;
         let text = r#"@approve("1 of group:platform") forbid (principal, action, resource);"#;
         f.policy("p", Guardrail, text).await.unwrap();
         f.enforce("p", "p").await;
@@ -71,7 +72,7 @@ async fn an_approval_lets_exactly_its_plan_through() {
         );
         let mut execution = question("alice", CREATE);
         execution.stage = decision_pb::DecisionStage::Execution.into();
-        execution.approval_request = request.name.clone();
+        execution.approval = request.name.clone();
         let effect =
             async |request: &decision_pb::DecideRequest| f.decide(request.clone()).await.unwrap().effect();
         assert_eq!(effect(&execution).await, Effect::RequireApproval);
@@ -86,30 +87,20 @@ async fn an_approval_lets_exactly_its_plan_through() {
         let mut changed = execution.clone();
         changed.context.as_mut().unwrap().plan_digest = "d2".into();
         assert_eq!(effect(&changed).await, Effect::RequireApproval);
-        let cancel = decision_pb::CancelApprovalRequestRequest {
+        let cancel = decision_pb::CancelApprovalRequest {
             name: request.name.clone(),
             invalidated: true,
             reason: "changed".into(),
         };
-        let void = f
-            .operation_approvals()
-            .cancel_approval_request(f.own(cancel.clone()))
-            .await
-            .unwrap()
-            .into_inner();
+        let void = f.operation_approvals().cancel_approval(f.own(cancel.clone())).await.unwrap().into_inner();
         assert_eq!(void.state(), State::Invalidated);
         assert_eq!(effect(&execution).await, Effect::RequireApproval);
-        let again =
-            f.operation_approvals().cancel_approval_request(f.own(cancel)).await.unwrap().into_inner();
+        let again = f.operation_approvals().cancel_approval(f.own(cancel)).await.unwrap().into_inner();
         assert_eq!(again, void);
         let told: Vec<_> = f.audited().await.into_iter().map(|event| event.action).collect();
         assert_eq!(
             told[told.len() - 3..],
-            [
-                "policy.approvalRequests.create",
-                "policy.approvalRequests.approve",
-                "policy.approvalRequests.cancel"
-            ]
+            ["policy.approvals.create", "policy.approvals.approve", "policy.approvals.cancel"]
         );
     })
     .await;
@@ -157,13 +148,13 @@ async fn the_human_behind_an_agent_cannot_approve() {
     agent.name = format!("{ACME}/agents/bot");
     agent.on_behalf_of = Some(user("bob").name);
     let call = f.signed(&f.provisioning, &agent, "", ask("d1", 1));
-    let request = f.operation_approvals().create_approval_request(call).await.unwrap().into_inner();
+    let request = f.operation_approvals().create_approval(call).await.unwrap().into_inner();
     assert_eq!(failed(f.approve("bob", &request.name, "").await).1, "APPROVER_NOT_ELIGIBLE");
     agent.on_behalf_of = Some(user("carol").name);
     agent.groups = vec!["platform".into()];
-    let vote = pb::ApproveApprovalRequestRequest { name: request.name.clone(), ..Default::default() };
-    let call = f.signed(&f.gateway, &agent, "policy.approvalRequests.approve", vote);
-    assert_eq!(failed(f.approvals().approve_approval_request(call).await).1, "APPROVER_NOT_ELIGIBLE");
+    let vote = pb::ApproveRequest { name: request.name.clone(), ..Default::default() };
+    let call = f.signed(&f.gateway, &agent, "policy.approvals.approve", vote);
+    assert_eq!(failed(f.approvals().approve(call).await).1, "APPROVER_NOT_ELIGIBLE");
     assert_eq!(f.approve("carol", &request.name, "").await.unwrap().state(), State::Approved);
 }
 
@@ -174,15 +165,12 @@ async fn a_service_that_asks_in_its_own_name_says_for_whom() {
     service.kind = PrincipalKind::Service;
     service.name = format!("{ACME}/services/provisioning");
     let call = f.signed(&f.provisioning, &service, "", ask("d1", 1));
-    let (code, _, error) = failed(f.operation_approvals().create_approval_request(call).await);
-    assert_eq!(
-        (code, error.violations[0].field.as_str()),
-        (Code::InvalidArgument, "approval_request.requester")
-    );
+    let (code, _, error) = failed(f.operation_approvals().create_approval(call).await);
+    assert_eq!((code, error.violations[0].field.as_str()), (Code::InvalidArgument, "approval.requester"));
     let mut named = ask("d1", 1);
-    named.approval_request.as_mut().unwrap().requester = user("bob").name;
+    named.approval.as_mut().unwrap().requester = user("bob").name;
     let call = f.signed(&f.provisioning, &service, "", named);
-    let request = f.operation_approvals().create_approval_request(call).await.unwrap().into_inner();
+    let request = f.operation_approvals().create_approval(call).await.unwrap().into_inner();
     assert_eq!(failed(f.approve("bob", &request.name, "").await).1, "APPROVER_NOT_ELIGIBLE");
     assert_eq!(f.approve("carol", &request.name, "").await.unwrap().state(), State::Approved);
 }
@@ -193,29 +181,22 @@ async fn one_denial_ends_it() {
         let f = Fixture::new(db).await;
         let request = f.ask("alice", "d1", 2).await;
         f.approve("bob", &request.name, "").await.unwrap();
-        let deny = pb::DenyApprovalRequestRequest {
-            name: request.name.clone(),
-            reason: "no".into(),
-            ..Default::default()
-        };
-        let call = f.call("carol", "policy.approvalRequests.deny", deny);
-        let denied = f.approvals().deny_approval_request(call).await.unwrap().into_inner();
+        let deny = pb::DenyRequest { name: request.name.clone(), reason: "no".into(), ..Default::default() };
+        let call = f.call("carol", "policy.approvals.deny", deny);
+        let denied = f.approvals().deny(call).await.unwrap().into_inner();
         assert_eq!((denied.state(), denied.votes.len()), (State::Denied, 2));
         let list = |filter: &str| {
-            let request = pb::ListApprovalRequestsRequest {
-                parent: ACME.into(),
-                filter: filter.into(),
-                ..Default::default()
-            };
-            f.call("bob", "policy.approvalRequests.list", request)
+            let request =
+                pb::ListApprovalsRequest { parent: ACME.into(), filter: filter.into(), ..Default::default() };
+            f.call("bob", "policy.approvals.list", request)
         };
         for (filter, want) in [
             ("state = DENIED", 1),
             ("state = STATE_PENDING", 0),
             ("requester = \"organizations/acme/users/alice\"", 1),
         ] {
-            let found = f.approvals().list_approval_requests(list(filter)).await.unwrap().into_inner();
-            assert_eq!(found.approval_requests.len(), want, "{filter}");
+            let found = f.approvals().list_approvals(list(filter)).await.unwrap().into_inner();
+            assert_eq!(found.approvals.len(), want, "{filter}");
         }
     })
     .await;
@@ -237,7 +218,7 @@ async fn time_ends_it_whoever_looks() {
         let last = f.audited().await.pop().unwrap();
         assert_eq!(
             (last.action.as_str(), last.actor.reference.as_str()),
-            ("policy.approvalRequests.expire", "organizations/acme/services/policy")
+            ("policy.approvals.expire", "organizations/acme/services/policy")
         );
     })
     .await;
@@ -249,7 +230,7 @@ async fn without_an_audit_trail_nothing_changes_but_time_goes_on() {
     let request = f.ask("alice", "d1", 1).await;
     f.advance(24 * 3_600);
     let (code, reason, _) =
-        failed(f.operation_approvals().create_approval_request(f.internal("alice", ask("d2", 1))).await);
+        failed(f.operation_approvals().create_approval(f.internal("alice", ask("d2", 1))).await);
     assert_eq!((code, reason.as_str()), (Code::Unavailable, "AUDIT_UNAVAILABLE"));
     assert_eq!(f.look(&request.name).await.state(), State::Expired);
     assert_eq!(failed(f.approve("bob", &request.name, "").await).1, "INVALID_STATE");
@@ -265,12 +246,12 @@ async fn an_agent_asks_for_its_person_who_then_cannot_vote_or_not_at_all() {
         bot.kind = PrincipalKind::Agent;
         bot.name = format!("{ACME}/agents/bot");
         let alone = f.signed(&f.provisioning, &bot, "", ask("d1", 1));
-        let (code, reason, error) = failed(f.operation_approvals().create_approval_request(alone).await);
+        let (code, reason, error) = failed(f.operation_approvals().create_approval(alone).await);
         assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "APPROVER_NOT_ELIGIBLE"));
         assert!(error.message.contains("acts for nobody"), "{}", error.message);
         bot.on_behalf_of = Some(user("pia").name);
         let call = f.signed(&f.provisioning, &bot, "", ask("d1", 1));
-        let request = f.operation_approvals().create_approval_request(call).await.unwrap().into_inner();
+        let request = f.operation_approvals().create_approval(call).await.unwrap().into_inner();
         let (code, reason, _) = failed(f.approve("pia", &request.name, "d1").await);
         assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "APPROVER_NOT_ELIGIBLE"));
         assert_eq!(f.approve("bob", &request.name, "d1").await.unwrap().state(), State::Approved);
@@ -290,15 +271,13 @@ async fn an_operation_asks_once_about_a_plan() {
         let other = f.ask("alice", "d2", 1).await;
         assert_ne!(one.name, other.name);
         let names = vec![other.name.clone(), one.name.clone()];
-        let request = decision_pb::BatchGetApprovalRequestsRequest { parent: ACME.into(), names };
-        let found =
-            f.operation_approvals().batch_get_approval_requests(f.own(request)).await.unwrap().into_inner();
-        assert_eq!(found.approval_requests, [other, one]);
+        let request = decision_pb::BatchGetApprovalsRequest { parent: ACME.into(), names };
+        let found = f.operation_approvals().batch_get_approvals(f.own(request)).await.unwrap().into_inner();
+        assert_eq!(found.approvals, [other, one]);
         let mut bad = ask("d3", 0);
-        bad.approval_request.as_mut().unwrap().requirements[0].group =
-            "organizations/other/groups/platform".into();
+        bad.approval.as_mut().unwrap().requirements[0].group = "organizations/other/groups/platform".into();
         let (code, _, error) =
-            failed(f.operation_approvals().create_approval_request(f.internal("alice", bad)).await);
+            failed(f.operation_approvals().create_approval(f.internal("alice", bad)).await);
         assert_eq!((code, error.violations.len()), (Code::InvalidArgument, 2));
     })
     .await;
@@ -326,12 +305,12 @@ async fn votes_at_the_same_time_are_all_counted() {
 async fn a_vote_is_repeatable() {
     let f = Fixture::new(sqlite()).await;
     let request = f.ask("alice", "d1", 2).await;
-    let vote = pb::ApproveApprovalRequestRequest {
+    let vote = pb::ApproveRequest {
         name: request.name.clone(),
         request_id: "0e3f1a52-5a3c-4d0e-9a52-5a3c4d0e9a52".into(),
         ..Default::default()
     };
-    let call = || f.call("bob", "policy.approvalRequests.approve", vote.clone());
-    let first = f.approvals().approve_approval_request(call()).await.unwrap().into_inner();
-    assert_eq!(f.approvals().approve_approval_request(call()).await.unwrap().into_inner(), first);
+    let call = || f.call("bob", "policy.approvals.approve", vote.clone());
+    let first = f.approvals().approve(call()).await.unwrap().into_inner();
+    assert_eq!(f.approvals().approve(call()).await.unwrap().into_inner(), first);
 }

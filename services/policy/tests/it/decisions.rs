@@ -4,7 +4,8 @@ use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_testkit::db::{both, sqlite};
 use pb::Effect;
-use pb::policy::PolicySet::{Access, Guardrail};
+use pb::PolicySet::{Access, Guardrail};
+use pb::role_binding::Reach;
 use prost_types::FieldMask;
 use sea_orm::{ConnectionTrait as _, Statement};
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,7 @@ async fn roles_grant_through_groups_and_guardrails_ask() {
         f.role("dev", &["provisioning.*"]).await;
         let denied = f.decide(question("alice", CREATE)).await.unwrap();
         assert_eq!(denied.granting_roles, [format!("{ACME}/roles/dev")]);
-        f.bind("everyone-owned", "dev", &["groups/-"], true).await;
+        f.bind("everyone-owned", "dev", &["everyone"], Reach::Owned).await;
         // Alice is in core, which is below payments, which owns the project.
         let allowed = f.decide(question("alice", CREATE)).await.unwrap();
         assert_eq!((allowed.effect(), ids(&allowed.reasons)), (Effect::Allow, vec!["everyone-owned"]));
@@ -52,7 +53,7 @@ async fn roles_grant_through_groups_and_guardrails_ask() {
         assert_eq!((asked.effect(), ids(&asked.reasons)), (Effect::RequireApproval, vec!["production"]));
         assert_eq!(asked.reasons[0].message, "production needs an approval");
         assert_eq!(
-            (asked.approvals[0].quorum, asked.approvals[0].group.as_str()),
+            (asked.requirements[0].quorum, asked.requirements[0].group.as_str()),
             (1, "organizations/acme/groups/platform")
         );
         assert_eq!(asked.plan_digest, "d1");
@@ -68,7 +69,7 @@ async fn changes_and_denials_are_recorded_and_reads_are_not() {
     both(|db| async move {
         let mut f = Fixture::new(db).await;
         f.role("dev", &["provisioning.*"]).await;
-        f.bind("dev", "dev", &["users/alice"], false).await;
+        f.bind("dev", "dev", &["users/alice"], Reach::All).await;
         let change = f.decide(question("alice", CREATE)).await.unwrap();
         let read = f.decide(question("alice", GET)).await.unwrap();
         let denied = f.decide(question("bob", GET)).await.unwrap();
@@ -101,7 +102,7 @@ async fn a_change_holds_at_once_here_and_soon_elsewhere() {
         let f = Fixture::new(db).await;
         let other = f.replica().await;
         f.role("dev", &["provisioning.*"]).await;
-        f.bind("dev", "dev", &["users/alice"], false).await;
+        f.bind("dev", "dev", &["users/alice"], Reach::All).await;
         let effect = async |f: &Fixture| f.decide(question("alice", CREATE)).await.unwrap().effect();
         assert_eq!((effect(&f).await, effect(&other).await), (Effect::Allow, Effect::Allow));
         f.policy("no", Access, "forbid (principal, action, resource);").await.unwrap();
@@ -124,7 +125,7 @@ async fn a_change_holds_at_once_here_and_soon_elsewhere() {
 async fn the_directory_is_asked_again_and_its_loss_is_not_a_yes() {
     let f = Fixture::new(sqlite()).await;
     f.role("dev", &["provisioning.*"]).await;
-    f.bind("dev", "dev", &["groups/payments"], false).await;
+    f.bind("dev", "dev", &["groups/payments"], Reach::All).await;
     let effect = async || f.decide(question("alice", CREATE)).await.map(|decision| decision.effect());
     assert_eq!(effect().await.unwrap(), Effect::Allow);
     f.advance(10);
@@ -161,7 +162,7 @@ async fn the_platform_belongs_to_its_administrators() {
 async fn batches_and_allowed_actions() {
     let f = Fixture::new(sqlite()).await;
     f.role("viewer", &[GET]).await;
-    f.bind("viewer", "viewer", &["groups/-"], false).await;
+    f.bind("viewer", "viewer", &["everyone"], Reach::All).await;
     let requests = vec![question("alice", GET), question("alice", CREATE)];
     let call = f.own(decision_pb::BatchDecideRequest { requests });
     let answer = f.decisions().batch_decide(call).await.unwrap().into_inner();
@@ -184,7 +185,7 @@ async fn batches_and_allowed_actions() {
     assert_eq!(list().await, (vec![GET.to_owned()], vec![GET.to_owned()]));
     // A guardrail is asked now, where the call itself would ask it, and left to the plan where there will be one.
     f.role("maker", &[CREATE]).await;
-    f.bind("maker", "maker", &["groups/-"], false).await;
+    f.bind("maker", "maker", &["everyone"], Reach::All).await;
     let made = (vec![GET.to_owned(), CREATE.to_owned()], vec![GET.to_owned(), CREATE.to_owned()]);
     assert_eq!(list().await, made);
     let source = format!("forbid (principal, action == Pavior::Action::\"{CREATE}\", resource);");
@@ -204,13 +205,12 @@ async fn a_question_with_holes_is_refused_with_all_of_them() {
     asked.resource.as_mut().unwrap().owner = "organizations/other/groups/payments".into();
     asked.resource.as_mut().unwrap().name = "organizations/acme-2/projects/x".into();
     asked.context.as_mut().unwrap().create_count = -1;
-    asked.approval_request = "x".into();
+    asked.approval = "x".into();
     let (code, _, error) = failed(f.decide(asked).await);
     let mut fields: Vec<_> = error.violations.iter().map(|violation| violation.field.as_str()).collect();
     fields.sort_unstable();
     assert_eq!(code, Code::InvalidArgument);
-    let want =
-        ["approval_request", "context.create_count", "principal.name", "resource.name", "resource.owner"];
+    let want = ["approval", "context.create_count", "principal.name", "resource.name", "resource.owner"];
     assert_eq!(fields, want);
     let (code, _, error) = failed(f.decide(decision_pb::DecideRequest::default()).await);
     assert!(code == Code::InvalidArgument && error.violations.len() >= 4, "{error:?}");

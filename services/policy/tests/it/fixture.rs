@@ -196,15 +196,15 @@ impl Fixture {
         id: &str,
         role: &str,
         members: &[&str],
-        owned_only: bool,
+        reach: pb::role_binding::Reach,
     ) -> pb::RoleBinding {
         let request = pb::CreateRoleBindingRequest {
             parent: ACME.into(),
             role_binding_id: id.into(),
             role_binding: Some(pb::RoleBinding {
                 role: format!("{ACME}/roles/{role}"),
-                members: members.iter().map(|member| format!("{ACME}/{member}")).collect(),
-                owned_only,
+                members: members.iter().map(|member| member_name(member)).collect(),
+                reach: reach.into(),
                 ..Default::default()
             }),
             ..Default::default()
@@ -216,7 +216,7 @@ impl Fixture {
     pub(crate) async fn policy(
         &self,
         id: &str,
-        set: pb::policy::PolicySet,
+        set: pb::PolicySet,
         source: &str,
     ) -> Result<pb::Policy, Status> {
         let request = pb::CreatePolicyRequest {
@@ -332,4 +332,9 @@ pub(crate) fn failed<T: std::fmt::Debug>(result: Result<T, Status>) -> (Code, St
     let status = result.expect_err("an error");
     let decoded = from_status(&status);
     (status.code(), decoded.reason.clone(), decoded)
+}
+
+/// A member by the last two parts of its name, or by the word for all.
+fn member_name(member: &str) -> String {
+    if member == "everyone" { member.to_owned() } else { format!("{ACME}/{member}") }
 }

@@ -23,12 +23,9 @@ async fn each_role_may_call_its_own_methods_only() {
     let call = f.internal("root", new_role("dev", &["*"]));
     let (code, reason, _) = failed(f.access().create_role(call).await);
     assert_eq!((code, reason.as_str()), (Code::PermissionDenied, "CALLER_NOT_ALLOWED"));
-    let ask = f.call(
-        "alice",
-        "",
-        decision_pb::CreateApprovalRequestRequest { parent: ACME.into(), ..Default::default() },
-    );
-    assert_eq!(failed(f.operation_approvals().create_approval_request(ask).await).1, "CALLER_NOT_ALLOWED");
+    let ask =
+        f.call("alice", "", decision_pb::CreateApprovalRequest { parent: ACME.into(), ..Default::default() });
+    assert_eq!(failed(f.operation_approvals().create_approval(ask).await).1, "CALLER_NOT_ALLOWED");
 }
 
 #[tokio::test]
@@ -82,7 +79,7 @@ async fn a_page_of_long_policies_stays_below_what_clients_take() {
     for n in 0..270 {
         let source = format!("// {}\nforbid (principal, action, resource);", "x".repeat(9_500));
         let policy = pb::Policy {
-            policy_set: pb::policy::PolicySet::Guardrail.into(),
+            policy_set: pb::PolicySet::Guardrail.into(),
             source,
             description: "d".repeat(4_000),
             ..Default::default()

@@ -1,7 +1,7 @@
 //! What every change and every resource of the policy service must keep to.
 
 use futures::future::{BoxFuture, LocalBoxFuture};
-use pavior_proto::pavior::policy::v1::policy::PolicySet;
+use pavior_proto::pavior::policy::v1::PolicySet;
 use pavior_testkit::conformance::{self, Sample, Subject};
 use pavior_testkit::repeat::{Case, check};
 use pavior_testkit::{db, dynamic};
@@ -37,7 +37,7 @@ fn samples() -> Vec<Sample> {
 
 fn cases(round: &str, approvals: &[String]) -> Vec<Case> {
     let mut cases: Vec<Case> = samples().iter().flat_map(|sample| sample.cases(ROLE, round)).collect();
-    for (method, name) in ["ApproveApprovalRequest", "DenyApprovalRequest"].into_iter().zip(approvals) {
+    for (method, name) in ["Approve", "Deny"].into_iter().zip(approvals) {
         let vote = |reason: &str| json!({ "name": name, "reason": reason });
         cases.push(Case {
             method,
@@ -48,14 +48,14 @@ fn cases(round: &str, approvals: &[String]) -> Vec<Case> {
         });
     }
     let asked = |summary: &str| {
-        json!({ "parent": ACME, "approvalRequest": {
+        json!({ "parent": ACME, "approval": {
             "action": CREATE, "resource": format!("{ACME}/projects/hello"), "summary": summary,
             "operation": format!("{ACME}/operations/{round}"), "plan": format!("{ACME}/plans/{round}"),
             "planDigest": round, "requirements": [{ "quorum": 1, "group": format!("{ACME}/groups/platform") }],
         } })
     };
     cases.push(Case {
-        method: "CreateApprovalRequest",
+        method: "CreateApproval",
         before: Vec::new(),
         request: asked("one"),
         other: asked("other"),
@@ -77,7 +77,7 @@ async fn every_change_is_done_once_for_each_request_id() {
         let ask = |method: dynamic::MethodDescriptor, json: Json| {
             // Whoever votes is in the group that is asked.
             let request = match method.name() {
-                "CreateApprovalRequest" => f.internal("alice", json),
+                "CreateApproval" => f.internal("alice", json),
                 _ => f.call("bob", &dynamic::action(&method), json),
             };
             let transport = f.transport.clone();

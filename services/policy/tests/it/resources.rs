@@ -141,7 +141,7 @@ async fn every_malformed_field_is_named() {
         role: "organizations/other/roles/dev".into(),
         members: vec![
             "organizations/other/users/eve".into(),
-            format!("{ACME}/groups/-"),
+            "everyone".to_owned(),
             format!("{ACME}/projects/x"),
         ],
         scope: format!("{ACME}/groups/x"),
@@ -171,7 +171,7 @@ async fn references_must_exist_and_what_is_used_stays() {
         let f = Fixture::new(db).await;
         let binding = pb::RoleBinding {
             role: format!("{ACME}/roles/dev"),
-            members: vec![format!("{ACME}/groups/-")],
+            members: vec!["everyone".to_owned()],
             ..Default::default()
         };
         let request = pb::CreateRoleBindingRequest {
@@ -195,7 +195,7 @@ async fn references_must_exist_and_what_is_used_stays() {
         f.access().delete_role_binding(f.call("root", "policy.roleBindings.delete", remove)).await.unwrap();
         f.access().delete_role(f.call("root", "policy.roles.delete", delete("dev"))).await.unwrap();
 
-        f.policy("p", pb::policy::PolicySet::Access, "forbid (principal, action, resource);").await.unwrap();
+        f.policy("p", pb::PolicySet::Access, "forbid (principal, action, resource);").await.unwrap();
         f.enforce("b", "p").await;
         let remove = pb::DeletePolicyRequest { name: format!("{ACME}/policies/p"), ..Default::default() };
         let (_, reason, error) =
@@ -262,7 +262,7 @@ async fn lists_are_paged_filtered_and_ordered() {
 async fn a_policy_is_checked_before_it_is_kept() {
     both(|db| async move {
         let f = Fixture::new(db).await;
-        let guardrail = pb::policy::PolicySet::Guardrail;
+        let guardrail = pb::PolicySet::Guardrail;
         let nested = format!(
             "forbid (principal, action, resource) when {{ {}true{} }};",
             "(".repeat(300),
@@ -296,7 +296,7 @@ async fn a_policy_is_checked_before_it_is_kept() {
         let broken = pb::Policy { source: nested.clone(), ..Default::default() };
         let (_, reason, _) = failed(f.policies().update_policy(update(broken, &["source"])).await);
         assert_eq!(reason, "INVALID_DOCUMENT");
-        let moved = pb::Policy { policy_set: pb::policy::PolicySet::Access.into(), ..Default::default() };
+        let moved = pb::Policy { policy_set: pb::PolicySet::Access.into(), ..Default::default() };
         let (code, _, error) = failed(f.policies().update_policy(update(moved, &["policy_set"])).await);
         assert_eq!(
             (code, error.violations[0].field.as_str()),

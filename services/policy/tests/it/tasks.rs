@@ -33,14 +33,14 @@ async fn audit_events_are_shipped_in_order() {
 }
 
 #[tokio::test]
-async fn approval_requests_expire_though_nobody_looks() {
+async fn approvals_expire_though_nobody_looks() {
     both(|db| async move {
         let mut f = Fixture::new(db).await;
         f.ask("alice", "d1", 1).await;
         f.ship().await;
         f.advance(24 * 3_600);
         let _reaper = f.start("approval_reaper");
-        let sql = "SELECT state FROM approval_requests";
+        let sql = "SELECT state FROM approvals";
         wait_for("the request to expire", MAX, || async {
             let row =
                 f.store.read().query_one_raw(Statement::from_string(f.store.backend(), sql)).await.unwrap();

@@ -249,7 +249,7 @@ fn metadata(view: &OperationView) -> pb::OperationMetadata {
         plan: names::plan(&op.organization, &op.plan),
         plan_digest: op.plan_digest.clone(),
         validated_plan: None,
-        approval_request: op.approval_request.clone(),
+        approval: op.approval.clone(),
         requester: op.requester.clone(),
         steps: steps.iter().map(|step| self::step(&step_body(step))).collect(),
         progress_percent: i32::try_from(progress).unwrap_or(100),

@@ -16,6 +16,11 @@ pub(crate) fn to_status(error: Error) -> Status {
     to_problem(error).into()
 }
 
+/// The full type of one of provisioning's resources.
+fn resource_type(kind: &str) -> String {
+    format!("provisioning.pavior.dev/{kind}")
+}
+
 fn to_problem(error: Error) -> Problem {
     match error {
         Error::Refused(problem) => problem,
@@ -23,8 +28,8 @@ fn to_problem(error: Error) -> Problem {
             let what = "was used before with another request";
             Problem::invalid_reason(ErrorReason::RequestIdReused, "request_id", what)
         }
-        Error::NotFound { kind, name } => Problem::not_found(kind, name),
-        Error::AlreadyExists { kind, name } => Problem::already_exists(kind, name),
+        Error::NotFound { kind, name } => Problem::not_found(&resource_type(kind), name),
+        Error::AlreadyExists { kind, name } => Problem::already_exists(&resource_type(kind), name),
         Error::Busy { name, operation } => {
             let message = match operation.as_str() {
                 "" => format!("`{name}` has changed while this was planned: try again"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pavior_auth::Permit;
 use pavior_core::principal::Principal;
-use pavior_proto::pavior::policy::v1::approval_request::State;
+use pavior_proto::pavior::policy::v1::approval::{Choice, State};
 use pavior_proto::pavior::policy::v1::{self as policy, Effect};
 use pavior_rpc::{ErrorReason, convert};
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ const ROUND: u64 = 10_000;
 const BATCH: usize = 500;
 /// Most that are withdrawn in one round.
 const WITHDRAWN: u64 = 100;
-/// When an approval request that could not be withdrawn is tried again.
+/// When an approval that could not be withdrawn is tried again.
 const AGAIN_MICROS: i64 = 5_000_000;
 
 impl App {
@@ -38,19 +38,19 @@ impl App {
 
     async fn try_ask_people(&self, id: Uuid) -> Result<()> {
         let Some(op) = self.db.operation_by_id_unscoped(id).await? else { return Ok(()) };
-        let made = self.approval_request_of(&op).await?;
+        let made = self.approval_of(&op).await?;
         self.db.await_approval_unscoped(id, &made).await?;
         self.engine.changed(id);
         Ok(())
     }
 
-    /// The name of the one approval request of an operation, made if there is none.
-    async fn approval_request_of(&self, op: &operation::Model) -> Result<String> {
+    /// The name of the one approval of an operation, made if there is none.
+    async fn approval_of(&self, op: &operation::Model) -> Result<String> {
         let plan = self.db.plan_by_id_unscoped(op.plan).await?;
         let decision: policy::Decision =
             convert::from_json(plan.decision.clone()).map_err(|error| Error::Corrupt(error.to_string()))?;
         let principal = Arc::new(principal_of(op)?);
-        let wanted = policy::ApprovalRequest {
+        let wanted = policy::Approval {
             requester: op.requester.clone(),
             action: op.action.clone(),
             resource: op.target.clone(),
@@ -58,11 +58,11 @@ impl App {
             plan: names::plan(&op.organization, &op.plan),
             plan_digest: op.plan_digest.clone(),
             summary: plan.summary.clone(),
-            requirements: decision.approvals,
+            requirements: decision.requirements,
             decisions: plan.decisions(),
             ..Default::default()
         };
-        let made = self.peers.create_approval_request(&principal, &op.organization, wanted).await?;
+        let made = self.peers.create_approval(&principal, &op.organization, wanted).await?;
         Ok(made.name)
     }
 
@@ -92,12 +92,10 @@ impl App {
     async fn look_at(&self, permit: &Permit, ops: &[operation::Model]) -> Result<()> {
         let mut parts = vec![ops];
         while let Some(part) = parts.pop() {
-            let names = part.iter().map(|op| op.approval_request.clone()).collect();
-            match (self.peers.approval_requests(permit, names).await?, part) {
+            let names = part.iter().map(|op| op.approval.clone()).collect();
+            match (self.peers.approvals(permit, names).await?, part) {
                 (Some(answers), _) => self.follow(part, &answers).await,
-                (None, [op]) => {
-                    self.tried(op, self.refuse(op, "NOT_APPROVED", "its approval request is gone").await)
-                }
+                (None, [op]) => self.tried(op, self.refuse(op, "NOT_APPROVED", "its approval is gone").await),
                 (None, _) => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second, first]);
@@ -107,9 +105,9 @@ impl App {
         Ok(())
     }
 
-    async fn follow(&self, ops: &[operation::Model], answers: &[policy::ApprovalRequest]) {
+    async fn follow(&self, ops: &[operation::Model], answers: &[policy::Approval]) {
         for op in ops {
-            if let Some(answer) = answers.iter().find(|answer| answer.name == op.approval_request) {
+            if let Some(answer) = answers.iter().find(|answer| answer.name == op.approval) {
                 self.tried(op, self.answered(op, answer).await);
             }
         }
@@ -128,7 +126,7 @@ impl App {
             let again = match self.withdraw(&timer).await {
                 Ok(()) => None,
                 Err(error) => {
-                    tracing::warn!(operation = timer.subject, %error, "an approval request still stands");
+                    tracing::warn!(operation = timer.subject, %error, "an approval still stands");
                     Some(AGAIN_MICROS)
                 }
             };
@@ -140,15 +138,15 @@ impl App {
     async fn withdraw(&self, timer: &timer::Model) -> Result<()> {
         let permit = self.own_permit(&timer.organization);
         let Some(op) = self.db.find_kept_operation(&permit, &timer.subject).await? else { return Ok(()) };
-        let name = match op.approval_request.as_str() {
+        let name = match op.approval.as_str() {
             // The call that asked was not heard of again: it may have been answered for all that.
-            "" => self.approval_request_of(&op).await?,
+            "" => self.approval_of(&op).await?,
             known => known.to_owned(),
         };
-        self.peers.cancel_approval_request(&permit, &name, false, "the operation ended").await
+        self.peers.cancel_approval(&permit, &name, false, "the operation ended").await
     }
 
-    async fn answered(&self, op: &operation::Model, answer: &policy::ApprovalRequest) -> Result<()> {
+    async fn answered(&self, op: &operation::Model, answer: &policy::Approval) -> Result<()> {
         match (answer.state(), over(answer.state())) {
             (State::Approved, _) => self.approved(op, answer).await,
             (_, None) => Ok(()),
@@ -170,7 +168,7 @@ impl App {
         Ok(())
     }
 
-    async fn approved(&self, op: &operation::Model, answer: &policy::ApprovalRequest) -> Result<()> {
+    async fn approved(&self, op: &operation::Model, answer: &policy::Approval) -> Result<()> {
         if answer.plan_digest != op.plan_digest {
             return self.refuse(op, "NOT_APPROVED", "the approval is for another plan").await;
         }
@@ -215,19 +213,19 @@ impl App {
         }
     }
 
-    /// The approval requests that people said yes to. One that waits is withdrawn: nobody has to agree any more.
+    /// The approvals that people said yes to. One that waits is withdrawn: nobody has to agree any more.
     async fn given(&self, op: &operation::Model) -> Result<Vec<String>> {
-        let name = &op.approval_request;
+        let name = &op.approval;
         if name.is_empty() {
             return Ok(Vec::new());
         }
         let permit = self.own_permit(&op.organization);
-        let known = self.peers.approval_requests(&permit, vec![name.clone()]).await?;
+        let known = self.peers.approvals(&permit, vec![name.clone()]).await?;
         match known.into_iter().flatten().next().map(|request| request.state()) {
             Some(State::Approved) => Ok(vec![name.clone()]),
             Some(State::Pending) => {
                 let why = "policy asks for no approval any more";
-                self.peers.cancel_approval_request(&permit, name, true, why).await?;
+                self.peers.cancel_approval(&permit, name, true, why).await?;
                 Ok(Vec::new())
             }
             _ => Ok(Vec::new()),
@@ -237,15 +235,15 @@ impl App {
     /// Whether people can still answer: to the request that they were asked with, or, where policy does not know that
     /// (any more), to a new one.
     async fn still_asked(&self, op: &operation::Model) -> Result<Checked> {
-        if op.approval_request.is_empty() {
+        if op.approval.is_empty() {
             return Ok(Checked::Waits(None));
         }
         let permit = self.own_permit(&op.organization);
-        let known = self.peers.approval_requests(&permit, vec![op.approval_request.clone()]).await?;
+        let known = self.peers.approvals(&permit, vec![op.approval.clone()]).await?;
         let Some(request) = known.into_iter().flatten().next() else { return Ok(Checked::Waits(None)) };
         match over(request.state()) {
             Some(said) => Ok(Checked::Refused(refusal("NOT_APPROVED", said))),
-            None => Ok(Checked::Waits(Some(op.approval_request.clone()))),
+            None => Ok(Checked::Waits(Some(op.approval.clone()))),
         }
     }
 }
@@ -256,7 +254,7 @@ fn over(state: State) -> Option<&'static str> {
         State::Unspecified | State::Pending | State::Approved => None,
         State::Denied => Some("the approval was denied"),
         State::Expired => Some("nobody decided in time"),
-        State::Cancelled => Some("the approval request was cancelled"),
+        State::Cancelled => Some("the approval was cancelled"),
         State::Invalidated => Some("the approval became void"),
     }
 }
@@ -266,8 +264,8 @@ fn refusal(reason: &str, message: &str) -> Value {
 }
 
 /// Who denied it and why, as far as they said so.
-fn denied_by(request: &policy::ApprovalRequest) -> Option<String> {
-    let vote = request.votes.iter().rev().find(|vote| !vote.approved)?;
+fn denied_by(approval: &policy::Approval) -> Option<String> {
+    let vote = approval.votes.iter().rev().find(|vote| vote.choice() == Choice::Deny)?;
     let who = vote.voter.rsplit('/').next().unwrap_or_default();
     let why = if vote.reason.is_empty() { String::new() } else { format!(": {}", vote.reason) };
     Some(format!("denied by {who}{why}"))

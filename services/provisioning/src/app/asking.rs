@@ -9,7 +9,7 @@ use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::internal::v1::DecisionStage;
-use pavior_proto::pavior::policy::v1::{self as policy, Effect};
+use pavior_proto::pavior::policy::v1::{self as policy, Effect, PolicySet};
 use pavior_rpc::{ErrorReason, Problem, convert};
 
 use super::App;
@@ -78,7 +78,7 @@ impl App {
             principal: principal.clone(),
             organization: op.organization.clone(),
             stage: DecisionStage::Execution,
-            approval_request: op.approval_request.clone(),
+            approval: op.approval.clone(),
             dry_run: false,
         };
         self.ask_policy(asking, plan, &questions, &labels).await
@@ -244,7 +244,7 @@ pub(crate) fn unite(decisions: &[policy::Decision]) -> Option<Verdict> {
     decision.reasons = each(same().flat_map(|one| &one.reasons));
     decision.warnings = each(decisions.iter().flat_map(|one| &one.warnings));
     decision.granting_roles = each(same().flat_map(|one| &one.granting_roles));
-    decision.approvals = approvals(same().flat_map(|one| &one.approvals));
+    decision.requirements = requirements(same().flat_map(|one| &one.requirements));
     let answers = decisions.iter().map(|one| Given {
         decision: one.id.clone(),
         effect: one.effect().as_str_name().trim_start_matches("EFFECT_").to_owned(),
@@ -264,7 +264,7 @@ fn each<'a, T: Clone + PartialEq + 'a>(all: impl Iterator<Item = &'a T>) -> Vec<
 }
 
 /// By group, with the larger quorum and the shorter wait.
-fn approvals<'a>(
+fn requirements<'a>(
     all: impl Iterator<Item = &'a policy::ApprovalRequirement>,
 ) -> Vec<policy::ApprovalRequirement> {
     let mut by_group: BTreeMap<&str, policy::ApprovalRequirement> = BTreeMap::new();
@@ -289,7 +289,8 @@ fn approvals<'a>(
 }
 
 fn by_guardrail(decision: &policy::Decision) -> bool {
-    !decision.reasons.is_empty() && decision.reasons.iter().all(|reason| reason.policy_set == "guardrail")
+    !decision.reasons.is_empty()
+        && decision.reasons.iter().all(|reason| reason.policy_set() == PolicySet::Guardrail)
 }
 
 /// A denial as a problem: a guardrail names its rules and what would be allowed, anything else is a lack of permission.
@@ -331,7 +332,7 @@ pub(crate) fn denial(plan: &Plan, verdict: &Verdict) -> Problem {
 pub(crate) fn unapproved(plan: &Plan, verdict: &Verdict) -> Problem {
     let (decision, action, resource) = blamed(plan, verdict);
     let message = format!("`{action}` on `{resource}` needs an approval");
-    decision.approvals.iter().fold(
+    decision.requirements.iter().fold(
         Problem::precondition(ErrorReason::NotApproved, message)
             .with("action", action)
             .with("decision", &decision.id),

@@ -40,7 +40,7 @@ impl App {
             return Ok(answer);
         }
         let Some(row) = self.db.find_environment(&ask.permit, name).await? else {
-            return self.missing(ask, "environment", name, allow_missing).await;
+            return self.missing(ask, "Environment", name, allow_missing).await;
         };
         check_etag(etag, row.uid, row.revision)?;
         idle(&row)?;
@@ -84,7 +84,7 @@ impl App {
             return Ok(answer);
         }
         let Some(row) = self.db.find_project(&ask.permit, name).await? else {
-            return self.missing(ask, "project", name, allow_missing).await;
+            return self.missing(ask, "Project", name, allow_missing).await;
         };
         check_etag(etag, row.uid, row.revision)?;
         if !row.operation.is_empty() {

@@ -106,7 +106,7 @@ impl App {
                 .await;
         let ground = ground?;
         if exists?.is_some() {
-            return Err(Error::AlreadyExists { kind: "environment", name });
+            return Err(Error::AlreadyExists { kind: "Environment", name });
         }
         let class = if wanted.class.is_empty() { id } else { wanted.class.clone() };
         let class = class_of(&ground, &class, wanted.class.is_empty())?;

@@ -70,7 +70,7 @@ impl App {
         if op.delete_time.is_some() {
             // It has ended. Whoever asked for it hears the same again, everybody else that there is none.
             let own = [&op.canceller, &op.deleter].contains(&&permit.principal().name);
-            let missing = Error::NotFound { kind: "operation", name: name.to_owned() };
+            let missing = Error::NotFound { kind: "Operation", name: name.to_owned() };
             return if own { Ok(()) } else { Err(missing) };
         }
         self.db.cancel_unscoped(op.id, &caller).await?;
@@ -122,7 +122,7 @@ impl App {
         match verdict.effect() {
             Effect::Allow => Ok(()),
             Effect::RequireApproval => {
-                Err(unapproved(&plan, &verdict).with("approvalRequest", &view.op.approval_request).into())
+                Err(unapproved(&plan, &verdict).with("approval", &view.op.approval).into())
             }
             Effect::Deny | Effect::Unspecified => {
                 plan.decision =

@@ -48,7 +48,7 @@ pub(crate) struct Asking {
     pub(crate) principal: Principal,
     pub(crate) organization: String,
     pub(crate) stage: DecisionStage,
-    pub(crate) approval_request: String,
+    pub(crate) approval: String,
     pub(crate) dry_run: bool,
 }
 
@@ -193,7 +193,7 @@ impl Peers {
         asking: Asking,
         questions: Vec<(String, ResourceFacts, decision_pb::DecisionContext)>,
     ) -> Result<Vec<policy::Decision>> {
-        let Asking { principal, organization, stage, approval_request, dry_run } = asking;
+        let Asking { principal, organization, stage, approval, dry_run } = asking;
         // Whom it is about stands in the question; who asks is this service, at execution long after the call ended.
         let permit = Permit::for_system(&self.identity.authority(), &organization);
         let wire = principal_to_wire(&principal);
@@ -205,7 +205,7 @@ impl Peers {
             stage: stage.into(),
             plan_follows: false,
             context: Some(context),
-            approval_request: approval_request.clone(),
+            approval: approval.clone(),
             dry_run,
         };
         let mut requests: Vec<decision_pb::DecideRequest> = questions.into_iter().map(one).collect();
@@ -236,36 +236,36 @@ impl Peers {
     }
 
     /// Asks people; the same operation and plan give the same request.
-    pub(crate) async fn create_approval_request(
+    pub(crate) async fn create_approval(
         &self,
         principal: &Arc<Principal>,
         organization: &str,
-        approval_request: policy::ApprovalRequest,
-    ) -> Result<policy::ApprovalRequest> {
-        let message = decision_pb::CreateApprovalRequestRequest {
+        approval: policy::Approval,
+    ) -> Result<policy::Approval> {
+        let message = decision_pb::CreateApprovalRequest {
             parent: format!("organizations/{organization}"),
-            approval_request: Some(approval_request),
+            approval: Some(approval),
             request_id: String::new(),
         };
         let request = self.identity.request_as(principal, organization, message);
-        let answer = self.approvals.clone().create_approval_request(request).await;
+        let answer = self.approvals.clone().create_approval(request).await;
         Ok(answer.map_err(|status| Error::from(Problem::from_dependency("policy", &status)))?.into_inner())
     }
 
     /// Tells people that nobody needs their answer any more.
-    pub(crate) async fn cancel_approval_request(
+    pub(crate) async fn cancel_approval(
         &self,
         permit: &Permit,
         name: &str,
         invalidated: bool,
         reason: &str,
     ) -> Result<()> {
-        let message = decision_pb::CancelApprovalRequestRequest {
+        let message = decision_pb::CancelApprovalRequest {
             name: name.to_owned(),
             invalidated,
             reason: reason.to_owned(),
         };
-        match self.approvals.clone().cancel_approval_request(self.request(permit, message)).await {
+        match self.approvals.clone().cancel_approval(self.request(permit, message)).await {
             Ok(_) => Ok(()),
             // Policy was set back since, or has forgotten it.
             Err(status) if status.code() == Code::NotFound => Ok(()),
@@ -274,16 +274,16 @@ impl Peers {
     }
 
     /// What people have said; nothing when one of them does not exist.
-    pub(crate) async fn approval_requests(
+    pub(crate) async fn approvals(
         &self,
         permit: &Permit,
         names: Vec<String>,
-    ) -> Result<Option<Vec<policy::ApprovalRequest>>> {
+    ) -> Result<Option<Vec<policy::Approval>>> {
         let parent = format!("organizations/{}", permit.organization());
-        let message = decision_pb::BatchGetApprovalRequestsRequest { parent, names };
-        let answer = self.approvals.clone().batch_get_approval_requests(self.request(permit, message)).await;
+        let message = decision_pb::BatchGetApprovalsRequest { parent, names };
+        let answer = self.approvals.clone().batch_get_approvals(self.request(permit, message)).await;
         match answer {
-            Ok(answer) => Ok(Some(answer.into_inner().approval_requests)),
+            Ok(answer) => Ok(Some(answer.into_inner().approvals)),
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(Problem::from_dependency("policy", &status).into()),
         }

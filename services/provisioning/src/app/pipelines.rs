@@ -29,7 +29,7 @@ impl App {
     ) -> Result<resource::Model> {
         let row = self.db.find_resource(permit, &resource_of(name)).await?;
         row.filter(|row| row.type_id == names::PIPELINE_TYPE)
-            .ok_or_else(|| Error::NotFound { kind: "pipeline", name: name.as_str().to_owned() })
+            .ok_or_else(|| Error::NotFound { kind: "Pipeline", name: name.as_str().to_owned() })
     }
 
     /// Runs a pipeline.

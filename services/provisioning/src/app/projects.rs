@@ -62,7 +62,7 @@ impl App {
         )
         .await;
         if exists?.is_some() {
-            return Err(Error::AlreadyExists { kind: "project", name });
+            return Err(Error::AlreadyExists { kind: "Project", name });
         }
         let path = path?;
         let mut violations = Violations::new();

@@ -105,7 +105,7 @@ impl App {
     /// An operation with its steps, by its id.
     pub(crate) async fn view_by_id(&self, id: Uuid) -> Result<OperationView> {
         let op = self.db.operation_by_id_unscoped(id).await?;
-        let op = op.ok_or_else(|| Error::NotFound { kind: "operation", name: id.to_string() })?;
+        let op = op.ok_or_else(|| Error::NotFound { kind: "Operation", name: id.to_string() })?;
         let steps = self.db.steps_unscoped(id).await?;
         Ok(OperationView { op, steps })
     }
@@ -120,7 +120,7 @@ impl App {
             principal: ask.permit.principal().clone(),
             organization: ask.permit.organization().to_owned(),
             stage: DecisionStage::Plan,
-            approval_request: String::new(),
+            approval: String::new(),
             dry_run: ask.validate_only,
         };
         let verdict = self.ask_policy(asking, &plan, &plan.questions, &proposal.labels).await?;

@@ -323,7 +323,7 @@ impl Db {
             touched: Set(0),
         };
         let done = project::Entity::insert(row).exec_without_returning(tx).await;
-        unique(done, "project", &plan.target)
+        unique(done, "Project", &plan.target)
     }
 
     async fn insert_environment(
@@ -356,7 +356,7 @@ impl Db {
             deployment_seq: Set(0),
         };
         let done = environment::Entity::insert(row).exec_without_returning(tx).await;
-        unique(done, "environment", &wanted.name)
+        unique(done, "Environment", &wanted.name)
     }
 
     /// Rows of the resources that change. Returns the lowest fence and the former row of each.
@@ -373,7 +373,7 @@ impl Db {
             let row = found.iter().find(|row| row.name == change.resource).cloned();
             match change.action {
                 Action::Create if row.is_some() => {
-                    return Err(Error::AlreadyExists { kind: "resource", name: change.resource.clone() });
+                    return Err(Error::AlreadyExists { kind: "Resource", name: change.resource.clone() });
                 }
                 Action::Create => made.push(self.resource_row(new, change)),
                 Action::Update | Action::Replace | Action::Delete => {
@@ -387,7 +387,7 @@ impl Db {
         }
         for chunk in made.chunks(super::ROWS_AT_ONCE) {
             let done = resource::Entity::insert_many(chunk.to_vec()).exec_without_returning(tx).await;
-            unique(done, "resource", &new.plan.target)?;
+            unique(done, "Resource", &new.plan.target)?;
         }
         Ok(former)
     }
@@ -439,7 +439,7 @@ impl Db {
                 let row = deployment_row(self, op, change, &step.subject);
                 let done =
                     deployment::Entity::insert(row.into_active_model()).exec_without_returning(tx).await;
-                unique(done, "deployment", &step.subject)?;
+                unique(done, "Deployment", &step.subject)?;
             }
         }
         Ok(())

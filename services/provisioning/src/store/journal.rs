@@ -203,7 +203,7 @@ impl Aggregate {
     pub(crate) fn unanswered(&self) -> bool {
         let over = matches!(self.state, OperationState::Denied | OperationState::Compensated);
         let about_to = self.loaded_op.state == OperationState::Checking.as_str();
-        let asked = about_to || !self.op.approval_request.is_empty();
+        let asked = about_to || !self.op.approval.is_empty();
         over && asked && texts(&self.op.approvals).is_empty()
     }
 
@@ -329,7 +329,7 @@ async fn save_operation(tx: &Tx, op: &operation::Model) -> Result<()> {
     let set = operation::ActiveModel {
         state: Set(op.state.clone()),
         cancel_requested: Set(op.cancel_requested),
-        approval_request: Set(op.approval_request.clone()),
+        approval: Set(op.approval.clone()),
         approvals: Set(op.approvals.clone()),
         error: Set(op.error.clone()),
         event_seq: Set(op.event_seq),

@@ -50,19 +50,19 @@ macro_rules! by_name {
 
 by_name! {
     /// A project.
-    project, find_project, project, "project";
+    project, find_project, project, "Project";
     /// An environment.
-    environment, find_environment, environment, "environment";
+    environment, find_environment, environment, "Environment";
     /// A resource.
-    resource, find_resource, resource, "resource";
+    resource, find_resource, resource, "Resource";
     /// A run.
-    run, find_run, run, "run";
+    run, find_run, run, "Run";
     /// A deployment.
-    deployment, find_deployment, deployment, "deployment";
+    deployment, find_deployment, deployment, "Deployment";
     /// The row of a plan.
-    plan_row_of, find_plan, plan, "plan";
+    plan_row_of, find_plan, plan, "Plan";
     /// The row of an operation, also of one that was deleted and is kept for the record.
-    kept_operation, find_kept_operation, operation, "operation";
+    kept_operation, find_kept_operation, operation, "Operation";
 }
 
 impl Db {
@@ -74,7 +74,7 @@ impl Db {
     /// An operation with its steps.
     pub async fn operation(&self, permit: &Permit, name: &str) -> Result<OperationView> {
         let op = self.find_kept_operation(permit, name).await?.filter(|op| op.delete_time.is_none());
-        let op = found(op, "operation", name)?;
+        let op = found(op, "Operation", name)?;
         let steps = self.steps_unscoped(op.id).await?;
         Ok(OperationView { op, steps })
     }
@@ -125,7 +125,7 @@ impl Db {
     /// A plan by its id.
     pub async fn plan_by_id_unscoped(&self, id: Uuid) -> Result<Plan> {
         let row = plan::Entity::find_by_id(id).one(self.store.read()).await.map_err(db)?;
-        Ok(Plan::from_json(&found(row, "plan", &id.to_string())?.document)?)
+        Ok(Plan::from_json(&found(row, "Plan", &id.to_string())?.document)?)
     }
 
     /// Every resource of a project, those of its environments included.

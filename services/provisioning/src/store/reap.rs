@@ -98,12 +98,12 @@ impl Db {
         .await
     }
 
-    /// Remembers the approval request that an operation waits for, or that was made for one that ended meanwhile.
-    pub async fn await_approval_unscoped(&self, id: Uuid, approval_request: &str) -> Result<()> {
-        let approval_request = approval_request.to_owned();
+    /// Remembers the approval that an operation waits for, or that was made for one that ended meanwhile.
+    pub async fn await_approval_unscoped(&self, id: Uuid, approval: &str) -> Result<()> {
+        let approval = approval.to_owned();
         self.change(id, move |_, aggregate| {
-            if aggregate.op.approval_request.is_empty() {
-                aggregate.op.approval_request = approval_request.clone();
+            if aggregate.op.approval.is_empty() {
+                aggregate.op.approval = approval.clone();
             }
             if aggregate.state == OperationState::Checking {
                 aggregate.operation(OperationEvent::RequireApproval)?;
@@ -177,7 +177,7 @@ impl Db {
                 Box::pin(async move {
                     let mut aggregate = Aggregate::load(&this, tx, id, false)
                         .await?
-                        .ok_or(Error::NotFound { kind: "operation", name: id.to_string() })?;
+                        .ok_or(Error::NotFound { kind: "Operation", name: id.to_string() })?;
                     let value = change(&this, &mut aggregate)?;
                     let (_, events) = this.write(tx, &mut aggregate, Vec::new()).await?;
                     Ok(progress(value, events))

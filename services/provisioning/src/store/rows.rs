@@ -32,7 +32,7 @@ impl Db {
             requester: plan.requester.clone(),
             principal: serde_json::to_value(&new.principal).unwrap_or_default(),
             request_id: new.key.as_ref().map(|(key, _)| key.request_id().to_owned()).unwrap_or_default(),
-            approval_request: String::new(),
+            approval: String::new(),
             approvals: json!([]),
             error: None,
             settings: plan.settings.clone(),

@@ -89,7 +89,7 @@ pub(super) async fn take_project(
         None => {
             let row =
                 project::Entity::find().filter(project::Column::Name.eq(name)).one(tx).await.map_err(db)?;
-            let row = row.ok_or_else(|| Error::NotFound { kind: "project", name: name.to_owned() })?;
+            let row = row.ok_or_else(|| Error::NotFound { kind: "Project", name: name.to_owned() })?;
             Err(Error::Busy { name: name.to_owned(), operation: row.operation })
         }
     }
@@ -128,6 +128,6 @@ pub(super) async fn take_environment(
         .one(tx)
         .await
         .map_err(db)?
-        .ok_or_else(|| Error::NotFound { kind: "environment", name: name.clone() })?;
+        .ok_or_else(|| Error::NotFound { kind: "Environment", name: name.clone() })?;
     Err(Error::Busy { name: name.clone(), operation: row.operation })
 }

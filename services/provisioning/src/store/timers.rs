@@ -48,7 +48,7 @@ pub(crate) async fn replace(
 /// People are told that an ended operation needs no answer any more: at once, and when it is not known whether they are
 /// being asked, after as long as a call that asks them may take.
 pub(crate) async fn withdraw(this: &Db, tx: &Tx, op: &operation::Model) -> Result<()> {
-    let wait = if op.approval_request.is_empty() { ASKING_MICROS } else { 0 };
+    let wait = if op.approval.is_empty() { ASKING_MICROS } else { 0 };
     let due = this.wall_time(tx).await?.saturating_add(wait);
     replace(this, tx, &op.organization, WITHDRAW, &op.name, Some(due)).await
 }

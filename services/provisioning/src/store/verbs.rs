@@ -12,7 +12,7 @@ use crate::domain::state::{OperationEvent, OperationState, StepEvent, StepState}
 use crate::error::{Error, Result};
 
 fn missing(id: Uuid) -> Error {
-    Error::NotFound { kind: "operation", name: id.to_string() }
+    Error::NotFound { kind: "Operation", name: id.to_string() }
 }
 
 impl Db {
@@ -120,7 +120,7 @@ impl Db {
                         let name = aggregate.op.name.clone();
                         return match own {
                             true => Ok(Recorded::unchanged(true)),
-                            false => Err(Error::NotFound { kind: "operation", name }),
+                            false => Err(Error::NotFound { kind: "Operation", name }),
                         };
                     }
                     if !aggregate.state.ended() || aggregate.state == OperationState::Stuck {
@@ -173,7 +173,7 @@ fn begin_anew(aggregate: &mut Aggregate, checked: Checked, deadline_micros: i64)
         }
         Checked::Waits(asked) => {
             let is_asked = asked.is_some();
-            aggregate.op.approval_request = asked.unwrap_or_default();
+            aggregate.op.approval = asked.unwrap_or_default();
             if is_asked { aggregate.operation(OperationEvent::RequireApproval) } else { Ok(()) }
         }
         Checked::Refused(why) => {

@@ -19,8 +19,7 @@ fn delete() -> pb::DeleteProjectRequest {
 }
 
 fn guardrail(id: &str) -> Value {
-    let reason =
-        json!({"policyId": id, "policySet": "guardrail", "message": format!("{id} says no"), "fix": "ask"});
+    let reason = json!({"policyId": id, "policySet": "POLICY_SET_GUARDRAIL", "message": format!("{id} says no"), "fix": "ask"});
     json!({ "effect": "EFFECT_DENY", "reasons": [reason] })
 }
 
@@ -29,7 +28,7 @@ fn approval(groups: &[(&str, i32)]) -> Value {
         .iter()
         .map(|(group, quorum)| json!({"quorum": quorum, "group": format!("{ACME}/groups/{group}"), "policyIds": [format!("{group}-{quorum}")]}))
         .collect();
-    json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "approvals": approvals })
+    json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "requirements": approvals })
 }
 
 /// The questions of a stage, as `action resource class`.
@@ -95,7 +94,7 @@ async fn what_needs_an_approval_by_itself_needs_it_with_its_project() {
         assert_eq!(f.driver.effects(), 0);
         {
             let mut state = f.peers.0.lock().unwrap();
-            let request = state.approvals.get_mut(&waiting.approval_request).unwrap();
+            let request = state.approvals.get_mut(&waiting.approval).unwrap();
             let needed: Vec<(&str, i32)> = request
                 .requirements
                 .iter()
@@ -148,7 +147,7 @@ async fn what_is_no_longer_allowed_when_the_approval_comes_does_not_begin() {
     f.decide("provisioning.environments.create", approval(&[("platform", 1)]));
     let operation = f.projects().create_project(f.call(hello())).await.unwrap().into_inner();
     f.decide("provisioning.pipelines.run", guardrail("no-runs"));
-    f.peers.0.lock().unwrap().approvals.get_mut(&metadata(&operation).approval_request).unwrap().state = 2;
+    f.peers.0.lock().unwrap().approvals.get_mut(&metadata(&operation).approval).unwrap().state = 2;
     let done = f.wait(operation).await;
     let problem = problem(&done).unwrap();
     assert!(problem.starts_with("GUARDRAIL_DENIED") && problem.contains("no-runs says no"), "{problem}");

@@ -66,7 +66,7 @@ pub(crate) struct State {
     /// Decisions by action; else yes.
     pub(crate) decisions: BTreeMap<String, Value>,
     pub(crate) questions: Vec<decision_pb::DecideRequest>,
-    pub(crate) approvals: BTreeMap<String, policy::ApprovalRequest>,
+    pub(crate) approvals: BTreeMap<String, policy::Approval>,
     pub(crate) records: Vec<String>,
     /// What the audit log knows of its only producer.
     pub(crate) producer: ProducerState,
@@ -127,8 +127,7 @@ impl Peers {
 
     fn decide(&self, request: decision_pb::DecideRequest) -> Result<policy::Decision, Status> {
         let mut state = self.0.lock().unwrap();
-        let approved =
-            state.approvals.get(&request.approval_request).is_some_and(|approval| approval.state == 2);
+        let approved = state.approvals.get(&request.approval).is_some_and(|approval| approval.state == 2);
         let told = state.decisions.get(&request.action).cloned();
         let told = told.filter(|told| !(approved && told["effect"] == "EFFECT_REQUIRE_APPROVAL"));
         let mut decision = told.unwrap_or_else(|| json!({ "effect": "EFFECT_ALLOW" }));
@@ -145,16 +144,13 @@ impl Peers {
         Ok(decision_pb::BatchDecideResponse { decisions })
     }
 
-    fn ask(
-        &self,
-        request: decision_pb::CreateApprovalRequestRequest,
-    ) -> Result<policy::ApprovalRequest, Status> {
+    fn ask(&self, request: decision_pb::CreateApprovalRequest) -> Result<policy::Approval, Status> {
         let mut state = self.0.lock().unwrap();
-        let mut wanted = request.approval_request.unwrap_or_default();
+        let mut wanted = request.approval.unwrap_or_default();
         if let Some(there) = state.approvals.values().find(|there| there.operation == wanted.operation) {
             return Ok(there.clone());
         }
-        wanted.name = format!("{ACME}/approvalRequests/a{}", state.approvals.len());
+        wanted.name = format!("{ACME}/approvals/a{}", state.approvals.len());
         wanted.state = 1;
         state.approvals.insert(wanted.name.clone(), wanted.clone());
         Ok(wanted)
@@ -162,13 +158,13 @@ impl Peers {
 
     fn said(
         &self,
-        request: decision_pb::BatchGetApprovalRequestsRequest,
-    ) -> Result<decision_pb::BatchGetApprovalRequestsResponse, Status> {
+        request: decision_pb::BatchGetApprovalsRequest,
+    ) -> Result<decision_pb::BatchGetApprovalsResponse, Status> {
         let state = self.0.lock().unwrap();
         let found = request.names.iter().map(|name| state.approvals.get(name).cloned());
-        let approval_requests: Option<_> = found.collect();
-        let approval_requests = approval_requests.ok_or_else(|| Status::not_found("one of them"))?;
-        Ok(decision_pb::BatchGetApprovalRequestsResponse { approval_requests })
+        let approvals: Option<_> = found.collect();
+        let approvals = approvals.ok_or_else(|| Status::not_found("one of them"))?;
+        Ok(decision_pb::BatchGetApprovalsResponse { approvals })
     }
 
     fn register_entity(
@@ -248,10 +244,10 @@ impl Peers {
                 self.gate().await;
                 unary(request, |q| self.decide_all(q)).await
             }
-            "CreateApprovalRequest" => unary(request, |q| self.ask(q)).await,
-            "BatchGetApprovalRequests" => unary(request, |q| self.said(q)).await,
-            "CancelApprovalRequest" => {
-                unary(request, |q: decision_pb::CancelApprovalRequestRequest| {
+            "CreateApproval" => unary(request, |q| self.ask(q)).await,
+            "BatchGetApprovals" => unary(request, |q| self.said(q)).await,
+            "CancelApproval" => {
+                unary(request, |q: decision_pb::CancelApprovalRequest| {
                     let mut state = self.0.lock().unwrap();
                     let approval =
                         state.approvals.get_mut(&q.name).ok_or_else(|| Status::not_found("none"))?;

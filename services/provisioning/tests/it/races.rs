@@ -174,11 +174,11 @@ async fn what_got_stuck_after_it_was_looked_at_is_not_taken_up_unasked() {
 
 fn needs_approval() -> serde_json::Value {
     let approvals = json!([{"quorum": 1, "group": format!("{ACME}/groups/platform"), "policyIds": ["p"]}]);
-    json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "approvals": approvals })
+    json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "requirements": approvals })
 }
 
 #[tokio::test]
-async fn an_approval_request_that_is_gone_stops_only_its_own_operation() {
+async fn an_approval_that_is_gone_stops_only_its_own_operation() {
     both(|db| async {
         let f = Fixture::new(db).await;
         f.project().await;
@@ -191,9 +191,9 @@ async fn an_approval_request_that_is_gone_stops_only_its_own_operation() {
         }
         {
             let mut state = f.peers.0.lock().unwrap();
-            state.approvals.remove(&metadata(&asked[1]).approval_request).unwrap();
+            state.approvals.remove(&metadata(&asked[1]).approval).unwrap();
             for operation in [&asked[0], &asked[2]] {
-                state.approvals.get_mut(&metadata(operation).approval_request).unwrap().state = 2;
+                state.approvals.get_mut(&metadata(operation).approval).unwrap().state = 2;
             }
         }
         let mut problems = Vec::new();
@@ -219,7 +219,7 @@ async fn nobody_is_asked_about_an_operation_that_was_cancelled_while_policy_was_
             .await
             .unwrap()
             .into_inner();
-        let approval = metadata(&asked).approval_request;
+        let approval = metadata(&asked).approval;
         f.peers.0.lock().unwrap().policy_down = true;
         let cancel = lro::CancelOperationRequest { name: asked.name.clone() };
         f.operations().cancel_operation(f.call(cancel)).await.unwrap();

@@ -47,7 +47,7 @@ async fn what_waits_for_people_is_parked_and_what_expires_is_spared() {
         waiting.admission = Admission::AskPeople;
         let waiting_id = waiting.id;
         world.db.accept(waiting).await.unwrap();
-        world.db.await_approval_unscoped(waiting_id, "organizations/acme/approvalRequests/a").await.unwrap();
+        world.db.await_approval_unscoped(waiting_id, "organizations/acme/approvals/a").await.unwrap();
         let waiting = world.view(waiting_id).await.op;
         assert_eq!(waiting.state, "AWAITING_APPROVAL");
 
@@ -69,7 +69,7 @@ async fn what_waits_for_people_is_parked_and_what_expires_is_spared() {
             ("STUCK", &json!("RESTORED"))
         );
         // It was approved since: for all that it does not begin.
-        let approved = ["organizations/acme/approvalRequests/a".to_owned()];
+        let approved = ["organizations/acme/approvals/a".to_owned()];
         world.db.admit_unscoped(waiting_id, &approved, 60_000_000).await.unwrap();
         assert_eq!(world.view(waiting_id).await.op.state, "STUCK");
         assert_eq!(world.db.waiting_unscoped(10).await.unwrap(), []);
@@ -125,7 +125,7 @@ async fn parked(f: &Fixture) -> Operation {
 fn approval() -> serde_json::Value {
     json!({
         "effect": "EFFECT_REQUIRE_APPROVAL",
-        "approvals": [{ "group": "organizations/acme/groups/platform", "quorum": 1 }],
+        "requirements": [{ "group": "organizations/acme/groups/platform", "quorum": 1 }],
     })
 }
 
@@ -143,11 +143,11 @@ async fn what_had_not_begun_is_checked_anew_and_carried_out() {
     both(|db| async {
         let f = Fixture::new(db).await;
         let asked = parked(&f).await;
-        let request = metadata(&asked).approval_request;
+        let request = metadata(&asked).approval;
         // Nobody has answered: people are waited for, and the answer counts.
         let waits = retried(&f, &asked).await;
         assert_eq!(
-            (metadata(&waits).state(), metadata(&waits).approval_request),
+            (metadata(&waits).state(), metadata(&waits).approval),
             (State::AwaitingApproval, request.clone())
         );
         let (clock, ids) = tools();
@@ -157,7 +157,7 @@ async fn what_had_not_begun_is_checked_anew_and_carried_out() {
         assert_eq!((metadata(&done).state(), problem(&done)), (State::Succeeded, None));
         let state = f.peers.0.lock().unwrap();
         let last = state.questions.iter().rev().find(|asked| asked.action == "provisioning.projects.create");
-        assert_eq!(last.unwrap().approval_request, request);
+        assert_eq!(last.unwrap().approval, request);
     })
     .await;
 }
@@ -167,7 +167,7 @@ async fn what_cannot_be_carried_out_any_more_says_so_at_once() {
     both(|db| async {
         let f = Fixture::new(db).await;
         let asked = parked(&f).await;
-        answer(&f, &metadata(&asked).approval_request, 3);
+        answer(&f, &metadata(&asked).approval, 3);
         let ended = retried(&f, &asked).await;
         assert!(ended.done);
         assert_eq!(
@@ -176,13 +176,13 @@ async fn what_cannot_be_carried_out_any_more_says_so_at_once() {
         );
         // It holds nothing any more. Where policy has lost the request, people are asked anew.
         let asked = parked(&f).await;
-        let request = metadata(&asked).approval_request;
+        let request = metadata(&asked).approval;
         let lost = f.peers.0.lock().unwrap().approvals.remove(&request);
         assert!(lost.is_some());
         let waits = retried(&f, &asked).await;
         let anew = metadata(&waits);
         assert_eq!(anew.state(), State::AwaitingApproval);
-        answer(&f, &anew.approval_request, 2);
+        answer(&f, &anew.approval, 2);
         assert_eq!(problem(&f.wait(waits).await), None);
     })
     .await;

@@ -166,7 +166,7 @@ async fn the_same_request_gives_the_same_operation() {
 #[tokio::test]
 async fn a_guardrail_names_its_rule_and_its_fix_and_nothing_is_written() {
     let f = Fixture::new(sqlite()).await;
-    let reason = json!({"policyId": "no-projects", "policySet": "guardrail", "message": "no projects today", "fix": "come back tomorrow"});
+    let reason = json!({"policyId": "no-projects", "policySet": "POLICY_SET_GUARDRAIL", "message": "no projects today", "fix": "come back tomorrow"});
     f.decide("provisioning.projects.create", json!({ "effect": "EFFECT_DENY", "reasons": [reason] }));
     let decoded = refused(f.projects().create_project(f.call(hello())).await);
     assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "GUARDRAIL_DENIED"));
@@ -426,7 +426,7 @@ async fn people_are_asked_and_their_answer_is_followed() {
             json!([{"quorum": 1, "group": "organizations/acme/groups/platform", "policyIds": ["p"]}]);
         f.decide(
             "provisioning.environments.create",
-            json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "approvals": approvals }),
+            json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "requirements": approvals }),
         );
         let asked = f
             .projects()
@@ -444,7 +444,7 @@ async fn people_are_asked_and_their_answer_is_followed() {
         let effects = f.driver.effects();
         {
             let mut state = f.peers.0.lock().unwrap();
-            let approval = state.approvals.get_mut(&waiting.approval_request).unwrap();
+            let approval = state.approvals.get_mut(&waiting.approval).unwrap();
             assert_eq!(approval.plan_digest, waiting.plan_digest);
             approval.state = 2;
         }
@@ -458,7 +458,7 @@ async fn people_are_asked_and_their_answer_is_followed() {
         let mut request = environment_request("second");
         request.environment.as_mut().unwrap().environment_class = "preview".into();
         let asked = f.projects().create_environment(f.call(request)).await.unwrap().into_inner();
-        f.peers.0.lock().unwrap().approvals.get_mut(&metadata(&asked).approval_request).unwrap().state = 3;
+        f.peers.0.lock().unwrap().approvals.get_mut(&metadata(&asked).approval).unwrap().state = 3;
         let done = f.wait(asked).await;
         assert!(problem(&done).unwrap().starts_with("NOT_APPROVED"), "{:?}", problem(&done));
         let name = format!("{HELLO}/environments/second");
@@ -475,7 +475,7 @@ async fn people_are_asked_and_their_answer_is_followed() {
             .cancel_operation(f.call(lro::CancelOperationRequest { name: asked.name.clone() }))
             .await
             .unwrap();
-        let approval = metadata(&asked).approval_request;
+        let approval = metadata(&asked).approval;
         let done = f.wait(asked).await;
         assert!(problem(&done).unwrap().starts_with("CANCELLED"));
         pavior_testkit::wait_for("people to be told", std::time::Duration::from_secs(60), async || {

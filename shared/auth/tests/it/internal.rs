@@ -333,7 +333,7 @@ fn every_method_must_say_who_may_call_it() {
     let policy = CallRules::of(&governance::services("policy")).unwrap();
     let words: Vec<_> =
         policy.callers().into_iter().filter(|(_, _, brings)| *brings == Brings::Word).collect();
-    let ask = "/pavior.policy.internal.v1.OperationApprovalService/CreateApprovalRequest";
+    let ask = "/pavior.policy.internal.v1.OperationApprovalService/CreateApproval";
     assert_eq!(words, [(ask, "provisioning", Brings::Word)]);
     // The contract towards drivers is not spoken by services to each other, and says nothing of the kind.
     let error = CallRules::of(&["pavior.driver.v1.DriverService", "no.Such"]).unwrap_err();

@@ -65,7 +65,7 @@ pub struct Precondition {
 /// The resource that an error is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resource {
-    /// The kind, for example `component`.
+    /// The type, for example `provisioning.pavior.dev/Project`.
     pub r#type: String,
     /// The resource name.
     pub name: String,
@@ -181,18 +181,20 @@ impl Problem {
         problem
     }
 
-    /// NOT_FOUND. Only for callers who may know whether the resource exists.
-    pub fn not_found(kind: &str, name: impl Into<String>) -> Self {
+    /// NOT_FOUND for a resource of a type such as `provisioning.pavior.dev/Project`. Only for callers who may know
+    /// whether the resource exists.
+    pub fn not_found(r#type: &str, name: impl Into<String>) -> Self {
         let name = name.into();
-        let message = format!("{kind} `{name}` does not exist");
-        Self::new(Code::NotFound, ErrorReason::ResourceNotFound, message).with_resource(kind, name)
+        let message = format!("{} `{name}` does not exist", noun(r#type));
+        Self::new(Code::NotFound, ErrorReason::ResourceNotFound, message).with_resource(r#type, name)
     }
 
     /// ALREADY_EXISTS.
-    pub fn already_exists(kind: &str, name: impl Into<String>) -> Self {
+    pub fn already_exists(r#type: &str, name: impl Into<String>) -> Self {
         let name = name.into();
-        let message = format!("{kind} `{name}` already exists");
-        Self::new(Code::AlreadyExists, ErrorReason::ResourceAlreadyExists, message).with_resource(kind, name)
+        let message = format!("{} `{name}` already exists", noun(r#type));
+        Self::new(Code::AlreadyExists, ErrorReason::ResourceAlreadyExists, message)
+            .with_resource(r#type, name)
     }
 
     /// ABORTED because the etag is not the current one (AIP-154).
@@ -342,10 +344,11 @@ impl Problem {
         self
     }
 
-    /// Names the resource concerned.
+    /// Names the resource concerned, with its full type.
     #[must_use]
-    pub fn with_resource(mut self, kind: &str, name: impl Into<String>) -> Self {
-        self.resource = Some(Resource { r#type: kind.to_owned(), name: name.into() });
+    pub fn with_resource(mut self, r#type: &str, name: impl Into<String>) -> Self {
+        debug_assert!(r#type.contains(".pavior.dev/"), "`{type}` is not the type of a resource");
+        self.resource = Some(Resource { r#type: r#type.to_owned(), name: name.into() });
         self
     }
 
@@ -433,6 +436,19 @@ impl From<Problem> for Status {
         }
         Status::with_details(problem.code, clip(&problem.message), encoded.into())
     }
+}
+
+/// What a resource of a type is called in sentences: `role binding` for `policy.pavior.dev/RoleBinding`.
+pub fn noun(r#type: &str) -> String {
+    let (_, kind) = r#type.rsplit_once('/').unwrap_or(("", r#type));
+    let mut noun = String::with_capacity(kind.len() + 4);
+    for letter in kind.chars() {
+        if letter.is_ascii_uppercase() && !noun.is_empty() {
+            noun.push(' ');
+        }
+        noun.push(letter.to_ascii_lowercase());
+    }
+    noun
 }
 
 /// The text, or its beginning with an ellipsis.

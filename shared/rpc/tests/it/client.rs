@@ -209,7 +209,7 @@ async fn client_gives_up_on_a_silent_server() {
 fn problems_survive_the_wire() {
     let problem = Problem::precondition(ErrorReason::GuardrailDenied, "a guardrail forbids it")
         .because("POLICY", "p-1", "allowed: `eu-west-1`")
-        .with_resource("component", "organizations/acme")
+        .with_resource("catalog.pavior.dev/Entity", "organizations/acme")
         .with_quota("acme", "10 environments")
         .retry_in(Duration::from_millis(1500))
         .with("decision", "d-1");
@@ -241,14 +241,14 @@ fn errors_stay_small_whatever_the_caller_sent() {
     let problems = [
         Problem::invalid_field(&long, &long),
         Problem::invalid_reason(ErrorReason::InvalidFilter, "filter", &long),
-        Problem::not_found("Project", &long),
-        Problem::already_exists("Project", &long),
+        Problem::not_found("provisioning.pavior.dev/Project", &long),
+        Problem::already_exists("provisioning.pavior.dev/Project", &long),
         Problem::permission_denied("projects.get", &long),
         Problem::etag_mismatch(&long),
         Problem::unimplemented(&long),
         Problem::precondition(ErrorReason::PlanStale, &long).because("STATE", &long, &long),
         Problem::resource_exhausted(ErrorReason::QuotaExceeded, &long).with_quota(&long, &long),
-        Problem::internal("x").with_resource("Project", &long),
+        Problem::internal("x").with_resource("provisioning.pavior.dev/Project", &long),
     ];
     for problem in problems {
         let reason = problem.reason;

@@ -2,13 +2,12 @@
 
 use pavior_proto::google::longrunning::operation::Result as Outcome;
 use pavior_proto::google::longrunning::{ListOperationsRequest, Operation};
-use pavior_proto::pavior::identity::v1::ListOrganizationsRequest;
-use tonic::Code;
+use pavior_proto::pavior::identity::v1::{ListOrganizationsRequest, Organization};
 
 use super::super::args::ConnectionArgs;
 use super::super::client::Client;
 use super::super::{output, progress, settings};
-use super::{PLATFORM, Report, unasked};
+use super::{Report, unasked};
 
 /// Most organizations that are asked about, and most operations that are named of each.
 const MAX_ASKED: i32 = 1_000;
@@ -30,21 +29,13 @@ pub(super) async fn stuck(report: &mut Report, args: &ConnectionArgs) {
     }
 }
 
-/// Of the whole platform when the caller may, else of their own organization.
+/// Of every organization that the caller belongs to or looks after.
 async fn found(args: &ConnectionArgs) -> anyhow::Result<Vec<Operation>> {
     let client = Client::new(&settings::connection(args)?)?;
-    let request = ListOrganizationsRequest {
-        platform: PLATFORM.to_owned(),
-        page_size: MAX_ASKED,
-        ..Default::default()
-    };
-    let parents = match client.identity().list_organizations(request).await {
-        Ok(answer) => answer.into_inner().organizations.into_iter().map(|one| one.name).collect(),
-        Err(status) if status.code() == Code::PermissionDenied => vec![client.organization()?],
-        Err(status) => return Err(status.into()),
-    };
+    let request = ListOrganizationsRequest { page_size: MAX_ASKED, ..Default::default() };
+    let answer = client.identity().list_organizations(request).await?.into_inner();
     let mut operations = Vec::new();
-    for name in parents {
+    for Organization { name, .. } in answer.organizations {
         let request = ListOperationsRequest {
             name,
             filter: "state = STUCK".to_owned(),

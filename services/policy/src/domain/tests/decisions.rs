@@ -28,7 +28,7 @@ fn nothing_is_allowed_without_a_permit() {
 #[test]
 fn role_table() {
     let owned = |mut binding: RoleBinding| {
-        binding.owned_only = true;
+        binding.reach = Reach::Owned;
         binding
     };
     let in_project = |mut binding: RoleBinding, project: &str| {
@@ -60,7 +60,7 @@ fn role_table() {
 #[test]
 fn a_resource_with_an_owner_is_not_opened_by_naming_a_new_one() {
     let mut owned = grant("b", "dev", &[Member::Everyone]);
-    owned.owned_only = true;
+    owned.reach = Reach::Owned;
     let compilation = compile(RoleIndex::new([role("dev", &["*"])], [owned]), vec![]);
     let mut asked = input("mallory", &["search"], CREATE);
     asked.context.new_owner = Some(group("search"));

@@ -14,7 +14,7 @@ use super::action::{Action, Actions, Pattern};
 use super::combine::{Mode, Outcome};
 use super::engine::{Binding, BoundPolicy, Compilation};
 use super::input::{Context, GivenApproval, GroupRef, Input, Resource, Stage};
-use super::role::{Member, Role, RoleBinding, RoleIndex};
+use super::role::{Member, Reach, Role, RoleBinding, RoleIndex};
 use super::schema::PolicySchema;
 use super::source::{SetKind, check};
 
@@ -83,7 +83,7 @@ fn role(id: &str, actions: &[&str]) -> Role {
 
 fn grant(id: &str, role: &str, members: &[Member]) -> RoleBinding {
     let members = members.iter().cloned().collect();
-    RoleBinding { id: id.into(), role: role.into(), members, project: None, owned_only: false }
+    RoleBinding { id: id.into(), role: role.into(), members, project: None, reach: Reach::All }
 }
 
 fn everyone() -> RoleIndex {

@@ -50,7 +50,7 @@ fn moved(from: Option<&str>, to: Option<&str>) -> Input {
 #[test]
 fn what_goes_to_another_owner_is_asked_of_both() {
     let mut owned = grant("b", "dev", &[Member::Everyone]);
-    owned.owned_only = true;
+    owned.reach = Reach::Owned;
     let compilation = compile(RoleIndex::new([role("dev", &["*"])], [owned]), vec![]);
     for (from, to, want) in [
         (Some("payments"), Some("payments"), Effect::Allow),

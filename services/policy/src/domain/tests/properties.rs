@@ -54,16 +54,17 @@ fn role_indexes() -> impl Strategy<Value = RoleIndex> {
     let patterns = ["*", "provisioning.*", "provisioning.environments.*", CREATE, GET, "catalog.*"];
     let roles = prop::collection::vec(proptest::sample::subsequence(patterns.to_vec(), 1..=3), 1..4);
     let project = proptest::option::of(prop_oneof![Just("hello"), Just("world")]);
-    let binding = (0..4_usize, prop::collection::btree_set(members(), 1..3), project, prop::bool::ANY);
+    let reach = prop_oneof![Just(Reach::All), Just(Reach::Owned)];
+    let binding = (0..4_usize, prop::collection::btree_set(members(), 1..3), project, reach);
     (roles, prop::collection::vec(binding, 0..5)).prop_map(|(roles, bindings)| {
         let roles = roles.iter().enumerate().map(|(at, actions)| role(&format!("r{at}"), actions));
         let bindings =
-            bindings.into_iter().enumerate().map(|(at, (role, members, project, owned_only))| RoleBinding {
+            bindings.into_iter().enumerate().map(|(at, (role, members, project, reach))| RoleBinding {
                 id: format!("b{at}"),
                 role: format!("r{role}"),
                 members,
                 project: project.map(str::to_owned),
-                owned_only,
+                reach,
             });
         RoleIndex::new(roles.collect::<Vec<_>>(), bindings.collect::<Vec<_>>())
     })

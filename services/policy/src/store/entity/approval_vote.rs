@@ -1,4 +1,4 @@
-//! Votes on approval requests: one for each voter.
+//! Votes on approvals: one for each voter.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,7 +10,7 @@ pub struct Model {
     pub request: Uuid,
     #[sea_orm(primary_key, auto_increment = false)]
     pub voter: String,
-    pub approved: bool,
+    pub choice: String,
     pub reason: String,
     pub vote_time: i64,
     pub plan_digest: String,

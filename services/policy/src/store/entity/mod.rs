@@ -1,7 +1,7 @@
 //! One module for each table.
 
 #![allow(unreachable_pub)] // what the derives make is `pub`
-pub(crate) mod approval_request;
+pub(crate) mod approval;
 pub(crate) mod approval_vote;
 pub(crate) mod decision;
 pub(crate) mod organization_revision;

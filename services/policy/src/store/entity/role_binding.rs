@@ -16,7 +16,7 @@ pub struct Model {
     pub role: String,
     pub members: String,
     pub scope: String,
-    pub owned_only: bool,
+    pub reach: String,
 }
 
 /// No relations: what belongs together is read by organization.

@@ -56,24 +56,24 @@ fn tables() -> Vec<TableCreateStatement> {
     ];
     let mut approvals: Vec<ColumnDef> = approvals.map(text).into();
     approvals.extend([optional, number("expire_time")]);
-    let mut approval_requests = resource("approval_requests", approvals);
-    approval_requests.index(
+    let mut approvals = resource("approvals", approvals);
+    approvals.index(
         Index::create()
             .unique()
-            .name("approval_requests_plan")
+            .name("approvals_plan")
             .col("organization")
             .col("operation")
             .col("plan_digest"),
     );
     vec![
         resource("roles", vec![text("display_name"), text("description"), text("actions")]),
-        resource("role_bindings", vec![text("role"), text("members"), text("scope"), flag("owned_only")]),
+        resource("role_bindings", ["role", "members", "scope", "reach"].map(text).into()),
         resource(
             "policies",
             ["display_name", "description", "policy_set", "source", "digest"].map(text).into(),
         ),
         resource("policy_bindings", ["policy", "projects", "environment_classes", "mode"].map(text).into()),
-        approval_requests,
+        approvals,
         votes(),
         decisions(),
         Table::create()
@@ -87,12 +87,12 @@ fn tables() -> Vec<TableCreateStatement> {
 fn votes() -> TableCreateStatement {
     let mut create = Table::create();
     create.table("approval_votes").col(ColumnDef::new("request").uuid().not_null());
-    for column in ["voter", "reason", "plan_digest", "groups"].map(text) {
+    for column in ["voter", "choice", "reason", "plan_digest", "groups"].map(text) {
         create.col(column);
     }
-    create.col(flag("approved")).col(number("vote_time"));
+    create.col(number("vote_time"));
     create.primary_key(Index::create().col("request").col("voter"));
-    create.foreign_key(ForeignKey::create().from("approval_votes", "request").to("approval_requests", "uid"));
+    create.foreign_key(ForeignKey::create().from("approval_votes", "request").to("approvals", "uid"));
     create
 }
 
@@ -132,8 +132,8 @@ impl MigrationTrait for Migration {
             Index::create().name("role_bindings_role").table("role_bindings").col("role").to_owned(),
             Index::create().name("policy_bindings_policy").table("policy_bindings").col("policy").to_owned(),
             Index::create()
-                .name("approval_requests_due")
-                .table("approval_requests")
+                .name("approvals_due")
+                .table("approvals")
                 .col("state")
                 .col("expire_time")
                 .to_owned(),

@@ -1,4 +1,4 @@
-//! The decisions that an approval request is about.
+//! The decisions that an approval is about.
 
 use sea_orm_migration::prelude::*;
 
@@ -10,7 +10,7 @@ pub(crate) struct Migration;
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let mut decisions = ColumnDef::new("decisions").text().not_null().default("[]").to_owned();
-        let table = Table::alter().table("approval_requests").add_column(&mut decisions).to_owned();
+        let table = Table::alter().table("approvals").add_column(&mut decisions).to_owned();
         manager.alter_table(table).await
     }
 }

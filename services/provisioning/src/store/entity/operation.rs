@@ -22,7 +22,7 @@ pub struct Model {
     #[sea_orm(column_type = "JsonBinary")]
     pub principal: Json,
     pub request_id: String,
-    pub approval_request: String,
+    pub approval: String,
     #[sea_orm(column_type = "JsonBinary")]
     pub approvals: Json,
     #[sea_orm(column_type = "JsonBinary", nullable)]

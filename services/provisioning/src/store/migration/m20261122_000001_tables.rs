@@ -242,7 +242,7 @@ fn engine() -> Vec<TableCreateStatement> {
                 text("requester"),
                 json("principal"),
                 text("request_id"),
-                text("approval_request"),
+                text("approval"),
                 json("approvals"),
                 optional_json("error"),
                 json("settings"),

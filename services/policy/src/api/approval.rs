@@ -1,4 +1,4 @@
-//! Approval requests on the wire.
+//! Approvals on the wire.
 
 use pavior_core::resource::{Stored, Violations};
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
@@ -15,19 +15,19 @@ use tonic::Request;
 
 use super::{Api, decision};
 use crate::app::App;
-use crate::app::approval_request::{Cancel, CastRequest};
-use crate::domain::approval::State;
-use crate::domain::record::{ApprovalRequestFields, CastVote, Requirement};
+use crate::app::approval::{Cancel, CastRequest};
+use crate::domain::approval::{Choice, State, Vote};
+use crate::domain::record::{ApprovalFields, CastVote, Requirement};
 use crate::error::Error;
 
 /// Most that one batch asks for.
 const MAX_BATCH: usize = 1_000;
 
-impl Wire for ApprovalRequestFields {
-    type Message = pb::ApprovalRequest;
+impl Wire for ApprovalFields {
+    type Message = pb::Approval;
 
-    fn encode(stored: &Stored<Self>) -> pb::ApprovalRequest {
-        let ApprovalRequestFields {
+    fn encode(stored: &Stored<Self>) -> pb::Approval {
+        let ApprovalFields {
             state,
             requester,
             on_behalf_of: _,
@@ -44,16 +44,16 @@ impl Wire for ApprovalRequestFields {
             end_reason: _,
         } = stored.fields.clone();
         let state = match state {
-            State::Pending => pb::approval_request::State::Pending,
-            State::Approved => pb::approval_request::State::Approved,
-            State::Denied => pb::approval_request::State::Denied,
-            State::Expired => pb::approval_request::State::Expired,
-            State::Cancelled => pb::approval_request::State::Cancelled,
-            State::Invalidated => pb::approval_request::State::Invalidated,
+            State::Pending => pb::approval::State::Pending,
+            State::Approved => pb::approval::State::Approved,
+            State::Denied => pb::approval::State::Denied,
+            State::Expired => pb::approval::State::Expired,
+            State::Cancelled => pb::approval::State::Cancelled,
+            State::Invalidated => pb::approval::State::Invalidated,
         };
         let organization = &stored.organization;
         let (create_time, update_time) = times(stored);
-        pb::ApprovalRequest {
+        pb::Approval {
             name: stored.name(),
             uid: stored.uid.to_string(),
             etag: stored.etag(),
@@ -75,7 +75,7 @@ impl Wire for ApprovalRequestFields {
     }
 
     fn decode(
-        _message: &pb::ApprovalRequest,
+        _message: &pb::Approval,
         _scope: &Scope<'_, App>,
         _before: Option<&Self>,
         violations: &mut Violations,
@@ -95,51 +95,53 @@ fn encode_requirement(organization: &str, requirement: Requirement) -> pb::Appro
     }
 }
 
-fn encode_vote(cast: CastVote) -> pb::approval_request::Vote {
+fn encode_vote(cast: CastVote) -> pb::approval::Vote {
     let CastVote { vote, reason, vote_time, plan_digest } = cast;
-    let vote_time = Some(to_timestamp(vote_time));
-    pb::approval_request::Vote { voter: vote.voter, approved: vote.approved, reason, vote_time, plan_digest }
+    let Vote { voter, choice, groups: _ } = vote;
+    let choice = match choice {
+        Choice::Approve => pb::approval::Choice::Approve,
+        Choice::Deny => pb::approval::Choice::Deny,
+    };
+    let (choice, vote_time) = (choice.into(), Some(to_timestamp(vote_time)));
+    pb::approval::Vote { voter, choice, reason, vote_time, plan_digest }
 }
 
 /// As it is shown at a time, which ends a request whether or not that could be written down.
-fn encode_at(stored: &Stored<ApprovalRequestFields>, now: OffsetDateTime) -> pb::ApprovalRequest {
-    let mut message = ApprovalRequestFields::encode(stored);
+fn encode_at(stored: &Stored<ApprovalFields>, now: OffsetDateTime) -> pb::Approval {
+    let mut message = ApprovalFields::encode(stored);
     if stored.fields.state == State::Pending && now >= stored.fields.expire_time {
-        message.set_state(pb::approval_request::State::Expired);
+        message.set_state(pb::approval::State::Expired);
     }
     message
 }
 
 impl Api {
-    pub(super) async fn approval_request(
-        &self,
-        request: Request<pb::GetApprovalRequestRequest>,
-    ) -> Answer<pb::ApprovalRequest> {
+    pub(super) async fn approval(&self, request: Request<pb::GetApprovalRequest>) -> Answer<pb::Approval> {
         let (permit, request) = read_request(request)?;
         let found = async {
-            let action = pb::GetApprovalRequestRequest::ACTION;
-            let named = name::<ApprovalRequestFields>(&permit, "name", &request.name, action)?;
+            let action = pb::GetApprovalRequest::ACTION;
+            let named = name::<ApprovalFields>(&permit, "name", &request.name, action)?;
             self.app.get_approval(&permit, &named.id).await
         };
         let now = self.app.kernel().clock.now();
         respond(found.await.map(|stored| encode_at(&stored, now)))
     }
 
-    pub(super) async fn several_approval_requests(
+    pub(super) async fn several_approvals(
         &self,
-        request: Request<decision_pb::BatchGetApprovalRequestsRequest>,
-    ) -> Answer<decision_pb::BatchGetApprovalRequestsResponse> {
+        request: Request<decision_pb::BatchGetApprovalsRequest>,
+    ) -> Answer<decision_pb::BatchGetApprovalsResponse> {
         let (permit, request) = read_request(request)?;
         let found = async {
-            let action = decision_pb::BatchGetApprovalRequestsRequest::ACTION;
-            parent::<ApprovalRequestFields>(&permit, "parent", &request.parent, false, action)?;
+            let action = decision_pb::BatchGetApprovalsRequest::ACTION;
+            parent::<ApprovalFields>(&permit, "parent", &request.parent, false, action)?;
             if request.names.len() > MAX_BATCH {
                 let text = format!("has more than {MAX_BATCH} elements");
                 return Err(Problem::invalid_field("names", text).into());
             }
             let mut ids = Vec::with_capacity(request.names.len());
             for full in &request.names {
-                match name::<ApprovalRequestFields>(&permit, "names", full, action) {
+                match name::<ApprovalFields>(&permit, "names", full, action) {
                     Ok(named) => ids.push(named.id),
                     Err(ResourceError::Denied { .. }) => {
                         let text = format!("`{full}` is not below `{}`", request.parent);
@@ -151,21 +153,20 @@ impl Api {
             self.app.batch_get_approvals(&permit, &ids).await
         };
         let now = self.app.kernel().clock.now();
-        respond(found.await.map(|found| decision_pb::BatchGetApprovalRequestsResponse {
-            approval_requests: found.iter().map(|stored| encode_at(stored, now)).collect(),
+        respond(found.await.map(|found| decision_pb::BatchGetApprovalsResponse {
+            approvals: found.iter().map(|stored| encode_at(stored, now)).collect(),
         }))
     }
 
-    pub(super) async fn page_of_approval_requests(
+    pub(super) async fn page_of_approvals(
         &self,
-        request: Request<pb::ListApprovalRequestsRequest>,
-    ) -> Answer<pb::ListApprovalRequestsResponse> {
-        type Asked = pb::ListApprovalRequestsRequest;
+        request: Request<pb::ListApprovalsRequest>,
+    ) -> Answer<pb::ListApprovalsResponse> {
+        type Asked = pb::ListApprovalsRequest;
         let (permit, request) = read_request(request)?;
         let kernel = self.app.kernel();
         let listed = async {
-            let parent =
-                parent::<ApprovalRequestFields>(&permit, "parent", &request.parent, false, Asked::ACTION)?;
+            let parent = parent::<ApprovalFields>(&permit, "parent", &request.parent, false, Asked::ACTION)?;
             let page = open_page(kernel, &request)?;
             let query = list_query(&request, parent, &page)?;
             let (found, positions) = self.app.list_approvals(&permit, &query).await?;
@@ -176,65 +177,59 @@ impl Api {
         respond(listed.await)
     }
 
-    pub(super) async fn approve(
-        &self,
-        request: Request<pb::ApproveApprovalRequestRequest>,
-    ) -> Answer<pb::ApprovalRequest> {
+    pub(super) async fn approve(&self, request: Request<pb::ApproveRequest>) -> Answer<pb::Approval> {
         let (permit, request) = read_request(request)?;
         let context = ChangeContext::of(&permit, &request);
-        let pb::ApproveApprovalRequestRequest { name, reason, plan_digest, request_id: _ } = request;
-        self.cast(context, name, CastRequest { id: String::new(), approved: true, reason, plan_digest }).await
+        let pb::ApproveRequest { name, reason, plan_digest, request_id: _ } = request;
+        self.cast(
+            context,
+            name,
+            CastRequest { id: String::new(), choice: Choice::Approve, reason, plan_digest },
+        )
+        .await
     }
 
-    pub(super) async fn deny(
-        &self,
-        request: Request<pb::DenyApprovalRequestRequest>,
-    ) -> Answer<pb::ApprovalRequest> {
+    pub(super) async fn deny(&self, request: Request<pb::DenyRequest>) -> Answer<pb::Approval> {
         let (permit, request) = read_request(request)?;
         let context = ChangeContext::of(&permit, &request);
-        let pb::DenyApprovalRequestRequest { name, reason, plan_digest, request_id: _ } = request;
-        self.cast(context, name, CastRequest { id: String::new(), approved: false, reason, plan_digest })
+        let pb::DenyRequest { name, reason, plan_digest, request_id: _ } = request;
+        self.cast(context, name, CastRequest { id: String::new(), choice: Choice::Deny, reason, plan_digest })
             .await
     }
 
-    async fn cast(
-        &self,
-        context: ChangeContext,
-        full: String,
-        request: CastRequest,
-    ) -> Answer<pb::ApprovalRequest> {
+    async fn cast(&self, context: ChangeContext, full: String, request: CastRequest) -> Answer<pb::Approval> {
         decision::check_reason(&request.reason)?;
         let voted = once(&self.app, &context, async {
-            let id = name::<ApprovalRequestFields>(&context.permit, "name", &full, context.action)?.id;
-            self.app.vote(&context, ApprovalRequestFields::encode, CastRequest { id, ..request }).await
+            let id = name::<ApprovalFields>(&context.permit, "name", &full, context.action)?.id;
+            self.app.vote(&context, ApprovalFields::encode, CastRequest { id, ..request }).await
         });
         respond(voted.await)
     }
 
     pub(super) async fn ask_for_approval(
         &self,
-        request: Request<decision_pb::CreateApprovalRequestRequest>,
-    ) -> Answer<pb::ApprovalRequest> {
+        request: Request<decision_pb::CreateApprovalRequest>,
+    ) -> Answer<pb::Approval> {
         let (permit, request) = (pavior_auth::permit(&request)?, request.into_inner());
         let context = ChangeContext::of(&permit, &request);
         let asked = once(&self.app, &context, async {
             let ask = decision::ask(&request)?;
-            self.app.create_approval(&context, ApprovalRequestFields::encode, ask).await
+            self.app.create_approval(&context, ApprovalFields::encode, ask).await
         });
         respond(asked.await)
     }
 
     pub(super) async fn cancel(
         &self,
-        request: Request<decision_pb::CancelApprovalRequestRequest>,
-    ) -> Answer<pb::ApprovalRequest> {
+        request: Request<decision_pb::CancelApprovalRequest>,
+    ) -> Answer<pb::Approval> {
         let (permit, request) = read_request(request)?;
         decision::check_reason(&request.reason)?;
         let context = ChangeContext::of(&permit, &request);
         let cancelled = async {
-            let named = name::<ApprovalRequestFields>(&permit, "name", &request.name, context.action)?;
+            let named = name::<ApprovalFields>(&permit, "name", &request.name, context.action)?;
             let command = Cancel { id: named.id, reason: request.reason, invalidated: request.invalidated };
-            self.app.cancel_approval(&context, ApprovalRequestFields::encode, command).await
+            self.app.cancel_approval(&context, ApprovalFields::encode, command).await
         };
         respond(cancelled.await)
     }

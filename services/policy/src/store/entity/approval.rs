@@ -1,10 +1,10 @@
-//! Approval requests. Times are microseconds.
+//! Approvals. Times are microseconds.
 
 use sea_orm::entity::prelude::*;
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-#[sea_orm(table_name = "approval_requests")]
+#[sea_orm(table_name = "approvals")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub uid: Uuid,

@@ -1,4 +1,4 @@
-//! Approval requests.
+//! Approvals.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,21 +17,21 @@ use serde_json::Value as Json;
 use time::Duration;
 
 use super::App;
-use crate::domain::approval::{Event, IllegalTransition, NotEligible, State, Vote, eligible, is_met};
-use crate::domain::record::{ApprovalRequestFields, CastVote, Requirement};
+use crate::domain::approval::{Choice, Event, IllegalTransition, NotEligible, State, Vote, eligible, is_met};
+use crate::domain::record::{ApprovalFields, CastVote, Requirement};
 use crate::error::Error;
 use crate::store;
 
-/// What is done when the time of an approval request is over.
-const EXPIRE: &str = "policy.approvalRequests.expire";
+/// What is done when the time of an approval is over.
+const EXPIRE: &str = "policy.approvals.expire";
 /// Most that are expired in one transaction.
 const EXPIRY_BATCH: u64 = 100;
 
-impl Rules for ApprovalRequestFields {
+impl Rules for ApprovalFields {
     type Service = App;
 }
 
-type Approval = Stored<ApprovalRequestFields>;
+type Approval = Stored<ApprovalFields>;
 
 /// What a service asks people.
 #[derive(Debug, Clone)]
@@ -52,14 +52,14 @@ pub(crate) struct Ask {
 /// A vote as it comes in.
 #[derive(Debug, Clone)]
 pub(crate) struct CastRequest {
-    /// The id of the approval request.
+    /// The id of the approval.
     pub(crate) id: String,
-    pub(crate) approved: bool,
+    pub(crate) choice: Choice,
     pub(crate) reason: String,
     pub(crate) plan_digest: String,
 }
 
-/// An approval request that is no longer wanted.
+/// An approval that is no longer wanted.
 #[derive(Debug, Clone)]
 pub(crate) struct Cancel {
     pub(crate) id: String,
@@ -68,8 +68,8 @@ pub(crate) struct Cancel {
 }
 
 fn not_found(organization: &str, id: &str) -> Error {
-    let name = format!("organizations/{organization}/approvalRequests/{id}");
-    ResourceError::not_found::<ApprovalRequestFields>(&name).into()
+    let name = format!("organizations/{organization}/approvals/{id}");
+    ResourceError::not_found::<ApprovalFields>(&name).into()
 }
 
 /// Who asked, with the person on whose behalf. Without a person to exclude, four eyes would be two: a service of the
@@ -88,12 +88,12 @@ fn asker(permit: &Permit, ask: &Ask) -> Result<(String, Option<String>), Error> 
     }
     match ResourceName::parse_as(&ask.requester, pattern) {
         Ok(name) => Ok((name.as_str().to_owned(), None)),
-        Err(error) => Err(Problem::invalid_field("approval_request.requester", error.to_string()).into()),
+        Err(error) => Err(Problem::invalid_field("approval.requester", error.to_string()).into()),
     }
 }
 
 impl App {
-    /// An approval request.
+    /// An approval.
     pub(crate) async fn get_approval(&self, permit: &Permit, id: &str) -> Result<Approval, Error> {
         self.expire_before_read(permit.organization()).await?;
         let found = store::approval_by_id(self.kernel.store.read(), permit, id).await?;
@@ -114,14 +114,14 @@ impl App {
         ids.iter().map(one).collect()
     }
 
-    /// A page of approval requests with their positions.
+    /// A page of approvals with their positions.
     pub(crate) async fn list_approvals(
         &self,
         permit: &Permit,
         query: &ListQuery,
     ) -> Result<(Vec<Approval>, Vec<Json>), Error> {
         self.expire_before_read(permit.organization()).await?;
-        let listing = crud::list::<ApprovalRequestFields>(self, permit, query).await?;
+        let listing = crud::list::<ApprovalFields>(self, permit, query).await?;
         let rows = store::with_votes(self.kernel.store.read(), permit, listing.rows).await?;
         Ok((rows, listing.positions))
     }
@@ -161,7 +161,7 @@ impl App {
         let shortest = requirements.iter().filter_map(|requirement| requirement.expiry_seconds).min();
         let seconds = shortest.unwrap_or(self.config.approval_expiry_seconds);
         let seconds = seconds.clamp(1, self.config.approval_max_expiry_seconds);
-        let fields = ApprovalRequestFields {
+        let fields = ApprovalFields {
             state: State::Pending,
             requester,
             on_behalf_of,
@@ -220,14 +220,14 @@ impl App {
         why: &NotEligible,
     ) -> Result<(), Error> {
         let permit = &context.permit;
-        let name = format!("organizations/{}/approvalRequests/{id}", permit.organization());
+        let name = format!("organizations/{}/approvals/{id}", permit.organization());
         let reason = reason_name(ErrorReason::ApproverNotEligible);
         let summary = format!("`{}` may not vote on `{name}`: {why}", permit.actor().reference);
-        let entry = AuditEntry::refused(ApprovalRequestFields::TYPE, &name, reason, summary);
+        let entry = AuditEntry::refused(ApprovalFields::TYPE, &name, reason, summary);
         Ok(record(self.kernel(), context, entry).await?)
     }
 
-    /// Ends an approval request that is no longer wanted. One that has ended already stays as it is.
+    /// Ends an approval that is no longer wanted. One that has ended already stays as it is.
     pub(crate) async fn cancel_approval<M: Message + Default + 'static>(
         &self,
         context: &ChangeContext,
@@ -248,7 +248,7 @@ impl App {
         }
     }
 
-    /// Ends the pending approval requests of an organization whose time is over. Called before they are looked at, and
+    /// Ends the pending approvals of an organization whose time is over. Called before they are looked at, and
     /// by the reaper.
     pub(crate) async fn expire_due(&self, organization: &str) -> Result<u64, Error> {
         let permit = self.system_permit(organization);
@@ -278,7 +278,7 @@ impl App {
 }
 
 async fn create(work: &Work<'_, App>, stored: &Approval) -> Result<Done<Approval>, Error> {
-    let ApprovalRequestFields { operation, plan_digest, .. } = &stored.fields;
+    let ApprovalFields { operation, plan_digest, .. } = &stored.fields;
     if let Some(known) = store::approval_for_plan(work.tx, work.permit, operation, plan_digest).await? {
         return Ok(Done::unchanged(known));
     }
@@ -291,20 +291,23 @@ async fn vote(
     request: &CastRequest,
     groups: &BTreeSet<String>,
 ) -> Result<Done<Approval>, Error> {
-    let CastRequest { id, approved, reason, plan_digest } = request;
+    let CastRequest { id, choice, reason, plan_digest } = request;
     let current = current(work, id).await?;
     let fields = &current.fields;
     if !plan_digest.is_empty() && *plan_digest != fields.plan_digest {
         return Err(Error::OtherPlan { wanted: fields.plan_digest.clone(), given: plan_digest.clone() });
     }
-    let event = if *approved { Event::ApprovedInPart } else { Event::Denied };
+    let event = match choice {
+        Choice::Approve => Event::ApprovedInPart,
+        Choice::Deny => Event::Denied,
+    };
     let over = fields.state == State::Pending && work.now >= fields.expire_time;
     let state = if over { State::Expired } else { fields.state };
     state.next(event)?;
     let asker = (fields.requester.as_str(), fields.on_behalf_of.as_deref());
     let counted = eligible(work.permit.principal(), groups, asker, &fields.quorums(), &fields.votes())?;
     let cast = CastVote {
-        vote: Vote { voter: work.permit.principal().name.clone(), approved: *approved, groups: counted },
+        vote: Vote { voter: work.permit.principal().name.clone(), choice: *choice, groups: counted },
         reason: reason.clone(),
         vote_time: work.now,
         plan_digest: fields.plan_digest.clone(),
@@ -312,11 +315,10 @@ async fn vote(
     let mut changed = fields.clone();
     changed.votes.push(cast.clone());
     let met = is_met(&changed.quorums(), &changed.votes());
-    let event = if *approved && met { Event::Approved } else { event };
+    let event = if event == Event::ApprovedInPart && met { Event::Approved } else { event };
     let changed = step(work, &current, changed, event).await?;
     store::insert_vote(work.tx, work.permit, current.uid, &cast).await?;
-    let verb = if *approved { "approved" } else { "denied" };
-    let entry = entry(verb, Some(&current), &changed);
+    let entry = entry(event.as_str(), Some(&current), &changed);
     Ok(Done::new(changed, entry))
 }
 
@@ -330,7 +332,7 @@ async fn cancel(work: &Work<'_, App>, command: &Cancel) -> Result<Done<Approval>
     if current.fields.state.next(event).is_err() {
         return Ok(Done::unchanged(current));
     }
-    let fields = ApprovalRequestFields { end_reason: reason.clone(), ..current.fields.clone() };
+    let fields = ApprovalFields { end_reason: reason.clone(), ..current.fields.clone() };
     let changed = step(work, &current, fields, event).await?;
     let entry = entry(verb, Some(&current), &changed);
     Ok(Done::new(changed, entry))
@@ -351,11 +353,11 @@ async fn current(work: &Work<'_, App>, id: &str) -> Result<Approval, Error> {
     found.ok_or_else(|| not_found(work.permit.organization(), id))
 }
 
-/// Takes an approval request through an event and writes it.
+/// Takes an approval through an event and writes it.
 async fn step(
     work: &Work<'_, App>,
     current: &Approval,
-    mut fields: ApprovalRequestFields,
+    mut fields: ApprovalFields,
     event: Event,
 ) -> Result<Approval, Error> {
     fields.state = fields.state.next(event)?;
@@ -371,7 +373,7 @@ fn entry(verb: &str, before: Option<&Approval>, after: &Approval) -> AuditEntry 
 
 /// What a state says to somebody who wants to vote.
 pub(crate) fn closed(error: &IllegalTransition) -> String {
-    format!("the approval request is {} already", error.state.as_str().to_lowercase())
+    format!("the approval is {} already", error.state.as_str().to_lowercase())
 }
 
 /// Requirements by group, as decisions and requests have them.
