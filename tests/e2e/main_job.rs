@@ -1,5 +1,7 @@
 //! The main job: somebody asks for something from a golden path and gets it, really running.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use pavior::cli::client::request_id;
 use pavior::cli::progress;
@@ -7,6 +9,7 @@ use pavior_proto::pavior::audit::v1 as audit;
 use pavior_proto::pavior::platform::v1 as platform;
 use pavior_proto::pavior::policy::v1 as policy;
 use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_testkit::wait_for;
 use pavior_tests::{Embedded, Person, details};
 use pb::operation_metadata::State;
 use tonic::Code;
@@ -143,8 +146,24 @@ async fn refused(alice: &Person, bob: &Person, vera: &Person) -> Result<()> {
         let (reason, errors) = details(&status);
         ensure!((status.code(), reason.as_str()) == (Code::PermissionDenied, "ACCESS_DENIED"), "{status}");
         let metadata = &errors.error_info().context("no ErrorInfo")?.metadata;
-        ensure!(metadata.get("decision").is_some_and(|d| !d.is_empty()), "{metadata:?}");
+        let name = metadata.get("decision").context("no decision is named")?;
+        told(name, other, vera).await?;
     }
+    Ok(())
+}
+
+/// An auditor finds the decision that an error names.
+async fn told(name: &str, asker: &Person, auditor: &Person) -> Result<()> {
+    let get = || policy::GetDecisionRequest { name: name.to_owned() };
+    // It is written a moment after it was told.
+    let found = wait_for("the decision", Duration::from_secs(20), || async {
+        auditor.access().get_decision(get()).await.map(|found| found.into_inner())
+    });
+    let found = found.await;
+    ensure!(found.effect() == policy::Effect::Deny && found.name == name, "{found:?}");
+    ensure!(found.action == "provisioning.environments.delete", "{found:?}");
+    let who = asker.platform().who_am_i(platform::WhoAmIRequest {}).await?.into_inner().principal;
+    ensure!(who.is_some_and(|who| who.name == found.principal), "{found:?}");
     Ok(())
 }
 

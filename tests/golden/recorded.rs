@@ -317,6 +317,11 @@ async fn policy(scenario: &mut Scenario) -> Result<()> {
     for resource in &resources {
         scenario.create_and_update(resource).await?;
     }
+    let name = "organizations/acme/policies/never";
+    let rewritten = json!({ "policy": { "name": name, "source": format!("// Once more.\n{POLICY}") }, "updateMask": "source" });
+    scenario.call("pia", &public("UpdatePolicy"), rewritten).await?;
+    let back = json!({ "name": name, "revisionId": "1" });
+    scenario.call("pia", &public("RollbackPolicy"), back).await?;
     for resource in resources.iter().rev() {
         scenario.delete(resource).await?;
     }

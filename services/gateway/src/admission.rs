@@ -380,6 +380,7 @@ pub(crate) fn principal_to_pb(principal: &Principal) -> pb::Principal {
     let kind = match kind {
         PrincipalKind::User => pb::principal::Kind::User,
         PrincipalKind::Service => pb::principal::Kind::Service,
+        PrincipalKind::ServiceAccount => pb::principal::Kind::ServiceAccount,
         PrincipalKind::Agent => pb::principal::Kind::Agent,
     };
     pb::Principal {

@@ -82,7 +82,7 @@ pub(crate) fn denied(
     } else {
         access_denied(action, &resource.name, &because)
     };
-    problem = problem.with("decision", decision.id.as_str()).with("policies", policies(reasons).join(","));
+    problem = problem.with("decision", decision.name.as_str()).with("policies", policies(reasons).join(","));
     if !decision.granting_roles.is_empty() {
         let roles: Vec<&str> =
             decision.granting_roles.iter().take(MAX_POLICIES).map(String::as_str).collect();
@@ -103,7 +103,7 @@ pub(crate) fn unapproved(
     let problem = decision.requirements.iter().fold(
         Problem::precondition(ErrorReason::NotApproved, text)
             .with("action", action)
-            .with("decision", decision.id.as_str()),
+            .with("decision", decision.name.as_str()),
         |problem, approval| {
             let needed = format!("{} of `{}` must approve", approval.quorum, approval.group);
             problem.because("POLICY", approval.policy_ids.join(","), needed)
@@ -120,7 +120,7 @@ pub(crate) fn reference(decision: &Decision) -> DecisionRef {
         Effect::Deny | Effect::Unspecified => "deny",
     };
     DecisionRef {
-        id: decision.id.clone(),
+        id: decision.name.clone(),
         effect: effect.to_owned(),
         policy_revision: decision.policy_revision.clone(),
         policies: policies(&decision.reasons),

@@ -7,7 +7,8 @@ pub(crate) const PLATFORM: &str = "organizations/-";
 /// The organization id of the installation itself.
 pub(crate) use pavior_core::principal::PLATFORM as PLATFORM_ID;
 
-/// A checked name. Ids below the organization may be `-`, which stands for all (AIP-159).
+/// A checked name. Ids below the organization may be `-`, which stands for all (AIP-159). Below the installation stands
+/// what belongs to no organization, such as decisions about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Resource {
     pub(crate) name: String,
@@ -26,9 +27,10 @@ impl Resource {
         }
         // A wildcard is checked as if it were some id; an organization cannot be one.
         let concrete: String;
-        let checked = if name.ends_with("/-") || name.contains("/-/") {
+        let of_platform = name.strip_prefix(PLATFORM).is_some_and(|rest| rest.starts_with('/'));
+        let checked = if of_platform || name.ends_with("/-") || name.contains("/-/") {
             let mut segments: Vec<&str> = name.split('/').collect();
-            for segment in segments.iter_mut().skip(2) {
+            for segment in segments.iter_mut().skip(if of_platform { 1 } else { 2 }) {
                 if *segment == "-" {
                     *segment = "0a000000-0000-7000-8000-000000000000";
                 }
@@ -39,6 +41,7 @@ impl Resource {
             name
         };
         match ResourceName::parse(checked) {
+            Ok(_) if of_platform => Ok(Self { name: name.to_owned(), organization: PLATFORM_ID.to_owned() }),
             Ok(parsed) => Ok(Self { name: name.to_owned(), organization: parsed.organization().to_owned() }),
             Err(_) if name.is_empty() => Err("must be set".to_owned()),
             Err(error) => Err(error.to_string()),
@@ -99,13 +102,16 @@ mod tests {
         assert_eq!(one.project(), "organizations/acme/projects/hello");
         assert_eq!(one.organization_name(), "organizations/acme");
         assert!(Resource::parse(PLATFORM).unwrap().is_platform());
+        let below = Resource::parse("organizations/-/decisions/x").unwrap();
+        assert_eq!((below.is_platform(), below.concrete()), (true, "organizations/-/decisions/x"));
         assert_eq!(Resource::parse("organizations/acme").unwrap().concrete(), "organizations/acme");
         for bad in [
             "",
             "acme",
             "organizations",
             "organizations/",
-            "organizations/-/projects/a",
+            "organizations/-/decisions",
+            "organizations/-/decisions/A B",
             "organizations/ACME",
             "organizations/acme/",
             "/organizations/acme",

@@ -49,7 +49,7 @@ fn policies(schema: &PolicySchema) -> Vec<BoundPolicy> {
         let projects =
             if at.is_multiple_of(10) { BTreeSet::from(["other".to_owned()]) } else { BTreeSet::new() };
         let binding = Binding { projects, environment_classes: BTreeSet::new(), mode: Mode::Enforce };
-        BoundPolicy { id: format!("p{at}"), kind, policy, bindings: vec![binding] }
+        BoundPolicy { id: format!("p{at}"), revision: 1, kind, policy, bindings: vec![binding] }
     };
     (0..100).map(bound).collect()
 }

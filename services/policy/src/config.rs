@@ -26,12 +26,16 @@ pub struct Config {
     pub decision_queue: usize,
     /// For how many days decisions are kept.
     pub decision_retention_days: u32,
+    /// How many decisions of an organization are kept, at most; the oldest go first.
+    pub max_decisions: u64,
     /// Most roles of an organization.
     pub max_roles: u64,
     /// Most role bindings of an organization.
     pub max_role_bindings: u64,
     /// Most policies of an organization.
     pub max_policies: u64,
+    /// How many revisions of a policy are kept beside those that bindings name; the oldest go first.
+    pub max_policy_revisions: u64,
     /// Most policy bindings of an organization.
     pub max_policy_bindings: u64,
     /// What may wait for the audit service before changes are refused.
@@ -50,9 +54,11 @@ impl Default for Config {
             expiry_interval_ms: 10_000,
             decision_queue: 10_000,
             decision_retention_days: 90,
+            max_decisions: 100_000,
             max_roles: 500,
             max_role_bindings: 5_000,
             max_policies: 500,
+            max_policy_revisions: 100,
             max_policy_bindings: 2_000,
             outbox: OutboxConfig::default(),
         }
@@ -60,6 +66,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// For how long decisions are kept.
+    pub(crate) fn decision_retention(&self) -> time::Duration {
+        time::Duration::days(i64::from(self.decision_retention_days))
+    }
+
     /// Whether the values make sense together. The database is checked by whoever connects.
     ///
     /// # Errors
@@ -82,6 +93,8 @@ impl Config {
         want(self.expiry_interval_ms >= 100, "`expiry_interval_ms` must be at least 100");
         want(self.decision_queue > 0, "`decision_queue` must not be 0");
         want(self.decision_retention_days > 0, "`decision_retention_days` must not be 0");
+        want(self.max_decisions > 0, "`max_decisions` must not be 0");
+        want(self.max_policy_revisions > 0, "`max_policy_revisions` must not be 0");
         problems.extend(self.outbox.problems());
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }

@@ -113,7 +113,7 @@ impl DevIssuer {
             email_claim: Some("email".to_owned()),
             kind_claim: Some("kind".to_owned()),
             organizations,
-            kinds: vec![PrincipalKind::User, PrincipalKind::Service, PrincipalKind::Agent],
+            kinds: vec![PrincipalKind::User, PrincipalKind::ServiceAccount, PrincipalKind::Agent],
             platform_admins,
             ..IssuerConfig::new(DEV_ISSUER, DEV_AUDIENCE)
         }

@@ -10,7 +10,7 @@ use http::HeaderValue;
 use pavior_core::audit::DecisionRef;
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
-use pavior_core::principal::{GATEWAY, Principal, PrincipalKind};
+use pavior_core::principal::{GATEWAY, PLATFORM, Principal, PrincipalKind, service_name};
 use pavior_rpc::{BoxError, Transport};
 use tonic::body::Body;
 use tower::Service;
@@ -79,11 +79,12 @@ impl std::fmt::Debug for ServiceIdentity {
     }
 }
 
-pub(crate) fn service_principal(role: &str, organization: &str) -> Principal {
+/// A service of the platform as itself: the same in every organization that it works for.
+pub(crate) fn service_principal(role: &str) -> Principal {
     Principal {
         kind: PrincipalKind::Service,
-        name: format!("organizations/{organization}/services/{role}"),
-        organization: organization.to_owned(),
+        name: service_name(role),
+        organization: PLATFORM.to_owned(),
         subject: role.to_owned(),
         groups: Vec::new(),
         email: None,
@@ -274,7 +275,7 @@ impl Service<http::Request<Body>> for Signed {
                 .remove::<Acting>()
                 .or_else(|| current().as_ref().map(Acting::from))
                 .unwrap_or_else(|| Acting {
-                    principal: Arc::new(service_principal(self.identity.role(), "-")),
+                    principal: Arc::new(service_principal(self.identity.role())),
                     organization: "-".to_owned(),
                     decision: None,
                     proof: None,

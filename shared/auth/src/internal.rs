@@ -315,7 +315,7 @@ fn principal_of(
     let standing = match &outer {
         Some(_) => Standing::Proven,
         None if claims.iss == GATEWAY => Standing::Gateway,
-        None if *principal == service_principal(&claims.iss, &claims.organization) => Standing::Itself,
+        None if *principal == service_principal(&claims.iss) => Standing::Itself,
         None => Standing::Claimed,
     };
     let token = match standing {

@@ -65,7 +65,7 @@ impl Permit {
     /// A permit for background work of a service itself, in one organization (`-` for the platform).
     pub fn for_system(authority: &SystemAuthority, organization: &str) -> Self {
         Self::new(Inner {
-            principal: Arc::new(crate::identity::service_principal(&authority.role, organization)),
+            principal: Arc::new(crate::identity::service_principal(&authority.role)),
             organization: organization.to_owned(),
             action: String::new(),
             resource: String::new(),

@@ -54,7 +54,7 @@ impl Permit {
         let mut actor = Actor::of(self.principal());
         let direct = [GATEWAY, &self.principal().subject].contains(&self.caller());
         if actor.via.is_none() && !direct {
-            actor.via = Some(format!("organizations/-/services/{}", self.caller()));
+            actor.via = Some(pavior_core::principal::service_name(self.caller()));
         }
         actor
     }

@@ -111,7 +111,7 @@ pub struct Cause {
 /// The policy decision under which it happened.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DecisionRef {
-    /// Id of the decision.
+    /// Resource name of the decision.
     pub id: String,
     /// `allow`, `deny` or `require_approval`.
     pub effect: String,

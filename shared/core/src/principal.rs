@@ -8,9 +8,14 @@ pub const PLATFORM: &str = "-";
 /// The role of the gateway.
 pub const GATEWAY: &str = "gateway";
 
-/// The services of the platform, by role. A service acts as `organizations/{organization}/services/{role}`.
+/// The services of the platform, by role. A service acts as `organizations/-/services/{role}`, in whichever organization.
 pub const PLATFORM_SERVICES: [&str; 7] =
     [GATEWAY, "catalog", "provisioning", "policy", "audit", "drivers", "portal"];
+
+/// The resource name of a service of the platform.
+pub fn service_name(role: &str) -> String {
+    format!("organizations/{PLATFORM}/{}/{role}", PrincipalKind::Service.collection())
+}
 
 /// What is said about an id of [`is_reserved`].
 pub const RESERVED_ID: &str = "is the platform's own name";
@@ -23,12 +28,14 @@ pub fn is_reserved(id: &str) -> bool {
 
 /// The kind of a principal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum PrincipalKind {
     /// A person.
     User,
-    /// A service of the platform, or a machine account.
+    /// A service of the platform itself. No issuer speaks for one.
     Service,
+    /// A machine identity of an organization, such as CI.
+    ServiceAccount,
     /// An automated agent that acts for somebody (see [`Principal::on_behalf_of`]).
     Agent,
 }
@@ -39,7 +46,18 @@ impl PrincipalKind {
         match self {
             PrincipalKind::User => "user",
             PrincipalKind::Service => "service",
+            PrincipalKind::ServiceAccount => "service_account",
             PrincipalKind::Agent => "agent",
+        }
+    }
+
+    /// The collection of resource names that such principals are called by.
+    pub fn collection(self) -> &'static str {
+        match self {
+            PrincipalKind::User => "users",
+            PrincipalKind::Service => "services",
+            PrincipalKind::ServiceAccount => "serviceAccounts",
+            PrincipalKind::Agent => "agents",
         }
     }
 }
@@ -53,7 +71,7 @@ impl std::fmt::Display for PrincipalKind {
 /// An authenticated identity. Only `pavior-auth` makes one from outside input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principal {
-    /// User, service or agent.
+    /// User, service, service account or agent.
     pub kind: PrincipalKind,
     /// The resource name, such as `organizations/acme/users/alice`.
     pub name: String,

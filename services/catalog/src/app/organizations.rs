@@ -47,8 +47,8 @@ impl App {
 /// Whether an operator calls, or a service of the platform as itself.
 fn looks_after_all(permit: &Permit) -> bool {
     let principal = permit.principal();
-    let service = principal.kind == PrincipalKind::Service && principal.organization == PLATFORM;
-    permit.organization() == PLATFORM && (principal.platform_admin || service)
+    let own = principal.platform_admin || principal.kind == PrincipalKind::Service;
+    permit.organization() == PLATFORM && own
 }
 
 /// Policy has let the call in; that nobody but an operator or a service is meant is looked at once more.

@@ -161,8 +161,8 @@ impl World {
     pub(crate) fn by_service<T>(&self, role: &str, message: T) -> tonic::Request<T> {
         let itself = Principal {
             kind: PrincipalKind::Service,
-            name: format!("organizations/acme/services/{role}"),
-            ..principal("acme", role)
+            name: format!("organizations/-/services/{role}"),
+            ..principal("-", role)
         };
         self.identity.request_as(&Arc::new(itself), "acme", message)
     }

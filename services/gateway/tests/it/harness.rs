@@ -244,7 +244,7 @@ impl tonic::service::Interceptor for Bearer {
 
 pub(crate) fn allow() -> Decision {
     Decision {
-        id: "decision-1".to_owned(),
+        name: "decision-1".to_owned(),
         effect: Effect::Allow.into(),
         policy_revision: "revision-1".to_owned(),
         ..Decision::default()

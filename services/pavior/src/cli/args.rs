@@ -112,6 +112,13 @@ pub enum Command {
     Approve(VoteArgs),
     /// Says no to an approval.
     Deny(VoteArgs),
+    /// Lists what policy decided: denials, what needed approvals, and changes that were allowed.
+    Decisions(ListArgs),
+    /// Shows a decision, with the policies that spoke.
+    Decision {
+        /// The decision, by id or resource name, as an error names it.
+        decision: String,
+    },
     /// Lists the audit log, and proves that it is whole.
     #[command(subcommand)]
     Audit(AuditCommand),

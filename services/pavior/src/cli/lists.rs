@@ -36,6 +36,7 @@ macro_rules! pages {
         }
     }};
 }
+pub(super) use pages;
 
 /// Lists projects.
 pub(crate) async fn projects(client: &Client, printer: Printer, list: &ListArgs) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod args;
 pub mod client;
+mod decisions;
 mod doctor;
 mod dynamic;
 pub mod failure;
@@ -80,6 +81,8 @@ async fn call(client: &Client, printer: Printer, command: Command) -> anyhow::Re
         Command::Approvals(list) => lists::approvals(client, printer, &list).await,
         Command::Approve(args) => lists::vote(client, printer, args, Choice::Approve).await,
         Command::Deny(args) => lists::vote(client, printer, args, Choice::Deny).await,
+        Command::Decisions(list) => decisions::list(client, printer, &list).await,
+        Command::Decision { decision } => decisions::show(client, printer, &decision).await,
         Command::Audit(AuditCommand::List(list)) => lists::audit_records(client, printer, &list).await,
         Command::Apply(args) => apply_files(client, printer, &args).await,
         Command::Import(args) => import(client, printer, &args).await,

@@ -58,4 +58,15 @@ impl AccessService for Api {
     async fn delete_role_binding(&self, request: Request<pb::DeleteRoleBindingRequest>) -> Answer<()> {
         self.changed(delete::<RoleBindingFields, _>(&self.app, request)).await
     }
+
+    async fn get_decision(&self, request: Request<pb::GetDecisionRequest>) -> Answer<pb::Decision> {
+        self.kept_decision(request).await
+    }
+
+    async fn list_decisions(
+        &self,
+        request: Request<pb::ListDecisionsRequest>,
+    ) -> Answer<pb::ListDecisionsResponse> {
+        self.page_of_decisions(request).await
+    }
 }

@@ -85,7 +85,7 @@ impl Wire for ApprovalFields {
     }
 }
 
-fn encode_requirement(organization: &str, requirement: Requirement) -> pb::ApprovalRequirement {
+pub(super) fn encode_requirement(organization: &str, requirement: Requirement) -> pb::ApprovalRequirement {
     let Requirement { group, quorum, policy_ids, expiry_seconds } = requirement;
     pb::ApprovalRequirement {
         quorum: i32::try_from(quorum).unwrap_or(i32::MAX),

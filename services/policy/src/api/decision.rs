@@ -7,15 +7,12 @@ use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_proto::pavior::r#type::v1 as types;
-use pavior_rpc::{Problem, Violations, convert, validate};
+use pavior_rpc::{Problem, Violations, validate};
 use prost_types::value::Kind;
-use uuid::Uuid;
 
-use super::policy::encode_set;
 use crate::app::approval::{Ask, merge};
-use crate::app::decide::{Answer, AskedActions, Question};
-use crate::domain::annotation::{Level, MAX_QUORUM};
-use crate::domain::combine::{Effect, Reason};
+use crate::app::decide::{AskedActions, Question};
+use crate::domain::annotation::MAX_QUORUM;
 use crate::domain::input::{Context, GroupRef, Input, PLATFORM, Resource, Stage};
 use crate::domain::record::Requirement;
 
@@ -132,9 +129,10 @@ fn principal(wire: types::Principal, violations: &mut Violations) -> Principal {
     let kind = match wire.kind() {
         types::principal::Kind::User => PrincipalKind::User,
         types::principal::Kind::Service => PrincipalKind::Service,
+        types::principal::Kind::ServiceAccount => PrincipalKind::ServiceAccount,
         types::principal::Kind::Agent => PrincipalKind::Agent,
         types::principal::Kind::Unspecified => {
-            violations.add("principal.kind", "must be KIND_USER, KIND_SERVICE or KIND_AGENT");
+            violations.add("principal.kind", "must be one of the kinds");
             PrincipalKind::User
         }
     };
@@ -261,64 +259,6 @@ fn as_text(kind: Kind) -> Option<String> {
     }
 }
 
-/// The message of a decision.
-pub(super) fn decision(answer: Answer) -> pb::Decision {
-    let Answer {
-        id,
-        organization,
-        outcome,
-        input_digest,
-        policy_revision,
-        directory_revision,
-        plan_digest,
-        decide_time,
-        expiry_seconds,
-    } = answer;
-    let effect = match outcome.effect {
-        Effect::Allow => pb::Effect::Allow,
-        Effect::RequireApproval => pb::Effect::RequireApproval,
-        Effect::Deny => pb::Effect::Deny,
-    };
-    let requirements = outcome.approvals.into_iter().map(|(group, needed)| pb::ApprovalRequirement {
-        quorum: i32::try_from(needed.quorum).unwrap_or(i32::MAX),
-        group: format!("organizations/{organization}/groups/{group}"),
-        policy_ids: needed.policy_ids.into_iter().collect(),
-        expiry: Some(prost_types::Duration { seconds: expiry_seconds, nanos: 0 }),
-    });
-    pb::Decision {
-        id: id.to_string(),
-        effect: effect.into(),
-        reasons: outcome.reasons.into_iter().map(reason).collect(),
-        warnings: outcome.warnings.into_iter().map(reason).collect(),
-        requirements: requirements.collect(),
-        granting_roles: outcome.granting_roles,
-        input_digest,
-        policy_revision,
-        directory_revision,
-        plan_digest,
-        decide_time: Some(convert::to_timestamp(decide_time)),
-    }
-}
-
-fn reason(reason: Reason) -> pb::Reason {
-    let Reason { policy_id, policy, set, level, message, fix, docs } = reason;
-    let level = match level {
-        None => pb::reason::Level::Unspecified,
-        Some(Level::Advisory) => pb::reason::Level::Advisory,
-        Some(Level::Soft) => pb::reason::Level::Soft,
-        Some(Level::Hard) => pb::reason::Level::Hard,
-    };
-    pb::Reason {
-        policy_id,
-        policy,
-        policy_set: encode_set(set).into(),
-        level: level.into(),
-        message,
-        fix,
-        docs,
-    }
-}
-
 /// Decodes what a service asks people.
 pub(super) fn ask(request: &decision_pb::CreateApprovalRequest) -> Result<Ask, Problem> {
     let mut violations = validate::violations(request)?;
@@ -351,8 +291,12 @@ pub(super) fn ask(request: &decision_pb::CreateApprovalRequest) -> Result<Ask, P
             violations.add(format!("approval.{field}"), format!("`{name}` is not in `{root}`"));
         }
     }
-    if let Some(at) = wire.decisions.iter().position(|id| Uuid::parse_str(id).is_err()) {
-        violations.add(format!("approval.decisions[{at}]"), "must be a UUID");
+    let decision = |name: &String| {
+        let parsed = ResourceName::parse_as(name, "organizations/{organization}/decisions/{decision}");
+        parsed.is_ok_and(|parsed| parsed.organization() == organization)
+    };
+    if let Some(at) = wire.decisions.iter().position(|name| !decision(name)) {
+        violations.add(format!("approval.decisions[{at}]"), format!("must be a decision in `{root}`"));
     }
     violations.into_result()?;
     Ok(Ask {

@@ -8,7 +8,7 @@ use pavior_resource::{Answer, respond};
 use pavior_rpc::Problem;
 use tonic::{Request, Response};
 
-use super::{Api, MAX_BATCH, decision};
+use super::{Api, MAX_BATCH, decision, kept_decision};
 use crate::app::decide::AskedActions;
 
 #[tonic::async_trait]
@@ -16,7 +16,7 @@ impl DecisionService for Api {
     async fn decide(&self, request: Request<decision_pb::DecideRequest>) -> Answer<pb::Decision> {
         permit(&request)?;
         let question = decision::question(request.into_inner(), "")?;
-        respond(self.app.decide(question).await.map(decision::decision))
+        respond(self.app.decide(question).await.map(|decision| kept_decision::encode(&decision)))
     }
 
     async fn batch_decide(
@@ -36,7 +36,10 @@ impl DecisionService for Api {
         }
         let mut decisions = Vec::with_capacity(questions.len());
         for question in questions {
-            decisions.push(respond(self.app.decide(question).await.map(decision::decision))?.into_inner());
+            decisions.push(
+                respond(self.app.decide(question).await.map(|decision| kept_decision::encode(&decision)))?
+                    .into_inner(),
+            );
         }
         Ok(Response::new(decision_pb::BatchDecideResponse { decisions }))
     }

@@ -6,6 +6,7 @@ mod approval_service;
 mod decision;
 mod decision_service;
 mod facts;
+mod kept_decision;
 mod operation_approval_service;
 mod policy;
 mod policy_binding;

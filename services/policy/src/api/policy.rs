@@ -3,10 +3,17 @@
 use pavior_core::digest::sha256_hex;
 use pavior_core::resource::{Stored, Violations};
 use pavior_proto::pavior::policy::v1 as pb;
-use pavior_resource::{Scope, Wire, times};
+use pavior_proto::shape::Request as _;
+use pavior_resource::{
+    Answer, ChangeContext, Error as ResourceError, Scope, Update, Wire, name, once, respond, times,
+};
+use pavior_rpc::validate;
+use tonic::Request;
 
+use super::Api;
 use crate::app::App;
-use crate::domain::record::PolicyFields;
+use crate::app::policy::Rollback;
+use crate::domain::record::{PolicyFields, PolicyRevisionFields, policy_revision_name};
 use crate::domain::source::SetKind;
 
 /// The set of a policy; nothing where it is not said.
@@ -30,7 +37,7 @@ impl Wire for PolicyFields {
     type Message = pb::Policy;
 
     fn encode(stored: &Stored<Self>) -> pb::Policy {
-        let Self { display_name, description, kind, source, digest } = stored.fields.clone();
+        let Self { display_name, description, kind, source, digest, text_revision } = stored.fields.clone();
         let (create_time, update_time) = times(stored);
         pb::Policy {
             name: stored.name(),
@@ -43,25 +50,74 @@ impl Wire for PolicyFields {
             digest,
             create_time,
             update_time,
+            revision: policy_revision_name(&stored.organization, &stored.id, text_revision),
         }
     }
 
     fn decode(
         message: &pb::Policy,
         _scope: &Scope<'_, App>,
-        _before: Option<&Self>,
+        before: Option<&Self>,
         violations: &mut Violations,
     ) -> Option<Self> {
         let kind = set_of(message);
         if kind.is_none() {
             violations.add("policy_set", "must be POLICY_SET_ACCESS or POLICY_SET_GUARDRAIL");
         }
-        Some(Self {
+        let (source, digest) = (message.source.clone(), sha256_hex(message.source.as_bytes()));
+        let fields = Self {
             display_name: message.display_name.clone(),
             description: message.description.clone(),
             kind: kind?,
-            source: message.source.clone(),
-            digest: sha256_hex(message.source.as_bytes()),
-        })
+            source: before.map_or_else(|| source.clone(), |before| before.source.clone()),
+            digest: digest.clone(),
+            text_revision: before.map_or(1, |before| before.text_revision),
+        };
+        Some(fields.with_source(source, digest))
+    }
+}
+
+impl Wire for PolicyRevisionFields {
+    type Message = pb::PolicyRevision;
+
+    fn encode(stored: &Stored<Self>) -> pb::PolicyRevision {
+        let Self { policy: _, kind, source, digest, author } = stored.fields.clone();
+        let (create_time, _) = times(stored);
+        pb::PolicyRevision {
+            name: stored.name(),
+            uid: stored.uid.to_string(),
+            policy_set: encode_set(kind).into(),
+            source,
+            digest,
+            author,
+            create_time,
+        }
+    }
+
+    fn decode(
+        _message: &pb::PolicyRevision,
+        _scope: &Scope<'_, App>,
+        _before: Option<&Self>,
+        violations: &mut Violations,
+    ) -> Option<Self> {
+        violations.add("", "it is written with its policy, and never otherwise");
+        None
+    }
+}
+
+impl Api {
+    pub(super) async fn roll_back(&self, request: Request<pb::RollbackPolicyRequest>) -> Answer<pb::Policy> {
+        let (permit, request) = (pavior_auth::permit(&request)?, request.into_inner());
+        let context = ChangeContext::of(&permit, &request);
+        let rolled = once(&self.app, &context, async {
+            validate::request(&request).map_err(ResourceError::from)?;
+            let named =
+                name::<PolicyFields>(&permit, "name", &request.name, pb::RollbackPolicyRequest::ACTION)?;
+            let update =
+                Update { parent: String::new(), id: named.id, name: named.name, etag: request.etag.clone() };
+            let rollback = Rollback { update, revision: request.revision_id.clone() };
+            self.app.roll_back(&context, PolicyFields::encode, rollback).await
+        });
+        respond(rolled.await)
     }
 }

@@ -1,5 +1,6 @@
 //! Policy bindings on the wire.
 
+use pavior_core::name::validate_id_in;
 use pavior_core::resource::{Stored, Violations};
 use pavior_core::validate_id;
 use pavior_proto::pavior::policy::v1 as pb;
@@ -14,7 +15,7 @@ impl Wire for PolicyBindingFields {
     type Message = pb::PolicyBinding;
 
     fn encode(stored: &Stored<Self>) -> pb::PolicyBinding {
-        let Self { policy, projects, environment_classes, mode } = &stored.fields;
+        let Self { policy, projects, environment_classes, mode, text_revision } = &stored.fields;
         let organization = &stored.organization;
         let mode = match mode {
             Mode::Off => pb::policy_binding::Mode::Off,
@@ -34,6 +35,7 @@ impl Wire for PolicyBindingFields {
             mode: mode.into(),
             create_time,
             update_time,
+            revision_id: text_revision.map(|revision| revision.to_string()).unwrap_or_default(),
         }
     }
 
@@ -59,6 +61,14 @@ impl Wire for PolicyBindingFields {
             pb::policy_binding::Mode::Enforce | pb::policy_binding::Mode::Unspecified => Mode::Enforce,
         };
         let environment_classes = message.environment_classes.clone();
-        Some(Self { policy: policy?, projects, environment_classes, mode })
+        let text_revision = match message.revision_id.as_str() {
+            "" => None,
+            id if validate_id_in("revisions", id).is_ok() && id.parse::<i64>().is_ok() => id.parse().ok(),
+            id => {
+                violations.add("revision_id", format!("`{id}` is not the number of a revision"));
+                None
+            }
+        };
+        Some(Self { policy: policy?, projects, environment_classes, mode, text_revision })
     }
 }

@@ -6,7 +6,7 @@ use pavior_resource::{Answer, create, delete, get, list, update};
 use tonic::Request;
 
 use super::Api;
-use crate::domain::record::{PolicyBindingFields, PolicyFields};
+use crate::domain::record::{PolicyBindingFields, PolicyFields, PolicyRevisionFields};
 
 #[tonic::async_trait]
 impl PolicyService for Api {
@@ -33,6 +33,24 @@ impl PolicyService for Api {
 
     async fn delete_policy(&self, request: Request<pb::DeletePolicyRequest>) -> Answer<()> {
         self.changed(delete::<PolicyFields, _>(&self.app, request)).await
+    }
+
+    async fn rollback_policy(&self, request: Request<pb::RollbackPolicyRequest>) -> Answer<pb::Policy> {
+        self.changed(self.roll_back(request)).await
+    }
+
+    async fn get_policy_revision(
+        &self,
+        request: Request<pb::GetPolicyRevisionRequest>,
+    ) -> Answer<pb::PolicyRevision> {
+        get::<PolicyRevisionFields, _>(&self.app, request).await
+    }
+
+    async fn list_policy_revisions(
+        &self,
+        request: Request<pb::ListPolicyRevisionsRequest>,
+    ) -> Answer<pb::ListPolicyRevisionsResponse> {
+        list::<PolicyRevisionFields, _>(&self.app, request).await
     }
 
     async fn get_policy_binding(

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_auth::Permit;
+use pavior_core::principal::service_name;
 use pavior_core::resource::{Fields as _, Stored};
 use pavior_core::{PrincipalKind, ResourceName};
 use pavior_resource::{
@@ -76,7 +77,7 @@ fn not_found(organization: &str, id: &str) -> Error {
 /// platform that asks in its own name has to say for whom, and nobody else asks without one.
 fn asker(permit: &Permit, ask: &Ask) -> Result<(String, Option<String>), Error> {
     let principal = permit.principal();
-    let itself = principal.name.ends_with(&format!("/services/{}", permit.caller()));
+    let itself = principal.name == service_name(permit.caller());
     let pattern = "organizations/{organization}/users/{user}";
     if principal.kind != PrincipalKind::Service || !itself {
         let person = |name: &String| ResourceName::parse_as(name, pattern).is_ok();

@@ -1,5 +1,6 @@
 //! Compiled policies of organizations, kept until somebody changes them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,7 +18,9 @@ use super::sources::Sources;
 use crate::domain::combine::Mode;
 use crate::domain::engine::{Binding, BoundPolicy, Compilation};
 use crate::domain::input::PLATFORM;
-use crate::domain::record::{PolicyBindingFields, PolicyFields, RoleBindingFields, RoleFields, Stored};
+use crate::domain::record::{
+    PolicyBindingFields, PolicyFields, PolicyRevisionFields, RoleBindingFields, RoleFields, Stored,
+};
 use crate::domain::role::{Role, RoleBinding, RoleIndex};
 use crate::domain::schema::PolicySchema;
 use crate::error::Error;
@@ -133,30 +136,54 @@ impl Compilations {
         let policy_bindings = rows.all::<PolicyBindingFields>(permit).await?;
         let revision = self.digest(&roles, &role_bindings, &policies, &policy_bindings);
         let mut bound = Vec::with_capacity(policies.len());
-        for Stored { id, fields, .. } in policies {
-            let bindings: Vec<Binding> = policy_bindings
-                .iter()
-                .filter(|binding| binding.fields.policy == id && binding.fields.mode != Mode::Off)
-                .map(|binding| to_binding(&binding.fields))
-                .collect();
-            if bindings.is_empty() {
-                continue;
+        for policy in policies {
+            let mut in_force = BTreeMap::<i64, Vec<Binding>>::new();
+            for binding in policy_bindings.iter().map(|binding| &binding.fields) {
+                if binding.policy == policy.id && binding.mode != Mode::Off {
+                    let revision = binding.text_revision.unwrap_or(policy.fields.text_revision);
+                    in_force.entry(revision).or_default().push(to_binding(binding));
+                }
             }
-            let policy = self.sources.check(permit.organization(), fields.kind, &fields.source).await;
-            if let Err(problems) = &policy {
-                tracing::error!(
-                    organization = permit.organization(),
-                    policy = id,
-                    ?problems,
-                    "a stored policy does not hold any more, so everything in its scope is denied"
-                );
+            for (revision, bindings) in in_force {
+                bound.push(self.bound(permit, &policy, revision, bindings).await?);
             }
-            let policy = policy.map_err(|problems| problems.join("; "));
-            bound.push(BoundPolicy { id, kind: fields.kind, policy, bindings });
         }
         let roles = roles.into_iter().map(|stored| Role { id: stored.id, actions: stored.fields.actions });
         let index = RoleIndex::new(roles, role_bindings.into_iter().map(to_role_binding));
         Ok(Compilation::new(self.schema.clone(), permit.organization(), revision, index, bound)?)
+    }
+
+    /// A revision of a policy with what puts it into force. One that is gone denies everything in its scope.
+    async fn bound(
+        &self,
+        permit: &Permit,
+        policy: &Stored<PolicyFields>,
+        revision: i64,
+        bindings: Vec<Binding>,
+    ) -> Result<BoundPolicy, Error> {
+        let (id, kind) = (policy.id.clone(), policy.fields.kind);
+        let source = if revision == policy.fields.text_revision {
+            Ok(policy.fields.source.clone())
+        } else {
+            let rows = Rows::new(self.store.read());
+            let found = rows.find::<PolicyRevisionFields>(permit, &id, &revision.to_string()).await?;
+            found.map(|found| found.fields.source).ok_or_else(|| vec!["the revision is gone".to_owned()])
+        };
+        let checked = match source {
+            Ok(source) => self.sources.check(permit.organization(), kind, &source).await,
+            Err(problems) => Err(problems),
+        };
+        if let Err(problems) = &checked {
+            tracing::error!(
+                organization = permit.organization(),
+                policy = id,
+                revision,
+                ?problems,
+                "a stored policy does not hold any more, so everything in its scope is denied"
+            );
+        }
+        let policy = checked.map_err(|problems| problems.join("; "));
+        Ok(BoundPolicy { id, revision, kind, policy, bindings })
     }
 
     /// SHA-256 over everything that decides, whatever order it was written in.
@@ -183,13 +210,14 @@ impl Compilations {
                 .collect::<Vec<_>>(),
             "policies": policies
                 .iter()
-                .map(|p| json!([p.id, p.fields.kind.name(), p.fields.digest]))
+                .map(|p| json!([p.id, p.fields.kind.name(), p.fields.digest, p.fields.text_revision]))
                 .collect::<Vec<_>>(),
             "policy_bindings": policy_bindings
                 .iter()
                 .map(|b| {
-                    let PolicyBindingFields { policy, projects, environment_classes, mode } = &b.fields;
-                    json!([b.id, policy, projects, environment_classes, format!("{mode:?}")])
+                    let PolicyBindingFields { policy, projects, environment_classes, mode, text_revision } =
+                        &b.fields;
+                    json!([b.id, policy, projects, environment_classes, format!("{mode:?}"), text_revision])
                 })
                 .collect::<Vec<_>>(),
         });
@@ -198,7 +226,7 @@ impl Compilations {
 }
 
 fn to_binding(spec: &PolicyBindingFields) -> Binding {
-    let PolicyBindingFields { policy: _, projects, environment_classes, mode } = spec;
+    let PolicyBindingFields { policy: _, projects, environment_classes, mode, text_revision: _ } = spec;
     Binding {
         projects: projects.iter().cloned().collect(),
         environment_classes: environment_classes.iter().cloned().collect(),

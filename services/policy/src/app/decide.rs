@@ -1,20 +1,20 @@
 //! Decisions.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pavior_core::digest::{canonical_json, sha256_hex};
+use pavior_core::resource::Stored;
+use pavior_resource::Rules;
 use serde_json::json;
-use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::App;
 use crate::domain::approval::State;
-use crate::domain::combine::{Effect, Outcome, Reason};
+use crate::domain::combine::{Effect, Needed, Outcome};
+use crate::domain::decision::DecisionFields;
 use crate::domain::directory::Directory;
 use crate::domain::engine::Compilation;
 use crate::domain::input::{GivenApproval, GroupRef, Input, Stage};
-use crate::domain::record::DecisionRecord;
+use crate::domain::record::Requirement;
 use crate::error::Error;
 use crate::store;
 
@@ -38,23 +38,13 @@ pub(crate) struct Question {
     pub(crate) dry_run: bool,
 }
 
-/// The answer.
-#[derive(Debug, Clone)]
-pub(crate) struct Answer {
-    pub(crate) id: Uuid,
-    pub(crate) organization: String,
-    pub(crate) outcome: Outcome,
-    pub(crate) input_digest: String,
-    pub(crate) policy_revision: String,
-    pub(crate) directory_revision: String,
-    pub(crate) plan_digest: String,
-    pub(crate) decide_time: OffsetDateTime,
-    pub(crate) expiry_seconds: i64,
+impl Rules for DecisionFields {
+    type Service = App;
 }
 
 impl App {
-    /// Decides, and records the decision unless it is a plain yes to a read.
-    pub(crate) async fn decide(&self, question: Question) -> Result<Answer, Error> {
+    /// Decides, and keeps the decision unless it is a plain yes to a read.
+    pub(crate) async fn decide(&self, question: Question) -> Result<Stored<DecisionFields>, Error> {
         let Question { mut input, approval, dry_run } = question;
         let mut directory = self.directories.get(&input.organization).await?;
         let compilation = self.prepare(&mut input, &directory).await?;
@@ -74,21 +64,51 @@ impl App {
             outcome = compilation.decide(&input, given.as_ref());
         }
         self.metrics.count(&outcome);
-        let answer = Answer {
-            id: self.kernel.ids.uuid(),
-            organization: input.organization.clone(),
+        let kept = !dry_run && self.is_kept(&input, &outcome);
+        let fields = DecisionFields {
             input_digest: input_digest(&input, given.as_ref()),
+            plan_digest: input.context.plan_digest.clone().unwrap_or_default(),
             policy_revision: compilation.revision.clone(),
             directory_revision: directory.revision.clone(),
-            plan_digest: input.context.plan_digest.clone().unwrap_or_default(),
-            decide_time: self.kernel.clock.now(),
-            expiry_seconds: self.config.approval_expiry_seconds,
-            outcome,
+            ..self.decided(&input, outcome)
         };
-        if !dry_run && self.is_recorded(&input, &answer.outcome) {
-            self.record(&input, &answer).await?;
+        let uid = self.kernel.ids.uuid();
+        let now = self.kernel.clock.now();
+        let decision = Stored::new(&input.organization, &uid.to_string(), uid, now, fields);
+        if kept {
+            self.keep(&decision).await?;
         }
-        Ok(answer)
+        Ok(decision)
+    }
+
+    /// What was asked, with what is said about it.
+    fn decided(&self, input: &Input, outcome: Outcome) -> DecisionFields {
+        let Outcome { effect, reasons, warnings, shadow, approvals, granting_roles, policy_error } = outcome;
+        let expiry_seconds = Some(self.config.approval_expiry_seconds);
+        let requirements = approvals.into_iter().map(|(group, Needed { quorum, policy_ids })| Requirement {
+            group,
+            quorum,
+            policy_ids: policy_ids.into_iter().collect(),
+            expiry_seconds,
+        });
+        DecisionFields {
+            principal: input.principal.name.clone(),
+            on_behalf_of: input.principal.on_behalf_of.clone(),
+            action: input.action.clone(),
+            resource: input.resource.name.clone(),
+            stage: input.stage,
+            effect,
+            reasons,
+            warnings,
+            shadow,
+            requirements: requirements.collect(),
+            granting_roles,
+            policy_error,
+            input_digest: String::new(),
+            plan_digest: String::new(),
+            policy_revision: String::new(),
+            directory_revision: String::new(),
+        }
     }
 
     /// Those of some actions that are allowed; of planned ones, those that the access set allows. Each is the question
@@ -137,44 +157,20 @@ impl App {
         }))
     }
 
-    fn is_recorded(&self, input: &Input, outcome: &Outcome) -> bool {
+    /// Whether a decision is kept: all but plain yeses to reads.
+    fn is_kept(&self, input: &Input, outcome: &Outcome) -> bool {
         let reads = self.schema.actions.get(&input.action).is_some_and(|action| !action.change);
         let plain = outcome.warnings.is_empty() && outcome.shadow.is_empty() && !outcome.policy_error;
         !(reads && plain && outcome.effect == Effect::Allow)
     }
 
-    async fn record(&self, input: &Input, answer: &Answer) -> Result<(), Error> {
-        if answer.outcome.policy_error {
-            let reasons = &answer.outcome.reasons;
-            tracing::error!(
-                organization = input.organization,
-                action = input.action,
-                ?reasons,
-                "POLICY_ERROR"
-            );
+    async fn keep(&self, decision: &Stored<DecisionFields>) -> Result<(), Error> {
+        let DecisionFields { policy_error, reasons, action, .. } = &decision.fields;
+        if *policy_error {
+            tracing::error!(organization = decision.organization, action, ?reasons, "POLICY_ERROR");
         }
-        let ids = |reasons: &[Reason]| {
-            reasons.iter().map(|reason| reason.policy_id.clone()).collect::<BTreeSet<_>>()
-        };
-        let record = DecisionRecord {
-            id: answer.id,
-            organization: input.organization.clone(),
-            principal: input.principal.name.clone(),
-            action: input.action.clone(),
-            resource: input.resource.name.clone(),
-            stage: input.stage.as_str().to_owned(),
-            effect: answer.outcome.effect.as_str().to_owned(),
-            policy_ids: ids(&answer.outcome.reasons),
-            warning_ids: ids(&answer.outcome.warnings),
-            shadow_ids: ids(&answer.outcome.shadow),
-            policy_error: answer.outcome.policy_error,
-            input_digest: answer.input_digest.clone(),
-            plan_digest: answer.plan_digest.clone(),
-            policy_revision: answer.policy_revision.clone(),
-            directory_revision: answer.directory_revision.clone(),
-            decide_time: answer.decide_time,
-        };
-        if self.decisions.add(record).await {
+        let kept = Stored { fields: decision.fields.clone().to_keep(), ..decision.clone() };
+        if self.decisions.add(kept).await {
             Ok(())
         } else {
             Err(pavior_rpc::Problem::unavailable("the policy service is shutting down").into())

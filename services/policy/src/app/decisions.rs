@@ -8,18 +8,22 @@ use pavior_store::{Store, StoreError};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::record::DecisionRecord;
+use crate::domain::decision::DecisionFields;
+use crate::domain::record::Stored;
 use crate::store;
 
 /// Most decisions in one transaction.
 const BATCH: usize = 200;
+/// A decision with its name.
+type Decision = Stored<DecisionFields>;
+
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// Takes decisions.
 #[derive(Debug, Clone)]
 pub(crate) struct DecisionLog {
-    queue: mpsc::Sender<DecisionRecord>,
-    taken: Arc<Mutex<mpsc::Receiver<DecisionRecord>>>,
+    queue: mpsc::Sender<Decision>,
+    taken: Arc<Mutex<mpsc::Receiver<Decision>>>,
 }
 
 impl DecisionLog {
@@ -30,8 +34,8 @@ impl DecisionLog {
     }
 
     /// Adds a decision; waits while the queue is full. False when the log has been closed.
-    pub(crate) async fn add(&self, record: DecisionRecord) -> bool {
-        self.queue.send(record).await.is_ok()
+    pub(crate) async fn add(&self, decision: Decision) -> bool {
+        self.queue.send(decision).await.is_ok()
     }
 
     /// Writes what comes until cancelled, then what is left.
@@ -55,7 +59,7 @@ impl DecisionLog {
     }
 
     /// Tries until it is written; after cancellation a few times more.
-    async fn flush(&self, store: &Store, batch: &mut Vec<DecisionRecord>, cancel: &CancellationToken) {
+    async fn flush(&self, store: &Store, batch: &mut Vec<Decision>, cancel: &CancellationToken) {
         let (mut pause, mut left) = (Duration::from_millis(50), 3);
         while !batch.is_empty() {
             match write(store, batch).await {
@@ -75,8 +79,8 @@ impl DecisionLog {
     }
 }
 
-async fn write(store: &Store, batch: &[DecisionRecord]) -> Result<(), StoreError> {
-    let batch: Arc<[DecisionRecord]> = batch.into();
+async fn write(store: &Store, batch: &[Decision]) -> Result<(), StoreError> {
+    let batch: Arc<[Decision]> = batch.into();
     store
         .upkeep("the log of decisions", move |tx| {
             let batch = batch.clone();

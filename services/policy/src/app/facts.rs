@@ -9,8 +9,9 @@ use pavior_rpc::facts::{no_owners_within, recall};
 use pavior_store::idempotency;
 
 use super::App;
+use crate::domain::decision::DecisionFields;
 use crate::domain::record::{
-    ApprovalFields, PolicyBindingFields, PolicyFields, RoleBindingFields, RoleFields,
+    ApprovalFields, PolicyBindingFields, PolicyFields, PolicyRevisionFields, RoleBindingFields, RoleFields,
 };
 use crate::error::Error;
 use crate::store::ConnectionTrait;
@@ -48,13 +49,18 @@ impl App {
         }
         let rows = Rows::new(db);
         let (permit, id) = (self.system_permit(parsed.organization()), parsed.id());
-        let kind = match parsed.collection() {
-            _ if parsed.pairs().count() != 2 => None,
-            "roles" => Some(kind_of::<RoleFields, C>(&rows, &permit, id).await?),
-            "roleBindings" => Some(kind_of::<RoleBindingFields, C>(&rows, &permit, id).await?),
-            "policies" => Some(kind_of::<PolicyFields, C>(&rows, &permit, id).await?),
-            "policyBindings" => Some(kind_of::<PolicyBindingFields, C>(&rows, &permit, id).await?),
-            "approvals" => Some(kind_of::<ApprovalFields, C>(&rows, &permit, id).await?),
+        let collections: Vec<&str> = parsed.pairs().skip(1).map(|(collection, _)| collection).collect();
+        let above = parsed.get("policies").unwrap_or_default();
+        let kind = match collections.as_slice() {
+            ["roles"] => Some(kind_of::<RoleFields, C>(&rows, &permit, "", id).await?),
+            ["roleBindings"] => Some(kind_of::<RoleBindingFields, C>(&rows, &permit, "", id).await?),
+            ["policies"] => Some(kind_of::<PolicyFields, C>(&rows, &permit, "", id).await?),
+            ["policies", "revisions"] => {
+                Some(kind_of::<PolicyRevisionFields, C>(&rows, &permit, above, id).await?)
+            }
+            ["policyBindings"] => Some(kind_of::<PolicyBindingFields, C>(&rows, &permit, "", id).await?),
+            ["approvals"] => Some(kind_of::<ApprovalFields, C>(&rows, &permit, "", id).await?),
+            ["decisions"] => Some(kind_of::<DecisionFields, C>(&rows, &permit, "", id).await?),
             _ => None,
         };
         match kind {
@@ -69,9 +75,10 @@ impl App {
 async fn kind_of<T: Table, C: ConnectionTrait>(
     rows: &Rows<'_, C>,
     permit: &Permit,
+    parent: &str,
     id: &str,
 ) -> Result<Option<&'static str>, Error> {
-    Ok(rows.find::<T>(permit, "", id).await?.map(|_| T::TYPE))
+    Ok(rows.find::<T>(permit, parent, id).await?.map(|_| T::TYPE))
 }
 
 /// The facts of something that belongs to nobody in particular.

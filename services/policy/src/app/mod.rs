@@ -8,7 +8,7 @@ pub(crate) mod decisions;
 pub(crate) mod directory;
 pub(crate) mod facts;
 pub(crate) mod metrics;
-mod policy;
+pub(crate) mod policy;
 mod policy_binding;
 mod role;
 mod role_binding;

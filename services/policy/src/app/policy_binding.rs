@@ -4,7 +4,9 @@ use pavior_core::resource::Stored;
 use pavior_resource::{Error as ResourceError, Rules, Work};
 
 use super::App;
-use crate::domain::record::{PolicyBindingFields, PolicyFields, policy_name};
+use crate::domain::record::{
+    PolicyBindingFields, PolicyFields, PolicyRevisionFields, policy_name, policy_revision_name,
+};
 use crate::error::Error;
 use crate::store;
 
@@ -19,13 +21,15 @@ impl Rules for PolicyBindingFields {
         if before.is_none() {
             work.room_for::<Self>("policy bindings", work.service.config.max_policy_bindings).await?;
         }
-        let policy = &after.fields.policy;
-        match work.find::<PolicyFields>("", policy).await? {
+        let (organization, policy) = (&after.organization, &after.fields.policy);
+        let missing = |field: &str, name: String| ResourceError::missing::<Self>([(field.to_owned(), name)]);
+        if work.find::<PolicyFields>("", policy).await?.is_none() {
+            return Err(missing("policy", policy_name(organization, policy)).into());
+        }
+        let Some(revision) = after.fields.text_revision else { return Ok(()) };
+        match work.find::<PolicyRevisionFields>(policy, &revision.to_string()).await? {
             Some(_) => Ok(()),
-            None => {
-                let name = policy_name(&after.organization, policy);
-                Err(ResourceError::missing::<Self>([("policy".to_owned(), name)]).into())
-            }
+            None => Err(missing("revision_id", policy_revision_name(organization, policy, revision)).into()),
         }
     }
 

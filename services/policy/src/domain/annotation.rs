@@ -15,6 +15,20 @@ pub enum Level {
     Hard,
 }
 
+impl Level {
+    /// Every level.
+    pub const ALL: [Self; 3] = [Self::Advisory, Self::Soft, Self::Hard];
+
+    /// Its name in the API and in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Advisory => "LEVEL_ADVISORY",
+            Self::Soft => "LEVEL_SOFT",
+            Self::Hard => "LEVEL_HARD",
+        }
+    }
+}
+
 /// What a guardrail does when it matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GuardrailEffect {

@@ -18,6 +18,9 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// Every effect.
+    pub const ALL: [Self; 3] = [Self::Allow, Self::RequireApproval, Self::Deny];
+
     /// As it stands in records.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -63,6 +66,8 @@ pub struct Reason {
     pub policy_id: String,
     /// The resource name of what it comes from; empty for what is built in.
     pub policy: String,
+    /// The resource name of the policy's revision that spoke; empty for what is no policy.
+    pub revision: String,
     /// The set.
     pub set: SetKind,
     /// The level; none in the access set.
@@ -81,6 +86,7 @@ impl Reason {
         Self {
             policy_id: policy_id.to_owned(),
             policy: String::new(),
+            revision: String::new(),
             set: SetKind::Access,
             level: None,
             message: message.into(),

@@ -5,12 +5,13 @@ use std::sync::{Arc, OnceLock};
 
 use cedar_policy::{Authorizer, Entities, Entity, PolicyId, PolicySet, Request};
 use pavior_core::PrincipalKind;
-use pavior_core::principal::PLATFORM_SERVICES;
+use pavior_core::principal::{PLATFORM_SERVICES, service_name};
 
 use super::annotation::Annotations;
 use super::combine::{self, AccessHits, Effect, GuardrailHit, Mode, Outcome, Reason, Verdict};
 use super::entities::{InputError, Types};
-use super::input::{GivenApproval, Input, PLATFORM, Stage};
+use super::input::{GivenApproval, Input, Stage};
+use super::record::{policy_name, policy_revision_name};
 use super::role::RoleIndex;
 use super::schema::{PolicySchema, groups_of};
 use super::source::{CheckedPolicy, SetKind};
@@ -50,11 +51,13 @@ impl Binding {
     }
 }
 
-/// A policy with its bindings.
+/// A revision of a policy with the bindings that put it into force.
 #[derive(Debug, Clone)]
 pub struct BoundPolicy {
-    /// Its id.
+    /// The id of the policy.
     pub id: String,
+    /// The number of the revision.
+    pub revision: i64,
     /// The set that it belongs to.
     pub kind: SetKind,
     /// Its rules; an error where the text does not fit the schema any more.
@@ -67,6 +70,7 @@ pub struct BoundPolicy {
 struct RuleMeta {
     id: String,
     policy: String,
+    revision: String,
     kind: SetKind,
     annotations: Annotations,
     bindings: Arc<[Binding]>,
@@ -127,7 +131,8 @@ impl Compilation {
             }
             let meta = |id: String, annotations: Annotations| RuleMeta {
                 id,
-                policy: format!("organizations/{organization}/policies/{}", bound.id),
+                policy: policy_name(organization, &bound.id),
+                revision: policy_revision_name(organization, &bound.id, bound.revision),
                 kind: bound.kind,
                 annotations,
                 bindings: bindings.clone(),
@@ -335,17 +340,13 @@ impl Compilation {
 }
 
 fn is_provisioning(input: &Input) -> bool {
-    is_platform_service(input) && input.principal.name.ends_with("/services/provisioning")
+    is_platform_service(input) && input.principal.name == service_name("provisioning")
 }
 
 fn is_platform_service(input: &Input) -> bool {
     let principal = &input.principal;
-    let own = principal.organization == input.organization || principal.organization == PLATFORM;
     principal.kind == PrincipalKind::Service
-        && own
-        && PLATFORM_SERVICES
-            .iter()
-            .any(|role| principal.name == format!("organizations/{}/services/{role}", principal.organization))
+        && PLATFORM_SERVICES.iter().any(|role| principal.name == service_name(role))
 }
 
 /// What provisioning does by itself when an environment's time is over.
@@ -387,7 +388,8 @@ impl RuleMeta {
 
     fn bare(&self) -> Reason {
         let level = self.annotations.guardrail.as_ref().map(|(level, _)| *level);
-        Reason { policy: self.policy.clone(), set: self.kind, level, ..Reason::built_in(&self.id, "") }
+        let (policy, revision) = (self.policy.clone(), self.revision.clone());
+        Reason { policy, revision, set: self.kind, level, ..Reason::built_in(&self.id, "") }
     }
 }
 

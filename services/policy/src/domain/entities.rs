@@ -16,6 +16,7 @@ pub fn type_of(kind: PrincipalKind) -> &'static str {
     match kind {
         PrincipalKind::User => "User",
         PrincipalKind::Service => "Service",
+        PrincipalKind::ServiceAccount => "ServiceAccount",
         PrincipalKind::Agent => "Agent",
     }
 }
@@ -34,6 +35,7 @@ fn refuse(error: impl std::fmt::Display) -> InputError {
 pub struct Types {
     user: EntityTypeName,
     service: EntityTypeName,
+    service_account: EntityTypeName,
     agent: EntityTypeName,
     group: EntityTypeName,
     organization: EntityTypeName,
@@ -68,6 +70,7 @@ impl Types {
         Ok(Self {
             user: named("User")?,
             service: named("Service")?,
+            service_account: named("ServiceAccount")?,
             agent: named("Agent")?,
             group: named("Group")?,
             organization: named("Organization")?,
@@ -129,6 +132,7 @@ impl Types {
         let kind = match principal.kind {
             PrincipalKind::User => &self.user,
             PrincipalKind::Service => &self.service,
+            PrincipalKind::ServiceAccount => &self.service_account,
             PrincipalKind::Agent => &self.agent,
         };
         let mut parents = Vec::new();

@@ -17,6 +17,9 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Every stage.
+    pub const ALL: [Self; 3] = [Self::Admission, Self::Plan, Self::Execution];
+
     /// As it stands in `context.stage`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -5,6 +5,7 @@ pub mod action;
 pub mod annotation;
 pub mod approval;
 pub mod combine;
+pub mod decision;
 pub mod directory;
 pub mod engine;
 pub mod entities;

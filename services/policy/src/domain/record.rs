@@ -1,11 +1,8 @@
-//! What the service keeps: roles, bindings, policies, approvals, decisions.
-
-use std::collections::BTreeSet;
+//! What the service keeps: roles, bindings, policies, approvals. Decisions are in `decision.rs`.
 
 use pavior_core::resource::{Fields, MAX_DISPLAY_NAME, Violations, line, paragraph};
 use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::action::Pattern;
 use super::approval::{Requirements, State, Vote};
@@ -68,6 +65,32 @@ pub(crate) struct PolicyFields {
     pub source: String,
     /// SHA-256 of the text, in hexadecimal.
     pub digest: String,
+    /// The number of the revision that holds the text, from 1.
+    pub text_revision: i64,
+}
+
+impl PolicyFields {
+    /// With another text, which is the next revision unless it is the same.
+    #[must_use]
+    pub(crate) fn with_source(self, source: String, digest: String) -> Self {
+        let text_revision = self.text_revision + i64::from(source != self.source);
+        Self { source, digest, text_revision, ..self }
+    }
+}
+
+/// A policy's text as it was written once. Never changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PolicyRevisionFields {
+    /// The id of the policy.
+    pub policy: String,
+    /// The set that it belongs to.
+    pub kind: SetKind,
+    /// The Cedar text.
+    pub source: String,
+    /// SHA-256 of the text, in hexadecimal.
+    pub digest: String,
+    /// Who wrote it, by resource name.
+    pub author: String,
 }
 
 /// A policy in force.
@@ -81,6 +104,8 @@ pub(crate) struct PolicyBindingFields {
     pub environment_classes: Vec<String>,
     /// How it is in force.
     pub mode: Mode,
+    /// The number of the revision that is in force; none for the latest.
+    pub text_revision: Option<i64>,
 }
 
 /// What one group has to say about an approval.
@@ -132,7 +157,7 @@ pub(crate) struct ApprovalFields {
     pub summary: String,
     /// What must be met.
     pub requirements: Vec<Requirement>,
-    /// The ids of the decisions on everything in the plan.
+    /// The decisions on everything in the plan, by resource name.
     pub decisions: Vec<String>,
     /// What was said so far, in order.
     pub votes: Vec<CastVote>,
@@ -188,6 +213,11 @@ pub fn policy_name(organization: &str, id: &str) -> String {
     format!("organizations/{organization}/policies/{id}")
 }
 
+/// The resource name of a revision of a policy.
+pub fn policy_revision_name(organization: &str, policy: &str, revision: i64) -> String {
+    format!("{}/revisions/{revision}", policy_name(organization, policy))
+}
+
 impl Fields for RoleBindingFields {
     const SINGULAR: &'static str = "role binding";
     const TYPE: &'static str = "policy.pavior.dev/RoleBinding";
@@ -231,14 +261,29 @@ impl Fields for PolicyFields {
     }
 
     fn snapshot(&self) -> Json {
-        let Self { display_name, description, kind, source, digest } = self;
+        let Self { display_name, description, kind, source, digest, text_revision } = self;
         json!({
             "displayName": display_name,
             "description": description,
             "policySet": kind.name(),
             "source": source,
             "digest": digest,
+            "revisionId": text_revision.to_string(),
         })
+    }
+}
+
+impl Fields for PolicyRevisionFields {
+    const SINGULAR: &'static str = "policy revision";
+    const TYPE: &'static str = "policy.pavior.dev/PolicyRevision";
+
+    fn name(&self, organization: &str, id: &str) -> String {
+        format!("{}/revisions/{id}", policy_name(organization, &self.policy))
+    }
+
+    /// It is written with its policy, whose record tells it.
+    fn snapshot(&self) -> Json {
+        json!({ "policy": self.policy, "digest": self.digest })
     }
 }
 
@@ -258,12 +303,13 @@ impl Fields for PolicyBindingFields {
     }
 
     fn snapshot(&self) -> Json {
-        let Self { policy, projects, environment_classes, mode } = self;
+        let Self { policy, projects, environment_classes, mode, text_revision } = self;
         json!({
             "policy": policy,
             "projects": projects,
             "environmentClasses": environment_classes,
             "mode": mode.name(),
+            "revisionId": text_revision.map(|revision| revision.to_string()),
         })
     }
 }
@@ -311,41 +357,4 @@ impl ApprovalFields {
     pub(crate) fn votes(&self) -> Vec<Vote> {
         self.votes.iter().map(|cast| cast.vote.clone()).collect()
     }
-}
-
-/// A decision as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DecisionRecord {
-    /// Its id.
-    pub id: Uuid,
-    /// The id of the organization.
-    pub organization: String,
-    /// Who asked.
-    pub principal: String,
-    /// The action.
-    pub action: String,
-    /// What it was to be done to.
-    pub resource: String,
-    /// At which point.
-    pub stage: String,
-    /// What it said.
-    pub effect: String,
-    /// The ids of the policies that determined it.
-    pub policy_ids: BTreeSet<String>,
-    /// The ids of policies that warned.
-    pub warning_ids: BTreeSet<String>,
-    /// The ids of policies that are tried out.
-    pub shadow_ids: BTreeSet<String>,
-    /// Whether a policy could not be evaluated.
-    pub policy_error: bool,
-    /// SHA-256 over the canonical input.
-    pub input_digest: String,
-    /// The plan.
-    pub plan_digest: String,
-    /// Policies, roles and bindings that decided.
-    pub policy_revision: String,
-    /// Users and groups that decided.
-    pub directory_revision: String,
-    /// When.
-    pub decide_time: OffsetDateTime,
 }

@@ -46,7 +46,7 @@ impl Member {
     pub fn parse(name: &str, organization: &str) -> Result<Self, String> {
         let wanted = || {
             format!(
-                "member `{}` must be a user, group, service or agent of `organizations/{organization}`, for example \
+                "member `{}` must be a user, group, service account or agent of `organizations/{organization}`, for example \
                  `organizations/{organization}/groups/payments`, or `{EVERYONE}`",
                 name.chars().take(100).collect::<String>()
             )
@@ -60,7 +60,7 @@ impl Member {
         }
         match parsed.collection() {
             "groups" => Ok(Self::Group(parsed.id().to_owned())),
-            "users" | "services" | "agents" => Ok(Self::Principal(name.to_owned())),
+            "users" | "serviceAccounts" | "agents" => Ok(Self::Principal(name.to_owned())),
             _ => Err(wanted()),
         }
     }
@@ -247,7 +247,7 @@ fn principal_scope(member: &Member, organization: &str) -> String {
             return format!("principal in Pavior::Organization::\"organizations/{organization}\"");
         }
         Member::Group(_) => return format!("principal in Pavior::Group::{name:?}"),
-        Member::Principal(name) if name.contains("/services/") => PrincipalKind::Service,
+        Member::Principal(name) if name.contains("/serviceAccounts/") => PrincipalKind::ServiceAccount,
         Member::Principal(name) if name.contains("/agents/") => PrincipalKind::Agent,
         Member::Principal(_) => PrincipalKind::User,
     };

@@ -20,7 +20,7 @@ const TYPES: &str = r#"
   entity Organization;
   entity Project in [Organization];
   entity Group in [Group];
-  entity User, Service, Agent in [Group, Organization] = {
+  entity User, Service, ServiceAccount, Agent in [Group, Organization] = {
     "name": String,
     "email"?: String,
     "platform_admin": Bool,
@@ -109,7 +109,7 @@ fn cedar_text(actions: &Actions) -> String {
         let effect = if action.change { CHANGES } else { READS };
         let _ = writeln!(
             text,
-            "  action {:?} in [{nearest:?}, {effect:?}] appliesTo {{ principal: [User, Service, Agent], \
+            "  action {:?} in [{nearest:?}, {effect:?}] appliesTo {{ principal: [User, Service, ServiceAccount, Agent], \
              resource: [Resource], context: Context }};",
             action.name
         );

@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use cedar_policy::{ActionConstraint, Effect, EntityUid, Policy, PolicySet, ValidationMode};
 
+use pavior_core::principal::{PLATFORM_SERVICES, service_name};
+
 use super::annotation::Annotations;
 use super::schema::PolicySchema;
 use super::{action, lexer};
@@ -143,8 +145,9 @@ fn parse(
 fn misnamed(uid: &EntityUid, organization: &str) -> Option<String> {
     let id: &str = uid.id().as_ref();
     let collection = match uid.type_name().basename() {
+        "Service" => return misnamed_service(uid, id),
         "User" => "users",
-        "Service" => "services",
+        "ServiceAccount" => "serviceAccounts",
         "Agent" => "agents",
         "Group" => "groups",
         "Project" => "projects",
@@ -168,6 +171,13 @@ fn misnamed(uid: &EntityUid, organization: &str) -> Option<String> {
     };
     (!named)
         .then(|| format!("`{uid}` must be named by a whole resource name of the organization: `{example}`"))
+}
+
+/// A service of the platform belongs to no organization.
+fn misnamed_service(uid: &EntityUid, id: &str) -> Option<String> {
+    let known = PLATFORM_SERVICES.iter().any(|role| id == service_name(role));
+    let example = service_name("provisioning");
+    (!known).then(|| format!("`{uid}` must be a service of the platform: `{example}`"))
 }
 
 /// The parser names policies `policy0`, `policy1`, … in the order of the text.

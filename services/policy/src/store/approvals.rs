@@ -22,12 +22,26 @@ use crate::domain::record::{ApprovalFields, CastVote, Requirement, Stored};
 
 /// A requirement as it is kept.
 #[derive(Serialize, Deserialize)]
-struct KeptRequirement {
+pub(super) struct KeptRequirement {
     group: String,
     quorum: u32,
     policy_ids: Vec<String>,
     #[serde(default)]
     expiry_seconds: Option<i64>,
+}
+
+impl From<KeptRequirement> for Requirement {
+    fn from(kept: KeptRequirement) -> Self {
+        let KeptRequirement { group, quorum, policy_ids, expiry_seconds } = kept;
+        Self { group, quorum, policy_ids, expiry_seconds }
+    }
+}
+
+impl From<Requirement> for KeptRequirement {
+    fn from(requirement: Requirement) -> Self {
+        let Requirement { group, quorum, policy_ids, expiry_seconds } = requirement;
+        Self { group, quorum, policy_ids, expiry_seconds }
+    }
 }
 
 impl Table for ApprovalFields {
@@ -70,10 +84,6 @@ impl Table for ApprovalFields {
             end_reason,
         } = row;
         let requirements: Vec<KeptRequirement> = from_json(&requirements, "requirements")?;
-        let requirements = requirements.into_iter().map(|kept| {
-            let KeptRequirement { group, quorum, policy_ids, expiry_seconds } = kept;
-            Requirement { group, quorum, policy_ids, expiry_seconds }
-        });
         let spec = ApprovalFields {
             state: State::parse(&state).ok_or_else(|| corrupt("state"))?,
             requester,
@@ -84,7 +94,7 @@ impl Table for ApprovalFields {
             plan,
             plan_digest,
             summary,
-            requirements: requirements.collect(),
+            requirements: requirements.into_iter().map(Requirement::from).collect(),
             decisions: from_json(&decisions, "decisions")?,
             votes: Vec::new(),
             expire_time: stored_time(expire_time)?,
@@ -113,15 +123,8 @@ impl Table for ApprovalFields {
             expire_time,
             end_reason,
         } = spec;
-        let requirements: Vec<KeptRequirement> = requirements
-            .into_iter()
-            .map(|Requirement { group, quorum, policy_ids, expiry_seconds }| KeptRequirement {
-                group,
-                quorum,
-                policy_ids,
-                expiry_seconds,
-            })
-            .collect();
+        let requirements: Vec<KeptRequirement> =
+            requirements.into_iter().map(KeptRequirement::from).collect();
         row::Model {
             uid,
             organization,

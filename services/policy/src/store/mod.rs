@@ -6,6 +6,7 @@ mod decisions;
 mod entity;
 mod lost;
 mod migration;
+mod policy_revisions;
 mod revision;
 mod tables;
 #[cfg(test)]
@@ -15,12 +16,11 @@ pub(crate) use approvals::{
     approval_by_id, approval_for_plan, approvals_by_ids, due_approvals, due_organizations_unscoped,
     insert_vote, with_votes,
 };
-#[cfg(test)]
-pub(crate) use decisions::decision_by_id;
-pub(crate) use decisions::{delete_decisions_unscoped, insert_decisions_unscoped};
+pub(crate) use decisions::{crowded_unscoped, insert_decisions_unscoped, sweep_decisions_unscoped};
 pub use lost::Pending;
 pub(crate) use lost::{invalidate_unscoped, pending_unscoped};
 pub use migration::Migrator;
+pub(crate) use policy_revisions::{delete_revisions_of, trim_revisions_of};
 pub(crate) use revision::{bump_revision, lock_organization, read_revision};
 pub(crate) use sea_orm::ConnectionTrait;
 pub(crate) use tables::{policy_bindings_of, role_bindings_of};

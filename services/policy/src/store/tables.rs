@@ -38,6 +38,11 @@ fn last(name: &str) -> String {
     name.rsplit('/').next().unwrap_or(name).to_owned()
 }
 
+/// The set of this name.
+pub(super) fn set_of(name: &str) -> Result<SetKind, StoreError> {
+    SetKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| corrupt("policy_set"))
+}
+
 /// Names of an enum for filters: with the enum's prefix and without.
 fn names<const N: usize>(all: [&'static str; N], prefix: &str) -> Vec<(String, String)> {
     let both = |name: &'static str| {
@@ -151,7 +156,7 @@ impl Table for PolicyFields {
 
     fn write(stored: &Stored<Self>) -> policy::Model {
         let Stored { uid, organization, id, revision, create_time, update_time, fields: spec } = stored;
-        let Self { display_name, description, kind, source, digest } = spec;
+        let Self { display_name, description, kind, source, digest, text_revision } = spec;
         policy::Model {
             uid: *uid,
             organization: organization.clone(),
@@ -164,6 +169,7 @@ impl Table for PolicyFields {
             policy_set: kind.name().to_owned(),
             source: source.clone(),
             digest: digest.clone(),
+            text_revision: *text_revision,
         }
     }
 
@@ -180,12 +186,10 @@ impl Table for PolicyFields {
             policy_set,
             source,
             digest,
+            text_revision,
         } = row;
-        let kind = SetKind::ALL
-            .into_iter()
-            .find(|kind| kind.name() == policy_set)
-            .ok_or_else(|| corrupt("policy_set"))?;
-        let spec = Self { display_name, description, kind, source, digest };
+        let kind = set_of(&policy_set)?;
+        let spec = Self { display_name, description, kind, source, digest, text_revision };
         let (create_time, update_time) = (stored_time(create_time)?, stored_time(update_time)?);
         Ok(Stored { uid, organization, id, revision, create_time, update_time, fields: spec })
     }
@@ -202,7 +206,7 @@ impl Table for PolicyBindingFields {
 
     fn write(stored: &Stored<Self>) -> policy_binding::Model {
         let Stored { uid, organization, id, revision, create_time, update_time, fields: spec } = stored;
-        let Self { policy, projects, environment_classes, mode } = spec;
+        let Self { policy, projects, environment_classes, mode, text_revision } = spec;
         policy_binding::Model {
             uid: *uid,
             organization: organization.clone(),
@@ -214,6 +218,7 @@ impl Table for PolicyBindingFields {
             projects: to_json(projects),
             environment_classes: to_json(environment_classes),
             mode: mode.name().to_owned(),
+            text_revision: *text_revision,
         }
     }
 
@@ -229,12 +234,14 @@ impl Table for PolicyBindingFields {
             projects,
             environment_classes,
             mode,
+            text_revision,
         } = row;
         let spec = Self {
             policy: last(&policy),
             projects: from_json(&projects, "projects")?,
             environment_classes: from_json(&environment_classes, "environment_classes")?,
             mode: Mode::ALL.into_iter().find(|m| m.name() == mode).ok_or_else(|| corrupt("mode"))?,
+            text_revision,
         };
         let (create_time, update_time) = (stored_time(create_time)?, stored_time(update_time)?);
         Ok(Stored { uid, organization, id, revision, create_time, update_time, fields: spec })

@@ -7,14 +7,16 @@ use pavior_resource::{ListQuery, Rows, Table};
 use pavior_store::{Store, StoreError};
 use pavior_testkit::db::both;
 use pavior_testkit::{Clock as _, IdGen as _, ManualClock, SeededIds};
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 
 use super::*;
 use crate::domain::action::Pattern;
+use crate::domain::annotation::Level;
 use crate::domain::approval::{Choice, State, Vote};
-use crate::domain::record::{
-    ApprovalFields, CastVote, DecisionRecord, Requirement, RoleBindingFields, RoleFields, Stored,
-};
+use crate::domain::combine::{Effect, Reason};
+use crate::domain::decision::DecisionFields;
+use crate::domain::input::Stage;
+use crate::domain::record::{ApprovalFields, CastVote, Requirement, RoleBindingFields, RoleFields, Stored};
 use crate::domain::role::{Member, Reach};
 
 struct Fixture {
@@ -251,48 +253,96 @@ async fn approvals_and_votes_come_back_as_they_were() {
     .await;
 }
 
+fn decision(f: &Fixture, organization: &str, effect: Effect) -> Stored<DecisionFields> {
+    let reason = Reason {
+        revision: "organizations/acme/policies/x/revisions/2".into(),
+        level: Some(Level::Soft),
+        ..Reason::built_in("x", "no")
+    };
+    let fields = DecisionFields {
+        principal: "organizations/acme/users/alice".into(),
+        on_behalf_of: None,
+        action: "a".into(),
+        resource: "organizations/acme/projects/hello".into(),
+        stage: Stage::Plan,
+        effect,
+        reasons: vec![reason.clone()],
+        warnings: vec![],
+        shadow: vec![reason],
+        requirements: vec![Requirement {
+            group: "platform".into(),
+            quorum: 2,
+            policy_ids: vec!["x".into()],
+            expiry_seconds: Some(60),
+        }],
+        granting_roles: vec!["organizations/acme/roles/dev".into()],
+        policy_error: true,
+        input_digest: "i".into(),
+        plan_digest: "d".into(),
+        policy_revision: "pr".into(),
+        directory_revision: "dr".into(),
+    };
+    let uid = f.ids.uuid();
+    Stored::new(organization, &uid.to_string(), uid, f.clock.now(), fields)
+}
+
+async fn insert(f: &Fixture, decisions: Vec<Stored<DecisionFields>>) {
+    let decisions = Arc::new(decisions);
+    f.store
+        .upkeep("a test", move |tx| {
+            let decisions = decisions.clone();
+            Box::pin(async move { insert_decisions_unscoped(tx, &decisions).await })
+        })
+        .await
+        .unwrap();
+}
+
+async fn sweep(f: &Fixture, organization: Option<&'static str>, until: OffsetDateTime) -> bool {
+    let done =
+        f.store.upkeep("a test", move |tx| Box::pin(sweep_decisions_unscoped(tx, organization, until)));
+    done.await.unwrap()
+}
+
 #[tokio::test]
 async fn decisions_are_kept_until_they_are_old() {
     both(|db| async move {
         let f = Fixture::new(&db).await;
-        let record = DecisionRecord {
-            id: f.ids.uuid(),
-            organization: "acme".into(),
-            principal: "p".into(),
-            action: "a".into(),
-            resource: "r".into(),
-            stage: "plan".into(),
-            effect: "DENY".into(),
-            policy_ids: ["x".to_owned(), "y".to_owned()].into(),
-            warning_ids: Default::default(),
-            shadow_ids: ["z".to_owned()].into(),
-            policy_error: true,
-            input_digest: "i".into(),
-            plan_digest: "d".into(),
-            policy_revision: "pr".into(),
-            directory_revision: "dr".into(),
-            decide_time: f.clock.now(),
-        };
-        let remove = async |before| {
-            let tx = f.store.upkeep("a test", move |tx| Box::pin(delete_decisions_unscoped(tx, before)));
-            tx.await.unwrap()
-        };
-        let records = Arc::new([record.clone()]);
-        f.store
-            .upkeep("a test", move |tx| {
-                let records = records.clone();
-                Box::pin(async move { insert_decisions_unscoped(tx, &records[..]).await })
-            })
-            .await
-            .unwrap();
+        let kept = decision(&f, "acme", Effect::Deny);
+        insert(&f, vec![kept.clone()]).await;
         let found = async |organization: &str| {
-            decision_by_id(f.store.read(), &f.permit(organization), record.id).await.unwrap()
+            let rows = Rows::new(f.store.read());
+            rows.find::<DecisionFields>(&f.permit(organization), "", &kept.id).await.unwrap()
         };
-        assert_eq!(remove(f.clock.now()).await, 0);
-        assert_eq!(found("acme").await, Some(record.clone()));
+        assert!(!sweep(&f, None, f.clock.now() - Duration::seconds(1)).await);
+        assert_eq!(found("acme").await, Some(kept.clone()));
         assert_eq!(found("other").await, None);
-        assert_eq!(remove(f.clock.now() + Duration::seconds(1)).await, 1);
+        assert!(!sweep(&f, Some("other"), f.clock.now()).await);
+        assert_eq!(found("acme").await, Some(kept.clone()));
+        assert!(!sweep(&f, None, f.clock.now()).await);
         assert_eq!(found("acme").await, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_oldest_decisions_of_crowded_organizations_go() {
+    both(|db| async move {
+        let f = Fixture::new(&db).await;
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            all.push(decision(&f, "acme", Effect::Allow));
+            all.push(decision(&f, "other", Effect::Deny));
+            f.clock.advance(std::time::Duration::from_secs(1));
+        }
+        all.push(decision(&f, "acme", Effect::Allow));
+        insert(&f, all.clone()).await;
+        let crowded = crowded_unscoped(f.store.read(), 3).await.unwrap();
+        assert_eq!(crowded, [("acme".to_owned(), all[0].create_time)]);
+        assert!(!sweep(&f, Some("acme"), all[0].create_time).await);
+        let rows = Rows::new(f.store.read());
+        assert_eq!(rows.count::<DecisionFields>(&f.permit("acme")).await.unwrap(), 3);
+        assert_eq!(rows.count::<DecisionFields>(&f.permit("other")).await.unwrap(), 3);
+        assert_eq!(crowded_unscoped(f.store.read(), 3).await.unwrap(), []);
     })
     .await;
 }

@@ -1,9 +1,11 @@
-//! Removes decisions that are old.
+//! Removes decisions that are old, and the oldest of organizations that have too many.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pavior_runtime::Task;
 use pavior_store::StoreError;
+use time::OffsetDateTime;
 
 use crate::app::App;
 use crate::store;
@@ -25,13 +27,27 @@ pub(super) fn task(app: App) -> Task {
 }
 
 async fn round(app: &App) -> Result<(), StoreError> {
-    let now = app.kernel.clock.now();
-    let before = now - time::Duration::days(i64::from(app.config.decision_retention_days));
-    app.kernel
-        .store
-        .upkeep("decisions that are old enough to be forgotten", move |tx| {
-            Box::pin(store::delete_decisions_unscoped(tx, before))
-        })
-        .await?;
+    let old = app.kernel.clock.now() - app.config.decision_retention();
+    sweep(app, None, old).await?;
+    for (organization, until) in
+        store::crowded_unscoped(app.kernel.store.read(), app.config.max_decisions).await?
+    {
+        sweep(app, Some(organization), until).await?;
+    }
     Ok(())
+}
+
+/// Removes decisions up to a time, part by part, so that no transaction takes long.
+async fn sweep(app: &App, organization: Option<String>, until: OffsetDateTime) -> Result<(), StoreError> {
+    let organization: Option<Arc<str>> = organization.map(Arc::from);
+    loop {
+        let organization = organization.clone();
+        let more = app.kernel.store.upkeep("decisions that are old enough to be forgotten", move |tx| {
+            let organization = organization.clone();
+            Box::pin(async move { store::sweep_decisions_unscoped(tx, organization.as_deref(), until).await })
+        });
+        if !more.await? {
+            return Ok(());
+        }
+    }
 }

@@ -25,7 +25,7 @@ fn ask(digest: &str, quorum: i32) -> decision_pb::CreateApprovalRequest {
             plan_digest: digest.into(),
             summary: "create production".into(),
             requirements: vec![requirement],
-            decisions: [1, 2].map(|id| uuid::Uuid::from_u128(id).to_string()).to_vec(),
+            decisions: [1, 2].map(|id| format!("{ACME}/decisions/{}", uuid::Uuid::from_u128(id))).to_vec(),
             ..Default::default()
         }),
         ..Default::default()
@@ -163,7 +163,8 @@ async fn a_service_that_asks_in_its_own_name_says_for_whom() {
     let f = Fixture::new(sqlite()).await;
     let mut service = user("x");
     service.kind = PrincipalKind::Service;
-    service.name = format!("{ACME}/services/provisioning");
+    service.name = "organizations/-/services/provisioning".into();
+    service.organization = "-".into();
     let call = f.signed(&f.provisioning, &service, "", ask("d1", 1));
     let (code, _, error) = failed(f.operation_approvals().create_approval(call).await);
     assert_eq!((code, error.violations[0].field.as_str()), (Code::InvalidArgument, "approval.requester"));
@@ -218,7 +219,7 @@ async fn time_ends_it_whoever_looks() {
         let last = f.audited().await.pop().unwrap();
         assert_eq!(
             (last.action.as_str(), last.actor.reference.as_str()),
-            ("policy.approvals.expire", "organizations/acme/services/policy")
+            ("policy.approvals.expire", "organizations/-/services/policy")
         );
     })
     .await;

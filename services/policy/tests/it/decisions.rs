@@ -1,5 +1,8 @@
 //! Decisions from end to end.
 
+use std::collections::BTreeSet;
+
+use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_testkit::db::{both, sqlite};
@@ -7,8 +10,6 @@ use pb::Effect;
 use pb::PolicySet::{Access, Guardrail};
 use pb::role_binding::Reach;
 use prost_types::FieldMask;
-use sea_orm::{ConnectionTrait as _, Statement};
-use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use crate::fixture::{ACME, CREATE, Fixture, GET, failed, question, user, wire};
@@ -75,25 +76,91 @@ async fn changes_and_denials_are_recorded_and_reads_are_not() {
         let denied = f.decide(question("bob", GET)).await.unwrap();
         let dry =
             f.decide(decision_pb::DecideRequest { dry_run: true, ..question("bob", CREATE) }).await.unwrap();
-        let writer = f.tasks.remove(f.tasks.iter().position(|task| task.name == "decision_writer").unwrap());
-        let cancel = CancellationToken::new();
-        cancel.cancel();
-        (writer.run)(cancel).await.unwrap();
-        let sql = "SELECT id, effect FROM decisions ORDER BY decide_time, effect";
-        let rows =
-            f.store.read().query_all_raw(Statement::from_string(f.store.backend(), sql)).await.unwrap();
-        let id = |row: &sea_orm::QueryResult| row.try_get::<uuid::Uuid>("", "id").unwrap().to_string();
-        let kept: Vec<(String, String)> =
-            rows.iter().map(|row| (id(row), row.try_get("", "effect").unwrap())).collect();
-        assert_eq!(
-            kept,
-            [(change.id, "ALLOW".to_owned()), (denied.id, "DENY".to_owned())],
-            "not {} {}",
-            read.id,
-            dry.id
-        );
+        f.write_decisions().await;
+        let list = |filter: &str| {
+            let request =
+                pb::ListDecisionsRequest { parent: ACME.into(), filter: filter.into(), ..Default::default() };
+            f.call("root", "policy.decisions.list", request)
+        };
+        let names = async |filter: &str| {
+            let page = f.access().list_decisions(list(filter)).await.unwrap().into_inner();
+            page.decisions.into_iter().map(|decision| decision.name).collect::<BTreeSet<_>>()
+        };
+        let all = BTreeSet::from([change.name.clone(), denied.name.clone()]);
+        assert_eq!(names("").await, all, "not {} {}", read.name, dry.name);
+        let alice = format!("principal = \"{ACME}/users/alice\"");
+        assert_eq!(names(&alice).await, BTreeSet::from([change.name.clone()]));
+        for filter in ["effect = DENY", "effect = EFFECT_DENY", &format!("action = \"{GET}\"")] {
+            assert_eq!(names(filter).await, BTreeSet::from([denied.name.clone()]), "{filter}");
+        }
+        assert_eq!(names(&format!("resource = \"{}\" stage = PLAN", denied.resource)).await, all);
+        assert_eq!(names("create_time > \"2100-01-01T00:00:00Z\"").await, BTreeSet::new());
+        let (code, reason, _) = failed(f.access().list_decisions(list("stage = LATER")).await);
+        assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "INVALID_FILTER"));
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_decision_that_was_kept_is_found_by_its_name() {
+    both(|db| async move {
+        let mut f = Fixture::new(db).await;
+        f.role("dev", &["provisioning.*"]).await;
+        f.bind("dev", "dev", &["users/alice"], Reach::All).await;
+        let text = "@id(\"no\") @level(\"advisory\") forbid (principal, action, resource);";
+        f.policy("p", Guardrail, text).await.unwrap();
+        f.enforce("warns", "p").await;
+        let asked = f.decide(question("alice", CREATE)).await.unwrap();
+        f.write_decisions().await;
+        let get = |person: &str, name: &str| {
+            f.call(person, "policy.decisions.get", pb::GetDecisionRequest { name: name.into() })
+        };
+        let kept = f.access().get_decision(get("root", &asked.name)).await.unwrap().into_inner();
+        let retention = 90 * 24 * 3_600;
+        let made = asked.create_time.unwrap().seconds;
+        assert_eq!(kept.expire_time.as_ref().map(|time| time.seconds - made), Some(retention));
+        assert_eq!(pb::Decision { expire_time: None, ..kept }, asked);
+        assert_eq!(asked.warnings[0].level(), pb::reason::Level::Advisory);
+        assert_eq!(asked.warnings[0].policy_set(), Guardrail);
+        assert_eq!(asked.warnings[0].revision, format!("{ACME}/policies/p/revisions/1"));
+        let missing = format!("{ACME}/decisions/{}", uuid::Uuid::nil());
+        let (code, _, error) = failed(f.access().get_decision(get("root", &missing)).await);
+        let resource = error.resource.unwrap();
+        assert_eq!((code, resource.r#type.as_str()), (Code::NotFound, "policy.pavior.dev/Decision"));
+        assert_eq!(resource.name, missing);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn decisions_about_the_installation_stand_below_it() {
+    let mut f = Fixture::new(pavior_testkit::db::sqlite()).await;
+    let mut asked = question("root", "identity.organizations.create");
+    asked.organization = "organizations/-".into();
+    asked.resource = Some(ResourceFacts { name: "organizations/-".into(), ..Default::default() });
+    let made = f.decide(asked).await.unwrap();
+    f.write_decisions().await;
+    assert!(made.name.starts_with("organizations/-/decisions/"), "{}", made.name);
+    let request = pb::GetDecisionRequest { name: made.name.clone() };
+    let found = f
+        .access()
+        .get_decision(f.on_platform("root", "policy.decisions.get", request))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(found.name, made.name);
+    let request = pb::ListDecisionsRequest { parent: "organizations/-".into(), ..Default::default() };
+    let page = f
+        .access()
+        .list_decisions(f.on_platform("root", "policy.decisions.list", request))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(page.decisions, [found]);
+    let request = pb::GetDecisionRequest { name: made.name };
+    let call = f.call("root", "policy.decisions.get", request);
+    let (code, ..) = failed(f.access().get_decision(call).await);
+    assert_eq!(code, Code::InvalidArgument);
 }
 
 #[tokio::test]
@@ -150,7 +217,7 @@ async fn the_platform_belongs_to_its_administrators() {
     let f = Fixture::new(sqlite()).await;
     let mut asked = question("alice", "identity.organizations.create");
     asked.organization = "organizations/-".into();
-    asked.resource.as_mut().unwrap().name = "organizations/-".into();
+    asked.resource = Some(ResourceFacts { name: "organizations/-".into(), ..Default::default() });
     asked.resource.as_mut().unwrap().owner.clear();
     assert_eq!(f.decide(asked.clone()).await.unwrap().effect(), Effect::Deny);
     asked.principal.as_mut().unwrap().platform_admin = true;

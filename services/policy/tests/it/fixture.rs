@@ -80,7 +80,8 @@ impl Fixture {
             ServiceIdentity::new(role, signer, clock.clone(), Arc::new(SeededIds::new(seed + 1)))
         };
         let audit = Audit::default();
-        let config = Config { max_roles: 6, expiry_interval_ms: 100, ..Config::default() };
+        let config =
+            Config { max_roles: 6, max_policy_revisions: 3, expiry_interval_ms: 100, ..Config::default() };
         let deps = Deps {
             store: store.clone(),
             clock: clock.clone(),
@@ -148,13 +149,26 @@ impl Fixture {
         action: &str,
         message: T,
     ) -> Request<T> {
+        // Services belong to no organization, and work for one.
+        let organization = if who.kind == PrincipalKind::Service { "acme" } else { &who.organization };
+        self.signed_in(organization, by, who, action, message)
+    }
+
+    fn signed_in<T>(
+        &self,
+        organization: &str,
+        by: &ServiceIdentity,
+        who: &Principal,
+        action: &str,
+        message: T,
+    ) -> Request<T> {
         let decision =
             DecisionRef { id: "decision-1".into(), effect: "allow".into(), ..DecisionRef::default() };
         let grant = Grant {
             audience: "policy",
             method: "",
             principal: who,
-            organization: &who.organization,
+            organization,
             action,
             resource: "",
             decision: Some(&decision),
@@ -169,6 +183,19 @@ impl Fixture {
     /// A call of a user through the gateway.
     pub(crate) fn call<T>(&self, who: &str, action: &str, message: T) -> Request<T> {
         self.signed(&self.gateway, &user(who), action, message)
+    }
+
+    /// A call of a user through the gateway that is about the installation.
+    pub(crate) fn on_platform<T>(&self, who: &str, action: &str, message: T) -> Request<T> {
+        self.signed_in("-", &self.gateway, &user(who), action, message)
+    }
+
+    /// Decisions that wait to be written are.
+    pub(crate) async fn write_decisions(&mut self) {
+        let at = self.tasks.iter().position(|task| task.name == "decision_writer").unwrap();
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        (self.tasks.remove(at).run)(cancel).await.unwrap();
     }
 
     /// A call of provisioning on behalf of a user.

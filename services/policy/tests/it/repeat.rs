@@ -47,6 +47,14 @@ fn cases(round: &str, approvals: &[String]) -> Vec<Case> {
             gone: Vec::new(),
         });
     }
+    let back = |revision: &str| json!({ "name": format!("{ACME}/policies/base"), "revisionId": revision });
+    cases.push(Case {
+        method: "RollbackPolicy",
+        before: Vec::new(),
+        request: back("1"),
+        other: back("2"),
+        gone: Vec::new(),
+    });
     let asked = |summary: &str| {
         json!({ "parent": ACME, "approval": {
             "action": CREATE, "resource": format!("{ACME}/projects/hello"), "summary": summary,

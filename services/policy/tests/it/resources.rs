@@ -7,7 +7,7 @@ use pavior_testkit::db::both;
 use prost_types::FieldMask;
 use tonic::Code;
 
-use crate::fixture::{ACME, Fixture, GET, failed, new_role};
+use crate::fixture::{ACME, CREATE, Fixture, GET, failed, new_role, question};
 
 const ID: &str = "0e3f1a52-5a3c-4d0e-9a52-5a3c4d0e9a52";
 
@@ -309,6 +309,139 @@ async fn a_policy_is_checked_before_it_is_kept() {
         };
         let changed = f.policies().update_policy(update(better, &["source"])).await.unwrap().into_inner();
         assert_ne!(changed.digest, made.digest);
+    })
+    .await;
+}
+
+const FORBID: &str = "forbid (principal, action, resource);";
+
+impl Fixture {
+    async fn rewrite(&self, policy: &str, source: &str) -> pb::Policy {
+        let policy = pb::Policy {
+            name: format!("{ACME}/policies/{policy}"),
+            source: source.into(),
+            ..Default::default()
+        };
+        let request = pb::UpdatePolicyRequest { policy: Some(policy), ..Default::default() };
+        let call = self.call("root", "policy.policies.update", request);
+        self.policies().update_policy(call).await.unwrap().into_inner()
+    }
+
+    async fn revisions(&self, policy: &str) -> Vec<pb::PolicyRevision> {
+        let parent = format!("{ACME}/policies/{policy}");
+        let request = pb::ListPolicyRevisionsRequest { parent, ..Default::default() };
+        let call = self.call("root", "policy.policyRevisions.list", request);
+        self.policies().list_policy_revisions(call).await.unwrap().into_inner().policy_revisions
+    }
+
+    async fn roll_back(&self, policy: &str, revision_id: &str) -> Result<pb::Policy, tonic::Status> {
+        let request = pb::RollbackPolicyRequest {
+            name: format!("{ACME}/policies/{policy}"),
+            revision_id: revision_id.into(),
+            ..Default::default()
+        };
+        let call = self.call("root", "policy.policies.rollback", request);
+        Ok(self.policies().rollback_policy(call).await?.into_inner())
+    }
+}
+
+#[tokio::test]
+async fn each_text_of_a_policy_is_a_revision_and_can_be_put_back() {
+    both(|db| async move {
+        let f = Fixture::new(db).await;
+        let made = f.policy("p", pb::PolicySet::Guardrail, FORBID).await.unwrap();
+        assert_eq!(made.revision, format!("{ACME}/policies/p/revisions/1"));
+        let other = format!("@id(\"other\") {FORBID}");
+        f.advance(1);
+        assert_eq!(f.rewrite("p", &other).await.revision, format!("{ACME}/policies/p/revisions/2"));
+        // The same text, or another name to show, is no revision.
+        assert!(f.rewrite("p", &other).await.revision.ends_with("/2"));
+        f.advance(1);
+        let back = f.roll_back("p", "1").await.unwrap();
+        assert_eq!((back.source.as_str(), back.digest.as_str()), (FORBID, made.digest.as_str()));
+        let kept = f.revisions("p").await;
+        let told: Vec<(&str, &str)> =
+            kept.iter().map(|one| (one.name.rsplit('/').next().unwrap(), one.source.as_str())).collect();
+        assert_eq!(told, [("3", FORBID), ("2", other.as_str()), ("1", FORBID)]);
+        assert!(kept.iter().all(|one| one.author == format!("{ACME}/users/root")), "{kept:?}");
+        let get = pb::GetPolicyRevisionRequest { name: kept[1].name.clone() };
+        let call = f.call("root", "policy.policyRevisions.get", get);
+        assert_eq!(f.policies().get_policy_revision(call).await.unwrap().into_inner(), kept[1]);
+        let (code, _, error) = failed(f.roll_back("p", "9").await);
+        let resource = error.resource.unwrap();
+        assert_eq!(code, Code::NotFound);
+        assert_eq!(
+            (resource.r#type.as_str(), resource.name),
+            ("policy.pavior.dev/PolicyRevision", format!("{ACME}/policies/p/revisions/9"))
+        );
+        assert_eq!(
+            failed(f.roll_back("nope", "1").await).2.resource.unwrap().r#type,
+            "policy.pavior.dev/Policy"
+        );
+        let last = f.audited().await.pop().unwrap();
+        assert_eq!(last.action, "policy.policies.rollback");
+
+        // A policy of the same name begins anew.
+        let delete = pb::DeletePolicyRequest { name: made.name.clone(), ..Default::default() };
+        f.policies().delete_policy(f.call("root", "policy.policies.delete", delete)).await.unwrap();
+        f.policy("p", pb::PolicySet::Guardrail, &other).await.unwrap();
+        assert_eq!(f.revisions("p").await.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_binding_stays_with_its_revision_or_follows_the_latest() {
+    both(|db| async move {
+        let f = Fixture::new(db).await;
+        f.role("dev", &["provisioning.*"]).await;
+        f.bind("dev", "dev", &["users/alice"], pb::role_binding::Reach::All).await;
+        f.policy("p", pb::PolicySet::Guardrail, &format!("@id(\"first\") {FORBID}")).await.unwrap();
+        let binding = f.enforce("holds", "p").await;
+        let denied = async || {
+            let decision = f.decide(question("alice", CREATE)).await.unwrap();
+            decision.reasons.iter().map(|r| (r.policy_id.clone(), r.revision.clone())).collect::<Vec<_>>()
+        };
+        let said = |id: &str, revision: u32| {
+            vec![(id.to_owned(), format!("{ACME}/policies/p/revisions/{revision}"))]
+        };
+        assert_eq!(denied().await, said("first", 1));
+        let pin = async |revision_id: &str| {
+            let policy_binding = Some(pb::PolicyBinding {
+                name: binding.name.clone(),
+                revision_id: revision_id.into(),
+                ..Default::default()
+            });
+            let update_mask = Some(FieldMask { paths: vec!["revision_id".into()] });
+            let request =
+                pb::UpdatePolicyBindingRequest { policy_binding, update_mask, ..Default::default() };
+            let call = f.call("root", "policy.policyBindings.update", request);
+            f.policies().update_policy_binding(call).await.map(|answer| answer.into_inner())
+        };
+        assert_eq!(pin("1").await.unwrap().revision_id, "1");
+        f.advance(1);
+        f.rewrite("p", &format!("@id(\"second\") {FORBID}")).await;
+        f.advance(1);
+        assert_eq!(denied().await, said("first", 1));
+        // The limit of the fixture keeps three, and the one that is named.
+        for at in 0..3 {
+            f.rewrite("p", &format!("@id(\"more-{at}\") {FORBID}")).await;
+            f.advance(1);
+        }
+        let kept = f.revisions("p").await;
+        let ids: Vec<&str> = kept.iter().map(|one| one.name.rsplit('/').next().unwrap()).collect();
+        assert_eq!(ids, ["5", "4", "3", "1"]);
+        assert_eq!(denied().await, said("first", 1));
+        assert_eq!(pin("").await.unwrap().revision_id, "");
+        assert_eq!(denied().await, said("more-2", 5));
+        let (code, reason, error) = failed(pin("2").await);
+        assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "REFERENCE_NOT_FOUND"));
+        assert_eq!(error.metadata["field"], "policy_binding.revision_id");
+        let (code, _, error) = failed(pin("latest").await);
+        assert_eq!(
+            (code, error.violations[0].field.as_str()),
+            (Code::InvalidArgument, "policy_binding.revision_id")
+        );
     })
     .await;
 }

@@ -246,7 +246,7 @@ pub(crate) fn unite(decisions: &[policy::Decision]) -> Option<Verdict> {
     decision.granting_roles = each(same().flat_map(|one| &one.granting_roles));
     decision.requirements = requirements(same().flat_map(|one| &one.requirements));
     let answers = decisions.iter().map(|one| Given {
-        decision: one.id.clone(),
+        decision: one.name.clone(),
         effect: one.effect().as_str_name().trim_start_matches("EFFECT_").to_owned(),
     });
     Some(Verdict { answers: answers.collect(), decision, foremost })
@@ -299,7 +299,7 @@ pub(crate) fn denial(plan: &Plan, verdict: &Verdict) -> Problem {
     let policies: Vec<&str> = decision.reasons.iter().map(|reason| reason.policy_id.as_str()).collect();
     let policies = policies.join(",");
     if !by_guardrail(decision) {
-        let mut problem = Problem::permission_denied(action, resource).with("decision", &decision.id);
+        let mut problem = Problem::permission_denied(action, resource).with("decision", &decision.name);
         if !policies.is_empty() {
             problem = problem.with("policies", policies);
         }
@@ -315,7 +315,7 @@ pub(crate) fn denial(plan: &Plan, verdict: &Verdict) -> Problem {
     }
     let message = format!("policy does not allow this: {}", messages(decision));
     let mut problem = Problem::precondition(ErrorReason::GuardrailDenied, message)
-        .with("decision", &decision.id)
+        .with("decision", &decision.name)
         .with("policies", policies)
         .with("action", action);
     for reason in &decision.reasons {
@@ -335,7 +335,7 @@ pub(crate) fn unapproved(plan: &Plan, verdict: &Verdict) -> Problem {
     decision.requirements.iter().fold(
         Problem::precondition(ErrorReason::NotApproved, message)
             .with("action", action)
-            .with("decision", &decision.id),
+            .with("decision", &decision.name),
         |problem, needed| {
             let who = format!("{} of `{}` must approve", needed.quorum, needed.group);
             problem.because("POLICY", needed.policy_ids.join(","), who)

@@ -306,6 +306,7 @@ pub(crate) fn principal_to_wire(principal: &Principal) -> types::Principal {
     let kind = match kind {
         PrincipalKind::User => types::principal::Kind::User,
         PrincipalKind::Service => types::principal::Kind::Service,
+        PrincipalKind::ServiceAccount => types::principal::Kind::ServiceAccount,
         PrincipalKind::Agent => types::principal::Kind::Agent,
     };
     types::Principal {

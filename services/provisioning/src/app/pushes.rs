@@ -41,7 +41,7 @@ fn event(db: &Db, push: Push) -> AuditEvent {
         actor: Actor {
             kind: "service".to_owned(),
             reference: format!("{name}/credential"),
-            via: Some(format!("organizations/{organization}/services/git")),
+            via: Some(pavior_core::principal::service_name("git")),
             session: None,
         },
         object: Object { r#type: "provisioning.pavior.dev/Repository".to_owned(), name, project: None },

@@ -211,7 +211,7 @@ pub struct Plan {
 /// An answer of policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
-    /// The id of the decision.
+    /// The decision, by resource name.
     pub decision: String,
     /// What it says: `ALLOW`, `REQUIRE_APPROVAL` or `DENY`.
     pub effect: String,

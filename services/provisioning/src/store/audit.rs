@@ -121,7 +121,7 @@ fn actor(op: &operation::Model) -> Actor {
 
 pub(crate) fn decision(decision: &Value, approvals: &Value) -> Option<DecisionRef> {
     let text = |key: &str| decision.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    if text("id").is_empty() {
+    if text("name").is_empty() {
         return None;
     }
     let policies = decision
@@ -132,7 +132,7 @@ pub(crate) fn decision(decision: &Value, approvals: &Value) -> Option<DecisionRe
         .filter_map(|reason| reason.get("policyId").and_then(Value::as_str).map(str::to_owned))
         .collect();
     Some(DecisionRef {
-        id: text("id"),
+        id: text("name"),
         effect: text("effect").trim_start_matches("EFFECT_").to_lowercase(),
         policy_revision: text("policyRevision"),
         policies,

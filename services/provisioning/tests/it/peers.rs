@@ -131,7 +131,7 @@ impl Peers {
         let told = state.decisions.get(&request.action).cloned();
         let told = told.filter(|told| !(approved && told["effect"] == "EFFECT_REQUIRE_APPROVAL"));
         let mut decision = told.unwrap_or_else(|| json!({ "effect": "EFFECT_ALLOW" }));
-        decision["id"] = json!(format!("decision-{}", state.questions.len()));
+        decision["name"] = json!(format!("decision-{}", state.questions.len()));
         state.questions.push(request);
         from_json(decision).map_err(|error| Status::internal(error.to_string()))
     }

@@ -133,7 +133,7 @@ async fn an_environment_whose_time_is_over_is_taken_down() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     let question = f.peers.0.lock().unwrap().questions.last().cloned().unwrap();
-    assert_eq!(question.principal.unwrap().name, "organizations/acme/services/provisioning");
+    assert_eq!(question.principal.unwrap().name, "organizations/-/services/provisioning");
     assert_eq!(question.action, "provisioning.environments.delete");
 }
 

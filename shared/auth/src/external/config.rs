@@ -95,10 +95,10 @@ pub struct IssuerConfig {
     /// The claim that holds the e-mail address.
     #[serde(default)]
     pub email_claim: Option<String>,
-    /// The claim that holds the kind of principal (`user`, `service`, `agent`); all are users without it.
+    /// The claim that holds the kind of principal (`user`, `service_account`, `agent`); all are users without it.
     #[serde(default)]
     pub kind_claim: Option<String>,
-    /// The claim in which a service or an agent names the user that it acts for: an id, or a full resource name.
+    /// The claim in which a service account or an agent names the user that it acts for: an id, or a full resource name.
     /// Where a token carries `act` (RFC 8693 §4.1), its subject is that user, and the actor is who acts.
     #[serde(default)]
     pub on_behalf_of_claim: Option<String>,
@@ -170,6 +170,11 @@ impl IssuerConfig {
         if self.organization.is_some() == self.organization_claim.is_some() {
             return wrong("exactly one of `organization` and `organization_claim` must be set");
         }
+        if self.kinds.contains(&PrincipalKind::Service) {
+            return wrong(
+                "`kinds`: services are the platform's own, a machine's identity is a `service_account`",
+            );
+        }
         self.validate_scope()?;
         if self.algorithms.is_empty() {
             return wrong("`algorithms` must not be empty");
@@ -212,7 +217,7 @@ impl IssuerConfig {
         if self.kinds.is_empty() {
             return Err(self.wrong(
                 "it may speak for nobody: write the kinds of principals that it is for, for example \
-                 `kinds = [\"user\"]` (of `user`, `service`, `agent`)",
+                 `kinds = [\"user\"]` (of `user`, `service_account`, `agent`)",
             ));
         }
         if self.kind_claim.is_none() && !self.kinds.contains(&PrincipalKind::User) {

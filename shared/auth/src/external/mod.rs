@@ -215,6 +215,9 @@ impl TokenVerifier {
     }
 }
 
+/// The kinds of principals that issuers may speak for.
+const KINDS: [PrincipalKind; 3] = [PrincipalKind::User, PrincipalKind::ServiceAccount, PrincipalKind::Agent];
+
 impl Issuer {
     fn check_claims(&self, claims: &Map<String, Value>, now: i64) -> Result<i64, Unauthenticated> {
         let expires_at = seconds(claims, "exp")?.ok_or(Unauthenticated::new("expired"))?;
@@ -292,9 +295,9 @@ impl Issuer {
         let subject = text(claims, &self.config.subject_claim).ok_or(Unauthenticated::new("subject"))?;
         let kind = match self.config.kind_claim.as_deref().and_then(|claim| claims.get(claim)) {
             None => otherwise,
-            Some(Value::String(kind)) if kind == "user" => PrincipalKind::User,
-            Some(Value::String(kind)) if kind == "service" => PrincipalKind::Service,
-            Some(Value::String(kind)) if kind == "agent" => PrincipalKind::Agent,
+            Some(Value::String(kind)) => {
+                KINDS.into_iter().find(|known| known.as_str() == kind).ok_or(Unauthenticated::new("kind"))?
+            }
             Some(_) => return Err(Unauthenticated::new("kind")),
         };
         self.known(organization, kind, subject)
@@ -310,11 +313,7 @@ impl Issuer {
         if !self.config.kinds.contains(&kind) {
             return Err(Unauthenticated::new("kind"));
         }
-        let collection = match kind {
-            PrincipalKind::User => "users",
-            PrincipalKind::Service => "services",
-            PrincipalKind::Agent => "agents",
-        };
+        let collection = kind.collection();
         // A subject that is no legal id is refused, never rewritten: two subjects must not become one principal.
         validate_id_in(collection, subject).map_err(|_| Unauthenticated::new("subject"))?;
         let name = format!("organizations/{organization}/{collection}/{subject}");

@@ -15,7 +15,7 @@ fn shared_issuer(jwks: &Path) -> IssuerConfig {
         jwks_file: Some(jwks.to_owned()),
         organization_claim: Some("org".to_owned()),
         organizations: ["acme", "globex", "-"].map(str::to_owned).to_vec(),
-        kinds: vec![PrincipalKind::User, PrincipalKind::Service, PrincipalKind::Agent],
+        kinds: vec![PrincipalKind::User, PrincipalKind::ServiceAccount, PrincipalKind::Agent],
         kind_claim: Some("kind".to_owned()),
         groups_claim: Some("groups".to_owned()),
         on_behalf_of_claim: Some("for".to_owned()),
@@ -53,7 +53,7 @@ async fn an_issuer_speaks_for_its_organizations_and_kinds_only() {
     assert_eq!(world.of(json!({"org": "umbrella"})).await.unwrap_err(), "organization");
     assert_eq!(world.of(json!({"org": "acme/users/x"})).await.unwrap_err(), "organization");
     let people = world_with(|config| config.kinds = vec![PrincipalKind::User]);
-    for kind in ["service", "agent"] {
+    for kind in ["service_account", "agent"] {
         assert_eq!(people.of(json!({"kind": kind})).await.unwrap_err(), "kind");
         assert_eq!(world.of(json!({"kind": kind})).await.unwrap().kind.as_str(), kind);
     }
@@ -71,16 +71,16 @@ async fn administrators_are_known_by_their_full_names() {
     assert_eq!(admin.name, "organizations/-/users/operator");
     assert!(world.of(json!({"sub": "root"})).await.unwrap().platform_admin);
     assert!(!world.of(json!({"org": "globex", "sub": "root"})).await.unwrap().platform_admin);
-    assert!(!world.of(json!({"sub": "root", "kind": "service"})).await.unwrap().platform_admin);
+    assert!(!world.of(json!({"sub": "root", "kind": "service_account"})).await.unwrap().platform_admin);
     // The platform itself has nobody else, and nobody elsewhere is called like a part of it.
     assert_eq!(world.of(json!({"org": "-"})).await.unwrap_err(), "reserved");
     assert_eq!(
-        world.of(json!({"org": "-", "kind": "service", "sub": "operator"})).await.unwrap_err(),
+        world.of(json!({"org": "-", "kind": "service_account", "sub": "operator"})).await.unwrap_err(),
         "reserved"
     );
     for subject in ["operator", "gateway", "catalog", "policy", "provisioning", "audit", "drivers", "portal"]
     {
-        for kind in ["user", "service", "agent"] {
+        for kind in ["user", "service_account", "agent"] {
             let claims = json!({"sub": subject, "kind": kind});
             assert_eq!(world.of(claims).await.unwrap_err(), "reserved", "{kind} {subject}");
         }
@@ -96,11 +96,12 @@ async fn whom_an_agent_acts_for_is_known() {
     assert_eq!(bot.on_behalf_of.as_deref(), Some("organizations/acme/users/pia"));
     // What the subject may do is not what its agent may do.
     assert!(bot.groups.is_empty() && bot.email.is_none() && !bot.platform_admin);
-    let ci = world.of(json!({"sub": "pia", "act": {"sub": "ci", "kind": "service", "groups": ["builders"]}}));
+    let ci = world
+        .of(json!({"sub": "pia", "act": {"sub": "ci", "kind": "service_account", "groups": ["builders"]}}));
     let ci = ci.await.unwrap();
     assert_eq!(
         (ci.name.as_str(), ci.groups),
-        ("organizations/acme/services/ci", vec!["builders".to_owned()])
+        ("organizations/acme/serviceAccounts/ci", vec!["builders".to_owned()])
     );
     for human in ["pia", "organizations/acme/users/pia"] {
         let bot = world.of(json!({"sub": "bot", "kind": "agent", "for": human})).await.unwrap();
@@ -121,7 +122,7 @@ async fn whom_an_agent_acts_for_is_known() {
         (json!({"act": {"sub": "bob", "kind": "user"}}), "actor"),
         (json!({"act": {"sub": "bot", "iss": "https://other.example"}}), "actor"),
         (json!({"act": {"sub": "bot"}, "for": "pia"}), "actor"),
-        (json!({"act": {"sub": "provisioning", "kind": "service"}}), "reserved"),
+        (json!({"act": {"sub": "provisioning", "kind": "service_account"}}), "reserved"),
         // Nobody's agent is somebody's agent.
         (json!({"sub": "bot", "kind": "agent", "act": {"sub": "bot-2"}}), "on_behalf_of"),
     ] {
@@ -143,13 +144,14 @@ fn an_issuer_that_speaks_for_nobody_is_refused_with_what_to_write() {
         (said(&|c| c.kinds.clear()), "write the kinds of principals that it is for"),
         (said(&|c| c.platform_admins = vec!["operator".to_owned()]), "write `organizations/-/users/{user}`"),
         (
-            said(&|c| c.platform_admins = vec!["organizations/acme/services/x".to_owned()]),
+            said(&|c| c.platform_admins = vec!["organizations/acme/serviceAccounts/x".to_owned()]),
             "is not the full name of a user",
         ),
         (
             said(&|c| c.platform_admins = vec!["organizations/umbrella/users/x".to_owned()]),
             "add it to `organizations`",
         ),
+        (said(&|c| c.kinds.push(PrincipalKind::Service)), "services are the platform's own"),
         (said(&|c| c.kinds = vec![PrincipalKind::Agent]), "`kinds` does not hold `user`"),
     ] {
         assert!(message.contains(wanted), "{message}");

@@ -371,10 +371,10 @@ async fn development_tokens_are_accepted_where_their_issuer_is_configured_and_no
         let token = issuer.mint(&root, time::Duration::hours(1)).unwrap();
         assert_eq!(verifier.verify(&token).await.unwrap().principal.platform_admin, admin, "{organization}");
     }
-    let robot = DevClaims { kind: "service".to_owned(), subject: "ci".to_owned(), ..who.clone() };
+    let robot = DevClaims { kind: "service_account".to_owned(), subject: "ci".to_owned(), ..who.clone() };
     let token = issuer.mint(&robot, time::Duration::hours(1)).unwrap();
     let caller = verifier.verify(&token).await.unwrap();
-    assert_eq!(caller.principal.name, "organizations/acme/services/ci");
+    assert_eq!(caller.principal.name, "organizations/acme/serviceAccounts/ci");
     // A second opening is the same issuer.
     let again = DevIssuer::open(dir.path(), clock.clone(), ids()).unwrap();
     let token = again.mint(&who, time::Duration::hours(1)).unwrap();

@@ -84,12 +84,12 @@ async fn a_service_names_nobody_on_its_own_word() {
     assert!(decoded.is(ErrorReason::CallerNotAllowed), "{status}");
     assert_eq!((&*decoded.metadata["caller"], &*decoded.metadata["method"]), ("provisioning", METHOD));
     assert_eq!(decoded.metadata["principal"], alice().name);
-    // Neither another service, nor itself with more than it has, or from another organization.
-    let itself = |by: &ServiceIdentity, at| Permit::for_system(&by.authority(), at).principal().clone();
+    // Neither another service, nor itself with more than it has, or as one of the organization.
+    let itself = |by: &ServiceIdentity| Permit::for_system(&by.authority(), "acme").principal().clone();
     for other in [
-        itself(&world.identity, "acme"),
-        itself(&world.provisioning, "umbrella"),
-        Principal { platform_admin: true, ..itself(&world.provisioning, "acme") },
+        itself(&world.identity),
+        Principal { platform_admin: true, ..itself(&world.provisioning) },
+        Principal { organization: "acme".to_owned(), ..itself(&world.provisioning) },
     ] {
         let named = world.provisioning.request_as(&Arc::new(other), "acme", ());
         assert_eq!(refused(&world, named).await, Code::PermissionDenied);

@@ -95,13 +95,16 @@ fn platform_services_may_only_do_what_is_internal() {
         asked.principal.name = format!("organizations/{organization}/services/{role}");
         compilation.decide(&asked, None).effect
     };
-    assert_eq!(service("provisioning", "acme", DIRECTORY), Effect::Allow);
     assert_eq!(service("provisioning", "-", DIRECTORY), Effect::Allow);
-    assert_eq!(service("provisioning", "acme", CREATE), Effect::Deny);
-    assert_eq!(service("ci", "acme", DIRECTORY), Effect::Deny);
-    assert_eq!(service("provisioning", "other", DIRECTORY), Effect::Deny);
+    assert_eq!(service("provisioning", "-", CREATE), Effect::Deny);
+    assert_eq!(service("ci", "-", DIRECTORY), Effect::Deny);
+    assert_eq!(service("provisioning", "acme", DIRECTORY), Effect::Deny);
+    let mut account = input("x", &[], DIRECTORY);
+    account.principal.kind = PrincipalKind::ServiceAccount;
+    account.principal.name = "organizations/acme/serviceAccounts/provisioning".into();
+    assert_eq!(compilation.decide(&account, None).effect, Effect::Deny);
     let mut person = input("x", &[], DIRECTORY);
-    person.principal.name = "organizations/acme/services/provisioning".into();
+    person.principal.name = "organizations/-/services/provisioning".into();
     assert_eq!(compilation.decide(&person, None).effect, Effect::Deny);
 }
 
@@ -111,7 +114,8 @@ fn provisioning_may_take_down_what_expired_but_not_from_outside() {
     let decide = |role: &str, stage: Stage| {
         let mut asked = input("x", &[], DELETE);
         asked.principal.kind = PrincipalKind::Service;
-        asked.principal.name = format!("organizations/acme/services/{role}");
+        asked.principal.organization = "-".into();
+        asked.principal.name = format!("organizations/-/services/{role}");
         asked.stage = stage;
         compilation.decide(&asked, None).effect
     };

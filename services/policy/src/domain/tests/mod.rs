@@ -93,7 +93,7 @@ fn everyone() -> RoleIndex {
 fn bound(id: &str, kind: SetKind, text: &str, mode: Mode) -> BoundPolicy {
     let policy = check(text, kind, &schema(), "acme").map(Arc::new).map_err(|problems| problems.join("; "));
     let binding = Binding { projects: BTreeSet::new(), environment_classes: BTreeSet::new(), mode };
-    BoundPolicy { id: id.into(), kind, policy: Ok(policy.unwrap()), bindings: vec![binding] }
+    BoundPolicy { id: id.into(), revision: 1, kind, policy: Ok(policy.unwrap()), bindings: vec![binding] }
 }
 
 fn compile(roles: RoleIndex, policies: Vec<BoundPolicy>) -> Compilation {

@@ -13,6 +13,16 @@ fn asked_by(kind: PrincipalKind, name: &str, person: Option<&str>) -> Input {
     asked
 }
 
+/// Provisioning takes down what is over, by itself.
+fn by_provisioning() -> Input {
+    let mut asked = input("x", &[], DELETE);
+    asked.principal.kind = PrincipalKind::Service;
+    asked.principal.organization = "-".into();
+    asked.principal.name = "organizations/-/services/provisioning".into();
+    asked.stage = Stage::Plan;
+    asked
+}
+
 #[test]
 fn what_needs_people_is_asked_for_by_people() {
     let approve = || bound("eyes", SetKind::Guardrail, APPROVED, Mode::Enforce);
@@ -22,9 +32,13 @@ fn what_needs_people_is_asked_for_by_people() {
         (asked_by(PrincipalKind::Agent, "agents/bot", Some("users/pia")), Effect::RequireApproval),
         (asked_by(PrincipalKind::Agent, "agents/bot", None), Effect::Deny),
         (asked_by(PrincipalKind::Agent, "agents/bot", Some("agents/other")), Effect::Deny),
-        (asked_by(PrincipalKind::Service, "services/ci", None), Effect::Deny),
+        (asked_by(PrincipalKind::ServiceAccount, "serviceAccounts/ci", None), Effect::Deny),
+        (
+            asked_by(PrincipalKind::ServiceAccount, "serviceAccounts/ci", Some("users/pia")),
+            Effect::RequireApproval,
+        ),
         // It names the person itself when it asks.
-        (asked_by(PrincipalKind::Service, "services/provisioning", None), Effect::RequireApproval),
+        (by_provisioning(), Effect::RequireApproval),
     ] {
         let outcome = compilation.decide(&asked, None);
         assert_eq!(outcome.effect, want, "{:?}", asked.principal);

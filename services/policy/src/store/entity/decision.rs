@@ -1,4 +1,4 @@
-//! Decisions that were not plain reads. The lists are JSON.
+//! Decisions that were not plain reads. The lists are JSON; the id is that of the name, a UUID like `uid`.
 
 use sea_orm::entity::prelude::*;
 
@@ -7,22 +7,28 @@ use sea_orm::entity::prelude::*;
 #[sea_orm(table_name = "decisions")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
-    pub id: Uuid,
+    pub uid: Uuid,
     pub organization: String,
+    pub id: String,
+    pub revision: i64,
+    pub create_time: i64,
+    pub update_time: i64,
     pub principal: String,
+    pub on_behalf_of: Option<String>,
     pub action: String,
     pub resource: String,
     pub stage: String,
     pub effect: String,
-    pub policy_ids: String,
-    pub warning_ids: String,
-    pub shadow_ids: String,
+    pub reasons: String,
+    pub warnings: String,
+    pub shadow: String,
+    pub requirements: String,
+    pub granting_roles: String,
     pub policy_error: bool,
     pub input_digest: String,
     pub plan_digest: String,
     pub policy_revision: String,
     pub directory_revision: String,
-    pub decide_time: i64,
 }
 
 /// No relations: what belongs together is read by organization.

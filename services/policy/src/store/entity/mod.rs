@@ -7,5 +7,6 @@ pub(crate) mod decision;
 pub(crate) mod organization_revision;
 pub(crate) mod policy;
 pub(crate) mod policy_binding;
+pub(crate) mod policy_revision;
 pub(crate) mod role;
 pub(crate) mod role_binding;

@@ -18,6 +18,7 @@ pub struct Model {
     pub policy_set: String,
     pub source: String,
     pub digest: String,
+    pub text_revision: i64,
 }
 
 /// No relations: what belongs together is read by organization.

@@ -17,6 +17,7 @@ pub struct Model {
     pub projects: String,
     pub environment_classes: String,
     pub mode: String,
+    pub text_revision: Option<i64>,
 }
 
 /// No relations: what belongs together is read by organization.

@@ -24,8 +24,15 @@ fn flag(name: &'static str) -> ColumnDef {
     ColumnDef::new(name).boolean().not_null().to_owned()
 }
 
-/// A table of resources, with what all of them have.
+/// A table of resources of an organization.
 fn resource(table: &'static str, own: Vec<ColumnDef>) -> TableCreateStatement {
+    let mut create = columns(table, own);
+    create.index(Index::create().unique().name(format!("{table}_name")).col("organization").col("id"));
+    create
+}
+
+/// A table of resources, with what all of them have.
+fn columns(table: &'static str, own: Vec<ColumnDef>) -> TableCreateStatement {
     let mut create = Table::create();
     create.table(table).col(ColumnDef::new("uid").uuid().not_null().primary_key());
     for column in
@@ -36,7 +43,6 @@ fn resource(table: &'static str, own: Vec<ColumnDef>) -> TableCreateStatement {
     for column in own {
         create.col(column);
     }
-    create.index(Index::create().unique().name(format!("{table}_name")).col("organization").col("id"));
     create
 }
 
@@ -65,14 +71,18 @@ fn tables() -> Vec<TableCreateStatement> {
             .col("operation")
             .col("plan_digest"),
     );
+    let mut policies: Vec<ColumnDef> =
+        ["display_name", "description", "policy_set", "source", "digest"].map(text).into();
+    policies.push(number("text_revision"));
+    let mut policy_bindings: Vec<ColumnDef> =
+        ["policy", "projects", "environment_classes", "mode"].map(text).into();
+    policy_bindings.push(ColumnDef::new("text_revision").big_integer().to_owned());
     vec![
         resource("roles", vec![text("display_name"), text("description"), text("actions")]),
         resource("role_bindings", ["role", "members", "scope", "reach"].map(text).into()),
-        resource(
-            "policies",
-            ["display_name", "description", "policy_set", "source", "digest"].map(text).into(),
-        ),
-        resource("policy_bindings", ["policy", "projects", "environment_classes", "mode"].map(text).into()),
+        resource("policies", policies),
+        resource("policy_bindings", policy_bindings),
+        policy_revisions(),
         approvals,
         votes(),
         decisions(),
@@ -97,27 +107,34 @@ fn votes() -> TableCreateStatement {
 }
 
 fn decisions() -> TableCreateStatement {
-    let mut create = Table::create();
-    create.table("decisions").col(ColumnDef::new("id").uuid().not_null().primary_key());
     let texts = [
-        "organization",
         "principal",
         "action",
         "resource",
         "stage",
         "effect",
-        "policy_ids",
-        "warning_ids",
-        "shadow_ids",
+        "reasons",
+        "warnings",
+        "shadow",
+        "requirements",
+        "granting_roles",
         "input_digest",
         "plan_digest",
         "policy_revision",
         "directory_revision",
     ];
-    for column in texts.map(text) {
-        create.col(column);
-    }
-    create.col(flag("policy_error")).col(number("decide_time"));
+    let mut own: Vec<ColumnDef> = texts.map(text).into();
+    own.extend([ColumnDef::new("on_behalf_of").text().to_owned(), flag("policy_error")]);
+    resource("decisions", own)
+}
+
+/// Revisions are called by their numbers, which begin anew in each policy.
+fn policy_revisions() -> TableCreateStatement {
+    let own = ["policy", "policy_set", "source", "digest", "author"].map(text).into();
+    let mut create = columns("policy_revisions", own);
+    create.index(
+        Index::create().unique().name("policy_revisions_name").col("organization").col("policy").col("id"),
+    );
     create
 }
 
@@ -137,7 +154,13 @@ impl MigrationTrait for Migration {
                 .col("state")
                 .col("expire_time")
                 .to_owned(),
-            Index::create().name("decisions_time").table("decisions").col("decide_time").to_owned(),
+            Index::create().name("decisions_time").table("decisions").col("create_time").to_owned(),
+            Index::create()
+                .name("decisions_of")
+                .table("decisions")
+                .col("organization")
+                .col("create_time")
+                .to_owned(),
         ];
         for index in indexes {
             manager.create_index(index).await?;

@@ -1,0 +1,147 @@
+//! Decisions as they are told, and those that were kept.
+
+use pavior_auth::Permit;
+use pavior_core::principal::PLATFORM;
+use pavior_core::resource::Stored;
+use pavior_proto::pavior::policy::v1 as pb;
+use pavior_proto::shape::{Request as _, Resource as _};
+use pavior_resource::{
+    Answer, Error as ResourceError, Service as _, close, crud, list_query, open_page, parse, read_request,
+    respond,
+};
+use pavior_rpc::Problem;
+use pavior_rpc::convert::to_timestamp;
+use tonic::Request;
+
+use super::Api;
+use super::approval::encode_requirement;
+use super::policy::encode_set;
+use crate::domain::annotation::Level;
+use crate::domain::combine::{Effect, Reason};
+use crate::domain::decision::{DecisionFields, decision_name};
+use crate::domain::input::Stage;
+
+/// A decision as it is told to who asked for it.
+pub(super) fn encode(decision: &Stored<DecisionFields>) -> pb::Decision {
+    let DecisionFields {
+        principal,
+        on_behalf_of,
+        action,
+        resource,
+        stage,
+        effect,
+        reasons,
+        warnings,
+        shadow: _,
+        requirements,
+        granting_roles,
+        policy_error: _,
+        input_digest,
+        plan_digest,
+        policy_revision,
+        directory_revision,
+    } = decision.fields.clone();
+    let effect = match effect {
+        Effect::Allow => pb::Effect::Allow,
+        Effect::RequireApproval => pb::Effect::RequireApproval,
+        Effect::Deny => pb::Effect::Deny,
+    };
+    let stage = match stage {
+        Stage::Admission => pb::decision::Stage::Admission,
+        Stage::Plan => pb::decision::Stage::Plan,
+        Stage::Execution => pb::decision::Stage::Execution,
+    };
+    let organization = &decision.organization;
+    pb::Decision {
+        name: decision.name(),
+        effect: effect.into(),
+        reasons: reasons.into_iter().map(encode_reason).collect(),
+        warnings: warnings.into_iter().map(encode_reason).collect(),
+        requirements: requirements.into_iter().map(|one| encode_requirement(organization, one)).collect(),
+        granting_roles,
+        input_digest,
+        policy_revision,
+        directory_revision,
+        plan_digest,
+        create_time: Some(to_timestamp(decision.create_time)),
+        principal,
+        on_behalf_of: on_behalf_of.unwrap_or_default(),
+        action,
+        resource,
+        stage: stage.into(),
+        shadow_hits: Vec::new(),
+        expire_time: None,
+    }
+}
+
+fn encode_reason(reason: Reason) -> pb::Reason {
+    let Reason { policy_id, policy, revision, set, level, message, fix, docs } = reason;
+    let level = match level {
+        None => pb::reason::Level::Unspecified,
+        Some(Level::Advisory) => pb::reason::Level::Advisory,
+        Some(Level::Soft) => pb::reason::Level::Soft,
+        Some(Level::Hard) => pb::reason::Level::Hard,
+    };
+    let policy_set = encode_set(set).into();
+    pb::Reason { policy_id, policy, policy_set, level: level.into(), message, fix, docs, revision }
+}
+
+/// The last part of the name of a decision. Those about the installation stand below `organizations/-`, which is no
+/// organization.
+fn id_of(permit: &Permit, name: &str) -> Result<String, ResourceError> {
+    if permit.organization() != PLATFORM {
+        let action = pb::GetDecisionRequest::ACTION;
+        return Ok(parse(permit, "name", name, pb::Decision::PATTERN, action)?.id().to_owned());
+    }
+    match name.strip_prefix(&decision_name(PLATFORM, "")) {
+        Some(id) if !id.contains('/') => Ok(id.to_owned()),
+        _ => {
+            Err(Problem::invalid_field("name", format!("must have the form `{}`", pb::Decision::PATTERN))
+                .into())
+        }
+    }
+}
+
+impl Api {
+    /// A decision that was kept, with what is told of those only.
+    fn encode_kept(&self, decision: &Stored<DecisionFields>) -> pb::Decision {
+        let expire_time = decision.create_time + self.app.config.decision_retention();
+        pb::Decision {
+            shadow_hits: decision.fields.shadow.iter().cloned().map(encode_reason).collect(),
+            expire_time: Some(to_timestamp(expire_time)),
+            ..encode(decision)
+        }
+    }
+
+    pub(super) async fn kept_decision(
+        &self,
+        request: Request<pb::GetDecisionRequest>,
+    ) -> Answer<pb::Decision> {
+        let (permit, request) = read_request(request)?;
+        let found = async {
+            let id = id_of(&permit, &request.name)?;
+            crud::get::<DecisionFields>(&self.app, &permit, "", &id, &request.name).await
+        };
+        respond(found.await.map(|decision| self.encode_kept(&decision)))
+    }
+
+    pub(super) async fn page_of_decisions(
+        &self,
+        request: Request<pb::ListDecisionsRequest>,
+    ) -> Answer<pb::ListDecisionsResponse> {
+        type Asked = pb::ListDecisionsRequest;
+        let (permit, request) = read_request(request)?;
+        let kernel = self.app.kernel();
+        let listed = async {
+            if permit.organization() != PLATFORM || request.parent != format!("organizations/{PLATFORM}") {
+                parse(&permit, "parent", &request.parent, "organizations/{organization}", Asked::ACTION)?;
+            }
+            let page = open_page(kernel, &request)?;
+            let query = list_query(&request, Some(String::new()), &page)?;
+            let listing = crud::list::<DecisionFields>(&self.app, &permit, &query).await?;
+            let rows = listing.rows.iter().map(|row| self.encode_kept(row)).zip(listing.positions).collect();
+            Ok::<_, ResourceError>(close::<Asked>(kernel, &page, rows))
+        };
+        respond(listed.await)
+    }
+}
