@@ -255,11 +255,15 @@ async fn recorded(person: &Person) -> Result<BTreeMap<String, Vec<u64>>> {
         for record in page.audit_records {
             let body: Value = serde_json::from_slice(&record.canonical)?;
             let text = |path: &str| body.pointer(path).and_then(Value::as_str).unwrap_or_default();
-            let Some(id) = text("/object/name").strip_prefix(&format!("{KIND}/entities/")) else { continue };
-            if !text("/action").starts_with("catalog.entities.") || text("/outcome/status") != "ok" {
+            let Some(id) = text("/event/affected/0/name").strip_prefix(&format!("{KIND}/entities/")) else {
+                continue;
+            };
+            if !text("/event/action").starts_with("catalog.entities.")
+                || text("/event/outcome/status") != "SUCCEEDED"
+            {
                 continue;
             }
-            let after = body.pointer("/change/after/labels").and_then(|labels| labels.get(LABEL));
+            let after = body.pointer("/event/change/after/labels").and_then(|labels| labels.get(LABEL));
             if let Some(n) = after.and_then(Value::as_str).and_then(|n| n.parse().ok()) {
                 found.entry(id.to_owned()).or_default().push(n);
             }

@@ -128,7 +128,7 @@ async fn records(person: &Person, action: &str) -> Result<Vec<AuditRecord>> {
 
 fn after(record: &AuditRecord) -> Result<Value> {
     let change = record.event.as_ref().and_then(|event| event.change.as_ref()).context("a change")?;
-    Ok(serde_json::from_slice(&change.after_json)?)
+    Ok(serde_json::from_slice(&change.after)?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,7 +159,7 @@ async fn what_is_made_while_the_audit_service_is_away_is_recorded_whole_when_it_
     let mut names = std::collections::BTreeSet::new();
     for record in recorded.iter().skip(before) {
         let event = record.event.as_ref().context("an event")?;
-        names.insert(event.object.as_ref().context("an object")?.name.clone());
+        names.insert(event.affected.first().context("a target")?.name.clone());
         let text = after(record)?["spec"]["text"].as_str().map(str::len);
         ensure!(text == Some(BYTES), "the record holds the entity whole: {text:?}");
     }

@@ -53,7 +53,7 @@ async fn a_failing_fourth_step_is_undone_in_reverse_order() -> Result<()> {
     let metadata = progress::metadata(&operation)?;
     ensure!(metadata.state() == pb::operation_metadata::State::Compensated, "{:?}", metadata.state());
 
-    let request = pb::WatchOperationRequest { name: operation.name.clone(), resume_token: String::new() };
+    let request = pb::WatchOperationRequest { name: operation.name.clone(), start: None };
     let mut stream = alice.operation_service().watch_operation(request).await?.into_inner();
     let (mut done, mut undone) = (Vec::new(), Vec::new());
     while let Some(response) = stream.message().await? {

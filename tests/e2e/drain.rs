@@ -68,7 +68,7 @@ async fn ends_in_order(mut system: Processes, stopped: &'static str) -> Result<(
     let pia = system.person("pia")?;
     let operation = waiting_operation(&alice).await?;
     let watches = (0..EACH).map(|_| async {
-        let request = pb::WatchOperationRequest { name: operation.name.clone(), resume_token: String::new() };
+        let request = pb::WatchOperationRequest { name: operation.name.clone(), start: None };
         let mut stream = alice.operation_service().watch_operation(request).await?.into_inner();
         stream.message().await?.context("nothing to see")?;
         Ok::<_, anyhow::Error>(stream)

@@ -84,7 +84,7 @@ async fn a_command_outlives_a_killed_server() -> Result<()> {
 
 /// Returns as soon as a step is being worked on (or was: a fast one may be over before the event arrives).
 async fn wait_for_step(person: &Person, operation: &str, step: &str) -> Result<()> {
-    let request = pb::WatchOperationRequest { name: operation.to_owned(), resume_token: String::new() };
+    let request = pb::WatchOperationRequest { name: operation.to_owned(), start: None };
     let mut stream = person.operation_service().watch_operation(request).await?.into_inner();
     while let Some(response) = stream.message().await? {
         if let Some(Event::Step(seen)) = response.event {

@@ -129,12 +129,11 @@ async fn policies(pia: &Person) -> Result<()> {
 }
 
 async fn templates(pia: &Person) -> Result<()> {
-    let publish = |document: String| catalog::PublishTemplateVersionRequest {
+    let create = |document: String| catalog::CreateTemplateVersionRequest {
         parent: "organizations/acme/templates/web-service".to_owned(),
-        document,
-        channels: Vec::new(),
+        template_version: Some(catalog::TemplateVersion { document, ..Default::default() }),
         request_id: request_id(),
-        validate_only: false,
+        ..Default::default()
     };
     let cyclic = "template: web-service\nversion: 9.0.0\nproject:\n  a: { type: git-repository, inputs: { skeleton: \
                   \"${{ resources.b.path }}\" } }\n  b: { type: git-repository, inputs: { skeleton: \"${{ \
@@ -151,17 +150,17 @@ async fn templates(pia: &Person) -> Result<()> {
         ")".repeat(5_000)
     );
     for document in [": : :", "- a\n- b", cyclic, unknown, &deep, &expression] {
-        let answer = pia.templates().publish_template_version(publish(document.to_owned())).await;
+        let answer = pia.templates().create_template_version(create(document.to_owned())).await;
         let status = answer.err().with_context(|| format!("accepted: {document:.60}"))?;
         ensure!(status.code() == Code::InvalidArgument, "{document:.60}: {status}");
         ensure!(!details(&status).0.is_empty(), "{document:.60}: {status}");
     }
-    // A version that is published does not change.
+    // A version does not change.
     let name = "organizations/acme/templates/web-service/versions/1.0.0".to_owned();
     let known =
         pia.templates().get_template_version(catalog::GetTemplateVersionRequest { name }).await?.into_inner();
     let changed = format!("{}# changed\n", known.document);
-    let answer = pia.templates().publish_template_version(publish(changed)).await;
+    let answer = pia.templates().create_template_version(create(changed)).await;
     refused(answer, Code::FailedPrecondition, "VERSION_IMMUTABLE")?;
     Ok(())
 }

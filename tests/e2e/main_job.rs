@@ -171,7 +171,7 @@ async fn read(alice: &Person, vera: &Person) -> Result<()> {
     let name = "organizations/acme/projects/shop".to_owned();
     let overview = alice
         .platform()
-        .get_project_overview(platform::GetProjectOverviewRequest { name })
+        .get_project_overview(platform::GetProjectOverviewRequest { name: format!("{name}/overview") })
         .await?
         .into_inner();
     ensure!(overview.environments.len() == 3 && overview.unreachable.is_empty(), "{overview:?}");

@@ -9,6 +9,7 @@ use pavior::cli::apply::{self};
 use pavior::serve::{DEV_OPERATOR, System};
 use pavior::starter::{self, Databases};
 use pavior_proto::pavior::catalog::v1 as catalog;
+use pavior_proto::pavior::r#type::v1::principal::Kind;
 use pavior_store::StoreError;
 use pavior_testkit::db::{self, TestDb};
 use pavior_tests::details;
@@ -150,8 +151,8 @@ async fn set_back(postgres: bool, service: &'static str) -> Result<()> {
     let said = site.records(&system, "acme", "action = \"platform.restore\"").await?;
     let record =
         said.first().and_then(|record| record.event.as_ref()).context("the gap is not in the record")?;
-    let actor = record.actor.as_ref().context("an actor")?;
-    ensure!(actor.kind == "operator" && actor.reference.starts_with("operators/"), "{actor:?}");
+    let who = record.principal.as_ref().context("a principal")?;
+    ensure!(who.kind() == Kind::Operator && who.name.starts_with("operators/"), "{who:?}");
     site.wait_for_record(&system, "-", "action = \"platform.restore\"").await?;
     system.stop().await?;
     site.verify().await

@@ -13,6 +13,7 @@ use pavior::starter::{self, Databases};
 use pavior_proto::pavior::audit::v1 as audit;
 use pavior_proto::pavior::policy::v1 as policy;
 use pavior_proto::pavior::provisioning::v1 as provisioning;
+use pavior_proto::pavior::r#type::v1::principal::Kind;
 use pavior_testkit::db::{self, TestDb};
 use pavior_tests::{Person, binary};
 use serde_json::Value;
@@ -135,12 +136,13 @@ impl Site {
         let request = policy::GetApprovalRequest { name: name.to_owned() };
         let found = self.person(system, "alice")?.approvals().get_approval(request).await?.into_inner();
         ensure!(found.state() == policy::approval::State::Invalidated, "{found:?}");
-        let filter = format!("object = \"{name}\" AND action = \"platform.restore\"");
+        let filter = format!("target = \"{name}\" AND action = \"platform.restore\"");
         self.wait_for_record(system, "acme", &filter).await?;
         let records = self.records(system, "acme", &filter).await?;
         ensure!(records.len() == 1, "{records:?}");
-        let actor = records[0].event.as_ref().and_then(|event| event.actor.as_ref()).context("an actor")?;
-        ensure!(actor.kind == "operator" && actor.reference.starts_with("operators/"), "{actor:?}");
+        let who = records[0].event.as_ref().and_then(|event| event.principal.as_ref());
+        let who = who.context("a principal")?;
+        ensure!(who.kind() == Kind::Operator && who.name.starts_with("operators/"), "{who:?}");
         Ok(())
     }
 

@@ -203,12 +203,15 @@ async fn unrecorded(scenario: &Scenario, actions: &BTreeMap<&str, &str>) -> Resu
 fn wrong(made: &Made, action: &str, events: &[AuditEvent]) -> Option<String> {
     let of_call = |event: &&AuditEvent| {
         event.action == action
-            && event.cause.as_ref().is_some_and(|cause| cause.request_id == made.request_id)
+            && event
+                .cause
+                .as_ref()
+                .is_some_and(|cause| [&cause.call_id, &cause.request_id].contains(&&made.request_id))
     };
     let own: Vec<&AuditEvent> = events.iter().filter(of_call).collect();
     let count = |phase: Phase| own.iter().filter(|event| event.phase() == phase).count();
     let objects: BTreeSet<&str> =
-        own.iter().filter_map(|event| Some(event.object.as_ref()?.name.as_str())).collect();
+        own.iter().filter_map(|event| Some(event.affected.first()?.name.as_str())).collect();
     // A call may change several resources, each of which has its record.
     match (count(Phase::Intent), count(Phase::Outcome)) {
         (0, outcomes) if outcomes > 0 && outcomes == objects.len() => {}
@@ -223,8 +226,8 @@ fn wrong(made: &Made, action: &str, events: &[AuditEvent]) -> Option<String> {
     if told.any(|event| event.cause.as_ref().is_none_or(|cause| cause.trace_id != trace_id)) {
         return Some("recorded without its trace".to_owned());
     }
-    let other = own.iter().filter_map(|event| event.actor.as_ref()).find(|found| found.reference != actor);
-    other.map(|other| format!("recorded as done by {}", other.reference))
+    let other = own.iter().filter_map(|event| event.principal.as_ref()).find(|found| found.name != actor);
+    other.map(|other| format!("recorded as done by {}", other.name))
 }
 
 /// What the logs of both organizations and of the platform hold.
@@ -266,7 +269,7 @@ async fn catalog(scenario: &mut Scenario) -> Result<()> {
     let new = json!({ "organizationId": "beta", "organization": { "displayName": "Beta" } });
     scenario.call(DEV_OPERATOR, &public("CreateOrganization"), new).await?;
     let owner = "organizations/acme/groups/storefront";
-    let definition = json!({ "resourceType": "organizations/acme/resourceTypes/thing", "driver": "git", "monthlyCost": "1" });
+    let definition = json!({ "resourceType": "organizations/acme/resourceTypes/thing", "driverId": "git", "monthlyCost": "1" });
     let resources = [
         resource("Group", "groups", "things", json!({ "displayName": "Things" })),
         resource("User", "users", "tom", json!({ "displayName": "Tom", "email": "tom@acme.example" })),
@@ -283,9 +286,12 @@ async fn catalog(scenario: &mut Scenario) -> Result<()> {
         scenario.create_and_update(resource).await?;
     }
     // Of another template: one with versions is not deleted.
-    let publish = json!({ "parent": "organizations/acme/templates/broken", "document":
-        BROKEN.replace("version: 1.0.0", "version: 1.0.1"), "channels": ["stable"] });
-    scenario.call("pia", &public("PublishTemplateVersion"), publish).await?;
+    let broken = "organizations/acme/templates/broken";
+    let document = BROKEN.replace("version: 1.0.0", "version: 1.0.1");
+    let version = json!({ "parent": broken, "templateVersion": { "document": document } });
+    let version = scenario.call("pia", &public("CreateTemplateVersion"), version).await?;
+    let channel = json!({ "name": broken, "channel": "stable", "templateVersion": version["name"] });
+    scenario.call("pia", &public("MoveTemplateChannel"), channel).await?;
     let document = "apiVersion: backstage.io/v1alpha1\nkind: System\nmetadata:\n  name: till\nspec:\n  owner: storefront\n";
     let import =
         json!({ "parent": "organizations/acme", "documents": [{ "origin": "test", "content": document }] });

@@ -52,14 +52,14 @@ pub fn verify_export(mut reader: impl BufRead, keys: &[VerifierKey]) -> Result<E
             return finish(&name, &tree, &last.checkpoint, keys);
         }
         let record = Record::parse(&line).map_err(|why| Failure::at(&name, index, None, why))?;
-        let event = Some(record.event_id.to_string());
+        let event = Some(record.event.event_id.to_string());
         if log.as_deref().is_some_and(|log| log != record.log) {
             return Err(
                 Failure::at(&name, index, event, format!("it belongs to log `{}`", record.log)).into()
             );
         }
         sequences
-            .push(&record.producer.service, &record.producer.epoch, record.producer.seq)
+            .push(&record.producer.service, &record.producer.epoch, record.producer.sequence)
             .map_err(|why| Failure::at(&name, index, event, why))?;
         if log.is_none() {
             log = Some(record.log.to_string());
@@ -95,7 +95,7 @@ mod tests {
 
     fn record(log: &str, seq: u64) -> String {
         format!(
-            r#"{{"action":"a","actor":{{"kind":"user","ref":"r"}},"cause":{{"request_id":"q"}},"class":"A","event_id":"e{seq}","log":"{log}","object":{{"name":"n","type":"t"}},"outcome":{{"code":"","duration_ms":1,"status":"ok"}},"phase":"outcome","producer":{{"epoch":"1","instance":"i","seq":{seq},"service":"s"}},"received_at":"2026-11-22T18:01:08.000001Z","summary":"","time":"2026-11-22T18:01:08.000001Z","v":1}}"#
+            r#"{{"event":{{"action":"a","affected":[{{"name":"n","type":"t"}}],"auditClass":"REQUIRED","eventId":"e{seq}","eventTime":"2026-11-22T18:01:08.000001Z","outcome":{{"code":"OK","status":"SUCCEEDED"}},"phase":"OUTCOME","principal":{{"kind":"USER","name":"r"}}}},"log":"{log}","producer":{{"epoch":"1","sequence":{seq},"service":"s"}},"receiveTime":"2026-11-22T18:01:08.000001Z","salt":"00","version":1}}"#
         )
     }
 
@@ -138,7 +138,7 @@ mod tests {
         foreign[2] = record("umbrella", 3);
         assert_eq!(check(&foreign, &note).failure().unwrap().first_bad_index, Some(2));
         let mut changed = lines.clone();
-        changed[2] = changed[2].replace(r#""status":"ok""#, r#""status":"no""#);
+        changed[2] = changed[2].replace(r#""status":"SUCCEEDED""#, r#""status":"FAILED""#);
         assert!(check(&changed, &note).to_string().contains("signed root"));
         let (forged, _) = signed(&SigningKey::from_bytes(&[8; 32]), "pavior.dev/audit/acme", &changed);
         assert!(check(&changed, &forged).to_string().contains("no signature"));

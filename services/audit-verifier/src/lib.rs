@@ -1,6 +1,8 @@
 //! Checks an audit trail of Pavior without trusting the service that wrote it.
 //!
-//! Owns its own Merkle tree (RFC 6962), its own reading of signed notes (C2SP) and its own reading of the tables.
+//! Owns its own Merkle tree (RFC 6962), its own reading of signed notes (C2SP), its own reading of records (as the
+//! comment of `pavior.audit.v1.AuditRecord.canonical` says, with `docs/audit-record.json` as the example) and its own
+//! reading of the tables.
 //! It must never share code with the writer: a mistake made once would otherwise be made twice and go unseen.
 //! It never writes, needs no network except to the database it is pointed at, and trusts only the public keys that
 //! the caller supplies.

@@ -8,18 +8,19 @@ use serde::Deserialize;
 pub(crate) const SEPARATOR: char = '\u{1f}';
 
 /// The columns of the comparison line, in its order, so that a difference can be named.
-pub(crate) const COLUMNS: [&str; 18] = [
+pub(crate) const COLUMNS: [&str; 19] = [
     "event_id",
     "receive_time",
     "event_time",
-    "class",
+    "audit_class",
     "action",
-    "actor",
-    "object",
-    "object_type",
+    "principal",
+    "target",
+    "target_type",
     "project",
     "effect",
     "status",
+    "call_id",
     "request_id",
     "operation",
     "service",
@@ -29,34 +30,19 @@ pub(crate) const COLUMNS: [&str; 18] = [
     "body_bytes",
 ];
 
-/// The fields of a record that also stand in columns.
+/// A record, as far as the verifier reads it. What is empty is left out of records.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Record<'a> {
-    pub(crate) v: u32,
+    pub(crate) version: u32,
     #[serde(borrow)]
     pub(crate) log: Cow<'a, str>,
     #[serde(borrow)]
-    pub(crate) event_id: Cow<'a, str>,
-    #[serde(borrow)]
     pub(crate) producer: Producer<'a>,
     #[serde(borrow)]
-    time: Cow<'a, str>,
+    receive_time: Cow<'a, str>,
     #[serde(borrow)]
-    received_at: Cow<'a, str>,
-    #[serde(borrow)]
-    class: Cow<'a, str>,
-    #[serde(borrow)]
-    action: Cow<'a, str>,
-    #[serde(borrow)]
-    actor: Actor<'a>,
-    #[serde(borrow)]
-    object: Object<'a>,
-    #[serde(borrow)]
-    cause: Cause<'a>,
-    #[serde(borrow, default)]
-    decision: Option<Decision<'a>>,
-    #[serde(borrow)]
-    outcome: Outcome<'a>,
+    pub(crate) event: Event<'a>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -65,36 +51,63 @@ pub(crate) struct Producer<'a> {
     pub(crate) service: Cow<'a, str>,
     #[serde(borrow)]
     pub(crate) epoch: Cow<'a, str>,
-    pub(crate) seq: u64,
+    pub(crate) sequence: u64,
 }
 
+/// What of an event also stands in columns.
 #[derive(Debug, Deserialize)]
-struct Actor<'a> {
-    #[serde(borrow, rename = "ref")]
-    reference: Cow<'a, str>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Object<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Event<'a> {
     #[serde(borrow)]
+    pub(crate) event_id: Cow<'a, str>,
+    #[serde(borrow)]
+    event_time: Cow<'a, str>,
+    #[serde(borrow)]
+    audit_class: Cow<'a, str>,
+    #[serde(borrow)]
+    action: Cow<'a, str>,
+    #[serde(borrow)]
+    principal: Principal<'a>,
+    #[serde(borrow, default)]
+    affected: Vec<Affected<'a>>,
+    #[serde(borrow, default)]
+    cause: Cause<'a>,
+    #[serde(borrow, default)]
+    decision: Decision<'a>,
+    #[serde(borrow)]
+    outcome: Outcome<'a>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Principal<'a> {
+    #[serde(borrow, default)]
+    name: Cow<'a, str>,
+}
+
+#[derive(Debug, Default, Clone, Deserialize)]
+struct Affected<'a> {
+    #[serde(borrow, rename = "type", default)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
     name: Cow<'a, str>,
     #[serde(borrow, default)]
     project: Cow<'a, str>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Cause<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default)]
+    call_id: Cow<'a, str>,
+    #[serde(borrow, default)]
     request_id: Cow<'a, str>,
     #[serde(borrow, default)]
-    parent_event: Cow<'a, str>,
+    operation: Cow<'a, str>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Decision<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     effect: Cow<'a, str>,
 }
 
@@ -107,6 +120,11 @@ struct Outcome<'a> {
 /// What an operator's record says of numbers that are in no log.
 #[derive(Debug, Deserialize)]
 struct Restore {
+    event: Restored,
+}
+
+#[derive(Debug, Deserialize)]
+struct Restored {
     change: Detail,
 }
 
@@ -133,10 +151,10 @@ pub(crate) struct Lost {
 impl<'a> Record<'a> {
     /// The losses that the record accepts: only one that the audit service made itself, by an operator's command, does.
     pub(crate) fn accepted(&self, bytes: &[u8]) -> Result<Vec<Lost>, String> {
-        if self.producer.service != "audit" || self.action != "platform.restore" {
+        if self.producer.service != "audit" || self.event.action != "platform.restore" {
             return Ok(Vec::new());
         }
-        let Restore { change: Detail { after: Gaps { gaps } } } =
+        let Restore { event: Restored { change: Detail { after: Gaps { gaps } } } } =
             serde_json::from_slice(bytes).map_err(|e| format!("what it accepts is not readable: {e}"))?;
         Ok(gaps)
     }
@@ -144,8 +162,11 @@ impl<'a> Record<'a> {
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, String> {
         let record: Self =
             serde_json::from_slice(bytes).map_err(|e| format!("the record is not readable: {e}"))?;
-        if record.v != 1 {
-            return Err(format!("the record has version {}, which this verifier does not know", record.v));
+        if record.version != 1 {
+            return Err(format!(
+                "the record has version {}, which this verifier does not know",
+                record.version
+            ));
         }
         Ok(record)
     }
@@ -154,29 +175,31 @@ impl<'a> Record<'a> {
     pub(crate) fn comparison(&self, body_bytes: usize, line: &mut String) -> Result<i64, String> {
         use std::fmt::Write as _;
         line.clear();
-        let received = micros(&self.received_at).ok_or("the record's `received_at` is not a time")?;
-        let happened = micros(&self.time).ok_or("the record's `time` is not a time")?;
-        let effect = self.decision.as_ref().map_or("", |d| &d.effect);
-        write!(line, "{}{SEPARATOR}{received}{SEPARATOR}{happened}", self.event_id)
+        let event = &self.event;
+        let received = micros(&self.receive_time).ok_or("the record's `receiveTime` is not a time")?;
+        let happened = micros(&event.event_time).ok_or("the record's `eventTime` is not a time")?;
+        let target = event.affected.first().cloned().unwrap_or_default();
+        write!(line, "{}{SEPARATOR}{received}{SEPARATOR}{happened}", event.event_id)
             .map_err(|e| e.to_string())?;
         for text in [
-            &*self.class,
-            &*self.action,
-            &*self.actor.reference,
-            &*self.object.name,
-            &*self.object.kind,
-            &*self.object.project,
-            effect,
-            &*self.outcome.status,
-            &*self.cause.request_id,
-            &*self.cause.parent_event,
+            &*event.audit_class,
+            &*event.action,
+            &*event.principal.name,
+            &*target.name,
+            &*target.kind,
+            &*target.project,
+            &*event.decision.effect,
+            &*event.outcome.status,
+            &*event.cause.call_id,
+            &*event.cause.request_id,
+            &*event.cause.operation,
             &*self.producer.service,
             &*self.producer.epoch,
         ] {
             line.push(SEPARATOR);
             line.push_str(text);
         }
-        write!(line, "{SEPARATOR}{}{SEPARATOR}{}{SEPARATOR}{body_bytes}", self.producer.seq, self.log)
+        write!(line, "{SEPARATOR}{}{SEPARATOR}{}{SEPARATOR}{body_bytes}", self.producer.sequence, self.log)
             .map_err(|e| e.to_string())?;
         Ok(received)
     }
@@ -220,7 +243,42 @@ fn micros(text: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::micros;
+    use super::{COLUMNS, Record, SEPARATOR, micros};
+
+    #[test]
+    fn documented_record_is_read() {
+        let text = include_str!("../../../docs/audit-record.json").trim_end();
+        let record = Record::parse(text.as_bytes()).unwrap();
+        let mut line = String::new();
+        record.comparison(text.len(), &mut line).unwrap();
+        let found: Vec<_> = COLUMNS.into_iter().zip(line.split(SEPARATOR)).collect();
+        let bytes = text.len().to_string();
+        let operation = "organizations/acme/operations/01900000-0000-7000-8000-000000000001";
+        assert_eq!(
+            found,
+            [
+                ("event_id", "01900000-0000-7000-8000-000000000007"),
+                ("receive_time", "1772359201000001"),
+                ("event_time", "1772359200123456"),
+                ("audit_class", "REQUIRED"),
+                ("action", "provisioning.environments.update"),
+                ("principal", "organizations/acme/users/alice"),
+                ("target", "organizations/acme/projects/shop/environments/dev"),
+                ("target_type", "provisioning.pavior.dev/Environment"),
+                ("project", "organizations/acme/projects/shop"),
+                ("effect", "REQUIRE_APPROVAL"),
+                ("status", "FAILED"),
+                ("call_id", "call-1"),
+                ("request_id", "6f1c2f0e-6b0e-4d0a-9d0e-6a1b2c3d4e5f"),
+                ("operation", operation),
+                ("service", "provisioning"),
+                ("epoch", "1"),
+                ("seq", "3"),
+                ("log", "acme"),
+                ("body_bytes", bytes.as_str()),
+            ]
+        );
+    }
 
     #[test]
     fn times_are_microseconds_since_1970() {

@@ -64,6 +64,14 @@ pub enum Error {
         /// How many records there are.
         size: u64,
     },
+    /// A stream is to go on behind records that the log does not have any more.
+    #[error("the log has {size} records, and the stream was at {next}: it was set back")]
+    Forgotten {
+        /// The index at which the stream was.
+        next: i64,
+        /// How many records there are.
+        size: i64,
+    },
     /// The filter names a field that there is not, or compares it with what it cannot be compared with.
     #[error(transparent)]
     Filter(#[from] FilterError),

@@ -41,6 +41,17 @@ pub(crate) struct Admitted {
     pub(crate) decision: Option<DecisionRef>,
 }
 
+/// The name that policy decides on: a singleton has none of its own.
+fn governed_name<'a>(name: &'a str, method: &Method) -> Result<&'a str, String> {
+    let Some(singleton) = &method.singleton else { return Ok(name) };
+    let parent = name.strip_suffix(singleton.as_str()).and_then(|rest| rest.strip_suffix('/'));
+    parent.ok_or_else(|| {
+        let forms: Vec<String> =
+            method.patterns.iter().map(|parent| format!("`{parent}/{singleton}`")).collect();
+        format!("must have the form {}", forms.join(" or "))
+    })
+}
+
 impl Engine {
     /// Decides whether `caller` may make the call.
     pub(crate) async fn admit(
@@ -52,8 +63,9 @@ impl Engine {
         let resource = match &method.target {
             Target::Caller => return Ok(Admitted { resource: None, decision: None }),
             Target::Platform => Resource::platform(),
-            Target::Resource(field) => Resource::parse(read(message, field)?)
-                .map_err(|problem| Problem::invalid_field(field.path.as_str(), problem))?,
+            Target::Resource(field) => governed_name(read(message, field)?, method)
+                .and_then(Resource::parse)
+                .map_err(|problem| Problem::invalid_field(&field.path, problem))?,
         };
         let principal = &caller.principal;
         // What is answered to everybody about the platform as a whole holds nothing but what concerns the caller.
@@ -386,9 +398,9 @@ pub(crate) fn principal_to_pb(principal: &Principal) -> pb::Principal {
     pb::Principal {
         kind: kind.into(),
         name: name.clone(),
-        organization: organization.clone(),
+        organization_id: organization.clone(),
         subject: subject.clone(),
-        groups: groups.clone(),
+        group_ids: groups.clone(),
         email: email.clone().unwrap_or_default(),
         display_name: display_name.clone().unwrap_or_default(),
         platform_admin: *platform_admin,

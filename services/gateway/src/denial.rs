@@ -1,6 +1,6 @@
 //! What a *no* of policy looks like to whoever asked.
 
-use pavior_core::audit::DecisionRef;
+use pavior_core::audit::{self, DecisionRef};
 use pavior_proto::pavior::policy::v1::{Decision, Effect, PolicySet, Reason};
 use pavior_rpc::problem::{ErrorReason, Problem};
 use tonic::{Code, Status};
@@ -115,15 +115,15 @@ pub(crate) fn unapproved(
 
 pub(crate) fn reference(decision: &Decision) -> DecisionRef {
     let effect = match decision.effect() {
-        Effect::Allow => "allow",
-        Effect::RequireApproval => "require_approval",
-        Effect::Deny | Effect::Unspecified => "deny",
+        Effect::Allow => audit::Effect::Allow,
+        Effect::RequireApproval => audit::Effect::RequireApproval,
+        Effect::Deny | Effect::Unspecified => audit::Effect::Deny,
     };
     DecisionRef {
         id: decision.name.clone(),
-        effect: effect.to_owned(),
+        effect,
         policy_revision: decision.policy_revision.clone(),
-        policies: policies(&decision.reasons),
+        policy_ids: policies(&decision.reasons),
         approvals: Vec::new(),
     }
 }

@@ -11,14 +11,14 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use opentelemetry::KeyValue;
 use pavior_auth::{Peer, ServiceIdentity, TokenVerifier, Unauthenticated};
-use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, DecisionRef, Object, Outcome, Phase};
+use pavior_core::audit::{Affected, AuditClass, AuditEvent, Cause, Outcome, PrincipalRef, Status as Ended};
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
 use pavior_proto::pavior::governance::internal::v1::resource_facts_service_client::ResourceFactsServiceClient;
 use pavior_proto::pavior::governance::v1::Audit;
 use pavior_proto::pavior::policy::internal::v1::decision_service_client::DecisionServiceClient;
-use pavior_rpc::problem::{ErrorReason, Problem};
-use pavior_rpc::{Transport, context, depth};
+use pavior_rpc::problem::{ErrorReason, Problem, from_status};
+use pavior_rpc::{Transport, audit, context, depth};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -128,10 +128,13 @@ impl Engine {
         begin: Instant,
     ) {
         let summary = format!("`{}` on `{}` was denied", method.action, denial.resource);
-        let mut event = self.event(caller, method, AuditClass::B, denial.decision, begin, summary);
-        event.object.name = denial.resource;
-        event.outcome.status = "denied".to_owned();
-        event.outcome.code = code_name(status.code()).to_owned();
+        let mut event = self.event(caller, method, denial.resource, begin);
+        event.decision = denial.decision;
+        event.summary = summary;
+        event.outcome = Outcome {
+            duration: event.outcome.duration,
+            ..Outcome::error(Ended::Denied, audit::code(status.code()), from_status(status).reason)
+        };
         // In the log of the caller's own organization: nobody writes into the logs of others, or makes new ones.
         self.trail.push(&caller.principal.organization, event);
     }
@@ -146,17 +149,22 @@ impl Engine {
         response: &Result<Response<Body>, Status>,
         begin: Instant,
     ) -> Result<(), Status> {
-        let code = match response {
-            Ok(response) => Status::from_header_map(response.headers()).map_or(Code::Ok, |s| s.code()),
-            Err(status) => status.code(),
+        let failed = match response {
+            Ok(response) => Status::from_header_map(response.headers()).filter(|s| s.code() != Code::Ok),
+            Err(status) => Some(status.clone()),
         };
         let resource = admitted.resource.as_ref();
         let name = resource.map(|resource| resource.name.clone()).unwrap_or_default();
         let summary = format!("`{}` on `{name}`", method.action);
-        let mut event = self.event(caller, method, AuditClass::B, admitted.decision.clone(), begin, summary);
-        event.object.name = name;
-        event.outcome.status = if code == Code::Ok { "ok" } else { "error" }.to_owned();
-        event.outcome.code = code_name(code).to_owned();
+        let mut event = self.event(caller, method, name, begin);
+        event.decision = admitted.decision.clone();
+        event.summary = summary;
+        if let Some(status) = failed {
+            event.outcome = Outcome {
+                duration: event.outcome.duration,
+                ..Outcome::error(Ended::Failed, audit::code(status.code()), from_status(&status).reason)
+            };
+        }
         let organization = resource.map_or(PLATFORM_ID, |resource| &resource.organization);
         if self.trail.push(organization, event) {
             return Ok(());
@@ -165,58 +173,18 @@ impl Engine {
         Err(Problem::unavailable(text).with_reason(ErrorReason::AuditUnavailable).into())
     }
 
-    fn event(
-        &self,
-        caller: &Caller,
-        method: &Method,
-        class: AuditClass,
-        decision: Option<DecisionRef>,
-        begin: Instant,
-        summary: String,
-    ) -> AuditEvent {
-        let (request_id, trace_id) = context::with_current(|context| {
+    fn event(&self, caller: &Caller, method: &Method, name: String, begin: Instant) -> AuditEvent {
+        let (call_id, trace_id) = context::with_current(|context| {
             context.map(|context| (context.request_id.clone(), context.trace_id())).unwrap_or_default()
         });
+        let principal = PrincipalRef::of(&caller.principal);
         AuditEvent {
-            event_id: self.ids.uuid(),
-            time: self.clock.now(),
-            class,
-            action: method.action.clone(),
-            phase: Phase::Outcome,
-            actor: Actor::of(&caller.principal),
-            object: Object { r#type: method.resource_type.clone(), ..Object::default() },
-            cause: Cause { request_id, trace_id, parent_event: None },
-            decision,
-            outcome: Outcome {
-                duration_ms: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
-                ..Outcome::default()
-            },
-            change: None,
-            summary,
+            audit_class: AuditClass::BestEffort,
+            affected: vec![Affected::new(&method.resource_type, name)],
+            cause: Cause { call_id, trace_id: trace_id.unwrap_or_default(), ..Cause::default() },
+            outcome: Outcome { duration: Some(begin.elapsed()), ..Outcome::ok(Ended::Succeeded) },
+            ..AuditEvent::new(self.ids.uuid(), self.clock.now(), &method.action, principal)
         }
-    }
-}
-
-/// The name of a code as it stands in the gRPC specification.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

@@ -127,7 +127,8 @@ impl PlatformService for Platform {
     ) -> Result<Response<ProjectOverview>, Status> {
         let permit = permit(&request)?;
         let asked = Asked::new(self.engine()?, permit.principal());
-        let name = request.into_inner().name;
+        let overview = request.into_inner().name;
+        let name = overview.strip_suffix("/overview").unwrap_or_default().to_owned();
         let (project, environments, runs, approvals) = tokio::join!(
             asked.project(&name),
             asked.environments(&name),
@@ -144,6 +145,7 @@ impl PlatformService for Platform {
             tokio::join!(asked.group(&project.owner), asked.operations(operations.cloned().collect()));
         let mut unreachable = Vec::new();
         Ok(Response::new(ProjectOverview {
+            name: overview,
             owner: or_missing(owner, "owner", &mut unreachable).flatten(),
             environments: or_missing(environments, "environments", &mut unreachable).unwrap_or_default(),
             latest_runs: or_missing(runs, "latest_runs", &mut unreachable).unwrap_or_default(),

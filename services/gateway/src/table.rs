@@ -63,6 +63,9 @@ pub struct Method {
     pub resource_type: String,
     /// The patterns that the resource's name can have; empty when the descriptors do not say.
     pub patterns: Vec<String>,
+    /// The last part of a name that has no id, of which there is one in each parent (AIP-156). It is governed with its
+    /// parent, whose patterns are given.
+    pub singleton: Option<String>,
     /// How it is called over HTTP with JSON; never empty.
     pub http: Vec<Binding>,
 }

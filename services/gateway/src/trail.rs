@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use opentelemetry::metrics::Counter;
-use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Object, Outcome, Phase};
+use pavior_core::audit::{AuditClass, AuditEvent, Code, Outcome, PrincipalKind, PrincipalRef, Status};
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
 use pavior_rpc::ErrorReason;
@@ -170,7 +170,7 @@ impl Trail {
     pub(crate) fn check(&self) -> Result<(), String> {
         let state = self.lock();
         let Some(oldest) = state.rows.front() else { return Ok(()) };
-        let age = self.clock.now() - oldest.event.time;
+        let age = self.clock.now() - oldest.event.event_time;
         if age <= MAX_STALL {
             return Ok(());
         }
@@ -227,34 +227,17 @@ impl Trail {
         let total: u64 = refusals.values().sum();
         let reasons: Vec<String> = refusals.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
         let summary = format!("{total} requests without valid credentials: {}", reasons.join(", "));
-        let outcome =
-            Outcome { status: "denied".to_owned(), code: "UNAUTHENTICATED".to_owned(), duration_ms: 0 };
-        let event = self.event(AuditClass::C, "gateway.authentication.refuse", "anonymous", outcome, summary);
+        let anonymous = PrincipalRef::new(PrincipalKind::Anonymous, "");
+        let event = AuditEvent {
+            audit_class: AuditClass::Aggregated,
+            outcome: Outcome::error(Status::Denied, Code::Unauthenticated, "UNAUTHENTICATED"),
+            ..self.event("gateway.authentication.refuse", anonymous, summary)
+        };
         self.put(state, PLATFORM_ID, event);
     }
 
-    fn event(
-        &self,
-        class: AuditClass,
-        action: &str,
-        actor: &str,
-        outcome: Outcome,
-        summary: String,
-    ) -> AuditEvent {
-        AuditEvent {
-            event_id: self.ids.uuid(),
-            time: self.clock.now(),
-            class,
-            action: action.to_owned(),
-            phase: Phase::Outcome,
-            actor: Actor { kind: actor.to_owned(), ..Actor::default() },
-            object: Object::default(),
-            cause: Cause::default(),
-            decision: None,
-            outcome,
-            change: None,
-            summary,
-        }
+    fn event(&self, action: &str, principal: PrincipalRef, summary: String) -> AuditEvent {
+        AuditEvent { summary, ..AuditEvent::new(self.ids.uuid(), self.clock.now(), action, principal) }
     }
 
     /// Numbers what waits from 1 in a new line, behind a record that says which numbers of the old one may be missing.
@@ -262,8 +245,8 @@ impl Trail {
         let mut state = self.lock();
         let known = state.rows.front().map_or(state.last, |row| row.sequence - 1);
         let summary = format!("the audit log does not have the first {known} records of a gateway: {error}");
-        let outcome = Outcome { status: "ok".to_owned(), code: "OK".to_owned(), duration_ms: 0 };
-        let event = self.event(AuditClass::A, "platform.restore", "system", outcome, summary).bounded();
+        let itself = PrincipalRef::new(PrincipalKind::Service, "organizations/-/services/gateway");
+        let event = self.event("platform.restore", itself, summary).bounded();
         state.rows.push_front(Row { organization: PLATFORM_ID.to_owned(), sequence: 0, event });
         for (row, sequence) in state.rows.iter_mut().zip(1..) {
             row.sequence = sequence;
@@ -310,20 +293,9 @@ mod tests {
     }
 
     fn event(summary: &str) -> AuditEvent {
-        AuditEvent {
-            event_id: SeededIds::new(2).uuid(),
-            time: ManualClock::default().now(),
-            class: AuditClass::B,
-            action: "a.b.c".to_owned(),
-            phase: Phase::Outcome,
-            actor: Actor::default(),
-            object: Object::default(),
-            cause: Cause::default(),
-            decision: None,
-            outcome: Outcome::default(),
-            change: None,
-            summary: summary.to_owned(),
-        }
+        let anonymous = PrincipalRef::new(PrincipalKind::Anonymous, "");
+        let (id, now) = (SeededIds::new(2).uuid(), ManualClock::default().now());
+        AuditEvent { summary: summary.to_owned(), ..AuditEvent::new(id, now, "a.b.c", anonymous) }
     }
 
     fn away() -> Shipped {

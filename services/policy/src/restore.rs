@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pavior_core::audit::Actor;
+use pavior_core::audit::PrincipalRef;
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
 use pavior_store::{Store, StoreError};
@@ -26,7 +26,7 @@ pub async fn invalidate(
     store: &Store,
     clock: &Arc<dyn Clock>,
     ids: &Arc<dyn IdGen>,
-    operator: &Actor,
+    operator: &PrincipalRef,
     lost: &[Pending],
 ) -> Result<usize, StoreError> {
     let mut count = 0;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pavior_core::audit::Actor;
+use pavior_core::audit::PrincipalRef;
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
 use pavior_store::Store;
@@ -43,7 +43,7 @@ pub async fn park(
     store: Store,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdGen>,
-    operator: &Actor,
+    operator: &PrincipalRef,
 ) -> Result<Vec<String>> {
     let db = Db::new(store, clock, ids, "restore", Limits::default());
     let mut parked = Vec::new();
@@ -60,7 +60,7 @@ pub async fn spare(
     store: Store,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdGen>,
-    operator: &Actor,
+    operator: &PrincipalRef,
 ) -> Result<Vec<String>> {
     let db = Db::new(store, clock, ids, "restore", Limits::default());
     let mut spared = Vec::new();

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures::future::BoxFuture;
+use pavior_core::audit::Effect;
 use pavior_core::principal::{GATEWAY, PLATFORM_SERVICES};
 use pavior_proto::pavior::governance::v1::{Access, Audience, Rule, Stage};
 use pavior_rpc::RequestContext;
@@ -145,10 +146,10 @@ impl CallRule {
     }
 
     fn is_decided(&self, permit: &Permit) -> bool {
-        permit.decision().is_some_and(|decision| match decision.effect.as_str() {
-            "allow" => true,
-            "require_approval" => self.plan_follows,
-            _ => false,
+        permit.decision().is_some_and(|decision| match decision.effect {
+            Effect::Allow => true,
+            Effect::RequireApproval => self.plan_follows,
+            Effect::Deny => false,
         })
     }
 }

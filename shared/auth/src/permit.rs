@@ -1,7 +1,7 @@
 //! The proof that a request was let in, which store methods on tenant data take as their first argument.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use pavior_core::audit::DecisionRef;
@@ -130,10 +130,9 @@ impl Permit {
         self.inner.origin.trace_id.as_deref()
     }
 
-    /// Milliseconds since the call came in; 0 for background work.
-    pub fn elapsed_ms(&self) -> u64 {
-        let elapsed = self.inner.origin.received.map(|at| at.elapsed()).unwrap_or_default();
-        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    /// How long ago the call came in; nothing for background work.
+    pub fn elapsed(&self) -> Option<Duration> {
+        self.inner.origin.received.map(|at| at.elapsed())
     }
 
     pub(crate) async fn scope<F: Future>(self, future: F) -> F::Output {

@@ -1,7 +1,7 @@
-//! The audit event of a call: the one place that knows who asked, under which decision, in which request and trace, and
+//! The audit event of a call: the one place that knows who asked, under which decision, in which call and trace, and
 //! for how long it has been worked on.
 
-use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
+use pavior_core::audit::{Affected, AuditEvent, Cause, Change, Outcome, Phase, PrincipalRef};
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
 
@@ -17,12 +17,12 @@ pub struct Act {
     pub action: String,
     /// Whether it is announced or done.
     pub phase: Phase,
-    /// What it was done to.
-    pub object: Object,
-    /// `ok`, or another status of an outcome.
-    pub status: &'static str,
-    /// Name of the gRPC code, or a reason.
-    pub code: String,
+    /// What it was done to, the target first.
+    pub affected: Vec<Affected>,
+    /// How it ended; how long it took is known here.
+    pub outcome: Outcome,
+    /// The `request_id` in the request; empty when it has none.
+    pub request_id: String,
     /// What changed.
     pub change: Option<Change>,
     /// One sentence for people.
@@ -30,41 +30,37 @@ pub struct Act {
 }
 
 impl Permit {
-    /// The event that tells what was done under this permit. Its class is A: the act fails if it cannot be kept.
+    /// The event that tells what was done under this permit. It must be kept, or the act fails.
     pub fn event(&self, act: Act, ids: &dyn IdGen, clock: &dyn Clock) -> AuditEvent {
-        let Act { action, phase, object, status, code, change, summary } = act;
+        let Act { action, phase, affected, outcome, request_id, change, summary } = act;
         AuditEvent {
-            event_id: ids.uuid(),
-            time: clock.now(),
-            class: AuditClass::A,
-            action,
             phase,
-            actor: self.actor(),
-            object,
-            cause: self.cause(),
+            affected,
+            cause: Cause { request_id, ..self.cause() },
             decision: self.decision().cloned(),
-            outcome: Outcome { status: status.to_owned(), code, duration_ms: self.elapsed_ms() },
+            outcome: Outcome { duration: self.elapsed(), ..outcome },
             change,
             summary,
+            ..AuditEvent::new(ids.uuid(), clock.now(), &action, self.acting())
         }
     }
 
     /// Who acts: the principal, and through what when that is not the gateway alone.
-    pub fn actor(&self) -> Actor {
-        let mut actor = Actor::of(self.principal());
+    pub fn acting(&self) -> PrincipalRef {
+        let mut acting = PrincipalRef::of(self.principal());
         let direct = [GATEWAY, &self.principal().subject].contains(&self.caller());
-        if actor.via.is_none() && !direct {
-            actor.via = Some(pavior_core::principal::service_name(self.caller()));
+        if acting.via.is_empty() && !direct {
+            acting.via = pavior_core::principal::service_name(self.caller());
         }
-        actor
+        acting
     }
 
-    /// The request and the trace that the call belongs to.
+    /// The call and the trace.
     pub fn cause(&self) -> Cause {
         Cause {
-            request_id: self.request_id().to_owned(),
-            trace_id: self.trace_id().map(str::to_owned),
-            parent_event: None,
+            call_id: self.request_id().to_owned(),
+            trace_id: self.trace_id().unwrap_or_default().to_owned(),
+            ..Cause::default()
         }
     }
 }

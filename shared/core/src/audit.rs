@@ -1,177 +1,195 @@
-//! The audit event, as every producer writes it into its outbox.
+//! The audit event, as every producer writes it into its outbox, and the record that the audit log keeps of it.
 //!
-//! The audit service adds the producer's position, the time of receipt and the salt, and turns it into a record.
-//! References are pseudonymous resource names: personal data never stands in a field of this type.
+//! This is the one place that knows how both are written: the members are called as the fields of
+//! `pavior.audit.v1.AuditEvent` in JSON, enums stand without their prefix, and what is empty is left out. What is hashed
+//! is written here, so a name that changes changes every record; `docs/audit-record.json` holds them fast.
+//! References are pseudonymous resource names: personal data never stands in a field of these types.
 
 mod bound;
+mod form;
+mod record;
+mod words;
 
 pub use bound::{MAX_EVENT_BYTES, MAX_VALUE_DEPTH, abridge};
+pub use record::{Origin, Record};
+pub use words::{AuditClass, Code, Effect, Phase, PrincipalKind, Status};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// How much must be kept of an act, and what happens when it cannot be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum AuditClass {
-    /// Changes, approvals, elevation, secret reads, policy changes: the act fails if its record cannot be kept.
-    A,
-    /// Reads: counted if dropped.
-    B,
-    /// Decisions at a high rate: batched with digests.
-    C,
-}
-
-impl AuditClass {
-    /// `A`, `B` or `C`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            AuditClass::A => "A",
-            AuditClass::B => "B",
-            AuditClass::C => "C",
-        }
-    }
-}
-
-/// Whether an event announces an act or tells its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// Durable before an external effect.
-    Intent,
-    /// The end of the act.
-    Outcome,
-}
-
-impl Phase {
-    /// `intent` or `outcome`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Phase::Intent => "intent",
-            Phase::Outcome => "outcome",
-        }
-    }
-}
-
 /// Who acted.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Actor {
-    /// `user`, `service`, `agent` or `anonymous`.
-    pub kind: String,
-    /// Resource name of the principal.
-    #[serde(rename = "ref")]
-    pub reference: String,
-    /// Through what it acted: the resource name of the agent or service in between.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub via: Option<String>,
-    /// Id of the session or token (`jti`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session: Option<String>,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PrincipalRef {
+    /// What kind of principal.
+    pub kind: PrincipalKind,
+    /// Its resource name; empty when nobody knows.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Through what it acted: the resource name of the agent or service in between; empty when through nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub via: String,
+    /// Id of the session or token (`jti`); empty when there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub session_id: String,
 }
 
-impl Actor {
-    /// The actor that a principal is. One that acts for another is recorded as that other, *via* itself.
+impl PrincipalRef {
+    /// Of a kind and a name.
+    pub fn new(kind: PrincipalKind, name: impl Into<String>) -> Self {
+        Self { kind, name: name.into(), via: String::new(), session_id: String::new() }
+    }
+
+    /// What a principal is in a record. One that acts for another is recorded as that other, *via* itself.
     pub fn of(principal: &crate::Principal) -> Self {
-        let kind = principal.kind.as_str().to_owned();
+        let kind = PrincipalKind::from(principal.kind);
         match &principal.on_behalf_of {
             Some(other) => {
-                let kind = if other.contains("/users/") { "user".to_owned() } else { kind };
-                Self { kind, reference: other.clone(), via: Some(principal.name.clone()), session: None }
+                let kind = if other.contains("/users/") { PrincipalKind::User } else { kind };
+                Self { via: principal.name.clone(), ..Self::new(kind, other) }
             }
-            None => Self { kind, reference: principal.name.clone(), via: None, session: None },
+            None => Self::new(kind, &principal.name),
         }
     }
 }
 
-/// What was acted on.
+/// Something that was acted on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Object {
-    /// Resource type, such as `pavior.dev/Component`.
+#[serde(rename_all = "camelCase")]
+pub struct Affected {
+    /// Resource type, such as `catalog.pavior.dev/Entity`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub r#type: String,
     /// Resource name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// Resource name of the project that it belongs to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub project: Option<String>,
+    /// Resource name of the project that it belongs to; empty when to none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub project: String,
+}
+
+impl Affected {
+    /// Something that belongs to no project.
+    pub fn new(r#type: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { r#type: r#type.into(), name: name.into(), project: String::new() }
+    }
 }
 
 /// Why it happened.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Cause {
     /// The `x-request-id` of the call.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub call_id: String,
+    /// The `request_id` in the request, which makes it repeatable.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub request_id: String,
     /// W3C trace id, 32 hex digits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trace_id: Option<String>,
-    /// The event that led to this one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent_event: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trace_id: String,
+    /// Resource name of the operation that it is a part of, or that it began.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub operation: String,
+}
+
+impl Cause {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The policy decision under which it happened.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct DecisionRef {
     /// Resource name of the decision.
+    #[serde(rename = "decision", default, skip_serializing_if = "String::is_empty")]
     pub id: String,
-    /// `allow`, `deny` or `require_approval`.
-    pub effect: String,
+    /// What it says.
+    pub effect: Effect,
     /// Revision of the policy set.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub policy_revision: String,
     /// Ids of the policies that determined it.
-    #[serde(default)]
-    pub policies: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policy_ids: Vec<String>,
     /// Resource names of the approvals that it needed.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<String>,
 }
 
 /// How it ended.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// `ok`, `error`, `denied`, `pending`, `accepted`, or `planned` when a change was only looked at.
-    pub status: String,
-    /// Name of the gRPC code, such as `OK` or `NOT_FOUND`.
-    pub code: String,
-    /// Milliseconds from begin to end.
-    pub duration_ms: u64,
+    /// What became of it.
+    pub status: Status,
+    /// The gRPC code.
+    pub code: Code,
+    /// The reason of an error; empty when there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// From begin to end; absent when nobody measured it.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "form::duration")]
+    pub duration: Option<Duration>,
+}
+
+impl Outcome {
+    /// One that went as it was meant to.
+    pub fn ok(status: Status) -> Self {
+        Self { status, code: Code::Ok, reason: String::new(), duration: None }
+    }
+
+    /// One that went wrong.
+    pub fn error(status: Status, code: Code, reason: impl Into<String>) -> Self {
+        Self { status, code, reason: reason.into(), duration: None }
+    }
 }
 
 /// What changed.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Change {
-    /// SHA-256 (hex) of the canonical request parameters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub params_digest: Option<String>,
+    /// SHA-256 (hex) of the canonical request.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub request_digest: String,
     /// SHA-256 (hex) of the plan that was carried out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan_digest: Option<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub plan_digest: String,
     /// The resource before, without secrets and personal data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<serde_json::Value>,
+    pub before: Option<Value>,
     /// The resource after, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<serde_json::Value>,
+    pub after: Option<Value>,
 }
 
 /// One act, as its producer saw it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AuditEvent {
     /// UUIDv7; the same event sent twice has the same id.
     pub event_id: Uuid,
     /// When it happened, UTC, microseconds.
-    #[serde(with = "time::serde::rfc3339")]
-    pub time: OffsetDateTime,
+    #[serde(with = "form::time")]
+    pub event_time: OffsetDateTime,
     /// See [`AuditClass`].
-    pub class: AuditClass,
+    pub audit_class: AuditClass,
     /// Action name, such as `catalog.components.create`.
     pub action: String,
     /// See [`Phase`].
     pub phase: Phase,
     /// Who.
-    pub actor: Actor,
-    /// On what.
-    pub object: Object,
+    pub principal: PrincipalRef,
+    /// On what: first the target of the act, then what else it changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub affected: Vec<Affected>,
     /// Why.
+    #[serde(default, skip_serializing_if = "Cause::is_empty")]
     pub cause: Cause,
     /// Under which decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,11 +200,35 @@ pub struct AuditEvent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Change>,
     /// One sentence for people, without personal data.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub summary: String,
 }
 
 impl AuditEvent {
-    /// The organization whose log the event belongs to: that of the object, else of the actor, else the platform's
+    /// That something was done which had to be recorded. What else there is to say is set afterwards.
+    pub fn new(event_id: Uuid, event_time: OffsetDateTime, action: &str, principal: PrincipalRef) -> Self {
+        Self {
+            event_id,
+            event_time,
+            audit_class: AuditClass::Required,
+            action: action.to_owned(),
+            phase: Phase::Outcome,
+            principal,
+            affected: Vec::new(),
+            cause: Cause::default(),
+            decision: None,
+            outcome: Outcome::ok(Status::Succeeded),
+            change: None,
+            summary: String::new(),
+        }
+    }
+
+    /// The target of the act.
+    pub fn target(&self) -> Option<&Affected> {
+        self.affected.first()
+    }
+
+    /// The organization whose log the event belongs to: that of the target, else of the principal, else the platform's
     /// (`-`).
     pub fn organization(&self) -> &str {
         let of = |name: &'_ str| -> Option<usize> {
@@ -194,7 +236,7 @@ impl AuditEvent {
             let id = rest.split('/').next().unwrap_or_default();
             (!id.is_empty()).then_some(id.len())
         };
-        for name in [&self.object.name, &self.actor.reference] {
+        for name in self.target().map(|target| &target.name).into_iter().chain([&self.principal.name]) {
             if let Some(length) = of(name) {
                 return name.get(ORGANIZATIONS.len()..ORGANIZATIONS.len() + length).unwrap_or(PLATFORM);
             }
@@ -211,46 +253,27 @@ mod tests {
     use super::*;
 
     pub(super) fn event() -> AuditEvent {
+        let time = time::macros::datetime!(2026-03-01 10:00:00.123456 UTC);
+        let alice = PrincipalRef::new(PrincipalKind::User, "organizations/acme/users/alice");
         AuditEvent {
-            event_id: Uuid::from_u128(7),
-            time: time::macros::datetime!(2026-03-01 10:00:00.123456 UTC),
-            class: AuditClass::A,
-            action: "catalog.components.create".into(),
-            phase: Phase::Outcome,
-            actor: Actor {
-                kind: "user".into(),
-                reference: "organizations/acme/users/alice".into(),
-                ..Default::default()
-            },
-            object: Object { r#type: "pavior.dev/Component".into(), ..Default::default() },
-            cause: Cause { request_id: "r".into(), ..Default::default() },
-            decision: None,
-            outcome: Outcome { status: "ok".into(), code: "OK".into(), duration_ms: 3 },
-            change: None,
+            affected: vec![Affected::new("catalog.pavior.dev/Entity", "")],
+            cause: Cause { call_id: "c".into(), ..Cause::default() },
             summary: "alice created web".into(),
+            ..AuditEvent::new(Uuid::from_u128(7), time, "catalog.entities.create", alice)
         }
     }
 
     #[test]
-    fn an_event_belongs_to_the_log_of_its_object_or_else_of_its_actor() {
+    fn an_event_belongs_to_the_log_of_its_target_or_else_of_its_principal() {
         let mut event = event();
-        event.object.name = "organizations/beta/things/x".into();
+        event.affected[0].name = "organizations/beta/things/x".into();
+        event.affected.push(Affected::new("t", "organizations/gamma/things/x"));
         assert_eq!(event.organization(), "beta");
-        event.object.name = "platform".into();
+        event.affected[0].name = "platform".into();
         assert_eq!(event.organization(), "acme");
-        event.actor.reference = "organizations/".into();
+        event.affected.clear();
+        event.principal.name = "organizations/".into();
         assert_eq!(event.organization(), "-");
-    }
-
-    #[test]
-    fn event_round_trips_and_uses_the_documented_keys() {
-        let event = event();
-        let json = serde_json::to_value(&event).unwrap();
-        assert_eq!(json["actor"]["ref"], "organizations/acme/users/alice");
-        assert_eq!(json["object"]["type"], "pavior.dev/Component");
-        assert_eq!(json["time"], "2026-03-01T10:00:00.123456Z");
-        assert_eq!(json["phase"], "outcome");
-        assert_eq!(serde_json::from_value::<AuditEvent>(json).unwrap(), event);
     }
 
     #[test]
@@ -266,11 +289,11 @@ mod tests {
             platform_admin: false,
             on_behalf_of: Some("organizations/acme/users/alice".into()),
         };
-        let actor = Actor::of(&agent);
+        let principal = PrincipalRef::of(&agent);
         assert_eq!(
-            (actor.kind.as_str(), actor.reference.as_str()),
-            ("user", "organizations/acme/users/alice")
+            (principal.kind, principal.name.as_str()),
+            (PrincipalKind::User, "organizations/acme/users/alice")
         );
-        assert_eq!(actor.via.as_deref(), Some("organizations/acme/agents/bot"));
+        assert_eq!(principal.via, "organizations/acme/agents/bot");
     }
 }

@@ -78,13 +78,14 @@ pub fn validate_id(id: &str) -> Result<(), IdError> {
 }
 
 /// Checks an id under `collection`. Beside [`validate_id`], every collection takes a lower-case UUID (ids that the
-/// server gives), `versions` a semantic version, `versions`, `revisions` and `records` a whole number, and `users`
-/// also `.`, `_` and `@`.
+/// server gives), `versions` a semantic version, `versions`, `revisions` and `records` a whole number, `auditTiles` two
+/// of them, and `users` also `.`, `_` and `@`.
 pub fn validate_id_in(collection: &str, id: &str) -> Result<(), IdError> {
     let special = match collection {
         "users" => return validate_user_id(id),
         "versions" => is_semver(id) || is_number(id),
         "revisions" | "records" => is_number(id),
+        "auditTiles" => id.split_once('-').is_some_and(|(level, index)| is_number(level) && is_number(index)),
         _ => false,
     };
     if special || is_uuid(id) { Ok(()) } else { validate_id(id) }

@@ -75,8 +75,17 @@ impl PageTokens {
 
     /// A token that continues after the sort key `last`. `args_hash` must cover parent, filter and order.
     pub fn encode(&self, args_hash: &[u8], last: &serde_json::Value) -> String {
+        self.encode_at(self.clock.now().unix_timestamp(), args_hash, last)
+    }
+
+    /// A token for [`PageTokens::decode_of_any_age`]: always the same for the same place.
+    pub fn encode_for_any_age(&self, args_hash: &[u8], last: &serde_json::Value) -> String {
+        self.encode_at(0, args_hash, last)
+    }
+
+    fn encode_at(&self, issued: i64, args_hash: &[u8], last: &serde_json::Value) -> String {
         let mut body = vec![VERSION];
-        body.extend_from_slice(&self.clock.now().unix_timestamp().to_be_bytes());
+        body.extend_from_slice(&issued.to_be_bytes());
         body.extend_from_slice(last.to_string().as_bytes());
         let tag = hmac::sign(&self.key, &signed(args_hash, &body));
         body.extend_from_slice(tag.as_ref());
@@ -85,6 +94,24 @@ impl PageTokens {
 
     /// The sort key in `token`, if it was made for the same arguments within the last three days.
     pub fn decode(&self, token: &str, args_hash: &[u8]) -> Result<serde_json::Value, PageTokenError> {
+        let (issued, last) = self.verified(token, args_hash)?;
+        if self.clock.now().unix_timestamp().saturating_sub(issued) > TOKEN_LIFETIME_SECONDS {
+            return Err(PageTokenError::Expired);
+        }
+        Ok(last)
+    }
+
+    /// The same however long ago it was made: what it stands behind says whether it is too old.
+    pub fn decode_of_any_age(
+        &self,
+        token: &str,
+        args_hash: &[u8],
+    ) -> Result<serde_json::Value, PageTokenError> {
+        self.verified(token, args_hash).map(|(_, last)| last)
+    }
+
+    /// When a token was made, and what it carries.
+    fn verified(&self, token: &str, args_hash: &[u8]) -> Result<(i64, serde_json::Value), PageTokenError> {
         if token.len() > MAX_TOKEN {
             return Err(PageTokenError::Invalid);
         }
@@ -97,11 +124,8 @@ impl PageTokens {
         }
         let issued: [u8; 8] =
             body.get(1..HEADER).and_then(|b| b.try_into().ok()).ok_or(PageTokenError::Invalid)?;
-        let age = self.clock.now().unix_timestamp().saturating_sub(i64::from_be_bytes(issued));
-        if age > TOKEN_LIFETIME_SECONDS {
-            return Err(PageTokenError::Expired);
-        }
-        serde_json::from_slice(body.get(HEADER..).unwrap_or_default()).map_err(|_| PageTokenError::Invalid)
+        let last = serde_json::from_slice(body.get(HEADER..).unwrap_or_default());
+        Ok((i64::from_be_bytes(issued), last.map_err(|_| PageTokenError::Invalid)?))
     }
 }
 

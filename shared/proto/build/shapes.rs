@@ -78,6 +78,9 @@ fn text(message: &DynamicMessage, field: &str) -> String {
 
 /// The Rust path of a message: modules are named after packages.
 fn path(message: &MessageDescriptor) -> String {
+    if message.full_name() == "google.protobuf.Empty" {
+        return "()".to_owned();
+    }
     let package = message.package_name().replace('.', "::");
     format!("crate::{package}::{}", message.name())
 }
@@ -137,6 +140,7 @@ fn write_shape(out: &mut String, method: &Method) -> Written {
         writeln!(out, "}}")?;
     } else if named && name.starts_with("Delete") {
         writeln!(out, "impl DeleteRequest for {} {{", path(request))?;
+        writeln!(out, "    type Response = {};", path(response))?;
         accessors(out, request, &["name", "etag"])?;
         if has(request, "allow_missing", &Kind::Bool) {
             writeln!(out, "    fn allow_missing(&self) -> bool {{ self.allow_missing }}")?;

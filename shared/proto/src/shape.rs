@@ -112,6 +112,8 @@ pub trait UpdateRequest: Request {
 
 /// AIP-135.
 pub trait DeleteRequest: Request {
+    /// What is deleted, or the operation that deletes it.
+    type Response: Message;
     /// What to delete.
     fn name(&self) -> &str;
     /// Which version of it; empty for any.

@@ -1,7 +1,7 @@
 //! The audit record of a change: filled here and nowhere else.
 
 use pavior_auth::{Act, Permit};
-use pavior_core::audit::{AuditEvent, Change, Object, Phase};
+use pavior_core::audit::{Affected, AuditEvent, Change, Code, Outcome, Phase, Status};
 use pavior_core::resource::{Fields, Stored};
 use pavior_store::{Recorded, StoreError, TxFuture};
 use serde_json::Value as Json;
@@ -11,10 +11,8 @@ use crate::{ChangeContext, Kernel};
 /// What the audit log is told of one resource.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditEntry {
-    /// The type of the resource.
-    pub object_type: &'static str,
-    /// Its name.
-    pub name: String,
+    /// The resource, and what else changed with it.
+    pub affected: Vec<Affected>,
     /// Its fields before; nothing when it was created.
     pub before: Option<Json>,
     /// Its fields after; nothing when it was deleted.
@@ -42,21 +40,19 @@ impl AuditEntry {
     pub fn change<T: Fields>(verb: &str, before: Option<&Stored<T>>, after: Option<&Stored<T>>) -> Self {
         let name = after.or(before).map(Stored::name).unwrap_or_default();
         Self {
-            object_type: T::TYPE,
+            affected: vec![Affected::new(T::TYPE, &name)],
             before: before.map(|stored| stored.fields.snapshot()),
             after: after.map(|stored| stored.fields.snapshot()),
             plan_digest: None,
             refused: None,
             summary: format!("{verb} {} `{name}`", T::SINGULAR),
-            name,
         }
     }
 
-    /// Something was refused for `reason`, and that somebody tried is to be known.
-    pub fn refused(object_type: &'static str, name: &str, reason: &'static str, summary: String) -> Self {
+    /// Something was refused for `reason`, with FAILED_PRECONDITION, and that somebody tried is to be known.
+    pub fn refused(target: Affected, reason: &'static str, summary: String) -> Self {
         Self {
-            object_type,
-            name: name.to_owned(),
+            affected: vec![target],
             before: None,
             after: None,
             plan_digest: None,
@@ -67,20 +63,23 @@ impl AuditEntry {
 }
 
 pub(crate) fn event(context: &ChangeContext, entry: AuditEntry, kernel: &Kernel) -> AuditEvent {
-    let AuditEntry { object_type, name, before, after, plan_digest, refused, summary } = entry;
-    let params_digest = (!context.digest.is_empty()).then(|| hex::encode(&context.digest));
+    let AuditEntry { affected, before, after, plan_digest, refused, summary } = entry;
+    let (request_digest, plan_digest) = (hex::encode(&context.digest), plan_digest.unwrap_or_default());
     let act = Act {
         action: context.action.to_owned(),
         phase: Phase::Outcome,
-        object: Object { r#type: object_type.to_owned(), name, project: None },
-        status: if refused.is_some() { "denied" } else { "ok" },
-        code: refused.unwrap_or("OK").to_owned(),
-        change: refused.is_none().then_some(Change { params_digest, plan_digest, before, after }),
+        affected,
+        outcome: match refused {
+            Some(reason) => Outcome::error(Status::Denied, Code::FailedPrecondition, reason),
+            None => Outcome::ok(Status::Succeeded),
+        },
+        request_id: context.request_id.clone(),
+        change: refused.is_none().then_some(Change { request_digest, plan_digest, before, after }),
         summary,
     };
     let permit: &Permit = &context.permit;
     let mut event = permit.event(act, kernel.ids.as_ref(), kernel.clock.as_ref());
-    event.cause.parent_event = context.operation;
+    event.cause.operation.clone_from(&context.operation);
     event
 }
 

@@ -31,8 +31,8 @@ pub struct ChangeContext {
     pub digest: Vec<u8>,
     /// Whether all of it is to be undone.
     pub validate_only: bool,
-    /// The operation that the change belongs to, for its audit record.
-    pub operation: Option<Uuid>,
+    /// The operation that the change belongs to, by resource name, for its audit record; empty when to none.
+    pub operation: String,
 }
 
 impl ChangeContext {
@@ -45,7 +45,7 @@ impl ChangeContext {
             request_id: request.request_id().to_owned(),
             digest: digest::of(request).to_vec(),
             validate_only: request.validate_only(),
-            operation: None,
+            operation: String::new(),
         }
     }
 
@@ -58,7 +58,7 @@ impl ChangeContext {
             request_id: String::new(),
             digest: Vec::new(),
             validate_only: false,
-            operation: None,
+            operation: String::new(),
         }
     }
 
@@ -67,9 +67,10 @@ impl ChangeContext {
     /// # Errors
     /// INVALID_ARGUMENT when it is no UUID.
     pub fn within(self, operation: &str) -> Result<Self, Problem> {
-        let operation =
+        let id =
             Uuid::try_parse(operation).map_err(|_| Problem::invalid_field("operation", "must be a UUID"))?;
-        Ok(Self { operation: Some(operation), ..self })
+        let operation = format!("organizations/{}/operations/{id}", self.permit.organization());
+        Ok(Self { operation, ..self })
     }
 
     /// Under which the answer is kept; nothing where it is not.

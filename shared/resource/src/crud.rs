@@ -152,15 +152,18 @@ pub async fn update<T: Rules>(
     Ok(Done::new(after, entry))
 }
 
-/// Deletes a resource that nothing refers to.
+/// Deletes a resource that nothing refers to. Gives it as it was; nothing when there was none and that is allowed.
 ///
 /// # Errors
 /// A resource that does not exist, an etag that is not the current one, and dependents.
-pub async fn delete<T: Rules>(work: &Work<'_, T::Service>, command: &Delete) -> Result<Done<()>, ErrorOf<T>> {
+pub async fn delete<T: Rules>(
+    work: &Work<'_, T::Service>,
+    command: &Delete,
+) -> Result<Done<Option<Stored<T>>>, ErrorOf<T>> {
     let Delete { parent, id, name, etag, allow_missing } = command;
     let Some(before) = work.find::<T>(parent, id).await? else {
         if *allow_missing {
-            return Ok(Done::unchanged(()));
+            return Ok(Done::unchanged(None));
         }
         return Err(Error::not_found::<T>(name).into());
     };
@@ -168,7 +171,8 @@ pub async fn delete<T: Rules>(work: &Work<'_, T::Service>, command: &Delete) -> 
     refuse_dependents(&before, T::dependents(work, &before).await?)?;
     work.rows().delete(work.permit, &before).await?;
     T::written(work, Some(&before), None).await?;
-    Ok(Done::new((), AuditEntry::of(Some(&before), None)))
+    let entry = AuditEntry::of(Some(&before), None);
+    Ok(Done::new(Some(before), entry))
 }
 
 /// Returns a resource.

@@ -40,8 +40,8 @@ pub use table::{
 };
 pub use tasks::idempotency_sweeper;
 pub use wire::{
-    Answer, Named, Patch, Scope, Wire, close, create, create_with, decode, delete, get, id_of, list,
-    list_query, name, open_page, parent, parse, read_request, respond, times, update, update_with,
+    Answer, Named, Patch, Scope, Wire, close, create, create_with, decode, delete, delete_with, get, id_of,
+    list, list_query, name, open_page, parent, parse, read_request, respond, times, update, update_with,
 };
 
 /// What every service has to keep resources.

@@ -187,14 +187,40 @@ where
     respond(answer.await)
 }
 
-/// Answers a standard `Delete`.
+/// Answers a standard `Delete` with the resource as it was; with an empty message when there was none and that is
+/// allowed.
 ///
 /// # Errors
 /// Those of [`crud::delete`], and malformed fields of the request.
-pub async fn delete<T, R>(service: &T::Service, request: Request<R>) -> Answer<()>
+pub async fn delete<T, R>(service: &T::Service, request: Request<R>) -> Answer<T::Message>
 where
     T: Wire,
-    R: DeleteRequest,
+    R: DeleteRequest<Response = T::Message>,
+{
+    delete_with::<T, _, _, _>(service, request, gone::<T>, |work, command| {
+        Box::pin(crud::delete::<T>(work, command))
+    })
+    .await
+}
+
+/// As [`delete`], with other work or another answer.
+///
+/// # Errors
+/// Those of `work`, and malformed fields of the request.
+pub async fn delete_with<T, R, V, W>(
+    service: &T::Service,
+    request: Request<R>,
+    encode: fn(&Option<V>) -> T::Message,
+    work: W,
+) -> Answer<T::Message>
+where
+    T: Wire,
+    R: DeleteRequest<Response = T::Message>,
+    V: Send + 'static,
+    W: for<'c> Fn(&'c Work<'c, T::Service>, &'c Delete) -> TxFuture<'c, Done<Option<V>>, ErrorOf<T>>
+        + Send
+        + Sync
+        + 'static,
 {
     let (permit, request) = opened(request)?;
     let context = ChangeContext::of(&permit, &request);
@@ -203,11 +229,13 @@ where
         let Named { name, parent, id } = name::<T>(&permit, "name", request.name(), R::ACTION)?;
         let (etag, allow_missing) = (request.etag().to_owned(), request.allow_missing());
         let command = Delete { parent, id, name, etag, allow_missing };
-        let done: fn(&()) = |()| ();
-        commit(service, &context, done, command, |work, command| Box::pin(crud::delete::<T>(work, command)))
-            .await
+        commit(service, &context, encode, command, work).await
     });
     respond(answer.await)
+}
+
+fn gone<T: Wire>(gone: &Option<Stored<T>>) -> T::Message {
+    gone.as_ref().map(T::encode).unwrap_or_default()
 }
 
 /// Answers a standard `Get`.

@@ -2,84 +2,116 @@
 
 mod ship;
 
-use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, DecisionRef, Object, Outcome, Phase};
+use pavior_core::audit::{
+    Affected, AuditClass, AuditEvent, Cause, Change, Code, DecisionRef, Effect, Outcome, Phase,
+    PrincipalKind, PrincipalRef, Status,
+};
 use pavior_core::digest::canonical_json;
+use pavior_proto::google::rpc;
 use pavior_proto::pavior::audit::v1 as pb;
+use pavior_proto::pavior::audit::v1::audit_event as wire;
+use pavior_proto::pavior::policy::v1 as policy_pb;
+use pavior_proto::pavior::r#type::v1::principal::Kind;
 
 use crate::convert;
 pub use ship::{AuditSink, MAX_CALL_BYTES, Producer, Row, ShipError, Shipped};
 
+/// A value of an enum by its word, which is its name without the enum's prefix: the two never differ.
+macro_rules! by_word {
+    ($wire:ty, $prefix:literal, $core:ty) => {
+        impl Word for $core {
+            fn wire(self) -> i32 {
+                let name = format!("{}{}", $prefix, self.as_str());
+                <$wire>::from_str_name(&name).map_or(0, i32::from)
+            }
+
+            fn read(number: i32) -> Option<Self> {
+                Self::parse(<$wire>::try_from(number).ok()?.as_str_name().strip_prefix($prefix)?)
+            }
+        }
+    };
+}
+
+/// An enum of the audit trail that has a twin in the protos.
+trait Word: Sized {
+    fn wire(self) -> i32;
+    fn read(number: i32) -> Option<Self>;
+}
+
+by_word!(wire::AuditClass, "AUDIT_CLASS_", AuditClass);
+by_word!(wire::Phase, "PHASE_", Phase);
+by_word!(wire::outcome::Status, "STATUS_", Status);
+by_word!(Kind, "KIND_", PrincipalKind);
+by_word!(policy_pb::Effect, "EFFECT_", Effect);
+by_word!(rpc::Code, "", Code);
+
+/// A code as the audit trail has it.
+pub fn code(code: tonic::Code) -> Code {
+    Code::read(code as i32).unwrap_or(Code::Unknown)
+}
+
+/// A code of the audit trail as tonic has it.
+pub fn tonic_code(code: Code) -> tonic::Code {
+    tonic::Code::from_i32(code.wire())
+}
+
 /// An event as the wire has it.
 pub fn encode(event: AuditEvent) -> pb::AuditEvent {
-    use pb::audit_event as wire;
     let AuditEvent {
         event_id,
-        time,
-        class,
+        event_time,
+        audit_class,
         action,
         phase,
-        actor,
-        object,
+        principal,
+        affected,
         cause,
         decision,
         outcome,
         change,
         summary,
     } = event;
-    let Actor { kind, reference, via, session } = actor;
-    let Object { r#type, name, project } = object;
-    let Cause { request_id, trace_id, parent_event } = cause;
-    let Outcome { status, code, duration_ms } = outcome;
-    let class = match class {
-        AuditClass::A => wire::AuditClass::A,
-        AuditClass::B => wire::AuditClass::B,
-        AuditClass::C => wire::AuditClass::C,
-    };
-    let phase = match phase {
-        Phase::Intent => wire::Phase::Intent,
-        Phase::Outcome => wire::Phase::Outcome,
-    };
+    let PrincipalRef { kind, name, via, session_id } = principal;
+    let Cause { call_id, request_id, trace_id, operation } = cause;
+    let Outcome { status, code, reason, duration } = outcome;
+    let affected = affected.into_iter().map(|Affected { r#type, name, project }| wire::AffectedResource {
+        r#type,
+        name,
+        project,
+    });
     pb::AuditEvent {
         event_id: event_id.to_string(),
-        event_time: Some(convert::to_timestamp(time)),
-        audit_class: class.into(),
+        event_time: Some(convert::to_timestamp(event_time)),
+        audit_class: audit_class.wire(),
         action,
-        phase: phase.into(),
-        actor: Some(wire::Actor {
-            kind,
-            reference,
-            via: via.unwrap_or_default(),
-            session: session.unwrap_or_default(),
-        }),
-        object: Some(wire::Object { r#type, name, project: project.unwrap_or_default() }),
-        cause: Some(wire::Cause {
-            request_id,
-            trace_id: trace_id.unwrap_or_default(),
-            parent_event: parent_event.map(|id| id.to_string()).unwrap_or_default(),
-        }),
+        phase: phase.wire(),
+        principal: Some(wire::PrincipalReference { kind: kind.wire(), name, via, session_id }),
+        affected: affected.collect(),
+        cause: Some(wire::Cause { call_id, request_id, trace_id, operation }),
         decision: decision.map(encode_decision),
         outcome: Some(wire::Outcome {
-            status,
-            code,
-            duration_ms: i64::try_from(duration_ms).unwrap_or(i64::MAX),
+            status: status.wire(),
+            code: code.wire(),
+            reason,
+            duration: duration.and_then(|duration| prost_types::Duration::try_from(duration).ok()),
         }),
         change: change.map(encode_change),
         summary,
     }
 }
 
-fn encode_decision(decision: DecisionRef) -> pb::audit_event::DecisionReference {
-    let DecisionRef { id, effect, policy_revision, policies, approvals } = decision;
-    pb::audit_event::DecisionReference { id, effect, policy_revision, policies, approvals }
+fn encode_decision(decision: DecisionRef) -> wire::DecisionReference {
+    let DecisionRef { id, effect, policy_revision, policy_ids, approvals } = decision;
+    wire::DecisionReference { decision_id: id, effect: effect.wire(), policy_revision, policy_ids, approvals }
 }
 
-fn encode_change(change: Change) -> pb::audit_event::Change {
-    let Change { params_digest, plan_digest, before, after } = change;
-    pb::audit_event::Change {
-        params_digest: params_digest.unwrap_or_default(),
-        plan_digest: plan_digest.unwrap_or_default(),
-        before_json: before.as_ref().map(canonical_json).unwrap_or_default(),
-        after_json: after.as_ref().map(canonical_json).unwrap_or_default(),
+fn encode_change(change: Change) -> wire::Change {
+    let Change { request_digest, plan_digest, before, after } = change;
+    wire::Change {
+        request_digest,
+        plan_digest,
+        before: before.as_ref().map(canonical_json).unwrap_or_default(),
+        after: after.as_ref().map(canonical_json).unwrap_or_default(),
     }
 }
 
@@ -90,101 +122,167 @@ pub struct EventError(pub &'static str);
 
 /// The way back, for the audit service.
 pub fn decode(event: pb::AuditEvent) -> Result<AuditEvent, EventError> {
-    use pb::audit_event as wire;
-    let class = match wire::AuditClass::try_from(event.audit_class) {
-        Ok(wire::AuditClass::A) => AuditClass::A,
-        Ok(wire::AuditClass::B) => AuditClass::B,
-        Ok(wire::AuditClass::C) => AuditClass::C,
-        _ => return Err(EventError("audit_class")),
-    };
-    let phase = match wire::Phase::try_from(event.phase) {
-        Ok(wire::Phase::Intent) => Phase::Intent,
-        Ok(wire::Phase::Outcome) => Phase::Outcome,
-        _ => return Err(EventError("phase")),
-    };
-    let some = |text: String| (!text.is_empty()).then_some(text);
-    let wire::Actor { kind, reference, via, session } = event.actor.ok_or(EventError("actor"))?;
-    let wire::Object { r#type, name, project } = event.object.ok_or(EventError("object"))?;
-    let wire::Cause { request_id, trace_id, parent_event } = event.cause.unwrap_or_default();
-    let wire::Outcome { status, code, duration_ms } = event.outcome.ok_or(EventError("outcome"))?;
-    let parent_event = some(parent_event).map(|id| uuid::Uuid::parse_str(&id)).transpose();
-    let time = event.event_time.as_ref().ok_or(EventError("event_time"))?;
-    Ok(AuditEvent {
-        event_id: uuid::Uuid::parse_str(&event.event_id).map_err(|_| EventError("event_id"))?,
-        time: convert::from_timestamp(time).map_err(|_| EventError("event_time"))?,
-        class,
-        action: some(event.action).ok_or(EventError("action"))?,
+    let pb::AuditEvent {
+        event_id,
+        event_time,
+        audit_class,
+        action,
         phase,
-        actor: Actor { kind, reference, via: some(via), session: some(session) },
-        object: Object { r#type, name, project: some(project) },
-        cause: Cause {
-            request_id,
-            trace_id: some(trace_id),
-            parent_event: parent_event.map_err(|_| EventError("cause.parent_event"))?,
+        principal,
+        affected,
+        cause,
+        decision,
+        outcome,
+        change,
+        summary,
+    } = event;
+    let wire::PrincipalReference { kind, name, via, session_id } =
+        principal.ok_or(EventError("principal"))?;
+    let wire::Cause { call_id, request_id, trace_id, operation } = cause.unwrap_or_default();
+    let affected = affected.into_iter().map(|wire::AffectedResource { r#type, name, project }| Affected {
+        r#type,
+        name,
+        project,
+    });
+    if action.is_empty() {
+        return Err(EventError("action"));
+    }
+    let time = event_time.as_ref().ok_or(EventError("event_time"))?;
+    Ok(AuditEvent {
+        event_id: uuid::Uuid::parse_str(&event_id).map_err(|_| EventError("event_id"))?,
+        event_time: convert::from_timestamp(time).map_err(|_| EventError("event_time"))?,
+        audit_class: AuditClass::read(audit_class).ok_or(EventError("audit_class"))?,
+        action,
+        phase: Phase::read(phase).ok_or(EventError("phase"))?,
+        principal: PrincipalRef {
+            kind: PrincipalKind::read(kind).ok_or(EventError("principal.kind"))?,
+            name,
+            via,
+            session_id,
         },
-        decision: event.decision.map(|decision| {
-            let wire::DecisionReference { id, effect, policy_revision, policies, approvals } = decision;
-            DecisionRef { id, effect, policy_revision, policies, approvals }
-        }),
-        outcome: Outcome {
-            status,
-            code,
-            duration_ms: u64::try_from(duration_ms).map_err(|_| EventError("outcome.duration_ms"))?,
-        },
-        change: event.change.map(decode_change).transpose()?,
-        summary: event.summary,
+        affected: affected.collect(),
+        cause: Cause { call_id, request_id, trace_id, operation },
+        decision: decision.map(decode_decision).transpose()?,
+        outcome: decode_outcome(outcome.ok_or(EventError("outcome"))?)?,
+        change: change.map(decode_change).transpose()?,
+        summary,
     })
 }
 
-fn decode_change(change: pb::audit_event::Change) -> Result<Change, EventError> {
-    let pb::audit_event::Change { params_digest, plan_digest, before_json, after_json } = change;
-    let some = |text: String| (!text.is_empty()).then_some(text);
+fn decode_decision(reference: wire::DecisionReference) -> Result<DecisionRef, EventError> {
+    let wire::DecisionReference { decision, effect, policy_revision, policy_ids, approvals } = reference;
+    let effect = Effect::read(effect).ok_or(EventError("decision.effect"))?;
+    Ok(DecisionRef { id: decision, effect, policy_revision, policy_ids, approvals })
+}
+
+fn decode_outcome(outcome: wire::Outcome) -> Result<Outcome, EventError> {
+    let wire::Outcome { status, code, reason, duration } = outcome;
+    let duration = duration.map(std::time::Duration::try_from).transpose();
+    Ok(Outcome {
+        status: Status::read(status).ok_or(EventError("outcome.status"))?,
+        code: Code::read(code).ok_or(EventError("outcome.code"))?,
+        reason,
+        duration: duration.map_err(|_| EventError("outcome.duration"))?,
+    })
+}
+
+fn decode_change(change: wire::Change) -> Result<Change, EventError> {
+    let wire::Change { request_digest, plan_digest, before, after } = change;
     let value = |json: &[u8], field: &'static str| match json {
         [] => Ok(None),
         json => serde_json::from_slice(json).map(Some).map_err(|_| EventError(field)),
     };
     Ok(Change {
-        params_digest: some(params_digest),
-        plan_digest: some(plan_digest),
-        before: value(&before_json, "change.before_json")?,
-        after: value(&after_json, "change.after_json")?,
+        request_digest,
+        plan_digest,
+        before: value(&before, "change.before")?,
+        after: value(&after, "change.after")?,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use pavior_core::audit::Record;
+    use prost::Name as _;
+    use prost_reflect::{FieldDescriptor, Kind as FieldKind, MessageDescriptor};
+    use serde_json::Value;
 
     use super::*;
 
+    const DOCUMENTED: &str = include_str!("../../../docs/audit-record.json");
+
+    fn event() -> AuditEvent {
+        Record::from_bytes(DOCUMENTED.as_bytes()).unwrap().event
+    }
+
     #[test]
     fn events_survive_the_wire() {
-        let event = AuditEvent {
-            event_id: uuid::Uuid::from_u128(7),
-            time: time::macros::datetime!(2026-03-01 10:00:00.123456 UTC),
-            class: AuditClass::A,
-            action: "catalog.components.create".into(),
-            phase: Phase::Outcome,
-            actor: Actor {
-                kind: "user".into(),
-                reference: "organizations/acme/users/alice".into(),
-                ..Actor::default()
-            },
-            object: Object { name: "organizations/beta".into(), ..Object::default() },
-            cause: Cause { parent_event: Some(uuid::Uuid::from_u128(3)), ..Cause::default() },
-            decision: Some(DecisionRef { id: "d".into(), policies: vec!["p".into()], ..Default::default() }),
-            outcome: Outcome { status: "ok".into(), code: "OK".into(), duration_ms: 3 },
-            change: Some(Change { after: Some(json!({"b": 1.5, "a": [1, null]})), ..Change::default() }),
-            summary: "s".into(),
-        };
+        let event = event();
         let wire = encode(event.clone());
-        assert_eq!(wire.change.as_ref().unwrap().after_json, br#"{"a":[1,null],"b":1.5}"#);
+        assert_eq!(wire.change.as_ref().unwrap().after, br#"{"":{},"a":[1e+21,"\n",null],"b":1.5}"#);
         assert_eq!(decode(wire).unwrap(), event);
         let mut unknown = encode(event.clone());
         unknown.phase = 9;
         assert_eq!(decode(unknown), Err(EventError("phase")));
+        let mut unsaid = encode(event.clone());
+        unsaid.audit_class = 0;
+        assert_eq!(decode(unsaid), Err(EventError("audit_class")));
         let mut broken = encode(event);
-        broken.change.as_mut().unwrap().before_json = b"{".to_vec();
-        assert_eq!(decode(broken), Err(EventError("change.before_json")));
+        broken.change.as_mut().unwrap().before = b"{".to_vec();
+        assert_eq!(decode(broken), Err(EventError("change.before")));
+    }
+
+    #[test]
+    fn every_word_has_a_value_on_the_wire() {
+        fn all<W: Word + Copy + PartialEq + std::fmt::Debug>(values: &[W], first: i32) {
+            for value in values {
+                assert!(value.wire() >= first, "{value:?}");
+                assert_eq!(W::read(value.wire()), Some(*value));
+            }
+        }
+        all(AuditClass::ALL, 1);
+        all(Phase::ALL, 1);
+        all(Status::ALL, 1);
+        all(PrincipalKind::ALL, 1);
+        all(Effect::ALL, 1);
+        all(Code::ALL, 0);
+        assert_eq!(Code::ALL.len(), 17);
+        assert_eq!(code(tonic::Code::PermissionDenied), Code::PermissionDenied);
+    }
+
+    /// The members of `value` are the fields of the message, all of them, and its enums are written by their words.
+    fn same_names(value: &Value, message: &MessageDescriptor) {
+        let members: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut fields: Vec<String> = message.fields().map(|field| field.json_name().to_owned()).collect();
+        fields.sort();
+        assert_eq!(members, fields, "{}", message.full_name());
+        for field in message.fields() {
+            let member = &value[field.json_name()];
+            let first = if field.is_list() { &member[0] } else { member };
+            same_value(first, &field);
+        }
+    }
+
+    fn same_value(value: &Value, field: &FieldDescriptor) {
+        match field.kind() {
+            FieldKind::Message(inner) if inner.full_name().starts_with("pavior.") => {
+                same_names(value, &inner);
+            }
+            FieldKind::Enum(values) => {
+                let word = value.as_str().unwrap();
+                let known = values
+                    .values()
+                    .any(|value| value.name() == word || value.name().ends_with(&format!("_{word}")));
+                assert!(known, "{word} is no {}", values.full_name());
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn records_use_the_names_of_the_protos() {
+        let record: Value = serde_json::from_str(DOCUMENTED).unwrap();
+        let message = convert::pool().get_message_by_name(&pb::AuditEvent::full_name()).unwrap();
+        same_names(&record["event"], &message);
     }
 }

@@ -6,7 +6,7 @@
 //! the embedded descriptors excepted).
 //!
 //! Entry points: [`transport`] ([`Transport`], [`remote`], [`local`]), [`server`] (the stack and `serve`),
-//! [`problem::Problem`], [`validate::request`], [`depth`], [`paging`], [`mask`], [`convert`], [`digest`], [`context`],
+//! [`problem::Problem`], [`validate::request`], [`depth`], [`paging`], [`stream`], [`mask`], [`convert`], [`digest`], [`context`],
 //! [`audit::AuditSink`].
 
 pub mod annotations;
@@ -27,6 +27,7 @@ pub mod problem;
 pub mod reflection;
 mod schema;
 pub mod server;
+pub mod stream;
 pub mod transport;
 mod until;
 pub mod validate;

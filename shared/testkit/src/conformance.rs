@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures::future::LocalBoxFuture;
-use pavior_core::audit::AuditEvent;
+use pavior_core::audit::{self, AuditEvent};
 use pavior_rpc::convert;
 use pavior_rpc::problem::{Decoded, from_status};
 use prost_reflect::MethodDescriptor;
@@ -339,13 +339,17 @@ impl One<'_> {
         assert_eq!(events.len(), verbs.len(), "{events:?}");
         for (event, verb) in events.iter().zip(verbs) {
             assert_eq!(event.action, dynamic::action(&self.method(verb)));
-            assert_eq!((&event.object.name, &event.object.r#type), (&name, &self.names.r#type));
-            assert_eq!((event.outcome.status.as_str(), event.outcome.code.as_str()), ("ok", "OK"));
+            let target = event.target().unwrap();
+            assert_eq!((&target.name, &target.r#type), (&name, &self.names.r#type));
+            assert_eq!(
+                (event.outcome.status, event.outcome.code),
+                (audit::Status::Succeeded, audit::Code::Ok)
+            );
             let change = event.change.as_ref().unwrap();
-            assert_eq!(change.params_digest.as_ref().map(String::len), Some(64));
+            assert_eq!(change.request_digest.len(), 64);
             let told = (change.before.is_some(), change.after.is_some());
             assert_eq!(told, (verb != "Create", verb != "Delete"), "{verb}");
-            assert!(event.actor.reference.starts_with("organizations/") && !event.summary.is_empty());
+            assert!(event.principal.name.starts_with("organizations/") && !event.summary.is_empty());
         }
     }
 

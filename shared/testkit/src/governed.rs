@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pavior_auth::{Acting, Grant, INTERNAL_TOKEN, ServiceIdentity};
-use pavior_core::audit::DecisionRef;
+use pavior_core::audit::{DecisionRef, Effect};
 use pavior_core::principal::GATEWAY;
 use pavior_proto::pavior::governance::v1::Audience;
 use pavior_rpc::{BoxError, Transport, governance};
@@ -22,7 +22,7 @@ pub fn governed(identity: &ServiceIdentity, inner: Transport, audience: &str) ->
         let acting = rule.and_then(|_| request.extensions_mut().remove::<Acting>());
         if let (Some(rule), Some(acting)) = (rule, acting) {
             let decision =
-                DecisionRef { id: "decision-1".into(), effect: "allow".into(), ..DecisionRef::default() };
+                DecisionRef { id: "decision-1".into(), effect: Effect::Allow, ..DecisionRef::default() };
             let token = identity.mint(&Grant {
                 audience: &audience,
                 method: &path,

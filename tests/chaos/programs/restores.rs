@@ -108,7 +108,7 @@ async fn recorded(person: &Person, name: &str) -> Result<()> {
     loop {
         let request = ListAuditRecordsRequest {
             parent: "organizations/acme".to_owned(),
-            filter: format!("object = \"{name}\""),
+            filter: format!("target = \"{name}\""),
             ..Default::default()
         };
         if !person.audit().list_audit_records(request).await?.into_inner().audit_records.is_empty() {

@@ -25,6 +25,7 @@ from pavior.provisioning.v1 import (
     project_service_pb2,
     project_service_pb2_grpc,
 )
+from pavior.type.v1 import stream_pb2
 
 from harness import System, request_id
 
@@ -136,7 +137,7 @@ class MainJob(unittest.TestCase):
         )
         self.assertEqual(deployed.WhichOneof("result"), "response", deployed.error.message)
         overview = alice.platform.GetProjectOverview(
-            platform_service_pb2.GetProjectOverviewRequest(name=name), timeout=10
+            platform_service_pb2.GetProjectOverviewRequest(name=f"{name}/overview"), timeout=10
         )
         self.assertEqual([e.name for e in overview.environments], [environment.name])
         self.assertEqual(list(overview.unreachable), [])
@@ -147,7 +148,8 @@ class MainJob(unittest.TestCase):
         alice.finish(operation)
 
         def watch(token=""):
-            request = operation_service_pb2.WatchOperationRequest(name=operation.name, resume_token=token)
+            start = stream_pb2.StreamStart(resume_token=token) if token else None
+            request = operation_service_pb2.WatchOperationRequest(name=operation.name, start=start)
             return [r for r in alice.operation_service.WatchOperation(request, timeout=30) if not r.HasField("bookmark")]
 
         whole = watch()

@@ -150,7 +150,7 @@ impl LogCheck {
             return Err(bad(format!("column `{column}` does not say what the record says")));
         }
         let producer = &record.producer;
-        self.sequences.push(&producer.service, &producer.epoch, producer.seq).map_err(&bad)?;
+        self.sequences.push(&producer.service, &producer.epoch, producer.sequence).map_err(&bad)?;
         for Lost { service, epoch, first, last } in record.accepted(body).map_err(&bad)? {
             self.sequences.accept(&service, &epoch, first, last);
         }

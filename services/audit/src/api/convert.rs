@@ -5,7 +5,7 @@ use pavior_core::filter::{self, Filter};
 use pavior_core::name::validate_id;
 use pavior_proto::pavior::audit::internal::v1 as recorder_pb;
 use pavior_proto::pavior::audit::v1 as pb;
-use pavior_rpc::{ErrorReason, Problem, Violations, audit, convert};
+use pavior_rpc::{ErrorReason, Problem, Violations, audit, convert, stream};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -32,6 +32,32 @@ pub(super) fn confined(permit: &Permit, field: &str, parent: &str) -> Result<(),
         true => Ok(()),
         false => Err(Problem::permission_denied(permit.action(), parent)),
     }
+}
+
+/// The organization of a checkpoint's name.
+pub(super) fn checkpoint_log(name: &str) -> Result<&str, Problem> {
+    name.strip_suffix("/auditCheckpoint").ok_or_else(|| {
+        Problem::invalid_field("name", format!("`{name}` is not `organizations/…/auditCheckpoint`"))
+    })
+}
+
+/// The organization, the level and the index of a tile's name.
+pub(super) fn tile_name(name: &str) -> Result<(&str, i32, i64), Problem> {
+    let parts = name.rsplit_once("/auditTiles/").and_then(|(parent, id)| {
+        let (level, index) = id.split_once('-')?;
+        Some((parent, whole_number(level)?, whole_number(index)?))
+    });
+    let wrong = || {
+        let wanted = "`organizations/…/auditTiles/{level}-{index}`";
+        Problem::invalid_field("name", format!("`{name}` is not {wanted}"))
+    };
+    parts.ok_or_else(wrong)
+}
+
+/// A number as it stands in names: one has one name.
+fn whole_number<N: std::str::FromStr + ToString>(text: &str) -> Option<N> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse::<N>().ok().filter(|number| digits && number.to_string() == text)
 }
 
 /// An organization's id, or `-` for the platform.
@@ -74,6 +100,11 @@ pub(super) fn read_cursor(value: &Value) -> Result<Cursor, Problem> {
     cursor.ok_or_else(|| {
         Problem::invalid_reason(ErrorReason::InvalidPageToken, "page_token", "not a token of this list")
     })
+}
+
+/// Where a stream goes on: the index of the next record to look at.
+pub(super) fn read_place(value: &Value) -> Result<i64, Problem> {
+    value.as_i64().filter(|next| *next >= 0).ok_or_else(stream::not_ours)
 }
 
 /// A number that must not be negative.
@@ -202,9 +233,10 @@ fn timestamp(micros: i64) -> Option<prost_types::Timestamp> {
     pavior_store::from_micros(micros).map(convert::to_timestamp)
 }
 
-pub(super) fn checkpoint(origin: String, checkpoint: Checkpoint) -> pb::Checkpoint {
+pub(super) fn checkpoint(log: &str, origin: String, checkpoint: Checkpoint) -> pb::Checkpoint {
     let Checkpoint { size, root, signed } = checkpoint;
     pb::Checkpoint {
+        name: format!("organizations/{log}/auditCheckpoint"),
         origin,
         tree_size: wire(size),
         root_hash: root.to_vec(),

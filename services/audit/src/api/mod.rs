@@ -14,13 +14,16 @@ use pavior_core::clock::Clock;
 use pavior_core::page::PageTokens;
 use pavior_proto::pavior::audit::v1 as pb;
 use pavior_proto::pavior::audit::v1::audit_service_server::AuditService;
+use pavior_proto::pavior::audit::v1::watch_audit_records_response::Response as Told;
+use pavior_proto::pavior::r#type::v1::StreamBookmark;
 use pavior_rpc::paging::Page;
+use pavior_rpc::stream::{Start, StreamTokens};
 use pavior_rpc::validate;
 use tonic::{Request, Response, Status};
 
 use crate::Deps;
 use crate::app::reader::Reader;
-use crate::app::watch::{Item, Pace};
+use crate::app::watch::{From, Item, Pace};
 use crate::app::writer::Appender;
 use crate::config::Config;
 use crate::domain::record::Checkpoint;
@@ -54,7 +57,8 @@ impl Api {
     }
 
     fn checkpoint(&self, permit: &Permit, checkpoint: Checkpoint) -> pb::Checkpoint {
-        convert::checkpoint(self.reader.signer.origin(permit.organization()), checkpoint)
+        let log = permit.organization();
+        convert::checkpoint(log, self.reader.signer.origin(log), checkpoint)
     }
 }
 
@@ -67,6 +71,18 @@ where
     let message = request.into_inner();
     validate::request(&message)?;
     convert::confined(&permit, "parent", parent(&message))?;
+    Ok((permit, message))
+}
+
+/// As [`open`], for the name of a checkpoint.
+fn open_checkpoint<M>(request: Request<M>, name: impl Fn(&M) -> &str) -> Result<(Permit, M), Status>
+where
+    M: prost::Message + prost::Name,
+{
+    let permit = permit(&request)?;
+    let message = request.into_inner();
+    validate::request(&message)?;
+    convert::confined(&permit, "name", convert::checkpoint_log(name(&message))?)?;
     Ok((permit, message))
 }
 
@@ -114,14 +130,25 @@ impl AuditService for Api {
         request: Request<pb::WatchAuditRecordsRequest>,
     ) -> Result<Response<Self::WatchAuditRecordsStream>, Status> {
         let (permit, message) = open(request, |m| &m.parent)?;
-        convert::whole("from_index", message.from_index)?;
-        let selection = self.reader.select(&convert::filter(&message.filter)?).map_err(problem)?;
+        let pb::WatchAuditRecordsRequest { parent, start, filter } = message;
+        let tokens = StreamTokens::new(&self.tokens, &["WatchAuditRecords", &parent, &filter]);
+        let from = match tokens.start(start.as_ref())? {
+            Start::Beginning => From::Beginning,
+            Start::Now => From::End,
+            Start::At(time) => From::Time(time),
+            Start::Behind(place) => From::Index(convert::read_place(&place)?),
+        };
+        let selection = self.reader.select(&convert::filter(&filter)?).map_err(problem)?;
         let log = permit.organization().to_owned();
-        let watch = self.reader.watch(permit, selection, message.from_index, self.pace);
+        let watch = self.reader.watch(permit, selection, from, self.pace);
         let items = watch.await.map_err(problem)?.map(move |item| {
             let Item { record, resume } = item.map_err(problem)?;
-            let audit_record = record.map(|record| convert::record(&log, record)).transpose()?;
-            Ok(pb::WatchAuditRecordsResponse { audit_record, resume_index: resume })
+            let response = match record {
+                Some(record) => Told::AuditRecord(convert::record(&log, record)?),
+                None => Told::Bookmark(StreamBookmark {}),
+            };
+            let resume_token = tokens.token(&resume.into());
+            Ok(pb::WatchAuditRecordsResponse { resume_token, response: Some(response) })
         });
         Ok(Response::new(Box::pin(items)))
     }
@@ -130,7 +157,7 @@ impl AuditService for Api {
         &self,
         request: Request<pb::GetCheckpointRequest>,
     ) -> Result<Response<pb::Checkpoint>, Status> {
-        let (permit, _) = open(request, |m| &m.parent)?;
+        let (permit, _) = open_checkpoint(request, |m| &m.name)?;
         let checkpoint = self.reader.checkpoint(&permit).await.map_err(problem)?;
         Ok(Response::new(self.checkpoint(&permit, checkpoint)))
     }
@@ -139,7 +166,7 @@ impl AuditService for Api {
         &self,
         request: Request<pb::ProveInclusionRequest>,
     ) -> Result<Response<pb::InclusionProof>, Status> {
-        let (permit, message) = open(request, |m| &m.parent)?;
+        let (permit, message) = open_checkpoint(request, |m| &m.name)?;
         let index = convert::whole("index", message.index)?;
         let size = convert::size("tree_size", message.tree_size)?;
         let proof = self.reader.prove_inclusion(&permit, index, size).await.map_err(problem)?;
@@ -156,7 +183,7 @@ impl AuditService for Api {
         &self,
         request: Request<pb::ProveConsistencyRequest>,
     ) -> Result<Response<pb::ConsistencyProof>, Status> {
-        let (permit, message) = open(request, |m| &m.parent)?;
+        let (permit, message) = open_checkpoint(request, |m| &m.name)?;
         let from = convert::whole("from_size", message.from_size)?;
         let to = convert::size("to_size", message.to_size)?;
         let proof = self.reader.prove_consistency(&permit, from, to).await.map_err(problem)?;
@@ -169,10 +196,12 @@ impl AuditService for Api {
     }
 
     async fn get_tile(&self, request: Request<pb::GetTileRequest>) -> Result<Response<pb::Tile>, Status> {
-        let (permit, message) = open(request, |m| &m.parent)?;
-        let pb::GetTileRequest { level, index, .. } = message;
+        let permit = permit(&request)?;
+        let pb::GetTileRequest { name } = request.into_inner();
+        let (parent, level, index) = convert::tile_name(&name)?;
+        convert::confined(&permit, "name", parent)?;
         let hashes = self.reader.tile(&permit, level, index).await.map_err(problem)?;
         let width = hashes.len() as i32;
-        Ok(Response::new(pb::Tile { level, index, width, hashes: hashes.concat() }))
+        Ok(Response::new(pb::Tile { name, level, index, width, hashes: hashes.concat() }))
     }
 }

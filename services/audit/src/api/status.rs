@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pavior_rpc::{ErrorReason, Problem};
+use pavior_rpc::{ErrorReason, Problem, stream};
 use pavior_store::ErrorKind;
 use tonic::Code;
 
@@ -41,6 +41,7 @@ pub(super) fn problem(error: Error) -> Problem {
             problem.code = Code::OutOfRange;
             problem
         }
+        error @ Error::Forgotten { .. } => stream::expired(error.to_string()),
         Error::Filter(error) => {
             Problem::invalid_reason(ErrorReason::InvalidFilter, "filter", error.to_string())
         }

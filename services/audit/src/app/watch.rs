@@ -1,10 +1,11 @@
-//! Following a log: what is there from an index on, then what is appended, with a sign of life when nothing is.
+//! Following a log: what is there from a place on, then what is appended, with a sign of life when nothing is.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures::Stream;
 use pavior_auth::Permit;
+use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -13,6 +14,9 @@ use crate::domain::record::StoredRecord;
 use crate::error::Error;
 use crate::store::Selection;
 
+/// How far the times of records that stand side by side may be apart: several processes write to a log, each by its
+/// own clock.
+const APART: Duration = Duration::from_secs(60);
 /// Records read at once.
 const CHUNK: u64 = 100;
 
@@ -23,6 +27,17 @@ pub(crate) struct Item {
     pub(crate) record: Option<StoredRecord>,
     /// Every record below it has been sent or did not match.
     pub(crate) resume: i64,
+}
+
+/// Where a stream begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum From {
+    Beginning,
+    /// With the next record that is appended.
+    End,
+    /// With what the log took then or later.
+    Time(OffsetDateTime),
+    Index(i64),
 }
 
 /// How a stream waits.
@@ -41,31 +56,43 @@ struct State {
     commits: watch::Receiver<u64>,
     /// The first index that has not been looked at.
     next: i64,
+    /// What the log took before is left out; microseconds since 1970.
+    since: i64,
     ready: VecDeque<Item>,
     bookmark_at: Instant,
     ended: bool,
 }
 
 impl Reader {
-    /// Streams records from an index on. Nothing is read ahead of the client.
+    /// Streams records from a place on. Nothing is read ahead of the client.
     pub(crate) async fn watch(
         &self,
         permit: Permit,
         selection: Selection,
-        from: i64,
+        from: From,
         pace: Pace,
     ) -> Result<impl Stream<Item = Result<Item, Error>> + Send + use<>, Error> {
-        let size = self.checkpoint(&permit).await?.size;
-        if u64::try_from(from).is_ok_and(|from| from > size) {
-            return Err(Error::BeyondEnd { field: "from_index", asked: from as u64, size });
-        }
+        let size = self.checkpoint(&permit).await?.size as i64;
+        let (next, since) = match from {
+            From::Beginning => (0, i64::MIN),
+            From::End => (size, i64::MIN),
+            From::Time(time) => {
+                let since = pavior_store::micros(time);
+                let early = since.saturating_sub(APART.as_micros() as i64);
+                (self.store.first_since(&permit, early, size).await?, since)
+            }
+            // The log was set back since.
+            From::Index(next) if next > size => return Err(Error::Forgotten { next, size }),
+            From::Index(next) => (next, i64::MIN),
+        };
         let state = State {
             commits: self.store.commits(),
             reader: self.clone(),
             permit,
             selection,
             pace,
-            next: from,
+            next,
+            since,
             ready: VecDeque::new(),
             bookmark_at: Instant::now() + pace.bookmark,
             ended: false,
@@ -115,7 +142,9 @@ impl State {
             Some(last) => last.index + 1,
             None => size,
         };
-        self.ready.extend(page.records.into_iter().map(|record| {
+        let since = self.since;
+        let wanted = page.records.into_iter().filter(|record| record.receive_time >= since);
+        self.ready.extend(wanted.map(|record| {
             let resume = record.index + 1;
             Item { record: Some(record), resume }
         }));

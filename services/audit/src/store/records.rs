@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use futures::TryStreamExt as _;
 use pavior_auth::Permit;
+use pavior_core::audit::{AuditClass, Effect, Status};
 use pavior_core::filter::Filter;
 use pavior_store::StoreError;
 use pavior_store::filter::{self, FieldMap};
@@ -33,30 +34,24 @@ impl AuditStore {
     /// Compiles a filter over the documented fields.
     pub(crate) fn select(&self, filter: &Filter) -> Result<Selection, Error> {
         let fields = FieldMap::new(self.store.backend())
-            .text("actor", Column::Actor)
-            .text("object", Column::Object)
-            .text("object_type", Column::ObjectType)
+            .text("principal", Column::Principal)
+            .text("target", Column::Target)
+            .text("target_type", Column::TargetType)
             .text("project", Column::Project)
             .text("action", Column::Action)
             .enumeration(
                 "audit_class",
-                Column::Class,
-                [
-                    ("AUDIT_CLASS_A", "A"),
-                    ("AUDIT_CLASS_B", "B"),
-                    ("AUDIT_CLASS_C", "C"),
-                    ("A", "A"),
-                    ("B", "B"),
-                    ("C", "C"),
-                ],
+                Column::AuditClass,
+                named("AUDIT_CLASS_", AuditClass::ALL, AuditClass::as_str),
             )
-            .text("effect", Column::Effect)
-            .text("status", Column::Status)
+            .enumeration("effect", Column::Effect, named("EFFECT_", Effect::ALL, Effect::as_str))
+            .enumeration("status", Column::Status, named("STATUS_", Status::ALL, Status::as_str))
+            .text("call_id", Column::CallId)
             .text("request_id", Column::RequestId)
             .text("operation", Column::Operation)
             .number("index", Column::Idx)
             .timestamp_micros("event_time", Column::EventTime)
-            .global(["actor", "object", "action"]);
+            .global(["principal", "target", "action"]);
         Ok(Selection(filter::condition(filter, &fields)?))
     }
 
@@ -91,6 +86,26 @@ impl AuditStore {
         Ok(row.map(stored))
     }
 
+    /// About the first of `size` records that the log took at this time (microseconds since 1970) or later: found by
+    /// halves, as the times of records grow with their places, but for moments.
+    pub(crate) async fn first_since(&self, permit: &Permit, time: i64, size: i64) -> Result<i64, Error> {
+        let (mut from, mut to) = (0, size);
+        while from < to {
+            let middle = from + (to - from) / 2;
+            let taken = record::Entity::find_by_id((permit.organization().to_owned(), middle))
+                .select_only()
+                .column(Column::ReceiveTime)
+                .into_tuple::<i64>()
+                .one(self.store.read())
+                .await?;
+            match taken {
+                Some(taken) if taken < time => from = middle + 1,
+                _ => to = middle,
+            }
+        }
+        Ok(from)
+    }
+
     /// Records of a range that match, at most `limit` of them and at most `max_bytes` together (but always one).
     pub(crate) async fn records_page(
         &self,
@@ -123,6 +138,12 @@ impl AuditStore {
         }
         Ok(Page { records, more })
     }
+}
+
+/// The names of an enum's values in a filter, with and without the enum's prefix, and what is stored for each.
+fn named<V: Copy>(prefix: &str, values: &[V], word: fn(V) -> &'static str) -> Vec<(String, &'static str)> {
+    let names = values.iter().map(|value| word(*value));
+    names.flat_map(|word| [(format!("{prefix}{word}"), word), (word.to_owned(), word)]).collect()
 }
 
 fn stored(row: record::Model) -> StoredRecord {

@@ -167,7 +167,9 @@ async fn service_cannot_write_as_another_and_unknown_callers_not_at_all() {
     let mut client = fixture.client(&running, "catalog");
     not_the_producer(&client.append_records(fixture.request("catalog", "-", forged)).await.unwrap_err());
     // A service may not read the trail, and who has no token may do nothing.
-    let read = pavior_proto::pavior::audit::v1::GetCheckpointRequest { parent: "organizations/acme".into() };
+    let read = pavior_proto::pavior::audit::v1::GetCheckpointRequest {
+        name: "organizations/acme/auditCheckpoint".into(),
+    };
     let status = client.get_checkpoint(fixture.request("catalog", "acme", read)).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
     running.stop().await;
@@ -374,7 +376,7 @@ async fn nothing_that_a_caller_makes_up_holds_up_the_producer() {
         pavior_rpc::audit::Producer { service: "catalog".into(), instance: "i".into(), epoch: "e1".into() };
     // As the outbox's relay ships them: an organization that cannot be, control characters, values beyond the limit.
     let mut denied = event("acme", 1);
-    denied.object.name = "organizations/No Such\u{0}\n/things/x".into();
+    denied.affected[0].name = "organizations/No Such\u{0}\n/things/x".into();
     let mut large = event("acme", 3);
     let text = "x".repeat(2 << 20);
     large.change.as_mut().unwrap().after = Some(serde_json::json!({ "text": text }));
@@ -386,14 +388,14 @@ async fn nothing_that_a_caller_makes_up_holds_up_the_producer() {
     assert_eq!((shipped.acknowledged, shipped.error.map(|error| error.to_string())), (Some(3), None));
     let mut reader = fixture.client(&running, "gateway");
     let platform = fixture.all(&mut reader, "-", "").await;
-    let name = platform[0].event.as_ref().unwrap().object.as_ref().unwrap().name.clone();
+    let name = platform[0].event.as_ref().unwrap().affected[0].name.clone();
     assert_eq!(name, "organizations/No Such\u{fffd}\u{fffd}/things/x");
     let own = fixture.all(&mut reader, "acme", "").await;
     assert_eq!(own.len(), 2);
     let change = own[0].event.as_ref().unwrap().change.clone().unwrap();
-    let after: serde_json::Value = serde_json::from_slice(&change.after_json).unwrap();
+    let after: serde_json::Value = serde_json::from_slice(&change.after).unwrap();
     assert_eq!(after["omitted"]["bytes"], text.len() + r#"{"text":""}"#.len());
-    assert_eq!(change.params_digest, "00");
+    assert_eq!(change.request_digest, "00");
     drop((sink, reader));
     running.stop().await;
     assert_eq!(verify_database(&fixture.db.url, None).await.unwrap().records(), 3);

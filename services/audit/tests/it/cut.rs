@@ -73,7 +73,7 @@ fn clients(fixture: &Fixture, running: &Running) -> (Client, Client) {
 
 fn lost(found: &LogFinding) -> AuditEvent {
     AuditEvent {
-        class: AuditClass::A,
+        audit_class: AuditClass::Required,
         action: "platform.restore".into(),
         summary: found.lost().unwrap(),
         ..event(&found.log, 1_000)

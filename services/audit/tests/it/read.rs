@@ -22,20 +22,23 @@ async fn filters_find_what_they_say_on_both_databases() {
         let mut writer = fixture.client(&running, "catalog");
         fixture.fill(&mut writer, "acme", 1, 60).await;
         let mut client = fixture.client(&running, "gateway");
-        let operation = uuid::Uuid::from_u128(4);
+        let operation = "organizations/acme/operations/four";
         type Matches = fn(i64) -> bool;
         let table: Vec<(String, Matches)> = vec![
             (String::new(), |_| true),
-            ("actor = \"organizations/acme/users/alice\"".into(), |n| n % 2 == 0),
-            ("actor = \"*/alice\" AND audit_class = AUDIT_CLASS_A".into(), |n| n % 2 == 0 && n % 3 == 0),
-            ("object = \"organizations/acme/components/c3\"".into(), |n| n % 7 == 3),
-            ("object_type = \"catalog.pavior.dev/Component\" index < 10".into(), |n| n <= 10),
+            ("principal = \"organizations/acme/users/alice\"".into(), |n| n % 2 == 0),
+            ("principal = \"*/alice\" AND audit_class = AUDIT_CLASS_REQUIRED".into(), |n| {
+                n % 2 == 0 && n % 3 == 0
+            }),
+            ("target = \"organizations/acme/components/c3\"".into(), |n| n % 7 == 3),
+            ("target_type = \"catalog.pavior.dev/Component\" index < 10".into(), |n| n <= 10),
             ("project = \"organizations/acme/projects/hello\"".into(), |n| n % 5 == 0),
             ("action = \"catalog.components.create\"".into(), |n| n % 3 == 0),
-            ("effect = deny OR status = ok".into(), |_| true),
-            ("status = denied".into(), |n| n % 10 == 0),
-            ("NOT effect = deny".into(), |n| n % 10 != 0),
+            ("effect = DENY OR status = SUCCEEDED".into(), |_| true),
+            ("status = STATUS_DENIED".into(), |n| n % 10 == 0),
+            ("NOT effect = EFFECT_DENY".into(), |n| n % 10 != 0),
             ("request_id = \"request-17\"".into(), |n| n == 17),
+            ("call_id = \"call-18\"".into(), |n| n == 18),
             (format!("operation = \"{operation}\""), |n| n % 4 == 0),
             ("event_time > \"2026-03-01T10:00:50Z\"".into(), |n| n > 50),
         ];
@@ -45,7 +48,8 @@ async fn filters_find_what_they_say_on_both_databases() {
             let expected: Vec<i64> = (1..=60).filter(|n| matches(*n)).collect();
             assert_eq!(found, expected, "{filter} on {}", fixture.db.kind);
         }
-        for bad in ["nothing = 1", "actor = ", "audit_class = Z", "event_time > yesterday"] {
+        for bad in ["nothing = 1", "principal = ", "audit_class = Z", "status = ok", "event_time > yesterday"]
+        {
             let message = pb::ListAuditRecordsRequest { filter: bad.into(), ..Default::default() };
             let status = fixture.list(&mut client, "acme", message).await.unwrap_err();
             assert_eq!(status.code(), Code::InvalidArgument, "{bad}");
@@ -143,9 +147,9 @@ async fn proofs_hold_for_an_independent_verifier() {
         fixture.fill(&mut writer, "acme", 131, 500).await;
         let key = VerifierKey::parse(&early.verifier_key).unwrap();
         let records = fixture.all(&mut client, "acme", "").await;
-        let parent = || "organizations/acme".to_owned();
+        let name = || "organizations/acme/auditCheckpoint".to_owned();
         for index in [0, 1, 255, 256, 257, 511, 512, 600, 629] {
-            let message = pb::ProveInclusionRequest { parent: parent(), index, tree_size: 0 };
+            let message = pb::ProveInclusionRequest { name: name(), index, tree_size: 0 };
             let request = fixture.request("gateway", "acme", message);
             let proof = client.prove_inclusion(request).await.unwrap().into_inner();
             let record = &records[index as usize];
@@ -155,7 +159,7 @@ async fn proofs_hold_for_an_independent_verifier() {
             verify_inclusion(&record.canonical, index as u64, &path, &note, &key).unwrap();
             assert!(verify_inclusion(b"{}", index as u64, &path, &note, &key).is_err());
         }
-        let message = pb::ProveConsistencyRequest { parent: parent(), from_size: 130, to_size: 0 };
+        let message = pb::ProveConsistencyRequest { name: name(), from_size: 130, to_size: 0 };
         let request = fixture.request("gateway", "acme", message);
         let proof = client.prove_consistency(request).await.unwrap().into_inner();
         let checkpoint = |note: &str| {
@@ -173,18 +177,30 @@ async fn proofs_hold_for_an_independent_verifier() {
         assert!(verify_export(&export[..], std::slice::from_ref(&key)).is_err());
 
         for (level, index, width) in [(0, 0, 256), (0, 2, 118), (1, 0, 2)] {
-            let message = pb::GetTileRequest { parent: parent(), level, index };
+            let name = format!("organizations/acme/auditTiles/{level}-{index}");
+            let message = pb::GetTileRequest { name: name.clone() };
             let tile =
                 client.get_tile(fixture.request("gateway", "acme", message)).await.unwrap().into_inner();
             assert_eq!((tile.width, tile.hashes.len()), (width, width as usize * 32));
+            assert_eq!((tile.name, tile.level, tile.index), (name, level, index));
         }
-        for (level, index) in [(0, 3), (1, 1), (2, 0), (-1, 0), (0, -1), (99, 0)] {
-            let message = pb::GetTileRequest { parent: parent(), level, index };
+        for (id, code) in [
+            ("0-3", Code::NotFound),
+            ("1-1", Code::NotFound),
+            ("2-0", Code::NotFound),
+            ("99-0", Code::NotFound),
+            ("-1-0", Code::InvalidArgument),
+            ("0--1", Code::InvalidArgument),
+            ("0-01", Code::InvalidArgument),
+            ("0-+1", Code::InvalidArgument),
+            ("0", Code::InvalidArgument),
+        ] {
+            let message = pb::GetTileRequest { name: format!("organizations/acme/auditTiles/{id}") };
             let status = client.get_tile(fixture.request("gateway", "acme", message)).await.unwrap_err();
-            assert_eq!(status.code(), Code::NotFound, "{level}/{index}");
+            assert_eq!(status.code(), code, "{id}");
         }
         for (index, tree_size) in [(630, 0), (0, 631), (10, 10), (i64::MAX, 0)] {
-            let message = pb::ProveInclusionRequest { parent: parent(), index, tree_size };
+            let message = pb::ProveInclusionRequest { name: name(), index, tree_size };
             let status =
                 client.prove_inclusion(fixture.request("gateway", "acme", message)).await.unwrap_err();
             assert_eq!(status.code(), Code::OutOfRange);
@@ -212,6 +228,7 @@ async fn permit_for_one_organization_opens_no_other() {
         assert_eq!(fixture.all(&mut client, own, "").await.len(), 1);
         let parent = format!("organizations/{other}");
         let name = format!("{parent}/auditRecords/{}", event("umbrella", 2).event_id);
+        let checkpoint = format!("{parent}/auditCheckpoint");
         macro_rules! denied {
             ($method:ident, $message:expr) => {
                 let status = client.$method(fixture.request("gateway", own, $message)).await.err().unwrap();
@@ -227,13 +244,16 @@ async fn permit_for_one_organization_opens_no_other() {
             watch_audit_records,
             pb::WatchAuditRecordsRequest { parent: parent.clone(), ..Default::default() }
         );
-        denied!(get_checkpoint, pb::GetCheckpointRequest { parent: parent.clone() });
-        denied!(prove_inclusion, pb::ProveInclusionRequest { parent: parent.clone(), ..Default::default() });
+        denied!(get_checkpoint, pb::GetCheckpointRequest { name: checkpoint.clone() });
+        denied!(
+            prove_inclusion,
+            pb::ProveInclusionRequest { name: checkpoint.clone(), ..Default::default() }
+        );
         denied!(
             prove_consistency,
-            pb::ProveConsistencyRequest { parent: parent.clone(), ..Default::default() }
+            pb::ProveConsistencyRequest { name: checkpoint.clone(), ..Default::default() }
         );
-        denied!(get_tile, pb::GetTileRequest { parent: parent.clone(), ..Default::default() });
+        denied!(get_tile, pb::GetTileRequest { name: format!("{parent}/auditTiles/0-0") });
     }
     // The record of another organization is not found under one's own name either.
     let name = format!("organizations/acme/auditRecords/{}", event("umbrella", 2).event_id);

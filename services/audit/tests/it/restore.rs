@@ -41,7 +41,7 @@ async fn accept(fixture: &Fixture) -> Vec<LogFinding> {
     let ledger = Ledger::open(&config(fixture), fixture.db.connect().await).unwrap();
     let found = ledger.look().await.unwrap();
     let record = |lost: &LogFinding| AuditEvent {
-        class: AuditClass::A,
+        audit_class: AuditClass::Required,
         action: "platform.restore".into(),
         summary: lost.lost().unwrap(),
         ..event(&lost.log, 1_000)

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use pavior_audit::{Config, Deps};
 use pavior_auth::{CallRules, InternalSigner, InternalVerifier, Permit, ServiceIdentity, authn_layer};
-use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, DecisionRef, Object, Outcome, Phase};
+use pavior_core::audit::{
+    self as audit_words, Affected, AuditClass, AuditEvent, Cause, Change, Code, DecisionRef, Effect, Outcome,
+    PrincipalKind, PrincipalRef,
+};
 use pavior_proto::pavior::audit::internal::v1 as recorder_pb;
 use pavior_proto::pavior::audit::internal::v1::recorder_service_client::RecorderServiceClient;
 use pavior_proto::pavior::audit::v1 as pb;
@@ -179,7 +182,7 @@ impl Fixture {
     }
 
     pub(crate) async fn checkpoint(&self, client: &mut Client, log: &str) -> pb::Checkpoint {
-        let message = pb::GetCheckpointRequest { parent: format!("organizations/{log}") };
+        let message = pb::GetCheckpointRequest { name: format!("organizations/{log}/auditCheckpoint") };
         client.get_checkpoint(self.request("gateway", log, message)).await.unwrap().into_inner()
     }
 
@@ -283,45 +286,51 @@ pub(crate) fn batch(
 /// An event that differs with `n` in everything that can be looked for.
 pub(crate) fn event(log: &str, n: i64) -> AuditEvent {
     let who = if n % 2 == 0 { "alice" } else { "bob" };
+    let principal = PrincipalRef {
+        via: "gateway".into(),
+        ..PrincipalRef::new(PrincipalKind::User, format!("organizations/{log}/users/{who}"))
+    };
+    let id = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + n as u128);
+    let time = time::macros::datetime!(2026-03-01 10:00 UTC) + time::Duration::seconds(n);
+    let action = format!("catalog.components.{}", if n % 3 == 0 { "create" } else { "get" });
+    let denied = n % 10 == 0;
     AuditEvent {
-        event_id: Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + n as u128),
-        time: time::macros::datetime!(2026-03-01 10:00 UTC) + time::Duration::seconds(n),
-        class: if n % 3 == 0 { AuditClass::A } else { AuditClass::B },
-        action: format!("catalog.components.{}", if n % 3 == 0 { "create" } else { "get" }),
-        phase: Phase::Outcome,
-        actor: Actor {
-            kind: "user".into(),
-            reference: format!("organizations/{log}/users/{who}"),
-            via: Some("gateway".into()),
-            session: None,
-        },
-        object: Object {
+        audit_class: if n % 3 == 0 { AuditClass::Required } else { AuditClass::BestEffort },
+        affected: vec![Affected {
             r#type: "catalog.pavior.dev/Component".into(),
             name: format!("organizations/{log}/components/c{}", n % 7),
-            project: (n % 5 == 0).then(|| format!("organizations/{log}/projects/hello")),
-        },
+            project: if n % 5 == 0 { format!("organizations/{log}/projects/hello") } else { String::new() },
+        }],
         cause: Cause {
+            call_id: format!("call-{n}"),
             request_id: format!("request-{n}"),
-            trace_id: None,
-            parent_event: (n % 4 == 0).then(|| Uuid::from_u128(4)),
+            trace_id: String::new(),
+            operation: if n % 4 == 0 {
+                format!("organizations/{log}/operations/four")
+            } else {
+                String::new()
+            },
         },
         decision: Some(DecisionRef {
             id: format!("d{n}"),
-            effect: if n % 10 == 0 { "deny" } else { "allow" }.into(),
+            effect: if denied { Effect::Deny } else { Effect::Allow },
             policy_revision: "r1".into(),
-            policies: vec!["p1".into()],
+            policy_ids: vec!["p1".into()],
             approvals: vec![],
         }),
         outcome: Outcome {
-            status: if n % 10 == 0 { "denied" } else { "ok" }.into(),
-            code: String::new(),
-            duration_ms: 3,
+            duration: Some(Duration::from_millis(3)),
+            ..match denied {
+                true => Outcome::error(audit_words::Status::Denied, Code::PermissionDenied, "ACCESS_DENIED"),
+                false => Outcome::ok(audit_words::Status::Succeeded),
+            }
         },
         change: (n % 3 == 0).then(|| Change {
-            params_digest: Some("00".into()),
+            request_digest: "00".into(),
             after: Some(serde_json::json!({"replicas": n, "text": "ünï\n"})),
             ..Change::default()
         }),
         summary: format!("{who} did {n}"),
+        ..AuditEvent::new(id, time, &action, principal)
     }
 }

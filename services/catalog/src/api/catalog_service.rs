@@ -2,12 +2,14 @@
 
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::pavior::catalog::v1::catalog_service_server::CatalogService;
-use pavior_resource::{Answer, Patch, create, create_with, delete, get, list, update, update_with};
+use pavior_resource::{
+    Answer, Patch, create, create_with, delete, delete_with, get, list, update, update_with,
+};
 use tonic::Request;
 
 use super::Api;
-use super::convert_entity::encode_entity;
-use crate::app::{create_entity, update_entity};
+use super::convert_entity::{encode_entity, encode_gone};
+use crate::app::{create_entity, delete_entity, update_entity};
 use crate::domain::{EntityFields, KindFields};
 
 #[tonic::async_trait]
@@ -28,7 +30,7 @@ impl CatalogService for Api {
         update::<KindFields, _>(&self.app, request).await
     }
 
-    async fn delete_kind(&self, request: Request<pb::DeleteKindRequest>) -> Answer<()> {
+    async fn delete_kind(&self, request: Request<pb::DeleteKindRequest>) -> Answer<pb::Kind> {
         delete::<KindFields, _>(&self.app, request).await
     }
 
@@ -62,8 +64,11 @@ impl CatalogService for Api {
         .await
     }
 
-    async fn delete_entity(&self, request: Request<pb::DeleteEntityRequest>) -> Answer<()> {
-        delete::<EntityFields, _>(&self.app, request).await
+    async fn delete_entity(&self, request: Request<pb::DeleteEntityRequest>) -> Answer<pb::Entity> {
+        delete_with::<EntityFields, _, _, _>(&self.app, request, encode_gone, |work, command| {
+            Box::pin(delete_entity(work, command))
+        })
+        .await
     }
 
     async fn import_entities(

@@ -204,10 +204,10 @@ impl Wire for KindFields {
 
 fn encode_rule(rule: RelationRule) -> pb::kind::RelationRule {
     let RelationRule { field, relation, inverse, default_kind } = rule;
-    pb::kind::RelationRule { field, r#type: relation, inverse_type: inverse, default_kind }
+    pb::kind::RelationRule { field, r#type: relation, inverse_type: inverse, default_kind_id: default_kind }
 }
 
 fn decode_rule(rule: &pb::kind::RelationRule) -> RelationRule {
-    let pb::kind::RelationRule { field, r#type, inverse_type, default_kind } = rule.clone();
+    let pb::kind::RelationRule { field, r#type, inverse_type, default_kind_id: default_kind } = rule.clone();
     RelationRule { field, relation: r#type, inverse: inverse_type, default_kind }
 }

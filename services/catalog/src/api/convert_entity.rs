@@ -93,6 +93,11 @@ pub(super) fn encode_entity(view: &EntityView) -> pb::Entity {
     pb::Entity { relations, ..EntityFields::encode(stored) }
 }
 
+/// An entity that was deleted, if it was there.
+pub(super) fn encode_gone(gone: &Option<EntityView>) -> pb::Entity {
+    gone.as_ref().map(encode_entity).unwrap_or_default()
+}
+
 fn encode_relation(seen: &SeenRelation, organization: &str) -> pb::entity::Relation {
     let SeenRelation { relation, target, resolved } = seen;
     pb::entity::Relation { r#type: relation.clone(), target: target.name(organization), resolved: *resolved }

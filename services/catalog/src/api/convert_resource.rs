@@ -17,16 +17,20 @@ impl Wire for TemplateFields {
     fn encode(stored: &Stored<Self>) -> pb::Template {
         let (create_time, update_time) = times(stored);
         let Self { display_name, description, channels, latest_version } = stored.fields.clone();
+        let name = stored.name();
+        let version = |id: String| format!("{name}/versions/{id}");
+        let channels = channels.into_iter().map(|(channel, id)| (channel, version(id))).collect();
+        let latest_version = if latest_version.is_empty() { latest_version } else { version(latest_version) };
         pb::Template {
-            name: stored.name(),
             uid: stored.uid.to_string(),
             etag: stored.etag(),
             display_name,
             create_time,
             update_time,
             description,
-            channels: to_hash_map(&channels),
+            channels,
             latest_version,
+            name,
         }
     }
 
@@ -44,14 +48,15 @@ impl Wire for TemplateFields {
             create_time: _,
             update_time: _,
             description,
-            channels,
+            channels: _,
             latest_version: _,
         } = message;
+        let TemplateFields { channels, latest_version, .. } = before.cloned().unwrap_or_default();
         Some(Self {
             display_name: display_name.clone(),
             description: description.clone(),
-            channels: from_hash_map(channels),
-            latest_version: before.map(|before| before.latest_version.clone()).unwrap_or_default(),
+            channels,
+            latest_version,
         })
     }
 }
@@ -80,7 +85,7 @@ impl Wire for VersionFields {
         _before: Option<&Self>,
         violations: &mut Violations,
     ) -> Option<Self> {
-        violations.add("", "a version is published and never written otherwise");
+        violations.add("", "a version is read from its document");
         None
     }
 }
@@ -157,7 +162,7 @@ impl Wire for ResourceDefinitionFields {
             update_time,
             description,
             resource_type: format!("organizations/{}/resourceTypes/{resource_type}", stored.organization),
-            driver,
+            driver_id: driver,
             driver_inputs: to_pb_struct(&driver_inputs),
             match_criteria: match_criteria.iter().map(encode_criteria).collect(),
             monthly_cost,
@@ -179,7 +184,7 @@ impl Wire for ResourceDefinitionFields {
             update_time: _,
             description,
             resource_type,
-            driver,
+            driver_id: driver,
             driver_inputs,
             match_criteria,
             monthly_cost,

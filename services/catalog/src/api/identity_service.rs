@@ -56,7 +56,10 @@ impl IdentityService for Api {
         update::<GroupFields, _>(&self.app, request).await
     }
 
-    async fn delete_group(&self, request: Request<identity_pb::DeleteGroupRequest>) -> Answer<()> {
+    async fn delete_group(
+        &self,
+        request: Request<identity_pb::DeleteGroupRequest>,
+    ) -> Answer<identity_pb::Group> {
         delete::<GroupFields, _>(&self.app, request).await
     }
 
@@ -85,7 +88,10 @@ impl IdentityService for Api {
         update::<UserFields, _>(&self.app, request).await
     }
 
-    async fn delete_user(&self, request: Request<identity_pb::DeleteUserRequest>) -> Answer<()> {
+    async fn delete_user(
+        &self,
+        request: Request<identity_pb::DeleteUserRequest>,
+    ) -> Answer<identity_pb::User> {
         delete::<UserFields, _>(&self.app, request).await
     }
 }

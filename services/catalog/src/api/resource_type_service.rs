@@ -38,7 +38,10 @@ impl ResourceTypeService for Api {
         update::<ResourceTypeFields, _>(&self.app, request).await
     }
 
-    async fn delete_resource_type(&self, request: Request<pb::DeleteResourceTypeRequest>) -> Answer<()> {
+    async fn delete_resource_type(
+        &self,
+        request: Request<pb::DeleteResourceTypeRequest>,
+    ) -> Answer<pb::ResourceType> {
         delete::<ResourceTypeFields, _>(&self.app, request).await
     }
 
@@ -73,7 +76,7 @@ impl ResourceTypeService for Api {
     async fn delete_resource_definition(
         &self,
         request: Request<pb::DeleteResourceDefinitionRequest>,
-    ) -> Answer<()> {
+    ) -> Answer<pb::ResourceDefinition> {
         delete::<ResourceDefinitionFields, _>(&self.app, request).await
     }
 

@@ -19,8 +19,12 @@ use tonic::Request;
 use super::Api;
 use super::convert_entity::encode_entity;
 use super::convert_resource::{decode_context, encode_match};
-use crate::app::{Directory, DirectoryRows, ImportDocument, Imported, Publish, Register, Unregister};
+use crate::app::{
+    CreateVersion, Directory, DirectoryRows, ImportDocument, Imported, MoveChannel, Register, Unregister,
+};
 use crate::domain::reference::EntityKey;
+use crate::domain::template::channel_problem;
+use crate::domain::version::is_version;
 use crate::domain::{EntityFields, OrganizationFields, TemplateFields, VersionFields, Violations};
 use crate::error::Error;
 
@@ -207,18 +211,38 @@ impl Api {
         respond(stored.map(|stored| VersionFields::encode(&stored)))
     }
 
-    pub(super) async fn publish(
+    pub(super) async fn create_version(
         &self,
-        request: Request<pb::PublishTemplateVersionRequest>,
+        request: Request<pb::CreateTemplateVersionRequest>,
     ) -> Answer<pb::TemplateVersion> {
         let (permit, request) = read_request(request)?;
-        let action = pb::PublishTemplateVersionRequest::ACTION;
+        let action = pb::CreateTemplateVersionRequest::ACTION;
         let named = name::<TemplateFields>(&permit, "parent", &request.parent, action);
         let template = named.map_err(Problem::from)?.id;
         let context = ChangeContext::of(&permit, &request);
-        let pb::PublishTemplateVersionRequest { document, channels, .. } = request;
-        let command = Publish { template, document, channels };
-        respond(self.app.publish(&context, VersionFields::encode, command).await)
+        let pb::CreateTemplateVersionRequest { template_version_id: id, template_version, .. } = request;
+        let document = template_version.unwrap_or_default().document;
+        let command = CreateVersion { template, id, document };
+        respond(self.app.create_version(&context, VersionFields::encode, command).await)
+    }
+
+    pub(super) async fn move_channel(
+        &self,
+        request: Request<pb::MoveTemplateChannelRequest>,
+    ) -> Answer<pb::Template> {
+        let (permit, request) = read_request(request)?;
+        let action = pb::MoveTemplateChannelRequest::ACTION;
+        let context = ChangeContext::of(&permit, &request);
+        let pb::MoveTemplateChannelRequest { name, channel, template_version, etag, .. } = request;
+        let named = pavior_resource::name::<TemplateFields>(&permit, "name", &name, action);
+        let template = named.map_err(Problem::from)?.id;
+        channel_problem(&channel).map_err(|problem| Problem::invalid_field("channel", problem))?;
+        let version = match template_version.as_str() {
+            "" => None,
+            version => Some(of_template(&permit, &template, version, action)?),
+        };
+        let command = MoveChannel { template, channel, version, etag };
+        respond(self.app.move_channel(&context, TemplateFields::encode, command).await)
     }
 
     pub(super) async fn match_definitions(
@@ -293,4 +317,20 @@ fn encode_directory(directory: Directory, organization: &str) -> directory_pb::D
         parent_group: parent.map(|id| group(&id)).unwrap_or_default(),
     });
     directory_pb::Directory { revision, unchanged: false, memberships, groups: groups.collect() }
+}
+
+/// The id of a version of this template, from its name. A channel is none.
+fn of_template(permit: &Permit, template: &str, version: &str, action: &str) -> Result<String, Problem> {
+    const FIELD: &str = "template_version";
+    let named = name::<VersionFields>(permit, FIELD, version, action).map_err(Problem::from)?;
+    if named.parent != template {
+        return Err(Problem::invalid_field(FIELD, format!("`{version}` is not a version of `{template}`")));
+    }
+    if !is_version(&named.id) {
+        return Err(Problem::invalid_field(
+            FIELD,
+            format!("`{}` is not a version such as `1.2.0`", named.id),
+        ));
+    }
+    Ok(named.id)
 }

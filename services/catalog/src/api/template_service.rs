@@ -29,7 +29,7 @@ impl TemplateService for Api {
         update::<TemplateFields, _>(&self.app, request).await
     }
 
-    async fn delete_template(&self, request: Request<pb::DeleteTemplateRequest>) -> Answer<()> {
+    async fn delete_template(&self, request: Request<pb::DeleteTemplateRequest>) -> Answer<pb::Template> {
         delete::<TemplateFields, _>(&self.app, request).await
     }
 
@@ -47,10 +47,17 @@ impl TemplateService for Api {
         list::<VersionFields, _>(&self.app, request).await
     }
 
-    async fn publish_template_version(
+    async fn create_template_version(
         &self,
-        request: Request<pb::PublishTemplateVersionRequest>,
+        request: Request<pb::CreateTemplateVersionRequest>,
     ) -> Answer<pb::TemplateVersion> {
-        self.publish(request).await
+        self.create_version(request).await
+    }
+
+    async fn move_template_channel(
+        &self,
+        request: Request<pb::MoveTemplateChannelRequest>,
+    ) -> Answer<pb::Template> {
+        self.move_channel(request).await
     }
 }

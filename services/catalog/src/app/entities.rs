@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_auth::Permit;
 use pavior_resource::crud::{self, LOOK_FOR};
-use pavior_resource::{Create, Done, Error as ResourceError, ListQuery, Rules, Update, Work};
+use pavior_resource::{Create, Delete, Done, Error as ResourceError, ListQuery, Rules, Update, Work};
 
 use super::{App, db};
 use crate::domain::entity::{Edge, SeenRelation};
@@ -88,11 +88,29 @@ pub(crate) async fn update_entity(
     view(work, crud::update(work, command, merge).await?).await
 }
 
+/// Deletes an entity, and gives it as it was.
+pub(crate) async fn delete_entity(
+    work: &Work<'_, App>,
+    command: &Delete,
+) -> Result<Done<Option<EntityView>>, Error> {
+    // What it relates to goes with it.
+    let relations = match work.find::<EntityFields>(&command.parent, &command.id).await? {
+        Some(there) => relations(work, &there).await?,
+        None => Vec::new(),
+    };
+    let Done { value, entries } = crud::delete::<EntityFields>(work, command).await?;
+    Ok(Done { value: value.map(|stored| EntityView { stored, relations }), entries })
+}
+
 async fn view(work: &Work<'_, App>, done: Done<Stored<EntityFields>>) -> Result<Done<EntityView>, Error> {
     let Done { value: stored, entries } = done;
-    let mut relations = db(work).relations(work.permit, &[&stored]).await?;
-    let relations = relations.remove(&stored.uid).unwrap_or_default().into_iter().collect();
+    let relations = relations(work, &stored).await?;
     Ok(Done { value: EntityView { stored, relations }, entries })
+}
+
+async fn relations(work: &Work<'_, App>, stored: &Stored<EntityFields>) -> Result<Vec<SeenRelation>, Error> {
+    let mut found = db(work).relations(work.permit, &[stored]).await?;
+    Ok(found.remove(&stored.uid).unwrap_or_default().into_iter().collect())
 }
 
 /// Replaces what entities declare.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jsonschema::{Draft, PatternOptions, Validator};
 use pavior_auth::Permit;
+use pavior_core::audit::Affected;
 use pavior_resource::{AuditEntry, ChangeContext, Done, Work, run};
 use pavior_rpc::problem::Problem;
 use prost::Message;
@@ -21,6 +22,8 @@ use crate::store::{Existing, Upsert};
 
 /// Most violations that an import tells at once.
 const MAX_VIOLATIONS: usize = 100;
+/// The type of what entities are imported into.
+const ORGANIZATION: &str = "identity.pavior.dev/Organization";
 /// Most entities that one audit record names.
 const ENTITIES_PER_RECORD: usize = 100;
 
@@ -302,12 +305,12 @@ fn record(work: &Work<'_, App>, changes: &[(String, Option<String>, String)]) ->
     let after: BTreeMap<&str, &str> =
         changes.iter().map(|(name, _, after)| (name.as_str(), after.as_str())).collect();
     let name = format!("organizations/{}", work.permit.organization());
+    let entities = changes.iter().map(|(entity, _, _)| Affected::new(EntityFields::TYPE, entity));
     AuditEntry {
         plan_digest: None,
         refused: None,
-        object_type: EntityFields::TYPE,
+        affected: std::iter::once(Affected::new(ORGANIZATION, &name)).chain(entities).collect(),
         summary: format!("imported {} entities into `{name}`", changes.len()),
-        name,
         before: Some(json!({ "digests": before })),
         after: Some(json!({ "digests": after })),
     }

@@ -9,10 +9,10 @@ mod import;
 mod import_members;
 mod kinds;
 mod organizations;
-mod publish;
 mod registration;
 mod resource_types;
 mod templates;
+mod versions;
 
 use std::sync::Arc;
 
@@ -27,10 +27,10 @@ use crate::store::{Db, Reader};
 
 pub(crate) use definitions::Match;
 pub(crate) use directory::Directory;
-pub(crate) use entities::{EntityView, create_entity, update_entity};
+pub(crate) use entities::{EntityView, create_entity, delete_entity, update_entity};
 pub(crate) use import::{ImportDocument, Imported, OwnerChange};
-pub(crate) use publish::Publish;
 pub(crate) use registration::{Register, Unregister};
+pub(crate) use versions::{CreateVersion, MoveChannel};
 // For the wire side, which must not know the store.
 pub(crate) use crate::store::DirectoryRows;
 

@@ -117,5 +117,6 @@ async fn unregister(work: &Work<'_, App>, command: &Unregister) -> Result<Done<(
     }
     let (parent, id, name) = (kind.clone(), id.clone(), name.clone());
     let command = Delete { parent, id, name, etag: String::new(), allow_missing: true };
-    delete::<EntityFields>(work, &command).await
+    let Done { value: _, entries } = delete::<EntityFields>(work, &command).await?;
+    Ok(Done { value: (), entries })
 }

@@ -4,34 +4,13 @@ use pavior_auth::Permit;
 use pavior_resource::crud::{self, LOOK_FOR};
 use pavior_resource::{Error as ResourceError, Rules, Work};
 
-use super::{App, db};
+use super::App;
 use crate::domain::template::LATEST;
 use crate::domain::{Stored, TemplateFields, VersionFields, version};
 use crate::error::Error;
 
 impl Rules for TemplateFields {
     type Service = App;
-
-    async fn admit(
-        work: &Work<'_, App>,
-        before: Option<&Stored<Self>>,
-        after: &Stored<Self>,
-    ) -> Result<(), Error> {
-        if before.is_some_and(|before| before.fields.channels == after.fields.channels) {
-            return Ok(());
-        }
-        let channels = &after.fields.channels;
-        let versions: Vec<String> = channels.values().cloned().collect();
-        let exist = db(work).existing_versions(work.permit, &after.id, &versions).await?;
-        let missing: Vec<_> = channels
-            .iter()
-            .filter(|(_, version)| !exist.contains(*version))
-            .map(|(channel, version)| {
-                (format!("channels.{channel}"), format!("{}/versions/{version}", after.name()))
-            })
-            .collect();
-        if missing.is_empty() { Ok(()) } else { Err(ResourceError::missing::<Self>(missing).into()) }
-    }
 
     async fn dependents(work: &Work<'_, App>, stored: &Stored<Self>) -> Result<Vec<String>, Error> {
         let versions = work.rows().ids_below::<VersionFields>(work.permit, &stored.id, LOOK_FOR).await?;

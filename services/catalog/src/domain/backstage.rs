@@ -116,8 +116,8 @@ fn head(map: &JsonMap<String, Json>, violations: &mut Violations) -> Option<Stri
     if kind.eq_ignore_ascii_case("template") {
         violations.add(
             "kind",
-            "a Backstage `Template` runs actions that have no meaning here; write a golden path and publish it \
-             with `PublishTemplateVersion`",
+            "a Backstage `Template` runs actions that have no meaning here; write a golden path and give it to \
+             `CreateTemplateVersion`",
         );
         return None;
     }

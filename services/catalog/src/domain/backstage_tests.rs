@@ -111,7 +111,7 @@ fn bad_documents_are_refused_with_paths() {
         .into_vec()
         .remove(0)
         .message;
-    assert!(message.contains("PublishTemplateVersion"), "{message}");
+    assert!(message.contains("CreateTemplateVersion"), "{message}");
 }
 
 proptest! {

@@ -104,7 +104,7 @@ impl Fields for ResourceDefinitionFields {
         let mut violations = Violations::new();
         text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
         text::paragraph(&mut violations, "description", &self.description, text::MAX_DESCRIPTION);
-        text::id(&mut violations, "driver", &self.driver);
+        text::id(&mut violations, "driver_id", &self.driver);
         text::json(&mut violations, "driver_inputs", &self.driver_inputs);
         self.check_expressions(&mut violations);
         if self.match_criteria.len() > MAX_CRITERIA {
@@ -133,7 +133,7 @@ impl Fields for ResourceDefinitionFields {
         let criteria: Vec<Json> = match_criteria.iter().map(Criteria::snapshot).collect();
         json!({
             "displayName": display_name, "description": description, "resourceType": resource_type,
-            "driver": driver, "driverInputs": driver_inputs, "matchCriteria": criteria,
+            "driverId": driver, "driverInputs": driver_inputs, "matchCriteria": criteria,
             "monthlyCost": monthly_cost,
         })
     }

@@ -93,7 +93,7 @@ fn bad_definitions_are_refused_with_paths() {
     assert_eq!(
         paths,
         [
-            "driver",
+            "driver_id",
             "driver_inputs.a.url",
             "driver_inputs.out",
             "match_criteria.0.environment_class",

@@ -70,7 +70,7 @@ impl Fields for KindFields {
                 }
             }
             if !rule.default_kind.is_empty() {
-                text::id(&mut violations, &format!("{at}.default_kind"), &rule.default_kind);
+                text::id(&mut violations, &format!("{at}.default_kind_id"), &rule.default_kind);
             }
             if self.relation_rules.iter().take(index).any(|other| other.field == rule.field) {
                 violations.add(format!("{at}.field"), format!("`{}` stands twice", text::shown(&rule.field)));

@@ -18,9 +18,9 @@ impl Table for ResourceDefinitionFields {
     fn filter_fields(fields: FieldMap) -> FieldMap {
         fields
             .text("resource_type", resource_definition::Column::ResourceType)
-            .text("driver", resource_definition::Column::Driver)
+            .text("driver_id", resource_definition::Column::Driver)
             .text("display_name", resource_definition::Column::DisplayName)
-            .global(["display_name", "driver"])
+            .global(["display_name", "driver_id"])
     }
 
     fn read(row: resource_definition::Model) -> Result<Stored<Self>, StoreError> {

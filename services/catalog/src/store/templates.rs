@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use pavior_auth::Permit;
 use pavior_store::filter::FieldMap;
 use pavior_store::{StoreError, micros};
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QuerySelect as _,
-};
+use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait as _};
 use serde_json::json;
 
 use super::entity::{template, template_type, template_version};
@@ -144,25 +142,6 @@ impl Table for VersionFields {
 }
 
 impl<C: ConnectionTrait> Db<'_, C> {
-    /// Which versions of a template exist, of some.
-    pub(crate) async fn existing_versions(
-        &self,
-        permit: &Permit,
-        template: &str,
-        ids: &[String],
-    ) -> Result<BTreeSet<String>, StoreError> {
-        let found: Vec<String> = template_version::Entity::find()
-            .select_only()
-            .column(template_version::Column::Id)
-            .filter(template_version::Column::Organization.eq(permit.organization()))
-            .filter(template_version::Column::Template.eq(template))
-            .filter(template_version::Column::Id.is_in(ids))
-            .into_tuple()
-            .all(self.rows.connection())
-            .await?;
-        Ok(found.into_iter().collect())
-    }
-
     /// Keeps which resource types a version uses.
     pub(crate) async fn insert_version_types(
         &self,

@@ -445,9 +445,6 @@ async fn types_definitions_and_versions() {
         );
         let types = ["db".to_owned(), "cache".to_owned()];
         assert_eq!(reader.definitions_of(&permit, &types).await.unwrap().len(), 1);
-        let versions = ["1.0.0".to_owned(), "2.0.0".to_owned()];
-        let found = reader.existing_versions(&permit, "web", &versions).await.unwrap();
-        assert_eq!(found, ["1.0.0".to_owned()].into());
         assert_eq!(reader.ids_below::<VersionFields>(&permit, "web", 5).await.unwrap(), ["1.0.0"]);
         assert!(
             reader.ids_below::<VersionFields>(&world.permit("umbrella"), "web", 5).await.unwrap().is_empty()

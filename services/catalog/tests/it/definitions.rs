@@ -14,7 +14,7 @@ fn definition(id: &str, criteria: Vec<MatchCriteria>) -> pb::CreateResourceDefin
         resource_definition_id: id.into(),
         resource_definition: Some(pb::ResourceDefinition {
             resource_type: "organizations/acme/resourceTypes/sql-database".into(),
-            driver: "sqlite-database".into(),
+            driver_id: "sqlite-database".into(),
             driver_inputs: Some(object(json!({"size": "${{ inputs.size }}"}))),
             match_criteria: criteria,
             ..Default::default()
@@ -181,7 +181,7 @@ async fn bad_types_and_definitions_are_refused() {
     assert_eq!(error.preconditions[0].subject, "organizations/acme/resourceTypes/sql-database");
     let mut bad = definition("a", vec![class("Prod")]);
     let inner = bad.resource_definition.as_mut().unwrap();
-    inner.driver = "Post gres".into();
+    inner.driver_id = "Post gres".into();
     inner.driver_inputs = Some(object(json!({"a": ["${{ secrets.x }}"], "b": "${{ 1 + }}"})));
     let error = refused(
         client.resource_types.create_resource_definition(world.alice(bad.clone())).await,
@@ -191,20 +191,20 @@ async fn bad_types_and_definitions_are_refused() {
     assert_eq!(
         fields(&error),
         [
-            "resource_definition.driver",
+            "resource_definition.driver_id",
             "resource_definition.driver_inputs.b",
             "resource_definition.match_criteria[0].environment_class"
         ]
     );
     let inner = bad.resource_definition.as_mut().unwrap();
-    inner.driver = String::new();
+    inner.driver_id = String::new();
     inner.resource_type = String::new();
     let error = refused(
         client.resource_types.create_resource_definition(world.alice(bad)).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
     );
-    let wanted = ["resource_type", "driver", "driver_inputs.b", "match_criteria[0].environment_class"];
+    let wanted = ["resource_type", "driver_id", "driver_inputs.b", "match_criteria[0].environment_class"];
     assert_eq!(fields(&error), wanted.map(|field| format!("resource_definition.{field}")));
     let request = pb::CreateResourceTypeRequest {
         parent: "organizations/acme".into(),
@@ -241,7 +241,7 @@ async fn a_type_in_use_cannot_be_deleted() {
         assert_eq!(error.preconditions[0].subject, "organizations/acme/resourceDefinitions/a");
         let list = pb::ListResourceDefinitionsRequest {
             parent: "organizations/acme".into(),
-            filter: format!("resource_type = \"{}\" AND driver:sqlite", made.name),
+            filter: format!("resource_type = \"{}\" AND driver_id:sqlite", made.name),
             ..Default::default()
         };
         let listed =

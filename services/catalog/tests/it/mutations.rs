@@ -1,6 +1,6 @@
 //! What every change has in common: request ids, validate_only, etags, masks, audit records.
 
-use pavior_core::audit::{AuditClass, Phase};
+use pavior_core::audit::{AuditClass, Phase, Status};
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_testkit::db;
@@ -228,16 +228,13 @@ async fn each_change_is_recorded_with_what_was_and_what_is() {
         let delete = identity_pb::DeleteGroupRequest { name: group.name.clone(), ..Default::default() };
         client.identity.delete_group(world.alice(delete)).await.unwrap();
         let events: Vec<_> =
-            world.audited().await.into_iter().filter(|e| e.object.name == group.name).collect();
+            world.audited().await.into_iter().filter(|e| e.affected[0].name == group.name).collect();
         let actions: Vec<&str> = events.iter().map(|event| event.action.as_str()).collect();
         assert_eq!(actions, ["identity.groups.create", "identity.groups.update", "identity.groups.delete"]);
-        assert!(
-            events
-                .iter()
-                .all(|e| e.class == AuditClass::A && e.phase == Phase::Outcome && e.outcome.status == "ok")
-        );
-        assert!(events.iter().all(|e| e.actor.reference == "organizations/acme/users/alice"));
-        assert!(events.iter().all(|e| e.object.r#type == "identity.pavior.dev/Group"));
+        assert!(events.iter().all(|e| (e.audit_class, e.phase, e.outcome.status)
+            == (AuditClass::Required, Phase::Outcome, Status::Succeeded)));
+        assert!(events.iter().all(|e| e.principal.name == "organizations/acme/users/alice"));
+        assert!(events.iter().all(|e| e.affected[0].r#type == "identity.pavior.dev/Group"));
         let change = events[1].change.as_ref().unwrap();
         assert_eq!(change.before.as_ref().unwrap()["displayName"], "");
         assert_eq!(change.after.as_ref().unwrap()["displayName"], "Team");

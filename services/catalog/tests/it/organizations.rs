@@ -35,10 +35,10 @@ async fn a_new_organization_has_the_built_in_kinds() {
         let events = world.audited().await;
         assert_eq!(events.len(), 1);
         assert_eq!(
-            (events[0].action.as_str(), events[0].object.name.as_str()),
+            (events[0].action.as_str(), events[0].affected[0].name.as_str()),
             ("identity.organizations.create", "organizations/acme")
         );
-        assert_eq!(events[0].actor.reference, "organizations/-/users/root");
+        assert_eq!(events[0].principal.name, "organizations/-/users/root");
     })
     .await;
 }
@@ -105,7 +105,7 @@ async fn kinds_are_made_changed_and_deleted() {
             field: field.into(),
             r#type: "runsOn".into(),
             inverse_type: "runs".into(),
-            default_kind: "component".into(),
+            default_kind_id: "component".into(),
         };
         let request = pb::CreateKindRequest {
             parent: "organizations/acme".into(),

@@ -2,7 +2,7 @@
 
 use futures::future::{BoxFuture, LocalBoxFuture};
 use pavior_auth::{Grant, INTERNAL_TOKEN};
-use pavior_core::audit::DecisionRef;
+use pavior_core::audit::{DecisionRef, Effect};
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::pavior::governance::internal::v1 as facts_pb;
 use pavior_testkit::conformance::{self, Sample, Subject};
@@ -41,7 +41,7 @@ fn samples() -> Vec<Sample> {
             ["sqlite-database", "postgres-database"].map(|driver| {
                 json!({
                     "resourceType": format!("{ACME}/resourceTypes/cache"),
-                    "driver": driver,
+                    "driverId": driver,
                     "matchCriteria": [{ "environmentClass": id }],
                 })
             })
@@ -80,17 +80,30 @@ fn cases(round: &str) -> Vec<Case> {
         gone: vec![("DeleteEntity", json!({ "name": imported }))],
     });
     let number = round.len();
-    let publish = |title: &str| {
+    let create = |title: &str| {
         let document =
             GOOD.replace("version: 1.0.0", &format!("version: 1.{number}.{}", round.as_bytes()[0]));
         let document = document.replace("title: Web service", &format!("title: {title}"));
-        json!({ "parent": format!("{ACME}/templates/web-service"), "document": document })
+        json!({ "parent": format!("{ACME}/templates/web-service"), "templateVersion": { "document": document } })
     };
     cases.push(Case {
-        method: "PublishTemplateVersion",
+        method: "CreateTemplateVersion",
         before: Vec::new(),
-        request: publish("A"),
-        other: publish("B"),
+        request: create("A"),
+        other: create("B"),
+        gone: Vec::new(),
+    });
+    let template = format!("{ACME}/templates/web-service");
+    let document = GOOD.replace("version: 1.0.0", "version: 9.0.0");
+    let point = |version: &str| json!({ "name": template, "channel": format!("channel-{round}"), "templateVersion": version });
+    cases.push(Case {
+        method: "MoveTemplateChannel",
+        before: vec![(
+            "CreateTemplateVersion",
+            json!({ "parent": template, "templateVersion": { "document": document } }),
+        )],
+        request: point(&format!("{template}/versions/9.0.0")),
+        other: point(""),
         gone: Vec::new(),
     });
     cases
@@ -145,7 +158,7 @@ async fn every_resource_keeps_to_what_all_resources_do() {
 /// A call as the gateway passes it on: with the resource that was decided on.
 fn passed_on<T>(world: &World, resource: &str, method: &str, message: T) -> tonic::Request<T> {
     let alice = principal("acme", "alice");
-    let decision = DecisionRef { id: "d".into(), effect: "allow".into(), ..DecisionRef::default() };
+    let decision = DecisionRef { id: "d".into(), effect: Effect::Allow, ..DecisionRef::default() };
     let grant = Grant {
         audience: pavior_catalog::ROLE,
         method,

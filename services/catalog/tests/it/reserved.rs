@@ -108,17 +108,17 @@ async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_on
             "RESOURCE_NOT_FOUND",
         );
         world.unregister(&made.name, RESOURCE).await;
-        let records = world.audited().await.into_iter().filter(|record| record.object.name == made.name);
-        let causes =
-            records.map(|record| (record.action, record.cause.parent_event.map(|id| id.to_string())));
-        let of = |action: &str, operation: Option<&str>| (action.to_owned(), operation.map(str::to_owned));
+        let records = world.audited().await.into_iter().filter(|record| record.affected[0].name == made.name);
+        let causes = records.map(|record| (record.action, record.cause.operation));
+        let operation = format!("organizations/acme/operations/{OPERATION}");
+        let of = |action: &str, operation: &str| (action.to_owned(), operation.to_owned());
         assert_eq!(
             causes.collect::<Vec<_>>(),
             [
-                of("catalog.entities.register", Some(OPERATION)),
-                of("catalog.entities.update", None),
-                of("catalog.entities.register", Some(OPERATION)),
-                of("catalog.entities.unregister", Some(OPERATION)),
+                of("catalog.entities.register", &operation),
+                of("catalog.entities.update", ""),
+                of("catalog.entities.register", &operation),
+                of("catalog.entities.unregister", &operation),
             ]
         );
     })
@@ -259,8 +259,8 @@ async fn the_key_of_provisioning_does_not_write_people_teams_or_golden_paths() {
             .update_group(call(&world, itself, identity_pb::UpdateGroupRequest::default()))
             .await;
         refused(answer, Code::PermissionDenied, "CALLER_NOT_ALLOWED");
-        let version = pb::PublishTemplateVersionRequest::default();
-        let answer = provisioning().templates.publish_template_version(call(&world, itself, version)).await;
+        let version = pb::CreateTemplateVersionRequest::default();
+        let answer = provisioning().templates.create_template_version(call(&world, itself, version)).await;
         refused(answer, Code::PermissionDenied, "CALLER_NOT_ALLOWED");
     }
 }

@@ -33,13 +33,19 @@ async fn world(db: pavior_testkit::db::TestDb) -> World {
     world
 }
 
-fn publish(document: &str, channels: &[&str]) -> pb::PublishTemplateVersionRequest {
-    pb::PublishTemplateVersionRequest {
+fn create(document: &str) -> pb::CreateTemplateVersionRequest {
+    pb::CreateTemplateVersionRequest {
         parent: PARENT.into(),
-        document: document.into(),
-        channels: channels.iter().map(|channel| (*channel).to_owned()).collect(),
+        template_version: Some(pb::TemplateVersion { document: document.into(), ..Default::default() }),
         ..Default::default()
     }
+}
+
+fn point(channel: &str, version: &str) -> pb::MoveTemplateChannelRequest {
+    let template_version =
+        if version.is_empty() { String::new() } else { format!("{PARENT}/versions/{version}") };
+    let (name, channel) = (PARENT.into(), channel.into());
+    pb::MoveTemplateChannelRequest { name, channel, template_version, ..Default::default() }
 }
 
 async fn version(world: &World, id: &str) -> Result<tonic::Response<pb::TemplateVersion>, tonic::Status> {
@@ -48,16 +54,12 @@ async fn version(world: &World, id: &str) -> Result<tonic::Response<pb::Template
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn versions_are_published_once_and_found_by_channel() {
+async fn versions_are_created_once_and_found_by_channel() {
     db::both(|db| async {
         let world = world(db).await;
         let mut client = world.client.clone();
-        let first = client
-            .templates
-            .publish_template_version(world.alice(publish(GOOD, &["stable"])))
-            .await
-            .unwrap()
-            .into_inner();
+        let first =
+            client.templates.create_template_version(world.alice(create(GOOD))).await.unwrap().into_inner();
         assert_eq!(first.name, format!("{PARENT}/versions/1.0.0"));
         assert_eq!(first.environment_classes, ["development", "staging", "production"]);
         assert_eq!(first.digest.len(), 64);
@@ -66,29 +68,26 @@ async fn versions_are_published_once_and_found_by_channel() {
 
         let events = world.audited().await.len();
         world.later();
-        let again = client
-            .templates
-            .publish_template_version(world.alice(publish(GOOD, &[])))
-            .await
-            .unwrap()
-            .into_inner();
+        let again =
+            client.templates.create_template_version(world.alice(create(GOOD))).await.unwrap().into_inner();
         assert_eq!(again, first);
-        assert_eq!(world.audited().await.len(), events, "publishing the same again is no change");
+        assert_eq!(world.audited().await.len(), events, "creating the same again is no change");
         let other = GOOD.replace("Web service", "Another");
         let error = refused(
-            client.templates.publish_template_version(world.alice(publish(&other, &[]))).await,
+            client.templates.create_template_version(world.alice(create(&other))).await,
             Code::FailedPrecondition,
             "VERSION_IMMUTABLE",
         );
         assert_eq!(error.metadata["publishedDigest"], first.digest);
 
-        for (id, channels) in [("1.10.0", vec![]), ("1.2.0", vec!["stable"]), ("2.0.0-rc.1", vec!["beta"])] {
+        for (id, channel) in [("1.10.0", ""), ("1.2.0", "stable"), ("2.0.0-rc.1", "beta")] {
             let document = GOOD.replace("version: 1.0.0", &format!("version: {id}"));
-            client
-                .templates
-                .publish_template_version(world.alice(publish(&document, &channels)))
-                .await
-                .unwrap();
+            client.templates.create_template_version(world.alice(create(&document))).await.unwrap();
+            if !channel.is_empty() {
+                let moved = client.templates.move_template_channel(world.alice(point(channel, id))).await;
+                let channels = moved.unwrap().into_inner().channels;
+                assert_eq!(channels[channel], format!("{PARENT}/versions/{id}"));
+            }
         }
         for (id, wanted) in
             [("latest", "1.10.0"), ("stable", "1.2.0"), ("beta", "2.0.0-rc.1"), ("1.0.0", "1.0.0")]
@@ -130,7 +129,7 @@ async fn versions_are_published_once_and_found_by_channel() {
 async fn templates_with_versions_and_types_in_use_stay() {
     let world = world(db::sqlite()).await;
     let mut client = world.client.clone();
-    client.templates.publish_template_version(world.alice(publish(GOOD, &[]))).await.unwrap();
+    client.templates.create_template_version(world.alice(create(GOOD))).await.unwrap();
     let delete = pb::DeleteTemplateRequest { name: PARENT.into(), ..Default::default() };
     let error = refused(
         client.templates.delete_template(world.alice(delete)).await,
@@ -148,36 +147,68 @@ async fn templates_with_versions_and_types_in_use_stay() {
         "HAS_DEPENDENTS",
     );
     assert_eq!(error.preconditions[0].subject, format!("{PARENT}/versions/1.0.0"));
-    let change = |channel: &str, version: &str| pb::UpdateTemplateRequest {
+}
+
+#[tokio::test]
+async fn a_channel_is_moved_by_its_own_verb_alone() {
+    let world = world(db::sqlite()).await;
+    let mut client = world.client.clone();
+    client.templates.create_template_version(world.alice(create(GOOD))).await.unwrap();
+    let version = format!("{PARENT}/versions/1.0.0");
+    let update = pb::UpdateTemplateRequest {
         template: Some(pb::Template {
             name: PARENT.into(),
-            channels: [(channel.to_owned(), version.to_owned())].into(),
+            channels: [("stable".to_owned(), version.clone())].into(),
             ..Default::default()
         }),
         update_mask: mask(&["channels"]),
         ..Default::default()
     };
-    let changed =
-        client.templates.update_template(world.alice(change("stable", "1.0.0"))).await.unwrap().into_inner();
-    assert_eq!((changed.channels["stable"].as_str(), changed.latest_version.as_str()), ("1.0.0", "1.0.0"));
-    refused(
-        client.templates.update_template(world.alice(change("stable", "9.0.0"))).await,
+    let updated = client.templates.update_template(world.alice(update)).await.unwrap().into_inner();
+    assert!(updated.channels.is_empty(), "it is set by the server");
+    let stale = pb::MoveTemplateChannelRequest { etag: "other".into(), ..point("stable", "1.0.0") };
+    refused(client.templates.move_template_channel(world.alice(stale)).await, Code::Aborted, "ETAG_MISMATCH");
+    let moved = client
+        .templates
+        .move_template_channel(world.alice(point("stable", "1.0.0")))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((&moved.channels["stable"], &moved.latest_version), (&version, &version));
+    let told = world.audited().await.pop().unwrap();
+    assert_eq!(
+        (told.action.as_str(), told.affected[0].name.as_str()),
+        ("catalog.templates.moveChannel", PARENT)
+    );
+    let error = refused(
+        client.templates.move_template_channel(world.alice(point("stable", "9.0.0"))).await,
         Code::FailedPrecondition,
         "REFERENCE_NOT_FOUND",
     );
-    let error = refused(
-        client.templates.update_template(world.alice(change("latest", "1.0"))).await,
-        Code::InvalidArgument,
-        "INVALID_FIELD",
-    );
-    assert_eq!(fields(&error), ["template.channels.latest", "template.channels.latest"]);
+    assert_eq!(error.preconditions[0].subject, format!("{PARENT}/versions/9.0.0"));
+    for (channel, version, field) in [
+        ("latest", "1.0.0", "channel"),
+        ("A", "1.0.0", "channel"),
+        ("", "1.0.0", "channel"),
+        ("beta", "stable", "template_version"),
+    ] {
+        let answer = client.templates.move_template_channel(world.alice(point(channel, version))).await;
+        assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")), [field], "{channel}");
+    }
+    let foreign = "organizations/acme/templates/other/versions/1.0.0".to_owned();
+    let foreign = pb::MoveTemplateChannelRequest { template_version: foreign, ..point("beta", "") };
+    let answer = client.templates.move_template_channel(world.alice(foreign)).await;
+    assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")), ["template_version"]);
+    let gone =
+        client.templates.move_template_channel(world.alice(point("stable", ""))).await.unwrap().into_inner();
+    assert!(gone.channels.is_empty());
 }
 
 #[tokio::test]
 async fn a_document_stays_accepted_when_its_types_change() {
     let world = world(db::sqlite()).await;
     let mut client = world.client.clone();
-    client.templates.publish_template_version(world.alice(publish(GOOD, &[]))).await.unwrap();
+    client.templates.create_template_version(world.alice(create(GOOD))).await.unwrap();
     let update = pb::UpdateResourceTypeRequest {
         resource_type: Some(pb::ResourceType {
             name: "organizations/acme/resourceTypes/git-repository".into(),
@@ -188,12 +219,12 @@ async fn a_document_stays_accepted_when_its_types_change() {
         ..Default::default()
     };
     client.resource_types.update_resource_type(world.alice(update)).await.unwrap();
-    client.templates.publish_template_version(world.alice(publish(GOOD, &["stable"]))).await.unwrap();
+    client.templates.create_template_version(world.alice(create(GOOD))).await.unwrap();
     let next = GOOD.replace("version: 1.0.0", "version: 1.0.1");
-    let answer = client.templates.publish_template_version(world.alice(publish(&next, &[]))).await;
+    let answer = client.templates.create_template_version(world.alice(create(&next))).await;
     assert_eq!(
         fields(&refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT")),
-        ["document.project.repository.inputs.owner"]
+        ["template_version.document.project.repository.inputs.owner"]
     );
 }
 
@@ -204,13 +235,10 @@ async fn bad_documents_are_refused_with_their_paths() {
     let corpus: Vec<(String, Vec<&str>)> = corpus();
     assert!(corpus.len() >= 25);
     for (document, wanted) in corpus {
-        let answer = world
-            .client
-            .templates
-            .clone()
-            .publish_template_version(world.alice(publish(&document, &[])))
-            .await;
+        let answer =
+            world.client.templates.clone().create_template_version(world.alice(create(&document))).await;
         let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
+        let wanted: Vec<String> = wanted.iter().map(|path| format!("template_version.{path}")).collect();
         assert_eq!(fields(&error), wanted, "{document}");
     }
     let list = pb::ListTemplateVersionsRequest { parent: PARENT.into(), ..Default::default() };
@@ -285,37 +313,30 @@ fn corpus() -> Vec<(String, Vec<&'static str>)> {
 }
 
 #[tokio::test]
-async fn bad_channels_and_absent_templates_are_refused() {
+async fn other_versions_and_absent_templates_are_refused() {
     let world = world(db::sqlite()).await;
     let mut client = world.client.clone();
-    let answer = client
-        .templates
-        .publish_template_version(world.alice(publish(GOOD, &["stable", "latest", "A"])))
-        .await;
-    assert_eq!(
-        fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")),
-        ["channels[1]", "channels[2]"]
-    );
-    let absent = pb::PublishTemplateVersionRequest {
+    let other = pb::CreateTemplateVersionRequest { template_version_id: "1.0.1".into(), ..create(GOOD) };
+    let answer = client.templates.create_template_version(world.alice(other)).await;
+    assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")), ["template_version_id"]);
+    let absent = pb::CreateTemplateVersionRequest {
         parent: "organizations/acme/templates/none".into(),
-        ..publish(GOOD, &[])
+        ..create(GOOD)
     };
     refused(
-        client.templates.publish_template_version(world.alice(absent)).await,
+        client.templates.create_template_version(world.alice(absent)).await,
         Code::NotFound,
         "RESOURCE_NOT_FOUND",
     );
-    let empty = publish("", &[]);
+    let answer = client.templates.create_template_version(world.alice(create(""))).await;
     assert_eq!(
-        fields(&refused(
-            client.templates.publish_template_version(world.alice(empty)).await,
-            Code::InvalidArgument,
-            "INVALID_FIELD"
-        )),
-        ["document"]
+        fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")),
+        ["template_version.document"]
     );
-    let dry = pb::PublishTemplateVersionRequest { validate_only: true, ..publish(GOOD, &[]) };
-    client.templates.publish_template_version(world.alice(dry)).await.unwrap();
+    let dry = pb::CreateTemplateVersionRequest { validate_only: true, ..create(GOOD) };
+    client.templates.create_template_version(world.alice(dry)).await.unwrap();
     refused(version(&world, "1.0.0").await, Code::NotFound, "RESOURCE_NOT_FOUND");
     refused(version(&world, "latest").await, Code::NotFound, "RESOURCE_NOT_FOUND");
+    let said = pb::CreateTemplateVersionRequest { template_version_id: "1.0.0".into(), ..create(GOOD) };
+    client.templates.create_template_version(world.alice(said)).await.unwrap();
 }

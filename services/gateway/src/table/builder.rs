@@ -99,7 +99,8 @@ impl Builder {
         let mut problems = incomplete(method, rule);
         let (access, audit, stage, audience) = (rule.access(), rule.audit(), rule.stage(), rule.audience());
         let governed = audience != Audience::Authenticated;
-        let (mut target, mut resource_type, mut patterns) = (Target::Caller, String::new(), Vec::new());
+        let (mut target, mut resource_type, mut patterns, mut singleton) =
+            (Target::Caller, String::new(), Vec::new(), None);
         match (rule.scope() == Scope::Platform, rule.resource.as_str()) {
             (true, "") => target = Target::Platform,
             (true, path) => problems.push(format!("is about the platform, and names the field `{path}`")),
@@ -112,6 +113,10 @@ impl Builder {
             (false, path) => match resolve(&method.input(), path) {
                 Ok((field, numbers)) => {
                     (resource_type, patterns) = self.referenced(&field);
+                    if let Some((part, parents)) = singleton_of(&patterns) {
+                        resource_type = self.only_kind(&parents);
+                        (singleton, patterns) = (Some(part), parents);
+                    }
                     target = Target::Resource(Field { path: path.to_owned(), numbers });
                 }
                 Err(problem) => problems.push(problem),
@@ -150,6 +155,7 @@ impl Builder {
             streaming: method.is_server_streaming(),
             resource_type,
             patterns,
+            singleton,
             http: Vec::new(),
         })
     }
@@ -172,14 +178,8 @@ impl Builder {
                     .iter()
                     .filter_map(|pattern| Some(pattern.rsplit_once('/')?.0.rsplit_once('/')?.0.to_owned()))
                     .collect();
-                let types: BTreeSet<&str> = self
-                    .kinds
-                    .iter()
-                    .filter(|kind| kind.patterns.iter().any(|pattern| parents.contains(pattern)))
-                    .map(|kind| kind.r#type.as_str())
-                    .collect();
-                let only = if types.len() == 1 { types.first().copied().unwrap_or_default() } else { "" };
-                (only.to_owned(), parents.into_iter().collect())
+                let parents: Vec<String> = parents.into_iter().collect();
+                (self.only_kind(&parents), parents)
             }
             Some(reference) => {
                 let patterns = patterns(&reference.r#type);
@@ -191,6 +191,17 @@ impl Builder {
             },
             None => Default::default(),
         }
+    }
+
+    /// The type of what has a name of these patterns; empty when there are several.
+    fn only_kind(&self, patterns: &[String]) -> String {
+        let types: BTreeSet<&str> = self
+            .kinds
+            .iter()
+            .filter(|kind| kind.patterns.iter().any(|pattern| patterns.contains(pattern)))
+            .map(|kind| kind.r#type.as_str())
+            .collect();
+        if types.len() == 1 { types.first().copied().unwrap_or_default().to_owned() } else { String::new() }
     }
 
     /// Paths over HTTP that lead to two methods.
@@ -223,6 +234,16 @@ impl Builder {
         let methods = self.methods.into_iter().map(|(path, method)| (path, Arc::new(method))).collect();
         Ok(Table { methods, kinds: self.kinds })
     }
+}
+
+/// The last part of the names of a singleton, which has no id (AIP-156), and the patterns of its parents.
+fn singleton_of(patterns: &[String]) -> Option<(String, Vec<String>)> {
+    let parts =
+        patterns.iter().map(|pattern| pattern.rsplit_once('/').filter(|(_, last)| !last.starts_with('{')));
+    let (parents, parts): (Vec<&str>, BTreeSet<&str>) =
+        parts.collect::<Option<Vec<_>>>()?.into_iter().unzip();
+    let part = parts.first().filter(|_| parts.len() == 1)?;
+    Some(((*part).to_owned(), parents.into_iter().map(str::to_owned).collect()))
 }
 
 /// What a rule says wrongly or not at all, whatever its method takes.

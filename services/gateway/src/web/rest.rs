@@ -105,9 +105,8 @@ impl Asked {
         let unread = |_| Problem::invalid_field("", "the query is not percent-encoded UTF-8");
         let mut pairs = text::query(&self.query).map_err(unread)?;
         if let (Some(last), Some(resume)) = (&self.last_event, &self.rpc.resume) {
-            let from = resume.from.name();
-            if !pairs.iter().any(|(key, _)| key == from || key == resume.from.json_name()) {
-                pairs.push((from.to_owned(), last.clone()));
+            if !pairs.iter().any(|(key, _)| resume.is_start(key)) {
+                pairs.push((resume.parameter(), last.clone()));
             }
         }
         if pairs.len() > MAX_PAIRS {

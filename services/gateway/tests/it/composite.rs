@@ -73,7 +73,7 @@ async fn client(world: &World) -> PlatformServiceClient<crate::harness::Caller> 
 }
 
 fn overview() -> GetProjectOverviewRequest {
-    GetProjectOverviewRequest { name: PROJECT.to_owned() }
+    GetProjectOverviewRequest { name: format!("{PROJECT}/overview") }
 }
 
 #[tokio::test]

@@ -167,12 +167,13 @@ fn envelopes(body: &[u8]) -> Vec<(u8, Vec<u8>)> {
 #[tokio::test]
 async fn a_stream_is_in_envelopes_and_its_end_says_how_it_ended() {
     let world = world().await;
-    let bookmark =
-        |index| WatchAuditRecordsResponse { resume_index: index, ..Default::default() }.encode_to_vec();
+    let bookmark = |index: u32| {
+        WatchAuditRecordsResponse { resume_token: index.to_string(), ..Default::default() }.encode_to_vec()
+    };
     world.fake("audit").on_stream(WATCH, move || {
         futures::stream::iter([Ok(bookmark(1)), Err(Status::out_of_range("too old"))]).boxed()
     });
-    let ask = json!({ "parent": "organizations/acme", "fromIndex": "5" }).to_string();
+    let ask = json!({ "parent": "organizations/acme", "start": { "resumeToken": "5" } }).to_string();
     let headers = [
         ("content-type", "application/connect+json"),
         ("connect-content-encoding", "gzip"),
@@ -186,14 +187,14 @@ async fn a_stream_is_in_envelopes_and_its_end_says_how_it_ended() {
     assert_eq!(response.headers()["connect-content-encoding"], "gzip");
     let parts = envelopes(response.body());
     let [(0, message), (2, end)] = parts.as_slice() else { panic!("{parts:?}") };
-    assert_eq!(serde_json::from_slice::<Value>(message).unwrap(), json!({ "resumeIndex": "1" }));
+    assert_eq!(serde_json::from_slice::<Value>(message).unwrap(), json!({ "resumeToken": "1" }));
     let end: Value = serde_json::from_slice(end).unwrap();
     assert_eq!(
         (&end["error"]["code"], &end["error"]["message"]),
         (&json!("out_of_range"), &json!("too old"))
     );
     let asked: WatchAuditRecordsRequest = world.fake("audit").calls(WATCH)[0].decode();
-    assert_eq!(asked.from_index, 5);
+    assert_eq!(asked.start, pavior_rpc::stream::resume("5"));
 
     world.fake("audit").on_stream(WATCH, move || futures::stream::iter([Ok(bookmark(2))]).boxed());
     let ask = WatchAuditRecordsRequest { parent: "organizations/acme".to_owned(), ..Default::default() };

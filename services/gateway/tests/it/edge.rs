@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use pavior_gateway::Config;
+use pavior_proto::pavior::audit::v1::audit_event::outcome::Status as Ended;
 use pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient;
 use pavior_proto::pavior::audit::v1::{ListAuditRecordsRequest, ListAuditRecordsResponse};
 use pavior_proto::pavior::audit::v1::{WatchAuditRecordsRequest, WatchAuditRecordsResponse};
@@ -29,7 +30,7 @@ fn answer_entities(world: &World) {
 }
 
 fn bookmark(index: i64) -> Vec<u8> {
-    WatchAuditRecordsResponse { resume_index: index, ..Default::default() }.encode_to_vec()
+    WatchAuditRecordsResponse { resume_token: index.to_string(), ..Default::default() }.encode_to_vec()
 }
 
 fn watch() -> WatchAuditRecordsRequest {
@@ -46,7 +47,7 @@ async fn streams_pass_through_with_their_end_and_sensitive_reads_are_recorded() 
     let mut client = AuditServiceClient::new(world.caller("audrey", "acme").await);
     let mut stream = client.watch_audit_records(watch()).await.unwrap().into_inner();
     for index in [1, 2] {
-        assert_eq!(stream.message().await.unwrap().unwrap().resume_index, index);
+        assert_eq!(stream.message().await.unwrap().unwrap().resume_token, index.to_string());
     }
     let end = stream.message().await.unwrap_err();
     assert_eq!((end.code(), end.message()), (Code::OutOfRange, "resume token expired"));
@@ -54,8 +55,8 @@ async fn streams_pass_through_with_their_end_and_sensitive_reads_are_recorded() 
     assert_eq!(record.organization, "acme");
     let event = record.event.unwrap();
     assert_eq!(event.action, "audit.auditRecords.list");
-    assert_eq!(event.outcome.unwrap().status, "ok");
-    assert_eq!(event.decision.unwrap().id, "decision-1");
+    assert_eq!(event.outcome.unwrap().status(), Ended::Succeeded);
+    assert_eq!(event.decision.unwrap().decision, "decision-1");
 }
 
 #[tokio::test]
@@ -69,7 +70,7 @@ async fn a_stream_ends_with_the_token_of_its_caller() {
     world.clock.advance(Duration::from_secs(599));
     let mut client = AuditServiceClient::new(caller);
     let mut stream = client.watch_audit_records(watch()).await.unwrap().into_inner();
-    assert_eq!(stream.message().await.unwrap().unwrap().resume_index, 1);
+    assert_eq!(stream.message().await.unwrap().unwrap().resume_token, "1");
     let end = tokio::time::timeout(Duration::from_secs(10), stream.message()).await.unwrap().unwrap_err();
     assert_eq!(end.code(), Code::Unauthenticated);
 }

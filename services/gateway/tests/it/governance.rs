@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pavior_proto::google::rpc::Code as RpcCode;
+use pavior_proto::pavior::audit::v1::audit_event::outcome::Status as Ended;
 use pavior_proto::pavior::catalog::v1::{DeleteEntityRequest, Entity, GetEntityRequest, UpdateEntityRequest};
 use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_proto::pavior::identity::v1::identity_service_client::IdentityServiceClient;
@@ -62,14 +64,17 @@ async fn a_denial_names_decision_and_policies_and_is_recorded() {
     let record = world.records(1).await.remove(0);
     assert_eq!((record.organization.as_str(), record.sequence), ("acme", 1));
     let event = record.event.unwrap();
-    assert_eq!(event.actor.unwrap().reference, "organizations/acme/users/victor");
-    assert_eq!(event.object.unwrap().name, ENTITY);
+    assert_eq!(event.principal.unwrap().name, "organizations/acme/users/victor");
+    assert_eq!(event.affected[0].name, ENTITY);
     assert_eq!(event.action, "catalog.entities.get");
     let outcome = event.outcome.unwrap();
-    assert_eq!((outcome.status.as_str(), outcome.code.as_str()), ("denied", "PERMISSION_DENIED"));
+    assert_eq!(
+        (outcome.status(), outcome.code(), outcome.reason.as_str()),
+        (Ended::Denied, RpcCode::PermissionDenied, "ACCESS_DENIED")
+    );
     let decision = event.decision.unwrap();
-    assert_eq!((decision.id.as_str(), decision.effect.as_str()), ("decision-1", "deny"));
-    assert_eq!(decision.policies, ["viewers-read-only"]);
+    assert_eq!((decision.decision.as_str(), decision.effect()), ("decision-1", Effect::Deny));
+    assert_eq!(decision.policy_ids, ["viewers-read-only"]);
 }
 
 /// A slip in the name of a group is found without being told which groups there are.
@@ -223,9 +228,9 @@ async fn an_agent_is_known_to_policy_and_to_the_service_with_its_person() {
     // Refused, it is recorded as its person, through it.
     world.decide(|_| Ok(deny(&[])));
     bot.get_entity(get(ENTITY)).await.unwrap_err();
-    let actor = world.records(1).await.remove(0).event.unwrap().actor.unwrap();
-    assert_eq!(actor.reference, "organizations/acme/users/pia");
-    assert_eq!(actor.via, "organizations/acme/agents/bot");
+    let who = world.records(1).await.remove(0).event.unwrap().principal.unwrap();
+    assert_eq!(who.name, "organizations/acme/users/pia");
+    assert_eq!(who.via, "organizations/acme/agents/bot");
 }
 
 #[tokio::test]

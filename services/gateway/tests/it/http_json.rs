@@ -142,7 +142,7 @@ async fn errors_are_told_with_their_code_and_details() {
         .await
         .into_iter()
         .find_map(|one| one.event.filter(|e| e.action == "catalog.entities.get"));
-    assert_eq!(event.unwrap().object.unwrap().name, ENTITY);
+    assert_eq!(event.unwrap().affected[0].name, ENTITY);
     world.decide(|_| Err(Status::unavailable("away")));
     let Answer(status, headers, json) = send(&world, "GET", &format!("/v1/{ENTITY}"), &[], b"").await;
     assert_eq!((status, told(&json).0.as_str()), (503, "DEPENDENCY_UNAVAILABLE"));

@@ -1,8 +1,11 @@
 //! Streams over HTTP: lines of JSON, and server-sent events.
 
 use futures::StreamExt;
+use pavior_proto::pavior::audit::v1::watch_audit_records_response::Response;
 use pavior_proto::pavior::audit::v1::{AuditRecord, WatchAuditRecordsRequest, WatchAuditRecordsResponse};
 use pavior_proto::pavior::provisioning::v1::{WatchOperationRequest, WatchOperationResponse};
+use pavior_proto::pavior::r#type::v1::stream_start::{Position, Start};
+use pavior_rpc::stream;
 use prost::Message;
 use serde_json::{Value, json};
 use tonic::Status;
@@ -14,9 +17,10 @@ const OPERATION: &str = "/pavior.provisioning.v1.OperationService/WatchOperation
 const PATH: &str = "/v1/organizations/acme/auditRecords:watch";
 
 fn record(index: i64) -> Vec<u8> {
-    let audit_record =
-        Some(AuditRecord { name: format!("organizations/acme/auditRecords/{index}"), ..Default::default() });
-    WatchAuditRecordsResponse { audit_record, resume_index: index + 1 }.encode_to_vec()
+    let name = format!("organizations/acme/auditRecords/{index}");
+    let record = AuditRecord { name, ..Default::default() };
+    let response = Some(Response::AuditRecord(record));
+    WatchAuditRecordsResponse { resume_token: format!("token-{index}"), response }.encode_to_vec()
 }
 
 async fn watch(world: &World, path: &str, headers: &[(&str, &str)]) -> http::Response<bytes::Bytes> {
@@ -47,7 +51,7 @@ async fn a_stream_is_a_message_on_each_line_and_last_what_went_wrong() {
             text(&response).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let [first, second, last] = lines.as_slice() else { panic!("{lines:?}") };
         assert_eq!(first["result"]["auditRecord"]["name"], "organizations/acme/auditRecords/1");
-        assert_eq!(second["result"]["resumeIndex"], "3");
+        assert_eq!(second["result"]["resumeToken"], "token-2");
         assert_eq!(
             (&last["error"]["code"], &last["error"]["message"]),
             (&json!(11), &json!("the token is too old"))
@@ -60,18 +64,19 @@ async fn a_stream_is_a_message_on_each_line_and_last_what_went_wrong() {
 async fn events_carry_where_to_go_on_and_a_browser_goes_on_there() {
     let world = World::new().await;
     world.fake("audit").on_stream(AUDIT, || futures::stream::iter([Ok(record(7))]).boxed());
-    let events = [("accept", "text/event-stream"), ("last-event-id", "7")];
+    let events = [("accept", "text/event-stream"), ("last-event-id", "token-6")];
     let response = watch(&world, PATH, &events).await;
     assert_eq!(response.headers()["content-type"], "text/event-stream");
-    let expected =
-        json!({ "auditRecord": { "name": "organizations/acme/auditRecords/7" }, "resumeIndex": "8" });
-    assert_eq!(text(&response), format!("id: 8\ndata: {expected}\n\nevent: end\ndata: {{}}\n\n"));
+    let record = json!({ "name": "organizations/acme/auditRecords/7" });
+    let expected = json!({ "resumeToken": "token-7", "auditRecord": record });
+    assert_eq!(text(&response), format!("id: token-7\ndata: {expected}\n\nevent: end\ndata: {{}}\n\n"));
     let asked: WatchAuditRecordsRequest = world.fake("audit").calls(AUDIT)[0].decode();
-    assert_eq!(asked.from_index, 7);
+    assert_eq!(asked.start, stream::resume("token-6"));
     // What the query says counts more than what a browser remembers.
-    watch(&world, &format!("{PATH}?fromIndex=3"), &events).await;
+    watch(&world, &format!("{PATH}?start.position=POSITION_NOW"), &events).await;
     let asked: WatchAuditRecordsRequest = world.fake("audit").calls(AUDIT)[1].decode();
-    assert_eq!(asked.from_index, 3);
+    let now = Some(Start::Position(Position::Now.into()));
+    assert_eq!(asked.start.and_then(|start| start.start), now);
 }
 
 #[tokio::test]
@@ -95,7 +100,7 @@ async fn an_operation_is_watched_as_events() {
     let error = last.strip_prefix("event: error\ndata: ").unwrap();
     assert_eq!(serde_json::from_str::<Value>(error).unwrap()["code"], 14);
     let asked: WatchOperationRequest = world.fake("provisioning").calls(OPERATION)[0].decode();
-    assert_eq!(asked.resume_token, "before");
+    assert_eq!(asked.start, stream::resume("before"));
 }
 
 #[tokio::test]
@@ -112,6 +117,7 @@ async fn a_stream_that_does_not_begin_is_answered_like_any_call() {
         );
         assert_eq!(serde_json::from_slice::<Value>(response.body()).unwrap()["message"], "no log");
     }
-    let response = watch(&world, &format!("{PATH}?fromIndex=x"), &[("accept", "text/event-stream")]).await;
+    let response =
+        watch(&world, &format!("{PATH}?start.position=x"), &[("accept", "text/event-stream")]).await;
     assert_eq!(response.status(), 400, "{}", text(&response));
 }

@@ -295,23 +295,46 @@ pub async fn publish(
         Err(status) => return Err(status.into()),
     };
     let published = published(client, &name).await?;
-    let pointed = channels.iter().all(|channel| known.channels.get(channel).is_some_and(|v| v == version));
+    let apart: Vec<&String> =
+        channels.iter().filter(|channel| known.channels.get(*channel) != Some(&name)).collect();
     let change = match &published {
-        Some(published) if published.document == document && pointed => return Ok((name, Change::Unchanged)),
+        Some(published) if published.document == document && apart.is_empty() => {
+            return Ok((name, Change::Unchanged));
+        }
         Some(_) => Change::Updated,
         None => Change::Created,
     };
-    let published = templates
-        .publish_template_version(catalog::PublishTemplateVersionRequest {
-            parent,
-            document: document.to_owned(),
-            channels: channels.to_vec(),
+    let version = catalog::TemplateVersion { document: document.to_owned(), ..Default::default() };
+    let made = templates
+        .create_template_version(catalog::CreateTemplateVersionRequest {
+            parent: parent.clone(),
+            template_version: Some(version),
             request_id: request_id(),
-            validate_only: false,
+            ..Default::default()
         })
         .await?
         .into_inner();
-    Ok((published.name, change))
+    for channel in apart {
+        move_channel(client, &parent, channel, &made.name).await?;
+    }
+    Ok((made.name, change))
+}
+
+/// Points a channel of a golden path at a version, or takes it away when that is empty.
+pub async fn move_channel(
+    client: &Client,
+    name: &str,
+    channel: &str,
+    template_version: &str,
+) -> anyhow::Result<catalog::Template> {
+    let request = catalog::MoveTemplateChannelRequest {
+        name: name.to_owned(),
+        channel: channel.to_owned(),
+        template_version: template_version.to_owned(),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    Ok(client.templates().move_template_channel(request).await?.into_inner())
 }
 
 /// Makes the golden path that a version is the first of; its title and description are those of the document.

@@ -178,13 +178,21 @@ pub enum TemplateCommand {
         /// The golden path, for example web-service or web-service@1.0.0.
         template: String,
     },
-    /// Publishes a version, or points channels at one that is published already.
+    /// Creates a version, the golden path too when it is the first, and points channels at it.
     Publish {
         /// The golden path's YAML document.
         file: PathBuf,
         /// Channels to point at it. May be repeated.
         #[arg(long, default_value = "stable")]
         channel: Vec<String>,
+    },
+    /// Points a channel at another version, or takes it away.
+    Channel {
+        /// The golden path, with the version to point at: for example web-service@1.0.0. Without a version the channel
+        /// is taken away.
+        template: String,
+        /// The channel, for example stable.
+        channel: String,
     },
 }
 

@@ -296,7 +296,7 @@ async fn resources(report: &mut Report, args: &ConnectionArgs) {
     };
     for finding in &answer.findings {
         use pb::resource_finding::Kind;
-        let pb::ResourceFinding { driver, identity, resource, advice, .. } = finding;
+        let pb::ResourceFinding { driver_id: driver, identity, resource, advice, .. } = finding;
         let what = match finding.kind() {
             Kind::Missing => {
                 format!("`{resource}` is gone: driver `{driver}` does not have `{identity}`")
@@ -316,7 +316,7 @@ async fn resources(report: &mut Report, args: &ConnectionArgs) {
     }
     for condition in &answer.drivers {
         use pb::driver_condition::State;
-        let pb::DriverCondition { driver, message, .. } = condition;
+        let pb::DriverCondition { driver_id: driver, message, .. } = condition;
         if condition.state() != State::Ok {
             report.problem(
                 "drivers",

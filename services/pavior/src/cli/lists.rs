@@ -3,6 +3,7 @@
 use pavior_proto::google::longrunning::{
     CancelOperationRequest, GetOperationRequest, ListOperationsRequest, Operation,
 };
+use pavior_proto::google::rpc::Code;
 use pavior_proto::pavior::audit::v1 as audit;
 use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::policy::v1 as policy;
@@ -147,7 +148,7 @@ pub(crate) async fn environment(client: &Client, printer: Printer, environment: 
         vec![
             output::id(&r.name),
             output::id(&r.resource_type),
-            r.driver.clone(),
+            r.driver_id.clone(),
             output::state(r.state().as_str_name(), "STATE_"),
         ]
     })
@@ -355,9 +356,15 @@ pub(crate) async fn templates(client: &Client, printer: Printer, list: &ListArgs
         templates
     );
     printer.list(&all, &["template", "latest", "channels", "description"], |t| {
-        let mut channels: Vec<String> = t.channels.iter().map(|(c, v)| format!("{c}={v}")).collect();
+        let mut channels: Vec<String> =
+            t.channels.iter().map(|(c, v)| format!("{c}={}", output::id(v))).collect();
         channels.sort();
-        vec![output::id(&t.name), t.latest_version.clone(), channels.join(" "), t.description.clone()]
+        vec![
+            output::id(&t.name),
+            output::id(&t.latest_version).to_owned(),
+            channels.join(" "),
+            t.description.clone(),
+        ]
     })
 }
 
@@ -427,24 +434,24 @@ pub(crate) async fn audit_records(client: &Client, printer: Printer, list: &List
         }),
         audit_records
     );
-    printer.list(&all, &["index", "time", "actor", "outcome", "action", "object"], |r| {
+    printer.list(&all, &["index", "time", "principal", "outcome", "action", "target"], |r| {
         let event = r.event.clone().unwrap_or_default();
+        let target = event.affected.first().map(|target| target.name.as_str()).unwrap_or_default();
         vec![
             r.index.to_string(),
             output::time(event.event_time.as_ref()),
-            output::id(&event.actor.unwrap_or_default().reference),
-            event.outcome.map(outcome).unwrap_or_default(),
+            output::id(&event.principal.unwrap_or_default().name),
+            event.outcome.map(|outcome| self::outcome(&outcome)).unwrap_or_default(),
             event.action,
-            output::within(&event.object.unwrap_or_default().name),
+            output::within(target),
         ]
     })
 }
 
 /// How it ended, in a word: what was only planned or asked for is not taken for done.
-fn outcome(audit::audit_event::Outcome { status, code, .. }: audit::audit_event::Outcome) -> String {
-    match (status.as_str(), code.as_str()) {
-        ("ok", _) => "OK".to_owned(),
-        (_, "" | "OK") => status,
-        _ => code,
+pub(crate) fn outcome(outcome: &audit::audit_event::Outcome) -> String {
+    match outcome.code() {
+        Code::Ok => outcome.status().as_str_name().trim_start_matches("STATUS_").to_owned(),
+        code => code.as_str_name().to_owned(),
     }
 }

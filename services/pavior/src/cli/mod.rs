@@ -7,7 +7,7 @@ mod decisions;
 mod doctor;
 mod dynamic;
 pub mod failure;
-mod lists;
+pub(crate) mod lists;
 mod local;
 pub mod output;
 mod parameters;
@@ -68,6 +68,9 @@ async fn call(client: &Client, printer: Printer, command: Command) -> anyhow::Re
         Command::Template(TemplateCommand::Show { template }) => {
             lists::template(client, printer, requests::template_version(client, &template)?).await
         }
+        Command::Template(TemplateCommand::Channel { template, channel }) => {
+            point(client, printer, &template, &channel).await
+        }
         Command::Template(TemplateCommand::Publish { file, channel }) => {
             publish(client, printer, &file, &channel).await
         }
@@ -121,7 +124,7 @@ async fn login(printer: Printer, args: &ConnectionArgs, login: &LoginArgs) -> an
     let saved = settings::Settings {
         server: Some(connection.server.clone()),
         token: connection.token,
-        organization: connection.organization.or(Some(principal.organization)).filter(|o| !o.is_empty()),
+        organization: connection.organization.or(Some(principal.organization_id)).filter(|o| !o.is_empty()),
     };
     let path = saved.save()?;
     printer.one(
@@ -162,6 +165,20 @@ async fn publish(
         return printer.value(&json!({"name": name, "change": change.to_string()}));
     }
     output::say(&format!("{name}: {change}"))
+}
+
+async fn point(client: &Client, printer: Printer, template: &str, channel: &str) -> anyhow::Result<()> {
+    let (template, version) = template.split_once('@').unwrap_or((template, ""));
+    let name = client.full_name(template, &["templates"])?;
+    let version = if version.is_empty() { String::new() } else { format!("{name}/versions/{version}") };
+    let changed = apply::move_channel(client, &name, channel, &version).await?;
+    if printer.is_json() {
+        return printer.one(&changed, &[]);
+    }
+    match changed.channels.get(channel) {
+        Some(version) => output::say(&format!("{channel}: {}", output::within(version))),
+        None => output::say(&format!("{channel}: points nowhere")),
+    }
 }
 
 async fn apply_files(client: &Client, printer: Printer, args: &ApplyArgs) -> anyhow::Result<()> {

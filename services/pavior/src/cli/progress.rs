@@ -11,6 +11,7 @@ use pavior_proto::pavior::provisioning::v1::watch_operation_response::Event;
 use pavior_proto::pavior::provisioning::v1::{
     OperationMetadata, OperationStep, WatchOperationRequest, operation_metadata, operation_step, plan,
 };
+use pavior_rpc::stream;
 use tonic::{Code, Status};
 
 use super::client::Client;
@@ -186,7 +187,7 @@ async fn watch(
     resume_token: &mut String,
     progress: &mut Progress,
 ) -> Result<(), Status> {
-    let request = WatchOperationRequest { name: name.to_owned(), resume_token: resume_token.clone() };
+    let request = WatchOperationRequest { name: name.to_owned(), start: stream::resume(resume_token) };
     let mut stream = client.operation_service().watch_operation(request).await?.into_inner();
     while let Some(response) = stream.message().await? {
         *resume_token = response.resume_token;

@@ -54,7 +54,10 @@ fn show_result(printer: Printer, operation: &Operation) -> anyhow::Result<()> {
     }
     if let Some(Outcome::Response(any)) = &operation.result {
         if let Ok(environment) = any.to_msg::<pb::Environment>() {
-            pairs.push(("url", environment.url));
+            // One that went is told as it was.
+            if environment.state() != pb::environment::State::Deleting {
+                pairs.push(("url", environment.url));
+            }
         } else if let Ok(deployment) = any.to_msg::<pb::Deployment>() {
             pairs.push(("commit", deployment.artifact.unwrap_or_default().commit));
             pairs.push(("url", deployment.url));
@@ -95,7 +98,7 @@ async fn show_project(client: &Client, printer: Printer, project: &str) -> anyho
     let name = client.full_name(project, &["projects"])?;
     let overview = client
         .platform()
-        .get_project_overview(platform::GetProjectOverviewRequest { name })
+        .get_project_overview(platform::GetProjectOverviewRequest { name: format!("{name}/overview") })
         .await?
         .into_inner();
     if printer.is_json() {
@@ -216,11 +219,11 @@ pub(crate) fn show_plan(printer: Printer, plan: &pb::Plan) -> anyhow::Result<()>
     let rows = plan.changes.iter().map(|change| {
         vec![
             output::state(change.action().as_str_name(), "ACTION_"),
-            change.step.clone(),
+            change.step_id.clone(),
             output::id(&change.resource_type),
-            change.driver.clone(),
+            change.driver_id.clone(),
             change.monthly_cost.clone(),
-            change.depends_on.join(", "),
+            change.depends_on_step_ids.join(", "),
         ]
     });
     let header = ["action", "step", "type", "driver", "cost a month", "after"];

@@ -15,7 +15,7 @@ use super::narrator::Narrator;
 use crate::cli::client::{Client, request_id};
 use crate::cli::progress::{self, Until};
 use crate::cli::requests::running_deployment;
-use crate::cli::{failure, output};
+use crate::cli::{failure, lists, output};
 
 const PROJECT: &str = "organizations/acme/projects/hello";
 const OLD_GREETING: &str = "Hello from a paved road";
@@ -38,13 +38,13 @@ async fn plan(narrator: &mut Narrator, alice: &Client, language: &str) -> anyhow
     let operation = alice.projects().create_project(project(language, true)?).await?.into_inner();
     let plan = progress::metadata(&operation)?.validated_plan.context("the answer has no plan")?;
     for change in &plan.changes {
-        let after = if change.depends_on.is_empty() {
+        let after = if change.depends_on_step_ids.is_empty() {
             String::new()
         } else {
-            format!(" after {}", change.depends_on.join(", "))
+            format!(" after {}", change.depends_on_step_ids.join(", "))
         };
         let action = output::state(change.action().as_str_name(), "ACTION_");
-        narrator.fact(&action, &format!("{} ({}){after}", change.step, change.driver));
+        narrator.fact(&action, &format!("{} ({}){after}", change.step_id, change.driver_id));
     }
     let decision = plan.decision.clone().unwrap_or_default();
     narrator.fact("policy", &output::state(decision.effect().as_str_name(), "EFFECT_"));
@@ -280,10 +280,10 @@ async fn denied(narrator: &mut Narrator, people: &Personas) -> anyhow::Result<()
     ensure!(!records.is_empty(), "the audit log is empty");
     for record in records {
         let event = record.event.unwrap_or_default();
-        let (actor, outcome) = (event.actor.unwrap_or_default(), event.outcome.unwrap_or_default());
+        let (who, outcome) = (event.principal.unwrap_or_default(), event.outcome.unwrap_or_default());
         narrator.fact(
             &record.index.to_string(),
-            &format!("{} {} {}", output::id(&actor.reference), event.action, outcome.status),
+            &format!("{} {} {}", output::id(&who.name), event.action, lists::outcome(&outcome)),
         );
     }
     Ok(())

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use pavior_audit::restore::{Ledger, LogFinding, Missing, Produced};
-use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
+use pavior_core::audit::{Affected, AuditEvent, Change, PrincipalKind, PrincipalRef};
 use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id::{IdGen, SystemIds};
 use pavior_policy::restore::Pending;
@@ -231,18 +231,18 @@ impl Workshop {
             }
             Finding::Orphaned(lost) => {
                 let store = self.producer(Role::Policy).context("no database")?;
-                pavior_policy::restore::invalidate(store, &self.clock, &self.ids, &self.actor(), lost)
+                pavior_policy::restore::invalidate(store, &self.clock, &self.ids, &self.acting(), lost)
                     .await?;
             }
             Finding::UnderWay(_) => {
                 let store = self.producer(Role::Provisioning).context("no database")?.clone();
                 let (clock, ids) = (self.clock.clone(), self.ids.clone());
-                pavior_provisioning::restore::park(store, clock, ids, &self.actor()).await?;
+                pavior_provisioning::restore::park(store, clock, ids, &self.acting()).await?;
             }
             Finding::Expiring(_) => {
                 let store = self.producer(Role::Provisioning).context("no database")?.clone();
                 let (clock, ids) = (self.clock.clone(), self.ids.clone());
-                pavior_provisioning::restore::spare(store, clock, ids, &self.actor()).await?;
+                pavior_provisioning::restore::spare(store, clock, ids, &self.acting()).await?;
             }
             Finding::Log(_) => return Ok(false),
         }
@@ -265,12 +265,10 @@ impl Workshop {
         Ok(logs.iter().map(event).collect())
     }
 
-    fn actor(&self) -> Actor {
-        Actor {
-            kind: "operator".to_owned(),
-            reference: self.operator.clone(),
-            via: Some("pavior restore".to_owned()),
-            session: None,
+    fn acting(&self) -> PrincipalRef {
+        PrincipalRef {
+            via: "pavior restore".to_owned(),
+            ..PrincipalRef::new(PrincipalKind::Operator, &self.operator)
         }
     }
 
@@ -283,18 +281,10 @@ impl Workshop {
             organization => format!("organizations/{organization}"),
         };
         AuditEvent {
-            event_id: self.ids.uuid(),
-            time: self.clock.now(),
-            class: AuditClass::A,
-            action: "platform.restore".to_owned(),
-            phase: Phase::Outcome,
-            actor: self.actor(),
-            object: Object { r#type: "platform.pavior.dev/Database".to_owned(), name, project: None },
-            cause: Cause::default(),
-            decision: None,
-            outcome: Outcome { status: "ok".to_owned(), code: "OK".to_owned(), duration_ms: 0 },
+            affected: vec![Affected::new("platform.pavior.dev/Database", name)],
             change: Some(Change { after: Some(detail), ..Change::default() }),
             summary,
+            ..AuditEvent::new(self.ids.uuid(), self.clock.now(), "platform.restore", self.acting())
         }
     }
 }

@@ -26,7 +26,7 @@ impl AccessService for Api {
         self.changed(update::<RoleFields, _>(&self.app, request)).await
     }
 
-    async fn delete_role(&self, request: Request<pb::DeleteRoleRequest>) -> Answer<()> {
+    async fn delete_role(&self, request: Request<pb::DeleteRoleRequest>) -> Answer<pb::Role> {
         self.changed(delete::<RoleFields, _>(&self.app, request)).await
     }
 
@@ -55,7 +55,10 @@ impl AccessService for Api {
         self.changed(update::<RoleBindingFields, _>(&self.app, request)).await
     }
 
-    async fn delete_role_binding(&self, request: Request<pb::DeleteRoleBindingRequest>) -> Answer<()> {
+    async fn delete_role_binding(
+        &self,
+        request: Request<pb::DeleteRoleBindingRequest>,
+    ) -> Answer<pb::RoleBinding> {
         self.changed(delete::<RoleBindingFields, _>(&self.app, request)).await
     }
 

@@ -131,17 +131,19 @@ fn principal(wire: types::Principal, violations: &mut Violations) -> Principal {
         types::principal::Kind::Service => PrincipalKind::Service,
         types::principal::Kind::ServiceAccount => PrincipalKind::ServiceAccount,
         types::principal::Kind::Agent => PrincipalKind::Agent,
-        types::principal::Kind::Unspecified => {
-            violations.add("principal.kind", "must be one of the kinds");
+        types::principal::Kind::Unspecified
+        | types::principal::Kind::Anonymous
+        | types::principal::Kind::Operator => {
+            violations.add("principal.kind", "must be the kind of somebody with a credential");
             PrincipalKind::User
         }
     };
     let types::Principal {
         kind: _,
         name,
-        organization,
+        organization_id: organization,
         subject,
-        groups,
+        group_ids: groups,
         email,
         display_name,
         platform_admin,

@@ -31,7 +31,7 @@ impl PolicyService for Api {
         self.changed(update::<PolicyFields, _>(&self.app, request)).await
     }
 
-    async fn delete_policy(&self, request: Request<pb::DeletePolicyRequest>) -> Answer<()> {
+    async fn delete_policy(&self, request: Request<pb::DeletePolicyRequest>) -> Answer<pb::Policy> {
         self.changed(delete::<PolicyFields, _>(&self.app, request)).await
     }
 
@@ -81,7 +81,10 @@ impl PolicyService for Api {
         self.changed(update::<PolicyBindingFields, _>(&self.app, request)).await
     }
 
-    async fn delete_policy_binding(&self, request: Request<pb::DeletePolicyBindingRequest>) -> Answer<()> {
+    async fn delete_policy_binding(
+        &self,
+        request: Request<pb::DeletePolicyBindingRequest>,
+    ) -> Answer<pb::PolicyBinding> {
         self.changed(delete::<PolicyBindingFields, _>(&self.app, request)).await
     }
 }

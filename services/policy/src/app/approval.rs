@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_auth::Permit;
+use pavior_core::audit::Affected;
 use pavior_core::principal::service_name;
 use pavior_core::resource::{Fields as _, Stored};
 use pavior_core::{PrincipalKind, ResourceName};
@@ -223,8 +224,9 @@ impl App {
         let permit = &context.permit;
         let name = format!("organizations/{}/approvals/{id}", permit.organization());
         let reason = reason_name(ErrorReason::ApproverNotEligible);
-        let summary = format!("`{}` may not vote on `{name}`: {why}", permit.actor().reference);
-        let entry = AuditEntry::refused(ApprovalFields::TYPE, &name, reason, summary);
+        let summary = format!("`{}` may not vote on `{name}`: {why}", permit.acting().name);
+        let target = Affected::new(ApprovalFields::TYPE, &name);
+        let entry = AuditEntry::refused(target, reason, summary);
         Ok(record(self.kernel(), context, entry).await?)
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
+use pavior_core::audit::{Affected, AuditEvent, Cause, Change, PrincipalRef};
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
 use pavior_store::outbox::OutboxContext;
@@ -50,7 +50,7 @@ pub(crate) async fn invalidate_unscoped(
     store: &Store,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdGen>,
-    operator: &Actor,
+    operator: &PrincipalRef,
     lost: &Pending,
 ) -> Result<bool, StoreError> {
     let outbox = OutboxContext::new(store, crate::ROLE, "restore", clock.clone());
@@ -78,28 +78,17 @@ pub(crate) async fn invalidate_unscoped(
         .await
 }
 
-fn ended(ids: &dyn IdGen, clock: &dyn Clock, actor: Actor, lost: &Pending) -> AuditEvent {
+fn ended(ids: &dyn IdGen, clock: &dyn Clock, operator: PrincipalRef, lost: &Pending) -> AuditEvent {
     let shown = |state: State| Some(json!({ "state": state.as_str(), "operation": lost.operation }));
     AuditEvent {
-        event_id: ids.uuid(),
-        time: clock.now(),
-        class: AuditClass::A,
-        action: "platform.restore".to_owned(),
-        phase: Phase::Outcome,
-        actor,
-        object: Object {
-            r#type: "policy.pavior.dev/Approval".to_owned(),
-            name: lost.name.clone(),
-            project: None,
-        },
-        cause: Cause::default(),
-        decision: None,
-        outcome: Outcome { status: "ok".to_owned(), code: "OK".to_owned(), duration_ms: 0 },
+        affected: vec![Affected::new("policy.pavior.dev/Approval", &lost.name)],
+        cause: Cause { operation: lost.operation.clone(), ..Cause::default() },
         change: Some(Change {
             before: shown(State::Pending),
             after: shown(State::Invalidated),
             ..Change::default()
         }),
         summary: format!("approval `{}` became void: {REASON}", lost.name),
+        ..AuditEvent::new(ids.uuid(), clock.now(), "platform.restore", operator)
     }
 }

@@ -1,6 +1,7 @@
 //! Approvals: from the question to the execution.
 
 use pavior_core::PrincipalKind;
+use pavior_core::audit::{self, Status as Ended};
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_testkit::db::{both, sqlite};
@@ -120,13 +121,11 @@ async fn four_eyes_and_distinct_eligible_people() {
         let events = f.audited().await;
         let told: Vec<_> = events[events.len() - 2..]
             .iter()
-            .map(|event| {
-                (event.actor.reference.as_str(), event.outcome.status.as_str(), event.outcome.code.as_str())
-            })
+            .map(|event| (event.principal.name.as_str(), event.outcome.status, event.outcome.reason.as_str()))
             .collect();
-        let denied = |who| (who, "denied", "APPROVER_NOT_ELIGIBLE");
+        let denied = |who| (who, Ended::Denied, "APPROVER_NOT_ELIGIBLE");
         assert_eq!(told, [denied("organizations/acme/users/bob"), denied("organizations/acme/users/alice")]);
-        assert_eq!(events.last().unwrap().object.name, request.name);
+        assert_eq!(events.last().unwrap().affected[0].name, request.name);
         let (code, reason, _) = failed(f.approve("carol", &request.name, "d9").await);
         assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "PLAN_STALE"));
         assert_eq!(f.approve("carol", &request.name, "").await.unwrap().state(), State::Pending);
@@ -218,7 +217,7 @@ async fn time_ends_it_whoever_looks() {
         assert_eq!(f.look(&request.name).await.state(), State::Expired);
         let last = f.audited().await.pop().unwrap();
         assert_eq!(
-            (last.action.as_str(), last.actor.reference.as_str()),
+            (last.action.as_str(), last.principal.name.as_str()),
             ("policy.approvals.expire", "organizations/-/services/policy")
         );
     })
@@ -257,8 +256,11 @@ async fn an_agent_asks_for_its_person_who_then_cannot_vote_or_not_at_all() {
         assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "APPROVER_NOT_ELIGIBLE"));
         assert_eq!(f.approve("bob", &request.name, "d1").await.unwrap().state(), State::Approved);
         let asked = f.audited().await.remove(0);
-        assert_eq!((asked.actor.kind.as_str(), asked.actor.reference), ("user", user("pia").name));
-        assert_eq!(asked.actor.via.as_deref(), Some("organizations/acme/agents/bot"));
+        assert_eq!(
+            (asked.principal.kind, asked.principal.name),
+            (audit::PrincipalKind::User, user("pia").name)
+        );
+        assert_eq!(asked.principal.via, "organizations/acme/agents/bot");
     })
     .await;
 }

@@ -39,11 +39,11 @@ async fn roles_grant_through_groups_and_guardrails_ask() {
         assert_ne!(allowed.policy_revision, denied.policy_revision);
         assert_eq!(f.decide(question("bob", CREATE)).await.unwrap().effect(), Effect::Deny);
         let mut claims = question("bob", CREATE);
-        claims.principal.as_mut().unwrap().groups = vec!["payments".into()];
+        claims.principal.as_mut().unwrap().group_ids = vec!["payments".into()];
         assert_eq!(f.decide(claims).await.unwrap().effect(), Effect::Allow, "a group that the token claims");
         let mut stranger = question("alice", CREATE);
         stranger.principal = Some(wire(&user("other/alice")));
-        stranger.principal.as_mut().unwrap().groups = vec!["payments".into()];
+        stranger.principal.as_mut().unwrap().group_ids = vec!["payments".into()];
         assert_eq!(f.decide(stranger).await.unwrap().effect(), Effect::Deny);
 
         f.policy("production", Guardrail, APPROVAL).await.unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pavior_auth::{
     CallRules, Grant, INTERNAL_TOKEN, InternalSigner, InternalVerifier, Permit, ServiceIdentity, authn_layer,
 };
-use pavior_core::audit::{AuditEvent, DecisionRef};
+use pavior_core::audit::{AuditEvent, DecisionRef, Effect};
 use pavior_core::{Principal, PrincipalKind};
 use pavior_policy::{Config, Deps};
 use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
@@ -163,7 +163,7 @@ impl Fixture {
         message: T,
     ) -> Request<T> {
         let decision =
-            DecisionRef { id: "decision-1".into(), effect: "allow".into(), ..DecisionRef::default() };
+            DecisionRef { id: "decision-1".into(), effect: Effect::Allow, ..DecisionRef::default() };
         let grant = Grant {
             audience: "policy",
             method: "",
@@ -327,9 +327,9 @@ pub(crate) fn wire(who: &Principal) -> types::Principal {
     types::Principal {
         kind: types::principal::Kind::User.into(),
         name: who.name.clone(),
-        organization: who.organization.clone(),
+        organization_id: who.organization.clone(),
         subject: who.subject.clone(),
-        groups: who.groups.clone(),
+        group_ids: who.groups.clone(),
         platform_admin: who.platform_admin,
         ..Default::default()
     }

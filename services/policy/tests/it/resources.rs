@@ -60,15 +60,15 @@ async fn a_role_from_creation_to_deletion() {
         f.access().delete_role(f.call("root", "policy.roles.delete", missing)).await.unwrap();
 
         let events = f.audited().await;
-        let told: Vec<_> = events.iter().map(|event| (event.action.as_str(), event.class)).collect();
-        let a = AuditClass::A;
+        let told: Vec<_> = events.iter().map(|event| (event.action.as_str(), event.audit_class)).collect();
+        let a = AuditClass::Required;
         assert_eq!(
             told,
             [("policy.roles.create", a), ("policy.roles.update", a), ("policy.roles.delete", a)]
         );
-        assert_eq!(events[0].actor.reference, "organizations/acme/users/root");
+        assert_eq!(events[0].principal.name, "organizations/acme/users/root");
         assert_eq!(events[0].decision.as_ref().unwrap().id, "decision-1");
-        assert_eq!(events[0].cause.request_id, "request-1");
+        assert_eq!(events[0].cause.call_id, "request-1");
         let change = events[1].change.clone().unwrap();
         assert_eq!(change.before.unwrap()["displayName"], "DEV");
         assert_eq!(change.after.unwrap()["displayName"], "Developers");

@@ -109,7 +109,7 @@ pub(crate) fn resource(row: resource::Model) -> pb::Resource {
         etag: etag_of(row.uid, row.revision),
         resource_type: row.resource_type,
         resource_definition: row.resource_definition,
-        driver: row.driver,
+        driver_id: row.driver,
         identity: row.identity,
         inputs: structure(&row.inputs),
         outputs: structure(&row.outputs),
@@ -276,25 +276,25 @@ fn change(change: Change) -> pb::plan::Change {
         entry: _,
         drift,
     } = change;
-    let (artifact_digest, artifact_step) = match spec.artifact {
+    let (artifact_digest, artifact_step_id) = match spec.artifact {
         Artifact::None => Default::default(),
         Artifact::Known(artifact) => (digest_of(&artifact), String::new()),
         Artifact::FromStep { step, name: _ } => (String::new(), step),
     };
     pb::plan::Change {
-        step,
+        step_id: step,
         resource,
         resource_type,
         resource_definition,
-        driver,
+        driver_id: driver,
         action: action(what).into(),
         fields: fields.into_iter().map(field).collect(),
-        depends_on,
+        depends_on_step_ids: depends_on,
         undoable,
         monthly_cost,
         pinned: spec.pinned.as_object().filter(|map| !map.is_empty()).and_then(|_| structure(&spec.pinned)),
         artifact_digest,
-        artifact_step,
+        artifact_step_id,
         reason: drift.map(|drift| drift.words().to_owned()).unwrap_or_default(),
     }
 }

@@ -36,7 +36,15 @@ fn finding(finding: Finding) -> pb::ResourceFinding {
         Kind::Different => PbKind::Different,
     };
     let organization = format!("organizations/{organization}");
-    pb::ResourceFinding { kind: kind.into(), driver, identity, resource_type, organization, resource, advice }
+    pb::ResourceFinding {
+        kind: kind.into(),
+        driver_id: driver,
+        identity,
+        resource_type_id: resource_type,
+        organization,
+        resource,
+        advice,
+    }
 }
 
 fn condition(condition: Condition) -> pb::DriverCondition {
@@ -48,5 +56,5 @@ fn condition(condition: Condition) -> pb::DriverCondition {
         Health::Down(why) => (State::Down, why),
     };
     let resource_count = i32::try_from(count).unwrap_or(i32::MAX);
-    pb::DriverCondition { driver, state: state.into(), message, compared, resource_count }
+    pb::DriverCondition { driver_id: driver, state: state.into(), message, compared, resource_count }
 }

@@ -6,19 +6,21 @@ use pavior_auth::Permit;
 use pavior_proto::google::longrunning::{Operation, operation::Result as LroResult};
 use pavior_proto::google::rpc;
 use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_proto::pavior::r#type::v1::StreamBookmark;
+use pavior_proto::shape::Request as _;
 use pavior_rpc::convert::to_timestamp;
-use pavior_rpc::problem::any;
-use pavior_rpc::{ErrorReason, Problem};
+use pavior_rpc::problem::{any, reason_from_name};
+use pavior_rpc::stream::StreamTokens;
+use pavior_rpc::{ErrorReason, Problem, audit};
 use serde_json::Value;
-use tonic::Code;
 
 use super::convert;
 use crate::app::rows::{self, OperationView, operation, step, step_body};
 use crate::app::watch::{Happened, Message};
 use crate::app::{Answer, App, Ask};
-use crate::domain::names;
 use crate::domain::plan::{Action, Kind, Plan};
 use crate::domain::state::{OperationState, StepState};
+use crate::domain::{failure, names};
 use crate::error::Result;
 
 /// An answer to a change.
@@ -33,7 +35,10 @@ pub(crate) async fn answer(app: &App, ask: &Ask, answer: Answer) -> Result<Opera
                 name: names::operation(ask.permit.organization(), &id),
                 metadata: None,
                 done: true,
-                result: Some(LroResult::Response(any(&()))),
+                result: Some(LroResult::Response(match ask.method == pb::DeleteProjectRequest::PATH {
+                    true => any(&pb::Project::default()),
+                    false => any(&pb::Environment::default()),
+                })),
             })
         }
     }
@@ -67,11 +72,12 @@ fn validated(plan: Plan) -> Operation {
 /// The response of an operation whose result is not there (any more): of the right type, with its name at most.
 fn empty(kind: Kind, target: String) -> prost_types::Any {
     match kind {
-        Kind::CreateProject => any(&pb::Project { name: target, ..Default::default() }),
-        Kind::CreateEnvironment | Kind::UpdateEnvironment => {
+        Kind::CreateProject | Kind::DestroyProject => {
+            any(&pb::Project { name: target, ..Default::default() })
+        }
+        Kind::CreateEnvironment | Kind::UpdateEnvironment | Kind::DestroyEnvironment => {
             any(&pb::Environment { name: target, ..Default::default() })
         }
-        Kind::DestroyProject | Kind::DestroyEnvironment => any(&()),
         Kind::Run => any(&pb::Run::default()),
         Kind::Deploy => any(&pb::Deployment::default()),
     }
@@ -163,7 +169,8 @@ impl Results {
             Kind::CreateEnvironment | Kind::UpdateEnvironment => {
                 self.environments.get(&op.target).map(|row| any(&convert::environment(row.clone())))
             }
-            Kind::DestroyProject | Kind::DestroyEnvironment => None,
+            Kind::DestroyProject => gone(op).map(|row| any(&convert::project(row))),
+            Kind::DestroyEnvironment => gone(op).map(|row| any(&convert::environment(row))),
             Kind::Run => self.runs.get(&op.name).map(|row| any(&convert::run(row.clone()))),
             Kind::Deploy => {
                 let running = || self.running.get(&self.environments.get(&op.target)?.deployment);
@@ -187,27 +194,15 @@ fn error(op: &operation::Model, state: OperationState) -> rpc::Status {
         "" => format!("{what}: {message}"),
         step => format!("{what}: step `{step}`: {message}"),
     };
-    let mut problem = match (state, text("reason").as_str()) {
-        (OperationState::Stuck, _) => Problem::new(
-            Code::FailedPrecondition,
-            ErrorReason::OperationStuck,
-            described("the operation is stuck and needs an operator"),
-        ),
-        (_, "CANCELLED") => Problem::new(Code::Cancelled, ErrorReason::Cancelled, message),
-        (_, "NOT_APPROVED") => Problem::new(Code::PermissionDenied, ErrorReason::NotApproved, message),
-        (_, "PLAN_STALE") => Problem::precondition(ErrorReason::PlanStale, message),
-        (_, "GUARDRAIL_DENIED") => Problem::precondition(ErrorReason::GuardrailDenied, message),
-        _ if code == CHANGED => Problem::new(
-            Code::FailedPrecondition,
-            ErrorReason::ArtifactChanged,
-            described("what was planned with has changed, and what was made is undone"),
-        ),
-        _ => Problem::new(
-            grpc_code(&code),
-            ErrorReason::StepFailed,
-            described("a step failed, and what was made is undone"),
-        ),
+    let (status, reason) = failure::of_operation(state, &text("reason"), &code);
+    let message = match reason {
+        "OPERATION_STUCK" => described("the operation is stuck and needs an operator"),
+        "ARTIFACT_CHANGED" => described("what was planned with has changed, and what was made is undone"),
+        "STEP_FAILED" => described("a step failed, and what was made is undone"),
+        _ => message,
     };
+    let known = reason_from_name(reason).unwrap_or(ErrorReason::Internal);
+    let mut problem = Problem::new(audit::tonic_code(status), known, message);
     if !step.is_empty() {
         problem = problem.with("step", step);
     }
@@ -218,20 +213,6 @@ fn error(op: &operation::Model, state: OperationState) -> rpc::Status {
         problem = problem.with(name, detail.as_str().unwrap_or_default());
     }
     problem.to_rpc_status()
-}
-
-/// The code of a driver that found something else than what was planned with.
-const CHANGED: &str = "CHANGED";
-
-fn grpc_code(driver: &str) -> Code {
-    match driver {
-        "TIMEOUT" => Code::DeadlineExceeded,
-        "UNAVAILABLE" => Code::Unavailable,
-        "CONFLICT" => Code::Aborted,
-        "CANCELLED" => Code::Cancelled,
-        "INTERNAL" | "UNKNOWN" => Code::Unknown,
-        _ => Code::FailedPrecondition,
-    }
 }
 
 fn metadata(view: &OperationView) -> pb::OperationMetadata {
@@ -290,6 +271,11 @@ fn step(body: &Value) -> pb::OperationStep {
     }
 }
 
+/// What an operation took down, as it was.
+fn gone<M: serde::de::DeserializeOwned>(op: &operation::Model) -> Option<M> {
+    serde_json::from_value(op.gone.clone()?).ok()
+}
+
 /// Where a step stands, as clients need to tell it apart, and as people may want to know.
 fn step_state(state: StepState) -> (pb::operation_step::State, &'static str) {
     use pb::operation_step::State;
@@ -311,12 +297,13 @@ fn step_state(state: StepState) -> (pb::operation_step::State, &'static str) {
 
 /// A driver's failure.
 pub(crate) fn step_failed(code: &str, message: &str) -> Problem {
-    Problem::new(grpc_code(code), ErrorReason::StepFailed, message).with("driverCode", code)
+    Problem::new(audit::tonic_code(failure::of_driver(code)), ErrorReason::StepFailed, message)
+        .with("driverCode", code)
 }
 
 /// A message of the stream.
-pub(crate) fn watched(operation: uuid::Uuid, message: Message) -> pb::WatchOperationResponse {
-    use pb::watch_operation_response::{Bookmark, Event, LogLine, log_line::Stream};
+pub(crate) fn watched(tokens: &StreamTokens, message: Message) -> pb::WatchOperationResponse {
+    use pb::watch_operation_response::{Event, LogLine, log_line::Stream};
     let Message { cursor, time, what } = message;
     let event = match what {
         Happened::Operation(state) => Event::OperationState(self::state(&state).into()),
@@ -329,10 +316,10 @@ pub(crate) fn watched(operation: uuid::Uuid, message: Message) -> pb::WatchOpera
             };
             Event::LogLine(LogLine { step_id: step, attempt, stream: stream.into(), text })
         }
-        Happened::Bookmark => Event::Bookmark(Bookmark {}),
+        Happened::Bookmark => Event::Bookmark(StreamBookmark {}),
     };
     pb::WatchOperationResponse {
-        resume_token: cursor.token(operation),
+        resume_token: tokens.token(&cursor.write()),
         event_time: Some(to_timestamp(time)),
         event: Some(event),
     }

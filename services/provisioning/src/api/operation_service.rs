@@ -6,6 +6,8 @@ use pavior_auth::permit;
 use pavior_proto::google::longrunning::Operation;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::operation_service_server::OperationService;
+use pavior_proto::shape::Request as _;
+use pavior_rpc::stream::StreamTokens;
 use pavior_rpc::validate;
 use tonic::{Request, Status};
 
@@ -22,14 +24,14 @@ impl OperationService for Api {
         request: Request<pb::WatchOperationRequest>,
     ) -> Answered<Self::WatchOperationStream> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        let watch = self
-            .app
-            .watch_operation(&permit, "provisioning.operations.get", &request.name, &request.resume_token)
-            .await;
-        respond(watch.map(|(operation, messages)| {
+        let pb::WatchOperationRequest { name, start } = &request;
+        let tokens = StreamTokens::new(&self.app.tokens, &["WatchOperation", name]);
+        let start = tokens.start(start.as_ref())?;
+        let watch = self.app.watch_operation(&permit, pb::WatchOperationRequest::ACTION, name, start).await;
+        respond(watch.map(|messages| {
             messages
                 .map(move |message| {
-                    message.map(|message| operation::watched(operation, message)).map_err(to_status)
+                    message.map(|message| operation::watched(&tokens, message)).map_err(to_status)
                 })
                 .boxed()
         }))

@@ -12,9 +12,9 @@ use pavior_proto::pavior::policy::internal::v1::DecisionStage;
 use pavior_proto::pavior::policy::v1::{self as policy, Effect, PolicySet};
 use pavior_rpc::{ErrorReason, Problem, convert};
 
-use super::App;
 use super::facts::labels_of;
 use super::peers::Asking;
+use super::{App, Ask};
 use crate::domain::entry::owning_group;
 use crate::domain::plan::{Given, Kind, Plan};
 use crate::domain::question::{ENTITY, ENVIRONMENT, Question, Subject};
@@ -126,14 +126,9 @@ impl App {
     }
 
     /// What a denial means for the caller. Recorded, and nothing else is written.
-    pub(crate) async fn denied(
-        &self,
-        permit: &Permit,
-        plan: &Plan,
-        verdict: &Verdict,
-        dry_run: bool,
-    ) -> Error {
-        if !dry_run && let Err(error) = self.db.record(denied_event(&self.db, permit, plan)).await {
+    pub(crate) async fn denied(&self, ask: &Ask, plan: &Plan, verdict: &Verdict, dry_run: bool) -> Error {
+        let event = denied_event(&self.db, &ask.permit, &ask.request_id, plan);
+        if !dry_run && let Err(error) = self.db.record(event).await {
             return error;
         }
         denial(plan, verdict).into()

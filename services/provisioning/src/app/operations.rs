@@ -66,7 +66,7 @@ impl App {
     pub(crate) async fn cancel_operation(&self, permit: &Permit, action: &str, name: &str) -> Result<()> {
         Self::name(permit, action, "name", name, names::OPERATION)?;
         let op = self.db.kept_operation(permit, name).await?;
-        let caller = Caller::of(permit, action);
+        let caller = Caller::of(permit, action, "");
         if op.delete_time.is_some() {
             // It has ended. Whoever asked for it hears the same again, everybody else that there is none.
             let own = [&op.canceller, &op.deleter].contains(&&permit.principal().name);
@@ -98,7 +98,7 @@ impl App {
             false => None,
         };
         let asks = matches!(how, Some(TakeUp::Anew(Checked::Waits(None))));
-        let caller = Caller::of(&ask.permit, ask.action);
+        let caller = Caller::of(&ask.permit, ask.action, &ask.request_id);
         match self.db.retry_unscoped(view.op.id, &caller, how, self.deadline_micros(), self.key(ask)).await {
             Ok(()) if asks => self.ask_people(view.op.id).await,
             Ok(()) => {}
@@ -127,7 +127,7 @@ impl App {
             Effect::Deny | Effect::Unspecified => {
                 plan.decision =
                     convert::to_json(&verdict.decision).map_err(|error| Error::Corrupt(error.to_string()))?;
-                Err(self.denied(&ask.permit, &plan, &verdict, false).await)
+                Err(self.denied(ask, &plan, &verdict, false).await)
             }
         }
     }
@@ -136,7 +136,7 @@ impl App {
     pub(crate) async fn delete_operation(&self, permit: &Permit, action: &str, name: &str) -> Result<()> {
         Self::name(permit, action, "name", name, names::OPERATION)?;
         let op = self.db.kept_operation(permit, name).await?;
-        if self.db.delete_unscoped(op.id, &Caller::of(permit, action)).await? {
+        if self.db.delete_unscoped(op.id, &Caller::of(permit, action, "")).await? {
             return Ok(());
         }
         let message = format!("operation `{name}` has not ended");

@@ -312,9 +312,9 @@ pub(crate) fn principal_to_wire(principal: &Principal) -> types::Principal {
     types::Principal {
         kind: kind.into(),
         name,
-        organization,
+        organization_id: organization,
         subject,
-        groups,
+        group_ids: groups,
         email: email.unwrap_or_default(),
         display_name: display_name.unwrap_or_default(),
         platform_admin,

@@ -105,7 +105,7 @@ impl App {
             None => return Ok(None),
         };
         let driver =
-            if definition.driver.is_empty() { ENTITY_DRIVER.to_owned() } else { definition.driver.clone() };
+            if definition.driver_id.is_empty() { ENTITY_DRIVER.to_owned() } else { definition.driver_id.clone() };
         let drivers = self.engine.drivers();
         let Some(info) = drivers.get(&driver).map(|driver| driver.info()) else {
             if drivers.awaits() {

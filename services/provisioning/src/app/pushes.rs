@@ -1,6 +1,8 @@
 //! Pushes to repositories that projects have: recorded before they happen.
 
-use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
+use pavior_core::audit::{
+    Affected, AuditEvent, Change, Code, Outcome, Phase, PrincipalKind, PrincipalRef, Status,
+};
 use pavior_driver::{Push, PushRecorder, RefUpdate, async_trait};
 use serde_json::json;
 
@@ -18,41 +20,38 @@ impl PushRecorder for PushLog {
     }
 }
 
-/// Announces the push, or says that it was refused. Who pushes is known by the repository's own credential only, so that is the actor.
+/// Announces the push, or says that it was refused. Who pushes is known by the repository's own credential only, so that is who acts.
 fn event(db: &Db, push: Push) -> AuditEvent {
     let Push { organization, repository, updates, refused } = push;
     let name = format!("organizations/{organization}/repositories/{repository}");
     let references: Vec<&str> = updates.iter().map(|update| update.name.as_str()).collect();
-    let (does, phase, status, code) = match &refused {
-        None => (String::new(), Phase::Intent, "accepted", "OK"),
-        Some(why) => (format!(" refused ({why})"), Phase::Outcome, "denied", "PERMISSION_DENIED"),
+    let (does, phase, outcome) = match &refused {
+        None => (String::new(), Phase::Intent, Outcome::ok(Status::Accepted)),
+        Some(why) => (
+            format!(" refused ({why})"),
+            Phase::Outcome,
+            Outcome::error(Status::Denied, Code::PermissionDenied, "ACCESS_DENIED"),
+        ),
     };
     let summary = format!("push to `{repository}`{does}: {}", references.join(", "));
     let moved = |object: fn(&RefUpdate) -> &str| {
         let moved = updates.iter().map(|update| (update.name.clone(), json!(object(update))));
         json!({ "references": serde_json::Map::from_iter(moved) })
     };
+    let credential = PrincipalRef {
+        via: pavior_core::principal::service_name("git"),
+        ..PrincipalRef::new(PrincipalKind::Service, format!("{name}/credential"))
+    };
     AuditEvent {
-        event_id: db.ids.uuid(),
-        time: db.now(),
-        class: AuditClass::A,
-        action: "provisioning.repositories.push".to_owned(),
         phase,
-        actor: Actor {
-            kind: "service".to_owned(),
-            reference: format!("{name}/credential"),
-            via: Some(pavior_core::principal::service_name("git")),
-            session: None,
-        },
-        object: Object { r#type: "provisioning.pavior.dev/Repository".to_owned(), name, project: None },
-        cause: Cause::default(),
-        decision: None,
-        outcome: Outcome { status: status.to_owned(), code: code.to_owned(), duration_ms: 0 },
+        affected: vec![Affected::new("provisioning.pavior.dev/Repository", name)],
+        outcome,
         change: Some(Change {
             before: Some(moved(|update| &update.before)),
             after: Some(moved(|update| &update.after)),
             ..Change::default()
         }),
         summary,
+        ..AuditEvent::new(db.ids.uuid(), db.now(), "provisioning.repositories.push", credential)
     }
 }

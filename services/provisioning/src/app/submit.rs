@@ -134,11 +134,11 @@ impl App {
                 Admission::AskPeople
             }
             Effect::Deny | Effect::Unspecified => {
-                return Err(self.denied(&ask.permit, &plan, &verdict, ask.validate_only).await);
+                return Err(self.denied(ask, &plan, &verdict, ask.validate_only).await);
             }
         };
         if ask.validate_only {
-            self.db.record(planned_event(&self.db, &ask.permit, &plan)).await?;
+            self.db.record(planned_event(&self.db, &ask.permit, &ask.request_id, &plan)).await?;
             return Ok(Answer::Plan(Box::new(plan)));
         }
         let id = self.db.ids.uuid();

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use futures::Stream;
 use pavior_auth::Permit;
-use pavior_rpc::{ErrorReason, Problem};
-use serde_json::Value;
+use pavior_rpc::stream::{self, Start};
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use super::App;
+use super::rows::operation;
 use crate::domain::state::OperationState;
 use crate::error::{Error, Result};
 
@@ -25,9 +26,10 @@ const BATCH: u64 = 200;
 /// Where a stream is: everything up to here has been sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Cursor {
-    event: i64,
-    chunk: i64,
-    line: i64,
+    pub(crate) event: i64,
+    pub(crate) chunk: i64,
+    /// How many lines of the chunk.
+    pub(crate) line: i64,
 }
 
 /// One thing that happened.
@@ -52,29 +54,31 @@ pub(crate) struct Message {
 }
 
 impl Cursor {
-    /// Opaque to clients.
-    pub(crate) fn token(self, operation: Uuid) -> String {
-        format!("{}.{}.{}.{}", operation.simple(), self.event, self.chunk, self.line)
+    /// As it stands in a token.
+    pub(crate) fn write(self) -> Value {
+        json!([self.event, self.chunk, self.line])
     }
 
-    /// Reads a token of the same operation; empty is the beginning.
-    pub(crate) fn parse(token: &str, operation: Uuid) -> Result<Self> {
-        if token.is_empty() {
-            return Ok(Self::default());
+    /// Behind all that has happened.
+    fn end(op: &operation::Model) -> Self {
+        Self { event: op.event_seq, chunk: op.log_seq, line: i64::MAX }
+    }
+
+    /// The same, if the operation has come so far: a database that was set back has not.
+    fn kept(self, op: &operation::Model) -> Result<Self> {
+        match self.event <= op.event_seq && self.chunk <= op.log_seq {
+            true => Ok(self),
+            false => Err(stream::expired(format!("`{}` was set back since", op.name)).into()),
         }
-        let parse = || {
-            let rest = token.strip_prefix(&operation.simple().to_string())?.strip_prefix('.')?;
-            let numbers: Option<Vec<i64>> =
-                rest.split('.').map(|part| part.parse::<i64>().ok().filter(|n| *n >= 0)).collect();
-            match numbers?.as_slice() {
-                [event, chunk, line] => Some(Self { event: *event, chunk: *chunk, line: *line }),
-                _ => None,
-            }
-        };
-        parse().ok_or_else(|| {
-            let what = "is not a token of this operation's stream";
-            Problem::invalid_reason(ErrorReason::InvalidPageToken, "resume_token", what).into()
-        })
+    }
+
+    /// Reads what [`Cursor::write`] wrote.
+    pub(crate) fn read(value: &Value) -> Result<Self> {
+        let number = |at: usize| value.get(at).and_then(Value::as_i64).filter(|number| *number >= 0);
+        match (number(0), number(1), number(2)) {
+            (Some(event), Some(chunk), Some(line)) => Ok(Self { event, chunk, line }),
+            _ => Err(stream::not_ours().into()),
+        }
     }
 }
 
@@ -82,6 +86,8 @@ struct Watch {
     app: App,
     operation: Uuid,
     cursor: Cursor,
+    /// What happened before is left out.
+    since: Option<OffsetDateTime>,
     changes: broadcast::Receiver<Uuid>,
     pending: VecDeque<Message>,
     quiet_since: tokio::time::Instant,
@@ -95,26 +101,29 @@ impl App {
         permit: &Permit,
         action: &str,
         name: &str,
-        resume_token: &str,
-    ) -> Result<(Uuid, impl Stream<Item = Result<Message>> + use<>)> {
+        start: Start,
+    ) -> Result<impl Stream<Item = Result<Message>> + use<>> {
         let changes = self.engine.changes();
         let view = self.get_operation(permit, action, name).await?;
-        let cursor = Cursor::parse(resume_token, view.op.id)?;
+        let (cursor, since) = match start {
+            Start::Beginning => (Cursor::default(), None),
+            Start::Now => (Cursor::end(&view.op), None),
+            Start::At(time) => (Cursor::default(), Some(time)),
+            Start::Behind(place) => (Cursor::read(&place)?.kept(&view.op)?, None),
+        };
         let watch = Watch {
             app: self.clone(),
             operation: view.op.id,
             cursor,
+            since,
             changes,
             pending: VecDeque::new(),
             quiet_since: tokio::time::Instant::now(),
             done: false,
         };
-        Ok((
-            view.op.id,
-            futures::stream::try_unfold(watch, |mut watch| async move {
-                Ok::<_, Error>(watch.next().await?.map(|message| (message, watch)))
-            }),
-        ))
+        Ok(futures::stream::try_unfold(watch, |mut watch| async move {
+            Ok::<_, Error>(watch.next().await?.map(|message| (message, watch)))
+        }))
     }
 }
 
@@ -122,6 +131,9 @@ impl Watch {
     async fn next(&mut self) -> Result<Option<Message>> {
         loop {
             if let Some(message) = self.pending.pop_front() {
+                if self.since.is_some_and(|since| message.time < since) {
+                    continue;
+                }
                 self.quiet_since = tokio::time::Instant::now();
                 return Ok(Some(message));
             }
@@ -214,27 +226,6 @@ impl Watch {
                     text: part(1),
                 },
             });
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_are_bound_to_their_operation() {
-        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let cursor = Cursor { event: 3, chunk: 2, line: 7 };
-        assert_eq!(Cursor::parse(&cursor.token(one), one).unwrap(), cursor);
-        assert_eq!(Cursor::parse("", one).unwrap(), Cursor::default());
-        for bad in [
-            cursor.token(other),
-            "x".into(),
-            format!("{}.1.2", one.simple()),
-            format!("{}.1.2.-3", one.simple()),
-        ] {
-            assert!(Cursor::parse(&bad, one).is_err(), "{bad}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod cost;
 pub mod entry;
+pub mod failure;
 pub mod finality;
 pub mod graph;
 pub mod machine;

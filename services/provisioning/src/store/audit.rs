@@ -1,7 +1,10 @@
 //! The audit events of provisioning. They say what happened to what, never what a secret or an input was.
 
 use pavior_auth::{Act, Permit};
-use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, DecisionRef, Object, Outcome, Phase};
+use pavior_core::audit::{
+    Affected, AuditEvent, Cause, Change, Code, DecisionRef, Effect, Outcome, Phase, PrincipalKind,
+    PrincipalRef, Status,
+};
 use pavior_core::principal::Principal;
 use pavior_store::Recorded;
 use serde_json::{Value, json};
@@ -9,15 +12,15 @@ use time::OffsetDateTime;
 
 use super::Db;
 use super::entity::{environment, operation, step};
-use crate::domain::names;
 use crate::domain::plan::{Action, Plan};
+use crate::domain::state::OperationState;
+use crate::domain::{failure, names};
 
-fn object(kind: &str, name: &str) -> Object {
-    let project = names::project_of(name);
-    Object {
+fn affected(kind: &str, name: &str) -> Affected {
+    Affected {
         r#type: format!("provisioning.pavior.dev/{kind}"),
         name: name.to_owned(),
-        project: (!project.is_empty()).then_some(project),
+        project: names::project_of(name),
     }
 }
 
@@ -37,30 +40,30 @@ fn kind_of(target: &str) -> &'static str {
 #[derive(Debug, Clone)]
 pub struct Caller {
     name: String,
-    actor: Actor,
+    acting: PrincipalRef,
     action: String,
     cause: Cause,
     decision: Option<DecisionRef>,
 }
 
 impl Caller {
-    /// The caller of a request.
-    pub fn of(permit: &Permit, action: &str) -> Self {
+    /// The caller of a request, which has this `request_id`, if any.
+    pub fn of(permit: &Permit, action: &str, request_id: &str) -> Self {
         Self {
             name: permit.principal().name.clone(),
-            actor: permit.actor(),
+            acting: permit.acting(),
             action: action.to_owned(),
-            cause: permit.cause(),
+            cause: Cause { request_id: request_id.to_owned(), ..permit.cause() },
             decision: permit.decision().cloned(),
         }
     }
 
     /// Somebody who was let in elsewhere.
     pub fn new(principal: Principal, action: &str) -> Self {
-        let actor = Actor::of(&principal);
+        let acting = PrincipalRef::of(&principal);
         Self {
             name: principal.name,
-            actor,
+            acting,
             action: action.to_owned(),
             cause: Cause::default(),
             decision: None,
@@ -71,6 +74,11 @@ impl Caller {
     pub fn name(&self) -> &str {
         &self.name
     }
+}
+
+/// Something that had to be recorded was done to this.
+fn done(this: &Db, action: &str, acting: PrincipalRef, target: Affected) -> AuditEvent {
+    AuditEvent { affected: vec![target], ..AuditEvent::new(this.ids.uuid(), this.now(), action, acting) }
 }
 
 /// Somebody changed an operation.
@@ -84,39 +92,35 @@ pub(crate) fn verb_event(
     let shown = |op: &operation::Model| {
         json!({
             "state": op.state,
-            "cancel_requested": op.cancel_requested,
+            "cancelRequested": op.cancel_requested,
             "deleted": op.delete_time.is_some(),
         })
     };
+    let target = Affected { project: after.project.clone(), ..affected("Operation", &after.name) };
     AuditEvent {
-        event_id: this.ids.uuid(),
-        time: this.now(),
-        class: AuditClass::A,
-        action: caller.action.clone(),
-        phase: Phase::Outcome,
-        actor: caller.actor.clone(),
-        object: Object {
-            project: (!after.project.is_empty()).then(|| after.project.clone()),
-            ..object("Operation", &after.name)
-        },
-        cause: caller.cause.clone(),
+        cause: Cause { operation: after.name.clone(), ..caller.cause.clone() },
         decision: caller.decision.clone(),
-        outcome: Outcome { status: "ok".into(), code: "OK".into(), duration_ms: 0 },
         change: Some(Change {
-            params_digest: None,
-            plan_digest: Some(after.plan_digest.clone()),
+            plan_digest: after.plan_digest.clone(),
             before: Some(shown(before)),
             after: Some(shown(after)),
+            ..Change::default()
         }),
         summary,
+        ..done(this, &caller.action, caller.acting.clone(), target)
     }
 }
 
-fn actor(op: &operation::Model) -> Actor {
+fn acting(op: &operation::Model) -> PrincipalRef {
     match serde_json::from_value::<Principal>(op.principal.clone()) {
-        Ok(principal) => Actor::of(&principal),
-        Err(_) => Actor { kind: "user".into(), reference: op.requester.clone(), via: None, session: None },
+        Ok(principal) => PrincipalRef::of(&principal),
+        Err(_) => PrincipalRef::new(PrincipalKind::User, &op.requester),
     }
+}
+
+/// Why something happened that is a part of an operation.
+fn cause(op: &operation::Model) -> Cause {
+    Cause { request_id: op.request_id.clone(), operation: op.name.clone(), ..Cause::default() }
 }
 
 pub(crate) fn decision(decision: &Value, approvals: &Value) -> Option<DecisionRef> {
@@ -124,7 +128,7 @@ pub(crate) fn decision(decision: &Value, approvals: &Value) -> Option<DecisionRe
     if text("name").is_empty() {
         return None;
     }
-    let policies = decision
+    let policy_ids = decision
         .get("reasons")
         .and_then(Value::as_array)
         .into_iter()
@@ -133,9 +137,9 @@ pub(crate) fn decision(decision: &Value, approvals: &Value) -> Option<DecisionRe
         .collect();
     Some(DecisionRef {
         id: text("name"),
-        effect: text("effect").trim_start_matches("EFFECT_").to_lowercase(),
+        effect: Effect::parse(text("effect").trim_start_matches("EFFECT_")).unwrap_or_default(),
         policy_revision: text("policyRevision"),
-        policies,
+        policy_ids,
         approvals: super::journal::texts(approvals),
     })
 }
@@ -147,59 +151,48 @@ pub(crate) fn accepted_event(
     op: &operation::Model,
     plan: &Plan,
 ) -> AuditEvent {
-    let trace_id = call.and_then(Permit::trace_id).map(str::to_owned);
-    let duration_ms = call.map(Permit::elapsed_ms).unwrap_or_default();
+    let of_call = call.map(Permit::cause).unwrap_or_default();
+    let request_digest =
+        pavior_core::digest::sha256_hex(&pavior_core::digest::canonical_json(&plan.parameters));
     AuditEvent {
-        event_id: this.ids.uuid(),
-        time: this.now(),
-        class: AuditClass::A,
-        action: op.action.clone(),
         phase: Phase::Intent,
-        actor: actor(op),
-        object: object(kind_of(&op.target), &op.target),
-        cause: Cause { request_id: op.request_id.clone(), trace_id, parent_event: None },
+        cause: Cause { call_id: of_call.call_id, trace_id: of_call.trace_id, ..cause(op) },
         decision: decision(&plan.decision, &Value::Null),
-        outcome: Outcome { status: "accepted".into(), code: "OK".into(), duration_ms },
+        outcome: Outcome { duration: call.and_then(Permit::elapsed), ..Outcome::ok(Status::Accepted) },
         change: Some(Change {
-            params_digest: Some(pavior_core::digest::sha256_hex(&pavior_core::digest::canonical_json(
-                &plan.parameters,
-            ))),
-            plan_digest: Some(plan.digest.clone()),
-            before: None,
+            request_digest,
+            plan_digest: plan.digest.clone(),
             after: Some(json!({ "operation": op.name, "state": op.state, "decisions": plan.decisions() })),
+            ..Change::default()
         }),
         summary: plan.summary.clone(),
+        ..done(this, &op.action, acting(op), affected(kind_of(&op.target), &op.target))
     }
 }
 
 /// The operation came to an end.
 pub(crate) fn ended_event(this: &Db, op: &operation::Model, approvals: &Value) -> AuditEvent {
-    let ok = op.state == "SUCCEEDED";
-    let reason =
-        op.error.as_ref().and_then(|error| error.get("reason")).and_then(Value::as_str).unwrap_or("OK");
-    let took = (this.now() - op.create_time).whole_milliseconds();
+    let blamed = |key: &str| {
+        op.error.as_ref().and_then(|error| error.get(key)).and_then(Value::as_str).unwrap_or_default()
+    };
+    let outcome = match OperationState::parse(&op.state) {
+        Some(OperationState::Succeeded) => Outcome::ok(Status::Succeeded),
+        state => {
+            let state = state.unwrap_or(OperationState::Stuck);
+            let (code, reason) = failure::of_operation(state, blamed("reason"), blamed("code"));
+            Outcome::error(Status::Failed, code, reason)
+        }
+    };
     AuditEvent {
-        event_id: this.ids.uuid(),
-        time: this.now(),
-        class: AuditClass::A,
-        action: op.action.clone(),
-        phase: Phase::Outcome,
-        actor: actor(op),
-        object: object(kind_of(&op.target), &op.target),
-        cause: Cause { request_id: op.request_id.clone(), trace_id: None, parent_event: None },
-        decision: None,
-        outcome: Outcome {
-            status: if ok { "ok" } else { "failed" }.into(),
-            code: if ok { "OK" } else { reason }.into(),
-            duration_ms: u64::try_from(took).unwrap_or_default(),
-        },
+        cause: cause(op),
+        outcome: Outcome { duration: (this.now() - op.create_time).try_into().ok(), ..outcome },
         change: Some(Change {
-            params_digest: None,
-            plan_digest: Some(op.plan_digest.clone()),
-            before: None,
+            plan_digest: op.plan_digest.clone(),
             after: Some(json!({ "operation": op.name, "state": op.state, "approvals": approvals })),
+            ..Change::default()
         }),
         summary: format!("operation `{}` ended as {}", names::last(&op.name), op.state),
+        ..done(this, &op.action, acting(op), affected(kind_of(&op.target), &op.target))
     }
 }
 
@@ -213,52 +206,36 @@ pub(crate) fn step_event(this: &Db, op: &operation::Model, step: &step::Model) -
         (Some(Action::Delete), _) => "delete",
         _ => "run",
     };
-    let ok = matches!(step.state.as_str(), "DONE" | "UNDONE");
-    let code = step.error.as_ref().and_then(|error| error.get("code")).and_then(Value::as_str);
+    let outcome = match step.state.as_str() {
+        "DONE" | "UNDONE" => Outcome::ok(Status::Succeeded),
+        _ => {
+            let code = step.error.as_ref().and_then(|error| error.get("code")).and_then(Value::as_str);
+            Outcome::error(Status::Failed, failure::of_driver(code.unwrap_or_default()), "STEP_FAILED")
+        }
+    };
+    let action = format!("provisioning.resources.{verb}");
     AuditEvent {
-        event_id: this.ids.uuid(),
-        time: this.now(),
-        class: AuditClass::B,
-        action: format!("provisioning.resources.{verb}"),
-        phase: Phase::Outcome,
-        actor: actor(op),
-        object: object("Resource", &step.resource),
-        cause: Cause { request_id: op.request_id.clone(), trace_id: None, parent_event: None },
-        decision: None,
-        outcome: Outcome {
-            status: if ok { "ok" } else { "failed" }.into(),
-            code: if ok { "OK" } else { code.unwrap_or("FAILED") }.into(),
-            duration_ms: 0,
-        },
+        cause: cause(op),
+        outcome,
         change: Some(Change {
-            params_digest: None,
-            plan_digest: Some(op.plan_digest.clone()),
-            before: None,
+            plan_digest: op.plan_digest.clone(),
             after: Some(json!({ "operation": op.name, "step": step.name, "state": step.state })),
+            ..Change::default()
         }),
         summary: format!("step `{}` is {}", step.name, step.state),
+        ..done(this, &action, acting(op), affected("Resource", &step.resource))
     }
 }
 
 /// An environment stands longer than its copy said, because the database was set back.
 pub(crate) fn spared_event(
     this: &Db,
-    actor: Actor,
+    operator: PrincipalRef,
     row: &environment::Model,
     expire_time: Option<OffsetDateTime>,
 ) -> AuditEvent {
-    let shown = |time: Option<OffsetDateTime>| json!({ "expire_time": time.map(pavior_store::micros) });
+    let shown = |time: Option<OffsetDateTime>| json!({ "expireTime": time.map(pavior_store::micros) });
     AuditEvent {
-        event_id: this.ids.uuid(),
-        time: this.now(),
-        class: AuditClass::A,
-        action: "platform.restore".to_owned(),
-        phase: Phase::Outcome,
-        actor,
-        object: object("Environment", &row.name),
-        cause: Cause::default(),
-        decision: None,
-        outcome: Outcome { status: "ok".into(), code: "OK".into(), duration_ms: 0 },
         change: Some(Change {
             before: Some(shown(row.expire_time)),
             after: Some(shown(expire_time)),
@@ -268,40 +245,38 @@ pub(crate) fn spared_event(
             "the end of environment `{}` was put off: the database was set back",
             names::last(&row.name)
         ),
+        ..done(this, "platform.restore", operator, affected("Environment", &row.name))
     }
 }
 
 /// Policy said no to a plan.
-pub fn denied_event(this: &Db, permit: &Permit, plan: &Plan) -> AuditEvent {
-    unchanged_event(
-        this,
-        permit,
-        plan,
-        ("denied", "GUARDRAIL_DENIED"),
-        format!("policy denied: {}", plan.summary),
-    )
+pub fn denied_event(this: &Db, permit: &Permit, request_id: &str, plan: &Plan) -> AuditEvent {
+    let denied = Outcome::error(Status::Denied, Code::FailedPrecondition, "GUARDRAIL_DENIED");
+    unchanged_event(this, permit, request_id, plan, denied, format!("policy denied: {}", plan.summary))
 }
 
 /// A plan was looked at and not carried out.
-pub fn planned_event(this: &Db, permit: &Permit, plan: &Plan) -> AuditEvent {
-    unchanged_event(this, permit, plan, ("planned", "OK"), format!("only planned: {}", plan.summary))
+pub fn planned_event(this: &Db, permit: &Permit, request_id: &str, plan: &Plan) -> AuditEvent {
+    let planned = Outcome::ok(Status::Planned);
+    unchanged_event(this, permit, request_id, plan, planned, format!("only planned: {}", plan.summary))
 }
 
 fn unchanged_event(
     this: &Db,
     permit: &Permit,
+    request_id: &str,
     plan: &Plan,
-    (status, code): (&'static str, &str),
+    outcome: Outcome,
     summary: String,
 ) -> AuditEvent {
     let act = Act {
         action: plan.action.clone(),
         phase: Phase::Outcome,
-        object: object(kind_of(&plan.target), &plan.target),
-        status,
-        code: code.to_owned(),
+        affected: vec![affected(kind_of(&plan.target), &plan.target)],
+        outcome,
+        request_id: request_id.to_owned(),
         change: Some(Change {
-            plan_digest: Some(plan.digest.clone()),
+            plan_digest: plan.digest.clone(),
             after: Some(json!({ "decisions": plan.decisions() })),
             ..Change::default()
         }),

@@ -12,7 +12,7 @@ use super::journal::{Aggregate, step_state};
 use super::{Db, audit, db, effects, timers};
 use crate::domain::plan::{Action, Kind};
 use crate::domain::state::{OperationEvent, OperationState, StepEvent, StepState};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Fails an operation whose time is up, and gives up what cannot be undone in time.
 pub(crate) fn check_deadline(aggregate: &mut Aggregate) -> Result<()> {
@@ -129,14 +129,20 @@ async fn release_project(this: &Db, tx: &Tx, aggregate: &Aggregate) -> Result<()
     Ok(())
 }
 
-async fn succeed(this: &Db, tx: &Tx, aggregate: &Aggregate) -> Result<()> {
+async fn succeed(this: &Db, tx: &Tx, aggregate: &mut Aggregate) -> Result<()> {
     let kind = aggregate.kind()?;
     if matches!(kind, Kind::DestroyEnvironment | Kind::DestroyProject) {
         for environment in held_environments(tx, aggregate).await? {
+            if environment.name == aggregate.op.target {
+                aggregate.op.gone = Some(kept(&environment)?);
+            }
             remove_environment(tx, &environment.name).await?;
         }
         if kind == Kind::DestroyProject {
-            remove_project(tx, &aggregate.op.target).await?;
+            let target = aggregate.op.target.clone();
+            let project = project::Entity::find().filter(project::Column::Name.eq(&target)).one(tx).await;
+            aggregate.op.gone = project.map_err(db)?.as_ref().map(kept).transpose()?;
+            remove_project(tx, &target).await?;
         }
         return Ok(());
     }
@@ -144,6 +150,11 @@ async fn succeed(this: &Db, tx: &Tx, aggregate: &Aggregate) -> Result<()> {
         settle_environment(this, tx, aggregate, environment).await?;
     }
     release_project(this, tx, aggregate).await
+}
+
+/// A row as it is kept behind its end, for the answer of the operation that took it down.
+fn kept(row: &impl serde::Serialize) -> Result<Value> {
+    serde_json::to_value(row).map_err(|error| Error::Corrupt(error.to_string()))
 }
 
 /// An environment is as asked: the new deployment runs, the settings of the request hold.

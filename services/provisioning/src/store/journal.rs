@@ -332,6 +332,7 @@ async fn save_operation(tx: &Tx, op: &operation::Model) -> Result<()> {
         approval: Set(op.approval.clone()),
         approvals: Set(op.approvals.clone()),
         error: Set(op.error.clone()),
+        gone: Set(op.gone.clone()),
         event_seq: Set(op.event_seq),
         generation: Set(op.generation),
         deadline: Set(op.deadline),

@@ -136,7 +136,7 @@ impl Db {
             .fields()
             .text("name", C::Name)
             .text("resource_type", C::ResourceType)
-            .text("driver", C::Driver)
+            .text("driver_id", C::Driver)
             .enumeration("state", C::State, same(&["CREATING", "ACTIVE", "UPDATING", "DELETING", "FAILED"]))
             .timestamp("create_time", C::CreateTime)
             .global(["name"]);

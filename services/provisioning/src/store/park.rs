@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pavior_core::audit::Actor;
+use pavior_core::audit::PrincipalRef;
 use pavior_store::{Recorded, Store};
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::json;
@@ -35,7 +35,7 @@ impl Db {
 
     /// Parks an operation for operators, who retry it: one that has not begun as it is, of any other what is not done is
     /// not done any more. One that has ended stays as it is.
-    pub async fn park_unscoped(&self, id: Uuid, operator: &Actor) -> Result<bool> {
+    pub async fn park_unscoped(&self, id: Uuid, operator: &PrincipalRef) -> Result<bool> {
         let (this, operator) = (self.clone(), operator.clone());
         self.store
             .change(&self.outbox, move |tx| {
@@ -48,7 +48,7 @@ impl Db {
                         return Ok(Recorded::unchanged(false));
                     }
                     let (_, mut events) = this.write(tx, &mut aggregate, Vec::new()).await?;
-                    events.iter_mut().for_each(|event| event.actor = operator.clone());
+                    events.iter_mut().for_each(|event| event.principal = operator.clone());
                     Ok(Recorded::all(true, events))
                 })
             })
@@ -71,7 +71,7 @@ impl Db {
     }
 
     /// Lets an environment stand for the grace, and says so; one that stands longer stays as it is.
-    pub async fn spare_unscoped(&self, name: &str, grace: Duration, operator: &Actor) -> Result<bool> {
+    pub async fn spare_unscoped(&self, name: &str, grace: Duration, operator: &PrincipalRef) -> Result<bool> {
         let (this, name, operator) = (self.clone(), name.to_owned(), operator.clone());
         self.store
             .change(&self.outbox, move |tx| {

@@ -35,6 +35,7 @@ impl Db {
             approval: String::new(),
             approvals: json!([]),
             error: None,
+            gone: None,
             settings: plan.settings.clone(),
             event_seq: 0,
             log_seq: 0,

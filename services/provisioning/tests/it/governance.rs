@@ -200,7 +200,7 @@ async fn every_kind_of_plan_asks_for_all_that_it_does() {
     f.wait(operation).await;
     let shown = f.plans().get_plan(f.call(pb::GetPlanRequest { name })).await.unwrap().into_inner();
     let deploys = |change: &pb::plan::Change| {
-        change.step == "development.workload" && change.action() != pb::plan::Action::Noop
+        change.step_id == "development.workload" && change.action() != pb::plan::Action::Noop
     };
     let mut wanted = vec![format!("environments.update {development}")];
     wanted.extend(shown.changes.iter().any(deploys).then(|| format!("deployments.create {development}")));

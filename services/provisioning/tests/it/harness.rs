@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pavior_core::audit::Actor;
+use pavior_core::audit::{PrincipalKind as ActingKind, PrincipalRef};
 use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id::SystemIds;
 use pavior_core::principal::{Principal, PrincipalKind};
@@ -53,8 +53,8 @@ pub(crate) fn by_alice(action: &str) -> Caller {
 }
 
 /// Whoever runs `pavior restore`.
-pub(crate) fn restorer() -> Actor {
-    Actor { kind: "operator".into(), reference: "os:root".into(), via: None, session: None }
+pub(crate) fn restorer() -> PrincipalRef {
+    PrincipalRef::new(ActingKind::Operator, "os:root")
 }
 
 pub(crate) fn quick() -> EngineConfig {

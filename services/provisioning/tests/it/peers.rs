@@ -107,7 +107,7 @@ impl Peers {
             let definition = (id != "unheard-of").then(|| catalog::ResourceDefinition {
                 name: format!("{ACME}/resourceDefinitions/{id}"),
                 resource_type: context.resource_type.clone(),
-                driver: driver.into(),
+                driver_id: driver.into(),
                 monthly_cost: if id == "sql-database" { "2.50".into() } else { String::new() },
                 ..Default::default()
             });

@@ -91,9 +91,9 @@ async fn a_plan_is_shown_and_nothing_is_written() {
     let plan = metadata(&done).validated_plan.unwrap();
     assert_eq!((plan.changes.len(), plan.digest.len(), plan.monthly_cost_after.as_str()), (6, 64, "2.50"));
     assert!(plan.decision.is_some());
-    let run = plan.changes.iter().find(|change| change.step == "pipeline:run").unwrap();
+    let run = plan.changes.iter().find(|change| change.step_id == "pipeline:run").unwrap();
     assert_eq!(
-        (run.action(), run.depends_on.as_slice()),
+        (run.action(), run.depends_on_step_ids.as_slice()),
         (pb::plan::Action::Run, &["pipeline".to_owned()][..])
     );
     let later = plan.changes.last().unwrap().fields.iter().any(|field| field.known_later);
@@ -211,7 +211,7 @@ async fn a_failed_step_undoes_everything_and_is_seen_in_the_stream() {
     let f = Fixture::new(sqlite()).await;
     f.driver.fail("development.workload");
     let operation = f.projects().create_project(f.call(hello())).await.unwrap().into_inner();
-    let watch = pb::WatchOperationRequest { name: operation.name.clone(), resume_token: String::new() };
+    let watch = pb::WatchOperationRequest { name: operation.name.clone(), start: None };
     let stream = f.operation_service().watch_operation(f.call(watch)).await.unwrap().into_inner();
     let all: Vec<_> = stream.map(Result::unwrap).collect().await;
     let last = all.last().unwrap().event.clone();
@@ -231,7 +231,7 @@ async fn a_failed_step_undoes_everything_and_is_seen_in_the_stream() {
     for (index, message) in all.iter().enumerate() {
         let watch = pb::WatchOperationRequest {
             name: operation.name.clone(),
-            resume_token: message.resume_token.clone(),
+            start: pavior_rpc::stream::resume(&message.resume_token),
         };
         let stream = f.operation_service().watch_operation(f.call(watch)).await.unwrap().into_inner();
         let rest: Vec<String> = stream.map(|message| message.unwrap().resume_token).collect().await;

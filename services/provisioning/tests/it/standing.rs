@@ -39,7 +39,7 @@ async fn planned(f: &Fixture) -> Vec<(String, String, String)> {
     let plan = metadata(&operation).validated_plan.unwrap();
     let step = |change: pb::plan::Change| {
         let action = change.action().as_str_name().trim_start_matches("ACTION_").to_owned();
-        (change.step, action, change.reason)
+        (change.step_id, action, change.reason)
     };
     plan.changes.into_iter().map(step).filter(|(_, action, _)| action != "NOOP").collect()
 }
@@ -166,7 +166,7 @@ async fn a_deployment_mends_what_is_gone_in_its_environment() {
             let only = pb::CreateDeploymentRequest { validate_only: true, ..request.clone() };
             let seen = f.deployments().create_deployment(f.call(only)).await.unwrap().into_inner();
             let plan = metadata(&seen).validated_plan.unwrap();
-            let why: Vec<_> = plan.changes.iter().map(|change| (&*change.step, &*change.reason)).collect();
+            let why: Vec<_> = plan.changes.iter().map(|change| (&*change.step_id, &*change.reason)).collect();
             assert_eq!(why, [("development.database", "is gone"), ("development.workload", "")]);
             let begun = f.deployments().create_deployment(f.call(request)).await.unwrap().into_inner();
             let done = f.wait(begun).await;

@@ -34,6 +34,9 @@ async fn deletions_follow_what_is_recorded() {
         let done =
             f.wait(f.projects().delete_environment(f.call(delete.clone())).await.unwrap().into_inner()).await;
         assert_eq!(problem(&done), None);
+        let went: pb::Environment = response(&done);
+        assert_eq!((went.name.as_str(), went.state()), (name.as_str(), pb::environment::State::Deleting));
+        assert!(!went.uid.is_empty() && !went.environment_class.is_empty(), "{went:?}");
         assert!(f.driver.live().iter().all(|resource| !resource.starts_with(&name)), "{:?}", f.driver.live());
         assert_eq!(
             refused(f.projects().delete_environment(f.call(delete.clone())).await).code,
@@ -43,6 +46,7 @@ async fn deletions_follow_what_is_recorded() {
         let missing = pb::DeleteEnvironmentRequest { allow_missing: true, request_id, ..delete };
         let answer = f.projects().delete_environment(f.call(missing.clone())).await.unwrap().into_inner();
         assert!(answer.done);
+        assert_eq!(response::<pb::Environment>(&answer), pb::Environment::default());
         // Whoever hears the same answer again has not taken down what was made since.
         f.peers.0.lock().unwrap().content = content();
         let made = f.projects().create_environment(f.call(environment_request("staging"))).await.unwrap();
@@ -58,6 +62,9 @@ async fn deletions_follow_what_is_recorded() {
         let delete = pb::DeleteProjectRequest { name: HELLO.into(), ..Default::default() };
         let done = f.wait(f.projects().delete_project(f.call(delete)).await.unwrap().into_inner()).await;
         assert_eq!(problem(&done), None);
+        let went: pb::Project = response(&done);
+        assert_eq!((went.name.as_str(), went.state()), (HELLO, pb::project::State::Deleting));
+        assert_eq!(went.owner, "organizations/acme/groups/payments");
         assert_eq!(f.driver.live(), Vec::<String>::new());
         assert!(f.peers.0.lock().unwrap().entities.is_empty());
         let list = pb::ListProjectsRequest { parent: ACME.into(), ..Default::default() };
@@ -157,10 +164,8 @@ async fn another_organization_sees_nothing() {
         Code::PermissionDenied
     );
     let id = done.name.rsplit('/').next().unwrap();
-    let stolen = pb::WatchOperationRequest {
-        name: format!("organizations/evil/operations/{id}"),
-        resume_token: String::new(),
-    };
+    let stolen =
+        pb::WatchOperationRequest { name: format!("organizations/evil/operations/{id}"), start: None };
     assert_eq!(
         refused(f.operation_service().watch_operation(f.by(&mallory, stolen)).await).code,
         Code::NotFound

@@ -9,7 +9,7 @@ use pavior_auth::{
     AuthError, Brings, CallRules, Grant, INTERNAL_TOKEN, InternalSigner, InternalVerifier, Permit,
     ServiceIdentity, SigningKey, authn_layer, current,
 };
-use pavior_core::audit::DecisionRef;
+use pavior_core::audit::{DecisionRef, Effect};
 use pavior_core::clock::ManualClock;
 use pavior_core::principal::{Principal, PrincipalKind};
 use pavior_rpc::problem::{ErrorReason, from_status};
@@ -89,7 +89,7 @@ impl World {
 #[test]
 fn a_permit_says_what_was_decided() {
     let world = world();
-    let decision = DecisionRef { id: "d-1".to_owned(), effect: "allow".to_owned(), ..Default::default() };
+    let decision = DecisionRef { id: "d-1".to_owned(), effect: Effect::Allow, ..Default::default() };
     let token = world.identity.mint(&grant(&alice(), Some(&decision))).unwrap();
     let permit = world.verifier.verify(token.to_str().unwrap(), "catalog", METHOD).unwrap();
     assert_eq!(permit.principal(), &alice());
@@ -210,7 +210,7 @@ async fn the_layer_lets_in_only_valid_tokens_of_allowed_callers() {
         }
         headers
     };
-    let allowed = decision("allow");
+    let allowed = decision(Effect::Allow);
     let token = world.identity.mint(&grant(&alice(), Some(&allowed))).unwrap();
     let token = token.to_str().unwrap().to_owned();
     let good = ask(&world, METHOD, with(&[&token])).await;
@@ -221,8 +221,8 @@ async fn the_layer_lets_in_only_valid_tokens_of_allowed_callers() {
     assert_eq!(code(&ask(&world, METHOD, with(&[&token, &token])).await), Code::Unauthenticated);
 }
 
-pub(crate) fn decision(effect: &str) -> DecisionRef {
-    DecisionRef { id: "d-1".to_owned(), effect: effect.to_owned(), ..Default::default() }
+pub(crate) fn decision(effect: Effect) -> DecisionRef {
+    DecisionRef { id: "d-1".to_owned(), effect, ..Default::default() }
 }
 
 /// What becomes of a call of `method` that `by` makes with this action and decision.
@@ -260,7 +260,7 @@ fn full(method: &str) -> String {
 #[tokio::test]
 async fn the_key_of_provisioning_changes_nothing_but_the_entities_of_its_resources() {
     let world = world();
-    let allowed = decision("allow");
+    let allowed = decision(Effect::Allow);
     let catalog = |method: &str| full(method);
     for (method, action) in [
         ("CreateUser", "identity.users.create"),
@@ -295,7 +295,8 @@ async fn the_key_of_provisioning_changes_nothing_but_the_entities_of_its_resourc
 #[tokio::test]
 async fn a_change_needs_a_decision_about_its_own_action() {
     let world = world();
-    let (allowed, denied, approval) = (decision("allow"), decision("deny"), decision("require_approval"));
+    let (allowed, denied, approval) =
+        (decision(Effect::Allow), decision(Effect::Deny), decision(Effect::RequireApproval));
     let (update, action) = ("pavior.identity.v1.IdentityService/UpdateGroup", "identity.groups.update");
     let call = async |action: &str, decided| outcome(&world, &world.identity, update, action, decided).await;
     assert_eq!(call(action, Some(&allowed)).await, Ok(()));
@@ -412,7 +413,7 @@ fn a_shared_token_says_the_same_for_every_call_that_it_is_used_for() {
     let world = world();
     let decision = |id: &str, revision: &str| DecisionRef {
         id: id.to_owned(),
-        effect: "allow".to_owned(),
+        effect: Effect::Allow,
         policy_revision: revision.to_owned(),
         ..Default::default()
     };

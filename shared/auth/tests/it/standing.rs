@@ -99,7 +99,7 @@ async fn a_service_names_nobody_on_its_own_word() {
 #[tokio::test]
 async fn a_service_acts_for_the_caller_whose_call_it_works_on() {
     let world = world();
-    let (who, decided) = (alice(), decision("allow"));
+    let (who, decided) = (alice(), decision(Effect::Allow));
     let called = Grant { decision: Some(&decided), ..called(&who) };
     let permit = permitted(&world, &world.identity, &called);
     assert!(!format!("{permit:?}").contains("eyJ"), "the token is not printed");

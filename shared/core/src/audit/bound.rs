@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Actor, AuditEvent, Cause, Change, DecisionRef, Object, Outcome};
+use super::{Affected, AuditEvent, Cause, Change, DecisionRef, Outcome, PrincipalRef};
 use crate::digest::{canonical_json, sha256_hex};
 use crate::value::deeper_than;
 
@@ -18,6 +18,10 @@ pub const MAX_EVENT_BYTES: usize = 256 * 1024;
 pub const MAX_VALUE_DEPTH: u32 = 64;
 /// The longest text of an event, in bytes. Names come from requests, which may be refused for them and are recorded.
 const MAX_TEXT: usize = 2_048;
+/// Most affected resources that are told: the target and a hundred others.
+const MAX_AFFECTED: usize = 101;
+/// The longest type and project of an affected resource other than the target, in bytes.
+const MAX_PLACE: usize = 192;
 /// Most policies and approvals that are told.
 const MAX_REFERENCES: usize = 64;
 /// The longest of them, in bytes.
@@ -62,24 +66,31 @@ impl AuditEvent {
     }
 
     fn cut_texts(&mut self) {
-        let Self { action, actor, object, cause, decision, outcome, change, summary, .. } = self;
-        let Actor { kind, reference, via, session } = actor;
-        let Object { r#type, name, project } = object;
-        let Cause { request_id, trace_id, parent_event: _ } = cause;
-        let Outcome { status, code, duration_ms: _ } = outcome;
-        let always = [action, kind, reference, r#type, name, request_id, status, code, summary];
-        let digests = change.iter_mut().flat_map(|Change { params_digest, plan_digest, .. }| {
-            [params_digest.as_mut(), plan_digest.as_mut()]
-        });
-        let maybe = [via.as_mut(), session.as_mut(), project.as_mut(), trace_id.as_mut()];
-        for text in always.into_iter().chain(maybe.into_iter().flatten()).chain(digests.flatten()) {
+        let Self { action, principal, affected, cause, decision, outcome, change, summary, .. } = self;
+        let PrincipalRef { kind: _, name, via, session_id } = principal;
+        let Cause { call_id, request_id, trace_id, operation } = cause;
+        let Outcome { status: _, code: _, reason, duration: _ } = outcome;
+        let texts =
+            [action, summary, name, via, session_id, call_id, request_id, trace_id, operation, reason];
+        let digests =
+            change.iter_mut().flat_map(|Change { request_digest, plan_digest, before: _, after: _ }| {
+                [request_digest, plan_digest]
+            });
+        for text in texts.into_iter().chain(digests) {
             cut(text, MAX_TEXT);
         }
-        if let Some(DecisionRef { id, effect, policy_revision, policies, approvals }) = decision {
-            for text in [id, effect, policy_revision] {
-                cut(text, MAX_TEXT);
-            }
-            for list in [policies, approvals] {
+        affected.truncate(MAX_AFFECTED);
+        for (index, Affected { r#type, name, project }) in affected.iter_mut().enumerate() {
+            let (name_bytes, place_bytes) =
+                if index == 0 { (MAX_TEXT, MAX_TEXT) } else { (MAX_REFERENCE, MAX_PLACE) };
+            cut(name, name_bytes);
+            cut(r#type, place_bytes);
+            cut(project, place_bytes);
+        }
+        if let Some(DecisionRef { id, effect: _, policy_revision, policy_ids, approvals }) = decision {
+            cut(id, MAX_TEXT);
+            cut(policy_revision, MAX_TEXT);
+            for list in [policy_ids, approvals] {
                 list.truncate(MAX_REFERENCES);
                 list.iter_mut().for_each(|text| cut(text, MAX_REFERENCE));
             }
@@ -198,17 +209,19 @@ mod tests {
             after in proptest::option::of(value()),
         ) {
             let mut event = changed(before, after);
-            let [action, reference, name, summary, request, code, status, project] = texts.try_into().unwrap();
+            let [action, principal, name, summary, call, reason, operation, project] = texts.try_into().unwrap();
             event.action = action;
-            event.actor.reference = reference;
-            event.object.name = name;
-            event.object.project = Some(project);
+            event.principal.name = principal;
             event.summary = summary;
-            event.cause.request_id = request;
-            event.outcome.code = code;
-            event.outcome.status = status;
-            let list = vec![references.1; references.0];
-            event.decision = Some(DecisionRef { policies: list.clone(), approvals: list, ..DecisionRef::default() });
+            event.cause.call_id = call;
+            event.cause.operation = operation;
+            event.outcome.reason = reason;
+            let list = vec![references.1.clone(); references.0];
+            let other = Affected { r#type: references.1.clone(), name: references.1.clone(), project: references.1 };
+            event.affected = vec![other; references.0 + 1];
+            event.affected[0] = Affected { name, project, ..Affected::default() };
+            event.decision =
+                Some(DecisionRef { policy_ids: list.clone(), approvals: list, ..DecisionRef::default() });
             let bounded = event.bounded();
             prop_assert!(bounded.bytes() <= MAX_EVENT_BYTES, "{}", bounded.bytes());
             // It survives the way through an outbox, and is bounded once and for all.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry::metrics::noop::NoopMeterProvider;
-use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Object, Outcome, Phase};
+use pavior_core::audit::{Affected, AuditEvent, PrincipalKind, PrincipalRef};
 use pavior_core::clock::ManualClock;
 use pavior_core::id::{IdGen as _, SystemIds};
 use pavior_relay::{OutboxRelay, outbox_relay, problem};
@@ -29,19 +29,10 @@ impl MigratorTrait for Tables {
 }
 
 async fn append(store: &Store, context: &OutboxContext) {
+    let principal = PrincipalRef::new(PrincipalKind::Service, "");
     let event = AuditEvent {
-        event_id: SystemIds.uuid(),
-        time: context.clock.now(),
-        class: AuditClass::A,
-        action: "test.things.create".into(),
-        phase: Phase::Outcome,
-        actor: Actor::default(),
-        object: Object { name: "organizations/acme/things/x".into(), ..Object::default() },
-        cause: Cause::default(),
-        decision: None,
-        outcome: Outcome::default(),
-        change: None,
-        summary: String::new(),
+        affected: vec![Affected::new("", "organizations/acme/things/x")],
+        ..AuditEvent::new(SystemIds.uuid(), context.clock.now(), "test.things.create", principal)
     };
     let appended = store.change(context, move |_| {
         let event = event.clone();

@@ -42,21 +42,21 @@ fn told(status: &Status) {
 
 #[tokio::test]
 async fn streams_end_with_a_status_between_two_messages_and_calls_are_answered() {
-    let message = || WatchAuditRecordsResponse { resume_index: 7, ..Default::default() };
+    let message = || WatchAuditRecordsResponse { resume_token: "7".to_owned(), ..Default::default() };
     // One stream has always something to say, one never.
     let fake = Fake::watch(move || Ok(futures::stream::repeat_with(move || Ok(message())).boxed()));
     let (channel, shutdown, task) = serve(fake, Duration::from_secs(5)).await;
     let mut client = AuditServiceClient::new(channel.clone());
     let ask = WatchAuditRecordsRequest::default;
     let mut busy = client.watch_audit_records(ask()).await.unwrap().into_inner();
-    assert_eq!(busy.message().await.unwrap().unwrap().resume_index, 7);
+    assert_eq!(busy.message().await.unwrap().unwrap().resume_token, "7");
     let mut health = HealthClient::new(channel);
     let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     watch.message().await.unwrap().unwrap();
     shutdown.cancel();
     let ended = loop {
         match busy.message().await {
-            Ok(Some(message)) => assert_eq!(message.resume_index, 7),
+            Ok(Some(message)) => assert_eq!(message.resume_token, "7"),
             Ok(None) => panic!("the stream was cut off"),
             Err(status) => break status,
         }

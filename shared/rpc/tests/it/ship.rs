@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::stream::StreamExt as _;
 use opentelemetry::metrics::{Meter, MeterProvider as _};
-use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
+use pavior_core::audit::{AuditEvent, Change, PrincipalKind, PrincipalRef};
 use pavior_proto::pavior::audit::internal::v1::*;
 use pavior_rpc::audit::{AuditSink, MAX_CALL_BYTES, Producer, Row, ShipError};
 use pavior_rpc::problem::{ErrorReason, Problem};
@@ -24,19 +24,10 @@ pub(crate) fn producer() -> Producer {
 /// An event with a value of so many bytes.
 pub(crate) fn row(sequence: i64, bytes: usize) -> Row {
     let after = Some(serde_json::json!({ "text": "x".repeat(bytes) }));
+    let (id, time) = (uuid::Uuid::from_u128(7), time::macros::datetime!(2026-03-01 10:00 UTC));
     let event = AuditEvent {
-        event_id: uuid::Uuid::from_u128(7),
-        time: time::macros::datetime!(2026-03-01 10:00 UTC),
-        class: AuditClass::A,
-        action: "a.b.c".into(),
-        phase: Phase::Outcome,
-        actor: Actor::default(),
-        object: Object::default(),
-        cause: Cause::default(),
-        decision: None,
-        outcome: Outcome::default(),
         change: Some(Change { after, ..Change::default() }),
-        summary: String::new(),
+        ..AuditEvent::new(id, time, "a.b.c", PrincipalRef::new(PrincipalKind::Service, ""))
     };
     Row { organization: "acme".into(), sequence, event }
 }
@@ -83,7 +74,7 @@ async fn one_that_is_refused_stands_alone_and_is_told_without_its_values() {
         let (sink, calls) = sink(move |request| {
             let bad = |event: &SequencedEvent| {
                 let change = event.event.as_ref().unwrap().change.as_ref().unwrap();
-                event.sequence == 3 && !change.after_json.starts_with(b"{\"omitted\":{")
+                event.sequence == 3 && !change.after.starts_with(b"{\"omitted\":{")
             };
             if request.events.iter().any(bad) { Err(refusal.clone()) } else { last(request) }
         });

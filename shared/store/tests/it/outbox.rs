@@ -1,7 +1,7 @@
 //! The outbox and its relay.
 
 use super::{count, db, sql, store};
-use pavior_core::audit::{Actor, AuditClass, AuditEvent, Cause, Change, Object, Outcome, Phase};
+use pavior_core::audit::{Affected, AuditEvent, Change, PrincipalKind, PrincipalRef};
 use pavior_core::clock::{Clock as _, ManualClock};
 use pavior_core::id::{IdGen as _, SystemIds};
 use pavior_store::outbox::{self, Delivery, Limits, OutboxContext, OutboxRow, Relay};
@@ -13,27 +13,11 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub(super) fn event(summary: &str) -> AuditEvent {
+    let alice = PrincipalRef::new(PrincipalKind::User, "organizations/acme/users/alice");
     AuditEvent {
-        event_id: SystemIds.uuid(),
-        time: ManualClock::default().now(),
-        class: AuditClass::A,
-        action: "test.things.create".into(),
-        phase: Phase::Outcome,
-        actor: Actor {
-            kind: "user".into(),
-            reference: "organizations/acme/users/alice".into(),
-            ..Default::default()
-        },
-        object: Object {
-            r#type: "pavior.dev/Thing".into(),
-            name: "organizations/acme/things/x".into(),
-            project: None,
-        },
-        cause: Cause::default(),
-        decision: None,
-        outcome: Outcome { status: "ok".into(), code: "OK".into(), duration_ms: 1 },
-        change: None,
+        affected: vec![Affected::new("pavior.dev/Thing", "organizations/acme/things/x")],
         summary: summary.into(),
+        ..AuditEvent::new(SystemIds.uuid(), ManualClock::default().now(), "test.things.create", alice)
     }
 }
 
@@ -236,7 +220,7 @@ async fn services_in_one_database_have_their_own_numbers() {
         assert_eq!((last(&store, "other").await, last(&store, "test").await), (1, 2));
         assert_eq!(outbox::pending(&store, "other", 10, usize::MAX).await.unwrap().len(), 1);
         let rows = outbox::pending(&store, "test", 10, usize::MAX).await.unwrap();
-        assert_eq!(rows[0].event.object.name, "organizations/acme/things/x");
+        assert_eq!(rows[0].event.affected[0].name, "organizations/acme/things/x");
         assert_eq!(rows[0].create_time, clock.now(), "{}", db.kind);
     })
     .await;

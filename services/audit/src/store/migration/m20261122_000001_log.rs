@@ -7,15 +7,16 @@ use sea_orm_migration::prelude::*;
 pub(crate) struct Migration;
 
 /// What is looked for. Each index goes on by place in the log, so that a page of a filtered list is a range of it.
-const SEARCHED: [&str; 12] = [
-    "actor",
-    "object",
-    "object_type",
+const SEARCHED: [&str; 13] = [
+    "principal",
+    "target",
+    "target_type",
     "project",
     "action",
-    "class",
+    "audit_class",
     "effect",
     "status",
+    "call_id",
     "request_id",
     "operation",
     "event_id",
@@ -25,9 +26,10 @@ const SEARCHED: [&str; 12] = [
 const TABLES: [&str; 5] = [
     "CREATE TABLE audit_record (
         log {text}, idx BIGINT NOT NULL, leaf_hash {blob}, body {blob}, body_bytes BIGINT NOT NULL,
-        event_id {text}, receive_time BIGINT NOT NULL, event_time BIGINT NOT NULL, class {text}, action {text},
-        actor {text}, object {text}, object_type {text}, project {text}, effect {text}, status {text},
-        request_id {text}, operation {text}, service {text}, epoch {text}, seq BIGINT NOT NULL,
+        event_id {text}, receive_time BIGINT NOT NULL, event_time BIGINT NOT NULL, audit_class {text},
+        action {text}, principal {text}, target {text}, target_type {text}, project {text}, effect {text},
+        status {text}, call_id {text}, request_id {text}, operation {text}, service {text}, epoch {text},
+        seq BIGINT NOT NULL,
         PRIMARY KEY (log, idx), UNIQUE (service, epoch, seq))",
     "CREATE TABLE audit_tile (
         log {text}, level INTEGER NOT NULL, idx BIGINT NOT NULL, width INTEGER NOT NULL, hashes {blob},

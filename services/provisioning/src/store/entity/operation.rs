@@ -27,6 +27,9 @@ pub struct Model {
     pub approvals: Json,
     #[sea_orm(column_type = "JsonBinary", nullable)]
     pub error: Option<Json>,
+    /// The target as it was when it went.
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub gone: Option<Json>,
     #[sea_orm(column_type = "JsonBinary")]
     pub settings: Json,
     pub event_seq: i64,

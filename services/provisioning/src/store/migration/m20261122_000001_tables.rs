@@ -245,6 +245,7 @@ fn engine() -> Vec<TableCreateStatement> {
                 text("approval"),
                 json("approvals"),
                 optional_json("error"),
+                optional_json("gone"),
                 json("settings"),
                 big("event_seq"),
                 big("log_seq"),
