@@ -122,7 +122,7 @@ async fn curl_does_the_main_job() -> Result<()> {
     let events = watch(&alice, &operation).await?;
     alice.finish(&operation).await?;
     resume(&alice, &operation, &events).await?;
-    let overview = alice.call("GET", &format!("/v1/{PROJECT}:overview"), None).await?;
+    let overview = alice.call("GET", &format!("/v1/{PROJECT}/overview"), None).await?;
     ensure!(overview["project"]["state"] == "STATE_ACTIVE", "{overview}");
 
     production(&alice, &pia).await?;

@@ -143,14 +143,14 @@ async fn provisioning_alone_writes_nobodys_directory(split: &Split, address: &st
         }),
         ..Default::default()
     };
-    let version = catalog::PublishTemplateVersionRequest {
+    let version = catalog::CreateTemplateVersionRequest {
         parent: "organizations/acme/templates/web-service".to_owned(),
         ..Default::default()
     };
     let refused = [
         directory.clone().create_user(thief.request(&permit, user)).await.unwrap_err(),
         directory.clone().update_group(thief.request(&permit, group)).await.unwrap_err(),
-        templates.publish_template_version(thief.request(&permit, version)).await.unwrap_err(),
+        templates.create_template_version(thief.request(&permit, version)).await.unwrap_err(),
     ];
     for status in refused {
         let reason = details(&status).0;

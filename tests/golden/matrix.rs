@@ -70,8 +70,8 @@ fn actions() -> Result<Actions> {
         let classes = ["development", "production"];
         classes.map(|class| fill(&name.replace("{environment}", class)))
     });
-    // The audit service knows no facts about a single record, and without them nobody can be answered.
-    let names = names.filter(|name| !name.contains("/auditRecords/"));
+    // The audit service knows no facts about a single record or tile, and without them nobody can be answered.
+    let names = names.filter(|name| !name.contains("/auditRecords/") && !name.contains("/auditTiles/"));
     Ok(names.map(|name| (name.clone(), table.actions_on(&name).into_iter().collect())).collect())
 }
 

@@ -76,6 +76,23 @@ fn error_reasons() {
     let text: String =
         reasons.values().map(|value| format!("{} {}\n", value.number(), value.name())).collect();
     assert_same("error-reasons.txt", &text);
+    let reasons = pool.get_enum_by_name("pavior.type.v1.FieldViolationReason").expect("there are reasons");
+    let text: String =
+        reasons.values().map(|value| format!("{} {}\n", value.number(), value.name())).collect();
+    assert_same("field-violation-reasons.txt", &text);
+}
+
+/// What answers nothing today could answer nothing else later.
+#[test]
+fn no_public_method_answers_nothing() {
+    let pool = DescriptorPool::decode(pavior_proto::PUBLISHED).expect("the descriptors are whole");
+    let ours = pool.services().filter(|service| service.full_name().starts_with("pavior."));
+    let empty: Vec<String> = ours
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
+        .filter(|method| method.output().full_name() == "google.protobuf.Empty")
+        .map(|method| method.full_name().to_owned())
+        .collect();
+    assert_eq!(empty, Vec::<String>::new());
 }
 
 /// buf does not see that the number of an option changes, and no client could read the options any more.

@@ -1,5 +1,6 @@
 //! Whether a call may go on: the tenant's border, facts from the owner, policy's decision. Fails closed.
 
+use pavior_core::Fault;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ impl Engine {
             Target::Platform => Resource::platform(),
             Target::Resource(field) => governed_name(read(message, field)?, method)
                 .and_then(Resource::parse)
-                .map_err(|problem| Problem::invalid_field(&field.path, problem))?,
+                .map_err(|problem| Problem::invalid_field(&field.path, Fault::Pattern, problem))?,
         };
         let principal = &caller.principal;
         // What is answered to everybody about the platform as a whole holds nothing but what concerns the caller.
@@ -119,7 +120,7 @@ impl Engine {
             let found = facts.owner_changes.len();
             let text =
                 format!("changes owners in {found} ways, more than {MAX_OWNER_CHANGES}: do it in parts");
-            return Err(Problem::invalid_field("", text).into());
+            return Err(Problem::invalid_field("", Fault::TooMany, text).into());
         }
         for OwnerChange { action, r#type, owner, new_owner, moves } in facts.owner_changes {
             let facts = ResourceFacts {
@@ -172,7 +173,7 @@ impl Engine {
                     [] => "is not the name of a resource of this method".to_owned(),
                     patterns => format!("must have the form `{}`", patterns.join("` or `")),
                 };
-                Err(Problem::invalid_field(path, what).into())
+                Err(Problem::invalid_field(path, Fault::Pattern, what).into())
             }
             Err(status) => {
                 tracing::warn!(role = method.role, code = ?status.code(), "no facts, the call is refused");
@@ -275,7 +276,9 @@ fn followed(
 fn read<'a>(message: &'a Bytes, field: &Field) -> Result<&'a str, Problem> {
     match wire::string_at(message, &field.numbers) {
         Ok(value) => Ok(value.unwrap_or_default()),
-        Err(wire::Malformed) => Err(Problem::invalid_field("", "the message is not valid protobuf")),
+        Err(wire::Malformed) => {
+            Err(Problem::invalid_field("", Fault::Syntax, "the message is not valid protobuf"))
+        }
     }
 }
 
@@ -288,7 +291,7 @@ pub(crate) fn about(resource: &Resource) -> GetResourceFactsRequest {
 /// not an id is refused by the service.
 fn repeated<'a>(message: &'a Bytes, method: &Method) -> Result<Option<&'a str>, Problem> {
     let Some(fields) = &method.repeatable else { return Ok(None) };
-    let malformed = |_| Problem::invalid_field("", "the message is not valid protobuf");
+    let malformed = |_| Problem::invalid_field("", Fault::Syntax, "the message is not valid protobuf");
     let validates = fields.validate_only.map(|number| wire::flag_at(message, number)).transpose();
     let id = wire::string_at(message, &[fields.request_id]).map_err(malformed)?;
     let once = validates.map_err(malformed)?.unwrap_or_default();
@@ -318,7 +321,7 @@ fn new_owner<'a>(message: &'a Bytes, method: &Method, resource: &Resource) -> Re
     if name.is_empty() || (method.update_mask.is_some() && !moves) {
         return Ok(NewOwner { group: "", moves });
     }
-    let wrong = |text: String| Problem::invalid_field(field.path.as_str(), text);
+    let wrong = |text: String| Problem::invalid_field(field.path.as_str(), Fault::Pattern, text);
     let owner = ResourceName::parse(name).map_err(|error| wrong(error.to_string()))?;
     if owner.organization() != resource.organization {
         return Err(wrong(format!("`{name}` is not in `{}`", resource.organization_name())));
@@ -332,7 +335,8 @@ fn new_owner<'a>(message: &'a Bytes, method: &Method, resource: &Resource) -> Re
 
 /// Whether an update writes the owner: its mask names it, or has no paths and the owner is there.
 fn is_written(message: &Bytes, mask: &Field, owner: &Field, value: &str) -> Result<bool, Problem> {
-    let malformed = |wire::Malformed| Problem::invalid_field("", "the message is not valid protobuf");
+    let malformed =
+        |wire::Malformed| Problem::invalid_field("", Fault::Syntax, "the message is not valid protobuf");
     let paths = wire::strings_at(message, &mask.numbers).map_err(malformed)?;
     if paths.is_empty() {
         return Ok(!value.is_empty());

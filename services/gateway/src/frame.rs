@@ -1,5 +1,6 @@
 //! The one request message of a call: read whole, within its limit, before anything is decided.
 
+use pavior_core::Fault;
 use std::io::Read;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -77,18 +78,23 @@ pub(crate) fn broken(status: Status) -> Status {
         return status;
     }
     tracing::debug!(error = status.message(), "the body of a request cannot be read");
-    Problem::invalid_field("", "the body of the request cannot be read").into()
+    Problem::invalid_field("", Fault::Syntax, "the body of the request cannot be read").into()
 }
 
 fn not_one() -> Status {
-    Problem::invalid_field("", "the request must hold exactly one message").into()
+    Problem::invalid_field("", Fault::Syntax, "the request must hold exactly one message").into()
 }
 
 fn inflate(headers: &HeaderMap, message: &[u8], limit: usize) -> Result<Bytes, Status> {
     match headers.get("grpc-encoding").map(http::HeaderValue::as_bytes) {
         Some(b"gzip") => {}
         None | Some(b"identity") => {
-            return Err(Problem::invalid_field("", "a compressed message must name its encoding").into());
+            return Err(Problem::invalid_field(
+                "",
+                Fault::Syntax,
+                "a compressed message must name its encoding",
+            )
+            .into());
         }
         Some(_) => {
             let mut status = Status::from(Problem::unimplemented("this message encoding"));
@@ -108,7 +114,7 @@ pub(crate) fn unzip(packed: &[u8], limit: usize) -> Result<Bytes, Problem> {
     flate2::read::GzDecoder::new(packed)
         .take(most)
         .read_to_end(&mut plain)
-        .map_err(|_| Problem::invalid_field("", "the message is not valid gzip"))?;
+        .map_err(|_| Problem::invalid_field("", Fault::Syntax, "the message is not valid gzip"))?;
     if plain.len() > limit {
         return Err(Problem::too_large(Some(limit)));
     }

@@ -3,6 +3,7 @@
 //! What it shows of resources it asks for through the gateway's own path, as its caller: every part is governed and
 //! recorded as if the caller had asked for it itself.
 
+use pavior_core::Fault;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
@@ -102,7 +103,7 @@ impl PlatformService for Platform {
         let permit = permit(&request)?;
         let engine = self.engine()?;
         let resource = Resource::parse(&request.get_ref().resource)
-            .map_err(|problem| Problem::invalid_field("resource", problem))?;
+            .map_err(|problem| Problem::invalid_field("resource", Fault::Pattern, problem))?;
         let actions = Actions::about(&engine.table, &resource.name);
         if actions.is_empty() {
             return Ok(Response::new(ListAllowedActionsResponse::default()));

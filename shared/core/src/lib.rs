@@ -26,3 +26,4 @@ pub use etag::etag;
 pub use id::{IdGen, SeededIds, SystemIds};
 pub use name::{ResourceName, validate_id};
 pub use principal::{Principal, PrincipalKind};
+pub use resource::Fault;

@@ -1,11 +1,13 @@
 //! A resource as a service keeps it: identity, revision and times, which are the same for all, and fields of its own.
 
+mod fault;
 mod violation;
 
 use serde_json::Value as Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use fault::Fault;
 pub use violation::{Violation, Violations, join};
 
 /// The fields of one type of resource, with the rules that need nothing but them.
@@ -84,19 +86,19 @@ pub const MAX_DISPLAY_NAME: usize = 200;
 /// One line of at most `max` characters.
 pub fn line(violations: &mut Violations, path: &str, text: &str, max: usize) {
     if text.chars().count() > max {
-        violations.add(path, format!("must have at most {max} characters"));
+        violations.add(path, Fault::TooLong, format!("must have at most {max} characters"));
     }
     if text.chars().any(char::is_control) {
-        violations.add(path, "must not hold control characters");
+        violations.add(path, Fault::Pattern, "must not hold control characters");
     }
 }
 
 /// Several lines of at most `max` bytes.
 pub fn paragraph(violations: &mut Violations, path: &str, text: &str, max: usize) {
     if text.len() > max {
-        violations.add(path, format!("must have at most {max} bytes"));
+        violations.add(path, Fault::TooLong, format!("must have at most {max} bytes"));
     }
     if text.contains('\0') {
-        violations.add(path, "must not hold the character NUL");
+        violations.add(path, Fault::Pattern, "must not hold the character NUL");
     }
 }

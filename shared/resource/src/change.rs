@@ -1,5 +1,6 @@
 //! One change: locked, replayed or worked on, undone when it was a dry run, kept with its answer, and recorded.
 
+use pavior_core::Fault;
 use std::sync::Arc;
 
 use pavior_auth::Permit;
@@ -67,8 +68,8 @@ impl ChangeContext {
     /// # Errors
     /// INVALID_ARGUMENT when it is no UUID.
     pub fn within(self, operation: &str) -> Result<Self, Problem> {
-        let id =
-            Uuid::try_parse(operation).map_err(|_| Problem::invalid_field("operation", "must be a UUID"))?;
+        let id = Uuid::try_parse(operation)
+            .map_err(|_| Problem::invalid_field("operation", Fault::Pattern, "must be a UUID"))?;
         let operation = format!("organizations/{}/operations/{id}", self.permit.organization());
         Ok(Self { operation, ..self })
     }

@@ -1,5 +1,6 @@
 //! What goes wrong with any resource, and what it is on the wire.
 
+use pavior_core::Fault;
 use pavior_core::resource::{Fields, Violation, Violations};
 use pavior_rpc::problem::{ErrorReason, FieldViolation, Problem, noun};
 use pavior_store::idempotency::IdempotencyError;
@@ -93,9 +94,9 @@ impl Error {
     }
 
     /// One malformed field of a resource in a request.
-    pub fn field<T: Fields>(path: &str, message: impl Into<String>) -> Self {
+    pub fn field<T: Fields>(path: &str, fault: Fault, message: impl Into<String>) -> Self {
         let mut violations = Violations::new();
-        violations.add(path, message);
+        violations.add(path, fault, message);
         Self::invalid::<T>(violations)
     }
 
@@ -128,13 +129,13 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
-            Error::Invalid(violations) => {
-                Problem::invalid(field_violations(violations, "INVALID_FIELD", bracketed))
-            }
+            Error::Invalid(violations) => Problem::invalid(field_violations(violations, bracketed)),
             Error::Filter { field, message } => {
-                Problem::invalid_reason(ErrorReason::InvalidFilter, field, message)
+                Problem::invalid_reason(ErrorReason::InvalidFilter, field, Fault::Syntax, message)
             }
-            Error::PageToken => Problem::invalid_reason(ErrorReason::InvalidPageToken, "page_token", message),
+            Error::PageToken => {
+                Problem::invalid_reason(ErrorReason::InvalidPageToken, "page_token", Fault::Token, message)
+            }
             Error::NotFound { kind, name } => Problem::not_found(kind, name),
             Error::AlreadyExists { kind, name } => Problem::already_exists(kind, name),
             Error::EtagMismatch { current } => Problem::etag_mismatch(current),
@@ -164,7 +165,7 @@ impl From<Error> for Problem {
                     .with_quota(plural, format!("at most {limit} in an organization"))
             }
             Error::RequestIdReused => {
-                Problem::invalid_reason(ErrorReason::RequestIdReused, "request_id", message)
+                Problem::invalid_reason(ErrorReason::RequestIdReused, "request_id", Fault::Conflict, message)
             }
             Error::Problem(problem) => problem,
             Error::Store(error) => pavior_relay::problem(&error),
@@ -199,16 +200,9 @@ impl From<ListError> for Error {
 }
 
 /// Violations as they are on the wire, with paths as `path` writes them.
-pub fn field_violations(
-    violations: Vec<Violation>,
-    reason: &str,
-    path_of: fn(&str) -> String,
-) -> Vec<FieldViolation> {
-    let violation = |Violation { path, message }: Violation| FieldViolation {
-        field: path_of(&path),
-        description: message,
-        reason: reason.to_owned(),
-    };
+pub fn field_violations(violations: Vec<Violation>, path_of: fn(&str) -> String) -> Vec<FieldViolation> {
+    let violation =
+        |Violation { path, fault, message }: Violation| FieldViolation::new(path_of(&path), fault, message);
     violations.into_iter().map(violation).collect()
 }
 

@@ -15,6 +15,7 @@ mod audit;
 mod change;
 pub mod crud;
 mod error;
+mod names;
 mod table;
 mod tasks;
 mod wire;
@@ -34,14 +35,15 @@ pub use audit::{AuditEntry, record};
 pub use change::{ChangeContext, Done, Work, once, run};
 pub use crud::{Create, Delete, Rules, Update};
 pub use error::{Error, bracketed, field_violations};
+pub use names::{Named, id_of, name, parent, parse};
 pub use pavior_core::resource::{Fields, Stored, Violation, Violations};
 pub use table::{
     CHUNK, Key, ListError, ListQuery, Listing, Rows, Table, all_set, confined, fields_of, stored_time,
 };
 pub use tasks::idempotency_sweeper;
 pub use wire::{
-    Answer, Named, Patch, Scope, Wire, close, create, create_with, decode, delete, delete_with, get, id_of,
-    list, list_query, name, open_page, parent, parse, read_request, respond, times, update, update_with,
+    Answer, Patch, Scope, Wire, close, create, create_with, decode, delete, delete_with, get, list,
+    list_query, open_page, read_request, respond, times, update, update_with,
 };
 
 /// What every service has to keep resources.

@@ -1,7 +1,7 @@
 //! The standard methods on the wire: check the request, do the work, encode the answer.
 
 use pavior_auth::Permit;
-use pavior_core::ResourceName;
+use pavior_core::Fault;
 use pavior_core::name::validate_new_id;
 use pavior_core::resource::{Stored, Violation, Violations};
 use pavior_proto::shape::{self, CreateRequest, DeleteRequest, GetRequest, ListRequest, UpdateRequest};
@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status};
 use crate::change::{commit, once};
 use crate::crud::{self, Create, Delete, ErrorOf, Rules, Update};
 use crate::error::{Error, bracketed, field_violations};
+use crate::names::{Named, collections, name, parent};
 use crate::table::ListQuery;
 use crate::{ChangeContext, Done, Kernel, Service, Work};
 
@@ -51,17 +52,6 @@ pub trait Wire: Rules {
         before: Option<&Self>,
         violations: &mut Violations,
     ) -> Option<Self>;
-}
-
-/// A resource name of a request, in the organization of the permit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
-    /// The whole name.
-    pub name: String,
-    /// See [`Scope::parent`].
-    pub parent: String,
-    /// The last part.
-    pub id: String,
 }
 
 /// What an update request makes of a resource.
@@ -308,7 +298,7 @@ where
     let mut violations = validate::violations(request)?.into_vec();
     let mut add = |found: Vec<Violation>| {
         let known: Vec<String> = violations.iter().map(|violation| violation.field.clone()).collect();
-        let found = field_violations(found, "INVALID_FIELD", bracketed).into_iter();
+        let found = field_violations(found, bracketed).into_iter();
         violations.extend(found.filter(|violation| !known.contains(&violation.field)));
     };
     let parent = match parent::<T>(permit, "parent", request.parent(), false, R::ACTION) {
@@ -325,7 +315,7 @@ where
     let fields = match request.resource() {
         Some(message) => T::decode(message, &scope, None, &mut found),
         None => {
-            found.add("", "is required");
+            found.add("", Fault::Required, "is required");
             None
         }
     };
@@ -355,7 +345,12 @@ fn apart(a: &Violation, b: &Violation) -> bool {
 fn new_id_problems<T: Wire, R: CreateRequest>(id: &str) -> Vec<Violation> {
     let collection = collections(<T::Message as shape::Resource>::PATTERN).last().unwrap_or_default();
     let checked = if id.is_empty() { Ok(()) } else { validate_new_id(collection, id) };
-    checked.err().map(|message| Violation { path: R::ID_FIELD.to_owned(), message }).into_iter().collect()
+    let fault = Fault::Pattern;
+    checked
+        .err()
+        .map(|message| Violation { path: R::ID_FIELD.to_owned(), fault, message })
+        .into_iter()
+        .collect()
 }
 
 fn read_update<T, R>(permit: &Permit, request: &R) -> Result<Patch<T>, Error>
@@ -377,83 +372,9 @@ where
 
 /// What has no JSON form, such as a number that is not a number, could not be kept.
 fn representable<R: Message + Name>(request: &R) -> Result<(), Problem> {
-    let refuse = |error| Problem::invalid_field(R::NAME, format!("cannot be written as JSON: {error}"));
+    let refuse =
+        |error| Problem::invalid_field(R::NAME, Fault::Syntax, format!("cannot be written as JSON: {error}"));
     convert::to_json(request).map(drop).map_err(refuse)
-}
-
-/// Reads the name of a resource.
-///
-/// # Errors
-/// A name of another form, or in another organization than the permit's.
-pub fn name<T: Wire>(permit: &Permit, field: &str, name: &str, action: &str) -> Result<Named, Error> {
-    let pattern = <T::Message as shape::Resource>::PATTERN;
-    let parsed = parse(permit, field, name, pattern, action)?;
-    let parent = above(pattern).and_then(|collection| parsed.get(collection)).unwrap_or_default();
-    Ok(Named { parent: parent.to_owned(), id: parsed.id().to_owned(), name: parsed.to_string() })
-}
-
-/// Reads the name of what a resource is made or listed in: the id of the resource above, other than the organization.
-/// `None` for the wildcard `-`, where it is allowed.
-///
-/// # Errors
-/// As [`name`].
-pub fn parent<T: Wire>(
-    permit: &Permit,
-    field: &str,
-    name: &str,
-    wildcard: bool,
-    action: &str,
-) -> Result<Option<String>, Error> {
-    let own = <T::Message as shape::Resource>::PATTERN;
-    let pattern = own.rsplit_once('/').and_then(|(rest, _)| rest.rsplit_once('/'));
-    let pattern = pattern.map(|(rest, _)| rest).unwrap_or_default();
-    let Some(collection) = above(own) else {
-        parse(permit, field, name, pattern, action)?;
-        return Ok(Some(String::new()));
-    };
-    let organization = name.strip_suffix(&format!("/{collection}/-")).filter(|_| wildcard);
-    if let Some(organization) = organization {
-        parse(permit, field, organization, "organizations/{organization}", action)?;
-        return Ok(None);
-    }
-    let parsed = parse(permit, field, name, pattern, action)?;
-    Ok(Some(parsed.get(collection).unwrap_or_default().to_owned()))
-}
-
-/// Reads a name and demands that the call is confined to its organization.
-///
-/// # Errors
-/// As [`name`].
-pub fn parse(
-    permit: &Permit,
-    field: &str,
-    name: &str,
-    pattern: &str,
-    action: &str,
-) -> Result<ResourceName, Error> {
-    let invalid = |message: String| Error::Invalid(vec![Violation { path: field.to_owned(), message }]);
-    let parsed = ResourceName::parse_as(name, pattern).map_err(|error| invalid(error.to_string()))?;
-    if parsed.organization() == permit.organization() {
-        return Ok(parsed);
-    }
-    let (caller, permitted) = (permit.caller(), permit.organization());
-    tracing::warn!(caller, permitted, action, name, "the permit is for another organization");
-    Err(Error::Denied { action: action.to_owned(), resource: name.to_owned() })
-}
-
-/// The id in the name of a resource of the same organization, for a field of a message.
-pub fn id_of<R: shape::Resource>(
-    violations: &mut Violations,
-    path: &str,
-    name: &str,
-    organization: &str,
-) -> Option<String> {
-    let parsed = violations.check(path, ResourceName::parse_as(name, R::PATTERN))?;
-    if parsed.organization() != organization {
-        violations.add(path, format!("`{name}` is not in `organizations/{organization}`"));
-        return None;
-    }
-    Some(parsed.id().to_owned())
 }
 
 /// The page that a request asks for.
@@ -492,20 +413,6 @@ pub fn close<R: ListRequest>(
 /// The times of creation and of the last change.
 pub fn times<F>(stored: &Stored<F>) -> (Option<Timestamp>, Option<Timestamp>) {
     (Some(convert::to_timestamp(stored.create_time)), Some(convert::to_timestamp(stored.update_time)))
-}
-
-/// The collections of a pattern, from the organization's down.
-fn collections(pattern: &str) -> impl Iterator<Item = &str> {
-    pattern.split('/').step_by(2)
-}
-
-/// The collection of the resource above, if that is not the organization.
-fn above(pattern: &str) -> Option<&str> {
-    let all: Vec<&str> = collections(pattern).collect();
-    match all.as_slice() {
-        [_, .., above, _] => Some(above),
-        _ => None,
-    }
 }
 
 /// Equal, whether words are divided by spaces or underscores.

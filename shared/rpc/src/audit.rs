@@ -102,7 +102,7 @@ pub fn encode(event: AuditEvent) -> pb::AuditEvent {
 
 fn encode_decision(decision: DecisionRef) -> wire::DecisionReference {
     let DecisionRef { id, effect, policy_revision, policy_ids, approvals } = decision;
-    wire::DecisionReference { decision_id: id, effect: effect.wire(), policy_revision, policy_ids, approvals }
+    wire::DecisionReference { decision: id, effect: effect.wire(), policy_revision, policy_ids, approvals }
 }
 
 fn encode_change(change: Change) -> wire::Change {

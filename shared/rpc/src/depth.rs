@@ -4,6 +4,7 @@
 //! The bytes are walked, because what nests too deep cannot be decoded. Bytes that are no message at all are left to the
 //! decoder, which refuses them.
 
+use pavior_core::Fault;
 use pavior_core::value::MAX_DEPTH;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
@@ -28,7 +29,7 @@ pub fn check(message: &str, bytes: &[u8]) -> Result<(), Problem> {
         Err(Stop::TooDeep(field)) => {
             let mut violations = Violations::new();
             let description = format!("nests deeper than {MAX_DEPTH} levels");
-            violations.add_reason(field, description, "TOO_DEEP");
+            violations.add(field, Fault::TooDeep, description);
             Err(Problem::invalid(violations.into_vec()).with("limitLevels", MAX_DEPTH.to_string()))
         }
         Ok(()) | Err(Stop::Malformed) => Ok(()),

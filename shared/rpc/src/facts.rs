@@ -1,5 +1,6 @@
 //! Facts of a resource that were kept with the first answer to a request id.
 
+use pavior_core::Fault;
 use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use prost::Message as _;
 
@@ -19,9 +20,11 @@ pub fn recall(kept: Option<Vec<u8>>, name: &str) -> Result<Option<ResourceFacts>
 pub fn no_owners_within(message: &[u8]) -> Result<(), Problem> {
     match message {
         [] => Ok(()),
-        _ => {
-            Err(Problem::invalid_field("message", "no method of this service has owners within its request"))
-        }
+        _ => Err(Problem::invalid_field(
+            "message",
+            Fault::Unknown,
+            "no method of this service has owners within its request",
+        )),
     }
 }
 

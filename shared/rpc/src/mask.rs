@@ -3,6 +3,7 @@
 //! Without a mask, all populated fields; `*` replaces everything. Paths are in snake_case, keys of maps may stand in
 //! backticks. Paths of OUTPUT_ONLY fields are ignored, unknown ones are an error, and so is a changed IMMUTABLE field.
 
+use pavior_core::Fault;
 use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, FieldDescriptor, MapKey, MessageDescriptor, ReflectMessage, Value};
 use prost_types::FieldMask;
@@ -80,7 +81,7 @@ fn resolve(mask: Option<&FieldMask>, patch: &DynamicMessage) -> Result<Mask, Pro
     }
     if named.iter().any(|path| path == "*") {
         if named.len() > 1 {
-            return Err(Problem::invalid_field(FIELD, "path `*` must stand alone"));
+            return Err(Problem::invalid_field(FIELD, Fault::Conflict, "path `*` must stand alone"));
         }
         return Ok(Mask { paths: descriptor.fields().filter(writable).map(single).collect() });
     }
@@ -90,7 +91,11 @@ fn resolve(mask: Option<&FieldMask>, patch: &DynamicMessage) -> Result<Mask, Pro
         match split(text).and_then(|path| locate(&descriptor, &path).map(|writable| (path, writable))) {
             Some((path, true)) => paths.push(path),
             Some((_, false)) => {}
-            None => violations.add(FIELD, format!("path `{text}` does not name a field that can be updated")),
+            None => violations.add(
+                FIELD,
+                Fault::Unknown,
+                format!("path `{text}` does not name a field that can be updated"),
+            ),
         }
     }
     violations.into_result()?;
@@ -215,7 +220,7 @@ fn keep_fixed(
             }
         } else if plan.immutable && result.get_field(&field) != before.get_field(&field) {
             let path = format!("{prefix}{}", field.name());
-            violations.add_reason(path, "cannot change once it is set", "IMMUTABLE");
+            violations.add(path, Fault::Immutable, "cannot change once it is set");
         } else if field.kind().as_message().is_some() && !field.is_list() && !field.is_map() {
             let old = before.get_field(&field).into_owned();
             if result.has_field(&field)

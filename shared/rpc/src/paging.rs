@@ -1,5 +1,6 @@
 //! Pages of lists (AIP-158): opaque tokens bound to the arguments, sizes with a default and a maximum.
 
+use pavior_core::Fault;
 use pavior_core::page::{self, PageTokens};
 use serde_json::Value;
 
@@ -27,13 +28,18 @@ impl Page {
         page_token: &str,
         args: &[&str],
     ) -> Result<Self, Problem> {
-        let size =
-            page::page_size(page_size).map_err(|err| Problem::invalid_field("page_size", err.to_string()))?;
+        let size = page::page_size(page_size)
+            .map_err(|err| Problem::invalid_field("page_size", Fault::OutOfRange, err.to_string()))?;
         let args_hash = args_hash(args);
         let after = match page_token {
             "" => None,
             token => Some(tokens.decode(token, &args_hash).map_err(|err| {
-                Problem::invalid_reason(ErrorReason::InvalidPageToken, "page_token", err.to_string())
+                Problem::invalid_reason(
+                    ErrorReason::InvalidPageToken,
+                    "page_token",
+                    Fault::Token,
+                    err.to_string(),
+                )
             })?),
         };
         Ok(Self { size, after, args_hash })

@@ -1,5 +1,6 @@
 //! Where a stream begins and goes on: one form for all of them, with opaque tokens bound to the arguments.
 
+use pavior_core::Fault;
 use pavior_core::page::PageTokens;
 use pavior_proto::pavior::r#type::v1::StreamStart;
 use pavior_proto::pavior::r#type::v1::stream_start::{Position, Start as Wire};
@@ -49,11 +50,17 @@ impl StreamTokens {
             Wire::Position(position) => match Position::try_from(*position) {
                 Ok(Position::Unspecified | Position::Beginning) => Ok(Start::Beginning),
                 Ok(Position::Now) => Ok(Start::Now),
-                Err(_) => Err(Problem::invalid_field(format!("{FIELD}.position"), "is no position")),
+                Err(_) => {
+                    Err(Problem::invalid_field(format!("{FIELD}.position"), Fault::Unknown, "is no position"))
+                }
             },
             Wire::StartTime(time) => {
                 let mut violations = Violations::new();
-                let time = violations.check(&format!("{FIELD}.start_time"), convert::from_timestamp(time));
+                let time = violations.check(
+                    &format!("{FIELD}.start_time"),
+                    Fault::OutOfRange,
+                    convert::from_timestamp(time),
+                );
                 time.map(Start::At).ok_or_else(|| Problem::invalid(violations.into_vec()))
             }
             Wire::ResumeToken(token) => self
@@ -78,7 +85,12 @@ pub fn resume(token: &str) -> Option<StreamStart> {
 /// What is said about a token that is not one of the stream.
 pub fn not_ours() -> Problem {
     let what = "is not a token of this stream with these arguments";
-    Problem::invalid_reason(ErrorReason::InvalidResumeToken, format!("{FIELD}.resume_token"), what)
+    Problem::invalid_reason(
+        ErrorReason::InvalidResumeToken,
+        format!("{FIELD}.resume_token"),
+        Fault::Token,
+        what,
+    )
 }
 
 /// What a token stands behind is not kept any more.

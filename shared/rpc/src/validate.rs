@@ -7,6 +7,7 @@
 //!
 //! The encoded message is walked, not a reflected copy: one buffer, no other allocation unless something is wrong.
 
+use pavior_core::Fault;
 use prost::encoding::{WireType, decode_key, decode_varint};
 use prost::{Message, Name};
 
@@ -120,10 +121,10 @@ impl Seen {
 }
 
 impl Walk<'_> {
-    fn violation(&mut self, path: String, reason: &str, description: impl Into<String>) {
+    fn violation(&mut self, path: String, fault: Fault, description: impl Into<String>) {
         self.count += 1;
         if self.count <= MAX_VIOLATIONS {
-            self.found.add_reason(path, description, reason);
+            self.found.add(path, fault, description);
         }
     }
 
@@ -148,7 +149,7 @@ impl Walk<'_> {
             let index = if field.list || field.map { Some(count(&mut counts, at)) } else { None };
             if index.is_some_and(|index| index == MAX_ITEMS) {
                 let step = Step { parent: up, field: &field.name, at: Place::Whole };
-                self.violation(step.path(), "TOO_MANY", format!("has more than {MAX_ITEMS} elements"));
+                self.violation(step.path(), Fault::TooMany, format!("has more than {MAX_ITEMS} elements"));
             }
             if index.is_some_and(|index| index >= MAX_ITEMS) {
                 continue;
@@ -172,7 +173,7 @@ impl Walk<'_> {
         match &field.shape {
             Shape::Text => self.text(field, data, step),
             Shape::Int32 if field.name == "page_size" && (varint as i32) < 0 => {
-                self.violation(step.path(), "NEGATIVE", "must not be negative");
+                self.violation(step.path(), Fault::OutOfRange, "must not be negative");
             }
             Shape::Enum(numbers) if data.is_empty() => self.enum_number(numbers, varint, step),
             Shape::Enum(numbers) => {
@@ -220,20 +221,20 @@ impl Walk<'_> {
 
     fn text(&mut self, field: &FieldPlan, data: &[u8], step: &Step<'_>) {
         if data.len() > MAX_TEXT_BYTES {
-            self.violation(step.path(), "TOO_LARGE", format!("is longer than {MAX_TEXT_BYTES} bytes"));
+            self.violation(step.path(), Fault::TooLong, format!("is longer than {MAX_TEXT_BYTES} bytes"));
         }
         if data.contains(&0) {
-            self.violation(step.path(), "NUL_CHARACTER", "must not contain the NUL character");
+            self.violation(step.path(), Fault::Pattern, "must not contain the NUL character");
         }
         if field.uuid4 && !is_uuid4(data) {
-            self.violation(step.path(), "INVALID_FORMAT", "is not a UUID of version 4 in its usual form");
+            self.violation(step.path(), Fault::Pattern, "is not a UUID of version 4 in its usual form");
         }
     }
 
     fn enum_number(&mut self, numbers: &[i32], varint: u64, step: &Step<'_>) {
         let number = varint as i32;
         if numbers.binary_search(&number).is_err() {
-            self.violation(step.path(), "UNKNOWN_ENUM_VALUE", format!("has no value of number `{number}`"));
+            self.violation(step.path(), Fault::Unknown, format!("has no value of number `{number}`"));
         }
     }
 
@@ -246,7 +247,7 @@ impl Walk<'_> {
             }
             let path = Step { parent: up, field: &field.name, at: Place::Whole }.path();
             if resource_name || self.demanded(&path, depth) {
-                self.violation(path, "REQUIRED", "is required");
+                self.violation(path, Fault::Required, "is required");
             }
         }
     }

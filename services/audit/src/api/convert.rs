@@ -1,6 +1,7 @@
 //! Between the wire and the service.
 
 use pavior_auth::Permit;
+use pavior_core::Fault;
 use pavior_core::filter::{self, Filter};
 use pavior_core::name::validate_id;
 use pavior_proto::pavior::audit::internal::v1 as recorder_pb;
@@ -24,10 +25,9 @@ const MAX_PRODUCER_TEXT: usize = 256;
 
 /// Checks that `parent` is the organization that the call was allowed for: a permit for one is not one for another.
 pub(super) fn confined(permit: &Permit, field: &str, parent: &str) -> Result<(), Problem> {
-    let id = parent
-        .strip_prefix("organizations/")
-        .filter(|id| is_log(id))
-        .ok_or_else(|| Problem::invalid_field(field, format!("`{parent}` is not `organizations/…`")))?;
+    let id = parent.strip_prefix("organizations/").filter(|id| is_log(id)).ok_or_else(|| {
+        Problem::invalid_field(field, Fault::Pattern, format!("`{parent}` is not `organizations/…`"))
+    })?;
     match id == permit.organization() {
         true => Ok(()),
         false => Err(Problem::permission_denied(permit.action(), parent)),
@@ -37,7 +37,11 @@ pub(super) fn confined(permit: &Permit, field: &str, parent: &str) -> Result<(),
 /// The organization of a checkpoint's name.
 pub(super) fn checkpoint_log(name: &str) -> Result<&str, Problem> {
     name.strip_suffix("/auditCheckpoint").ok_or_else(|| {
-        Problem::invalid_field("name", format!("`{name}` is not `organizations/…/auditCheckpoint`"))
+        Problem::invalid_field(
+            "name",
+            Fault::Pattern,
+            format!("`{name}` is not `organizations/…/auditCheckpoint`"),
+        )
     })
 }
 
@@ -49,7 +53,7 @@ pub(super) fn tile_name(name: &str) -> Result<(&str, i32, i64), Problem> {
     });
     let wrong = || {
         let wanted = "`organizations/…/auditTiles/{level}-{index}`";
-        Problem::invalid_field("name", format!("`{name}` is not {wanted}"))
+        Problem::invalid_field("name", Fault::Pattern, format!("`{name}` is not {wanted}"))
     };
     parts.ok_or_else(wrong)
 }
@@ -69,19 +73,26 @@ fn is_log(id: &str) -> bool {
 pub(super) fn record_name(name: &str) -> Result<(&str, String), Problem> {
     let parts = name.rsplit_once("/auditRecords/");
     let event = parts.and_then(|(parent, id)| Some((parent, Uuid::try_parse(id).ok()?)));
-    let wrong =
-        || Problem::invalid_field("name", format!("`{name}` is not `organizations/…/auditRecords/…`"));
+    let wrong = || {
+        Problem::invalid_field(
+            "name",
+            Fault::Pattern,
+            format!("`{name}` is not `organizations/…/auditRecords/…`"),
+        )
+    };
     event.map(|(parent, id)| (parent, id.to_string())).ok_or_else(wrong)
 }
 
 pub(super) fn filter(text: &str) -> Result<Filter, Problem> {
-    Filter::parse(text)
-        .map_err(|e| Problem::invalid_reason(ErrorReason::InvalidFilter, "filter", e.to_string()))
+    Filter::parse(text).map_err(|e| {
+        Problem::invalid_reason(ErrorReason::InvalidFilter, "filter", Fault::Syntax, e.to_string())
+    })
 }
 
 /// True for the newest first.
 pub(super) fn descending(order_by: &str) -> Result<bool, Problem> {
-    let wrong = |why: String| Problem::invalid_reason(ErrorReason::InvalidFilter, "order_by", why);
+    let wrong =
+        |why: String| Problem::invalid_reason(ErrorReason::InvalidFilter, "order_by", Fault::Syntax, why);
     let keys = filter::order_by(order_by).map_err(|e| wrong(e.to_string()))?;
     match keys.as_slice() {
         [] => Ok(false),
@@ -98,7 +109,12 @@ pub(super) fn read_cursor(value: &Value) -> Result<Cursor, Problem> {
     let number = |at: usize| value.get(at).and_then(Value::as_i64);
     let cursor = number(0).zip(number(1)).map(|(last, tree_size)| Cursor { last, tree_size });
     cursor.ok_or_else(|| {
-        Problem::invalid_reason(ErrorReason::InvalidPageToken, "page_token", "not a token of this list")
+        Problem::invalid_reason(
+            ErrorReason::InvalidPageToken,
+            "page_token",
+            Fault::Token,
+            "not a token of this list",
+        )
     })
 }
 
@@ -109,7 +125,8 @@ pub(super) fn read_place(value: &Value) -> Result<i64, Problem> {
 
 /// A number that must not be negative.
 pub(super) fn whole(field: &str, number: i64) -> Result<u64, Problem> {
-    u64::try_from(number).map_err(|_| Problem::invalid_field(field, "must not be negative"))
+    u64::try_from(number)
+        .map_err(|_| Problem::invalid_field(field, Fault::OutOfRange, "must not be negative"))
 }
 
 /// A size, where 0 means the newest.
@@ -128,7 +145,11 @@ pub(super) fn submission(
     let recorder_pb::Producer { service, instance, epoch } = producer.unwrap_or_default();
     let mut violations = producer_text(&service, &instance, &epoch);
     if events.len() > MAX_EVENTS {
-        violations.add("events", format!("has {} elements, at most {MAX_EVENTS} are taken", events.len()));
+        violations.add(
+            "events",
+            Fault::TooMany,
+            format!("has {} elements, at most {MAX_EVENTS} are taken", events.len()),
+        );
     }
     violations.into_result()?;
     own(permit, &service)?;
@@ -138,7 +159,7 @@ pub(super) fn submission(
     for (at, event) in events.into_iter().enumerate() {
         match entry(&origin, event, max_record_bytes)? {
             Ok(entry) => entries.push(entry),
-            Err((field, why)) => violations.add(format!("events[{at}].{field}"), why),
+            Err((field, fault, why)) => violations.add(format!("events[{at}].{field}"), fault, why),
         }
     }
     violations.into_result()?;
@@ -154,7 +175,7 @@ fn producer_text(service: &str, instance: &str, epoch: &str) -> Violations {
         {
             let wanted =
                 format!("must be text of at most {MAX_PRODUCER_TEXT} bytes without control characters");
-            violations.add(format!("producer.{field}"), wanted);
+            violations.add(format!("producer.{field}"), Fault::Pattern, wanted);
         }
     }
     violations
@@ -182,7 +203,7 @@ pub(super) fn producer(
     Ok(Producer { service, epoch })
 }
 
-type Violation = (&'static str, String);
+type Violation = (&'static str, Fault, String);
 
 fn entry(
     origin: &Origin,
@@ -191,19 +212,23 @@ fn entry(
 ) -> Result<Result<Entry, Violation>, Problem> {
     let recorder_pb::SequencedEvent { organization, sequence, event } = event;
     if organization.is_empty() {
-        return Ok(Err(("organization", "is required".to_owned())));
+        return Ok(Err(("organization", Fault::Required, "is required".to_owned())));
     }
     // A request for `organizations/No Such Thing` is denied and recorded like any other. No such organization can have
     // a log, and refusing the record would hold up its producer for ever: it belongs to the platform.
     let log = if is_log(&organization) { organization.as_str() } else { "-" };
     // Numbers beyond 2^53 would not survive JSON.
     if !(1..1 << 53).contains(&sequence) {
-        return Ok(Err(("sequence", format!("{sequence} is not a positive number below 2^53"))));
+        return Ok(Err((
+            "sequence",
+            Fault::OutOfRange,
+            format!("{sequence} is not a positive number below 2^53"),
+        )));
     }
-    let Some(event) = event else { return Ok(Err(("event", "is required".to_owned()))) };
+    let Some(event) = event else { return Ok(Err(("event", Fault::Required, "is required".to_owned()))) };
     let event = match audit::decode(event) {
         Ok(event) => event,
-        Err(error) => return Ok(Err(("event", error.to_string()))),
+        Err(error) => return Ok(Err(("event", Fault::Pattern, error.to_string()))),
     };
     let mut entry = leaf::entry(origin, log, sequence, event).map_err(problem)?;
     if entry.body.len() > max_record_bytes {
@@ -211,7 +236,7 @@ fn entry(
     }
     if entry.body.len() > max_record_bytes {
         let why = format!("the record has {} bytes, at most {max_record_bytes} are taken", entry.body.len());
-        return Ok(Err(("event", why)));
+        return Ok(Err(("event", Fault::TooLong, why)));
     }
     Ok(Ok(entry))
 }

@@ -1,5 +1,6 @@
 //! Errors as callers see them.
 
+use pavior_core::Fault;
 use std::time::Duration;
 
 use pavior_rpc::{ErrorReason, Problem, stream};
@@ -37,13 +38,13 @@ pub(super) fn problem(error: Error) -> Problem {
         }
         // Not INVALID_ARGUMENT: the same request is good when the log has grown.
         error @ Error::BeyondEnd { field, .. } => {
-            let mut problem = Problem::invalid_field(field, error.to_string());
+            let mut problem = Problem::invalid_field(field, Fault::OutOfRange, error.to_string());
             problem.code = Code::OutOfRange;
             problem
         }
         error @ Error::Forgotten { .. } => stream::expired(error.to_string()),
         Error::Filter(error) => {
-            Problem::invalid_reason(ErrorReason::InvalidFilter, "filter", error.to_string())
+            Problem::invalid_reason(ErrorReason::InvalidFilter, "filter", Fault::Syntax, error.to_string())
         }
     }
 }

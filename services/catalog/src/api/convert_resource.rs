@@ -1,5 +1,6 @@
 //! Between messages and the domain: templates, resource types and resource definitions.
 
+use pavior_core::Fault;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_resource::{Scope, Wire, id_of, times};
 use pavior_rpc::convert::to_timestamp;
@@ -85,7 +86,7 @@ impl Wire for VersionFields {
         _before: Option<&Self>,
         violations: &mut Violations,
     ) -> Option<Self> {
-        violations.add("", "a version is read from its document");
+        violations.add("", Fault::Conflict, "a version is read from its document");
         None
     }
 }

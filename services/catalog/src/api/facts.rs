@@ -1,6 +1,7 @@
 //! `pavior.governance.internal.v1.ResourceFactsService` for the resources of the catalog.
 
 use pavior_auth::Permit;
+use pavior_core::Fault;
 use pavior_core::ResourceName;
 use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::governance::internal::v1 as facts_pb;
@@ -27,7 +28,7 @@ impl ResourceFactsService for Api {
     ) -> Result<Response<facts_pb::ResourceFacts>, Status> {
         let (permit, request) = read_request(request)?;
         let name = ResourceName::parse(&request.name)
-            .map_err(|error| Problem::invalid_field("name", error.to_string()))?;
+            .map_err(|error| Problem::invalid_field("name", Fault::Pattern, error.to_string()))?;
         if name.organization() != permit.organization() {
             return Err(
                 Problem::permission_denied(facts_pb::GetResourceFactsRequest::ACTION, &request.name).into()
@@ -58,12 +59,19 @@ impl Api {
     ) -> Result<Vec<facts_pb::OwnerChange>, Status> {
         let facts_pb::GetResourceFactsRequest { name, method, message, .. } = request;
         if method != catalog::ImportEntitiesRequest::PATH {
-            return Err(Problem::invalid_field("method", "has no owners within its request").into());
+            return Err(
+                Problem::invalid_field("method", Fault::Unknown, "has no owners within its request").into()
+            );
         }
         let import = catalog::ImportEntitiesRequest::decode(message.as_slice())
-            .map_err(|_| Problem::invalid_field("message", "is not valid protobuf"))?;
+            .map_err(|_| Problem::invalid_field("message", Fault::Syntax, "is not valid protobuf"))?;
         if import.parent != name {
-            return Err(Problem::invalid_field("message", "is about another resource than `name`").into());
+            return Err(Problem::invalid_field(
+                "message",
+                Fault::Conflict,
+                "is about another resource than `name`",
+            )
+            .into());
         }
         validate::request(&import)?;
         let changes = self.app.owner_changes(permit, documents(import)).await;

@@ -1,6 +1,7 @@
 //! Methods that are not like the others.
 
 use pavior_auth::Permit;
+use pavior_core::Fault;
 use pavior_core::name::validate_new_id;
 use pavior_proto::pavior::catalog::internal::v1 as registration_pb;
 use pavior_proto::pavior::catalog::v1 as pb;
@@ -33,7 +34,12 @@ const MAX_BATCH: usize = 1_000;
 const MAX_CONTEXTS: usize = 500;
 
 fn too_many(field: &str, max: usize) -> Error {
-    ResourceError::from(Problem::invalid_field(field, format!("must have at most {max} entries"))).into()
+    ResourceError::from(Problem::invalid_field(
+        field,
+        Fault::TooMany,
+        format!("must have at most {max} entries"),
+    ))
+    .into()
 }
 
 impl Api {
@@ -45,7 +51,7 @@ impl Api {
         let context = ChangeContext::of(&permit, &request);
         let identity_pb::CreateOrganizationRequest { organization_id: id, organization, .. } = request;
         validate_new_id("organizations", &id)
-            .map_err(|message| Problem::invalid_field("organization_id", message))?;
+            .map_err(|message| Problem::invalid_field("organization_id", Fault::Pattern, message))?;
         let scope = Scope { service: &self.app, organization: &id, parent: "" };
         let fields = decode::<OrganizationFields>(&organization.unwrap_or_default(), &scope, None);
         let fields = fields.map_err(Problem::from)?;
@@ -100,7 +106,9 @@ impl Api {
             let found = name::<EntityFields>(permit, &field, full, action)?;
             if kind.as_ref().is_some_and(|kind| *kind != found.parent) {
                 let message = format!("`{full}` is not in `{}`", request.parent);
-                return Err(ResourceError::from(Problem::invalid_field(field, message)).into());
+                return Err(
+                    ResourceError::from(Problem::invalid_field(field, Fault::Pattern, message)).into()
+                );
             }
             keys.push(EntityKey::new(found.parent, found.id));
         }
@@ -147,7 +155,7 @@ impl Api {
         let kind = kind.map_err(Problem::from)?.unwrap_or_default();
         if !request.entity_id.is_empty() {
             validate_new_id("entities", &request.entity_id)
-                .map_err(|message| Problem::invalid_field("entity_id", message))?;
+                .map_err(|message| Problem::invalid_field("entity_id", Fault::Pattern, message))?;
         }
         let scope = Scope { service: &self.app, organization: permit.organization(), parent: &kind };
         let fields = decode::<EntityFields>(&request.entity.clone().unwrap_or_default(), &scope, None);
@@ -236,7 +244,8 @@ impl Api {
         let pb::MoveTemplateChannelRequest { name, channel, template_version, etag, .. } = request;
         let named = pavior_resource::name::<TemplateFields>(&permit, "name", &name, action);
         let template = named.map_err(Problem::from)?.id;
-        channel_problem(&channel).map_err(|problem| Problem::invalid_field("channel", problem))?;
+        channel_problem(&channel)
+            .map_err(|problem| Problem::invalid_field("channel", Fault::Pattern, problem))?;
         let version = match template_version.as_str() {
             "" => None,
             version => Some(of_template(&permit, &template, version, action)?),
@@ -324,11 +333,16 @@ fn of_template(permit: &Permit, template: &str, version: &str, action: &str) -> 
     const FIELD: &str = "template_version";
     let named = name::<VersionFields>(permit, FIELD, version, action).map_err(Problem::from)?;
     if named.parent != template {
-        return Err(Problem::invalid_field(FIELD, format!("`{version}` is not a version of `{template}`")));
+        return Err(Problem::invalid_field(
+            FIELD,
+            Fault::Conflict,
+            format!("`{version}` is not a version of `{template}`"),
+        ));
     }
     if !is_version(&named.id) {
         return Err(Problem::invalid_field(
             FIELD,
+            Fault::Pattern,
             format!("`{}` is not a version such as `1.2.0`", named.id),
         ));
     }

@@ -13,7 +13,7 @@ impl From<Error> for Problem {
             Error::Resource(error) => error.into(),
             Error::Document(violations) => {
                 // Paths in documents are the author's, with the indices that the parser gave them.
-                let violations = field_violations(violations, "INVALID_DOCUMENT", str::to_owned);
+                let violations = field_violations(violations, str::to_owned);
                 Problem::invalid(violations).with_reason(ErrorReason::InvalidDocument)
             }
             Error::VersionImmutable { name, digest } => {

@@ -1,5 +1,6 @@
 //! Entities.
 
+use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_auth::Permit;
@@ -25,7 +26,7 @@ impl Rules for EntityFields {
         let kind = kind_of(work, &after.fields).await?;
         let mut violations = Violations::new();
         for problem in pavior_expr::schema::validate(&kind.fields.spec_schema, &after.fields.spec) {
-            violations.add(violation_path("spec", &problem.path), problem.message);
+            violations.add(violation_path("spec", &problem.path), Fault::Schema, problem.message);
         }
         if let Err(more) = after.fields.edges(&after.organization, &after.id, &kind.fields) {
             violations.extend_under("", more);
@@ -33,7 +34,7 @@ impl Rules for EntityFields {
         // Policy was asked about the owner of the envelope, and about no other.
         if let Some((field, owner)) = after.fields.owner_within(&after.organization, &kind.fields) {
             let text = format!("must be given where `spec.{field}` names an owner: `{owner}`");
-            violations.add("owner", text);
+            violations.add("owner", Fault::Conflict, text);
         }
         violations.into_result().map_err(|v| Error::from(pavior_resource::Error::invalid::<Self>(v)))?;
         if before.is_some_and(|before| before.fields.owner == after.fields.owner) {

@@ -1,5 +1,6 @@
 //! Groups and users.
 
+use pavior_core::Fault;
 use pavior_resource::crud::LOOK_FOR;
 use pavior_resource::{Error as ResourceError, Rules, Work};
 
@@ -24,7 +25,9 @@ impl Rules for GroupFields {
             return Err(ResourceError::missing::<Self>([("parent_group".to_owned(), name)]).into());
         }
         match parent_problem(&after.id, Some(parent), &parents) {
-            Some(problem) => Err(ResourceError::field::<Self>("parent_group", problem).into()),
+            Some(problem) => {
+                Err(ResourceError::field::<Self>("parent_group", Fault::Conflict, problem).into())
+            }
             None => Ok(()),
         }
     }

@@ -1,5 +1,6 @@
 //! Importing documents in the form of Backstage's `catalog-info.yaml`: all of them, or none.
 
+use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jsonschema::{Draft, PatternOptions, Validator};
@@ -118,13 +119,13 @@ fn read_all(documents: &[ImportDocument], organization: &str) -> Result<Vec<Read
     for (index, document) in documents.iter().enumerate() {
         let at = format!("documents[{index}].content");
         if document.content.contains('\0') {
-            violations.add(at, "must not hold the character NUL");
+            violations.add(at, Fault::Pattern, "must not hold the character NUL");
             continue;
         }
         let parsed = match pavior_expr::yaml::parse_documents(&document.content) {
             Ok(parsed) => parsed,
             Err(error) => {
-                violations.add(at, format!("is not valid YAML: {error}"));
+                violations.add(at, Fault::Syntax, format!("is not valid YAML: {error}"));
                 continue;
             }
         };
@@ -137,7 +138,7 @@ fn read_all(documents: &[ImportDocument], organization: &str) -> Result<Vec<Read
                     let key = EntityKey::new(&*imported.fields.kind, &*imported.id);
                     if let Some(first) = places.insert(key, path.clone()) {
                         let message = format!("is the same entity as `{first}`");
-                        violations.add(violation_path(&path, "metadata.name"), message);
+                        violations.add(violation_path(&path, "metadata.name"), Fault::Duplicate, message);
                     }
                     found.push(Read { path, imported });
                 }
@@ -178,7 +179,7 @@ impl Checker {
             return;
         }
         for problem in pavior_expr::schema::validate(&self.fields.spec_schema, &fields.spec) {
-            violations.add(violation_path("spec", &problem.path), problem.message);
+            violations.add(violation_path("spec", &problem.path), Fault::Schema, problem.message);
         }
     }
 }
@@ -266,14 +267,18 @@ async fn check(work: &Work<'_, App>, read: &[Read]) -> Result<Vec<CheckedEntity>
         let backstage::Imported { id, fields, member: _ } = imported;
         let mut fields = fields.clone();
         let Some(kind) = kinds.get(&fields.kind) else {
-            violations.add(violation_path(path, "kind"), format!("kind `{}` does not exist", fields.kind));
+            violations.add(
+                violation_path(path, "kind"),
+                Fault::NotFound,
+                format!("kind `{}` does not exist", fields.kind),
+            );
             continue;
         };
         let mut found = Violations::new();
         fields.adopt_owner(organization, &kind.fields);
         kind.check(&fields, &mut found);
         for violation in fields.check(organization, id) {
-            found.add(in_document(&violation.path), violation.message);
+            found.add(in_document(&violation.path), violation.fault, violation.message);
         }
         match fields.edges(organization, id, &kind.fields) {
             Ok(edges) => checked.push((id.clone(), fields, edges)),

@@ -1,5 +1,6 @@
 //! What imported `Group` and `User` documents say to the directory.
 
+use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_resource::{AuditEntry, Table, Work};
@@ -84,10 +85,10 @@ fn check_groups(
     let mut violations = Violations::new();
     for (id, (path, fields)) in wanted {
         if let Some(problem) = parent_problem(id, fields.parent.as_deref(), parents) {
-            violations.add(violation_path(path, "spec.parent"), problem);
+            violations.add(violation_path(path, "spec.parent"), Fault::Conflict, problem);
         }
         for violation in fields.check(work.permit.organization(), id) {
-            violations.add(violation_path(path, "metadata"), violation.message);
+            violations.add(violation_path(path, "metadata"), violation.fault, violation.message);
         }
     }
     violations.into_result().map_err(documents_invalid)
@@ -136,7 +137,11 @@ async fn users(
         };
         fields.groups = groups.into_iter().collect();
         for violation in fields.check(work.permit.organization(), &id) {
-            violations.add(violation_path(&path, &format!("spec.{}", violation.path)), violation.message);
+            violations.add(
+                violation_path(&path, &format!("spec.{}", violation.path)),
+                violation.fault,
+                violation.message,
+            );
         }
         changes.push((id, fields));
     }

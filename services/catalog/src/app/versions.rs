@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pavior_core::Fault;
 use pavior_resource::{
     AuditEntry, ChangeContext, Done, Error as ResourceError, Update, Violation, Work, crud, run,
 };
@@ -84,7 +85,7 @@ async fn create_version(
     if !wanted.is_empty() && *wanted != id {
         let message = format!("is not the version of the document, `{id}`");
         let path = "template_version_id".to_owned();
-        return Err(ResourceError::Invalid(vec![Violation { path, message }]).into());
+        return Err(ResourceError::Invalid(vec![Violation { path, fault: Fault::Conflict, message }]).into());
     }
     let stored = match work.find::<VersionFields>(template, &id).await? {
         Some(existing) if existing.fields.digest == digest => return Ok(Done::unchanged(existing)),

@@ -1,5 +1,6 @@
 //! Documents in the form of Backstage's `catalog-info.yaml`, as they are found in repositories.
 
+use pavior_core::Fault;
 use std::collections::BTreeMap;
 
 use pavior_core::principal::{RESERVED_ID, is_reserved};
@@ -49,7 +50,11 @@ pub(crate) enum Member {
 pub(crate) fn read(document: &Json, organization: &str, origin: &str) -> Result<Imported, Violations> {
     let mut violations = Violations::new();
     let Some(map) = document.as_object() else {
-        violations.add("", "a document must be a map with `apiVersion`, `kind`, `metadata` and `spec`");
+        violations.add(
+            "",
+            Fault::Type,
+            "a document must be a map with `apiVersion`, `kind`, `metadata` and `spec`",
+        );
         return Err(violations);
     };
     let kind = head(map, &mut violations);
@@ -57,7 +62,7 @@ pub(crate) fn read(document: &Json, organization: &str, origin: &str) -> Result<
     let metadata = match map.get("metadata") {
         Some(Json::Object(metadata)) => metadata,
         _ => {
-            violations.add("metadata", "is required and must be a map");
+            violations.add("metadata", Fault::Required, "is required and must be a map");
             &empty
         }
     };
@@ -69,7 +74,7 @@ pub(crate) fn read(document: &Json, organization: &str, origin: &str) -> Result<
         None | Some(Json::Null) => json!({}),
         Some(spec @ Json::Object(_)) => spec.clone(),
         Some(_) => {
-            violations.add("spec", "must be a map");
+            violations.add("spec", Fault::Type, "must be a map");
             json!({})
         }
     };
@@ -77,10 +82,10 @@ pub(crate) fn read(document: &Json, organization: &str, origin: &str) -> Result<
     let namespace = optional(metadata, "namespace", "metadata", &mut violations);
     let namespace = reference::namespace(&namespace);
     let id = if name.is_empty() {
-        violations.add("metadata.name", "is required");
+        violations.add("metadata.name", Fault::Required, "is required");
         None
     } else {
-        violations.check("metadata.name", reference::entity_id(namespace, &name))
+        violations.check("metadata.name", Fault::Pattern, reference::entity_id(namespace, &name))
     };
     if let Some(namespace) = namespace {
         fields.annotations.insert(NAMESPACE_ANNOTATION.to_owned(), namespace.to_ascii_lowercase());
@@ -104,34 +109,45 @@ pub(crate) fn read(document: &Json, organization: &str, origin: &str) -> Result<
 /// `apiVersion` and `kind`; the id of the kind.
 fn head(map: &JsonMap<String, Json>, violations: &mut Violations) -> Option<String> {
     for key in map.keys().filter(|key| !TOP_LEVEL.contains(&key.as_str())) {
-        violations.add(key.as_str(), "is not a known field");
+        violations.add(key.as_str(), Fault::Unknown, "is not a known field");
     }
     let kind = match map.get("kind").and_then(Json::as_str) {
         None => {
-            violations.add("kind", format!("is required: one of {}", listed(&KINDS)));
+            violations.add("kind", Fault::Required, format!("is required: one of {}", listed(&KINDS)));
             return None;
         }
         Some(kind) => kind,
     };
     if kind.eq_ignore_ascii_case("template") {
         violations.add(
-            "kind",
+            "kind", Fault::Unknown,
             "a Backstage `Template` runs actions that have no meaning here; write a golden path and give it to \
-             `CreateTemplateVersion`",
-        );
+             `CreateTemplateVersion`");
         return None;
     }
     match map.get("apiVersion").and_then(Json::as_str) {
         Some(version) if API_VERSIONS.contains(&version) => {}
         Some(version) => {
             let shown = text::shown(version);
-            violations.add("apiVersion", format!("`{shown}` is not one of {}", listed(&API_VERSIONS)));
+            violations.add(
+                "apiVersion",
+                Fault::Unknown,
+                format!("`{shown}` is not one of {}", listed(&API_VERSIONS)),
+            );
         }
-        None => violations.add("apiVersion", format!("is required: one of {}", listed(&API_VERSIONS))),
+        None => violations.add(
+            "apiVersion",
+            Fault::Required,
+            format!("is required: one of {}", listed(&API_VERSIONS)),
+        ),
     }
     let known = KINDS.iter().find(|known| known.eq_ignore_ascii_case(kind));
     if known.is_none() {
-        violations.add("kind", format!("`{}` is not one of {}", text::shown(kind), listed(&KINDS)));
+        violations.add(
+            "kind",
+            Fault::Unknown,
+            format!("`{}` is not one of {}", text::shown(kind), listed(&KINDS)),
+        );
     }
     known.map(|known| known.to_ascii_lowercase())
 }
@@ -160,7 +176,7 @@ fn optional(map: &JsonMap<String, Json>, key: &str, path: &str, violations: &mut
         // YAML reads `name: 2048` as a number, which was meant as a name.
         Some(Json::Number(number)) => number.to_string(),
         Some(_) => {
-            violations.add(format!("{path}.{key}"), "must be a text");
+            violations.add(format!("{path}.{key}"), Fault::Type, "must be a text");
             String::new()
         }
     }
@@ -175,7 +191,7 @@ fn texts_by_key(
         None | Some(Json::Null) => return BTreeMap::new(),
         Some(Json::Object(map)) => map,
         Some(_) => {
-            violations.add(format!("metadata.{key}"), "must be a map of texts");
+            violations.add(format!("metadata.{key}"), Fault::Type, "must be a map of texts");
             return BTreeMap::new();
         }
     };
@@ -187,7 +203,7 @@ fn texts_by_key(
             Json::Bool(_) | Json::Number(_) => found.insert(name.clone(), value.to_string()),
             Json::Null => found.insert(name.clone(), String::new()),
             _ => {
-                violations.add(format!("metadata.{key}.{name}"), "must be a text");
+                violations.add(format!("metadata.{key}.{name}"), Fault::Type, "must be a text");
                 None
             }
         };
@@ -200,7 +216,7 @@ fn list(value: Option<&Json>, path: &str, violations: &mut Violations) -> Vec<St
         None | Some(Json::Null) => return Vec::new(),
         Some(Json::Array(items)) => items,
         Some(_) => {
-            violations.add(path, "must be a list of texts");
+            violations.add(path, Fault::Type, "must be a list of texts");
             return Vec::new();
         }
     };
@@ -209,7 +225,7 @@ fn list(value: Option<&Json>, path: &str, violations: &mut Violations) -> Vec<St
         match item {
             Json::String(text) => found.push(text.clone()),
             Json::Number(number) => found.push(number.to_string()),
-            _ => violations.add(format!("{path}.{index}"), "must be a text"),
+            _ => violations.add(format!("{path}.{index}"), Fault::Type, "must be a text"),
         }
     }
     let mut seen = std::collections::BTreeSet::new();
@@ -223,6 +239,7 @@ fn links(value: Option<&Json>, violations: &mut Violations) -> Vec<Link> {
         Some(value) => entity::links_from_json(value).unwrap_or_else(|| {
             violations.add(
                 "metadata.links",
+                Fault::Type,
                 "must be a list of maps with `url` and perhaps `title`, `icon`, `type`",
             );
             Vec::new()
@@ -247,7 +264,7 @@ fn member(
     let display_name = if fields.display_name.is_empty() { shown } else { fields.display_name.clone() };
     let groups = |key: &str| references(&fields.spec, key, organization, namespace, "group");
     if matches!(fields.kind.as_str(), "group" | "user") && (is_reserved(id) || is_reserved(name)) {
-        violations.add("metadata.name", format!("`{}` {RESERVED_ID}", text::shown(name)));
+        violations.add("metadata.name", Fault::Reserved, format!("`{}` {RESERVED_ID}", text::shown(name)));
     }
     match fields.kind.as_str() {
         "group" => Some(Member::Group {
@@ -260,7 +277,11 @@ fn member(
         }),
         "user" => {
             let Some(id) = entity::user_id(name) else {
-                violations.add("metadata.name", format!("`{}` cannot be a user's id", text::shown(name)));
+                violations.add(
+                    "metadata.name",
+                    Fault::Reserved,
+                    format!("`{}` cannot be a user's id", text::shown(name)),
+                );
                 return None;
             };
             Some(Member::User { id, display_name, email: profile("email"), groups: groups("memberOf") })

@@ -5,6 +5,7 @@
 //! loses against every other. Two definitions of one type that could both match one context equally well are refused
 //! when they are written, so that a match is never a matter of chance.
 
+use pavior_core::Fault;
 use std::collections::BTreeMap;
 
 use super::{Fields, Violations, text};
@@ -108,14 +109,22 @@ impl Fields for ResourceDefinitionFields {
         text::json(&mut violations, "driver_inputs", &self.driver_inputs);
         self.check_expressions(&mut violations);
         if self.match_criteria.len() > MAX_CRITERIA {
-            violations.add("match_criteria", format!("must have at most {MAX_CRITERIA} entries"));
+            violations.add(
+                "match_criteria",
+                Fault::TooMany,
+                format!("must have at most {MAX_CRITERIA} entries"),
+            );
         }
         for (index, criteria) in self.match_criteria.iter().enumerate() {
             criteria.check(organization, &format!("match_criteria.{index}"), &mut violations);
         }
         if !self.monthly_cost.is_empty() && !is_amount(&self.monthly_cost) {
             let shown = text::shown(&self.monthly_cost);
-            violations.add("monthly_cost", format!("`{shown}` is not an amount such as `12.50`"));
+            violations.add(
+                "monthly_cost",
+                Fault::Pattern,
+                format!("`{shown}` is not an amount such as `12.50`"),
+            );
         }
         violations
     }
@@ -150,9 +159,10 @@ impl Criteria {
         if let Some(project) = &self.project {
             let pattern = "organizations/{organization}/projects/{project}";
             let at = format!("{path}.project");
-            let parsed = violations.check(&at, pavior_core::ResourceName::parse_as(project, pattern));
+            let parsed =
+                violations.check(&at, Fault::Pattern, pavior_core::ResourceName::parse_as(project, pattern));
             if parsed.is_some_and(|name| name.organization() != organization) {
-                violations.add(at, "must be a project of the same organization");
+                violations.add(at, Fault::Conflict, "must be a project of the same organization");
             }
         }
         text::labels(violations, &format!("{path}.labels"), &self.labels);
@@ -171,7 +181,11 @@ impl ResourceDefinitionFields {
     fn check_expressions(&self, violations: &mut Violations) {
         if let Err(errors) = pavior_expr::check(&self.driver_inputs) {
             for error in errors {
-                violations.add(super::violation_path("driver_inputs", &error.path), error.message);
+                violations.add(
+                    super::violation_path("driver_inputs", &error.path),
+                    Fault::Syntax,
+                    error.message,
+                );
             }
             return;
         }
@@ -179,11 +193,16 @@ impl ResourceDefinitionFields {
             if !SCOPE.contains(&reference.root()) {
                 let at = super::violation_path("driver_inputs", &path);
                 let names = SCOPE.map(|name| format!("`{name}`")).join(", ");
-                violations.add(at, format!("`{reference}` is not known here; there are {names}"));
+                violations.add(
+                    at,
+                    Fault::Unknown,
+                    format!("`{reference}` is not known here; there are {names}"),
+                );
             } else if reference.root() == "project" && reference.segment(1) == Some("resources") {
                 let at = super::violation_path("driver_inputs", &path);
                 violations.add(
                     at,
+                    Fault::Conflict,
                     format!(
                         "`{reference}`: a definition sees no outputs; let the golden path give them as inputs"
                     ),

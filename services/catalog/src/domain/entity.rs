@@ -1,5 +1,6 @@
 //! Entities: the envelope that the field knows, and the relations that a spec declares.
 
+use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::ResourceName;
@@ -74,7 +75,7 @@ impl Fields for EntityFields {
         text::annotations(&mut violations, "annotations", &self.annotations);
         text::tags(&mut violations, "tags", &self.tags);
         if self.links.len() > MAX_LINKS {
-            violations.add("links", format!("must have at most {MAX_LINKS} entries"));
+            violations.add("links", Fault::TooMany, format!("must have at most {MAX_LINKS} entries"));
         }
         for (index, link) in self.links.iter().enumerate() {
             link.check(&format!("links.{index}"), &mut violations);
@@ -82,7 +83,7 @@ impl Fields for EntityFields {
         if !self.owner.is_empty()
             && let Err(problem) = owner(&self.owner, organization)
         {
-            violations.add("owner", problem);
+            violations.add("owner", Fault::Pattern, problem);
         }
         text::line(&mut violations, "origin", &self.origin, 2_048);
         text::json(&mut violations, "spec", &self.spec);
@@ -106,7 +107,11 @@ impl Link {
         // A link is followed by a click in a portal, so it must not run anything there.
         if !["http", "https", "mailto", "ssh", "git", "slack"].contains(&scheme.to_ascii_lowercase().as_str())
         {
-            violations.add(format!("{path}.url"), "must be a web, mail, ssh, git or slack address");
+            violations.add(
+                format!("{path}.url"),
+                Fault::Pattern,
+                "must be a web, mail, ssh, git or slack address",
+            );
         }
         text::line(violations, &format!("{path}.url"), &self.url, 2_048);
         text::line(violations, &format!("{path}.title"), &self.title, text::MAX_DISPLAY_NAME);
@@ -181,16 +186,19 @@ impl EntityFields {
             let origin =
                 Origin { organization, namespace: self.namespace(), default_kind: &rule.default_kind };
             for (path, text) in texts(&self.spec, &rule.field, &mut violations) {
-                let Some(target) = violations.check(&path, reference::parse(text, origin)) else { continue };
+                let Some(target) = violations.check(&path, Fault::Pattern, reference::parse(text, origin))
+                else {
+                    continue;
+                };
                 if target == this {
-                    violations.add(path, "an entity cannot be related to itself");
+                    violations.add(path, Fault::Conflict, "an entity cannot be related to itself");
                     continue;
                 }
                 edges.insert(Edge { relation: rule.relation.clone(), inverse: rule.inverse.clone(), target });
             }
         }
         if edges.len() > MAX_DECLARED {
-            violations.add("spec", format!("declares more than {MAX_DECLARED} relations"));
+            violations.add("spec", Fault::TooMany, format!("declares more than {MAX_DECLARED} relations"));
         }
         violations.into_result().map(|()| edges)
     }
@@ -207,13 +215,17 @@ fn texts<'a>(spec: &'a Json, field: &str, violations: &mut Violations) -> Vec<(S
             for (index, item) in items.iter().enumerate() {
                 match item.as_str() {
                     Some(text) => found.push((format!("{at}.{index}"), text)),
-                    None => violations.add(format!("{at}.{index}"), "must be a reference, which is a text"),
+                    None => violations.add(
+                        format!("{at}.{index}"),
+                        Fault::Type,
+                        "must be a reference, which is a text",
+                    ),
                 }
             }
             found
         }
         Some(_) => {
-            violations.add(at, "must be a reference or a list of references");
+            violations.add(at, Fault::Type, "must be a reference or a list of references");
             Vec::new()
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{Fields, Violations, text};
 use crate::json::{Json, json};
+use pavior_core::Fault;
 
 /// Most relation rules of one kind.
 const MAX_RULES: usize = 32;
@@ -55,7 +56,11 @@ impl Fields for KindFields {
         text::paragraph(&mut violations, "description", &self.description, text::MAX_DESCRIPTION);
         text::schema(&mut violations, "spec_schema", &self.spec_schema);
         if self.relation_rules.len() > MAX_RULES {
-            violations.add("relation_rules", format!("must have at most {MAX_RULES} entries"));
+            violations.add(
+                "relation_rules",
+                Fault::TooMany,
+                format!("must have at most {MAX_RULES} entries"),
+            );
         }
         for (index, rule) in self.relation_rules.iter().enumerate() {
             let at = format!("relation_rules.{index}");
@@ -65,6 +70,7 @@ impl Fields for KindFields {
                 if !is_word(value) {
                     violations.add(
                         format!("{at}.{name}"),
+                        Fault::Pattern,
                         "must be 1 to 63 letters, digits or `_-` and begin with a letter",
                     );
                 }
@@ -73,7 +79,11 @@ impl Fields for KindFields {
                 text::id(&mut violations, &format!("{at}.default_kind_id"), &rule.default_kind);
             }
             if self.relation_rules.iter().take(index).any(|other| other.field == rule.field) {
-                violations.add(format!("{at}.field"), format!("`{}` stands twice", text::shown(&rule.field)));
+                violations.add(
+                    format!("{at}.field"),
+                    Fault::Duplicate,
+                    format!("`{}` stands twice", text::shown(&rule.field)),
+                );
             }
         }
         violations
@@ -151,7 +161,7 @@ mod tests {
                 "spec_schema.$ref",
                 "relation_rules.0.field",
                 "relation_rules.0.type",
-                "relation_rules.0.default_kind",
+                "relation_rules.0.default_kind_id",
                 "relation_rules.2.field",
             ]
         );

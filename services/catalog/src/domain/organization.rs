@@ -1,5 +1,6 @@
 //! Organizations, their groups and their users.
 
+use pavior_core::Fault;
 use std::collections::BTreeMap;
 
 use super::{Fields, Violations, text};
@@ -67,7 +68,7 @@ impl Fields for GroupFields {
         text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
         text::paragraph(&mut violations, "description", &self.description, text::MAX_DESCRIPTION);
         if self.parent.as_deref() == Some(id) {
-            violations.add("parent_group", "a group cannot be its own parent");
+            violations.add("parent_group", Fault::Conflict, "a group cannot be its own parent");
         }
         violations
     }
@@ -91,10 +92,14 @@ impl Fields for UserFields {
         text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
         text::line(&mut violations, "email", &self.email, 320);
         if !self.email.is_empty() && !is_email(&self.email) {
-            violations.add("email", format!("`{}` is not an e-mail address", text::shown(&self.email)));
+            violations.add(
+                "email",
+                Fault::Pattern,
+                format!("`{}` is not an e-mail address", text::shown(&self.email)),
+            );
         }
         if self.groups.len() > MAX_GROUPS {
-            violations.add("groups", format!("must have at most {MAX_GROUPS} entries"));
+            violations.add("groups", Fault::TooMany, format!("must have at most {MAX_GROUPS} entries"));
         }
         violations
     }

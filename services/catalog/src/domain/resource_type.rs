@@ -2,6 +2,7 @@
 
 use super::{Fields, Violations, text};
 use crate::json::{Json, json};
+use pavior_core::Fault;
 
 /// Most secret outputs.
 const MAX_SECRET_OUTPUTS: usize = 64;
@@ -31,16 +32,24 @@ impl Fields for ResourceTypeFields {
         text::schema(&mut violations, "input_schema", &self.input_schema);
         text::schema(&mut violations, "output_schema", &self.output_schema);
         if self.secret_outputs.len() > MAX_SECRET_OUTPUTS {
-            violations.add("secret_outputs", format!("must have at most {MAX_SECRET_OUTPUTS} entries"));
+            violations.add(
+                "secret_outputs",
+                Fault::TooMany,
+                format!("must have at most {MAX_SECRET_OUTPUTS} entries"),
+            );
         }
         let listed = properties(&self.output_schema);
         for (index, output) in self.secret_outputs.iter().enumerate() {
             let at = format!("secret_outputs.{index}");
             if output.is_empty() {
-                violations.add(at, "must not be empty");
+                violations.add(at, Fault::Required, "must not be empty");
             } else if listed.as_ref().is_some_and(|listed| !listed.contains(&output.as_str())) {
                 let shown = text::shown(output);
-                violations.add(at, format!("`{shown}` is not a property of the output schema"));
+                violations.add(
+                    at,
+                    Fault::Unknown,
+                    format!("`{shown}` is not a property of the output schema"),
+                );
             } else {
                 text::line(&mut violations, &at, output, 128);
             }

@@ -1,5 +1,6 @@
 //! Limits of texts, labels and annotations.
 
+use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::name::{RESERVED_KEY, is_reserved_key};
@@ -27,12 +28,16 @@ pub(crate) const MAX_JSON: usize = 256 * 1024;
 /// Labels to select by.
 pub(crate) fn labels(violations: &mut Violations, path: &str, labels: &BTreeMap<String, String>) {
     if labels.len() > MAX_LABELS {
-        violations.add(path, format!("must have at most {MAX_LABELS} entries"));
+        violations.add(path, Fault::TooMany, format!("must have at most {MAX_LABELS} entries"));
     }
     for (key, value) in labels {
         let at = format!("{path}.{key}");
         if !is_label_key(key) {
-            violations.add(&at, format!("the key must be 1 to {MAX_LABEL_KEY} letters, digits or `-_./`"));
+            violations.add(
+                &at,
+                Fault::Pattern,
+                format!("the key must be 1 to {MAX_LABEL_KEY} letters, digits or `-_./`"),
+            );
         }
         line(violations, &at, value, MAX_LABEL_VALUE);
     }
@@ -46,14 +51,18 @@ fn is_label_key(key: &str) -> bool {
 /// Annotations for tools.
 pub(crate) fn annotations(violations: &mut Violations, path: &str, annotations: &BTreeMap<String, String>) {
     if annotations.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MAX_ANNOTATIONS {
-        violations.add(path, format!("must have at most {MAX_ANNOTATIONS} bytes in all"));
+        violations.add(path, Fault::TooLong, format!("must have at most {MAX_ANNOTATIONS} bytes in all"));
     }
     for (key, value) in annotations {
         if key.is_empty() || key.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            violations.add(format!("{path}.{key}"), "the key must not be empty or hold spaces");
+            violations.add(
+                format!("{path}.{key}"),
+                Fault::Required,
+                "the key must not be empty or hold spaces",
+            );
         }
         if value.contains('\0') {
-            violations.add(format!("{path}.{key}"), "must not hold the character NUL");
+            violations.add(format!("{path}.{key}"), Fault::Pattern, "must not hold the character NUL");
         }
     }
 }
@@ -69,20 +78,24 @@ pub(crate) fn reserved(
     let before = before.unwrap_or(&none);
     let keys: BTreeSet<&String> = after.keys().chain(before.keys()).collect();
     for key in keys.into_iter().filter(|key| is_reserved_key(key) && after.get(*key) != before.get(*key)) {
-        violations.add(format!("{path}.{key}"), RESERVED_KEY);
+        violations.add(format!("{path}.{key}"), Fault::Reserved, RESERVED_KEY);
     }
 }
 
 /// Short words to find something by.
 pub(crate) fn tags(violations: &mut Violations, path: &str, tags: &[String]) {
     if tags.len() > MAX_TAGS {
-        violations.add(path, format!("must have at most {MAX_TAGS} entries"));
+        violations.add(path, Fault::TooMany, format!("must have at most {MAX_TAGS} entries"));
     }
     for (index, tag) in tags.iter().enumerate() {
         let ok = (1..=63).contains(&tag.chars().count())
             && !tag.chars().any(|c| c.is_whitespace() || c.is_control());
         if !ok {
-            violations.add(format!("{path}.{index}"), "must be 1 to 63 characters without spaces");
+            violations.add(
+                format!("{path}.{index}"),
+                Fault::Pattern,
+                "must be 1 to 63 characters without spaces",
+            );
         }
     }
 }
@@ -90,11 +103,11 @@ pub(crate) fn tags(violations: &mut Violations, path: &str, tags: &[String]) {
 /// A JSON value that the databases can keep.
 pub(crate) fn json(violations: &mut Violations, path: &str, value: &Json) {
     if value.to_string().len() > MAX_JSON {
-        violations.add(path, format!("must have at most {MAX_JSON} bytes as JSON"));
+        violations.add(path, Fault::TooLong, format!("must have at most {MAX_JSON} bytes as JSON"));
     }
     depth(violations, path, value);
     if contains_nul(value) {
-        violations.add(path, "must not hold the character NUL");
+        violations.add(path, Fault::Pattern, "must not hold the character NUL");
     }
     unmarked(violations, path, value);
 }
@@ -102,7 +115,7 @@ pub(crate) fn json(violations: &mut Violations, path: &str, value: &Json) {
 /// Refuses what could not be given to callers again. Requests are refused before they come here; documents are not.
 pub(crate) fn depth(violations: &mut Violations, path: &str, value: &Json) {
     if deeper_than(value, MAX_DEPTH) {
-        violations.add(path, format!("nests deeper than {MAX_DEPTH} levels"));
+        violations.add(path, Fault::TooDeep, format!("nests deeper than {MAX_DEPTH} levels"));
     }
 }
 
@@ -110,7 +123,11 @@ pub(crate) fn depth(violations: &mut Violations, path: &str, value: &Json) {
 pub(crate) fn unmarked(violations: &mut Violations, path: &str, value: &Json) {
     if let Some(at) = pavior_expr::marker_path(value) {
         let at = super::violation_path(path, &at);
-        violations.add(at, "must not have a key `$secret` or `$unknown`: only the platform makes those");
+        violations.add(
+            at,
+            Fault::Reserved,
+            "must not have a key `$secret` or `$unknown`: only the platform makes those",
+        );
     }
 }
 
@@ -119,14 +136,14 @@ pub(crate) fn schema(violations: &mut Violations, path: &str, schema: &Json) {
     json(violations, path, schema);
     if let Err(problems) = pavior_expr::schema::compile_check(schema) {
         for problem in problems {
-            violations.add(super::violation_path(path, &problem.path), problem.message);
+            violations.add(super::violation_path(path, &problem.path), Fault::Syntax, problem.message);
         }
     }
 }
 
 /// As [`pavior_core::validate_id`], for a field of a message.
 pub(crate) fn id(violations: &mut Violations, path: &str, id: &str) {
-    violations.check(path, pavior_core::validate_id(id));
+    violations.check(path, Fault::Pattern, pavior_core::validate_id(id));
 }
 
 /// Shortens user input for a message.

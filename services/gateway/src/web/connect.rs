@@ -1,5 +1,6 @@
 //! The Connect protocol (connectrpc.com/docs/protocol): unary calls as plain HTTP, streams in envelopes.
 
+use pavior_core::Fault;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,12 +107,16 @@ impl Form {
 /// What the headers of this protocol say wrong.
 pub(crate) fn check(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.get(VERSION).is_some_and(|version| version != "1") {
-        return Err(Problem::invalid_field("", format!("the header `{VERSION}` must be `1`")));
+        return Err(Problem::invalid_field(
+            "",
+            Fault::Pattern,
+            format!("the header `{VERSION}` must be `1`"),
+        ));
     }
     match headers.get(TIMEOUT).map(|_| timeout(headers)) {
         Some(None) => {
             let what = format!("the header `{TIMEOUT}` must be a whole number of at most ten digits");
-            Err(Problem::invalid_field("", what))
+            Err(Problem::invalid_field("", Fault::Pattern, what))
         }
         _ => Ok(()),
     }
@@ -126,7 +131,9 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
 
 /// The one message of a stream's request, out of its envelope.
 pub(crate) fn open(envelope: &Bytes, packing: Packing, limit: usize) -> Result<Bytes, Problem> {
-    let not_one = || Problem::invalid_field("", "the request must hold exactly one message in its envelope");
+    let not_one = || {
+        Problem::invalid_field("", Fault::Syntax, "the request must hold exactly one message in its envelope")
+    };
     let [flags, a, b, c, d, ..] = envelope[..] else { return Err(not_one()) };
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
     if envelope.len() != PREFIX + length {
@@ -136,9 +143,11 @@ pub(crate) fn open(envelope: &Bytes, packing: Packing, limit: usize) -> Result<B
     match flags {
         0 => Ok(message),
         PACKED if packing != Packing::Plain => packing.unpack(message, limit),
-        PACKED => {
-            Err(Problem::invalid_field("", format!("a packed message needs the header `{STREAM_PACKING}`")))
-        }
+        PACKED => Err(Problem::invalid_field(
+            "",
+            Fault::Required,
+            format!("a packed message needs the header `{STREAM_PACKING}`"),
+        )),
         _ => Err(not_one()),
     }
 }
@@ -148,7 +157,8 @@ pub(crate) fn open(envelope: &Bytes, packing: Packing, limit: usize) -> Result<B
 /// # Errors
 /// INVALID_ARGUMENT, or UNIMPLEMENTED for what is packed in a way that is not known.
 pub(crate) fn by_get(query: &str, limit: usize) -> Result<(Codec, Bytes), Problem> {
-    let wrong = |what: &str| Problem::invalid_field("", format!("the query parameter {what}"));
+    let wrong =
+        |what: &str| Problem::invalid_field("", Fault::Pattern, format!("the query parameter {what}"));
     // Text that is no UTF-8 may stand in the message of a binary codec, but there it is base64.
     let pairs = text::query(query).map_err(|_| wrong("must be percent-encoded UTF-8"))?;
     let one = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());

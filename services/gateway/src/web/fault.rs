@@ -149,13 +149,14 @@ fn connect_code(code: Code) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use pavior_core::Fault;
     use pavior_rpc::Problem;
 
     use super::*;
 
     #[test]
     fn a_status_is_told_with_its_details_in_both_forms() {
-        let status = Status::from(Problem::invalid_field("entity.owner", "must be set"));
+        let status = Status::from(Problem::invalid_field("entity.owner", Fault::Required, "must be set"));
         assert_eq!(code(&status), 400);
         let info = json!({ "reason": "INVALID_FIELD", "domain": "pavior.dev" });
         let google = google(&status);

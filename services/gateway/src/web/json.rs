@@ -1,5 +1,6 @@
 //! Messages in the JSON form of protobuf, by their descriptors.
 
+use pavior_core::Fault;
 use pavior_rpc::problem::{ErrorReason, Problem};
 use prost::DecodeError;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
@@ -29,7 +30,8 @@ fn strict() -> DeserializeOptions {
 /// INVALID_ARGUMENT with the field that is wrong, unknown ones included.
 pub(crate) fn read(message: &MessageDescriptor, place: &str, text: &[u8]) -> Result<DynamicMessage, Problem> {
     if values(text) > MAX_VALUES {
-        let problem = Problem::invalid_field(place, format!("holds more than {MAX_VALUES} values"));
+        let problem =
+            Problem::invalid_field(place, Fault::TooMany, format!("holds more than {MAX_VALUES} values"));
         return Err(problem.with("limitValues", MAX_VALUES.to_string()));
     }
     let mut reader = Deserializer::from_slice(text);
@@ -112,9 +114,17 @@ fn wrong(message: &MessageDescriptor, place: &str, text: &[u8], what: &str) -> P
     match (what.strip_prefix(UNKNOWN).and_then(|rest| rest.split_once('\'')), inside) {
         (Some((name, _)), Inside::Message(message)) => {
             names.push(name.to_owned());
-            Problem::invalid_field(names.join("."), format!("is no field of `{}`", message.full_name()))
+            Problem::invalid_field(
+                names.join("."),
+                Fault::Unknown,
+                format!("is no field of `{}`", message.full_name()),
+            )
         }
-        _ => Problem::invalid_field(names.join("."), format!("is not the JSON of this field: {what}")),
+        _ => Problem::invalid_field(
+            names.join("."),
+            Fault::Syntax,
+            format!("is not the JSON of this field: {what}"),
+        ),
     }
 }
 

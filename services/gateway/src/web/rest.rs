@@ -1,5 +1,6 @@
 //! Calls by path, query and JSON, as `google.api.http` says.
 
+use pavior_core::Fault;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -54,7 +55,7 @@ impl Asked {
             Content::Nothing if body.is_empty() => return Ok(query::empty(input)),
             Content::Nothing => {
                 let what = format!("{} takes no body: fields stand in the query", self.binding);
-                return Err(Problem::invalid_field("", what));
+                return Err(Problem::invalid_field("", Fault::Conflict, what));
             }
             Content::Request if body.is_empty() => return Ok(query::empty(input)),
             Content::Request => return json::read(input, "", body),
@@ -76,21 +77,25 @@ impl Asked {
         for (variable, written) in template.variables.iter().zip(&self.captured) {
             let name = &variable.field;
             let Ok(value) = text::decode(written, variable.segments.len() > 1) else {
-                wrong.add(name, "is not percent-encoded UTF-8");
+                wrong.add(name, Fault::Syntax, "is not percent-encoded UTF-8");
                 continue;
             };
             let fields = match query::find(&self.rpc.input, name) {
                 Ok(fields) => fields,
                 Err(problem) => {
-                    wrong.add(name, problem);
+                    wrong.add(name, Fault::Pattern, problem);
                     continue;
                 }
             };
             let said = query::given(message, &fields);
             if let Err(problem) = query::set(message, &fields, &value) {
-                wrong.add(name, problem);
+                wrong.add(name, Fault::Pattern, problem);
             } else if said.is_some_and(|said| Some(said) != query::given(message, &fields)) {
-                wrong.add(name, format!("is `{value}` in the path, and something else in the body"));
+                wrong.add(
+                    name,
+                    Fault::Conflict,
+                    format!("is `{value}` in the path, and something else in the body"),
+                );
             }
         }
         template.variables.iter().map(|variable| variable.field.clone()).collect()
@@ -102,7 +107,7 @@ impl Asked {
         bound: &[String],
         wrong: &mut Violations,
     ) -> Result<(), Problem> {
-        let unread = |_| Problem::invalid_field("", "the query is not percent-encoded UTF-8");
+        let unread = |_| Problem::invalid_field("", Fault::Syntax, "the query is not percent-encoded UTF-8");
         let mut pairs = text::query(&self.query).map_err(unread)?;
         if let (Some(last), Some(resume)) = (&self.last_event, &self.rpc.resume) {
             if !pairs.iter().any(|(key, _)| resume.is_start(key)) {
@@ -112,6 +117,7 @@ impl Asked {
         if pairs.len() > MAX_PAIRS {
             return Err(Problem::invalid_field(
                 "",
+                Fault::TooMany,
                 format!("the query has more than {MAX_PAIRS} parameters"),
             ));
         }
@@ -121,7 +127,7 @@ impl Asked {
             let fields = match query::find(&self.rpc.input, &key) {
                 Ok(fields) => fields,
                 Err(problem) => {
-                    wrong.add(shown, problem);
+                    wrong.add(shown, Fault::Unknown, problem);
                     continue;
                 }
             };
@@ -145,7 +151,7 @@ impl Asked {
                 query::set(message, &fields, &value).err()
             };
             if let Some(problem) = problem {
-                wrong.add(name.clone(), problem);
+                wrong.add(name.clone(), Fault::Pattern, problem);
             }
             seen.push(name);
         }

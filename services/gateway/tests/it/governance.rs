@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pavior_core::Fault;
 use pavior_proto::google::rpc::Code as RpcCode;
 use pavior_proto::pavior::audit::v1::audit_event::outcome::Status as Ended;
 use pavior_proto::pavior::catalog::v1::{DeleteEntityRequest, Entity, GetEntityRequest, UpdateEntityRequest};
@@ -390,7 +391,7 @@ async fn errors_of_policy_and_of_facts_are_never_the_answer() {
     }
     // Only that the name is not one of theirs is something about the call.
     world.fake("provisioning").on(FACTS, |_: GetResourceFactsRequest| {
-        Err::<ResourceFacts, _>(Problem::invalid_field("name", "no").into())
+        Err::<ResourceFacts, _>(Problem::invalid_field("name", Fault::Pattern, "no").into())
     });
     let status = client.delete_environment(delete()).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);

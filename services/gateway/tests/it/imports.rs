@@ -1,5 +1,6 @@
 //! What policy is asked about an import, which does to many things at once what other calls do to one.
 
+use pavior_core::Fault;
 use pavior_proto::pavior::catalog::v1::import_entities_request::Document;
 use pavior_proto::pavior::catalog::v1::{ImportEntitiesRequest, ImportEntitiesResponse};
 use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, OwnerChange, ResourceFacts};
@@ -109,7 +110,9 @@ async fn policy_is_asked_about_every_owner_within_an_import() {
     assert_eq!(world.fake("catalog").calls(IMPORT).len(), 1);
     // What is wrong with the documents is told as it is.
     world.fake("catalog").on(FACTS, |_: GetResourceFactsRequest| {
-        Err::<ResourceFacts, _>(Problem::invalid_field("documents[0].content", "is not valid YAML").into())
+        Err::<ResourceFacts, _>(
+            Problem::invalid_field("documents[0].content", Fault::Syntax, "is not valid YAML").into(),
+        )
     });
     let status = client.import_entities(import(1)).await.unwrap_err();
     assert_eq!(from_status(&status).violations[0].field, "documents[0].content");

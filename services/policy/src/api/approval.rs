@@ -1,5 +1,6 @@
 //! Approvals on the wire.
 
+use pavior_core::Fault;
 use pavior_core::resource::{Stored, Violations};
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as pb;
@@ -80,7 +81,7 @@ impl Wire for ApprovalFields {
         _before: Option<&Self>,
         violations: &mut Violations,
     ) -> Option<Self> {
-        violations.add("", "people vote on it, and it is never written otherwise");
+        violations.add("", Fault::Conflict, "people vote on it, and it is never written otherwise");
         None
     }
 }
@@ -137,7 +138,7 @@ impl Api {
             parent::<ApprovalFields>(&permit, "parent", &request.parent, false, action)?;
             if request.names.len() > MAX_BATCH {
                 let text = format!("has more than {MAX_BATCH} elements");
-                return Err(Problem::invalid_field("names", text).into());
+                return Err(Problem::invalid_field("names", Fault::Pattern, text).into());
             }
             let mut ids = Vec::with_capacity(request.names.len());
             for full in &request.names {
@@ -145,7 +146,7 @@ impl Api {
                     Ok(named) => ids.push(named.id),
                     Err(ResourceError::Denied { .. }) => {
                         let text = format!("`{full}` is not below `{}`", request.parent);
-                        return Err(Problem::invalid_field("names", text).into());
+                        return Err(Problem::invalid_field("names", Fault::Pattern, text).into());
                     }
                     Err(error) => return Err(Error::from(error)),
                 }

@@ -1,5 +1,6 @@
 //! Questions, decisions and approvals between the wire and the domain.
 
+use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::{Principal, PrincipalKind, ResourceName};
@@ -25,7 +26,10 @@ fn organization(name: &str, field: &str, violations: &mut Violations) -> String 
         return PLATFORM.to_owned();
     }
     let parsed = ResourceName::parse_as(name, "organizations/{organization}");
-    violations.check(field, parsed).map(|name| name.organization().to_owned()).unwrap_or_default()
+    violations
+        .check(field, Fault::Pattern, parsed)
+        .map(|name| name.organization().to_owned())
+        .unwrap_or_default()
 }
 
 fn filled(text: &str) -> Option<String> {
@@ -37,9 +41,9 @@ fn group(name: &str, organization: &str, field: &str, violations: &mut Violation
         return None;
     }
     let parsed = ResourceName::parse_as(name, "organizations/{organization}/groups/{group}");
-    let parsed = violations.check(field, parsed)?;
+    let parsed = violations.check(field, Fault::Pattern, parsed)?;
     if parsed.organization() != organization {
-        violations.add(field, format!("`{name}` is not in `organizations/{organization}`"));
+        violations.add(field, Fault::Conflict, format!("`{name}` is not in `organizations/{organization}`"));
         return None;
     }
     Some(GroupRef { id: parsed.id().to_owned(), above: BTreeSet::new() })
@@ -72,9 +76,13 @@ pub(super) fn question(request: decision_pb::DecideRequest, path: &str) -> Resul
     };
     let approval = filled(&approval).and_then(|name| {
         let pattern = "organizations/{organization}/approvals/{approval}";
-        let parsed = violations.check("approval", ResourceName::parse_as(&name, pattern))?;
+        let parsed = violations.check("approval", Fault::Pattern, ResourceName::parse_as(&name, pattern))?;
         if parsed.organization() != organization {
-            violations.add("approval", format!("`{name}` is not in `organizations/{organization}`"));
+            violations.add(
+                "approval",
+                Fault::Conflict,
+                format!("`{name}` is not in `organizations/{organization}`"),
+            );
         }
         Some(parsed.id().to_owned())
     });
@@ -107,9 +115,9 @@ pub(super) fn allowed_actions(
     let resource = resource(facts.unwrap_or_default(), &organization, &mut violations);
     let asked = actions.len() + planned.len();
     match asked {
-        0 => violations.add("actions", "is required"),
+        0 => violations.add("actions", Fault::Required, "is required"),
         1..=MAX_ACTIONS => {}
-        _ => violations.add("actions", format!("has more than {MAX_ACTIONS} elements")),
+        _ => violations.add("actions", Fault::TooMany, format!("has more than {MAX_ACTIONS} elements")),
     }
     violations.into_result()?;
     let input = Input {
@@ -134,7 +142,11 @@ fn principal(wire: types::Principal, violations: &mut Violations) -> Principal {
         types::principal::Kind::Unspecified
         | types::principal::Kind::Anonymous
         | types::principal::Kind::Operator => {
-            violations.add("principal.kind", "must be the kind of somebody with a credential");
+            violations.add(
+                "principal.kind",
+                Fault::Pattern,
+                "must be the kind of somebody with a credential",
+            );
             PrincipalKind::User
         }
     };
@@ -150,7 +162,11 @@ fn principal(wire: types::Principal, violations: &mut Violations) -> Principal {
         on_behalf_of,
     } = wire;
     if organization.is_empty() || !name.starts_with(&format!("organizations/{organization}/")) {
-        violations.add("principal.name", "must be a resource name below the principal's organization");
+        violations.add(
+            "principal.name",
+            Fault::Conflict,
+            "must be a resource name below the principal's organization",
+        );
     }
     Principal {
         kind,
@@ -170,7 +186,7 @@ fn resource(facts: ResourceFacts, organization: &str, violations: &mut Violation
         facts;
     let root = format!("organizations/{organization}");
     if name != root && !name.starts_with(&format!("{root}/")) {
-        violations.add("resource.name", format!("`{name}` is not in `{root}`"));
+        violations.add("resource.name", Fault::Conflict, format!("`{name}` is not in `{root}`"));
     }
     let owner = group(&owner, organization, "resource.owner", violations);
     // A project, and what stands below it, belongs to the project whether or not the facts say so.
@@ -179,7 +195,11 @@ fn resource(facts: ResourceFacts, organization: &str, violations: &mut Violation
     let project = match (segments.next(), segments.next()) {
         (Some("projects"), Some(id)) => Some(id.to_owned()),
         _ if !project.is_empty() => {
-            violations.add("resource.project", format!("`{project}` is not the name of a project"));
+            violations.add(
+                "resource.project",
+                Fault::Pattern,
+                format!("`{project}` is not the name of a project"),
+            );
             None
         }
         _ => None,
@@ -207,7 +227,7 @@ fn context(wire: decision_pb::DecisionContext, organization: &str, violations: &
     let new_owner = group(&new_owner, organization, "context.new_owner", violations);
     let mut count = |field: &str, value: i32| {
         if value < 0 {
-            violations.add(format!("context.{field}"), "must not be negative");
+            violations.add(format!("context.{field}"), Fault::OutOfRange, "must not be negative");
         }
         i64::from(value)
     };
@@ -271,15 +291,19 @@ pub(super) fn ask(request: &decision_pb::CreateApprovalRequest) -> Result<Ask, P
         let field = format!("approval.requirements[{at}]");
         let pb::ApprovalRequirement { quorum, group: name, policy_ids, expiry } = one;
         if name.is_empty() {
-            violations.add(format!("{field}.group"), "is required");
+            violations.add(format!("{field}.group"), Fault::Required, "is required");
         }
         let group = group(&name, &organization, &format!("{field}.group"), &mut violations);
         let quorum = u32::try_from(quorum).ok().filter(|quorum| (1..=MAX_QUORUM).contains(quorum));
         if quorum.is_none() {
-            violations.add(format!("{field}.quorum"), format!("must be 1 to {MAX_QUORUM}"));
+            violations.add(
+                format!("{field}.quorum"),
+                Fault::OutOfRange,
+                format!("must be 1 to {MAX_QUORUM}"),
+            );
         }
         if expiry.as_ref().is_some_and(|expiry| expiry.seconds <= 0) {
-            violations.add(format!("{field}.expiry"), "must be positive");
+            violations.add(format!("{field}.expiry"), Fault::OutOfRange, "must be positive");
         }
         let expiry_seconds = expiry.map(|expiry| expiry.seconds);
         if let (Some(group), Some(quorum)) = (group, quorum) {
@@ -290,7 +314,11 @@ pub(super) fn ask(request: &decision_pb::CreateApprovalRequest) -> Result<Ask, P
     for (field, name) in [("resource", &wire.resource), ("operation", &wire.operation), ("plan", &wire.plan)]
     {
         if !name.is_empty() && !format!("{name}/").starts_with(&root) {
-            violations.add(format!("approval.{field}"), format!("`{name}` is not in `{root}`"));
+            violations.add(
+                format!("approval.{field}"),
+                Fault::Conflict,
+                format!("`{name}` is not in `{root}`"),
+            );
         }
     }
     let decision = |name: &String| {
@@ -298,7 +326,11 @@ pub(super) fn ask(request: &decision_pb::CreateApprovalRequest) -> Result<Ask, P
         parsed.is_ok_and(|parsed| parsed.organization() == organization)
     };
     if let Some(at) = wire.decisions.iter().position(|name| !decision(name)) {
-        violations.add(format!("approval.decisions[{at}]"), format!("must be a decision in `{root}`"));
+        violations.add(
+            format!("approval.decisions[{at}]"),
+            Fault::Pattern,
+            format!("must be a decision in `{root}`"),
+        );
     }
     violations.into_result()?;
     Ok(Ask {
@@ -318,7 +350,7 @@ pub(super) fn ask(request: &decision_pb::CreateApprovalRequest) -> Result<Ask, P
 /// Checks the reason of a vote and the like.
 pub(super) fn check_reason(reason: &str) -> Result<(), Problem> {
     if reason.len() > 4_000 {
-        return Err(Problem::invalid_field("reason", "is longer than 4000 bytes"));
+        return Err(Problem::invalid_field("reason", Fault::TooLong, "is longer than 4000 bytes"));
     }
     Ok(())
 }

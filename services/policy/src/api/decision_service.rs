@@ -1,6 +1,7 @@
 //! `pavior.policy.internal.v1.DecisionService`.
 
 use pavior_auth::permit;
+use pavior_core::Fault;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::internal::v1::decision_service_server::DecisionService;
 use pavior_proto::pavior::policy::v1 as pb;
@@ -26,9 +27,12 @@ impl DecisionService for Api {
         permit(&request)?;
         let requests = request.into_inner().requests;
         if requests.is_empty() || requests.len() > MAX_BATCH {
-            return Err(
-                Problem::invalid_field("requests", format!("must have 1 to {MAX_BATCH} elements")).into()
-            );
+            return Err(Problem::invalid_field(
+                "requests",
+                Fault::TooMany,
+                format!("must have 1 to {MAX_BATCH} elements"),
+            )
+            .into());
         }
         let mut questions = Vec::with_capacity(requests.len());
         for (at, request) in requests.into_iter().enumerate() {

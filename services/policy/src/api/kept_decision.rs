@@ -1,6 +1,7 @@
 //! Decisions as they are told, and those that were kept.
 
 use pavior_auth::Permit;
+use pavior_core::Fault;
 use pavior_core::principal::PLATFORM;
 use pavior_core::resource::Stored;
 use pavior_proto::pavior::policy::v1 as pb;
@@ -95,10 +96,12 @@ fn id_of(permit: &Permit, name: &str) -> Result<String, ResourceError> {
     }
     match name.strip_prefix(&decision_name(PLATFORM, "")) {
         Some(id) if !id.contains('/') => Ok(id.to_owned()),
-        _ => {
-            Err(Problem::invalid_field("name", format!("must have the form `{}`", pb::Decision::PATTERN))
-                .into())
-        }
+        _ => Err(Problem::invalid_field(
+            "name",
+            Fault::Pattern,
+            format!("must have the form `{}`", pb::Decision::PATTERN),
+        )
+        .into()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Policies on the wire.
 
+use pavior_core::Fault;
 use pavior_core::digest::sha256_hex;
 use pavior_core::resource::{Stored, Violations};
 use pavior_proto::pavior::policy::v1 as pb;
@@ -62,7 +63,7 @@ impl Wire for PolicyFields {
     ) -> Option<Self> {
         let kind = set_of(message);
         if kind.is_none() {
-            violations.add("policy_set", "must be POLICY_SET_ACCESS or POLICY_SET_GUARDRAIL");
+            violations.add("policy_set", Fault::Unknown, "must be POLICY_SET_ACCESS or POLICY_SET_GUARDRAIL");
         }
         let (source, digest) = (message.source.clone(), sha256_hex(message.source.as_bytes()));
         let fields = Self {
@@ -100,7 +101,7 @@ impl Wire for PolicyRevisionFields {
         _before: Option<&Self>,
         violations: &mut Violations,
     ) -> Option<Self> {
-        violations.add("", "it is written with its policy, and never otherwise");
+        violations.add("", Fault::Pattern, "it is written with its policy, and never otherwise");
         None
     }
 }

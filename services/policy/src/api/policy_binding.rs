@@ -1,5 +1,6 @@
 //! Policy bindings on the wire.
 
+use pavior_core::Fault;
 use pavior_core::name::validate_id_in;
 use pavior_core::resource::{Stored, Violations};
 use pavior_core::validate_id;
@@ -52,7 +53,7 @@ impl Wire for PolicyBindingFields {
             projects.extend(id_of::<Project>(violations, &format!("projects.{at}"), name, organization));
         }
         for (at, class) in message.environment_classes.iter().enumerate() {
-            violations.check(&format!("environment_classes.{at}"), validate_id(class));
+            violations.check(&format!("environment_classes.{at}"), Fault::Pattern, validate_id(class));
         }
         let mode = match message.mode() {
             pb::policy_binding::Mode::Off => Mode::Off,
@@ -65,7 +66,11 @@ impl Wire for PolicyBindingFields {
             "" => None,
             id if validate_id_in("revisions", id).is_ok() && id.parse::<i64>().is_ok() => id.parse().ok(),
             id => {
-                violations.add("revision_id", format!("`{id}` is not the number of a revision"));
+                violations.add(
+                    "revision_id",
+                    Fault::Pattern,
+                    format!("`{id}` is not the number of a revision"),
+                );
                 None
             }
         };

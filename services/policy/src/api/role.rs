@@ -1,5 +1,6 @@
 //! Roles on the wire.
 
+use pavior_core::Fault;
 use pavior_core::resource::{Stored, Violations};
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_resource::{Scope, Wire, times};
@@ -37,9 +38,13 @@ impl Wire for RoleFields {
         for (at, text) in message.actions.iter().enumerate() {
             let field = format!("actions.{at}");
             match Pattern::parse(text) {
-                Err(error) => violations.add(field, error.to_string()),
+                Err(error) => violations.add(field, Fault::Pattern, error.to_string()),
                 Ok(pattern) if !known.iter().any(|action| pattern.matches(&action.name)) => {
-                    violations.add(field, format!("`{text}` stands for no action of this installation"));
+                    violations.add(
+                        field,
+                        Fault::Unknown,
+                        format!("`{text}` stands for no action of this installation"),
+                    );
                 }
                 Ok(pattern) if actions.contains(&pattern) => {}
                 Ok(pattern) => actions.push(pattern),

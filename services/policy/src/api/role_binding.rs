@@ -1,5 +1,6 @@
 //! Role bindings on the wire.
 
+use pavior_core::Fault;
 use pavior_core::resource::{Stored, Violations};
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::Project;
@@ -49,7 +50,7 @@ impl Wire for RoleBindingFields {
             match Member::parse(name, organization) {
                 Ok(member) if members.contains(&member) => {}
                 Ok(member) => members.push(member),
-                Err(text) => violations.add(format!("members.{at}"), text),
+                Err(text) => violations.add(format!("members.{at}"), Fault::Pattern, text),
             }
         }
         let project = match message.scope.as_str() {

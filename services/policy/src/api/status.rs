@@ -1,5 +1,6 @@
 //! Errors as statuses: the one exhaustive list.
 
+use pavior_core::Fault;
 use pavior_rpc::{ErrorReason, Problem, Violations};
 
 use crate::app::approval::closed;
@@ -29,7 +30,7 @@ impl From<Error> for Problem {
 fn invalid_policy(problems: Vec<String>) -> Problem {
     let mut violations = Violations::new();
     for problem in problems {
-        violations.add_reason("policy.source", problem, "INVALID_DOCUMENT");
+        violations.add("policy.source", Fault::Syntax, problem);
     }
     Problem::invalid(violations.into_vec()).with_reason(ErrorReason::InvalidDocument)
 }

@@ -1,5 +1,6 @@
 //! Approvals.
 
+use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_auth::Permit;
@@ -90,7 +91,9 @@ fn asker(permit: &Permit, ask: &Ask) -> Result<(String, Option<String>), Error> 
     }
     match ResourceName::parse_as(&ask.requester, pattern) {
         Ok(name) => Ok((name.as_str().to_owned(), None)),
-        Err(error) => Err(Problem::invalid_field("approval.requester", error.to_string()).into()),
+        Err(error) => {
+            Err(Problem::invalid_field("approval.requester", Fault::Pattern, error.to_string()).into())
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What policy needs to know about policy's own resources: that they exist.
 
 use pavior_auth::Permit;
+use pavior_core::Fault;
 use pavior_core::ResourceName;
 use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_resource::{Rows, Table};
@@ -41,7 +42,7 @@ impl App {
         db: &C,
         name: &str,
     ) -> Result<ResourceFacts, Error> {
-        let refuse = |text: String| Error::from(Problem::invalid_field("name", text));
+        let refuse = |text: String| Error::from(Problem::invalid_field("name", Fault::Pattern, text));
         let parsed = ResourceName::parse(name).map_err(|error| refuse(error.to_string()))?;
         let organization = format!("organizations/{}", parsed.organization());
         if parsed.as_str() == organization {

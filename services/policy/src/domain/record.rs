@@ -1,5 +1,6 @@
 //! What the service keeps: roles, bindings, policies, approvals. Decisions are in `decision.rs`.
 
+use pavior_core::Fault;
 use pavior_core::resource::{Fields, MAX_DISPLAY_NAME, Violations, line, paragraph};
 use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
@@ -24,7 +25,7 @@ const MAX_SCOPES: usize = 1_000;
 /// A list of at most so many.
 fn at_most<T>(violations: &mut Violations, path: &str, list: &[T], max: usize) {
     if list.len() > max {
-        violations.add(path, format!("must have at most {max} elements"));
+        violations.add(path, Fault::TooMany, format!("must have at most {max} elements"));
     }
 }
 
@@ -180,7 +181,7 @@ impl Fields for RoleFields {
         line(&mut violations, "display_name", &self.display_name, MAX_DISPLAY_NAME);
         paragraph(&mut violations, "description", &self.description, MAX_DESCRIPTION);
         if self.actions.is_empty() {
-            violations.add("actions", "must name at least one action");
+            violations.add("actions", Fault::Required, "must name at least one action");
         }
         at_most(&mut violations, "actions", &self.actions, MAX_ACTIONS);
         violations
@@ -229,7 +230,7 @@ impl Fields for RoleBindingFields {
     fn check(&self, _organization: &str, _id: &str) -> Violations {
         let mut violations = Violations::new();
         if self.members.is_empty() {
-            violations.add("members", "must name at least one member");
+            violations.add("members", Fault::Required, "must name at least one member");
         }
         at_most(&mut violations, "members", &self.members, MAX_MEMBERS);
         violations
@@ -255,7 +256,7 @@ impl Fields for PolicyFields {
         line(&mut violations, "display_name", &self.display_name, MAX_DISPLAY_NAME);
         paragraph(&mut violations, "description", &self.description, MAX_DESCRIPTION);
         if self.source.is_empty() {
-            violations.add("source", "must not be empty");
+            violations.add("source", Fault::Required, "must not be empty");
         }
         violations
     }

@@ -1,6 +1,7 @@
 //! Requests as use cases take them.
 
 use pavior_auth::Permit;
+use pavior_core::Fault;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::shape::Request;
 use pavior_rpc::{Violations, convert, digest, mask};
@@ -53,12 +54,12 @@ pub(crate) fn environment(
 ) -> WantedEnvironment {
     let environment = environment.cloned().unwrap_or_default();
     let expiration = environment.expiration.as_ref().and_then(|expiration| match expiration {
-        pb::environment::Expiration::ExpireTime(time) => {
-            violations.check("environment.expire_time", convert::from_timestamp(time)).map(Expiration::At)
-        }
-        pb::environment::Expiration::Ttl(ttl) => {
-            violations.check("environment.ttl", convert::from_duration(ttl)).map(Expiration::After)
-        }
+        pb::environment::Expiration::ExpireTime(time) => violations
+            .check("environment.expire_time", Fault::OutOfRange, convert::from_timestamp(time))
+            .map(Expiration::At),
+        pb::environment::Expiration::Ttl(ttl) => violations
+            .check("environment.ttl", Fault::OutOfRange, convert::from_duration(ttl))
+            .map(Expiration::After),
     });
     WantedEnvironment {
         display_name: environment.display_name,

@@ -1,6 +1,7 @@
 //! `google.longrunning.Operations` and the facts of what this service owns.
 
 use pavior_auth::permit;
+use pavior_core::Fault;
 use pavior_proto::google::longrunning as lro;
 use pavior_proto::google::longrunning::operations_server::Operations;
 use pavior_proto::pavior::governance::internal::v1::resource_facts_service_server::ResourceFactsService;
@@ -43,10 +44,9 @@ impl Operations for Api {
         respond(
             async {
                 let timeout = match &request.timeout {
-                    Some(timeout) => Some(
-                        convert::from_duration(timeout)
-                            .map_err(|error| Problem::invalid_field("timeout", error.to_string()))?,
-                    ),
+                    Some(timeout) => Some(convert::from_duration(timeout).map_err(|error| {
+                        Problem::invalid_field("timeout", Fault::OutOfRange, error.to_string())
+                    })?),
                     None => None,
                 };
                 let view = self.app.wait_operation(&permit, GET, &request.name, timeout).await?;

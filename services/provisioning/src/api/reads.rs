@@ -1,6 +1,7 @@
 //! Single things and pages of them.
 
 use pavior_auth::Permit;
+use pavior_core::Fault;
 use pavior_core::ResourceName;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_rpc::paging::Page;
@@ -208,7 +209,7 @@ fn scoped(permit: &Permit, action: &str, field: &str, name: &str, below: &str) -
     let parsed = ResourceName::parse(name).ok().filter(|parsed| patterns.iter().any(|p| parsed.matches(p)));
     let Some(parsed) = parsed else {
         let message = format!("`{name}` must have the form `{}`", patterns.join("` or `"));
-        return Err(Error::from(Problem::invalid_field(field, message)));
+        return Err(Error::from(Problem::invalid_field(field, Fault::Pattern, message)));
     };
     App::permitted(permit, action, parsed.organization(), name)?;
     Ok(parsed)

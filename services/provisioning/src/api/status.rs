@@ -1,5 +1,6 @@
 //! Errors as statuses, exhaustively.
 
+use pavior_core::Fault;
 use pavior_rpc::{ErrorReason, Problem};
 use tonic::{Response, Status};
 
@@ -26,7 +27,7 @@ fn to_problem(error: Error) -> Problem {
         Error::Refused(problem) => problem,
         Error::RequestIdReused => {
             let what = "was used before with another request";
-            Problem::invalid_reason(ErrorReason::RequestIdReused, "request_id", what)
+            Problem::invalid_reason(ErrorReason::RequestIdReused, "request_id", Fault::Conflict, what)
         }
         Error::NotFound { kind, name } => Problem::not_found(&resource_type(kind), name),
         Error::AlreadyExists { kind, name } => Problem::already_exists(&resource_type(kind), name),
@@ -46,7 +47,7 @@ fn to_problem(error: Error) -> Problem {
                 "page_token" => ErrorReason::InvalidPageToken,
                 _ => ErrorReason::InvalidFilter,
             };
-            Problem::invalid_reason(reason, field, problem)
+            Problem::invalid_reason(reason, field, Fault::Syntax, problem)
         }
         Error::Illegal(error) => Problem::precondition(ErrorReason::InvalidState, error.to_string()),
         Error::Store(error) => pavior_relay::problem(&error),

@@ -1,5 +1,6 @@
 //! Deployments: an artifact of a run put into an environment.
 
+use pavior_core::Fault;
 use pavior_rpc::{ErrorReason, Problem, Violations};
 use serde_json::{Value, json};
 
@@ -45,16 +46,18 @@ impl App {
     ) -> Result<Answer> {
         let name = Self::name(&ask.permit, ask.action, "parent", parent, names::ENVIRONMENT);
         if !id.is_empty() {
-            violations.check("deployment_id", pavior_core::name::validate_id(id));
+            violations.check("deployment_id", Fault::Pattern, pavior_core::name::validate_id(id));
         }
         let named = |name: &str, pattern: &str| pavior_core::ResourceName::parse_as(name, pattern);
         match &source {
             Source::Newest => {}
-            Source::Run(run) => drop(violations.check("deployment.run", named(run, names::RUN))),
+            Source::Run(run) => {
+                drop(violations.check("deployment.run", Fault::Pattern, named(run, names::RUN)))
+            }
             Source::Deployment(other) => {
-                violations.check("deployment.deployment", named(other, names::DEPLOYMENT));
+                violations.check("deployment.deployment", Fault::Pattern, named(other, names::DEPLOYMENT));
                 if names::project_of(other) != names::project_of(parent) {
-                    violations.add("deployment.deployment", "belongs to another project");
+                    violations.add("deployment.deployment", Fault::Conflict, "belongs to another project");
                 }
             }
         }
@@ -83,9 +86,9 @@ impl App {
         Self::name(&ask.permit, ask.action, "name", name, names::DEPLOYMENT)?;
         let mut violations = Violations::new();
         if names::project_of(environment) != names::project_of(name) {
-            violations.add("environment", "belongs to another project than the deployment");
+            violations.add("environment", Fault::Conflict, "belongs to another project than the deployment");
         } else if environment == names::environment_of(name) {
-            violations.add("environment", "is where the deployment is");
+            violations.add("environment", Fault::Conflict, "is where the deployment is");
         }
         violations.into_result()?;
         if let Some(answer) = self.replayed(ask).await? {

@@ -1,5 +1,6 @@
 //! Environments.
 
+use pavior_core::Fault;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -300,7 +301,13 @@ pub(crate) fn class_of(ground: &Ground, class: &str, from_id: bool) -> Result<En
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     let whence = if from_id { " (taken from the environment's id)" } else { "" };
     let message = format!("the golden path has no environment class `{class}`{whence}; it has {known}");
-    Err(Problem::invalid_reason(ErrorReason::InvalidField, "environment.environment_class", message).into())
+    Err(Problem::invalid_reason(
+        ErrorReason::InvalidField,
+        "environment.environment_class",
+        Fault::Unknown,
+        message,
+    )
+    .into())
 }
 
 /// The project's parameters with the environment's over them.
@@ -322,10 +329,10 @@ fn check_end(wanted: Option<Expiration>, kept: Option<OffsetDateTime>, now: Offs
     let mut violations = Violations::new();
     match wanted {
         Some(Expiration::At(time)) if kept != Some(time) && time < now + MIN_TTL => {
-            violations.add("environment.expire_time", "is less than a minute from now");
+            violations.add("environment.expire_time", Fault::OutOfRange, "is less than a minute from now");
         }
         Some(Expiration::At(time)) if kept != Some(time) && time > now + MAX_TTL => {
-            violations.add("environment.expire_time", "is more than 100 years from now");
+            violations.add("environment.expire_time", Fault::OutOfRange, "is more than 100 years from now");
         }
         _ => {}
     }
@@ -335,14 +342,18 @@ fn check_end(wanted: Option<Expiration>, kept: Option<OffsetDateTime>, now: Offs
 fn check(wanted: &WantedEnvironment, violations: &mut Violations) {
     check_display_name("environment.display_name", &wanted.display_name, violations);
     if !wanted.class.is_empty() {
-        violations.check("environment.environment_class", pavior_core::name::validate_id(&wanted.class));
+        violations.check(
+            "environment.environment_class",
+            Fault::Pattern,
+            pavior_core::name::validate_id(&wanted.class),
+        );
     }
     match wanted.expiration {
         Some(Expiration::After(ttl)) if ttl < MIN_TTL => {
-            violations.add("environment.ttl", "is shorter than a minute");
+            violations.add("environment.ttl", Fault::OutOfRange, "is shorter than a minute");
         }
         Some(Expiration::After(ttl)) if ttl > MAX_TTL => {
-            violations.add("environment.ttl", "is longer than 100 years");
+            violations.add("environment.ttl", Fault::OutOfRange, "is longer than 100 years");
         }
         _ => {}
     }

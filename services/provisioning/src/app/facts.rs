@@ -1,5 +1,6 @@
 //! What policy needs to know about things of this service.
 
+use pavior_core::Fault;
 use std::collections::HashMap;
 
 use pavior_auth::Permit;
@@ -97,8 +98,9 @@ impl App {
 
     /// The facts of a resource, or of its nearest existing ancestor.
     pub(crate) async fn facts(&self, permit: &Permit, name: &str) -> Result<ResourceFacts> {
-        let parsed = ResourceName::parse(name)
-            .map_err(|error| Error::from(Problem::invalid_field("name", error.to_string())))?;
+        let parsed = ResourceName::parse(name).map_err(|error| {
+            Error::from(Problem::invalid_field("name", Fault::Pattern, error.to_string()))
+        })?;
         Self::permitted(permit, "governance.facts.get", parsed.organization(), name)?;
         let organization = format!("organizations/{}", parsed.organization());
         let (op, kind) = match parsed.collection() {

@@ -20,6 +20,7 @@ pub(crate) mod standing;
 pub(crate) mod submit;
 pub(crate) mod watch;
 
+use pavior_core::Fault;
 use std::sync::Arc;
 
 use pavior_auth::{Permit, ServiceIdentity};
@@ -123,7 +124,7 @@ impl App {
         pattern: &str,
     ) -> Result<ResourceName> {
         let parsed = ResourceName::parse_as(name, pattern)
-            .map_err(|error| Error::from(Problem::invalid_field(field, error.to_string())))?;
+            .map_err(|error| Error::from(Problem::invalid_field(field, Fault::Pattern, error.to_string())))?;
         Self::permitted(permit, action, parsed.organization(), name)?;
         Ok(parsed)
     }
@@ -134,7 +135,7 @@ impl App {
             let random = self.db.ids.uuid().simple().to_string();
             return format!("{prefix}-{}", random.get(20..).unwrap_or_default());
         }
-        violations.check(field, pavior_core::name::validate_id(chosen));
+        violations.check(field, Fault::Pattern, pavior_core::name::validate_id(chosen));
         chosen.to_owned()
     }
 
@@ -158,6 +159,6 @@ pub(crate) fn check_etag(given: &str, uid: Uuid, revision: i64) -> Result<()> {
 /// Checks what is common to things that people name and label.
 pub(crate) fn check_display_name(field: &str, name: &str, violations: &mut Violations) {
     if name.chars().count() > 256 {
-        violations.add(field, "is longer than 256 characters");
+        violations.add(field, Fault::TooLong, "is longer than 256 characters");
     }
 }

@@ -1,5 +1,6 @@
 //! Pipelines are the project's resources of the pipeline type; they run.
 
+use pavior_core::Fault;
 use pavior_core::ResourceName;
 use pavior_rpc::Violations;
 use serde_json::json;
@@ -44,7 +45,7 @@ impl App {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"._/-".contains(&b);
         let begins = revision.bytes().next().is_none_or(|b| b.is_ascii_alphanumeric());
         if revision.len() > 200 || !begins || !revision.bytes().all(plain) || revision.contains("..") {
-            violations.add("revision", "must be a commit, a branch or a tag");
+            violations.add("revision", Fault::Pattern, "must be a commit, a branch or a tag");
         }
         violations.into_result()?;
         let parsed = parsed?;

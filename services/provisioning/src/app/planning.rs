@@ -1,5 +1,6 @@
 //! From what is asked to the changes: facts from catalog and store, the pure planner, and the drivers' say.
 
+use pavior_core::Fault;
 use std::collections::{BTreeMap, HashMap};
 
 use futures::future::join_all;
@@ -104,8 +105,11 @@ impl App {
             None if type_id == ENTITY_DRIVER => Default::default(),
             None => return Ok(None),
         };
-        let driver =
-            if definition.driver_id.is_empty() { ENTITY_DRIVER.to_owned() } else { definition.driver_id.clone() };
+        let driver = if definition.driver_id.is_empty() {
+            ENTITY_DRIVER.to_owned()
+        } else {
+            definition.driver_id.clone()
+        };
         let drivers = self.engine.drivers();
         let Some(info) = drivers.get(&driver).map(|driver| driver.info()) else {
             if drivers.awaits() {
@@ -158,7 +162,7 @@ impl App {
                 Ok(answer) => concluded.push(answer),
                 Err(obstacles) => {
                     concluded.push(None);
-                    obstacles.into_iter().for_each(|o| violations.add(o.field, o.description));
+                    obstacles.into_iter().for_each(|o| violations.add(o.field, o.fault, o.description));
                 }
             }
         }
@@ -215,7 +219,9 @@ impl App {
             inputs: change.spec.arguments(),
         };
         change.spec.pinned = driver.pin(request).await.map_err(|failure| match failure.code {
-            FailureCode::InvalidArgument => Problem::invalid_field("revision", failure.message),
+            FailureCode::InvalidArgument => {
+                Problem::invalid_field("revision", Fault::NotFound, failure.message)
+            }
             FailureCode::Unavailable | FailureCode::Internal | FailureCode::Timeout => {
                 Problem::unavailable(failure.message)
             }
@@ -232,7 +238,9 @@ impl App {
         let Some(desired) = &draft.desired else { return Ok(None) };
         let change = &draft.change;
         let field = format!("resources.{}.inputs", change.step);
-        let obstacle = |description: String| vec![Obstacle { field: field.clone(), description }];
+        let obstacle = |description: String| {
+            vec![Obstacle { field: field.clone(), fault: Fault::Conflict, description }]
+        };
         let Some(driver) = self.engine.drivers().get(&change.driver) else {
             return Err(obstacle(format!("driver `{}` is not there", change.driver)));
         };
@@ -242,7 +250,7 @@ impl App {
             let join = |path: &str| if path.is_empty() { field.clone() } else { format!("{field}.{path}") };
             violations
                 .into_iter()
-                .map(|v| Obstacle { field: join(&v.path), description: v.message })
+                .map(|v| Obstacle { field: join(&v.path), fault: Fault::Schema, description: v.message })
                 .collect::<Vec<_>>()
         })?;
         let pin = PinRequest {
@@ -290,7 +298,11 @@ impl App {
 pub(crate) fn parameters(schema: &Value, given: &Value, prefix: &str, violations: &mut Violations) -> Value {
     if let Some(at) = pavior_expr::marker_path(given) {
         let path = if at.is_empty() { prefix.to_owned() } else { format!("{prefix}.{at}") };
-        violations.add(path, "must not have a key `$secret` or `$unknown`: only the platform makes those");
+        violations.add(
+            path,
+            Fault::Reserved,
+            "must not have a key `$secret` or `$unknown`: only the platform makes those",
+        );
         return given.clone();
     }
     let filled = schema::with_defaults(schema, given);
@@ -300,14 +312,16 @@ pub(crate) fn parameters(schema: &Value, given: &Value, prefix: &str, violations
         } else {
             format!("{prefix}.{}", violation.path)
         };
-        violations.add(path, violation.message);
+        violations.add(path, Fault::Schema, violation.message);
     }
     filled
 }
 
 fn refused(obstacles: Vec<Obstacle>) -> Error {
     let mut violations = Violations::new();
-    obstacles.into_iter().for_each(|obstacle| violations.add(obstacle.field, obstacle.description));
+    obstacles
+        .into_iter()
+        .for_each(|obstacle| violations.add(obstacle.field, obstacle.fault, obstacle.description));
     Problem::invalid(violations.into_vec()).into()
 }
 

@@ -1,5 +1,6 @@
 //! Projects.
 
+use pavior_core::Fault;
 use std::collections::HashMap;
 
 use pavior_core::ResourceName;
@@ -41,7 +42,7 @@ impl App {
         mut violations: Violations,
     ) -> Result<Answer> {
         let parent = ResourceName::parse_as(&wanted.parent, names::ORGANIZATION);
-        let parent = violations.check("parent", parent);
+        let parent = violations.check("parent", Fault::Pattern, parent);
         if let Some(parent) = &parent {
             Self::permitted(&ask.permit, ask.action, parent.organization(), &wanted.parent)?;
         }
@@ -67,7 +68,7 @@ impl App {
         let path = path?;
         let mut violations = Violations::new();
         if !owned? {
-            violations.add("project.owner", format!("`{}` does not exist", wanted.owner));
+            violations.add("project.owner", Fault::NotFound, format!("`{}` does not exist", wanted.owner));
         }
         let parameters =
             planning::parameters(&path.schema, &wanted.parameters, "project.parameters", &mut violations);
@@ -139,27 +140,39 @@ fn check(permit: &pavior_auth::Permit, wanted: &WantedProject, violations: &mut 
             // Said by the check of required fields already.
             return;
         }
-        if let Some(parsed) = violations.check(field, ResourceName::parse_as(name, pattern))
+        if let Some(parsed) = violations.check(field, Fault::Pattern, ResourceName::parse_as(name, pattern))
             && parsed.organization() != organization
         {
-            violations.add(field, format!("`{name}` is not in organization `{organization}`"));
+            violations.add(
+                field,
+                Fault::Conflict,
+                format!("`{name}` is not in organization `{organization}`"),
+            );
         }
     };
     own(violations, "project.owner", &wanted.owner, "organizations/{organization}/groups/{group}");
     let pattern = "organizations/{organization}/templates/{template}/versions/{version}";
     own(violations, "project.template_version", &wanted.template_version, pattern);
     if wanted.labels.len() > MAX_LABELS {
-        violations.add("project.labels", format!("has more than {MAX_LABELS} entries"));
+        violations.add("project.labels", Fault::TooMany, format!("has more than {MAX_LABELS} entries"));
     }
     for (key, value) in &wanted.labels {
         if key.is_empty() || key.chars().count() > 128 {
-            violations.add("project.labels", format!("key `{key}` must have 1 to 128 characters"));
+            violations.add(
+                "project.labels",
+                Fault::TooLong,
+                format!("key `{key}` must have 1 to 128 characters"),
+            );
         }
         if is_reserved_key(key) {
-            violations.add(format!("project.labels.{key}"), RESERVED_KEY);
+            violations.add(format!("project.labels.{key}"), Fault::Reserved, RESERVED_KEY);
         }
         if value.chars().count() > 256 {
-            violations.add("project.labels", format!("the value of `{key}` is longer than 256 characters"));
+            violations.add(
+                "project.labels",
+                Fault::TooLong,
+                format!("the value of `{key}` is longer than 256 characters"),
+            );
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod inputs;
 
+use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::value::{MAX_DEPTH, deeper_than};
@@ -115,6 +116,8 @@ pub struct Draft {
 pub struct Obstacle {
     /// Where: `resources.<step>.inputs.<path>` or so.
     pub field: String,
+    /// What, for programs.
+    pub fault: Fault,
     /// What.
     pub description: String,
 }
@@ -162,7 +165,11 @@ pub fn draft(facts: &Facts) -> Result<Vec<Draft>, Vec<Obstacle>> {
         needs.push(run.depends_on.clone());
     }
     let order = graph::topological(&names, &needs).unwrap_or_else(|cycle| {
-        obstacles.push(Obstacle { field: "template".into(), description: cycle.to_string() });
+        obstacles.push(Obstacle {
+            field: "template".into(),
+            fault: Fault::Cycle,
+            description: cycle.to_string(),
+        });
         Vec::new()
     });
     let mut drafts = Vec::new();
@@ -181,7 +188,7 @@ pub fn draft(facts: &Facts) -> Result<Vec<Draft>, Vec<Obstacle>> {
         bytes += made.desired.as_ref().map_or(0, |inputs| inputs.to_string().len());
         if bytes > MAX_INPUT_BYTES {
             let description = format!("all inputs together would have more than {MAX_INPUT_BYTES} bytes");
-            obstacles.push(Obstacle { field: "template".into(), description });
+            obstacles.push(Obstacle { field: "template".into(), fault: Fault::TooLong, description });
             break;
         }
         if let Some(needs) = needs.get(index) {
@@ -203,7 +210,7 @@ fn nodes<'a>(facts: &'a Facts, obstacles: &mut Vec<Obstacle>) -> Vec<Node<'a>> {
             let step = step_id(&name);
             let references = pavior_expr::references(&wanted.inputs).unwrap_or_else(|error| {
                 let field = join(&format!("resources.{step}.inputs"), &error.path);
-                obstacles.push(Obstacle { field, description: error.message });
+                obstacles.push(Obstacle { field, fault: Fault::Syntax, description: error.message });
                 Vec::new()
             });
             let mut needs: Vec<String> = references
@@ -248,6 +255,7 @@ fn run_change(facts: &Facts, nodes: &[Node<'_>], obstacles: &mut Vec<Obstacle>) 
     if recorded.is_none() {
         obstacles.push(Obstacle {
             field: "template".into(),
+            fault: Fault::NotFound,
             description: format!(
                 "the workload needs an artifact, but the project has no resource of type `{}`",
                 names::PIPELINE_TYPE
@@ -312,6 +320,7 @@ fn one(
     if let Some(current) = current.filter(|current| current.made_by.driver != matched.driver) {
         obstacles.push(Obstacle {
             field,
+            fault: Fault::Conflict,
             description: format!(
                 "it was made by driver `{}`, and `{}` would be used now: delete it first",
                 current.made_by.driver, matched.driver
@@ -325,7 +334,7 @@ fn one(
             let field = format!("{field}.inputs.{path}");
             // What may not be there at all is not asked to be known.
             if obstacles.iter().all(|obstacle| obstacle.field != field) {
-                obstacles.push(Obstacle { field, description });
+                obstacles.push(Obstacle { field, fault: Fault::Conflict, description });
             }
             None
         }

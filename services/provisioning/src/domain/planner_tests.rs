@@ -338,7 +338,7 @@ fn what_nobody_could_read_again_is_not_planned() {
         let obstacles = draft(&facts).err().unwrap_or_default();
         obstacles
             .into_iter()
-            .map(|Obstacle { field, description }| format!("{field}: {description}"))
+            .map(|Obstacle { field, fault: _, description }| format!("{field}: {description}"))
             .collect()
     };
     // One level more than the parameter has: it stands in an object of the inputs.

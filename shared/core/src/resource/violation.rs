@@ -1,10 +1,14 @@
 //! What is wrong with an input: every problem at once, each with its path.
 
+use super::Fault;
+
 /// One problem.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Violation {
     /// The dotted path of the field.
     pub path: String,
+    /// What is wrong, for programs.
+    pub fault: Fault,
     /// What is wrong: lower case, user input in backticks.
     pub message: String,
 }
@@ -20,13 +24,18 @@ impl Violations {
     }
 
     /// Adds one.
-    pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Violation { path: path.into(), message: message.into() });
+    pub fn add(&mut self, path: impl Into<String>, fault: Fault, message: impl Into<String>) {
+        self.0.push(Violation { path: path.into(), fault, message: message.into() });
     }
 
     /// Keeps the error of a result as a problem of `path`.
-    pub fn check<T, E: std::fmt::Display>(&mut self, path: &str, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.add(path, error.to_string())).ok()
+    pub fn check<T, E: std::fmt::Display>(
+        &mut self,
+        path: &str,
+        fault: Fault,
+        result: Result<T, E>,
+    ) -> Option<T> {
+        result.map_err(|error| self.add(path, fault, error.to_string())).ok()
     }
 
     /// Takes over others, with `prefix` before their paths.
@@ -34,7 +43,7 @@ impl Violations {
         self.0.extend(
             others
                 .into_iter()
-                .map(|Violation { path, message }| Violation { path: join(prefix, &path), message }),
+                .map(|violation| Violation { path: join(prefix, &violation.path), ..violation }),
         );
     }
 

@@ -2,6 +2,7 @@
 
 mod calls;
 
+use pavior_core::Fault;
 use std::fmt;
 use std::sync::Arc;
 
@@ -71,7 +72,7 @@ fn malformed(err: &WireError) -> Status {
         // Which value it is, the walk through values does not know.
         other => ("value", other.to_string()),
     };
-    Problem::invalid_field(field, description).into()
+    Problem::invalid_field(field, Fault::Pattern, description).into()
 }
 
 impl Adapter {
@@ -90,7 +91,7 @@ impl Adapter {
         let (context, call_id, agreed) =
             decode_context(context, cancel.clone()).map_err(|err| malformed(&err))?;
         let guard = self.calls.enter(&call_id, cancel.clone()).ok_or_else(|| {
-            Status::from(Problem::invalid_field("context.call_id", "the call runs already"))
+            Status::from(Problem::invalid_field("context.call_id", Fault::Duplicate, "the call runs already"))
         })?;
         let (events, receiver) = mpsc::channel(EVENTS);
         let sink = Arc::new(EventSink::new(events.clone(), guard.call(), &agreed));
@@ -298,7 +299,8 @@ impl DriverService for Adapter {
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
         let pb::ListRequest { after, page_size } = request.into_inner();
         let limit = usize::try_from(page_size).ok().filter(|limit| *limit > 0);
-        let limit = limit.ok_or_else(|| Problem::invalid_field("page_size", "must be at least 1"))?;
+        let limit = limit
+            .ok_or_else(|| Problem::invalid_field("page_size", Fault::OutOfRange, "must be at least 1"))?;
         let listed = self.driver.list(ListRequest { after, limit: limit.min(MAX_LISTED) }).await;
         let listed = listed.map_err(|failure| match failure.code {
             FailureCode::Unsupported => Problem::unimplemented("List"),

@@ -9,6 +9,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use pavior_core::Fault;
 use pavior_core::id::{IdGen, SystemIds};
 use pavior_proto::google::rpc;
 pub use pavior_proto::pavior::r#type::v1::ErrorReason;
@@ -37,8 +38,15 @@ pub struct FieldViolation {
     pub field: String,
     /// What is wrong, for people.
     pub description: String,
-    /// What is wrong, for programs: `[A-Z][A-Z0-9_]+[A-Z0-9]`.
+    /// What is wrong, for programs: a `pavior.type.v1.FieldViolationReason` without its prefix.
     pub reason: String,
+}
+
+impl FieldViolation {
+    /// Of a field, with the reason why.
+    pub fn new(field: impl Into<String>, fault: Fault, description: impl Into<String>) -> Self {
+        Self { field: field.into(), description: description.into(), reason: fault.as_str().to_owned() }
+    }
 }
 
 impl fmt::Display for FieldViolation {
@@ -161,24 +169,18 @@ impl Problem {
     }
 
     /// INVALID_ARGUMENT for a single field.
-    pub fn invalid_field(field: impl Into<String>, description: impl Into<String>) -> Self {
-        let mut violations = Violations::new();
-        violations.add(field, description);
-        Self::invalid(violations.into_vec())
+    pub fn invalid_field(field: impl Into<String>, fault: Fault, description: impl Into<String>) -> Self {
+        Self::invalid(vec![FieldViolation::new(field, fault, description)])
     }
 
     /// INVALID_ARGUMENT for a single field with a reason of its own (`INVALID_FILTER`, `INVALID_PAGE_TOKEN`, …).
     pub fn invalid_reason(
         reason: ErrorReason,
         field: impl Into<String>,
+        fault: Fault,
         description: impl Into<String>,
     ) -> Self {
-        let mut problem = Self::invalid_field(field, description);
-        problem.reason = reason;
-        if let Some(violation) = problem.violations.first_mut() {
-            violation.reason = reason_name(reason).to_owned();
-        }
-        problem
+        Self::invalid_field(field, fault, description).with_reason(reason)
     }
 
     /// NOT_FOUND for a resource of a type such as `provisioning.pavior.dev/Project`. Only for callers who may know

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use pavior_core::Fault;
+
 use super::{FieldViolation, Problem};
 
 /// Collects every malformed field of a request before the answer is given.
@@ -14,31 +16,22 @@ impl Violations {
         Self::default()
     }
 
-    /// Adds one with the reason `INVALID_FIELD`.
-    pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.add_reason(field, description, "INVALID_FIELD");
-    }
-
-    /// Adds one with a reason of its own.
-    pub fn add_reason(
-        &mut self,
-        field: impl Into<String>,
-        description: impl Into<String>,
-        reason: impl Into<String>,
-    ) {
-        self.0.push(FieldViolation {
-            field: field.into(),
-            description: description.into(),
-            reason: reason.into(),
-        });
+    /// Adds one.
+    pub fn add(&mut self, field: impl Into<String>, fault: Fault, description: impl Into<String>) {
+        self.0.push(FieldViolation::new(field, fault, description));
     }
 
     /// Keeps the error of `result` as a violation of `field`.
-    pub fn check<T, E: fmt::Display>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
+    pub fn check<T, E: fmt::Display>(
+        &mut self,
+        field: &str,
+        fault: Fault,
+        result: Result<T, E>,
+    ) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(err) => {
-                self.add(field, err.to_string());
+                self.add(field, fault, err.to_string());
                 None
             }
         }
@@ -65,5 +58,23 @@ impl Violations {
     /// Fails with all of them when there is one.
     pub fn into_result(self) -> Result<(), Problem> {
         if self.0.is_empty() { Ok(()) } else { Err(Problem::invalid(self.0)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pavior_proto::pavior::r#type::v1::FieldViolationReason as Published;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_is_published() {
+        let name = |fault: &Fault| format!("FIELD_VIOLATION_REASON_{}", fault.as_str());
+        let numbers: Vec<i32> = Fault::ALL
+            .iter()
+            .map(|fault| Published::from_str_name(&name(fault)).map_or(0, i32::from))
+            .collect();
+        assert_eq!(numbers, (1..=17).collect::<Vec<i32>>());
+        assert_eq!(Published::try_from(18).ok(), None, "and no other is");
     }
 }

@@ -1,5 +1,6 @@
 //! No error leaves without its details, and none with internals.
 
+use pavior_core::Fault;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -95,11 +96,16 @@ fn explain(status: &Status) -> Problem {
         Code::DeadlineExceeded if message.is_empty() => return Problem::deadline_exceeded(),
         // The caller's bytes are not the message: the caller's mistake, not ours.
         Code::Internal if message.starts_with("failed to decode Protobuf message") => {
-            return Problem::invalid_field("", "the request does not decode as the message of this method");
+            return Problem::invalid_field(
+                "",
+                Fault::Syntax,
+                "the request does not decode as the message of this method",
+            );
         }
         Code::Internal if BROKEN_REQUESTS.iter().any(|start| message.starts_with(start)) => {
             return Problem::invalid_field(
                 "",
+                Fault::Syntax,
                 "the request must hold exactly one message, whole and as framed by gRPC",
             );
         }

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider;
+use pavior_core::Fault;
 use pavior_proto::pavior::audit::internal::v1::recorder_service_client::RecorderServiceClient;
 use pavior_proto::pavior::audit::internal::v1::*;
 use pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient;
@@ -239,8 +240,8 @@ fn problems_survive_the_wire() {
 fn errors_stay_small_whatever_the_caller_sent() {
     let long = "ü".repeat(100_000);
     let problems = [
-        Problem::invalid_field(&long, &long),
-        Problem::invalid_reason(ErrorReason::InvalidFilter, "filter", &long),
+        Problem::invalid_field(&long, Fault::Pattern, &long),
+        Problem::invalid_reason(ErrorReason::InvalidFilter, "filter", Fault::Syntax, &long),
         Problem::not_found("provisioning.pavior.dev/Project", &long),
         Problem::already_exists("provisioning.pavior.dev/Project", &long),
         Problem::permission_denied("projects.get", &long),

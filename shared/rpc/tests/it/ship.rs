@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::stream::StreamExt as _;
 use opentelemetry::metrics::{Meter, MeterProvider as _};
+use pavior_core::Fault;
 use pavior_core::audit::{AuditEvent, Change, PrincipalKind, PrincipalRef};
 use pavior_proto::pavior::audit::internal::v1::*;
 use pavior_rpc::audit::{AuditSink, MAX_CALL_BYTES, Producer, Row, ShipError};
@@ -67,7 +68,7 @@ async fn calls_are_bounded_in_bytes() {
 #[tokio::test]
 async fn one_that_is_refused_stands_alone_and_is_told_without_its_values() {
     for refusal in [
-        Status::from(Problem::invalid_field("events[0].event", "no")),
+        Status::from(Problem::invalid_field("events[0].event", Fault::Pattern, "no")),
         Status::from(Problem::too_large(Some(1))),
         Status::out_of_range("Error, decoded message length too large: found 9 bytes, the limit is: 1 bytes"),
     ] {
@@ -98,7 +99,7 @@ async fn one_that_is_refused_stands_alone_and_is_told_without_its_values() {
 #[tokio::test]
 async fn one_that_is_refused_even_so_is_named_and_what_was_before_it_is_kept() {
     let (sink, _) = sink(|request| match request.events.iter().any(|event| event.sequence == 3) {
-        true => Err(Problem::invalid_field("events[0].event", "no").into()),
+        true => Err(Problem::invalid_field("events[0].event", Fault::Pattern, "no").into()),
         false => last(request),
     });
     let shipped = sink.ship(&producer(), (1..=4).map(|n| row(n, 10)).collect()).await;

@@ -34,11 +34,11 @@ fn all_violations_are_named_with_their_paths() {
     let mut found = found(&request);
     found.sort();
     let want = pairs(&[
-        ("entity.display_name", "NUL_CHARACTER"),
-        ("entity.labels.`a/b`", "NUL_CHARACTER"),
+        ("entity.display_name", "PATTERN"),
+        ("entity.labels.`a/b`", "PATTERN"),
         ("entity.links[1].url", "REQUIRED"),
         ("parent", "REQUIRED"),
-        ("request_id", "INVALID_FORMAT"),
+        ("request_id", "PATTERN"),
     ]);
     assert_eq!(found, want);
     let problem = validate::request(&request).unwrap_err();
@@ -64,7 +64,7 @@ fn valid_requests_pass() {
 #[test]
 fn negative_page_size_and_unknown_enum_numbers_are_violations() {
     let list = ListAuditRecordsRequest { parent: "p".into(), page_size: -1, ..Default::default() };
-    assert_eq!(found(&list), pairs(&[("page_size", "NEGATIVE")]));
+    assert_eq!(found(&list), pairs(&[("page_size", "OUT_OF_RANGE")]));
     let event = |class| AppendRecordsRequest {
         producer: Some(Producer { service: "s".into(), epoch: "e".into(), ..Default::default() }),
         events: vec![SequencedEvent {
@@ -75,11 +75,7 @@ fn negative_page_size_and_unknown_enum_numbers_are_violations() {
     };
     assert_eq!(found(&event(3)), pairs(&[]));
     for number in [4, -1, i32::MAX] {
-        assert_eq!(
-            found(&event(number)),
-            pairs(&[("events[0].event.audit_class", "UNKNOWN_ENUM_VALUE")]),
-            "{number}"
-        );
+        assert_eq!(found(&event(number)), pairs(&[("events[0].event.audit_class", "UNKNOWN")]), "{number}");
     }
 }
 
@@ -109,7 +105,7 @@ fn too_many_and_too_long_are_violations() {
         entity: Some(entity),
         ..Default::default()
     };
-    assert_eq!(found(&request), pairs(&[("parent", "TOO_LARGE"), ("entity.tags", "TOO_MANY")]));
+    assert_eq!(found(&request), pairs(&[("parent", "TOO_LONG"), ("entity.tags", "TOO_MANY")]));
     let nul = Entity { tags: vec!["\0".into(); 500], ..Default::default() };
     let request = CreateEntityRequest { parent: "p".into(), entity: Some(nul), ..Default::default() };
     assert_eq!(found(&request).len(), 100);

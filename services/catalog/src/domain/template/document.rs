@@ -1,5 +1,6 @@
 //! The document as a whole: reading it, its head, its parameters, and `extends`.
 
+use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::value::{MAX_DEPTH, deeper_than};
@@ -32,18 +33,20 @@ pub(crate) struct Document {
 pub(crate) fn parse(source: &str) -> Result<Document, Violations> {
     let mut violations = Violations::new();
     if source.len() > MAX_DOCUMENT {
-        violations.add("document", format!("must have at most {MAX_DOCUMENT} bytes"));
+        violations.add("document", Fault::TooLong, format!("must have at most {MAX_DOCUMENT} bytes"));
         return Err(violations);
     }
     match pavior_expr::yaml::parse(source) {
-        Err(error) => violations.add("document", format!("is not valid YAML: {error}")),
-        Ok(value) if contains_nul(&value) => violations.add("document", "must not hold the character NUL"),
+        Err(error) => violations.add("document", Fault::Syntax, format!("is not valid YAML: {error}")),
+        Ok(value) if contains_nul(&value) => {
+            violations.add("document", Fault::Pattern, "must not hold the character NUL")
+        }
         Ok(value) if deeper_than(&value, MAX_DEPTH) => text::depth(&mut violations, "document", &value),
         Ok(value) if pavior_expr::marker_path(&value).is_some() => {
             text::unmarked(&mut violations, "document", &value);
         }
         Ok(Json::Object(root)) => return Ok(Document { source: source.to_owned(), root }),
-        Ok(_) => violations.add("document", "must be a map"),
+        Ok(_) => violations.add("document", Fault::Type, "must be a map"),
     }
     Err(violations)
 }
@@ -131,13 +134,13 @@ impl Document {
     fn head(&self, template: &str, violations: &mut Violations) -> String {
         let mut field = |key: &str, required: bool| match self.root.get(key) {
             None | Some(Json::Null) if required => {
-                violations.add(format!("document.{key}"), "is required");
+                violations.add(format!("document.{key}"), Fault::Required, "is required");
                 None
             }
             None => None,
             Some(Json::String(text)) => Some(text.clone()),
             Some(_) => {
-                violations.add(format!("document.{key}"), "must be a text; put it in quotes");
+                violations.add(format!("document.{key}"), Fault::Type, "must be a text; put it in quotes");
                 None
             }
         };
@@ -146,15 +149,18 @@ impl Document {
         let (title, description) = (field("title", false), field("description", false));
         if let Some(id) = id.filter(|id| id != template) {
             let message = format!("is `{}`, but the template is `{template}`", text::shown(&id));
-            violations.add("document.template", message);
+            violations.add("document.template", Fault::Conflict, message);
         }
         if let Some(number) = &number
             && (!version::is_version(number)
                 || pavior_core::name::validate_id_in("versions", number).is_err())
         {
             let shown = text::shown(number);
-            violations
-                .add("document.version", format!("`{shown}` is not a semantic version such as `1.2.0`"));
+            violations.add(
+                "document.version",
+                Fault::Pattern,
+                format!("`{shown}` is not a semantic version such as `1.2.0`"),
+            );
         }
         text::line(violations, "document.title", &title.unwrap_or_default(), text::MAX_DISPLAY_NAME);
         let description = description.unwrap_or_default();
@@ -169,16 +175,16 @@ impl Document {
             None | Some(Json::Null) => return json!({ "type": "object" }),
             Some(schema @ Json::Object(_)) => schema,
             Some(_) => {
-                violations.add(at, "must be a JSON Schema, which is a map");
+                violations.add(at, Fault::Type, "must be a JSON Schema, which is a map");
                 return json!({ "type": "object" });
             }
         };
         if schema.get("type").and_then(Json::as_str) != Some("object") {
-            violations.add(format!("{at}.type"), "must be `object`");
+            violations.add(format!("{at}.type"), Fault::Type, "must be `object`");
         }
         if let Err(problems) = pavior_expr::schema::compile_check(schema) {
             for problem in problems {
-                violations.add(join(at, &problem.path), problem.message);
+                violations.add(join(at, &problem.path), Fault::Schema, problem.message);
             }
             return schema.clone();
         }
@@ -188,7 +194,7 @@ impl Document {
             if let Some(default) = property.get("default").filter(|_| property.get("$ref").is_none()) {
                 for problem in pavior_expr::schema::validate(property, default) {
                     let path = join(&format!("{at}.properties.{name}.default"), &problem.path);
-                    violations.add(path, problem.message);
+                    violations.add(path, Fault::Schema, problem.message);
                 }
             }
         }
@@ -197,8 +203,11 @@ impl Document {
                 && !listed.contains_key(name)
             {
                 let shown = text::shown(name);
-                violations
-                    .add(format!("{at}.required.{index}"), format!("`{shown}` is not one of `properties`"));
+                violations.add(
+                    format!("{at}.required.{index}"),
+                    Fault::Unknown,
+                    format!("`{shown}` is not one of `properties`"),
+                );
             }
         }
         schema.clone()
@@ -210,14 +219,14 @@ impl Document {
         section::unknown_keys(&extensions, &["allow"], at, violations);
         match extensions.get("allow") {
             None | Some(Json::Null | Json::Array(_)) => {}
-            Some(_) => violations.add(format!("{at}.allow"), "must be a list of resource types"),
+            Some(_) => violations.add(format!("{at}.allow"), Fault::Type, "must be a list of resource types"),
         }
         for (index, item) in section::items(extensions.get("allow")).enumerate() {
             let path = format!("{at}.allow.{index}");
             match item.as_str() {
                 Some(id) if types.contains_key(id) => {}
                 Some(id) => section::unknown_type(id, path, violations),
-                None => violations.add(path, "must be the id of a resource type"),
+                None => violations.add(path, Fault::Pattern, "must be the id of a resource type"),
             }
         }
     }
@@ -226,20 +235,24 @@ impl Document {
 /// Each class with what it extends merged into it, in the order of the document.
 fn resolve<'a>(environments: &'a JsonMap<String, Json>, violations: &mut Violations) -> Vec<Class<'a>> {
     if environments.len() > MAX_CLASSES {
-        violations.add("document.environments", format!("must have at most {MAX_CLASSES} classes"));
+        violations.add(
+            "document.environments",
+            Fault::TooMany,
+            format!("must have at most {MAX_CLASSES} classes"),
+        );
     }
     let mut classes = Vec::new();
     for (id, own) in environments.iter().take(MAX_CLASSES) {
         let at = format!("document.environments.{id}");
-        violations.check(&at, pavior_core::validate_id(id));
+        violations.check(&at, Fault::Pattern, pavior_core::validate_id(id));
         if !own.is_object() && !own.is_null() {
-            violations.add(at, "must be a map");
+            violations.add(at, Fault::Type, "must be a map");
             continue;
         }
         let (ancestors, whole) = match ancestors(id, environments) {
             Ok(found) => found,
             Err(problem) => {
-                violations.add(format!("{at}.extends"), problem);
+                violations.add(format!("{at}.extends"), Fault::Unknown, problem);
                 (Vec::new(), false)
             }
         };

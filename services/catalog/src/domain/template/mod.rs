@@ -8,6 +8,7 @@ mod document;
 mod scope;
 mod section;
 
+use pavior_core::Fault;
 use std::collections::BTreeMap;
 
 use super::{Fields, Violations, text};
@@ -60,15 +61,19 @@ impl Fields for TemplateFields {
         text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
         text::paragraph(&mut violations, "description", &self.description, text::MAX_DESCRIPTION);
         if self.channels.len() > MAX_CHANNELS {
-            violations.add("channels", format!("must have at most {MAX_CHANNELS} entries"));
+            violations.add("channels", Fault::TooMany, format!("must have at most {MAX_CHANNELS} entries"));
         }
         for (channel, version) in &self.channels {
             let at = format!("channels.{channel}");
             if let Err(problem) = channel_problem(channel) {
-                violations.add(&at, problem);
+                violations.add(&at, Fault::Pattern, problem);
             }
             if !super::version::is_version(version) {
-                violations.add(at, format!("`{}` is not a version such as `1.2.0`", text::shown(version)));
+                violations.add(
+                    at,
+                    Fault::Pattern,
+                    format!("`{}` is not a version such as `1.2.0`", text::shown(version)),
+                );
             }
         }
         violations

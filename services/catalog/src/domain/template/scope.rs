@@ -1,5 +1,6 @@
 //! The names that expressions may use, and the circles that they make.
 
+use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_expr::Reference;
@@ -53,7 +54,7 @@ impl Names<'_> {
     pub(super) fn check(&self, inputs: Option<&Json>, path: &str, violations: &mut Violations) {
         for (at, reference) in inputs.map(references_with_paths).unwrap_or_default() {
             if let Err(problem) = self.problem(&reference) {
-                violations.add(join(path, &at), problem);
+                violations.add(join(path, &at), Fault::Unknown, problem);
             }
         }
     }
@@ -151,6 +152,6 @@ pub(super) fn circles(
             let names: Vec<String> = circle.iter().map(|id| format!("`{id}`")).collect();
             format!("{} wait for each other", names.join(", "))
         };
-        violations.add(path(first), message);
+        violations.add(path(first), Fault::Cycle, message);
     }
 }

@@ -1,5 +1,6 @@
 //! The sections of a document: the project's resources, and each environment class.
 
+use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::MAX_RESOURCES;
@@ -39,7 +40,7 @@ pub(super) fn map(value: Option<&Json>, path: &str, violations: &mut Violations)
         None | Some(Json::Null) => JsonMap::new(),
         Some(Json::Object(map)) => map.clone(),
         Some(_) => {
-            violations.add(path, "must be a map");
+            violations.add(path, Fault::Type, "must be a map");
             JsonMap::new()
         }
     }
@@ -59,12 +60,16 @@ pub(super) fn unknown_keys(
     for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
         let listed: Vec<String> = known.iter().map(|key| format!("`{key}`")).collect();
         let message = format!("is not a known field; known are {}", listed.join(", "));
-        violations.add(join(path, &text::shown(key)), message);
+        violations.add(join(path, &text::shown(key)), Fault::Unknown, message);
     }
 }
 
 pub(super) fn unknown_type(id: &str, path: String, violations: &mut Violations) {
-    violations.add(path, format!("`{}` is not a resource type of the organization", text::shown(id)));
+    violations.add(
+        path,
+        Fault::NotFound,
+        format!("`{}` is not a resource type of the organization", text::shown(id)),
+    );
 }
 
 /// The id of a resource's type, when it has one that is a text.
@@ -100,18 +105,20 @@ impl Checker<'_> {
         match section.get("create") {
             None => {}
             Some(create) if matches!(create.as_str(), Some("with_project" | "on_request")) => {}
-            Some(_) => violations.add("create", "must be `with_project` or `on_request`"),
+            Some(_) => violations.add("create", Fault::Unknown, "must be `with_project` or `on_request`"),
         }
         match section.get("ttl") {
             None => {}
             Some(ttl) if ttl.as_str().is_some_and(is_duration) => {}
-            Some(_) => violations.add("ttl", "must be a duration such as `30m`, `8h` or `7d`"),
+            Some(_) => {
+                violations.add("ttl", Fault::Pattern, "must be a duration such as `30m`, `8h` or `7d`")
+            }
         }
         let resources = map(section.get("resources"), "resources", violations);
         self.resources(&resources, "resources", violations);
         if resources.contains_key(WORKLOAD) {
             let message = "the id `workload` is that of the class's workload; write it under `workload`";
-            violations.add(format!("resources.{WORKLOAD}"), message);
+            violations.add(format!("resources.{WORKLOAD}"), Fault::Reserved, message);
         }
         let workload = section.get("workload").filter(|workload| !workload.is_null());
         if let Some(workload) = workload {
@@ -143,20 +150,24 @@ impl Checker<'_> {
     /// The shape of some resources.
     fn resources(&self, resources: &JsonMap<String, Json>, path: &str, violations: &mut Violations) {
         if resources.len() > MAX_RESOURCES {
-            violations.add(path, format!("must have at most {MAX_RESOURCES} resources"));
+            violations.add(path, Fault::TooMany, format!("must have at most {MAX_RESOURCES} resources"));
         }
         for (id, resource) in resources {
             let at = join(path, id);
-            violations.check(&at, pavior_core::validate_id(id));
+            violations.check(&at, Fault::Pattern, pavior_core::validate_id(id));
             let Some(map) = resource.as_object() else {
-                violations.add(at, "must be a map with `type` and perhaps `inputs`");
+                violations.add(at, Fault::Type, "must be a map with `type` and perhaps `inputs`");
                 continue;
             };
             unknown_keys(map, &RESOURCE_KEYS, &at, violations);
             match map.get("type") {
-                None | Some(Json::Null) => violations.add(format!("{at}.type"), "is required"),
+                None | Some(Json::Null) => {
+                    violations.add(format!("{at}.type"), Fault::Required, "is required")
+                }
                 Some(Json::String(id)) => self.known_type(id, &at, violations),
-                Some(_) => violations.add(format!("{at}.type"), "must be the id of a resource type"),
+                Some(_) => {
+                    violations.add(format!("{at}.type"), Fault::Pattern, "must be the id of a resource type")
+                }
             }
             self.inputs(resource, type_of(resource, None), &at, true, violations);
         }
@@ -164,14 +175,18 @@ impl Checker<'_> {
 
     fn workload(&self, workload: &Json, violations: &mut Violations) {
         let Some(map) = workload.as_object() else {
-            violations.add(WORKLOAD, "must be a map with `inputs` and perhaps `type` and `artifact`");
+            violations.add(
+                WORKLOAD,
+                Fault::Type,
+                "must be a map with `inputs` and perhaps `type` and `artifact`",
+            );
             return;
         };
         unknown_keys(map, &WORKLOAD_KEYS, WORKLOAD, violations);
         match map.get("type") {
             None => self.known_type(WORKLOAD, WORKLOAD, violations),
             Some(Json::String(id)) => self.known_type(id, WORKLOAD, violations),
-            Some(_) => violations.add("workload.type", "must be the id of a resource type"),
+            Some(_) => violations.add("workload.type", Fault::Pattern, "must be the id of a resource type"),
         }
         // The engine adds to a workload's inputs, so what is missing here may come from there.
         self.inputs(workload, type_of(workload, Some(WORKLOAD)), WORKLOAD, false, violations);
@@ -184,7 +199,11 @@ impl Checker<'_> {
             None | Some(Json::Null) => None,
             Some(Json::String(name)) => Some(name.as_str()),
             Some(_) => {
-                violations.add("workload.artifact", "must be the name of an artifact of the pipeline");
+                violations.add(
+                    "workload.artifact",
+                    Fault::Pattern,
+                    "must be the name of an artifact of the pipeline",
+                );
                 return;
             }
         };
@@ -199,7 +218,7 @@ impl Checker<'_> {
                 let at = if named.is_some() { "workload.artifact" } else { "workload.inputs" };
                 let message =
                     format!("uses an artifact, but the project has no resource of type `{PIPELINE}`");
-                violations.add(at, message);
+                violations.add(at, Fault::Pattern, message);
             }
             return;
         }
@@ -212,7 +231,7 @@ impl Checker<'_> {
             let listed: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
             let message =
                 format!("`{}` is not an artifact of the pipeline: {}", text::shown(named), listed.join(", "));
-            violations.add("workload.artifact", message);
+            violations.add("workload.artifact", Fault::Unknown, message);
         }
     }
 
@@ -236,20 +255,20 @@ impl Checker<'_> {
             None | Some(Json::Null) => Json::Object(JsonMap::new()),
             Some(inputs @ Json::Object(_)) => inputs.clone(),
             Some(_) => {
-                violations.add(at, "must be a map");
+                violations.add(at, Fault::Type, "must be a map");
                 return;
             }
         };
         if let Err(errors) = pavior_expr::check(&inputs) {
             for error in errors {
-                violations.add(join(&at, &error.path), error.message);
+                violations.add(join(&at, &error.path), Fault::Syntax, error.message);
             }
         }
         let Some(contract) = id.and_then(|id| self.types.get(&id)) else { return };
         let planned = hide_expressions(&inputs);
         for problem in pavior_expr::schema::validate_planned(&contract.input_schema, &planned) {
             if complete || problem.message != "is required" {
-                violations.add(join(&at, &problem.path), problem.message);
+                violations.add(join(&at, &problem.path), Fault::Schema, problem.message);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What a planned resource is asked for: evaluated as far as it is known, with everything that stands in the way.
 
+use pavior_core::Fault;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -27,18 +28,22 @@ pub(super) fn desired(
         None => reference.root() == "artifact" && run.is_some(),
     };
     let mut fail = |error: pavior_expr::ExprError| {
-        obstacles.push(Obstacle { field: join(&field, &error.path), description: error.message });
+        obstacles.push(Obstacle {
+            field: join(&field, &error.path),
+            fault: Fault::Syntax,
+            description: error.message,
+        });
     };
     let asked = pavior_expr::evaluate_known(&node.wanted.inputs, &scope, &unknown).map_err(&mut fail).ok()?;
     let desired = scope::planned(&node.wanted.inputs, &matched.driver_inputs, &scope, &unknown);
     let desired = desired.map_err(&mut fail).ok()?;
     if deeper_than(&desired, MAX_DEPTH) {
         let description = format!("would nest deeper than {MAX_DEPTH} levels");
-        obstacles.push(Obstacle { field: field.clone(), description });
+        obstacles.push(Obstacle { field: field.clone(), fault: Fault::TooDeep, description });
     }
     for violation in pavior_expr::schema::validate_planned(&matched.input_schema, &asked) {
         let field = join(&field, &violation.path);
-        obstacles.push(Obstacle { field, description: violation.message });
+        obstacles.push(Obstacle { field, fault: Fault::Schema, description: violation.message });
     }
     let secret = |reference: &Reference| reads_secret(facts, node.section, reference);
     let flows = taint::flows(&node.wanted.inputs, &matched.driver_inputs, &secret);
@@ -46,6 +51,7 @@ pub(super) fn desired(
         let (secret, driver) = (&flow.secret, &matched.driver);
         obstacles.push(Obstacle {
             field: join(&field, &flow.path.join(".")),
+            fault: Fault::Conflict,
             description: format!(
                 "would be given a secret (`{secret}`), and driver `{driver}` takes none here"
             ),
