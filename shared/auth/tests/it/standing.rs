@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Request;
 use pavior_auth::{Grant, Permit, ServiceIdentity};
+use pavior_core::audit::Effect;
 use pavior_core::clock::Clock as _;
 use pavior_core::principal::Principal;
 use pavior_rpc::problem::{ErrorReason, from_status};

@@ -233,7 +233,7 @@ async fn an_organization_with_too_much_is_refused_and_others_go_on() {
         let mut context = context(&store, &Arc::new(ManualClock::default()));
         context.limits.max_organization_rows = 3;
         let of = |organization: &str, text: usize| AuditEvent {
-            object: Object { name: format!("organizations/{organization}/things/x"), ..Object::default() },
+            affected: vec![Affected::new("", format!("organizations/{organization}/things/x"))],
             change: Some(Change { after: Some(serde_json::json!("x".repeat(text))), ..Change::default() }),
             ..event("x")
         };
