@@ -15,6 +15,7 @@ use crate::app::second_place::SecondPlace;
 use crate::app::signer::Signer;
 use crate::config::Config;
 use crate::domain::batch::Producer;
+use crate::domain::tree::Edge;
 use crate::error::{Error, SetBack};
 use crate::store::{Absent, AuditStore, Losses, Sign};
 
@@ -39,6 +40,9 @@ pub struct LogFinding {
     pub set_back: Option<SetBack>,
     /// Events that waited for it and are gone.
     pub missing: Option<Missing>,
+    /// Events that wait for it and whose numbers stand for others in the records: by going on, they are recorded under
+    /// other numbers.
+    pub clashing: u64,
 }
 
 /// Events that waited for a log and are gone.
@@ -56,7 +60,12 @@ impl LogFinding {
         let missing = self.missing.map(|Missing { records, bytes }| {
             format!("{records} events of {bytes} bytes that waited for audit log `{}` are gone", self.log)
         });
-        let lost: Vec<String> = self.set_back.iter().map(ToString::to_string).chain(missing).collect();
+        let clashing = (self.clashing > 0).then(|| {
+            let Self { clashing, log, .. } = self;
+            format!("the numbers of {clashing} events that wait for audit log `{log}` stand for others")
+        });
+        let set_back = self.set_back.iter().map(ToString::to_string);
+        let lost: Vec<String> = set_back.chain(missing).chain(clashing).collect();
         (self.damage.is_none() && !lost.is_empty()).then(|| lost.join("; "))
     }
 }
@@ -96,9 +105,10 @@ impl Ledger {
         held.extend(self.store.held_unscoped().await?.into_iter().map(|held| (held.log, held.records)));
         let signer: Arc<dyn Sign> = Arc::new(self.signer.clone());
         for (log, waiting) in held {
-            let Losses { damage, set_back, missing } = self.store.losses_unscoped(&log, &signer).await?;
+            let Losses { damage, set_back, missing, clashing } =
+                self.store.losses_unscoped(&log, &signer).await?;
             let missing = missing.map(|(records, bytes)| Missing { records, bytes });
-            findings.insert(log.clone(), LogFinding { log, waiting, damage, set_back, missing });
+            findings.insert(log.clone(), LogFinding { log, waiting, damage, set_back, missing, clashing });
         }
         for (log, why) in &inspection.damaged {
             findings.entry(log.clone()).or_insert_with(|| named(log)).damage = Some(why.clone());
@@ -185,12 +195,40 @@ impl Ledger {
                 let entry = leaf::entry(&origin, &lost.log, seq, naming(event(lost), some))?;
                 edge = Some(self.store.accept_unscoped(&producer, &entry, absent, &signer).await?);
             }
+            let anew = self.record_clashes_anew(&lost.log, &origin, &mut seq, &signer).await?;
+            edge = anew.or(edge);
             if let (Some(place), Some(edge)) = (&self.place, edge) {
                 place.keep(&self.store, &lost.log, &edge).await?;
             }
             done.push(lost.log.clone());
         }
         Ok(())
+    }
+}
+
+impl Ledger {
+    /// Records the events that wait for a log under numbers which stand for others, with numbers of this run.
+    async fn record_clashes_anew(
+        &self,
+        log: &str,
+        origin: &Origin,
+        seq: &mut i64,
+        signer: &Arc<dyn Sign>,
+    ) -> Result<Option<Arc<Edge>>, Error> {
+        let mut edge = None;
+        loop {
+            let clashes = self.store.clashes_unscoped(log).await?;
+            if clashes.is_empty() {
+                return Ok(edge);
+            }
+            let mut entries = Vec::with_capacity(clashes.len());
+            for clash in clashes {
+                *seq += 1;
+                let entry = leaf::entry(origin, log, *seq, leaf::read(log, &clash.body)?)?;
+                entries.push((clash, entry));
+            }
+            edge = self.store.record_anew_unscoped(&origin.producer, entries, signer).await?;
+        }
     }
 }
 

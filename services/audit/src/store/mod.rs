@@ -3,6 +3,7 @@
 mod accepted;
 mod append;
 mod check;
+mod clash;
 mod entity;
 mod growth;
 mod migration;

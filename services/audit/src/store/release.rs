@@ -14,7 +14,7 @@ use super::check::{Unchecked, check, check_tile, wrong};
 use super::entity::{head, held, parked};
 use super::growth::Growth;
 use super::parking::{self, Counted, Demand};
-use super::{AuditStore, accepted, tiles};
+use super::{AuditStore, accepted, clash, tiles};
 use crate::domain::batch::{Entry, Producer, Taken};
 use crate::domain::hash;
 use crate::domain::tree::{Edge, tile_width};
@@ -45,6 +45,8 @@ pub(crate) struct Losses {
     pub(crate) set_back: Option<SetBack>,
     /// Parked events that are gone, and their bytes.
     pub(crate) missing: Option<(i64, i64)>,
+    /// Parked events whose numbers stand for others in the records.
+    pub(crate) clashing: u64,
 }
 
 /// Numbers of a producer that were acknowledged and stand in no log, both ends included.
@@ -163,6 +165,9 @@ async fn release(
         return Err(wrong(log, format!("{records} parked records of {bytes} bytes are missing")));
     }
     let Next { rows, more } = next(tx, log, max_records).await?;
+    if let Some(last) = rows.last() {
+        clash::refuse(tx, log, last.arrival).await?;
+    }
     let mut entries = Vec::with_capacity(rows.len());
     for row in &rows {
         entries.push(entry(row, entry_of)?);
@@ -193,7 +198,7 @@ async fn release(
 }
 
 /// A log that fits together. Leaves its head locked.
-async fn whole(tx: &Tx, log: &str, signer: &dyn Sign) -> Result<Unchecked, Error> {
+pub(super) async fn whole(tx: &Tx, log: &str, signer: &dyn Sign) -> Result<Unchecked, Error> {
     let found = check(tx, log).await?;
     match signer.objection(&found) {
         Some(objection) => Err(wrong(log, objection.why)),
@@ -282,6 +287,7 @@ async fn losses(tx: &Tx, log: &str, signer: &dyn Sign) -> Result<Losses, Error> 
         losses.set_back = tiles::set_back(tx, log, &mark, &edge.mark()).await?;
     }
     losses.missing = missing(&held, parking::counted(tx, log).await?)?;
+    losses.clashing = clash::count(tx, log).await?;
     Ok(losses)
 }
 

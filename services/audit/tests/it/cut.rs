@@ -4,13 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use pavior_audit::Config;
-use pavior_audit::restore::{Ledger, LogFinding, Missing};
+use pavior_audit::restore::{Ledger, LogFinding};
 use pavior_audit_verifier::verify_database;
 use pavior_core::audit::{AuditClass, AuditEvent};
 use pavior_core::clock::Clock as _;
 use pavior_testkit::{db, wait_for};
 
-use crate::damage::{Damage, ids, ids_of, ship, size};
+use crate::damage::{ids, ids_of, ship, size};
 use crate::restore::{checkpoints, config};
 use crate::support::{Client, Fixture, Running, event};
 use crate::tamper::Tables;
@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 const TABLES: [&str; 4] = ["audit_head", "audit_checkpoint", "audit_tile", "audit_record"];
 
 /// Keeps the rows of a log as they are.
-async fn keep(tables: &Tables, name: &str) {
+pub(crate) async fn keep(tables: &Tables, name: &str) {
     for table in TABLES {
         tables
             .run(&format!("CREATE TABLE {name}_{table} AS SELECT * FROM {table} WHERE log = 'acme'"), vec![])
@@ -28,7 +28,7 @@ async fn keep(tables: &Tables, name: &str) {
 }
 
 /// Takes the rows of a log away, and puts those that were kept there.
-async fn put(tables: &Tables, name: Option<&str>) {
+pub(crate) async fn put(tables: &Tables, name: Option<&str>) {
     let statements = TABLES.iter().flat_map(|table| {
         let put = name.map(|name| format!("INSERT INTO {table} SELECT * FROM {name}_{table}"));
         [Some(format!("DELETE FROM {table} WHERE log = 'acme'")), put].into_iter().flatten()
@@ -46,7 +46,7 @@ async fn cut_back(fixture: &Fixture, client: &mut Client) -> Tables {
     tables
 }
 
-async fn kept(fixture: &Fixture, size: &str) {
+pub(crate) async fn kept(fixture: &Fixture, size: &str) {
     kept_in(&checkpoints(fixture), size).await;
 }
 
@@ -67,11 +67,11 @@ pub(crate) async fn told(running: &Running, part: &str) {
     .await;
 }
 
-fn clients(fixture: &Fixture, running: &Running) -> (Client, Client) {
+pub(crate) fn clients(fixture: &Fixture, running: &Running) -> (Client, Client) {
     (fixture.client(running, "catalog"), fixture.client(running, "gateway"))
 }
 
-fn lost(found: &LogFinding) -> AuditEvent {
+pub(crate) fn lost(found: &LogFinding) -> AuditEvent {
     AuditEvent {
         audit_class: AuditClass::Required,
         action: "platform.restore".into(),
@@ -311,93 +311,6 @@ async fn log_that_another_process_grew_from_an_older_copy_is_held() {
     drop((client, reader, policy));
     running.stop().await;
     other.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn parked_events_of_a_log_that_is_not_held_become_records_before_anything_new() {
-    db::both(|db| async {
-        let fixture = Fixture::new(db);
-        let running = fixture.start().await;
-        let (mut client, mut reader) = clients(&fixture, &running);
-        let tables = Tables::open(&fixture.db).await;
-        fixture.fill(&mut client, "acme", 1, 3).await;
-        for (next, restart) in [(4, false), (7, true)] {
-            let damage = Damage::to(&fixture).await;
-            assert_eq!(
-                ship(&fixture, &mut client, &[("acme", next), ("acme", next + 1)]).await.unwrap(),
-                next + 1
-            );
-            tables.run("UPDATE audit_parked SET log = 'elsewhere'", vec![]).await;
-            damage.repair().await;
-            told(&running, "2 parked records of").await;
-            let statements = ["DELETE FROM audit_held", "UPDATE audit_parked SET log = 'acme'"];
-            tables.run_together(statements.map(str::to_owned).into()).await;
-            if restart {
-                continue;
-            }
-            assert_eq!(ship(&fixture, &mut client, &[("acme", next + 2)]).await.unwrap(), next + 2);
-            running.well().await;
-        }
-        drop((client, reader));
-        running.crash().await;
-        let running = fixture.start().await;
-        running.well().await;
-        (client, reader) = clients(&fixture, &running);
-        assert_eq!(ids(&fixture, &mut reader, "acme").await, ids_of("acme", &[1, 2, 3, 4, 5, 6, 7, 8]));
-        drop((client, reader));
-        running.stop().await;
-        let report = verify_database(&fixture.db.url, None).await.unwrap();
-        assert_eq!((report.records(), report.parked), (8, 0));
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn log_whose_parked_events_are_gone_goes_on_when_the_loss_is_accepted_and_recorded() {
-    db::both(|db| async {
-        let fixture = Fixture::new(db);
-        let running = fixture.start_with(config(&fixture)).await.unwrap();
-        let (mut client, reader) = clients(&fixture, &running);
-        fixture.fill(&mut client, "acme", 1, 3).await;
-        let damage = Damage::to(&fixture).await;
-        assert_eq!(ship(&fixture, &mut client, &[("acme", 4), ("acme", 5)]).await.unwrap(), 5);
-        let gone = "DELETE FROM audit_parked WHERE arrival = (SELECT MIN(arrival) FROM audit_parked)";
-        let tables = Tables::open(&fixture.db).await;
-        assert_eq!(tables.run(gone, vec![]).await, 1);
-        drop((client, reader));
-        running.stop().await;
-
-        // Damage is no loss: it is for a copy to mend.
-        let ledger = Ledger::open(&config(&fixture), fixture.db.connect().await).unwrap();
-        let found = ledger.look().await.unwrap();
-        assert_eq!(found.len(), 1);
-        assert_eq!(
-            (found[0].lost(), found[0].damage.as_deref()),
-            (None, Some("its tiles do not hash to its head"))
-        );
-        damage.repair().await;
-        let found = ledger.look().await.unwrap();
-        let Some(Missing { records: 1, bytes }) = found[0].missing else { panic!("{found:?}") };
-        let said = format!("1 events of {bytes} bytes that waited for audit log `acme` are gone");
-        assert_eq!(found[0].lost().as_ref(), Some(&said));
-        ledger.accept(&found, lost, fixture.clock.now()).await.1.unwrap();
-        assert_eq!(
-            ledger.look().await.unwrap(),
-            [LogFinding { log: "acme".into(), waiting: 1, ..LogFinding::default() }]
-        );
-        drop(ledger);
-
-        let running = fixture.start_with(config(&fixture)).await.unwrap();
-        running.well().await;
-        let (client, mut reader) = clients(&fixture, &running);
-        assert_eq!(ids(&fixture, &mut reader, "acme").await, ids_of("acme", &[1, 2, 3, 1_000, 5]));
-        let records = fixture.all(&mut reader, "acme", "action = \"platform.restore\"").await;
-        assert_eq!(records[0].event.as_ref().unwrap().summary, said);
-        assert_eq!(verify_database(&fixture.db.url, None).await.unwrap().accepted_losses, 1);
-        drop((client, reader));
-        running.stop().await;
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ mod append;
 mod cut;
 mod damage;
 mod deliverable;
+mod parked;
 mod read;
 mod restore;
 mod support;

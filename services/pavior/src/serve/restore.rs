@@ -334,7 +334,7 @@ fn detail(role: Role, apart: &Apart) -> Value {
 }
 
 fn log_detail(found: &LogFinding) -> Value {
-    let LogFinding { log, waiting, damage, set_back, missing } = found;
+    let LogFinding { log, waiting, damage, set_back, missing, clashing } = found;
     let mut detail = json!({ "database": "audit", "log": log, "waiting": waiting });
     if let Some(damage) = damage {
         detail["damage"] = damage.as_str().into();
@@ -347,6 +347,9 @@ fn log_detail(found: &LogFinding) -> Value {
     if let Some(Missing { records, bytes }) = missing {
         detail["missing"] = (*records).into();
         detail["missingBytes"] = (*bytes).into();
+    }
+    if *clashing > 0 {
+        detail["clashing"] = (*clashing).into();
     }
     detail
 }
