@@ -12,6 +12,7 @@ use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, Ow
 use pavior_proto::pavior::policy::internal::v1::{DecideRequest, DecisionContext, DecisionStage};
 use pavior_proto::pavior::policy::v1::{Decision, Effect};
 use pavior_proto::pavior::r#type::v1 as pb;
+use pavior_rpc::facts::fingerprint;
 use pavior_rpc::problem::{ErrorReason, Problem};
 use pavior_rpc::{RequestContext, context, mask, validate};
 use tonic::{Code, Status};
@@ -40,6 +41,8 @@ pub(crate) struct Caller {
 pub(crate) struct Admitted {
     pub(crate) resource: Option<Resource>,
     pub(crate) decision: Option<DecisionRef>,
+    /// The fingerprint of the facts that were decided on; empty where there were none.
+    pub(crate) facts: String,
 }
 
 /// The name that policy decides on: a singleton has none of its own.
@@ -62,7 +65,7 @@ impl Engine {
         message: &Bytes,
     ) -> Result<Admitted, Refused> {
         let resource = match &method.target {
-            Target::Caller => return Ok(Admitted { resource: None, decision: None }),
+            Target::Caller => return Ok(Admitted { resource: None, decision: None, facts: String::new() }),
             Target::Platform => Resource::platform(),
             Target::Resource(field) => governed_name(read(message, field)?, method)
                 .and_then(Resource::parse)
@@ -75,10 +78,10 @@ impl Engine {
             return Err(self.across_the_border(method, &resource));
         }
         if !method.governed {
-            return Ok(Admitted { resource: Some(resource), decision: None });
+            return Ok(Admitted { resource: Some(resource), decision: None, facts: String::new() });
         }
         let owner = new_owner(message, method, &resource)?;
-        let facts = self.facts(caller, method, message, &resource).await?;
+        let (facts, mut decided_on) = self.facts(caller, method, message, &resource).await?;
         // Each of them is done to many at once, whoever owns them: as if all went from nobody to nobody.
         let nobodys = NewOwner { group: "", moves: true };
         for action in &method.amounts_to {
@@ -90,19 +93,20 @@ impl Engine {
         let reference = followed(action, method.plan_follows, &resource, &decision)
             .map_err(|refused| naming_owner(refused, method, &owner))?;
         if method.owners_within {
-            self.admit_within(caller, method, message, &resource).await?;
+            decided_on = self.admit_within(caller, method, message, &resource).await?;
         }
-        Ok(Admitted { resource: Some(resource), decision: Some(reference) })
+        Ok(Admitted { resource: Some(resource), decision: Some(reference), facts: decided_on })
     }
 
-    /// Decides on what the call does to owners, as if each was done by a call of its own.
+    /// Decides on what the call does to owners, as if each was done by a call of its own. Returns the fingerprint of
+    /// that.
     async fn admit_within(
         &self,
         caller: &Caller,
         method: &Method,
         message: &Bytes,
         resource: &Resource,
-    ) -> Result<(), Refused> {
+    ) -> Result<String, Refused> {
         let ask = GetResourceFactsRequest { message: message.to_vec(), ..about(resource) };
         let ask = Self::asked_for(caller, method, message, ask)?;
         let facts = match self.facts_of(&caller.principal, &method.role, resource, ask).await {
@@ -122,6 +126,7 @@ impl Engine {
                 format!("changes owners in {found} ways, more than {MAX_OWNER_CHANGES}: do it in parts");
             return Err(Problem::invalid_field("", Fault::TooMany, text).into());
         }
+        let decided_on = fingerprint(&facts);
         for OwnerChange { action, r#type, owner, new_owner, moves } in facts.owner_changes {
             let facts = ResourceFacts {
                 name: resource.name.clone(),
@@ -134,7 +139,7 @@ impl Engine {
             let decision = self.decide(caller, method, &action, resource, facts, &owner).await?;
             followed(&action, false, resource, &decision)?;
         }
-        Ok(())
+        Ok(decided_on)
     }
 
     /// The answer is the same as policy's own, so that nobody learns which organizations there are.
@@ -144,28 +149,32 @@ impl Engine {
         Refused { status: problem.into(), denial: Some(denial) }
     }
 
+    /// The facts to decide on, and the fingerprint of those that the resource's service told.
     async fn facts(
         &self,
         caller: &Caller,
         method: &Method,
         message: &Bytes,
         resource: &Resource,
-    ) -> Result<ResourceFacts, Refused> {
+    ) -> Result<(ResourceFacts, String), Refused> {
         if !method.facts || resource.name == PLATFORM {
-            return Ok(ResourceFacts {
+            let facts = ResourceFacts {
                 name: resource.name.clone(),
                 r#type: method.resource_type.clone(),
                 project: resource.project(),
                 ..Default::default()
-            });
+            };
+            return Ok((facts, String::new()));
         }
         let ask = Self::asked_for(caller, method, message, about(resource))?;
         match self.facts_of(&caller.principal, &method.role, resource, ask).await {
-            // What a user owns is nobody's to policy, which knows groups only.
-            Ok(facts) if ResourceName::parse_as(&facts.owner, USER).is_ok() => {
-                Ok(ResourceFacts { owner: String::new(), ..facts })
+            Ok(facts) => {
+                let decided_on = fingerprint(&facts);
+                // What a user owns is nobody's to policy, which knows groups only.
+                let is_users = ResourceName::parse_as(&facts.owner, USER).is_ok();
+                let owner = if is_users { String::new() } else { facts.owner };
+                Ok((ResourceFacts { owner, ..facts }, decided_on))
             }
-            Ok(facts) => Ok(facts),
             // The name is all that was asked about: its owner says that it has no such resources.
             Err(status) if status.code() == Code::InvalidArgument => {
                 let path = method.resource().map_or("", |field| field.path.as_str());

@@ -100,6 +100,7 @@ impl Engine {
             action: &method.action,
             resource: admitted.resource.as_ref().map_or("", |resource| &resource.name),
             decision: admitted.decision.as_ref(),
+            facts: &admitted.facts,
             request_id: &request_id,
         };
         let token = if method.reads { self.identity.mint_shared(&grant) } else { self.identity.mint(&grant) };

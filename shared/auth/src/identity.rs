@@ -175,6 +175,7 @@ impl ServiceIdentity {
             action: grant.action.to_owned(),
             resource: grant.resource.to_owned(),
             decision: grant.decision.filter(|_| proof.is_none()).cloned(),
+            facts: grant.facts.to_owned(),
             request_id: grant.request_id.to_owned(),
             method: grant.method.to_owned(),
         })?;
@@ -207,6 +208,7 @@ impl ServiceIdentity {
             action: "",
             resource: "",
             decision,
+            facts: "",
             request_id: "",
         };
         self.reuse(&grant, decision, proof)
@@ -220,8 +222,8 @@ impl ServiceIdentity {
         proof: Option<&str>,
     ) -> Result<HeaderValue, AuthError> {
         let mint = |error: serde_json::Error| AuthError::Mint(error.to_string());
-        let Grant { audience, method, principal, organization, action, resource, .. } = grant;
-        let described = (audience, method, organization, principal, action, resource, alike, proof);
+        let Grant { audience, method, principal, organization, action, resource, facts, .. } = grant;
+        let described = (audience, method, organization, principal, action, resource, facts, alike, proof);
         let described = serde_json::to_vec(&described).map_err(mint)?;
         let mut key = [0; 32];
         key.copy_from_slice(digest::digest(&digest::SHA256, &described).as_ref());

@@ -55,6 +55,8 @@ pub(crate) struct Claims {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) decision: Option<DecisionRef>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) facts: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) request_id: String,
     /// The one method that the token is good for, as `/package.Service/Method`; empty for any allowed one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -78,6 +80,8 @@ pub struct Grant<'a> {
     pub resource: &'a str,
     /// The decision.
     pub decision: Option<&'a DecisionRef>,
+    /// The fingerprint of the facts that were decided on; empty where there were none.
+    pub facts: &'a str,
     /// The request that the call belongs to.
     pub request_id: &'a str,
 }
@@ -200,6 +204,7 @@ impl InternalVerifier {
             action: claims.action.clone(),
             resource: claims.resource.clone(),
             decision: asked.decision.clone().filter(|_| decided),
+            facts: claims.facts.clone(),
             caller: claims.iss.clone(),
             standing: verified.standing,
             token: verified.token.clone(),

@@ -27,6 +27,7 @@ pub(crate) struct Inner {
     pub(crate) action: String,
     pub(crate) resource: String,
     pub(crate) decision: Option<DecisionRef>,
+    pub(crate) facts: String,
     pub(crate) caller: String,
     pub(crate) standing: Standing,
     /// The token of the gateway that this permit comes from; sensitive, so that it is not printed.
@@ -70,6 +71,7 @@ impl Permit {
             action: String::new(),
             resource: String::new(),
             decision: None,
+            facts: String::new(),
             caller: authority.role.clone(),
             standing: Standing::Itself,
             token: None,
@@ -105,6 +107,11 @@ impl Permit {
     /// The decision that let the call in, if one was asked for.
     pub fn decision(&self) -> Option<&DecisionRef> {
         self.inner.decision.as_ref()
+    }
+
+    /// The fingerprint of the facts that were decided on; empty where there were none.
+    pub fn facts(&self) -> &str {
+        &self.inner.facts
     }
 
     /// The role of the service that made the call, for example `gateway`.

@@ -17,6 +17,7 @@ struct Method {
     path: String,
     name: String,
     action: String,
+    facts: bool,
     request: MessageDescriptor,
     response: MessageDescriptor,
 }
@@ -52,11 +53,14 @@ fn methods(pool: &DescriptorPool, rule: &ExtensionDescriptor) -> Vec<Method> {
     let mut methods = Vec::new();
     for service in pool.services().filter(|service| service.package_name().starts_with("pavior.")) {
         for method in service.methods().filter(|method| is_ours(&method.input())) {
-            let action = options(&method.options(), rule).map(|rule| text(&rule, "action"));
+            let rule = options(&method.options(), rule);
+            let action = rule.as_ref().map(|rule| text(rule, "action"));
+            let facts = rule.and_then(|rule| rule.get_field_by_name("facts")?.as_bool());
             methods.push(Method {
                 path: format!("/{}/{}", service.full_name(), method.name()),
                 name: method.name().to_owned(),
                 action: action.unwrap_or_default(),
+                facts: facts.unwrap_or_default(),
                 request: method.input(),
                 response: method.output(),
             });
@@ -119,10 +123,11 @@ fn accessors(out: &mut String, message: &MessageDescriptor, fields: &[&str]) -> 
 }
 
 fn write_request(out: &mut String, method: &Method) -> Written {
-    let Method { path: full, action, request, .. } = method;
+    let Method { path: full, action, facts, request, .. } = method;
     writeln!(out, "impl Request for {} {{", path(request))?;
     writeln!(out, "    const PATH: &'static str = {full:?};")?;
     writeln!(out, "    const ACTION: &'static str = {action:?};")?;
+    writeln!(out, "    const FACTS: bool = {facts};")?;
     accessors(out, request, &["request_id"])?;
     if has(request, "validate_only", &Kind::Bool) {
         writeln!(out, "    fn validate_only(&self) -> bool {{ self.validate_only }}")?;

@@ -29,6 +29,8 @@ pub trait Request: Message + Name + Default + Clone + Send + Sync + 'static {
     const PATH: &'static str;
     /// What policy decides on, `identity.groups.create`.
     const ACTION: &'static str;
+    /// Policy decided on facts of the target, which must still hold when it changes.
+    const FACTS: bool;
     /// The caller's UUID (AIP-155); empty where there is none.
     fn request_id(&self) -> &str {
         ""

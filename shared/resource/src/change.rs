@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pavior_auth::Permit;
 use pavior_proto::shape;
 use pavior_rpc::digest;
+use pavior_rpc::facts::still_hold;
 use pavior_rpc::problem::Problem;
 use pavior_store::idempotency::{self, IdempotencyError};
 use pavior_store::{Recorded, Tx, TxFuture};
@@ -32,6 +33,8 @@ pub struct ChangeContext {
     pub digest: Vec<u8>,
     /// Whether all of it is to be undone.
     pub validate_only: bool,
+    /// Whether it was decided on facts of the target.
+    pub facts: bool,
     /// The operation that the change belongs to, by resource name, for its audit record; empty when to none.
     pub operation: String,
 }
@@ -46,6 +49,7 @@ impl ChangeContext {
             request_id: request.request_id().to_owned(),
             digest: digest::of(request).to_vec(),
             validate_only: request.validate_only(),
+            facts: R::FACTS,
             operation: String::new(),
         }
     }
@@ -59,6 +63,7 @@ impl ChangeContext {
             request_id: String::new(),
             digest: Vec::new(),
             validate_only: false,
+            facts: false,
             operation: String::new(),
         }
     }
@@ -254,10 +259,13 @@ where
     {
         return Ok(Recorded::unchanged(replayed(&first)?));
     }
-    let facts = match key {
-        Some(_) => service.facts(tx, permit).await?,
-        None => None,
+    let facts = match key.is_some() || context.facts {
+        true => service.facts(tx, permit).await?,
+        false => None,
     };
+    if let Some(facts) = facts.as_ref().filter(|_| context.facts) {
+        still_hold(permit.facts(), facts).map_err(Error::Problem)?;
+    }
     let now = kernel.clock.now();
     let started = Work { tx, permit, now, service };
     let Done { value, entries } = work(&started, command).await?;

@@ -31,6 +31,7 @@ pub fn governed(identity: &ServiceIdentity, inner: Transport, audience: &str) ->
                 action: &rule.action,
                 resource: "",
                 decision: Some(&decision),
+                facts: "",
                 request_id: "",
             });
             request.headers_mut().insert(INTERNAL_TOKEN, token.unwrap());

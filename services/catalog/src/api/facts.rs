@@ -17,8 +17,6 @@ use tonic::{Request, Response, Status};
 
 use super::Api;
 use super::special::documents;
-use crate::app::OwnerChange;
-use crate::domain::{EntityFields, Fields as _};
 
 #[tonic::async_trait]
 impl ResourceFactsService for Api {
@@ -75,19 +73,6 @@ impl Api {
         }
         validate::request(&import)?;
         let changes = self.app.owner_changes(permit, documents(import)).await;
-        let changes = changes.map_err(Problem::from)?;
-        let encode = |OwnerChange { exists, before, after }| facts_pb::OwnerChange {
-            action: if exists {
-                catalog::UpdateEntityRequest::ACTION
-            } else {
-                catalog::CreateEntityRequest::ACTION
-            }
-            .to_owned(),
-            r#type: EntityFields::TYPE.to_owned(),
-            moves: exists && before != after,
-            owner: before,
-            new_owner: after,
-        };
-        Ok(changes.into_iter().map(encode).collect())
+        Ok(changes.map_err(Problem::from)?.into_iter().map(Into::into).collect())
     }
 }

@@ -6,11 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use jsonschema::{Draft, PatternOptions, Validator};
 use pavior_auth::Permit;
 use pavior_core::audit::Affected;
+use pavior_proto::pavior::catalog::v1::{CreateEntityRequest, UpdateEntityRequest};
+use pavior_proto::pavior::governance::internal::v1 as pb;
+use pavior_proto::shape::Request as _;
 use pavior_resource::{AuditEntry, ChangeContext, Done, Work, run};
+use pavior_rpc::facts::still_hold;
 use pavior_rpc::problem::Problem;
 use prost::Message;
 
-use super::facts::group_or_nobody;
+use super::facts::{facts_of_target, group_or_nobody};
 use super::import_members::import_members;
 use super::{App, db};
 use crate::domain::backstage;
@@ -61,6 +65,19 @@ pub(crate) struct OwnerChange {
     pub(crate) after: String,
 }
 
+impl From<OwnerChange> for pb::OwnerChange {
+    fn from(OwnerChange { exists, before, after }: OwnerChange) -> Self {
+        let action = if exists { UpdateEntityRequest::ACTION } else { CreateEntityRequest::ACTION };
+        Self {
+            action: action.to_owned(),
+            r#type: EntityFields::TYPE.to_owned(),
+            moves: exists && before != after,
+            owner: before,
+            new_owner: after,
+        }
+    }
+}
+
 impl App {
     /// What an import of these documents would do to owners, each once.
     pub(crate) async fn owner_changes(
@@ -75,22 +92,9 @@ impl App {
         let kinds = db.find_many::<KindFields>(permit, "", &kinds).await?;
         let kinds: BTreeMap<&str, &KindFields> =
             kinds.iter().map(|kind| (kind.id.as_str(), &kind.fields)).collect();
-        let key = |read: &Read| EntityKey::new(&*read.imported.fields.kind, read.imported.id.as_str());
-        let keys: Vec<EntityKey> = read.iter().map(key).collect();
+        let keys: Vec<EntityKey> = read.iter().map(key_of).collect();
         let existing = db.existing_entities(permit, &keys).await?;
-        let changes = read.iter().zip(&keys).filter_map(|(read, key)| {
-            // Without its kind the import is refused as a whole.
-            let kind = kinds.get(read.imported.fields.kind.as_str())?;
-            let fields = &read.imported.fields;
-            let within = fields.owner_within(permit.organization(), kind).map(|(_, owner)| owner);
-            let before = existing.get(key);
-            Some(OwnerChange {
-                exists: before.is_some(),
-                before: before.map(|before| group_or_nobody(before.owner.clone())).unwrap_or_default(),
-                after: group_or_nobody(within.unwrap_or_else(|| fields.owner.clone())),
-            })
-        });
-        Ok(changes.collect())
+        Ok(owner_changes(permit.organization(), &read, &kinds, &existing))
     }
 
     /// Imports documents.
@@ -103,6 +107,31 @@ impl App {
         let read = read_apart(documents, context.permit.organization()).await?;
         run(self, context, encode, read, |work, read| Box::pin(import(work, read))).await
     }
+}
+
+fn key_of(read: &Read) -> EntityKey {
+    EntityKey::new(&*read.imported.fields.kind, read.imported.id.as_str())
+}
+
+fn owner_changes(
+    organization: &str,
+    read: &[Read],
+    kinds: &BTreeMap<&str, &KindFields>,
+    existing: &BTreeMap<EntityKey, Existing>,
+) -> BTreeSet<OwnerChange> {
+    let changes = read.iter().filter_map(|read| {
+        // Without its kind the import is refused as a whole.
+        let kind = kinds.get(read.imported.fields.kind.as_str())?;
+        let fields = &read.imported.fields;
+        let within = fields.owner_within(organization, kind).map(|(_, owner)| owner);
+        let before = existing.get(&key_of(read));
+        Some(OwnerChange {
+            exists: before.is_some(),
+            before: before.map(|before| group_or_nobody(before.owner.clone())).unwrap_or_default(),
+            after: group_or_nobody(within.unwrap_or_else(|| fields.owner.clone())),
+        })
+    });
+    changes.collect()
 }
 
 /// Megabytes of YAML would keep this thread from serving others.
@@ -185,10 +214,17 @@ impl Checker {
 }
 
 async fn import(work: &Work<'_, App>, read: &[Read]) -> Result<Done<Imported>, Error> {
-    let checked = check(work, read).await?;
+    let (checked, kinds) = check(work, read).await?;
     let keys: Vec<EntityKey> =
         checked.iter().map(|(id, fields, _)| EntityKey::new(&*fields.kind, id.as_str())).collect();
     let existing = db(work).existing_entities(work.permit, &keys).await?;
+    if !work.permit.facts().is_empty() {
+        let kinds = kinds.iter().map(|(id, kind)| (id.as_str(), &kind.fields)).collect();
+        let changes = owner_changes(work.permit.organization(), read, &kinds, &existing);
+        let mut facts = facts_of_target(&db(work), work.permit).await?.unwrap_or_default();
+        facts.owner_changes = changes.into_iter().map(Into::into).collect();
+        still_hold(work.permit.facts(), &facts).map_err(pavior_resource::Error::Problem)?;
+    }
     let mut counts = Imported::default();
     let mut writes: Vec<(Upsert, BTreeSet<Edge>)> = Vec::new();
     let mut changes = Vec::new();
@@ -254,7 +290,10 @@ async fn write(work: &Work<'_, App>, writes: &[(Upsert, BTreeSet<Edge>)]) -> Res
 type CheckedEntity = (String, EntityFields, BTreeSet<Edge>);
 
 /// Checks each document against its kind. All problems are told at once.
-async fn check(work: &Work<'_, App>, read: &[Read]) -> Result<Vec<CheckedEntity>, Error> {
+async fn check(
+    work: &Work<'_, App>,
+    read: &[Read],
+) -> Result<(Vec<CheckedEntity>, BTreeMap<String, Checker>), Error> {
     let organization = work.permit.organization();
     let kinds: BTreeSet<String> = read.iter().map(|read| read.imported.fields.kind.clone()).collect();
     let kinds: Vec<String> = kinds.into_iter().collect();
@@ -290,7 +329,7 @@ async fn check(work: &Work<'_, App>, read: &[Read]) -> Result<Vec<CheckedEntity>
         }
     }
     violations.into_result().map_err(documents_invalid)?;
-    Ok(checked)
+    Ok((checked, kinds))
 }
 
 /// Where a field of an entity stands in a document.

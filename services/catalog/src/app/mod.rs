@@ -28,7 +28,7 @@ use crate::store::{Db, Reader};
 pub(crate) use definitions::Match;
 pub(crate) use directory::Directory;
 pub(crate) use entities::{EntityView, create_entity, delete_entity, update_entity};
-pub(crate) use import::{ImportDocument, Imported, OwnerChange};
+pub(crate) use import::{ImportDocument, Imported};
 pub(crate) use registration::{Register, Unregister};
 pub(crate) use versions::{CreateVersion, MoveChannel};
 // For the wire side, which must not know the store.

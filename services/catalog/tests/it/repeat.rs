@@ -5,12 +5,16 @@ use pavior_auth::{Grant, INTERNAL_TOKEN};
 use pavior_core::audit::{DecisionRef, Effect};
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::pavior::governance::internal::v1 as facts_pb;
+use pavior_rpc::facts::fingerprint;
+use pavior_rpc::governance;
 use pavior_testkit::conformance::{self, Sample, Subject};
 use pavior_testkit::repeat::{Case, check};
 use pavior_testkit::{db, dynamic};
+use prost::Message as _;
 use serde_json::{Value as Json, json};
+use tonic::Code;
 
-use crate::support::{World, create_component, principal, uuid};
+use crate::support::{World, create_component, principal, refused, uuid};
 
 const ROLE: &str = "catalog";
 const ACME: &str = "organizations/acme";
@@ -157,6 +161,11 @@ async fn every_resource_keeps_to_what_all_resources_do() {
 
 /// A call as the gateway passes it on: with the resource that was decided on.
 fn passed_on<T>(world: &World, resource: &str, method: &str, message: T) -> tonic::Request<T> {
+    decided_on(world, resource, method, "", message)
+}
+
+/// The same with what stands for the facts that were decided on.
+fn decided_on<T>(world: &World, resource: &str, method: &str, facts: &str, message: T) -> tonic::Request<T> {
     let alice = principal("acme", "alice");
     let decision = DecisionRef { id: "d".into(), effect: Effect::Allow, ..DecisionRef::default() };
     let grant = Grant {
@@ -164,9 +173,10 @@ fn passed_on<T>(world: &World, resource: &str, method: &str, message: T) -> toni
         method,
         principal: &alice,
         organization: "acme",
-        action: "catalog.entities.delete",
+        action: &governance::rule(method).unwrap().action,
         resource,
         decision: Some(&decision),
+        facts,
         request_id: "r",
     };
     let token = world.identity.mint(&grant).unwrap();
@@ -222,6 +232,61 @@ async fn facts_of_a_repetition_are_those_of_the_first_call() {
         let kept = std::time::Duration::from_secs(24 * 3_600);
         world.clock.advance(kept + std::time::Duration::from_secs(1));
         assert!(!facts(&entity.name, &method, &request_id, "alice").await.exists);
+    })
+    .await;
+}
+
+/// Between the decision and the change somebody else may give the entity to another group.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_decided_on_facts_that_have_changed_is_refused() {
+    db::both(|db| async {
+        let world = World::ready(db).await;
+        let (mine, theirs) = (world.group("acme", "mine", "").await, world.group("acme", "theirs", "").await);
+        let mut request = create_component("acme", "cart", json!({}));
+        request.entity.as_mut().unwrap().owner = mine.name.clone();
+        let mut catalog = world.client.catalog.clone();
+        let mut entity = catalog.create_entity(world.alice(request)).await.unwrap().into_inner();
+        let [delete, import] = ["DeleteEntity", "ImportEntities"]
+            .map(|method| format!("/pavior.catalog.v1.CatalogService/{method}"));
+        let document = pb::import_entities_request::Document {
+            origin: "test".to_owned(),
+            content: "{apiVersion: backstage.io/v1alpha1, kind: Component, metadata: {name: cart}, \
+                      spec: {type: service, lifecycle: production, owner: mine}}"
+                .to_owned(),
+        };
+        let imports = pb::ImportEntitiesRequest {
+            parent: ACME.to_owned(),
+            documents: vec![document],
+            ..Default::default()
+        };
+        let facts = async |name: &str, method: &str, message: Vec<u8>| {
+            let ask = facts_pb::GetResourceFactsRequest {
+                name: name.to_owned(),
+                method: method.to_owned(),
+                message,
+                ..Default::default()
+            };
+            let facts = world.facts.clone().get_resource_facts(world.alice(ask)).await.unwrap();
+            fingerprint(facts.get_ref())
+        };
+        let of_delete = facts(&entity.name, &delete, Vec::new()).await;
+        let of_import = facts(ACME, &import, imports.encode_to_vec()).await;
+
+        entity.owner.clone_from(&theirs.name);
+        let update = pb::UpdateEntityRequest { entity: Some(entity.clone()), ..Default::default() };
+        catalog.update_entity(world.alice(update)).await.unwrap();
+
+        let mut bare = world.bare.catalog.clone();
+        let remove = pb::DeleteEntityRequest { name: entity.name.clone(), ..Default::default() };
+        let call = decided_on(&world, &entity.name, &delete, &of_delete, remove.clone());
+        refused(bare.delete_entity(call).await, Code::Aborted, "FACTS_CHANGED");
+        let call = decided_on(&world, ACME, &import, &of_import, imports.clone());
+        refused(bare.import_entities(call).await, Code::Aborted, "FACTS_CHANGED");
+
+        let of_import = facts(ACME, &import, imports.encode_to_vec()).await;
+        bare.import_entities(decided_on(&world, ACME, &import, &of_import, imports)).await.unwrap();
+        let of_delete = facts(&entity.name, &delete, Vec::new()).await;
+        bare.delete_entity(decided_on(&world, &entity.name, &delete, &of_delete, remove)).await.unwrap();
     })
     .await;
 }

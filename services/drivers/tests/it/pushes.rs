@@ -125,6 +125,35 @@ async fn a_full_repository_takes_deletions_only() {
     assert_eq!(world.pushes.seen.lock().unwrap().pop().unwrap().refused, None);
 }
 
+/// Every push brings a pack; they are put together now and then, with nobody pushing and nothing lost.
+#[tokio::test]
+async fn packs_of_many_pushes_become_one() {
+    let (_world, made, copy, _work) = cloned(|_| {}).await;
+    let path = PathBuf::from(made.outputs["path"].as_str().unwrap());
+    must(&path, &["config", "gc.autoPackLimit", "4"]).await;
+    let packs = || {
+        let files = std::fs::read_dir(path.join("objects/pack")).unwrap();
+        files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|end| end == "pack")).count()
+    };
+    for n in 0..12 {
+        std::fs::write(copy.join("count"), n.to_string()).unwrap();
+        commit(&copy, &format!("Commit {n}")).await;
+        must(&copy, &["push", "-q", "origin", "main", &format!("HEAD:refs/tags/v{n}")]).await;
+    }
+    wait_for("few packs", || (packs() <= 4).then_some(())).await;
+    // What nobody points at any more, and whoever reads meanwhile, is not harmed.
+    must(&path, &["fsck", "--full", "--strict"]).await;
+    let again = tempfile::tempdir().unwrap();
+    must(again.path(), &["clone", "-q", &address(&made), "copy"]).await;
+    let copy = again.path().join("copy");
+    assert_eq!(std::fs::read_to_string(copy.join("count")).unwrap(), "11");
+    assert_eq!(must(&copy, &["tag"]).await.lines().count(), 12);
+    // The quota counts what there is.
+    std::fs::write(copy.join("count"), "more").unwrap();
+    commit(&copy, "More").await;
+    must(&copy, &["push", "-q", "origin", "main"]).await;
+}
+
 /// Process ids of git commands that work on this data folder.
 fn back_ends(data: &Path) -> BTreeSet<u64> {
     let mut found = BTreeSet::new();

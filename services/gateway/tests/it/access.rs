@@ -135,6 +135,7 @@ async fn a_token_for_one_method_of_one_service_is_worth_nothing_elsewhere() {
         action: "catalog.entities.get",
         resource: ENTITY,
         decision: None,
+        facts: "",
         request_id: "",
     });
     let forged = forged.unwrap().to_str().unwrap().to_owned();

@@ -14,6 +14,7 @@ use pavior_proto::pavior::policy::v1::{ApprovalRequirement, Decision, Effect, Po
 use pavior_proto::pavior::provisioning::v1::project_service_client::ProjectServiceClient;
 use pavior_proto::pavior::provisioning::v1::{CreateProjectRequest, DeleteEnvironmentRequest, Project};
 use pavior_rpc::Problem;
+use pavior_rpc::facts::fingerprint;
 use pavior_rpc::problem::{ErrorReason, from_status};
 use pavior_testkit::wait_for;
 use tonic::{Code, Status};
@@ -195,6 +196,11 @@ async fn policy_is_asked_about_both_owners_when_an_update_writes_the_owner() {
         assert_eq!(question.resource.unwrap().owner, payments);
         let context = question.context.unwrap();
         assert_eq!((context.new_owner.as_str(), context.moves_owner), asked, "`{owner}` {paths:?}");
+        // The service looks whether that is still so when it changes the entity.
+        let permit = world.fake("catalog").calls(UPDATE_ENTITY).pop().unwrap().permit;
+        let owner = payments.to_owned();
+        let facts = ResourceFacts { name: ENTITY.to_owned(), exists: true, owner, ..Default::default() };
+        assert_eq!(permit.facts(), fingerprint(&facts));
     }
     let status = client.update_entity(update("organizations/evil/groups/x", &["owner"])).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);

@@ -172,6 +172,7 @@ impl Fixture {
             action,
             resource: "",
             decision: Some(&decision),
+            facts: "",
             request_id: "request-1",
         };
         let mut request = Request::new(message);

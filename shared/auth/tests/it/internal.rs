@@ -72,6 +72,7 @@ pub(crate) fn grant<'a>(principal: &'a Principal, decision: Option<&'a DecisionR
         action: "catalog.entities.get",
         resource: "organizations/acme/kinds/component/entities/a",
         decision,
+        facts: "",
         request_id: "r-1",
     }
 }
