@@ -84,6 +84,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     let signer = Signer::load(&config)?;
     let store = AuditStore::open(deps.store.clone()).await?;
     let mut inspection = damage::inspect(&store, &signer).await?;
+    inspection.condemn_set_back();
     signer.publish(&config)?;
     let (sound, damaged) = (inspection.sound.len(), inspection.damaged.len());
     tracing::info!(verifier_key = signer.verifier_key(), sound, damaged, "audit logs were looked at");
@@ -93,7 +94,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     let mut remember = None;
     if let Some(folder) = &config.checkpoints_dir {
         let place = SecondPlace::open(folder, signer.clone())?;
-        let found = place.compare(&store, &inspection).await?;
+        let found = place.compare(&store, &mut inspection).await?;
         // Of an older copy of the database nothing may go on; a log that was cut in it stops nobody else.
         if !found.is_empty()
             && (place.are_all(&found, &inspection)? || store.is_whole_unscoped(&signer).await?)
@@ -101,7 +102,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
             return Err(Error::SetBack(found).into());
         }
         place.hold_all(&store, &found, &mut inspection).await?;
-        place.keep_all(&store, &inspection).await?;
+        place.keep_all(&store, &mut inspection).await?;
         let (handle, writes, health) = keeper::keeper(place, store.clone());
         remember = Some(Arc::new(handle));
         tasks.push(tasks::checkpoint_keeper(writes));

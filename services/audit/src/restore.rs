@@ -97,7 +97,11 @@ impl Ledger {
 
     /// The logs of which something is gone or damaged, and those that are held. Reads every record.
     pub async fn look(&self) -> Result<Vec<LogFinding>, Error> {
-        let inspection = damage::inspect(&self.store, &self.signer).await?;
+        let mut inspection = damage::inspect(&self.store, &self.signer).await?;
+        let mut set_back = std::mem::take(&mut inspection.set_back);
+        if let Some(place) = &self.place {
+            set_back.extend(place.compare(&self.store, &mut inspection).await?);
+        }
         let mut findings = BTreeMap::<String, LogFinding>::new();
         let named = |log: &str| LogFinding { log: log.to_owned(), ..LogFinding::default() };
         let mut held: BTreeMap<String, u64> =
@@ -123,12 +127,10 @@ impl Ledger {
                 Err(Err(error)) => return Err(error),
             }
         }
-        if let Some(place) = &self.place {
-            for set_back in place.compare(&self.store, &inspection).await? {
-                let found = findings.entry(set_back.log.clone()).or_insert_with(|| named(&set_back.log));
-                if found.set_back.as_ref().is_none_or(|demanded| demanded.signed < set_back.signed) {
-                    found.set_back = Some(set_back);
-                }
+        for set_back in set_back {
+            let found = findings.entry(set_back.log.clone()).or_insert_with(|| named(&set_back.log));
+            if found.set_back.as_ref().is_none_or(|demanded| demanded.signed < set_back.signed) {
+                found.set_back = Some(set_back);
             }
         }
         Ok(findings.into_values().collect())
@@ -186,14 +188,20 @@ impl Ledger {
         let signer: Arc<dyn Sign> = Arc::new(self.signer.clone());
         let gaps = self.store.absent_unscoped().await?;
         let absent = gaps.iter().map(|gap| gap.last - gap.first + 1).sum();
+        // Time goes on also where the database was set back to before an acceptance.
+        let now = u64::try_from(at).unwrap_or_default();
         let first = gaps.chunks(GAPS_PER_RECORD).next().unwrap_or_default();
         let mut seq = 0;
         for lost in logs {
             let mut edge = None;
+            let kept = self.place.as_ref().map(|place| place.read(&lost.log)).transpose()?.flatten();
+            let least = kept.map_or(0, |kept| kept.generation.saturating_add(1)).max(now);
+            let renumbered = self.renumbered(&lost.log).await?;
             for some in std::iter::once(first).chain(gaps.chunks(GAPS_PER_RECORD).skip(1)) {
                 seq += 1;
-                let entry = leaf::entry(&origin, &lost.log, seq, naming(event(lost), some))?;
-                edge = Some(self.store.accept_unscoped(&producer, &entry, absent, &signer).await?);
+                let event = naming(event(lost), some, &renumbered);
+                let entry = leaf::entry(&origin, &lost.log, seq, event)?;
+                edge = Some(self.store.accept_unscoped(&producer, &entry, absent, least, &signer).await?);
             }
             let anew = self.record_clashes_anew(&lost.log, &origin, &mut seq, &signer).await?;
             edge = anew.or(edge);
@@ -207,6 +215,17 @@ impl Ledger {
 }
 
 impl Ledger {
+    /// The first events that are about to get other numbers, with those that they had.
+    async fn renumbered(&self, log: &str) -> Result<Vec<serde_json::Value>, Error> {
+        let clashes = self.store.clashes_unscoped(log, leaf::reread, leaf::content).await?;
+        let named = clashes.into_iter().filter(|clash| !clash.is_recorded).map(|clash| {
+            let event = leaf::read(log, &clash.body)?.event_id;
+            let Producer { service, epoch } = clash.producer;
+            Ok(json!({ "service": service, "epoch": epoch, "sequence": clash.seq, "event": event }))
+        });
+        named.collect()
+    }
+
     /// Records the events that wait for a log under numbers which stand for others, with numbers of this run.
     async fn record_clashes_anew(
         &self,
@@ -217,27 +236,31 @@ impl Ledger {
     ) -> Result<Option<Arc<Edge>>, Error> {
         let mut edge = None;
         loop {
-            let clashes = self.store.clashes_unscoped(log).await?;
+            let clashes = self.store.clashes_unscoped(log, leaf::reread, leaf::content).await?;
             if clashes.is_empty() {
                 return Ok(edge);
             }
-            let mut entries = Vec::with_capacity(clashes.len());
-            for clash in clashes {
+            let mut entries = Vec::new();
+            for clash in clashes.iter().filter(|clash| !clash.is_recorded) {
                 *seq += 1;
-                let entry = leaf::entry(origin, log, *seq, leaf::read(log, &clash.body)?)?;
-                entries.push((clash, entry));
+                entries.push(leaf::entry(origin, log, *seq, leaf::read(log, &clash.body)?)?);
             }
-            edge = self.store.record_anew_unscoped(&origin.producer, entries, signer).await?;
+            let store = &self.store;
+            let grown = store.record_anew_unscoped(log, &origin.producer, &clashes, entries, signer).await?;
+            edge = grown.or(edge);
         }
     }
 }
 
 /// The event with the numbers that are in no log: what a verifier takes as known to be lost.
-fn naming(mut event: AuditEvent, gaps: &[Absent]) -> AuditEvent {
+fn naming(mut event: AuditEvent, gaps: &[Absent], renumbered: &[serde_json::Value]) -> AuditEvent {
     let gap = |Absent { service, epoch, first, last }: &Absent| json!({ "service": service, "epoch": epoch, "first": first, "last": last });
     let change = event.change.get_or_insert_default();
     let mut after = change.after.take().unwrap_or_else(|| json!({}));
     after["gaps"] = gaps.iter().map(gap).collect();
+    if !renumbered.is_empty() {
+        after["renumbered"] = renumbered.into();
+    }
     change.after = Some(after);
     event
 }

@@ -13,7 +13,7 @@ use super::leaf;
 use crate::config::Config;
 use crate::domain::known::{Acceptance, KnownLogs};
 use crate::domain::tree::Edge;
-use crate::error::Error;
+use crate::error::{Error, SetBack};
 use crate::store::{AuditStore, Demand, HeldLog, NOT_HELD, Released, Sign};
 
 /// How often a log that is held is looked at again.
@@ -30,15 +30,24 @@ pub(crate) struct Inspection {
     pub(crate) sound: Vec<(String, Edge)>,
     /// Those that do not, and why.
     pub(crate) damaged: BTreeMap<String, String>,
+    /// Those that do not even go on from where an operator let them.
+    pub(crate) set_back: Vec<SetBack>,
     /// What had been accepted of logs before they were looked at.
     pub(crate) accepted: Vec<(String, Acceptance)>,
 }
 
 impl Inspection {
+    /// Takes those for damaged that were set back.
+    pub(crate) fn condemn_set_back(&mut self) {
+        for set_back in std::mem::take(&mut self.set_back) {
+            self.condemn(&set_back.log, set_back.why());
+        }
+    }
+
     /// Takes a log for damaged that fits together in itself.
     pub(crate) fn condemn(&mut self, log: &str, why: String) {
         self.sound.retain(|(sound, _)| sound != log);
-        self.damaged.insert(log.to_owned(), why);
+        self.damaged.entry(log.to_owned()).or_insert(why);
     }
 }
 
@@ -50,6 +59,14 @@ impl Inspection {
 pub(crate) async fn inspect(store: &AuditStore, signer: &dyn Sign) -> Result<Inspection, Error> {
     let accepted = store.newly_accepted_unscoped(&KnownLogs::default(), signer).await?;
     let (mut inspection, foreign) = inspect_those(store, signer, store.logs_unscoped().await?).await?;
+    for (log, acceptance) in &accepted {
+        // It goes on at least from where an operator let it.
+        match store.set_back_unscoped(log, &acceptance.mark, None).await {
+            Ok(None) => {}
+            Ok(Some(set_back)) => inspection.set_back.push(set_back),
+            Err(error) => inspection.condemn(log, error.damage()?.1),
+        }
+    }
     inspection.accepted = accepted;
     match foreign {
         Some((log, why)) if inspection.sound.is_empty() => Err(Error::Inconsistent { log, why }),

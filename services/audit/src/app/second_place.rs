@@ -63,7 +63,7 @@ impl SecondPlace {
     }
 
     /// Reads the checkpoint of a log. A file that no key of this installation signed is refused, not passed over.
-    pub(super) fn read(&self, log: &str) -> Result<Option<Kept>, Error> {
+    pub(crate) fn read(&self, log: &str) -> Result<Option<Kept>, Error> {
         let path = self.file(log);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -91,13 +91,17 @@ impl SecondPlace {
         let generation = kept.map_or(generation, |kept| kept.generation.max(generation));
         let step = || Step { log: log.to_owned(), kept, to: Kept { mark, generation } };
         let Some(from) = from else {
-            // An edge of the line that was given up is no news any more.
-            let goes_on = match accepted.map(|accepted| accepted.mark) {
-                Some(from) if from.size > mark.size => false,
-                Some(from) => store.set_back_unscoped(log, &from, Some(&mark)).await?.is_none(),
-                None => true,
+            let Some(from) = accepted.map(|accepted| accepted.mark) else { return Ok(Some(step())) };
+            let goes_on =
+                from.size <= mark.size && store.set_back_unscoped(log, &from, Some(&mark)).await?.is_none();
+            return match goes_on {
+                true => Ok(Some(step())),
+                // An edge of the line that was given up is no news any more, as long as the log itself goes on.
+                false => match store.set_back_unscoped(log, &from, None).await? {
+                    Some(set_back) => Err(Error::SetBack(vec![set_back])),
+                    None => Ok(None),
+                },
             };
-            return Ok(goes_on.then(step));
         };
         // Where another process has kept one that goes further, the log has come as far.
         let reached = (from.size <= mark.size).then_some(&mark);
@@ -165,16 +169,20 @@ impl SecondPlace {
     }
 
     /// The logs that do not go on from what is kept here: shorter ones, and those that went another way. Of one that
-    /// is damaged neither can be told; it is compared when it is whole again.
+    /// is damaged neither can be told; it is compared when it is whole again. One whose tiles do not show it is damaged.
     pub(crate) async fn compare(
         &self,
         store: &AuditStore,
-        inspection: &Inspection,
+        inspection: &mut Inspection,
     ) -> Result<Vec<SetBack>, Error> {
         let mut found = Vec::new();
         for log in self.logs()? {
-            if !inspection.damaged.contains_key(&log) {
-                found.extend(self.compare_log(store, &log).await?);
+            if inspection.damaged.contains_key(&log) {
+                continue;
+            }
+            match self.compare_log(store, &log).await {
+                Ok(set_back) => found.extend(set_back),
+                Err(error) => inspection.condemn(&log, error.damage()?.1),
             }
         }
         Ok(found)
@@ -183,11 +191,11 @@ impl SecondPlace {
     /// The same of one log.
     pub(crate) async fn compare_log(&self, store: &AuditStore, log: &str) -> Result<Option<SetBack>, Error> {
         let Some(kept) = self.read(log)? else { return Ok(None) };
+        // What was accepted since takes its place.
         let accepted = store.accepted_unscoped(log, &self.signer).await?;
-        if accepted.is_some_and(|accepted| kept.generation < accepted.generation) {
-            return Ok(None);
-        }
-        store.set_back_unscoped(log, &kept.mark, None).await
+        let accepted = accepted.filter(|accepted| kept.generation < accepted.generation);
+        let from = accepted.map_or(kept.mark, |accepted| accepted.mark);
+        store.set_back_unscoped(log, &from, None).await
     }
 
     /// Whether all the logs that can be compared are among these.
@@ -226,10 +234,20 @@ impl SecondPlace {
         Ok(())
     }
 
-    /// Keeps how far logs have come.
-    pub(crate) async fn keep_all(&self, store: &AuditStore, inspection: &Inspection) -> Result<(), Error> {
+    /// Keeps how far logs have come. One that turns out not to go on, or to be damaged, is taken for damaged.
+    pub(crate) async fn keep_all(
+        &self,
+        store: &AuditStore,
+        inspection: &mut Inspection,
+    ) -> Result<(), Error> {
+        let mut found = Vec::new();
         for (log, edge) in &inspection.sound {
-            self.keep(store, log, edge).await?;
+            if let Err(error) = self.keep(store, log, edge).await {
+                found.push((log.clone(), error.damage()?.1));
+            }
+        }
+        for (log, why) in found {
+            inspection.condemn(&log, why);
         }
         Ok(())
     }
@@ -297,18 +315,19 @@ pub(super) mod tests {
             };
             let look = async {
                 for _ in 0..60 {
-                    let inspection = damage::inspect(&store, &signer).await.unwrap();
+                    let mut inspection = damage::inspect(&store, &signer).await.unwrap();
                     assert_eq!(inspection.damaged, BTreeMap::new());
-                    place.keep_all(&store, &inspection).await.unwrap();
-                    assert_eq!(place.compare(&store, &inspection).await.unwrap(), []);
+                    place.keep_all(&store, &mut inspection).await.unwrap();
+                    assert_eq!(place.compare(&store, &mut inspection).await.unwrap(), []);
+                    assert_eq!(inspection.damaged, BTreeMap::new());
                 }
             };
             tokio::join!(grow, look);
             // What was found before is no news, and does not set back what is kept since.
-            let before = damage::inspect(&store, &signer).await.unwrap();
+            let mut before = damage::inspect(&store, &signer).await.unwrap();
             store.grow_by_one("acme", 301, &signer).await;
-            place.keep_all(&store, &damage::inspect(&store, &signer).await.unwrap()).await.unwrap();
-            place.keep_all(&store, &before).await.unwrap();
+            place.keep_all(&store, &mut damage::inspect(&store, &signer).await.unwrap()).await.unwrap();
+            place.keep_all(&store, &mut before).await.unwrap();
             assert_eq!(size(&place, "acme"), Some(301));
         })
         .await;

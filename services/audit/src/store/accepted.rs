@@ -40,11 +40,22 @@ impl AuditStore {
     pub(crate) async fn is_whole_unscoped(&self, signer: &dyn Sign) -> Result<bool, Error> {
         let db = self.store.read();
         // Numbers of a producer begin with 1 and leave none out.
-        let sql = "SELECT CAST((SELECT COALESCE(SUM(last_seq), 0) FROM audit_producer) \
-                   - (SELECT COUNT(*) FROM audit_record) - (SELECT COUNT(*) FROM audit_parked) AS BIGINT) AS absent";
-        let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await;
-        let absent = row.map_err(StoreError::from)?.map_or(Ok(0), |row| row.try_get::<i64>("", "absent"));
-        let absent = absent.map_err(StoreError::from)?;
+        let absent = "SELECT CAST((SELECT COALESCE(SUM(last_seq), 0) FROM audit_producer) \
+                      - (SELECT COUNT(*) FROM audit_record) - (SELECT COUNT(*) FROM audit_parked) AS BIGINT) AS found";
+        // Numbers that were never acknowledged, or stand for two events: rows that came from elsewhere.
+        let strange = "SELECT CAST((SELECT COUNT(*) FROM audit_parked p JOIN audit_record r \
+                       ON r.service = p.service AND r.epoch = p.epoch AND r.seq = p.seq) \
+                       + (SELECT COUNT(*) FROM (SELECT service, epoch, MAX(seq) AS seq FROM audit_record \
+                       GROUP BY service, epoch) r LEFT JOIN audit_producer p ON p.service = r.service \
+                       AND p.epoch = r.epoch WHERE p.last_seq IS NULL OR p.last_seq < r.seq) AS BIGINT) AS found";
+        let count = async |sql: &str| -> Result<i64, StoreError> {
+            let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
+            Ok(row.map_or(Ok(0), |row| row.try_get::<i64>("", "found"))?)
+        };
+        if count(strange).await? > 0 {
+            return Ok(false);
+        }
+        let absent = count(absent).await?;
         let accepted = read(db, None).await?;
         let accepted = accepted.iter().filter(|row| acceptance(row, signer).is_some()).map(|row| row.absent);
         Ok(absent <= accepted.max().unwrap_or_default())
@@ -64,17 +75,18 @@ pub(super) async fn generation(
     Ok(last(db, log, signer).await?.map_or(0, |accepted| accepted.generation))
 }
 
-/// Writes that a log goes on from a state, although more of it was known.
+/// Writes that a log goes on from a state, although more of it was known. `least` is above what is known of generations
+/// outside of the database, which may be an older copy; what nobody signed in it does not count.
 pub(super) async fn write(
     tx: &Tx,
     log: &str,
     mark: Mark,
     absent: i64,
+    least: u64,
     signer: &dyn Sign,
 ) -> Result<(), Error> {
-    // Above one that cannot be believed too, so that it is never taken for newer.
-    let before = read(tx, Some(log)).await?.first().map_or(0, |row| row.generation.unsigned_abs());
-    let generation = before.saturating_add(1);
+    let before = generation(tx, log, signer).await?;
+    let generation = before.saturating_add(1).max(least);
     let row = accepted::Model {
         log: log.to_owned(),
         generation: signed(generation)?,

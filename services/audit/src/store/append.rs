@@ -270,7 +270,8 @@ async fn stored<'a>(
                 .filter(Epoch.eq(producer.epoch.as_str()))
                 .filter(Seq.is_in(part.iter().copied()));
             let mut rows: Vec<Row> = records.into_tuple().all(tx).await?;
-            if rows.len() < part.len() {
+            // Last, so that what was acknowledged of a number counts, and not what came there from elsewhere.
+            {
                 use parked::Column::{Body, Epoch, EventId, LeafHash, Log, Seq, Service};
                 let waiting = parked::Entity::find()
                     .select_only()

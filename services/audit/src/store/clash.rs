@@ -11,14 +11,13 @@ use sea_orm::{
     QueryOrder as _, QuerySelect as _, Select,
 };
 
-use super::append::{Sign, write_producers};
+use super::append::{ContentOf, Sign, write_producers};
 use super::check::wrong;
 use super::entity::{held, parked, record};
-use super::growth::Growth;
-use super::release::whole;
-use super::{AuditStore, parking};
+use super::growth::{Growth, signed};
+use super::release::{EntryOf, whole};
+use super::{AuditStore, parking, release};
 use crate::domain::batch::{Entry, Producer, Taken};
-use crate::domain::hash;
 use crate::domain::tree::Edge;
 use crate::error::Error;
 
@@ -26,33 +25,68 @@ use crate::error::Error;
 const AT_ONCE: u64 = 256;
 
 /// A parked event whose number stands for another.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Clash {
     arrival: i64,
+    /// Who told it, under which number.
+    pub(crate) producer: Producer,
+    pub(crate) seq: i64,
     pub(crate) body: Vec<u8>,
+    /// It is the very event that is recorded: nothing is to be recorded anew.
+    pub(crate) is_recorded: bool,
 }
 
 impl AuditStore {
     /// The first parked events of a log whose numbers stand for others.
-    pub(crate) async fn clashes_unscoped(&self, log: &str) -> Result<Vec<Clash>, Error> {
-        let rows = clashing(log).order_by_asc(parked::Column::Arrival).limit(AT_ONCE);
-        rows.all(self.store.read()).await?.into_iter().map(clash).collect()
+    pub(crate) async fn clashes_unscoped(
+        &self,
+        log: &str,
+        entry_of: EntryOf,
+        content: ContentOf,
+    ) -> Result<Vec<Clash>, Error> {
+        let db = self.store.read();
+        let rows = clashing(log).order_by_asc(parked::Column::Arrival).limit(AT_ONCE).all(db).await?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (producer, entry) = release::entry(&row, entry_of)?;
+            let there = record::Entity::find()
+                .filter(record::Column::Service.eq(row.service))
+                .filter(record::Column::Epoch.eq(row.epoch))
+                .filter(record::Column::Seq.eq(row.seq))
+                .one(db)
+                .await?;
+            let is_recorded = match there {
+                Some(there) => {
+                    there.log == row.log
+                        && there.event_id == row.event_id
+                        && content(log, &there.body).ok() == Some(content(log, &entry.body)?)
+                }
+                None => false,
+            };
+            let (arrival, seq, body) = (row.arrival, row.seq, entry.body);
+            found.push(Clash { arrival, producer, seq, body, is_recorded });
+        }
+        Ok(found)
     }
 
     /// Appends what such events became under numbers of `producer`, in place of what was parked. Returns the log's edge.
     pub(crate) async fn record_anew_unscoped(
         &self,
+        log: &str,
         producer: &Producer,
-        entries: Vec<(Clash, Entry)>,
+        clashes: &[Clash],
+        entries: Vec<Entry>,
         signer: &Arc<dyn Sign>,
     ) -> Result<Option<Arc<Edge>>, Error> {
-        let arrivals: Vec<i64> = entries.iter().map(|(clash, _)| clash.arrival).collect();
-        let entries: Arc<Vec<Entry>> = Arc::new(entries.into_iter().map(|(_, entry)| entry).collect());
-        let (producer, signer) = (producer.clone(), signer.clone());
+        let gone = clashes.iter().map(|clash| (clash.arrival, clash.body.len() as u64)).collect();
+        let shared = Arc::new((log.to_owned(), producer.clone(), entries, Gone(gone)));
+        let signer = signer.clone();
         self.write(move |tx| {
-            let (producer, entries, arrivals) = (producer.clone(), entries.clone(), arrivals.clone());
-            let signer = signer.clone();
-            Box::pin(async move { record_anew(tx, &producer, &entries, &arrivals, signer.as_ref()).await })
+            let (shared, signer) = (shared.clone(), signer.clone());
+            Box::pin(async move {
+                let (log, producer, entries, gone) = &*shared;
+                record_anew(tx, log, producer, entries, gone, signer.as_ref()).await
+            })
         })
         .await
     }
@@ -84,43 +118,40 @@ pub(super) async fn refuse(tx: &Tx, log: &str, last_arrival: i64) -> Result<(), 
     Err(wrong(log, format!("the number {seq} of `{service}`, which waits for it, stands for another event")))
 }
 
-fn clash(row: parked::Model) -> Result<Clash, Error> {
-    let parked::Model { arrival, log, service, seq, leaf_hash, body, .. } = row;
-    match hash::leaf(&body)[..] == leaf_hash {
-        true => Ok(Clash { arrival, body }),
-        false => Err(wrong(&log, format!("the parked event {seq} of `{service}` was changed"))),
-    }
-}
+/// Parked events that go: their places and bytes.
+struct Gone(Vec<(i64, u64)>);
 
 async fn record_anew(
     tx: &Tx,
+    log: &str,
     producer: &Producer,
     entries: &[Entry],
-    arrivals: &[i64],
+    Gone(gone): &Gone,
     signer: &dyn Sign,
 ) -> Result<Option<Arc<Edge>>, Error> {
-    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(None) };
-    let log = first.log.as_str();
     let edge = whole(tx, log, signer).await?.edge;
     let held = parking::lock(tx, &BTreeSet::from([log])).await?.remove(log);
     let Some(mut held) = held else { return Err(wrong(log, parking::NOT_HELD)) };
-    let gone = parked::Entity::delete_many()
+    let removed = parked::Entity::delete_many()
         .filter(parked::Column::Log.eq(log))
-        .filter(parked::Column::Arrival.is_in(arrivals.iter().copied()));
-    if gone.exec(tx).await?.rows_affected != arrivals.len() as u64 {
+        .filter(parked::Column::Arrival.is_in(gone.iter().map(|(arrival, _)| *arrival)));
+    if removed.exec(tx).await?.rows_affected != gone.len() as u64 {
         return Err(wrong(log, "what is parked for it is not what was parked"));
     }
-    let taken: Vec<Taken<'_>> = entries.iter().map(|entry| (producer, entry)).collect();
-    let mut growth = Growth::default();
-    growth.add(log, edge, &taken)?;
-    let grown = growth.write(tx, signer).await?.edges.pop();
-    write_producers(tx, &[(producer, last.seq)]).await?;
-    let parking::Counted { records, bytes } = parking::counted(tx, log).await?;
-    if records == 0 {
-        held::Entity::delete_by_id(log.to_owned()).exec(tx).await?;
-    } else {
-        (held.records, held.bytes) = (records, bytes);
-        parking::update(tx, &held).await?;
+    // Others that are gone are still missed.
+    held.records -= signed(gone.len() as u64)?;
+    held.bytes -= signed(gone.iter().map(|(_, bytes)| bytes).sum())?;
+    let mut grown = None;
+    if let Some(last) = entries.last() {
+        let taken: Vec<Taken<'_>> = entries.iter().map(|entry| (producer, entry)).collect();
+        let mut growth = Growth::default();
+        growth.add(log, edge, &taken)?;
+        grown = growth.write(tx, signer).await?.edges.pop();
+        write_producers(tx, &[(producer, last.seq)]).await?;
+    }
+    match held.records {
+        0 => drop(held::Entity::delete_by_id(log.to_owned()).exec(tx).await?),
+        _ => parking::update(tx, &held).await?,
     }
     Ok(grown.map(|(_, edge)| edge))
 }

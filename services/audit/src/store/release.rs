@@ -123,18 +123,22 @@ impl AuditStore {
 
     /// Goes on from a log as it is, if it fits together: writes the record that says what was lost, which is the next of
     /// its producer, and demands no more what is gone, nor does any process that knows of it. What is still parked stays
-    /// so, to become records after it. `absent` is how many numbers of producers are in no log. Returns the log's edge.
+    /// so, to become records after it. `absent` is how many numbers of producers are in no log, and `least_generation` above
+    /// what is known of acceptances outside of the database. Returns the log's edge.
     pub(crate) async fn accept_unscoped(
         &self,
         producer: &Producer,
         entry: &Entry,
         absent: i64,
+        least_generation: u64,
         signer: &Arc<dyn Sign>,
     ) -> Result<Arc<Edge>, Error> {
         let (producer, entry, signer) = (producer.clone(), entry.clone(), signer.clone());
         self.write(move |tx| {
             let (producer, entry, signer) = (producer.clone(), entry.clone(), signer.clone());
-            Box::pin(async move { accept(tx, &producer, &entry, absent, signer.as_ref()).await })
+            Box::pin(
+                async move { accept(tx, &producer, &entry, absent, least_generation, signer.as_ref()).await },
+            )
         })
         .await
     }
@@ -257,7 +261,7 @@ async fn next(tx: &Tx, log: &str, max_records: usize) -> Result<Next, Error> {
 }
 
 /// What a parked event becomes. One that was changed meanwhile would be signed: it keeps its log held.
-fn entry(row: &parked::Model, entry_of: EntryOf) -> Result<(Producer, Entry), Error> {
+pub(super) fn entry(row: &parked::Model, entry_of: EntryOf) -> Result<(Producer, Entry), Error> {
     let changed =
         || wrong(&row.log, format!("the parked event {} of `{}` was changed", row.seq, row.service));
     if hash::leaf(&row.body)[..] != row.leaf_hash {
@@ -302,6 +306,7 @@ async fn accept(
     producer: &Producer,
     entry: &Entry,
     absent: i64,
+    least_generation: u64,
     signer: &dyn Sign,
 ) -> Result<Arc<Edge>, Error> {
     let log = entry.log.as_str();
@@ -321,7 +326,7 @@ async fn accept(
     let grown = growth.write(tx, signer).await?.edges.pop();
     let (_, edge) = grown.ok_or_else(|| wrong(log, "it does not grow"))?;
     write_producers(tx, &[(producer, entry.seq)]).await?;
-    accepted::write(tx, log, edge.mark(), absent, signer).await?;
+    accepted::write(tx, log, edge.mark(), absent, least_generation, signer).await?;
     let Some(mut held) = held else { return Ok(edge) };
     let there = parking::counted(tx, log).await?;
     missing(&held, there)?;

@@ -277,11 +277,36 @@ async fn acceptance_that_nobody_signed_stops_no_start() {
         drop((client, reader));
         running.stop().await;
         put(&tables, Some("older")).await;
-        let forged = "INSERT INTO audit_accepted (log, generation, tree_size, root_hash, absent, note) \
-                      VALUES ('zed', 1, 0, $1, 1000000, '')";
-        tables.run(forged, vec![sea_orm::Value::Bytes(Some(Vec::new()))]).await;
+        let accept = async || {
+            let ledger = Ledger::open(&config(&fixture), fixture.db.connect().await).unwrap();
+            ledger.accept(&ledger.look().await.unwrap(), lost, fixture.clock.now()).await.1.unwrap();
+            ledger.look().await.unwrap()
+        };
+        assert_eq!(accept().await, []);
         let running = fixture.start_with(config(&fixture)).await.unwrap();
-        told(&running, "it has 5 records, but 8 were signed").await;
+        let (mut client, reader) = clients(&fixture, &running);
+        fixture.fill(&mut client, "acme", 9, 4).await;
+        kept(&fixture, "10").await;
+        drop((client, reader));
+        running.stop().await;
+        put(&tables, Some("older")).await;
+        tables.run("UPDATE audit_accepted SET absent = 1000000", vec![]).await;
+        let running = fixture.start_with(config(&fixture)).await.unwrap();
+        told(&running, "it has 5 records, but 10 were signed").await;
+        running.stop().await;
+        // Neither keeps it the operator from going on, nor that no acceptance is known in the database any more.
+        assert_eq!(accept().await, []);
+        tables.run("DELETE FROM audit_accepted", vec![]).await;
+        put(&tables, Some("older")).await;
+        assert_eq!(accept().await, []);
+        let running = fixture.start_with(config(&fixture)).await.unwrap();
+        running.well().await;
+        // One that is signed keeps the log from falling behind it, also where nothing is kept outside.
+        running.stop().await;
+        std::fs::remove_dir_all(checkpoints(&fixture)).unwrap();
+        put(&tables, Some("older")).await;
+        let running = fixture.start_with(config(&fixture)).await.unwrap();
+        told(&running, "it has 5 records, but 6 were signed").await;
         running.stop().await;
     })
     .await;
