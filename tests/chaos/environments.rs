@@ -45,6 +45,7 @@ pub(crate) async fn make_project(person: &Person, id: &str) -> Result<()> {
         }),
         request_id: request_id(),
         validate_only: false,
+        ..Default::default()
     };
     let operation = person.projects().create_project(request).await?.into_inner();
     progress::conclude(&person.finish(&operation).await?)
@@ -117,7 +118,7 @@ impl Environments {
     pub(crate) async fn check(&self, world: &World, person: &Person, projects: &[String]) -> Result<Settled> {
         let mut settled = self.settle(person).await?;
         for project in projects {
-            for environment in listed(person, project).await? {
+            for environment in at_rest(person, project).await? {
                 let state = environment.state().as_str_name().to_owned();
                 ensure!(state.ends_with("ACTIVE"), "`{}` is left as {state}", environment.name);
                 settled.live += 1;
@@ -131,6 +132,19 @@ impl Environments {
             files.len()
         );
         Ok(settled)
+    }
+}
+
+/// The environments once nothing works on them: also an operation whose caller got no answer may have been accepted.
+async fn at_rest(person: &Person, project: &str) -> Result<Vec<pb::Environment>> {
+    loop {
+        let found = listed(person, project).await?;
+        let Some(busy) = found.iter().find(|environment| !environment.operation.is_empty()) else {
+            return Ok(found);
+        };
+        let operation = person.until(&busy.operation, |operation| operation.done).await?;
+        let state = progress::metadata(&operation)?.state();
+        ensure!(state != State::Stuck, "STUCK: `{}`", busy.operation);
     }
 }
 

@@ -93,6 +93,7 @@ async fn promote(alice: &Person) -> Result<()> {
         environment: "organizations/acme/projects/shop/environments/staging".to_owned(),
         request_id: request_id(),
         validate_only: false,
+        ..Default::default()
     };
     let operation = alice.deployments().promote_deployment(request).await?.into_inner();
     progress::conclude(&alice.finish(&operation).await?)?;

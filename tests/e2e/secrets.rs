@@ -80,6 +80,7 @@ impl Leaky {
             }),
             request_id: request_id(),
             validate_only: false,
+            ..Default::default()
         };
         let operation = person.projects().create_project(request).await?.into_inner();
         person.finish(&operation).await

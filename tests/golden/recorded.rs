@@ -269,7 +269,7 @@ async fn catalog(scenario: &mut Scenario) -> Result<()> {
     let new = json!({ "organizationId": "beta", "organization": { "displayName": "Beta" } });
     scenario.call(DEV_OPERATOR, &public("CreateOrganization"), new).await?;
     let owner = "organizations/acme/groups/storefront";
-    let definition = json!({ "resourceType": "organizations/acme/resourceTypes/thing", "driverId": "git", "monthlyCost": "1" });
+    let definition = json!({ "resourceType": "organizations/acme/resourceTypes/thing", "driverId": "git", "monthlyCost": { "currencyCode": "USD", "units": "1" } });
     let resources = [
         resource("Group", "groups", "things", json!({ "displayName": "Things" })),
         resource("User", "users", "tom", json!({ "displayName": "Tom", "email": "tom@acme.example" })),
@@ -351,7 +351,11 @@ async fn provisioning(scenario: &mut Scenario) -> Result<()> {
         "updateMask": "parameters" });
     scenario.run("alice", &method("UpdateEnvironment"), update).await?;
     let pipeline = json!({ "name": format!("{project}/pipelines/pipeline") });
+    let plan = json!({ "parent": "organizations/acme", "plan": { "intent": { "runPipeline": pipeline } } });
     scenario.run("alice", &method("RunPipeline"), pipeline).await?;
+    let plan = scenario.call("alice", &method("CreatePlan"), plan).await?;
+    let plan = json!({ "name": plan["name"], "digest": plan["digest"] });
+    scenario.run("alice", &method("ExecutePlan"), plan).await?;
     let development = format!("{project}/environments/development");
     let deployment = json!({ "parent": development, "deployment": {} });
     scenario.run("alice", &method("CreateDeployment"), deployment).await?;

@@ -63,6 +63,7 @@ impl Person {
             }),
             request_id: request_id(),
             validate_only: false,
+            ..Default::default()
         }
     }
 
@@ -74,6 +75,7 @@ impl Person {
             environment: Some(pb::Environment::default()),
             request_id: request_id(),
             validate_only: false,
+            ..Default::default()
         }
     }
 

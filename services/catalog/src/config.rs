@@ -15,6 +15,8 @@ pub struct Config {
     pub max_message_bytes: usize,
     /// How often answers that were kept for repeated requests are looked through for old ones, in milliseconds.
     pub sweep_interval_ms: u64,
+    /// The code of the currency (ISO 4217) that all costs are in.
+    pub currency: String,
     /// What may wait for the audit service before changes are refused.
     pub outbox: OutboxConfig,
 }
@@ -26,6 +28,7 @@ impl Default for Config {
             max_page_bytes: 3 * 1024 * 1024,
             max_message_bytes: 4 * 1024 * 1024,
             sweep_interval_ms: 60 * 60 * 1_000,
+            currency: "USD".to_owned(),
             outbox: OutboxConfig::default(),
         }
     }
@@ -53,6 +56,7 @@ impl Config {
             "`max_message_bytes` must be between 1 MiB and 64 MiB",
         );
         want(self.sweep_interval_ms >= 1_000, "`sweep_interval_ms` must be at least 1000");
+        want(pavior_core::money::is_currency(&self.currency), "`currency` must be a code such as `EUR`");
         problems.extend(self.outbox.problems());
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }

@@ -94,7 +94,7 @@ pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Component> {
     let tokens = PageTokens::new(page_token_key).with_clock(clock.clone());
     let max_page_bytes = config.max_page_bytes;
     let kernel = Kernel { store: store.clone(), outbox, clock: clock.clone(), ids, tokens, max_page_bytes };
-    let api = api::Api::new(app::App::new(kernel));
+    let api = api::Api::new(app::App::new(kernel, &config.currency));
     let limit = config.max_message_bytes;
     // A question about facts may hold a whole change, and says a little about it.
     let facts = ResourceFactsServiceServer::new(api.clone())

@@ -70,6 +70,7 @@ fn operation(number: u64) -> NewOperation {
     };
     plan.digest = plan.compute_digest();
     NewOperation {
+        of_kept_plan: false,
         id: Uuid::now_v7(),
         plan,
         principal: Principal {

@@ -59,6 +59,18 @@ pub enum Error {
         /// Its resource name.
         operation: String,
     },
+    /// A plan is carried out once.
+    #[error("the plan has been carried out already: plan anew")]
+    CarriedOut {
+        /// The operation that did, by resource name.
+        operation: String,
+    },
+    /// Somebody keeps too many plans.
+    #[error("you have {limit} plans already that can still be carried out")]
+    TooManyPlans {
+        /// The most that there may be.
+        limit: u64,
+    },
     /// The claim on a step is lost to another worker.
     #[error("the claim on step `{step}` is lost")]
     Fenced {

@@ -15,6 +15,7 @@ pub mod digest;
 pub mod etag;
 pub mod filter;
 pub mod id;
+pub mod money;
 pub mod name;
 pub mod page;
 pub mod principal;

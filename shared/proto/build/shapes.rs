@@ -128,7 +128,7 @@ fn write_request(out: &mut String, method: &Method) -> Written {
     writeln!(out, "    const PATH: &'static str = {full:?};")?;
     writeln!(out, "    const ACTION: &'static str = {action:?};")?;
     writeln!(out, "    const FACTS: bool = {facts};")?;
-    accessors(out, request, &["request_id"])?;
+    accessors(out, request, &["request_id", "plan_digest"])?;
     if has(request, "validate_only", &Kind::Bool) {
         writeln!(out, "    fn validate_only(&self) -> bool {{ self.validate_only }}")?;
     }

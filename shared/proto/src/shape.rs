@@ -35,6 +35,10 @@ pub trait Request: Message + Name + Default + Clone + Send + Sync + 'static {
     fn request_id(&self) -> &str {
         ""
     }
+    /// The digest of the plan that was seen; empty where none is named.
+    fn plan_digest(&self) -> &str {
+        ""
+    }
     /// Nothing is to change (AIP-163).
     fn validate_only(&self) -> bool {
         false

@@ -1,6 +1,8 @@
 //! Between well-known types of protobuf and those of Rust.
 
+use pavior_core::money::{Money, NotMoney};
 use pavior_proto::DESCRIPTORS;
+use pavior_proto::google::r#type as pb;
 use prost::{Message, Name};
 use prost_reflect::{
     DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions,
@@ -56,6 +58,18 @@ pub fn pool() -> &'static DescriptorPool {
 pub fn descriptor<M: Name>() -> Result<MessageDescriptor, ConvertError> {
     let name = M::full_name();
     POOL.get_message_by_name(&name).ok_or(ConvertError::NoDescriptor(name))
+}
+
+/// An amount as [`Money`] writes it; absent where the text is empty.
+pub fn to_money(text: &str) -> Option<pb::Money> {
+    let money: Money = text.parse().ok()?;
+    let (currency_code, units, nanos) = (money.currency().to_owned(), money.units(), money.nanos());
+    Some(pb::Money { currency_code, units, nanos })
+}
+
+/// An amount.
+pub fn from_money(money: &pb::Money) -> Result<Money, NotMoney> {
+    Money::new(&money.currency_code, money.units, money.nanos)
 }
 
 /// Truncated to whole microseconds, which both databases keep.

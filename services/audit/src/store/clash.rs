@@ -149,9 +149,10 @@ async fn record_anew(
         grown = growth.write(tx, signer).await?.edges.pop();
         write_producers(tx, &[(producer, last.seq)]).await?;
     }
-    match held.records {
-        0 => drop(held::Entity::delete_by_id(log.to_owned()).exec(tx).await?),
-        _ => parking::update(tx, &held).await?,
+    if held.records == 0 {
+        held::Entity::delete_by_id(log.to_owned()).exec(tx).await?;
+    } else {
+        parking::update(tx, &held).await?;
     }
     Ok(grown.map(|(_, edge)| edge))
 }

@@ -1,9 +1,10 @@
 //! Between messages and the domain: templates, resource types and resource definitions.
 
 use pavior_core::Fault;
+use pavior_proto::google::r#type::Money;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_resource::{Scope, Wire, id_of, times};
-use pavior_rpc::convert::to_timestamp;
+use pavior_rpc::convert::{from_money, to_money, to_timestamp};
 
 use super::convert::{from_hash_map, from_pb_struct, to_hash_map, to_pb_struct};
 use crate::app::{App, Match};
@@ -166,7 +167,7 @@ impl Wire for ResourceDefinitionFields {
             driver_id: driver,
             driver_inputs: to_pb_struct(&driver_inputs),
             match_criteria: match_criteria.iter().map(encode_criteria).collect(),
-            monthly_cost,
+            monthly_cost: to_money(&monthly_cost),
         }
     }
 
@@ -199,7 +200,7 @@ impl Wire for ResourceDefinitionFields {
             driver: driver.clone(),
             driver_inputs: from_pb_struct(driver_inputs.as_ref()),
             match_criteria: match_criteria.iter().map(decode_criteria).collect(),
-            monthly_cost: monthly_cost.clone(),
+            monthly_cost: decode_cost(monthly_cost.as_ref(), scope.service.currency(), violations),
         })
     }
 }
@@ -257,5 +258,23 @@ pub(super) fn encode_match(found: Match) -> pb::match_resource_definitions_respo
         resource_definition: definition.as_ref().map(ResourceDefinitionFields::encode),
         resource_type: resource_type.as_ref().map(ResourceTypeFields::encode),
         explanation,
+    }
+}
+
+/// A cost as it is stored: empty for nothing.
+fn decode_cost(cost: Option<&Money>, currency: &str, violations: &mut Violations) -> String {
+    let Some(cost) = cost else { return String::new() };
+    if cost.currency_code != currency {
+        let why = format!("must be `{currency}`, the currency of the installation");
+        violations.add("monthly_cost.currency_code", Fault::Pattern, why);
+        return String::new();
+    }
+    match from_money(cost) {
+        Ok(cost) if cost.units() == 0 && cost.nanos() == 0 => String::new(),
+        Ok(cost) => cost.to_string(),
+        Err(error) => {
+            violations.add("monthly_cost", Fault::OutOfRange, error.to_string());
+            String::new()
+        }
     }
 }

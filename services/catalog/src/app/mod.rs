@@ -38,11 +38,18 @@ pub(crate) use crate::store::DirectoryRows;
 #[derive(Debug, Clone)]
 pub(crate) struct App {
     kernel: Arc<Kernel>,
+    /// What amounts of money are in.
+    currency: Arc<str>,
 }
 
 impl App {
-    pub(crate) fn new(kernel: Kernel) -> Self {
-        Self { kernel: Arc::new(kernel) }
+    pub(crate) fn new(kernel: Kernel, currency: &str) -> Self {
+        Self { kernel: Arc::new(kernel), currency: currency.into() }
+    }
+
+    /// The code of the currency that amounts of money are in.
+    pub(crate) fn currency(&self) -> &str {
+        &self.currency
     }
 
     /// Queries outside of a transaction.

@@ -2,7 +2,7 @@
 //! holds provisioning's key changes nothing else in the catalog.
 
 use pavior_auth::Permit;
-use pavior_resource::crud::{LOOK_FOR, delete};
+use pavior_resource::crud::delete;
 use pavior_resource::{ChangeContext, Create, Delete, Done, Error as ResourceError, Update, Work, run};
 use prost::Message;
 
@@ -16,6 +16,9 @@ use crate::error::Error;
 const RESOURCE: &str = "pavior.dev/resource";
 /// The annotation that holds the key of the call that made it.
 const KEY: &str = "pavior.dev/key";
+
+/// Most dependents that are told: those of the same project are among them, and go with it.
+const TOLD: u64 = 1_000;
 
 /// What to register.
 #[derive(Debug)]
@@ -69,7 +72,7 @@ impl App {
         if !found.first().is_some_and(|there| is_of(there, resource)) {
             return Ok(Vec::new());
         }
-        let dependents = self.read().dependents(permit, &key, LOOK_FOR).await?;
+        let dependents = self.read().dependents(permit, &key, TOLD).await?;
         Ok(dependents.into_iter().map(|key| key.name(permit.organization())).collect())
     }
 }

@@ -118,14 +118,6 @@ impl Fields for ResourceDefinitionFields {
         for (index, criteria) in self.match_criteria.iter().enumerate() {
             criteria.check(organization, &format!("match_criteria.{index}"), &mut violations);
         }
-        if !self.monthly_cost.is_empty() && !is_amount(&self.monthly_cost) {
-            let shown = text::shown(&self.monthly_cost);
-            violations.add(
-                "monthly_cost",
-                Fault::Pattern,
-                format!("`{shown}` is not an amount such as `12.50`"),
-            );
-        }
         violations
     }
 
@@ -237,13 +229,6 @@ pub(crate) fn ambiguity(a: &ResourceDefinitionFields, b: &ResourceDefinitionFiel
         }
     }
     None
-}
-
-/// A decimal with at most two places: `12`, `12.5`, `12.50`.
-fn is_amount(text: &str) -> bool {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    digits(whole) && whole.len() <= 12 && digits(fraction) && fraction.len() <= 2
 }
 
 #[cfg(test)]

@@ -86,7 +86,6 @@ fn bad_definitions_are_refused_with_paths() {
         criteria("", "shop", "", &[]),
     ]);
     bad.driver = "Postgres".to_owned();
-    bad.monthly_cost = "12.505".to_owned();
     bad.driver_inputs = json!({"a": {"url": "${{ resources.db.url }}"}, "ok": "${{ inputs.x }}", "out": "${{ project.resources.db.url }}"});
     let mut paths: Vec<String> = bad.check("acme", "d").into_iter().map(|v| v.path).collect();
     paths.sort();
@@ -101,7 +100,6 @@ fn bad_definitions_are_refused_with_paths() {
             "match_criteria.0.project",
             "match_criteria.0.resource_id",
             "match_criteria.1.project",
-            "monthly_cost",
         ]
     );
 }

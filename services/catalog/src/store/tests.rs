@@ -128,7 +128,7 @@ fn definition(criteria: Vec<Criteria>) -> ResourceDefinitionFields {
         driver: "sqlite".to_owned(),
         driver_inputs: json!({"a": "${{ inputs.b }}"}),
         match_criteria: criteria,
-        monthly_cost: "12.50".to_owned(),
+        monthly_cost: "12.50 USD".to_owned(),
     }
 }
 

@@ -87,7 +87,7 @@ async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_on
         // Its owner does not need it, nor what it needs itself.
         assert_eq!(needs(&made.name, RESOURCE).await, Vec::<String>::new());
         let user = world.component("acme", "user", json!({ "dependsOn": ["component:shop"] })).await;
-        assert_eq!(needs(&made.name, RESOURCE).await, [user.name.clone()]);
+        assert_eq!(needs(&made.name, RESOURCE).await, std::slice::from_ref(&user.name));
         assert_eq!(
             needs(&made.name, "organizations/acme/projects/b/resources/x").await,
             Vec::<String>::new()

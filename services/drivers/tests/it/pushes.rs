@@ -133,7 +133,9 @@ async fn packs_of_many_pushes_become_one() {
     must(&path, &["config", "gc.autoPackLimit", "4"]).await;
     let packs = || {
         let files = std::fs::read_dir(path.join("objects/pack")).unwrap();
-        files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|end| end == "pack")).count()
+        files
+            .filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|end| end == "pack"))
+            .count()
     };
     for n in 0..12 {
         std::fs::write(copy.join("count"), n.to_string()).unwrap();

@@ -109,10 +109,10 @@ impl Asked {
     ) -> Result<(), Problem> {
         let unread = |_| Problem::invalid_field("", Fault::Syntax, "the query is not percent-encoded UTF-8");
         let mut pairs = text::query(&self.query).map_err(unread)?;
-        if let (Some(last), Some(resume)) = (&self.last_event, &self.rpc.resume) {
-            if !pairs.iter().any(|(key, _)| resume.is_start(key)) {
-                pairs.push((resume.parameter(), last.clone()));
-            }
+        if let (Some(last), Some(resume)) = (&self.last_event, &self.rpc.resume)
+            && !pairs.iter().any(|(key, _)| resume.is_start(key))
+        {
+            pairs.push((resume.parameter(), last.clone()));
         }
         if pairs.len() > MAX_PAIRS {
             return Err(Problem::invalid_field(

@@ -89,8 +89,7 @@ pub enum Command {
     #[command(subcommand)]
     Template(TemplateCommand),
     /// Shows what would happen, and what policy says to it, and changes nothing.
-    #[command(subcommand)]
-    Plan(PlanCommand),
+    Plan(PlanArgs),
     /// Makes, lists, shows and deletes projects.
     #[command(subcommand)]
     Project(ProjectCommand),
@@ -229,6 +228,16 @@ pub struct EnvSpec {
 }
 
 /// Plans.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Keeps the plan, for `pavior plan execute`.
+    #[arg(long, global = true)]
+    pub keep: bool,
+    #[command(subcommand)]
+    pub command: PlanCommand,
+}
+
+/// What is planned.
 #[derive(Debug, Subcommand)]
 pub enum PlanCommand {
     /// Plans a project.
@@ -241,6 +250,26 @@ pub enum PlanCommand {
     DeleteEnv {
         /// The environment, for example hello/staging.
         environment: String,
+    },
+    /// Plans taking a project down.
+    DeleteProject {
+        /// The project, for example hello.
+        project: String,
+    },
+    /// Shows a plan that was kept, or carried out.
+    Show {
+        /// The plan's id or name.
+        plan: String,
+    },
+    /// Carries a plan out that was kept, if nothing that decides what is done has changed since.
+    Execute {
+        /// The plan's id or name.
+        plan: String,
+        /// The digest of the plan that was seen; that of the plan as it was kept when absent.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        digest: String,
+        #[command(flatten)]
+        wait: WaitArgs,
     },
 }
 

@@ -4,7 +4,8 @@ use std::io::Write as _;
 
 use anyhow::Context as _;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
-use pavior_rpc::convert;
+use pavior_proto::google::r#type::Money;
+use pavior_rpc::convert::{self, from_money};
 use prost::{Message, Name};
 use serde_json::Value;
 
@@ -159,9 +160,17 @@ pub fn time(timestamp: Option<&prost_types::Timestamp>) -> String {
 }
 
 /// A monthly cost, before and after.
-pub fn cost(before: &str, after: &str) -> String {
-    let shown = |cost: &str| if cost.is_empty() { "0.00".to_owned() } else { cost.to_owned() };
+pub fn cost(before: Option<&Money>, after: Option<&Money>) -> String {
+    let shown = |cost| match money(cost) {
+        cost if cost.is_empty() => "0.00".to_owned(),
+        cost => cost,
+    };
     format!("{} (now {})", shown(after), shown(before))
+}
+
+/// An amount; empty for nothing.
+pub fn money(amount: Option<&Money>) -> String {
+    amount.and_then(|amount| from_money(amount).ok()).map(|amount| amount.to_string()).unwrap_or_default()
 }
 
 /// An enum's value without its prefix, in lower case: `STATE_ACTIVE` becomes `active`.

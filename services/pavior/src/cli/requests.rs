@@ -10,8 +10,25 @@ use super::client::{Client, request_id};
 use super::failure::wrong_usage;
 use super::parameters;
 
-fn id_or_new(id: Option<&String>) -> String {
-    id.cloned().unwrap_or_else(request_id)
+/// What is to come of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked<'a> {
+    /// It is carried out, under the id that was given.
+    Do(Option<&'a String>),
+    /// Its plan is shown.
+    Look,
+    /// It is a part of a plan that is kept.
+    Part,
+}
+
+impl Asked<'_> {
+    fn request_id(self) -> String {
+        match self {
+            Self::Do(Some(id)) => id.clone(),
+            Self::Do(None) | Self::Look => request_id(),
+            Self::Part => String::new(),
+        }
+    }
 }
 
 /// `web-service` or `web-service@1.0.0` as a version's resource name.
@@ -27,8 +44,7 @@ pub(crate) fn template_version(client: &Client, template: &str) -> anyhow::Resul
 pub(crate) fn create_project(
     client: &Client,
     spec: &ProjectSpec,
-    id: Option<&String>,
-    validate_only: bool,
+    asked: Asked<'_>,
 ) -> anyhow::Result<pb::CreateProjectRequest> {
     Ok(pb::CreateProjectRequest {
         parent: client.organization()?,
@@ -39,8 +55,9 @@ pub(crate) fn create_project(
             parameters: parameters::to_struct(&spec.parameters)?,
             ..Default::default()
         }),
-        request_id: id_or_new(id),
-        validate_only,
+        request_id: asked.request_id(),
+        validate_only: asked == Asked::Look,
+        ..Default::default()
     })
 }
 
@@ -48,8 +65,7 @@ pub(crate) fn create_project(
 pub(crate) fn create_environment(
     client: &Client,
     spec: &EnvSpec,
-    id: Option<&String>,
-    validate_only: bool,
+    asked: Asked<'_>,
 ) -> anyhow::Result<pb::CreateEnvironmentRequest> {
     let name = client.full_name(&spec.environment, &["projects", "environments"])?;
     let (parent, environment_id) = split(&name)?;
@@ -63,8 +79,9 @@ pub(crate) fn create_environment(
             expiration: ttl.map(pb::environment::Expiration::Ttl),
             ..Default::default()
         }),
-        request_id: id_or_new(id),
-        validate_only,
+        request_id: asked.request_id(),
+        validate_only: asked == Asked::Look,
+        ..Default::default()
     })
 }
 
@@ -72,13 +89,12 @@ pub(crate) fn create_environment(
 pub(crate) fn delete_environment(
     client: &Client,
     environment: &str,
-    id: Option<&String>,
-    validate_only: bool,
+    asked: Asked<'_>,
 ) -> anyhow::Result<pb::DeleteEnvironmentRequest> {
     Ok(pb::DeleteEnvironmentRequest {
         name: client.full_name(environment, &["projects", "environments"])?,
-        request_id: id_or_new(id),
-        validate_only,
+        request_id: asked.request_id(),
+        validate_only: asked == Asked::Look,
         ..Default::default()
     })
 }
@@ -87,8 +103,7 @@ pub(crate) fn delete_environment(
 pub(crate) fn create_deployment(
     client: &Client,
     spec: &DeploySpec,
-    id: Option<&String>,
-    validate_only: bool,
+    asked: Asked<'_>,
 ) -> anyhow::Result<pb::CreateDeploymentRequest> {
     let parent = client.full_name(&spec.environment, &["projects", "environments"])?;
     let run = match (spec.run.as_str(), parent.split_once("/environments/")) {
@@ -105,8 +120,8 @@ pub(crate) fn create_deployment(
             source: Some(run).filter(|run| !run.is_empty()).map(pb::deployment::Source::Run),
             ..Default::default()
         }),
-        request_id: id_or_new(id),
-        validate_only,
+        request_id: asked.request_id(),
+        validate_only: asked == Asked::Look,
         ..Default::default()
     })
 }
@@ -125,4 +140,18 @@ pub(crate) fn split(name: &str) -> anyhow::Result<(String, String)> {
         pavior_core::name::ResourceName::parse(name).map_err(|error| wrong_usage(error.to_string()))?;
     let parent = name.parent().map(|p| p.as_str().to_owned()).unwrap_or_default();
     Ok((parent, name.id().to_owned()))
+}
+
+/// A project to take down.
+pub(crate) fn delete_project(
+    client: &Client,
+    project: &str,
+    asked: Asked<'_>,
+) -> anyhow::Result<pb::DeleteProjectRequest> {
+    Ok(pb::DeleteProjectRequest {
+        name: client.full_name(project, &["projects"])?,
+        request_id: asked.request_id(),
+        validate_only: asked == Asked::Look,
+        ..Default::default()
+    })
 }

@@ -5,13 +5,17 @@ use pavior_proto::google::longrunning::operation::Result as Outcome;
 use pavior_proto::pavior::platform::v1 as platform;
 use pavior_proto::pavior::policy::v1::{self as policy, Effect};
 use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_proto::pavior::provisioning::v1::plan::intent::Request as Intended;
 use tonic::{Response, Status};
 
-use super::args::{DeployArgs, EnvCommand, PlanCommand, ProjectCommand, PromoteArgs, RunArgs, WaitArgs};
+use super::args::{
+    DeployArgs, EnvCommand, PlanArgs, PlanCommand, ProjectCommand, PromoteArgs, RunArgs, WaitArgs,
+};
 use super::client::{Client, request_id};
 use super::lists;
 use super::output::{self, Printer};
 use super::progress::Until;
+use super::requests::Asked;
 use super::retry::Patience;
 use super::{progress, requests};
 
@@ -76,16 +80,12 @@ pub(crate) async fn project(
 ) -> anyhow::Result<()> {
     match command {
         ProjectCommand::Create { spec, wait } => {
-            let request = requests::create_project(client, &spec, wait.request_id.as_ref(), false)?;
+            let request = requests::create_project(client, &spec, Asked::Do(wait.request_id.as_ref()))?;
             let call = || async { client.projects().create_project(request.clone()).await };
             settle(client, printer, &wait, call).await
         }
         ProjectCommand::Delete { project, wait } => {
-            let request = pb::DeleteProjectRequest {
-                name: client.full_name(&project, &["projects"])?,
-                request_id: wait.request_id.clone().unwrap_or_else(request_id),
-                ..Default::default()
-            };
+            let request = requests::delete_project(client, &project, Asked::Do(wait.request_id.as_ref()))?;
             let call = || async { client.projects().delete_project(request.clone()).await };
             settle(client, printer, &wait, call).await
         }
@@ -138,13 +138,13 @@ pub(crate) async fn environment(
 ) -> anyhow::Result<()> {
     match command {
         EnvCommand::Create { spec, wait } => {
-            let request = requests::create_environment(client, &spec, wait.request_id.as_ref(), false)?;
+            let request = requests::create_environment(client, &spec, Asked::Do(wait.request_id.as_ref()))?;
             let call = || async { client.projects().create_environment(request.clone()).await };
             settle(client, printer, &wait, call).await
         }
         EnvCommand::Delete { environment, wait } => {
             let request =
-                requests::delete_environment(client, &environment, wait.request_id.as_ref(), false)?;
+                requests::delete_environment(client, &environment, Asked::Do(wait.request_id.as_ref()))?;
             let call = || async { client.projects().delete_environment(request.clone()).await };
             settle(client, printer, &wait, call).await
         }
@@ -159,7 +159,7 @@ pub(crate) async fn run(client: &Client, printer: Printer, args: RunArgs) -> any
         name: client.full_name(&format!("{}/{}", args.project, args.pipeline), &["projects", "pipelines"])?,
         revision: args.revision,
         request_id: args.wait.request_id.clone().unwrap_or_else(request_id),
-        validate_only: false,
+        ..Default::default()
     };
     let call = || async { client.pipelines().run_pipeline(request.clone()).await };
     settle(client, printer, &args.wait, call).await
@@ -167,7 +167,7 @@ pub(crate) async fn run(client: &Client, printer: Printer, args: RunArgs) -> any
 
 /// `pavior deploy`.
 pub(crate) async fn deploy(client: &Client, printer: Printer, args: DeployArgs) -> anyhow::Result<()> {
-    let request = requests::create_deployment(client, &args.spec, args.wait.request_id.as_ref(), false)?;
+    let request = requests::create_deployment(client, &args.spec, Asked::Do(args.wait.request_id.as_ref()))?;
     let call = || async { client.deployments().create_deployment(request.clone()).await };
     settle(client, printer, &args.wait, call).await
 }
@@ -180,35 +180,90 @@ pub(crate) async fn promote(client: &Client, printer: Printer, args: PromoteArgs
         name: requests::running_deployment(client, &environment(&args.from)?).await?,
         environment: environment(&args.to)?,
         request_id: args.wait.request_id.clone().unwrap_or_else(request_id),
-        validate_only: false,
+        ..Default::default()
     };
     let call = || async { client.deployments().promote_deployment(request.clone()).await };
     settle(client, printer, &args.wait, call).await
 }
 
 /// `pavior plan`.
-pub(crate) async fn plan(client: &Client, printer: Printer, command: PlanCommand) -> anyhow::Result<()> {
-    let mut projects = client.projects();
-    let operation = match command {
+pub(crate) async fn plan(client: &Client, printer: Printer, args: PlanArgs) -> anyhow::Result<()> {
+    let asked = if args.keep { Asked::Part } else { Asked::Look };
+    let intended = match args.command {
         PlanCommand::Project(spec) => {
-            projects.create_project(requests::create_project(client, &spec, None, true)?).await
+            Intended::CreateProject(requests::create_project(client, &spec, asked)?)
         }
         PlanCommand::Env(spec) => {
-            projects.create_environment(requests::create_environment(client, &spec, None, true)?).await
+            Intended::CreateEnvironment(requests::create_environment(client, &spec, asked)?)
         }
         PlanCommand::Deploy(spec) => {
-            client
-                .deployments()
-                .create_deployment(requests::create_deployment(client, &spec, None, true)?)
-                .await
+            Intended::CreateDeployment(requests::create_deployment(client, &spec, asked)?)
         }
         PlanCommand::DeleteEnv { environment } => {
-            projects.delete_environment(requests::delete_environment(client, &environment, None, true)?).await
+            Intended::DeleteEnvironment(requests::delete_environment(client, &environment, asked)?)
         }
-    }?
-    .into_inner();
-    let plan = progress::metadata(&operation)?.validated_plan.unwrap_or_default();
+        PlanCommand::DeleteProject { project } => {
+            Intended::DeleteProject(requests::delete_project(client, &project, asked)?)
+        }
+        PlanCommand::Show { plan } => return show_plan(printer, &kept_plan(client, &plan).await?),
+        PlanCommand::Execute { plan, digest, wait } => {
+            return execute_plan(client, printer, &plan, digest, &wait).await;
+        }
+    };
+    let plan = match args.keep {
+        true => keep_plan(client, intended).await?,
+        false => look(client, intended).await?,
+    };
     show_plan(printer, &plan)
+}
+
+/// The plan of a request that is not carried out.
+async fn look(client: &Client, intended: Intended) -> anyhow::Result<pb::Plan> {
+    let (mut projects, mut deployments) = (client.projects(), client.deployments());
+    let operation = match intended {
+        Intended::CreateProject(request) => projects.create_project(request).await,
+        Intended::DeleteProject(request) => projects.delete_project(request).await,
+        Intended::CreateEnvironment(request) => projects.create_environment(request).await,
+        Intended::UpdateEnvironment(request) => projects.update_environment(request).await,
+        Intended::DeleteEnvironment(request) => projects.delete_environment(request).await,
+        Intended::RunPipeline(request) => client.pipelines().run_pipeline(request).await,
+        Intended::CreateDeployment(request) => deployments.create_deployment(request).await,
+        Intended::PromoteDeployment(request) => deployments.promote_deployment(request).await,
+    };
+    Ok(progress::metadata(operation?.get_ref())?.validated_plan.unwrap_or_default())
+}
+
+async fn keep_plan(client: &Client, intended: Intended) -> anyhow::Result<pb::Plan> {
+    let intent = Some(pb::plan::Intent { request: Some(intended) });
+    let request = pb::CreatePlanRequest {
+        parent: client.organization()?,
+        plan: Some(pb::Plan { intent, ..Default::default() }),
+        request_id: request_id(),
+    };
+    let call = || async { client.plans().create_plan(request.clone()).await };
+    Ok(Patience::new().call(call).await?.into_inner())
+}
+
+async fn kept_plan(client: &Client, plan: &str) -> anyhow::Result<pb::Plan> {
+    let name = client.full_name(plan, &["plans"])?;
+    Ok(client.plans().get_plan(pb::GetPlanRequest { name }).await?.into_inner())
+}
+
+async fn execute_plan(
+    client: &Client,
+    printer: Printer,
+    plan: &str,
+    digest: String,
+    wait: &WaitArgs,
+) -> anyhow::Result<()> {
+    let digest = if digest.is_empty() { kept_plan(client, plan).await?.digest } else { digest };
+    let request = pb::ExecutePlanRequest {
+        name: client.full_name(plan, &["plans"])?,
+        digest,
+        request_id: wait.request_id.clone().unwrap_or_else(request_id),
+    };
+    let call = || async { client.plans().execute_plan(request.clone()).await };
+    settle(client, printer, wait, call).await
 }
 
 /// Prints a plan: what changes, what policy says, what it costs, who must agree.
@@ -222,7 +277,7 @@ pub(crate) fn show_plan(printer: Printer, plan: &pb::Plan) -> anyhow::Result<()>
             change.step_id.clone(),
             output::id(&change.resource_type),
             change.driver_id.clone(),
-            change.monthly_cost.clone(),
+            output::money(change.monthly_cost.as_ref()),
             change.depends_on_step_ids.join(", "),
         ]
     });
@@ -251,10 +306,14 @@ pub(crate) fn show_plan(printer: Printer, plan: &pb::Plan) -> anyhow::Result<()>
         plan,
         &[
             ("plan", plan.summary.clone()),
+            ("kept as", plan.name.clone()),
             ("policy", verdict),
             ("because", said(&decision.reasons)),
             ("warning", said(&decision.warnings)),
-            ("cost a month", output::cost(&plan.monthly_cost_before, &plan.monthly_cost_after)),
+            (
+                "cost a month",
+                output::cost(plan.monthly_cost_before.as_ref(), plan.monthly_cost_after.as_ref()),
+            ),
             ("digest", plan.digest.clone()),
         ],
     )

@@ -48,7 +48,10 @@ async fn plan(narrator: &mut Narrator, alice: &Client, language: &str) -> anyhow
     }
     let decision = plan.decision.clone().unwrap_or_default();
     narrator.fact("policy", &output::state(decision.effect().as_str_name(), "EFFECT_"));
-    narrator.fact("cost a month", &output::cost(&plan.monthly_cost_before, &plan.monthly_cost_after));
+    narrator.fact(
+        "cost a month",
+        &output::cost(plan.monthly_cost_before.as_ref(), plan.monthly_cost_after.as_ref()),
+    );
     narrator.fact("digest", &plan.digest);
     Ok(())
 }
@@ -67,6 +70,7 @@ fn project(language: &str, validate_only: bool) -> anyhow::Result<pb::CreateProj
         }),
         request_id: request_id(),
         validate_only,
+        ..Default::default()
     })
 }
 
@@ -115,6 +119,7 @@ async fn change(narrator: &mut Narrator, alice: &Client) -> anyhow::Result<()> {
         revision: commit.clone(),
         request_id: request_id(),
         validate_only: false,
+        ..Default::default()
     };
     let operation = alice.pipelines().run_pipeline(request).await?.into_inner();
     let operation = finish(narrator, alice, &operation).await?;
@@ -195,6 +200,7 @@ async fn promote(narrator: &mut Narrator, alice: &Client) -> anyhow::Result<()> 
         environment: format!("{PROJECT}/environments/staging"),
         request_id: request_id(),
         validate_only: false,
+        ..Default::default()
     };
     let operation = alice.deployments().promote_deployment(request).await?.into_inner();
     finish(narrator, alice, &operation).await?;
@@ -213,6 +219,7 @@ fn environment(class: &str) -> pb::CreateEnvironmentRequest {
         environment: Some(pb::Environment { environment_class: class.to_owned(), ..Default::default() }),
         request_id: request_id(),
         validate_only: false,
+        ..Default::default()
     }
 }
 

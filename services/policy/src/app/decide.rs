@@ -169,7 +169,7 @@ impl App {
         if *policy_error {
             tracing::error!(organization = decision.organization, action, ?reasons, "POLICY_ERROR");
         }
-        let kept = Stored { fields: decision.fields.clone().to_keep(), ..decision.clone() };
+        let kept = Stored { fields: decision.fields.clone().kept_form(), ..decision.clone() };
         if self.decisions.add(kept).await {
             Ok(())
         } else {

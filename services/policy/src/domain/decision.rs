@@ -69,7 +69,7 @@ impl Fields for DecisionFields {
 impl DecisionFields {
     /// As much of it as is kept.
     #[must_use]
-    pub(crate) fn to_keep(mut self) -> Self {
+    pub(crate) fn kept_form(mut self) -> Self {
         for list in [&mut self.reasons, &mut self.warnings, &mut self.shadow] {
             list.truncate(MAX_KEPT);
         }

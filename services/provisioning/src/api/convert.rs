@@ -4,15 +4,17 @@ use std::collections::HashMap;
 
 use pavior_proto::pavior::policy::v1::{Decision, Effect};
 use pavior_proto::pavior::provisioning::v1 as pb;
-use pavior_rpc::convert::{from_json, to_struct, to_timestamp, to_value};
+use pavior_rpc::convert::{from_json, to_money, to_struct, to_timestamp, to_value};
+use prost::Message as _;
 use prost_types::Struct;
 use serde_json::Value;
 
 use crate::app::etag_of;
-use crate::app::rows::{deployment, environment, project, resource, run};
+use crate::app::rows::{KeptPlan, deployment, environment, project, resource, run};
 use crate::domain::names;
 use crate::domain::plan::{Action, Artifact, Change, FieldChange, Given, Plan};
 use crate::domain::question::Question;
+use crate::error::{Error, Result};
 
 fn structure(value: &Value) -> Option<Struct> {
     to_struct(value).ok()
@@ -225,7 +227,16 @@ pub(crate) fn action(action: Action) -> pb::plan::Action {
     }
 }
 
-/// A plan.
+/// A plan that was kept.
+pub(crate) fn kept_plan(KeptPlan { plan, intent }: KeptPlan) -> Result<pb::Plan> {
+    let intent = match intent.as_slice() {
+        [] => None,
+        intent => Some(pb::plan::Intent::decode(intent).map_err(|_| Error::Corrupt("an intent".to_owned()))?),
+    };
+    Ok(pb::Plan { intent, ..self::plan(plan) })
+}
+
+/// A plan that is only looked at.
 pub(crate) fn plan(plan: Plan) -> pb::Plan {
     pb::Plan {
         name: names::plan(&plan.organization, &plan.id),
@@ -235,8 +246,8 @@ pub(crate) fn plan(plan: Plan) -> pb::Plan {
         target: plan.target,
         changes: plan.changes.into_iter().map(change).collect(),
         decision: from_json::<Decision>(plan.decision).ok(),
-        monthly_cost_before: plan.monthly_cost_before,
-        monthly_cost_after: plan.monthly_cost_after,
+        monthly_cost_before: to_money(&plan.monthly_cost_before),
+        monthly_cost_after: to_money(&plan.monthly_cost_after),
         template_version: plan.template_version,
         parameters: structure(&plan.parameters),
         requester: plan.requester,
@@ -244,6 +255,7 @@ pub(crate) fn plan(plan: Plan) -> pb::Plan {
         create_time: Some(to_timestamp(plan.create_time)),
         expire_time: Some(to_timestamp(plan.expire_time)),
         questions: questions(plan.questions, plan.answers),
+        intent: None,
     }
 }
 
@@ -291,7 +303,7 @@ fn change(change: Change) -> pb::plan::Change {
         fields: fields.into_iter().map(field).collect(),
         depends_on_step_ids: depends_on,
         undoable,
-        monthly_cost,
+        monthly_cost: to_money(&monthly_cost),
         pinned: spec.pinned.as_object().filter(|map| !map.is_empty()).and_then(|_| structure(&spec.pinned)),
         artifact_digest,
         artifact_step_id,

@@ -4,11 +4,10 @@ use pavior_auth::permit;
 use pavior_proto::google::longrunning::Operation;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::deployment_service_server::DeploymentService;
-use pavior_rpc::validate;
 use tonic::Request;
 
 use super::status::respond;
-use super::{Answered, Api, input};
+use super::{Answered, Api};
 
 #[tonic::async_trait]
 impl DeploymentService for Api {
@@ -26,23 +25,13 @@ impl DeploymentService for Api {
     }
 
     async fn create_deployment(&self, request: Request<pb::CreateDeploymentRequest>) -> Answered<Operation> {
-        let (permit, request) = (permit(&request)?, request.into_inner());
-        let ask = input::ask(permit, &request);
-        let violations = validate::violations(&request)?;
-        let source = input::source(request.deployment.as_ref());
-        let (parent, id) = (&request.parent, &request.deployment_id);
-        let answer = self.app.create_deployment(&ask, parent, id, source, violations).await;
-        self.begun(&ask, answer).await
+        self.change(request).await
     }
 
     async fn promote_deployment(
         &self,
         request: Request<pb::PromoteDeploymentRequest>,
     ) -> Answered<Operation> {
-        let (permit, request) = (permit(&request)?, request.into_inner());
-        let ask = input::ask(permit, &request);
-        validate::request(&request)?;
-        let answer = self.app.promote_deployment(&ask, &request.name, &request.environment).await;
-        self.begun(&ask, answer).await
+        self.change(request).await
     }
 }

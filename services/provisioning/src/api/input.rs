@@ -11,7 +11,7 @@ use super::Api;
 use crate::app::deployments::Source;
 use crate::app::environments::{Expiration, WantedEnvironment};
 use crate::app::projects::WantedProject;
-use crate::app::{Answer, App, Ask};
+use crate::app::{Answer, App, Ask, Goal};
 use crate::domain::names;
 use crate::error::Result;
 
@@ -23,7 +23,8 @@ pub(crate) fn ask<R: Request>(permit: Permit, request: &R) -> Ask {
         request_id: request.request_id().to_owned(),
         method: R::PATH.to_owned(),
         hash: digest::of(request),
-        validate_only: request.validate_only(),
+        goal: if request.validate_only() { Goal::Look } else { Goal::Do },
+        plan_digest: request.plan_digest().to_owned(),
         due: None,
     }
 }
@@ -34,7 +35,7 @@ fn parameters(value: Option<&prost_types::Struct>) -> Value {
 
 /// The project that is wanted.
 pub(crate) fn project(request: pb::CreateProjectRequest) -> WantedProject {
-    let pb::CreateProjectRequest { parent, project_id, project, request_id: _, validate_only: _ } = request;
+    let pb::CreateProjectRequest { parent, project_id, project, .. } = request;
     let project = project.unwrap_or_default();
     WantedProject {
         parent,

@@ -1,5 +1,6 @@
 //! The wire side: each method decodes, calls the use case and encodes.
 
+mod change;
 mod convert;
 mod deployment_service;
 mod diagnosis;

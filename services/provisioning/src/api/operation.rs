@@ -28,6 +28,7 @@ pub(crate) async fn answer(app: &App, ask: &Ask, answer: Answer) -> Result<Opera
     match answer {
         Answer::Operation(view) => encode(app, &ask.permit, *view).await,
         Answer::Plan(plan) => Ok(validated(*plan)),
+        Answer::Kept(_) => Err(Problem::internal("a plan was kept that nobody asked for").into()),
         Answer::Nothing => {
             // Named after the request, so that the same one gets the same answer.
             let id = uuid::Uuid::parse_str(&ask.request_id).unwrap_or_else(|_| app.db.ids.uuid());
@@ -58,11 +59,12 @@ fn validated(plan: Plan) -> Operation {
         progress_percent: 100,
         ..Default::default()
     };
-    let name = names::operation(&plan.organization, &plan.id);
     let target = plan.target.clone();
-    let metadata = pb::OperationMetadata { validated_plan: Some(convert::plan(plan)), ..metadata };
+    // Neither of them can be got: nothing was kept.
+    let plan = pb::Plan { name: String::new(), uid: String::new(), ..convert::plan(plan) };
+    let metadata = pb::OperationMetadata { validated_plan: Some(plan), ..metadata };
     Operation {
-        name,
+        name: String::new(),
         metadata: Some(any(&metadata)),
         done: true,
         result: Some(LroResult::Response(empty(kind, target))),

@@ -4,11 +4,10 @@ use pavior_auth::permit;
 use pavior_proto::google::longrunning::Operation;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::pipeline_service_server::PipelineService;
-use pavior_rpc::validate;
 use tonic::Request;
 
 use super::status::respond;
-use super::{Answered, Api, input};
+use super::{Answered, Api};
 
 #[tonic::async_trait]
 impl PipelineService for Api {
@@ -26,11 +25,7 @@ impl PipelineService for Api {
     }
 
     async fn run_pipeline(&self, request: Request<pb::RunPipelineRequest>) -> Answered<Operation> {
-        let (permit, request) = (permit(&request)?, request.into_inner());
-        let ask = input::ask(permit, &request);
-        let violations = validate::violations(&request)?;
-        let answer = self.app.run_pipeline(&ask, &request.name, &request.revision, violations).await;
-        self.begun(&ask, answer).await
+        self.change(request).await
     }
 
     async fn get_run(&self, request: Request<pb::GetRunRequest>) -> Answered<pb::Run> {

@@ -1,12 +1,17 @@
 //! `pavior.provisioning.v1.PlanService`.
 
 use pavior_auth::permit;
+use pavior_proto::google::longrunning::Operation;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::plan_service_server::PlanService;
+use pavior_rpc::{ErrorReason, Problem, validate};
 use tonic::Request;
 
 use super::status::respond;
-use super::{Answered, Api};
+use super::{Answered, Api, convert, input};
+use crate::app::{Answer, App, Ask, Goal};
+use crate::domain::names;
+use crate::error::Result;
 
 #[tonic::async_trait]
 impl PlanService for Api {
@@ -18,5 +23,58 @@ impl PlanService for Api {
     async fn list_plans(&self, request: Request<pb::ListPlansRequest>) -> Answered<pb::ListPlansResponse> {
         let (permit, request) = (permit(&request)?, request.into_inner());
         respond(self.plans(&permit, request).await)
+    }
+
+    async fn create_plan(&self, request: Request<pb::CreatePlanRequest>) -> Answered<pb::Plan> {
+        let (permit, request) = (permit(&request)?, request.into_inner());
+        let ask = input::ask(permit, &request);
+        respond(self.keep_plan(&ask, request).await)
+    }
+
+    async fn execute_plan(&self, request: Request<pb::ExecutePlanRequest>) -> Answered<Operation> {
+        let (permit, request) = (permit(&request)?, request.into_inner());
+        let pb::ExecutePlanRequest { name, digest, request_id: _ } = &request;
+        let ask = Ask { plan_digest: digest.clone(), ..input::ask(permit, &request) };
+        let answer = self.execute(&ask, name, &request).await;
+        self.begun(&ask, answer).await
+    }
+}
+
+impl Api {
+    async fn keep_plan(&self, ask: &Ask, request: pb::CreatePlanRequest) -> Result<pb::Plan> {
+        validate::request(&request)?;
+        let pb::CreatePlanRequest { parent, plan, request_id: _ } = request;
+        App::name(&ask.permit, ask.action, "parent", &parent, names::ORGANIZATION)?;
+        if let Some(first) = self.app.planned_before(ask).await? {
+            return convert::kept_plan(first);
+        }
+        let intent = plan.and_then(|plan| plan.intent).unwrap_or_default();
+        let answer = match self.intended(ask, Goal::Keep(Box::new(intent.clone())), intent).await {
+            Ok(answer) => answer,
+            Err(refusal) => match self.app.planned_before(ask).await {
+                Ok(Some(first)) => return convert::kept_plan(first),
+                Ok(None) | Err(_) => return Err(refusal),
+            },
+        };
+        match answer {
+            Answer::Kept(plan) => convert::kept_plan(*plan),
+            Answer::Nothing => {
+                let message = "there is nothing to plan: what is to go is not there";
+                Err(Problem::precondition(ErrorReason::InvalidState, message).into())
+            }
+            Answer::Plan(_) | Answer::Operation(_) => {
+                Err(Problem::internal("a plan that was to be kept was not").into())
+            }
+        }
+    }
+
+    async fn execute(&self, ask: &Ask, name: &str, request: &pb::ExecutePlanRequest) -> Result<Answer> {
+        validate::request(request)?;
+        // The first answer, also when the plan has expired since.
+        if let Some(answer) = self.app.replayed(ask).await? {
+            return Ok(answer);
+        }
+        let (id, intent) = self.app.executable(&ask.permit, name, &ask.plan_digest).await?;
+        self.intended(ask, Goal::Execute(id), intent).await
     }
 }

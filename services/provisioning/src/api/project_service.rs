@@ -4,11 +4,10 @@ use pavior_auth::permit;
 use pavior_proto::google::longrunning::Operation;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::project_service_server::ProjectService;
-use pavior_rpc::validate;
 use tonic::Request;
 
 use super::status::respond;
-use super::{Answered, Api, input};
+use super::{Answered, Api};
 
 #[tonic::async_trait]
 impl ProjectService for Api {
@@ -26,21 +25,11 @@ impl ProjectService for Api {
     }
 
     async fn create_project(&self, request: Request<pb::CreateProjectRequest>) -> Answered<Operation> {
-        let (permit, request) = (permit(&request)?, request.into_inner());
-        let ask = input::ask(permit, &request);
-        let violations = validate::violations(&request)?;
-        let answer = self.app.create_project(&ask, input::project(request), violations).await;
-        self.begun(&ask, answer).await
+        self.change(request).await
     }
 
     async fn delete_project(&self, request: Request<pb::DeleteProjectRequest>) -> Answered<Operation> {
-        let (permit, request) = (permit(&request)?, request.into_inner());
-        let ask = input::ask(permit, &request);
-        let violations = validate::violations(&request)?;
-        let pb::DeleteProjectRequest { name, etag, allow_missing, request_id: _, validate_only: _ } =
-            &request;
-        let answer = self.app.delete_project(&ask, name, etag, *allow_missing, violations).await;
-        self.begun(&ask, answer).await
+        self.change(request).await
     }
 
     async fn get_environment(
@@ -63,37 +52,21 @@ impl ProjectService for Api {
         &self,
         request: Request<pb::CreateEnvironmentRequest>,
     ) -> Answered<Operation> {
-        let (permit, request) = (permit(&request)?, request.into_inner());
-        let ask = input::ask(permit, &request);
-        let mut violations = validate::violations(&request)?;
-        let wanted = input::environment(request.environment.as_ref(), &mut violations);
-        let (parent, id) = (&request.parent, &request.environment_id);
-        let answer = self.app.create_environment(&ask, parent, id, wanted, violations).await;
-        self.begun(&ask, answer).await
+        self.change(request).await
     }
 
     async fn update_environment(
         &self,
         request: Request<pb::UpdateEnvironmentRequest>,
     ) -> Answered<Operation> {
-        let (permit, request) = (permit(&request)?, request.into_inner());
-        let ask = input::ask(permit, &request);
-        validate::request(&request)?;
-        let answer = self.update(&ask, request).await;
-        self.begun(&ask, answer).await
+        self.change(request).await
     }
 
     async fn delete_environment(
         &self,
         request: Request<pb::DeleteEnvironmentRequest>,
     ) -> Answered<Operation> {
-        let (permit, request) = (permit(&request)?, request.into_inner());
-        let ask = input::ask(permit, &request);
-        let violations = validate::violations(&request)?;
-        let pb::DeleteEnvironmentRequest { name, etag, allow_missing, request_id: _, validate_only: _ } =
-            &request;
-        let answer = self.app.delete_environment(&ask, name, etag, *allow_missing, violations).await;
-        self.begun(&ask, answer).await
+        self.change(request).await
     }
 
     async fn get_resource(&self, request: Request<pb::GetResourceRequest>) -> Answered<pb::Resource> {

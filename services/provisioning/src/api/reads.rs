@@ -9,7 +9,7 @@ use pavior_rpc::{Problem, validate};
 
 use super::{Api, convert};
 use crate::app::App;
-use crate::app::rows::{self, Listing};
+use crate::app::rows::{self, KeptPlan, Listing};
 use crate::domain::names;
 use crate::error::{Error, Result};
 
@@ -181,7 +181,7 @@ impl Api {
 
     pub(crate) async fn read_plan(&self, permit: &Permit, name: &str) -> Result<pb::Plan> {
         App::name(permit, "provisioning.plans.get", "name", name, names::PLAN)?;
-        self.app.db.plan(permit, name).await.map(convert::plan)
+        convert::kept_plan(self.app.db.kept_plan(permit, name).await?)
     }
 
     pub(crate) async fn plans(
@@ -197,7 +197,7 @@ impl Api {
         let (rows, next_page_token) = self.close(&opened, page);
         let mut plans = Vec::with_capacity(rows.len());
         for row in rows {
-            plans.push(convert::plan(crate::domain::plan::Plan::from_json(&row.document)?));
+            plans.push(convert::kept_plan(KeptPlan::of(row)?)?);
         }
         Ok(pb::ListPlansResponse { plans, next_page_token })
     }

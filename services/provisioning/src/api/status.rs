@@ -38,6 +38,14 @@ fn to_problem(error: Error) -> Problem {
             };
             Problem::aborted(ErrorReason::ResourceBusy, message).with("operation", operation)
         }
+        Error::CarriedOut { ref operation } => {
+            let problem = Problem::precondition(ErrorReason::InvalidState, error.to_string());
+            problem.with("operation", operation.as_str())
+        }
+        Error::TooManyPlans { limit } => {
+            let problem = Problem::resource_exhausted(ErrorReason::QuotaExceeded, error.to_string());
+            problem.with("limit", limit.to_string())
+        }
         Error::Begun { ref operation } => Problem::precondition(ErrorReason::InvalidState, error.to_string())
             .with("operation", operation.as_str())
             .because("STATE", operation.as_str(), "a deletion can be cancelled until its first step begins"),

@@ -56,7 +56,8 @@ impl App {
             costs,
             template_version: row.template_version.clone(),
             parameters: json!({}),
-            settings: json!({}),
+            // One that is made anew under the name is another.
+            settings: json!({ "uid": row.uid }),
             project: None,
             environments: Vec::new(),
             seen: seen(&project, Some(&row)),
@@ -107,7 +108,8 @@ impl App {
             costs,
             template_version: row.template_version.clone(),
             parameters: json!({}),
-            settings: json!({}),
+            // One that is made anew under the name is another.
+            settings: json!({ "uid": row.uid }),
             project: None,
             environments: Vec::new(),
             seen: as_seen,

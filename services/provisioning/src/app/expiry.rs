@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pavior_rpc::Violations;
 
-use super::{App, Ask, Due};
+use super::{App, Ask, Due, Goal};
 use crate::error::{Error, Result};
 use crate::store::entity::timer;
 
@@ -45,7 +45,8 @@ impl App {
             request_id: format!("{}/{}", timer.id, timer.attempt),
             method: "timer".to_owned(),
             hash: [0; 32],
-            validate_only: false,
+            goal: Goal::Do,
+            plan_digest: String::new(),
             due: Some(Due { timer: timer.id, why: "its time is over" }),
         };
         let answer = self.delete_environment(&ask, &timer.subject, "", true, Violations::new()).await?;

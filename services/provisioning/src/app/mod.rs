@@ -14,6 +14,7 @@ pub(crate) mod operations;
 pub(crate) mod peers;
 pub(crate) mod pipelines;
 pub(crate) mod planning;
+pub(crate) mod plans;
 pub(crate) mod projects;
 pub(crate) mod pushes;
 pub(crate) mod standing;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use pavior_auth::{Permit, ServiceIdentity};
 use pavior_core::page::PageTokens;
 use pavior_core::{ResourceName, etag};
+use pavior_proto::pavior::provisioning::v1::plan::Intent;
 use pavior_rpc::{Problem, Violations};
 use uuid::Uuid;
 
@@ -33,12 +35,12 @@ use crate::config::Config;
 use crate::domain::plan::Plan;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::store::{Db, OperationView};
+use crate::store::{Db, KeptPlan, OperationView};
 
 /// What use cases answer with, for the wire side, which does not know the store.
 pub(crate) mod rows {
     pub(crate) use crate::store::entity::{deployment, environment, operation, project, resource, run, step};
-    pub(crate) use crate::store::{Listing, OperationView, Page, step_body};
+    pub(crate) use crate::store::{KeptPlan, Listing, OperationView, Page, step_body};
 }
 
 /// Everything that use cases need. Cheap to clone.
@@ -79,10 +81,25 @@ pub(crate) struct Ask {
     pub(crate) method: String,
     /// SHA-256 over the request.
     pub(crate) hash: [u8; 32],
-    /// Plan only.
-    pub(crate) validate_only: bool,
+    /// What is to come of it.
+    pub(crate) goal: Goal,
+    /// The digest of the plan that was seen; empty when none is named.
+    pub(crate) plan_digest: String,
     /// Why the service itself asks, when nobody else does.
     pub(crate) due: Option<Due>,
+}
+
+/// What is to come of a change.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Goal {
+    /// It is carried out.
+    Do,
+    /// Its plan, which is looked at and forgotten.
+    Look,
+    /// Its plan, which is kept with this.
+    Keep(Box<Intent>),
+    /// The kept plan with this id is carried out.
+    Execute(uuid::Uuid),
 }
 
 /// A timer that is due, as far as was seen: whether it still is, is for the transaction to say that accepts what it is
@@ -102,6 +119,8 @@ pub(crate) enum Answer {
     Operation(Box<OperationView>),
     /// The plan of a `validate_only` call.
     Plan(Box<Plan>),
+    /// A plan that is kept.
+    Kept(Box<KeptPlan>),
     /// There is nothing to do, as was allowed.
     Nothing,
 }

@@ -203,7 +203,7 @@ impl Peers {
             action,
             resource: Some(resource),
             stage: stage.into(),
-            plan_follows: false,
+            plan_follows: stage == DecisionStage::Admission,
             context: Some(context),
             approval: approval.clone(),
             dry_run,

@@ -7,6 +7,7 @@ use futures::future::join_all;
 use pavior_auth::Permit;
 use pavior_driver::{FailureCode, PinRequest, PlanAction, PlanRequest, Prior, Undo, ValidateRequest};
 use pavior_expr::schema;
+use pavior_proto::google::r#type::Money;
 use pavior_proto::pavior::catalog::v1::match_resource_definitions_request::Context;
 use pavior_proto::pavior::catalog::v1::match_resource_definitions_response::Match;
 use pavior_rpc::{ErrorReason, Problem, Violations, convert};
@@ -141,7 +142,7 @@ impl App {
             driver,
             driver_version: info.version.clone(),
             driver_inputs,
-            monthly_cost: definition.monthly_cost,
+            monthly_cost: cost_of(definition.monthly_cost.as_ref())?,
             input_schema: json(&kind.input_schema).unwrap_or_else(|| json!({})),
             secret_outputs,
             secret_inputs: info.secret_inputs(type_id).to_vec(),
@@ -384,4 +385,10 @@ pub(crate) fn only_workload_and_drifted(facts: &mut Facts) {
             wanted.id == names::WORKLOAD || drift.is_some()
         });
     }
+}
+
+/// A cost as the plan has it: empty for nothing.
+fn cost_of(cost: Option<&Money>) -> Result<String> {
+    let cost = cost.map(|cost| convert::from_money(cost).map(|cost| cost.to_string())).transpose();
+    Ok(cost.map_err(|error| Error::Corrupt(format!("a cost {error}")))?.unwrap_or_default())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use pavior_core::money;
 use pavior_proto::pavior::policy::internal::v1::DecisionStage;
 use pavior_proto::pavior::policy::v1::Effect;
 use pavior_rpc::{ErrorReason, Problem, convert};
@@ -12,9 +13,10 @@ use uuid::Uuid;
 
 use super::asking::facts;
 use super::peers::Asking;
-use super::{Answer, App, Ask};
+use super::plans::expected;
+use super::{Answer, App, Ask, Goal};
 use crate::domain::plan::{Action, Change, Kind, Plan};
-use crate::domain::{cost, question};
+use crate::domain::question;
 use crate::engine::ENGINE_VERSION;
 use crate::error::{Error, Result};
 use crate::store::{
@@ -94,7 +96,7 @@ impl App {
     }
 
     pub(crate) fn key(&self, ask: &Ask) -> Option<(idempotency::Key, Vec<u8>)> {
-        if ask.request_id.is_empty() || ask.validate_only {
+        if ask.request_id.is_empty() || ask.goal.only_plans() {
             return None;
         }
         let (organization, asker) = (ask.permit.organization(), ask.permit.principal().asker());
@@ -116,13 +118,23 @@ impl App {
         let own = self.own_permit(ask.permit.organization());
         proposal.ground.entities = self.entities(&own, entities).await?;
         let mut plan = self.plan_of(ask, &proposal)?;
+        expected(ask, &plan)?;
         let asking = Asking {
             principal: ask.permit.principal().clone(),
             organization: ask.permit.organization().to_owned(),
             stage: DecisionStage::Plan,
             approval: String::new(),
-            dry_run: ask.validate_only,
+            dry_run: ask.goal.only_plans(),
         };
+        if matches!(ask.goal, Goal::Keep(_) | Goal::Execute(_)) {
+            // What the gateway asks about a request that comes by itself.
+            let admission = Asking { stage: DecisionStage::Admission, ..asking.clone() };
+            let asked = plan.questions.get(..1).unwrap_or_default();
+            let verdict = self.ask_policy(admission, &plan, asked, &proposal.labels).await?;
+            if matches!(verdict.effect(), Effect::Deny | Effect::Unspecified) {
+                return Err(self.denied(ask, &plan, &verdict, ask.goal == Goal::Look).await);
+            }
+        }
         let verdict = self.ask_policy(asking, &plan, &plan.questions, &proposal.labels).await?;
         plan.answers.clone_from(&verdict.answers);
         plan.decision =
@@ -134,17 +146,22 @@ impl App {
                 Admission::AskPeople
             }
             Effect::Deny | Effect::Unspecified => {
-                return Err(self.denied(ask, &plan, &verdict, ask.validate_only).await);
+                return Err(self.denied(ask, &plan, &verdict, ask.goal == Goal::Look).await);
             }
         };
-        if ask.validate_only {
-            self.db.record(planned_event(&self.db, &ask.permit, &ask.request_id, &plan)).await?;
-            return Ok(Answer::Plan(Box::new(plan)));
+        match &ask.goal {
+            Goal::Look => {
+                self.db.record(planned_event(&self.db, &ask.permit, &ask.request_id, &plan)).await?;
+                return Ok(Answer::Plan(Box::new(plan)));
+            }
+            Goal::Keep(intent) => return self.keep(ask, plan, intent).await,
+            Goal::Do | Goal::Execute(_) => {}
         }
         let id = self.db.ids.uuid();
         let new = NewOperation {
             id,
             plan,
+            of_kept_plan: matches!(ask.goal, Goal::Execute(_)),
             principal: ask.permit.principal().clone(),
             key: self.key(ask),
             facts: facts(&proposal.asked.subject, &proposal.labels).encode_to_vec(),
@@ -182,17 +199,21 @@ impl App {
             _ => {
                 let made = proposal.changes.iter().filter(changed).filter(|c| c.action == Action::Create);
                 let made: Vec<&str> = made.map(|change| change.monthly_cost.as_str()).collect();
-                cost::sum(proposal.costs.iter().map(String::as_str).chain(made))
+                money::sum(proposal.costs.iter().map(String::as_str).chain(made))
             }
         };
+        let id = match ask.goal {
+            Goal::Execute(id) => id,
+            Goal::Do | Goal::Look | Goal::Keep(_) => self.db.ids.uuid(),
+        };
         let mut plan = Plan {
-            id: self.db.ids.uuid(),
+            id,
             organization: ask.permit.organization().to_owned(),
             kind: proposal.kind,
             action: ask.action.to_owned(),
             target: proposal.target.clone(),
             changes: proposal.changes.clone(),
-            monthly_cost_before: cost::sum(proposal.costs.iter().map(String::as_str)),
+            monthly_cost_before: money::sum(proposal.costs.iter().map(String::as_str)),
             monthly_cost_after: after,
             template_version: proposal.template_version.clone(),
             parameters: proposal.parameters.clone(),

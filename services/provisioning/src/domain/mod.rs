@@ -1,6 +1,5 @@
 //! Pure types and rules of provisioning: no async, no I/O, no wire, no database.
 
-pub mod cost;
 pub mod entry;
 pub mod failure;
 pub mod finality;

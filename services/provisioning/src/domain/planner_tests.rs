@@ -53,7 +53,7 @@ fn facts() -> Facts {
                     resource_type: format!("organizations/acme/resourceTypes/{}", wanted.type_id),
                     driver: "fake".into(),
                     driver_version: "1.0.0".into(),
-                    monthly_cost: "1".into(),
+                    monthly_cost: "1.00 USD".into(),
                     undoable: true,
                     driver_inputs: json!({}),
                     input_schema: json!({}),

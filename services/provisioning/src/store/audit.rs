@@ -261,6 +261,32 @@ pub fn planned_event(this: &Db, permit: &Permit, request_id: &str, plan: &Plan) 
     unchanged_event(this, permit, request_id, plan, planned, format!("only planned: {}", plan.summary))
 }
 
+/// A plan was kept, or is carried out.
+pub(super) fn plan_event(
+    this: &Db,
+    permit: &Permit,
+    request_id: &str,
+    plan: &Plan,
+    what: &str,
+) -> AuditEvent {
+    let act = Act {
+        action: permit.action().to_owned(),
+        phase: Phase::Outcome,
+        affected: vec![affected("Plan", &names::plan(&plan.organization, &plan.id))],
+        outcome: Outcome::ok(Status::Succeeded),
+        request_id: request_id.to_owned(),
+        change: Some(Change {
+            plan_digest: plan.digest.clone(),
+            after: Some(json!({
+                "action": plan.action, "target": plan.target, "decisions": plan.decisions(),
+            })),
+            ..Change::default()
+        }),
+        summary: format!("{what}: {}", plan.summary),
+    };
+    permit.event(act, this.ids.as_ref(), this.clock.as_ref())
+}
+
 fn unchanged_event(
     this: &Db,
     permit: &Permit,

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::entity::{deployment, environment, operation, plan, project, resource, run, step};
+use super::entity::{deployment, environment, operation, project, resource, run, step};
 use super::journal::Aggregate;
 use super::rows::deployment_row;
 use super::take::{take_environment, take_project};
@@ -84,6 +84,8 @@ pub struct NewOperation {
     pub id: Uuid,
     /// What it carries out.
     pub plan: Plan,
+    /// Whether the plan was kept before.
+    pub of_kept_plan: bool,
     /// Who asked.
     pub principal: Principal,
     /// The caller's request.
@@ -215,6 +217,8 @@ impl Db {
         }
         let clock = self.time(tx).await?;
         let op = self.operation_row(new, clock);
+        // Its row keeps others waiting who carry the same plan out.
+        self.plan_row(tx, &new.plan, None, Some(op.name.clone())).await?;
         let numbers = self.take_target(tx, new, &op.name).await?;
         if let Some(timer) = new.due
             && !self.is_due(tx, timer).await?
@@ -224,7 +228,6 @@ impl Db {
         let fences = self.resources(tx, new).await?;
         let mut steps = self.step_rows(new, &op, &fences, clock);
         self.runs_and_deployments(tx, new, &op, &mut steps, &numbers).await?;
-        self.plan_row(tx, &new.plan).await?;
         let mut aggregate = Aggregate::new(op, steps, self.now(), clock)?;
         if new.admission == Admission::Run {
             aggregate.settle()?;
@@ -232,27 +235,15 @@ impl Db {
         let accepted = audit::accepted_event(self, call, &aggregate.op, &new.plan);
         aggregate.insert(tx).await?;
         let mut events = vec![accepted];
+        if let Some(call) = call.filter(|_| new.of_kept_plan) {
+            let request_id = &aggregate.op.request_id;
+            events.push(audit::plan_event(self, call, request_id, &new.plan, "a plan is carried out"));
+        }
         if aggregate.state.ended() {
             events.extend(finish::finish(self, tx, &mut aggregate).await?);
         }
         let kept = self.kept(new.key.as_ref(), new.id, &new.facts);
         Ok(Recorded::all(Started::New(new.id), events).answering(kept))
-    }
-
-    async fn plan_row(&self, tx: &Tx, plan: &Plan) -> Result<()> {
-        let row = plan::ActiveModel {
-            id: Set(plan.id),
-            organization: Set(plan.organization.clone()),
-            name: Set(names::plan(&plan.organization, &plan.id)),
-            action: Set(plan.action.clone()),
-            target: Set(plan.target.clone()),
-            requester: Set(plan.requester.clone()),
-            digest: Set(plan.digest.clone()),
-            document: Set(plan.to_json()),
-            create_time: Set(plan.create_time),
-        };
-        plan::Entity::insert(row).exec_without_returning(tx).await.map_err(db)?;
-        Ok(())
     }
 
     /// Makes or takes what the operation works on, so that no other operation does.

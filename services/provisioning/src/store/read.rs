@@ -21,7 +21,7 @@ pub struct OperationView {
     pub steps: Vec<step::Model>,
 }
 
-fn found<T>(row: Option<T>, kind: &'static str, name: &str) -> Result<T> {
+pub(super) fn found<T>(row: Option<T>, kind: &'static str, name: &str) -> Result<T> {
     row.ok_or_else(|| Error::NotFound { kind, name: name.to_owned() })
 }
 
@@ -66,11 +66,6 @@ by_name! {
 }
 
 impl Db {
-    /// A plan.
-    pub async fn plan(&self, permit: &Permit, name: &str) -> Result<Plan> {
-        Ok(Plan::from_json(&self.plan_row_of(permit, name).await?.document)?)
-    }
-
     /// An operation with its steps.
     pub async fn operation(&self, permit: &Permit, name: &str) -> Result<OperationView> {
         let op = self.find_kept_operation(permit, name).await?.filter(|op| op.delete_time.is_none());

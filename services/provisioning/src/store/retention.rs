@@ -48,6 +48,8 @@ pub struct Retention {
 pub struct Swept {
     /// Operations.
     pub operations: u64,
+    /// Kept plans that expired unused.
+    pub plans: u64,
     /// Operations whose log lines went.
     pub logs: u64,
     /// Runs.
@@ -75,6 +77,7 @@ impl Db {
         let now = self.now();
         let swept = Swept {
             operations: self.sweep_operations(retention, now).await?,
+            plans: self.sweep_plans(now - Duration::hours(1)).await?,
             logs: self.sweep_logs(now - retention.logs).await?,
             runs: self.sweep_runs(retention.max_runs).await?,
             deployments: self.sweep_deployments(retention.max_deployments).await?,
@@ -105,7 +108,7 @@ impl Db {
     }
 
     /// The keys of the first rows, at most so many and those of one transaction.
-    async fn keys<E: EntityTrait, K: TryGetable + Send>(
+    pub(super) async fn keys<E: EntityTrait, K: TryGetable + Send>(
         &self,
         rows: Select<E>,
         key: E::Column,
@@ -298,7 +301,7 @@ impl Db {
 }
 
 /// A transaction that removes rows. The statement says again why they may go: they may be needed by now.
-fn removing<E: EntityTrait>(
+pub(super) fn removing<E: EntityTrait>(
     rows: DeleteMany<E>,
 ) -> impl for<'c> FnMut(&'c Tx) -> TxFuture<'c, u64, Error> + Send + 'static {
     move |tx| Box::pin(remove(tx, rows.clone()))

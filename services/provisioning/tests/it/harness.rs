@@ -246,6 +246,7 @@ pub(crate) fn resource(id: &str) -> String {
 
 pub(crate) fn new_operation(plan: Plan) -> NewOperation {
     NewOperation {
+        of_kept_plan: false,
         id: Uuid::now_v7(),
         project: (plan.kind == Kind::CreateProject).then(|| NewProject {
             display_name: String::new(),

@@ -15,6 +15,7 @@ mod leases;
 mod limits;
 mod outage;
 mod peers;
+mod plans;
 mod races;
 mod records;
 mod repeats;

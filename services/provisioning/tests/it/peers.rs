@@ -15,7 +15,7 @@ use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as policy;
-use pavior_rpc::convert::{from_json, to_struct};
+use pavior_rpc::convert::{self, from_json, to_struct};
 use prost::Message;
 use serde_json::{Value, json};
 use tonic::body::Body;
@@ -108,7 +108,7 @@ impl Peers {
                 name: format!("{ACME}/resourceDefinitions/{id}"),
                 resource_type: context.resource_type.clone(),
                 driver_id: driver.into(),
-                monthly_cost: if id == "sql-database" { "2.50".into() } else { String::new() },
+                monthly_cost: (id == "sql-database").then(|| convert::to_money("2.50 USD").unwrap()),
                 ..Default::default()
             });
             catalog::match_resource_definitions_response::Match {

@@ -4,7 +4,7 @@ use futures::StreamExt;
 use pavior_proto::google::longrunning as lro;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::watch_operation_response::Event;
-use pavior_rpc::convert::{from_struct, to_struct};
+use pavior_rpc::convert::{self, from_struct, to_struct};
 use pavior_testkit::db::{both, sqlite};
 use serde_json::json;
 use tonic::Code;
@@ -89,7 +89,10 @@ async fn a_plan_is_shown_and_nothing_is_written() {
     let done = f.projects().create_project(f.call(request)).await.unwrap().into_inner();
     assert!(done.done);
     let plan = metadata(&done).validated_plan.unwrap();
-    assert_eq!((plan.changes.len(), plan.digest.len(), plan.monthly_cost_after.as_str()), (6, 64, "2.50"));
+    assert_eq!(
+        (plan.changes.len(), plan.digest.len(), plan.monthly_cost_after),
+        (6, 64, convert::to_money("2.50 USD"))
+    );
     assert!(plan.decision.is_some());
     let run = plan.changes.iter().find(|change| change.step_id == "pipeline:run").unwrap();
     assert_eq!(

@@ -16,6 +16,9 @@ pub struct Model {
     pub digest: String,
     #[sea_orm(column_type = "JsonBinary")]
     pub document: Json,
+    pub intent: Option<Vec<u8>>,
+    pub expire_time: Option<TimeDateTimeWithTimeZone>,
+    pub operation: Option<String>,
     pub create_time: TimeDateTimeWithTimeZone,
 }
 

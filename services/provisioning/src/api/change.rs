@@ -1,0 +1,135 @@
+//! Requests that change something: what each asks of the use cases, whether it comes by itself or within a plan.
+
+use pavior_auth::permit;
+use pavior_core::Fault;
+use pavior_proto::google::longrunning::Operation;
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_proto::pavior::provisioning::v1::plan::intent::Request as Intended;
+use pavior_proto::shape;
+use pavior_rpc::{Problem, validate};
+use tonic::Request;
+
+use super::{Answered, Api, input};
+use crate::app::{Answer, Ask, Goal};
+use crate::error::Result;
+
+/// A request that is planned and carried out.
+pub(super) trait Change: shape::Request {
+    /// Hands it on.
+    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer>;
+}
+
+impl Change for pb::CreateProjectRequest {
+    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer> {
+        let violations = validate::violations(&self)?;
+        api.app.create_project(ask, input::project(self), violations).await
+    }
+}
+
+impl Change for pb::DeleteProjectRequest {
+    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer> {
+        let violations = validate::violations(&self)?;
+        api.app.delete_project(ask, &self.name, &self.etag, self.allow_missing, violations).await
+    }
+}
+
+impl Change for pb::CreateEnvironmentRequest {
+    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer> {
+        let mut violations = validate::violations(&self)?;
+        let wanted = input::environment(self.environment.as_ref(), &mut violations);
+        api.app.create_environment(ask, &self.parent, &self.environment_id, wanted, violations).await
+    }
+}
+
+impl Change for pb::UpdateEnvironmentRequest {
+    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer> {
+        validate::request(&self)?;
+        api.update(ask, self).await
+    }
+}
+
+impl Change for pb::DeleteEnvironmentRequest {
+    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer> {
+        let violations = validate::violations(&self)?;
+        api.app.delete_environment(ask, &self.name, &self.etag, self.allow_missing, violations).await
+    }
+}
+
+impl Change for pb::RunPipelineRequest {
+    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer> {
+        let violations = validate::violations(&self)?;
+        api.app.run_pipeline(ask, &self.name, &self.revision, violations).await
+    }
+}
+
+impl Change for pb::CreateDeploymentRequest {
+    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer> {
+        let violations = validate::violations(&self)?;
+        let source = input::source(self.deployment.as_ref());
+        api.app.create_deployment(ask, &self.parent, &self.deployment_id, source, violations).await
+    }
+}
+
+impl Change for pb::PromoteDeploymentRequest {
+    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer> {
+        validate::request(&self)?;
+        api.app.promote_deployment(ask, &self.name, &self.environment).await
+    }
+}
+
+impl Api {
+    /// Answers a request that comes by itself.
+    pub(super) async fn change<R: Change>(&self, request: Request<R>) -> Answered<Operation> {
+        let (permit, request) = (permit(&request)?, request.into_inner());
+        let ask = input::ask(permit, &request);
+        let answer = request.hand_on(self, &ask).await;
+        self.begun(&ask, answer).await
+    }
+
+    /// Hands on what a plan is about, for the request that speaks of the plan.
+    pub(super) async fn intended(&self, ask: &Ask, goal: Goal, intent: pb::plan::Intent) -> Result<Answer> {
+        let Some(intent) = intent.request else {
+            return Err(Problem::invalid_field(
+                "plan.intent.request",
+                Fault::Required,
+                "must be one of the requests",
+            )
+            .into());
+        };
+        macro_rules! hand_on {
+            ($($kind:ident),+) => {
+                match intent {
+                    $(Intended::$kind(request) => self.within(ask, goal, request).await,)+
+                }
+            };
+        }
+        hand_on!(
+            CreateProject,
+            DeleteProject,
+            CreateEnvironment,
+            UpdateEnvironment,
+            DeleteEnvironment,
+            RunPipeline,
+            CreateDeployment,
+            PromoteDeployment
+        )
+    }
+
+    async fn within<C: Change>(&self, ask: &Ask, goal: Goal, request: C) -> Result<Answer> {
+        for (field, is_set) in [
+            ("request_id", !request.request_id().is_empty()),
+            ("validate_only", request.validate_only()),
+            ("plan_digest", !request.plan_digest().is_empty()),
+        ] {
+            if is_set {
+                let why = "must be empty in a plan: the requests that speak of the plan have their own";
+                return Err(
+                    Problem::invalid_field(format!("plan.intent.{field}"), Fault::Unknown, why).into()
+                );
+            }
+        }
+        // Of the request that speaks of the plan, about what that is about.
+        let ask = Ask { action: C::ACTION, goal, ..ask.clone() };
+        request.hand_on(self, &ask).await
+    }
+}

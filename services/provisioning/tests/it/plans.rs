@@ -1,0 +1,177 @@
+//! Plans that are kept, shown, and carried out while what they say holds.
+
+use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_proto::pavior::provisioning::v1::plan::intent::Request as Intended;
+use pavior_testkit::db::both;
+use serde_json::json;
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::fixture::*;
+
+fn planned(intended: Intended) -> pb::CreatePlanRequest {
+    let intent = Some(pb::plan::Intent { request: Some(intended) });
+    pb::CreatePlanRequest {
+        parent: ACME.into(),
+        plan: Some(pb::Plan { intent, ..Default::default() }),
+        request_id: Uuid::new_v4().to_string(),
+    }
+}
+
+/// The project of the other tests, asked for within a plan.
+fn of_hello() -> pb::CreateProjectRequest {
+    pb::CreateProjectRequest { request_id: String::new(), ..hello() }
+}
+
+async fn keep(f: &Fixture, intended: Intended) -> pb::Plan {
+    f.plans().create_plan(f.call(planned(intended))).await.unwrap().into_inner()
+}
+
+fn execute(plan: &pb::Plan) -> pb::ExecutePlanRequest {
+    pb::ExecutePlanRequest {
+        name: plan.name.clone(),
+        digest: plan.digest.clone(),
+        request_id: Uuid::new_v4().to_string(),
+    }
+}
+
+#[tokio::test]
+async fn a_kept_plan_is_shown_and_carried_out_once() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        let request = planned(Intended::CreateProject(of_hello()));
+        let plan = f.plans().create_plan(f.call(request.clone())).await.unwrap().into_inner();
+        // Nothing else has happened, and the same request has the same answer.
+        assert_eq!(f.driver.effects(), 0);
+        assert_eq!(f.plans().create_plan(f.call(request)).await.unwrap().into_inner(), plan);
+        let named = pb::GetPlanRequest { name: plan.name.clone() };
+        assert_eq!(f.plans().get_plan(f.call(named.clone())).await.unwrap().into_inner(), plan);
+        assert_eq!((plan.target.as_str(), plan.changes.len()), (HELLO, 6));
+        assert_eq!(plan.intent.clone().unwrap().request, Some(Intended::CreateProject(of_hello())));
+
+        let request = execute(&plan);
+        let begun = f.plans().execute_plan(f.call(request.clone())).await.unwrap().into_inner();
+        let again = f.plans().execute_plan(f.call(request.clone())).await.unwrap().into_inner();
+        assert_eq!(again.name, begun.name);
+        let done = f.wait(begun.clone()).await;
+        assert_eq!(response::<pb::Project>(&done).name, HELLO);
+        assert_eq!(metadata(&done).plan, plan.name);
+        assert_eq!(metadata(&done).plan_digest, plan.digest);
+        // It is answered as before also when there is nothing left to carry out.
+        let again = f.plans().execute_plan(f.call(request)).await.unwrap().into_inner();
+        assert_eq!(again.name, begun.name);
+        let second = refused(f.plans().execute_plan(f.call(execute(&plan))).await);
+        assert_eq!((second.code, second.reason.as_str()), (Code::AlreadyExists, "RESOURCE_ALREADY_EXISTS"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_plan_of_a_run_is_carried_out_once() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let run =
+            pb::RunPipelineRequest { name: format!("{HELLO}/pipelines/pipeline"), ..Default::default() };
+        let plan = keep(&f, Intended::RunPipeline(run)).await;
+        let (mut one, mut two) = (f.plans(), f.plans());
+        let (first, second) =
+            tokio::join!(one.execute_plan(f.call(execute(&plan))), two.execute_plan(f.call(execute(&plan))));
+        let (begun, other) = if first.is_ok() { (first, second) } else { (second, first) };
+        let begun = begun.unwrap().into_inner();
+        let other = refused(other);
+        assert_eq!((other.code, other.reason.as_str()), (Code::FailedPrecondition, "INVALID_STATE"));
+        assert_eq!(other.metadata["operation"], begun.name);
+        assert_eq!(response::<pb::Run>(&f.wait(begun).await).state(), pb::run::State::Succeeded);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_plan_that_no_longer_holds_is_not_carried_out() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let environment = format!("{HELLO}/environments/development");
+        let delete = pb::DeleteEnvironmentRequest { name: environment.clone(), ..Default::default() };
+        let plan = keep(&f, Intended::DeleteEnvironment(delete)).await;
+        let wrong = pb::ExecutePlanRequest { digest: "0".repeat(64), ..execute(&plan) };
+        let stale = refused(f.plans().execute_plan(f.call(wrong)).await);
+        assert_eq!((stale.code, stale.reason.as_str()), (Code::FailedPrecondition, "PLAN_STALE"));
+        assert_eq!(stale.metadata["found"], plan.digest);
+
+        // A workload more stands in the environment: it would go, too.
+        let update = pb::UpdateEnvironmentRequest {
+            environment: Some(pb::Environment {
+                name: environment.clone(),
+                parameters: Some(pavior_rpc::convert::to_struct(&json!({ "size": "large" })).unwrap()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let updated = f.projects().update_environment(f.call(update)).await.unwrap().into_inner();
+        f.wait(updated).await;
+        let stale = refused(f.plans().execute_plan(f.call(execute(&plan))).await);
+        assert_eq!((stale.code, stale.reason.as_str()), (Code::FailedPrecondition, "PLAN_STALE"));
+        assert_eq!(stale.metadata["expected"], plan.digest);
+        assert_eq!(f.environment("development").await.state(), pb::environment::State::Active);
+    })
+    .await;
+}
+
+/// The digest of a plan that was looked at holds a request to it.
+#[tokio::test]
+async fn a_request_is_held_to_the_plan_that_was_seen() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        let look = pb::CreateProjectRequest { validate_only: true, ..hello() };
+        let looked = f.projects().create_project(f.call(look)).await.unwrap().into_inner();
+        let plan = metadata(&looked).validated_plan.unwrap();
+        // What cannot be got has no name.
+        assert_eq!((looked.name.as_str(), plan.name.as_str(), plan.uid.as_str()), ("", "", ""));
+        let other = pb::CreateProjectRequest { plan_digest: "0".repeat(64), ..hello() };
+        let stale = refused(f.projects().create_project(f.call(other)).await);
+        assert_eq!((stale.code, stale.reason.as_str()), (Code::FailedPrecondition, "PLAN_STALE"));
+        let held = pb::CreateProjectRequest { plan_digest: plan.digest.clone(), ..hello() };
+        let begun = f.projects().create_project(f.call(held)).await.unwrap().into_inner();
+        assert_eq!(metadata(&f.wait(begun).await).plan_digest, plan.digest);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_planned_is_refused_with_the_field() {
+    let f = Fixture::new(pavior_testkit::db::sqlite()).await;
+    let empty = pb::CreatePlanRequest {
+        plan: Some(pb::Plan::default()),
+        ..planned(Intended::CreateProject(of_hello()))
+    };
+    let refusal = refused(f.plans().create_plan(f.call(empty)).await);
+    assert_eq!((refusal.code, refusal.violations[0].field.as_str()), (Code::InvalidArgument, "plan.intent"));
+    let nothing = pb::CreatePlanRequest {
+        plan: Some(pb::Plan { intent: Some(pb::plan::Intent::default()), ..Default::default() }),
+        ..planned(Intended::CreateProject(of_hello()))
+    };
+    let refusal = refused(f.plans().create_plan(f.call(nothing)).await);
+    assert_eq!(refusal.violations[0].field, "plan.intent.request");
+    for (field, request) in [
+        (
+            "plan.intent.request_id",
+            pb::CreateProjectRequest { request_id: Uuid::new_v4().to_string(), ..hello() },
+        ),
+        ("plan.intent.validate_only", pb::CreateProjectRequest { validate_only: true, ..of_hello() }),
+        ("plan.intent.plan_digest", pb::CreateProjectRequest { plan_digest: "0".into(), ..of_hello() }),
+    ] {
+        let refusal = refused(f.plans().create_plan(f.call(planned(Intended::CreateProject(request)))).await);
+        assert_eq!((refusal.code, refusal.violations[0].field.as_str()), (Code::InvalidArgument, field));
+    }
+    let gone = pb::DeleteProjectRequest { name: HELLO.into(), allow_missing: true, ..Default::default() };
+    let refusal = refused(f.plans().create_plan(f.call(planned(Intended::DeleteProject(gone)))).await);
+    assert_eq!((refusal.code, refusal.reason.as_str()), (Code::FailedPrecondition, "INVALID_STATE"));
+    // What policy denies is not planned.
+    f.decide("provisioning.projects.create", json!({ "effect": "EFFECT_DENY" }));
+    let refusal = refused(f.plans().create_plan(f.call(planned(Intended::CreateProject(of_hello())))).await);
+    assert_eq!(refusal.code, Code::PermissionDenied);
+    let plans = pb::ListPlansRequest { parent: ACME.into(), ..Default::default() };
+    assert!(f.plans().list_plans(f.call(plans)).await.unwrap().into_inner().plans.is_empty());
+}
