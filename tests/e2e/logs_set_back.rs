@@ -25,7 +25,7 @@ async fn logs_set_back(postgres: bool) -> Result<()> {
         let operator = site.person(system, DEV_OPERATOR)?;
         apply::apply(&operator, &groups(n), |_, _| {}).await?;
         for log in ["acme", "globex", "initech"] {
-            let filter = format!("object = \"organizations/{log}/groups/note-{n}\" AND status = \"ok\"");
+            let filter = format!("target = \"organizations/{log}/groups/note-{n}\" AND status = SUCCEEDED");
             site.wait_for_record(system, log, &filter).await?;
         }
         Ok(())

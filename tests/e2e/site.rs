@@ -109,7 +109,7 @@ impl Site {
         for object in
             [format!("templates/note-{n}"), format!("roles/note-{n}"), format!("projects/project-{n}")]
         {
-            let filter = format!("object = \"organizations/acme/{object}\" AND status = \"ok\"");
+            let filter = format!("target = \"organizations/acme/{object}\" AND status = SUCCEEDED");
             self.wait_for_record(system, "acme", &filter).await?;
         }
         Ok(())
