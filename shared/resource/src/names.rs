@@ -13,7 +13,7 @@ use crate::wire::Wire;
 pub struct Named {
     /// The whole name.
     pub name: String,
-    /// See [`Scope::parent`].
+    /// See [`Scope::parent`](crate::Scope::parent).
     pub parent: String,
     /// The last part.
     pub id: String,
