@@ -89,7 +89,8 @@ pub enum Command {
     #[command(subcommand)]
     Template(TemplateCommand),
     /// Shows what would happen, and what policy says to it, and changes nothing.
-    Plan(PlanArgs),
+    #[command(subcommand)]
+    Plan(PlanCommand),
     /// Makes, lists, shows and deletes projects.
     #[command(subcommand)]
     Project(ProjectCommand),
@@ -227,34 +228,51 @@ pub struct EnvSpec {
     pub ttl_minutes: Option<u32>,
 }
 
-/// Plans.
+/// What becomes of a plan.
 #[derive(Debug, Args)]
-pub struct PlanArgs {
+pub struct KeepArgs {
     /// Keeps the plan, for `pavior plan execute`.
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub keep: bool,
-    #[command(subcommand)]
-    pub command: PlanCommand,
 }
 
-/// What is planned.
+/// Plans.
 #[derive(Debug, Subcommand)]
 pub enum PlanCommand {
     /// Plans a project.
-    Project(ProjectSpec),
+    Project {
+        #[command(flatten)]
+        spec: ProjectSpec,
+        #[command(flatten)]
+        keep: KeepArgs,
+    },
     /// Plans an environment.
-    Env(EnvSpec),
+    Env {
+        #[command(flatten)]
+        spec: EnvSpec,
+        #[command(flatten)]
+        keep: KeepArgs,
+    },
     /// Plans a deployment.
-    Deploy(DeploySpec),
+    Deploy {
+        #[command(flatten)]
+        spec: DeploySpec,
+        #[command(flatten)]
+        keep: KeepArgs,
+    },
     /// Plans taking an environment down.
     DeleteEnv {
         /// The environment, for example hello/staging.
         environment: String,
+        #[command(flatten)]
+        keep: KeepArgs,
     },
     /// Plans taking a project down.
     DeleteProject {
         /// The project, for example hello.
         project: String,
+        #[command(flatten)]
+        keep: KeepArgs,
     },
     /// Shows a plan that was kept, or carried out.
     Show {

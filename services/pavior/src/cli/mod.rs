@@ -74,7 +74,7 @@ async fn call(client: &Client, printer: Printer, command: Command) -> anyhow::Re
         Command::Template(TemplateCommand::Publish { file, channel }) => {
             publish(client, printer, &file, &channel).await
         }
-        Command::Plan(args) => work::plan(client, printer, args).await,
+        Command::Plan(command) => work::plan(client, printer, command).await,
         Command::Project(command) => work::project(client, printer, command).await,
         Command::Env(command) => work::environment(client, printer, command).await,
         Command::Run(args) => work::run(client, printer, args).await,

@@ -9,7 +9,7 @@ use pavior_proto::pavior::provisioning::v1::plan::intent::Request as Intended;
 use tonic::{Response, Status};
 
 use super::args::{
-    DeployArgs, EnvCommand, PlanArgs, PlanCommand, ProjectCommand, PromoteArgs, RunArgs, WaitArgs,
+    DeployArgs, EnvCommand, KeepArgs, PlanCommand, ProjectCommand, PromoteArgs, RunArgs, WaitArgs,
 };
 use super::client::{Client, request_id};
 use super::lists;
@@ -187,33 +187,31 @@ pub(crate) async fn promote(client: &Client, printer: Printer, args: PromoteArgs
 }
 
 /// `pavior plan`.
-pub(crate) async fn plan(client: &Client, printer: Printer, args: PlanArgs) -> anyhow::Result<()> {
-    let asked = if args.keep { Asked::Part } else { Asked::Look };
-    let intended = match args.command {
-        PlanCommand::Project(spec) => {
-            Intended::CreateProject(requests::create_project(client, &spec, asked)?)
+pub(crate) async fn plan(client: &Client, printer: Printer, command: PlanCommand) -> anyhow::Result<()> {
+    let asked = |keep: &KeepArgs| if keep.keep { Asked::Part } else { Asked::Look };
+    let (intended, KeepArgs { keep }) = match command {
+        PlanCommand::Project { spec, keep } => {
+            (Intended::CreateProject(requests::create_project(client, &spec, asked(&keep))?), keep)
         }
-        PlanCommand::Env(spec) => {
-            Intended::CreateEnvironment(requests::create_environment(client, &spec, asked)?)
+        PlanCommand::Env { spec, keep } => {
+            (Intended::CreateEnvironment(requests::create_environment(client, &spec, asked(&keep))?), keep)
         }
-        PlanCommand::Deploy(spec) => {
-            Intended::CreateDeployment(requests::create_deployment(client, &spec, asked)?)
+        PlanCommand::Deploy { spec, keep } => {
+            (Intended::CreateDeployment(requests::create_deployment(client, &spec, asked(&keep))?), keep)
         }
-        PlanCommand::DeleteEnv { environment } => {
-            Intended::DeleteEnvironment(requests::delete_environment(client, &environment, asked)?)
+        PlanCommand::DeleteEnv { environment, keep } => {
+            let request = requests::delete_environment(client, &environment, asked(&keep))?;
+            (Intended::DeleteEnvironment(request), keep)
         }
-        PlanCommand::DeleteProject { project } => {
-            Intended::DeleteProject(requests::delete_project(client, &project, asked)?)
+        PlanCommand::DeleteProject { project, keep } => {
+            (Intended::DeleteProject(requests::delete_project(client, &project, asked(&keep))?), keep)
         }
         PlanCommand::Show { plan } => return show_plan(printer, &kept_plan(client, &plan).await?),
         PlanCommand::Execute { plan, digest, wait } => {
             return execute_plan(client, printer, &plan, digest, &wait).await;
         }
     };
-    let plan = match args.keep {
-        true => keep_plan(client, intended).await?,
-        false => look(client, intended).await?,
-    };
+    let plan = if keep { keep_plan(client, intended).await? } else { look(client, intended).await? };
     show_plan(printer, &plan)
 }
 
