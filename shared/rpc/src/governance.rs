@@ -100,6 +100,16 @@ pub fn rule(path: &str) -> Option<&'static Rule> {
     RULES.get(path)
 }
 
+/// The text at the path of a field as rules name them, such as `environment.name`; none when there is none.
+pub fn text_at(message: &DynamicMessage, path: &str) -> Option<String> {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let value = message.get_field_by_name(first)?;
+    match rest {
+        Some(rest) => text_at(value.as_message()?, rest),
+        None => value.as_str().map(str::to_owned),
+    }
+}
+
 /// The roles that answer a service, as it declares; none for one that services take over.
 ///
 /// # Errors

@@ -6,10 +6,11 @@ use pavior_proto::google::longrunning::Operation;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::plan::intent::Request as Intended;
 use pavior_proto::shape;
-use pavior_rpc::{Problem, validate};
+use pavior_rpc::{Problem, convert, governance, validate};
 use tonic::Request;
 
 use super::{Answered, Api, input};
+use crate::app::admission::Named;
 use crate::app::{Answer, Ask, Goal};
 use crate::error::Result;
 
@@ -130,6 +131,15 @@ impl Api {
         }
         // Of the request that speaks of the plan, about what that is about.
         let ask = Ask { action: C::ACTION, goal, ..ask.clone() };
+        self.app.admit(&ask, &named(&request)?).await?;
         request.hand_on(self, &ask).await
     }
+}
+
+/// What a request names, where the rule of its method says.
+fn named<C: Change>(request: &C) -> Result<Named> {
+    let rule = governance::rule(C::PATH).ok_or_else(|| Problem::internal("a change without a rule"))?;
+    let message = convert::to_dynamic(request).map_err(Problem::internal)?;
+    let text = |path: &str| governance::text_at(&message, path).unwrap_or_default();
+    Ok(Named { resource: text(&rule.resource), owner: text(&rule.owner) })
 }

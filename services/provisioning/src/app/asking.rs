@@ -14,7 +14,7 @@ use pavior_rpc::{ErrorReason, Problem, convert};
 
 use super::facts::labels_of;
 use super::peers::Asking;
-use super::{App, Ask};
+use super::{App, Ask, Goal};
 use crate::domain::entry::owning_group;
 use crate::domain::plan::{Given, Kind, Plan};
 use crate::domain::question::{ENTITY, ENVIRONMENT, Question, Subject};
@@ -126,9 +126,11 @@ impl App {
     }
 
     /// What a denial means for the caller. Recorded, and nothing else is written.
-    pub(crate) async fn denied(&self, ask: &Ask, plan: &Plan, verdict: &Verdict, dry_run: bool) -> Error {
+    pub(crate) async fn denied(&self, ask: &Ask, plan: &Plan, verdict: &Verdict) -> Error {
         let event = denied_event(&self.db, &ask.permit, &ask.request_id, plan);
-        if !dry_run && let Err(error) = self.db.record(event).await {
+        if ask.goal != Goal::Look
+            && let Err(error) = self.db.record(event).await
+        {
             return error;
         }
         denial(plan, verdict).into()
@@ -291,22 +293,28 @@ fn by_guardrail(decision: &policy::Decision) -> bool {
 /// A denial as a problem: a guardrail names its rules and what would be allowed, anything else is a lack of permission.
 pub(crate) fn denial(plan: &Plan, verdict: &Verdict) -> Problem {
     let (decision, action, resource) = blamed(plan, verdict);
+    let mut problem = denial_of(decision, action, resource);
+    let owner = plan.settings.get("owner").and_then(serde_json::Value::as_str).unwrap_or_default();
+    if !by_guardrail(decision) && plan.kind == Kind::CreateProject && !owner.is_empty() {
+        // Named as it was asked for, which tells nothing of whether there is one.
+        problem.message.push_str(&format!(
+            "; it was asked with `project.owner` = `{owner}`, and whoever makes something for a group must be allowed to"
+        ));
+        problem = problem.with("field", "project.owner");
+    }
+    problem
+}
+
+/// The same of one decision.
+pub(super) fn denial_of(decision: &policy::Decision, action: &str, resource: &str) -> Problem {
     let policies: Vec<&str> = decision.reasons.iter().map(|reason| reason.policy_id.as_str()).collect();
     let policies = policies.join(",");
     if !by_guardrail(decision) {
-        let mut problem = Problem::permission_denied(action, resource).with("decision", &decision.name);
-        if !policies.is_empty() {
-            problem = problem.with("policies", policies);
-        }
-        let owner = plan.settings.get("owner").and_then(serde_json::Value::as_str).unwrap_or_default();
-        if plan.kind == Kind::CreateProject && !owner.is_empty() {
-            // Named as it was asked for, which tells nothing of whether there is one.
-            problem.message.push_str(&format!(
-                "; it was asked with `project.owner` = `{owner}`, and whoever makes something for a group must be allowed to"
-            ));
-            problem = problem.with("field", "project.owner");
-        }
-        return problem;
+        let problem = Problem::permission_denied(action, resource).with("decision", &decision.name);
+        return match policies.is_empty() {
+            true => problem,
+            false => problem.with("policies", policies),
+        };
     }
     let message = format!("policy does not allow this: {}", messages(decision));
     let mut problem = Problem::precondition(ErrorReason::GuardrailDenied, message)

@@ -192,6 +192,8 @@ impl Driver for EntityDriver {
         // One that was taken over by somebody else is not ours to delete: the catalog leaves it alone.
         match self.peers.unregister_entity(&permit, &name, context).await {
             Ok(()) => Outcome::Succeeded(Success::default()),
+            // Others need it, so that nothing was done.
+            Err((Code::FailedPrecondition, message)) => failure((Code::Aborted, message)).into(),
             Err(error) => failure(error).into(),
         }
     }

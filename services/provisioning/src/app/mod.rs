@@ -1,5 +1,6 @@
 //! Use cases. Each plans, asks policy, and writes once; the engine does the rest.
 
+pub(crate) mod admission;
 pub(crate) mod approvals;
 pub(crate) mod asking;
 pub(crate) mod deletions;

@@ -127,7 +127,7 @@ impl App {
             Effect::Deny | Effect::Unspecified => {
                 plan.decision =
                     convert::to_json(&verdict.decision).map_err(|error| Error::Corrupt(error.to_string()))?;
-                Err(self.denied(ask, &plan, &verdict, false).await)
+                Err(self.denied(ask, &plan, &verdict).await)
             }
         }
     }

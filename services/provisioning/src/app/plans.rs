@@ -78,7 +78,7 @@ pub(super) fn expected(ask: &Ask, plan: &Plan) -> Result<()> {
     }
 }
 
-fn stale(expected: &str, found: &str) -> Error {
+pub(super) fn stale(expected: &str, found: &str) -> Error {
     let message = "what would be done is no longer what was planned: look at the plan anew";
     let problem = Problem::precondition(ErrorReason::PlanStale, message);
     problem.with("expected", expected).with("found", found).into()

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::asking::facts;
 use super::peers::Asking;
-use super::plans::expected;
+use super::plans::{expected, stale};
 use super::{Answer, App, Ask, Goal};
 use crate::domain::plan::{Action, Change, Kind, Plan};
 use crate::domain::question;
@@ -79,6 +79,10 @@ impl App {
         if !allowed {
             return Err(Error::NotFound { kind, name: name.to_owned() });
         }
+        if let Goal::Execute(_) = ask.goal {
+            // What was to be taken down when it was planned is gone by other hands.
+            return Err(stale(&ask.plan_digest, ""));
+        }
         match self.key(ask) {
             Some(key) => self.started(self.db.nothing(&key).await?).await,
             None => Ok(Answer::Nothing),
@@ -124,17 +128,8 @@ impl App {
             organization: ask.permit.organization().to_owned(),
             stage: DecisionStage::Plan,
             approval: String::new(),
-            dry_run: ask.goal.only_plans(),
+            dry_run: ask.goal == Goal::Look,
         };
-        if matches!(ask.goal, Goal::Keep(_) | Goal::Execute(_)) {
-            // What the gateway asks about a request that comes by itself.
-            let admission = Asking { stage: DecisionStage::Admission, ..asking.clone() };
-            let asked = plan.questions.get(..1).unwrap_or_default();
-            let verdict = self.ask_policy(admission, &plan, asked, &proposal.labels).await?;
-            if matches!(verdict.effect(), Effect::Deny | Effect::Unspecified) {
-                return Err(self.denied(ask, &plan, &verdict, ask.goal == Goal::Look).await);
-            }
-        }
         let verdict = self.ask_policy(asking, &plan, &plan.questions, &proposal.labels).await?;
         plan.answers.clone_from(&verdict.answers);
         plan.decision =
@@ -146,7 +141,7 @@ impl App {
                 Admission::AskPeople
             }
             Effect::Deny | Effect::Unspecified => {
-                return Err(self.denied(ask, &plan, &verdict, ask.goal == Goal::Look).await);
+                return Err(self.denied(ask, &plan, &verdict).await);
             }
         };
         match &ask.goal {

@@ -6,6 +6,8 @@ use super::state::OperationState;
 
 /// The code of a driver that found something else than what was planned with.
 const CHANGED: &str = "CHANGED";
+/// The code of a driver that did nothing, because something else stands in the way.
+pub const CONFLICT: &str = "CONFLICT";
 
 /// The code and the reason of an operation that did not succeed, from what it was blamed on: a reason, and the code of
 /// the driver.
@@ -26,7 +28,7 @@ pub fn of_driver(code: &str) -> Code {
     match code {
         "TIMEOUT" => Code::DeadlineExceeded,
         "UNAVAILABLE" => Code::Unavailable,
-        "CONFLICT" => Code::Aborted,
+        CONFLICT => Code::Aborted,
         "CANCELLED" => Code::Cancelled,
         "INTERNAL" | "UNKNOWN" => Code::Unknown,
         _ => Code::FailedPrecondition,

@@ -14,6 +14,8 @@ pub struct StepView {
     pub undoable: bool,
     /// An attempt left something behind, or may have.
     pub remains: bool,
+    /// Its first attempt was refused for the sake of something else: nothing was touched.
+    pub refused: bool,
 }
 
 /// One thing that follows.
@@ -87,8 +89,10 @@ fn stop(
     let begun =
         steps.iter().any(|step| matches!(step.state, StepState::Done | StepState::Unknown) || left(step));
     let held = steps.iter().any(|step| step.state.held());
-    if !reversible && (begun || held || state == OperationState::Failing) {
-        // What is deleted is gone: the rest waits for an operator, who takes it up or leaves it.
+    let refused = steps.iter().all(|step| step.state != StepState::Failed || step.refused);
+    if !reversible && (begun || held || (state == OperationState::Failing && !refused)) {
+        // What is deleted is gone: the rest waits for an operator, who takes it up or leaves it. Where the first thing
+        // was refused, everything stands as before.
         return if held { None } else { Some(OperationEvent::Stick) };
     }
     for (index, step) in steps.iter().enumerate() {
@@ -152,7 +156,7 @@ mod tests {
     use super::*;
 
     fn step(state: StepState, depends_on: &[usize]) -> StepView {
-        StepView { state, depends_on: depends_on.to_vec(), undoable: true, remains: false }
+        StepView { state, depends_on: depends_on.to_vec(), undoable: true, remains: false, refused: false }
     }
 
     fn states(steps: &[StepView]) -> Vec<StepState> {
@@ -228,6 +232,19 @@ mod tests {
         let mut state = OperationState::Running;
         settle(&mut state, &mut steps, false).unwrap();
         assert_eq!((state, steps[2].state), (OperationState::Stuck, Blocked));
+    }
+
+    #[test]
+    fn a_deletion_whose_first_step_is_refused_leaves_everything_as_it_was() {
+        use StepState::*;
+        for (first, other, ended) in
+            [(Blocked, Skipped, OperationState::Compensated), (Done, Done, OperationState::Stuck)]
+        {
+            let mut steps = vec![StepView { refused: true, ..step(Failed, &[]) }, step(first, &[0])];
+            let mut state = OperationState::Running;
+            settle(&mut state, &mut steps, false).unwrap();
+            assert_eq!((state, steps[1].state), (ended, other));
+        }
     }
 
     #[test]

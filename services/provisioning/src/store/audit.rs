@@ -32,6 +32,7 @@ fn kind_of(target: &str) -> &'static str {
         Some("environments") => "Environment",
         Some("pipelines") => "Pipeline",
         Some("operations") => "Operation",
+        Some("deployments") => "Deployment",
         _ => "Resource",
     }
 }
@@ -253,6 +254,28 @@ pub(crate) fn spared_event(
 pub fn denied_event(this: &Db, permit: &Permit, request_id: &str, plan: &Plan) -> AuditEvent {
     let denied = Outcome::error(Status::Denied, Code::FailedPrecondition, "GUARDRAIL_DENIED");
     unchanged_event(this, permit, request_id, plan, denied, format!("policy denied: {}", plan.summary))
+}
+
+/// Policy said no to a request before it was planned.
+pub fn refused_event(
+    this: &Db,
+    permit: &Permit,
+    request_id: &str,
+    action: &str,
+    resource: &str,
+    decision: &Value,
+) -> AuditEvent {
+    let act = Act {
+        action: action.to_owned(),
+        phase: Phase::Outcome,
+        affected: vec![affected(kind_of(resource), resource)],
+        outcome: Outcome::error(Status::Denied, Code::PermissionDenied, "ACCESS_DENIED"),
+        request_id: request_id.to_owned(),
+        change: None,
+        summary: format!("policy denied `{action}` on `{resource}`"),
+    };
+    let event = permit.event(act, this.ids.as_ref(), this.clock.as_ref());
+    AuditEvent { decision: self::decision(decision, &Value::Null), ..event }
 }
 
 /// A plan was looked at and not carried out.

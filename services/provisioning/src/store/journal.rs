@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::entity::{event, operation, step};
 use super::{Db, db};
+use crate::domain::failure;
 use crate::domain::machine::{self, Move, StepView};
 use crate::domain::plan::Kind;
 use crate::domain::state::{OperationEvent, OperationState, StepEvent, StepState};
@@ -176,6 +177,7 @@ impl Aggregate {
                 depends_on: depends_on.iter().filter_map(at).collect(),
                 undoable: step.undoable,
                 remains: step.remains,
+                refused: is_refused(step),
             });
         }
         let mut state = self.state;
@@ -359,4 +361,10 @@ pub(crate) fn untouched(op: &operation::Model, steps: &[step::Model]) -> bool {
         matches!(StepState::parse(&step.state), Some(StepState::Blocked | StepState::Ready))
     };
     !op.cancel_requested && steps.iter().all(|step| step.start_time.is_none() && waits(step))
+}
+
+/// Whether a driver refused at once to do a step, because something else stands in the way.
+fn is_refused(step: &step::Model) -> bool {
+    let code = step.error.as_ref().and_then(|error| error.get("code")).and_then(Value::as_str);
+    step.attempt <= 1 && !step.remains && code == Some(failure::CONFLICT)
 }

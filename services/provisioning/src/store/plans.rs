@@ -6,7 +6,7 @@ use pavior_auth::Permit;
 use pavior_store::{Recorded, Tx, TxFuture, idempotency};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
-use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, Select};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -71,7 +71,8 @@ impl Db {
             let id = Uuid::from_slice(&first).map_err(|_| Error::Corrupt("the kept answer".to_owned()))?;
             return Ok(Recorded::unchanged(id));
         }
-        let kept = waiting()
+        let kept = plan::Entity::find()
+            .filter(waiting())
             .filter(plan::Column::Organization.eq(permit.organization()))
             .filter(plan::Column::Requester.eq(new.plan.requester.as_str()))
             .filter(plan::Column::ExpireTime.gt(self.now()));
@@ -138,7 +139,7 @@ impl Db {
 
     /// Forgets kept plans that have expired without anybody carrying them out.
     pub(super) async fn sweep_plans(&self, before: OffsetDateTime) -> Result<u64> {
-        let old = waiting().filter(plan::Column::ExpireTime.lt(before));
+        let old = plan::Entity::find().filter(waiting()).filter(plan::Column::ExpireTime.lt(before));
         let old = old.order_by_asc(plan::Column::ExpireTime);
         let ids: Vec<Uuid> = self.keys(old, plan::Column::Id, BATCH).await?;
         if ids.is_empty() {
@@ -151,6 +152,6 @@ impl Db {
 }
 
 /// Kept plans that no operation carries out.
-fn waiting() -> Select<plan::Entity> {
-    plan::Entity::find().filter(plan::Column::Intent.is_not_null()).filter(plan::Column::Operation.is_null())
+fn waiting() -> Condition {
+    Condition::all().add(plan::Column::Intent.is_not_null()).add(plan::Column::Operation.is_null())
 }

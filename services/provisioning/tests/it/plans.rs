@@ -1,8 +1,13 @@
 //! Plans that are kept, shown, and carried out while what they say holds.
 
+use std::time::Duration;
+
+use pavior_proto::pavior::policy::internal::v1::DecisionStage;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::plan::intent::Request as Intended;
-use pavior_testkit::db::both;
+use pavior_rpc::convert;
+use pavior_testkit::db::{both, sqlite};
+use pavior_testkit::wait_for;
 use serde_json::json;
 use tonic::Code;
 use uuid::Uuid;
@@ -33,6 +38,34 @@ fn execute(plan: &pb::Plan) -> pb::ExecutePlanRequest {
         digest: plan.digest.clone(),
         request_id: Uuid::new_v4().to_string(),
     }
+}
+
+#[tokio::test]
+async fn a_plan_is_shown_and_nothing_is_written() {
+    let f = Fixture::new(sqlite()).await;
+    let request = pb::CreateProjectRequest { validate_only: true, ..hello() };
+    let done = f.projects().create_project(f.call(request)).await.unwrap().into_inner();
+    assert!(done.done);
+    let plan = metadata(&done).validated_plan.unwrap();
+    assert_eq!(
+        (plan.changes.len(), plan.digest.len(), plan.monthly_cost_after),
+        (6, 64, convert::to_money("2.50 USD"))
+    );
+    assert!(plan.decision.is_some());
+    let run = plan.changes.iter().find(|change| change.step_id == "pipeline:run").unwrap();
+    assert_eq!(
+        (run.action(), run.depends_on_step_ids.as_slice()),
+        (pb::plan::Action::Run, &["pipeline".to_owned()][..])
+    );
+    let later = plan.changes.last().unwrap().fields.iter().any(|field| field.known_later);
+    assert!(later, "{:?}", plan.changes.last());
+    let refused =
+        refused(f.projects().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await);
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::NotFound, "RESOURCE_NOT_FOUND"));
+    assert_eq!(f.driver.effects(), 0);
+    let plans = pb::ListPlansRequest { parent: ACME.into(), ..Default::default() };
+    assert!(f.plans().list_plans(f.call(plans)).await.unwrap().into_inner().plans.is_empty());
+    assert!(f.peers.0.lock().unwrap().questions[0].dry_run);
 }
 
 #[tokio::test]
@@ -174,4 +207,69 @@ async fn what_cannot_be_planned_is_refused_with_the_field() {
     assert_eq!(refusal.code, Code::PermissionDenied);
     let plans = pb::ListPlansRequest { parent: ACME.into(), ..Default::default() };
     assert!(f.plans().list_plans(f.call(plans)).await.unwrap().into_inner().plans.is_empty());
+}
+
+/// Whoever may plan at all learns nothing of what there is without being allowed what is planned.
+#[tokio::test]
+async fn policy_is_asked_before_anything_is_looked_at_for_a_plan() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let gone = format!("{HELLO}/environments/staging");
+        let delete = |name: &str| pb::DeleteEnvironmentRequest {
+            name: name.to_owned(),
+            allow_missing: true,
+            ..Default::default()
+        };
+        let environment = environment_request("staging");
+        let begun = f.projects().create_environment(f.call(environment)).await.unwrap().into_inner();
+        f.wait(begun).await;
+        let plan = keep(&f, Intended::DeleteEnvironment(delete(&gone))).await;
+        let begun = f.projects().delete_environment(f.call(delete(&gone))).await.unwrap().into_inner();
+        f.wait(begun).await;
+        // What was to go has gone by other hands.
+        let stale = refused(f.plans().execute_plan(f.call(execute(&plan))).await);
+        assert_eq!((stale.code, stale.reason.as_str()), (Code::FailedPrecondition, "PLAN_STALE"));
+
+        f.decide("provisioning.environments.delete", json!({ "effect": "EFFECT_DENY" }));
+        f.decide("provisioning.pipelines.run", json!({ "effect": "EFFECT_DENY" }));
+        let run = |revision: &str| pb::RunPipelineRequest {
+            name: format!("{HELLO}/pipelines/pipeline"),
+            revision: revision.to_owned(),
+            ..Default::default()
+        };
+        let there = format!("{HELLO}/environments/development");
+        let foreign = "organizations/beta/projects/shop/environments/staging";
+        let calls = f.driver.effects();
+        for (intended, action) in [
+            (Intended::DeleteEnvironment(delete(&gone)), "provisioning.environments.delete"),
+            (Intended::DeleteEnvironment(delete(&there)), "provisioning.environments.delete"),
+            (Intended::DeleteEnvironment(delete(foreign)), "provisioning.environments.delete"),
+            (Intended::RunPipeline(run("main")), "provisioning.pipelines.run"),
+            (Intended::RunPipeline(run("no-such-branch")), "provisioning.pipelines.run"),
+        ] {
+            f.peers.0.lock().unwrap().questions.clear();
+            let refusal = refused(f.plans().create_plan(f.call(planned(intended))).await);
+            assert_eq!((refusal.code, refusal.reason.as_str()), (Code::PermissionDenied, "ACCESS_DENIED"));
+            assert_eq!(refusal.metadata["action"], action);
+            let asked = f.peers.0.lock().unwrap().questions.iter().map(|one| one.stage()).collect::<Vec<_>>();
+            assert!(asked.iter().all(|stage| *stage == DecisionStage::Admission), "{asked:?}");
+        }
+        assert_eq!(f.driver.effects(), calls);
+        let refusal = refused(f.plans().execute_plan(f.call(execute(&plan))).await);
+        assert_eq!((refusal.code, refusal.reason.as_str()), (Code::PermissionDenied, "ACCESS_DENIED"));
+        // Each refusal is on its way to the audit log, under the name of who asked.
+        wait_for("six records", Duration::from_secs(20), async || {
+            let records = f.peers.0.lock().unwrap().records.clone();
+            let denied = |record: &&String| {
+                record.contains("policy denied `") && record.contains("organizations/acme/users/alice")
+            };
+            match records.iter().filter(denied).count() {
+                6 => Ok(()),
+                found => Err(found),
+            }
+        })
+        .await;
+    })
+    .await;
 }

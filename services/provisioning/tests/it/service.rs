@@ -4,7 +4,7 @@ use futures::StreamExt;
 use pavior_proto::google::longrunning as lro;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::watch_operation_response::Event;
-use pavior_rpc::convert::{self, from_struct, to_struct};
+use pavior_rpc::convert::{from_struct, to_struct};
 use pavior_testkit::db::{both, sqlite};
 use serde_json::json;
 use tonic::Code;
@@ -80,34 +80,6 @@ async fn a_project_comes_up_with_everything_that_belongs_to_it() {
         assert_eq!(owner.as_deref(), Some("organizations/acme/groups/payments"));
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_plan_is_shown_and_nothing_is_written() {
-    let f = Fixture::new(sqlite()).await;
-    let request = pb::CreateProjectRequest { validate_only: true, ..hello() };
-    let done = f.projects().create_project(f.call(request)).await.unwrap().into_inner();
-    assert!(done.done);
-    let plan = metadata(&done).validated_plan.unwrap();
-    assert_eq!(
-        (plan.changes.len(), plan.digest.len(), plan.monthly_cost_after),
-        (6, 64, convert::to_money("2.50 USD"))
-    );
-    assert!(plan.decision.is_some());
-    let run = plan.changes.iter().find(|change| change.step_id == "pipeline:run").unwrap();
-    assert_eq!(
-        (run.action(), run.depends_on_step_ids.as_slice()),
-        (pb::plan::Action::Run, &["pipeline".to_owned()][..])
-    );
-    let later = plan.changes.last().unwrap().fields.iter().any(|field| field.known_later);
-    assert!(later, "{:?}", plan.changes.last());
-    let refused =
-        refused(f.projects().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await);
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::NotFound, "RESOURCE_NOT_FOUND"));
-    assert_eq!(f.driver.effects(), 0);
-    let plans = pb::ListPlansRequest { parent: ACME.into(), ..Default::default() };
-    assert!(f.plans().list_plans(f.call(plans)).await.unwrap().into_inner().plans.is_empty());
-    assert!(f.peers.0.lock().unwrap().questions[0].dry_run);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What others need is not taken down, and nothing is taken down before it is known that all of it can be.
 
+use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_proto::google::longrunning::Operation;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_runtime::Severity;
@@ -58,21 +59,42 @@ async fn what_others_depend_on_is_not_taken_down() {
 }
 
 #[tokio::test]
-async fn one_that_comes_to_depend_in_between_leaves_everything_running() {
+async fn one_that_comes_to_depend_in_between_leaves_everything_as_it_was() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let live = f.driver.live();
+        f.peers.0.lock().unwrap().entities_needed = true;
+        let operation = deleted(&f).await;
+        assert_eq!(metadata(&operation).state(), pb::operation_metadata::State::Compensated);
+        let said = problem(&operation).unwrap();
+        assert!(said.starts_with("STEP_FAILED") && said.contains("step `entry`"), "{said}");
+        assert_eq!((f.driver.live(), stuck(&f).await), (live, None));
+        let name = pb::GetProjectRequest { name: HELLO.into() };
+        let project = f.projects().get_project(f.call(name)).await.unwrap().into_inner();
+        assert_eq!((project.state(), project.operation.as_str()), (pb::project::State::Active, ""));
+        assert_eq!(f.environment("development").await.state(), pb::environment::State::Active);
+
+        f.peers.0.lock().unwrap().entities_needed = false;
+        assert_eq!(problem(&deleted(&f).await), None);
+        assert_eq!(f.driver.live(), Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_that_fails_halfway_waits_for_an_operator_who_is_told() {
     both(|db| async {
         let f = Fixture::new(db).await;
         f.project().await;
         assert_eq!(stuck(&f).await, None);
-        let live = f.driver.live();
-        f.peers.0.lock().unwrap().entities_needed = true;
+        let refuse = Behaviour::Fail { retryable: false, message: "somebody is in it".to_owned() };
+        f.driver.script(CallKind::Destroy, "development.database", [refuse]);
         let operation = deleted(&f).await;
         assert_eq!(metadata(&operation).state(), pb::operation_metadata::State::Stuck);
-        assert_eq!(f.driver.live(), live);
-        // Whoever looks after the platform is told.
         let said = stuck(&f).await.unwrap();
         assert!(said.starts_with("1 operation is stuck") && said.contains(&operation.name), "{said}");
 
-        f.peers.0.lock().unwrap().entities_needed = false;
         let retry = pb::RetryOperationRequest { name: operation.name, ..Default::default() };
         let operation = f.operation_service().retry_operation(f.call(retry)).await.unwrap().into_inner();
         assert_eq!(problem(&f.wait(operation).await), None);

@@ -9,6 +9,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use encode::{encode_precondition, encode_quota, encode_violation};
 use pavior_core::Fault;
 use pavior_core::id::{IdGen, SystemIds};
 use pavior_proto::google::rpc;
@@ -17,6 +18,7 @@ use prost::{Message, Name};
 use tonic::{Code, Status};
 
 mod decode;
+mod encode;
 mod violations;
 
 pub use decode::{Decoded, from_rpc_status, from_status};
@@ -476,29 +478,4 @@ pub fn reason_from_name(name: &str) -> Option<ErrorReason> {
 /// Packs a message as `Any` with its type URL.
 pub fn any<M: Message + Name>(message: &M) -> prost_types::Any {
     prost_types::Any { type_url: M::type_url(), value: message.encode_to_vec() }
-}
-
-fn encode_violation(violation: &FieldViolation) -> rpc::bad_request::FieldViolation {
-    rpc::bad_request::FieldViolation {
-        field: clip(&violation.field).into_owned(),
-        description: clip(&violation.description).into_owned(),
-        reason: violation.reason.clone(),
-        ..Default::default()
-    }
-}
-
-fn encode_precondition(precondition: &Precondition) -> rpc::precondition_failure::Violation {
-    rpc::precondition_failure::Violation {
-        r#type: precondition.r#type.clone(),
-        subject: clip(&precondition.subject).into_owned(),
-        description: clip(&precondition.description).into_owned(),
-    }
-}
-
-fn encode_quota(quota: &QuotaViolation) -> rpc::quota_failure::Violation {
-    rpc::quota_failure::Violation {
-        subject: clip(&quota.subject).into_owned(),
-        description: clip(&quota.description).into_owned(),
-        ..Default::default()
-    }
 }

@@ -17,13 +17,17 @@ impl MigrationTrait for Migration {
         for mut column in columns {
             manager.alter_table(Table::alter().table("plan").add_column(&mut column).to_owned()).await?;
         }
-        let waiting = Index::create()
-            .name("plan_expire_time_idx")
-            .table("plan")
-            .col("organization")
-            .col("requester")
-            .col("expire_time")
-            .to_owned();
-        manager.create_index(waiting).await
+        let indexes: [(&str, &[&str]); 2] = [
+            ("plan_requester_idx", &["organization", "requester", "expire_time"]),
+            ("plan_expire_time_idx", &["expire_time"]),
+        ];
+        for (name, columns) in indexes {
+            let mut index = Index::create().name(name).table("plan").to_owned();
+            for column in columns {
+                index.col(*column);
+            }
+            manager.create_index(index).await?;
+        }
+        Ok(())
     }
 }
