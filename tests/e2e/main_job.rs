@@ -193,6 +193,10 @@ async fn read(alice: &Person, vera: &Person) -> Result<()> {
     ensure!(status.code() == Code::PermissionDenied, "developers do not read the audit log: {status}");
     let records = vera.audit().list_audit_records(records()).await?.into_inner().audit_records;
     ensure!(records.len() >= 2, "two environments were asked for: {records:?}");
+    // Also where the name is all that policy needs.
+    let ask = platform::ListAllowedActionsRequest { resource: records[0].name.clone() };
+    let allowed = vera.platform().list_allowed_actions(ask).await?.into_inner().actions;
+    ensure!(allowed.contains(&"audit.auditRecords.get".to_owned()), "{allowed:?}");
     Ok(())
 }
 

@@ -160,21 +160,21 @@ impl PlatformService for Platform {
     }
 }
 
-/// What the owner of a resource says about it. The name alone is known of the platform itself, and of what belongs to
-/// a service that keeps no facts.
+/// What the owner of a resource says about it. The name alone is known of the platform itself, and of what no method
+/// asks for facts about.
 async fn named_facts(
     engine: &Engine,
     principal: &Arc<Principal>,
     resource: &Resource,
 ) -> Result<ResourceFacts, Problem> {
-    let name_only = || ResourceFacts { name: resource.name.clone(), ..Default::default() };
-    let owner = engine.table.kind(&resource.name).filter(|kind| engine.owners.contains_key(&kind.role));
-    let Some(kind) = owner.filter(|_| resource.organization != PLATFORM_ID) else { return Ok(name_only()) };
-    match engine.facts_of(principal, &kind.role, resource, about(resource)).await {
-        Ok(facts) => Ok(facts),
-        Err(status) if status.code() == tonic::Code::Unimplemented => Ok(name_only()),
-        Err(status) => Err(Problem::from_dependency(&kind.role, &status)),
-    }
+    let kind = engine.table.kind(&resource.name).filter(|kind| {
+        engine.table.methods_on(&resource.name).any(|method| method.facts && method.role == kind.role)
+    });
+    let Some(kind) = kind.filter(|_| resource.organization != PLATFORM_ID) else {
+        return Ok(ResourceFacts { name: resource.name.clone(), ..Default::default() });
+    };
+    let facts = engine.facts_of(principal, &kind.role, resource, about(resource)).await;
+    facts.map_err(|status| Problem::from_dependency(&kind.role, &status))
 }
 
 /// Notes a part that could not be had.

@@ -336,6 +336,7 @@ pub(super) fn ask(request: &decision_pb::CreateApprovalRequest) -> Result<Ask, P
     Ok(Ask {
         organization,
         requester: wire.requester,
+        author: wire.author,
         action: wire.action,
         resource: wire.resource,
         operation: wire.operation,

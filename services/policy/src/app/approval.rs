@@ -42,6 +42,8 @@ pub(crate) struct Ask {
     pub(crate) organization: String,
     /// Who asked, where a service of the platform asks in its own name.
     pub(crate) requester: String,
+    /// Who wrote the plan, where that is somebody else.
+    pub(crate) author: String,
     pub(crate) action: String,
     pub(crate) resource: String,
     pub(crate) operation: String,
@@ -153,6 +155,7 @@ impl App {
         let Ask {
             organization,
             requester: _,
+            author,
             action,
             resource,
             operation,
@@ -170,6 +173,7 @@ impl App {
             state: State::Pending,
             requester,
             on_behalf_of,
+            author,
             action,
             resource,
             operation,
@@ -310,8 +314,9 @@ async fn vote(
     let over = fields.state == State::Pending && work.now >= fields.expire_time;
     let state = if over { State::Expired } else { fields.state };
     state.next(event)?;
-    let asker = (fields.requester.as_str(), fields.on_behalf_of.as_deref());
-    let counted = eligible(work.permit.principal(), groups, asker, &fields.quorums(), &fields.votes())?;
+    let behalf = fields.on_behalf_of.as_deref().unwrap_or_default();
+    let askers = [fields.requester.as_str(), behalf, &fields.author];
+    let counted = eligible(work.permit.principal(), groups, &askers, &fields.quorums(), &fields.votes())?;
     let cast = CastVote {
         vote: Vote { voter: work.permit.principal().name.clone(), choice: *choice, groups: counted },
         reason: reason.clone(),

@@ -150,7 +150,7 @@ pub enum NotEligible {
     #[error("only people can vote on an approval, not services or agents")]
     NotAPerson,
     /// Four eyes.
-    #[error("whoever asked, or has an agent ask, cannot vote on the own approval")]
+    #[error("whoever asked, has an agent ask or wrote the plan cannot vote on the own approval")]
     Asker,
     /// One vote each.
     #[error("`{0}` has voted already")]
@@ -165,19 +165,19 @@ pub enum NotEligible {
     },
 }
 
-/// Checks a voter, and gives the groups that the vote counts for. `asker` is the principal who asked, with the one on
-/// whose behalf it did.
+/// Checks a voter, and gives the groups that the vote counts for. `askers` are all who had a part in the asking: the
+/// principal, the one on whose behalf it did, the author of the plan.
 pub fn eligible(
     voter: &Principal,
     groups: &BTreeSet<String>,
-    asker: (&str, Option<&str>),
+    askers: &[&str],
     requirements: &Requirements,
     votes: &[Vote],
 ) -> Result<BTreeSet<String>, NotEligible> {
     if voter.kind != PrincipalKind::User || voter.on_behalf_of.is_some() {
         return Err(NotEligible::NotAPerson);
     }
-    if voter.name == asker.0 || asker.1 == Some(voter.name.as_str()) {
+    if askers.contains(&voter.name.as_str()) {
         return Err(NotEligible::Asker);
     }
     if votes.iter().any(|vote| vote.voter == voter.name) {
@@ -239,7 +239,8 @@ INVALIDATED - - - - - -
         let platform = BTreeSet::from(["platform".to_owned(), "x".to_owned()]);
         let alice = user("alice").name;
         let check = |voter: &Principal, groups: &BTreeSet<String>, behalf: Option<&str>, votes: &[Vote]| {
-            eligible(voter, groups, (&alice, behalf), &asked, votes)
+            let askers: Vec<&str> = std::iter::once(alice.as_str()).chain(behalf).collect();
+            eligible(voter, groups, &askers, &asked, votes)
         };
         assert_eq!(check(&user("bob"), &platform, None, &[]), Ok(BTreeSet::from(["platform".to_owned()])));
         assert_eq!(check(&user("alice"), &platform, None, &[]), Err(NotEligible::Asker));

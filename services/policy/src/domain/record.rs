@@ -144,6 +144,8 @@ pub(crate) struct ApprovalFields {
     pub requester: String,
     /// On whose behalf.
     pub on_behalf_of: Option<String>,
+    /// Who wrote the plan, where that is somebody else; empty otherwise.
+    pub author: String,
     /// The action.
     pub action: String,
     /// What it is done to.
@@ -331,6 +333,7 @@ impl Fields for ApprovalFields {
             "state": self.state.as_str(),
             "requester": self.requester,
             "onBehalfOf": self.on_behalf_of,
+            "author": self.author,
             "action": self.action,
             "resource": self.resource,
             "operation": self.operation,

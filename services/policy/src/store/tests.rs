@@ -187,6 +187,7 @@ async fn approvals_and_votes_come_back_as_they_were() {
             state: State::Pending,
             requester: "organizations/acme/users/alice".into(),
             on_behalf_of: Some("organizations/acme/users/bob".into()),
+            author: "organizations/acme/users/carol".into(),
             action: "a.b.c".into(),
             resource: "organizations/acme".into(),
             operation: "organizations/acme/operations/1".into(),

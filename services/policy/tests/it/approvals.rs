@@ -158,6 +158,25 @@ async fn the_human_behind_an_agent_cannot_approve() {
 }
 
 #[tokio::test]
+async fn the_author_of_a_plan_that_somebody_else_carries_out_cannot_approve() {
+    both(|db| async move {
+        let f = Fixture::new(db).await;
+        let mut asked = ask("d1", 1);
+        asked.approval.as_mut().unwrap().author = user("carol").name;
+        f.catalog.set("2", &[("bob", &["platform"]), ("carol", &["platform"]), ("dave", &["platform"])], &[]);
+        f.advance(1);
+        let call = f.internal("bob", asked);
+        let request = f.operation_approvals().create_approval(call).await.unwrap().into_inner();
+        assert_eq!(request.author, user("carol").name);
+        for voter in ["bob", "carol"] {
+            assert_eq!(failed(f.approve(voter, &request.name, "").await).1, "APPROVER_NOT_ELIGIBLE");
+        }
+        assert_eq!(f.approve("dave", &request.name, "").await.unwrap().state(), State::Approved);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_service_that_asks_in_its_own_name_says_for_whom() {
     let f = Fixture::new(sqlite()).await;
     let mut service = user("x");

@@ -251,6 +251,7 @@ pub(crate) fn plan(plan: Plan) -> pb::Plan {
         template_version: plan.template_version,
         parameters: structure(&plan.parameters),
         requester: plan.requester,
+        author: plan.author,
         summary: plan.summary,
         create_time: Some(to_timestamp(plan.create_time)),
         expire_time: Some(to_timestamp(plan.expire_time)),

@@ -74,7 +74,7 @@ impl Api {
         if let Some(answer) = self.app.replayed(ask).await? {
             return Ok(answer);
         }
-        let (id, intent) = self.app.executable(&ask.permit, name, &ask.plan_digest).await?;
-        self.intended(ask, Goal::Execute(id), intent).await
+        let (goal, intent) = self.app.executable(&ask.permit, name, &ask.plan_digest).await?;
+        self.intended(ask, goal, intent).await
     }
 }

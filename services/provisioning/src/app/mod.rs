@@ -99,8 +99,13 @@ pub(crate) enum Goal {
     Look,
     /// Its plan, which is kept with this.
     Keep(Box<Intent>),
-    /// The kept plan with this id is carried out.
-    Execute(uuid::Uuid),
+    /// A kept plan is carried out.
+    Execute {
+        /// Its id.
+        id: uuid::Uuid,
+        /// The person who had it kept, by resource name; empty for nobody.
+        author: String,
+    },
 }
 
 /// A timer that is due, as far as was seen: whether it still is, is for the transaction to say that accepts what it is

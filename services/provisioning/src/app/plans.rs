@@ -45,13 +45,14 @@ impl App {
         Ok(Answer::Kept(Box::new(self.kept(&ask.permit, id).await?)))
     }
 
-    /// A kept plan that is to be carried out, as far as can be told without making it anew: its id and what it is about.
+    /// A kept plan that is to be carried out, as far as can be told without making it anew, and what it is
+    /// about.
     pub(crate) async fn executable(
         &self,
         permit: &Permit,
         name: &str,
         digest: &str,
-    ) -> Result<(uuid::Uuid, pb::plan::Intent)> {
+    ) -> Result<(Goal, pb::plan::Intent)> {
         Self::name(permit, permit.action(), "name", name, names::PLAN)?;
         let KeptPlan { plan, intent } = self.db.kept_plan(permit, name).await?;
         if intent.is_empty() {
@@ -66,7 +67,8 @@ impl App {
             return Err(Problem::precondition(ErrorReason::PlanStale, message).into());
         }
         let intent = pb::plan::Intent::decode(intent.as_slice());
-        Ok((plan.id, intent.map_err(|_| Error::Corrupt("the intent of a plan".to_owned()))?))
+        let intent = intent.map_err(|_| Error::Corrupt("the intent of a plan".to_owned()))?;
+        Ok((Goal::Execute { id: plan.id, author: plan.author }, intent))
     }
 }
 

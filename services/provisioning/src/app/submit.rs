@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use pavior_core::money;
+use pavior_core::{Principal, PrincipalKind, money};
 use pavior_proto::pavior::policy::internal::v1::DecisionStage;
 use pavior_proto::pavior::policy::v1::Effect;
 use pavior_rpc::{ErrorReason, Problem, convert};
@@ -79,7 +79,7 @@ impl App {
         if !allowed {
             return Err(Error::NotFound { kind, name: name.to_owned() });
         }
-        if let Goal::Execute(_) = ask.goal {
+        if let Goal::Execute { .. } = ask.goal {
             // What was to be taken down when it was planned is gone by other hands.
             return Err(stale(&ask.plan_digest, ""));
         }
@@ -150,13 +150,13 @@ impl App {
                 return Ok(Answer::Plan(Box::new(plan)));
             }
             Goal::Keep(intent) => return self.keep(ask, plan, intent).await,
-            Goal::Do | Goal::Execute(_) => {}
+            Goal::Do | Goal::Execute { .. } => {}
         }
         let id = self.db.ids.uuid();
         let new = NewOperation {
             id,
             plan,
-            of_kept_plan: matches!(ask.goal, Goal::Execute(_)),
+            of_kept_plan: matches!(ask.goal, Goal::Execute { .. }),
             principal: ask.permit.principal().clone(),
             key: self.key(ask),
             facts: facts(&proposal.asked.subject, &proposal.labels).encode_to_vec(),
@@ -197,9 +197,10 @@ impl App {
                 money::sum(proposal.costs.iter().map(String::as_str).chain(made))
             }
         };
-        let id = match ask.goal {
-            Goal::Execute(id) => id,
-            Goal::Do | Goal::Look | Goal::Keep(_) => self.db.ids.uuid(),
+        let (id, author) = match &ask.goal {
+            Goal::Execute { id, author } => (*id, author.clone()),
+            Goal::Keep(_) => (self.db.ids.uuid(), person(ask.permit.principal())),
+            Goal::Do | Goal::Look => (self.db.ids.uuid(), String::new()),
         };
         let mut plan = Plan {
             id,
@@ -214,6 +215,7 @@ impl App {
             parameters: proposal.parameters.clone(),
             settings: proposal.settings.clone(),
             requester: ask.permit.principal().name.clone(),
+            author,
             summary: String::new(),
             create_time: now,
             expire_time: now + time::Duration::seconds(self.config.plan_ttl_seconds),
@@ -230,6 +232,14 @@ impl App {
         }
         plan.digest = plan.compute_digest();
         Ok(plan)
+    }
+}
+
+/// The person who asks, or has an agent ask; empty for nobody.
+fn person(principal: &Principal) -> String {
+    match principal.kind {
+        PrincipalKind::User => principal.name.clone(),
+        _ => principal.on_behalf_of.clone().unwrap_or_default(),
     }
 }
 

@@ -192,6 +192,8 @@ pub struct Plan {
     pub settings: Value,
     /// Who asked, by resource name.
     pub requester: String,
+    /// The person who had it kept, by resource name; empty for nobody.
+    pub author: String,
     /// The plan in a sentence.
     pub summary: String,
     /// When it was made.

@@ -50,6 +50,7 @@ impl Plan {
             map.insert("id".into(), json!(self.id.to_string()));
             map.insert("organization".into(), json!(self.organization));
             map.insert("requester".into(), json!(self.requester));
+            map.insert("author".into(), json!(self.author));
             map.insert("summary".into(), json!(self.summary));
             map.insert("create_time".into(), time_to_json(self.create_time));
             map.insert("expire_time".into(), time_to_json(self.expire_time));
@@ -76,6 +77,7 @@ impl Plan {
             parameters: json.get("parameters").cloned().unwrap_or_default(),
             settings: json.get("settings").cloned().unwrap_or_default(),
             requester: text("requester")?,
+            author: json.get("author").and_then(Value::as_str).unwrap_or_default().to_owned(),
             summary: text("summary")?,
             create_time: time_of(json, "create_time")?,
             expire_time: time_of(json, "expire_time")?,
@@ -364,6 +366,7 @@ mod tests {
             parameters: json!({"b": 1, "a": 2}),
             settings: json!({}),
             requester: "organizations/acme/users/alice".into(),
+            author: "organizations/acme/users/carol".into(),
             summary: "s".into(),
             create_time: time::macros::datetime!(2026-01-01 00:00:00.123456 UTC),
             expire_time: time::macros::datetime!(2026-01-02 00:00 UTC),

@@ -101,6 +101,7 @@ fn plan(kind: Kind, action: &str, target: &str, changes: Vec<Change>) -> Plan {
         parameters: json!({}),
         settings: json!({}),
         requester: String::new(),
+        author: String::new(),
         summary: String::new(),
         create_time: OffsetDateTime::UNIX_EPOCH,
         expire_time: OffsetDateTime::UNIX_EPOCH,

@@ -311,6 +311,7 @@ pub(crate) fn plan(kind: Kind, changes: Vec<Change>) -> Plan {
         parameters: json!({}),
         settings: json!({}),
         requester: alice().name,
+        author: String::new(),
         summary: "a plan".into(),
         create_time: now,
         expire_time: now,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pavior_core::Principal;
 use pavior_proto::pavior::policy::internal::v1::DecisionStage;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::plan::intent::Request as Intended;
@@ -13,6 +14,7 @@ use tonic::Code;
 use uuid::Uuid;
 
 use crate::fixture::*;
+use crate::harness::alice;
 
 fn planned(intended: Intended) -> pb::CreatePlanRequest {
     let intent = Some(pb::plan::Intent { request: Some(intended) });
@@ -116,6 +118,34 @@ async fn a_plan_of_a_run_is_carried_out_once() {
         assert_eq!((other.code, other.reason.as_str()), (Code::FailedPrecondition, "INVALID_STATE"));
         assert_eq!(other.metadata["operation"], begun.name);
         assert_eq!(response::<pb::Run>(&f.wait(begun).await).state(), pb::run::State::Succeeded);
+    })
+    .await;
+}
+
+/// Whoever wrote a plan is told to those who approve it, and does not become another by being carried out.
+#[tokio::test]
+async fn the_author_of_a_plan_stays_with_it() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let requirement = json!({ "quorum": 1, "group": format!("{ACME}/groups/platform") });
+        let answer = json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "requirements": [requirement] });
+        f.decide("provisioning.environments.create", answer);
+        let plan = keep(&f, Intended::CreateEnvironment(environment_request("staging"))).await;
+        assert_eq!(
+            (plan.requester.as_str(), plan.author.as_str()),
+            (alice().name.as_str(), alice().name.as_str())
+        );
+        let bob = Principal { name: format!("{ACME}/users/bob"), subject: "bob".into(), ..alice() };
+        let begun = f.plans().execute_plan(f.by(&bob, execute(&plan))).await.unwrap().into_inner();
+        let approval = f.peers.0.lock().unwrap().approvals[&metadata(&begun).approval].clone();
+        assert_eq!(
+            (approval.requester.as_str(), approval.author.as_str()),
+            (bob.name.as_str(), alice().name.as_str())
+        );
+        let get = pb::GetPlanRequest { name: plan.name.clone() };
+        let plan = f.plans().get_plan(f.call(get)).await.unwrap().into_inner();
+        assert_eq!((plan.requester, plan.author), (bob.name, alice().name));
     })
     .await;
 }

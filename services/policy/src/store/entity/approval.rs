@@ -16,6 +16,7 @@ pub struct Model {
     pub state: String,
     pub requester: String,
     pub on_behalf_of: Option<String>,
+    pub author: String,
     pub action: String,
     pub resource: String,
     pub operation: String,
