@@ -10,6 +10,7 @@ use pavior_auth::{DevClaims, DevIssuer};
 use pavior_core::clock::SystemClock;
 use pavior_core::id::SystemIds;
 use pavior_proto::pavior::catalog::v1 as catalog;
+use pavior_proto::pavior::identity::v1 as identity;
 use pavior_proto::pavior::platform::v1 as platform;
 use pavior_proto::pavior::policy::v1 as policy;
 use pavior_proto::pavior::provisioning::v1::OperationMetadata;
@@ -169,5 +170,51 @@ async fn an_entity_is_given_to_no_team_that_could_not_have_made_it() -> Result<(
     ensure!((status.code(), reason.as_str()) == (Code::InvalidArgument, "INVALID_FIELD"), "{status}");
     let fields = errors.bad_request().context("no field is named")?;
     ensure!(fields.field_violations[0].field == "entity.annotations.pavior.dev/resource", "{fields:?}");
+    system.stop().await
+}
+
+/// What a membership gives, it gives at once; who belongs to what is said by memberships alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_made_a_member_is_one() -> Result<()> {
+    let system = Embedded::start().await?;
+    let (bob, pia) = (system.person("bob")?, system.person("pia")?);
+    let group = "organizations/acme/groups/storefront";
+    let create = || catalog::CreateEntityRequest {
+        parent: "organizations/acme/kinds/system".to_owned(),
+        entity_id: "till".to_owned(),
+        entity: Some(catalog::Entity { owner: group.to_owned(), ..Default::default() }),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    let groups = async |person: &Person| {
+        let me = person.platform().who_am_i(platform::WhoAmIRequest {}).await?.into_inner();
+        anyhow::Ok(me.groups)
+    };
+    let payments = "organizations/acme/groups/payments";
+    ensure!(groups(&bob).await? == [payments]);
+    let status = bob.catalog().create_entity(create()).await.unwrap_err();
+    ensure!(status.code() == Code::PermissionDenied, "{status}");
+    let member = || identity::CreateMembershipRequest {
+        parent: group.to_owned(),
+        membership: Some(identity::Membership {
+            member: "organizations/acme/users/bob".to_owned(),
+            ..Default::default()
+        }),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    let status = bob.identity().create_membership(member()).await.unwrap_err();
+    ensure!(status.code() == Code::PermissionDenied, "nobody makes himself a member: {status}");
+    let membership = pia.identity().create_membership(member()).await?.into_inner();
+    ensure!(groups(&bob).await? == [payments, group]);
+    bob.catalog().create_entity(create()).await?;
+
+    let end = identity::DeleteMembershipRequest {
+        name: membership.name,
+        request_id: request_id(),
+        ..Default::default()
+    };
+    pia.identity().delete_membership(end).await?;
+    ensure!(groups(&bob).await? == [payments]);
     system.stop().await
 }

@@ -129,8 +129,13 @@ async fn provisioning_alone_writes_nobodys_directory(split: &Split, address: &st
     let user = identity_pb::CreateUserRequest {
         parent: "organizations/acme".to_owned(),
         user_id: "mallory".to_owned(),
-        user: Some(identity_pb::User {
-            groups: vec!["organizations/acme/groups/platform".to_owned()],
+        user: Some(identity_pb::User::default()),
+        ..Default::default()
+    };
+    let membership = identity_pb::CreateMembershipRequest {
+        parent: "organizations/acme/groups/platform".to_owned(),
+        membership: Some(identity_pb::Membership {
+            member: "organizations/acme/users/alice".to_owned(),
             ..Default::default()
         }),
         ..Default::default()
@@ -149,6 +154,7 @@ async fn provisioning_alone_writes_nobodys_directory(split: &Split, address: &st
     };
     let refused = [
         directory.clone().create_user(thief.request(&permit, user)).await.unwrap_err(),
+        directory.clone().create_membership(thief.request(&permit, membership)).await.unwrap_err(),
         directory.clone().update_group(thief.request(&permit, group)).await.unwrap_err(),
         templates.create_template_version(thief.request(&permit, version)).await.unwrap_err(),
     ];

@@ -285,6 +285,7 @@ async fn catalog(scenario: &mut Scenario) -> Result<()> {
     for resource in &resources {
         scenario.create_and_update(resource).await?;
     }
+    membership(scenario).await?;
     // Of another template: one with versions is not deleted.
     let broken = "organizations/acme/templates/broken";
     let document = BROKEN.replace("version: 1.0.0", "version: 1.0.1");
@@ -299,6 +300,16 @@ async fn catalog(scenario: &mut Scenario) -> Result<()> {
     for resource in resources.iter().rev() {
         scenario.delete(resource).await?;
     }
+    Ok(())
+}
+
+/// One that is ended; what goes with a group or user is in its records.
+async fn membership(scenario: &mut Scenario) -> Result<()> {
+    let (group, member) = ("organizations/acme/groups/things", "organizations/acme/users/tom");
+    let create = json!({ "parent": group, "membership": { "member": member } });
+    let made = scenario.call("pia", &public("CreateMembership"), create.clone()).await?;
+    scenario.call("pia", &public("DeleteMembership"), json!({ "name": made["name"] })).await?;
+    scenario.call("pia", &public("CreateMembership"), create).await?;
     Ok(())
 }
 

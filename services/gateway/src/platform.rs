@@ -15,7 +15,7 @@ use pavior_proto::google::longrunning::operations_client::OperationsClient;
 use pavior_proto::google::longrunning::{GetOperationRequest, Operation};
 use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_proto::pavior::identity::v1::identity_service_client::IdentityServiceClient;
-use pavior_proto::pavior::identity::v1::{GetGroupRequest, GetUserRequest, Group};
+use pavior_proto::pavior::identity::v1::{GetGroupRequest, Group, ListMembershipsRequest};
 use pavior_proto::pavior::platform::v1::platform_service_server::PlatformService;
 use pavior_proto::pavior::platform::v1::project_overview::ActiveOperation;
 use pavior_proto::pavior::platform::v1::{
@@ -43,6 +43,8 @@ use crate::admission::{Caller, about, principal_to_pb};
 use crate::gateway::Engine;
 use crate::resource::{PLATFORM_ID, Resource};
 
+/// More memberships than one can have.
+const MEMBERSHIPS: i32 = 1_000;
 /// Parts of one overview.
 const ENVIRONMENTS: i32 = 100;
 const PIPELINES: i32 = 10;
@@ -74,12 +76,16 @@ impl Platform {
         let Some(mut directory) = self.directory.clone().filter(|_| known) else {
             return Ok(Vec::new());
         };
-        let request = GetUserRequest { name: principal.name.clone() };
-        match directory.get_user(self.identity.request(permit, request)).await {
-            Ok(user) => Ok(user.into_inner().groups),
-            Err(status) if status.code() == Code::NotFound => Ok(Vec::new()),
-            Err(status) => Err(Problem::from_dependency("catalog", &status).into()),
-        }
+        let request = ListMembershipsRequest {
+            parent: format!("organizations/{}/groups/-", principal.organization),
+            filter: format!("member = \"{}\"", principal.name),
+            page_size: MEMBERSHIPS,
+            ..Default::default()
+        };
+        let found = directory.list_memberships(self.identity.request(permit, request)).await;
+        let found = found.map_err(|status| Problem::from_dependency("catalog", &status))?.into_inner();
+        let group = |name: String| name.split_once("/memberships/").map(|(group, _)| group.to_owned());
+        Ok(found.memberships.into_iter().filter_map(|one| group(one.name)).collect())
     }
 }
 

@@ -11,6 +11,9 @@ pub const MAX_NAME: usize = 1_024;
 const MAX_ID: usize = 63;
 const MAX_USER_ID: usize = 128;
 const ORGANIZATIONS: &str = "organizations";
+/// What a reference without a resource name calls the groups and users of an organization.
+const NO_KINDS: [&str; 2] = ["group", "user"];
+const NO_KIND: &str = "cannot be a kind of entities: groups and users are resources of their own";
 /// Keys of labels and annotations under this name, and under names below it, are the platform's own.
 const OWN_KEYS: &str = "pavior.dev";
 
@@ -79,10 +82,10 @@ pub fn validate_id(id: &str) -> Result<(), IdError> {
 
 /// Checks an id under `collection`. Beside [`validate_id`], every collection takes a lower-case UUID (ids that the
 /// server gives), `versions` a semantic version, `versions`, `revisions` and `records` a whole number, `auditTiles` two
-/// of them, and `users` also `.`, `_` and `@`.
+/// of them, and `users`, like `memberships`, which are called like them, also `.`, `_` and `@`.
 pub fn validate_id_in(collection: &str, id: &str) -> Result<(), IdError> {
     let special = match collection {
-        "users" => return validate_user_id(id),
+        "users" | "memberships" => return validate_user_id(id),
         "versions" => is_semver(id) || is_number(id),
         "revisions" | "records" => is_number(id),
         "auditTiles" => id.split_once('-').is_some_and(|(level, index)| is_number(level) && is_number(index)),
@@ -97,10 +100,14 @@ pub fn validate_id_in(collection: &str, id: &str) -> Result<(), IdError> {
 /// # Errors
 /// What it must be, for people.
 pub fn validate_new_id(collection: &str, id: &str) -> Result<(), String> {
-    let checked = if collection == "users" { validate_user_id(id) } else { validate_id(id) };
+    let checked = match collection {
+        "users" | "memberships" => validate_user_id(id),
+        _ => validate_id(id),
+    };
     checked.map_err(|error| error.to_string())?;
     match collection {
         "users" | "groups" if is_reserved(id) => Err(format!("`{id}` {RESERVED_ID}")),
+        "kinds" if NO_KINDS.contains(&id) => Err(format!("`{id}` {NO_KIND}")),
         _ => Ok(()),
     }
 }

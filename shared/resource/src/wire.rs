@@ -224,7 +224,8 @@ where
     respond(answer.await)
 }
 
-fn gone<T: Wire>(gone: &Option<Stored<T>>) -> T::Message {
+/// A resource that was deleted, as it was; an empty message when there was none.
+pub fn gone<T: Wire>(gone: &Option<Stored<T>>) -> T::Message {
     gone.as_ref().map(T::encode).unwrap_or_default()
 }
 
@@ -254,10 +255,30 @@ where
     T: Wire,
     R: ListRequest<Resource = T::Message>,
 {
+    list_below::<T, R>(service, request, false).await
+}
+
+/// As [`list`], where `-` stands for every resource above (AIP-159).
+///
+/// # Errors
+/// As [`list`].
+pub async fn list_across<T, R>(service: &T::Service, request: Request<R>) -> Answer<R::Response>
+where
+    T: Wire,
+    R: ListRequest<Resource = T::Message>,
+{
+    list_below::<T, R>(service, request, true).await
+}
+
+async fn list_below<T, R>(service: &T::Service, request: Request<R>, wildcard: bool) -> Answer<R::Response>
+where
+    T: Wire,
+    R: ListRequest<Resource = T::Message>,
+{
     let (permit, request) = read_request(request)?;
     let kernel = service.kernel();
     let listed = async {
-        let parent = parent::<T>(&permit, "parent", request.parent(), false, R::ACTION)?;
+        let parent = parent::<T>(&permit, "parent", request.parent(), wildcard, R::ACTION)?;
         let page = open_page(kernel, &request)?;
         let listing = crud::list::<T>(service, &permit, &list_query(&request, parent, &page)?).await?;
         let rows = listing.rows.iter().map(T::encode).zip(listing.positions).collect();

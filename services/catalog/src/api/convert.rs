@@ -10,7 +10,10 @@ use prost_types::Struct;
 
 use crate::app::App;
 use crate::domain::kind::RelationRule;
-use crate::domain::{GroupFields, KindFields, OrganizationFields, Stored, UserFields, Violations};
+use crate::domain::membership::Source;
+use crate::domain::{
+    GroupFields, KindFields, MembershipFields, OrganizationFields, Stored, UserFields, Violations,
+};
 use crate::json::{Json, json};
 
 /// A JSON object on the wire.
@@ -113,8 +116,7 @@ impl Wire for UserFields {
 
     fn encode(stored: &Stored<Self>) -> identity_pb::User {
         let (create_time, update_time) = times(stored);
-        let Self { display_name, email, groups } = stored.fields.clone();
-        let group = |id: String| format!("organizations/{}/groups/{id}", stored.organization);
+        let Self { display_name, email } = stored.fields.clone();
         identity_pb::User {
             name: stored.name(),
             uid: stored.uid.to_string(),
@@ -123,15 +125,14 @@ impl Wire for UserFields {
             create_time,
             update_time,
             email,
-            groups: groups.into_iter().map(group).collect(),
         }
     }
 
     fn decode(
         message: &identity_pb::User,
-        scope: &Scope<'_, App>,
+        _scope: &Scope<'_, App>,
         _before: Option<&Self>,
-        violations: &mut Violations,
+        _violations: &mut Violations,
     ) -> Option<Self> {
         let identity_pb::User {
             name: _,
@@ -141,16 +142,39 @@ impl Wire for UserFields {
             create_time: _,
             update_time: _,
             email,
-            groups,
         } = message;
-        let mut ids = Vec::with_capacity(groups.len());
-        for (index, name) in groups.iter().enumerate() {
-            let at = format!("groups.{index}");
-            ids.extend(id_of::<identity_pb::Group>(violations, &at, name, scope.organization));
+        Some(Self { display_name: display_name.clone(), email: email.clone() })
+    }
+}
+
+impl Wire for MembershipFields {
+    type Message = identity_pb::Membership;
+
+    fn encode(stored: &Stored<Self>) -> identity_pb::Membership {
+        let (create_time, _) = times(stored);
+        let Self { group: _, member, source } = stored.fields.clone();
+        let source = match source {
+            Source::Api => identity_pb::membership::Source::Api,
+            Source::Import { .. } => identity_pb::membership::Source::Import,
+        };
+        identity_pb::Membership {
+            name: stored.name(),
+            uid: stored.uid.to_string(),
+            etag: stored.etag(),
+            member,
+            create_time,
+            source: source.into(),
         }
-        ids.sort();
-        ids.dedup();
-        Some(Self { display_name: display_name.clone(), email: email.clone(), groups: ids })
+    }
+
+    fn decode(
+        message: &identity_pb::Membership,
+        scope: &Scope<'_, App>,
+        _before: Option<&Self>,
+        _violations: &mut Violations,
+    ) -> Option<Self> {
+        let identity_pb::Membership { name: _, uid: _, etag: _, member, create_time: _, source: _ } = message;
+        Some(Self { group: scope.parent.to_owned(), member: member.clone(), source: Source::Api })
     }
 }
 

@@ -2,11 +2,14 @@
 
 use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_proto::pavior::identity::v1::identity_service_server::IdentityService;
-use pavior_resource::{Answer, create, delete, get, list, update};
+use pavior_resource::{
+    Answer, Wire as _, create, create_with, delete, delete_with, get, gone, list, list_across, update,
+};
 use tonic::Request;
 
 use super::Api;
-use crate::domain::{GroupFields, OrganizationFields, UserFields};
+use crate::app::{create_membership, delete_group, delete_user};
+use crate::domain::{GroupFields, MembershipFields, OrganizationFields, UserFields};
 
 #[tonic::async_trait]
 impl IdentityService for Api {
@@ -60,7 +63,10 @@ impl IdentityService for Api {
         &self,
         request: Request<identity_pb::DeleteGroupRequest>,
     ) -> Answer<identity_pb::Group> {
-        delete::<GroupFields, _>(&self.app, request).await
+        delete_with::<GroupFields, _, _, _>(&self.app, request, gone::<GroupFields>, |work, command| {
+            Box::pin(delete_group(work, command))
+        })
+        .await
     }
 
     async fn get_user(&self, request: Request<identity_pb::GetUserRequest>) -> Answer<identity_pb::User> {
@@ -92,6 +98,40 @@ impl IdentityService for Api {
         &self,
         request: Request<identity_pb::DeleteUserRequest>,
     ) -> Answer<identity_pb::User> {
-        delete::<UserFields, _>(&self.app, request).await
+        delete_with::<UserFields, _, _, _>(&self.app, request, gone::<UserFields>, |work, command| {
+            Box::pin(delete_user(work, command))
+        })
+        .await
+    }
+
+    async fn get_membership(
+        &self,
+        request: Request<identity_pb::GetMembershipRequest>,
+    ) -> Answer<identity_pb::Membership> {
+        get::<MembershipFields, _>(&self.app, request).await
+    }
+
+    async fn list_memberships(
+        &self,
+        request: Request<identity_pb::ListMembershipsRequest>,
+    ) -> Answer<identity_pb::ListMembershipsResponse> {
+        list_across::<MembershipFields, _>(&self.app, request).await
+    }
+
+    async fn create_membership(
+        &self,
+        request: Request<identity_pb::CreateMembershipRequest>,
+    ) -> Answer<identity_pb::Membership> {
+        create_with(&self.app, request, MembershipFields::encode, |work, command| {
+            Box::pin(create_membership(work, command))
+        })
+        .await
+    }
+
+    async fn delete_membership(
+        &self,
+        request: Request<identity_pb::DeleteMembershipRequest>,
+    ) -> Answer<identity_pb::Membership> {
+        delete::<MembershipFields, _>(&self.app, request).await
     }
 }

@@ -316,8 +316,8 @@ fn encode_directory(directory: Directory, organization: &str) -> directory_pb::D
         return directory_pb::Directory { revision, unchanged: true, ..Default::default() };
     };
     let group = |id: &str| format!("organizations/{organization}/groups/{id}");
-    let memberships = memberships.into_iter().map(|(user, groups)| directory_pb::directory::Membership {
-        user: format!("organizations/{organization}/users/{user}"),
+    let memberships = memberships.into_iter().map(|(member, groups)| directory_pb::directory::Membership {
+        member,
         groups: groups.iter().map(|id| group(id)).collect(),
     });
     let memberships = memberships.collect();

@@ -8,8 +8,8 @@ use pavior_store::idempotency;
 
 use super::App;
 use crate::domain::{
-    EntityFields, Fields as _, GroupFields, KindFields, OrganizationFields, ResourceDefinitionFields,
-    ResourceTypeFields, TemplateFields, UserFields, VersionFields,
+    EntityFields, Fields as _, GroupFields, KindFields, MembershipFields, OrganizationFields,
+    ResourceDefinitionFields, ResourceTypeFields, TemplateFields, UserFields, VersionFields,
 };
 use crate::error::Error;
 use crate::store::{ConnectionTrait, Db, Tx};
@@ -67,6 +67,9 @@ impl<C: ConnectionTrait> Seen<'_, '_, C> {
         match collections.as_slice() {
             ["organizations"] => self.plain::<OrganizationFields>("", name.id()).await,
             ["organizations", "groups"] => self.plain::<GroupFields>("", name.id()).await,
+            ["organizations", "groups", "memberships"] => {
+                self.plain::<MembershipFields>(name.get("groups").unwrap_or_default(), name.id()).await
+            }
             ["organizations", "users"] => self.plain::<UserFields>("", name.id()).await,
             ["organizations", "kinds"] => self.plain::<KindFields>("", name.id()).await,
             ["organizations", "kinds", "entities"] => self.entity(name).await,

@@ -17,7 +17,7 @@ use prost::Message;
 use super::facts::{facts_of_target, group_or_nobody};
 use super::import_members::import_members;
 use super::{App, db};
-use crate::domain::backstage;
+use crate::domain::backstage::{self, ImportedEntity};
 use crate::domain::entity::Edge;
 use crate::domain::reference::EntityKey;
 use crate::domain::{EntityFields, Fields as _, KindFields, Stored, Violation, Violations, violation_path};
@@ -86,13 +86,14 @@ impl App {
         documents: Vec<ImportDocument>,
     ) -> Result<BTreeSet<OwnerChange>, Error> {
         let read = read_apart(documents, permit.organization()).await?;
+        let read = entities(&read);
         let db = self.read();
-        let kinds: BTreeSet<String> = read.iter().map(|read| read.imported.fields.kind.clone()).collect();
+        let kinds: BTreeSet<String> = read.iter().map(|(_, entity)| entity.fields.kind.clone()).collect();
         let kinds: Vec<String> = kinds.into_iter().collect();
         let kinds = db.find_many::<KindFields>(permit, "", &kinds).await?;
         let kinds: BTreeMap<&str, &KindFields> =
             kinds.iter().map(|kind| (kind.id.as_str(), &kind.fields)).collect();
-        let keys: Vec<EntityKey> = read.iter().map(key_of).collect();
+        let keys: Vec<EntityKey> = read.iter().map(|(_, entity)| entity.key()).collect();
         let existing = db.existing_entities(permit, &keys).await?;
         Ok(owner_changes(permit.organization(), &read, &kinds, &existing))
     }
@@ -109,22 +110,27 @@ impl App {
     }
 }
 
-fn key_of(read: &Read) -> EntityKey {
-    EntityKey::new(&*read.imported.fields.kind, read.imported.id.as_str())
+/// The entities among what was read, with the places of their documents.
+fn entities(read: &[Read]) -> Vec<(&str, &ImportedEntity)> {
+    let entities = read.iter().filter_map(|Read { path, imported }| match imported {
+        backstage::Imported::Entity(entity) => Some((path.as_str(), &**entity)),
+        backstage::Imported::Group(_) | backstage::Imported::User(_) => None,
+    });
+    entities.collect()
 }
 
 fn owner_changes(
     organization: &str,
-    read: &[Read],
+    read: &[(&str, &ImportedEntity)],
     kinds: &BTreeMap<&str, &KindFields>,
     existing: &BTreeMap<EntityKey, Existing>,
 ) -> BTreeSet<OwnerChange> {
-    let changes = read.iter().filter_map(|read| {
+    let changes = read.iter().filter_map(|(_, entity)| {
+        let fields = &entity.fields;
         // Without its kind the import is refused as a whole.
-        let kind = kinds.get(read.imported.fields.kind.as_str())?;
-        let fields = &read.imported.fields;
+        let kind = kinds.get(fields.kind.as_str())?;
         let within = fields.owner_within(organization, kind).map(|(_, owner)| owner);
-        let before = existing.get(&key_of(read));
+        let before = existing.get(&entity.key());
         Some(OwnerChange {
             exists: before.is_some(),
             before: before.map(|before| group_or_nobody(before.owner.clone())).unwrap_or_default(),
@@ -164,9 +170,8 @@ fn read_all(documents: &[ImportDocument], organization: &str) -> Result<Vec<Read
             match backstage::read(value, organization, &document.origin) {
                 Err(problems) => violations.extend_under(&path, problems),
                 Ok(imported) => {
-                    let key = EntityKey::new(&*imported.fields.kind, &*imported.id);
-                    if let Some(first) = places.insert(key, path.clone()) {
-                        let message = format!("is the same entity as `{first}`");
+                    if let Some(first) = places.insert(imported.key(), path.clone()) {
+                        let message = format!("is about the same as `{first}`");
                         violations.add(violation_path(&path, "metadata.name"), Fault::Duplicate, message);
                     }
                     found.push(Read { path, imported });
@@ -214,13 +219,14 @@ impl Checker {
 }
 
 async fn import(work: &Work<'_, App>, read: &[Read]) -> Result<Done<Imported>, Error> {
-    let (checked, kinds) = check(work, read).await?;
+    let described = entities(read);
+    let (checked, kinds) = check(work, &described).await?;
     let keys: Vec<EntityKey> =
         checked.iter().map(|(id, fields, _)| EntityKey::new(&*fields.kind, id.as_str())).collect();
     let existing = db(work).existing_entities(work.permit, &keys).await?;
     if !work.permit.facts().is_empty() {
         let kinds = kinds.iter().map(|(id, kind)| (id.as_str(), &kind.fields)).collect();
-        let changes = owner_changes(work.permit.organization(), read, &kinds, &existing);
+        let changes = owner_changes(work.permit.organization(), &described, &kinds, &existing);
         let mut facts = facts_of_target(&db(work), work.permit).await?.unwrap_or_default();
         facts.owner_changes = changes.into_iter().map(Into::into).collect();
         still_hold(work.permit.facts(), &facts).map_err(pavior_resource::Error::Problem)?;
@@ -253,7 +259,7 @@ async fn import(work: &Work<'_, App>, read: &[Read]) -> Result<Done<Imported>, E
         writes.push((stored, edges));
     }
     write(work, &writes).await?;
-    let mut entries = import_members(work, read).await?;
+    let mut entries = import_members(work, read, &mut counts).await?;
     entries.extend(changes.chunks(ENTITIES_PER_RECORD).map(|chunk| record(work, chunk)));
     Ok(Done { value: counts, entries })
 }
@@ -292,18 +298,17 @@ type CheckedEntity = (String, EntityFields, BTreeSet<Edge>);
 /// Checks each document against its kind. All problems are told at once.
 async fn check(
     work: &Work<'_, App>,
-    read: &[Read],
+    described: &[(&str, &ImportedEntity)],
 ) -> Result<(Vec<CheckedEntity>, BTreeMap<String, Checker>), Error> {
     let organization = work.permit.organization();
-    let kinds: BTreeSet<String> = read.iter().map(|read| read.imported.fields.kind.clone()).collect();
+    let kinds: BTreeSet<String> = described.iter().map(|(_, entity)| entity.fields.kind.clone()).collect();
     let kinds: Vec<String> = kinds.into_iter().collect();
     let kinds = work.rows().find_many::<KindFields>(work.permit, "", &kinds).await?;
     let kinds: BTreeMap<String, Checker> =
         kinds.into_iter().map(|kind| (kind.id, Checker::new(kind.fields))).collect();
     let mut violations = Violations::new();
-    let mut checked = Vec::with_capacity(read.len());
-    for Read { path, imported } in read {
-        let backstage::Imported { id, fields, member: _ } = imported;
+    let mut checked = Vec::with_capacity(described.len());
+    for (path, ImportedEntity { id, fields }) in described {
         let mut fields = fields.clone();
         let Some(kind) = kinds.get(&fields.kind) else {
             violations.add(

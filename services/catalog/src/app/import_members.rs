@@ -1,85 +1,117 @@
-//! What imported `Group` and `User` documents say to the directory.
+//! What imported `Group` and `User` documents say: groups, users, and who belongs to which.
 
-use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
+use pavior_core::Fault;
 use pavior_resource::{AuditEntry, Table, Work};
 
-use super::import::{Read, documents_invalid};
+use super::import::{Imported, Read, documents_invalid};
+use super::memberships::{MembershipChange, records};
 use super::{App, db};
-use crate::domain::backstage::Member;
+use crate::domain::backstage::{self, ImportedGroup, ImportedUser};
+use crate::domain::membership::{MAX_GROUPS, Source};
 use crate::domain::organization::parent_problem;
-use crate::domain::{Fields as _, GroupFields, Stored, UserFields, Violations, violation_path};
+use crate::domain::{
+    Fields as _, GroupFields, MembershipFields, Stored, UserFields, Violations, violation_path,
+};
 use crate::error::Error;
 
-/// Brings groups and users up to date. What a document does not speak of stays as it is, except that a `User`
-/// document tells all groups of the user. Groups that nobody has described are left out.
-pub(super) async fn import_members(work: &Work<'_, App>, read: &[Read]) -> Result<Vec<AuditEntry>, Error> {
-    let described: Vec<(&str, &Member)> =
-        read.iter().filter_map(|read| Some((read.path.as_str(), read.imported.member.as_ref()?))).collect();
-    if described.is_empty() {
+/// The documents about groups and users, by id, each with its place.
+#[derive(Debug, Default)]
+struct Described<'a> {
+    groups: BTreeMap<&'a str, (&'a str, &'a ImportedGroup)>,
+    users: BTreeMap<&'a str, (&'a str, &'a ImportedUser)>,
+}
+
+/// What a document did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Effect {
+    Unchanged,
+    Updated,
+    Created,
+}
+
+/// What each document did: of groups, and of users, by id.
+type Effects = BTreeMap<String, Effect>;
+
+/// Brings groups, users and memberships up to date. What no document speaks of stays as it is; groups and users that
+/// nobody has described are left out.
+pub(super) async fn import_members(
+    work: &Work<'_, App>,
+    read: &[Read],
+    counts: &mut Imported,
+) -> Result<Vec<AuditEntry>, Error> {
+    let mut described = Described::default();
+    for Read { path, imported } in read {
+        match imported {
+            backstage::Imported::Entity(_) => {}
+            backstage::Imported::Group(group) => {
+                described.groups.insert(&group.id, (path, group));
+            }
+            backstage::Imported::User(user) => {
+                described.users.insert(&user.id, (path, user));
+            }
+        }
+    }
+    if described.groups.is_empty() && described.users.is_empty() {
         return Ok(Vec::new());
     }
-    let mut entries = groups(work, &described).await?;
-    let known: BTreeSet<String> = db(work).group_parents(work.permit).await?.into_keys().collect();
-    entries.extend(users(work, &described, &known).await?);
+    let mut entries = Vec::new();
+    let mut groups = groups(work, &described, &mut entries).await?;
+    let mut users = users(work, &described, &mut entries).await?;
+    let changes = memberships(work, &described).await?;
+    for change in &changes {
+        let Some(fields) = change.after.as_ref().or(change.before.as_ref()) else { continue };
+        // A document that changes nothing but memberships is one that changes something.
+        for effect in [groups.get_mut(&fields.fields.group), users.get_mut(&fields.id)].into_iter().flatten()
+        {
+            *effect = (*effect).max(Effect::Updated);
+        }
+    }
+    entries.extend(records(&changes, "by an import"));
+    for effect in groups.into_values().chain(users.into_values()) {
+        match effect {
+            Effect::Created => counts.created += 1,
+            Effect::Updated => counts.updated += 1,
+            Effect::Unchanged => counts.unchanged += 1,
+        }
+    }
     if !entries.is_empty() {
         db(work).bump_directory(work.permit).await?;
     }
     Ok(entries)
 }
 
-async fn groups(work: &Work<'_, App>, described: &[(&str, &Member)]) -> Result<Vec<AuditEntry>, Error> {
-    let mut wanted: BTreeMap<String, (String, GroupFields)> = BTreeMap::new();
-    for (path, member) in described {
-        if let Member::Group { id, display_name, description, parent, children: _, members: _ } = member {
-            let fields = GroupFields {
-                display_name: display_name.clone(),
-                description: description.clone(),
-                parent: parent.clone(),
-            };
-            wanted.insert(id.clone(), ((*path).to_owned(), fields));
-        }
-    }
+async fn groups(
+    work: &Work<'_, App>,
+    described: &Described<'_>,
+    entries: &mut Vec<AuditEntry>,
+) -> Result<Effects, Error> {
+    let mut wanted: BTreeMap<&str, (&str, GroupFields)> =
+        described.groups.iter().map(|(id, (path, group))| (*id, (*path, group.fields.clone()))).collect();
     // A parent may be told from above, too.
-    for (_, member) in described {
-        if let Member::Group { id, children, .. } = member {
-            for child in children {
-                if let Some((_, fields)) = wanted.get_mut(child)
-                    && fields.parent.is_none()
-                {
-                    fields.parent = Some(id.clone());
-                }
+    for (above, (_, group)) in &described.groups {
+        for child in &group.children {
+            if let Some((_, fields)) = wanted.get_mut(child.as_str()) {
+                fields.parent.get_or_insert_with(|| (*above).to_owned());
             }
         }
     }
     let mut parents = db(work).group_parents(work.permit).await?;
-    parents.extend(
-        wanted
-            .keys()
-            .map(|id| (id.clone(), None))
-            .filter(|(id, _)| !parents.contains_key(id))
-            .collect::<Vec<_>>(),
-    );
-    let known: BTreeSet<String> = parents.keys().cloned().collect();
-    for (_, fields) in wanted.values_mut() {
+    let known: BTreeSet<String> =
+        parents.keys().cloned().chain(wanted.keys().map(|id| (*id).to_owned())).collect();
+    for (id, (_, fields)) in &mut wanted {
         fields.parent = fields.parent.take().filter(|parent| known.contains(parent));
+        parents.insert((*id).to_owned(), fields.parent.clone());
     }
-    parents.extend(wanted.iter().map(|(id, (_, fields))| (id.clone(), fields.parent.clone())));
     check_groups(work, &wanted, &parents)?;
-    let ids: Vec<String> = wanted.keys().cloned().collect();
-    let existing = work.rows().find_many::<GroupFields>(work.permit, "", &ids).await?;
-    let existing: BTreeMap<String, _> = existing.into_iter().map(|one| (one.id.clone(), one)).collect();
-    let mut entries = Vec::new();
-    for (id, (_, fields)) in wanted {
-        entries.extend(save(work, existing.get(&id), &id, fields).await?);
-    }
-    Ok(entries)
+    let wanted = wanted.into_iter().map(|(id, (_, fields))| (id, fields));
+    save_all(work, wanted.collect(), entries).await
 }
 
 fn check_groups(
     work: &Work<'_, App>,
-    wanted: &BTreeMap<String, (String, GroupFields)>,
+    wanted: &BTreeMap<&str, (&str, GroupFields)>,
     parents: &BTreeMap<String, Option<String>>,
 ) -> Result<(), Error> {
     let mut violations = Violations::new();
@@ -88,7 +120,10 @@ fn check_groups(
             violations.add(violation_path(path, "spec.parent"), Fault::Conflict, problem);
         }
         for violation in fields.check(work.permit.organization(), id) {
-            violations.add(violation_path(path, "metadata"), violation.fault, violation.message);
+            // That it would be its own parent has been said.
+            if violation.path != "parent_group" {
+                violations.add(violation_path(path, "metadata"), violation.fault, violation.message);
+            }
         }
     }
     violations.into_result().map_err(documents_invalid)
@@ -96,85 +131,158 @@ fn check_groups(
 
 async fn users(
     work: &Work<'_, App>,
-    described: &[(&str, &Member)],
-    known: &BTreeSet<String>,
-) -> Result<Vec<AuditEntry>, Error> {
-    let mut wanted: BTreeMap<String, (String, Option<UserFields>, BTreeSet<String>)> = BTreeMap::new();
-    for (path, member) in described {
-        match member {
-            Member::User { id, display_name, email, groups } => {
-                let entry = wanted.entry(id.clone()).or_default();
-                entry.0 = (*path).to_owned();
-                entry.1 = Some(UserFields {
-                    display_name: display_name.clone(),
-                    email: email.clone(),
-                    groups: Vec::new(),
-                });
-                entry.2.extend(groups.iter().filter(|group| known.contains(*group)).cloned());
-            }
-            Member::Group { id, members, .. } => {
-                for user in members {
-                    wanted.entry(user.clone()).or_default().2.insert(id.clone());
-                }
-            }
-        }
-    }
-    let ids: Vec<String> = wanted.keys().cloned().collect();
-    let existing = work.rows().find_many::<UserFields>(work.permit, "", &ids).await?;
-    let existing: BTreeMap<String, _> = existing.into_iter().map(|one| (one.id.clone(), one)).collect();
+    described: &Described<'_>,
+    entries: &mut Vec<AuditEntry>,
+) -> Result<Effects, Error> {
     let mut violations = Violations::new();
-    let mut changes = Vec::new();
-    for (id, (path, fields, mut groups)) in wanted {
-        let before = existing.get(&id);
-        let mut fields = match (fields, before) {
-            (Some(fields), _) => fields,
-            // A member whom no document describes keeps the other groups, too.
-            (None, Some(before)) => {
-                groups.extend(before.fields.groups.iter().cloned());
-                before.fields.clone()
-            }
-            (None, None) => continue,
-        };
-        fields.groups = groups.into_iter().collect();
-        for violation in fields.check(work.permit.organization(), &id) {
-            violations.add(
-                violation_path(&path, &format!("spec.{}", violation.path)),
-                violation.fault,
-                violation.message,
-            );
+    for (id, (path, user)) in &described.users {
+        for violation in user.fields.check(work.permit.organization(), id) {
+            let path = violation_path(path, &format!("spec.profile.{}", in_profile(&violation.path)));
+            violations.add(path, violation.fault, violation.message);
         }
-        changes.push((id, fields));
     }
     violations.into_result().map_err(documents_invalid)?;
-    let mut entries = Vec::new();
-    for (id, fields) in changes {
-        let before = existing.get(&id);
-        let groups = fields.groups.clone();
-        let event = save(work, before, &id, fields).await?;
-        if event.is_some() && before.is_none_or(|before| before.fields.groups != groups) {
-            db(work).set_memberships(work.permit, &id, &groups).await?;
-        }
-        entries.extend(event);
-    }
-    Ok(entries)
+    let wanted = described.users.iter().map(|(id, (_, user))| (*id, user.fields.clone()));
+    save_all(work, wanted.collect(), entries).await
 }
 
-/// Writes a group or user that is new or differs.
-async fn save<T: Table>(
+/// Where a field of a user stands in a document.
+fn in_profile(field: &str) -> &str {
+    if field == "display_name" { "displayName" } else { field }
+}
+
+/// Writes those groups or users that are new or differ.
+async fn save_all<T: Table>(
     work: &Work<'_, App>,
-    before: Option<&Stored<T>>,
-    id: &str,
-    fields: T,
-) -> Result<Option<AuditEntry>, Error> {
-    let Some(before) = before else {
-        let stored = Stored::new(work.permit.organization(), id, work.uuid(), work.now, fields);
-        work.rows().insert(work.permit, &stored).await?;
-        return Ok(Some(AuditEntry::of(None, Some(&stored))));
-    };
-    if before.fields == fields {
-        return Ok(None);
+    wanted: BTreeMap<&str, T>,
+    entries: &mut Vec<AuditEntry>,
+) -> Result<Effects, Error> {
+    let ids: Vec<String> = wanted.keys().map(|id| (*id).to_owned()).collect();
+    let existing = work.rows().find_many::<T>(work.permit, "", &ids).await?;
+    let existing: BTreeMap<&str, &Stored<T>> = existing.iter().map(|one| (one.id.as_str(), one)).collect();
+    let mut effects = Effects::new();
+    for (id, fields) in wanted {
+        let effect = match existing.get(id) {
+            None => {
+                let stored = Stored::new(work.permit.organization(), id, work.uuid(), work.now, fields);
+                work.rows().insert(work.permit, &stored).await?;
+                entries.push(AuditEntry::of(None, Some(&stored)));
+                Effect::Created
+            }
+            Some(before) if before.fields == fields => Effect::Unchanged,
+            Some(before) => {
+                let after = before.next(work.now, fields);
+                work.rows().update(work.permit, &after).await?;
+                entries.push(AuditEntry::of(Some(before), Some(&after)));
+                Effect::Updated
+            }
+        };
+        effects.insert(id.to_owned(), effect);
     }
-    let after = before.next(work.now, fields);
-    work.rows().update(work.permit, &after).await?;
-    Ok(Some(AuditEntry::of(Some(before), Some(&after))))
+    Ok(effects)
+}
+
+/// A group and a member, by id.
+type Pair = (String, String);
+
+/// Brings the memberships that imports made to what the documents say: those of a group that is described, as far as its
+/// document said them, and those of a user who is described.
+async fn memberships(
+    work: &Work<'_, App>,
+    described: &Described<'_>,
+) -> Result<Vec<MembershipChange>, Error> {
+    let organization = work.permit.organization();
+    let user = |id: &str| UserFields::default().name(organization, id);
+    let groups: Vec<String> = described.groups.keys().map(|id| (*id).to_owned()).collect();
+    let members: Vec<String> = described.users.keys().map(|id| user(id)).collect();
+    let before = db(work).memberships_among(work.permit, &groups, &members).await?;
+    let before: BTreeMap<Pair, Stored<MembershipFields>> =
+        before.into_iter().map(|one| ((one.fields.group.clone(), one.id.clone()), one)).collect();
+    let said = said(work, described).await?;
+    let pairs: BTreeSet<&Pair> = before.keys().chain(&said.by_group).chain(&said.by_member).collect();
+    let mut changes = Vec::new();
+    for pair in pairs {
+        let (group, id) = pair;
+        let of_group = described.groups.contains_key(group.as_str()).then(|| said.by_group.contains(pair));
+        let of_member = described.users.contains_key(id.as_str()).then(|| said.by_member.contains(pair));
+        let there = before.get(pair);
+        let source = Source::imported(there.map(|one| one.fields.source), of_group, of_member);
+        if source == there.map(|one| one.fields.source) {
+            continue;
+        }
+        let fields = |source| MembershipFields { group: group.clone(), member: user(id), source };
+        let after = source.map(|source| match there {
+            Some(there) => there.next(work.now, fields(source)),
+            None => Stored::new(organization, id, work.uuid(), work.now, fields(source)),
+        });
+        changes.push(MembershipChange { before: there.cloned(), after });
+    }
+    write(work, &changes).await?;
+    few_enough(work, described, &changes).await?;
+    Ok(changes)
+}
+
+/// What documents say, about groups and users that there are.
+#[derive(Debug, Default)]
+struct Said {
+    by_group: BTreeSet<Pair>,
+    by_member: BTreeSet<Pair>,
+}
+
+async fn said(work: &Work<'_, App>, described: &Described<'_>) -> Result<Said, Error> {
+    let known: BTreeSet<String> = db(work).group_parents(work.permit).await?.into_keys().collect();
+    let named: BTreeSet<&String> = described.groups.values().flat_map(|(_, group)| &group.members).collect();
+    let named: Vec<String> = named.into_iter().cloned().collect();
+    let users = work.rows().find_many::<UserFields>(work.permit, "", &named).await?;
+    let users: BTreeSet<&str> = users.iter().map(|user| user.id.as_str()).collect();
+    let mut said = Said::default();
+    for (_, group) in described.groups.values() {
+        let members = group.members.iter().filter(|member| users.contains(member.as_str()));
+        said.by_group.extend(members.map(|member| (group.id.clone(), member.clone())));
+    }
+    for (_, user) in described.users.values() {
+        let groups = user.groups.iter().filter(|group| known.contains(*group));
+        said.by_member.extend(groups.map(|group| (group.clone(), user.id.clone())));
+    }
+    Ok(said)
+}
+
+async fn write(work: &Work<'_, App>, changes: &[MembershipChange]) -> Result<(), Error> {
+    let (mut gone, mut made) = (Vec::new(), Vec::new());
+    for change in changes {
+        match (&change.before, &change.after) {
+            (Some(before), None) => gone.push(before.clone()),
+            (None, Some(after)) => made.push(after.clone()),
+            (Some(_), Some(after)) => work.rows().update(work.permit, after).await?,
+            (None, None) => {}
+        }
+    }
+    db(work).delete_memberships(work.permit, &gone).await?;
+    Ok(db(work).insert_memberships(work.permit, &made).await?)
+}
+
+/// Nobody belongs to more groups than one may. Told where the document of the user, or else of a group, says so.
+async fn few_enough(
+    work: &Work<'_, App>,
+    described: &Described<'_>,
+    changes: &[MembershipChange],
+) -> Result<(), Error> {
+    let made: BTreeMap<&str, &Stored<MembershipFields>> = changes
+        .iter()
+        .filter(|change| change.before.is_none())
+        .filter_map(|change| change.after.as_ref())
+        .map(|made| (made.fields.member.as_str(), made))
+        .collect();
+    let members: Vec<String> = made.keys().map(|member| (*member).to_owned()).collect();
+    let mut violations = Violations::new();
+    for member in db(work).members_of_more_than(work.permit, &members, MAX_GROUPS).await? {
+        let Some(one) = made.get(member.as_str()) else { continue };
+        let of_user = described.users.get(one.id.as_str()).map(|(path, _)| (*path, "spec.memberOf"));
+        let of_group =
+            described.groups.get(one.fields.group.as_str()).map(|(path, _)| (*path, "spec.members"));
+        let (path, field) = of_user.or(of_group).unwrap_or_default();
+        let message = format!("`{member}` would belong to more than {MAX_GROUPS} groups");
+        violations.add(violation_path(path, field), Fault::TooMany, message);
+    }
+    violations.into_result().map_err(documents_invalid)
 }

@@ -8,6 +8,7 @@ mod groups;
 mod import;
 mod import_members;
 mod kinds;
+mod memberships;
 mod organizations;
 mod registration;
 mod resource_types;
@@ -29,6 +30,7 @@ pub(crate) use definitions::Match;
 pub(crate) use directory::Directory;
 pub(crate) use entities::{EntityView, create_entity, delete_entity, update_entity};
 pub(crate) use import::{ImportDocument, Imported};
+pub(crate) use memberships::{create_membership, delete_group, delete_user};
 pub(crate) use registration::{Register, Unregister};
 pub(crate) use versions::{CreateVersion, MoveChannel};
 // For the wire side, which must not know the store.

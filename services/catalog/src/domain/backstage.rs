@@ -1,46 +1,69 @@
 //! Documents in the form of Backstage's `catalog-info.yaml`, as they are found in repositories.
 
 use pavior_core::Fault;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::principal::{RESERVED_ID, is_reserved};
 
 use super::entity::{self, EntityFields, Link};
-use super::reference::{self, NAMESPACE_ANNOTATION};
-use super::{Violations, text};
+use super::reference::{self, EntityKey, GROUP, NAMESPACE_ANNOTATION, USER};
+use super::{GroupFields, UserFields, Violations, builtin, text, violation_path};
 use crate::json::{Json, JsonMap, json};
 
 const API_VERSIONS: [&str; 2] = ["backstage.io/v1alpha1", "backstage.io/v1beta1"];
 const KINDS: [&str; 8] = ["Component", "API", "Resource", "System", "Domain", "Group", "User", "Location"];
 const TOP_LEVEL: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "relations"];
 
-/// A document that was read.
+/// What a document is about.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Imported {
-    /// The id of the entity.
-    pub(crate) id: String,
-    pub(crate) fields: EntityFields,
-    /// The group or user that the document is about, beside the entity.
-    pub(crate) member: Option<Member>,
+pub(crate) enum Imported {
+    Entity(Box<ImportedEntity>),
+    Group(ImportedGroup),
+    User(ImportedUser),
 }
 
-/// What a `Group` or `User` document says to the directory.
+/// An entity that a document describes.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Member {
-    Group {
-        id: String,
-        display_name: String,
-        description: String,
-        parent: Option<String>,
-        children: Vec<String>,
-        members: Vec<String>,
-    },
-    User {
-        id: String,
-        display_name: String,
-        email: String,
-        groups: Vec<String>,
-    },
+pub(crate) struct ImportedEntity {
+    pub(crate) id: String,
+    pub(crate) fields: EntityFields,
+}
+
+/// A group that a document describes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ImportedGroup {
+    pub(crate) id: String,
+    pub(crate) fields: GroupFields,
+    /// The ids of the groups that it says to be below it.
+    pub(crate) children: Vec<String>,
+    /// The ids of the users that it says to belong to it.
+    pub(crate) members: Vec<String>,
+}
+
+/// A user whom a document describes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ImportedUser {
+    pub(crate) id: String,
+    pub(crate) fields: UserFields,
+    /// The ids of the groups that it says the user to belong to.
+    pub(crate) groups: Vec<String>,
+}
+
+impl Imported {
+    /// What it is about: no two documents of an import are about the same.
+    pub(crate) fn key(&self) -> EntityKey {
+        match self {
+            Self::Entity(entity) => entity.key(),
+            Self::Group(group) => EntityKey::new(GROUP, group.id.as_str()),
+            Self::User(user) => EntityKey::new(USER, user.id.as_str()),
+        }
+    }
+}
+
+impl ImportedEntity {
+    pub(crate) fn key(&self) -> EntityKey {
+        EntityKey::new(self.fields.kind.as_str(), self.id.as_str())
+    }
 }
 
 /// Reads one document.
@@ -81,26 +104,22 @@ pub(crate) fn read(document: &Json, organization: &str, origin: &str) -> Result<
     let name = optional(metadata, "name", "metadata", &mut violations);
     let namespace = optional(metadata, "namespace", "metadata", &mut violations);
     let namespace = reference::namespace(&namespace);
-    let id = if name.is_empty() {
-        violations.add("metadata.name", Fault::Required, "is required");
-        None
-    } else {
-        violations.check("metadata.name", Fault::Pattern, reference::entity_id(namespace, &name))
+    let id = match kind.as_deref() {
+        _ if name.is_empty() => {
+            violations.add("metadata.name", Fault::Required, "is required");
+            None
+        }
+        Some(USER) => violations.check("metadata.name", Fault::Pattern, reference::user_id(&name)),
+        _ => violations.check("metadata.name", Fault::Pattern, reference::entity_id(namespace, &name)),
     };
     if let Some(namespace) = namespace {
         fields.annotations.insert(NAMESPACE_ANNOTATION.to_owned(), namespace.to_ascii_lowercase());
     }
-    if let Some(id) = &id {
-        // A name that an id cannot hold is at least shown.
-        if fields.display_name.is_empty() && *id != name {
-            fields.display_name = name.clone();
-        }
-    }
     fields.kind = kind.unwrap_or_default();
-    let member =
-        id.as_ref().and_then(|id| member(&fields, id, &name, organization, namespace, &mut violations));
-    match (violations.into_result(), id) {
-        (Ok(()), Some(id)) => Ok(Imported { id, fields, member }),
+    let about = Document { fields: &fields, name: &name, organization, namespace };
+    let imported = id.map(|id| about.imported(id, &mut violations));
+    match (violations.into_result(), imported) {
+        (Ok(()), Some(imported)) => Ok(imported),
         (Err(violations), _) => Err(violations),
         (Ok(()), None) => Err(Violations::new()),
     }
@@ -247,68 +266,103 @@ fn links(value: Option<&Json>, violations: &mut Violations) -> Vec<Link> {
     }
 }
 
-/// The group or user of the document. References that cannot be read are reported by the entity's relations.
-fn member(
-    fields: &EntityFields,
-    id: &str,
-    name: &str,
-    organization: &str,
-    namespace: Option<&str>,
-    violations: &mut Violations,
-) -> Option<Member> {
-    let profile = |key: &str| {
-        let value = fields.spec.get("profile").and_then(|profile| profile.get(key));
-        value.and_then(Json::as_str).unwrap_or_default().to_owned()
-    };
-    let shown = profile("displayName");
-    let display_name = if fields.display_name.is_empty() { shown } else { fields.display_name.clone() };
-    let groups = |key: &str| references(&fields.spec, key, organization, namespace, "group");
-    if matches!(fields.kind.as_str(), "group" | "user") && (is_reserved(id) || is_reserved(name)) {
-        violations.add("metadata.name", Fault::Reserved, format!("`{}` {RESERVED_ID}", text::shown(name)));
-    }
-    match fields.kind.as_str() {
-        "group" => Some(Member::Group {
-            id: id.to_owned(),
-            display_name,
-            description: fields.description.clone(),
-            parent: groups("parent").into_iter().next(),
-            children: groups("children"),
-            members: references(&fields.spec, "members", organization, namespace, "user"),
-        }),
-        "user" => {
-            let Some(id) = entity::user_id(name) else {
-                violations.add(
-                    "metadata.name",
-                    Fault::Reserved,
-                    format!("`{}` cannot be a user's id", text::shown(name)),
-                );
-                return None;
-            };
-            Some(Member::User { id, display_name, email: profile("email"), groups: groups("memberOf") })
-        }
-        _ => None,
-    }
+/// A document about a group or user.
+struct Document<'a> {
+    fields: &'a EntityFields,
+    name: &'a str,
+    organization: &'a str,
+    namespace: Option<&'a str>,
 }
 
-/// Ids of groups or users that a field of `spec` names.
-fn references(
-    spec: &Json,
-    field: &str,
-    organization: &str,
-    namespace: Option<&str>,
-    kind: &'static str,
-) -> Vec<String> {
-    let texts: Vec<&str> = match spec.get(field) {
-        Some(Json::String(text)) => vec![text],
-        Some(Json::Array(items)) => items.iter().filter_map(Json::as_str).collect(),
-        _ => Vec::new(),
-    };
-    let origin = reference::Origin { organization, namespace, default_kind: kind };
-    let read = |text: &str| match kind {
-        "user" => entity::user_id(text.rsplit(['/', ':']).next().unwrap_or_default()),
-        _ => reference::parse(text, origin).ok().filter(|key| key.kind == kind).map(|key| key.id),
-    };
-    texts.into_iter().filter_map(read).collect()
+impl Document<'_> {
+    fn imported(&self, id: String, violations: &mut Violations) -> Imported {
+        match self.fields.kind.as_str() {
+            GROUP => Imported::Group(self.group(id, violations)),
+            USER => Imported::User(self.user(id, violations)),
+            _ => Imported::Entity(Box::new(self.entity(id))),
+        }
+    }
+
+    fn entity(&self, id: String) -> ImportedEntity {
+        let mut fields = self.fields.clone();
+        // A name that an id cannot hold is at least shown.
+        if fields.display_name.is_empty() && id != self.name {
+            self.name.clone_into(&mut fields.display_name);
+        }
+        ImportedEntity { id, fields }
+    }
+
+    fn group(&self, id: String, violations: &mut Violations) -> ImportedGroup {
+        self.conforms(&builtin::group_spec(), violations);
+        self.not_reserved(&id, violations);
+        let parent = self.references("parent", GROUP, violations).into_iter().next();
+        let children = self.references("children", GROUP, violations);
+        let members = self.references("members", USER, violations);
+        let (display_name, description) = (self.display_name(&id), self.fields.description.clone());
+        let fields = GroupFields { display_name, description, parent };
+        ImportedGroup { id, fields, children, members }
+    }
+
+    fn user(&self, id: String, violations: &mut Violations) -> ImportedUser {
+        self.conforms(&builtin::user_spec(), violations);
+        self.not_reserved(&id, violations);
+        let groups = self.references("memberOf", GROUP, violations);
+        let fields = UserFields { display_name: self.display_name(&id), email: self.profile("email") };
+        ImportedUser { id, fields, groups }
+    }
+
+    fn conforms(&self, schema: &Json, violations: &mut Violations) {
+        for problem in pavior_expr::schema::validate(schema, &self.fields.spec) {
+            violations.add(violation_path("spec", &problem.path), Fault::Schema, problem.message);
+        }
+    }
+
+    fn not_reserved(&self, id: &str, violations: &mut Violations) {
+        if is_reserved(id) || is_reserved(self.name) {
+            let name = text::shown(self.name);
+            violations.add("metadata.name", Fault::Reserved, format!("`{name}` {RESERVED_ID}"));
+        }
+    }
+
+    fn profile(&self, key: &str) -> String {
+        let value = self.fields.spec.get("profile").and_then(|profile| profile.get(key));
+        value.and_then(Json::as_str).unwrap_or_default().to_owned()
+    }
+
+    /// The title, the name in the profile, or the name itself when the id cannot hold it.
+    fn display_name(&self, id: &str) -> String {
+        let itself = if id == self.name { String::new() } else { self.name.to_owned() };
+        let names = [self.fields.display_name.clone(), self.profile("displayName"), itself];
+        names.into_iter().find(|name| !name.is_empty()).unwrap_or_default()
+    }
+
+    /// Ids of groups or users that a field of `spec` names, each once. What is no text is the schema's to complain about.
+    fn references(&self, field: &str, kind: &'static str, violations: &mut Violations) -> Vec<String> {
+        let at = format!("spec.{field}");
+        let texts: Vec<(String, &str)> = match self.fields.spec.get(field) {
+            Some(Json::String(text)) => vec![(at, text)],
+            Some(Json::Array(items)) => {
+                let texts = items.iter().enumerate();
+                texts.filter_map(|(index, item)| Some((format!("{at}.{index}"), item.as_str()?))).collect()
+            }
+            _ => Vec::new(),
+        };
+        let Self { organization, namespace, .. } = *self;
+        let origin = reference::Origin { organization, namespace, default_kind: kind };
+        let mut found = BTreeSet::new();
+        for (path, text) in texts {
+            match reference::parse(text, origin) {
+                Ok(key) if key.kind == kind => {
+                    found.insert(key.id);
+                }
+                Ok(_) => {
+                    violations.add(path, Fault::Pattern, format!("`{}` is no {kind}", text::shown(text)));
+                }
+                Err(problem) => violations.add(path, Fault::Pattern, problem),
+            }
+        }
+        found.into_iter().collect()
+    }
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ spec:
 "#,
     )
     .unwrap();
+    let Imported::Entity(imported) = imported else { panic!("{imported:?}") };
     assert_eq!(imported.id, "payments-cart-service");
     let fields = imported.fields;
     assert_eq!((fields.kind.as_str(), fields.display_name.as_str()), ("component", "Cart_Service"));
@@ -41,40 +42,41 @@ spec:
     assert_eq!(fields.tags, ["java", "8"]);
     assert_eq!(fields.links[0].title, "Dashboard");
     assert_eq!(fields.origin, "file:x");
-    assert_eq!(imported.member, None);
 }
 
 #[test]
-fn groups_and_users_go_to_the_directory_too() {
+fn groups_and_users_are_no_entities() {
     let group = parse(
         "{apiVersion: backstage.io/v1alpha1, kind: Group, metadata: {name: team-a, title: Team A}, \
-         spec: {type: team, parent: acme-corp, children: [team-b], members: [alice, user:default/Bob.B]}}",
+         spec: {type: team, parent: acme-corp, children: [team-b], members: [alice, user:default/Bob.B, alice]}}",
     )
     .unwrap();
+    assert_eq!(group.key(), EntityKey::new("group", "team-a"));
     assert_eq!(
-        group.member,
-        Some(Member::Group {
+        group,
+        Imported::Group(ImportedGroup {
             id: "team-a".into(),
-            display_name: "Team A".into(),
-            description: String::new(),
-            parent: Some("acme-corp".into()),
+            fields: GroupFields {
+                display_name: "Team A".into(),
+                description: String::new(),
+                parent: Some("acme-corp".into()),
+            },
             children: vec!["team-b".into()],
             members: vec!["alice".into(), "bob.b".into()],
         })
     );
     let user = parse(
         "{apiVersion: backstage.io/v1alpha1, kind: User, metadata: {name: Bob.B}, \
-         spec: {profile: {displayName: Bob, email: bob@example.com}, memberOf: [team-a]}}",
+         spec: {profile: {displayName: Bob, email: bob@example.com}, memberOf: [team-a, payments/core]}}",
     )
     .unwrap();
-    assert_eq!(user.id, "bob-b");
+    assert_eq!(user.key(), EntityKey::new("user", "bob.b"));
     assert_eq!(
-        user.member,
-        Some(Member::User {
+        user,
+        Imported::User(ImportedUser {
             id: "bob.b".into(),
-            display_name: "Bob.B".into(),
-            email: "bob@example.com".into(),
-            groups: vec!["team-a".into()],
+            fields: UserFields { display_name: "Bob".into(), email: "bob@example.com".into() },
+            groups: vec!["payments-core".into(), "team-a".into()],
         })
     );
 }
@@ -101,6 +103,16 @@ fn bad_documents_are_refused_with_paths() {
             ],
         ),
         ("{apiVersion: backstage.io/v1alpha1, kind: User, metadata: {name: _x}}", vec!["metadata.name"]),
+        (
+            "{apiVersion: backstage.io/v1alpha1, kind: User, metadata: {name: policy}, \
+             spec: {memberOf: [user:x, 'a b', 3]}}",
+            vec!["metadata.name", "spec.memberOf.0", "spec.memberOf.1", "spec.memberOf.2"],
+        ),
+        (
+            "{apiVersion: backstage.io/v1alpha1, kind: Group, metadata: {name: team}, \
+             spec: {members: [component:x], parent: organizations/other/groups/x}}",
+            vec!["spec.members.0", "spec.parent", "spec.type"],
+        ),
     ] {
         let mut paths: Vec<String> = parse(text).unwrap_err().into_iter().map(|v| v.path).collect();
         paths.sort();

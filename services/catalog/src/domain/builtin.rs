@@ -1,7 +1,9 @@
 //! The kinds that every organization has, after Backstage's software catalog (apiVersion `backstage.io/v1alpha1`).
-//! An owner is part of every entity's envelope here, so `spec.owner` is allowed but not required.
+//! An owner is part of every entity's envelope here, so `spec.owner` is allowed but not required. `Group` and `User` are no
+//! kinds here: what documents say of them goes to the groups and users of the organization.
 
 use super::kind::{KindFields, OWNED_BY, OWNER_OF, RelationRule};
+use super::reference::GROUP;
 use crate::json::{Json, JsonMap, json};
 
 /// The kinds with their ids.
@@ -12,8 +14,6 @@ pub(crate) fn kinds() -> Vec<(&'static str, KindFields)> {
         ("resource", resource()),
         ("system", system()),
         ("domain", domain()),
-        ("group", group()),
-        ("user", user()),
         ("location", location()),
         ("environment", environment()),
     ]
@@ -24,7 +24,7 @@ fn rule(field: &str, relation: &str, inverse: &str, default_kind: &str) -> Relat
 }
 
 fn owner() -> RelationRule {
-    rule("owner", OWNED_BY, OWNER_OF, "group")
+    rule("owner", OWNED_BY, OWNER_OF, GROUP)
 }
 
 fn part_of(field: &str, kind: &str) -> RelationRule {
@@ -156,34 +156,20 @@ fn profile() -> Json {
     })
 }
 
-fn group() -> KindFields {
-    kind(
-        "Group",
-        "A team, or a group of teams",
-        &["type"],
-        &[
-            ("type", text()),
-            ("profile", profile()),
-            ("parent", text()),
-            ("children", texts()),
-            ("members", texts()),
-        ],
-        vec![
-            rule("parent", "childOf", "parentOf", "group"),
-            rule("children", "parentOf", "childOf", "group"),
-            rule("members", "hasMember", "memberOf", "user"),
-        ],
-    )
+/// What `spec` of a document about a group must be.
+pub(crate) fn group_spec() -> Json {
+    json!({
+        "type": "object",
+        "required": ["type"],
+        "properties": {
+            "type": text(), "profile": profile(), "parent": text(), "children": texts(), "members": texts(),
+        },
+    })
 }
 
-fn user() -> KindFields {
-    kind(
-        "User",
-        "A person",
-        &[],
-        &[("profile", profile()), ("memberOf", texts())],
-        vec![rule("memberOf", "memberOf", "hasMember", "group")],
-    )
+/// What `spec` of a document about a user must be.
+pub(crate) fn user_spec() -> Json {
+    json!({ "type": "object", "properties": { "profile": profile(), "memberOf": texts() } })
 }
 
 fn location() -> KindFields {
@@ -223,12 +209,14 @@ mod tests {
     #[test]
     fn every_built_in_kind_is_a_valid_kind() {
         let kinds = kinds();
-        assert_eq!(kinds.len(), 9);
+        assert_eq!(kinds.len(), 7);
         for (id, kind) in &kinds {
             assert!(pavior_core::validate_id(id).is_ok());
             assert!(kind.check("acme", id).is_empty(), "{id}");
             for rule in &kind.relation_rules {
-                assert!(kinds.iter().any(|(id, _)| *id == rule.default_kind), "{rule:?}");
+                let known =
+                    rule.default_kind == GROUP || kinds.iter().any(|(id, _)| *id == rule.default_kind);
+                assert!(known, "{rule:?}");
             }
         }
     }

@@ -231,18 +231,16 @@ fn texts<'a>(spec: &'a Json, field: &str, violations: &mut Violations) -> Vec<(S
     }
 }
 
-/// The owner as an entity.
+/// The owner.
 ///
 /// # Errors
 /// Why the name cannot be an owner's.
 pub(crate) fn owner(name: &str, organization: &str) -> Result<EntityKey, String> {
     let parsed = ResourceName::parse(name).map_err(|error| error.to_string())?;
-    let is_owner =
-        parsed.matches("organizations/{o}/groups/{g}") || parsed.matches("organizations/{o}/users/{u}");
-    if !is_owner || parsed.organization() != organization {
-        return Err(format!("`{}` is not a group or user of the organization", text::shown(name)));
-    }
-    reference::parse(name, Origin { organization, namespace: None, default_kind: "" })
+    let key = reference::parse(name, Origin { organization, namespace: None, default_kind: "" });
+    key.ok()
+        .filter(|key| parsed.organization() == organization && key.may_own())
+        .ok_or_else(|| format!("`{}` is not a group or user of the organization", text::shown(name)))
 }
 
 /// `team-a`, `group:default/team-a` or `user:frank.tiernan` as the resource name of a group or user.
@@ -251,24 +249,9 @@ pub(crate) fn owner_from_reference(
     organization: &str,
     namespace: Option<&str>,
 ) -> Option<String> {
-    if text.starts_with("organizations/") {
-        return owner(text, organization).ok().map(|_| text.to_owned());
-    }
-    let key = reference::parse(text, Origin { organization, namespace, default_kind: "group" }).ok()?;
-    match key.kind.as_str() {
-        "group" => Some(format!("organizations/{organization}/groups/{}", key.id)),
-        "user" => {
-            let id = user_id(text.rsplit(['/', ':']).next().unwrap_or_default())?;
-            Some(format!("organizations/{organization}/users/{id}"))
-        }
-        _ => None,
-    }
-}
-
-/// A user's name in another catalog as an id in this one, where it can be.
-pub(crate) fn user_id(name: &str) -> Option<String> {
-    let id = name.to_ascii_lowercase();
-    pavior_core::name::validate_id_in("users", &id).ok().map(|()| id)
+    let origin = Origin { organization, namespace, default_kind: reference::GROUP };
+    let key = reference::parse(text, origin).ok().filter(EntityKey::may_own)?;
+    Some(key.name(organization))
 }
 
 /// Links as they are kept.

@@ -39,7 +39,7 @@ fn the_envelope_s_owner_wins_over_the_spec_s() {
     let mut fields = entity(json!({"owner": "user:frank.tiernan"}));
     fields.adopt_owner("acme", &kind("component"));
     assert_eq!(fields.owner, "organizations/acme/users/frank.tiernan");
-    assert_eq!(seen(&fields.edges("acme", "x", &kind("component")).unwrap()), ["ownedBy user:frank-tiernan"]);
+    assert_eq!(seen(&fields.edges("acme", "x", &kind("component")).unwrap()), ["ownedBy user:frank.tiernan"]);
     fields.owner = "organizations/acme/groups/team-b".to_owned();
     fields.adopt_owner("acme", &kind("component"));
     assert_eq!(seen(&fields.edges("acme", "x", &kind("component")).unwrap()), ["ownedBy group:team-b"]);

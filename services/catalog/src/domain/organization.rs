@@ -6,8 +6,6 @@ use std::collections::BTreeMap;
 use super::{Fields, Violations, text};
 use crate::json::{Json, json};
 
-/// Most groups that one user belongs to.
-const MAX_GROUPS: usize = 200;
 /// Deepest nesting of groups.
 pub(crate) const MAX_GROUP_DEPTH: usize = 16;
 
@@ -31,8 +29,6 @@ pub(crate) struct GroupFields {
 pub(crate) struct UserFields {
     pub(crate) display_name: String,
     pub(crate) email: String,
-    /// The ids of its groups, sorted, each once.
-    pub(crate) groups: Vec<String>,
 }
 
 impl Fields for OrganizationFields {
@@ -98,15 +94,12 @@ impl Fields for UserFields {
                 format!("`{}` is not an e-mail address", text::shown(&self.email)),
             );
         }
-        if self.groups.len() > MAX_GROUPS {
-            violations.add("groups", Fault::TooMany, format!("must have at most {MAX_GROUPS} entries"));
-        }
         violations
     }
 
     fn snapshot(&self) -> Json {
-        let Self { display_name, email, groups } = self;
-        json!({ "displayName": display_name, "email": email, "groups": groups })
+        let Self { display_name, email } = self;
+        json!({ "displayName": display_name, "email": email })
     }
 }
 

@@ -1,5 +1,5 @@
-//! References from one entity to another, in the forms that the field writes: `cart`, `component:cart`,
-//! `component:default/cart`, and resource names.
+//! References from one entity to another, or to a group or user, in the forms that the field writes: `cart`,
+//! `component:cart`, `group:default/payments`, and resource names.
 
 use pavior_core::ResourceName;
 
@@ -9,7 +9,12 @@ use super::text::shown;
 pub(crate) const NAMESPACE_ANNOTATION: &str = "backstage.io/namespace";
 const DEFAULT_NAMESPACE: &str = "default";
 
-/// An entity by kind and id.
+/// The kind of references to groups of the organization. They are no entities.
+pub(crate) const GROUP: &str = "group";
+/// The kind of references to its users, which are no entities either.
+pub(crate) const USER: &str = "user";
+
+/// An entity by kind and id; of the kinds [`GROUP`] and [`USER`], a group or user of the organization.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct EntityKey {
     pub(crate) kind: String,
@@ -23,7 +28,17 @@ impl EntityKey {
 
     /// The resource name.
     pub(crate) fn name(&self, organization: &str) -> String {
-        format!("organizations/{organization}/kinds/{}/entities/{}", self.kind, self.id)
+        let Self { kind, id } = self;
+        match kind.as_str() {
+            GROUP => format!("organizations/{organization}/groups/{id}"),
+            USER => format!("organizations/{organization}/users/{id}"),
+            _ => format!("organizations/{organization}/kinds/{kind}/entities/{id}"),
+        }
+    }
+
+    /// Whether it is a group or user.
+    pub(crate) fn may_own(&self) -> bool {
+        matches!(self.kind.as_str(), GROUP | USER)
     }
 }
 
@@ -61,28 +76,42 @@ pub(crate) fn parse(text: &str, origin: Origin<'_>) -> Result<EntityKey, String>
         Some((namespace, name)) => (Some(namespace), name),
         None => (origin.namespace, rest),
     };
-    Ok(EntityKey { kind, id: entity_id(namespace, name)? })
+    let id = if kind == USER { user_id(name)? } else { entity_id(namespace, name)? };
+    Ok(EntityKey { kind, id })
 }
 
-/// Entities, and the groups and users of the organization, which are entities of these kinds too.
+/// Entities, and the groups and users of the organization.
 fn parse_name(text: &str, organization: &str) -> Result<EntityKey, String> {
     let name = ResourceName::parse(text).map_err(|error| error.to_string())?;
     if name.organization() != organization {
         return Err(format!("`{}` is not in the same organization", shown(text)));
     }
-    if name.matches("organizations/{o}/kinds/{k}/entities/{e}") {
-        return Ok(EntityKey::new(name.get("kinds").unwrap_or_default(), name.id()));
-    }
-    if name.matches("organizations/{o}/groups/{g}") {
-        return Ok(EntityKey::new("group", name.id()));
-    }
-    if name.matches("organizations/{o}/users/{u}") {
-        return Ok(EntityKey { kind: "user".to_owned(), id: entity_id(None, name.id())? });
+    let key = if name.matches("organizations/{o}/kinds/{k}/entities/{e}") {
+        EntityKey::new(name.get("kinds").unwrap_or_default(), name.id())
+    } else if name.matches("organizations/{o}/groups/{g}") {
+        EntityKey::new(GROUP, name.id())
+    } else if name.matches("organizations/{o}/users/{u}") {
+        EntityKey::new(USER, name.id())
+    } else {
+        return Err(format!("`{}` does not name an entity, a group or a user", shown(text)));
+    };
+    // There are no entities of the kinds that stand for groups and users.
+    if key.name(organization) == text {
+        return Ok(key);
     }
     Err(format!("`{}` does not name an entity, a group or a user", shown(text)))
 }
 
-/// The id of an entity that other tools call `namespace/name`. Names are compared without case there, and may hold
+/// The id of the user whom other tools call `name`. Users are in no namespace, and names are compared without case.
+pub(crate) fn user_id(name: &str) -> Result<String, String> {
+    let id = name.to_ascii_lowercase();
+    match pavior_core::name::validate_id_in("users", &id) {
+        Ok(()) => Ok(id),
+        Err(error) => Err(format!("`{}` cannot be a user's name: {error}", shown(name))),
+    }
+}
+
+/// The id of an entity or group that other tools call `namespace/name`. Names are compared without case there, and may hold
 /// `_` and `.`; these become hyphens. A namespace other than the default one is put in front.
 pub(crate) fn entity_id(namespace: Option<&str>, name: &str) -> Result<String, String> {
     let mut id = String::new();
@@ -119,10 +148,12 @@ mod tests {
             ("API:default/Cart_V2", "api", "cart-v2"),
             ("Component:payments/cart", "component", "payments-cart"),
             ("payments/cart", "component", "payments-cart"),
-            ("user:frank.tiernan", "user", "frank-tiernan"),
+            ("user:frank.tiernan", "user", "frank.tiernan"),
+            ("User:payments/Frank.Tiernan", "user", "frank.tiernan"),
+            ("group:payments/team_a", "group", "payments-team-a"),
             ("organizations/acme/kinds/system/entities/shop", "system", "shop"),
             ("organizations/acme/groups/team-a", "group", "team-a"),
-            ("organizations/acme/users/a.b@c.example", "user", "a-b-c-example"),
+            ("organizations/acme/users/a.b@c.example", "user", "a.b@c.example"),
         ] {
             assert_eq!(parse(text, ORIGIN), Ok(EntityKey::new(kind, id)), "{text}");
         }
@@ -143,6 +174,9 @@ mod tests {
             "component:a/b/c",
             "organizations/other/kinds/api/entities/x",
             "organizations/acme/projects/x",
+            "organizations/acme/kinds/group/entities/payments",
+            "organizations/acme/kinds/user/entities/alice",
+            "user:_x",
             "organizations/acme",
             "-x",
         ] {

@@ -9,9 +9,8 @@ use sea_orm::{
     ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use super::entity::{catalog_entity as entity, group, membership};
+use super::entity::group;
 use super::{Db, time};
-use crate::domain::reference::EntityKey;
 use crate::domain::{GroupFields, Stored};
 use pavior_resource::Table;
 
@@ -94,44 +93,5 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .order_by_asc(group::Column::Id)
             .limit(limit);
         Ok(select.into_tuple().all(self.rows.connection()).await?)
-    }
-
-    /// The first users of a group, by id.
-    pub(crate) async fn members(
-        &self,
-        permit: &Permit,
-        id: &str,
-        limit: u64,
-    ) -> Result<Vec<String>, StoreError> {
-        let select = membership::Entity::find()
-            .select_only()
-            .column(membership::Column::UserId)
-            .filter(membership::Column::Organization.eq(permit.organization()))
-            .filter(membership::Column::GroupId.eq(id))
-            .order_by_asc(membership::Column::UserId)
-            .limit(limit);
-        Ok(select.into_tuple().all(self.rows.connection()).await?)
-    }
-
-    /// The first entities that a group or user (by resource name) owns.
-    pub(crate) async fn owned_entities(
-        &self,
-        permit: &Permit,
-        owner: &str,
-        limit: u64,
-    ) -> Result<Vec<EntityKey>, StoreError> {
-        let rows: Vec<(String, String)> = entity::Entity::find()
-            .select_only()
-            .column(entity::Column::Kind)
-            .column(entity::Column::Id)
-            .filter(entity::Column::Organization.eq(permit.organization()))
-            .filter(entity::Column::Owner.eq(owner))
-            .order_by_asc(entity::Column::Kind)
-            .order_by_asc(entity::Column::Id)
-            .limit(limit)
-            .into_tuple()
-            .all(self.rows.connection())
-            .await?;
-        Ok(rows.into_iter().map(|(kind, id)| EntityKey { kind, id }).collect())
     }
 }

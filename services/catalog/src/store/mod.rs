@@ -8,6 +8,7 @@ mod entity;
 mod groups;
 mod imports;
 mod kinds;
+mod memberships;
 mod migration;
 mod organizations;
 mod relations;

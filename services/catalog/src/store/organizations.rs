@@ -10,7 +10,7 @@ use sea_orm::{
     QuerySelect as _,
 };
 
-use super::entity::{group, membership, organization, user};
+use super::entity::{group, membership, organization};
 use super::{Db, time};
 use crate::domain::{KindFields, OrganizationFields, Stored};
 use pavior_resource::{ListError, ListQuery, Listing, Table, confined};
@@ -59,7 +59,7 @@ impl Table for OrganizationFields {
     }
 }
 
-/// Users with their groups, groups with their parents; all by id.
+/// Members, by resource name, with their groups; groups with their parents; groups by id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DirectoryRows {
     pub(crate) memberships: Vec<(String, Vec<String>)>,
@@ -151,20 +151,12 @@ impl<C: ConnectionTrait> Db<'_, C> {
     /// The whole directory, sorted.
     pub(crate) async fn directory(&self, permit: &Permit) -> Result<DirectoryRows, StoreError> {
         let organization = permit.organization();
-        let users: Vec<String> = user::Entity::find()
-            .select_only()
-            .column(user::Column::Id)
-            .filter(user::Column::Organization.eq(organization))
-            .order_by_asc(user::Column::Id)
-            .into_tuple()
-            .all(self.rows.connection())
-            .await?;
         let pairs: Vec<(String, String)> = membership::Entity::find()
             .select_only()
-            .column(membership::Column::UserId)
+            .column(membership::Column::Member)
             .column(membership::Column::GroupId)
             .filter(membership::Column::Organization.eq(organization))
-            .order_by_asc(membership::Column::UserId)
+            .order_by_asc(membership::Column::Member)
             .order_by_asc(membership::Column::GroupId)
             .into_tuple()
             .all(self.rows.connection())
@@ -179,9 +171,9 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .all(self.rows.connection())
             .await?;
         let mut memberships: std::collections::BTreeMap<String, Vec<String>> =
-            users.into_iter().map(|user| (user, Vec::new())).collect();
-        for (user, group) in pairs {
-            memberships.entry(user).or_default().push(group);
+            std::collections::BTreeMap::new();
+        for (member, group) in pairs {
+            memberships.entry(member).or_default().push(group);
         }
         Ok(DirectoryRows { memberships: memberships.into_iter().collect(), groups })
     }

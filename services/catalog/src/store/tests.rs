@@ -15,10 +15,11 @@ use serde_json::json;
 use super::*;
 use crate::domain::definition::Criteria;
 use crate::domain::entity::Edge;
+use crate::domain::membership::Source;
 use crate::domain::reference::EntityKey;
 use crate::domain::{
-    EntityFields, GroupFields, KindFields, OrganizationFields, ResourceDefinitionFields, ResourceTypeFields,
-    Stored, TemplateFields, UserFields, VersionFields, builtin,
+    EntityFields, GroupFields, KindFields, MembershipFields, OrganizationFields, ResourceDefinitionFields,
+    ResourceTypeFields, Stored, TemplateFields, UserFields, VersionFields, builtin,
 };
 
 struct World {
@@ -201,12 +202,11 @@ async fn rows_are_read_as_they_were_written() {
             parent: parent.map(str::to_owned),
         };
         life(&world, "team", group(None), group(Some("top"))).await;
-        let user = |groups: &[&str]| UserFields {
-            display_name: "U".to_owned(),
-            email: "a@b".to_owned(),
-            groups: groups.iter().map(|g| (*g).to_owned()).collect(),
-        };
-        life(&world, "a.b@c", user(&[]), user(&["x", "y"])).await;
+        let user = |email: &str| UserFields { display_name: "U".to_owned(), email: email.to_owned() };
+        life(&world, "a.b@c", user("a@b"), user("")).await;
+        let import = |group, member| membership("team", "a.b@c", Source::Import { group, member });
+        life(&world, "a.b@c", import(true, false), import(false, true)).await;
+        life(&world, "a.b@c", import(true, true), membership("team", "a.b@c", Source::Api)).await;
         let mut kind: KindFields = builtin::kinds().remove(0).1;
         kind.built_in = false;
         life(&world, "robot", kind.clone(), KindFields { description: "other".to_owned(), ..kind }).await;
@@ -300,15 +300,18 @@ async fn the_directory_and_its_revision() {
         let reader = world.read();
         let before = reader.directory_revision(&permit).await.unwrap().unwrap();
         assert_eq!(reader.directory_revision(&world.permit("none")).await.unwrap(), None);
-        let shared = permit.clone();
+        let made = [("team", "bob"), ("top", "bob"), ("top", "amy")]
+            .map(|(group, user)| world.stored("acme", user, membership(group, user, Source::Api)));
+        let shared = Arc::new((permit.clone(), made.clone()));
         world
             .tx(move |tx| {
-                let permit = shared.clone();
+                let shared = shared.clone();
                 Box::pin(async move {
-                    assert!(tx.lock_organization(&permit).await?);
-                    tx.set_memberships(&permit, "bob", &["team".to_owned(), "top".to_owned()]).await?;
-                    tx.set_memberships(&permit, "bob", &["team".to_owned()]).await?;
-                    tx.bump_directory(&permit).await
+                    let (permit, made) = &*shared;
+                    assert!(tx.lock_organization(permit).await?);
+                    tx.insert_memberships(permit, made).await?;
+                    tx.delete_memberships(permit, &made[1..2]).await?;
+                    tx.bump_directory(permit).await
                 })
             })
             .await;
@@ -316,18 +319,33 @@ async fn the_directory_and_its_revision() {
         let directory = reader.directory(&permit).await.unwrap();
         assert_eq!(
             directory.memberships,
-            [("amy".to_owned(), vec![]), ("bob".to_owned(), vec!["team".to_owned()])]
+            [
+                ("organizations/acme/users/amy".to_owned(), vec!["top".to_owned()]),
+                ("organizations/acme/users/bob".to_owned(), vec!["team".to_owned()]),
+            ]
         );
         assert_eq!(directory.groups, [("team".to_owned(), Some("top".to_owned())), ("top".to_owned(), None)]);
         assert_eq!(reader.child_groups(&permit, "top", 5).await.unwrap(), ["team"]);
-        assert_eq!(reader.members(&permit, "team", 5).await.unwrap(), ["bob"]);
+        let (top, bob) = ("top".to_owned(), "organizations/acme/users/bob".to_owned());
+        let among = async |permit: &Permit, groups: &[String], members: &[String]| {
+            let found = reader.memberships_among(permit, groups, members).await.unwrap();
+            found.into_iter().map(|one| format!("{}/{}", one.fields.group, one.id)).collect::<Vec<_>>()
+        };
+        let (top, bob) = (std::slice::from_ref(&top), std::slice::from_ref(&bob));
+        assert_eq!(among(&permit, top, &[]).await, ["top/amy"]);
+        assert_eq!(among(&permit, &[], bob).await, ["team/bob"]);
+        assert_eq!(among(&permit, top, bob).await, ["team/bob", "top/amy"]);
+        assert_eq!(reader.groups_of(&permit, &bob[0]).await.unwrap(), 1);
+        assert_eq!(reader.members_of_more_than(&permit, bob, 0).await.unwrap(), bob);
+        assert!(reader.members_of_more_than(&permit, bob, 1).await.unwrap().is_empty());
         assert_eq!(reader.group_parents(&permit).await.unwrap().len(), 2);
         let other = world.permit("umbrella");
         assert_eq!(
             reader.directory(&other).await.unwrap(),
             DirectoryRows { memberships: vec![], groups: vec![] }
         );
-        assert!(reader.members(&other, "team", 5).await.unwrap().is_empty());
+        assert!(among(&other, top, bob).await.is_empty());
+        assert_eq!(reader.groups_of(&other, &bob[0]).await.unwrap(), 0);
         assert!(
             reader.organizations_page(&permit, None, &query()).await.is_err(),
             "only with the platform's permit"
@@ -336,6 +354,10 @@ async fn the_directory_and_its_revision() {
         assert_eq!(all.rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["acme", "umbrella"]);
     })
     .await;
+}
+
+fn membership(group: &str, user: &str, source: Source) -> MembershipFields {
+    MembershipFields { group: group.to_owned(), member: format!("organizations/acme/users/{user}"), source }
 }
 
 fn query() -> ListQuery {
@@ -388,8 +410,8 @@ async fn entities_relations_and_imports() {
         assert_eq!(of(b.uid), [("hasPart", "a", true)]);
         assert_eq!(reader.dependents(&permit, &keys[1], 5).await.unwrap(), [keys[0].clone()]);
         assert_eq!(
-            reader.owned_entities(&permit, "organizations/acme/groups/team", 5).await.unwrap().len(),
-            2
+            reader.dependents(&permit, &EntityKey::new("group", "team"), 5).await.unwrap(),
+            [keys[0].clone()]
         );
         assert_eq!(reader.ids_below::<EntityFields>(&permit, "component", 5).await.unwrap(), ["a"]);
         assert_eq!(reader.entities_of_kind(&permit, "component", "", 5).await.unwrap().len(), 1);

@@ -6,16 +6,15 @@ use pavior_testkit::db;
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{World, create_component, fields, mask, refused};
+use crate::support::{World, create_component, fields, refused};
 
-fn user(id: &str, groups: &[&str]) -> identity_pb::CreateUserRequest {
+fn user(id: &str) -> identity_pb::CreateUserRequest {
     identity_pb::CreateUserRequest {
         parent: "organizations/acme".into(),
         user_id: id.into(),
         user: Some(identity_pb::User {
             display_name: id.to_uppercase(),
             email: format!("{id}@example.com"),
-            groups: groups.iter().map(|group| format!("organizations/acme/groups/{group}")).collect(),
             ..Default::default()
         }),
         ..Default::default()
@@ -47,34 +46,28 @@ async fn the_directory_counts_its_changes() {
         assert!(directory(&world, &empty.revision).await.unchanged);
         world.group("acme", "engineering", "").await;
         world.group("acme", "payments", "organizations/acme/groups/engineering").await;
-        client
-            .identity
-            .create_user(world.alice(user("alice.b", &["payments", "engineering", "payments"])))
-            .await
-            .unwrap();
-        client.identity.create_user(world.alice(user("bob", &[]))).await.unwrap();
+        client.identity.create_user(world.alice(user("alice.b"))).await.unwrap();
+        client.identity.create_user(world.alice(user("bob"))).await.unwrap();
+        for group in ["payments", "engineering"] {
+            world.member(group, "alice.b").await;
+        }
         let full = directory(&world, &empty.revision).await;
         assert_ne!(full.revision, empty.revision);
         assert_eq!(full.groups.len(), 2);
         assert_eq!(full.groups[1].parent_group, "organizations/acme/groups/engineering");
-        assert_eq!(full.memberships[0].user, "organizations/acme/users/alice.b");
+        // Who belongs to no group is none of its business.
+        assert_eq!(full.memberships.len(), 1);
+        assert_eq!(full.memberships[0].member, "organizations/acme/users/alice.b");
         assert_eq!(
             full.memberships[0].groups,
             ["organizations/acme/groups/engineering", "organizations/acme/groups/payments"]
         );
-        assert_eq!(full.memberships[1].groups, Vec::<String>::new());
 
-        let update = identity_pb::UpdateUserRequest {
-            user: Some(identity_pb::User {
-                name: "organizations/acme/users/alice.b".into(),
-                groups: vec!["organizations/acme/groups/payments".into()],
-                ..Default::default()
-            }),
-            update_mask: mask(&["groups"]),
+        let delete = identity_pb::DeleteMembershipRequest {
+            name: "organizations/acme/groups/engineering/memberships/alice.b".into(),
             ..Default::default()
         };
-        let updated = client.identity.update_user(world.alice(update)).await.unwrap().into_inner();
-        assert_eq!((updated.groups.len(), updated.display_name.as_str()), (1, "ALICE.B"));
+        client.identity.delete_membership(world.alice(delete)).await.unwrap();
         let now = directory(&world, &full.revision).await;
         assert_eq!(now.memberships[0].groups, ["organizations/acme/groups/payments"]);
         let delete = identity_pb::DeleteUserRequest {
@@ -82,7 +75,7 @@ async fn the_directory_counts_its_changes() {
             ..Default::default()
         };
         client.identity.delete_user(world.alice(delete)).await.unwrap();
-        assert_eq!(directory(&world, &now.revision).await.memberships.len(), 1);
+        assert_eq!(directory(&world, &now.revision).await.memberships.len(), 0);
         // Entities are not the directory's.
         let before = directory(&world, "").await.revision;
         world.component("acme", "web", json!({})).await;
@@ -129,7 +122,8 @@ async fn circles_of_groups_and_needed_groups_are_refused() {
         );
         assert_eq!(error.preconditions[0].subject, "organizations/acme/groups/none");
 
-        client.identity.create_user(world.alice(user("bob", &["c"]))).await.unwrap();
+        client.identity.create_user(world.alice(user("bob"))).await.unwrap();
+        world.member("c", "bob").await;
         let mut owned = create_component("acme", "web", json!({}));
         owned.entity.as_mut().unwrap().owner = c.name.clone();
         client.catalog.create_entity(world.alice(owned)).await.unwrap();
@@ -139,12 +133,9 @@ async fn circles_of_groups_and_needed_groups_are_refused() {
             Code::FailedPrecondition,
             "HAS_DEPENDENTS",
         );
-        let mut subjects: Vec<&str> = error.preconditions.iter().map(|p| p.subject.as_str()).collect();
-        subjects.sort_unstable();
-        assert_eq!(
-            subjects,
-            ["organizations/acme/kinds/component/entities/web", "organizations/acme/users/bob"]
-        );
+        let subjects: Vec<&str> = error.preconditions.iter().map(|p| p.subject.as_str()).collect();
+        // Members keep no group: what it owns does.
+        assert_eq!(subjects, ["organizations/acme/kinds/component/entities/web"]);
         let error = refused(
             client.identity.delete_group(world.alice(delete(&b.name))).await,
             Code::FailedPrecondition,
@@ -159,7 +150,7 @@ async fn circles_of_groups_and_needed_groups_are_refused() {
 async fn bad_users_are_refused_with_every_violation() {
     let world = World::ready(db::sqlite()).await;
     let mut client = world.client.clone();
-    let mut request = user("Bob", &[]);
+    let mut request = user("Bob");
     let error = refused(
         client.identity.create_user(world.alice(request.clone())).await,
         Code::InvalidArgument,
@@ -170,18 +161,11 @@ async fn bad_users_are_refused_with_every_violation() {
     request.user.as_mut().unwrap().email = "nowhere".into();
     request.user.as_mut().unwrap().display_name = "a\nb".into();
     let error = refused(
-        client.identity.create_user(world.alice(request.clone())).await,
-        Code::InvalidArgument,
-        "INVALID_FIELD",
-    );
-    assert_eq!(fields(&error), ["user.display_name", "user.email"]);
-    request.user.as_mut().unwrap().groups = vec!["team".into(), "organizations/umbrella/groups/x".into()];
-    let error = refused(
         client.identity.create_user(world.alice(request)).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
     );
-    assert_eq!(fields(&error), ["user.groups[0]", "user.groups[1]", "user.display_name", "user.email"]);
+    assert_eq!(fields(&error), ["user.display_name", "user.email"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,17 +173,15 @@ async fn users_are_filtered_and_ordered() {
     db::both(|db| async {
         let world = World::ready(db).await;
         let mut client = world.client.clone();
-        world.group("acme", "payments", "").await;
-        for (id, groups) in [("carol", vec!["payments"]), ("alice", vec![]), ("bob", vec!["payments"])] {
+        for id in ["carol", "alice", "bob"] {
             world.later();
-            client.identity.create_user(world.alice(user(id, &groups))).await.unwrap();
+            client.identity.create_user(world.alice(user(id))).await.unwrap();
         }
         for (filter, order_by, wanted) in [
             ("", "", vec!["alice", "bob", "carol"]),
             ("", "name desc", vec!["carol", "bob", "alice"]),
             ("", "create_time desc", vec!["bob", "alice", "carol"]),
             ("email = \"bob@example.com\"", "", vec!["bob"]),
-            ("groups:\"organizations/acme/groups/payments\"", "", vec!["bob", "carol"]),
             ("display_name = \"A*\" OR display_name = \"B*\"", "", vec!["alice", "bob"]),
             ("alice", "", vec!["alice"]),
         ] {

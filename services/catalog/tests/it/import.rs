@@ -29,6 +29,10 @@ fn import(contents: &[&str]) -> pb::ImportEntitiesRequest {
     }
 }
 
+fn id(name: &str) -> &str {
+    name.rsplit('/').next().unwrap()
+}
+
 async fn counts(world: &World, request: pb::ImportEntitiesRequest) -> (i32, i32, i32) {
     let answer =
         world.client.catalog.clone().import_entities(world.alice(request)).await.unwrap().into_inner();
@@ -99,18 +103,19 @@ async fn documents_as_they_are_found_are_imported_and_brought_up_to_date() {
                 "consumesApi api/entities/stock-api false",
                 "dependsOn component/entities/stock false",
                 "dependsOn resource/entities/cart-db true",
-                "ownedBy group/entities/payments true",
+                "ownedBy organizations/acme/groups/payments true",
                 "partOf system/entities/shop true",
                 "providesApi api/entities/cart-api true",
             ]
         );
         let database = entity(&world, "resource", "cart-db").await;
         assert_eq!(database.owner, "organizations/acme/users/frank.tiernan");
-        assert!(database.relations.iter().any(|r| r.r#type == "ownedBy" && r.resolved));
+        let owner = database.relations.iter().find(|r| r.r#type == "ownedBy").unwrap();
+        assert_eq!((owner.target.as_str(), owner.resolved), (database.owner.as_str(), true));
         let shop = entity(&world, "system", "shop").await;
         assert_eq!(shop.relations.iter().filter(|r| r.r#type == "hasPart").count(), 3);
 
-        // Groups and users went to the directory.
+        // Groups and users are the organization's own, and no entities.
         let request = directory_pb::GetDirectoryRequest {
             organization: "organizations/acme".into(),
             ..Default::default()
@@ -124,16 +129,14 @@ async fn documents_as_they_are_found_are_imported_and_brought_up_to_date() {
             .unwrap()
             .into_inner();
         assert_eq!(directory.groups[1].parent_group, "organizations/acme/groups/commerce-leads");
-        let groups: Vec<Vec<String>> = directory.memberships.iter().map(|m| m.groups.clone()).collect();
+        let members: Vec<(&str, Vec<&str>)> = directory
+            .memberships
+            .iter()
+            .map(|one| (id(&one.member), one.groups.iter().map(|group| id(group)).collect()))
+            .collect();
         assert_eq!(
-            groups,
-            [
-                vec![
-                    "organizations/acme/groups/commerce-leads".to_owned(),
-                    "organizations/acme/groups/payments".to_owned()
-                ],
-                vec!["organizations/acme/groups/payments".to_owned()],
-            ]
+            members,
+            [("amelia.park", vec!["commerce-leads", "payments"]), ("frank.tiernan", vec!["payments"])]
         );
 
         let events = world.audited().await.len();

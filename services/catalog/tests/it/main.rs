@@ -8,6 +8,7 @@ mod directory;
 mod entities;
 mod import;
 mod isolation;
+mod memberships;
 mod mutations;
 mod organizations;
 mod repeat;

@@ -20,10 +20,7 @@ async fn a_new_organization_has_the_built_in_kinds() {
         let request = pb::ListKindsRequest { parent: made.name.clone(), ..Default::default() };
         let kinds = client.catalog.list_kinds(world.alice(request)).await.unwrap().into_inner().kinds;
         let ids: Vec<&str> = kinds.iter().map(|kind| kind.name.rsplit('/').next().unwrap()).collect();
-        assert_eq!(
-            ids,
-            ["api", "component", "domain", "environment", "group", "location", "resource", "system", "user"]
-        );
+        assert_eq!(ids, ["api", "component", "domain", "environment", "location", "resource", "system"]);
         assert!(kinds.iter().all(|kind| kind.built_in));
         let component = &kinds[1];
         assert!(

@@ -68,6 +68,7 @@ fn cases(round: &str) -> Vec<Case> {
         other: organization("B"),
         gone: Vec::new(),
     });
+    cases.extend(memberships(round));
     let import = |kind: &str| {
         let content = format!(
             "apiVersion: backstage.io/v1alpha1\nkind: Component\nmetadata: {{ name: imported-{round} }}\n\
@@ -111,6 +112,39 @@ fn cases(round: &str) -> Vec<Case> {
         gone: Vec::new(),
     });
     cases
+}
+
+/// The group and the users are made with their ids of this round.
+fn memberships(round: &str) -> [Case; 2] {
+    let (group, other) = (format!("{ACME}/groups/of-{round}"), format!("{ACME}/groups/beside-{round}"));
+    let user = |n: usize| format!("{ACME}/users/member-{round}-{n}");
+    let create = |group: &str, n: usize| json!({ "parent": group, "membership": { "member": user(n) } });
+    let name = |n: usize| format!("{group}/memberships/member-{round}-{n}");
+    let made = |what: &'static str, id: &str| {
+        let (method, field, id_field) = match what {
+            "group" => ("CreateGroup", "group", "groupId"),
+            _ => ("CreateUser", "user", "userId"),
+        };
+        (method, json!({ "parent": ACME, id_field: id, field: { "displayName": "X" } }))
+    };
+    let mut before = vec![made("group", &format!("of-{round}")), made("group", &format!("beside-{round}"))];
+    before.extend((1..=2).map(|n| made("user", &format!("member-{round}-{n}"))));
+    [
+        Case {
+            method: "CreateMembership",
+            before,
+            request: create(&group, 1),
+            other: create(&other, 1),
+            gone: vec![("DeleteMembership", json!({ "name": name(1) }))],
+        },
+        Case {
+            method: "DeleteMembership",
+            before: vec![("CreateMembership", create(&group, 2))],
+            request: json!({ "name": name(2) }),
+            other: json!({ "name": name(2), "allowMissing": true }),
+            gone: Vec::new(),
+        },
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread")]

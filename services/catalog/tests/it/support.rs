@@ -197,6 +197,12 @@ impl World {
             .into_inner()
     }
 
+    /// Makes a user of `acme` a member of one of its groups.
+    pub(crate) async fn member(&self, group: &str, user: &str) -> identity_pb::Membership {
+        let request = create_membership(group, user);
+        self.client.identity.clone().create_membership(self.alice(request)).await.unwrap().into_inner()
+    }
+
     pub(crate) async fn component(&self, organization: &str, id: &str, spec: Json) -> pb::Entity {
         let request = create_component(organization, id, spec);
         self.client
@@ -239,6 +245,17 @@ impl World {
     pub(crate) fn later(&self) {
         self.clock.advance(std::time::Duration::from_secs(1));
         assert!(self.clock.now().unix_timestamp() > 0);
+    }
+}
+
+pub(crate) fn create_membership(group: &str, user: &str) -> identity_pb::CreateMembershipRequest {
+    identity_pb::CreateMembershipRequest {
+        parent: format!("organizations/acme/groups/{group}"),
+        membership: Some(identity_pb::Membership {
+            member: format!("organizations/acme/users/{user}"),
+            ..Default::default()
+        }),
+        ..Default::default()
     }
 }
 

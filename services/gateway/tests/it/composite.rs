@@ -2,7 +2,9 @@
 
 use pavior_proto::google::longrunning::{GetOperationRequest, Operation};
 use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
-use pavior_proto::pavior::identity::v1::{GetGroupRequest, GetUserRequest, Group, User};
+use pavior_proto::pavior::identity::v1::{
+    GetGroupRequest, Group, ListMembershipsRequest, ListMembershipsResponse, Membership,
+};
 use pavior_proto::pavior::platform::v1::platform_service_client::PlatformServiceClient;
 use pavior_proto::pavior::platform::v1::{
     GetProjectOverviewRequest, ListAllowedActionsRequest as Question, WhoAmIRequest,
@@ -68,6 +70,8 @@ fn furnish(world: &World) {
     });
 }
 
+const MEMBERSHIPS: &str = "/pavior.identity.v1.IdentityService/ListMemberships";
+
 async fn client(world: &World) -> PlatformServiceClient<crate::harness::Caller> {
     PlatformServiceClient::new(world.caller("alice", "acme").await)
 }
@@ -79,18 +83,19 @@ fn overview() -> GetProjectOverviewRequest {
 #[tokio::test]
 async fn whoami_tells_the_caller_and_the_groups_of_both_sources() {
     let world = World::new().await;
-    world.fake("catalog").on("/pavior.identity.v1.IdentityService/GetUser", |request: GetUserRequest| {
-        let groups = vec!["organizations/acme/groups/platform".to_owned()];
-        Ok(User { name: request.name, groups, ..Default::default() })
+    world.fake("catalog").on(MEMBERSHIPS, |request: ListMembershipsRequest| {
+        assert_eq!(request.parent, "organizations/acme/groups/-");
+        assert_eq!(request.filter, "member = \"organizations/acme/users/alice\"");
+        let name = "organizations/acme/groups/platform/memberships/alice".to_owned();
+        let memberships = vec![Membership { name, ..Default::default() }];
+        Ok(ListMembershipsResponse { memberships, ..Default::default() })
     });
     let me = client(&world).await.who_am_i(WhoAmIRequest {}).await.unwrap().into_inner();
     assert_eq!(me.principal.unwrap().name, "organizations/acme/users/alice");
     assert_eq!(me.groups, ["organizations/acme/groups/payments", "organizations/acme/groups/platform"]);
     assert!(world.fake("policy").calls(DECIDE).is_empty(), "a token is enough");
-    // Somebody whom the catalog does not know has only the groups of the token.
-    world.fake("catalog").on("/pavior.identity.v1.IdentityService/GetUser", |request: GetUserRequest| {
-        Err::<User, _>(Problem::not_found("identity.pavior.dev/User", request.name).into())
-    });
+    // Somebody without a membership has only the groups of the token.
+    world.fake("catalog").on(MEMBERSHIPS, |_: ListMembershipsRequest| Ok(ListMembershipsResponse::default()));
     let me = client(&world).await.who_am_i(WhoAmIRequest {}).await.unwrap().into_inner();
     assert_eq!(me.groups, ["organizations/acme/groups/payments"]);
     // Without a token nobody is anybody.

@@ -34,13 +34,15 @@ async fn what_an_import_amounts_to_is_asked_as_if_nobody_owned_it() {
             "catalog.entities.update",
             "identity.groups.create",
             "identity.groups.update",
+            "identity.memberships.create",
+            "identity.memberships.delete",
             "identity.users.create",
             "identity.users.update",
             "catalog.entities.import",
         ]
     );
     assert!(
-        asked[1].context.as_ref().unwrap().moves_owner && !asked[6].context.as_ref().unwrap().moves_owner
+        asked[1].context.as_ref().unwrap().moves_owner && !asked[8].context.as_ref().unwrap().moves_owner
     );
     // Whoever may not do one of them does none.
     world.decide(|question| match question.action.as_str() {
@@ -79,7 +81,7 @@ async fn policy_is_asked_about_every_owner_within_an_import() {
     };
     client.import_entities(import(2)).await.unwrap();
     let asked: Vec<DecideRequest> =
-        world.fake("policy").calls(DECIDE).into_iter().skip(7).map(|call| call.decode()).collect();
+        world.fake("policy").calls(DECIDE).into_iter().skip(9).map(|call| call.decode()).collect();
     let asked = asked.into_iter().map(|question| {
         let (resource, context) = (question.resource.unwrap(), question.context.unwrap());
         assert_eq!(resource.r#type, "catalog.pavior.dev/Entity");

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod group;
 mod operator;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use group::GroupCommand;
 pub use operator::{
     ConfigArgs, ConfigCommand, DoctorArgs, QuickstartArgs, RestoreArgs, ServeArgs, TokenArgs,
 };
@@ -85,6 +87,9 @@ pub enum Command {
     Login(LoginArgs),
     /// Shows who you are.
     Whoami,
+    /// Lists groups, and says who belongs to them.
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Lists, shows and publishes golden paths.
     #[command(subcommand)]
     Template(TemplateCommand),

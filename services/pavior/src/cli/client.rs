@@ -116,7 +116,7 @@ impl Client {
         self.channel.clone()
     }
 
-    /// Calls about organizations, groups and users.
+    /// Calls about organizations, groups, users and memberships.
     pub fn identity(&self) -> IdentityServiceClient<Authorized> {
         IdentityServiceClient::new(self.channel())
     }

@@ -152,6 +152,7 @@ mod tests {
             "identity.pavior.dev/Organization",
             "identity.pavior.dev/Group",
             "identity.pavior.dev/User",
+            "identity.pavior.dev/Membership",
             "catalog.pavior.dev/Kind",
             "catalog.pavior.dev/Entity",
             "catalog.pavior.dev/ResourceType",

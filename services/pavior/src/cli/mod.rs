@@ -7,6 +7,7 @@ mod decisions;
 mod doctor;
 mod dynamic;
 pub mod failure;
+mod groups;
 pub(crate) mod lists;
 mod local;
 pub mod output;
@@ -64,6 +65,7 @@ async fn remote(printer: Printer, connection: &ConnectionArgs, command: Command)
 async fn call(client: &Client, printer: Printer, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Whoami => whoami(client, printer).await,
+        Command::Group(command) => groups::group(client, printer, command).await,
         Command::Template(TemplateCommand::List(list)) => lists::templates(client, printer, &list).await,
         Command::Template(TemplateCommand::Show { template }) => {
             lists::template(client, printer, requests::template_version(client, &template)?).await

@@ -1,4 +1,4 @@
-//! Users and groups, from the catalog.
+//! Who belongs to which group, from the catalog.
 
 use std::sync::Arc;
 
@@ -143,9 +143,10 @@ fn id(name: &str) -> String {
 
 fn decode(answer: directory_pb::Directory) -> Directory {
     let directory_pb::Directory { revision, unchanged: _, memberships, groups } = answer;
-    let memberships = memberships.into_iter().map(|directory_pb::directory::Membership { user, groups }| {
-        (user, groups.iter().map(|group| id(group)).collect())
-    });
+    let memberships =
+        memberships.into_iter().map(|directory_pb::directory::Membership { member, groups }| {
+            (member, groups.iter().map(|group| id(group)).collect())
+        });
     let parents = groups.into_iter().filter(|group| !group.parent_group.is_empty());
     Directory {
         revision,

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Users and groups of one organization, at one revision.
+/// Groups of one organization and who belongs to them, at one revision.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Directory {
     /// The revision.
     pub revision: String,
-    /// The groups that a user belongs to directly: ids of groups by the user's resource name.
+    /// The groups that somebody belongs to directly: ids of groups by the member's resource name.
     pub memberships: BTreeMap<String, BTreeSet<String>>,
     /// The group above a group, by id.
     pub parents: BTreeMap<String, String>,

@@ -27,7 +27,7 @@ impl Catalog {
     pub(crate) fn set(&self, revision: &str, members: &[(&str, &[&str])], parents: &[(&str, &str)]) {
         let group = |id: &str| format!("organizations/acme/groups/{id}");
         let memberships = members.iter().map(|(user, groups)| Membership {
-            user: format!("organizations/acme/users/{user}"),
+            member: format!("organizations/acme/users/{user}"),
             groups: groups.iter().map(|id| group(id)).collect(),
         });
         let groups =

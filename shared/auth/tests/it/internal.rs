@@ -39,7 +39,7 @@ pub(crate) fn alice() -> Principal {
 }
 
 /// The gateway reads it without a decision, for what it tells callers about themselves.
-const OWN_READ: &str = "/pavior.identity.v1.IdentityService/GetUser";
+const OWN_READ: &str = "/pavior.identity.v1.IdentityService/ListMemberships";
 
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,

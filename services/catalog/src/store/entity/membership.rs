@@ -1,4 +1,5 @@
-//! Which users are in which groups, by id.
+//! Memberships. Times are microseconds; `member` is a resource name, and its id is that of the membership. `by_group` and
+//! `by_member` say whose imported document speaks of it.
 
 use sea_orm::entity::prelude::*;
 
@@ -7,11 +8,17 @@ use sea_orm::entity::prelude::*;
 #[sea_orm(table_name = "memberships")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
+    pub uid: Uuid,
     pub organization: String,
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub user_id: String,
-    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: String,
+    pub revision: i64,
+    pub create_time: i64,
+    pub update_time: i64,
     pub group_id: String,
+    pub member: String,
+    pub source: String,
+    pub by_group: bool,
+    pub by_member: bool,
 }
 
 /// No relations: what belongs together is read by organization.

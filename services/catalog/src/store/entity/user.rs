@@ -1,4 +1,4 @@
-//! Users. Times are microseconds; `groups` are resource names, kept beside the memberships so that a user is one row.
+//! Users. Times are microseconds.
 
 use sea_orm::entity::prelude::*;
 
@@ -15,8 +15,6 @@ pub struct Model {
     pub update_time: i64,
     pub display_name: String,
     pub email: String,
-    #[sea_orm(column_type = "JsonBinary")]
-    pub groups: Json,
 }
 
 /// No relations: what belongs together is read by organization.

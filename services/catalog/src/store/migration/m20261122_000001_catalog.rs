@@ -23,15 +23,11 @@ const TABLES: &[(&str, &str)] = &[
         "{head}, display_name {text} NOT NULL, description {text} NOT NULL, parent {text}, \
          UNIQUE (organization, id)",
     ),
-    (
-        "users",
-        "{head}, display_name {text} NOT NULL, email {text} NOT NULL, groups {json} NOT NULL, \
-         UNIQUE (organization, id)",
-    ),
+    ("users", "{head}, display_name {text} NOT NULL, email {text} NOT NULL, UNIQUE (organization, id)"),
     (
         "memberships",
-        "organization {text} NOT NULL, user_id {text} NOT NULL, group_id {text} NOT NULL, \
-         PRIMARY KEY (organization, user_id, group_id)",
+        "{head}, group_id {text} NOT NULL, member {text} NOT NULL, source {text} NOT NULL, \
+         by_group boolean NOT NULL, by_member boolean NOT NULL, UNIQUE (organization, group_id, id)",
     ),
     (
         "kinds",
@@ -90,7 +86,9 @@ const INDEXES: &[(&str, &str, &str)] = &[
     ("groups_parent", "groups", "organization, parent"),
     ("groups_create_time", "groups", "organization, create_time, uid"),
     ("users_create_time", "users", "organization, create_time, uid"),
-    ("memberships_group", "memberships", "organization, group_id"),
+    ("memberships_member", "memberships", "organization, member, group_id"),
+    ("memberships_create_time", "memberships", "organization, create_time, uid"),
+    ("memberships_group_create_time", "memberships", "organization, group_id, create_time, uid"),
     ("kinds_create_time", "kinds", "organization, create_time, uid"),
     ("entities_owner", "entities", "organization, owner"),
     ("entities_create_time", "entities", "organization, create_time, uid"),

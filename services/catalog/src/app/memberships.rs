@@ -1,0 +1,131 @@
+//! Memberships, and what takes them along when it goes.
+
+use pavior_core::audit::Affected;
+use pavior_resource::crud::{self, Delete};
+use pavior_resource::{AuditEntry, Create, Done, Error as ResourceError, Rules, Work};
+use pavior_rpc::problem::{ErrorReason, Problem};
+
+use super::{App, db};
+use crate::domain::membership::{MAX_GROUPS, id_of};
+use crate::domain::{Fields as _, GroupFields, MembershipFields, Stored, UserFields};
+use crate::error::Error;
+use crate::json::{Json, JsonMap, json};
+
+/// Most memberships that one audit record names.
+const PER_RECORD: usize = 100;
+
+impl Rules for MembershipFields {
+    type Service = App;
+
+    async fn admit(
+        work: &Work<'_, App>,
+        _before: Option<&Stored<Self>>,
+        after: &Stored<Self>,
+    ) -> Result<(), Error> {
+        let MembershipFields { group, member, source: _ } = &after.fields;
+        let name = GroupFields::default().name(&after.organization, group);
+        work.get::<GroupFields>("", group, &name).await?;
+        if work.find::<UserFields>("", &after.id).await?.is_none() {
+            return Err(ResourceError::missing::<Self>([("member".to_owned(), member.clone())]).into());
+        }
+        if db(work).groups_of(work.permit, member).await? < MAX_GROUPS {
+            return Ok(());
+        }
+        let message = format!("`{member}` belongs to as many groups as one may: {MAX_GROUPS}");
+        let problem = Problem::resource_exhausted(ErrorReason::QuotaExceeded, message)
+            .with_quota(member, format!("at most {MAX_GROUPS} groups of one member"));
+        Err(ResourceError::Problem(problem).into())
+    }
+
+    async fn written(
+        work: &Work<'_, App>,
+        _before: Option<&Stored<Self>>,
+        _after: Option<&Stored<Self>>,
+    ) -> Result<(), Error> {
+        Ok(db(work).bump_directory(work.permit).await?)
+    }
+}
+
+/// Creates a membership. It is called like its member.
+pub(crate) async fn create_membership(
+    work: &Work<'_, App>,
+    command: &Create<MembershipFields>,
+) -> Result<Done<Stored<MembershipFields>>, Error> {
+    let Create { id, fields } = command;
+    let id = match id_of(&fields.member, work.permit.organization()) {
+        Ok(own) if id.is_empty() => own,
+        // What is wrong with the member is told with all the rest.
+        _ => id.clone(),
+    };
+    crud::create(work, &Create { id, fields: fields.clone() }).await
+}
+
+/// Deletes a group with its memberships.
+pub(crate) async fn delete_group(
+    work: &Work<'_, App>,
+    command: &Delete,
+) -> Result<Done<Option<Stored<GroupFields>>>, Error> {
+    let mut done = crud::delete::<GroupFields>(work, command).await?;
+    if let Some(group) = &done.value {
+        done.entries.extend(end(work, &group.name(), std::slice::from_ref(&group.id), &[]).await?);
+    }
+    Ok(done)
+}
+
+/// Deletes a user with its memberships.
+pub(crate) async fn delete_user(
+    work: &Work<'_, App>,
+    command: &Delete,
+) -> Result<Done<Option<Stored<UserFields>>>, Error> {
+    let mut done = crud::delete::<UserFields>(work, command).await?;
+    if let Some(user) = &done.value {
+        let name = user.name();
+        done.entries.extend(end(work, &name, &[], std::slice::from_ref(&name)).await?);
+    }
+    Ok(done)
+}
+
+/// Deletes all memberships of some groups and members, because `of` goes.
+async fn end(
+    work: &Work<'_, App>,
+    of: &str,
+    groups: &[String],
+    members: &[String],
+) -> Result<Vec<AuditEntry>, Error> {
+    let ended = db(work).memberships_among(work.permit, groups, members).await?;
+    db(work).delete_memberships(work.permit, &ended).await?;
+    let changes: Vec<MembershipChange> =
+        ended.into_iter().map(|before| MembershipChange { before: Some(before), after: None }).collect();
+    Ok(records(&changes, &format!("of `{of}`, which was deleted")))
+}
+
+/// A membership that was made, changed or ended together with others.
+#[derive(Debug)]
+pub(super) struct MembershipChange {
+    pub(super) before: Option<Stored<MembershipFields>>,
+    pub(super) after: Option<Stored<MembershipFields>>,
+}
+
+impl MembershipChange {
+    pub(super) fn name(&self) -> String {
+        self.after.as_ref().or(self.before.as_ref()).map(Stored::name).unwrap_or_default()
+    }
+}
+
+/// Audit records of many memberships, each of which names a bounded number of them: what each was, and what it is.
+pub(super) fn records(changes: &[MembershipChange], why: &str) -> Vec<AuditEntry> {
+    let seen = |of: fn(&MembershipChange) -> Option<&Stored<MembershipFields>>, some: &[MembershipChange]| {
+        let seen = some.iter().filter_map(of).map(|one| (one.name(), one.fields.snapshot()));
+        let seen: JsonMap<String, Json> = seen.collect();
+        (!seen.is_empty()).then(|| json!({ "memberships": seen }))
+    };
+    let entry = |some: &[MembershipChange]| AuditEntry {
+        affected: some.iter().map(|one| Affected::new(MembershipFields::TYPE, &one.name())).collect(),
+        before: seen(|change| change.before.as_ref(), some),
+        after: seen(|change| change.after.as_ref(), some),
+        plan_digest: None,
+        refused: None,
+        summary: format!("changed {} memberships {why}", some.len()),
+    };
+    changes.chunks(PER_RECORD).map(entry).collect()
+}

@@ -1,0 +1,189 @@
+//! Memberships: one table, read from the group's side and from the member's.
+
+use pavior_auth::Permit;
+use pavior_resource::{CHUNK, Key, Table, all_set, confined};
+use pavior_store::filter::FieldMap;
+use pavior_store::{StoreError, micros};
+use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::{
+    ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
+    QuerySelect as _,
+};
+
+use super::entity::membership;
+use super::{Db, corrupt, time};
+use crate::domain::membership::Source;
+use crate::domain::{MembershipFields, Stored};
+
+impl Table for MembershipFields {
+    type Entity = membership::Entity;
+    const PARENT: Option<&'static str> = Some("group_id");
+    const DEFAULT_ORDER: &'static [(Key, bool)] = &[(Key::Parent, false), (Key::Id, false)];
+    const ORDER: &'static [(&'static str, &'static [Key])] =
+        &[("name", &[Key::Parent, Key::Id]), ("create_time", &[Key::CreateTime])];
+
+    fn parent(&self) -> &str {
+        &self.group
+    }
+
+    fn filter_fields(fields: FieldMap) -> FieldMap {
+        let sources = [Source::Api, Source::Import { group: true, member: true }].map(Source::as_str);
+        let sources = sources.into_iter().flat_map(|word| {
+            [(word.to_owned(), word.to_owned()), (format!("SOURCE_{word}"), word.to_owned())]
+        });
+        fields
+            .text("member", membership::Column::Member)
+            .enumeration("source", membership::Column::Source, sources)
+            .global(["member"])
+    }
+
+    fn read(row: membership::Model) -> Result<Stored<Self>, StoreError> {
+        let membership::Model {
+            uid,
+            organization,
+            id,
+            revision,
+            create_time,
+            update_time,
+            group_id,
+            member,
+            source,
+            by_group,
+            by_member,
+        } = row;
+        let source = match source.as_str() {
+            "API" => Source::Api,
+            "IMPORT" => Source::Import { group: by_group, member: by_member },
+            _ => return Err(corrupt("source of a membership")),
+        };
+        Ok(Stored {
+            organization,
+            id,
+            uid,
+            revision,
+            create_time: time(create_time)?,
+            update_time: time(update_time)?,
+            fields: MembershipFields { group: group_id, member, source },
+        })
+    }
+
+    fn write(stored: &Stored<Self>) -> membership::Model {
+        let Stored { organization, id, uid, revision, create_time, update_time, fields } = stored.clone();
+        let MembershipFields { group, member, source } = fields;
+        let (by_group, by_member) = match source {
+            Source::Api => (false, false),
+            Source::Import { group, member } => (group, member),
+        };
+        membership::Model {
+            uid,
+            organization,
+            id,
+            revision,
+            create_time: micros(create_time),
+            update_time: micros(update_time),
+            group_id: group,
+            member,
+            source: source.as_str().to_owned(),
+            by_group,
+            by_member,
+        }
+    }
+}
+
+impl<C: ConnectionTrait> Db<'_, C> {
+    /// All memberships of these groups (by id), and all of these members (by resource name); each once.
+    pub(crate) async fn memberships_among(
+        &self,
+        permit: &Permit,
+        groups: &[String],
+        members: &[String],
+    ) -> Result<Vec<Stored<MembershipFields>>, StoreError> {
+        use membership::Column as C;
+        let mut found = std::collections::BTreeMap::new();
+        let of_groups = groups.chunks(CHUNK).map(|chunk| C::GroupId.is_in(chunk));
+        let of_members = members.chunks(CHUNK).map(|chunk| C::Member.is_in(chunk));
+        for condition in of_groups.chain(of_members) {
+            let rows = membership::Entity::find()
+                .filter(C::Organization.eq(permit.organization()))
+                .filter(condition)
+                .all(self.rows.connection())
+                .await?;
+            for row in rows {
+                let stored = MembershipFields::read(row)?;
+                found.insert((stored.fields.group.clone(), stored.id.clone()), stored);
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// How many groups somebody belongs to directly.
+    pub(crate) async fn groups_of(&self, permit: &Permit, member: &str) -> Result<u64, StoreError> {
+        let found = membership::Entity::find()
+            .filter(membership::Column::Organization.eq(permit.organization()))
+            .filter(membership::Column::Member.eq(member));
+        Ok(found.count(self.rows.connection()).await?)
+    }
+
+    /// Those of some members who belong to more groups than this.
+    pub(crate) async fn members_of_more_than(
+        &self,
+        permit: &Permit,
+        members: &[String],
+        limit: u64,
+    ) -> Result<Vec<String>, StoreError> {
+        use membership::Column as C;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut found = Vec::new();
+        for chunk in members.chunks(CHUNK) {
+            let many: Vec<String> = membership::Entity::find()
+                .select_only()
+                .column(C::Member)
+                .filter(C::Organization.eq(permit.organization()))
+                .filter(C::Member.is_in(chunk))
+                .group_by(C::Member)
+                .having(Expr::col(C::Id).count().gt(limit))
+                .into_tuple()
+                .all(self.rows.connection())
+                .await?;
+            found.extend(many);
+        }
+        Ok(found)
+    }
+
+    /// Inserts memberships.
+    pub(crate) async fn insert_memberships(
+        &self,
+        permit: &Permit,
+        memberships: &[Stored<MembershipFields>],
+    ) -> Result<(), StoreError> {
+        for chunk in memberships.chunks(CHUNK) {
+            for stored in chunk {
+                confined(permit, &stored.organization)?;
+            }
+            let rows =
+                chunk.iter().map(|stored| all_set::<MembershipFields>(MembershipFields::write(stored)));
+            membership::Entity::insert_many(rows).exec_without_returning(self.rows.connection()).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes memberships. The organization is locked, so none changes meanwhile.
+    pub(crate) async fn delete_memberships(
+        &self,
+        permit: &Permit,
+        memberships: &[Stored<MembershipFields>],
+    ) -> Result<(), StoreError> {
+        for chunk in memberships.chunks(CHUNK) {
+            let uids: Vec<sea_orm::Value> = chunk.iter().map(|stored| stored.uid.into()).collect();
+            membership::Entity::delete_many()
+                .filter(
+                    Condition::all()
+                        .add(membership::Column::Organization.eq(permit.organization()))
+                        .add(membership::Column::Uid.is_in(uids)),
+                )
+                .exec(self.rows.connection())
+                .await?;
+        }
+        Ok(())
+    }
+}
