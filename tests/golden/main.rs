@@ -5,6 +5,7 @@ mod callers;
 mod golden;
 mod histograms;
 mod matrix;
+mod names;
 mod recorded;
 mod reference;
 mod surface;

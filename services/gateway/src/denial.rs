@@ -39,8 +39,15 @@ pub(crate) fn access_denied(action: &str, resource: &str, because: &str) -> Prob
 }
 
 /// The ids of the policies that spoke, as many as fit into a header.
+/// Each once, although a policy may speak several times.
 fn policies(reasons: &[Reason]) -> Vec<String> {
-    reasons.iter().take(MAX_POLICIES).map(|reason| reason.policy_id.clone()).collect()
+    let mut ids: Vec<String> = Vec::new();
+    for reason in reasons {
+        if ids.len() < MAX_POLICIES && !ids.contains(&reason.policy_id) {
+            ids.push(reason.policy_id.clone());
+        }
+    }
+    ids
 }
 
 /// What the policies say, as much as fits into a header.
@@ -120,7 +127,7 @@ pub(crate) fn reference(decision: &Decision) -> DecisionRef {
         Effect::Deny | Effect::Unspecified => audit::Effect::Deny,
     };
     DecisionRef {
-        id: decision.name.clone(),
+        decision: decision.name.clone(),
         effect,
         policy_revision: decision.policy_revision.clone(),
         policy_ids: policies(&decision.reasons),

@@ -67,7 +67,7 @@ impl Engine {
             return Err(Problem::unavailable("the service does not answer").into());
         }
         if let Some(decision) = &admitted.decision
-            && let Ok(id) = HeaderValue::from_str(&decision.id)
+            && let Ok(id) = HeaderValue::from_str(&decision.decision)
         {
             response.headers_mut().insert(DECISION, id);
         }

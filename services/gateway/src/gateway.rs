@@ -18,7 +18,7 @@ use pavior_proto::pavior::governance::internal::v1::resource_facts_service_clien
 use pavior_proto::pavior::governance::v1::Audit;
 use pavior_proto::pavior::policy::internal::v1::decision_service_client::DecisionServiceClient;
 use pavior_rpc::problem::{ErrorReason, Problem, from_status};
-use pavior_rpc::{Transport, audit, context, depth};
+use pavior_rpc::{Transport, audit, context, values};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -84,7 +84,7 @@ impl Engine {
         let message = frame::read(&parts.headers, body, self.max_message_bytes);
         let message = tokio::time::timeout(READ_TIMEOUT, message).await;
         let message = message.map_err(|_| Status::from(Problem::deadline_exceeded()))??;
-        depth::check(&method.input, &message)?;
+        values::check(&method.input, &message)?;
         let admitted = match self.admit(caller, method, &message).await {
             Ok(admitted) => admitted,
             Err(refused) => {

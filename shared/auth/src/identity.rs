@@ -189,7 +189,8 @@ impl ServiceIdentity {
     /// request is not named in it. For calls that change nothing, so that a signature is not paid for each of them;
     /// the decision itself must have been made anew.
     pub fn mint_shared(&self, grant: &Grant<'_>) -> Result<HeaderValue, AuthError> {
-        let decision = grant.decision.map(|decision| DecisionRef { id: String::new(), ..decision.clone() });
+        let decision =
+            grant.decision.map(|decision| DecisionRef { decision: String::new(), ..decision.clone() });
         self.reuse(&Grant { request_id: "", ..grant.clone() }, decision.as_ref(), None)
     }
 

@@ -107,8 +107,8 @@ impl Cause {
 #[serde(rename_all = "camelCase")]
 pub struct DecisionRef {
     /// Resource name of the decision.
-    #[serde(rename = "decision", default, skip_serializing_if = "String::is_empty")]
-    pub id: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub decision: String,
     /// What it says.
     pub effect: Effect,
     /// Revision of the policy set.

@@ -74,7 +74,7 @@ impl ChangeContext {
     /// INVALID_ARGUMENT when it is no UUID.
     pub fn within(self, operation: &str) -> Result<Self, Problem> {
         let id = Uuid::try_parse(operation)
-            .map_err(|_| Problem::invalid_field("operation", Fault::Pattern, "must be a UUID"))?;
+            .map_err(|_| Problem::invalid_field("operation_id", Fault::Pattern, "must be a UUID"))?;
         let operation = format!("organizations/{}/operations/{id}", self.permit.organization());
         Ok(Self { operation, ..self })
     }

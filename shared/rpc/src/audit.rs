@@ -101,8 +101,8 @@ pub fn encode(event: AuditEvent) -> pb::AuditEvent {
 }
 
 fn encode_decision(decision: DecisionRef) -> wire::DecisionReference {
-    let DecisionRef { id, effect, policy_revision, policy_ids, approvals } = decision;
-    wire::DecisionReference { decision: id, effect: effect.wire(), policy_revision, policy_ids, approvals }
+    let DecisionRef { decision, effect, policy_revision, policy_ids, approvals } = decision;
+    wire::DecisionReference { decision, effect: effect.wire(), policy_revision, policy_ids, approvals }
 }
 
 fn encode_change(change: Change) -> wire::Change {
@@ -172,7 +172,7 @@ pub fn decode(event: pb::AuditEvent) -> Result<AuditEvent, EventError> {
 fn decode_decision(reference: wire::DecisionReference) -> Result<DecisionRef, EventError> {
     let wire::DecisionReference { decision, effect, policy_revision, policy_ids, approvals } = reference;
     let effect = Effect::read(effect).ok_or(EventError("decision.effect"))?;
-    Ok(DecisionRef { id: decision, effect, policy_revision, policy_ids, approvals })
+    Ok(DecisionRef { decision, effect, policy_revision, policy_ids, approvals })
 }
 
 fn decode_outcome(outcome: wire::Outcome) -> Result<Outcome, EventError> {

@@ -121,6 +121,11 @@ pub fn from_struct(value: &Struct) -> Value {
     Value::Object(value.fields.iter().map(|(key, value)| (key.clone(), from_value(value))).collect())
 }
 
+/// `google.protobuf.ListValue` as a JSON array.
+pub fn from_list(value: &ListValue) -> Value {
+    Value::Array(value.values.iter().map(from_value).collect())
+}
+
 /// JSON as `google.protobuf.Value`.
 pub fn to_value(value: &Value) -> PbValue {
     let kind = match value {
@@ -141,7 +146,7 @@ pub fn from_value(value: &PbValue) -> Value {
         Some(Kind::BoolValue(value)) => Value::Bool(*value),
         Some(Kind::NumberValue(number)) => from_number(*number),
         Some(Kind::StringValue(text)) => Value::String(text.clone()),
-        Some(Kind::ListValue(list)) => Value::Array(list.values.iter().map(from_value).collect()),
+        Some(Kind::ListValue(list)) => from_list(list),
         Some(Kind::StructValue(value)) => from_struct(value),
     }
 }

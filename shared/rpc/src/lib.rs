@@ -6,7 +6,7 @@
 //! the embedded descriptors excepted).
 //!
 //! Entry points: [`transport`] ([`Transport`], [`remote`], [`local`]), [`server`] (the stack and `serve`),
-//! [`problem::Problem`], [`validate::request`], [`depth`], [`paging`], [`stream`], [`mask`], [`convert`], [`digest`], [`context`],
+//! [`problem::Problem`], [`validate::request`], [`values`], [`paging`], [`stream`], [`mask`], [`convert`], [`digest`], [`context`],
 //! [`audit::AuditSink`].
 
 pub mod annotations;
@@ -15,7 +15,6 @@ mod body;
 pub mod comments;
 pub mod context;
 pub mod convert;
-pub mod depth;
 pub mod digest;
 pub mod facts;
 pub mod governance;
@@ -31,6 +30,7 @@ pub mod stream;
 pub mod transport;
 mod until;
 pub mod validate;
+pub mod values;
 
 pub use context::RequestContext;
 pub use health::Health;

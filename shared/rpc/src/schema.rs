@@ -44,15 +44,28 @@ pub(crate) struct MessagePlan {
     pub(crate) constrained: bool,
     /// The number of the field `update_mask` of an update request.
     pub(crate) update_mask: Option<u32>,
-    /// True for a list or an object of `google.protobuf.Value`.
-    pub(crate) nests: bool,
+    /// Which part of a value it is, if it is one.
+    pub(crate) value: Option<ValueKind>,
     /// True when it is such a value, or may hold one.
     pub(crate) holds_values: bool,
     /// True for the entry of a map.
     pub(crate) map_entry: bool,
 }
 
+/// The messages that values are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ValueKind {
+    Struct,
+    List,
+    Value,
+}
+
 impl MessagePlan {
+    /// True for a list or an object.
+    pub(crate) fn nests(&self) -> bool {
+        matches!(self.value, Some(ValueKind::Struct | ValueKind::List))
+    }
+
     /// The field of this number and its place.
     pub(crate) fn field(&self, number: u32) -> Option<(usize, &FieldPlan)> {
         let at = self.fields.binary_search_by_key(&number, |field| field.number).ok()?;
@@ -154,10 +167,15 @@ impl Annotations {
                     || field.name == "page_size")
         });
         let update_mask = fields.iter().find(|field| field.name == "update_mask").map(|field| field.number);
-        let nests = ["google.protobuf.Struct", "google.protobuf.ListValue"].contains(&message.full_name());
-        let holds_values = nests || message.full_name() == "google.protobuf.Value";
+        let value = match message.full_name() {
+            "google.protobuf.Struct" => Some(ValueKind::Struct),
+            "google.protobuf.ListValue" => Some(ValueKind::List),
+            "google.protobuf.Value" => Some(ValueKind::Value),
+            _ => None,
+        };
+        let holds_values = value.is_some();
         let map_entry = message.is_map_entry();
-        MessagePlan { fields, constrained, update_mask, nests, holds_values, map_entry }
+        MessagePlan { fields, constrained, update_mask, value, holds_values, map_entry }
     }
 
     fn field(&self, field: &FieldDescriptor, by_name: &HashMap<String, usize>) -> FieldPlan {

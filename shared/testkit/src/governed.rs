@@ -21,8 +21,11 @@ pub fn governed(identity: &ServiceIdentity, inner: Transport, audience: &str) ->
             .filter(|rule| identity.role() == GATEWAY && rule.audience() != Audience::Internal);
         let acting = rule.and_then(|_| request.extensions_mut().remove::<Acting>());
         if let (Some(rule), Some(acting)) = (rule, acting) {
-            let decision =
-                DecisionRef { id: "decision-1".into(), effect: Effect::Allow, ..DecisionRef::default() };
+            let decision = DecisionRef {
+                decision: "decision-1".into(),
+                effect: Effect::Allow,
+                ..DecisionRef::default()
+            };
             let token = identity.mint(&Grant {
                 audience: &audience,
                 method: &path,

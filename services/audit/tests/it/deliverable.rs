@@ -3,7 +3,7 @@
 use pavior_core::audit::{AuditEvent, Change};
 use pavior_proto::pavior::catalog::v1::{CreateEntityRequest, Entity};
 use pavior_rpc::audit::{Producer, Row};
-use pavior_rpc::{convert, depth, validate};
+use pavior_rpc::{convert, validate, values};
 use pavior_testkit::db;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -65,7 +65,7 @@ async fn whatever_validation_accepts_gives_an_event_that_is_taken() {
     let mut refused = 0;
     while rows.len() < CASES {
         let request = request();
-        let deep = depth::check(&CreateEntityRequest::full_name(), &request.encode_to_vec()).is_err();
+        let deep = values::check(&CreateEntityRequest::full_name(), &request.encode_to_vec()).is_err();
         if deep || validate::request(&request).is_err() {
             refused += 1;
             continue;

@@ -312,7 +312,7 @@ pub(crate) fn event(log: &str, n: i64) -> AuditEvent {
             },
         },
         decision: Some(DecisionRef {
-            id: format!("d{n}"),
+            decision: format!("d{n}"),
             effect: if denied { Effect::Deny } else { Effect::Allow },
             policy_revision: "r1".into(),
             policy_ids: vec!["p1".into()],

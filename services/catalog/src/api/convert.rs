@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use pavior_core::Fault;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_resource::{Scope, Wire, id_of, times};
@@ -12,7 +13,7 @@ use crate::app::App;
 use crate::domain::kind::RelationRule;
 use crate::domain::membership::Source;
 use crate::domain::{
-    GroupFields, KindFields, MembershipFields, OrganizationFields, Stored, UserFields, Violations,
+    GroupFields, KindFields, MembershipFields, OrganizationFields, Schema, Stored, UserFields, Violations,
 };
 use crate::json::{Json, json};
 
@@ -32,6 +33,16 @@ pub(super) fn to_hash_map(map: &BTreeMap<String, String>) -> HashMap<String, Str
 
 pub(super) fn from_hash_map(map: &HashMap<String, String>) -> BTreeMap<String, String> {
     map.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// A schema from the wire: its text counts. `shown` is the same as a value in a request that creates; somebody who gives
+/// only that is told, rather than left with a schema that allows everything.
+pub(super) fn schema(violations: &mut Violations, field: &str, text: &str, shown: Option<&Struct>) -> Schema {
+    if text.is_empty() && shown.is_some_and(|shown| !shown.fields.is_empty()) {
+        let message = format!("is shown only: give the schema as JSON text in `{field}_json`");
+        violations.add(field, Fault::Conflict, message);
+    }
+    violations.check(&format!("{field}_json"), Fault::Syntax, Schema::parse(text)).unwrap_or_default()
 }
 
 impl Wire for OrganizationFields {
@@ -192,7 +203,8 @@ impl Wire for KindFields {
             create_time,
             update_time,
             description,
-            spec_schema: to_pb_struct(&spec_schema),
+            spec_schema: to_pb_struct(spec_schema.value()),
+            spec_schema_json: spec_schema.text(),
             relation_rules: relation_rules.into_iter().map(encode_rule).collect(),
             built_in,
         }
@@ -202,7 +214,7 @@ impl Wire for KindFields {
         message: &pb::Kind,
         _scope: &Scope<'_, App>,
         before: Option<&Self>,
-        _violations: &mut Violations,
+        violations: &mut Violations,
     ) -> Option<Self> {
         let pb::Kind {
             name: _,
@@ -215,11 +227,14 @@ impl Wire for KindFields {
             spec_schema,
             relation_rules,
             built_in: _,
+            spec_schema_json,
         } = message;
+        let shown = spec_schema.as_ref().filter(|_| before.is_none());
+        let spec_schema = schema(violations, "spec_schema", spec_schema_json, shown);
         Some(Self {
             display_name: display_name.clone(),
             description: description.clone(),
-            spec_schema: from_pb_struct(spec_schema.as_ref()),
+            spec_schema,
             relation_rules: relation_rules.iter().map(decode_rule).collect(),
             built_in: before.is_some_and(|before| before.built_in),
         })

@@ -5,8 +5,9 @@ use pavior_proto::google::r#type::Money;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_resource::{Scope, Wire, id_of, times};
 use pavior_rpc::convert::{from_money, to_money, to_timestamp};
+use prost_types::Struct;
 
-use super::convert::{from_hash_map, from_pb_struct, to_hash_map, to_pb_struct};
+use super::convert::{from_hash_map, from_pb_struct, schema, to_hash_map, to_pb_struct};
 use crate::app::{App, Match};
 use crate::domain::definition::{Context, Criteria};
 use crate::domain::{
@@ -74,7 +75,8 @@ impl Wire for VersionFields {
             uid: stored.uid.to_string(),
             document,
             digest,
-            parameter_schema: to_pb_struct(&parameter_schema),
+            parameter_schema: to_pb_struct(parameter_schema.value()),
+            parameter_schema_json: parameter_schema.text(),
             environment_classes,
             content: to_pb_struct(&content),
             create_time: Some(to_timestamp(stored.create_time)),
@@ -107,17 +109,19 @@ impl Wire for ResourceTypeFields {
             create_time,
             update_time,
             description,
-            input_schema: to_pb_struct(&input_schema),
-            output_schema: to_pb_struct(&output_schema),
+            input_schema: to_pb_struct(input_schema.value()),
+            output_schema: to_pb_struct(output_schema.value()),
             secret_outputs,
+            input_schema_json: input_schema.text(),
+            output_schema_json: output_schema.text(),
         }
     }
 
     fn decode(
         message: &pb::ResourceType,
         _scope: &Scope<'_, App>,
-        _before: Option<&Self>,
-        _violations: &mut Violations,
+        before: Option<&Self>,
+        violations: &mut Violations,
     ) -> Option<Self> {
         let pb::ResourceType {
             name: _,
@@ -130,12 +134,16 @@ impl Wire for ResourceTypeFields {
             input_schema,
             output_schema,
             secret_outputs,
+            input_schema_json,
+            output_schema_json,
         } = message;
+        let shown = |value: &'_ Option<Struct>| value.clone().filter(|_| before.is_none());
+        let (input, output) = (shown(input_schema), shown(output_schema));
         Some(Self {
             display_name: display_name.clone(),
             description: description.clone(),
-            input_schema: from_pb_struct(input_schema.as_ref()),
-            output_schema: from_pb_struct(output_schema.as_ref()),
+            input_schema: schema(violations, "input_schema", input_schema_json, input.as_ref()),
+            output_schema: schema(violations, "output_schema", output_schema_json, output.as_ref()),
             secret_outputs: secret_outputs.clone(),
         })
     }

@@ -160,14 +160,14 @@ impl Api {
         let scope = Scope { service: &self.app, organization: permit.organization(), parent: &kind };
         let fields = decode::<EntityFields>(&request.entity.clone().unwrap_or_default(), &scope, None);
         let fields = fields.map_err(Problem::from)?;
-        let context = ChangeContext::of(&permit, &request).within(&request.operation)?;
+        let context = ChangeContext::of(&permit, &request).within(&request.operation_id)?;
         let registration_pb::RegisterEntityRequest {
             parent: _,
             entity_id: id,
             entity: _,
             resource,
             key,
-            operation: _,
+            operation_id: _,
         } = request;
         let command = Register { id, fields, resource, key };
         respond(self.app.register_entity(&context, encode_entity, command).await)
@@ -180,7 +180,7 @@ impl Api {
         let (permit, request) = read_request(request)?;
         let action = registration_pb::UnregisterEntityRequest::ACTION;
         let named = name::<EntityFields>(&permit, "name", &request.name, action).map_err(Problem::from)?;
-        let context = ChangeContext::of(&permit, &request).within(&request.operation)?;
+        let context = ChangeContext::of(&permit, &request).within(&request.operation_id)?;
         let (kind, resource) = (named.parent, request.resource);
         let command = Unregister { name: named.name, kind, id: named.id, resource };
         respond(self.app.unregister_entity(&context, command).await)

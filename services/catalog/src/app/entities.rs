@@ -25,7 +25,7 @@ impl Rules for EntityFields {
     ) -> Result<(), Error> {
         let kind = kind_of(work, &after.fields).await?;
         let mut violations = Violations::new();
-        for problem in pavior_expr::schema::validate(&kind.fields.spec_schema, &after.fields.spec) {
+        for problem in pavior_expr::schema::validate(kind.fields.spec_schema.value(), &after.fields.spec) {
             violations.add(violation_path("spec", &problem.path), Fault::Schema, problem.message);
         }
         if let Err(more) = after.fields.edges(&after.organization, &after.id, &kind.fields) {

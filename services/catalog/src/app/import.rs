@@ -204,7 +204,7 @@ impl Checker {
         let options =
             jsonschema::options().with_draft(Draft::Draft202012).offline().with_pattern_options(options);
         // Without one every spec takes the slow way, which says what is wrong.
-        let validator = options.build(&fields.spec_schema).ok();
+        let validator = options.build(fields.spec_schema.value()).ok();
         Self { fields, validator }
     }
 
@@ -212,7 +212,7 @@ impl Checker {
         if self.validator.as_ref().is_some_and(|validator| validator.is_valid(&fields.spec)) {
             return;
         }
-        for problem in pavior_expr::schema::validate(&self.fields.spec_schema, &fields.spec) {
+        for problem in pavior_expr::schema::validate(self.fields.spec_schema.value(), &fields.spec) {
             violations.add(violation_path("spec", &problem.path), Fault::Schema, problem.message);
         }
     }

@@ -62,8 +62,8 @@ async fn refit(work: &Work<'_, App>, kind: &Stored<KindFields>) -> Result<(), Er
         last.clone_from(&end.id);
         let mut fitting = Vec::new();
         for entity in &entities {
-            let fits =
-                pavior_expr::schema::validate(&kind.fields.spec_schema, &entity.fields.spec).is_empty();
+            let fits = pavior_expr::schema::validate(kind.fields.spec_schema.value(), &entity.fields.spec)
+                .is_empty();
             match entity.fields.edges(&entity.organization, &entity.id, &kind.fields) {
                 Ok(edges) if fits => fitting.push((entity.clone(), edges)),
                 _ => unfit.push(entity.name()),

@@ -159,9 +159,9 @@ async fn contracts(
     let ids: Vec<String> = types.into_iter().filter(|id| pavior_core::validate_id(id).is_ok()).collect();
     let found = work.rows().find_many::<ResourceTypeFields>(work.permit, "", &ids).await?;
     let contract = |found: Stored<ResourceTypeFields>| {
-        let outputs = properties(&found.fields.output_schema);
+        let outputs = properties(found.fields.output_schema.value());
         let outputs = outputs.map(|names| names.into_iter().map(str::to_owned).collect());
-        (found.id, TypeContract { input_schema: found.fields.input_schema, outputs })
+        (found.id, TypeContract { input_schema: found.fields.input_schema.value().clone(), outputs })
     };
     Ok(found.into_iter().map(contract).collect())
 }

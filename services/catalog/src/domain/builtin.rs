@@ -49,7 +49,7 @@ fn kind(
     KindFields {
         display_name: display_name.to_owned(),
         description: description.to_owned(),
-        spec_schema,
+        spec_schema: spec_schema.into(),
         relation_rules,
         built_in: true,
     }

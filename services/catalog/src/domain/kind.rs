@@ -1,6 +1,6 @@
 //! Kinds of entities: the schema of `spec`, and which of its fields point at other entities.
 
-use super::{Fields, Violations, text};
+use super::{Fields, Schema, Violations, text};
 use crate::json::{Json, json};
 use pavior_core::Fault;
 
@@ -37,7 +37,7 @@ impl RelationRule {
 pub(crate) struct KindFields {
     pub(crate) display_name: String,
     pub(crate) description: String,
-    pub(crate) spec_schema: Json,
+    pub(crate) spec_schema: Schema,
     pub(crate) relation_rules: Vec<RelationRule>,
     pub(crate) built_in: bool,
 }
@@ -54,7 +54,7 @@ impl Fields for KindFields {
         let mut violations = Violations::new();
         text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
         text::paragraph(&mut violations, "description", &self.description, text::MAX_DESCRIPTION);
-        text::schema(&mut violations, "spec_schema", &self.spec_schema);
+        self.spec_schema.check(&mut violations, "spec_schema_json");
         if self.relation_rules.len() > MAX_RULES {
             violations.add(
                 "relation_rules",
@@ -92,7 +92,7 @@ impl Fields for KindFields {
     fn snapshot(&self) -> Json {
         let Self { display_name, description, spec_schema, relation_rules, built_in } = self;
         json!({
-            "displayName": display_name, "description": description, "specSchema": spec_schema,
+            "displayName": display_name, "description": description, "specSchema": spec_schema.value(),
             "relationRules": rules_to_json(relation_rules), "builtIn": built_in,
         })
     }
@@ -145,7 +145,7 @@ mod tests {
         let kind = KindFields {
             display_name: "x".repeat(201),
             description: String::new(),
-            spec_schema: json!({"$ref": "https://example.com/schema"}),
+            spec_schema: json!({"$ref": "https://example.com/schema"}).into(),
             relation_rules: vec![
                 RelationRule::new("", "a b", "ok", "Comp"),
                 RelationRule::new("uses", "uses", "usedBy", ""),
@@ -158,7 +158,7 @@ mod tests {
             paths,
             [
                 "display_name",
-                "spec_schema.$ref",
+                "spec_schema_json.$ref",
                 "relation_rules.0.field",
                 "relation_rules.0.type",
                 "relation_rules.0.default_kind_id",

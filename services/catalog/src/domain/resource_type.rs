@@ -1,6 +1,6 @@
 //! Resource types: the contract of what can be asked for.
 
-use super::{Fields, Violations, text};
+use super::{Fields, Schema, Violations, text};
 use crate::json::{Json, json};
 use pavior_core::Fault;
 
@@ -12,8 +12,8 @@ const MAX_SECRET_OUTPUTS: usize = 64;
 pub(crate) struct ResourceTypeFields {
     pub(crate) display_name: String,
     pub(crate) description: String,
-    pub(crate) input_schema: Json,
-    pub(crate) output_schema: Json,
+    pub(crate) input_schema: Schema,
+    pub(crate) output_schema: Schema,
     pub(crate) secret_outputs: Vec<String>,
 }
 
@@ -29,8 +29,8 @@ impl Fields for ResourceTypeFields {
         let mut violations = Violations::new();
         text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
         text::paragraph(&mut violations, "description", &self.description, text::MAX_DESCRIPTION);
-        text::schema(&mut violations, "input_schema", &self.input_schema);
-        text::schema(&mut violations, "output_schema", &self.output_schema);
+        self.input_schema.check(&mut violations, "input_schema_json");
+        self.output_schema.check(&mut violations, "output_schema_json");
         if self.secret_outputs.len() > MAX_SECRET_OUTPUTS {
             violations.add(
                 "secret_outputs",
@@ -38,7 +38,7 @@ impl Fields for ResourceTypeFields {
                 format!("must have at most {MAX_SECRET_OUTPUTS} entries"),
             );
         }
-        let listed = properties(&self.output_schema);
+        let listed = properties(self.output_schema.value());
         for (index, output) in self.secret_outputs.iter().enumerate() {
             let at = format!("secret_outputs.{index}");
             if output.is_empty() {
@@ -60,8 +60,8 @@ impl Fields for ResourceTypeFields {
     fn snapshot(&self) -> Json {
         let Self { display_name, description, input_schema, output_schema, secret_outputs } = self;
         json!({
-            "displayName": display_name, "description": description, "inputSchema": input_schema,
-            "outputSchema": output_schema, "secretOutputs": secret_outputs,
+            "displayName": display_name, "description": description, "inputSchema": input_schema.value(),
+            "outputSchema": output_schema.value(), "secretOutputs": secret_outputs,
         })
     }
 }
@@ -81,16 +81,16 @@ mod tests {
         let mut fields = ResourceTypeFields {
             display_name: String::new(),
             description: String::new(),
-            input_schema: json!({}),
-            output_schema: json!({"type": "object", "properties": {"url": {"type": "string"}}}),
+            input_schema: Schema::default(),
+            output_schema: json!({"type": "object", "properties": {"url": {"type": "string"}}}).into(),
             secret_outputs: vec!["url".to_owned(), "password".to_owned()],
         };
         let paths: Vec<String> = fields.check("acme", "db").into_iter().map(|v| v.path).collect();
         assert_eq!(paths, ["secret_outputs.1"]);
-        fields.output_schema = json!({});
+        fields.output_schema = Schema::default();
         assert!(fields.check("acme", "db").is_empty());
-        fields.input_schema = json!({"type": "nonsense"});
+        fields.input_schema = json!({"type": "nonsense"}).into();
         let violations = fields.check("acme", "db").into_vec();
-        assert!(violations[0].path.starts_with("input_schema"), "{violations:?}");
+        assert!(violations[0].path.starts_with("input_schema_json"), "{violations:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::name::{RESERVED_KEY, is_reserved_key};
 pub(crate) use pavior_core::resource::{MAX_DISPLAY_NAME, line, paragraph};
-use pavior_core::value::{MAX_DEPTH, deeper_than};
+use pavior_core::value::{INEXACT, MAX_DEPTH, deeper_than, inexact_paths};
 
 use super::Violations;
 use crate::json::{Json, contains_nul};
@@ -22,6 +22,8 @@ pub(crate) const MAX_LABEL_VALUE: usize = 256;
 pub(crate) const MAX_ANNOTATIONS: usize = 64 * 1024;
 /// Most tags.
 pub(crate) const MAX_TAGS: usize = 64;
+/// So many numbers that are too large are named at once.
+const MAX_NAMED: usize = 20;
 /// Largest spec or schema, as JSON text in bytes.
 pub(crate) const MAX_JSON: usize = 256 * 1024;
 
@@ -110,6 +112,16 @@ pub(crate) fn json(violations: &mut Violations, path: &str, value: &Json) {
         violations.add(path, Fault::Pattern, "must not hold the character NUL");
     }
     unmarked(violations, path, value);
+    exact(violations, path, value);
+}
+
+/// Refuses numbers that callers would be given as others. Requests are refused before they come here; documents are not.
+pub(crate) fn exact(violations: &mut Violations, path: &str, value: &Json) {
+    for at in inexact_paths(value, MAX_NAMED) {
+        // Within documents indices are parts like any other.
+        let at = at.replace('[', ".").replace(']', "");
+        violations.add(format!("{path}{at}"), Fault::OutOfRange, INEXACT);
+    }
 }
 
 /// Refuses what could not be given to callers again. Requests are refused before they come here; documents are not.
@@ -128,16 +140,6 @@ pub(crate) fn unmarked(violations: &mut Violations, path: &str, value: &Json) {
             Fault::Reserved,
             "must not have a key `$secret` or `$unknown`: only the platform makes those",
         );
-    }
-}
-
-/// A JSON Schema; an empty one allows everything.
-pub(crate) fn schema(violations: &mut Violations, path: &str, schema: &Json) {
-    json(violations, path, schema);
-    if let Err(problems) = pavior_expr::schema::compile_check(schema) {
-        for problem in problems {
-            violations.add(super::violation_path(path, &problem.path), Fault::Syntax, problem.message);
-        }
     }
 }
 
@@ -174,6 +176,14 @@ mod tests {
         json(&mut violations, "spec", &crate::json::json!({"a": [{"$secret": "x/1/password"}]}));
         let paths: Vec<&str> = violations.iter().map(|violation| violation.path.as_str()).collect();
         assert_eq!(paths, ["spec.a.0"]);
+    }
+
+    #[test]
+    fn numbers_that_would_come_back_as_others_are_refused_where_they_stand() {
+        let mut violations = Violations::new();
+        json(&mut violations, "spec", &crate::json::json!({"a": [1, {"b": 9_007_199_254_740_993_u64}]}));
+        let paths: Vec<&str> = violations.iter().map(|violation| violation.path.as_str()).collect();
+        assert_eq!(paths, ["spec.a.1.b"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use pavior_store::filter::FieldMap;
 use pavior_store::{StoreError, micros};
 
 use super::entity::kind;
-use super::{corrupt, time};
+use super::{corrupt, schema, time};
 use crate::domain::kind::{rules_from_json, rules_to_json};
 use crate::domain::{KindFields, Stored};
 use pavior_resource::Table;
@@ -31,6 +31,7 @@ impl Table for KindFields {
             built_in,
         } = row;
         let relation_rules = rules_from_json(&relation_rules).ok_or_else(|| corrupt("relation rules"))?;
+        let spec_schema = schema(&spec_schema, "spec schema")?;
         Ok(Stored {
             organization,
             id,
@@ -54,7 +55,7 @@ impl Table for KindFields {
             update_time: micros(update_time),
             display_name,
             description,
-            spec_schema,
+            spec_schema: spec_schema.text(),
             relation_rules: rules_to_json(&relation_rules),
             built_in,
         }

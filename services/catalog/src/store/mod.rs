@@ -66,6 +66,11 @@ fn text_map(json: &serde_json::Value) -> Option<std::collections::BTreeMap<Strin
     json.as_object()?.iter().map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
+/// A JSON Schema as text keeps it.
+fn schema(text: &str, what: &str) -> Result<crate::domain::Schema, StoreError> {
+    crate::domain::Schema::parse(text).map_err(|_| corrupt(what))
+}
+
 fn text_list(json: &serde_json::Value) -> Option<Vec<String>> {
     json.as_array()?.iter().map(|value| value.as_str().map(str::to_owned)).collect()
 }

@@ -9,7 +9,7 @@ use sea_orm::{
 use serde_json::json;
 
 use super::entity::{resource_definition, resource_type, template_type};
-use super::{Db, corrupt, text_list, time};
+use super::{Db, corrupt, schema, text_list, time};
 use crate::domain::{Fields as _, ResourceTypeFields, Stored};
 use pavior_resource::Table;
 
@@ -35,6 +35,8 @@ impl Table for ResourceTypeFields {
             secret_outputs,
         } = row;
         let secret_outputs = text_list(&secret_outputs).ok_or_else(|| corrupt("secret outputs"))?;
+        let input_schema = schema(&input_schema, "input schema")?;
+        let output_schema = schema(&output_schema, "output schema")?;
         Ok(Stored {
             organization,
             id,
@@ -65,8 +67,8 @@ impl Table for ResourceTypeFields {
             update_time: micros(update_time),
             display_name,
             description,
-            input_schema,
-            output_schema,
+            input_schema: input_schema.text(),
+            output_schema: output_schema.text(),
             secret_outputs: json!(secret_outputs),
         }
     }

@@ -9,7 +9,7 @@ use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait as _};
 use serde_json::json;
 
 use super::entity::{template, template_type, template_version};
-use super::{Db, corrupt, text_list, text_map, time};
+use super::{Db, corrupt, schema, text_list, text_map, time};
 use crate::domain::{Stored, TemplateFields, VersionFields, version};
 use pavior_resource::{Key, Table, confined};
 
@@ -101,6 +101,7 @@ impl Table for VersionFields {
         } = row;
         let environment_classes =
             text_list(&environment_classes).ok_or_else(|| corrupt("environment classes"))?;
+        let parameter_schema = schema(&parameter_schema, "parameter schema")?;
         Ok(Stored {
             organization,
             id,
@@ -134,7 +135,7 @@ impl Table for VersionFields {
             template,
             document,
             digest,
-            parameter_schema,
+            parameter_schema: parameter_schema.text(),
             environment_classes: json!(environment_classes),
             content,
         }

@@ -115,8 +115,8 @@ fn resource_type() -> ResourceTypeFields {
     ResourceTypeFields {
         display_name: "Type".to_owned(),
         description: String::new(),
-        input_schema: json!({"type": "object"}),
-        output_schema: json!({"properties": {"url": {}}}),
+        input_schema: json!({"type": "object", "properties": {"b": {}, "a": {}}}).into(),
+        output_schema: json!({"properties": {"url": {}}}).into(),
         secret_outputs: vec!["url".to_owned()],
     }
 }
@@ -138,7 +138,7 @@ fn version(template: &str) -> VersionFields {
         template: template.to_owned(),
         document: "template: x".to_owned(),
         digest: "00".to_owned(),
-        parameter_schema: json!({"type": "object"}),
+        parameter_schema: json!({"type": "object", "required": [], "properties": {}}).into(),
         environment_classes: vec!["zeta".to_owned(), "alpha".to_owned()],
         content: json!({"template": "x"}),
     }

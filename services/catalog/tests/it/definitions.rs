@@ -210,8 +210,8 @@ async fn bad_types_and_definitions_are_refused() {
         parent: "organizations/acme".into(),
         resource_type_id: "t".into(),
         resource_type: Some(pb::ResourceType {
-            input_schema: Some(object(json!({"type": 7}))),
-            output_schema: Some(object(json!({"properties": {"url": {}}}))),
+            input_schema_json: json!({"type": 7}).to_string(),
+            output_schema_json: json!({"properties": {"url": {}}}).to_string(),
             secret_outputs: vec!["password".into()],
             ..Default::default()
         }),
@@ -222,7 +222,7 @@ async fn bad_types_and_definitions_are_refused() {
         Code::InvalidArgument,
         "INVALID_FIELD",
     );
-    assert_eq!(fields(&error), ["resource_type.input_schema.type", "resource_type.secret_outputs[0]"]);
+    assert_eq!(fields(&error), ["resource_type.input_schema_json.type", "resource_type.secret_outputs[0]"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

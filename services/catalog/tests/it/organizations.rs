@@ -8,6 +8,10 @@ use tonic::Code;
 
 use crate::support::{World, fields, mask, object, refused};
 
+/// Not in the order of the alphabet.
+const SCHEMA: &str =
+    r#"{"type":"object","properties":{"size":{"type":"integer"},"host":{},"place":{},"area":{}}}"#;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_organization_has_the_built_in_kinds() {
     db::both(|db| async {
@@ -108,9 +112,7 @@ async fn kinds_are_made_changed_and_deleted() {
             parent: "organizations/acme".into(),
             kind_id: "job".into(),
             kind: Some(pb::Kind {
-                spec_schema: Some(object(
-                    json!({"type": "object", "properties": {"size": {"type": "integer"}}}),
-                )),
+                spec_schema_json: SCHEMA.into(),
                 relation_rules: vec![rule("host")],
                 ..Default::default()
             }),
@@ -118,6 +120,8 @@ async fn kinds_are_made_changed_and_deleted() {
         };
         let kind = client.catalog.create_kind(world.alice(request)).await.unwrap().into_inner();
         assert!(!kind.built_in);
+        assert_eq!(kind.spec_schema_json, SCHEMA, "in the order of its author");
+        assert_eq!(kind.spec_schema, Some(object(serde_json::from_str(SCHEMA).unwrap())));
         world.component("acme", "web", json!({})).await;
         let entity = pb::CreateEntityRequest {
             parent: kind.name.clone(),
@@ -149,10 +153,10 @@ async fn kinds_are_made_changed_and_deleted() {
         let strict = pb::UpdateKindRequest {
             kind: Some(pb::Kind {
                 name: kind.name.clone(),
-                spec_schema: Some(object(json!({"required": ["colour"]}))),
+                spec_schema_json: json!({"required": ["colour"]}).to_string(),
                 ..Default::default()
             }),
-            update_mask: mask(&["spec_schema"]),
+            update_mask: mask(&["spec_schema_json"]),
             ..Default::default()
         };
         let error = refused(
@@ -192,7 +196,7 @@ async fn built_in_kinds_and_bad_kinds_are_refused() {
         kind_id: "job".into(),
         kind: Some(pb::Kind {
             display_name: "x".repeat(300),
-            spec_schema: Some(object(json!({"type": "nonsense", "$ref": "https://example.com"}))),
+            spec_schema_json: json!({"type": "nonsense", "$ref": "https://example.com"}).to_string(),
             ..Default::default()
         }),
         ..Default::default()
@@ -202,5 +206,40 @@ async fn built_in_kinds_and_bad_kinds_are_refused() {
         Code::InvalidArgument,
         "INVALID_FIELD",
     );
-    assert_eq!(fields(&error), ["kind.display_name", "kind.spec_schema.$ref"]);
+    assert_eq!(fields(&error), ["kind.display_name", "kind.spec_schema_json.$ref"]);
+}
+
+/// A schema that is given where it is only shown would otherwise be none.
+#[tokio::test]
+async fn a_schema_is_its_text() {
+    let world = World::ready(db::sqlite()).await;
+    let mut catalog = world.client.catalog.clone();
+    let create = |id: &str, kind: pb::Kind| pb::CreateKindRequest {
+        parent: "organizations/acme".into(),
+        kind_id: id.into(),
+        kind: Some(kind),
+        ..Default::default()
+    };
+    let shown = pb::Kind { spec_schema: Some(object(json!({"type": "object"}))), ..Default::default() };
+    let answer = catalog.create_kind(world.alice(create("job", shown))).await;
+    let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+    assert_eq!(fields(&error), ["kind.spec_schema"]);
+    for text in ["[]", "{", "type: object", r#"{"maximum": 9007199254740993}"#] {
+        let kind = pb::Kind { spec_schema_json: text.into(), ..Default::default() };
+        let answer = catalog.create_kind(world.alice(create("job", kind))).await;
+        let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+        assert!(fields(&error)[0].starts_with("kind.spec_schema_json"), "{text}: {error:?}");
+    }
+    let made =
+        catalog.create_kind(world.alice(create("job", pb::Kind::default()))).await.unwrap().into_inner();
+    assert_eq!((made.spec_schema_json.as_str(), made.spec_schema), ("", Some(object(json!({})))));
+    // The same keys in another order are another form.
+    for text in [SCHEMA.to_owned(), SCHEMA.replace(r#""place":{},"area":{}"#, r#""area":{},"place":{}"#)] {
+        let kind = pb::Kind { name: made.name.clone(), spec_schema_json: text.clone(), ..Default::default() };
+        let update = pb::UpdateKindRequest { kind: Some(kind), ..Default::default() };
+        let changed = catalog.update_kind(world.alice(update)).await.unwrap().into_inner();
+        assert_eq!(changed.spec_schema_json, text);
+        let get = pb::GetKindRequest { name: made.name.clone() };
+        assert_eq!(catalog.get_kind(world.alice(get)).await.unwrap().into_inner(), changed);
+    }
 }

@@ -201,7 +201,7 @@ fn passed_on<T>(world: &World, resource: &str, method: &str, message: T) -> toni
 /// The same with what stands for the facts that were decided on.
 fn decided_on<T>(world: &World, resource: &str, method: &str, facts: &str, message: T) -> tonic::Request<T> {
     let alice = principal("acme", "alice");
-    let decision = DecisionRef { id: "d".into(), effect: Effect::Allow, ..DecisionRef::default() };
+    let decision = DecisionRef { decision: "d".into(), effect: Effect::Allow, ..DecisionRef::default() };
     let grant = Grant {
         audience: pavior_catalog::ROLE,
         method,

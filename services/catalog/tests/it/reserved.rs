@@ -20,7 +20,7 @@ fn register(id: &str, resource: &str, title: &str) -> registration_pb::RegisterE
         entity: Some(pb::Entity { display_name: title.to_owned(), ..entity }),
         resource: resource.to_owned(),
         key: "k1".to_owned(),
-        operation: OPERATION.to_owned(),
+        operation_id: OPERATION.to_owned(),
     }
 }
 
@@ -36,7 +36,7 @@ impl World {
         let request = registration_pb::UnregisterEntityRequest {
             name: name.to_owned(),
             resource: resource.to_owned(),
-            operation: OPERATION.to_owned(),
+            operation_id: OPERATION.to_owned(),
         };
         self.provisioning
             .clone()

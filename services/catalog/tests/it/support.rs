@@ -221,8 +221,8 @@ impl World {
             parent: "organizations/acme".to_owned(),
             resource_type_id: id.to_owned(),
             resource_type: Some(pb::ResourceType {
-                input_schema: Some(object(input)),
-                output_schema: Some(object(serde_json::json!({ "properties": properties }))),
+                input_schema_json: input.to_string(),
+                output_schema_json: serde_json::json!({ "properties": properties }).to_string(),
                 ..Default::default()
             }),
             ..Default::default()

@@ -90,7 +90,7 @@ async fn services_get_a_signed_token_with_the_decision_and_nothing_of_the_caller
     assert_eq!((permit.action(), permit.resource()), ("catalog.entities.get", ENTITY));
     assert_eq!(permit.request_id(), "request-7");
     let decision = permit.decision().unwrap();
-    assert_eq!((decision.id.as_str(), decision.policy_revision.as_str()), ("decision-1", "revision-1"));
+    assert_eq!((decision.decision.as_str(), decision.policy_revision.as_str()), ("decision-1", "revision-1"));
     for gone in ["authorization", "cookie", "x-pavior-principal", "x-pavior-internal", "x-forwarded-for"] {
         assert!(!call.headers.contains_key(gone), "{gone}");
     }

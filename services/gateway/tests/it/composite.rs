@@ -121,7 +121,7 @@ async fn allowed_actions_are_those_of_the_resource_that_policy_allows() {
             let owner = if resource.name == PROJECT { "organizations/acme/groups/payments" } else { "" };
             assert_eq!(resource.owner, owner, "{}", resource.name);
             let some = |actions: Vec<String>| {
-                actions.into_iter().filter(|action| !action.starts_with("catalog.users")).collect()
+                actions.into_iter().filter(|action| !action.starts_with("identity.users")).collect()
             };
             let (actions, planned_actions) = (some(request.actions), some(request.planned_actions));
             Ok(ListAllowedActionsResponse { actions, planned_actions })

@@ -252,3 +252,39 @@ async fn the_deadline_of_a_caller_holds() {
         send(&world, "GET", &format!("/v1/{ENTITY}"), &[("grpc-timeout", "100m")], b"").await;
     assert_eq!((status, told(&json).0.as_str()), (504, "DEADLINE_EXCEEDED"), "{json}");
 }
+
+/// Whole numbers beyond what a double tells apart are not changed but refused, wherever they stand.
+#[tokio::test]
+async fn numbers_of_values_arrive_as_they_were_written_or_not_at_all() {
+    let world = world().await;
+    let patch = async |spec: &str| {
+        let body = format!("{{\"spec\": {spec}}}");
+        send(
+            &world,
+            "PATCH",
+            &format!("/v1/{ENTITY}"),
+            &[("content-type", "application/json")],
+            body.as_bytes(),
+        )
+        .await
+    };
+    for (spec, place) in [
+        (r#"{"port": 9007199254740993}"#, "entity.spec.port"),
+        (r#"{"a": [0, {"b": -9007199254740992}]}"#, "entity.spec.a[1].b"),
+        (r#"{"a": 18446744073709551616}"#, "entity.spec.a"),
+        (r#"{"a": 1e300}"#, "entity.spec.a"),
+    ] {
+        let Answer(status, _, json) = patch(spec).await;
+        assert_eq!(
+            (status, told(&json)),
+            (400, ("INVALID_FIELD".to_owned(), vec![place.to_owned()])),
+            "{spec}"
+        );
+    }
+    assert!(world.fake("catalog").calls(UPDATE).is_empty());
+    let spec = r#"{"a": 9007199254740991, "b": 0.1, "c": "9007199254740993", "d": -1.5e-7}"#;
+    let Answer(status, _, json) = patch(spec).await;
+    assert_eq!(status, 200, "{json}");
+    assert_eq!(json["spec"]["c"], "9007199254740993");
+    assert_eq!(json["spec"]["a"].as_f64(), Some(9_007_199_254_740_991.0));
+}

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use pavior_proto::pavior::catalog::v1 as catalog;
-use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage as _, SerializeOptions, Value};
+use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, ReflectMessage as _, SerializeOptions, Value};
 use serde_json::Value as Json;
 use tonic::Code;
 
@@ -129,6 +129,7 @@ async fn apply_document(
     if let Some(unknown) = fields.keys().find_map(|field| unknown(&kind.message, field)) {
         return Err(wrong_usage(format!("`{name}`: {unknown}")));
     }
+    written_as_text(&kind.message, &mut fields).with_context(|| format!("`{name}`"))?;
     let desired = DynamicMessage::deserialize(kind.message.clone(), Json::Object(fields))
         .with_context(|| format!("`{name}`"))
         .or_usage()?;
@@ -155,6 +156,28 @@ fn unknown(message: &MessageDescriptor, field: &str) -> Option<String> {
         [] => format!("there is no field `{field}`; there are {}", named(&all)),
         meant => format!("there is no field `{field}`; {} may be meant", named(meant)),
     })
+}
+
+/// Where a type has a value that is only shown and beside it the same as JSON text (`specSchema`, `specSchemaJson`), a
+/// document says it as the value, and the text is made of that, with its keys in the order of the document.
+fn written_as_text(
+    message: &MessageDescriptor,
+    fields: &mut serde_json::Map<String, Json>,
+) -> anyhow::Result<()> {
+    for text in message.fields().filter(|field| field.kind() == Kind::String) {
+        let Some(shown) = text.name().strip_suffix("_json").and_then(|name| message.get_field_by_name(name))
+        else {
+            continue;
+        };
+        let value = [shown.json_name(), shown.name()].into_iter().find_map(|name| fields.shift_remove(name));
+        let Some(value) = value.filter(|value| !value.is_null()) else { continue };
+        if [text.json_name(), text.name()].into_iter().any(|name| fields.contains_key(name)) {
+            let (one, other) = (shown.json_name(), text.json_name());
+            return Err(wrong_usage(format!("`{one}` and `{other}` say the same: give one of them")));
+        }
+        fields.insert(text.json_name().to_owned(), Json::String(value.to_string()));
+    }
+    Ok(())
 }
 
 fn text_of(value: &Json) -> String {
@@ -368,8 +391,24 @@ mod tests {
         let kind = &kinds["catalog.pavior.dev/Kind"].message;
         assert_eq!(unknown(kind, "specSchema"), None);
         assert_eq!(unknown(kind, "spec_schema"), None);
-        let meant = "there is no field `schema`; `specSchema` may be meant";
+        let meant = "there is no field `schema`; `specSchema`, `specSchemaJson` may be meant";
         assert_eq!(unknown(kind, "schema").as_deref(), Some(meant));
+        assert_eq!(unknown(kind, "specSchemaJson"), None);
         assert!(unknown(kind, "colour").is_some_and(|all| all.contains("`description`, `displayName`")));
+    }
+
+    #[test]
+    fn schemas_keep_the_order_of_the_document() {
+        let kind = &dynamic::kinds().unwrap()["catalog.pavior.dev/Kind"].message;
+        let text =
+            "specSchema: { type: object, properties: { size: {}, name: {}, area: {} } }\ndisplayName: X\n";
+        let Json::Object(mut fields) = pavior_expr::yaml::parse(text).unwrap() else { panic!() };
+        written_as_text(kind, &mut fields).unwrap();
+        let wanted = r#"{"type":"object","properties":{"size":{},"name":{},"area":{}}}"#;
+        assert_eq!(fields["specSchemaJson"], wanted);
+        assert_eq!(fields.keys().collect::<Vec<_>>(), ["displayName", "specSchemaJson"]);
+        fields.insert("spec_schema".to_owned(), serde_json::json!({}));
+        let refused = written_as_text(kind, &mut fields).unwrap_err().to_string();
+        assert_eq!(refused, "`specSchema` and `specSchemaJson` say the same: give one of them");
     }
 }

@@ -1,5 +1,6 @@
 //! Commands that list and show.
 
+use anyhow::Context as _;
 use pavior_proto::google::longrunning::{
     CancelOperationRequest, GetOperationRequest, ListOperationsRequest, Operation,
 };
@@ -9,7 +10,6 @@ use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::policy::v1 as policy;
 use pavior_proto::pavior::policy::v1::approval::Choice;
 use pavior_proto::pavior::provisioning::v1 as pb;
-use pavior_rpc::convert;
 use serde_json::Value;
 
 use super::args::{ListArgs, OpCommand, VoteArgs};
@@ -386,7 +386,11 @@ pub(crate) async fn template(client: &Client, printer: Printer, name: String) ->
     if printer.is_json() {
         return Ok(());
     }
-    let schema = version.parameter_schema.as_ref().map(convert::from_struct).unwrap_or_default();
+    // The text has the order of the document, which the value has not.
+    let schema = match version.parameter_schema_json.as_str() {
+        "" => Value::Null,
+        text => serde_json::from_str(text).context("the schema of the parameters is not JSON")?,
+    };
     let rows = parameter_rows(&schema);
     if rows.is_empty() {
         return output::say("parameters    none");

@@ -163,7 +163,7 @@ impl Fixture {
         message: T,
     ) -> Request<T> {
         let decision =
-            DecisionRef { id: "decision-1".into(), effect: Effect::Allow, ..DecisionRef::default() };
+            DecisionRef { decision: "decision-1".into(), effect: Effect::Allow, ..DecisionRef::default() };
         let grant = Grant {
             audience: "policy",
             method: "",

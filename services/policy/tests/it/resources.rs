@@ -67,7 +67,7 @@ async fn a_role_from_creation_to_deletion() {
             [("policy.roles.create", a), ("policy.roles.update", a), ("policy.roles.delete", a)]
         );
         assert_eq!(events[0].principal.name, "organizations/acme/users/root");
-        assert_eq!(events[0].decision.as_ref().unwrap().id, "decision-1");
+        assert_eq!(events[0].decision.as_ref().unwrap().decision, "decision-1");
         assert_eq!(events[0].cause.call_id, "request-1");
         let change = events[1].change.clone().unwrap();
         assert_eq!(change.before.unwrap()["displayName"], "DEV");

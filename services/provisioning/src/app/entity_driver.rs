@@ -59,7 +59,7 @@ impl EntityDriver {
             entity: Some(entity(inputs)?),
             resource: context.resource.clone(),
             key: context.idempotency_key.clone(),
-            operation: context.operation.clone(),
+            operation_id: context.operation.clone(),
         };
         let name = format!("{parent}/entities/{id}");
         // So that an undo knows what to look for, even when nobody ever hears what became of the call.

@@ -181,7 +181,7 @@ impl Peers {
         let message = registration_pb::UnregisterEntityRequest {
             name: name.to_owned(),
             resource: context.resource.clone(),
-            operation: context.operation.clone(),
+            operation_id: context.operation.clone(),
         };
         let answer = self.registration.clone().unregister_entity(self.request(permit, message)).await;
         answer.map(drop).map_err(|status| (status.code(), status.message().to_owned()))

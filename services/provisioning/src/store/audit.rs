@@ -129,15 +129,16 @@ pub(crate) fn decision(decision: &Value, approvals: &Value) -> Option<DecisionRe
     if text("name").is_empty() {
         return None;
     }
-    let policy_ids = decision
-        .get("reasons")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(|reason| reason.get("policyId").and_then(Value::as_str).map(str::to_owned))
-        .collect();
+    let reasons = decision.get("reasons").and_then(Value::as_array).into_iter().flatten();
+    // A policy may speak several times.
+    let mut policy_ids: Vec<String> = Vec::new();
+    for id in reasons.filter_map(|reason| reason.get("policyId").and_then(Value::as_str)) {
+        if !policy_ids.iter().any(|known| known == id) {
+            policy_ids.push(id.to_owned());
+        }
+    }
     Some(DecisionRef {
-        id: text("name"),
+        decision: text("name"),
         effect: Effect::parse(text("effect").trim_start_matches("EFFECT_")).unwrap_or_default(),
         policy_revision: text("policyRevision"),
         policy_ids,

@@ -90,7 +90,7 @@ impl World {
 #[test]
 fn a_permit_says_what_was_decided() {
     let world = world();
-    let decision = DecisionRef { id: "d-1".to_owned(), effect: Effect::Allow, ..Default::default() };
+    let decision = DecisionRef { decision: "d-1".to_owned(), effect: Effect::Allow, ..Default::default() };
     let token = world.identity.mint(&grant(&alice(), Some(&decision))).unwrap();
     let permit = world.verifier.verify(token.to_str().unwrap(), "catalog", METHOD).unwrap();
     assert_eq!(permit.principal(), &alice());
@@ -173,7 +173,7 @@ async fn handler(request: Request<Body>) -> Result<Response<Body>, Infallible> {
         let seen = format!("{} {} {}", permit.caller(), permit.principal().name, permit.organization());
         response.headers_mut().insert("seen", seen.parse().unwrap());
         if let Some(decision) = permit.decision() {
-            let decided = format!("{} {}", decision.id, permit.request_id());
+            let decided = format!("{} {}", decision.decision, permit.request_id());
             response.headers_mut().insert("decided", decided.parse().unwrap());
         }
     }
@@ -223,7 +223,7 @@ async fn the_layer_lets_in_only_valid_tokens_of_allowed_callers() {
 }
 
 pub(crate) fn decision(effect: Effect) -> DecisionRef {
-    DecisionRef { id: "d-1".to_owned(), effect, ..Default::default() }
+    DecisionRef { decision: "d-1".to_owned(), effect, ..Default::default() }
 }
 
 /// What becomes of a call of `method` that `by` makes with this action and decision.
@@ -413,7 +413,7 @@ async fn minted_tokens_are_reused_for_some_seconds_for_the_same_principal_only()
 fn a_shared_token_says_the_same_for_every_call_that_it_is_used_for() {
     let world = world();
     let decision = |id: &str, revision: &str| DecisionRef {
-        id: id.to_owned(),
+        decision: id.to_owned(),
         effect: Effect::Allow,
         policy_revision: revision.to_owned(),
         ..Default::default()

@@ -87,8 +87,8 @@ impl AuditEvent {
             cut(r#type, place_bytes);
             cut(project, place_bytes);
         }
-        if let Some(DecisionRef { id, effect: _, policy_revision, policy_ids, approvals }) = decision {
-            cut(id, MAX_TEXT);
+        if let Some(DecisionRef { decision, effect: _, policy_revision, policy_ids, approvals }) = decision {
+            cut(decision, MAX_TEXT);
             cut(policy_revision, MAX_TEXT);
             for list in [policy_ids, approvals] {
                 list.truncate(MAX_REFERENCES);

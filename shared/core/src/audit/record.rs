@@ -104,7 +104,7 @@ mod tests {
                 operation: "organizations/acme/operations/01900000-0000-7000-8000-000000000001".into(),
             },
             decision: Some(DecisionRef {
-                id: "organizations/acme/decisions/01900000-0000-7000-8000-000000000002".into(),
+                decision: "organizations/acme/decisions/01900000-0000-7000-8000-000000000002".into(),
                 effect: Effect::RequireApproval,
                 policy_revision: "7".into(),
                 policy_ids: vec!["production-approval".into()],

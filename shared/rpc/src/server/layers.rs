@@ -25,7 +25,6 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use super::{Peer, Stack, rescue as fix};
 use crate::body::{LimitBody, OnEnd, first_message, observe};
 use crate::context::{self, REQUEST_ID, RequestContext, Trace};
-use crate::depth;
 use crate::methods;
 use crate::problem::{ErrorReason, Problem};
 use crate::until::until_deadline;
@@ -308,14 +307,14 @@ pub(super) fn deadline(next: Stack, default: Duration, max: Duration) -> Stack {
     })
 }
 
-/// Refuses values that nest too deep. Only the one message of a call that may hold values is waited for.
-pub(super) fn value_depth(next: Stack, reads_message: bool) -> Stack {
+/// Refuses values that nest too deep, or hold numbers that would be changed. Only the one message of a call that may hold values is waited for.
+pub(super) fn values(next: Stack, reads_message: bool) -> Stack {
     if !reads_message {
         return next;
     }
     Stack::from_fn(move |request| {
         let method = methods::method(request.uri().path());
-        let Some(method) = method.filter(|m| !m.client_streaming && depth::concerns(&m.input)) else {
+        let Some(method) = method.filter(|m| !m.client_streaming && crate::values::concerns(&m.input)) else {
             return next.handle(request);
         };
         let next = next.clone();
@@ -326,7 +325,7 @@ pub(super) fn value_depth(next: Stack, reads_message: bool) -> Stack {
                 Err(status) => return status.into_http(),
             };
             // A compressed one is not taken by our services, and its decoder says so.
-            match message.map_or(Ok(()), |message| depth::check(&method.input, &message)) {
+            match message.map_or(Ok(()), |message| crate::values::check(&method.input, &message)) {
                 Ok(()) => next.handle(Request::from_parts(parts, body)).await,
                 Err(problem) => status_response(problem),
             }

@@ -40,7 +40,7 @@ pub const ORDER: [&str; 11] = [
     "deadline",
     "drain",
     "authn",
-    "value_depth",
+    "values",
 ];
 
 type StackFuture = BoxFuture<'static, Response<Body>>;
@@ -151,7 +151,7 @@ pub struct StackOptions {
     pub drain: Drain,
     /// Who calls.
     pub authn: Option<AuthnLayer>,
-    /// False for a server that reads the message itself before it knows who calls; it has to use [`crate::depth`].
+    /// False for a server that reads the message itself before it knows who calls; it has to use [`crate::values`].
     pub reads_message: bool,
     /// Further layers between `authn` and the routes, outermost first; the gateway has some.
     pub inner: Vec<(&'static str, BoxLayer)>,
@@ -214,7 +214,7 @@ fn layers(options: &StackOptions) -> Vec<(&'static str, Wrap)> {
         // What is below it knows who calls.
         ("authn", Box::new(move |next| wrap(authn, next))),
         // Last of the common ones: the message is read for those who are let in, and before anything decodes it.
-        ("value_depth", Box::new(move |next| layers::value_depth(next, reads_message))),
+        ("values", Box::new(move |next| layers::values(next, reads_message))),
     ];
     for (name, layer) in inner {
         list.push((name, Box::new(move |next| wrap(Some(layer), next))));

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets the unexpected should stop")]
 
 mod client;
-mod depth;
 mod drain;
 mod harness;
 mod health;
@@ -13,4 +12,5 @@ mod ship;
 mod stack;
 mod tls;
 mod validate;
+mod values;
 mod wire;

@@ -25,7 +25,7 @@ fn order_of_the_stack_is_pinned() {
         "deadline",
         "drain",
         "authn",
-        "value_depth",
+        "values",
     ];
     assert_eq!(ORDER, want);
     assert_eq!(order(&StackOptions::default()), want);

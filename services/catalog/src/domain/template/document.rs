@@ -3,7 +3,7 @@
 use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
-use pavior_core::value::{MAX_DEPTH, deeper_than};
+use pavior_core::value::{MAX_DEPTH, deeper_than, inexact_paths};
 
 use super::section::{self, TypeContract};
 use super::{MAX_DOCUMENT, VersionFields};
@@ -44,6 +44,9 @@ pub(crate) fn parse(source: &str) -> Result<Document, Violations> {
         Ok(value) if deeper_than(&value, MAX_DEPTH) => text::depth(&mut violations, "document", &value),
         Ok(value) if pavior_expr::marker_path(&value).is_some() => {
             text::unmarked(&mut violations, "document", &value);
+        }
+        Ok(value) if !inexact_paths(&value, 1).is_empty() => {
+            text::exact(&mut violations, "document", &value);
         }
         Ok(Json::Object(root)) => return Ok(Document { source: source.to_owned(), root }),
         Ok(_) => violations.add("document", Fault::Type, "must be a map"),
@@ -123,7 +126,7 @@ impl Document {
             template: template.to_owned(),
             document: self.source.clone(),
             digest: pavior_core::digest::sha256_hex(self.source.as_bytes()),
-            parameter_schema: parameters,
+            parameter_schema: parameters.into(),
             environment_classes: classes.iter().map(|class| class.id.to_owned()).collect(),
             content: Json::Object(content),
         };

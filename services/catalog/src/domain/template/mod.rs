@@ -11,7 +11,7 @@ mod section;
 use pavior_core::Fault;
 use std::collections::BTreeMap;
 
-use super::{Fields, Violations, text};
+use super::{Fields, Schema, Violations, text};
 use crate::json::{Json, json};
 
 pub(crate) use document::parse;
@@ -42,7 +42,7 @@ pub(crate) struct VersionFields {
     pub(crate) template: String,
     pub(crate) document: String,
     pub(crate) digest: String,
-    pub(crate) parameter_schema: Json,
+    pub(crate) parameter_schema: Schema,
     pub(crate) environment_classes: Vec<String>,
     /// The document as JSON, with `extends` resolved.
     pub(crate) content: Json,

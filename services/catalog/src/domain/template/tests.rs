@@ -98,7 +98,7 @@ fn a_good_document_is_resolved() {
     assert_eq!(environments["production"]["resources"]["database"]["inputs"]["size"], "large");
     assert_eq!(environments["production"]["resources"]["database"]["type"], "sql-database");
     assert_eq!(environments["production"]["workload"]["artifact"], "app");
-    assert_eq!(fields.parameter_schema["properties"]["size"]["default"], "small");
+    assert_eq!(fields.parameter_schema.value()["properties"]["size"]["default"], "small");
 }
 
 #[test]

@@ -15,8 +15,7 @@ pub struct Model {
     pub update_time: i64,
     pub display_name: String,
     pub description: String,
-    #[sea_orm(column_type = "JsonBinary")]
-    pub spec_schema: Json,
+    pub spec_schema: String,
     #[sea_orm(column_type = "JsonBinary")]
     pub relation_rules: Json,
     pub built_in: bool,

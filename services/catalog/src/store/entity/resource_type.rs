@@ -15,10 +15,8 @@ pub struct Model {
     pub update_time: i64,
     pub display_name: String,
     pub description: String,
-    #[sea_orm(column_type = "JsonBinary")]
-    pub input_schema: Json,
-    #[sea_orm(column_type = "JsonBinary")]
-    pub output_schema: Json,
+    pub input_schema: String,
+    pub output_schema: String,
     #[sea_orm(column_type = "JsonBinary")]
     pub secret_outputs: Json,
 }

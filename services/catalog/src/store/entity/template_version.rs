@@ -17,8 +17,7 @@ pub struct Model {
     pub sort_key: String,
     pub document: String,
     pub digest: String,
-    #[sea_orm(column_type = "JsonBinary")]
-    pub parameter_schema: Json,
+    pub parameter_schema: String,
     #[sea_orm(column_type = "JsonBinary")]
     pub environment_classes: Json,
     #[sea_orm(column_type = "JsonBinary")]

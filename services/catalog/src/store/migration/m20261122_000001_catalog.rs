@@ -31,7 +31,7 @@ const TABLES: &[(&str, &str)] = &[
     ),
     (
         "kinds",
-        "{head}, display_name {text} NOT NULL, description {text} NOT NULL, spec_schema {json} NOT NULL, \
+        "{head}, display_name {text} NOT NULL, description {text} NOT NULL, spec_schema {text} NOT NULL, \
          relation_rules {json} NOT NULL, built_in boolean NOT NULL, UNIQUE (organization, id)",
     ),
     (
@@ -61,7 +61,7 @@ const TABLES: &[(&str, &str)] = &[
     (
         "template_versions",
         "{head}, template {text} NOT NULL, sort_key {text} NOT NULL, document {text} NOT NULL, \
-         digest {text} NOT NULL, parameter_schema {json} NOT NULL, environment_classes {json} NOT NULL, \
+         digest {text} NOT NULL, parameter_schema {text} NOT NULL, environment_classes {json} NOT NULL, \
          content {json} NOT NULL, UNIQUE (organization, template, id)",
     ),
     (
@@ -71,8 +71,8 @@ const TABLES: &[(&str, &str)] = &[
     ),
     (
         "resource_types",
-        "{head}, display_name {text} NOT NULL, description {text} NOT NULL, input_schema {json} NOT NULL, \
-         output_schema {json} NOT NULL, secret_outputs {json} NOT NULL, UNIQUE (organization, id)",
+        "{head}, display_name {text} NOT NULL, description {text} NOT NULL, input_schema {text} NOT NULL, \
+         output_schema {text} NOT NULL, secret_outputs {json} NOT NULL, UNIQUE (organization, id)",
     ),
     (
         "resource_definitions",

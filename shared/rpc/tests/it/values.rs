@@ -1,14 +1,15 @@
-//! How deep values may nest: the same at every door, and never deeper than decoders can read.
+//! What values may hold: the same at every door, never deeper than decoders can read, and no number that would change.
 
-use pavior_core::value::MAX_DEPTH;
+use pavior_core::value::{MAX_DEPTH, MAX_EXACT};
 use pavior_proto::pavior::audit::v1::AuditRecord;
 use pavior_proto::pavior::catalog::v1::{CreateEntityRequest, Entity};
 use pavior_rpc::convert::{pool, to_struct, to_value};
-use pavior_rpc::depth;
 use pavior_rpc::methods;
 use pavior_rpc::problem::from_status;
+use pavior_rpc::values;
 use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, Value};
+use prost_types::value::Kind::NumberValue;
 use serde_json::json;
 use tonic::{Code, Status};
 
@@ -31,13 +32,13 @@ fn entity(spec: &serde_json::Value) -> CreateEntityRequest {
 #[test]
 fn objects_and_lists_count_alike_and_the_field_is_named() {
     let name = CreateEntityRequest::full_name();
-    assert!(depth::concerns(&name) && !depth::concerns(&AuditRecord::full_name()));
+    assert!(values::concerns(&name) && !values::concerns(&AuditRecord::full_name()));
     for value in [objects(MAX_DEPTH), lists(MAX_DEPTH)] {
-        assert!(depth::check(&name, &entity(&value).encode_to_vec()).is_ok(), "{value}");
+        assert!(values::check(&name, &entity(&value).encode_to_vec()).is_ok(), "{value}");
     }
     for value in [objects(MAX_DEPTH + 1), lists(MAX_DEPTH + 1), objects(100), lists(300)] {
         let bytes = entity(&value).encode_to_vec();
-        let problem = depth::check(&name, &bytes).unwrap_err();
+        let problem = values::check(&name, &bytes).unwrap_err();
         assert_eq!(problem.code, Code::InvalidArgument);
         assert_eq!(problem.violations[0].field, "entity.spec");
         assert_eq!(problem.violations[0].reason, "TOO_DEEP");
@@ -49,8 +50,41 @@ fn objects_and_lists_count_alike_and_the_field_is_named() {
 fn what_is_no_message_is_left_to_the_decoder() {
     let name = CreateEntityRequest::full_name();
     for bytes in [&b"\xff\xff"[..], b"\x0a\xff", b"\x12\x05\x6a\x03\x0a", b"\x03"] {
-        assert!(depth::check(&name, bytes).is_ok());
+        assert!(values::check(&name, bytes).is_ok());
         assert!(CreateEntityRequest::decode(bytes).is_err(), "{bytes:?}");
+    }
+}
+
+#[test]
+fn numbers_that_doubles_cannot_tell_apart_are_named() {
+    let name = CreateEntityRequest::full_name();
+    let fine = json!({ "a": [MAX_EXACT, -MAX_EXACT, 0.1, 1e15, "9007199254740993"], "b": { "c": 5e-324 } });
+    assert!(values::check(&name, &entity(&fine).encode_to_vec()).is_ok());
+    for (value, wanted) in [
+        (json!({ "port": 9_007_199_254_740_993_u64 }), vec!["entity.spec.port"]),
+        // What arrives is the same double.
+        (
+            json!({ "a": [1, { "b": MAX_EXACT + 1 }], "c": -MAX_EXACT - 1 }),
+            vec!["entity.spec.a[1].b", "entity.spec.c"],
+        ),
+        (json!({ "a": { "b": [[1e300]] } }), vec!["entity.spec.a.b[0][0]"]),
+    ] {
+        let problem = values::check(&name, &entity(&value).encode_to_vec()).unwrap_err();
+        assert_eq!(problem.code, Code::InvalidArgument);
+        let mut fields: Vec<&str> = problem.violations.iter().map(|one| one.field.as_str()).collect();
+        fields.sort_unstable();
+        assert_eq!(fields, wanted, "{value}");
+        assert!(problem.violations.iter().all(|one| one.reason == "OUT_OF_RANGE"));
+        assert!(problem.violations[0].description.contains("9007199254740991"), "{problem}");
+        assert_eq!(problem.metadata["limitNumber"], MAX_EXACT.to_string());
+    }
+    // No number at all: JSON has none such, so the field that holds it is named.
+    for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let mut request = entity(&json!({ "a": 1 }));
+        let spec = request.entity.as_mut().unwrap().spec.as_mut().unwrap();
+        spec.fields.insert("a".into(), prost_types::Value { kind: Some(NumberValue(number)) });
+        let problem = values::check(&name, &request.encode_to_vec()).unwrap_err();
+        assert_eq!(problem.violations[0].field, "entity.spec", "{number}");
     }
 }
 
@@ -116,10 +150,10 @@ fn what_is_deep_but_let_in_can_be_decoded_by_every_method() {
             for value in [objects(MAX_DEPTH), lists(MAX_DEPTH)] {
                 let input = method.input();
                 let filled = fill(&input, &value, &mut Vec::new());
-                assert_eq!(filled.is_some(), depth::concerns(input.full_name()), "{}", input.full_name());
+                assert_eq!(filled.is_some(), values::concerns(input.full_name()), "{}", input.full_name());
                 let Some(filled) = filled else { continue };
                 let bytes = filled.encode_to_vec();
-                assert!(depth::check(input.full_name(), &bytes).is_ok(), "{}", method.full_name());
+                assert!(values::check(input.full_name(), &bytes).is_ok(), "{}", method.full_name());
                 let decoded = DynamicMessage::decode(input.clone(), &bytes[..]);
                 assert!(decoded.is_ok(), "{}: {decoded:?}", method.full_name());
                 tried += 1;
