@@ -13,7 +13,7 @@ pub(crate) fn validate(schema: &Value, request: &ValidateRequest) -> Result<Valu
     let filled = schema::with_defaults(schema, &request.inputs);
     let violations: Vec<Violation> = schema::validate_planned(schema, &filled)
         .into_iter()
-        .map(|found| Violation { path: found.path, message: found.message })
+        .map(|found| Violation { path: found.pointer, message: found.message })
         .collect();
     if violations.is_empty() { Ok(filled) } else { Err(violations) }
 }

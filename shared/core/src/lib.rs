@@ -18,6 +18,7 @@ pub mod id;
 pub mod money;
 pub mod name;
 pub mod page;
+pub mod pointer;
 pub mod principal;
 pub mod resource;
 pub mod value;

@@ -1,19 +1,18 @@
 //! Contexts, outcomes and observations between Rust and the wire.
 
 use pavior_driver::{
-    CallContext, Failure, FailureCode, FieldDiff, Found, Listed, LogStream, Lookup, Observation, Outcome,
-    Partial, PlanAction, PlanResponse, Prior, SecretString, Secrets, Success,
+    CallContext, Failure, FailureCode, FieldDiff, Found, Listed, LogStream, Lookup, Observation, Partial,
+    PlanAction, PlanResponse, Prior, SecretString, Secrets, Success,
 };
 use pavior_proto::pavior::driver::v1 as pb;
 use pavior_rpc::convert::{from_duration, from_timestamp, to_duration, to_timestamp};
 use pb::lookup::By;
 use pb::observe_response::Observation as PbObservation;
-use pb::outcome::Result as PbResult;
 use tokio_util::sync::CancellationToken;
 
 use crate::WireError;
 use crate::handshake::{Agreement, numbers};
-use crate::value::{decode, encode, secret};
+use crate::value::{decode, encode, in_clear, secret};
 
 pub(crate) fn encode_context(context: &CallContext, call_id: &str, agreed: &Agreement) -> pb::CallContext {
     let CallContext {
@@ -110,7 +109,7 @@ pub(crate) fn decode_prior(prior: pb::Prior) -> Result<Prior, WireError> {
     Ok(Prior { identity, inputs: decode(inputs)?, outputs: decode(outputs)?, state: decode(state)? })
 }
 
-fn encode_resource(success: &Success) -> Result<pb::Resource, WireError> {
+pub(crate) fn encode_resource(success: &Success) -> Result<pb::Resource, WireError> {
     let Success { identity, outputs, secrets, state } = success;
     Ok(pb::Resource {
         identity: identity.clone(),
@@ -120,11 +119,11 @@ fn encode_resource(success: &Success) -> Result<pb::Resource, WireError> {
     })
 }
 
-fn decode_resource(resource: pb::Resource) -> Result<Success, WireError> {
+pub(crate) fn decode_resource(resource: pb::Resource) -> Result<Success, WireError> {
     let pb::Resource { identity, outputs, secrets, state } = resource;
-    let secrets = secrets
-        .into_iter()
-        .fold(Secrets::new(), |all, (name, value)| all.with(&name, SecretString::from(value.value)));
+    let secrets = secrets.into_iter().try_fold(Secrets::new(), |all, (name, value)| {
+        Ok::<_, WireError>(all.with(&name, SecretString::from(in_clear(value)?)))
+    })?;
     Ok(Success { identity, outputs: decode(outputs)?, secrets, state: decode(state)? })
 }
 
@@ -193,23 +192,6 @@ pub(crate) fn decode_failure(failure: pb::Failure) -> Result<Failure, WireError>
     // A time that cannot be is none.
     let retry_after = retry_after.and_then(|after| from_duration(&after).ok());
     Ok(Failure { retryable, code: decode_code(code), message, partial, details, retry_after })
-}
-
-pub(crate) fn encode_outcome(outcome: &Outcome) -> Result<pb::Outcome, WireError> {
-    let result = match outcome {
-        Outcome::Succeeded(success) => PbResult::Succeeded(encode_resource(success)?),
-        Outcome::Failed(failure) => PbResult::Failed(encode_failure(failure)?),
-        Outcome::Unknown { message } => PbResult::Unknown(pb::UnknownOutcome { message: message.clone() }),
-    };
-    Ok(pb::Outcome { result: Some(result) })
-}
-
-pub(crate) fn decode_outcome(outcome: pb::Outcome) -> Result<Outcome, WireError> {
-    Ok(match outcome.result.ok_or(WireError::Missing("outcome.result"))? {
-        PbResult::Succeeded(resource) => Outcome::Succeeded(decode_resource(resource)?),
-        PbResult::Failed(failure) => Outcome::Failed(decode_failure(failure)?),
-        PbResult::Unknown(pb::UnknownOutcome { message }) => Outcome::Unknown { message },
-    })
 }
 
 pub(crate) fn encode_observation(observation: Observation) -> Result<pb::ObserveResponse, WireError> {
@@ -310,8 +292,8 @@ pub(crate) fn encode_sensitive(sensitive: &[SecretString]) -> Vec<pb::Secret> {
     sensitive.iter().map(secret).collect()
 }
 
-pub(crate) fn decode_sensitive(sensitive: Vec<pb::Secret>) -> Vec<SecretString> {
-    sensitive.into_iter().map(|secret| SecretString::from(secret.value)).collect()
+pub(crate) fn decode_sensitive(sensitive: Vec<pb::Secret>) -> Result<Vec<SecretString>, WireError> {
+    sensitive.into_iter().map(|secret| Ok(SecretString::from(in_clear(secret)?))).collect()
 }
 
 pub(crate) fn encode_listed(listed: Listed) -> pb::ListedResource {

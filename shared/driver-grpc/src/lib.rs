@@ -15,6 +15,7 @@ mod error;
 mod handshake;
 mod schema;
 mod server;
+mod told;
 mod value;
 
 pub use client::{RemoteDriver, RemoteOptions};

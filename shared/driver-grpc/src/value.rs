@@ -34,7 +34,17 @@ pub(crate) fn decode_resolved(value: Option<pb::Value>) -> Result<Value, WireErr
 }
 
 pub(crate) fn secret(secret: &SecretString) -> pb::Secret {
-    pb::Secret { value: secret.expose_secret().to_owned() }
+    text_secret(secret.expose_secret().to_owned())
+}
+
+fn text_secret(text: String) -> pb::Secret {
+    pb::Secret { value: Some(pb::secret::Value::Text(text)) }
+}
+
+/// What a secret is.
+pub(crate) fn in_clear(secret: pb::Secret) -> Result<String, WireError> {
+    let pb::secret::Value::Text(text) = secret.value.ok_or(WireError::Missing("secret.value"))?;
+    Ok(text)
 }
 
 struct Encoder<'a> {
@@ -54,9 +64,7 @@ impl Encoder<'_> {
             Value::Null => Kind::NullValue(0),
             Value::Bool(value) => Kind::BoolValue(*value),
             Value::Number(number) => encode_number(number)?,
-            Value::String(text) if self.is_sensitive(text) => {
-                Kind::SecretValue(pb::Secret { value: text.clone() })
-            }
+            Value::String(text) if self.is_sensitive(text) => Kind::SecretValue(text_secret(text.clone())),
             Value::String(text) => Kind::StringValue(text.clone()),
             Value::Array(items) => Kind::ListValue(pb::ListValue {
                 values: items.iter().map(|item| self.value(item, depth + 1)).collect::<Result<_, _>>()?,
@@ -119,7 +127,7 @@ impl Decoder {
                 Value::Array(list.values.into_iter().map(|item| self.value(item)).collect::<Result<_, _>>()?)
             }
             Kind::MapValue(map) => self.map(map)?,
-            Kind::SecretValue(secret) if self.resolved => Value::String(secret.value),
+            Kind::SecretValue(secret) if self.resolved => Value::String(in_clear(secret)?),
             Kind::SecretValue(_) => return Err(WireError::Secret),
             Kind::SecretReference(name) => marker(SECRET, name),
             Kind::UnknownValue(expression) => marker(UNKNOWN, expression),

@@ -6,13 +6,14 @@ use std::fmt;
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 
+use pavior_core::pointer;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use crate::{
-    ApplyRequest, CallContext, DestroyRequest, Driver, Failure, FailureCode, Found, InvokeRequest,
-    ListRequest, Listed, Lookup, MemorySink, Observation, ObserveRequest, Outcome, PlanAction, PlanRequest,
-    Prior, Success, ValidateRequest,
+    ApplyRequest, CallContext, DestroyRequest, Driver, Failure, FailureCode, Found, ListRequest, Listed,
+    Lookup, MemorySink, Observation, ObserveRequest, Outcome, PlanAction, PlanRequest, Prior, Success,
+    ValidateRequest,
 };
 
 /// The inputs of one resource that the kit may make.
@@ -38,6 +39,8 @@ pub struct Subject {
     pub resource_type: String,
     /// Organization of all cases.
     pub organization: String,
+    /// Names the run of the kit in its keys; distinct where a driver that keeps what it has seen is tested again.
+    pub run: String,
     /// Makes the inputs of the case with this short name.
     pub case: Box<dyn Fn(&str) -> Case + Send + Sync>,
 }
@@ -126,8 +129,12 @@ impl Made {
 }
 
 impl Subject {
+    fn key(&self, key: &str) -> String {
+        format!("{}/{key}", self.run)
+    }
+
     fn context(&self, case: &Case, key: &str, fence: i64) -> CallContext {
-        let mut context = CallContext::new(&self.organization, &case.resource, key, fence);
+        let mut context = CallContext::new(&self.organization, &case.resource, &self.key(key), fence);
         "conformance".clone_into(&mut context.operation);
         key.clone_into(&mut context.step);
         context
@@ -150,7 +157,7 @@ impl Subject {
 
     async fn make(&self, name: &str) -> Result<Made, String> {
         let case = (self.case)(name);
-        let context = self.context(&case, &format!("conformance/{name}/1"), 10);
+        let context = self.context(&case, &format!("{name}/1"), 10);
         let success = succeeded(self.apply(&context, &case).await)?;
         Ok(Made { case, context, success })
     }
@@ -230,6 +237,9 @@ impl Subject {
         ensure!(!info.id.is_empty() && !info.version.is_empty(), "no id or version");
         let schema = info.resource_type(&self.resource_type).ok_or("the type is not declared")?;
         ensure!(schema.inputs.is_object() && schema.outputs.is_object(), "no schemas");
+        let odd =
+            schema.immutable.iter().chain(&schema.secret_inputs).find(|place| !pointer::is_valid(place));
+        ensure!(odd.is_none(), "`{}` is no JSON Pointer", odd.map_or("", |place| place));
         ensure!(self.driver.info() == info, "info changes between calls");
         Ok(())
     }
@@ -242,13 +252,17 @@ impl Subject {
         let again =
             self.driver.validate(ask(normalised.clone())).await.map_err(|found| format!("{found:?}"))?;
         ensure!(again == normalised, "normalised inputs change when they are normalised again");
-        ensure!(self.driver.validate(ask(json!("nonsense"))).await.is_err(), "a text is taken for inputs");
+        let Err(found) = self.driver.validate(ask(json!("nonsense"))).await else {
+            return Err("a text is taken for inputs".to_owned());
+        };
+        let odd = found.iter().find(|violation| !pointer::is_valid(&violation.path));
+        ensure!(odd.is_none(), "`{}` is no JSON Pointer", odd.map_or("", |violation| &violation.path));
         Ok(())
     }
 
     async fn plan_is_pure(&self) -> Check {
         let case = (self.case)("plan");
-        let context = self.context(&case, "conformance/plan/1", 1);
+        let context = self.context(&case, "plan/1", 1);
         let ask = |prior, desired| PlanRequest { resource_type: self.resource_type.clone(), prior, desired };
         let prior = Prior { identity: "x".to_owned(), inputs: case.inputs.clone(), ..Prior::default() };
         let mut actions = Vec::new();
@@ -261,6 +275,9 @@ impl Subject {
                 self.driver.plan(ask(prior.clone(), desired.clone())).await.map_err(|e| e.to_string())?;
             let second = self.driver.plan(ask(prior, desired)).await.map_err(|e| e.to_string())?;
             ensure!(first == second, "two plans of the same differ");
+            let odd = first.diff.iter().map(|field| &field.path).chain(&first.forces_replacement);
+            let odd = odd.into_iter().find(|place| !pointer::is_valid(place));
+            ensure!(odd.is_none(), "`{}` is no JSON Pointer", odd.map_or("", |place| place));
             actions.push(first.action);
         }
         let expected = [PlanAction::Create, PlanAction::Noop, PlanAction::Delete];
@@ -280,7 +297,7 @@ impl Subject {
 
     async fn concurrent(&self) -> Check {
         let case = (self.case)("concurrent");
-        let context = self.context(&case, "conformance/concurrent/1", 10);
+        let context = self.context(&case, "concurrent/1", 10);
         let (first, second) = tokio::join!(self.apply(&context, &case), self.apply(&context, &case));
         let mut identities = Vec::new();
         for outcome in [first, second] {
@@ -316,7 +333,7 @@ impl Subject {
             let found = found(self.observe(&made.context, lookup).await)?;
             same(&made.success, &found.into())?;
         }
-        let nothing = Lookup::Key("conformance/never/1".to_owned());
+        let nothing = Lookup::Key(self.key("never/1"));
         absent(&self.observe(&made.context, nothing).await)?;
         absent(&self.observe(&made.context, Lookup::Identity("never".to_owned())).await)?;
         self.clean(&made).await
@@ -326,7 +343,7 @@ impl Subject {
         let made = self.make("update").await?;
         let Some(changed) = made.case.changed.clone() else { return self.clean(&made).await };
         let mut context = made.context.clone();
-        "conformance/update/2".clone_into(&mut context.idempotency_key);
+        context.idempotency_key = self.key("update/2");
         context.fence += 1;
         let prior = made.prior();
         let mut results = Vec::new();
@@ -369,7 +386,7 @@ impl Subject {
         self.clean(&made).await?;
         self.clean(&made).await?;
         absent(&self.observe(&made.context, Lookup::Key(made.context.idempotency_key.clone())).await)?;
-        succeeded(self.remove(&made.context, Lookup::Key("conformance/never/1".to_owned())).await)?;
+        succeeded(self.remove(&made.context, Lookup::Key(self.key("never/1"))).await)?;
         let made = self.make("destroy-by-key").await?;
         succeeded(self.remove(&made.context, Lookup::Key(made.context.idempotency_key.clone())).await)?;
         absent(&self.observe(&made.context, Lookup::Identity(made.success.identity.clone())).await)
@@ -377,7 +394,7 @@ impl Subject {
 
     async fn cancels(&self) -> Check {
         let case = (self.case)("cancel");
-        let context = self.context(&case, "conformance/cancel/1", 10);
+        let context = self.context(&case, "cancel/1", 10);
         context.cancel.cancel();
         match self.apply(&context, &case).await {
             Outcome::Failed(failure) => {
@@ -395,7 +412,7 @@ impl Subject {
 
     async fn echoes(&self) -> Check {
         let case = (self.case)("echo");
-        let context = self.context(&case, "conformance/echo/1", 10);
+        let context = self.context(&case, "echo/1", 10);
         let sink = MemorySink::new();
         let outcome = self.driver.apply(&context, self.request(&case.inputs, &case, None), &sink).await;
         let shown = format!("{}{outcome:?}", sink.everything());
@@ -406,24 +423,6 @@ impl Subject {
             ensure!(!text.contains(secret.expose_secret()), "a secret is echoed");
         }
         let made = Made { case, context, success };
-        self.clean(&made).await
-    }
-
-    async fn actions(&self) -> Check {
-        let made = self.make("action").await?;
-        let request = InvokeRequest {
-            resource_type: self.resource_type.clone(),
-            identity: made.success.identity.clone(),
-            action: "no-such-action".to_owned(),
-            arguments: json!({}),
-            sensitive: Vec::new(),
-            state: made.success.state.clone(),
-        };
-        let mut context = made.context.clone();
-        context.idempotency_key.push_str("/action");
-        let outcome = self.driver.invoke(&context, request, &MemorySink::new()).await;
-        let code = outcome.failure().map(|failure| failure.code);
-        ensure!(code == Some(FailureCode::Unsupported), "answered {outcome:?}");
         self.clean(&made).await
     }
 }
@@ -475,6 +474,7 @@ mod tests {
             driver: Arc::new(driver.clone()),
             resource_type: "thing".to_owned(),
             organization: "acme".to_owned(),
+            run: "kit".to_owned(),
             case: Box::new(|name| Case {
                 resource: format!("organizations/acme/projects/p/resources/{name}"),
                 inputs: json!({"name": name, "secret": true}),

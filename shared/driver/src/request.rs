@@ -1,5 +1,6 @@
 use std::fmt;
 
+use pavior_core::pointer;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -196,7 +197,7 @@ pub fn diff(prior: Option<&Value>, desired: Option<&Value>, immutable: &[String]
     walk("", Some(prior.unwrap_or(&empty)), Some(desired.unwrap_or(&empty)), &mut changes);
     let forces: Vec<String> = immutable
         .iter()
-        .filter(|field| changes.iter().any(|change| covers(field, &change.path)))
+        .filter(|field| changes.iter().any(|change| pointer::covers(field, &change.path)))
         .cloned()
         .collect();
     let action = match (prior, desired) {
@@ -211,10 +212,6 @@ pub fn diff(prior: Option<&Value>, desired: Option<&Value>, immutable: &[String]
     PlanResponse { action, diff: changes, forces_replacement }
 }
 
-fn covers(field: &str, path: &str) -> bool {
-    path == field || path.strip_prefix(field).is_some_and(|rest| rest.starts_with('.'))
-}
-
 fn is_marker(value: &Value) -> bool {
     value.as_object().is_some_and(|map| map.len() == 1 && map.keys().all(|key| key.starts_with('$')))
 }
@@ -223,7 +220,6 @@ fn walk(path: &str, before: Option<&Value>, after: Option<&Value>, out: &mut Vec
     if before == after {
         return;
     }
-    let join = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     let leaf = |value: Option<&Value>| value.is_some_and(is_marker);
     if let (Some(Value::Object(b)), Some(Value::Object(a))) = (before, after)
         && !leaf(before)
@@ -231,13 +227,13 @@ fn walk(path: &str, before: Option<&Value>, after: Option<&Value>, out: &mut Vec
     {
         let added = a.keys().filter(|key| !b.contains_key(*key));
         for key in b.keys().chain(added) {
-            walk(&join(key), b.get(key), a.get(key), out);
+            walk(&pointer::child(path, key), b.get(key), a.get(key), out);
         }
         return;
     }
     if let (Some(Value::Array(b)), Some(Value::Array(a))) = (before, after) {
         for index in 0..b.len().max(a.len()) {
-            walk(&join(&index.to_string()), b.get(index), a.get(index), out);
+            walk(&pointer::child(path, &index.to_string()), b.get(index), a.get(index), out);
         }
         return;
     }
@@ -258,27 +254,27 @@ mod tests {
 
     #[test]
     fn create_lists_every_field() {
-        let plan = diff(None, Some(&json!({"a": 1, "b": {"c": 2}})), &["a".to_owned()]);
+        let plan = diff(None, Some(&json!({"a": 1, "b": {"c": 2}})), &["/a".to_owned()]);
         assert_eq!(plan.action, PlanAction::Create);
         let paths: Vec<&str> = plan.diff.iter().map(|d| d.path.as_str()).collect();
-        assert_eq!(paths, ["a", "b"]);
+        assert_eq!(paths, ["/a", "/b"]);
         assert!(plan.forces_replacement.is_empty());
     }
 
     #[test]
     fn immutable_field_forces_replacement() {
-        let immutable = ["a".to_owned()];
+        let immutable = ["/a".to_owned()];
         let plan = diff(Some(&json!({"a": {"x": 1}})), Some(&json!({"a": {"x": 2}})), &immutable);
         assert_eq!(plan.action, PlanAction::Replace);
-        assert_eq!(plan.forces_replacement, ["a"]);
-        assert_eq!(plan.diff[0].path, "a.x");
+        assert_eq!(plan.forces_replacement, ["/a"]);
+        assert_eq!(plan.diff[0].path, "/a/x");
     }
 
     #[test]
     fn unknown_marker_is_one_change() {
         let plan = diff(Some(&json!({"url": "x"})), Some(&json!({"url": {"$unknown": "e"}})), &[]);
         assert_eq!(plan.action, PlanAction::Update);
-        assert_eq!(plan.diff[0].path, "url");
+        assert_eq!(plan.diff[0].path, "/url");
     }
 }
 

@@ -23,13 +23,13 @@ pub struct TypeSchema {
     pub outputs: Value,
     /// Names of the secret outputs.
     pub secret_outputs: Vec<String>,
-    /// Input fields (dotted) whose change forces replacement.
+    /// Input fields whose change forces replacement, as JSON Pointers.
     pub immutable: Vec<String>,
     /// Day-2 actions.
     pub actions: Vec<ActionSchema>,
     /// How an apply is undone.
     pub undo: Undo,
-    /// Input fields (dotted, `*` for any name or position) that may hold secrets, with all below them.
+    /// Input fields that may hold secrets, with all below them: JSON Pointers, `*` for any name or position.
     #[serde(default)]
     pub secret_inputs: Vec<String>,
 }

@@ -321,7 +321,7 @@ impl Driver for FakeDriver {
             inputs: json!({"type": "object"}),
             outputs: json!({"type": "object", "properties": {"id": {"type": "string"}, "url": {"type": "string"}}}),
             secret_outputs: vec!["password".to_owned()],
-            immutable: vec!["immutable".to_owned()],
+            immutable: vec!["/immutable".to_owned()],
             actions: ACTIONS
                 .map(|name| ActionSchema {
                     name: name.to_owned(),
@@ -331,7 +331,7 @@ impl Driver for FakeDriver {
                 })
                 .to_vec(),
             undo: Undo::Destroy,
-            secret_inputs: vec!["*".to_owned()],
+            secret_inputs: vec!["/*".to_owned()],
         };
         DriverInfo {
             id: self.id.clone(),
@@ -349,7 +349,7 @@ impl Driver for FakeDriver {
 
     async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
         let prior = request.prior.as_ref().map(|prior| &prior.inputs);
-        Ok(diff(prior, request.desired.as_ref(), &["immutable".to_owned()]))
+        Ok(diff(prior, request.desired.as_ref(), &["/immutable".to_owned()]))
     }
 
     async fn apply(&self, context: &CallContext, request: ApplyRequest, sink: &dyn Sink) -> Outcome {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
+use pavior_core::pointer;
 use serde_json::Value;
 
 use crate::limits::shorten;
@@ -25,13 +26,20 @@ const MAX_VIOLATIONS: usize = 100;
 pub struct Violation {
     /// Dotted path of the field (`steps.0.name`); empty for the whole.
     pub path: String,
+    /// The same place as a JSON Pointer (`/steps/0/name`), which says it whatever the names are made of. Empty for what is
+    /// wrong with a schema.
+    pub pointer: String,
     /// What is wrong.
     pub message: String,
 }
 
 impl Violation {
     fn new(path: impl Into<String>, message: impl AsRef<str>) -> Self {
-        Self { path: path.into(), message: shorten(message.as_ref()) }
+        Self { path: path.into(), pointer: String::new(), message: shorten(message.as_ref()) }
+    }
+
+    fn at(place: String, message: impl AsRef<str>) -> Self {
+        Self { path: pointer::dotted(&place), pointer: place, message: shorten(message.as_ref()) }
     }
 }
 
@@ -87,7 +95,9 @@ fn compile(schema: &Value) -> Result<Validator, Vec<Violation>> {
         .offline()
         .with_pattern_options(PatternOptions::regex().size_limit(1024 * 1024))
         .build(schema)
-        .map_err(|error| vec![Violation::new(dotted(error.instance_path().as_str()), error.to_string())])
+        .map_err(|error| {
+            vec![Violation::new(pointer::dotted(error.instance_path().as_str()), error.to_string())]
+        })
 }
 
 fn depth(value: &Value) -> usize {
@@ -210,32 +220,30 @@ fn collect(
 
 /// A violation points at the field that somebody has to change, also when it is missing or too much.
 fn describe(error: &ValidationError<'_>, out: &mut Vec<Violation>) {
-    let path = dotted(error.instance_path().as_str());
-    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    let place = error.instance_path().as_str();
+    let below = |name: &str| pointer::child(place, name);
     match error.kind() {
         ValidationErrorKind::Required { property } => {
             let name = property.as_str().unwrap_or_default();
-            out.push(Violation::new(below(name), "is required"));
+            out.push(Violation::at(below(name), "is required"));
         }
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
-            out.extend(unexpected.iter().map(|name| Violation::new(below(name), "is not a known field")));
+            out.extend(unexpected.iter().map(|name| Violation::at(below(name), "is not a known field")));
         }
-        _ => out.push(Violation::new(path, error.to_string())),
+        _ => out.push(Violation::at(place.to_owned(), error.to_string())),
     }
 }
 
 fn forgivable(instance: &Value, error: &ValidationError<'_>) -> bool {
-    let pointer = error.instance_path().as_str();
     // At a marker, or below one.
     let mut at = instance;
-    for segment in pointer.split('/').skip(1) {
+    for name in pointer::tokens(error.instance_path().as_str()) {
         if is_marker(at) {
             return true;
         }
-        let name = segment.replace("~1", "/").replace("~0", "~");
         let next = match at {
-            Value::Object(map) => map.get(&name),
+            Value::Object(map) => map.get(name.as_ref()),
             Value::Array(items) => name.parse::<usize>().ok().and_then(|index| items.get(index)),
             _ => None,
         };
@@ -258,12 +266,6 @@ fn forgivable(instance: &Value, error: &ValidationError<'_>) -> bool {
                     | ValidationErrorKind::Constant { .. }
                     | ValidationErrorKind::UniqueItems
             ))
-}
-
-fn dotted(pointer: &str) -> String {
-    let segments: Vec<String> =
-        pointer.split('/').skip(1).map(|segment| segment.replace("~1", "/").replace("~0", "~")).collect();
-    segments.join(".")
 }
 
 fn fill(root: &Value, schema: &Value, instance: &mut Value, level: usize, count: &mut usize) {

@@ -68,7 +68,7 @@ def to_python(value):
     if kind == "map_value":
         return {member.key: to_python(member.value) for member in value.map_value.members}
     if kind == "secret_value":
-        return value.secret_value.value
+        return value.secret_value.text
     if kind == "secret_reference":
         return {"$secret": value.secret_reference}
     if kind == "unknown_value":
@@ -121,14 +121,14 @@ TYPE = schema.TypeSchema(
     outputs_schema=json.dumps(
         {"type": "object", "properties": {"path": {"type": "string"}, "size": {"type": "integer"}}}
     ),
-    immutable_fields=["path"],
+    immutable_fields=["/path"],
     undo=schema.UNDO_DESTROY,
 )
 SCHEMA_DIGEST = hashlib.sha256(TYPE.SerializeToString(deterministic=True)).hexdigest()
 
 
 def check(inputs):
-    """Normalised inputs, and what is wrong with them as (path, message)."""
+    """Normalised inputs, and what is wrong with them as (JSON Pointer, message)."""
     if not isinstance(inputs, dict):
         return None, [("", "inputs must be an object")]
     wrong = [(key, "is not an input") for key in inputs if key not in ("path", "content", "delay_ms")]
@@ -141,7 +141,12 @@ def check(inputs):
     path = inputs.get("path")
     if isinstance(path, str) and (not path or path.startswith(".") or ".." in path.split("/") or "\0" in path or path.startswith("/")):
         wrong.append(("path", "must stay below the driver's folder"))
-    return {"delay_ms": 0, **inputs}, wrong
+    return {"delay_ms": 0, **inputs}, [(pointer(key), message) for key, message in wrong]
+
+
+def pointer(key):
+    """The JSON Pointer (RFC 6901) of an input."""
+    return "/" + key.replace("~", "~0").replace("/", "~1")
 
 
 class Refused(Exception):
@@ -295,13 +300,13 @@ class Driver(service.DriverServiceServicer):
             if old.get(key) != new.get(key) or (key in old) != (key in new):
                 diffs.append(
                     api.FieldDiff(
-                        path=key,
+                        path=pointer(key),
                         before=to_wire(old[key]) if key in old else None,
                         after=to_wire(new[key]) if key in new else None,
                     )
                 )
-                if key in TYPE.immutable_fields:
-                    forces.append(key)
+                if pointer(key) in TYPE.immutable_fields:
+                    forces.append(pointer(key))
         if before is None:
             action = api.PLAN_ACTION_NOOP if after is None else api.PLAN_ACTION_CREATE
         elif after is None:
@@ -326,12 +331,12 @@ class Driver(service.DriverServiceServicer):
 
     def Apply(self, request, context):
         with self.running(request, context) as stop:
-            yield call.ApplyEvent(progress=call.Progress(message="checking"))
-            yield outcome(self.apply, request, stop)
+            yield api.ApplyResponse(progress=call.Progress(message="checking"))
+            yield outcome(api.ApplyResponse, self.apply, request, stop)
 
     def Destroy(self, request, context):
         with self.running(request, context):
-            yield outcome(self.destroy, request)
+            yield outcome(api.DestroyResponse, self.destroy, request)
 
     @contextlib.contextmanager
     def running(self, request, context):
@@ -363,20 +368,20 @@ class Driver(service.DriverServiceServicer):
         with self.store.lock:
             self.store.fence(request.context)
             self.store.destroy(request.lookup)
-        return call.Resource()
+        return api.Destroyed()
 
 
-def outcome(work, *arguments):
-    """What the work came to, as the event that ends the stream. Anything unforeseen is an unknown outcome: the engine
+def outcome(response, work, *arguments):
+    """What the work came to, as the response that ends the stream. Anything unforeseen is an unknown outcome: the engine
     then asks Observe."""
     try:
-        result = call.Outcome(succeeded=work(*arguments))
+        result = response.Outcome(succeeded=work(*arguments))
     except Refused as refused:
-        result = call.Outcome(failed=refused.failure)
+        result = response.Outcome(failed=refused.failure)
     except Exception as error:  # noqa: BLE001 - whatever it is, the stream must not end without an outcome
         print(f"unforeseen: {type(error).__name__}", file=sys.stderr, flush=True)
-        result = call.Outcome(unknown=call.UnknownOutcome(message="the driver met an unforeseen error"))
-    return call.ApplyEvent(outcome=result)
+        result = response.Outcome(unknown=call.UnknownOutcome(message="the driver met an unforeseen error"))
+    return response(outcome=result)
 
 
 def main():

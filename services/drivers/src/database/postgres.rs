@@ -439,7 +439,7 @@ impl Driver for PostgresDriver {
                 "database": {"type": "string"}, "username": {"type": "string"}
             }}),
             secret_outputs: vec!["url".to_owned(), "password".to_owned()],
-            immutable: vec!["name".to_owned()],
+            immutable: vec!["/name".to_owned()],
             actions: Vec::new(),
             undo: Undo::Destroy,
             secret_inputs: Vec::new(),
@@ -453,7 +453,7 @@ impl Driver for PostgresDriver {
     }
 
     async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
-        let immutable = ["name".to_owned()];
+        let immutable = ["/name".to_owned()];
         Ok(diff(request.prior.as_ref().map(|prior| &prior.inputs), request.desired.as_ref(), &immutable))
     }
 

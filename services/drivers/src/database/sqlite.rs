@@ -167,7 +167,7 @@ impl Driver for SqliteDriver {
                 "engine": {"const": "sqlite"}, "path": {"type": "string"}
             }}),
             secret_outputs: vec!["url".to_owned()],
-            immutable: vec!["name".to_owned()],
+            immutable: vec!["/name".to_owned()],
             actions: Vec::new(),
             undo: Undo::Destroy,
             secret_inputs: Vec::new(),
@@ -181,7 +181,7 @@ impl Driver for SqliteDriver {
     }
 
     async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
-        let immutable = ["name".to_owned()];
+        let immutable = ["/name".to_owned()];
         Ok(diff(request.prior.as_ref().map(|prior| &prior.inputs), request.desired.as_ref(), &immutable))
     }
 

@@ -405,7 +405,7 @@ impl Driver for GitDriver {
                 }
             }),
             secret_outputs: vec!["password".to_owned()],
-            immutable: vec!["name".to_owned(), "default_branch".to_owned()],
+            immutable: vec!["/name".to_owned(), "/default_branch".to_owned()],
             actions: Vec::new(),
             undo: Undo::Destroy,
             secret_inputs: Vec::new(),
@@ -427,7 +427,7 @@ impl Driver for GitDriver {
     }
 
     async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
-        let immutable = ["name".to_owned(), "default_branch".to_owned()];
+        let immutable = ["/name".to_owned(), "/default_branch".to_owned()];
         Ok(diff(request.prior.as_ref().map(|prior| &prior.inputs), request.desired.as_ref(), &immutable))
     }
 

@@ -118,6 +118,6 @@ pub(super) fn declare() -> TypeSchema {
         immutable: Vec::new(),
         actions: ACTIONS.map(action).to_vec(),
         undo: Undo::Destroy,
-        secret_inputs: vec!["variables".to_owned()],
+        secret_inputs: vec!["/variables".to_owned()],
     }
 }

@@ -11,6 +11,7 @@ async fn git_conforms() {
         driver: world.driver("git"),
         resource_type: "git-repository".to_owned(),
         organization: "acme".to_owned(),
+        run: "kit".to_owned(),
         case: Box::new(|name| Case {
             resource: format!("organizations/acme/projects/{name}/resources/repo"),
             inputs: json!({"files": {"README.md": format!("# {name}\n")}, "parameters": {}, "default_branch": "main"}),
@@ -31,6 +32,7 @@ async fn sqlite_conforms() {
         driver: world.driver("sqlite-database"),
         resource_type: "sql-database".to_owned(),
         organization: "acme".to_owned(),
+        run: "kit".to_owned(),
         case: Box::new(|name| Case {
             resource: format!("organizations/acme/projects/p/environments/dev/resources/{name}"),
             inputs: json!({"size": "small"}),
@@ -51,6 +53,7 @@ async fn pipeline_conforms() {
         driver: world.driver("pipeline"),
         resource_type: "ci-pipeline".to_owned(),
         organization: "acme".to_owned(),
+        run: "kit".to_owned(),
         case: Box::new(move |name| Case {
             resource: format!("organizations/acme/projects/p/resources/{name}"),
             inputs: json!({"repository": repository, "steps": [{"name": "test", "run": "true"}]}),
@@ -79,6 +82,7 @@ async fn process_conforms() {
         driver: world.driver("process"),
         resource_type: "workload".to_owned(),
         organization: "acme".to_owned(),
+        run: "kit".to_owned(),
         case: Box::new(move |name| Case {
             resource: format!("organizations/acme/projects/p/environments/dev/resources/{name}"),
             inputs: inputs.clone(),

@@ -27,6 +27,7 @@ async fn postgres_conforms() {
         driver: world.driver("postgres-database"),
         resource_type: "sql-database".to_owned(),
         organization: "acme".to_owned(),
+        run: "kit".to_owned(),
         case: Box::new(move |name| Case {
             // The server is shared by all tests: names carry this test's directory.
             resource: format!("organizations/acme/projects/p/environments/dev{unique}/resources/{name}"),

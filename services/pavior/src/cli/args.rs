@@ -10,7 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use group::GroupCommand;
 pub use operator::{
-    ConfigArgs, ConfigCommand, DoctorArgs, QuickstartArgs, RestoreArgs, ServeArgs, TokenArgs,
+    ConfigArgs, ConfigCommand, DoctorArgs, DriverCommand, DriverTestArgs, QuickstartArgs, RestoreArgs,
+    ServeArgs, TokenArgs,
 };
 
 /// Pavior: self-service on golden paths, through one governed API.
@@ -81,6 +82,9 @@ pub enum Command {
     },
     /// Looks for what is wrong with a running platform, and says what to do about each thing.
     Doctor(DoctorArgs),
+    /// For those who write drivers.
+    #[command(subcommand)]
+    Driver(DriverCommand),
     /// Makes a token of the development issuer. Never for production.
     Token(TokenArgs),
     /// Remembers a server and a token.

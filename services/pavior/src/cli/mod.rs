@@ -5,6 +5,7 @@ pub mod args;
 pub mod client;
 mod decisions;
 mod doctor;
+mod driver;
 mod dynamic;
 pub mod failure;
 mod groups;
@@ -26,7 +27,10 @@ use pavior_proto::pavior::platform::v1 as platform;
 use pavior_proto::pavior::policy::v1::approval::Choice;
 use serde_json::{Value, json};
 
-use args::{ApplyArgs, AuditCommand, Cli, Command, ConnectionArgs, ImportArgs, LoginArgs, TemplateCommand};
+use args::{
+    ApplyArgs, AuditCommand, Cli, Command, ConnectionArgs, DriverCommand, ImportArgs, LoginArgs,
+    TemplateCommand,
+};
 use client::{Client, request_id};
 use failure::OrUsage as _;
 use output::Printer;
@@ -43,6 +47,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Config(command) => crate::serve::config_command(command),
         Command::Keys { directory } => crate::serve::generate_keys(&directory),
         Command::Doctor(args) => doctor::run(printer, &connection, &args).await,
+        Command::Driver(DriverCommand::Test(args)) => driver::test(printer, &connection, &args).await,
         Command::Token(args) => local::token(&args, &connection),
         Command::Sql => sql::run().await,
         Command::Completion { shell } => {
@@ -98,6 +103,7 @@ async fn call(client: &Client, printer: Printer, command: Command) -> anyhow::Re
         | Command::Config(_)
         | Command::Keys { .. }
         | Command::Doctor(_)
+        | Command::Driver(_)
         | Command::Token(_)
         | Command::Sql
         | Command::Completion { .. }

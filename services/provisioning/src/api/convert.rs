@@ -9,6 +9,7 @@ use prost::Message as _;
 use prost_types::Struct;
 use serde_json::Value;
 
+use super::secrets::apart;
 use crate::app::etag_of;
 use crate::app::rows::{KeptPlan, deployment, environment, project, resource, run};
 use crate::domain::names;
@@ -105,6 +106,8 @@ pub(crate) fn environment(row: environment::Model) -> pb::Environment {
 
 /// A resource.
 pub(crate) fn resource(row: resource::Model) -> pb::Resource {
+    let (inputs, input_secrets) = apart(&row.inputs);
+    let (outputs, output_secrets) = apart(&row.outputs);
     pb::Resource {
         name: row.name,
         uid: row.uid.to_string(),
@@ -113,8 +116,10 @@ pub(crate) fn resource(row: resource::Model) -> pb::Resource {
         resource_definition: row.resource_definition,
         driver_id: row.driver,
         identity: row.identity,
-        inputs: structure(&row.inputs),
-        outputs: structure(&row.outputs),
+        inputs: structure(&inputs),
+        outputs: structure(&outputs),
+        input_secrets,
+        output_secrets,
         state: pb::resource::State::from_str_name(&format!("STATE_{}", row.state)).unwrap_or_default().into(),
         generation: i32::try_from(row.generation).unwrap_or(i32::MAX),
         create_time: Some(to_timestamp(row.create_time)),
@@ -320,25 +325,11 @@ fn digest_of(artifact: &Value) -> String {
 
 fn field(field: FieldChange) -> pb::plan::FieldChange {
     let FieldChange { path, before, after, known_later } = field;
-    let after = after.as_ref().map(shown);
-    pb::plan::FieldChange {
-        path,
-        before: before.as_ref().map(shown).as_ref().map(to_value),
-        after: after.as_ref().map(to_value),
-        known_later,
-    }
-}
-
-/// What is not known yet stands as its expression.
-fn shown(value: &Value) -> Value {
-    if pavior_expr::is_unknown(value) {
-        return value.get("$unknown").cloned().unwrap_or_default();
-    }
-    match value {
-        Value::Array(items) => items.iter().map(shown).collect(),
-        Value::Object(map) => {
-            Value::Object(map.iter().map(|(key, item)| (key.clone(), shown(item))).collect())
-        }
-        other => other.clone(),
-    }
+    let side = |value: Option<&Value>| match value.map(apart) {
+        Some((value, secrets)) => (Some(to_value(&value)), secrets),
+        None => Default::default(),
+    };
+    let (before, before_secrets) = side(before.as_ref());
+    let (after, after_secrets) = side(after.as_ref());
+    pb::plan::FieldChange { path, before, after, known_later, before_secrets, after_secrets }
 }

@@ -12,6 +12,7 @@ mod pipeline_service;
 mod plan_service;
 mod project_service;
 mod reads;
+mod secrets;
 mod status;
 
 use pavior_proto::google::longrunning::Operation;

@@ -130,7 +130,7 @@ impl Driver for EntityDriver {
                 }),
                 outputs: json!({ "type": "object", "properties": { "name": text, "uid": text } }),
                 secret_outputs: Vec::new(),
-                immutable: vec!["kind".to_owned(), "id".to_owned()],
+                immutable: vec!["/kind".to_owned(), "/id".to_owned()],
                 actions: Vec::new(),
                 undo: Undo::Destroy,
                 secret_inputs: Vec::new(),
@@ -144,11 +144,11 @@ impl Driver for EntityDriver {
         if found.is_empty() {
             return Ok(request.inputs);
         }
-        Err(found.into_iter().map(|v| Violation { path: v.path, message: v.message }).collect())
+        Err(found.into_iter().map(|v| Violation { path: v.pointer, message: v.message }).collect())
     }
 
     async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
-        let immutable = ["kind".to_owned(), "id".to_owned()];
+        let immutable = ["/kind".to_owned(), "/id".to_owned()];
         Ok(diff(request.prior.as_ref().map(|prior| &prior.inputs), request.desired.as_ref(), &immutable))
     }
 

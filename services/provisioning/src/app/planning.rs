@@ -1,6 +1,6 @@
 //! From what is asked to the changes: facts from catalog and store, the pure planner, and the drivers' say.
 
-use pavior_core::Fault;
+use pavior_core::{Fault, pointer};
 use std::collections::{BTreeMap, HashMap};
 
 use futures::future::join_all;
@@ -251,7 +251,11 @@ impl App {
             let join = |path: &str| if path.is_empty() { field.clone() } else { format!("{field}.{path}") };
             violations
                 .into_iter()
-                .map(|v| Obstacle { field: join(&v.path), fault: Fault::Schema, description: v.message })
+                .map(|v| Obstacle {
+                    field: join(&pointer::dotted(&v.path)),
+                    fault: Fault::Schema,
+                    description: v.message,
+                })
                 .collect::<Vec<_>>()
         })?;
         let pin = PinRequest {

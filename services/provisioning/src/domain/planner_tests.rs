@@ -142,7 +142,7 @@ fn a_secret_of_a_resource_that_changes_is_not_known() {
         }
         let workload = resource_name(&facts.project, facts.sections[1].environment.as_ref(), "workload");
         for matched in facts.matched.values_mut() {
-            matched.secret_inputs = vec!["*".to_owned()];
+            matched.secret_inputs = vec!["/*".to_owned()];
         }
         let outputs = json!({ "path": "/repo", "password": { "$secret": "1/1/password" } });
         for _ in 0..2 {
@@ -320,7 +320,7 @@ fn a_secret_goes_where_its_driver_takes_one_and_nowhere_else() {
         obstacles.into_iter().map(|obstacle| obstacle.field).collect()
     };
     assert_eq!(fields(&facts), ["resources.development.workload.inputs.variables.URL"]);
-    facts.matched.get_mut(workload).unwrap().secret_inputs = vec!["variables".into()];
+    facts.matched.get_mut(workload).unwrap().secret_inputs = vec!["/variables".into()];
     assert_eq!(fields(&facts), Vec::<String>::new());
     // A definition does not lead it on to somewhere else.
     facts.matched.get_mut(workload).unwrap().driver_inputs =

@@ -1,6 +1,7 @@
 //! Where secrets go: which inputs an expression would give a secret output to. A driver says which of its inputs may hold
 //! one; a plan that gives a secret to any other is not made.
 
+use pavior_core::pointer;
 use pavior_expr::Reference;
 use serde_json::Value;
 use uuid::Uuid;
@@ -15,13 +16,10 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Whether a driver takes secrets there: `allowed` are dotted paths, `*` for any name, and all below them.
+    /// Whether a driver takes secrets there: `allowed` are JSON Pointers, `*` for any name, and all below them.
     pub fn allowed(&self, allowed: &[String]) -> bool {
-        allowed.iter().any(|pattern| {
-            let parts: Vec<&str> = pattern.split('.').collect();
-            let fits = |(part, name): (&&str, &String)| *part == "*" || *part == name;
-            parts.len() <= self.path.len() && parts.iter().zip(&self.path).all(fits)
-        })
+        let path = self.path.iter().fold(String::new(), |path, name| pointer::child(&path, name));
+        allowed.iter().any(|pattern| pointer::covers(pattern, &path))
     }
 }
 
@@ -166,13 +164,13 @@ mod tests {
             path: path.iter().map(|part| (*part).to_owned()).collect(),
             secret: String::new(),
         };
-        let allowed = ["variables".to_owned(), "steps.*.environment".to_owned()];
+        let allowed = ["/variables".to_owned(), "/steps/*/environment".to_owned()];
         assert!(flow(&["variables", "URL"]).allowed(&allowed));
         assert!(flow(&["steps", "0", "environment", "TOKEN"]).allowed(&allowed));
         for other in [&["command", "0"][..], &["variables.URL"], &["steps", "0", "run"], &["steps"]] {
             assert!(!flow(other).allowed(&allowed), "{other:?}");
         }
-        assert!(flow(&["anything"]).allowed(&["*".to_owned()]));
+        assert!(flow(&["anything"]).allowed(&["/*".to_owned()]));
         assert!(!flow(&["anything"]).allowed(&[]));
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use pavior_core::pointer;
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, FailureCode, InvokeRequest, Lookup, Outcome, Prior,
     Success, ValidateRequest,
@@ -218,8 +219,10 @@ impl Engine {
             let inputs = match work.driver.validate(request).await {
                 Ok(inputs) => inputs,
                 Err(violations) => {
-                    let text: Vec<String> =
-                        violations.iter().map(|v| format!("`{}`: {}", v.path, v.message)).collect();
+                    let text: Vec<String> = violations
+                        .iter()
+                        .map(|v| format!("`{}`: {}", pointer::dotted(&v.path), v.message))
+                        .collect();
                     return Outcome::failed(FailureCode::InvalidArgument, text.join(", "));
                 }
             };

@@ -59,8 +59,8 @@ async fn what_looks_like_a_secret_is_refused_at_the_door() {
         let shown =
             f.projects().get_resource(f.call(pb::GetResourceRequest { name })).await.unwrap().into_inner();
         let outputs = pavior_rpc::convert::from_struct(&shown.outputs.unwrap());
-        let stolen = outputs["password"].clone();
-        assert!(stolen.get("$secret").is_some(), "{outputs}");
+        assert_eq!(outputs["password"], json!(null));
+        let stolen = json!({ "$secret": shown.output_secrets["/password"].reference });
 
         let mut request = hello();
         request.project_id = "thief".into();

@@ -13,7 +13,7 @@ use pavior_core::id::{IdGen, SystemIds};
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Health,
     InvokeRequest, ListRequest, Listed, Observation, ObserveRequest, Outcome, PinRequest, PlanRequest,
-    PlanResponse, Sink, ValidateRequest, Violation,
+    PlanResponse, Sink, Success, ValidateRequest, Violation,
 };
 use pavior_proto::pavior::driver::v1 as pb;
 use pavior_rpc::Transport;
@@ -328,14 +328,17 @@ impl Driver for RemoteDriver {
         let request = call.request(pb::InvokeRequest {
             context: Some(call.context()),
             resource_type,
-            identity,
+            identity: identity.clone(),
             action,
             arguments: Some(arguments),
             sensitive: encode_sensitive(&sensitive),
             state: Some(state),
         });
         let mut client = self.client.clone();
-        call.run(client.invoke(request)).await
+        match call.run(client.invoke(request)).await {
+            Outcome::Succeeded(success) => Outcome::Succeeded(Success { identity, ..success }),
+            other => other,
+        }
     }
 
     async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {

@@ -10,7 +10,6 @@ use pavior_driver::{
 use pavior_proto::pavior::driver::v1 as pb;
 use pavior_rpc::RetrySafe;
 use pavior_rpc::problem::from_status;
-use pb::apply_event::Event;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,13 +18,14 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{RemoteDriver, refusal, shown};
 use crate::WireError;
-use crate::convert::{decode_outcome, decode_stream, encode_context};
+use crate::convert::{decode_stream, encode_context};
+use crate::told::{Event, Told};
 use crate::value::decode;
 
 /// How long until a cancel is sent again that came before the call it is for.
 const CANCEL_AGAIN: Duration = Duration::from_millis(100);
 
-type Started = Result<Response<Streaming<pb::ApplyEvent>>, Status>;
+type Started<T> = Result<Response<Streaming<T>>, Status>;
 
 pub(super) struct Running<'a> {
     driver: &'a RemoteDriver,
@@ -73,7 +73,7 @@ impl<'a> Running<'a> {
     }
 
     /// Reads the call to its end, which comes at the latest when the lease or the grace of a cancel is over.
-    pub(super) async fn run(&self, start: impl Future<Output = Started>) -> Outcome {
+    pub(super) async fn run<T: Told>(&self, start: impl Future<Output = Started<T>>) -> Outcome {
         tokio::select! {
             biased;
             outcome = self.read(start) => self.redacted(outcome),
@@ -82,7 +82,7 @@ impl<'a> Running<'a> {
         }
     }
 
-    async fn read(&self, start: impl Future<Output = Started>) -> Outcome {
+    async fn read<T: Told>(&self, start: impl Future<Output = Started<T>>) -> Outcome {
         let mut stream = match start.await {
             Ok(response) => response.into_inner(),
             Err(status) => return self.refused(&status),
@@ -126,9 +126,12 @@ impl<'a> Running<'a> {
         }
     }
 
-    async fn event(&self, event: pb::ApplyEvent, log: &mut RedactedLog) -> Option<Outcome> {
-        // An event without a kind that is known here comes from a newer driver: skipped.
-        match event.event? {
+    async fn event(&self, message: impl Told, log: &mut RedactedLog) -> Option<Outcome> {
+        let event = match message.decode() {
+            Ok(event) => event?,
+            Err(err) => return Some(self.broken(&err)),
+        };
+        match event {
             Event::Progress(pb::Progress { message, percent }) => {
                 let percent = percent.map(|percent| u8::try_from(percent.min(100)).unwrap_or(100));
                 self.sink.progress(Progress { message: self.redactor.text(&message), percent }).await;
@@ -153,7 +156,7 @@ impl<'a> Running<'a> {
                 self.answer(sequence, self.sink.heartbeat().await).await;
                 None
             }
-            Event::Outcome(outcome) => Some(decode_outcome(outcome).unwrap_or_else(|err| self.broken(&err))),
+            Event::Outcome(outcome) => Some(outcome),
         }
     }
 

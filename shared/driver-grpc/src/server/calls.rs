@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use pavior_driver::{LogStream, Progress, Sink, SinkClosed};
 use pavior_proto::pavior::driver::v1 as pb;
-use pb::apply_event::Event;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::convert::encode_stream;
+use crate::told::{Event, Told};
 use crate::value::encode;
 
 /// What the engine says to a checkpoint or a sign of life.
@@ -94,25 +94,23 @@ impl Call {
 
 /// What the driver tells goes into the stream of the call.
 #[derive(Debug)]
-pub(super) struct EventSink {
-    events: mpsc::Sender<Result<pb::ApplyEvent, Status>>,
+pub(super) struct EventSink<T> {
+    events: mpsc::Sender<Result<T, Status>>,
     call: Arc<Call>,
     acknowledged: bool,
     sequence: AtomicI64,
 }
 
-impl EventSink {
-    pub(super) fn new(
-        events: mpsc::Sender<Result<pb::ApplyEvent, Status>>,
-        call: Arc<Call>,
-        agreed: &[i32],
-    ) -> Self {
+impl<T: Told> EventSink<T> {
+    pub(super) fn new(events: mpsc::Sender<Result<T, Status>>, call: Arc<Call>, agreed: &[i32]) -> Self {
         let acknowledged = agreed.contains(&i32::from(pb::Capability::Acknowledge));
         Self { events, call, acknowledged, sequence: AtomicI64::new(0) }
     }
 
     async fn send(&self, event: Event) -> Answer {
-        self.events.send(Ok(pb::ApplyEvent { event: Some(event) })).await.map_err(|_| SinkClosed::ClaimLost)
+        // Of these only an outcome may be what cannot be sent, and that does not come this way.
+        let message = T::encode(event).map_err(|_| SinkClosed::NotKept)?;
+        self.events.send(Ok(message)).await.map_err(|_| SinkClosed::ClaimLost)
     }
 
     /// Sends an event and returns once the engine has answered it.
@@ -137,7 +135,7 @@ impl EventSink {
 }
 
 #[async_trait]
-impl Sink for EventSink {
+impl<T: Told> Sink for EventSink<T> {
     async fn progress(&self, progress: Progress) {
         let Progress { message, percent } = progress;
         let event = pb::Progress { message, percent: percent.map(u32::from) };

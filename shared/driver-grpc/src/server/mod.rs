@@ -14,7 +14,6 @@ use pavior_driver::{
 };
 use pavior_proto::pavior::driver::v1 as pb;
 use pavior_rpc::{ErrorReason, Problem};
-use pb::apply_event::Event;
 use pb::driver_service_server::{DriverService, DriverServiceServer};
 use pb::pin_response::Result as PinResult;
 use pb::plan_response::Result as PlanResult;
@@ -29,9 +28,10 @@ use tracing::Instrument;
 use crate::WireError;
 use crate::convert::{
     decode_context, decode_lookup, decode_prior, decode_sensitive, encode_failure, encode_listed,
-    encode_observation, encode_outcome, encode_plan, optional,
+    encode_observation, encode_plan, optional,
 };
 use crate::handshake::{CAPABILITIES, common_revision, missing, numbers};
+use crate::told::{Event, Told};
 use crate::value::{decode, decode_resolved, encode};
 use crate::{REVISIONS, schema};
 use calls::{Calls, EventSink};
@@ -41,7 +41,7 @@ const MAX_LISTED: usize = 1_000;
 /// Events that may wait for a slow engine; then the driver waits.
 const EVENTS: usize = 16;
 
-type Events = ReceiverStream<Result<pb::ApplyEvent, Status>>;
+type Events<T> = ReceiverStream<Result<T, Status>>;
 
 /// The routes that serve `driver` as `pavior.driver.v1.DriverService`: give them to [`pavior_rpc::server::stack`] and
 /// [`pavior_rpc::serve`], or to [`pavior_rpc::local`].
@@ -83,9 +83,13 @@ impl Adapter {
     }
 
     /// Runs `work` beside this request and streams what it tells.
-    fn begin<W>(&self, context: Option<pb::CallContext>, work: W) -> Result<Response<Events>, Status>
+    fn begin<T: Told, W>(
+        &self,
+        context: Option<pb::CallContext>,
+        work: W,
+    ) -> Result<Response<Events<T>>, Status>
     where
-        W: FnOnce(Arc<dyn Driver>, CallContext, Arc<EventSink>) -> BoxFuture<'static, Outcome>,
+        W: FnOnce(Arc<dyn Driver>, CallContext, Arc<EventSink<T>>) -> BoxFuture<'static, Outcome>,
     {
         let cancel = CancellationToken::new();
         let (context, call_id, agreed) =
@@ -105,8 +109,7 @@ impl Adapter {
                     work.await
                 }
             };
-            let event = pb::ApplyEvent { event: Some(Event::Outcome(wire_outcome(&outcome))) };
-            if events.send(Ok(event)).await.is_err() {
+            if events.send(told(outcome)).await.is_err() {
                 tracing::debug!("nobody waits for the outcome any more");
             }
             drop(guard);
@@ -116,15 +119,17 @@ impl Adapter {
     }
 }
 
-/// An outcome that cannot be sent is a failure of the driver which says what stands.
-fn wire_outcome(outcome: &Outcome) -> pb::Outcome {
-    encode_outcome(outcome).unwrap_or_else(|err| {
-        let identity = outcome.success().map(|success| success.identity.clone());
-        let partial = Partial { identity, ..Partial::default() };
-        let message = format!("the driver's answer cannot be sent: {err}");
-        let failure = Failure { retryable: false, ..Failure::new(FailureCode::Internal, message) };
-        encode_outcome(&Outcome::Failed(failure.with_partial(partial))).unwrap_or_default()
-    })
+/// The message of an outcome. One that cannot be sent is a failure of the driver which says what stands.
+fn told<T: Told>(outcome: Outcome) -> Result<T, Status> {
+    let identity = outcome.success().map(|success| success.identity.clone());
+    T::encode(Event::Outcome(outcome))
+        .or_else(|err| {
+            let partial = Partial { identity, ..Partial::default() };
+            let message = format!("the driver's answer cannot be sent: {err}");
+            let failure = Failure { retryable: false, ..Failure::new(FailureCode::Internal, message) };
+            T::encode(Event::Outcome(Outcome::Failed(failure.with_partial(partial))))
+        })
+        .map_err(|err| Problem::internal(err).into())
 }
 
 #[tonic::async_trait]
@@ -211,16 +216,16 @@ impl DriverService for Adapter {
         Ok(Response::new(pb::PinResponse { result: Some(result) }))
     }
 
-    type ApplyStream = Events;
+    type ApplyStream = Events<pb::ApplyResponse>;
 
-    async fn apply(&self, request: Request<pb::ApplyRequest>) -> Result<Response<Events>, Status> {
+    async fn apply(&self, request: Request<pb::ApplyRequest>) -> Result<Response<Self::ApplyStream>, Status> {
         let pb::ApplyRequest { context, resource_type, prior, inputs, sensitive, declaration } =
             request.into_inner();
         let request = ApplyRequest {
             resource_type,
             prior: optional(prior, decode_prior).map_err(|err| malformed(&err))?,
             inputs: decode_resolved(inputs).map_err(|err| malformed(&err))?,
-            sensitive: decode_sensitive(sensitive),
+            sensitive: decode_sensitive(sensitive).map_err(|err| malformed(&err))?,
             declaration,
         };
         self.begin(context, |driver, context, sink| {
@@ -242,9 +247,12 @@ impl DriverService for Adapter {
         Ok(Response::new(encode_observation(observation).map_err(Problem::internal)?))
     }
 
-    type DestroyStream = Events;
+    type DestroyStream = Events<pb::DestroyResponse>;
 
-    async fn destroy(&self, request: Request<pb::DestroyRequest>) -> Result<Response<Events>, Status> {
+    async fn destroy(
+        &self,
+        request: Request<pb::DestroyRequest>,
+    ) -> Result<Response<Self::DestroyStream>, Status> {
         let pb::DestroyRequest { context, resource_type, lookup, state } = request.into_inner();
         let request = DestroyRequest {
             resource_type,
@@ -256,9 +264,12 @@ impl DriverService for Adapter {
         })
     }
 
-    type InvokeStream = Events;
+    type InvokeStream = Events<pb::InvokeResponse>;
 
-    async fn invoke(&self, request: Request<pb::InvokeRequest>) -> Result<Response<Events>, Status> {
+    async fn invoke(
+        &self,
+        request: Request<pb::InvokeRequest>,
+    ) -> Result<Response<Self::InvokeStream>, Status> {
         let pb::InvokeRequest { context, resource_type, identity, action, arguments, sensitive, state } =
             request.into_inner();
         let request = InvokeRequest {
@@ -266,7 +277,7 @@ impl DriverService for Adapter {
             identity,
             action,
             arguments: decode_resolved(arguments).map_err(|err| malformed(&err))?,
-            sensitive: decode_sensitive(sensitive),
+            sensitive: decode_sensitive(sensitive).map_err(|err| malformed(&err))?,
             state: decode(state).map_err(|err| malformed(&err))?,
         };
         self.begin(context, |driver, context, sink| {

@@ -77,6 +77,7 @@ pub(crate) fn subject(driver: Arc<dyn Driver>) -> Subject {
         driver,
         resource_type: "thing".to_owned(),
         organization: "acme".to_owned(),
+        run: "kit".to_owned(),
         case: Box::new(|name| Case {
             resource: format!("organizations/acme/projects/p/resources/{name}"),
             inputs: json!({"name": name, "secret": true, "list": [1, 2.5, null]}),

@@ -95,6 +95,7 @@ async fn the_python_driver_conforms() {
         driver: Arc::new(process.connect().await),
         resource_type: "text-file".to_owned(),
         organization: "acme".to_owned(),
+        run: "kit".to_owned(),
         case: Box::new(|name| Case {
             resource: format!("organizations/acme/projects/p/resources/{name}"),
             inputs: json!({"path": format!("notes/{name}.txt"), "content": "hunter22-in"}),

@@ -7,7 +7,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use pavior_driver::{Driver, FailureCode, MemorySink, Outcome, SinkClosed};
 use pavior_driver_grpc::{RemoteDriver, RemoteOptions};
 use pavior_proto::pavior::driver::v1 as pb;
-use pb::apply_event::Event;
+use pb::apply_response::{Event, Outcome as Ended};
 use pb::driver_service_server::{DriverService, DriverServiceServer};
 use serde_json::json;
 use tokio::time::timeout;
@@ -16,7 +16,7 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::harness::{SOON, Seen, apply, apply_request, connect, context, stacked};
 
-type Answer = Result<Vec<Result<pb::ApplyEvent, Status>>, Status>;
+type Answer = Result<Vec<Result<pb::ApplyResponse, Status>>, Status>;
 
 /// Answers every apply with the same.
 #[derive(Clone)]
@@ -63,9 +63,9 @@ fn unasked<T>() -> Result<Response<T>, Status> {
 
 #[tonic::async_trait]
 impl DriverService for Rogue {
-    type ApplyStream = BoxStream<'static, Result<pb::ApplyEvent, Status>>;
-    type DestroyStream = Self::ApplyStream;
-    type InvokeStream = Self::ApplyStream;
+    type ApplyStream = BoxStream<'static, Result<pb::ApplyResponse, Status>>;
+    type DestroyStream = BoxStream<'static, Result<pb::DestroyResponse, Status>>;
+    type InvokeStream = BoxStream<'static, Result<pb::InvokeResponse, Status>>;
 
     async fn handshake(
         &self,
@@ -100,10 +100,10 @@ impl DriverService for Rogue {
     async fn observe(&self, _: Request<pb::ObserveRequest>) -> Result<Response<pb::ObserveResponse>, Status> {
         unasked()
     }
-    async fn destroy(&self, _: Request<pb::DestroyRequest>) -> Result<Response<Self::ApplyStream>, Status> {
+    async fn destroy(&self, _: Request<pb::DestroyRequest>) -> Result<Response<Self::DestroyStream>, Status> {
         unasked()
     }
-    async fn invoke(&self, _: Request<pb::InvokeRequest>) -> Result<Response<Self::ApplyStream>, Status> {
+    async fn invoke(&self, _: Request<pb::InvokeRequest>) -> Result<Response<Self::InvokeStream>, Status> {
         Err(Status::internal("must not be asked without the capability"))
     }
     async fn acknowledge(
@@ -123,11 +123,11 @@ impl DriverService for Rogue {
     }
 }
 
-fn event(event: Event) -> Result<pb::ApplyEvent, Status> {
-    Ok(pb::ApplyEvent { event: Some(event) })
+fn event(event: Event) -> Result<pb::ApplyResponse, Status> {
+    Ok(pb::ApplyResponse { event: Some(event) })
 }
 
-fn progress() -> Result<pb::ApplyEvent, Status> {
+fn progress() -> Result<pb::ApplyResponse, Status> {
     event(Event::Progress(pb::Progress { message: "begun".to_owned(), percent: None }))
 }
 
@@ -168,14 +168,14 @@ async fn a_status_says_that_nothing_began_only_before_the_first_event() {
 #[tokio::test]
 async fn an_outcome_that_cannot_be_read_is_unknown() {
     let malformed = |result| {
-        outcome_of(move || Ok(vec![event(Event::Outcome(pb::Outcome { result: Option::clone(&result) }))]))
+        outcome_of(move || Ok(vec![event(Event::Outcome(Ended { result: Option::clone(&result) }))]))
     };
     assert_unknown(&malformed(None).await);
     // A secret where only plain outputs may stand is not taken over.
-    let secret = pb::Secret { value: "hunter22".to_owned() };
+    let secret = pb::Secret { value: Some(pb::secret::Value::Text("hunter22".to_owned())) };
     let outputs = pb::Value { kind: Some(pb::value::Kind::SecretValue(secret)) };
     let resource = pb::Resource { outputs: Some(outputs), ..pb::Resource::default() };
-    let outcome = malformed(Some(pb::outcome::Result::Succeeded(resource))).await;
+    let outcome = malformed(Some(pb::apply_response::outcome::Result::Succeeded(resource))).await;
     assert_unknown(&outcome);
     assert!(!format!("{outcome:?}").contains("hunter22"));
 }
@@ -184,10 +184,10 @@ async fn an_outcome_that_cannot_be_read_is_unknown() {
 async fn what_comes_after_the_outcome_and_what_is_not_known_is_skipped() {
     let outcome = outcome_of(|| {
         let failure = pb::Failure { code: 77, message: "x".to_owned(), ..pb::Failure::default() };
-        let result = Some(pb::outcome::Result::Failed(failure));
+        let result = Some(pb::apply_response::outcome::Result::Failed(failure));
         Ok(vec![
-            Ok(pb::ApplyEvent { event: None }),
-            event(Event::Outcome(pb::Outcome { result })),
+            Ok(pb::ApplyResponse { event: None }),
+            event(Event::Outcome(Ended { result })),
             Err(Status::internal("too late")),
         ])
     })

@@ -12,7 +12,7 @@ impl Subject {
     pub(super) async fn failed_create(&self) -> Check {
         let case = (self.case)("fail-new");
         let Some(failing) = &case.failing else { return Ok(()) };
-        let context = self.context(&case, "conformance/fail-new/1", 10);
+        let context = self.context(&case, "fail-new/1", 10);
         let outcome =
             self.driver.apply(&context, self.request(failing, &case, None), &MemorySink::new()).await;
         let failure = failed(outcome)?;
@@ -34,7 +34,7 @@ impl Subject {
         let Some(failing) = made.case.failing.clone() else { return self.clean(&made).await };
         let identity = Lookup::Identity(made.success.identity.clone());
         let mut context = made.context.clone();
-        "conformance/fail-change/2".clone_into(&mut context.idempotency_key);
+        context.idempotency_key = self.key("fail-change/2");
         context.fence += 1;
         let request = self.request(&failing, &made.case, Some(made.prior()));
         let failure = failed(self.driver.apply(&context, request, &MemorySink::new()).await)?;
@@ -50,7 +50,7 @@ impl Subject {
         let seen = self.observe(&context, Lookup::Key(context.idempotency_key.clone())).await;
         ensure!(!matches!(seen, Observation::Found(_)), "the change that failed is found: {seen:?}");
         if let Some(changed) = made.case.changed.clone() {
-            "conformance/fail-change/3".clone_into(&mut context.idempotency_key);
+            context.idempotency_key = self.key("fail-change/3");
             context.fence += 1;
             let request = self.request(&changed, &made.case, Some(made.prior()));
             let changed = succeeded(self.driver.apply(&context, request, &MemorySink::new()).await)?;
@@ -65,7 +65,7 @@ impl Subject {
         let made = self.make("drop-change").await?;
         let Some(changed) = made.case.changed.clone() else { return self.clean(&made).await };
         let mut context = made.context.clone();
-        "conformance/drop-change/2".clone_into(&mut context.idempotency_key);
+        context.idempotency_key = self.key("drop-change/2");
         let request = || self.request(&changed, &made.case, Some(made.prior()));
         for polls in [1, 2, 4, 8, 16] {
             context.fence += 1;

@@ -1,9 +1,9 @@
 //! How a thing stands: what a plan sees of it, and what it does about what it finds gone.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Check, Made, Subject, declaration, found, succeeded};
-use crate::{Lookup, MemorySink};
+use crate::{FailureCode, InvokeRequest, Lookup, MemorySink};
 
 impl Subject {
     /// What a plan finds gone is applied over what is recorded of it.
@@ -11,7 +11,7 @@ impl Subject {
         let made = self.make("anew").await?;
         self.clean(&made).await?;
         let mut context = made.context.clone();
-        "conformance/anew/2".clone_into(&mut context.idempotency_key);
+        context.idempotency_key = self.key("anew/2");
         context.fence += 200;
         let request = self.request(&made.case.inputs, &made.case, Some(made.prior()));
         let success = succeeded(self.driver.apply(&context, request, &MemorySink::new()).await)?;
@@ -30,5 +30,23 @@ impl Subject {
             ensure!(kept.is_empty() || kept == declaration(inputs), "it says another declaration");
         }
         Ok(())
+    }
+
+    pub(super) async fn actions(&self) -> Check {
+        let made = self.make("action").await?;
+        let request = InvokeRequest {
+            resource_type: self.resource_type.clone(),
+            identity: made.success.identity.clone(),
+            action: "no-such-action".to_owned(),
+            arguments: json!({}),
+            sensitive: Vec::new(),
+            state: made.success.state.clone(),
+        };
+        let mut context = made.context.clone();
+        context.idempotency_key.push_str("/action");
+        let outcome = self.driver.invoke(&context, request, &MemorySink::new()).await;
+        let code = outcome.failure().map(|failure| failure.code);
+        ensure!(code == Some(FailureCode::Unsupported), "answered {outcome:?}");
+        self.clean(&made).await
     }
 }

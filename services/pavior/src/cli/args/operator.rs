@@ -123,3 +123,33 @@ pub struct TokenArgs {
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1440))]
     pub minutes: u32,
 }
+
+/// `pavior driver`.
+#[derive(Debug, Subcommand)]
+pub enum DriverCommand {
+    /// Holds a running driver against the contract. It makes things and removes them again: give it a place for that.
+    Test(DriverTestArgs),
+}
+
+/// `pavior driver test`.
+#[derive(Debug, Args)]
+pub struct DriverTestArgs {
+    /// Where the driver listens, for example http://127.0.0.1:7450; with https and --ca-file over TLS.
+    #[arg(value_name = "URL")]
+    pub endpoint: String,
+    /// The resource type to make.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub resource_type: String,
+    /// Inputs as JSON; `{case}` in a text becomes the name of the check, so that each makes things of its own.
+    #[arg(long, value_name = "JSON")]
+    pub inputs: String,
+    /// Inputs that differ and can be applied in place; without them updates are not checked.
+    #[arg(long, value_name = "JSON")]
+    pub changed: Option<String>,
+    /// Inputs whose apply fails after it has begun; without them what a failure leaves is not checked.
+    #[arg(long, value_name = "JSON")]
+    pub failing: Option<String>,
+    /// A text in the inputs that is a secret and must never be echoed. May be repeated.
+    #[arg(long, value_name = "TEXT")]
+    pub secret: Vec<String>,
+}
