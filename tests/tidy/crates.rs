@@ -20,7 +20,8 @@ const SERVICES: [&str; 7] = [
 /// What each shared crate may know; services may know all of these and no other service.
 fn allowed(name: &str) -> Option<&'static [&'static str]> {
     Some(match name {
-        "pavior-core" | "pavior-proto" | "pavior-expr" | "pavior-files" | "pavior-audit-verifier" => &[],
+        "pavior-core" | "pavior-proto" | "pavior-files" | "pavior-audit-verifier" => &[],
+        "pavior-expr" => &["pavior-core"],
         "pavior-rpc" => &["pavior-core", "pavior-proto"],
         "pavior-auth" => &["pavior-core", "pavior-proto", "pavior-rpc"],
         "pavior-store" => &["pavior-core", "pavior-files"],

@@ -37,6 +37,9 @@ pub struct LogReport {
     pub root: Hash,
     /// How the checkpoint was believed.
     pub checkpoint: CheckpointStatus,
+    /// When an operator last accepted that records of the log are lost, in microseconds of the Unix epoch, as the database
+    /// says; nothing when no loss was accepted. What was lost is not proved about: only a checkpoint from before shows it.
+    pub loss_accepted: Option<i64>,
 }
 
 /// A database that holds.
@@ -102,7 +105,8 @@ async fn verify_source(source: &mut Source, options: &Options) -> Result<Report,
         let milestones = milestones(&head.log, &head.origin, options)?;
         let (report, seen) = log::verify(source, head, milestones, options.keys.as_deref()).await?;
         sequences.add(seen);
-        logs.push(report);
+        let loss_accepted = source.loss_accepted(&report.log).await?;
+        logs.push(LogReport { loss_accepted, ..report });
     }
     let parked = add_parked(source, &mut sequences).await?;
     let (producers, accepted_losses) = check_sequences(source, sequences).await?;

@@ -241,7 +241,14 @@ impl LogCheck {
                 format!("it is missing: a checkpoint of {size} records was seen before, so the log was cut");
             return Err(Failure::at(log, records, None, why));
         }
-        Ok(LogReport { log: log.to_owned(), origin: signed.origin, records, root, checkpoint: status })
+        Ok(LogReport {
+            log: log.to_owned(),
+            origin: signed.origin,
+            records,
+            root,
+            checkpoint: status,
+            loss_accepted: None,
+        })
     }
 }
 

@@ -164,6 +164,14 @@ impl Source {
             .collect())
     }
 
+    /// When a loss of a log was last accepted, in microseconds of the Unix epoch.
+    pub(super) async fn loss_accepted(&mut self, log: &str) -> Result<Option<i64>, VerifyError> {
+        let sql =
+            "SELECT CAST(generation AS BIGINT) FROM audit_accepted WHERE log = $1 ORDER BY 1 DESC LIMIT 1";
+        let rows = self.query(sql.to_owned(), &[Bind::Text(log)], &[Kind::Number]).await?;
+        Ok(rows.first().and_then(|row| number(row, 0)))
+    }
+
     pub(super) async fn checkpoint(&mut self, log: &str) -> Result<Option<StoredCheckpoint>, VerifyError> {
         let sql = format!(
             "SELECT CAST(tree_size AS BIGINT), {}, {}, {}, CAST(sign_time AS BIGINT) FROM audit_checkpoint \

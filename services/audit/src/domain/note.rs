@@ -18,8 +18,8 @@ pub(crate) fn checkpoint_text(origin: &str, size: u64, root: &Hash) -> String {
 /// What begins the extension line of a kept checkpoint.
 const GENERATION: &str = "accepted-losses ";
 
-/// The same of a kept checkpoint: how often a loss of the log had been accepted by then is an extension line, unless none
-/// was.
+/// The same of a kept checkpoint: when a loss of the log was last accepted, in microseconds of the Unix epoch, is an
+/// extension line, unless none was.
 pub(crate) fn kept_text(origin: &str, kept: &Kept) -> String {
     let Kept { mark: Mark { size, root }, generation } = kept;
     let mut text = checkpoint_text(origin, *size, root);

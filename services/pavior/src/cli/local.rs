@@ -28,6 +28,12 @@ pub(crate) fn token(args: &TokenArgs, connection: &ConnectionArgs) -> anyhow::Re
     output::say(&crate::quickstart::mint(&args.data, &args.subject, organization, &args.group, lifetime)?)
 }
 
+/// A time in microseconds of the Unix epoch, for people.
+fn at(micros: i64) -> Option<String> {
+    let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).ok()?;
+    at.format(&time::format_description::well_known::Rfc3339).ok()
+}
+
 /// `pavior audit verify`.
 pub(crate) async fn verify(printer: Printer, args: &VerifyArgs) -> anyhow::Result<()> {
     let is_file = !args.database.contains("://");
@@ -57,7 +63,7 @@ pub(crate) async fn verify(printer: Printer, args: &VerifyArgs) -> anyhow::Resul
                     .logs
                     .iter()
                     .map(|log| {
-                        serde_json::json!({"log": log.log, "records": log.records, "root": hex::encode(log.root)})
+                        serde_json::json!({"log": log.log, "records": log.records, "root": hex::encode(log.root), "loss_accepted_at": log.loss_accepted.and_then(at)})
                     })
                     .collect();
                 return printer
@@ -66,7 +72,16 @@ pub(crate) async fn verify(printer: Printer, args: &VerifyArgs) -> anyhow::Resul
             let rows = report.logs.iter().map(|log| {
                 vec![log.log.clone(), log.records.to_string(), hex::encode(log.root), "ok".to_owned()]
             });
+            let given_up =
+                report.logs.iter().filter_map(|log| Some((&log.log, log.loss_accepted.and_then(at)?)));
+            let given_up: Vec<_> = given_up.collect();
             output::say(&output::table(&["log", "records", "root", "verdict"], rows))?;
+            for (log, at) in given_up {
+                eprintln!(
+                    "log `{log}`: at {at} an operator accepted that records of it were lost; what is left holds, and only a \
+                     checkpoint from before (--checkpoint) shows what is missing"
+                );
+            }
             if report.accepted_losses > 0 {
                 let lost = report.accepted_losses;
                 eprintln!(

@@ -277,9 +277,10 @@ pub(crate) fn show_plan(printer: Printer, plan: &pb::Plan) -> anyhow::Result<()>
             change.driver_id.clone(),
             output::money(change.monthly_cost.as_ref()),
             change.depends_on_step_ids.join(", "),
+            change.reason.clone(),
         ]
     });
-    let header = ["action", "step", "type", "driver", "cost a month", "after"];
+    let header = ["action", "step", "type", "driver", "cost a month", "after", "because it"];
     output::say(&format!("{}\n", output::table(&header, rows)))?;
     let decision = plan.decision.clone().unwrap_or_default();
     let verdict = match decision.effect() {

@@ -4,13 +4,17 @@
 use pavior_core::ResourceName;
 use pavior_proto::pavior::policy::internal::v1::{DecisionContext, DecisionStage};
 use pavior_proto::pavior::policy::v1::{Decision, Effect};
+use pavior_rpc::problem::reason_name;
 use pavior_rpc::{Problem, convert};
 
 use super::asking::denial_of;
 use super::peers::Asking;
 use super::{App, Ask, Goal};
 use crate::error::{Error, Result};
-use crate::store::refused_event;
+use crate::store::{Refusal, refused_event};
+
+/// Pattern of a group.
+const GROUP: &str = "organizations/{organization}/groups/{group}";
 
 /// What a request names, as its method's rule says where.
 #[derive(Debug, Clone)]
@@ -26,14 +30,19 @@ impl App {
     pub(crate) async fn admit(&self, ask: &Ask, named: &Named) -> Result<()> {
         // What is no name, or no group, is told by the request's own checks, before anything is looked at.
         let Ok(name) = ResourceName::parse(&named.resource) else { return Ok(()) };
+        let organization = format!("organizations/{}", ask.permit.organization());
         if name.organization() != ask.permit.organization() {
             let problem = Problem::permission_denied(ask.action, &named.resource);
-            return Err(self.refused(ask, named, &Decision::default(), problem).await);
+            // In the log of the caller's own organization: nobody writes into the logs of others, or makes new ones.
+            return Err(self.refused(ask, named, &organization, &Decision::default(), problem).await);
         }
+        // Policy knows groups of the organization only; what else stands there is refused by the request's own checks.
+        let is_group = ResourceName::parse_as(&named.owner, GROUP)
+            .is_ok_and(|group| group.organization() == ask.permit.organization());
         let facts = self.facts(&ask.permit, &named.resource).await?;
         let context = DecisionContext {
             environment_class: facts.environment_class.clone(),
-            new_owner: named.owner.clone(),
+            new_owner: if is_group { named.owner.clone() } else { String::new() },
             ..Default::default()
         };
         let asking = Asking {
@@ -53,18 +62,27 @@ impl App {
             Effect::Allow | Effect::RequireApproval => Ok(()),
             Effect::Deny | Effect::Unspecified => {
                 let problem = denial_of(decision, ask.action, &named.resource);
-                Err(self.refused(ask, named, decision, problem).await)
+                Err(self.refused(ask, named, &named.resource, decision, problem).await)
             }
         }
     }
 
-    async fn refused(&self, ask: &Ask, named: &Named, decision: &Decision, problem: Problem) -> Error {
+    /// Records a refusal with `target` as what it is about.
+    async fn refused(
+        &self,
+        ask: &Ask,
+        named: &Named,
+        target: &str,
+        decision: &Decision,
+        problem: Problem,
+    ) -> Error {
         let Ask { permit, request_id, action, .. } = ask;
         let decision = match convert::to_json(decision) {
             Ok(decision) => decision,
             Err(error) => return Error::Corrupt(error.to_string()),
         };
-        let event = refused_event(&self.db, permit, request_id, action, &named.resource, &decision);
+        let refusal = Refusal { action, target, asked: &named.resource, reason: reason_name(problem.reason) };
+        let event = refused_event(&self.db, permit, request_id, &refusal, &decision);
         match self.db.record(event).await {
             Ok(()) => problem.into(),
             Err(error) => error,

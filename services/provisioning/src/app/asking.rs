@@ -10,6 +10,7 @@ use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::internal::v1::DecisionStage;
 use pavior_proto::pavior::policy::v1::{self as policy, Effect, PolicySet};
+use pavior_rpc::problem::reason_name;
 use pavior_rpc::{ErrorReason, Problem, convert};
 
 use super::facts::labels_of;
@@ -127,13 +128,14 @@ impl App {
 
     /// What a denial means for the caller. Recorded, and nothing else is written.
     pub(crate) async fn denied(&self, ask: &Ask, plan: &Plan, verdict: &Verdict) -> Error {
-        let event = denied_event(&self.db, &ask.permit, &ask.request_id, plan);
+        let problem = denial(plan, verdict);
+        let event = denied_event(&self.db, &ask.permit, &ask.request_id, plan, reason_name(problem.reason));
         if ask.goal != Goal::Look
             && let Err(error) = self.db.record(event).await
         {
             return error;
         }
-        denial(plan, verdict).into()
+        problem.into()
     }
 }
 

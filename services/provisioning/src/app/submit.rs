@@ -76,12 +76,12 @@ impl App {
         name: &str,
         allowed: bool,
     ) -> Result<Answer> {
-        if !allowed {
-            return Err(Error::NotFound { kind, name: name.to_owned() });
-        }
         if let Goal::Execute { .. } = ask.goal {
             // What was to be taken down when it was planned is gone by other hands.
             return Err(stale(&ask.plan_digest, ""));
+        }
+        if !allowed {
+            return Err(Error::NotFound { kind, name: name.to_owned() });
         }
         match self.key(ask) {
             Some(key) => self.started(self.db.nothing(&key).await?).await,

@@ -28,6 +28,7 @@ fn kind_of(target: &str) -> &'static str {
     let mut parts = target.rsplit('/');
     parts.next();
     match parts.next() {
+        Some("organizations") => "Organization",
         Some("projects") => "Project",
         Some("environments") => "Environment",
         Some("pipelines") => "Pipeline",
@@ -252,9 +253,34 @@ pub(crate) fn spared_event(
 }
 
 /// Policy said no to a plan.
-pub fn denied_event(this: &Db, permit: &Permit, request_id: &str, plan: &Plan) -> AuditEvent {
-    let denied = Outcome::error(Status::Denied, Code::FailedPrecondition, "GUARDRAIL_DENIED");
+pub fn denied_event(
+    this: &Db,
+    permit: &Permit,
+    request_id: &str,
+    plan: &Plan,
+    reason: &'static str,
+) -> AuditEvent {
+    let denied = refusal(reason);
     unchanged_event(this, permit, request_id, plan, denied, format!("policy denied: {}", plan.summary))
+}
+
+/// As policy says no: to the caller, or to what is asked.
+fn refusal(reason: &'static str) -> Outcome {
+    let code = if reason == "ACCESS_DENIED" { Code::PermissionDenied } else { Code::FailedPrecondition };
+    Outcome::error(Status::Denied, code, reason)
+}
+
+/// A request that policy said no to.
+#[derive(Debug, Clone, Copy)]
+pub struct Refusal<'a> {
+    /// The action.
+    pub action: &'a str,
+    /// What it is recorded to be about, by resource name.
+    pub target: &'a str,
+    /// What it was asked about.
+    pub asked: &'a str,
+    /// Why.
+    pub reason: &'static str,
 }
 
 /// Policy said no to a request before it was planned.
@@ -262,18 +288,18 @@ pub fn refused_event(
     this: &Db,
     permit: &Permit,
     request_id: &str,
-    action: &str,
-    resource: &str,
+    refused: &Refusal<'_>,
     decision: &Value,
 ) -> AuditEvent {
+    let Refusal { action, target, asked, reason } = *refused;
     let act = Act {
         action: action.to_owned(),
         phase: Phase::Outcome,
-        affected: vec![affected(kind_of(resource), resource)],
-        outcome: Outcome::error(Status::Denied, Code::PermissionDenied, "ACCESS_DENIED"),
+        affected: vec![affected(kind_of(target), target)],
+        outcome: refusal(reason),
         request_id: request_id.to_owned(),
         change: None,
-        summary: format!("policy denied `{action}` on `{resource}`"),
+        summary: format!("policy denied `{action}` on `{asked}`"),
     };
     let event = permit.event(act, this.ids.as_ref(), this.clock.as_ref());
     AuditEvent { decision: self::decision(decision, &Value::Null), ..event }

@@ -35,7 +35,7 @@ use pavior_store::outbox::{History, Limits, OutboxContext};
 use pavior_store::{Store, StoreError};
 use time::OffsetDateTime;
 
-pub use audit::{Caller, denied_event, planned_event, refused_event};
+pub use audit::{Caller, Refusal, denied_event, planned_event, refused_event};
 pub use claim::{
     Again, Claim, ClaimParams, Completed, Completion, Made, Purpose, RunResult, Sealed, StepError, StepRef,
 };

@@ -123,7 +123,7 @@ impl Db {
             operation: Set(operation),
             create_time: Set(plan.create_time),
         };
-        let carried_out = [plan::Column::Document, plan::Column::Operation];
+        let carried_out = [plan::Column::Document, plan::Column::Operation, plan::Column::Requester];
         let update = OnConflict::column(plan::Column::Id)
             .update_columns(carried_out)
             .action_and_where(Expr::col((plan::Entity, plan::Column::Operation)).is_null())

@@ -300,6 +300,21 @@ async fn policy_is_asked_before_anything_is_looked_at_for_a_plan() {
             }
         })
         .await;
+        // Nobody writes into the log of another organization, which goes by what a record is about.
+        let records = f.peers.0.lock().unwrap().records.clone();
+        let about: Vec<&String> = records.iter().filter(|record| record.contains(foreign)).collect();
+        let [about] = about.as_slice() else { panic!("{about:?}") };
+        assert!(about.contains(&format!("name: {ACME:?}")), "{about}");
+        assert!(!about.contains(&format!("name: {foreign:?}")), "{about}");
+        // What owns nothing is no question to policy, but a mistake.
+        for owner in ["zork", "organizations/beta/groups/x", "organizations/acme/users/alice"] {
+            let mut request = of_hello();
+            request.project.as_mut().unwrap().owner = owner.to_owned();
+            let refusal =
+                refused(f.plans().create_plan(f.call(planned(Intended::CreateProject(request)))).await);
+            let field = refusal.violations[0].field.as_str();
+            assert_eq!((refusal.code, field), (Code::InvalidArgument, "project.owner"), "{owner}");
+        }
     })
     .await;
 }
