@@ -38,6 +38,18 @@ fn hints(quickstart: &mut Quickstart) -> Result<Vec<String>> {
     Ok(joined.lines().filter(|line| grpcurl || !line.starts_with("grpcurl")).map(str::to_owned).collect())
 }
 
+/// Waits until it serves; what it says afterwards is read on, so that it never waits for a reader.
+fn ready(served: &mut Quickstart) -> Result<()> {
+    let mut lines = BufReader::new(served.0.stderr.take().context("no errors")?).lines();
+    for line in lines.by_ref() {
+        if line?.contains("pavior is ready") {
+            std::thread::spawn(move || lines.for_each(drop));
+            return Ok(());
+        }
+    }
+    anyhow::bail!("it ended before it was ready")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_that_the_quickstart_ends_with_works() -> Result<()> {
     let base = pavior_files::temporary_directory("pavior-e2e-")?;
@@ -54,7 +66,22 @@ async fn every_command_that_the_quickstart_ends_with_works() -> Result<()> {
     let path = format!("{}:{}", folder.display(), std::env::var("PATH")?);
     // One after the other in one shell, as a person would; the first that fails ends it.
     let script = format!("set -ex\n{}", commands.join("\n"));
-    let output = Command::new("sh").args(["-c", &script]).env("PATH", path).output()?;
+    let output = Command::new("sh").args(["-c", &script]).env("PATH", &path).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    // What it leaves behind is gone on with, on the same addresses.
+    drop(quickstart);
+    let served = Command::new(binary()?)
+        .args(["serve", "--all", "--config"])
+        .arg(data.join("pavior.toml"))
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut served = Quickstart(served);
+    tokio::task::block_in_place(|| ready(&mut served))?;
+    let exports = commands.iter().filter(|command| command.starts_with("export "));
+    let exports: Vec<&str> = exports.map(String::as_str).collect();
+    let script = format!("set -ex\n{}\npavior project show hello", exports.join("\n"));
+    let output = Command::new("sh").args(["-c", &script]).env("PATH", &path).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }

@@ -52,7 +52,8 @@ pub async fn run(args: QuickstartArgs) -> anyhow::Result<()> {
     narrator.chapter("Starting every service in this process, on SQLite");
     let mut config = Config::embedded(&directory, &serve::this_program()?)?;
     config.listen.gateway = args.listen;
-    config.drivers.skeleton_roots = vec![starter::write_skeletons(&directory)?];
+    let skeletons = starter::write_skeletons(&directory)?;
+    config.drivers.skeleton_roots = vec![skeletons.clone()];
     let databases = if let Some(url) = &args.postgres {
         config.drivers.postgres_url = Some(url.clone().into());
         Databases::Postgres
@@ -74,7 +75,9 @@ pub async fn run(args: QuickstartArgs) -> anyhow::Result<()> {
             narrator.chapter("Done: the main job works, and nothing is left behind");
         }
         (Ok(_), false) => {
-            addresses(&system, &directory);
+            // What is thrown away at the end cannot be gone on with.
+            let kept = temporary.is_none().then(|| settings(&args, &system, &directory, &skeletons));
+            addresses(&system, &directory, kept.transpose()?.as_deref());
             system.run_until_signal().await?;
         }
         (Err(error), _) => {
@@ -166,10 +169,48 @@ fn data_directory(given: Option<&Path>) -> anyhow::Result<(PathBuf, Option<tempf
     }
 }
 
-fn addresses(system: &System, directory: &Path) {
+/// Writes the settings with which `pavior serve` goes on with a data folder, and returns where they are.
+fn settings(
+    args: &QuickstartArgs,
+    system: &System,
+    directory: &Path,
+    skeletons: &Path,
+) -> anyhow::Result<PathBuf> {
+    let whole = |path: &Path| anyhow::Ok(std::path::absolute(path)?.display().to_string());
+    let listen: toml::Table = ["gateway", "admin", "git"]
+        .map(|listener| (listener.to_owned(), system.address(listener).to_string().into()))
+        .into_iter()
+        .collect();
+    let mut drivers = toml::Table::new();
+    drivers.insert("skeleton_roots".to_owned(), vec![whole(skeletons)?].into());
+    if let Some(url) = &args.postgres {
+        drivers.insert("postgres_url".to_owned(), url.clone().into());
+    }
+    let development: toml::Table = [("issuer".to_owned(), true.into())].into_iter().collect();
+    let settings: toml::Table = [
+        ("data_dir".to_owned(), whole(directory)?.into()),
+        ("development".to_owned(), development.into()),
+        ("listen".to_owned(), listen.into()),
+        ("drivers".to_owned(), drivers.into()),
+    ]
+    .into_iter()
+    .collect();
+    let path = directory.join("pavior.toml");
+    pavior_files::write(&path, toml::to_string(&settings)?.as_bytes())
+        .with_context(|| format!("cannot write `{}`", path.display()))?;
+    Ok(path)
+}
+
+fn addresses(system: &System, directory: &Path, settings: Option<&Path>) {
     let server = system.server();
     let address = server.trim_start_matches("http://");
     let data = directory.display();
+    let resume = settings.map_or_else(String::new, |settings| {
+        let settings = settings.display();
+        format!(
+            "Once it is stopped, `pavior serve --all --config {settings}` goes on, on the same addresses.\n\n"
+        )
+    });
     println!(
         "
 Everything keeps running; Ctrl-C stops it. To go on in another terminal:
@@ -180,7 +221,7 @@ Everything keeps running; Ctrl-C stops it. To go on in another terminal:
   pavior plan env hello/review --class staging
   PAVIOR_TOKEN=$(pavior token --dev --as vera --data {data}) pavior audit list
 
-With grpcurl:
+{resume}With grpcurl:
 
   grpcurl -plaintext {address} list
   grpcurl -plaintext {address} describe pavior.provisioning.v1.ProjectService
