@@ -306,7 +306,10 @@ impl Compilation {
             ));
         }
         // Never at admission: a caller from outside, whatever its token calls it, is not let in by this.
-        if input.action == EXPIRY_ACTION && input.stage != Stage::Admission && is_provisioning(input) {
+        if EXPIRY.contains(&input.action.as_str())
+            && input.stage != Stage::Admission
+            && is_provisioning(input)
+        {
             permits.push(Reason::built_in(
                 "builtin.expiry",
                 "provisioning takes down environments whose time is over",
@@ -349,8 +352,9 @@ fn is_platform_service(input: &Input) -> bool {
         && PLATFORM_SERVICES.iter().any(|role| principal.name == service_name(role))
 }
 
-/// What provisioning does by itself when an environment's time is over.
-const EXPIRY_ACTION: &str = "provisioning.environments.delete";
+/// What provisioning does by itself when an environment's time is over: the environment goes, and the entries of the catalog
+/// that it made. Nothing else has provisioning plan in its own name.
+const EXPIRY: [&str; 2] = ["provisioning.environments.delete", "catalog.entities.delete"];
 
 /// A platform administrator can always take a policy out of force, whatever that policy says.
 fn recover(outcome: Outcome, input: &Input) -> Outcome {

@@ -111,15 +111,20 @@ fn platform_services_may_only_do_what_is_internal() {
 #[test]
 fn provisioning_may_take_down_what_expired_but_not_from_outside() {
     let compilation = compile(RoleIndex::default(), vec![]);
-    let decide = |role: &str, stage: Stage| {
-        let mut asked = input("x", &[], DELETE);
+    let of = |action: &str, role: &str, stage: Stage| {
+        let mut asked = input("x", &[], action);
         asked.principal.kind = PrincipalKind::Service;
         asked.principal.organization = "-".into();
         asked.principal.name = format!("organizations/-/services/{role}");
         asked.stage = stage;
         compilation.decide(&asked, None).effect
     };
+    let decide = |role: &str, stage: Stage| of(DELETE, role, stage);
     assert_eq!(decide("provisioning", Stage::Plan), Effect::Allow);
+    // With what stands in it, and no more.
+    assert_eq!(of("catalog.entities.delete", "provisioning", Stage::Plan), Effect::Allow);
+    assert_eq!(of("catalog.entities.delete", "provisioning", Stage::Admission), Effect::Deny);
+    assert_eq!(of(ENTITY, "provisioning", Stage::Plan), Effect::Deny);
     assert_eq!(decide("provisioning", Stage::Execution), Effect::Allow);
     assert_eq!(decide("provisioning", Stage::Admission), Effect::Deny);
     assert_eq!(decide("catalog", Stage::Plan), Effect::Deny);

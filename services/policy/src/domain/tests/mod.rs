@@ -43,6 +43,7 @@ fn schema() -> Arc<PolicySchema> {
     let action = |name: &str, change, internal| Action { name: name.to_owned(), change, internal };
     let actions = [
         action(CREATE, true, false),
+        action("catalog.entities.delete", true, false),
         action(DELETE, true, false),
         action(GET, false, false),
         action(ENTITY, true, false),
