@@ -60,6 +60,7 @@ fn operation(number: u64) -> NewOperation {
         parameters: json!({}),
         settings: json!({}),
         requester: name.into(),
+        author: String::new(),
         summary: String::new(),
         create_time: now,
         expire_time: now,

@@ -23,9 +23,13 @@ pub fn tokens(pointer: &str) -> impl Iterator<Item = Cow<'_, str>> {
     })
 }
 
-/// Whether `pointer` points to what `pattern` does, or into it. In a pattern `*` stands for any key or position.
+/// Whether `pointer` points to what `pattern` does, or into it. In a pattern `*` stands for any key or position; what is no
+/// pointer covers nothing.
 #[must_use]
 pub fn covers(pattern: &str, pointer: &str) -> bool {
+    if !is_valid(pattern) {
+        return false;
+    }
     let mut inside = tokens(pointer);
     tokens(pattern).all(|wanted| inside.next().is_some_and(|token| wanted == "*" || wanted == token))
 }
@@ -67,6 +71,8 @@ mod tests {
             ("/steps/*/env", "/steps/3/name", false),
             ("", "/anything", true),
             ("/*", "", false),
+            ("a", "/a", false),
+            ("*", "/a", false),
         ] {
             assert_eq!(covers(pattern, pointer), wanted, "{pattern} {pointer}");
         }

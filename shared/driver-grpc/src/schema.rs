@@ -1,6 +1,7 @@
 //! What a driver says about itself, on the wire.
 
 use pavior_core::digest::{canonical_json, sha256_hex};
+use pavior_core::pointer;
 use pavior_driver::{ActionSchema, DriverInfo, TypeSchema, Undo};
 use pavior_proto::pavior::driver::v1 as pb;
 use serde_json::Value;
@@ -53,6 +54,13 @@ pub(crate) fn decode(schema: pb::TypeSchema) -> Result<TypeSchema, WireError> {
     } = schema;
     if id.is_empty() {
         return Err(WireError::Missing("types.id"));
+    }
+    for (field, places) in
+        [("types.immutable_fields", &immutable_fields), ("types.secret_inputs", &secret_inputs)]
+    {
+        if !places.iter().all(|place| pointer::is_valid(place)) {
+            return Err(WireError::Meaningless(field));
+        }
     }
     let undo = match pb::Undo::try_from(undo) {
         Ok(pb::Undo::Destroy) => Undo::Destroy,
@@ -108,7 +116,13 @@ mod tests {
         let schema = encode(FakeDriver::new("fake", &["thing"]).info().types.remove(0));
         let broken = pb::TypeSchema { inputs_schema: "{".to_owned(), ..schema.clone() };
         assert!(matches!(decode(broken), Err(WireError::Schema { what: "inputs", .. })));
-        let broken = pb::TypeSchema { undo: 7, ..schema };
+        let broken = pb::TypeSchema { undo: 7, ..schema.clone() };
         assert_eq!(decode(broken), Err(WireError::Meaningless("types.undo")));
+        // A dotted path is no place: taken for one it would stand for everything.
+        let dotted = vec!["variables".to_owned()];
+        let broken = pb::TypeSchema { secret_inputs: dotted.clone(), ..schema.clone() };
+        assert_eq!(decode(broken), Err(WireError::Meaningless("types.secret_inputs")));
+        let broken = pb::TypeSchema { immutable_fields: dotted, ..schema };
+        assert_eq!(decode(broken), Err(WireError::Meaningless("types.immutable_fields")));
     }
 }

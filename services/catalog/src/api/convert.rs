@@ -35,11 +35,13 @@ pub(super) fn from_hash_map(map: &HashMap<String, String>) -> BTreeMap<String, S
     map.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-/// A schema from the wire: its text counts. `shown` is the same as a value in a request that creates; somebody who gives
-/// only that is told, rather than left with a schema that allows everything.
+/// A schema from the wire: its text counts. `shown` is the same as a value, given in a request that creates, or recorded;
+/// somebody who gives only that, or leaves the text out, is told, rather than left with a schema that allows everything.
 pub(super) fn schema(violations: &mut Violations, field: &str, text: &str, shown: Option<&Struct>) -> Schema {
     if text.is_empty() && shown.is_some_and(|shown| !shown.fields.is_empty()) {
-        let message = format!("is shown only: give the schema as JSON text in `{field}_json`");
+        let message = format!(
+            "is shown only: give the schema as JSON text in `{field}_json`, `{{}}` for one that allows everything"
+        );
         violations.add(field, Fault::Conflict, message);
     }
     violations.check(&format!("{field}_json"), Fault::Syntax, Schema::parse(text)).unwrap_or_default()
@@ -229,8 +231,7 @@ impl Wire for KindFields {
             built_in: _,
             spec_schema_json,
         } = message;
-        let shown = spec_schema.as_ref().filter(|_| before.is_none());
-        let spec_schema = schema(violations, "spec_schema", spec_schema_json, shown);
+        let spec_schema = schema(violations, "spec_schema", spec_schema_json, spec_schema.as_ref());
         Some(Self {
             display_name: display_name.clone(),
             description: description.clone(),

@@ -5,7 +5,6 @@ use pavior_proto::google::r#type::Money;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_resource::{Scope, Wire, id_of, times};
 use pavior_rpc::convert::{from_money, to_money, to_timestamp};
-use prost_types::Struct;
 
 use super::convert::{from_hash_map, from_pb_struct, schema, to_hash_map, to_pb_struct};
 use crate::app::{App, Match};
@@ -120,7 +119,7 @@ impl Wire for ResourceTypeFields {
     fn decode(
         message: &pb::ResourceType,
         _scope: &Scope<'_, App>,
-        before: Option<&Self>,
+        _before: Option<&Self>,
         violations: &mut Violations,
     ) -> Option<Self> {
         let pb::ResourceType {
@@ -137,13 +136,11 @@ impl Wire for ResourceTypeFields {
             input_schema_json,
             output_schema_json,
         } = message;
-        let shown = |value: &'_ Option<Struct>| value.clone().filter(|_| before.is_none());
-        let (input, output) = (shown(input_schema), shown(output_schema));
         Some(Self {
             display_name: display_name.clone(),
             description: description.clone(),
-            input_schema: schema(violations, "input_schema", input_schema_json, input.as_ref()),
-            output_schema: schema(violations, "output_schema", output_schema_json, output.as_ref()),
+            input_schema: schema(violations, "input_schema", input_schema_json, input_schema.as_ref()),
+            output_schema: schema(violations, "output_schema", output_schema_json, output_schema.as_ref()),
             secret_outputs: secret_outputs.clone(),
         })
     }

@@ -120,7 +120,7 @@ pub(super) fn records(changes: &[MembershipChange], why: &str) -> Vec<AuditEntry
         (!seen.is_empty()).then(|| json!({ "memberships": seen }))
     };
     let entry = |some: &[MembershipChange]| AuditEntry {
-        affected: some.iter().map(|one| Affected::new(MembershipFields::TYPE, &one.name())).collect(),
+        affected: some.iter().map(|one| Affected::new(MembershipFields::TYPE, one.name())).collect(),
         before: seen(|change| change.before.as_ref(), some),
         after: seen(|change| change.after.as_ref(), some),
         plan_digest: None,

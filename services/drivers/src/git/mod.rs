@@ -421,7 +421,7 @@ impl Driver for GitDriver {
         let filled = validate(&schema(), &request)?;
         let skeleton = filled.get("skeleton").and_then(Value::as_str);
         if let Some(Err(failure)) = skeleton.map(|name| resolve(&self.config.skeleton_roots, name)) {
-            return Err(vec![Violation { path: "skeleton".to_owned(), message: failure.message }]);
+            return Err(vec![Violation { path: "/skeleton".to_owned(), message: failure.message }]);
         }
         Ok(filled)
     }

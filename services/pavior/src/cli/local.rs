@@ -1,7 +1,7 @@
 //! Commands that need no server: development tokens and the verifier of the audit log.
 
 use anyhow::Context as _;
-use pavior_audit_verifier::{Options, VerifierKey, VerifyError, verify_database_with};
+use pavior_audit_verifier::{Options, Report, VerifierKey, VerifyError, verify_database_with};
 
 use super::args::{ConnectionArgs, TokenArgs, VerifyArgs};
 use super::failure::{Ended, OrUsage as _, exit, wrong_usage};
@@ -34,6 +34,49 @@ fn at(micros: i64) -> Option<String> {
     at.format(&time::format_description::well_known::Rfc3339).ok()
 }
 
+/// Says what was proved, and what was not.
+fn proven(printer: Printer, report: &Report, own_keys: bool) -> anyhow::Result<()> {
+    if printer.is_json() {
+        let logs: Vec<_> = report
+            .logs
+            .iter()
+            .map(|log| {
+                serde_json::json!({"log": log.log, "records": log.records, "root": hex::encode(log.root), "loss_accepted_at": log.loss_accepted.and_then(at)})
+            })
+            .collect();
+        return printer
+            .value(&serde_json::json!({"ok": true, "logs": logs, "parked": report.parked, "accepted_losses": report.accepted_losses}));
+    }
+    let rows = report
+        .logs
+        .iter()
+        .map(|log| vec![log.log.clone(), log.records.to_string(), hex::encode(log.root), "ok".to_owned()]);
+    let given_up = report.logs.iter().filter_map(|log| Some((&log.log, log.loss_accepted.and_then(at)?)));
+    let given_up: Vec<_> = given_up.collect();
+    output::say(&output::table(&["log", "records", "root", "verdict"], rows))?;
+    for (log, at) in given_up {
+        eprintln!(
+            "log `{log}`: at {at} an operator accepted that records of it were lost; what is left holds, and only a \
+             checkpoint from before (--checkpoint) shows what is missing"
+        );
+    }
+    if report.accepted_losses > 0 {
+        let lost = report.accepted_losses;
+        eprintln!(
+            "{lost} records are missing whose loss an operator accepted: see action `platform.restore`"
+        );
+    }
+    if report.parked > 0 {
+        eprintln!("{} events wait until their log is repaired and are no records yet", report.parked);
+    }
+    if own_keys {
+        eprintln!(
+            "the keys are those of the database itself; give --key to prove that the log is the one you know"
+        );
+    }
+    Ok(())
+}
+
 /// `pavior audit verify`.
 pub(crate) async fn verify(printer: Printer, args: &VerifyArgs) -> anyhow::Result<()> {
     let is_file = !args.database.contains("://");
@@ -57,47 +100,7 @@ pub(crate) async fn verify(printer: Printer, args: &VerifyArgs) -> anyhow::Resul
         .or_usage()?;
     let options = Options { keys, remembered, indexes: args.indexes };
     match verify_database_with(&args.database, options).await {
-        Ok(report) => {
-            if printer.is_json() {
-                let logs: Vec<_> = report
-                    .logs
-                    .iter()
-                    .map(|log| {
-                        serde_json::json!({"log": log.log, "records": log.records, "root": hex::encode(log.root), "loss_accepted_at": log.loss_accepted.and_then(at)})
-                    })
-                    .collect();
-                return printer
-                    .value(&serde_json::json!({"ok": true, "logs": logs, "parked": report.parked, "accepted_losses": report.accepted_losses}));
-            }
-            let rows = report.logs.iter().map(|log| {
-                vec![log.log.clone(), log.records.to_string(), hex::encode(log.root), "ok".to_owned()]
-            });
-            let given_up =
-                report.logs.iter().filter_map(|log| Some((&log.log, log.loss_accepted.and_then(at)?)));
-            let given_up: Vec<_> = given_up.collect();
-            output::say(&output::table(&["log", "records", "root", "verdict"], rows))?;
-            for (log, at) in given_up {
-                eprintln!(
-                    "log `{log}`: at {at} an operator accepted that records of it were lost; what is left holds, and only a \
-                     checkpoint from before (--checkpoint) shows what is missing"
-                );
-            }
-            if report.accepted_losses > 0 {
-                let lost = report.accepted_losses;
-                eprintln!(
-                    "{lost} records are missing whose loss an operator accepted: see action `platform.restore`"
-                );
-            }
-            if report.parked > 0 {
-                eprintln!("{} events wait until their log is repaired and are no records yet", report.parked);
-            }
-            if own_keys {
-                eprintln!(
-                    "the keys are those of the database itself; give --key to prove that the log is the one you know"
-                );
-            }
-            Ok(())
-        }
+        Ok(report) => proven(printer, &report, own_keys),
         Err(VerifyError::Tampered(failure)) => {
             if printer.is_json() {
                 printer.value(&serde_json::json!({

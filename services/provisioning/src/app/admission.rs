@@ -9,7 +9,7 @@ use pavior_rpc::{Problem, convert};
 
 use super::asking::denial_of;
 use super::peers::Asking;
-use super::{App, Ask, Goal};
+use super::{App, Ask};
 use crate::error::{Error, Result};
 use crate::store::{Refusal, refused_event};
 
@@ -50,7 +50,7 @@ impl App {
             organization: ask.permit.organization().to_owned(),
             stage: DecisionStage::Admission,
             approval: String::new(),
-            dry_run: ask.goal == Goal::Look,
+            dry_run: false,
         };
         let decisions = self.peers.decide(asking, vec![(ask.action.to_owned(), facts, context)]).await?;
         let Some(decision) = decisions.first() else {
@@ -60,7 +60,12 @@ impl App {
         match decision.effect() {
             // What needs people waits for its plan.
             Effect::Allow | Effect::RequireApproval => Ok(()),
-            Effect::Deny | Effect::Unspecified => {
+            Effect::Unspecified => {
+                tracing::error!(action = ask.action, "policy gave a decision without an effect");
+                let problem = Problem::unavailable("policy gave no answer");
+                Err(problem.with("dependency", "policy").into())
+            }
+            Effect::Deny => {
                 let problem = denial_of(decision, ask.action, &named.resource);
                 Err(self.refused(ask, named, &named.resource, decision, problem).await)
             }

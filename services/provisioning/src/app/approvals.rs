@@ -52,7 +52,7 @@ impl App {
         let principal = Arc::new(principal_of(op)?);
         let wanted = policy::Approval {
             requester: op.requester.clone(),
-            author: plan.author.clone(),
+            author: if plan.author == op.requester { String::new() } else { plan.author.clone() },
             action: op.action.clone(),
             resource: op.target.clone(),
             operation: op.name.clone(),

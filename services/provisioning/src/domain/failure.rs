@@ -28,7 +28,6 @@ pub fn of_driver(code: &str) -> Code {
     match code {
         "TIMEOUT" => Code::DeadlineExceeded,
         "UNAVAILABLE" => Code::Unavailable,
-        CONFLICT => Code::Aborted,
         "CANCELLED" => Code::Cancelled,
         "INTERNAL" | "UNKNOWN" => Code::Unknown,
         _ => Code::FailedPrecondition,
