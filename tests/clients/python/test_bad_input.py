@@ -111,12 +111,14 @@ NUMBERS = {
 }
 
 
-def messages(field, request):
+def messages(field):
     """Bad values of a message field, encoded."""
     kind = field.message_type.full_name
     yield b""
     if kind == "google.protobuf.FieldMask":
-        first = request.fields[0].message_type.fields[0].name.encode()
+        # The mask of an update stands beside what it updates, in a request of its own or in the intent of a plan.
+        beside = next(one for one in field.containing_type.fields if one.message_type and one is not field)
+        first = beside.message_type.fields[0].name.encode()
         for paths in ([b"nope"] * 2_000, [b"*", b"*"], [first, first], [b"a..b", b"`", b""], [b"x" * 100_000]):
             yield b"".join(framed(1, path) for path in paths)
     elif kind == "google.protobuf.Struct":
@@ -131,7 +133,7 @@ def messages(field, request):
             yield duration_pb2.Duration(seconds=seconds, nanos=nanos).SerializeToString()
 
 
-def mutations(message, request, depth=0):
+def mutations(message, depth=0):
     """Pairs of what is wrong and the encoded message with one bad field."""
     for field in message.DESCRIPTOR.fields:
         behavior = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
@@ -141,11 +143,11 @@ def mutations(message, request, depth=0):
         rest.CopyFrom(message)
         rest.ClearField(field.name)
         rest = rest.SerializeToString()
-        for label, encoded in values(field, message, request, depth):
+        for label, encoded in values(field, message, depth):
             yield f"{field.name} {label}", rest + encoded
 
 
-def values(field, message, request, depth):
+def values(field, message, depth):
     """Pairs of what is wrong and the encoded bad field."""
     present = getattr(message, field.name)
     if is_map(field):
@@ -166,13 +168,13 @@ def values(field, message, request, depth):
         for number in NUMBERS[field.type]:
             yield f"= {number}", varint(field.number << 3) + varint(number & (2**64 - 1))
     elif field.type == FieldDescriptor.TYPE_MESSAGE:
-        for count, encoded in enumerate(messages(field, request)):
+        for count, encoded in enumerate(messages(field)):
             yield f"bad {count}", framed(field.number, encoded)
         if field.is_repeated:
             yield "too many", framed(field.number, b"") * 10_001
         if depth < 3 and not field.message_type.full_name.startswith("google."):
             inner = (present[0] if present else message_class(field.message_type)()) if field.is_repeated else present
-            for label, encoded in mutations(inner, request, depth + 1):
+            for label, encoded in mutations(inner, depth + 1):
                 yield label, framed(field.number, encoded)
 
 
@@ -300,7 +302,7 @@ class BadInput(unittest.TestCase):
                 plain.append(("an unknown field", good.SerializeToString() + framed(1_000, b"x")))
             # What is not public is refused whatever it is asked.
             public = self.call(path, b"", person, method.server_streaming)[0] != "UNIMPLEMENTED"
-            bad = mutations(good, method.input_type) if public else []
+            bad = mutations(good) if public else []
             fresh = next((f for f in method.input_type.fields if re.fullmatch(r"(?!request).*_id", f.name)), None)
             for label, encoded in [*plain, *bad]:
                 if fresh and not label.startswith(fresh.name) and label != "nothing":

@@ -101,7 +101,7 @@ class MainJob(unittest.TestCase):
         metadata = operation_pb2.OperationMetadata()
         self.assertTrue(alice.projects.CreateProject(plan, timeout=30).metadata.Unpack(metadata))
         self.assertTrue(metadata.validated_plan.digest)
-        self.assertIn("repository", [change.step.split("/")[-1] for change in metadata.validated_plan.changes])
+        self.assertIn("repository", [change.step_id for change in metadata.validated_plan.changes])
 
         operation = alice.finish(alice.projects.CreateProject(project("python-job"), timeout=30))
         self.assertEqual(operation.WhichOneof("result"), "response", operation.error.message)
