@@ -39,14 +39,9 @@ pub(crate) fn access_denied(action: &str, resource: &str, because: &str) -> Prob
 }
 
 /// The ids of the policies that spoke, as many as fit into a header.
-/// Each once, although a policy may speak several times.
 fn policies(reasons: &[Reason]) -> Vec<String> {
-    let mut ids: Vec<String> = Vec::new();
-    for reason in reasons {
-        if ids.len() < MAX_POLICIES && !ids.contains(&reason.policy_id) {
-            ids.push(reason.policy_id.clone());
-        }
-    }
+    let mut ids = DecisionRef::each_once(reasons.iter().map(|reason| reason.policy_id.as_str()));
+    ids.truncate(MAX_POLICIES);
     ids
 }
 

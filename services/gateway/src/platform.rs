@@ -42,6 +42,7 @@ use crate::actions::Actions;
 use crate::admission::{Caller, about, principal_to_pb};
 use crate::gateway::Engine;
 use crate::resource::{PLATFORM_ID, Resource};
+use crate::table::Method;
 
 /// More memberships than one can have.
 const MEMBERSHIPS: i32 = 1_000;
@@ -173,14 +174,15 @@ async fn named_facts(
     principal: &Arc<Principal>,
     resource: &Resource,
 ) -> Result<ResourceFacts, Problem> {
-    let kind = engine.table.kind(&resource.name).filter(|kind| {
-        engine.table.methods_on(&resource.name).any(|method| method.facts && method.role == kind.role)
-    });
-    let Some(kind) = kind.filter(|_| resource.organization != PLATFORM_ID) else {
+    // The kind says who keeps it; operations have none, and belong to whoever serves them.
+    let kept_by = engine.table.kind(&resource.name).map(|kind| kind.role.as_str());
+    let needed = |method: &&Arc<Method>| method.facts && kept_by.is_none_or(|role| role == method.role);
+    let method = engine.table.methods_on(&resource.name).find(needed);
+    let Some(method) = method.filter(|_| resource.organization != PLATFORM_ID) else {
         return Ok(ResourceFacts { name: resource.name.clone(), ..Default::default() });
     };
-    let facts = engine.facts_of(principal, &kind.role, resource, about(resource)).await;
-    facts.map_err(|status| Problem::from_dependency(&kind.role, &status))
+    let facts = engine.facts_of(principal, &method.role, resource, about(resource)).await;
+    facts.map_err(|status| Problem::from_dependency(&method.role, &status))
 }
 
 /// Notes a part that could not be had.

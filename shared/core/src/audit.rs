@@ -122,6 +122,14 @@ pub struct DecisionRef {
     pub approvals: Vec<String>,
 }
 
+impl DecisionRef {
+    /// Ids as a decision names them: in their order, each once, although a policy may speak several times.
+    pub fn each_once<'i>(ids: impl IntoIterator<Item = &'i str>) -> Vec<String> {
+        let mut known = std::collections::HashSet::new();
+        ids.into_iter().filter(|id| known.insert(*id)).map(str::to_owned).collect()
+    }
+}
+
 /// How it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

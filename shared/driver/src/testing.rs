@@ -243,6 +243,9 @@ impl FakeDriver {
                 () = context.cancel.cancelled() => Err(cancelled()),
             },
             Behaviour::Refuse(code) => Err(Failure::new(*code, "told to refuse")),
+            Behaviour::LeaveParts(code) => {
+                Err(Failure::new(*code, "told to leave parts").with_partial(crate::Partial::default()))
+            }
             Behaviour::Busy(time) => {
                 Err(Failure::new(FailureCode::Unavailable, "told to be busy").with_retry_after(*time))
             }

@@ -1,6 +1,7 @@
 //! Between well-known types of protobuf and those of Rust.
 
 use pavior_core::money::{Money, NotMoney};
+use pavior_core::value::is_exact_double;
 use pavior_proto::DESCRIPTORS;
 use pavior_proto::google::r#type as pb;
 use prost::{Message, Name};
@@ -12,9 +13,6 @@ use prost_types::{ListValue, Struct, Value as PbValue};
 use serde_json::{Map, Number, Value};
 use std::sync::LazyLock;
 use time::OffsetDateTime;
-
-/// Integers of a larger amount are not exact in the doubles of `google.protobuf.Value`.
-const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// The longest `google.protobuf.Duration`: 10,000 years.
 const MAX_DURATION_SECONDS: u64 = 315_576_000_000;
@@ -152,7 +150,7 @@ pub fn from_value(value: &PbValue) -> Value {
 }
 
 fn from_number(number: f64) -> Value {
-    if number.fract() == 0.0 && number.abs() <= MAX_EXACT {
+    if number.fract() == 0.0 && is_exact_double(number) {
         return Value::Number(Number::from(number as i64));
     }
     Number::from_f64(number).map_or(Value::Null, Value::Number)
@@ -190,7 +188,7 @@ mod tests {
 
     #[test]
     fn json_survives_the_way_through_struct() {
-        let value = json!({"a": 1, "b": [true, null, "x", 1.5], "c": {"d": -9007199254740992i64}});
+        let value = json!({"a": 1, "b": [true, null, "x", 1.5], "c": {"d": -9007199254740991i64}});
         assert_eq!(from_struct(&to_struct(&value).unwrap()), value);
         assert_eq!(to_struct(&json!([])), Err(ConvertError::NotAnObject));
     }

@@ -9,12 +9,13 @@ use super::import::{Imported, Read, documents_invalid};
 use super::memberships::{MembershipChange, records};
 use super::{App, db};
 use crate::domain::backstage::{self, ImportedGroup, ImportedUser};
-use crate::domain::membership::{MAX_GROUPS, Source};
+use crate::domain::membership::{MAX_GROUPS, MAX_MEMBERS, Source};
 use crate::domain::organization::parent_problem;
 use crate::domain::{
     Fields as _, GroupFields, MembershipFields, Stored, UserFields, Violations, violation_path,
 };
 use crate::error::Error;
+use crate::store::Side;
 
 /// The documents about groups and users, by id, each with its place.
 #[derive(Debug, Default)]
@@ -275,7 +276,7 @@ async fn few_enough(
         .collect();
     let members: Vec<String> = made.keys().map(|member| (*member).to_owned()).collect();
     let mut violations = Violations::new();
-    for member in db(work).members_of_more_than(work.permit, &members, MAX_GROUPS).await? {
+    for member in db(work).with_more_than(work.permit, Side::Member, &members, MAX_GROUPS).await? {
         let Some(one) = made.get(member.as_str()) else { continue };
         let of_user = described.users.get(one.id.as_str()).map(|(path, _)| (*path, "spec.memberOf"));
         let of_group =
@@ -283,6 +284,13 @@ async fn few_enough(
         let (path, field) = of_user.or(of_group).unwrap_or_default();
         let message = format!("`{member}` would belong to more than {MAX_GROUPS} groups");
         violations.add(violation_path(path, field), Fault::TooMany, message);
+    }
+    let groups: BTreeSet<String> = made.values().map(|made| made.fields.group.clone()).collect();
+    let groups: Vec<String> = groups.into_iter().collect();
+    for group in db(work).with_more_than(work.permit, Side::Group, &groups, MAX_MEMBERS).await? {
+        let path = described.groups.get(group.as_str()).map(|(path, _)| *path).unwrap_or_default();
+        let message = format!("the group `{group}` would have more than {MAX_MEMBERS} members");
+        violations.add(violation_path(path, "spec.members"), Fault::TooMany, message);
     }
     violations.into_result().map_err(documents_invalid)
 }

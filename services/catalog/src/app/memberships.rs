@@ -6,10 +6,11 @@ use pavior_resource::{AuditEntry, Create, Done, Error as ResourceError, Rules, W
 use pavior_rpc::problem::{ErrorReason, Problem};
 
 use super::{App, db};
-use crate::domain::membership::{MAX_GROUPS, id_of};
+use crate::domain::membership::{MAX_GROUPS, MAX_MEMBERS, id_of};
 use crate::domain::{Fields as _, GroupFields, MembershipFields, Stored, UserFields};
 use crate::error::Error;
 use crate::json::{Json, JsonMap, json};
+use crate::store::Side;
 
 /// Most memberships that one audit record names.
 const PER_RECORD: usize = 100;
@@ -28,13 +29,15 @@ impl Rules for MembershipFields {
         if work.find::<UserFields>("", &after.id).await?.is_none() {
             return Err(ResourceError::missing::<Self>([("member".to_owned(), member.clone())]).into());
         }
-        if db(work).groups_of(work.permit, member).await? < MAX_GROUPS {
-            return Ok(());
+        if db(work).memberships_of(work.permit, Side::Member, member).await? >= MAX_GROUPS {
+            let message = format!("`{member}` belongs to as many groups as one may: {MAX_GROUPS}");
+            return Err(exhausted(message, member, format!("at most {MAX_GROUPS} groups of one member")));
         }
-        let message = format!("`{member}` belongs to as many groups as one may: {MAX_GROUPS}");
-        let problem = Problem::resource_exhausted(ErrorReason::QuotaExceeded, message)
-            .with_quota(member, format!("at most {MAX_GROUPS} groups of one member"));
-        Err(ResourceError::Problem(problem).into())
+        if db(work).memberships_of(work.permit, Side::Group, group).await? >= MAX_MEMBERS {
+            let message = format!("`{name}` has as many members as a group may: {MAX_MEMBERS}");
+            return Err(exhausted(message, &name, format!("at most {MAX_MEMBERS} members of one group")));
+        }
+        Ok(())
     }
 
     async fn written(
@@ -44,6 +47,11 @@ impl Rules for MembershipFields {
     ) -> Result<(), Error> {
         Ok(db(work).bump_directory(work.permit).await?)
     }
+}
+
+fn exhausted(message: String, subject: &str, limit: String) -> Error {
+    let problem = Problem::resource_exhausted(ErrorReason::QuotaExceeded, message);
+    ResourceError::Problem(problem.with_quota(subject, limit)).into()
 }
 
 /// Creates a membership. It is called like its member.

@@ -12,6 +12,8 @@ use crate::json::{Json, JsonMap, json};
 
 const API_VERSIONS: [&str; 2] = ["backstage.io/v1alpha1", "backstage.io/v1beta1"];
 const KINDS: [&str; 8] = ["Component", "API", "Resource", "System", "Domain", "Group", "User", "Location"];
+/// Most groups or users that one field of a document names.
+const MAX_DECLARED: usize = 1_000;
 const TOP_LEVEL: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "relations"];
 
 /// What a document is about.
@@ -340,13 +342,17 @@ impl Document<'_> {
     fn references(&self, field: &str, kind: &'static str, violations: &mut Violations) -> Vec<String> {
         let at = format!("spec.{field}");
         let texts: Vec<(String, &str)> = match self.fields.spec.get(field) {
-            Some(Json::String(text)) => vec![(at, text)],
+            Some(Json::String(text)) => vec![(at.clone(), text)],
             Some(Json::Array(items)) => {
                 let texts = items.iter().enumerate();
                 texts.filter_map(|(index, item)| Some((format!("{at}.{index}"), item.as_str()?))).collect()
             }
             _ => Vec::new(),
         };
+        if texts.len() > MAX_DECLARED {
+            violations.add(at, Fault::TooMany, format!("must name at most {MAX_DECLARED}"));
+            return Vec::new();
+        }
         let Self { organization, namespace, .. } = *self;
         let origin = reference::Origin { organization, namespace, default_kind: kind };
         let mut found = BTreeSet::new();

@@ -45,6 +45,26 @@ spec:
 }
 
 #[test]
+fn a_document_names_a_bounded_number_of_others() {
+    let group = |members: usize| {
+        let members: Vec<String> = (0..members).map(|n| format!("user-{n}")).collect();
+        parse(&format!(
+            "{{apiVersion: backstage.io/v1alpha1, kind: Group, metadata: {{name: team-a}}, \
+             spec: {{type: team, children: [], members: [{}]}}}}",
+            members.join(", ")
+        ))
+    };
+    let Imported::Group(taken) = group(MAX_DECLARED).unwrap() else { panic!("not a group") };
+    assert_eq!(taken.members.len(), MAX_DECLARED);
+    let violations: Vec<_> = group(MAX_DECLARED + 1).unwrap_err().into_iter().collect();
+    assert_eq!(violations.len(), 1, "{violations:?}");
+    assert_eq!(
+        (violations[0].path.as_str(), violations[0].fault, violations[0].message.as_str()),
+        ("spec.members", Fault::TooMany, "must name at most 1000")
+    );
+}
+
+#[test]
 fn groups_and_users_are_no_entities() {
     let group = parse(
         "{apiVersion: backstage.io/v1alpha1, kind: Group, metadata: {name: team-a, title: Team A}, \

@@ -8,6 +8,8 @@ use crate::json::{Json, json};
 
 /// Most groups that one member belongs to directly.
 pub(crate) const MAX_GROUPS: u64 = 200;
+/// Most members of one group: so many go with it in one transaction.
+pub(crate) const MAX_MEMBERS: u64 = 10_000;
 /// What a member's name looks like.
 const MEMBER: &str = "organizations/{organization}/users/{user}";
 

@@ -90,6 +90,24 @@ impl Table for MembershipFields {
     }
 }
 
+/// From whose side memberships are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Groups, by their ids.
+    Group,
+    /// Members, by their resource names.
+    Member,
+}
+
+impl Side {
+    fn column(self) -> membership::Column {
+        match self {
+            Self::Group => membership::Column::GroupId,
+            Self::Member => membership::Column::Member,
+        }
+    }
+}
+
 impl<C: ConnectionTrait> Db<'_, C> {
     /// All memberships of these groups (by id), and all of these members (by resource name); each once.
     pub(crate) async fn memberships_among(
@@ -116,31 +134,37 @@ impl<C: ConnectionTrait> Db<'_, C> {
         Ok(found.into_values().collect())
     }
 
-    /// How many groups somebody belongs to directly.
-    pub(crate) async fn groups_of(&self, permit: &Permit, member: &str) -> Result<u64, StoreError> {
+    /// How many memberships a group (by id) or a member (by resource name) has.
+    pub(crate) async fn memberships_of(
+        &self,
+        permit: &Permit,
+        side: Side,
+        one: &str,
+    ) -> Result<u64, StoreError> {
         let found = membership::Entity::find()
             .filter(membership::Column::Organization.eq(permit.organization()))
-            .filter(membership::Column::Member.eq(member));
+            .filter(side.column().eq(one));
         Ok(found.count(self.rows.connection()).await?)
     }
 
-    /// Those of some members who belong to more groups than this.
-    pub(crate) async fn members_of_more_than(
+    /// Those of some groups or members that have more memberships than this.
+    pub(crate) async fn with_more_than(
         &self,
         permit: &Permit,
-        members: &[String],
+        side: Side,
+        some: &[String],
         limit: u64,
     ) -> Result<Vec<String>, StoreError> {
         use membership::Column as C;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut found = Vec::new();
-        for chunk in members.chunks(CHUNK) {
+        for chunk in some.chunks(CHUNK) {
             let many: Vec<String> = membership::Entity::find()
                 .select_only()
-                .column(C::Member)
+                .column(side.column())
                 .filter(C::Organization.eq(permit.organization()))
-                .filter(C::Member.is_in(chunk))
-                .group_by(C::Member)
+                .filter(side.column().is_in(chunk))
+                .group_by(side.column())
                 .having(Expr::col(C::Id).count().gt(limit))
                 .into_tuple()
                 .all(self.rows.connection())

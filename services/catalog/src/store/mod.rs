@@ -19,6 +19,7 @@ mod tests;
 mod users;
 
 pub(crate) use imports::{Existing, Upsert};
+pub(crate) use memberships::Side;
 pub(crate) use organizations::DirectoryRows;
 use pavior_resource::{CHUNK, Rows, stored_time as time};
 use pavior_store::{Store, StoreError};

@@ -335,9 +335,11 @@ async fn the_directory_and_its_revision() {
         assert_eq!(among(&permit, top, &[]).await, ["top/amy"]);
         assert_eq!(among(&permit, &[], bob).await, ["team/bob"]);
         assert_eq!(among(&permit, top, bob).await, ["team/bob", "top/amy"]);
-        assert_eq!(reader.groups_of(&permit, &bob[0]).await.unwrap(), 1);
-        assert_eq!(reader.members_of_more_than(&permit, bob, 0).await.unwrap(), bob);
-        assert!(reader.members_of_more_than(&permit, bob, 1).await.unwrap().is_empty());
+        for (side, one, has) in [(Side::Member, bob, 1), (Side::Group, top, 1)] {
+            assert_eq!(reader.memberships_of(&permit, side, &one[0]).await.unwrap(), has);
+            assert_eq!(reader.with_more_than(&permit, side, one, 0).await.unwrap(), one);
+            assert!(reader.with_more_than(&permit, side, one, has).await.unwrap().is_empty());
+        }
         assert_eq!(reader.group_parents(&permit).await.unwrap().len(), 2);
         let other = world.permit("umbrella");
         assert_eq!(
@@ -345,7 +347,7 @@ async fn the_directory_and_its_revision() {
             DirectoryRows { memberships: vec![], groups: vec![] }
         );
         assert!(among(&other, top, bob).await.is_empty());
-        assert_eq!(reader.groups_of(&other, &bob[0]).await.unwrap(), 0);
+        assert_eq!(reader.memberships_of(&other, Side::Member, &bob[0]).await.unwrap(), 0);
         assert!(
             reader.organizations_page(&permit, None, &query()).await.is_err(),
             "only with the platform's permit"

@@ -81,7 +81,10 @@ impl Builder {
         let bindings = Binding::all(http.as_ref(), method);
         match self.method(method, &rule, role, &service, &name) {
             Ok(made) => match bindings {
-                Ok(http) => drop(self.methods.insert(made.path.clone(), Method { http, ..made })),
+                Ok(http) => {
+                    let patterns = patterns_of(&made, &http);
+                    self.methods.insert(made.path.clone(), Method { http, patterns, ..made });
+                }
                 Err(problems) => problems.iter().for_each(|problem| self.offend(&name, problem)),
             },
             Err(problems) => problems.iter().for_each(|problem| self.offend(&name, problem)),
@@ -233,6 +236,19 @@ impl Builder {
         }
         let methods = self.methods.into_iter().map(|(path, method)| (path, Arc::new(method))).collect();
         Ok(Table { methods, kinds: self.kinds })
+    }
+}
+
+/// The forms that the name of a method's resource can have. Where no reference says it, as of operations, whose messages
+/// are not our own, its paths over HTTP do.
+fn patterns_of(method: &Method, http: &[Binding]) -> Vec<String> {
+    match &method.target {
+        Target::Resource(field) if method.patterns.is_empty() => {
+            let patterns: BTreeSet<String> =
+                http.iter().filter_map(|binding| binding.template.pattern(&field.path)).collect();
+            patterns.into_iter().collect()
+        }
+        _ => method.patterns.clone(),
     }
 }
 

@@ -135,6 +135,26 @@ impl Template {
             .collect()
     }
 
+    /// The form of what a field holds, as a pattern of resource names, in which `{…}` stands for any id; `None` when the
+    /// path does not hold all of the field.
+    pub(crate) fn pattern(&self, field: &str) -> Option<String> {
+        let variable = self.variables.iter().find(|variable| variable.field == field)?;
+        let segments = self.segments.get(variable.segments.clone())?.iter();
+        // As in the patterns of resources, an id is called by the singular of its collection.
+        let mut collection = "";
+        let parts: Option<Vec<String>> = segments
+            .map(|segment| match segment {
+                Segment::Literal(text) => {
+                    collection = text;
+                    Some(text.clone())
+                }
+                Segment::One => Some(format!("{{{}}}", collection.strip_suffix('s').unwrap_or(collection))),
+                Segment::Rest => None,
+            })
+            .collect();
+        Some(parts?.join("/"))
+    }
+
     /// Whether there is a path that both templates match, so that it would be unclear which is meant.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         if self.verb != other.verb {

@@ -118,7 +118,8 @@ async fn allowed_actions_are_those_of_the_resource_that_policy_allows() {
         "/pavior.policy.internal.v1.DecisionService/ListAllowedActions",
         |request: ListAllowedActionsRequest| {
             let resource = request.resource.unwrap();
-            let owner = if resource.name == PROJECT { "organizations/acme/groups/payments" } else { "" };
+            let known = resource.name == PROJECT || resource.name.contains("/operations/");
+            let owner = if known { "organizations/acme/groups/payments" } else { "" };
             assert_eq!(resource.owner, owner, "{}", resource.name);
             let some = |actions: Vec<String>| {
                 actions.into_iter().filter(|action| !action.starts_with("identity.users")).collect()
@@ -145,6 +146,12 @@ async fn allowed_actions_are_those_of_the_resource_that_policy_allows() {
     let answer = client.list_allowed_actions(ask("organizations/acme")).await.unwrap().into_inner();
     assert!(answer.actions.contains(&"identity.groups.create".to_owned()), "{answer:?}");
     assert!(!answer.actions.contains(&"catalog.entities.import".to_owned()), "{answer:?}");
+    // Operations are no messages of ours: what can be done with one is known by its paths.
+    let answer =
+        client.list_allowed_actions(ask("organizations/acme/operations/a")).await.unwrap().into_inner();
+    for action in ["cancel", "delete", "get", "retry"].map(|verb| format!("provisioning.operations.{verb}")) {
+        assert!(answer.actions.contains(&action), "{action}: {answer:?}");
+    }
     let status = client.list_allowed_actions(ask("organizations/evil/projects/a")).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
 }

@@ -155,7 +155,7 @@ pub struct LoginArgs {
 /// What lists have in common.
 #[derive(Debug, Clone, Args)]
 pub struct ListArgs {
-    /// An AIP-160 filter, for example 'state = STATE_ACTIVE'.
+    /// An AIP-160 filter, for example 'create_time > "2026-01-31T00:00:00Z"'; the reference names the fields of each list.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub filter: String,
     /// Fields to order by, for example 'create_time desc'.

@@ -54,7 +54,11 @@ impl App {
         digest: &str,
     ) -> Result<(Goal, pb::plan::Intent)> {
         Self::name(permit, permit.action(), "name", name, names::PLAN)?;
-        let KeptPlan { plan, intent } = self.db.kept_plan(permit, name).await?;
+        let KeptPlan { plan, intent, operation } = self.db.kept_plan(permit, name).await?;
+        // Whatever else could be said of it, it is past that.
+        if let Some(operation) = operation {
+            return Err(Error::CarriedOut { operation });
+        }
         if intent.is_empty() {
             let message = "the plan was made for a request at once: plan anew with CreatePlan";
             return Err(Problem::precondition(ErrorReason::InvalidState, message).into());

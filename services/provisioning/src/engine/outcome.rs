@@ -77,7 +77,8 @@ impl Engine {
         let error = StepError { code: code.as_str().to_owned(), message, details };
         let makes = matches!(action, Action::Create | Action::Update | Action::Replace);
         let remains = match partial {
-            Some(partial) if makes => Some(partial.identity.unwrap_or_default()),
+            // Of a removal, too: what is left of it is not the thing that was there.
+            Some(partial) if action != Action::Run => Some(partial.identity.unwrap_or_default()),
             // Replacing may have taken the former thing down; a cancelled call may have left something.
             _ if action == Action::Replace || (makes && code == FailureCode::Cancelled) => {
                 Some(String::new())

@@ -131,18 +131,12 @@ pub(crate) fn decision(decision: &Value, approvals: &Value) -> Option<DecisionRe
         return None;
     }
     let reasons = decision.get("reasons").and_then(Value::as_array).into_iter().flatten();
-    // A policy may speak several times.
-    let mut policy_ids: Vec<String> = Vec::new();
-    for id in reasons.filter_map(|reason| reason.get("policyId").and_then(Value::as_str)) {
-        if !policy_ids.iter().any(|known| known == id) {
-            policy_ids.push(id.to_owned());
-        }
-    }
+    let policy_ids = reasons.filter_map(|reason| reason.get("policyId").and_then(Value::as_str));
     Some(DecisionRef {
         decision: text("name"),
         effect: Effect::parse(text("effect").trim_start_matches("EFFECT_")).unwrap_or_default(),
         policy_revision: text("policyRevision"),
-        policy_ids,
+        policy_ids: DecisionRef::each_once(policy_ids),
         approvals: super::journal::texts(approvals),
     })
 }

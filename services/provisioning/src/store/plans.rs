@@ -42,12 +42,15 @@ pub struct KeptPlan {
     pub plan: Plan,
     /// What it is about, encoded; empty where it was made for a request at once.
     pub intent: Vec<u8>,
+    /// The operation that carries it out, if any does.
+    pub operation: Option<String>,
 }
 
 impl KeptPlan {
     /// Reads a row.
     pub fn of(row: plan::Model) -> Result<Self> {
-        Ok(Self { plan: Plan::from_json(&row.document)?, intent: row.intent.unwrap_or_default() })
+        let (intent, operation) = (row.intent.unwrap_or_default(), row.operation);
+        Ok(Self { plan: Plan::from_json(&row.document)?, intent, operation })
     }
 }
 

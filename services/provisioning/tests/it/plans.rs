@@ -96,7 +96,8 @@ async fn a_kept_plan_is_shown_and_carried_out_once() {
         let again = f.plans().execute_plan(f.call(request)).await.unwrap().into_inner();
         assert_eq!(again.name, begun.name);
         let second = refused(f.plans().execute_plan(f.call(execute(&plan))).await);
-        assert_eq!((second.code, second.reason.as_str()), (Code::AlreadyExists, "RESOURCE_ALREADY_EXISTS"));
+        assert_eq!((second.code, second.reason.as_str()), (Code::FailedPrecondition, "INVALID_STATE"));
+        assert_eq!(second.metadata["operation"], begun.name);
     })
     .await;
 }

@@ -1,5 +1,6 @@
 //! What others need is not taken down, and nothing is taken down before it is known that all of it can be.
 
+use pavior_driver::FailureCode;
 use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_proto::google::longrunning::Operation;
 use pavior_proto::pavior::provisioning::v1 as pb;
@@ -78,6 +79,26 @@ async fn one_that_comes_to_depend_in_between_leaves_everything_as_it_was() {
         f.peers.0.lock().unwrap().entities_needed = false;
         assert_eq!(problem(&deleted(&f).await), None);
         assert_eq!(f.driver.live(), Vec::<String>::new());
+    })
+    .await;
+}
+
+/// What refuses has touched nothing, or says what it left.
+#[tokio::test]
+async fn a_refusal_that_leaves_parts_is_none() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let parts = Behaviour::LeaveParts(FailureCode::Conflict);
+        f.driver.script(CallKind::Destroy, "development.database", [parts]);
+        let name = format!("{HELLO}/environments/development");
+        let request = pb::DeleteEnvironmentRequest { name, ..Default::default() };
+        let operation = f.projects().delete_environment(f.call(request)).await.unwrap().into_inner();
+        let operation = f.wait(operation).await;
+        assert_eq!(metadata(&operation).state(), pb::operation_metadata::State::Stuck);
+        let retry = pb::RetryOperationRequest { name: operation.name, ..Default::default() };
+        let operation = f.operation_service().retry_operation(f.call(retry)).await.unwrap().into_inner();
+        assert_eq!(problem(&f.wait(operation).await), None);
     })
     .await;
 }

@@ -20,7 +20,9 @@ pub const MAX_VALUE_DEPTH: u32 = 64;
 const MAX_TEXT: usize = 2_048;
 /// Most affected resources that are told: the target and a hundred others.
 const MAX_AFFECTED: usize = 101;
-/// The longest type and project of an affected resource other than the target, in bytes.
+/// The longest name of an affected resource other than the target, in bytes: more than any resource name has.
+const MAX_NAME: usize = 320;
+/// The longest type and project of one, in bytes.
 const MAX_PLACE: usize = 192;
 /// Most policies and approvals that are told.
 const MAX_REFERENCES: usize = 64;
@@ -82,7 +84,7 @@ impl AuditEvent {
         affected.truncate(MAX_AFFECTED);
         for (index, Affected { r#type, name, project }) in affected.iter_mut().enumerate() {
             let (name_bytes, place_bytes) =
-                if index == 0 { (MAX_TEXT, MAX_TEXT) } else { (MAX_REFERENCE, MAX_PLACE) };
+                if index == 0 { (MAX_TEXT, MAX_TEXT) } else { (MAX_NAME, MAX_PLACE) };
             cut(name, name_bytes);
             cut(r#type, place_bytes);
             cut(project, place_bytes);

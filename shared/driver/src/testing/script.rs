@@ -46,6 +46,8 @@ pub enum Behaviour {
     Take(Duration),
     /// Fails without an effect, with this code.
     Refuse(FailureCode),
+    /// Fails with this code, and says that a part of the thing is left.
+    LeaveParts(FailureCode),
     /// Fails as one whose server is away for so long.
     Busy(Duration),
 }
