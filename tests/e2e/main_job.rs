@@ -33,7 +33,8 @@ pub(crate) async fn tell(person: &dyn Fn(&str) -> Result<Person>) -> Result<()> 
     }
     run_and_deploy(&alice).await?;
     promote(&alice).await?;
-    production(&alice, &person("pia")?).await?;
+    let operation = production(&alice, &person("pia")?).await?;
+    operable(&operation, &alice, &person("bob")?, &person("vera")?).await?;
     refused(&alice, &person("bob")?, &person("vera")?).await?;
     read(&alice, &person("vera")?).await?;
     take_down(&alice, &person("pia")?).await
@@ -102,7 +103,8 @@ async fn promote(alice: &Person) -> Result<()> {
     Ok(())
 }
 
-async fn production(alice: &Person, pia: &Person) -> Result<()> {
+/// Returns the name of the operation that brought the production environment.
+async fn production(alice: &Person, pia: &Person) -> Result<String> {
     let request = alice.environment("shop", "production");
     let operation = alice.projects().create_environment(request).await?.into_inner();
     let waiting = |operation: &_| {
@@ -128,6 +130,19 @@ async fn production(alice: &Person, pia: &Person) -> Result<()> {
         alice.page("shop", "production").await?.contains("environment: production"),
         "production answers"
     );
+    Ok(operation.name)
+}
+
+/// What can be done with an operation: everybody reads it, and whose project it is about can do more.
+async fn operable(operation: &str, alice: &Person, bob: &Person, vera: &Person) -> Result<()> {
+    let reads = ["provisioning.operations.get"];
+    let works =
+        ["provisioning.operations.cancel", "provisioning.operations.get", "provisioning.operations.retry"];
+    for (person, expected) in [(alice, &works[..]), (bob, &reads[..]), (vera, &reads[..])] {
+        let ask = platform::ListAllowedActionsRequest { resource: operation.to_owned() };
+        let allowed = person.platform().list_allowed_actions(ask).await?.into_inner();
+        ensure!(allowed.actions == expected && allowed.planned_actions.is_empty(), "{allowed:?}");
+    }
     Ok(())
 }
 

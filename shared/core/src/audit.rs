@@ -285,6 +285,11 @@ mod tests {
     }
 
     #[test]
+    fn a_decision_names_each_policy_once_in_its_order() {
+        assert_eq!(DecisionRef::each_once(["b", "a", "b", "c", "a"]), ["b", "a", "c"]);
+    }
+
+    #[test]
     fn an_agent_is_recorded_as_the_means_of_its_user() {
         let agent = crate::Principal {
             kind: crate::PrincipalKind::Agent,

@@ -52,9 +52,7 @@ async fn gap_is_named_and_nothing_of_the_call_is_taken() {
         assert_eq!(refusal(&append(&[1, 2, 4, 5]).await.unwrap_err(), "expected"), gap("3"));
         assert_eq!(refusal(&append(&[3]).await.unwrap_err(), "expected"), gap("1"));
         assert_eq!(append(&[1, 2, 3, 4, 5]).await.unwrap(), 5);
-        running.stop().await;
-        let report = verify_database(&fixture.db.url, None).await.unwrap();
-        assert_eq!(report.records(), 5);
+        assert_eq!(running.proven(&fixture).await.records(), 5);
     })
     .await;
 }
@@ -222,10 +220,8 @@ async fn log_goes_on_after_a_restart_across_tile_borders() {
             expected += count;
             let mut reader = fixture.client(&running, "gateway");
             assert_eq!(fixture.checkpoint(&mut reader, "acme").await.tree_size, expected);
-            running.stop().await;
+            assert_eq!(running.proven(&fixture).await.records(), expected as u64);
         }
-        let report = verify_database(&fixture.db.url, None).await.unwrap();
-        assert_eq!(report.records(), expected as u64);
     })
     .await;
 }
@@ -248,10 +244,9 @@ async fn replicas_on_postgres_take_turns() {
         }
     };
     tokio::join!(append(&one, "a"), append(&two, "b"), append(&one, "c"), append(&two, "d"));
-    let report = verify_database(&fixture.db.url, None).await.unwrap();
-    assert_eq!((report.records(), report.producers), (160, 4));
     one.stop().await;
-    two.stop().await;
+    let report = two.proven(&fixture).await;
+    assert_eq!((report.records(), report.producers), (160, 4));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -271,10 +266,9 @@ async fn replicas_that_begin_the_same_log_at_once_hold_none() {
         assert_eq!(first.unwrap().into_inner().acknowledged_sequence, n);
         assert_eq!(second.unwrap().into_inner().acknowledged_sequence, n);
     }
-    let report = verify_database(&fixture.db.url, None).await.unwrap();
-    assert_eq!((report.records(), report.logs.len(), report.parked), (200, 100, 0));
     one.stop().await;
-    two.stop().await;
+    let report = two.proven(&fixture).await;
+    assert_eq!((report.records(), report.logs.len(), report.parked), (200, 100, 0));
 }
 
 #[cfg(unix)]
@@ -362,8 +356,7 @@ async fn more_producers_than_an_expression_can_be_deep_share_a_batch() {
         assert_eq!(done.unwrap().unwrap().acknowledged_sequence, 1);
     }
     drop(client);
-    running.stop().await;
-    let report = verify_database(&fixture.db.url, None).await.unwrap();
+    let report = running.proven(&fixture).await;
     assert_eq!((report.records(), report.producers), (1_200, 1_200));
 }
 
@@ -397,6 +390,5 @@ async fn nothing_that_a_caller_makes_up_holds_up_the_producer() {
     assert_eq!(after["omitted"]["bytes"], text.len() + r#"{"text":""}"#.len());
     assert_eq!(change.request_digest, "00");
     drop((sink, reader));
-    running.stop().await;
-    assert_eq!(verify_database(&fixture.db.url, None).await.unwrap().records(), 3);
+    assert_eq!(running.proven(&fixture).await.records(), 3);
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use pavior_audit::Config;
 use pavior_audit::restore::{Ledger, LogFinding};
-use pavior_audit_verifier::verify_database;
 use pavior_core::audit::{AuditClass, AuditEvent};
 use pavior_core::clock::Clock as _;
 use pavior_testkit::{db, wait_for};
@@ -251,9 +250,8 @@ async fn log_that_was_cut_stays_held_over_a_restart_until_the_loss_is_accepted()
         let mut expected: Vec<i64> = (1..=300).collect();
         expected.extend([1_000, 304, 305]);
         assert_eq!(ids(&fixture, &mut reader, "acme").await, ids_of("acme", &expected));
-        assert_eq!(verify_database(&fixture.db.url, None).await.unwrap().accepted_losses, 3);
         drop((client, reader));
-        running.stop().await;
+        assert_eq!(running.proven(&fixture).await.accepted_losses, 3);
     })
     .await;
 }
@@ -369,9 +367,8 @@ async fn log_with_a_record_that_was_changed_is_held_until_it_is_as_before() {
         told(&running, "2 events wait for its repair").await;
         tables.run(&format!("UPDATE audit_record SET body = (SELECT body FROM kept) WHERE {row}"), vec![]).await;
         running.well().await;
-        running.stop().await;
         tables.run("DROP TABLE kept", vec![]).await;
-        assert_eq!(verify_database(&fixture.db.url, None).await.unwrap().records(), 602);
+        assert_eq!(running.proven(&fixture).await.records(), 602);
     })
     .await;
 }

@@ -1,7 +1,6 @@
 //! Events that wait for a log that is held: gone, told to another log, or under numbers that stand for others.
 
 use pavior_audit::restore::{Ledger, LogFinding, Missing};
-use pavior_audit_verifier::verify_database;
 use pavior_core::clock::Clock as _;
 use pavior_testkit::db;
 
@@ -43,8 +42,7 @@ async fn parked_events_of_a_log_that_is_not_held_become_records_before_anything_
         (client, reader) = clients(&fixture, &running);
         assert_eq!(ids(&fixture, &mut reader, "acme").await, ids_of("acme", &[1, 2, 3, 4, 5, 6, 7, 8]));
         drop((client, reader));
-        running.stop().await;
-        let report = verify_database(&fixture.db.url, None).await.unwrap();
+        let report = running.proven(&fixture).await;
         assert_eq!((report.records(), report.parked), (8, 0));
     })
     .await;
@@ -91,9 +89,8 @@ async fn log_whose_parked_events_are_gone_goes_on_when_the_loss_is_accepted_and_
         assert_eq!(ids(&fixture, &mut reader, "acme").await, ids_of("acme", &[1, 2, 3, 1_000, 5]));
         let records = fixture.all(&mut reader, "acme", "action = \"platform.restore\"").await;
         assert_eq!(records[0].event.as_ref().unwrap().summary, said);
-        assert_eq!(verify_database(&fixture.db.url, None).await.unwrap().accepted_losses, 1);
         drop((client, reader));
-        running.stop().await;
+        assert_eq!(running.proven(&fixture).await.accepted_losses, 1);
     })
     .await;
 }
@@ -147,8 +144,7 @@ async fn events_whose_numbers_stand_for_others_are_recorded_under_new_ones_when_
         expected.extend([1_000, 110, 111, 112, 113, 114]);
         assert_eq!(ids(&fixture, &mut reader, "acme").await, ids_of("acme", &expected));
         drop((client, reader));
-        running.stop().await;
-        assert_eq!(verify_database(&fixture.db.url, None).await.unwrap().parked, 0);
+        assert_eq!(running.proven(&fixture).await.parked, 0);
     })
     .await;
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pavior_audit::{Config, Deps};
+use pavior_audit_verifier::{Report, verify_database};
 use pavior_auth::{CallRules, InternalSigner, InternalVerifier, Permit, ServiceIdentity, authn_layer};
 use pavior_core::audit::{
     self as audit_words, Affected, AuditClass, AuditEvent, Cause, Change, Code, DecisionRef, Effect, Outcome,
@@ -254,6 +255,12 @@ impl Running {
 }
 
 impl Running {
+    /// Stops, and proves what the service has written.
+    pub(crate) async fn proven(self, fixture: &Fixture) -> Report {
+        self.stop().await;
+        verify_database(&fixture.db.url, None).await.unwrap()
+    }
+
     /// As a process that is killed.
     pub(crate) async fn crash(self) {
         for task in self.tasks {

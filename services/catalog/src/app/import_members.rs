@@ -262,35 +262,49 @@ async fn write(work: &Work<'_, App>, changes: &[MembershipChange]) -> Result<(),
     Ok(db(work).insert_memberships(work.permit, &made).await?)
 }
 
-/// Nobody belongs to more groups than one may. Told where the document of the user, or else of a group, says so.
+/// Nobody belongs to more groups, and no group has more members, than one may. Told where a document says so that made one
+/// of the memberships.
 async fn few_enough(
     work: &Work<'_, App>,
     described: &Described<'_>,
     changes: &[MembershipChange],
 ) -> Result<(), Error> {
-    let made: BTreeMap<&str, &Stored<MembershipFields>> = changes
-        .iter()
-        .filter(|change| change.before.is_none())
-        .filter_map(|change| change.after.as_ref())
-        .map(|made| (made.fields.member.as_str(), made))
-        .collect();
-    let members: Vec<String> = made.keys().map(|member| (*member).to_owned()).collect();
+    let made = || {
+        let made = changes.iter().filter(|change| change.before.is_none());
+        made.filter_map(|change| change.after.as_ref())
+    };
     let mut violations = Violations::new();
-    for member in db(work).with_more_than(work.permit, Side::Member, &members, MAX_GROUPS).await? {
-        let Some(one) = made.get(member.as_str()) else { continue };
-        let of_user = described.users.get(one.id.as_str()).map(|(path, _)| (*path, "spec.memberOf"));
-        let of_group =
-            described.groups.get(one.fields.group.as_str()).map(|(path, _)| (*path, "spec.members"));
-        let (path, field) = of_user.or(of_group).unwrap_or_default();
-        let message = format!("`{member}` would belong to more than {MAX_GROUPS} groups");
-        violations.add(violation_path(path, field), Fault::TooMany, message);
-    }
-    let groups: BTreeSet<String> = made.values().map(|made| made.fields.group.clone()).collect();
-    let groups: Vec<String> = groups.into_iter().collect();
-    for group in db(work).with_more_than(work.permit, Side::Group, &groups, MAX_MEMBERS).await? {
-        let path = described.groups.get(group.as_str()).map(|(path, _)| *path).unwrap_or_default();
-        let message = format!("the group `{group}` would have more than {MAX_MEMBERS} members");
-        violations.add(violation_path(path, "spec.members"), Fault::TooMany, message);
+    for (side, most) in [(Side::Member, MAX_GROUPS), (Side::Group, MAX_MEMBERS)] {
+        let made: BTreeMap<&str, &Stored<MembershipFields>> =
+            made().map(|made| (side.of(&made.fields), made)).collect();
+        let some: Vec<String> = made.keys().map(|one| (*one).to_owned()).collect();
+        for one in db(work).with_more_than(work.permit, side, &some, most).await? {
+            let Some(membership) = made.get(one.as_str()) else { continue };
+            let path = place(described, membership, side);
+            let message = match side {
+                Side::Member => format!("`{one}` would belong to more than {most} groups"),
+                Side::Group => format!("the group `{one}` would have more than {most} members"),
+            };
+            violations.add(path, Fault::TooMany, message);
+        }
     }
     violations.into_result().map_err(documents_invalid)
+}
+
+/// Where the documents say that a membership is, in the document of `side` first.
+fn place(described: &Described<'_>, made: &Stored<MembershipFields>, side: Side) -> String {
+    let MembershipFields { group, source, .. } = &made.fields;
+    let (by_group, by_member) = match source {
+        Source::Api => (false, false),
+        Source::Import { group, member } => (*group, *member),
+    };
+    let of_user = described.users.get(made.id.as_str()).filter(|_| by_member);
+    let of_user = of_user.map(|(path, _)| violation_path(path, "spec.memberOf"));
+    let of_group = described.groups.get(group.as_str()).filter(|_| by_group);
+    let of_group = of_group.map(|(path, _)| violation_path(path, "spec.members"));
+    match side {
+        Side::Member => of_user.or(of_group),
+        Side::Group => of_group.or(of_user),
+    }
+    .unwrap_or_default()
 }

@@ -75,7 +75,7 @@ pub(crate) async fn delete_group(
 ) -> Result<Done<Option<Stored<GroupFields>>>, Error> {
     let mut done = crud::delete::<GroupFields>(work, command).await?;
     if let Some(group) = &done.value {
-        done.entries.extend(end(work, &group.name(), std::slice::from_ref(&group.id), &[]).await?);
+        done.entries.extend(end(work, &group.name(), Side::Group, &group.id).await?);
     }
     Ok(done)
 }
@@ -88,23 +88,25 @@ pub(crate) async fn delete_user(
     let mut done = crud::delete::<UserFields>(work, command).await?;
     if let Some(user) = &done.value {
         let name = user.name();
-        done.entries.extend(end(work, &name, &[], std::slice::from_ref(&name)).await?);
+        done.entries.extend(end(work, &name, Side::Member, &name).await?);
     }
     Ok(done)
 }
 
-/// Deletes all memberships of some groups and members, because `of` goes.
-async fn end(
-    work: &Work<'_, App>,
-    of: &str,
-    groups: &[String],
-    members: &[String],
-) -> Result<Vec<AuditEntry>, Error> {
-    let ended = db(work).memberships_among(work.permit, groups, members).await?;
-    db(work).delete_memberships(work.permit, &ended).await?;
-    let changes: Vec<MembershipChange> =
-        ended.into_iter().map(|before| MembershipChange { before: Some(before), after: None }).collect();
-    Ok(records(&changes, &format!("of `{of}`, which was deleted")))
+/// Deletes all memberships of a group (by id) or a member (by resource name), because `of` goes. So many at a time as one
+/// record names; the organization is locked, so none is added meanwhile.
+async fn end(work: &Work<'_, App>, of: &str, side: Side, one: &str) -> Result<Vec<AuditEntry>, Error> {
+    let mut entries = Vec::new();
+    loop {
+        let ended = db(work).first_memberships(work.permit, side, one, PER_RECORD).await?;
+        if ended.is_empty() {
+            return Ok(entries);
+        }
+        db(work).delete_memberships(work.permit, &ended).await?;
+        let changes: Vec<MembershipChange> =
+            ended.into_iter().map(|before| MembershipChange { before: Some(before), after: None }).collect();
+        entries.extend(records(&changes, &format!("of `{of}`, which was deleted")));
+    }
 }
 
 /// A membership that was made, changed or ended together with others.

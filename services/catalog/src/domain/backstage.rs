@@ -5,15 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::principal::{RESERVED_ID, is_reserved};
 
-use super::entity::{self, EntityFields, Link};
+use super::entity::{self, EntityFields, Link, MAX_DECLARED};
 use super::reference::{self, EntityKey, GROUP, NAMESPACE_ANNOTATION, USER};
 use super::{GroupFields, UserFields, Violations, builtin, text, violation_path};
 use crate::json::{Json, JsonMap, json};
 
 const API_VERSIONS: [&str; 2] = ["backstage.io/v1alpha1", "backstage.io/v1beta1"];
 const KINDS: [&str; 8] = ["Component", "API", "Resource", "System", "Domain", "Group", "User", "Location"];
-/// Most groups or users that one field of a document names.
-const MAX_DECLARED: usize = 1_000;
 const TOP_LEVEL: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "relations"];
 
 /// What a document is about.

@@ -12,7 +12,7 @@ use crate::json::{Json, JsonMap, json};
 
 /// Most links of one entity.
 const MAX_LINKS: usize = 64;
-/// Most relations that one entity declares.
+/// Most relations that one entity declares, and most groups or users that one field of a document names.
 pub(crate) const MAX_DECLARED: usize = 1_000;
 
 /// Where to read more.
@@ -196,9 +196,12 @@ impl EntityFields {
                 }
                 edges.insert(Edge { relation: rule.relation.clone(), inverse: rule.inverse.clone(), target });
             }
-        }
-        if edges.len() > MAX_DECLARED {
-            violations.add("spec", Fault::TooMany, format!("declares more than {MAX_DECLARED} relations"));
+            // The field that goes beyond it is named, and nothing after it is read.
+            if edges.len() > MAX_DECLARED {
+                let message = format!("declares more than {MAX_DECLARED} relations, with those before it");
+                violations.add(format!("spec.{}", rule.field), Fault::TooMany, message);
+                break;
+            }
         }
         violations.into_result().map(|()| edges)
     }

@@ -60,6 +60,23 @@ fn bad_references_are_all_named() {
 }
 
 #[test]
+fn an_entity_declares_a_bounded_number_of_relations() {
+    let declared = |apis: usize| {
+        let apis: Vec<String> = (0..apis).map(|n| format!("api-{n}")).collect();
+        let fields = entity(json!({ "owner": "team-a", "providesApis": apis, "dependsOn": ["a b"] }));
+        fields.edges("acme", "cart", &kind("component")).unwrap_err().into_vec()
+    };
+    let said = |found: Vec<crate::domain::Violation>| {
+        found.into_iter().map(|one| (one.path, one.fault)).collect::<Vec<_>>()
+    };
+    // The owner is one of them.
+    assert_eq!(said(declared(MAX_DECLARED - 1)), [("spec.dependsOn.0".to_owned(), Fault::Pattern)]);
+    let beyond = declared(MAX_DECLARED);
+    assert_eq!(beyond[0].message, "declares more than 1000 relations, with those before it");
+    assert_eq!(said(beyond), [("spec.providesApis".to_owned(), Fault::TooMany)]);
+}
+
+#[test]
 fn owners_table() {
     for (text, name) in [
         ("team-a", Some("organizations/acme/groups/team-a")),

@@ -92,7 +92,7 @@ impl Fields for KindFields {
     fn snapshot(&self) -> Json {
         let Self { display_name, description, spec_schema, relation_rules, built_in } = self;
         json!({
-            "displayName": display_name, "description": description, "specSchema": spec_schema.value(),
+            "displayName": display_name, "description": description, "specSchemaJson": spec_schema.text(),
             "relationRules": rules_to_json(relation_rules), "builtIn": built_in,
         })
     }
@@ -138,6 +138,20 @@ mod tests {
         let rules = vec![RelationRule::new("dependsOn", "dependsOn", "dependencyOf", "component")];
         assert_eq!(rules_from_json(&rules_to_json(&rules)), Some(rules));
         assert_eq!(rules_from_json(&json!([{"field": "x"}])), None);
+    }
+
+    #[test]
+    fn a_record_tells_the_schema_as_it_is_written() {
+        let schema = r#"{"type":"object","properties":{"size":{},"area":{}}}"#;
+        let kind = KindFields {
+            display_name: String::new(),
+            description: String::new(),
+            spec_schema: Schema::parse(schema).unwrap(),
+            relation_rules: vec![],
+            built_in: false,
+        };
+        let snapshot = kind.snapshot();
+        assert_eq!((&snapshot["specSchemaJson"], snapshot.get("specSchema")), (&json!(schema), None));
     }
 
     #[test]

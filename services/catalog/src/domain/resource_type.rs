@@ -60,8 +60,8 @@ impl Fields for ResourceTypeFields {
     fn snapshot(&self) -> Json {
         let Self { display_name, description, input_schema, output_schema, secret_outputs } = self;
         json!({
-            "displayName": display_name, "description": description, "inputSchema": input_schema.value(),
-            "outputSchema": output_schema.value(), "secretOutputs": secret_outputs,
+            "displayName": display_name, "description": description, "inputSchemaJson": input_schema.text(),
+            "outputSchemaJson": output_schema.text(), "secretOutputs": secret_outputs,
         })
     }
 }
@@ -75,6 +75,22 @@ pub(crate) fn properties(schema: &Json) -> Option<Vec<&str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_tells_the_schemas_as_they_are_written() {
+        let (input, output) = (r#"{"title":"size","properties":{}}"#, r#"{"properties":{"url":{},"id":{}}}"#);
+        let fields = ResourceTypeFields {
+            display_name: String::new(),
+            description: String::new(),
+            input_schema: Schema::parse(input).unwrap(),
+            output_schema: Schema::parse(output).unwrap(),
+            secret_outputs: vec![],
+        };
+        let snapshot = fields.snapshot();
+        assert_eq!(snapshot["inputSchemaJson"], input);
+        assert_eq!(snapshot["outputSchemaJson"], output);
+        assert_eq!((snapshot.get("inputSchema"), snapshot.get("outputSchema")), (None, None));
+    }
 
     #[test]
     fn secret_outputs_must_be_outputs() {

@@ -7,7 +7,7 @@ use pavior_store::{StoreError, micros};
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
-    QuerySelect as _,
+    QueryOrder as _, QuerySelect as _,
 };
 
 use super::entity::membership;
@@ -100,6 +100,14 @@ pub(crate) enum Side {
 }
 
 impl Side {
+    /// The one of this side that a membership is of.
+    pub(crate) fn of(self, fields: &MembershipFields) -> &str {
+        match self {
+            Self::Group => &fields.group,
+            Self::Member => &fields.member,
+        }
+    }
+
     fn column(self) -> membership::Column {
         match self {
             Self::Group => membership::Column::GroupId,
@@ -132,6 +140,26 @@ impl<C: ConnectionTrait> Db<'_, C> {
             }
         }
         Ok(found.into_values().collect())
+    }
+
+    /// The first memberships of a group (by id) or a member (by resource name), by name.
+    pub(crate) async fn first_memberships(
+        &self,
+        permit: &Permit,
+        side: Side,
+        one: &str,
+        limit: usize,
+    ) -> Result<Vec<Stored<MembershipFields>>, StoreError> {
+        use membership::Column as C;
+        let rows = membership::Entity::find()
+            .filter(C::Organization.eq(permit.organization()))
+            .filter(side.column().eq(one))
+            .order_by_asc(C::GroupId)
+            .order_by_asc(C::Id)
+            .limit(limit as u64)
+            .all(self.rows.connection())
+            .await?;
+        rows.into_iter().map(MembershipFields::read).collect()
     }
 
     /// How many memberships a group (by id) or a member (by resource name) has.

@@ -1,11 +1,15 @@
 //! Who belongs to which group: made, listed, ended, imported, and gone with its group or member.
 
+use std::collections::BTreeSet;
+
 use futures::future::join_all;
 use pavior_core::audit::AuditEvent;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_proto::pavior::identity::v1::membership::Source;
+use pavior_store::StoreError;
 use pavior_testkit::db;
+use sea_orm::{ConnectionTrait as _, DbBackend};
 use tonic::Code;
 
 use crate::support::{World, create_membership, fields, refused};
@@ -152,6 +156,77 @@ async fn nobody_belongs_to_more_groups_than_one_may() {
     let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
     assert_eq!(fields(&error), ["documents[0].content.spec.memberOf"]);
     assert_eq!(listed(&world, "g200", "", "").await, Vec::<String>::new());
+}
+
+/// Makes `user-1` and so on members of a group, all at once and without the users: only the memberships count.
+async fn crowd(world: &World, group: &str, members: u32) {
+    let uid = match world.store.backend() {
+        DbBackend::Sqlite => "randomblob(16)",
+        _ => "gen_random_uuid()",
+    };
+    let sql = format!(
+        "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {members}) \
+         INSERT INTO memberships (uid, organization, id, revision, create_time, update_time, group_id, member, \
+         source, by_group, by_member) SELECT {uid}, 'acme', 'user-' || n, 1, 0, 0, '{group}', \
+         '{ACME}/users/user-' || n, 'API', false, false FROM numbers"
+    );
+    world
+        .store
+        .upkeep::<(), StoreError, _>("a test", move |tx| {
+            let sql = sql.clone();
+            Box::pin(async move {
+                tx.execute_unprepared(&sql).await?;
+                Ok(())
+            })
+        })
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_group_has_more_members_than_one_may_and_all_of_them_go_with_it() {
+    db::both(|db| async {
+        let world = World::ready(db).await;
+        for group in ["crowd", "quiet"] {
+            world.group("acme", group, "").await;
+        }
+        for id in ["bob", "amy"] {
+            user(&world, id).await;
+        }
+        crowd(&world, "crowd", 9_999).await;
+        world.member("crowd", "bob").await;
+        let mut client = world.client.clone();
+        let answer = client.identity.create_membership(world.alice(create_membership("crowd", "amy"))).await;
+        let error = refused(answer, Code::ResourceExhausted, "QUOTA_EXCEEDED");
+        let crowd = format!("{ACME}/groups/crowd");
+        assert_eq!(error.message, format!("`{crowd}` has as many members as a group may: 10000"));
+
+        // Told where a document says so: in the group's, or in the user's.
+        let group = group_document("crowd", "amy");
+        // Another group, which has room, comes after it.
+        let person = user_document("amy", "crowd, quiet");
+        for (documents, wanted) in [
+            (vec![group.as_str()], "documents[0].content.spec.members"),
+            (vec![person.as_str()], "documents[0].content.spec.memberOf"),
+            (vec![person.as_str(), group.as_str()], "documents[1].content.spec.members"),
+        ] {
+            let answer = client.catalog.import_entities(world.alice(import(&documents))).await;
+            let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
+            assert_eq!(fields(&error), [wanted]);
+            assert_eq!(error.violations[0].reason, "TOO_MANY");
+            let message = &error.violations[0].description;
+            assert_eq!(message, "the group `crowd` would have more than 10000 members");
+        }
+
+        let skipped = world.audited().await.len();
+        let delete = identity_pb::DeleteGroupRequest { name: crowd, ..Default::default() };
+        client.identity.delete_group(world.alice(delete)).await.unwrap();
+        assert_eq!(listed(&world, "-", "", "").await, Vec::<String>::new());
+        let events = world.audited().await.split_off(skipped);
+        let told: BTreeSet<&str> = events.iter().skip(1).flat_map(targets).collect();
+        assert_eq!((events.len(), told.len()), (1 + 100, 10_000));
+    })
+    .await;
 }
 
 fn targets(event: &AuditEvent) -> Vec<&str> {

@@ -233,7 +233,7 @@ pub(crate) fn action(action: Action) -> pb::plan::Action {
 }
 
 /// A plan that was kept.
-pub(crate) fn kept_plan(KeptPlan { plan, intent, operation: _ }: KeptPlan) -> Result<pb::Plan> {
+pub(crate) fn kept_plan(KeptPlan { plan, intent, .. }: KeptPlan) -> Result<pb::Plan> {
     let intent = match intent.as_slice() {
         [] => None,
         intent => Some(pb::plan::Intent::decode(intent).map_err(|_| Error::Corrupt("an intent".to_owned()))?),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::future::join_all;
 use pavior_auth::Permit;
+use pavior_core::audit::DecisionRef;
 use pavior_core::principal::Principal;
 use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
@@ -309,8 +310,8 @@ pub(crate) fn denial(plan: &Plan, verdict: &Verdict) -> Problem {
 
 /// The same of one decision.
 pub(super) fn denial_of(decision: &policy::Decision, action: &str, resource: &str) -> Problem {
-    let policies: Vec<&str> = decision.reasons.iter().map(|reason| reason.policy_id.as_str()).collect();
-    let policies = policies.join(",");
+    let policies = decision.reasons.iter().map(|reason| reason.policy_id.as_str());
+    let policies = DecisionRef::each_once(policies).join(",");
     if !by_guardrail(decision) {
         let problem = Problem::permission_denied(action, resource).with("decision", &decision.name);
         return match policies.is_empty() {

@@ -6,9 +6,11 @@ use pavior_core::Principal;
 use pavior_proto::pavior::policy::internal::v1::DecisionStage;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::plan::intent::Request as Intended;
+use pavior_provisioning::store::entity::plan;
 use pavior_rpc::convert;
 use pavior_testkit::db::{both, sqlite};
 use pavior_testkit::wait_for;
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::json;
 use tonic::Code;
 use uuid::Uuid;
@@ -98,6 +100,58 @@ async fn a_kept_plan_is_shown_and_carried_out_once() {
         let second = refused(f.plans().execute_plan(f.call(execute(&plan))).await);
         assert_eq!((second.code, second.reason.as_str()), (Code::FailedPrecondition, "INVALID_STATE"));
         assert_eq!(second.metadata["operation"], begun.name);
+    })
+    .await;
+}
+
+/// Lets the time of a kept plan be over.
+async fn let_expire(f: &Fixture, plan: &pb::Plan) {
+    let rows = plan::Entity::find().filter(plan::Column::Name.eq(&plan.name));
+    let mut row = rows.one(f.store.read()).await.unwrap().unwrap();
+    row.document["expire_time"] = row.document["create_time"].clone();
+    let (id, document) = (row.id, row.document);
+    f.store
+        .upkeep::<(), pavior_store::StoreError, _>("a test", move |tx| {
+            let set = plan::ActiveModel { document: Set(document.clone()), ..Default::default() };
+            Box::pin(async move {
+                let update = plan::Entity::update_many().set(set).filter(plan::Column::Id.eq(id));
+                update.exec(tx).await?;
+                Ok(())
+            })
+        })
+        .await
+        .unwrap();
+}
+
+/// What else is wrong with it by then is no answer: to plan anew would do it twice.
+#[tokio::test]
+async fn a_plan_that_was_carried_out_says_so_before_anything_else() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        let (done, waiting) = (
+            keep(&f, Intended::CreateProject(of_hello())).await,
+            keep(&f, Intended::CreateProject(of_hello())).await,
+        );
+        let begun = f.plans().execute_plan(f.call(execute(&done))).await.unwrap().into_inner();
+        f.wait(begun.clone()).await;
+        let wrong = |plan: &pb::Plan| pb::ExecutePlanRequest { digest: "0".repeat(64), ..execute(plan) };
+        for expired in [false, true] {
+            if expired {
+                let_expire(&f, &done).await;
+                let_expire(&f, &waiting).await;
+            }
+            for request in [execute(&done), wrong(&done)] {
+                let said = refused(f.plans().execute_plan(f.call(request)).await);
+                assert_eq!((said.code, said.reason.as_str()), (Code::FailedPrecondition, "INVALID_STATE"));
+                assert_eq!(said.metadata["operation"], begun.name);
+            }
+        }
+        // The same of one that nobody carried out is a complaint.
+        let said = refused(f.plans().execute_plan(f.call(execute(&waiting))).await);
+        assert_eq!((said.code, said.reason.as_str()), (Code::FailedPrecondition, "PLAN_STALE"));
+        let said = refused(f.plans().execute_plan(f.call(wrong(&waiting))).await);
+        assert_eq!((said.code, said.reason.as_str()), (Code::FailedPrecondition, "PLAN_STALE"));
+        assert_eq!(said.metadata["found"], waiting.digest);
     })
     .await;
 }

@@ -83,19 +83,32 @@ async fn one_that_comes_to_depend_in_between_leaves_everything_as_it_was() {
     .await;
 }
 
-/// What refuses has touched nothing, or says what it left.
+/// What refuses has touched nothing, or says what it left. The workload goes first: nothing else has happened.
 #[tokio::test]
 async fn a_refusal_that_leaves_parts_is_none() {
     both(|db| async {
         let f = Fixture::new(db).await;
         f.project().await;
-        let parts = Behaviour::LeaveParts(FailureCode::Conflict);
-        f.driver.script(CallKind::Destroy, "development.database", [parts]);
-        let name = format!("{HELLO}/environments/development");
-        let request = pb::DeleteEnvironmentRequest { name, ..Default::default() };
-        let operation = f.projects().delete_environment(f.call(request)).await.unwrap().into_inner();
-        let operation = f.wait(operation).await;
-        assert_eq!(metadata(&operation).state(), pb::operation_metadata::State::Stuck);
+        let refused = async |behaviour: Behaviour| {
+            f.driver.script(CallKind::Destroy, "development.workload", [behaviour]);
+            let name = format!("{HELLO}/environments/development");
+            let request = pb::DeleteEnvironmentRequest { name, ..Default::default() };
+            let operation = f.projects().delete_environment(f.call(request)).await.unwrap().into_inner();
+            let operation = f.wait(operation).await;
+            (metadata(&operation).state(), f.environment("development").await.state(), operation)
+        };
+        let (state, environment, operation) = refused(Behaviour::Refuse(FailureCode::Conflict)).await;
+        assert_eq!(state, pb::operation_metadata::State::Compensated);
+        assert_eq!(environment, pb::environment::State::Active);
+        let said = problem(&operation).unwrap();
+        assert!(said.starts_with("STEP_FAILED") && said.ends_with("told to refuse"), "{said}");
+
+        let (state, environment, operation) = refused(Behaviour::LeaveParts(FailureCode::Conflict)).await;
+        assert_eq!(state, pb::operation_metadata::State::Stuck);
+        assert_eq!(environment, pb::environment::State::Stuck);
+        let said = problem(&operation).unwrap();
+        assert!(said.starts_with("OPERATION_STUCK") && said.ends_with("told to leave parts"), "{said}");
+
         let retry = pb::RetryOperationRequest { name: operation.name, ..Default::default() };
         let operation = f.operation_service().retry_operation(f.call(retry)).await.unwrap().into_inner();
         assert_eq!(problem(&f.wait(operation).await), None);

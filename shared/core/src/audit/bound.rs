@@ -185,6 +185,17 @@ mod tests {
         assert!(beyond.change.unwrap().before.unwrap()["omitted"]["digest"].is_string());
     }
 
+    #[test]
+    fn names_of_affected_resources_are_told_whole() {
+        let affected = |bytes: usize| {
+            let other = Affected::new("catalog.pavior.dev/Entity", "n".repeat(bytes));
+            let event = AuditEvent { affected: vec![Affected::default(), other], ..event() };
+            event.bounded().affected[1].name.clone()
+        };
+        assert_eq!(affected(MAX_NAME), "n".repeat(MAX_NAME));
+        assert_eq!(affected(MAX_NAME + 1), format!("{}…", "n".repeat(MAX_NAME - '…'.len_utf8())));
+    }
+
     /// Longer than a text of an event may be, and worse to write down than it looks.
     fn text() -> impl Strategy<Value = String> {
         prop_oneof![
