@@ -74,7 +74,7 @@ impl Environments {
             let id = format!("e{count}-{}", random.u32(..));
             let mut request = person.environment(&project, &id);
             if let Some(environment) = &mut request.environment {
-                environment.environment_class = "box".to_owned();
+                environment.environment_class_id = "box".to_owned();
             }
             let created = person.projects().create_environment(request).await;
             let Some(operation) = passing(created, "creating an environment")? else { continue };
@@ -101,11 +101,11 @@ impl Environments {
         Ok(())
     }
 
-    /// Waits until every accepted operation has ended; none may be stuck.
+    /// Waits until every accepted operation is done; none may be stuck.
     pub(crate) async fn settle(&self, person: &Person) -> Result<Settled> {
         let mut settled = Settled::default();
         for name in self.accepted() {
-            let operation = person.until(&name, |operation| operation.done).await?;
+            let operation = person.until(&name, progress::rests).await?;
             let state = progress::metadata(&operation)?.state();
             ensure!(state != State::Stuck, "STUCK: `{name}`: {:?}", progress::metadata(&operation)?);
             settled.operations += 1;
@@ -139,12 +139,12 @@ impl Environments {
 async fn at_rest(person: &Person, project: &str) -> Result<Vec<pb::Environment>> {
     loop {
         let found = listed(person, project).await?;
-        let Some(busy) = found.iter().find(|environment| !environment.operation.is_empty()) else {
+        let Some(busy) = found.iter().find(|environment| !environment.active_operation.is_empty()) else {
             return Ok(found);
         };
-        let operation = person.until(&busy.operation, |operation| operation.done).await?;
+        let operation = person.until(&busy.active_operation, progress::rests).await?;
         let state = progress::metadata(&operation)?.state();
-        ensure!(state != State::Stuck, "STUCK: `{}`", busy.operation);
+        ensure!(state != State::Stuck, "STUCK: `{}`", busy.active_operation);
     }
 }
 
@@ -181,18 +181,18 @@ pub(crate) async fn cancel(person: &Person, name: &str) -> Result<()> {
     let request = CancelOperationRequest { name: name.to_owned() };
     match person.operations().cancel_operation(request).await {
         Ok(_) => Ok(()),
-        // It has ended already.
+        // It cannot be stopped any more.
         Err(status) if status.code() == Code::FailedPrecondition || is_passing(&status) => Ok(()),
         Err(status) => Err(status).context("cancelling an operation"),
     }
 }
 
-/// Whether an operation ended before `stop`.
+/// Whether an operation came to rest before `stop`.
 pub(crate) async fn finished(person: &Person, name: &str, stop: &CancellationToken) -> Result<bool> {
     while !stop.is_cancelled() {
         let request = GetOperationRequest { name: name.to_owned() };
         let answer = person.operations().get_operation(request).await;
-        if passing(answer, "reading an operation")?.is_some_and(|operation| operation.done) {
+        if passing(answer, "reading an operation")?.is_some_and(|operation| progress::rests(&operation)) {
             return Ok(true);
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

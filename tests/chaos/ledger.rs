@@ -255,7 +255,7 @@ async fn recorded(person: &Person) -> Result<BTreeMap<String, Vec<u64>>> {
         for record in page.audit_records {
             let body: Value = serde_json::from_slice(&record.canonical)?;
             let text = |path: &str| body.pointer(path).and_then(Value::as_str).unwrap_or_default();
-            let Some(id) = text("/event/affected/0/name").strip_prefix(&format!("{KIND}/entities/")) else {
+            let Some(id) = text("/event/target/name").strip_prefix(&format!("{KIND}/entities/")) else {
                 continue;
             };
             if !text("/event/action").starts_with("catalog.entities.")

@@ -112,7 +112,7 @@ async fn records(person: &Person, action: &str) -> Result<Vec<AuditRecord>> {
     loop {
         let request = ListAuditRecordsRequest {
             parent: "organizations/acme".to_owned(),
-            filter: format!("action = \"{action}\""),
+            filter: format!("event.action = \"{action}\""),
             page_size: 1_000,
             page_token,
             ..Default::default()
@@ -159,7 +159,7 @@ async fn what_is_made_while_the_audit_service_is_away_is_recorded_whole_when_it_
     let mut names = std::collections::BTreeSet::new();
     for record in recorded.iter().skip(before) {
         let event = record.event.as_ref().context("an event")?;
-        names.insert(event.affected.first().context("a target")?.name.clone());
+        names.insert(event.target.as_ref().context("a target")?.name.clone());
         let text = after(record)?["spec"]["text"].as_str().map(str::len);
         ensure!(text == Some(BYTES), "the record holds the entity whole: {text:?}");
     }

@@ -34,7 +34,8 @@ const SHOP: &str = "organizations/acme/projects/shop";
 
 async fn waiting(person: &Person, operation: &Operation) -> Result<pb::OperationMetadata> {
     let waits = |operation: &Operation| {
-        operation.done || progress::metadata(operation).is_ok_and(|m| m.state() == State::AwaitingApproval)
+        progress::rests(operation)
+            || progress::metadata(operation).is_ok_and(|m| m.state() == State::AwaitingApproval)
     };
     let operation = person.until(&operation.name, waits).await?;
     let metadata = progress::metadata(&operation)?;
@@ -43,13 +44,13 @@ async fn waiting(person: &Person, operation: &Operation) -> Result<pb::Operation
 }
 
 async fn approve(person: &Person, metadata: &pb::OperationMetadata) -> Result<()> {
-    let request = policy::ApproveRequest {
+    let request = policy::ApproveApprovalRequest {
         name: metadata.approval.clone(),
         reason: "looks good".to_owned(),
         plan_digest: metadata.plan_digest.clone(),
         request_id: request_id(),
     };
-    let approved = person.approvals().approve(request).await?.into_inner();
+    let approved = person.approvals().approve_approval(request).await?.into_inner();
     ensure!(approved.state() == policy::approval::State::Approved, "{approved:?}");
     Ok(())
 }
@@ -67,8 +68,12 @@ async fn production_is_not_deleted_with_its_project_nor_made_with_it() -> Result
     approve(&pia, &waiting(&alice, &operation).await?).await?;
     progress::conclude(&alice.finish(&operation).await?)?;
 
-    let delete =
-        || pb::DeleteProjectRequest { name: SHOP.to_owned(), request_id: request_id(), ..Default::default() };
+    let delete = || pb::DeleteProjectRequest {
+        name: SHOP.to_owned(),
+        force: true,
+        request_id: request_id(),
+        ..Default::default()
+    };
     let status = alice.projects().delete_project(delete()).await.unwrap_err();
     let (reason, errors) = details(&status);
     ensure!((status.code(), reason.as_str()) == (Code::FailedPrecondition, "GUARDRAIL_DENIED"), "{status}");

@@ -9,6 +9,7 @@ use pavior::cli::progress;
 use pavior_auth::{DevClaims, DevIssuer};
 use pavior_core::clock::SystemClock;
 use pavior_core::id::SystemIds;
+use pavior_core::principal::INSTALLATION;
 use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::identity::v1 as identity;
 use pavior_proto::pavior::platform::v1 as platform;
@@ -42,16 +43,16 @@ async fn an_issuer_speaks_for_whom_it_may_and_for_no_part_of_the_platform() -> R
     let system = Embedded::start().await?;
     for (organization, subject, kind, accepted) in [
         ("acme", "alice", "user", true),
-        ("-", "operator", "user", true),
+        (INSTALLATION, "operator", "user", true),
         // The operator is the platform's own: the same subject elsewhere is nobody.
         ("acme", "operator", "user", false),
         ("globex", "operator", "user", false),
         // Not one of its organizations, whether or not there is one of that name.
         ("globex", "mallory", "user", false),
-        ("-", "alice", "user", false),
+        (INSTALLATION, "alice", "user", false),
         ("acme", "provisioning", "service", false),
         ("acme", "gateway", "agent", false),
-        ("-", "provisioning", "service", false),
+        (INSTALLATION, "provisioning", "service", false),
     ] {
         let who = with(&system, claims(organization, subject, kind, ""))?;
         let answer = who.platform().who_am_i(platform::WhoAmIRequest {}).await;
@@ -59,7 +60,7 @@ async fn an_issuer_speaks_for_whom_it_may_and_for_no_part_of_the_platform() -> R
         let wanted = if accepted { Code::Ok } else { Code::Unauthenticated };
         ensure!(code == wanted, "{kind} {subject} of {organization}: {answer:?}");
         let admin =
-            answer.ok().and_then(|answer| answer.into_inner().principal).map(|who| who.platform_admin);
+            answer.ok().and_then(|answer| answer.into_inner().principal).map(|who| who.installation_operator);
         ensure!(admin.unwrap_or_default() == (accepted && subject == "operator"), "{subject}");
     }
     system.stop().await
@@ -103,19 +104,20 @@ async fn nobody_approves_what_the_own_agent_asked_for() -> Result<()> {
     let request = bot.environment("robotic", "production");
     let operation = bot.projects().create_environment(request).await?.into_inner();
     let waiting = |operation: &_| {
-        progress::metadata(operation).is_ok_and(|m| m.state() == State::AwaitingApproval || operation.done)
+        progress::rests(operation)
+            || progress::metadata(operation).is_ok_and(|m| m.state() == State::AwaitingApproval)
     };
     let operation = bot.until(&operation.name, waiting).await?;
     let metadata: OperationMetadata = progress::metadata(&operation)?;
     ensure!(metadata.state() == State::AwaitingApproval, "{:?}", metadata.state());
     for approver in [&pia, &bot] {
-        let vote = policy::ApproveRequest {
+        let vote = policy::ApproveApprovalRequest {
             name: metadata.approval.clone(),
             reason: "looks good to me".to_owned(),
             plan_digest: metadata.plan_digest.clone(),
             request_id: request_id(),
         };
-        let status = approver.approvals().approve(vote).await.unwrap_err();
+        let status = approver.approvals().approve_approval(vote).await.unwrap_err();
         let (reason, _) = details(&status);
         let wanted = (Code::FailedPrecondition, "APPROVER_NOT_ELIGIBLE");
         ensure!((status.code(), reason.as_str()) == wanted, "{status}");

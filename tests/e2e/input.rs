@@ -105,7 +105,7 @@ async fn policies(pia: &Person) -> Result<()> {
         parent: "organizations/acme".to_owned(),
         policy_id: "bad".to_owned(),
         policy: Some(policy::Policy {
-            policy_set: policy::PolicySet::Guardrail as i32,
+            policy_type: policy::PolicyType::Guardrail as i32,
             source: source.to_owned(),
             ..Default::default()
         }),

@@ -25,7 +25,9 @@ async fn logs_set_back(postgres: bool) -> Result<()> {
         let operator = site.person(system, DEV_OPERATOR)?;
         apply::apply(&operator, &groups(n), |_, _| {}).await?;
         for log in ["acme", "globex", "initech"] {
-            let filter = format!("target = \"organizations/{log}/groups/note-{n}\" AND status = SUCCEEDED");
+            let filter = format!(
+                "event.target.name = \"organizations/{log}/groups/note-{n}\" AND event.outcome.status = SUCCEEDED"
+            );
             site.wait_for_record(system, log, &filter).await?;
         }
         Ok(())
@@ -52,7 +54,7 @@ async fn logs_set_back(postgres: bool) -> Result<()> {
     let system = site.start().await?;
     site.change(&system, 3).await?;
     for log in ["acme", "globex", "initech"] {
-        let told = site.records(&system, log, "action = \"platform.restore\"").await?;
+        let told = site.records(&system, log, "event.action = \"platform.restore\"").await?;
         let about = |record: &&audit::AuditRecord| {
             record.event.as_ref().is_some_and(|event| event.summary.contains("were signed"))
         };

@@ -45,7 +45,7 @@ async fn plan_writes_nothing(alice: &Person) -> Result<()> {
     let operation = alice.projects().create_project(request).await?.into_inner();
     ensure!(operation.done, "a plan is an operation that has ended");
     let plan = progress::metadata(&operation)?.validated_plan.context("no plan")?;
-    ensure!(plan.changes.len() >= 5 && plan.digest.len() == 64, "{plan:?}");
+    ensure!(plan.changes.len() >= 5 && plan.digest.starts_with("sha256:"), "{plan:?}");
     let name = "organizations/acme/projects/shop".to_owned();
     let status = alice.projects().get_project(pb::GetProjectRequest { name }).await.unwrap_err();
     ensure!(status.code() == Code::NotFound, "{status}");
@@ -70,7 +70,7 @@ async fn run_and_deploy(alice: &Person) -> Result<()> {
     let request = pb::CreateDeploymentRequest {
         parent: "organizations/acme/projects/shop/environments/development".to_owned(),
         deployment: Some(pb::Deployment {
-            source: Some(pb::deployment::Source::Run(runs.first().context("a run")?.name.clone())),
+            source: Some(pb::deployment::Source::SourceRun(runs.first().context("a run")?.name.clone())),
             ..Default::default()
         }),
         request_id: request_id(),
@@ -90,7 +90,7 @@ async fn promote(alice: &Person) -> Result<()> {
     let name = "organizations/acme/projects/shop/environments/development".to_owned();
     let running = alice.projects().get_environment(pb::GetEnvironmentRequest { name }).await?;
     let request = pb::PromoteDeploymentRequest {
-        name: running.into_inner().deployment,
+        name: running.into_inner().active_deployments.pop().context("nothing runs")?,
         environment: "organizations/acme/projects/shop/environments/staging".to_owned(),
         request_id: request_id(),
         validate_only: false,
@@ -108,22 +108,24 @@ async fn production(alice: &Person, pia: &Person) -> Result<String> {
     let request = alice.environment("shop", "production");
     let operation = alice.projects().create_environment(request).await?.into_inner();
     let waiting = |operation: &_| {
-        progress::metadata(operation).is_ok_and(|m| m.state() == State::AwaitingApproval || operation.done)
+        progress::rests(operation)
+            || progress::metadata(operation).is_ok_and(|m| m.state() == State::AwaitingApproval)
     };
     let operation = alice.until(&operation.name, waiting).await?;
     let metadata = progress::metadata(&operation)?;
     ensure!(metadata.state() == State::AwaitingApproval, "{:?}", metadata.state());
-    let vote = |digest: &str| policy::ApproveRequest {
+    let vote = |digest: &str| policy::ApproveApprovalRequest {
         name: metadata.approval.clone(),
         reason: "looks good".to_owned(),
         plan_digest: digest.to_owned(),
         request_id: request_id(),
     };
-    let own = alice.approvals().approve(vote(&metadata.plan_digest)).await.unwrap_err();
+    let own = alice.approvals().approve_approval(vote(&metadata.plan_digest)).await.unwrap_err();
     ensure!(matches!(own.code(), Code::FailedPrecondition | Code::PermissionDenied), "{own}");
-    let other = pia.approvals().approve(vote(&"0".repeat(64))).await.unwrap_err();
+    let other =
+        pia.approvals().approve_approval(vote(&format!("sha256:{}", "0".repeat(64)))).await.unwrap_err();
     ensure!(other.code() == Code::FailedPrecondition, "a vote on another plan: {other}");
-    let approved = pia.approvals().approve(vote(&metadata.plan_digest)).await?.into_inner();
+    let approved = pia.approvals().approve_approval(vote(&metadata.plan_digest)).await?.into_inner();
     ensure!(approved.state() == policy::approval::State::Approved, "{approved:?}");
     progress::conclude(&alice.finish(&operation).await?)?;
     ensure!(
@@ -190,7 +192,8 @@ async fn read(alice: &Person, vera: &Person) -> Result<()> {
         .get_project_overview(platform::GetProjectOverviewRequest { name: format!("{name}/overview") })
         .await?
         .into_inner();
-    ensure!(overview.environments.len() == 3 && overview.unreachable.is_empty(), "{overview:?}");
+    ensure!(overview.environments.len() == 3 && overview.unavailable_fields.is_none(), "{overview:?}");
+    ensure!(overview.incomplete_fields.is_none(), "{overview:?}");
     let resource = "organizations/acme/projects/shop".to_owned();
     let allowed = alice
         .platform()
@@ -201,7 +204,7 @@ async fn read(alice: &Person, vera: &Person) -> Result<()> {
     ensure!(allowed.contains(&"provisioning.environments.create".to_owned()), "{allowed:?}");
     let records = || audit::ListAuditRecordsRequest {
         parent: "organizations/acme".to_owned(),
-        filter: "action = provisioning.environments.create".to_owned(),
+        filter: "event.action = provisioning.environments.create".to_owned(),
         ..Default::default()
     };
     let status = alice.audit().list_audit_records(records()).await.unwrap_err();
@@ -217,8 +220,12 @@ async fn read(alice: &Person, vera: &Person) -> Result<()> {
 
 async fn take_down(alice: &Person, pia: &Person) -> Result<()> {
     let name = "organizations/acme/projects/shop".to_owned();
-    let request =
-        pb::DeleteProjectRequest { name: name.clone(), request_id: request_id(), ..Default::default() };
+    let request = pb::DeleteProjectRequest {
+        name: name.clone(),
+        force: true,
+        request_id: request_id(),
+        ..Default::default()
+    };
     let operation = pia.projects().delete_project(request).await?.into_inner();
     progress::conclude(&pia.finish(&operation).await?)?;
     let status = alice.projects().get_project(pb::GetProjectRequest { name }).await.unwrap_err();

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use pavior::cli::apply::{self};
 use pavior::serve::{DEV_OPERATOR, System};
 use pavior::starter::{self, Databases};
+use pavior_core::principal::INSTALLATION;
 use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::r#type::v1::principal::Kind;
 use pavior_store::StoreError;
@@ -148,12 +149,15 @@ async fn set_back(postgres: bool, service: &'static str) -> Result<()> {
     if let Some(asked) = &asked {
         site.is_void(&system, asked).await?;
     }
-    let said = site.records(&system, "acme", "action = \"platform.restore\"").await?;
+    let said = site.records(&system, "acme", "event.action = \"platform.restore\"").await?;
     let record =
         said.first().and_then(|record| record.event.as_ref()).context("the gap is not in the record")?;
     let who = record.principal.as_ref().context("a principal")?;
-    ensure!(who.kind() == Kind::Operator && who.name.starts_with("operators/"), "{who:?}");
-    site.wait_for_record(&system, "-", "action = \"platform.restore\"").await?;
+    ensure!(
+        who.kind() == Kind::Operator && who.name.starts_with("organizations/pavior/operators/"),
+        "{who:?}"
+    );
+    site.wait_for_record(&system, INSTALLATION, "event.action = \"platform.restore\"").await?;
     system.stop().await?;
     site.verify().await
 }
@@ -284,7 +288,7 @@ async fn audit_lost(postgres: bool) -> Result<()> {
     ensure!(said["next"].as_str().is_some_and(|next| next.contains("`pavior doctor`")), "{said}");
     let system = site.start().await?;
     site.change(&system, 1).await?;
-    site.wait_for_record(&system, "-", "action = \"platform.restore\"").await?;
+    site.wait_for_record(&system, INSTALLATION, "event.action = \"platform.restore\"").await?;
     system.stop().await?;
     site.verify().await
 }
@@ -310,7 +314,7 @@ async fn platform_goes_on_without_a_catalog_that_is_lost() -> Result<()> {
     let system = site.start().await?;
     let operator = site.person(&system, DEV_OPERATOR)?;
     apply::apply(&operator, &starter::documents(Databases::Sqlite)?, |_, _| {}).await?;
-    site.wait_for_record(&system, "-", "action = \"platform.restore\"").await?;
+    site.wait_for_record(&system, INSTALLATION, "event.action = \"platform.restore\"").await?;
     system.stop().await?;
     site.verify().await
 }

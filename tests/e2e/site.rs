@@ -109,7 +109,9 @@ impl Site {
         for object in
             [format!("templates/note-{n}"), format!("roles/note-{n}"), format!("projects/project-{n}")]
         {
-            let filter = format!("target = \"organizations/acme/{object}\" AND status = SUCCEEDED");
+            let filter = format!(
+                "event.target.name = \"organizations/acme/{object}\" AND event.outcome.status = SUCCEEDED"
+            );
             self.wait_for_record(system, "acme", &filter).await?;
         }
         Ok(())
@@ -136,13 +138,16 @@ impl Site {
         let request = policy::GetApprovalRequest { name: name.to_owned() };
         let found = self.person(system, "alice")?.approvals().get_approval(request).await?.into_inner();
         ensure!(found.state() == policy::approval::State::Invalidated, "{found:?}");
-        let filter = format!("target = \"{name}\" AND action = \"platform.restore\"");
+        let filter = format!("event.target.name = \"{name}\" AND event.action = \"platform.restore\"");
         self.wait_for_record(system, "acme", &filter).await?;
         let records = self.records(system, "acme", &filter).await?;
         ensure!(records.len() == 1, "{records:?}");
         let who = records[0].event.as_ref().and_then(|event| event.principal.as_ref());
         let who = who.context("a principal")?;
-        ensure!(who.kind() == Kind::Operator && who.name.starts_with("operators/"), "{who:?}");
+        ensure!(
+            who.kind() == Kind::Operator && who.name.starts_with("organizations/pavior/operators/"),
+            "{who:?}"
+        );
         Ok(())
     }
 

@@ -40,7 +40,7 @@ async fn planned(person: &Person, log_level: &str) -> Result<Vec<(String, String
     let operation = person.projects().update_environment(request).await?.into_inner();
     let plan = progress::metadata(&operation)?.validated_plan.context("a plan")?;
     let steps = plan.changes.into_iter().filter(|change| change.action() != pb::plan::Action::Noop);
-    Ok(steps.map(|change| (change.step_id, change.reason)).collect())
+    Ok(steps.map(|change| (change.step_id, change.drift_message)).collect())
 }
 
 async fn updated(person: &Person, log_level: &str) -> Result<Vec<String>> {

@@ -31,7 +31,7 @@ async fn callers_reach_the_gateway_over_tls_only() -> Result<()> {
     };
     let trusting = Client::new(&connection(server.clone(), Some(certified.cert.pem().into_bytes())))?;
     let me = trusting.platform().who_am_i(WhoAmIRequest {}).await?.into_inner();
-    ensure!(me.principal.is_some_and(|p| p.platform_admin), "somebody else");
+    ensure!(me.principal.is_some_and(|p| p.installation_operator), "somebody else");
     let request = CreateOrganizationRequest {
         organization_id: "acme".to_owned(),
         request_id: request_id(),

@@ -7,9 +7,7 @@ use prost_reflect::{DescriptorPool, FieldDescriptor, Kind};
 /// Who reads a comment that says so reads a name.
 const SAYS: [&str; 2] = ["by resource name", "resource names"];
 /// What is said in other words than a type.
-const OTHERWISE: [&str; 3] = [
-    // The values of a map, which no option is about.
-    "pavior.catalog.v1.Template.channels",
+const OTHERWISE: [&str; 2] = [
     // References in the form of other catalogs as well.
     "pavior.catalog.v1.Kind.RelationRule.field",
     // A name, or two.

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use pavior::cli::apply::Source;
 use pavior::cli::client::{Client, request_id};
 use pavior::serve::DEV_OPERATOR;
+use pavior_core::principal::INSTALLATION;
 use pavior_gateway::Table;
 use pavior_proto::pavior::audit::v1::audit_event::Phase;
 use pavior_proto::pavior::audit::v1::{AuditEvent, ListAuditRecordsRequest};
@@ -210,15 +211,20 @@ fn wrong(made: &Made, action: &str, events: &[AuditEvent]) -> Option<String> {
     };
     let own: Vec<&AuditEvent> = events.iter().filter(of_call).collect();
     let count = |phase: Phase| own.iter().filter(|event| event.phase() == phase).count();
-    let objects: BTreeSet<&str> =
-        own.iter().filter_map(|event| Some(event.affected.first()?.name.as_str())).collect();
-    // A call may change several resources, each of which has its record.
+    let objects: BTreeSet<(&str, Option<&str>)> = own
+        .iter()
+        .filter_map(|event| {
+            let with_it = event.affected.first().map(|one| one.name.as_str());
+            Some((event.target.as_ref()?.name.as_str(), with_it))
+        })
+        .collect();
+    // A call may change several resources, each of which has its record, and what went with one has others.
     match (count(Phase::Intent), count(Phase::Outcome)) {
         (0, outcomes) if outcomes > 0 && outcomes == objects.len() => {}
         (1, outcomes) if outcomes <= made.ends => {}
         (intents, outcomes) => return Some(format!("{intents} intents and {outcomes} outcomes")),
     }
-    let organization = if made.person == DEV_OPERATOR { "-" } else { "acme" };
+    let organization = if made.person == DEV_OPERATOR { INSTALLATION } else { "acme" };
     let actor = format!("organizations/{organization}/users/{}", made.person);
     let trace_id = trace_id(&made.request_id);
     // The end of what takes long comes from the engine, which is in no call.
@@ -233,7 +239,7 @@ fn wrong(made: &Made, action: &str, events: &[AuditEvent]) -> Option<String> {
 /// What the logs of both organizations and of the platform hold.
 async fn events(scenario: &Scenario) -> Result<Vec<AuditEvent>> {
     let mut found = Vec::new();
-    for (person, organization) in [("pia", "acme"), (DEV_OPERATOR, "beta"), (DEV_OPERATOR, "-")] {
+    for (person, organization) in [("pia", "acme"), (DEV_OPERATOR, "beta"), (DEV_OPERATOR, INSTALLATION)] {
         let mut page_token = String::new();
         loop {
             let request = ListAuditRecordsRequest {
@@ -291,8 +297,10 @@ async fn catalog(scenario: &mut Scenario) -> Result<()> {
     let document = BROKEN.replace("version: 1.0.0", "version: 1.0.1");
     let version = json!({ "parent": broken, "templateVersion": { "document": document } });
     let version = scenario.call("pia", &public("CreateTemplateVersion"), version).await?;
-    let channel = json!({ "name": broken, "channel": "stable", "templateVersion": version["name"] });
+    let channel = json!({ "name": broken, "channelId": "beta", "templateVersion": version["name"] });
     scenario.call("pia", &public("MoveTemplateChannel"), channel).await?;
+    let channel = json!({ "name": broken, "channelId": "beta" });
+    scenario.call("pia", &public("RemoveTemplateChannel"), channel).await?;
     let document = "apiVersion: backstage.io/v1alpha1\nkind: System\nmetadata:\n  name: till\nspec:\n  owner: storefront\n";
     let import =
         json!({ "parent": "organizations/acme", "documents": [{ "origin": "test", "content": document }] });
@@ -317,7 +325,7 @@ async fn policy(scenario: &mut Scenario) -> Result<()> {
     let role = json!({ "displayName": "Looker", "actions": ["identity.groups.get"] });
     let binding =
         json!({ "role": "organizations/acme/roles/looker", "members": ["organizations/acme/users/bob"] });
-    let policy = json!({ "displayName": "Never", "policySet": "POLICY_SET_GUARDRAIL", "source": POLICY });
+    let policy = json!({ "displayName": "Never", "policyType": "POLICY_TYPE_GUARDRAIL", "source": POLICY });
     let bound = json!({ "policy": "organizations/acme/policies/never", "mode": "MODE_ENFORCE" });
     let resources = [
         resource("Role", "roles", "looker", role),
@@ -365,7 +373,7 @@ async fn provisioning(scenario: &mut Scenario) -> Result<()> {
     let plan = json!({ "parent": "organizations/acme", "plan": { "intent": { "runPipeline": pipeline } } });
     scenario.run("alice", &method("RunPipeline"), pipeline).await?;
     let plan = scenario.call("alice", &method("CreatePlan"), plan).await?;
-    let plan = json!({ "name": plan["name"], "digest": plan["digest"] });
+    let plan = json!({ "name": plan["name"], "planDigest": plan["digest"] });
     scenario.run("alice", &method("ExecutePlan"), plan).await?;
     let development = format!("{project}/environments/development");
     let deployment = json!({ "parent": development, "deployment": {} });
@@ -396,7 +404,7 @@ async fn stuck(scenario: &mut Scenario, delete: &str, retry: &str) -> Result<()>
     let aside = database.with_extension("aside");
     std::fs::rename(&database, &aside)?;
     std::fs::create_dir(&database)?;
-    let project = json!({ "name": "organizations/acme/projects/boxed" });
+    let project = json!({ "name": "organizations/acme/projects/boxed", "force": true });
     let operation = scenario.begin("alice", delete, project).await?;
     scenario.made.last_mut().context("the call that was made")?.ends = 2;
     let state = |operation: &_| pavior::cli::progress::metadata(operation).map(|m| m.state());
@@ -410,7 +418,7 @@ async fn stuck(scenario: &mut Scenario, delete: &str, retry: &str) -> Result<()>
 
 /// Production is asked for three times: cancelled, denied, approved.
 async fn approvals(scenario: &mut Scenario, create: &str, request: &Value) -> Result<()> {
-    for verb in ["cancel", "Deny", "Approve"] {
+    for verb in ["cancel", "DenyApproval", "ApproveApproval"] {
         let operation = scenario.begin("alice", create, request.clone()).await?;
         if verb == "cancel" {
             let cancel = json!({ "name": operation });

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use pavior::cli::client::{Client, Connection, request_id};
 use pavior::cli::progress;
 use pavior_proto::google::longrunning::{Operation, WaitOperationRequest};
@@ -79,9 +80,9 @@ impl Person {
         }
     }
 
-    /// Waits until an operation has ended, over breaks of the connection, and returns it.
+    /// Waits until an operation is done or stuck, over breaks of the connection, and returns it.
     pub async fn finish(&self, operation: &Operation) -> anyhow::Result<Operation> {
-        self.until(&operation.name, |operation| operation.done).await
+        self.until(&operation.name, progress::rests).await
     }
 
     /// Waits until an operation is as wanted, and returns it.
@@ -131,8 +132,10 @@ impl Person {
             format!("organizations/{}/projects/{project}/environments/{environment}", self.organization);
         let environment =
             self.client.projects().get_environment(pb::GetEnvironmentRequest { name }).await?.into_inner();
+        let endpoint = environment.endpoints.first();
+        let url = &endpoint.with_context(|| format!("`{}` answers nowhere", environment.name))?.url;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
-        Ok(http.get(&environment.url).send().await?.error_for_status()?.text().await?)
+        Ok(http.get(url).send().await?.error_for_status()?.text().await?)
     }
 }
 

@@ -27,7 +27,7 @@ pub enum CheckpointStatus {
 /// A log that holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogReport {
-    /// The organization id, or `-` for the platform's own log.
+    /// The organization id; `pavior` for the installation's own log.
     pub log: String,
     /// The log's name in its checkpoint.
     pub origin: String,

@@ -3,7 +3,7 @@
 /// The first place where a log is not what it was when it was signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The log: an organization id, or `-` for the platform's own.
+    /// The log: an organization id; `pavior` for the installation's own.
     pub log: String,
     /// The index of the first record that is wrong or missing; absent when what is wrong lies above the records
     /// (a forged signature, a changed checkpoint) and every record agrees with the tree.

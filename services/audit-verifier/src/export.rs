@@ -95,7 +95,7 @@ mod tests {
 
     fn record(log: &str, seq: u64) -> String {
         format!(
-            r#"{{"event":{{"action":"a","affected":[{{"name":"n","type":"t"}}],"auditClass":"REQUIRED","eventId":"e{seq}","eventTime":"2026-11-22T18:01:08.000001Z","outcome":{{"code":"OK","status":"SUCCEEDED"}},"phase":"OUTCOME","principal":{{"kind":"USER","name":"r"}}}},"log":"{log}","producer":{{"epoch":"1","sequence":{seq},"service":"s"}},"receiveTime":"2026-11-22T18:01:08.000001Z","salt":"00","version":1}}"#
+            r#"{{"event":{{"action":"a","affected":[{{"name":"m","type":"t"}}],"auditClass":"REQUIRED","eventId":"e{seq}","eventTime":"2026-11-22T18:01:08.000001Z","outcome":{{"code":"OK","status":"SUCCEEDED"}},"phase":"OUTCOME","principal":{{"kind":"USER","name":"r"}},"target":{{"name":"n","type":"t"}}}},"log":"{log}","producer":{{"epoch":"1","sequence":{seq},"service":"s"}},"receiveTime":"2026-11-22T18:01:08.000001Z","salt":"00","version":1}}"#
         )
     }
 

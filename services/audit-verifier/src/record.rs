@@ -8,13 +8,14 @@ use serde::Deserialize;
 pub(crate) const SEPARATOR: char = '\u{1f}';
 
 /// The columns of the comparison line, in its order, so that a difference can be named.
-pub(crate) const COLUMNS: [&str; 19] = [
+pub(crate) const COLUMNS: [&str; 20] = [
     "event_id",
     "receive_time",
     "event_time",
     "audit_class",
     "action",
     "principal",
+    "on_behalf_of",
     "target",
     "target_type",
     "project",
@@ -69,7 +70,7 @@ pub(crate) struct Event<'a> {
     #[serde(borrow)]
     principal: Principal<'a>,
     #[serde(borrow, default)]
-    affected: Vec<Affected<'a>>,
+    target: Target<'a>,
     #[serde(borrow, default)]
     cause: Cause<'a>,
     #[serde(borrow, default)]
@@ -79,13 +80,16 @@ pub(crate) struct Event<'a> {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Principal<'a> {
     #[serde(borrow, default)]
     name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    on_behalf_of: Cow<'a, str>,
 }
 
-#[derive(Debug, Default, Clone, Deserialize)]
-struct Affected<'a> {
+#[derive(Debug, Default, Deserialize)]
+struct Target<'a> {
     #[serde(borrow, rename = "type", default)]
     kind: Cow<'a, str>,
     #[serde(borrow, default)]
@@ -178,16 +182,16 @@ impl<'a> Record<'a> {
         let event = &self.event;
         let received = micros(&self.receive_time).ok_or("the record's `receiveTime` is not a time")?;
         let happened = micros(&event.event_time).ok_or("the record's `eventTime` is not a time")?;
-        let target = event.affected.first().cloned().unwrap_or_default();
         write!(line, "{}{SEPARATOR}{received}{SEPARATOR}{happened}", event.event_id)
             .map_err(|e| e.to_string())?;
         for text in [
             &*event.audit_class,
             &*event.action,
             &*event.principal.name,
-            &*target.name,
-            &*target.kind,
-            &*target.project,
+            &*event.principal.on_behalf_of,
+            &*event.target.name,
+            &*event.target.kind,
+            &*event.target.project,
             &*event.decision.effect,
             &*event.outcome.status,
             &*event.cause.call_id,
@@ -262,7 +266,8 @@ mod tests {
                 ("event_time", "1772359200123456"),
                 ("audit_class", "REQUIRED"),
                 ("action", "provisioning.environments.update"),
-                ("principal", "organizations/acme/users/alice"),
+                ("principal", "organizations/acme/agents/bot"),
+                ("on_behalf_of", "organizations/acme/users/alice"),
                 ("target", "organizations/acme/projects/shop/environments/dev"),
                 ("target_type", "provisioning.pavior.dev/Environment"),
                 ("project", "organizations/acme/projects/shop"),

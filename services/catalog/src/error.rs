@@ -4,6 +4,15 @@ use pavior_store::{Retryable, StoreError};
 
 use crate::domain::Violation;
 
+/// What a golden path has in place of a channel that it has not.
+fn no_channel(template: &str, channel: &str, channels: &[String]) -> String {
+    let has = match channels {
+        [] => "none".to_owned(),
+        some => some.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", "),
+    };
+    format!("template `{template}` has no channel `{channel}`; it has {has}")
+}
+
 /// An error of the catalog. `api/status.rs` says what each is on the wire.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -15,8 +24,18 @@ pub(crate) enum Error {
     Document(Vec<Violation>),
     #[error("version `{name}` was published with another content and cannot change")]
     VersionImmutable { name: String, digest: String },
+    /// A golden path has other channels than the one that is named.
+    #[error("{}", no_channel(.template, .channel, .channels))]
+    NoChannel { template: String, channel: String, channels: Vec<String> },
     #[error("resource definition `{other}` would match as well: {context}")]
     Ambiguous { other: String, context: String },
+    /// Several definitions match one context of a request, none of them better than the others.
+    #[error("several resource definitions match `{field}` equally well")]
+    Tied {
+        field: String,
+        /// Each by name, with what it applies to.
+        definitions: Vec<(String, String)>,
+    },
     /// Every organization has it and needs it.
     #[error("`{name}` is built in and cannot be changed or deleted")]
     BuiltIn { name: String },

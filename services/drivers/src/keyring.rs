@@ -60,6 +60,13 @@ impl Keyring {
         context.sign()
     }
 
+    /// A key for this purpose alone.
+    pub(crate) fn key(&self, purpose: &str) -> [u8; 32] {
+        let mut key = [0; 32];
+        key.copy_from_slice(self.sign(purpose, &[]).as_ref());
+        key
+    }
+
     /// A keyed digest in hex: says whether two texts are the same, and nothing about them.
     pub(crate) fn digest(&self, purpose: &str, bytes: &[u8]) -> String {
         hex::encode(self.sign(purpose, &[bytes]).as_ref())

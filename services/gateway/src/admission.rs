@@ -19,7 +19,7 @@ use tonic::{Code, Status};
 
 use crate::denial::{Denial, Refused, access_denied, denied, reference, unapproved};
 use crate::gateway::Engine;
-use crate::resource::{PLATFORM, Resource};
+use crate::resource::Resource;
 use crate::table::{Field, Method, Target};
 use crate::wire;
 
@@ -66,15 +66,15 @@ impl Engine {
     ) -> Result<Admitted, Refused> {
         let resource = match &method.target {
             Target::Caller => return Ok(Admitted { resource: None, decision: None, facts: String::new() }),
-            Target::Platform => Resource::platform(),
+            Target::Platform => Resource::installation(),
             Target::Resource(field) => governed_name(read(message, field)?, method)
-                .and_then(Resource::parse)
+                .and_then(Resource::governed)
                 .map_err(|problem| Problem::invalid_field(&field.path, Fault::Pattern, problem))?,
         };
         let principal = &caller.principal;
         // What is answered to everybody about the platform as a whole holds nothing but what concerns the caller.
         let for_all = method.target == Target::Platform && !method.governed;
-        if resource.organization != principal.organization && !principal.platform_admin && !for_all {
+        if resource.organization != principal.organization && !principal.installation_operator && !for_all {
             return Err(self.across_the_border(method, &resource));
         }
         if !method.governed {
@@ -157,7 +157,7 @@ impl Engine {
         message: &Bytes,
         resource: &Resource,
     ) -> Result<(ResourceFacts, String), Refused> {
-        if !method.facts || resource.name == PLATFORM {
+        if !method.facts || *resource == Resource::installation() {
             let facts = ResourceFacts {
                 name: resource.name.clone(),
                 r#type: method.resource_type.clone(),
@@ -399,7 +399,7 @@ pub(crate) fn principal_to_pb(principal: &Principal) -> pb::Principal {
         groups,
         email,
         display_name,
-        platform_admin,
+        installation_operator,
         on_behalf_of,
     } = principal;
     let kind = match kind {
@@ -416,7 +416,7 @@ pub(crate) fn principal_to_pb(principal: &Principal) -> pb::Principal {
         group_ids: groups.clone(),
         email: email.clone().unwrap_or_default(),
         display_name: display_name.clone().unwrap_or_default(),
-        platform_admin: *platform_admin,
+        installation_operator: *installation_operator,
         on_behalf_of: on_behalf_of.clone().unwrap_or_default(),
     }
 }

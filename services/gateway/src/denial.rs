@@ -1,14 +1,14 @@
 //! What a *no* of policy looks like to whoever asked.
 
 use pavior_core::audit::{self, DecisionRef};
-use pavior_proto::pavior::policy::v1::{Decision, Effect, PolicySet, Reason};
+use pavior_proto::pavior::policy::v1::{Decision, Effect, PolicyType, Reason};
 use pavior_rpc::problem::{ErrorReason, Problem};
 use tonic::{Code, Status};
 
 use crate::resource::Resource;
 
-/// Of the policies that spoke, so many are named: in the answer, and in the token that goes on.
-const MAX_POLICIES: usize = 20;
+/// Of the rules that spoke, so many are named: in the answer, and in the token that goes on.
+const MAX_RULES: usize = 20;
 /// Of what they say, so many bytes are told.
 const MAX_TEXT: usize = 1_000;
 /// A call that may not.
@@ -38,16 +38,16 @@ pub(crate) fn access_denied(action: &str, resource: &str, because: &str) -> Prob
     Problem::new(Code::PermissionDenied, ErrorReason::AccessDenied, text).with("action", action)
 }
 
-/// The ids of the policies that spoke, as many as fit into a header.
-fn policies(reasons: &[Reason]) -> Vec<String> {
-    let mut ids = DecisionRef::each_once(reasons.iter().map(|reason| reason.policy_id.as_str()));
-    ids.truncate(MAX_POLICIES);
+/// The ids of the rules that spoke, as many as fit into a header.
+fn rules(reasons: &[Reason]) -> Vec<String> {
+    let mut ids = DecisionRef::each_once(reasons.iter().map(|reason| reason.rule_id.as_str()));
+    ids.truncate(MAX_RULES);
     ids
 }
 
 /// What the policies say, as much as fits into a header.
 fn texts(reasons: &[Reason]) -> String {
-    let texts: Vec<&str> = (reasons.iter().take(MAX_POLICIES))
+    let texts: Vec<&str> = (reasons.iter().take(MAX_RULES))
         .map(|reason| reason.message.as_str())
         .filter(|text| !text.is_empty())
         .collect();
@@ -70,24 +70,23 @@ pub(crate) fn denied(
 ) -> Refused {
     let reasons = &decision.reasons;
     let guardrail =
-        !reasons.is_empty() && reasons.iter().all(|reason| reason.policy_set() == PolicySet::Guardrail);
+        !reasons.is_empty() && reasons.iter().all(|reason| reason.policy_type() == PolicyType::Guardrail);
     let because = texts(reasons);
     let mut problem = if guardrail {
         let text = format!("guardrails do not allow `{action}` on `{}`: {}", resource.name, because);
-        reasons.iter().take(MAX_POLICIES).fold(
+        reasons.iter().take(MAX_RULES).fold(
             Problem::new(Code::FailedPrecondition, ErrorReason::GuardrailDenied, text).with("action", action),
             |problem, reason| {
                 let way_out = if reason.fix.is_empty() { &reason.message } else { &reason.fix };
-                problem.because("POLICY", reason.policy_id.as_str(), way_out.as_str())
+                problem.because("POLICY", reason.rule_id.as_str(), way_out.as_str())
             },
         )
     } else {
         access_denied(action, &resource.name, &because)
     };
-    problem = problem.with("decision", decision.name.as_str()).with("policies", policies(reasons).join(","));
+    problem = problem.with("decision", decision.name.as_str()).with("rules", rules(reasons).join(","));
     if !decision.granting_roles.is_empty() {
-        let roles: Vec<&str> =
-            decision.granting_roles.iter().take(MAX_POLICIES).map(String::as_str).collect();
+        let roles: Vec<&str> = decision.granting_roles.iter().take(MAX_RULES).map(String::as_str).collect();
         problem = problem.with("grantingRoles", roles.join(","));
     }
     let denial = Denial { resource: resource.name.clone(), decision: Some(reference) };
@@ -108,7 +107,7 @@ pub(crate) fn unapproved(
             .with("decision", decision.name.as_str()),
         |problem, approval| {
             let needed = format!("{} of `{}` must approve", approval.quorum, approval.group);
-            problem.because("POLICY", approval.policy_ids.join(","), needed)
+            problem.because("POLICY", approval.rule_ids.join(","), needed)
         },
     );
     let denial = Denial { resource: resource.name.clone(), decision: Some(reference) };
@@ -124,8 +123,8 @@ pub(crate) fn reference(decision: &Decision) -> DecisionRef {
     DecisionRef {
         decision: decision.name.clone(),
         effect,
-        policy_revision: decision.policy_revision.clone(),
-        policy_ids: policies(&decision.reasons),
+        policies_digest: decision.policies_digest.clone(),
+        rule_ids: rules(&decision.reasons),
         approvals: Vec::new(),
     }
 }

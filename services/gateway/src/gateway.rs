@@ -14,6 +14,7 @@ use pavior_auth::{Peer, ServiceIdentity, TokenVerifier, Unauthenticated};
 use pavior_core::audit::{Affected, AuditClass, AuditEvent, Cause, Outcome, PrincipalRef, Status as Ended};
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
+use pavior_core::principal::INSTALLATION;
 use pavior_proto::pavior::governance::internal::v1::resource_facts_service_client::ResourceFactsServiceClient;
 use pavior_proto::pavior::governance::v1::Audit;
 use pavior_proto::pavior::policy::internal::v1::decision_service_client::DecisionServiceClient;
@@ -28,7 +29,6 @@ use crate::admission::{Admitted, Caller};
 use crate::denial::Denial;
 use crate::frame;
 use crate::metrics::Metrics;
-use crate::resource::PLATFORM_ID;
 use crate::table::{Method, Table};
 use crate::trail::Trail;
 use crate::web::Refused;
@@ -165,7 +165,7 @@ impl Engine {
                 ..Outcome::error(Ended::Failed, audit::code(status.code()), from_status(&status).reason)
             };
         }
-        let organization = resource.map_or(PLATFORM_ID, |resource| &resource.organization);
+        let organization = resource.map_or(INSTALLATION, |resource| &resource.organization);
         if self.trail.push(organization, event) {
             return Ok(());
         }
@@ -180,7 +180,7 @@ impl Engine {
         let principal = PrincipalRef::of(&caller.principal);
         AuditEvent {
             audit_class: AuditClass::BestEffort,
-            affected: vec![Affected::new(&method.resource_type, name)],
+            target: (!name.is_empty()).then(|| Affected::new(&method.resource_type, name)),
             cause: Cause { call_id, trace_id: trace_id.unwrap_or_default(), ..Cause::default() },
             outcome: Outcome { duration: Some(begin.elapsed()), ..Outcome::ok(Ended::Succeeded) },
             ..AuditEvent::new(self.ids.uuid(), self.clock.now(), &method.action, principal)

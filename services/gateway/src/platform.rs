@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 use futures::future::{BoxFuture, join_all};
 use http::{Request as HttpRequest, Response as HttpResponse};
 use pavior_auth::{Peer, Permit, ServiceIdentity, permit};
-use pavior_core::principal::{Principal, PrincipalKind};
+use pavior_core::principal::{INSTALLATION, Principal, PrincipalKind};
+use pavior_proto::google::longrunning::ListOperationsRequest;
 use pavior_proto::google::longrunning::operations_client::OperationsClient;
-use pavior_proto::google::longrunning::{GetOperationRequest, Operation};
 use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_proto::pavior::identity::v1::identity_service_client::IdentityServiceClient;
 use pavior_proto::pavior::identity::v1::{GetGroupRequest, Group, ListMembershipsRequest};
@@ -34,6 +34,7 @@ use pavior_proto::pavior::provisioning::v1::{
 use pavior_rpc::problem::Problem;
 use pavior_rpc::{BoxError, Transport};
 use prost::Message;
+use prost_types::FieldMask;
 use tonic::body::Body;
 use tonic::{Code, Request, Response, Status};
 use tower::Service;
@@ -41,16 +42,18 @@ use tower::Service;
 use crate::actions::Actions;
 use crate::admission::{Caller, about, principal_to_pb};
 use crate::gateway::Engine;
-use crate::resource::{PLATFORM_ID, Resource};
+use crate::resource::Resource;
 use crate::table::Method;
 
 /// More memberships than one can have.
 const MEMBERSHIPS: i32 = 1_000;
-/// Parts of one overview.
+/// What one overview holds at most.
 const ENVIRONMENTS: i32 = 100;
+const RUNS: i32 = 10;
+const OPERATIONS: i32 = 50;
+const APPROVALS: i32 = 50;
+/// Of so many pipelines the newest runs are looked for.
 const PIPELINES: i32 = 10;
-const RUNS: i32 = 5;
-const APPROVALS: i32 = 200;
 
 /// The service. It is one of the gateway's upstreams, and asks the gateway itself.
 pub(crate) struct Platform {
@@ -73,7 +76,7 @@ impl Platform {
     /// The groups of the caller in the catalog; somebody whom the catalog does not know has none.
     async fn catalog_groups(&self, permit: &Permit) -> Result<Vec<String>, Status> {
         let principal = permit.principal();
-        let known = principal.kind == PrincipalKind::User && principal.organization != PLATFORM_ID;
+        let known = principal.kind == PrincipalKind::User && principal.organization != INSTALLATION;
         let Some(mut directory) = self.directory.clone().filter(|_| known) else {
             return Ok(Vec::new());
         };
@@ -137,32 +140,28 @@ impl PlatformService for Platform {
         let asked = Asked::new(self.engine()?, permit.principal());
         let overview = request.into_inner().name;
         let name = overview.strip_suffix("/overview").unwrap_or_default().to_owned();
-        let (project, environments, runs, approvals) = tokio::join!(
+        let organization = format!("organizations/{}", permit.organization());
+        let (project, environments, runs, operations, approvals) = tokio::join!(
             asked.project(&name),
             asked.environments(&name),
             asked.latest_runs(&name),
-            asked.approvals(&name, permit.organization()),
+            asked.operations(&name, &organization),
+            asked.approvals(&name, &organization),
         );
         // Without the project there is nothing to show; its service's own answer says why.
         let project = project?;
-        let environments_known = environments.as_deref().unwrap_or_default();
-        let operations = std::iter::once(&project.operation)
-            .chain(environments_known.iter().map(|environment| &environment.operation))
-            .filter(|operation| !operation.is_empty());
-        let (owner, operations) =
-            tokio::join!(asked.group(&project.owner), asked.operations(operations.cloned().collect()));
-        let mut unreachable = Vec::new();
+        let owner = asked.group(&project.owner).await;
+        let mut lacking = Lacking::default();
         Ok(Response::new(ProjectOverview {
             name: overview,
-            owner: or_missing(owner, "owner", &mut unreachable).flatten(),
-            environments: or_missing(environments, "environments", &mut unreachable).unwrap_or_default(),
-            latest_runs: or_missing(runs, "latest_runs", &mut unreachable).unwrap_or_default(),
-            active_operations: or_missing(operations, "active_operations", &mut unreachable)
-                .unwrap_or_default(),
-            pending_approvals: or_missing(approvals, "pending_approvals", &mut unreachable)
-                .unwrap_or_default(),
+            owner: lacking.had(owner, "owner").flatten(),
+            environments: lacking.list(environments, "environments"),
+            latest_runs: lacking.list(runs, "latest_runs"),
+            active_operations: lacking.list(operations, "active_operations"),
+            pending_approvals: lacking.list(approvals, "pending_approvals"),
             project: Some(project),
-            unreachable,
+            unavailable_fields: mask(lacking.unavailable),
+            incomplete_fields: mask(lacking.incomplete),
         }))
     }
 }
@@ -178,23 +177,64 @@ async fn named_facts(
     let kept_by = engine.table.kind(&resource.name).map(|kind| kind.role.as_str());
     let needed = |method: &&Arc<Method>| method.facts && kept_by.is_none_or(|role| role == method.role);
     let method = engine.table.methods_on(&resource.name).find(needed);
-    let Some(method) = method.filter(|_| resource.organization != PLATFORM_ID) else {
+    let Some(method) = method.filter(|_| resource.organization != INSTALLATION) else {
         return Ok(ResourceFacts { name: resource.name.clone(), ..Default::default() });
     };
     let facts = engine.facts_of(principal, &method.role, resource, about(resource)).await;
     facts.map_err(|status| Problem::from_dependency(&method.role, &status))
 }
 
-/// Notes a part that could not be had.
-fn or_missing<T>(part: Result<T, Status>, field: &str, unreachable: &mut Vec<String>) -> Option<T> {
-    match part {
-        Ok(part) => Some(part),
-        Err(status) => {
-            tracing::debug!(field, code = ?status.code(), "part of an overview could not be had");
-            unreachable.push(field.to_owned());
-            None
+/// A list as far as it was asked for.
+struct Part<T> {
+    items: Vec<T>,
+    /// There is more of it.
+    more: bool,
+}
+
+impl<T> Part<T> {
+    fn page(items: Vec<T>, next_page_token: &str) -> Self {
+        Self { items, more: !next_page_token.is_empty() }
+    }
+}
+
+/// What an overview lacks.
+#[derive(Default)]
+struct Lacking {
+    unavailable: Vec<String>,
+    incomplete: Vec<String>,
+}
+
+impl Lacking {
+    /// Notes a part that could not be had.
+    fn had<T>(&mut self, part: Result<T, Status>, field: &str) -> Option<T> {
+        match part {
+            Ok(part) => Some(part),
+            Err(status) => {
+                tracing::debug!(field, code = ?status.code(), "part of an overview could not be had");
+                self.unavailable.push(field.to_owned());
+                None
+            }
         }
     }
+
+    /// The same of a list, of which there may be more.
+    fn list<T>(&mut self, part: Result<Part<T>, Status>, field: &str) -> Vec<T> {
+        let Some(Part { items, more }) = self.had(part, field) else { return Vec::new() };
+        if more {
+            self.incomplete.push(field.to_owned());
+        }
+        items
+    }
+}
+
+/// The names of fields; absent for none.
+fn mask(paths: Vec<String>) -> Option<FieldMask> {
+    (!paths.is_empty()).then_some(FieldMask { paths })
+}
+
+/// A filter for what is about a project, or about anything in it.
+fn within(field: &str, project: &str) -> String {
+    format!("({field} = \"{project}\" OR {field} = \"{project}/*\")")
 }
 
 /// The services as one caller sees them through the gateway.
@@ -221,48 +261,60 @@ impl Asked {
         Ok(self.projects().get_project(request).await?.into_inner())
     }
 
-    async fn environments(&self, project: &str) -> Result<Vec<Environment>, Status> {
+    async fn environments(&self, project: &str) -> Result<Part<Environment>, Status> {
         let request = ListEnvironmentsRequest {
             parent: project.to_owned(),
             page_size: ENVIRONMENTS,
+            order_by: "name".to_owned(),
             ..Default::default()
         };
-        Ok(self.projects().list_environments(request).await?.into_inner().environments)
+        let page = self.projects().list_environments(request).await?.into_inner();
+        Ok(Part::page(page.environments, &page.next_page_token))
     }
 
-    /// The newest runs of each pipeline.
-    async fn latest_runs(&self, project: &str) -> Result<Vec<Run>, Status> {
+    /// The newest runs of all pipelines together.
+    async fn latest_runs(&self, project: &str) -> Result<Part<Run>, Status> {
         let request =
             ListPipelinesRequest { parent: project.to_owned(), page_size: PIPELINES, ..Default::default() };
-        let pipelines = self.pipelines().list_pipelines(request).await?.into_inner().pipelines;
-        let runs = join_all(pipelines.into_iter().map(|pipeline| self.runs(pipeline.name))).await;
-        let runs: Result<Vec<Vec<Run>>, Status> = runs.into_iter().collect();
-        Ok(runs?.into_iter().flatten().collect())
+        let page = self.pipelines().list_pipelines(request).await?.into_inner();
+        let mut all = Part::page(Vec::new(), &page.next_page_token);
+        for part in join_all(page.pipelines.into_iter().map(|pipeline| self.runs(pipeline.name))).await {
+            let Part { items, more } = part?;
+            all.items.extend(items);
+            all.more |= more;
+        }
+        all.items.sort_by_key(|run| {
+            let time = run.create_time.unwrap_or_default();
+            std::cmp::Reverse((time.seconds, time.nanos))
+        });
+        let most = usize::try_from(RUNS).unwrap_or_default();
+        all.more |= all.items.len() > most;
+        all.items.truncate(most);
+        Ok(all)
     }
 
-    async fn runs(&self, pipeline: String) -> Result<Vec<Run>, Status> {
+    async fn runs(&self, pipeline: String) -> Result<Part<Run>, Status> {
         let request = ListRunsRequest {
             parent: pipeline,
             page_size: RUNS,
             order_by: "create_time desc".to_owned(),
             ..Default::default()
         };
-        Ok(self.pipelines().list_runs(request).await?.into_inner().runs)
+        let page = self.pipelines().list_runs(request).await?.into_inner();
+        Ok(Part::page(page.runs, &page.next_page_token))
     }
 
-    async fn approvals(&self, project: &str, organization: &str) -> Result<Vec<Approval>, Status> {
+    async fn approvals(&self, project: &str, organization: &str) -> Result<Part<Approval>, Status> {
         let request = ListApprovalsRequest {
-            parent: format!("organizations/{organization}"),
+            parent: organization.to_owned(),
             page_size: APPROVALS,
-            filter: "state = PENDING".to_owned(),
+            filter: format!("state = PENDING AND {}", within("resource", project)),
+            order_by: "name".to_owned(),
             ..Default::default()
         };
         let mut approvals = ApprovalServiceClient::new(self.through.clone());
-        let pending = approvals.list_approvals(request).await?.into_inner().approvals;
-        let below = format!("{project}/");
-        let of_project =
-            |request: &Approval| request.resource == project || request.resource.starts_with(&below);
-        Ok(pending.into_iter().filter(of_project).collect())
+        let page = approvals.list_approvals(request).await?.into_inner();
+        Ok(Part::page(page.approvals, &page.next_page_token))
     }
 
     /// Absent when the caller may not see it.
@@ -278,22 +330,22 @@ impl Asked {
         }
     }
 
-    async fn operation(&self, name: String) -> Result<Operation, Status> {
+    /// The newest first, as the list has them.
+    async fn operations(&self, project: &str, organization: &str) -> Result<Part<ActiveOperation>, Status> {
+        let request = ListOperationsRequest {
+            name: organization.to_owned(),
+            page_size: OPERATIONS,
+            filter: format!("done = false AND {}", within("target", project)),
+            ..Default::default()
+        };
         let mut operations = OperationsClient::new(self.through.clone());
-        Ok(operations.get_operation(GetOperationRequest { name }).await?.into_inner())
-    }
-
-    async fn operations(&self, names: Vec<String>) -> Result<Vec<ActiveOperation>, Status> {
-        let mut active = Vec::new();
-        for operation in join_all(names.into_iter().map(|name| self.operation(name))).await {
-            let operation = operation?;
+        let page = operations.list_operations(request).await?.into_inner();
+        let active = page.operations.into_iter().map(|operation| {
             let metadata = operation.metadata.as_ref();
             let metadata = metadata.and_then(|any| OperationMetadata::decode(any.value.as_slice()).ok());
-            if !operation.done {
-                active.push(ActiveOperation { operation: operation.name, metadata });
-            }
-        }
-        Ok(active)
+            ActiveOperation { operation: operation.name, metadata }
+        });
+        Ok(Part::page(active.collect(), &page.next_page_token))
     }
 }
 

@@ -1,11 +1,13 @@
 //! The name of the resource that a call is about.
 
 use pavior_core::name::ResourceName;
+use pavior_core::principal::{INSTALLATION, installation_name};
 
-/// The name of the installation itself.
-pub(crate) const PLATFORM: &str = "organizations/-";
-/// The organization id of the installation itself.
-pub(crate) use pavior_core::principal::PLATFORM as PLATFORM_ID;
+/// All organizations (AIP-159). What is asked about all of them is asked about the installation.
+const ALL: &str = "organizations/-";
+/// Stands for a wildcard, or for the installation, where a name is checked as if it were that of one thing in an
+/// organization.
+const SOME_ID: &str = "0a000000-0000-7000-8000-000000000000";
 
 /// A checked name. Ids below the organization may be `-`, which stands for all (AIP-159). Below the installation stands
 /// what belongs to no organization, such as decisions about it.
@@ -17,39 +19,50 @@ pub(crate) struct Resource {
 
 impl Resource {
     /// The installation itself.
-    pub(crate) fn platform() -> Self {
-        Self { name: PLATFORM.to_owned(), organization: PLATFORM_ID.to_owned() }
+    pub(crate) fn installation() -> Self {
+        Self { name: installation_name(), organization: INSTALLATION.to_owned() }
     }
 
+    /// The resource that a request is decided on. All organizations at once are the installation's concern; which methods
+    /// take them is for their services to say.
+    pub(crate) fn governed(name: &str) -> Result<Self, String> {
+        if name == ALL { Ok(Self::installation()) } else { Self::parse(name) }
+    }
+
+    /// The one resource, or the resources of one organization, that a name is of.
     pub(crate) fn parse(name: &str) -> Result<Self, String> {
-        if name == PLATFORM {
-            return Ok(Self::platform());
+        let mut segments: Vec<&str> = name.split('/').collect();
+        if segments.starts_with(&["organizations", "-"]) {
+            let installation = installation_name();
+            return Err(format!(
+                "`{name}` is of all organizations at once: name one of them, or the installation itself as \
+                 `{installation}`"
+            ));
         }
-        // A wildcard is checked as if it were some id; an organization cannot be one.
-        let concrete: String;
-        let of_platform = name.strip_prefix(PLATFORM).is_some_and(|rest| rest.starts_with('/'));
-        let checked = if of_platform || name.ends_with("/-") || name.contains("/-/") {
-            let mut segments: Vec<&str> = name.split('/').collect();
-            for segment in segments.iter_mut().skip(if of_platform { 1 } else { 2 }) {
-                if *segment == "-" {
-                    *segment = "0a000000-0000-7000-8000-000000000000";
-                }
+        let of_installation = segments.get(1) == Some(&INSTALLATION);
+        for (at, segment) in segments.iter_mut().enumerate() {
+            if (at == 1 && of_installation) || (at > 1 && *segment == "-") {
+                *segment = SOME_ID;
             }
-            concrete = segments.join("/");
-            concrete.as_str()
-        } else {
-            name
-        };
-        match ResourceName::parse(checked) {
-            Ok(_) if of_platform => Ok(Self { name: name.to_owned(), organization: PLATFORM_ID.to_owned() }),
+        }
+        match ResourceName::parse(&segments.join("/")) {
+            Ok(_) if of_installation => {
+                Ok(Self { name: name.to_owned(), organization: INSTALLATION.to_owned() })
+            }
             Ok(parsed) => Ok(Self { name: name.to_owned(), organization: parsed.organization().to_owned() }),
             Err(_) if name.is_empty() => Err("must be set".to_owned()),
-            Err(error) => Err(error.to_string()),
+            // What is told is what was given.
+            Err(error) => {
+                let told = error.to_string();
+                let told = told.replace(&format!("organizations/{SOME_ID}"), &installation_name());
+                Err(told.replace(SOME_ID, "-"))
+            }
         }
     }
 
-    pub(crate) fn is_platform(&self) -> bool {
-        self.organization == PLATFORM_ID
+    /// Whether it is the installation, or of it.
+    pub(crate) fn is_of_installation(&self) -> bool {
+        self.organization == INSTALLATION
     }
 
     /// The name of the organization.
@@ -59,7 +72,7 @@ impl Resource {
 
     /// The nearest part of the name without a wildcard.
     pub(crate) fn concrete(&self) -> &str {
-        if self.is_platform() {
+        if self.is_of_installation() {
             return &self.name;
         }
         let mut end = 0;
@@ -101,9 +114,14 @@ mod tests {
         assert_eq!(one.concrete(), one.name);
         assert_eq!(one.project(), "organizations/acme/projects/hello");
         assert_eq!(one.organization_name(), "organizations/acme");
-        assert!(Resource::parse(PLATFORM).unwrap().is_platform());
-        let below = Resource::parse("organizations/-/decisions/x").unwrap();
-        assert_eq!((below.is_platform(), below.concrete()), (true, "organizations/-/decisions/x"));
+        assert_eq!(Resource::parse("organizations/pavior").unwrap(), Resource::installation());
+        assert_eq!(Resource::governed("organizations/pavior").unwrap(), Resource::installation());
+        assert_eq!(Resource::governed("organizations/-").unwrap(), Resource::installation());
+        let below = Resource::parse("organizations/pavior/decisions/x").unwrap();
+        assert_eq!(
+            (below.is_of_installation(), below.concrete()),
+            (true, "organizations/pavior/decisions/x")
+        );
         assert_eq!(Resource::parse("organizations/acme").unwrap().concrete(), "organizations/acme");
         for bad in [
             "",
@@ -111,7 +129,8 @@ mod tests {
             "organizations",
             "organizations/",
             "organizations/-/decisions",
-            "organizations/-/decisions/A B",
+            "organizations/pavior/decisions",
+            "organizations/pavior/decisions/A B",
             "organizations/ACME",
             "organizations/acme/",
             "/organizations/acme",
@@ -122,6 +141,25 @@ mod tests {
             "-/-",
         ] {
             assert!(Resource::parse(bad).is_err(), "{bad}");
+        }
+        for (bad, wanted) in [
+            (
+                "organizations/-",
+                "`organizations/-` is of all organizations at once: name one of them, or the installation itself as \
+                 `organizations/pavior`",
+            ),
+            (
+                "organizations/-/decisions/x",
+                "`organizations/-/decisions/x` is of all organizations at once: name one of them, or the \
+                 installation itself as `organizations/pavior`",
+            ),
+            (
+                "organizations/pavior/decisions",
+                "resource name `organizations/pavior/decisions` must be pairs of collection and id, as in \
+                 `organizations/acme`",
+            ),
+        ] {
+            assert_eq!(Resource::parse(bad).unwrap_err(), wanted);
         }
     }
 }

@@ -12,14 +12,13 @@ use opentelemetry::metrics::Counter;
 use pavior_core::audit::{AuditClass, AuditEvent, Code, Outcome, PrincipalKind, PrincipalRef, Status};
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
-use pavior_rpc::ErrorReason;
+use pavior_core::principal::{GATEWAY, INSTALLATION, service_name};
+use pavior_proto::pavior::audit::internal::v1::RefusalReason;
 use pavior_rpc::audit::{Row, ShipError, Shipped};
 use pavior_rpc::problem::from_status;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-
-use crate::resource::PLATFORM_ID;
 
 const BATCH: usize = 500;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -233,7 +232,7 @@ impl Trail {
             outcome: Outcome::error(Status::Denied, Code::Unauthenticated, "UNAUTHENTICATED"),
             ..self.event("gateway.authentication.refuse", anonymous, summary)
         };
-        self.put(state, PLATFORM_ID, event);
+        self.put(state, INSTALLATION, event);
     }
 
     fn event(&self, action: &str, principal: PrincipalRef, summary: String) -> AuditEvent {
@@ -245,9 +244,9 @@ impl Trail {
         let mut state = self.lock();
         let known = state.rows.front().map_or(state.last, |row| row.sequence - 1);
         let summary = format!("the audit log does not have the first {known} records of a gateway: {error}");
-        let itself = PrincipalRef::new(PrincipalKind::Service, "organizations/-/services/gateway");
+        let itself = PrincipalRef::new(PrincipalKind::Service, service_name(GATEWAY));
         let event = self.event("platform.restore", itself, summary).bounded();
-        state.rows.push_front(Row { organization: PLATFORM_ID.to_owned(), sequence: 0, event });
+        state.rows.push_front(Row { organization: INSTALLATION.to_owned(), sequence: 0, event });
         for (row, sequence) in state.rows.iter_mut().zip(1..) {
             row.sequence = sequence;
         }
@@ -265,7 +264,7 @@ impl Trail {
 fn forgotten(error: &ShipError) -> bool {
     let (ShipError::Away(status) | ShipError::Refused { status, .. }) = error else { return false };
     let known = from_status(status);
-    known.is(ErrorReason::SequenceGap) || known.is(ErrorReason::ProducerDiverged)
+    [RefusalReason::SequenceGap, RefusalReason::ProducerDiverged].into_iter().any(|why| known.refuses(why))
 }
 
 #[cfg(test)]
@@ -354,7 +353,7 @@ mod tests {
         cancel.cancel();
         trail.run(ship, cancel).await.unwrap();
         let first = arrived.recv().await.unwrap();
-        assert_eq!(first.organization, "-");
+        assert_eq!(first.organization, "pavior");
         assert_eq!(first.event.summary, "1 requests without valid credentials: missing 1");
         let second = arrived.recv().await.unwrap();
         assert_eq!(second.event.summary, "1000 requests without valid credentials: expired 1, missing 999");
@@ -428,7 +427,7 @@ mod tests {
         let ship: Ship = Arc::new(move |line, rows| {
             let acknowledged = rows.last().map(|row| row.sequence);
             let gap =
-                || pavior_rpc::Problem::precondition(ErrorReason::SequenceGap, "1 was expected and 4 came");
+                || pavior_rpc::Problem::refusal(RefusalReason::SequenceGap, "1 was expected and 4 came");
             let shipped = match line {
                 0 => Shipped { acknowledged: None, error: Some(ShipError::Away(gap().into())) },
                 _ => Shipped { acknowledged, error: None },

@@ -13,7 +13,7 @@ use pavior_policy::domain::engine::{Binding, BoundPolicy, Compilation};
 use pavior_policy::domain::input::{Context, GroupRef, Input, Resource, Stage};
 use pavior_policy::domain::role::{Member, Reach, Role, RoleBinding, RoleIndex};
 use pavior_policy::domain::schema::PolicySchema;
-use pavior_policy::domain::source::{SetKind, check};
+use pavior_policy::domain::source::{PolicyType, check};
 
 const CREATE: &str = "provisioning.environments.create";
 const GET: &str = "provisioning.environments.get";
@@ -23,19 +23,19 @@ const GET: &str = "provisioning.environments.get";
 fn policies(schema: &PolicySchema) -> Vec<BoundPolicy> {
     let text = |at: usize| match at % 10 {
         0..6 => (
-            SetKind::Access,
+            PolicyType::Access,
             format!(
                 "permit (principal in Pavior::Group::\"organizations/acme/groups/team-{at}\", action in Pavior::Action::\"changes\", resource);"
             ),
         ),
         6..9 => (
-            SetKind::Guardrail,
+            PolicyType::Guardrail,
             format!(
                 "@approve(\"1 of group:g{at}\") forbid (principal, action in Pavior::Action::\"changes\", resource) when {{ context has environment_class && context.environment_class == \"class-{at}\" && context.parameters.hasTag(\"size\") && context.parameters.getTag(\"size\") == \"xl\" }};"
             ),
         ),
         _ => (
-            SetKind::Guardrail,
+            PolicyType::Guardrail,
             format!(
                 "forbid (principal, action in Pavior::Action::\"changes\", resource) when {{ context.create_count > {} }};",
                 at + 10
@@ -48,14 +48,14 @@ fn policies(schema: &PolicySchema) -> Vec<BoundPolicy> {
             check(&source, kind, schema, "acme").map(Arc::new).map_err(|problems| problems.join("; "));
         let projects =
             if at.is_multiple_of(10) { BTreeSet::from(["other".to_owned()]) } else { BTreeSet::new() };
-        let binding = Binding { projects, environment_classes: BTreeSet::new(), mode: Mode::Enforce };
+        let binding = Binding { projects, environment_class_ids: BTreeSet::new(), mode: Mode::Enforce };
         BoundPolicy { id: format!("p{at}"), revision: 1, kind, policy, bindings: vec![binding] }
     };
     (0..100).map(bound).collect()
 }
 
 fn input(action: &str) -> Input {
-    let group = |id: &str| GroupRef { id: id.into(), above: BTreeSet::from(["everyone".to_owned()]) };
+    let group = |id: &str| GroupRef { id: id.into(), above: BTreeSet::from(["company".to_owned()]) };
     Input {
         organization: "acme".into(),
         principal: Principal {
@@ -66,7 +66,7 @@ fn input(action: &str) -> Input {
             groups: Vec::new(),
             email: None,
             display_name: None,
-            platform_admin: false,
+            installation_operator: false,
             on_behalf_of: None,
         },
         groups: (0..8).map(|at| format!("group-{at}")).chain(["payments".to_owned()]).collect(),

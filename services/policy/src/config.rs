@@ -17,9 +17,9 @@ pub struct Config {
     /// How many organizations are kept in memory.
     pub cached_organizations: u64,
     /// How long an approval waits when nobody says otherwise, in seconds.
-    pub approval_expiry_seconds: i64,
+    pub approval_ttl_seconds: i64,
     /// The longest that an approval can be made to wait, in seconds.
-    pub approval_max_expiry_seconds: i64,
+    pub approval_max_ttl_seconds: i64,
     /// How often approvals are looked through for expired ones, in milliseconds.
     pub expiry_interval_ms: u64,
     /// How many decisions may wait to be written; more make their callers wait.
@@ -49,8 +49,8 @@ impl Default for Config {
             directory_max_age_ms: 1_000,
             policy_max_age_ms: 1_000,
             cached_organizations: 1_000,
-            approval_expiry_seconds: 24 * 3_600,
-            approval_max_expiry_seconds: 30 * 24 * 3_600,
+            approval_ttl_seconds: 24 * 3_600,
+            approval_max_ttl_seconds: 30 * 24 * 3_600,
             expiry_interval_ms: 10_000,
             decision_queue: 10_000,
             decision_retention_days: 90,
@@ -85,10 +85,10 @@ impl Config {
         want(self.directory_max_age_ms <= 60_000, "`directory_max_age_ms` must be at most 60000");
         want(self.policy_max_age_ms <= 60_000, "`policy_max_age_ms` must be at most 60000");
         want(self.cached_organizations > 0, "`cached_organizations` must not be 0");
-        want(self.approval_expiry_seconds > 0, "`approval_expiry_seconds` must be positive");
+        want(self.approval_ttl_seconds > 0, "`approval_ttl_seconds` must be positive");
         want(
-            self.approval_max_expiry_seconds >= self.approval_expiry_seconds,
-            "`approval_max_expiry_seconds` must not be below `approval_expiry_seconds`",
+            self.approval_max_ttl_seconds >= self.approval_ttl_seconds,
+            "`approval_max_ttl_seconds` must not be below `approval_ttl_seconds`",
         );
         want(self.expiry_interval_ms >= 100, "`expiry_interval_ms` must be at least 100");
         want(self.decision_queue > 0, "`decision_queue` must not be 0");
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn senseless_values_and_unknown_keys_are_refused() {
-        let bad = Config { approval_max_expiry_seconds: 1, cached_organizations: 0, ..Config::default() };
+        let bad = Config { approval_max_ttl_seconds: 1, cached_organizations: 0, ..Config::default() };
         assert_eq!(bad.validate().unwrap_err().len(), 2);
         assert!(toml::from_str::<Config>("directory_age = 1").is_err());
     }

@@ -82,7 +82,7 @@ fn operation(number: u64) -> NewOperation {
             groups: vec![],
             email: None,
             display_name: None,
-            platform_admin: false,
+            installation_operator: false,
             on_behalf_of: None,
         },
         key: None,

@@ -59,6 +59,12 @@ pub enum Error {
         /// Its resource name.
         operation: String,
     },
+    /// An operation waits for an operator: there is nothing to stop, and what is left of it is not undone.
+    #[error("operation `{operation}` is stuck: RetryOperation takes it up")]
+    Stuck {
+        /// Its resource name.
+        operation: String,
+    },
     /// A plan is carried out once.
     #[error("the plan has been carried out already: plan anew")]
     CarriedOut {

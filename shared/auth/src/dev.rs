@@ -104,7 +104,7 @@ impl DevIssuer {
     }
 
     /// The configuration with which a [`crate::TokenVerifier`] accepts the tokens of this issuer.
-    pub fn config(&self, organizations: Vec<String>, platform_admins: Vec<String>) -> IssuerConfig {
+    pub fn config(&self, organizations: Vec<String>, installation_operators: Vec<String>) -> IssuerConfig {
         IssuerConfig {
             jwks_file: Some(self.jwks.clone()),
             algorithms: vec![Algorithm::EdDsa],
@@ -114,7 +114,7 @@ impl DevIssuer {
             kind_claim: Some("kind".to_owned()),
             organizations,
             kinds: vec![PrincipalKind::User, PrincipalKind::ServiceAccount, PrincipalKind::Agent],
-            platform_admins,
+            installation_operators,
             ..IssuerConfig::new(DEV_ISSUER, DEV_AUDIENCE)
         }
     }

@@ -10,7 +10,7 @@ use http::HeaderValue;
 use pavior_core::audit::DecisionRef;
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
-use pavior_core::principal::{GATEWAY, PLATFORM, Principal, PrincipalKind, service_name};
+use pavior_core::principal::{GATEWAY, INSTALLATION, Principal, PrincipalKind, service_name};
 use pavior_rpc::{BoxError, Transport};
 use tonic::body::Body;
 use tower::Service;
@@ -84,12 +84,12 @@ pub(crate) fn service_principal(role: &str) -> Principal {
     Principal {
         kind: PrincipalKind::Service,
         name: service_name(role),
-        organization: PLATFORM.to_owned(),
+        organization: INSTALLATION.to_owned(),
         subject: role.to_owned(),
         groups: Vec::new(),
         email: None,
         display_name: None,
-        platform_admin: false,
+        installation_operator: false,
         on_behalf_of: None,
     }
 }
@@ -279,7 +279,7 @@ impl Service<http::Request<Body>> for Signed {
                 .or_else(|| current().as_ref().map(Acting::from))
                 .unwrap_or_else(|| Acting {
                     principal: Arc::new(service_principal(self.identity.role())),
-                    organization: "-".to_owned(),
+                    organization: INSTALLATION.to_owned(),
                     decision: None,
                     proof: None,
                 });

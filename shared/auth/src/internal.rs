@@ -72,7 +72,7 @@ pub struct Grant<'a> {
     pub method: &'a str,
     /// On whose behalf.
     pub principal: &'a Principal,
-    /// The organization that the call is confined to; `-` for the platform.
+    /// The organization that the call is confined to; `pavior` for the installation itself.
     pub organization: &'a str,
     /// The action that was decided on.
     pub action: &'a str,

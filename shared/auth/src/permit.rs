@@ -63,7 +63,7 @@ impl Permit {
         Self { inner: Arc::new(inner) }
     }
 
-    /// A permit for background work of a service itself, in one organization (`-` for the platform).
+    /// A permit for background work of a service itself, in one organization (`pavior` for the installation itself).
     pub fn for_system(authority: &SystemAuthority, organization: &str) -> Self {
         Self::new(Inner {
             principal: Arc::new(crate::identity::service_principal(&authority.role)),
@@ -89,7 +89,7 @@ impl Permit {
         &self.inner.principal
     }
 
-    /// The id of the organization that the call is confined to, for example `acme`; `-` for the platform itself.
+    /// The id of the organization that the call is confined to, for example `acme`; `pavior` for the installation itself.
     pub fn organization(&self) -> &str {
         &self.inner.organization
     }

@@ -4,11 +4,9 @@
 use pavior_core::audit::{Affected, AuditEvent, Cause, Change, Outcome, Phase, PrincipalRef};
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
+use pavior_core::principal::service_name;
 
-use crate::permit::Permit;
-
-/// The only role through which callers come from outside.
-const GATEWAY: &str = "gateway";
+use crate::permit::{Permit, Standing};
 
 /// What a service did for a caller.
 #[derive(Debug, Clone)]
@@ -17,7 +15,9 @@ pub struct Act {
     pub action: String,
     /// Whether it is announced or done.
     pub phase: Phase,
-    /// What it was done to, the target first.
+    /// What it was done to.
+    pub target: Affected,
+    /// What else it changed.
     pub affected: Vec<Affected>,
     /// How it ended; how long it took is known here.
     pub outcome: Outcome,
@@ -32,9 +32,10 @@ pub struct Act {
 impl Permit {
     /// The event that tells what was done under this permit. It must be kept, or the act fails.
     pub fn event(&self, act: Act, ids: &dyn IdGen, clock: &dyn Clock) -> AuditEvent {
-        let Act { action, phase, affected, outcome, request_id, change, summary } = act;
+        let Act { action, phase, target, affected, outcome, request_id, change, summary } = act;
         AuditEvent {
             phase,
+            target: Some(target),
             affected,
             cause: Cause { request_id, ..self.cause() },
             decision: self.decision().cloned(),
@@ -45,14 +46,14 @@ impl Permit {
         }
     }
 
-    /// Who acts: the principal, and through what when that is not the gateway alone.
+    /// Who acts. A service that works on a call of the gateway's hands it on; one that says for whom it acts without
+    /// such a call goes on with what was answered before, and is named.
     pub fn acting(&self) -> PrincipalRef {
-        let mut acting = PrincipalRef::of(self.principal());
-        let direct = [GATEWAY, &self.principal().subject].contains(&self.caller());
-        if acting.via.is_empty() && !direct {
-            acting.via = pavior_core::principal::service_name(self.caller());
-        }
-        acting
+        let via = match self.standing() {
+            Standing::Claimed => service_name(self.caller()),
+            Standing::Gateway | Standing::Itself | Standing::Proven => String::new(),
+        };
+        PrincipalRef { via, ..PrincipalRef::of(self.principal()) }
     }
 
     /// The call and the trace.

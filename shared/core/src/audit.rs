@@ -20,6 +20,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::principal::INSTALLATION;
+
 /// Who acted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -29,7 +31,10 @@ pub struct PrincipalRef {
     /// Its resource name; empty when nobody knows.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// Through what it acted: the resource name of the agent or service in between; empty when through nothing.
+    /// On whose behalf it acted: the resource name of the person behind an agent; empty when it acted for itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub on_behalf_of: String,
+    /// The resource name of the service that went on with the request after it was answered; empty when none did.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub via: String,
     /// Id of the session or token (`jti`); empty when there is none.
@@ -40,19 +45,19 @@ pub struct PrincipalRef {
 impl PrincipalRef {
     /// Of a kind and a name.
     pub fn new(kind: PrincipalKind, name: impl Into<String>) -> Self {
-        Self { kind, name: name.into(), via: String::new(), session_id: String::new() }
+        Self {
+            kind,
+            name: name.into(),
+            on_behalf_of: String::new(),
+            via: String::new(),
+            session_id: String::new(),
+        }
     }
 
-    /// What a principal is in a record. One that acts for another is recorded as that other, *via* itself.
+    /// What a principal is in a record: itself, and beside it whom it acts for.
     pub fn of(principal: &crate::Principal) -> Self {
-        let kind = PrincipalKind::from(principal.kind);
-        match &principal.on_behalf_of {
-            Some(other) => {
-                let kind = if other.contains("/users/") { PrincipalKind::User } else { kind };
-                Self { via: principal.name.clone(), ..Self::new(kind, other) }
-            }
-            None => Self::new(kind, &principal.name),
-        }
+        let on_behalf_of = principal.on_behalf_of.clone().unwrap_or_default();
+        Self { on_behalf_of, ..Self::new(principal.kind.into(), &principal.name) }
     }
 }
 
@@ -111,12 +116,12 @@ pub struct DecisionRef {
     pub decision: String,
     /// What it says.
     pub effect: Effect,
-    /// Revision of the policy set.
+    /// Digest of all policies, roles and bindings that decided.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub policy_revision: String,
-    /// Ids of the policies that determined it.
+    pub policies_digest: String,
+    /// Ids of the rules that determined it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub policy_ids: Vec<String>,
+    pub rule_ids: Vec<String>,
     /// Resource names of the approvals that it needed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<String>,
@@ -162,10 +167,10 @@ impl Outcome {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
-    /// SHA-256 (hex) of the canonical request.
+    /// SHA-256 of the canonical request ([`crate::digest::sha256_digest`]).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub request_digest: String,
-    /// SHA-256 (hex) of the plan that was carried out.
+    /// SHA-256 of the plan that was carried out, likewise.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub plan_digest: String,
     /// The resource before, without secrets and personal data.
@@ -193,7 +198,10 @@ pub struct AuditEvent {
     pub phase: Phase,
     /// Who.
     pub principal: PrincipalRef,
-    /// On what: first the target of the act, then what else it changed.
+    /// On what; absent when it has no name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Affected>,
+    /// What else it changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub affected: Vec<Affected>,
     /// Why.
@@ -222,6 +230,7 @@ impl AuditEvent {
             action: action.to_owned(),
             phase: Phase::Outcome,
             principal,
+            target: None,
             affected: Vec::new(),
             cause: Cause::default(),
             decision: None,
@@ -231,30 +240,25 @@ impl AuditEvent {
         }
     }
 
-    /// The target of the act.
-    pub fn target(&self) -> Option<&Affected> {
-        self.affected.first()
-    }
-
-    /// The organization whose log the event belongs to: that of the target, else of the principal, else the platform's
-    /// (`-`).
+    /// The organization whose log the event belongs to: that of the target, else of the principal, else the
+    /// installation's.
     pub fn organization(&self) -> &str {
         let of = |name: &'_ str| -> Option<usize> {
             let rest = name.strip_prefix(ORGANIZATIONS)?;
             let id = rest.split('/').next().unwrap_or_default();
             (!id.is_empty()).then_some(id.len())
         };
-        for name in self.target().map(|target| &target.name).into_iter().chain([&self.principal.name]) {
+        for name in self.target.as_ref().map(|target| &target.name).into_iter().chain([&self.principal.name])
+        {
             if let Some(length) = of(name) {
-                return name.get(ORGANIZATIONS.len()..ORGANIZATIONS.len() + length).unwrap_or(PLATFORM);
+                return name.get(ORGANIZATIONS.len()..ORGANIZATIONS.len() + length).unwrap_or(INSTALLATION);
             }
         }
-        PLATFORM
+        INSTALLATION
     }
 }
 
 const ORGANIZATIONS: &str = "organizations/";
-const PLATFORM: &str = "-";
 
 #[cfg(test)]
 mod tests {
@@ -264,7 +268,10 @@ mod tests {
         let time = time::macros::datetime!(2026-03-01 10:00:00.123456 UTC);
         let alice = PrincipalRef::new(PrincipalKind::User, "organizations/acme/users/alice");
         AuditEvent {
-            affected: vec![Affected::new("catalog.pavior.dev/Entity", "")],
+            target: Some(Affected::new(
+                "catalog.pavior.dev/Entity",
+                "organizations/acme/kinds/a/entities/web",
+            )),
             cause: Cause { call_id: "c".into(), ..Cause::default() },
             summary: "alice created web".into(),
             ..AuditEvent::new(Uuid::from_u128(7), time, "catalog.entities.create", alice)
@@ -274,23 +281,23 @@ mod tests {
     #[test]
     fn an_event_belongs_to_the_log_of_its_target_or_else_of_its_principal() {
         let mut event = event();
-        event.affected[0].name = "organizations/beta/things/x".into();
+        event.target = Some(Affected::new("t", "organizations/beta/things/x"));
         event.affected.push(Affected::new("t", "organizations/gamma/things/x"));
         assert_eq!(event.organization(), "beta");
-        event.affected[0].name = "platform".into();
+        event.target = Some(Affected::new("t", "databases/catalog"));
         assert_eq!(event.organization(), "acme");
-        event.affected.clear();
+        event.target = None;
         event.principal.name = "organizations/".into();
-        assert_eq!(event.organization(), "-");
+        assert_eq!(event.organization(), INSTALLATION);
     }
 
     #[test]
-    fn a_decision_names_each_policy_once_in_its_order() {
+    fn a_decision_names_each_rule_once_in_its_order() {
         assert_eq!(DecisionRef::each_once(["b", "a", "b", "c", "a"]), ["b", "a", "c"]);
     }
 
     #[test]
-    fn an_agent_is_recorded_as_the_means_of_its_user() {
+    fn an_agent_is_recorded_as_itself_with_whom_it_acts_for() {
         let agent = crate::Principal {
             kind: crate::PrincipalKind::Agent,
             name: "organizations/acme/agents/bot".into(),
@@ -299,14 +306,13 @@ mod tests {
             groups: vec![],
             email: None,
             display_name: None,
-            platform_admin: false,
+            installation_operator: false,
             on_behalf_of: Some("organizations/acme/users/alice".into()),
         };
-        let principal = PrincipalRef::of(&agent);
-        assert_eq!(
-            (principal.kind, principal.name.as_str()),
-            (PrincipalKind::User, "organizations/acme/users/alice")
-        );
-        assert_eq!(principal.via, "organizations/acme/agents/bot");
+        let wanted = PrincipalRef {
+            on_behalf_of: "organizations/acme/users/alice".into(),
+            ..PrincipalRef::new(PrincipalKind::Agent, "organizations/acme/agents/bot")
+        };
+        assert_eq!(PrincipalRef::of(&agent), wanted);
     }
 }

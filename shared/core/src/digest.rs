@@ -16,6 +16,21 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(sha256(bytes))
 }
 
+/// SHA-256 as every answer, record and document names it: `sha256:` and 64 lower-case hex digits.
+pub fn sha256_digest(bytes: &[u8]) -> String {
+    format!("{SHA256_PREFIX}{}", sha256_hex(bytes))
+}
+
+/// Whether a text has the form of [`sha256_digest`].
+pub fn is_sha256_digest(text: &str) -> bool {
+    text.strip_prefix(SHA256_PREFIX).is_some_and(|hex| {
+        hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    })
+}
+
+/// What stands before the hex digits of a SHA-256, so that another algorithm can come beside it.
+pub const SHA256_PREFIX: &str = "sha256:";
+
 /// What a place that was used with a key remembers of it: the same for the same key and name, and nothing that tells
 /// the key.
 pub fn key_check(name: &str, key: &[u8; 32]) -> String {
@@ -132,6 +147,17 @@ mod tests {
     #[test]
     fn sha256_of_abc() {
         assert_eq!(sha256_hex(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[test]
+    fn a_digest_names_its_algorithm() {
+        let wanted = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256_digest(b"abc"), wanted);
+        assert!(is_sha256_digest(wanted));
+        let upper = wanted.replace("ba78", "BA78");
+        for other in ["", "sha256:", &wanted[7..], &wanted[..70], &upper, &wanted.replace("256", "512")] {
+            assert!(!is_sha256_digest(other), "{other}");
+        }
     }
 
     #[test]

@@ -44,6 +44,12 @@ impl Money {
         &self.currency
     }
 
+    /// Nothing, in the same currency.
+    #[must_use]
+    pub fn zero(&self) -> Self {
+        Self { currency: self.currency.clone(), nanos: 0 }
+    }
+
     /// Whole units.
     pub fn units(&self) -> i64 {
         i64::try_from(self.nanos / UNIT).unwrap_or(i64::MAX)
@@ -79,8 +85,8 @@ impl FromStr for Money {
     }
 }
 
-/// The sum of amounts as [`Money`] writes them; empty ones are nothing. Empty when there is nothing, and when they are of
-/// several currencies, so that they have no sum.
+/// The sum of amounts as [`Money`] writes them; empty ones are not known and left out. Empty when none is known, and when
+/// they are of several currencies, so that they have no sum.
 pub fn sum<'a>(amounts: impl IntoIterator<Item = &'a str>) -> String {
     let mut total: Option<Money> = None;
     for amount in amounts.into_iter().filter_map(|text| text.parse::<Money>().ok()) {
@@ -90,7 +96,7 @@ pub fn sum<'a>(amounts: impl IntoIterator<Item = &'a str>) -> String {
             None => total = Some(amount),
         }
     }
-    total.filter(|total| total.nanos > 0).map(|total| total.to_string()).unwrap_or_default()
+    total.map(|total| total.to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -101,7 +107,10 @@ mod tests {
     fn amounts_add_exactly_in_one_currency() {
         assert_eq!(sum(["0.1 EUR", "0.2 EUR", "12.50 EUR", ""]), "12.80 EUR");
         assert_eq!(sum(["1 USD", "0.123456789 USD"]), "1.123456789 USD");
-        assert_eq!((sum([""]), sum(["0.00 EUR"]), sum(["1 EUR", "1 USD"])), Default::default());
+        assert_eq!((sum([""]), sum(["1 EUR", "1 USD"])), Default::default());
+        assert_eq!(sum(["", "0.00 EUR"]), "0.00 EUR", "what costs nothing is known to");
+        let money: Money = "12.50 EUR".parse().unwrap();
+        assert_eq!(money.zero().to_string(), "0.00 EUR");
     }
 
     #[test]

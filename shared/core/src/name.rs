@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-use crate::principal::{RESERVED_ID, is_reserved};
+use crate::principal::{EVERYONE, INSTALLATION, RESERVED_ID, is_reserved};
 
 /// Longest resource name, in bytes.
 pub const MAX_NAME: usize = 1_024;
@@ -14,6 +14,7 @@ const ORGANIZATIONS: &str = "organizations";
 /// What a reference without a resource name calls the groups and users of an organization.
 const NO_KINDS: [&str; 2] = ["group", "user"];
 const NO_KIND: &str = "cannot be a kind of entities: groups and users are resources of their own";
+const NO_GROUP: &str = "is the group of everybody in the organization, which nobody makes";
 /// Keys of labels and annotations under this name, and under names below it, are the platform's own.
 const OWN_KEYS: &str = "pavior.dev";
 
@@ -58,6 +59,12 @@ pub enum NameError {
         name: String,
         /// What is wrong with the id.
         source: IdError,
+    },
+    /// The installation itself, or something of it.
+    #[error("resource name `{name}` is of the installation itself, which is no organization")]
+    Installation {
+        /// The name, cut to 100 characters.
+        name: String,
     },
     /// A name, but of another type.
     #[error("resource name `{name}` must have the form `{pattern}`")]
@@ -105,10 +112,20 @@ pub fn validate_new_id(collection: &str, id: &str) -> Result<(), String> {
         _ => validate_id(id),
     };
     checked.map_err(|error| error.to_string())?;
+    match reserved_in(collection, id) {
+        Some(why) => Err(format!("`{id}` {why}")),
+        None => Ok(()),
+    }
+}
+
+/// Why nothing new under `collection` can have an id that is well formed, for people; none where it can.
+pub fn reserved_in(collection: &str, id: &str) -> Option<&'static str> {
     match collection {
-        "users" | "groups" if is_reserved(id) => Err(format!("`{id}` {RESERVED_ID}")),
-        "kinds" if NO_KINDS.contains(&id) => Err(format!("`{id}` {NO_KIND}")),
-        _ => Ok(()),
+        ORGANIZATIONS if id == INSTALLATION => Some(RESERVED_ID),
+        "users" | "groups" if is_reserved(id) => Some(RESERVED_ID),
+        "groups" if id == EVERYONE => Some(NO_GROUP),
+        "kinds" if NO_KINDS.contains(&id) => Some(NO_KIND),
+        _ => None,
     }
 }
 
@@ -163,6 +180,10 @@ fn is_collection(text: &str) -> bool {
 }
 
 /// A checked resource name: alternating collections and ids, beginning with `organizations/{organization}`.
+///
+/// The installation itself has the form of an organization and is none: what is made, changed or referred to in an
+/// organization can never be in it. What does stand below it (services, operators, decisions, audit records) is told
+/// apart where it is looked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ResourceName(String);
@@ -184,6 +205,9 @@ impl ResourceName {
         }
         if segments.first() != Some(&ORGANIZATIONS) {
             return Err(malformed("must begin with `organizations/`"));
+        }
+        if segments.get(1) == Some(&INSTALLATION) {
+            return Err(NameError::Installation { name: shorten(name) });
         }
         for pair in segments.chunks_exact(2) {
             if let [collection, id] = pair {
@@ -313,6 +337,13 @@ impl From<ResourceName> for String {
     }
 }
 
+/// Whether a text has the form of a full resource name: `organizations/{organization}` with whatever stands below it, be
+/// it a singleton or of the installation. It is for texts that are compared with names, not for names that are used.
+pub fn is_full_name(text: &str) -> bool {
+    let below = text.strip_prefix(ORGANIZATIONS).and_then(|rest| rest.strip_prefix('/'));
+    below.is_some_and(|rest| rest.split('/').all(|segment| !segment.is_empty()))
+}
+
 /// User input for a message: at most 100 characters.
 fn shorten(text: &str) -> String {
     match text.char_indices().nth(100) {
@@ -408,6 +439,26 @@ mod tests {
         ] {
             assert!(ResourceName::parse(name).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn the_installation_is_no_organization() {
+        for name in ["organizations/pavior", "organizations/pavior/groups/core"] {
+            let wanted =
+                format!("resource name `{name}` is of the installation itself, which is no organization");
+            assert_eq!(ResourceName::parse(name).unwrap_err().to_string(), wanted);
+            let parsed = ResourceName::parse_as(name, "organizations/{organization}");
+            assert_eq!(parsed.unwrap_err().to_string(), wanted);
+        }
+        assert_eq!(ResourceName::parse("organizations/acme/projects/pavior").unwrap().id(), "pavior");
+        for full in ["organizations/pavior", "organizations/a/auditCheckpoint", "organizations/a/b/c d"] {
+            assert!(is_full_name(full), "{full}");
+        }
+        for other in ["", "hello", "organizations", "organizations/", "organizations//b", "users/alice"] {
+            assert!(!is_full_name(other), "{other}");
+        }
+        let refused = validate_new_id("organizations", "pavior").unwrap_err();
+        assert_eq!(refused, "`pavior` is the platform's own name");
     }
 
     #[test]

@@ -2,19 +2,26 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The organization id that stands for the platform itself.
-pub const PLATFORM: &str = "-";
+/// The organization id of the installation itself: of the services of the platform, of its operators, and of the log of
+/// what belongs to no organization. No organization can have it.
+pub const INSTALLATION: &str = "pavior";
 
 /// The role of the gateway.
 pub const GATEWAY: &str = "gateway";
 
-/// The services of the platform, by role. A service acts as `organizations/-/services/{role}`, in whichever organization.
+/// The services of the platform, by role. A service acts as `organizations/pavior/services/{role}`, in whichever
+/// organization.
 pub const PLATFORM_SERVICES: [&str; 7] =
     [GATEWAY, "catalog", "provisioning", "policy", "audit", "drivers", "portal"];
 
+/// The resource name of the installation itself.
+pub fn installation_name() -> String {
+    format!("organizations/{INSTALLATION}")
+}
+
 /// The resource name of a service of the platform.
 pub fn service_name(role: &str) -> String {
-    format!("organizations/{PLATFORM}/{}/{role}", PrincipalKind::Service.collection())
+    format!("organizations/{INSTALLATION}/{}/{role}", PrincipalKind::Service.collection())
 }
 
 /// What is said about an id of [`is_reserved`].
@@ -25,6 +32,10 @@ pub const RESERVED_ID: &str = "is the platform's own name";
 pub fn is_reserved(id: &str) -> bool {
     PLATFORM_SERVICES.contains(&id) || matches!(id, "operator" | "system")
 }
+
+/// The id of the group that everybody in an organization belongs to: users, service accounts and agents. Nobody makes it,
+/// joins it or leaves it.
+pub const EVERYONE: &str = "everyone";
 
 /// The kind of a principal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -88,9 +99,9 @@ pub struct Principal {
     /// Personal data, as above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
-    /// May administer the platform itself, across organizations.
+    /// May operate the whole installation, across organizations.
     #[serde(default)]
-    pub platform_admin: bool,
+    pub installation_operator: bool,
     /// The resource name of the principal for whom this one acts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_behalf_of: Option<String>,

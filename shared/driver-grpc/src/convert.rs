@@ -2,10 +2,11 @@
 
 use pavior_driver::{
     CallContext, Failure, FailureCode, FieldDiff, Found, Listed, LogStream, Lookup, Observation, Partial,
-    PlanAction, PlanResponse, Prior, SecretString, Secrets, Success,
+    PlanAction, PlanResponse, Prior, SecretString, Secrets, SinkClosed, Success,
 };
 use pavior_proto::pavior::driver::v1 as pb;
 use pavior_rpc::convert::{from_duration, from_timestamp, to_duration, to_timestamp};
+use pb::acknowledge_request::Result as Acknowledged;
 use pb::lookup::By;
 use pb::observe_response::Observation as PbObservation;
 use tokio_util::sync::CancellationToken;
@@ -23,20 +24,21 @@ pub(crate) fn encode_context(context: &CallContext, call_id: &str, agreed: &Agre
         attempt,
         fence,
         idempotency_key,
-        lease_end,
+        lease_expire_time,
         traceparent,
         cancel: _,
     } = context;
     pb::CallContext {
         call_id: call_id.to_owned(),
-        organization: organization.clone(),
+        organization_id: organization.clone(),
         resource: resource.clone(),
-        operation: operation.clone(),
-        step: step.clone(),
-        attempt: *attempt,
+        operation_id: operation.clone(),
+        step_id: step.clone(),
+        // The engine's own counter has 31 bits, too.
+        attempt: i32::try_from(*attempt).unwrap_or(i32::MAX),
         fence: *fence,
         idempotency_key: idempotency_key.clone(),
-        lease_end: lease_end.map(to_timestamp),
+        lease_expire_time: lease_expire_time.map(to_timestamp),
         traceparent: traceparent.clone().unwrap_or_default(),
         capabilities: numbers(&agreed.capabilities),
     }
@@ -49,30 +51,31 @@ pub(crate) fn decode_context(
 ) -> Result<(CallContext, String, Vec<i32>), WireError> {
     let pb::CallContext {
         call_id,
-        organization,
+        organization_id,
         resource,
-        operation,
-        step,
+        operation_id,
+        step_id,
         attempt,
         fence,
         idempotency_key,
-        lease_end,
+        lease_expire_time,
         traceparent,
         capabilities,
     } = context.ok_or(WireError::Missing("context"))?;
     if call_id.is_empty() {
         return Err(WireError::Missing("context.call_id"));
     }
-    let lease_end = lease_end.as_ref().map(from_timestamp).transpose();
+    let attempt = u32::try_from(attempt).map_err(|_| WireError::Negative("context.attempt"))?;
+    let lease_expire_time = lease_expire_time.as_ref().map(from_timestamp).transpose();
     let context = CallContext {
-        organization,
+        organization: organization_id,
         resource,
-        operation,
-        step,
+        operation: operation_id,
+        step: step_id,
         attempt,
         fence,
         idempotency_key,
-        lease_end: lease_end.map_err(|_| WireError::Time("context.lease_end"))?,
+        lease_expire_time: lease_expire_time.map_err(|_| WireError::Time("context.lease_expire_time"))?,
         traceparent: Some(traceparent).filter(|text| !text.is_empty()),
         cancel,
     };
@@ -161,7 +164,7 @@ fn decode_code(number: i32) -> FailureCode {
 }
 
 pub(crate) fn encode_failure(failure: &Failure) -> Result<pb::Failure, WireError> {
-    let Failure { retryable, code, message, partial, details, retry_after } = failure;
+    let Failure { retryable, code, message, partial, details, retry_delay } = failure;
     let partial = match partial.as_deref() {
         Some(Partial { identity, state }) => Some(pb::PartialResource {
             identity: identity.clone(),
@@ -176,12 +179,12 @@ pub(crate) fn encode_failure(failure: &Failure) -> Result<pb::Failure, WireError
         message: message.clone(),
         partial,
         details: details.clone().into_iter().collect(),
-        retry_after: retry_after.map(to_duration),
+        retry_delay: retry_delay.map(to_duration),
     })
 }
 
 pub(crate) fn decode_failure(failure: pb::Failure) -> Result<Failure, WireError> {
-    let pb::Failure { retryable, code, message, partial, details, retry_after } = failure;
+    let pb::Failure { retryable, code, message, partial, details, retry_delay } = failure;
     let partial = match partial {
         Some(pb::PartialResource { identity, state, message: _ }) => {
             Some(Box::new(Partial { identity, state: decode(state)? }))
@@ -190,15 +193,15 @@ pub(crate) fn decode_failure(failure: pb::Failure) -> Result<Failure, WireError>
     };
     let details = details.into_iter().collect();
     // A time that cannot be is none.
-    let retry_after = retry_after.and_then(|after| from_duration(&after).ok());
-    Ok(Failure { retryable, code: decode_code(code), message, partial, details, retry_after })
+    let retry_delay = retry_delay.and_then(|delay| from_duration(&delay).ok());
+    Ok(Failure { retryable, code: decode_code(code), message, partial, details, retry_delay })
 }
 
 pub(crate) fn encode_observation(observation: Observation) -> Result<pb::ObserveResponse, WireError> {
-    let mut declaration = String::new();
+    let mut declaration_digest = String::new();
     let observation = match observation {
         Observation::Found(mut found) => {
-            declaration = std::mem::take(&mut found.declaration);
+            declaration_digest = std::mem::take(&mut found.declaration_digest);
             PbObservation::Found(encode_resource(&Success::from(found))?)
         }
         Observation::Absent => PbObservation::Absent(pb::Absent {}),
@@ -207,14 +210,14 @@ pub(crate) fn encode_observation(observation: Observation) -> Result<pb::Observe
         }
         Observation::Indeterminate { message } => PbObservation::Indeterminate(pb::Indeterminate { message }),
     };
-    Ok(pb::ObserveResponse { observation: Some(observation), declaration })
+    Ok(pb::ObserveResponse { observation: Some(observation), declaration_digest })
 }
 
 pub(crate) fn decode_observation(response: pb::ObserveResponse) -> Result<Observation, WireError> {
-    let pb::ObserveResponse { observation, declaration } = response;
+    let pb::ObserveResponse { observation, declaration_digest } = response;
     Ok(match observation.ok_or(WireError::Missing("observation"))? {
         PbObservation::Found(resource) => {
-            Observation::Found(Found { declaration, ..Found::from(decode_resource(resource)?) })
+            Observation::Found(Found { declaration_digest, ..Found::from(decode_resource(resource)?) })
         }
         PbObservation::Absent(pb::Absent {}) => Observation::Absent,
         PbObservation::Partial(pb::PartialResource { identity, state, message }) => {
@@ -288,6 +291,23 @@ pub(crate) fn decode_stream(number: i32) -> LogStream {
     }
 }
 
+pub(crate) fn encode_answer(answer: Result<(), SinkClosed>) -> Acknowledged {
+    match answer {
+        Ok(()) => Acknowledged::Accepted,
+        Err(SinkClosed::ClaimLost) => Acknowledged::ClaimLost,
+        Err(SinkClosed::NotKept) => Acknowledged::NotKept,
+    }
+}
+
+/// A driver that cannot tell what it was answered must not go on.
+pub(crate) fn decode_answer(number: i32) -> Result<(), SinkClosed> {
+    match Acknowledged::try_from(number) {
+        Ok(Acknowledged::Accepted) => Ok(()),
+        Ok(Acknowledged::NotKept) => Err(SinkClosed::NotKept),
+        Ok(Acknowledged::ClaimLost | Acknowledged::Unspecified) | Err(_) => Err(SinkClosed::ClaimLost),
+    }
+}
+
 pub(crate) fn encode_sensitive(sensitive: &[SecretString]) -> Vec<pb::Secret> {
     sensitive.iter().map(secret).collect()
 }
@@ -297,12 +317,47 @@ pub(crate) fn decode_sensitive(sensitive: Vec<pb::Secret>) -> Result<Vec<SecretS
 }
 
 pub(crate) fn encode_listed(listed: Listed) -> pb::ListedResource {
-    let Listed { identity, resource_type, organization, resource, key, declaration } = listed;
-    pb::ListedResource { identity, resource_type, organization, resource, idempotency_key: key, declaration }
+    let Listed { identity, resource_type, organization, resource, key, declaration_digest } = listed;
+    pb::ListedResource {
+        identity,
+        resource_type_id: resource_type,
+        organization_id: organization,
+        resource,
+        idempotency_key: key,
+        declaration_digest,
+    }
 }
 
 pub(crate) fn decode_listed(listed: pb::ListedResource) -> Listed {
-    let pb::ListedResource { identity, resource_type, organization, resource, idempotency_key, declaration } =
-        listed;
-    Listed { identity, resource_type, organization, resource, key: idempotency_key, declaration }
+    let pb::ListedResource {
+        identity,
+        resource_type_id,
+        organization_id,
+        resource,
+        idempotency_key,
+        declaration_digest,
+    } = listed;
+    Listed {
+        identity,
+        resource_type: resource_type_id,
+        organization: organization_id,
+        resource,
+        key: idempotency_key,
+        declaration_digest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_goes_on_only_when_it_is_told_so() {
+        for answer in [Ok(()), Err(SinkClosed::ClaimLost), Err(SinkClosed::NotKept)] {
+            assert_eq!(decode_answer(encode_answer(answer).into()), answer);
+        }
+        for unknown in [Acknowledged::Unspecified.into(), 99, -1] {
+            assert_eq!(decode_answer(unknown), Err(SinkClosed::ClaimLost));
+        }
+    }
 }

@@ -26,9 +26,12 @@ pub enum WireError {
     Schema {
         /// The type or the action.
         owner: String,
-        /// Inputs, outputs or arguments.
+        /// `input`, `output` or `argument`.
         what: &'static str,
     },
+    /// A number below zero where there is none.
+    #[error("`{0}` must not be negative")]
+    Negative(&'static str),
     /// A time that cannot be.
     #[error("`{0}` is not a time")]
     Time(&'static str),

@@ -1,6 +1,6 @@
 //! What a driver says about itself, on the wire.
 
-use pavior_core::digest::{canonical_json, sha256_hex};
+use pavior_core::digest::{canonical_json, sha256_digest};
 use pavior_core::pointer;
 use pavior_driver::{ActionSchema, DriverInfo, TypeSchema, Undo};
 use pavior_proto::pavior::driver::v1 as pb;
@@ -10,7 +10,7 @@ use crate::WireError;
 
 /// Changes whenever the description does.
 pub(crate) fn digest(info: &DriverInfo) -> Result<String, serde_json::Error> {
-    Ok(sha256_hex(&canonical_json(&serde_json::to_value(info)?)))
+    Ok(sha256_digest(&canonical_json(&serde_json::to_value(info)?)))
 }
 
 pub(crate) fn encode(schema: TypeSchema) -> pb::TypeSchema {
@@ -20,9 +20,9 @@ pub(crate) fn encode(schema: TypeSchema) -> pb::TypeSchema {
         Undo::None => pb::Undo::None,
     };
     pb::TypeSchema {
-        id,
-        inputs_schema: inputs.to_string(),
-        outputs_schema: outputs.to_string(),
+        resource_type_id: id,
+        input_schema_json: inputs.to_string(),
+        output_schema_json: outputs.to_string(),
         secret_outputs,
         immutable_fields: immutable,
         actions: actions.into_iter().map(encode_action).collect(),
@@ -34,18 +34,18 @@ pub(crate) fn encode(schema: TypeSchema) -> pb::TypeSchema {
 fn encode_action(action: ActionSchema) -> pb::ActionSchema {
     let ActionSchema { name, description, arguments, outputs } = action;
     pb::ActionSchema {
-        name,
+        action_id: name,
         description,
-        arguments_schema: arguments.to_string(),
-        outputs_schema: outputs.to_string(),
+        argument_schema_json: arguments.to_string(),
+        output_schema_json: outputs.to_string(),
     }
 }
 
 pub(crate) fn decode(schema: pb::TypeSchema) -> Result<TypeSchema, WireError> {
     let pb::TypeSchema {
-        id,
-        inputs_schema,
-        outputs_schema,
+        resource_type_id: id,
+        input_schema_json,
+        output_schema_json,
         secret_outputs,
         immutable_fields,
         actions,
@@ -53,7 +53,7 @@ pub(crate) fn decode(schema: pb::TypeSchema) -> Result<TypeSchema, WireError> {
         secret_inputs,
     } = schema;
     if id.is_empty() {
-        return Err(WireError::Missing("types.id"));
+        return Err(WireError::Missing("types.resource_type_id"));
     }
     for (field, places) in
         [("types.immutable_fields", &immutable_fields), ("types.secret_inputs", &secret_inputs)]
@@ -68,8 +68,8 @@ pub(crate) fn decode(schema: pb::TypeSchema) -> Result<TypeSchema, WireError> {
         Ok(pb::Undo::Unspecified) | Err(_) => return Err(WireError::Meaningless("types.undo")),
     };
     Ok(TypeSchema {
-        inputs: json(&inputs_schema, &id, "inputs")?,
-        outputs: json(&outputs_schema, &id, "outputs")?,
+        inputs: json(&input_schema_json, &id, "input")?,
+        outputs: json(&output_schema_json, &id, "output")?,
         id,
         secret_outputs,
         immutable: immutable_fields,
@@ -80,10 +80,13 @@ pub(crate) fn decode(schema: pb::TypeSchema) -> Result<TypeSchema, WireError> {
 }
 
 fn decode_action(action: pb::ActionSchema) -> Result<ActionSchema, WireError> {
-    let pb::ActionSchema { name, description, arguments_schema, outputs_schema } = action;
+    let pb::ActionSchema { action_id: name, description, argument_schema_json, output_schema_json } = action;
+    if name.is_empty() {
+        return Err(WireError::Missing("types.actions.action_id"));
+    }
     Ok(ActionSchema {
-        arguments: json(&arguments_schema, &name, "arguments")?,
-        outputs: json(&outputs_schema, &name, "outputs")?,
+        arguments: json(&argument_schema_json, &name, "argument")?,
+        outputs: json(&output_schema_json, &name, "output")?,
         name,
         description,
     })
@@ -114,8 +117,9 @@ mod tests {
     #[test]
     fn malformed_schemas_are_refused() {
         let schema = encode(FakeDriver::new("fake", &["thing"]).info().types.remove(0));
-        let broken = pb::TypeSchema { inputs_schema: "{".to_owned(), ..schema.clone() };
-        assert!(matches!(decode(broken), Err(WireError::Schema { what: "inputs", .. })));
+        let broken = pb::TypeSchema { input_schema_json: "{".to_owned(), ..schema.clone() };
+        let owner = "thing".to_owned();
+        assert_eq!(decode(broken), Err(WireError::Schema { owner, what: "input" }));
         let broken = pb::TypeSchema { undo: 7, ..schema.clone() };
         assert_eq!(decode(broken), Err(WireError::Meaningless("types.undo")));
         // A dotted path is no place: taken for one it would stand for everything.

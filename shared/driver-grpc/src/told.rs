@@ -1,6 +1,6 @@
 //! What a call that touches the world tells while it runs: one form here, a message for each method on the wire.
 
-use pavior_driver::{Outcome, Success};
+use pavior_driver::{Failure, FailureCode, Outcome, Partial, Success};
 use pavior_proto::pavior::driver::v1 as pb;
 
 use crate::WireError;
@@ -23,10 +23,13 @@ pub(crate) trait Told: Sized + Send + 'static {
 
     /// Nothing for an event of a kind that is not known here, which comes from a newer driver.
     fn decode(self) -> Result<Option<Event>, WireError>;
+
+    /// What is true of a call that worked, where its success cannot be sent.
+    fn unsent(identity: String, why: String) -> Outcome;
 }
 
 macro_rules! told {
-    ($message:ident, $module:ident, $encode:expr, $decode:expr) => {
+    ($message:ident, $module:ident, $encode:expr, $decode:expr, $unsent:expr) => {
         impl Told for pb::$message {
             fn encode(event: Event) -> Result<Self, WireError> {
                 use pb::$module::outcome::Result as End;
@@ -66,13 +69,28 @@ macro_rules! told {
                     }
                 }))
             }
+
+            fn unsent(identity: String, why: String) -> Outcome {
+                $unsent(identity, why)
+            }
         }
     };
 }
 
-told!(ApplyResponse, apply_response, encode_resource, decode_resource);
-told!(DestroyResponse, destroy_response, destroyed, gone);
-told!(InvokeResponse, invoke_response, encode_invoked, decode_invoked);
+told!(ApplyResponse, apply_response, encode_resource, decode_resource, left_standing);
+told!(DestroyResponse, destroy_response, destroyed, gone, untold);
+told!(InvokeResponse, invoke_response, encode_invoked, decode_invoked, untold);
+
+/// The engine destroys what it is told of, or applies the former inputs.
+fn left_standing(identity: String, why: String) -> Outcome {
+    let failure = Failure { retryable: false, ..Failure::new(FailureCode::Internal, why) };
+    failure.with_partial(Partial { identity: Some(identity), ..Partial::default() }).into()
+}
+
+/// What was carried out cannot be taken back, and a failure would say that it was not.
+fn untold(_: String, why: String) -> Outcome {
+    Outcome::Unknown { message: why }
+}
 
 #[allow(clippy::unnecessary_wraps)]
 fn destroyed(_: &Success) -> Result<pb::Destroyed, WireError> {
@@ -85,10 +103,8 @@ fn gone(_: pb::Destroyed) -> Result<Success, WireError> {
 }
 
 fn encode_invoked(success: &Success) -> Result<pb::Invoked, WireError> {
-    let Success { identity: _, outputs, secrets, state } = success;
-    if secrets.iter().next().is_some() {
-        return Err(WireError::Secret);
-    }
+    // The secrets of the resource the engine has from the apply that made them.
+    let Success { identity: _, outputs, secrets: _, state } = success;
     Ok(pb::Invoked { outputs: Some(encode(outputs)?), state: Some(encode(state)?) })
 }
 

@@ -11,9 +11,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use crate::{
-    ApplyRequest, CallContext, DestroyRequest, Driver, Failure, FailureCode, Found, ListRequest, Listed,
-    Lookup, MemorySink, Observation, ObserveRequest, Outcome, PlanAction, PlanRequest, Prior, Success,
-    ValidateRequest,
+    ApplyRequest, CallContext, DestroyRequest, Driver, FailureCode, Found, Lookup, MemorySink, Observation,
+    ObserveRequest, Outcome, PlanAction, PlanRequest, Prior, Success, ValidateRequest,
 };
 
 /// The inputs of one resource that the kit may make.
@@ -83,6 +82,7 @@ macro_rules! ensure {
 }
 
 mod failures;
+mod listing;
 mod standing;
 
 /// Runs every check, one after the other.
@@ -105,6 +105,8 @@ pub async fn run(subject: &Subject) -> Report {
     add("failed_update_leaves_what_was", subject.failed_update().await);
     add("dropped_update_is_not_found_before_it_ends", subject.dropped_update().await);
     add("list_names_what_is_there", subject.lists().await);
+    add("list_pages_end_and_repeat_nothing", subject.pages().await);
+    add("unknown_page_token_is_refused", subject.refuses_tokens().await);
     add("no_secret_is_echoed", subject.echoes().await);
     add("unknown_action_is_unsupported", subject.actions().await);
     report
@@ -146,7 +148,7 @@ impl Subject {
             prior,
             inputs: inputs.clone(),
             sensitive: case.sensitive.clone(),
-            declaration: declaration(inputs),
+            declaration_digest: declaration_digest(inputs),
         }
     }
 
@@ -181,55 +183,6 @@ impl Subject {
         let identity = Lookup::Identity(made.success.identity.clone());
         succeeded(self.remove(&made.context, identity.clone()).await)?;
         absent(&self.observe(&made.context, identity).await)
-    }
-
-    /// A thing as the driver lists it; nothing when it does not.
-    async fn listed(&self, identity: &str) -> Result<Option<Listed>, Failure> {
-        self.find_listed(|listed| listed.identity == identity).await
-    }
-
-    async fn find_listed(&self, wanted: impl Fn(&Listed) -> bool) -> Result<Option<Listed>, Failure> {
-        const PAGE: usize = 20;
-        let mut after = String::new();
-        loop {
-            let request = ListRequest { after: after.clone(), limit: PAGE };
-            let mut page = self.driver.list(request).await?.into_iter();
-            if let Some(found) = page.clone().find(&wanted) {
-                return Ok(Some(found));
-            }
-            match page.nth(PAGE - 1) {
-                Some(last) if last.identity > after => after = last.identity,
-                _ => return Ok(None),
-            }
-        }
-    }
-
-    /// A driver need not be able to list; one that can says what is there.
-    async fn lists(&self) -> Check {
-        let made = self.make("list").await?;
-        let identity = &made.success.identity;
-        match self.listed(identity).await {
-            Err(failure) if failure.code == FailureCode::Unsupported => return self.clean(&made).await,
-            Err(failure) => return Err(failure.to_string()),
-            Ok(found) => {
-                let want = Listed {
-                    identity: identity.clone(),
-                    resource_type: self.resource_type.clone(),
-                    organization: self.organization.clone(),
-                    resource: made.case.resource.clone(),
-                    key: made.context.idempotency_key.clone(),
-                    declaration: declaration(&made.case.inputs),
-                };
-                // A driver need not keep what was declared.
-                let kept = found.as_ref().is_some_and(|found| !found.declaration.is_empty());
-                let want = if kept { want } else { Listed { declaration: String::new(), ..want } };
-                ensure!(found.as_ref() == Some(&want), "listed as {found:?} instead of {want:?}");
-            }
-        }
-        self.clean(&made).await?;
-        let left = self.listed(identity).await.map_err(|failure| failure.to_string())?;
-        ensure!(left.is_none(), "it is listed after it was removed");
-        Ok(())
     }
 
     fn declares(&self) -> Check {
@@ -428,7 +381,7 @@ impl Subject {
 }
 
 /// Stands for inputs as the engine's digest does.
-fn declaration(inputs: &Value) -> String {
+fn declaration_digest(inputs: &Value) -> String {
     let mut hasher = std::hash::DefaultHasher::new();
     inputs.to_string().hash(&mut hasher);
     format!("{:016x}", hasher.finish())

@@ -20,7 +20,7 @@ pub struct CallContext {
     /// `operation/step/generation`: stable over attempts.
     pub idempotency_key: String,
     /// The claim ends here unless it is renewed.
-    pub lease_end: Option<OffsetDateTime>,
+    pub lease_expire_time: Option<OffsetDateTime>,
     /// W3C trace context of the step.
     pub traceparent: Option<String>,
     /// Fires when the engine wants the call to stop gracefully.
@@ -39,7 +39,7 @@ impl CallContext {
             attempt: 1,
             fence,
             idempotency_key: idempotency_key.to_owned(),
-            lease_end: None,
+            lease_expire_time: None,
             traceparent: None,
             cancel: CancellationToken::new(),
         }

@@ -23,6 +23,7 @@
 pub mod conformance;
 mod context;
 mod outcome;
+mod paging;
 mod push;
 mod redact;
 mod registry;
@@ -35,13 +36,14 @@ pub mod testing;
 pub use async_trait::async_trait;
 pub use context::CallContext;
 pub use outcome::{Failure, FailureCode, Found, Health, Observation, Outcome, Partial, Success};
+pub use paging::Paging;
 pub use push::{Push, PushRecorder, RefUpdate};
 pub use redact::{MASK, RedactedLog, RedactedStream, Redactor};
 pub use registry::Registry;
 pub use request::{
-    ApplyRequest, Dependents, DestroyRequest, FieldDiff, InvokeRequest, ListRequest, Listed, Lookup,
-    ObserveRequest, PinRequest, PlanAction, PlanRequest, PlanResponse, Prior, ValidateRequest, Violation,
-    diff,
+    ApplyRequest, Dependents, DestroyRequest, FieldDiff, InvokeRequest, ListRequest, ListResponse, Listed,
+    Lookup, ObserveRequest, PinRequest, PlanAction, PlanRequest, PlanResponse, Prior, ValidateRequest,
+    Violation, diff,
 };
 pub use schema::{ActionSchema, DriverInfo, TypeSchema, Undo};
 pub use secrecy::{ExposeSecret, SecretString};
@@ -96,9 +98,9 @@ pub trait Driver: Send + Sync {
         Outcome::failed(FailureCode::Unsupported, message)
     }
 
-    /// Names what the driver has, in order of identity, a part at a time: what nobody declares any more is found by
+    /// Names what the driver has, in order of identity, a page at a time: what nobody declares any more is found by
     /// it. A driver that cannot say keeps this default.
-    async fn list(&self, _request: ListRequest) -> Result<Vec<Listed>, Failure> {
+    async fn list(&self, _request: ListRequest) -> Result<ListResponse, Failure> {
         Err(Failure::new(FailureCode::Unsupported, "the driver cannot say what it has"))
     }
 

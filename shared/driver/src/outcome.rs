@@ -47,7 +47,7 @@ pub struct Failure {
     /// What a program can read of it, by name; no secret.
     pub details: BTreeMap<String, String>,
     /// How long to wait before the next try, when the driver knows.
-    pub retry_after: Option<Duration>,
+    pub retry_delay: Option<Duration>,
 }
 
 /// What is left of a call that failed half way.
@@ -122,7 +122,7 @@ impl Failure {
             message: message.into(),
             partial: None,
             details: BTreeMap::new(),
-            retry_after: None,
+            retry_delay: None,
         }
     }
 
@@ -138,8 +138,8 @@ impl Failure {
 
     /// The same failure with the time after which a try may work.
     #[must_use]
-    pub fn with_retry_after(mut self, after: Duration) -> Self {
-        self.retry_after = Some(after);
+    pub fn with_retry_delay(mut self, delay: Duration) -> Self {
+        self.retry_delay = Some(delay);
         self
     }
 
@@ -226,20 +226,20 @@ pub struct Found {
     pub secrets: Secrets,
     /// Private state.
     pub state: Value,
-    /// The declaration of the last apply that ended well, as in [`crate::Listed`]; empty when the driver does not keep
-    /// it.
-    pub declaration: String,
+    /// The declaration digest of the last apply that ended well, as in [`crate::Listed`]; empty when the driver does
+    /// not keep it.
+    pub declaration_digest: String,
 }
 
 impl From<Found> for Success {
-    fn from(Found { identity, outputs, secrets, state, declaration: _ }: Found) -> Self {
+    fn from(Found { identity, outputs, secrets, state, declaration_digest: _ }: Found) -> Self {
         Self { identity, outputs, secrets, state }
     }
 }
 
 impl From<Success> for Found {
     fn from(Success { identity, outputs, secrets, state }: Success) -> Self {
-        Self { identity, outputs, secrets, state, declaration: String::new() }
+        Self { identity, outputs, secrets, state, declaration_digest: String::new() }
     }
 }
 

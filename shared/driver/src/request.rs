@@ -78,10 +78,10 @@ pub enum PlanAction {
     Delete,
 }
 
-/// One field that would change. `path` is dotted, list positions are numbers (`steps.0.name`).
+/// One field that would change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FieldDiff {
-    /// Dotted path in the inputs.
+    /// Where in the inputs, as a JSON Pointer: `/steps/0/name`.
     pub path: String,
     /// Value now; absent when the field is new.
     pub before: Option<Value>,
@@ -92,7 +92,7 @@ pub struct FieldDiff {
 /// One wrong field of the inputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Dotted path in the inputs; empty for the whole.
+    /// Where in the inputs, as a JSON Pointer; empty for the whole.
     pub path: String,
     /// What is wrong, lower case.
     pub message: String,
@@ -111,7 +111,7 @@ pub struct ApplyRequest {
     pub sensitive: Vec<SecretString>,
     /// A keyed digest of what is declared by this call, which tells nothing else. The driver keeps it with the thing when
     /// the call ended well; [`Listed`] and [`crate::Found`] have it.
-    pub declaration: String,
+    pub declaration_digest: String,
 }
 
 /// Asks to remove.
@@ -281,10 +281,20 @@ mod tests {
 /// Asks for a part of what a driver has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListRequest {
-    /// Only what comes behind this identity; all when empty.
-    pub after: String,
-    /// At most so many.
-    pub limit: usize,
+    /// At most so many; at least 1.
+    pub page_size: usize,
+    /// [`ListResponse::next_page_token`] of the page before; empty for the first one. A token that the driver never gave is
+    /// refused as [`crate::FailureCode::InvalidArgument`].
+    pub page_token: String,
+}
+
+/// A part of what a driver has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListResponse {
+    /// In order of identity, over all pages.
+    pub resources: Vec<Listed>,
+    /// Where to go on; opaque, empty at the end. What is made or removed meanwhile may be told or not.
+    pub next_page_token: String,
 }
 
 /// A thing that a driver has, as far as it says so itself.
@@ -300,6 +310,6 @@ pub struct Listed {
     pub resource: String,
     /// The idempotency key of the call that made it.
     pub key: String,
-    /// The declaration of the last apply that ended well; empty when the driver does not keep it.
-    pub declaration: String,
+    /// The declaration digest of the last apply that ended well; empty when the driver does not keep it.
+    pub declaration_digest: String,
 }

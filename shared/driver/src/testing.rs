@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use crate::{
     ActionSchema, ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Found,
-    Health, InvokeRequest, ListRequest, Listed, LogStream, Lookup, Observation, ObserveRequest, Outcome,
-    PlanRequest, PlanResponse, Progress, Secrets, Sink, Success, TypeSchema, Undo, ValidateRequest,
-    Violation, diff,
+    Health, InvokeRequest, ListRequest, ListResponse, Listed, LogStream, Lookup, Observation, ObserveRequest,
+    Outcome, Paging, PlanRequest, PlanResponse, Progress, Secrets, Sink, Success, TypeSchema, Undo,
+    ValidateRequest, Violation, diff,
 };
 
 mod script;
@@ -29,9 +29,9 @@ const ACTIONS: [&str; 6] = ["run", "restart", "stop", "start", "rotate", "logs"]
 struct Thing {
     owner: String,
     inputs: Value,
-    /// The key of the apply that it is what it is by, and what that declared.
+    /// The key of the apply that it is what it is by, and the digest of what that declared.
     key: String,
-    declaration: String,
+    declaration_digest: String,
     /// It is there in part only, until it is applied again.
     broken: bool,
     /// All that is left of it is the driver's note, until it is applied again.
@@ -184,7 +184,7 @@ impl FakeDriver {
                 attempt: context.attempt,
                 fence: context.fence,
                 key: context.idempotency_key.clone(),
-                lease_end: context.lease_end,
+                lease_expire_time: context.lease_expire_time,
             });
         }
         match world.presence {
@@ -247,7 +247,7 @@ impl FakeDriver {
                 Err(Failure::new(*code, "told to leave parts").with_partial(crate::Partial::default()))
             }
             Behaviour::Busy(time) => {
-                Err(Failure::new(FailureCode::Unavailable, "told to be busy").with_retry_after(*time))
+                Err(Failure::new(FailureCode::Unavailable, "told to be busy").with_retry_delay(*time))
             }
             Behaviour::Fail { retryable, message } => Err(Failure {
                 retryable: *retryable,
@@ -296,7 +296,7 @@ impl FakeDriver {
             owner: context.resource.clone(),
             inputs: request.inputs.clone(),
             key,
-            declaration: request.declaration.clone(),
+            declaration_digest: request.declaration_digest.clone(),
             broken: false,
             hollow: false,
         };
@@ -395,8 +395,11 @@ impl Driver for FakeDriver {
                 message: "told to be broken".to_owned(),
             },
             Some((identity, thing)) => {
-                let declaration = thing.declaration.clone();
-                Observation::Found(Found { declaration, ..Found::from(Self::success(&world, &identity)) })
+                let declaration_digest = thing.declaration_digest.clone();
+                Observation::Found(Found {
+                    declaration_digest,
+                    ..Found::from(Self::success(&world, &identity))
+                })
             }
             None => Observation::Absent,
         }
@@ -455,11 +458,13 @@ impl Driver for FakeDriver {
         Outcome::Succeeded(success)
     }
 
-    async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
+    async fn list(&self, request: ListRequest) -> Result<ListResponse, Failure> {
+        let paging = Paging::new([0; 32], &self.id);
+        let after = paging.after(&request)?;
         let world = self.world();
         let kind = self.types.first().cloned().unwrap_or_default();
         let there = world.things.iter().filter(|(_, thing)| !thing.hollow);
-        let listed = there.filter(|(identity, _)| **identity > request.after).map(|(identity, thing)| {
+        let listed = there.filter(|(identity, _)| **identity > after).map(|(identity, thing)| {
             let made = world.created.iter().find(|(_, (made, _))| made == identity);
             Listed {
                 identity: identity.clone(),
@@ -467,13 +472,10 @@ impl Driver for FakeDriver {
                 organization: thing.owner.split('/').nth(1).unwrap_or_default().to_owned(),
                 resource: thing.owner.clone(),
                 key: made.map(|(key, _)| key.clone()).unwrap_or_default(),
-                declaration: thing.declaration.clone(),
+                declaration_digest: thing.declaration_digest.clone(),
             }
         });
-        let mut listed: Vec<Listed> = listed.collect();
-        listed.sort_by(|a, b| a.identity.cmp(&b.identity));
-        listed.truncate(request.limit);
-        Ok(listed)
+        Ok(paging.page(&request, listed))
     }
 
     async fn reconcile(&self, declared: &BTreeSet<String>) {

@@ -85,8 +85,14 @@ fn path(message: &MessageDescriptor) -> String {
     if message.full_name() == "google.protobuf.Empty" {
         return "()".to_owned();
     }
-    let package = message.package_name().replace('.', "::");
-    format!("crate::{package}::{}", message.name())
+    let mut modules = vec!["crate".to_owned()];
+    modules.extend(message.package_name().split('.').map(str::to_owned));
+    // What is declared within a message stands in a module of that message's name.
+    let outer = std::iter::successors(message.parent_message(), MessageDescriptor::parent_message);
+    let mut outer: Vec<String> = outer.map(|message| message.name().to_snake_case()).collect();
+    outer.reverse();
+    modules.extend(outer);
+    format!("{}::{}", modules.join("::"), message.name())
 }
 
 /// Whether a message has a plain field of this kind.

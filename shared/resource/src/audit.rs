@@ -2,6 +2,7 @@
 
 use pavior_auth::{Act, Permit};
 use pavior_core::audit::{Affected, AuditEvent, Change, Code, Outcome, Phase, Status};
+use pavior_core::digest::SHA256_PREFIX;
 use pavior_core::resource::{Fields, Stored};
 use pavior_store::{Recorded, StoreError, TxFuture};
 use serde_json::Value as Json;
@@ -11,7 +12,9 @@ use crate::{ChangeContext, Kernel};
 /// What the audit log is told of one resource.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditEntry {
-    /// The resource, and what else changed with it.
+    /// The resource.
+    pub target: Affected,
+    /// What else changed with it.
     pub affected: Vec<Affected>,
     /// Its fields before; nothing when it was created.
     pub before: Option<Json>,
@@ -40,7 +43,8 @@ impl AuditEntry {
     pub fn change<T: Fields>(verb: &str, before: Option<&Stored<T>>, after: Option<&Stored<T>>) -> Self {
         let name = after.or(before).map(Stored::name).unwrap_or_default();
         Self {
-            affected: vec![Affected::new(T::TYPE, &name)],
+            target: Affected::new(T::TYPE, &name),
+            affected: Vec::new(),
             before: before.map(|stored| stored.fields.snapshot()),
             after: after.map(|stored| stored.fields.snapshot()),
             plan_digest: None,
@@ -52,7 +56,8 @@ impl AuditEntry {
     /// Something was refused for `reason`, with FAILED_PRECONDITION, and that somebody tried is to be known.
     pub fn refused(target: Affected, reason: &'static str, summary: String) -> Self {
         Self {
-            affected: vec![target],
+            target,
+            affected: Vec::new(),
             before: None,
             after: None,
             plan_digest: None,
@@ -63,11 +68,13 @@ impl AuditEntry {
 }
 
 pub(crate) fn event(context: &ChangeContext, entry: AuditEntry, kernel: &Kernel) -> AuditEvent {
-    let AuditEntry { affected, before, after, plan_digest, refused, summary } = entry;
-    let (request_digest, plan_digest) = (hex::encode(&context.digest), plan_digest.unwrap_or_default());
+    let AuditEntry { target, affected, before, after, plan_digest, refused, summary } = entry;
+    let request_digest = format!("{SHA256_PREFIX}{}", hex::encode(&context.digest));
+    let plan_digest = plan_digest.unwrap_or_default();
     let act = Act {
         action: context.action.to_owned(),
         phase: Phase::Outcome,
+        target,
         affected,
         outcome: match refused {
             Some(reason) => Outcome::error(Status::Denied, Code::FailedPrecondition, reason),

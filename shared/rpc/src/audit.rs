@@ -64,6 +64,7 @@ pub fn encode(event: AuditEvent) -> pb::AuditEvent {
         action,
         phase,
         principal,
+        target,
         affected,
         cause,
         decision,
@@ -71,22 +72,18 @@ pub fn encode(event: AuditEvent) -> pb::AuditEvent {
         change,
         summary,
     } = event;
-    let PrincipalRef { kind, name, via, session_id } = principal;
+    let PrincipalRef { kind, name, on_behalf_of, via, session_id } = principal;
     let Cause { call_id, request_id, trace_id, operation } = cause;
     let Outcome { status, code, reason, duration } = outcome;
-    let affected = affected.into_iter().map(|Affected { r#type, name, project }| wire::AffectedResource {
-        r#type,
-        name,
-        project,
-    });
     pb::AuditEvent {
         event_id: event_id.to_string(),
         event_time: Some(convert::to_timestamp(event_time)),
         audit_class: audit_class.wire(),
         action,
         phase: phase.wire(),
-        principal: Some(wire::PrincipalReference { kind: kind.wire(), name, via, session_id }),
-        affected: affected.collect(),
+        principal: Some(wire::PrincipalReference { kind: kind.wire(), name, on_behalf_of, via, session_id }),
+        target: target.map(encode_affected),
+        affected: affected.into_iter().map(encode_affected).collect(),
         cause: Some(wire::Cause { call_id, request_id, trace_id, operation }),
         decision: decision.map(encode_decision),
         outcome: Some(wire::Outcome {
@@ -100,9 +97,14 @@ pub fn encode(event: AuditEvent) -> pb::AuditEvent {
     }
 }
 
+fn encode_affected(affected: Affected) -> wire::AffectedResource {
+    let Affected { r#type, name, project } = affected;
+    wire::AffectedResource { r#type, name, project }
+}
+
 fn encode_decision(decision: DecisionRef) -> wire::DecisionReference {
-    let DecisionRef { decision, effect, policy_revision, policy_ids, approvals } = decision;
-    wire::DecisionReference { decision, effect: effect.wire(), policy_revision, policy_ids, approvals }
+    let DecisionRef { decision, effect, policies_digest, rule_ids, approvals } = decision;
+    wire::DecisionReference { decision, effect: effect.wire(), policies_digest, rule_ids, approvals }
 }
 
 fn encode_change(change: Change) -> wire::Change {
@@ -129,6 +131,7 @@ pub fn decode(event: pb::AuditEvent) -> Result<AuditEvent, EventError> {
         action,
         phase,
         principal,
+        target,
         affected,
         cause,
         decision,
@@ -136,14 +139,9 @@ pub fn decode(event: pb::AuditEvent) -> Result<AuditEvent, EventError> {
         change,
         summary,
     } = event;
-    let wire::PrincipalReference { kind, name, via, session_id } =
+    let wire::PrincipalReference { kind, name, on_behalf_of, via, session_id } =
         principal.ok_or(EventError("principal"))?;
     let wire::Cause { call_id, request_id, trace_id, operation } = cause.unwrap_or_default();
-    let affected = affected.into_iter().map(|wire::AffectedResource { r#type, name, project }| Affected {
-        r#type,
-        name,
-        project,
-    });
     if action.is_empty() {
         return Err(EventError("action"));
     }
@@ -157,10 +155,12 @@ pub fn decode(event: pb::AuditEvent) -> Result<AuditEvent, EventError> {
         principal: PrincipalRef {
             kind: PrincipalKind::read(kind).ok_or(EventError("principal.kind"))?,
             name,
+            on_behalf_of,
             via,
             session_id,
         },
-        affected: affected.collect(),
+        target: target.map(decode_affected),
+        affected: affected.into_iter().map(decode_affected).collect(),
         cause: Cause { call_id, request_id, trace_id, operation },
         decision: decision.map(decode_decision).transpose()?,
         outcome: decode_outcome(outcome.ok_or(EventError("outcome"))?)?,
@@ -169,10 +169,15 @@ pub fn decode(event: pb::AuditEvent) -> Result<AuditEvent, EventError> {
     })
 }
 
+fn decode_affected(affected: wire::AffectedResource) -> Affected {
+    let wire::AffectedResource { r#type, name, project } = affected;
+    Affected { r#type, name, project }
+}
+
 fn decode_decision(reference: wire::DecisionReference) -> Result<DecisionRef, EventError> {
-    let wire::DecisionReference { decision, effect, policy_revision, policy_ids, approvals } = reference;
+    let wire::DecisionReference { decision, effect, policies_digest, rule_ids, approvals } = reference;
     let effect = Effect::read(effect).ok_or(EventError("decision.effect"))?;
-    Ok(DecisionRef { decision, effect, policy_revision, policy_ids, approvals })
+    Ok(DecisionRef { decision, effect, policies_digest, rule_ids, approvals })
 }
 
 fn decode_outcome(outcome: wire::Outcome) -> Result<Outcome, EventError> {

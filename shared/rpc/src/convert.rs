@@ -60,9 +60,13 @@ pub fn descriptor<M: Name>() -> Result<MessageDescriptor, ConvertError> {
 
 /// An amount as [`Money`] writes it; absent where the text is empty.
 pub fn to_money(text: &str) -> Option<pb::Money> {
-    let money: Money = text.parse().ok()?;
+    text.parse().ok().as_ref().map(money_to_wire)
+}
+
+/// An amount.
+pub fn money_to_wire(money: &Money) -> pb::Money {
     let (currency_code, units, nanos) = (money.currency().to_owned(), money.units(), money.nanos());
-    Some(pb::Money { currency_code, units, nanos })
+    pb::Money { currency_code, units, nanos }
 }
 
 /// An amount.

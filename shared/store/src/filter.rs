@@ -14,10 +14,13 @@
 //! are looked for in the global fields without regard to the case of ASCII letters; a comparison with an absent value
 //! is false, `!=` included, and `NOT` turns exactly that around; `= null` asks for absence.
 
+mod json;
+
 use crate::keyset::{KeyKind, Keyset};
 use crate::sql;
 use pavior_core::clock::truncate;
 use pavior_core::filter::{Filter, Literal, Op, Wildcard};
+use pavior_core::name::is_full_name;
 use sea_orm::sea_query::{ExprTrait as _, IntoColumnRef};
 use sea_orm::{Condition, DbBackend, Value, sea_query::Expr};
 use std::collections::BTreeMap;
@@ -37,6 +40,7 @@ pub struct FilterError {
 #[derive(Debug, Clone)]
 enum Kind {
     Text,
+    Name,
     Enumeration(Vec<(String, Value)>),
     Timestamp { micros: bool },
     Bool,
@@ -70,6 +74,13 @@ impl FieldMap {
     #[must_use]
     pub fn text(self, path: &str, column: impl IntoColumnRef) -> Self {
         self.with(path, Expr::col(column), Kind::Text)
+    }
+
+    /// A column of full resource names, empty where there is none. What it is compared with as a whole must be such a
+    /// name, or the answer would be empty whatever there is.
+    #[must_use]
+    pub fn name(self, path: &str, column: impl IntoColumnRef) -> Self {
+        self.with(path, Expr::col(column), Kind::Name)
     }
 
     /// Text that is made of several columns, such as a resource name; see also [`FieldMap::text`].
@@ -110,6 +121,12 @@ impl FieldMap {
     #[must_use]
     pub fn bool(self, path: &str, column: impl IntoColumnRef) -> Self {
         self.with(path, Expr::col(column), Kind::Bool)
+    }
+
+    /// What follows from other columns, yes or no; see also [`FieldMap::bool`].
+    #[must_use]
+    pub fn bool_expr(self, path: &str, expr: Expr) -> Self {
+        self.with(path, expr, Kind::Bool)
     }
 
     /// An integer or floating point column.
@@ -261,8 +278,9 @@ fn compare(
     let column = field.column.clone();
     match &field.kind {
         Kind::Text => return compare_text(backend, name, column, op, value),
-        Kind::JsonMap => return json_map(backend, name, column, op, value),
-        Kind::JsonList => return json_list(backend, name, column, op, value),
+        Kind::Name => return compare_name(backend, name, column, op, value),
+        Kind::JsonMap => return json::map(backend, name, column, op, value),
+        Kind::JsonList => return json::list(backend, name, column, op, value),
         _ => {}
     }
     if let Some(expr) = presence(&column, op, value) {
@@ -318,7 +336,7 @@ fn compare(
                 (sql::ordered_time(backend, column), sql::ordered_time(backend, Expr::val(time)))
             }
         }
-        Kind::Text | Kind::JsonMap | Kind::JsonList => return fail(name, "cannot be compared"),
+        Kind::Text | Kind::Name | Kind::JsonMap | Kind::JsonList => return fail(name, "cannot be compared"),
     };
     Ok(ordering(column, op, wanted))
 }
@@ -371,56 +389,25 @@ fn compare_text(
     Ok(if op == Op::Ne { part.ne(wanted) } else { part.eq(wanted) })
 }
 
-fn json_map(
+fn compare_name(
     backend: DbBackend,
     name: &str,
     column: Expr,
     op: Op,
     value: &Literal,
 ) -> Result<Expr, FilterError> {
-    match (op, value.wildcard(), value) {
-        (Op::Has, Wildcard::None, value) if !matches!(value, Literal::Null) => {
-            Ok(contains_key(backend, column, value.raw(), "key"))
-        }
-        (Op::Has, Wildcard::Any, _) => Ok(not_empty(backend, column, "{}")),
-        _ => fail(name, "is a map: ask for a key with `:`, or for a value as in `labels.key = value`"),
+    match (value, op) {
+        (Literal::Null, Op::Eq) => return Ok(column.eq("")),
+        (Literal::Null, Op::Ne) => return Ok(column.ne("")),
+        _ => {}
     }
-}
-
-fn json_list(
-    backend: DbBackend,
-    name: &str,
-    column: Expr,
-    op: Op,
-    value: &Literal,
-) -> Result<Expr, FilterError> {
-    match (op, value.wildcard(), value) {
-        (Op::Has, Wildcard::None, value) if !matches!(value, Literal::Null) => {
-            Ok(contains_key(backend, column, value.raw(), "value"))
-        }
-        (Op::Has, Wildcard::Any, _) => Ok(not_empty(backend, column, "[]")),
-        _ => fail(name, "is a list: ask for an element with `:`"),
+    let whole = value.wildcard() == Wildcard::None && op != Op::Has;
+    if whole && !matches!(value, Literal::Null) && !is_full_name(value.raw()) {
+        let problem =
+            "must be a full resource name as in `organizations/acme/users/alice`, or with `*` a part of one";
+        return fail(name, format!("{problem}, not `{}`", value.raw()));
     }
-}
-
-/// Whether a JSON object has a key, or an array a text as element.
-fn contains_key(backend: DbBackend, column: Expr, wanted: &str, what: &'static str) -> Expr {
-    let parts = [column, Expr::val(wanted)];
-    match backend {
-        DbBackend::Postgres => sql::expr(backend, "jsonb_exists({0}, {1})", &parts),
-        _ if what == "key" => {
-            sql::expr(backend, "EXISTS (SELECT 1 FROM json_each({0}) WHERE key = {1})", &parts)
-        }
-        _ => sql::expr(backend, "EXISTS (SELECT 1 FROM json_each({0}) WHERE value = {1})", &parts),
-    }
-}
-
-fn not_empty(backend: DbBackend, column: Expr, empty: &'static str) -> Expr {
-    let parts = [column, Expr::val(empty)];
-    match backend {
-        DbBackend::Postgres => sql::expr(backend, "{0} <> CAST({1} AS jsonb)", &parts),
-        _ => sql::expr(backend, "json({0}) <> {1}", &parts),
-    }
+    compare_text(backend, name, column, op, value)
 }
 
 fn position(backend: DbBackend, column: Expr, wanted: Expr) -> Expr {

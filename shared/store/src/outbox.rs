@@ -114,7 +114,7 @@ pub struct OutboxRow {
     pub seq: i64,
     /// When it was appended.
     pub create_time: OffsetDateTime,
-    /// The organization whose log it belongs to; `-` for the platform's.
+    /// The organization whose log it belongs to; `pavior` for the installation's.
     pub organization: String,
     /// The event.
     pub event: AuditEvent,

@@ -108,7 +108,7 @@ async fn recorded(person: &Person, name: &str) -> Result<()> {
     loop {
         let request = ListAuditRecordsRequest {
             parent: "organizations/acme".to_owned(),
-            filter: format!("target = \"{name}\""),
+            filter: format!("event.target.name = \"{name}\""),
             ..Default::default()
         };
         if !person.audit().list_audit_records(request).await?.into_inner().audit_records.is_empty() {

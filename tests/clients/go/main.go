@@ -13,7 +13,6 @@ import (
 	"os"
 	"time"
 
-	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
@@ -38,12 +37,12 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("running at", environment.GetUrl())
+	fmt.Println("running at", environment.GetEndpoints()[0].GetUrl())
 
 	// The first records of the project: what was only planned, and what was asked for.
 	records, err := auditv1.NewAuditServiceClient(auditor).ListAuditRecords(ctx, &auditv1.ListAuditRecordsRequest{
 		Parent:   organization,
-		Filter:   fmt.Sprintf("action = provisioning.projects.create AND project = %q", project),
+		Filter:   fmt.Sprintf("event.action = provisioning.projects.create AND event.target.project = %q", project),
 		PageSize: 2,
 	})
 	if err != nil {
@@ -76,15 +75,7 @@ func ask(ctx context.Context, developer *grpc.ClientConn, organization, id strin
 	if err != nil {
 		return err
 	}
-	if err := watch(ctx, developer, operation.GetName()); err != nil {
-		return err
-	}
-	operation, err = longrunningpb.NewOperationsClient(developer).GetOperation(ctx,
-		&longrunningpb.GetOperationRequest{Name: operation.GetName()})
-	if err != nil {
-		return err
-	}
-	return status.ErrorProto(operation.GetError()) // nil when it went well
+	return watch(ctx, developer, operation.GetName())
 }
 
 // request asks for a project in a language; with the same request id it can be sent again.
@@ -101,19 +92,21 @@ func request(organization, id, language string) *provisioningv1.CreateProjectReq
 	}
 }
 
-// watch tells what happens in an operation until it has ended.
+// watch tells what happens in an operation until it is done, or stuck: then only an operator can go on.
 func watch(ctx context.Context, developer *grpc.ClientConn, operation string) error {
 	stream, err := provisioningv1.NewOperationServiceClient(developer).WatchOperation(ctx,
 		&provisioningv1.WatchOperationRequest{Name: operation})
+	last := new(provisioningv1.OperationMetadata)
 	for err == nil {
 		var event *provisioningv1.WatchOperationResponse
 		if event, err = stream.Recv(); errors.Is(err, io.EOF) {
-			return nil
+			fmt.Println("operation:", last.GetState())
+			return status.ErrorProto(last.GetError()) // nil when it went well
 		}
 		if step := event.GetStep(); step.GetState() == provisioningv1.OperationStep_STATE_SUCCEEDED {
 			fmt.Println("step done:", step.GetStepId())
-		} else if state := event.GetOperationState(); state != 0 {
-			fmt.Println("operation:", state)
+		} else if changed := event.GetOperation(); changed != nil {
+			err = changed.GetMetadata().UnmarshalTo(last)
 		}
 	}
 	return err

@@ -1,6 +1,4 @@
-import com.google.longrunning.GetOperationRequest;
 import com.google.longrunning.Operation;
-import com.google.longrunning.OperationsGrpc;
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.Struct;
 import com.google.protobuf.Value;
@@ -40,13 +38,13 @@ public final class MainJob {
       ask(projects, developer, organization, arguments[0]);
       var environment = projects.getEnvironment(
           GetEnvironmentRequest.newBuilder().setName(project + "/environments/development").build());
-      System.out.println("running at " + environment.getUrl());
+      System.out.println("running at " + environment.getEndpoints(0).getUrl());
 
       // The first records of the project: what was only planned, and what was asked for.
       var auditor = AuditServiceGrpc.newBlockingStub(Pavior.bearer(channel, System.getenv("PAVIOR_AUDITOR_TOKEN")));
       var records = auditor.withDeadlineAfter(10, TimeUnit.SECONDS).listAuditRecords(ListAuditRecordsRequest.newBuilder()
           .setParent(organization)
-          .setFilter("action = provisioning.projects.create AND project = \"" + project + "\"")
+          .setFilter("event.action = provisioning.projects.create AND event.target.project = \"" + project + "\"")
           .setPageSize(2)
           .build());
       records.getAuditRecordsList().forEach(r -> System.out.println("recorded: " + r.getEvent().getSummary()));
@@ -69,19 +67,21 @@ public final class MainJob {
     System.out.println("planned: " + changes + " changes");
 
     String operation = projects.createProject(request(organization, id, "python").build()).getName();
-    OperationServiceGrpc.newBlockingStub(developer).withDeadlineAfter(2, TimeUnit.MINUTES)
-        .watchOperation(WatchOperationRequest.newBuilder().setName(operation).build())
-        .forEachRemaining(event -> {
-          if (event.hasOperationState()) {
-            System.out.println("operation: " + event.getOperationState());
-          } else if (event.getStep().getState() == OperationStep.State.STATE_SUCCEEDED) {
-            System.out.println("step done: " + event.getStep().getStepId());
-          }
-        });
-    Operation ended = OperationsGrpc.newBlockingStub(developer).withDeadlineAfter(10, TimeUnit.SECONDS)
-        .getOperation(GetOperationRequest.newBuilder().setName(operation).build());
-    if (ended.hasError()) {
-      throw StatusProto.toStatusRuntimeException(ended.getError());
+    // Until it is done, or stuck: then only an operator can go on.
+    var events = OperationServiceGrpc.newBlockingStub(developer).withDeadlineAfter(2, TimeUnit.MINUTES)
+        .watchOperation(WatchOperationRequest.newBuilder().setName(operation).build());
+    var last = OperationMetadata.getDefaultInstance();
+    while (events.hasNext()) {
+      var event = events.next();
+      if (event.hasOperation()) {
+        last = event.getOperation().getMetadata().unpack(OperationMetadata.class);
+      } else if (event.getStep().getState() == OperationStep.State.STATE_SUCCEEDED) {
+        System.out.println("step done: " + event.getStep().getStepId());
+      }
+    }
+    System.out.println("operation: " + last.getState());
+    if (last.hasError()) {
+      throw StatusProto.toStatusRuntimeException(last.getError());
     }
   }
 

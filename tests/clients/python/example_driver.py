@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import sys
 import tempfile
 import threading
@@ -105,8 +106,8 @@ def is_marker(value):
 # --- The resource type --------------------------------------------------------------------------------------------
 
 TYPE = schema.TypeSchema(
-    id=RESOURCE_TYPE,
-    inputs_schema=json.dumps(
+    resource_type_id=RESOURCE_TYPE,
+    input_schema_json=json.dumps(
         {
             "type": "object",
             "additionalProperties": False,
@@ -118,13 +119,13 @@ TYPE = schema.TypeSchema(
             },
         }
     ),
-    outputs_schema=json.dumps(
+    output_schema_json=json.dumps(
         {"type": "object", "properties": {"path": {"type": "string"}, "size": {"type": "integer"}}}
     ),
     immutable_fields=["/path"],
     undo=schema.UNDO_DESTROY,
 )
-SCHEMA_DIGEST = hashlib.sha256(TYPE.SerializeToString(deterministic=True)).hexdigest()
+SCHEMA_DIGEST = "sha256:" + hashlib.sha256(TYPE.SerializeToString(deterministic=True)).hexdigest()
 
 
 def check(inputs):
@@ -199,8 +200,9 @@ class Store:
             identity = self.data["keys"].get(lookup.idempotency_key, {}).get("identity")
         return identity if identity in self.data["files"] else None
 
-    def apply(self, context, prior, inputs):
+    def apply(self, request, inputs):
         """Makes or changes a file; the same key twice is once."""
+        context, prior = request.context, request.prior.identity
         digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
         known = self.data["keys"].get(context.idempotency_key)
         if known and known["inputs"] != digest:
@@ -214,10 +216,14 @@ class Store:
             raise Refused(call.FAILURE_CODE_CONFLICT, f"`{inputs['path']}` exists already and is not ours")
         content = inputs["content"].encode()
         self.data["keys"][context.idempotency_key] = {"identity": identity, "inputs": digest}
+        made_by = record["made_by"] if record else context.idempotency_key
         self.data["files"][identity] = {
             "path": inputs["path"],
             "size": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
+            "organization_id": context.organization_id,
+            "resource": context.resource,
+            "made_by": made_by,
         }
         self.save()
         self.replace(path, inputs["content"])
@@ -240,6 +246,24 @@ class Store:
             state=to_wire({"path": record["path"]}),
         )
 
+    def list(self, after, most):
+        """Of the files behind an identity the first ones, and whether there are more. It does not keep what an apply
+        declared, so it tells no declaration digest."""
+        behind = sorted(identity for identity in self.data["files"] if identity > after)
+        page = []
+        for identity in behind[:most]:
+            record = self.data["files"][identity]
+            page.append(
+                api.ListedResource(
+                    identity=identity,
+                    resource_type_id=RESOURCE_TYPE,
+                    organization_id=record["organization_id"],
+                    resource=record["resource"],
+                    idempotency_key=record["made_by"],
+                )
+            )
+        return page, len(behind) > most
+
     def observe(self, lookup):
         identity = self.find(lookup)
         if identity is None:
@@ -258,6 +282,10 @@ class Store:
 
 # --- The service --------------------------------------------------------------------------------------------------
 
+CAPABILITIES = {call.CAPABILITY_CANCEL, call.CAPABILITY_LIST}
+MAX_PAGE_SIZE = 1000
+IDENTITY = re.compile("[0-9a-f]{32}")
+
 
 class Driver(service.DriverServiceServicer):
     def __init__(self, store):
@@ -268,13 +296,13 @@ class Driver(service.DriverServiceServicer):
         if REVISION not in request.revisions:
             offered = ", ".join(map(str, request.revisions))
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"this driver speaks revision {REVISION}, not {offered}")
-        if set(request.required_capabilities) - {call.CAPABILITY_CANCEL}:
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this driver can only be cancelled")
+        if set(request.required_capabilities) - CAPABILITIES:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this driver can be cancelled, and list what it has")
         return api.HandshakeResponse(
             revision=REVISION,
-            driver="example-python",
+            driver_id="example-python",
             driver_version=VERSION,
-            capabilities=[call.CAPABILITY_CANCEL],
+            capabilities=sorted(CAPABILITIES),
             schema_digest=SCHEMA_DIGEST,
         )
 
@@ -323,6 +351,17 @@ class Driver(service.DriverServiceServicer):
         with self.store.lock:
             return self.store.observe(request.lookup)
 
+    def List(self, request, context):
+        """The token is the identity of the last file of its page, which may be gone by the time it is given back."""
+        if request.page_size < 1:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "`page_size` must be at least 1")
+        token = request.page_token
+        if token and not IDENTITY.fullmatch(token):
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "`page_token` is none that this driver gave")
+        with self.store.lock:
+            page, more = self.store.list(token, min(request.page_size, MAX_PAGE_SIZE))
+        return api.ListResponse(resources=page, next_page_token=page[-1].identity if more else "")
+
     def Cancel(self, request, context):
         stop = self.calls.get(request.call_id)
         if stop is not None:
@@ -349,8 +388,8 @@ class Driver(service.DriverServiceServicer):
             del self.calls[request.context.call_id]
 
     def apply(self, request, stop):
-        if request.resource_type != RESOURCE_TYPE:
-            raise Refused(call.FAILURE_CODE_UNSUPPORTED, f"no resource type `{request.resource_type}`")
+        if request.resource_type_id != RESOURCE_TYPE:
+            raise Refused(call.FAILURE_CODE_UNSUPPORTED, f"no resource type `{request.resource_type_id}`")
         with self.store.lock:
             self.store.fence(request.context)
         inputs, wrong = check(to_python(request.inputs))
@@ -362,7 +401,7 @@ class Driver(service.DriverServiceServicer):
         with self.store.lock:
             # A later claim may have come while this one waited.
             self.store.fence(request.context)
-            return self.store.apply(request.context, request.prior.identity, inputs)
+            return self.store.apply(request, inputs)
 
     def destroy(self, request):
         with self.store.lock:

@@ -84,8 +84,12 @@ class Person:
         self.operations = operations_pb2_grpc.OperationsStub(channel)
 
     def finish(self, operation):
-        """Waits until an operation has ended, and returns it."""
+        """Waits until an operation is done, and returns it. One that is stuck waits for an operator."""
         while not operation.done:
+            metadata = operation_pb2.OperationMetadata()
+            operation.metadata.Unpack(metadata)
+            if metadata.state == operation_pb2.OperationMetadata.STATE_STUCK:
+                raise RuntimeError(metadata.error.message)
             operation = self.operations.WaitOperation(
                 operations_pb2.WaitOperationRequest(name=operation.name, timeout=duration_pb2.Duration(seconds=20)),
                 timeout=60,
@@ -109,7 +113,7 @@ class MainJob(unittest.TestCase):
         environment = alice.projects.GetEnvironment(
             project_service_pb2.GetEnvironmentRequest(name=f"{name}/environments/development"), timeout=10
         )
-        with urllib.request.urlopen(environment.url, timeout=10) as answer:
+        with urllib.request.urlopen(environment.endpoints[0].url, timeout=10) as answer:
             page = answer.read().decode()
         self.assertIn("name: python-job", page)
         self.assertIn("visits: 1", page)
@@ -129,7 +133,7 @@ class MainJob(unittest.TestCase):
             alice.deployments.CreateDeployment(
                 deployment_service_pb2.CreateDeploymentRequest(
                     parent=environment.name,
-                    deployment=deployment_pb2.Deployment(run=made.name),
+                    deployment=deployment_pb2.Deployment(source_run=made.name),
                     request_id=request_id(),
                 ),
                 timeout=30,
@@ -140,7 +144,7 @@ class MainJob(unittest.TestCase):
             platform_service_pb2.GetProjectOverviewRequest(name=f"{name}/overview"), timeout=10
         )
         self.assertEqual([e.name for e in overview.environments], [environment.name])
-        self.assertEqual(list(overview.unreachable), [])
+        self.assertFalse(overview.HasField("unavailable_fields"))
 
     def test_a_watch_resumes_where_it_broke_off(self):
         alice = Person("alice")
@@ -154,6 +158,8 @@ class MainJob(unittest.TestCase):
 
         whole = watch()
         self.assertGreater(len(whole), 10)
+        # The last one has what came of the operation.
+        self.assertEqual(whole[-1].operation.WhichOneof("result"), "response")
         middle = len(whole) // 2
         rest = watch(whole[middle].resume_token)
         self.assertEqual([r.resume_token for r in rest], [r.resume_token for r in whole[middle + 1 :]])

@@ -36,14 +36,16 @@ if ! call "$api/$project" >/dev/null 2>&1; then
 fi
 
 operation=$(call "$api/$organization/projects?projectId=$id&requestId=$request_id" -d "$(wanted python)" | jq -r .name)
+# Until it is done, or stuck: then only an operator can go on. What went wrong is told and fails.
 call -N "$api/$operation:watch" | jq -r --unbuffered '.result |
-  if .operationState then "operation: \(.operationState)"
-  elif .step.state == "STATE_SUCCEEDED" then "step done: \(.step.stepId)"
+  if .step.state == "STATE_SUCCEEDED" then "step done: \(.step.stepId)"
+  elif .operation.metadata.state == "STATE_STUCK" then .operation.metadata.error.message | halt_error
+  elif .operation.error then .operation.error.message | halt_error
+  elif .operation.done then "operation: \(.operation.metadata.state)"
   else empty end'
-call "$api/$operation" | jq -e '.error | not' >/dev/null
-call "$api/$project/environments/development" | jq -r '"running at \(.url)"'
+call "$api/$project/environments/development" | jq -r '"running at \(.endpoints[0].url)"'
 
 # The first records of the project: what was only planned, and what was asked for.
 curl -sS --fail-with-body -G -H "Authorization: Bearer $PAVIOR_AUDITOR_TOKEN" "$api/$organization/auditRecords" -d pageSize=2 \
-  --data-urlencode "filter=action = provisioning.projects.create AND project = \"$project\"" |
+  --data-urlencode "filter=event.action = provisioning.projects.create AND event.target.project = \"$project\"" |
   jq -r '.auditRecords[] | "recorded: \(.event.summary)"'

@@ -40,16 +40,18 @@ if ! call $projects/GetProject "{\"name\": \"$project\"}" >/dev/null 2>&1; then
 fi
 
 operation=$(call $projects/CreateProject "$(wanted python "{\"requestId\": \"$request_id\"}")" | jq '{name}')
+# Until it is done, or stuck: then only an operator can go on. What went wrong is told and fails.
 call pavior.provisioning.v1.OperationService/WatchOperation "$operation" | jq -r --unbuffered '
-  if .operationState then "operation: \(.operationState)"
-  elif .step.state == "STATE_SUCCEEDED" then "step done: \(.step.stepId)"
+  if .step.state == "STATE_SUCCEEDED" then "step done: \(.step.stepId)"
+  elif .operation.metadata.state == "STATE_STUCK" then .operation.metadata.error.message | halt_error
+  elif .operation.error then .operation.error.message | halt_error
+  elif .operation.done then "operation: \(.operation.metadata.state)"
   else empty end'
-call google.longrunning.Operations/GetOperation "$operation" | jq -e '.error | not' >/dev/null
 call $projects/GetEnvironment "{\"name\": \"$project/environments/development\"}" |
-  jq -r '"running at \(.url)"'
+  jq -r '"running at \(.endpoints[0].url)"'
 
 # The first records of the project: what was only planned, and what was asked for.
-filter="action = provisioning.projects.create AND project = \"$project\""
+filter="event.action = provisioning.projects.create AND event.target.project = \"$project\""
 token=$PAVIOR_AUDITOR_TOKEN call pavior.audit.v1.AuditService/ListAuditRecords \
   "$(jq -n --arg parent "$organization" --arg filter "$filter" '{$parent, $filter, pageSize: 2}')" |
   jq -r '.auditRecords[] | "recorded: \(.event.summary)"'

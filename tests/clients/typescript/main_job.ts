@@ -4,10 +4,9 @@
 import { create } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
-import { Operations } from "./gen/google/longrunning/operations_pb";
 import { BadRequestSchema, ErrorInfoSchema } from "./gen/google/rpc/error_details_pb";
 import { AuditService } from "./gen/pavior/audit/v1/audit_service_pb";
-import { OperationMetadata_State, OperationMetadataSchema, OperationStep_State } from "./gen/pavior/provisioning/v1/operation_pb";
+import { type OperationMetadata, OperationMetadata_State, OperationMetadataSchema, OperationStep_State } from "./gen/pavior/provisioning/v1/operation_pb";
 import { OperationService } from "./gen/pavior/provisioning/v1/operation_service_pb";
 import { CreateProjectRequestSchema, ProjectService } from "./gen/pavior/provisioning/v1/project_service_pb";
 
@@ -58,16 +57,12 @@ export async function mainJob({ organization, project, developer, auditor, tell 
 
   const { name: operation } = await ask("python");
   await watch(developer, operation, tell);
-  const { result } = await createClient(Operations, developer).getOperation({ name: operation }, deadline);
-  if (result.case === "error") {
-    throw new ConnectError(result.value.message, result.value.code as Code);
-  }
   const environment = await projects.getEnvironment({ name: `${name}/environments/development` }, deadline);
-  tell(`running at ${environment.url}`);
+  tell(`running at ${environment.endpoints[0]?.url}`);
 
   // The first records of the project: what was only planned, and what was asked for.
   const { auditRecords } = await createClient(AuditService, auditor).listAuditRecords(
-    { parent, filter: `action = provisioning.projects.create AND project = "${name}"`, pageSize: 2 },
+    { parent, filter: `event.action = provisioning.projects.create AND event.target.project = "${name}"`, pageSize: 2 },
     deadline,
   );
   for (const record of auditRecords) {
@@ -75,15 +70,20 @@ export async function mainJob({ organization, project, developer, auditor, tell 
   }
 }
 
-/** Tells what happens in an operation until it has ended. */
+/** Tells what happens in an operation until it is done, or stuck: then only an operator can go on. */
 async function watch(transport: Transport, name: string, tell: (line: string) => void): Promise<void> {
   const events = createClient(OperationService, transport).watchOperation({ name }, { timeoutMs: 120_000 });
+  let last: OperationMetadata | undefined;
   for await (const { event } of events) {
-    if (event.case === "operationState") {
-      tell(`operation: STATE_${OperationMetadata_State[event.value]}`);
+    if (event.case === "operation") {
+      last = event.value.metadata && anyUnpack(event.value.metadata, OperationMetadataSchema);
     } else if (event.case === "step" && event.value.state === OperationStep_State.SUCCEEDED) {
       tell(`step done: ${event.value.stepId}`);
     }
+  }
+  tell(`operation: STATE_${OperationMetadata_State[last?.state ?? 0]}`);
+  if (last?.error) {
+    throw new ConnectError(last.error.message, last.error.code as Code);
   }
 }
 

@@ -192,7 +192,7 @@ impl Source {
     }
 
     /// Records from an index on: index, leaf hash, bytes, and the other columns in one line, because handing over a
-    /// value costs more than joining eighteen.
+    /// value costs more than joining twenty.
     pub(super) async fn records(
         &mut self,
         log: &str,

@@ -4,6 +4,7 @@ use pavior_auth::Permit;
 use pavior_core::Fault;
 use pavior_core::filter::{self, Filter};
 use pavior_core::name::validate_id;
+use pavior_core::principal::{INSTALLATION, installation_name};
 use pavior_proto::pavior::audit::internal::v1 as recorder_pb;
 use pavior_proto::pavior::audit::v1 as pb;
 use pavior_rpc::{ErrorReason, Problem, Violations, audit, convert, stream};
@@ -26,7 +27,11 @@ const MAX_PRODUCER_TEXT: usize = 256;
 /// Checks that `parent` is the organization that the call was allowed for: a permit for one is not one for another.
 pub(super) fn confined(permit: &Permit, field: &str, parent: &str) -> Result<(), Problem> {
     let id = parent.strip_prefix("organizations/").filter(|id| is_log(id)).ok_or_else(|| {
-        Problem::invalid_field(field, Fault::Pattern, format!("`{parent}` is not `organizations/…`"))
+        let why = format!(
+            "`{parent}` is not `organizations/…`; that of the installation is `{}`",
+            installation_name()
+        );
+        Problem::invalid_field(field, Fault::Pattern, why)
     })?;
     match id == permit.organization() {
         true => Ok(()),
@@ -64,9 +69,9 @@ fn whole_number<N: std::str::FromStr + ToString>(text: &str) -> Option<N> {
     text.parse::<N>().ok().filter(|number| digits && number.to_string() == text)
 }
 
-/// An organization's id, or `-` for the platform.
+/// An organization's id, or that of the installation.
 fn is_log(id: &str) -> bool {
-    id == "-" || validate_id(id).is_ok()
+    validate_id(id).is_ok()
 }
 
 /// The organization and the event id of a record's name.
@@ -215,8 +220,8 @@ fn entry(
         return Ok(Err(("organization", Fault::Required, "is required".to_owned())));
     }
     // A request for `organizations/No Such Thing` is denied and recorded like any other. No such organization can have
-    // a log, and refusing the record would hold up its producer for ever: it belongs to the platform.
-    let log = if is_log(&organization) { organization.as_str() } else { "-" };
+    // a log, and refusing the record would hold up its producer for ever: it belongs to the installation.
+    let log = if is_log(&organization) { organization.as_str() } else { INSTALLATION };
     // Numbers beyond 2^53 would not survive JSON.
     if !(1..1 << 53).contains(&sequence) {
         return Ok(Err((
@@ -258,9 +263,9 @@ fn timestamp(micros: i64) -> Option<prost_types::Timestamp> {
     pavior_store::from_micros(micros).map(convert::to_timestamp)
 }
 
-pub(super) fn checkpoint(log: &str, origin: String, checkpoint: Checkpoint) -> pb::Checkpoint {
+pub(super) fn checkpoint(log: &str, origin: String, checkpoint: Checkpoint) -> pb::AuditCheckpoint {
     let Checkpoint { size, root, signed } = checkpoint;
-    pb::Checkpoint {
+    pb::AuditCheckpoint {
         name: format!("organizations/{log}/auditCheckpoint"),
         origin,
         tree_size: wire(size),

@@ -56,7 +56,7 @@ impl Api {
         Self { reader, appender, tokens, clock, pace, max_record_bytes: config.max_record_bytes }
     }
 
-    fn checkpoint(&self, permit: &Permit, checkpoint: Checkpoint) -> pb::Checkpoint {
+    fn checkpoint(&self, permit: &Permit, checkpoint: Checkpoint) -> pb::AuditCheckpoint {
         let log = permit.organization();
         convert::checkpoint(log, self.reader.signer.origin(log), checkpoint)
     }
@@ -153,10 +153,10 @@ impl AuditService for Api {
         Ok(Response::new(Box::pin(items)))
     }
 
-    async fn get_checkpoint(
+    async fn get_audit_checkpoint(
         &self,
-        request: Request<pb::GetCheckpointRequest>,
-    ) -> Result<Response<pb::Checkpoint>, Status> {
+        request: Request<pb::GetAuditCheckpointRequest>,
+    ) -> Result<Response<pb::AuditCheckpoint>, Status> {
         let (permit, _) = open_checkpoint(request, |m| &m.name)?;
         let checkpoint = self.reader.checkpoint(&permit).await.map_err(problem)?;
         Ok(Response::new(self.checkpoint(&permit, checkpoint)))
@@ -195,13 +195,16 @@ impl AuditService for Api {
         }))
     }
 
-    async fn get_tile(&self, request: Request<pb::GetTileRequest>) -> Result<Response<pb::Tile>, Status> {
+    async fn get_audit_tile(
+        &self,
+        request: Request<pb::GetAuditTileRequest>,
+    ) -> Result<Response<pb::AuditTile>, Status> {
         let permit = permit(&request)?;
-        let pb::GetTileRequest { name } = request.into_inner();
+        let pb::GetAuditTileRequest { name } = request.into_inner();
         let (parent, level, index) = convert::tile_name(&name)?;
         convert::confined(&permit, "name", parent)?;
         let hashes = self.reader.tile(&permit, level, index).await.map_err(problem)?;
         let width = hashes.len() as i32;
-        Ok(Response::new(pb::Tile { name, level, index, width, hashes: hashes.concat() }))
+        Ok(Response::new(pb::AuditTile { name, level, index, width, hashes: hashes.concat() }))
     }
 }

@@ -3,6 +3,7 @@
 use pavior_core::Fault;
 use std::time::Duration;
 
+use pavior_proto::pavior::audit::internal::v1::RefusalReason;
 use pavior_rpc::{ErrorReason, Problem, stream};
 use pavior_store::ErrorKind;
 use tonic::Code;
@@ -34,7 +35,7 @@ pub(super) fn problem(error: Error) -> Problem {
         Error::Refused { ref service, ref epoch, ref why } => refused(error.to_string(), service, epoch, why),
         Error::NoRecord(name) => Problem::not_found("audit.pavior.dev/AuditRecord", name),
         Error::NoTile { level, index } => {
-            Problem::not_found("audit.pavior.dev/Tile", format!("{level}/{index}"))
+            Problem::not_found("audit.pavior.dev/AuditTile", format!("{level}/{index}"))
         }
         // Not INVALID_ARGUMENT: the same request is good when the log has grown.
         error @ Error::BeyondEnd { field, .. } => {
@@ -58,11 +59,12 @@ fn unavailable(message: &str) -> Problem {
 /// Repeating such a call changes nothing: an operator has to act.
 fn refused(message: String, service: &str, epoch: &str, why: &Misfit) -> Problem {
     let (reason, metadata) = match why {
-        Misfit::Gap { expected, found } => {
-            (ErrorReason::SequenceGap, vec![("expected", expected.to_string()), ("found", found.to_string())])
-        }
+        Misfit::Gap { expected, found } => (
+            RefusalReason::SequenceGap,
+            vec![("expected", expected.to_string()), ("found", found.to_string())],
+        ),
         Misfit::Diverged { sequence, stored, offered } => (
-            ErrorReason::ProducerDiverged,
+            RefusalReason::ProducerDiverged,
             vec![
                 ("sequence", sequence.to_string()),
                 ("stored", stored.clone()),
@@ -70,7 +72,7 @@ fn refused(message: String, service: &str, epoch: &str, why: &Misfit) -> Problem
             ],
         ),
     };
-    let problem = Problem::new(Code::FailedPrecondition, reason, message);
+    let problem = Problem::refusal(reason, message);
     let producer = [("service", service.to_owned()), ("epoch", epoch.to_owned())];
     producer.into_iter().chain(metadata).fold(problem, |problem, (key, value)| problem.with(key, value))
 }

@@ -55,12 +55,13 @@ pub(crate) fn content(log: &str, body: &[u8]) -> Result<Hash, Error> {
 /// What is looked for by column never has control characters: they come from outside (a made-up resource name in a
 /// denied request), PostgreSQL refuses some of them, and the record must say what its columns say.
 fn tidy(event: &mut AuditEvent) {
-    let AuditEvent { action, principal, affected, cause, outcome, .. } = event;
-    let PrincipalRef { kind: _, name, via: _, session_id: _ } = principal;
+    let AuditEvent { action, principal, target, affected, cause, outcome, .. } = event;
+    let PrincipalRef { kind: _, name, on_behalf_of, via: _, session_id: _ } = principal;
     let Cause { call_id, request_id, trace_id: _, operation } = cause;
     let Outcome { status: _, code: _, reason: _, duration } = outcome;
-    let affected = affected.iter_mut().flat_map(|Affected { r#type, name, project }| [r#type, name, project]);
-    for text in [action, name, call_id, request_id, operation].into_iter().chain(affected) {
+    let places = target.iter_mut().chain(affected);
+    let places = places.flat_map(|Affected { r#type, name, project }| [r#type, name, project]);
+    for text in [action, name, on_behalf_of, call_id, request_id, operation].into_iter().chain(places) {
         if text.contains(char::is_control) {
             *text = text.replace(char::is_control, "\u{fffd}");
         }
@@ -70,7 +71,7 @@ fn tidy(event: &mut AuditEvent) {
 
 fn index_fields(record: &Record) -> IndexFields {
     let event = &record.event;
-    let Affected { r#type: target_type, name: target, project } = event.target().cloned().unwrap_or_default();
+    let Affected { r#type: target_type, name: target, project } = event.target.clone().unwrap_or_default();
     IndexFields {
         event_id: event.event_id.to_string(),
         receive_time: pavior_store::micros(record.receive_time),
@@ -78,6 +79,7 @@ fn index_fields(record: &Record) -> IndexFields {
         audit_class: event.audit_class.as_str().to_owned(),
         action: event.action.clone(),
         principal: event.principal.name.clone(),
+        on_behalf_of: event.principal.on_behalf_of.clone(),
         target,
         target_type,
         project,
@@ -131,7 +133,8 @@ mod tests {
 
     fn event() -> AuditEvent {
         AuditEvent {
-            affected: vec![Affected::new("t", "organizations/acme/x\u{0}\u{1f}/é")],
+            target: Some(Affected::new("t", "organizations/acme/x\u{0}\u{1f}/é")),
+            affected: vec![Affected::new("t", "organizations/acme/\u{0}")],
             cause: Cause { call_id: "c".into(), ..Cause::default() },
             outcome: Outcome { duration: Some(Duration::MAX), ..Outcome::ok(Status::Succeeded) },
             change: Some(Change {
@@ -160,16 +163,18 @@ mod tests {
     fn what_is_stored_is_what_the_bytes_say() {
         let entry = entry(&origin(), "acme", 3, event()).unwrap();
         let back = read("acme", &entry.body).unwrap();
-        assert_eq!(back.affected[0].name, "organizations/acme/x\u{fffd}\u{fffd}/é");
+        let target = back.target.unwrap().name;
+        assert_eq!(target, "organizations/acme/x\u{fffd}\u{fffd}/é");
+        assert_eq!(back.affected[0].name, "organizations/acme/\u{fffd}");
         assert_eq!(back.outcome.duration, Some(MAX_DURATION));
         assert_eq!(back.summary, "line\nline");
-        assert_eq!(entry.index_fields.target, back.affected[0].name);
+        assert_eq!(entry.index_fields.target, target);
         assert_eq!(reread("acme", &entry.body).unwrap(), (origin().producer, entry));
     }
 
     #[test]
     fn a_record_without_a_target_has_none_in_its_columns() {
-        let event = AuditEvent { affected: Vec::new(), ..event() };
+        let event = AuditEvent { target: None, ..event() };
         let fields = entry(&origin(), "acme", 3, event).unwrap().index_fields;
         assert_eq!((fields.target, fields.target_type, fields.project), Default::default());
     }

@@ -26,6 +26,7 @@ pub(crate) struct IndexFields {
     pub(crate) audit_class: String,
     pub(crate) action: String,
     pub(crate) principal: String,
+    pub(crate) on_behalf_of: String,
     pub(crate) target: String,
     pub(crate) target_type: String,
     pub(crate) project: String,

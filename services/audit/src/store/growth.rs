@@ -75,6 +75,7 @@ fn row(index: u64, (producer, entry): &Taken<'_>) -> Result<record::Model, Error
         audit_class: fields.audit_class.clone(),
         action: fields.action.clone(),
         principal: fields.principal.clone(),
+        on_behalf_of: fields.on_behalf_of.clone(),
         target: fields.target.clone(),
         target_type: fields.target_type.clone(),
         project: fields.project.clone(),

@@ -30,28 +30,41 @@ pub(crate) struct Page {
     pub(crate) more: bool,
 }
 
+const PRINCIPAL: &str = "event.principal.name";
+const TARGET: &str = "event.target.name";
+
 impl AuditStore {
-    /// Compiles a filter over the documented fields.
+    /// Compiles a filter over the documented fields, which are called by their paths in a record.
     pub(crate) fn select(&self, filter: &Filter) -> Result<Selection, Error> {
         let fields = FieldMap::new(self.store.backend())
-            .text("principal", Column::Principal)
-            .text("target", Column::Target)
-            .text("target_type", Column::TargetType)
-            .text("project", Column::Project)
-            .text("action", Column::Action)
+            .number("index", Column::Idx)
+            .timestamp_micros("receive_time", Column::ReceiveTime)
+            .timestamp_micros("event.event_time", Column::EventTime)
+            .text("event.action", Column::Action)
             .enumeration(
-                "audit_class",
+                "event.audit_class",
                 Column::AuditClass,
                 named("AUDIT_CLASS_", AuditClass::ALL, AuditClass::as_str),
             )
-            .enumeration("effect", Column::Effect, named("EFFECT_", Effect::ALL, Effect::as_str))
-            .enumeration("status", Column::Status, named("STATUS_", Status::ALL, Status::as_str))
-            .text("call_id", Column::CallId)
-            .text("request_id", Column::RequestId)
-            .text("operation", Column::Operation)
-            .number("index", Column::Idx)
-            .timestamp_micros("event_time", Column::EventTime)
-            .global(["principal", "target", "action"]);
+            .name(PRINCIPAL, Column::Principal)
+            .name("event.principal.on_behalf_of", Column::OnBehalfOf)
+            .name(TARGET, Column::Target)
+            .text("event.target.type", Column::TargetType)
+            .name("event.target.project", Column::Project)
+            .enumeration(
+                "event.decision.effect",
+                Column::Effect,
+                named("EFFECT_", Effect::ALL, Effect::as_str),
+            )
+            .enumeration(
+                "event.outcome.status",
+                Column::Status,
+                named("STATUS_", Status::ALL, Status::as_str),
+            )
+            .text("event.cause.call_id", Column::CallId)
+            .text("event.cause.request_id", Column::RequestId)
+            .name("event.cause.operation", Column::Operation)
+            .global([PRINCIPAL, TARGET, "event.action"]);
         Ok(Selection(filter::condition(filter, &fields)?))
     }
 

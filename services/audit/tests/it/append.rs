@@ -2,6 +2,7 @@
 
 use pavior_audit_verifier::{CheckpointStatus, VerifierKey, verify_database};
 use pavior_core::audit::AuditEvent;
+use pavior_core::principal::INSTALLATION;
 use pavior_proto::pavior::audit::internal::v1 as recorder_pb;
 use pavior_rpc::{ErrorReason, problem};
 use pavior_testkit::db;
@@ -87,7 +88,7 @@ async fn another_event_under_a_number_that_was_given_is_refused_with_both() {
         let mut again = batch("catalog", "e1", numbered(2, event("acme", 2)));
         again.producer.as_mut().unwrap().instance = "i2".into();
         fixture.clock.advance(std::time::Duration::from_secs(60));
-        let answer = client.append_records(fixture.request("catalog", "-", again)).await.unwrap();
+        let answer = client.append_records(fixture.request("catalog", INSTALLATION, again)).await.unwrap();
         assert_eq!(answer.into_inner().acknowledged_sequence, 3);
         running.stop().await;
     })
@@ -104,7 +105,7 @@ async fn producer_learns_how_far_the_log_is_with_it_and_with_nobody_else() {
             let producer = batch(service, epoch, vec![]).producer;
             let message = recorder_pb::GetProducerStateRequest { producer };
             client
-                .get_producer_state(fixture.request("catalog", "-", message))
+                .get_producer_state(fixture.request("catalog", INSTALLATION, message))
                 .await
                 .map(Response::into_inner)
         };
@@ -136,7 +137,7 @@ async fn bad_events_are_refused_with_every_violation_and_nothing_is_written() {
     message.events[2].sequence = 0;
     message.events[3].event = None;
     message.events[4].event.as_mut().unwrap().event_id = "x".into();
-    let status = client.append_records(fixture.request("catalog", "-", message)).await.unwrap_err();
+    let status = client.append_records(fixture.request("catalog", INSTALLATION, message)).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     let fields: Vec<_> = problem::from_status(&status).violations.into_iter().map(|v| v.field).collect();
     assert_eq!(
@@ -163,12 +164,14 @@ async fn service_cannot_write_as_another_and_unknown_callers_not_at_all() {
     let running = fixture.start().await;
     let forged = batch("policy", "e1", vec![("acme", 1, event("acme", 1))]);
     let mut client = fixture.client(&running, "catalog");
-    not_the_producer(&client.append_records(fixture.request("catalog", "-", forged)).await.unwrap_err());
+    not_the_producer(
+        &client.append_records(fixture.request("catalog", INSTALLATION, forged)).await.unwrap_err(),
+    );
     // A service may not read the trail, and who has no token may do nothing.
-    let read = pavior_proto::pavior::audit::v1::GetCheckpointRequest {
+    let read = pavior_proto::pavior::audit::v1::GetAuditCheckpointRequest {
         name: "organizations/acme/auditCheckpoint".into(),
     };
-    let status = client.get_checkpoint(fixture.request("catalog", "acme", read)).await.unwrap_err();
+    let status = client.get_audit_checkpoint(fixture.request("catalog", "acme", read)).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
     running.stop().await;
 }
@@ -369,7 +372,7 @@ async fn nothing_that_a_caller_makes_up_holds_up_the_producer() {
         pavior_rpc::audit::Producer { service: "catalog".into(), instance: "i".into(), epoch: "e1".into() };
     // As the outbox's relay ships them: an organization that cannot be, control characters, values beyond the limit.
     let mut denied = event("acme", 1);
-    denied.affected[0].name = "organizations/No Such\u{0}\n/things/x".into();
+    denied.target.as_mut().unwrap().name = "organizations/No Such\u{0}\n/things/x".into();
     let mut large = event("acme", 3);
     let text = "x".repeat(2 << 20);
     large.change.as_mut().unwrap().after = Some(serde_json::json!({ "text": text }));
@@ -380,15 +383,15 @@ async fn nothing_that_a_caller_makes_up_holds_up_the_producer() {
     let shipped = sink.ship(&producer, rows.collect()).await;
     assert_eq!((shipped.acknowledged, shipped.error.map(|error| error.to_string())), (Some(3), None));
     let mut reader = fixture.client(&running, "gateway");
-    let platform = fixture.all(&mut reader, "-", "").await;
-    let name = platform[0].event.as_ref().unwrap().affected[0].name.clone();
+    let platform = fixture.all(&mut reader, INSTALLATION, "").await;
+    let name = platform[0].event.as_ref().unwrap().target.as_ref().unwrap().name.clone();
     assert_eq!(name, "organizations/No Such\u{fffd}\u{fffd}/things/x");
     let own = fixture.all(&mut reader, "acme", "").await;
     assert_eq!(own.len(), 2);
     let change = own[0].event.as_ref().unwrap().change.clone().unwrap();
     let after: serde_json::Value = serde_json::from_slice(&change.after).unwrap();
     assert_eq!(after["omitted"]["bytes"], text.len() + r#"{"text":""}"#.len());
-    assert_eq!(change.request_digest, "00");
+    assert_eq!(change.request_digest, pavior_core::digest::sha256_digest(b"request"));
     drop((sink, reader));
     assert_eq!(running.proven(&fixture).await.records(), 3);
 }

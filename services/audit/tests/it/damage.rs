@@ -3,6 +3,7 @@
 use pavior_audit::Config;
 use pavior_audit::restore::Ledger;
 use pavior_audit_verifier::{VerifyError, verify_database};
+use pavior_core::principal::INSTALLATION;
 use pavior_proto::pavior::audit::internal::v1 as recorder_pb;
 use pavior_testkit::db;
 use sea_orm::Value;
@@ -91,7 +92,8 @@ async fn events_of_a_damaged_log_wait_for_its_repair_and_all_else_goes_on() {
         assert_eq!(refusal(&status, "expected").2, "8");
         // The producer finds its last event, although it is no record yet.
         let producer = batch("catalog", "e1", vec![]).producer;
-        let asked = fixture.request("catalog", "-", recorder_pb::GetProducerStateRequest { producer });
+        let asked =
+            fixture.request("catalog", INSTALLATION, recorder_pb::GetProducerStateRequest { producer });
         let state = client.get_producer_state(asked).await.unwrap().into_inner();
         assert_eq!((state.last_sequence, state.last_event_id), (7, ids_of("acme", &[7]).remove(0)));
         drop((client, reader));

@@ -74,7 +74,7 @@ async fn whatever_validation_accepts_gives_an_event_that_is_taken() {
         let value = convert::to_json(&entity).unwrap();
         let mut event: AuditEvent = event("acme", 1);
         event.event_id = uuid::Uuid::from_u128(rows.len() as u128);
-        event.affected[0].name = entity.name;
+        event.target.as_mut().unwrap().name = entity.name;
         event.summary = request.parent;
         event.change = Some(Change { before: Some(value.clone()), after: Some(value), ..Change::default() });
         let event = event.bounded();

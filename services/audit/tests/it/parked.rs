@@ -87,7 +87,7 @@ async fn log_whose_parked_events_are_gone_goes_on_when_the_loss_is_accepted_and_
         running.well().await;
         let (client, mut reader) = clients(&fixture, &running);
         assert_eq!(ids(&fixture, &mut reader, "acme").await, ids_of("acme", &[1, 2, 3, 1_000, 5]));
-        let records = fixture.all(&mut reader, "acme", "action = \"platform.restore\"").await;
+        let records = fixture.all(&mut reader, "acme", "event.action = \"platform.restore\"").await;
         assert_eq!(records[0].event.as_ref().unwrap().summary, said);
         drop((client, reader));
         assert_eq!(running.proven(&fixture).await.accepted_losses, 1);

@@ -3,12 +3,13 @@
 use pavior_audit_verifier::{
     Hash, VerifierKey, leaf_hash, verify_consistency, verify_export, verify_inclusion,
 };
+use pavior_core::principal::INSTALLATION;
 use pavior_proto::pavior::audit::v1 as pb;
 use pavior_rpc::{ErrorReason, problem};
 use pavior_testkit::db;
 use tonic::Code;
 
-use crate::support::{Fixture, event};
+use crate::support::{Client, Fixture, event};
 
 fn hashes(hashes: &[Vec<u8>]) -> Vec<Hash> {
     hashes.iter().map(|hash| Hash::try_from(hash.as_slice()).unwrap()).collect()
@@ -26,21 +27,29 @@ async fn filters_find_what_they_say_on_both_databases() {
         type Matches = fn(i64) -> bool;
         let table: Vec<(String, Matches)> = vec![
             (String::new(), |_| true),
-            ("principal = \"organizations/acme/users/alice\"".into(), |n| n % 2 == 0),
-            ("principal = \"*/alice\" AND audit_class = AUDIT_CLASS_REQUIRED".into(), |n| {
+            ("event.principal.name = \"organizations/acme/users/alice\"".into(), |n| n % 2 == 0),
+            ("event.principal.on_behalf_of = \"organizations/acme/users/carol\"".into(), |n| n % 11 == 0),
+            ("-event.principal.on_behalf_of:*".into(), |n| n % 11 != 0),
+            ("event.principal.on_behalf_of = null".into(), |n| n % 11 != 0),
+            ("event.principal.name = \"*/alice\" event.audit_class = AUDIT_CLASS_REQUIRED".into(), |n| {
                 n % 2 == 0 && n % 3 == 0
             }),
-            ("target = \"organizations/acme/components/c3\"".into(), |n| n % 7 == 3),
-            ("target_type = \"catalog.pavior.dev/Component\" index < 10".into(), |n| n <= 10),
-            ("project = \"organizations/acme/projects/hello\"".into(), |n| n % 5 == 0),
-            ("action = \"catalog.components.create\"".into(), |n| n % 3 == 0),
-            ("effect = DENY OR status = SUCCEEDED".into(), |_| true),
-            ("status = STATUS_DENIED".into(), |n| n % 10 == 0),
-            ("NOT effect = EFFECT_DENY".into(), |n| n % 10 != 0),
-            ("request_id = \"request-17\"".into(), |n| n == 17),
-            ("call_id = \"call-18\"".into(), |n| n == 18),
-            (format!("operation = \"{operation}\""), |n| n % 4 == 0),
-            ("event_time > \"2026-03-01T10:00:50Z\"".into(), |n| n > 50),
+            ("event.target.name = \"organizations/acme/components/c3\"".into(), |n| n % 7 == 3),
+            ("event.target.type = \"catalog.pavior.dev/Component\" index < 10".into(), |n| n <= 10),
+            ("event.target.project = \"organizations/acme/projects/hello\"".into(), |n| n % 5 == 0),
+            ("event.action = \"catalog.components.create\"".into(), |n| n % 3 == 0),
+            ("event.decision.effect = DENY OR event.outcome.status = SUCCEEDED".into(), |_| true),
+            ("event.outcome.status = STATUS_DENIED".into(), |n| n % 10 == 0),
+            ("NOT event.decision.effect = EFFECT_DENY".into(), |n| n % 10 != 0),
+            ("event.cause.request_id = \"request-17\"".into(), |n| n == 17),
+            ("event.cause.call_id = \"call-18\"".into(), |n| n == 18),
+            (format!("event.cause.operation = \"{operation}\""), |n| n % 4 == 0),
+            ("event.event_time > \"2026-03-01T10:00:50Z\"".into(), |n| n > 50),
+            ("receive_time >= \"2000-01-01T00:00:00Z\"".into(), |_| true),
+            ("receive_time < \"2000-01-01T00:00:00Z\"".into(), |_| false),
+            // A bare word is looked for in the names and the action; what else was changed is no target.
+            ("components/c3".into(), |n| n % 7 == 3),
+            ("components/other".into(), |_| false),
         ];
         for (filter, matches) in table {
             let found = fixture.all(&mut client, "acme", &filter).await;
@@ -48,13 +57,74 @@ async fn filters_find_what_they_say_on_both_databases() {
             let expected: Vec<i64> = (1..=60).filter(|n| matches(*n)).collect();
             assert_eq!(found, expected, "{filter} on {}", fixture.db.kind);
         }
-        for bad in ["nothing = 1", "principal = ", "audit_class = Z", "status = ok", "event_time > yesterday"]
-        {
-            let message = pb::ListAuditRecordsRequest { filter: bad.into(), ..Default::default() };
-            let status = fixture.list(&mut client, "acme", message).await.unwrap_err();
-            assert_eq!(status.code(), Code::InvalidArgument, "{bad}");
-            assert!(problem::from_status(&status).is(ErrorReason::InvalidFilter), "{bad}");
+        running.stop().await;
+    })
+    .await;
+}
+
+/// What a list of records says to a filter that it does not take.
+async fn refusal(fixture: &Fixture, client: &mut Client, filter: &str) -> String {
+    let message = pb::ListAuditRecordsRequest { filter: filter.into(), ..Default::default() };
+    let status = fixture.list(client, "acme", message).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{filter}");
+    let problem = problem::from_status(&status);
+    assert!(problem.is(ErrorReason::InvalidFilter), "{filter}");
+    assert_eq!(problem.violations[0].field, "filter");
+    problem.violations[0].description.clone()
+}
+
+const FIELDS: &str = "`event.action`, `event.audit_class`, `event.cause.call_id`, `event.cause.operation`, \
+    `event.cause.request_id`, `event.decision.effect`, `event.event_time`, `event.outcome.status`, \
+    `event.principal.name`, `event.principal.on_behalf_of`, `event.target.name`, `event.target.project`, \
+    `event.target.type`, `index`, `receive_time`";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_that_could_find_nothing_are_refused_with_what_would_be_right() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start().await;
+        let mut client = fixture.client(&running, "gateway");
+        for field in [
+            "nothing",
+            "principal",
+            "target",
+            "target_type",
+            "project",
+            "action",
+            "audit_class",
+            "effect",
+            "status",
+            "call_id",
+            "request_id",
+            "operation",
+            "event_time",
+            "event",
+            "event.principal.via",
+            "event.affected.name",
+            "event.target",
+        ] {
+            let told = refusal(&fixture, &mut client, &format!("{field} = x")).await;
+            assert_eq!(told, format!("`{field}` is not a field here; known are {FIELDS}"));
         }
+        for field in [
+            "event.principal.name",
+            "event.principal.on_behalf_of",
+            "event.target.name",
+            "event.target.project",
+            "event.cause.operation",
+        ] {
+            for value in ["hello", "", "users/alice"] {
+                let told = refusal(&fixture, &mut client, &format!("{field} = \"{value}\"")).await;
+                let right =
+                    "a full resource name as in `organizations/acme/users/alice`, or with `*` a part of one";
+                assert_eq!(told, format!("`{field}` must be {right}, not `{value}`"));
+            }
+        }
+        for bad in ["event.principal.name = ", "event.audit_class = Z", "event.outcome.status = ok"] {
+            refusal(&fixture, &mut client, bad).await;
+        }
+        let told = refusal(&fixture, &mut client, "event.event_time > yesterday").await;
+        assert_eq!(told, "`event.event_time` must be a time as in `2026-01-31T12:00:00Z`, not `yesterday`");
         running.stop().await;
     })
     .await;
@@ -178,9 +248,12 @@ async fn proofs_hold_for_an_independent_verifier() {
 
         for (level, index, width) in [(0, 0, 256), (0, 2, 118), (1, 0, 2)] {
             let name = format!("organizations/acme/auditTiles/{level}-{index}");
-            let message = pb::GetTileRequest { name: name.clone() };
-            let tile =
-                client.get_tile(fixture.request("gateway", "acme", message)).await.unwrap().into_inner();
+            let message = pb::GetAuditTileRequest { name: name.clone() };
+            let tile = client
+                .get_audit_tile(fixture.request("gateway", "acme", message))
+                .await
+                .unwrap()
+                .into_inner();
             assert_eq!((tile.width, tile.hashes.len()), (width, width as usize * 32));
             assert_eq!((tile.name, tile.level, tile.index), (name, level, index));
         }
@@ -195,8 +268,9 @@ async fn proofs_hold_for_an_independent_verifier() {
             ("0-+1", Code::InvalidArgument),
             ("0", Code::InvalidArgument),
         ] {
-            let message = pb::GetTileRequest { name: format!("organizations/acme/auditTiles/{id}") };
-            let status = client.get_tile(fixture.request("gateway", "acme", message)).await.unwrap_err();
+            let message = pb::GetAuditTileRequest { name: format!("organizations/acme/auditTiles/{id}") };
+            let status =
+                client.get_audit_tile(fixture.request("gateway", "acme", message)).await.unwrap_err();
             assert_eq!(status.code(), code, "{id}");
         }
         for (index, tree_size) in [(630, 0), (0, 631), (10, 10), (i64::MAX, 0)] {
@@ -220,11 +294,11 @@ async fn permit_for_one_organization_opens_no_other() {
     let events = vec![
         ("acme", 1, event("acme", 1)),
         ("umbrella", 2, event("umbrella", 2)),
-        ("-", 3, event("acme", 3)),
+        (INSTALLATION, 3, event("acme", 3)),
     ];
     fixture.append(&mut writer, "catalog", "e1", events).await.unwrap();
     let mut client = fixture.client(&running, "gateway");
-    for (own, other) in [("acme", "umbrella"), ("acme", "-"), ("-", "acme")] {
+    for (own, other) in [("acme", "umbrella"), ("acme", INSTALLATION), (INSTALLATION, "acme")] {
         assert_eq!(fixture.all(&mut client, own, "").await.len(), 1);
         let parent = format!("organizations/{other}");
         let name = format!("{parent}/auditRecords/{}", event("umbrella", 2).event_id);
@@ -244,7 +318,7 @@ async fn permit_for_one_organization_opens_no_other() {
             watch_audit_records,
             pb::WatchAuditRecordsRequest { parent: parent.clone(), ..Default::default() }
         );
-        denied!(get_checkpoint, pb::GetCheckpointRequest { name: checkpoint.clone() });
+        denied!(get_audit_checkpoint, pb::GetAuditCheckpointRequest { name: checkpoint.clone() });
         denied!(
             prove_inclusion,
             pb::ProveInclusionRequest { name: checkpoint.clone(), ..Default::default() }
@@ -253,7 +327,7 @@ async fn permit_for_one_organization_opens_no_other() {
             prove_consistency,
             pb::ProveConsistencyRequest { name: checkpoint.clone(), ..Default::default() }
         );
-        denied!(get_tile, pb::GetTileRequest { name: format!("{parent}/auditTiles/0-0") });
+        denied!(get_audit_tile, pb::GetAuditTileRequest { name: format!("{parent}/auditTiles/0-0") });
     }
     // The record of another organization is not found under one's own name either.
     let name = format!("organizations/acme/auditRecords/{}", event("umbrella", 2).event_id);

@@ -75,7 +75,7 @@ async fn log_that_was_set_back_is_refused_until_the_loss_is_accepted_and_recorde
         let mut reader = fixture.client(&running, "gateway");
         for (log, size) in [("acme", 201), ("umbrella", 101)] {
             assert_eq!(fixture.checkpoint(&mut reader, log).await.tree_size, size);
-            let said = fixture.all(&mut reader, log, "action = \"platform.restore\"").await;
+            let said = fixture.all(&mut reader, log, "event.action = \"platform.restore\"").await;
             assert_eq!(said.len(), 1);
             assert!(said[0].event.as_ref().unwrap().summary.contains("were signed"), "{said:?}");
         }

@@ -11,6 +11,8 @@ use pavior_core::audit::{
     self as audit_words, Affected, AuditClass, AuditEvent, Cause, Change, Code, DecisionRef, Effect, Outcome,
     PrincipalKind, PrincipalRef,
 };
+use pavior_core::digest::sha256_digest;
+use pavior_core::principal::INSTALLATION;
 use pavior_proto::pavior::audit::internal::v1 as recorder_pb;
 use pavior_proto::pavior::audit::internal::v1::recorder_service_client::RecorderServiceClient;
 use pavior_proto::pavior::audit::v1 as pb;
@@ -167,7 +169,7 @@ impl Fixture {
         events: Vec<(&str, i64, AuditEvent)>,
     ) -> Result<tonic::Response<recorder_pb::AppendRecordsResponse>, Status> {
         let message = batch(role, epoch, events);
-        client.append_records(self.request(role, "-", message)).await
+        client.append_records(self.request(role, INSTALLATION, message)).await
     }
 
     /// `count` records for a log, numbered on from `first`.
@@ -182,9 +184,9 @@ impl Fixture {
         }
     }
 
-    pub(crate) async fn checkpoint(&self, client: &mut Client, log: &str) -> pb::Checkpoint {
-        let message = pb::GetCheckpointRequest { name: format!("organizations/{log}/auditCheckpoint") };
-        client.get_checkpoint(self.request("gateway", log, message)).await.unwrap().into_inner()
+    pub(crate) async fn checkpoint(&self, client: &mut Client, log: &str) -> pb::AuditCheckpoint {
+        let message = pb::GetAuditCheckpointRequest { name: format!("organizations/{log}/auditCheckpoint") };
+        client.get_audit_checkpoint(self.request("gateway", log, message)).await.unwrap().into_inner()
     }
 
     pub(crate) async fn list(
@@ -294,7 +296,8 @@ pub(crate) fn batch(
 pub(crate) fn event(log: &str, n: i64) -> AuditEvent {
     let who = if n % 2 == 0 { "alice" } else { "bob" };
     let principal = PrincipalRef {
-        via: "gateway".into(),
+        on_behalf_of: if n % 11 == 0 { format!("organizations/{log}/users/carol") } else { String::new() },
+        via: pavior_core::principal::service_name("provisioning"),
         ..PrincipalRef::new(PrincipalKind::User, format!("organizations/{log}/users/{who}"))
     };
     let id = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + n as u128);
@@ -303,11 +306,15 @@ pub(crate) fn event(log: &str, n: i64) -> AuditEvent {
     let denied = n % 10 == 0;
     AuditEvent {
         audit_class: if n % 3 == 0 { AuditClass::Required } else { AuditClass::BestEffort },
-        affected: vec![Affected {
+        target: Some(Affected {
             r#type: "catalog.pavior.dev/Component".into(),
             name: format!("organizations/{log}/components/c{}", n % 7),
             project: if n % 5 == 0 { format!("organizations/{log}/projects/hello") } else { String::new() },
-        }],
+        }),
+        affected: vec![Affected::new(
+            "catalog.pavior.dev/Component",
+            format!("organizations/{log}/components/other"),
+        )],
         cause: Cause {
             call_id: format!("call-{n}"),
             request_id: format!("request-{n}"),
@@ -321,8 +328,8 @@ pub(crate) fn event(log: &str, n: i64) -> AuditEvent {
         decision: Some(DecisionRef {
             decision: format!("d{n}"),
             effect: if denied { Effect::Deny } else { Effect::Allow },
-            policy_revision: "r1".into(),
-            policy_ids: vec!["p1".into()],
+            policies_digest: sha256_digest(b"policies"),
+            rule_ids: vec!["p1".into()],
             approvals: vec![],
         }),
         outcome: Outcome {
@@ -333,7 +340,7 @@ pub(crate) fn event(log: &str, n: i64) -> AuditEvent {
             }
         },
         change: (n % 3 == 0).then(|| Change {
-            request_digest: "00".into(),
+            request_digest: sha256_digest(b"request"),
             after: Some(serde_json::json!({"replicas": n, "text": "ünï\n"})),
             ..Change::default()
         }),

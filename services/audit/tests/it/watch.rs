@@ -88,7 +88,7 @@ async fn filtered_watch_tells_in_bookmarks_how_far_it_is() {
     let running = fixture.start_with(config).await.unwrap();
     let (mut writer, mut client) = clients(&fixture, &running).await;
     fixture.fill(&mut writer, "acme", 1, 21).await;
-    let filter = "status = DENIED";
+    let filter = "event.outcome.status = DENIED";
     let mut stream = watch(&fixture, &mut client, None, filter).await;
     let mut seen = Vec::new();
     let behind = loop {

@@ -52,6 +52,13 @@ impl CatalogService for Api {
         self.page_of_entities(request).await
     }
 
+    async fn list_entity_relations(
+        &self,
+        request: Request<pb::ListEntityRelationsRequest>,
+    ) -> Answer<pb::ListEntityRelationsResponse> {
+        self.page_of_relations(request).await
+    }
+
     async fn create_entity(&self, request: Request<pb::CreateEntityRequest>) -> Answer<pb::Entity> {
         create_with(&self.app, request, encode_entity, |work, command| Box::pin(create_entity(work, command)))
             .await

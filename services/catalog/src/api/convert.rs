@@ -35,16 +35,9 @@ pub(super) fn from_hash_map(map: &HashMap<String, String>) -> BTreeMap<String, S
     map.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-/// A schema from the wire: its text counts. `shown` is the same as a value, given in a request that creates, or recorded;
-/// somebody who gives only that, or leaves the text out, is told, rather than left with a schema that allows everything.
-pub(super) fn schema(violations: &mut Violations, field: &str, text: &str, shown: Option<&Struct>) -> Schema {
-    if text.is_empty() && shown.is_some_and(|shown| !shown.fields.is_empty()) {
-        let message = format!(
-            "is shown only: give the schema as JSON text in `{field}_json`, `{{}}` for one that allows everything"
-        );
-        violations.add(field, Fault::Conflict, message);
-    }
-    violations.check(&format!("{field}_json"), Fault::Syntax, Schema::parse(text)).unwrap_or_default()
+/// A schema from the wire.
+pub(super) fn schema(violations: &mut Violations, field: &str, text: &str) -> Schema {
+    violations.check(field, Fault::Syntax, Schema::parse(text)).unwrap_or_default()
 }
 
 impl Wire for OrganizationFields {
@@ -205,7 +198,6 @@ impl Wire for KindFields {
             create_time,
             update_time,
             description,
-            spec_schema: to_pb_struct(spec_schema.value()),
             spec_schema_json: spec_schema.text(),
             relation_rules: relation_rules.into_iter().map(encode_rule).collect(),
             built_in,
@@ -226,12 +218,11 @@ impl Wire for KindFields {
             create_time: _,
             update_time: _,
             description,
-            spec_schema,
             relation_rules,
             built_in: _,
             spec_schema_json,
         } = message;
-        let spec_schema = schema(violations, "spec_schema", spec_schema_json, spec_schema.as_ref());
+        let spec_schema = schema(violations, "spec_schema_json", spec_schema_json);
         Some(Self {
             display_name: display_name.clone(),
             description: description.clone(),

@@ -98,7 +98,7 @@ pub(super) fn encode_gone(gone: &Option<EntityView>) -> pb::Entity {
     gone.as_ref().map(encode_entity).unwrap_or_default()
 }
 
-fn encode_relation(seen: &SeenRelation, organization: &str) -> pb::entity::Relation {
+pub(super) fn encode_relation(seen: &SeenRelation, organization: &str) -> pb::entity::Relation {
     let SeenRelation { relation, target, resolved } = seen;
     pb::entity::Relation { r#type: relation.clone(), target: target.name(organization), resolved: *resolved }
 }

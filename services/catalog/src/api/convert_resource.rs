@@ -1,14 +1,16 @@
 //! Between messages and the domain: templates, resource types and resource definitions.
 
 use pavior_core::Fault;
-use pavior_proto::google::r#type::Money;
+use pavior_core::money::Money;
+use pavior_proto::google::r#type as money_pb;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_resource::{Scope, Wire, id_of, times};
-use pavior_rpc::convert::{from_money, to_money, to_timestamp};
+use pavior_rpc::convert::{from_money, money_to_wire, to_timestamp};
 
 use super::convert::{from_hash_map, from_pb_struct, schema, to_hash_map, to_pb_struct};
 use crate::app::{App, Match};
 use crate::domain::definition::{Context, Criteria};
+use crate::domain::template::Channel;
 use crate::domain::{
     ResourceDefinitionFields, ResourceTypeFields, Stored, TemplateFields, VersionFields, Violations,
 };
@@ -21,7 +23,12 @@ impl Wire for TemplateFields {
         let Self { display_name, description, channels, latest_version } = stored.fields.clone();
         let name = stored.name();
         let version = |id: String| format!("{name}/versions/{id}");
-        let channels = channels.into_iter().map(|(channel, id)| (channel, version(id))).collect();
+        let channel = |channel: Channel| pb::template::Channel {
+            template_version: version(channel.version),
+            move_time: Some(to_timestamp(channel.move_time)),
+            mover: channel.mover,
+        };
+        let channels = channels.into_iter().map(|(id, kept)| (id, channel(kept))).collect();
         let latest_version = if latest_version.is_empty() { latest_version } else { version(latest_version) };
         pb::Template {
             uid: stored.uid.to_string(),
@@ -74,9 +81,8 @@ impl Wire for VersionFields {
             uid: stored.uid.to_string(),
             document,
             digest,
-            parameter_schema: to_pb_struct(parameter_schema.value()),
             parameter_schema_json: parameter_schema.text(),
-            environment_classes,
+            environment_class_ids: environment_classes,
             content: to_pb_struct(&content),
             create_time: Some(to_timestamp(stored.create_time)),
         }
@@ -108,8 +114,6 @@ impl Wire for ResourceTypeFields {
             create_time,
             update_time,
             description,
-            input_schema: to_pb_struct(input_schema.value()),
-            output_schema: to_pb_struct(output_schema.value()),
             secret_outputs,
             input_schema_json: input_schema.text(),
             output_schema_json: output_schema.text(),
@@ -130,8 +134,6 @@ impl Wire for ResourceTypeFields {
             create_time: _,
             update_time: _,
             description,
-            input_schema,
-            output_schema,
             secret_outputs,
             input_schema_json,
             output_schema_json,
@@ -139,8 +141,8 @@ impl Wire for ResourceTypeFields {
         Some(Self {
             display_name: display_name.clone(),
             description: description.clone(),
-            input_schema: schema(violations, "input_schema", input_schema_json, input_schema.as_ref()),
-            output_schema: schema(violations, "output_schema", output_schema_json, output_schema.as_ref()),
+            input_schema: schema(violations, "input_schema_json", input_schema_json),
+            output_schema: schema(violations, "output_schema_json", output_schema_json),
             secret_outputs: secret_outputs.clone(),
         })
     }
@@ -172,7 +174,7 @@ impl Wire for ResourceDefinitionFields {
             driver_id: driver,
             driver_inputs: to_pb_struct(&driver_inputs),
             match_criteria: match_criteria.iter().map(encode_criteria).collect(),
-            monthly_cost: to_money(&monthly_cost),
+            monthly_cost: monthly_cost.as_ref().map(money_to_wire),
         }
     }
 
@@ -205,7 +207,9 @@ impl Wire for ResourceDefinitionFields {
             driver: driver.clone(),
             driver_inputs: from_pb_struct(driver_inputs.as_ref()),
             match_criteria: match_criteria.iter().map(decode_criteria).collect(),
-            monthly_cost: decode_cost(monthly_cost.as_ref(), scope.service.currency(), violations),
+            monthly_cost: monthly_cost
+                .as_ref()
+                .and_then(|cost| decode_cost(cost, scope.service.currency(), violations)),
         })
     }
 }
@@ -213,21 +217,22 @@ impl Wire for ResourceDefinitionFields {
 fn encode_criteria(criteria: &Criteria) -> pb::resource_definition::MatchCriteria {
     let Criteria { resource_id, project, environment_class, labels } = criteria.clone();
     pb::resource_definition::MatchCriteria {
-        environment_class: environment_class.unwrap_or_default(),
+        environment_class_id: environment_class.unwrap_or_default(),
         project: project.unwrap_or_default(),
         resource_id: resource_id.unwrap_or_default(),
-        labels: to_hash_map(&labels),
+        project_labels: to_hash_map(&labels),
     }
 }
 
 fn decode_criteria(criteria: &pb::resource_definition::MatchCriteria) -> Criteria {
-    let pb::resource_definition::MatchCriteria { environment_class, project, resource_id, labels } = criteria;
+    let pb::resource_definition::MatchCriteria { environment_class_id, project, resource_id, project_labels } =
+        criteria;
     let set = |text: &String| (!text.is_empty()).then(|| text.clone());
     Criteria {
         resource_id: set(resource_id),
         project: set(project),
-        environment_class: set(environment_class),
-        labels: from_hash_map(labels),
+        environment_class: set(environment_class_id),
+        labels: from_hash_map(project_labels),
     }
 }
 
@@ -242,8 +247,8 @@ pub(super) fn decode_context(
         resource_type,
         resource_id,
         project,
-        environment_class,
-        labels,
+        environment_class_id,
+        project_labels,
     } = context;
     let at = format!("{path}.resource_type");
     Context {
@@ -251,8 +256,8 @@ pub(super) fn decode_context(
             .unwrap_or_default(),
         resource_id: resource_id.clone(),
         project: project.clone(),
-        environment_class: environment_class.clone(),
-        labels: from_hash_map(labels),
+        environment_class: environment_class_id.clone(),
+        labels: from_hash_map(project_labels),
     }
 }
 
@@ -266,20 +271,11 @@ pub(super) fn encode_match(found: Match) -> pb::match_resource_definitions_respo
     }
 }
 
-/// A cost as it is stored: empty for nothing.
-fn decode_cost(cost: Option<&Money>, currency: &str, violations: &mut Violations) -> String {
-    let Some(cost) = cost else { return String::new() };
+fn decode_cost(cost: &money_pb::Money, currency: &str, violations: &mut Violations) -> Option<Money> {
     if cost.currency_code != currency {
         let why = format!("must be `{currency}`, the currency of the installation");
         violations.add("monthly_cost.currency_code", Fault::Pattern, why);
-        return String::new();
+        return None;
     }
-    match from_money(cost) {
-        Ok(cost) if cost.units() == 0 && cost.nanos() == 0 => String::new(),
-        Ok(cost) => cost.to_string(),
-        Err(error) => {
-            violations.add("monthly_cost", Fault::OutOfRange, error.to_string());
-            String::new()
-        }
-    }
+    violations.check("monthly_cost", Fault::OutOfRange, from_money(cost))
 }

@@ -2,7 +2,7 @@
 
 use pavior_auth::Permit;
 use pavior_core::Fault;
-use pavior_core::name::validate_new_id;
+use pavior_core::name::{reserved_in, validate_new_id};
 use pavior_proto::pavior::catalog::internal::v1 as registration_pb;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::pavior::identity::internal::v1 as directory_pb;
@@ -18,10 +18,11 @@ use prost::Message as _;
 use tonic::Request;
 
 use super::Api;
-use super::convert_entity::encode_entity;
+use super::convert_entity::{encode_entity, encode_relation};
 use super::convert_resource::{decode_context, encode_match};
 use crate::app::{
-    CreateVersion, Directory, DirectoryRows, ImportDocument, Imported, MoveChannel, Register, Unregister,
+    CreateVersion, Directory, DirectoryRows, ImportDocument, Imported, MoveChannel, Register, RemoveChannel,
+    Unregister,
 };
 use crate::domain::reference::EntityKey;
 use crate::domain::template::channel_problem;
@@ -50,8 +51,11 @@ impl Api {
         let (permit, request) = read_request(request)?;
         let context = ChangeContext::of(&permit, &request);
         let identity_pb::CreateOrganizationRequest { organization_id: id, organization, .. } = request;
-        validate_new_id("organizations", &id)
-            .map_err(|message| Problem::invalid_field("organization_id", Fault::Pattern, message))?;
+        validate_new_id("organizations", &id).map_err(|message| {
+            let reserved = reserved_in("organizations", &id).is_some();
+            let fault = if reserved { Fault::Reserved } else { Fault::Pattern };
+            Problem::invalid_field("organization_id", fault, message)
+        })?;
         let scope = Scope { service: &self.app, organization: &id, parent: "" };
         let fields = decode::<OrganizationFields>(&organization.unwrap_or_default(), &scope, None);
         let fields = fields.map_err(Problem::from)?;
@@ -141,6 +145,24 @@ impl Api {
             let found = self.app.list_entities(&permit, &list_query(&request, kind, &page)?).await?;
             let rows = found.views.iter().map(encode_entity).zip(found.positions);
             Ok::<_, Error>(close::<Asked>(kernel, &page, rows.collect()))
+        };
+        respond(listed.await)
+    }
+
+    pub(super) async fn page_of_relations(
+        &self,
+        request: Request<pb::ListEntityRelationsRequest>,
+    ) -> Answer<pb::ListEntityRelationsResponse> {
+        type Asked = pb::ListEntityRelationsRequest;
+        let (permit, request) = read_request(request)?;
+        let kernel = self.app.kernel();
+        let listed = async {
+            let entity = name::<EntityFields>(&permit, "parent", &request.parent, Asked::ACTION)?;
+            let page = open_page(kernel, &request).map_err(ResourceError::from)?;
+            let found = self.app.list_relations(&permit, &entity, page.after.as_ref(), page.limit()).await?;
+            let encoded =
+                found.into_iter().map(|(seen, at)| (encode_relation(&seen, permit.organization()), at));
+            Ok::<_, Error>(close::<Asked>(kernel, &page, encoded.collect()))
         };
         respond(listed.await)
     }
@@ -241,17 +263,24 @@ impl Api {
         let (permit, request) = read_request(request)?;
         let action = pb::MoveTemplateChannelRequest::ACTION;
         let context = ChangeContext::of(&permit, &request);
-        let pb::MoveTemplateChannelRequest { name, channel, template_version, etag, .. } = request;
-        let named = pavior_resource::name::<TemplateFields>(&permit, "name", &name, action);
-        let template = named.map_err(Problem::from)?.id;
-        channel_problem(&channel)
-            .map_err(|problem| Problem::invalid_field("channel", Fault::Pattern, problem))?;
-        let version = match template_version.as_str() {
-            "" => None,
-            version => Some(of_template(&permit, &template, version, action)?),
-        };
+        let pb::MoveTemplateChannelRequest { name, channel_id, template_version, etag, .. } = request;
+        let (template, channel) = channel_of(&permit, &name, channel_id, action)?;
+        let version = of_template(&permit, &template, &template_version, action)?;
         let command = MoveChannel { template, channel, version, etag };
         respond(self.app.move_channel(&context, TemplateFields::encode, command).await)
+    }
+
+    pub(super) async fn remove_channel(
+        &self,
+        request: Request<pb::RemoveTemplateChannelRequest>,
+    ) -> Answer<pb::Template> {
+        let (permit, request) = read_request(request)?;
+        let action = pb::RemoveTemplateChannelRequest::ACTION;
+        let context = ChangeContext::of(&permit, &request);
+        let pb::RemoveTemplateChannelRequest { name, channel_id, etag, allow_missing, .. } = request;
+        let (template, channel) = channel_of(&permit, &name, channel_id, action)?;
+        let command = RemoveChannel { template, channel, etag, allow_missing };
+        respond(self.app.remove_channel(&context, TemplateFields::encode, command).await)
     }
 
     pub(super) async fn match_definitions(
@@ -326,6 +355,19 @@ fn encode_directory(directory: Directory, organization: &str) -> directory_pb::D
         parent_group: parent.map(|id| group(&id)).unwrap_or_default(),
     });
     directory_pb::Directory { revision, unchanged: false, memberships, groups: groups.collect() }
+}
+
+/// The ids of a template and of one of its channels.
+fn channel_of(
+    permit: &Permit,
+    template: &str,
+    channel: String,
+    action: &str,
+) -> Result<(String, String), Problem> {
+    let template = name::<TemplateFields>(permit, "name", template, action).map_err(Problem::from)?.id;
+    channel_problem(&channel)
+        .map_err(|problem| Problem::invalid_field("channel_id", Fault::Pattern, problem))?;
+    Ok((template, channel))
 }
 
 /// The id of a version of this template, from its name. A channel is none.

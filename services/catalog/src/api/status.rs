@@ -2,6 +2,7 @@
 
 use pavior_resource::field_violations;
 use pavior_rpc::problem::{ErrorReason, Problem};
+use tonic::Code;
 
 use crate::domain::{Fields as _, VersionFields};
 use crate::error::Error;
@@ -20,6 +21,23 @@ impl From<Error> for Problem {
                 Problem::precondition(ErrorReason::VersionImmutable, message)
                     .with("publishedDigest", digest)
                     .with_resource(VersionFields::TYPE, name)
+            }
+            Error::NoChannel { template, channel, .. } => {
+                // Where a version is named, a channel's id may stand in its place.
+                let name = format!("{template}/versions/{channel}");
+                Problem::new(Code::NotFound, ErrorReason::ResourceNotFound, message)
+                    .with("field", "channel_id")
+                    .with_resource(VersionFields::TYPE, name)
+            }
+            Error::Tied { field, definitions } => {
+                let problem = Problem::precondition(ErrorReason::AmbiguousDefinition, message);
+                definitions.into_iter().fold(problem.with("field", field), |problem, (name, criteria)| {
+                    problem.because(
+                        "STATE",
+                        name,
+                        format!("applies to {criteria}; make one of them more specific"),
+                    )
+                })
             }
             Error::Ambiguous { other, context } => {
                 let hint = format!("matches as well: {context}; make one of the two more specific");

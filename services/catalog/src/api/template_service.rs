@@ -60,4 +60,11 @@ impl TemplateService for Api {
     ) -> Answer<pb::Template> {
         self.move_channel(request).await
     }
+
+    async fn remove_template_channel(
+        &self,
+        request: Request<pb::RemoveTemplateChannelRequest>,
+    ) -> Answer<pb::Template> {
+        self.remove_channel(request).await
+    }
 }

@@ -1,5 +1,6 @@
 //! Resource definitions, and which of them a resource gets.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_auth::Permit;
@@ -57,28 +58,38 @@ impl App {
         let found = reader.find_many::<ResourceTypeFields>(permit, "", &types).await?;
         let found: BTreeMap<String, _> = found.into_iter().map(|one| (one.id.clone(), one)).collect();
         let definitions = reader.definitions_of(permit, &types).await?;
-        Ok(contexts.iter().map(|context| pick(context, &found, &definitions)).collect())
+        let matches = contexts.iter().enumerate();
+        matches.map(|(index, context)| pick(index, context, &found, &definitions)).collect()
     }
 }
 
+/// What a context gets, which stands at `index` in the request.
 fn pick(
+    index: usize,
     context: &Context,
     types: &BTreeMap<String, Stored<ResourceTypeFields>>,
     definitions: &[Stored<ResourceDefinitionFields>],
-) -> Match {
+) -> Result<Match, Error> {
     let Some(resource_type) = types.get(&context.resource_type) else {
         let explanation = format!("resource type `{}` does not exist", context.resource_type);
-        return Match { definition: None, resource_type: None, explanation };
+        return Ok(Match { definition: None, resource_type: None, explanation });
     };
     let of_type = definitions.iter().filter(|d| d.fields.resource_type == context.resource_type);
     let mut matching: Vec<(Criteria, &Stored<ResourceDefinitionFields>)> =
         of_type.filter_map(|d| Some((best_criteria(&d.fields, context)?, d))).collect();
-    matching.sort_by_key(|(criteria, _)| std::cmp::Reverse(criteria.specificity()));
+    matching.sort_by_key(|(criteria, _)| Reverse(criteria.specificity()));
     let resource_type = Some(resource_type.clone());
     let Some((criteria, best)) = matching.first() else {
         let explanation = format!("no resource definition of type `{}` matches", context.resource_type);
-        return Match { definition: None, resource_type, explanation };
+        return Ok(Match { definition: None, resource_type, explanation });
     };
+    let best_of = |(other, _): &&(Criteria, _)| other.specificity() == criteria.specificity();
+    let tied = matching.iter().take_while(best_of).map(|(criteria, one)| (one.name(), criteria.describe()));
+    let tied: Vec<(String, String)> = tied.collect();
+    if tied.len() > 1 {
+        // None is written that could tie with another; were it so all the same, chance must not choose.
+        return Err(Error::Tied { field: format!("contexts[{index}]"), definitions: tied });
+    }
     let mut explanation = format!("`{}` applies to {}", best.id, criteria.describe());
     if let Some((next, other)) = matching.get(1) {
         explanation.push_str(&format!(
@@ -87,5 +98,5 @@ fn pick(
             next.describe()
         ));
     }
-    Match { definition: Some((*best).clone()), resource_type, explanation }
+    Ok(Match { definition: Some((*best).clone()), resource_type, explanation })
 }

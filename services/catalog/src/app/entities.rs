@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_auth::Permit;
 use pavior_resource::crud::{self, LOOK_FOR};
-use pavior_resource::{Create, Delete, Done, Error as ResourceError, ListQuery, Rules, Update, Work};
+use pavior_resource::{Create, Delete, Done, Error as ResourceError, ListQuery, Named, Rules, Update, Work};
 
 use super::{App, db};
 use crate::domain::entity::{Edge, SeenRelation};
@@ -65,7 +65,7 @@ impl Rules for EntityFields {
     }
 }
 
-/// An entity with its relations.
+/// An entity with the relations that it declares.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct EntityView {
     pub(crate) stored: Stored<EntityFields>,
@@ -110,7 +110,7 @@ async fn view(work: &Work<'_, App>, done: Done<Stored<EntityFields>>) -> Result<
 }
 
 async fn relations(work: &Work<'_, App>, stored: &Stored<EntityFields>) -> Result<Vec<SeenRelation>, Error> {
-    let mut found = db(work).relations(work.permit, &[stored]).await?;
+    let mut found = db(work).declared(work.permit, &[stored.uid]).await?;
     Ok(found.remove(&stored.uid).unwrap_or_default().into_iter().collect())
 }
 
@@ -189,7 +189,21 @@ impl App {
         keys.iter().map(wanted).collect()
     }
 
-    /// Lists entities with their relations: three queries, however many there are.
+    /// A page of the relations of an entity, those that others declare of it included. Each comes with its position.
+    pub(crate) async fn list_relations(
+        &self,
+        permit: &Permit,
+        entity: &Named,
+        after: Option<&Json>,
+        limit: u64,
+    ) -> Result<Vec<(SeenRelation, Json)>, Error> {
+        let Named { parent: kind, id, name } = entity;
+        let stored = crud::get::<EntityFields>(self, permit, kind, id, name).await?;
+        let found = self.read().relations_after(permit, &stored, after, limit).await;
+        Ok(found.map_err(ResourceError::from)?)
+    }
+
+    /// Lists entities with their relations: a query for the page, and one for each chunk of it.
     pub(crate) async fn list_entities(
         &self,
         permit: &Permit,
@@ -208,8 +222,8 @@ impl App {
         if entities.is_empty() {
             return Ok(Vec::new());
         }
-        let borrowed: Vec<&Stored<EntityFields>> = entities.iter().collect();
-        let mut relations = self.read().relations(permit, &borrowed).await?;
+        let uids: Vec<_> = entities.iter().map(|stored| stored.uid).collect();
+        let mut relations = self.read().declared(permit, &uids).await?;
         let view = |stored: Stored<EntityFields>| EntityView {
             relations: relations.remove(&stored.uid).unwrap_or_default().into_iter().collect(),
             stored,

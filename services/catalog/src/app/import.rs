@@ -358,7 +358,8 @@ fn record(work: &Work<'_, App>, changes: &[(String, Option<String>, String)]) ->
     AuditEntry {
         plan_digest: None,
         refused: None,
-        affected: std::iter::once(Affected::new(ORGANIZATION, &name)).chain(entities).collect(),
+        target: Affected::new(ORGANIZATION, &name),
+        affected: entities.collect(),
         summary: format!("imported {} entities into `{name}`", changes.len()),
         before: Some(json!({ "digests": before })),
         after: Some(json!({ "digests": after })),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::Fault;
+use pavior_core::audit::Affected;
 use pavior_resource::{AuditEntry, Table, Work};
 
 use super::import::{Imported, Read, documents_invalid};
@@ -12,7 +13,8 @@ use crate::domain::backstage::{self, ImportedGroup, ImportedUser};
 use crate::domain::membership::{MAX_GROUPS, MAX_MEMBERS, Source};
 use crate::domain::organization::parent_problem;
 use crate::domain::{
-    Fields as _, GroupFields, MembershipFields, Stored, UserFields, Violations, violation_path,
+    Fields as _, GroupFields, MembershipFields, OrganizationFields, Stored, UserFields, Violations,
+    violation_path,
 };
 use crate::error::Error;
 use crate::store::Side;
@@ -69,7 +71,9 @@ pub(super) async fn import_members(
             *effect = (*effect).max(Effect::Updated);
         }
     }
-    entries.extend(records(&changes, "by an import"));
+    let organization = format!("organizations/{}", work.permit.organization());
+    let target = Affected::new(OrganizationFields::TYPE, organization);
+    entries.extend(records(&changes, &target, "by an import"));
     for effect in groups.into_values().chain(users.into_values()) {
         match effect {
             Effect::Created => counts.created += 1,

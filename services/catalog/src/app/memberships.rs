@@ -1,6 +1,8 @@
 //! Memberships, and what takes them along when it goes.
 
+use pavior_core::Fault;
 use pavior_core::audit::Affected;
+use pavior_core::principal::EVERYONE;
 use pavior_resource::crud::{self, Delete};
 use pavior_resource::{AuditEntry, Create, Done, Error as ResourceError, Rules, Work};
 use pavior_rpc::problem::{ErrorReason, Problem};
@@ -25,6 +27,11 @@ impl Rules for MembershipFields {
     ) -> Result<(), Error> {
         let MembershipFields { group, member, source: _ } = &after.fields;
         let name = GroupFields::default().name(&after.organization, group);
+        if group == EVERYONE {
+            let text = format!("everybody belongs to `{name}`: nobody joins it or leaves it");
+            let problem = Problem::invalid_field("parent", Fault::Reserved, text);
+            return Err(ResourceError::Problem(problem).into());
+        }
         work.get::<GroupFields>("", group, &name).await?;
         if work.find::<UserFields>("", &after.id).await?.is_none() {
             return Err(ResourceError::missing::<Self>([("member".to_owned(), member.clone())]).into());
@@ -75,7 +82,8 @@ pub(crate) async fn delete_group(
 ) -> Result<Done<Option<Stored<GroupFields>>>, Error> {
     let mut done = crud::delete::<GroupFields>(work, command).await?;
     if let Some(group) = &done.value {
-        done.entries.extend(end(work, &group.name(), Side::Group, &group.id).await?);
+        let of = Affected::new(GroupFields::TYPE, group.name());
+        done.entries.extend(end(work, of, Side::Group, &group.id).await?);
     }
     Ok(done)
 }
@@ -88,14 +96,16 @@ pub(crate) async fn delete_user(
     let mut done = crud::delete::<UserFields>(work, command).await?;
     if let Some(user) = &done.value {
         let name = user.name();
-        done.entries.extend(end(work, &name, Side::Member, &name).await?);
+        let of = Affected::new(UserFields::TYPE, &name);
+        done.entries.extend(end(work, of, Side::Member, &name).await?);
     }
     Ok(done)
 }
 
 /// Deletes all memberships of a group (by id) or a member (by resource name), because `of` goes. So many at a time as one
 /// record names; the organization is locked, so none is added meanwhile.
-async fn end(work: &Work<'_, App>, of: &str, side: Side, one: &str) -> Result<Vec<AuditEntry>, Error> {
+async fn end(work: &Work<'_, App>, of: Affected, side: Side, one: &str) -> Result<Vec<AuditEntry>, Error> {
+    let why = format!("of `{}`, which was deleted", of.name);
     let mut entries = Vec::new();
     loop {
         let ended = db(work).first_memberships(work.permit, side, one, PER_RECORD).await?;
@@ -105,7 +115,7 @@ async fn end(work: &Work<'_, App>, of: &str, side: Side, one: &str) -> Result<Ve
         db(work).delete_memberships(work.permit, &ended).await?;
         let changes: Vec<MembershipChange> =
             ended.into_iter().map(|before| MembershipChange { before: Some(before), after: None }).collect();
-        entries.extend(records(&changes, &format!("of `{of}`, which was deleted")));
+        entries.extend(records(&changes, &of, &why));
     }
 }
 
@@ -122,14 +132,16 @@ impl MembershipChange {
     }
 }
 
-/// Audit records of many memberships, each of which names a bounded number of them: what each was, and what it is.
-pub(super) fn records(changes: &[MembershipChange], why: &str) -> Vec<AuditEntry> {
+/// Audit records of many memberships that an act on `target` changed, each of which names a bounded number of them: what
+/// each was, and what it is.
+pub(super) fn records(changes: &[MembershipChange], target: &Affected, why: &str) -> Vec<AuditEntry> {
     let seen = |of: fn(&MembershipChange) -> Option<&Stored<MembershipFields>>, some: &[MembershipChange]| {
         let seen = some.iter().filter_map(of).map(|one| (one.name(), one.fields.snapshot()));
         let seen: JsonMap<String, Json> = seen.collect();
         (!seen.is_empty()).then(|| json!({ "memberships": seen }))
     };
     let entry = |some: &[MembershipChange]| AuditEntry {
+        target: target.clone(),
         affected: some.iter().map(|one| Affected::new(MembershipFields::TYPE, one.name())).collect(),
         before: seen(|change| change.before.as_ref(), some),
         after: seen(|change| change.after.as_ref(), some),

@@ -18,6 +18,7 @@ mod versions;
 use std::sync::Arc;
 
 use pavior_auth::Permit;
+use pavior_core::principal::INSTALLATION;
 use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_resource::{Kernel, Service, Work};
 use pavior_store::Tx;
@@ -32,7 +33,7 @@ pub(crate) use entities::{EntityView, create_entity, delete_entity, update_entit
 pub(crate) use import::{ImportDocument, Imported};
 pub(crate) use memberships::{create_membership, delete_group, delete_user};
 pub(crate) use registration::{Register, Unregister};
-pub(crate) use versions::{CreateVersion, MoveChannel};
+pub(crate) use versions::{CreateVersion, MoveChannel, RemoveChannel};
 // For the wire side, which must not know the store.
 pub(crate) use crate::store::DirectoryRows;
 
@@ -67,9 +68,9 @@ impl Service for App {
         &self.kernel
     }
 
-    /// The platform itself is no organization, and what it changes conflicts by name only.
+    /// The installation itself is no organization, and what is changed there conflicts by name only.
     async fn lock(tx: &Tx, permit: &Permit) -> Result<(), Error> {
-        if permit.organization() == "-" || Db::new(tx).lock_organization(permit).await? {
+        if permit.organization() == INSTALLATION || Db::new(tx).lock_organization(permit).await? {
             return Ok(());
         }
         let name = format!("organizations/{}", permit.organization());

@@ -2,7 +2,7 @@
 
 use pavior_auth::Permit;
 use pavior_core::filter::Filter;
-use pavior_core::principal::{PLATFORM, PrincipalKind};
+use pavior_core::principal::{INSTALLATION, PrincipalKind, installation_name};
 use pavior_resource::crud::unique;
 use pavior_resource::{
     AuditEntry, ChangeContext, Create, Done, Error as ResourceError, ListQuery, Listing, Rules, Work, run,
@@ -47,8 +47,8 @@ impl App {
 /// Whether an operator calls, or a service of the platform as itself.
 fn looks_after_all(permit: &Permit) -> bool {
     let principal = permit.principal();
-    let own = principal.platform_admin || principal.kind == PrincipalKind::Service;
-    permit.organization() == PLATFORM && own
+    let own = principal.installation_operator || principal.kind == PrincipalKind::Service;
+    permit.organization() == INSTALLATION && own
 }
 
 /// Policy has let the call in; that nobody but an operator or a service is meant is looked at once more.
@@ -56,8 +56,7 @@ fn for_platform(permit: &Permit, action: &str) -> Result<(), ResourceError> {
     if looks_after_all(permit) {
         return Ok(());
     }
-    let resource = format!("organizations/{PLATFORM}");
-    Err(ResourceError::Denied { action: action.to_owned(), resource })
+    Err(ResourceError::Denied { action: action.to_owned(), resource: installation_name() })
 }
 
 async fn create(

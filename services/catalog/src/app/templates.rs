@@ -39,7 +39,7 @@ impl App {
         let fields = found.ok_or_else(not_found)?.fields;
         let resolved = match id {
             LATEST => Some(&fields.latest_version).filter(|version| !version.is_empty()),
-            channel => fields.channels.get(channel),
+            channel => fields.channels.get(channel).map(|channel| &channel.version),
         };
         let resolved = resolved.ok_or_else(not_found)?;
         Ok(crud::get(self, permit, template, resolved, name).await?)

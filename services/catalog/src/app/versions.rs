@@ -10,7 +10,7 @@ use prost::Message;
 
 use super::{App, db};
 use crate::domain::resource_type::properties;
-use crate::domain::template::{TypeContract, parse};
+use crate::domain::template::{Channel, MAX_CHANNELS, TypeContract, parse};
 use crate::domain::{Fields as _, ResourceTypeFields, Stored, TemplateFields, VersionFields, version};
 use crate::error::Error;
 
@@ -31,9 +31,19 @@ pub(crate) struct CreateVersion {
 pub(crate) struct MoveChannel {
     pub(crate) template: String,
     pub(crate) channel: String,
-    /// The id of a version; nothing to take the channel away.
-    pub(crate) version: Option<String>,
+    /// The id of the version.
+    pub(crate) version: String,
     pub(crate) etag: String,
+}
+
+/// Which channel is to go.
+#[derive(Debug, Clone)]
+pub(crate) struct RemoveChannel {
+    pub(crate) template: String,
+    pub(crate) channel: String,
+    pub(crate) etag: String,
+    /// That it is not there is as good.
+    pub(crate) allow_missing: bool,
 }
 
 impl App {
@@ -47,7 +57,7 @@ impl App {
         run(self, context, encode, command, |work, command| Box::pin(create_version(work, command))).await
     }
 
-    /// Points a channel at a version, or takes it away.
+    /// Points a channel at a version.
     pub(crate) async fn move_channel<M: Message + Default + 'static>(
         &self,
         context: &ChangeContext,
@@ -55,6 +65,16 @@ impl App {
         command: MoveChannel,
     ) -> Result<M, Error> {
         run(self, context, encode, command, |work, command| Box::pin(move_channel(work, command))).await
+    }
+
+    /// Takes a channel away.
+    pub(crate) async fn remove_channel<M: Message + Default + 'static>(
+        &self,
+        context: &ChangeContext,
+        encode: fn(&Stored<TemplateFields>) -> M,
+        command: RemoveChannel,
+    ) -> Result<M, Error> {
+        run(self, context, encode, command, |work, command| Box::pin(remove_channel(work, command))).await
     }
 }
 
@@ -73,7 +93,7 @@ async fn create_version(
     let parsed = parse(document).map_err(|v| refused(v.into_vec()))?;
     let types = contracts(work, parsed.types()).await?;
     let checked = parsed.check(template, &types);
-    let digest = pavior_core::digest::sha256_hex(document.as_bytes());
+    let digest = pavior_core::digest::sha256_digest(document.as_bytes());
     // Types may have changed since; a document that was accepted under its version stays accepted.
     let (id, fields) = match checked {
         Ok(checked) => checked,
@@ -115,20 +135,52 @@ async fn move_channel(
 ) -> Result<Done<Stored<TemplateFields>>, Error> {
     let MoveChannel { template, channel, version, etag } = command;
     let name = name_of(work, template);
-    if let Some(version) = version
-        && work.find::<VersionFields>(template, version).await?.is_none()
-    {
+    if work.find::<VersionFields>(template, version).await?.is_none() {
         let missing = format!("{name}/versions/{version}");
         return Err(ResourceError::ReferenceNotFound(vec![("template_version".to_owned(), missing)]).into());
     }
     let update = Update { parent: String::new(), id: template.clone(), name, etag: etag.clone() };
     crud::update(work, &update, |stored: &Stored<TemplateFields>| {
         let mut fields = stored.fields.clone();
-        match version {
-            Some(version) => fields.channels.insert(channel.clone(), version.clone()),
-            None => fields.channels.remove(channel),
-        };
+        match fields.channels.get(channel) {
+            // It was moved there by whoever did so first.
+            Some(there) if there.version == *version => return Ok(fields),
+            None if fields.channels.len() >= MAX_CHANNELS => {
+                let message =
+                    format!("would be one more than the {MAX_CHANNELS} that a golden path may have");
+                let path = "channel_id".to_owned();
+                return Err(
+                    ResourceError::Invalid(vec![Violation { path, fault: Fault::TooMany, message }]).into()
+                );
+            }
+            Some(_) | None => {}
+        }
+        let mover = work.permit.principal().name.clone();
+        let moved = Channel { version: version.clone(), move_time: work.now, mover };
+        fields.channels.insert(channel.clone(), moved);
         Ok(fields)
+    })
+    .await
+}
+
+async fn remove_channel(
+    work: &Work<'_, App>,
+    command: &RemoveChannel,
+) -> Result<Done<Stored<TemplateFields>>, Error> {
+    let RemoveChannel { template, channel, etag, allow_missing } = command;
+    let name = name_of(work, template);
+    let update = Update { parent: String::new(), id: template.clone(), name, etag: etag.clone() };
+    crud::update(work, &update, |stored: &Stored<TemplateFields>| {
+        let mut fields = stored.fields.clone();
+        match fields.channels.remove(channel) {
+            Some(_) => Ok(fields),
+            None if *allow_missing => Ok(fields),
+            None => Err(Error::NoChannel {
+                template: stored.name(),
+                channel: channel.clone(),
+                channels: fields.channels.into_keys().collect(),
+            }),
+        }
     })
     .await
 }

@@ -3,7 +3,7 @@
 use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
-use pavior_core::principal::{RESERVED_ID, is_reserved};
+use pavior_core::name::reserved_in;
 
 use super::entity::{self, EntityFields, Link, MAX_DECLARED};
 use super::reference::{self, EntityKey, GROUP, NAMESPACE_ANNOTATION, USER};
@@ -294,7 +294,7 @@ impl Document<'_> {
 
     fn group(&self, id: String, violations: &mut Violations) -> ImportedGroup {
         self.conforms(&builtin::group_spec(), violations);
-        self.not_reserved(&id, violations);
+        self.not_reserved("groups", &id, violations);
         let parent = self.references("parent", GROUP, violations).into_iter().next();
         let children = self.references("children", GROUP, violations);
         let members = self.references("members", USER, violations);
@@ -305,7 +305,7 @@ impl Document<'_> {
 
     fn user(&self, id: String, violations: &mut Violations) -> ImportedUser {
         self.conforms(&builtin::user_spec(), violations);
-        self.not_reserved(&id, violations);
+        self.not_reserved("users", &id, violations);
         let groups = self.references("memberOf", GROUP, violations);
         let fields = UserFields { display_name: self.display_name(&id), email: self.profile("email") };
         ImportedUser { id, fields, groups }
@@ -317,10 +317,10 @@ impl Document<'_> {
         }
     }
 
-    fn not_reserved(&self, id: &str, violations: &mut Violations) {
-        if is_reserved(id) || is_reserved(self.name) {
+    fn not_reserved(&self, collection: &str, id: &str, violations: &mut Violations) {
+        if let Some(why) = reserved_in(collection, id).or_else(|| reserved_in(collection, self.name)) {
             let name = text::shown(self.name);
-            violations.add("metadata.name", Fault::Reserved, format!("`{name}` {RESERVED_ID}"));
+            violations.add("metadata.name", Fault::Reserved, format!("`{name}` {why}"));
         }
     }
 

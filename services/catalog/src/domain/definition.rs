@@ -5,8 +5,10 @@
 //! loses against every other. Two definitions of one type that could both match one context equally well are refused
 //! when they are written, so that a match is never a matter of chance.
 
-use pavior_core::Fault;
 use std::collections::BTreeMap;
+
+use pavior_core::Fault;
+use pavior_core::money::Money;
 
 use super::{Fields, Violations, text};
 use crate::json::{Json, json};
@@ -20,7 +22,9 @@ pub(crate) struct Criteria {
     pub(crate) resource_id: Option<String>,
     /// The project, by resource name.
     pub(crate) project: Option<String>,
+    /// The id of the class of the environment.
     pub(crate) environment_class: Option<String>,
+    /// Those of the project.
     pub(crate) labels: BTreeMap<String, String>,
 }
 
@@ -35,6 +39,7 @@ pub(crate) struct Context {
     pub(crate) resource_id: String,
     pub(crate) project: String,
     pub(crate) environment_class: String,
+    /// Those of the project.
     pub(crate) labels: BTreeMap<String, String>,
 }
 
@@ -72,7 +77,7 @@ impl Criteria {
         part("resource id", &self.resource_id);
         part("project", &self.project);
         part("environment class", &self.environment_class);
-        parts.extend(self.labels.iter().map(|(key, value)| format!("label `{key}` = `{value}`")));
+        parts.extend(self.labels.iter().map(|(key, value)| format!("project label `{key}` = `{value}`")));
         if parts.is_empty() { "everything".to_owned() } else { parts.join(", ") }
     }
 }
@@ -87,7 +92,8 @@ pub(crate) struct ResourceDefinitionFields {
     pub(crate) driver: String,
     pub(crate) driver_inputs: Json,
     pub(crate) match_criteria: Vec<Criteria>,
-    pub(crate) monthly_cost: String,
+    /// Zero for one that costs nothing; `None` for one of which nobody knows.
+    pub(crate) monthly_cost: Option<Money>,
 }
 
 /// The names that expressions in `driver_inputs` may use.
@@ -135,7 +141,7 @@ impl Fields for ResourceDefinitionFields {
         json!({
             "displayName": display_name, "description": description, "resourceType": resource_type,
             "driverId": driver, "driverInputs": driver_inputs, "matchCriteria": criteria,
-            "monthlyCost": monthly_cost,
+            "monthlyCost": monthly_cost.as_ref().map(Money::to_string),
         })
     }
 }
@@ -146,7 +152,7 @@ impl Criteria {
             text::id(violations, &format!("{path}.resource_id"), id);
         }
         if let Some(class) = &self.environment_class {
-            text::id(violations, &format!("{path}.environment_class"), class);
+            text::id(violations, &format!("{path}.environment_class_id"), class);
         }
         if let Some(project) = &self.project {
             let pattern = "organizations/{organization}/projects/{project}";
@@ -157,14 +163,14 @@ impl Criteria {
                 violations.add(at, Fault::Conflict, "must be a project of the same organization");
             }
         }
-        text::labels(violations, &format!("{path}.labels"), &self.labels);
+        text::labels(violations, &format!("{path}.project_labels"), &self.labels);
     }
 
     pub(crate) fn snapshot(&self) -> Json {
         let Self { resource_id, project, environment_class, labels } = self;
         json!({
             "resourceId": resource_id, "project": project,
-            "environmentClass": environment_class, "labels": labels,
+            "environmentClassId": environment_class, "projectLabels": labels,
         })
     }
 }

@@ -20,7 +20,7 @@ fn definition(match_criteria: Vec<Criteria>) -> ResourceDefinitionFields {
         driver: "sqlite-database".to_owned(),
         driver_inputs: json!({}),
         match_criteria,
-        monthly_cost: String::new(),
+        monthly_cost: None,
     }
 }
 
@@ -95,9 +95,9 @@ fn bad_definitions_are_refused_with_paths() {
             "driver_id",
             "driver_inputs.a.url",
             "driver_inputs.out",
-            "match_criteria.0.environment_class",
-            "match_criteria.0.labels.a b",
+            "match_criteria.0.environment_class_id",
             "match_criteria.0.project",
+            "match_criteria.0.project_labels.a b",
             "match_criteria.0.resource_id",
             "match_criteria.1.project",
         ]

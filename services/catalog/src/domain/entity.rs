@@ -121,13 +121,13 @@ impl Link {
 }
 
 impl EntityFields {
-    /// SHA-256 of the content, in hexadecimal: what an import compares. Where it came from is not content.
+    /// The digest of the content: what an import compares. Where it came from is not content.
     pub(crate) fn digest(&self) -> String {
         let mut content = self.snapshot();
         if let Some(map) = content.as_object_mut() {
             map.remove("origin");
         }
-        pavior_core::digest::sha256_hex(&pavior_core::digest::canonical_json(&content))
+        pavior_core::digest::sha256_digest(&pavior_core::digest::canonical_json(&content))
     }
 
     /// The words that a filter looks up: labels and tags.
@@ -178,7 +178,7 @@ impl EntityFields {
         if let Ok(target) = owner(&self.owner, organization) {
             edges.insert(Edge { relation: OWNED_BY.to_owned(), inverse: OWNER_OF.to_owned(), target });
         }
-        for rule in &kind.relation_rules {
+        'rules: for rule in &kind.relation_rules {
             // The owner of the envelope has been taken from there already, or stands against it.
             if rule.relation == OWNED_BY && !self.owner.is_empty() {
                 continue;
@@ -195,12 +195,12 @@ impl EntityFields {
                     continue;
                 }
                 edges.insert(Edge { relation: rule.relation.clone(), inverse: rule.inverse.clone(), target });
-            }
-            // The field that goes beyond it is named, and nothing after it is read.
-            if edges.len() > MAX_DECLARED {
-                let message = format!("declares more than {MAX_DECLARED} relations, with those before it");
-                violations.add(format!("spec.{}", rule.field), Fault::TooMany, message);
-                break;
+                if edges.len() > MAX_DECLARED {
+                    let message =
+                        format!("an entity declares at most {MAX_DECLARED} relations, its owner among them");
+                    violations.add(format!("spec.{}", rule.field), Fault::TooMany, message);
+                    break 'rules;
+                }
             }
         }
         violations.into_result().map(|()| edges)

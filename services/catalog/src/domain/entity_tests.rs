@@ -72,7 +72,7 @@ fn an_entity_declares_a_bounded_number_of_relations() {
     // The owner is one of them.
     assert_eq!(said(declared(MAX_DECLARED - 1)), [("spec.dependsOn.0".to_owned(), Fault::Pattern)]);
     let beyond = declared(MAX_DECLARED);
-    assert_eq!(beyond[0].message, "declares more than 1000 relations, with those before it");
+    assert_eq!(beyond[0].message, "an entity declares at most 1000 relations, its owner among them");
     assert_eq!(said(beyond), [("spec.providesApis".to_owned(), Fault::TooMany)]);
 }
 
@@ -85,6 +85,9 @@ fn owners_table() {
         ("organizations/acme/groups/x", Some("organizations/acme/groups/x")),
         ("organizations/other/groups/x", None),
         ("system:shop", None),
+        // What everybody owned would be open to everybody.
+        ("everyone", None),
+        ("organizations/acme/groups/everyone", None),
         ("a b", None),
     ] {
         assert_eq!(owner_from_reference(text, "acme", None).as_deref(), name, "{text}");

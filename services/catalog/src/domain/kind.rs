@@ -102,7 +102,7 @@ impl Fields for KindFields {
 pub(crate) fn rules_to_json(rules: &[RelationRule]) -> Json {
     let rules = rules.iter().map(|rule| {
         let RelationRule { field, relation, inverse, default_kind } = rule;
-        json!({ "field": field, "type": relation, "inverseType": inverse, "defaultKind": default_kind })
+        json!({ "field": field, "type": relation, "inverseType": inverse, "defaultKindId": default_kind })
     });
     Json::Array(rules.collect())
 }
@@ -117,7 +117,7 @@ pub(crate) fn rules_from_json(json: &Json) -> Option<Vec<RelationRule>> {
                 field: text(rule, "field")?,
                 relation: text(rule, "type")?,
                 inverse: text(rule, "inverseType")?,
-                default_kind: text(rule, "defaultKind")?,
+                default_kind: text(rule, "defaultKindId")?,
             })
         })
         .collect()

@@ -2,6 +2,7 @@
 //! `component:cart`, `group:default/payments`, and resource names.
 
 use pavior_core::ResourceName;
+use pavior_core::principal::EVERYONE;
 
 use super::text::shown;
 
@@ -36,9 +37,12 @@ impl EntityKey {
         }
     }
 
-    /// Whether it is a group or user.
+    /// Whether it is a group or user. What everybody owned would be open to everybody who may change what is theirs.
     pub(crate) fn may_own(&self) -> bool {
-        matches!(self.kind.as_str(), GROUP | USER)
+        match self.kind.as_str() {
+            GROUP => self.id != EVERYONE,
+            kind => kind == USER,
+        }
     }
 }
 

@@ -60,8 +60,9 @@ impl Fields for ResourceTypeFields {
     fn snapshot(&self) -> Json {
         let Self { display_name, description, input_schema, output_schema, secret_outputs } = self;
         json!({
-            "displayName": display_name, "description": description, "inputSchemaJson": input_schema.text(),
-            "outputSchemaJson": output_schema.text(), "secretOutputs": secret_outputs,
+            "displayName": display_name, "description": description,
+            "inputSchemaJson": input_schema.text(), "outputSchemaJson": output_schema.text(),
+            "secretOutputs": secret_outputs,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Resource definitions.
 
 use pavior_auth::Permit;
+use pavior_core::money::Money;
 use pavior_store::filter::FieldMap;
 use pavior_store::{StoreError, micros};
 use sea_orm::{ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _};
@@ -44,6 +45,8 @@ impl Table for ResourceDefinitionFields {
             .as_array()
             .and_then(|items| items.iter().map(criteria).collect::<Option<Vec<_>>>())
             .ok_or_else(|| corrupt("match criteria"))?;
+        let monthly_cost = monthly_cost.map(|cost| cost.parse()).transpose();
+        let monthly_cost = monthly_cost.map_err(|_| corrupt("monthly cost"))?;
         Ok(Stored {
             organization,
             id,
@@ -87,7 +90,7 @@ impl Table for ResourceDefinitionFields {
             driver,
             driver_inputs,
             match_criteria: Json::Array(match_criteria.iter().map(Criteria::snapshot).collect()),
-            monthly_cost,
+            monthly_cost: monthly_cost.as_ref().map(Money::to_string),
         }
     }
 }
@@ -100,8 +103,8 @@ fn criteria(json: &Json) -> Option<Criteria> {
     Some(Criteria {
         resource_id: text("resourceId")?,
         project: text("project")?,
-        environment_class: text("environmentClass")?,
-        labels: text_map(json.get("labels")?)?,
+        environment_class: text("environmentClassId")?,
+        labels: text_map(json.get("projectLabels")?)?,
     })
 }
 

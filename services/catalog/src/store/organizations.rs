@@ -2,6 +2,7 @@
 
 use pavior_auth::Permit;
 use pavior_core::filter::Filter;
+use pavior_core::principal::INSTALLATION;
 use pavior_store::filter::FieldMap;
 use pavior_store::{StoreError, micros};
 use sea_orm::sea_query::{Expr, ExprTrait as _, LockType};
@@ -82,30 +83,30 @@ impl<C: ConnectionTrait> Db<'_, C> {
         Ok(found.is_some())
     }
 
-    /// Makes an organization with its first kinds. The permit is the platform's.
+    /// Makes an organization with its first kinds. The permit is the installation's.
     pub(crate) async fn insert_organization(
         &self,
         permit: &Permit,
         organization: &Stored<OrganizationFields>,
         kinds: &[Stored<KindFields>],
     ) -> Result<(), StoreError> {
-        confined(permit, "-")?;
+        confined(permit, INSTALLATION)?;
         self.rows.insert_unscoped(organization).await?;
         for kind in kinds {
-            confined(permit, "-")?;
+            confined(permit, INSTALLATION)?;
             self.rows.insert_unscoped(kind).await?;
         }
         Ok(())
     }
 
-    /// Organizations of the installation: all, or `only` one if it is there. The permit is the platform's.
+    /// Organizations of the installation: all, or `only` one if it is there. The permit is the installation's.
     pub(crate) async fn organizations_page(
         &self,
         permit: &Permit,
         only: Option<&str>,
         query: &ListQuery,
     ) -> Result<Listing<OrganizationFields>, ListError> {
-        confined(permit, "-")?;
+        confined(permit, INSTALLATION)?;
         debug_assert_eq!(query.filter, Filter::And(Vec::new()));
         let mut select =
             organization::Entity::find().order_by_asc(organization::Column::Id).limit(query.limit);

@@ -3,101 +3,120 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_auth::Permit;
-use pavior_resource::confined;
+use pavior_resource::{ListError, confined};
 use pavior_store::StoreError;
+use pavior_store::keyset::Keyset;
 use sea_orm::sea_query::{Alias, Condition, Expr, ExprTrait as _, Query, SimpleExpr};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _,
     QuerySelect as _,
 };
+use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use super::entities::by_key;
 use super::entity::{facet, relation};
 use super::{CHUNK, Db};
 use crate::domain::entity::{Edge, SeenRelation};
 use crate::domain::reference::EntityKey;
 use crate::domain::{EntityFields, Stored};
 
-/// Most relations that one answer shows in each direction. What owns ten thousand things is asked for by a filter on
-/// `owner` rather than by its relations.
-const MAX_SHOWN: u64 = 5_000;
-
 impl<C: ConnectionTrait> Db<'_, C> {
-    /// The relations of some entities, seen from each: those that it declares and those that others declare of it.
-    /// Two queries, however many entities there are.
-    pub(crate) async fn relations(
+    /// The relations that some entities declare, by their uids. What an entity declares is bounded when it is written.
+    pub(crate) async fn declared(
         &self,
         permit: &Permit,
-        entities: &[&Stored<EntityFields>],
+        entities: &[Uuid],
     ) -> Result<BTreeMap<Uuid, BTreeSet<SeenRelation>>, StoreError> {
         let mut seen: BTreeMap<Uuid, BTreeSet<SeenRelation>> = BTreeMap::new();
         for chunk in entities.chunks(CHUNK) {
-            // Side by side: on a pool each has a connection of its own.
-            let (own, others) =
-                tokio::try_join!(self.declared(permit, chunk), self.declared_by_others(permit, chunk))?;
-            for (entity, relation) in own.into_iter().chain(others) {
-                // Both sides may have declared the same relation; one is enough.
-                seen.entry(entity).or_default().insert(relation);
+            let rows: Vec<(Uuid, String, String, String, bool)> = relation::Entity::find()
+                .select_only()
+                .column(relation::Column::Source)
+                .column(relation::Column::Relation)
+                .column(relation::Column::TargetKind)
+                .column(relation::Column::TargetId)
+                .expr_as(resolved(permit.organization()), "resolved")
+                .filter(relation::Column::Organization.eq(permit.organization()))
+                .filter(relation::Column::Source.is_in(uids(chunk)))
+                .into_tuple()
+                .all(self.rows.connection())
+                .await?;
+            for (source, relation, kind, id, resolved) in rows {
+                let target = EntityKey { kind, id };
+                seen.entry(source).or_default().insert(SeenRelation { relation, target, resolved });
             }
         }
         Ok(seen)
     }
 
-    async fn declared(
+    /// The first relations of an entity after a position, each with its own: those that it declares and those that
+    /// others declare of it, in the order of type, kind and id. Both sides may have declared the same one, which is
+    /// there once.
+    pub(crate) async fn relations_after(
         &self,
         permit: &Permit,
-        entities: &[&Stored<EntityFields>],
-    ) -> Result<Vec<(Uuid, SeenRelation)>, StoreError> {
-        let sources: Vec<Uuid> = entities.iter().map(|entity| entity.uid).collect();
-        let rows: Vec<(Uuid, String, String, String, bool)> = relation::Entity::find()
-            .select_only()
-            .column(relation::Column::Source)
-            .column(relation::Column::Relation)
-            .column(relation::Column::TargetKind)
-            .column(relation::Column::TargetId)
-            .expr_as(resolved(permit.organization()), "resolved")
-            .filter(relation::Column::Organization.eq(permit.organization()))
-            .filter(relation::Column::Source.is_in(uids(&sources)))
-            .order_by_asc(relation::Column::Source)
-            .limit(MAX_SHOWN)
-            .into_tuple()
-            .all(self.rows.connection())
-            .await?;
-        let seen = |(source, relation, kind, id, resolved)| {
-            (source, SeenRelation { relation, target: EntityKey { kind, id }, resolved })
-        };
-        Ok(rows.into_iter().map(seen).collect())
+        entity: &Stored<EntityFields>,
+        after: Option<&Json>,
+        limit: u64,
+    ) -> Result<Vec<(SeenRelation, Json)>, ListError> {
+        // Side by side: on a pool each has a connection of its own.
+        let (own, others) = tokio::try_join!(
+            self.side(permit, entity, Side::Declared, after, limit),
+            self.side(permit, entity, Side::OfOthers, after, limit)
+        )?;
+        let mut seen: BTreeMap<(String, EntityKey), bool> = BTreeMap::new();
+        for SeenRelation { relation, target, resolved } in own.into_iter().chain(others) {
+            *seen.entry((relation, target)).or_default() |= resolved;
+        }
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        let found = seen.into_iter().take(wanted).map(|((relation, target), resolved)| {
+            let position = json!([relation, target.kind, target.id]);
+            (SeenRelation { relation, target, resolved }, position)
+        });
+        Ok(found.collect())
     }
 
-    async fn declared_by_others(
+    /// The first relations of one side after a position. Each side has an index in this order.
+    async fn side(
         &self,
         permit: &Permit,
-        entities: &[&Stored<EntityFields>],
-    ) -> Result<Vec<(Uuid, SeenRelation)>, StoreError> {
-        let uids: BTreeMap<(&str, &str), Uuid> =
-            entities.iter().map(|e| ((e.fields.kind.as_str(), e.id.as_str()), e.uid)).collect();
-        let keys: Vec<EntityKey> =
-            entities.iter().map(|e| EntityKey::new(e.fields.kind.as_str(), e.id.as_str())).collect();
-        let rows: Vec<(String, String, String, String, String)> = relation::Entity::find()
+        entity: &Stored<EntityFields>,
+        side: Side,
+        after: Option<&Json>,
+        limit: u64,
+    ) -> Result<Vec<SeenRelation>, ListError> {
+        let columns = side.columns();
+        let keyset =
+            columns.iter().fold(Keyset::new(self.rows.backend()), |keyset, column| keyset.text(*column));
+        let [first, ..] = columns;
+        let mut select = relation::Entity::find()
             .select_only()
-            .column(relation::Column::TargetKind)
-            .column(relation::Column::TargetId)
-            .column(relation::Column::Inverse)
-            .column(relation::Column::SourceKind)
-            .column(relation::Column::SourceId)
+            .columns(columns)
+            .expr_as(side.resolved(permit.organization()), "resolved")
             .filter(relation::Column::Organization.eq(permit.organization()))
-            .filter(by_key(&keys, relation::Column::TargetKind, relation::Column::TargetId))
-            .limit(MAX_SHOWN)
+            .filter(side.of(entity));
+        if let Some(position) = after {
+            select = select.filter(keyset.after(position)?);
+            // An index can begin here, which it cannot with the alternatives of the whole position.
+            if let Some(kind) = position.get(0).and_then(Json::as_str) {
+                select = select.filter(first.gte(kind));
+            }
+        }
+        // Several rules of a kind may say the same.
+        let select = columns.into_iter().fold(select, |select, column| select.group_by(column));
+        let rows: Vec<(String, String, String, bool)> = keyset
+            .order(select)
+            .limit(limit)
             .into_tuple()
             .all(self.rows.connection())
-            .await?;
-        let seen = |(target_kind, target_id, inverse, source_kind, source_id): (String, String, _, _, _)| {
-            let uid = uids.get(&(target_kind.as_str(), target_id.as_str()))?;
-            let target = EntityKey { kind: source_kind, id: source_id };
-            Some((*uid, SeenRelation { relation: inverse, target, resolved: true }))
+            .await
+            .map_err(StoreError::from)?;
+        let seen = |(relation, kind, id, resolved)| SeenRelation {
+            relation,
+            target: EntityKey { kind, id },
+            resolved,
         };
-        Ok(rows.into_iter().filter_map(seen).collect())
+        Ok(rows.into_iter().map(seen).collect())
     }
 
     /// The first entities that declare a relation to this one.
@@ -177,6 +196,44 @@ impl<C: ConnectionTrait> Db<'_, C> {
             facet::Entity::insert_many(chunk.to_vec()).exec_without_returning(self.rows.connection()).await?;
         }
         Ok(())
+    }
+}
+
+/// From where the relations of an entity are looked at.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    /// Those that it declares.
+    Declared,
+    /// Those that others declare of it.
+    OfOthers,
+}
+
+impl Side {
+    /// Type, kind and id of the other one, as they are seen from here.
+    fn columns(self) -> [relation::Column; 3] {
+        use relation::Column as C;
+        match self {
+            Self::Declared => [C::Relation, C::TargetKind, C::TargetId],
+            Self::OfOthers => [C::Inverse, C::SourceKind, C::SourceId],
+        }
+    }
+
+    fn of(self, entity: &Stored<EntityFields>) -> Condition {
+        use relation::Column as C;
+        match self {
+            Self::Declared => Condition::all().add(C::Source.eq(entity.uid)),
+            Self::OfOthers => Condition::all()
+                .add(C::TargetKind.eq(entity.fields.kind.as_str()))
+                .add(C::TargetId.eq(entity.id.as_str())),
+        }
+    }
+
+    /// Whether the other one exists; what declares something does.
+    fn resolved(self, organization: &str) -> SimpleExpr {
+        match self {
+            Self::Declared => resolved(organization),
+            Self::OfOthers => Expr::val(true),
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait as _};
 use serde_json::json;
 
 use super::entity::{template, template_type, template_version};
-use super::{Db, corrupt, schema, text_list, text_map, time};
+use super::{Db, corrupt, schema, text_list, time};
+use crate::domain::template::{channels_from_json, channels_to_json};
 use crate::domain::{Stored, TemplateFields, VersionFields, version};
 use pavior_resource::{Key, Table, confined};
 
@@ -33,7 +34,7 @@ impl Table for TemplateFields {
             channels,
             latest_version,
         } = row;
-        let channels = text_map(&channels).ok_or_else(|| corrupt("channels of a template"))?;
+        let channels = channels_from_json(&channels).ok_or_else(|| corrupt("channels of a template"))?;
         Ok(Stored {
             organization,
             id,
@@ -57,7 +58,7 @@ impl Table for TemplateFields {
             update_time: micros(update_time),
             display_name,
             description,
-            channels: json!(channels),
+            channels: channels_to_json(&channels),
             latest_version,
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use pavior_auth::{InternalSigner, Permit, ServiceIdentity};
 use pavior_core::filter::{Filter, order_by};
+use pavior_core::principal::INSTALLATION;
 use pavior_resource::{ListError, ListQuery, Table};
 use pavior_store::StoreError;
 use pavior_testkit::db::{self, TestDb};
@@ -14,9 +15,10 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::definition::Criteria;
-use crate::domain::entity::Edge;
+use crate::domain::entity::{Edge, SeenRelation};
 use crate::domain::membership::Source;
 use crate::domain::reference::EntityKey;
+use crate::domain::template::Channel;
 use crate::domain::{
     EntityFields, GroupFields, KindFields, MembershipFields, OrganizationFields, ResourceDefinitionFields,
     ResourceTypeFields, Stored, TemplateFields, UserFields, VersionFields, builtin,
@@ -42,7 +44,7 @@ impl World {
             let organization = world.stored(id, id, fields);
             let kinds: Vec<_> =
                 builtin::kinds().into_iter().map(|(kind, fields)| world.stored(id, kind, fields)).collect();
-            let platform = world.permit("-");
+            let platform = world.permit(INSTALLATION);
             let shared = Arc::new((platform, organization, kinds));
             world
                 .tx(move |tx| {
@@ -129,7 +131,7 @@ fn definition(criteria: Vec<Criteria>) -> ResourceDefinitionFields {
         driver: "sqlite".to_owned(),
         driver_inputs: json!({"a": "${{ inputs.b }}"}),
         match_criteria: criteria,
-        monthly_cost: "12.50 USD".to_owned(),
+        monthly_cost: Some("12.50 USD".parse().unwrap()),
     }
 }
 
@@ -137,7 +139,7 @@ fn version(template: &str) -> VersionFields {
     VersionFields {
         template: template.to_owned(),
         document: "template: x".to_owned(),
-        digest: "00".to_owned(),
+        digest: pavior_core::digest::sha256_digest(b"template: x"),
         parameter_schema: json!({"type": "object", "required": [], "properties": {}}).into(),
         environment_classes: vec!["zeta".to_owned(), "alpha".to_owned()],
         content: json!({"template": "x"}),
@@ -212,10 +214,10 @@ async fn rows_are_read_as_they_were_written() {
         life(&world, "robot", kind.clone(), KindFields { description: "other".to_owned(), ..kind }).await;
         life(&world, "cart", entity("component"), EntityFields { spec: json!({}), ..entity("component") })
             .await;
-        let template = TemplateFields {
-            channels: [("stable".to_owned(), "1.0.0".to_owned())].into(),
-            ..Default::default()
-        };
+        let (version_id, mover) = ("1.0.0".to_owned(), "organizations/acme/users/pia".to_owned());
+        let channel = Channel { version: version_id, move_time: world.clock.now(), mover };
+        let template =
+            TemplateFields { channels: [("stable".to_owned(), channel)].into(), ..Default::default() };
         life(
             &world,
             "web",
@@ -231,6 +233,11 @@ async fn rows_are_read_as_they_were_written() {
             ..Default::default()
         };
         life(&world, "sqlite", definition(vec![]), definition(vec![criteria])).await;
+        let costing = |cost: Option<&str>| ResourceDefinitionFields {
+            monthly_cost: cost.map(|cost| cost.parse().unwrap()),
+            ..definition(vec![])
+        };
+        life(&world, "free", costing(Some("0.00 USD")), costing(None)).await;
         let stored = world.insert("acme", "1.0.0", version("web")).await;
         assert_eq!(world.find::<VersionFields>("acme", "web", "1.0.0").await, Some(stored));
         assert_eq!(world.find::<VersionFields>("acme", "other", "1.0.0").await, None);
@@ -352,7 +359,7 @@ async fn the_directory_and_its_revision() {
             reader.organizations_page(&permit, None, &query()).await.is_err(),
             "only with the platform's permit"
         );
-        let all = reader.organizations_page(&world.permit("-"), None, &query()).await.unwrap();
+        let all = reader.organizations_page(&world.permit(INSTALLATION), None, &query()).await.unwrap();
         assert_eq!(all.rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["acme", "umbrella"]);
     })
     .await;
@@ -399,17 +406,26 @@ async fn entities_relations_and_imports() {
         assert_eq!(reader.entities_by_key(&world.permit("umbrella"), &keys).await.unwrap(), []);
         let existing = reader.existing_entities(&permit, &keys).await.unwrap();
         assert_eq!(existing[&keys[0]].digest, a.fields.digest());
-        let seen = reader.relations(&permit, &[&a, &b]).await.unwrap();
-        let of = |uid| {
-            seen[&uid]
-                .iter()
-                .map(|r: &crate::domain::entity::SeenRelation| {
-                    (r.relation.as_str(), r.target.id.as_str(), r.resolved)
-                })
-                .collect::<Vec<_>>()
+        let short = |r: &SeenRelation| format!("{} {} {}", r.relation, r.target.id, r.resolved);
+        let own = reader.declared(&permit, &[a.uid, b.uid]).await.unwrap();
+        let wanted = ["partOf team true", "partOf b true", "partOf none false"];
+        assert_eq!(own[&a.uid].iter().map(short).collect::<Vec<_>>(), wanted);
+        assert!(!own.contains_key(&b.uid));
+        let both = async |permit: &Permit, entity, after: Option<&serde_json::Value>| {
+            let found = reader.relations_after(permit, entity, after, 2).await.unwrap();
+            found.into_iter().map(|(seen, at)| (short(&seen), at)).collect::<Vec<_>>()
         };
-        assert_eq!(of(a.uid), [("partOf", "team", true), ("partOf", "b", true), ("partOf", "none", false)]);
-        assert_eq!(of(b.uid), [("hasPart", "a", true)]);
+        let first = both(&permit, &a, None).await;
+        assert_eq!(first.iter().map(|(seen, _)| seen.as_str()).collect::<Vec<_>>(), wanted[..2]);
+        let rest = both(&permit, &a, Some(&first[1].1)).await;
+        assert_eq!(rest.iter().map(|(seen, _)| seen.as_str()).collect::<Vec<_>>(), wanted[2..]);
+        assert_eq!(
+            both(&permit, &b, None).await,
+            [("hasPart a true".to_owned(), json!(["hasPart", "component", "a"]))]
+        );
+        assert_eq!(both(&world.permit("umbrella"), &b, None).await, []);
+        let bad = reader.relations_after(&permit, &a, Some(&json!(["partOf", 1])), 2).await.unwrap_err();
+        assert!(matches!(bad, ListError::Position(_)), "{bad:?}");
         assert_eq!(reader.dependents(&permit, &keys[1], 5).await.unwrap(), [keys[0].clone()]);
         assert_eq!(
             reader.dependents(&permit, &EntityKey::new("group", "team"), 5).await.unwrap(),

@@ -1,8 +1,11 @@
 //! Resource types and definitions, and matching.
 
+use pavior_proto::google::r#type::Money;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::pavior::catalog::v1::resource_definition::MatchCriteria;
+use pavior_store::StoreError;
 use pavior_testkit::db;
+use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 use tonic::Code;
 
@@ -24,7 +27,7 @@ fn definition(id: &str, criteria: Vec<MatchCriteria>) -> pb::CreateResourceDefin
 }
 
 fn class(class: &str) -> MatchCriteria {
-    MatchCriteria { environment_class: class.into(), ..Default::default() }
+    MatchCriteria { environment_class_id: class.into(), ..Default::default() }
 }
 
 fn context(
@@ -36,8 +39,8 @@ fn context(
         resource_type: format!("organizations/acme/resourceTypes/{resource_type}"),
         resource_id: resource.into(),
         project: "organizations/acme/projects/shop".into(),
-        environment_class: class.into(),
-        labels: [("tier".to_owned(), "gold".to_owned())].into(),
+        environment_class_id: class.into(),
+        project_labels: [("tier".to_owned(), "gold".to_owned())].into(),
     }
 }
 
@@ -48,11 +51,11 @@ async fn the_most_specific_definition_wins() {
         let mut client = world.client.clone();
         world.resource_type("sql-database", json!({}), &["url"]).await;
         world.resource_type("cache", json!({}), &[]).await;
-        let labels = [("tier".to_owned(), "gold".to_owned())].into();
+        let project_labels = [("tier".to_owned(), "gold".to_owned())].into();
         for (id, criteria) in [
             ("default", vec![]),
             ("prod", vec![class("production"), class("staging")]),
-            ("prod-gold", vec![MatchCriteria { labels, ..class("production") }]),
+            ("prod-gold", vec![MatchCriteria { project_labels, ..class("production") }]),
             ("ledger", vec![MatchCriteria { resource_id: "ledger".into(), ..Default::default() }]),
         ] {
             client
@@ -150,6 +153,108 @@ async fn ambiguous_definitions_are_refused_when_they_are_written() {
     .await;
 }
 
+/// None that could tie is written; a database that holds such a pair all the same is not left to chance.
+#[tokio::test(flavor = "multi_thread")]
+async fn definitions_that_tie_are_ambiguous_when_they_are_matched() {
+    db::both(|db| async {
+        let world = World::ready(db).await;
+        let mut client = world.client.clone();
+        world.resource_type("sql-database", json!({}), &["url"]).await;
+        world.resource_type("cache", json!({}), &[]).await;
+        for (id, criteria) in
+            [("wide", vec![]), ("a", vec![class("production")]), ("b", vec![class("staging")])]
+        {
+            let request = world.alice(definition(id, criteria));
+            client.resource_types.create_resource_definition(request).await.unwrap();
+        }
+        let matched = async |contexts| {
+            let request =
+                pb::MatchResourceDefinitionsRequest { parent: "organizations/acme".into(), contexts };
+            let mut resource_types = world.client.resource_types.clone();
+            resource_types.match_resource_definitions(world.alice(request)).await
+        };
+        let ask = || vec![context("x", "production", "cache"), context("db", "production", "sql-database")];
+        assert_eq!(matched(ask()).await.unwrap().into_inner().matches.len(), 2);
+        let same = "UPDATE resource_definitions SET match_criteria = \
+                    (SELECT match_criteria FROM resource_definitions WHERE id = 'a') WHERE id = 'b'";
+        world
+            .store
+            .upkeep("a test", move |tx| {
+                Box::pin(async move { Ok::<_, StoreError>(tx.execute_unprepared(same).await.map(drop)?) })
+            })
+            .await
+            .unwrap();
+        let error = refused(matched(ask()).await, Code::FailedPrecondition, "AMBIGUOUS_DEFINITION");
+        assert_eq!(error.message, "several resource definitions match `contexts[1]` equally well");
+        assert_eq!(error.metadata["field"], "contexts[1]");
+        let told: Vec<(&str, &str)> =
+            error.preconditions.iter().map(|p| (p.subject.as_str(), p.description.as_str())).collect();
+        let hint = "applies to environment class `production`; make one of them more specific";
+        let wanted = ["a", "b"].map(|id| (format!("organizations/acme/resourceDefinitions/{id}"), hint));
+        assert_eq!(told, wanted.each_ref().map(|(name, hint)| (name.as_str(), *hint)));
+        // What is asked for elsewhere is not concerned.
+        let elsewhere =
+            matched(vec![context("db", "development", "sql-database")]).await.unwrap().into_inner();
+        assert!(elsewhere.matches[0].explanation.starts_with("`wide` applies to everything"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_costs_nothing_is_not_what_nobody_knows_the_cost_of() {
+    db::both(|db| async {
+        let world = World::ready(db).await;
+        let mut client = world.client.clone();
+        world.resource_type("sql-database", json!({}), &["url"]).await;
+        let money = |units, nanos| Money { currency_code: "USD".into(), units, nanos };
+        let get = |name: &str| world.alice(pb::GetResourceDefinitionRequest { name: name.into() });
+        for (id, cost, kept) in [
+            ("unknown", None, json!(null)),
+            ("free", Some(money(0, 0)), json!("0.00 USD")),
+            ("dear", Some(money(12, 500_000_000)), json!("12.50 USD")),
+        ] {
+            let mut request = definition(id, vec![class(id)]);
+            request.resource_definition.as_mut().unwrap().monthly_cost.clone_from(&cost);
+            let made = client.resource_types.create_resource_definition(world.alice(request)).await;
+            let made = made.unwrap().into_inner();
+            assert_eq!(made.monthly_cost, cost, "{id}");
+            let shown = client.resource_types.get_resource_definition(get(&made.name)).await.unwrap();
+            assert_eq!(shown.into_inner(), made);
+            let told = world.audited().await.pop().unwrap().change.unwrap().after.unwrap();
+            assert_eq!(told["monthlyCost"], kept, "{id}");
+        }
+        // One becomes the other by an update that names the field.
+        let name = "organizations/acme/resourceDefinitions/free";
+        for cost in [None, Some(money(0, 0))] {
+            let changed =
+                pb::ResourceDefinition { name: name.into(), monthly_cost: cost, ..Default::default() };
+            let update = pb::UpdateResourceDefinitionRequest {
+                resource_definition: Some(changed),
+                update_mask: mask(&["monthly_cost"]),
+                ..Default::default()
+            };
+            let wanted = update.resource_definition.as_ref().unwrap().monthly_cost.clone();
+            let updated =
+                client.resource_types.update_resource_definition(world.alice(update)).await.unwrap();
+            assert_eq!(updated.into_inner().monthly_cost, wanted);
+            let shown = client.resource_types.get_resource_definition(get(name)).await.unwrap().into_inner();
+            assert_eq!(shown.monthly_cost, wanted);
+        }
+        for (cost, field) in [
+            (Money { currency_code: String::new(), ..money(0, 0) }, "monthly_cost.currency_code"),
+            (Money { currency_code: "EUR".into(), ..money(0, 0) }, "monthly_cost.currency_code"),
+            (money(-1, 0), "monthly_cost"),
+        ] {
+            let mut request = definition("odd", vec![class("odd")]);
+            request.resource_definition.as_mut().unwrap().monthly_cost = Some(cost);
+            let answer = client.resource_types.create_resource_definition(world.alice(request)).await;
+            let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+            assert_eq!(fields(&error), [format!("resource_definition.{field}")]);
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_writers_cannot_make_an_ambiguity_together() {
     db::both(|db| async {
@@ -193,7 +298,7 @@ async fn bad_types_and_definitions_are_refused() {
         [
             "resource_definition.driver_id",
             "resource_definition.driver_inputs.b",
-            "resource_definition.match_criteria[0].environment_class"
+            "resource_definition.match_criteria[0].environment_class_id"
         ]
     );
     let inner = bad.resource_definition.as_mut().unwrap();
@@ -204,7 +309,7 @@ async fn bad_types_and_definitions_are_refused() {
         Code::InvalidArgument,
         "INVALID_FIELD",
     );
-    let wanted = ["resource_type", "driver_id", "driver_inputs.b", "match_criteria[0].environment_class"];
+    let wanted = ["resource_type", "driver_id", "driver_inputs.b", "match_criteria[0].environment_class_id"];
     assert_eq!(fields(&error), wanted.map(|field| format!("resource_definition.{field}")));
     let request = pb::CreateResourceTypeRequest {
         parent: "organizations/acme".into(),

@@ -31,62 +31,6 @@ async fn get(world: &World, name: &str) -> pb::Entity {
     world.client.catalog.clone().get_entity(world.alice(request)).await.unwrap().into_inner()
 }
 
-fn seen(entity: &pb::Entity) -> Vec<String> {
-    let short = |target: &str| target.rsplit('/').next().unwrap().to_owned();
-    entity.relations.iter().map(|r| format!("{} {} {}", r.r#type, short(&r.target), r.resolved)).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn relations_are_seen_from_both_sides() {
-    db::both(|db| async {
-        let world = World::ready(db).await;
-        let team = world.group("acme", "team-a", "").await;
-        world.component("acme", "stock", json!({})).await;
-        let mut request = create_component(
-            "acme",
-            "cart",
-            json!({"dependsOn": ["stock", "resource:cart-db"], "system": "shop"}),
-        );
-        request.entity.as_mut().unwrap().owner = team.name.clone();
-        let cart =
-            world.client.catalog.clone().create_entity(world.alice(request)).await.unwrap().into_inner();
-        let wanted =
-            ["dependsOn stock true", "dependsOn cart-db false", "ownedBy team-a true", "partOf shop false"];
-        assert_eq!(seen(&cart), wanted);
-        assert_eq!(get(&world, &name("cart")).await, cart);
-        assert_eq!(seen(&get(&world, &name("stock")).await), ["dependencyOf cart true"]);
-
-        // What is needed stays; what declares may go.
-        let mut client = world.client.clone();
-        let delete = |id: &str| pb::DeleteEntityRequest { name: name(id), ..Default::default() };
-        let error = refused(
-            client.catalog.delete_entity(world.alice(delete("stock"))).await,
-            Code::FailedPrecondition,
-            "HAS_DEPENDENTS",
-        );
-        assert_eq!(error.preconditions[0].subject, cart.name);
-        assert_eq!(error.metadata["more"], "false");
-        let update = pb::UpdateEntityRequest {
-            entity: Some(pb::Entity {
-                name: cart.name.clone(),
-                spec: Some(object(json!({"dependsOn": []}))),
-                ..Default::default()
-            }),
-            update_mask: mask(&["spec.dependsOn"]),
-            ..Default::default()
-        };
-        let updated = client.catalog.update_entity(world.alice(update)).await.unwrap().into_inner();
-        assert_eq!(seen(&updated), ["ownedBy team-a true", "partOf shop false"]);
-        assert_eq!(seen(&get(&world, &name("stock")).await), Vec::<String>::new());
-        client.catalog.delete_entity(world.alice(delete("stock"))).await.unwrap();
-        let gone = pb::GetEntityRequest { name: name("stock") };
-        let error =
-            refused(client.catalog.get_entity(world.alice(gone)).await, Code::NotFound, "RESOURCE_NOT_FOUND");
-        assert_eq!(error.resource.unwrap().name, name("stock"));
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn more_than_twenty_dependents_are_not_all_named() {
     let world = World::ready(db::sqlite()).await;

@@ -112,8 +112,13 @@ async fn documents_as_they_are_found_are_imported_and_brought_up_to_date() {
         assert_eq!(database.owner, "organizations/acme/users/frank.tiernan");
         let owner = database.relations.iter().find(|r| r.r#type == "ownedBy").unwrap();
         assert_eq!((owner.target.as_str(), owner.resolved), (database.owner.as_str(), true));
-        let shop = entity(&world, "system", "shop").await;
-        assert_eq!(shop.relations.iter().filter(|r| r.r#type == "hasPart").count(), 3);
+        let list = pb::ListEntityRelationsRequest {
+            parent: entity(&world, "system", "shop").await.name,
+            ..Default::default()
+        };
+        let shop = world.client.catalog.clone().list_entity_relations(world.alice(list)).await.unwrap();
+        let parts = shop.into_inner().relations.into_iter().filter(|r| r.r#type == "hasPart");
+        assert_eq!(parts.count(), 3);
 
         // Groups and users are the organization's own, and no entities.
         let request = directory_pb::GetDirectoryRequest {

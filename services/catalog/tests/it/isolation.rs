@@ -127,8 +127,11 @@ async fn the_same_names_live_side_by_side() {
         assert_eq!(found.entities.len(), 2);
         for entity in &found.entities {
             assert!(entity.name.starts_with("organizations/acme/"));
-            assert_eq!(entity.relations.len(), 1);
-            assert!(entity.relations.iter().all(|r| r.target.starts_with("organizations/acme/")));
+            let list = pb::ListEntityRelationsRequest { parent: entity.name.clone(), ..Default::default() };
+            let seen = client.catalog.list_entity_relations(world.alice(list)).await.unwrap().into_inner();
+            assert_eq!(seen.relations.len(), 1, "each is related to the other, and to nothing else");
+            let mut both = seen.relations.iter().chain(&entity.relations);
+            assert!(both.all(|r| r.target.starts_with("organizations/acme/")));
         }
         // What one declares does not bind the other.
         let cart = "organizations/acme/kinds/component/entities/cart".to_owned();

@@ -3,6 +3,7 @@
 // What fails here fails a test.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod channels;
 mod definitions;
 mod directory;
 mod entities;
@@ -11,6 +12,7 @@ mod isolation;
 mod memberships;
 mod mutations;
 mod organizations;
+mod relations;
 mod repeat;
 mod reserved;
 mod support;

@@ -227,14 +227,18 @@ async fn each_change_is_recorded_with_what_was_and_what_is() {
         client.identity.update_group(world.alice(change)).await.unwrap();
         let delete = identity_pb::DeleteGroupRequest { name: group.name.clone(), ..Default::default() };
         client.identity.delete_group(world.alice(delete)).await.unwrap();
-        let events: Vec<_> =
-            world.audited().await.into_iter().filter(|e| e.affected[0].name == group.name).collect();
+        let events: Vec<_> = world
+            .audited()
+            .await
+            .into_iter()
+            .filter(|e| e.target.as_ref().unwrap().name == group.name)
+            .collect();
         let actions: Vec<&str> = events.iter().map(|event| event.action.as_str()).collect();
         assert_eq!(actions, ["identity.groups.create", "identity.groups.update", "identity.groups.delete"]);
         assert!(events.iter().all(|e| (e.audit_class, e.phase, e.outcome.status)
             == (AuditClass::Required, Phase::Outcome, Status::Succeeded)));
         assert!(events.iter().all(|e| e.principal.name == "organizations/acme/users/alice"));
-        assert!(events.iter().all(|e| e.affected[0].r#type == "identity.pavior.dev/Group"));
+        assert!(events.iter().all(|e| e.target.as_ref().unwrap().r#type == "identity.pavior.dev/Group"));
         let change = events[1].change.as_ref().unwrap();
         assert_eq!(change.before.as_ref().unwrap()["displayName"], "");
         assert_eq!(change.after.as_ref().unwrap()["displayName"], "Team");

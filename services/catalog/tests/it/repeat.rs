@@ -46,7 +46,7 @@ fn samples() -> Vec<Sample> {
                 json!({
                     "resourceType": format!("{ACME}/resourceTypes/cache"),
                     "driverId": driver,
-                    "matchCriteria": [{ "environmentClass": id }],
+                    "matchCriteria": [{ "environmentClassId": id }],
                 })
             })
         }),
@@ -100,15 +100,27 @@ fn cases(round: &str) -> Vec<Case> {
     });
     let template = format!("{ACME}/templates/web-service");
     let document = GOOD.replace("version: 1.0.0", "version: 9.0.0");
-    let point = |version: &str| json!({ "name": template, "channel": format!("channel-{round}"), "templateVersion": version });
+    let published = || {
+        let version = json!({ "parent": template, "templateVersion": { "document": document } });
+        ("CreateTemplateVersion", version)
+    };
+    let version = format!("{template}/versions/9.0.0");
+    let point = |id: String| json!({ "name": template, "channelId": id, "templateVersion": version });
+    let remove = |id: &str| json!({ "name": template, "channelId": format!("{id}-{round}") });
     cases.push(Case {
         method: "MoveTemplateChannel",
-        before: vec![(
-            "CreateTemplateVersion",
-            json!({ "parent": template, "templateVersion": { "document": document } }),
-        )],
-        request: point(&format!("{template}/versions/9.0.0")),
-        other: point(""),
+        before: vec![published()],
+        request: point(format!("channel-{round}")),
+        other: point(format!("other-{round}")),
+        gone: vec![("RemoveTemplateChannel", remove("channel"))],
+    });
+    let mut lenient = remove("gone");
+    lenient["allowMissing"] = true.into();
+    cases.push(Case {
+        method: "RemoveTemplateChannel",
+        before: vec![published(), ("MoveTemplateChannel", point(format!("gone-{round}")))],
+        request: remove("gone"),
+        other: lenient,
         gone: Vec::new(),
     });
     cases

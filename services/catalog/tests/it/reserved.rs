@@ -3,6 +3,7 @@
 use pavior_proto::pavior::catalog::internal::v1 as registration_pb;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::pavior::identity::v1 as identity_pb;
+use pavior_rpc::problem::Decoded;
 use pavior_testkit::db::both;
 use serde_json::json;
 use tonic::Code;
@@ -108,7 +109,11 @@ async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_on
             "RESOURCE_NOT_FOUND",
         );
         world.unregister(&made.name, RESOURCE).await;
-        let records = world.audited().await.into_iter().filter(|record| record.affected[0].name == made.name);
+        let records = world
+            .audited()
+            .await
+            .into_iter()
+            .filter(|record| record.target.as_ref().unwrap().name == made.name);
         let causes = records.map(|record| (record.action, record.cause.operation));
         let operation = format!("organizations/acme/operations/{OPERATION}");
         let of = |action: &str, operation: &str| (action.to_owned(), operation.to_owned());
@@ -234,6 +239,53 @@ async fn nobody_is_made_who_is_called_like_a_part_of_the_platform() {
         let answer = world.client.catalog.clone().import_entities(world.alice(request)).await;
         let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
         assert_eq!(fields(&error), ["documents[0].content.metadata.name"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn everybody_belongs_to_the_group_of_all_without_a_word() {
+    both(|db| async move {
+        let world = World::ready(db).await;
+        let parent = "organizations/acme".to_owned();
+        let told = |error: &Decoded| {
+            let violation = &error.violations[0];
+            format!("{}: {}", violation.field, violation.description)
+        };
+        let group = identity_pb::CreateGroupRequest {
+            parent: parent.clone(),
+            group_id: "everyone".to_owned(),
+            group: Some(identity_pb::Group::default()),
+            ..Default::default()
+        };
+        let answer = world.client.identity.clone().create_group(world.alice(group)).await;
+        assert_eq!(
+            told(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")),
+            "group_id: `everyone` is the group of everybody in the organization, which nobody makes"
+        );
+        let membership = identity_pb::CreateMembershipRequest {
+            parent: format!("{parent}/groups/everyone"),
+            membership: Some(identity_pb::Membership {
+                member: format!("{parent}/users/alice"),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let answer = world.client.identity.clone().create_membership(world.alice(membership)).await;
+        assert_eq!(
+            told(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")),
+            "parent: everybody belongs to `organizations/acme/groups/everyone`: nobody joins it or leaves it"
+        );
+        let content = "apiVersion: backstage.io/v1alpha1\nkind: Group\nmetadata:\n  name: Everyone\n\
+                       spec:\n  type: team\n  children: []\n";
+        let document =
+            pb::import_entities_request::Document { origin: "test".to_owned(), content: content.to_owned() };
+        let request = pb::ImportEntitiesRequest { parent, documents: vec![document], ..Default::default() };
+        let answer = world.client.catalog.clone().import_entities(world.alice(request)).await;
+        assert_eq!(
+            told(&refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT")),
+            "documents[0].content.metadata.name: `Everyone` is the group of everybody in the organization, which nobody makes"
+        );
     })
     .await;
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pavior_auth::{CallRules, InternalSigner, InternalVerifier, ServiceIdentity, authn_layer};
 use pavior_catalog::{Config, Deps, ROLE, build};
 use pavior_core::clock::ManualClock;
-use pavior_core::principal::{Principal, PrincipalKind};
+use pavior_core::principal::{INSTALLATION, Principal, PrincipalKind};
 use pavior_proto::pavior::catalog::internal::v1::registration_service_client::RegistrationServiceClient;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
@@ -74,7 +74,7 @@ pub(crate) fn principal(organization: &str, id: &str) -> Principal {
         groups: Vec::new(),
         email: None,
         display_name: None,
-        platform_admin: id == "root",
+        installation_operator: id == "root",
         on_behalf_of: None,
     }
 }
@@ -149,7 +149,7 @@ impl World {
 
     /// As an operator of the installation.
     pub(crate) fn root<T>(&self, message: T) -> tonic::Request<T> {
-        self.identity.request_as(&Arc::new(principal("-", "root")), "-", message)
+        self.identity.request_as(&Arc::new(principal(INSTALLATION, "root")), INSTALLATION, message)
     }
 
     /// As provisioning itself in `acme`.
@@ -161,8 +161,8 @@ impl World {
     pub(crate) fn by_service<T>(&self, role: &str, message: T) -> tonic::Request<T> {
         let itself = Principal {
             kind: PrincipalKind::Service,
-            name: format!("organizations/-/services/{role}"),
-            ..principal("-", role)
+            name: format!("organizations/pavior/services/{role}"),
+            ..principal(INSTALLATION, role)
         };
         self.identity.request_as(&Arc::new(itself), "acme", message)
     }
@@ -178,7 +178,7 @@ impl World {
 
     /// As alice of an organization, in a call that is about the installation.
     pub(crate) fn on_platform<T>(&self, organization: &str, message: T) -> tonic::Request<T> {
-        self.identity.request_as(&Arc::new(principal(organization, "alice")), "-", message)
+        self.identity.request_as(&Arc::new(principal(organization, "alice")), INSTALLATION, message)
     }
 
     pub(crate) async fn group(&self, organization: &str, id: &str, parent: &str) -> identity_pb::Group {

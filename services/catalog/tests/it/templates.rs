@@ -7,10 +7,10 @@ use tonic::Code;
 
 use crate::support::{World, fields, mask, refused};
 
-const GOOD: &str = include_str!("fixtures/web-service.yaml");
-const PARENT: &str = "organizations/acme/templates/web-service";
+pub(crate) const GOOD: &str = include_str!("fixtures/web-service.yaml");
+pub(crate) const PARENT: &str = "organizations/acme/templates/web-service";
 
-async fn world(db: pavior_testkit::db::TestDb) -> World {
+pub(crate) async fn world(db: pavior_testkit::db::TestDb) -> World {
     let world = World::ready(db).await;
     let size = json!({"type": "object", "additionalProperties": false, "properties": {"size": {"enum": ["small", "large"]}}});
     world
@@ -33,7 +33,7 @@ async fn world(db: pavior_testkit::db::TestDb) -> World {
     world
 }
 
-fn create(document: &str) -> pb::CreateTemplateVersionRequest {
+pub(crate) fn create(document: &str) -> pb::CreateTemplateVersionRequest {
     pb::CreateTemplateVersionRequest {
         parent: PARENT.into(),
         template_version: Some(pb::TemplateVersion { document: document.into(), ..Default::default() }),
@@ -41,11 +41,11 @@ fn create(document: &str) -> pb::CreateTemplateVersionRequest {
     }
 }
 
-fn point(channel: &str, version: &str) -> pb::MoveTemplateChannelRequest {
+pub(crate) fn point(channel: &str, version: &str) -> pb::MoveTemplateChannelRequest {
     let template_version =
         if version.is_empty() { String::new() } else { format!("{PARENT}/versions/{version}") };
-    let (name, channel) = (PARENT.into(), channel.into());
-    pb::MoveTemplateChannelRequest { name, channel, template_version, ..Default::default() }
+    let (name, channel_id) = (PARENT.into(), channel.into());
+    pb::MoveTemplateChannelRequest { name, channel_id, template_version, ..Default::default() }
 }
 
 async fn version(world: &World, id: &str) -> Result<tonic::Response<pb::TemplateVersion>, tonic::Status> {
@@ -61,8 +61,16 @@ async fn versions_are_created_once_and_found_by_channel() {
         let first =
             client.templates.create_template_version(world.alice(create(GOOD))).await.unwrap().into_inner();
         assert_eq!(first.name, format!("{PARENT}/versions/1.0.0"));
-        assert_eq!(first.environment_classes, ["development", "staging", "production"]);
-        assert_eq!(first.digest.len(), 64);
+        assert_eq!(first.environment_class_ids, ["development", "staging", "production"]);
+        assert_eq!(first.digest, pavior_core::digest::sha256_digest(GOOD.as_bytes()));
+        let schema: serde_json::Value = serde_json::from_str(&first.parameter_schema_json).unwrap();
+        assert_eq!(schema["required"], json!(["language"]));
+        let told: Vec<serde_json::Value> =
+            world.audited().await.into_iter().filter_map(|event| event.change?.after).collect();
+        let of_version = json!({
+            "template": "web-service", "digest": first.digest, "environmentClassIds": first.environment_class_ids,
+        });
+        assert!(told.contains(&of_version), "{told:#?}");
         let content = pavior_rpc::convert::from_struct(first.content.as_ref().unwrap());
         assert_eq!(content["environments"]["production"]["resources"]["database"]["inputs"]["size"], "large");
 
@@ -86,7 +94,7 @@ async fn versions_are_created_once_and_found_by_channel() {
             if !channel.is_empty() {
                 let moved = client.templates.move_template_channel(world.alice(point(channel, id))).await;
                 let channels = moved.unwrap().into_inner().channels;
-                assert_eq!(channels[channel], format!("{PARENT}/versions/{id}"));
+                assert_eq!(channels[channel].template_version, format!("{PARENT}/versions/{id}"));
             }
         }
         for (id, wanted) in
@@ -147,61 +155,6 @@ async fn templates_with_versions_and_types_in_use_stay() {
         "HAS_DEPENDENTS",
     );
     assert_eq!(error.preconditions[0].subject, format!("{PARENT}/versions/1.0.0"));
-}
-
-#[tokio::test]
-async fn a_channel_is_moved_by_its_own_verb_alone() {
-    let world = world(db::sqlite()).await;
-    let mut client = world.client.clone();
-    client.templates.create_template_version(world.alice(create(GOOD))).await.unwrap();
-    let version = format!("{PARENT}/versions/1.0.0");
-    let update = pb::UpdateTemplateRequest {
-        template: Some(pb::Template {
-            name: PARENT.into(),
-            channels: [("stable".to_owned(), version.clone())].into(),
-            ..Default::default()
-        }),
-        update_mask: mask(&["channels"]),
-        ..Default::default()
-    };
-    let updated = client.templates.update_template(world.alice(update)).await.unwrap().into_inner();
-    assert!(updated.channels.is_empty(), "it is set by the server");
-    let stale = pb::MoveTemplateChannelRequest { etag: "other".into(), ..point("stable", "1.0.0") };
-    refused(client.templates.move_template_channel(world.alice(stale)).await, Code::Aborted, "ETAG_MISMATCH");
-    let moved = client
-        .templates
-        .move_template_channel(world.alice(point("stable", "1.0.0")))
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!((&moved.channels["stable"], &moved.latest_version), (&version, &version));
-    let told = world.audited().await.pop().unwrap();
-    assert_eq!(
-        (told.action.as_str(), told.affected[0].name.as_str()),
-        ("catalog.templates.moveChannel", PARENT)
-    );
-    let error = refused(
-        client.templates.move_template_channel(world.alice(point("stable", "9.0.0"))).await,
-        Code::FailedPrecondition,
-        "REFERENCE_NOT_FOUND",
-    );
-    assert_eq!(error.preconditions[0].subject, format!("{PARENT}/versions/9.0.0"));
-    for (channel, version, field) in [
-        ("latest", "1.0.0", "channel"),
-        ("A", "1.0.0", "channel"),
-        ("", "1.0.0", "channel"),
-        ("beta", "stable", "template_version"),
-    ] {
-        let answer = client.templates.move_template_channel(world.alice(point(channel, version))).await;
-        assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")), [field], "{channel}");
-    }
-    let foreign = "organizations/acme/templates/other/versions/1.0.0".to_owned();
-    let foreign = pb::MoveTemplateChannelRequest { template_version: foreign, ..point("beta", "") };
-    let answer = client.templates.move_template_channel(world.alice(foreign)).await;
-    assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")), ["template_version"]);
-    let gone =
-        client.templates.move_template_channel(world.alice(point("stable", ""))).await.unwrap().into_inner();
-    assert!(gone.channels.is_empty());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! Both give the same contract: `url` is secret, so that a golden path reads the same on both.
 
 mod address;
+mod comment;
 mod postgres;
 mod scram;
 mod sqlite;

@@ -11,16 +11,16 @@ use async_trait::async_trait;
 use pavior_core::digest::sha256_hex;
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure, FailureCode, Found,
-    Health, ListRequest, Listed, Lookup, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse,
-    SecretString, Secrets, Sink, Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
+    Health, ListRequest, ListResponse, Listed, Lookup, Observation, ObserveRequest, Outcome, PlanRequest,
+    PlanResponse, SecretString, Secrets, Sink, Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
 };
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, Statement, Value as Sql,
 };
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::address::Address;
+use super::comment::Comment;
 use super::{Inputs, TYPE, schema, scram};
 use crate::Error;
 use crate::inputs::{slug, typed, validate};
@@ -28,30 +28,6 @@ use crate::ledger::{Ledger, Thing, World};
 
 /// How long a connection may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// What stands in the database's comment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Comment {
-    pavior: u32,
-    organization: String,
-    resource: String,
-    key: String,
-    /// Which platform made it: several may share a server. Empty in comments of before there was one.
-    #[serde(default)]
-    platform: String,
-    /// What the last apply that ended declared.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    declaration: String,
-}
-
-impl Comment {
-    /// Whether it is the other one, or that of before the platform stood in it.
-    fn fits(&self, other: &Self) -> bool {
-        let other = Self { declaration: self.declaration.clone(), ..other.clone() };
-        *self == other
-            || (self.platform.is_empty() && *self == Self { platform: String::new(), ..other.clone() })
-    }
-}
 
 /// The driver.
 pub(crate) struct PostgresDriver {
@@ -157,7 +133,7 @@ impl PostgresDriver {
         let known = self.locate(&connection, context, &Lookup::Identity(identity.clone())).await?;
         let known = known.filter(|known| known.told);
         let mut intent = self.ledger.intend_over(context, TYPE, &identity, &request, known)?;
-        let made = self.make(&connection, &intent.thing, &inputs, &request.declaration).await;
+        let made = self.make(&connection, &intent.thing, &inputs, &request.declaration_digest).await;
         // The session lock ends with the connection.
         let _ = connection.close().await;
         match made.and_then(|()| self.ledger.done(&mut intent)) {
@@ -171,7 +147,7 @@ impl PostgresDriver {
         connection: &DatabaseConnection,
         thing: &Thing,
         inputs: &Inputs,
-        declaration: &str,
+        declaration_digest: &str,
     ) -> Result<(), Failure> {
         let database = &thing.identity;
         let (owner, app) = (format!("{database}_owner"), format!("{database}_app"));
@@ -195,8 +171,8 @@ impl PostgresDriver {
             run(connection, &format!("GRANT {} TO CURRENT_USER", name(&owner))).await?;
             run(connection, &format!("CREATE DATABASE {} OWNER {}", name(database), name(&owner))).await?;
         }
-        let comment = |declaration: &str| {
-            let comment = Comment { declaration: declaration.to_owned(), ..self.comment_of(thing) };
+        let comment = |digest: &str| {
+            let comment = Comment { declaration_digest: digest.to_owned(), ..self.comment_of(thing) };
             let comment = serde_json::to_string(&comment).unwrap_or_default();
             format!("COMMENT ON DATABASE {} IS {}", name(database), text(&comment))
         };
@@ -218,7 +194,7 @@ impl PostgresDriver {
         let granted = run(&inside, &format!("GRANT USAGE, CREATE ON SCHEMA public TO {}", name(&app))).await;
         let _ = inside.close().await;
         granted?;
-        run(connection, &comment(declaration)).await
+        run(connection, &comment(declaration_digest)).await
     }
 
     /// The comment as ours; another text reads as somebody else's.
@@ -235,15 +211,7 @@ impl PostgresDriver {
             Some(row) => row.try_get("", "comment").map_err(|error| failed(&error))?,
             None => None,
         };
-        let nobody = || Comment {
-            pavior: 0,
-            organization: String::new(),
-            resource: String::new(),
-            key: String::new(),
-            platform: String::new(),
-            declaration: String::new(),
-        };
-        Ok(found.map(|text| serde_json::from_str(&text).unwrap_or_else(|_| nobody())))
+        Ok(found.map(|text| Comment::read(&text)))
     }
 
     /// What a lookup means: by this replica's files, else by the comments on the server, which every replica sees.
@@ -337,7 +305,7 @@ impl PostgresDriver {
             resource: thing.resource.clone(),
             key: thing.created_by.clone(),
             platform: self.platform(),
-            declaration: String::new(),
+            declaration_digest: String::new(),
         }
     }
 
@@ -376,8 +344,8 @@ impl PostgresDriver {
         let comment = self.comment(&connection, &thing.identity).await;
         let _ = connection.close().await;
         // Whichever replica declared it last, it stands in the comment, and only once all of it was done.
-        thing.declaration = comment?.map(|comment| comment.declaration).unwrap_or_default();
-        let ready = thing.ready || (thing.told && !thing.declaration.is_empty());
+        thing.declaration_digest = comment?.map(|comment| comment.declaration_digest).unwrap_or_default();
+        let ready = thing.ready || (thing.told && !thing.declaration_digest.is_empty());
         let partial = |message: &str| Observation::Partial {
             identity: Some(thing.identity.clone()),
             state: Value::Null,
@@ -470,15 +438,24 @@ impl Driver for PostgresDriver {
         self.try_destroy(context, request).await.into()
     }
 
-    async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
+    async fn list(&self, request: ListRequest) -> Result<ListResponse, Failure> {
+        let after = self.ledger.paging().after(&request)?;
         let connection = self.connect(None, PATIENCE).await?;
         let told = self.told(&connection).await;
         let _ = connection.close().await;
-        let behind = told?.into_iter().filter(|(database, _)| *database > request.after).take(request.limit);
-        let listed = behind.map(|(identity, Comment { organization, resource, key, declaration, .. })| {
-            Listed { identity, resource_type: TYPE.to_owned(), organization, resource, key, declaration }
-        });
-        Ok(listed.collect())
+        let behind = told?.into_iter().filter(|(database, _)| *database > after);
+        let listed =
+            behind.map(|(identity, Comment { organization, resource, key, declaration_digest, .. })| {
+                Listed {
+                    identity,
+                    resource_type: TYPE.to_owned(),
+                    organization,
+                    resource,
+                    key,
+                    declaration_digest,
+                }
+            });
+        Ok(self.ledger.paging().page(&request, listed))
     }
 
     async fn reconcile(&self, _declared: &BTreeSet<String>) {

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use pavior_core::digest::sha256_hex;
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Found, Health,
-    ListRequest, Listed, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Secrets, Sink,
-    Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
+    ListRequest, ListResponse, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Secrets,
+    Sink, Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
 };
 use sea_orm::{ConnectionTrait, Database};
 use serde_json::{Value, json};
@@ -198,7 +198,7 @@ impl Driver for SqliteDriver {
         self.try_destroy(context, request).await.into()
     }
 
-    async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
+    async fn list(&self, request: ListRequest) -> Result<ListResponse, Failure> {
         let root = self.root.clone();
         self.ledger.list(request, move |thing| file(&root, &thing.identity).is_file()).await
     }

@@ -15,9 +15,9 @@ use async_trait::async_trait;
 use pavior_core::digest::sha256_hex;
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure, FailureCode, Found,
-    Health, ListRequest, Listed, Observation, ObserveRequest, Outcome, Partial, PinRequest, PlanRequest,
-    PlanResponse, Progress, PushRecorder, SecretString, Secrets, Sink, Success, TypeSchema, Undo,
-    ValidateRequest, Violation, diff,
+    Health, ListRequest, ListResponse, Observation, ObserveRequest, Outcome, Partial, PinRequest,
+    PlanRequest, PlanResponse, Progress, PushRecorder, SecretString, Secrets, Sink, Success, TypeSchema,
+    Undo, ValidateRequest, Violation, diff,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -455,7 +455,7 @@ impl Driver for GitDriver {
         self.try_destroy(context, request).await.into()
     }
 
-    async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
+    async fn list(&self, request: ListRequest) -> Result<ListResponse, Failure> {
         let repositories = self.repositories.clone();
         self.ledger.list(request, move |thing| exists(&repositories, thing)).await
     }

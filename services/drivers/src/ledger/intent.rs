@@ -13,7 +13,7 @@ pub(crate) struct Intent {
     pub(crate) thing: Thing,
     before: Option<Thing>,
     key: String,
-    declaration: String,
+    declaration_digest: String,
 }
 
 impl Intent {
@@ -70,7 +70,7 @@ impl Ledger {
             ready: false,
             underway: None,
             ended: None,
-            declaration: String::new(),
+            declaration_digest: String::new(),
             data: Value::Null,
             told: false,
         });
@@ -79,15 +79,15 @@ impl Ledger {
         }
         thing.underway = Some(key.clone());
         self.store(&thing)?;
-        let declaration = request.declaration.clone();
-        Ok(Intent { thing, before, key, declaration })
+        let declaration_digest = request.declaration_digest.clone();
+        Ok(Intent { thing, before, key, declaration_digest })
     }
 
     /// The thing is as the call asked.
     pub(crate) fn done(&self, intent: &mut Intent) -> Result<(), Failure> {
         let ended = Some(intent.key.clone());
-        let declaration = intent.declaration.clone();
-        let thing = Thing { ready: true, underway: None, ended, declaration, ..intent.thing.clone() };
+        let declaration_digest = intent.declaration_digest.clone();
+        let thing = Thing { ready: true, underway: None, ended, declaration_digest, ..intent.thing.clone() };
         self.store(&thing)?;
         intent.thing = thing;
         Ok(())
@@ -106,7 +106,7 @@ impl Ledger {
     }
 
     async fn take_back(&self, intent: Intent, world: &dyn World) -> Result<(), Failure> {
-        let Intent { thing, before, key, declaration: _ } = intent;
+        let Intent { thing, before, key, declaration_digest: _ } = intent;
         match before {
             Some(mut before) if before.ready => {
                 world.restore(&before).await?;
@@ -140,11 +140,11 @@ impl Thing {
         self.ready && self.ended.as_deref() == Some(key)
     }
 
-    /// What a look by this lookup saw, with what was declared. By a key a thing is found only when the apply of that key
+    /// What a look by this lookup saw, with the digest of what was declared. By a key a thing is found only when the apply of that key
     /// ended; however well it works, it is what another one asked for until then.
     pub(crate) fn seen(&self, lookup: &Lookup, mut observation: Observation) -> Observation {
         if let Observation::Found(found) = &mut observation {
-            found.declaration.clone_from(&self.declaration);
+            found.declaration_digest.clone_from(&self.declaration_digest);
         }
         let Lookup::Key(key) = lookup else { return observation };
         match observation {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
-use pavior_driver::{Failure, FailureCode, ListRequest, Listed};
+use pavior_driver::{Failure, FailureCode, ListRequest, ListResponse, Listed};
 
 use super::{Ledger, THINGS, Thing, broken};
 
@@ -14,9 +14,12 @@ impl Ledger {
         self: &Arc<Self>,
         request: ListRequest,
         there: impl Fn(&Thing) -> bool + Send + 'static,
-    ) -> Result<Vec<Listed>, Failure> {
-        let page = self.aside(move |ledger| ledger.page(&request, there)).await?;
-        Ok(page.into_iter().map(Listed::from).collect())
+    ) -> Result<ListResponse, Failure> {
+        let after = self.paging.after(&request)?;
+        let (things, more) = self.aside(move |ledger| ledger.page(&after, request.page_size, there)).await?;
+        let last = things.last().filter(|_| more);
+        let next_page_token = last.map(|last| self.paging.token(&last.identity)).unwrap_or_default();
+        Ok(ListResponse { resources: things.into_iter().map(Listed::from).collect(), next_page_token })
     }
 
     /// Every thing, of every organization, in order of identity: for what the platform does, not for a caller.
@@ -24,14 +27,14 @@ impl Ledger {
         self.aside(Self::read_all).await
     }
 
-    async fn aside(
+    async fn aside<T: Send + 'static>(
         self: &Arc<Self>,
-        read: impl FnOnce(&Self) -> std::io::Result<Vec<Thing>> + Send + 'static,
-    ) -> Result<Vec<Thing>, Failure> {
+        read: impl FnOnce(&Self) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, Failure> {
         let ledger = Arc::clone(self);
-        let things = tokio::task::spawn_blocking(move || read(&ledger)).await;
-        let things = things.map_err(|_| Failure::new(FailureCode::Internal, "reading broke off"))?;
-        things.map_err(broken("read"))
+        let found = tokio::task::spawn_blocking(move || read(&ledger)).await;
+        let found = found.map_err(|_| Failure::new(FailureCode::Internal, "reading broke off"))?;
+        found.map_err(broken("read"))
     }
 
     pub(super) fn read_all(&self) -> std::io::Result<Vec<Thing>> {
@@ -43,17 +46,23 @@ impl Ledger {
         Ok(things)
     }
 
-    /// Reads the records of the page, and others only the first time that they are met.
-    fn page(&self, request: &ListRequest, there: impl Fn(&Thing) -> bool) -> std::io::Result<Vec<Thing>> {
+    /// The things of a page, and whether there are records behind it. Reads the records of the page, and others only the
+    /// first time that they are met.
+    fn page(
+        &self,
+        after: &str,
+        page_size: usize,
+        there: impl Fn(&Thing) -> bool,
+    ) -> std::io::Result<(Vec<Thing>, bool)> {
         let mut things = Vec::new();
-        for identity in self.identities(&request.after)? {
-            if things.len() >= request.limit {
-                break;
+        for identity in self.identities(after)? {
+            if things.len() >= page_size {
+                return Ok((things, true));
             }
             let thing: Option<Thing> = self.read(&self.path(THINGS, &identity))?;
             things.extend(thing.filter(&there));
         }
-        Ok(things)
+        Ok((things, false))
     }
 
     /// The identities behind `after`, in order.
@@ -97,13 +106,13 @@ mod tests {
     use super::super::tests::{asked, call, ledger};
     use super::*;
 
-    fn request(after: &str) -> ListRequest {
-        ListRequest { after: after.to_owned(), limit: 2 }
+    fn request(page_token: &str) -> ListRequest {
+        ListRequest { page_size: 2, page_token: page_token.to_owned() }
     }
 
-    async fn identities(ledger: &Arc<Ledger>, after: &str) -> Vec<String> {
-        let page = ledger.list(request(after), |thing| thing.identity != "c").await.unwrap();
-        page.into_iter().map(|listed| listed.identity).collect()
+    async fn page(ledger: &Arc<Ledger>, token: &str) -> (Vec<String>, String) {
+        let page = ledger.list(request(token), |thing| thing.identity != "c").await.unwrap();
+        (page.resources.into_iter().map(|listed| listed.identity).collect(), page.next_page_token)
     }
 
     #[tokio::test]
@@ -112,17 +121,33 @@ mod tests {
         for name in ["d", "b", "a", "c", "e"] {
             drop(ledger.intend(&call(name, name), "t", name, &asked()).unwrap());
         }
-        assert_eq!(identities(&ledger, "").await, ["a", "b"]);
-        assert_eq!(identities(&ledger, "b").await, ["d", "e"]);
+        let (first, behind_b) = page(&ledger, "").await;
+        assert_eq!(first, ["a", "b"]);
+        assert_eq!(page(&ledger, &behind_b).await, (vec!["d".to_owned(), "e".to_owned()], String::new()));
         // What is not looked at is not read, and so not found to be damaged.
         std::fs::write(ledger.path(THINGS, "e"), "{").unwrap();
         let gone = ledger.owner("b").unwrap().unwrap();
         ledger.forget(&gone).unwrap();
         drop(ledger.intend(&call("aa", "aa"), "t", "aa", &asked()).unwrap());
-        assert_eq!(identities(&ledger, "").await, ["a", "aa"]);
+        let (first, behind_aa) = page(&ledger, "").await;
+        assert_eq!(first, ["a", "aa"]);
         assert_eq!(ledger.records(DAMAGED).unwrap(), Vec::<PathBuf>::new());
-        assert_eq!(identities(&ledger, "aa").await, ["d"]);
+        // A token goes on where it stands, also when the thing that it was given for is gone.
+        for token in [behind_b, behind_aa] {
+            assert_eq!(page(&ledger, &token).await, (vec!["d".to_owned()], String::new()));
+        }
         assert_eq!(ledger.records(DAMAGED).unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn pages_may_end_with_an_empty_one() {
+        let (ledger, _base) = ledger(Duration::from_secs(1));
+        for name in ["a", "b", "c"] {
+            drop(ledger.intend(&call(name, name), "t", name, &asked()).unwrap());
+        }
+        let (first, token) = page(&ledger, "").await;
+        assert_eq!(first, ["a", "b"]);
+        assert_eq!(page(&ledger, &token).await, (Vec::new(), String::new()));
     }
 
     #[tokio::test]
@@ -137,7 +162,7 @@ mod tests {
                 if whole {
                     asked.all().await.map(|all| all.len())
                 } else {
-                    asked.list(request(""), |_| true).await.map(|page| page.len())
+                    asked.list(request(""), |_| true).await.map(|page| page.resources.len())
                 }
             });
             tokio::task::yield_now().await;

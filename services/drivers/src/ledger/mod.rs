@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pavior_core::digest::{canonical_json, sha256_hex};
-use pavior_driver::{CallContext, Failure, FailureCode, Health, Listed, Lookup};
+use pavior_driver::{CallContext, Failure, FailureCode, Health, Listed, Lookup, Paging};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
@@ -55,9 +55,9 @@ pub(crate) struct Thing {
     /// what was made, so that a key which only resolves says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<String>,
-    /// What that apply declared, in the platform's words.
+    /// The digest of what that apply declared, in the platform's words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub(crate) declaration: String,
+    pub(crate) declaration_digest: String,
     /// The driver's own data; no secrets in the clear.
     pub(crate) data: Value,
     /// Not from a record of its own: the world told of it, or its record is damaged.
@@ -85,7 +85,7 @@ impl Thing {
             ready: false,
             underway: None,
             ended: None,
-            declaration: String::new(),
+            declaration_digest: String::new(),
             data: Value::Null,
             told: true,
         }
@@ -106,6 +106,7 @@ pub(crate) struct Ledger {
     locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// What is known of whose the records of things are: a record's name follows from its identity and never changes.
     names: Mutex<HashMap<PathBuf, String>>,
+    paging: Paging,
 }
 
 /// The right to work on one resource.
@@ -144,6 +145,7 @@ impl Ledger {
             swept: Mutex::default(),
             locks: Mutex::default(),
             names: Mutex::default(),
+            paging: Paging::new(folder.keyring().key("list pages"), driver),
         }))
     }
 
@@ -153,6 +155,10 @@ impl Ledger {
 
     pub(crate) fn keyring(&self) -> &Keyring {
         self.folder.keyring()
+    }
+
+    pub(crate) fn paging(&self) -> &Paging {
+        &self.paging
     }
 
     fn path(&self, part: &str, name: &str) -> PathBuf {
@@ -333,8 +339,9 @@ pub(crate) fn worst(one: Health, other: Health) -> Health {
 
 impl From<Thing> for Listed {
     fn from(thing: Thing) -> Self {
-        let Thing { identity, organization, resource, resource_type, created_by, declaration, .. } = thing;
-        Self { identity, resource_type, organization, resource, key: created_by, declaration }
+        let Thing { identity, organization, resource, resource_type, created_by, declaration_digest, .. } =
+            thing;
+        Self { identity, resource_type, organization, resource, key: created_by, declaration_digest }
     }
 }
 
@@ -358,7 +365,7 @@ mod tests {
             prior: None,
             inputs: Value::Null,
             sensitive: Vec::new(),
-            declaration: "declared".to_owned(),
+            declaration_digest: "declared".to_owned(),
         }
     }
 

@@ -20,9 +20,9 @@ use async_trait::async_trait;
 use pavior_core::digest::sha256_hex;
 use pavior_driver::{
     ActionSchema, ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure,
-    FailureCode, Found, Health, InvokeRequest, ListRequest, Listed, Observation, ObserveRequest, Outcome,
-    PinRequest, PlanRequest, PlanResponse, Redactor, SecretString, Secrets, Sink, Success, TypeSchema, Undo,
-    ValidateRequest, Violation, diff,
+    FailureCode, Found, Health, InvokeRequest, ListRequest, ListResponse, Observation, ObserveRequest,
+    Outcome, PinRequest, PlanRequest, PlanResponse, Redactor, SecretString, Secrets, Sink, Success,
+    TypeSchema, Undo, ValidateRequest, Violation, diff,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -475,7 +475,7 @@ impl Driver for PipelineDriver {
         self.try_invoke(context, request, sink).await.into()
     }
 
-    async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
+    async fn list(&self, request: ListRequest) -> Result<ListResponse, Failure> {
         self.ledger.list(request, |_| true).await
     }
 

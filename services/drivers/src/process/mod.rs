@@ -14,11 +14,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pavior_core::digest::sha256_hex;
+use pavior_core::digest::{SHA256_PREFIX, sha256_hex};
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Found, Health,
-    InvokeRequest, ListRequest, Listed, Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse,
-    Redactor, SecretString, Secrets, Sink, Success, ValidateRequest, Violation, diff,
+    InvokeRequest, ListRequest, ListResponse, Observation, ObserveRequest, Outcome, PlanRequest,
+    PlanResponse, Redactor, SecretString, Secrets, Sink, Success, ValidateRequest, Violation, diff,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -123,7 +123,7 @@ impl ProcessDriver {
             "url": format!("http://127.0.0.1:{}", spec.port),
             "port": spec.port,
             "pid": pid,
-            "digest": spec.digest,
+            "digest": spec.digest.as_ref().map(|digest| format!("{SHA256_PREFIX}{digest}")),
             "state": spec.desired,
         });
         Success { identity: identity.to_owned(), outputs, secrets: Secrets::new(), state: json!({}) }
@@ -416,7 +416,7 @@ impl Driver for ProcessDriver {
         self.try_invoke(context, request).await.into()
     }
 
-    async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
+    async fn list(&self, request: ListRequest) -> Result<ListResponse, Failure> {
         self.ledger.list(request, |_| true).await
     }
 

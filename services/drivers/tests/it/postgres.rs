@@ -153,10 +153,12 @@ async fn another_replica_takes_over_with_the_same_password() {
     let changed = success(changed);
     assert!(changed.identity == made.identity && changed.secrets.same_as(&made.secrets));
 
-    let listed =
-        third.driver("postgres-database").list(ListRequest { after: String::new(), limit: 1_000 }).await;
+    let listed = third
+        .driver("postgres-database")
+        .list(ListRequest { page_size: 1_000, page_token: String::new() })
+        .await;
     let mine: Vec<_> =
-        listed.unwrap().into_iter().filter(|listed| listed.identity == made.identity).collect();
+        listed.unwrap().resources.into_iter().filter(|listed| listed.identity == made.identity).collect();
     assert_eq!(mine.len(), 1);
     assert_eq!((&mine[0].resource, &mine[0].key), (&call.resource, &call.idempotency_key));
 

@@ -61,7 +61,7 @@ async fn a_workload_runs_updates_and_goes() {
     let made = start(&world, "one").await;
     let port = number(&made.outputs["port"]);
     assert!(get(port, "/").await.unwrap().starts_with("one "));
-    assert_eq!(made.outputs["digest"].as_str().unwrap().len(), 64);
+    assert_eq!(made.outputs["digest"], pavior_core::digest::sha256_digest(SERVICE.as_bytes()));
     let (pid, child) = (number(&made.outputs["pid"]), child_of(port).await);
 
     let update = context(RESOURCE, "op/web/2");
@@ -386,7 +386,7 @@ async fn supervisor_for_kill_9() {
         prior: None,
         inputs: inputs(&artifact(Path::new(&data), "acme"), "one"),
         sensitive: Vec::new(),
-        declaration: String::new(),
+        declaration_digest: String::new(),
     };
     let driver = drivers.registry.get("process").unwrap();
     let made = success(driver.apply(&call, request, &MemorySink::new()).await);
@@ -429,7 +429,7 @@ async fn kill_9_leaves_no_orphan_and_a_restart_brings_it_back() {
         prior: None,
         inputs: inputs(&artifact(&data, "acme"), "one"),
         sensitive: Vec::new(),
-        declaration: String::new(),
+        declaration_digest: String::new(),
     };
     // The operation that was cut off replays its step: the same workload, not a second one.
     let driver = drivers.registry.get("process").unwrap();

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use pavior_driver::{
-    ApplyRequest, DestroyRequest, Driver, Health, Lookup, MemorySink, NullSink, Observation,
+    ApplyRequest, DestroyRequest, Driver, Health, ListRequest, Lookup, MemorySink, NullSink, Observation,
 };
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ async fn make(driver: &Arc<dyn Driver>, name: &str) -> String {
         prior: None,
         inputs,
         sensitive: Vec::new(),
-        declaration: String::new(),
+        declaration_digest: String::new(),
     };
     success(driver.apply(&call, request, &MemorySink::new()).await).identity
 }
@@ -156,9 +156,9 @@ async fn what_nobody_declares_is_not_started() {
     assert_eq!(running(&data), BTreeSet::from(["kept".to_owned()]));
     // It is still there, for people to decide about.
     let driver = drivers.registry.get("process").unwrap();
-    let listed = driver.list(pavior_driver::ListRequest { after: String::new(), limit: 10 }).await.unwrap();
+    let listed = driver.list(ListRequest { page_size: 10, page_token: String::new() }).await.unwrap();
     let listed: Vec<_> =
-        listed.into_iter().map(|listed| (listed.identity, listed.resource, listed.key)).collect();
+        listed.resources.into_iter().map(|listed| (listed.identity, listed.resource, listed.key)).collect();
     let want = |identity: &str, name: &str| (identity.to_owned(), resource(name), format!("make/{name}"));
     assert_eq!(listed, [want(&kept, "kept"), want(&lost, "lost")]);
     drivers.stop().await;
@@ -225,7 +225,7 @@ async fn what_ends_after_its_leader_has_the_time_that_was_given() {
         prior: None,
         inputs,
         sensitive: Vec::new(),
-        declaration: String::new(),
+        declaration_digest: String::new(),
     };
     let call = context(&resource("slow"), "make/slow");
     success(driver.apply(&call, request, &MemorySink::new()).await);
@@ -286,7 +286,7 @@ async fn what_does_not_come_up_is_tried_until_it_does() {
         prior: None,
         inputs,
         sensitive: Vec::new(),
-        declaration: String::new(),
+        declaration_digest: String::new(),
     };
     let identity = success(driver.apply(&call, request, &MemorySink::new()).await).identity;
     drop(driver);
@@ -328,7 +328,7 @@ async fn those_that_hang_keep_nobody_else_down() {
             prior: None,
             inputs,
             sensitive: Vec::new(),
-            declaration: String::new(),
+            declaration_digest: String::new(),
         };
         let call = context(&resource(&name), &format!("make/{name}"));
         identities.push(success(driver.apply(&call, request, &MemorySink::new()).await).identity);

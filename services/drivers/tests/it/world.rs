@@ -135,7 +135,7 @@ impl World {
             prior,
             inputs,
             sensitive,
-            declaration: String::new(),
+            declaration_digest: String::new(),
         };
         self.driver(driver).apply(context, request, &MemorySink::new()).await
     }

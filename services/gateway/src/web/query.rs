@@ -231,7 +231,7 @@ mod tests {
             let problem = read(message, &[(path, text)]).unwrap_err();
             assert!(problem.contains(what), "{path}={text}: {problem}");
         }
-        let both = [("operation_state", "1"), ("bookmark", "")];
+        let both = [("log_line.step_id", "build"), ("bookmark", "")];
         let problem = read("pavior.provisioning.v1.WatchOperationResponse", &both).unwrap_err();
         assert!(problem.contains("is a message"), "{problem}");
     }

@@ -51,7 +51,7 @@ async fn callers_without_a_valid_token_are_refused_and_recorded_together() {
     }
     assert!(world.fake("catalog").calls(GET_ENTITY).is_empty());
     let record = world.records(1).await.remove(0);
-    assert_eq!((record.organization.as_str(), record.sequence), ("-", 1));
+    assert_eq!((record.organization.as_str(), record.sequence), ("pavior", 1));
     assert_eq!(record.event.unwrap().action, "gateway.authentication.refuse");
     // The same credential in good order is fine.
     let mut client = world.catalog("alice", "acme").await;
@@ -90,7 +90,7 @@ async fn services_get_a_signed_token_with_the_decision_and_nothing_of_the_caller
     assert_eq!((permit.action(), permit.resource()), ("catalog.entities.get", ENTITY));
     assert_eq!(permit.request_id(), "request-7");
     let decision = permit.decision().unwrap();
-    assert_eq!((decision.decision.as_str(), decision.policy_revision.as_str()), ("decision-1", "revision-1"));
+    assert_eq!((decision.decision.as_str(), decision.policies_digest.as_str()), ("decision-1", "digest-1"));
     for gone in ["authorization", "cookie", "x-pavior-principal", "x-pavior-internal", "x-forwarded-for"] {
         assert!(!call.headers.contains_key(gone), "{gone}");
     }
@@ -124,7 +124,7 @@ async fn a_token_for_one_method_of_one_service_is_worth_nothing_elsewhere() {
         groups: Vec::new(),
         email: None,
         display_name: None,
-        platform_admin: true,
+        installation_operator: true,
         on_behalf_of: None,
     };
     let forged = forger.mint(&pavior_auth::Grant {

@@ -1,6 +1,6 @@
 //! `PlatformService`: several services side by side, each part governed.
 
-use pavior_proto::google::longrunning::{GetOperationRequest, Operation};
+use pavior_proto::google::longrunning::{ListOperationsRequest, ListOperationsResponse, Operation};
 use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_proto::pavior::identity::v1::{
     GetGroupRequest, Group, ListMembershipsRequest, ListMembershipsResponse, Membership,
@@ -33,9 +33,10 @@ fn furnish(world: &World) {
     let path = |method: &str| dynamic::path(&dynamic::method_of("provisioning", method));
     provisioning.on(&path("GetProject"), |request: GetProjectRequest| {
         let owner = "organizations/acme/groups/payments".to_owned();
-        Ok(Project { name: request.name, owner, operation: OPERATION.to_owned(), ..Default::default() })
+        Ok(Project { name: request.name, owner, ..Default::default() })
     });
     provisioning.on(&path("ListEnvironments"), |request: ListEnvironmentsRequest| {
+        assert_eq!((request.page_size, request.order_by.as_str()), (100, "name"));
         let name = format!("{}/environments/development", request.parent);
         Ok(ListEnvironmentsResponse {
             environments: vec![Environment { name, ..Default::default() }],
@@ -53,16 +54,24 @@ fn furnish(world: &World) {
         let name = format!("{}/runs/run-1", request.parent);
         Ok(ListRunsResponse { runs: vec![Run { name, ..Default::default() }], ..Default::default() })
     });
-    provisioning.on("/google.longrunning.Operations/GetOperation", |request: GetOperationRequest| {
+    provisioning.on("/google.longrunning.Operations/ListOperations", |request: ListOperationsRequest| {
+        let wanted = format!("done = false AND (target = \"{PROJECT}\" OR target = \"{PROJECT}/*\")");
+        assert_eq!((request.page_size, request.filter), (50, wanted));
         let metadata = OperationMetadata { target: PROJECT.to_owned(), ..Default::default() };
-        Ok(Operation { name: request.name, metadata: Some(any(&metadata)), ..Default::default() })
+        let operations = vec![Operation {
+            name: OPERATION.to_owned(),
+            metadata: Some(any(&metadata)),
+            ..Default::default()
+        }];
+        Ok(ListOperationsResponse { operations, ..Default::default() })
     });
-    world.fake("policy").on("/pavior.policy.v1.ApprovalService/ListApprovals", |_: ListApprovalsRequest| {
-        let about = |resource: &str| Approval { resource: resource.to_owned(), ..Default::default() };
-        let approvals = vec![
-            about(&format!("{PROJECT}/environments/production")),
-            about("organizations/acme/projects/hello-too"),
-        ];
+    let approvals = "/pavior.policy.v1.ApprovalService/ListApprovals";
+    world.fake("policy").on(approvals, |request: ListApprovalsRequest| {
+        let about = format!("(resource = \"{PROJECT}\" OR resource = \"{PROJECT}/*\")");
+        assert_eq!(request.filter, format!("state = PENDING AND {about}"));
+        assert_eq!((request.page_size, request.order_by.as_str()), (50, "name"));
+        let resource = format!("{PROJECT}/environments/production");
+        let approvals = vec![Approval { resource, ..Default::default() }];
         Ok(ListApprovalsResponse { approvals, ..Default::default() })
     });
     world.fake("catalog").on("/pavior.identity.v1.IdentityService/GetGroup", |request: GetGroupRequest| {
@@ -161,7 +170,7 @@ async fn an_overview_has_every_part_and_each_is_governed_as_the_callers_own_call
     let world = World::new().await;
     furnish(&world);
     let overview = client(&world).await.get_project_overview(overview()).await.unwrap().into_inner();
-    assert_eq!(overview.unreachable, Vec::<String>::new());
+    assert_eq!((&overview.unavailable_fields, &overview.incomplete_fields), (&None, &None));
     assert_eq!(overview.project.unwrap().name, PROJECT);
     assert_eq!(overview.owner.unwrap().name, "organizations/acme/groups/payments");
     assert_eq!(overview.environments.len(), 1);
@@ -176,6 +185,44 @@ async fn an_overview_has_every_part_and_each_is_governed_as_the_callers_own_call
     assert_eq!(call.permit.principal().name, "organizations/acme/users/alice");
     assert_eq!(call.permit.action(), "provisioning.runs.list");
     assert!(call.permit.decision().is_some());
+}
+
+#[tokio::test]
+async fn an_overview_shows_the_newest_of_all_and_names_the_lists_that_have_more() {
+    let world = World::new().await;
+    furnish(&world);
+    let provisioning = world.fake("provisioning");
+    let path = |method: &str| dynamic::path(&dynamic::method_of("provisioning", method));
+    provisioning.on(&path("ListPipelines"), |request: ListPipelinesRequest| {
+        let pipelines = ["a", "b"]
+            .map(|id| Pipeline { name: format!("{}/pipelines/{id}", request.parent), ..Default::default() });
+        Ok(ListPipelinesResponse { pipelines: pipelines.to_vec(), ..Default::default() })
+    });
+    provisioning.on(&path("ListRuns"), |request: ListRunsRequest| {
+        assert_eq!((request.page_size, request.order_by.as_str()), (10, "create_time desc"));
+        // Those of one pipeline are made between those of the other.
+        let second = i64::from(request.parent.ends_with("/b"));
+        let run = |n: i64| Run {
+            name: format!("{}/runs/run-{n}", request.parent),
+            create_time: Some(prost_types::Timestamp { seconds: 2 * n + second, nanos: 0 }),
+            ..Default::default()
+        };
+        Ok(ListRunsResponse { runs: (1..=6).rev().map(run).collect(), ..Default::default() })
+    });
+    provisioning.on(&path("ListEnvironments"), |_: ListEnvironmentsRequest| {
+        Ok(ListEnvironmentsResponse { next_page_token: "more".to_owned(), ..Default::default() })
+    });
+    provisioning.on("/google.longrunning.Operations/ListOperations", |_: ListOperationsRequest| {
+        Ok(ListOperationsResponse { next_page_token: "more".to_owned(), ..Default::default() })
+    });
+    let overview = client(&world).await.get_project_overview(overview()).await.unwrap().into_inner();
+    let runs = overview.latest_runs.iter().map(|run| run.name.rsplit("pipelines/").next().unwrap());
+    let runs: Vec<&str> = runs.collect();
+    assert_eq!(runs.len(), 10);
+    assert_eq!(runs[..3], ["b/runs/run-6", "a/runs/run-6", "b/runs/run-5"]);
+    let incomplete = overview.incomplete_fields.unwrap().paths;
+    assert_eq!(incomplete, ["environments", "latest_runs", "active_operations"]);
+    assert_eq!(overview.unavailable_fields, None);
 }
 
 #[tokio::test]
@@ -195,7 +242,7 @@ async fn an_overview_names_what_could_not_be_had() {
             Err::<ListPipelinesResponse, _>(Status::internal("broken"))
         });
     let overview_ = client(&world).await.get_project_overview(overview()).await.unwrap().into_inner();
-    assert_eq!(overview_.unreachable, ["latest_runs", "pending_approvals"]);
+    assert_eq!(overview_.unavailable_fields.unwrap().paths, ["latest_runs", "pending_approvals"]);
     assert!(overview_.owner.is_none(), "absent, as the caller may not see it");
     assert_eq!(overview_.environments.len(), 1);
     // Without the project there is no overview.

@@ -10,9 +10,10 @@ use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, Re
 use pavior_proto::pavior::identity::v1::identity_service_client::IdentityServiceClient;
 use pavior_proto::pavior::identity::v1::{CreateOrganizationRequest, ListOrganizationsRequest};
 use pavior_proto::pavior::policy::internal::v1::{DecideRequest, DecisionStage};
-use pavior_proto::pavior::policy::v1::{ApprovalRequirement, Decision, Effect, PolicySet, Reason};
+use pavior_proto::pavior::policy::v1::{ApprovalRequirement, Decision, Effect, PolicyType, Reason};
 use pavior_proto::pavior::provisioning::v1::project_service_client::ProjectServiceClient;
 use pavior_proto::pavior::provisioning::v1::{CreateProjectRequest, DeleteEnvironmentRequest, Project};
+use pavior_proto::pavior::r#type::v1::principal::Kind;
 use pavior_rpc::Problem;
 use pavior_rpc::facts::fingerprint;
 use pavior_rpc::problem::{ErrorReason, from_status};
@@ -30,10 +31,10 @@ fn get(name: &str) -> GetEntityRequest {
     GetEntityRequest { name: name.to_owned() }
 }
 
-pub(crate) fn deny(reasons: &[(&str, PolicySet, &str)]) -> Decision {
-    let reason = |(id, set, message): &(&str, PolicySet, &str)| Reason {
-        policy_id: (*id).to_owned(),
-        policy_set: (*set).into(),
+pub(crate) fn deny(reasons: &[(&str, PolicyType, &str)]) -> Decision {
+    let reason = |(id, set, message): &(&str, PolicyType, &str)| Reason {
+        rule_id: (*id).to_owned(),
+        policy_type: (*set).into(),
         message: (*message).to_owned(),
         fix: "ask for staging".to_owned(),
         ..Reason::default()
@@ -47,9 +48,9 @@ pub(crate) fn deny(reasons: &[(&str, PolicySet, &str)]) -> Decision {
 }
 
 #[tokio::test]
-async fn a_denial_names_decision_and_policies_and_is_recorded() {
+async fn a_denial_names_decision_and_rules_and_is_recorded() {
     let world = World::new().await;
-    world.decide(|_| Ok(deny(&[("viewers-read-only", PolicySet::Access, "viewers may only read")])));
+    world.decide(|_| Ok(deny(&[("viewers-read-only", PolicyType::Access, "viewers may only read")])));
     let mut client = world.catalog("victor", "acme").await;
     let status = client.get_entity(get(ENTITY)).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
@@ -59,7 +60,7 @@ async fn a_denial_names_decision_and_policies_and_is_recorded() {
     let decoded = from_status(&status);
     assert!(decoded.is(ErrorReason::AccessDenied));
     assert_eq!(decoded.metadata["decision"], "decision-1");
-    assert_eq!(decoded.metadata["policies"], "viewers-read-only");
+    assert_eq!(decoded.metadata["rules"], "viewers-read-only");
     assert_eq!(decoded.metadata["action"], "catalog.entities.get");
     assert!(world.fake("catalog").calls(GET_ENTITY).is_empty());
 
@@ -67,7 +68,7 @@ async fn a_denial_names_decision_and_policies_and_is_recorded() {
     assert_eq!((record.organization.as_str(), record.sequence), ("acme", 1));
     let event = record.event.unwrap();
     assert_eq!(event.principal.unwrap().name, "organizations/acme/users/victor");
-    assert_eq!(event.affected[0].name, ENTITY);
+    assert_eq!(event.target.unwrap().name, ENTITY);
     assert_eq!(event.action, "catalog.entities.get");
     let outcome = event.outcome.unwrap();
     assert_eq!(
@@ -76,7 +77,7 @@ async fn a_denial_names_decision_and_policies_and_is_recorded() {
     );
     let decision = event.decision.unwrap();
     assert_eq!((decision.decision.as_str(), decision.effect()), ("decision-1", Effect::Deny));
-    assert_eq!(decision.policy_ids, ["viewers-read-only"]);
+    assert_eq!(decision.rule_ids, ["viewers-read-only"]);
 }
 
 /// A slip in the name of a group is found without being told which groups there are.
@@ -232,12 +233,12 @@ async fn an_agent_is_known_to_policy_and_to_the_service_with_its_person() {
     assert_eq!(principal.on_behalf_of, "organizations/acme/users/pia");
     let permit = &world.fake("catalog").calls(GET_ENTITY)[0].permit;
     assert_eq!(permit.principal().on_behalf_of.as_deref(), Some("organizations/acme/users/pia"));
-    // Refused, it is recorded as its person, through it.
+    // Refused, it is recorded as itself, for its person.
     world.decide(|_| Ok(deny(&[])));
     bot.get_entity(get(ENTITY)).await.unwrap_err();
     let who = world.records(1).await.remove(0).event.unwrap().principal.unwrap();
-    assert_eq!(who.name, "organizations/acme/users/pia");
-    assert_eq!(who.via, "organizations/acme/agents/bot");
+    assert_eq!((who.kind(), who.name.as_str()), (Kind::Agent, "organizations/acme/agents/bot"));
+    assert_eq!((who.on_behalf_of.as_str(), who.via.as_str()), ("organizations/acme/users/pia", ""));
 }
 
 #[tokio::test]
@@ -245,24 +246,27 @@ async fn guardrails_that_object_are_a_failed_precondition_with_the_way_out() {
     let world = World::new().await;
     world.decide(|_| {
         Ok(deny(&[
-            ("no-public", PolicySet::Guardrail, "public ingress"),
-            ("eu-only", PolicySet::Guardrail, "region"),
-            // A policy may speak for several of its rules, and is named once.
-            ("no-public", PolicySet::Guardrail, "public bucket"),
+            ("no-public", PolicyType::Guardrail, "public ingress"),
+            ("eu-only", PolicyType::Guardrail, "region"),
+            // A rule may speak several times, and is named once.
+            ("no-public", PolicyType::Guardrail, "public bucket"),
         ]))
     });
     let status = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     let decoded = from_status(&status);
     assert!(decoded.is(ErrorReason::GuardrailDenied));
-    assert_eq!(decoded.metadata["policies"], "no-public,eu-only");
+    assert_eq!(decoded.metadata["rules"], "no-public,eu-only");
     let violations: Vec<_> = decoded.preconditions.iter().map(|p| (&*p.subject, &*p.description)).collect();
     let subjects: Vec<&str> = violations.iter().map(|(subject, _)| *subject).collect();
     assert_eq!(subjects, ["no-public", "eu-only", "no-public"]);
     assert!(violations.iter().all(|(_, way_out)| *way_out == "ask for staging"), "{violations:?}");
-    // Where the access set speaks as well, the caller may not, whatever is changed.
+    // Where access policies speak as well, the caller may not, whatever is changed.
     world.decide(|_| {
-        Ok(deny(&[("no-public", PolicySet::Guardrail, "public ingress"), ("viewer", PolicySet::Access, "")]))
+        Ok(deny(&[
+            ("no-public", PolicyType::Guardrail, "public ingress"),
+            ("viewer", PolicyType::Access, ""),
+        ]))
     });
     let status = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
@@ -273,13 +277,13 @@ async fn many_policies_with_much_to_say_still_fit_into_the_answer() {
     let world = World::new().await;
     let long = "ä".repeat(900);
     let reasons: Vec<Reason> = (0..500)
-        .map(|i| Reason { policy_id: format!("policy-{i}"), message: long.clone(), ..Reason::default() })
+        .map(|i| Reason { rule_id: format!("policy-{i}"), message: long.clone(), ..Reason::default() })
         .collect();
     let many = reasons.clone();
     world.decide(move |_| Ok(Decision { effect: Effect::Deny.into(), reasons: many.clone(), ..allow() }));
     let status = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
-    assert!(from_status(&status).metadata["policies"].starts_with("policy-0,policy-1,"));
+    assert!(from_status(&status).metadata["rules"].starts_with("policy-0,policy-1,"));
     // The same on the way on: the token still fits into a header.
     world.decide(move |_| Ok(Decision { reasons: reasons.clone(), ..allow() }));
     let status = world.catalog("alice", "acme").await.get_entity(get(ENTITY)).await.unwrap_err();
@@ -293,8 +297,8 @@ async fn an_approval_that_no_plan_can_get_is_a_no() {
         let approval = ApprovalRequirement {
             quorum: 2,
             group: "organizations/acme/groups/security".to_owned(),
-            policy_ids: vec!["two-eyes".to_owned()],
-            expiry: None,
+            rule_ids: vec!["two-eyes".to_owned()],
+            ttl: None,
         };
         Ok(Decision { effect: Effect::RequireApproval.into(), requirements: vec![approval], ..allow() })
     });
@@ -333,8 +337,8 @@ async fn another_organizations_names_are_refused_as_if_policy_had_done_it() {
     let mut root = IdentityServiceClient::new(world.caller("root", "acme").await);
     assert_eq!(root.create_organization(make()).await.unwrap_err().message(), "no answer");
     let asked: DecideRequest = world.fake("policy").calls(DECIDE).remove(1).decode();
-    assert_eq!(asked.organization, "organizations/-");
-    assert!(asked.principal.unwrap().platform_admin);
+    assert_eq!(asked.organization, "organizations/pavior");
+    assert!(asked.principal.unwrap().installation_operator);
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ impl World {
         let issuer = DevIssuer::open(dir.path(), clock.clone(), Arc::new(SystemIds)).unwrap();
         let tokens = TokenVerifier::new(
             vec![issuer.config(
-                ["acme", "evil", "-"].map(str::to_owned).to_vec(),
+                ["acme", "evil", "pavior"].map(str::to_owned).to_vec(),
                 vec!["organizations/acme/users/root".to_owned()],
             )],
             clock.clone(),
@@ -246,7 +246,7 @@ pub(crate) fn allow() -> Decision {
     Decision {
         name: "decision-1".to_owned(),
         effect: Effect::Allow.into(),
-        policy_revision: "revision-1".to_owned(),
+        policies_digest: "digest-1".to_owned(),
         ..Decision::default()
     }
 }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use pavior_gateway::Config;
 use pavior_proto::pavior::catalog::v1::{Entity, GetEntityRequest, UpdateEntityRequest};
 use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
-use pavior_proto::pavior::policy::v1::PolicySet;
+use pavior_proto::pavior::policy::v1::PolicyType;
 use serde_json::{Value, json};
 use tonic::Status;
 
@@ -134,7 +134,7 @@ async fn errors_are_told_with_their_code_and_details() {
     let json: Value = serde_json::from_slice(response.body()).unwrap();
     assert_eq!(told(&json).0, "UNAUTHENTICATED");
     // A no is a no, and recorded as over gRPC.
-    world.decide(|_| Ok(crate::governance::deny(&[("no-reads", PolicySet::Access, "not today")])));
+    world.decide(|_| Ok(crate::governance::deny(&[("no-reads", PolicyType::Access, "not today")])));
     let Answer(status, _, json) = send(&world, "GET", &format!("/v1/{ENTITY}"), &[], b"").await;
     assert_eq!((status, told(&json).0.as_str()), (403, "ACCESS_DENIED"));
     let event = world
@@ -142,7 +142,7 @@ async fn errors_are_told_with_their_code_and_details() {
         .await
         .into_iter()
         .find_map(|one| one.event.filter(|e| e.action == "catalog.entities.get"));
-    assert_eq!(event.unwrap().affected[0].name, ENTITY);
+    assert_eq!(event.unwrap().target.unwrap().name, ENTITY);
     world.decide(|_| Err(Status::unavailable("away")));
     let Answer(status, headers, json) = send(&world, "GET", &format!("/v1/{ENTITY}"), &[], b"").await;
     assert_eq!((status, told(&json).0.as_str()), (503, "DEPENDENCY_UNAVAILABLE"));

@@ -5,7 +5,7 @@ use pavior_proto::pavior::catalog::v1::import_entities_request::Document;
 use pavior_proto::pavior::catalog::v1::{ImportEntitiesRequest, ImportEntitiesResponse};
 use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, OwnerChange, ResourceFacts};
 use pavior_proto::pavior::policy::internal::v1::DecideRequest;
-use pavior_proto::pavior::policy::v1::PolicySet;
+use pavior_proto::pavior::policy::v1::PolicyType;
 use pavior_rpc::Problem;
 use pavior_rpc::problem::from_status;
 use prost::Message as _;
@@ -46,7 +46,7 @@ async fn what_an_import_amounts_to_is_asked_as_if_nobody_owned_it() {
     );
     // Whoever may not do one of them does none.
     world.decide(|question| match question.action.as_str() {
-        "identity.groups.update" => Ok(deny(&[("own-teams", PolicySet::Access, "not your team")])),
+        "identity.groups.update" => Ok(deny(&[("own-teams", PolicyType::Access, "not your team")])),
         _ => Ok(allow()),
     });
     let status = client.import_entities(import()).await.unwrap_err();
@@ -100,7 +100,7 @@ async fn policy_is_asked_about_every_owner_within_an_import() {
     // Whoever may not write for one of them imports nothing.
     let storefront = group("storefront");
     world.decide(move |question| match question.context.unwrap_or_default().new_owner == storefront {
-        true => Ok(deny(&[("own-teams", PolicySet::Access, "not your team")])),
+        true => Ok(deny(&[("own-teams", PolicyType::Access, "not your team")])),
         false => Ok(allow()),
     });
     let status = client.import_entities(import(2)).await.unwrap_err();

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use pavior_proto::pavior::catalog::v1 as catalog;
-use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, ReflectMessage as _, SerializeOptions, Value};
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, SerializeOptions, Value,
+};
 use serde_json::Value as Json;
 use tonic::Code;
 
@@ -139,7 +141,8 @@ async fn apply_document(
 
 /// What is wrong with a field that the type has not, empty or not, with those that may have been meant.
 fn unknown(message: &MessageDescriptor, field: &str) -> Option<String> {
-    let known: Vec<String> = message.fields().map(|known| known.json_name().to_owned()).collect();
+    let names = |field: FieldDescriptor| as_value(&field).into_iter().chain([field.json_name().to_owned()]);
+    let known: Vec<String> = message.fields().flat_map(names).collect();
     if known.iter().any(|known| known == field) || message.get_field_by_name(field).is_some() {
         return None;
     }
@@ -158,22 +161,25 @@ fn unknown(message: &MessageDescriptor, field: &str) -> Option<String> {
     })
 }
 
-/// Where a type has a value that is only shown and beside it the same as JSON text (`specSchema`, `specSchemaJson`), a
-/// document says it as the value, and the text is made of that, with its keys in the order of the document.
+/// What a field is called in a document that says as YAML what the field holds as JSON text: `specSchema` for
+/// `spec_schema_json`.
+fn as_value(field: &FieldDescriptor) -> Option<String> {
+    let name = field.json_name().strip_suffix("Json").filter(|_| field.kind() == Kind::String);
+    name.filter(|_| !field.is_list() && !field.is_map()).map(str::to_owned)
+}
+
+/// A document may say as a value what a field holds as JSON text; the text is made of that, with its keys in the order
+/// of the document.
 fn written_as_text(
     message: &MessageDescriptor,
     fields: &mut serde_json::Map<String, Json>,
 ) -> anyhow::Result<()> {
-    for text in message.fields().filter(|field| field.kind() == Kind::String) {
-        let Some(shown) = text.name().strip_suffix("_json").and_then(|name| message.get_field_by_name(name))
-        else {
-            continue;
-        };
-        let value = [shown.json_name(), shown.name()].into_iter().find_map(|name| fields.shift_remove(name));
-        let Some(value) = value.filter(|value| !value.is_null()) else { continue };
+    for text in message.fields() {
+        let Some(value_name) = as_value(&text) else { continue };
+        let Some(value) = fields.shift_remove(&value_name).filter(|value| !value.is_null()) else { continue };
         if [text.json_name(), text.name()].into_iter().any(|name| fields.contains_key(name)) {
-            let (one, other) = (shown.json_name(), text.json_name());
-            return Err(wrong_usage(format!("`{one}` and `{other}` say the same: give one of them")));
+            let other = text.json_name();
+            return Err(wrong_usage(format!("`{value_name}` and `{other}` say the same: give one of them")));
         }
         fields.insert(text.json_name().to_owned(), Json::String(value.to_string()));
     }
@@ -318,8 +324,8 @@ pub async fn publish(
         Err(status) => return Err(status.into()),
     };
     let published = published(client, &name).await?;
-    let apart: Vec<&String> =
-        channels.iter().filter(|channel| known.channels.get(*channel) != Some(&name)).collect();
+    let points = |channel: &String| known.channels.get(channel).is_some_and(|c| c.template_version == name);
+    let apart: Vec<&String> = channels.iter().filter(|channel| !points(channel)).collect();
     let change = match &published {
         Some(published) if published.document == document && apart.is_empty() => {
             return Ok((name, Change::Unchanged));
@@ -343,7 +349,7 @@ pub async fn publish(
     Ok((made.name, change))
 }
 
-/// Points a channel of a golden path at a version, or takes it away when that is empty.
+/// Points a channel of a golden path at a version.
 pub async fn move_channel(
     client: &Client,
     name: &str,
@@ -352,7 +358,7 @@ pub async fn move_channel(
 ) -> anyhow::Result<catalog::Template> {
     let request = catalog::MoveTemplateChannelRequest {
         name: name.to_owned(),
-        channel: channel.to_owned(),
+        channel_id: channel.to_owned(),
         template_version: template_version.to_owned(),
         request_id: request_id(),
         ..Default::default()
@@ -390,10 +396,12 @@ mod tests {
         let kinds = dynamic::kinds().unwrap();
         let kind = &kinds["catalog.pavior.dev/Kind"].message;
         assert_eq!(unknown(kind, "specSchema"), None);
-        assert_eq!(unknown(kind, "spec_schema"), None);
         let meant = "there is no field `schema`; `specSchema`, `specSchemaJson` may be meant";
         assert_eq!(unknown(kind, "schema").as_deref(), Some(meant));
         assert_eq!(unknown(kind, "specSchemaJson"), None);
+        assert_eq!(unknown(kind, "spec_schema_json"), None);
+        // What is text and no JSON has one name only.
+        assert!(unknown(kind, "displayNameJson").is_some());
         assert!(unknown(kind, "colour").is_some_and(|all| all.contains("`description`, `displayName`")));
     }
 
@@ -407,7 +415,7 @@ mod tests {
         let wanted = r#"{"type":"object","properties":{"size":{},"name":{},"area":{}}}"#;
         assert_eq!(fields["specSchemaJson"], wanted);
         assert_eq!(fields.keys().collect::<Vec<_>>(), ["displayName", "specSchemaJson"]);
-        fields.insert("spec_schema".to_owned(), serde_json::json!({}));
+        fields.insert("specSchema".to_owned(), serde_json::json!({}));
         let refused = written_as_text(kind, &mut fields).unwrap_err().to_string();
         assert_eq!(refused, "`specSchema` and `specSchemaJson` say the same: give one of them");
     }

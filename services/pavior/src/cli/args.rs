@@ -2,6 +2,7 @@
 
 mod group;
 mod operator;
+mod template;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ pub use operator::{
     ConfigArgs, ConfigCommand, DoctorArgs, DriverCommand, DriverTestArgs, QuickstartArgs, RestoreArgs,
     ServeArgs, TokenArgs,
 };
+pub use template::TemplateCommand;
 
 /// Pavior: self-service on golden paths, through one governed API.
 #[derive(Debug, Parser)]
@@ -177,34 +179,6 @@ pub struct WaitArgs {
     pub request_id: Option<String>,
 }
 
-/// Golden path commands.
-#[derive(Debug, Subcommand)]
-pub enum TemplateCommand {
-    /// Lists golden paths.
-    List(ListArgs),
-    /// Shows a version and its parameters.
-    Show {
-        /// The golden path, for example web-service or web-service@1.0.0.
-        template: String,
-    },
-    /// Creates a version, the golden path too when it is the first, and points channels at it.
-    Publish {
-        /// The golden path's YAML document.
-        file: PathBuf,
-        /// Channels to point at it. May be repeated.
-        #[arg(long, default_value = "stable")]
-        channel: Vec<String>,
-    },
-    /// Points a channel at another version, or takes it away.
-    Channel {
-        /// The golden path, with the version to point at: for example web-service@1.0.0. Without a version the channel
-        /// is taken away.
-        template: String,
-        /// The channel, for example stable.
-        channel: String,
-    },
-}
-
 /// What a project is made from.
 #[derive(Debug, Clone, Args)]
 pub struct ProjectSpec {
@@ -281,6 +255,8 @@ pub enum PlanCommand {
         /// The project, for example hello.
         project: String,
         #[command(flatten)]
+        force: ForceArgs,
+        #[command(flatten)]
         keep: KeepArgs,
     },
     /// Shows a plan that was kept, or carried out.
@@ -300,6 +276,14 @@ pub enum PlanCommand {
     },
 }
 
+/// Whether what is in a project goes with it.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ForceArgs {
+    /// Takes its environments down with it. Without this, a project that has any is not deleted.
+    #[arg(long)]
+    pub force: bool,
+}
+
 /// Project commands.
 #[derive(Debug, Subcommand)]
 pub enum ProjectCommand {
@@ -317,10 +301,12 @@ pub enum ProjectCommand {
         /// The project, for example hello.
         project: String,
     },
-    /// Takes a project down with everything in it.
+    /// Takes a project down.
     Delete {
         /// The project, for example hello.
         project: String,
+        #[command(flatten)]
+        force: ForceArgs,
         #[command(flatten)]
         wait: WaitArgs,
     },
@@ -396,7 +382,7 @@ pub struct DeployArgs {
 pub struct PromoteArgs {
     /// The project, for example hello.
     pub project: String,
-    /// The environment whose deployment is taken.
+    /// The environment whose deployment is taken; ENVIRONMENT/DEPLOYMENT where several run in it.
     #[arg(long)]
     pub from: String,
     /// The environment to put it into.
@@ -416,7 +402,7 @@ pub enum OpCommand {
         /// The operation, by id or resource name.
         operation: String,
     },
-    /// Follows an operation until it ends.
+    /// Follows an operation until it is done, or stuck.
     Watch {
         /// The operation, by id or resource name.
         operation: String,

@@ -58,9 +58,9 @@ pub(crate) async fn show(client: &Client, printer: Printer, decision: &str) -> a
     let said = [("decided", &found.reasons), ("warned", &found.warnings), ("tried out", &found.shadow_hits)];
     let rows = said.into_iter().flat_map(|(how, reasons)| reasons.iter().map(move |reason| row(how, reason)));
     output::say("")?;
-    printer.rows(&["policy", "revision", "how", "message"], rows)
+    printer.rows(&["rule", "revision", "how", "message"], rows)
 }
 
 fn row(how: &str, reason: &policy::Reason) -> Vec<String> {
-    vec![reason.policy_id.clone(), output::id(&reason.revision), how.to_owned(), reason.message.clone()]
+    vec![reason.rule_id.clone(), output::id(&reason.revision), how.to_owned(), reason.message.clone()]
 }

@@ -20,8 +20,11 @@ use crate::serve::{Config, database_file, drivers_directory, load_config};
 
 /// How long a process may take to say how it is.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The platform as a whole.
-const PLATFORM: &str = "organizations/-";
+/// All organizations, and what belongs to none.
+const ALL: &str = "organizations/-";
+/// Differences between drivers and records: of one answer, and of all that are looked at.
+const PAGE: i32 = 1_000;
+const MAX_FINDINGS: usize = 5_000;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -296,22 +299,22 @@ async fn resources(report: &mut Report, args: &ConnectionArgs) {
     };
     for finding in &answer.findings {
         use pb::resource_finding::Kind;
-        let pb::ResourceFinding { driver_id: driver, identity, resource, advice, .. } = finding;
+        let pb::ResourceFinding { driver_id: driver, external_id: identity, resource, advice, .. } = finding;
         let what = match finding.kind() {
             Kind::Missing => {
                 format!("`{resource}` is gone: driver `{driver}` does not have `{identity}`")
             }
             Kind::Driverless => format!("`{resource}` was made by driver `{driver}`, which is not there"),
-            Kind::Different => format!(
+            Kind::Drifted => format!(
                 "`{resource}` differs from what is recorded: driver `{driver}` was last told something else of `{identity}`"
             ),
-            Kind::Orphan | Kind::Unspecified => {
+            Kind::Orphaned | Kind::Unspecified => {
                 format!("driver `{driver}` has `{identity}` of `{resource}`, and nobody declares it")
             }
         };
         report.problem("resources", what, advice);
     }
-    if answer.truncated {
+    if !answer.next_page_token.is_empty() {
         report.problem("resources", "there are more of them", "look to these first, then run this again");
     }
     for condition in &answer.drivers {
@@ -328,20 +331,29 @@ async fn resources(report: &mut Report, args: &ConnectionArgs) {
     report.resources = pavior_rpc::convert::to_json(&answer).unwrap_or_default();
 }
 
-/// For the whole platform when the caller may, else for their own organization.
+/// For the whole platform when the caller may, else for their own organization. Differences beyond [`MAX_FINDINGS`] are
+/// left to the token in the answer.
 async fn diagnose(args: &ConnectionArgs) -> anyhow::Result<pb::DiagnoseResourcesResponse> {
     let client = Client::new(&settings::connection(args)?)?;
-    let ask = async |parent: &str| {
-        let request = pb::DiagnoseResourcesRequest { parent: parent.to_owned() };
+    let ask = async |parent: &str, page_token: String| {
+        let request = pb::DiagnoseResourcesRequest { parent: parent.to_owned(), page_size: PAGE, page_token };
         client.projects().diagnose_resources(request).await
     };
-    match ask(PLATFORM).await {
-        Ok(answer) => Ok(answer.into_inner()),
+    let organization;
+    let (mut answer, parent) = match ask(ALL, String::new()).await {
+        Ok(answer) => (answer.into_inner(), ALL),
         Err(status) if status.code() == Code::PermissionDenied => {
-            Ok(ask(&client.organization()?).await?.into_inner())
+            organization = client.organization()?;
+            (ask(&organization, String::new()).await?.into_inner(), organization.as_str())
         }
-        Err(status) => Err(status.into()),
+        Err(status) => return Err(status.into()),
+    };
+    while !answer.next_page_token.is_empty() && answer.findings.len() < MAX_FINDINGS {
+        let next = ask(parent, std::mem::take(&mut answer.next_page_token)).await?.into_inner();
+        answer.findings.extend(next.findings);
+        answer.next_page_token = next.next_page_token;
     }
+    Ok(answer)
 }
 
 #[cfg(test)]

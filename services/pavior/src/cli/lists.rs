@@ -98,9 +98,9 @@ const ENVIRONMENT_HEADER: &[&str] = &["environment", "class", "state", "url", "e
 fn environment_row(e: &pb::Environment) -> Vec<String> {
     vec![
         output::id(&e.name),
-        e.environment_class.clone(),
+        e.environment_class_id.clone(),
         output::state(e.state().as_str_name(), "STATE_"),
-        e.url.clone(),
+        urls(e),
         expires(e),
     ]
 }
@@ -108,6 +108,11 @@ fn environment_row(e: &pb::Environment) -> Vec<String> {
 /// Environments as a table.
 pub(crate) fn environment_table(environments: &[pb::Environment]) -> String {
     output::table(ENVIRONMENT_HEADER, environments.iter().map(environment_row))
+}
+
+/// Where its workloads answer.
+pub(crate) fn urls(environment: &pb::Environment) -> String {
+    environment.endpoints.iter().map(|endpoint| endpoint.url.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// When it is taken down; empty for never.
@@ -132,11 +137,11 @@ pub(crate) async fn environment(client: &Client, printer: Printer, environment: 
         &environment,
         &[
             ("environment", environment.name.clone()),
-            ("class", environment.environment_class.clone()),
+            ("class", environment.environment_class_id.clone()),
             ("state", output::state(environment.state().as_str_name(), "STATE_")),
-            ("url", environment.url.clone()),
-            ("deployment", environment.deployment.clone()),
-            ("operation", environment.operation.clone()),
+            ("url", urls(&environment)),
+            ("deployment", environment.active_deployments.join(", ")),
+            ("operation", environment.active_operation.clone()),
             ("expires", expires(&environment)),
         ],
     )?;
@@ -192,7 +197,7 @@ async fn cancel(client: &Client, printer: Printer, name: String) -> anyhow::Resu
     let state = output::state(progress::metadata(&operation)?.state().as_str_name(), "STATE_");
     printer.one(&operation, &[("operation", operation.name.clone()), ("state", state)])?;
     if operation.done {
-        eprintln!("it has ended, as its state says");
+        eprintln!("it is done, as its state says");
     } else {
         eprintln!("asked to stop; follow it with: pavior op watch {}", output::id(&operation.name));
     }
@@ -302,9 +307,13 @@ pub(crate) async fn vote(
     let seen = service.get_approval(policy::GetApprovalRequest { name: name.clone() }).await?.into_inner();
     let (reason, plan_digest, request_id) = (args.reason, seen.plan_digest, request_id());
     let answer = match choice {
-        Choice::Deny => service.deny(policy::DenyRequest { name, reason, plan_digest, request_id }).await?,
+        Choice::Deny => {
+            let no = policy::DenyApprovalRequest { name, reason, plan_digest, request_id };
+            service.deny_approval(no).await?
+        }
         Choice::Approve | Choice::Unspecified => {
-            service.approve(policy::ApproveRequest { name, reason, plan_digest, request_id }).await?
+            let yes = policy::ApproveApprovalRequest { name, reason, plan_digest, request_id };
+            service.approve_approval(yes).await?
         }
     };
     let approval = answer.into_inner();
@@ -357,7 +366,7 @@ pub(crate) async fn templates(client: &Client, printer: Printer, list: &ListArgs
     );
     printer.list(&all, &["template", "latest", "channels", "description"], |t| {
         let mut channels: Vec<String> =
-            t.channels.iter().map(|(c, v)| format!("{c}={}", output::id(v))).collect();
+            t.channels.iter().map(|(c, at)| format!("{c}={}", output::id(&at.template_version))).collect();
         channels.sort();
         vec![
             output::id(&t.name),
@@ -380,7 +389,7 @@ pub(crate) async fn template(client: &Client, printer: Printer, name: String) ->
         &[
             ("version", version.name.clone()),
             ("digest", version.digest.clone()),
-            ("environments", version.environment_classes.join(", ")),
+            ("environments", version.environment_class_ids.join(", ")),
         ],
     )?;
     if printer.is_json() {
@@ -440,16 +449,25 @@ pub(crate) async fn audit_records(client: &Client, printer: Printer, list: &List
     );
     printer.list(&all, &["index", "time", "principal", "outcome", "action", "target"], |r| {
         let event = r.event.clone().unwrap_or_default();
-        let target = event.affected.first().map(|target| target.name.as_str()).unwrap_or_default();
+        let target = event.target.as_ref().map(|target| target.name.as_str()).unwrap_or_default();
         vec![
             r.index.to_string(),
             output::time(event.event_time.as_ref()),
-            output::id(&event.principal.unwrap_or_default().name),
+            who(&event.principal.unwrap_or_default()),
             event.outcome.map(|outcome| self::outcome(&outcome)).unwrap_or_default(),
             event.action,
             output::within(target),
         ]
     })
+}
+
+/// Who acted, and for whom, if for somebody else.
+pub(crate) fn who(principal: &audit::audit_event::PrincipalReference) -> String {
+    let name = output::id(&principal.name);
+    match principal.on_behalf_of.as_str() {
+        "" => name,
+        person => format!("{name} for {}", output::id(person)),
+    }
 }
 
 /// How it ended, in a word: what was only planned or asked for is not taken for done.

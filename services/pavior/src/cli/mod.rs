@@ -78,6 +78,9 @@ async fn call(client: &Client, printer: Printer, command: Command) -> anyhow::Re
         Command::Template(TemplateCommand::Channel { template, channel }) => {
             point(client, printer, &template, &channel).await
         }
+        Command::Template(TemplateCommand::RemoveChannel { template, channel, allow_missing }) => {
+            remove_channel(client, printer, &template, &channel, allow_missing).await
+        }
         Command::Template(TemplateCommand::Publish { file, channel }) => {
             publish(client, printer, &file, &channel).await
         }
@@ -176,17 +179,39 @@ async fn publish(
 }
 
 async fn point(client: &Client, printer: Printer, template: &str, channel: &str) -> anyhow::Result<()> {
-    let (template, version) = template.split_once('@').unwrap_or((template, ""));
+    let Some((template, version)) = template.split_once('@').filter(|(_, version)| !version.is_empty())
+    else {
+        let message = format!("say which version, as in `{}@1.0.0`", template.trim_end_matches('@'));
+        return Err(failure::wrong_usage(message));
+    };
     let name = client.full_name(template, &["templates"])?;
-    let version = if version.is_empty() { String::new() } else { format!("{name}/versions/{version}") };
+    let version = format!("{name}/versions/{version}");
     let changed = apply::move_channel(client, &name, channel, &version).await?;
     if printer.is_json() {
         return printer.one(&changed, &[]);
     }
-    match changed.channels.get(channel) {
-        Some(version) => output::say(&format!("{channel}: {}", output::within(version))),
-        None => output::say(&format!("{channel}: points nowhere")),
+    output::say(&format!("{channel}: {}", output::within(&version)))
+}
+
+async fn remove_channel(
+    client: &Client,
+    printer: Printer,
+    template: &str,
+    channel: &str,
+    allow_missing: bool,
+) -> anyhow::Result<()> {
+    let request = catalog::RemoveTemplateChannelRequest {
+        name: client.full_name(template, &["templates"])?,
+        channel_id: channel.to_owned(),
+        allow_missing,
+        request_id: request_id(),
+        ..Default::default()
+    };
+    let changed = client.templates().remove_template_channel(request).await?.into_inner();
+    if printer.is_json() {
+        return printer.one(&changed, &[]);
     }
+    output::say(&format!("{channel}: removed"))
 }
 
 async fn apply_files(client: &Client, printer: Printer, args: &ApplyArgs) -> anyhow::Result<()> {

@@ -159,16 +159,19 @@ pub fn time(timestamp: Option<&prost_types::Timestamp>) -> String {
         .unwrap_or_default()
 }
 
-/// A monthly cost, before and after.
+/// A monthly cost, before and after, as far as they are known.
 pub fn cost(before: Option<&Money>, after: Option<&Money>) -> String {
-    let shown = |cost| match money(cost) {
-        cost if cost.is_empty() => "0.00".to_owned(),
+    let after = match money(after) {
+        cost if cost.is_empty() => "not known".to_owned(),
         cost => cost,
     };
-    format!("{} (now {})", shown(after), shown(before))
+    match money(before) {
+        cost if cost.is_empty() => after,
+        cost => format!("{after} (now {cost})"),
+    }
 }
 
-/// An amount; empty for nothing.
+/// An amount; empty when it is not known.
 pub fn money(amount: Option<&Money>) -> String {
     amount.and_then(|amount| from_money(amount).ok()).map(|amount| amount.to_string()).unwrap_or_default()
 }
@@ -216,6 +219,15 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("5420538\nwhy        short"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_said_to_cost_nothing() {
+        let money = |units| Money { currency_code: "EUR".to_owned(), units, nanos: 0 };
+        assert_eq!(cost(Some(&money(5)), Some(&money(0))), "0.00 EUR (now 5.00 EUR)");
+        assert_eq!(cost(None, Some(&money(5))), "5.00 EUR");
+        assert_eq!(cost(Some(&money(0)), None), "not known (now 0.00 EUR)");
+        assert_eq!(cost(None, None), "not known");
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
-use pavior_proto::google::longrunning::{GetOperationRequest, Operation};
+use pavior_proto::google::longrunning::Operation;
+use pavior_proto::google::rpc;
 use pavior_proto::pavior::provisioning::v1::watch_operation_response::Event;
 use pavior_proto::pavior::provisioning::v1::{
     OperationMetadata, OperationStep, WatchOperationRequest, operation_metadata, operation_step, plan,
@@ -24,6 +25,7 @@ use super::retry::{self, Patience};
 pub struct Progress {
     bar: Option<ProgressBar>,
     quiet: bool,
+    state: operation_metadata::State,
     running: BTreeMap<String, String>,
     last: BTreeMap<String, (i32, String, i32)>,
 }
@@ -39,7 +41,8 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Self { bar, quiet, running: BTreeMap::new(), last: BTreeMap::new() }
+        let state = operation_metadata::State::Unspecified;
+        Self { bar, quiet, state, running: BTreeMap::new(), last: BTreeMap::new() }
     }
 
     fn line(&self, text: String) {
@@ -52,9 +55,12 @@ impl Progress {
 
     fn show(&mut self, event: Event) {
         match event {
-            Event::OperationState(state) => {
-                let state = operation_metadata::State::try_from(state).unwrap_or_default();
-                self.line(format!("  {}", output::state(state.as_str_name(), "STATE_")));
+            Event::Operation(operation) => {
+                let state = metadata(&operation).unwrap_or_default().state();
+                // A break in the stream may tell it again.
+                if std::mem::replace(&mut self.state, state) != state {
+                    self.line(format!("  {}", output::state(state.as_str_name(), "STATE_")));
+                }
             }
             Event::Step(step) => self.show_step(&step),
             Event::LogLine(line) => self.line(format!("    {} | {}", line.step_id, line.text.trim_end())),
@@ -76,7 +82,7 @@ impl Progress {
             plan::Action::Run => "run",
             plan::Action::Noop | plan::Action::Unspecified => "look at",
         };
-        if state == operation_step::State::Running {
+        if matches!(state, operation_step::State::Running | operation_step::State::Undoing) {
             self.running.insert(step.step_id.clone(), verb.to_owned());
         } else {
             self.running.remove(&step.step_id);
@@ -112,9 +118,9 @@ pub fn metadata(operation: &Operation) -> anyhow::Result<OperationMetadata> {
 /// How far an operation is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// To its end, or until it waits for people.
+    /// Until it is done or stuck, or waits for people.
     Approval,
-    /// To its end.
+    /// Until it is done or stuck.
     End,
 }
 
@@ -122,12 +128,13 @@ pub enum Until {
 pub async fn follow(client: &Client, name: &str, until: Until, quiet: bool) -> anyhow::Result<Operation> {
     let mut progress = Progress::new(quiet);
     let mut resume_token = String::new();
+    let mut last = None;
     let mut patience = Patience::after_an_answer();
     let followed = async {
         loop {
             let before = resume_token.clone();
-            match watch(client, name, until, &mut resume_token, &mut progress).await {
-                Ok(()) => break,
+            match watch(client, name, until, &mut resume_token, &mut last, &mut progress).await {
+                Ok(()) => return Ok(()),
                 Err(status) => {
                     if resume_token != before {
                         patience = Patience::after_an_answer();
@@ -136,12 +143,9 @@ pub async fn follow(client: &Client, name: &str, until: Until, quiet: bool) -> a
                 }
             }
         }
-        let request = GetOperationRequest { name: name.to_owned() };
-        patience.call(|| async { client.operations().get_operation(request.clone()).await }).await
     };
-    let id = output::id(name);
-    let operation: Result<_, Status> = followed.await;
-    Ok(operation.map_err(|status| given_up(status, &id))?.into_inner())
+    followed.await.map_err(|status: Status| given_up(status, &output::id(name)))?;
+    last.context("the server told nothing of the operation")
 }
 
 /// When the connection is gone for good, the operation is not.
@@ -185,6 +189,7 @@ async fn watch(
     name: &str,
     until: Until,
     resume_token: &mut String,
+    last: &mut Option<Operation>,
     progress: &mut Progress,
 ) -> Result<(), Status> {
     let request = WatchOperationRequest { name: name.to_owned(), start: stream::resume(resume_token) };
@@ -192,22 +197,41 @@ async fn watch(
     while let Some(response) = stream.message().await? {
         *resume_token = response.resume_token;
         let Some(event) = response.event else { continue };
-        let asked = operation_metadata::State::AwaitingApproval as i32;
-        let waiting = until == Until::Approval && matches!(event, Event::OperationState(s) if s == asked);
+        if let Event::Operation(operation) = &event {
+            *last = Some(operation.clone());
+        }
         progress.show(event);
-        if waiting {
+        if until == Until::Approval && progress.state == operation_metadata::State::AwaitingApproval {
             break;
         }
     }
     Ok(())
 }
 
-/// How an operation ended otherwise than well, in a few words; empty for any other.
-pub(crate) fn outcome(operation: &Operation) -> String {
+/// Whether nothing more happens to an operation by itself: it is done, or stuck.
+pub fn rests(operation: &Operation) -> bool {
+    operation.done || failure(operation).is_some()
+}
+
+/// Why an operation did not, or does not, come to a good end: it is done without one, or is stuck.
+pub fn failure(operation: &Operation) -> Option<rpc::Status> {
     use pavior_proto::google::longrunning::operation::Result as Outcome;
+    match &operation.result {
+        Some(Outcome::Error(error)) => Some(error.clone()),
+        Some(Outcome::Response(_)) => None,
+        None => {
+            let metadata = metadata(operation).ok()?;
+            let is_stuck = metadata.state() == operation_metadata::State::Stuck;
+            is_stuck.then(|| metadata.error.unwrap_or_default())
+        }
+    }
+}
+
+/// How an operation came to rest otherwise than well, in a few words; empty for any other.
+pub(crate) fn outcome(operation: &Operation) -> String {
     use pavior_rpc::ErrorReason;
-    let Some(Outcome::Error(status)) = &operation.result else { return String::new() };
-    let error = pavior_rpc::problem::from_rpc_status(status);
+    let Some(status) = failure(operation) else { return String::new() };
+    let error = pavior_rpc::problem::from_rpc_status(&status);
     let step = error.metadata.get("step").map(String::as_str).unwrap_or_default();
     let with_step = |what: &str| match step {
         "" => what.to_owned(),
@@ -224,9 +248,8 @@ pub(crate) fn outcome(operation: &Operation) -> String {
     }
 }
 
-/// Turns how an operation ended into the command's end: nothing to say, waiting for approval, or the error.
+/// Turns how an operation came to rest into the command's end: nothing to say, waiting for approval, or the error.
 pub fn conclude(operation: &Operation) -> anyhow::Result<()> {
-    use pavior_proto::google::longrunning::operation::Result as Outcome;
     let metadata = metadata(operation)?;
     if metadata.state() == operation_metadata::State::AwaitingApproval && !operation.done {
         return Err(Ended {
@@ -239,15 +262,10 @@ pub fn conclude(operation: &Operation) -> anyhow::Result<()> {
         }
         .into());
     }
-    match &operation.result {
-        Some(Outcome::Error(error)) => {
-            // The status goes on as the server gave it, details included, so that it reads like any other error.
-            let details = prost::Message::encode_to_vec(error);
-            Err(Status::with_details(Code::from_i32(error.code), error.message.clone(), details.into())
-                .into())
-        }
-        _ => Ok(()),
-    }
+    let Some(error) = failure(operation) else { return Ok(()) };
+    // The status goes on as the server gave it, details included, so that it reads like any other error.
+    let details = prost::Message::encode_to_vec(&error);
+    Err(Status::with_details(Code::from_i32(error.code), error.message.clone(), details.into()).into())
 }
 
 #[cfg(test)]
@@ -267,7 +285,16 @@ mod tests {
         assert_eq!(ended(failed.with("step", "dev.database")), "failed: dev.database");
         assert_eq!(ended(Problem::new(Code::Cancelled, ErrorReason::Cancelled, "by x")), "cancelled");
         let stuck = Problem::new(Code::FailedPrecondition, ErrorReason::OperationStuck, "no");
-        assert_eq!(ended(stuck), "stuck");
+        let metadata = OperationMetadata {
+            state: operation_metadata::State::Stuck.into(),
+            error: Some(stuck.to_rpc_status()),
+            ..Default::default()
+        };
+        let metadata = prost_types::Any::from_msg(&metadata).ok();
+        let stuck = Operation { metadata, ..Default::default() };
+        assert_eq!(outcome(&stuck), "stuck", "although it is not done");
+        let status = conclude(&stuck).unwrap_err().downcast::<Status>().unwrap();
+        assert_eq!((status.code(), status.message()), (Code::FailedPrecondition, "no"));
         let denied = "denied by vera: not on a Friday";
         assert_eq!(ended(Problem::new(Code::PermissionDenied, ErrorReason::NotApproved, denied)), denied);
         assert_eq!(outcome(&Operation::default()), "");

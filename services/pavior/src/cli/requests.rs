@@ -74,7 +74,7 @@ pub(crate) fn create_environment(
         parent,
         environment_id,
         environment: Some(pb::Environment {
-            environment_class: spec.class.clone(),
+            environment_class_id: spec.class.clone(),
             parameters: parameters::to_struct(&spec.parameters)?,
             expiration: ttl.map(pb::environment::Expiration::Ttl),
             ..Default::default()
@@ -117,7 +117,7 @@ pub(crate) fn create_deployment(
     Ok(pb::CreateDeploymentRequest {
         parent,
         deployment: Some(pb::Deployment {
-            source: Some(run).filter(|run| !run.is_empty()).map(pb::deployment::Source::Run),
+            source: Some(run).filter(|run| !run.is_empty()).map(pb::deployment::Source::SourceRun),
             ..Default::default()
         }),
         request_id: asked.request_id(),
@@ -126,12 +126,17 @@ pub(crate) fn create_deployment(
     })
 }
 
-/// What runs in an environment, by resource name.
+/// The one deployment that runs in an environment, by resource name.
 pub(crate) async fn running_deployment(client: &Client, environment: &str) -> anyhow::Result<String> {
     let request = pb::GetEnvironmentRequest { name: environment.to_owned() };
-    let running = client.projects().get_environment(request).await?.into_inner().deployment;
-    anyhow::ensure!(!running.is_empty(), "nothing runs in `{environment}`: deploy to it first");
-    Ok(running)
+    let running = client.projects().get_environment(request).await?.into_inner().active_deployments;
+    match running.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => anyhow::bail!("nothing runs in `{environment}`: deploy to it first"),
+        several => {
+            anyhow::bail!("several deployments run in `{environment}`, name one: {}", several.join(", "))
+        }
+    }
 }
 
 /// Parent and id of a full name.
@@ -146,10 +151,12 @@ pub(crate) fn split(name: &str) -> anyhow::Result<(String, String)> {
 pub(crate) fn delete_project(
     client: &Client,
     project: &str,
+    force: bool,
     asked: Asked<'_>,
 ) -> anyhow::Result<pb::DeleteProjectRequest> {
     Ok(pb::DeleteProjectRequest {
         name: client.full_name(project, &["projects"])?,
+        force,
         request_id: asked.request_id(),
         validate_only: asked == Asked::Look,
         ..Default::default()

@@ -60,7 +60,7 @@ fn show_result(printer: Printer, operation: &Operation) -> anyhow::Result<()> {
         if let Ok(environment) = any.to_msg::<pb::Environment>() {
             // One that went is told as it was.
             if environment.state() != pb::environment::State::Deleting {
-                pairs.push(("url", environment.url));
+                pairs.push(("url", lists::urls(&environment)));
             }
         } else if let Ok(deployment) = any.to_msg::<pb::Deployment>() {
             pairs.push(("commit", deployment.artifact.unwrap_or_default().commit));
@@ -84,8 +84,9 @@ pub(crate) async fn project(
             let call = || async { client.projects().create_project(request.clone()).await };
             settle(client, printer, &wait, call).await
         }
-        ProjectCommand::Delete { project, wait } => {
-            let request = requests::delete_project(client, &project, Asked::Do(wait.request_id.as_ref()))?;
+        ProjectCommand::Delete { project, force, wait } => {
+            let asked = Asked::Do(wait.request_id.as_ref());
+            let request = requests::delete_project(client, &project, force.force, asked)?;
             let call = || async { client.projects().delete_project(request.clone()).await };
             settle(client, printer, &wait, call).await
         }
@@ -113,8 +114,9 @@ async fn show_project(client: &Client, printer: Printer, project: &str) -> anyho
             ("made from", project.template_version.clone()),
             ("state", output::state(project.state().as_str_name(), "STATE_")),
             ("created", output::time(project.create_time.as_ref())),
-            ("operation", project.operation.clone()),
-            ("not reached", overview.unreachable.join(", ")),
+            ("operation", project.active_operation.clone()),
+            ("not reached", fields(overview.unavailable_fields.as_ref())),
+            ("not shown in full", fields(overview.incomplete_fields.as_ref())),
         ],
     )?;
     if !overview.environments.is_empty() {
@@ -128,6 +130,11 @@ async fn show_project(client: &Client, printer: Printer, project: &str) -> anyho
         ))?;
     }
     Ok(())
+}
+
+/// The names of fields, for people.
+fn fields(mask: Option<&prost_types::FieldMask>) -> String {
+    mask.map(|mask| mask.paths.join(", ").replace('_', " ")).unwrap_or_default()
 }
 
 /// `pavior env`.
@@ -174,11 +181,16 @@ pub(crate) async fn deploy(client: &Client, printer: Printer, args: DeployArgs) 
 
 /// `pavior promote`.
 pub(crate) async fn promote(client: &Client, printer: Printer, args: PromoteArgs) -> anyhow::Result<()> {
-    let environment =
-        |id: &str| client.full_name(&format!("{}/{id}", args.project), &["projects", "environments"]);
+    let (environments, deployments) =
+        (&["projects", "environments"][..], &["projects", "environments", "deployments"][..]);
+    let named = |id: &str, parts| client.full_name(&format!("{}/{id}", args.project), parts);
+    let name = match args.from.contains('/') {
+        true => named(&args.from, deployments)?,
+        false => requests::running_deployment(client, &named(&args.from, environments)?).await?,
+    };
     let request = pb::PromoteDeploymentRequest {
-        name: requests::running_deployment(client, &environment(&args.from)?).await?,
-        environment: environment(&args.to)?,
+        name,
+        environment: named(&args.to, environments)?,
         request_id: args.wait.request_id.clone().unwrap_or_else(request_id),
         ..Default::default()
     };
@@ -203,8 +215,9 @@ pub(crate) async fn plan(client: &Client, printer: Printer, command: PlanCommand
             let request = requests::delete_environment(client, &environment, asked(&keep))?;
             (Intended::DeleteEnvironment(request), keep)
         }
-        PlanCommand::DeleteProject { project, keep } => {
-            (Intended::DeleteProject(requests::delete_project(client, &project, asked(&keep))?), keep)
+        PlanCommand::DeleteProject { project, force, keep } => {
+            let request = requests::delete_project(client, &project, force.force, asked(&keep))?;
+            (Intended::DeleteProject(request), keep)
         }
         PlanCommand::Show { plan } => return show_plan(printer, &kept_plan(client, &plan).await?),
         PlanCommand::Execute { plan, digest, wait } => {
@@ -257,7 +270,7 @@ async fn execute_plan(
     let digest = if digest.is_empty() { kept_plan(client, plan).await?.digest } else { digest };
     let request = pb::ExecutePlanRequest {
         name: client.full_name(plan, &["plans"])?,
-        digest,
+        plan_digest: digest,
         request_id: wait.request_id.clone().unwrap_or_else(request_id),
     };
     let call = || async { client.plans().execute_plan(request.clone()).await };
@@ -277,7 +290,7 @@ pub(crate) fn show_plan(printer: Printer, plan: &pb::Plan) -> anyhow::Result<()>
             change.driver_id.clone(),
             output::money(change.monthly_cost.as_ref()),
             change.depends_on_step_ids.join(", "),
-            change.reason.clone(),
+            change.drift_message.clone(),
         ]
     });
     let header = ["action", "step", "type", "driver", "cost a month", "after", "because it"];
@@ -299,7 +312,7 @@ pub(crate) fn show_plan(printer: Printer, plan: &pb::Plan) -> anyhow::Result<()>
     };
     let said = |reasons: &[policy::Reason]| {
         let said = reasons.iter().filter(|reason| !reason.message.is_empty());
-        said.map(|reason| format!("{}: {}", reason.policy_id, reason.message)).collect::<Vec<_>>().join("\n")
+        said.map(|reason| format!("{}: {}", reason.rule_id, reason.message)).collect::<Vec<_>>().join("\n")
     };
     printer.one(
         plan,

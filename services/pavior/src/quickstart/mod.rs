@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 use pavior_auth::{DevClaims, DevIssuer};
 use pavior_core::clock::SystemClock;
 use pavior_core::id::SystemIds;
-use pavior_core::principal::PLATFORM;
+use pavior_core::principal::INSTALLATION;
 
 use crate::cli::apply;
 use crate::cli::args::QuickstartArgs;
@@ -137,7 +137,7 @@ pub fn mint(
 ) -> anyhow::Result<String> {
     let issuer =
         DevIssuer::open(&serve::dev_issuer_directory(directory), Arc::new(SystemClock), Arc::new(SystemIds))?;
-    let organization = if subject == serve::DEV_OPERATOR { PLATFORM } else { organization };
+    let organization = if subject == serve::DEV_OPERATOR { INSTALLATION } else { organization };
     let claims = DevClaims {
         subject: subject.to_owned(),
         organization: organization.to_owned(),

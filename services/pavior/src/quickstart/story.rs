@@ -81,7 +81,7 @@ async fn create_project(narrator: &mut Narrator, alice: &Client, language: &str)
     Ok(())
 }
 
-/// Follows an operation to its end, which must be a good one.
+/// Follows an operation until it is done, which must be well.
 async fn finish(narrator: &Narrator, client: &Client, operation: &Operation) -> anyhow::Result<Operation> {
     narrator.fact("operation", &operation.name);
     let operation = progress::follow(client, &operation.name, Until::End, false).await?;
@@ -97,10 +97,11 @@ async fn fetch_environment(
     let name = format!("{PROJECT}/environments/{environment}");
     let environment =
         client.projects().get_environment(pb::GetEnvironmentRequest { name }).await?.into_inner();
-    ensure!(!environment.url.is_empty(), "`{}` has no address", environment.name);
-    narrator.fact("GET", &environment.url);
+    let endpoint = environment.endpoints.first();
+    let url = &endpoint.with_context(|| format!("`{}` has no address", environment.name))?.url;
+    narrator.fact("GET", url);
     let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
-    let page = http.get(&environment.url).send().await?.error_for_status()?.text().await?;
+    let page = http.get(url).send().await?.error_for_status()?.text().await?;
     narrator.quote(&page);
     Ok(page)
 }
@@ -129,7 +130,7 @@ async fn change(narrator: &mut Narrator, alice: &Client) -> anyhow::Result<()> {
     let request = pb::CreateDeploymentRequest {
         parent: format!("{PROJECT}/environments/development"),
         deployment: Some(pb::Deployment {
-            source: Some(pb::deployment::Source::Run(run.name)),
+            source: Some(pb::deployment::Source::SourceRun(run.name)),
             ..Default::default()
         }),
         request_id: request_id(),
@@ -216,7 +217,7 @@ fn environment(class: &str) -> pb::CreateEnvironmentRequest {
     pb::CreateEnvironmentRequest {
         parent: PROJECT.to_owned(),
         environment_id: class.to_owned(),
-        environment: Some(pb::Environment { environment_class: class.to_owned(), ..Default::default() }),
+        environment: Some(pb::Environment { environment_class_id: class.to_owned(), ..Default::default() }),
         request_id: request_id(),
         validate_only: false,
         ..Default::default()
@@ -235,19 +236,19 @@ async fn production(narrator: &mut Narrator, people: &Personas) -> anyhow::Resul
         metadata.state().as_str_name()
     );
     narrator.fact("waits for", &metadata.approval);
-    let vote = |reason: &str| policy::ApproveRequest {
+    let vote = |reason: &str| policy::ApproveApprovalRequest {
         name: metadata.approval.clone(),
         reason: reason.to_owned(),
         plan_digest: metadata.plan_digest.clone(),
         request_id: request_id(),
     };
-    match people.alice.approvals().approve(vote("please")).await {
+    match people.alice.approvals().approve_approval(vote("please")).await {
         Ok(_) => bail!("alice approved her own request"),
         Err(status) => narrator.fact("alice may not approve it herself", &reason(&status)),
     }
 
     narrator.chapter("pia, a platform engineer, approves; production comes up");
-    let answer = people.pia.approvals().approve(vote("looks good")).await?.into_inner();
+    let answer = people.pia.approvals().approve_approval(vote("looks good")).await?.into_inner();
     narrator.fact("approval", &output::state(answer.state().as_str_name(), "STATE_"));
     finish(narrator, &people.alice, &operation).await?;
     let page = fetch_environment(narrator, &people.alice, "production").await?;
@@ -287,11 +288,10 @@ async fn denied(narrator: &mut Narrator, people: &Personas) -> anyhow::Result<()
     ensure!(!records.is_empty(), "the audit log is empty");
     for record in records {
         let event = record.event.unwrap_or_default();
-        let (who, outcome) = (event.principal.unwrap_or_default(), event.outcome.unwrap_or_default());
-        narrator.fact(
-            &record.index.to_string(),
-            &format!("{} {} {}", output::id(&who.name), event.action, lists::outcome(&outcome)),
-        );
+        let who = lists::who(&event.principal.unwrap_or_default());
+        let outcome = event.outcome.unwrap_or_default();
+        narrator
+            .fact(&record.index.to_string(), &format!("{who} {} {}", event.action, lists::outcome(&outcome)));
     }
     Ok(())
 }

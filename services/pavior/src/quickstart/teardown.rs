@@ -20,16 +20,20 @@ pub(crate) async fn run(narrator: &mut Narrator, people: &Personas, directory: &
     let parent = PROJECT.to_owned();
     let request = pb::ListEnvironmentsRequest { parent, page_size: 100, ..Default::default() };
     let environments = people.pia.projects().list_environments(request).await?.into_inner().environments;
-    let request =
-        pb::DeleteProjectRequest { name: PROJECT.to_owned(), request_id: request_id(), ..Default::default() };
+    let request = pb::DeleteProjectRequest {
+        name: PROJECT.to_owned(),
+        force: true,
+        request_id: request_id(),
+        ..Default::default()
+    };
     let operation = people.pia.projects().delete_project(request).await?.into_inner();
     narrator.fact("operation", &operation.name);
     let operation = progress::follow(&people.pia, &operation.name, Until::End, false).await?;
     progress::conclude(&operation)?;
 
     let http = reqwest::Client::builder().timeout(Duration::from_secs(2)).build()?;
-    for environment in environments {
-        ensure!(http.get(&environment.url).send().await.is_err(), "`{}` still answers", environment.url);
+    for endpoint in environments.iter().flat_map(|environment| &environment.endpoints) {
+        ensure!(http.get(&endpoint.url).send().await.is_err(), "`{}` still answers", endpoint.url);
     }
     let gone = people.pia.projects().get_project(pb::GetProjectRequest { name: PROJECT.to_owned() }).await;
     ensure!(gone.is_err_and(|s| s.code() == tonic::Code::NotFound), "the project is still known");

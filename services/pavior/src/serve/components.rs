@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use pavior_auth::{CallRules, TokenVerifier, authn_layer};
 use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id::{IdGen, SystemIds};
-use pavior_core::principal::PLATFORM;
+use pavior_core::principal::INSTALLATION;
 use pavior_drivers::{DriversConfig, DriversKey};
 use pavior_provisioning::SealingKey;
 use pavior_rpc::server::{AuthnLayer, Drain, Stack, StackOptions, stack};
@@ -318,8 +318,8 @@ impl Builder<'_> {
             let issuer = pavior_auth::DevIssuer::open(&directory, self.clock.clone(), self.ids.clone())?;
             tracing::warn!("tokens of the development issuer are accepted");
             let organizations = self.config.development.organizations.iter().cloned();
-            let organizations = organizations.chain([PLATFORM.to_owned()]).collect();
-            let operator = format!("organizations/{PLATFORM}/users/{DEV_OPERATOR}");
+            let organizations = organizations.chain([INSTALLATION.to_owned()]).collect();
+            let operator = format!("organizations/{INSTALLATION}/users/{DEV_OPERATOR}");
             config.issuers.push(issuer.config(organizations, vec![operator]));
         }
         anyhow::ensure!(

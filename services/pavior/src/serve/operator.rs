@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use pavior_core::principal::installation_name;
 use rustix::process::getuid;
 
-/// The account and the machine, as `operators/root@host-1`: what the system says, not the environment.
+/// The account and the machine, as `organizations/pavior/operators/root@host-1`: what the system says, not the environment.
 pub(super) fn name() -> String {
     let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -19,9 +20,10 @@ fn named(accounts: &str, uid: u32, machine: &str) -> String {
         (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
     });
     let account = name.map_or_else(|| uid.to_string(), str::to_owned);
+    let installation = installation_name();
     match machine {
-        "" => format!("operators/{account}"),
-        machine => format!("operators/{account}@{machine}"),
+        "" => format!("{installation}/operators/{account}"),
+        machine => format!("{installation}/operators/{account}@{machine}"),
     }
 }
 
@@ -32,9 +34,9 @@ mod tests {
     #[test]
     fn account_is_named_as_the_system_names_it() {
         let accounts = "root:x:0:0:root:/root:/bin/bash\n:x:7:\nda:x:1000:1000::/home/da:/bin/sh\n";
-        assert_eq!(named(accounts, 0, "host-1"), "operators/root@host-1");
-        assert_eq!(named(accounts, 1000, ""), "operators/da");
-        assert_eq!(named(accounts, 7, "host-1"), "operators/7@host-1");
-        assert_eq!(named("", 12, "host-1"), "operators/12@host-1");
+        assert_eq!(named(accounts, 0, "host-1"), "organizations/pavior/operators/root@host-1");
+        assert_eq!(named(accounts, 1000, ""), "organizations/pavior/operators/da");
+        assert_eq!(named(accounts, 7, "host-1"), "organizations/pavior/operators/7@host-1");
+        assert_eq!(named("", 12, "host-1"), "organizations/pavior/operators/12@host-1");
     }
 }

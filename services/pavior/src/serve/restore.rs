@@ -13,6 +13,7 @@ use pavior_audit::restore::{Ledger, LogFinding, Missing, Produced};
 use pavior_core::audit::{Affected, AuditEvent, Change, PrincipalKind, PrincipalRef};
 use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id::{IdGen, SystemIds};
+use pavior_core::principal::{INSTALLATION, installation_name};
 use pavior_policy::restore::Pending;
 use pavior_provisioning::restore::UnderWay;
 use pavior_store::installation::Survey;
@@ -249,7 +250,7 @@ impl Workshop {
         Ok(true)
     }
 
-    /// What the platform's log, and that of every organization that is touched, are told.
+    /// What the installation's log, and that of every organization that is touched, are told.
     async fn events(
         &self,
         role: Role,
@@ -259,17 +260,14 @@ impl Workshop {
         let epoch = position.epoch.unwrap_or(0);
         let mut logs: BTreeSet<String> =
             self.ledger.logs_after(role.name(), epoch, position.last).await?.into_iter().collect();
-        logs.insert("-".to_owned());
+        logs.insert(INSTALLATION.to_owned());
         let detail = detail(role, apart);
         let event = |log: &String| self.event(log, role.name(), told(role, apart), detail.clone());
         Ok(logs.iter().map(event).collect())
     }
 
     fn acting(&self) -> PrincipalRef {
-        PrincipalRef {
-            via: "pavior restore".to_owned(),
-            ..PrincipalRef::new(PrincipalKind::Operator, &self.operator)
-        }
+        PrincipalRef::new(PrincipalKind::Operator, &self.operator)
     }
 
     fn event(&self, log: &str, database: &str, summary: String, mut detail: Value) -> AuditEvent {
@@ -277,11 +275,11 @@ impl Workshop {
             detail["reason"] = reason.as_str().into();
         }
         let name = match log {
-            "-" => format!("databases/{database}"),
+            INSTALLATION => format!("{}/databases/{database}", installation_name()),
             organization => format!("organizations/{organization}"),
         };
         AuditEvent {
-            affected: vec![Affected::new("platform.pavior.dev/Database", name)],
+            target: Some(Affected::new("platform.pavior.dev/Database", name)),
             change: Some(Change { after: Some(detail), ..Change::default() }),
             summary,
             ..AuditEvent::new(self.ids.uuid(), self.clock.now(), "platform.restore", self.acting())

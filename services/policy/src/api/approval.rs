@@ -40,7 +40,6 @@ impl Wire for ApprovalFields {
             plan_digest,
             summary,
             requirements,
-            decisions,
             votes,
             expire_time,
             end_reason: _,
@@ -73,7 +72,6 @@ impl Wire for ApprovalFields {
             create_time,
             update_time,
             expire_time: Some(to_timestamp(expire_time)),
-            decisions,
         }
     }
 
@@ -89,12 +87,12 @@ impl Wire for ApprovalFields {
 }
 
 pub(super) fn encode_requirement(organization: &str, requirement: Requirement) -> pb::ApprovalRequirement {
-    let Requirement { group, quorum, policy_ids, expiry_seconds } = requirement;
+    let Requirement { group, quorum, rule_ids, ttl_seconds } = requirement;
     pb::ApprovalRequirement {
         quorum: i32::try_from(quorum).unwrap_or(i32::MAX),
         group: format!("organizations/{organization}/groups/{group}"),
-        policy_ids,
-        expiry: expiry_seconds.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+        rule_ids,
+        ttl: ttl_seconds.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
     }
 }
 
@@ -180,10 +178,10 @@ impl Api {
         respond(listed.await)
     }
 
-    pub(super) async fn approve(&self, request: Request<pb::ApproveRequest>) -> Answer<pb::Approval> {
+    pub(super) async fn approve(&self, request: Request<pb::ApproveApprovalRequest>) -> Answer<pb::Approval> {
         let (permit, request) = read_request(request)?;
         let context = ChangeContext::of(&permit, &request);
-        let pb::ApproveRequest { name, reason, plan_digest, request_id: _ } = request;
+        let pb::ApproveApprovalRequest { name, reason, plan_digest, request_id: _ } = request;
         self.cast(
             context,
             name,
@@ -192,10 +190,10 @@ impl Api {
         .await
     }
 
-    pub(super) async fn deny(&self, request: Request<pb::DenyRequest>) -> Answer<pb::Approval> {
+    pub(super) async fn deny(&self, request: Request<pb::DenyApprovalRequest>) -> Answer<pb::Approval> {
         let (permit, request) = read_request(request)?;
         let context = ChangeContext::of(&permit, &request);
-        let pb::DenyRequest { name, reason, plan_digest, request_id: _ } = request;
+        let pb::DenyApprovalRequest { name, reason, plan_digest, request_id: _ } = request;
         self.cast(context, name, CastRequest { id: String::new(), choice: Choice::Deny, reason, plan_digest })
             .await
     }

@@ -20,11 +20,11 @@ impl ApprovalService for Api {
         self.page_of_approvals(request).await
     }
 
-    async fn approve(&self, request: Request<pb::ApproveRequest>) -> Answer<pb::Approval> {
+    async fn approve_approval(&self, request: Request<pb::ApproveApprovalRequest>) -> Answer<pb::Approval> {
         self.approve(request).await
     }
 
-    async fn deny(&self, request: Request<pb::DenyRequest>) -> Answer<pb::Approval> {
+    async fn deny_approval(&self, request: Request<pb::DenyApprovalRequest>) -> Answer<pb::Approval> {
         self.deny(request).await
     }
 }

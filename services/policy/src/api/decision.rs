@@ -3,6 +3,7 @@
 use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
+use pavior_core::principal::installation_name;
 use pavior_core::{Principal, PrincipalKind, ResourceName};
 use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
@@ -14,7 +15,7 @@ use prost_types::value::Kind;
 use crate::app::approval::{Ask, merge};
 use crate::app::decide::{AskedActions, Question};
 use crate::domain::annotation::MAX_QUORUM;
-use crate::domain::input::{Context, GroupRef, Input, PLATFORM, Resource, Stage};
+use crate::domain::input::{Context, GroupRef, INSTALLATION, Input, Resource, Stage};
 use crate::domain::record::Requirement;
 
 /// Most actions that are asked about at once.
@@ -22,8 +23,8 @@ const MAX_ACTIONS: usize = 500;
 
 /// The id of an organization, or of the platform.
 fn organization(name: &str, field: &str, violations: &mut Violations) -> String {
-    if name == "organizations/-" {
-        return PLATFORM.to_owned();
+    if name == installation_name() {
+        return INSTALLATION.to_owned();
     }
     let parsed = ResourceName::parse_as(name, "organizations/{organization}");
     violations
@@ -158,7 +159,7 @@ fn principal(wire: types::Principal, violations: &mut Violations) -> Principal {
         group_ids: groups,
         email,
         display_name,
-        platform_admin,
+        installation_operator,
         on_behalf_of,
     } = wire;
     if organization.is_empty() || !name.starts_with(&format!("organizations/{organization}/")) {
@@ -176,7 +177,7 @@ fn principal(wire: types::Principal, violations: &mut Violations) -> Principal {
         groups,
         email: filled(&email),
         display_name: filled(&display_name),
-        platform_admin,
+        installation_operator,
         on_behalf_of: filled(&on_behalf_of),
     }
 }
@@ -281,35 +282,25 @@ fn as_text(kind: Kind) -> Option<String> {
     }
 }
 
-/// Decodes what a service asks people.
+/// Decodes what a service asks people. In the approval everything is output, so what has to be there is said here.
 pub(super) fn ask(request: &decision_pb::CreateApprovalRequest) -> Result<Ask, Problem> {
     let mut violations = validate::violations(request)?;
     let organization = organization(&request.parent, "parent", &mut violations);
     let wire = request.approval.clone().unwrap_or_default();
-    let mut requirements = Vec::with_capacity(wire.requirements.len());
-    for (at, one) in wire.requirements.into_iter().enumerate() {
-        let field = format!("approval.requirements[{at}]");
-        let pb::ApprovalRequirement { quorum, group: name, policy_ids, expiry } = one;
-        if name.is_empty() {
-            violations.add(format!("{field}.group"), Fault::Required, "is required");
-        }
-        let group = group(&name, &organization, &format!("{field}.group"), &mut violations);
-        let quorum = u32::try_from(quorum).ok().filter(|quorum| (1..=MAX_QUORUM).contains(quorum));
-        if quorum.is_none() {
-            violations.add(
-                format!("{field}.quorum"),
-                Fault::OutOfRange,
-                format!("must be 1 to {MAX_QUORUM}"),
-            );
-        }
-        if expiry.as_ref().is_some_and(|expiry| expiry.seconds <= 0) {
-            violations.add(format!("{field}.expiry"), Fault::OutOfRange, "must be positive");
-        }
-        let expiry_seconds = expiry.map(|expiry| expiry.seconds);
-        if let (Some(group), Some(quorum)) = (group, quorum) {
-            requirements.push(Requirement { group: group.id, quorum, policy_ids, expiry_seconds });
+    let wanted = [
+        ("action", wire.action.is_empty()),
+        ("resource", wire.resource.is_empty()),
+        ("operation", wire.operation.is_empty()),
+        ("plan", wire.plan.is_empty()),
+        ("plan_digest", wire.plan_digest.is_empty()),
+        ("requirements", wire.requirements.is_empty()),
+    ];
+    for (field, missing) in wanted {
+        if request.approval.is_some() && missing {
+            violations.add(format!("approval.{field}"), Fault::Required, "is required");
         }
     }
+    let requirements = requirements(wire.requirements, &organization, &mut violations);
     let root = format!("organizations/{organization}/");
     for (field, name) in [("resource", &wire.resource), ("operation", &wire.operation), ("plan", &wire.plan)]
     {
@@ -320,17 +311,6 @@ pub(super) fn ask(request: &decision_pb::CreateApprovalRequest) -> Result<Ask, P
                 format!("`{name}` is not in `{root}`"),
             );
         }
-    }
-    let decision = |name: &String| {
-        let parsed = ResourceName::parse_as(name, "organizations/{organization}/decisions/{decision}");
-        parsed.is_ok_and(|parsed| parsed.organization() == organization)
-    };
-    if let Some(at) = wire.decisions.iter().position(|name| !decision(name)) {
-        violations.add(
-            format!("approval.decisions[{at}]"),
-            Fault::Pattern,
-            format!("must be a decision in `{root}`"),
-        );
     }
     violations.into_result()?;
     Ok(Ask {
@@ -344,8 +324,40 @@ pub(super) fn ask(request: &decision_pb::CreateApprovalRequest) -> Result<Ask, P
         plan_digest: wire.plan_digest,
         summary: wire.summary,
         requirements: merge(requirements),
-        decisions: wire.decisions,
     })
+}
+
+/// What must be met before people are asked no longer.
+fn requirements(
+    wire: Vec<pb::ApprovalRequirement>,
+    organization: &str,
+    violations: &mut Violations,
+) -> Vec<Requirement> {
+    let mut requirements = Vec::with_capacity(wire.len());
+    for (at, one) in wire.into_iter().enumerate() {
+        let field = format!("approval.requirements[{at}]");
+        let pb::ApprovalRequirement { quorum, group: name, rule_ids, ttl } = one;
+        if name.is_empty() {
+            violations.add(format!("{field}.group"), Fault::Required, "is required");
+        }
+        let group = group(&name, organization, &format!("{field}.group"), violations);
+        let quorum = u32::try_from(quorum).ok().filter(|quorum| (1..=MAX_QUORUM).contains(quorum));
+        if quorum.is_none() {
+            violations.add(
+                format!("{field}.quorum"),
+                Fault::OutOfRange,
+                format!("must be 1 to {MAX_QUORUM}"),
+            );
+        }
+        if ttl.as_ref().is_some_and(|ttl| ttl.seconds <= 0) {
+            violations.add(format!("{field}.ttl"), Fault::OutOfRange, "must be positive");
+        }
+        let ttl_seconds = ttl.map(|ttl| ttl.seconds);
+        if let (Some(group), Some(quorum)) = (group, quorum) {
+            requirements.push(Requirement { group: group.id, quorum, rule_ids, ttl_seconds });
+        }
+    }
+    requirements
 }
 
 /// Checks the reason of a vote and the like.

@@ -2,7 +2,7 @@
 
 use pavior_auth::Permit;
 use pavior_core::Fault;
-use pavior_core::principal::PLATFORM;
+use pavior_core::principal::INSTALLATION;
 use pavior_core::resource::Stored;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_proto::shape::{Request as _, Resource as _};
@@ -16,7 +16,7 @@ use tonic::Request;
 
 use super::Api;
 use super::approval::encode_requirement;
-use super::policy::encode_set;
+use super::policy::encode_type;
 use crate::domain::annotation::Level;
 use crate::domain::combine::{Effect, Reason};
 use crate::domain::decision::{DecisionFields, decision_name};
@@ -39,8 +39,8 @@ pub(super) fn encode(decision: &Stored<DecisionFields>) -> pb::Decision {
         policy_error: _,
         input_digest,
         plan_digest,
-        policy_revision,
-        directory_revision,
+        policies_digest,
+        directory_version,
     } = decision.fields.clone();
     let effect = match effect {
         Effect::Allow => pb::Effect::Allow,
@@ -61,8 +61,8 @@ pub(super) fn encode(decision: &Stored<DecisionFields>) -> pb::Decision {
         requirements: requirements.into_iter().map(|one| encode_requirement(organization, one)).collect(),
         granting_roles,
         input_digest,
-        policy_revision,
-        directory_revision,
+        policies_digest,
+        directory_version,
         plan_digest,
         create_time: Some(to_timestamp(decision.create_time)),
         principal,
@@ -76,25 +76,25 @@ pub(super) fn encode(decision: &Stored<DecisionFields>) -> pb::Decision {
 }
 
 fn encode_reason(reason: Reason) -> pb::Reason {
-    let Reason { policy_id, policy, revision, set, level, message, fix, docs } = reason;
+    let Reason { rule_id, policy, revision, policy_type, level, message, fix, docs } = reason;
     let level = match level {
         None => pb::reason::Level::Unspecified,
         Some(Level::Advisory) => pb::reason::Level::Advisory,
         Some(Level::Soft) => pb::reason::Level::Soft,
         Some(Level::Hard) => pb::reason::Level::Hard,
     };
-    let policy_set = encode_set(set).into();
-    pb::Reason { policy_id, policy, policy_set, level: level.into(), message, fix, docs, revision }
+    let policy_type = encode_type(policy_type).into();
+    pb::Reason { rule_id, policy, policy_type, level: level.into(), message, fix, docs, revision }
 }
 
-/// The last part of the name of a decision. Those about the installation stand below `organizations/-`, which is no
+/// The last part of the name of a decision. Those about the installation stand below `organizations/pavior`, which is no
 /// organization.
 fn id_of(permit: &Permit, name: &str) -> Result<String, ResourceError> {
-    if permit.organization() != PLATFORM {
+    if permit.organization() != INSTALLATION {
         let action = pb::GetDecisionRequest::ACTION;
         return Ok(parse(permit, "name", name, pb::Decision::PATTERN, action)?.id().to_owned());
     }
-    match name.strip_prefix(&decision_name(PLATFORM, "")) {
+    match name.strip_prefix(&decision_name(INSTALLATION, "")) {
         Some(id) if !id.contains('/') => Ok(id.to_owned()),
         _ => Err(Problem::invalid_field(
             "name",
@@ -136,7 +136,9 @@ impl Api {
         let (permit, request) = read_request(request)?;
         let kernel = self.app.kernel();
         let listed = async {
-            if permit.organization() != PLATFORM || request.parent != format!("organizations/{PLATFORM}") {
+            if permit.organization() != INSTALLATION
+                || request.parent != format!("organizations/{INSTALLATION}")
+            {
                 parse(&permit, "parent", &request.parent, "organizations/{organization}", Asked::ACTION)?;
             }
             let page = open_page(kernel, &request)?;

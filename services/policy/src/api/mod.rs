@@ -53,7 +53,7 @@ impl Api {
             && validate::request(request.get_ref()).is_ok()
         {
             let id = policy.name.rsplit('/').next().unwrap_or_default();
-            self.app.check_ahead(&permit, policy::set_of(policy), id, &policy.source).await;
+            self.app.check_ahead(&permit, policy::type_of(policy), id, &policy.source).await;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Policies on the wire.
 
 use pavior_core::Fault;
-use pavior_core::digest::sha256_hex;
+use pavior_core::digest::sha256_digest;
 use pavior_core::resource::{Stored, Violations};
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_proto::shape::Request as _;
@@ -15,22 +15,22 @@ use super::Api;
 use crate::app::App;
 use crate::app::policy::Rollback;
 use crate::domain::record::{PolicyFields, PolicyRevisionFields, policy_revision_name};
-use crate::domain::source::SetKind;
+use crate::domain::source::PolicyType;
 
-/// The set of a policy; nothing where it is not said.
-pub(super) fn set_of(message: &pb::Policy) -> Option<SetKind> {
-    match message.policy_set() {
-        pb::PolicySet::Access => Some(SetKind::Access),
-        pb::PolicySet::Guardrail => Some(SetKind::Guardrail),
-        pb::PolicySet::Unspecified => None,
+/// What a policy is for; nothing where it is not said.
+pub(super) fn type_of(message: &pb::Policy) -> Option<PolicyType> {
+    match message.policy_type() {
+        pb::PolicyType::Access => Some(PolicyType::Access),
+        pb::PolicyType::Guardrail => Some(PolicyType::Guardrail),
+        pb::PolicyType::Unspecified => None,
     }
 }
 
-/// A set as it is shown.
-pub(super) fn encode_set(kind: SetKind) -> pb::PolicySet {
+/// The type of a policy as it is shown.
+pub(super) fn encode_type(kind: PolicyType) -> pb::PolicyType {
     match kind {
-        SetKind::Access => pb::PolicySet::Access,
-        SetKind::Guardrail => pb::PolicySet::Guardrail,
+        PolicyType::Access => pb::PolicyType::Access,
+        PolicyType::Guardrail => pb::PolicyType::Guardrail,
     }
 }
 
@@ -46,7 +46,7 @@ impl Wire for PolicyFields {
             etag: stored.etag(),
             display_name,
             description,
-            policy_set: encode_set(kind).into(),
+            policy_type: encode_type(kind).into(),
             source,
             digest,
             create_time,
@@ -61,11 +61,15 @@ impl Wire for PolicyFields {
         before: Option<&Self>,
         violations: &mut Violations,
     ) -> Option<Self> {
-        let kind = set_of(message);
+        let kind = type_of(message);
         if kind.is_none() {
-            violations.add("policy_set", Fault::Unknown, "must be POLICY_SET_ACCESS or POLICY_SET_GUARDRAIL");
+            violations.add(
+                "policy_type",
+                Fault::Unknown,
+                "must be POLICY_TYPE_ACCESS or POLICY_TYPE_GUARDRAIL",
+            );
         }
-        let (source, digest) = (message.source.clone(), sha256_hex(message.source.as_bytes()));
+        let (source, digest) = (message.source.clone(), sha256_digest(message.source.as_bytes()));
         let fields = Self {
             display_name: message.display_name.clone(),
             description: message.description.clone(),
@@ -87,7 +91,7 @@ impl Wire for PolicyRevisionFields {
         pb::PolicyRevision {
             name: stored.name(),
             uid: stored.uid.to_string(),
-            policy_set: encode_set(kind).into(),
+            policy_type: encode_type(kind).into(),
             source,
             digest,
             author,

@@ -16,7 +16,7 @@ impl Wire for PolicyBindingFields {
     type Message = pb::PolicyBinding;
 
     fn encode(stored: &Stored<Self>) -> pb::PolicyBinding {
-        let Self { policy, projects, environment_classes, mode, text_revision } = &stored.fields;
+        let Self { policy, projects, environment_class_ids, mode, text_revision } = &stored.fields;
         let organization = &stored.organization;
         let mode = match mode {
             Mode::Off => pb::policy_binding::Mode::Off,
@@ -32,7 +32,7 @@ impl Wire for PolicyBindingFields {
             etag: stored.etag(),
             policy: policy_name(organization, policy),
             projects: projects.iter().map(project).collect(),
-            environment_classes: environment_classes.clone(),
+            environment_class_ids: environment_class_ids.clone(),
             mode: mode.into(),
             create_time,
             update_time,
@@ -52,8 +52,8 @@ impl Wire for PolicyBindingFields {
         for (at, name) in message.projects.iter().enumerate() {
             projects.extend(id_of::<Project>(violations, &format!("projects.{at}"), name, organization));
         }
-        for (at, class) in message.environment_classes.iter().enumerate() {
-            violations.check(&format!("environment_classes.{at}"), Fault::Pattern, validate_id(class));
+        for (at, class) in message.environment_class_ids.iter().enumerate() {
+            violations.check(&format!("environment_class_ids.{at}"), Fault::Pattern, validate_id(class));
         }
         let mode = match message.mode() {
             pb::policy_binding::Mode::Off => Mode::Off,
@@ -61,7 +61,7 @@ impl Wire for PolicyBindingFields {
             pb::policy_binding::Mode::Warn => Mode::Warn,
             pb::policy_binding::Mode::Enforce | pb::policy_binding::Mode::Unspecified => Mode::Enforce,
         };
-        let environment_classes = message.environment_classes.clone();
+        let environment_class_ids = message.environment_class_ids.clone();
         let text_revision = match message.revision_id.as_str() {
             "" => None,
             id if validate_id_in("revisions", id).is_ok() && id.parse::<i64>().is_ok() => id.parse().ok(),
@@ -74,6 +74,6 @@ impl Wire for PolicyBindingFields {
                 None
             }
         };
-        Some(Self { policy: policy?, projects, environment_classes, mode, text_revision })
+        Some(Self { policy: policy?, projects, environment_class_ids, mode, text_revision })
     }
 }

@@ -35,7 +35,7 @@ mod tests {
         for example in examples {
             let checked = crate::domain::source::check(
                 example,
-                crate::domain::source::SetKind::Guardrail,
+                crate::domain::source::PolicyType::Guardrail,
                 &schema,
                 "acme",
             );

@@ -51,7 +51,6 @@ pub(crate) struct Ask {
     pub(crate) plan_digest: String,
     pub(crate) summary: String,
     pub(crate) requirements: Vec<Requirement>,
-    pub(crate) decisions: Vec<String>,
 }
 
 /// A vote as it comes in.
@@ -163,12 +162,11 @@ impl App {
             plan_digest,
             summary,
             requirements,
-            decisions,
         } = ask;
         let (uid, now) = (self.kernel.ids.uuid(), self.kernel.clock.now());
-        let shortest = requirements.iter().filter_map(|requirement| requirement.expiry_seconds).min();
-        let seconds = shortest.unwrap_or(self.config.approval_expiry_seconds);
-        let seconds = seconds.clamp(1, self.config.approval_max_expiry_seconds);
+        let shortest = requirements.iter().filter_map(|requirement| requirement.ttl_seconds).min();
+        let seconds = shortest.unwrap_or(self.config.approval_ttl_seconds);
+        let seconds = seconds.clamp(1, self.config.approval_max_ttl_seconds);
         let fields = ApprovalFields {
             state: State::Pending,
             requester,
@@ -181,7 +179,6 @@ impl App {
             plan_digest,
             summary,
             requirements,
-            decisions,
             votes: Vec::new(),
             expire_time: now + Duration::seconds(seconds),
             end_reason: String::new(),
@@ -397,9 +394,8 @@ pub(crate) fn merge(requirements: Vec<Requirement>) -> Vec<Requirement> {
             }
             Some(known) => {
                 known.quorum = known.quorum.max(requirement.quorum);
-                known.policy_ids.extend(requirement.policy_ids);
-                known.expiry_seconds =
-                    [known.expiry_seconds, requirement.expiry_seconds].into_iter().flatten().min();
+                known.rule_ids.extend(requirement.rule_ids);
+                known.ttl_seconds = [known.ttl_seconds, requirement.ttl_seconds].into_iter().flatten().min();
             }
         }
     }

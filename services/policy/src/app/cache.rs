@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use moka::future::Cache;
 use pavior_auth::{Permit, SystemAuthority};
 use pavior_core::clock::Clock;
-use pavior_core::digest::{canonical_json, sha256_hex};
+use pavior_core::digest::{canonical_json, sha256_digest, sha256_hex};
 use pavior_resource::Rows;
 use pavior_store::Store;
 use serde_json::json;
@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use super::sources::Sources;
 use crate::domain::combine::Mode;
 use crate::domain::engine::{Binding, BoundPolicy, Compilation};
-use crate::domain::input::PLATFORM;
+use crate::domain::input::INSTALLATION;
 use crate::domain::record::{
     PolicyBindingFields, PolicyFields, PolicyRevisionFields, RoleBindingFields, RoleFields, Stored,
 };
@@ -26,7 +26,7 @@ use crate::domain::schema::PolicySchema;
 use crate::error::Error;
 use crate::store;
 
-/// Part of a revision's digest: another engine may decide otherwise.
+/// Part of the digest: another engine may decide otherwise.
 const ENGINE: &str = "cedar-4.14";
 
 #[derive(Debug, Default)]
@@ -108,7 +108,7 @@ impl Compilations {
         let (generation, at) = (self.generation.load(Ordering::Acquire), self.clock.now());
         let permit = Permit::for_system(&self.authority, organization);
         let revision = match organization {
-            PLATFORM => 0,
+            INSTALLATION => 0,
             _ => store::read_revision(self.store.read(), &permit).await?,
         };
         let compilation = match slot.known.load_full() {
@@ -134,7 +134,7 @@ impl Compilations {
         let role_bindings = rows.all::<RoleBindingFields>(permit).await?;
         let policies = rows.all::<PolicyFields>(permit).await?;
         let policy_bindings = rows.all::<PolicyBindingFields>(permit).await?;
-        let revision = self.digest(&roles, &role_bindings, &policies, &policy_bindings);
+        let digest = self.digest(&roles, &role_bindings, &policies, &policy_bindings);
         let mut bound = Vec::with_capacity(policies.len());
         for policy in policies {
             let mut in_force = BTreeMap::<i64, Vec<Binding>>::new();
@@ -150,7 +150,7 @@ impl Compilations {
         }
         let roles = roles.into_iter().map(|stored| Role { id: stored.id, actions: stored.fields.actions });
         let index = RoleIndex::new(roles, role_bindings.into_iter().map(to_role_binding));
-        Ok(Compilation::new(self.schema.clone(), permit.organization(), revision, index, bound)?)
+        Ok(Compilation::new(self.schema.clone(), permit.organization(), digest, index, bound)?)
     }
 
     /// A revision of a policy with what puts it into force. One that is gone denies everything in its scope.
@@ -215,21 +215,21 @@ impl Compilations {
             "policy_bindings": policy_bindings
                 .iter()
                 .map(|b| {
-                    let PolicyBindingFields { policy, projects, environment_classes, mode, text_revision } =
+                    let PolicyBindingFields { policy, projects, environment_class_ids, mode, text_revision } =
                         &b.fields;
-                    json!([b.id, policy, projects, environment_classes, format!("{mode:?}"), text_revision])
+                    json!([b.id, policy, projects, environment_class_ids, format!("{mode:?}"), text_revision])
                 })
                 .collect::<Vec<_>>(),
         });
-        sha256_hex(&canonical_json(&everything))
+        sha256_digest(&canonical_json(&everything))
     }
 }
 
 fn to_binding(spec: &PolicyBindingFields) -> Binding {
-    let PolicyBindingFields { policy: _, projects, environment_classes, mode, text_revision: _ } = spec;
+    let PolicyBindingFields { policy: _, projects, environment_class_ids, mode, text_revision: _ } = spec;
     Binding {
         projects: projects.iter().cloned().collect(),
-        environment_classes: environment_classes.iter().cloned().collect(),
+        environment_class_ids: environment_class_ids.iter().cloned().collect(),
         mode: *mode,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pavior_core::digest::{canonical_json, sha256_hex};
+use pavior_core::digest::{canonical_json, sha256_digest};
 use pavior_core::resource::Stored;
 use pavior_resource::Rules;
 use serde_json::json;
@@ -68,8 +68,8 @@ impl App {
         let fields = DecisionFields {
             input_digest: input_digest(&input, given.as_ref()),
             plan_digest: input.context.plan_digest.clone().unwrap_or_default(),
-            policy_revision: compilation.revision.clone(),
-            directory_revision: directory.revision.clone(),
+            policies_digest: compilation.digest.clone(),
+            directory_version: directory.revision.clone(),
             ..self.decided(&input, outcome)
         };
         let uid = self.kernel.ids.uuid();
@@ -84,12 +84,12 @@ impl App {
     /// What was asked, with what is said about it.
     fn decided(&self, input: &Input, outcome: Outcome) -> DecisionFields {
         let Outcome { effect, reasons, warnings, shadow, approvals, granting_roles, policy_error } = outcome;
-        let expiry_seconds = Some(self.config.approval_expiry_seconds);
-        let requirements = approvals.into_iter().map(|(group, Needed { quorum, policy_ids })| Requirement {
+        let ttl_seconds = Some(self.config.approval_ttl_seconds);
+        let requirements = approvals.into_iter().map(|(group, Needed { quorum, rule_ids })| Requirement {
             group,
             quorum,
-            policy_ids: policy_ids.into_iter().collect(),
-            expiry_seconds,
+            rule_ids: rule_ids.into_iter().collect(),
+            ttl_seconds,
         });
         DecisionFields {
             principal: input.principal.name.clone(),
@@ -106,12 +106,12 @@ impl App {
             policy_error,
             input_digest: String::new(),
             plan_digest: String::new(),
-            policy_revision: String::new(),
-            directory_revision: String::new(),
+            policies_digest: String::new(),
+            directory_version: String::new(),
         }
     }
 
-    /// Those of some actions that are allowed; of planned ones, those that the access set allows. Each is the question
+    /// Those of some actions that are allowed; of planned ones, those that access allows. Each is the question
     /// that a call of the action is let in by.
     pub(crate) async fn allowed_actions(
         &self,
@@ -189,7 +189,7 @@ fn input_digest(input: &Input, approval: Option<&GivenApproval>) -> String {
             "name": principal.name,
             "organization": principal.organization,
             "email": principal.email,
-            "platform_admin": principal.platform_admin,
+            "installation_operator": principal.installation_operator,
             "on_behalf_of": principal.on_behalf_of,
         },
         "groups": groups,
@@ -219,5 +219,5 @@ fn input_digest(input: &Input, approval: Option<&GivenApproval>) -> String {
         },
         "approval": approval.map(|given| json!([given.approved, given.plan_digest, given.requirements])),
     });
-    sha256_hex(&canonical_json(&everything))
+    sha256_digest(&canonical_json(&everything))
 }

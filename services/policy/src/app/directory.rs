@@ -13,7 +13,7 @@ use time::{Duration, OffsetDateTime};
 use tokio::sync::Mutex;
 
 use crate::domain::directory::Directory;
-use crate::domain::input::PLATFORM;
+use crate::domain::input::INSTALLATION;
 use crate::error::Error;
 
 /// One organization's directory with the time at which it was current.
@@ -65,7 +65,7 @@ impl Directories {
     /// # Errors
     /// When what is known is too old and the catalog does not answer.
     pub(crate) async fn get(&self, organization: &str) -> Result<Arc<Directory>, Error> {
-        if organization == PLATFORM {
+        if organization == INSTALLATION {
             return Ok(Arc::default());
         }
         let slot = match self.slots.get(organization).await {
@@ -87,7 +87,7 @@ impl Directories {
     /// # Errors
     /// When the catalog does not answer.
     pub(crate) async fn current(&self, organization: &str) -> Result<Arc<Directory>, Error> {
-        if organization == PLATFORM {
+        if organization == INSTALLATION {
             return Ok(Arc::default());
         }
         let slot = self.slots.get_with(organization.to_owned(), async { Arc::default() }).await;

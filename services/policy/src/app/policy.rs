@@ -7,7 +7,7 @@ use prost::Message;
 
 use super::App;
 use crate::domain::record::{PolicyFields, PolicyRevisionFields, policy_binding_name};
-use crate::domain::source::SetKind;
+use crate::domain::source::PolicyType;
 use crate::error::Error;
 use crate::store;
 
@@ -112,19 +112,25 @@ impl App {
     }
 
     /// Checks a text that is about to be written, so that the transaction, in which nothing must take long, finds the
-    /// result in memory. `set` is that of a new policy; else it is read from the policy called `id`.
-    pub(crate) async fn check_ahead(&self, permit: &Permit, set: Option<SetKind>, id: &str, source: &str) {
-        let set = match set {
-            Some(set) => Some(set),
+    /// result in memory. `kind` is that of a new policy; else it is read from the policy called `id`.
+    pub(crate) async fn check_ahead(
+        &self,
+        permit: &Permit,
+        kind: Option<PolicyType>,
+        id: &str,
+        source: &str,
+    ) {
+        let kind = match kind {
+            Some(kind) => Some(kind),
             None => {
                 let rows = Rows::new(self.kernel.store.read());
                 let found = rows.find::<PolicyFields>(permit, "", id).await;
                 found.ok().flatten().map(|stored| stored.fields.kind)
             }
         };
-        if let Some(set) = set {
+        if let Some(kind) = kind {
             // What is wrong with it is said once more, in the transaction.
-            drop(self.sources.check(permit.organization(), set, source).await);
+            drop(self.sources.check(permit.organization(), kind, source).await);
         }
     }
 }

@@ -6,7 +6,7 @@ use moka::future::Cache;
 use pavior_core::digest::sha256;
 
 use crate::domain::schema::PolicySchema;
-use crate::domain::source::{CheckedPolicy, SetKind, check};
+use crate::domain::source::{CheckedPolicy, PolicyType, check};
 
 /// How many checked texts are kept.
 const MAX_KEPT: u64 = 10_000;
@@ -17,7 +17,7 @@ type Checked = Arc<Result<Arc<CheckedPolicy>, Vec<String>>>;
 #[derive(Clone)]
 pub(crate) struct Sources {
     schema: Arc<PolicySchema>,
-    checked: Cache<(String, [u8; 32], SetKind), Checked>,
+    checked: Cache<(String, [u8; 32], PolicyType), Checked>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -39,7 +39,7 @@ impl Sources {
     pub(crate) async fn check(
         &self,
         organization: &str,
-        kind: SetKind,
+        kind: PolicyType,
         text: &str,
     ) -> Result<Arc<CheckedPolicy>, Vec<String>> {
         let key = (organization.to_owned(), sha256(text.as_bytes()), kind);

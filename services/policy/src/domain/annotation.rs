@@ -45,7 +45,7 @@ pub enum GuardrailEffect {
 pub struct Annotations {
     /// `@id`
     pub id: Option<String>,
-    /// The level and the effect; none in the access set.
+    /// The level and the effect; none in policies about access.
     pub guardrail: Option<(Level, GuardrailEffect)>,
     /// `@message`
     pub message: Option<Message>,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::annotation::{GuardrailEffect, Level};
 use super::input::{Context, GivenApproval};
-use super::source::SetKind;
+use super::source::PolicyType;
 
 /// What a decision says, from the weakest to the strongest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,14 +63,14 @@ impl Mode {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reason {
     /// The id of the rule.
-    pub policy_id: String,
+    pub rule_id: String,
     /// The resource name of what it comes from; empty for what is built in.
     pub policy: String,
     /// The resource name of the policy's revision that spoke; empty for what is no policy.
     pub revision: String,
-    /// The set.
-    pub set: SetKind,
-    /// The level; none in the access set.
+    /// What the policy is for.
+    pub policy_type: PolicyType,
+    /// The level; none of what is about access.
     pub level: Option<Level>,
     /// For people.
     pub message: String,
@@ -82,12 +82,12 @@ pub struct Reason {
 
 impl Reason {
     /// A reason that comes from no policy of the organization.
-    pub fn built_in(policy_id: &str, message: impl Into<String>) -> Self {
+    pub fn built_in(rule_id: &str, message: impl Into<String>) -> Self {
         Self {
-            policy_id: policy_id.to_owned(),
+            rule_id: rule_id.to_owned(),
             policy: String::new(),
             revision: String::new(),
-            set: SetKind::Access,
+            policy_type: PolicyType::Access,
             level: None,
             message: message.into(),
             fix: String::new(),
@@ -133,8 +133,8 @@ impl From<&GuardrailEffect> for Verdict {
 pub struct Needed {
     /// How many distinct people.
     pub quorum: u32,
-    /// The policies that ask for it.
-    pub policy_ids: BTreeSet<String>,
+    /// The rules that ask for it.
+    pub rule_ids: BTreeSet<String>,
 }
 
 /// A decision.
@@ -186,7 +186,7 @@ impl Outcome {
             for (group, needed) in mild.approvals {
                 let known = both.approvals.entry(group).or_default();
                 known.quorum = known.quorum.max(needed.quorum);
-                known.policy_ids.extend(needed.policy_ids);
+                known.rule_ids.extend(needed.rule_ids);
             }
         }
         both.warnings.extend(mild.warnings);
@@ -200,7 +200,7 @@ impl Outcome {
     #[must_use]
     pub fn without_person(self) -> Self {
         let reason = Reason {
-            set: SetKind::Guardrail,
+            policy_type: PolicyType::Guardrail,
             fix: "let a person ask, or let the agent act for one: a token with `act` (RFC 8693), or with the claim that \
                   the issuer's `on_behalf_of_claim` names"
                 .to_owned(),
@@ -222,7 +222,7 @@ impl Outcome {
     }
 }
 
-/// Combines what the access set allowed with the hits of the guardrails: the highest of deny, approval and allow.
+/// Combines what access allowed with the hits of the guardrails: the highest of deny, approval and allow.
 /// Approvals are united by group with the larger quorum, and count as given only when the approval that was
 /// named is approved, is bound to this very plan, and asked each group for at least as many people.
 pub fn with_guardrails(
@@ -242,7 +242,7 @@ pub fn with_guardrails(
                 for (group, quorum) in groups {
                     let needed = allowed.approvals.entry(group).or_default();
                     needed.quorum = needed.quorum.max(quorum);
-                    needed.policy_ids.insert(hit.reason.policy_id.clone());
+                    needed.rule_ids.insert(hit.reason.rule_id.clone());
                 }
                 asked.push(hit.reason);
             }
@@ -267,7 +267,7 @@ pub fn with_guardrails(
     allowed
 }
 
-/// What the access set says: hits of permits and forbids, errors apart.
+/// What is said about access: hits of permits and forbids, errors apart.
 #[derive(Debug, Clone, Default)]
 pub struct AccessHits {
     /// Permits that hold: role bindings, policies, what is built in.

@@ -37,14 +37,14 @@ pub(crate) struct DecisionFields {
     pub granting_roles: Vec<String>,
     /// Whether a policy could not be evaluated.
     pub policy_error: bool,
-    /// SHA-256 over the canonical input.
+    /// SHA-256 over the canonical input, `sha256:` and hexadecimal.
     pub input_digest: String,
     /// The plan; empty when there was none.
     pub plan_digest: String,
-    /// SHA-256 over the policies, roles and bindings that decided.
-    pub policy_revision: String,
-    /// The revision of users and groups that decided.
-    pub directory_revision: String,
+    /// SHA-256 over the policies, roles and bindings that decided, `sha256:` and hexadecimal.
+    pub policies_digest: String,
+    /// The version of the directory of users and groups that decided.
+    pub directory_version: String,
 }
 
 /// The resource name of a decision.

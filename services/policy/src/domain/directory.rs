@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pavior_core::principal::EVERYONE;
+
 /// Groups of one organization and who belongs to them, at one revision.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Directory {
@@ -14,15 +16,15 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// All groups that a principal belongs to: the directory's and those that its credential claims, with every
-    /// group above them.
+    /// All groups that a principal of the organization belongs to: the directory's and those that its credential
+    /// claims, with every group above them, and [`EVERYONE`].
     pub fn groups_of<'a>(
         &'a self,
         principal: &str,
         claimed: impl IntoIterator<Item = &'a str>,
     ) -> BTreeSet<String> {
         let direct = self.memberships.get(principal).into_iter().flatten().map(String::as_str);
-        let mut all = BTreeSet::new();
+        let mut all = BTreeSet::from([EVERYONE.to_owned()]);
         for group in direct.chain(claimed) {
             if all.insert(group.to_owned()) {
                 self.climb(group, &mut all);
@@ -65,9 +67,12 @@ mod tests {
         };
         let alice = "organizations/acme/users/alice";
         let names = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>().join(" ");
-        assert_eq!(names(directory.groups_of(alice, ["x"])), "all core payments x y");
-        assert_eq!(names(directory.groups_of("organizations/acme/users/bob", [])), "");
-        assert_eq!(names(directory.groups_of("organizations/acme/users/bob", ["payments"])), "all payments");
+        assert_eq!(names(directory.groups_of(alice, ["x"])), "all core everyone payments x y");
+        assert_eq!(names(directory.groups_of("organizations/acme/users/bob", [])), "everyone");
+        assert_eq!(
+            names(directory.groups_of("organizations/acme/users/bob", ["payments", "everyone"])),
+            "all everyone payments"
+        );
         assert_eq!(names(directory.above("core")), "all payments");
     }
 }

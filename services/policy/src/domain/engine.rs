@@ -14,11 +14,11 @@ use super::input::{GivenApproval, Input, Stage};
 use super::record::{policy_name, policy_revision_name};
 use super::role::RoleIndex;
 use super::schema::{PolicySchema, groups_of};
-use super::source::{CheckedPolicy, SetKind};
+use super::source::{CheckedPolicy, PolicyType};
 
 /// Most roles that a denial names.
 const MAX_GRANTING_ROLES: usize = 10;
-/// What a platform administrator can always do, so that a policy that denies everything can be taken out of force.
+/// What an operator of the installation can always do, so that a policy that denies everything can be taken out of force.
 const RECOVERY: [&str; 4] = [
     "policy.policyBindings.get",
     "policy.policyBindings.list",
@@ -31,8 +31,8 @@ const RECOVERY: [&str; 4] = [
 pub struct Binding {
     /// Ids of projects; empty for all.
     pub projects: BTreeSet<String>,
-    /// Environment classes; empty for all.
-    pub environment_classes: BTreeSet<String>,
+    /// Ids of environment classes; empty for all.
+    pub environment_class_ids: BTreeSet<String>,
     /// How.
     pub mode: Mode,
 }
@@ -43,7 +43,7 @@ impl Binding {
             set.is_empty() || value.is_some_and(|value| set.contains(value))
         };
         let project = within(&self.projects, input.resource.project.as_deref());
-        if project && within(&self.environment_classes, input.environment_class()) {
+        if project && within(&self.environment_class_ids, input.environment_class()) {
             self.mode
         } else {
             Mode::Off
@@ -58,8 +58,8 @@ pub struct BoundPolicy {
     pub id: String,
     /// The number of the revision.
     pub revision: i64,
-    /// The set that it belongs to.
-    pub kind: SetKind,
+    /// What the policy is for.
+    pub kind: PolicyType,
     /// Its rules; an error where the text does not fit the schema any more.
     pub policy: Result<Arc<CheckedPolicy>, String>,
     /// Where and how it is in force.
@@ -71,7 +71,7 @@ struct RuleMeta {
     id: String,
     policy: String,
     revision: String,
-    kind: SetKind,
+    kind: PolicyType,
     annotations: Annotations,
     bindings: Arc<[Binding]>,
 }
@@ -94,12 +94,12 @@ struct Slice {
     guardrails: PolicySet,
 }
 
-/// The policies, roles and bindings of one organization at one revision. Immutable.
+/// The policies, roles and bindings of one organization as they were at one time. Immutable.
 #[derive(Debug)]
 pub struct Compilation {
     organization: String,
-    /// SHA-256 over everything that decides, in hexadecimal.
-    pub revision: String,
+    /// SHA-256 over everything that decides, `sha256:` and hexadecimal.
+    pub digest: String,
     schema: Arc<PolicySchema>,
     types: Types,
     roles: RoleIndex,
@@ -118,7 +118,7 @@ impl Compilation {
     pub fn new(
         schema: Arc<PolicySchema>,
         organization: &str,
-        revision: String,
+        digest: String,
         roles: RoleIndex,
         policies: Vec<BoundPolicy>,
     ) -> Result<Self, InputError> {
@@ -156,7 +156,7 @@ impl Compilation {
         }
         let slices = schema.actions.iter().map(|action| (action.name.clone(), OnceLock::new())).collect();
         let (organization, types) = (organization.to_owned(), Types::new()?);
-        Ok(Self { organization, revision, schema, types, roles, rules, compiled, broken, slices })
+        Ok(Self { organization, digest, schema, types, roles, rules, compiled, broken, slices })
     }
 
     /// The organization's id.
@@ -188,9 +188,9 @@ impl Compilation {
                 continue;
             }
             let set = match (meta.kind, compiled.forbid) {
-                (SetKind::Guardrail, _) => &mut slice.guardrails,
-                (SetKind::Access, true) => &mut slice.forbids,
-                (SetKind::Access, false) => &mut slice.permits,
+                (PolicyType::Guardrail, _) => &mut slice.guardrails,
+                (PolicyType::Access, true) => &mut slice.forbids,
+                (PolicyType::Access, false) => &mut slice.permits,
             };
             // Ids are the indices of `rules`, hence unique, and rules have no slots: adding cannot fail.
             any |= set.add(rule.policy.new_id(PolicyId::new(compiled.at.to_string()))).is_ok();
@@ -242,7 +242,7 @@ impl Compilation {
         recover(outcome, input)
     }
 
-    /// Whether the access set alone allows it.
+    /// Whether access alone allows it.
     pub fn allows_access(&self, input: &Input) -> bool {
         let asked = Input { stage: Stage::Admission, plan_follows: true, ..input.clone() };
         self.decide(&asked, None).effect == Effect::Allow
@@ -279,7 +279,7 @@ impl Compilation {
             hits.errors
                 .extend(failed.map(|(rule, error)| (mode_for(&rule.bindings, input), rule.failure(&error))));
         }
-        let broken = self.broken.iter().filter(|(rule, _)| rule.kind == SetKind::Access);
+        let broken = self.broken.iter().filter(|(rule, _)| rule.kind == PolicyType::Access);
         hits.errors
             .extend(broken.map(|(rule, error)| (mode_for(&rule.bindings, input), rule.failure(error))));
         combine::access(hits, &input.action, || {
@@ -293,10 +293,10 @@ impl Compilation {
 
     fn built_in_permits(&self, input: &Input, internal: bool) -> Vec<Reason> {
         let mut permits = Vec::new();
-        if input.principal.platform_admin {
+        if input.principal.installation_operator {
             permits.push(Reason::built_in(
-                "builtin.platform-admin",
-                "a platform administrator may do everything",
+                "builtin.installation-operator",
+                "an operator of the installation may do everything",
             ));
         }
         if internal && is_platform_service(input) {
@@ -336,7 +336,7 @@ impl Compilation {
                 failed.iter().map(|(rule, error)| (hit(rule, rule.failure(error), Verdict::Deny), true)),
             );
         }
-        let broken = self.broken.iter().filter(|(rule, _)| rule.kind == SetKind::Guardrail);
+        let broken = self.broken.iter().filter(|(rule, _)| rule.kind == PolicyType::Guardrail);
         hits.extend(broken.map(|(rule, error)| (hit(rule, rule.failure(error), Verdict::Deny), true)));
         hits
     }
@@ -356,13 +356,13 @@ fn is_platform_service(input: &Input) -> bool {
 /// that it made. Nothing else has provisioning plan in its own name.
 const EXPIRY: [&str; 2] = ["provisioning.environments.delete", "catalog.entities.delete"];
 
-/// A platform administrator can always take a policy out of force, whatever that policy says.
+/// An operator of the installation can always take a policy out of force, whatever that policy says.
 fn recover(outcome: Outcome, input: &Input) -> Outcome {
     let stuck = outcome.effect != Effect::Allow;
-    if !stuck || !input.principal.platform_admin || !RECOVERY.contains(&input.action.as_str()) {
+    if !stuck || !input.principal.installation_operator || !RECOVERY.contains(&input.action.as_str()) {
         return outcome;
     }
-    let text = "a platform administrator can always take a policy out of force";
+    let text = "an operator of the installation can always take a policy out of force";
     let mut warnings = outcome.warnings;
     warnings.extend(outcome.reasons);
     let allowed = Outcome::allow(vec![Reason::built_in("builtin.recovery", text)]);
@@ -393,7 +393,7 @@ impl RuleMeta {
     fn bare(&self) -> Reason {
         let level = self.annotations.guardrail.as_ref().map(|(level, _)| *level);
         let (policy, revision) = (self.policy.clone(), self.revision.clone());
-        Reason { policy, revision, set: self.kind, level, ..Reason::built_in(&self.id, "") }
+        Reason { policy, revision, policy_type: self.kind, level, ..Reason::built_in(&self.id, "") }
     }
 }
 

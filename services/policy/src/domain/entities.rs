@@ -143,7 +143,10 @@ impl Types {
         }
         let mut attributes = vec![
             ("name".to_owned(), text(&principal.name)),
-            ("platform_admin".to_owned(), RestrictedExpression::new_bool(principal.platform_admin)),
+            (
+                "installation_operator".to_owned(),
+                RestrictedExpression::new_bool(principal.installation_operator),
+            ),
         ];
         attributes.extend(principal.email.as_deref().map(|email| ("email".to_owned(), text(email))));
         attributes.extend(principal.on_behalf_of.as_deref().map(|of| ("on_behalf_of".to_owned(), text(of))));

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use pavior_core::principal::PLATFORM;
+use pavior_core::principal::EVERYONE;
+pub use pavior_core::principal::INSTALLATION;
 use pavior_core::{Principal, PrincipalKind, ResourceName};
 
 /// At which point of a request it is decided.
@@ -92,7 +93,7 @@ pub struct Context {
 /// Everything that a decision looks at, besides the policies.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Input {
-    /// The id of the organization, or [`PLATFORM`].
+    /// The id of the organization, or [`INSTALLATION`].
     pub organization: String,
     /// Who asks.
     pub principal: Principal,
@@ -118,7 +119,7 @@ impl Input {
 
     /// Whether the principal belongs to the organization that the decision is about.
     pub fn is_member(&self) -> bool {
-        self.organization != PLATFORM && self.principal.organization == self.organization
+        self.organization != INSTALLATION && self.principal.organization == self.organization
     }
 
     /// The same asked of the other side, where the resource goes from one owner to another: as if it had gone already.
@@ -137,11 +138,11 @@ impl Input {
     }
 
     /// Whether the principal belongs to the owner of the resource; where nobody owns it, to the group that is to own
-    /// what is made. A resource with an owner is never opened by naming another owner.
+    /// what is made. A resource with an owner is never opened by naming another owner, and everybody owns nothing.
     pub fn is_owner(&self) -> bool {
         let made = self.context.new_owner.as_ref().filter(|_| !self.context.moves_owner);
         let owner = self.resource.owner.as_ref().or(made);
-        self.is_member() && owner.is_some_and(|owner| self.groups.contains(&owner.id))
+        self.is_member() && owner.is_some_and(|owner| owner.id != EVERYONE && self.groups.contains(&owner.id))
     }
 }
 

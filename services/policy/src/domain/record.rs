@@ -9,7 +9,7 @@ use super::action::Pattern;
 use super::approval::{Requirements, State, Vote};
 use super::combine::Mode;
 use super::role::{Member, Reach};
-use super::source::SetKind;
+use super::source::PolicyType;
 
 pub use pavior_core::resource::Stored;
 
@@ -60,11 +60,11 @@ pub(crate) struct PolicyFields {
     pub display_name: String,
     /// What it is for.
     pub description: String,
-    /// The set that it belongs to.
-    pub kind: SetKind,
+    /// What it is for.
+    pub kind: PolicyType,
     /// The Cedar text.
     pub source: String,
-    /// SHA-256 of the text, in hexadecimal.
+    /// SHA-256 of the text, `sha256:` and hexadecimal.
     pub digest: String,
     /// The number of the revision that holds the text, from 1.
     pub text_revision: i64,
@@ -84,11 +84,11 @@ impl PolicyFields {
 pub(crate) struct PolicyRevisionFields {
     /// The id of the policy.
     pub policy: String,
-    /// The set that it belongs to.
-    pub kind: SetKind,
+    /// What it is for.
+    pub kind: PolicyType,
     /// The Cedar text.
     pub source: String,
-    /// SHA-256 of the text, in hexadecimal.
+    /// SHA-256 of the text, `sha256:` and hexadecimal.
     pub digest: String,
     /// Who wrote it, by resource name.
     pub author: String,
@@ -101,8 +101,8 @@ pub(crate) struct PolicyBindingFields {
     pub policy: String,
     /// Ids of the projects where it holds; empty for all.
     pub projects: Vec<String>,
-    /// Environment classes where it holds; empty for all.
-    pub environment_classes: Vec<String>,
+    /// Ids of the environment classes where it holds; empty for all.
+    pub environment_class_ids: Vec<String>,
     /// How it is in force.
     pub mode: Mode,
     /// The number of the revision that is in force; none for the latest.
@@ -116,10 +116,10 @@ pub struct Requirement {
     pub group: String,
     /// How many distinct people.
     pub quorum: u32,
-    /// The policies that ask for it.
-    pub policy_ids: Vec<String>,
+    /// The rules that ask for it.
+    pub rule_ids: Vec<String>,
     /// How long it may wait, in seconds; none for the default.
-    pub expiry_seconds: Option<i64>,
+    pub ttl_seconds: Option<i64>,
 }
 
 /// A vote with what is kept of it.
@@ -160,8 +160,6 @@ pub(crate) struct ApprovalFields {
     pub summary: String,
     /// What must be met.
     pub requirements: Vec<Requirement>,
-    /// The decisions on everything in the plan, by resource name.
-    pub decisions: Vec<String>,
     /// What was said so far, in order.
     pub votes: Vec<CastVote>,
     /// When it expires if nobody decides.
@@ -268,7 +266,7 @@ impl Fields for PolicyFields {
         json!({
             "displayName": display_name,
             "description": description,
-            "policySet": kind.name(),
+            "policyType": kind.name(),
             "source": source,
             "digest": digest,
             "revisionId": text_revision.to_string(),
@@ -301,16 +299,16 @@ impl Fields for PolicyBindingFields {
     fn check(&self, _organization: &str, _id: &str) -> Violations {
         let mut violations = Violations::new();
         at_most(&mut violations, "projects", &self.projects, MAX_SCOPES);
-        at_most(&mut violations, "environment_classes", &self.environment_classes, MAX_SCOPES);
+        at_most(&mut violations, "environment_class_ids", &self.environment_class_ids, MAX_SCOPES);
         violations
     }
 
     fn snapshot(&self) -> Json {
-        let Self { policy, projects, environment_classes, mode, text_revision } = self;
+        let Self { policy, projects, environment_class_ids, mode, text_revision } = self;
         json!({
             "policy": policy,
             "projects": projects,
-            "environmentClasses": environment_classes,
+            "environmentClassIds": environment_class_ids,
             "mode": mode.name(),
             "revisionId": text_revision.map(|revision| revision.to_string()),
         })
@@ -339,7 +337,6 @@ impl Fields for ApprovalFields {
             "operation": self.operation,
             "plan": self.plan,
             "planDigest": self.plan_digest,
-            "decisions": self.decisions,
             "votes": votes.collect::<Vec<_>>(),
             "endReason": self.end_reason,
         })

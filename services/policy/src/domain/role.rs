@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pavior_core::PrincipalKind;
+use pavior_core::principal::EVERYONE;
 
 use super::action::Pattern;
 use super::input::Input;
@@ -24,22 +25,17 @@ impl Role {
     }
 }
 
-/// The member that stands for all. No resource name reads so, as names begin with `organizations/`.
-const EVERYONE: &str = "everyone";
-
 /// To whom a role is granted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Member {
-    /// Everybody in the organization.
-    Everyone,
-    /// The members of a group, by its id.
+    /// The members of a group, by its id. Everybody in the organization is one of [`EVERYONE`].
     Group(String),
     /// One principal, by resource name.
     Principal(String),
 }
 
 impl Member {
-    /// Reads a member of `organization`: a resource name, or the word for all.
+    /// Reads a member of `organization`, a resource name.
     ///
     /// # Errors
     /// A sentence that says what is wanted.
@@ -47,13 +43,10 @@ impl Member {
         let wanted = || {
             format!(
                 "member `{}` must be a user, group, service account or agent of `organizations/{organization}`, for example \
-                 `organizations/{organization}/groups/payments`, or `{EVERYONE}`",
+                 `organizations/{organization}/groups/payments`; all of them are `organizations/{organization}/groups/{EVERYONE}`",
                 name.chars().take(100).collect::<String>()
             )
         };
-        if name == EVERYONE {
-            return Ok(Self::Everyone);
-        }
         let parsed = pavior_core::ResourceName::parse(name).map_err(|_| wanted())?;
         if parsed.organization() != organization || parsed.pairs().count() != 2 {
             return Err(wanted());
@@ -68,7 +61,6 @@ impl Member {
     /// As in the API, without the organization where it is a group of it.
     pub fn short_name(&self) -> String {
         match self {
-            Self::Everyone => EVERYONE.to_owned(),
             Self::Group(id) => format!("groups/{id}"),
             Self::Principal(name) => name.clone(),
         }
@@ -77,7 +69,6 @@ impl Member {
     /// As in the API.
     pub fn name(&self, organization: &str) -> String {
         match self {
-            Self::Everyone => EVERYONE.to_owned(),
             Self::Group(id) => format!("organizations/{organization}/groups/{id}"),
             Self::Principal(name) => name.clone(),
         }
@@ -132,7 +123,6 @@ impl RoleBinding {
 
     fn names(&self, input: &Input) -> bool {
         self.members.iter().any(|member| match member {
-            Member::Everyone => true,
             Member::Group(group) => input.groups.contains(group),
             Member::Principal(name) => *name == input.principal.name,
         })
@@ -172,8 +162,7 @@ impl RoleIndex {
         }
         let groups = input.groups.iter().map(|group| Member::Group(group.clone()));
         let of = |member: Member| self.by_member.get(&member).into_iter().flatten().copied();
-        let mut found: BTreeSet<usize> = of(Member::Everyone).collect();
-        found.extend(of(Member::Principal(input.principal.name.clone())));
+        let mut found: BTreeSet<usize> = of(Member::Principal(input.principal.name.clone())).collect();
         found.extend(groups.flat_map(of));
         let bindings = found.into_iter().filter_map(|at| self.bindings.get(at));
         bindings.filter(|binding| self.role_grants(binding, &input.action) && binding.holds(input)).collect()
@@ -243,9 +232,6 @@ impl RoleIndex {
 fn principal_scope(member: &Member, organization: &str) -> String {
     let name = member.name(organization);
     let kind = match member {
-        Member::Everyone => {
-            return format!("principal in Pavior::Organization::\"organizations/{organization}\"");
-        }
         Member::Group(_) => return format!("principal in Pavior::Group::{name:?}"),
         Member::Principal(name) if name.contains("/serviceAccounts/") => PrincipalKind::ServiceAccount,
         Member::Principal(name) if name.contains("/agents/") => PrincipalKind::Agent,

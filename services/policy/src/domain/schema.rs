@@ -23,7 +23,7 @@ const TYPES: &str = r#"
   entity User, Service, ServiceAccount, Agent in [Group, Organization] = {
     "name": String,
     "email"?: String,
-    "platform_admin": Bool,
+    "installation_operator": Bool,
     "on_behalf_of"?: String,
   };
   entity Resource in [Project, Organization] = {

@@ -13,24 +13,24 @@ use super::{action, lexer};
 /// The stack of the thread on which policies are parsed and validated.
 const STACK_BYTES: usize = 64 << 20;
 
-/// Which set a policy belongs to.
+/// What a policy is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SetKind {
+pub enum PolicyType {
     /// Who may do what.
     Access,
     /// What may be made.
     Guardrail,
 }
 
-impl SetKind {
-    /// Both sets.
+impl PolicyType {
+    /// Both.
     pub const ALL: [Self; 2] = [Self::Access, Self::Guardrail];
 
     /// Its name in the API and in the database.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Access => "POLICY_SET_ACCESS",
-            Self::Guardrail => "POLICY_SET_GUARDRAIL",
+            Self::Access => "POLICY_TYPE_ACCESS",
+            Self::Guardrail => "POLICY_TYPE_GUARDRAIL",
         }
     }
 }
@@ -77,7 +77,7 @@ pub struct CheckedPolicy {
 /// One sentence for each thing that is wrong.
 pub fn check(
     text: &str,
-    kind: SetKind,
+    kind: PolicyType,
     schema: &PolicySchema,
     organization: &str,
 ) -> Result<CheckedPolicy, Vec<String>> {
@@ -95,7 +95,7 @@ pub fn check(
 
 fn parse(
     text: &str,
-    kind: SetKind,
+    kind: PolicyType,
     schema: &PolicySchema,
     organization: &str,
 ) -> Result<CheckedPolicy, Vec<String>> {
@@ -117,12 +117,14 @@ fn parse(
     let mut rules = Vec::with_capacity(parsed.len());
     for policy in parsed {
         let forbid = policy.effect() == Effect::Forbid;
-        if kind == SetKind::Guardrail && !forbid {
-            problems
-                .push("a guardrail has `forbid` rules only; `permit` belongs into the access set".to_owned());
+        if kind == PolicyType::Guardrail && !forbid {
+            problems.push(
+                "a guardrail has `forbid` rules only; `permit` belongs into a policy of POLICY_TYPE_ACCESS"
+                    .to_owned(),
+            );
         }
         problems.extend(policy.entity_literals().iter().filter_map(|uid| misnamed(uid, organization)));
-        match Annotations::parse(policy.annotations(), kind == SetKind::Guardrail) {
+        match Annotations::parse(policy.annotations(), kind == PolicyType::Guardrail) {
             Ok(annotations) => rules.push(Rule { forbid, annotations, policy: policy.clone() }),
             Err(found) => problems.extend(found),
         }

@@ -25,22 +25,21 @@ use crate::domain::record::{ApprovalFields, CastVote, Requirement, Stored};
 pub(super) struct KeptRequirement {
     group: String,
     quorum: u32,
-    policy_ids: Vec<String>,
-    #[serde(default)]
-    expiry_seconds: Option<i64>,
+    rule_ids: Vec<String>,
+    ttl_seconds: Option<i64>,
 }
 
 impl From<KeptRequirement> for Requirement {
     fn from(kept: KeptRequirement) -> Self {
-        let KeptRequirement { group, quorum, policy_ids, expiry_seconds } = kept;
-        Self { group, quorum, policy_ids, expiry_seconds }
+        let KeptRequirement { group, quorum, rule_ids, ttl_seconds } = kept;
+        Self { group, quorum, rule_ids, ttl_seconds }
     }
 }
 
 impl From<Requirement> for KeptRequirement {
     fn from(requirement: Requirement) -> Self {
-        let Requirement { group, quorum, policy_ids, expiry_seconds } = requirement;
-        Self { group, quorum, policy_ids, expiry_seconds }
+        let Requirement { group, quorum, rule_ids, ttl_seconds } = requirement;
+        Self { group, quorum, rule_ids, ttl_seconds }
     }
 }
 
@@ -80,7 +79,6 @@ impl Table for ApprovalFields {
             plan_digest,
             summary,
             requirements,
-            decisions,
             expire_time,
             end_reason,
         } = row;
@@ -97,7 +95,6 @@ impl Table for ApprovalFields {
             plan_digest,
             summary,
             requirements: requirements.into_iter().map(Requirement::from).collect(),
-            decisions: from_json(&decisions, "decisions")?,
             votes: Vec::new(),
             expire_time: stored_time(expire_time)?,
             end_reason,
@@ -121,7 +118,6 @@ impl Table for ApprovalFields {
             plan_digest,
             summary,
             requirements,
-            decisions,
             votes: _,
             expire_time,
             end_reason,
@@ -146,7 +142,6 @@ impl Table for ApprovalFields {
             plan_digest,
             summary,
             requirements: to_json(&requirements),
-            decisions: to_json(&decisions),
             expire_time: micros(expire_time),
             end_reason,
         }

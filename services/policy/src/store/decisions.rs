@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::approvals::KeptRequirement;
 use super::entity::decision as row;
-use super::tables::{corrupt, from_json, set_of, to_json};
+use super::tables::{corrupt, from_json, to_json, type_of};
 use crate::domain::annotation::Level;
 use crate::domain::combine::{Effect, Reason};
 use crate::domain::decision::DecisionFields;
@@ -27,10 +27,10 @@ const SWEPT: u64 = 1_000;
 /// A reason as it is kept.
 #[derive(Serialize, Deserialize)]
 struct KeptReason {
-    policy_id: String,
+    rule_id: String,
     policy: String,
     revision: String,
-    set: String,
+    policy_type: String,
     level: Option<String>,
     message: String,
     fix: String,
@@ -39,9 +39,10 @@ struct KeptReason {
 
 impl From<&Reason> for KeptReason {
     fn from(reason: &Reason) -> Self {
-        let Reason { policy_id, policy, revision, set, level, message, fix, docs } = reason.clone();
-        let (set, level) = (set.name().to_owned(), level.map(|level| level.name().to_owned()));
-        Self { policy_id, policy, revision, set, level, message, fix, docs }
+        let Reason { rule_id, policy, revision, policy_type, level, message, fix, docs } = reason.clone();
+        let (policy_type, level) =
+            (policy_type.name().to_owned(), level.map(|level| level.name().to_owned()));
+        Self { rule_id, policy, revision, policy_type, level, message, fix, docs }
     }
 }
 
@@ -49,13 +50,13 @@ impl TryFrom<KeptReason> for Reason {
     type Error = StoreError;
 
     fn try_from(kept: KeptReason) -> Result<Self, StoreError> {
-        let KeptReason { policy_id, policy, revision, set, level, message, fix, docs } = kept;
+        let KeptReason { rule_id, policy, revision, policy_type, level, message, fix, docs } = kept;
         let known = |name: String| {
             let found = Level::ALL.into_iter().find(|level| level.name() == name);
             found.ok_or_else(|| corrupt("reasons"))
         };
-        let (set, level) = (set_of(&set)?, level.map(known).transpose()?);
-        Ok(Self { policy_id, policy, revision, set, level, message, fix, docs })
+        let (policy_type, level) = (type_of(&policy_type)?, level.map(known).transpose()?);
+        Ok(Self { rule_id, policy, revision, policy_type, level, message, fix, docs })
     }
 }
 
@@ -111,8 +112,8 @@ impl Table for DecisionFields {
             policy_error,
             input_digest,
             plan_digest,
-            policy_revision,
-            directory_revision,
+            policies_digest,
+            directory_version,
         } = row;
         let requirements: Vec<KeptRequirement> = from_json(&requirements, "requirements")?;
         let fields = Self {
@@ -136,8 +137,8 @@ impl Table for DecisionFields {
             policy_error,
             input_digest,
             plan_digest,
-            policy_revision,
-            directory_revision,
+            policies_digest,
+            directory_version,
         };
         let (create_time, update_time) = (stored_time(create_time)?, stored_time(update_time)?);
         Ok(Stored { uid, organization, id, revision, create_time, update_time, fields })
@@ -160,8 +161,8 @@ impl Table for DecisionFields {
             policy_error,
             input_digest,
             plan_digest,
-            policy_revision,
-            directory_revision,
+            policies_digest,
+            directory_version,
         } = fields;
         let requirements: Vec<KeptRequirement> =
             requirements.into_iter().map(KeptRequirement::from).collect();
@@ -186,8 +187,8 @@ impl Table for DecisionFields {
             policy_error,
             input_digest,
             plan_digest,
-            policy_revision,
-            directory_revision,
+            policies_digest,
+            directory_version,
         }
     }
 }

@@ -81,7 +81,7 @@ pub(crate) async fn invalidate_unscoped(
 fn ended(ids: &dyn IdGen, clock: &dyn Clock, operator: PrincipalRef, lost: &Pending) -> AuditEvent {
     let shown = |state: State| Some(json!({ "state": state.as_str(), "operation": lost.operation }));
     AuditEvent {
-        affected: vec![Affected::new("policy.pavior.dev/Approval", &lost.name)],
+        target: Some(Affected::new("policy.pavior.dev/Approval", &lost.name)),
         cause: Cause { operation: lost.operation.clone(), ..Cause::default() },
         change: Some(Change {
             before: shown(State::Pending),

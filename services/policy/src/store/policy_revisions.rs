@@ -10,7 +10,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::entity::{policy_binding, policy_revision as row};
-use super::tables::set_of;
+use super::tables::type_of;
 use crate::domain::record::{PolicyRevisionFields, Stored, policy_name};
 
 impl Table for PolicyRevisionFields {
@@ -36,12 +36,12 @@ impl Table for PolicyRevisionFields {
             create_time,
             update_time,
             policy,
-            policy_set,
+            policy_type,
             source,
             digest,
             author,
         } = row;
-        let fields = Self { policy, kind: set_of(&policy_set)?, source, digest, author };
+        let fields = Self { policy, kind: type_of(&policy_type)?, source, digest, author };
         let (create_time, update_time) = (stored_time(create_time)?, stored_time(update_time)?);
         Ok(Stored { uid, organization, id, revision, create_time, update_time, fields })
     }
@@ -57,7 +57,7 @@ impl Table for PolicyRevisionFields {
             create_time: micros(create_time),
             update_time: micros(update_time),
             policy,
-            policy_set: kind.name().to_owned(),
+            policy_type: kind.name().to_owned(),
             source,
             digest,
             author,

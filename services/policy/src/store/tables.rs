@@ -19,7 +19,7 @@ use crate::domain::record::{
     PolicyBindingFields, PolicyFields, RoleBindingFields, RoleFields, Stored, policy_name, role_name,
 };
 use crate::domain::role::{Member, Reach};
-use crate::domain::source::SetKind;
+use crate::domain::source::PolicyType;
 
 pub(super) fn corrupt(what: &str) -> StoreError {
     StoreError::Corrupt(format!("column `{what}` cannot be read"))
@@ -38,9 +38,9 @@ fn last(name: &str) -> String {
     name.rsplit('/').next().unwrap_or(name).to_owned()
 }
 
-/// The set of this name.
-pub(super) fn set_of(name: &str) -> Result<SetKind, StoreError> {
-    SetKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| corrupt("policy_set"))
+/// The type of this name.
+pub(super) fn type_of(name: &str) -> Result<PolicyType, StoreError> {
+    PolicyType::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| corrupt("policy_type"))
 }
 
 /// Names of an enum for filters: with the enum's prefix and without.
@@ -166,7 +166,7 @@ impl Table for PolicyFields {
             update_time: micros(*update_time),
             display_name: display_name.clone(),
             description: description.clone(),
-            policy_set: kind.name().to_owned(),
+            policy_type: kind.name().to_owned(),
             source: source.clone(),
             digest: digest.clone(),
             text_revision: *text_revision,
@@ -183,21 +183,21 @@ impl Table for PolicyFields {
             update_time,
             display_name,
             description,
-            policy_set,
+            policy_type,
             source,
             digest,
             text_revision,
         } = row;
-        let kind = set_of(&policy_set)?;
+        let kind = type_of(&policy_type)?;
         let spec = Self { display_name, description, kind, source, digest, text_revision };
         let (create_time, update_time) = (stored_time(create_time)?, stored_time(update_time)?);
         Ok(Stored { uid, organization, id, revision, create_time, update_time, fields: spec })
     }
 
     fn filter_fields(fields: FieldMap) -> FieldMap {
-        let sets = names(SetKind::ALL.map(SetKind::name), "POLICY_SET_");
+        let types = names(PolicyType::ALL.map(PolicyType::name), "POLICY_TYPE_");
         let fields = fields.text("display_name", policy::Column::DisplayName);
-        fields.enumeration("policy_set", policy::Column::PolicySet, sets).global(["display_name"])
+        fields.enumeration("policy_type", policy::Column::PolicyType, types).global(["display_name"])
     }
 }
 
@@ -206,7 +206,7 @@ impl Table for PolicyBindingFields {
 
     fn write(stored: &Stored<Self>) -> policy_binding::Model {
         let Stored { uid, organization, id, revision, create_time, update_time, fields: spec } = stored;
-        let Self { policy, projects, environment_classes, mode, text_revision } = spec;
+        let Self { policy, projects, environment_class_ids, mode, text_revision } = spec;
         policy_binding::Model {
             uid: *uid,
             organization: organization.clone(),
@@ -216,7 +216,7 @@ impl Table for PolicyBindingFields {
             update_time: micros(*update_time),
             policy: policy_name(organization, policy),
             projects: to_json(projects),
-            environment_classes: to_json(environment_classes),
+            environment_class_ids: to_json(environment_class_ids),
             mode: mode.name().to_owned(),
             text_revision: *text_revision,
         }
@@ -232,14 +232,14 @@ impl Table for PolicyBindingFields {
             update_time,
             policy,
             projects,
-            environment_classes,
+            environment_class_ids,
             mode,
             text_revision,
         } = row;
         let spec = Self {
             policy: last(&policy),
             projects: from_json(&projects, "projects")?,
-            environment_classes: from_json(&environment_classes, "environment_classes")?,
+            environment_class_ids: from_json(&environment_class_ids, "environment_class_ids")?,
             mode: Mode::ALL.into_iter().find(|m| m.name() == mode).ok_or_else(|| corrupt("mode"))?,
             text_revision,
         };

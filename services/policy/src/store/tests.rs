@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pavior_auth::{InternalSigner, Permit, ServiceIdentity};
+use pavior_core::principal::EVERYONE;
 use pavior_resource::{ListQuery, Rows, Table};
 use pavior_store::{Store, StoreError};
 use pavior_testkit::db::both;
@@ -130,7 +131,7 @@ async fn pages_follow_the_order_and_the_filter() {
         for id in ["c", "a", "d", "b"] {
             let spec = RoleBindingFields {
                 role: if id < "c" { "x" } else { "y" }.into(),
-                members: vec![Member::Everyone, Member::Group("g".into())],
+                members: vec![Member::Group(EVERYONE.into()), Member::Group("g".into())],
                 project: (id == "a").then(|| "hello".into()),
                 reach: if id == "b" { Reach::Owned } else { Reach::All },
             };
@@ -197,10 +198,9 @@ async fn approvals_and_votes_come_back_as_they_were() {
             requirements: vec![Requirement {
                 group: "platform".into(),
                 quorum: 2,
-                policy_ids: vec!["p".into()],
-                expiry_seconds: Some(60),
+                rule_ids: vec!["p".into()],
+                ttl_seconds: Some(60),
             }],
-            decisions: vec![uuid::Uuid::from_u128(1).to_string(), uuid::Uuid::from_u128(2).to_string()],
             votes: vec![],
             expire_time: f.clock.now() + Duration::seconds(60),
             end_reason: String::new(),
@@ -273,15 +273,15 @@ fn decision(f: &Fixture, organization: &str, effect: Effect) -> Stored<DecisionF
         requirements: vec![Requirement {
             group: "platform".into(),
             quorum: 2,
-            policy_ids: vec!["x".into()],
-            expiry_seconds: Some(60),
+            rule_ids: vec!["x".into()],
+            ttl_seconds: Some(60),
         }],
         granting_roles: vec!["organizations/acme/roles/dev".into()],
         policy_error: true,
         input_digest: "i".into(),
         plan_digest: "d".into(),
-        policy_revision: "pr".into(),
-        directory_revision: "dr".into(),
+        policies_digest: "pr".into(),
+        directory_version: "dr".into(),
     };
     let uid = f.ids.uuid();
     Stored::new(organization, &uid.to_string(), uid, f.clock.now(), fields)

@@ -2,11 +2,12 @@
 
 use pavior_core::PrincipalKind;
 use pavior_core::audit::{self, Status as Ended};
+use pavior_core::principal::INSTALLATION;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_testkit::db::{both, sqlite};
 use pb::Effect;
-use pb::PolicySet::Guardrail;
+use pb::PolicyType::Guardrail;
 use pb::approval::State;
 use pb::role_binding::Reach;
 use tonic::{Code, Status};
@@ -26,7 +27,6 @@ fn ask(digest: &str, quorum: i32) -> decision_pb::CreateApprovalRequest {
             plan_digest: digest.into(),
             summary: "create production".into(),
             requirements: vec![requirement],
-            decisions: [1, 2].map(|id| format!("{ACME}/decisions/{}", uuid::Uuid::from_u128(id))).to_vec(),
             ..Default::default()
         }),
         ..Default::default()
@@ -40,14 +40,14 @@ impl Fixture {
     }
 
     async fn approve(&self, who: &str, name: &str, digest: &str) -> Result<pb::Approval, Status> {
-        let request = pb::ApproveRequest {
+        let request = pb::ApproveApprovalRequest {
             name: name.into(),
             reason: "fine".into(),
             plan_digest: digest.into(),
             ..Default::default()
         };
         let call = self.call(who, "policy.approvals.approve", request);
-        Ok(self.approvals().approve(call).await?.into_inner())
+        Ok(self.approvals().approve_approval(call).await?.into_inner())
     }
 
     async fn look(&self, name: &str) -> pb::Approval {
@@ -62,7 +62,7 @@ async fn an_approval_lets_exactly_its_plan_through() {
     both(|db| async move {
         let f = Fixture::new(db).await;
         f.role("dev", &["provisioning.*"]).await;
-        f.bind("dev", "dev", &["everyone"], Reach::All).await;
+        f.bind("dev", "dev", &["groups/everyone"], Reach::All).await;
         let text = r#"@approve("1 of group:platform") forbid (principal, action, resource);"#;
         f.policy("p", Guardrail, text).await.unwrap();
         f.enforce("p", "p").await;
@@ -125,7 +125,7 @@ async fn four_eyes_and_distinct_eligible_people() {
             .collect();
         let denied = |who| (who, Ended::Denied, "APPROVER_NOT_ELIGIBLE");
         assert_eq!(told, [denied("organizations/acme/users/bob"), denied("organizations/acme/users/alice")]);
-        assert_eq!(events.last().unwrap().affected[0].name, request.name);
+        assert_eq!(events.last().unwrap().target.as_ref().unwrap().name, request.name);
         let (code, reason, _) = failed(f.approve("carol", &request.name, "d9").await);
         assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "PLAN_STALE"));
         assert_eq!(f.approve("carol", &request.name, "").await.unwrap().state(), State::Pending);
@@ -151,9 +151,9 @@ async fn the_human_behind_an_agent_cannot_approve() {
     assert_eq!(failed(f.approve("bob", &request.name, "").await).1, "APPROVER_NOT_ELIGIBLE");
     agent.on_behalf_of = Some(user("carol").name);
     agent.groups = vec!["platform".into()];
-    let vote = pb::ApproveRequest { name: request.name.clone(), ..Default::default() };
+    let vote = pb::ApproveApprovalRequest { name: request.name.clone(), ..Default::default() };
     let call = f.signed(&f.gateway, &agent, "policy.approvals.approve", vote);
-    assert_eq!(failed(f.approvals().approve(call).await).1, "APPROVER_NOT_ELIGIBLE");
+    assert_eq!(failed(f.approvals().approve_approval(call).await).1, "APPROVER_NOT_ELIGIBLE");
     assert_eq!(f.approve("carol", &request.name, "").await.unwrap().state(), State::Approved);
 }
 
@@ -181,8 +181,8 @@ async fn a_service_that_asks_in_its_own_name_says_for_whom() {
     let f = Fixture::new(sqlite()).await;
     let mut service = user("x");
     service.kind = PrincipalKind::Service;
-    service.name = "organizations/-/services/provisioning".into();
-    service.organization = "-".into();
+    service.name = "organizations/pavior/services/provisioning".into();
+    service.organization = INSTALLATION.into();
     let call = f.signed(&f.provisioning, &service, "", ask("d1", 1));
     let (code, _, error) = failed(f.operation_approvals().create_approval(call).await);
     assert_eq!((code, error.violations[0].field.as_str()), (Code::InvalidArgument, "approval.requester"));
@@ -200,9 +200,17 @@ async fn one_denial_ends_it() {
         let f = Fixture::new(db).await;
         let request = f.ask("alice", "d1", 2).await;
         f.approve("bob", &request.name, "").await.unwrap();
-        let deny = pb::DenyRequest { name: request.name.clone(), reason: "no".into(), ..Default::default() };
+        // Who may not say yes may not say no.
+        for who in ["alice", "erin"] {
+            let deny = pb::DenyApprovalRequest { name: request.name.clone(), ..Default::default() };
+            let call = f.call(who, "policy.approvals.deny", deny);
+            let (code, reason, _) = failed(f.approvals().deny_approval(call).await);
+            assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "APPROVER_NOT_ELIGIBLE"), "{who}");
+        }
+        let deny =
+            pb::DenyApprovalRequest { name: request.name.clone(), reason: "no".into(), ..Default::default() };
         let call = f.call("carol", "policy.approvals.deny", deny);
-        let denied = f.approvals().deny(call).await.unwrap().into_inner();
+        let denied = f.approvals().deny_approval(call).await.unwrap().into_inner();
         assert_eq!((denied.state(), denied.votes.len()), (State::Denied, 2));
         let list = |filter: &str| {
             let request =
@@ -237,7 +245,7 @@ async fn time_ends_it_whoever_looks() {
         let last = f.audited().await.pop().unwrap();
         assert_eq!(
             (last.action.as_str(), last.principal.name.as_str()),
-            ("policy.approvals.expire", "organizations/-/services/policy")
+            ("policy.approvals.expire", "organizations/pavior/services/policy")
         );
     })
     .await;
@@ -275,11 +283,9 @@ async fn an_agent_asks_for_its_person_who_then_cannot_vote_or_not_at_all() {
         assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "APPROVER_NOT_ELIGIBLE"));
         assert_eq!(f.approve("bob", &request.name, "d1").await.unwrap().state(), State::Approved);
         let asked = f.audited().await.remove(0);
-        assert_eq!(
-            (asked.principal.kind, asked.principal.name),
-            (audit::PrincipalKind::User, user("pia").name)
-        );
-        assert_eq!(asked.principal.via, "organizations/acme/agents/bot");
+        assert_eq!((asked.principal.kind, asked.principal.name), (audit::PrincipalKind::Agent, bot.name));
+        assert_eq!(asked.principal.on_behalf_of, user("pia").name);
+        assert_eq!(asked.principal.via, "organizations/pavior/services/provisioning");
     })
     .await;
 }
@@ -306,6 +312,34 @@ async fn an_operation_asks_once_about_a_plan() {
 }
 
 #[tokio::test]
+async fn whoever_asks_says_what_for() {
+    let f = Fixture::new(sqlite()).await;
+    let mut empty = ask("d1", 1);
+    empty.approval = Some(pb::Approval::default());
+    let (code, reason, error) =
+        failed(f.operation_approvals().create_approval(f.internal("alice", empty)).await);
+    assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
+    let told: Vec<_> = error.violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
+    let wanted = ["action", "resource", "operation", "plan", "plan_digest", "requirements"]
+        .map(|field| format!("approval.{field}: is required"));
+    assert_eq!(told, wanted);
+}
+
+#[tokio::test]
+async fn everybody_may_be_asked() {
+    both(|db| async move {
+        let f = Fixture::new(db).await;
+        let mut asked = ask("d1", 1);
+        asked.approval.as_mut().unwrap().requirements[0].group = format!("{ACME}/groups/everyone");
+        let call = f.internal("alice", asked);
+        let request = f.operation_approvals().create_approval(call).await.unwrap().into_inner();
+        assert_eq!(failed(f.approve("alice", &request.name, "").await).1, "APPROVER_NOT_ELIGIBLE");
+        assert_eq!(f.approve("erin", &request.name, "").await.unwrap().state(), State::Approved);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn votes_at_the_same_time_are_all_counted() {
     both(|db| async move {
         let f = Fixture::new(db).await;
@@ -327,12 +361,12 @@ async fn votes_at_the_same_time_are_all_counted() {
 async fn a_vote_is_repeatable() {
     let f = Fixture::new(sqlite()).await;
     let request = f.ask("alice", "d1", 2).await;
-    let vote = pb::ApproveRequest {
+    let vote = pb::ApproveApprovalRequest {
         name: request.name.clone(),
         request_id: "0e3f1a52-5a3c-4d0e-9a52-5a3c4d0e9a52".into(),
         ..Default::default()
     };
     let call = || f.call("bob", "policy.approvals.approve", vote.clone());
-    let first = f.approvals().approve(call()).await.unwrap().into_inner();
-    assert_eq!(f.approvals().approve(call()).await.unwrap().into_inner(), first);
+    let first = f.approvals().approve_approval(call()).await.unwrap().into_inner();
+    assert_eq!(f.approvals().approve_approval(call()).await.unwrap().into_inner(), first);
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use pavior_core::digest::SHA256_PREFIX;
 use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_testkit::db::{both, sqlite};
 use pb::Effect;
-use pb::PolicySet::{Access, Guardrail};
+use pb::PolicyType::{Access, Guardrail};
 use pb::role_binding::Reach;
 use prost_types::FieldMask;
 use tonic::Code;
@@ -19,7 +20,7 @@ forbid (principal, action in Pavior::Action::"provisioning.environments.*", reso
 when { context has environment_class && context.environment_class == "production" };"#;
 
 fn ids(reasons: &[pb::Reason]) -> Vec<&str> {
-    reasons.iter().map(|reason| reason.policy_id.as_str()).collect()
+    reasons.iter().map(|reason| reason.rule_id.as_str()).collect()
 }
 
 #[tokio::test]
@@ -31,12 +32,15 @@ async fn roles_grant_through_groups_and_guardrails_ask() {
         f.role("dev", &["provisioning.*"]).await;
         let denied = f.decide(question("alice", CREATE)).await.unwrap();
         assert_eq!(denied.granting_roles, [format!("{ACME}/roles/dev")]);
-        f.bind("everyone-owned", "dev", &["everyone"], Reach::Owned).await;
+        f.bind("everyone-owned", "dev", &["groups/everyone"], Reach::Owned).await;
         // Alice is in core, which is below payments, which owns the project.
         let allowed = f.decide(question("alice", CREATE)).await.unwrap();
         assert_eq!((allowed.effect(), ids(&allowed.reasons)), (Effect::Allow, vec!["everyone-owned"]));
-        assert_eq!(allowed.directory_revision, "1");
-        assert_ne!(allowed.policy_revision, denied.policy_revision);
+        assert_eq!(allowed.directory_version, "1");
+        assert_ne!(allowed.policies_digest, denied.policies_digest);
+        for digest in [&allowed.policies_digest, &allowed.input_digest] {
+            assert!(digest.strip_prefix(SHA256_PREFIX).is_some_and(|hex| hex.len() == 64), "{digest}");
+        }
         assert_eq!(f.decide(question("bob", CREATE)).await.unwrap().effect(), Effect::Deny);
         let mut claims = question("bob", CREATE);
         claims.principal.as_mut().unwrap().group_ids = vec!["payments".into()];
@@ -121,7 +125,7 @@ async fn a_decision_that_was_kept_is_found_by_its_name() {
         assert_eq!(kept.expire_time.as_ref().map(|time| time.seconds - made), Some(retention));
         assert_eq!(pb::Decision { expire_time: None, ..kept }, asked);
         assert_eq!(asked.warnings[0].level(), pb::reason::Level::Advisory);
-        assert_eq!(asked.warnings[0].policy_set(), Guardrail);
+        assert_eq!(asked.warnings[0].policy_type(), Guardrail);
         assert_eq!(asked.warnings[0].revision, format!("{ACME}/policies/p/revisions/1"));
         let missing = format!("{ACME}/decisions/{}", uuid::Uuid::nil());
         let (code, _, error) = failed(f.access().get_decision(get("root", &missing)).await);
@@ -136,11 +140,11 @@ async fn a_decision_that_was_kept_is_found_by_its_name() {
 async fn decisions_about_the_installation_stand_below_it() {
     let mut f = Fixture::new(pavior_testkit::db::sqlite()).await;
     let mut asked = question("root", "identity.organizations.create");
-    asked.organization = "organizations/-".into();
-    asked.resource = Some(ResourceFacts { name: "organizations/-".into(), ..Default::default() });
+    asked.organization = "organizations/pavior".into();
+    asked.resource = Some(ResourceFacts { name: "organizations/pavior".into(), ..Default::default() });
     let made = f.decide(asked).await.unwrap();
     f.write_decisions().await;
-    assert!(made.name.starts_with("organizations/-/decisions/"), "{}", made.name);
+    assert!(made.name.starts_with("organizations/pavior/decisions/"), "{}", made.name);
     let request = pb::GetDecisionRequest { name: made.name.clone() };
     let found = f
         .access()
@@ -149,7 +153,7 @@ async fn decisions_about_the_installation_stand_below_it() {
         .unwrap()
         .into_inner();
     assert_eq!(found.name, made.name);
-    let request = pb::ListDecisionsRequest { parent: "organizations/-".into(), ..Default::default() };
+    let request = pb::ListDecisionsRequest { parent: "organizations/pavior".into(), ..Default::default() };
     let page = f
         .access()
         .list_decisions(f.on_platform("root", "policy.decisions.list", request))
@@ -216,20 +220,23 @@ async fn the_directory_is_asked_again_and_its_loss_is_not_a_yes() {
 async fn the_platform_belongs_to_its_administrators() {
     let f = Fixture::new(sqlite()).await;
     let mut asked = question("alice", "identity.organizations.create");
-    asked.organization = "organizations/-".into();
-    asked.resource = Some(ResourceFacts { name: "organizations/-".into(), ..Default::default() });
+    asked.organization = "organizations/pavior".into();
+    asked.resource = Some(ResourceFacts { name: "organizations/pavior".into(), ..Default::default() });
     asked.resource.as_mut().unwrap().owner.clear();
     assert_eq!(f.decide(asked.clone()).await.unwrap().effect(), Effect::Deny);
-    asked.principal.as_mut().unwrap().platform_admin = true;
+    asked.principal.as_mut().unwrap().installation_operator = true;
     let allowed = f.decide(asked).await.unwrap();
-    assert_eq!((allowed.effect(), ids(&allowed.reasons)), (Effect::Allow, vec!["builtin.platform-admin"]));
+    assert_eq!(
+        (allowed.effect(), ids(&allowed.reasons)),
+        (Effect::Allow, vec!["builtin.installation-operator"])
+    );
 }
 
 #[tokio::test]
 async fn batches_and_allowed_actions() {
     let f = Fixture::new(sqlite()).await;
     f.role("viewer", &[GET]).await;
-    f.bind("viewer", "viewer", &["everyone"], Reach::All).await;
+    f.bind("viewer", "viewer", &["groups/everyone"], Reach::All).await;
     let requests = vec![question("alice", GET), question("alice", CREATE)];
     let call = f.own(decision_pb::BatchDecideRequest { requests });
     let answer = f.decisions().batch_decide(call).await.unwrap().into_inner();
@@ -252,7 +259,7 @@ async fn batches_and_allowed_actions() {
     assert_eq!(list().await, (vec![GET.to_owned()], vec![GET.to_owned()]));
     // A guardrail is asked now, where the call itself would ask it, and left to the plan where there will be one.
     f.role("maker", &[CREATE]).await;
-    f.bind("maker", "maker", &["everyone"], Reach::All).await;
+    f.bind("maker", "maker", &["groups/everyone"], Reach::All).await;
     let made = (vec![GET.to_owned(), CREATE.to_owned()], vec![GET.to_owned(), CREATE.to_owned()]);
     assert_eq!(list().await, made);
     let source = format!("forbid (principal, action == Pavior::Action::\"{CREATE}\", resource);");

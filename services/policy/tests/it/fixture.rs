@@ -7,6 +7,7 @@ use pavior_auth::{
     CallRules, Grant, INTERNAL_TOKEN, InternalSigner, InternalVerifier, Permit, ServiceIdentity, authn_layer,
 };
 use pavior_core::audit::{AuditEvent, DecisionRef, Effect};
+use pavior_core::principal::INSTALLATION;
 use pavior_core::{Principal, PrincipalKind};
 use pavior_policy::{Config, Deps};
 use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
@@ -188,7 +189,7 @@ impl Fixture {
 
     /// A call of a user through the gateway that is about the installation.
     pub(crate) fn on_platform<T>(&self, who: &str, action: &str, message: T) -> Request<T> {
-        self.signed_in("-", &self.gateway, &user(who), action, message)
+        self.signed_in(INSTALLATION, &self.gateway, &user(who), action, message)
     }
 
     /// Decisions that wait to be written are.
@@ -231,7 +232,7 @@ impl Fixture {
             role_binding_id: id.into(),
             role_binding: Some(pb::RoleBinding {
                 role: format!("{ACME}/roles/{role}"),
-                members: members.iter().map(|member| member_name(member)).collect(),
+                members: members.iter().map(|member| format!("{ACME}/{member}")).collect(),
                 reach: reach.into(),
                 ..Default::default()
             }),
@@ -244,13 +245,17 @@ impl Fixture {
     pub(crate) async fn policy(
         &self,
         id: &str,
-        set: pb::PolicySet,
+        policy_type: pb::PolicyType,
         source: &str,
     ) -> Result<pb::Policy, Status> {
         let request = pb::CreatePolicyRequest {
             parent: ACME.into(),
             policy_id: id.into(),
-            policy: Some(pb::Policy { policy_set: set.into(), source: source.into(), ..Default::default() }),
+            policy: Some(pb::Policy {
+                policy_type: policy_type.into(),
+                source: source.into(),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let call = self.call("root", "policy.policies.create", request);
@@ -319,7 +324,7 @@ pub(crate) fn user(id: &str) -> Principal {
         groups: Vec::new(),
         email: None,
         display_name: None,
-        platform_admin: false,
+        installation_operator: false,
         on_behalf_of: None,
     }
 }
@@ -331,7 +336,7 @@ pub(crate) fn wire(who: &Principal) -> types::Principal {
         organization_id: who.organization.clone(),
         subject: who.subject.clone(),
         group_ids: who.groups.clone(),
-        platform_admin: who.platform_admin,
+        installation_operator: who.installation_operator,
         ..Default::default()
     }
 }
@@ -360,9 +365,4 @@ pub(crate) fn failed<T: std::fmt::Debug>(result: Result<T, Status>) -> (Code, St
     let status = result.expect_err("an error");
     let decoded = from_status(&status);
     (status.code(), decoded.reason.clone(), decoded)
-}
-
-/// A member by the last two parts of its name, or by the word for all.
-fn member_name(member: &str) -> String {
-    if member == "everyone" { member.to_owned() } else { format!("{ACME}/{member}") }
 }

@@ -79,7 +79,7 @@ async fn a_page_of_long_policies_stays_below_what_clients_take() {
     for n in 0..270 {
         let source = format!("// {}\nforbid (principal, action, resource);", "x".repeat(9_500));
         let policy = pb::Policy {
-            policy_set: pb::PolicySet::Guardrail.into(),
+            policy_type: pb::PolicyType::Guardrail.into(),
             source,
             description: "d".repeat(4_000),
             ..Default::default()

@@ -1,7 +1,7 @@
 //! What every change and every resource of the policy service must keep to.
 
 use futures::future::{BoxFuture, LocalBoxFuture};
-use pavior_proto::pavior::policy::v1::PolicySet;
+use pavior_proto::pavior::policy::v1::PolicyType;
 use pavior_testkit::conformance::{self, Sample, Subject};
 use pavior_testkit::repeat::{Case, check};
 use pavior_testkit::{db, dynamic};
@@ -25,7 +25,7 @@ fn samples() -> Vec<Sample> {
         }),
         of("Policy", |_| {
             ["A", "B"].map(
-                |text| json!({ "displayName": text, "policySet": "POLICY_SET_GUARDRAIL", "source": NEVER }),
+                |text| json!({ "displayName": text, "policyType": "POLICY_TYPE_GUARDRAIL", "source": NEVER }),
             )
         }),
         of("PolicyBinding", |_| {
@@ -37,7 +37,7 @@ fn samples() -> Vec<Sample> {
 
 fn cases(round: &str, approvals: &[String]) -> Vec<Case> {
     let mut cases: Vec<Case> = samples().iter().flat_map(|sample| sample.cases(ROLE, round)).collect();
-    for (method, name) in ["Approve", "Deny"].into_iter().zip(approvals) {
+    for (method, name) in ["ApproveApproval", "DenyApproval"].into_iter().zip(approvals) {
         let vote = |reason: &str| json!({ "name": name, "reason": reason });
         cases.push(Case {
             method,
@@ -77,7 +77,7 @@ async fn every_change_is_done_once_for_each_request_id() {
     db::both(|db| async move {
         let f = Fixture::new(db).await;
         f.role("base", &["*"]).await;
-        f.policy("base", PolicySet::Guardrail, NEVER).await.unwrap();
+        f.policy("base", PolicyType::Guardrail, NEVER).await.unwrap();
         let mut approvals = Vec::new();
         for digest in ["d1", "d2", "d3", "d4"] {
             approvals.push(f.ask("alice", digest, 1).await.name);
@@ -103,7 +103,7 @@ async fn every_resource_keeps_to_what_all_resources_do() {
     db::both(|db| async move {
         let f = Fixture::new(db).await;
         f.role("base", &["*"]).await;
-        f.policy("base", PolicySet::Guardrail, NEVER).await.unwrap();
+        f.policy("base", PolicyType::Guardrail, NEVER).await.unwrap();
         let ask = |who: &'static str| {
             let f = &f;
             move |method: dynamic::MethodDescriptor, json: Json| {

@@ -1,6 +1,7 @@
 //! Roles, bindings and policies: the standard methods.
 
 use pavior_core::audit::AuditClass;
+use pavior_core::digest::sha256_digest;
 use pavior_proto::pavior::governance::internal::v1::GetResourceFactsRequest;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_testkit::db::both;
@@ -141,8 +142,9 @@ async fn every_malformed_field_is_named() {
         role: "organizations/other/roles/dev".into(),
         members: vec![
             "organizations/other/users/eve".into(),
-            "everyone".to_owned(),
+            format!("{ACME}/groups/everyone"),
             format!("{ACME}/projects/x"),
+            "everyone".to_owned(),
         ],
         scope: format!("{ACME}/groups/x"),
         ..Default::default()
@@ -157,7 +159,18 @@ async fn every_malformed_field_is_named() {
     let fields: Vec<_> = error.violations.iter().map(|violation| violation.field.as_str()).collect();
     assert_eq!(
         fields,
-        ["role_binding.role", "role_binding.members[0]", "role_binding.members[2]", "role_binding.scope"]
+        [
+            "role_binding.role",
+            "role_binding.members[0]",
+            "role_binding.members[2]",
+            "role_binding.members[3]",
+            "role_binding.scope"
+        ]
+    );
+    assert_eq!(
+        error.violations[3].description,
+        "member `everyone` must be a user, group, service account or agent of `organizations/acme`, for example \
+         `organizations/acme/groups/payments`; all of them are `organizations/acme/groups/everyone`"
     );
     let nothing = pb::CreatePolicyBindingRequest { parent: "acme".into(), ..Default::default() };
     let call = f.call("root", "policy.policyBindings.create", nothing);
@@ -171,7 +184,7 @@ async fn references_must_exist_and_what_is_used_stays() {
         let f = Fixture::new(db).await;
         let binding = pb::RoleBinding {
             role: format!("{ACME}/roles/dev"),
-            members: vec!["everyone".to_owned()],
+            members: vec![format!("{ACME}/groups/everyone")],
             ..Default::default()
         };
         let request = pb::CreateRoleBindingRequest {
@@ -195,7 +208,7 @@ async fn references_must_exist_and_what_is_used_stays() {
         f.access().delete_role_binding(f.call("root", "policy.roleBindings.delete", remove)).await.unwrap();
         f.access().delete_role(f.call("root", "policy.roles.delete", delete("dev"))).await.unwrap();
 
-        f.policy("p", pb::PolicySet::Access, "forbid (principal, action, resource);").await.unwrap();
+        f.policy("p", pb::PolicyType::Access, "forbid (principal, action, resource);").await.unwrap();
         f.enforce("b", "p").await;
         let remove = pb::DeletePolicyRequest { name: format!("{ACME}/policies/p"), ..Default::default() };
         let (_, reason, error) =
@@ -253,6 +266,13 @@ async fn lists_are_paged_filtered_and_ordered() {
             assert_eq!(error.violations[0].field, field);
         }
         assert_eq!(failed(list(-1, "", "", "").await).0, Code::InvalidArgument);
+        f.policy("p", pb::PolicyType::Access, "forbid (principal, action, resource);").await.unwrap();
+        for (filter, count) in [("policy_type = ACCESS", 1), ("policy_type = POLICY_TYPE_GUARDRAIL", 0)] {
+            let (parent, filter) = (ACME.to_owned(), filter.to_owned());
+            let request = pb::ListPoliciesRequest { parent, filter, ..Default::default() };
+            let call = f.call("root", "policy.policies.list", request);
+            assert_eq!(f.policies().list_policies(call).await.unwrap().into_inner().policies.len(), count);
+        }
         assert_eq!(failed(list(0, "", &"x".repeat(100_000), "").await).0, Code::InvalidArgument);
     })
     .await;
@@ -262,7 +282,7 @@ async fn lists_are_paged_filtered_and_ordered() {
 async fn a_policy_is_checked_before_it_is_kept() {
     both(|db| async move {
         let f = Fixture::new(db).await;
-        let guardrail = pb::PolicySet::Guardrail;
+        let guardrail = pb::PolicyType::Guardrail;
         let nested = format!(
             "forbid (principal, action, resource) when {{ {}true{} }};",
             "(".repeat(300),
@@ -282,7 +302,7 @@ async fn a_policy_is_checked_before_it_is_kept() {
         }
         assert!(f.audited().await.is_empty());
         let made = f.policy("p", guardrail, "forbid (principal, action, resource);").await.unwrap();
-        assert_eq!(made.digest.len(), 64);
+        assert_eq!(made.digest, sha256_digest(made.source.as_bytes()));
         let update = |patch: pb::Policy, mask: &[&str]| {
             let paths = mask.iter().map(|path| (*path).to_owned()).collect();
             let policy = Some(pb::Policy { name: made.name.clone(), ..patch });
@@ -296,11 +316,11 @@ async fn a_policy_is_checked_before_it_is_kept() {
         let broken = pb::Policy { source: nested.clone(), ..Default::default() };
         let (_, reason, _) = failed(f.policies().update_policy(update(broken, &["source"])).await);
         assert_eq!(reason, "INVALID_DOCUMENT");
-        let moved = pb::Policy { policy_set: pb::PolicySet::Access.into(), ..Default::default() };
-        let (code, _, error) = failed(f.policies().update_policy(update(moved, &["policy_set"])).await);
+        let moved = pb::Policy { policy_type: pb::PolicyType::Access.into(), ..Default::default() };
+        let (code, _, error) = failed(f.policies().update_policy(update(moved, &["policy_type"])).await);
         assert_eq!(
             (code, error.violations[0].field.as_str()),
-            (Code::InvalidArgument, "policy_set"),
+            (Code::InvalidArgument, "policy_type"),
             "{error:?}"
         );
         let better = pb::Policy {
@@ -349,7 +369,7 @@ impl Fixture {
 async fn each_text_of_a_policy_is_a_revision_and_can_be_put_back() {
     both(|db| async move {
         let f = Fixture::new(db).await;
-        let made = f.policy("p", pb::PolicySet::Guardrail, FORBID).await.unwrap();
+        let made = f.policy("p", pb::PolicyType::Guardrail, FORBID).await.unwrap();
         assert_eq!(made.revision, format!("{ACME}/policies/p/revisions/1"));
         let other = format!("@id(\"other\") {FORBID}");
         f.advance(1);
@@ -384,7 +404,7 @@ async fn each_text_of_a_policy_is_a_revision_and_can_be_put_back() {
         // A policy of the same name begins anew.
         let delete = pb::DeletePolicyRequest { name: made.name.clone(), ..Default::default() };
         f.policies().delete_policy(f.call("root", "policy.policies.delete", delete)).await.unwrap();
-        f.policy("p", pb::PolicySet::Guardrail, &other).await.unwrap();
+        f.policy("p", pb::PolicyType::Guardrail, &other).await.unwrap();
         assert_eq!(f.revisions("p").await.len(), 1);
     })
     .await;
@@ -396,11 +416,11 @@ async fn a_binding_stays_with_its_revision_or_follows_the_latest() {
         let f = Fixture::new(db).await;
         f.role("dev", &["provisioning.*"]).await;
         f.bind("dev", "dev", &["users/alice"], pb::role_binding::Reach::All).await;
-        f.policy("p", pb::PolicySet::Guardrail, &format!("@id(\"first\") {FORBID}")).await.unwrap();
+        f.policy("p", pb::PolicyType::Guardrail, &format!("@id(\"first\") {FORBID}")).await.unwrap();
         let binding = f.enforce("holds", "p").await;
         let denied = async || {
             let decision = f.decide(question("alice", CREATE)).await.unwrap();
-            decision.reasons.iter().map(|r| (r.policy_id.clone(), r.revision.clone())).collect::<Vec<_>>()
+            decision.reasons.iter().map(|r| (r.rule_id.clone(), r.revision.clone())).collect::<Vec<_>>()
         };
         let said = |id: &str, revision: u32| {
             vec![(id.to_owned(), format!("{ACME}/policies/p/revisions/{revision}"))]

@@ -11,6 +11,7 @@ use tonic::Request;
 
 use super::{Answered, Api, input};
 use crate::app::admission::Named;
+use crate::app::deletions::Removal;
 use crate::app::{Answer, Ask, Goal};
 use crate::error::Result;
 
@@ -30,7 +31,9 @@ impl Change for pb::CreateProjectRequest {
 impl Change for pb::DeleteProjectRequest {
     async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer> {
         let violations = validate::violations(&self)?;
-        api.app.delete_project(ask, &self.name, &self.etag, self.allow_missing, violations).await
+        let Self { name, etag, allow_missing, force, .. } = &self;
+        let how = Removal { etag, allow_missing: *allow_missing, force: *force };
+        api.app.delete_project(ask, name, how, violations).await
     }
 }
 
@@ -83,7 +86,10 @@ impl Api {
     pub(super) async fn change<R: Change>(&self, request: Request<R>) -> Answered<Operation> {
         let (permit, request) = (permit(&request)?, request.into_inner());
         let ask = input::ask(permit, &request);
-        let answer = request.hand_on(self, &ask).await;
+        let answer = match input::check_digest(&ask) {
+            Ok(()) => request.hand_on(self, &ask).await,
+            Err(error) => Err(error),
+        };
         self.begun(&ask, answer).await
     }
 

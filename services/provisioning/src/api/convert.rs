@@ -9,12 +9,15 @@ use prost::Message as _;
 use prost_types::Struct;
 use serde_json::Value;
 
-use super::secrets::apart;
+use super::apart::{Apart, apart};
 use crate::app::etag_of;
-use crate::app::rows::{KeptPlan, deployment, environment, project, resource, run};
+use crate::app::rows::{
+    Endpoint, EnvironmentView, KeptPlan, deployment, environment, project, resource, run,
+};
 use crate::domain::names;
 use crate::domain::plan::{Action, Artifact, Change, FieldChange, Given, Plan};
 use crate::domain::question::Question;
+use crate::domain::standing::Drift;
 use crate::error::{Error, Result};
 
 fn structure(value: &Value) -> Option<Struct> {
@@ -55,7 +58,7 @@ pub(crate) fn project(row: project::Model) -> pb::Project {
         parameters: structure(&parameters),
         labels: serde_json::from_value::<HashMap<String, String>>(labels).unwrap_or_default(),
         state: pb::project::State::from_str_name(&format!("STATE_{state}")).unwrap_or_default().into(),
-        operation,
+        active_operation: operation,
         creator,
         create_time: Some(to_timestamp(create_time)),
         update_time: Some(to_timestamp(update_time)),
@@ -63,7 +66,8 @@ pub(crate) fn project(row: project::Model) -> pb::Project {
 }
 
 /// An environment.
-pub(crate) fn environment(row: environment::Model) -> pb::Environment {
+pub(crate) fn environment(view: EnvironmentView) -> pb::Environment {
+    let EnvironmentView { row, endpoints, deployments } = view;
     let environment::Model {
         uid,
         organization: _,
@@ -77,8 +81,6 @@ pub(crate) fn environment(row: environment::Model) -> pb::Environment {
         expire_time,
         state,
         operation,
-        url,
-        deployment,
         creator,
         create_time,
         update_time,
@@ -90,24 +92,29 @@ pub(crate) fn environment(row: environment::Model) -> pb::Environment {
         uid: uid.to_string(),
         etag: etag_of(uid, revision),
         display_name,
-        environment_class: class,
+        environment_class_id: class,
         template_version,
         parameters: structure(&parameters),
         expiration: expire_time.map(|time| pb::environment::Expiration::ExpireTime(to_timestamp(time))),
         state: pb::environment::State::from_str_name(&format!("STATE_{state}")).unwrap_or_default().into(),
-        operation,
-        url,
-        deployment,
+        active_operation: operation,
+        endpoints: endpoints.into_iter().map(endpoint).collect(),
+        active_deployments: deployments,
         creator,
         create_time: Some(to_timestamp(create_time)),
         update_time: Some(to_timestamp(update_time)),
     }
 }
 
+fn endpoint(endpoint: Endpoint) -> pb::environment::Endpoint {
+    let Endpoint { resource, url } = endpoint;
+    pb::environment::Endpoint { resource, url }
+}
+
 /// A resource.
 pub(crate) fn resource(row: resource::Model) -> pb::Resource {
-    let (inputs, input_secrets) = apart(&row.inputs);
-    let (outputs, output_secrets) = apart(&row.outputs);
+    let Apart { value: inputs, secrets: input_secrets, unknown: _ } = apart(&row.inputs);
+    let Apart { value: outputs, secrets: output_secrets, unknown: _ } = apart(&row.outputs);
     pb::Resource {
         name: row.name,
         uid: row.uid.to_string(),
@@ -115,7 +122,7 @@ pub(crate) fn resource(row: resource::Model) -> pb::Resource {
         resource_type: row.resource_type,
         resource_definition: row.resource_definition,
         driver_id: row.driver,
-        identity: row.identity,
+        external_id: row.identity,
         inputs: structure(&inputs),
         outputs: structure(&outputs),
         input_secrets,
@@ -196,14 +203,16 @@ fn run_step(step: &Value) -> pb::run::Step {
 /// A deployment.
 pub(crate) fn deployment(row: deployment::Model) -> pb::Deployment {
     use pb::deployment::Source;
-    let source = match row.promoted_from.as_str() {
-        "" => Source::Run(row.run.clone()),
-        _ => Source::Deployment(row.promoted_from),
+    let source = match (row.source_deployment.as_str(), row.run.as_str()) {
+        // The run is yet to come.
+        ("", "") => None,
+        ("", run) => Some(Source::SourceRun(run.to_owned())),
+        (deployment, _) => Some(Source::SourceDeployment(deployment.to_owned())),
     };
     pb::Deployment {
         name: row.name,
         uid: row.uid.to_string(),
-        source: Some(source),
+        source,
         artifact: Some(pb::deployment::Artifact {
             digest: digest_of(&row.artifact),
             run: row.run,
@@ -217,6 +226,7 @@ pub(crate) fn deployment(row: deployment::Model) -> pb::Deployment {
         creator: row.creator,
         create_time: Some(to_timestamp(row.create_time)),
         update_time: Some(to_timestamp(row.update_time)),
+        resource: row.resource,
     }
 }
 
@@ -260,17 +270,17 @@ pub(crate) fn plan(plan: Plan) -> pb::Plan {
         summary: plan.summary,
         create_time: Some(to_timestamp(plan.create_time)),
         expire_time: Some(to_timestamp(plan.expire_time)),
-        questions: questions(plan.questions, plan.answers),
+        policy_checks: policy_checks(plan.questions, plan.answers),
         intent: None,
     }
 }
 
-fn questions(questions: Vec<Question>, answers: Vec<Given>) -> Vec<pb::plan::Question> {
+fn policy_checks(questions: Vec<Question>, answers: Vec<Given>) -> Vec<pb::plan::PolicyCheck> {
     let both = questions.into_iter().zip(answers);
-    both.map(|(question, answer)| pb::plan::Question {
+    both.map(|(question, answer)| pb::plan::PolicyCheck {
         action: question.action,
         resource: question.subject.name,
-        environment_class: question.environment_class,
+        environment_class_id: question.environment_class,
         decision: answer.decision,
         effect: Effect::from_str_name(&format!("EFFECT_{}", answer.effect)).unwrap_or_default().into(),
     })
@@ -313,7 +323,16 @@ fn change(change: Change) -> pb::plan::Change {
         pinned: spec.pinned.as_object().filter(|map| !map.is_empty()).and_then(|_| structure(&spec.pinned)),
         artifact_digest,
         artifact_step_id,
-        reason: drift.map(|drift| drift.words().to_owned()).unwrap_or_default(),
+        drift: drift.map(self::drift).unwrap_or_default().into(),
+        drift_message: drift.map(|drift| drift.words().to_owned()).unwrap_or_default(),
+    }
+}
+
+fn drift(drift: Drift) -> pb::plan::Drift {
+    match drift {
+        Drift::Gone => pb::plan::Drift::Missing,
+        Drift::Broken => pb::plan::Drift::Incomplete,
+        Drift::Different => pb::plan::Drift::Changed,
     }
 }
 
@@ -324,12 +343,16 @@ fn digest_of(artifact: &Value) -> String {
 }
 
 fn field(field: FieldChange) -> pb::plan::FieldChange {
-    let FieldChange { path, before, after, known_later } = field;
-    let side = |value: Option<&Value>| match value.map(apart) {
-        Some((value, secrets)) => (Some(to_value(&value)), secrets),
-        None => Default::default(),
-    };
-    let (before, before_secrets) = side(before.as_ref());
-    let (after, after_secrets) = side(after.as_ref());
-    pb::plan::FieldChange { path, before, after, known_later, before_secrets, after_secrets }
+    let FieldChange { path, before, after } = field;
+    let shown = |side: Option<Value>| side.map(|value| apart(&value));
+    let (before, after) = (shown(before), shown(after));
+    let value = |side: &Option<Apart>| side.as_ref().map(|side| to_value(&side.value));
+    pb::plan::FieldChange {
+        path,
+        before: value(&before),
+        after: value(&after),
+        before_secrets: before.map(|side| side.secrets).unwrap_or_default(),
+        after_unknown_paths: after.as_ref().map(|side| side.unknown.clone()).unwrap_or_default(),
+        after_secrets: after.map(|side| side.secrets).unwrap_or_default(),
+    }
 }

@@ -3,11 +3,13 @@
 use pavior_auth::Permit;
 use pavior_driver::Health;
 use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_rpc::paging::Page;
 use pavior_rpc::validate;
+use serde_json::json;
 
 use super::Api;
-use crate::app::diagnosis::{Condition, Diagnosis, Finding, Kind};
-use crate::error::Result;
+use crate::app::diagnosis::{Condition, Diagnosis, Finding, Kind, Place};
+use crate::error::{Error, Result};
 
 impl Api {
     pub(crate) async fn diagnosis(
@@ -16,10 +18,17 @@ impl Api {
         request: pb::DiagnoseResourcesRequest,
     ) -> Result<pb::DiagnoseResourcesResponse> {
         validate::request(&request)?;
-        let Diagnosis { findings, truncated, drivers } = self.app.diagnose(permit, &request.parent).await?;
+        let pb::DiagnoseResourcesRequest { parent, page_size, page_token } = &request;
+        let page = Page::open(&self.app.tokens, *page_size, page_token, &["DiagnoseResources", parent])?;
+        let after = page.after.clone().map(serde_json::from_value::<Place>).transpose();
+        let after = after.map_err(|_| Error::Corrupt("the place in a page token".to_owned()))?;
+        let limit = usize::try_from(page.limit()).unwrap_or(usize::MAX);
+        let diagnosis = self.app.diagnose(permit, parent, after.as_ref(), limit).await?;
+        let Diagnosis { mut findings, drivers } = diagnosis;
+        let next_page_token = page.close(&self.app.tokens, &mut findings, |finding| json!(finding.place()));
         Ok(pb::DiagnoseResourcesResponse {
             findings: findings.into_iter().map(finding).collect(),
-            truncated,
+            next_page_token,
             drivers: drivers.into_iter().map(condition).collect(),
         })
     }
@@ -30,16 +39,16 @@ fn finding(finding: Finding) -> pb::ResourceFinding {
     let Finding { kind, driver, identity, resource_type, organization, resource } = finding;
     let advice = kind.advice().to_owned();
     let kind = match kind {
-        Kind::Orphan => PbKind::Orphan,
+        Kind::Orphaned => PbKind::Orphaned,
         Kind::Missing => PbKind::Missing,
         Kind::Driverless => PbKind::Driverless,
-        Kind::Different => PbKind::Different,
+        Kind::Drifted => PbKind::Drifted,
     };
     let organization = format!("organizations/{organization}");
     pb::ResourceFinding {
         kind: kind.into(),
         driver_id: driver,
-        identity,
+        external_id: identity,
         resource_type_id: resource_type,
         organization,
         resource,

@@ -2,9 +2,10 @@
 
 use pavior_auth::Permit;
 use pavior_core::Fault;
+use pavior_core::digest::is_sha256_digest;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::shape::Request;
-use pavior_rpc::{Violations, convert, digest, mask};
+use pavior_rpc::{Problem, Violations, convert, digest, mask};
 use serde_json::{Value, json};
 
 use super::Api;
@@ -27,6 +28,15 @@ pub(crate) fn ask<R: Request>(permit: Permit, request: &R) -> Ask {
         plan_digest: request.plan_digest().to_owned(),
         due: None,
     }
+}
+
+/// Refuses a digest of a plan that no plan can have.
+pub(crate) fn check_digest(ask: &Ask) -> Result<()> {
+    if ask.plan_digest.is_empty() || is_sha256_digest(&ask.plan_digest) {
+        return Ok(());
+    }
+    let why = "must be the digest of a plan: `sha256:` and 64 lower-case hexadecimal digits";
+    Err(Problem::invalid_field("plan_digest", Fault::Pattern, why).into())
 }
 
 fn parameters(value: Option<&prost_types::Struct>) -> Value {
@@ -64,7 +74,7 @@ pub(crate) fn environment(
     });
     WantedEnvironment {
         display_name: environment.display_name,
-        class: environment.environment_class,
+        class: environment.environment_class_id,
         parameters: parameters(environment.parameters.as_ref()),
         expiration,
     }
@@ -73,8 +83,8 @@ pub(crate) fn environment(
 /// Where the artifact of a deployment is to come from.
 pub(crate) fn source(deployment: Option<&pb::Deployment>) -> Source {
     match deployment.and_then(|deployment| deployment.source.clone()) {
-        Some(pb::deployment::Source::Run(run)) => Source::Run(run),
-        Some(pb::deployment::Source::Deployment(name)) => Source::Deployment(name),
+        Some(pb::deployment::Source::SourceRun(run)) => Source::Run(run),
+        Some(pb::deployment::Source::SourceDeployment(name)) => Source::Deployment(name),
         None => Source::Newest,
     }
 }
@@ -85,7 +95,8 @@ impl Api {
         let patch = request.environment.unwrap_or_default();
         App::name(&ask.permit, ask.action, "environment.name", &patch.name, names::ENVIRONMENT)?;
         let row = self.app.db.environment(&ask.permit, &patch.name).await?;
-        let current = super::convert::environment(row.clone());
+        let view = self.app.db.environment_view(&ask.permit, row.clone()).await?;
+        let current = super::convert::environment(view);
         let mut merged = mask::merge(&current, &patch, request.update_mask.as_ref())?;
         // Both fields say one thing: a mask that names either names the other.
         let paths = request.update_mask.iter().flat_map(|mask| &mask.paths);

@@ -1,5 +1,6 @@
 //! The wire side: each method decodes, calls the use case and encodes.
 
+mod apart;
 mod change;
 mod convert;
 mod deployment_service;
@@ -12,7 +13,6 @@ mod pipeline_service;
 mod plan_service;
 mod project_service;
 mod reads;
-mod secrets;
 mod status;
 
 use pavior_proto::google::longrunning::Operation;

@@ -102,29 +102,24 @@ pub(crate) async fn encode_all(
 }
 
 fn encoded(view: &OperationView, results: &Results) -> Operation {
-    let state = OperationState::parse(&view.op.state).unwrap_or(OperationState::Planned);
+    let state = state_of(&view.op);
     let result = match state {
         OperationState::Succeeded => Some(LroResult::Response(results.response(&view.op))),
-        state if state.ended() => Some(LroResult::Error(error(&view.op, state))),
+        state if state.done() => Some(LroResult::Error(error(&view.op, state))),
         _ => None,
     };
-    Operation {
-        name: view.op.name.clone(),
-        metadata: Some(any(&metadata(view))),
-        done: state.ended(),
-        result,
-    }
+    Operation { name: view.op.name.clone(), metadata: Some(any(&metadata(view))), done: state.done(), result }
 }
 
 /// What operations led to, read for all of them at once.
 #[derive(Default)]
 struct Results {
     projects: BTreeMap<String, rows::project::Model>,
-    environments: BTreeMap<String, rows::environment::Model>,
+    environments: BTreeMap<String, rows::EnvironmentView>,
     /// By operation.
     runs: BTreeMap<String, rows::run::Model>,
-    /// By operation.
-    made: BTreeMap<String, rows::deployment::Model>,
+    /// By operation, in order of the workloads.
+    made: BTreeMap<String, Vec<rows::deployment::Model>>,
     /// By name.
     running: BTreeMap<String, rows::deployment::Model>,
 }
@@ -151,8 +146,9 @@ impl Results {
         environments
             .extend(deploys.into_iter().filter(|(name, _)| !made.contains_key(name)).map(|(_, of)| of));
         let environments = app.db.environments_named(permit, environments).await?;
-        let running = environments.values().map(|environment| environment.deployment.clone());
-        let running = running.filter(|name| !name.is_empty()).collect();
+        let environments = app.db.with_workloads(permit, environments.into_values().collect()).await?;
+        let running = environments.iter().filter_map(|view| view.deployments.first().cloned()).collect();
+        let environments = environments.into_iter().map(|view| (view.row.name.clone(), view)).collect();
         Ok(Self {
             projects: app.db.projects_named(permit, projects).await?,
             runs: app.db.runs_of_operations(permit, runs).await?,
@@ -175,8 +171,9 @@ impl Results {
             Kind::DestroyEnvironment => gone(op).map(|row| any(&convert::environment(row))),
             Kind::Run => self.runs.get(&op.name).map(|row| any(&convert::run(row.clone()))),
             Kind::Deploy => {
-                let running = || self.running.get(&self.environments.get(&op.target)?.deployment);
-                let deployment = self.made.get(&op.name).or_else(running);
+                let running = || self.running.get(self.environments.get(&op.target)?.deployments.first()?);
+                let deployment =
+                    self.made.get(&op.name).and_then(|made| asked_for(op, made)).or_else(running);
                 deployment.map(|row| any(&convert::deployment(row.clone())))
             }
         };
@@ -184,10 +181,24 @@ impl Results {
     }
 }
 
+/// Of the deployments that an operation made, that with the id which was asked for: the first where none was.
+fn asked_for<'a>(
+    op: &operation::Model,
+    made: &'a [rows::deployment::Model],
+) -> Option<&'a rows::deployment::Model> {
+    let id = op.settings.get("deployment_id").and_then(Value::as_str).unwrap_or_default();
+    made.iter().find(|deployment| names::last(&deployment.name) == id).or_else(|| made.first())
+}
+
+fn state_of(op: &operation::Model) -> OperationState {
+    OperationState::parse(&op.state).unwrap_or(OperationState::Planned)
+}
+
 fn kind_of(op: &operation::Model) -> Kind {
     Kind::parse(&op.kind).unwrap_or(Kind::Run)
 }
 
+/// What went wrong, as far as it has come with undoing it.
 fn error(op: &operation::Model, state: OperationState) -> rpc::Status {
     let error = op.error.clone().unwrap_or_default();
     let text = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -196,11 +207,12 @@ fn error(op: &operation::Model, state: OperationState) -> rpc::Status {
         "" => format!("{what}: {message}"),
         step => format!("{what}: step `{step}`: {message}"),
     };
+    let undone = if state.done() { "what was made is undone" } else { "what was made is being undone" };
     let (status, reason) = failure::of_operation(state, &text("reason"), &code);
     let message = match reason {
         "OPERATION_STUCK" => described("the operation is stuck and needs an operator"),
-        "ARTIFACT_CHANGED" => described("what was planned with has changed, and what was made is undone"),
-        "STEP_FAILED" => described("a step failed, and what was made is undone"),
+        "ARTIFACT_CHANGED" => described(&format!("what was planned with has changed, and {undone}")),
+        "STEP_FAILED" => described(&format!("a step failed, and {undone}")),
         _ => message,
     };
     let known = reason_from_name(reason).unwrap_or(ErrorReason::Internal);
@@ -223,7 +235,8 @@ fn metadata(view: &OperationView) -> pb::OperationMetadata {
     let progress = match (op.end_time, steps.len()) {
         (Some(_), _) => 100,
         (None, 0) => 0,
-        (None, all) => steps.iter().filter(over).count() * 100 / all,
+        // All of it is done only when the operation is: a step that failed may be left to an operator.
+        (None, all) => (steps.iter().filter(over).count() * 100 / all).min(99),
     };
     pb::OperationMetadata {
         state: state(&op.state).into(),
@@ -240,6 +253,11 @@ fn metadata(view: &OperationView) -> pb::OperationMetadata {
         create_time: Some(to_timestamp(op.create_time)),
         start_time: op.start_time.map(to_timestamp),
         end_time: op.end_time.map(to_timestamp),
+        error: op
+            .error
+            .as_ref()
+            .filter(|_| state_of(op) != OperationState::Succeeded)
+            .map(|_| error(op, state_of(op))),
     }
 }
 
@@ -285,14 +303,14 @@ fn step_state(state: StepState) -> (pb::operation_step::State, &'static str) {
         StepState::Blocked => (State::Pending, "waits for other steps"),
         StepState::Ready => (State::Pending, "waits for a worker"),
         StepState::Running => (State::Running, ""),
-        StepState::Unknown => (State::Running, "it is not known whether the driver has done it"),
-        StepState::Observing => (State::Running, "the driver is asked whether it has done it"),
+        StepState::Unknown => (State::Unknown, "waits for a worker that asks the driver"),
+        StepState::Observing => (State::Unknown, ""),
         StepState::Done => (State::Succeeded, ""),
         StepState::Failed => (State::Failed, ""),
-        StepState::UndoReady => (State::Running, "is to be undone"),
-        StepState::Undoing => (State::Running, "is being undone"),
+        StepState::UndoReady => (State::Undoing, "waits for a worker"),
+        StepState::Undoing => (State::Undoing, ""),
         StepState::Undone => (State::Undone, ""),
-        StepState::UndoStuck => (State::Failed, "could not be undone: an operator has to act"),
+        StepState::UndoStuck => (State::UndoFailed, ""),
         StepState::Skipped => (State::Skipped, ""),
     }
 }
@@ -304,11 +322,16 @@ pub(crate) fn step_failed(code: &str, message: &str) -> Problem {
 }
 
 /// A message of the stream.
-pub(crate) fn watched(tokens: &StreamTokens, message: Message) -> pb::WatchOperationResponse {
+pub(crate) async fn watched(
+    app: &App,
+    permit: &Permit,
+    tokens: &StreamTokens,
+    message: Message,
+) -> Result<pb::WatchOperationResponse> {
     use pb::watch_operation_response::{Event, LogLine, log_line::Stream};
     let Message { cursor, time, what } = message;
     let event = match what {
-        Happened::Operation(state) => Event::OperationState(self::state(&state).into()),
+        Happened::Operation(view) => Event::Operation(encode(app, permit, *view).await?),
         Happened::Step(body) => Event::Step(step(&body)),
         Happened::Line { step, attempt, stream, text } => {
             let stream = match stream.as_str() {
@@ -320,9 +343,9 @@ pub(crate) fn watched(tokens: &StreamTokens, message: Message) -> pb::WatchOpera
         }
         Happened::Bookmark => Event::Bookmark(StreamBookmark {}),
     };
-    pb::WatchOperationResponse {
+    Ok(pb::WatchOperationResponse {
         resume_token: tokens.token(&cursor.write()),
         event_time: Some(to_timestamp(time)),
         event: Some(event),
-    }
+    })
 }

@@ -1,7 +1,9 @@
 //! `pavior.provisioning.v1.OperationService`.
 
-use futures::StreamExt;
+use std::sync::Arc;
+
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use pavior_auth::permit;
 use pavior_proto::google::longrunning::Operation;
 use pavior_proto::pavior::provisioning::v1 as pb;
@@ -28,12 +30,16 @@ impl OperationService for Api {
         let tokens = StreamTokens::new(&self.app.tokens, &["WatchOperation", name]);
         let start = tokens.start(start.as_ref())?;
         let watch = self.app.watch_operation(&permit, pb::WatchOperationRequest::ACTION, name, start).await;
+        let shared = Arc::new((self.app.clone(), permit, tokens));
         respond(watch.map(|messages| {
-            messages
-                .map(move |message| {
-                    message.map(|message| operation::watched(&tokens, message)).map_err(to_status)
-                })
-                .boxed()
+            let shown = messages.and_then(move |message| {
+                let shared = shared.clone();
+                async move {
+                    let (app, permit, tokens) = &*shared;
+                    operation::watched(app, permit, tokens, message).await
+                }
+            });
+            shown.map_err(to_status).boxed()
         }))
     }
 

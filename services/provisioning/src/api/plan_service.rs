@@ -33,9 +33,8 @@ impl PlanService for Api {
 
     async fn execute_plan(&self, request: Request<pb::ExecutePlanRequest>) -> Answered<Operation> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        let pb::ExecutePlanRequest { name, digest, request_id: _ } = &request;
-        let ask = Ask { plan_digest: digest.clone(), ..input::ask(permit, &request) };
-        let answer = self.execute(&ask, name, &request).await;
+        let ask = input::ask(permit, &request);
+        let answer = self.execute(&ask, &request).await;
         self.begun(&ask, answer).await
     }
 }
@@ -68,13 +67,14 @@ impl Api {
         }
     }
 
-    async fn execute(&self, ask: &Ask, name: &str, request: &pb::ExecutePlanRequest) -> Result<Answer> {
+    async fn execute(&self, ask: &Ask, request: &pb::ExecutePlanRequest) -> Result<Answer> {
         validate::request(request)?;
+        input::check_digest(ask)?;
         // The first answer, also when the plan has expired since.
         if let Some(answer) = self.app.replayed(ask).await? {
             return Ok(answer);
         }
-        let (goal, intent) = self.app.executable(&ask.permit, name, &ask.plan_digest).await?;
+        let (goal, intent) = self.app.executable(&ask.permit, &request.name, &ask.plan_digest).await?;
         self.intended(ask, goal, intent).await
     }
 }

@@ -63,7 +63,8 @@ impl Api {
 
     pub(crate) async fn read_environment(&self, permit: &Permit, name: &str) -> Result<pb::Environment> {
         App::name(permit, "provisioning.environments.get", "name", name, names::ENVIRONMENT)?;
-        self.app.db.environment(permit, name).await.map(convert::environment)
+        let row = self.app.db.environment(permit, name).await?;
+        self.app.db.environment_view(permit, row).await.map(convert::environment)
     }
 
     pub(crate) async fn environments(
@@ -78,7 +79,8 @@ impl Api {
         let opened = self.open("ListEnvironments", [&parent, &page_token, &filter, &order_by], page_size)?;
         let page = self.app.db.environments_page(permit, &opened.listing).await?;
         let (rows, next_page_token) = self.close(&opened, page);
-        let environments = rows.into_iter().map(convert::environment).collect();
+        let views = self.app.db.with_workloads(permit, rows).await?;
+        let environments = views.into_iter().map(convert::environment).collect();
         Ok(pb::ListEnvironmentsResponse { environments, next_page_token })
     }
 

@@ -49,6 +49,13 @@ fn to_problem(error: Error) -> Problem {
         Error::Begun { ref operation } => Problem::precondition(ErrorReason::InvalidState, error.to_string())
             .with("operation", operation.as_str())
             .because("STATE", operation.as_str(), "a deletion can be cancelled until its first step begins"),
+        Error::Stuck { ref operation } => Problem::precondition(ErrorReason::InvalidState, error.to_string())
+            .with("operation", operation.as_str())
+            .because(
+                "STATE",
+                operation.as_str(),
+                "only an operation that goes on by itself can be cancelled",
+            ),
         Error::EtagMismatch { current } => Problem::etag_mismatch(current),
         Error::Listing { field, problem } => {
             let reason = match field.as_str() {

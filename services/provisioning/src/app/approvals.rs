@@ -60,7 +60,6 @@ impl App {
             plan_digest: op.plan_digest.clone(),
             summary: plan.summary.clone(),
             requirements: decision.requirements,
-            decisions: plan.decisions(),
             ..Default::default()
         };
         let made = self.peers.create_approval(&principal, &op.organization, wanted).await?;

@@ -10,7 +10,7 @@ use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::internal::v1::DecisionStage;
-use pavior_proto::pavior::policy::v1::{self as policy, Effect, PolicySet};
+use pavior_proto::pavior::policy::v1::{self as policy, Effect, PolicyType};
 use pavior_rpc::problem::reason_name;
 use pavior_rpc::{ErrorReason, Problem, convert};
 
@@ -271,18 +271,18 @@ fn requirements<'a>(
     for one in all {
         let needed = by_group
             .entry(&one.group)
-            .or_insert_with(|| policy::ApprovalRequirement { policy_ids: Vec::new(), ..one.clone() });
+            .or_insert_with(|| policy::ApprovalRequirement { rule_ids: Vec::new(), ..one.clone() });
         needed.quorum = needed.quorum.max(one.quorum);
-        needed.policy_ids.extend(one.policy_ids.iter().cloned());
-        needed.policy_ids.sort();
-        needed.policy_ids.dedup();
+        needed.rule_ids.extend(one.rule_ids.iter().cloned());
+        needed.rule_ids.sort();
+        needed.rule_ids.dedup();
         let longer = |a: &prost_types::Duration, b: &prost_types::Duration| {
             (a.seconds, a.nanos) > (b.seconds, b.nanos)
         };
-        if let (Some(wait), Some(other)) = (&needed.expiry, &one.expiry)
+        if let (Some(wait), Some(other)) = (&needed.ttl, &one.ttl)
             && longer(wait, other)
         {
-            needed.expiry = Some(*other);
+            needed.ttl = Some(*other);
         }
     }
     by_group.into_values().collect()
@@ -290,7 +290,7 @@ fn requirements<'a>(
 
 fn by_guardrail(decision: &policy::Decision) -> bool {
     !decision.reasons.is_empty()
-        && decision.reasons.iter().all(|reason| reason.policy_set() == PolicySet::Guardrail)
+        && decision.reasons.iter().all(|reason| reason.policy_type() == PolicyType::Guardrail)
 }
 
 /// A denial as a problem: a guardrail names its rules and what would be allowed, anything else is a lack of permission.
@@ -310,26 +310,26 @@ pub(crate) fn denial(plan: &Plan, verdict: &Verdict) -> Problem {
 
 /// The same of one decision.
 pub(super) fn denial_of(decision: &policy::Decision, action: &str, resource: &str) -> Problem {
-    let policies = decision.reasons.iter().map(|reason| reason.policy_id.as_str());
-    let policies = DecisionRef::each_once(policies).join(",");
+    let rules = decision.reasons.iter().map(|reason| reason.rule_id.as_str());
+    let rules = DecisionRef::each_once(rules).join(",");
     if !by_guardrail(decision) {
         let problem = Problem::permission_denied(action, resource).with("decision", &decision.name);
-        return match policies.is_empty() {
+        return match rules.is_empty() {
             true => problem,
-            false => problem.with("policies", policies),
+            false => problem.with("rules", rules),
         };
     }
     let message = format!("policy does not allow this: {}", messages(decision));
     let mut problem = Problem::precondition(ErrorReason::GuardrailDenied, message)
         .with("decision", &decision.name)
-        .with("policies", policies)
+        .with("rules", rules)
         .with("action", action);
     for reason in &decision.reasons {
         let description = match reason.fix.as_str() {
             "" => reason.message.clone(),
             fix => format!("{}: {fix}", reason.message),
         };
-        problem = problem.because("POLICY", &reason.policy_id, description);
+        problem = problem.because("POLICY", &reason.rule_id, description);
     }
     problem
 }
@@ -344,7 +344,7 @@ pub(crate) fn unapproved(plan: &Plan, verdict: &Verdict) -> Problem {
             .with("decision", &decision.name),
         |problem, needed| {
             let who = format!("{} of `{}` must approve", needed.quorum, needed.group);
-            problem.because("POLICY", needed.policy_ids.join(","), who)
+            problem.because("POLICY", needed.rule_ids.join(","), who)
         },
     )
 }

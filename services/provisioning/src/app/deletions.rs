@@ -6,7 +6,7 @@ use serde_json::json;
 use super::environments::idle;
 use super::facts::{environment_subject, ground_of, labels_of, project_subject, seen, touched};
 use super::planning::recorded;
-use super::standing::refuse_held;
+use super::standing::{refuse_dependents, refuse_held};
 use super::submit::Proposal;
 use super::{Answer, App, Ask, check_etag};
 use crate::domain::plan::{Change, Kind};
@@ -15,6 +15,17 @@ use crate::domain::{names, teardown};
 use crate::error::{Error, Result};
 use crate::store::Recorded;
 use crate::store::entity::resource;
+
+/// How a project is taken down.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Removal<'a> {
+    /// Not empty, it must be the current one.
+    pub(crate) etag: &'a str,
+    /// That it is not there is no error.
+    pub(crate) allow_missing: bool,
+    /// What is in it goes with it.
+    pub(crate) force: bool,
+}
 
 impl App {
     /// The changes that take things down, after their drivers have said that nothing else needs them.
@@ -70,13 +81,12 @@ impl App {
         self.submit(ask, proposal).await
     }
 
-    /// Takes a project down with everything in it.
+    /// Takes a project down, and with force its environments with it.
     pub(crate) async fn delete_project(
         &self,
         ask: &Ask,
         name: &str,
-        etag: &str,
-        allow_missing: bool,
+        how: Removal<'_>,
         violations: Violations,
     ) -> Result<Answer> {
         violations.into_result()?;
@@ -85,15 +95,21 @@ impl App {
             return Ok(answer);
         }
         let Some(row) = self.db.find_project(&ask.permit, name).await? else {
-            return self.missing(ask, "Project", name, allow_missing).await;
+            return self.missing(ask, "Project", name, how.allow_missing).await;
         };
-        check_etag(etag, row.uid, row.revision)?;
+        check_etag(how.etag, row.uid, row.revision)?;
         if !row.operation.is_empty() {
             return Err(Error::Busy { name: row.name, operation: row.operation });
         }
+        let found = self.db.environments_of_project(&ask.permit, name).await?;
+        if !how.force {
+            let within = found.iter().map(|environment| (name, environment.name.as_str()));
+            let message = format!("`{name}` has environments: delete them first, or set `force` to do both");
+            refuse_dependents(&message, &within.collect::<Vec<_>>(), |_| "is in it".to_owned())?;
+        }
         let mut environments = Vec::new();
         let mut as_seen = seen(&row, None);
-        for environment in self.db.environments_of_project(&ask.permit, name).await? {
+        for environment in found {
             idle(&environment)?;
             as_seen.extend(seen(&row, Some(&environment)));
             environments.push(touched(&environment, Fate::Removed));

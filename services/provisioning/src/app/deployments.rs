@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::environments::{class_of, costs_of, idle, merged};
 use super::facts::{environment_subject, ground_of, labels_of, seen};
-use super::planning::only_workload_and_drifted;
+use super::planning::only_workloads_and_drifted;
 use super::submit::Proposal;
 use super::{Answer, App, Ask};
 use crate::domain::names;
@@ -14,6 +14,7 @@ use crate::domain::plan::Kind;
 use crate::domain::planner::Section;
 use crate::domain::question::{Fate, Verb};
 use crate::domain::scope::EnvironmentScope;
+use crate::domain::template::Wanted;
 use crate::engine::artifact_of_run;
 use crate::error::{Error, Result};
 use crate::store::entity::environment;
@@ -35,7 +36,7 @@ struct Chosen {
 }
 
 impl App {
-    /// Puts an artifact into an environment: of a run, or of another deployment of the project.
+    /// Puts an artifact into an environment: of a run, or of an earlier deployment of the environment.
     pub(crate) async fn create_deployment(
         &self,
         ask: &Ask,
@@ -47,17 +48,27 @@ impl App {
         let name = Self::name(&ask.permit, ask.action, "parent", parent, names::ENVIRONMENT);
         if !id.is_empty() {
             violations.check("deployment_id", Fault::Pattern, pavior_core::name::validate_id(id));
+            // The server counts on with these, also for further workloads of the environment.
+            let number = id.strip_prefix("deployment-").unwrap_or_default();
+            if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) {
+                let message =
+                    "ids of the form `deployment-1` are those that the server makes: choose another";
+                violations.add("deployment_id", Fault::Reserved, message);
+            }
         }
         let named = |name: &str, pattern: &str| pavior_core::ResourceName::parse_as(name, pattern);
         match &source {
             Source::Newest => {}
             Source::Run(run) => {
-                drop(violations.check("deployment.run", Fault::Pattern, named(run, names::RUN)))
+                drop(violations.check("deployment.source_run", Fault::Pattern, named(run, names::RUN)))
             }
             Source::Deployment(other) => {
-                violations.check("deployment.deployment", Fault::Pattern, named(other, names::DEPLOYMENT));
-                if names::project_of(other) != names::project_of(parent) {
-                    violations.add("deployment.deployment", Fault::Conflict, "belongs to another project");
+                let field = "deployment.source_deployment";
+                let known = violations.check(field, Fault::Pattern, named(other, names::DEPLOYMENT));
+                if known.is_some() && names::environment_of(other) != parent {
+                    let what =
+                        "belongs to another environment: PromoteDeployment takes it from there to here";
+                    violations.add(field, Fault::Conflict, what);
                 }
             }
         }
@@ -104,7 +115,7 @@ impl App {
         let Some(deployment) = self.db.find_deployment(&ask.permit, name).await? else {
             let message = format!("deployment `{name}` does not exist");
             return Err(Problem::precondition(ErrorReason::ReferenceNotFound, message)
-                .because("REFERENCE", name, "name a deployment of the project")
+                .because("REFERENCE", name, "name a deployment that there is")
                 .into());
         };
         if !matches!(deployment.state.as_str(), "ACTIVE" | "SUPERSEDED") {
@@ -167,7 +178,7 @@ impl App {
         let scope = EnvironmentScope { name: row.name.clone(), class: row.class.clone() };
         let section =
             Section { environment: Some(scope), parameters: parameters.clone(), wanted: class.resources };
-        if section.wanted.iter().all(|wanted| wanted.id != names::WORKLOAD) {
+        if !section.wanted.iter().any(Wanted::is_workload) {
             let message = format!("environment class `{}` has no workload to deploy", row.class);
             return Err(Problem::precondition(ErrorReason::InvalidState, message)
                 .because("STATE", &row.name, "choose an environment whose class has a workload")
@@ -175,12 +186,11 @@ impl App {
         }
         let run = artifact.get("run").and_then(Value::as_str).unwrap_or_default().to_owned();
         let mut facts = self.facts_for(ask, &ground, section, Some(artifact)).await?;
-        facts.promoted_from.clone_from(&from);
+        facts.source_deployment.clone_from(&from);
         // What it runs on is there by then.
-        only_workload_and_drifted(&mut facts);
+        only_workloads_and_drifted(&mut facts);
         let changes = self.changes(&facts).await?;
-        let mends =
-            changes.iter().any(|change| change.is_step() && change.spec.resource_id != names::WORKLOAD);
+        let mends = changes.iter().any(|change| change.is_step() && !change.spec.is_workload());
         let fate = if mends { Fate::Changed } else { Fate::Kept };
         let proposal = Proposal {
             kind: Kind::Deploy,
@@ -189,7 +199,7 @@ impl App {
             costs: costs_of(&ground.rows, &row.name),
             template_version: ground.path.name.clone(),
             parameters,
-            settings: json!({ "run": run, "promoted_from": from, "deployment_id": id }),
+            settings: json!({ "run": run, "source_deployment": from, "deployment_id": id }),
             project: None,
             environments: Vec::new(),
             seen: seen(&ground.project, Some(&row)),

@@ -271,10 +271,7 @@ impl App {
         ask: &Ask,
         row: &environment::Model,
     ) -> Result<Option<Value>> {
-        if row.deployment.is_empty() {
-            return Ok(None);
-        }
-        let deployment = self.db.find_deployment(&ask.permit, &row.deployment).await?;
+        let deployment = self.db.running_deployment(&ask.permit, &row.name).await?;
         Ok(deployment.map(|deployment| deployment.artifact))
     }
 }
@@ -303,7 +300,7 @@ pub(crate) fn class_of(ground: &Ground, class: &str, from_id: bool) -> Result<En
     let message = format!("the golden path has no environment class `{class}`{whence}; it has {known}");
     Err(Problem::invalid_reason(
         ErrorReason::InvalidField,
-        "environment.environment_class",
+        "environment.environment_class_id",
         Fault::Unknown,
         message,
     )
@@ -343,7 +340,7 @@ fn check(wanted: &WantedEnvironment, violations: &mut Violations) {
     check_display_name("environment.display_name", &wanted.display_name, violations);
     if !wanted.class.is_empty() {
         violations.check(
-            "environment.environment_class",
+            "environment.environment_class_id",
             Fault::Pattern,
             pavior_core::name::validate_id(&wanted.class),
         );

@@ -41,7 +41,9 @@ use crate::store::{Db, KeptPlan, OperationView};
 /// What use cases answer with, for the wire side, which does not know the store.
 pub(crate) mod rows {
     pub(crate) use crate::store::entity::{deployment, environment, operation, project, resource, run, step};
-    pub(crate) use crate::store::{KeptPlan, Listing, OperationView, Page, step_body};
+    pub(crate) use crate::store::{
+        Endpoint, EnvironmentView, KeptPlan, Listing, OperationView, Page, step_body,
+    };
 }
 
 /// Everything that use cases need. Cheap to clone.

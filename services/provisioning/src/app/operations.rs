@@ -30,7 +30,7 @@ impl App {
         self.db.operation(permit, name).await
     }
 
-    /// Returns when the operation has ended, or when the time is up, whichever comes first.
+    /// Returns when nothing more happens to the operation by itself, or when the time is up, whichever comes first.
     pub(crate) async fn wait_operation(
         &self,
         permit: &Permit,
@@ -45,8 +45,8 @@ impl App {
         let end = tokio::time::Instant::now() + timeout.unwrap_or(MAX_WAIT).min(limit).min(MAX_WAIT);
         loop {
             let view = self.get_operation(permit, action, name).await?;
-            let ended = OperationState::parse(&view.op.state).is_some_and(OperationState::ended);
-            if ended || tokio::time::Instant::now() >= end {
+            let rests = OperationState::parse(&view.op.state).is_some_and(OperationState::rests);
+            if rests || tokio::time::Instant::now() >= end {
                 return Ok(view);
             }
             let poll = tokio::time::Instant::now() + POLL;
@@ -68,7 +68,7 @@ impl App {
         let op = self.db.kept_operation(permit, name).await?;
         let caller = Caller::of(permit, action, "");
         if op.delete_time.is_some() {
-            // It has ended. Whoever asked for it hears the same again, everybody else that there is none.
+            // It is done. Whoever asked for it hears the same again, everybody else that there is none.
             let own = [&op.canceller, &op.deleter].contains(&&permit.principal().name);
             let missing = Error::NotFound { kind: "Operation", name: name.to_owned() };
             return if own { Ok(()) } else { Err(missing) };
@@ -132,16 +132,18 @@ impl App {
         }
     }
 
-    /// Hides an operation that has ended; its record is kept for as long as the retention says.
+    /// Hides an operation that is done; its record is kept for as long as the retention says.
     pub(crate) async fn delete_operation(&self, permit: &Permit, action: &str, name: &str) -> Result<()> {
         Self::name(permit, action, "name", name, names::OPERATION)?;
         let op = self.db.kept_operation(permit, name).await?;
         if self.db.delete_unscoped(op.id, &Caller::of(permit, action, "")).await? {
             return Ok(());
         }
-        let message = format!("operation `{name}` has not ended");
-        Err(Problem::precondition(ErrorReason::InvalidState, message)
-            .because("STATE", name, "cancel it first, or wait")
-            .into())
+        let message = format!("operation `{name}` is not done");
+        let fix = match op.state == OperationState::Stuck.as_str() {
+            true => "it is stuck: take it up with RetryOperation first",
+            false => "cancel it first, or wait",
+        };
+        Err(Problem::precondition(ErrorReason::InvalidState, message).because("STATE", name, fix).into())
     }
 }

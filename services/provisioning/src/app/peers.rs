@@ -21,6 +21,7 @@ use pavior_proto::pavior::policy::internal::v1::decision_service_client::Decisio
 use pavior_proto::pavior::policy::internal::v1::operation_approval_service_client::OperationApprovalServiceClient;
 use pavior_proto::pavior::policy::v1::{self as policy};
 use pavior_proto::pavior::r#type::v1 as types;
+use pavior_rpc::problem::from_status;
 use pavior_rpc::{ErrorReason, Problem, RetrySafe, Transport};
 use tonic::Code;
 
@@ -108,8 +109,20 @@ impl Peers {
         let parent = format!("organizations/{}", permit.organization());
         let message = catalog::MatchResourceDefinitionsRequest { parent, contexts };
         let answer = self.definitions.clone().match_resource_definitions(self.request(permit, message)).await;
-        let matches = answer.map_err(|status| Error::from(Problem::from_dependency("catalog", &status)))?;
-        let matches = matches.into_inner().matches;
+        let matches = match answer {
+            Ok(answer) => answer.into_inner().matches,
+            Err(status) => {
+                let told = from_status(&status);
+                if !told.is(ErrorReason::AmbiguousDefinition) {
+                    return Err(Problem::from_dependency("catalog", &status).into());
+                }
+                // Definitions that tie are the organization's to mend, so it is told which they are.
+                let message = "several resource definitions match what is asked for equally well";
+                let mut problem = Problem::precondition(ErrorReason::AmbiguousDefinition, message);
+                problem.preconditions = told.preconditions;
+                return Err(problem.into());
+            }
+        };
         if matches.len() != wanted {
             return Err(Problem::internal("catalog answered another number of matches than was asked").into());
         }
@@ -300,7 +313,7 @@ pub(crate) fn principal_to_wire(principal: &Principal) -> types::Principal {
         groups,
         email,
         display_name,
-        platform_admin,
+        installation_operator,
         on_behalf_of,
     } = principal.clone();
     let kind = match kind {
@@ -317,7 +330,7 @@ pub(crate) fn principal_to_wire(principal: &Principal) -> types::Principal {
         group_ids: groups,
         email: email.unwrap_or_default(),
         display_name: display_name.unwrap_or_default(),
-        platform_admin,
+        installation_operator,
         on_behalf_of: on_behalf_of.unwrap_or_default(),
     }
 }

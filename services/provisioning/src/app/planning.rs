@@ -20,7 +20,7 @@ use crate::domain::plan::{Action, Change, FieldChange, Spec};
 use crate::domain::planner::{self, Answer, Current, Draft, Facts, Matched, Obstacle, Section};
 use crate::domain::standing::Standing;
 use crate::domain::template::Template;
-use crate::domain::{names, scope, standing, teardown};
+use crate::domain::{scope, standing, teardown};
 use crate::error::{Error, Result};
 use crate::store::Recorded;
 use crate::store::entity::resource;
@@ -42,7 +42,7 @@ impl App {
         let version = self.peers.template_version(permit, name).await?;
         let content = version.content.as_ref().map(convert::from_struct).unwrap_or_default();
         let template = Template::parse(&content).map_err(|error| Error::Corrupt(error.to_string()))?;
-        let schema = version.parameter_schema.as_ref().map(convert::from_struct).unwrap_or_else(|| json!({}));
+        let schema = schema_of(&version.parameter_schema_json)?;
         Ok(GoldenPath { name: version.name, schema, template })
     }
 
@@ -68,8 +68,8 @@ impl App {
                     resource_type: format!("{organization}/resourceTypes/{}", one.type_id),
                     resource_id: one.id.clone(),
                     project: facts.project.name.clone(),
-                    environment_class: environment.map(|e| e.class.clone()).unwrap_or_default(),
-                    labels: labels.clone(),
+                    environment_class_id: environment.map(|e| e.class.clone()).unwrap_or_default(),
+                    project_labels: labels.clone(),
                 });
             }
         }
@@ -143,7 +143,7 @@ impl App {
             driver_version: info.version.clone(),
             driver_inputs,
             monthly_cost: cost_of(definition.monthly_cost.as_ref())?,
-            input_schema: json(&kind.input_schema).unwrap_or_else(|| json!({})),
+            input_schema: schema_of(&kind.input_schema_json)?,
             secret_outputs,
             secret_inputs: info.secret_inputs(type_id).to_vec(),
             undoable: schema.is_none_or(|schema| schema.undo == Undo::Destroy),
@@ -288,12 +288,7 @@ impl App {
         let fields = plan
             .diff
             .into_iter()
-            .map(|field| FieldChange {
-                known_later: field.after.as_ref().is_some_and(planner::holds_unknown),
-                path: field.path,
-                before: field.before,
-                after: field.after,
-            })
+            .map(|field| FieldChange { path: field.path, before: field.before, after: field.after })
             .collect();
         Ok(Some(Answer { action, fields, pinned }))
     }
@@ -379,19 +374,27 @@ pub(crate) fn recorded(rows: Vec<resource::Model>) -> Result<Vec<teardown::Recor
         .collect()
 }
 
-/// Only the workload of each section, and what is not as it is recorded.
-pub(crate) fn only_workload_and_drifted(facts: &mut Facts) {
+/// Only the workloads of each section, and what is not as it is recorded.
+pub(crate) fn only_workloads_and_drifted(facts: &mut Facts) {
     let Facts { project, sections, current, .. } = facts;
     for Section { environment, wanted, parameters: _ } in sections {
         wanted.retain(|wanted| {
             let name = planner::resource_name(project, environment.as_ref(), &wanted.id);
             let drift = current.get(&name).and_then(|current| current.standing.drift());
-            wanted.id == names::WORKLOAD || drift.is_some()
+            wanted.is_workload() || drift.is_some()
         });
     }
 }
 
-/// A cost as the plan has it: empty for nothing.
+/// A schema as the catalog writes it; empty for one that allows everything.
+fn schema_of(text: &str) -> Result<Value> {
+    match text {
+        "" => Ok(json!({})),
+        text => serde_json::from_str(text).map_err(|error| Error::Corrupt(format!("a schema: {error}"))),
+    }
+}
+
+/// A cost as the plan has it: empty where the definition does not say.
 fn cost_of(cost: Option<&Money>) -> Result<String> {
     let cost = cost.map(|cost| convert::from_money(cost).map(|cost| cost.to_string())).transpose();
     Ok(cost.map_err(|error| Error::Corrupt(format!("a cost {error}")))?.unwrap_or_default())

@@ -38,13 +38,10 @@ fn event(db: &Db, push: Push) -> AuditEvent {
         let moved = updates.iter().map(|update| (update.name.clone(), json!(object(update))));
         json!({ "references": serde_json::Map::from_iter(moved) })
     };
-    let credential = PrincipalRef {
-        via: pavior_core::principal::service_name("git"),
-        ..PrincipalRef::new(PrincipalKind::Service, format!("{name}/credential"))
-    };
+    let credential = PrincipalRef::new(PrincipalKind::ServiceAccount, format!("{name}/credential"));
     AuditEvent {
         phase,
-        affected: vec![Affected::new("provisioning.pavior.dev/Repository", name)],
+        target: Some(Affected::new("provisioning.pavior.dev/Repository", name)),
         outcome,
         change: Some(Change {
             before: Some(moved(|update| &update.before)),

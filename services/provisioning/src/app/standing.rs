@@ -21,7 +21,7 @@ use crate::store::Recorded;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many things one driver is asked about at a time.
 const AT_ONCE: usize = 8;
-/// How many are named of those that need something.
+/// How many are named of those that depend on something.
 const MAX_NAMED: usize = 20;
 
 /// A thing as it was seen.
@@ -81,12 +81,21 @@ async fn dependents_of(driver: Arc<dyn Driver>, row: Recorded) -> Result<Option<
 pub(crate) fn refuse_held(held: &[(&str, &str)]) -> Result<()> {
     let Some((first, _)) = held.first() else { return Ok(()) };
     let message = format!("`{first}` is needed by others: delete what uses it first");
+    refuse_dependents(&message, held, |held| format!("needs `{held}`"))
+}
+
+/// Refuses what others depend on, each beside what it depends on, and names them; as many as an error should have.
+pub(crate) fn refuse_dependents(
+    message: &str,
+    dependents: &[(&str, &str)],
+    how: impl Fn(&str) -> String,
+) -> Result<()> {
+    let Some((first, _)) = dependents.first() else { return Ok(()) };
     let problem = Problem::precondition(ErrorReason::HasDependents, message)
         .with("resource", *first)
-        .with("more", (held.len() > MAX_NAMED).to_string());
-    let named = held.iter().take(MAX_NAMED);
-    let named = named
-        .fold(problem, |problem, (held, by)| problem.because("REFERENCE", *by, format!("needs `{held}`")));
+        .with("more", (dependents.len() > MAX_NAMED).to_string());
+    let named = dependents.iter().take(MAX_NAMED);
+    let named = named.fold(problem, |problem, (of, by)| problem.because("REFERENCE", *by, how(of)));
     Err(named.into())
 }
 
@@ -139,10 +148,12 @@ async fn observe(driver: &dyn Driver, row: &Recorded) -> Observation {
 fn sight(seen: Option<Observation>, declared: &str) -> Sight {
     let (standing, declaration) = match seen {
         // A driver that does not keep what it was told cannot be held to it.
-        Some(Observation::Found(found)) if found.declaration.is_empty() || found.declaration == declared => {
-            (Standing::AsRecorded, found.declaration)
+        Some(Observation::Found(found))
+            if found.declaration_digest.is_empty() || found.declaration_digest == declared =>
+        {
+            (Standing::AsRecorded, found.declaration_digest)
         }
-        Some(Observation::Found(found)) => (Standing::Drifted(Drift::Different), found.declaration),
+        Some(Observation::Found(found)) => (Standing::Drifted(Drift::Different), found.declaration_digest),
         Some(Observation::Absent) => (Standing::Drifted(Drift::Gone), String::new()),
         Some(Observation::Partial { .. }) => (Standing::Drifted(Drift::Broken), String::new()),
         Some(Observation::Indeterminate { message }) => (Standing::Untold(message), String::new()),

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use pavior_core::{Principal, PrincipalKind, money};
+use pavior_core::money::{self, Money};
+use pavior_core::{Principal, PrincipalKind};
 use pavior_proto::pavior::policy::internal::v1::DecisionStage;
 use pavior_proto::pavior::policy::v1::Effect;
 use pavior_rpc::{ErrorReason, Problem, convert};
@@ -189,8 +190,12 @@ impl App {
     fn plan_of(&self, ask: &Ask, proposal: &Proposal) -> Result<Plan> {
         let now = self.db.now();
         let changed = |change: &&Change| change.action != Action::Noop;
+        let before = money::sum(proposal.costs.iter().map(String::as_str));
         let after = match proposal.kind {
-            Kind::DestroyProject | Kind::DestroyEnvironment => String::new(),
+            // What is gone costs nothing, where what it cost is known.
+            Kind::DestroyProject | Kind::DestroyEnvironment => {
+                before.parse().map(|cost: Money| cost.zero().to_string()).unwrap_or_default()
+            }
             _ => {
                 let made = proposal.changes.iter().filter(changed).filter(|c| c.action == Action::Create);
                 let made: Vec<&str> = made.map(|change| change.monthly_cost.as_str()).collect();
@@ -209,7 +214,7 @@ impl App {
             action: ask.action.to_owned(),
             target: proposal.target.clone(),
             changes: proposal.changes.clone(),
-            monthly_cost_before: money::sum(proposal.costs.iter().map(String::as_str)),
+            monthly_cost_before: before,
             monthly_cost_after: after,
             template_version: proposal.template_version.clone(),
             parameters: proposal.parameters.clone(),

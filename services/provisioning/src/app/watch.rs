@@ -12,7 +12,7 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use super::App;
-use super::rows::operation;
+use super::rows::{OperationView, operation};
 use crate::domain::state::OperationState;
 use crate::error::{Error, Result};
 
@@ -33,10 +33,10 @@ pub(crate) struct Cursor {
 }
 
 /// One thing that happened.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Happened {
-    /// The operation changed its state.
-    Operation(String),
+    /// The operation changed its state; it with that state, and whole where that is its last one.
+    Operation(Box<OperationView>),
     /// A step changed; the body says how.
     Step(Value),
     /// A line of a step.
@@ -46,11 +46,27 @@ pub(crate) enum Happened {
 }
 
 /// A message of the stream.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Message {
     pub(crate) cursor: Cursor,
     pub(crate) time: OffsetDateTime,
     pub(crate) what: Happened,
+}
+
+/// What is read and not told yet.
+#[derive(Debug)]
+struct Pending {
+    cursor: Cursor,
+    time: OffsetDateTime,
+    what: Read,
+}
+
+/// What was read.
+#[derive(Debug, Clone)]
+enum Read {
+    /// A change of the operation's state, which is looked at when it is sent.
+    State(OperationState),
+    Happened(Happened),
 }
 
 impl Cursor {
@@ -89,13 +105,13 @@ struct Watch {
     /// What happened before is left out.
     since: Option<OffsetDateTime>,
     changes: broadcast::Receiver<Uuid>,
-    pending: VecDeque<Message>,
+    pending: VecDeque<Pending>,
     quiet_since: tokio::time::Instant,
     done: bool,
 }
 
 impl App {
-    /// Streams what happens in an operation until it has ended.
+    /// Streams what happens in an operation until nothing more happens to it by itself.
     pub(crate) async fn watch_operation(
         &self,
         permit: &Permit,
@@ -130,25 +146,34 @@ impl App {
 impl Watch {
     async fn next(&mut self) -> Result<Option<Message>> {
         loop {
-            if let Some(message) = self.pending.pop_front() {
-                if self.since.is_some_and(|since| message.time < since) {
+            if let Some(Pending { cursor, time, what }) = self.pending.pop_front() {
+                if self.since.is_some_and(|since| time < since) {
                     continue;
                 }
                 self.quiet_since = tokio::time::Instant::now();
-                return Ok(Some(message));
+                let what = match what {
+                    Read::Happened(what) => what,
+                    Read::State(state) => match self.changed(state, cursor).await {
+                        Ok(view) => Happened::Operation(Box::new(view)),
+                        // It was deleted, or is too old to be kept.
+                        Err(Error::NotFound { .. }) => return Ok(None),
+                        Err(error) => return Err(error),
+                    },
+                };
+                return Ok(Some(Message { cursor, time, what }));
             }
             if self.done {
                 return Ok(None);
             }
             // Read before the rows: what is committed before the end is then seen.
             let op = self.app.db.operation_by_id_unscoped(self.operation).await?;
-            let ended =
-                op.as_ref().and_then(|op| OperationState::parse(&op.state)).is_none_or(OperationState::ended);
+            let rests =
+                op.as_ref().and_then(|op| OperationState::parse(&op.state)).is_none_or(OperationState::rests);
             self.read().await?;
             if !self.pending.is_empty() {
                 continue;
             }
-            if ended {
+            if rests {
                 self.done = true;
                 continue;
             }
@@ -162,6 +187,29 @@ impl Watch {
             }
             self.pause().await;
         }
+    }
+
+    /// The operation as it was when it came into a state: whole where that is where it rests, else without what has events
+    /// of its own. Whoever follows it from the beginning learns of its end last.
+    async fn changed(&self, state: OperationState, cursor: Cursor) -> Result<OperationView> {
+        use OperationState as S;
+        let mut view = self.app.view_by_id(self.operation).await?;
+        if view.op.state == state.as_str() && state.rests() && self.is_last(cursor).await? {
+            return Ok(view);
+        }
+        state.as_str().clone_into(&mut view.op.state);
+        view.op.end_time = None;
+        view.steps.clear();
+        if !matches!(state, S::Failing | S::Cancelling | S::Compensating | S::Stuck) {
+            (view.op.error, view.op.cancel_requested) = (None, false);
+        }
+        Ok(view)
+    }
+
+    /// Whether the operation changed its state here for the last time: one that was stuck may be so again.
+    async fn is_last(&self, cursor: Cursor) -> Result<bool> {
+        let later = self.app.db.events_unscoped(self.operation, cursor.event, BATCH).await?;
+        Ok(later.iter().all(|event| event.kind != "operation"))
     }
 
     async fn pause(&mut self) {
@@ -194,12 +242,10 @@ impl Watch {
                 let Some(event) = events.next() else { return Ok(()) };
                 self.cursor.event = event.seq;
                 let what = match event.kind.as_str() {
-                    "operation" => Happened::Operation(
-                        event.body.get("state").and_then(Value::as_str).unwrap_or_default().to_owned(),
-                    ),
-                    _ => Happened::Step(event.body),
+                    "operation" => Read::State(state_of(&event.body)?),
+                    _ => Read::Happened(Happened::Step(event.body)),
                 };
-                self.pending.push_back(Message { cursor: self.cursor, time: event.time, what });
+                self.pending.push_back(Pending { cursor: self.cursor, time: event.time, what });
             } else {
                 let Some(chunk) = chunks.next() else { return Ok(()) };
                 self.lines(chunk);
@@ -216,16 +262,23 @@ impl Watch {
             }
             (self.cursor.chunk, self.cursor.line) = (chunk.seq, index);
             let part = |at: usize| line.get(at).and_then(Value::as_str).unwrap_or_default().to_owned();
-            self.pending.push_back(Message {
+            let what = Happened::Line {
+                step: chunk.step.clone(),
+                attempt: chunk.attempt,
+                stream: part(0),
+                text: part(1),
+            };
+            self.pending.push_back(Pending {
                 cursor: self.cursor,
                 time: chunk.time,
-                what: Happened::Line {
-                    step: chunk.step.clone(),
-                    attempt: chunk.attempt,
-                    stream: part(0),
-                    text: part(1),
-                },
+                what: Read::Happened(what),
             });
         }
     }
+}
+
+/// The state that an event tells of.
+fn state_of(body: &Value) -> Result<OperationState> {
+    let state = body.get("state").and_then(Value::as_str).and_then(OperationState::parse);
+    state.ok_or_else(|| Error::Corrupt("the state of an event".to_owned()))
 }

@@ -287,7 +287,7 @@ mod tests {
             let mut outcome = outcomes.into_iter();
             for _ in 0..200 {
                 settle(&mut state, &mut steps, true).unwrap();
-                if state.ended() {
+                if state.rests() {
                     break;
                 }
                 let Some(index) = steps.iter().position(|s| matches!(s.state, Ready | Unknown | UndoReady)) else {
@@ -313,7 +313,7 @@ mod tests {
                     }
                 }
             }
-            prop_assert!(state.ended(), "{state}: {steps:?}");
+            prop_assert!(state.rests(), "{state}: {steps:?}");
         }
     }
 }

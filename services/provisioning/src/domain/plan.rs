@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::entry::Entry;
+use super::names;
 use super::question::Question;
 use super::standing::Drift;
 use super::state::named;
@@ -57,14 +58,12 @@ impl Kind {
 /// One field that changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FieldChange {
-    /// Dotted path in the inputs.
+    /// Where in the inputs: a JSON Pointer.
     pub path: String,
     /// Before; absent when there was none.
     pub before: Option<Value>,
-    /// After; absent when it goes away.
+    /// After; absent when it goes away. What is known only once another step is done stands as its expression.
     pub after: Option<Value>,
-    /// Known only once another step is done.
-    pub known_later: bool,
 }
 
 /// Where a workload's artifact comes from.
@@ -107,11 +106,17 @@ pub struct Spec {
     pub revision: String,
     /// What the plan holds fast, laid over inputs or arguments; may refer to what an earlier step makes.
     pub pinned: Value,
-    /// For a workload: the deployment that this one is promoted from, by resource name.
-    pub promoted_from: String,
+    /// For a workload: the deployment that its artifact is taken from, by resource name.
+    pub source_deployment: String,
 }
 
 impl Spec {
+    /// Whether it runs what a pipeline makes: a deployment is put into it, and people find it where it answers.
+    pub fn is_workload(&self) -> bool {
+        !self.environment.is_empty()
+            && (self.artifact != Artifact::None || self.resource_id == names::WORKLOAD)
+    }
+
     /// What a run is asked with, before what the plan holds fast is laid over it.
     pub fn arguments(&self) -> Value {
         let revision = &self.revision;
@@ -148,7 +153,7 @@ pub struct Change {
     pub depends_on: Vec<String>,
     /// Whether it can be undone.
     pub undoable: bool,
-    /// What it costs a month.
+    /// What it costs a month; empty when its definition does not say.
     pub monthly_cost: String,
     /// What its execution is told.
     pub spec: Spec,
@@ -180,9 +185,9 @@ pub struct Plan {
     pub target: String,
     /// The changes, in an order in which they can be made.
     pub changes: Vec<Change>,
-    /// What the target costs a month now.
+    /// What the target costs a month now, as far as definitions say; empty when none does.
     pub monthly_cost_before: String,
-    /// What it would cost a month.
+    /// What it would cost a month, likewise.
     pub monthly_cost_after: String,
     /// The template version, by resource name.
     pub template_version: String,
@@ -200,7 +205,7 @@ pub struct Plan {
     pub create_time: OffsetDateTime,
     /// When it expires if it has not begun.
     pub expire_time: OffsetDateTime,
-    /// SHA-256 over what decides.
+    /// SHA-256 over what decides, with its algorithm.
     pub digest: String,
     /// What policy is asked, the verb's own question first. What was approved is an answer to all of them.
     pub questions: Vec<Question>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pavior_core::digest::{canonical_json, sha256_hex};
+use pavior_core::digest::{canonical_json, sha256_digest};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -21,11 +21,11 @@ pub struct Unreadable(pub &'static str);
 impl Plan {
     /// The digest over what decides what is done: not who asked, when, or what policy said.
     pub fn compute_digest(&self) -> String {
-        sha256_hex(&canonical_json(&self.deciding()))
+        sha256_digest(&canonical_json(&self.deciding()))
     }
 
     fn deciding(&self) -> Value {
-        let mut deciding = json!({
+        json!({
             "kind": self.kind.as_str(),
             "action": self.action,
             "target": self.target,
@@ -35,12 +35,8 @@ impl Plan {
             "template_version": self.template_version,
             "parameters": self.parameters,
             "settings": self.settings,
-        });
-        // A plan from before there were questions keeps the digest that was approved.
-        if let (Value::Object(map), false) = (&mut deciding, self.questions.is_empty()) {
-            map.insert("questions".into(), self.questions.iter().map(question_to_json).collect());
-        }
-        deciding
+            "questions": self.questions.iter().map(question_to_json).collect::<Vec<_>>(),
+        })
     }
 
     /// The whole plan.
@@ -77,13 +73,13 @@ impl Plan {
             parameters: json.get("parameters").cloned().unwrap_or_default(),
             settings: json.get("settings").cloned().unwrap_or_default(),
             requester: text("requester")?,
-            author: json.get("author").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            author: text("author")?,
             summary: text("summary")?,
             create_time: time_of(json, "create_time")?,
             expire_time: time_of(json, "expire_time")?,
             digest: text("digest")?,
-            questions: some(json, "questions").map(question_from_json).collect::<Result<_, _>>()?,
-            answers: some(json, "answers").map(answer_from_json).collect::<Result<_, _>>()?,
+            questions: list(json, "questions")?.iter().map(question_from_json).collect::<Result<_, _>>()?,
+            answers: list(json, "answers")?.iter().map(answer_from_json).collect::<Result<_, _>>()?,
             decision: json.get("decision").cloned().unwrap_or_default(),
         })
     }
@@ -157,11 +153,6 @@ fn answer_to_json(answer: &Given) -> Value {
 
 fn answer_from_json(json: &Value) -> Result<Given, Unreadable> {
     Ok(Given { decision: text_of(json, "decision")?, effect: text_of(json, "effect")? })
-}
-
-/// The elements of a list that older documents do not have.
-fn some<'a>(json: &'a Value, key: &'static str) -> impl Iterator<Item = &'a Value> {
-    json.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
 fn time_to_json(time: OffsetDateTime) -> Value {
@@ -253,7 +244,6 @@ fn field_to_json(field: &FieldChange) -> Value {
     if let Some(after) = &field.after {
         map.insert("after".into(), after.clone());
     }
-    map.insert("known_later".into(), json!(field.known_later));
     Value::Object(map)
 }
 
@@ -262,7 +252,6 @@ fn field_from_json(json: &Value) -> Result<FieldChange, Unreadable> {
         path: text_of(json, "path")?,
         before: json.get("before").cloned(),
         after: json.get("after").cloned(),
-        known_later: flag(json, "known_later")?,
     })
 }
 
@@ -284,7 +273,7 @@ impl Spec {
             "artifact": artifact,
             "secret_outputs": self.secret_outputs,
             "revision": self.revision,
-            "promoted_from": self.promoted_from,
+            "source_deployment": self.source_deployment,
         });
         if let (Value::Object(map), true) = (&mut spec, self.pinned.is_object()) {
             map.insert("pinned".into(), self.pinned.clone());
@@ -313,7 +302,7 @@ impl Spec {
             artifact,
             secret_outputs: texts(json, "secret_outputs")?,
             revision: text_of(json, "revision")?,
-            promoted_from: text_of(json, "promoted_from")?,
+            source_deployment: text_of(json, "source_deployment")?,
             pinned: json.get("pinned").cloned().unwrap_or_default(),
         })
     }
@@ -347,12 +336,7 @@ mod tests {
                 driver: "fake".into(),
                 driver_version: "1.0.0".into(),
                 action: Action::Create,
-                fields: vec![FieldChange {
-                    path: "name".into(),
-                    before: None,
-                    after: Some(json!("p")),
-                    known_later: false,
-                }],
+                fields: vec![FieldChange { path: "name".into(), before: None, after: Some(json!("p")) }],
                 depends_on: vec![],
                 undoable: true,
                 monthly_cost: "1.50 USD".into(),
@@ -438,6 +422,9 @@ mod tests {
     #[test]
     fn the_digest_of_a_recorded_plan_does_not_change() {
         // Approvals are bound to it: a change of its form voids what people have said.
-        assert_eq!(sample().digest, "fb0b826c913acfcbf61138dbe619fbf2628cbe7e88484fbd72268b921c837b43");
+        assert_eq!(
+            sample().digest,
+            "sha256:8f7cf87f6ae5c6f9e7180df04ccf69dfadd0725b9a40fc09df3b092f9f85803d"
+        );
     }
 }

@@ -96,8 +96,8 @@ pub struct Facts {
     pub current: BTreeMap<String, Current>,
     /// The artifact to use, when it is known; else a run makes one where one is needed.
     pub artifact: Option<Value>,
-    /// A workload's deployment is promoted from this one, by resource name.
-    pub promoted_from: String,
+    /// The artifact is taken from this deployment, by resource name.
+    pub source_deployment: String,
 }
 
 /// A change before its driver has answered.
@@ -385,7 +385,7 @@ fn spec(facts: &Facts, node: &Node<'_>, matched: &Matched, base: Value, run: Opt
         },
         secret_outputs: matched.secret_outputs.clone(),
         revision: String::new(),
-        promoted_from: if node.needs_artifact { facts.promoted_from.clone() } else { String::new() },
+        source_deployment: if node.needs_artifact { facts.source_deployment.clone() } else { String::new() },
         pinned: Value::Null,
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::{Entry, owning_group};
 use super::names;
-use super::plan::{Action, Artifact, Change, Plan};
+use super::plan::{Action, Artifact, Change, Plan, Spec};
 
 /// Makes an environment.
 pub const CREATE_ENVIRONMENT: &str = "provisioning.environments.create";
@@ -296,9 +296,14 @@ pub fn deploys(change: &Change) -> Option<&'static str> {
     let puts = matches!(change.action, Action::Create | Action::Update | Action::Replace);
     match (&change.spec.artifact, puts) {
         (Artifact::None, _) | (_, false) => None,
-        _ if change.spec.promoted_from.is_empty() => Some(DEPLOY),
-        _ => Some(PROMOTE),
+        _ if comes_from_elsewhere(&change.spec) => Some(PROMOTE),
+        _ => Some(DEPLOY),
     }
+}
+
+/// Whether an artifact is taken from another environment. From an earlier deployment of the same one it is a way back.
+fn comes_from_elsewhere(spec: &Spec) -> bool {
+    !spec.source_deployment.is_empty() && names::environment_of(&spec.source_deployment) != spec.environment
 }
 
 /// What somebody is asked who changes the catalog as this entry does. One that is gone already is not removed.

@@ -31,18 +31,18 @@ impl Part {
         }
     }
 
-    fn changes(&self, action: Action, promoted_from: &str) -> Vec<Change> {
+    fn changes(&self, action: Action, from: &str) -> Vec<Change> {
         let mut changes: Vec<Change> = (0..self.resources)
             .map(|index| change(&self.name(), &format!("r{index}"), action, Artifact::None, ""))
             .collect();
         if let Some(artifact) = &self.workload {
-            changes.push(change(&self.name(), "workload", action, artifact.clone(), promoted_from));
+            changes.push(change(&self.name(), "workload", action, artifact.clone(), from));
         }
         changes
     }
 }
 
-fn change(environment: &str, id: &str, action: Action, artifact: Artifact, promoted_from: &str) -> Change {
+fn change(environment: &str, id: &str, action: Action, artifact: Artifact, from: &str) -> Change {
     let parent = if environment.is_empty() { PROJECT_NAME } else { environment };
     Change {
         step: id.into(),
@@ -59,7 +59,7 @@ fn change(environment: &str, id: &str, action: Action, artifact: Artifact, promo
         spec: Spec {
             environment: environment.into(),
             artifact,
-            promoted_from: promoted_from.into(),
+            source_deployment: from.into(),
             ..Spec::default()
         },
         entry: None,
@@ -142,10 +142,10 @@ fn deleting_alone(part: &Part) -> Question {
     alone(&plan, &on(part), &ground(vec![part.touched(Fate::Removed)]))
 }
 
-fn deploying_alone(part: &Part, action: Action, promoted_from: &str) -> Option<Question> {
+fn deploying_alone(part: &Part, action: Action, from: &str) -> Option<Question> {
     let artifact = part.workload.clone()?;
-    let change = change(&part.name(), "workload", action, artifact, promoted_from);
-    let verb = if promoted_from.is_empty() { DEPLOY } else { PROMOTE };
+    let change = change(&part.name(), "workload", action, artifact, from);
+    let verb = if from.is_empty() { DEPLOY } else { PROMOTE };
     let plan = plan(Kind::Deploy, verb, &part.name(), vec![change]);
     Some(alone(&plan, &on(part), &ground(vec![part.touched(Fate::Kept)])))
 }
@@ -250,10 +250,15 @@ proptest! {
     }
 
     #[test]
-    fn putting_an_artifact_somewhere_asks_one_thing(parts in parts(), promotes in any::<bool>()) {
-        let (verb, from) = if promotes { (PROMOTE, "deployments/1") } else { (DEPLOY, "") };
+    fn putting_an_artifact_somewhere_asks_one_thing(parts in parts(), whence in 0..3) {
         for part in &parts {
-            let plan = plan(Kind::Deploy, verb, &part.name(), part.changes(Action::Update, from));
+            let (verb, from) = match whence {
+                0 => (DEPLOY, String::new()),
+                // An earlier deployment of the same environment is a way back.
+                1 => (DEPLOY, format!("{}/deployments/1", part.name())),
+                _ => (PROMOTE, format!("{PROJECT_NAME}/environments/other/deployments/1")),
+            };
+            let plan = plan(Kind::Deploy, verb, &part.name(), part.changes(Action::Update, &from));
             let asked = questions(&plan, &on(part), &ground(vec![part.touched(Fate::Kept)])).unwrap();
             prop_assert_eq!(asked.len(), 1);
             prop_assert_eq!(asked[0].action.as_str(), verb);

@@ -17,7 +17,7 @@ named! {
 }
 
 impl Drift {
-    /// For people, as plans and the diagnosis say it.
+    /// For people, as plans say it.
     pub fn words(self) -> &'static str {
         match self {
             Self::Gone => "is gone",

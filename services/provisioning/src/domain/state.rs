@@ -66,7 +66,7 @@ named! {
         Succeeded = "SUCCEEDED",
         /// Failed or cancelled, and undone.
         Compensated = "COMPENSATED",
-        /// An operator has to act.
+        /// What is left waits for an operator, who takes it up.
         Stuck = "STUCK",
     }
 }
@@ -143,9 +143,17 @@ impl OperationState {
         })
     }
 
-    /// Nothing happens to it any more by itself. `STUCK` is an end until an operator acts.
-    pub fn ended(self) -> bool {
-        matches!(self, Self::Denied | Self::Succeeded | Self::Compensated | Self::Stuck)
+    /// States that nothing follows.
+    pub const DONE: [Self; 3] = [Self::Denied, Self::Succeeded, Self::Compensated];
+
+    /// Nothing happens to it any more. `STUCK` is not among these: an operator takes it up.
+    pub fn done(self) -> bool {
+        Self::DONE.contains(&self)
+    }
+
+    /// Nothing happens to it by itself: it is done, or waits for an operator.
+    pub fn rests(self) -> bool {
+        self.done() || self == Self::Stuck
     }
 
     /// Its worker steps may be claimed.
@@ -289,15 +297,13 @@ mod tests {
     }
 
     #[test]
-    fn ended_operations_move_only_when_an_operator_acts() {
-        for state in OperationState::ALL.iter().filter(|state| state.ended()) {
+    fn operations_that_rest_move_only_when_an_operator_acts() {
+        for state in OperationState::ALL.iter().filter(|state| state.rests()) {
             let legal: Vec<_> =
                 OperationEvent::ALL.iter().filter(|event| state.next(**event).is_ok()).collect();
-            let expected: &[&OperationEvent] = match state {
-                OperationState::Stuck => {
-                    &[&OperationEvent::Anew, &OperationEvent::RetryUndo, &OperationEvent::RetryDo]
-                }
-                _ => &[],
+            let expected: &[&OperationEvent] = match state.done() {
+                true => &[],
+                false => &[&OperationEvent::Anew, &OperationEvent::RetryUndo, &OperationEvent::RetryDo],
             };
             assert_eq!(legal, expected, "{state}");
         }

@@ -19,6 +19,17 @@ pub struct Wanted {
     pub artifact: Option<String>,
 }
 
+impl Wanted {
+    /// Whether it runs what a pipeline makes, as [`super::plan::Spec::is_workload`] says of what is made of it.
+    pub fn is_workload(&self) -> bool {
+        let takes_artifact = |inputs: &Value| {
+            let references = pavior_expr::references(inputs).unwrap_or_default();
+            references.iter().any(|reference| reference.root() == "artifact")
+        };
+        self.id == names::WORKLOAD || takes_artifact(&self.inputs)
+    }
+}
+
 /// One class of environments.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EnvironmentClass {

@@ -7,6 +7,7 @@ use super::Engine;
 use super::call::Called;
 use super::executor::{Ended, Work};
 use super::inputs::Inputs;
+use super::outcome::{Retry, mistake};
 use crate::domain::plan::Action;
 use crate::error::Result;
 use crate::store::{Completion, Made};
@@ -70,6 +71,9 @@ impl Engine {
         let inputs = self.former_inputs(former).await?;
         match self.call_apply(work, true, prior, inputs.clone()).await {
             Called::Answer(Outcome::Succeeded(success)) => {
+                if let Some(error) = mistake(&work.claim.step.driver, &success.outputs) {
+                    return Ok(Some(self.failure(work.claim, error, Retry::Never, None)));
+                }
                 let text = |key: &str| former.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
                 let recorded = former.get("inputs").cloned().unwrap_or_default();
                 let inputs = Inputs { resolved: inputs, recorded, artifact: None };

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::call::Called;
 use super::inputs::{Inputs, Prepared};
-use super::outcome::Retry;
+use super::outcome::{Retry, mistake};
 use super::sink::EngineSink;
 use super::stop::Stop;
 use super::worker::{Slots, Taken};
@@ -180,7 +180,7 @@ impl Engine {
         let attempt = if claim.purpose == Purpose::Undo { step.undo_attempt } else { step.attempt };
         context.attempt = u32::try_from(attempt).unwrap_or(1);
         // By the clock of this process, against which drivers measure it; the lease itself runs by the database's.
-        context.lease_end = Some(self.inner.db.now() + work.stop.left());
+        context.lease_expire_time = Some(self.inner.db.now() + work.stop.left());
         context.cancel = work.stop.token().clone();
         context
     }
@@ -213,7 +213,7 @@ impl Engine {
         inputs: Value,
     ) -> Called<Outcome> {
         let resource_type = work.prepared.spec.type_id.clone();
-        let declaration = self.inner.key.declaration(&work.prepared.row.name, &inputs);
+        let declaration_digest = self.inner.key.declaration(&work.prepared.row.name, &inputs);
         let apply = async {
             let request = ValidateRequest { resource_type: resource_type.clone(), inputs };
             let inputs = match work.driver.validate(request).await {
@@ -227,8 +227,8 @@ impl Engine {
                 }
             };
             let sensitive = work.prepared.sensitive();
-            let request =
-                ApplyRequest { resource_type: resource_type.clone(), prior, inputs, sensitive, declaration };
+            let resource_type = resource_type.clone();
+            let request = ApplyRequest { resource_type, prior, inputs, sensitive, declaration_digest };
             work.driver.apply(&self.context(work, restores), request, work.sink).await
         };
         self.call(work.sink, work.stop, work.limit, apply).await
@@ -275,7 +275,12 @@ impl Engine {
         let invoke = work.driver.invoke(&context, request, work.sink);
         let called = self.call(work.sink, work.stop, work.limit, invoke).await;
         match called {
-            Called::Answer(Outcome::Succeeded(success)) => Ok(Some(Completion::Ran(run_result(&success)))),
+            Called::Answer(Outcome::Succeeded(success)) => {
+                Ok(Some(match mistake(&work.claim.step.driver, &success.outputs) {
+                    None => Completion::Ran(run_result(&work.sink.redactor().value(&success.outputs))),
+                    Some(error) => self.failure(work.claim, error, Retry::Never, None),
+                }))
+            }
             other => self.outcome(work, Action::Run, other, None).await,
         }
     }
@@ -384,8 +389,8 @@ impl Engine {
     }
 }
 
-fn run_result(success: &Success) -> RunResult {
-    let part = |key: &str| success.outputs.get(key).cloned().unwrap_or_default();
+fn run_result(outputs: &Value) -> RunResult {
+    let part = |key: &str| outputs.get(key).cloned().unwrap_or_default();
     let artifacts = part("artifacts");
     RunResult {
         commit: part("commit").as_str().unwrap_or_default().to_owned(),

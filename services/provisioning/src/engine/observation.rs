@@ -5,7 +5,7 @@ use pavior_driver::{Lookup, Observation, ObserveRequest, Success};
 use super::Engine;
 use super::call::Called;
 use super::executor::{Ended, Work};
-use super::outcome::Retry;
+use super::outcome::{Retry, mistake};
 use crate::domain::plan::Action;
 use crate::error::Result;
 use crate::store::{Completion, StepError};
@@ -53,6 +53,10 @@ impl Engine {
         Ok(match (action, observation) {
             (Action::Delete, Observation::Absent) => Completion::Destroyed,
             (Action::Delete, _) => Completion::NoEffect,
+            // The call is repeated, and says what is wrong.
+            (_, Observation::Found(found)) if mistake(&work.claim.step.driver, &found.outputs).is_some() => {
+                Completion::NoEffect
+            }
             (_, Observation::Found(found)) => match work.inputs() {
                 Ok(inputs) => {
                     let success = Success::from(found);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use pavior_core::value::{INEXACT, inexact_paths};
 use pavior_driver::{Failure, FailureCode, Outcome};
+use serde_json::Value;
 
 use super::Engine;
 use super::call::Called;
@@ -23,6 +25,20 @@ pub(crate) enum Retry {
     Free(Option<Duration>),
 }
 
+/// What a driver's outputs hold that none may: its mistake, which trying again does not mend.
+pub(crate) fn mistake(driver: &str, outputs: &Value) -> Option<StepError> {
+    let wrong = match pavior_expr::marker_path(outputs) {
+        // Taken for a secret it would be opened for whoever reads it next.
+        Some(at) => format!("`{at}` that looks like a secret of the platform"),
+        // Who asks for it would be told another one.
+        None => {
+            let at = inexact_paths(outputs, 1).pop()?;
+            format!("`{}`, which {INEXACT}", at.trim_start_matches('.'))
+        }
+    };
+    Some(StepError::new("INTERNAL", format!("driver `{driver}` gave an output {wrong}")))
+}
+
 impl Engine {
     /// What a driver's answer means for the step.
     pub(crate) async fn outcome(
@@ -41,17 +57,9 @@ impl Engine {
             }
             Called::Answer(Outcome::Failed(failure)) => Some(self.failed(work, action, failure).await),
             Called::Answer(Outcome::Succeeded(success)) => match inputs {
-                Some(inputs) => Some(match pavior_expr::marker_path(&success.outputs) {
+                Some(inputs) => Some(match mistake(&work.claim.step.driver, &success.outputs) {
                     None => Completion::Made(Box::new(self.made(work.prepared, inputs, success)?)),
-                    // Taken for a secret it would be opened for whoever reads it next.
-                    Some(at) => {
-                        let driver = &work.claim.step.driver;
-                        let message = format!(
-                            "driver `{driver}` gave an output `{at}` that looks like a secret of the platform"
-                        );
-                        let error = StepError::new("INTERNAL", message);
-                        self.failure(work.claim, error, Retry::Never, Some(success.identity))
-                    }
+                    Some(error) => self.failure(work.claim, error, Retry::Never, Some(success.identity)),
                 }),
                 None => Some(Completion::Destroyed),
             },
@@ -59,18 +67,18 @@ impl Engine {
     }
 
     async fn failed(&self, work: &Work<'_>, action: Action, failure: Failure) -> Completion {
-        let Failure { retryable, code, message, partial, details, retry_after } = failure;
+        let Failure { retryable, code, message, partial, details, retry_delay } = failure;
         let retry = match (work.claim.purpose, code) {
             (_, FailureCode::Unavailable) => {
                 self.is_away(&work.claim.step.driver, &work.driver).await;
-                Retry::Free(retry_after)
+                Retry::Free(retry_delay)
             }
             // Nobody wished that.
-            (Purpose::Undo, FailureCode::Cancelled) => Retry::Free(retry_after),
+            (Purpose::Undo, FailureCode::Cancelled) => Retry::Free(retry_delay),
             // Who has lost the claim is refused when the failure is recorded. While it holds, the driver has seen a
             // higher number than the engine ever gave, and that does not pass by trying for ever.
-            (_, FailureCode::Fenced) => Retry::Counted(retry_after),
-            _ if retryable => Retry::Counted(retry_after),
+            (_, FailureCode::Fenced) => Retry::Counted(retry_delay),
+            _ if retryable => Retry::Counted(retry_delay),
             _ => Retry::Never,
         };
         let message = work.sink.redactor().text(&message);

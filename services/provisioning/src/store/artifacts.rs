@@ -7,7 +7,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use serde_json::Value;
 
 use super::entity::{deployment, operation, resource, run, step};
-use super::retention::OVER;
+use super::retention::done_states;
 use super::{Db, db};
 use crate::error::Result;
 
@@ -24,7 +24,7 @@ impl Db {
         let mut open = operation::Entity::find()
             .select_only()
             .column(operation::Column::Id)
-            .filter(operation::Column::State.is_not_in(OVER));
+            .filter(operation::Column::State.is_not_in(done_states()));
         let steps = step::Entity::find()
             .select_only()
             .columns([step::Column::Spec, step::Column::Outputs, step::Column::Prior])

@@ -5,7 +5,8 @@ use pavior_core::audit::{
     Affected, AuditEvent, Cause, Change, Code, DecisionRef, Effect, Outcome, Phase, PrincipalKind,
     PrincipalRef, Status,
 };
-use pavior_core::principal::Principal;
+use pavior_core::digest::{canonical_json, sha256_digest};
+use pavior_core::principal::{Principal, service_name};
 use pavior_store::Recorded;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -80,7 +81,7 @@ impl Caller {
 
 /// Something that had to be recorded was done to this.
 fn done(this: &Db, action: &str, acting: PrincipalRef, target: Affected) -> AuditEvent {
-    AuditEvent { affected: vec![target], ..AuditEvent::new(this.ids.uuid(), this.now(), action, acting) }
+    AuditEvent { target: Some(target), ..AuditEvent::new(this.ids.uuid(), this.now(), action, acting) }
 }
 
 /// Somebody changed an operation.
@@ -120,6 +121,16 @@ fn acting(op: &operation::Model) -> PrincipalRef {
     }
 }
 
+/// Who acts when the operation goes on after its request was answered.
+fn going_on(op: &operation::Model) -> PrincipalRef {
+    let acting = acting(op);
+    let via = match acting.kind {
+        PrincipalKind::Service => String::new(),
+        _ => service_name("provisioning"),
+    };
+    PrincipalRef { via, ..acting }
+}
+
 /// Why something happened that is a part of an operation.
 fn cause(op: &operation::Model) -> Cause {
     Cause { request_id: op.request_id.clone(), operation: op.name.clone(), ..Cause::default() }
@@ -131,12 +142,12 @@ pub(crate) fn decision(decision: &Value, approvals: &Value) -> Option<DecisionRe
         return None;
     }
     let reasons = decision.get("reasons").and_then(Value::as_array).into_iter().flatten();
-    let policy_ids = reasons.filter_map(|reason| reason.get("policyId").and_then(Value::as_str));
+    let rule_ids = reasons.filter_map(|reason| reason.get("ruleId").and_then(Value::as_str));
     Some(DecisionRef {
         decision: text("name"),
         effect: Effect::parse(text("effect").trim_start_matches("EFFECT_")).unwrap_or_default(),
-        policy_revision: text("policyRevision"),
-        policy_ids: DecisionRef::each_once(policy_ids),
+        policies_digest: text("policiesDigest"),
+        rule_ids: DecisionRef::each_once(rule_ids),
         approvals: super::journal::texts(approvals),
     })
 }
@@ -149,8 +160,7 @@ pub(crate) fn accepted_event(
     plan: &Plan,
 ) -> AuditEvent {
     let of_call = call.map(Permit::cause).unwrap_or_default();
-    let request_digest =
-        pavior_core::digest::sha256_hex(&pavior_core::digest::canonical_json(&plan.parameters));
+    let request_digest = sha256_digest(&canonical_json(&plan.parameters));
     AuditEvent {
         phase: Phase::Intent,
         cause: Cause { call_id: of_call.call_id, trace_id: of_call.trace_id, ..cause(op) },
@@ -167,7 +177,7 @@ pub(crate) fn accepted_event(
     }
 }
 
-/// The operation came to an end.
+/// The operation is done, or waits for an operator.
 pub(crate) fn ended_event(this: &Db, op: &operation::Model, approvals: &Value) -> AuditEvent {
     let blamed = |key: &str| {
         op.error.as_ref().and_then(|error| error.get(key)).and_then(Value::as_str).unwrap_or_default()
@@ -188,8 +198,15 @@ pub(crate) fn ended_event(this: &Db, op: &operation::Model, approvals: &Value) -
             after: Some(json!({ "operation": op.name, "state": op.state, "approvals": approvals })),
             ..Change::default()
         }),
-        summary: format!("operation `{}` ended as {}", names::last(&op.name), op.state),
-        ..done(this, &op.action, acting(op), affected(kind_of(&op.target), &op.target))
+        summary: format!(
+            "operation `{}` {}",
+            names::last(&op.name),
+            match op.end_time {
+                Some(_) => format!("ended as {}", op.state),
+                None => format!("is {}", op.state),
+            }
+        ),
+        ..done(this, &op.action, going_on(op), affected(kind_of(&op.target), &op.target))
     }
 }
 
@@ -220,7 +237,7 @@ pub(crate) fn step_event(this: &Db, op: &operation::Model, step: &step::Model) -
             ..Change::default()
         }),
         summary: format!("step `{}` is {}", step.name, step.state),
-        ..done(this, &action, acting(op), affected("Resource", &step.resource))
+        ..done(this, &action, going_on(op), affected("Resource", &step.resource))
     }
 }
 
@@ -289,7 +306,8 @@ pub fn refused_event(
     let act = Act {
         action: action.to_owned(),
         phase: Phase::Outcome,
-        affected: vec![affected(kind_of(target), target)],
+        target: affected(kind_of(target), target),
+        affected: Vec::new(),
         outcome: refusal(reason),
         request_id: request_id.to_owned(),
         change: None,
@@ -316,7 +334,8 @@ pub(super) fn plan_event(
     let act = Act {
         action: permit.action().to_owned(),
         phase: Phase::Outcome,
-        affected: vec![affected("Plan", &names::plan(&plan.organization, &plan.id))],
+        target: affected("Plan", &names::plan(&plan.organization, &plan.id)),
+        affected: Vec::new(),
         outcome: Outcome::ok(Status::Succeeded),
         request_id: request_id.to_owned(),
         change: Some(Change {
@@ -342,7 +361,8 @@ fn unchanged_event(
     let act = Act {
         action: plan.action.clone(),
         phase: Phase::Outcome,
-        affected: vec![affected(kind_of(&plan.target), &plan.target)],
+        target: affected(kind_of(&plan.target), &plan.target),
+        affected: Vec::new(),
         outcome,
         request_id: request_id.to_owned(),
         change: Some(Change {

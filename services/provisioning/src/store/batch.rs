@@ -43,13 +43,34 @@ keyed! {
     environments_named, environment, Name, name;
     /// Deployments by their names.
     deployments_named, deployment, Name, name;
-    /// The deployments that operations made, by the names of the operations.
-    deployments_of_operations, deployment, Operation, operation;
     /// The runs that operations made, by the names of the operations.
     runs_of_operations, run, Operation, operation;
 }
 
 impl Db {
+    /// The deployments that operations made, by the names of the operations, in order of the workloads.
+    pub async fn deployments_of_operations(
+        &self,
+        permit: &Permit,
+        operations: Vec<String>,
+    ) -> Result<BTreeMap<String, Vec<deployment::Model>>> {
+        if operations.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let rows = deployment::Entity::find()
+            .filter(deployment::Column::Organization.eq(permit.organization()))
+            .filter(deployment::Column::Operation.is_in(operations))
+            .order_by_asc(deployment::Column::Resource)
+            .all(self.store.read())
+            .await
+            .map_err(db)?;
+        let mut made: BTreeMap<String, Vec<deployment::Model>> = BTreeMap::new();
+        for row in rows {
+            made.entry(row.operation.clone()).or_default().push(row);
+        }
+        Ok(made)
+    }
+
     /// The newest run of each pipeline, whatever became of it, by the names of the pipelines.
     pub async fn latest_runs(
         &self,

@@ -372,19 +372,20 @@ impl Db {
         Ok(progress(Completed { claims, state: aggregate.state, ended }, events))
     }
 
-    /// Writes an operation back and does what its end asks for. Answers whether it ended, and the audit events.
+    /// Writes an operation back and does what coming to rest asks for. Answers whether it came to rest, and the audit
+    /// events.
     pub(crate) async fn write(
         &self,
         tx: &Tx,
         aggregate: &mut Aggregate,
         mut audits: Vec<AuditEvent>,
     ) -> Result<(bool, Vec<AuditEvent>)> {
-        let ended = aggregate.just_ended();
-        if ended {
+        let rests = aggregate.just_rests();
+        if rests {
             audits.extend(finish::finish(self, tx, aggregate).await?);
         }
         aggregate.save(tx).await?;
-        Ok((ended, audits))
+        Ok((rests, audits))
     }
 
     /// Renews a claim. False when it is lost; the second value tells that the operation wants the step to stop.

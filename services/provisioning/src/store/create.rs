@@ -22,7 +22,7 @@ use super::rows::deployment_row;
 use super::take::{take_environment, take_project};
 use super::{Db, audit, db, finish};
 use crate::domain::names;
-use crate::domain::plan::{Action, Artifact, Kind, Plan};
+use crate::domain::plan::{Action, Artifact, Change, Kind, Plan};
 use crate::error::{Error, Result};
 
 /// Whether it may begin at once.
@@ -138,7 +138,8 @@ fn before(kept: &[u8]) -> Result<Started> {
 
 struct Numbers {
     run: i64,
-    deployments: Vec<(String, i64)>,
+    /// The number of the next deployment of each environment.
+    deployments: BTreeMap<String, i64>,
 }
 
 impl Db {
@@ -219,7 +220,7 @@ impl Db {
         let op = self.operation_row(new, clock);
         // Its row keeps others waiting who carry the same plan out.
         self.plan_row(tx, &new.plan, None, Some(op.name.clone())).await?;
-        let numbers = self.take_target(tx, new, &op.name).await?;
+        let mut numbers = self.take_target(tx, new, &op.name).await?;
         if let Some(timer) = new.due
             && !self.is_due(tx, timer).await?
         {
@@ -227,7 +228,7 @@ impl Db {
         }
         let fences = self.resources(tx, new).await?;
         let mut steps = self.step_rows(new, &op, &fences, clock);
-        self.runs_and_deployments(tx, new, &op, &mut steps, &numbers).await?;
+        self.runs_and_deployments(tx, new, &op, &mut steps, &mut numbers).await?;
         let mut aggregate = Aggregate::new(op, steps, self.now(), clock)?;
         if new.admission == Admission::Run {
             aggregate.settle()?;
@@ -239,7 +240,7 @@ impl Db {
             let request_id = &aggregate.op.request_id;
             events.push(audit::plan_event(self, call, request_id, &new.plan, "a plan is carried out"));
         }
-        if aggregate.state.ended() {
+        if aggregate.state.rests() {
             events.extend(finish::finish(self, tx, &mut aggregate).await?);
         }
         let kept = self.kept(new.key.as_ref(), new.id, &new.facts);
@@ -273,19 +274,19 @@ impl Db {
         for environment in &new.environments {
             self.insert_environment(tx, new, environment, op).await?;
         }
-        let mut deployments = Vec::new();
-        for environment in deployed_environments(&new.plan) {
+        let mut deployments = BTreeMap::new();
+        for (environment, count) in deployments_of(&new.plan) {
             let rows = environment::Entity::update_many()
                 .col_expr(
                     environment::Column::DeploymentSeq,
-                    Expr::col(environment::Column::DeploymentSeq).add(1),
+                    Expr::col(environment::Column::DeploymentSeq).add(count),
                 )
                 .filter(environment::Column::Name.eq(environment.clone()))
                 .exec_with_returning(tx)
                 .await
                 .map_err(db)?;
-            let seq = rows.first().map(|row| row.deployment_seq).unwrap_or(1);
-            deployments.push((environment, seq));
+            let last = rows.first().map_or(count, |row| row.deployment_seq);
+            deployments.insert(environment, last - count + 1);
         }
         Ok(Numbers { run, deployments })
     }
@@ -338,8 +339,6 @@ impl Db {
             expire_time: Set(wanted.expire_time),
             state: Set(if waits { "AWAITING_APPROVAL" } else { "CREATING" }.into()),
             operation: Set(op.to_owned()),
-            url: Set(String::new()),
-            deployment: Set(String::new()),
             creator: Set(new.plan.requester.clone()),
             create_time: Set(self.now()),
             update_time: Set(self.now()),
@@ -389,8 +388,9 @@ impl Db {
         new: &NewOperation,
         op: &operation::Model,
         steps: &mut [step::Model],
-        numbers: &Numbers,
+        numbers: &mut Numbers,
     ) -> Result<()> {
+        let mut chosen = new.deployment_id.as_str();
         for (step, change) in steps.iter_mut().zip(new.plan.steps()) {
             if change.action == Action::Run {
                 let pipeline = format!("{}/pipelines/{}", op.project, names::last(&change.resource));
@@ -420,12 +420,14 @@ impl Db {
                 };
                 row.into_active_model().insert(tx).await.map_err(db)?;
             }
-            let seq = numbers.deployments.iter().find(|(name, _)| *name == change.spec.environment);
-            if let (false, Some((environment, seq))) = (change.spec.artifact == Artifact::None, seq) {
-                let id = match new.deployment_id.as_str() {
-                    "" => format!("deployment-{seq}"),
+            let environment = &change.spec.environment;
+            if let (true, Some(number)) = (deploys(change), numbers.deployments.get_mut(environment)) {
+                // A chosen id is that of the first; further workloads of the environment get the next numbers.
+                let id = match std::mem::take(&mut chosen) {
+                    "" => format!("deployment-{number}"),
                     id => id.to_owned(),
                 };
+                *number += 1;
                 step.subject = format!("{environment}/deployments/{id}");
                 let row = deployment_row(self, op, change, &step.subject);
                 let done =
@@ -437,14 +439,18 @@ impl Db {
     }
 }
 
-fn deployed_environments(plan: &Plan) -> Vec<String> {
-    let mut names: Vec<String> = plan
-        .steps()
-        .filter(|change| change.spec.artifact != Artifact::None && !change.spec.environment.is_empty())
-        .map(|change| change.spec.environment.clone())
-        .collect();
-    names.dedup();
-    names
+/// Whether a step puts an artifact into an environment.
+fn deploys(change: &Change) -> bool {
+    change.spec.artifact != Artifact::None && !change.spec.environment.is_empty()
+}
+
+/// How many deployments a plan makes in each environment.
+fn deployments_of(plan: &Plan) -> BTreeMap<String, i64> {
+    let mut counts = BTreeMap::new();
+    for change in plan.steps().filter(|change| deploys(change)) {
+        *counts.entry(change.spec.environment.clone()).or_default() += 1;
+    }
+    counts
 }
 
 fn unique<T>(done: std::result::Result<T, sea_orm::DbErr>, kind: &'static str, name: &str) -> Result<()> {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect};
 
 use super::entity::{operation, resource, step};
+use super::retention::done_states;
 use super::{Db, db};
-use crate::domain::state::OperationState;
 use crate::error::Result;
 
 /// A resource as it is recorded, as far as its driver is concerned.
@@ -92,16 +92,12 @@ impl Db {
         query.into_model().all(self.store.read()).await.map_err(db)
     }
 
-    /// What operations that have not ended are working on, those included that wait for an operator.
+    /// What operations that are not done are working on, those included that wait for an operator.
     pub async fn under_way_unscoped(&self) -> Result<UnderWay> {
-        let over = OperationState::ALL
-            .iter()
-            .filter(|state| state.ended() && **state != OperationState::Stuck)
-            .map(|state| state.as_str());
         let going_on = operation::Entity::find()
             .select_only()
             .column(operation::Column::Id)
-            .filter(operation::Column::State.is_not_in(over));
+            .filter(operation::Column::State.is_not_in(done_states()));
         let rows: Vec<(String, String)> = step::Entity::find()
             .select_only()
             .columns([step::Column::IdempotencyKey, step::Column::Resource])

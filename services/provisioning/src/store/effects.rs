@@ -9,9 +9,10 @@ use time::OffsetDateTime;
 
 use super::audit;
 use super::claim::{Again, Completion, Made, RunResult, action};
-use super::entity::{deployment, environment, resource, run, secret, step};
+use super::entity::{deployment, resource, run, secret, step};
 use super::journal::{Aggregate, step_state};
 use super::told::{ended_steps, timed_steps};
+use super::workloads::note_url;
 use super::{Db, db};
 use crate::domain::names;
 use crate::domain::plan::Action;
@@ -205,7 +206,7 @@ async fn keep(
         .await
         .map_err(db)?;
     let row = rows.first().ok_or_else(|| Error::Corrupt(format!("resource `{}` is gone", step.resource)))?;
-    show_url(tx, row, now).await?;
+    note_url(tx, &row.name, &row.environment, &row.spec, &row.outputs, now).await?;
     for sealed in &made.secrets {
         let row = secret::ActiveModel {
             reference: Set(sealed.reference.clone()),
@@ -238,41 +239,6 @@ async fn keep(
     Ok(())
 }
 
-/// An environment, and what is deployed in it, is found where its workload answers now: also after an undo, which
-/// starts the former one somewhere else.
-async fn show_url(tx: &Tx, workload: &resource::Model, now: OffsetDateTime) -> Result<()> {
-    let name = format!("{}/resources/{}", workload.environment, names::WORKLOAD);
-    let Some(url) = workload.outputs.get("url").and_then(Value::as_str).filter(|_| workload.name == name)
-    else {
-        return Ok(());
-    };
-    environment::Entity::update_many()
-        .set(environment::ActiveModel {
-            url: Set(url.to_owned()),
-            update_time: Set(now),
-            ..Default::default()
-        })
-        .col_expr(environment::Column::Revision, Expr::col(environment::Column::Revision).add(1))
-        .filter(environment::Column::Name.eq(workload.environment.clone()))
-        .filter(environment::Column::Url.ne(url))
-        .exec(tx)
-        .await
-        .map_err(db)?;
-    deployment::Entity::update_many()
-        .set(deployment::ActiveModel {
-            url: Set(url.to_owned()),
-            update_time: Set(now),
-            ..Default::default()
-        })
-        .filter(deployment::Column::Environment.eq(workload.environment.clone()))
-        .filter(deployment::Column::State.eq("ACTIVE"))
-        .filter(deployment::Column::Url.ne(url))
-        .exec(tx)
-        .await
-        .map_err(db)?;
-    Ok(())
-}
-
 /// What a replacement was to take the place of still stands: the row says again what it said before.
 async fn put_back(this: &Db, tx: &Tx, step: &step::Model) -> Result<()> {
     let Some(former) = &step.prior else { return Ok(()) };
@@ -289,7 +255,9 @@ async fn put_back(this: &Db, tx: &Tx, step: &step::Model) -> Result<()> {
         update_time: Set(this.now()),
         ..Default::default()
     };
-    set_resource(tx, &step.resource, set).await
+    set_resource(tx, &step.resource, set).await?;
+    let environment = names::environment_of(&step.resource);
+    note_url(tx, &step.resource, &environment, &part("spec"), &part("outputs"), this.now()).await
 }
 
 async fn ran(this: &Db, tx: &Tx, aggregate: &mut Aggregate, index: usize, result: &RunResult) -> Result<()> {
@@ -345,5 +313,15 @@ pub(crate) async fn forget(tx: &Tx, name: &str) -> Result<()> {
     };
     secret::Entity::delete_many().filter(secret::Column::Resource.eq(row.uid)).exec(tx).await.map_err(db)?;
     resource::Entity::delete_by_id(row.uid).exec(tx).await.map_err(db)?;
+    // Nothing runs in a workload that is gone.
+    let over = deployment::ActiveModel { state: Set("SUPERSEDED".to_owned()), ..Default::default() };
+    deployment::Entity::update_many()
+        .set(over)
+        .filter(deployment::Column::Environment.eq(row.environment))
+        .filter(deployment::Column::Resource.eq(name))
+        .filter(deployment::Column::State.eq("ACTIVE"))
+        .exec(tx)
+        .await
+        .map_err(db)?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::claim::action;
 use super::entity::{deployment, environment, project, resource, run};
 use super::journal::{Aggregate, step_state};
-use super::{Db, audit, db, effects, timers};
+use super::{Db, audit, db, effects, timers, workloads};
 use crate::domain::plan::{Action, Kind};
 use crate::domain::state::{OperationEvent, OperationState, StepEvent, StepState};
 use crate::error::{Error, Result};
@@ -49,7 +49,7 @@ fn give_up(aggregate: &mut Aggregate) -> Result<()> {
     Ok(())
 }
 
-/// Does what the end asks for; to be called once, in the transaction that ends the operation.
+/// Does what coming to rest asks for; to be called once, in the transaction in which the operation does.
 pub(crate) async fn finish(this: &Db, tx: &Tx, aggregate: &mut Aggregate) -> Result<Vec<AuditEvent>> {
     match aggregate.state {
         OperationState::Succeeded => succeed(this, tx, aggregate).await?,
@@ -133,10 +133,12 @@ async fn succeed(this: &Db, tx: &Tx, aggregate: &mut Aggregate) -> Result<()> {
     let kind = aggregate.kind()?;
     if matches!(kind, Kind::DestroyEnvironment | Kind::DestroyProject) {
         for environment in held_environments(tx, aggregate).await? {
-            if environment.name == aggregate.op.target {
-                aggregate.op.gone = Some(kept(&environment)?);
+            let name = environment.name.clone();
+            if name == aggregate.op.target {
+                let view = workloads::view(tx, &aggregate.op.organization, environment).await?;
+                aggregate.op.gone = Some(kept(&view)?);
             }
-            remove_environment(tx, &environment.name).await?;
+            remove_environment(tx, &name).await?;
         }
         if kind == Kind::DestroyProject {
             let target = aggregate.op.target.clone();
@@ -152,9 +154,9 @@ async fn succeed(this: &Db, tx: &Tx, aggregate: &mut Aggregate) -> Result<()> {
     release_project(this, tx, aggregate).await
 }
 
-/// A row as it is kept behind its end, for the answer of the operation that took it down.
-fn kept(row: &impl serde::Serialize) -> Result<Value> {
-    serde_json::to_value(row).map_err(|error| Error::Corrupt(error.to_string()))
+/// What is shown of a target, kept behind its end for the answer of the operation that took it down.
+fn kept(shown: &impl serde::Serialize) -> Result<Value> {
+    serde_json::to_value(shown).map_err(|error| Error::Corrupt(error.to_string()))
 }
 
 /// An environment is as asked: the new deployment runs, the settings of the request hold.
@@ -172,26 +174,7 @@ async fn settle_environment(
         revision: Set(row.revision + 1),
         ..Default::default()
     };
-    let fresh = deployment::Entity::find()
-        .filter(deployment::Column::Environment.eq(row.name.clone()))
-        .filter(deployment::Column::Operation.eq(aggregate.op.name.clone()))
-        .one(tx)
-        .await
-        .map_err(db)?;
-    if let Some(fresh) = fresh {
-        set_deployments(tx, &row.name, "ACTIVE", "SUPERSEDED", now).await?;
-        deployment::Entity::update_many()
-            .set(deployment::ActiveModel {
-                state: Set("ACTIVE".into()),
-                update_time: Set(now),
-                ..Default::default()
-            })
-            .filter(deployment::Column::Uid.eq(fresh.uid))
-            .exec(tx)
-            .await
-            .map_err(db)?;
-        set.deployment = Set(fresh.name);
-    }
+    workloads::activate(tx, &row.name, &aggregate.op.name, now).await?;
     let settings = aggregate.op_settings();
     if aggregate.kind()? == Kind::UpdateEnvironment {
         if let Some(name) = settings.get("display_name").and_then(Value::as_str) {
@@ -222,24 +205,6 @@ async fn settle_environment(
     environment::Entity::update_many()
         .set(set)
         .filter(environment::Column::Uid.eq(row.uid))
-        .exec(tx)
-        .await
-        .map_err(db)?;
-    Ok(())
-}
-
-async fn set_deployments(
-    tx: &Tx,
-    environment: &str,
-    from: &str,
-    to: &str,
-    now: time::OffsetDateTime,
-) -> Result<()> {
-    let set = deployment::ActiveModel { state: Set(to.into()), update_time: Set(now), ..Default::default() };
-    deployment::Entity::update_many()
-        .set(set)
-        .filter(deployment::Column::Environment.eq(environment))
-        .filter(deployment::Column::State.eq(from))
         .exec(tx)
         .await
         .map_err(db)?;
@@ -277,7 +242,7 @@ async fn revert(this: &Db, tx: &Tx, aggregate: &Aggregate) -> Result<()> {
         | Kind::DestroyProject
         | Kind::Run => {
             for environment in held_environments(tx, aggregate).await? {
-                set_deployments(tx, &environment.name, "PENDING", "FAILED", now).await?;
+                workloads::fail_pending(tx, &environment.name, now).await?;
                 let set = environment::ActiveModel {
                     state: Set("ACTIVE".into()),
                     operation: Set(String::new()),

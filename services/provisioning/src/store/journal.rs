@@ -151,7 +151,7 @@ impl Aggregate {
         if self.op.start_time.is_none() && self.state == OperationState::Running {
             self.op.start_time = Some(self.now);
         }
-        self.op.end_time = self.state.ended().then_some(self.now);
+        self.op.end_time = self.state.done().then_some(self.now);
         if self.state == OperationState::Compensating {
             self.op.deadline = self.clock.saturating_add(self.op.undo_timeout);
         }
@@ -196,9 +196,9 @@ impl Aggregate {
         self.op.deadline > 0 && self.op.deadline <= self.clock
     }
 
-    /// Whether the operation came to an end in this transaction, also one that had ended before and was taken up in it.
-    pub(crate) fn just_ended(&self) -> bool {
-        self.state.ended() && self.events.iter().any(|(_, kind, _)| *kind == "operation")
+    /// Whether the operation came to rest in this transaction, also one that had rested before and was taken up in it.
+    pub(crate) fn just_rests(&self) -> bool {
+        self.state.rests() && self.events.iter().any(|(_, kind, _)| *kind == "operation")
     }
 
     /// Whether it is over while people are asked about it, or are about to be.

@@ -4,10 +4,12 @@ use pavior_auth::Permit;
 use pavior_core::filter::{Filter, order_by};
 use pavior_store::filter::{FieldMap, condition};
 use pavior_store::keyset::position;
+use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect, Select};
 use serde_json::{Value, json};
 
 use super::entity::{deployment, environment, operation, plan, project, resource, run};
+use super::retention::done_states;
 use super::{Db, db};
 use crate::domain::names;
 use crate::error::{Error, Result};
@@ -116,7 +118,7 @@ impl Db {
             .fields()
             .text("name", C::Name)
             .text("display_name", C::DisplayName)
-            .text("environment_class", C::Class)
+            .text("environment_class_id", C::Class)
             .enumeration("state", C::State, same(&states))
             .timestamp("create_time", C::CreateTime)
             .global(["name", "display_name"]);
@@ -240,6 +242,7 @@ impl Db {
             .text("target", C::Target)
             .text("requester", C::Requester)
             .enumeration("state", C::State, states)
+            .bool_expr("done", Expr::col(C::State).is_in(done_states()))
             .timestamp("create_time", C::CreateTime);
         let select = operation::Entity::find()
             .filter(C::Organization.eq(permit.organization()))

@@ -26,6 +26,7 @@ mod take;
 mod timers;
 mod told;
 mod verbs;
+mod workloads;
 
 use std::sync::Arc;
 
@@ -51,6 +52,7 @@ pub use progress::Waiting;
 pub use read::OperationView;
 pub use retention::{Retention, Swept};
 pub use verbs::{Checked, TakeUp};
+pub use workloads::{Endpoint, EnvironmentView};
 
 /// The database of provisioning. Cheap to clone.
 #[derive(Debug, Clone)]

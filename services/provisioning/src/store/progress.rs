@@ -110,11 +110,12 @@ impl Db {
         let stuck =
             || operation::Entity::find().filter(operation::Column::State.eq(OperationState::Stuck.as_str()));
         let first =
-            stuck().order_by_asc(operation::Column::EndTime).one(self.store.read()).await.map_err(db)?;
+            stuck().order_by_asc(operation::Column::UpdateTime).one(self.store.read()).await.map_err(db)?;
         let Some(first) = first else { return Ok((0, None)) };
         let count = stuck().count(self.store.read()).await.map_err(db)?;
-        let since = pavior_store::micros(first.end_time.unwrap_or(first.update_time));
-        Ok((count, Some(Waiting { what: format!("operation `{}`", first.name), micros: now - since })))
+        // Nothing is written to it while it is stuck.
+        let micros = now - pavior_store::micros(first.update_time);
+        Ok((count, Some(Waiting { what: format!("operation `{}`", first.name), micros })))
     }
 
     /// How many claims have ended and are not freed, and the one that ended first.

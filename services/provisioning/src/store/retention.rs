@@ -15,14 +15,18 @@ use super::entity::{
 };
 use super::{Db, db, timers};
 use crate::domain::names;
+use crate::domain::state::OperationState;
 use crate::error::{Error, Result};
 
 /// Rows of one transaction.
 const BATCH: u64 = 200;
 /// What has ended is kept at least so long, whatever the numbers: a request that is repeated gets its answer.
 const SHORTEST: Duration = Duration::hours(48);
-/// Ends that nothing follows.
-pub(crate) const OVER: [&str; 3] = ["SUCCEEDED", "COMPENSATED", "DENIED"];
+
+/// The states that nothing follows, as they are stored. What waits for an operator is in none of them.
+pub(crate) fn done_states() -> [&'static str; 3] {
+    OperationState::DONE.map(OperationState::as_str)
+}
 
 /// How long, and how many, are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +93,7 @@ impl Db {
     }
 
     async fn sweep_operations(&self, retention: &Retention, now: OffsetDateTime) -> Result<u64> {
-        let over = || operation::Entity::find().filter(operation::Column::State.is_in(OVER));
+        let over = || operation::Entity::find().filter(operation::Column::State.is_in(done_states()));
         let old = over()
             .filter(operation::Column::EndTime.lt(now - retention.operations.max(SHORTEST)))
             .order_by_asc(operation::Column::EndTime);
@@ -151,7 +155,7 @@ impl Db {
                 Box::pin(async move {
                     let kept = operation::Entity::find()
                         .filter(operation::Column::Id.is_in(ids))
-                        .filter(operation::Column::State.is_in(OVER))
+                        .filter(operation::Column::State.is_in(done_states()))
                         .all(tx)
                         .await
                         .map_err(db)?;
@@ -175,7 +179,7 @@ impl Db {
     async fn sweep_logs(&self, before: OffsetDateTime) -> Result<u64> {
         let written = Query::select().column(log_chunk::Column::Operation).from(log_chunk::Entity).to_owned();
         let old = operation::Entity::find()
-            .filter(operation::Column::State.is_in(OVER))
+            .filter(operation::Column::State.is_in(done_states()))
             .filter(operation::Column::EndTime.lt(before))
             .filter(operation::Column::LogSeq.gt(0))
             .filter(operation::Column::Id.in_subquery(written));
@@ -328,7 +332,7 @@ fn supersedes() -> SelectStatement {
     let open = Query::select()
         .column(operation::Column::Id)
         .from(operation::Entity)
-        .and_where(operation::Column::State.is_not_in(OVER))
+        .and_where(operation::Column::State.is_not_in(done_states()))
         .to_owned();
     let busy = Query::select()
         .column(step::Column::Resource)
@@ -355,11 +359,7 @@ fn not_needed(next: Option<Uuid>) -> Condition {
         .add_option(next.map(|next| run::Column::Uid.ne(next)))
 }
 
-/// Deployments that are over and that no environment has.
+/// Deployments that are over.
 fn not_standing() -> Condition {
-    let standing =
-        Query::select().column(environment::Column::Deployment).from(environment::Entity).to_owned();
-    Condition::all()
-        .add(deployment::Column::State.is_in(["SUPERSEDED", "FAILED"]))
-        .add(deployment::Column::Name.not_in_subquery(standing))
+    Condition::all().add(deployment::Column::State.is_in(["SUPERSEDED", "FAILED"]))
 }

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use super::create::{Admission, NewOperation, Seen};
 use super::entity::{environment, operation, project};
 use super::{Db, db, finish};
+use crate::domain::state::OperationState;
 use crate::error::{Error, Result};
 
 impl Db {
@@ -21,9 +22,10 @@ impl Db {
         new: &NewOperation,
         op: &str,
     ) -> Result<()> {
+        let goes_on = OperationState::ALL.iter().filter(|state| !state.rests()).map(|state| state.as_str());
         let busy = operation::Entity::find()
             .filter(operation::Column::Project.eq(project))
-            .filter(operation::Column::State.is_not_in(["SUCCEEDED", "COMPENSATED", "DENIED", "STUCK"]))
+            .filter(operation::Column::State.is_in(goes_on))
             .one(tx)
             .await
             .map_err(db)?;

@@ -16,8 +16,8 @@ fn missing(id: Uuid) -> Error {
 }
 
 impl Db {
-    /// Asks an operation to stop. One that has ended, or is asked already, stays as it is; a deletion that has begun
-    /// goes on, and the caller is told so.
+    /// Asks an operation to stop. One that is done, or is asked already, stays as it is; a deletion that has begun goes
+    /// on, and one that is stuck waits for an operator: of both the caller is told.
     pub async fn cancel_unscoped(&self, id: Uuid, caller: &Caller) -> Result<OperationState> {
         let caller = caller.clone();
         let this = self.clone();
@@ -27,7 +27,10 @@ impl Db {
                 Box::pin(async move {
                     let mut aggregate =
                         Aggregate::load(&this, tx, id, false).await?.ok_or_else(|| missing(id))?;
-                    if aggregate.state.ended() || aggregate.op.cancel_requested {
+                    if aggregate.state == OperationState::Stuck {
+                        return Err(Error::Stuck { operation: aggregate.op.name });
+                    }
+                    if aggregate.state.done() || aggregate.op.cancel_requested {
                         return Ok(Recorded::unchanged(aggregate.state));
                     }
                     if !aggregate.kind()?.reversible() && aggregate.begun() {
@@ -105,8 +108,8 @@ impl Db {
             .await
     }
 
-    /// Hides an operation that has ended. It is kept, with its steps, events and log lines, for as long as operations
-    /// are. False when it has not ended. Whoever deleted it may do so again.
+    /// Hides an operation that is done. It is kept, with its steps, events and log lines, for as long as operations
+    /// are. False when it is not done. Whoever deleted it may do so again.
     pub async fn delete_unscoped(&self, id: Uuid, caller: &Caller) -> Result<bool> {
         let (this, caller) = (self.clone(), caller.clone());
         self.store
@@ -123,7 +126,7 @@ impl Db {
                             false => Err(Error::NotFound { kind: "Operation", name }),
                         };
                     }
-                    if !aggregate.state.ended() || aggregate.state == OperationState::Stuck {
+                    if !aggregate.state.done() {
                         return Ok(Recorded::unchanged(false));
                     }
                     let before = aggregate.op.clone();

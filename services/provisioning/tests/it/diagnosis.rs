@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pavior_core::principal::Principal;
+use pavior_core::principal::{INSTALLATION, Principal};
 use pavior_driver::testing::{Behaviour, CallKind, FakeDriver};
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, Health, ListRequest, NullSink,
@@ -31,11 +31,11 @@ async fn until(what: &str, met: impl Fn() -> bool) {
 }
 
 fn operator() -> Principal {
-    Principal { organization: "-".into(), platform_admin: true, ..alice() }
+    Principal { organization: INSTALLATION.into(), installation_operator: true, ..alice() }
 }
 
 async fn diagnose(f: &Fixture, principal: &Principal, parent: &str) -> pb::DiagnoseResourcesResponse {
-    let request = pb::DiagnoseResourcesRequest { parent: parent.to_owned() };
+    let request = pb::DiagnoseResourcesRequest { parent: parent.to_owned(), ..Default::default() };
     f.projects().diagnose_resources(f.by(principal, request)).await.unwrap().into_inner()
 }
 
@@ -52,7 +52,7 @@ async fn orphan(f: &Fixture, organization: &str, name: &str) -> String {
         prior: None,
         inputs: json!({}),
         sensitive: Vec::new(),
-        declaration: "lost".to_owned(),
+        declaration_digest: "lost".to_owned(),
     };
     let Outcome::Succeeded(_) = f.driver.apply(&context, request, &NullSink).await else {
         panic!("not made")
@@ -140,7 +140,9 @@ async fn orphans_and_missing_resources_are_found() {
         f.driver.vanish(&gone);
         let all = found(&diagnose(&f, &operator(), "organizations/-").await);
         assert_eq!(all.len(), 3, "{all:?}");
-        for finding in [(Kind::Orphan, ours.clone()), (Kind::Orphan, theirs), (Kind::Missing, gone.clone())] {
+        for finding in
+            [(Kind::Orphaned, ours.clone()), (Kind::Orphaned, theirs), (Kind::Missing, gone.clone())]
+        {
             assert!(all.contains(&finding), "{finding:?} in {all:?}");
         }
         let acme = diagnose(&f, &alice(), ACME).await;
@@ -152,16 +154,65 @@ async fn orphans_and_missing_resources_are_found() {
     .await;
 }
 
+/// Pages together are all that is found, each thing once; a token belongs to what was asked.
+#[tokio::test]
+async fn differences_come_in_pages_and_drivers_with_each_of_them() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        for name in ["a", "b", "c"] {
+            orphan(&f, "acme", name).await;
+        }
+        let gone = format!("{HELLO}/environments/development/resources/database");
+        f.driver.vanish(&gone);
+        let all = diagnose(&f, &alice(), ACME).await;
+        assert_eq!((all.findings.len(), all.next_page_token.as_str()), (4, ""));
+        let place = |finding: &pb::ResourceFinding| (finding.driver_id.clone(), finding.external_id.clone());
+        assert!(all.findings.is_sorted_by_key(place), "{all:?}");
+        for page_size in 1..=4 {
+            let mut request =
+                pb::DiagnoseResourcesRequest { parent: ACME.into(), page_size, ..Default::default() };
+            let mut findings = Vec::new();
+            loop {
+                let call = f.call(request.clone());
+                let page = f.projects().diagnose_resources(call).await.unwrap().into_inner();
+                assert!(page.findings.len() <= usize::try_from(page_size).unwrap());
+                assert_eq!(page.drivers, all.drivers);
+                findings.extend(page.findings);
+                request.page_token = page.next_page_token;
+                if request.page_token.is_empty() {
+                    break;
+                }
+            }
+            assert_eq!(findings, all.findings, "pages of {page_size}");
+        }
+        let first = pb::DiagnoseResourcesRequest { parent: ACME.into(), page_size: 1, ..Default::default() };
+        let page = f.projects().diagnose_resources(f.call(first)).await.unwrap().into_inner();
+        let elsewhere = pb::DiagnoseResourcesRequest {
+            parent: "organizations/-".into(),
+            page_token: page.next_page_token,
+            ..Default::default()
+        };
+        let refused = refused(f.projects().diagnose_resources(f.by(&operator(), elsewhere)).await);
+        assert_eq!(
+            (refused.code, refused.reason.as_str(), refused.violations[0].field.as_str()),
+            (Code::InvalidArgument, "INVALID_PAGE_TOKEN", "page_token")
+        );
+    })
+    .await;
+}
+
 /// Changes a thing as the platform did after the backup that was restored.
 pub(crate) async fn change_behind(f: &Fixture, resource: &str, inputs: Value) {
-    let listed = f.driver.list(ListRequest { after: String::new(), limit: 1_000 }).await.unwrap();
+    let whole = ListRequest { page_size: 1_000, page_token: String::new() };
+    let listed = f.driver.list(whole).await.unwrap().resources;
     let identity = listed.into_iter().find(|thing| thing.resource == resource).unwrap().identity;
     let request = ApplyRequest {
         resource_type: "sql-database".into(),
         prior: Some(Prior { identity, ..Prior::default() }),
         inputs,
         sensitive: Vec::new(),
-        declaration: "of after the backup".to_owned(),
+        declaration_digest: "of after the backup".to_owned(),
     };
     let context = CallContext::new("acme", resource, "lost/change", i64::MAX / 2);
     let Outcome::Succeeded(_) = f.driver.apply(&context, request, &NullSink).await else {
@@ -181,7 +232,7 @@ async fn what_differs_from_its_record_is_found_and_mended_by_the_change_again() 
         inputs["size"] = json!("large");
         change_behind(&f, &database, inputs).await;
         let answer = diagnose(&f, &operator(), "organizations/-").await;
-        assert_eq!(found(&answer), [(Kind::Different, database.clone())]);
+        assert_eq!(found(&answer), [(Kind::Drifted, database.clone())]);
         assert!(answer.findings[0].advice.starts_with("repeat the change that the record has lost"));
         let request = pb::UpdateEnvironmentRequest {
             environment: Some(pb::Environment {
@@ -221,10 +272,10 @@ async fn what_is_under_way_is_nobodys_orphan() {
 async fn only_operators_see_all_organizations() {
     let f = Fixture::new(sqlite()).await;
     for (principal, parent) in [
-        (Principal { organization: "-".into(), ..alice() }, "organizations/-"),
+        (Principal { organization: INSTALLATION.into(), ..alice() }, "organizations/-"),
         (alice(), "organizations/globex"),
     ] {
-        let request = pb::DiagnoseResourcesRequest { parent: parent.to_owned() };
+        let request = pb::DiagnoseResourcesRequest { parent: parent.to_owned(), ..Default::default() };
         let refused = refused(f.projects().diagnose_resources(f.by(&principal, request)).await);
         assert_eq!(
             (refused.code, refused.reason.as_str()),
@@ -232,6 +283,6 @@ async fn only_operators_see_all_organizations() {
             "{parent}"
         );
     }
-    let request = pb::DiagnoseResourcesRequest { parent: String::new() };
+    let request = pb::DiagnoseResourcesRequest::default();
     assert_eq!(refused(f.projects().diagnose_resources(f.call(request)).await).code, Code::InvalidArgument);
 }

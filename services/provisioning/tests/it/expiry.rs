@@ -20,7 +20,7 @@ fn name(id: &str) -> String {
 
 async fn make(f: &Fixture, id: &str) {
     let mut request = environment_request(id);
-    request.environment.as_mut().unwrap().environment_class = "preview".into();
+    request.environment.as_mut().unwrap().environment_class_id = "preview".into();
     let made = f.projects().create_environment(f.call(request)).await.unwrap().into_inner();
     assert_eq!(problem(&f.wait(made).await), None);
 }
@@ -97,7 +97,7 @@ async fn what_was_prolonged_or_made_anew_while_the_expirer_was_busy_stands() {
         for id in ["prolonged", "anew"] {
             let environment = f.environment(id).await;
             assert_eq!(
-                (environment.state(), environment.operation.as_str()),
+                (environment.state(), environment.active_operation.as_str()),
                 (pb::environment::State::Active, ""),
                 "{id}"
             );

@@ -12,7 +12,7 @@ use pavior_core::principal::Principal;
 use pavior_driver::testing::FakeDriver;
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, Health, InvokeRequest,
-    ListRequest, Listed, Observation, ObserveRequest, Outcome, PinRequest, PlanRequest, PlanResponse,
+    ListRequest, ListResponse, Observation, ObserveRequest, Outcome, PinRequest, PlanRequest, PlanResponse,
     Registry, Sink, ValidateRequest, Violation, async_trait,
 };
 use pavior_proto::google::longrunning::operations_client::OperationsClient;
@@ -34,7 +34,7 @@ use pavior_testkit::db::TestDb;
 use prost::{Message, Name};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 use crate::harness::alice;
 use crate::peers::{Peers, State};
@@ -108,7 +108,7 @@ impl Driver for Maker {
             other => other,
         }
     }
-    async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
+    async fn list(&self, request: ListRequest) -> Result<ListResponse, Failure> {
         self.0.list(request).await
     }
     async fn reconcile(&self, declared: &BTreeSet<String>) {
@@ -140,7 +140,8 @@ pub(crate) fn content() -> Value {
                 "workload": { "artifact": "app", "inputs": { "command": ["${{ artifact.path }}"] } }
             },
             "preview": { "ttl": "1m", "resources": { "database": { "type": "sql-database", "inputs": {} } } },
-            "impossible": { "resources": { "thing": { "type": "unheard-of", "inputs": {} } } }
+            "impossible": { "resources": { "thing": { "type": "unheard-of", "inputs": {} } } },
+            "undecided": { "resources": { "thing": { "type": "tied", "inputs": {} } } }
         }
     })
 }
@@ -292,10 +293,11 @@ impl Fixture {
         self.by(&alice(), message)
     }
 
+    /// Waits until nothing more happens by itself: the operation is done, or stuck.
     pub(crate) async fn wait(&self, operation: Operation) -> Operation {
         let until = tokio::time::Instant::now() + Duration::from_secs(20);
         let mut operation = operation;
-        while !operation.done {
+        while !operation.done && !is_stuck(&operation) {
             assert!(tokio::time::Instant::now() < until, "not done: {:?}", metadata(&operation));
             let request = WaitOperationRequest {
                 name: operation.name.clone(),
@@ -379,11 +381,23 @@ pub(crate) fn response<M: Message + Name + Default>(operation: &Operation) -> M 
     M::decode(any.value.as_slice()).unwrap()
 }
 
+pub(crate) fn is_stuck(operation: &Operation) -> bool {
+    metadata(operation).state() == pb::operation_metadata::State::Stuck
+}
+
+/// What went wrong with an operation that is done, or stuck.
 pub(crate) fn status(operation: &Operation) -> Option<rpc::Status> {
     match &operation.result {
         Some(operation::Result::Error(status)) => Some(status.clone()),
+        None if is_stuck(operation) => metadata(operation).error,
         _ => None,
     }
+}
+
+/// A status by what it says: the maps in its details are written in any order.
+pub(crate) fn said(status: Option<rpc::Status>) -> Option<(Code, String, String)> {
+    let decoded = from_rpc_status(&status?);
+    Some((decoded.code, decoded.reason, decoded.message))
 }
 
 pub(crate) fn problem(operation: &Operation) -> Option<String> {

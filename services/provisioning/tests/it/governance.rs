@@ -15,18 +15,18 @@ use crate::fixture::*;
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 fn delete() -> pb::DeleteProjectRequest {
-    pb::DeleteProjectRequest { name: HELLO.into(), ..Default::default() }
+    pb::DeleteProjectRequest { name: HELLO.into(), force: true, ..Default::default() }
 }
 
 fn guardrail(id: &str) -> Value {
-    let reason = json!({"policyId": id, "policySet": "POLICY_SET_GUARDRAIL", "message": format!("{id} says no"), "fix": "ask"});
+    let reason = json!({"ruleId": id, "policyType": "POLICY_TYPE_GUARDRAIL", "message": format!("{id} says no"), "fix": "ask"});
     json!({ "effect": "EFFECT_DENY", "reasons": [reason] })
 }
 
 fn approval(groups: &[(&str, i32)]) -> Value {
     let approvals: Vec<Value> = groups
         .iter()
-        .map(|(group, quorum)| json!({"quorum": quorum, "group": format!("{ACME}/groups/{group}"), "policyIds": [format!("{group}-{quorum}")]}))
+        .map(|(group, quorum)| json!({"quorum": quorum, "group": format!("{ACME}/groups/{group}"), "ruleIds": [format!("{group}-{quorum}")]}))
         .collect();
     json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "requirements": approvals })
 }
@@ -76,7 +76,7 @@ async fn what_may_not_be_deleted_by_itself_is_not_deleted_with_its_project() {
 
         let name = pb::GetProjectRequest { name: HELLO.into() };
         let project = f.projects().get_project(f.call(name)).await.unwrap().into_inner();
-        assert_eq!((project.state(), project.operation.as_str()), (pb::project::State::Active, ""));
+        assert_eq!((project.state(), project.active_operation.as_str()), (pb::project::State::Active, ""));
         assert_eq!(f.driver.effects(), effects, "nothing was touched");
     })
     .await;
@@ -92,21 +92,23 @@ async fn what_needs_an_approval_by_itself_needs_it_with_its_project() {
         let waiting = metadata(&operation);
         assert_eq!(waiting.state(), pb::operation_metadata::State::AwaitingApproval);
         assert_eq!(f.driver.effects(), 0);
-        {
-            let mut state = f.peers.0.lock().unwrap();
-            let request = state.approvals.get_mut(&waiting.approval).unwrap();
+        let plan = {
+            let state = f.peers.0.lock().unwrap();
+            let request = &state.approvals[&waiting.approval];
             let needed: Vec<(&str, i32)> = request
                 .requirements
                 .iter()
                 .map(|needed| (needed.group.trim_start_matches("organizations/acme/groups/"), needed.quorum))
                 .collect();
             assert_eq!(needed, [("platform", 3), ("security", 2)]);
-            assert_eq!(request.requirements[0].policy_ids, ["platform-1", "platform-3"]);
-            // Those who approve see every decision, not only the one that asks for them.
-            let decisions: Vec<String> = (0..5).map(|at| format!("decision-{at}")).collect();
-            assert_eq!(request.decisions, decisions);
-            request.state = 2;
-        }
+            assert_eq!(request.requirements[0].rule_ids, ["platform-1", "platform-3"]);
+            request.plan.clone()
+        };
+        // The plan tells those who approve it every decision, not only the one that asks for them.
+        let plan = f.plans().get_plan(f.call(pb::GetPlanRequest { name: plan })).await.unwrap().into_inner();
+        let told: Vec<String> = plan.policy_checks.into_iter().map(|check| check.decision).collect();
+        assert_eq!(told, (0..5).map(|at| format!("decision-{at}")).collect::<Vec<_>>());
+        f.peers.0.lock().unwrap().approvals.get_mut(&waiting.approval).unwrap().state = 2;
         assert_eq!(problem(&f.wait(operation).await), None);
         let wanted = [
             "projects.create",
@@ -178,7 +180,7 @@ async fn every_kind_of_plan_asks_for_all_that_it_does() {
 
     forget(&f);
     let request = pb::PromoteDeploymentRequest {
-        name: f.environment("development").await.deployment,
+        name: f.environment("development").await.active_deployments.remove(0),
         environment: format!("{HELLO}/environments/staging"),
         ..Default::default()
     };
@@ -304,7 +306,7 @@ async fn a_plan_shows_what_was_asked_about_it_and_what_was_answered() {
     let done = f.projects().create_project(f.call(request)).await.unwrap().into_inner();
     let plan = metadata(&done).validated_plan.unwrap();
     let shown: Vec<_> = plan
-        .questions
+        .policy_checks
         .iter()
         .map(|question| (question.action.as_str(), question.decision.as_str(), question.effect()))
         .collect();
@@ -377,7 +379,7 @@ async fn a_deletion_that_waits_for_people_can_be_cancelled() {
         assert!(problem(&done).unwrap().starts_with("CANCELLED"), "{done:?}");
         assert_eq!((f.driver.effects(), f.driver.live()), (effects, live));
         let kept = f.environment("development").await;
-        assert_eq!((kept.state(), kept.operation.as_str()), (pb::environment::State::Active, ""));
+        assert_eq!((kept.state(), kept.active_operation.as_str()), (pb::environment::State::Active, ""));
     })
     .await;
 }

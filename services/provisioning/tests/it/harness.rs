@@ -42,7 +42,7 @@ pub(crate) fn alice() -> Principal {
         groups: vec![],
         email: None,
         display_name: None,
-        platform_admin: false,
+        installation_operator: false,
         on_behalf_of: None,
     }
 }

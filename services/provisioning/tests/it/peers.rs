@@ -16,6 +16,7 @@ use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as policy;
 use pavior_rpc::convert::{self, from_json, to_struct};
+use pavior_rpc::{ErrorReason, Problem};
 use prost::Message;
 use serde_json::{Value, json};
 use tonic::body::Body;
@@ -90,7 +91,7 @@ impl Peers {
         }
         Ok(catalog::TemplateVersion {
             name,
-            parameter_schema: to_struct(&state.schema).ok(),
+            parameter_schema_json: state.schema.to_string(),
             content: to_struct(&state.content).ok(),
             ..Default::default()
         })
@@ -100,6 +101,14 @@ impl Peers {
         &self,
         request: catalog::MatchResourceDefinitionsRequest,
     ) -> Result<catalog::MatchResourceDefinitionsResponse, Status> {
+        if request.contexts.iter().any(|context| context.resource_type.ends_with("/tied")) {
+            let tied = Problem::precondition(ErrorReason::AmbiguousDefinition, "several match").because(
+                "STATE",
+                format!("{ACME}/resourceDefinitions/one"),
+                "applies to everything",
+            );
+            return Err(tied.into());
+        }
         let one = |context: catalog::match_resource_definitions_request::Context| {
             let id = context.resource_type.rsplit('/').next().unwrap_or_default().to_owned();
             let secret = if id == "sql-database" { vec!["password".to_owned()] } else { vec![] };

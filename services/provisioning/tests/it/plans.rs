@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pavior_core::Principal;
+use pavior_core::digest::{is_sha256_digest, sha256_digest};
 use pavior_proto::pavior::policy::internal::v1::DecisionStage;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::plan::intent::Request as Intended;
@@ -39,7 +40,7 @@ async fn keep(f: &Fixture, intended: Intended) -> pb::Plan {
 fn execute(plan: &pb::Plan) -> pb::ExecutePlanRequest {
     pb::ExecutePlanRequest {
         name: plan.name.clone(),
-        digest: plan.digest.clone(),
+        plan_digest: plan.digest.clone(),
         request_id: Uuid::new_v4().to_string(),
     }
 }
@@ -51,18 +52,21 @@ async fn a_plan_is_shown_and_nothing_is_written() {
     let done = f.projects().create_project(f.call(request)).await.unwrap().into_inner();
     assert!(done.done);
     let plan = metadata(&done).validated_plan.unwrap();
-    assert_eq!(
-        (plan.changes.len(), plan.digest.len(), plan.monthly_cost_after),
-        (6, 64, convert::to_money("2.50 USD"))
-    );
+    assert_eq!((plan.changes.len(), plan.monthly_cost_after), (6, convert::to_money("2.50 USD")));
+    assert!(is_sha256_digest(&plan.digest), "{}", plan.digest);
     assert!(plan.decision.is_some());
     let run = plan.changes.iter().find(|change| change.step_id == "pipeline:run").unwrap();
     assert_eq!(
         (run.action(), run.depends_on_step_ids.as_slice()),
         (pb::plan::Action::Run, &["pipeline".to_owned()][..])
     );
-    let later = plan.changes.last().unwrap().fields.iter().any(|field| field.known_later);
-    assert!(later, "{:?}", plan.changes.last());
+    let workload = plan.changes.last().unwrap();
+    let later = workload
+        .fields
+        .iter()
+        .flat_map(|field| field.after_unknown_paths.iter().map(|path| format!("{} {path}", field.path)));
+    let later: Vec<String> = later.collect();
+    assert_eq!(later, ["/command /0", "/variables /URL"], "{workload:?}");
     let refused =
         refused(f.projects().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await);
     assert_eq!((refused.code, refused.reason.as_str()), (Code::NotFound, "RESOURCE_NOT_FOUND"));
@@ -134,7 +138,10 @@ async fn a_plan_that_was_carried_out_says_so_before_anything_else() {
         );
         let begun = f.plans().execute_plan(f.call(execute(&done))).await.unwrap().into_inner();
         f.wait(begun.clone()).await;
-        let wrong = |plan: &pb::Plan| pb::ExecutePlanRequest { digest: "0".repeat(64), ..execute(plan) };
+        let wrong = |plan: &pb::Plan| pb::ExecutePlanRequest {
+            plan_digest: sha256_digest(b"another"),
+            ..execute(plan)
+        };
         for expired in [false, true] {
             if expired {
                 let_expire(&f, &done).await;
@@ -213,7 +220,7 @@ async fn a_plan_that_no_longer_holds_is_not_carried_out() {
         let environment = format!("{HELLO}/environments/development");
         let delete = pb::DeleteEnvironmentRequest { name: environment.clone(), ..Default::default() };
         let plan = keep(&f, Intended::DeleteEnvironment(delete)).await;
-        let wrong = pb::ExecutePlanRequest { digest: "0".repeat(64), ..execute(&plan) };
+        let wrong = pb::ExecutePlanRequest { plan_digest: sha256_digest(b"another"), ..execute(&plan) };
         let stale = refused(f.plans().execute_plan(f.call(wrong)).await);
         assert_eq!((stale.code, stale.reason.as_str()), (Code::FailedPrecondition, "PLAN_STALE"));
         assert_eq!(stale.metadata["found"], plan.digest);
@@ -247,9 +254,19 @@ async fn a_request_is_held_to_the_plan_that_was_seen() {
         let plan = metadata(&looked).validated_plan.unwrap();
         // What cannot be got has no name.
         assert_eq!((looked.name.as_str(), plan.name.as_str(), plan.uid.as_str()), ("", "", ""));
-        let other = pb::CreateProjectRequest { plan_digest: "0".repeat(64), ..hello() };
+        let other = pb::CreateProjectRequest { plan_digest: sha256_digest(b"another"), ..hello() };
         let stale = refused(f.projects().create_project(f.call(other)).await);
         assert_eq!((stale.code, stale.reason.as_str()), (Code::FailedPrecondition, "PLAN_STALE"));
+        // What no plan can have as its digest is a mistake of the caller.
+        for wrong in ["0".repeat(64), plan.digest.to_uppercase()] {
+            let wrong = pb::CreateProjectRequest { plan_digest: wrong, ..hello() };
+            let refusal = refused(f.projects().create_project(f.call(wrong)).await);
+            let violation = &refusal.violations[0];
+            assert_eq!(
+                (refusal.code, violation.field.as_str(), violation.reason.as_str()),
+                (Code::InvalidArgument, "plan_digest", "PATTERN")
+            );
+        }
         let held = pb::CreateProjectRequest { plan_digest: plan.digest.clone(), ..hello() };
         let begun = f.projects().create_project(f.call(held)).await.unwrap().into_inner();
         assert_eq!(metadata(&f.wait(begun).await).plan_digest, plan.digest);

@@ -76,7 +76,7 @@ async fn a_project_is_not_taken_down_under_a_deployment_that_is_being_accepted()
     let deploy = tokio::spawn(async move { client.create_deployment(deploy).await });
     until_waiting(&f.store, 1).await;
     let mut client = f.projects();
-    let delete = f.call(pb::DeleteProjectRequest { name: HELLO.into(), ..Default::default() });
+    let delete = f.call(pb::DeleteProjectRequest { name: HELLO.into(), force: true, ..Default::default() });
     let delete = tokio::spawn(async move { client.delete_project(delete).await });
     until_waiting(&f.store, 2).await;
     release.notify_one();
@@ -86,7 +86,7 @@ async fn a_project_is_not_taken_down_under_a_deployment_that_is_being_accepted()
     assert_eq!((decoded.code, decoded.reason.as_str()), (Code::Aborted, "RESOURCE_BUSY"));
     gate.add_permits(1);
     assert_eq!(problem(&f.wait(accepted).await), None);
-    assert_eq!(f.environment("development").await.operation, "");
+    assert_eq!(f.environment("development").await.active_operation, "");
 }
 
 /// A project with one environment, without resources.
@@ -173,7 +173,7 @@ async fn what_got_stuck_after_it_was_looked_at_is_not_taken_up_unasked() {
 }
 
 fn needs_approval() -> serde_json::Value {
-    let approvals = json!([{"quorum": 1, "group": format!("{ACME}/groups/platform"), "policyIds": ["p"]}]);
+    let approvals = json!([{"quorum": 1, "group": format!("{ACME}/groups/platform"), "ruleIds": ["p"]}]);
     json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "requirements": approvals })
 }
 
@@ -186,7 +186,7 @@ async fn an_approval_that_is_gone_stops_only_its_own_operation() {
         let mut asked = Vec::new();
         for id in ["first", "second", "third"] {
             let mut request = environment_request(id);
-            request.environment.as_mut().unwrap().environment_class = "preview".into();
+            request.environment.as_mut().unwrap().environment_class_id = "preview".into();
             asked.push(f.projects().create_environment(f.call(request)).await.unwrap().into_inner());
         }
         {

@@ -108,7 +108,7 @@ async fn a_retry_is_recorded_and_answered_once() {
         f.project().await;
         let refuse = Behaviour::Fail { retryable: false, message: "will not go".into() };
         f.driver.script(CallKind::Destroy, "development.database", [refuse]);
-        let delete = pb::DeleteProjectRequest { name: HELLO.into(), ..Default::default() };
+        let delete = pb::DeleteProjectRequest { name: HELLO.into(), force: true, ..Default::default() };
         let stuck = f.wait(f.projects().delete_project(f.call(delete)).await.unwrap().into_inner()).await;
         assert!(problem(&stuck).unwrap().starts_with("OPERATION_STUCK"), "{:?}", problem(&stuck));
         let id = "9B2D1F44-5f10-4a3a-9d7a-0a5a4e3c2b1d";
@@ -124,7 +124,7 @@ async fn a_retry_is_recorded_and_answered_once() {
             .wait(f.operation_service().retry_operation(f.call(retry(id.into()))).await.unwrap().into_inner())
             .await;
         assert_eq!(problem(&done), None);
-        // Its project is gone, and it has ended.
+        // Its project is gone, and it is done.
         let again =
             f.operation_service().retry_operation(f.call(retry(id.to_ascii_lowercase()))).await.unwrap();
         assert_eq!(again.into_inner().name, stuck.name);
@@ -326,7 +326,8 @@ async fn run_row(world: &World, number: i32, deployed: bool) {
         commit_id: String::new(),
         artifact: serde_json::json!({}),
         url: String::new(),
-        promoted_from: String::new(),
+        resource: format!("{PROJECT}/environments/e/resources/workload"),
+        source_deployment: String::new(),
         operation: String::new(),
         creator: String::new(),
         create_time: now,

@@ -98,7 +98,7 @@ fn deploy(run: &str) -> pb::CreateDeploymentRequest {
     pb::CreateDeploymentRequest {
         parent: development(),
         deployment: Some(pb::Deployment {
-            source: Some(pb::deployment::Source::Run(format!("{HELLO}/pipelines/pipeline/runs/{run}"))),
+            source: Some(pb::deployment::Source::SourceRun(format!("{HELLO}/pipelines/pipeline/runs/{run}"))),
             ..Default::default()
         }),
         ..Default::default()
@@ -119,7 +119,7 @@ fn delete_environment(etag: &str) -> pb::DeleteEnvironmentRequest {
 }
 
 fn delete_project(etag: &str) -> pb::DeleteProjectRequest {
-    pb::DeleteProjectRequest { name: HELLO.into(), etag: etag.into(), ..Default::default() }
+    pb::DeleteProjectRequest { name: HELLO.into(), etag: etag.into(), force: true, ..Default::default() }
 }
 
 #[tokio::test]

@@ -74,7 +74,8 @@ async fn row(world: &World) -> resource::Model {
 }
 
 async fn identities(world: &World) -> Vec<String> {
-    let listed = world.driver.list(ListRequest { after: String::new(), limit: 100 }).await.unwrap();
+    let listed =
+        world.driver.list(ListRequest { page_size: 100, page_token: String::new() }).await.unwrap().resources;
     listed.into_iter().map(|thing| thing.identity).collect()
 }
 
@@ -173,7 +174,7 @@ async fn a_call_is_told_until_when_the_claim_holds_as_of_its_own_begin() {
             .await;
             let told = world.driver.calls();
             let apply = told.iter().rfind(|call| call.kind == CallKind::Apply && call.step == "b").unwrap();
-            let end = apply.lease_end.unwrap();
+            let end = apply.lease_expire_time.unwrap();
             let lease = Duration::from_millis(quick().lease_ms);
             assert!(end > clock.now() && end <= clock.now() + lease, "{nth}: {end} at {}", clock.now());
         }

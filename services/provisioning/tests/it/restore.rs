@@ -194,7 +194,7 @@ async fn whoever_restores_is_the_actor_of_what_is_put_off() {
     parked(&f).await;
     pavior_testkit::wait_for("the record", LIMIT, async || {
         let state = f.peers.0.lock().unwrap();
-        let parked = |record: &&String| record.contains("ended as STUCK") && record.contains("os:root");
+        let parked = |record: &&String| record.contains("is STUCK") && record.contains("os:root");
         match state.records.iter().filter(parked).count() {
             1 => Ok(()),
             other => Err(other),

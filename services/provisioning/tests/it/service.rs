@@ -28,19 +28,19 @@ async fn a_project_comes_up_with_everything_that_belongs_to_it() {
             from_struct(&project.parameters.clone().unwrap()),
             json!({"language": "rust", "size": "small"})
         );
-        assert_eq!((project.state(), project.operation.as_str()), (pb::project::State::Active, ""));
+        assert_eq!((project.state(), project.active_operation.as_str()), (pb::project::State::Active, ""));
         let metadata = metadata(&done);
         assert_eq!(metadata.state(), pb::operation_metadata::State::Succeeded);
         assert_eq!((metadata.steps.len(), metadata.progress_percent), (6, 100));
 
         let development = f.environment("development").await;
         assert_eq!(development.state(), pb::environment::State::Active);
-        assert!(development.url.starts_with("fake://"), "{development:?}");
-        assert_eq!(
-            development.deployment,
-            format!("{HELLO}/environments/development/deployments/deployment-1")
-        );
-        let name = development.deployment.clone();
+        let workload = format!("{HELLO}/environments/development/resources/workload");
+        let [endpoint] = &development.endpoints[..] else { panic!("{development:?}") };
+        assert!(endpoint.url.starts_with("fake://"), "{development:?}");
+        assert_eq!(endpoint.resource, workload);
+        let name = format!("{HELLO}/environments/development/deployments/deployment-1");
+        assert_eq!(development.active_deployments, [name.as_str()]);
         let deployment = f
             .deployments()
             .get_deployment(f.call(pb::GetDeploymentRequest { name }))
@@ -48,6 +48,7 @@ async fn a_project_comes_up_with_everything_that_belongs_to_it() {
             .unwrap()
             .into_inner();
         assert_eq!((deployment.state(), commit(&deployment)), (pb::deployment::State::Active, "main"));
+        assert_eq!((&deployment.resource, &deployment.url), (&workload, &endpoint.url));
         let name = format!("{HELLO}/pipelines/pipeline/runs/run-1");
         let run = f
             .pipelines()
@@ -69,7 +70,6 @@ async fn a_project_comes_up_with_everything_that_belongs_to_it() {
         assert_eq!(pipeline.latest_run, name);
 
         // The secret reached the workload, and nothing else.
-        let workload = format!("{HELLO}/environments/development/resources/workload");
         let given = f.driver.inputs_of(&workload).unwrap();
         assert!(given["variables"]["URL"].as_str().unwrap().starts_with("s3cret-of"), "{given}");
         let shown =
@@ -141,7 +141,7 @@ async fn the_same_request_gives_the_same_operation() {
 #[tokio::test]
 async fn a_guardrail_names_its_rule_and_its_fix_and_nothing_is_written() {
     let f = Fixture::new(sqlite()).await;
-    let reason = json!({"policyId": "no-projects", "policySet": "POLICY_SET_GUARDRAIL", "message": "no projects today", "fix": "come back tomorrow"});
+    let reason = json!({"ruleId": "no-projects", "policyType": "POLICY_TYPE_GUARDRAIL", "message": "no projects today", "fix": "come back tomorrow"});
     f.decide("provisioning.projects.create", json!({ "effect": "EFFECT_DENY", "reasons": [reason] }));
     let decoded = refused(f.projects().create_project(f.call(hello())).await);
     assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "GUARDRAIL_DENIED"));
@@ -189,8 +189,16 @@ async fn a_failed_step_undoes_everything_and_is_seen_in_the_stream() {
     let watch = pb::WatchOperationRequest { name: operation.name.clone(), start: None };
     let stream = f.operation_service().watch_operation(f.call(watch)).await.unwrap().into_inner();
     let all: Vec<_> = stream.map(Result::unwrap).collect().await;
-    let last = all.last().unwrap().event.clone();
-    assert_eq!(last, Some(Event::OperationState(pb::operation_metadata::State::Compensated.into())));
+    // Only the last one is done: whoever follows it from the beginning misses nothing.
+    let done = all.iter().filter(|one| matches!(&one.event, Some(Event::Operation(told)) if told.done));
+    assert_eq!(done.count(), 1);
+    // It is the operation as it is then, error included.
+    let Some(Event::Operation(last)) = all.last().unwrap().event.clone() else { panic!("{all:?}") };
+    assert_eq!((&last.name, last.done), (&operation.name, true));
+    assert_eq!(metadata(&last).state(), pb::operation_metadata::State::Compensated);
+    assert_eq!(metadata(&last).steps.len(), 6);
+    assert!(problem(&last).is_some_and(|said| said.starts_with("STEP_FAILED")), "{:?}", problem(&last));
+    assert_eq!(said(metadata(&last).error), said(status(&last)));
     let undone: Vec<String> = all
         .iter()
         .filter_map(|message| match &message.event {
@@ -274,7 +282,9 @@ async fn run_deploy_promote_and_go_back() {
         assert_eq!(problem(&f.wait(staging).await), None);
         let back = pb::CreateDeploymentRequest {
             deployment: Some(pb::Deployment {
-                source: Some(pb::deployment::Source::Run(format!("{HELLO}/pipelines/pipeline/runs/run-1"))),
+                source: Some(pb::deployment::Source::SourceRun(format!(
+                    "{HELLO}/pipelines/pipeline/runs/run-1"
+                ))),
                 ..Default::default()
             }),
             ..deploy
@@ -292,22 +302,32 @@ async fn run_deploy_promote_and_go_back() {
         let promoted: pb::Deployment = response(&done);
         assert_eq!(promoted.artifact.unwrap().commit, "main");
         assert_eq!(deployed.name, format!("{development}/deployments/deployment-3"));
-        assert_eq!(promoted.source, Some(pb::deployment::Source::Deployment(deployed.name.clone())));
+        assert_eq!(promoted.source, Some(pb::deployment::Source::SourceDeployment(deployed.name.clone())));
         let deployed_name = deployed.name;
-        // Another project's deployments are nobody's source here.
-        let foreign = pb::CreateDeploymentRequest {
+        let from = |source: String| pb::CreateDeploymentRequest {
             parent: development.clone(),
             deployment: Some(pb::Deployment {
-                source: Some(pb::deployment::Source::Deployment(deployed_name.replace("/hello/", "/other/"))),
+                source: Some(pb::deployment::Source::SourceDeployment(source)),
                 ..Default::default()
             }),
             ..Default::default()
         };
-        let decoded = refused(f.deployments().create_deployment(f.call(foreign)).await);
-        assert_eq!(
-            (decoded.code, decoded.violations[0].field.as_str()),
-            (Code::InvalidArgument, "deployment.deployment")
-        );
+        // What stands elsewhere is promoted, and not deployed.
+        for foreign in [deployed_name.replace("/hello/", "/other/"), promoted.name.clone()] {
+            let decoded = refused(f.deployments().create_deployment(f.call(from(foreign))).await);
+            let violation = &decoded.violations[0];
+            assert_eq!(
+                (decoded.code, violation.field.as_str(), violation.reason.as_str()),
+                (Code::InvalidArgument, "deployment.source_deployment", "CONFLICT")
+            );
+            assert!(violation.description.contains("PromoteDeployment"), "{}", violation.description);
+        }
+        // An earlier one of the same environment is a way back.
+        let earlier = format!("{development}/deployments/deployment-2");
+        let done = f.deployments().create_deployment(f.call(from(earlier.clone()))).await;
+        let again: pb::Deployment = response(&f.wait(done.unwrap().into_inner()).await);
+        assert_eq!(commit(&again), "feature");
+        assert_eq!(again.source, Some(pb::deployment::Source::SourceDeployment(earlier)));
         let command = f
             .driver
             .inputs_of(&format!("{HELLO}/environments/staging/resources/workload"))
@@ -320,7 +340,9 @@ async fn run_deploy_promote_and_go_back() {
         let failing = pb::CreateDeploymentRequest {
             parent: format!("{HELLO}/environments/staging"),
             deployment: Some(pb::Deployment {
-                source: Some(pb::deployment::Source::Run(format!("{HELLO}/pipelines/pipeline/runs/run-2"))),
+                source: Some(pb::deployment::Source::SourceRun(format!(
+                    "{HELLO}/pipelines/pipeline/runs/run-2"
+                ))),
                 ..Default::default()
             }),
             ..Default::default()
@@ -330,8 +352,8 @@ async fn run_deploy_promote_and_go_back() {
         assert!(problem(&done).is_some());
         let environment = f.environment("staging").await;
         assert_eq!(
-            (environment.deployment.as_str(), environment.state()),
-            (promoted.name.as_str(), pb::environment::State::Active)
+            (&environment.active_deployments[..], environment.state()),
+            (&[promoted.name.clone()][..], pb::environment::State::Active)
         );
         let list = pb::ListDeploymentsRequest {
             parent: environment.name,
@@ -384,7 +406,7 @@ async fn an_environment_is_changed_in_place_and_back() {
     let fixed = pb::UpdateEnvironmentRequest {
         environment: Some(pb::Environment {
             name: before.name,
-            environment_class: "staging".into(),
+            environment_class_id: "staging".into(),
             ..Default::default()
         }),
         ..Default::default()
@@ -398,7 +420,7 @@ async fn people_are_asked_and_their_answer_is_followed() {
         let f = Fixture::new(db).await;
         f.project().await;
         let approvals =
-            json!([{"quorum": 1, "group": "organizations/acme/groups/platform", "policyIds": ["p"]}]);
+            json!([{"quorum": 1, "group": "organizations/acme/groups/platform", "ruleIds": ["p"]}]);
         f.decide(
             "provisioning.environments.create",
             json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "requirements": approvals }),
@@ -413,7 +435,7 @@ async fn people_are_asked_and_their_answer_is_followed() {
         assert_eq!(waiting.state(), pb::operation_metadata::State::AwaitingApproval);
         let environment = f.environment("staging").await;
         assert_eq!(
-            (environment.state(), environment.operation.as_str()),
+            (environment.state(), environment.active_operation.as_str()),
             (pb::environment::State::AwaitingApproval, asked.name.as_str())
         );
         let effects = f.driver.effects();
@@ -431,7 +453,7 @@ async fn people_are_asked_and_their_answer_is_followed() {
         assert_eq!(stage, 3, "asked once more before it began");
 
         let mut request = environment_request("second");
-        request.environment.as_mut().unwrap().environment_class = "preview".into();
+        request.environment.as_mut().unwrap().environment_class_id = "preview".into();
         let asked = f.projects().create_environment(f.call(request)).await.unwrap().into_inner();
         f.peers.0.lock().unwrap().approvals.get_mut(&metadata(&asked).approval).unwrap().state = 3;
         let done = f.wait(asked).await;

@@ -39,7 +39,7 @@ async fn planned(f: &Fixture) -> Vec<(String, String, String)> {
     let plan = metadata(&operation).validated_plan.unwrap();
     let step = |change: pb::plan::Change| {
         let action = change.action().as_str_name().trim_start_matches("ACTION_").to_owned();
-        (change.step_id, action, change.reason)
+        (change.step_id, action, change.drift_message)
     };
     plan.changes.into_iter().map(step).filter(|(_, action, _)| action != "NOOP").collect()
 }
@@ -166,8 +166,11 @@ async fn a_deployment_mends_what_is_gone_in_its_environment() {
             let only = pb::CreateDeploymentRequest { validate_only: true, ..request.clone() };
             let seen = f.deployments().create_deployment(f.call(only)).await.unwrap().into_inner();
             let plan = metadata(&seen).validated_plan.unwrap();
-            let why: Vec<_> = plan.changes.iter().map(|change| (&*change.step_id, &*change.reason)).collect();
+            let why: Vec<_> =
+                plan.changes.iter().map(|change| (&*change.step_id, &*change.drift_message)).collect();
             assert_eq!(why, [("development.database", "is gone"), ("development.workload", "")]);
+            let drifts: Vec<_> = plan.changes.iter().map(pb::plan::Change::drift).collect();
+            assert_eq!(drifts, [pb::plan::Drift::Missing, pb::plan::Drift::Unspecified]);
             let begun = f.deployments().create_deployment(f.call(request)).await.unwrap().into_inner();
             let done = f.wait(begun).await;
             assert_eq!(problem(&done), None);
@@ -197,7 +200,7 @@ async fn an_environment_shows_where_its_workload_answers_after_an_undo() {
     both(|db| async {
         let f = Fixture::new(db).await;
         f.project().await;
-        let before = f.environment("development").await.url;
+        let before = f.environment("development").await.endpoints.remove(0).url;
         assert_eq!(before, *f.answers_at.lock().unwrap());
         let fails = Behaviour::FailPartially { message: "it broke off".to_owned() };
         f.driver.script(CallKind::Apply, "development.workload", [fails]);
@@ -209,8 +212,8 @@ async fn an_environment_shows_where_its_workload_answers_after_an_undo() {
         assert_eq!(metadata(&done).state(), pb::operation_metadata::State::Compensated);
         let (shown, answers) = (f.environment("development").await, f.answers_at.lock().unwrap().clone());
         assert_ne!(answers, before, "the former one was started anew");
-        assert_eq!(shown.url, answers);
-        let request = pb::GetDeploymentRequest { name: shown.deployment };
+        assert_eq!(shown.endpoints[0].url, answers);
+        let request = pb::GetDeploymentRequest { name: shown.active_deployments[0].clone() };
         assert_eq!(f.deployments().get_deployment(f.call(request)).await.unwrap().into_inner().url, answers);
     })
     .await;

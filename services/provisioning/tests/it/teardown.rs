@@ -13,7 +13,7 @@ use crate::fixture::*;
 const CART: &str = "organizations/acme/kinds/component/entities/cart";
 
 fn delete() -> pb::DeleteProjectRequest {
-    pb::DeleteProjectRequest { name: HELLO.into(), ..Default::default() }
+    pb::DeleteProjectRequest { name: HELLO.into(), force: true, ..Default::default() }
 }
 
 /// Somebody's component depends on that of the project.
@@ -73,7 +73,7 @@ async fn one_that_comes_to_depend_in_between_leaves_everything_as_it_was() {
         assert_eq!((f.driver.live(), stuck(&f).await), (live, None));
         let name = pb::GetProjectRequest { name: HELLO.into() };
         let project = f.projects().get_project(f.call(name)).await.unwrap().into_inner();
-        assert_eq!((project.state(), project.operation.as_str()), (pb::project::State::Active, ""));
+        assert_eq!((project.state(), project.active_operation.as_str()), (pb::project::State::Active, ""));
         assert_eq!(f.environment("development").await.state(), pb::environment::State::Active);
 
         f.peers.0.lock().unwrap().entities_needed = false;

@@ -36,7 +36,7 @@ async fn deletions_follow_what_is_recorded() {
         assert_eq!(problem(&done), None);
         let went: pb::Environment = response(&done);
         assert_eq!((went.name.as_str(), went.state()), (name.as_str(), pb::environment::State::Deleting));
-        assert!(!went.uid.is_empty() && !went.environment_class.is_empty(), "{went:?}");
+        assert!(!went.uid.is_empty() && !went.environment_class_id.is_empty(), "{went:?}");
         assert!(f.driver.live().iter().all(|resource| !resource.starts_with(&name)), "{:?}", f.driver.live());
         assert_eq!(
             refused(f.projects().delete_environment(f.call(delete.clone())).await).code,
@@ -59,7 +59,7 @@ async fn deletions_follow_what_is_recorded() {
         let other = pb::DeleteEnvironmentRequest { etag: "other".into(), ..missing };
         let decoded = refused(f.projects().delete_environment(f.call(other)).await);
         assert_eq!(decoded.reason, "REQUEST_ID_REUSED");
-        let delete = pb::DeleteProjectRequest { name: HELLO.into(), ..Default::default() };
+        let delete = pb::DeleteProjectRequest { name: HELLO.into(), force: true, ..Default::default() };
         let done = f.wait(f.projects().delete_project(f.call(delete)).await.unwrap().into_inner()).await;
         assert_eq!(problem(&done), None);
         let went: pb::Project = response(&done);
@@ -86,7 +86,11 @@ async fn what_is_busy_says_with_what() {
         refused(f.projects().delete_environment(f.call(delete)).await),
         refused(
             f.projects()
-                .delete_project(f.call(pb::DeleteProjectRequest { name: HELLO.into(), ..Default::default() }))
+                .delete_project(f.call(pb::DeleteProjectRequest {
+                    name: HELLO.into(),
+                    force: true,
+                    ..Default::default()
+                }))
                 .await,
         ),
     ] {
@@ -140,7 +144,7 @@ async fn an_environment_whose_time_is_over_is_taken_down() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     let question = f.peers.0.lock().unwrap().questions.last().cloned().unwrap();
-    assert_eq!(question.principal.unwrap().name, "organizations/-/services/provisioning");
+    assert_eq!(question.principal.unwrap().name, "organizations/pavior/services/provisioning");
     assert_eq!(question.action, "provisioning.environments.delete");
 }
 
@@ -305,10 +309,14 @@ async fn classes_and_definitions_that_are_not_there_are_refused() {
     let f = Fixture::new(sqlite()).await;
     f.project().await;
     let decoded = refused(f.projects().create_environment(f.call(environment_request("moon"))).await);
-    assert_eq!(decoded.violations[0].field, "environment.environment_class");
+    assert_eq!(decoded.violations[0].field, "environment.environment_class_id");
     assert!(decoded.message.contains("`development`"), "{}", decoded.message);
     let decoded = refused(f.projects().create_environment(f.call(environment_request("impossible"))).await);
     assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "NO_MATCHING_DEFINITION"));
+    // More than one is not none.
+    let decoded = refused(f.projects().create_environment(f.call(environment_request("undecided"))).await);
+    assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "AMBIGUOUS_DEFINITION"));
+    assert_eq!(decoded.preconditions[0].subject, format!("{ACME}/resourceDefinitions/one"));
     let mut short = environment_request("staging");
     let ttl = prost_types::Duration { seconds: 5, nanos: 0 };
     short.environment.as_mut().unwrap().expiration = Some(pb::environment::Expiration::Ttl(ttl));

@@ -1,7 +1,7 @@
 //! What is configured for each issuer of external tokens.
 
 use pavior_core::name::{validate_id, validate_id_in};
-use pavior_core::principal::{PLATFORM, PrincipalKind};
+use pavior_core::principal::{INSTALLATION, PrincipalKind};
 use serde::{Deserialize, Serialize};
 
 use crate::error::AuthError;
@@ -79,8 +79,8 @@ pub struct IssuerConfig {
     /// The claim that holds the organization.
     #[serde(default)]
     pub organization_claim: Option<String>,
-    /// The organizations that it may speak for where a claim holds them; `-` for the platform itself, which has nobody
-    /// but its administrators.
+    /// The organizations that it may speak for where a claim holds them; `pavior` for the installation itself, which has nobody
+    /// but its operators.
     #[serde(default)]
     pub organizations: Vec<String>,
     /// The kinds of principals that it may speak for.
@@ -103,9 +103,9 @@ pub struct IssuerConfig {
     #[serde(default)]
     pub on_behalf_of_claim: Option<String>,
     /// Users that may act on the platform itself and in every organization, by full resource name:
-    /// `organizations/-/users/{user}` for the platform's own, `organizations/{organization}/users/{user}` for others.
+    /// `organizations/pavior/users/{user}` for the platform's own, `organizations/{organization}/users/{user}` for others.
     #[serde(default)]
-    pub platform_admins: Vec<String>,
+    pub installation_operators: Vec<String>,
     /// The shortest time between two fetches of the keys because of an unknown key.
     #[serde(default = "default_cooldown")]
     pub jwks_cooldown_seconds: u32,
@@ -149,7 +149,7 @@ impl IssuerConfig {
             kinds: Vec::new(),
             kind_claim: None,
             on_behalf_of_claim: None,
-            platform_admins: Vec::new(),
+            installation_operators: Vec::new(),
             jwks_cooldown_seconds: default_cooldown(),
             jwks_max_age_seconds: default_max_age(),
         }
@@ -193,12 +193,14 @@ impl IssuerConfig {
 
     /// For whom it may speak. Nobody is meant where nobody is named.
     fn validate_scope(&self) -> Result<(), AuthError> {
-        let legal = |organization: &str| organization == PLATFORM || validate_id(organization).is_ok();
+        let legal = |organization: &str| validate_id(organization).is_ok();
         if !self.organization.as_deref().is_none_or(legal) {
             return Err(self.wrong("`organization` is not a legal id"));
         }
         if let Some(other) = self.organizations.iter().find(|organization| !legal(organization)) {
-            return Err(self.wrong(&format!("`organizations`: `{other}` is not a legal id")));
+            return Err(self.wrong(&format!(
+                "`organizations`: `{other}` is not a legal id; that of the installation is `{INSTALLATION}`"
+            )));
         }
         match (&self.organization, self.organizations.is_empty()) {
             (None, true) => {
@@ -225,31 +227,30 @@ impl IssuerConfig {
                 self.wrong("without `kind_claim` all its principals are users: `kinds` must hold `user`")
             );
         }
-        self.platform_admins.iter().try_for_each(|admin| self.validate_admin(admin))
+        self.installation_operators.iter().try_for_each(|operator| self.validate_operator(operator))
     }
 
-    fn validate_admin(&self, admin: &str) -> Result<(), AuthError> {
-        let parts = admin.strip_prefix("organizations/").and_then(|rest| rest.split_once("/users/"));
+    fn validate_operator(&self, operator: &str) -> Result<(), AuthError> {
+        let parts = operator.strip_prefix("organizations/").and_then(|rest| rest.split_once("/users/"));
         let full = parts.filter(|(organization, user)| {
-            (*organization == PLATFORM || validate_id(organization).is_ok())
-                && validate_id_in("users", user).is_ok()
+            validate_id(organization).is_ok() && validate_id_in("users", user).is_ok()
         });
         let Some((organization, _)) = full else {
             return Err(self.wrong(&format!(
-                "`platform_admins`: `{admin}` is not the full name of a user: write \
-                 `organizations/{PLATFORM}/users/{{user}}` for an administrator who belongs to no organization, else \
+                "`installation_operators`: `{operator}` is not the full name of a user: write \
+                 `organizations/{INSTALLATION}/users/{{user}}` for an operator who belongs to no organization, else \
                  `organizations/{{organization}}/users/{{user}}`"
             )));
         };
         if !self.speaks_for(organization) {
             return Err(self.wrong(&format!(
-                "`platform_admins`: `{admin}` is of an organization that it does not speak for: add it to `organizations`"
+                "`installation_operators`: `{operator}` is of an organization that it does not speak for: add it to `organizations`"
             )));
         }
         if self.kinds.contains(&PrincipalKind::User) {
             return Ok(());
         }
-        Err(self.wrong("`platform_admins` names users, and `kinds` does not hold `user`"))
+        Err(self.wrong("`installation_operators` names users, and `kinds` does not hold `user`"))
     }
 
     /// Whether its tokens may be of the organization.

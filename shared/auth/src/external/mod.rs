@@ -12,7 +12,7 @@ use futures::stream::FuturesUnordered;
 use jsonwebtoken::crypto;
 use pavior_core::clock::Clock;
 use pavior_core::name::{validate_id, validate_id_in};
-use pavior_core::principal::{PLATFORM, Principal, PrincipalKind, is_reserved};
+use pavior_core::principal::{INSTALLATION, Principal, PrincipalKind, is_reserved};
 use serde_json::{Map, Value};
 
 pub use config::{Algorithm, IssuerConfig};
@@ -273,8 +273,8 @@ impl Issuer {
             |claim: &Option<String>| claim.as_deref().and_then(|claim| text(own, claim)).map(str::to_owned);
         Ok(Principal {
             kind: acting.kind,
-            platform_admin: acting.kind == PrincipalKind::User
-                && config.platform_admins.contains(&acting.name),
+            installation_operator: acting.kind == PrincipalKind::User
+                && config.installation_operators.contains(&acting.name),
             name: acting.name,
             organization: organization.to_owned(),
             subject: acting.subject,
@@ -317,9 +317,9 @@ impl Issuer {
         // A subject that is no legal id is refused, never rewritten: two subjects must not become one principal.
         validate_id_in(collection, subject).map_err(|_| Unauthenticated::new("subject"))?;
         let name = format!("organizations/{organization}/{collection}/{subject}");
-        // The platform itself has nobody but its administrators, and nobody else is called like a part of it.
+        // The installation itself has nobody but its operators, and nobody else is called like a part of it.
         let free = match organization {
-            PLATFORM => self.config.platform_admins.contains(&name),
+            INSTALLATION => self.config.installation_operators.contains(&name),
             _ => !is_reserved(subject),
         };
         if !free {

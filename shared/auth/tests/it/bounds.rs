@@ -14,12 +14,12 @@ fn shared_issuer(jwks: &Path) -> IssuerConfig {
     IssuerConfig {
         jwks_file: Some(jwks.to_owned()),
         organization_claim: Some("org".to_owned()),
-        organizations: ["acme", "globex", "-"].map(str::to_owned).to_vec(),
+        organizations: ["acme", "globex", "pavior"].map(str::to_owned).to_vec(),
         kinds: vec![PrincipalKind::User, PrincipalKind::ServiceAccount, PrincipalKind::Agent],
         kind_claim: Some("kind".to_owned()),
         groups_claim: Some("groups".to_owned()),
         on_behalf_of_claim: Some("for".to_owned()),
-        platform_admins: vec!["organizations/-/users/operator".to_owned()],
+        installation_operators: vec!["organizations/pavior/users/operator".to_owned()],
         ..IssuerConfig::new(ISSUER, "pavior")
     }
 }
@@ -64,18 +64,20 @@ async fn an_issuer_speaks_for_its_organizations_and_kinds_only() {
 #[tokio::test]
 async fn administrators_are_known_by_their_full_names() {
     let world = world_with(|config| {
-        config.platform_admins.push("organizations/acme/users/root".to_owned());
+        config.installation_operators.push("organizations/acme/users/root".to_owned());
     });
-    let admin = world.of(json!({"org": "-", "sub": "operator"})).await.unwrap();
-    assert!(admin.platform_admin);
-    assert_eq!(admin.name, "organizations/-/users/operator");
-    assert!(world.of(json!({"sub": "root"})).await.unwrap().platform_admin);
-    assert!(!world.of(json!({"org": "globex", "sub": "root"})).await.unwrap().platform_admin);
-    assert!(!world.of(json!({"sub": "root", "kind": "service_account"})).await.unwrap().platform_admin);
+    let admin = world.of(json!({"org": "pavior", "sub": "operator"})).await.unwrap();
+    assert!(admin.installation_operator);
+    assert_eq!(admin.name, "organizations/pavior/users/operator");
+    assert!(world.of(json!({"sub": "root"})).await.unwrap().installation_operator);
+    assert!(!world.of(json!({"org": "globex", "sub": "root"})).await.unwrap().installation_operator);
+    assert!(
+        !world.of(json!({"sub": "root", "kind": "service_account"})).await.unwrap().installation_operator
+    );
     // The platform itself has nobody else, and nobody elsewhere is called like a part of it.
-    assert_eq!(world.of(json!({"org": "-"})).await.unwrap_err(), "reserved");
+    assert_eq!(world.of(json!({"org": "pavior"})).await.unwrap_err(), "reserved");
     assert_eq!(
-        world.of(json!({"org": "-", "kind": "service_account", "sub": "operator"})).await.unwrap_err(),
+        world.of(json!({"org": "pavior", "kind": "service_account", "sub": "operator"})).await.unwrap_err(),
         "reserved"
     );
     for subject in ["operator", "gateway", "catalog", "policy", "provisioning", "audit", "drivers", "portal"]
@@ -95,7 +97,7 @@ async fn whom_an_agent_acts_for_is_known() {
     assert_eq!((bot.kind, bot.name.as_str()), (PrincipalKind::Agent, "organizations/acme/agents/bot"));
     assert_eq!(bot.on_behalf_of.as_deref(), Some("organizations/acme/users/pia"));
     // What the subject may do is not what its agent may do.
-    assert!(bot.groups.is_empty() && bot.email.is_none() && !bot.platform_admin);
+    assert!(bot.groups.is_empty() && bot.email.is_none() && !bot.installation_operator);
     let ci = world
         .of(json!({"sub": "pia", "act": {"sub": "ci", "kind": "service_account", "groups": ["builders"]}}));
     let ci = ci.await.unwrap();
@@ -141,14 +143,21 @@ fn an_issuer_that_speaks_for_nobody_is_refused_with_what_to_write() {
     for (message, wanted) in [
         (said(&|c| c.organizations.clear()), "write the ids of those that it is for"),
         (said(&|c| c.organizations.push("ACME".to_owned())), "`organizations`: `ACME` is not a legal id"),
-        (said(&|c| c.kinds.clear()), "write the kinds of principals that it is for"),
-        (said(&|c| c.platform_admins = vec!["operator".to_owned()]), "write `organizations/-/users/{user}`"),
         (
-            said(&|c| c.platform_admins = vec!["organizations/acme/serviceAccounts/x".to_owned()]),
+            said(&|c| c.organizations.push("-".to_owned())),
+            "`-` is not a legal id; that of the installation is `pavior`",
+        ),
+        (said(&|c| c.kinds.clear()), "write the kinds of principals that it is for"),
+        (
+            said(&|c| c.installation_operators = vec!["operator".to_owned()]),
+            "write `organizations/pavior/users/{user}`",
+        ),
+        (
+            said(&|c| c.installation_operators = vec!["organizations/acme/serviceAccounts/x".to_owned()]),
             "is not the full name of a user",
         ),
         (
-            said(&|c| c.platform_admins = vec!["organizations/umbrella/users/x".to_owned()]),
+            said(&|c| c.installation_operators = vec!["organizations/umbrella/users/x".to_owned()]),
             "add it to `organizations`",
         ),
         (said(&|c| c.kinds.push(PrincipalKind::Service)), "services are the platform's own"),

@@ -65,7 +65,7 @@ fn config(jwks: &Path) -> IssuerConfig {
         groups_claim: Some("groups".to_owned()),
         email_claim: Some("email".to_owned()),
         kinds: vec![PrincipalKind::User],
-        platform_admins: vec!["organizations/acme/users/paula".to_owned()],
+        installation_operators: vec!["organizations/acme/users/paula".to_owned()],
         ..IssuerConfig::new(ISSUER, "pavior")
     }
 }
@@ -116,9 +116,9 @@ async fn a_good_token_gives_its_principal() {
         ("acme", ["payments".to_owned()].as_slice())
     );
     assert_eq!(who.email.as_deref(), Some("alice@example.com"));
-    assert!(!who.platform_admin);
+    assert!(!who.installation_operator);
     let admin = world.verifier.verify(&world.with(|claims| claims["sub"] = json!("paula"))).await.unwrap();
-    assert!(admin.principal.platform_admin);
+    assert!(admin.principal.installation_operator);
 }
 
 #[tokio::test]
@@ -369,7 +369,11 @@ async fn development_tokens_are_accepted_where_their_issuer_is_configured_and_no
             ..Default::default()
         };
         let token = issuer.mint(&root, time::Duration::hours(1)).unwrap();
-        assert_eq!(verifier.verify(&token).await.unwrap().principal.platform_admin, admin, "{organization}");
+        assert_eq!(
+            verifier.verify(&token).await.unwrap().principal.installation_operator,
+            admin,
+            "{organization}"
+        );
     }
     let robot = DevClaims { kind: "service_account".to_owned(), subject: "ci".to_owned(), ..who.clone() };
     let token = issuer.mint(&robot, time::Duration::hours(1)).unwrap();

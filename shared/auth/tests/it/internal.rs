@@ -33,7 +33,7 @@ pub(crate) fn alice() -> Principal {
         groups: vec!["payments".to_owned()],
         email: None,
         display_name: None,
-        platform_admin: false,
+        installation_operator: false,
         on_behalf_of: None,
     }
 }
@@ -127,7 +127,7 @@ fn forged_internal_tokens_are_refused() {
     }
     // The real token with another body.
     let mut body = payload(&token);
-    body["principal"]["platform_admin"] = json!(true);
+    body["principal"]["installation_operator"] = json!(true);
     let parts: Vec<&str> = token.split('.').collect();
     let forged = format!("{}.{}.{}", parts[0], b64(body.to_string()), parts[2]);
     assert_eq!(world.reason(&forged, "catalog", METHOD), "signature");
@@ -282,7 +282,7 @@ async fn the_key_of_provisioning_changes_nothing_but_the_entities_of_its_resourc
         let path = format!("/{}", catalog(method));
         let system = Permit::for_system(&world.provisioning.authority(), "acme");
         let seen = sent(&world, &path, world.provisioning.request(&system, ())).await.unwrap();
-        assert_eq!(seen, "provisioning organizations/-/services/provisioning acme", "{method}");
+        assert_eq!(seen, "provisioning organizations/pavior/services/provisioning acme", "{method}");
     }
     // What is internal to others is closed to the gateway as well.
     for method in ["RegisterEntity", "UnregisterEntity", "GetDirectory"] {
@@ -377,9 +377,9 @@ async fn calls_are_signed_for_the_caller_for_the_service_or_for_nobody() {
     assert_eq!(seen(&transport, request).await, "gateway organizations/acme/users/alice acme");
     let system = Permit::for_system(&world.identity.authority(), "acme");
     let request = world.identity.request(&system, ());
-    assert_eq!(seen(&transport, request).await, "gateway organizations/-/services/gateway acme");
+    assert_eq!(seen(&transport, request).await, "gateway organizations/pavior/services/gateway acme");
     let alone = tonic::Request::new(());
-    assert_eq!(seen(&transport, alone).await, "gateway organizations/-/services/gateway -");
+    assert_eq!(seen(&transport, alone).await, "gateway organizations/pavior/services/gateway pavior");
 }
 
 #[tokio::test]
@@ -415,7 +415,7 @@ fn a_shared_token_says_the_same_for_every_call_that_it_is_used_for() {
     let decision = |id: &str, revision: &str| DecisionRef {
         decision: id.to_owned(),
         effect: Effect::Allow,
-        policy_revision: revision.to_owned(),
+        policies_digest: revision.to_owned(),
         ..Default::default()
     };
     let who = alice();

@@ -8,9 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Request;
 use pavior_auth::{Grant, Permit, ServiceIdentity};
-use pavior_core::audit::Effect;
+use pavior_core::audit::{self, Effect, PrincipalRef};
 use pavior_core::clock::Clock as _;
-use pavior_core::principal::Principal;
+use pavior_core::principal::{Principal, PrincipalKind};
 use pavior_rpc::problem::{ErrorReason, from_status};
 use serde_json::{Value, json};
 use tonic::body::Body;
@@ -89,7 +89,7 @@ async fn a_service_names_nobody_on_its_own_word() {
     let itself = |by: &ServiceIdentity| Permit::for_system(&by.authority(), "acme").principal().clone();
     for other in [
         itself(&world.identity),
-        Principal { platform_admin: true, ..itself(&world.provisioning) },
+        Principal { installation_operator: true, ..itself(&world.provisioning) },
         Principal { organization: "acme".to_owned(), ..itself(&world.provisioning) },
     ] {
         let named = world.provisioning.request_as(&Arc::new(other), "acme", ());
@@ -150,4 +150,40 @@ async fn the_token_of_a_call_proves_nothing_to_another_service_or_in_another_org
     let mut claims = told(gateways, "acme");
     claims["sub"] = json!("organizations/acme/users/bob");
     assert_eq!(reason(&claims), "subject");
+}
+
+#[tokio::test]
+async fn a_record_names_the_service_that_goes_on_after_the_answer() {
+    let world = world();
+    let bot = Principal {
+        kind: PrincipalKind::Agent,
+        name: "organizations/acme/agents/bot".to_owned(),
+        on_behalf_of: Some(alice().name),
+        ..alice()
+    };
+    let wanted = PrincipalRef {
+        on_behalf_of: "organizations/acme/users/alice".to_owned(),
+        ..PrincipalRef::new(audit::PrincipalKind::Agent, "organizations/acme/agents/bot")
+    };
+    assert_eq!(permitted(&world, &world.identity, &called(&bot)).acting(), wanted);
+    // Provisioning works on the call of the gateway.
+    let proof = world.identity.mint(&called(&bot)).unwrap();
+    let now = world.clock.now().unix_timestamp();
+    let handed_on = json!({
+        "iss": "provisioning", "aud": "catalog", "sub": bot.name, "iat": now, "exp": now + 60,
+        "jti": "0190a0a0-0000-7000-8000-000000000001", "proof": proof.to_str().unwrap(), "organization": "acme",
+    });
+    let permit = world.verifier.verify(&by_hand(&world, &handed_on), "catalog", METHOD).unwrap();
+    assert_eq!((permit.caller(), permit.acting()), ("provisioning", wanted.clone()));
+    // It goes on when the call was answered.
+    let via = "organizations/pavior/services/provisioning".to_owned();
+    assert_eq!(
+        permitted(&world, &world.provisioning, &called(&bot)).acting(),
+        PrincipalRef { via, ..wanted }
+    );
+    let itself = Permit::for_system(&world.provisioning.authority(), "acme").acting();
+    assert_eq!(
+        itself,
+        PrincipalRef::new(audit::PrincipalKind::Service, "organizations/pavior/services/provisioning")
+    );
 }

@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use super::{Affected, AuditEvent, Cause, Change, DecisionRef, Outcome, PrincipalRef};
-use crate::digest::{canonical_json, sha256_hex};
+use crate::digest::{canonical_json, sha256_digest};
 use crate::value::deeper_than;
 
 /// The largest event, in bytes of canonical JSON. An entity of 240 kB is told whole; the values before and after a
@@ -18,9 +18,9 @@ pub const MAX_EVENT_BYTES: usize = 256 * 1024;
 pub const MAX_VALUE_DEPTH: u32 = 64;
 /// The longest text of an event, in bytes. Names come from requests, which may be refused for them and are recorded.
 const MAX_TEXT: usize = 2_048;
-/// Most affected resources that are told: the target and a hundred others.
-const MAX_AFFECTED: usize = 101;
-/// The longest name of an affected resource other than the target, in bytes: more than any resource name has.
+/// Most affected resources that are told beside the target.
+const MAX_AFFECTED: usize = 100;
+/// The longest name of one of them, in bytes: more than any resource name has.
 const MAX_NAME: usize = 320;
 /// The longest type and project of one, in bytes.
 const MAX_PLACE: usize = 192;
@@ -68,31 +68,42 @@ impl AuditEvent {
     }
 
     fn cut_texts(&mut self) {
-        let Self { action, principal, affected, cause, decision, outcome, change, summary, .. } = self;
-        let PrincipalRef { kind: _, name, via, session_id } = principal;
+        let Self { action, principal, target, affected, cause, decision, outcome, change, summary, .. } =
+            self;
+        let PrincipalRef { kind: _, name, on_behalf_of, via, session_id } = principal;
         let Cause { call_id, request_id, trace_id, operation } = cause;
         let Outcome { status: _, code: _, reason, duration: _ } = outcome;
-        let texts =
-            [action, summary, name, via, session_id, call_id, request_id, trace_id, operation, reason];
+        let texts = [
+            action,
+            summary,
+            name,
+            on_behalf_of,
+            via,
+            session_id,
+            call_id,
+            request_id,
+            trace_id,
+            operation,
+            reason,
+        ];
+        let place = target.iter_mut().flat_map(|Affected { r#type, name, project }| [r#type, name, project]);
         let digests =
             change.iter_mut().flat_map(|Change { request_digest, plan_digest, before: _, after: _ }| {
                 [request_digest, plan_digest]
             });
-        for text in texts.into_iter().chain(digests) {
+        for text in texts.into_iter().chain(place).chain(digests) {
             cut(text, MAX_TEXT);
         }
         affected.truncate(MAX_AFFECTED);
-        for (index, Affected { r#type, name, project }) in affected.iter_mut().enumerate() {
-            let (name_bytes, place_bytes) =
-                if index == 0 { (MAX_TEXT, MAX_TEXT) } else { (MAX_NAME, MAX_PLACE) };
-            cut(name, name_bytes);
-            cut(r#type, place_bytes);
-            cut(project, place_bytes);
+        for Affected { r#type, name, project } in affected {
+            cut(name, MAX_NAME);
+            cut(r#type, MAX_PLACE);
+            cut(project, MAX_PLACE);
         }
-        if let Some(DecisionRef { decision, effect: _, policy_revision, policy_ids, approvals }) = decision {
+        if let Some(DecisionRef { decision, effect: _, policies_digest, rule_ids, approvals }) = decision {
             cut(decision, MAX_TEXT);
-            cut(policy_revision, MAX_TEXT);
-            for list in [policy_ids, approvals] {
+            cut(policies_digest, MAX_TEXT);
+            for list in [rule_ids, approvals] {
                 list.truncate(MAX_REFERENCES);
                 list.iter_mut().for_each(|text| cut(text, MAX_REFERENCE));
             }
@@ -134,7 +145,7 @@ pub fn abridge(value: &mut Value) {
             name
         })
         .collect();
-    let digest = format!("sha256:{}", sha256_hex(&bytes));
+    let digest = sha256_digest(&bytes);
     *value = json!({ "omitted": { "digest": digest, "bytes": bytes.len(), "members": members } });
 }
 
@@ -167,7 +178,7 @@ mod tests {
         let omitted = &change.before.unwrap()["omitted"];
         let bytes = canonical_json(&spec);
         assert_eq!(omitted["bytes"], bytes.len());
-        assert_eq!(omitted["digest"], format!("sha256:{}", sha256_hex(&bytes)));
+        assert_eq!(omitted["digest"], sha256_digest(&bytes));
         assert_eq!(omitted["members"], json!(["name", "spec"]));
         assert!(updated.bytes() <= MAX_EVENT_BYTES);
         // What is too large alone is told by digest alone, and doing it twice changes nothing.
@@ -224,6 +235,7 @@ mod tests {
             let mut event = changed(before, after);
             let [action, principal, name, summary, call, reason, operation, project] = texts.try_into().unwrap();
             event.action = action;
+            event.principal.on_behalf_of = principal.clone();
             event.principal.name = principal;
             event.summary = summary;
             event.cause.call_id = call;
@@ -231,10 +243,10 @@ mod tests {
             event.outcome.reason = reason;
             let list = vec![references.1.clone(); references.0];
             let other = Affected { r#type: references.1.clone(), name: references.1.clone(), project: references.1 };
-            event.affected = vec![other; references.0 + 1];
-            event.affected[0] = Affected { name, project, ..Affected::default() };
+            event.affected = vec![other; references.0];
+            event.target = Some(Affected { name, project, ..Affected::default() });
             event.decision =
-                Some(DecisionRef { policy_ids: list.clone(), approvals: list, ..DecisionRef::default() });
+                Some(DecisionRef { rule_ids: list.clone(), approvals: list, ..DecisionRef::default() });
             let bounded = event.bounded();
             prop_assert!(bounded.bytes() <= MAX_EVENT_BYTES, "{}", bounded.bytes());
             // It survives the way through an outbox, and is bounded once and for all.

@@ -14,7 +14,7 @@ const VERSION: u32 = 1;
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     version: u32,
-    /// The id of the organization; `-` for the platform's own log.
+    /// The id of the organization; `pavior` for the log of the installation itself.
     pub log: String,
     /// Who told it.
     pub producer: Origin,
@@ -87,14 +87,20 @@ mod tests {
     /// A record in which every member has a value.
     fn full() -> Record {
         let principal = PrincipalRef {
-            via: "organizations/acme/agents/bot".into(),
+            on_behalf_of: "organizations/acme/users/alice".into(),
+            via: crate::principal::service_name("provisioning"),
             session_id: "session-1".into(),
-            ..PrincipalRef::new(PrincipalKind::User, "organizations/acme/users/alice")
+            ..PrincipalRef::new(PrincipalKind::Agent, "organizations/acme/agents/bot")
         };
         let event = AuditEvent {
-            affected: vec![Affected {
+            target: Some(Affected {
                 r#type: "provisioning.pavior.dev/Environment".into(),
                 name: "organizations/acme/projects/shop/environments/dev".into(),
+                project: "organizations/acme/projects/shop".into(),
+            }),
+            affected: vec![Affected {
+                r#type: "provisioning.pavior.dev/Deployment".into(),
+                name: "organizations/acme/projects/shop/environments/dev/deployments/web".into(),
                 project: "organizations/acme/projects/shop".into(),
             }],
             cause: Cause {
@@ -106,8 +112,8 @@ mod tests {
             decision: Some(DecisionRef {
                 decision: "organizations/acme/decisions/01900000-0000-7000-8000-000000000002".into(),
                 effect: Effect::RequireApproval,
-                policy_revision: "7".into(),
-                policy_ids: vec!["production-approval".into()],
+                policies_digest: format!("sha256:{}", "22".repeat(32)),
+                rule_ids: vec!["production-approval".into()],
                 approvals: vec!["organizations/acme/approvals/a".into()],
             }),
             outcome: Outcome {
@@ -115,8 +121,8 @@ mod tests {
                 ..Outcome::error(Status::Failed, Code::Aborted, "STEP_FAILED")
             },
             change: Some(Change {
-                request_digest: "00".repeat(32),
-                plan_digest: "11".repeat(32),
+                request_digest: format!("sha256:{}", "00".repeat(32)),
+                plan_digest: format!("sha256:{}", "11".repeat(32)),
                 before: Some(json!({"replicas": 1})),
                 after: Some(json!({"b": 1.5, "a": [1e21, "\n", null], "": {}})),
             }),
@@ -158,7 +164,7 @@ mod tests {
         );
         record.producer.instance = String::new();
         let bytes = record.to_bytes().unwrap();
-        let event = r#""event":{"action":"a.b.c","auditClass":"REQUIRED","eventId":"01900000-0000-7000-8000-000000000007","eventTime":"2026-03-01T10:00:00.123456Z","outcome":{"code":"OK","status":"SUCCEEDED"},"phase":"OUTCOME","principal":{"kind":"USER"}}"#;
+        let event = r#""event":{"action":"a.b.c","auditClass":"REQUIRED","eventId":"01900000-0000-7000-8000-000000000007","eventTime":"2026-03-01T10:00:00.123456Z","outcome":{"code":"OK","status":"SUCCEEDED"},"phase":"OUTCOME","principal":{"kind":"AGENT"}}"#;
         let text = String::from_utf8(bytes.clone()).unwrap();
         assert!(text.contains(event), "{text}");
         assert!(text.contains(r#""producer":{"epoch":"1","sequence":3,"service":"provisioning"}"#), "{text}");

@@ -23,7 +23,7 @@ pub(super) async fn connect(
     };
     let pb::HandshakeResponse {
         revision,
-        driver: id,
+        driver_id: id,
         driver_version: version,
         capabilities,
         required_capabilities,
@@ -35,7 +35,8 @@ pub(super) async fn connect(
     if let Some(lacking) = handshake::missing(&required_capabilities) {
         return Err(ConnectError::Capabilities(lacking));
     }
-    for (field, text) in [("driver", &id), ("driver_version", &version), ("schema_digest", &schema_digest)] {
+    for (field, text) in [("driver_id", &id), ("driver_version", &version), ("schema_digest", &schema_digest)]
+    {
         if text.is_empty() {
             return Err(WireError::Missing(field).into());
         }

@@ -12,7 +12,7 @@ use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id::{IdGen, SystemIds};
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Health,
-    InvokeRequest, ListRequest, Listed, Observation, ObserveRequest, Outcome, PinRequest, PlanRequest,
+    InvokeRequest, ListRequest, ListResponse, Observation, ObserveRequest, Outcome, PinRequest, PlanRequest,
     PlanResponse, Sink, Success, ValidateRequest, Violation,
 };
 use pavior_proto::pavior::driver::v1 as pb;
@@ -119,14 +119,18 @@ impl RemoteDriver {
 
     /// The time until the lease ends; `None` without one, zero when it is over.
     fn lease(&self, context: &CallContext) -> Option<Duration> {
-        let end = context.lease_end?;
+        let end = context.lease_expire_time?;
         Some(Duration::try_from(end - self.options.clock.now()).unwrap_or(Duration::ZERO))
     }
 
     async fn try_validate(&self, request: ValidateRequest) -> Result<ValidateResult, String> {
         let ValidateRequest { resource_type, inputs } = request;
         let inputs = Some(encode(&inputs).map_err(|err| err.to_string())?);
-        let sent = self.client.clone().validate(pb::ValidateRequest { resource_type, inputs }).await;
+        let sent = self
+            .client
+            .clone()
+            .validate(pb::ValidateRequest { resource_type_id: resource_type, inputs })
+            .await;
         let answer = sent.map_err(|status| self.no_answer(&status))?.into_inner();
         answer.result.ok_or_else(|| self.malformed(&WireError::Missing("result")))
     }
@@ -139,7 +143,7 @@ impl RemoteDriver {
         let ObserveRequest { resource_type, lookup } = request;
         let mut request = Request::new(pb::ObserveRequest {
             context: Some(encode_context(context, &self.call_id(), &self.agreed)),
-            resource_type,
+            resource_type_id: resource_type,
             lookup: Some(encode_lookup(lookup)),
         });
         running::trace(&mut request, context);
@@ -224,7 +228,11 @@ impl Driver for RemoteDriver {
         let unsendable = |err: WireError| Failure::new(FailureCode::InvalidArgument, err.to_string());
         let prior = optional(prior.as_ref(), encode_prior).map_err(unsendable)?;
         let desired = optional(desired.as_ref(), encode).map_err(unsendable)?;
-        let sent = self.client.clone().plan(pb::PlanRequest { resource_type, prior, desired }).await;
+        let sent = self
+            .client
+            .clone()
+            .plan(pb::PlanRequest { resource_type_id: resource_type, prior, desired })
+            .await;
         let answer = sent.map_err(|status| {
             let code = refusal(&status).unwrap_or(FailureCode::Unavailable);
             Failure::new(code, self.no_answer(&status))
@@ -245,7 +253,13 @@ impl Driver for RemoteDriver {
         let unsendable = |err: WireError| Failure::new(FailureCode::InvalidArgument, err.to_string());
         let inputs = Some(encode(&inputs).map_err(unsendable)?);
         let (identity, action) = action.unwrap_or_default();
-        let request = pb::PinRequest { organization, resource_type, identity, action, inputs };
+        let request = pb::PinRequest {
+            organization_id: organization,
+            resource_type_id: resource_type,
+            identity,
+            action_id: action,
+            inputs,
+        };
         let answer = self.client.clone().pin(request).await.map_err(|status| {
             let code = refusal(&status).unwrap_or(FailureCode::Unavailable);
             Failure::new(code, self.no_answer(&status))
@@ -262,7 +276,7 @@ impl Driver for RemoteDriver {
         if let Some(failure) = self.refused_here(context) {
             return failure.into();
         }
-        let ApplyRequest { resource_type, prior, inputs, sensitive, declaration } = request;
+        let ApplyRequest { resource_type, prior, inputs, sensitive, declaration_digest } = request;
         let call = Running::new(self, context, sink, &sensitive);
         let encoded = encode_resolved(&inputs, &sensitive)
             .and_then(|inputs| Ok((inputs, optional(prior.as_ref(), encode_prior)?)));
@@ -272,11 +286,11 @@ impl Driver for RemoteDriver {
         };
         let request = call.request(pb::ApplyRequest {
             context: Some(call.context()),
-            resource_type,
+            resource_type_id: resource_type,
             prior,
             inputs: Some(inputs),
             sensitive: encode_sensitive(&sensitive),
-            declaration,
+            declaration_digest,
         });
         let mut client = self.client.clone();
         call.run(client.apply(request)).await
@@ -301,7 +315,7 @@ impl Driver for RemoteDriver {
         };
         let request = call.request(pb::DestroyRequest {
             context: Some(call.context()),
-            resource_type,
+            resource_type_id: resource_type,
             lookup: Some(encode_lookup(lookup)),
             state,
         });
@@ -327,9 +341,9 @@ impl Driver for RemoteDriver {
         };
         let request = call.request(pb::InvokeRequest {
             context: Some(call.context()),
-            resource_type,
+            resource_type_id: resource_type,
             identity: identity.clone(),
-            action,
+            action_id: action,
             arguments: Some(arguments),
             sensitive: encode_sensitive(&sensitive),
             state: Some(state),
@@ -341,19 +355,22 @@ impl Driver for RemoteDriver {
         }
     }
 
-    async fn list(&self, request: ListRequest) -> Result<Vec<Listed>, Failure> {
+    async fn list(&self, request: ListRequest) -> Result<ListResponse, Failure> {
         if !self.agreed.can(pb::Capability::List) {
             let message = format!("driver `{}` cannot say what it has", self.info.id);
             return Err(Failure::new(FailureCode::Unsupported, message));
         }
-        let ListRequest { after, limit } = request;
-        let page_size = i32::try_from(limit).unwrap_or(i32::MAX);
-        let answer =
-            self.client.clone().list(pb::ListRequest { after, page_size }).await.map_err(|status| {
-                let code = refusal(&status).unwrap_or(FailureCode::Unavailable);
-                Failure::new(code, self.no_answer(&status))
-            })?;
-        Ok(answer.into_inner().resources.into_iter().map(decode_listed).collect())
+        let ListRequest { page_size, page_token } = request;
+        // A driver may give smaller pages than it is asked for.
+        let page_size = i32::try_from(page_size).unwrap_or(i32::MAX);
+        let sent = self.client.clone().list(pb::ListRequest { page_size, page_token }).await;
+        let answer = sent.map_err(|status| match refusal(&status) {
+            Some(code) => Failure::new(code, shown(&status)),
+            None => Failure::new(FailureCode::Unavailable, self.no_answer(&status)),
+        })?;
+        let pb::ListResponse { resources, next_page_token } = answer.into_inner();
+        let resources = resources.into_iter().map(decode_listed).collect();
+        Ok(ListResponse { resources, next_page_token })
     }
 
     async fn health(&self) -> Health {

@@ -18,7 +18,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{RemoteDriver, refusal, shown};
 use crate::WireError;
-use crate::convert::{decode_stream, encode_context};
+use crate::convert::{decode_stream, encode_answer, encode_context};
 use crate::told::{Event, Told};
 use crate::value::decode;
 
@@ -118,9 +118,9 @@ impl<'a> Running<'a> {
         // Only the driver itself says when to come again: it has let nothing begin.
         let busy = matches!(status.code(), Code::Unavailable | Code::ResourceExhausted);
         match from_status(status).retry_after.filter(|_| busy) {
-            Some(after) => {
+            Some(delay) => {
                 let failure = Failure::new(FailureCode::Unavailable, shown(status));
-                failure.with_retry_after(after).into()
+                failure.with_retry_delay(delay).into()
             }
             None => unknown(self.driver.no_answer(status)),
         }
@@ -132,11 +132,13 @@ impl<'a> Running<'a> {
             Err(err) => return Some(self.broken(&err)),
         };
         match event {
-            Event::Progress(pb::Progress { message, percent }) => {
-                let percent = percent.map(|percent| u8::try_from(percent.min(100)).unwrap_or(100));
-                self.sink.progress(Progress { message: self.redactor.text(&message), percent }).await;
-                None
-            }
+            Event::Progress(pb::Progress { message, percent }) => match percent.map(share).transpose() {
+                Ok(percent) => {
+                    self.sink.progress(Progress { message: self.redactor.text(&message), percent }).await;
+                    None
+                }
+                Err(err) => Some(self.broken(&err)),
+            },
             Event::Log(pb::Log { stream, data }) => {
                 let stream = decode_stream(stream);
                 let data = log.push(stream, &data);
@@ -176,12 +178,9 @@ impl<'a> Running<'a> {
         if !self.driver.agreed.can(pb::Capability::Acknowledge) {
             return;
         }
-        let mut request = Request::new(pb::AcknowledgeRequest {
-            call_id: self.call_id.clone(),
-            sequence,
-            claim_lost: result == Err(SinkClosed::ClaimLost),
-            not_kept: result == Err(SinkClosed::NotKept),
-        });
+        let result = encode_answer(result);
+        let call_id = self.call_id.clone();
+        let mut request = Request::new(pb::AcknowledgeRequest { call_id, sequence, result: result.into() });
         request.extensions_mut().insert(RetrySafe);
         if let Err(status) = self.driver.client.clone().acknowledge(request).await {
             // The driver waits for the answer and would wait for ever.
@@ -258,6 +257,11 @@ pub(super) fn trace<T>(request: &mut Request<T>, context: &CallContext) {
     if let Some(value) = value {
         request.metadata_mut().insert("traceparent", value);
     }
+}
+
+/// Percent; more than all is all.
+fn share(percent: i32) -> Result<u8, WireError> {
+    u8::try_from(percent.min(100)).map_err(|_| WireError::Negative("progress.percent"))
 }
 
 fn unknown(message: impl Into<String>) -> Outcome {

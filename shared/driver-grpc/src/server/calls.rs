@@ -138,7 +138,7 @@ impl<T: Told> EventSink<T> {
 impl<T: Told> Sink for EventSink<T> {
     async fn progress(&self, progress: Progress) {
         let Progress { message, percent } = progress;
-        let event = pb::Progress { message, percent: percent.map(u32::from) };
+        let event = pb::Progress { message, percent: percent.map(i32::from) };
         // Where nobody listens, progress and logs are of no use.
         let _ = self.send(Event::Progress(event)).await;
     }

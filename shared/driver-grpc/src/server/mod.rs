@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use pavior_driver::{
-    ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Health,
-    InvokeRequest, ListRequest, ObserveRequest, Outcome, Partial, PinRequest, PlanRequest, SinkClosed,
-    ValidateRequest,
+    ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, FailureCode, Health, InvokeRequest,
+    ListRequest, ListResponse, ObserveRequest, Outcome, PinRequest, PlanRequest, ValidateRequest,
 };
 use pavior_proto::pavior::driver::v1 as pb;
 use pavior_rpc::{ErrorReason, Problem};
@@ -27,8 +26,8 @@ use tracing::Instrument;
 
 use crate::WireError;
 use crate::convert::{
-    decode_context, decode_lookup, decode_prior, decode_sensitive, encode_failure, encode_listed,
-    encode_observation, encode_plan, optional,
+    decode_answer, decode_context, decode_lookup, decode_prior, decode_sensitive, encode_failure,
+    encode_listed, encode_observation, encode_plan, optional,
 };
 use crate::handshake::{CAPABILITIES, common_revision, missing, numbers};
 use crate::told::{Event, Told};
@@ -65,14 +64,15 @@ impl fmt::Debug for Adapter {
 
 /// A request that breaks the contract.
 fn malformed(err: &WireError) -> Status {
-    let (field, description) = match err {
-        WireError::Missing(field) => (*field, "is missing".to_owned()),
-        WireError::Meaningless(field) => (*field, "has no meaning".to_owned()),
-        WireError::Time(field) => (*field, "is not a time".to_owned()),
+    let (field, fault, description) = match err {
+        WireError::Missing(field) => (*field, Fault::Required, "is missing".to_owned()),
+        WireError::Meaningless(field) => (*field, Fault::Pattern, "has no meaning".to_owned()),
+        WireError::Time(field) => (*field, Fault::Pattern, "is not a time".to_owned()),
+        WireError::Negative(field) => (*field, Fault::OutOfRange, "must not be negative".to_owned()),
         // Which value it is, the walk through values does not know.
-        other => ("value", other.to_string()),
+        other => ("value", Fault::Pattern, other.to_string()),
     };
-    Problem::invalid_field(field, Fault::Pattern, description).into()
+    Problem::invalid_field(field, fault, description).into()
 }
 
 impl Adapter {
@@ -119,17 +119,28 @@ impl Adapter {
     }
 }
 
-/// The message of an outcome. One that cannot be sent is a failure of the driver which says what stands.
+/// The message of an outcome. Of one that cannot be sent as it is, what is true of the world all the same.
 fn told<T: Told>(outcome: Outcome) -> Result<T, Status> {
-    let identity = outcome.success().map(|success| success.identity.clone());
-    T::encode(Event::Outcome(outcome))
-        .or_else(|err| {
-            let partial = Partial { identity, ..Partial::default() };
-            let message = format!("the driver's answer cannot be sent: {err}");
-            let failure = Failure { retryable: false, ..Failure::new(FailureCode::Internal, message) };
-            T::encode(Event::Outcome(Outcome::Failed(failure.with_partial(partial))))
-        })
+    T::encode(Event::Outcome(outcome.clone()))
+        .or_else(|err| T::encode(Event::Outcome(sendable::<T>(outcome, &err))))
         .map_err(|err| Problem::internal(err).into())
+}
+
+fn sendable<T: Told>(outcome: Outcome, err: &WireError) -> Outcome {
+    match outcome {
+        Outcome::Succeeded(success) => {
+            let why = format!("the call worked, and the driver's answer cannot be sent: {err}");
+            T::unsent(success.identity, why)
+        }
+        Outcome::Failed(mut failure) => {
+            failure.message.push_str(&format!(" (the state of what is left cannot be sent: {err})"));
+            if let Some(partial) = &mut failure.partial {
+                partial.state = serde_json::Value::Null;
+            }
+            Outcome::Failed(failure)
+        }
+        unknown @ Outcome::Unknown { .. } => unknown,
+    }
 }
 
 #[tonic::async_trait]
@@ -158,7 +169,7 @@ impl DriverService for Adapter {
         tracing::debug!(engine, engine_version, revision, driver = info.id, "shook hands");
         Ok(Response::new(pb::HandshakeResponse {
             revision,
-            driver: info.id,
+            driver_id: info.id,
             driver_version: info.version,
             capabilities: numbers(CAPABILITIES),
             required_capabilities: Vec::new(),
@@ -179,7 +190,7 @@ impl DriverService for Adapter {
         &self,
         request: Request<pb::ValidateRequest>,
     ) -> Result<Response<pb::ValidateResponse>, Status> {
-        let pb::ValidateRequest { resource_type, inputs } = request.into_inner();
+        let pb::ValidateRequest { resource_type_id: resource_type, inputs } = request.into_inner();
         let inputs = decode(inputs).map_err(|err| malformed(&err))?;
         let result = match self.driver.validate(ValidateRequest { resource_type, inputs }).await {
             Ok(inputs) => ValidateResult::Inputs(encode(&inputs).map_err(Problem::internal)?),
@@ -194,7 +205,7 @@ impl DriverService for Adapter {
     }
 
     async fn plan(&self, request: Request<pb::PlanRequest>) -> Result<Response<pb::PlanResponse>, Status> {
-        let pb::PlanRequest { resource_type, prior, desired } = request.into_inner();
+        let pb::PlanRequest { resource_type_id: resource_type, prior, desired } = request.into_inner();
         let prior = optional(prior, decode_prior).map_err(|err| malformed(&err))?;
         let desired = optional(desired, |value| decode(Some(value))).map_err(|err| malformed(&err))?;
         let result = match self.driver.plan(PlanRequest { resource_type, prior, desired }).await {
@@ -205,7 +216,13 @@ impl DriverService for Adapter {
     }
 
     async fn pin(&self, request: Request<pb::PinRequest>) -> Result<Response<pb::PinResponse>, Status> {
-        let pb::PinRequest { organization, resource_type, identity, action, inputs } = request.into_inner();
+        let pb::PinRequest {
+            organization_id: organization,
+            resource_type_id: resource_type,
+            identity,
+            action_id: action,
+            inputs,
+        } = request.into_inner();
         let inputs = decode(inputs).map_err(|err| malformed(&err))?;
         let action = (!action.is_empty()).then_some((identity, action));
         let request = PinRequest { organization, resource_type, action, inputs };
@@ -219,14 +236,20 @@ impl DriverService for Adapter {
     type ApplyStream = Events<pb::ApplyResponse>;
 
     async fn apply(&self, request: Request<pb::ApplyRequest>) -> Result<Response<Self::ApplyStream>, Status> {
-        let pb::ApplyRequest { context, resource_type, prior, inputs, sensitive, declaration } =
-            request.into_inner();
+        let pb::ApplyRequest {
+            context,
+            resource_type_id: resource_type,
+            prior,
+            inputs,
+            sensitive,
+            declaration_digest,
+        } = request.into_inner();
         let request = ApplyRequest {
             resource_type,
             prior: optional(prior, decode_prior).map_err(|err| malformed(&err))?,
             inputs: decode_resolved(inputs).map_err(|err| malformed(&err))?,
             sensitive: decode_sensitive(sensitive).map_err(|err| malformed(&err))?,
-            declaration,
+            declaration_digest,
         };
         self.begin(context, |driver, context, sink| {
             Box::pin(async move { driver.apply(&context, request, &*sink).await })
@@ -237,7 +260,7 @@ impl DriverService for Adapter {
         &self,
         request: Request<pb::ObserveRequest>,
     ) -> Result<Response<pb::ObserveResponse>, Status> {
-        let pb::ObserveRequest { context, resource_type, lookup } = request.into_inner();
+        let pb::ObserveRequest { context, resource_type_id: resource_type, lookup } = request.into_inner();
         let cancel = CancellationToken::new();
         let (context, _, _) = decode_context(context, cancel.clone()).map_err(|err| malformed(&err))?;
         let lookup = decode_lookup(lookup).map_err(|err| malformed(&err))?;
@@ -253,7 +276,8 @@ impl DriverService for Adapter {
         &self,
         request: Request<pb::DestroyRequest>,
     ) -> Result<Response<Self::DestroyStream>, Status> {
-        let pb::DestroyRequest { context, resource_type, lookup, state } = request.into_inner();
+        let pb::DestroyRequest { context, resource_type_id: resource_type, lookup, state } =
+            request.into_inner();
         let request = DestroyRequest {
             resource_type,
             lookup: decode_lookup(lookup).map_err(|err| malformed(&err))?,
@@ -270,8 +294,15 @@ impl DriverService for Adapter {
         &self,
         request: Request<pb::InvokeRequest>,
     ) -> Result<Response<Self::InvokeStream>, Status> {
-        let pb::InvokeRequest { context, resource_type, identity, action, arguments, sensitive, state } =
-            request.into_inner();
+        let pb::InvokeRequest {
+            context,
+            resource_type_id: resource_type,
+            identity,
+            action_id: action,
+            arguments,
+            sensitive,
+            state,
+        } = request.into_inner();
         let request = InvokeRequest {
             resource_type,
             identity,
@@ -289,13 +320,8 @@ impl DriverService for Adapter {
         &self,
         request: Request<pb::AcknowledgeRequest>,
     ) -> Result<Response<pb::AcknowledgeResponse>, Status> {
-        let pb::AcknowledgeRequest { call_id, sequence, claim_lost, not_kept } = request.into_inner();
-        let answer = match (claim_lost, not_kept) {
-            (true, _) => Err(SinkClosed::ClaimLost),
-            (false, true) => Err(SinkClosed::NotKept),
-            (false, false) => Ok(()),
-        };
-        self.calls.acknowledge(&call_id, sequence, answer);
+        let pb::AcknowledgeRequest { call_id, sequence, result } = request.into_inner();
+        self.calls.acknowledge(&call_id, sequence, decode_answer(result));
         Ok(Response::new(pb::AcknowledgeResponse {}))
     }
 
@@ -308,16 +334,25 @@ impl DriverService for Adapter {
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
-        let pb::ListRequest { after, page_size } = request.into_inner();
-        let limit = usize::try_from(page_size).ok().filter(|limit| *limit > 0);
-        let limit = limit
+        let pb::ListRequest { page_size, page_token } = request.into_inner();
+        let page_size = usize::try_from(page_size).ok().filter(|size| *size > 0);
+        let page_size = page_size
             .ok_or_else(|| Problem::invalid_field("page_size", Fault::OutOfRange, "must be at least 1"))?;
-        let listed = self.driver.list(ListRequest { after, limit: limit.min(MAX_LISTED) }).await;
-        let listed = listed.map_err(|failure| match failure.code {
-            FailureCode::Unsupported => Problem::unimplemented("List"),
-            _ => Problem::unavailable(failure.message),
-        })?;
-        Ok(Response::new(pb::ListResponse { resources: listed.into_iter().map(encode_listed).collect() }))
+        let request = ListRequest { page_size: page_size.min(MAX_LISTED), page_token };
+        let ListResponse { resources, next_page_token } =
+            self.driver.list(request).await.map_err(|failure| match failure.code {
+                FailureCode::Unsupported => Problem::unimplemented("List"),
+                // The size has been seen to: only the token is left to refuse.
+                FailureCode::InvalidArgument => Problem::invalid_reason(
+                    ErrorReason::InvalidPageToken,
+                    "page_token",
+                    Fault::Token,
+                    failure.message,
+                ),
+                _ => Problem::unavailable(failure.message),
+            })?;
+        let resources = resources.into_iter().map(encode_listed).collect();
+        Ok(Response::new(pb::ListResponse { resources, next_page_token }))
     }
 
     async fn health(&self, _: Request<pb::HealthRequest>) -> Result<Response<pb::HealthResponse>, Status> {

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use pavior_core::clock::{Clock, SystemClock};
 use pavior_driver::testing::{Behaviour, CallKind, FakeDriver};
 use pavior_driver::{
-    DestroyRequest, Driver, Failure, FailureCode, Found, Health, InvokeRequest, LogStream, Lookup,
-    MemorySink, Observation, ObserveRequest, Outcome, Partial, PlanRequest, Prior, Progress, SecretString,
-    Secrets, SinkClosed, Success, ValidateRequest,
+    DestroyRequest, Driver, Failure, FailureCode, Found, Health, LogStream, Lookup, MemorySink, Observation,
+    ObserveRequest, Outcome, Partial, PlanRequest, Prior, Progress, SecretString, Secrets, SinkClosed,
+    Success, ValidateRequest,
 };
 use pavior_driver_grpc::{RemoteDriver, RemoteOptions, serve};
 use serde_json::json;
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::harness::{
-    Event, Probe, SOON, Seen, Tcp, apply, apply_request, context, over_tcp, remote, stacked,
+    Event, Probe, SOON, Seen, Tcp, apply, apply_request, context, invoke_request, over_tcp, remote, stacked,
 };
 
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn everything_arrives_as_it_was_sent() {
     let mut context = context("all");
     context.attempt = 4;
     context.fence = i64::MAX;
-    context.lease_end = Some(SystemClock.now() + Duration::from_secs(60));
+    context.lease_expire_time = Some(SystemClock.now() + Duration::from_secs(60));
     context.traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
     let mut request = apply_request(json!({"z": [{"y": 1}], "url": "db://hunter22@h", "n": u64::MAX}));
     request.sensitive = vec![SecretString::from("hunter22")];
@@ -55,7 +55,7 @@ async fn everything_arrives_as_it_was_sent() {
         format!("{seen:?}"),
         format!("{context:?}").replace("is_cancelled: true", "is_cancelled: false")
     );
-    assert_eq!(seen.lease_end, context.lease_end);
+    assert_eq!(seen.lease_expire_time, context.lease_expire_time);
     assert_eq!(got.inputs.to_string(), request.inputs.to_string());
     assert_eq!(got.prior, request.prior);
     let secrets: Vec<_> = got.sensitive.iter().map(pavior_driver::ExposeSecret::expose_secret).collect();
@@ -70,7 +70,7 @@ async fn a_failure_comes_back_with_what_is_left_standing() {
         message: "step `x` failed".to_owned(),
         partial: Some(Box::new(Partial { identity: Some("id-2".to_owned()), state: json!({"half": true}) })),
         details: [("expected".to_owned(), "sha256:1".to_owned())].into(),
-        retry_after: Some(std::time::Duration::from_millis(1_500)),
+        retry_delay: Some(std::time::Duration::from_millis(1_500)),
     };
     let remote = remote(Probe::answering(failure.clone().into())).await;
     let outcome = apply(&remote, "fails", &MemorySink::new()).await;
@@ -221,14 +221,7 @@ async fn destroys_and_actions_are_cancelled_too() {
     };
     let outcome = timeout(SOON, remote.destroy(&context, request, &MemorySink::new())).await.unwrap();
     assert_eq!(outcome.failure().unwrap().code, FailureCode::Cancelled);
-    let request = InvokeRequest {
-        resource_type: "thing".to_owned(),
-        identity: "x".to_owned(),
-        action: "restart".to_owned(),
-        arguments: json!({}),
-        sensitive: Vec::new(),
-        state: json!(null),
-    };
+    let request = invoke_request("x", json!({}));
     let outcome = timeout(SOON, remote.invoke(&context, request, &MemorySink::new())).await.unwrap();
     assert_eq!(outcome.failure().unwrap().code, FailureCode::Cancelled);
 }
@@ -310,14 +303,14 @@ async fn a_call_ends_with_its_lease() {
     let (probe, _, stopped) = watched();
     let remote = remote(probe).await;
     let mut context = context("lease");
-    context.lease_end = Some(SystemClock.now() + Duration::from_millis(100));
+    context.lease_expire_time = Some(SystemClock.now() + Duration::from_millis(100));
     let sink = MemorySink::new();
     let apply = remote.apply(&context, apply_request(json!({})), &sink);
     let outcome = timeout(SOON, apply).await.unwrap();
     assert!(matches!(&outcome, Outcome::Unknown { message } if message.contains("lease")), "{outcome:?}");
     timeout(SOON, stopped.notified()).await.unwrap();
     // And none begins after it.
-    context.lease_end = Some(SystemClock.now() - Duration::from_secs(1));
+    context.lease_expire_time = Some(SystemClock.now() - Duration::from_secs(1));
     let outcome = remote.apply(&context, apply_request(json!({})), &MemorySink::new()).await;
     assert_eq!(outcome.failure().unwrap().code, FailureCode::Timeout);
 }
@@ -337,7 +330,7 @@ async fn heartbeats_renew_the_lease() {
     }))
     .await;
     let mut context = context("renewed");
-    context.lease_end = Some(SystemClock.now() + LEASE);
+    context.lease_expire_time = Some(SystemClock.now() + LEASE);
     let outcome = remote.apply(&context, apply_request(json!({})), &pavior_driver::NullSink).await;
     assert!(outcome.success().is_some(), "{outcome:?}");
 }
@@ -361,5 +354,53 @@ async fn an_answer_that_cannot_travel_is_a_failure_that_names_what_stands() {
     let outcome = apply(&remote, "deep", &MemorySink::new()).await;
     let failure = outcome.failure().unwrap();
     assert_eq!((failure.code, failure.retryable), (FailureCode::Internal, false));
+    assert_eq!(failure.message, UNSENT);
     assert_eq!(failure.partial.as_ref().unwrap().identity.as_deref(), Some("id-3"));
+}
+
+const UNSENT: &str =
+    "the call worked, and the driver's answer cannot be sent: a value is nested deeper than 30 levels";
+
+#[tokio::test]
+async fn a_failure_whose_rest_cannot_travel_stays_one() {
+    let state = (0..40).fold(json!(1), |inner, _| json!([inner]));
+    let partial = Partial { identity: Some("id-4".to_owned()), state };
+    let failed = Failure::new(FailureCode::WorkFailed, "it broke").with_partial(partial);
+    let remote = remote(Probe::answering(failed.into())).await;
+    let outcome = apply(&remote, "deep", &MemorySink::new()).await;
+    let failure = outcome.failure().unwrap();
+    assert_eq!(failure.code, FailureCode::WorkFailed);
+    assert_eq!(
+        failure.message,
+        "it broke (the state of what is left cannot be sent: a value is nested deeper than 30 levels)"
+    );
+    let left = failure.partial.as_ref().unwrap();
+    assert_eq!((left.identity.as_deref(), &left.state), (Some("id-4"), &json!(null)));
+}
+
+#[tokio::test]
+async fn an_action_that_was_carried_out_has_not_failed() {
+    // Of a resource with secrets, and with one among the arguments.
+    let driver = FakeDriver::new("fake", &["thing"]);
+    let remote_fake = remote(driver.clone()).await;
+    let context = context("act");
+    let secret = apply_request(json!({"secret": true}));
+    let made = remote_fake.apply(&context, secret, &MemorySink::new()).await;
+    let identity = made.success().unwrap().identity.clone();
+    let mut request = invoke_request(&identity, json!({"password": "hunter22", "n": 1}));
+    request.sensitive = vec![SecretString::from("hunter22")];
+    let effects = driver.effects();
+    let outcome = remote_fake.invoke(&context, request, &MemorySink::new()).await;
+    let success = outcome.success().unwrap();
+    assert_eq!((success.identity.as_str(), driver.effects()), (identity.as_str(), effects + 1));
+    assert_eq!(success.outputs["action"], "restart");
+    assert!(success.secrets.is_empty());
+
+    let outputs = (0..40).fold(json!(1), |inner, _| json!([inner]));
+    let done = Success { identity: "id-5".to_owned(), outputs, ..Success::default() };
+    let probe = Probe { invoked: Some(Outcome::Succeeded(done)), ..Probe::answering(unknown()) };
+    let remote = remote(probe).await;
+    let outcome = remote.invoke(&context, invoke_request("id-5", json!({})), &MemorySink::new()).await;
+    let Outcome::Unknown { message } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(message, UNSENT);
 }

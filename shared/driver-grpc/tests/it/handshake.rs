@@ -5,6 +5,7 @@ use pavior_driver::{Driver, Health, Outcome};
 use pavior_driver_grpc::{ConnectError, REVISIONS, RemoteDriver, RemoteOptions, WireError, serve};
 use pavior_proto::pavior::driver::v1 as pb;
 use pavior_rpc::Transport;
+use pavior_rpc::problem::from_status;
 use pb::driver_service_client::DriverServiceClient;
 use tonic::Code;
 
@@ -60,8 +61,8 @@ async fn capabilities_are_required_both_ways() {
 
 #[tokio::test]
 async fn a_driver_that_does_not_say_what_it_is_is_refused() {
-    let err = refusal(|rogue| rogue.handshake.driver.clear()).await;
-    assert_eq!(err, ConnectError::Malformed(WireError::Missing("driver")));
+    let err = refusal(|rogue| rogue.handshake.driver_id.clear()).await;
+    assert_eq!(err, ConnectError::Malformed(WireError::Missing("driver_id")));
     let err = refusal(|rogue| "other".clone_into(&mut rogue.digest)).await;
     assert_eq!(err, ConnectError::Changed);
 }
@@ -98,7 +99,35 @@ async fn requests_that_break_the_contract_are_named() {
     let status = client.apply(pb::ApplyRequest { context, ..pb::ApplyRequest::default() }).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "`context.call_id`: is missing"));
     let context = Some(pb::CallContext { call_id: "c".to_owned(), ..pb::CallContext::default() });
-    let request = pb::ObserveRequest { context, ..pb::ObserveRequest::default() };
+    let request = pb::ObserveRequest { context: context.clone(), ..pb::ObserveRequest::default() };
     let status = client.observe(request).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "`lookup.by`: is missing"));
+    let context = context.map(|context| pb::CallContext { attempt: -1, ..context });
+    let status = client.apply(pb::ApplyRequest { context, ..pb::ApplyRequest::default() }).await.unwrap_err();
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::InvalidArgument, "`context.attempt`: must not be negative")
+    );
+}
+
+#[tokio::test]
+async fn lists_refuse_what_is_no_page() {
+    let mut client = DriverServiceClient::new(fake());
+    let mut refused = async |page_size, page_token: &str| {
+        let request = pb::ListRequest { page_size, page_token: page_token.to_owned() };
+        let problem = from_status(&client.list(request).await.unwrap_err());
+        let violations: Vec<_> = problem.violations.iter().map(|found| found.field.clone()).collect();
+        (problem.code, problem.reason, problem.message, violations)
+    };
+    let invalid = |reason: &str, message: &str, field: &str| {
+        (Code::InvalidArgument, reason.to_owned(), message.to_owned(), vec![field.to_owned()])
+    };
+    for size in [0, -1] {
+        let expected = invalid("INVALID_FIELD", "`page_size`: must be at least 1", "page_size");
+        assert_eq!(refused(size, "").await, expected);
+    }
+    let message = "`page_token`: page token is not valid for this request; repeat the call with the arguments of the \
+                   first page";
+    let expected = invalid("INVALID_PAGE_TOKEN", message, "page_token");
+    assert_eq!(refused(1, "nonsense").await, expected);
 }

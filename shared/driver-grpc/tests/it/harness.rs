@@ -102,7 +102,18 @@ pub(crate) fn apply_request(inputs: Value) -> ApplyRequest {
         prior: None,
         inputs,
         sensitive: Vec::new(),
-        declaration: String::new(),
+        declaration_digest: String::new(),
+    }
+}
+
+pub(crate) fn invoke_request(identity: &str, arguments: Value) -> InvokeRequest {
+    InvokeRequest {
+        resource_type: "thing".to_owned(),
+        identity: identity.to_owned(),
+        action: "restart".to_owned(),
+        arguments,
+        sensitive: Vec::new(),
+        state: json!(null),
     }
 }
 
@@ -166,6 +177,8 @@ pub(crate) struct Probe {
     pub(crate) work: Arc<Work>,
     pub(crate) last: Arc<Mutex<Option<(CallContext, ApplyRequest)>>>,
     pub(crate) observation: Observation,
+    /// What every action ends with, in the place of the fake's own.
+    pub(crate) invoked: Option<Outcome>,
     pub(crate) version: Arc<Mutex<String>>,
 }
 
@@ -181,6 +194,7 @@ impl Probe {
             work: Arc::new(work),
             last: Arc::default(),
             observation: Observation::Absent,
+            invoked: None,
             version: Arc::new(Mutex::new("1.0.0".to_owned())),
         }
     }
@@ -216,7 +230,10 @@ impl Driver for Probe {
         self.fake.destroy(context, request, sink).await
     }
     async fn invoke(&self, context: &CallContext, request: InvokeRequest, sink: &dyn Sink) -> Outcome {
-        self.fake.invoke(context, request, sink).await
+        match self.invoked.clone() {
+            Some(outcome) => outcome,
+            None => self.fake.invoke(context, request, sink).await,
+        }
     }
     async fn health(&self) -> Health {
         Health::Down("the disk is full".to_owned())

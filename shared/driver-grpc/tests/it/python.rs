@@ -78,7 +78,7 @@ fn apply_request(inputs: Value) -> ApplyRequest {
         prior: None,
         inputs,
         sensitive: Vec::new(),
-        declaration: String::new(),
+        declaration_digest: String::new(),
     }
 }
 

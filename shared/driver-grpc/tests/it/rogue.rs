@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status};
 
-use crate::harness::{SOON, Seen, apply, apply_request, connect, context, stacked};
+use crate::harness::{SOON, Seen, apply, apply_request, connect, context, invoke_request, stacked};
 
 type Answer = Result<Vec<Result<pb::ApplyResponse, Status>>, Status>;
 
@@ -33,7 +33,7 @@ impl Rogue {
     pub(crate) fn new(apply: impl Fn() -> Answer + Send + Sync + 'static) -> Self {
         let handshake = pb::HandshakeResponse {
             revision: 1,
-            driver: "rogue".to_owned(),
+            driver_id: "rogue".to_owned(),
             driver_version: "1.0.0".to_owned(),
             capabilities: Vec::new(),
             required_capabilities: Vec::new(),
@@ -171,6 +171,17 @@ async fn an_outcome_that_cannot_be_read_is_unknown() {
         outcome_of(move || Ok(vec![event(Event::Outcome(Ended { result: Option::clone(&result) }))]))
     };
     assert_unknown(&malformed(None).await);
+    // A share of the work that cannot be is malformed, as is an outcome without a result.
+    let progress = |percent| {
+        outcome_of(move || {
+            let progress = pb::Progress { message: "x".to_owned(), percent: Some(percent) };
+            let result = Some(pb::apply_response::outcome::Result::Failed(pb::Failure::default()));
+            Ok(vec![event(Event::Progress(progress)), event(Event::Outcome(Ended { result }))])
+        })
+    };
+    assert!(progress(0).await.failure().is_some());
+    let Outcome::Unknown { message } = progress(-1).await else { panic!("it is taken") };
+    assert_eq!(message, "driver `rogue` breaks its contract: `progress.percent` must not be negative");
     // A secret where only plain outputs may stand is not taken over.
     let secret = pb::Secret { value: Some(pb::secret::Value::Text("hunter22".to_owned())) };
     let outputs = pb::Value { kind: Some(pb::value::Kind::SecretValue(secret)) };
@@ -220,14 +231,7 @@ async fn a_driver_without_capabilities_is_asked_for_none() {
     let outcome = remote.apply(&context, apply_request(json!({})), &sink).await;
     assert_eq!(outcome.failure().unwrap().code, FailureCode::Cancelled);
     assert_eq!(applied.load(Ordering::SeqCst), 1);
-    let request = pavior_driver::InvokeRequest {
-        resource_type: "thing".to_owned(),
-        identity: "x".to_owned(),
-        action: "restart".to_owned(),
-        arguments: json!({}),
-        sensitive: Vec::new(),
-        state: json!(null),
-    };
+    let request = invoke_request("x", json!({}));
     let mut fresh = context.clone();
     fresh.cancel = tokio_util::sync::CancellationToken::new();
     let outcome = remote.invoke(&fresh, request, &sink).await;

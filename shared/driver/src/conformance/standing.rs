@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Check, Made, Subject, declaration, found, succeeded};
+use super::{Check, Made, Subject, declaration_digest, found, succeeded};
 use crate::{FailureCode, InvokeRequest, Lookup, MemorySink};
 
 impl Subject {
@@ -23,11 +23,11 @@ impl Subject {
     pub(super) async fn is_declared(&self, made: &Made, inputs: &Value) -> Check {
         let identity = &made.success.identity;
         let listed = self.listed(identity).await;
-        let listed = listed.ok().flatten().map(|listed| listed.declaration).unwrap_or_default();
+        let listed = listed.ok().flatten().map(|listed| listed.declaration_digest).unwrap_or_default();
         let looked = self.observe(&made.context, Lookup::Identity(identity.clone())).await;
-        let looked = found(looked).map(|found| found.declaration).unwrap_or_default();
+        let looked = found(looked).map(|found| found.declaration_digest).unwrap_or_default();
         for kept in [listed, looked] {
-            ensure!(kept.is_empty() || kept == declaration(inputs), "it says another declaration");
+            ensure!(kept.is_empty() || kept == declaration_digest(inputs), "it says another declaration");
         }
         Ok(())
     }

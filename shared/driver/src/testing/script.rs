@@ -91,5 +91,5 @@ pub struct Call {
     /// Key of the context.
     pub key: String,
     /// Until when the claim was said to hold.
-    pub lease_end: Option<time::OffsetDateTime>,
+    pub lease_expire_time: Option<time::OffsetDateTime>,
 }

@@ -31,7 +31,7 @@ impl MigratorTrait for Tables {
 async fn append(store: &Store, context: &OutboxContext) {
     let principal = PrincipalRef::new(PrincipalKind::Service, "");
     let event = AuditEvent {
-        affected: vec![Affected::new("", "organizations/acme/things/x")],
+        target: Some(Affected::new("", "organizations/acme/things/x")),
         ..AuditEvent::new(SystemIds.uuid(), context.clock.now(), "test.things.create", principal)
     };
     let appended = store.change(context, move |_| {

@@ -34,7 +34,7 @@ pub struct Producer {
 /// An event with its place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// The organization whose log it belongs to; `-` for the platform's.
+    /// The organization whose log it belongs to; `pavior` for the installation's.
     pub organization: String,
     /// Its number in the producer's epoch.
     pub sequence: i64,

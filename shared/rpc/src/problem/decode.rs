@@ -4,10 +4,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use pavior_proto::google::rpc;
+use pavior_proto::pavior::audit::internal::v1::RefusalReason;
 use prost::{Message, Name};
 use tonic::{Code, Status};
 
-use super::{DOMAIN, ErrorReason, FieldViolation, Precondition, QuotaViolation, Resource, reason_name};
+use super::{
+    DOMAIN, ErrorReason, FieldViolation, INTERNAL_DOMAIN, Precondition, QuotaViolation, Resource,
+    reason_name, refusal_name,
+};
 
 /// A status as a client sees it, with its details unpacked.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +44,11 @@ impl Decoded {
     /// True when the reason is this one of our own.
     pub fn is(&self, reason: ErrorReason) -> bool {
         self.domain == DOMAIN && self.reason == reason_name(reason)
+    }
+
+    /// True when the audit log refuses the records of a producer for this reason.
+    pub fn refuses(&self, reason: RefusalReason) -> bool {
+        self.domain == INTERNAL_DOMAIN && self.reason == refusal_name(reason)
     }
 }
 

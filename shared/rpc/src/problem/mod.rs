@@ -13,19 +13,26 @@ use encode::{encode_precondition, encode_quota, encode_violation};
 use pavior_core::Fault;
 use pavior_core::id::{IdGen, SystemIds};
 use pavior_proto::google::rpc;
+use pavior_proto::pavior::audit::internal::v1::RefusalReason;
 pub use pavior_proto::pavior::r#type::v1::ErrorReason;
 use prost::{Message, Name};
 use tonic::{Code, Status};
 
 mod decode;
 mod encode;
+mod reason;
 mod violations;
 
 pub use decode::{Decoded, from_rpc_status, from_status};
+use reason::refusal_name;
+pub use reason::{reason_from_name, reason_name};
 pub use violations::Violations;
 
 /// The `domain` of every `google.rpc.ErrorInfo` that this platform makes.
 pub const DOMAIN: &str = "pavior.dev";
+
+/// The `domain` of a reason that only services of the platform give each other.
+const INTERNAL_DOMAIN: &str = "internal.pavior.dev";
 
 /// How many bytes of encoded details leave the process; many clients limit all headers to 8 KiB.
 const MAX_DETAILS_BYTES: usize = 4096;
@@ -97,6 +104,8 @@ pub struct Details {
     pub code: Code,
     /// The stable reason in `ErrorInfo`.
     pub reason: ErrorReason,
+    /// The reason in its place, for services only, why the audit log refuses the records of a producer.
+    pub refusal: Option<RefusalReason>,
     /// Lower case, no final period, user input in backticks.
     pub message: String,
     /// `ErrorInfo.metadata`: keys `[a-z][a-zA-Z0-9-_]+`.
@@ -147,6 +156,7 @@ impl Problem {
         Self(Box::new(Details {
             code,
             reason,
+            refusal: None,
             message: message.into(),
             metadata: BTreeMap::new(),
             violations: Vec::new(),
@@ -228,6 +238,13 @@ impl Problem {
     /// FAILED_PRECONDITION; add the rules with [`Problem::because`].
     pub fn precondition(reason: ErrorReason, message: impl Into<String>) -> Self {
         Self::new(Code::FailedPrecondition, reason, message)
+    }
+
+    /// FAILED_PRECONDITION, for another service: the audit log refuses its records. Repeating the call changes nothing.
+    pub fn refusal(reason: RefusalReason, message: impl Into<String>) -> Self {
+        let mut problem = Self::precondition(ErrorReason::InvalidState, message);
+        problem.refusal = Some(reason);
+        problem
     }
 
     /// UNAVAILABLE: something that the call needs does not answer; safe to try again.
@@ -377,9 +394,13 @@ impl Problem {
     }
 
     fn encode_details(&self) -> Vec<prost_types::Any> {
+        let (reason, domain) = match self.refusal {
+            Some(refusal) => (refusal_name(refusal), INTERNAL_DOMAIN),
+            None => (reason_name(self.reason), DOMAIN),
+        };
         let mut details = vec![any(&rpc::ErrorInfo {
-            reason: reason_name(self.reason).to_owned(),
-            domain: DOMAIN.to_owned(),
+            reason: reason.to_owned(),
+            domain: domain.to_owned(),
             metadata: self
                 .metadata
                 .iter()
@@ -462,17 +483,6 @@ pub(crate) fn clip(text: &str) -> Cow<'_, str> {
     }
     let end = text.floor_char_boundary(MAX_TEXT_BYTES);
     Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default()))
-}
-
-/// The reason as it stands in `ErrorInfo.reason`: without the enum's prefix.
-pub fn reason_name(reason: ErrorReason) -> &'static str {
-    let name = reason.as_str_name();
-    name.strip_prefix("ERROR_REASON_").unwrap_or(name)
-}
-
-/// The reason of a name in `ErrorInfo.reason`.
-pub fn reason_from_name(name: &str) -> Option<ErrorReason> {
-    ErrorReason::from_str_name(&format!("ERROR_REASON_{name}"))
 }
 
 /// Packs a message as `Any` with its type URL.

@@ -116,7 +116,10 @@ impl AuditService for Fake {
         (self.watch)().map(Response::new)
     }
 
-    async fn get_checkpoint(&self, _: Request<GetCheckpointRequest>) -> Result<Response<Checkpoint>, Status> {
+    async fn get_audit_checkpoint(
+        &self,
+        _: Request<GetAuditCheckpointRequest>,
+    ) -> Result<Response<AuditCheckpoint>, Status> {
         Err(Status::internal("relation `secrets` does not exist"))
     }
 
@@ -134,7 +137,7 @@ impl AuditService for Fake {
         Err(Status::cancelled("Timeout expired"))
     }
 
-    async fn get_tile(&self, _: Request<GetTileRequest>) -> Result<Response<Tile>, Status> {
+    async fn get_audit_tile(&self, _: Request<GetAuditTileRequest>) -> Result<Response<AuditTile>, Status> {
         panic!("secret in a panic")
     }
 }

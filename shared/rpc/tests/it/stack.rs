@@ -124,7 +124,7 @@ async fn panic_is_internal_with_a_reference_and_no_internals() {
         Ok(events.boxed())
     });
     let mut client = fake.client();
-    let status = client.get_tile(GetTileRequest::default()).await.unwrap_err();
+    let status = client.get_audit_tile(GetAuditTileRequest::default()).await.unwrap_err();
     let decoded = from_status(&status);
     assert_eq!((status.code(), infos(&status)), (Code::Internal, 1));
     assert_eq!(status.message(), format!("internal error, reference `{}`", decoded.reference.unwrap()));
@@ -141,7 +141,7 @@ async fn every_status_leaves_with_one_error_info() {
     let mut client = Fake::get(|_| async { Ok(AuditRecord::default()) }).client();
     let status = client.list_audit_records(ListAuditRecordsRequest::default()).await.unwrap_err();
     assert_eq!((status.code(), infos(&status), status.message()), (Code::NotFound, 1, "bare"));
-    let status = client.get_checkpoint(GetCheckpointRequest::default()).await.unwrap_err();
+    let status = client.get_audit_checkpoint(GetAuditCheckpointRequest::default()).await.unwrap_err();
     assert_eq!((status.code(), infos(&status)), (Code::Internal, 1));
     assert!(!format!("{status:?}").contains("secrets"));
     let status = client.prove_inclusion(ProveInclusionRequest::default()).await.unwrap_err();
@@ -203,7 +203,7 @@ async fn request_id_is_echoed_also_on_errors() {
     let answer = client.get_audit_record(request).await.unwrap();
     assert_eq!(answer.metadata().get("x-request-id").unwrap(), "mine-1");
     assert_eq!(answer.get_ref().name, "mine-1");
-    let status = client.get_checkpoint(GetCheckpointRequest::default()).await.unwrap_err();
+    let status = client.get_audit_checkpoint(GetAuditCheckpointRequest::default()).await.unwrap_err();
     assert_eq!(status.metadata().get("x-request-id").unwrap().len(), 32);
 }
 

@@ -35,7 +35,7 @@ async fn stream_deadline_and_panic_arrive_as_status() {
     assert!(stream.message().await.unwrap().is_some());
     let status = stream.message().await.unwrap_err();
     assert_eq!((status.code(), infos(&status)), (Code::DeadlineExceeded, 1));
-    let status = client.get_tile(GetTileRequest::default()).await.unwrap_err();
+    let status = client.get_audit_tile(GetAuditTileRequest::default()).await.unwrap_err();
     assert_eq!((status.code(), infos(&status)), (Code::Internal, 1));
     // The connection is still good.
     assert!(client.get_audit_record(get()).await.is_ok());

@@ -63,6 +63,7 @@ fn fields(store: &Store) -> FieldMap {
         .uuid("uid", Column::Uid)
         .text("name", Column::Name)
         .text("title", Column::Title)
+        .name("full.name", Column::Name)
         .enumeration(
             "lifecycle",
             Column::Lifecycle,
@@ -144,6 +145,12 @@ const TABLE: &[(&str, &[u128])] = &[
     ("(name = db) OR (ready = true AND name = web)", &[1, 3]),
     ("NOT (name = db OR name = web)", &[2, 4, 5]),
     ("name = \"x'; DROP TABLE things; --\"", &[]),
+    ("full.name = \"organizations/acme/things/web\"", &[]),
+    ("full.name != \"organizations/acme/things/web\"", &[1, 2, 3, 4, 5]),
+    ("full.name = web*", &[1, 2]),
+    ("full.name:eb", &[1, 2]),
+    ("full.name = null", &[]),
+    ("full.name:*", &[1, 2, 3, 4, 5]),
 ];
 
 async fn select(store: &Store, text: &str) -> Vec<u128> {
@@ -196,6 +203,14 @@ async fn filters_that_do_not_fit_are_refused_with_a_reason() {
             "create_time > yesterday",
             "`create_time` must be a time as in `2026-01-31T12:00:00Z`, not `yesterday`",
         ),
+        (
+            "full.name = hello",
+            "`full.name` must be a full resource name as in `organizations/acme/users/alice`, or with `*` a part of \
+             one, not `hello`",
+        ),
+        ("full.name != \"\"", "`full.name` must be a full resource name"),
+        ("full.name < users/alice", "`full.name` must be a full resource name"),
+        ("name.first = x", "`name.first` is not a field here"),
         ("labels = x", "`labels` is a map"),
         ("labels.a.b = x", "`labels.a.b` goes too deep"),
         ("tags = x", "`tags` is a list"),

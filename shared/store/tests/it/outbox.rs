@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) fn event(summary: &str) -> AuditEvent {
     let alice = PrincipalRef::new(PrincipalKind::User, "organizations/acme/users/alice");
     AuditEvent {
-        affected: vec![Affected::new("pavior.dev/Thing", "organizations/acme/things/x")],
+        target: Some(Affected::new("pavior.dev/Thing", "organizations/acme/things/x")),
         summary: summary.into(),
         ..AuditEvent::new(SystemIds.uuid(), ManualClock::default().now(), "test.things.create", alice)
     }
@@ -220,7 +220,7 @@ async fn services_in_one_database_have_their_own_numbers() {
         assert_eq!((last(&store, "other").await, last(&store, "test").await), (1, 2));
         assert_eq!(outbox::pending(&store, "other", 10, usize::MAX).await.unwrap().len(), 1);
         let rows = outbox::pending(&store, "test", 10, usize::MAX).await.unwrap();
-        assert_eq!(rows[0].event.affected[0].name, "organizations/acme/things/x");
+        assert_eq!(rows[0].event.target.as_ref().unwrap().name, "organizations/acme/things/x");
         assert_eq!(rows[0].create_time, clock.now(), "{}", db.kind);
     })
     .await;
@@ -233,7 +233,7 @@ async fn an_organization_with_too_much_is_refused_and_others_go_on() {
         let mut context = context(&store, &Arc::new(ManualClock::default()));
         context.limits.max_organization_rows = 3;
         let of = |organization: &str, text: usize| AuditEvent {
-            affected: vec![Affected::new("", format!("organizations/{organization}/things/x"))],
+            target: Some(Affected::new("", format!("organizations/{organization}/things/x"))),
             change: Some(Change { after: Some(serde_json::json!("x".repeat(text))), ..Change::default() }),
             ..event("x")
         };

@@ -19,6 +19,7 @@ pub struct Model {
     pub audit_class: String,
     pub action: String,
     pub principal: String,
+    pub on_behalf_of: String,
     pub target: String,
     pub target_type: String,
     pub project: String,

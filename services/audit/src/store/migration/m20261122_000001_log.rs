@@ -7,8 +7,9 @@ use sea_orm_migration::prelude::*;
 pub(crate) struct Migration;
 
 /// What is looked for. Each index goes on by place in the log, so that a page of a filtered list is a range of it.
-const SEARCHED: [&str; 13] = [
+const SEARCHED: [&str; 15] = [
     "principal",
+    "on_behalf_of",
     "target",
     "target_type",
     "project",
@@ -21,13 +22,14 @@ const SEARCHED: [&str; 13] = [
     "operation",
     "event_id",
     "event_time",
+    "receive_time",
 ];
 
 const TABLES: [&str; 5] = [
     "CREATE TABLE audit_record (
         log {text}, idx BIGINT NOT NULL, leaf_hash {blob}, body {blob}, body_bytes BIGINT NOT NULL,
         event_id {text}, receive_time BIGINT NOT NULL, event_time BIGINT NOT NULL, audit_class {text},
-        action {text}, principal {text}, target {text}, target_type {text}, project {text}, effect {text},
+        action {text}, principal {text}, on_behalf_of {text}, target {text}, target_type {text}, project {text}, effect {text},
         status {text}, call_id {text}, request_id {text}, operation {text}, service {text}, epoch {text},
         seq BIGINT NOT NULL,
         PRIMARY KEY (log, idx), UNIQUE (service, epoch, seq))",

@@ -125,7 +125,7 @@ impl Document {
         let fields = VersionFields {
             template: template.to_owned(),
             document: self.source.clone(),
-            digest: pavior_core::digest::sha256_hex(self.source.as_bytes()),
+            digest: pavior_core::digest::sha256_digest(self.source.as_bytes()),
             parameter_schema: parameters.into(),
             environment_classes: classes.iter().map(|class| class.id.to_owned()).collect(),
             content: Json::Object(content),

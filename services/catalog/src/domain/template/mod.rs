@@ -8,8 +8,10 @@ mod document;
 mod scope;
 mod section;
 
-use pavior_core::Fault;
 use std::collections::BTreeMap;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::{Fields, Schema, Violations, text};
 use crate::json::{Json, json};
@@ -22,15 +24,27 @@ pub(crate) use section::TypeContract;
 pub(crate) const MAX_DOCUMENT: usize = 256 * 1024;
 /// The name that stands for the newest version in place of a version or channel.
 pub(crate) const LATEST: &str = "latest";
-const MAX_CHANNELS: usize = 32;
+/// Most channels of one golden path.
+pub(crate) const MAX_CHANNELS: usize = 32;
+
+/// A name that points at one version and can be moved to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Channel {
+    /// The id of the version.
+    pub(crate) version: String,
+    /// When it was last moved.
+    pub(crate) move_time: OffsetDateTime,
+    /// Who moved it, by resource name.
+    pub(crate) mover: String,
+}
 
 /// A golden path.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct TemplateFields {
     pub(crate) display_name: String,
     pub(crate) description: String,
-    /// Channel → version.
-    pub(crate) channels: BTreeMap<String, String>,
+    /// By id. The server alone sets them, when they are moved.
+    pub(crate) channels: BTreeMap<String, Channel>,
     /// Empty before the first version that is not a pre-release.
     pub(crate) latest_version: String,
 }
@@ -60,32 +74,39 @@ impl Fields for TemplateFields {
         let mut violations = Violations::new();
         text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
         text::paragraph(&mut violations, "description", &self.description, text::MAX_DESCRIPTION);
-        if self.channels.len() > MAX_CHANNELS {
-            violations.add("channels", Fault::TooMany, format!("must have at most {MAX_CHANNELS} entries"));
-        }
-        for (channel, version) in &self.channels {
-            let at = format!("channels.{channel}");
-            if let Err(problem) = channel_problem(channel) {
-                violations.add(&at, Fault::Pattern, problem);
-            }
-            if !super::version::is_version(version) {
-                violations.add(
-                    at,
-                    Fault::Pattern,
-                    format!("`{}` is not a version such as `1.2.0`", text::shown(version)),
-                );
-            }
-        }
         violations
     }
 
     fn snapshot(&self) -> Json {
         let Self { display_name, description, channels, latest_version } = self;
         json!({
-            "displayName": display_name, "description": description, "channels": channels,
+            "displayName": display_name, "description": description, "channels": channels_to_json(channels),
             "latestVersion": latest_version,
         })
     }
+}
+
+/// Channels as they are kept.
+pub(crate) fn channels_to_json(channels: &BTreeMap<String, Channel>) -> Json {
+    let channels = channels.iter().map(|(id, channel)| {
+        let Channel { version, move_time, mover } = channel;
+        let move_time = move_time.format(&Rfc3339).ok();
+        (id.clone(), json!({ "templateVersion": version, "moveTime": move_time, "mover": mover }))
+    });
+    Json::Object(channels.collect())
+}
+
+/// Channels as they were kept.
+pub(crate) fn channels_from_json(json: &Json) -> Option<BTreeMap<String, Channel>> {
+    let channel = |json: &Json| {
+        let text = |key: &str| json.get(key)?.as_str();
+        Some(Channel {
+            version: text("templateVersion")?.to_owned(),
+            move_time: OffsetDateTime::parse(text("moveTime")?, &Rfc3339).ok()?,
+            mover: text("mover")?.to_owned(),
+        })
+    };
+    json.as_object()?.iter().map(|(id, kept)| Some((id.clone(), channel(kept)?))).collect()
 }
 
 impl Fields for VersionFields {
@@ -103,7 +124,7 @@ impl Fields for VersionFields {
     fn snapshot(&self) -> Json {
         let Self { template, document: _, digest, parameter_schema: _, environment_classes, content: _ } =
             self;
-        json!({ "template": template, "digest": digest, "environmentClasses": environment_classes })
+        json!({ "template": template, "digest": digest, "environmentClassIds": environment_classes })
     }
 }
 
@@ -113,7 +134,7 @@ impl Fields for VersionFields {
 /// Why not.
 pub(crate) fn channel_problem(channel: &str) -> Result<(), String> {
     if channel == LATEST {
-        return Err(format!("`{LATEST}` always is the newest version and cannot be set"));
+        return Err(format!("`{LATEST}` always is the newest version: it is neither moved nor removed"));
     }
     pavior_core::validate_id(channel).map_err(|error| error.to_string())
 }

@@ -295,6 +295,23 @@ fn channels_table() {
     }
 }
 
+#[test]
+fn channels_survive_being_kept() {
+    let channel = Channel {
+        version: "1.0.0".to_owned(),
+        move_time: OffsetDateTime::UNIX_EPOCH + time::Duration::microseconds(1_764_000_000_000_001),
+        mover: "organizations/acme/users/pia".to_owned(),
+    };
+    let channels: BTreeMap<String, Channel> = [("stable".to_owned(), channel)].into();
+    assert_eq!(channels_from_json(&channels_to_json(&channels)), Some(channels));
+    assert_eq!(channels_from_json(&json!({})), Some(BTreeMap::new()));
+    for bad in
+        [json!([]), json!({"stable": "1.0.0"}), json!({"stable": {"templateVersion": "1.0.0", "mover": ""}})]
+    {
+        assert_eq!(channels_from_json(&bad), None, "{bad}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]

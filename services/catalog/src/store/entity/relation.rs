@@ -14,8 +14,9 @@ pub struct Model {
     pub target_kind: String,
     #[sea_orm(primary_key, auto_increment = false)]
     pub target_id: String,
-    pub organization: String,
+    #[sea_orm(primary_key, auto_increment = false)]
     pub inverse: String,
+    pub organization: String,
     pub source_kind: String,
     pub source_id: String,
 }

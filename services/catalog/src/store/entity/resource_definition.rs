@@ -1,4 +1,4 @@
-//! Resource definitions. Times are microseconds; `resource_type` is a resource name.
+//! Resource definitions. Times are microseconds; `resource_type` is a resource name; without `monthly_cost` nobody knows it.
 
 use sea_orm::entity::prelude::*;
 
@@ -21,7 +21,7 @@ pub struct Model {
     pub driver_inputs: Json,
     #[sea_orm(column_type = "JsonBinary")]
     pub match_criteria: Json,
-    pub monthly_cost: String,
+    pub monthly_cost: Option<String>,
 }
 
 /// No relations: what belongs together is read by organization.

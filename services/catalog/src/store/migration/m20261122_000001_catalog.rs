@@ -51,7 +51,7 @@ const TABLES: &[(&str, &str)] = &[
         "source {uuid} NOT NULL, relation {text} NOT NULL, target_kind {text} NOT NULL, \
          target_id {text} NOT NULL, organization {text} NOT NULL, inverse {text} NOT NULL, \
          source_kind {text} NOT NULL, source_id {text} NOT NULL, \
-         PRIMARY KEY (organization, source, relation, target_kind, target_id)",
+         PRIMARY KEY (organization, source, relation, target_kind, target_id, inverse)",
     ),
     (
         "templates",
@@ -78,7 +78,7 @@ const TABLES: &[(&str, &str)] = &[
         "resource_definitions",
         "{head}, display_name {text} NOT NULL, description {text} NOT NULL, resource_type {text} NOT NULL, \
          driver {text} NOT NULL, driver_inputs {json} NOT NULL, match_criteria {json} NOT NULL, \
-         monthly_cost {text} NOT NULL, UNIQUE (organization, id)",
+         monthly_cost {text}, UNIQUE (organization, id)",
     ),
 ];
 
@@ -98,7 +98,11 @@ const INDEXES: &[(&str, &str, &str)] = &[
     ("entities_kind_update_time", "entities", "organization, kind, update_time, uid"),
     ("entities_kind_display_name", "entities", "organization, kind, display_name, uid"),
     ("entity_facets_value", "entity_facets", "organization, name, value, entity"),
-    ("relations_target", "relations", "organization, target_kind, target_id"),
+    (
+        "relations_target",
+        "relations",
+        "organization, target_kind, target_id, inverse, source_kind, source_id",
+    ),
     ("templates_create_time", "templates", "organization, create_time, uid"),
     ("template_versions_create_time", "template_versions", "organization, template, create_time, uid"),
     ("template_versions_sort_key", "template_versions", "organization, template, sort_key, uid"),

@@ -1,6 +1,5 @@
 //! Operations that go on only when somebody takes them up.
 
-use pavior_proto::google::longrunning::operation::Result as Outcome;
 use pavior_proto::google::longrunning::{ListOperationsRequest, Operation};
 use pavior_proto::pavior::identity::v1::{ListOrganizationsRequest, Organization};
 
@@ -49,12 +48,9 @@ async fn found(args: &ConnectionArgs) -> anyhow::Result<Vec<Operation>> {
 
 fn told(operation: &Operation) -> (String, String) {
     let metadata = progress::metadata(operation).unwrap_or_default();
-    let why = match &operation.result {
-        Some(Outcome::Error(status)) => status.message.as_str(),
-        _ => "the operation is stuck",
-    };
-    let (since, name) = (output::time(metadata.end_time.as_ref()), &operation.name);
-    let what = format!("`{name}` on `{}` since {since}: {why}", metadata.target);
+    let why = metadata.error.map_or_else(|| "the operation is stuck".to_owned(), |error| error.message);
+    let (asked, name) = (output::time(metadata.create_time.as_ref()), &operation.name);
+    let what = format!("`{name}` on `{}`, asked for at {asked}: {why}", metadata.target);
     let advice = format!(
         "look with `pavior op show {name}`, mend what its step says, then take it up again with `pavior op retry {name}`"
     );
@@ -68,25 +64,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stuck_operation_is_named_with_its_target_since_when_and_what_to_do() {
-        let metadata = OperationMetadata {
-            target: "organizations/acme/projects/shop".to_owned(),
-            end_time: Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
-            ..Default::default()
-        };
-        let status = pavior_proto::google::rpc::Status {
+    fn a_stuck_operation_is_named_with_its_target_and_what_to_do() {
+        let error = pavior_proto::google::rpc::Status {
             code: 9,
             message: "the operation is stuck and needs an operator: step `entry`: no".to_owned(),
             details: Vec::new(),
         };
+        let metadata = OperationMetadata {
+            target: "organizations/acme/projects/shop".to_owned(),
+            create_time: Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
+            error: Some(error),
+            ..Default::default()
+        };
         let operation = Operation {
             name: "organizations/acme/operations/1".to_owned(),
             metadata: prost_types::Any::from_msg(&metadata).ok(),
-            done: true,
-            result: Some(Outcome::Error(status)),
+            ..Default::default()
         };
         let (what, advice) = told(&operation);
-        for part in ["operations/1`", "projects/shop`", "since 2027-01-15", "step `entry`: no"] {
+        for part in ["operations/1`", "projects/shop`", "asked for at 2027-01-15", "step `entry`: no"] {
             assert!(what.contains(part), "{part} is missing in {what}");
         }
         assert!(advice.contains("pavior op retry organizations/acme/operations/1"), "{advice}");

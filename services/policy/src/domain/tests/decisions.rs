@@ -40,14 +40,14 @@ fn role_table() {
     let table = [
         (grant("b", "dev", &[alice]), true),
         (grant("b", "dev", &[payments]), true),
-        (grant("b", "dev", &[Member::Everyone]), true),
+        (grant("b", "dev", &[everybody()]), true),
         (grant("b", "dev", &[Member::Group("other".into())]), false),
         (grant("b", "dev", &[Member::Principal(user("bob").name)]), false),
-        (grant("b", "missing", &[Member::Everyone]), false),
-        (grant("b", "viewer", &[Member::Everyone]), false),
-        (owned(grant("b", "dev", &[Member::Everyone])), true),
-        (in_project(grant("b", "dev", &[Member::Everyone]), "hello"), true),
-        (in_project(grant("b", "dev", &[Member::Everyone]), "other"), false),
+        (grant("b", "missing", &[everybody()]), false),
+        (grant("b", "viewer", &[everybody()]), false),
+        (owned(grant("b", "dev", &[everybody()])), true),
+        (in_project(grant("b", "dev", &[everybody()]), "hello"), true),
+        (in_project(grant("b", "dev", &[everybody()]), "other"), false),
     ];
     for (binding, want) in table {
         let roles = [role("dev", &["provisioning.*"]), role("viewer", &["catalog.*", GET])];
@@ -58,8 +58,16 @@ fn role_table() {
 }
 
 #[test]
+fn everybody_owns_nothing() {
+    let mut asked = input("alice", &["payments"], "provisioning.projects.get");
+    assert!(asked.is_owner());
+    asked.resource.owner = Some(group(EVERYONE));
+    assert!(!asked.is_owner());
+}
+
+#[test]
 fn a_resource_with_an_owner_is_not_opened_by_naming_a_new_one() {
-    let mut owned = grant("b", "dev", &[Member::Everyone]);
+    let mut owned = grant("b", "dev", &[everybody()]);
     owned.reach = Reach::Owned;
     let compilation = compile(RoleIndex::new([role("dev", &["*"])], [owned]), vec![]);
     let mut asked = input("mallory", &["search"], CREATE);
@@ -77,12 +85,12 @@ fn a_stranger_of_the_same_id_is_nobody_here() {
     let mut asked = input("alice", &["payments"], CREATE);
     asked.principal.organization = "other".into();
     asked.principal.name = "organizations/other/users/alice".into();
-    let policies = vec![bound("p", SetKind::Access, text, Mode::Enforce)];
+    let policies = vec![bound("p", PolicyType::Access, text, Mode::Enforce)];
     let compilation = compile(everyone(), policies);
     assert_eq!(compilation.decide(&asked, None).effect, Effect::Deny);
     assert_eq!(compilation.decide(&input("alice", &[], CREATE), None).effect, Effect::Allow);
-    asked.principal.platform_admin = true;
-    assert_eq!(ids(&compilation.decide(&asked, None)), ["builtin.platform-admin"]);
+    asked.principal.installation_operator = true;
+    assert_eq!(ids(&compilation.decide(&asked, None)), ["builtin.installation-operator"]);
 }
 
 #[test]
@@ -95,16 +103,16 @@ fn platform_services_may_only_do_what_is_internal() {
         asked.principal.name = format!("organizations/{organization}/services/{role}");
         compilation.decide(&asked, None).effect
     };
-    assert_eq!(service("provisioning", "-", DIRECTORY), Effect::Allow);
-    assert_eq!(service("provisioning", "-", CREATE), Effect::Deny);
-    assert_eq!(service("ci", "-", DIRECTORY), Effect::Deny);
+    assert_eq!(service("provisioning", "pavior", DIRECTORY), Effect::Allow);
+    assert_eq!(service("provisioning", "pavior", CREATE), Effect::Deny);
+    assert_eq!(service("ci", "pavior", DIRECTORY), Effect::Deny);
     assert_eq!(service("provisioning", "acme", DIRECTORY), Effect::Deny);
     let mut account = input("x", &[], DIRECTORY);
     account.principal.kind = PrincipalKind::ServiceAccount;
     account.principal.name = "organizations/acme/serviceAccounts/provisioning".into();
     assert_eq!(compilation.decide(&account, None).effect, Effect::Deny);
     let mut person = input("x", &[], DIRECTORY);
-    person.principal.name = "organizations/-/services/provisioning".into();
+    person.principal.name = "organizations/pavior/services/provisioning".into();
     assert_eq!(compilation.decide(&person, None).effect, Effect::Deny);
 }
 
@@ -114,8 +122,8 @@ fn provisioning_may_take_down_what_expired_but_not_from_outside() {
     let of = |action: &str, role: &str, stage: Stage| {
         let mut asked = input("x", &[], action);
         asked.principal.kind = PrincipalKind::Service;
-        asked.principal.organization = "-".into();
-        asked.principal.name = format!("organizations/-/services/{role}");
+        asked.principal.organization = "pavior".into();
+        asked.principal.name = format!("organizations/pavior/services/{role}");
         asked.stage = stage;
         compilation.decide(&asked, None).effect
     };
@@ -133,7 +141,7 @@ fn provisioning_may_take_down_what_expired_but_not_from_outside() {
 #[test]
 fn access_forbid_overrides_and_names_itself() {
     let forbid = r#"@id("no-delete") @message("{principal} may not") forbid (principal, action == Pavior::Action::"provisioning.environments.delete", resource);"#;
-    let compilation = compile(everyone(), vec![bound("p", SetKind::Access, forbid, Mode::Enforce)]);
+    let compilation = compile(everyone(), vec![bound("p", PolicyType::Access, forbid, Mode::Enforce)]);
     let outcome = compilation.decide(&input("alice", &[], DELETE), None);
     assert_eq!((outcome.effect, ids(&outcome)), (Effect::Deny, vec!["no-delete"]));
     assert_eq!(outcome.reasons[0].message, "organizations/acme/users/alice may not");
@@ -143,7 +151,7 @@ fn access_forbid_overrides_and_names_itself() {
 
 #[test]
 fn guardrail_asks_for_approval_and_is_met_by_the_right_one() {
-    let compilation = compile(everyone(), vec![bound("p", SetKind::Guardrail, PRODUCTION, Mode::Enforce)]);
+    let compilation = compile(everyone(), vec![bound("p", PolicyType::Guardrail, PRODUCTION, Mode::Enforce)]);
     let asked = production(CREATE);
     let outcome = compilation.decide(&asked, None);
     assert_eq!((outcome.effect, ids(&outcome)), (Effect::RequireApproval, vec!["production-approval"]));
@@ -176,7 +184,7 @@ fn guardrail_asks_for_approval_and_is_met_by_the_right_one() {
 #[test]
 fn context_approved_is_true_only_for_this_plan() {
     let text = r#"forbid (principal, action, resource) unless { context.approved };"#;
-    let compilation = compile(everyone(), vec![bound("p", SetKind::Guardrail, text, Mode::Enforce)]);
+    let compilation = compile(everyone(), vec![bound("p", PolicyType::Guardrail, text, Mode::Enforce)]);
     let asked = input("alice", &[], CREATE);
     assert_eq!(compilation.decide(&asked, None).effect, Effect::Deny);
     assert_eq!(compilation.decide(&asked, Some(&approval("d1", &[]))).effect, Effect::Allow);
@@ -190,11 +198,11 @@ fn every_guardrail_that_matches_is_named_and_deny_wins() {
     };
     let two = format!("{}\n{}", deny("one"), deny("two"));
     let policies = vec![
-        bound("a", SetKind::Guardrail, PRODUCTION, Mode::Enforce),
-        bound("b", SetKind::Guardrail, &two, Mode::Enforce),
+        bound("a", PolicyType::Guardrail, PRODUCTION, Mode::Enforce),
+        bound("b", PolicyType::Guardrail, &two, Mode::Enforce),
         bound(
             "c",
-            SetKind::Guardrail,
+            PolicyType::Guardrail,
             r#"@level("advisory") @id("hint") forbid (principal, action, resource);"#,
             Mode::Enforce,
         ),
@@ -202,7 +210,7 @@ fn every_guardrail_that_matches_is_named_and_deny_wins() {
     let outcome = compile(everyone(), policies).decide(&production(CREATE), None);
     assert_eq!((outcome.effect, ids(&outcome)), (Effect::Deny, vec!["one", "two"]));
     assert!(outcome.approvals.is_empty());
-    assert_eq!(outcome.warnings[0].policy_id, "hint");
+    assert_eq!(outcome.warnings[0].rule_id, "hint");
 }
 
 #[test]
@@ -210,8 +218,13 @@ fn approvals_are_united_by_group_with_the_larger_quorum() {
     let rule =
         |id: &str, of: &str| format!(r#"@id("{id}") @approve("{of}") forbid (principal, action, resource);"#);
     let policies = vec![
-        bound("a", SetKind::Guardrail, &rule("a", "1 of group:platform"), Mode::Enforce),
-        bound("b", SetKind::Guardrail, &rule("b", "2 of group:platform, 1 of group:security"), Mode::Enforce),
+        bound("a", PolicyType::Guardrail, &rule("a", "1 of group:platform"), Mode::Enforce),
+        bound(
+            "b",
+            PolicyType::Guardrail,
+            &rule("b", "2 of group:platform, 1 of group:security"),
+            Mode::Enforce,
+        ),
     ];
     let compilation = compile(everyone(), policies);
     let outcome = compilation.decide(&input("alice", &[], CREATE), None);
@@ -219,7 +232,7 @@ fn approvals_are_united_by_group_with_the_larger_quorum() {
         crate::domain::engine::approvals_of(&outcome),
         [("platform".into(), 2), ("security".into(), 1)].into()
     );
-    assert_eq!(outcome.approvals["platform"].policy_ids, ["a".to_owned(), "b".to_owned()].into());
+    assert_eq!(outcome.approvals["platform"].rule_ids, ["a".to_owned(), "b".to_owned()].into());
     let part = approval("d1", &[("platform", 1), ("security", 1)]);
     assert_eq!(compilation.decide(&input("alice", &[], CREATE), Some(&part)).effect, Effect::RequireApproval);
 }
@@ -233,14 +246,14 @@ fn modes_of_bindings() {
         (Mode::Warn, Effect::Allow, 1, 0),
         (Mode::Enforce, Effect::Deny, 0, 0),
     ] {
-        for kind in [SetKind::Access, SetKind::Guardrail] {
+        for kind in [PolicyType::Access, PolicyType::Guardrail] {
             let compilation = compile(everyone(), vec![bound("g", kind, text, mode)]);
             let outcome = compilation.decide(&input("alice", &[], CREATE), None);
             let got = (outcome.effect, outcome.warnings.len(), outcome.shadow.len());
             assert_eq!(got, (effect, warned, shadowed), "{mode:?} {kind:?}");
         }
         let permit = r#"permit (principal, action, resource);"#;
-        let compilation = compile(RoleIndex::default(), vec![bound("p", SetKind::Access, permit, mode)]);
+        let compilation = compile(RoleIndex::default(), vec![bound("p", PolicyType::Access, permit, mode)]);
         let allowed = compilation.decide(&input("alice", &[], CREATE), None).effect == Effect::Allow;
         assert_eq!(allowed, mode == Mode::Enforce, "a permit in {mode:?}");
     }
@@ -248,10 +261,10 @@ fn modes_of_bindings() {
 
 #[test]
 fn the_strictest_binding_that_applies_counts() {
-    let mut policy = bound("g", SetKind::Guardrail, "forbid (principal, action, resource);", Mode::Warn);
+    let mut policy = bound("g", PolicyType::Guardrail, "forbid (principal, action, resource);", Mode::Warn);
     let scoped = |projects: &[&str], classes: &[&str]| Binding {
         projects: projects.iter().map(|p| (*p).to_owned()).collect(),
-        environment_classes: classes.iter().map(|c| (*c).to_owned()).collect(),
+        environment_class_ids: classes.iter().map(|c| (*c).to_owned()).collect(),
         mode: Mode::Enforce,
     };
     for (binding, want) in [
@@ -271,7 +284,7 @@ fn the_strictest_binding_that_applies_counts() {
 #[test]
 fn guardrails_wait_for_the_plan_when_one_follows() {
     let policies =
-        vec![bound("g", SetKind::Guardrail, "forbid (principal, action, resource);", Mode::Enforce)];
+        vec![bound("g", PolicyType::Guardrail, "forbid (principal, action, resource);", Mode::Enforce)];
     let compilation = compile(everyone(), policies);
     let mut asked = input("alice", &[], CREATE);
     (asked.stage, asked.plan_follows) = (Stage::Admission, true);
@@ -285,7 +298,7 @@ fn guardrails_wait_for_the_plan_when_one_follows() {
 #[test]
 fn policies_see_the_whole_input() {
     let text = r#"@id("all") forbid (principal is Pavior::User in Pavior::Group::"organizations/acme/groups/payments", action, resource in Pavior::Project::"organizations/acme/projects/hello")
-    when { principal.name == "organizations/acme/users/alice" && !principal.platform_admin
+    when { principal.name == "organizations/acme/users/alice" && !principal.installation_operator
       && resource.type == "provisioning.pavior.dev/Project" && resource has owner
       && resource.owner in Pavior::Group::"organizations/acme/groups/all" && principal in resource.owner
       && resource.hasTag("tier") && resource.getTag("tier") == "1" && resource.exists
@@ -296,7 +309,7 @@ fn policies_see_the_whole_input() {
       && context.labels.hasTag("team") && context.create_count > 2 && context.delete_count == 0
       && context.resource_types.contains("sql-database")
       && context has new_owner && context.new_owner == Pavior::Group::"organizations/acme/groups/payments" };"#;
-    let compilation = compile(everyone(), vec![bound("g", SetKind::Guardrail, text, Mode::Enforce)]);
+    let compilation = compile(everyone(), vec![bound("g", PolicyType::Guardrail, text, Mode::Enforce)]);
     let mut asked = input("alice", &["payments", "all"], CREATE);
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     asked.resource.owner = Some(GroupRef { id: "payments".into(), above: ["all".to_owned()].into() });
@@ -316,15 +329,15 @@ fn policies_see_the_whole_input() {
 
 #[test]
 fn an_administrator_can_always_take_a_policy_out_of_force() {
-    for kind in [SetKind::Access, SetKind::Guardrail] {
+    for kind in [PolicyType::Access, PolicyType::Guardrail] {
         let policies = vec![bound("all", kind, "forbid (principal, action, resource);", Mode::Enforce)];
         let compilation = compile(everyone(), policies);
         let mut asked = input("root", &[], BINDINGS);
         assert_eq!(compilation.decide(&asked, None).effect, Effect::Deny);
-        asked.principal.platform_admin = true;
+        asked.principal.installation_operator = true;
         let outcome = compilation.decide(&asked, None);
         assert_eq!((outcome.effect, ids(&outcome)), (Effect::Allow, vec!["builtin.recovery"]));
-        assert_eq!(outcome.warnings[0].policy_id, "all");
+        assert_eq!(outcome.warnings[0].rule_id, "all");
         asked.action = CREATE.into();
         assert_eq!(compilation.decide(&asked, None).effect, Effect::Deny);
     }

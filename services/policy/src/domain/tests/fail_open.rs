@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::combine::Effect;
 
-fn refused(kind: SetKind, text: &str) -> String {
+fn refused(kind: PolicyType, text: &str) -> String {
     check(text, kind, &schema(), "acme").expect_err(text).join("\n")
 }
 
@@ -28,7 +28,7 @@ fn what_would_never_fire_is_refused_when_written() {
         "1 == 2",
         "false",
     ] {
-        refused(SetKind::Guardrail, &guardrail(when));
+        refused(PolicyType::Guardrail, &guardrail(when));
     }
     for text in [
         "",
@@ -49,16 +49,16 @@ fn what_would_never_fire_is_refused_when_written() {
         r#"@effects("deny") forbid (principal, action, resource);"#,
         r#"@id("a") forbid (principal, action, resource); @id("a") forbid (principal, action, resource);"#,
     ] {
-        refused(SetKind::Guardrail, text);
+        refused(PolicyType::Guardrail, text);
     }
-    refused(SetKind::Access, r#"@effect("warn") forbid (principal, action, resource);"#);
+    refused(PolicyType::Access, r#"@effect("warn") forbid (principal, action, resource);"#);
 }
 
 #[test]
 fn all_problems_of_a_text_are_named() {
     let text = r#"@nope("x") forbid (principal, action, resource) when { context.nothing == 1 };
                   @level("hardest") forbid (principal, action, resource) when { context.no == 1 };"#;
-    let problems = refused(SetKind::Guardrail, text);
+    let problems = refused(PolicyType::Guardrail, text);
     for part in ["@nope", "@level", "nothing", "`no`"] {
         assert!(problems.contains(part), "{part} in {problems}");
     }
@@ -67,14 +67,14 @@ fn all_problems_of_a_text_are_named() {
 #[test]
 fn deep_texts_are_refused_and_long_ones_do_not_overflow() {
     let nested = |n: usize| guardrail(&format!("{}true{}", "(".repeat(n), ")".repeat(n)));
-    assert!(refused(SetKind::Guardrail, &nested(300)).contains("nested deeper than 32"));
-    assert!(refused(SetKind::Guardrail, &nested(4_000)).contains("nested deeper than 32"));
+    assert!(refused(PolicyType::Guardrail, &nested(300)).contains("nested deeper than 32"));
+    assert!(refused(PolicyType::Guardrail, &nested(4_000)).contains("nested deeper than 32"));
     for deep in ["!", "-", "if true then "] {
-        refused(SetKind::Guardrail, &guardrail(&deep.repeat(9_000 / deep.len())));
+        refused(PolicyType::Guardrail, &guardrail(&deep.repeat(9_000 / deep.len())));
     }
     // As many operators as the limit lets through, decided on a thread of the smallest stack that a server uses.
     let long = guardrail(&vec![r#"context.stage == "plan""#; 79].join(" || "));
-    let compilation = compile(everyone(), vec![bound("g", SetKind::Guardrail, &long, Mode::Enforce)]);
+    let compilation = compile(everyone(), vec![bound("g", PolicyType::Guardrail, &long, Mode::Enforce)]);
     let worker = std::thread::Builder::new().stack_size(2 << 20);
     let worker = worker.spawn(move || compilation.decide(&input("alice", &[], CREATE), None).effect);
     assert_eq!(worker.unwrap().join().unwrap(), Effect::Deny);
@@ -87,7 +87,7 @@ fn an_error_in_any_guardrail_denies() {
     for (mode, effect) in
         [(Mode::Enforce, Effect::Deny), (Mode::Warn, Effect::Allow), (Mode::Shadow, Effect::Allow)]
     {
-        let compilation = compile(everyone(), vec![bound("g", SetKind::Guardrail, overflow, mode)]);
+        let compilation = compile(everyone(), vec![bound("g", PolicyType::Guardrail, overflow, mode)]);
         let mut asked = input("alice", &[], CREATE);
         asked.context.create_count = 0;
         assert_eq!(compilation.decide(&asked, None).effect, Effect::Allow);
@@ -98,7 +98,7 @@ fn an_error_in_any_guardrail_denies() {
         let said = outcome.reasons.iter().chain(&outcome.warnings).chain(&outcome.shadow);
         assert!(
             said.into_iter()
-                .any(|reason| reason.policy_id == "sum" && reason.message.starts_with("POLICY_ERROR"))
+                .any(|reason| reason.rule_id == "sum" && reason.message.starts_with("POLICY_ERROR"))
         );
     }
 }
@@ -109,12 +109,12 @@ fn an_error_in_the_access_set_never_opens() {
     let mut asked = input("alice", &[], CREATE);
     asked.context.create_count = 2;
     let forbid = format!("forbid (principal, action, resource) {overflow}");
-    let compilation = compile(everyone(), vec![bound("f", SetKind::Access, &forbid, Mode::Enforce)]);
+    let compilation = compile(everyone(), vec![bound("f", PolicyType::Access, &forbid, Mode::Enforce)]);
     let outcome = compilation.decide(&asked, None);
     assert!(outcome.effect == Effect::Deny && outcome.policy_error, "{outcome:?}");
     let permit = format!("permit (principal, action, resource) {overflow}");
     let compilation =
-        compile(RoleIndex::default(), vec![bound("p", SetKind::Access, &permit, Mode::Enforce)]);
+        compile(RoleIndex::default(), vec![bound("p", PolicyType::Access, &permit, Mode::Enforce)]);
     assert_eq!(compilation.decide(&asked, None).effect, Effect::Deny);
 }
 
@@ -123,7 +123,7 @@ fn missing_and_empty_values_deny_where_a_policy_asks_for_them() {
     let text = r#"forbid (principal, action, resource) unless {
         context.parameters.hasTag("size") && ["s", "m"].contains(context.parameters.getTag("size"))
         && context.resource_types.containsAny(["sql-database"]) };"#;
-    let compilation = compile(everyone(), vec![bound("g", SetKind::Guardrail, text, Mode::Enforce)]);
+    let compilation = compile(everyone(), vec![bound("g", PolicyType::Guardrail, text, Mode::Enforce)]);
     let mut asked = input("alice", &[], CREATE);
     assert_eq!(compilation.decide(&asked, None).effect, Effect::Deny, "missing (a null has no tag either)");
     asked.context.parameters.insert("size".into(), String::new());
@@ -136,7 +136,7 @@ fn missing_and_empty_values_deny_where_a_policy_asks_for_them() {
 
 #[test]
 fn a_stored_policy_that_does_not_fit_the_schema_any_more_denies_where_it_holds() {
-    for kind in [SetKind::Access, SetKind::Guardrail] {
+    for kind in [PolicyType::Access, PolicyType::Guardrail] {
         let mut policy = bound("old", kind, "forbid (principal, action, resource);", Mode::Enforce);
         policy.policy = Err("unknown action".into());
         policy.bindings[0].projects = ["hello".to_owned()].into();
@@ -152,6 +152,6 @@ fn a_stored_policy_that_does_not_fit_the_schema_any_more_denies_where_it_holds()
 #[test]
 fn an_action_that_is_not_known_is_denied_even_to_an_administrator() {
     let mut asked = input("root", &[], "provisioning.environments.explode");
-    asked.principal.platform_admin = true;
+    asked.principal.installation_operator = true;
     assert_eq!(compile(everyone(), vec![]).decide(&asked, None).effect, Effect::Deny);
 }

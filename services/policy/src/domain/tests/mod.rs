@@ -8,6 +8,7 @@ mod properties;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use pavior_core::principal::EVERYONE;
 use pavior_core::{Principal, PrincipalKind};
 
 use super::action::{Action, Actions, Pattern};
@@ -16,7 +17,7 @@ use super::engine::{Binding, BoundPolicy, Compilation};
 use super::input::{Context, GivenApproval, GroupRef, Input, Resource, Stage};
 use super::role::{Member, Reach, Role, RoleBinding, RoleIndex};
 use super::schema::PolicySchema;
-use super::source::{SetKind, check};
+use super::source::{PolicyType, check};
 
 pub(crate) fn user(id: &str) -> Principal {
     Principal {
@@ -27,7 +28,7 @@ pub(crate) fn user(id: &str) -> Principal {
         groups: Vec::new(),
         email: None,
         display_name: None,
-        platform_admin: false,
+        installation_operator: false,
         on_behalf_of: None,
     }
 }
@@ -61,7 +62,7 @@ fn input(who: &str, groups: &[&str], action: &str) -> Input {
     Input {
         organization: "acme".into(),
         principal: user(who),
-        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        groups: groups.iter().chain(&[EVERYONE]).map(|group| (*group).to_owned()).collect(),
         action: action.into(),
         resource: Resource {
             name: "organizations/acme/projects/hello".into(),
@@ -87,13 +88,17 @@ fn grant(id: &str, role: &str, members: &[Member]) -> RoleBinding {
     RoleBinding { id: id.into(), role: role.into(), members, project: None, reach: Reach::All }
 }
 
-fn everyone() -> RoleIndex {
-    RoleIndex::new([role("all", &["*"])], [grant("everyone", "all", &[Member::Everyone])])
+fn everybody() -> Member {
+    Member::Group(EVERYONE.into())
 }
 
-fn bound(id: &str, kind: SetKind, text: &str, mode: Mode) -> BoundPolicy {
+fn everyone() -> RoleIndex {
+    RoleIndex::new([role("all", &["*"])], [grant("everyone", "all", &[everybody()])])
+}
+
+fn bound(id: &str, kind: PolicyType, text: &str, mode: Mode) -> BoundPolicy {
     let policy = check(text, kind, &schema(), "acme").map(Arc::new).map_err(|problems| problems.join("; "));
-    let binding = Binding { projects: BTreeSet::new(), environment_classes: BTreeSet::new(), mode };
+    let binding = Binding { projects: BTreeSet::new(), environment_class_ids: BTreeSet::new(), mode };
     BoundPolicy { id: id.into(), revision: 1, kind, policy: Ok(policy.unwrap()), bindings: vec![binding] }
 }
 
@@ -107,5 +112,5 @@ fn approval(digest: &str, requirements: &[(&str, u32)]) -> GivenApproval {
 }
 
 fn ids(outcome: &Outcome) -> Vec<&str> {
-    outcome.reasons.iter().map(|reason| reason.policy_id.as_str()).collect()
+    outcome.reasons.iter().map(|reason| reason.rule_id.as_str()).collect()
 }

@@ -17,15 +17,15 @@ fn asked_by(kind: PrincipalKind, name: &str, person: Option<&str>) -> Input {
 fn by_provisioning() -> Input {
     let mut asked = input("x", &[], DELETE);
     asked.principal.kind = PrincipalKind::Service;
-    asked.principal.organization = "-".into();
-    asked.principal.name = "organizations/-/services/provisioning".into();
+    asked.principal.organization = "pavior".into();
+    asked.principal.name = "organizations/pavior/services/provisioning".into();
     asked.stage = Stage::Plan;
     asked
 }
 
 #[test]
 fn what_needs_people_is_asked_for_by_people() {
-    let approve = || bound("eyes", SetKind::Guardrail, APPROVED, Mode::Enforce);
+    let approve = || bound("eyes", PolicyType::Guardrail, APPROVED, Mode::Enforce);
     let compilation = compile(everyone(), vec![approve()]);
     for (asked, want) in [
         (asked_by(PrincipalKind::User, "users/pia", None), Effect::RequireApproval),
@@ -47,7 +47,7 @@ fn what_needs_people_is_asked_for_by_people() {
     let alone = asked_by(PrincipalKind::Agent, "agents/bot", None);
     let outcome = compilation.decide(&alone, None);
     assert_eq!(ids(&outcome), ["builtin.nobody-behind"]);
-    assert_eq!(outcome.reasons[0].set, SetKind::Guardrail);
+    assert_eq!(outcome.reasons[0].policy_type, PolicyType::Guardrail);
     assert!(outcome.reasons[0].fix.contains("`act`"), "{:?}", outcome.reasons);
     // What needs nobody is not refused to it.
     assert_eq!(compile(everyone(), vec![]).decide(&alone, None).effect, Effect::Allow);
@@ -63,7 +63,7 @@ fn moved(from: Option<&str>, to: Option<&str>) -> Input {
 
 #[test]
 fn what_goes_to_another_owner_is_asked_of_both() {
-    let mut owned = grant("b", "dev", &[Member::Everyone]);
+    let mut owned = grant("b", "dev", &[everybody()]);
     owned.reach = Reach::Owned;
     let compilation = compile(RoleIndex::new([role("dev", &["*"])], [owned]), vec![]);
     for (from, to, want) in [
@@ -95,7 +95,7 @@ fn the_stricter_side_counts_and_approvals_of_both_are_needed() {
         ("storefront", of("storefront", r#"@approve("2 of group:storefront")"#)),
         ("search", of("search", "")),
     ];
-    let policies = policies.map(|(id, text)| bound(id, SetKind::Guardrail, &text, Mode::Enforce));
+    let policies = policies.map(|(id, text)| bound(id, PolicyType::Guardrail, &text, Mode::Enforce));
     let compilation = compile(everyone(), policies.into());
     let both = compilation.decide(&moved(Some("payments"), Some("storefront")), None);
     assert_eq!((both.effect, ids(&both)), (Effect::RequireApproval, vec!["payments", "storefront"]));

@@ -44,7 +44,7 @@ prop_compose! {
 
 fn members() -> impl Strategy<Value = Member> {
     prop_oneof![
-        Just(Member::Everyone),
+        Just(everybody()),
         proptest::sample::select(&GROUPS[..]).prop_map(|id| Member::Group(id.into())),
         prop_oneof![Just("alice"), Just("bob")].prop_map(|id| Member::Principal(user(id).name)),
     ]
@@ -108,7 +108,7 @@ const RULES: [(&str, &str); 9] = [
 ];
 
 fn checked() -> Vec<BoundPolicy> {
-    let kind = |set| if set == "access" { SetKind::Access } else { SetKind::Guardrail };
+    let kind = |set| if set == "access" { PolicyType::Access } else { PolicyType::Guardrail };
     RULES.iter().map(|(set, text)| bound("x", kind(*set), text, Mode::Enforce)).collect()
 }
 
@@ -230,6 +230,6 @@ proptest! {
 
     #[test]
     fn any_text_is_refused_cleanly(text in "[a-z(){}\\[\\].,;:=!&|\"@<>? \n-]{0,400}") {
-        let _ = check(&text, SetKind::Guardrail, &schema(), "acme");
+        let _ = check(&text, PolicyType::Guardrail, &schema(), "acme");
     }
 }

@@ -24,7 +24,6 @@ pub struct Model {
     pub plan_digest: String,
     pub summary: String,
     pub requirements: String,
-    pub decisions: String,
     pub expire_time: i64,
     pub end_reason: String,
 }

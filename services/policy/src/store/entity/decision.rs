@@ -27,8 +27,8 @@ pub struct Model {
     pub policy_error: bool,
     pub input_digest: String,
     pub plan_digest: String,
-    pub policy_revision: String,
-    pub directory_revision: String,
+    pub policies_digest: String,
+    pub directory_version: String,
 }
 
 /// No relations: what belongs together is read by organization.

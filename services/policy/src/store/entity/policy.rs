@@ -15,7 +15,7 @@ pub struct Model {
     pub update_time: i64,
     pub display_name: String,
     pub description: String,
-    pub policy_set: String,
+    pub policy_type: String,
     pub source: String,
     pub digest: String,
     pub text_revision: i64,

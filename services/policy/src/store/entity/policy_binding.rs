@@ -15,7 +15,7 @@ pub struct Model {
     pub update_time: i64,
     pub policy: String,
     pub projects: String,
-    pub environment_classes: String,
+    pub environment_class_ids: String,
     pub mode: String,
     pub text_revision: Option<i64>,
 }

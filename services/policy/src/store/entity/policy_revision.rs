@@ -14,7 +14,7 @@ pub struct Model {
     pub create_time: i64,
     pub update_time: i64,
     pub policy: String,
-    pub policy_set: String,
+    pub policy_type: String,
     pub source: String,
     pub digest: String,
     pub author: String,

@@ -51,6 +51,7 @@ fn tables() -> Vec<TableCreateStatement> {
     let approvals = [
         "state",
         "requester",
+        "author",
         "action",
         "resource",
         "operation",
@@ -72,10 +73,10 @@ fn tables() -> Vec<TableCreateStatement> {
             .col("plan_digest"),
     );
     let mut policies: Vec<ColumnDef> =
-        ["display_name", "description", "policy_set", "source", "digest"].map(text).into();
+        ["display_name", "description", "policy_type", "source", "digest"].map(text).into();
     policies.push(number("text_revision"));
     let mut policy_bindings: Vec<ColumnDef> =
-        ["policy", "projects", "environment_classes", "mode"].map(text).into();
+        ["policy", "projects", "environment_class_ids", "mode"].map(text).into();
     policy_bindings.push(ColumnDef::new("text_revision").big_integer().to_owned());
     vec![
         resource("roles", vec![text("display_name"), text("description"), text("actions")]),
@@ -120,8 +121,8 @@ fn decisions() -> TableCreateStatement {
         "granting_roles",
         "input_digest",
         "plan_digest",
-        "policy_revision",
-        "directory_revision",
+        "policies_digest",
+        "directory_version",
     ];
     let mut own: Vec<ColumnDef> = texts.map(text).into();
     own.extend([ColumnDef::new("on_behalf_of").text().to_owned(), flag("policy_error")]);
@@ -130,7 +131,7 @@ fn decisions() -> TableCreateStatement {
 
 /// Revisions are called by their numbers, which begin anew in each policy.
 fn policy_revisions() -> TableCreateStatement {
-    let own = ["policy", "policy_set", "source", "digest", "author"].map(text).into();
+    let own = ["policy", "policy_type", "source", "digest", "author"].map(text).into();
     let mut create = columns("policy_revisions", own);
     create.index(
         Index::create().unique().name("policy_revisions_name").col("organization").col("policy").col("id"),

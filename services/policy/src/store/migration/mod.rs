@@ -1,7 +1,6 @@
 //! Migrations, oldest first.
 
 mod m20260101_000001_create_policy;
-mod m20261126_000001_decisions;
 
 use sea_orm_migration::prelude::*;
 
@@ -16,7 +15,6 @@ impl MigratorTrait for Migrator {
         all.extend(pavior_store::idempotency::migrations());
         all.push(Box::new(m20260101_000001_create_policy::Migration));
         all.push(pavior_store::installation::migration());
-        all.push(Box::new(m20261126_000001_decisions::Migration));
         all
     }
 }

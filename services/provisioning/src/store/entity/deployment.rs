@@ -11,6 +11,7 @@ pub struct Model {
     pub organization: String,
     pub project: String,
     pub environment: String,
+    pub resource: String,
     pub name: String,
     pub state: String,
     pub run: String,
@@ -18,7 +19,7 @@ pub struct Model {
     #[sea_orm(column_type = "JsonBinary")]
     pub artifact: Json,
     pub url: String,
-    pub promoted_from: String,
+    pub source_deployment: String,
     pub operation: String,
     pub creator: String,
     pub create_time: TimeDateTimeWithTimeZone,

@@ -21,8 +21,6 @@ pub struct Model {
     pub expire_time: Option<TimeDateTimeWithTimeZone>,
     pub state: String,
     pub operation: String,
-    pub url: String,
-    pub deployment: String,
     pub creator: String,
     pub create_time: TimeDateTimeWithTimeZone,
     pub update_time: TimeDateTimeWithTimeZone,

@@ -27,6 +27,7 @@ pub struct Model {
     #[sea_orm(column_type = "JsonBinary")]
     pub spec: Json,
     pub sealed_inputs: String,
+    pub url: String,
     pub state: String,
     pub generation: i64,
     pub fence: i64,
