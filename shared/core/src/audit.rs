@@ -34,7 +34,7 @@ pub struct PrincipalRef {
     /// On whose behalf it acted: the resource name of the person behind an agent; empty when it acted for itself.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub on_behalf_of: String,
-    /// The resource name of the service that went on with the request after it was answered; empty when none did.
+    /// The resource name of the service that carries an operation out for the principal: of its steps and its end; else empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub via: String,
     /// Id of the session or token (`jti`); empty when there is none.

@@ -42,8 +42,8 @@ pub use table::{
 };
 pub use tasks::idempotency_sweeper;
 pub use wire::{
-    Answer, Patch, Scope, Wire, close, create, create_with, decode, delete, delete_with, get, gone, list,
-    list_across, list_query, open_page, read_request, respond, times, update, update_with,
+    Answer, Patch, Scope, Wire, close, close_cut, create, create_with, decode, delete, delete_with, get,
+    gone, list, list_across, list_query, open_page, read_request, respond, times, update, update_with,
 };
 
 /// What every service has to keep resources.

@@ -420,14 +420,23 @@ pub fn list_query<R: ListRequest>(
 }
 
 /// The answer to a list, which ends early when it would be too large to send. Rows come with their positions.
-pub fn close<R: ListRequest>(
+pub fn close<R: ListRequest>(kernel: &Kernel, page: &Page, rows: Vec<(R::Resource, Json)>) -> R::Response {
+    close_cut::<R>(kernel, page, rows, false)
+}
+
+/// As [`close`], where there is more behind the rows although they are fewer than were asked for when `cut` is true.
+pub fn close_cut<R: ListRequest>(
     kernel: &Kernel,
     page: &Page,
     mut rows: Vec<(R::Resource, Json)>,
+    cut: bool,
 ) -> R::Response {
     let bytes = |(message, _): &(R::Resource, Json)| message.encoded_len();
     let position = |(_, position): &(R::Resource, Json)| position.clone();
-    let next = page.close_within(&kernel.tokens, &mut rows, kernel.max_page_bytes, bytes, position);
+    let mut next = page.close_within(&kernel.tokens, &mut rows, kernel.max_page_bytes, bytes, position);
+    if let (true, true, Some((_, last))) = (cut, next.is_empty(), rows.last()) {
+        next = page.token(&kernel.tokens, last);
+    }
     R::respond(rows.into_iter().map(|(message, _)| message).collect(), next)
 }
 

@@ -29,6 +29,11 @@ pub enum StoreError {
     /// The configuration of the database makes no sense.
     #[error("database configuration: {0}")]
     Config(String),
+    /// The database has tables of a version that this one does not know.
+    #[error(
+        "the database was made by another version of Pavior ({0}); run that version, or begin with an empty database"
+    )]
+    OtherVersion(String),
     /// Another process has the SQLite file open.
     #[error(
         "database file `{path}` is in use by another process ({holder}); stop it first, or give this one its own database"
@@ -116,7 +121,7 @@ impl StoreError {
                 ErrorKind::Unavailable
             }
             StoreError::Corrupt(_) => ErrorKind::Corrupt,
-            StoreError::Config(_) => ErrorKind::Other,
+            StoreError::Config(_) | StoreError::OtherVersion(_) => ErrorKind::Other,
         }
     }
 

@@ -279,8 +279,8 @@ fn compare(
     match &field.kind {
         Kind::Text => return compare_text(backend, name, column, op, value),
         Kind::Name => return compare_name(backend, name, column, op, value),
-        Kind::JsonMap => return json::map(backend, name, column, op, value),
-        Kind::JsonList => return json::list(backend, name, column, op, value),
+        Kind::JsonMap => return json::has(backend, name, column, json::Shape::Map, (op, value)),
+        Kind::JsonList => return json::has(backend, name, column, json::Shape::List, (op, value)),
         _ => {}
     }
     if let Some(expr) = presence(&column, op, value) {

@@ -11,10 +11,11 @@ use crate::writer::{CLOSE, Limits, Writer};
 use crate::{DatabaseConfig, Retryable, StoreError};
 use backon::BackoffBuilder as _;
 use sea_orm::{
-    AccessMode, ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbBackend,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
+    AccessMode, ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DatabaseTransaction,
+    DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
 };
 use sea_orm_migration::MigratorTrait;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, watch};
@@ -181,14 +182,26 @@ pub async fn migrate<M: MigratorTrait>(store: &Store) -> Result<(), StoreError> 
         if own.is_none() {
             tx.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")).await?;
         }
+        known::<M>(&tx).await?;
         M::up(&tx, None).await?;
-        tx.commit().await
+        tx.commit().await.map_err(StoreError::from)
     };
-    let result = result.await;
+    let result: Result<(), StoreError> = result.await;
     if let Some(own) = own {
         own.close().await?;
     }
-    Ok(result?)
+    result
+}
+
+/// Refuses a database in which a migration was done that is none of ours.
+async fn known<M: MigratorTrait>(tx: &DatabaseTransaction) -> Result<(), StoreError> {
+    M::install(tx).await?;
+    let done = M::get_migration_models(tx).await?;
+    let ours: HashSet<String> = M::migrations().iter().map(|migration| migration.name().to_owned()).collect();
+    match done.into_iter().find(|one| !ours.contains(&one.version)) {
+        Some(foreign) => Err(StoreError::OtherVersion(format!("migration `{}`", foreign.version))),
+        None => Ok(()),
+    }
 }
 
 fn options(config: &DatabaseConfig) -> ConnectOptions {

@@ -9,8 +9,8 @@ use pavior_proto::pavior::identity::internal::v1 as directory_pb;
 use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_proto::shape::Request as _;
 use pavior_resource::{
-    Answer, ChangeContext, Create, Error as ResourceError, Scope, Service as _, Wire as _, close, decode,
-    list_query, name, open_page, parent, parse, read_request, respond,
+    Answer, ChangeContext, Create, Error as ResourceError, Scope, Service as _, Wire as _, close, close_cut,
+    decode, list_query, name, open_page, parent, parse, read_request, respond,
 };
 use pavior_rpc::paging::Page;
 use pavior_rpc::problem::Problem;
@@ -144,7 +144,7 @@ impl Api {
             let page = open_page(kernel, &request).map_err(ResourceError::from)?;
             let found = self.app.list_entities(&permit, &list_query(&request, kind, &page)?).await?;
             let rows = found.views.iter().map(encode_entity).zip(found.positions);
-            Ok::<_, Error>(close::<Asked>(kernel, &page, rows.collect()))
+            Ok::<_, Error>(close_cut::<Asked>(kernel, &page, rows.collect(), found.cut))
         };
         respond(listed.await)
     }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pavior_auth::Permit;
 use pavior_resource::crud::{self, LOOK_FOR};
 use pavior_resource::{Create, Delete, Done, Error as ResourceError, ListQuery, Named, Rules, Update, Work};
+use uuid::Uuid;
 
 use super::{App, db};
 use crate::domain::entity::{Edge, SeenRelation};
@@ -14,6 +15,9 @@ use crate::domain::violation_path;
 use crate::domain::{EntityFields, GroupFields, KindFields, Stored, UserFields, Violations};
 use crate::error::Error;
 use crate::json::Json;
+
+/// Most relations of one page of entities: as many as twenty entities may declare.
+const MAX_RELATIONS: u64 = 20_000;
 
 impl Rules for EntityFields {
     type Service = App;
@@ -152,6 +156,8 @@ async fn owner_exists(work: &Work<'_, App>, entity: &Stored<EntityFields>) -> Re
 pub(crate) struct EntityPage {
     pub(crate) views: Vec<EntityView>,
     pub(crate) positions: Vec<Json>,
+    /// There is more behind it: its entities have as many relations as a page may.
+    pub(crate) cut: bool,
 }
 
 impl App {
@@ -203,15 +209,26 @@ impl App {
         Ok(found.map_err(ResourceError::from)?)
     }
 
-    /// Lists entities with their relations: a query for the page, and one for each chunk of it.
+    /// Lists entities with their relations: a query for the page, and two for each chunk of it. The page ends where it
+    /// would have too many relations.
     pub(crate) async fn list_entities(
         &self,
         permit: &Permit,
         query: &ListQuery,
     ) -> Result<EntityPage, Error> {
-        let listing = crud::list::<EntityFields>(self, permit, query).await?;
+        let mut listing = crud::list::<EntityFields>(self, permit, query).await?;
+        let uids: Vec<_> = listing.rows.iter().map(|stored| stored.uid).collect();
+        let counts = self.read().count_declared(permit, &uids).await?;
+        let mut total = 0;
+        let fits = |uid: &&Uuid| {
+            total += counts.get(*uid).copied().unwrap_or_default();
+            total <= MAX_RELATIONS
+        };
+        let fitting = uids.iter().take_while(fits).count().max(1);
+        let cut = fitting < listing.rows.len();
+        listing.rows.truncate(fitting);
         let views = self.with_relations(permit, listing.rows).await?;
-        Ok(EntityPage { views, positions: listing.positions })
+        Ok(EntityPage { views, positions: listing.positions, cut })
     }
 
     async fn with_relations(

@@ -49,6 +49,29 @@ impl<C: ConnectionTrait> Db<'_, C> {
         Ok(seen)
     }
 
+    /// How many relations some entities declare, by their uids.
+    pub(crate) async fn count_declared(
+        &self,
+        permit: &Permit,
+        entities: &[Uuid],
+    ) -> Result<BTreeMap<Uuid, u64>, StoreError> {
+        let mut counts = BTreeMap::new();
+        for chunk in entities.chunks(CHUNK) {
+            let rows: Vec<(Uuid, i64)> = relation::Entity::find()
+                .select_only()
+                .column(relation::Column::Source)
+                .expr_as(Expr::col(relation::Column::Source).count(), "declared")
+                .filter(relation::Column::Organization.eq(permit.organization()))
+                .filter(relation::Column::Source.is_in(uids(chunk)))
+                .group_by(relation::Column::Source)
+                .into_tuple()
+                .all(self.rows.connection())
+                .await?;
+            counts.extend(rows.into_iter().map(|(uid, count)| (uid, count.unsigned_abs())));
+        }
+        Ok(counts)
+    }
+
     /// The first relations of an entity after a position, each with its own: those that it declares and those that
     /// others declare of it, in the order of type, kind and id. Both sides may have declared the same one, which is
     /// there once.

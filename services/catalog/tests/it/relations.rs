@@ -44,6 +44,31 @@ async fn all(world: &World, id: &str, page_size: i32) -> Vec<String> {
     }
 }
 
+/// A page of entities ends where its relations would be too many, and goes on behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_entities_has_a_bounded_number_of_relations() {
+    let world = World::ready(db::sqlite()).await;
+    let apis: Vec<String> = (0..MAX).map(|n| format!("api-{n}")).collect();
+    for n in 0..21 {
+        world.component("acme", &format!("wide-{n:02}"), json!({ "providesApis": apis })).await;
+    }
+    let (mut pages, mut token) = (Vec::new(), String::new());
+    loop {
+        let request =
+            pb::ListEntitiesRequest { parent: KIND.into(), page_token: token, ..Default::default() };
+        let page =
+            world.client.catalog.clone().list_entities(world.alice(request)).await.unwrap().into_inner();
+        assert!(page.entities.iter().all(|entity| entity.relations.len() == MAX));
+        pages.push(page.entities.iter().map(|entity| entity.name.clone()).collect::<Vec<_>>());
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(pages.concat(), (0..21).map(|n| name(&format!("wide-{n:02}"))).collect::<Vec<_>>());
+    assert!(pages.len() > 1 && pages.iter().all(|page| page.len() <= 20), "{pages:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn relations_are_seen_from_both_sides() {
     db::both(|db| async {

@@ -178,10 +178,10 @@ impl App {
         let scope = EnvironmentScope { name: row.name.clone(), class: row.class.clone() };
         let section =
             Section { environment: Some(scope), parameters: parameters.clone(), wanted: class.resources };
-        if !section.wanted.iter().any(Wanted::is_workload) {
-            let message = format!("environment class `{}` has no workload to deploy", row.class);
+        if !section.wanted.iter().any(Wanted::takes_artifact) {
+            let message = format!("environment class `{}` has no workload that takes an artifact", row.class);
             return Err(Problem::precondition(ErrorReason::InvalidState, message)
-                .because("STATE", &row.name, "choose an environment whose class has a workload")
+                .because("STATE", &row.name, "choose an environment whose class has one")
                 .into());
         }
         let run = artifact.get("run").and_then(Value::as_str).unwrap_or_default().to_owned();

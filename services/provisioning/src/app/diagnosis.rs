@@ -24,6 +24,8 @@ const ALL: &str = "organizations/-";
 /// What a driver is asked for at once, and how often at most.
 const PAGE: usize = 1_000;
 const MAX_PAGES: usize = 200;
+/// So many suspects are looked at together, at least.
+const TOGETHER: usize = 50;
 /// How long a driver may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -169,11 +171,13 @@ impl App {
                 break;
             }
             open.extend(self.suspected(candidate, &listed).await?);
-            if findings.len() + open.len() >= limit {
+            // Most suspects may be none: they are looked at together.
+            if open.len() >= (limit - findings.len()).max(TOGETHER) {
                 findings.extend(self.confirmed(std::mem::take(&mut open)).await?);
             }
         }
         findings.extend(self.confirmed(open).await?);
+        findings.truncate(limit);
         Ok(Diagnosis { findings, drivers })
     }
 

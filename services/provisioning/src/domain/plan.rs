@@ -111,10 +111,14 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Whether it runs what a pipeline makes: a deployment is put into it, and people find it where it answers.
+    /// Whether an artifact is put into it, which is a deployment.
+    pub fn takes_artifact(&self) -> bool {
+        !self.environment.is_empty() && self.artifact != Artifact::None
+    }
+
+    /// Whether it runs an environment's code: people find it where it answers.
     pub fn is_workload(&self) -> bool {
-        !self.environment.is_empty()
-            && (self.artifact != Artifact::None || self.resource_id == names::WORKLOAD)
+        self.takes_artifact() || (!self.environment.is_empty() && self.resource_id == names::WORKLOAD)
     }
 
     /// What a run is asked with, before what the plan holds fast is laid over it.

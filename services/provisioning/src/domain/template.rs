@@ -20,13 +20,15 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Whether it runs what a pipeline makes, as [`super::plan::Spec::is_workload`] says of what is made of it.
+    /// Whether an artifact is put into it, as [`super::plan::Spec::takes_artifact`] says of what is made of it.
+    pub fn takes_artifact(&self) -> bool {
+        let references = pavior_expr::references(&self.inputs).unwrap_or_default();
+        references.iter().any(|reference| reference.root() == "artifact")
+    }
+
+    /// Whether it runs an environment's code, likewise.
     pub fn is_workload(&self) -> bool {
-        let takes_artifact = |inputs: &Value| {
-            let references = pavior_expr::references(inputs).unwrap_or_default();
-            references.iter().any(|reference| reference.root() == "artifact")
-        };
-        self.id == names::WORKLOAD || takes_artifact(&self.inputs)
+        self.takes_artifact() || self.id == names::WORKLOAD
     }
 }
 

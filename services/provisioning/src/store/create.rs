@@ -22,7 +22,7 @@ use super::rows::deployment_row;
 use super::take::{take_environment, take_project};
 use super::{Db, audit, db, finish};
 use crate::domain::names;
-use crate::domain::plan::{Action, Artifact, Change, Kind, Plan};
+use crate::domain::plan::{Action, Kind, Plan};
 use crate::error::{Error, Result};
 
 /// Whether it may begin at once.
@@ -421,7 +421,9 @@ impl Db {
                 row.into_active_model().insert(tx).await.map_err(db)?;
             }
             let environment = &change.spec.environment;
-            if let (true, Some(number)) = (deploys(change), numbers.deployments.get_mut(environment)) {
+            if let (true, Some(number)) =
+                (change.spec.takes_artifact(), numbers.deployments.get_mut(environment))
+            {
                 // A chosen id is that of the first; further workloads of the environment get the next numbers.
                 let id = match std::mem::take(&mut chosen) {
                     "" => format!("deployment-{number}"),
@@ -439,15 +441,10 @@ impl Db {
     }
 }
 
-/// Whether a step puts an artifact into an environment.
-fn deploys(change: &Change) -> bool {
-    change.spec.artifact != Artifact::None && !change.spec.environment.is_empty()
-}
-
 /// How many deployments a plan makes in each environment.
 fn deployments_of(plan: &Plan) -> BTreeMap<String, i64> {
     let mut counts = BTreeMap::new();
-    for change in plan.steps().filter(|change| deploys(change)) {
+    for change in plan.steps().filter(|change| change.spec.takes_artifact()) {
         *counts.entry(change.spec.environment.clone()).or_default() += 1;
     }
     counts

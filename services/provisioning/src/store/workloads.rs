@@ -137,8 +137,8 @@ async fn with_workloads(
     Ok(rows.into_iter().map(view).collect())
 }
 
-/// Notes where a resource answers, which is somewhere if it is a workload: its environment, and what is deployed in it, are found there from
-/// now on, also after an undo, which starts the former one somewhere else.
+/// Notes where a resource answers, which is nowhere unless it is a workload: its environment, and what is deployed in it,
+/// are found there from now on, also after an undo, which starts the former one somewhere else.
 pub(super) async fn note_url(
     tx: &Tx,
     resource: &str,
@@ -147,7 +147,6 @@ pub(super) async fn note_url(
     outputs: &Value,
     now: OffsetDateTime,
 ) -> Result<()> {
-    // One that is a workload no longer answers nowhere.
     let url = match Spec::from_json(spec)?.is_workload() {
         true => outputs.get("url").and_then(Value::as_str).unwrap_or_default(),
         false => "",

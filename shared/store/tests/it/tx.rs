@@ -3,6 +3,7 @@
 use super::{count, db, sql, store};
 use pavior_store::{DatabaseConfig, ErrorKind, Retryable, Store, StoreError};
 use sea_orm::{ConnectionTrait as _, DbBackend};
+use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -78,6 +79,32 @@ async fn migrating_twice_and_concurrently_is_harmless() {
         let (a, b, c) = tokio::join!(again(), again(), again());
         a.and(b).and(c).unwrap();
         store.check().await.unwrap();
+    })
+    .await;
+}
+
+/// The tables of another version, which has a migration that this one does not.
+struct Others;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Others {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        super::Tables::migrations().into_iter().filter(|migration| migration.name() != "things_1").collect()
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_another_version_is_refused() {
+    db::both(|db| async move {
+        let store = store(&db).await;
+        let refused = pavior_store::migrate::<Others>(&store).await.unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the database was made by another version of Pavior (migration `things_1`); run that version, or \
+             begin with an empty database"
+        );
+        // Nothing has happened to it.
+        pavior_store::migrate::<super::Tables>(&store).await.unwrap();
     })
     .await;
 }

@@ -1,6 +1,6 @@
 //! The schema of the catalog's database.
 
-mod m20261122_000001_catalog;
+mod m20261123_000001_catalog;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -13,7 +13,7 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut all = pavior_store::outbox::migrations();
         all.extend(pavior_store::idempotency::migrations());
-        all.push(Box::new(m20261122_000001_catalog::Migration));
+        all.push(Box::new(m20261123_000001_catalog::Migration));
         all.push(pavior_store::installation::migration());
         all
     }

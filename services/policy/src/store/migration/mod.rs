@@ -1,6 +1,6 @@
 //! Migrations, oldest first.
 
-mod m20260101_000001_create_policy;
+mod m20261123_000001_policy;
 
 use sea_orm_migration::prelude::*;
 
@@ -13,7 +13,7 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut all = pavior_store::outbox::migrations();
         all.extend(pavior_store::idempotency::migrations());
-        all.push(Box::new(m20260101_000001_create_policy::Migration));
+        all.push(Box::new(m20261123_000001_policy::Migration));
         all.push(pavior_store::installation::migration());
         all
     }

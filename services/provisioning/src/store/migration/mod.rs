@@ -2,7 +2,7 @@
 
 use sea_orm_migration::prelude::*;
 
-mod m20261122_000001_tables;
+mod m20261123_000001_tables;
 mod m20261125_000001_lives;
 mod m20261126_000001_halves;
 mod m20261127_000001_runs;
@@ -17,7 +17,7 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut all = pavior_store::outbox::migrations();
         all.extend(pavior_store::idempotency::migrations());
-        all.push(Box::new(m20261122_000001_tables::Migration));
+        all.push(Box::new(m20261123_000001_tables::Migration));
         all.push(pavior_store::installation::migration());
         all.push(Box::new(m20261125_000001_lives::Migration));
         all.push(Box::new(m20261126_000001_halves::Migration));
