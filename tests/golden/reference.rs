@@ -151,10 +151,10 @@ impl Reference {
         text.push_str("\n\n");
         self.fields(text, &method.input(), shown)?;
         writeln!(text, "\nErrors: {}.\n", errors(method, governed).join(", "))?;
-        let example = serde_json::to_string(&example(&method.input(), 0))?;
+        let example = serde_json::to_string(&request(method, governed))?;
         writeln!(
             text,
-            "```sh\ngrpcurl -H \"authorization: Bearer $TOKEN\" -d '{example}' HOST:PORT {}/{}\n```",
+            "```sh\ngrpcurl -plaintext -H \"authorization: Bearer $TOKEN\" -d '{example}' HOST:PORT {}/{}\n```",
             method.parent_service().full_name(),
             method.name()
         )?;
@@ -290,6 +290,29 @@ fn errors(method: &MethodDescriptor, governed: &Method) -> Vec<String> {
     cases.iter().filter(|(holds, _)| *holds).map(|(_, reason)| format!("`{reason}`")).collect()
 }
 
+/// The smallest request that says something, about a resource of the kind that the method is about.
+fn request(method: &MethodDescriptor, governed: &Method) -> Value {
+    let mut request = example(&method.input(), 0);
+    if let (Target::Resource(field), Some(pattern)) = (&governed.target, governed.patterns.first()) {
+        let part = governed.singleton.iter().map(|part| format!("/{part}")).collect::<String>();
+        let mut message = Some(method.input());
+        let mut at = &mut request;
+        for segment in field.path.split('.') {
+            let found = message.take().and_then(|message| message.get_field_by_name(segment));
+            let Some(found) = found else { return request };
+            at = &mut at[found.json_name()];
+            message = found.kind().as_message().cloned();
+        }
+        *at = json!(filled(&format!("{pattern}{part}")));
+    }
+    request
+}
+
+/// A name of a form, in the organization `acme`.
+fn filled(pattern: &str) -> String {
+    pattern.replace("{organization}", "acme").replace(['{', '}'], "")
+}
+
 /// The smallest request that says something: its required fields.
 fn example(message: &MessageDescriptor, depth: usize) -> Value {
     let mut fields = serde_json::Map::new();
@@ -345,7 +368,7 @@ fn sample(field: &FieldDescriptor) -> String {
         _ if matches!(field.name(), "parent" | "name") => "organizations/{organization}".to_owned(),
         _ => return "…".to_owned(),
     };
-    named.replace("{organization}", "acme").replace(['{', '}'], "")
+    filled(&named)
 }
 
 /// A comment as one line of a table.

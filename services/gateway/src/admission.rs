@@ -67,9 +67,12 @@ impl Engine {
         let resource = match &method.target {
             Target::Caller => return Ok(Admitted { resource: None, decision: None, facts: String::new() }),
             Target::Platform => Resource::installation(),
-            Target::Resource(field) => governed_name(read(message, field)?, method)
-                .and_then(Resource::governed)
-                .map_err(|problem| Problem::invalid_field(&field.path, Fault::Pattern, problem))?,
+            Target::Resource(field) => {
+                let name = read(message, field)?;
+                governed_name(name, method)
+                    .and_then(Resource::governed)
+                    .map_err(|problem| Problem::invalid_field(&field.path, Resource::fault(name), problem))?
+            }
         };
         let principal = &caller.principal;
         // What is answered to everybody about the platform as a whole holds nothing but what concerns the caller.
@@ -379,8 +382,8 @@ fn naming_owner(refused: Refused, method: &Method, owner: &NewOwner<'_>) -> Refu
         return Refused { status, denial };
     };
     let text = format!(
-        "{} It was asked with `{}` = `{}`: whoever makes or gives something to a group must be allowed to for that group.",
-        status.message(),
+        "{}. It was asked with `{}` = `{}`: whoever makes or gives something to a group must be allowed to for that group.",
+        status.message().trim_end_matches('.'),
         field.path,
         owner.group
     );

@@ -3,7 +3,6 @@
 //! What it shows of resources it asks for through the gateway's own path, as its caller: every part is governed and
 //! recorded as if the caller had asked for it itself.
 
-use pavior_core::Fault;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
@@ -112,8 +111,9 @@ impl PlatformService for Platform {
     ) -> Result<Response<ListAllowedActionsResponse>, Status> {
         let permit = permit(&request)?;
         let engine = self.engine()?;
-        let resource = Resource::parse(&request.get_ref().resource)
-            .map_err(|problem| Problem::invalid_field("resource", Fault::Pattern, problem))?;
+        let name = &request.get_ref().resource;
+        let resource = Resource::parse(name)
+            .map_err(|problem| Problem::invalid_field("resource", Resource::fault(name), problem))?;
         let actions = Actions::about(&engine.table, &resource.name);
         if actions.is_empty() {
             return Ok(Response::new(ListAllowedActionsResponse::default()));

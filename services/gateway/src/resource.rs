@@ -1,5 +1,6 @@
 //! The name of the resource that a call is about.
 
+use pavior_core::Fault;
 use pavior_core::name::ResourceName;
 use pavior_core::principal::{INSTALLATION, installation_name};
 
@@ -58,6 +59,11 @@ impl Resource {
                 Err(told.replace(SOME_ID, "-"))
             }
         }
+    }
+
+    /// What is wrong with a name that is none, for programs.
+    pub(crate) fn fault(name: &str) -> Fault {
+        if name.is_empty() { Fault::Required } else { Fault::Pattern }
     }
 
     /// Whether it is the installation, or of it.

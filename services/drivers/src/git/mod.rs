@@ -201,23 +201,9 @@ impl GitDriver {
             let message = format!("repository `{}` cannot become `{identity}` in place", prior.identity);
             return Err(Failure::new(FailureCode::Unsupported, message));
         }
-        if let Some(owner) = self.ledger.owner(&identity)?
-            && owner.resource != context.resource
-        {
-            let message =
-                format!("repository `{identity}` belongs to another resource; choose another `name`");
-            return Err(Failure::new(FailureCode::Conflict, message));
-        }
         let path = self.repositories.path(&context.organization, &name);
         let existed = path.is_dir();
-        if existed {
-            let made_for = self.git.config(&path, "pavior.resource").await?;
-            if made_for.as_deref() != Some(context.resource.as_str()) {
-                let message =
-                    format!("a repository `{identity}` that the platform did not make stands in the way");
-                return Err(Failure::new(FailureCode::Conflict, message));
-            }
-        }
+        self.may_take(context, &request, &identity, existed.then_some(&*path)).await?;
         let mut intent = self.ledger.intend(context, TYPE, &identity, &request)?;
         intent.thing.data = json!(Data { name: name.clone(), default_branch: inputs.default_branch.clone() });
         let make = async {
@@ -235,6 +221,39 @@ impl GitDriver {
             Ok(()) => self.success(&intent.thing).await,
             Err(failure) => Err(self.ledger.give_up(intent, failure, self).await),
         }
+    }
+
+    /// Refuses a repository that is not this call's to make or change: of another resource, of nobody whom the platform
+    /// knows, or of a resource of the same name that is not recorded any more, whose code is perhaps somebody else's.
+    async fn may_take(
+        &self,
+        context: &CallContext,
+        request: &ApplyRequest,
+        identity: &str,
+        path: Option<&Path>,
+    ) -> Result<(), Failure> {
+        let conflict = |message: String| Err(Failure::new(FailureCode::Conflict, message));
+        let owner = self.ledger.owner(identity)?;
+        if owner.as_ref().is_some_and(|owner| owner.resource != context.resource) {
+            return conflict(format!(
+                "repository `{identity}` belongs to another resource; choose another `name`"
+            ));
+        }
+        let Some(path) = path else { return Ok(()) };
+        let made_for = self.git.config(path, "pavior.resource").await?;
+        if made_for.as_deref() != Some(context.resource.as_str()) {
+            return conflict(format!(
+                "a repository `{identity}` that the platform did not make stands in the way"
+            ));
+        }
+        let begun = owner.is_some_and(|owner| owner.has_key(&context.idempotency_key));
+        if request.prior.is_none() && !begun {
+            return conflict(format!(
+                "a repository `{identity}` is left of a resource that is not recorded any more: save what is in it and \
+                 remove it, or choose another `name`"
+            ));
+        }
+        Ok(())
     }
 
     /// Makes the repository, or offers it what was rendered anew.

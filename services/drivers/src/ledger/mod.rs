@@ -92,7 +92,7 @@ impl Thing {
     }
 
     /// Whether an apply under this key has begun on it.
-    fn has_key(&self, key: &str) -> bool {
+    pub(crate) fn has_key(&self, key: &str) -> bool {
         self.keys.iter().any(|known| known == key)
     }
 }

@@ -195,6 +195,29 @@ async fn two_resources_do_not_share_a_repository() {
     assert_eq!(outcome.failure().unwrap().code, FailureCode::Conflict);
 }
 
+/// After a database was set back, a project of the same name is not given the code of the one that was there.
+#[tokio::test]
+async fn what_is_left_of_a_resource_is_not_taken_over_by_one_of_the_same_name() {
+    let world = World::new().await;
+    let made = world.repository("hello", &[("a", "1")]).await;
+    let path = made.outputs["path"].as_str().unwrap().to_owned();
+    let before = must(Path::new(&path), &["rev-parse", "main"]).await;
+    let resource = "organizations/acme/projects/hello/resources/repo";
+    let inputs = json!({"files": {"a": "2"}});
+    let outcome = world.apply("git", "git-repository", &context(resource, "another/1"), inputs.clone()).await;
+    let failure = outcome.failure().unwrap();
+    assert_eq!((failure.code, failure.partial.is_some()), (FailureCode::Conflict, false));
+    assert_eq!(
+        failure.message,
+        "a repository `acme/hello` is left of a resource that is not recorded any more: save what is in it and \
+         remove it, or choose another `name`"
+    );
+    assert_eq!(must(Path::new(&path), &["rev-parse", "main"]).await, before);
+    // Whoever has it recorded changes it as before.
+    let call = context(resource, "hello/2");
+    success(world.apply_over("git", "git-repository", &call, inputs, Some(&made), &[]).await);
+}
+
 #[tokio::test]
 async fn an_upgrade_is_offered_on_a_branch_after_changes() {
     let world = World::new().await;

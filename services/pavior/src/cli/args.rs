@@ -157,7 +157,8 @@ pub struct LoginArgs {
 /// What lists have in common.
 #[derive(Debug, Clone, Args)]
 pub struct ListArgs {
-    /// An AIP-160 filter, for example 'create_time > "2026-01-31T00:00:00Z"'; the reference names the fields of each list.
+    /// An AIP-160 filter, for example 'FIELD = "value" AND FIELD:*'. A field that the list does not have is answered with
+    /// those that it has.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub filter: String,
     /// Fields to order by, for example 'create_time desc'.
