@@ -97,20 +97,22 @@ async fn ends_in_order(mut system: Processes, stopped: &'static str) -> Result<(
             })
         })
         .collect();
-    let admin = system.address_of("gateway", "admin").or_else(|_| system.address_of("all", "admin"))?;
-    let arrived = async |at_least: usize, over: &dyn Fn() -> bool| {
+    let gateway = system.address_of("gateway", "admin").or_else(|_| system.address_of("all", "admin"))?;
+    let own = system.address_of(stopped, "admin")?;
+    let arrived = async |(admin, server): (&str, &str), at_least: usize, over: &dyn Fn() -> bool| {
         wait_for("the calls to arrive", Duration::from_secs(20), || async {
-            match active_calls(&admin, "gateway").await {
+            match active_calls(admin, server).await {
                 Ok(active) if active >= at_least || over() => Ok(()),
                 other => Err(format!("{other:?}")),
             }
         })
         .await;
     };
-    arrived(2 * EACH, &|| false).await;
+    // Where they wait: one that the gateway still decides on is refused as by anybody who is not there.
+    arrived((&own, "provisioning"), 2 * EACH, &|| false).await;
     let working = tokio::spawn(async move { pia.catalog().import_entities(large_import()).await });
     // On a fast machine it may be over before it was seen.
-    arrived(2 * EACH + 1, &|| working.is_finished()).await;
+    arrived((&gateway, "gateway"), 2 * EACH + 1, &|| working.is_finished()).await;
 
     let begun = Instant::now();
     let ended = tokio::task::spawn_blocking(move || system.stop(stopped).map(|()| system));

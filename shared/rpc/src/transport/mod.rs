@@ -14,7 +14,7 @@ use opentelemetry::trace::TraceContextExt;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -203,20 +203,21 @@ impl Backend {
     }
 }
 
-/// An error below HTTP: the peer cannot be reached, or the connection broke.
+/// An error below HTTP: the peer cannot be reached, or the connection broke. tonic calls both that and a time that has
+/// passed CANCELLED, as it does a call that a peer which goes down never took.
 fn transport_error(err: BoxError) -> Status {
+    let first: &(dyn std::error::Error + 'static) = &*err;
+    let late = std::iter::successors(Some(first), |err| err.source()).any(|err| err.is::<TimeoutExpired>());
     let status = Status::from_error(err);
     if !status.details().is_empty() {
         return status;
     }
-    match status.code() {
-        Code::Cancelled | Code::DeadlineExceeded => Problem::deadline_exceeded().into(),
-        code => {
-            // Whether the call was carried out is not known; only calls that are safe are repeated.
-            tracing::debug!(?code, error = status.message(), "call failed below gRPC");
-            Problem::unavailable("the service cannot be reached").into()
-        }
+    if late || status.code() == Code::DeadlineExceeded {
+        return Problem::deadline_exceeded().into();
     }
+    // Whether the call was carried out is not known; only calls that are safe are repeated.
+    tracing::debug!(code = ?status.code(), error = status.message(), "call failed below gRPC");
+    Problem::unavailable("the service cannot be reached").into()
 }
 
 #[derive(Clone)]

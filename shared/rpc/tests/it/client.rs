@@ -12,7 +12,7 @@ use pavior_rpc::audit::AuditSink;
 use pavior_rpc::problem::from_status;
 use pavior_rpc::server::ServeOptions;
 use pavior_rpc::transport::{ClientOptions, check_endpoint, local_with};
-use pavior_rpc::{ErrorReason, Problem, RequestContext, RetrySafe, Transport, context};
+use pavior_rpc::{BoxError, ErrorReason, Problem, RequestContext, RetrySafe, Transport, context};
 use tonic::{Code, Request, Status};
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -82,6 +82,28 @@ async fn context_passes_local_and_remote() {
     let outer = serve(chain(inner.0).stack(), ServeOptions::default()).await;
     let transport = pavior_rpc::remote(&format!("http://{}", outer.address), None);
     assert_eq!(seen_through(transport).await, want);
+}
+
+/// tonic says CANCELLED of both.
+#[tokio::test]
+async fn a_call_that_a_peer_never_took_is_not_late() {
+    for (late, code, reason) in [
+        (false, Code::Unavailable, ErrorReason::DependencyUnavailable),
+        (true, Code::DeadlineExceeded, ErrorReason::DeadlineExceeded),
+    ] {
+        let peer = tower::service_fn(move |_: http::Request<tonic::body::Body>| async move {
+            let error: BoxError = match late {
+                true => Box::new(tonic::TimeoutExpired(())),
+                false => Box::new(Status::cancelled("operation was canceled: connection closed")),
+            };
+            Err::<http::Response<tonic::body::Body>, BoxError>(error)
+        });
+        let options = ClientOptions { attempts: 1, ..ClientOptions::default() };
+        let mut client = AuditServiceClient::new(local_with(peer, options));
+        let status = client.get_audit_record(Request::new(get())).await.unwrap_err();
+        assert_eq!(status.code(), code);
+        assert!(from_status(&status).is(reason), "{status:?}");
+    }
 }
 
 #[tokio::test]
