@@ -19,7 +19,7 @@ project:
   pipeline:
     type: ci-pipeline
     inputs:
-      repository: "${{ resources.repository.path }}"
+      repository: "${{ resources.repository.name }}"
       steps: [{ name: test, run: "true" }]
 environments:
   development:
@@ -31,7 +31,7 @@ environments:
         command: ["/bin/sh", "-c", "exit 3"]
         variables:
           DATABASE_URL: "${{ resources.database.url }}"
-          REPOSITORY: "${{ project.resources.repository.path }}"
+          REPOSITORY: "${{ project.resources.repository.url }}"
         health: { path: /healthz, timeout: 2s }
 "#;
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod audit_trail;
+mod cli;
 mod compensation;
 mod doctor;
 mod drain;

@@ -2,6 +2,7 @@
 //! review of a change sees what it does to the command line, to authorization, to errors and to drivers.
 
 mod callers;
+mod conformance;
 mod golden;
 mod histograms;
 mod matrix;

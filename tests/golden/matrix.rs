@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result, ensure};
 use pavior::serve::DEV_OPERATOR;
-use pavior_gateway::Table;
+use pavior_gateway::RouteTable;
 use pavior_proto::pavior::platform::v1::ListAllowedActionsRequest;
 use pavior_tests::{Embedded, Person};
 
@@ -64,7 +64,7 @@ async fn allowed(person: &Person, resource: &str) -> Result<Vec<String>> {
 /// Every action that a method of the API names, by a resource of each kind that it can be done to: the project, its
 /// environments, and otherwise one that does not exist, for which its nearest ancestor stands.
 fn actions() -> Result<Actions> {
-    let table = Table::build(pavior_proto::DESCRIPTORS)?;
+    let table = RouteTable::build(pavior_proto::DESCRIPTORS)?;
     let names = table.methods().flat_map(|method| &method.patterns).flat_map(|pattern| {
         let name = pattern.replace("{organization}", "acme").replace("{project}", PROJECT);
         let classes = ["development", "production"];

@@ -8,7 +8,7 @@ use pavior::cli::apply::Source;
 use pavior::cli::client::{Client, request_id};
 use pavior::serve::DEV_OPERATOR;
 use pavior_core::principal::INSTALLATION;
-use pavior_gateway::Table;
+use pavior_gateway::RouteTable;
 use pavior_proto::pavior::audit::v1::audit_event::Phase;
 use pavior_proto::pavior::audit::v1::{AuditEvent, ListAuditRecordsRequest};
 use pavior_proto::pavior::provisioning::v1::operation_metadata::State;
@@ -41,7 +41,7 @@ environments:
 "#;
 const POLICY: &str = r#"@id("never") @effect("deny") @message("no")
 forbid (principal, action == Pavior::Action::"provisioning.runs.get", resource)
-when { context has environment_class && context.environment_class == "nowhere" };"#;
+when { context has environment_class_id && context.environment_class_id == "nowhere" };"#;
 
 /// Calls `package.Service/Method`. Fields of `request` that the method does not have are left out; the call is known
 /// as `request_id` in logs and records.
@@ -156,7 +156,7 @@ async fn every_change_has_one_record_with_its_caller() -> Result<()> {
     catalog(&mut scenario).await?;
     policy(&mut scenario).await?;
     provisioning(&mut scenario).await?;
-    let table = Table::build(pavior_proto::DESCRIPTORS)?;
+    let table = RouteTable::build(pavior_proto::DESCRIPTORS)?;
     let actions: BTreeMap<&str, &str> = table
         .methods()
         .filter(|method| !method.reads)

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use heck::ToSnakeCase as _;
-use pavior_gateway::{Method, Table, Target};
+use pavior_gateway::{Method, RouteTable, Target};
 use pavior_proto::google::api::FieldBehavior;
 use pavior_rpc::annotations;
 use pavior_rpc::comments::Comments;
@@ -56,14 +56,14 @@ fn reference_of_every_public_service() -> Result<()> {
 
 struct Reference {
     pool: DescriptorPool,
-    table: Table,
+    table: RouteTable,
     comments: Comments,
 }
 
 impl Reference {
     fn new() -> Result<Self> {
         let pool = DescriptorPool::decode(pavior_proto::PUBLISHED)?;
-        let table = Table::build(pavior_proto::DESCRIPTORS)?;
+        let table = RouteTable::build(pavior_proto::DESCRIPTORS)?;
         Ok(Self { comments: Comments::of(&pool), pool, table })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use clap::CommandFactory as _;
-use pavior_gateway::{Table, Target};
+use pavior_gateway::{RouteTable, Target};
 use pavior_rpc::server::{BoxLayer, ORDER, StackOptions, order};
 use prost_reflect::DescriptorPool;
 
@@ -36,7 +36,7 @@ fn describe(text: &mut String, command: &clap::Command, path: &str) {
 
 #[test]
 fn governance_of_every_public_method() {
-    let table = Table::build(pavior_proto::DESCRIPTORS).expect("every method has its rule");
+    let table = RouteTable::build(pavior_proto::DESCRIPTORS).expect("every method has its rule");
     let methods: BTreeMap<&str, String> = table
         .methods()
         .map(|method| {

@@ -37,13 +37,10 @@ fn found() -> BTreeSet<String> {
 fn what_is_written_without_an_event_is_in_the_list() {
     let found = found();
     assert!(found.len() > 5, "the calls were not found: {found:?}");
-    let allowed: BTreeSet<String> = ALLOWED
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect();
-    let more: Vec<_> = found.difference(&allowed).collect();
-    assert!(more.is_empty(), "written without an audit event; use `Store::change`: {more:#?}");
-    let less: Vec<_> = allowed.difference(&found).collect();
-    assert!(less.is_empty(), "remove from tests/golden/upkeep.txt, which may only shrink: {less:#?}");
+    crate::assert_shrinks(
+        "upkeep.txt",
+        ALLOWED,
+        &found,
+        "is written without an audit event; use `Store::change`",
+    );
 }

@@ -4,6 +4,7 @@
 //! Everything is read in one read-only transaction, so a database in use is seen at one moment. Records are read in
 //! pages while the page before is hashed on another thread.
 
+mod keys;
 mod log;
 mod source;
 
@@ -11,16 +12,18 @@ use std::collections::BTreeMap;
 
 use crate::error::{Failure, VerifyError};
 use crate::merkle::Hash;
-use crate::note::{Checkpoint, VerifierKey};
+use crate::note::{Checkpoint, Note, VerifierKey};
 use crate::sequence::{LogSequences, Sequences};
-use source::{Source, number, text};
+use keys::{LogKeys, refuse_keys_of_no_log};
+use source::{Head, Source, number, text};
 
 /// How a log's newest checkpoint was believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckpointStatus {
     /// Signed by a key that the caller supplied.
     Trusted,
-    /// Signed by the key that stands in the database itself: whoever can write the database could have replaced both.
+    /// Signed by the key that stands in the database itself, as no supplied key is of this log: whoever can write the
+    /// database could have replaced both.
     SelfDeclared,
 }
 
@@ -66,7 +69,8 @@ impl Report {
 /// What to check against.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The keys that are trusted; without any, only the database's agreement with itself is shown.
+    /// The keys that are trusted. A key of one log is asked about that log only, and any other key about every log. Of
+    /// a log without a key, only the database's agreement with itself is shown.
     pub keys: Option<Vec<VerifierKey>>,
     /// Signed notes that were seen before: each log must still begin with what they say, which is what finds a log
     /// that was cut or replaced together with its checkpoint.
@@ -99,11 +103,14 @@ pub async fn verify_database_with(database: &str, options: Options) -> Result<Re
 async fn verify_source(source: &mut Source, options: &Options) -> Result<Report, VerifyError> {
     let heads = source.heads().await?;
     refuse_strays(source, &heads).await?;
+    let keys = options.keys.as_deref().unwrap_or_default();
+    refuse_keys_of_no_log(keys, &heads)?;
+    let remembered = remembered(options, &heads)?;
     let mut sequences = Sequences::default();
     let mut logs = Vec::new();
-    for head in heads {
-        let milestones = milestones(&head.log, &head.origin, options)?;
-        let (report, seen) = log::verify(source, head, milestones, options.keys.as_deref()).await?;
+    for head in &heads {
+        let milestones = milestones(head, &remembered)?;
+        let (report, seen) = log::verify(source, head, milestones, &LogKeys::of(head, keys, &heads)).await?;
         sequences.add(seen);
         let loss_accepted = source.loss_accepted(&report.log).await?;
         logs.push(LogReport { loss_accepted, ..report });
@@ -115,7 +122,7 @@ async fn verify_source(source: &mut Source, options: &Options) -> Result<Report,
 }
 
 /// Rows of a log whose head is gone.
-async fn refuse_strays(source: &mut Source, heads: &[source::Head]) -> Result<(), VerifyError> {
+async fn refuse_strays(source: &mut Source, heads: &[Head]) -> Result<(), VerifyError> {
     for table in ["audit_record", "audit_tile", "audit_checkpoint"] {
         let mut after = None;
         while let Some(log) = source.next_log(table, after.as_deref()).await? {
@@ -130,20 +137,38 @@ async fn refuse_strays(source: &mut Source, heads: &[source::Head]) -> Result<()
     Ok(())
 }
 
-fn milestones(log: &str, origin: &str, options: &Options) -> Result<BTreeMap<u64, Hash>, VerifyError> {
+/// The checkpoints that the caller has seen before. The caller vouches for one that no supplied key may have signed. One
+/// of a log that is not there shows that the log was removed.
+fn remembered(options: &Options, heads: &[Head]) -> Result<Vec<Checkpoint>, VerifyError> {
+    let mut remembered = Vec::new();
+    for text in &options.remembered {
+        let unreadable = |e| VerifyError::unreadable("remembered checkpoint", e);
+        let note = Note::parse(text).map_err(unreadable)?;
+        let checkpoint = Checkpoint::of(&note).map_err(unreadable)?;
+        let keys = options.keys.iter().flatten().filter(|key| key.covers(&checkpoint.origin));
+        let keys: Vec<VerifierKey> = keys.cloned().collect();
+        if !keys.is_empty() {
+            Checkpoint::verified(text, &keys).map_err(unreadable)?;
+        }
+        let Checkpoint { origin, size, .. } = &checkpoint;
+        if *size > 0 && !heads.iter().any(|head| head.origin == *origin) {
+            let log = origin.rsplit('/').next().unwrap_or(origin);
+            let why =
+                format!("no log is named `{origin}`, but a checkpoint of {size} records was seen before");
+            return Err(Failure::at(log, 0, None, why).into());
+        }
+        remembered.push(checkpoint);
+    }
+    Ok(remembered)
+}
+
+/// The roots that a log had at the sizes of remembered checkpoints.
+fn milestones(head: &Head, remembered: &[Checkpoint]) -> Result<BTreeMap<u64, Hash>, Failure> {
     let mut found = BTreeMap::new();
-    for note in &options.remembered {
-        let remembered = match &options.keys {
-            Some(keys) => Checkpoint::verified(note, keys),
-            None => crate::note::Note::parse(note).and_then(|note| Checkpoint::of(&note)),
-        }
-        .map_err(|e| VerifyError::unreadable("remembered checkpoint", e))?;
-        if remembered.origin != origin {
-            continue;
-        }
-        if found.insert(remembered.size, remembered.root).is_some_and(|other| other != remembered.root) {
-            let why = format!("two signed checkpoints of {} records contradict each other", remembered.size);
-            return Err(Failure::above(log, why).into());
+    for Checkpoint { size, root, .. } in remembered.iter().filter(|seen| seen.origin == head.origin) {
+        if found.insert(*size, *root).is_some_and(|other| other != *root) {
+            let why = format!("two signed checkpoints of {size} records contradict each other");
+            return Err(Failure::above(&head.log, why));
         }
     }
     Ok(found)
@@ -184,22 +209,79 @@ async fn check_sequences(source: &mut Source, sequences: Sequences) -> Result<(u
 
 #[cfg(test)]
 mod tests {
+    use sqlx::Connection as _;
+
     use super::*;
 
+    async fn refused(database: &str) -> (String, String) {
+        match verify_database(database, None).await.unwrap_err() {
+            VerifyError::NotAnAuditLog { what, found, wanted } => {
+                assert!(wanted.contains("for example DATA/audit.db"), "{wanted}");
+                (what, found)
+            }
+            other => panic!("{database}: {other:?}"),
+        }
+    }
+
+    async fn sqlite(path: &std::path::Path, sql: &str) {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path).create_if_missing(true);
+        let mut db = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut db).await.unwrap();
+        db.close().await.unwrap();
+    }
+
     #[tokio::test]
-    async fn what_is_not_an_audit_database_is_unreadable_and_not_sound() {
+    async fn what_is_no_audit_database_is_named_with_what_would_be_right() {
         let folder = tempfile::tempdir().unwrap();
-        let text = folder.path().join("text.db");
-        std::fs::write(&text, "not a database, but long enough to look like one ".repeat(100)).unwrap();
-        let empty = folder.path().join("empty.db");
-        std::fs::write(&empty, "").unwrap();
+        for (name, content, found) in [
+            (
+                "text.db",
+                "not a database, but long enough to look like one ".repeat(100),
+                "the file is no SQLite database",
+            ),
+            ("empty.db", String::new(), "the file is empty"),
+            (
+                "acme.jsonl",
+                r#"{"log":"acme"}"#.to_owned(),
+                "the file holds JSON, as an exported log does, and no SQLite database",
+            ),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            let path = path.display().to_string();
+            assert_eq!(refused(&path).await, (path.clone(), found.to_owned()));
+        }
+        let inside = folder.path().display().to_string();
+        assert_eq!(refused(&inside).await, (inside.clone(), "it is a folder".to_owned()));
+        let other = folder.path().join("catalog.db");
+        sqlite(&other, "CREATE TABLE entity (id TEXT)").await;
+        let (_, found) = refused(&other.display().to_string()).await;
+        assert!(found.starts_with("the database has none of the tables of one"), "{found}");
+        let (what, found) = refused("mysql://user:secret@host/audit").await;
+        assert_eq!(
+            (what.as_str(), found.as_str()),
+            ("mysql://…", "databases of the scheme `mysql` are not known")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_table_that_is_missing_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.db");
+        sqlite(&path, "CREATE TABLE audit_record (log TEXT)").await;
+        let error = verify_database(&path.display().to_string(), None).await.unwrap_err();
+        assert_eq!(error.to_string(), "log `(all)`: the table `audit_tile` is missing");
+        assert!(error.failure().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_reached_is_unreadable() {
+        let folder = tempfile::tempdir().unwrap();
         let absent = folder.path().join("absent.db");
-        for path in [&text, &empty, &absent] {
-            let error = verify_database(&path.display().to_string(), None).await.unwrap_err();
-            assert!(matches!(error, VerifyError::Unreadable { .. }), "{path:?}: {error}");
+        for database in [absent.display().to_string().as_str(), "postgres://nobody@127.0.0.1:1/nothing"] {
+            let error = verify_database(database, None).await.unwrap_err();
+            assert!(matches!(error, VerifyError::Unreadable { .. }), "{database}: {error}");
         }
         assert!(!absent.exists());
-        let error = verify_database("postgres://nobody@127.0.0.1:1/nothing", None).await.unwrap_err();
-        assert!(matches!(error, VerifyError::Unreadable { .. }), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! What verification can find.
+//! The results of a verification that did not succeed.
 
 /// The first place where a log is not what it was when it was signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,16 @@ pub enum VerifyError {
     /// The log was changed, or is not complete.
     #[error("{0}")]
     Tampered(Failure),
+    /// It is something else than an audit database or an exported audit log, so there is nothing to verify.
+    #[error("`{what}` is not an audit log: {found}; {wanted}")]
+    NotAnAuditLog {
+        /// What was to be verified.
+        what: String,
+        /// What it is instead.
+        found: String,
+        /// What would be right.
+        wanted: &'static str,
+    },
     /// The database or export cannot be read, so nothing can be said about it.
     #[error("cannot read `{what}`: {why}")]
     Unreadable {
@@ -58,8 +68,19 @@ impl VerifyError {
     pub fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Tampered(failure) => Some(failure),
-            Self::Unreadable { .. } => None,
+            Self::NotAnAuditLog { .. } | Self::Unreadable { .. } => None,
         }
+    }
+
+    pub(crate) fn not_a_database(what: impl Into<String>, found: impl Into<String>) -> Self {
+        let wanted = "give the database of the audit service: its SQLite file (for example DATA/audit.db) or a \
+                      `postgres://` URL";
+        Self::NotAnAuditLog { what: what.into(), found: found.into(), wanted }
+    }
+
+    pub(crate) fn not_an_export(found: impl Into<String>) -> Self {
+        let wanted = "an export has one record as JSON on each line and `{\"checkpoint\": …}` on the last";
+        Self::NotAnAuditLog { what: "export".to_owned(), found: found.into(), wanted }
     }
 
     pub(crate) fn unreadable(what: impl Into<String>, why: impl std::fmt::Display) -> Self {

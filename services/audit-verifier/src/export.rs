@@ -40,6 +40,9 @@ pub fn verify_export(mut reader: impl BufRead, keys: &[VerifierKey]) -> Result<E
         let index = tree.size();
         line.clear();
         let read = reader.read_until(b'\n', &mut line).map_err(|e| VerifyError::unreadable("export", e))?;
+        if read == 0 && index == 0 {
+            return Err(VerifyError::not_an_export("it is empty"));
+        }
         if read == 0 {
             return Err(Failure::at(&name, index, None, "the export ends without a checkpoint").into());
         }
@@ -50,6 +53,9 @@ pub fn verify_export(mut reader: impl BufRead, keys: &[VerifierKey]) -> Result<E
             let last: LastLine = serde_json::from_slice(&line)
                 .map_err(|e| Failure::above(&name, format!("the checkpoint line is not readable: {e}")))?;
             return finish(&name, &tree, &last.checkpoint, keys);
+        }
+        if index == 0 && line.first() != Some(&b'{') {
+            return Err(VerifyError::not_an_export("it does not begin with a record"));
         }
         let record = Record::parse(&line).map_err(|why| Failure::at(&name, index, None, why))?;
         let event = Some(record.event.event_id.to_string());

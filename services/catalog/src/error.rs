@@ -13,6 +13,14 @@ fn no_channel(template: &str, channel: &str, channels: &[String]) -> String {
     format!("template `{template}` has no channel `{channel}`; it has {has}")
 }
 
+/// Says of entities that projects manage that they are not changed here.
+fn managed(entities: &[(String, String)]) -> String {
+    match entities {
+        [(entity, _)] => format!("`{entity}` is managed by a project: change or delete it there"),
+        several => format!("{} entities are managed by projects: change or delete them there", several.len()),
+    }
+}
+
 /// An error of the catalog. `api/status.rs` says what each is on the wire.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -35,6 +43,16 @@ pub(crate) enum Error {
         field: String,
         /// Each by name, with what it applies to.
         definitions: Vec<(String, String)>,
+    },
+    /// Entities that projects manage, each with the resource that it is made for.
+    #[error("{}", managed(.0))]
+    Managed(Vec<(String, String)>),
+    /// The owner of an entity does not exist.
+    #[error("the request refers to what does not exist")]
+    NoOwner {
+        owner: String,
+        /// The group with the most similar id.
+        nearest: Option<String>,
     },
     /// Every organization has it and needs it.
     #[error("`{name}` is built in and cannot be changed or deleted")]

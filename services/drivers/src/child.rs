@@ -86,7 +86,7 @@ pub(crate) struct Supervised {
 
 /// How to ask work to end; after the grace time it is killed in any case.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Ask {
+pub(crate) enum StopSignal {
     Interrupt,
     Terminate,
     Kill,
@@ -225,11 +225,11 @@ fn end_of_line(text: &[u8]) -> Option<usize> {
 
 impl Supervised {
     /// Asks the whole group to end.
-    pub(crate) async fn ask(&mut self, how: Ask) {
+    pub(crate) async fn signal(&mut self, how: StopSignal) {
         let byte = match how {
-            Ask::Interrupt => b"i",
-            Ask::Terminate => b"t",
-            Ask::Kill => b"k",
+            StopSignal::Interrupt => b"i",
+            StopSignal::Terminate => b"t",
+            StopSignal::Kill => b"k",
         };
         if let Some(control) = &mut self.control {
             // An error means that the shim has ended already.

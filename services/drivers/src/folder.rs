@@ -113,8 +113,8 @@ fn places(list: &Path, path: &Path) -> std::io::Result<Vec<String>> {
 fn in_use(own: &Path) -> std::io::Result<bool> {
     for driver in std::fs::read_dir(own)? {
         match std::fs::read_dir(driver?.path().join("things")) {
-            Ok(mut things) => {
-                if things.next().is_some() {
+            Ok(mut entries) => {
+                if entries.next().is_some() {
                     return Ok(true);
                 }
             }

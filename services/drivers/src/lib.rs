@@ -11,6 +11,7 @@
 
 mod child;
 mod config;
+mod content;
 mod database;
 mod folder;
 mod git;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pavior_proto::pavior::platform::v1::ListAllowedActionsResponse;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 
-use crate::table::Table;
+use crate::routes::RouteTable;
 
 /// The actions of a resource, apart by who can say now whether they are allowed.
 pub(crate) struct Actions {
@@ -19,7 +19,7 @@ pub(crate) struct Actions {
 
 impl Actions {
     /// What could be done with the resource of a name.
-    pub(crate) fn about(table: &Table, name: &str) -> Self {
+    pub(crate) fn about(table: &RouteTable, name: &str) -> Self {
         let mut found = Self { plain: BTreeSet::new(), planned: BTreeSet::new(), own: BTreeMap::new() };
         for method in table.methods_on(name) {
             let side = if method.plan_follows { &mut found.planned } else { &mut found.plain };

@@ -1,14 +1,18 @@
 //! Whether a call may go on: the tenant's border, facts from the owner, policy's decision. Fails closed.
 
-use pavior_core::Fault;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pavior_auth::{Peer, ServiceIdentity};
+use pavior_core::Fault;
 use pavior_core::audit::DecisionRef;
 use pavior_core::name::ResourceName;
 use pavior_core::principal::{Principal, PrincipalKind};
+use pavior_proto::pavior::governance::internal::v1::resource_facts_service_client::ResourceFactsServiceClient;
 use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, OwnerChange, ResourceFacts};
+use pavior_proto::pavior::policy::internal::v1::decision_service_client::DecisionServiceClient;
 use pavior_proto::pavior::policy::internal::v1::{DecideRequest, DecisionContext, DecisionStage};
 use pavior_proto::pavior::policy::v1::{Decision, Effect};
 use pavior_proto::pavior::r#type::v1 as pb;
@@ -18,10 +22,9 @@ use pavior_rpc::{RequestContext, context, mask, validate};
 use tonic::{Code, Status};
 
 use crate::denial::{Denial, Refused, access_denied, denied, reference, unapproved};
-use crate::gateway::Engine;
+use crate::field;
 use crate::resource::Resource;
-use crate::table::{Field, Method, Target};
-use crate::wire;
+use crate::routes::{Field, Method, Target};
 
 /// In so many ways a call may change owners; each is a question to policy.
 const MAX_OWNER_CHANGES: usize = 200;
@@ -56,7 +59,16 @@ fn governed_name<'a>(name: &'a str, method: &Method) -> Result<&'a str, String> 
     })
 }
 
-impl Engine {
+/// Who is asked before a call goes on.
+pub(crate) struct Admission {
+    pub(crate) identity: ServiceIdentity,
+    pub(crate) decisions: DecisionServiceClient<Peer>,
+    /// By role: the services that give facts about their resources.
+    pub(crate) owners: HashMap<String, ResourceFactsServiceClient<Peer>>,
+    pub(crate) decision_timeout: Duration,
+}
+
+impl Admission {
     /// Decides whether `caller` may make the call.
     pub(crate) async fn admit(
         &self,
@@ -286,9 +298,9 @@ fn followed(
 }
 
 fn read<'a>(message: &'a Bytes, field: &Field) -> Result<&'a str, Problem> {
-    match wire::string_at(message, &field.numbers) {
+    match field::string_at(message, &field.numbers) {
         Ok(value) => Ok(value.unwrap_or_default()),
-        Err(wire::Malformed) => {
+        Err(field::Malformed) => {
             Err(Problem::invalid_field("", Fault::Syntax, "the message is not valid protobuf"))
         }
     }
@@ -304,8 +316,8 @@ pub(crate) fn about(resource: &Resource) -> GetResourceFactsRequest {
 fn repeated<'a>(message: &'a Bytes, method: &Method) -> Result<Option<&'a str>, Problem> {
     let Some(fields) = &method.repeatable else { return Ok(None) };
     let malformed = |_| Problem::invalid_field("", Fault::Syntax, "the message is not valid protobuf");
-    let validates = fields.validate_only.map(|number| wire::flag_at(message, number)).transpose();
-    let id = wire::string_at(message, &[fields.request_id]).map_err(malformed)?;
+    let validates = fields.validate_only.map(|number| field::flag_at(message, number)).transpose();
+    let id = field::string_at(message, &[fields.request_id]).map_err(malformed)?;
     let once = validates.map_err(malformed)?.unwrap_or_default();
     Ok(id.filter(|id| !once && validate::is_uuid4(id.as_bytes())))
 }
@@ -348,8 +360,8 @@ fn new_owner<'a>(message: &'a Bytes, method: &Method, resource: &Resource) -> Re
 /// Whether an update writes the owner: its mask names it, or has no paths and the owner is there.
 fn is_written(message: &Bytes, mask: &Field, owner: &Field, value: &str) -> Result<bool, Problem> {
     let malformed =
-        |wire::Malformed| Problem::invalid_field("", Fault::Syntax, "the message is not valid protobuf");
-    let paths = wire::strings_at(message, &mask.numbers).map_err(malformed)?;
+        |field::Malformed| Problem::invalid_field("", Fault::Syntax, "the message is not valid protobuf");
+    let paths = field::strings_at(message, &mask.numbers).map_err(malformed)?;
     if paths.is_empty() {
         return Ok(!value.is_empty());
     }

@@ -1,22 +1,24 @@
 //! Passing an admitted call on: its bytes, with a signed token in place of the caller's credential.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, header};
 use http_body_util::Full;
-use pavior_auth::{Grant, INTERNAL_TOKEN};
+use pavior_auth::{Grant, INTERNAL_TOKEN, ServiceIdentity, Unauthenticated};
+use pavior_core::clock::Clock;
 use pavior_rpc::problem::Problem;
-use pavior_rpc::{context, until};
+use pavior_rpc::{Transport, context, until};
 use tonic::Status;
 use tonic::body::Body;
 use tower::ServiceExt;
 
 use crate::admission::{Admitted, Caller};
-use crate::frame;
-use crate::gateway::Engine;
-use crate::table::Method;
+use crate::message;
+use crate::routes::Method;
 
 /// The id of the decision that let a call in, in the answer's metadata.
 const DECISION: HeaderName = HeaderName::from_static("x-pavior-policy-decision");
@@ -45,7 +47,16 @@ const NOT_FORWARDED: &[&str] = &[
     "baggage",
 ];
 
-impl Engine {
+/// Sends calls to the services that answer them.
+pub(crate) struct Forwarder {
+    pub(crate) identity: ServiceIdentity,
+    /// By role, unsigned: each forwarded call gets a token of its own.
+    pub(crate) upstreams: HashMap<String, Transport>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) max_stream: Duration,
+}
+
+impl Forwarder {
     /// Sends an admitted call to its service and gives back the answer unchanged.
     pub(crate) async fn forward(
         &self,
@@ -105,7 +116,7 @@ impl Engine {
         };
         let token = if method.reads { self.identity.mint_shared(&grant) } else { self.identity.mint(&grant) };
         let token = token.map_err(Problem::internal)?;
-        let body = Body::new(Full::new(frame::write(message)));
+        let body = Body::new(Full::new(message::write(message)));
         let mut request = Request::new(body);
         *request.method_mut() = http::Method::POST;
         *request.version_mut() = Version::HTTP_2;
@@ -129,7 +140,7 @@ impl Engine {
     fn lifetime(&self, caller: &Caller) -> (Duration, Problem) {
         let left = caller.expires_at.map(|at| at - self.clock.now().unix_timestamp());
         match left.map(|left| Duration::from_secs(u64::try_from(left).unwrap_or(0))) {
-            Some(left) if left < self.max_stream => (left, Problem::unauthenticated()),
+            Some(left) if left < self.max_stream => (left, Unauthenticated::EXPIRED.into()),
             _ => (self.max_stream, Problem::unavailable("the stream is too old, resume it")),
         }
     }

@@ -1,6 +1,5 @@
 //! The one service of the gateway: every public method goes through here, and none has code of its own.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,52 +9,45 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use opentelemetry::KeyValue;
-use pavior_auth::{Peer, ServiceIdentity, TokenVerifier, Unauthenticated};
+use pavior_auth::{TokenVerifier, Unauthenticated};
 use pavior_core::audit::{Affected, AuditClass, AuditEvent, Cause, Outcome, PrincipalRef, Status as Ended};
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
 use pavior_core::principal::INSTALLATION;
-use pavior_proto::pavior::governance::internal::v1::resource_facts_service_client::ResourceFactsServiceClient;
 use pavior_proto::pavior::governance::v1::Audit;
-use pavior_proto::pavior::policy::internal::v1::decision_service_client::DecisionServiceClient;
 use pavior_rpc::problem::{ErrorReason, Problem, from_status};
-use pavior_rpc::{Transport, audit, context, values};
+use pavior_rpc::{audit, context, values};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service;
 
-use crate::admission::{Admitted, Caller};
+use crate::admission::{Admission, Admitted, Caller};
+use crate::audit_queue::AuditQueue;
 use crate::denial::Denial;
-use crate::frame;
+use crate::forward::Forwarder;
+use crate::message;
 use crate::metrics::Metrics;
-use crate::table::{Method, Table};
-use crate::trail::Trail;
-use crate::web::Refused;
+use crate::routes::{Method, RouteTable};
+use crate::web::Rejected;
 
 /// How long a caller may take to send its message. Each that takes longer holds a place of the concurrency limit.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the gateway knows and whom it asks.
-pub(crate) struct Engine {
-    pub(crate) table: Table,
+/// The gateway: authenticates, admits, forwards and records.
+pub(crate) struct Gateway {
+    pub(crate) routes: RouteTable,
     pub(crate) tokens: TokenVerifier,
-    pub(crate) identity: ServiceIdentity,
-    /// By role, unsigned: each forwarded call gets a token of its own.
-    pub(crate) upstreams: HashMap<String, Transport>,
-    pub(crate) decisions: DecisionServiceClient<Peer>,
-    /// By role: who gives facts about resources.
-    pub(crate) owners: HashMap<String, ResourceFactsServiceClient<Peer>>,
-    pub(crate) trail: Arc<Trail>,
+    pub(crate) admission: Admission,
+    pub(crate) forwarder: Forwarder,
+    pub(crate) audit_queue: Arc<AuditQueue>,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdGen>,
     pub(crate) max_message_bytes: usize,
-    pub(crate) max_stream: Duration,
-    pub(crate) decision_timeout: Duration,
 }
 
-impl Engine {
+impl Gateway {
     /// Answers a call from outside.
     async fn serve(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
         let method = self.route(&request)?;
@@ -63,7 +55,7 @@ impl Engine {
             Ok(caller) => caller,
             Err(refused) => {
                 self.metrics.unauthenticated.add(1, &[KeyValue::new("reason", refused.reason())]);
-                self.trail.refused(refused.reason());
+                self.audit_queue.refused(refused.reason());
                 tracing::debug!(reason = refused.reason(), method = method.path, "caller not authenticated");
                 return Err(refused.into());
             }
@@ -81,11 +73,11 @@ impl Engine {
         let begin = Instant::now();
         let (parts, body) = request.into_parts();
         // Streams have no deadline; their one request message has.
-        let message = frame::read(&parts.headers, body, self.max_message_bytes);
+        let message = message::read(&parts.headers, body, self.max_message_bytes);
         let message = tokio::time::timeout(READ_TIMEOUT, message).await;
         let message = message.map_err(|_| Status::from(Problem::deadline_exceeded()))??;
         values::check(&method.input, &message)?;
-        let admitted = match self.admit(caller, method, &message).await {
+        let admitted = match self.admission.admit(caller, method, &message).await {
             Ok(admitted) => admitted,
             Err(refused) => {
                 self.metrics.decided(method, refused.status.code());
@@ -96,7 +88,7 @@ impl Engine {
             }
         };
         self.metrics.decided(method, Code::Ok);
-        let response = self.forward(caller, method, &admitted, &parts.headers, &message).await;
+        let response = self.forwarder.forward(caller, method, &admitted, &parts.headers, &message).await;
         if method.audit == Audit::Access {
             self.record_access(caller, method, &admitted, &response, begin)?;
         }
@@ -106,7 +98,7 @@ impl Engine {
     /// The method of a request, if it is public and the request is gRPC.
     pub(crate) fn route(&self, request: &Request<Body>) -> Result<Arc<Method>, Status> {
         let path = request.uri().path();
-        if let Some(method) = self.table.method(path) {
+        if let Some(method) = self.routes.method(path) {
             return Ok(method.clone());
         }
         let shown: String = path.chars().take(200).collect();
@@ -136,7 +128,7 @@ impl Engine {
             ..Outcome::error(Ended::Denied, audit::code(status.code()), from_status(status).reason)
         };
         // In the log of the caller's own organization: nobody writes into the logs of others, or makes new ones.
-        self.trail.push(&caller.principal.organization, event);
+        self.audit_queue.push(&caller.principal.organization, event);
     }
 
     /// The answer is given only when its record is queued.
@@ -166,7 +158,7 @@ impl Engine {
             };
         }
         let organization = resource.map_or(INSTALLATION, |resource| &resource.organization);
-        if self.trail.push(organization, event) {
+        if self.audit_queue.push(organization, event) {
             return Ok(());
         }
         let text = "the call must be recorded, and too many records wait for the audit service";
@@ -188,19 +180,21 @@ impl Engine {
     }
 }
 
-/// The gateway as a service: authenticates, governs and forwards. Cheap to clone.
+/// The gateway as a tower service. Cheap to clone.
 #[derive(Clone)]
-pub struct Gateway {
-    pub(crate) engine: Arc<Engine>,
+pub(crate) struct GatewayService {
+    pub(crate) gateway: Arc<Gateway>,
 }
 
-impl std::fmt::Debug for Gateway {
+impl std::fmt::Debug for GatewayService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gateway").field("services", &self.engine.table.services()).finish_non_exhaustive()
+        f.debug_struct("GatewayService")
+            .field("services", &self.gateway.routes.services())
+            .finish_non_exhaustive()
     }
 }
 
-impl<B> Service<Request<B>> for Gateway
+impl<B> Service<Request<B>> for GatewayService
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<pavior_rpc::BoxError>,
@@ -214,13 +208,13 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let engine = self.engine.clone();
+        let gateway = self.gateway.clone();
         let request = request.map(Body::new);
         Box::pin(async move {
-            if let Some(Refused(problem)) = request.extensions().get::<Refused>() {
+            if let Some(Rejected(problem)) = request.extensions().get::<Rejected>() {
                 return Ok(Status::from(problem.clone()).into_http());
             }
-            Ok(engine.serve(request).await.unwrap_or_else(Status::into_http))
+            Ok(gateway.serve(request).await.unwrap_or_else(Status::into_http))
         })
     }
 }

@@ -6,24 +6,24 @@
 //! services side by side. It must never hold code for a single RPC of another service (its table comes from the
 //! descriptors), keep data of its own, or let a call through when policy cannot be asked.
 //!
-//! Entry points: [`build`], [`Config`], [`Table`].
+//! Entry points: [`build`], [`Config`], [`RouteTable`].
 
 mod actions;
 mod admission;
+mod audit_queue;
 mod config;
 mod denial;
 mod error;
+mod field;
 mod forward;
-mod frame;
 mod gateway;
+mod message;
 mod metrics;
 mod platform;
 mod resource;
-mod table;
-mod trail;
+mod routes;
 mod upstreams;
 mod web;
-mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -44,14 +44,14 @@ use tonic::service::Routes;
 
 pub use config::Config;
 pub use error::Error;
-pub use gateway::Gateway;
-pub use table::{Field, Method, Repeatable, ResourceKind, Table, Target};
-pub use web::Binding;
+pub use routes::{Binding, Field, Method, Repeatable, ResourceKind, RouteTable, Target};
 
-use gateway::Engine;
+use admission::Admission;
+use audit_queue::{AuditQueue, Ship};
+use forward::Forwarder;
+use gateway::{Gateway, GatewayService};
 use metrics::Metrics;
 use platform::Platform;
-use trail::{Ship, Trail};
 use web::Web;
 
 /// The role of the gateway itself: the issuer of its tokens.
@@ -97,7 +97,7 @@ impl std::fmt::Debug for Deps {
 /// upstream, or a configuration that cannot work.
 pub fn build(config: &Config, deps: Deps) -> Result<Component, Error> {
     config.validate()?;
-    let table = Table::build(deps.descriptors)?;
+    let table = RouteTable::build(deps.descriptors)?;
     let needed: BTreeSet<String> =
         table.roles().into_iter().chain([POLICY_ROLE.to_owned(), AUDIT_ROLE.to_owned()]).collect();
     let missing: Vec<String> = needed
@@ -109,22 +109,21 @@ pub fn build(config: &Config, deps: Deps) -> Result<Component, Error> {
     }
     let services = served(&table);
     let metrics = Metrics::new(&deps.meter);
-    let trail = Arc::new(Trail::new(
+    let audit_queue = Arc::new(AuditQueue::new(
         config.audit_queue,
         time::Duration::seconds(i64::from(config.refusal_window_seconds)),
         deps.clock.clone(),
         deps.ids.clone(),
         metrics.audit_dropped.clone(),
     ));
-    let shipper = shipper(config, &deps, trail.clone());
+    let shipper = shipper(config, &deps, audit_queue.clone());
     let records = {
-        let trail = trail.clone();
-        HealthCheck::new("gateway audit records", move || std::future::ready(trail.check()))
+        let audit_queue = audit_queue.clone();
+        HealthCheck::new("gateway audit records", move || std::future::ready(audit_queue.check()))
     };
     let tokens = deps.tokens.clone();
     let (answering, watcher) = upstreams::watch(&deps.upstreams);
-    let engine = engine(config, deps, table, metrics, trail)?;
-    let gateway = Gateway { engine };
+    let gateway = GatewayService { gateway: gateway(config, deps, table, metrics, audit_queue)? };
     let mut checks = issuers(&tokens);
     checks.push(records);
     checks.extend(answering);
@@ -143,7 +142,7 @@ pub fn build(config: &Config, deps: Deps) -> Result<Component, Error> {
 /// # Errors
 /// As [`build`].
 pub fn needs(descriptors: &[u8]) -> Result<BTreeMap<&'static str, BTreeSet<String>>, Error> {
-    Ok(upstreams::needs(&Table::build(descriptors)?))
+    Ok(upstreams::needs(&RouteTable::build(descriptors)?))
 }
 
 /// Without the keys of any issuer nobody gets in; without those of one of several, the callers of that one do not.
@@ -166,7 +165,7 @@ fn issuers(tokens: &TokenVerifier) -> Vec<HealthCheck> {
 }
 
 /// The names of the services that are public, as they live in the descriptors.
-fn served(table: &Table) -> Vec<&'static str> {
+fn served(table: &RouteTable) -> Vec<&'static str> {
     let mut services: Vec<&'static str> = table
         .methods()
         .filter_map(|method| methods::method(&method.path))
@@ -177,13 +176,13 @@ fn served(table: &Table) -> Vec<&'static str> {
     services
 }
 
-fn engine(
+fn gateway(
     config: &Config,
     deps: Deps,
-    table: Table,
+    table: RouteTable,
     metrics: Metrics,
-    trail: Arc<Trail>,
-) -> Result<Arc<Engine>, Error> {
+    audit_queue: Arc<AuditQueue>,
+) -> Result<Arc<Gateway>, Error> {
     let Deps { identity, tokens, upstreams, clock, ids, meter, .. } = deps;
     let signed = |role: &str| upstreams.get(role).map(|raw| identity.peer(raw.clone(), role));
     let policy = signed(POLICY_ROLE).ok_or_else(|| Error::NoUpstream(vec![POLICY_ROLE.to_owned()]))?;
@@ -192,7 +191,7 @@ fn engine(
         .filter_map(|role| Some((role.clone(), ResourceFactsServiceClient::new(signed(role)?))))
         .collect();
     let catalog = signed(CATALOG_ROLE);
-    // The platform service stands behind the same door as every other: it believes only a signed token.
+    // The platform service has the same server stack as every other: it accepts only signed tokens.
     let verifier = InternalVerifier::new([(identity.role().to_owned(), identity.public())], clock.clone())?;
     let rules = CallRules::of(&governance::services(PLATFORM_ROLE))?;
     let options = StackOptions {
@@ -203,31 +202,37 @@ fn engine(
         ids: ids.clone(),
         ..StackOptions::default()
     };
-    Ok(Arc::new_cyclic(|engine| {
-        let platform = Platform::new(engine.clone(), identity.clone(), catalog);
+    Ok(Arc::new_cyclic(|gateway| {
+        let platform = Platform::new(gateway.clone(), identity.clone(), catalog);
         let platform = local(stack(Routes::new(PlatformServiceServer::new(platform)), options));
         let mut upstreams: std::collections::HashMap<String, Transport> = upstreams.into_iter().collect();
         upstreams.insert(PLATFORM_ROLE.to_owned(), platform);
-        Engine {
-            table,
+        Gateway {
+            routes: table,
             tokens,
-            identity,
-            upstreams,
-            decisions: DecisionServiceClient::new(policy),
-            owners,
-            trail,
+            admission: Admission {
+                identity: identity.clone(),
+                decisions: DecisionServiceClient::new(policy),
+                owners,
+                decision_timeout: config.decision_timeout(),
+            },
+            forwarder: Forwarder {
+                identity,
+                upstreams,
+                clock: clock.clone(),
+                max_stream: Duration::from_secs(config.max_stream_seconds),
+            },
+            audit_queue,
             metrics,
             clock,
             ids,
             max_message_bytes: config.max_message_bytes,
-            max_stream: Duration::from_secs(config.max_stream_seconds),
-            decision_timeout: config.decision_timeout(),
         }
     }))
 }
 
 /// The task that ships audit records.
-fn shipper(config: &Config, deps: &Deps, trail: Arc<Trail>) -> Option<Task> {
+fn shipper(config: &Config, deps: &Deps, audit_queue: Arc<AuditQueue>) -> Option<Task> {
     let audit = deps.identity.transport(deps.upstreams.get(AUDIT_ROLE)?.clone(), AUDIT_ROLE);
     let sink = AuditSink::new(audit, &deps.meter);
     let epoch = deps.ids.uuid().to_string();
@@ -240,7 +245,7 @@ fn shipper(config: &Config, deps: &Deps, trail: Arc<Trail>) -> Option<Task> {
         }
         Box::pin(async move { sink.ship(&producer, rows).await })
     });
-    Some(Task::new("audit_shipper", move |cancel| trail.run(ship, cancel)))
+    Some(Task::new("audit_shipper", move |cancel| audit_queue.run(ship, cancel)))
 }
 
 /// Puts health, reflection, gRPC-Web and HTTP with JSON around the gateway's stack, as its configuration says. `health` is for the
@@ -259,7 +264,7 @@ pub fn front(
         beside = pavior_rpc::reflection::reflection(beside, &component.services)
             .map_err(|error| Error::Descriptors(error.to_string()))?;
     }
-    // The engine reads the message, when it knows who calls.
+    // The gateway reads the message itself, once the caller is authenticated.
     let options = StackOptions {
         name: ROLE,
         max_message_bytes: config.max_message_bytes,
@@ -268,7 +273,7 @@ pub fn front(
     };
     let drain = options.drain.clone();
     let grpc = stack(component.routes.clone(), options).beside(beside, drain);
-    let table = Table::build(pavior_proto::DESCRIPTORS)?;
+    let table = RouteTable::build(pavior_proto::DESCRIPTORS)?;
     let web = Web::new(table, config.max_message_bytes, config.reflection)?;
     Ok(web.around(grpc).cors(&config.web_origins))
 }

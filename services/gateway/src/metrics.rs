@@ -4,7 +4,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Meter};
 use tonic::Code;
 
-use crate::table::Method;
+use crate::routes::Method;
 
 pub(crate) struct Metrics {
     /// Requests without valid credentials, by reason.

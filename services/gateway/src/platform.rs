@@ -40,9 +40,9 @@ use tower::Service;
 
 use crate::actions::Actions;
 use crate::admission::{Caller, about, principal_to_pb};
-use crate::gateway::Engine;
+use crate::gateway::Gateway;
 use crate::resource::Resource;
-use crate::table::Method;
+use crate::routes::Method;
 
 /// More memberships than one can have.
 const MEMBERSHIPS: i32 = 1_000;
@@ -56,20 +56,20 @@ const PIPELINES: i32 = 10;
 
 /// The service. It is one of the gateway's upstreams, and asks the gateway itself.
 pub(crate) struct Platform {
-    engine: Weak<Engine>,
+    gateway: Weak<Gateway>,
     identity: ServiceIdentity,
     /// Signed, for what concerns nobody but the caller.
     directory: Option<IdentityServiceClient<Peer>>,
 }
 
 impl Platform {
-    pub(crate) fn new(engine: Weak<Engine>, identity: ServiceIdentity, catalog: Option<Peer>) -> Self {
-        Self { engine, identity, directory: catalog.map(IdentityServiceClient::new) }
+    pub(crate) fn new(gateway: Weak<Gateway>, identity: ServiceIdentity, catalog: Option<Peer>) -> Self {
+        Self { gateway, identity, directory: catalog.map(IdentityServiceClient::new) }
     }
 
     #[allow(clippy::result_large_err)]
-    fn engine(&self) -> Result<Arc<Engine>, Status> {
-        self.engine.upgrade().ok_or_else(|| Problem::unavailable("the gateway is shutting down").into())
+    fn gateway(&self) -> Result<Arc<Gateway>, Status> {
+        self.gateway.upgrade().ok_or_else(|| Problem::unavailable("the gateway is shutting down").into())
     }
 
     /// The groups of the caller in the catalog; somebody whom the catalog does not know has none.
@@ -110,16 +110,16 @@ impl PlatformService for Platform {
         request: Request<ListAllowedActionsRequest>,
     ) -> Result<Response<ListAllowedActionsResponse>, Status> {
         let permit = permit(&request)?;
-        let engine = self.engine()?;
+        let gateway = self.gateway()?;
         let name = &request.get_ref().resource;
         let resource = Resource::parse(name)
             .map_err(|problem| Problem::invalid_field("resource", Resource::fault(name), problem))?;
-        let actions = Actions::about(&engine.table, &resource.name);
+        let actions = Actions::about(&gateway.routes, &resource.name);
         if actions.is_empty() {
             return Ok(Response::new(ListAllowedActionsResponse::default()));
         }
         let principal = Arc::new(permit.principal().clone());
-        let facts = named_facts(&engine, &principal, &resource).await?;
+        let facts = named_facts(&gateway, &principal, &resource).await?;
         let question = PolicyQuestion {
             organization: resource.organization_name(),
             principal: Some(principal_to_pb(&principal)),
@@ -127,7 +127,7 @@ impl PlatformService for Platform {
             ..actions.question()
         };
         let question = self.identity.request_as(&principal, &resource.organization, question);
-        let answer = engine.decisions.clone().list_allowed_actions(question).await;
+        let answer = gateway.admission.decisions.clone().list_allowed_actions(question).await;
         let answer = answer.map_err(|status| Problem::from_dependency("policy", &status))?.into_inner();
         Ok(Response::new(actions.listed(answer)))
     }
@@ -137,7 +137,7 @@ impl PlatformService for Platform {
         request: Request<GetProjectOverviewRequest>,
     ) -> Result<Response<ProjectOverview>, Status> {
         let permit = permit(&request)?;
-        let asked = Asked::new(self.engine()?, permit.principal());
+        let asked = Asked::new(self.gateway()?, permit.principal());
         let overview = request.into_inner().name;
         let name = overview.strip_suffix("/overview").unwrap_or_default().to_owned();
         let organization = format!("organizations/{}", permit.organization());
@@ -169,18 +169,18 @@ impl PlatformService for Platform {
 /// What the owner of a resource says about it. The name alone is known of the platform itself, and of what no method
 /// asks for facts about.
 async fn named_facts(
-    engine: &Engine,
+    gateway: &Gateway,
     principal: &Arc<Principal>,
     resource: &Resource,
 ) -> Result<ResourceFacts, Problem> {
     // The kind says who keeps it; operations have none, and belong to whoever serves them.
-    let kept_by = engine.table.kind(&resource.name).map(|kind| kind.role.as_str());
+    let kept_by = gateway.routes.kind(&resource.name).map(|kind| kind.role.as_str());
     let needed = |method: &&Arc<Method>| method.facts && kept_by.is_none_or(|role| role == method.role);
-    let method = engine.table.methods_on(&resource.name).find(needed);
+    let method = gateway.routes.methods_on(&resource.name).find(needed);
     let Some(method) = method.filter(|_| resource.organization != INSTALLATION) else {
         return Ok(ResourceFacts { name: resource.name.clone(), ..Default::default() });
     };
-    let facts = engine.facts_of(principal, &method.role, resource, about(resource)).await;
+    let facts = gateway.admission.facts_of(principal, &method.role, resource, about(resource)).await;
     facts.map_err(|status| Problem::from_dependency(&method.role, &status))
 }
 
@@ -243,9 +243,9 @@ struct Asked {
 }
 
 impl Asked {
-    fn new(engine: Arc<Engine>, principal: &Principal) -> Self {
+    fn new(gateway: Arc<Gateway>, principal: &Principal) -> Self {
         let caller = Caller { principal: Arc::new(principal.clone()), expires_at: None };
-        Self { through: Peer::new(Transport::new(Governed { engine, caller })) }
+        Self { through: Peer::new(Transport::new(Governed { gateway, caller })) }
     }
 
     fn projects(&self) -> ProjectServiceClient<Peer> {
@@ -352,7 +352,7 @@ impl Asked {
 /// The gateway's own path for a caller who is authenticated already.
 #[derive(Clone)]
 struct Governed {
-    engine: Arc<Engine>,
+    gateway: Arc<Gateway>,
     caller: Caller,
 }
 
@@ -366,10 +366,10 @@ impl Service<HttpRequest<Body>> for Governed {
     }
 
     fn call(&mut self, request: HttpRequest<Body>) -> Self::Future {
-        let Self { engine, caller } = self.clone();
+        let Self { gateway, caller } = self.clone();
         Box::pin(async move {
-            let method = engine.route(&request)?;
-            Ok(engine.serve_for(&caller, &method, request).await?)
+            let method = gateway.route(&request)?;
+            Ok(gateway.serve_for(&caller, &method, request).await?)
         })
     }
 }

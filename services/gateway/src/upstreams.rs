@@ -7,7 +7,7 @@ use pavior_rpc::{Transport, health, methods};
 use pavior_runtime::{HealthCheck, Task};
 use tokio::sync::watch;
 
-use crate::table::{Method, Table};
+use crate::routes::{Method, RouteTable};
 use crate::{CATALOG_ROLE, PLATFORM_ROLE, POLICY_ROLE, PROVISIONING_ROLE, ROLE};
 
 /// Whom each role asks while it answers a call: policy reads the directory, and provisioning plans with templates and
@@ -17,7 +17,7 @@ const ASKS: &[(&str, &[&str])] =
 
 /// The roles that a call of each public service needs: that of the service, policy where it is asked, and whoever
 /// these ask themselves.
-pub(crate) fn needs(table: &Table) -> BTreeMap<&'static str, BTreeSet<String>> {
+pub(crate) fn needs(table: &RouteTable) -> BTreeMap<&'static str, BTreeSet<String>> {
     let mut needs: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
     for method in table.methods() {
         let Some(known) = methods::method(&method.path) else { continue };

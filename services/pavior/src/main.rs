@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", failure::describe(&error));
-            ExitCode::from(failure::exit_code(&error))
+            ExitCode::from(failure::exit_of(&error).code())
         }
     }
 }

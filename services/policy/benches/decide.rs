@@ -8,12 +8,16 @@ use std::sync::Arc;
 use criterion::{Criterion, criterion_group, criterion_main};
 use pavior_core::{Principal, PrincipalKind};
 use pavior_policy::domain::action::{Action, Actions, Pattern};
-use pavior_policy::domain::combine::{Effect, Mode};
+use pavior_policy::domain::combine::Effect;
 use pavior_policy::domain::engine::{Binding, BoundPolicy, Compilation};
 use pavior_policy::domain::input::{Context, GroupRef, Input, Resource, Stage};
-use pavior_policy::domain::role::{Member, Reach, Role, RoleBinding, RoleIndex};
+use pavior_policy::domain::policy::PolicyType;
+use pavior_policy::domain::policy_binding::Mode;
+use pavior_policy::domain::role::Role;
+use pavior_policy::domain::role_binding::{Member, Reach, RoleBinding};
+use pavior_policy::domain::role_index::RoleIndex;
 use pavior_policy::domain::schema::PolicySchema;
-use pavior_policy::domain::source::{PolicyType, check};
+use pavior_policy::domain::source::check;
 
 const CREATE: &str = "provisioning.environments.create";
 const GET: &str = "provisioning.environments.get";
@@ -31,7 +35,7 @@ fn policies(schema: &PolicySchema) -> Vec<BoundPolicy> {
         6..9 => (
             PolicyType::Guardrail,
             format!(
-                "@approve(\"1 of group:g{at}\") forbid (principal, action in Pavior::Action::\"changes\", resource) when {{ context has environment_class && context.environment_class == \"class-{at}\" && context.parameters.hasTag(\"size\") && context.parameters.getTag(\"size\") == \"xl\" }};"
+                "@approve(\"1 of group:g{at}\") forbid (principal, action in Pavior::Action::\"changes\", resource) when {{ context has environment_class_id && context.environment_class_id == \"class-{at}\" && context.parameters.hasTag(\"size\") && context.parameters.getTag(\"size\") == \"xl\" }};"
             ),
         ),
         _ => (
@@ -77,7 +81,7 @@ fn input(action: &str) -> Input {
             kind: "provisioning.pavior.dev/Environment".into(),
             owner: Some(group("payments")),
             project: Some("hello".into()),
-            environment_class: Some("development".into()),
+            environment_class_id: Some("development".into()),
             labels: [("team".to_owned(), "payments".to_owned())].into(),
         },
         stage: Stage::Plan,

@@ -1,4 +1,4 @@
-//! What an operator can set. The defaults are documented in `config.default.toml`.
+//! The configuration. The defaults are documented in `config.default.toml`.
 
 use pavior_store::{DatabaseConfig, OutboxConfig};
 use serde::{Deserialize, Serialize};

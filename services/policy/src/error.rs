@@ -1,4 +1,4 @@
-//! What goes wrong in this service alone, beside what goes wrong with any resource.
+//! The errors of this service, beside those of any resource.
 
 use pavior_rpc::Problem;
 use pavior_store::{Retryable, StoreError};
@@ -9,10 +9,10 @@ use crate::domain::entities::InputError;
 /// An error of the policy service. Becomes a status in `api/status.rs`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Of any resource.
+    /// An error of any resource.
     #[error(transparent)]
     Resource(#[from] pavior_resource::Error),
-    /// A policy's text does not hold.
+    /// The text of a policy is not valid.
     #[error("the policy's text is not valid")]
     InvalidPolicy {
         /// One sentence for each thing that is wrong.
@@ -21,21 +21,21 @@ pub enum Error {
     /// The voter may not vote.
     #[error(transparent)]
     NotEligible(#[from] NotEligible),
-    /// The approval's state does not allow it.
+    /// The state of the approval does not allow it.
     #[error(transparent)]
     IllegalTransition(#[from] IllegalTransition),
-    /// The vote is about another plan.
+    /// The vote names another plan.
     #[error("the approval is for the plan `{wanted}`, the vote for `{given}`")]
     OtherPlan {
-        /// The digest of the plan that is asked about.
+        /// The digest of the plan that the approval is bound to.
         wanted: String,
         /// The digest that the voter gave.
         given: String,
     },
-    /// The catalog does not answer, and what is known of its directory is too old.
+    /// The catalog does not answer, and the cached directory is too old.
     #[error("the catalog does not answer")]
     DirectoryUnavailable(#[source] Box<Problem>),
-    /// What a decision was asked about does not fit the schema.
+    /// The input of a decision does not fit the schema.
     #[error(transparent)]
     Input(#[from] InputError),
     /// A bug.

@@ -1,14 +1,15 @@
 //! # pavior-policy
 //!
-//! Owns who may do what and what may be made: roles, role bindings, policies in Cedar and their bindings, decisions
-//! with their reasons, and approvals.
+//! Owns authorization and guardrails: roles, role bindings, policies in Cedar and their bindings, decisions with their
+//! reasons, and approvals.
 //!
-//! It must never decide from anything but (policies, request, facts): no I/O and no clock within a decision. It must
-//! never turn an error into a yes, trust a caller without the signed internal token, or read a row without the
-//! organization of the permit.
+//! A decision must depend on (policies, request, facts) only, without I/O and without a clock. An error must never allow
+//! anything. No caller is trusted without the signed internal token, and no row is read without the organization of the
+//! permit.
 //!
 //! Entry points: [`build`] with [`Config`] and [`Deps`]; [`migrate`]. It serves what the API declares for the
-//! role `policy`. What policy authors need to know is in this crate's `README.md`; [`schema`] gives the schema that their policies are checked against.
+//! role `policy`. The manual for policy authors is this crate's `README.md`; [`schema`] returns the schema that policies
+//! are checked against.
 
 mod api;
 mod app;
@@ -48,7 +49,7 @@ pub use error::Error;
 pub use store::Migrator;
 
 use app::cache::{Compilations, Parts};
-use app::decisions::DecisionLog;
+use app::decision_log::DecisionLog;
 use app::directory::Directories;
 use app::metrics::Metrics;
 use app::sources::Sources;
@@ -60,22 +61,22 @@ pub const ROLE: &str = "policy";
 /// The defaults, with a comment for each value.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
 
-/// What the service needs of the process that it is in.
+/// What the process provides to the service.
 #[derive(Debug, Clone)]
 pub struct Deps {
     /// Its database, connected; [`build`] applies the migrations.
     pub store: Store,
-    /// The time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Where ids come from.
+    /// The generator of ids.
     pub ids: Arc<dyn IdGen>,
-    /// Who it is towards its peers; the role must be [`ROLE`].
+    /// The identity towards other services; the role must be [`ROLE`].
     pub identity: ServiceIdentity,
     /// The catalog, which knows users and groups. Calls are signed here.
     pub catalog: Transport,
     /// The audit service. Calls are signed here.
     pub audit: Transport,
-    /// Where metrics are made.
+    /// The meter for metrics.
     pub meter: Meter,
     /// Signs page tokens; the same for all replicas.
     pub page_token_key: [u8; 32],
@@ -105,7 +106,7 @@ fn policy_schema() -> anyhow::Result<PolicySchema> {
 /// Puts the service together.
 ///
 /// # Errors
-/// When the configuration makes no sense, or the database cannot be migrated.
+/// When the configuration is invalid, or the database cannot be migrated.
 pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     config.validate().map_err(|problems| anyhow::anyhow!("policy: {}", problems.join("; ")))?;
     let Deps { store, clock, ids, identity, catalog, audit, meter, page_token_key, instance } = deps;
@@ -134,7 +135,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     let app = App {
         inner: Arc::new(Inner {
             kernel,
-            decisions: DecisionLog::new(config.decision_queue),
+            decision_log: DecisionLog::new(config.decision_queue),
             metrics: Metrics::new(&meter),
             config,
             authority,

@@ -1,16 +1,17 @@
-//! What `pavior restore` needs of policy: approvals about operations that were lost, and to end them.
+//! For `pavior restore`: finds and invalidates approvals of operations that were lost.
 
 use std::sync::Arc;
 
 use pavior_core::audit::PrincipalRef;
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
+use pavior_store::outbox::OutboxContext;
 use pavior_store::{Store, StoreError};
 
-use crate::store;
 pub use crate::store::Pending;
+use crate::{ROLE, store};
 
-/// All of them.
+/// All pending approvals of operations.
 ///
 /// # Errors
 /// The database's.
@@ -18,7 +19,7 @@ pub async fn pending(store: &Store) -> Result<Vec<Pending>, StoreError> {
     store::pending_unscoped(store).await
 }
 
-/// Ends those whose operations are lost, so that nobody answers what nobody asks any more; returns how many.
+/// Invalidates the approvals of lost operations, so that nobody votes on them. Returns how many were still pending.
 ///
 /// # Errors
 /// The database's.
@@ -29,10 +30,11 @@ pub async fn invalidate(
     operator: &PrincipalRef,
     lost: &[Pending],
 ) -> Result<usize, StoreError> {
+    let outbox = OutboxContext::new(store, ROLE, "restore", clock.clone());
     let mut count = 0;
     for one in lost {
-        count +=
-            usize::from(store::invalidate_unscoped(store, clock.clone(), ids.clone(), operator, one).await?);
+        let done = store::invalidate_unscoped(store, &outbox, ids.clone(), operator, one);
+        count += usize::from(done.await?);
     }
     Ok(count)
 }

@@ -12,7 +12,7 @@ use pavior_driver::{Driver, Registry};
 use pavior_provisioning::domain::plan::{Action, Change, Kind, Plan, Spec};
 use pavior_provisioning::engine::seal::SealingKey;
 use pavior_provisioning::engine::{Engine, EngineConfig};
-use pavior_provisioning::store::{Admission, Db, NewOperation, NewProject, Ownership, Seen, Started};
+use pavior_provisioning::store::{Accepted, Admission, Db, NewOperation, NewProject, Ownership, Seen};
 use pavior_store::outbox::Limits;
 use pavior_testkit::db::sqlite;
 use serde_json::json;
@@ -91,7 +91,11 @@ fn operation(number: u64) -> NewOperation {
         deadline_micros: 60_000_000,
         undo_micros: 60_000_000,
         ownership: Ownership::default(),
-        project: Some(NewProject { display_name: String::new(), owner: String::new(), labels: json!({}) }),
+        project: Some(NewProject {
+            display_name: String::new(),
+            owner: String::new(),
+            labels: Default::default(),
+        }),
         environments: vec![],
         seen: Seen::new(),
         due: None,
@@ -103,11 +107,13 @@ fn operation(number: u64) -> NewOperation {
 async fn carried_out(db: &Db, engine: &Engine, number: u64) -> Duration {
     let start = Instant::now();
     let mut changes = engine.changes();
-    let Ok(Started::New(id)) = db.accept(operation(number)).await else { unreachable!("a new operation") };
+    let Ok(Accepted::Fresh(view)) = db.accept_unscoped(operation(number)).await else {
+        unreachable!("a new operation")
+    };
     engine.wake();
     loop {
-        let op = db.operation_by_id_unscoped(id).await.expect("readable").expect("there");
-        if op.state == "SUCCEEDED" {
+        let op = db.operation_by_id_unscoped(view.op.id).await.expect("readable").expect("there");
+        if op.state.as_str() == "SUCCEEDED" {
             return start.elapsed();
         }
         let _ = changes.recv().await;

@@ -53,10 +53,10 @@ pub use config::Config;
 pub use engine::seal::SealingKey;
 pub use error::Error;
 
-use app::drivers::Conditions;
+use app::driver::Conditions;
 use app::entity_driver::EntityDriver;
 use app::peers::Peers;
-use app::pushes::PushLog;
+use app::push::PushLog;
 use app::{App, Inner};
 use engine::Engine;
 use store::Db;

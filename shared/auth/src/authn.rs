@@ -228,7 +228,8 @@ where
             Ok(permit) => permit,
             Err(refused) => {
                 tracing::warn!(reason = refused.reason(), path, "internal token refused");
-                let status: tonic::Status = refused.into();
+                // The token is no caller's: its classes would say nothing that a caller could mend.
+                let status: tonic::Status = Problem::unauthenticated().into();
                 return Box::pin(std::future::ready(Ok(status.into_http())));
             }
         };

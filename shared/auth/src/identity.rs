@@ -1,7 +1,6 @@
 //! The client side: a service that signs what it sends to another.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use aws_lc_rs::digest;
@@ -23,7 +22,7 @@ use crate::permit::{Permit, SystemAuthority, current};
 
 /// A minted token is used again for this long; then at least half a minute of its life is left.
 const REUSE_SECONDS: i64 = 25;
-const CACHE_SIZE: usize = 4096;
+const CACHE_SIZE: u64 = 4096;
 
 /// On whose behalf an outgoing request is made. Lives in the extensions of a request until the transport of the
 /// sender turns it into a signed token; it never reaches the other side.
@@ -70,7 +69,7 @@ struct Inner {
     signer: InternalSigner,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdGen>,
-    minted: Mutex<HashMap<[u8; 32], (HeaderValue, i64)>>,
+    minted: moka::sync::Cache<[u8; 32], (HeaderValue, i64)>,
 }
 
 impl std::fmt::Debug for ServiceIdentity {
@@ -97,7 +96,8 @@ pub(crate) fn service_principal(role: &str) -> Principal {
 impl ServiceIdentity {
     /// The identity of the service `role`.
     pub fn new(role: &str, signer: InternalSigner, clock: Arc<dyn Clock>, ids: Arc<dyn IdGen>) -> Self {
-        let inner = Inner { role: role.to_owned(), signer, clock, ids, minted: Mutex::default() };
+        let minted = moka::sync::Cache::new(CACHE_SIZE);
+        let inner = Inner { role: role.to_owned(), signer, clock, ids, minted };
         Self { inner: Arc::new(inner) }
     }
 
@@ -230,22 +230,13 @@ impl ServiceIdentity {
         key.copy_from_slice(digest::digest(&digest::SHA256, &described).as_ref());
         let now = self.inner.clock.now().unix_timestamp();
         let fresh = |at: i64| (0..REUSE_SECONDS).contains(&(now - at));
-        if let Ok(minted) = self.inner.minted.lock()
-            && let Some((value, at)) = minted.get(&key)
-            && fresh(*at)
+        if let Some((value, at)) = self.inner.minted.get(&key)
+            && fresh(at)
         {
-            return Ok(value.clone());
+            return Ok(value);
         }
         let value = self.sign(grant, proof)?;
-        if let Ok(mut minted) = self.inner.minted.lock() {
-            if minted.len() >= CACHE_SIZE {
-                minted.retain(|_, (_, at)| fresh(*at));
-                if minted.len() >= CACHE_SIZE {
-                    minted.clear();
-                }
-            }
-            minted.insert(key, (value.clone(), now));
-        }
+        self.inner.minted.insert(key, (value.clone(), now));
         Ok(value)
     }
 }

@@ -1,7 +1,7 @@
 //! The signed token between services.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::ParsedPublicKey;
@@ -28,8 +28,8 @@ const LEEWAY_SECONDS: i64 = 5;
 /// its caller's name: the longest that a unary call may take.
 const MAX_WORK_SECONDS: i64 = 120;
 const TYPE: &str = "pavior-internal+jwt";
-/// Verified tokens that are remembered; beyond it the oldest half goes.
-const CACHE_SIZE: usize = 8192;
+/// Verified tokens that are remembered.
+const CACHE_SIZE: u64 = 8192;
 
 /// What a token says. The principal is carried whole, so that a service needs no look-up to know who asks: by the
 /// gateway and by services that act as themselves in `principal`, else in `proof`.
@@ -149,7 +149,7 @@ struct Verifier {
     keys: HashMap<(String, String), ParsedPublicKey>,
     clock: Arc<dyn Clock>,
     /// Tokens that are good for many calls, by SHA-256, so that each is checked once.
-    verified: Mutex<HashMap<[u8; 32], Arc<Verified>>>,
+    verified: moka::sync::Cache<[u8; 32], Arc<Verified>>,
 }
 
 impl std::fmt::Debug for InternalVerifier {
@@ -168,7 +168,7 @@ impl InternalVerifier {
             .into_iter()
             .map(|(role, key)| Ok(((role, key.kid()), key.parse()?)))
             .collect::<Result<_, AuthError>>()?;
-        Ok(Self { inner: Arc::new(Verifier { keys, clock, verified: Mutex::default() }) })
+        Ok(Self { inner: Arc::new(Verifier { keys, clock, verified: moka::sync::Cache::new(CACHE_SIZE) }) })
     }
 
     /// Checks a token for a call of `method` (`/package.Service/Method`) at the service `audience`.
@@ -218,10 +218,8 @@ impl InternalVerifier {
     fn verified(&self, token: &str) -> Result<Arc<Verified>, Unauthenticated> {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        if let Ok(verified) = self.inner.verified.lock()
-            && let Some(known) = verified.get(&hash)
-        {
-            return Ok(known.clone());
+        if let Some(known) = self.inner.verified.get(&hash) {
+            return Ok(known);
         }
         let claims = self.signed(token)?;
         let outer = match claims.proof.as_str() {
@@ -233,17 +231,8 @@ impl InternalVerifier {
             })?),
         };
         let made = Arc::new(principal_of(claims, outer, token)?);
-        if made.comes_again()
-            && let Ok(mut verified) = self.inner.verified.lock()
-        {
-            if verified.len() >= CACHE_SIZE {
-                let now = self.now();
-                verified.retain(|_, known| known.claims.exp > now);
-                if verified.len() >= CACHE_SIZE {
-                    verified.clear();
-                }
-            }
-            verified.insert(hash, made.clone());
+        if made.comes_again() {
+            self.inner.verified.insert(hash, made.clone());
         }
         Ok(made)
     }

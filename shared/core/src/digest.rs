@@ -1,7 +1,11 @@
 //! Digests, and the one byte form of a JSON value that they are taken over.
 
+use std::fmt;
+use std::str::FromStr;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
+use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
 /// SHA-256 as 32 bytes.
@@ -16,20 +20,87 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(sha256(bytes))
 }
 
-/// SHA-256 as every answer, record and document names it: `sha256:` and 64 lower-case hex digits.
+/// SHA-256 as every answer, record and document names it: the text form of a [`Digest`].
 pub fn sha256_digest(bytes: &[u8]) -> String {
-    format!("{SHA256_PREFIX}{}", sha256_hex(bytes))
+    Digest::of(bytes).to_string()
 }
 
 /// Whether a text has the form of [`sha256_digest`].
 pub fn is_sha256_digest(text: &str) -> bool {
-    text.strip_prefix(SHA256_PREFIX).is_some_and(|hex| {
-        hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-    })
+    text.parse::<Digest>().is_ok()
 }
 
 /// What stands before the hex digits of a SHA-256, so that another algorithm can come beside it.
 pub const SHA256_PREFIX: &str = "sha256:";
+
+/// A SHA-256 that names its algorithm: as text and in JSON `sha256:` and 64 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest([u8; 32]);
+
+/// Why a text is no [`Digest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be `sha256:` and 64 lower-case hexadecimal digits")]
+pub struct InvalidDigest;
+
+impl Digest {
+    /// The digest of some bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(sha256(bytes))
+    }
+
+    /// A digest that was computed elsewhere, for example over a stream.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Reads 64 lower-case hex digits, as file names have them.
+    pub fn from_hex(text: &str) -> Result<Self, InvalidDigest> {
+        let lower = text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).ok().filter(|()| lower).ok_or(InvalidDigest)?;
+        Ok(Self(bytes))
+    }
+
+    /// The 64 hex digits alone, for names of files.
+    pub fn hex(&self) -> String {
+        hex::encode(self.0)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SHA256_PREFIX}{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+        text.strip_prefix(SHA256_PREFIX).ok_or(InvalidDigest).and_then(Self::from_hex)
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = InvalidDigest;
+
+    fn try_from(text: String) -> Result<Self, InvalidDigest> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
+    }
+}
 
 /// What a place that was used with a key remembers of it: the same for the same key and name, and nothing that tells
 /// the key.
@@ -158,6 +229,13 @@ mod tests {
         for other in ["", "sha256:", &wanted[7..], &wanted[..70], &upper, &wanted.replace("256", "512")] {
             assert!(!is_sha256_digest(other), "{other}");
         }
+        let digest: Digest = wanted.parse().unwrap();
+        assert_eq!((digest, digest.hex()), (Digest::of(b"abc"), wanted[7..].to_owned()));
+        assert_eq!(Digest::from_hex(&upper[7..]), Err(InvalidDigest));
+        assert_eq!(serde_json::to_value(digest).unwrap(), json!(wanted));
+        assert_eq!(serde_json::from_value::<Digest>(json!(wanted)).unwrap(), digest);
+        let refused = serde_json::from_value::<Digest>(json!(&wanted[7..])).unwrap_err();
+        assert_eq!(refused.to_string(), "must be `sha256:` and 64 lower-case hexadecimal digits");
     }
 
     #[test]

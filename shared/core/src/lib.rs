@@ -17,6 +17,7 @@ pub mod filter;
 pub mod id;
 pub mod money;
 pub mod name;
+pub mod nearest;
 pub mod page;
 pub mod pointer;
 pub mod principal;

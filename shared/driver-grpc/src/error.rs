@@ -9,6 +9,9 @@ pub enum WireError {
     /// An enum number that has no meaning here.
     #[error("`{0}` has no meaning")]
     Meaningless(&'static str),
+    /// More bytes than the contract allows.
+    #[error("`{0}` is longer than the contract allows")]
+    TooLong(&'static str),
     /// More levels than the wire carries.
     #[error("a value is nested deeper than {0} levels")]
     TooDeep(usize),

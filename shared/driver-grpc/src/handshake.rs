@@ -4,8 +4,14 @@ use pavior_proto::pavior::driver::v1::Capability;
 pub const REVISIONS: &[i32] = &[1];
 
 /// What both ends of this crate can do.
-pub(crate) const CAPABILITIES: &[Capability] =
-    &[Capability::Cancel, Capability::Acknowledge, Capability::Invoke, Capability::List, Capability::Pin];
+pub(crate) const CAPABILITIES: &[Capability] = &[
+    Capability::Cancel,
+    Capability::Acknowledge,
+    Capability::Invoke,
+    Capability::List,
+    Capability::Pin,
+    Capability::ReadArtifact,
+];
 
 /// What two sides agreed on.
 #[derive(Debug, Clone)]

@@ -9,6 +9,7 @@
 //!
 //! Entry points: [`RemoteDriver::connect`], [`serve`].
 
+mod artifact;
 mod client;
 mod convert;
 mod error;

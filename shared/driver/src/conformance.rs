@@ -81,9 +81,12 @@ macro_rules! ensure {
     ($condition:expr, $($text:tt)+) => { if !$condition { return Err(format!($($text)+)); } };
 }
 
+mod artifacts;
 mod failures;
 mod listing;
 mod standing;
+
+pub use artifacts::reads_artifact;
 
 /// Runs every check, one after the other.
 pub async fn run(subject: &Subject) -> Report {
@@ -107,6 +110,7 @@ pub async fn run(subject: &Subject) -> Report {
     add("list_names_what_is_there", subject.lists().await);
     add("list_pages_end_and_repeat_nothing", subject.pages().await);
     add("unknown_page_token_is_refused", subject.refuses_tokens().await);
+    add("unknown_artifact_is_not_found", subject.lacks_artifacts().await);
     add("no_secret_is_echoed", subject.echoes().await);
     add("unknown_action_is_unsupported", subject.actions().await);
     report

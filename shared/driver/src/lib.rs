@@ -20,6 +20,7 @@
 //!
 //! Entry points: [`Driver`], [`Registry`], [`CallContext`], [`Outcome`], [`Sink`].
 
+mod artifact;
 pub mod conformance;
 mod context;
 mod outcome;
@@ -33,6 +34,7 @@ mod secret;
 mod sink;
 pub mod testing;
 
+pub use artifact::{ArtifactContent, ArtifactFormat, MAX_PIECE, ReadArtifactRequest};
 pub use async_trait::async_trait;
 pub use context::CallContext;
 pub use outcome::{Failure, FailureCode, Found, Health, Observation, Outcome, Partial, Success};
@@ -113,6 +115,11 @@ pub trait Driver: Send + Sync {
     /// Told now and then: the SHA-256 digests of all artifacts that something declared or a kept run refers to. A driver
     /// that keeps artifacts forgets the others once they are old; a young one may be of a run that is not recorded yet.
     async fn keep_artifacts(&self, _kept: &std::collections::BTreeSet<String>) {}
+
+    /// Opens an artifact that a run left with this driver. A driver that keeps none keeps this default.
+    async fn read_artifact(&self, _request: ReadArtifactRequest) -> Result<ArtifactContent, Failure> {
+        Err(Failure::new(FailureCode::Unsupported, "the driver keeps no artifacts"))
+    }
 
     /// Whether the driver could do its work now.
     async fn health(&self) -> Health;

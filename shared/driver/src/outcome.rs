@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::Duration;
 
+use pavior_core::digest::Digest;
 use serde_json::Value;
 
 use crate::Secrets;
@@ -128,11 +130,11 @@ impl Failure {
 
     /// `what` is not the one that was planned with.
     #[must_use]
-    pub fn changed(what: &str, expected: &str, found: &str) -> Self {
+    pub fn changed(what: &str, expected: &dyn Display, found: &Digest) -> Self {
         let message =
             format!("{what} has changed since it was planned: expected `{expected}`, found `{found}`");
-        let details = [("expected", expected), ("found", found)];
-        let details = details.map(|(name, digest)| (name.to_owned(), digest.to_owned())).into();
+        let details = [("expected", expected.to_string()), ("found", found.to_string())];
+        let details = details.map(|(name, digest)| (name.to_owned(), digest)).into();
         Self { details, ..Self::new(FailureCode::Changed, message) }
     }
 

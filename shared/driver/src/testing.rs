@@ -12,12 +12,13 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use crate::{
-    ActionSchema, ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Found,
-    Health, InvokeRequest, ListRequest, ListResponse, Listed, LogStream, Lookup, Observation, ObserveRequest,
-    Outcome, Paging, PlanRequest, PlanResponse, Progress, Secrets, Sink, Success, TypeSchema, Undo,
-    ValidateRequest, Violation, diff,
+    ActionSchema, ApplyRequest, ArtifactContent, CallContext, DestroyRequest, Driver, DriverInfo, Failure,
+    FailureCode, Found, Health, InvokeRequest, ListRequest, ListResponse, Listed, LogStream, Lookup,
+    Observation, ObserveRequest, Outcome, Paging, PlanRequest, PlanResponse, Progress, ReadArtifactRequest,
+    Secrets, Sink, Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
 };
 
+mod artifacts;
 mod script;
 
 pub use script::{Behaviour, Call, CallKind, Presence};
@@ -54,6 +55,7 @@ struct World {
     /// Nothing is found by its key, as in a system that has names only.
     keyless: bool,
     asked: u64,
+    artifacts: artifacts::Artifacts,
 }
 
 /// The scripted driver. Clones share one world.
@@ -476,6 +478,10 @@ impl Driver for FakeDriver {
             }
         });
         Ok(paging.page(&request, listed))
+    }
+
+    async fn read_artifact(&self, request: ReadArtifactRequest) -> Result<ArtifactContent, Failure> {
+        self.world().artifacts.read(request)
     }
 
     async fn reconcile(&self, declared: &BTreeSet<String>) {

@@ -364,7 +364,10 @@ fn keys<T: Table>(query: &ListQuery) -> Result<Vec<(Key, bool)>, ListError> {
     for (path, descending) in &query.order {
         let field = path.join(".");
         let known = T::ORDER.iter().find(|(name, _)| *name == field);
-        let (_, known) = known.ok_or_else(|| ListError::Order(format!("`{field}` cannot be sorted by")))?;
+        let (_, known) = known.ok_or_else(|| {
+            let sortable = T::ORDER.iter().map(|(name, _)| *name);
+            ListError::Order(format!("`{field}` {}", filter::unsortable(&field, sortable)))
+        })?;
         keys.extend(known.iter().map(|key| (*key, *descending)));
     }
     Ok(keys)

@@ -4,6 +4,7 @@
 //! backticks. Paths of OUTPUT_ONLY fields are ignored, unknown ones are an error, and so is a changed IMMUTABLE field.
 
 use pavior_core::Fault;
+use pavior_core::nearest::listed;
 use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, FieldDescriptor, MapKey, MessageDescriptor, ReflectMessage, Value};
 use prost_types::FieldMask;
@@ -94,12 +95,36 @@ fn resolve(mask: Option<&FieldMask>, patch: &DynamicMessage) -> Result<Mask, Pro
             None => violations.add(
                 FIELD,
                 Fault::Unknown,
-                format!("path `{text}` does not name a field that can be updated"),
+                format!(
+                    "path `{text}` does not name a field that can be updated; what can is {}",
+                    near(&descriptor, text)
+                ),
             ),
         }
     }
     violations.into_result()?;
     Ok(Mask { paths })
+}
+
+/// The fields that can be updated where a path goes wrong, with their whole paths.
+fn near(descriptor: &MessageDescriptor, text: &str) -> String {
+    let parents = text.rsplit_once('.').map(|(parents, _)| parents);
+    let inside = parents.and_then(|parents| Some((parents, inner(descriptor, &split(parents)?)?)));
+    let (prefix, message) = match inside {
+        Some((parents, message)) => (format!("{parents}."), message),
+        None => (String::new(), descriptor.clone()),
+    };
+    let writable = message.fields().filter(|field| is_writable(&message, field));
+    let paths: Vec<String> = writable.map(|field| format!("{prefix}{}", field.name())).collect();
+    listed(text, paths.iter().map(String::as_str))
+}
+
+/// The message at a path of fields that can be updated.
+fn inner(descriptor: &MessageDescriptor, path: &[String]) -> Option<MessageDescriptor> {
+    path.iter().try_fold(descriptor.clone(), |message, name| {
+        let field = message.get_field_by_name(name).filter(|field| is_writable(&message, field))?;
+        field.kind().as_message().filter(|_| !field.is_list() && !field.is_map()).cloned()
+    })
 }
 
 /// Splits at dots; a segment in backticks may hold any character, a backtick doubled.

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use pavior_core::nearest::distance;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
@@ -54,6 +55,20 @@ pub enum ConfigError {
     /// A value of the wrong type, or a key that is missing.
     #[error("the configuration is not valid: {0}")]
     Type(String),
+    /// A value that cannot be read as what its key holds.
+    #[error("{origin}: `{key}` = {value}: {reason}, it must be like {example}")]
+    Value {
+        /// Which layer.
+        origin: String,
+        /// The key, dotted.
+        key: String,
+        /// The value, as TOML.
+        value: String,
+        /// Why it cannot be read.
+        reason: String,
+        /// The default, as TOML.
+        example: String,
+    },
     /// What `validate` found.
     #[error("the configuration is not valid: {}", .0.join("; "))]
     Invalid(Vec<String>),
@@ -121,7 +136,7 @@ pub fn load_from<T: DeserializeOwned + Validate>(sources: &Sources<'_>) -> Resul
         merge(&mut table, &layer);
         layers.push((origin, layer));
     }
-    let config: T = Value::Table(table).try_into().map_err(|err| explain(&err, &layers))?;
+    let config: T = Value::Table(table).try_into().map_err(|err| explain(&err, &layers, &defaults))?;
     config.validate().map_err(ConfigError::Invalid)?;
     Ok(config)
 }
@@ -194,15 +209,16 @@ fn merge(into: &mut Table, from: &Table) {
     }
 }
 
-/// Turns serde's message about an unknown key into one that says where it stands and what was meant.
-fn explain(err: &toml::de::Error, layers: &[(String, Table)]) -> ConfigError {
+/// Turns serde's message into one that says where the mistake stands and what would be right.
+fn explain(err: &toml::de::Error, layers: &[(String, Table)], defaults: &Table) -> ConfigError {
     let text = err.to_string();
     let mut quoted = text.split('`').skip(1).step_by(2).map(str::to_owned);
+    let section = text.lines().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'));
     if !text.starts_with("unknown field `") {
-        return ConfigError::Type(text.trim().replace('\n', " "));
+        return wrong_value(err.message(), section, layers, defaults)
+            .unwrap_or_else(|| ConfigError::Type(text.trim().replace('\n', " ")));
     }
     let unknown = quoted.next().unwrap_or_default();
-    let section = text.lines().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'));
     let known: Vec<String> = quoted.filter(|name| Some(name.as_str()) != section).collect();
     let key = match section {
         // The section may or may not end with the key itself.
@@ -223,24 +239,25 @@ fn explain(err: &toml::de::Error, layers: &[(String, Table)]) -> ConfigError {
     ConfigError::UnknownKey { origin, key, nearest }
 }
 
-/// The number of characters to insert, delete or replace (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (y, cell) in b.iter().zip(row.iter_mut().skip(1)) {
-            let best = (diagonal + usize::from(x != *y)).min(left + 1).min(*cell + 1);
-            diagonal = *cell;
-            *cell = best;
-            left = best;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
+/// The value at a key that has a default, where some layer sets it.
+fn wrong_value(
+    reason: &str,
+    key: Option<&str>,
+    layers: &[(String, Table)],
+    defaults: &Table,
+) -> Option<ConfigError> {
+    let key = key?;
+    let path: Vec<&str> = key.split('.').collect();
+    let (origin, value) =
+        layers.iter().rev().find_map(|(origin, layer)| Some((origin, at(layer, &path)?)))?;
+    let example = at(defaults, &path).filter(|example| !example.is_table())?;
+    Some(ConfigError::Value {
+        origin: origin.clone(),
+        key: key.to_owned(),
+        value: value.to_string(),
+        reason: reason.to_owned(),
+        example: example.to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -294,6 +311,35 @@ mod tests {
     }
 
     #[test]
+    fn malformed_value_is_named_with_its_setting_and_what_is_right() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Listen {
+            gateway: std::net::SocketAddr,
+        }
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Server {
+            listen: Listen,
+        }
+        impl Validate for Server {
+            fn validate(&self) -> Result<(), Vec<String>> {
+                Ok(())
+            }
+        }
+        let defaults = "[listen]\ngateway = '127.0.0.1:7410'\n";
+        let overrides = [("listen.gateway".to_owned(), "localhost".to_owned())];
+        let wrong = Sources { defaults, overrides: &overrides, ..Sources::default() };
+        assert_eq!(
+            load_from::<Server>(&wrong).unwrap_err().to_string(),
+            "--set listen.gateway: `listen.gateway` = \"localhost\": invalid socket address syntax, it must be like \
+             \"127.0.0.1:7410\""
+        );
+        let right = load_from::<Server>(&Sources { defaults, ..Sources::default() }).unwrap();
+        assert_eq!(right.listen.gateway.port(), 7410);
+    }
+
+    #[test]
     fn later_layers_win() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pavior.toml");
@@ -339,19 +385,16 @@ mod tests {
     fn wrong_types_and_rules_are_named() {
         let env = [("PAVIOR_CATALOG__DATABASE__MAX_CONNECTIONS", "many")];
         let err = load_from::<Config>(&sources(&env, &[])).unwrap_err().to_string();
-        assert!(err.contains("catalog.database.max_connections"), "{err}");
+        assert_eq!(
+            err,
+            "PAVIOR_CATALOG__DATABASE__MAX_CONNECTIONS: `catalog.database.max_connections` = \"many\": invalid type: \
+             string \"many\", expected u32, it must be like 4"
+        );
         let env = [("PAVIOR_CATALOG__DATABASE__MAX_CONNECTIONS", "0")];
         let err = load_from::<Config>(&sources(&env, &[])).unwrap_err();
         assert!(matches!(err, ConfigError::Invalid(ref list) if list.len() == 1), "{err}");
         let mut missing = sources(&[], &[]);
         missing.file = Some(Path::new("/does/not/exist.toml"));
         assert!(matches!(load_from::<Config>(&missing), Err(ConfigError::Read { .. })));
-    }
-
-    #[test]
-    fn distance_counts_edits() {
-        for (a, b, want) in [("", "", 0), ("abc", "", 3), ("kitten", "sitting", 3), ("a", "a", 0)] {
-            assert_eq!(distance(a, b), want);
-        }
     }
 }

@@ -21,6 +21,7 @@ use crate::sql;
 use pavior_core::clock::truncate;
 use pavior_core::filter::{Filter, Literal, Op, Wildcard};
 use pavior_core::name::is_full_name;
+use pavior_core::nearest::listed;
 use sea_orm::sea_query::{ExprTrait as _, IntoColumnRef};
 use sea_orm::{Condition, DbBackend, Value, sea_query::Expr};
 use std::collections::BTreeMap;
@@ -175,12 +176,10 @@ impl FieldMap {
         let mut keyset = Keyset::new(self.backend);
         for (path, descending) in order {
             let name = path.join(".");
-            let field = self.fields.get(&name).ok_or_else(|| self.unknown(&name))?;
-            let kind = match field.kind {
-                Kind::Text => KeyKind::Text,
-                Kind::Timestamp { micros: false } => KeyKind::Time,
-                Kind::Timestamp { micros: true } | Kind::Number => KeyKind::Number,
-                _ => return fail(&name, "cannot be sorted by"),
+            let known = self.fields.get(&name).and_then(|field| Some((field, sort_kind(&field.kind)?)));
+            let Some((field, kind)) = known else {
+                let sortable = self.fields.iter().filter(|(_, field)| sort_kind(&field.kind).is_some());
+                return fail(&name, unsortable(&name, sortable.map(|(name, _)| name.as_str())));
             };
             keyset = keyset.key(field.column.clone(), kind, *descending);
         }
@@ -193,6 +192,24 @@ impl FieldMap {
             path: path.to_owned(),
             problem: format!("is not a field here; known are {}", known.join(", ")),
         }
+    }
+}
+
+/// Why a field cannot stand in `order_by`, as a continuation of its name.
+pub fn unsortable<'n>(name: &str, sortable: impl IntoIterator<Item = &'n str>) -> String {
+    match listed(name, sortable) {
+        known if known.is_empty() => "cannot be sorted by; no field here can".to_owned(),
+        known => format!("cannot be sorted by; what can is {known}"),
+    }
+}
+
+/// How a field is sorted, if it can be.
+fn sort_kind(kind: &Kind) -> Option<KeyKind> {
+    match kind {
+        Kind::Text => Some(KeyKind::Text),
+        Kind::Timestamp { micros: false } => Some(KeyKind::Time),
+        Kind::Timestamp { micros: true } | Kind::Number => Some(KeyKind::Number),
+        _ => None,
     }
 }
 

@@ -1,10 +1,12 @@
-//! What every resource with standard methods must keep to, whatever it is and whichever service keeps it.
+//! What every resource must keep to, whatever it is and whichever service keeps it: the parts that its methods call for.
+
+mod declared;
+mod read;
 
 use std::collections::BTreeSet;
 
 use futures::future::LocalBoxFuture;
 use pavior_core::audit::{self, AuditEvent};
-use pavior_rpc::convert;
 use pavior_rpc::problem::{Decoded, from_status};
 use prost_reflect::MethodDescriptor;
 use serde_json::{Value as Json, json};
@@ -12,6 +14,11 @@ use tonic::{Code, Status};
 
 use crate::dynamic;
 use crate::repeat::{Ask, Case};
+use declared::{Declared, resources};
+use read::Reads;
+
+pub use declared::{Part, table};
+pub use read::Existing;
 
 /// A resource, with what it takes to make some of it.
 #[derive(Debug, Clone)]
@@ -30,6 +37,8 @@ pub struct Subject<'a> {
     pub role: &'static str,
     /// All of its resources that have the five standard methods.
     pub samples: Vec<Sample>,
+    /// Some of each of the others.
+    pub existing: Vec<Existing>,
     /// Calls a method as somebody of the organization who may.
     pub ask: &'a Ask<'a>,
     /// Calls a method as somebody who may, in another organization.
@@ -38,16 +47,9 @@ pub struct Subject<'a> {
     pub audited: &'a (dyn Fn() -> LocalBoxFuture<'a, Vec<AuditEvent>> + 'a),
 }
 
-/// The names that the descriptors give to a resource and its methods.
-struct Names {
-    r#type: String,
-    singular: String,
-    plural: String,
-}
-
 impl Sample {
-    fn names(&self, role: &str) -> Names {
-        resources(role).into_iter().find(|(message, _)| message == self.message).unwrap().1
+    fn declared(&self, role: &str) -> Declared {
+        resources(role).remove(self.message).unwrap_or_else(|| panic!("{role} has no {}", self.message))
     }
 
     /// `resourceType`, as JSON has it.
@@ -71,7 +73,7 @@ impl Sample {
 
     /// The repetitions of its changes, under names that begin with `round`.
     pub fn cases(&self, role: &str, round: &str) -> Vec<Case> {
-        let plural = self.names(role).plural;
+        let plural = self.declared(role).plural;
         let method = |verb: &str| -> &'static str { format!("{verb}{}", self.message).leak() };
         let [create, update, delete] = ["Create", "Update", "Delete"].map(method);
         let [a, b, c] = ["a", "b", "c"].map(|letter| format!("{round}-{letter}"));
@@ -104,66 +106,71 @@ impl Sample {
     }
 }
 
-/// The resources of a role that have the five standard methods, by message.
-fn resources(role: &str) -> Vec<(String, Names)> {
-    let option = convert::pool().get_extension_by_name("google.api.resource").unwrap();
-    let methods = dynamic::methods(role);
-    let has = |name: String| methods.iter().any(|method| method.name() == name);
-    let updated = methods.iter().filter(|method| method.name().starts_with("Update"));
-    let mut found = Vec::new();
-    for message in updated.map(MethodDescriptor::output) {
-        let name = message.name().to_owned();
-        if !["Create", "Get", "Delete"].iter().all(|verb| has(format!("{verb}{name}"))) {
-            continue;
-        }
-        let value = message.options().get_extension(&option).into_owned();
-        let text = |field: &str| value.as_message().unwrap().get_field_by_name(field).unwrap().into_owned();
-        let [r#type, singular, plural] =
-            ["type", "singular", "plural"].map(|field| text(field).as_str().unwrap().to_owned());
-        found.push((name, Names { r#type, singular, plural }));
-    }
-    found
-}
-
 /// Checks every resource of a role.
 pub async fn check<'a>(subject: &'a Subject<'a>) {
-    let declared: BTreeSet<String> =
-        resources(subject.role).into_iter().map(|(message, _)| message).collect();
-    let sampled: BTreeSet<String> = subject.samples.iter().map(|sample| sample.message.to_owned()).collect();
-    assert_eq!(sampled, declared, "each resource with standard methods needs a sample");
+    let resources = resources(subject.role);
+    let declared: BTreeSet<&str> = resources.keys().map(String::as_str).collect();
+    let samples = subject.samples.iter().map(|sample| sample.message);
+    let covered: BTreeSet<&str> =
+        samples.chain(subject.existing.iter().map(|existing| existing.message)).collect();
+    assert_eq!(covered, declared, "each resource needs a sample, or some that exist");
+    for existing in &subject.existing {
+        let declared = &resources[existing.message];
+        assert!(!declared.changes, "{} can be changed: it needs a sample", declared.message);
+        let reads = Reads { subject, declared, existing: existing.clone() };
+        for part in declared.parts() {
+            reads.check(part).await;
+        }
+    }
     for sample in &subject.samples {
-        let one = One { subject, sample, names: sample.names(subject.role) };
-        one.has_an_id_without_one().await;
-        one.dry_runs_leave_nothing().await;
-        one.etags_are_of_one_revision().await;
-        one.masks_are_read_first().await;
-        one.names_to_show_are_counted_in_characters().await;
-        one.pages_hold_under_inserts().await;
-        one.unknown_fields_are_refused().await;
-        one.changes_are_recorded().await;
-        one.other_organizations_are_told_nothing().await;
+        let declared = &resources[sample.message];
+        let one = One { subject, sample, declared };
+        one.changes().await;
+        let ids = ["read-a", "read-b"];
+        for id in ids {
+            one.make(id).await;
+        }
+        let existing = Existing {
+            message: sample.message,
+            parent: sample.parent.clone(),
+            names: ids.map(|id| one.name(id)).to_vec(),
+            missing: one.name("nobody"),
+        };
+        let reads = Reads { subject, declared, existing };
+        for part in declared.parts().into_iter().filter(|part| *part != Part::Changes) {
+            reads.check(part).await;
+        }
+        for id in ids {
+            one.remove(&one.name(id)).await;
+        }
     }
 }
 
-struct One<'a> {
-    subject: &'a Subject<'a>,
-    sample: &'a Sample,
-    names: Names,
+struct One<'s, 'a> {
+    subject: &'s Subject<'a>,
+    sample: &'s Sample,
+    declared: &'s Declared,
 }
 
 type Answered = Result<Json, Status>;
 
-impl One<'_> {
+impl One<'_, '_> {
+    async fn changes(&self) {
+        self.has_an_id_without_one().await;
+        self.dry_runs_leave_nothing().await;
+        self.etags_are_of_one_revision().await;
+        self.masks_are_read_first().await;
+        self.names_to_show_are_counted_in_characters().await;
+        self.pages_hold_under_inserts().await;
+        self.changes_are_recorded().await;
+        self.other_organizations_are_told_nothing().await;
+    }
+
     fn method(&self, verb: &str) -> MethodDescriptor {
-        let name = match verb {
-            "List" => {
-                let mut plural = self.names.plural.clone();
-                plural[..1].make_ascii_uppercase();
-                format!("List{plural}")
-            }
-            verb => format!("{verb}{}", self.sample.message),
-        };
-        dynamic::method_of(self.subject.role, &name)
+        match verb {
+            "List" => self.declared.list.clone().unwrap(),
+            verb => dynamic::method_of(self.subject.role, &format!("{verb}{}", self.sample.message)),
+        }
     }
 
     async fn call(&self, verb: &str, request: Json) -> Answered {
@@ -187,7 +194,7 @@ impl One<'_> {
     }
 
     fn name(&self, id: &str) -> String {
-        format!("{}/{}/{id}", self.sample.parent, self.names.plural)
+        format!("{}/{}/{id}", self.sample.parent, self.declared.plural)
     }
 
     fn form(&self, id: &str) -> Json {
@@ -207,7 +214,7 @@ impl One<'_> {
         let name = made["name"].as_str().unwrap();
         let id = name.strip_prefix(&self.name("")).unwrap();
         let mut prefix = String::new();
-        for c in self.names.singular.chars() {
+        for c in self.declared.singular.chars() {
             if c.is_ascii_uppercase() {
                 prefix.push('-');
             }
@@ -292,7 +299,7 @@ impl One<'_> {
         loop {
             let request = json!({ "parent": self.sample.parent, "pageSize": 2, "pageToken": token });
             let page = self.done("List", request).await;
-            let items = page[&self.names.plural].as_array().cloned().unwrap_or_default();
+            let items = page[&self.declared.items].as_array().cloned().unwrap_or_default();
             found.extend(items.iter().map(|item| item["name"].as_str().unwrap().to_owned()));
             if token.is_empty() {
                 // Before what was given out, and after it.
@@ -314,19 +321,6 @@ impl One<'_> {
         }
     }
 
-    async fn unknown_fields_are_refused(&self) {
-        let list = |field: &str, text: &str| json!({ "parent": self.sample.parent, field: text });
-        for (field, text, reason) in [
-            ("filter", "nothing_of_the_kind = 1", "INVALID_FILTER"),
-            ("filter", "((", "INVALID_FILTER"),
-            ("orderBy", "nothing_of_the_kind", "INVALID_FILTER"),
-            ("pageToken", "x", "INVALID_PAGE_TOKEN"),
-        ] {
-            let answer = self.call("List", list(field, text)).await;
-            self.refused(&format!("listed with {field} {text}"), answer, Code::InvalidArgument, reason);
-        }
-    }
-
     async fn changes_are_recorded(&self) {
         let skipped = (self.subject.audited)().await.len();
         let name = self.name("told");
@@ -340,7 +334,7 @@ impl One<'_> {
         for (event, verb) in events.iter().zip(verbs) {
             assert_eq!(event.action, dynamic::action(&self.method(verb)));
             let target = event.target.as_ref().unwrap();
-            assert_eq!((&target.name, &target.r#type), (&name, &self.names.r#type));
+            assert_eq!((&target.name, &target.r#type), (&name, &self.declared.r#type));
             assert_eq!(
                 (event.outcome.status, event.outcome.code),
                 (audit::Status::Succeeded, audit::Code::Ok)
@@ -356,9 +350,6 @@ impl One<'_> {
     async fn other_organizations_are_told_nothing(&self) {
         self.make("ours").await;
         let calls = [
-            ("Get", json!({ "name": self.name("ours") })),
-            ("Get", json!({ "name": self.name("nobody") })),
-            ("List", json!({ "parent": self.sample.parent })),
             ("Create", self.sample.create("theirs", &self.form("theirs"))),
             ("Update", self.sample.change(&self.name("ours"), &self.form("ours"), "")),
             ("Delete", json!({ "name": self.name("ours") })),

@@ -1,12 +1,12 @@
 //! # pavior-testkit
 //!
-//! Owns what tests share: databases ([`db`]), clocks and ids that tests control, the gateway's way to a service
-//! ([`governed`]), [`wait_for`], calls of any method ([`dynamic`]), what every repeatable change must keep to
-//! ([`repeat`]), and every resource ([`conformance`]).
+//! Owns what tests share: databases ([`db`]), clocks and ids that tests control, the surroundings of a service
+//! ([`ServiceHarness`]) with the peers that it calls ([`fake`]), [`wait_for`], [`assert_problem`], calls of any method
+//! ([`dynamic`]), what every repeatable change must keep to ([`repeat`]), and every resource ([`conformance`]).
 //!
 //! It must never be a dependency of anything but tests, and never mock what can be run for real.
 //!
-//! Entry points: [`db`], [`governed`], [`wait_for`].
+//! Entry points: [`db`], [`ServiceHarness`], [`assert_problem`], [`wait_for`].
 
 // A failure to set up a test is a failure of the test.
 #![allow(clippy::panic, clippy::unwrap_used)]
@@ -14,12 +14,17 @@
 pub mod conformance;
 pub mod db;
 pub mod dynamic;
+pub mod fake;
 mod governed;
+mod harness;
+mod problem;
 pub mod repeat;
 
 pub use governed::governed;
+pub use harness::{PAGE_TOKEN_KEY, ServiceHarness, meter, service, user};
 pub use pavior_core::clock::{Clock, ManualClock, SystemClock};
 pub use pavior_core::id::{IdGen, SeededIds, SystemIds};
+pub use problem::{assert_problem, assert_refusal, fields};
 
 use std::time::Duration;
 

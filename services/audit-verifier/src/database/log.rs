@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::keys::LogKeys;
 use super::source::{Cells, Head, Source, StoredCheckpoint, StoredTile, bytes, number};
 use super::{CheckpointStatus, LogReport};
 use crate::error::{Failure, VerifyError};
@@ -39,9 +40,9 @@ struct LogCheck {
 
 pub(super) async fn verify(
     source: &mut Source,
-    head: Head,
+    head: &Head,
     milestones: BTreeMap<u64, Hash>,
-    keys: Option<&[VerifierKey]>,
+    keys: &LogKeys,
 ) -> Result<(LogReport, LogSequences), VerifyError> {
     let stored = source.checkpoint(&head.log).await?;
     let mut check = LogCheck {
@@ -84,7 +85,7 @@ pub(super) async fn verify(
         check.has_the_signed_size(signed)?;
     }
     check.finish_tiles(source).await?;
-    let report = check.above_the_records(&head, &stored, signed?)?;
+    let report = check.above_the_records(head, &stored, signed?)?;
     debug_assert_eq!(report.records, records);
     Ok((report, check.sequences))
 }
@@ -255,17 +256,18 @@ impl LogCheck {
 fn signed(
     log: &str,
     stored: &StoredCheckpoint,
-    keys: Option<&[VerifierKey]>,
+    keys: &LogKeys,
 ) -> Result<(Checkpoint, CheckpointStatus), Failure> {
     let own = VerifierKey::parse(&stored.verifier_key)
         .map_err(|e| Failure::above(log, format!("the checkpoint's verifier key: {e}")))?;
     // The key beside the note must have made it even when another one is trusted: clients are shown it.
     let own = Checkpoint::verified(&stored.note, &[own])
         .map_err(|e| Failure::above(log, format!("the checkpoint: {e}")))?;
-    let Some(keys) = keys else { return Ok((own, CheckpointStatus::SelfDeclared)) };
-    Checkpoint::verified(&stored.note, keys)
-        .map(|checkpoint| (checkpoint, CheckpointStatus::Trusted))
-        .map_err(|e| Failure::above(log, format!("the checkpoint: {e}")))
+    match keys.trusted(&stored.note) {
+        None => Ok((own, CheckpointStatus::SelfDeclared)),
+        Some(Ok(trusted)) => Ok((trusted, CheckpointStatus::Trusted)),
+        Some(Err(error)) => Err(Failure::above(log, format!("the checkpoint: {error}"))),
+    }
 }
 
 async fn compare_tiles(source: &mut Source, log: &str, expected: Vec<Expected>) -> Result<(), VerifyError> {

@@ -1,7 +1,8 @@
 //! Reading the tables. Every text is read as bytes and every number is cast, so that a value that a database would
 //! refuse to decode is a finding and not an error of the reader.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,6 +14,16 @@ use sqlx::{
 
 use crate::error::{Failure, VerifyError};
 use crate::record::{COLUMNS, SEPARATOR};
+
+/// The tables without which there is no audit log. Databases of older releases lack the later ones.
+const REQUIRED: [&str; 5] =
+    ["audit_record", "audit_tile", "audit_head", "audit_checkpoint", "audit_producer"];
+/// Parked events.
+const PARKED: &str = "audit_parked";
+/// Losses that an operator accepted.
+const ACCEPTED: &str = "audit_accepted";
+/// What every SQLite file begins with.
+const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
 /// One value.
 #[derive(Debug, Clone)]
@@ -88,6 +99,8 @@ pub(super) struct StoredTile {
 pub(super) struct Source {
     name: String,
     connection: Db,
+    /// The tables of an audit log that the database has.
+    tables: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -98,22 +111,55 @@ enum Db {
 
 impl Source {
     pub(super) async fn open(database: &str) -> Result<Self, VerifyError> {
-        let (name, mut connection) = if database.starts_with("postgres") {
-            ("postgres database".to_owned(), Db::Postgres(open_postgres(database).await?))
-        } else {
-            let path = database.trim_start_matches("sqlite:").trim_start_matches("//");
-            let path = path.split('?').next().unwrap_or(path).to_owned();
-            let connection = open_sqlite(&path).await?;
-            (path, Db::Sqlite(connection))
+        let (name, connection) = match database.split_once(':').map(|(scheme, _)| scheme) {
+            Some("postgres" | "postgresql") => {
+                ("postgres database".to_owned(), Db::Postgres(open_postgres(database).await?))
+            }
+            Some(scheme) if scheme != "sqlite" && database.contains("://") => {
+                let found = format!("databases of the scheme `{scheme}` are not known");
+                return Err(VerifyError::not_a_database(format!("{scheme}://…"), found));
+            }
+            _ => {
+                let path = database.trim_start_matches("sqlite:").trim_start_matches("//");
+                let path = path.split('?').next().unwrap_or(path).to_owned();
+                refuse_other_file(&path)?;
+                let connection = open_sqlite(&path).await?;
+                (path, Db::Sqlite(connection))
+            }
         };
-        match &mut connection {
+        let mut source = Self { name, connection, tables: BTreeSet::new() };
+        match &mut source.connection {
             Db::Sqlite(db) => sqlx::query("BEGIN").execute(db).await.map(drop),
             Db::Postgres(db) => {
                 sqlx::query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(db).await.map(drop)
             }
         }
-        .map_err(|e| VerifyError::unreadable(&name, e))?;
-        Ok(Self { name, connection })
+        .map_err(|e| VerifyError::unreadable(&source.name, e))?;
+        source.find_tables().await?;
+        Ok(source)
+    }
+
+    /// A database without any table of an audit log is something else; one with some of them has lost the others.
+    async fn find_tables(&mut self) -> Result<(), VerifyError> {
+        for table in REQUIRED.into_iter().chain([PARKED, ACCEPTED]) {
+            let sql = match self.connection {
+                Db::Sqlite(_) => "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = $1",
+                Db::Postgres(_) => "SELECT CAST(COUNT(to_regclass($1)) AS BIGINT)",
+            };
+            let rows = self.query(sql.to_owned(), &[Bind::Text(table)], &[Kind::Number]).await?;
+            if rows.first().and_then(|row| number(row, 0)) == Some(1) {
+                self.tables.insert(table.to_owned());
+            }
+        }
+        let missing: Vec<&str> = REQUIRED.into_iter().filter(|table| !self.tables.contains(*table)).collect();
+        match missing.first() {
+            None => Ok(()),
+            Some(_) if missing.len() == REQUIRED.len() => {
+                let found = "the database has none of the tables of one (`audit_record`, `audit_head`, …)";
+                Err(VerifyError::not_a_database(&self.name, found))
+            }
+            Some(table) => Err(Failure::above("(all)", format!("the table `{table}` is missing")).into()),
+        }
     }
 
     /// The expression that reads a text column as bytes.
@@ -166,9 +212,13 @@ impl Source {
 
     /// When a loss of a log was last accepted, in microseconds of the Unix epoch.
     pub(super) async fn loss_accepted(&mut self, log: &str) -> Result<Option<i64>, VerifyError> {
-        let sql =
-            "SELECT CAST(generation AS BIGINT) FROM audit_accepted WHERE log = $1 ORDER BY 1 DESC LIMIT 1";
-        let rows = self.query(sql.to_owned(), &[Bind::Text(log)], &[Kind::Number]).await?;
+        if !self.tables.contains(ACCEPTED) {
+            return Ok(None);
+        }
+        let sql = format!(
+            "SELECT CAST(generation AS BIGINT) FROM {ACCEPTED} WHERE log = $1 ORDER BY 1 DESC LIMIT 1"
+        );
+        let rows = self.query(sql, &[Bind::Text(log)], &[Kind::Number]).await?;
         Ok(rows.first().and_then(|row| number(row, 0)))
     }
 
@@ -275,20 +325,13 @@ impl Source {
             .collect())
     }
 
-    /// The numbers of events that are parked until their log is repaired; none in a database of before there were such.
+    /// The sequence numbers of parked events, which wait until their log is repaired.
     pub(super) async fn parked(&mut self) -> Result<Vec<(String, String, u64)>, VerifyError> {
-        let known = match self.connection {
-            Db::Sqlite(_) => {
-                "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'audit_parked'"
-            }
-            Db::Postgres(_) => "SELECT CAST(COUNT(to_regclass('audit_parked')) AS BIGINT)",
-        };
-        let known = self.query(known.to_owned(), &[], &[Kind::Number]).await?;
-        if known.first().and_then(|row| number(row, 0)) != Some(1) {
+        if !self.tables.contains(PARKED) {
             return Ok(Vec::new());
         }
         let sql = format!(
-            "SELECT {}, {}, CAST(seq AS BIGINT) FROM audit_parked ORDER BY service, epoch, seq",
+            "SELECT {}, {}, CAST(seq AS BIGINT) FROM {PARKED} ORDER BY service, epoch, seq",
             self.text("service"),
             self.text("epoch")
         );
@@ -366,16 +409,36 @@ async fn open_sqlite(path: &str) -> Result<SqliteConnection, VerifyError> {
         .busy_timeout(Duration::from_secs(10))
         .disable_statement_logging();
     let mut connection = SqliteConnection::connect_with(&options).await.map_err(failed)?;
-    let probe = sqlx::query("SELECT COUNT(*) FROM audit_head").execute(&mut connection).await;
-    let Err(error) = probe else { return Ok(connection) };
+    let Err(error) = probe(&mut connection).await else { return Ok(connection) };
     // A WAL database in a directory that cannot be written opens only as immutable, which is safe to say when there
     // is no log beside it that would have to be read too.
-    if Path::new(&format!("{path}-wal")).exists() || !Path::new(path).exists() {
+    if Path::new(&format!("{path}-wal")).exists() {
         return Err(failed(error));
     }
     let mut connection = SqliteConnection::connect_with(&options.immutable(true)).await.map_err(failed)?;
-    sqlx::query("SELECT COUNT(*) FROM audit_head").execute(&mut connection).await.map_err(failed)?;
+    probe(&mut connection).await.map_err(failed)?;
     Ok(connection)
+}
+
+async fn probe(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT COUNT(*) FROM sqlite_master").execute(connection).await.map(drop)
+}
+
+/// Says what a file is that is no SQLite database, before SQLite says less about it.
+fn refuse_other_file(path: &str) -> Result<(), VerifyError> {
+    let failed = |e: std::io::Error| VerifyError::unreadable(path, e);
+    if std::fs::metadata(path).map_err(failed)?.is_dir() {
+        return Err(VerifyError::not_a_database(path, "it is a folder"));
+    }
+    let mut start = Vec::new();
+    std::fs::File::open(path).and_then(|file| file.take(100).read_to_end(&mut start)).map_err(failed)?;
+    let found = match start.as_slice() {
+        start if start.starts_with(SQLITE_MAGIC) => return Ok(()),
+        [] => "the file is empty",
+        [b'{', ..] => "the file holds JSON, as an exported log does, and no SQLite database",
+        _ => "the file is no SQLite database",
+    };
+    Err(VerifyError::not_a_database(path, found))
 }
 
 async fn sqlite_rows(

@@ -51,7 +51,9 @@ impl Reader {
     /// The record of an event.
     pub(crate) async fn record(&self, permit: &Permit, event_id: &str) -> Result<StoredRecord, Error> {
         let record = self.store.record_by_event(permit, event_id).await?;
-        let record = record.ok_or_else(|| Error::NoRecord(event_id.to_owned()))?;
+        let record = record.ok_or_else(|| {
+            Error::NoRecord(format!("organizations/{}/auditRecords/{event_id}", permit.organization()))
+        })?;
         self.whole(permit, &record)?;
         Ok(record)
     }

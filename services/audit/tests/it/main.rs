@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod append;
+mod conformance;
 mod cut;
 mod damage;
 mod deliverable;

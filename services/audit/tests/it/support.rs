@@ -1,12 +1,11 @@
 //! A running audit service and the clients of it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pavior_audit::{Config, Deps};
 use pavior_audit_verifier::{Report, verify_database};
-use pavior_auth::{CallRules, InternalSigner, InternalVerifier, Permit, ServiceIdentity, authn_layer};
+use pavior_auth::Permit;
 use pavior_core::audit::{
     self as audit_words, Affected, AuditClass, AuditEvent, Cause, Change, Code, DecisionRef, Effect, Outcome,
     PrincipalKind, PrincipalRef,
@@ -17,11 +16,11 @@ use pavior_proto::pavior::audit::internal::v1 as recorder_pb;
 use pavior_proto::pavior::audit::internal::v1::recorder_service_client::RecorderServiceClient;
 use pavior_proto::pavior::audit::v1 as pb;
 use pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient;
-use pavior_rpc::server::{BoxLayer, Drain};
-use pavior_rpc::{StackOptions, Transport, audit, local, stack};
+use pavior_rpc::server::Drain;
+use pavior_rpc::{StackOptions, Transport, audit, local};
 use pavior_runtime::{HealthCheck, Severity};
 use pavior_testkit::db::TestDb;
-use pavior_testkit::{Clock, IdGen, ManualClock, SystemIds};
+use pavior_testkit::{ManualClock, ServiceHarness, meter};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 use uuid::Uuid;
@@ -68,7 +67,7 @@ pub(crate) struct Fixture {
     pub(crate) db: TestDb,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) clock: Arc<ManualClock>,
-    identities: BTreeMap<&'static str, ServiceIdentity>,
+    harness: ServiceHarness,
 }
 
 /// A service that runs.
@@ -82,14 +81,9 @@ pub(crate) struct Running {
 
 impl Fixture {
     pub(crate) fn new(db: TestDb) -> Self {
-        let clock = Arc::new(ManualClock::default());
-        let ids: Arc<dyn IdGen> = Arc::new(SystemIds);
-        let identities = ["gateway", "catalog", "policy", "provisioning"].map(|role| {
-            let signer = InternalSigner::generate().unwrap();
-            (role, ServiceIdentity::new(role, signer, clock.clone() as Arc<dyn Clock>, ids.clone()))
-        });
+        let harness = ServiceHarness::new(pavior_audit::ROLE, &["catalog", "policy", "provisioning"]);
         let folder = tempfile::tempdir().unwrap();
-        Self { db, folder, clock, identities: identities.into() }
+        Self { db, folder, clock: harness.clock.clone(), harness }
     }
 
     pub(crate) fn config(&self) -> Config {
@@ -106,25 +100,12 @@ impl Fixture {
 
     pub(crate) async fn start_with(&self, config: Config) -> anyhow::Result<Running> {
         let drain = Drain::default();
-        let meter = opentelemetry::metrics::MeterProvider::meter(
-            &opentelemetry::metrics::noop::NoopMeterProvider::new(),
-            "test",
-        );
         let store = pavior_store::Store::connect(&config.database, pavior_audit::ROLE).await?;
-        let deps = Deps { store, clock: self.clock.clone(), meter };
+        let deps = Deps { store, clock: self.clock.clone(), meter: meter() };
         let component = pavior_audit::build(config, deps).await?;
-        let keys = self.identities.iter().map(|(role, identity)| ((*role).to_owned(), identity.public()));
-        let verifier = InternalVerifier::new(keys, self.clock.clone() as Arc<dyn Clock>).unwrap();
-        let authn = authn_layer(
-            verifier,
-            pavior_audit::ROLE,
-            CallRules::of(&pavior_rpc::governance::services(pavior_audit::ROLE)).unwrap(),
-        );
         let options = StackOptions {
-            name: "audit",
             max_concurrency: 4_096,
             max_message_bytes: pavior_audit::MAX_REQUEST_BYTES,
-            authn: Some(BoxLayer::new(authn)),
             drain: drain.clone(),
             ..StackOptions::default()
         };
@@ -134,19 +115,23 @@ impl Fixture {
             tokio::spawn(async move { run.await.unwrap() })
         });
         let tasks = tasks.collect();
-        let transport = local(stack(component.routes, options));
+        let transport = local(self.harness.stack(component.routes, options));
         Ok(Running { transport, drain, checks: component.checks, cancel, tasks })
     }
 
     /// A request of a service as itself, for an organization.
     pub(crate) fn request<T>(&self, role: &str, organization: &str, message: T) -> Request<T> {
-        let identity = &self.identities[role];
+        let identity = self.harness.identity(role);
         identity.request(&Permit::for_system(&identity.authority(), organization), message)
     }
 
+    /// A caller's way to the service.
+    pub(crate) fn transport(&self, running: &Running, role: &str) -> Transport {
+        pavior_testkit::governed(self.harness.identity(role), running.transport.clone(), pavior_audit::ROLE)
+    }
+
     pub(crate) fn client(&self, running: &Running, role: &str) -> Client {
-        let transport =
-            pavior_testkit::governed(&self.identities[role], running.transport.clone(), pavior_audit::ROLE);
+        let transport = self.transport(running, role);
         Client {
             audit: AuditServiceClient::new(transport.clone()).max_decoding_message_size(8 * 1024 * 1024),
             recorder: RecorderServiceClient::new(transport),
@@ -155,9 +140,7 @@ impl Fixture {
 
     /// What an outbox ships through.
     pub(crate) fn sink(&self, running: &Running, role: &str) -> audit::AuditSink {
-        let transport = self.identities[role].transport(running.transport.clone(), pavior_audit::ROLE);
-        let meters = opentelemetry::metrics::noop::NoopMeterProvider::new();
-        audit::AuditSink::new(transport, &opentelemetry::metrics::MeterProvider::meter(&meters, "test"))
+        audit::AuditSink::new(self.harness.signed_by(role, running.transport.clone()), &meter())
     }
 
     /// Appends events to the log of one organization under a producer's next numbers.

@@ -8,7 +8,7 @@ use pavior_resource::{
 use tonic::Request;
 
 use super::Api;
-use super::convert_entity::{encode_entity, encode_gone};
+use super::entity::{encode_deleted, encode_entity};
 use crate::app::{create_entity, delete_entity, update_entity};
 use crate::domain::{EntityFields, KindFields};
 
@@ -72,7 +72,7 @@ impl CatalogService for Api {
     }
 
     async fn delete_entity(&self, request: Request<pb::DeleteEntityRequest>) -> Answer<pb::Entity> {
-        delete_with::<EntityFields, _, _, _>(&self.app, request, encode_gone, |work, command| {
+        delete_with::<EntityFields, _, _, _>(&self.app, request, encode_deleted, |work, command| {
             Box::pin(delete_entity(work, command))
         })
         .await

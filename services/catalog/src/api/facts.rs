@@ -16,7 +16,7 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::Api;
-use super::special::documents;
+use super::import::documents;
 
 #[tonic::async_trait]
 impl ResourceFactsService for Api {
@@ -35,7 +35,7 @@ impl ResourceFactsService for Api {
         if !request.request_id.is_empty() {
             let facts_pb::GetResourceFactsRequest { principal, method, request_id, .. } = &request;
             let key = idempotency::Key::new(permit.organization(), principal, method, request_id);
-            let kept = self.app.facts_at_first(&key).await.map_err(Problem::from)?;
+            let kept = self.app.recorded_facts(&key).await.map_err(Problem::from)?;
             if let Some(first) = recall(kept, &request.name)? {
                 return Ok(Response::new(first));
             }
@@ -49,7 +49,7 @@ impl ResourceFactsService for Api {
 }
 
 impl Api {
-    /// What a change would do to owners. Imports alone speak of them in documents.
+    /// How a change would move entities between owners. Only imports name owners inside documents.
     async fn owner_changes(
         &self,
         permit: &Permit,

@@ -2,16 +2,25 @@
 
 mod catalog_service;
 mod convert;
-mod convert_entity;
-mod convert_resource;
-mod directory_service;
+mod directory;
+mod entity;
 mod facts;
+mod group;
 mod identity_service;
-mod registration_service;
+mod import;
+mod kind;
+mod membership;
+mod organization;
+mod registration;
+mod relation;
+mod resource_definition;
+mod resource_type;
 mod resource_type_service;
-mod special;
 mod status;
+mod template;
 mod template_service;
+mod template_version;
+mod user;
 
 use crate::app::App;
 

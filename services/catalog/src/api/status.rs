@@ -1,5 +1,6 @@
 //! What the catalog's own errors are on the wire.
 
+use pavior_resource::crud::MAX_NAMED;
 use pavior_resource::field_violations;
 use pavior_rpc::problem::{ErrorReason, Problem};
 use tonic::Code;
@@ -44,6 +45,23 @@ impl From<Error> for Problem {
                 Problem::precondition(ErrorReason::AmbiguousDefinition, message)
                     .with("other", other.as_str())
                     .because("STATE", other, hint)
+            }
+            Error::Managed(entities) => {
+                let mut problem = Problem::precondition(ErrorReason::InvalidState, message);
+                if let Some((_, resource)) = entities.first() {
+                    problem = problem.with("managedBy", resource.as_str());
+                }
+                entities.into_iter().take(MAX_NAMED).fold(problem, |problem, (entity, resource)| {
+                    let how = format!("is made for `{resource}`: change its project, with which it changes");
+                    problem.because("STATE", entity, how)
+                })
+            }
+            Error::NoOwner { owner, nearest } => {
+                let hint = nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+                let description = format!("`entity.owner` refers to it, but it does not exist{hint}");
+                Problem::precondition(ErrorReason::ReferenceNotFound, message)
+                    .with("field", "entity.owner")
+                    .because("REFERENCE", owner, description)
             }
             Error::BuiltIn { name } => Problem::precondition(ErrorReason::InvalidState, message).because(
                 "STATE",

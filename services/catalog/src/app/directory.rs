@@ -20,7 +20,7 @@ impl App {
     /// Returns the directory, or nothing when the caller has it already.
     pub(crate) async fn directory(&self, permit: &Permit, known: &str) -> Result<Directory, Error> {
         let reader = self.read();
-        // The revision is read first: what changes meanwhile is then read anew by the next call, never missed.
+        // The revision is read first: a change between the two reads is then read again by the next call, never missed.
         let name = format!("organizations/{}", permit.organization());
         let revision = reader.directory_revision(permit).await?;
         let revision = revision.ok_or_else(|| ResourceError::not_found::<OrganizationFields>(&name))?;

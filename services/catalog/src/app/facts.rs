@@ -17,11 +17,11 @@ use crate::store::{ConnectionTrait, Db, Tx};
 impl App {
     /// Returns the facts of a resource. A name that is none of the catalog's gives the organization.
     pub(crate) async fn facts(&self, permit: &Permit, name: &ResourceName) -> Result<ResourceFacts, Error> {
-        Seen { db: &self.read(), permit }.facts(name).await
+        FactsReader { db: &self.read(), permit }.facts(name).await
     }
 
     /// The facts that were kept with the answer to an earlier call.
-    pub(crate) async fn facts_at_first(&self, key: &idempotency::Key) -> Result<Option<Vec<u8>>, Error> {
+    pub(crate) async fn recorded_facts(&self, key: &idempotency::Key) -> Result<Option<Vec<u8>>, Error> {
         let (store, now) = (&self.kernel.store, self.kernel.clock.now());
         Ok(idempotency::facts(store.read(), key, now).await?)
     }
@@ -30,24 +30,24 @@ impl App {
 /// The target of a call as it is within its transaction; nothing where the call does not come with one.
 pub(super) async fn facts_of_target(tx: &Tx<'_>, permit: &Permit) -> Result<Option<ResourceFacts>, Error> {
     match ResourceName::parse(permit.resource()) {
-        Ok(name) => Seen { db: tx, permit }.facts(&name).await.map(Some),
+        Ok(name) => FactsReader { db: tx, permit }.facts(&name).await.map(Some),
         // The installation itself has no facts.
         Err(_) => Ok(None),
     }
 }
 
-/// An owner as policy knows it: what a user owns is nobody's.
+/// The owner as policy sees it: only groups own, so an entity that a user owns has no owner.
 pub(super) fn group_or_nobody(owner: String) -> String {
     if owner.contains("/groups/") { owner } else { String::new() }
 }
 
-/// What one permit sees over a connection.
-struct Seen<'a, 'c, C> {
+/// Reads facts over a connection, confined to a permit.
+struct FactsReader<'a, 'c, C> {
     db: &'a Db<'c, C>,
     permit: &'a Permit,
 }
 
-impl<C: ConnectionTrait> Seen<'_, '_, C> {
+impl<C: ConnectionTrait> FactsReader<'_, '_, C> {
     async fn facts(&self, name: &ResourceName) -> Result<ResourceFacts, Error> {
         let mut at = Some(name.clone());
         while let Some(candidate) = at {
@@ -65,27 +65,27 @@ impl<C: ConnectionTrait> Seen<'_, '_, C> {
     async fn facts_of(&self, name: &ResourceName) -> Result<Option<ResourceFacts>, Error> {
         let collections: Vec<&str> = name.pairs().map(|(collection, _)| collection).collect();
         match collections.as_slice() {
-            ["organizations"] => self.plain::<OrganizationFields>("", name.id()).await,
-            ["organizations", "groups"] => self.plain::<GroupFields>("", name.id()).await,
+            ["organizations"] => self.typed::<OrganizationFields>("", name.id()).await,
+            ["organizations", "groups"] => self.typed::<GroupFields>("", name.id()).await,
             ["organizations", "groups", "memberships"] => {
-                self.plain::<MembershipFields>(name.get("groups").unwrap_or_default(), name.id()).await
+                self.typed::<MembershipFields>(name.get("groups").unwrap_or_default(), name.id()).await
             }
-            ["organizations", "users"] => self.plain::<UserFields>("", name.id()).await,
-            ["organizations", "kinds"] => self.plain::<KindFields>("", name.id()).await,
+            ["organizations", "users"] => self.typed::<UserFields>("", name.id()).await,
+            ["organizations", "kinds"] => self.typed::<KindFields>("", name.id()).await,
             ["organizations", "kinds", "entities"] => self.entity(name).await,
-            ["organizations", "templates"] => self.plain::<TemplateFields>("", name.id()).await,
+            ["organizations", "templates"] => self.typed::<TemplateFields>("", name.id()).await,
             ["organizations", "templates", "versions"] => {
-                self.plain::<VersionFields>(name.get("templates").unwrap_or_default(), name.id()).await
+                self.typed::<VersionFields>(name.get("templates").unwrap_or_default(), name.id()).await
             }
-            ["organizations", "resourceTypes"] => self.plain::<ResourceTypeFields>("", name.id()).await,
+            ["organizations", "resourceTypes"] => self.typed::<ResourceTypeFields>("", name.id()).await,
             ["organizations", "resourceDefinitions"] => {
-                self.plain::<ResourceDefinitionFields>("", name.id()).await
+                self.typed::<ResourceDefinitionFields>("", name.id()).await
             }
             _ => Ok(None),
         }
     }
 
-    async fn plain<T: Table>(&self, parent: &str, id: &str) -> Result<Option<ResourceFacts>, Error> {
+    async fn typed<T: Table>(&self, parent: &str, id: &str) -> Result<Option<ResourceFacts>, Error> {
         let found = self.db.find::<T>(self.permit, parent, id).await?;
         Ok(found.map(|_| ResourceFacts { r#type: T::TYPE.to_owned(), ..ResourceFacts::default() }))
     }

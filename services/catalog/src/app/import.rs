@@ -11,48 +11,26 @@ use pavior_proto::pavior::governance::internal::v1 as pb;
 use pavior_proto::shape::Request as _;
 use pavior_resource::{AuditEntry, ChangeContext, Done, Work, run};
 use pavior_rpc::facts::still_hold;
-use pavior_rpc::problem::Problem;
 use prost::Message;
 
 use super::facts::{facts_of_target, group_or_nobody};
-use super::import_members::import_members;
+use super::import_document::{
+    ImportCounts, ImportDocument, MAX_VIOLATIONS, Read, documents_invalid, entities, read_blocking,
+};
+use super::import_member::import_members;
 use super::{App, db};
-use crate::domain::backstage::{self, ImportedEntity};
-use crate::domain::entity::Edge;
+use crate::domain::backstage::ImportedEntity;
+use crate::domain::entity::{Edge, RESOURCE_ANNOTATION};
 use crate::domain::reference::EntityKey;
-use crate::domain::{EntityFields, Fields as _, KindFields, Stored, Violation, Violations, violation_path};
+use crate::domain::{EntityFields, Fields as _, KindFields, Stored, Violations, violation_path};
 use crate::error::Error;
 use crate::json::json;
 use crate::store::{Existing, Upsert};
 
-/// Most violations that an import tells at once.
-const MAX_VIOLATIONS: usize = 100;
 /// The type of what entities are imported into.
 const ORGANIZATION: &str = "identity.pavior.dev/Organization";
 /// Most entities that one audit record names.
 const ENTITIES_PER_RECORD: usize = 100;
-
-/// Text with where it came from.
-#[derive(Debug, Clone)]
-pub(crate) struct ImportDocument {
-    pub(crate) origin: String,
-    pub(crate) content: String,
-}
-
-/// What an import did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Imported {
-    pub(crate) created: usize,
-    pub(crate) updated: usize,
-    pub(crate) unchanged: usize,
-}
-
-/// A document that was read, with its place in the request.
-#[derive(Debug)]
-pub(super) struct Read {
-    pub(super) path: String,
-    pub(super) imported: backstage::Imported,
-}
 
 /// What an import would do to entities of the same owner.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,7 +63,7 @@ impl App {
         permit: &Permit,
         documents: Vec<ImportDocument>,
     ) -> Result<BTreeSet<OwnerChange>, Error> {
-        let read = read_apart(documents, permit.organization()).await?;
+        let read = read_blocking(documents, permit.organization()).await?;
         let read = entities(&read);
         let db = self.read();
         let kinds: BTreeSet<String> = read.iter().map(|(_, entity)| entity.fields.kind.clone()).collect();
@@ -102,21 +80,12 @@ impl App {
     pub(crate) async fn import<M: Message + Default + 'static>(
         &self,
         context: &ChangeContext,
-        encode: fn(&Imported) -> M,
+        encode: fn(&ImportCounts) -> M,
         documents: Vec<ImportDocument>,
     ) -> Result<M, Error> {
-        let read = read_apart(documents, context.permit.organization()).await?;
+        let read = read_blocking(documents, context.permit.organization()).await?;
         run(self, context, encode, read, |work, read| Box::pin(import(work, read))).await
     }
-}
-
-/// The entities among what was read, with the places of their documents.
-fn entities(read: &[Read]) -> Vec<(&str, &ImportedEntity)> {
-    let entities = read.iter().filter_map(|Read { path, imported }| match imported {
-        backstage::Imported::Entity(entity) => Some((path.as_str(), &**entity)),
-        backstage::Imported::Group(_) | backstage::Imported::User(_) => None,
-    });
-    entities.collect()
 }
 
 fn owner_changes(
@@ -127,7 +96,7 @@ fn owner_changes(
 ) -> BTreeSet<OwnerChange> {
     let changes = read.iter().filter_map(|(_, entity)| {
         let fields = &entity.fields;
-        // Without its kind the import is refused as a whole.
+        // The import is refused as a whole when a kind does not exist.
         let kind = kinds.get(fields.kind.as_str())?;
         let within = fields.owner_within(organization, kind).map(|(_, owner)| owner);
         let before = existing.get(&entity.key());
@@ -138,58 +107,6 @@ fn owner_changes(
         })
     });
     changes.collect()
-}
-
-/// Megabytes of YAML would keep this thread from serving others.
-async fn read_apart(documents: Vec<ImportDocument>, organization: &str) -> Result<Vec<Read>, Error> {
-    let organization = organization.to_owned();
-    let read = tokio::task::spawn_blocking(move || read_all(&documents, &organization)).await;
-    read.map_err(|error| pavior_resource::Error::Problem(Problem::internal(error)))?
-}
-
-fn read_all(documents: &[ImportDocument], organization: &str) -> Result<Vec<Read>, Error> {
-    let mut violations = Violations::new();
-    let mut found = Vec::new();
-    let mut places: BTreeMap<EntityKey, String> = BTreeMap::new();
-    for (index, document) in documents.iter().enumerate() {
-        let at = format!("documents[{index}].content");
-        if document.content.contains('\0') {
-            violations.add(at, Fault::Pattern, "must not hold the character NUL");
-            continue;
-        }
-        let parsed = match pavior_expr::yaml::parse_documents(&document.content) {
-            Ok(parsed) => parsed,
-            Err(error) => {
-                violations.add(at, Fault::Syntax, format!("is not valid YAML: {error}"));
-                continue;
-            }
-        };
-        let several = parsed.len() > 1;
-        for (number, value) in parsed.iter().enumerate() {
-            let path = if several { format!("{at}[{number}]") } else { at.clone() };
-            match backstage::read(value, organization, &document.origin) {
-                Err(problems) => violations.extend_under(&path, problems),
-                Ok(imported) => {
-                    if let Some(first) = places.insert(imported.key(), path.clone()) {
-                        let message = format!("is about the same as `{first}`");
-                        violations.add(violation_path(&path, "metadata.name"), Fault::Duplicate, message);
-                    }
-                    found.push(Read { path, imported });
-                }
-            }
-        }
-        if violations.len() >= MAX_VIOLATIONS {
-            break;
-        }
-    }
-    violations.into_result().map_err(documents_invalid)?;
-    Ok(found)
-}
-
-pub(super) fn documents_invalid(violations: Violations) -> Error {
-    let mut violations: Vec<Violation> = violations.into_vec();
-    violations.truncate(MAX_VIOLATIONS);
-    Error::Document(violations)
 }
 
 /// A kind with its schema ready to check many specs.
@@ -203,7 +120,7 @@ impl Checker {
         let options = PatternOptions::regex().size_limit(1024 * 1024);
         let options =
             jsonschema::options().with_draft(Draft::Draft202012).offline().with_pattern_options(options);
-        // Without one every spec takes the slow way, which says what is wrong.
+        // A schema that does not compile here is checked by `validate`, which reports what is wrong.
         let validator = options.build(fields.spec_schema.value()).ok();
         Self { fields, validator }
     }
@@ -218,7 +135,7 @@ impl Checker {
     }
 }
 
-async fn import(work: &Work<'_, App>, read: &[Read]) -> Result<Done<Imported>, Error> {
+async fn import(work: &Work<'_, App>, read: &[Read]) -> Result<Done<ImportCounts>, Error> {
     let described = entities(read);
     let (checked, kinds) = check(work, &described).await?;
     let keys: Vec<EntityKey> =
@@ -231,21 +148,25 @@ async fn import(work: &Work<'_, App>, read: &[Read]) -> Result<Done<Imported>, E
         facts.owner_changes = changes.into_iter().map(Into::into).collect();
         still_hold(work.permit.facts(), &facts).map_err(pavior_resource::Error::Problem)?;
     }
-    let mut counts = Imported::default();
+    let mut counts = ImportCounts::default();
     let mut writes: Vec<(Upsert, BTreeSet<Edge>)> = Vec::new();
     let mut changes = Vec::new();
+    let mut managed = Vec::new();
+    let organization = work.permit.organization();
     for ((id, mut fields, edges), key) in checked.into_iter().zip(&keys) {
         fields
             .annotations
             .extend(existing.get(key).map(|before| before.reserved.clone()).unwrap_or_default());
         let digest = fields.digest();
-        let organization = work.permit.organization();
         let before = match existing.get(key) {
             Some(before) if before.digest == digest => {
                 counts.unchanged += 1;
                 continue;
             }
             Some(before) => {
+                if let Some(resource) = before.reserved.get(RESOURCE_ANNOTATION) {
+                    managed.push((key.name(organization), resource.clone()));
+                }
                 counts.updated += 1;
                 Some(before)
             }
@@ -257,6 +178,9 @@ async fn import(work: &Work<'_, App>, read: &[Read]) -> Result<Done<Imported>, E
         let stored = upsert(work, organization, &id, fields, before);
         changes.push((stored.name(), before.map(|before| before.digest.clone()), digest));
         writes.push((stored, edges));
+    }
+    if !managed.is_empty() {
+        return Err(Error::Managed(managed));
     }
     write(work, &writes).await?;
     let mut entries = import_members(work, read, &mut counts).await?;

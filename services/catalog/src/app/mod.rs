@@ -1,19 +1,21 @@
 //! What can be done with the catalog: one file for each resource. What changes have in common is `pavior_resource`'s.
 
-mod definitions;
 mod directory;
-mod entities;
+mod entity;
 mod facts;
-mod groups;
+mod group;
 mod import;
-mod import_members;
-mod kinds;
-mod memberships;
-mod organizations;
+mod import_document;
+mod import_member;
+mod kind;
+mod membership;
+mod organization;
 mod registration;
-mod resource_types;
-mod templates;
-mod versions;
+mod resource_definition;
+mod resource_type;
+mod template;
+mod template_version;
+mod user;
 
 use std::sync::Arc;
 
@@ -27,13 +29,16 @@ use crate::domain::{Fields as _, OrganizationFields};
 use crate::error::Error;
 use crate::store::{Db, Reader};
 
-pub(crate) use definitions::Match;
 pub(crate) use directory::Directory;
-pub(crate) use entities::{EntityView, create_entity, delete_entity, update_entity};
-pub(crate) use import::{ImportDocument, Imported};
-pub(crate) use memberships::{create_membership, delete_group, delete_user};
+pub(crate) use entity::{EntityView, create_entity, delete_entity, update_entity};
+pub(crate) use group::delete_group;
+pub(crate) use import_document::{ImportCounts, ImportDocument};
+pub(crate) use membership::create_membership;
 pub(crate) use registration::{Register, Unregister};
-pub(crate) use versions::{CreateVersion, MoveChannel, RemoveChannel};
+pub(crate) use resource_definition::Match;
+pub(crate) use template::{MoveChannel, RemoveChannel};
+pub(crate) use template_version::CreateVersion;
+pub(crate) use user::delete_user;
 // For the wire side, which must not know the store.
 pub(crate) use crate::store::DirectoryRows;
 
@@ -41,7 +46,7 @@ pub(crate) use crate::store::DirectoryRows;
 #[derive(Debug, Clone)]
 pub(crate) struct App {
     kernel: Arc<Kernel>,
-    /// What amounts of money are in.
+    /// The code of the currency of amounts of money.
     currency: Arc<str>,
 }
 
@@ -68,7 +73,7 @@ impl Service for App {
         &self.kernel
     }
 
-    /// The installation itself is no organization, and what is changed there conflicts by name only.
+    /// The installation itself has no row to lock; changes there conflict by name only.
     async fn lock(tx: &Tx, permit: &Permit) -> Result<(), Error> {
         if permit.organization() == INSTALLATION || Db::new(tx).lock_organization(permit).await? {
             return Ok(());

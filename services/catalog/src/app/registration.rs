@@ -2,23 +2,24 @@
 //! holds provisioning's key changes nothing else in the catalog.
 
 use pavior_auth::Permit;
-use pavior_resource::crud::delete;
-use pavior_resource::{ChangeContext, Create, Delete, Done, Error as ResourceError, Update, Work, run};
+use pavior_resource::crud::{self, LOOK_FOR, refuse_dependents};
+use pavior_resource::{
+    AuditEntry, ChangeContext, Create, Done, Error as ResourceError, Rules as _, Update, Work, run,
+};
 use prost::Message;
 
-use super::App;
-use super::entities::{EntityView, create_entity, update_entity};
+use super::entity::{EntityView, create_entity, view};
+use super::{App, db};
+use crate::domain::entity::RESOURCE_ANNOTATION;
 use crate::domain::reference::EntityKey;
 use crate::domain::{EntityFields, Fields as _, Stored};
 use crate::error::Error;
 
-/// The annotation that says which resource an entity belongs to.
-const RESOURCE: &str = "pavior.dev/resource";
 /// The annotation that holds the key of the call that made it.
 const KEY: &str = "pavior.dev/key";
 
-/// Most dependents that are told: those of the same project are among them, and go with it.
-const TOLD: u64 = 1_000;
+/// Most dependents that are listed. Those of the same project are among them, and are deleted with it.
+const MAX_LISTED: u64 = 1_000;
 
 /// What to register.
 #[derive(Debug)]
@@ -29,10 +30,9 @@ pub(crate) struct Register {
     pub(crate) key: String,
 }
 
-/// What to take back.
+/// What to unregister.
 #[derive(Debug)]
 pub(crate) struct Unregister {
-    pub(crate) name: String,
     pub(crate) kind: String,
     pub(crate) id: String,
     pub(crate) resource: String,
@@ -59,7 +59,8 @@ impl App {
         run(self, context, done, command, |work, command| Box::pin(unregister(work, command))).await
     }
 
-    /// The first entities, by name, for whose sake the entity of a resource is not deleted.
+    /// The first entities, by name, for whose sake the entity of a resource is not deleted: those of the same owner. One
+    /// team must not be able to keep another from taking its own project down.
     pub(crate) async fn dependents_of(
         &self,
         permit: &Permit,
@@ -69,27 +70,28 @@ impl App {
     ) -> Result<Vec<String>, Error> {
         let key = EntityKey::new(kind, id);
         let found = self.read().entities_by_key(permit, std::slice::from_ref(&key)).await?;
-        if !found.first().is_some_and(|there| is_of(there, resource)) {
+        let Some(there) = found.first().filter(|there| is_of(there, resource)) else {
             return Ok(Vec::new());
-        }
-        let dependents = self.read().dependents(permit, &key, TOLD).await?;
+        };
+        let owner = Some(there.fields.owner.as_str());
+        let dependents = self.read().dependents(permit, &key, owner, MAX_LISTED).await?;
         Ok(dependents.into_iter().map(|key| key.name(permit.organization())).collect())
     }
 }
 
 fn is_of(entity: &Stored<EntityFields>, resource: &str) -> bool {
-    entity.fields.annotations.get(RESOURCE).is_some_and(|own| own == resource)
+    entity.fields.managed_by() == Some(resource)
 }
 
 async fn register(work: &Work<'_, App>, command: &Register) -> Result<Done<EntityView>, Error> {
     let Register { id, fields, resource, key } = command;
     let mut wanted = fields.clone();
-    wanted.annotations.insert(RESOURCE.to_owned(), resource.clone());
+    wanted.annotations.insert(RESOURCE_ANNOTATION.to_owned(), resource.clone());
     wanted.annotations.insert(KEY.to_owned(), key.clone());
     match work.find::<EntityFields>(&wanted.kind, id).await? {
         None => create_entity(work, &Create { id: id.clone(), fields: wanted }).await,
         Some(there) if is_of(&there, resource) => {
-            // What people have added to it stays.
+            // Labels, tags, links and annotations that people added are kept.
             let merge = move |there: &Stored<EntityFields>| {
                 let mut annotations = there.fields.annotations.clone();
                 annotations.extend(wanted.annotations.clone());
@@ -104,7 +106,8 @@ async fn register(work: &Work<'_, App>, command: &Register) -> Result<Done<Entit
                 })
             };
             let (parent, name) = (there.fields.kind.clone(), there.name());
-            update_entity(work, &Update { parent, id: id.clone(), name, etag: String::new() }, merge).await
+            let update = Update { parent, id: id.clone(), name, etag: String::new() };
+            view(work, crud::update(work, &update, merge).await?).await
         }
         Some(there) => {
             Err(ResourceError::AlreadyExists { kind: EntityFields::TYPE, name: there.name() }.into())
@@ -113,13 +116,17 @@ async fn register(work: &Work<'_, App>, command: &Register) -> Result<Done<Entit
 }
 
 async fn unregister(work: &Work<'_, App>, command: &Unregister) -> Result<Done<()>, Error> {
-    let Unregister { name, kind, id, resource } = command;
+    let Unregister { kind, id, resource } = command;
     let there = work.find::<EntityFields>(kind, id).await?;
-    if !there.is_some_and(|there| is_of(&there, resource)) {
+    let Some(there) = there.filter(|there| is_of(there, resource)) else {
         return Ok(Done::unchanged(()));
-    }
-    let (parent, id, name) = (kind.clone(), id.clone(), name.clone());
-    let command = Delete { parent, id, name, etag: String::new(), allow_missing: true };
-    let Done { value: _, entries } = delete::<EntityFields>(work, &command).await?;
-    Ok(Done { value: (), entries })
+    };
+    // Relations that entities of other owners declare to it stay, and are unresolved from now on.
+    let (key, owner) = (EntityKey::new(kind.as_str(), id.as_str()), Some(there.fields.owner.as_str()));
+    let dependents = db(work).dependents(work.permit, &key, owner, LOOK_FOR).await?;
+    let dependents = dependents.into_iter().map(|key| key.name(&there.organization)).collect();
+    refuse_dependents(&there, dependents)?;
+    work.rows().delete(work.permit, &there).await?;
+    EntityFields::written(work, Some(&there), None).await?;
+    Ok(Done::new((), AuditEntry::of(Some(&there), None)))
 }

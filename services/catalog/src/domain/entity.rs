@@ -15,6 +15,9 @@ const MAX_LINKS: usize = 64;
 /// Most relations that one entity declares, and most groups or users that one field of a document names.
 pub(crate) const MAX_DECLARED: usize = 1_000;
 
+/// The annotation that names the resource of a project that an entity is made for. Only the platform sets it.
+pub(crate) const RESOURCE_ANNOTATION: &str = "pavior.dev/resource";
+
 /// Where to read more.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Link {
@@ -156,6 +159,20 @@ impl EntityFields {
         if let Some((_, owner)) = self.owner_within(organization, kind) {
             self.owner = owner;
         }
+    }
+
+    /// The resource of a project that the entity is made for, by name; `None` for an entity that people made.
+    pub(crate) fn managed_by(&self) -> Option<&str> {
+        self.annotations.get(RESOURCE_ANNOTATION).map(String::as_str)
+    }
+
+    /// Whether both say the same in the fields that a project sets of its entities. All others are people's.
+    pub(crate) fn same_declaration(&self, other: &Self) -> bool {
+        let Self { display_name, description, owner, spec, .. } = self;
+        *display_name == other.display_name
+            && *description == other.description
+            && *owner == other.owner
+            && *spec == other.spec
     }
 
     fn namespace(&self) -> Option<&str> {

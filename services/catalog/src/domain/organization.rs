@@ -1,34 +1,12 @@
-//! Organizations, their groups and their users.
-
-use pavior_core::Fault;
-use std::collections::BTreeMap;
+//! Organizations.
 
 use super::{Fields, Violations, text};
 use crate::json::{Json, json};
-
-/// Deepest nesting of groups.
-pub(crate) const MAX_GROUP_DEPTH: usize = 16;
 
 /// A tenant.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct OrganizationFields {
     pub(crate) display_name: String,
-}
-
-/// A team, or a group of teams.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct GroupFields {
-    pub(crate) display_name: String,
-    pub(crate) description: String,
-    /// The id of the group above.
-    pub(crate) parent: Option<String>,
-}
-
-/// A person.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct UserFields {
-    pub(crate) display_name: String,
-    pub(crate) email: String,
 }
 
 impl Fields for OrganizationFields {
@@ -48,126 +26,5 @@ impl Fields for OrganizationFields {
     fn snapshot(&self) -> Json {
         let Self { display_name } = self;
         json!({ "displayName": display_name })
-    }
-}
-
-impl Fields for GroupFields {
-    const SINGULAR: &'static str = "group";
-    const TYPE: &'static str = "identity.pavior.dev/Group";
-
-    fn name(&self, organization: &str, id: &str) -> String {
-        format!("organizations/{organization}/groups/{id}")
-    }
-
-    fn check(&self, _organization: &str, id: &str) -> Violations {
-        let mut violations = Violations::new();
-        text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
-        text::paragraph(&mut violations, "description", &self.description, text::MAX_DESCRIPTION);
-        if self.parent.as_deref() == Some(id) {
-            violations.add("parent_group", Fault::Conflict, "a group cannot be its own parent");
-        }
-        violations
-    }
-
-    fn snapshot(&self) -> Json {
-        let Self { display_name, description, parent } = self;
-        json!({ "displayName": display_name, "description": description, "parentGroup": parent })
-    }
-}
-
-impl Fields for UserFields {
-    const SINGULAR: &'static str = "user";
-    const TYPE: &'static str = "identity.pavior.dev/User";
-
-    fn name(&self, organization: &str, id: &str) -> String {
-        format!("organizations/{organization}/users/{id}")
-    }
-
-    fn check(&self, _organization: &str, _id: &str) -> Violations {
-        let mut violations = Violations::new();
-        text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
-        text::line(&mut violations, "email", &self.email, 320);
-        if !self.email.is_empty() && !is_email(&self.email) {
-            violations.add(
-                "email",
-                Fault::Pattern,
-                format!("`{}` is not an e-mail address", text::shown(&self.email)),
-            );
-        }
-        violations
-    }
-
-    fn snapshot(&self) -> Json {
-        let Self { display_name, email } = self;
-        json!({ "displayName": display_name, "email": email })
-    }
-}
-
-/// As loosely as RFC 5321 allows without a parser: something, one `@` that divides, something, no spaces.
-fn is_email(email: &str) -> bool {
-    match email.rsplit_once('@') {
-        Some((local, domain)) => {
-            !local.is_empty() && !domain.is_empty() && !email.chars().any(char::is_whitespace)
-        }
-        None => false,
-    }
-}
-
-/// The circle or the excessive depth that `group` would be in with its new parent, told from the parents of all groups.
-pub(crate) fn parent_problem(
-    group: &str,
-    parent: Option<&str>,
-    parents: &BTreeMap<String, Option<String>>,
-) -> Option<String> {
-    let mut path = vec![group.to_owned()];
-    let mut at = parent;
-    while let Some(id) = at {
-        path.push(id.to_owned());
-        if id == group {
-            return Some(format!("would make a circle of groups: {}", path.join(" → ")));
-        }
-        if path.len() > MAX_GROUP_DEPTH {
-            return Some(format!("would nest groups deeper than {MAX_GROUP_DEPTH}"));
-        }
-        at = parents.get(id).and_then(Option::as_deref);
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn parents(pairs: &[(&str, Option<&str>)]) -> BTreeMap<String, Option<String>> {
-        pairs.iter().map(|(id, parent)| ((*id).to_owned(), parent.map(str::to_owned))).collect()
-    }
-
-    #[test]
-    fn circles_of_groups_are_named() {
-        let all = parents(&[("a", None), ("b", Some("a")), ("c", Some("b"))]);
-        assert_eq!(parent_problem("c", Some("a"), &all), None);
-        let problem = parent_problem("a", Some("c"), &all).unwrap();
-        assert_eq!(problem, "would make a circle of groups: a → c → b → a");
-        let deep: BTreeMap<_, _> = (0..30).map(|i| (format!("g{i}"), Some(format!("g{}", i + 1)))).collect();
-        assert!(parent_problem("new", Some("g0"), &deep).unwrap().contains("deeper than 16"));
-    }
-
-    #[test]
-    fn emails_table() {
-        for email in ["a@b", "a.b+c@example.com", "\"a@b\"@c"] {
-            assert!(is_email(email), "{email}");
-        }
-        for email in ["a", "@b", "a@", "a b@c"] {
-            assert!(!is_email(email), "{email}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_search_for_circles_ends(edges in prop::collection::btree_map("[a-e]", prop::option::of("[a-e]"), 0..6), id in "[a-e]", parent in "[a-e]") {
-            let problem = parent_problem(&id, Some(&parent), &edges);
-            prop_assert!(id != parent || problem.is_some());
-        }
     }
 }

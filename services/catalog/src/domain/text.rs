@@ -4,6 +4,7 @@ use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::name::{RESERVED_KEY, is_reserved_key};
+use pavior_core::nearest::distance;
 pub(crate) use pavior_core::resource::{MAX_DISPLAY_NAME, line, paragraph};
 use pavior_core::value::{INEXACT, MAX_DEPTH, deeper_than, inexact_paths};
 
@@ -148,6 +149,13 @@ pub(crate) fn id(violations: &mut Violations, path: &str, id: &str) {
     violations.check(path, Fault::Pattern, pavior_core::validate_id(id));
 }
 
+/// The known id that somebody who wrote `id` most likely meant, if one is similar enough.
+pub(crate) fn nearest<'a>(id: &str, known: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
+    let distances = known.into_iter().map(|known| (distance(id, known), known));
+    let (distance, nearest) = distances.min()?;
+    (distance <= 1 + id.len() / 4).then_some(nearest.as_str())
+}
+
 /// Shortens user input for a message.
 pub(crate) fn shown(text: &str) -> String {
     if text.chars().count() <= 80 {
@@ -159,6 +167,20 @@ pub(crate) fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_nearest_id_is_a_slip_away() {
+        let known = ["payments".to_owned(), "platform".to_owned()];
+        for (id, wanted) in [
+            ("paymnets", Some("payments")),
+            ("payment", Some("payments")),
+            ("plattform", Some("platform")),
+            ("web", None),
+        ] {
+            assert_eq!(nearest(id, &known), wanted, "{id}");
+        }
+        assert_eq!(nearest("payments", &[]), None);
+    }
 
     #[test]
     fn label_keys_table() {

@@ -2,25 +2,27 @@
 //!
 //! Every query on tenant data takes a permit and is confined to its organization.
 
-mod definitions;
-mod entities;
+mod directory;
 mod entity;
-mod groups;
-mod imports;
-mod kinds;
-mod memberships;
+mod group;
+mod import;
+mod kind;
+mod membership;
 mod migration;
-mod organizations;
-mod relations;
-mod resource_types;
-mod templates;
+mod organization;
+mod relation;
+mod resource_definition;
+mod resource_type;
+mod row;
+mod template;
+mod template_version;
 #[cfg(test)]
 mod tests;
-mod users;
+mod user;
 
-pub(crate) use imports::{Existing, Upsert};
-pub(crate) use memberships::Side;
-pub(crate) use organizations::DirectoryRows;
+pub(crate) use directory::DirectoryRows;
+pub(crate) use import::{Existing, Upsert};
+pub(crate) use membership::Side;
 use pavior_resource::{CHUNK, Rows, stored_time as time};
 use pavior_store::{Store, StoreError};
 pub(crate) use sea_orm::ConnectionTrait;
@@ -49,7 +51,7 @@ impl<'a, C: ConnectionTrait> Db<'a, C> {
     }
 }
 
-/// What is asked of every table is asked of the rows.
+/// Queries that every table has come from the rows.
 impl<'a, C> std::ops::Deref for Db<'a, C> {
     type Target = Rows<'a, C>;
 
@@ -62,16 +64,7 @@ fn corrupt(what: &str) -> StoreError {
     StoreError::Corrupt(what.to_owned())
 }
 
-/// Text by text, as JSON keeps it.
-fn text_map(json: &serde_json::Value) -> Option<std::collections::BTreeMap<String, String>> {
-    json.as_object()?.iter().map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
-}
-
 /// A JSON Schema as text keeps it.
 fn schema(text: &str, what: &str) -> Result<crate::domain::Schema, StoreError> {
     crate::domain::Schema::parse(text).map_err(|_| corrupt(what))
-}
-
-fn text_list(json: &serde_json::Value) -> Option<Vec<String>> {
-    json.as_array()?.iter().map(|value| value.as_str().map(str::to_owned)).collect()
 }

@@ -14,10 +14,10 @@ use pavior_testkit::{Clock, IdGen, ManualClock, SystemIds};
 use serde_json::json;
 
 use super::*;
-use crate::domain::definition::Criteria;
 use crate::domain::entity::{Edge, SeenRelation};
 use crate::domain::membership::Source;
 use crate::domain::reference::EntityKey;
+use crate::domain::resource_definition::Criteria;
 use crate::domain::template::Channel;
 use crate::domain::{
     EntityFields, GroupFields, KindFields, MembershipFields, OrganizationFields, ResourceDefinitionFields,
@@ -426,9 +426,14 @@ async fn entities_relations_and_imports() {
         assert_eq!(both(&world.permit("umbrella"), &b, None).await, []);
         let bad = reader.relations_after(&permit, &a, Some(&json!(["partOf", 1])), 2).await.unwrap_err();
         assert!(matches!(bad, ListError::Position(_)), "{bad:?}");
-        assert_eq!(reader.dependents(&permit, &keys[1], 5).await.unwrap(), [keys[0].clone()]);
+        assert_eq!(reader.dependents(&permit, &keys[1], None, 5).await.unwrap(), [keys[0].clone()]);
+        for (owner, wanted) in
+            [(a.fields.owner.as_str(), &keys[..1]), ("organizations/acme/groups/other", &[])]
+        {
+            assert_eq!(reader.dependents(&permit, &keys[1], Some(owner), 5).await.unwrap(), wanted);
+        }
         assert_eq!(
-            reader.dependents(&permit, &EntityKey::new("group", "team"), 5).await.unwrap(),
+            reader.dependents(&permit, &EntityKey::new("group", "team"), None, 5).await.unwrap(),
             [keys[0].clone()]
         );
         assert_eq!(reader.ids_below::<EntityFields>(&permit, "component", 5).await.unwrap(), ["a"]);
@@ -450,7 +455,7 @@ async fn entities_relations_and_imports() {
             })
             .await;
         assert_eq!(world.find::<EntityFields>("acme", "component", "a").await, Some(next));
-        assert!(reader.dependents(&permit, &keys[1], 5).await.unwrap().is_empty());
+        assert!(reader.dependents(&permit, &keys[1], None, 5).await.unwrap().is_empty());
         let gold = ListQuery { filter: Filter::parse("labels.tier = gold").unwrap(), ..query() };
         let found = reader.page::<EntityFields>(&permit, &gold).await.unwrap();
         assert_eq!(found.rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["b"]);

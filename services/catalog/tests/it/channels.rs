@@ -6,8 +6,9 @@ use pavior_testkit::{Clock as _, db};
 use serde_json::json;
 use tonic::{Code, Response, Status};
 
-use crate::support::{World, fields, mask, refused, uuid};
+use crate::support::{World, mask, uuid};
 use crate::templates::{GOOD, PARENT, create, point, world};
+use pavior_testkit::{assert_problem, fields};
 
 const MOVER: &str = "organizations/acme/users/alice";
 
@@ -91,11 +92,11 @@ async fn a_channel_is_moved_by_its_own_verb_alone() {
         let updated = world.client.templates.clone().update_template(world.alice(update)).await;
         assert!(updated.unwrap().into_inner().channels.is_empty(), "it is set by the server");
         let stale = pb::MoveTemplateChannelRequest { etag: "other".into(), ..point("stable", "1.1.0") };
-        refused(moved(&world, stale).await, Code::Aborted, "ETAG_MISMATCH");
+        assert_problem(moved(&world, stale).await, Code::Aborted, "ETAG_MISMATCH", &[]);
         let done = moved(&world, point("stable", "1.1.0")).await.unwrap().into_inner();
         assert_eq!((&done.channels["stable"].template_version, &done.latest_version), (&version, &version));
         let missing = moved(&world, point("stable", "9.0.0")).await;
-        let error = refused(missing, Code::FailedPrecondition, "REFERENCE_NOT_FOUND");
+        let error = assert_problem(missing, Code::FailedPrecondition, "REFERENCE_NOT_FOUND", &[]);
         assert_eq!(error.preconditions[0].subject, format!("{PARENT}/versions/9.0.0"));
         for (channel, version, field) in [
             ("latest", "1.0.0", "channel_id"),
@@ -104,14 +105,21 @@ async fn a_channel_is_moved_by_its_own_verb_alone() {
             ("beta", "stable", "template_version"),
             ("beta", "", "template_version"),
         ] {
-            let error =
-                refused(moved(&world, point(channel, version)).await, Code::InvalidArgument, "INVALID_FIELD");
+            let error = assert_problem(
+                moved(&world, point(channel, version)).await,
+                Code::InvalidArgument,
+                "INVALID_FIELD",
+                &[],
+            );
             assert_eq!(fields(&error), [field], "{channel}");
         }
-        let foreign = "organizations/acme/templates/other/versions/1.0.0".to_owned();
-        let foreign = pb::MoveTemplateChannelRequest { template_version: foreign, ..point("beta", "") };
-        let error = refused(moved(&world, foreign).await, Code::InvalidArgument, "INVALID_FIELD");
-        assert_eq!(fields(&error), ["template_version"]);
+        for foreign in ["acme/templates/other", "other/templates/web-service"] {
+            let template_version = format!("organizations/{foreign}/versions/1.0.0");
+            let foreign = pb::MoveTemplateChannelRequest { template_version, ..point("beta", "") };
+            let error =
+                assert_problem(moved(&world, foreign).await, Code::InvalidArgument, "INVALID_FIELD", &[]);
+            assert_eq!(fields(&error), ["template_version"]);
+        }
     })
     .await;
 }
@@ -123,8 +131,12 @@ async fn a_golden_path_has_a_bounded_number_of_channels() {
         for n in 0..32 {
             moved(&world, point(&format!("channel-{n}"), "1.0.0")).await.unwrap();
         }
-        let error =
-            refused(moved(&world, point("one-more", "1.0.0")).await, Code::InvalidArgument, "INVALID_FIELD");
+        let error = assert_problem(
+            moved(&world, point("one-more", "1.0.0")).await,
+            Code::InvalidArgument,
+            "INVALID_FIELD",
+            &[],
+        );
         assert_eq!(
             (error.violations[0].field.as_str(), error.violations[0].reason.as_str()),
             ("channel_id", "TOO_MANY")
@@ -149,7 +161,7 @@ async fn a_channel_is_removed_where_it_is() {
         let shown = removed(&world, looked).await.unwrap().into_inner();
         assert_eq!(shown.channels.keys().collect::<Vec<_>>(), ["beta"]);
         let stale = pb::RemoveTemplateChannelRequest { etag: "other".into(), ..remove("stable") };
-        refused(removed(&world, stale).await, Code::Aborted, "ETAG_MISMATCH");
+        assert_problem(removed(&world, stale).await, Code::Aborted, "ETAG_MISMATCH", &[]);
         assert_eq!(world.audited().await.len(), events, "nothing was changed yet");
 
         let request = pb::RemoveTemplateChannelRequest { request_id: uuid(), ..remove("stable") };
@@ -163,7 +175,12 @@ async fn a_channel_is_removed_where_it_is() {
         assert!(after["channels"].get("stable").is_none() && after["channels"].get("beta").is_some());
         assert_eq!(removed(&world, request).await.unwrap().into_inner(), gone, "asked again");
 
-        let error = refused(removed(&world, remove("stable")).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+        let error = assert_problem(
+            removed(&world, remove("stable")).await,
+            Code::NotFound,
+            "RESOURCE_NOT_FOUND",
+            &[],
+        );
         assert_eq!(error.message, format!("template `{PARENT}` has no channel `stable`; it has `beta`"));
         assert_eq!(error.metadata["field"], "channel_id");
         assert_eq!(error.resource.unwrap().name, format!("{PARENT}/versions/stable"));
@@ -173,11 +190,15 @@ async fn a_channel_is_removed_where_it_is() {
         assert_eq!(world.audited().await.len(), events, "that was no change");
         let last = removed(&world, remove("beta")).await.unwrap().into_inner();
         assert!(last.channels.is_empty());
-        let error = refused(removed(&world, remove("beta")).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+        let error =
+            assert_problem(removed(&world, remove("beta")).await, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
         assert!(error.message.ends_with("has no channel `beta`; it has none"), "{}", error.message);
         for channel in ["latest", "A", ""] {
             let answer = removed(&world, remove(channel)).await;
-            assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")), ["channel_id"]);
+            assert_eq!(
+                fields(&assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[])),
+                ["channel_id"]
+            );
         }
         // That a channel is not there may be as good; a golden path must be there.
         let nowhere = pb::RemoveTemplateChannelRequest {
@@ -185,7 +206,7 @@ async fn a_channel_is_removed_where_it_is() {
             allow_missing: true,
             ..remove("stable")
         };
-        let error = refused(removed(&world, nowhere).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+        let error = assert_problem(removed(&world, nowhere).await, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
         assert_eq!(error.resource.unwrap().name, "organizations/acme/templates/none");
     })
     .await;

@@ -9,7 +9,8 @@ use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{World, fields, mask, object, refused};
+use crate::support::{World, mask, object};
+use pavior_testkit::{assert_problem, fields};
 
 fn definition(id: &str, criteria: Vec<MatchCriteria>) -> pb::CreateResourceDefinitionRequest {
     pb::CreateResourceDefinitionRequest {
@@ -121,7 +122,7 @@ async fn ambiguous_definitions_are_refused_when_they_are_written() {
                 world.alice(definition("b", vec![class("staging"), class("production")])),
             )
             .await;
-        let error = refused(answer, Code::FailedPrecondition, "AMBIGUOUS_DEFINITION");
+        let error = assert_problem(answer, Code::FailedPrecondition, "AMBIGUOUS_DEFINITION", &[]);
         assert_eq!(error.metadata["other"], "organizations/acme/resourceDefinitions/a");
         assert!(error.preconditions[0].description.contains("environment class `production`"));
         client
@@ -138,10 +139,11 @@ async fn ambiguous_definitions_are_refused_when_they_are_written() {
             update_mask: mask(&["match_criteria"]),
             ..Default::default()
         };
-        refused(
+        assert_problem(
             client.resource_types.update_resource_definition(world.alice(update.clone())).await,
             Code::FailedPrecondition,
             "AMBIGUOUS_DEFINITION",
+            &[],
         );
         let delete = pb::DeleteResourceDefinitionRequest {
             name: "organizations/acme/resourceDefinitions/a".into(),
@@ -184,7 +186,8 @@ async fn definitions_that_tie_are_ambiguous_when_they_are_matched() {
             })
             .await
             .unwrap();
-        let error = refused(matched(ask()).await, Code::FailedPrecondition, "AMBIGUOUS_DEFINITION");
+        let error =
+            assert_problem(matched(ask()).await, Code::FailedPrecondition, "AMBIGUOUS_DEFINITION", &[]);
         assert_eq!(error.message, "several resource definitions match `contexts[1]` equally well");
         assert_eq!(error.metadata["field"], "contexts[1]");
         let told: Vec<(&str, &str)> =
@@ -248,7 +251,7 @@ async fn what_costs_nothing_is_not_what_nobody_knows_the_cost_of() {
             let mut request = definition("odd", vec![class("odd")]);
             request.resource_definition.as_mut().unwrap().monthly_cost = Some(cost);
             let answer = client.resource_types.create_resource_definition(world.alice(request)).await;
-            let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+            let error = assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[]);
             assert_eq!(fields(&error), [format!("resource_definition.{field}")]);
         }
     })
@@ -282,16 +285,17 @@ async fn bad_types_and_definitions_are_refused() {
     let world = World::ready(db::sqlite()).await;
     let mut client = world.client.clone();
     let answer = client.resource_types.create_resource_definition(world.alice(definition("a", vec![]))).await;
-    let error = refused(answer, Code::FailedPrecondition, "REFERENCE_NOT_FOUND");
+    let error = assert_problem(answer, Code::FailedPrecondition, "REFERENCE_NOT_FOUND", &[]);
     assert_eq!(error.preconditions[0].subject, "organizations/acme/resourceTypes/sql-database");
     let mut bad = definition("a", vec![class("Prod")]);
     let inner = bad.resource_definition.as_mut().unwrap();
     inner.driver_id = "Post gres".into();
     inner.driver_inputs = Some(object(json!({"a": ["${{ secrets.x }}"], "b": "${{ 1 + }}"})));
-    let error = refused(
+    let error = assert_problem(
         client.resource_types.create_resource_definition(world.alice(bad.clone())).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
+        &[],
     );
     assert_eq!(
         fields(&error),
@@ -304,10 +308,11 @@ async fn bad_types_and_definitions_are_refused() {
     let inner = bad.resource_definition.as_mut().unwrap();
     inner.driver_id = String::new();
     inner.resource_type = String::new();
-    let error = refused(
+    let error = assert_problem(
         client.resource_types.create_resource_definition(world.alice(bad)).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
+        &[],
     );
     let wanted = ["resource_type", "driver_id", "driver_inputs.b", "match_criteria[0].environment_class_id"];
     assert_eq!(fields(&error), wanted.map(|field| format!("resource_definition.{field}")));
@@ -322,10 +327,11 @@ async fn bad_types_and_definitions_are_refused() {
         }),
         ..Default::default()
     };
-    let error = refused(
+    let error = assert_problem(
         client.resource_types.create_resource_type(world.alice(request)).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
+        &[],
     );
     assert_eq!(fields(&error), ["resource_type.input_schema_json.type", "resource_type.secret_outputs[0]"]);
 }
@@ -338,10 +344,11 @@ async fn a_type_in_use_cannot_be_deleted() {
         let made = world.resource_type("sql-database", json!({}), &["url"]).await;
         client.resource_types.create_resource_definition(world.alice(definition("a", vec![]))).await.unwrap();
         let delete = pb::DeleteResourceTypeRequest { name: made.name.clone(), ..Default::default() };
-        let error = refused(
+        let error = assert_problem(
             client.resource_types.delete_resource_type(world.alice(delete.clone())).await,
             Code::FailedPrecondition,
             "HAS_DEPENDENTS",
+            &[],
         );
         assert_eq!(error.preconditions[0].subject, "organizations/acme/resourceDefinitions/a");
         let list = pb::ListResourceDefinitionsRequest {

@@ -6,7 +6,8 @@ use pavior_testkit::db;
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{World, create_component, fields, refused};
+use crate::support::{World, create_component};
+use pavior_testkit::{assert_problem, fields};
 
 fn user(id: &str) -> identity_pb::CreateUserRequest {
     identity_pb::CreateUserRequest {
@@ -100,10 +101,11 @@ async fn circles_of_groups_and_needed_groups_are_refused() {
             }),
             ..Default::default()
         };
-        let error = refused(
+        let error = assert_problem(
             client.identity.update_group(world.alice(update)).await,
             Code::InvalidArgument,
             "INVALID_FIELD",
+            &[],
         );
         assert_eq!(fields(&error), ["group.parent_group"]);
         assert!(error.violations[0].description.contains("a → c → b → a"), "{:?}", error.violations);
@@ -115,10 +117,11 @@ async fn circles_of_groups_and_needed_groups_are_refused() {
             }),
             ..Default::default()
         };
-        let error = refused(
+        let error = assert_problem(
             client.identity.create_group(world.alice(orphan)).await,
             Code::FailedPrecondition,
             "REFERENCE_NOT_FOUND",
+            &[],
         );
         assert_eq!(error.preconditions[0].subject, "organizations/acme/groups/none");
 
@@ -128,18 +131,20 @@ async fn circles_of_groups_and_needed_groups_are_refused() {
         owned.entity.as_mut().unwrap().owner = c.name.clone();
         client.catalog.create_entity(world.alice(owned)).await.unwrap();
         let delete = |name: &str| identity_pb::DeleteGroupRequest { name: name.into(), ..Default::default() };
-        let error = refused(
+        let error = assert_problem(
             client.identity.delete_group(world.alice(delete(&c.name))).await,
             Code::FailedPrecondition,
             "HAS_DEPENDENTS",
+            &[],
         );
         let subjects: Vec<&str> = error.preconditions.iter().map(|p| p.subject.as_str()).collect();
         // Members keep no group: what it owns does.
         assert_eq!(subjects, ["organizations/acme/kinds/component/entities/web"]);
-        let error = refused(
+        let error = assert_problem(
             client.identity.delete_group(world.alice(delete(&b.name))).await,
             Code::FailedPrecondition,
             "HAS_DEPENDENTS",
+            &[],
         );
         assert_eq!(error.preconditions[0].subject, c.name);
     })
@@ -151,19 +156,21 @@ async fn bad_users_are_refused_with_every_violation() {
     let world = World::ready(db::sqlite()).await;
     let mut client = world.client.clone();
     let mut request = user("Bob");
-    let error = refused(
+    let error = assert_problem(
         client.identity.create_user(world.alice(request.clone())).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
+        &[],
     );
     assert_eq!(fields(&error), ["user_id"]);
     request.user_id = "bob".into();
     request.user.as_mut().unwrap().email = "nowhere".into();
     request.user.as_mut().unwrap().display_name = "a\nb".into();
-    let error = refused(
+    let error = assert_problem(
         client.identity.create_user(world.alice(request)).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
+        &[],
     );
     assert_eq!(fields(&error), ["user.display_name", "user.email"]);
 }

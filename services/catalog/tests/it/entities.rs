@@ -5,7 +5,8 @@ use pavior_testkit::db;
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{World, create_component, fields, mask, object, refused};
+use crate::support::{World, create_component, mask, object};
+use pavior_testkit::{assert_problem, fields};
 
 const KIND: &str = "organizations/acme/kinds/component";
 const ALL: &str = "organizations/acme/kinds/-";
@@ -40,7 +41,7 @@ async fn more_than_twenty_dependents_are_not_all_named() {
     }
     let delete = pb::DeleteEntityRequest { name: name("base"), ..Default::default() };
     let answer = world.client.catalog.clone().delete_entity(world.alice(delete)).await;
-    let error = refused(answer, Code::FailedPrecondition, "HAS_DEPENDENTS");
+    let error = assert_problem(answer, Code::FailedPrecondition, "HAS_DEPENDENTS", &[]);
     assert_eq!((error.preconditions.len(), error.metadata["more"].as_str()), (20, "true"));
 }
 
@@ -150,7 +151,7 @@ async fn bad_filters_and_orders_are_refused() {
             ..Default::default()
         };
         let answer = world.client.catalog.clone().list_entities(world.alice(request)).await;
-        let error = refused(answer, Code::InvalidArgument, "INVALID_FILTER");
+        let error = assert_problem(answer, Code::InvalidArgument, "INVALID_FILTER", &[]);
         assert_eq!(fields(&error), [field], "{filter} {order_by}");
     }
     for filter in ["labels.a = \"\0\"", "spec.\"\0\" = x"] {
@@ -237,7 +238,10 @@ async fn page_tokens_are_bound_to_their_list() {
     ] {
         let changed = pb::ListEntitiesRequest { page_token: token.clone(), ..changed };
         let answer = world.client.catalog.clone().list_entities(world.alice(changed)).await;
-        assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_PAGE_TOKEN")), ["page_token"]);
+        assert_eq!(
+            fields(&assert_problem(answer, Code::InvalidArgument, "INVALID_PAGE_TOKEN", &[])),
+            ["page_token"]
+        );
     }
     let larger = pb::ListEntitiesRequest { page_size: 100, page_token: token, ..request.clone() };
     assert_eq!(
@@ -254,10 +258,11 @@ async fn page_tokens_are_bound_to_their_list() {
         2
     );
     let negative = pb::ListEntitiesRequest { page_size: -1, ..request };
-    refused(
+    assert_problem(
         world.client.catalog.clone().list_entities(world.alice(negative)).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
+        &[],
     );
 }
 
@@ -294,13 +299,16 @@ async fn batches_come_in_the_order_asked_for_or_not_at_all() {
             .into_inner();
         assert_eq!(found.entities.iter().map(|e| e.name.clone()).collect::<Vec<_>>(), names);
         let answer = client.catalog.batch_get_entities(world.alice(batch(KIND, names))).await;
-        assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")), ["names[1]"]);
+        assert_eq!(
+            fields(&assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[])),
+            ["names[1]"]
+        );
         let answer =
             client.catalog.batch_get_entities(world.alice(batch(ALL, vec![system, name("none")]))).await;
-        let error = refused(answer, Code::NotFound, "RESOURCE_NOT_FOUND");
+        let error = assert_problem(answer, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
         assert_eq!(error.resource.unwrap().name, name("none"));
         let answer = client.catalog.batch_get_entities(world.alice(batch(ALL, vec![]))).await;
-        assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")), ["names"]);
+        assert_eq!(fields(&assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[])), ["names"]);
     })
     .await;
 }
@@ -312,7 +320,7 @@ async fn a_batch_larger_than_an_answer_may_be_is_refused() {
     let names = vec![name("large"); 1_000];
     let request = pb::BatchGetEntitiesRequest { parent: ALL.into(), names };
     let answer = world.client.catalog.clone().batch_get_entities(world.alice(request)).await;
-    refused(answer, Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
+    assert_problem(answer, Code::ResourceExhausted, "MESSAGE_TOO_LARGE", &[]);
 }
 
 #[tokio::test]
@@ -322,17 +330,18 @@ async fn bad_entities_are_refused_with_every_violation() {
     let mut request =
         create_component("acme", "cart", json!({"lifecycle": 7, "dependsOn": ["ok", "component:a b"]}));
     let answer = client.catalog.create_entity(world.alice(request.clone())).await;
-    let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+    let error = assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[]);
     assert_eq!(fields(&error), ["entity.spec.lifecycle", "entity.spec.dependsOn[1]"]);
     let entity = request.entity.as_mut().unwrap();
     entity.tags = vec!["a b".into()];
     entity.links = vec![pb::entity::Link { url: "javascript:x".into(), ..Default::default() }];
     entity.labels = [("team".to_owned(), "x".repeat(300))].into();
     entity.owner = "team-a".into();
-    let error = refused(
+    let error = assert_problem(
         client.catalog.create_entity(world.alice(request.clone())).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
+        &[],
     );
     assert_eq!(
         fields(&error),
@@ -340,24 +349,27 @@ async fn bad_entities_are_refused_with_every_violation() {
     );
     let mut unknown = create_component("acme", "x", json!({}));
     unknown.parent = "organizations/acme/kinds/robot".into();
-    let error = refused(
+    let error = assert_problem(
         client.catalog.create_entity(world.alice(unknown.clone())).await,
         Code::NotFound,
         "RESOURCE_NOT_FOUND",
+        &[],
     );
     assert_eq!(error.resource.unwrap().name, "organizations/acme/kinds/robot");
     unknown.parent = "organizations/acme/kinds/-".into();
-    refused(
+    assert_problem(
         client.catalog.create_entity(world.alice(unknown.clone())).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
+        &[],
     );
     unknown.parent = KIND.into();
     unknown.entity.as_mut().unwrap().owner = "organizations/acme/groups/none".into();
-    refused(
+    assert_problem(
         client.catalog.create_entity(world.alice(unknown)).await,
         Code::FailedPrecondition,
         "REFERENCE_NOT_FOUND",
+        &[],
     );
 }
 
@@ -381,8 +393,12 @@ async fn an_owner_that_policy_was_not_asked_about_is_not_taken() {
             world.alice(request)
         };
         let mut client = world.client.clone();
-        let error =
-            refused(client.catalog.create_entity(owned("")).await, Code::InvalidArgument, "INVALID_FIELD");
+        let error = assert_problem(
+            client.catalog.create_entity(owned("")).await,
+            Code::InvalidArgument,
+            "INVALID_FIELD",
+            &[],
+        );
         assert_eq!(error.violations[0].field, "entity.owner");
         assert!(error.violations[0].description.contains(&team.name), "{error:?}");
         let cart = client.catalog.create_entity(owned(&team.name)).await.unwrap().into_inner();
@@ -401,7 +417,7 @@ async fn an_owner_that_policy_was_not_asked_about_is_not_taken() {
         };
         for (id, paths) in [("cart", "owner"), ("till", "spec.owner")] {
             let answer = client.catalog.update_entity(update(id, &[paths])).await;
-            let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+            let error = assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[]);
             assert_eq!(error.violations[0].field, "entity.owner", "{id}");
         }
         assert_eq!(get(&world, &name("cart")).await.owner, team.name);

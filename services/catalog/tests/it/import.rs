@@ -10,7 +10,8 @@ use prost::Message as _;
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{World, fields, refused, uuid};
+use crate::support::{World, uuid};
+use pavior_testkit::{assert_problem, fields};
 
 const SHOP: &str = include_str!("fixtures/shop.yaml");
 const ORG: &str = include_str!("fixtures/org.yaml");
@@ -65,7 +66,7 @@ async fn a_document_that_nobody_could_read_again_is_refused() {
     for levels in [32, 40] {
         let request = world.alice(import(&[&document(levels)]));
         let answer = world.client.catalog.clone().import_entities(request).await;
-        let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
+        let error = assert_problem(answer, Code::InvalidArgument, "INVALID_DOCUMENT", &[]);
         assert_eq!(fields(&error), ["documents[0].content.spec"]);
         assert_eq!(error.violations[0].description, "nests deeper than 32 levels");
     }
@@ -185,7 +186,7 @@ async fn one_bad_document_keeps_all_out() {
         let world = World::ready(db).await;
         let bad = "apiVersion: backstage.io/v1alpha1\nkind: Component\nmetadata: { name: x }\nspec: { type: service, lifecycle: 7, dependsOn: ['a b'] }";
         let answer = world.client.catalog.clone().import_entities(world.alice(import(&[SHOP, bad]))).await;
-        let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
+        let error = assert_problem(answer, Code::InvalidArgument, "INVALID_DOCUMENT", &[]);
         assert_eq!(fields(&error), ["documents[1].content.spec.lifecycle", "documents[1].content.spec.dependsOn.0"]);
         let list = pb::ListEntitiesRequest { parent: "organizations/acme/kinds/-".into(), ..Default::default() };
         assert!(world.client.catalog.clone().list_entities(world.alice(list)).await.unwrap().into_inner().entities.is_empty());
@@ -218,12 +219,12 @@ async fn bad_documents_are_refused_with_their_places() {
         ("x: \"\\0\"", "documents[0].content.x"),
     ] {
         let answer = world.client.catalog.clone().import_entities(world.alice(import(&[content]))).await;
-        let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
+        let error = assert_problem(answer, Code::InvalidArgument, "INVALID_DOCUMENT", &[]);
         assert!(fields(&error).contains(&wanted), "{content:.60}: {:?}", fields(&error));
     }
     let none = pb::ImportEntitiesRequest { documents: vec![], ..import(&[]) };
     let answer = world.client.catalog.clone().import_entities(world.alice(none)).await;
-    assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")), ["documents"]);
+    assert_eq!(fields(&assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[])), ["documents"]);
 }
 
 /// Ten thousand entities in the calls that a message's size allows. Prints how long it took.
@@ -326,7 +327,7 @@ async fn what_an_import_does_to_owners_is_told_before_it_is_done() {
             (IMPORT, "organizations/acme/groups/a", "message"),
         ] {
             let answer = world.facts.clone().get_resource_facts(world.alice(ask(method, name))).await;
-            let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+            let error = assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[]);
             assert_eq!(error.violations[0].field, field);
         }
     })

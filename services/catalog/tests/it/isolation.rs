@@ -8,7 +8,8 @@ use pavior_testkit::db;
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{World, create_component, refused};
+use crate::support::{World, create_component};
+use pavior_testkit::assert_problem;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_of_another_organization_are_denied_whether_they_exist_or_not() {
@@ -21,53 +22,60 @@ async fn names_of_another_organization_are_denied_whether_they_exist_or_not() {
         for id in ["secret", "absent"] {
             let name = format!("organizations/umbrella/kinds/component/entities/{id}");
             let get = pb::GetEntityRequest { name: name.clone() };
-            let error = refused(
+            let error = assert_problem(
                 client.catalog.get_entity(world.alice(get)).await,
                 Code::PermissionDenied,
                 "ACCESS_DENIED",
+                &[],
             );
             texts.push(error.message.replace(id, "X"));
             let delete = pb::DeleteEntityRequest { name: name.clone(), ..Default::default() };
-            refused(
+            assert_problem(
                 client.catalog.delete_entity(world.alice(delete)).await,
                 Code::PermissionDenied,
                 "ACCESS_DENIED",
+                &[],
             );
             let entity = pb::Entity { name: name.clone(), description: "mine".into(), ..Default::default() };
             let update = pb::UpdateEntityRequest { entity: Some(entity), ..Default::default() };
-            refused(
+            assert_problem(
                 client.catalog.update_entity(world.alice(update)).await,
                 Code::PermissionDenied,
                 "ACCESS_DENIED",
+                &[],
             );
             let batch = pb::BatchGetEntitiesRequest {
                 parent: "organizations/acme/kinds/-".into(),
                 names: vec![name],
             };
-            refused(
+            assert_problem(
                 client.catalog.batch_get_entities(world.alice(batch)).await,
                 Code::PermissionDenied,
                 "ACCESS_DENIED",
+                &[],
             );
         }
         assert_eq!(texts[0], texts[1]);
         let parent = "organizations/umbrella".to_owned();
         let list = pb::ListEntitiesRequest { parent: format!("{parent}/kinds/-"), ..Default::default() };
-        refused(
+        assert_problem(
             client.catalog.list_entities(world.alice(list)).await,
             Code::PermissionDenied,
             "ACCESS_DENIED",
+            &[],
         );
         let list = identity_pb::ListGroupsRequest { parent: parent.clone(), ..Default::default() };
-        refused(
+        assert_problem(
             client.identity.list_groups(world.alice(list)).await,
             Code::PermissionDenied,
             "ACCESS_DENIED",
+            &[],
         );
-        refused(
+        assert_problem(
             client.catalog.create_entity(world.alice(create_component("umbrella", "x", json!({})))).await,
             Code::PermissionDenied,
             "ACCESS_DENIED",
+            &[],
         );
         let import = pb::ImportEntitiesRequest {
             parent: parent.clone(),
@@ -77,31 +85,35 @@ async fn names_of_another_organization_are_denied_whether_they_exist_or_not() {
             }],
             ..Default::default()
         };
-        refused(
+        assert_problem(
             client.catalog.import_entities(world.alice(import)).await,
             Code::PermissionDenied,
             "ACCESS_DENIED",
+            &[],
         );
         let directory =
             directory_pb::GetDirectoryRequest { organization: parent.clone(), ..Default::default() };
         let mut policy = world.policy.clone();
-        refused(
+        assert_problem(
             policy.directory.get_directory(world.by_service("policy", directory)).await,
             Code::PermissionDenied,
             "ACCESS_DENIED",
+            &[],
         );
         let facts =
             facts_pb::GetResourceFactsRequest { name: format!("{parent}/groups/lab"), ..Default::default() };
-        refused(
+        assert_problem(
             world.facts.clone().get_resource_facts(world.alice(facts)).await,
             Code::PermissionDenied,
             "ACCESS_DENIED",
+            &[],
         );
         let get = identity_pb::GetOrganizationRequest { name: parent };
-        refused(
+        assert_problem(
             client.identity.get_organization(world.alice(get)).await,
             Code::PermissionDenied,
             "ACCESS_DENIED",
+            &[],
         );
     })
     .await;
@@ -190,10 +202,11 @@ async fn facts_are_of_the_resource_or_of_what_is_above_it() {
         assert_eq!(foreign.r#type, "identity.pavior.dev/Organization");
         assert!(facts("").await.exists);
         let bad = facts_pb::GetResourceFactsRequest { name: "nonsense".into(), ..Default::default() };
-        refused(
+        assert_problem(
             world.facts.clone().get_resource_facts(world.alice(bad)).await,
             Code::InvalidArgument,
             "INVALID_FIELD",
+            &[],
         );
     })
     .await;

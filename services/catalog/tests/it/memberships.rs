@@ -12,7 +12,8 @@ use pavior_testkit::db;
 use sea_orm::{ConnectionTrait as _, DbBackend};
 use tonic::Code;
 
-use crate::support::{World, create_membership, fields, refused};
+use crate::support::{World, create_membership};
+use pavior_testkit::{assert_problem, fields};
 
 const ACME: &str = "organizations/acme";
 
@@ -83,20 +84,32 @@ async fn a_membership_is_made_listed_and_ended() {
             assert_eq!(listed(&world, group, filter, order_by).await, wanted, "{group} {filter} {order_by}");
         }
 
-        refused(
+        assert_problem(
             client.create_membership(world.alice(create_membership("payments", "bob"))).await,
             Code::AlreadyExists,
             "RESOURCE_ALREADY_EXISTS",
+            &[],
         );
         let stale = identity_pb::DeleteMembershipRequest { etag: "\"x\"".into(), ..delete(&made.name) };
-        refused(client.delete_membership(world.alice(stale)).await, Code::Aborted, "ETAG_MISMATCH");
+        assert_problem(
+            client.delete_membership(world.alice(stale)).await,
+            Code::Aborted,
+            "ETAG_MISMATCH",
+            &[],
+        );
         let gone = client.delete_membership(world.alice(delete(&made.name))).await.unwrap().into_inner();
         assert_eq!(gone, made);
-        refused(client.get_membership(world.alice(get)).await, Code::NotFound, "RESOURCE_NOT_FOUND");
-        refused(
+        assert_problem(
+            client.get_membership(world.alice(get)).await,
+            Code::NotFound,
+            "RESOURCE_NOT_FOUND",
+            &[],
+        );
+        assert_problem(
             client.delete_membership(world.alice(delete(&made.name))).await,
             Code::NotFound,
             "RESOURCE_NOT_FOUND",
+            &[],
         );
         assert_eq!(listed(&world, "-", "", "").await, ["core/amy@acme.example", "core/bob"]);
     })
@@ -111,10 +124,10 @@ async fn what_is_not_there_has_no_membership() {
         world.group("acme", "payments", "").await;
         user(&world, "bob").await;
         let answer = client.create_membership(world.alice(create_membership("none", "bob"))).await;
-        let error = refused(answer, Code::NotFound, "RESOURCE_NOT_FOUND");
+        let error = assert_problem(answer, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
         assert_eq!(error.resource.unwrap().name, format!("{ACME}/groups/none"));
         let answer = client.create_membership(world.alice(create_membership("payments", "none"))).await;
-        let error = refused(answer, Code::FailedPrecondition, "REFERENCE_NOT_FOUND");
+        let error = assert_problem(answer, Code::FailedPrecondition, "REFERENCE_NOT_FOUND", &[]);
         assert_eq!(error.preconditions[0].subject, format!("{ACME}/users/none"));
         assert_eq!(error.metadata["field"], "membership.member");
 
@@ -130,7 +143,7 @@ async fn what_is_not_there_has_no_membership() {
             request.membership_id = id.into();
             request.membership.as_mut().unwrap().member = member.into();
             let answer = client.create_membership(world.alice(request)).await;
-            let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+            let error = assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[]);
             assert!(fields(&error).contains(&wanted), "{id} {member}: {error:?}");
         }
     })
@@ -149,11 +162,11 @@ async fn nobody_belongs_to_more_groups_than_one_may() {
     }
     let mut client = world.client.identity.clone();
     let answer = client.create_membership(world.alice(create_membership("g200", "bob"))).await;
-    refused(answer, Code::ResourceExhausted, "QUOTA_EXCEEDED");
+    assert_problem(answer, Code::ResourceExhausted, "QUOTA_EXCEEDED", &[]);
     let document =
         "{apiVersion: backstage.io/v1alpha1, kind: User, metadata: {name: bob}, spec: {memberOf: [g200]}}";
     let answer = world.client.catalog.clone().import_entities(world.alice(import(&[document]))).await;
-    let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
+    let error = assert_problem(answer, Code::InvalidArgument, "INVALID_DOCUMENT", &[]);
     assert_eq!(fields(&error), ["documents[0].content.spec.memberOf"]);
     assert_eq!(listed(&world, "g200", "", "").await, Vec::<String>::new());
 }
@@ -197,7 +210,7 @@ async fn no_group_has_more_members_than_one_may_and_all_of_them_go_with_it() {
         world.member("crowd", "bob").await;
         let mut client = world.client.clone();
         let answer = client.identity.create_membership(world.alice(create_membership("crowd", "amy"))).await;
-        let error = refused(answer, Code::ResourceExhausted, "QUOTA_EXCEEDED");
+        let error = assert_problem(answer, Code::ResourceExhausted, "QUOTA_EXCEEDED", &[]);
         let crowd = format!("{ACME}/groups/crowd");
         assert_eq!(error.message, format!("`{crowd}` has as many members as a group may: 10000"));
 
@@ -211,7 +224,7 @@ async fn no_group_has_more_members_than_one_may_and_all_of_them_go_with_it() {
             (vec![person.as_str(), group.as_str()], "documents[1].content.spec.members"),
         ] {
             let answer = client.catalog.import_entities(world.alice(import(&documents))).await;
-            let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
+            let error = assert_problem(answer, Code::InvalidArgument, "INVALID_DOCUMENT", &[]);
             assert_eq!(fields(&error), [wanted]);
             assert_eq!(error.violations[0].reason, "TOO_MANY");
             let message = &error.violations[0].description;
@@ -425,15 +438,16 @@ async fn a_group_has_one_identity() {
             (shop.relations[0].target.as_str(), shop.relations[0].resolved),
             (made.name.as_str(), true)
         );
-        refused(
+        assert_problem(
             client.catalog.get_entity(world.alice(get("group", "payments"))).await,
             Code::NotFound,
             "RESOURCE_NOT_FOUND",
+            &[],
         );
         // What relates to it needs it, in whichever way.
         let delete = identity_pb::DeleteGroupRequest { name: made.name.clone(), ..Default::default() };
         let answer = client.identity.delete_group(world.alice(delete)).await;
-        let error = refused(answer, Code::FailedPrecondition, "HAS_DEPENDENTS");
+        let error = assert_problem(answer, Code::FailedPrecondition, "HAS_DEPENDENTS", &[]);
         assert_eq!(error.preconditions[0].subject, shop.name);
         for id in ["group", "user"] {
             let request = pb::CreateKindRequest {
@@ -443,7 +457,7 @@ async fn a_group_has_one_identity() {
                 ..Default::default()
             };
             let answer = client.catalog.create_kind(world.alice(request)).await;
-            let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+            let error = assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[]);
             assert_eq!(fields(&error), ["kind_id"]);
         }
     })

@@ -7,7 +7,8 @@ use pavior_testkit::db;
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{World, create_component, fields, mask, object, refused, uuid};
+use crate::support::{World, create_component, mask, object, uuid};
+use pavior_testkit::{assert_problem, fields};
 
 fn update(entity: pb::Entity, paths: Option<&[&str]>) -> pb::UpdateEntityRequest {
     pb::UpdateEntityRequest { entity: Some(entity), update_mask: paths.and_then(mask), ..Default::default() }
@@ -31,10 +32,11 @@ async fn a_repeated_request_gets_the_first_answer() {
         };
         assert_eq!(client.catalog.create_entity(world.alice(again)).await.unwrap().into_inner(), first);
         let other = pb::CreateEntityRequest { entity_id: "other".into(), ..request.clone() };
-        let error = refused(
+        let error = assert_problem(
             client.catalog.create_entity(world.alice(other)).await,
             Code::InvalidArgument,
             "REQUEST_ID_REUSED",
+            &[],
         );
         assert_eq!(fields(&error), ["request_id"]);
         let mut delete =
@@ -42,10 +44,11 @@ async fn a_repeated_request_gets_the_first_answer() {
         client.catalog.delete_entity(world.alice(delete.clone())).await.unwrap();
         client.catalog.delete_entity(world.alice(delete.clone())).await.unwrap();
         delete.request_id = String::new();
-        refused(
+        assert_problem(
             client.catalog.delete_entity(world.alice(delete.clone())).await,
             Code::NotFound,
             "RESOURCE_NOT_FOUND",
+            &[],
         );
         delete.allow_missing = true;
         client.catalog.delete_entity(world.alice(delete)).await.unwrap();
@@ -53,10 +56,11 @@ async fn a_repeated_request_gets_the_first_answer() {
             world.audited().await.into_iter().map(|e| e.action).filter(|a| a.contains("entities")).collect();
         assert_eq!(actions, ["catalog.entities.create", "catalog.entities.delete"]);
         request.request_id = "not-a-uuid".into();
-        let error = refused(
+        let error = assert_problem(
             client.catalog.create_entity(world.alice(request)).await,
             Code::InvalidArgument,
             "INVALID_FIELD",
+            &[],
         );
         assert_eq!(fields(&error), ["request_id"]);
     })
@@ -100,10 +104,20 @@ async fn validate_only_checks_everything_and_writes_nothing() {
             ("organizations/acme/kinds/component/entities/cart", 1)
         );
         let get = pb::GetEntityRequest { name: shown.name.clone() };
-        refused(client.catalog.get_entity(world.alice(get)).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+        assert_problem(
+            client.catalog.get_entity(world.alice(get)).await,
+            Code::NotFound,
+            "RESOURCE_NOT_FOUND",
+            &[],
+        );
         assert_eq!(world.audited().await.len(), before);
         let bad = pb::CreateEntityRequest { entity: Some(pb::Entity::default()), ..request.clone() };
-        refused(client.catalog.create_entity(world.alice(bad)).await, Code::InvalidArgument, "INVALID_FIELD");
+        assert_problem(
+            client.catalog.create_entity(world.alice(bad)).await,
+            Code::InvalidArgument,
+            "INVALID_FIELD",
+            &[],
+        );
 
         request.validate_only = false;
         let made = client.catalog.create_entity(world.alice(request)).await.unwrap().into_inner();
@@ -143,10 +157,11 @@ async fn a_stale_etag_is_aborted_with_the_current_one() {
             client.catalog.update_entity(world.alice(change(&made.etag, "one"))).await.unwrap().into_inner();
         assert_ne!(second.etag, made.etag);
         assert!(second.update_time.unwrap().seconds > made.update_time.unwrap().seconds);
-        let error = refused(
+        let error = assert_problem(
             client.catalog.update_entity(world.alice(change(&made.etag, "two"))).await,
             Code::Aborted,
             "ETAG_MISMATCH",
+            &[],
         );
         assert_eq!(error.metadata["currentEtag"], second.etag);
         // What changes nothing is no change.
@@ -157,10 +172,11 @@ async fn a_stale_etag_is_aborted_with_the_current_one() {
             etag: etag.into(),
             ..Default::default()
         };
-        refused(
+        assert_problem(
             client.catalog.delete_entity(world.alice(delete(&made.etag))).await,
             Code::Aborted,
             "ETAG_MISMATCH",
+            &[],
         );
         client.catalog.delete_entity(world.alice(delete(&second.etag))).await.unwrap();
     })
@@ -197,17 +213,23 @@ async fn masks_say_what_changes() {
         .into_inner();
     assert_eq!((whole.description.as_str(), whole.labels.len()), ("", 0));
     let unknown = update(patch(pb::Entity::default()), Some(&["colour", "description"]));
-    let error = refused(
+    let error = assert_problem(
         client.catalog.update_entity(world.alice(unknown)).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
+        &[],
     );
     assert_eq!(fields(&error), ["update_mask"]);
     let missing = update(
         pb::Entity { name: "organizations/acme/kinds/component/entities/none".into(), ..Default::default() },
         None,
     );
-    refused(client.catalog.update_entity(world.alice(missing)).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+    assert_problem(
+        client.catalog.update_entity(world.alice(missing)).await,
+        Code::NotFound,
+        "RESOURCE_NOT_FOUND",
+        &[],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,7 +277,12 @@ async fn what_cannot_be_kept_is_refused_rather_than_a_bug() {
     let spec = request.entity.as_mut().unwrap().spec.as_mut().unwrap();
     let kind = Some(prost_types::value::Kind::NumberValue(f64::NAN));
     spec.fields.insert("n".to_owned(), prost_types::Value { kind });
-    refused(client.catalog.create_entity(world.alice(request)).await, Code::InvalidArgument, "INVALID_FIELD");
+    assert_problem(
+        client.catalog.create_entity(world.alice(request)).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+        &[],
+    );
     let mut request = create_component("acme", "cart", json!({}));
     request.entity.as_mut().unwrap().create_time =
         Some(prost_types::Timestamp { seconds: i64::MAX, nanos: -1 });
@@ -264,10 +291,11 @@ async fn what_cannot_be_kept_is_refused_rather_than_a_bug() {
     for text in ["a\0b", "\u{7f}"] {
         let mut request = create_component("acme", "nul", json!({}));
         request.entity.as_mut().unwrap().display_name = text.into();
-        refused(
+        assert_problem(
             client.catalog.create_entity(world.alice(request)).await,
             Code::InvalidArgument,
             "INVALID_FIELD",
+            &[],
         );
     }
 }
@@ -278,7 +306,7 @@ async fn changes_in_an_organization_that_does_not_exist_are_not_found() {
     let request = create_component("nowhere", "cart", json!({}));
     let answer = world.client.catalog.clone().create_entity(world.in_org("nowhere", request)).await;
     assert_eq!(
-        refused(answer, Code::NotFound, "RESOURCE_NOT_FOUND").resource.unwrap().name,
+        assert_problem(answer, Code::NotFound, "RESOURCE_NOT_FOUND", &[]).resource.unwrap().name,
         "organizations/nowhere"
     );
 }

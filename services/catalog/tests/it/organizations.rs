@@ -6,7 +6,8 @@ use pavior_testkit::db;
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{World, fields, mask, object, refused};
+use crate::support::{World, mask, object};
+use pavior_testkit::{assert_problem, fields};
 
 /// Not in the order of the alphabet.
 const SCHEMA: &str =
@@ -50,23 +51,26 @@ async fn only_operators_make_organizations_and_everybody_lists_their_own() {
     let mut client = world.client.clone();
     let request =
         identity_pb::CreateOrganizationRequest { organization_id: "other".into(), ..Default::default() };
-    refused(
+    assert_problem(
         client.identity.create_organization(world.alice(request.clone())).await,
         Code::PermissionDenied,
         "ACCESS_DENIED",
+        &[],
     );
     let again = identity_pb::CreateOrganizationRequest { organization_id: "acme".into(), ..request.clone() };
-    let error = refused(
+    let error = assert_problem(
         client.identity.create_organization(world.root(again)).await,
         Code::AlreadyExists,
         "RESOURCE_ALREADY_EXISTS",
+        &[],
     );
     assert_eq!(error.resource.unwrap().name, "organizations/acme");
     let bad = identity_pb::CreateOrganizationRequest { organization_id: "A B".into(), ..request };
-    let error = refused(
+    let error = assert_problem(
         client.identity.create_organization(world.root(bad)).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
+        &[],
     );
     assert_eq!(fields(&error), ["organization_id"]);
     let list = identity_pb::ListOrganizationsRequest { page_size: 1, ..Default::default() };
@@ -94,7 +98,7 @@ async fn the_installation_is_no_organization() {
         let request =
             identity_pb::CreateOrganizationRequest { organization_id: "pavior".into(), ..Default::default() };
         let answer = client.create_organization(world.root(request)).await;
-        let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+        let error = assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[]);
         let [violation] = error.violations.as_slice() else { panic!("{error:?}") };
         assert_eq!((violation.field.as_str(), violation.reason.as_str()), ("organization_id", "RESERVED"));
         assert_eq!(violation.description, "`pavior` is the platform's own name");
@@ -102,7 +106,7 @@ async fn the_installation_is_no_organization() {
             "resource name `organizations/pavior` is of the installation itself, which is no organization";
         let request = identity_pb::GetOrganizationRequest { name: "organizations/pavior".into() };
         let answer = client.get_organization(world.root(request)).await;
-        let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+        let error = assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[]);
         assert_eq!(error.violations[0].description, told);
         let request = identity_pb::CreateGroupRequest {
             parent: "organizations/pavior".into(),
@@ -111,7 +115,7 @@ async fn the_installation_is_no_organization() {
             ..Default::default()
         };
         let answer = client.create_group(world.root(request)).await;
-        let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+        let error = assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[]);
         assert!(fields(&error).contains(&"parent"), "{error:?}");
     })
     .await;
@@ -121,10 +125,11 @@ async fn the_installation_is_no_organization() {
 async fn calls_without_a_token_are_refused() {
     let world = World::ready(db::sqlite()).await;
     let request = identity_pb::GetOrganizationRequest { name: "organizations/acme".into() };
-    refused(
+    assert_problem(
         world.bare.identity.clone().get_organization(request).await,
         Code::Unauthenticated,
         "UNAUTHENTICATED",
+        &[],
     );
 }
 
@@ -191,18 +196,20 @@ async fn kinds_are_made_changed_and_deleted() {
             update_mask: mask(&["spec_schema_json"]),
             ..Default::default()
         };
-        let error = refused(
+        let error = assert_problem(
             client.catalog.update_kind(world.alice(strict)).await,
             Code::FailedPrecondition,
             "HAS_DEPENDENTS",
+            &[],
         );
         assert_eq!(error.preconditions[0].subject, entity.name);
 
         let delete = pb::DeleteKindRequest { name: kind.name.clone(), ..Default::default() };
-        refused(
+        assert_problem(
             client.catalog.delete_kind(world.alice(delete.clone())).await,
             Code::FailedPrecondition,
             "HAS_DEPENDENTS",
+            &[],
         );
         let gone = pb::DeleteEntityRequest { name: entity.name, ..Default::default() };
         client.catalog.delete_entity(world.alice(gone)).await.unwrap();
@@ -217,12 +224,22 @@ async fn built_in_kinds_and_bad_kinds_are_refused() {
     let mut client = world.client.clone();
     let name = "organizations/acme/kinds/component".to_owned();
     let delete = pb::DeleteKindRequest { name: name.clone(), ..Default::default() };
-    refused(client.catalog.delete_kind(world.alice(delete)).await, Code::FailedPrecondition, "INVALID_STATE");
+    assert_problem(
+        client.catalog.delete_kind(world.alice(delete)).await,
+        Code::FailedPrecondition,
+        "INVALID_STATE",
+        &[],
+    );
     let update = pb::UpdateKindRequest {
         kind: Some(pb::Kind { name, description: "mine".into(), ..Default::default() }),
         ..Default::default()
     };
-    refused(client.catalog.update_kind(world.alice(update)).await, Code::FailedPrecondition, "INVALID_STATE");
+    assert_problem(
+        client.catalog.update_kind(world.alice(update)).await,
+        Code::FailedPrecondition,
+        "INVALID_STATE",
+        &[],
+    );
     let request = pb::CreateKindRequest {
         parent: "organizations/acme".into(),
         kind_id: "job".into(),
@@ -233,10 +250,11 @@ async fn built_in_kinds_and_bad_kinds_are_refused() {
         }),
         ..Default::default()
     };
-    let error = refused(
+    let error = assert_problem(
         client.catalog.create_kind(world.alice(request)).await,
         Code::InvalidArgument,
         "INVALID_FIELD",
+        &[],
     );
     assert_eq!(fields(&error), ["kind.display_name", "kind.spec_schema_json.$ref"]);
 }
@@ -254,7 +272,7 @@ async fn a_schema_is_its_text() {
     for text in ["[]", "{", "type: object", r#"{"maximum": 9007199254740993}"#] {
         let kind = pb::Kind { spec_schema_json: text.into(), ..Default::default() };
         let answer = catalog.create_kind(world.alice(create("job", kind))).await;
-        let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+        let error = assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[]);
         assert!(fields(&error)[0].starts_with("kind.spec_schema_json"), "{text}: {error:?}");
     }
     let made =

@@ -5,7 +5,8 @@ use pavior_testkit::db;
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{World, create_component, fields, mask, object, refused};
+use crate::support::{World, create_component, mask, object};
+use pavior_testkit::{assert_problem, fields};
 
 const KIND: &str = "organizations/acme/kinds/component";
 /// Most relations that an entity declares.
@@ -95,10 +96,11 @@ async fn relations_are_seen_from_both_sides() {
         // What is needed stays; what declares may go.
         let mut client = world.client.clone();
         let delete = |id: &str| pb::DeleteEntityRequest { name: name(id), ..Default::default() };
-        let error = refused(
+        let error = assert_problem(
             client.catalog.delete_entity(world.alice(delete("stock"))).await,
             Code::FailedPrecondition,
             "HAS_DEPENDENTS",
+            &[],
         );
         assert_eq!(error.preconditions[0].subject, cart.name);
         assert_eq!(error.metadata["more"], "false");
@@ -116,8 +118,12 @@ async fn relations_are_seen_from_both_sides() {
         assert_eq!(all(&world, "stock", 0).await, Vec::<String>::new());
         client.catalog.delete_entity(world.alice(delete("stock"))).await.unwrap();
         let gone = pb::GetEntityRequest { name: name("stock") };
-        let error =
-            refused(client.catalog.get_entity(world.alice(gone)).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+        let error = assert_problem(
+            client.catalog.get_entity(world.alice(gone)).await,
+            Code::NotFound,
+            "RESOURCE_NOT_FOUND",
+            &[],
+        );
         assert_eq!(error.resource.unwrap().name, name("stock"));
     })
     .await;
@@ -233,10 +239,14 @@ async fn lists_of_relations_are_refused_where_they_cannot_be_given() {
         let larger = ask(list(&name("hub"), 10, token.clone())).await.unwrap().into_inner();
         assert_eq!(seen(&larger.relations), ["dependsOn b false"]);
         let elsewhere = ask(list(&name("other"), 1, token)).await;
-        let error = refused(elsewhere, Code::InvalidArgument, "INVALID_PAGE_TOKEN");
+        let error = assert_problem(elsewhere, Code::InvalidArgument, "INVALID_PAGE_TOKEN", &[]);
         assert_eq!(fields(&error), ["page_token"]);
-        let error =
-            refused(ask(list(&name("none"), 0, String::new())).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+        let error = assert_problem(
+            ask(list(&name("none"), 0, String::new())).await,
+            Code::NotFound,
+            "RESOURCE_NOT_FOUND",
+            &[],
+        );
         assert_eq!(error.resource.unwrap().name, name("none"));
         for (parent, page_size, field) in [
             ("", 0, "parent"),
@@ -246,12 +256,17 @@ async fn lists_of_relations_are_refused_where_they_cannot_be_given() {
             (&name("hub"), -1, "page_size"),
         ] {
             let answer = ask(list(parent, page_size, String::new())).await;
-            let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+            let error = assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[]);
             assert_eq!(fields(&error), [field], "{parent}");
         }
         for id in ["secret", "absent"] {
             let foreign = format!("organizations/umbrella/kinds/component/entities/{id}");
-            refused(ask(list(&foreign, 0, String::new())).await, Code::PermissionDenied, "ACCESS_DENIED");
+            assert_problem(
+                ask(list(&foreign, 0, String::new())).await,
+                Code::PermissionDenied,
+                "ACCESS_DENIED",
+                &[],
+            );
         }
     })
     .await;
@@ -280,7 +295,7 @@ async fn an_entity_declares_a_bounded_number_of_relations() {
             .clone()
             .create_entity(world.alice(create_component("acme", "over", over)))
             .await;
-        let error = refused(create, Code::InvalidArgument, "INVALID_FIELD");
+        let error = assert_problem(create, Code::InvalidArgument, "INVALID_FIELD", &[]);
         assert_eq!(fields(&error), ["entity.spec.dependencyOf"]);
         assert_eq!(
             (error.violations[0].reason.as_str(), error.violations[0].description.as_str()),
@@ -297,7 +312,7 @@ async fn an_entity_declares_a_bounded_number_of_relations() {
         };
         let answer = world.client.catalog.clone().update_entity(world.alice(update)).await;
         assert_eq!(
-            fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")),
+            fields(&assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[])),
             ["entity.spec.dependsOn"]
         );
         let document = |n: usize| {
@@ -312,7 +327,8 @@ async fn an_entity_declares_a_bounded_number_of_relations() {
         };
         // The owner is a relation too.
         let import = async |request| world.client.catalog.clone().import_entities(world.alice(request)).await;
-        let error = refused(import(document(MAX)).await, Code::InvalidArgument, "INVALID_DOCUMENT");
+        let error =
+            assert_problem(import(document(MAX)).await, Code::InvalidArgument, "INVALID_DOCUMENT", &[]);
         assert_eq!(fields(&error), ["documents[0].content.spec.dependsOn"]);
         assert_eq!(
             (error.violations[0].reason.as_str(), error.violations[0].description.as_str()),

@@ -7,14 +7,15 @@ use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::pavior::governance::internal::v1 as facts_pb;
 use pavior_rpc::facts::fingerprint;
 use pavior_rpc::governance;
-use pavior_testkit::conformance::{self, Sample, Subject};
-use pavior_testkit::repeat::{Case, check};
+use pavior_testkit::conformance::{self, Existing, Sample, Subject};
+use pavior_testkit::repeat::{Ask, Case, check};
 use pavior_testkit::{db, dynamic};
 use prost::Message as _;
 use serde_json::{Value as Json, json};
 use tonic::Code;
 
-use crate::support::{World, create_component, principal, refused, uuid};
+use crate::support::{World, create_component, principal, uuid};
+use pavior_testkit::assert_problem;
 
 const ROLE: &str = "catalog";
 const ACME: &str = "organizations/acme";
@@ -50,6 +51,42 @@ fn samples() -> Vec<Sample> {
                 })
             })
         }),
+    ]
+}
+
+/// Some of each resource that has not all of the standard methods.
+async fn existing(ask: &Ask<'_>) -> Vec<Existing> {
+    let (group, template) = (format!("{ACME}/groups/crew"), format!("{ACME}/templates/web-service"));
+    let user = |id: &str| format!("{ACME}/users/{id}");
+    let version = |document: &str| json!({ "parent": template, "templateVersion": { "document": document } });
+    let member = |id: &str| json!({ "parent": group, "membership": { "member": user(id) } });
+    for (method, request) in [
+        ("CreateGroup", json!({ "parent": ACME, "groupId": "crew", "group": {} })),
+        ("CreateUser", json!({ "parent": ACME, "userId": "ann", "user": {} })),
+        ("CreateUser", json!({ "parent": ACME, "userId": "ben", "user": {} })),
+        ("CreateMembership", member("ann")),
+        ("CreateMembership", member("ben")),
+        ("CreateTemplate", json!({ "parent": ACME, "templateId": "web-service", "template": {} })),
+        ("CreateTemplateVersion", version(GOOD)),
+        ("CreateTemplateVersion", version(&GOOD.replace("version: 1.0.0", "version: 1.1.0"))),
+    ] {
+        let made = ask(dynamic::method_of(ROLE, method), request).await;
+        made.unwrap_or_else(|status| panic!("{method}: {status:?}"));
+    }
+    let of = |message, parent: &str, collection: &str, ids: [&str; 3]| {
+        let [one, two, missing] = ids.map(|id| format!("{collection}/{id}"));
+        Existing { message, parent: parent.to_owned(), names: vec![one, two], missing }
+    };
+    let (memberships, versions) = (format!("{group}/memberships"), format!("{template}/versions"));
+    vec![
+        Existing {
+            message: "Organization",
+            parent: String::new(),
+            names: vec![ACME.to_owned()],
+            missing: "organizations/nowhere".to_owned(),
+        },
+        of("Membership", &group, &memberships, ["ann", "ben", "nobody"]),
+        of("TemplateVersion", &template, &versions, ["1.0.0", "1.1.0", "7.0.0"]),
     ]
 }
 
@@ -188,18 +225,23 @@ async fn every_change_is_done_once_for_each_request_id() {
 async fn every_resource_keeps_to_what_all_resources_do() {
     db::both(|db| async {
         let world = World::ready(db).await;
-        world.resource_type("cache", json!({}), &[]).await;
+        for id in ["git-repository", "ci-pipeline", "sql-database", "workload", "cache"] {
+            world.resource_type(id, json!({}), &["url", "path"]).await;
+        }
         let ask = |organization: &'static str| {
             let world = &world;
             move |method: dynamic::MethodDescriptor, json: Json| {
-                let (signed, request) = (world.signed.clone(), world.in_org(organization, json));
+                let root = organization == "acme" && method.name() == "ListOrganizations";
+                let request = if root { world.root(json) } else { world.in_org(organization, json) };
+                let signed = world.signed.clone();
                 Box::pin(async move { dynamic::call(signed, &method, request).await }) as BoxFuture<'_, _>
             }
         };
         let audited = || Box::pin(world.audited()) as LocalBoxFuture<'_, _>;
         let (insider, outsider) = (ask("acme"), ask("umbrella"));
-        let subject =
-            Subject { role: ROLE, samples: samples(), ask: &insider, outsider: &outsider, audited: &audited };
+        let existing = existing(&insider).await;
+        let (ask, outsider, audited) = (&insider, &outsider, &audited);
+        let subject = Subject { role: ROLE, samples: samples(), existing, ask, outsider, audited };
         conformance::check(&subject).await;
     })
     .await;
@@ -325,9 +367,9 @@ async fn what_was_decided_on_facts_that_have_changed_is_refused() {
         let mut bare = world.bare.catalog.clone();
         let remove = pb::DeleteEntityRequest { name: entity.name.clone(), ..Default::default() };
         let call = decided_on(&world, &entity.name, &delete, &of_delete, remove.clone());
-        refused(bare.delete_entity(call).await, Code::Aborted, "FACTS_CHANGED");
+        assert_problem(bare.delete_entity(call).await, Code::Aborted, "FACTS_CHANGED", &[]);
         let call = decided_on(&world, ACME, &import, &of_import, imports.clone());
-        refused(bare.import_entities(call).await, Code::Aborted, "FACTS_CHANGED");
+        assert_problem(bare.import_entities(call).await, Code::Aborted, "FACTS_CHANGED", &[]);
 
         let of_import = facts(ACME, &import, imports.encode_to_vec()).await;
         bare.import_entities(decided_on(&world, ACME, &import, &of_import, imports)).await.unwrap();

@@ -8,7 +8,8 @@ use pavior_testkit::db::both;
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{World, create_component, fields, mask, refused};
+use crate::support::{World, create_component, mask};
+use pavior_testkit::{assert_problem, fields};
 
 const OPERATION: &str = "01980000-0000-7000-8000-000000000001";
 const RESOURCE: &str = "organizations/acme/projects/shop/resources/catalog";
@@ -68,16 +69,18 @@ async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_on
         assert_eq!((again.uid, again.display_name.as_str()), (made.uid.clone(), "Shop 2"));
         assert_eq!(again.annotations["team/pager"], "on");
         // Not those of others: of another resource, or of people.
-        refused(
+        assert_problem(
             world.register(register("shop", "organizations/acme/projects/b/resources/x", "B")).await,
             Code::AlreadyExists,
             "RESOURCE_ALREADY_EXISTS",
+            &[],
         );
         let own = world.component("acme", "own", json!({})).await;
-        refused(
+        assert_problem(
             world.register(register("own", RESOURCE, "Mine")).await,
             Code::AlreadyExists,
             "RESOURCE_ALREADY_EXISTS",
+            &[],
         );
         let needs = |name: &str, resource: &str| {
             let request =
@@ -87,7 +90,9 @@ async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_on
         };
         // Its owner does not need it, nor what it needs itself.
         assert_eq!(needs(&made.name, RESOURCE).await, Vec::<String>::new());
-        let user = world.component("acme", "user", json!({ "dependsOn": ["component:shop"] })).await;
+        let mut user = create_component("acme", "user", json!({ "dependsOn": ["component:shop"] }));
+        user.entity.as_mut().unwrap().owner = made.owner.clone();
+        let user = world.client.catalog.clone().create_entity(world.alice(user)).await.unwrap().into_inner();
         assert_eq!(needs(&made.name, RESOURCE).await, std::slice::from_ref(&user.name));
         assert_eq!(
             needs(&made.name, "organizations/acme/projects/b/resources/x").await,
@@ -103,10 +108,11 @@ async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_on
             world.client.catalog.clone().get_entity(get(name)).await.unwrap();
         }
         world.unregister(&made.name, RESOURCE).await;
-        refused(
+        assert_problem(
             world.client.catalog.clone().get_entity(get(&made.name)).await,
             Code::NotFound,
             "RESOURCE_NOT_FOUND",
+            &[],
         );
         world.unregister(&made.name, RESOURCE).await;
         let records = world
@@ -139,10 +145,11 @@ async fn keys_of_the_platform_are_set_by_the_platform_only() {
         let mut claim = create_component("acme", "claim", json!({}));
         claim.entity.as_mut().unwrap().annotations = keyed("pavior.dev/resource", RESOURCE);
         claim.entity.as_mut().unwrap().labels = keyed("policy.PAVIOR.dev/tier", "gold");
-        let error = refused(
+        let error = assert_problem(
             client().catalog.create_entity(world.alice(claim)).await,
             Code::InvalidArgument,
             "INVALID_FIELD",
+            &[],
         );
         assert_eq!(
             fields(&error),
@@ -162,7 +169,7 @@ async fn keys_of_the_platform_are_set_by_the_platform_only() {
             vec![("pavior.dev/key", "k1")],
         ] {
             let answer = client().catalog.update_entity(update(changed)).await;
-            let error = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
+            let error = assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[]);
             assert_eq!(fields(&error), ["entity.annotations.pavior.dev/resource"]);
         }
         let kept =
@@ -188,17 +195,153 @@ async fn an_import_neither_sets_nor_loses_keys_of_the_platform() {
             world.alice(pb::ImportEntitiesRequest { parent, documents: vec![document], ..Default::default() })
         };
         let claim = import("  annotations:\n    pavior.dev/resource: organizations/acme/projects/evil\n");
-        let error = refused(
+        let error = assert_problem(
             world.client.catalog.clone().import_entities(claim).await,
             Code::InvalidArgument,
             "INVALID_DOCUMENT",
+            &[],
         );
         assert_eq!(fields(&error), ["documents[0].content.metadata.annotations.pavior.dev/resource"]);
-        world.client.catalog.clone().import_entities(import("")).await.unwrap();
+        // A document that says something else of it is refused as a whole.
+        let error = assert_problem(
+            world.client.catalog.clone().import_entities(import("")).await,
+            Code::FailedPrecondition,
+            "INVALID_STATE",
+            &[],
+        );
+        assert_eq!(error.metadata["managedBy"], RESOURCE);
         let name = "organizations/acme/kinds/component/entities/shop".to_owned();
         let request = world.alice(pb::GetEntityRequest { name });
         let entity = world.client.catalog.clone().get_entity(request).await.unwrap().into_inner();
         assert_eq!(entity.annotations["pavior.dev/resource"], RESOURCE);
+        assert_eq!(entity.display_name, "Shop");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_project_declares_is_changed_by_the_project_only() {
+    both(|db| async move {
+        let world = World::ready(db).await;
+        world.group("acme", "payments", "").await;
+        let made = world.register(register("shop", RESOURCE, "Shop")).await.unwrap().into_inner();
+        let events = world.audited().await.len();
+        let managed = |error: Decoded| {
+            assert_eq!(error.metadata["managedBy"], RESOURCE);
+            let told = format!("`{}` is managed by a project: change or delete it there", made.name);
+            assert_eq!(error.message, told);
+            let [violation] = &*error.preconditions else { panic!("{error:?}") };
+            assert_eq!((violation.r#type.as_str(), &violation.subject), ("STATE", &made.name));
+            let how = format!("is made for `{RESOURCE}`: change its project, with which it changes");
+            assert_eq!(violation.description, how);
+        };
+        let update = |path: &str, entity: pb::Entity| {
+            let entity = Some(pb::Entity { name: made.name.clone(), ..entity });
+            let request =
+                pb::UpdateEntityRequest { entity, update_mask: mask(&[path]), ..Default::default() };
+            let (mut client, request) = (world.client.clone(), world.alice(request));
+            async move { client.catalog.update_entity(request).await }
+        };
+        let spec = create_component("acme", "x", json!({ "type": "library" })).entity.unwrap().spec;
+        let owner = "organizations/acme/groups/payments".to_owned();
+        for (path, entity) in [
+            ("display_name", pb::Entity { display_name: "Mine".to_owned(), ..Default::default() }),
+            ("description", pb::Entity { description: "Mine".to_owned(), ..Default::default() }),
+            ("owner", pb::Entity { owner, ..Default::default() }),
+            ("spec", pb::Entity { spec, ..Default::default() }),
+        ] {
+            managed(assert_problem(
+                update(path, entity).await,
+                Code::FailedPrecondition,
+                "INVALID_STATE",
+                &[],
+            ));
+        }
+        for allow_missing in [false, true] {
+            let request =
+                pb::DeleteEntityRequest { name: made.name.clone(), allow_missing, ..Default::default() };
+            let answer = world.client.catalog.clone().delete_entity(world.alice(request)).await;
+            managed(assert_problem(answer, Code::FailedPrecondition, "INVALID_STATE", &[]));
+        }
+        assert_eq!(world.audited().await.len(), events);
+        // What a project does not declare is everybody's, and what changes nothing is no change.
+        let tagged = pb::Entity { tags: vec!["shop".to_owned()], ..Default::default() };
+        assert_eq!(update("tags", tagged).await.unwrap().into_inner().tags, ["shop"]);
+        let same = pb::Entity { display_name: "Shop".to_owned(), ..Default::default() };
+        assert_eq!(update("display_name", same).await.unwrap().into_inner().display_name, "Shop");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_entity_of_another_owner_does_not_keep_a_project_from_going() {
+    both(|db| async move {
+        let world = World::ready(db).await;
+        for group in ["payments", "web"] {
+            world.group("acme", group, "").await;
+        }
+        let owned = |group: &str| format!("organizations/acme/groups/{group}");
+        let mut request = register("shop", RESOURCE, "Shop");
+        request.entity.as_mut().unwrap().owner = owned("payments");
+        let made = world.register(request).await.unwrap().into_inner();
+        let mut dependents = Vec::new();
+        for (id, group) in [("own", "payments"), ("foreign", "web")] {
+            let mut request = create_component("acme", id, json!({ "dependsOn": ["component:shop"] }));
+            request.entity.as_mut().unwrap().owner = owned(group);
+            let made = world.client.catalog.clone().create_entity(world.alice(request)).await.unwrap();
+            dependents.push(made.into_inner().name);
+        }
+        let unregister = || {
+            let request = registration_pb::UnregisterEntityRequest {
+                name: made.name.clone(),
+                resource: RESOURCE.to_owned(),
+                operation_id: OPERATION.to_owned(),
+            };
+            let (mut client, request) = (world.provisioning.clone(), world.by_provisioning(request));
+            async move { client.registration.unregister_entity(request).await }
+        };
+        let listed =
+            registration_pb::ListDependentsRequest { name: made.name.clone(), resource: RESOURCE.to_owned() };
+        let listed = world.by_provisioning(listed);
+        let listed = world.provisioning.clone().registration.list_dependents(listed).await.unwrap();
+        assert_eq!(listed.into_inner().entities, dependents[..1]);
+        let error = assert_problem(unregister().await, Code::FailedPrecondition, "HAS_DEPENDENTS", &[]);
+        let named: Vec<&str> = error.preconditions.iter().map(|one| one.subject.as_str()).collect();
+        assert_eq!(named, [dependents[0].as_str()]);
+
+        let request = pb::DeleteEntityRequest { name: dependents[0].clone(), ..Default::default() };
+        world.client.catalog.clone().delete_entity(world.alice(request)).await.unwrap();
+        unregister().await.unwrap();
+        let request = pb::GetEntityRequest { name: dependents[1].clone() };
+        let foreign = world.client.catalog.clone().get_entity(world.alice(request)).await.unwrap();
+        let relations = foreign.into_inner().relations.into_iter();
+        let left: Vec<_> = relations.filter(|one| one.r#type == "dependsOn").collect();
+        assert_eq!(left.len(), 1);
+        assert_eq!((&left[0].target, left[0].resolved), (&made.name, false));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_owner_that_is_misspelt_is_told_with_the_group_that_may_be_meant() {
+    both(|db| async move {
+        let world = World::ready(db).await;
+        world.group("acme", "payments", "").await;
+        let owner = |kind: &str, id: &str| format!("organizations/acme/{kind}/{id}");
+        let unknown = "`entity.owner` refers to it, but it does not exist";
+        let hint = format!("{unknown}; did you mean `{}`?", owner("groups", "payments"));
+        for (kind, id, wanted) in
+            [("groups", "paymnets", hint.as_str()), ("groups", "web", unknown), ("users", "payment", unknown)]
+        {
+            let mut request = create_component("acme", "shop", json!({}));
+            request.entity.as_mut().unwrap().owner = owner(kind, id);
+            let answer = world.client.catalog.clone().create_entity(world.alice(request)).await;
+            let error = assert_problem(answer, Code::FailedPrecondition, "REFERENCE_NOT_FOUND", &[]);
+            assert_eq!(error.metadata["field"], "entity.owner");
+            let [violation] = &*error.preconditions else { panic!("{error:?}") };
+            assert_eq!(violation.subject, owner(kind, id));
+            assert_eq!(violation.description, wanted);
+        }
     })
     .await;
 }
@@ -216,7 +359,11 @@ async fn nobody_is_made_who_is_called_like_a_part_of_the_platform() {
                 ..Default::default()
             };
             let answer = world.client.identity.clone().create_user(world.alice(user)).await;
-            assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")), ["user_id"], "{id}");
+            assert_eq!(
+                fields(&assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[])),
+                ["user_id"],
+                "{id}"
+            );
             let group = identity_pb::CreateGroupRequest {
                 parent,
                 group_id: id.to_owned(),
@@ -225,7 +372,7 @@ async fn nobody_is_made_who_is_called_like_a_part_of_the_platform() {
             };
             let answer = world.client.identity.clone().create_group(world.alice(group)).await;
             assert_eq!(
-                fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")),
+                fields(&assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[])),
                 ["group_id"],
                 "{id}"
             );
@@ -237,7 +384,7 @@ async fn nobody_is_made_who_is_called_like_a_part_of_the_platform() {
         let parent = "organizations/acme".to_owned();
         let request = pb::ImportEntitiesRequest { parent, documents: vec![document], ..Default::default() };
         let answer = world.client.catalog.clone().import_entities(world.alice(request)).await;
-        let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
+        let error = assert_problem(answer, Code::InvalidArgument, "INVALID_DOCUMENT", &[]);
         assert_eq!(fields(&error), ["documents[0].content.metadata.name"]);
     })
     .await;
@@ -260,7 +407,7 @@ async fn everybody_belongs_to_the_group_of_all_without_a_word() {
         };
         let answer = world.client.identity.clone().create_group(world.alice(group)).await;
         assert_eq!(
-            told(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")),
+            told(&assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[])),
             "group_id: `everyone` is the group of everybody in the organization, which nobody makes"
         );
         let membership = identity_pb::CreateMembershipRequest {
@@ -273,9 +420,15 @@ async fn everybody_belongs_to_the_group_of_all_without_a_word() {
         };
         let answer = world.client.identity.clone().create_membership(world.alice(membership)).await;
         assert_eq!(
-            told(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")),
+            told(&assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[])),
             "parent: everybody belongs to `organizations/acme/groups/everyone`: nobody joins it or leaves it"
         );
+        for allow_missing in [false, true] {
+            let name = format!("{parent}/groups/everyone");
+            let request = identity_pb::DeleteGroupRequest { name, allow_missing, ..Default::default() };
+            let answer = world.client.identity.clone().delete_group(world.alice(request)).await;
+            assert_problem(answer, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
+        }
         let content = "apiVersion: backstage.io/v1alpha1\nkind: Group\nmetadata:\n  name: Everyone\n\
                        spec:\n  type: team\n  children: []\n";
         let document =
@@ -283,7 +436,7 @@ async fn everybody_belongs_to_the_group_of_all_without_a_word() {
         let request = pb::ImportEntitiesRequest { parent, documents: vec![document], ..Default::default() };
         let answer = world.client.catalog.clone().import_entities(world.alice(request)).await;
         assert_eq!(
-            told(&refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT")),
+            told(&assert_problem(answer, Code::InvalidArgument, "INVALID_DOCUMENT", &[])),
             "documents[0].content.metadata.name: `Everyone` is the group of everybody in the organization, which nobody makes"
         );
     })
@@ -305,14 +458,14 @@ async fn the_key_of_provisioning_does_not_write_people_teams_or_golden_paths() {
             ..Default::default()
         };
         let answer = provisioning().identity.create_user(call(&world, itself, user)).await;
-        refused(answer, Code::PermissionDenied, "CALLER_NOT_ALLOWED");
+        assert_problem(answer, Code::PermissionDenied, "CALLER_NOT_ALLOWED", &[]);
         let answer = provisioning()
             .identity
             .update_group(call(&world, itself, identity_pb::UpdateGroupRequest::default()))
             .await;
-        refused(answer, Code::PermissionDenied, "CALLER_NOT_ALLOWED");
+        assert_problem(answer, Code::PermissionDenied, "CALLER_NOT_ALLOWED", &[]);
         let version = pb::CreateTemplateVersionRequest::default();
         let answer = provisioning().templates.create_template_version(call(&world, itself, version)).await;
-        refused(answer, Code::PermissionDenied, "CALLER_NOT_ALLOWED");
+        assert_problem(answer, Code::PermissionDenied, "CALLER_NOT_ALLOWED", &[]);
     }
 }

@@ -1,12 +1,11 @@
 //! The real service behind its whole server stack, called with signed tokens.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
-use pavior_auth::{CallRules, InternalSigner, InternalVerifier, ServiceIdentity, authn_layer};
+use pavior_auth::ServiceIdentity;
 use pavior_catalog::{Config, Deps, ROLE, build};
 use pavior_core::clock::ManualClock;
-use pavior_core::principal::{INSTALLATION, Principal, PrincipalKind};
+use pavior_core::principal::{INSTALLATION, Principal};
 use pavior_proto::pavior::catalog::internal::v1::registration_service_client::RegistrationServiceClient;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
@@ -16,15 +15,12 @@ use pavior_proto::pavior::governance::internal::v1::resource_facts_service_clien
 use pavior_proto::pavior::identity::internal::v1::directory_service_client::DirectoryServiceClient;
 use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_proto::pavior::identity::v1::identity_service_client::IdentityServiceClient;
-use pavior_rpc::problem::{Decoded, from_status};
-use pavior_rpc::server::{AuthnLayer, StackOptions, stack};
-use pavior_rpc::{Transport, local, remote};
+use pavior_rpc::{StackOptions, Transport, local, remote};
 use pavior_store::{Store, outbox};
 use pavior_testkit::db::TestDb;
-use pavior_testkit::{Clock, SystemIds, governed};
+use pavior_testkit::{Clock, PAGE_TOKEN_KEY, ServiceHarness, meter, service, user};
 use prost_types::Struct;
 use serde_json::Value as Json;
-use tonic::{Code, Status};
 
 /// Clients of everything that the role answers, over one transport.
 #[derive(Debug, Clone)]
@@ -66,62 +62,37 @@ pub(crate) struct World {
 }
 
 pub(crate) fn principal(organization: &str, id: &str) -> Principal {
-    Principal {
-        kind: PrincipalKind::User,
-        name: format!("organizations/{organization}/users/{id}"),
-        organization: organization.to_owned(),
-        subject: id.to_owned(),
-        groups: Vec::new(),
-        email: None,
-        display_name: None,
-        installation_operator: id == "root",
-        on_behalf_of: None,
-    }
+    Principal { installation_operator: id == "root", ..user(organization, id) }
 }
 
 impl World {
     pub(crate) async fn new(db: TestDb) -> Self {
-        let clock = Arc::new(ManualClock::default());
-        let [identity, provisioning, policy] = ["gateway", "provisioning", "policy"].map(|role| {
-            let signer = InternalSigner::generate().unwrap();
-            ServiceIdentity::new(role, signer, clock.clone(), Arc::new(SystemIds))
-        });
-        let keys = [&identity, &provisioning, &policy].map(|one| (one.role().to_owned(), one.public()));
-        let verifier = InternalVerifier::new(keys, clock.clone()).unwrap();
+        let harness = ServiceHarness::new(ROLE, &["provisioning", "policy"]);
         let store = db.connect().await;
         let deps = Deps {
             store: store.clone(),
-            clock: clock.clone(),
-            ids: Arc::new(SystemIds),
-            identity: identity.clone(),
+            clock: harness.clock.clone(),
+            ids: harness.ids.clone(),
+            identity: harness.identity("gateway").clone(),
             audit: remote("http://127.0.0.1:1", None),
-            page_token_key: [7; 32],
-            meter: opentelemetry::metrics::MeterProvider::meter(
-                &opentelemetry::metrics::noop::NoopMeterProvider::new(),
-                "test",
-            ),
+            page_token_key: PAGE_TOKEN_KEY,
+            meter: meter(),
             instance: "test".to_owned(),
         };
         let component = build(&Config::default(), deps).await.unwrap();
         assert_eq!(component.name, ROLE);
-        let authn = AuthnLayer::new(authn_layer(
-            verifier,
-            ROLE,
-            CallRules::of(&pavior_rpc::governance::services(ROLE)).unwrap(),
-        ));
-        let options = StackOptions { name: ROLE, authn: Some(authn), ..StackOptions::default() };
-        let server = stack(component.routes, options);
-        let signed = governed(&identity, local(server.clone()), ROLE);
+        let bare = local(harness.stack(component.routes, StackOptions::default()));
+        let signed = harness.governed(bare.clone());
         Self {
             store,
-            clock,
-            provisioning: Client::new(provisioning.transport(local(server.clone()), ROLE)),
-            policy: Client::new(policy.transport(local(server.clone()), ROLE)),
-            identity,
+            clock: harness.clock.clone(),
+            provisioning: Client::new(harness.signed_by("provisioning", bare.clone())),
+            policy: Client::new(harness.signed_by("policy", bare.clone())),
+            identity: harness.identity("gateway").clone(),
             client: Client::new(signed.clone()),
             facts: ResourceFactsServiceClient::new(signed.clone()),
             signed,
-            bare: Client::new(local(server)),
+            bare: Client::new(bare),
             _db: db,
         }
     }
@@ -159,12 +130,7 @@ impl World {
 
     /// As a service itself in `acme`.
     pub(crate) fn by_service<T>(&self, role: &str, message: T) -> tonic::Request<T> {
-        let itself = Principal {
-            kind: PrincipalKind::Service,
-            name: format!("organizations/pavior/services/{role}"),
-            ..principal(INSTALLATION, role)
-        };
-        self.identity.request_as(&Arc::new(itself), "acme", message)
+        self.identity.request_as(&Arc::new(service(role)), "acme", message)
     }
 
     /// As alice of `acme`.
@@ -276,23 +242,6 @@ pub(crate) fn object(value: Json) -> Struct {
 
 pub(crate) fn uuid() -> String {
     uuid::Uuid::new_v4().to_string()
-}
-
-/// What was refused, checked for what every error must have.
-pub(crate) fn refused<T: Debug>(
-    answer: Result<tonic::Response<T>, Status>,
-    code: Code,
-    reason: &str,
-) -> Decoded {
-    let status = answer.expect_err("an error");
-    let decoded = from_status(&status);
-    assert_eq!((status.code(), decoded.reason.as_str()), (code, reason), "{status:?}");
-    assert_eq!(decoded.domain, "pavior.dev");
-    decoded
-}
-
-pub(crate) fn fields(decoded: &Decoded) -> Vec<&str> {
-    decoded.violations.iter().map(|violation| violation.field.as_str()).collect()
 }
 
 pub(crate) fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {

@@ -5,7 +5,8 @@ use pavior_testkit::db;
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{World, fields, mask, refused};
+use crate::support::{World, mask};
+use pavior_testkit::{assert_problem, fields};
 
 pub(crate) const GOOD: &str = include_str!("fixtures/web-service.yaml");
 pub(crate) const PARENT: &str = "organizations/acme/templates/web-service";
@@ -81,11 +82,10 @@ async fn versions_are_created_once_and_found_by_channel() {
         assert_eq!(again, first);
         assert_eq!(world.audited().await.len(), events, "creating the same again is no change");
         let other = GOOD.replace("Web service", "Another");
-        let error = refused(
+        let error = assert_problem(
             client.templates.create_template_version(world.alice(create(&other))).await,
             Code::FailedPrecondition,
-            "VERSION_IMMUTABLE",
-        );
+            "VERSION_IMMUTABLE", &[]);
         assert_eq!(error.metadata["publishedDigest"], first.digest);
 
         for (id, channel) in [("1.10.0", ""), ("1.2.0", "stable"), ("2.0.0-rc.1", "beta")] {
@@ -105,8 +105,8 @@ async fn versions_are_created_once_and_found_by_channel() {
                 format!("{PARENT}/versions/{wanted}")
             );
         }
-        refused(version(&world, "nightly").await, Code::NotFound, "RESOURCE_NOT_FOUND");
-        refused(version(&world, "3.0.0").await, Code::NotFound, "RESOURCE_NOT_FOUND");
+        assert_problem(version(&world, "nightly").await, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
+        assert_problem(version(&world, "3.0.0").await, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
         let list = |order_by: &str| pb::ListTemplateVersionsRequest {
             parent: PARENT.into(),
             order_by: order_by.into(),
@@ -139,20 +139,22 @@ async fn templates_with_versions_and_types_in_use_stay() {
     let mut client = world.client.clone();
     client.templates.create_template_version(world.alice(create(GOOD))).await.unwrap();
     let delete = pb::DeleteTemplateRequest { name: PARENT.into(), ..Default::default() };
-    let error = refused(
+    let error = assert_problem(
         client.templates.delete_template(world.alice(delete)).await,
         Code::FailedPrecondition,
         "HAS_DEPENDENTS",
+        &[],
     );
     assert_eq!(error.preconditions[0].subject, format!("{PARENT}/versions/1.0.0"));
     let delete = pb::DeleteResourceTypeRequest {
         name: "organizations/acme/resourceTypes/sql-database".into(),
         ..Default::default()
     };
-    let error = refused(
+    let error = assert_problem(
         client.resource_types.delete_resource_type(world.alice(delete)).await,
         Code::FailedPrecondition,
         "HAS_DEPENDENTS",
+        &[],
     );
     assert_eq!(error.preconditions[0].subject, format!("{PARENT}/versions/1.0.0"));
 }
@@ -176,7 +178,7 @@ async fn a_document_stays_accepted_when_its_types_change() {
     let next = GOOD.replace("version: 1.0.0", "version: 1.0.1");
     let answer = client.templates.create_template_version(world.alice(create(&next))).await;
     assert_eq!(
-        fields(&refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT")),
+        fields(&assert_problem(answer, Code::InvalidArgument, "INVALID_DOCUMENT", &[])),
         ["template_version.document.project.repository.inputs.owner"]
     );
 }
@@ -190,7 +192,7 @@ async fn bad_documents_are_refused_with_their_paths() {
     for (document, wanted) in corpus {
         let answer =
             world.client.templates.clone().create_template_version(world.alice(create(&document))).await;
-        let error = refused(answer, Code::InvalidArgument, "INVALID_DOCUMENT");
+        let error = assert_problem(answer, Code::InvalidArgument, "INVALID_DOCUMENT", &[]);
         let wanted: Vec<String> = wanted.iter().map(|path| format!("template_version.{path}")).collect();
         assert_eq!(fields(&error), wanted, "{document}");
     }
@@ -273,25 +275,29 @@ async fn other_versions_and_absent_templates_are_refused() {
     let mut client = world.client.clone();
     let other = pb::CreateTemplateVersionRequest { template_version_id: "1.0.1".into(), ..create(GOOD) };
     let answer = client.templates.create_template_version(world.alice(other)).await;
-    assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")), ["template_version_id"]);
+    assert_eq!(
+        fields(&assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[])),
+        ["template_version_id"]
+    );
     let absent = pb::CreateTemplateVersionRequest {
         parent: "organizations/acme/templates/none".into(),
         ..create(GOOD)
     };
-    refused(
+    assert_problem(
         client.templates.create_template_version(world.alice(absent)).await,
         Code::NotFound,
         "RESOURCE_NOT_FOUND",
+        &[],
     );
     let answer = client.templates.create_template_version(world.alice(create(""))).await;
     assert_eq!(
-        fields(&refused(answer, Code::InvalidArgument, "INVALID_FIELD")),
+        fields(&assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[])),
         ["template_version.document"]
     );
     let dry = pb::CreateTemplateVersionRequest { validate_only: true, ..create(GOOD) };
     client.templates.create_template_version(world.alice(dry)).await.unwrap();
-    refused(version(&world, "1.0.0").await, Code::NotFound, "RESOURCE_NOT_FOUND");
-    refused(version(&world, "latest").await, Code::NotFound, "RESOURCE_NOT_FOUND");
+    assert_problem(version(&world, "1.0.0").await, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
+    assert_problem(version(&world, "latest").await, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
     let said = pb::CreateTemplateVersionRequest { template_version_id: "1.0.0".into(), ..create(GOOD) };
     client.templates.create_template_version(world.alice(said)).await.unwrap();
 }

@@ -8,28 +8,35 @@ mod postgres;
 mod scram;
 mod sqlite;
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::inputs::{Declared, NAME};
 
 pub(crate) use postgres::PostgresDriver;
 pub(crate) use sqlite::SqliteDriver;
 
 pub(crate) const TYPE: &str = "sql-database";
 
-pub(crate) fn schema() -> Value {
-    json!({
-        "type": "object",
-        "additionalProperties": false,
-        "properties": {
-            "name": {"type": "string", "pattern": "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$",
-                     "description": "Part of the database's name; the resource's id when it is left out."},
-            "size": {"enum": ["small", "medium", "large"], "default": "small",
-                     "description": "How many connections it may have, where the server can limit them."}
-        }
-    })
+/// What a golden path says of a database.
+pub(crate) static INPUTS: Declared<Inputs> = Declared::new();
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Inputs {
+    /// Part of the database's name; the resource's id when it is left out.
+    #[schemars(regex(pattern = NAME))]
+    pub(crate) name: Option<String>,
+    /// How many connections it may have, where the server can limit them.
+    #[serde(default)]
+    pub(crate) size: Size,
 }
 
-#[derive(Debug, Clone, serde::Deserialize)]
-pub(crate) struct Inputs {
-    pub(crate) name: Option<String>,
-    pub(crate) size: String,
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Size {
+    #[default]
+    Small,
+    Medium,
+    Large,
 }

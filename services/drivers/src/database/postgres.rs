@@ -21,10 +21,10 @@ use serde_json::{Value, json};
 
 use super::address::Address;
 use super::comment::Comment;
-use super::{Inputs, TYPE, schema, scram};
+use super::{INPUTS, Inputs, Size, TYPE, scram};
 use crate::Error;
-use crate::inputs::{slug, typed, validate};
-use crate::ledger::{Ledger, Thing, World};
+use crate::inputs::slug;
+use crate::ledger::{Ledger, LedgerEntry, Rollback};
 
 /// How long a connection may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -89,14 +89,14 @@ impl PostgresDriver {
         Ok(connection)
     }
 
-    fn password(&self, thing: &Thing) -> SecretString {
-        self.ledger.keyring().password("postgres", &[&thing.identity, &thing.created_by])
+    fn password(&self, entry: &LedgerEntry) -> SecretString {
+        self.ledger.keyring().password("postgres", &[&entry.identity, &entry.created_by])
     }
 
-    fn success(&self, thing: &Thing) -> Success {
-        let database = &thing.identity;
+    fn success(&self, entry: &LedgerEntry) -> Success {
+        let database = &entry.identity;
         let user = format!("{database}_app");
-        let password = self.password(thing);
+        let password = self.password(entry);
         let outputs = json!({
             "engine": "postgres",
             "host": self.address.host,
@@ -110,9 +110,9 @@ impl PostgresDriver {
     }
 
     async fn try_apply(&self, context: &CallContext, request: ApplyRequest) -> Result<Success, Failure> {
-        let _turn = self.ledger.enter(context).await?;
+        let _lock = self.ledger.lock(context).await?;
         let before = self.ledger.replay(context, &request.inputs)?;
-        let inputs: Inputs = typed(&schema(), &request.inputs)?;
+        let inputs = INPUTS.read(&request.inputs)?;
         let prior = request
             .prior
             .as_ref()
@@ -131,28 +131,28 @@ impl PostgresDriver {
         let connection = self.connect(None, PATIENCE).await?;
         // Another replica may have made it: passwords come from the key that it was made with.
         let known = self.locate(&connection, context, &Lookup::Identity(identity.clone())).await?;
-        let known = known.filter(|known| known.told);
+        let known = known.filter(|known| known.reconstructed);
         let mut intent = self.ledger.intend_over(context, TYPE, &identity, &request, known)?;
-        let made = self.make(&connection, &intent.thing, &inputs, &request.declaration_digest).await;
+        let made = self.make(&connection, &intent.entry, &inputs, &request.declaration_digest).await;
         // The session lock ends with the connection.
         let _ = connection.close().await;
-        match made.and_then(|()| self.ledger.done(&mut intent)) {
-            Ok(()) => Ok(self.success(&intent.thing)),
-            Err(failure) => Err(self.ledger.give_up(intent, failure, self).await),
+        match made.and_then(|()| self.ledger.complete(&mut intent)) {
+            Ok(()) => Ok(self.success(&intent.entry)),
+            Err(failure) => Err(self.ledger.roll_back(intent, failure, self).await),
         }
     }
 
     async fn make(
         &self,
         connection: &DatabaseConnection,
-        thing: &Thing,
+        entry: &LedgerEntry,
         inputs: &Inputs,
         declaration_digest: &str,
     ) -> Result<(), Failure> {
-        let database = &thing.identity;
+        let database = &entry.identity;
         let (owner, app) = (format!("{database}_owner"), format!("{database}_app"));
         Self::lock(connection, database).await?;
-        let present = self.is_there(connection, thing).await?;
+        let present = self.is_there(connection, entry).await?;
         let role = "SELECT 1 FROM pg_roles WHERE rolname = $1";
         if !exists(connection, role, &owner).await? {
             run(connection, &format!("CREATE ROLE {} NOLOGIN", name(&owner))).await?;
@@ -164,7 +164,7 @@ impl PostgresDriver {
         salt.copy_from_slice(
             &self.ledger.keyring().digest("scram salt", database.as_bytes()).as_bytes()[..16],
         );
-        let verifier = scram::verifier(self.password(thing).expose_secret(), &salt);
+        let verifier = scram::verifier(self.password(entry).expose_secret(), &salt);
         run(connection, &format!("ALTER ROLE {} LOGIN PASSWORD {}", name(&app), text(&verifier))).await?;
         if !present {
             // An administrator that is no superuser must be a member of the role that it gives the database to.
@@ -172,14 +172,14 @@ impl PostgresDriver {
             run(connection, &format!("CREATE DATABASE {} OWNER {}", name(database), name(&owner))).await?;
         }
         let comment = |digest: &str| {
-            let comment = Comment { declaration_digest: digest.to_owned(), ..self.comment_of(thing) };
+            let comment = Comment { declaration_digest: digest.to_owned(), ..self.comment_of(entry) };
             let comment = serde_json::to_string(&comment).unwrap_or_default();
             format!("COMMENT ON DATABASE {} IS {}", name(database), text(&comment))
         };
-        let limit = match inputs.size.as_str() {
-            "small" => 20,
-            "medium" => 60,
-            _ => 200,
+        let limit = match inputs.size {
+            Size::Small => 20,
+            Size::Medium => 60,
+            Size::Large => 200,
         };
         for statement in [
             // Until all is done it is nobody's word that it is as declared.
@@ -220,14 +220,14 @@ impl PostgresDriver {
         connection: &DatabaseConnection,
         context: &CallContext,
         lookup: &Lookup,
-    ) -> Result<Option<Thing>, Failure> {
+    ) -> Result<Option<LedgerEntry>, Failure> {
         if let Some(found) = self.ledger.find(context, lookup)?
-            && let Some(thing) = self.ledger.thing(context, &found.identity)?
-            && !thing.told
+            && let Some(entry) = self.ledger.entry(context, &found.identity)?
+            && !entry.reconstructed
         {
-            return Ok(Some(thing));
+            return Ok(Some(entry));
         }
-        let found = self.told(connection).await?.into_iter().find(|(database, comment)| {
+        let found = self.databases(connection).await?.into_iter().find(|(database, comment)| {
             let wanted = match lookup {
                 Lookup::Identity(identity) => identity == database,
                 Lookup::Key(key) => *key == comment.key,
@@ -236,26 +236,26 @@ impl PostgresDriver {
         });
         Ok(found.map(|(database, comment)| {
             let Comment { organization, resource, key, .. } = comment;
-            Thing::told(&database, &organization, &resource, TYPE, &key)
+            LedgerEntry::reconstructed(&database, &organization, &resource, TYPE, &key)
         }))
     }
 
     /// Every database of this platform with what its comment says, in order of name.
-    async fn told(&self, connection: &DatabaseConnection) -> Result<Vec<(String, Comment)>, Failure> {
+    async fn databases(&self, connection: &DatabaseConnection) -> Result<Vec<(String, Comment)>, Failure> {
         let sql = "SELECT datname::text AS name, shobj_description(oid, 'pg_database') AS comment FROM pg_database \
                    WHERE datname LIKE 'p\\_%' AND shobj_description(oid, 'pg_database') IS NOT NULL \
                    ORDER BY datname::text COLLATE \"C\"";
         let statement = Statement::from_string(DbBackend::Postgres, sql);
-        let mut told = Vec::new();
+        let mut found = Vec::new();
         for row in connection.query_all_raw(statement).await.map_err(|error| failed(&error))? {
             let database: String = row.try_get("", "name").map_err(|error| failed(&error))?;
             let text: String = row.try_get("", "comment").map_err(|error| failed(&error))?;
             let Ok(comment) = serde_json::from_str::<Comment>(&text) else { continue };
             if comment.platform.is_empty() || comment.platform == self.platform() {
-                told.push((database, comment));
+                found.push((database, comment));
             }
         }
-        Ok(told)
+        Ok(found)
     }
 
     /// This platform among those that may share the server.
@@ -264,19 +264,19 @@ impl PostgresDriver {
     }
 
     async fn try_destroy(&self, context: &CallContext, request: DestroyRequest) -> Result<Success, Failure> {
-        let _turn = self.ledger.enter(context).await?;
+        let _lock = self.ledger.lock(context).await?;
         let connection = self.connect(None, PATIENCE).await?;
-        let Some(thing) = self.locate(&connection, context, &request.lookup).await? else {
+        let Some(entry) = self.locate(&connection, context, &request.lookup).await? else {
             return Ok(Success::default());
         };
         let remove = async {
-            Self::lock(&connection, &thing.identity).await?;
-            Self::drop_all(&connection, &thing.identity).await
+            Self::lock(&connection, &entry.identity).await?;
+            Self::drop_all(&connection, &entry.identity).await
         };
         let removed = remove.await;
         let _ = connection.close().await;
         removed?;
-        self.ledger.forget(&thing)?;
+        self.ledger.forget(&entry)?;
         Ok(Success::default())
     }
 
@@ -298,23 +298,23 @@ impl PostgresDriver {
     }
 
     /// What stands in the comment of a thing's database.
-    fn comment_of(&self, thing: &Thing) -> Comment {
+    fn comment_of(&self, entry: &LedgerEntry) -> Comment {
         Comment {
             pavior: 1,
-            organization: thing.organization.clone(),
-            resource: thing.resource.clone(),
-            key: thing.created_by.clone(),
+            organization: entry.organization.clone(),
+            resource: entry.resource.clone(),
+            key: entry.created_by.clone(),
             platform: self.platform(),
             declaration_digest: String::new(),
         }
     }
 
     /// Whether a database is there; a conflict when it is somebody else's.
-    async fn is_there(&self, connection: &DatabaseConnection, thing: &Thing) -> Result<bool, Failure> {
-        let database = &thing.identity;
+    async fn is_there(&self, connection: &DatabaseConnection, entry: &LedgerEntry) -> Result<bool, Failure> {
+        let database = &entry.identity;
         let present = exists(connection, "SELECT 1 FROM pg_database WHERE datname = $1", database).await?;
         let found = if present { self.comment(connection, database).await? } else { None };
-        if found.is_some_and(|found| !found.fits(&self.comment_of(thing))) {
+        if found.is_some_and(|found| !found.fits(&self.comment_of(entry))) {
             let message = format!("database `{database}` belongs to another resource");
             return Err(Failure::new(FailureCode::Conflict, message));
         }
@@ -327,38 +327,38 @@ impl PostgresDriver {
         request: ObserveRequest,
     ) -> Result<Observation, Failure> {
         let connection = self.connect(None, PATIENCE).await?;
-        let Some(mut thing) = self.locate(&connection, context, &request.lookup).await? else {
+        let Some(mut entry) = self.locate(&connection, context, &request.lookup).await? else {
             return Ok(Observation::Absent);
         };
         // What a call that is gone has begun goes on in the server: until it ends, nothing can be said.
-        let sql = format!("SELECT 1 WHERE pg_try_advisory_lock({}) AND $1 <> ''", lock_of(&thing.identity));
-        if !exists(&connection, &sql, &thing.identity).await? {
+        let sql = format!("SELECT 1 WHERE pg_try_advisory_lock({}) AND $1 <> ''", lock_of(&entry.identity));
+        if !exists(&connection, &sql, &entry.identity).await? {
             let _ = connection.close().await;
             let message = "somebody works on the database".to_owned();
             return Ok(Observation::Indeterminate { message });
         }
         let sql = "SELECT 1 FROM pg_database WHERE datname = $1";
-        let database = exists(&connection, sql, &thing.identity).await;
-        let app = format!("{}_app", thing.identity);
+        let database = exists(&connection, sql, &entry.identity).await;
+        let app = format!("{}_app", entry.identity);
         let role = exists(&connection, "SELECT 1 FROM pg_roles WHERE rolname = $1", &app).await;
-        let comment = self.comment(&connection, &thing.identity).await;
+        let comment = self.comment(&connection, &entry.identity).await;
         let _ = connection.close().await;
         // Whichever replica declared it last, it stands in the comment, and only once all of it was done.
-        thing.declaration_digest = comment?.map(|comment| comment.declaration_digest).unwrap_or_default();
-        let ready = thing.ready || (thing.told && !thing.declaration_digest.is_empty());
+        entry.declaration_digest = comment?.map(|comment| comment.declaration_digest).unwrap_or_default();
+        let ready = entry.ready || (entry.reconstructed && !entry.declaration_digest.is_empty());
         let partial = |message: &str| Observation::Partial {
-            identity: Some(thing.identity.clone()),
+            identity: Some(entry.identity.clone()),
             state: Value::Null,
             message: message.to_owned(),
         };
         let seen = match (database?, role?, ready) {
-            (true, true, true) => Observation::Found(Found::from(self.success(&thing))),
+            (true, true, true) => Observation::Found(Found::from(self.success(&entry))),
             (false, false, false) => Observation::Absent,
             (false, _, true) => partial("the database is gone"),
             (true, false, _) => partial("the application's role is gone"),
             (_, _, false) => partial("an apply broke off"),
         };
-        Ok(thing.seen(&request.lookup, seen))
+        Ok(entry.seen(&request.lookup, seen))
     }
 }
 
@@ -368,13 +368,13 @@ fn lock_of(database: &str) -> i64 {
 }
 
 #[async_trait]
-impl World for PostgresDriver {
-    async fn remove(&self, thing: &Thing) -> Result<(), Failure> {
+impl Rollback for PostgresDriver {
+    async fn remove(&self, entry: &LedgerEntry) -> Result<(), Failure> {
         let connection = self.connect(None, PATIENCE).await?;
         let remove = async {
-            Self::lock(&connection, &thing.identity).await?;
-            match self.is_there(&connection, thing).await {
-                Ok(_) => Self::drop_all(&connection, &thing.identity).await,
+            Self::lock(&connection, &entry.identity).await?;
+            match self.is_there(&connection, entry).await {
+                Ok(_) => Self::drop_all(&connection, &entry.identity).await,
                 // Another's stays; the roles bear its name, and are its own.
                 Err(failure) if failure.code == FailureCode::Conflict => Ok(()),
                 Err(failure) => Err(failure),
@@ -385,7 +385,7 @@ impl World for PostgresDriver {
         removed
     }
 
-    async fn restore(&self, _before: &Thing) -> Result<(), Failure> {
+    async fn restore(&self, _before: &LedgerEntry) -> Result<(), Failure> {
         Err(Failure::new(FailureCode::Internal, "the database may have been changed in part"))
     }
 }
@@ -401,7 +401,7 @@ impl Driver for PostgresDriver {
     fn info(&self) -> DriverInfo {
         let database = TypeSchema {
             id: TYPE.to_owned(),
-            inputs: schema(),
+            inputs: INPUTS.schema(),
             outputs: json!({"type": "object", "properties": {
                 "engine": {"const": "postgres"}, "host": {"type": "string"}, "port": {"type": "integer"},
                 "database": {"type": "string"}, "username": {"type": "string"}
@@ -417,7 +417,7 @@ impl Driver for PostgresDriver {
     }
 
     async fn validate(&self, request: ValidateRequest) -> Result<Value, Vec<Violation>> {
-        validate(&schema(), &request)
+        INPUTS.validate(&request)
     }
 
     async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
@@ -441,9 +441,9 @@ impl Driver for PostgresDriver {
     async fn list(&self, request: ListRequest) -> Result<ListResponse, Failure> {
         let after = self.ledger.paging().after(&request)?;
         let connection = self.connect(None, PATIENCE).await?;
-        let told = self.told(&connection).await;
+        let found = self.databases(&connection).await;
         let _ = connection.close().await;
-        let behind = told?.into_iter().filter(|(database, _)| *database > after);
+        let behind = found?.into_iter().filter(|(database, _)| *database > after);
         let listed =
             behind.map(|(identity, Comment { organization, resource, key, declaration_digest, .. })| {
                 Listed {
@@ -459,7 +459,7 @@ impl Driver for PostgresDriver {
     }
 
     async fn reconcile(&self, _declared: &BTreeSet<String>) {
-        self.ledger.tidy_up().await;
+        self.ledger.sweep_old().await;
     }
 
     async fn health(&self) -> Health {

@@ -14,11 +14,11 @@ use pavior_driver::{
 use sea_orm::{ConnectionTrait, Database};
 use serde_json::{Value, json};
 
-use super::{Inputs, TYPE, schema};
+use super::{INPUTS, TYPE};
 use crate::config::DriversConfig;
 use crate::files;
-use crate::inputs::{slug, typed, validate};
-use crate::ledger::{Ledger, Thing, World};
+use crate::inputs::slug;
+use crate::ledger::{Ledger, LedgerEntry, Rollback};
 
 /// The driver.
 pub(crate) struct SqliteDriver {
@@ -60,17 +60,17 @@ impl SqliteDriver {
         file(&self.root, identity)
     }
 
-    fn success(&self, thing: &Thing) -> Success {
-        let path = self.path(&thing.identity);
-        let outputs = json!({ "engine": "sqlite", "path": path });
+    fn success(&self, entry: &LedgerEntry) -> Success {
+        let path = self.path(&entry.identity);
+        let outputs = json!({ "engine": "sqlite", "database": entry.identity });
         let secrets = Secrets::new().with("url", format!("sqlite://{}?mode=rw", path.display()));
-        Success { identity: thing.identity.clone(), outputs, secrets, state: json!({}) }
+        Success { identity: entry.identity.clone(), outputs, secrets, state: json!({}) }
     }
 
     async fn try_apply(&self, context: &CallContext, request: ApplyRequest) -> Result<Success, Failure> {
-        let _turn = self.ledger.enter(context).await?;
+        let _lock = self.ledger.lock(context).await?;
         let before = self.ledger.replay(context, &request.inputs)?;
-        let inputs: Inputs = typed(&schema(), &request.inputs)?;
+        let inputs = INPUTS.read(&request.inputs)?;
         if pavior_core::name::validate_id(&context.organization).is_err() {
             return Err(Failure::new(FailureCode::InvalidArgument, "the organization is not a name"));
         }
@@ -89,9 +89,9 @@ impl SqliteDriver {
         let mut intent = self.ledger.intend(context, TYPE, &identity, &request)?;
         let path = self.path(&identity);
         let made = if path.is_file() { Ok(()) } else { self.create(&path).await };
-        match made.and_then(|()| self.ledger.done(&mut intent)) {
-            Ok(()) => Ok(self.success(&intent.thing)),
-            Err(failure) => Err(self.ledger.give_up(intent, failure, self).await),
+        match made.and_then(|()| self.ledger.complete(&mut intent)) {
+            Ok(()) => Ok(self.success(&intent.entry)),
+            Err(failure) => Err(self.ledger.roll_back(intent, failure, self).await),
         }
     }
 
@@ -113,37 +113,37 @@ impl SqliteDriver {
     }
 
     async fn try_destroy(&self, context: &CallContext, request: DestroyRequest) -> Result<Success, Failure> {
-        let _turn = self.ledger.enter(context).await?;
+        let _lock = self.ledger.lock(context).await?;
         let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Success::default()) };
-        let Some(thing) = self.ledger.thing(context, &found.identity)? else { return Ok(Success::default()) };
-        check_owner(context, &thing.identity)?;
-        self.remove(&thing).await?;
-        self.ledger.forget(&thing)?;
+        let Some(entry) = self.ledger.entry(context, &found.identity)? else { return Ok(Success::default()) };
+        check_owner(context, &entry.identity)?;
+        self.remove(&entry).await?;
+        self.ledger.forget(&entry)?;
         Ok(Success::default())
     }
 
     fn try_observe(&self, context: &CallContext, request: &ObserveRequest) -> Result<Observation, Failure> {
         let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Observation::Absent) };
-        let Some(thing) = self.ledger.thing(context, &found.identity)? else {
+        let Some(entry) = self.ledger.entry(context, &found.identity)? else {
             return Ok(Observation::Absent);
         };
-        let seen = match (self.path(&thing.identity).is_file(), thing.ready) {
-            (true, _) => Observation::Found(Found::from(self.success(&thing))),
+        let seen = match (self.path(&entry.identity).is_file(), entry.ready) {
+            (true, _) => Observation::Found(Found::from(self.success(&entry))),
             (false, false) => Observation::Absent,
             (false, true) => Observation::Partial {
-                identity: Some(thing.identity.clone()),
+                identity: Some(entry.identity.clone()),
                 state: Value::Null,
                 message: "the database's file is gone".to_owned(),
             },
         };
-        Ok(thing.seen(&request.lookup, seen))
+        Ok(entry.seen(&request.lookup, seen))
     }
 }
 
 #[async_trait]
-impl World for SqliteDriver {
-    async fn remove(&self, thing: &Thing) -> Result<(), Failure> {
-        let path = self.path(&thing.identity);
+impl Rollback for SqliteDriver {
+    async fn remove(&self, entry: &LedgerEntry) -> Result<(), Failure> {
+        let path = self.path(&entry.identity);
         for suffix in ["", "-wal", "-shm", "-journal"] {
             let mut file = path.clone().into_os_string();
             file.push(suffix);
@@ -152,7 +152,7 @@ impl World for SqliteDriver {
         Ok(())
     }
 
-    async fn restore(&self, _before: &Thing) -> Result<(), Failure> {
+    async fn restore(&self, _before: &LedgerEntry) -> Result<(), Failure> {
         Ok(())
     }
 }
@@ -162,9 +162,9 @@ impl Driver for SqliteDriver {
     fn info(&self) -> DriverInfo {
         let database = TypeSchema {
             id: TYPE.to_owned(),
-            inputs: schema(),
+            inputs: INPUTS.schema(),
             outputs: json!({"type": "object", "properties": {
-                "engine": {"const": "sqlite"}, "path": {"type": "string"}
+                "engine": {"const": "sqlite"}, "database": {"type": "string"}
             }}),
             secret_outputs: vec!["url".to_owned()],
             immutable: vec!["/name".to_owned()],
@@ -177,7 +177,7 @@ impl Driver for SqliteDriver {
     }
 
     async fn validate(&self, request: ValidateRequest) -> Result<Value, Vec<Violation>> {
-        validate(&schema(), &request)
+        INPUTS.validate(&request)
     }
 
     async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
@@ -200,11 +200,11 @@ impl Driver for SqliteDriver {
 
     async fn list(&self, request: ListRequest) -> Result<ListResponse, Failure> {
         let root = self.root.clone();
-        self.ledger.list(request, move |thing| file(&root, &thing.identity).is_file()).await
+        self.ledger.list(request, move |entry| file(&root, &entry.identity).is_file()).await
     }
 
     async fn reconcile(&self, _declared: &BTreeSet<String>) {
-        self.ledger.tidy_up().await;
+        self.ledger.sweep_old().await;
     }
 
     async fn health(&self) -> Health {

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pavior_core::digest::Digest;
 use pavior_driver::{Failure, FailureCode, Redactor};
 use pavior_expr::{SkeletonFile, evaluate_text, render_skeleton};
 use serde_json::Value;
 
 use crate::child::{self, Work};
+use crate::content::{copy, digest};
 use crate::files;
-use crate::pipeline::{copy, digest};
 use crate::shim;
 
 /// Longest a single git command may take here.
@@ -171,7 +172,7 @@ impl Git {
     }
 
     /// Packs what has become many small files, if it has.
-    pub(crate) async fn tidy_up(&self, repository: &Path) -> Result<(), Failure> {
+    pub(crate) async fn sweep_old(&self, repository: &Path) -> Result<(), Failure> {
         let args: [&OsStr; 5] =
             ["-C".as_ref(), repository.as_ref(), "gc".as_ref(), "--auto".as_ref(), "--quiet".as_ref()];
         self.run(&args, &[]).await.map(drop)
@@ -340,18 +341,17 @@ fn plain(directory: &Path) -> Result<(), Failure> {
 }
 
 /// The digest of a skeleton.
-pub(crate) fn skeleton_digest(directory: &Path) -> Result<String, Failure> {
+pub(crate) fn skeleton_digest(directory: &Path) -> Result<Digest, Failure> {
     plain(directory)?;
-    digest(directory).map(|digest| format!("sha256:{digest}")).map_err(io("read"))
+    digest(directory).map_err(io("read"))
 }
 
 /// A copy of a skeleton that has the digest which was planned with, to be rendered from.
-pub(crate) fn pinned_copy(directory: &Path, planned: &str) -> Result<tempfile::TempDir, Failure> {
+pub(crate) fn pinned_copy(directory: &Path, planned: &Digest) -> Result<tempfile::TempDir, Failure> {
     plain(directory)?;
     let copied = tempfile::tempdir().map_err(io("copied"))?;
     let (found, _) = copy(directory, copied.path()).map_err(io("copied"))?;
-    let found = format!("sha256:{found}");
-    if found == planned { Ok(copied) } else { Err(Failure::changed("the skeleton", planned, &found)) }
+    if found == *planned { Ok(copied) } else { Err(Failure::changed("the skeleton", planned, &found)) }
 }
 
 /// Skeleton and single files, rendered; a single file replaces one of the skeleton.

@@ -353,7 +353,7 @@ impl Drop for Held {
         let (git, path, slot) = (self.git.clone(), self.path.clone(), self.slot.take());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if path.is_dir() && git.tidy_up(&path).await.is_err() {
+                if path.is_dir() && git.sweep_old(&path).await.is_err() {
                     tracing::warn!(repository = %path.display(), "a repository cannot be tidied up");
                 }
                 drop(slot);

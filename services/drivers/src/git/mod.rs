@@ -12,20 +12,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pavior_core::digest::sha256_hex;
+use pavior_core::digest::{Digest, sha256_hex};
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure, FailureCode, Found,
     Health, ListRequest, ListResponse, Observation, ObserveRequest, Outcome, Partial, PinRequest,
     PlanRequest, PlanResponse, Progress, PushRecorder, SecretString, Secrets, Sink, Success, TypeSchema,
     Undo, ValidateRequest, Violation, diff,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::config::{DriversConfig, GitConfig};
 use crate::files;
-use crate::inputs::{slug, typed, validate};
-use crate::ledger::{Ledger, Thing, World};
+use crate::inputs::{Declared, NAME, slug};
+use crate::ledger::{Ledger, LedgerEntry, Rollback};
 pub(crate) use build::Git;
 pub(crate) use http::router;
 
@@ -66,13 +67,14 @@ impl Repositories {
         format!("{}/git/{organization}/{name}.git", self.public_url)
     }
 
-    /// The directory of an organization's own repository, given by path or by our own address.
+    /// The directory of an organization's own repository, given by name, by path or by our own address.
     pub(crate) fn local(&self, organization: &str, repository: &str) -> Option<PathBuf> {
         let below = repository.strip_prefix(&format!("{}/git/", self.public_url)).map(str::to_owned);
         let below = below.or_else(|| {
             let path = Path::new(repository).strip_prefix(&self.root).ok()?;
             Some(path.to_str()?.to_owned())
-        })?;
+        });
+        let below = below.unwrap_or_else(|| format!("{repository}.git"));
         let (owner, name) = below.split_once('/')?;
         let name = name.strip_suffix(".git")?;
         let known = owner == organization && is_name(name) && is_name(owner);
@@ -86,16 +88,33 @@ pub(crate) fn is_name(text: &str) -> bool {
     pavior_core::name::validate_id(text).is_ok()
 }
 
-#[derive(Debug, Clone, Deserialize)]
+static INPUTS: Declared<Inputs> = Declared::new();
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Inputs {
+    /// Repository name; the project's id when it is left out.
+    #[schemars(regex(pattern = NAME))]
     name: Option<String>,
+    /// Skeleton to render, below the configured roots.
+    #[schemars(length(min = 1, max = 200))]
     skeleton: Option<String>,
-    skeleton_digest: Option<String>,
-    #[serde(default)]
+    /// What the skeleton must be; a plan fills it in.
+    #[schemars(with = "Option<String>", regex(pattern = "^sha256:[0-9a-f]{64}$"))]
+    skeleton_digest: Option<Digest>,
+    /// Files by path, rendered like a skeleton and laid over it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     files: BTreeMap<String, String>,
+    /// What the skeleton reads as `parameters`.
     #[serde(default)]
-    parameters: Value,
+    parameters: Map<String, Value>,
+    #[serde(default = "main_branch")]
+    #[schemars(regex(pattern = "^[a-z][a-z0-9-]{0,62}$"))]
     default_branch: String,
+}
+
+fn main_branch() -> String {
+    "main".to_owned()
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -111,26 +130,6 @@ pub(crate) struct GitDriver {
     repositories: Repositories,
     config: GitConfig,
     shim: Vec<std::ffi::OsString>,
-}
-
-fn schema() -> Value {
-    json!({
-        "type": "object",
-        "additionalProperties": false,
-        "properties": {
-            "name": {"type": "string", "pattern": "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$",
-                     "description": "Repository name; the project's id when it is left out."},
-            "skeleton": {"type": "string", "minLength": 1, "maxLength": 200,
-                         "description": "Skeleton to render, below the configured roots."},
-            "skeleton_digest": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$",
-                                "description": "What the skeleton must be; a plan fills it in."},
-            "files": {"type": "object", "additionalProperties": {"type": "string"},
-                      "description": "Files by path, rendered like a skeleton and laid over it."},
-            "parameters": {"type": "object", "default": {},
-                           "description": "What the skeleton reads as `parameters`."},
-            "default_branch": {"type": "string", "default": "main", "pattern": "^[a-z][a-z0-9-]{0,62}$"}
-        }
-    })
 }
 
 impl GitDriver {
@@ -152,33 +151,33 @@ impl GitDriver {
         given.unwrap_or_else(|| slug(context.resource.rsplit('/').next().unwrap_or_default(), 60))
     }
 
-    fn password(&self, thing: &Thing) -> SecretString {
-        self.ledger.keyring().password("git", &[&thing.identity, &thing.created_by])
+    fn password(&self, entry: &LedgerEntry) -> SecretString {
+        self.ledger.keyring().password("git", &[&entry.identity, &entry.created_by])
     }
 
     /// What the repository knows of its password.
-    fn token(&self, thing: &Thing) -> String {
-        sha256_hex(self.password(thing).expose_secret().as_bytes())
+    fn token(&self, entry: &LedgerEntry) -> String {
+        sha256_hex(self.password(entry).expose_secret().as_bytes())
     }
 
-    fn secrets(&self, thing: &Thing) -> Secrets {
-        Secrets::new().with("password", self.password(thing))
+    fn secrets(&self, entry: &LedgerEntry) -> Secrets {
+        Secrets::new().with("password", self.password(entry))
     }
 
-    async fn success(&self, thing: &Thing) -> Result<Success, Failure> {
-        let data: Data = serde_json::from_value(thing.data.clone())
+    async fn success(&self, entry: &LedgerEntry) -> Result<Success, Failure> {
+        let data: Data = serde_json::from_value(entry.data.clone())
             .map_err(|_| Failure::new(FailureCode::Internal, "the driver's state is damaged"))?;
-        let path = self.repositories.path(&thing.organization, &data.name);
+        let path = self.repositories.path(&entry.organization, &data.name);
         let commit = self.git.head(&path, &data.default_branch).await?;
         let outputs = json!({
-            "path": path,
-            "url": self.repositories.url(&thing.organization, &data.name),
+            "name": format!("{}/{}", entry.organization, data.name),
+            "url": self.repositories.url(&entry.organization, &data.name),
             "username": http::USER,
             "default_branch": data.default_branch,
             "commit": commit,
         });
         let state = json!({ "name": data.name });
-        Ok(Success { identity: thing.identity.clone(), outputs, secrets: self.secrets(thing), state })
+        Ok(Success { identity: entry.identity.clone(), outputs, secrets: self.secrets(entry), state })
     }
 
     async fn try_apply(
@@ -187,9 +186,9 @@ impl GitDriver {
         request: ApplyRequest,
         sink: &dyn Sink,
     ) -> Result<Success, Failure> {
-        let _turn = self.ledger.enter(context).await?;
+        let _lock = self.ledger.lock(context).await?;
         self.ledger.replay(context, &request.inputs)?;
-        let inputs: Inputs = typed(&schema(), &request.inputs)?;
+        let inputs = INPUTS.read(&request.inputs)?;
         if !is_name(&context.organization) {
             return Err(Failure::new(FailureCode::InvalidArgument, "the organization is not a name"));
         }
@@ -205,21 +204,21 @@ impl GitDriver {
         let existed = path.is_dir();
         self.may_take(context, &request, &identity, existed.then_some(&*path)).await?;
         let mut intent = self.ledger.intend(context, TYPE, &identity, &request)?;
-        intent.thing.data = json!(Data { name: name.clone(), default_branch: inputs.default_branch.clone() });
+        intent.entry.data = json!(Data { name: name.clone(), default_branch: inputs.default_branch.clone() });
         let make = async {
             if existed {
-                self.git.configure(&path, TOKEN, &self.token(&intent.thing)).await?;
+                self.git.configure(&path, TOKEN, &self.token(&intent.entry)).await?;
             }
             if !existed || !intent.repeats() {
                 sink.progress(Progress::message(format!("rendering repository `{name}`"))).await;
                 let files = self.render(context, &inputs, &name).await?;
-                self.put(context, &intent.thing, &path, &inputs, files).await?;
+                self.put(context, &intent.entry, &path, &inputs, files).await?;
             }
             Ok(())
         };
-        match make.await.and_then(|()| self.ledger.done(&mut intent)) {
-            Ok(()) => self.success(&intent.thing).await,
-            Err(failure) => Err(self.ledger.give_up(intent, failure, self).await),
+        match make.await.and_then(|()| self.ledger.complete(&mut intent)) {
+            Ok(()) => self.success(&intent.entry).await,
+            Err(failure) => Err(self.ledger.roll_back(intent, failure, self).await),
         }
     }
 
@@ -260,24 +259,24 @@ impl GitDriver {
     async fn put(
         &self,
         context: &CallContext,
-        thing: &Thing,
+        entry: &LedgerEntry,
         path: &Path,
         inputs: &Inputs,
         files: Vec<pavior_expr::SkeletonFile>,
     ) -> Result<(), Failure> {
         if !path.is_dir() {
-            return self.create(context, thing, path, inputs, files).await;
+            return self.create(context, entry, path, inputs, files).await;
         }
         let upgraded = self.git.upgrade(path, &inputs.default_branch, files, &context.idempotency_key).await;
         // Some of its references may have been moved.
-        let partial = || Partial { identity: Some(thing.identity.clone()), state: Value::Null };
+        let partial = || Partial { identity: Some(entry.identity.clone()), state: Value::Null };
         upgraded.map_err(|failure| failure.with_partial(partial()))
     }
 
     async fn create(
         &self,
         context: &CallContext,
-        thing: &Thing,
+        entry: &LedgerEntry,
         path: &Path,
         inputs: &Inputs,
         files: Vec<pavior_expr::SkeletonFile>,
@@ -285,7 +284,7 @@ impl GitDriver {
         let settings = [
             ("pavior.resource", context.resource.clone()),
             ("pavior.key", context.idempotency_key.clone()),
-            (TOKEN, self.token(thing)),
+            (TOKEN, self.token(entry)),
         ];
         let building = self.repositories.root.join(".building");
         self.git.create(&building, path, &inputs.default_branch, files, &settings).await
@@ -311,7 +310,7 @@ impl GitDriver {
             "default_branch": inputs.default_branch,
         });
         let extra = inputs.files.clone();
-        let planned = inputs.skeleton_digest.clone();
+        let planned = inputs.skeleton_digest;
         let rendered = move || match (directory, planned) {
             (Some(directory), Some(planned)) => {
                 let copy = build::pinned_copy(&directory, &planned)?;
@@ -325,11 +324,11 @@ impl GitDriver {
     }
 
     async fn try_destroy(&self, context: &CallContext, request: DestroyRequest) -> Result<Success, Failure> {
-        let _turn = self.ledger.enter(context).await?;
+        let _lock = self.ledger.lock(context).await?;
         let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Success::default()) };
-        let Some(thing) = self.ledger.thing(context, &found.identity)? else { return Ok(Success::default()) };
-        self.remove(&thing).await?;
-        self.ledger.forget(&thing)?;
+        let Some(entry) = self.ledger.entry(context, &found.identity)? else { return Ok(Success::default()) };
+        self.remove(&entry).await?;
+        self.ledger.forget(&entry)?;
         Ok(Success::default())
     }
 
@@ -339,51 +338,51 @@ impl GitDriver {
         request: ObserveRequest,
     ) -> Result<Observation, Failure> {
         let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Observation::Absent) };
-        let Some(thing) = self.ledger.thing(context, &found.identity)? else {
+        let Some(entry) = self.ledger.entry(context, &found.identity)? else {
             return Ok(Observation::Absent);
         };
-        let exists = exists(&self.repositories, &thing);
-        let seen = match (exists, thing.ready) {
-            (true, true) => Observation::Found(Found::from(self.success(&thing).await?)),
+        let exists = exists(&self.repositories, &entry);
+        let seen = match (exists, entry.ready) {
+            (true, true) => Observation::Found(Found::from(self.success(&entry).await?)),
             // The rename is the moment of creation: before it there is nothing.
             (false, false) => Observation::Absent,
             (true, false) => Observation::Partial {
-                identity: Some(thing.identity.clone()),
+                identity: Some(entry.identity.clone()),
                 state: Value::Null,
                 message: "an apply broke off after the repository was made".to_owned(),
             },
             (false, true) => Observation::Partial {
-                identity: Some(thing.identity.clone()),
+                identity: Some(entry.identity.clone()),
                 state: Value::Null,
                 message: "the repository's directory is gone".to_owned(),
             },
         };
-        Ok(thing.seen(&request.lookup, seen))
+        Ok(entry.seen(&request.lookup, seen))
     }
 }
 
 #[async_trait]
-impl World for GitDriver {
-    async fn remove(&self, thing: &Thing) -> Result<(), Failure> {
-        let Some(name) = own_name(thing) else { return Ok(()) };
-        let path = self.repositories.path(&thing.organization, name);
+impl Rollback for GitDriver {
+    async fn remove(&self, entry: &LedgerEntry) -> Result<(), Failure> {
+        let Some(name) = own_name(entry) else { return Ok(()) };
+        let path = self.repositories.path(&entry.organization, name);
         let grave = self.repositories.root.join(".building").join(format!("{name}-gone"));
         build::remove(&path, &grave).map_err(build::io("removed"))
     }
 
-    async fn restore(&self, _before: &Thing) -> Result<(), Failure> {
+    async fn restore(&self, _before: &LedgerEntry) -> Result<(), Failure> {
         Ok(())
     }
 }
 
 /// The repository's name: the identity behind the organization.
-fn own_name(thing: &Thing) -> Option<&str> {
-    let name = thing.identity.strip_prefix(&thing.organization)?.strip_prefix('/')?;
+fn own_name(entry: &LedgerEntry) -> Option<&str> {
+    let name = entry.identity.strip_prefix(&entry.organization)?.strip_prefix('/')?;
     is_name(name).then_some(name)
 }
 
-fn exists(repositories: &Repositories, thing: &Thing) -> bool {
-    own_name(thing).is_some_and(|name| repositories.path(&thing.organization, name).is_dir())
+fn exists(repositories: &Repositories, entry: &LedgerEntry) -> bool {
+    own_name(entry).is_some_and(|name| repositories.path(&entry.organization, name).is_dir())
 }
 
 /// A skeleton's directory strictly below one of the roots, links followed.
@@ -412,11 +411,11 @@ impl Driver for GitDriver {
     fn info(&self) -> DriverInfo {
         let repository = TypeSchema {
             id: TYPE.to_owned(),
-            inputs: schema(),
+            inputs: INPUTS.schema(),
             outputs: json!({
                 "type": "object",
                 "properties": {
-                    "path": {"type": "string", "description": "Directory of the bare repository."},
+                    "name": {"type": "string", "description": "Name of the repository, which stays when the server's address changes."},
                     "url": {"type": "string", "description": "Address for clone and push over HTTP."},
                     "username": {"type": "string"},
                     "default_branch": {"type": "string"},
@@ -437,7 +436,7 @@ impl Driver for GitDriver {
     }
 
     async fn validate(&self, request: ValidateRequest) -> Result<Value, Vec<Violation>> {
-        let filled = validate(&schema(), &request)?;
+        let filled = INPUTS.validate(&request)?;
         let skeleton = filled.get("skeleton").and_then(Value::as_str);
         if let Some(Err(failure)) = skeleton.map(|name| resolve(&self.config.skeleton_roots, name)) {
             return Err(vec![Violation { path: "/skeleton".to_owned(), message: failure.message }]);
@@ -476,11 +475,11 @@ impl Driver for GitDriver {
 
     async fn list(&self, request: ListRequest) -> Result<ListResponse, Failure> {
         let repositories = self.repositories.clone();
-        self.ledger.list(request, move |thing| exists(&repositories, thing)).await
+        self.ledger.list(request, move |entry| exists(&repositories, entry)).await
     }
 
     async fn reconcile(&self, _declared: &BTreeSet<String>) {
-        self.ledger.tidy_up().await;
+        self.ledger.sweep_old().await;
     }
 
     async fn health(&self) -> Health {

@@ -103,7 +103,7 @@ impl Rooms {
             folder: None,
         };
         let repository = Arc::clone(&room.repository);
-        let _turn = repository.turn.lock().await;
+        let _lock = repository.turn.lock().await;
         // Before the files are measured: what is given back meanwhile is in the files, and counts once too often at most.
         let Promised { bytes: promised, folders } = repository.promised().clone();
         let measured = path.to_owned();

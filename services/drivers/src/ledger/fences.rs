@@ -117,11 +117,11 @@ mod tests {
         };
         let (zombie, current) = (uuid::Uuid::now_v7(), uuid::Uuid::now_v7());
         for operation in [zombie, current] {
-            drop(ledger.enter(&claim(operation, 1)).await.unwrap());
+            drop(ledger.lock(&claim(operation, 1)).await.unwrap());
         }
         std::fs::write(ledger.path(FENCES, "r"), "{").unwrap();
         let refused = async |call: &CallContext| {
-            let Err(failure) = ledger.enter(call).await else { panic!("{} passes", call.operation) };
+            let Err(failure) = ledger.lock(call).await else { panic!("{} passes", call.operation) };
             assert_eq!(failure.code, FailureCode::Fenced);
             failure.message
         };
@@ -138,12 +138,12 @@ mod tests {
         while begun(&next.to_string()).unwrap() <= lost {
             next = uuid::Uuid::now_v7();
         }
-        drop(ledger.enter(&claim(next, 1)).await.unwrap());
+        drop(ledger.lock(&claim(next, 1)).await.unwrap());
         assert_eq!(ledger.health(), Health::Ok);
         for late in [zombie, current] {
             refused(&claim(late, 9)).await;
         }
         assert_eq!(refused(&claim(next, 0)).await, "a later claim (1) has been seen");
-        drop(ledger.enter(&call("other", "no-time")).await.unwrap());
+        drop(ledger.lock(&call("other", "no-time")).await.unwrap());
     }
 }

@@ -4,14 +4,14 @@ use async_trait::async_trait;
 use pavior_driver::{ApplyRequest, CallContext, Failure, Lookup, Observation, Partial};
 use serde_json::Value;
 
-use super::{KEYS, Ledger, Thing, broken};
+use super::{KEYS, Ledger, LedgerEntry, broken};
 
-/// A thing that an apply is about to make or change. It ends in [`Ledger::done`] or [`Ledger::give_up`]; one that is
+/// A thing that an apply is about to make or change. It ends in [`Ledger::complete`] or [`Ledger::roll_back`]; one that is
 /// dropped instead stays recorded as broken off, which a look by its key shows.
 #[must_use]
 pub(crate) struct Intent {
-    pub(crate) thing: Thing,
-    before: Option<Thing>,
+    pub(crate) entry: LedgerEntry,
+    before: Option<LedgerEntry>,
     key: String,
     declaration_digest: String,
 }
@@ -25,12 +25,12 @@ impl Intent {
 
 /// What a driver has of a thing in the world.
 #[async_trait]
-pub(crate) trait World: Sync {
+pub(crate) trait Rollback: Sync {
     /// Removes all of it; what is another's it leaves alone.
-    async fn remove(&self, thing: &Thing) -> Result<(), Failure>;
+    async fn remove(&self, entry: &LedgerEntry) -> Result<(), Failure>;
 
     /// After a change that failed: an error when the thing is not as it was before.
-    async fn restore(&self, before: &Thing) -> Result<(), Failure>;
+    async fn restore(&self, before: &LedgerEntry) -> Result<(), Failure>;
 }
 
 impl Ledger {
@@ -52,15 +52,15 @@ impl Ledger {
         resource_type: &str,
         identity: &str,
         request: &ApplyRequest,
-        told: Option<Thing>,
+        told: Option<LedgerEntry>,
     ) -> Result<Intent, Failure> {
         self.record_key(context, identity, &request.inputs, None)?;
         let key = context.idempotency_key.clone();
         let before = match told {
             Some(told) => Some(told),
-            None => self.thing(context, identity)?,
+            None => self.entry(context, identity)?,
         };
-        let mut thing = before.clone().unwrap_or_else(|| Thing {
+        let mut entry = before.clone().unwrap_or_else(|| LedgerEntry {
             identity: identity.to_owned(),
             organization: context.organization.clone(),
             resource: context.resource.clone(),
@@ -72,44 +72,50 @@ impl Ledger {
             ended: None,
             declaration_digest: String::new(),
             data: Value::Null,
-            told: false,
+            reconstructed: false,
         });
-        if !thing.keys.contains(&key) {
-            thing.keys.push(key.clone());
+        if !entry.keys.contains(&key) {
+            entry.keys.push(key.clone());
         }
-        thing.underway = Some(key.clone());
-        self.store(&thing)?;
+        entry.underway = Some(key.clone());
+        self.store(&entry)?;
         let declaration_digest = request.declaration_digest.clone();
-        Ok(Intent { thing, before, key, declaration_digest })
+        Ok(Intent { entry, before, key, declaration_digest })
     }
 
     /// The thing is as the call asked.
-    pub(crate) fn done(&self, intent: &mut Intent) -> Result<(), Failure> {
+    pub(crate) fn complete(&self, intent: &mut Intent) -> Result<(), Failure> {
         let ended = Some(intent.key.clone());
         let declaration_digest = intent.declaration_digest.clone();
-        let thing = Thing { ready: true, underway: None, ended, declaration_digest, ..intent.thing.clone() };
-        self.store(&thing)?;
-        intent.thing = thing;
+        let entry =
+            LedgerEntry { ready: true, underway: None, ended, declaration_digest, ..intent.entry.clone() };
+        self.store(&entry)?;
+        intent.entry = entry;
         Ok(())
     }
 
     /// The call has failed: what never was is removed with its record, what was has its former record. Where that
     /// cannot be done, or is not known to be enough, the failure names what is left, for the engine to put it right.
-    pub(crate) async fn give_up(&self, intent: Intent, failure: Failure, world: &dyn World) -> Failure {
+    pub(crate) async fn roll_back(
+        &self,
+        intent: Intent,
+        failure: Failure,
+        rollback: &dyn Rollback,
+    ) -> Failure {
         if failure.partial.is_some() {
             return failure;
         }
-        let identity = intent.thing.identity.clone();
-        let Err(why) = self.take_back(intent, world).await else { return failure };
+        let identity = intent.entry.identity.clone();
+        let Err(why) = self.undo(intent, rollback).await else { return failure };
         tracing::warn!(identity, %why, "what a failed apply left is not undone yet");
         failure.with_partial(Partial { identity: Some(identity), state: Value::Null })
     }
 
-    async fn take_back(&self, intent: Intent, world: &dyn World) -> Result<(), Failure> {
-        let Intent { thing, before, key, declaration_digest: _ } = intent;
+    async fn undo(&self, intent: Intent, rollback: &dyn Rollback) -> Result<(), Failure> {
+        let Intent { entry, before, key, declaration_digest: _ } = intent;
         match before {
             Some(mut before) if before.ready => {
-                world.restore(&before).await?;
+                rollback.restore(&before).await?;
                 if before.underway.as_ref() == Some(&key) {
                     // An earlier attempt under this key, of which nothing came.
                     before.underway = None;
@@ -127,14 +133,14 @@ impl Ledger {
                 Err(Failure::new(pavior_driver::FailureCode::Internal, message))
             }
             _ => {
-                world.remove(&thing).await?;
-                self.forget(&thing)
+                rollback.remove(&entry).await?;
+                self.forget(&entry)
             }
         }
     }
 }
 
-impl Thing {
+impl LedgerEntry {
     /// Whether it is what the apply under this key asked for, as far as is recorded.
     fn is_of(&self, key: &str) -> bool {
         self.ready && self.ended.as_deref() == Some(key)

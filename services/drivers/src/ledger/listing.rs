@@ -6,24 +6,24 @@ use std::sync::{Arc, PoisonError};
 
 use pavior_driver::{Failure, FailureCode, ListRequest, ListResponse, Listed};
 
-use super::{Ledger, THINGS, Thing, broken};
+use super::{ENTRIES, Ledger, LedgerEntry, broken};
 
 impl Ledger {
     /// The driver's `list`: the things that `there` finds in the world.
     pub(crate) async fn list(
         self: &Arc<Self>,
         request: ListRequest,
-        there: impl Fn(&Thing) -> bool + Send + 'static,
+        there: impl Fn(&LedgerEntry) -> bool + Send + 'static,
     ) -> Result<ListResponse, Failure> {
         let after = self.paging.after(&request)?;
-        let (things, more) = self.aside(move |ledger| ledger.page(&after, request.page_size, there)).await?;
-        let last = things.last().filter(|_| more);
+        let (entries, more) = self.aside(move |ledger| ledger.page(&after, request.page_size, there)).await?;
+        let last = entries.last().filter(|_| more);
         let next_page_token = last.map(|last| self.paging.token(&last.identity)).unwrap_or_default();
-        Ok(ListResponse { resources: things.into_iter().map(Listed::from).collect(), next_page_token })
+        Ok(ListResponse { resources: entries.into_iter().map(Listed::from).collect(), next_page_token })
     }
 
     /// Every thing, of every organization, in order of identity: for what the platform does, not for a caller.
-    pub(crate) async fn all(self: &Arc<Self>) -> Result<Vec<Thing>, Failure> {
+    pub(crate) async fn all(self: &Arc<Self>) -> Result<Vec<LedgerEntry>, Failure> {
         self.aside(Self::read_all).await
     }
 
@@ -37,13 +37,13 @@ impl Ledger {
         found.map_err(broken("read"))
     }
 
-    pub(super) fn read_all(&self) -> std::io::Result<Vec<Thing>> {
-        let mut things: Vec<Thing> = Vec::new();
-        for record in self.records(THINGS)? {
-            things.extend(self.read(&record)?);
+    pub(super) fn read_all(&self) -> std::io::Result<Vec<LedgerEntry>> {
+        let mut entries: Vec<LedgerEntry> = Vec::new();
+        for record in self.records(ENTRIES)? {
+            entries.extend(self.read(&record)?);
         }
-        things.sort_by(|a, b| a.identity.cmp(&b.identity));
-        Ok(things)
+        entries.sort_by(|a, b| a.identity.cmp(&b.identity));
+        Ok(entries)
     }
 
     /// The things of a page, and whether there are records behind it. Reads the records of the page, and others only the
@@ -52,28 +52,28 @@ impl Ledger {
         &self,
         after: &str,
         page_size: usize,
-        there: impl Fn(&Thing) -> bool,
-    ) -> std::io::Result<(Vec<Thing>, bool)> {
-        let mut things = Vec::new();
+        there: impl Fn(&LedgerEntry) -> bool,
+    ) -> std::io::Result<(Vec<LedgerEntry>, bool)> {
+        let mut entries = Vec::new();
         for identity in self.identities(after)? {
-            if things.len() >= page_size {
-                return Ok((things, true));
+            if entries.len() >= page_size {
+                return Ok((entries, true));
             }
-            let thing: Option<Thing> = self.read(&self.path(THINGS, &identity))?;
-            things.extend(thing.filter(&there));
+            let entry: Option<LedgerEntry> = self.read(&self.path(ENTRIES, &identity))?;
+            entries.extend(entry.filter(&there));
         }
-        Ok((things, false))
+        Ok((entries, false))
     }
 
     /// The identities behind `after`, in order.
     fn identities(&self, after: &str) -> std::io::Result<Vec<String>> {
-        let records = self.records(THINGS)?;
+        let records = self.records(ENTRIES)?;
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known: HashMap<PathBuf, String> = HashMap::with_capacity(records.len());
         for record in records {
             let identity = match names.remove(&record) {
                 Some(identity) => Some(identity),
-                None => self.read(&record)?.map(|thing: Thing| thing.identity),
+                None => self.read(&record)?.map(|entry: LedgerEntry| entry.identity),
             };
             if let Some(identity) = identity {
                 known.insert(record, identity);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     async fn page(ledger: &Arc<Ledger>, token: &str) -> (Vec<String>, String) {
-        let page = ledger.list(request(token), |thing| thing.identity != "c").await.unwrap();
+        let page = ledger.list(request(token), |entry| entry.identity != "c").await.unwrap();
         (page.resources.into_iter().map(|listed| listed.identity).collect(), page.next_page_token)
     }
 
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(first, ["a", "b"]);
         assert_eq!(page(&ledger, &behind_b).await, (vec!["d".to_owned(), "e".to_owned()], String::new()));
         // What is not looked at is not read, and so not found to be damaged.
-        std::fs::write(ledger.path(THINGS, "e"), "{").unwrap();
+        std::fs::write(ledger.path(ENTRIES, "e"), "{").unwrap();
         let gone = ledger.owner("b").unwrap().unwrap();
         ledger.forget(&gone).unwrap();
         drop(ledger.intend(&call("aa", "aa"), "t", "aa", &asked()).unwrap());
@@ -154,7 +154,7 @@ mod tests {
     async fn reading_holds_up_nothing_else() {
         let (ledger, _base) = ledger(Duration::from_secs(1));
         // Reading it does not end before somebody writes to it.
-        let stuck = ledger.path(THINGS, "stuck");
+        let stuck = ledger.path(ENTRIES, "stuck");
         for whole in [false, true] {
             assert!(std::process::Command::new("mkfifo").arg(&stuck).status().unwrap().success());
             let asked = ledger.clone();

@@ -24,7 +24,7 @@ use crate::files;
 use crate::folder::Folder;
 use crate::keyring::Keyring;
 
-pub(crate) use intent::{Intent, World};
+pub(crate) use intent::{Intent, Rollback};
 
 /// A use of an idempotency key.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub(crate) struct KeyUse {
 
 /// A thing that exists, or is being made.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Thing {
+pub(crate) struct LedgerEntry {
     pub(crate) identity: String,
     pub(crate) organization: String,
     pub(crate) resource: String,
@@ -62,13 +62,13 @@ pub(crate) struct Thing {
     pub(crate) data: Value,
     /// Not from a record of its own: the world told of it, or its record is damaged.
     #[serde(skip)]
-    pub(crate) told: bool,
+    pub(crate) reconstructed: bool,
 }
 
-impl Thing {
+impl LedgerEntry {
     /// A thing that the world itself told of, when this replica's files do not know it. It is not ready: whether its
     /// password is the one that is recorded is not known, so that an apply has to set it again.
-    pub(crate) fn told(
+    pub(crate) fn reconstructed(
         identity: &str,
         organization: &str,
         resource: &str,
@@ -87,7 +87,7 @@ impl Thing {
             ended: None,
             declaration_digest: String::new(),
             data: Value::Null,
-            told: true,
+            reconstructed: true,
         }
     }
 
@@ -110,12 +110,12 @@ pub(crate) struct Ledger {
 }
 
 /// The right to work on one resource.
-pub(crate) struct Turn {
+pub(crate) struct ResourceLock {
     _guard: OwnedMutexGuard<()>,
 }
 
 const KEYS: &str = "keys";
-const THINGS: &str = "things";
+const ENTRIES: &str = "things";
 const FENCES: &str = "fences";
 const DAMAGED: &str = "damaged";
 
@@ -134,7 +134,7 @@ impl Ledger {
         on_record: OnRecord,
     ) -> std::io::Result<Arc<Self>> {
         let root = folder.path().join("drivers").join(driver);
-        for part in [KEYS, THINGS, FENCES, DAMAGED] {
+        for part in [KEYS, ENTRIES, FENCES, DAMAGED] {
             files::private_directory(&root.join(part))?;
         }
         Ok(Arc::new(Self {
@@ -216,7 +216,7 @@ impl Ledger {
     }
 
     /// Waits for the resource, and refuses a caller whose claim is lost or who was told to stop.
-    pub(crate) async fn enter(&self, context: &CallContext) -> Result<Turn, Failure> {
+    pub(crate) async fn lock(&self, context: &CallContext) -> Result<ResourceLock, Failure> {
         let cancelled = || Failure::new(FailureCode::Cancelled, "cancelled before it began");
         if context.cancel.is_cancelled() {
             return Err(cancelled());
@@ -231,7 +231,7 @@ impl Ledger {
             () = context.cancel.cancelled() => return Err(cancelled()),
         };
         self.fence(context)?;
-        Ok(Turn { _guard: guard })
+        Ok(ResourceLock { _guard: guard })
     }
 
     /// The earlier use of the call's key, if any. Other inputs under the same key are refused.
@@ -272,34 +272,38 @@ impl Ledger {
     }
 
     /// Records a thing anew; a damaged record of it has served its time.
-    pub(crate) fn store(&self, thing: &Thing) -> Result<(), Failure> {
-        let record = self.path(THINGS, &thing.identity);
-        self.write(&record, thing).map_err(broken("written"))?;
+    pub(crate) fn store(&self, entry: &LedgerEntry) -> Result<(), Failure> {
+        let record = self.path(ENTRIES, &entry.identity);
+        self.write(&record, entry).map_err(broken("written"))?;
         self.remove(&self.apart(&record)).map_err(broken("written"))
     }
 
     /// A thing of the caller's organization. One whose record is damaged is known by its name only, which the caller
     /// has from the platform's own database: it can be made anew or removed.
-    pub(crate) fn thing(&self, context: &CallContext, identity: &str) -> Result<Option<Thing>, Failure> {
-        if let Some(thing) = self.owner(identity)? {
-            return Ok((thing.organization == context.organization).then_some(thing));
+    pub(crate) fn entry(
+        &self,
+        context: &CallContext,
+        identity: &str,
+    ) -> Result<Option<LedgerEntry>, Failure> {
+        if let Some(entry) = self.owner(identity)? {
+            return Ok((entry.organization == context.organization).then_some(entry));
         }
-        let damaged = self.apart(&self.path(THINGS, identity)).exists();
+        let damaged = self.apart(&self.path(ENTRIES, identity)).exists();
         let CallContext { organization, resource, idempotency_key, .. } = context;
-        Ok(damaged.then(|| Thing::told(identity, organization, resource, "", idempotency_key)))
+        Ok(damaged.then(|| LedgerEntry::reconstructed(identity, organization, resource, "", idempotency_key)))
     }
 
     /// Whether the identity is taken, by whomever.
-    pub(crate) fn owner(&self, identity: &str) -> Result<Option<Thing>, Failure> {
-        self.read(&self.path(THINGS, identity)).map_err(broken("read"))
+    pub(crate) fn owner(&self, identity: &str) -> Result<Option<LedgerEntry>, Failure> {
+        self.read(&self.path(ENTRIES, identity)).map_err(broken("read"))
     }
 
     /// The identity behind a lookup, and the action's result when the key belongs to an action.
     pub(crate) fn find(&self, context: &CallContext, lookup: &Lookup) -> Result<Option<KeyUse>, Failure> {
         match lookup {
-            Lookup::Identity(identity) => Ok(self.thing(context, identity)?.map(|thing| KeyUse {
-                organization: thing.organization,
-                identity: thing.identity,
+            Lookup::Identity(identity) => Ok(self.entry(context, identity)?.map(|entry| KeyUse {
+                organization: entry.organization,
+                identity: entry.identity,
                 digest: String::new(),
                 result: None,
             })),
@@ -310,19 +314,19 @@ impl Ledger {
     }
 
     /// Says durably that a thing is about to be removed: from now on nothing brings it back but an apply.
-    pub(crate) fn condemn(&self, thing: &mut Thing) -> Result<(), Failure> {
-        thing.ready = false;
-        thing.underway = None;
-        thing.ended = None;
-        self.store(thing)
+    pub(crate) fn mark_removing(&self, entry: &mut LedgerEntry) -> Result<(), Failure> {
+        entry.ready = false;
+        entry.underway = None;
+        entry.ended = None;
+        self.store(entry)
     }
 
     /// Forgets a thing that is gone, durably. Its fence stays, so that a zombie cannot bring it back.
-    pub(crate) fn forget(&self, thing: &Thing) -> Result<(), Failure> {
-        let record = self.path(THINGS, &thing.identity);
+    pub(crate) fn forget(&self, entry: &LedgerEntry) -> Result<(), Failure> {
+        let record = self.path(ENTRIES, &entry.identity);
         self.remove(&record).map_err(broken("written"))?;
         self.remove(&self.apart(&record)).map_err(broken("written"))?;
-        for key in &thing.keys {
+        for key in &entry.keys {
             self.remove(&self.path(KEYS, key)).map_err(broken("written"))?;
         }
         Ok(())
@@ -337,10 +341,17 @@ pub(crate) fn worst(one: Health, other: Health) -> Health {
     }
 }
 
-impl From<Thing> for Listed {
-    fn from(thing: Thing) -> Self {
-        let Thing { identity, organization, resource, resource_type, created_by, declaration_digest, .. } =
-            thing;
+impl From<LedgerEntry> for Listed {
+    fn from(entry: LedgerEntry) -> Self {
+        let LedgerEntry {
+            identity,
+            organization,
+            resource,
+            resource_type,
+            created_by,
+            declaration_digest,
+            ..
+        } = entry;
         Self { identity, resource_type, organization, resource, key: created_by, declaration_digest }
     }
 }
@@ -380,11 +391,11 @@ mod tests {
         let (ledger, _base) = ledger(Duration::from_secs(1));
         let call = call("r", "make");
         let mut intent = ledger.intend(&call, "t", "x", &asked()).unwrap();
-        ledger.done(&mut intent).unwrap();
-        let mut thing = intent.thing;
-        ledger.condemn(&mut thing).unwrap();
+        ledger.complete(&mut intent).unwrap();
+        let mut entry = intent.entry;
+        ledger.mark_removing(&mut entry).unwrap();
         assert!(!ledger.owner("x").unwrap().unwrap().ready);
-        ledger.forget(&thing).unwrap();
+        ledger.forget(&entry).unwrap();
         assert!(ledger.owner("x").unwrap().is_none());
         assert!(ledger.find(&call, &Lookup::Key("make".to_owned())).unwrap().is_none());
     }

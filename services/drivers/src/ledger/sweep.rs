@@ -13,7 +13,7 @@ const SWEEP: Duration = Duration::from_secs(3600);
 
 impl Ledger {
     /// Sweeps, once an hour and at the start: a part of every driver's `reconcile`.
-    pub(crate) async fn tidy_up(self: &Arc<Self>) {
+    pub(crate) async fn sweep_old(self: &Arc<Self>) {
         {
             let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
             if swept.is_some_and(|at| at.elapsed() < SWEEP) {
@@ -34,9 +34,9 @@ impl Ledger {
     /// which nothing is left, and answers of actions. Gives the number of files removed.
     fn sweep(&self) -> std::io::Result<usize> {
         let mut needed: HashSet<PathBuf> = HashSet::new();
-        for thing in self.read_all()? {
-            needed.insert(self.path(FENCES, &thing.resource));
-            needed.extend(thing.keys.iter().map(|key| self.path(KEYS, key)));
+        for entry in self.read_all()? {
+            needed.insert(self.path(FENCES, &entry.resource));
+            needed.extend(entry.keys.iter().map(|key| self.path(KEYS, key)));
         }
         let now = self.now()?;
         let mut removed = 0;
@@ -65,7 +65,7 @@ impl Ledger {
 mod tests {
     use serde_json::Value;
 
-    use super::super::THINGS;
+    use super::super::ENTRIES;
     use super::super::tests::{asked, call, ledger};
     use super::*;
 
@@ -74,15 +74,15 @@ mod tests {
         let (ledger, _base) = ledger(Duration::from_secs(3600));
         let inputs = Value::Null;
         for (resource, key) in [("living", "make"), ("gone", "made")] {
-            drop(ledger.enter(&call(resource, key)).await.unwrap());
+            drop(ledger.lock(&call(resource, key)).await.unwrap());
             let mut intent = ledger.intend(&call(resource, key), "t", resource, &asked()).unwrap();
-            ledger.done(&mut intent).unwrap();
+            ledger.complete(&mut intent).unwrap();
         }
         ledger.record_key(&call("living", "act"), "living", &inputs, Some(Value::Null)).unwrap();
         let gone = ledger.owner("gone").unwrap().unwrap();
         ledger.forget(&gone).unwrap();
         let count = |part| ledger.records(part).unwrap().len();
-        assert_eq!((count(FENCES), count(KEYS), count(THINGS)), (2, 2, 1));
+        assert_eq!((count(FENCES), count(KEYS), count(ENTRIES)), (2, 2, 1));
         // Young enough for a late caller.
         assert_eq!(ledger.sweep().unwrap(), 0);
         let old = std::time::SystemTime::UNIX_EPOCH;
@@ -90,7 +90,7 @@ mod tests {
             std::fs::File::open(record).unwrap().set_modified(old).unwrap();
         }
         assert_eq!(ledger.sweep().unwrap(), 2);
-        assert_eq!((count(FENCES), count(KEYS), count(THINGS)), (1, 1, 1));
+        assert_eq!((count(FENCES), count(KEYS), count(ENTRIES)), (1, 1, 1));
         assert!(ledger.replay(&call("living", "make"), &inputs).unwrap().is_some());
     }
 }

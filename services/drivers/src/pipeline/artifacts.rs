@@ -2,27 +2,31 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{Context, SHA256};
-use pavior_core::digest::sha256_hex;
+use pavior_core::digest::Digest;
 use pavior_driver::{Failure, FailureCode};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::Artifact;
+use super::declared::Artifact;
+use crate::content::{copy, digest};
 use crate::files;
 
 /// An artifact that is kept.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Kept {
+pub(crate) struct StoredArtifact {
     name: String,
     path: PathBuf,
-    sha256: String,
+    /// Without its algorithm, which the field's name says: `artifact.sha256` in templates.
+    #[serde(serialize_with = "hex")]
+    sha256: Digest,
     size: u64,
+}
+
+fn hex<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&digest.hex())
 }
 
 fn io(name: &str) -> impl Fn(std::io::Error) -> Failure + '_ {
@@ -40,17 +44,17 @@ const UNRECORDED: Duration = Duration::from_secs(24 * 3_600);
 
 /// Nothing is put to a store while something is taken from one. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Shelf(Arc<Mutex<()>>);
+pub(super) struct StoreLock(Arc<Mutex<()>>);
 
-impl Shelf {
-    fn alone(&self) -> MutexGuard<'_, ()> {
+impl StoreLock {
+    fn hold(&self) -> MutexGuard<'_, ()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes what nothing refers to and is old.
     pub(super) async fn keep(&self, stores: PathBuf, kept: BTreeSet<String>) {
-        let shelf = self.clone();
-        let swept = tokio::task::spawn_blocking(move || shelf.sweep(&stores, &kept, UNRECORDED));
+        let store_lock = self.clone();
+        let swept = tokio::task::spawn_blocking(move || store_lock.sweep(&stores, &kept, UNRECORDED));
         match swept.await.map_err(std::io::Error::other).flatten() {
             Ok(0) => {}
             Ok(swept) => tracing::info!(swept, "artifacts that nothing refers to are removed"),
@@ -74,7 +78,7 @@ impl Shelf {
                     if kept.contains(name) {
                         continue;
                     }
-                    let _alone = self.alone();
+                    let _held = self.hold();
                     if old(&path)? {
                         files::remove_tree(&path)?;
                         swept += 1;
@@ -104,11 +108,11 @@ fn folders(path: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 /// Copies every artifact into `store`, read-only under its digest. One that is there already is not written again.
 pub(super) fn collect(
-    shelf: &Shelf,
+    store_lock: &StoreLock,
     workspace: &Path,
     store: &Path,
     wanted: &[Artifact],
-) -> Result<Vec<Kept>, Failure> {
+) -> Result<Vec<StoredArtifact>, Failure> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
@@ -121,10 +125,10 @@ pub(super) fn collect(
         let file_name = source.file_name().map(PathBuf::from).unwrap_or_default();
         let staged = staging.path().join(&artifact.name);
         let (sha256, size) = copy(&source, &staged).map_err(io(&artifact.name))?;
-        let path = place.join(&sha256).join(file_name);
-        let _alone = shelf.alone();
-        put(&staged, &path, &sha256).map_err(io(&artifact.name))?;
-        kept.push(Kept { name: artifact.name.clone(), path, sha256, size });
+        let path = place.join(sha256.hex()).join(file_name);
+        let _held = store_lock.hold();
+        put(&staged, &path, sha256).map_err(io(&artifact.name))?;
+        kept.push(StoredArtifact { name: artifact.name.clone(), path, sha256, size });
     }
     files::sync_directory(&place).map_err(io("all"))?;
     Ok(kept)
@@ -132,7 +136,7 @@ pub(super) fn collect(
 
 /// Moves what has this digest to its place, where it is not changed any more. One at a time: what another run has put
 /// there by then stays.
-fn put(staged: &Path, path: &Path, sha256: &str) -> std::io::Result<()> {
+fn put(staged: &Path, path: &Path, sha256: Digest) -> std::io::Result<()> {
     let parent = path.parent().unwrap_or(path);
     files::private_directory(parent)?;
     if path.exists() && digest(path)? == sha256 {
@@ -149,22 +153,36 @@ fn put(staged: &Path, path: &Path, sha256: &str) -> std::io::Result<()> {
 
 /// An artifact of an organization's stores: where it stands as a whole, and the digest under which it does.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Stored {
+pub(crate) struct ArtifactLocation {
     pub(crate) root: PathBuf,
-    pub(crate) sha256: String,
+    pub(crate) digest: Digest,
 }
 
 /// The artifact that a path below an organization's stores is, or lies in; none when it is not one.
-pub(crate) fn stored(stores: &Path, path: &Path) -> Option<Stored> {
+pub(crate) fn stored(stores: &Path, path: &Path) -> Option<ArtifactLocation> {
     let mut parts = path.strip_prefix(stores).ok()?.components();
     let mut next = || match parts.next() {
         Some(Component::Normal(part)) => part.to_str().map(str::to_owned),
         _ => None,
     };
     let (store, by_digest, sha256, name) = (next()?, next()?, next()?, next()?);
-    let hex = sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let digest = Digest::from_hex(&sha256).ok()?;
     let root = stores.join(store).join(&by_digest).join(&sha256).join(name);
-    (by_digest == BY_DIGEST && hex).then_some(Stored { root, sha256 })
+    (by_digest == BY_DIGEST).then_some(ArtifactLocation { root, digest })
+}
+
+/// The artifact of an organization's stores that has this digest, in whichever of them.
+pub(super) fn find_by_digest(stores: &Path, digest: Digest) -> std::io::Result<Option<ArtifactLocation>> {
+    for store in folders(stores)? {
+        let entries = match std::fs::read_dir(store.join(BY_DIGEST).join(digest.hex())) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        if let Some(entry) = entries.into_iter().next() {
+            return Ok(Some(ArtifactLocation { root: entry?.path(), digest }));
+        }
+    }
+    Ok(None)
 }
 
 /// The one file or directory that a pattern names.
@@ -217,68 +235,10 @@ fn matches(pattern: &str, name: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Copies a file or a tree; digest of a tree is the digest over its sorted list of paths and digests.
-pub(crate) fn copy(source: &Path, target: &Path) -> std::io::Result<(String, u64)> {
-    read(source, Some(target))
-}
-
-/// The digest that a copy would have.
-pub(crate) fn digest(source: &Path) -> std::io::Result<String> {
-    read(source, None).map(|(digest, _)| digest)
-}
-
-fn read(source: &Path, target: Option<&Path>) -> std::io::Result<(String, u64)> {
-    if !std::fs::symlink_metadata(source)?.is_dir() {
-        return read_file(source, target);
-    }
-    let mut list = String::new();
-    let mut size = 0;
-    for entry in walkdir::WalkDir::new(source).sort_by_file_name() {
-        let entry = entry.map_err(std::io::Error::other)?;
-        let relative = entry.path().strip_prefix(source).map_err(std::io::Error::other)?;
-        let to = target.map(|target| target.join(relative));
-        if entry.file_type().is_dir() {
-            to.map_or(Ok(()), std::fs::create_dir_all)?;
-        } else if entry.file_type().is_file() {
-            let (digest, bytes) = read_file(entry.path(), to.as_deref())?;
-            size += bytes;
-            list.push_str(&format!("{digest}  {}\n", relative.display()));
-        }
-    }
-    Ok((sha256_hex(list.as_bytes()), size))
-}
-
-/// The digest is over the bytes that are written, whatever happens to the source meanwhile.
-fn read_file(source: &Path, target: Option<&Path>) -> std::io::Result<(String, u64)> {
-    if let Some(parent) = target.and_then(Path::parent) {
-        std::fs::create_dir_all(parent)?;
-    }
-    let mut from = File::open(source)?;
-    let mode = from.metadata()?.permissions().mode() & 0o755 | 0o200;
-    let mut to = target.map(File::create).transpose()?;
-    let mut digest = Context::new(&SHA256);
-    let mut buffer = vec![0_u8; 128 * 1024];
-    let mut size = 0_u64;
-    loop {
-        let read = from.read(&mut buffer)?;
-        if read == 0 {
-            break;
-        }
-        digest.update(&buffer[..read]);
-        if let Some(to) = &mut to {
-            to.write_all(&buffer[..read])?;
-        }
-        size += read as u64;
-    }
-    if let Some(to) = to {
-        to.set_permissions(std::fs::Permissions::from_mode(mode))?;
-        to.sync_all()?;
-    }
-    Ok((hex::encode(digest.finish()), size))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -295,8 +255,9 @@ mod tests {
     #[test]
     fn the_artifact_that_a_path_lies_in() {
         let (stores, digest) = (Path::new("/a/acme"), "a".repeat(64));
+        let parsed = Digest::from_hex(&digest).unwrap();
         let root = PathBuf::from(format!("/a/acme/pipeline-1/sha256/{digest}/app"));
-        let found = Some(Stored { root: root.clone(), sha256: digest.clone() });
+        let found = Some(ArtifactLocation { root: root.clone(), digest: parsed });
         assert_eq!(stored(stores, &root), found);
         assert_eq!(stored(stores, &root.join("bin/app")), found);
         for other in [
@@ -320,7 +281,7 @@ mod tests {
         std::fs::create_dir_all(workspace.join("site/css")).unwrap();
         std::fs::write(workspace.join("site/css/a.css"), "a").unwrap();
         let wanted = [Artifact { name: "site".to_owned(), path: "site".to_owned() }];
-        let shelf = Shelf::default();
+        let store_lock = StoreLock::default();
         for round in 0..50 {
             let store = folder.path().join(format!("store-{round}"));
             let together = std::sync::Barrier::new(RUNS);
@@ -328,7 +289,7 @@ mod tests {
                 for _ in 0..RUNS {
                     scope.spawn(|| {
                         together.wait();
-                        let kept = collect(&shelf, &workspace, &store, &wanted).unwrap().remove(0);
+                        let kept = collect(&store_lock, &workspace, &store, &wanted).unwrap().remove(0);
                         assert_eq!(digest(&kept.path).unwrap(), kept.sha256);
                         let mode = std::fs::metadata(&kept.path).unwrap().permissions().mode();
                         assert_eq!(mode & 0o222, 0);
@@ -344,12 +305,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (workspace, stores) = (folder.path().join("src"), folder.path().join("artifacts"));
         let store = stores.join("acme/pipeline-1");
-        let shelf = Shelf::default();
+        let store_lock = StoreLock::default();
         std::fs::create_dir_all(&workspace).unwrap();
         let make = |content: &str| {
             std::fs::write(workspace.join("app"), content).unwrap();
             let wanted = [Artifact { name: "app".to_owned(), path: "app".to_owned() }];
-            collect(&shelf, &workspace, &store, &wanted).unwrap().remove(0)
+            collect(&store_lock, &workspace, &store, &wanted).unwrap().remove(0)
         };
         let made = ["one", "two", "three"].map(make);
         for kept in &made {
@@ -359,11 +320,11 @@ mod tests {
         }
         // The same again, by a run that is not recorded yet.
         make("two");
-        let kept = BTreeSet::from([made[0].sha256.clone()]);
+        let kept = BTreeSet::from([made[0].sha256.hex()]);
         let grace = Duration::from_secs(60);
-        assert_eq!(shelf.sweep(&stores, &kept, grace).unwrap(), 1);
+        assert_eq!(store_lock.sweep(&stores, &kept, grace).unwrap(), 1);
         assert_eq!(made.map(|kept| kept.path.exists()), [true, true, false]);
-        assert_eq!(shelf.sweep(&stores, &kept, grace).unwrap(), 0);
+        assert_eq!(store_lock.sweep(&stores, &kept, grace).unwrap(), 0);
     }
 
     #[test]
@@ -375,8 +336,8 @@ mod tests {
         std::fs::write(workspace.join("site/css/a.css"), "a").unwrap();
         let wanted = [("app", "app"), ("site", "site")]
             .map(|(name, path)| Artifact { name: name.to_owned(), path: path.to_owned() });
-        let shelf = Shelf::default();
-        let first = collect(&shelf, &workspace, &store, &wanted).unwrap();
+        let store_lock = StoreLock::default();
+        let first = collect(&store_lock, &workspace, &store, &wanted).unwrap();
         let css = first[1].path.join("css/a.css");
         for path in [&first[0].path, &css, &first[1].path] {
             let mode = std::fs::metadata(path).unwrap().permissions().mode();
@@ -385,7 +346,7 @@ mod tests {
         std::fs::set_permissions(&css, std::fs::Permissions::from_mode(0o644)).unwrap();
         std::fs::write(&css, "changed").unwrap();
         assert_ne!(digest(&first[1].path).unwrap(), first[1].sha256);
-        let second = collect(&shelf, &workspace, &store, &wanted).unwrap();
+        let second = collect(&store_lock, &workspace, &store, &wanted).unwrap();
         assert_eq!(second[1].path, first[1].path);
         assert_eq!(digest(&first[1].path).unwrap(), first[1].sha256);
         files::remove_tree(&store).unwrap();

@@ -1,13 +1,16 @@
 //! `ci-pipeline`: runs of declared steps on a commit, in a private directory that is gone afterwards.
 
 mod artifacts;
+mod declared;
+mod download;
 mod report;
 mod run;
 mod workspace;
 
-pub(crate) use artifacts::{Stored, copy, digest, stored};
+pub(crate) use artifacts::{ArtifactLocation, stored};
 
-use artifacts::Shelf;
+use artifacts::StoreLock;
+use declared::{ARGUMENTS, Arguments, INPUTS, Inputs};
 use run::Run;
 use workspace::Workspaces;
 
@@ -19,73 +22,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pavior_core::digest::sha256_hex;
 use pavior_driver::{
-    ActionSchema, ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, ExposeSecret, Failure,
-    FailureCode, Found, Health, InvokeRequest, ListRequest, ListResponse, Observation, ObserveRequest,
-    Outcome, PinRequest, PlanRequest, PlanResponse, Redactor, SecretString, Secrets, Sink, Success,
-    TypeSchema, Undo, ValidateRequest, Violation, diff,
+    ActionSchema, ApplyRequest, ArtifactContent, CallContext, DestroyRequest, Driver, DriverInfo,
+    ExposeSecret, Failure, FailureCode, Found, Health, InvokeRequest, ListRequest, ListResponse, Observation,
+    ObserveRequest, Outcome, PinRequest, PlanRequest, PlanResponse, ReadArtifactRequest, Redactor,
+    SecretString, Secrets, Sink, Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
 };
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::{DriversConfig, PipelineConfig};
 use crate::files;
-use crate::git::{Git, Repositories};
-use crate::inputs::{Span, slug, span_schema, typed, validate};
-use crate::ledger::{Ledger, Thing, World};
+use crate::git::{Git, Repositories, is_name};
+use crate::inputs::slug;
+use crate::ledger::{Ledger, LedgerEntry, Rollback};
 
 const TYPE: &str = "ci-pipeline";
-
-/// One step of a pipeline.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Step {
-    pub(crate) name: String,
-    pub(crate) run: Script,
-    pub(crate) timeout: Option<Span>,
-    #[serde(default)]
-    pub(crate) environment: BTreeMap<String, String>,
-}
-
-/// A shell script, or a command as a list of words.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Script {
-    Shell(String),
-    Command(Vec<String>),
-}
-
-/// A file or directory that a run leaves.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Artifact {
-    pub(crate) name: String,
-    /// Relative path in the workspace; `*` stands for any part of one name.
-    pub(crate) path: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Inputs {
-    repository: String,
-    #[serde(default)]
-    steps: Vec<Step>,
-    #[serde(default)]
-    artifacts: Vec<Artifact>,
-    #[serde(default)]
-    environment: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Arguments {
-    commit: Option<String>,
-    #[serde(rename = "ref")]
-    reference: Option<String>,
-    steps: Option<Vec<Step>>,
-    artifacts: Option<Vec<Artifact>>,
-    #[serde(default)]
-    environment: BTreeMap<String, String>,
-    #[serde(default)]
-    parameters: Value,
-    #[serde(default)]
-    secrets: BTreeMap<String, String>,
-}
 
 /// The driver.
 pub(crate) struct PipelineDriver {
@@ -96,80 +46,8 @@ pub(crate) struct PipelineDriver {
     pub(crate) shim: Vec<std::ffi::OsString>,
     inherited: BTreeMap<String, String>,
     pub(crate) config: PipelineConfig,
-    shelf: Shelf,
+    store_lock: StoreLock,
     workspaces: Workspaces,
-}
-
-fn step_schema() -> Value {
-    json!({
-        "type": "object",
-        "additionalProperties": false,
-        "required": ["name", "run"],
-        "properties": {
-            "name": {"type": "string", "minLength": 1, "maxLength": 63},
-            "run": {"oneOf": [
-                {"type": "string", "minLength": 1, "maxLength": 65536},
-                {"type": "array", "minItems": 1, "maxItems": 256, "items": {"type": "string"}}
-            ], "description": "A shell script, or a command as a list of words."},
-            "timeout": span_schema(),
-            "environment": environment_schema()
-        }
-    })
-}
-
-fn environment_schema() -> Value {
-    json!({
-        "type": "object",
-        "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
-        "additionalProperties": {"type": "string"}
-    })
-}
-
-fn artifacts_schema() -> Value {
-    json!({
-        "type": "array", "maxItems": 64,
-        "items": {
-            "type": "object",
-            "additionalProperties": false,
-            "required": ["name", "path"],
-            "properties": {
-                "name": {"type": "string", "pattern": "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"},
-                "path": {"type": "string", "minLength": 1, "maxLength": 512}
-            }
-        }
-    })
-}
-
-fn schema() -> Value {
-    json!({
-        "type": "object",
-        "additionalProperties": false,
-        "required": ["repository"],
-        "properties": {
-            "repository": {"type": "string", "description": "Address or path of a repository of this platform."},
-            "steps": {"type": "array", "maxItems": 64, "items": step_schema()},
-            "artifacts": artifacts_schema(),
-            "environment": environment_schema()
-        }
-    })
-}
-
-fn arguments_schema() -> Value {
-    json!({
-        "type": "object",
-        "additionalProperties": false,
-        "properties": {
-            "commit": {"type": "string", "pattern": "^[0-9a-f]{7,64}$"},
-            "ref": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._/-]{0,200}$",
-                    "description": "Branch or tag, when no commit is given; the repository's HEAD by default."},
-            "steps": {"type": "array", "minItems": 1, "maxItems": 64, "items": step_schema()},
-            "artifacts": artifacts_schema(),
-            "environment": environment_schema(),
-            "parameters": {"type": "object", "default": {},
-                           "description": "Given to steps as `PARAMETER_<NAME>`."},
-            "secrets": environment_schema()
-        }
-    })
 }
 
 fn outputs_schema() -> Value {
@@ -213,7 +91,7 @@ impl PipelineDriver {
             shim: config.shim.clone(),
             inherited: config.environment.clone(),
             config: config.pipeline.clone(),
-            shelf: Shelf::default(),
+            store_lock: StoreLock::default(),
         })
     }
 
@@ -239,23 +117,23 @@ impl PipelineDriver {
         let Some((identity, _)) = request.action.as_ref().filter(|(_, action)| action == "run") else {
             return Ok(json!({}));
         };
-        let arguments: Arguments = typed(&arguments_schema(), &request.inputs)?;
-        let thing = self.ledger.owner(identity)?.filter(|thing| thing.organization == request.organization);
-        let thing = thing.ok_or_else(|| missing(identity))?;
-        let inputs: Inputs = typed(&schema(), &thing.data)?;
+        let arguments = ARGUMENTS.read(&request.inputs)?;
+        let entry = self.ledger.owner(identity)?.filter(|entry| entry.organization == request.organization);
+        let entry = entry.ok_or_else(|| missing(identity))?;
+        let inputs = INPUTS.read(&entry.data)?;
         let repository = self.repository(&request.organization, &inputs)?;
         Ok(json!({ "commit": self.commit(&repository, &arguments).await? }))
     }
 
-    fn success(thing: &Thing) -> Success {
-        let outputs = json!({ "id": thing.identity, "repository": thing.data.get("repository") });
-        Success { identity: thing.identity.clone(), outputs, secrets: Secrets::new(), state: json!({}) }
+    fn success(entry: &LedgerEntry) -> Success {
+        let outputs = json!({ "id": entry.identity, "repository": entry.data.get("repository") });
+        Success { identity: entry.identity.clone(), outputs, secrets: Secrets::new(), state: json!({}) }
     }
 
     async fn try_apply(&self, context: &CallContext, request: ApplyRequest) -> Result<Success, Failure> {
-        let _turn = self.ledger.enter(context).await?;
+        let _lock = self.ledger.lock(context).await?;
         let before = self.ledger.replay(context, &request.inputs)?;
-        let inputs: Inputs = typed(&schema(), &request.inputs)?;
+        let inputs = INPUTS.read(&request.inputs)?;
         let text = request.inputs.to_string();
         if request.sensitive.iter().any(|secret| text.contains(secret.expose_secret())) {
             return Err(invalid("a pipeline holds no secrets; give them to the run".to_owned()));
@@ -279,10 +157,10 @@ impl PipelineDriver {
             return Err(Failure::new(FailureCode::NotFound, format!("pipeline `{identity}` does not exist")));
         }
         let mut intent = self.ledger.intend(context, TYPE, &identity, &request)?;
-        intent.thing.data = request.inputs;
-        match self.ledger.done(&mut intent) {
-            Ok(()) => Ok(Self::success(&intent.thing)),
-            Err(failure) => Err(self.ledger.give_up(intent, failure, self).await),
+        intent.entry.data = request.inputs;
+        match self.ledger.complete(&mut intent) {
+            Ok(()) => Ok(Self::success(&intent.entry)),
+            Err(failure) => Err(self.ledger.roll_back(intent, failure, self).await),
         }
     }
 
@@ -296,28 +174,28 @@ impl PipelineDriver {
             let message = format!("`{TYPE}` has no action `{}`", request.action);
             return Err(Failure::new(FailureCode::Unsupported, message));
         }
-        let _turn = self.ledger.enter(context).await?;
-        let arguments: Arguments = typed(&arguments_schema(), &request.arguments)?;
-        let thing = self.ledger.thing(context, &request.identity)?;
-        let thing = thing.ok_or_else(|| missing(&request.identity))?;
+        let _lock = self.ledger.lock(context).await?;
+        let arguments = ARGUMENTS.read(&request.arguments)?;
+        let entry = self.ledger.entry(context, &request.identity)?;
+        let entry = entry.ok_or_else(|| missing(&request.identity))?;
         if let Some(result) = self.ledger.replay(context, &request.arguments)?.and_then(|used| used.result) {
-            return Ok(Success { outputs: result, ..Self::success(&thing) });
+            return Ok(Success { outputs: result, ..Self::success(&entry) });
         }
-        self.ledger.record_key(context, &thing.identity, &request.arguments, None)?;
-        let run = self.prepare(context, &thing, arguments, &request.sensitive).await?;
+        self.ledger.record_key(context, &entry.identity, &request.arguments, None)?;
+        let run = self.prepare(context, &entry, arguments, &request.sensitive).await?;
         let outputs = self.run(context, &run, sink).await?;
-        self.ledger.record_key(context, &thing.identity, &request.arguments, Some(outputs.clone()))?;
-        Ok(Success { outputs, ..Self::success(&thing) })
+        self.ledger.record_key(context, &entry.identity, &request.arguments, Some(outputs.clone()))?;
+        Ok(Success { outputs, ..Self::success(&entry) })
     }
 
     async fn prepare(
         &self,
         context: &CallContext,
-        thing: &Thing,
+        entry: &LedgerEntry,
         arguments: Arguments,
         sensitive: &[SecretString],
     ) -> Result<Run, Failure> {
-        let inputs: Inputs = typed(&schema(), &thing.data)?;
+        let inputs = INPUTS.read(&entry.data)?;
         let repository = self.repository(&context.organization, &inputs)?;
         let commit = self.commit(&repository, &arguments).await?;
         let steps = arguments.steps.unwrap_or(inputs.steps);
@@ -327,15 +205,15 @@ impl PipelineDriver {
         let id = sha256_hex(context.idempotency_key.as_bytes())[..16].to_owned();
         let workspace = self.workspaces.path(&id);
         let mut environment = self.inherited.clone();
-        environment.extend(inputs.environment);
-        environment.extend(arguments.environment);
-        for (name, value) in arguments.parameters.as_object().into_iter().flatten() {
+        environment.extend(inputs.environment.0);
+        environment.extend(arguments.environment.0);
+        for (name, value) in &arguments.parameters {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             let name: String =
                 name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
             environment.insert(format!("PARAMETER_{}", name.to_ascii_uppercase()), value);
         }
-        environment.extend(arguments.secrets.clone());
+        environment.extend(arguments.secrets.0.clone());
         for value in environment.values_mut() {
             *value = self.ledger.folder().here(value);
         }
@@ -350,10 +228,10 @@ impl PipelineDriver {
         ];
         environment.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
         let mut secrets = sensitive.to_vec();
-        secrets.extend(arguments.secrets.into_values().map(SecretString::from));
+        secrets.extend(arguments.secrets.0.into_values().map(SecretString::from));
         Ok(Run {
-            store: self.store(&context.organization, &thing.identity),
-            shelf: self.shelf.clone(),
+            store: self.store(&context.organization, &entry.identity),
+            store_lock: self.store_lock.clone(),
             id,
             repository,
             commit,
@@ -370,15 +248,15 @@ impl PipelineDriver {
         request: ObserveRequest,
     ) -> Result<Observation, Failure> {
         let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Observation::Absent) };
-        let Some(thing) = self.ledger.thing(context, &found.identity)? else {
+        let Some(entry) = self.ledger.entry(context, &found.identity)? else {
             return Ok(Observation::Absent);
         };
-        let is = Found::from(Self::success(&thing));
+        let is = Found::from(Self::success(&entry));
         if let Some(outputs) = found.result {
             return Ok(Observation::Found(Found { outputs, ..is }));
         }
         // A run that did not end left nothing: its processes died with their supervisor.
-        let seen = if thing.ready {
+        let seen = if entry.ready {
             Observation::Found(is)
         } else {
             Observation::Partial {
@@ -387,26 +265,26 @@ impl PipelineDriver {
                 message: "an apply broke off".to_owned(),
             }
         };
-        Ok(thing.seen(&request.lookup, seen))
+        Ok(entry.seen(&request.lookup, seen))
     }
 
     async fn try_destroy(&self, context: &CallContext, request: DestroyRequest) -> Result<Success, Failure> {
-        let _turn = self.ledger.enter(context).await?;
+        let _lock = self.ledger.lock(context).await?;
         let found = self.ledger.find(context, &request.lookup)?;
-        let thing = found.map(|found| self.ledger.thing(context, &found.identity)).transpose()?.flatten();
-        if let Some(thing) = thing {
-            self.remove(&thing).await?;
-            self.ledger.forget(&thing)?;
+        let entry = found.map(|found| self.ledger.entry(context, &found.identity)).transpose()?.flatten();
+        if let Some(entry) = entry {
+            self.remove(&entry).await?;
+            self.ledger.forget(&entry)?;
         }
         Ok(Success::default())
     }
 }
 
 #[async_trait]
-impl World for PipelineDriver {
-    async fn remove(&self, thing: &Thing) -> Result<(), Failure> {
+impl Rollback for PipelineDriver {
+    async fn remove(&self, entry: &LedgerEntry) -> Result<(), Failure> {
         // What was deployed from its artifacts has copies of its own.
-        let kept = self.store(&thing.organization, &thing.identity);
+        let kept = self.store(&entry.organization, &entry.identity);
         let removed = tokio::task::spawn_blocking(move || files::remove_tree(&kept)).await;
         removed.map_err(std::io::Error::other).flatten().map_err(|error| {
             tracing::error!(error = %error, "artifacts cannot be removed");
@@ -414,7 +292,7 @@ impl World for PipelineDriver {
         })
     }
 
-    async fn restore(&self, _before: &Thing) -> Result<(), Failure> {
+    async fn restore(&self, _before: &LedgerEntry) -> Result<(), Failure> {
         Ok(())
     }
 }
@@ -424,7 +302,7 @@ impl Driver for PipelineDriver {
     fn info(&self) -> DriverInfo {
         let pipeline = TypeSchema {
             id: TYPE.to_owned(),
-            inputs: schema(),
+            inputs: INPUTS.schema(),
             outputs: json!({"type": "object", "properties": {
                 "id": {"type": "string"}, "repository": {"type": "string"}
             }}),
@@ -433,7 +311,7 @@ impl Driver for PipelineDriver {
             actions: vec![ActionSchema {
                 name: "run".to_owned(),
                 description: "Runs the steps on a commit and keeps the artifacts.".to_owned(),
-                arguments: arguments_schema(),
+                arguments: ARGUMENTS.schema(),
                 outputs: outputs_schema(),
             }],
             undo: Undo::Destroy,
@@ -447,7 +325,7 @@ impl Driver for PipelineDriver {
     }
 
     async fn validate(&self, request: ValidateRequest) -> Result<Value, Vec<Violation>> {
-        validate(&schema(), &request)
+        INPUTS.validate(&request)
     }
 
     async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
@@ -481,11 +359,26 @@ impl Driver for PipelineDriver {
 
     async fn reconcile(&self, _declared: &BTreeSet<String>) {
         self.workspaces.clear().await;
-        self.ledger.tidy_up().await;
+        self.ledger.sweep_old().await;
     }
 
     async fn keep_artifacts(&self, kept: &BTreeSet<String>) {
-        self.shelf.keep(self.data_dir.join("artifacts"), kept.clone()).await;
+        self.store_lock.keep(self.data_dir.join("artifacts"), kept.clone()).await;
+    }
+
+    async fn read_artifact(&self, request: ReadArtifactRequest) -> Result<ArtifactContent, Failure> {
+        let ReadArtifactRequest { organization, digest } = request;
+        let missing = || Failure::new(FailureCode::NotFound, format!("artifact `{digest}` does not exist"));
+        if !is_name(&organization) {
+            return Err(missing());
+        }
+        let stores = self.data_dir.join("artifacts").join(organization);
+        let found = tokio::task::spawn_blocking(move || artifacts::find_by_digest(&stores, digest)).await;
+        let found = found.map_err(std::io::Error::other).flatten().map_err(|error| {
+            tracing::error!(%error, "artifacts cannot be looked through");
+            Failure::new(FailureCode::Internal, "the artifacts cannot be read")
+        })?;
+        Ok(download::open(found.ok_or_else(missing)?))
     }
 
     async fn health(&self) -> Health {

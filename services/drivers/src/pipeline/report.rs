@@ -19,7 +19,7 @@ enum State {
 
 /// One step. Times are milliseconds since the run began: whoever hears of it knows what time it is.
 #[derive(Debug, Clone, Serialize)]
-struct Told {
+struct StepReport {
     name: String,
     state: State,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,13 +35,13 @@ struct Told {
 /// How far a run is.
 pub(super) struct Report {
     begin: Instant,
-    steps: Vec<Told>,
+    steps: Vec<StepReport>,
 }
 
 impl Report {
     /// Nothing has begun.
     pub(super) fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
-        let pending = |name: &str| Told {
+        let pending = |name: &str| StepReport {
             name: name.to_owned(),
             state: State::Pending,
             exit_code: None,

@@ -9,11 +9,12 @@ use std::time::Duration;
 use pavior_driver::{CallContext, Failure, FailureCode, LogStream, Progress, Redactor, Sink};
 use serde_json::{Value, json};
 
-use super::artifacts::{Shelf, collect};
+use super::PipelineDriver;
+use super::artifacts::{StoreLock, collect};
+use super::declared::{Artifact, Script, Step};
 use super::report::Report;
 use super::workspace::Workspace;
-use super::{Artifact, PipelineDriver, Script, Step};
-use crate::child::{self, Ask, Supervised, Work};
+use crate::child::{self, StopSignal, Supervised, Work};
 
 /// Everything that one run needs.
 pub(super) struct Run {
@@ -24,7 +25,7 @@ pub(super) struct Run {
     pub(super) artifacts: Vec<Artifact>,
     pub(super) environment: BTreeMap<String, String>,
     pub(super) store: PathBuf,
-    pub(super) shelf: Shelf,
+    pub(super) store_lock: StoreLock,
     pub(super) redactor: Redactor,
 }
 
@@ -109,11 +110,11 @@ impl PipelineDriver {
                 return Err(Failure::new(FailureCode::WorkFailed, message));
             }
         }
-        let (wanted, store, shelf) = (run.artifacts.clone(), run.store.clone(), run.shelf.clone());
+        let (wanted, store, store_lock) = (run.artifacts.clone(), run.store.clone(), run.store_lock.clone());
         let held = Arc::clone(workspace);
         let collected = move || {
             let _held = held;
-            collect(&shelf, &source, &store, &wanted)
+            collect(&store_lock, &source, &store, &wanted)
         };
         let artifacts = tokio::task::spawn_blocking(collected)
             .await
@@ -131,7 +132,7 @@ impl PipelineDriver {
             Script::Command(words) => words.iter().map(OsString::from).collect(),
         };
         let mut environment = run.environment.clone();
-        for (name, value) in &step.environment {
+        for (name, value) in &step.environment.0 {
             environment.insert(name.clone(), value.clone());
         }
         Work {
@@ -183,7 +184,9 @@ impl PipelineDriver {
                 },
             };
             stopped = Some(stop);
-            child.ask(if stop == Stop::ClaimLost { Ask::Kill } else { Ask::Interrupt }).await;
+            child
+                .signal(if stop == Stop::ClaimLost { StopSignal::Kill } else { StopSignal::Interrupt })
+                .await;
         }
         finish(&mut child, step, stopped, timeout).await
     }

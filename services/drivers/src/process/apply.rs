@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::instance::{Instance, Live, probe};
 use super::release::{Installed, Place, install};
-use super::spec::{Desired, Inputs, Spec, TYPE, schema};
+use super::spec::{Desired, INPUTS, Inputs, Spec, TYPE};
 use super::{ProcessDriver, internal};
 use crate::files;
-use crate::inputs::{slug, typed};
-use crate::ledger::{Intent, Thing, World};
+use crate::inputs::slug;
+use crate::ledger::{Intent, LedgerEntry, Rollback};
 
 impl ProcessDriver {
     /// As [`Self::launch`], on a new port; when somebody else took the port before the process did, it is tried on another one.
@@ -47,9 +47,9 @@ impl ProcessDriver {
         request: ApplyRequest,
         sink: &dyn Sink,
     ) -> Result<Success, Failure> {
-        let _turn = self.ledger.enter(context).await?;
+        let _lock = self.ledger.lock(context).await?;
         let before = self.ledger.replay(context, &request.inputs)?;
-        let inputs: Inputs = typed(&schema(), &request.inputs)?;
+        let inputs = INPUTS.read(&request.inputs)?;
         let prior = request
             .prior
             .as_ref()
@@ -68,11 +68,11 @@ impl ProcessDriver {
         let mut intent = self.ledger.intend(context, TYPE, &identity, &request)?;
         let wanted = self.ledger.keyring().digest("workload", &canonical_json(&request.inputs));
         let current =
-            self.read(&intent.thing).filter(|spec| spec.inputs == wanted && spec.desired == Desired::Running);
+            self.read(&intent.entry).filter(|spec| spec.inputs == wanted && spec.desired == Desired::Running);
         if let (Some(spec), Some(Live::Up { pid })) = (&current, running.as_ref().map(Instance::live))
             && probe(spec.port, spec.health_path.as_deref()).await
         {
-            self.ledger.done(&mut intent)?;
+            self.ledger.complete(&mut intent)?;
             return Ok(Self::success(&identity, spec, Some(pid)));
         }
         sink.progress(Progress::message("starting the workload")).await;
@@ -80,7 +80,7 @@ impl ProcessDriver {
         let made = self.make(context, &mut intent, inputs, wanted, &request.sensitive).await;
         let (instance, pid, spec) = match made {
             Ok(made) => made,
-            Err(failure) => return Err(self.ledger.give_up(intent, failure, self).await),
+            Err(failure) => return Err(self.ledger.roll_back(intent, failure, self).await),
         };
         let old = running.replace(instance);
         self.end(old).await;
@@ -97,10 +97,10 @@ impl ProcessDriver {
         digest_of_inputs: String,
         sensitive: &[SecretString],
     ) -> Result<(Instance, u32, Spec), Failure> {
-        let identity = intent.thing.identity.clone();
+        let identity = intent.entry.identity.clone();
         let mut spec = self.prepare(context, &identity, inputs, digest_of_inputs, sensitive).await?;
         let (instance, pid) = self.launch_anywhere(&identity, &mut spec, &context.cancel).await?;
-        match self.seal(&mut intent.thing, &spec).and_then(|()| self.ledger.done(intent)) {
+        match self.seal(&mut intent.entry, &spec).and_then(|()| self.ledger.complete(intent)) {
             Ok(()) => Ok((instance, pid, spec)),
             Err(failure) => {
                 self.end(Some(instance)).await;
@@ -129,7 +129,7 @@ impl ProcessDriver {
         }
         let here = |text: &String| self.ledger.folder().here(text);
         let words: Vec<String> = inputs.command.iter().map(here).collect();
-        let variables = inputs.variables.iter().map(|(name, value)| (name.clone(), here(value))).collect();
+        let variables = inputs.variables.0.iter().map(|(name, value)| (name.clone(), here(value))).collect();
         // Copies and digests megabytes: not on an async thread.
         let installed = tokio::task::spawn_blocking(move || install(&place, &words, &variables));
         let Installed { command, variables, digest } =
@@ -150,17 +150,17 @@ impl ProcessDriver {
 }
 
 #[async_trait]
-impl World for ProcessDriver {
+impl Rollback for ProcessDriver {
     /// Nothing runs any more by then.
-    async fn remove(&self, thing: &Thing) -> Result<(), Failure> {
-        let directory = self.directory(&thing.identity);
+    async fn remove(&self, entry: &LedgerEntry) -> Result<(), Failure> {
+        let directory = self.directory(&entry.identity);
         let removed = tokio::task::spawn_blocking(move || files::remove_tree(&directory)).await;
         let removed = removed.map_err(std::io::Error::other).flatten();
         removed.map_err(internal("the workload's directory cannot be removed"))
     }
 
     /// The former version runs on; only what was installed for the next one goes.
-    async fn restore(&self, before: &Thing) -> Result<(), Failure> {
+    async fn restore(&self, before: &LedgerEntry) -> Result<(), Failure> {
         if let Some(spec) = self.read(before) {
             self.used(&before.identity, &spec).prune();
         }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::port::Port;
 use super::release::Used;
-use crate::child::{self, Ask, Line, Supervised, Work};
+use crate::child::{self, Line, StopSignal, Supervised, Work};
 use crate::config::ProcessConfig;
 use crate::files;
 
@@ -205,7 +205,7 @@ async fn attend(
             }
             () = stop.cancelled(), if !asked => {
                 asked = true;
-                process.ask(Ask::Terminate).await;
+                process.signal(StopSignal::Terminate).await;
             }
         }
     }

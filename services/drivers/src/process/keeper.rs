@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::ProcessDriver;
 use super::instance::{Instance, Live, Watcher};
 use super::spec::{Desired, Spec};
-use crate::ledger::Thing;
+use crate::ledger::LedgerEntry;
 
 /// How many workloads come up beside each other.
 const AT_ONCE: usize = 8;
@@ -41,11 +41,11 @@ impl ProcessDriver {
     /// list is only a hint, and what counts is read again under the workload's own lock.
     pub(super) async fn keep(&self, declared: &BTreeSet<String>) {
         // What cannot be read is logged where it is.
-        let Ok(things) = self.ledger.all().await else { return };
-        let (wanted, others): (Vec<String>, Vec<String>) = things
+        let Ok(entries) = self.ledger.all().await else { return };
+        let (wanted, others): (Vec<String>, Vec<String>) = entries
             .into_iter()
-            .filter(|thing| thing.ready)
-            .map(|thing| thing.identity)
+            .filter(|entry| entry.ready)
+            .map(|entry| entry.identity)
             .partition(|identity| declared.contains(identity));
         let places = Semaphore::new(AT_ONCE);
         let tries = wanted.into_iter().map(|identity| async {
@@ -118,8 +118,8 @@ impl ProcessDriver {
         let slot = self.slot(identity);
         let mut running = slot.lock().await;
         let recorded = self.ledger.owner(identity).map_err(|failure| failure.message)?;
-        let Some(thing) = recorded.filter(|thing| thing.ready) else { return Ok(Up::Settled) };
-        let spec = self.read(&thing).ok_or("its recorded state cannot be opened")?;
+        let Some(entry) = recorded.filter(|entry| entry.ready) else { return Ok(Up::Settled) };
+        let spec = self.read(&entry).ok_or("its recorded state cannot be opened")?;
         if spec.desired != Desired::Running {
             return Ok(Up::Settled);
         }
@@ -130,7 +130,7 @@ impl ProcessDriver {
             None => {}
         }
         self.wait_for_old(identity, None).await;
-        let instance = self.supervise(&thing, &spec).map_err(|failure| failure.message)?;
+        let instance = self.supervise(&entry, &spec).map_err(|failure| failure.message)?;
         let up = Up::Begun {
             watcher: instance.watcher(),
             path: spec.health_path.clone(),
@@ -141,8 +141,8 @@ impl ProcessDriver {
     }
 
     /// Starts one as it is recorded, on its port.
-    pub(super) fn supervise(&self, thing: &Thing, spec: &Spec) -> Result<Instance, Failure> {
-        self.begin(&thing.identity, spec, self.ports.take(spec.port)?)
+    pub(super) fn supervise(&self, entry: &LedgerEntry, spec: &Spec) -> Result<Instance, Failure> {
+        self.begin(&entry.identity, spec, self.ports.take(spec.port)?)
     }
 
     /// Sees to it that nothing of an earlier process runs on. False when the workload is known by now: its apply has
@@ -150,7 +150,7 @@ impl ProcessDriver {
     async fn leave_down(&self, identity: &str) -> bool {
         let slot = self.slot(identity);
         let running = slot.lock().await;
-        let recorded = self.ledger.owner(identity).ok().flatten().is_some_and(|thing| thing.ready);
+        let recorded = self.ledger.owner(identity).ok().flatten().is_some_and(|entry| entry.ready);
         if !recorded || running.is_some() {
             return false;
         }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pavior_core::digest::{SHA256_PREFIX, sha256_hex};
+use pavior_core::digest::sha256_hex;
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Found, Health,
     InvokeRequest, ListRequest, ListResponse, Observation, ObserveRequest, Outcome, PlanRequest,
@@ -27,12 +27,11 @@ use tokio_util::sync::CancellationToken;
 use crate::child::{Work, gone};
 use crate::config::{DriversConfig, ProcessConfig};
 use crate::files;
-use crate::inputs::validate;
-use crate::ledger::{Ledger, Thing, World, worst};
+use crate::ledger::{Ledger, LedgerEntry, Rollback, worst};
 use instance::{Instance, Launch, Live, tail};
 use port::{Port, Ports};
 use release::Used;
-use spec::{ACTIONS, Desired, Spec, TYPE, declare, schema};
+use spec::{ACTIONS, ARGUMENTS, Desired, INPUTS, Spec, TYPE, declare};
 
 /// How long a look waits for another look, or for a change, to end.
 const LOOK: Duration = Duration::from_secs(1);
@@ -98,24 +97,24 @@ impl ProcessDriver {
         Arc::clone(slots.entry(identity.to_owned()).or_default())
     }
 
-    fn read(&self, thing: &Thing) -> Option<Spec> {
-        let sealed = thing.data.get("sealed")?.as_str()?;
-        let plain = self.ledger.keyring().open_sealed(&thing.identity, sealed).ok()?;
+    fn read(&self, entry: &LedgerEntry) -> Option<Spec> {
+        let sealed = entry.data.get("sealed")?.as_str()?;
+        let plain = self.ledger.keyring().open_sealed(&entry.identity, sealed).ok()?;
         serde_json::from_slice(&plain).ok()
     }
 
-    fn seal(&self, thing: &mut Thing, spec: &Spec) -> Result<(), Failure> {
+    fn seal(&self, entry: &mut LedgerEntry, spec: &Spec) -> Result<(), Failure> {
         let failed = internal("the workload's state cannot be written");
         let plain = serde_json::to_vec(spec).map_err(std::io::Error::other).map_err(&failed)?;
-        let sealed = self.ledger.keyring().seal(&thing.identity, &plain).map_err(&failed)?;
-        thing.data = json!({ "sealed": sealed });
+        let sealed = self.ledger.keyring().seal(&entry.identity, &plain).map_err(&failed)?;
+        entry.data = json!({ "sealed": sealed });
         Ok(())
     }
 
-    fn store(&self, thing: &mut Thing, spec: &Spec) -> Result<(), Failure> {
-        self.seal(thing, spec)?;
-        thing.ready = true;
-        self.ledger.store(thing)
+    fn store(&self, entry: &mut LedgerEntry, spec: &Spec) -> Result<(), Failure> {
+        self.seal(entry, spec)?;
+        entry.ready = true;
+        self.ledger.store(entry)
     }
 
     fn success(identity: &str, spec: &Spec, pid: Option<u32>) -> Success {
@@ -123,7 +122,7 @@ impl ProcessDriver {
             "url": format!("http://127.0.0.1:{}", spec.port),
             "port": spec.port,
             "pid": pid,
-            "digest": spec.digest.as_ref().map(|digest| format!("{SHA256_PREFIX}{digest}")),
+            "digest": spec.digest,
             "state": spec.desired,
         });
         Success { identity: identity.to_owned(), outputs, secrets: Secrets::new(), state: json!({}) }
@@ -211,7 +210,7 @@ impl ProcessDriver {
     /// again; the failure says so.
     async fn start_again(
         &self,
-        thing: &mut Thing,
+        entry: &mut LedgerEntry,
         spec: &mut Spec,
         running: &mut Option<Instance>,
         cancel: &CancellationToken,
@@ -219,14 +218,14 @@ impl ProcessDriver {
         let should_run = spec.desired == Desired::Running;
         let port = self.ports.take(spec.port)?;
         spec.desired = Desired::Running;
-        match self.launch(&thing.identity, spec, port, cancel).await {
+        match self.launch(&entry.identity, spec, port, cancel).await {
             Ok((instance, pid)) => {
                 *running = Some(instance);
                 Ok(pid)
             }
             Err(mut failure) => {
                 if should_run {
-                    *running = Some(self.supervise(thing, spec)?);
+                    *running = Some(self.supervise(entry, spec)?);
                     failure.message.push_str("\nit is tried again until it comes up or is stopped");
                 }
                 Err(failure)
@@ -260,20 +259,20 @@ impl ProcessDriver {
     }
 
     async fn try_destroy(&self, context: &CallContext, request: DestroyRequest) -> Result<Success, Failure> {
-        let _turn = self.ledger.enter(context).await?;
+        let _lock = self.ledger.lock(context).await?;
         let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Success::default()) };
         let slot = self.slot(&found.identity);
         let mut running = slot.lock().await;
-        let Some(mut thing) = self.ledger.thing(context, &found.identity)? else {
+        let Some(mut entry) = self.ledger.entry(context, &found.identity)? else {
             return Ok(Success::default());
         };
-        self.ledger.condemn(&mut thing)?;
+        self.ledger.mark_removing(&mut entry)?;
         let instance = running.take();
         self.end(instance).await;
-        self.wait_for_old(&thing.identity, None).await;
-        self.remove(&thing).await?;
-        self.reached.send_if_modified(|reached| reached.remove(&thing.identity));
-        self.ledger.forget(&thing)?;
+        self.wait_for_old(&entry.identity, None).await;
+        self.remove(&entry).await?;
+        self.reached.send_if_modified(|reached| reached.remove(&entry.identity));
+        self.ledger.forget(&entry)?;
         Ok(Success::default())
     }
 
@@ -283,21 +282,21 @@ impl ProcessDriver {
         request: ObserveRequest,
     ) -> Result<Observation, Failure> {
         let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Observation::Absent) };
-        let Some(thing) = self.ledger.thing(context, &found.identity)? else {
+        let Some(entry) = self.ledger.entry(context, &found.identity)? else {
             return Ok(Observation::Absent);
         };
-        if let (Some(outputs), Some(spec)) = (found.result, self.read(&thing)) {
-            let is = Found::from(Self::success(&thing.identity, &spec, None));
+        if let (Some(outputs), Some(spec)) = (found.result, self.read(&entry)) {
+            let is = Found::from(Self::success(&entry.identity, &spec, None));
             return Ok(Observation::Found(Found { outputs, ..is }));
         }
         let partial = |message: &str| Observation::Partial {
-            identity: Some(thing.identity.clone()),
+            identity: Some(entry.identity.clone()),
             state: Value::Null,
             message: message.to_owned(),
         };
-        let slot = self.slot(&thing.identity);
-        let should_run = self.read(&thing).is_some_and(|spec| spec.desired == Desired::Running);
-        if thing.ready && should_run && !self.reach(&thing.identity, REACH).await {
+        let slot = self.slot(&entry.identity);
+        let should_run = self.read(&entry).is_some_and(|spec| spec.desired == Desired::Running);
+        if entry.ready && should_run && !self.reach(&entry.identity, REACH).await {
             let message = "the workload is about to be started again".to_owned();
             return Ok(Observation::Indeterminate { message });
         }
@@ -311,15 +310,15 @@ impl ProcessDriver {
             Some(mut watcher) => Some(watcher.begun(LOOK).await),
             None => None,
         };
-        let seen = match (self.read(&thing), live) {
-            (None, None) if thing.told => partial("its record is damaged"),
+        let seen = match (self.read(&entry), live) {
+            (None, None) if entry.reconstructed => partial("its record is damaged"),
             (None, None) => Observation::Absent,
             (None, Some(_)) => partial("an apply broke off"),
             (Some(spec), Some(Live::Up { pid })) => {
-                Observation::Found(Found::from(Self::success(&thing.identity, &spec, Some(pid))))
+                Observation::Found(Found::from(Self::success(&entry.identity, &spec, Some(pid))))
             }
             (Some(spec), _) if spec.desired == Desired::Stopped => {
-                Observation::Found(Found::from(Self::success(&thing.identity, &spec, None)))
+                Observation::Found(Found::from(Self::success(&entry.identity, &spec, None)))
             }
             (Some(_), Some(Live::Starting)) => {
                 Observation::Indeterminate { message: "the workload is being started".to_owned() }
@@ -327,7 +326,7 @@ impl ProcessDriver {
             (Some(_), Some(Live::Crashed { message })) => partial(&format!("the process {message}")),
             (Some(_), _) => partial("the process does not run"),
         };
-        Ok(thing.seen(&request.lookup, seen))
+        Ok(entry.seen(&request.lookup, seen))
     }
 
     async fn try_invoke(&self, context: &CallContext, request: InvokeRequest) -> Result<Success, Failure> {
@@ -335,38 +334,38 @@ impl ProcessDriver {
             let message = format!("`{TYPE}` has no action `{}`", request.action);
             return Err(Failure::new(FailureCode::Unsupported, message));
         }
-        let _turn = self.ledger.enter(context).await?;
+        let _lock = self.ledger.lock(context).await?;
         let missing =
             || Failure::new(FailureCode::NotFound, format!("workload `{}` does not exist", request.identity));
         let slot = self.slot(&request.identity);
         let mut running = slot.lock().await;
-        let mut thing = self.ledger.thing(context, &request.identity)?.ok_or_else(missing)?;
-        let mut spec = self.read(&thing).ok_or_else(missing)?;
+        let mut entry = self.ledger.entry(context, &request.identity)?.ok_or_else(missing)?;
+        let mut spec = self.read(&entry).ok_or_else(missing)?;
         if request.action == "logs" {
-            let lines = request.arguments.get("lines").and_then(Value::as_u64).unwrap_or(100).min(10_000);
+            let lines = ARGUMENTS.read(&request.arguments)?.lines.unwrap_or(100).min(10_000);
             let text = tail(
-                &self.directory(&thing.identity).join("output.log"),
+                &self.directory(&entry.identity).join("output.log"),
                 usize::try_from(lines).unwrap_or(100),
                 MAX_SHOWN,
             );
             let outputs = json!({ "log": text });
-            return Ok(Success { outputs, ..Self::success(&thing.identity, &spec, None) });
+            return Ok(Success { outputs, ..Self::success(&entry.identity, &spec, None) });
         }
         let asked = json!({ "action": request.action, "arguments": request.arguments });
         if let Some(outputs) = self.ledger.replay(context, &asked)?.and_then(|used| used.result) {
-            return Ok(Success { outputs, ..Self::success(&thing.identity, &spec, None) });
+            return Ok(Success { outputs, ..Self::success(&entry.identity, &spec, None) });
         }
         let up = matches!(running.as_ref().map(Instance::live), Some(Live::Up { .. }));
         if request.action == "restart" || (request.action == "start" && !up) {
             // Before what runs is ended for it.
-            self.used(&thing.identity, &spec).verify().await?;
+            self.used(&entry.identity, &spec).verify().await?;
         }
-        self.ledger.record_key(context, &thing.identity, &asked, None)?;
+        self.ledger.record_key(context, &entry.identity, &asked, None)?;
         if request.action != "start" || running.is_none() {
             let instance = running.take();
             self.end(instance).await;
         }
-        self.wait_for_old(&thing.identity, running.as_ref()).await;
+        self.wait_for_old(&entry.identity, running.as_ref()).await;
         let mut pid = None;
         if request.action == "stop" {
             spec.desired = Desired::Stopped;
@@ -375,11 +374,11 @@ impl ProcessDriver {
         } else {
             let old = running.take();
             self.end(old).await;
-            pid = Some(self.start_again(&mut thing, &mut spec, &mut running, &context.cancel).await?);
+            pid = Some(self.start_again(&mut entry, &mut spec, &mut running, &context.cancel).await?);
         }
-        self.store(&mut thing, &spec)?;
-        let success = Self::success(&thing.identity, &spec, pid);
-        self.ledger.record_key(context, &thing.identity, &asked, Some(success.outputs.clone()))?;
+        self.store(&mut entry, &spec)?;
+        let success = Self::success(&entry.identity, &spec, pid);
+        self.ledger.record_key(context, &entry.identity, &asked, Some(success.outputs.clone()))?;
         Ok(success)
     }
 }
@@ -392,7 +391,7 @@ impl Driver for ProcessDriver {
     }
 
     async fn validate(&self, request: ValidateRequest) -> Result<Value, Vec<Violation>> {
-        validate(&schema(), &request)
+        INPUTS.validate(&request)
     }
 
     async fn plan(&self, request: PlanRequest) -> Result<PlanResponse, Failure> {
@@ -422,7 +421,7 @@ impl Driver for ProcessDriver {
 
     async fn reconcile(&self, declared: &BTreeSet<String>) {
         self.keep(declared).await;
-        self.ledger.tidy_up().await;
+        self.ledger.sweep_old().await;
     }
 
     async fn health(&self) -> Health {

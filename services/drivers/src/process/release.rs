@@ -7,9 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
+use pavior_core::digest::Digest;
 use pavior_driver::{Failure, FailureCode};
 
-use crate::pipeline::{Stored, copy, digest, stored};
+use crate::content::{copy, digest};
+use crate::pipeline::{ArtifactLocation, stored};
 
 /// Where a workload's artifacts come from and go to.
 pub(super) struct Place {
@@ -28,7 +30,7 @@ pub(super) struct Installed {
     pub(super) command: Vec<String>,
     pub(super) variables: BTreeMap<String, String>,
     /// The first artifact's.
-    pub(super) digest: Option<String>,
+    pub(super) digest: Option<Digest>,
 }
 
 /// Copies the artifacts that command and variables name into the workload's own directory, so that it does not depend
@@ -91,19 +93,16 @@ impl Used {
             if !self.names(&folder) {
                 continue;
             }
-            let expected = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = folder.file_name().unwrap_or_default().to_string_lossy();
             for copied in std::fs::read_dir(&folder).map_err(io)? {
                 let copied = copied.map_err(io)?.path();
                 let found = digest(&copied).map_err(io)?;
                 // Those of earlier versions of the platform stand under the first half.
-                if !found.starts_with(&expected) {
+                if !found.hex().starts_with(&*name) {
+                    let expected = format!("sha256:{name}");
                     let name = copied.file_name().unwrap_or_default().to_string_lossy();
                     let what = format!("the workload's copy of artifact `{name}`");
-                    return Err(Failure::changed(
-                        &what,
-                        &format!("sha256:{expected}"),
-                        &format!("sha256:{found}"),
-                    ));
+                    return Err(Failure::changed(&what, &expected, &found));
                 }
             }
         }
@@ -118,7 +117,7 @@ struct Work<'a> {
     /// The same with links resolved, when it exists.
     root: Option<PathBuf>,
     own: Option<PathBuf>,
-    digest: Option<String>,
+    digest: Option<Digest>,
 }
 
 impl<'a> Work<'a> {
@@ -188,7 +187,7 @@ impl<'a> Work<'a> {
     }
 
     /// The artifact whose path below the folder of all stores a text begins with, and how much of the text it is.
-    fn named(&self, text: &str) -> Option<(Stored, usize)> {
+    fn named(&self, text: &str) -> Option<(ArtifactLocation, usize)> {
         let mut parts = text.strip_prefix('/')?.splitn(5, '/');
         let (organization, store, kind, digest, rest) =
             (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -225,7 +224,7 @@ impl<'a> Work<'a> {
     }
 
     /// The workload's own copy of an artifact.
-    fn release(&mut self, artifact: &Stored) -> Result<PathBuf, Failure> {
+    fn release(&mut self, artifact: &ArtifactLocation) -> Result<PathBuf, Failure> {
         let io = |error: std::io::Error| {
             tracing::error!(error = %error, "artifact cannot be installed");
             Failure::new(FailureCode::Internal, "the artifact cannot be installed")
@@ -235,13 +234,12 @@ impl<'a> Work<'a> {
         let staged = tempfile::tempdir_in(releases).map_err(io)?;
         // The digest is that of the copy, so that nothing can be changed between the look and the use.
         let (found, _) = copy(&artifact.root, &staged.path().join(&name)).map_err(io)?;
-        if found != artifact.sha256 {
+        if found != artifact.digest {
             let what = format!("artifact `{}`", name.display());
-            let named = |digest: &str| format!("sha256:{digest}");
-            return Err(Failure::changed(&what, &named(&artifact.sha256), &named(&found)));
+            return Err(Failure::changed(&what, &artifact.digest, &found));
         }
         // By digest, so that a running older release is never written over.
-        let target = releases.join(&found);
+        let target = releases.join(found.hex());
         let copied = target.join(&name);
         if !digest(&copied).is_ok_and(|there| there == found) {
             crate::files::private_directory(&target).map_err(io)?;
@@ -335,7 +333,7 @@ mod tests {
         ] {
             let installed = world.word(&text).unwrap();
             assert_eq!(installed.command, std::slice::from_ref(&want), "{text}");
-            assert_eq!(installed.digest, Some(sha256_hex(b"echo one\n")));
+            assert_eq!(installed.digest, Some(Digest::of(b"echo one\n")));
             let variables = BTreeMap::from([("APP".to_owned(), text.clone())]);
             let installed = install(&world.place, &[], &variables).unwrap();
             assert_eq!(installed.variables["APP"], want, "{text}");

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use pavior_core::digest::Digest;
 use pavior_driver::{ActionSchema, TypeSchema, Undo};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::inputs::{Span, span_schema};
+use crate::inputs::{Declared, Span, Variables};
 
 pub(super) const TYPE: &str = "workload";
 pub(super) const ACTIONS: [(&str, &str); 4] = [
@@ -16,19 +18,35 @@ pub(super) const ACTIONS: [(&str, &str); 4] = [
     ("logs", "Gives the last lines of its output."),
 ];
 
-#[derive(Debug, Clone, Deserialize)]
+pub(super) static INPUTS: Declared<Inputs> = Declared::new();
+pub(super) static ARGUMENTS: Declared<Arguments> = Declared::new();
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Inputs {
+    /// Program and arguments. Artifacts that are named in them are copied and kept with the workload; other paths into the store are refused.
+    #[schemars(length(min = 1, max = 256), inner(length(max = 65536)))]
     pub(super) command: Vec<String>,
+    /// Environment; artifacts as in the command. `PORT` and `HOST` are given by the platform.
     #[serde(default)]
-    pub(super) variables: BTreeMap<String, String>,
+    pub(super) variables: Variables,
     #[serde(default)]
     pub(super) health: Health,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Health {
+    /// Answers 2xx or 3xx when ready; without it an open port is enough.
+    #[schemars(regex(pattern = "^/[!-~]*$"))]
     pub(super) path: Option<String>,
     pub(super) timeout: Option<Span>,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub(super) struct Arguments {
+    #[schemars(range(min = 1))]
+    pub(super) lines: Option<u64>,
 }
 
 /// Whether a workload should be running.
@@ -50,39 +68,25 @@ pub(super) struct Spec {
     /// Digest of the inputs that it was made from.
     pub(super) inputs: String,
     /// Digest of the first artifact in command and variables.
-    pub(super) digest: Option<String>,
+    #[serde(with = "hex_digest")]
+    pub(super) digest: Option<Digest>,
     pub(super) port: u16,
     pub(super) desired: Desired,
 }
 
-pub(super) fn schema() -> Value {
-    json!({
-        "type": "object",
-        "additionalProperties": false,
-        "required": ["command"],
-        "properties": {
-            "command": {
-                "type": "array", "minItems": 1, "maxItems": 256,
-                "items": {"type": "string", "maxLength": 65536},
-                "description": "Program and arguments. Artifacts that are named in them are copied and kept with the workload; other paths into the store are refused."
-            },
-            "variables": {
-                "type": "object",
-                "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
-                "additionalProperties": {"type": "string"},
-                "description": "Environment; artifacts as in the command. `PORT` and `HOST` are given by the platform."
-            },
-            "health": {
-                "type": "object",
-                "additionalProperties": false,
-                "properties": {
-                    "path": {"type": "string", "pattern": "^/[!-~]*$",
-                             "description": "Answers 2xx or 3xx when ready; without it an open port is enough."},
-                    "timeout": span_schema()
-                }
-            }
-        }
-    })
+/// The form of the digest in records: its hex digits.
+mod hex_digest {
+    use pavior_core::digest::Digest;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(digest: &Option<Digest>, to: S) -> Result<S::Ok, S::Error> {
+        digest.map(|digest| digest.hex()).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Digest>, D::Error> {
+        let hex = Option::<String>::deserialize(from)?;
+        hex.as_deref().map(Digest::from_hex).transpose().map_err(de::Error::custom)
+    }
 }
 
 fn outputs_schema() -> Value {
@@ -103,7 +107,7 @@ pub(super) fn declare() -> TypeSchema {
     let action = |(name, description): (&str, &str)| ActionSchema {
         name: name.to_owned(),
         description: description.to_owned(),
-        arguments: json!({"type": "object", "properties": {"lines": {"type": "integer", "minimum": 1}}}),
+        arguments: ARGUMENTS.schema(),
         outputs: if name == "logs" {
             json!({"type": "object", "properties": {"log": {"type": "string"}}})
         } else {
@@ -112,7 +116,7 @@ pub(super) fn declare() -> TypeSchema {
     };
     TypeSchema {
         id: TYPE.to_owned(),
-        inputs: schema(),
+        inputs: INPUTS.schema(),
         outputs: outputs_schema(),
         secret_outputs: Vec::new(),
         immutable: Vec::new(),

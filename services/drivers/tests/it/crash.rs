@@ -128,9 +128,9 @@ impl Scene {
 async fn real(kind: &Kind, scene: &Scene, seen: &Success) -> Value {
     match kind.driver {
         "git" => {
-            let path = seen.outputs["path"].as_str().unwrap();
+            let path = scene.world.repository_path(seen);
             let mut shown = tokio::process::Command::new("git");
-            shown.args(["--git-dir", path, "show", "main:README.md"]);
+            shown.arg("--git-dir").arg(path).args(["show", "main:README.md"]);
             let shown = shown.output().await.unwrap().stdout;
             json!({ "files": { "README.md": String::from_utf8(shown).unwrap() } })
         }
@@ -151,7 +151,8 @@ async fn real(kind: &Kind, scene: &Scene, seen: &Success) -> Value {
         }
         _ => {
             // A file takes all sizes.
-            assert!(PathBuf::from(seen.outputs["path"].as_str().unwrap()).is_file());
+            let file = format!("databases/{}.db", seen.outputs["database"].as_str().unwrap());
+            assert!(scene.world.data.join(file).is_file());
             kind.next.clone()
         }
     }

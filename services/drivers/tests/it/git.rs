@@ -148,8 +148,7 @@ async fn only_the_repositorys_own_password_opens_it() {
         assert!(!git(work.path(), &["ls-remote", &format!("{base}{path}")]).await.status.success(), "{path}");
     }
     must(work.path(), &["ls-remote", &with_password(url, &own)]).await;
-    let config =
-        std::fs::read_to_string(Path::new(first.outputs["path"].as_str().unwrap()).join("config")).unwrap();
+    let config = std::fs::read_to_string(world.repository_path(&first).join("config")).unwrap();
     assert!(!config.contains(&own));
 }
 
@@ -200,7 +199,7 @@ async fn two_resources_do_not_share_a_repository() {
 async fn what_is_left_of_a_resource_is_not_taken_over_by_one_of_the_same_name() {
     let world = World::new().await;
     let made = world.repository("hello", &[("a", "1")]).await;
-    let path = made.outputs["path"].as_str().unwrap().to_owned();
+    let path = world.repository_path(&made);
     let before = must(Path::new(&path), &["rev-parse", "main"]).await;
     let resource = "organizations/acme/projects/hello/resources/repo";
     let inputs = json!({"files": {"a": "2"}});
@@ -222,9 +221,9 @@ async fn what_is_left_of_a_resource_is_not_taken_over_by_one_of_the_same_name() 
 async fn an_upgrade_is_offered_on_a_branch_after_changes() {
     let world = World::new().await;
     let made = world.repository("hello", &[("a", "1")]).await;
-    let path = made.outputs["path"].as_str().unwrap().to_owned();
+    let path = world.repository_path(&made);
     let work = tempfile::tempdir().unwrap();
-    must(work.path(), &["clone", "-q", &path, "copy"]).await;
+    must(work.path(), &["clone", "-q", path.to_str().unwrap(), "copy"]).await;
     let copy = work.path().join("copy");
     std::fs::write(copy.join("own"), "x").unwrap();
     must(&copy, &["add", "."]).await;

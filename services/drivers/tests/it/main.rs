@@ -12,4 +12,5 @@ mod postgres;
 mod process;
 mod pushes;
 mod restart;
+mod schemas;
 mod world;

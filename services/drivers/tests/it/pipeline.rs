@@ -2,8 +2,12 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::TryStreamExt as _;
+use pavior_core::digest::Digest;
+use pavior_driver::conformance::reads_artifact;
 use pavior_driver::{
-    CallContext, FailureCode, Lookup, MemorySink, Observation, Outcome, PinRequest, Success,
+    ArtifactFormat, CallContext, FailureCode, Lookup, MemorySink, Observation, Outcome, PinRequest,
+    ReadArtifactRequest, Success,
 };
 use serde_json::{Value, json};
 
@@ -13,7 +17,7 @@ async fn pipeline(world: &World, steps: Value, artifacts: Value) -> Success {
     let repository =
         world.repository("hello", &[("app.sh", "echo hello\n"), ("data/x-1.txt", "one\n")]).await;
     let call = context("organizations/acme/projects/hello/resources/pipeline", "op/pipeline/1");
-    let inputs = json!({"repository": repository.outputs["path"], "steps": steps, "artifacts": artifacts});
+    let inputs = json!({"repository": repository.outputs["url"], "steps": steps, "artifacts": artifacts});
     success(world.apply("pipeline", "ci-pipeline", &call, inputs).await)
 }
 
@@ -45,6 +49,8 @@ async fn a_run_tests_builds_and_keeps_artifacts() {
     assert_eq!(artifacts[0]["sha256"], "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03");
     assert_eq!(artifacts[0]["size"], 6);
     assert!(std::path::Path::new(artifacts[1]["path"].as_str().unwrap()).join("x-1.txt").exists());
+    let digest = Digest::of(b"hello\n");
+    assert_eq!(reads_artifact(&*world.driver("pipeline"), "acme", digest).await, Ok(()));
     let names: Vec<&Value> =
         first.outputs["steps"].as_array().unwrap().iter().map(|step| &step["name"]).collect();
     assert_eq!(names, ["test", "build", "list"]);
@@ -307,7 +313,7 @@ async fn another_organizations_repository_is_refused() {
     let world = World::new().await;
     let repository = world.repository("hello", &[("a", "b")]).await;
     for reference in [
-        repository.outputs["path"].clone(),
+        repository.outputs["url"].clone(),
         repository.outputs["url"].clone(),
         json!("/etc"),
         json!("https://example.com/x.git"),
@@ -334,7 +340,7 @@ async fn a_rust_service_is_tested_and_built_offline() {
     let repository = world.repository("rusty", &files).await;
     let call = context("organizations/acme/projects/rusty/resources/pipeline", "op/pipeline/1");
     let inputs = json!({
-        "repository": repository.outputs["path"],
+        "repository": repository.outputs["url"],
         "steps": [
             {"name": "test", "run": "cargo test --offline", "timeout": "300s"},
             {"name": "build", "run": "cargo build --offline", "timeout": "300s"},
@@ -355,4 +361,48 @@ async fn a_rust_service_is_tested_and_built_offline() {
     let call = context("organizations/acme/projects/rusty/resources/pipeline", "op/pipeline/2");
     success(world.destroy("pipeline", "ci-pipeline", &call, &made.identity).await);
     assert!(!std::path::Path::new(&app).exists());
+}
+
+#[tokio::test]
+async fn artifacts_are_read_whole_or_not_at_all() {
+    let world = World::new().await;
+    let steps = json!([{"name": "make", "run": "mkdir -p site/css; head -c 200000 /dev/zero > big; echo a > site/css/a; cp app.sh site"}]);
+    let artifacts = json!([{"name": "big", "path": "big"}, {"name": "site", "path": "site"}]);
+    let made = pipeline(&world, steps, artifacts).await;
+    let driver = world.driver("pipeline");
+    let request = invoke(&made.identity, "run", json!({}), &[]);
+    let left =
+        success(driver.invoke(&run("r1"), request, &MemorySink::new()).await).outputs["artifacts"].clone();
+    let digest = |index: usize| Digest::from_hex(left[index]["sha256"].as_str().unwrap()).unwrap();
+    let ask = |digest| ReadArtifactRequest { organization: "acme".to_owned(), digest };
+    assert_eq!(reads_artifact(&*driver, "acme", digest(0)).await, Ok(()));
+
+    let site = driver.read_artifact(ask(digest(1))).await.unwrap();
+    assert_eq!((site.file_name.as_str(), site.format), ("site", ArtifactFormat::Tar));
+    let archive = site.pieces.try_collect::<Vec<_>>().await.unwrap().concat();
+    let mut archive = tar::Archive::new(&*archive);
+    let entries = archive.entries().unwrap().map(|entry| {
+        let mut entry = entry.unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut entry, &mut text).unwrap();
+        (entry.path().unwrap().display().to_string(), text)
+    });
+    let want = [("app.sh", "echo hello\n"), ("css", ""), ("css/a", "a\n")];
+    assert_eq!(entries.collect::<Vec<_>>(), want.map(|(path, text)| (path.to_owned(), text.to_owned())));
+
+    // What somebody has changed on the disk is not given out as whole.
+    let big = std::path::Path::new(left[0]["path"].as_str().unwrap());
+    std::fs::set_permissions(big, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    std::fs::write(big, "changed").unwrap();
+    let changed = driver.read_artifact(ask(digest(0))).await.unwrap().pieces.try_collect::<Vec<_>>().await;
+    let failure = changed.unwrap_err();
+    assert_eq!(failure.code, FailureCode::Changed);
+    assert_eq!(failure.details["expected"], digest(0).to_string());
+    assert_eq!(failure.details["found"], Digest::of(b"changed").to_string());
+    for organization in ["globex", "..", "acme/pipeline"] {
+        let request = ReadArtifactRequest { organization: organization.to_owned(), digest: digest(0) };
+        let failure = driver.read_artifact(request).await.unwrap_err();
+        assert_eq!(failure.code, FailureCode::NotFound, "{organization}");
+        assert_eq!(failure.message, format!("artifact `{}` does not exist", digest(0)));
+    }
 }

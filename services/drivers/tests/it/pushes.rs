@@ -51,8 +51,8 @@ async fn only_branches_and_tags_with_plain_names_are_pushed() {
     // Each is recorded with why it was refused.
     let recorded: Vec<_> = world.pushes.seen.lock().unwrap().drain(..).map(|push| push.refused).collect();
     assert_eq!(recorded, [own, own, own, own, direction, own].map(|why| Some(why.to_owned())));
-    let path = Path::new(made.outputs["path"].as_str().unwrap());
-    let refs = must(path, &["for-each-ref", "--format=%(refname)"]).await;
+    let path = world.repository_path(&made);
+    let refs = must(&path, &["for-each-ref", "--format=%(refname)"]).await;
     assert_eq!(refs, "refs/heads/main\nrefs/pavior/rendered");
     must(&copy, &["push", "-q", "origin", "HEAD:refs/heads/fine", "HEAD:refs/tags/v1"]).await;
     must(&copy, &["push", "-q", "origin", ":refs/heads/fine"]).await;
@@ -89,8 +89,8 @@ async fn a_push_that_is_too_large_is_refused() {
     refused(&copy, &["-c", "http.postBuffer=16777216", "push", "origin", "main"], why).await;
     let recorded: Vec<_> = world.pushes.seen.lock().unwrap().drain(..).map(|push| push.refused).collect();
     assert_eq!(recorded, [Some(why.to_owned())]);
-    let path = Path::new(made.outputs["path"].as_str().unwrap());
-    assert_eq!(must(path, &["rev-parse", "main"]).await, made.outputs["commit"].as_str().unwrap());
+    let path = world.repository_path(&made);
+    assert_eq!(must(&path, &["rev-parse", "main"]).await, made.outputs["commit"].as_str().unwrap());
     must(&copy, &["reset", "-q", "--hard", "HEAD~1"]).await;
     std::fs::write(copy.join("small"), "x").unwrap();
     commit(&copy, "Small").await;
@@ -115,8 +115,8 @@ async fn a_repository_does_not_grow_over_its_quota() {
 #[tokio::test]
 async fn a_full_repository_takes_deletions_only() {
     let (world, made, copy, _work) = cloned(|config| config.git.max_repository_bytes = 1).await;
-    let path = Path::new(made.outputs["path"].as_str().unwrap());
-    must(path, &["update-ref", "refs/heads/old", "main"]).await;
+    let path = world.repository_path(&made);
+    must(&path, &["update-ref", "refs/heads/old", "main"]).await;
     refused(&copy, &["push", "origin", "HEAD:refs/heads/x"], "the repository would have more than 1 bytes")
         .await;
     let why = Some("the repository would have more than 1 bytes".to_owned());
@@ -128,8 +128,8 @@ async fn a_full_repository_takes_deletions_only() {
 /// Every push brings a pack; they are put together now and then, with nobody pushing and nothing lost.
 #[tokio::test]
 async fn packs_of_many_pushes_become_one() {
-    let (_world, made, copy, _work) = cloned(|_| {}).await;
-    let path = PathBuf::from(made.outputs["path"].as_str().unwrap());
+    let (world, made, copy, _work) = cloned(|_| {}).await;
+    let path = world.repository_path(&made);
     must(&path, &["config", "gc.autoPackLimit", "4"]).await;
     let packs = || {
         let files = std::fs::read_dir(path.join("objects/pack")).unwrap();
@@ -201,8 +201,8 @@ async fn half_a_push(url: &str) -> tokio::net::TcpStream {
 }
 
 /// The files of pushes to a repository that are not accepted.
-fn incoming(made: &Success) -> BTreeSet<PathBuf> {
-    let folder = Path::new(made.outputs["path"].as_str().unwrap()).join("incoming");
+fn incoming(repository: &Path) -> BTreeSet<PathBuf> {
+    let folder = repository.join("incoming");
     let packs = walkdir::WalkDir::new(folder).into_iter().filter_map(Result::ok);
     packs
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("tmp_pack"))
@@ -213,31 +213,31 @@ fn incoming(made: &Success) -> BTreeSet<PathBuf> {
 /// Also while others go on beside it.
 #[tokio::test]
 async fn a_push_that_is_broken_off_leaves_nothing() {
-    let (_world, made, copy, _work) = cloned(|config| config.git.max_repository_bytes = 3_000_000).await;
+    let (world, made, copy, _work) = cloned(|config| config.git.max_repository_bytes = 3_000_000).await;
+    let path = world.repository_path(&made);
     let url = address(&made);
     let kept = half_a_push(&url).await;
-    let first = wait_for("its pack", || Some(incoming(&made)).filter(|packs| packs.len() == 1)).await;
+    let first = wait_for("its pack", || Some(incoming(&path)).filter(|packs| packs.len() == 1)).await;
     for _ in 0..4 {
         let broken = half_a_push(&url).await;
-        wait_for("the packs", || (incoming(&made).len() == 2).then_some(())).await;
+        wait_for("the packs", || (incoming(&path).len() == 2).then_some(())).await;
         drop(broken);
-        wait_for("the end of the one", || (incoming(&made) == first).then_some(())).await;
+        wait_for("the end of the one", || (incoming(&path) == first).then_some(())).await;
     }
     // There is room for another, which is as large as all of them together.
     noise(&copy, "large.bin", 1_500_000);
     commit(&copy, "Large").await;
     must(&copy, &["push", "-q", "origin", "main"]).await;
-    assert_eq!(incoming(&made), first);
+    assert_eq!(incoming(&path), first);
     drop(kept);
-    wait_for("the end of the other", || incoming(&made).is_empty().then_some(())).await;
-    let path = Path::new(made.outputs["path"].as_str().unwrap());
+    wait_for("the end of the other", || incoming(&path).is_empty().then_some(())).await;
     wait_for("its folder", || {
         std::fs::read_dir(path.join("incoming")).unwrap().next().is_none().then_some(())
     })
     .await;
-    must(path, &["fsck", "--full", "--strict"]).await;
+    must(&path, &["fsck", "--full", "--strict"]).await;
     let head = must(&copy, &["rev-parse", "HEAD"]).await;
-    assert_eq!(must(path, &["rev-parse", "main"]).await, head);
+    assert_eq!(must(&path, &["rev-parse", "main"]).await, head);
 }
 
 #[tokio::test]

@@ -173,6 +173,11 @@ impl World {
             context(&format!("organizations/acme/projects/{name}/resources/repo"), &format!("{name}/1"));
         success(self.apply("git", "git-repository", &context, json!({ "files": files })).await)
     }
+
+    /// The directory of a repository, which nobody is told.
+    pub(crate) fn repository_path(&self, made: &Success) -> PathBuf {
+        self.data.join("repositories").join(format!("{}.git", made.identity))
+    }
 }
 
 /// Tells the `process` driver what is declared.

@@ -11,7 +11,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::text;
-use crate::frame;
+use crate::message;
 
 /// Shorter answers are not worth packing.
 const MIN_PACKED: usize = 1024;
@@ -55,7 +55,7 @@ impl Packing {
     pub(crate) fn unpack(self, bytes: Bytes, limit: usize) -> Result<Bytes, Problem> {
         match self {
             Self::Plain => Ok(bytes),
-            Self::Gzip => frame::unzip(&bytes, limit),
+            Self::Gzip => message::unzip(&bytes, limit),
         }
     }
 }
@@ -65,7 +65,7 @@ pub(crate) async fn whole(mut body: Body, packing: Packing, limit: usize) -> Res
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(frame::broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(message::broken)?.into_data() else { continue };
         if first.len() + rest.len() + data.len() > limit {
             return Err(Problem::too_large(Some(limit)).into());
         }
@@ -85,7 +85,7 @@ pub(crate) async fn whole(mut body: Body, packing: Packing, limit: usize) -> Res
 /// The body of a gRPC request whose message is made when it is read, so that nothing is read of callers who are not let
 /// in, and what is wrong with it is told as the mistake of the request.
 pub(crate) fn lazy(message: impl Future<Output = Result<Bytes, Status>> + Send + 'static) -> Body {
-    let framed = async move { Ok::<_, Status>(Frame::data(frame::write(&message.await?))) };
+    let framed = async move { Ok::<_, Status>(Frame::data(message::write(&message.await?))) };
     Body::new(StreamBody::new(futures::stream::once(framed)))
 }
 

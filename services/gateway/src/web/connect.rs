@@ -19,7 +19,7 @@ use tonic::body::Body;
 
 use super::body::Packing;
 use super::messages::Messages;
-use super::{Rpc, fault, json as messages_json, text};
+use super::{Rpc, error_response, json as messages_json, text};
 
 pub(crate) const VERSION: HeaderName = HeaderName::from_static("connect-protocol-version");
 pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("connect-timeout-ms");
@@ -196,8 +196,12 @@ pub(crate) async fn answer(rpc: Arc<Rpc>, form: Form, response: Response<Body>) 
     let (parts, body) = response.into_parts();
     let messages = Messages::of(&parts.headers, body);
     if form.streams {
-        let mut response =
-            fault::answer(StatusCode::OK, &parts.headers, form.content_type(), streamed(rpc, form, messages));
+        let mut response = error_response::answer(
+            StatusCode::OK,
+            &parts.headers,
+            form.content_type(),
+            streamed(rpc, form, messages),
+        );
         if form.wanted == Packing::Gzip {
             response.headers_mut().insert(STREAM_PACKING, HeaderValue::from_static("gzip"));
         }
@@ -207,14 +211,20 @@ pub(crate) async fn answer(rpc: Arc<Rpc>, form: Form, response: Response<Body>) 
         Ok((message, trailers)) => {
             let (bytes, packed) = form.wanted.pack(message);
             let body = Body::new(Full::new(bytes));
-            let mut response = fault::answer(StatusCode::OK, &parts.headers, form.content_type(), body);
-            response.headers_mut().extend(fault::passed(&trailers, "trailer-"));
+            let mut response =
+                error_response::answer(StatusCode::OK, &parts.headers, form.content_type(), body);
+            response.headers_mut().extend(error_response::passed(&trailers, "trailer-"));
             if packed {
                 response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             }
             response
         }
-        Err(status) => fault::failed(&status, fault::code(&status), &parts.headers, &fault::connect(&status)),
+        Err(status) => error_response::failed(
+            &status,
+            error_response::code(&status),
+            &parts.headers,
+            &error_response::connect(&status),
+        ),
     }
 }
 
@@ -270,10 +280,10 @@ fn streamed(rpc: Arc<Rpc>, form: Form, messages: Result<Messages, Status>) -> Bo
 fn last(status: Option<&Status>, trailers: &HeaderMap) -> Bytes {
     let mut end = Map::new();
     if let Some(status) = status {
-        end.insert("error".to_owned(), fault::connect(status));
+        end.insert("error".to_owned(), error_response::connect(status));
     }
     let mut metadata: Map<String, Value> = Map::new();
-    for (name, value) in &fault::passed(trailers, "") {
+    for (name, value) in &error_response::passed(trailers, "") {
         let values = metadata.entry(name.as_str()).or_insert_with(|| json!([]));
         if let (Ok(value), Some(values)) = (value.to_str(), values.as_array_mut()) {
             values.push(json!(value));

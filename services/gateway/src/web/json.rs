@@ -1,6 +1,7 @@
 //! Messages in the JSON form of protobuf, by their descriptors.
 
 use pavior_core::Fault;
+use pavior_core::nearest::listed;
 use pavior_rpc::problem::{ErrorReason, Problem};
 use prost::DecodeError;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
@@ -38,7 +39,7 @@ pub(crate) fn read(message: &MessageDescriptor, place: &str, text: &[u8]) -> Res
     let read = DynamicMessage::deserialize_with_options(message.clone(), &mut reader, &strict());
     match read.and_then(|read| reader.end().map(|()| read)) {
         Ok(read) => Ok(read),
-        Err(error) => Err(wrong(message, place, text, &error.to_string())),
+        Err(error) => Err(wrong(message, place, text, &error)),
     }
 }
 
@@ -77,7 +78,8 @@ impl Inside {
 }
 
 /// Reads once more, only to find out where the mistake is.
-fn wrong(message: &MessageDescriptor, place: &str, text: &[u8], what: &str) -> Problem {
+fn wrong(message: &MessageDescriptor, place: &str, text: &[u8], error: &serde_json::Error) -> Problem {
+    let what = error.to_string();
     let mut reader = Deserializer::from_slice(text);
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(&mut reader, &mut track);
@@ -85,6 +87,8 @@ fn wrong(message: &MessageDescriptor, place: &str, text: &[u8], what: &str) -> P
     let mut names: Vec<String> =
         Some(place.to_owned()).filter(|place| !place.is_empty()).into_iter().collect();
     let mut inside = Inside::Message(message.clone());
+    // The field of the value that is wrong; none where the mistake is not in the value of one.
+    let mut field: Option<FieldDescriptor> = None;
     let path = track.path();
     for segment in path.iter().take_while(|_| failed) {
         match (segment, &inside) {
@@ -94,37 +98,65 @@ fn wrong(message: &MessageDescriptor, place: &str, text: &[u8], what: &str) -> P
                 }
             }
             (Segment::Map { key }, Inside::Message(message)) => {
-                let field = message.get_field_by_json_name(key).or_else(|| message.get_field_by_name(key));
+                field = message.get_field_by_json_name(key).or_else(|| message.get_field_by_name(key));
                 names.push(field.as_ref().map_or(key.as_str(), |field| field.name()).to_owned());
-                inside = match field {
-                    Some(field) if field.is_map() => Inside::Map(field),
+                inside = match &field {
+                    Some(field) if field.is_map() => Inside::Map(field.clone()),
                     Some(field) => Inside::of(&field.kind()),
                     None => Inside::Value,
                 };
             }
-            (Segment::Map { key }, Inside::Map(field)) => {
+            (Segment::Map { key }, Inside::Map(map)) => {
                 names.push(key.clone());
-                let entry = field.kind();
-                let value = entry.as_message().map(MessageDescriptor::map_entry_value_field);
-                inside = value.map_or(Inside::Value, |value| Inside::of(&value.kind()));
+                let entry = map.kind();
+                field = entry.as_message().map(MessageDescriptor::map_entry_value_field);
+                inside = field.as_ref().map_or(Inside::Value, |value| Inside::of(&value.kind()));
             }
-            _ => break,
+            _ => {
+                field = None;
+                break;
+            }
         }
     }
     match (what.strip_prefix(UNKNOWN).and_then(|rest| rest.split_once('\'')), inside) {
         (Some((name, _)), Inside::Message(message)) => {
             names.push(name.to_owned());
-            Problem::invalid_field(
-                names.join("."),
-                Fault::Unknown,
-                format!("is no field of `{}`", message.full_name()),
-            )
+            Problem::invalid_field(names.join("."), Fault::Unknown, no_field(&message, name))
         }
-        _ => Problem::invalid_field(
-            names.join("."),
-            Fault::Syntax,
-            format!("is not the JSON of this field: {what}"),
-        ),
+        _ => {
+            let text = match field.filter(|_| error.is_data()) {
+                Some(field) => format!("must be {} ({what})", expected(&field)),
+                None => format!("is not the JSON of this field: {what}"),
+            };
+            Problem::invalid_field(names.join("."), Fault::Syntax, text)
+        }
+    }
+}
+
+/// A name that is none of a message's fields, with those that it may stand for.
+pub(crate) fn no_field(message: &MessageDescriptor, name: &str) -> String {
+    let fields: Vec<String> = message.fields().map(|field| field.name().to_owned()).collect();
+    let known = listed(name, fields.iter().map(String::as_str));
+    format!("is no field of `{}`; its fields are {known}", message.full_name())
+}
+
+/// What a single value of a field is written like.
+pub(crate) fn expected(field: &FieldDescriptor) -> String {
+    match field.kind() {
+        Kind::Enum(values) => {
+            let names: Vec<String> = values.values().map(|value| format!("`{}`", value.name())).collect();
+            format!("one of {}", names.join(", "))
+        }
+        Kind::Message(inner) => match inner.full_name() {
+            "google.protobuf.Timestamp" => "a time such as `2026-01-31T12:00:00Z`".to_owned(),
+            "google.protobuf.Duration" => "a duration such as `20s`".to_owned(),
+            "google.protobuf.FieldMask" => "text of paths such as `displayName,labels`".to_owned(),
+            other => format!("a `{other}`"),
+        },
+        Kind::Bytes => "base64".to_owned(),
+        Kind::String => "text".to_owned(),
+        Kind::Bool => "`true` or `false`".to_owned(),
+        kind => format!("a number of the kind {kind:?}").to_ascii_lowercase(),
     }
 }
 
@@ -223,6 +255,44 @@ mod tests {
             let problem = read(&request, "", text.as_bytes()).unwrap_err();
             let fields: Vec<&str> = problem.violations.iter().map(|one| one.field.as_str()).collect();
             assert_eq!(fields, [field], "{text}: {problem}");
+        }
+        let told = |message: &str, text: &str| {
+            let problem = read(&descriptor(message), "", text.as_bytes()).unwrap_err();
+            (problem.violations[0].field.clone(), problem.violations[0].description.clone())
+        };
+        let (field, text) = told("pavior.catalog.v1.UpdateEntityRequest", r#"{"entity": {"onwer": "x"}}"#);
+        assert_eq!(field, "entity.onwer");
+        let start = "is no field of `pavior.catalog.v1.Entity`; its fields are `owner`, ";
+        assert!(text.starts_with(start) && text.contains(" more"), "{text}");
+        for (message, json, field, wanted) in [
+            (
+                "google.longrunning.WaitOperationRequest",
+                r#"{"timeout": "5"}"#,
+                "timeout",
+                "a duration such as `20s`",
+            ),
+            (
+                "google.longrunning.WaitOperationRequest",
+                r#"{"timeout": 5}"#,
+                "timeout",
+                "a duration such as `20s`",
+            ),
+            (
+                "pavior.catalog.v1.Entity",
+                r#"{"createTime": "now"}"#,
+                "create_time",
+                "a time such as `2026-01-31T12:00:00Z`",
+            ),
+            (
+                "google.api.FieldInfo",
+                r#"{"format": "UUID9"}"#,
+                "format",
+                "one of `FORMAT_UNSPECIFIED`, `UUID4`",
+            ),
+        ] {
+            let (named, text) = told(message, json);
+            assert_eq!(named, field);
+            assert!(text.starts_with(&format!("must be {wanted}")), "{text}");
         }
         let problem = read(&descriptor("pavior.catalog.v1.Entity"), "entity", br#"{"nope": 1}"#).unwrap_err();
         assert_eq!(problem.violations[0].field, "entity.nope");

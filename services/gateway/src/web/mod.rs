@@ -4,20 +4,18 @@
 //! authentication, admission, limit, record or deadline here. Its message is made when the gateway reads it, so after
 //! the caller was let in. All of it comes from the descriptors; no method has code of its own.
 
-mod binding;
 mod body;
 mod connect;
-mod fault;
+mod error_response;
+mod http_routes;
 mod json;
 mod messages;
-mod no_call;
 mod openapi;
 mod query;
+mod rejection;
 mod rest;
 mod resume;
-mod routes;
 mod schemas;
-mod template;
 mod text;
 
 use std::collections::HashMap;
@@ -34,17 +32,16 @@ use prost_reflect::MessageDescriptor;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-pub use binding::Binding;
 use body::Packing;
-use no_call::NoCall;
-pub(crate) use no_call::Refused;
+use http_routes::{Found, HttpRoutes};
 use openapi::Document;
+pub(crate) use rejection::Rejected;
+use rejection::Rejection;
 use resume::Resume;
-use routes::{Found, Routes};
 use text::MediaType;
 
 use crate::error::Error;
-use crate::table::{Method, Table};
+use crate::routes::{Method, RouteTable};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -76,11 +73,11 @@ pub(crate) struct Rpc {
     pub(crate) resume: Option<Resume>,
 }
 
-/// The door for everything that is not gRPC.
+/// Translates HTTP with JSON and the Connect protocol to gRPC.
 #[derive(Debug)]
 pub(crate) struct Web {
     rpcs: HashMap<String, Arc<Rpc>>,
-    routes: Routes<Arc<Rpc>>,
+    routes: HttpRoutes<Arc<Rpc>>,
     limit: usize,
     document: Option<Document>,
 }
@@ -105,7 +102,7 @@ enum Sorted {
 
 impl Web {
     /// The methods of a table, with the descriptors that are embedded. `described` to serve their description too.
-    pub(crate) fn new(table: Table, limit: usize, described: bool) -> Result<Self, Error> {
+    pub(crate) fn new(table: RouteTable, limit: usize, described: bool) -> Result<Self, Error> {
         let mut rpcs = HashMap::new();
         for method in table.methods() {
             let (service, name) = method.path.trim_start_matches('/').split_once('/').unwrap_or_default();
@@ -129,10 +126,10 @@ impl Web {
             .flat_map(|rpc| rpc.method.http.iter().map(|binding| (binding.clone(), rpc.clone())))
             .collect();
         let document = described.then(|| Document::new(table, rpcs.clone()));
-        Ok(Self { routes: Routes::new(bindings), rpcs, limit, document })
+        Ok(Self { routes: HttpRoutes::new(bindings), rpcs, limit, document })
     }
 
-    /// Puts this door before a stack that speaks gRPC.
+    /// Wraps a gRPC stack, so that it answers the other protocols too.
     pub(crate) fn around(self, grpc: Stack) -> Stack {
         let browsers = grpc.clone().grpc_web();
         Stack::from_fn(move |request| match self.sort(request) {
@@ -158,18 +155,18 @@ impl Web {
         if let Some(rpc) = self.rpcs.get(path).cloned() {
             return match self.connect(rpc, &parts, media.as_ref(), body) {
                 Ok((call, form)) => Sorted::Call(call, form),
-                Err(no_call) => refused(&parts, no_call, true),
+                Err(rejection) => refused(&parts, rejection, true),
             };
         }
         if let Some(document) = self.document.as_ref().filter(|_| path == openapi::PATH) {
             return match parts.method == Verb::GET {
                 true => Sorted::Document(document.answer(&parts.headers)),
-                false => refused(&parts, NoCall::verb(&parts.method, &[Verb::GET]), false),
+                false => refused(&parts, Rejection::verb(&parts.method, &[Verb::GET]), false),
             };
         }
         match self.rest(&parts, media.as_ref(), body) {
             Ok((call, form)) => Sorted::Call(call, form),
-            Err(no_call) => refused(&parts, no_call, false),
+            Err(rejection) => refused(&parts, rejection, false),
         }
     }
 
@@ -178,20 +175,20 @@ impl Web {
         parts: &Parts,
         media: Option<&MediaType>,
         body: Body,
-    ) -> Result<(Request<Body>, Form), NoCall> {
+    ) -> Result<(Request<Body>, Form), Rejection> {
         let (at, rpc, captured) = match self.routes.find(&parts.method, parts.uri.path()) {
             Found::Way(at, rpc, captured) => (at, rpc.clone(), captured),
-            Found::Others(verbs) => return Err(NoCall::verb(&parts.method, &verbs)),
-            Found::Nothing => return Err(NoCall::nothing(parts.uri.path())),
+            Found::Others(verbs) => return Err(Rejection::verb(&parts.method, &verbs)),
+            Found::Nothing => return Err(Rejection::nothing(parts.uri.path())),
         };
         let Some(binding) = self.routes.binding(at).cloned() else {
-            return Err(NoCall::nothing(parts.uri.path()));
+            return Err(Rejection::nothing(parts.uri.path()));
         };
         let json = media.is_some_and(|media| media.name == "application/json" && media.utf8);
         if !json && (media.is_some() || body::is_there(&body)) && parts.method != Verb::GET {
-            return Err(NoCall::media(media, &["application/json"]));
+            return Err(Rejection::media(media, &["application/json"]));
         }
-        let packing = Packing::of(&parts.headers, &header::CONTENT_ENCODING).map_err(NoCall::packing)?;
+        let packing = Packing::of(&parts.headers, &header::CONTENT_ENCODING).map_err(Rejection::packing)?;
         let asked = rest::Asked {
             rpc: rpc.clone(),
             binding,
@@ -214,7 +211,7 @@ impl Web {
         parts: &Parts,
         media: Option<&MediaType>,
         body: Body,
-    ) -> Result<(Request<Body>, Form), NoCall> {
+    ) -> Result<(Request<Body>, Form), Rejection> {
         let limit = self.limit;
         let by_get = rpc.reads_only && !rpc.method.streaming;
         if parts.method == Verb::GET && by_get {
@@ -230,13 +227,13 @@ impl Web {
         }
         if parts.method != Verb::POST {
             let verbs = if by_get { vec![Verb::GET, Verb::POST] } else { vec![Verb::POST] };
-            return Err(NoCall::verb(&parts.method, &verbs));
+            return Err(Rejection::verb(&parts.method, &verbs));
         }
         let form = media
             .filter(|media| media.utf8)
             .and_then(|media| connect::Form::of(&rpc, &media.name, &parts.headers))
-            .ok_or_else(|| NoCall::media(media, media_types(&rpc)))?;
-        let packing = form.packing(&parts.headers).map_err(NoCall::packing)?;
+            .ok_or_else(|| Rejection::media(media, media_types(&rpc)))?;
+        let packing = form.packing(&parts.headers).map_err(Rejection::packing)?;
         let (headers, asked) = (parts.headers.clone(), rpc.clone());
         let message = async move {
             connect::check(&headers)?;
@@ -295,10 +292,10 @@ fn grpc(parts: &Parts, message: Body) -> Request<Body> {
 }
 
 /// As a request that the gateway answers with what is wrong.
-fn refused(parts: &Parts, no_call: NoCall, connect: bool) -> Sorted {
+fn refused(parts: &Parts, rejection: Rejection, connect: bool) -> Sorted {
     let mut request = grpc(parts, Body::empty());
-    request.extensions_mut().insert(Refused(no_call.problem));
-    Sorted::Call(request, Form::Refused(no_call.code, no_call.headers, connect))
+    request.extensions_mut().insert(Rejected(rejection.problem));
+    Sorted::Call(request, Form::Refused(rejection.code, rejection.headers, connect))
 }
 
 impl Form {
@@ -310,9 +307,11 @@ impl Form {
                 let status = Status::from_header_map(response.headers())
                     .unwrap_or_else(|| Problem::internal("a refusal without a status").into());
                 // What the stack itself refuses, because it is busy, is told as that.
-                let code = if status.code() == Code::Unimplemented { code } else { fault::code(&status) };
-                let json = if connect { fault::connect(&status) } else { fault::google(&status) };
-                let mut response = fault::failed(&status, code, response.headers(), &json);
+                let code =
+                    if status.code() == Code::Unimplemented { code } else { error_response::code(&status) };
+                let json =
+                    if connect { error_response::connect(&status) } else { error_response::google(&status) };
+                let mut response = error_response::failed(&status, code, response.headers(), &json);
                 response.headers_mut().extend(more);
                 response
             }

@@ -13,12 +13,12 @@ use prost_reflect::{FieldDescriptor, Kind, MethodDescriptor};
 use serde_json::{Map, Value, json};
 use tonic::body::Body;
 
-use super::binding::{Binding, Content};
 use super::body::Packing;
 use super::schemas::Schemas;
-use super::template::{Segment, Template};
-use super::{Rpc, fault, query, rest};
-use crate::table::{ResourceKind, Table};
+use super::{Rpc, error_response, query, rest};
+use crate::routes::binding::{Binding, Content};
+use crate::routes::template::{Segment, Template};
+use crate::routes::{ResourceKind, RouteTable};
 
 /// Messages inside of one another whose fields stand in a query.
 const MAX_DEPTH: usize = 4;
@@ -34,7 +34,7 @@ pub(crate) const PATH: &str = "/openapi.json";
 pub(crate) struct Document(LazyLock<Bytes, Box<dyn FnOnce() -> Bytes + Send>>);
 
 impl Document {
-    pub(crate) fn new(table: Table, rpcs: HashMap<String, Arc<Rpc>>) -> Self {
+    pub(crate) fn new(table: RouteTable, rpcs: HashMap<String, Arc<Rpc>>) -> Self {
         Self(LazyLock::new(Box::new(move || document(&table, &rpcs).to_string().into())))
     }
 
@@ -42,7 +42,8 @@ impl Document {
     pub(crate) fn answer(&self, headers: &HeaderMap) -> Response<Body> {
         let (bytes, packed) = Packing::wanted(headers, &header::ACCEPT_ENCODING).pack(self.0.clone());
         let body = Body::new(Full::new(bytes));
-        let mut response = fault::answer(StatusCode::OK, &HeaderMap::new(), "application/json", body);
+        let mut response =
+            error_response::answer(StatusCode::OK, &HeaderMap::new(), "application/json", body);
         if packed {
             response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
@@ -51,7 +52,7 @@ impl Document {
 }
 
 /// The same for the same descriptors.
-fn document(table: &Table, rpcs: &HashMap<String, Arc<Rpc>>) -> Value {
+fn document(table: &RouteTable, rpcs: &HashMap<String, Arc<Rpc>>) -> Value {
     let names = Names::of(table.kinds());
     let mut schemas = Schemas::new(convert::pool());
     let error =

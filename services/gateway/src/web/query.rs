@@ -23,7 +23,7 @@ pub(crate) fn find(request: &MessageDescriptor, path: &str) -> Result<Vec<FieldD
         let field = message
             .get_field_by_name(name)
             .or_else(|| message.get_field_by_json_name(name))
-            .ok_or_else(|| format!("is no field of `{}`", message.full_name()))?;
+            .ok_or_else(|| super::json::no_field(&message, name))?;
         found.push(field.clone());
         match (field.kind(), names.peek()) {
             _ if field.is_map() => return Err("is a map, which cannot be given in the query".to_owned()),
@@ -85,25 +85,8 @@ fn value(field: &FieldDescriptor, text: &str) -> Result<Value, String> {
     let json = if field.is_list() { json!([json]) } else { json };
     let holder = json!({ field.json_name(): json }).to_string();
     let read = super::json::read(field.parent_message(), "", holder.as_bytes());
-    let message = read.map_err(|_| format!("`{text}` is not {}", described(field)))?;
+    let message = read.map_err(|_| format!("`{text}` is not {}", super::json::expected(field)))?;
     Ok(message.get_field(field).into_owned())
-}
-
-fn described(field: &FieldDescriptor) -> String {
-    match field.kind() {
-        Kind::Enum(values) => {
-            let names: Vec<String> = values.values().map(|value| format!("`{}`", value.name())).collect();
-            format!("one of {}", names.join(", "))
-        }
-        Kind::Message(inner) => match inner.full_name() {
-            "google.protobuf.Timestamp" => "a time such as `2026-01-31T12:00:00Z`".to_owned(),
-            "google.protobuf.Duration" => "a duration such as `20s`".to_owned(),
-            other => format!("a `{other}`"),
-        },
-        Kind::Bytes => "base64".to_owned(),
-        Kind::String => "text".to_owned(),
-        kind => format!("a number of the kind {kind:?}").to_ascii_lowercase(),
-    }
 }
 
 /// Paths, divided by commas, in the names of the protos or of JSON. What stands in backticks is a key, and left alone.

@@ -13,10 +13,10 @@ use prost_reflect::{DynamicMessage, Value};
 use tonic::Status;
 use tonic::body::Body;
 
-use super::binding::{Binding, Content};
 use super::body::Packing;
 use super::messages::Messages;
-use super::{Rpc, fault, json, query, text};
+use super::{Rpc, error_response, json, query, text};
+use crate::routes::binding::{Binding, Content};
 
 /// Parameters of one query.
 const MAX_PAIRS: usize = 1_000;
@@ -197,15 +197,21 @@ pub(crate) const EVENTS: &str = "text/event-stream";
 /// The answer to a call, made of what gRPC answered.
 pub(crate) async fn answer(rpc: Arc<Rpc>, form: Form, response: Response<Body>) -> Response<Body> {
     let (parts, body) = response.into_parts();
-    let failed =
-        |status: &Status| fault::failed(status, fault::code(status), &parts.headers, &fault::google(status));
+    let failed = |status: &Status| {
+        error_response::failed(
+            status,
+            error_response::code(status),
+            &parts.headers,
+            &error_response::google(status),
+        )
+    };
     let mut messages = match Messages::of(&parts.headers, body) {
         Ok(messages) => messages,
         Err(status) => return failed(&status),
     };
     let Form::Single(packing) = form else {
         let body = streamed(rpc, form, messages);
-        return fault::answer(StatusCode::OK, &parts.headers, form.content_type(), body);
+        return error_response::answer(StatusCode::OK, &parts.headers, form.content_type(), body);
     };
     let json = match messages.only().await {
         Ok(message) => json::decode(&rpc.output, &message).and_then(|message| json::write(&message)),
@@ -215,7 +221,8 @@ pub(crate) async fn answer(rpc: Arc<Rpc>, form: Form, response: Response<Body>) 
         Ok(json) => {
             let (json, packed) = packing.pack(json.into());
             let body = Body::new(Full::new(json));
-            let mut response = fault::answer(StatusCode::OK, &parts.headers, form.content_type(), body);
+            let mut response =
+                error_response::answer(StatusCode::OK, &parts.headers, form.content_type(), body);
             if packed {
                 response
                     .headers_mut()
@@ -238,7 +245,7 @@ fn streamed(rpc: Arc<Rpc>, form: Form, messages: Messages) -> Body {
                     Ok(element) => (element, true),
                     Err(problem) => (last(form, &problem.into()), false),
                 },
-                // Without a last word a browser would think that the connection broke, and begin anew.
+                // Without a final event a browser takes the end for a broken connection and reconnects.
                 Ok(None) if form == Form::Events => (Bytes::from_static(b"event: end\ndata: {}\n\n"), false),
                 Ok(None) => return None,
                 Err(status) => (last(form, &status), false),
@@ -269,7 +276,7 @@ fn element(rpc: &Rpc, form: Form, message: &[u8]) -> Result<Bytes, Problem> {
 }
 
 fn last(form: Form, status: &Status) -> Bytes {
-    let json = fault::google(status).to_string();
+    let json = error_response::google(status).to_string();
     let mut bytes = BytesMut::new();
     if form == Form::Events {
         bytes.put_slice(format!("event: error\ndata: {json}\n\n").as_bytes());

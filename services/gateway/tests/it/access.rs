@@ -30,12 +30,13 @@ async fn callers_without_a_valid_token_are_refused_and_recorded_together() {
     let mut refusals = vec![client.get_entity(get(ENTITY)).await.unwrap_err()];
     world.clock.advance(Duration::from_secs(700));
     let fresh = world.token("alice", "acme");
+    let (signed, _) = fresh.rsplit_once('.').unwrap();
     for header in [
         "Bearer".to_owned(),
         "Bearer not.a.token".to_owned(),
         format!("Basic {fresh}"),
         format!("Bearer {expired}"),
-        format!("Bearer {}x", fresh),
+        format!("Bearer {signed}.AAAA"),
     ] {
         let mut client = CatalogServiceClient::with_interceptor(world.channel().await, Bearer(header));
         refusals.push(client.get_entity(get(ENTITY)).await.unwrap_err());
@@ -44,10 +45,27 @@ async fn callers_without_a_valid_token_are_refused_and_recorded_together() {
     twice.metadata_mut().append("authorization", format!("Bearer {fresh}").parse().unwrap());
     twice.metadata_mut().append("authorization", format!("Bearer {fresh}").parse().unwrap());
     refusals.push(client.get_entity(twice).await.unwrap_err());
-    for status in &refusals {
-        let seen = (status.code(), status.message(), status.details());
-        assert_eq!(seen, (Code::Unauthenticated, refusals[0].message(), refusals[0].details()));
-        assert!(from_status(status).is(ErrorReason::Unauthenticated));
+    let not_a_token =
+        ("NOT_A_TOKEN", "the credential is not a token: send one JWT as `authorization: Bearer <token>`");
+    let expected = [
+        ("NO_TOKEN", "the request has no token: send `authorization: Bearer <token>`"),
+        not_a_token,
+        not_a_token,
+        not_a_token,
+        ("EXPIRED", "the token has expired or has no `exp`: get a new one"),
+        (
+            "NOT_TRUSTED",
+            "the token is not signed with a current key of an issuer that is accepted here: get one from such an \
+             issuer",
+        ),
+        not_a_token,
+    ];
+    assert_eq!(refusals.len(), expected.len());
+    for (status, (cause, message)) in refusals.iter().zip(expected) {
+        assert_eq!((status.code(), status.message()), (Code::Unauthenticated, message));
+        let decoded = from_status(status);
+        assert!(decoded.is(ErrorReason::Unauthenticated));
+        assert_eq!(decoded.metadata["cause"], cause);
     }
     assert!(world.fake("catalog").calls(GET_ENTITY).is_empty());
     let record = world.records(1).await.remove(0);
@@ -83,7 +101,7 @@ async fn services_get_a_signed_token_with_the_decision_and_nothing_of_the_caller
     assert_eq!(response.metadata().get("x-pavior-policy-decision").unwrap(), "decision-1");
 
     let call = world.fake("catalog").calls(GET_ENTITY).remove(0);
-    let permit = &call.permit;
+    let permit = call.permit.as_ref().unwrap();
     assert_eq!((permit.caller(), permit.organization()), ("gateway", "acme"));
     assert_eq!(permit.principal().name, "organizations/acme/users/alice");
     assert_eq!(permit.principal().groups, ["payments"]);

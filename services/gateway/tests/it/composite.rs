@@ -182,9 +182,9 @@ async fn an_overview_has_every_part_and_each_is_governed_as_the_callers_own_call
     let asked = world.fake("policy").calls(DECIDE);
     assert_eq!(asked.len(), 8);
     let call = &world.fake("provisioning").calls("/pavior.provisioning.v1.PipelineService/ListRuns")[0];
-    assert_eq!(call.permit.principal().name, "organizations/acme/users/alice");
-    assert_eq!(call.permit.action(), "provisioning.runs.list");
-    assert!(call.permit.decision().is_some());
+    assert_eq!(call.permit.as_ref().unwrap().principal().name, "organizations/acme/users/alice");
+    assert_eq!(call.permit.as_ref().unwrap().action(), "provisioning.runs.list");
+    assert!(call.permit.as_ref().unwrap().decision().is_some());
 }
 
 #[tokio::test]

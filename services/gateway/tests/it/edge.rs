@@ -73,6 +73,7 @@ async fn a_stream_ends_with_the_token_of_its_caller() {
     assert_eq!(stream.message().await.unwrap().unwrap().resume_token, "1");
     let end = tokio::time::timeout(Duration::from_secs(10), stream.message()).await.unwrap().unwrap_err();
     assert_eq!(end.code(), Code::Unauthenticated);
+    assert_eq!(pavior_rpc::problem::from_status(&end).metadata["cause"], "EXPIRED");
 }
 
 #[tokio::test]

@@ -154,7 +154,7 @@ async fn policy_gets_the_caller_the_action_the_facts_and_the_owner_to_be() {
     let asked: DecideRequest = world.fake("policy").calls(DECIDE).remove(1).decode();
     assert_eq!(asked.context.unwrap().new_owner, "");
     // Facts and decisions are asked for on behalf of the caller, with tokens for their own services.
-    let permit = &world.fake("provisioning").calls(FACTS)[0].permit;
+    let permit = world.fake("provisioning").calls(FACTS)[0].permit.clone().unwrap();
     assert_eq!(permit.principal().name, "organizations/acme/users/alice");
 }
 
@@ -198,7 +198,7 @@ async fn policy_is_asked_about_both_owners_when_an_update_writes_the_owner() {
         let context = question.context.unwrap();
         assert_eq!((context.new_owner.as_str(), context.moves_owner), asked, "`{owner}` {paths:?}");
         // The service looks whether that is still so when it changes the entity.
-        let permit = world.fake("catalog").calls(UPDATE_ENTITY).pop().unwrap().permit;
+        let permit = world.fake("catalog").calls(UPDATE_ENTITY).pop().unwrap().permit.unwrap();
         let owner = payments.to_owned();
         let facts = ResourceFacts { name: ENTITY.to_owned(), exists: true, owner, ..Default::default() };
         assert_eq!(permit.facts(), fingerprint(&facts));
@@ -231,7 +231,7 @@ async fn an_agent_is_known_to_policy_and_to_the_service_with_its_person() {
     let principal = asked.principal.unwrap();
     assert_eq!(principal.name, "organizations/acme/agents/bot");
     assert_eq!(principal.on_behalf_of, "organizations/acme/users/pia");
-    let permit = &world.fake("catalog").calls(GET_ENTITY)[0].permit;
+    let permit = world.fake("catalog").calls(GET_ENTITY)[0].permit.clone().unwrap();
     assert_eq!(permit.principal().on_behalf_of.as_deref(), Some("organizations/acme/users/pia"));
     // Refused, it is recorded as itself, for its person.
     world.decide(|_| Ok(deny(&[])));

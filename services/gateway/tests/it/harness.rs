@@ -5,11 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use opentelemetry::metrics::MeterProvider;
-use pavior_auth::{
-    CallRules, DevClaims, DevIssuer, InternalSigner, InternalVerifier, ServiceIdentity, TokenVerifier,
-    authn_layer,
-};
+use pavior_auth::{DevClaims, DevIssuer, TokenVerifier};
 use pavior_core::clock::ManualClock;
 use pavior_core::id::SystemIds;
 use pavior_gateway::{Config, Deps};
@@ -19,17 +15,16 @@ use pavior_proto::pavior::audit::internal::v1::{
 use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
 use pavior_proto::pavior::policy::internal::v1::DecideRequest;
 use pavior_proto::pavior::policy::v1::{Decision, Effect};
-use pavior_rpc::server::{AuthnLayer, ServeOptions, serve_with, stack};
+use pavior_rpc::server::{ServeOptions, serve_with};
 use pavior_rpc::{Health, StackOptions, remote};
-use pavior_testkit::wait_for;
+use pavior_testkit::fake::Fake;
+use pavior_testkit::{ServiceHarness, meter, wait_for};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
-
-use crate::fake::Fake;
 
 pub(crate) const DECIDE: &str = "/pavior.policy.internal.v1.DecisionService/Decide";
 pub(crate) const FACTS: &str = "/pavior.governance.internal.v1.ResourceFactsService/GetResourceFacts";
@@ -48,7 +43,7 @@ pub(crate) struct World {
     pub(crate) address: SocketAddr,
     fakes: HashMap<&'static str, Fake>,
     running: Mutex<HashMap<&'static str, Running>>,
-    verifier: InternalVerifier,
+    harness: ServiceHarness,
     records: Arc<Mutex<Vec<SequencedEvent>>>,
     end: CancellationToken,
     _dir: tempfile::TempDir,
@@ -67,7 +62,9 @@ impl World {
 
     pub(crate) async fn with(config: Config) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock::default());
+        let harness = ServiceHarness::new("gateway", &[]);
+        let clock = harness.clock.clone();
+        let identity = harness.identity("gateway").clone();
         let issuer = DevIssuer::open(dir.path(), clock.clone(), Arc::new(SystemIds)).unwrap();
         let tokens = TokenVerifier::new(
             vec![issuer.config(
@@ -77,10 +74,6 @@ impl World {
             clock.clone(),
         )
         .unwrap();
-        let signer = InternalSigner::generate().unwrap();
-        let keys = [("gateway".to_owned(), signer.public())];
-        let verifier = InternalVerifier::new(keys, clock.clone()).unwrap();
-        let identity = ServiceIdentity::new("gateway", signer, clock.clone(), Arc::new(SystemIds));
         let end = CancellationToken::new();
         let mut world = Self {
             clock: clock.clone(),
@@ -88,7 +81,7 @@ impl World {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             fakes: ROLES.map(|role| (role, Fake::default())).into(),
             running: Mutex::default(),
-            verifier,
+            harness,
             records: Arc::default(),
             end: end.clone(),
             _dir: dir,
@@ -105,7 +98,7 @@ impl World {
             upstreams,
             clock,
             ids: Arc::new(SystemIds),
-            meter: opentelemetry::metrics::noop::NoopMeterProvider::new().meter("test"),
+            meter: meter(),
             descriptors: pavior_proto::DESCRIPTORS,
         };
         let mut component = pavior_gateway::build(&config, deps).unwrap();
@@ -149,11 +142,8 @@ impl World {
 
     /// Starts a service behind the real stack; port 0 for any port.
     async fn start(&self, role: &'static str, address: SocketAddr) -> SocketAddr {
-        let services = pavior_rpc::governance::services(role);
-        let authn =
-            AuthnLayer::new(authn_layer(self.verifier.clone(), role, CallRules::of(&services).unwrap()));
         let routes = Routes::from(axum::Router::new().fallback_service(self.fakes[role].clone()));
-        let stack = stack(routes, StackOptions { name: role, authn: Some(authn), ..StackOptions::default() });
+        let stack = self.harness.stack_of(role, routes, StackOptions::default());
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = self.end.child_token();

@@ -133,6 +133,14 @@ async fn errors_are_told_with_their_code_and_details() {
     assert_eq!(response.headers()["www-authenticate"], "Bearer");
     let json: Value = serde_json::from_slice(response.body()).unwrap();
     assert_eq!(told(&json).0, "UNAUTHENTICATED");
+    let request = http::Request::get(format!("/v1/{ENTITY}"))
+        .header("host", "gateway")
+        .header("authorization", "Bearer nothing")
+        .body(Vec::new())
+        .unwrap();
+    let response = world.http(request).await;
+    assert_eq!(response.status(), 401);
+    assert_eq!(response.headers()["www-authenticate"], "Bearer error=\"invalid_token\"");
     // A no is a no, and recorded as over gRPC.
     world.decide(|_| Ok(crate::governance::deny(&[("no-reads", PolicyType::Access, "not today")])));
     let Answer(status, _, json) = send(&world, "GET", &format!("/v1/{ENTITY}"), &[], b"").await;

@@ -96,7 +96,7 @@ async fn policy_is_asked_about_every_owner_within_an_import() {
             (create, String::new(), group("storefront"), false)
         ]
     );
-    assert_eq!(world.fake("catalog").calls(IMPORT)[0].permit.facts().len(), 32);
+    assert_eq!(world.fake("catalog").calls(IMPORT)[0].permit.as_ref().unwrap().facts().len(), 32);
     // Whoever may not write for one of them imports nothing.
     let storefront = group("storefront");
     world.decide(move |question| match question.context.unwrap_or_default().new_owner == storefront {

@@ -6,7 +6,6 @@ mod access;
 mod composite;
 mod connect;
 mod edge;
-mod fake;
 mod governance;
 mod harness;
 mod http_json;

@@ -38,7 +38,7 @@ async fn every_way_is_described_and_everything_is_there() {
     let world = World::new().await;
     let document = document(&world).await;
     assert_eq!(document, self::document(&World::new().await).await, "the same again");
-    let table = pavior_gateway::Table::build(pavior_proto::DESCRIPTORS).unwrap();
+    let table = pavior_gateway::RouteTable::build(pavior_proto::DESCRIPTORS).unwrap();
     let mut ways = 0;
     for declared in governance::declared(convert::pool()).unwrap() {
         if declared.rule.is_none() || table.method(&format!("/{}", declared.name)).is_none() {

@@ -1,6 +1,6 @@
 //! The table that the descriptors make, and the descriptors that make none.
 
-use pavior_gateway::{Error, Table, Target};
+use pavior_gateway::{Error, RouteTable, Target};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ fn platform(resource: &str) -> Value {
 }
 
 fn offenders(methods: Vec<Value>, service_options: Value) -> Vec<String> {
-    match Table::build(&with_service(methods, service_options)) {
+    match RouteTable::build(&with_service(methods, service_options)) {
         Err(Error::Ungoverned(offenders)) => offenders,
         other => panic!("{other:?}"),
     }
@@ -79,7 +79,7 @@ fn offenders(methods: Vec<Value>, service_options: Value) -> Vec<String> {
 
 #[test]
 fn the_platforms_own_descriptors_are_governed() {
-    let table = Table::build(pavior_proto::DESCRIPTORS).unwrap_or_else(|error| panic!("{error}"));
+    let table = RouteTable::build(pavior_proto::DESCRIPTORS).unwrap_or_else(|error| panic!("{error}"));
     let get = table.method("/pavior.catalog.v1.CatalogService/GetEntity").unwrap();
     assert_eq!((get.role.as_str(), get.action.as_str()), ("catalog", "catalog.entities.get"));
     assert!(get.reads && get.governed && !get.streaming);
@@ -108,9 +108,9 @@ fn the_platforms_own_descriptors_are_governed() {
 
 #[test]
 fn well_governed_methods_are_added() {
-    let table = Table::build(&with_service(vec![method("GetExtra", rule("name"))], json!({}))).unwrap();
+    let table = RouteTable::build(&with_service(vec![method("GetExtra", rule("name"))], json!({}))).unwrap();
     assert!(table.method("/pavior.catalog.v1.ExtraService/GetExtra").is_some());
-    let table = Table::build(&with_service(vec![method("GetExtra", platform(""))], json!({}))).unwrap();
+    let table = RouteTable::build(&with_service(vec![method("GetExtra", platform(""))], json!({}))).unwrap();
     let platform = table.method("/pavior.catalog.v1.ExtraService/GetExtra").unwrap();
     assert_eq!(platform.target, Target::Platform);
 }
@@ -271,7 +271,7 @@ fn an_owner_that_a_change_can_set_is_named_in_its_rule() {
             "`pavior.catalog.v1.ExtraService/UpdateExtra`: can set `entity.owner`, and does not name it as its owner"
         ]
     );
-    let table = Table::build(&with_service(vec![change("entity.owner")], json!({}))).unwrap();
+    let table = RouteTable::build(&with_service(vec![change("entity.owner")], json!({}))).unwrap();
     let method = table.method("/pavior.catalog.v1.ExtraService/UpdateExtra").unwrap();
     assert_eq!(method.update_mask.as_ref().unwrap().numbers, [2, 1]);
 }

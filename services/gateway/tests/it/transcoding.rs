@@ -24,7 +24,7 @@ struct Way {
 
 /// Read from the annotations themselves, beside what the gateway makes of them.
 fn ways() -> Vec<Way> {
-    let table = pavior_gateway::Table::build(pavior_proto::DESCRIPTORS).unwrap();
+    let table = pavior_gateway::RouteTable::build(pavior_proto::DESCRIPTORS).unwrap();
     let mut ways = Vec::new();
     for declared in governance::declared(convert::pool()).unwrap() {
         let path = format!("/{}", declared.name);
@@ -269,8 +269,16 @@ async fn every_way_over_http_means_what_grpc_means() {
             let [.., over_grpc, over_http] = calls.as_slice() else { panic!("{what}: {}", calls.len()) };
             let decode = |bytes: &Bytes| DynamicMessage::decode(way.method.input(), bytes.clone()).unwrap();
             assert_eq!(decode(&over_http.message), decode(&over_grpc.message), "{what}");
-            assert_eq!(over_http.permit.action(), over_grpc.permit.action(), "{what}");
-            assert_eq!(over_http.permit.resource(), over_grpc.permit.resource(), "{what}");
+            assert_eq!(
+                over_http.permit.as_ref().unwrap().action(),
+                over_grpc.permit.as_ref().unwrap().action(),
+                "{what}"
+            );
+            assert_eq!(
+                over_http.permit.as_ref().unwrap().resource(),
+                over_grpc.permit.as_ref().unwrap().resource(),
+                "{what}"
+            );
             compared += 1;
         }
         if code != 0 {

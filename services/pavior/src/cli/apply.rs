@@ -1,82 +1,49 @@
 //! `pavior apply`: brings the organization to what a set of YAML documents says, through the public API.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::{Context as _, bail};
-use pavior_proto::pavior::catalog::v1 as catalog;
 use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, SerializeOptions, Value,
 };
 use serde_json::Value as Json;
 use tonic::Code;
 
+use super::args::ApplyArgs;
 use super::client::{Client, request_id};
+pub use super::document::{Change, Source};
 use super::dynamic::{self, ResourceKind};
 use super::failure::{OrUsage as _, wrong_usage};
+use super::output::{self, Printer};
+use super::{document, publication};
 
-/// A YAML file and where it came from.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// What to call it in messages.
-    pub origin: String,
-    /// Its text.
-    pub text: String,
-}
+/// The channel that a version is published to when none is named.
+const STABLE: &str = "stable";
 
-/// What was done with one document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
-    /// It did not exist.
-    Created,
-    /// It was different.
-    Updated,
-    /// It was so already.
-    Unchanged,
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Created => "created",
-            Self::Updated => "updated",
-            Self::Unchanged => "unchanged",
-        })
+/// `pavior apply`.
+pub(super) async fn files(client: &Client, printer: Printer, args: &ApplyArgs) -> anyhow::Result<()> {
+    let sources = document::read(&args.paths)?;
+    if sources.is_empty() {
+        return Err(wrong_usage("there is no YAML file there"));
     }
-}
-
-/// Reads the YAML files below the given paths, in the order of their names.
-pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Source>> {
-    read_matching(paths, |path| path.extension().is_some_and(|e| e == "yaml" || e == "yml"))
-}
-
-/// Reads the files below the given paths that are wanted, in the order of their names; a path that is itself a file is
-/// always wanted.
-pub(crate) fn read_matching(
-    paths: &[PathBuf],
-    wanted: impl Fn(&Path) -> bool,
-) -> anyhow::Result<Vec<Source>> {
-    let mut sources = Vec::new();
-    for path in paths {
-        if !path.exists() {
-            return Err(wrong_usage(format!("`{}` does not exist", path.display())));
+    let mut changes = Vec::new();
+    let mut written = Ok(());
+    let counts = apply(client, &sources, |name, change| {
+        if printer.is_json() {
+            changes.push(serde_json::json!({"name": name, "change": change.to_string()}));
+        } else if written.is_ok() {
+            written = output::say(&format!("{name}: {change}"));
         }
-        for entry in walkdir::WalkDir::new(path).sort_by_file_name() {
-            let entry = entry?;
-            if entry.file_type().is_file() && (wanted(entry.path()) || entry.path() == path.as_path()) {
-                sources.push(read_file(entry.path())?);
-            }
-        }
+    })
+    .await;
+    if printer.is_json() {
+        // What was done before something was refused is told as well.
+        printer.value(&Json::Array(changes))?;
     }
-    Ok(sources)
-}
-
-pub(crate) fn read_file(path: &Path) -> anyhow::Result<Source> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read `{}`", path.display()))
-        .or_usage()?;
-    Ok(Source { origin: path.display().to_string(), text })
+    written?;
+    let summary: Vec<String> = counts?.iter().map(|(change, n)| format!("{n} {change}")).collect();
+    eprintln!("{}", summary.join(", "));
+    Ok(())
 }
 
 /// Applies every document, telling `report` of each; stops at the first that is refused.
@@ -86,7 +53,7 @@ pub async fn apply(
     mut report: impl FnMut(&str, Change),
 ) -> anyhow::Result<BTreeMap<Change, usize>> {
     let kinds = dynamic::kinds()?;
-    let mut counts = BTreeMap::new();
+    let (mut counts, mut restored) = (BTreeMap::new(), BTreeSet::new());
     for source in sources {
         let documents = pavior_expr::yaml::parse_documents(&source.text)
             .with_context(|| format!("in `{}`", source.origin))
@@ -95,7 +62,7 @@ pub async fn apply(
             if document.is_null() {
                 continue;
             }
-            let (name, change) = apply_document(client, &kinds, source, document)
+            let (name, change) = apply_document(client, &kinds, source, document, &mut restored)
                 .await
                 .with_context(|| format!("in `{}`", source.origin))?;
             report(&name, change);
@@ -110,11 +77,12 @@ async fn apply_document(
     kinds: &HashMap<String, ResourceKind>,
     source: &Source,
     document: Json,
+    restored: &mut BTreeSet<String>,
 ) -> anyhow::Result<(String, Change)> {
     let Json::Object(mut fields) = document else { return Err(wrong_usage("a document must be a mapping")) };
     if let (Some(Json::String(template)), true) = (fields.get("template"), fields.contains_key("version")) {
         let version = fields.get("version").map(text_of).unwrap_or_default();
-        return apply_version(client, template, &version, &source.text).await;
+        return apply_version(client, template, &version, &source.text, restored).await;
     }
     let Some(Json::String(kind)) = fields.shift_remove("type") else {
         return Err(wrong_usage("a document must say its `type`, for example identity.pavior.dev/Group"));
@@ -280,111 +248,28 @@ fn json(message: &DynamicMessage) -> anyhow::Result<Json> {
     Ok(message.serialize_with_options(serde_json::value::Serializer, &options)?)
 }
 
-/// Publishes a version unless it is there already. Where channels point afterwards is the business of whoever promotes
-/// versions; files that hold several would otherwise move them to and fro.
+/// Publishes a version unless it is there already. A channel stays where somebody has moved it; only where `stable` is
+/// gone altogether it is made again, at the newest version of the files: `restored` names the golden paths of which this
+/// run has done so.
 async fn apply_version(
     client: &Client,
     template: &str,
     version: &str,
     document: &str,
-) -> anyhow::Result<(String, Change)> {
-    let name = format!("{}/versions/{version}", client.full_name(template, &["templates"])?);
-    if published(client, &name).await?.is_some_and(|published| published.document == document) {
-        return Ok((name, Change::Unchanged));
-    }
-    publish(client, template, version, document, &["stable".to_owned()]).await
-}
-
-async fn published(client: &Client, name: &str) -> anyhow::Result<Option<catalog::TemplateVersion>> {
-    let request = catalog::GetTemplateVersionRequest { name: name.to_owned() };
-    match client.templates().get_template_version(request).await {
-        Ok(published) => Ok(Some(published.into_inner())),
-        Err(status) if status.code() == Code::NotFound => Ok(None),
-        Err(status) => Err(status.into()),
-    }
-}
-
-/// Publishes a version of a golden path and makes the golden path itself when it is the first.
-pub async fn publish(
-    client: &Client,
-    template: &str,
-    version: &str,
-    document: &str,
-    channels: &[String],
+    restored: &mut BTreeSet<String>,
 ) -> anyhow::Result<(String, Change)> {
     let parent = client.full_name(template, &["templates"])?;
     let name = format!("{parent}/versions/{version}");
-    let mut templates = client.templates();
-    let known = match templates.get_template(catalog::GetTemplateRequest { name: parent.clone() }).await {
-        Ok(known) => known.into_inner(),
-        Err(status) if status.code() == Code::NotFound => {
-            create_template(client, template, document).await?;
-            catalog::Template::default()
-        }
-        Err(status) => return Err(status.into()),
-    };
-    let published = published(client, &name).await?;
-    let points = |channel: &String| known.channels.get(channel).is_some_and(|c| c.template_version == name);
-    let apart: Vec<&String> = channels.iter().filter(|channel| !points(channel)).collect();
-    let change = match &published {
-        Some(published) if published.document == document && apart.is_empty() => {
+    let published = publication::version(client, &name).await?;
+    if published.is_some_and(|published| published.document == document) && !restored.contains(&parent) {
+        let known = publication::template(client, &parent).await?.unwrap_or_default();
+        if known.channels.contains_key(STABLE) {
             return Ok((name, Change::Unchanged));
         }
-        Some(_) => Change::Updated,
-        None => Change::Created,
-    };
-    let version = catalog::TemplateVersion { document: document.to_owned(), ..Default::default() };
-    let made = templates
-        .create_template_version(catalog::CreateTemplateVersionRequest {
-            parent: parent.clone(),
-            template_version: Some(version),
-            request_id: request_id(),
-            ..Default::default()
-        })
-        .await?
-        .into_inner();
-    for channel in apart {
-        move_channel(client, &parent, channel, &made.name).await?;
+        restored.insert(parent);
     }
-    Ok((made.name, change))
-}
-
-/// Points a channel of a golden path at a version.
-pub async fn move_channel(
-    client: &Client,
-    name: &str,
-    channel: &str,
-    template_version: &str,
-) -> anyhow::Result<catalog::Template> {
-    let request = catalog::MoveTemplateChannelRequest {
-        name: name.to_owned(),
-        channel_id: channel.to_owned(),
-        template_version: template_version.to_owned(),
-        request_id: request_id(),
-        ..Default::default()
-    };
-    Ok(client.templates().move_template_channel(request).await?.into_inner())
-}
-
-/// Makes the golden path that a version is the first of; its title and description are those of the document.
-async fn create_template(client: &Client, template: &str, document: &str) -> anyhow::Result<()> {
-    let fields = pavior_expr::yaml::parse(document)?;
-    let text = |key: &str| fields.get(key).and_then(Json::as_str).map(str::to_owned);
-    client
-        .templates()
-        .create_template(catalog::CreateTemplateRequest {
-            parent: client.organization()?,
-            template_id: template.rsplit('/').next().unwrap_or(template).to_owned(),
-            template: Some(catalog::Template {
-                display_name: text("title").unwrap_or_else(|| template.to_owned()),
-                description: text("description").unwrap_or_default(),
-                ..Default::default()
-            }),
-            request_id: request_id(),
-            validate_only: false,
-        })
-        .await?;
-    Ok(())
+    let done = publication::publish(client, template, version, document, &[STABLE.to_owned()]).await?;
+    Ok((done.name, done.change))
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! The command line.
 
 mod group;
+mod operation;
 mod operator;
+mod plan;
+mod project;
 mod template;
 
 use std::path::PathBuf;
@@ -10,15 +13,24 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use group::GroupCommand;
+pub use operation::{OpCommand, OperationArg, VoteArgs};
 pub use operator::{
     ConfigArgs, ConfigCommand, DoctorArgs, DriverCommand, DriverTestArgs, QuickstartArgs, RestoreArgs,
     ServeArgs, TokenArgs,
 };
+pub use plan::{PlanCommand, Planned};
+pub use project::{
+    DeploySpec, EnvChange, EnvCommand, EnvRemoval, EnvSpec, Executed, ProjectCommand, ProjectRemoval,
+    ProjectSpec, PromoteSpec, ResourceCommand, RunSpec, WaitArgs,
+};
 pub use template::TemplateCommand;
+
+use super::client::request_id;
+use super::exit;
 
 /// Pavior: self-service on golden paths, through one governed API.
 #[derive(Debug, Parser)]
-#[command(name = "pavior", version, after_help = EXIT_CODES)]
+#[command(name = "pavior", version, after_help = after_help())]
 pub struct Cli {
     /// How answers are printed.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, help_heading = GLOBAL)]
@@ -29,11 +41,14 @@ pub struct Cli {
     pub command: Command,
 }
 
+const OPERATIONS: &str =
+    "For those who run a platform: docs/operations.md says how to back up, restore and upgrade.";
+
 const GLOBAL: &str = "Global options";
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage or request, 3 not logged in or not allowed, \
-4 does not exist, 5 conflict, state or policy forbids, 6 waits for approval, 7 cannot be reached, \
-130 interrupted while watching (the operation goes on).";
+fn after_help() -> String {
+    format!("Exit codes:\n{}\n{OPERATIONS}", exit::help())
+}
 
 /// How answers are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -70,8 +85,10 @@ pub enum Command {
     /// Runs services: all of them in this process, or the ones named.
     Serve(ServeArgs),
     /// Brings databases to the current schema and ends.
+    #[command(after_help = OPERATIONS)]
     Migrate(ConfigArgs),
     /// Goes on after a database was set back to an older copy or lost. Stop the services first.
+    #[command(after_help = OPERATIONS)]
     Restore(RestoreArgs),
     /// Checks the configuration, or prints its defaults.
     #[command(subcommand)]
@@ -93,6 +110,13 @@ pub enum Command {
     Login(LoginArgs),
     /// Shows who you are.
     Whoami,
+    /// Lists what you may do with a resource.
+    Allowed {
+        /// The resource, for example projects/hello or groups/storefront, or by its whole name; the organization when
+        /// absent. It need not exist.
+        #[arg(default_value = "", hide_default_value = true)]
+        resource: String,
+    },
     /// Lists groups, and says who belongs to them.
     #[command(subcommand)]
     Group(GroupCommand),
@@ -105,16 +129,19 @@ pub enum Command {
     /// Makes, lists, shows and deletes projects.
     #[command(subcommand)]
     Project(ProjectCommand),
-    /// Makes, lists, shows and deletes environments.
+    /// Makes, lists, shows, changes and deletes environments.
     #[command(subcommand)]
     Env(EnvCommand),
+    /// Lists and shows what was made for projects and environments: repositories, databases, workloads.
+    #[command(subcommand)]
+    Resource(ResourceCommand),
     /// Runs a project's pipeline.
-    Run(RunArgs),
+    Run(Executed<RunSpec>),
     /// Deploys a run into an environment.
-    Deploy(DeployArgs),
+    Deploy(Executed<DeploySpec>),
     /// Puts what runs in one environment into another.
-    Promote(PromoteArgs),
-    /// Lists, follows, cancels and retries long-running operations.
+    Promote(Executed<PromoteSpec>),
+    /// Lists, follows, waits for, cancels, retries and deletes long-running operations.
     #[command(subcommand)]
     Op(OpCommand),
     /// Lists approvals.
@@ -169,265 +196,19 @@ pub struct ListArgs {
     pub limit: usize,
 }
 
-/// What long-running calls have in common.
+/// The id under which a change is asked for.
 #[derive(Debug, Clone, Args)]
-pub struct WaitArgs {
-    /// Comes back at once with the operation's name.
-    #[arg(long)]
-    pub no_wait: bool,
-    /// Makes the call repeatable: the same id with the same request gives the first answer.
-    #[arg(long)]
+pub struct RequestArgs {
+    /// Makes the call repeatable: the same id (a UUID) with the same request gives the first answer.
+    #[arg(long, value_name = "UUID")]
     pub request_id: Option<String>,
 }
 
-/// What a project is made from.
-#[derive(Debug, Clone, Args)]
-pub struct ProjectSpec {
-    /// The project's id, for example hello.
-    pub project: String,
-    /// The golden path, for example web-service or web-service@1.0.0; its channel `stable` when no version is given.
-    #[arg(long)]
-    pub template: String,
-    /// The group that will own it, for example storefront.
-    #[arg(long)]
-    pub owner: String,
-    /// A parameter, for example language=rust. May be repeated; values are YAML.
-    #[arg(short, long = "parameter", value_name = "KEY=VALUE")]
-    pub parameters: Vec<String>,
-}
-
-/// What an environment is made from.
-#[derive(Debug, Clone, Args)]
-pub struct EnvSpec {
-    /// The environment, for example hello/staging.
-    pub environment: String,
-    /// Its class; the environment's id when absent.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub class: String,
-    /// A parameter that differs from the project's. May be repeated; values are YAML.
-    #[arg(short, long = "parameter", value_name = "KEY=VALUE")]
-    pub parameters: Vec<String>,
-    /// How long it lives, in minutes.
-    #[arg(long)]
-    pub ttl_minutes: Option<u32>,
-}
-
-/// What becomes of a plan.
-#[derive(Debug, Args)]
-pub struct KeepArgs {
-    /// Keeps the plan, for `pavior plan execute`.
-    #[arg(long)]
-    pub keep: bool,
-}
-
-/// Plans.
-#[derive(Debug, Subcommand)]
-pub enum PlanCommand {
-    /// Plans a project.
-    Project {
-        #[command(flatten)]
-        spec: ProjectSpec,
-        #[command(flatten)]
-        keep: KeepArgs,
-    },
-    /// Plans an environment.
-    Env {
-        #[command(flatten)]
-        spec: EnvSpec,
-        #[command(flatten)]
-        keep: KeepArgs,
-    },
-    /// Plans a deployment.
-    Deploy {
-        #[command(flatten)]
-        spec: DeploySpec,
-        #[command(flatten)]
-        keep: KeepArgs,
-    },
-    /// Plans taking an environment down.
-    DeleteEnv {
-        /// The environment, for example hello/staging.
-        environment: String,
-        #[command(flatten)]
-        keep: KeepArgs,
-    },
-    /// Plans taking a project down.
-    DeleteProject {
-        /// The project, for example hello.
-        project: String,
-        #[command(flatten)]
-        force: ForceArgs,
-        #[command(flatten)]
-        keep: KeepArgs,
-    },
-    /// Shows a plan that was kept, or carried out.
-    Show {
-        /// The plan's id or name.
-        plan: String,
-    },
-    /// Carries a plan out that was kept, if nothing that decides what is done has changed since.
-    Execute {
-        /// The plan's id or name.
-        plan: String,
-        /// The digest of the plan that was seen; that of the plan as it was kept when absent.
-        #[arg(long, default_value = "", hide_default_value = true)]
-        digest: String,
-        #[command(flatten)]
-        wait: WaitArgs,
-    },
-}
-
-/// Whether what is in a project goes with it.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct ForceArgs {
-    /// Takes its environments down with it. Without this, a project that has any is not deleted.
-    #[arg(long)]
-    pub force: bool,
-}
-
-/// Project commands.
-#[derive(Debug, Subcommand)]
-pub enum ProjectCommand {
-    /// Makes a project from a golden path.
-    Create {
-        #[command(flatten)]
-        spec: ProjectSpec,
-        #[command(flatten)]
-        wait: WaitArgs,
-    },
-    /// Lists projects.
-    List(ListArgs),
-    /// Shows a project with what belongs to it.
-    Show {
-        /// The project, for example hello.
-        project: String,
-    },
-    /// Takes a project down.
-    Delete {
-        /// The project, for example hello.
-        project: String,
-        #[command(flatten)]
-        force: ForceArgs,
-        #[command(flatten)]
-        wait: WaitArgs,
-    },
-}
-
-/// Environment commands.
-#[derive(Debug, Subcommand)]
-pub enum EnvCommand {
-    /// Makes an environment.
-    Create {
-        #[command(flatten)]
-        spec: EnvSpec,
-        #[command(flatten)]
-        wait: WaitArgs,
-    },
-    /// Lists the environments of a project.
-    List {
-        /// The project, for example hello.
-        project: String,
-        #[command(flatten)]
-        list: ListArgs,
-    },
-    /// Shows an environment and its resources.
-    Show {
-        /// The environment, for example hello/development.
-        environment: String,
-    },
-    /// Takes an environment down.
-    Delete {
-        /// The environment, for example hello/staging.
-        environment: String,
-        #[command(flatten)]
-        wait: WaitArgs,
-    },
-}
-
-/// `pavior run`.
-#[derive(Debug, Args)]
-pub struct RunArgs {
-    /// The project, for example hello.
-    pub project: String,
-    /// The pipeline's id.
-    #[arg(long, default_value = "pipeline")]
-    pub pipeline: String,
-    /// The commit, branch or tag; the default branch when empty.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub revision: String,
-    #[command(flatten)]
-    pub wait: WaitArgs,
-}
-
-/// What is deployed, and where.
-#[derive(Debug, Clone, Args)]
-pub struct DeploySpec {
-    /// The environment, for example hello/development.
-    pub environment: String,
-    /// The run, by resource name or as PIPELINE/RUN; the newest successful one when empty.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub run: String,
-}
-
-/// `pavior deploy`.
-#[derive(Debug, Args)]
-pub struct DeployArgs {
-    #[command(flatten)]
-    pub spec: DeploySpec,
-    #[command(flatten)]
-    pub wait: WaitArgs,
-}
-
-/// `pavior promote`.
-#[derive(Debug, Args)]
-pub struct PromoteArgs {
-    /// The project, for example hello.
-    pub project: String,
-    /// The environment whose deployment is taken; ENVIRONMENT/DEPLOYMENT where several run in it.
-    #[arg(long)]
-    pub from: String,
-    /// The environment to put it into.
-    #[arg(long)]
-    pub to: String,
-    #[command(flatten)]
-    pub wait: WaitArgs,
-}
-
-/// Operation commands.
-#[derive(Debug, Subcommand)]
-pub enum OpCommand {
-    /// Lists operations.
-    List(ListArgs),
-    /// Shows an operation and its steps.
-    Show {
-        /// The operation, by id or resource name.
-        operation: String,
-    },
-    /// Follows an operation until it is done, or stuck.
-    Watch {
-        /// The operation, by id or resource name.
-        operation: String,
-    },
-    /// Stops an operation and undoes what it made.
-    Cancel {
-        /// The operation, by id or resource name.
-        operation: String,
-    },
-    /// Takes up an operation that is stuck.
-    Retry {
-        /// The operation, by id or resource name.
-        operation: String,
-    },
-}
-
-/// A vote.
-#[derive(Debug, Args)]
-pub struct VoteArgs {
-    /// The approval, by id or resource name.
-    pub approval: String,
-    /// Why.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub reason: String,
+impl RequestArgs {
+    /// The id that was given, or a fresh one.
+    pub fn id(&self) -> String {
+        self.request_id.clone().unwrap_or_else(request_id)
+    }
 }
 
 /// Audit commands.

@@ -201,6 +201,22 @@ impl Client {
         Ok(format!("organizations/{id}"))
     }
 
+    /// Completes a name that begins below the organization: `projects/hello` becomes
+    /// `organizations/acme/projects/hello`, and nothing becomes the organization. Full names pass.
+    pub fn name_within(&self, rest: &str) -> anyhow::Result<String> {
+        let parts: Vec<&str> = rest.split('/').collect();
+        match rest {
+            "" => self.organization(),
+            _ if rest.starts_with("organizations/") => Ok(rest.to_owned()),
+            _ if parts.len().is_multiple_of(2) && parts.iter().all(|part| !part.is_empty()) => {
+                Ok(format!("{}/{rest}", self.organization()?))
+            }
+            _ => Err(wrong_usage(format!(
+                "`{rest}` is not a name like projects/hello or projects/hello/environments/staging"
+            ))),
+        }
+    }
+
     /// Completes a short name: `hello` becomes `organizations/acme/projects/hello` for `["projects"]`, `hello/dev`
     /// becomes `…/projects/hello/environments/dev` for `["projects", "environments"]`. Full names pass.
     pub fn full_name(&self, short: &str, collections: &[&str]) -> anyhow::Result<String> {

@@ -13,7 +13,8 @@ use tonic::{Code, Status};
 
 use super::args::{ConnectionArgs, DoctorArgs};
 use super::client::Client;
-use super::failure::{self, Ended, exit};
+use super::exit::Exit;
+use super::failure::{self, Ended};
 use super::output::{self, Printer};
 use super::settings;
 use crate::serve::{Config, database_file, drivers_directory, load_config};
@@ -99,7 +100,7 @@ fn print(printer: Printer, report: Report) -> anyhow::Result<()> {
     let (problems, degraded) = (count(Level::Problem), count(Level::Degraded));
     let unchecked = count(Level::Unchecked);
     if printer.is_json() {
-        // What could not be looked at is not said to be well.
+        // A platform that could not be checked in full is not reported as healthy.
         let healthy = findings.is_empty();
         printer.value(&json!({
             "healthy": healthy, "findings": findings, "processes": processes, "resources": resources,
@@ -120,10 +121,10 @@ fn print(printer: Printer, report: Report) -> anyhow::Result<()> {
         return Ok(());
     }
     let message = format!("{problems} problem(s), {degraded} degraded, {unchecked} unchecked");
-    Err(Ended { message, code: exit::FAILED }.into())
+    Err(Ended { message, exit: Exit::Failed }.into())
 }
 
-/// Why something could not be asked for, in a line, and what to do about that.
+/// The reason why a service could not be asked, and advice.
 fn unasked(error: &anyhow::Error) -> (String, String) {
     let status = error.chain().find_map(|cause| cause.downcast_ref::<Status>());
     let why = match status {
@@ -131,11 +132,11 @@ fn unasked(error: &anyhow::Error) -> (String, String) {
         Some(status) => status.message().to_owned(),
         None => format!("{error:#}"),
     };
-    let advice = match (status, failure::exit_code(error)) {
-        (_, exit::UNAVAILABLE) => {
+    let advice = match (status, failure::exit_of(error)) {
+        (_, Exit::Unavailable) => {
             "start the platform, or wait until what is missing is back (or give --server), and run this again"
         }
-        (None, _) | (_, exit::DENIED) => {
+        (None, _) | (_, Exit::Denied) => {
             "log in as an operator, or give --server and --token-file (PAVIOR_TOKEN)"
         }
         _ => "see the log of the gateway, and run this again",
@@ -273,7 +274,7 @@ fn conditions(answer: &Value) -> Vec<(Level, String)> {
     for condition in answer["conditions"].as_array().into_iter().flatten() {
         let Some(reason) = condition["reason"].as_str() else { continue };
         let (role, name) = (text(&condition["role"]), text(&condition["name"]));
-        // What is not known to be harmless is not taken for it.
+        // An unknown severity counts as a problem.
         let level = if condition["severity"] == "degrades" { Level::Degraded } else { Level::Problem };
         let meaning = if level == Level::Degraded { "degraded" } else { "not ready" };
         found.push((level, format!("{role} is {meaning}: {name}: {reason}")));
@@ -284,7 +285,7 @@ fn conditions(answer: &Value) -> Vec<(Level, String)> {
     found
 }
 
-/// What drivers have against what is recorded.
+/// Differences between the drivers and the records of provisioning.
 async fn resources(report: &mut Report, args: &ConnectionArgs) {
     let answer = match diagnose(args).await {
         Ok(answer) => answer,
@@ -308,9 +309,12 @@ async fn resources(report: &mut Report, args: &ConnectionArgs) {
             Kind::Drifted => format!(
                 "`{resource}` differs from what is recorded: driver `{driver}` was last told something else of `{identity}`"
             ),
-            Kind::Orphaned | Kind::Unspecified => {
+            Kind::Orphaned => {
                 format!("driver `{driver}` has `{identity}` of `{resource}`, and nobody declares it")
             }
+            Kind::Overdue => format!("`{resource}` still stands although its time is over"),
+            // A kind that only a newer server knows is explained by its advice.
+            _ => format!("`{resource}` is not as it should be"),
         };
         report.problem("resources", what, advice);
     }

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::args::{ConnectionArgs, DriverTestArgs};
 use super::client::request_id;
-use super::failure::{Ended, OrUsage as _, exit, wrong_usage};
+use super::exit::Exit;
+use super::failure::{Ended, OrUsage as _, wrong_usage};
 use super::output::{self, Printer};
 
 /// Stands for the name of a check in the inputs, so that each works on things of its own.
@@ -33,7 +34,7 @@ pub(crate) async fn test(
     let options = RemoteOptions { redact: false, ..RemoteOptions::default() };
     let driver = RemoteDriver::connect_endpoint(&args.endpoint, tls, options).await.map_err(|error| {
         let message = format!("no driver at `{}`: {error}", args.endpoint);
-        Ended { message, code: exit::UNAVAILABLE }
+        Ended { message, exit: Exit::Unavailable }
     })?;
     let report = conformance::run(&subject(Arc::new(driver), args)?).await;
     show(printer, &report)?;
@@ -42,7 +43,7 @@ pub(crate) async fn test(
         failed => {
             let message =
                 format!("the driver breaks its contract in {failed} of {} checks", report.checks.len());
-            Err(Ended { message, code: exit::FAILED }.into())
+            Err(Ended { message, exit: Exit::Failed }.into())
         }
     }
 }
@@ -130,7 +131,7 @@ mod tests {
     fn refusal(args: &DriverTestArgs) -> String {
         let driver = Arc::new(FakeDriver::new("fake", &["thing"]));
         let error = subject(driver, args).unwrap_err();
-        assert_eq!(error.downcast_ref::<Ended>().unwrap().code, exit::USAGE);
+        assert_eq!(error.downcast_ref::<Ended>().unwrap().exit, Exit::Usage);
         error.to_string()
     }
 

@@ -2,28 +2,12 @@
 
 use std::fmt::Write as _;
 
+use pavior_rpc::ErrorReason;
+use pavior_rpc::problem::{self, Decoded};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-/// Exit codes, as `pavior help` lists them.
-pub mod exit {
-    /// The operation failed, or something that has no code of its own.
-    pub const FAILED: u8 = 1;
-    /// The command line or the request is wrong.
-    pub const USAGE: u8 = 2;
-    /// Not logged in, or not allowed.
-    pub const DENIED: u8 = 3;
-    /// It does not exist.
-    pub const NOT_FOUND: u8 = 4;
-    /// It exists already, has changed meanwhile, or its state or a policy forbids it.
-    pub const CONFLICT: u8 = 5;
-    /// It waits for approval.
-    pub const AWAITING_APPROVAL: u8 = 6;
-    /// The server, or something that it needs, cannot be reached.
-    pub const UNAVAILABLE: u8 = 7;
-    /// Interrupted while watching, as shells count it; what was watched goes on.
-    pub const INTERRUPTED: u8 = 130;
-}
+use super::exit::Exit;
 
 /// A command that ended otherwise than well, with its exit code and nothing more to say.
 #[derive(Debug, thiserror::Error)]
@@ -32,12 +16,12 @@ pub struct Ended {
     /// What to say.
     pub message: String,
     /// The exit code.
-    pub code: u8,
+    pub exit: Exit,
 }
 
 /// A mistake on the command line, or in what it points at.
 pub(crate) fn wrong_usage(message: impl Into<String>) -> anyhow::Error {
-    Ended { message: message.into(), code: exit::USAGE }.into()
+    Ended { message: message.into(), exit: Exit::Usage }.into()
 }
 
 /// Errors that are the caller's own mistake.
@@ -52,7 +36,7 @@ impl<T> OrUsage<T> for anyhow::Result<T> {
     }
 }
 
-/// Names the server in an error that never came from it.
+/// Adds the server's address to an error of the connection itself.
 pub(crate) fn at_server(error: anyhow::Error, server: &str) -> anyhow::Error {
     let unreached = error.chain().filter_map(|cause| cause.downcast_ref::<Status>()).any(is_local);
     if unreached { error.context(format!("cannot reach `{server}`")) } else { error }
@@ -80,26 +64,43 @@ pub(crate) fn is_local(status: &Status) -> bool {
 }
 
 /// The exit code for an error.
-pub fn exit_code(error: &anyhow::Error) -> u8 {
+pub fn exit_of(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
         if let Some(ended) = cause.downcast_ref::<Ended>() {
-            return ended.code;
+            return ended.exit;
         }
         if let Some(status) = cause.downcast_ref::<Status>() {
-            if is_local(status) {
-                return exit::UNAVAILABLE;
-            }
-            return match status.code() {
-                Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => exit::USAGE,
-                Code::Unauthenticated | Code::PermissionDenied => exit::DENIED,
-                Code::NotFound => exit::NOT_FOUND,
-                Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition => exit::CONFLICT,
-                Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => exit::UNAVAILABLE,
-                _ => exit::FAILED,
-            };
+            return exit_of_status(status);
         }
     }
-    exit::FAILED
+    Exit::Failed
+}
+
+/// The reason says more than the code: the end of an operation and the refusal of a request have codes of their own.
+fn exit_of_status(status: &Status) -> Exit {
+    if is_local(status) {
+        return Exit::Unavailable;
+    }
+    let decoded = problem::from_status(status);
+    let reasons = [
+        (ErrorReason::GuardrailDenied, Exit::Forbidden),
+        (ErrorReason::NotApproved, Exit::Forbidden),
+        (ErrorReason::StepFailed, Exit::OperationFailed),
+        (ErrorReason::ArtifactChanged, Exit::OperationFailed),
+        (ErrorReason::OperationStuck, Exit::Stuck),
+        (ErrorReason::Cancelled, Exit::Cancelled),
+    ];
+    if let Some((_, exit)) = reasons.into_iter().find(|(reason, _)| decoded.is(*reason)) {
+        return exit;
+    }
+    match status.code() {
+        Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => Exit::Usage,
+        Code::Unauthenticated | Code::PermissionDenied => Exit::Denied,
+        Code::NotFound => Exit::NotFound,
+        Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition => Exit::Conflict,
+        Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => Exit::Unavailable,
+        _ => Exit::Failed,
+    }
 }
 
 /// The error for people: the message, then the reason, the fields, the rules and what to do.
@@ -113,7 +114,7 @@ pub fn describe(error: &anyhow::Error) -> String {
         let text = cause.to_string();
         match cause.downcast_ref::<Ended>() {
             // Nothing is wrong: it waits for people, or somebody stopped watching.
-            Some(ended) if matches!(ended.code, exit::AWAITING_APPROVAL | exit::INTERRUPTED) => {
+            Some(ended) if matches!(ended.exit, Exit::AwaitingApproval | Exit::Interrupted) => {
                 out.push_str(&text);
             }
             // Libraries repeat their cause; once is enough.
@@ -136,18 +137,19 @@ fn describe_status(status: &Status, out: &mut String) {
         describe_connection(status, out);
         return;
     }
-    let details = status.get_error_details();
-    if let Some(info) = details.error_info() {
-        let _ = write!(out, "\n  reason: {} ({})", info.reason, code_name(status.code()));
-        let mut metadata: Vec<_> = info.metadata.iter().collect();
-        metadata.sort();
-        for (key, value) in metadata {
-            let _ = write!(out, "\n  {key}: {value}");
-        }
-    } else {
-        let _ = write!(out, "\n  reason: {}", code_name(status.code()));
+    let decoded = problem::from_status(status);
+    let needed = decoded.is(ErrorReason::HasDependents);
+    match decoded.reason.as_str() {
+        "" => drop(write!(out, "\n  reason: {}", code_name(status.code()))),
+        reason => drop(write!(out, "\n  reason: {reason} ({})", code_name(status.code()))),
     }
-    match details.bad_request().map(|b| b.field_violations.as_slice()).unwrap_or_default() {
+    let mut metadata: Vec<_> = decoded.metadata.iter().collect();
+    metadata.sort();
+    // Whether there are more dependents is said behind them.
+    for (key, value) in metadata.into_iter().filter(|(key, _)| !(needed && *key == "more")) {
+        let _ = write!(out, "\n  {key}: {value}");
+    }
+    match decoded.violations.as_slice() {
         // The message has said already what is wrong with it.
         [only] if status.message().contains(&only.description) => {
             let _ = write!(out, "\n  field: {}", only.field);
@@ -158,16 +160,42 @@ fn describe_status(status: &Status, out: &mut String) {
             }
         }
     }
-    for violation in details.precondition_failure().map(|p| p.violations.as_slice()).unwrap_or_default() {
-        let _ = write!(out, "\n  rule {}: {}", violation.subject, violation.description);
+    if needed {
+        describe_dependents(&decoded, out)
+    } else {
+        describe_preconditions(&decoded, out)
     }
-    if let Some(retry) = details.retry_info().and_then(|r| r.retry_delay) {
+    if let Some(retry) = decoded.retry_after {
         let _ = write!(out, "\n  try again in {} s", retry.as_secs().max(1));
     }
     if status.code() == Code::Unauthenticated {
         out.push_str(
             "\n  log in, again if the token has expired: pavior login --server URL --token-stdin < TOKEN_FILE",
         );
+    }
+}
+
+fn describe_preconditions(decoded: &Decoded, out: &mut String) {
+    for violation in &decoded.preconditions {
+        let what = if violation.r#type == "POLICY" { "rule " } else { "" };
+        let _ = write!(out, "\n  {what}{}: {}", violation.subject, violation.description);
+    }
+}
+
+/// Names what stands in the way, and what each of them needs where that is not the resource of the error itself.
+fn describe_dependents(decoded: &Decoded, out: &mut String) {
+    let resource = decoded.metadata.get("resource").map(String::as_str).unwrap_or_default();
+    out.push_str("\n  needed by:");
+    for violation in &decoded.preconditions {
+        let _ = write!(out, "\n    {}", violation.subject);
+        let other =
+            violation.description.contains('`') && !violation.description.contains(&format!("`{resource}`"));
+        if other {
+            let _ = write!(out, ", which {}", violation.description);
+        }
+    }
+    if decoded.metadata.get("more").is_some_and(|more| more == "true") {
+        out.push_str("\n    and others");
     }
 }
 
@@ -216,7 +244,7 @@ mod tests {
         {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
-        assert_eq!(exit_code(&error), exit::USAGE);
+        assert_eq!(exit_of(&error), Exit::Usage);
     }
 
     #[test]
@@ -232,10 +260,10 @@ mod tests {
 
     #[test]
     fn waiting_is_no_error_and_a_cause_is_said_once() {
-        let ended = |code| anyhow::Error::from(Ended { message: "so it is".to_owned(), code });
-        assert_eq!(describe(&ended(exit::AWAITING_APPROVAL)), "so it is");
-        assert_eq!(describe(&ended(exit::INTERRUPTED)), "so it is");
-        assert_eq!(describe(&ended(exit::USAGE)), "error: so it is");
+        let ended = |exit| anyhow::Error::from(Ended { message: "so it is".to_owned(), exit });
+        assert_eq!(describe(&ended(Exit::AwaitingApproval)), "so it is");
+        assert_eq!(describe(&ended(Exit::Interrupted)), "so it is");
+        assert_eq!(describe(&ended(Exit::Usage)), "error: so it is");
         let error = anyhow::anyhow!("no table").context("the database said: no table").context("cannot read");
         assert_eq!(describe(&error), "error: cannot read\n  because: the database said: no table");
     }
@@ -244,8 +272,38 @@ mod tests {
     fn mistakes_of_usage_have_their_code_wherever_they_stand() {
         let error: anyhow::Result<()> = Err(anyhow::anyhow!("inner").context("outer"));
         let error = error.or_usage().unwrap_err();
-        assert_eq!((error.to_string().as_str(), exit_code(&error)), ("outer: inner", exit::USAGE));
-        assert_eq!(exit_code(&error.context("more")), exit::USAGE);
+        assert_eq!((error.to_string().as_str(), exit_of(&error)), ("outer: inner", Exit::Usage));
+        assert_eq!(exit_of(&error.context("more")), Exit::Usage);
+    }
+
+    #[test]
+    fn a_failed_step_and_a_refusal_end_with_codes_of_their_own() {
+        let of =
+            |code, reason| exit_of(&Status::from(problem::Problem::new(code, reason, "so it is")).into());
+        for (code, reason, exit) in [
+            (Code::FailedPrecondition, ErrorReason::GuardrailDenied, Exit::Forbidden),
+            (Code::PermissionDenied, ErrorReason::NotApproved, Exit::Forbidden),
+            (Code::PermissionDenied, ErrorReason::AccessDenied, Exit::Denied),
+            (Code::FailedPrecondition, ErrorReason::StepFailed, Exit::OperationFailed),
+            (Code::FailedPrecondition, ErrorReason::OperationStuck, Exit::Stuck),
+            (Code::FailedPrecondition, ErrorReason::HasDependents, Exit::Conflict),
+            (Code::Cancelled, ErrorReason::Cancelled, Exit::Cancelled),
+        ] {
+            assert_eq!(of(code, reason), exit, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn dependents_are_named_one_in_a_line() {
+        let problem = problem::Problem::precondition(ErrorReason::HasDependents, "`p` is needed by others")
+            .with("resource", "p")
+            .with("more", "true")
+            .because("REFERENCE", "p/environments/a", "needs `p`")
+            .because("REFERENCE", "p/environments/b", "needs `q`");
+        let text = describe(&Status::from(problem).into());
+        let wanted = "error: `p` is needed by others\n  reason: HAS_DEPENDENTS (FAILED_PRECONDITION)\n  resource: p\n  \
+                      needed by:\n    p/environments/a\n    p/environments/b, which needs `q`\n    and others";
+        assert_eq!(text, wanted);
     }
 
     #[test]

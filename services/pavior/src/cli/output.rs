@@ -5,13 +5,14 @@ use std::io::Write as _;
 use anyhow::Context as _;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use pavior_proto::google::r#type::Money;
+use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_rpc::convert::{self, from_money};
 use prost::{Message, Name};
 use serde_json::Value;
 
 use super::args::Format;
 
-/// Prints what a command has to say, in the form that was asked for.
+/// Prints the answers of commands as a table or as JSON.
 #[derive(Debug, Clone, Copy)]
 pub struct Printer {
     format: Format,
@@ -148,6 +149,11 @@ pub fn within(name: &str) -> String {
 /// The last part of a resource name.
 pub fn id(name: &str) -> String {
     name.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+/// Where its workloads answer.
+pub(crate) fn urls(environment: &pb::Environment) -> String {
+    environment.endpoints.iter().map(|endpoint| endpoint.url.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// A time as RFC 3339, to the second.

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use pavior_rpc::convert;
 use serde_json::{Map, Value};
 
-use super::failure::OrUsage as _;
+use super::failure::{OrUsage as _, wrong_usage};
 
 /// Reads parameters; values are YAML, so that `3` is a number and `"3"` a text. `a.b=c` nests.
 pub(crate) fn parse(parameters: &[String]) -> anyhow::Result<Map<String, Value>> {
@@ -40,6 +40,40 @@ pub(crate) fn to_struct(parameters: &[String]) -> anyhow::Result<Option<prost_ty
     Ok(Some(convert::to_struct(&Value::Object(parse(parameters).or_usage()?))?))
 }
 
+/// The parameters that there are, with some of them set and others taken away.
+pub(crate) fn changed(
+    current: Option<&prost_types::Struct>,
+    set: &[String],
+    unset: &[String],
+) -> anyhow::Result<prost_types::Struct> {
+    let mut root = match current.map(convert::from_struct) {
+        Some(Value::Object(root)) => root,
+        _ => Map::new(),
+    };
+    for key in unset {
+        remove(&mut root, key).ok_or_else(|| wrong_usage(format!("--unset {key}: it is not set here")))?;
+    }
+    merge(&mut root, parse(set).or_usage()?);
+    Ok(convert::to_struct(&Value::Object(root))?)
+}
+
+fn remove(root: &mut Map<String, Value>, key: &str) -> Option<Value> {
+    match key.split_once('.') {
+        Some((group, rest)) => remove(root.get_mut(group)?.as_object_mut()?, rest),
+        None => root.shift_remove(key),
+    }
+}
+
+/// Groups are merged, values replaced.
+fn merge(root: &mut Map<String, Value>, set: Map<String, Value>) {
+    for (key, value) in set {
+        match (root.get_mut(&key), value) {
+            (Some(Value::Object(group)), Value::Object(set)) => merge(group, set),
+            (_, value) => drop(root.insert(key, value)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,5 +94,17 @@ mod tests {
         for wrong in [vec!["language"], vec!["a=1", "a=2"], vec!["a=1", "a.b=2"], vec![".=1"]] {
             assert!(parsed(&wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn single_parameters_are_changed_and_the_others_stay() {
+        let current =
+            convert::to_struct(&json!({"a": 1, "db": {"size": 1, "kind": "x"}, "b": true})).unwrap();
+        let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let change = |set: &[&str], unset: &[&str]| changed(Some(&current), &texts(set), &texts(unset));
+        let after = convert::from_struct(&change(&["db.size=3", "c=new"], &["b", "db.kind"]).unwrap());
+        assert_eq!(after, json!({"a": 1, "db": {"size": 3}, "c": "new"}));
+        let refused = change(&[], &["db.colour"]).unwrap_err().to_string();
+        assert_eq!(refused, "--unset db.colour: it is not set here");
     }
 }

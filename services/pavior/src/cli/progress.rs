@@ -16,7 +16,8 @@ use pavior_rpc::stream;
 use tonic::{Code, Status};
 
 use super::client::Client;
-use super::failure::{Ended, exit};
+use super::exit::Exit;
+use super::failure::Ended;
 use super::output;
 use super::retry::{self, Patience};
 
@@ -57,7 +58,7 @@ impl Progress {
         match event {
             Event::Operation(operation) => {
                 let state = metadata(&operation).unwrap_or_default().state();
-                // A break in the stream may tell it again.
+                // A stream that is resumed may repeat the state.
                 if std::mem::replace(&mut self.state, state) != state {
                     self.line(format!("  {}", output::state(state.as_str_name(), "STATE_")));
                 }
@@ -145,7 +146,7 @@ pub async fn follow(client: &Client, name: &str, until: Until, quiet: bool) -> a
         }
     };
     followed.await.map_err(|status: Status| given_up(status, &output::id(name)))?;
-    last.context("the server told nothing of the operation")
+    last.context("the server sent nothing about the operation")
 }
 
 /// When the connection is gone for good, the operation is not.
@@ -177,7 +178,7 @@ pub(crate) async fn follow_interruptibly(
                     "stopped watching; the operation goes on\n\
                      follow it with: pavior op watch {id}\nstop it with: pavior op cancel {id}"
                 ),
-                code: exit::INTERRUPTED,
+                exit: Exit::Interrupted,
             }
             .into())
         }
@@ -258,7 +259,7 @@ pub fn conclude(operation: &Operation) -> anyhow::Result<()> {
                 output::id(&metadata.approval),
                 output::id(&operation.name)
             ),
-            code: exit::AWAITING_APPROVAL,
+            exit: Exit::AwaitingApproval,
         }
         .into());
     }

@@ -13,7 +13,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// True for a call of which nobody knows what became: it may be made again when it is a read or has a request id.
+/// True for a call whose outcome is unknown: it may be repeated when it is a read or has a request id.
 pub(crate) fn is_break(status: &Status) -> bool {
     status.code() == Code::Unavailable || is_local(status)
 }
@@ -31,15 +31,15 @@ fn is_refused(status: &Status) -> bool {
     false
 }
 
-/// How long breaks are still borne.
+/// Retries a call for a limited time while the connection is broken.
 #[derive(Debug)]
 pub(crate) struct Patience {
-    /// There was a server at the address.
+    /// A server has answered at the address before.
     is_known: bool,
     until: Option<Instant>,
     longest: Duration,
     pause: Duration,
-    /// Whoever waits has been told.
+    /// The wait has been reported to the caller.
     has_said: bool,
 }
 

@@ -103,7 +103,7 @@ async fn tell(
     for (change, count) in counts {
         narrator.fact(&change.to_string(), &count.to_string());
     }
-    story::run(narrator, &people, &args.language).await?;
+    story::run(narrator, &people, directory, &args.language).await?;
     Ok(people)
 }
 

@@ -1,4 +1,4 @@
-//! The end of `pavior quickstart --exit`: everything is taken down through the API, and the ground is looked over.
+//! The end of `pavior quickstart --exit`: everything is taken down through the API.
 
 use std::path::Path;
 use std::time::Duration;

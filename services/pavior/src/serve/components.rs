@@ -18,45 +18,29 @@ use pavior_runtime::telemetry::Guard;
 use pavior_runtime::{Component, HealthCheck, Task};
 use pavior_store::Store;
 
-use super::installation::Ground;
+use super::config::{Config, DEV_OPERATOR, dev_issuer_directory, drivers_directory};
+use super::installation::Installation;
 use super::keys::{self, Secrets, Trust};
-use super::{Config, DEV_OPERATOR, Role, dev_issuer_directory, drivers_directory, remote_drivers};
+use super::remote_drivers;
+use super::role::Role;
 
-/// A stack to be served on a role's own listener.
-pub(super) struct Door {
+/// The stack of a role that is served on a listener of its own.
+pub(super) struct Listener {
     pub(super) role: Role,
     pub(super) stack: Stack,
 }
 
 /// Everything that runs in a process.
 pub(super) struct Assembly {
-    /// What is told of the whole process, and at each door.
+    /// The health service of each listener, and of the process as a whole.
     pub(super) health: Vec<Health>,
-    pub(super) doors: Vec<Door>,
+    pub(super) listeners: Vec<Listener>,
     pub(super) tasks: Vec<Task>,
     pub(super) checks: Vec<HealthCheck>,
     pub(super) closing: Vec<Task>,
     pub(super) git: Option<axum::Router>,
-    /// Of every stack.
+    /// The signal by which every stack ends its calls.
     pub(super) drain: Drain,
-}
-
-/// Applies the migrations of a role's database.
-pub(super) async fn migrate(role: Role, store: &Store) -> anyhow::Result<()> {
-    match role {
-        Role::Audit => pavior_audit::migrate(store).await?,
-        Role::Catalog => pavior_catalog::migrate(store).await?,
-        Role::Policy => pavior_policy::migrate(store).await?,
-        Role::Provisioning => pavior_provisioning::migrate(store).await?,
-        Role::Gateway => {}
-    }
-    Ok(())
-}
-
-/// Makes the data folder for its owner alone, and refuses one that others may enter.
-pub(super) fn data_folder(config: &Config) -> anyhow::Result<()> {
-    pavior_files::own_directory(&config.data_dir)
-        .with_context(|| format!("the data folder `{}` cannot be used", config.data_dir.display()))
 }
 
 /// What all components of a process share while it is put together.
@@ -74,14 +58,14 @@ struct Builder<'a> {
     instance: String,
     /// The services of this process that are built already, for those that call them.
     built: BTreeMap<Role, Transport>,
-    /// Of every stack.
+    /// The signal by which every stack ends its calls.
     drain: Drain,
     assembly: Parts,
 }
 
 #[derive(Default)]
 struct Parts {
-    doors: Vec<Door>,
+    listeners: Vec<Listener>,
     tasks: Vec<Task>,
     checks: Vec<HealthCheck>,
     closing: Vec<Task>,
@@ -97,23 +81,23 @@ pub(super) async fn assemble(
     telemetry: &Guard,
     addresses: &BTreeMap<&'static str, SocketAddr>,
 ) -> anyhow::Result<Assembly> {
-    data_folder(config)?;
+    config.own_data_folder()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids: Arc<dyn IdGen> = Arc::new(SystemIds);
-    let ground = Ground::look(config, roles, ids.as_ref()).await?;
-    ground.check_owners()?;
-    ground.check_losses()?;
-    let secrets = keys::secrets(config, roles, ground.first_start)?;
-    ground.check_keys(&secrets.checks)?;
-    let trust = Trust::load(config, roles, ground.first_start, &clock, &ids)?;
-    ground.claim(config, &secrets.checks).await?;
+    let installation = Installation::survey(config, roles, ids.as_ref()).await?;
+    installation.check_owners()?;
+    installation.check_losses()?;
+    let secrets = keys::secrets(config, roles, installation.first_start)?;
+    installation.check_keys(&secrets.checks)?;
+    let trust = Trust::load(config, roles, installation.first_start, &clock, &ids)?;
+    installation.claim(config, &secrets.checks).await?;
     let mut builder = Builder {
         config,
         roles: roles.iter().copied().collect(),
         telemetry,
         trust,
         secrets,
-        stores: ground.stores,
+        stores: installation.stores,
         instance: ids.uuid().to_string(),
         clock,
         ids,
@@ -187,7 +171,7 @@ impl Builder<'_> {
             max_message_bytes,
             ..self.limits(role.name())
         };
-        // Of itself alone: whether those that it asks are well is for its caller to see.
+        // A service reports its own health only: the health of its peers is for whoever calls both to see.
         let needs = component
             .services
             .iter()
@@ -198,7 +182,7 @@ impl Builder<'_> {
         self.built.insert(role, local(stack.clone()));
         self.assembly.health.push(health);
         if self.roles.len() < Role::ALL.len() {
-            self.assembly.doors.push(Door { role, stack });
+            self.assembly.listeners.push(Listener { role, stack });
         }
         self.assembly.tasks.extend(component.tasks);
         self.assembly.checks.extend(component.checks.into_iter().map(|check| check.of(role.name())));
@@ -289,7 +273,7 @@ impl Builder<'_> {
         key: DriversKey,
     ) -> anyhow::Result<pavior_drivers::Drivers> {
         let settings = &self.config.drivers;
-        // Whatever program this is: only `pavior` can stand in as the shim. Another one would start itself anew.
+        // Only `pavior` has the shim command. Any other program, such as a test, would start itself again.
         let program = settings.program.clone().context("`drivers.program` is not set")?;
         let shim = match &settings.shim {
             Some(command) => command.iter().map(|part| part.clone().into_os_string()).collect(),
@@ -341,7 +325,7 @@ impl Builder<'_> {
         };
         let mut component = pavior_gateway::build(&config, deps)?;
         self.assembly.tasks.append(&mut component.tasks);
-        // What runs in this process says itself how it is, and its own answer would wait for this one.
+        // A service of this process reports its health itself. A check of it through the gateway would wait for this one.
         let here = |check: &HealthCheck| self.built.keys().any(|role| role.name() == check.role);
         let checks = std::mem::take(&mut component.checks).into_iter().filter(|check| !here(check));
         let checks: Vec<_> = checks.map(|check| check.of(Role::Gateway.name())).collect();
@@ -361,10 +345,10 @@ impl Builder<'_> {
             let health = Health::needing(needs).await;
             let options = self.limits("gateway");
             let stack = pavior_gateway::front(&self.config.gateway, &component, options, &health)?;
-            self.assembly.doors.push(Door { role: Role::Gateway, stack });
+            self.assembly.listeners.push(Listener { role: Role::Gateway, stack });
             self.assembly.health.push(health);
         }
-        let Parts { doors, tasks, checks, closing, health, git, .. } = self.assembly;
-        Ok(Assembly { health, doors, tasks, checks, closing, git, drain: self.drain })
+        let Parts { listeners, tasks, checks, closing, health, git, .. } = self.assembly;
+        Ok(Assembly { health, listeners, tasks, checks, closing, git, drain: self.drain })
     }
 }

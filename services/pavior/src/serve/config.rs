@@ -11,7 +11,7 @@ use pavior_store::DatabaseConfig;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::Role;
+use super::role::Role;
 use crate::cli::args::ConfigArgs;
 
 /// Every setting with its default.
@@ -158,7 +158,7 @@ pub struct Limits {
 pub struct Shutdown {
     /// From NOT_SERVING until no more connections are taken.
     pub notice_ms: u64,
-    /// For calls that began to be answered; those that are not by then are told to come back.
+    /// For calls in progress; those that are not answered by then get UNAVAILABLE and can be repeated.
     pub grace_ms: u64,
     /// For background work to end.
     pub task_grace_ms: u64,
@@ -244,6 +244,12 @@ impl Config {
         ]
     }
 
+    /// Makes the data folder for its owner alone, and refuses one that others may enter.
+    pub(super) fn own_data_folder(&self) -> anyhow::Result<()> {
+        pavior_files::own_directory(&self.data_dir)
+            .with_context(|| format!("the data folder `{}` cannot be used", self.data_dir.display()))
+    }
+
     /// What an operator wants to see at a glance; no secret stands in it.
     pub fn summary(&self) -> String {
         let mut lines = vec![
@@ -315,6 +321,16 @@ impl Validate for Config {
             problems
                 .push("`limits.default_deadline_ms` must not be above `limits.max_deadline_ms`".to_owned());
         }
+        for (role, database) in self.databases() {
+            // One that is not named is a SQLite file in the data folder.
+            let url = match database.url.expose() {
+                "" => "sqlite://data".into(),
+                _ => database.url.clone(),
+            };
+            if let Err(error) = (DatabaseConfig { url, ..database.clone() }).validate() {
+                problems.push(format!("`{}.database`: {error}", role.name()));
+            }
+        }
         if let Err(error) = self.gateway.validate() {
             problems.push(format!("`gateway`: {error}"));
         }
@@ -382,6 +398,15 @@ mod tests {
         let overrides = [("listen.gatway".to_owned(), "127.0.0.1:1".to_owned())];
         let error = load_from(None, Vec::new(), &overrides).unwrap_err().to_string();
         assert!(error.contains("listen.gateway"), "{error}");
+    }
+
+    #[test]
+    fn a_database_of_another_kind_is_refused() {
+        let overrides = [("catalog.database.url".to_owned(), "mysql://u:hunter2@h/d".to_owned())];
+        let error = load_from(None, Vec::new(), &overrides).unwrap_err().to_string();
+        assert!(error.contains("`catalog.database`"), "{error}");
+        assert!(error.contains("`url` must begin with `sqlite://` or `postgres://`"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
     }
 
     #[test]

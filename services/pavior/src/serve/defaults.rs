@@ -1,7 +1,7 @@
 //! Every setting of a process with its default and its meaning: its own, and those of the services.
 
-use super::Role;
 use super::config::DEFAULTS;
+use super::role::Role;
 
 /// Where the settings of the services begin in the process's own.
 const SERVICES: &str = "[gateway]\n";
@@ -56,7 +56,7 @@ mod tests {
     use serde::de::value::StrDeserializer;
     use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 
-    use super::super::Config;
+    use super::super::config::Config;
     use super::*;
 
     /// Follows a path into the types of a configuration, and fails with the fields of the struct that is there.

@@ -1,8 +1,8 @@
 //! Which installation this process belongs to, and whether its databases, folders and keys are all of that one.
 //!
-//! A swapped or emptied database and a key that was made anew work at first, and destroy: secrets cannot be opened any
-//! more, tenants are served from nothing. So everything says whom it belongs to, and all of it is compared before
-//! anything is changed.
+//! A process would start over a swapped or emptied database, or with a new key, and then lose data: secrets could not be
+//! opened any more, and tenants would be served from an empty database. So every database and folder records the id of
+//! its installation, and all ids are compared before anything is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,23 +14,24 @@ use pavior_core::id::IdGen;
 use pavior_store::Store;
 use pavior_store::installation::{self, Claim, Survey};
 
-use super::{Config, Role, components};
+use super::config::Config;
+use super::role::Role;
 
 /// The name of the file in which a folder says to which installation it belongs.
 const FILE: &str = "installation";
 
 /// The databases of a process as they were found, and the installation that they are to belong to.
 #[derive(Debug)]
-pub(super) struct Ground {
+pub(super) struct Installation {
     /// The databases, connected.
     pub(super) stores: BTreeMap<Role, Store>,
-    /// What each says of itself.
+    /// What each database records about itself.
     surveys: BTreeMap<Role, Survey>,
     /// The id of the installation.
     pub(super) id: String,
-    /// Nothing is in use yet: keys may be made.
+    /// No database is in use yet, so that keys may be made.
     pub(super) first_start: bool,
-    /// All of the system is here.
+    /// Every role runs in this process.
     whole: bool,
 }
 
@@ -41,17 +42,17 @@ pub(super) type KeyChecks = BTreeMap<Role, Vec<KeyCheck>>;
 #[derive(Debug, Clone)]
 pub(super) struct KeyCheck {
     pub(super) name: &'static str,
-    /// What fits to this key and no other.
+    /// A value that is derived from the key and identifies it.
     pub(super) value: String,
-    /// Values of keys before it that are known on purpose.
+    /// The values of former keys that are configured.
     pub(super) former: Vec<String>,
     /// Where it is configured.
     pub(super) place: String,
 }
 
-impl Ground {
+impl Installation {
     /// Connects to the databases of the roles and looks at them. Changes nothing in them.
-    pub(super) async fn look(config: &Config, roles: &[Role], ids: &dyn IdGen) -> anyhow::Result<Self> {
+    pub(super) async fn survey(config: &Config, roles: &[Role], ids: &dyn IdGen) -> anyhow::Result<Self> {
         fs::create_dir_all(&config.data_dir)
             .with_context(|| format!("cannot make `{}`", config.data_dir.display()))?;
         let (mut stores, mut surveys) = (BTreeMap::new(), BTreeMap::new());
@@ -164,7 +165,7 @@ impl Ground {
             for (role, store) in &self.stores {
                 let failed = || format!("the database of {}", role.name());
                 if !established {
-                    components::migrate(*role, store).await.with_context(failed)?;
+                    role.migrate(store).await.with_context(failed)?;
                 }
                 let own = keys.get(role).into_iter().flatten();
                 let claim = Claim {
@@ -247,7 +248,7 @@ fn read(path: &Path) -> anyhow::Result<Option<String>> {
     Ok(Some(text))
 }
 
-/// Whoever reads finds the whole id or none.
+/// Writes the file atomically.
 fn write(path: &Path, id: &str) -> anyhow::Result<()> {
     let failed = || format!("cannot write `{}`", path.display());
     if let Some(folder) = path.parent() {

@@ -12,8 +12,9 @@ use pavior_core::clock::Clock;
 use pavior_core::digest::key_check;
 use pavior_core::id::{IdGen, SystemIds};
 
+use super::config::Config;
 use super::installation::{self, KeyCheck, KeyChecks};
-use super::{Config, Role};
+use super::role::Role;
 
 /// Makes the keys of a system whose services run apart: `private/{role}/{role}.pem`, so that each service is given its
 /// own folder and no other, `public/{role}.pub.pem` for all to read, and the keys that replicas share. What is there
@@ -42,7 +43,7 @@ pub(super) struct Secrets {
     pub(super) page_token: [u8; 32],
     /// Seals secret outputs; present where provisioning runs.
     pub(super) sealing: Option<[u8; 32]>,
-    /// By what the databases know them again.
+    /// The check values that databases record for these keys.
     pub(super) checks: KeyChecks,
 }
 
@@ -83,7 +84,7 @@ fn signing_check(config: &Config, make: bool) -> anyhow::Result<KeyCheck> {
     Ok(KeyCheck { name: "audit signing key", value, former: config.audit.former_keys.clone(), place })
 }
 
-/// Why a key is not made.
+/// The error for a key file that is missing and must not be made anew.
 fn missing(file: &Path) -> String {
     format!(
         "`{}` is missing. A key is made beside empty databases only, because what was protected with the one before could \
@@ -154,7 +155,7 @@ impl Trust {
         Ok(Self { verifier, clock: clock.clone(), ids: ids.clone(), private, public, make })
     }
 
-    /// What this process is to others in a role.
+    /// The identity with which a role of this process calls others.
     pub(super) fn identity(&self, role: Role) -> anyhow::Result<ServiceIdentity> {
         let signer = InternalSigner::from_key(own_key(role, &self.private, &self.public, self.make)?);
         Ok(ServiceIdentity::new(role.name(), signer, self.clock.clone(), self.ids.clone()))

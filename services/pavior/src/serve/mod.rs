@@ -9,10 +9,10 @@ mod keys;
 mod operator;
 mod remote_drivers;
 mod restore;
+mod role;
 mod system;
 
 use anyhow::Context as _;
-use clap::ValueEnum;
 
 use crate::cli::args::{ConfigArgs, ConfigCommand, ServeArgs};
 use crate::cli::failure::wrong_usage;
@@ -21,38 +21,8 @@ pub(crate) use config::this_program;
 pub use config::{Config, DEV_OPERATOR, Listen, database_file, dev_issuer_directory, drivers_directory};
 pub use keys::generate as generate_keys;
 pub use restore::run as restore;
+pub use role::Role;
 pub use system::System;
-
-/// A service of the platform.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
-pub enum Role {
-    /// What happened, provably.
-    Audit,
-    /// What exists, and what may be asked for.
-    Catalog,
-    /// Who may do what, and what may be made.
-    Policy,
-    /// Making it so.
-    Provisioning,
-    /// The only public listener.
-    Gateway,
-}
-
-impl Role {
-    /// Every role, in the order in which they depend on each other.
-    pub const ALL: [Self; 5] = [Self::Audit, Self::Catalog, Self::Policy, Self::Provisioning, Self::Gateway];
-
-    /// The role's name, as it stands in tokens, in configuration and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Audit => "audit",
-            Self::Catalog => "catalog",
-            Self::Policy => "policy",
-            Self::Provisioning => "provisioning",
-            Self::Gateway => "gateway",
-        }
-    }
-}
 
 /// `pavior serve`.
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
@@ -79,14 +49,12 @@ pub fn load_config(args: &ConfigArgs) -> anyhow::Result<Config> {
 /// `pavior migrate`: every service migrates when it is built, so building and dropping them is all there is to do.
 pub async fn migrate(args: &ConfigArgs) -> anyhow::Result<()> {
     let config = config::load(args)?;
-    components::data_folder(&config)?;
+    config.own_data_folder()?;
     for (role, url) in config.databases() {
         let store = pavior_store::Store::connect(url, role.name())
             .await
             .with_context(|| format!("the database of {}", role.name()))?;
-        components::migrate(role, &store)
-            .await
-            .with_context(|| format!("the database of {}", role.name()))?;
+        role.migrate(&store).await.with_context(|| format!("the database of {}", role.name()))?;
         eprintln!("{}: up to date", role.name());
     }
     Ok(())

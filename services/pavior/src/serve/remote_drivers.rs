@@ -20,18 +20,18 @@ const FIRST_TRY: Duration = Duration::from_secs(3);
 /// Before one that was away is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// One of the configuration.
+/// A configured driver.
 struct Wanted {
     endpoint: String,
     tls: Option<ClientTls>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdGen>,
     registry: Registry,
-    /// Why it is not connected.
+    /// The error of the last attempt.
     trouble: Arc<Mutex<String>>,
 }
 
-/// Connects what is there, and gives what is left to do: a check for each, and the task that connects the others.
+/// Connects the drivers that answer; returns a health check for each, and the task that connects the others.
 pub(super) async fn connect(
     settings: &[config::RemoteDriver],
     registry: &Registry,
@@ -112,7 +112,7 @@ impl Wanted {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = format!("{error:#}");
     }
 
-    /// What it makes waits while it is away, and everything else works.
+    /// A driver that is away degrades the process: only the operations that need it wait.
     fn check(&self) -> HealthCheck {
         let (endpoint, registry, trouble) =
             (self.endpoint.clone(), self.registry.clone(), self.trouble.clone());

@@ -21,19 +21,22 @@ use pavior_store::outbox::{self, Apart, Position, Standing};
 use pavior_store::{DatabaseConfig, Store};
 use serde_json::{Value, json};
 
-use super::installation::Ground;
-use super::{Config, Role, components, config, keys, operator};
+use super::config::{self, Config};
+use super::installation::Installation;
+use super::role::Role;
+use super::{keys, operator};
 use crate::cli::args::RestoreArgs;
-use crate::cli::failure::{Ended, exit};
+use crate::cli::exit::Exit;
+use crate::cli::failure::Ended;
 use crate::cli::output::{self, Printer};
 
 /// The services with an outbox.
 const PRODUCERS: [Role; 3] = [Role::Catalog, Role::Policy, Role::Provisioning];
-/// What to look at afterwards.
+/// The next step for the operator.
 const AFTERWARDS: &str =
     "Start the services, then look at `pavior doctor` for what drivers have and nobody declares.";
 
-/// Something that does not fit together.
+/// A difference between databases that has to be repaired.
 #[derive(Debug)]
 enum Finding {
     /// A service's numbers and the log's.
@@ -51,8 +54,8 @@ enum Finding {
 /// `pavior restore`.
 pub async fn run(args: &RestoreArgs, printer: Printer) -> anyhow::Result<()> {
     let config = config::load(&args.config)?;
-    let workshop = Workshop::open(&config, args).await?;
-    let findings = workshop.look().await?;
+    let restoration = Restoration::open(&config, args).await?;
+    let findings = restoration.look().await?;
     let lost: Vec<String> = findings.iter().filter_map(Finding::lost).collect();
     if !args.dry_run && !args.accept_lost_records && !lost.is_empty() {
         let message = format!(
@@ -60,17 +63,17 @@ pub async fn run(args: &RestoreArgs, printer: Printer) -> anyhow::Result<()> {
              again; where there is none, say --accept-lost-records and why with --reason",
             lost.join("; ")
         );
-        return Err(Ended { message, code: exit::FAILED }.into());
+        return Err(Ended { message, exit: Exit::Failed }.into());
     }
-    let (done, mended) = match args.dry_run {
+    let (done, repaired) = match args.dry_run {
         true => (Vec::new(), Ok(())),
-        false => workshop.mend_all(&findings).await,
+        false => restoration.repair_all(&findings).await,
     };
-    // Whatever came of it: what is done is not found again, so that it is told now or never.
+    // Reported even after a failure: a repaired finding is not found by the next run.
     report(&findings, (!args.dry_run).then_some(done.as_slice()), printer)?;
-    mended.context("not all of it is done; run this again")?;
+    repaired.context("not all of it is done; run this again")?;
     if !args.dry_run {
-        for store in workshop.ground.stores.values() {
+        for store in restoration.installation.stores.values() {
             store.close().await?;
         }
     }
@@ -80,7 +83,7 @@ pub async fn run(args: &RestoreArgs, printer: Printer) -> anyhow::Result<()> {
         (true, ..) => "there is something to restore".to_owned(),
         (false, ..) => format!("stays held, because this cannot mend it: {}", damaged.join(", ")),
     };
-    Err(Ended { message, code: exit::FAILED }.into())
+    Err(Ended { message, exit: Exit::Failed }.into())
 }
 
 async fn survey(store: &Store, role: Role) -> anyhow::Result<Survey> {
@@ -88,8 +91,8 @@ async fn survey(store: &Store, role: Role) -> anyhow::Result<Survey> {
     found.with_context(|| format!("the database of {}", role.name()))
 }
 
-struct Workshop {
-    ground: Ground,
+struct Restoration {
+    installation: Installation,
     ledger: Ledger,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdGen>,
@@ -100,39 +103,39 @@ struct Workshop {
     _scratch: Option<tempfile::TempDir>,
 }
 
-impl Workshop {
+impl Restoration {
     async fn open(config: &Config, args: &RestoreArgs) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn IdGen> = Arc::new(SystemIds);
-        let ground = Ground::look(config, &Role::ALL, ids.as_ref()).await?;
-        ground.check_owners()?;
-        let make = ground.first_start || (args.accept_keys && !args.dry_run);
+        let installation = Installation::survey(config, &Role::ALL, ids.as_ref()).await?;
+        installation.check_owners()?;
+        let make = installation.first_start || (args.accept_keys && !args.dry_run);
         let secrets = keys::secrets(config, &Role::ALL, make)?;
         if !args.accept_keys {
-            ground.check_keys(&secrets.checks)?;
+            installation.check_keys(&secrets.checks)?;
         }
         if !args.dry_run {
             keys::Trust::load(config, &Role::ALL, make, &clock, &ids)?;
-            ground.claim(config, &secrets.checks).await?;
+            installation.claim(config, &secrets.checks).await?;
         }
-        let mut audit = ground.stores.get(&Role::Audit).context("no audit database")?.clone();
+        let mut audit = installation.stores.get(&Role::Audit).context("no audit database")?.clone();
         let mut scratch = None;
         if !survey(&audit, Role::Audit).await?.has_schema {
             // Nothing is changed by looking: what would be asked of the empty log is asked of one beside it.
             let folder = pavior_files::temporary_directory("pavior-restore-")?;
             let url = format!("sqlite://{}?mode=rwc", folder.path().join("audit.db").display());
             audit = Store::connect(&DatabaseConfig::at(url), Role::Audit.name()).await?;
-            components::migrate(Role::Audit, &audit).await?;
+            Role::Audit.migrate(&audit).await?;
             scratch = Some(folder);
         }
         let ledger = Ledger::open(&config.audit, audit)?;
         let (operator, reason) = (operator::name(), args.reason.clone());
-        Ok(Self { ground, ledger, clock, ids, operator, reason, _scratch: scratch })
+        Ok(Self { installation, ledger, clock, ids, operator, reason, _scratch: scratch })
     }
 
     /// An outbox of a database that has no tables yet cannot be asked, nor need it be.
     fn producer(&self, role: Role) -> Option<&Store> {
-        self.ground.stores.get(&role)
+        self.installation.stores.get(&role)
     }
 
     async fn look(&self) -> anyhow::Result<Vec<Finding>> {
@@ -178,7 +181,7 @@ impl Workshop {
         Ok(findings)
     }
 
-    /// What people can still answer although nobody asks it any more.
+    /// Pending approvals whose operation provisioning no longer knows.
     async fn orphaned(&self, provisioning_has_schema: bool) -> anyhow::Result<Vec<Pending>> {
         let Some(policy) = self.producer(Role::Policy) else { return Ok(Vec::new()) };
         if !survey(policy, Role::Policy).await?.has_schema {
@@ -195,15 +198,15 @@ impl Workshop {
     }
 
     /// Goes through the findings up to the first that fails; says of each whether it is done.
-    async fn mend_all(&self, findings: &[Finding]) -> (Vec<bool>, anyhow::Result<()>) {
+    async fn repair_all(&self, findings: &[Finding]) -> (Vec<bool>, anyhow::Result<()>) {
         let mut done = vec![false; findings.len()];
-        let mended = self.mend_each(findings, &mut done).await;
-        (done, mended)
+        let repaired = self.repair_each(findings, &mut done).await;
+        (done, repaired)
     }
 
-    async fn mend_each(&self, findings: &[Finding], done: &mut [bool]) -> anyhow::Result<()> {
+    async fn repair_each(&self, findings: &[Finding], done: &mut [bool]) -> anyhow::Result<()> {
         for (finding, done) in findings.iter().zip(done.iter_mut()) {
-            *done = self.mend(finding).await?;
+            *done = self.repair(finding).await?;
         }
         // The logs are one step: what is missing is the same for all of them.
         let lost: Vec<LogFinding> = findings.iter().filter_map(Finding::lost_log).cloned().collect();
@@ -220,7 +223,7 @@ impl Workshop {
     }
 
     /// Does what is to be done about a finding by itself; false when nothing is.
-    async fn mend(&self, finding: &Finding) -> anyhow::Result<bool> {
+    async fn repair(&self, finding: &Finding) -> anyhow::Result<bool> {
         match finding {
             Finding::Producer { role, position, produced, apart } => {
                 let store = self.producer(*role).context("no database")?;
@@ -250,7 +253,7 @@ impl Workshop {
         Ok(true)
     }
 
-    /// What the installation's log, and that of every organization that is touched, are told.
+    /// The events for the log of the installation and of every affected organization.
     async fn events(
         &self,
         role: Role,
@@ -262,7 +265,7 @@ impl Workshop {
             self.ledger.logs_after(role.name(), epoch, position.last).await?.into_iter().collect();
         logs.insert(INSTALLATION.to_owned());
         let detail = detail(role, apart);
-        let event = |log: &String| self.event(log, role.name(), told(role, apart), detail.clone());
+        let event = |log: &String| self.event(log, role.name(), describe(role, apart), detail.clone());
         Ok(logs.iter().map(event).collect())
     }
 
@@ -287,8 +290,8 @@ impl Workshop {
     }
 }
 
-/// In words, with the service and the numbers that are missing.
-fn told(role: Role, apart: &Apart) -> String {
+/// A difference between a service and the audit log, for people.
+fn describe(role: Role, apart: &Apart) -> String {
     let role = role.name();
     match apart {
         Apart::Behind { epoch, last, recorded } => format!(
@@ -353,7 +356,7 @@ fn log_detail(found: &LogFinding) -> Value {
 }
 
 /// What is wrong with a log, and what is done about it.
-fn log_told(found: &LogFinding) -> (String, &'static str) {
+fn describe_log(found: &LogFinding) -> (String, &'static str) {
     let LogFinding { log, waiting, .. } = found;
     match (&found.damage, found.lost()) {
         (Some(why), _) => (
@@ -390,21 +393,23 @@ impl Finding {
     fn lost(&self) -> Option<String> {
         match self {
             Self::Log(found) => found.lost(),
-            Self::Producer { role, apart: apart @ Apart::LogBehind { .. }, .. } => Some(told(*role, apart)),
+            Self::Producer { role, apart: apart @ Apart::LogBehind { .. }, .. } => {
+                Some(describe(*role, apart))
+            }
             Self::Producer { .. } | Self::UnderWay(_) | Self::Orphaned(_) | Self::Expiring(_) => None,
         }
     }
 
     /// What is wrong, what is done about it, and the same for programs.
-    fn told(&self) -> (String, &'static str, Value) {
+    fn describe(&self) -> (String, &'static str, Value) {
         match self {
             Self::Producer { role, apart, .. } => (
-                told(*role, apart),
+                describe(*role, apart),
                 "begins a new epoch, records the gap, hands over what still waits",
                 detail(*role, apart),
             ),
             Self::Log(found) => {
-                let (what, action) = log_told(found);
+                let (what, action) = describe_log(found);
                 (what, action, log_detail(found))
             }
             Self::UnderWay(names) => (
@@ -429,18 +434,18 @@ impl Finding {
     }
 }
 
-/// Says what was found, and of each whether it is `done`; none of a look that changes nothing.
+/// Prints the findings, each with whether it is repaired; `done` is absent for a dry run.
 fn report(findings: &[Finding], done: Option<&[bool]>, printer: Printer) -> anyhow::Result<()> {
     let is_done = |at: usize| done.and_then(|done| done.get(at).copied());
     if printer.is_json() {
-        let told = findings.iter().enumerate().map(|(at, finding)| {
-            let (what, action, detail) = finding.told();
+        let described = findings.iter().enumerate().map(|(at, finding)| {
+            let (what, action, detail) = finding.describe();
             let done = is_done(at).unwrap_or_default();
             json!({ "finding": what, "action": action, "done": done, "detail": detail })
         });
-        let told: Vec<Value> = told.collect();
+        let described: Vec<Value> = described.collect();
         let next = if findings.is_empty() || done.is_none() { Value::Null } else { AFTERWARDS.into() };
-        return printer.value(&json!({ "dryRun": done.is_none(), "findings": told, "next": next }));
+        return printer.value(&json!({ "dryRun": done.is_none(), "findings": described, "next": next }));
     }
     if findings.is_empty() {
         return output::say(
@@ -448,7 +453,7 @@ fn report(findings: &[Finding], done: Option<&[bool]>, printer: Printer) -> anyh
         );
     }
     for (at, finding) in findings.iter().enumerate() {
-        let (what, action, _) = finding.told();
+        let (what, action, _) = finding.describe();
         let done = match is_done(at) {
             None => "would be done",
             Some(true) => "done",

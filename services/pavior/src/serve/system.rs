@@ -12,9 +12,9 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::components::{Assembly, Door};
+use super::components::{self, Assembly, Listener};
 use super::config::Config;
-use super::{Role, components};
+use super::role::Role;
 
 /// A system, or a part of one, that runs in this process. Several live side by side.
 #[derive(Debug)]
@@ -32,13 +32,13 @@ impl System {
     }
 
     /// Starts roles. Returns once every listener is open and every component is built; listeners are bound before
-    /// anything else, so that a port in use is told at once.
+    /// anything else, so that a port in use is reported at once.
     pub async fn start_with(config: Config, roles: &[Role], telemetry: Guard) -> anyhow::Result<Self> {
         let mut listeners = bind(&config, roles).await?;
         let addresses = addresses(&listeners)?;
         let tls = tls(&config)?;
         let assembly = components::assemble(&config, roles, &telemetry, &addresses).await?;
-        let Assembly { health, doors, tasks, checks, closing, git, drain } = assembly;
+        let Assembly { health, listeners: served, tasks, checks, closing, git, drain } = assembly;
         let grace = Duration::from_millis(config.shutdown.grace_ms);
         let options = SupervisorOptions {
             notice: Duration::from_millis(config.shutdown.notice_ms),
@@ -48,8 +48,8 @@ impl System {
         };
         let mut supervisor =
             Supervisor::new(options).health(health).checks(checks).tasks(tasks).closing(closing);
-        for Door { role, stack } in doors {
-            let listener = listeners.remove(role.name()).context("a door without a listener")?;
+        for Listener { role, stack } in served {
+            let listener = listeners.remove(role.name()).context("a service has no listener")?;
             let public = role == Role::Gateway;
             let serve = ServeOptions {
                 tls: tls.clone().filter(|_| public),
@@ -115,7 +115,7 @@ impl System {
 
     /// Ends the system in phases.
     pub async fn stop(self) -> anyhow::Result<()> {
-        // When it has ended by itself, the reason comes from the handle.
+        // The send fails when the system has ended by itself; the handle then has the reason.
         let _ = self.stop.send("stop").await;
         self.running.await?
     }
@@ -134,8 +134,8 @@ impl System {
     }
 }
 
-/// Nothing is wrong but that records do not get to the audit log, as when a database was set back: what there is can be
-/// read until an operator has acted.
+/// True when only the delivery of audit records fails, as after a database was set back: reads still work, and changes
+/// are refused until an operator has acted.
 fn changes_are_refused(report: &Report) -> bool {
     let failing = failing(report);
     !failing.is_empty() && failing.iter().all(|condition| condition.name.ends_with(" outbox"))
@@ -165,9 +165,11 @@ async fn bind(config: &Config, roles: &[Role]) -> anyhow::Result<BTreeMap<&'stat
     }
     let mut listeners = BTreeMap::new();
     for (name, address) in wanted {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address} (`listen.{name}`)"))?;
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!(
+                "`listen.{name}` = {address}: must be an address of this machine with a free port, or port 0"
+            )
+        })?;
         listeners.insert(name, listener);
     }
     Ok(listeners)

@@ -6,7 +6,8 @@ use pavior_resource::{Answer, create, delete, get, list, update};
 use tonic::Request;
 
 use super::Api;
-use crate::domain::record::{RoleBindingFields, RoleFields};
+use crate::domain::role::RoleFields;
+use crate::domain::role_binding::RoleBindingFields;
 
 #[tonic::async_trait]
 impl AccessService for Api {
@@ -63,7 +64,7 @@ impl AccessService for Api {
     }
 
     async fn get_decision(&self, request: Request<pb::GetDecisionRequest>) -> Answer<pb::Decision> {
-        self.kept_decision(request).await
+        self.decision(request).await
     }
 
     async fn list_decisions(

@@ -9,20 +9,22 @@ use pavior_resource::{
     Answer, ChangeContext, Error as ResourceError, Scope, Service as _, Wire, close, list_query, name, once,
     open_page, parent, read_request, respond, times,
 };
-use pavior_rpc::Problem;
 use pavior_rpc::convert::to_timestamp;
+use pavior_rpc::{Problem, validate};
 use time::OffsetDateTime;
 use tonic::Request;
 
-use super::{Api, decision};
+use super::{Api, decide};
 use crate::app::App;
-use crate::app::approval::{Cancel, CastRequest};
-use crate::domain::approval::{Choice, State, Vote};
-use crate::domain::record::{ApprovalFields, CastVote, Requirement};
+use crate::app::approval::{ApprovalRequest, CancelRequest, VoteRequest, merge};
+use crate::domain::annotation::MAX_QUORUM;
+use crate::domain::approval::{ApprovalFields, CastVote, Choice, Requirement, State, Vote};
 use crate::error::Error;
 
-/// Most that one batch asks for.
+/// Most approvals in one batch.
 const MAX_BATCH: usize = 1_000;
+/// Longest reason, in bytes.
+const MAX_REASON: usize = 4_000;
 
 impl Wire for ApprovalFields {
     type Message = pb::Approval;
@@ -107,7 +109,96 @@ fn encode_vote(cast: CastVote) -> pb::approval::Vote {
     pb::approval::Vote { voter, choice, reason, vote_time, plan_digest }
 }
 
-/// As it is shown at a time, which ends a request whether or not that could be written down.
+/// Decodes a request for an approval. All fields of an approval are output only, hence the required ones are checked here.
+fn approval_request(request: &decision_pb::CreateApprovalRequest) -> Result<ApprovalRequest, Problem> {
+    let mut violations = validate::violations(request)?;
+    let organization = decide::organization(&request.parent, "parent", &mut violations);
+    let wire = request.approval.clone().unwrap_or_default();
+    let required = [
+        ("action", wire.action.is_empty()),
+        ("resource", wire.resource.is_empty()),
+        ("operation", wire.operation.is_empty()),
+        ("plan", wire.plan.is_empty()),
+        ("plan_digest", wire.plan_digest.is_empty()),
+        ("requirements", wire.requirements.is_empty()),
+    ];
+    for (field, missing) in required {
+        if request.approval.is_some() && missing {
+            violations.add(format!("approval.{field}"), Fault::Required, "is required");
+        }
+    }
+    let requirements = requirements(wire.requirements, &organization, &mut violations);
+    let root = format!("organizations/{organization}/");
+    for (field, name) in [("resource", &wire.resource), ("operation", &wire.operation), ("plan", &wire.plan)]
+    {
+        if !name.is_empty() && !format!("{name}/").starts_with(&root) {
+            violations.add(
+                format!("approval.{field}"),
+                Fault::Conflict,
+                format!("`{name}` is not in `{root}`"),
+            );
+        }
+    }
+    violations.into_result()?;
+    Ok(ApprovalRequest {
+        organization,
+        requester: wire.requester,
+        author: wire.author,
+        action: wire.action,
+        resource: wire.resource,
+        operation: wire.operation,
+        plan: wire.plan,
+        plan_digest: wire.plan_digest,
+        summary: wire.summary,
+        requirements: merge(requirements),
+    })
+}
+
+fn requirements(
+    wire: Vec<pb::ApprovalRequirement>,
+    organization: &str,
+    violations: &mut pavior_rpc::Violations,
+) -> Vec<Requirement> {
+    let mut requirements = Vec::with_capacity(wire.len());
+    for (at, one) in wire.into_iter().enumerate() {
+        let field = format!("approval.requirements[{at}]");
+        let pb::ApprovalRequirement { quorum, group: name, rule_ids, ttl } = one;
+        if name.is_empty() {
+            violations.add(format!("{field}.group"), Fault::Required, "is required");
+        }
+        let group = decide::group(&name, organization, &format!("{field}.group"), violations);
+        let quorum = u32::try_from(quorum).ok().filter(|quorum| (1..=MAX_QUORUM).contains(quorum));
+        if quorum.is_none() {
+            violations.add(
+                format!("{field}.quorum"),
+                Fault::OutOfRange,
+                format!("must be 1 to {MAX_QUORUM}"),
+            );
+        }
+        if ttl.as_ref().is_some_and(|ttl| ttl.seconds <= 0) {
+            violations.add(format!("{field}.ttl"), Fault::OutOfRange, "must be positive");
+        }
+        let ttl_seconds = ttl.map(|ttl| ttl.seconds);
+        if let (Some(group), Some(quorum)) = (group, quorum) {
+            requirements.push(Requirement { group: group.id, quorum, rule_ids, ttl_seconds });
+        }
+    }
+    requirements
+}
+
+/// Checks the reason of a vote or a cancellation.
+fn check_reason(reason: &str) -> Result<(), Problem> {
+    if reason.len() > MAX_REASON {
+        return Err(Problem::invalid_field(
+            "reason",
+            Fault::TooLong,
+            format!("is longer than {MAX_REASON} bytes"),
+        ));
+    }
+    Ok(())
+}
+
+/// An approval as of `now`: one that is due is expired, even if that is not written yet.
 fn encode_at(stored: &Stored<ApprovalFields>, now: OffsetDateTime) -> pb::Approval {
     let mut message = ApprovalFields::encode(stored);
     if stored.fields.state == State::Pending && now >= stored.fields.expire_time {
@@ -163,17 +254,17 @@ impl Api {
         &self,
         request: Request<pb::ListApprovalsRequest>,
     ) -> Answer<pb::ListApprovalsResponse> {
-        type Asked = pb::ListApprovalsRequest;
+        type List = pb::ListApprovalsRequest;
         let (permit, request) = read_request(request)?;
         let kernel = self.app.kernel();
         let listed = async {
-            let parent = parent::<ApprovalFields>(&permit, "parent", &request.parent, false, Asked::ACTION)?;
+            let parent = parent::<ApprovalFields>(&permit, "parent", &request.parent, false, List::ACTION)?;
             let page = open_page(kernel, &request)?;
             let query = list_query(&request, parent, &page)?;
             let (found, positions) = self.app.list_approvals(&permit, &query).await?;
             let now = kernel.clock.now();
             let rows = found.iter().map(|stored| encode_at(stored, now)).zip(positions).collect();
-            Ok::<_, Error>(close::<Asked>(kernel, &page, rows))
+            Ok::<_, Error>(close::<List>(kernel, &page, rows))
         };
         respond(listed.await)
     }
@@ -182,42 +273,38 @@ impl Api {
         let (permit, request) = read_request(request)?;
         let context = ChangeContext::of(&permit, &request);
         let pb::ApproveApprovalRequest { name, reason, plan_digest, request_id: _ } = request;
-        self.cast(
-            context,
-            name,
-            CastRequest { id: String::new(), choice: Choice::Approve, reason, plan_digest },
-        )
-        .await
+        let vote = VoteRequest { id: String::new(), choice: Choice::Approve, reason, plan_digest };
+        self.cast(context, name, vote).await
     }
 
     pub(super) async fn deny(&self, request: Request<pb::DenyApprovalRequest>) -> Answer<pb::Approval> {
         let (permit, request) = read_request(request)?;
         let context = ChangeContext::of(&permit, &request);
         let pb::DenyApprovalRequest { name, reason, plan_digest, request_id: _ } = request;
-        self.cast(context, name, CastRequest { id: String::new(), choice: Choice::Deny, reason, plan_digest })
-            .await
+        let vote = VoteRequest { id: String::new(), choice: Choice::Deny, reason, plan_digest };
+        self.cast(context, name, vote).await
     }
 
-    async fn cast(&self, context: ChangeContext, full: String, request: CastRequest) -> Answer<pb::Approval> {
-        decision::check_reason(&request.reason)?;
+    async fn cast(&self, context: ChangeContext, full: String, request: VoteRequest) -> Answer<pb::Approval> {
+        check_reason(&request.reason)?;
         let voted = once(&self.app, &context, async {
             let id = name::<ApprovalFields>(&context.permit, "name", &full, context.action)?.id;
-            self.app.vote(&context, ApprovalFields::encode, CastRequest { id, ..request }).await
+            self.app.vote(&context, ApprovalFields::encode, VoteRequest { id, ..request }).await
         });
         respond(voted.await)
     }
 
-    pub(super) async fn ask_for_approval(
+    pub(super) async fn create_operation_approval(
         &self,
         request: Request<decision_pb::CreateApprovalRequest>,
     ) -> Answer<pb::Approval> {
         let (permit, request) = (pavior_auth::permit(&request)?, request.into_inner());
         let context = ChangeContext::of(&permit, &request);
-        let asked = once(&self.app, &context, async {
-            let ask = decision::ask(&request)?;
-            self.app.create_approval(&context, ApprovalFields::encode, ask).await
+        let created = once(&self.app, &context, async {
+            let request = approval_request(&request)?;
+            self.app.create_approval(&context, ApprovalFields::encode, request).await
         });
-        respond(asked.await)
+        respond(created.await)
     }
 
     pub(super) async fn cancel(
@@ -225,12 +312,13 @@ impl Api {
         request: Request<decision_pb::CancelApprovalRequest>,
     ) -> Answer<pb::Approval> {
         let (permit, request) = read_request(request)?;
-        decision::check_reason(&request.reason)?;
+        check_reason(&request.reason)?;
         let context = ChangeContext::of(&permit, &request);
         let cancelled = async {
             let named = name::<ApprovalFields>(&permit, "name", &request.name, context.action)?;
-            let command = Cancel { id: named.id, reason: request.reason, invalidated: request.invalidated };
-            self.app.cancel_approval(&context, ApprovalFields::encode, command).await
+            let request =
+                CancelRequest { id: named.id, reason: request.reason, invalidated: request.invalidated };
+            self.app.cancel_approval(&context, ApprovalFields::encode, request).await
         };
         respond(cancelled.await)
     }

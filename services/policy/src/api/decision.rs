@@ -1,406 +1,150 @@
-//! Questions, decisions and approvals between the wire and the domain.
+//! Decisions on the wire.
 
+use pavior_auth::Permit;
 use pavior_core::Fault;
-use std::collections::{BTreeMap, BTreeSet};
-
-use pavior_core::principal::installation_name;
-use pavior_core::{Principal, PrincipalKind, ResourceName};
-use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
-use pavior_proto::pavior::policy::internal::v1 as decision_pb;
+use pavior_core::principal::INSTALLATION;
+use pavior_core::resource::Stored;
 use pavior_proto::pavior::policy::v1 as pb;
-use pavior_proto::pavior::r#type::v1 as types;
-use pavior_rpc::{Problem, Violations, validate};
-use prost_types::value::Kind;
+use pavior_proto::shape::{Request as _, Resource as _};
+use pavior_resource::{
+    Answer, Error as ResourceError, Service as _, close, crud, list_query, open_page, parse, read_request,
+    respond,
+};
+use pavior_rpc::Problem;
+use pavior_rpc::convert::to_timestamp;
+use tonic::Request;
 
-use crate::app::approval::{Ask, merge};
-use crate::app::decide::{AskedActions, Question};
-use crate::domain::annotation::MAX_QUORUM;
-use crate::domain::input::{Context, GroupRef, INSTALLATION, Input, Resource, Stage};
-use crate::domain::record::Requirement;
+use super::Api;
+use super::approval::encode_requirement;
+use super::policy::encode_type;
+use crate::domain::annotation::Level;
+use crate::domain::combine::{Effect, Reason};
+use crate::domain::decision::{DecisionFields, decision_name};
+use crate::domain::input::Stage;
 
-/// Most actions that are asked about at once.
-const MAX_ACTIONS: usize = 500;
-
-/// The id of an organization, or of the platform.
-fn organization(name: &str, field: &str, violations: &mut Violations) -> String {
-    if name == installation_name() {
-        return INSTALLATION.to_owned();
-    }
-    let parsed = ResourceName::parse_as(name, "organizations/{organization}");
-    violations
-        .check(field, Fault::Pattern, parsed)
-        .map(|name| name.organization().to_owned())
-        .unwrap_or_default()
-}
-
-fn filled(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| text.to_owned())
-}
-
-fn group(name: &str, organization: &str, field: &str, violations: &mut Violations) -> Option<GroupRef> {
-    if name.is_empty() {
-        return None;
-    }
-    let parsed = ResourceName::parse_as(name, "organizations/{organization}/groups/{group}");
-    let parsed = violations.check(field, Fault::Pattern, parsed)?;
-    if parsed.organization() != organization {
-        violations.add(field, Fault::Conflict, format!("`{name}` is not in `organizations/{organization}`"));
-        return None;
-    }
-    Some(GroupRef { id: parsed.id().to_owned(), above: BTreeSet::new() })
-}
-
-/// Decodes a question. `path` stands before the paths of its fields.
-pub(super) fn question(request: decision_pb::DecideRequest, path: &str) -> Result<Question, Problem> {
-    let mut violations = validate::violations(&request)?;
-    let decision_pb::DecideRequest {
-        organization: name,
-        principal: principal_,
-        action,
-        resource: facts,
-        stage,
-        plan_follows,
-        context: context_,
-        approval,
-        dry_run,
-    } = request;
-    let organization = organization(&name, "organization", &mut violations);
-    let principal = principal(principal_.unwrap_or_default(), &mut violations);
-    let resource = resource(facts.unwrap_or_default(), &organization, &mut violations);
-    let context = context(context_.unwrap_or_default(), &organization, &mut violations);
-    let stage = match decision_pb::DecisionStage::try_from(stage) {
-        Ok(decision_pb::DecisionStage::Plan) => Stage::Plan,
-        Ok(decision_pb::DecisionStage::Execution) => Stage::Execution,
-        Ok(decision_pb::DecisionStage::Admission | decision_pb::DecisionStage::Unspecified) | Err(_) => {
-            Stage::Admission
-        }
-    };
-    let approval = filled(&approval).and_then(|name| {
-        let pattern = "organizations/{organization}/approvals/{approval}";
-        let parsed = violations.check("approval", Fault::Pattern, ResourceName::parse_as(&name, pattern))?;
-        if parsed.organization() != organization {
-            violations.add(
-                "approval",
-                Fault::Conflict,
-                format!("`{name}` is not in `organizations/{organization}`"),
-            );
-        }
-        Some(parsed.id().to_owned())
-    });
-    if path.is_empty() {
-        violations.into_result()?;
-    } else {
-        let mut under = Violations::new();
-        under.extend_under(path, violations);
-        under.into_result()?;
-    }
-    let groups = BTreeSet::new();
-    let input = Input { organization, principal, groups, action, resource, stage, plan_follows, context };
-    Ok(Question { input, approval, dry_run })
-}
-
-/// Decodes the question which actions are allowed: as a decision about none of them yet.
-pub(super) fn allowed_actions(
-    request: decision_pb::ListAllowedActionsRequest,
-) -> Result<(Input, AskedActions), Problem> {
-    let mut violations = validate::violations(&request)?;
-    let decision_pb::ListAllowedActionsRequest {
-        organization: name,
-        principal: principal_,
-        resource: facts,
-        actions,
-        planned_actions: planned,
-    } = request;
-    let organization = organization(&name, "organization", &mut violations);
-    let principal = principal(principal_.unwrap_or_default(), &mut violations);
-    let resource = resource(facts.unwrap_or_default(), &organization, &mut violations);
-    let asked = actions.len() + planned.len();
-    match asked {
-        0 => violations.add("actions", Fault::Required, "is required"),
-        1..=MAX_ACTIONS => {}
-        _ => violations.add("actions", Fault::TooMany, format!("has more than {MAX_ACTIONS} elements")),
-    }
-    violations.into_result()?;
-    let input = Input {
-        organization,
+/// A decision as its caller sees it: without matches in shadow mode.
+pub(super) fn encode(decision: &Stored<DecisionFields>) -> pb::Decision {
+    let DecisionFields {
         principal,
-        groups: BTreeSet::new(),
-        action: String::new(),
-        resource,
-        stage: Stage::Admission,
-        plan_follows: false,
-        context: Context::default(),
-    };
-    Ok((input, AskedActions { actions, planned }))
-}
-
-fn principal(wire: types::Principal, violations: &mut Violations) -> Principal {
-    let kind = match wire.kind() {
-        types::principal::Kind::User => PrincipalKind::User,
-        types::principal::Kind::Service => PrincipalKind::Service,
-        types::principal::Kind::ServiceAccount => PrincipalKind::ServiceAccount,
-        types::principal::Kind::Agent => PrincipalKind::Agent,
-        types::principal::Kind::Unspecified
-        | types::principal::Kind::Anonymous
-        | types::principal::Kind::Operator => {
-            violations.add(
-                "principal.kind",
-                Fault::Pattern,
-                "must be the kind of somebody with a credential",
-            );
-            PrincipalKind::User
-        }
-    };
-    let types::Principal {
-        kind: _,
-        name,
-        organization_id: organization,
-        subject,
-        group_ids: groups,
-        email,
-        display_name,
-        installation_operator,
         on_behalf_of,
-    } = wire;
-    if organization.is_empty() || !name.starts_with(&format!("organizations/{organization}/")) {
-        violations.add(
-            "principal.name",
-            Fault::Conflict,
-            "must be a resource name below the principal's organization",
-        );
-    }
-    Principal {
-        kind,
-        name,
-        organization,
-        subject,
-        groups,
-        email: filled(&email),
-        display_name: filled(&display_name),
-        installation_operator,
-        on_behalf_of: filled(&on_behalf_of),
-    }
-}
-
-fn resource(facts: ResourceFacts, organization: &str, violations: &mut Violations) -> Resource {
-    let ResourceFacts { name, exists, r#type, owner, project, environment_class, labels, owner_changes: _ } =
-        facts;
-    let root = format!("organizations/{organization}");
-    if name != root && !name.starts_with(&format!("{root}/")) {
-        violations.add("resource.name", Fault::Conflict, format!("`{name}` is not in `{root}`"));
-    }
-    let owner = group(&owner, organization, "resource.owner", violations);
-    // A project, and what stands below it, belongs to the project whether or not the facts say so.
-    let stated = filled(&project).unwrap_or_else(|| name.clone());
-    let mut segments = stated.split('/').skip(2);
-    let project = match (segments.next(), segments.next()) {
-        (Some("projects"), Some(id)) => Some(id.to_owned()),
-        _ if !project.is_empty() => {
-            violations.add(
-                "resource.project",
-                Fault::Pattern,
-                format!("`{project}` is not the name of a project"),
-            );
-            None
-        }
-        _ => None,
-    };
-    let environment_class = filled(&environment_class);
-    let labels = labels.into_iter().collect();
-    Resource { name, exists, kind: r#type, owner, project, environment_class, labels }
-}
-
-fn context(wire: decision_pb::DecisionContext, organization: &str, violations: &mut Violations) -> Context {
-    let decision_pb::DecisionContext {
-        environment_class,
-        template_version,
-        parameters,
-        create_count,
-        update_count,
-        replace_count,
-        delete_count,
-        resource_types,
-        new_owner,
-        labels,
+        action,
+        resource,
+        stage,
+        effect,
+        reasons,
+        warnings,
+        shadow: _,
+        requirements,
+        granting_roles,
+        policy_error: _,
+        input_digest,
         plan_digest,
-        moves_owner,
-    } = wire;
-    let new_owner = group(&new_owner, organization, "context.new_owner", violations);
-    let mut count = |field: &str, value: i32| {
-        if value < 0 {
-            violations.add(format!("context.{field}"), Fault::OutOfRange, "must not be negative");
-        }
-        i64::from(value)
+        policies_digest,
+        directory_version,
+    } = decision.fields.clone();
+    let effect = match effect {
+        Effect::Allow => pb::Effect::Allow,
+        Effect::RequireApproval => pb::Effect::RequireApproval,
+        Effect::Deny => pb::Effect::Deny,
     };
-    let (template, template_version) = template(&template_version);
-    Context {
-        environment_class: filled(&environment_class),
-        template,
-        template_version,
-        parameters: parameters.map(visible).unwrap_or_default(),
-        create_count: count("create_count", create_count),
-        update_count: count("update_count", update_count),
-        replace_count: count("replace_count", replace_count),
-        delete_count: count("delete_count", delete_count),
-        resource_types: resource_types.into_iter().collect(),
-        new_owner,
-        moves_owner,
-        labels: labels.into_iter().collect(),
-        plan_digest: filled(&plan_digest),
-    }
-}
-
-/// Id and version from `organizations/…/templates/web-service/versions/1.0.0`.
-fn template(name: &str) -> (Option<String>, Option<String>) {
-    let segments: Vec<&str> = name.split('/').collect();
-    let after = |collection: &str| {
-        let at = segments.iter().position(|segment| *segment == collection)?;
-        segments.get(at + 1).map(|id| (*id).to_owned())
+    let stage = match stage {
+        Stage::Admission => pb::decision::Stage::Admission,
+        Stage::Plan => pb::decision::Stage::Plan,
+        Stage::Execution => pb::decision::Stage::Execution,
     };
-    (after("templates"), after("versions"))
-}
-
-/// The parameters that policy sees: scalars, and lists of scalars joined by commas. A null is not there.
-fn visible(parameters: prost_types::Struct) -> BTreeMap<String, String> {
-    let text = |(key, value): (String, prost_types::Value)| Some((key, value.kind.and_then(as_text)?));
-    parameters.fields.into_iter().filter_map(text).collect()
-}
-
-fn as_text(kind: Kind) -> Option<String> {
-    match kind {
-        Kind::StringValue(text) => Some(text),
-        Kind::BoolValue(flag) => Some(flag.to_string()),
-        Kind::NumberValue(number) => Some(number.to_string()),
-        Kind::ListValue(list) => {
-            let scalar = |value: prost_types::Value| match value.kind? {
-                Kind::ListValue(_) => None,
-                other => as_text(other),
-            };
-            list.values.into_iter().map(scalar).collect::<Option<Vec<_>>>().map(|items| items.join(","))
-        }
-        Kind::NullValue(_) | Kind::StructValue(_) => None,
+    let organization = &decision.organization;
+    pb::Decision {
+        name: decision.name(),
+        effect: effect.into(),
+        reasons: reasons.into_iter().map(encode_reason).collect(),
+        warnings: warnings.into_iter().map(encode_reason).collect(),
+        requirements: requirements.into_iter().map(|one| encode_requirement(organization, one)).collect(),
+        granting_roles,
+        input_digest,
+        policies_digest,
+        directory_version,
+        plan_digest,
+        create_time: Some(to_timestamp(decision.create_time)),
+        principal,
+        on_behalf_of: on_behalf_of.unwrap_or_default(),
+        action,
+        resource,
+        stage: stage.into(),
+        shadow_hits: Vec::new(),
+        expire_time: None,
     }
 }
 
-/// Decodes what a service asks people. In the approval everything is output, so what has to be there is said here.
-pub(super) fn ask(request: &decision_pb::CreateApprovalRequest) -> Result<Ask, Problem> {
-    let mut violations = validate::violations(request)?;
-    let organization = organization(&request.parent, "parent", &mut violations);
-    let wire = request.approval.clone().unwrap_or_default();
-    let wanted = [
-        ("action", wire.action.is_empty()),
-        ("resource", wire.resource.is_empty()),
-        ("operation", wire.operation.is_empty()),
-        ("plan", wire.plan.is_empty()),
-        ("plan_digest", wire.plan_digest.is_empty()),
-        ("requirements", wire.requirements.is_empty()),
-    ];
-    for (field, missing) in wanted {
-        if request.approval.is_some() && missing {
-            violations.add(format!("approval.{field}"), Fault::Required, "is required");
-        }
-    }
-    let requirements = requirements(wire.requirements, &organization, &mut violations);
-    let root = format!("organizations/{organization}/");
-    for (field, name) in [("resource", &wire.resource), ("operation", &wire.operation), ("plan", &wire.plan)]
-    {
-        if !name.is_empty() && !format!("{name}/").starts_with(&root) {
-            violations.add(
-                format!("approval.{field}"),
-                Fault::Conflict,
-                format!("`{name}` is not in `{root}`"),
-            );
-        }
-    }
-    violations.into_result()?;
-    Ok(Ask {
-        organization,
-        requester: wire.requester,
-        author: wire.author,
-        action: wire.action,
-        resource: wire.resource,
-        operation: wire.operation,
-        plan: wire.plan,
-        plan_digest: wire.plan_digest,
-        summary: wire.summary,
-        requirements: merge(requirements),
-    })
+fn encode_reason(reason: Reason) -> pb::Reason {
+    let Reason { rule_id, policy, revision, policy_type, level, message, fix, docs } = reason;
+    let level = match level {
+        None => pb::reason::Level::Unspecified,
+        Some(Level::Advisory) => pb::reason::Level::Advisory,
+        Some(Level::Soft) => pb::reason::Level::Soft,
+        Some(Level::Hard) => pb::reason::Level::Hard,
+    };
+    let policy_type = encode_type(policy_type).into();
+    pb::Reason { rule_id, policy, policy_type, level: level.into(), message, fix, docs, revision }
 }
 
-/// What must be met before people are asked no longer.
-fn requirements(
-    wire: Vec<pb::ApprovalRequirement>,
-    organization: &str,
-    violations: &mut Violations,
-) -> Vec<Requirement> {
-    let mut requirements = Vec::with_capacity(wire.len());
-    for (at, one) in wire.into_iter().enumerate() {
-        let field = format!("approval.requirements[{at}]");
-        let pb::ApprovalRequirement { quorum, group: name, rule_ids, ttl } = one;
-        if name.is_empty() {
-            violations.add(format!("{field}.group"), Fault::Required, "is required");
-        }
-        let group = group(&name, organization, &format!("{field}.group"), violations);
-        let quorum = u32::try_from(quorum).ok().filter(|quorum| (1..=MAX_QUORUM).contains(quorum));
-        if quorum.is_none() {
-            violations.add(
-                format!("{field}.quorum"),
-                Fault::OutOfRange,
-                format!("must be 1 to {MAX_QUORUM}"),
-            );
-        }
-        if ttl.as_ref().is_some_and(|ttl| ttl.seconds <= 0) {
-            violations.add(format!("{field}.ttl"), Fault::OutOfRange, "must be positive");
-        }
-        let ttl_seconds = ttl.map(|ttl| ttl.seconds);
-        if let (Some(group), Some(quorum)) = (group, quorum) {
-            requirements.push(Requirement { group: group.id, quorum, rule_ids, ttl_seconds });
-        }
+/// The id in the name of a decision. The parent of decisions about the installation is `organizations/pavior`, which is not
+/// an organization.
+fn id_of(permit: &Permit, name: &str) -> Result<String, ResourceError> {
+    if permit.organization() != INSTALLATION {
+        let action = pb::GetDecisionRequest::ACTION;
+        return Ok(parse(permit, "name", name, pb::Decision::PATTERN, action)?.id().to_owned());
     }
-    requirements
+    match name.strip_prefix(&decision_name(INSTALLATION, "")) {
+        Some(id) if !id.contains('/') => Ok(id.to_owned()),
+        _ => Err(Problem::invalid_field(
+            "name",
+            Fault::Pattern,
+            format!("must have the form `{}`", pb::Decision::PATTERN),
+        )
+        .into()),
+    }
 }
 
-/// Checks the reason of a vote and the like.
-pub(super) fn check_reason(reason: &str) -> Result<(), Problem> {
-    if reason.len() > 4_000 {
-        return Err(Problem::invalid_field("reason", Fault::TooLong, "is longer than 4000 bytes"));
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn value(kind: Kind) -> prost_types::Value {
-        prost_types::Value { kind: Some(kind) }
+impl Api {
+    /// A recorded decision: with matches in shadow mode and the time of its deletion.
+    fn encode_recorded(&self, decision: &Stored<DecisionFields>) -> pb::Decision {
+        let expire_time = decision.create_time + self.app.config.decision_retention();
+        pb::Decision {
+            shadow_hits: decision.fields.shadow.iter().cloned().map(encode_reason).collect(),
+            expire_time: Some(to_timestamp(expire_time)),
+            ..encode(decision)
+        }
     }
 
-    #[test]
-    fn parameters_become_text() {
-        let list = |values: Vec<Kind>| {
-            Kind::ListValue(prost_types::ListValue { values: values.into_iter().map(value).collect() })
+    pub(super) async fn decision(&self, request: Request<pb::GetDecisionRequest>) -> Answer<pb::Decision> {
+        let (permit, request) = read_request(request)?;
+        let found = async {
+            let id = id_of(&permit, &request.name)?;
+            crud::get::<DecisionFields>(&self.app, &permit, "", &id, &request.name).await
         };
-        let text = |t: &str| Kind::StringValue(t.into());
-        for (kind, want) in [
-            (text("x"), Some("x")),
-            (Kind::NumberValue(3.0), Some("3")),
-            (Kind::NumberValue(3.5), Some("3.5")),
-            (Kind::BoolValue(true), Some("true")),
-            (Kind::NullValue(0), None),
-            (list(vec![text("a"), Kind::NumberValue(1.0)]), Some("a,1")),
-            (list(vec![]), Some("")),
-            (list(vec![list(vec![])]), None),
-            (Kind::StructValue(prost_types::Struct::default()), None),
-        ] {
-            assert_eq!(as_text(kind.clone()).as_deref(), want, "{kind:?}");
-        }
+        respond(found.await.map(|decision| self.encode_recorded(&decision)))
     }
 
-    #[test]
-    fn template_names_are_taken_apart() {
-        let name = "organizations/acme/templates/web-service/versions/1.2.0";
-        assert_eq!(template(name), (Some("web-service".into()), Some("1.2.0".into())));
-        assert_eq!(template(""), (None, None));
+    pub(super) async fn page_of_decisions(
+        &self,
+        request: Request<pb::ListDecisionsRequest>,
+    ) -> Answer<pb::ListDecisionsResponse> {
+        type List = pb::ListDecisionsRequest;
+        let (permit, request) = read_request(request)?;
+        let kernel = self.app.kernel();
+        let listed = async {
+            if permit.organization() != INSTALLATION
+                || request.parent != format!("organizations/{INSTALLATION}")
+            {
+                parse(&permit, "parent", &request.parent, "organizations/{organization}", List::ACTION)?;
+            }
+            let page = open_page(kernel, &request)?;
+            let query = list_query(&request, Some(String::new()), &page)?;
+            let listing = crud::list::<DecisionFields>(&self.app, &permit, &query).await?;
+            let rows =
+                listing.rows.iter().map(|row| self.encode_recorded(row)).zip(listing.positions).collect();
+            Ok::<_, ResourceError>(close::<List>(kernel, &page, rows))
+        };
+        respond(listed.await)
     }
 }

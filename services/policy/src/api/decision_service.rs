@@ -9,15 +9,18 @@ use pavior_resource::{Answer, respond};
 use pavior_rpc::Problem;
 use tonic::{Request, Response};
 
-use super::{Api, MAX_BATCH, decision, kept_decision};
-use crate::app::decide::AskedActions;
+use super::{Api, decide, decision};
+use crate::app::decision::ActionSelection;
+
+/// Most requests in one batch.
+const MAX_BATCH: usize = 100;
 
 #[tonic::async_trait]
 impl DecisionService for Api {
     async fn decide(&self, request: Request<decision_pb::DecideRequest>) -> Answer<pb::Decision> {
         permit(&request)?;
-        let question = decision::question(request.into_inner(), "")?;
-        respond(self.app.decide(question).await.map(|decision| kept_decision::encode(&decision)))
+        let request = decide::decision_request(request.into_inner(), "")?;
+        respond(self.app.decide(request).await.map(|decision| decision::encode(&decision)))
     }
 
     async fn batch_decide(
@@ -34,16 +37,14 @@ impl DecisionService for Api {
             )
             .into());
         }
-        let mut questions = Vec::with_capacity(requests.len());
+        let mut decoded = Vec::with_capacity(requests.len());
         for (at, request) in requests.into_iter().enumerate() {
-            questions.push(decision::question(request, &format!("requests[{at}]"))?);
+            decoded.push(decide::decision_request(request, &format!("requests[{at}]"))?);
         }
-        let mut decisions = Vec::with_capacity(questions.len());
-        for question in questions {
-            decisions.push(
-                respond(self.app.decide(question).await.map(|decision| kept_decision::encode(&decision)))?
-                    .into_inner(),
-            );
+        let mut decisions = Vec::with_capacity(decoded.len());
+        for request in decoded {
+            let decision = self.app.decide(request).await.map_err(Problem::from)?;
+            decisions.push(decision::encode(&decision));
         }
         Ok(Response::new(decision_pb::BatchDecideResponse { decisions }))
     }
@@ -53,9 +54,9 @@ impl DecisionService for Api {
         request: Request<decision_pb::ListAllowedActionsRequest>,
     ) -> Answer<decision_pb::ListAllowedActionsResponse> {
         permit(&request)?;
-        let (input, actions) = decision::allowed_actions(request.into_inner())?;
+        let (input, actions) = decide::allowed_actions(request.into_inner())?;
         let allowed = self.app.allowed_actions(input, actions).await;
-        respond(allowed.map(|AskedActions { actions, planned }| decision_pb::ListAllowedActionsResponse {
+        respond(allowed.map(|ActionSelection { actions, planned }| decision_pb::ListAllowedActionsResponse {
             actions,
             planned_actions: planned,
         }))

@@ -3,29 +3,22 @@
 mod access_service;
 mod approval;
 mod approval_service;
+mod decide;
 mod decision;
 mod decision_service;
-mod facts;
-mod kept_decision;
 mod operation_approval_service;
 mod policy;
 mod policy_binding;
+mod policy_revision;
 mod policy_service;
+mod resource_facts_service;
 mod role;
 mod role_binding;
 mod status;
 
-use pavior_auth::permit;
-use pavior_proto::pavior::policy::v1 as pb;
 use pavior_resource::Answer;
-use pavior_rpc::validate;
-use prost::{Message, Name};
-use tonic::Request;
 
 use crate::app::App;
-
-/// Most questions in one batch.
-const MAX_BATCH: usize = 100;
 
 /// The services of this crate.
 #[derive(Debug, Clone)]
@@ -38,22 +31,10 @@ impl Api {
         Self { app }
     }
 
-    /// Answers a change of what decisions are made from: the next one is made from what is there now.
+    /// Runs a change of roles, policies or bindings, after which the next decision uses the new state.
     async fn changed<M>(&self, work: impl Future<Output = Answer<M>>) -> Answer<M> {
         let answer = work.await;
         self.app.compilations.touch();
         answer
-    }
-
-    /// Checks the text of a policy that is about to be written.
-    async fn check_ahead<R: Message + Name>(&self, request: &Request<R>, policy: Option<&pb::Policy>) {
-        if let (Ok(permit), Some(policy)) = (permit(request), policy)
-            && !policy.source.is_empty()
-            // What is refused for its shape is not read.
-            && validate::request(request.get_ref()).is_ok()
-        {
-            let id = policy.name.rsplit('/').next().unwrap_or_default();
-            self.app.check_ahead(&permit, policy::type_of(policy), id, &policy.source).await;
-        }
     }
 }

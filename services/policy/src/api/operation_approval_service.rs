@@ -14,7 +14,7 @@ impl OperationApprovalService for Api {
         &self,
         request: Request<decision_pb::CreateApprovalRequest>,
     ) -> Answer<pb::Approval> {
-        self.ask_for_approval(request).await
+        self.create_operation_approval(request).await
     }
 
     async fn cancel_approval(

@@ -9,15 +9,16 @@ use pavior_resource::{
     Answer, ChangeContext, Error as ResourceError, Scope, Update, Wire, name, once, respond, times,
 };
 use pavior_rpc::validate;
+use prost::{Message, Name};
 use tonic::Request;
 
 use super::Api;
 use crate::app::App;
 use crate::app::policy::Rollback;
-use crate::domain::record::{PolicyFields, PolicyRevisionFields, policy_revision_name};
-use crate::domain::source::PolicyType;
+use crate::domain::policy::{PolicyFields, PolicyType};
+use crate::domain::policy_revision::policy_revision_name;
 
-/// What a policy is for; nothing where it is not said.
+/// The type of a policy; `None` if it is unspecified.
 pub(super) fn type_of(message: &pb::Policy) -> Option<PolicyType> {
     match message.policy_type() {
         pb::PolicyType::Access => Some(PolicyType::Access),
@@ -26,7 +27,7 @@ pub(super) fn type_of(message: &pb::Policy) -> Option<PolicyType> {
     }
 }
 
-/// The type of a policy as it is shown.
+/// The type of a policy on the wire.
 pub(super) fn encode_type(kind: PolicyType) -> pb::PolicyType {
     match kind {
         PolicyType::Access => pb::PolicyType::Access,
@@ -82,35 +83,23 @@ impl Wire for PolicyFields {
     }
 }
 
-impl Wire for PolicyRevisionFields {
-    type Message = pb::PolicyRevision;
-
-    fn encode(stored: &Stored<Self>) -> pb::PolicyRevision {
-        let Self { policy: _, kind, source, digest, author } = stored.fields.clone();
-        let (create_time, _) = times(stored);
-        pb::PolicyRevision {
-            name: stored.name(),
-            uid: stored.uid.to_string(),
-            policy_type: encode_type(kind).into(),
-            source,
-            digest,
-            author,
-            create_time,
+impl Api {
+    /// Checks the text of a policy before the transaction that writes it, see [`App::check_ahead`].
+    pub(super) async fn check_ahead<R: Message + Name>(
+        &self,
+        request: &Request<R>,
+        policy: Option<&pb::Policy>,
+    ) {
+        if let (Ok(permit), Some(policy)) = (pavior_auth::permit(request), policy)
+            && !policy.source.is_empty()
+            // A malformed request is refused without a check of the text.
+            && validate::request(request.get_ref()).is_ok()
+        {
+            let id = policy.name.rsplit('/').next().unwrap_or_default();
+            self.app.check_ahead(&permit, type_of(policy), id, &policy.source).await;
         }
     }
 
-    fn decode(
-        _message: &pb::PolicyRevision,
-        _scope: &Scope<'_, App>,
-        _before: Option<&Self>,
-        violations: &mut Violations,
-    ) -> Option<Self> {
-        violations.add("", Fault::Pattern, "it is written with its policy, and never otherwise");
-        None
-    }
-}
-
-impl Api {
     pub(super) async fn roll_back(&self, request: Request<pb::RollbackPolicyRequest>) -> Answer<pb::Policy> {
         let (permit, request) = (pavior_auth::permit(&request)?, request.into_inner());
         let context = ChangeContext::of(&permit, &request);

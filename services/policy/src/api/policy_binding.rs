@@ -9,8 +9,8 @@ use pavior_proto::pavior::provisioning::v1::Project;
 use pavior_resource::{Scope, Wire, id_of, times};
 
 use crate::app::App;
-use crate::domain::combine::Mode;
-use crate::domain::record::{PolicyBindingFields, policy_name};
+use crate::domain::policy::policy_name;
+use crate::domain::policy_binding::{Mode, PolicyBindingFields};
 
 impl Wire for PolicyBindingFields {
     type Message = pb::PolicyBinding;

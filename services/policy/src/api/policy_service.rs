@@ -6,7 +6,9 @@ use pavior_resource::{Answer, create, delete, get, list, update};
 use tonic::Request;
 
 use super::Api;
-use crate::domain::record::{PolicyBindingFields, PolicyFields, PolicyRevisionFields};
+use crate::domain::policy::PolicyFields;
+use crate::domain::policy_binding::PolicyBindingFields;
+use crate::domain::policy_revision::PolicyRevisionFields;
 
 #[tonic::async_trait]
 impl PolicyService for Api {

@@ -7,7 +7,7 @@ use pavior_resource::{Scope, Wire, times};
 
 use crate::app::App;
 use crate::domain::action::Pattern;
-use crate::domain::record::RoleFields;
+use crate::domain::role::RoleFields;
 
 impl Wire for RoleFields {
     type Message = pb::Role;

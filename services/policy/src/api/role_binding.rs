@@ -1,14 +1,15 @@
 //! Role bindings on the wire.
 
-use pavior_core::Fault;
 use pavior_core::resource::{Stored, Violations};
+use pavior_core::{Fault, ResourceName};
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::Project;
+use pavior_proto::shape::Resource as _;
 use pavior_resource::{Scope, Wire, id_of, times};
 
 use crate::app::App;
-use crate::domain::record::{RoleBindingFields, role_name};
-use crate::domain::role::{Member, Reach};
+use crate::domain::role::role_name;
+use crate::domain::role_binding::{Member, Reach, RoleBindingFields};
 
 impl Wire for RoleBindingFields {
     type Message = pb::RoleBinding;
@@ -56,7 +57,13 @@ impl Wire for RoleBindingFields {
         let project = match message.scope.as_str() {
             "" => None,
             name if name == format!("organizations/{organization}") => None,
-            name => Some(id_of::<Project>(violations, "scope", name, organization)?),
+            name => match ResourceName::parse_as(name, Project::PATTERN) {
+                Ok(parsed) if parsed.organization() == organization => Some(parsed.id().to_owned()),
+                _ => {
+                    violations.add("scope", Fault::Pattern, wrong_scope(name, organization));
+                    None
+                }
+            },
         };
         let reach = match message.reach() {
             pb::role_binding::Reach::All | pb::role_binding::Reach::Unspecified => Reach::All,
@@ -64,4 +71,11 @@ impl Wire for RoleBindingFields {
         };
         Some(Self { role: role?, members, project, reach })
     }
+}
+
+/// Whether the project exists is not checked: projects belong to provisioning, and a role may be granted before the project
+/// is created.
+fn wrong_scope(name: &str, organization: &str) -> String {
+    let (name, root) = (name.chars().take(100).collect::<String>(), format!("organizations/{organization}"));
+    format!("scope `{name}` must be `{root}` or a project of it, for example `{root}/projects/shop`")
 }

@@ -3,7 +3,7 @@
 use pavior_core::Fault;
 use pavior_rpc::{ErrorReason, Problem, Violations};
 
-use crate::app::approval::closed;
+use crate::app::approval::closed_message;
 use crate::error::Error;
 
 impl From<Error> for Problem {
@@ -14,7 +14,7 @@ impl From<Error> for Problem {
             Error::InvalidPolicy { problems } => invalid_policy(problems),
             Error::NotEligible(_) => Problem::precondition(ErrorReason::ApproverNotEligible, text),
             Error::IllegalTransition(transition) => {
-                Problem::precondition(ErrorReason::InvalidState, closed(&transition))
+                Problem::precondition(ErrorReason::InvalidState, closed_message(&transition))
                     .with("state", transition.state.as_str())
             }
             Error::OtherPlan { wanted, given: _ } => {

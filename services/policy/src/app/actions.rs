@@ -6,7 +6,7 @@ use prost_reflect::DescriptorPool;
 
 use crate::domain::action::{Action, Actions};
 
-/// Every action that a method is governed by.
+/// All actions that govern a method of the API.
 pub(crate) fn actions(pool: &DescriptorPool) -> Result<Actions, NoGovernance> {
     let rules = declared(pool)?.into_iter().filter_map(|declared| declared.rule);
     Ok(Actions::new(rules.filter(|rule| !rule.action.is_empty()).map(|rule| to_action(&rule))))
@@ -35,7 +35,7 @@ mod tests {
         for example in examples {
             let checked = crate::domain::source::check(
                 example,
-                crate::domain::source::PolicyType::Guardrail,
+                crate::domain::policy::PolicyType::Guardrail,
                 &schema,
                 "acme",
             );

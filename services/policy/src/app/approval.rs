@@ -20,14 +20,16 @@ use serde_json::Value as Json;
 use time::Duration;
 
 use super::App;
-use crate::domain::approval::{Choice, Event, IllegalTransition, NotEligible, State, Vote, eligible, is_met};
-use crate::domain::record::{ApprovalFields, CastVote, Requirement};
+use crate::domain::approval::{
+    ApprovalFields, CastVote, Choice, Event, IllegalTransition, NotEligible, Requirement, State, Vote,
+    eligible, is_met,
+};
 use crate::error::Error;
 use crate::store;
 
-/// What is done when the time of an approval is over.
+/// The action that audit records of expiry name.
 const EXPIRE: &str = "policy.approvals.expire";
-/// Most that are expired in one transaction.
+/// Most due approvals that are read at once.
 const EXPIRY_BATCH: u64 = 100;
 
 impl Rules for ApprovalFields {
@@ -36,13 +38,13 @@ impl Rules for ApprovalFields {
 
 type Approval = Stored<ApprovalFields>;
 
-/// What a service asks people.
+/// A request for an approval.
 #[derive(Debug, Clone)]
-pub(crate) struct Ask {
+pub(crate) struct ApprovalRequest {
     pub(crate) organization: String,
-    /// Who asked, where a service of the platform asks in its own name.
+    /// The person, if a service of the platform requests it in its own name.
     pub(crate) requester: String,
-    /// Who wrote the plan, where that is somebody else.
+    /// The author of the plan, if it is somebody else.
     pub(crate) author: String,
     pub(crate) action: String,
     pub(crate) resource: String,
@@ -53,9 +55,9 @@ pub(crate) struct Ask {
     pub(crate) requirements: Vec<Requirement>,
 }
 
-/// A vote as it comes in.
+/// A vote to be cast.
 #[derive(Debug, Clone)]
-pub(crate) struct CastRequest {
+pub(crate) struct VoteRequest {
     /// The id of the approval.
     pub(crate) id: String,
     pub(crate) choice: Choice,
@@ -63,9 +65,9 @@ pub(crate) struct CastRequest {
     pub(crate) plan_digest: String,
 }
 
-/// An approval that is no longer wanted.
+/// An approval to be cancelled or invalidated.
 #[derive(Debug, Clone)]
-pub(crate) struct Cancel {
+pub(crate) struct CancelRequest {
     pub(crate) id: String,
     pub(crate) reason: String,
     pub(crate) invalidated: bool,
@@ -76,9 +78,10 @@ fn not_found(organization: &str, id: &str) -> Error {
     ResourceError::not_found::<ApprovalFields>(&name).into()
 }
 
-/// Who asked, with the person on whose behalf. Without a person to exclude, four eyes would be two: a service of the
-/// platform that asks in its own name has to say for whom, and nobody else asks without one.
-fn asker(permit: &Permit, ask: &Ask) -> Result<(String, Option<String>), Error> {
+/// The requester, and the principal on whose behalf it acts. Every approval needs a person who is kept from voting on it: a
+/// service of the platform that acts in its own name must name the person, and any other principal must be one or act for
+/// one.
+fn requester(permit: &Permit, request: &ApprovalRequest) -> Result<(String, Option<String>), Error> {
     let principal = permit.principal();
     let itself = principal.name == service_name(permit.caller());
     let pattern = "organizations/{organization}/users/{user}";
@@ -90,7 +93,7 @@ fn asker(permit: &Permit, ask: &Ask) -> Result<(String, Option<String>), Error> 
         }
         return Ok((principal.name.clone(), principal.on_behalf_of.clone()));
     }
-    match ResourceName::parse_as(&ask.requester, pattern) {
+    match ResourceName::parse_as(&request.requester, pattern) {
         Ok(name) => Ok((name.as_str().to_owned(), None)),
         Err(error) => {
             Err(Problem::invalid_field("approval.requester", Fault::Pattern, error.to_string()).into())
@@ -99,14 +102,14 @@ fn asker(permit: &Permit, ask: &Ask) -> Result<(String, Option<String>), Error> 
 }
 
 impl App {
-    /// An approval.
+    /// Reads an approval.
     pub(crate) async fn get_approval(&self, permit: &Permit, id: &str) -> Result<Approval, Error> {
         self.expire_before_read(permit.organization()).await?;
         let found = store::approval_by_id(self.kernel.store.read(), permit, id).await?;
         found.ok_or_else(|| not_found(permit.organization(), id))
     }
 
-    /// Several, in the order asked for.
+    /// Reads several approvals, in the order of `ids`.
     pub(crate) async fn batch_get_approvals(
         &self,
         permit: &Permit,
@@ -120,7 +123,7 @@ impl App {
         ids.iter().map(one).collect()
     }
 
-    /// A page of approvals with their positions.
+    /// Reads a page of approvals with their positions.
     pub(crate) async fn list_approvals(
         &self,
         permit: &Permit,
@@ -132,26 +135,26 @@ impl App {
         Ok((rows, listing.positions))
     }
 
-    /// Asks people; gives the request that is there already when the operation asked about the same plan before.
+    /// Creates an approval; returns the existing one if the operation already has one for the same plan.
     pub(crate) async fn create_approval<M: Message + Default + 'static>(
         &self,
         context: &ChangeContext,
         encode: fn(&Approval) -> M,
-        ask: Ask,
+        request: ApprovalRequest,
     ) -> Result<M, Error> {
         let permit = &context.permit;
-        if ask.organization != permit.organization() {
+        if request.organization != permit.organization() {
             let (action, resource) =
-                (context.action.to_owned(), format!("organizations/{}", ask.organization));
+                (context.action.to_owned(), format!("organizations/{}", request.organization));
             return Err(ResourceError::Denied { action, resource }.into());
         }
-        let stored = self.new_approval(permit, ask)?;
+        let stored = self.new_approval(permit, request)?;
         run(self, context, encode, stored, |work, stored| Box::pin(create(work, stored))).await
     }
 
-    fn new_approval(&self, permit: &Permit, ask: Ask) -> Result<Approval, Error> {
-        let (requester, on_behalf_of) = asker(permit, &ask)?;
-        let Ask {
+    fn new_approval(&self, permit: &Permit, request: ApprovalRequest) -> Result<Approval, Error> {
+        let (requester, on_behalf_of) = requester(permit, &request)?;
+        let ApprovalRequest {
             organization,
             requester: _,
             author,
@@ -162,7 +165,7 @@ impl App {
             plan_digest,
             summary,
             requirements,
-        } = ask;
+        } = request;
         let (uid, now) = (self.kernel.ids.uuid(), self.kernel.clock.now());
         let shortest = requirements.iter().filter_map(|requirement| requirement.ttl_seconds).min();
         let seconds = shortest.unwrap_or(self.config.approval_ttl_seconds);
@@ -187,19 +190,19 @@ impl App {
         Ok(Stored::new(&organization, &id, uid, now, fields))
     }
 
-    /// Votes.
+    /// Casts a vote.
     pub(crate) async fn vote<M: Message + Default + 'static>(
         &self,
         context: &ChangeContext,
         encode: fn(&Approval) -> M,
-        request: CastRequest,
+        request: VoteRequest,
     ) -> Result<M, Error> {
         let (permit, id) = (&context.permit, request.id.clone());
         let organization = permit.organization();
         self.expire_before_read(organization).await?;
         let directory = self.directories.get(organization).await?;
         let voter = permit.principal();
-        // Groups of another organization mean nothing here.
+        // Groups that another organization claims for the voter do not count.
         let groups = if voter.organization == organization {
             let claimed = voter.groups.iter().map(|group| group.rsplit('/').next().unwrap_or(group));
             directory.groups_of(&voter.name, claimed)
@@ -218,7 +221,7 @@ impl App {
         }
     }
 
-    /// Who tried to vote and may not is recorded like everybody who is denied something.
+    /// Writes the audit record of a refused vote.
     async fn record_refused_vote(
         &self,
         context: &ChangeContext,
@@ -234,17 +237,17 @@ impl App {
         Ok(record(self.kernel(), context, entry).await?)
     }
 
-    /// Ends an approval that is no longer wanted. One that has ended already stays as it is.
+    /// Cancels or invalidates an approval. One that has already ended is returned unchanged.
     pub(crate) async fn cancel_approval<M: Message + Default + 'static>(
         &self,
         context: &ChangeContext,
         encode: fn(&Approval) -> M,
-        command: Cancel,
+        request: CancelRequest,
     ) -> Result<M, Error> {
-        run(self, context, encode, command, |work, command| Box::pin(cancel(work, command))).await
+        run(self, context, encode, request, |work, request| Box::pin(cancel(work, request))).await
     }
 
-    /// As [`App::expire_due`]; while the audit trail takes no records, what is over stays to be written down later.
+    /// As [`App::expire_due`]. While the audit outbox is full, expiry is written later and reads go on.
     async fn expire_before_read(&self, organization: &str) -> Result<(), Error> {
         match self.expire_due(organization).await {
             Err(Error::Resource(ResourceError::Store(
@@ -255,8 +258,7 @@ impl App {
         }
     }
 
-    /// Ends the pending approvals of an organization whose time is over. Called before they are looked at, and
-    /// by the reaper.
+    /// Expires the pending approvals of an organization that are due. Called before every read and by the reaper.
     pub(crate) async fn expire_due(&self, organization: &str) -> Result<u64, Error> {
         let permit = self.system_permit(organization);
         let mut count = 0;
@@ -295,10 +297,10 @@ async fn create(work: &Work<'_, App>, stored: &Approval) -> Result<Done<Approval
 
 async fn vote(
     work: &Work<'_, App>,
-    request: &CastRequest,
+    request: &VoteRequest,
     groups: &BTreeSet<String>,
 ) -> Result<Done<Approval>, Error> {
-    let CastRequest { id, choice, reason, plan_digest } = request;
+    let VoteRequest { id, choice, reason, plan_digest } = request;
     let current = current(work, id).await?;
     let fields = &current.fields;
     if !plan_digest.is_empty() && *plan_digest != fields.plan_digest {
@@ -312,8 +314,8 @@ async fn vote(
     let state = if over { State::Expired } else { fields.state };
     state.next(event)?;
     let behalf = fields.on_behalf_of.as_deref().unwrap_or_default();
-    let askers = [fields.requester.as_str(), behalf, &fields.author];
-    let counted = eligible(work.permit.principal(), groups, &askers, &fields.quorums(), &fields.votes())?;
+    let requesters = [fields.requester.as_str(), behalf, &fields.author];
+    let counted = eligible(work.permit.principal(), groups, &requesters, &fields.quorums(), &fields.votes())?;
     let cast = CastVote {
         vote: Vote { voter: work.permit.principal().name.clone(), choice: *choice, groups: counted },
         reason: reason.clone(),
@@ -325,13 +327,13 @@ async fn vote(
     let met = is_met(&changed.quorums(), &changed.votes());
     let event = if event == Event::ApprovedInPart && met { Event::Approved } else { event };
     let changed = step(work, &current, changed, event).await?;
-    store::insert_vote(work.tx, work.permit, current.uid, &cast).await?;
+    store::insert_vote(work.tx, work.permit, &current, &cast).await?;
     let entry = entry(event.as_str(), Some(&current), &changed);
     Ok(Done::new(changed, entry))
 }
 
-async fn cancel(work: &Work<'_, App>, command: &Cancel) -> Result<Done<Approval>, Error> {
-    let Cancel { id, reason, invalidated } = command;
+async fn cancel(work: &Work<'_, App>, request: &CancelRequest) -> Result<Done<Approval>, Error> {
+    let CancelRequest { id, reason, invalidated } = request;
     let current = current(work, id).await?;
     let (event, verb) = match invalidated {
         true => (Event::Invalidated, "invalidated"),
@@ -361,7 +363,7 @@ async fn current(work: &Work<'_, App>, id: &str) -> Result<Approval, Error> {
     found.ok_or_else(|| not_found(work.permit.organization(), id))
 }
 
-/// Takes an approval through an event and writes it.
+/// Applies an event to an approval and writes it.
 async fn step(
     work: &Work<'_, App>,
     current: &Approval,
@@ -379,12 +381,12 @@ fn entry(verb: &str, before: Option<&Approval>, after: &Approval) -> AuditEntry 
     AuditEntry { plan_digest, ..AuditEntry::change(verb, before, Some(after)) }
 }
 
-/// What a state says to somebody who wants to vote.
-pub(crate) fn closed(error: &IllegalTransition) -> String {
+/// The message of a vote on an approval that has ended.
+pub(crate) fn closed_message(error: &IllegalTransition) -> String {
     format!("the approval is {} already", error.state.as_str().to_lowercase())
 }
 
-/// Requirements by group, as decisions and requests have them.
+/// Merges the requirements of each group: the larger quorum, the shorter time.
 pub(crate) fn merge(requirements: Vec<Requirement>) -> Vec<Requirement> {
     let mut all = BTreeMap::<String, Requirement>::new();
     for requirement in requirements {

@@ -1,4 +1,4 @@
-//! Compiled policies of organizations, kept until somebody changes them.
+//! The compiled policies of organizations, cached until they change.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,25 +8,26 @@ use moka::future::Cache;
 use pavior_auth::{Permit, SystemAuthority};
 use pavior_core::clock::Clock;
 use pavior_core::digest::{canonical_json, sha256_digest, sha256_hex};
-use pavior_resource::Rows;
+use pavior_resource::{Rows, Stored};
 use pavior_store::Store;
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 use tokio::sync::Mutex;
 
 use super::sources::Sources;
-use crate::domain::combine::Mode;
 use crate::domain::engine::{Binding, BoundPolicy, Compilation};
 use crate::domain::input::INSTALLATION;
-use crate::domain::record::{
-    PolicyBindingFields, PolicyFields, PolicyRevisionFields, RoleBindingFields, RoleFields, Stored,
-};
-use crate::domain::role::{Role, RoleBinding, RoleIndex};
+use crate::domain::policy::PolicyFields;
+use crate::domain::policy_binding::{Mode, PolicyBindingFields};
+use crate::domain::policy_revision::PolicyRevisionFields;
+use crate::domain::role::{Role, RoleFields};
+use crate::domain::role_binding::{RoleBinding, RoleBindingFields};
+use crate::domain::role_index::RoleIndex;
 use crate::domain::schema::PolicySchema;
 use crate::error::Error;
 use crate::store;
 
-/// Part of the digest: another engine may decide otherwise.
+/// Part of the digest, because another version of the engine may decide otherwise.
 const ENGINE: &str = "cedar-4.14";
 
 #[derive(Debug, Default)]
@@ -38,17 +39,17 @@ struct Slot {
 #[derive(Debug)]
 struct Known {
     compilation: Arc<Compilation>,
-    /// The database's revision that it was made from.
+    /// The revision in the database from which it was compiled.
     revision: i64,
-    /// This process's count of changes when it was last compared with the database.
+    /// The value of `generation` when it was last compared with the database.
     generation: u64,
     at: OffsetDateTime,
 }
 
 /// Compilations of organizations.
 ///
-/// A change made through this process counts `generation` up, so that the next decision asks the database for the
-/// revision; changes of other replicas are seen when `max_age` has passed.
+/// A change made by this process counts `generation` up, so that the next decision reads the revision in the database;
+/// changes made by other replicas are seen after at most `max_age`.
 #[derive(Clone)]
 pub(crate) struct Compilations {
     store: Store,
@@ -67,7 +68,7 @@ impl std::fmt::Debug for Compilations {
     }
 }
 
-/// What the cache is made with.
+/// The dependencies of the cache.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) store: Store,
@@ -78,7 +79,7 @@ pub(crate) struct Parts {
 }
 
 impl Compilations {
-    /// Nothing compiled yet.
+    /// An empty cache.
     pub(crate) fn new(parts: Parts, max_age_ms: u64, organizations: u64) -> Self {
         let Parts { store, schema, sources, authority, clock } = parts;
         let max_age = Duration::milliseconds(i64::try_from(max_age_ms).unwrap_or(i64::MAX));
@@ -86,7 +87,7 @@ impl Compilations {
         Self { store, schema, sources, authority, clock, max_age, generation: Arc::default(), slots }
     }
 
-    /// Says that something was changed.
+    /// Reports a change made by this process.
     pub(crate) fn touch(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
@@ -104,7 +105,7 @@ impl Compilations {
         if let Some(fresh) = self.fresh(&slot) {
             return Ok(fresh);
         }
-        // Read before the database: a change that commits after this makes what is read now old again.
+        // Read before the database, so that a change that commits after this makes the new entry stale.
         let (generation, at) = (self.generation.load(Ordering::Acquire), self.clock.now());
         let permit = Permit::for_system(&self.authority, organization);
         let revision = match organization {
@@ -153,7 +154,7 @@ impl Compilations {
         Ok(Compilation::new(self.schema.clone(), permit.organization(), digest, index, bound)?)
     }
 
-    /// A revision of a policy with what puts it into force. One that is gone denies everything in its scope.
+    /// A revision of a policy with its bindings. A missing revision denies everything in its scope.
     async fn bound(
         &self,
         permit: &Permit,
@@ -179,14 +180,14 @@ impl Compilations {
                 policy = id,
                 revision,
                 ?problems,
-                "a stored policy does not hold any more, so everything in its scope is denied"
+                "a stored policy is no longer valid, so everything in its scope is denied"
             );
         }
         let policy = checked.map_err(|problems| problems.join("; "));
         Ok(BoundPolicy { id, revision, kind, policy, bindings })
     }
 
-    /// SHA-256 over everything that decides, whatever order it was written in.
+    /// SHA-256 over the policies, roles and bindings; independent of the order in which they were written.
     fn digest(
         &self,
         roles: &[Stored<RoleFields>],
@@ -225,8 +226,8 @@ impl Compilations {
     }
 }
 
-fn to_binding(spec: &PolicyBindingFields) -> Binding {
-    let PolicyBindingFields { policy: _, projects, environment_class_ids, mode, text_revision: _ } = spec;
+fn to_binding(fields: &PolicyBindingFields) -> Binding {
+    let PolicyBindingFields { policy: _, projects, environment_class_ids, mode, text_revision: _ } = fields;
     Binding {
         projects: projects.iter().cloned().collect(),
         environment_class_ids: environment_class_ids.iter().cloned().collect(),

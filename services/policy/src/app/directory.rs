@@ -1,4 +1,4 @@
-//! Who belongs to which group, from the catalog.
+//! The groups of principals, from the directory of the catalog.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What policy needs to know about policy's own resources: that they exist.
+//! The facts of this service's own resources, for decisions about them: type and existence.
 
 use pavior_auth::Permit;
 use pavior_core::Fault;
@@ -10,17 +10,20 @@ use pavior_rpc::facts::{no_owners_within, recall};
 use pavior_store::idempotency;
 
 use super::App;
+use crate::domain::approval::ApprovalFields;
 use crate::domain::decision::DecisionFields;
-use crate::domain::record::{
-    ApprovalFields, PolicyBindingFields, PolicyFields, PolicyRevisionFields, RoleBindingFields, RoleFields,
-};
+use crate::domain::policy::PolicyFields;
+use crate::domain::policy_binding::PolicyBindingFields;
+use crate::domain::policy_revision::PolicyRevisionFields;
+use crate::domain::role::RoleFields;
+use crate::domain::role_binding::RoleBindingFields;
 use crate::error::Error;
 use crate::store::ConnectionTrait;
 
 const ORGANIZATION_TYPE: &str = "identity.pavior.dev/Organization";
 
 impl App {
-    /// The facts of a resource of this service, or those that were kept with the answer to an earlier call.
+    /// The facts of a resource; for a repeated request id, those stored with the first answer.
     pub(crate) async fn facts(&self, asked: &GetResourceFactsRequest) -> Result<ResourceFacts, Error> {
         let GetResourceFactsRequest { name, request_id, method, principal, message } = asked;
         no_owners_within(message)?;
@@ -28,15 +31,15 @@ impl App {
             && let Ok(parsed) = ResourceName::parse(name)
         {
             let key = idempotency::Key::new(parsed.organization(), principal, method, request_id);
-            let kept = idempotency::facts(self.kernel.store.read(), &key, self.kernel.clock.now()).await?;
-            if let Some(first) = recall(kept, name)? {
+            let stored = idempotency::facts(self.kernel.store.read(), &key, self.kernel.clock.now()).await?;
+            if let Some(first) = recall(stored, name)? {
                 return Ok(first);
             }
         }
         self.facts_in(self.kernel.store.read(), name).await
     }
 
-    /// The facts of a resource of this service; of the organization when it does not exist.
+    /// The facts of a resource; those of the organization if it does not exist.
     pub(super) async fn facts_in<C: ConnectionTrait>(
         &self,
         db: &C,
@@ -72,7 +75,7 @@ impl App {
     }
 }
 
-/// The type of a resource; nothing where it does not exist.
+/// The type of a resource; `None` if it does not exist.
 async fn kind_of<T: Table, C: ConnectionTrait>(
     rows: &Rows<'_, C>,
     permit: &Permit,
@@ -82,7 +85,7 @@ async fn kind_of<T: Table, C: ConnectionTrait>(
     Ok(rows.find::<T>(permit, parent, id).await?.map(|_| T::TYPE))
 }
 
-/// The facts of something that belongs to nobody in particular.
+/// Facts without owner, project and labels.
 fn plain_facts(name: String, exists: bool, kind: &str) -> ResourceFacts {
     ResourceFacts { name, exists, r#type: kind.to_owned(), ..ResourceFacts::default() }
 }

@@ -1,4 +1,4 @@
-//! What an operator watches: how decisions come out, and policies that cannot be evaluated.
+//! Metrics: decisions by effect, and evaluation errors.
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Meter};

@@ -1,15 +1,16 @@
-//! Use cases: what happens between a decoded request and the tables.
+//! Use cases, between the decoded requests and the tables.
 
 pub(crate) mod actions;
 pub(crate) mod approval;
 pub(crate) mod cache;
-pub(crate) mod decide;
-pub(crate) mod decisions;
+pub(crate) mod decision;
+pub(crate) mod decision_log;
 pub(crate) mod directory;
 pub(crate) mod facts;
 pub(crate) mod metrics;
 pub(crate) mod policy;
 mod policy_binding;
+mod policy_revision;
 mod role;
 mod role_binding;
 pub(crate) mod sources;
@@ -26,7 +27,7 @@ use crate::domain::schema::PolicySchema;
 use crate::error::Error;
 use crate::store;
 use cache::Compilations;
-use decisions::DecisionLog;
+use decision_log::DecisionLog;
 use directory::Directories;
 use metrics::Metrics;
 use sources::Sources;
@@ -46,7 +47,7 @@ pub(crate) struct Inner {
     pub(crate) sources: Sources,
     pub(crate) directories: Directories,
     pub(crate) compilations: Compilations,
-    pub(crate) decisions: DecisionLog,
+    pub(crate) decision_log: DecisionLog,
     pub(crate) metrics: Metrics,
 }
 

@@ -5,15 +5,12 @@ use pavior_core::resource::Stored;
 use pavior_resource::{ChangeContext, Done, Rows, Rules, Update, Work, crud, run};
 use prost::Message;
 
-use super::App;
-use crate::domain::record::{PolicyFields, PolicyRevisionFields, policy_binding_name};
-use crate::domain::source::PolicyType;
+use super::{App, policy_revision};
+use crate::domain::policy::{PolicyFields, PolicyType};
+use crate::domain::policy_binding::policy_binding_name;
+use crate::domain::policy_revision::PolicyRevisionFields;
 use crate::error::Error;
 use crate::store;
-
-impl Rules for PolicyRevisionFields {
-    type Service = App;
-}
 
 impl Rules for PolicyFields {
     type Service = App;
@@ -27,7 +24,7 @@ impl Rules for PolicyFields {
         if before.is_none() {
             work.room_for::<Self>("policies", app.config.max_policies).await?;
         }
-        // It has been checked before the transaction, see `check_ahead`, and is known.
+        // The result is cached, because `check_ahead` ran before the transaction.
         let PolicyFields { kind, source, .. } = &after.fields;
         let checked = app.sources.check(&after.organization, *kind, source).await;
         checked.map(drop).map_err(|problems| Error::InvalidPolicy { problems })
@@ -40,7 +37,9 @@ impl Rules for PolicyFields {
     ) -> Result<(), Error> {
         match (before, after) {
             (Some(before), None) => store::delete_revisions_of(work.tx, work.permit, &before.id).await?,
-            (_, Some(after)) if before.map(number_of) != Some(number_of(after)) => keep(work, after).await?,
+            (_, Some(after)) if before.map(number_of) != Some(number_of(after)) => {
+                policy_revision::insert(work, after).await?;
+            }
             _ => {}
         }
         Ok(store::bump_revision(work.tx, work.permit).await?)
@@ -56,27 +55,10 @@ fn number_of(policy: &Stored<PolicyFields>) -> i64 {
     policy.fields.text_revision
 }
 
-/// Keeps a text that was just written, as a revision of its own.
-async fn keep(work: &Work<'_, App>, policy: &Stored<PolicyFields>) -> Result<(), Error> {
-    let PolicyFields { kind, source, digest, text_revision, .. } = &policy.fields;
-    let fields = PolicyRevisionFields {
-        policy: policy.id.clone(),
-        kind: *kind,
-        source: source.clone(),
-        digest: digest.clone(),
-        author: work.permit.principal().name.clone(),
-    };
-    let id = text_revision.to_string();
-    let revision = Stored::new(&policy.organization, &id, work.uuid(), work.now, fields);
-    work.rows().insert(work.permit, &revision).await?;
-    let most = work.service.config.max_policy_revisions;
-    Ok(store::trim_revisions_of(work.tx, work.permit, &policy.id, most).await?)
-}
-
-/// Puts the text of an earlier revision back.
+/// Restores the text of an earlier revision, as a new revision.
 async fn roll_back(work: &Work<'_, App>, rollback: &Rollback) -> Result<Done<Stored<PolicyFields>>, Error> {
     let Rollback { update, revision } = rollback;
-    // That there is no such policy is said of the policy.
+    // Fails with the name of the policy, rather than of the revision, if the policy does not exist.
     work.get::<PolicyFields>("", &update.id, &update.name).await?;
     let name = format!("{}/revisions/{revision}", update.name);
     let PolicyRevisionFields { source, digest, .. } =
@@ -86,7 +68,7 @@ async fn roll_back(work: &Work<'_, App>, rollback: &Rollback) -> Result<Done<Sto
     crud::update(work, update, merge).await
 }
 
-/// A policy, and the id of the revision whose text is to be put back.
+/// A policy, and the id of the revision whose text is to be restored.
 #[derive(Debug, Clone)]
 pub(crate) struct Rollback {
     pub(crate) update: Update,
@@ -94,7 +76,7 @@ pub(crate) struct Rollback {
 }
 
 impl App {
-    /// Puts the text of an earlier revision back.
+    /// Restores the text of an earlier revision, as a new revision.
     pub(crate) async fn roll_back<M: Message + Default + 'static>(
         &self,
         context: &ChangeContext,
@@ -111,8 +93,8 @@ impl App {
         run(self, context, encode, rollback, |work, rollback| Box::pin(roll_back(work, rollback))).await
     }
 
-    /// Checks a text that is about to be written, so that the transaction, in which nothing must take long, finds the
-    /// result in memory. `kind` is that of a new policy; else it is read from the policy called `id`.
+    /// Checks a text before the transaction that writes it, so that the transaction finds the result in the cache and stays
+    /// short. `kind` is the type of a new policy; otherwise it is read from the policy `id`.
     pub(crate) async fn check_ahead(
         &self,
         permit: &Permit,
@@ -129,7 +111,7 @@ impl App {
             }
         };
         if let Some(kind) = kind {
-            // What is wrong with it is said once more, in the transaction.
+            // Problems are reported in the transaction.
             drop(self.sources.check(permit.organization(), kind, source).await);
         }
     }

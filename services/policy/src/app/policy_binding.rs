@@ -4,9 +4,9 @@ use pavior_core::resource::Stored;
 use pavior_resource::{Error as ResourceError, Rules, Work};
 
 use super::App;
-use crate::domain::record::{
-    PolicyBindingFields, PolicyFields, PolicyRevisionFields, policy_name, policy_revision_name,
-};
+use crate::domain::policy::{PolicyFields, policy_name};
+use crate::domain::policy_binding::PolicyBindingFields;
+use crate::domain::policy_revision::{PolicyRevisionFields, policy_revision_name};
 use crate::error::Error;
 use crate::store;
 

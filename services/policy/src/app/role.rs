@@ -4,7 +4,8 @@ use pavior_core::resource::Stored;
 use pavior_resource::{Rules, Work};
 
 use super::App;
-use crate::domain::record::{RoleFields, role_binding_name};
+use crate::domain::role::RoleFields;
+use crate::domain::role_binding::role_binding_name;
 use crate::error::Error;
 use crate::store;
 

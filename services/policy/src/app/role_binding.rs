@@ -4,7 +4,8 @@ use pavior_core::resource::Stored;
 use pavior_resource::{Error as ResourceError, Rules, Work};
 
 use super::App;
-use crate::domain::record::{RoleBindingFields, RoleFields, role_name};
+use crate::domain::role::{RoleFields, role_name};
+use crate::domain::role_binding::RoleBindingFields;
 use crate::error::Error;
 use crate::store;
 

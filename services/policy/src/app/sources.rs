@@ -1,15 +1,16 @@
-//! Policies' texts, parsed and checked once.
+//! Texts of policies, each parsed and checked once.
 
 use std::sync::Arc;
 
 use moka::future::Cache;
 use pavior_core::digest::sha256;
 
+use crate::domain::policy::PolicyType;
 use crate::domain::schema::PolicySchema;
-use crate::domain::source::{CheckedPolicy, PolicyType, check};
+use crate::domain::source::{CheckedPolicy, check};
 
-/// How many checked texts are kept.
-const MAX_KEPT: u64 = 10_000;
+/// Most results in the cache.
+const MAX_CACHED: u64 = 10_000;
 
 type Checked = Arc<Result<Arc<CheckedPolicy>, Vec<String>>>;
 
@@ -22,14 +23,14 @@ pub(crate) struct Sources {
 
 impl std::fmt::Debug for Sources {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sources").field("kept", &self.checked.entry_count()).finish_non_exhaustive()
+        f.debug_struct("Sources").field("cached", &self.checked.entry_count()).finish_non_exhaustive()
     }
 }
 
 impl Sources {
-    /// Nothing checked yet.
+    /// An empty cache.
     pub(crate) fn new(schema: Arc<PolicySchema>) -> Self {
-        Self { schema, checked: Cache::new(MAX_KEPT) }
+        Self { schema, checked: Cache::new(MAX_CACHED) }
     }
 
     /// Checks a text.
@@ -47,7 +48,7 @@ impl Sources {
             return (*known).clone();
         }
         let (schema, text, organization) = (self.schema.clone(), text.to_owned(), organization.to_owned());
-        // Not on a worker of the runtime: validation takes milliseconds and waits for a thread of its own.
+        // Blocks for milliseconds while it waits for the parser's own thread, hence not on a worker of the runtime.
         let result = tokio::task::spawn_blocking(move || check(&text, kind, &schema, &organization)).await;
         let Ok(result) = result else { return Err(vec!["the policy cannot be checked now".to_owned()]) };
         let result = result.map(Arc::new);

@@ -1,32 +1,18 @@
-//! Annotations of policies: read and checked when the policy is written, so that a typo never takes effect silently.
+//! Annotations of policies, checked when the policy is written, so that a typo never takes effect silently.
 
 use std::collections::BTreeMap;
 
 use super::message::Message;
 
-/// How much weight a guardrail has.
+/// The level of a guardrail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Has no say beyond a warning.
+    /// Only warns.
     Advisory,
-    /// Can be lifted by the approval of a group.
+    /// An approval lifts it.
     Soft,
-    /// Holds.
+    /// Cannot be lifted.
     Hard,
-}
-
-impl Level {
-    /// Every level.
-    pub const ALL: [Self; 3] = [Self::Advisory, Self::Soft, Self::Hard];
-
-    /// Its name in the API and in the database.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Advisory => "LEVEL_ADVISORY",
-            Self::Soft => "LEVEL_SOFT",
-            Self::Hard => "LEVEL_HARD",
-        }
-    }
 }
 
 /// What a guardrail does when it matches.
@@ -34,18 +20,18 @@ impl Level {
 pub enum GuardrailEffect {
     /// A warning.
     Warn,
-    /// Approvals are needed: quorum by group id.
+    /// Approvals are required: quorums by group id.
     Approve(BTreeMap<String, u32>),
-    /// No.
+    /// A denial.
     Deny,
 }
 
-/// What the annotations of a rule say.
+/// The annotations of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Annotations {
     /// `@id`
     pub id: Option<String>,
-    /// The level and the effect; none in policies about access.
+    /// The level and the effect of a guardrail; `None` in access policies.
     pub guardrail: Option<(Level, GuardrailEffect)>,
     /// `@message`
     pub message: Option<Message>,

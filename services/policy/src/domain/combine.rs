@@ -1,27 +1,25 @@
-//! How the hits of policies become one decision. Independent of the engine, and of the order of the hits.
+//! Combines the matches of policies into one outcome. Independent of the engine and of the order of the matches.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::annotation::{GuardrailEffect, Level};
 use super::input::{Context, GivenApproval};
-use super::source::PolicyType;
+use super::policy::PolicyType;
+use super::policy_binding::Mode;
 
-/// What a decision says, from the weakest to the strongest.
+/// The effect of a decision, from the weakest to the strongest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
-    /// Yes.
+    /// The action is allowed.
     Allow,
-    /// Yes, once the approvals are given.
+    /// The action is allowed once the required approvals are given.
     RequireApproval,
-    /// No.
+    /// The action is denied.
     Deny,
 }
 
 impl Effect {
-    /// Every effect.
-    pub const ALL: [Self; 3] = [Self::Allow, Self::RequireApproval, Self::Deny];
-
-    /// As it stands in records.
+    /// Its name in the API, without the prefix.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "ALLOW",
@@ -31,52 +29,24 @@ impl Effect {
     }
 }
 
-/// How a policy is in force, from the weakest to the strongest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Mode {
-    /// Not evaluated.
-    Off,
-    /// Evaluated and recorded.
-    Shadow,
-    /// Every hit is a warning.
-    Warn,
-    /// Has its effect.
-    Enforce,
-}
-
-impl Mode {
-    /// Every mode.
-    pub const ALL: [Self; 4] = [Self::Off, Self::Shadow, Self::Warn, Self::Enforce];
-
-    /// Its name in the API and in the database.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Off => "MODE_OFF",
-            Self::Shadow => "MODE_SHADOW",
-            Self::Warn => "MODE_WARN",
-            Self::Enforce => "MODE_ENFORCE",
-        }
-    }
-}
-
-/// One policy that spoke.
+/// A rule that matched, with what it says.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reason {
     /// The id of the rule.
     pub rule_id: String,
-    /// The resource name of what it comes from; empty for what is built in.
+    /// The resource name of the policy or role binding; empty for what is built in.
     pub policy: String,
-    /// The resource name of the policy's revision that spoke; empty for what is no policy.
+    /// The resource name of the policy's revision that was evaluated; empty for what is no policy.
     pub revision: String,
-    /// What the policy is for.
+    /// The type of the policy.
     pub policy_type: PolicyType,
-    /// The level; none of what is about access.
+    /// The level of a guardrail; `None` for access.
     pub level: Option<Level>,
-    /// For people.
+    /// The message for people.
     pub message: String,
-    /// What would be allowed instead.
+    /// How to become compliant.
     pub fix: String,
-    /// Where to read more.
+    /// The address of further documentation.
     pub docs: String,
 }
 
@@ -96,25 +66,25 @@ impl Reason {
     }
 }
 
-/// A guardrail that matched, or could not be evaluated.
+/// A guardrail that matched or could not be evaluated.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GuardrailHit {
-    /// What it says.
+    /// The rule.
     pub reason: Reason,
-    /// How it is in force here.
+    /// The mode of enforcement for this input.
     pub mode: Mode,
-    /// What it does; an error denies.
+    /// The verdict; an evaluation error denies.
     pub verdict: Verdict,
 }
 
-/// What a guardrail's hit does.
+/// The verdict of a guardrail that matched.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// A warning.
     Warn,
-    /// Quorum by group id.
+    /// Approvals are required: quorums by group id.
     Approve(BTreeMap<String, u32>),
-    /// No.
+    /// A denial.
     Deny,
 }
 
@@ -128,29 +98,29 @@ impl From<&GuardrailEffect> for Verdict {
     }
 }
 
-/// Approvals of one group that are needed.
+/// The approvals of one group that are required.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Needed {
-    /// How many distinct people.
+    /// The number of distinct people.
     pub quorum: u32,
-    /// The rules that ask for it.
+    /// The ids of the rules that require it.
     pub rule_ids: BTreeSet<String>,
 }
 
-/// A decision.
+/// The outcome of an evaluation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// What it says.
+    /// The effect.
     pub effect: Effect,
-    /// What determined it.
+    /// What determined the effect.
     pub reasons: Vec<Reason>,
-    /// Hits that warn only.
+    /// Matches that only warn.
     pub warnings: Vec<Reason>,
-    /// Hits of policies that are tried out: recorded, shown to nobody.
+    /// Matches of policies in shadow mode: recorded, and not part of the answer.
     pub shadow: Vec<Reason>,
-    /// What is needed before it is a yes, by group id.
+    /// The approvals that are required before the action is allowed, by group id.
     pub approvals: BTreeMap<String, Needed>,
-    /// With a plain denial: ids of roles that would grant the action.
+    /// If no role grants the action: the resource names of roles that would.
     pub granting_roles: Vec<String>,
     /// Whether a policy could not be evaluated.
     pub policy_error: bool,
@@ -162,7 +132,7 @@ impl Outcome {
         Self { effect: Effect::Deny, reasons, ..Self::allow(Vec::new()) }
     }
 
-    /// A yes.
+    /// The action is allowed.
     pub fn allow(reasons: Vec<Reason>) -> Self {
         Self {
             effect: Effect::Allow,
@@ -175,7 +145,7 @@ impl Outcome {
         }
     }
 
-    /// Both decisions at once: the stricter effect, with everything that led to it on either side.
+    /// The union of two outcomes: the stricter effect, with everything that led to it in either.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         let (strict, mild) = if other.effect > self.effect { (other, self) } else { (self, other) };
@@ -196,7 +166,8 @@ impl Outcome {
         both
     }
 
-    /// People are needed, and nobody stands behind whoever asks: four eyes would be two.
+    /// A denial in place of a requirement of approval, for a principal that acts for no person: nobody could be kept from
+    /// approving their own request.
     #[must_use]
     pub fn without_person(self) -> Self {
         let reason = Reason {
@@ -213,7 +184,7 @@ impl Outcome {
         Self { warnings, shadow, policy_error, ..Self::deny(vec![reason]) }
     }
 
-    /// Puts everything into one order, whatever order policies were evaluated in.
+    /// Sorts the lists, so that the outcome does not depend on the order of evaluation.
     fn sort(&mut self) {
         for list in [&mut self.reasons, &mut self.warnings, &mut self.shadow] {
             list.sort();
@@ -222,9 +193,9 @@ impl Outcome {
     }
 }
 
-/// Combines what access allowed with the hits of the guardrails: the highest of deny, approval and allow.
-/// Approvals are united by group with the larger quorum, and count as given only when the approval that was
-/// named is approved, is bound to this very plan, and asked each group for at least as many people.
+/// Combines the outcome of access with the matches of the guardrails: the highest of deny, approval and allow.
+/// Required approvals are merged by group with the larger quorum. They are given if the approval that the caller named is
+/// approved, is bound to the digest of this plan, and required at least this quorum of each group.
 pub fn with_guardrails(
     mut allowed: Outcome,
     hits: Vec<GuardrailHit>,
@@ -267,20 +238,20 @@ pub fn with_guardrails(
     allowed
 }
 
-/// What is said about access: hits of permits and forbids, errors apart.
+/// The matches of access rules, with evaluation errors apart.
 #[derive(Debug, Clone, Default)]
 pub struct AccessHits {
-    /// Permits that hold: role bindings, policies, what is built in.
+    /// Permits that matched: role bindings, policies and built-in ones.
     pub permits: Vec<Reason>,
-    /// Forbids that hold, with the mode in which they are in force.
+    /// Forbids that matched, with their mode of enforcement.
     pub forbids: Vec<(Mode, Reason)>,
     /// Forbids that could not be evaluated.
     pub errors: Vec<(Mode, Reason)>,
-    /// Permits that are tried out, or could not be evaluated: they grant nothing.
+    /// Permits in shadow or warn mode, and those that could not be evaluated: they grant nothing.
     pub shadow: Vec<Reason>,
 }
 
-/// Default deny, forbid overrides, and an error of a forbid denies.
+/// Denies by default; a forbid overrides every permit; a forbid that cannot be evaluated denies.
 pub fn access(hits: AccessHits, action: &str, granting_roles: impl FnOnce() -> Vec<String>) -> Outcome {
     let AccessHits { permits, forbids, errors, shadow } = hits;
     let failed = errors.iter().any(|(mode, _)| *mode == Mode::Enforce);

@@ -1,49 +1,49 @@
-//! A decision as it is told and kept.
+//! Decisions.
 
 use pavior_core::resource::Fields;
 use serde_json::{Value as Json, json};
 
+use super::approval::Requirement;
 use super::combine::{Effect, Reason};
 use super::input::Stage;
-use super::record::Requirement;
 
-/// Most reasons of one kind that are kept.
-const MAX_KEPT: usize = 50;
+/// Most reasons of one kind in a stored decision.
+const MAX_REASONS: usize = 50;
 
-/// What was decided about one question.
+/// The fields of a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DecisionFields {
-    /// Who asked, by resource name.
+    /// The resource name of the principal.
     pub principal: String,
-    /// On whose behalf, by resource name.
+    /// The resource name of the principal on whose behalf it acted.
     pub on_behalf_of: Option<String>,
     /// The action.
     pub action: String,
-    /// What it was to be done to, by resource name.
+    /// The resource name of the action's target.
     pub resource: String,
-    /// At which point of a call.
+    /// The point of the call at which it was made.
     pub stage: Stage,
-    /// What it says.
+    /// Its effect.
     pub effect: Effect,
-    /// What determined it.
+    /// What determined the effect.
     pub reasons: Vec<Reason>,
-    /// Hits that warn only.
+    /// Matches that only warn.
     pub warnings: Vec<Reason>,
-    /// Hits of policies that are tried out.
+    /// Matches of policies in shadow mode.
     pub shadow: Vec<Reason>,
-    /// What is needed before it is a yes.
+    /// The approvals that are required before the action is allowed.
     pub requirements: Vec<Requirement>,
-    /// With a plain denial: roles that would grant the action, by resource name.
+    /// If no role grants the action: the resource names of roles that would.
     pub granting_roles: Vec<String>,
     /// Whether a policy could not be evaluated.
     pub policy_error: bool,
     /// SHA-256 over the canonical input, `sha256:` and hexadecimal.
     pub input_digest: String,
-    /// The plan; empty when there was none.
+    /// The digest of the plan; empty without one.
     pub plan_digest: String,
-    /// SHA-256 over the policies, roles and bindings that decided, `sha256:` and hexadecimal.
+    /// SHA-256 over the policies, roles and bindings that were evaluated, `sha256:` and hexadecimal.
     pub policies_digest: String,
-    /// The version of the directory of users and groups that decided.
+    /// The version of the directory of users and groups that was used.
     pub directory_version: String,
 }
 
@@ -60,18 +60,18 @@ impl Fields for DecisionFields {
         decision_name(organization, id)
     }
 
-    /// What rests on it is recorded, with its name.
+    /// Reasons are left out: audit records of changes name the decision.
     fn snapshot(&self) -> Json {
         json!({ "action": self.action, "resource": self.resource, "effect": self.effect.as_str() })
     }
 }
 
 impl DecisionFields {
-    /// As much of it as is kept.
+    /// With as many reasons as are stored.
     #[must_use]
-    pub(crate) fn kept_form(mut self) -> Self {
+    pub(crate) fn truncated(mut self) -> Self {
         for list in [&mut self.reasons, &mut self.warnings, &mut self.shadow] {
-            list.truncate(MAX_KEPT);
+            list.truncate(MAX_REASONS);
         }
         self
     }

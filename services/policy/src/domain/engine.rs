@@ -1,4 +1,4 @@
-//! The policies of one organization, compiled, and the decision over them.
+//! The compiled policies of one organization, and their evaluation.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -8,17 +8,19 @@ use pavior_core::PrincipalKind;
 use pavior_core::principal::{PLATFORM_SERVICES, service_name};
 
 use super::annotation::Annotations;
-use super::combine::{self, AccessHits, Effect, GuardrailHit, Mode, Outcome, Reason, Verdict};
+use super::combine::{self, AccessHits, Effect, GuardrailHit, Outcome, Reason, Verdict};
 use super::entities::{InputError, Types};
 use super::input::{GivenApproval, Input, Stage};
-use super::record::{policy_name, policy_revision_name};
-use super::role::RoleIndex;
+use super::policy::{PolicyType, policy_name};
+use super::policy_binding::Mode;
+use super::policy_revision::policy_revision_name;
+use super::role_index::RoleIndex;
 use super::schema::{PolicySchema, groups_of};
-use super::source::{CheckedPolicy, PolicyType};
+use super::source::CheckedPolicy;
 
 /// Most roles that a denial names.
 const MAX_GRANTING_ROLES: usize = 10;
-/// What an operator of the installation can always do, so that a policy that denies everything can be taken out of force.
+/// What an operator of the installation can always do, so that a policy that denies everything can be disabled.
 const RECOVERY: [&str; 4] = [
     "policy.policyBindings.get",
     "policy.policyBindings.list",
@@ -26,14 +28,14 @@ const RECOVERY: [&str; 4] = [
     "policy.policyBindings.delete",
 ];
 
-/// Where and how a policy is in force.
+/// The scope and the mode of a policy that is in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
     /// Ids of projects; empty for all.
     pub projects: BTreeSet<String>,
     /// Ids of environment classes; empty for all.
     pub environment_class_ids: BTreeSet<String>,
-    /// How.
+    /// The mode of enforcement.
     pub mode: Mode,
 }
 
@@ -43,7 +45,7 @@ impl Binding {
             set.is_empty() || value.is_some_and(|value| set.contains(value))
         };
         let project = within(&self.projects, input.resource.project.as_deref());
-        if project && within(&self.environment_class_ids, input.environment_class()) {
+        if project && within(&self.environment_class_ids, input.environment_class_id()) {
             self.mode
         } else {
             Mode::Off
@@ -58,11 +60,11 @@ pub struct BoundPolicy {
     pub id: String,
     /// The number of the revision.
     pub revision: i64,
-    /// What the policy is for.
+    /// The type of the policy.
     pub kind: PolicyType,
-    /// Its rules; an error where the text does not fit the schema any more.
+    /// Its rules; an error if the stored text does not fit the current schema.
     pub policy: Result<Arc<CheckedPolicy>, String>,
-    /// Where and how it is in force.
+    /// The bindings of this revision.
     pub bindings: Vec<Binding>,
 }
 
@@ -85,7 +87,7 @@ struct Compiled {
     rule: usize,
 }
 
-/// The rules that can hold for one action.
+/// The rules that can match one action.
 #[derive(Debug)]
 struct Slice {
     action: Entity,
@@ -98,7 +100,7 @@ struct Slice {
 #[derive(Debug)]
 pub struct Compilation {
     organization: String,
-    /// SHA-256 over everything that decides, `sha256:` and hexadecimal.
+    /// SHA-256 over the policies, roles and bindings, `sha256:` and hexadecimal.
     pub digest: String,
     schema: Arc<PolicySchema>,
     types: Types,
@@ -198,11 +200,11 @@ impl Compilation {
         any.then_some(slice)
     }
 
-    /// Decides. A pure function of the compilation and its arguments. What goes from one owner to another is decided on
-    /// for both.
+    /// Decides: a pure function of the compilation and its arguments. A move from one owner to another is evaluated for
+    /// both, and the stricter outcome counts.
     pub fn decide(&self, input: &Input, approval: Option<&GivenApproval>) -> Outcome {
         let outcome = self.decide_as_owned(input, approval);
-        match input.other_side() {
+        match input.with_new_owner() {
             Some(other) => outcome.and(self.decide_as_owned(&other, approval)),
             None => outcome,
         }
@@ -234,7 +236,7 @@ impl Compilation {
                 let combined = combine::with_guardrails(outcome, hits, approval, &input.context);
                 Outcome { policy_error: combined.policy_error || failed, ..combined }
             };
-        // A service of the platform that asks by itself says for whom when it asks people.
+        // A service of the platform names the person when it requests the approval.
         let alone = !input.has_person() && !is_platform_service(input);
         if outcome.effect == Effect::RequireApproval && alone {
             return outcome.without_person();
@@ -242,7 +244,7 @@ impl Compilation {
         recover(outcome, input)
     }
 
-    /// Whether access alone allows it.
+    /// Whether access allows it, guardrails apart.
     pub fn allows_access(&self, input: &Input) -> bool {
         let asked = Input { stage: Stage::Admission, plan_follows: true, ..input.clone() };
         self.decide(&asked, None).effect == Effect::Allow
@@ -305,7 +307,7 @@ impl Compilation {
                 "services of the platform may use its internal actions",
             ));
         }
-        // Never at admission: a caller from outside, whatever its token calls it, is not let in by this.
+        // Not at admission: only a plan of provisioning itself is permitted by this, and never a call from outside.
         if EXPIRY.contains(&input.action.as_str())
             && input.stage != Stage::Admission
             && is_provisioning(input)
@@ -352,11 +354,11 @@ fn is_platform_service(input: &Input) -> bool {
         && PLATFORM_SERVICES.iter().any(|role| principal.name == service_name(role))
 }
 
-/// What provisioning does by itself when an environment's time is over: the environment goes, and the entries of the catalog
-/// that it made. Nothing else has provisioning plan in its own name.
+/// What provisioning does in its own name when an environment expires: it deletes the environment and the entities that
+/// it registered in the catalog.
 const EXPIRY: [&str; 2] = ["provisioning.environments.delete", "catalog.entities.delete"];
 
-/// An operator of the installation can always take a policy out of force, whatever that policy says.
+/// Lets an operator of the installation disable a policy, whatever that policy says.
 fn recover(outcome: Outcome, input: &Input) -> Outcome {
     let stuck = outcome.effect != Effect::Allow;
     if !stuck || !input.principal.installation_operator || !RECOVERY.contains(&input.action.as_str()) {
@@ -369,7 +371,7 @@ fn recover(outcome: Outcome, input: &Input) -> Outcome {
     Outcome { warnings, shadow: outcome.shadow, policy_error: outcome.policy_error, ..allowed }
 }
 
-/// The message of a reason that stands for an error: it begins with the reason's name in the API.
+/// The message of an evaluation error: it begins with the name of the error in the API.
 fn policy_error(error: &impl std::fmt::Display) -> String {
     format!("POLICY_ERROR: the policy cannot be evaluated, so the answer is no: {error}")
 }
@@ -419,8 +421,8 @@ impl<'a> Evaluation<'a> {
         Ok(Self { compilation, slice, request, entities, authorizer: Authorizer::new() })
     }
 
-    /// All rules of a set that hold, and those that could not be evaluated. The set is of one kind, permits or
-    /// forbids: in a mixed one the engine would name the forbids only.
+    /// All rules of a set that matched, and those that could not be evaluated. The set holds either permits or forbids:
+    /// of a mixed one the engine would report the forbids only.
     fn run(&self, set: &PolicySet) -> Hits<'a> {
         if set.is_empty() {
             return Hits::default();
@@ -440,7 +442,7 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-/// Approvals as the wire and the store want them: sorted by group.
+/// The required quorums by group id.
 pub fn approvals_of(outcome: &Outcome) -> BTreeMap<String, u32> {
     outcome.approvals.iter().map(|(group, needed)| (group.clone(), needed.quorum)).collect()
 }

@@ -21,7 +21,7 @@ pub fn type_of(kind: PrincipalKind) -> &'static str {
     }
 }
 
-/// A principal, action, resource and context that the engine refused: always a denial.
+/// An input that the engine refused; the decision is a denial.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the request does not fit the policy schema: {0}")]
 pub struct InputError(String);
@@ -88,7 +88,7 @@ impl Types {
         Entity::new_no_attrs(uid(&self.action, name), above)
     }
 
-    /// The request and its entities. `approved` says whether the plan's approval was given.
+    /// The request and its entities. `approved` says whether the plan has been approved.
     pub fn request(
         &self,
         input: &Input,
@@ -126,7 +126,7 @@ impl Types {
         Entity::new_no_attrs(self.group_uid(organization, &group.id), above)
     }
 
-    /// A principal of another organization belongs to nothing here.
+    /// A principal of another organization gets no parents: it is in no group and not in the organization.
     fn principal(&self, input: &Input) -> Result<Entity, InputError> {
         let principal = &input.principal;
         let kind = match principal.kind {
@@ -172,8 +172,8 @@ impl Types {
             let owner = self.group_uid(&input.organization, &owner.id);
             attributes.push(("owner".to_owned(), RestrictedExpression::new_entity_uid(owner)));
         }
-        if let Some(class) = &resource.environment_class {
-            attributes.push(("environment_class".to_owned(), text(class)));
+        if let Some(class) = &resource.environment_class_id {
+            attributes.push(("environment_class_id".to_owned(), text(class)));
         }
         Entity::new_with_tags(
             uid(&self.resource, &resource.name),
@@ -205,7 +205,7 @@ impl Types {
             ("delete_count", long(context.delete_count)),
             ("resource_types", RestrictedExpression::new_set(types)),
         ];
-        pairs.extend(input.environment_class().map(|class| ("environment_class", text(class))));
+        pairs.extend(input.environment_class_id().map(|class| ("environment_class_id", text(class))));
         pairs.extend(context.template.as_deref().map(|template| ("template", text(template))));
         pairs.extend(context.template_version.as_deref().map(|version| ("template_version", text(version))));
         if let Some(owner) = &context.new_owner {

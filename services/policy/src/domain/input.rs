@@ -1,4 +1,4 @@
-//! What a decision is made over.
+//! The input of a decision.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,22 +6,19 @@ use pavior_core::principal::EVERYONE;
 pub use pavior_core::principal::INSTALLATION;
 use pavior_core::{Principal, PrincipalKind, ResourceName};
 
-/// At which point of a request it is decided.
+/// The point of a call at which a decision is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Before the call reaches its service.
     Admission,
-    /// Over a plan.
+    /// About a plan.
     Plan,
-    /// Over the plan once more, right before it is carried out.
+    /// About the plan again, right before it is executed.
     Execution,
 }
 
 impl Stage {
-    /// Every stage.
-    pub const ALL: [Self; 3] = [Self::Admission, Self::Plan, Self::Execution];
-
-    /// As it stands in `context.stage`.
+    /// Its value in `context.stage`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Admission => "admission",
@@ -40,7 +37,7 @@ pub struct GroupRef {
     pub above: BTreeSet<String>,
 }
 
-/// What it is done to.
+/// The target of the action.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Resource {
     /// The resource name.
@@ -49,21 +46,21 @@ pub struct Resource {
     pub exists: bool,
     /// For example `provisioning.pavior.dev/Environment`.
     pub kind: String,
-    /// The group that owns it.
+    /// The group that owns the resource.
     pub owner: Option<GroupRef>,
     /// The id of its project.
     pub project: Option<String>,
-    /// The class of its environment.
-    pub environment_class: Option<String>,
+    /// The id of the class of its environment.
+    pub environment_class_id: Option<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
 }
 
-/// What is about to be done.
+/// The change that the action makes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Context {
-    /// The class of the environment that is made or changed.
-    pub environment_class: Option<String>,
+    /// The id of the class of the environment that is created or changed.
+    pub environment_class_id: Option<String>,
     /// The id of the template.
     pub template: Option<String>,
     /// The template's version.
@@ -90,31 +87,31 @@ pub struct Context {
     pub plan_digest: Option<String>,
 }
 
-/// Everything that a decision looks at, besides the policies.
+/// Everything that is evaluated, apart from the policies.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Input {
     /// The id of the organization, or [`INSTALLATION`].
     pub organization: String,
-    /// Who asks.
+    /// The principal that asks.
     pub principal: Principal,
     /// The ids of all groups that the principal belongs to, directly or not.
     pub groups: BTreeSet<String>,
     /// The action.
     pub action: String,
-    /// What it is done to.
+    /// The target of the action.
     pub resource: Resource,
-    /// At which point.
+    /// The point of the call.
     pub stage: Stage,
-    /// Whether the service will ask about the guardrails itself.
+    /// Whether the service will ask again about its plan, so that guardrails are not evaluated now.
     pub plan_follows: bool,
-    /// What is about to be done.
+    /// The change that the action makes.
     pub context: Context,
 }
 
 impl Input {
-    /// The class of the environment that is meant: the plan's, else the resource's.
-    pub fn environment_class(&self) -> Option<&str> {
-        self.context.environment_class.as_deref().or(self.resource.environment_class.as_deref())
+    /// The id of the environment class: that of the plan, else that of the resource.
+    pub fn environment_class_id(&self) -> Option<&str> {
+        self.context.environment_class_id.as_deref().or(self.resource.environment_class_id.as_deref())
     }
 
     /// Whether the principal belongs to the organization that the decision is about.
@@ -122,8 +119,8 @@ impl Input {
         self.organization != INSTALLATION && self.principal.organization == self.organization
     }
 
-    /// The same asked of the other side, where the resource goes from one owner to another: as if it had gone already.
-    pub fn other_side(&self) -> Option<Self> {
+    /// If the resource moves to another owner: the same input with the new owner in place.
+    pub fn with_new_owner(&self) -> Option<Self> {
         let (old, new) = (&self.resource.owner, &self.context.new_owner);
         if !self.context.moves_owner || old == new {
             return None;
@@ -131,14 +128,15 @@ impl Input {
         Some(Self { resource: Resource { owner: new.clone(), ..self.resource.clone() }, ..self.clone() })
     }
 
-    /// Whether a person asks, or stands behind whoever asks.
+    /// Whether the principal is a person or acts on behalf of one.
     pub fn has_person(&self) -> bool {
         let of = |name: &str| ResourceName::parse(name).is_ok_and(|name| name.collection() == "users");
         self.principal.kind == PrincipalKind::User || self.principal.on_behalf_of.as_deref().is_some_and(of)
     }
 
-    /// Whether the principal belongs to the owner of the resource; where nobody owns it, to the group that is to own
-    /// what is made. A resource with an owner is never opened by naming another owner, and everybody owns nothing.
+    /// Whether the principal belongs to the group that owns the resource; if the resource has no owner, to the group that
+    /// will own what is created. Naming another owner gives no access to a resource that has one, and membership of
+    /// [`EVERYONE`] does not count.
     pub fn is_owner(&self) -> bool {
         let made = self.context.new_owner.as_ref().filter(|_| !self.context.moves_owner);
         let owner = self.resource.owner.as_ref().or(made);
@@ -146,19 +144,19 @@ impl Input {
     }
 }
 
-/// What an approval adds to a decision.
+/// An approval that the caller named.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GivenApproval {
-    /// Whether it is approved (and neither expired nor void).
+    /// Whether its state is approved.
     pub approved: bool,
-    /// The plan that it is bound to.
+    /// The digest of the plan that it is bound to.
     pub plan_digest: String,
-    /// What was asked for and met: quorum by group id.
+    /// The quorums that it required, by group id.
     pub requirements: BTreeMap<String, u32>,
 }
 
 impl GivenApproval {
-    /// Whether it is an approval of the plan in `context`. Without a plan there is nothing that it could approve.
+    /// Whether it approves the plan in `context`. False without a plan.
     pub fn covers(&self, context: &Context) -> bool {
         self.approved && context.plan_digest.as_deref().is_some_and(|digest| digest == self.plan_digest)
     }

@@ -1,5 +1,5 @@
-//! Pure rules of policy: what a role grants, what a policy may say, what a decision is, when an approval is given.
-//! No I/O, no clock: a decision is a function of (policies, input).
+//! The rules of policy: resources with their invariants, the evaluation of policies, and the life of an approval.
+//! Without I/O and without a clock: a decision is a function of (policies, input).
 
 pub mod action;
 pub mod annotation;
@@ -11,9 +11,14 @@ pub mod engine;
 pub mod entities;
 pub mod input;
 pub mod lexer;
+mod limits;
 pub mod message;
-pub mod record;
+pub mod policy;
+pub mod policy_binding;
+pub mod policy_revision;
 pub mod role;
+pub mod role_binding;
+pub mod role_index;
 pub mod schema;
 pub mod source;
 

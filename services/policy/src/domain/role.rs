@@ -1,20 +1,63 @@
-//! Roles and their bindings: what they grant, looked up by member rather than evaluated, and the same as Cedar text,
-//! against which the look-up is property-tested.
+//! Roles: named sets of actions.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-
-use pavior_core::PrincipalKind;
-use pavior_core::principal::EVERYONE;
+use pavior_core::Fault;
+use pavior_core::resource::{Fields, MAX_DISPLAY_NAME, Violations, line, paragraph};
+use serde_json::{Value as Json, json};
 
 use super::action::Pattern;
-use super::input::Input;
+use super::limits::{MAX_DESCRIPTION, at_most};
 
-/// A named set of actions.
+/// Most actions of a role.
+const MAX_ACTIONS: usize = 200;
+
+/// The fields of a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RoleFields {
+    /// The name to show.
+    pub display_name: String,
+    /// What the role is for.
+    pub description: String,
+    /// The actions that it grants.
+    pub actions: Vec<Pattern>,
+}
+
+/// The resource name of a role.
+pub fn role_name(organization: &str, id: &str) -> String {
+    format!("organizations/{organization}/roles/{id}")
+}
+
+impl Fields for RoleFields {
+    const SINGULAR: &'static str = "role";
+    const TYPE: &'static str = "policy.pavior.dev/Role";
+
+    fn name(&self, organization: &str, id: &str) -> String {
+        role_name(organization, id)
+    }
+
+    fn check(&self, _organization: &str, _id: &str) -> Violations {
+        let mut violations = Violations::new();
+        line(&mut violations, "display_name", &self.display_name, MAX_DISPLAY_NAME);
+        paragraph(&mut violations, "description", &self.description, MAX_DESCRIPTION);
+        if self.actions.is_empty() {
+            violations.add("actions", Fault::Required, "must name at least one action");
+        }
+        at_most(&mut violations, "actions", &self.actions, MAX_ACTIONS);
+        violations
+    }
+
+    fn snapshot(&self) -> Json {
+        let Self { display_name, description, actions } = self;
+        let actions: Vec<String> = actions.iter().map(ToString::to_string).collect();
+        json!({ "displayName": display_name, "description": description, "actions": actions })
+    }
+}
+
+/// A role as the compilation of an organization holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Role {
     /// Its id.
     pub id: String,
-    /// What it grants.
+    /// The actions that it grants.
     pub actions: Vec<Pattern>,
 }
 
@@ -23,219 +66,4 @@ impl Role {
     pub fn grants(&self, action: &str) -> bool {
         self.actions.iter().any(|pattern| pattern.matches(action))
     }
-}
-
-/// To whom a role is granted.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Member {
-    /// The members of a group, by its id. Everybody in the organization is one of [`EVERYONE`].
-    Group(String),
-    /// One principal, by resource name.
-    Principal(String),
-}
-
-impl Member {
-    /// Reads a member of `organization`, a resource name.
-    ///
-    /// # Errors
-    /// A sentence that says what is wanted.
-    pub fn parse(name: &str, organization: &str) -> Result<Self, String> {
-        let wanted = || {
-            format!(
-                "member `{}` must be a user, group, service account or agent of `organizations/{organization}`, for example \
-                 `organizations/{organization}/groups/payments`; all of them are `organizations/{organization}/groups/{EVERYONE}`",
-                name.chars().take(100).collect::<String>()
-            )
-        };
-        let parsed = pavior_core::ResourceName::parse(name).map_err(|_| wanted())?;
-        if parsed.organization() != organization || parsed.pairs().count() != 2 {
-            return Err(wanted());
-        }
-        match parsed.collection() {
-            "groups" => Ok(Self::Group(parsed.id().to_owned())),
-            "users" | "serviceAccounts" | "agents" => Ok(Self::Principal(name.to_owned())),
-            _ => Err(wanted()),
-        }
-    }
-
-    /// As in the API, without the organization where it is a group of it.
-    pub fn short_name(&self) -> String {
-        match self {
-            Self::Group(id) => format!("groups/{id}"),
-            Self::Principal(name) => name.clone(),
-        }
-    }
-
-    /// As in the API.
-    pub fn name(&self, organization: &str) -> String {
-        match self {
-            Self::Group(id) => format!("organizations/{organization}/groups/{id}"),
-            Self::Principal(name) => name.clone(),
-        }
-    }
-}
-
-/// On which resources of its scope a grant holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// On all.
-    All,
-    /// On what a group of the caller owns, or is about to own.
-    Owned,
-}
-
-impl Reach {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::All, Self::Owned];
-
-    /// Its name in the API and in the database.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::All => "REACH_ALL",
-            Self::Owned => "REACH_OWNED",
-        }
-    }
-}
-
-/// A grant of a role.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoleBinding {
-    /// Its id.
-    pub id: String,
-    /// The id of the role.
-    pub role: String,
-    /// To whom.
-    pub members: BTreeSet<Member>,
-    /// The id of the project where it holds; none for the whole organization.
-    pub project: Option<String>,
-    /// On which resources.
-    pub reach: Reach,
-}
-
-impl RoleBinding {
-    fn holds(&self, input: &Input) -> bool {
-        let in_scope = match &self.project {
-            Some(project) => input.resource.project.as_ref() == Some(project),
-            None => true,
-        };
-        in_scope && (self.reach == Reach::All || input.is_owner())
-    }
-
-    fn names(&self, input: &Input) -> bool {
-        self.members.iter().any(|member| match member {
-            Member::Group(group) => input.groups.contains(group),
-            Member::Principal(name) => *name == input.principal.name,
-        })
-    }
-}
-
-/// Every role and binding of an organization, by member.
-#[derive(Debug, Clone, Default)]
-pub struct RoleIndex {
-    roles: BTreeMap<String, Role>,
-    bindings: Vec<RoleBinding>,
-    by_member: HashMap<Member, Vec<usize>>,
-}
-
-impl RoleIndex {
-    /// Builds the index. A binding of a role that does not exist grants nothing.
-    pub fn new(
-        roles: impl IntoIterator<Item = Role>,
-        bindings: impl IntoIterator<Item = RoleBinding>,
-    ) -> Self {
-        let roles = roles.into_iter().map(|role| (role.id.clone(), role)).collect();
-        let mut bindings: Vec<RoleBinding> = bindings.into_iter().collect();
-        bindings.sort_by(|a, b| a.id.cmp(&b.id));
-        let mut by_member = HashMap::<Member, Vec<usize>>::new();
-        for (at, binding) in bindings.iter().enumerate() {
-            for member in &binding.members {
-                by_member.entry(member.clone()).or_default().push(at);
-            }
-        }
-        Self { roles, bindings, by_member }
-    }
-
-    /// The ids of the bindings that grant what is asked, in order.
-    pub fn granting(&self, input: &Input) -> Vec<&RoleBinding> {
-        if !input.is_member() {
-            return Vec::new();
-        }
-        let groups = input.groups.iter().map(|group| Member::Group(group.clone()));
-        let of = |member: Member| self.by_member.get(&member).into_iter().flatten().copied();
-        let mut found: BTreeSet<usize> = of(Member::Principal(input.principal.name.clone())).collect();
-        found.extend(groups.flat_map(of));
-        let bindings = found.into_iter().filter_map(|at| self.bindings.get(at));
-        bindings.filter(|binding| self.role_grants(binding, &input.action) && binding.holds(input)).collect()
-    }
-
-    /// As [`RoleIndex::granting`], from the definition and without the index: the reference for tests.
-    pub fn granting_directly(&self, input: &Input) -> Vec<&RoleBinding> {
-        let all = self.bindings.iter().filter(|_| input.is_member());
-        all.filter(|b| self.role_grants(b, &input.action) && b.names(input) && b.holds(input)).collect()
-    }
-
-    fn role_grants(&self, binding: &RoleBinding, action: &str) -> bool {
-        self.roles.get(&binding.role).is_some_and(|role| role.grants(action))
-    }
-
-    /// The ids of the roles that would grant an action, at most `limit`.
-    pub fn roles_granting(&self, action: &str, limit: usize) -> Vec<String> {
-        self.roles
-            .values()
-            .filter(|role| role.grants(action))
-            .take(limit)
-            .map(|role| role.id.clone())
-            .collect()
-    }
-
-    /// The same grants as Cedar policies, one for each member of each binding.
-    pub fn to_cedar(&self, organization: &str) -> String {
-        let mut text = String::new();
-        for binding in &self.bindings {
-            let Some(role) = self.roles.get(&binding.role) else { continue };
-            let actions: Vec<String> = role
-                .actions
-                .iter()
-                .map(|pattern| format!("Pavior::Action::{:?}", pattern.to_string()))
-                .collect();
-            for member in &binding.members {
-                let principal = principal_scope(member, organization);
-                let resource = match &binding.project {
-                    Some(project) => {
-                        format!(
-                            "resource in Pavior::Project::\"organizations/{organization}/projects/{project}\""
-                        )
-                    }
-                    None => "resource".to_owned(),
-                };
-                text.push_str(&format!(
-                    "permit ({principal}, action in [{}], {resource})",
-                    actions.join(", ")
-                ));
-                // Membership of the organization holds for every grant: names of another one never count.
-                text.push_str(&format!(
-                    " when {{ principal in Pavior::Organization::\"organizations/{organization}\" }}"
-                ));
-                if binding.reach == Reach::Owned {
-                    text.push_str(
-                        " when { if resource has owner then principal in resource.owner \
-                         else context has new_owner && principal in context.new_owner }",
-                    );
-                }
-                text.push_str(";\n");
-            }
-        }
-        text
-    }
-}
-
-fn principal_scope(member: &Member, organization: &str) -> String {
-    let name = member.name(organization);
-    let kind = match member {
-        Member::Group(_) => return format!("principal in Pavior::Group::{name:?}"),
-        Member::Principal(name) if name.contains("/serviceAccounts/") => PrincipalKind::ServiceAccount,
-        Member::Principal(name) if name.contains("/agents/") => PrincipalKind::Agent,
-        Member::Principal(_) => PrincipalKind::User,
-    };
-    format!("principal == Pavior::{}::{name:?}", super::entities::type_of(kind))
 }

@@ -33,14 +33,14 @@ const TYPES: &str = r#"
     "organization": Organization,
     "project"?: Project,
     "owner"?: Group,
-    "environment_class"?: String,
+    "environment_class_id"?: String,
   } tags String;
   entity Parameters tags String;
   entity Labels tags String;
   type Context = {
     "stage": String,
     "approved": Bool,
-    "environment_class"?: String,
+    "environment_class_id"?: String,
     "template"?: String,
     "template_version"?: String,
     "parameters": Parameters,
@@ -69,6 +69,11 @@ pub struct PolicySchema {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot make the policy schema: {0}")]
 pub struct SchemaError(String);
+
+/// The names of all attributes that principals, resources and contexts can have.
+pub fn attributes() -> impl Iterator<Item = &'static str> {
+    TYPES.split('"').skip(1).step_by(2)
+}
 
 /// The groups of an action, nearest first.
 pub fn groups_of(action: &Action) -> Vec<String> {

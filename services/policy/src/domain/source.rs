@@ -1,39 +1,23 @@
-//! A policy's text: limits, parser, strict validation, annotations. What comes out of here can be put into force.
+//! The check of a policy's text: limits, syntax, strict validation against the schema, annotations.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use cedar_policy::{ActionConstraint, Effect, EntityUid, Policy, PolicySet, ValidationMode};
 
 use pavior_core::principal::{PLATFORM_SERVICES, service_name};
 
+use serde_json::Value;
+
 use super::annotation::Annotations;
-use super::schema::PolicySchema;
+use super::policy::PolicyType;
+use super::schema::{self, PolicySchema};
 use super::{action, lexer};
 
 /// The stack of the thread on which policies are parsed and validated.
 const STACK_BYTES: usize = 64 << 20;
-
-/// What a policy is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PolicyType {
-    /// Who may do what.
-    Access,
-    /// What may be made.
-    Guardrail,
-}
-
-impl PolicyType {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Access, Self::Guardrail];
-
-    /// Its name in the API and in the database.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Access => "POLICY_TYPE_ACCESS",
-            Self::Guardrail => "POLICY_TYPE_GUARDRAIL",
-        }
-    }
-}
+/// A former name, for which the engine's own message names no remedy.
+const FORMER_CLASS: &str = "environment_class";
 
 /// One `permit` or `forbid` of a policy.
 #[derive(Debug, Clone)]
@@ -47,7 +31,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether its scope names this action. Exact: actions and their groups are all in the schema.
+    /// Whether its scope includes this action. Exact, because the schema has all actions and their groups.
     pub fn concerns(&self, action_name: &str, groups: &[String]) -> bool {
         let names = |uid: &EntityUid| {
             let id: &str = uid.id().as_ref();
@@ -64,14 +48,14 @@ impl Rule {
     }
 }
 
-/// A policy whose text holds.
+/// A policy whose text passed the check.
 #[derive(Debug, Clone)]
 pub struct CheckedPolicy {
     /// Its rules, in the order of the text.
     pub rules: Vec<Rule>,
 }
 
-/// Checks a policy's text, which is to hold in an organization.
+/// Checks the text of a policy of an organization.
 ///
 /// # Errors
 /// One sentence for each thing that is wrong.
@@ -110,7 +94,7 @@ fn parse(
     }
     let result = schema.validator.validate(&set, ValidationMode::Strict);
     problems.extend(result.validation_errors().map(ToString::to_string));
-    // A warning is a rule that can never match, or a text that reads otherwise than it is.
+    // Warnings count as errors: a rule that can never match, or confusable characters.
     problems.extend(result.validation_warnings().map(ToString::to_string));
     let mut parsed: Vec<&Policy> = set.policies().collect();
     parsed.sort_by_key(|policy| index_of(policy));
@@ -123,6 +107,7 @@ fn parse(
                     .to_owned(),
             );
         }
+        problems.extend(never_there(policy));
         problems.extend(policy.entity_literals().iter().filter_map(|uid| misnamed(uid, organization)));
         match Annotations::parse(policy.annotations(), kind == PolicyType::Guardrail) {
             Ok(annotations) => rules.push(Rule { forbid, annotations, policy: policy.clone() }),
@@ -138,9 +123,42 @@ fn parse(
             problems.push(format!("annotation `@id(\"{one}\")` stands on more than one rule"));
         }
     }
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    if !problems.is_empty() && words.any(|word| word == FORMER_CLASS) {
+        problems.push(format!("`{FORMER_CLASS}` is not known: the field is `environment_class_id`"));
+    }
     problems.sort();
     problems.dedup();
     if problems.is_empty() { Ok(CheckedPolicy { rules }) } else { Err(problems) }
+}
+
+/// Attributes that a rule looks for with `has` and that nothing has. The validator takes such a test for false without a
+/// word, and the rule would never match, or always.
+fn never_there(policy: &Policy) -> Vec<String> {
+    let mut tested = BTreeSet::new();
+    match policy.to_json() {
+        Ok(rule) => tested_attributes(&rule, &mut tested),
+        Err(error) => return vec![format!("the rule cannot be checked: {error}")],
+    }
+    let known: BTreeSet<&str> = schema::attributes().collect();
+    let unknown = tested.into_iter().filter(|attribute| !known.contains(attribute.as_str()));
+    unknown.map(|attribute| format!("`has {attribute}` is never true: no attribute is called so")).collect()
+}
+
+fn tested_attributes(expression: &Value, found: &mut BTreeSet<String>) {
+    match expression {
+        Value::Object(fields) => {
+            // `context has a.b` tests for both.
+            let tested = match fields.get("has").and_then(|test| test.get("attr")) {
+                Some(Value::Array(path)) => path.iter().filter_map(Value::as_str).collect(),
+                one => one.and_then(Value::as_str).into_iter().collect::<Vec<_>>(),
+            };
+            found.extend(tested.into_iter().map(str::to_owned));
+            fields.values().for_each(|value| tested_attributes(value, found));
+        }
+        Value::Array(values) => values.iter().for_each(|value| tested_attributes(value, found)),
+        _ => {}
+    }
 }
 
 /// An entity is named by its whole resource name. Another name is valid Cedar, and would never match anything.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pavior_auth::{InternalSigner, Permit, ServiceIdentity};
 use pavior_core::principal::EVERYONE;
-use pavior_resource::{ListQuery, Rows, Table};
+use pavior_resource::{ListQuery, Rows, Stored, Table};
 use pavior_store::{Store, StoreError};
 use pavior_testkit::db::both;
 use pavior_testkit::{Clock as _, IdGen as _, ManualClock, SeededIds};
@@ -13,12 +13,12 @@ use time::{Duration, OffsetDateTime};
 use super::*;
 use crate::domain::action::Pattern;
 use crate::domain::annotation::Level;
-use crate::domain::approval::{Choice, State, Vote};
+use crate::domain::approval::{ApprovalFields, CastVote, Choice, Requirement, State, Vote};
 use crate::domain::combine::{Effect, Reason};
 use crate::domain::decision::DecisionFields;
 use crate::domain::input::Stage;
-use crate::domain::record::{ApprovalFields, CastVote, Requirement, RoleBindingFields, RoleFields, Stored};
-use crate::domain::role::{Member, Reach};
+use crate::domain::role::RoleFields;
+use crate::domain::role_binding::{Member, Reach, RoleBindingFields};
 
 struct Fixture {
     store: Store,
@@ -161,6 +161,34 @@ async fn pages_follow_the_order_and_the_filter() {
 }
 
 #[tokio::test]
+async fn an_unknown_text_in_an_enum_column_is_an_error() {
+    both(|db| async move {
+        let f = Fixture::new(&db).await;
+        let fields = RoleBindingFields {
+            role: "dev".into(),
+            members: vec![Member::Group(EVERYONE.into())],
+            project: None,
+            reach: Reach::Owned,
+        };
+        f.insert(&f.stored("acme", "one", fields)).await.unwrap();
+        let corrupt = f.store.upkeep("a test", |tx| {
+            Box::pin(async move {
+                tx.execute_unprepared("UPDATE role_bindings SET reach = 'REACH_NOWHERE'").await?;
+                Ok::<_, StoreError>(())
+            })
+        });
+        corrupt.await.unwrap();
+        let rows = Rows::new(f.store.read());
+        let error = rows.find::<RoleBindingFields>(&f.permit("acme"), "", "one").await.unwrap_err();
+        assert_eq!(error.kind(), pavior_store::ErrorKind::Corrupt, "{error:?}");
+        let problem = pavior_rpc::Problem::from(crate::Error::from(error));
+        assert_eq!(problem.code, tonic::Code::Internal);
+        assert!(problem.message.starts_with("internal error, reference `"), "{}", problem.message);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn revisions_count_changes() {
     both(|db| async move {
         let f = Fixture::new(&db).await;
@@ -180,32 +208,35 @@ async fn revisions_count_changes() {
     .await;
 }
 
+fn approval(f: &Fixture) -> ApprovalFields {
+    ApprovalFields {
+        state: State::Pending,
+        requester: "organizations/acme/users/alice".into(),
+        on_behalf_of: Some("organizations/acme/users/bob".into()),
+        author: "organizations/acme/users/carol".into(),
+        action: "a.b.c".into(),
+        resource: "organizations/acme".into(),
+        operation: "organizations/acme/operations/1".into(),
+        plan: "organizations/acme/plans/1".into(),
+        plan_digest: "d1".into(),
+        summary: "s".into(),
+        requirements: vec![Requirement {
+            group: "platform".into(),
+            quorum: 2,
+            rule_ids: vec!["p".into()],
+            ttl_seconds: Some(60),
+        }],
+        votes: vec![],
+        expire_time: f.clock.now() + Duration::seconds(60),
+        end_reason: String::new(),
+    }
+}
+
 #[tokio::test]
 async fn approvals_and_votes_come_back_as_they_were() {
     both(|db| async move {
         let f = Fixture::new(&db).await;
-        let spec = ApprovalFields {
-            state: State::Pending,
-            requester: "organizations/acme/users/alice".into(),
-            on_behalf_of: Some("organizations/acme/users/bob".into()),
-            author: "organizations/acme/users/carol".into(),
-            action: "a.b.c".into(),
-            resource: "organizations/acme".into(),
-            operation: "organizations/acme/operations/1".into(),
-            plan: "organizations/acme/plans/1".into(),
-            plan_digest: "d1".into(),
-            summary: "s".into(),
-            requirements: vec![Requirement {
-                group: "platform".into(),
-                quorum: 2,
-                rule_ids: vec!["p".into()],
-                ttl_seconds: Some(60),
-            }],
-            votes: vec![],
-            expire_time: f.clock.now() + Duration::seconds(60),
-            end_reason: String::new(),
-        };
-        let mut stored = f.stored("acme", "one", spec);
+        let mut stored = f.stored("acme", "one", approval(&f));
         let vote = Vote {
             voter: "organizations/acme/users/carol".into(),
             choice: Choice::Approve,
@@ -219,11 +250,13 @@ async fn approvals_and_votes_come_back_as_they_were() {
                 let (permit, stored, cast) = work.clone();
                 Box::pin(async move {
                     Rows::new(tx).insert(&permit, &stored).await?;
-                    insert_vote(tx, &permit, stored.uid, &cast).await
+                    insert_vote(tx, &permit, &stored, &cast).await
                 })
             })
             .await
             .unwrap();
+        let foreign = with_votes(f.store.read(), &f.permit("other"), vec![stored.clone()]).await;
+        assert!(matches!(foreign, Err(StoreError::Corrupt(_))), "{foreign:?}");
         stored.fields.votes.push(cast);
         let db = f.store.read();
         assert_eq!(approval_by_id(db, &permit, "one").await.unwrap(), Some(stored.clone()));

@@ -1,4 +1,4 @@
-//! Ends approvals whose time is over, also those that nobody looks at.
+//! Expires approvals that are due, also those that nobody reads.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Removes decisions that are old, and the oldest of organizations that have too many.
+//! Deletes decisions beyond their retention, and the oldest of organizations with too many.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ async fn round(app: &App) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes decisions up to a time, part by part, so that no transaction takes long.
+/// Deletes decisions up to a time in batches, so that every transaction is short.
 async fn sweep(app: &App, organization: Option<String>, until: OffsetDateTime) -> Result<(), StoreError> {
     let organization: Option<Arc<str>> = organization.map(Arc::from);
     loop {

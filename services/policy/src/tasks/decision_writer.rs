@@ -1,4 +1,4 @@
-//! Writes decisions.
+//! Writes decisions from the queue to the table.
 
 use pavior_runtime::Task;
 
@@ -6,7 +6,7 @@ use crate::app::App;
 
 pub(super) fn task(app: App) -> Task {
     Task::new("decision_writer", move |cancel| async move {
-        app.decisions.run(&app.kernel.store, cancel).await;
+        app.decision_log.run(&app.kernel.store, cancel).await;
         Ok(())
     })
 }

@@ -11,10 +11,10 @@ use pavior_runtime::Task;
 
 use crate::app::App;
 
-/// How often answers that were kept for repeated requests are looked through for old ones.
+/// How often expired answers of repeated requests are deleted.
 const ANSWER_SWEEP: Duration = Duration::from_secs(3_600);
 
-/// Everything that runs beside the service.
+/// All background tasks.
 pub(crate) fn all(app: &App) -> Vec<Task> {
     vec![
         approval_reaper::task(app.clone()),

@@ -5,6 +5,7 @@ use pavior_core::audit::{self, Status as Ended};
 use pavior_core::principal::INSTALLATION;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as pb;
+use pavior_testkit::assert_problem;
 use pavior_testkit::db::{both, sqlite};
 use pb::Effect;
 use pb::PolicyType::Guardrail;
@@ -12,7 +13,7 @@ use pb::approval::State;
 use pb::role_binding::Reach;
 use tonic::{Code, Status};
 
-use crate::fixture::{ACME, CREATE, Fixture, failed, question, user};
+use crate::fixture::{ACME, CREATE, Fixture, question, user};
 
 fn ask(digest: &str, quorum: i32) -> decision_pb::CreateApprovalRequest {
     let requirement =
@@ -113,8 +114,12 @@ async fn four_eyes_and_distinct_eligible_people() {
         let f = Fixture::new(db).await;
         let request = f.ask("bob", "d1", 2).await;
         let refused = async |who: &str| {
-            let (code, reason, _) = failed(f.approve(who, &request.name, "").await);
-            assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "APPROVER_NOT_ELIGIBLE"), "{who}");
+            assert_problem(
+                f.approve(who, &request.name, "").await,
+                Code::FailedPrecondition,
+                "APPROVER_NOT_ELIGIBLE",
+                &[],
+            );
         };
         refused("bob").await;
         refused("alice").await;
@@ -126,15 +131,23 @@ async fn four_eyes_and_distinct_eligible_people() {
         let denied = |who| (who, Ended::Denied, "APPROVER_NOT_ELIGIBLE");
         assert_eq!(told, [denied("organizations/acme/users/bob"), denied("organizations/acme/users/alice")]);
         assert_eq!(events.last().unwrap().target.as_ref().unwrap().name, request.name);
-        let (code, reason, _) = failed(f.approve("carol", &request.name, "d9").await);
-        assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "PLAN_STALE"));
+        assert_problem(
+            f.approve("carol", &request.name, "d9").await,
+            Code::FailedPrecondition,
+            "PLAN_STALE",
+            &[],
+        );
         assert_eq!(f.approve("carol", &request.name, "").await.unwrap().state(), State::Pending);
         refused("carol").await;
         f.catalog.set("2", &[("carol", &["platform"]), ("dave", &["platform"])], &[]);
         f.advance(1);
         assert_eq!(f.approve("dave", &request.name, "").await.unwrap().state(), State::Approved);
-        let (code, reason, _) = failed(f.approve("erin", &request.name, "").await);
-        assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "INVALID_STATE"));
+        assert_problem(
+            f.approve("erin", &request.name, "").await,
+            Code::FailedPrecondition,
+            "INVALID_STATE",
+            &[],
+        );
     })
     .await;
 }
@@ -148,12 +161,22 @@ async fn the_human_behind_an_agent_cannot_approve() {
     agent.on_behalf_of = Some(user("bob").name);
     let call = f.signed(&f.provisioning, &agent, "", ask("d1", 1));
     let request = f.operation_approvals().create_approval(call).await.unwrap().into_inner();
-    assert_eq!(failed(f.approve("bob", &request.name, "").await).1, "APPROVER_NOT_ELIGIBLE");
+    assert_problem(
+        f.approve("bob", &request.name, "").await,
+        Code::FailedPrecondition,
+        "APPROVER_NOT_ELIGIBLE",
+        &[],
+    );
     agent.on_behalf_of = Some(user("carol").name);
     agent.groups = vec!["platform".into()];
     let vote = pb::ApproveApprovalRequest { name: request.name.clone(), ..Default::default() };
     let call = f.signed(&f.gateway, &agent, "policy.approvals.approve", vote);
-    assert_eq!(failed(f.approvals().approve_approval(call).await).1, "APPROVER_NOT_ELIGIBLE");
+    assert_problem(
+        f.approvals().approve_approval(call).await,
+        Code::FailedPrecondition,
+        "APPROVER_NOT_ELIGIBLE",
+        &[],
+    );
     assert_eq!(f.approve("carol", &request.name, "").await.unwrap().state(), State::Approved);
 }
 
@@ -169,7 +192,12 @@ async fn the_author_of_a_plan_that_somebody_else_carries_out_cannot_approve() {
         let request = f.operation_approvals().create_approval(call).await.unwrap().into_inner();
         assert_eq!(request.author, user("carol").name);
         for voter in ["bob", "carol"] {
-            assert_eq!(failed(f.approve(voter, &request.name, "").await).1, "APPROVER_NOT_ELIGIBLE");
+            assert_problem(
+                f.approve(voter, &request.name, "").await,
+                Code::FailedPrecondition,
+                "APPROVER_NOT_ELIGIBLE",
+                &[],
+            );
         }
         assert_eq!(f.approve("dave", &request.name, "").await.unwrap().state(), State::Approved);
     })
@@ -184,13 +212,23 @@ async fn a_service_that_asks_in_its_own_name_says_for_whom() {
     service.name = "organizations/pavior/services/provisioning".into();
     service.organization = INSTALLATION.into();
     let call = f.signed(&f.provisioning, &service, "", ask("d1", 1));
-    let (code, _, error) = failed(f.operation_approvals().create_approval(call).await);
-    assert_eq!((code, error.violations[0].field.as_str()), (Code::InvalidArgument, "approval.requester"));
+    let error = assert_problem(
+        f.operation_approvals().create_approval(call).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+        &[],
+    );
+    assert_eq!(error.violations[0].field.as_str(), "approval.requester");
     let mut named = ask("d1", 1);
     named.approval.as_mut().unwrap().requester = user("bob").name;
     let call = f.signed(&f.provisioning, &service, "", named);
     let request = f.operation_approvals().create_approval(call).await.unwrap().into_inner();
-    assert_eq!(failed(f.approve("bob", &request.name, "").await).1, "APPROVER_NOT_ELIGIBLE");
+    assert_problem(
+        f.approve("bob", &request.name, "").await,
+        Code::FailedPrecondition,
+        "APPROVER_NOT_ELIGIBLE",
+        &[],
+    );
     assert_eq!(f.approve("carol", &request.name, "").await.unwrap().state(), State::Approved);
 }
 
@@ -204,8 +242,12 @@ async fn one_denial_ends_it() {
         for who in ["alice", "erin"] {
             let deny = pb::DenyApprovalRequest { name: request.name.clone(), ..Default::default() };
             let call = f.call(who, "policy.approvals.deny", deny);
-            let (code, reason, _) = failed(f.approvals().deny_approval(call).await);
-            assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "APPROVER_NOT_ELIGIBLE"), "{who}");
+            assert_problem(
+                f.approvals().deny_approval(call).await,
+                Code::FailedPrecondition,
+                "APPROVER_NOT_ELIGIBLE",
+                &[],
+            );
         }
         let deny =
             pb::DenyApprovalRequest { name: request.name.clone(), reason: "no".into(), ..Default::default() };
@@ -230,6 +272,36 @@ async fn one_denial_ends_it() {
 }
 
 #[tokio::test]
+async fn the_newest_are_listed_first() {
+    both(|db| async move {
+        let f = Fixture::new(db).await;
+        let mut names = Vec::new();
+        for digest in ["d1", "d2", "d3"] {
+            names.push(f.ask("alice", digest, 1).await.name);
+            f.advance(1);
+        }
+        let list = async |page_token: String, order: &str| {
+            let request = pb::ListApprovalsRequest {
+                parent: ACME.into(),
+                page_size: 2,
+                page_token,
+                order_by: order.into(),
+                ..Default::default()
+            };
+            let call = f.call("bob", "policy.approvals.list", request);
+            let page = f.approvals().list_approvals(call).await.unwrap().into_inner();
+            let found: Vec<String> = page.approvals.into_iter().map(|approval| approval.name).collect();
+            (found, page.next_page_token)
+        };
+        let (first, token) = list(String::new(), "").await;
+        assert_eq!(first, [names[2].clone(), names[1].clone()]);
+        assert_eq!(list(token, "").await, (vec![names[0].clone()], String::new()));
+        assert_eq!(list(String::new(), "create_time").await.0, names[..2]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn time_ends_it_whoever_looks() {
     both(|db| async move {
         let f = Fixture::new(db).await;
@@ -238,8 +310,12 @@ async fn time_ends_it_whoever_looks() {
         f.advance(24 * 3_600 - 1);
         assert_eq!(f.look(&request.name).await.state(), State::Pending);
         f.advance(1);
-        let (code, reason, error) = failed(f.approve("bob", &request.name, "").await);
-        assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "INVALID_STATE"));
+        let error = assert_problem(
+            f.approve("bob", &request.name, "").await,
+            Code::FailedPrecondition,
+            "INVALID_STATE",
+            &[],
+        );
         assert_eq!(error.metadata["state"], "EXPIRED");
         assert_eq!(f.look(&request.name).await.state(), State::Expired);
         let last = f.audited().await.pop().unwrap();
@@ -256,11 +332,14 @@ async fn without_an_audit_trail_nothing_changes_but_time_goes_on() {
     let f = Fixture::new(sqlite()).await;
     let request = f.ask("alice", "d1", 1).await;
     f.advance(24 * 3_600);
-    let (code, reason, _) =
-        failed(f.operation_approvals().create_approval(f.internal("alice", ask("d2", 1))).await);
-    assert_eq!((code, reason.as_str()), (Code::Unavailable, "AUDIT_UNAVAILABLE"));
+    assert_problem(
+        f.operation_approvals().create_approval(f.internal("alice", ask("d2", 1))).await,
+        Code::Unavailable,
+        "AUDIT_UNAVAILABLE",
+        &[],
+    );
     assert_eq!(f.look(&request.name).await.state(), State::Expired);
-    assert_eq!(failed(f.approve("bob", &request.name, "").await).1, "INVALID_STATE");
+    assert_problem(f.approve("bob", &request.name, "").await, Code::FailedPrecondition, "INVALID_STATE", &[]);
     assert_eq!(f.audited().await.len(), 1);
 }
 
@@ -273,14 +352,22 @@ async fn an_agent_asks_for_its_person_who_then_cannot_vote_or_not_at_all() {
         bot.kind = PrincipalKind::Agent;
         bot.name = format!("{ACME}/agents/bot");
         let alone = f.signed(&f.provisioning, &bot, "", ask("d1", 1));
-        let (code, reason, error) = failed(f.operation_approvals().create_approval(alone).await);
-        assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "APPROVER_NOT_ELIGIBLE"));
+        let error = assert_problem(
+            f.operation_approvals().create_approval(alone).await,
+            Code::FailedPrecondition,
+            "APPROVER_NOT_ELIGIBLE",
+            &[],
+        );
         assert!(error.message.contains("acts for nobody"), "{}", error.message);
         bot.on_behalf_of = Some(user("pia").name);
         let call = f.signed(&f.provisioning, &bot, "", ask("d1", 1));
         let request = f.operation_approvals().create_approval(call).await.unwrap().into_inner();
-        let (code, reason, _) = failed(f.approve("pia", &request.name, "d1").await);
-        assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "APPROVER_NOT_ELIGIBLE"));
+        assert_problem(
+            f.approve("pia", &request.name, "d1").await,
+            Code::FailedPrecondition,
+            "APPROVER_NOT_ELIGIBLE",
+            &[],
+        );
         assert_eq!(f.approve("bob", &request.name, "d1").await.unwrap().state(), State::Approved);
         let asked = f.audited().await.remove(0);
         assert_eq!((asked.principal.kind, asked.principal.name), (audit::PrincipalKind::Agent, bot.name));
@@ -304,9 +391,13 @@ async fn an_operation_asks_once_about_a_plan() {
         assert_eq!(found.approvals, [other, one]);
         let mut bad = ask("d3", 0);
         bad.approval.as_mut().unwrap().requirements[0].group = "organizations/other/groups/platform".into();
-        let (code, _, error) =
-            failed(f.operation_approvals().create_approval(f.internal("alice", bad)).await);
-        assert_eq!((code, error.violations.len()), (Code::InvalidArgument, 2));
+        let error = assert_problem(
+            f.operation_approvals().create_approval(f.internal("alice", bad)).await,
+            Code::InvalidArgument,
+            "INVALID_FIELD",
+            &[],
+        );
+        assert_eq!(error.violations.len(), 2);
     })
     .await;
 }
@@ -316,9 +407,12 @@ async fn whoever_asks_says_what_for() {
     let f = Fixture::new(sqlite()).await;
     let mut empty = ask("d1", 1);
     empty.approval = Some(pb::Approval::default());
-    let (code, reason, error) =
-        failed(f.operation_approvals().create_approval(f.internal("alice", empty)).await);
-    assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
+    let error = assert_problem(
+        f.operation_approvals().create_approval(f.internal("alice", empty)).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+        &[],
+    );
     let told: Vec<_> = error.violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
     let wanted = ["action", "resource", "operation", "plan", "plan_digest", "requirements"]
         .map(|field| format!("approval.{field}: is required"));
@@ -333,7 +427,12 @@ async fn everybody_may_be_asked() {
         asked.approval.as_mut().unwrap().requirements[0].group = format!("{ACME}/groups/everyone");
         let call = f.internal("alice", asked);
         let request = f.operation_approvals().create_approval(call).await.unwrap().into_inner();
-        assert_eq!(failed(f.approve("alice", &request.name, "").await).1, "APPROVER_NOT_ELIGIBLE");
+        assert_problem(
+            f.approve("alice", &request.name, "").await,
+            Code::FailedPrecondition,
+            "APPROVER_NOT_ELIGIBLE",
+            &[],
+        );
         assert_eq!(f.approve("erin", &request.name, "").await.unwrap().state(), State::Approved);
     })
     .await;

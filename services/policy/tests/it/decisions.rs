@@ -6,6 +6,7 @@ use pavior_core::digest::SHA256_PREFIX;
 use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as pb;
+use pavior_testkit::assert_problem;
 use pavior_testkit::db::{both, sqlite};
 use pb::Effect;
 use pb::PolicyType::{Access, Guardrail};
@@ -13,11 +14,11 @@ use pb::role_binding::Reach;
 use prost_types::FieldMask;
 use tonic::Code;
 
-use crate::fixture::{ACME, CREATE, Fixture, GET, failed, question, user, wire};
+use crate::fixture::{ACME, CREATE, Fixture, GET, question, user, wire};
 
-const APPROVAL: &str = r#"@id("production") @effect("approve") @approve("1 of group:platform") @message("{context.environment_class} needs an approval")
+const APPROVAL: &str = r#"@id("production") @effect("approve") @approve("1 of group:platform") @message("{context.environment_class_id} needs an approval")
 forbid (principal, action in Pavior::Action::"provisioning.environments.*", resource)
-when { context has environment_class && context.environment_class == "production" };"#;
+when { context has environment_class_id && context.environment_class_id == "production" };"#;
 
 fn ids(reasons: &[pb::Reason]) -> Vec<&str> {
     reasons.iter().map(|reason| reason.rule_id.as_str()).collect()
@@ -99,8 +100,12 @@ async fn changes_and_denials_are_recorded_and_reads_are_not() {
         }
         assert_eq!(names(&format!("resource = \"{}\" stage = PLAN", denied.resource)).await, all);
         assert_eq!(names("create_time > \"2100-01-01T00:00:00Z\"").await, BTreeSet::new());
-        let (code, reason, _) = failed(f.access().list_decisions(list("stage = LATER")).await);
-        assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "INVALID_FILTER"));
+        assert_problem(
+            f.access().list_decisions(list("stage = LATER")).await,
+            Code::InvalidArgument,
+            "INVALID_FILTER",
+            &[],
+        );
     })
     .await;
 }
@@ -128,9 +133,14 @@ async fn a_decision_that_was_kept_is_found_by_its_name() {
         assert_eq!(asked.warnings[0].policy_type(), Guardrail);
         assert_eq!(asked.warnings[0].revision, format!("{ACME}/policies/p/revisions/1"));
         let missing = format!("{ACME}/decisions/{}", uuid::Uuid::nil());
-        let (code, _, error) = failed(f.access().get_decision(get("root", &missing)).await);
+        let error = assert_problem(
+            f.access().get_decision(get("root", &missing)).await,
+            Code::NotFound,
+            "RESOURCE_NOT_FOUND",
+            &[],
+        );
         let resource = error.resource.unwrap();
-        assert_eq!((code, resource.r#type.as_str()), (Code::NotFound, "policy.pavior.dev/Decision"));
+        assert_eq!(resource.r#type.as_str(), "policy.pavior.dev/Decision");
         assert_eq!(resource.name, missing);
     })
     .await;
@@ -163,8 +173,7 @@ async fn decisions_about_the_installation_stand_below_it() {
     assert_eq!(page.decisions, [found]);
     let request = pb::GetDecisionRequest { name: made.name };
     let call = f.call("root", "policy.decisions.get", request);
-    let (code, ..) = failed(f.access().get_decision(call).await);
-    assert_eq!(code, Code::InvalidArgument);
+    assert_problem(f.access().get_decision(call).await, Code::InvalidArgument, "INVALID_FIELD", &[]);
 }
 
 #[tokio::test]
@@ -201,18 +210,17 @@ async fn the_directory_is_asked_again_and_its_loss_is_not_a_yes() {
     assert_eq!(effect().await.unwrap(), Effect::Allow);
     f.advance(10);
     assert_eq!(effect().await.unwrap(), Effect::Allow);
-    assert_eq!(f.catalog.0.lock().unwrap().full_answers, 1, "the second answer was `unchanged`");
+    assert_eq!(f.catalog.state.lock().unwrap().full_answers, 1, "the second answer was `unchanged`");
     f.catalog.set("2", &[("alice", &[])], &[]);
     assert_eq!(effect().await.unwrap(), Effect::Allow, "within the limit");
     f.advance(1);
     assert_eq!(effect().await.unwrap(), Effect::Deny);
-    f.catalog.0.lock().unwrap().down = true;
+    f.catalog.fake.set_down(true);
     assert_eq!(effect().await.unwrap(), Effect::Deny, "still fresh");
     f.advance(1);
-    let (code, reason, error) = failed(effect().await);
-    assert_eq!((code, reason.as_str()), (Code::Unavailable, "DEPENDENCY_UNAVAILABLE"));
+    let error = assert_problem(effect().await, Code::Unavailable, "DEPENDENCY_UNAVAILABLE", &[]);
     assert!(error.retry_after.is_some());
-    f.catalog.0.lock().unwrap().down = false;
+    f.catalog.fake.set_down(false);
     assert_eq!(effect().await.unwrap(), Effect::Deny);
 }
 
@@ -268,7 +276,12 @@ async fn batches_and_allowed_actions() {
     assert_eq!(list().await, (vec![GET.to_owned()], made.1));
     assert_eq!(f.decide(question("alice", CREATE)).await.unwrap().effect(), Effect::Deny);
     let many = decision_pb::BatchDecideRequest { requests: vec![question("alice", GET); 101] };
-    assert_eq!(failed(f.decisions().batch_decide(f.own(many)).await).0, Code::InvalidArgument);
+    assert_problem(
+        f.decisions().batch_decide(f.own(many)).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+        &[],
+    );
 }
 
 #[tokio::test]
@@ -280,12 +293,16 @@ async fn a_question_with_holes_is_refused_with_all_of_them() {
     asked.resource.as_mut().unwrap().name = "organizations/acme-2/projects/x".into();
     asked.context.as_mut().unwrap().create_count = -1;
     asked.approval = "x".into();
-    let (code, _, error) = failed(f.decide(asked).await);
+    let error = assert_problem(f.decide(asked).await, Code::InvalidArgument, "INVALID_FIELD", &[]);
     let mut fields: Vec<_> = error.violations.iter().map(|violation| violation.field.as_str()).collect();
     fields.sort_unstable();
-    assert_eq!(code, Code::InvalidArgument);
     let want = ["approval", "context.create_count", "principal.name", "resource.name", "resource.owner"];
     assert_eq!(fields, want);
-    let (code, _, error) = failed(f.decide(decision_pb::DecideRequest::default()).await);
-    assert!(code == Code::InvalidArgument && error.violations.len() >= 4, "{error:?}");
+    let error = assert_problem(
+        f.decide(decision_pb::DecideRequest::default()).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+        &[],
+    );
+    assert!(error.violations.len() >= 4, "{error:?}");
 }

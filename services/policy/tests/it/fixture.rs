@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pavior_auth::{
-    CallRules, Grant, INTERNAL_TOKEN, InternalSigner, InternalVerifier, Permit, ServiceIdentity, authn_layer,
-};
+use pavior_auth::{Grant, INTERNAL_TOKEN, Permit, ServiceIdentity};
 use pavior_core::audit::{AuditEvent, DecisionRef, Effect};
 use pavior_core::principal::INSTALLATION;
 use pavior_core::{Principal, PrincipalKind};
-use pavior_policy::{Config, Deps};
+use pavior_policy::{Config, Deps, ROLE};
 use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_proto::pavior::governance::internal::v1::resource_facts_service_client::ResourceFactsServiceClient;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
@@ -20,17 +18,16 @@ use pavior_proto::pavior::policy::v1::access_service_client::AccessServiceClient
 use pavior_proto::pavior::policy::v1::approval_service_client::ApprovalServiceClient;
 use pavior_proto::pavior::policy::v1::policy_service_client::PolicyServiceClient;
 use pavior_proto::pavior::r#type::v1 as types;
-use pavior_rpc::problem::{Decoded, from_status};
-use pavior_rpc::server::BoxLayer;
-use pavior_rpc::{StackOptions, Transport, local, stack};
+use pavior_rpc::{StackOptions, Transport, local};
 use pavior_runtime::Task;
 use pavior_store::{Store, outbox};
 use pavior_testkit::db::TestDb;
-use pavior_testkit::{ManualClock, SeededIds};
+use pavior_testkit::fake::Fake;
+use pavior_testkit::{ManualClock, PAGE_TOKEN_KEY, SeededIds, ServiceHarness, meter};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::{Code, Request, Status};
+use tonic::{Request, Status};
 
-use crate::catalog::{Audit, Catalog};
+use crate::catalog::{Catalog, audit};
 
 pub(crate) const ACME: &str = "organizations/acme";
 pub(crate) const CREATE: &str = "provisioning.environments.create";
@@ -42,7 +39,7 @@ pub(crate) struct Fixture {
     pub(crate) catalog: Catalog,
     pub(crate) transport: Transport,
     pub(crate) tasks: Vec<Task>,
-    pub(crate) audit: Audit,
+    pub(crate) audit: Fake,
     pub(crate) gateway: ServiceIdentity,
     pub(crate) provisioning: ServiceIdentity,
     _db: Option<TestDb>,
@@ -68,49 +65,32 @@ impl Fixture {
     }
 
     async fn with(store: Store, catalog: Catalog, clock: Arc<ManualClock>, seed: u64) -> Self {
-        let signers: Vec<_> = ["gateway", "provisioning", "policy"]
-            .into_iter()
-            .map(|role| (role, InternalSigner::generate().unwrap()))
-            .collect();
-        let verifier = InternalVerifier::new(
-            signers.iter().map(|(role, s)| ((*role).to_owned(), s.public())),
-            clock.clone(),
-        );
-        let identity = |role: &str| {
-            let signer = signers.iter().find(|(name, _)| *name == role).unwrap().1.clone();
-            ServiceIdentity::new(role, signer, clock.clone(), Arc::new(SeededIds::new(seed + 1)))
-        };
-        let audit = Audit::default();
+        let ids = Arc::new(SeededIds::new(seed + 1));
+        let harness = ServiceHarness::with(ROLE, &["provisioning"], clock.clone(), ids);
+        let audit = audit();
         let config =
             Config { max_roles: 6, max_policy_revisions: 3, expiry_interval_ms: 100, ..Config::default() };
         let deps = Deps {
             store: store.clone(),
             clock: clock.clone(),
             ids: Arc::new(SeededIds::new(seed + 2)),
-            identity: identity("policy"),
-            catalog: local(catalog.clone()),
-            audit: local(audit.clone()),
-            meter: opentelemetry::global::meter("test"),
-            page_token_key: [7; 32],
+            identity: harness.identity(ROLE).clone(),
+            catalog: catalog.fake.transport(),
+            audit: audit.transport(),
+            meter: meter(),
+            page_token_key: PAGE_TOKEN_KEY,
             instance: "test".into(),
         };
         let component = pavior_policy::build(config, deps).await.unwrap();
-        let layer = authn_layer(
-            verifier.unwrap(),
-            pavior_policy::ROLE,
-            CallRules::of(&pavior_rpc::governance::services(pavior_policy::ROLE)).unwrap(),
-        );
-        let options =
-            StackOptions { name: "policy", authn: Some(BoxLayer::new(layer)), ..StackOptions::default() };
         Self {
             store,
             clock: clock.clone(),
             catalog,
-            transport: local(stack(component.routes, options)),
+            transport: local(harness.stack(component.routes, StackOptions::default())),
             tasks: component.tasks,
             audit,
-            gateway: identity("gateway"),
-            provisioning: identity("provisioning"),
+            gateway: harness.identity("gateway").clone(),
+            provisioning: harness.identity("provisioning").clone(),
             _db: None,
         }
     }
@@ -316,17 +296,7 @@ pub(crate) fn new_role(id: &str, actions: &[&str]) -> pb::CreateRoleRequest {
 
 pub(crate) fn user(id: &str) -> Principal {
     let (organization, id) = id.split_once('/').unwrap_or(("acme", id));
-    Principal {
-        kind: PrincipalKind::User,
-        name: format!("organizations/{organization}/users/{id}"),
-        organization: organization.into(),
-        subject: id.into(),
-        groups: Vec::new(),
-        email: None,
-        display_name: None,
-        installation_operator: false,
-        on_behalf_of: None,
-    }
+    pavior_testkit::user(organization, id)
 }
 
 pub(crate) fn wire(who: &Principal) -> types::Principal {
@@ -358,11 +328,4 @@ pub(crate) fn question(who: &str, action: &str) -> decision_pb::DecideRequest {
         context: Some(decision_pb::DecisionContext { plan_digest: "d1".into(), ..Default::default() }),
         ..Default::default()
     }
-}
-
-/// Code and reason of an error, with the rest.
-pub(crate) fn failed<T: std::fmt::Debug>(result: Result<T, Status>) -> (Code, String, Decoded) {
-    let status = result.expect_err("an error");
-    let decoded = from_status(&status);
-    (status.code(), decoded.reason.clone(), decoded)
 }

@@ -2,30 +2,43 @@
 
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as pb;
+use pavior_testkit::assert_problem;
 use pavior_testkit::db::sqlite;
 use tonic::{Code, Request};
 
-use crate::fixture::{ACME, Fixture, failed, new_role, question, user};
+use crate::fixture::{ACME, Fixture, new_role, question, user};
 
 #[tokio::test]
 async fn nothing_without_a_signed_token() {
     let f = Fixture::new(sqlite()).await;
     let get = pb::GetRoleRequest { name: format!("{ACME}/roles/dev") };
-    let (code, reason, _) = failed(f.access().get_role(Request::new(get)).await);
-    assert_eq!((code, reason.as_str()), (Code::Unauthenticated, "UNAUTHENTICATED"));
-    let (code, ..) = failed(f.decisions().decide(Request::new(question("alice", "x.y.z"))).await);
-    assert_eq!(code, Code::Unauthenticated);
+    assert_problem(
+        f.access().get_role(Request::new(get)).await,
+        Code::Unauthenticated,
+        "UNAUTHENTICATED",
+        &[],
+    );
+    assert_problem(
+        f.decisions().decide(Request::new(question("alice", "x.y.z"))).await,
+        Code::Unauthenticated,
+        "UNAUTHENTICATED",
+        &[],
+    );
 }
 
 #[tokio::test]
 async fn each_role_may_call_its_own_methods_only() {
     let f = Fixture::new(sqlite()).await;
     let call = f.internal("root", new_role("dev", &["*"]));
-    let (code, reason, _) = failed(f.access().create_role(call).await);
-    assert_eq!((code, reason.as_str()), (Code::PermissionDenied, "CALLER_NOT_ALLOWED"));
+    assert_problem(f.access().create_role(call).await, Code::PermissionDenied, "CALLER_NOT_ALLOWED", &[]);
     let ask =
         f.call("alice", "", decision_pb::CreateApprovalRequest { parent: ACME.into(), ..Default::default() });
-    assert_eq!(failed(f.operation_approvals().create_approval(ask).await).1, "CALLER_NOT_ALLOWED");
+    assert_problem(
+        f.operation_approvals().create_approval(ask).await,
+        Code::PermissionDenied,
+        "CALLER_NOT_ALLOWED",
+        &[],
+    );
 }
 
 #[tokio::test]
@@ -34,17 +47,17 @@ async fn a_permit_is_for_one_organization_and_one_action() {
     f.role("dev", &["*"]).await;
     let get = || pb::GetRoleRequest { name: format!("{ACME}/roles/dev") };
     let theirs = f.signed(&f.gateway, &user("other/eve"), "policy.roles.get", get());
-    let (code, reason, error) = failed(f.access().get_role(theirs).await);
-    assert_eq!((code, reason.as_str()), (Code::PermissionDenied, "ACCESS_DENIED"));
+    let error =
+        assert_problem(f.access().get_role(theirs).await, Code::PermissionDenied, "ACCESS_DENIED", &[]);
     let absent = pb::GetRoleRequest { name: format!("{ACME}/roles/nope") };
     let theirs = f.signed(&f.gateway, &user("other/eve"), "policy.roles.get", absent);
-    let (code, _, other) = failed(f.access().get_role(theirs).await);
-    assert_eq!(code, Code::PermissionDenied);
+    let other =
+        assert_problem(f.access().get_role(theirs).await, Code::PermissionDenied, "ACCESS_DENIED", &[]);
     assert_eq!(error.message.replace("dev", "nope"), other.message, "the same whether or not it exists");
     let delete = pb::DeleteRoleRequest { name: format!("{ACME}/roles/dev"), ..Default::default() };
     for action in ["policy.roles.get", ""] {
         let call = f.call("root", action, delete.clone());
-        assert_eq!(failed(f.access().delete_role(call).await).0, Code::PermissionDenied, "{action}");
+        assert_problem(f.access().delete_role(call).await, Code::PermissionDenied, "CALLER_NOT_ALLOWED", &[]);
     }
     let own = f.signed(
         &f.gateway,
@@ -69,7 +82,7 @@ async fn two_services_do_not_see_each_other() {
     assert_eq!(one.access().list_roles(call(&one)).await.unwrap().into_inner().roles.len(), 1);
     assert!(two.access().list_roles(call(&two)).await.unwrap().into_inner().roles.is_empty());
     // The other's token is not accepted.
-    assert_eq!(failed(two.access().list_roles(call(&one)).await).0, Code::Unauthenticated);
+    assert_problem(two.access().list_roles(call(&one)).await, Code::Unauthenticated, "UNAUTHENTICATED", &[]);
 }
 
 /// The default limit of clients is 4 MiB, and policies may be long.

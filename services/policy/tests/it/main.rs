@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod approvals;
+mod attributes;
 mod catalog;
 mod decisions;
 mod fixture;

@@ -2,16 +2,18 @@
 
 use futures::future::{BoxFuture, LocalBoxFuture};
 use pavior_proto::pavior::policy::v1::PolicyType;
-use pavior_testkit::conformance::{self, Sample, Subject};
+use pavior_testkit::conformance::{self, Existing, Sample, Subject};
 use pavior_testkit::repeat::{Case, check};
 use pavior_testkit::{db, dynamic};
 use serde_json::{Value as Json, json};
 
-use crate::fixture::{ACME, CREATE, Fixture, user};
+use crate::fixture::{ACME, CREATE, Fixture, question, user};
 
 /// A policy that speaks of nothing that there is.
-const NEVER: &str = "forbid (principal, action, resource) when { context has environment_class && context.environment_class == \"nowhere\" };";
+const NEVER: &str = "forbid (principal, action, resource) when { context has environment_class_id && context.environment_class_id == \"nowhere\" };";
 const ROLE: &str = "policy";
+/// An id that nothing has.
+const MISSING: &str = "01900000-0000-7000-8000-000000000000";
 
 /// Every resource of the service.
 fn samples() -> Vec<Sample> {
@@ -32,6 +34,33 @@ fn samples() -> Vec<Sample> {
             ["MODE_ENFORCE", "MODE_WARN"]
                 .map(|mode| json!({ "policy": format!("{ACME}/policies/base"), "mode": mode }))
         }),
+    ]
+}
+
+/// Some of each resource that has not all of the standard methods.
+async fn existing(f: &mut Fixture) -> Vec<Existing> {
+    let base = format!("{ACME}/policies/base");
+    let changed =
+        json!({ "policy": { "name": base, "source": format!("{NEVER} ") }, "updateMask": "source" });
+    let update = dynamic::method_of(ROLE, "UpdatePolicy");
+    let call = f.call("root", &dynamic::action(&update), changed);
+    dynamic::call(f.transport.clone(), &update, call).await.unwrap();
+    let (mut approvals, mut decisions) = (Vec::new(), Vec::new());
+    for digest in ["d1", "d2"] {
+        approvals.push(f.ask("alice", digest, 1).await.name);
+        decisions.push(f.decide(question("alice", CREATE)).await.unwrap().name);
+    }
+    f.write_decisions().await;
+    let revisions = ["1", "2"].map(|id| format!("{base}/revisions/{id}")).to_vec();
+    let of = |message, parent: &str, names: Vec<String>, missing: &str| {
+        let collection = names[0].rsplit_once('/').unwrap().0;
+        let missing = format!("{collection}/{missing}");
+        Existing { message, parent: parent.to_owned(), names, missing }
+    };
+    vec![
+        of("Approval", ACME, approvals, MISSING),
+        of("Decision", ACME, decisions, MISSING),
+        of("PolicyRevision", &base, revisions, "9"),
     ]
 }
 
@@ -101,9 +130,10 @@ async fn every_change_is_done_once_for_each_request_id() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_resource_keeps_to_what_all_resources_do() {
     db::both(|db| async move {
-        let f = Fixture::new(db).await;
+        let mut f = Fixture::new(db).await;
         f.role("base", &["*"]).await;
         f.policy("base", PolicyType::Guardrail, NEVER).await.unwrap();
+        let existing = existing(&mut f).await;
         let ask = |who: &'static str| {
             let f = &f;
             move |method: dynamic::MethodDescriptor, json: Json| {
@@ -114,8 +144,8 @@ async fn every_resource_keeps_to_what_all_resources_do() {
         };
         let audited = || Box::pin(f.audited()) as LocalBoxFuture<'_, _>;
         let (insider, outsider) = (ask("root"), ask("other/eve"));
-        let subject =
-            Subject { role: ROLE, samples: samples(), ask: &insider, outsider: &outsider, audited: &audited };
+        let (ask, outsider, audited) = (&insider, &outsider, &audited);
+        let subject = Subject { role: ROLE, samples: samples(), existing, ask, outsider, audited };
         conformance::check(&subject).await;
     })
     .await;

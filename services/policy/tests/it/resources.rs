@@ -4,11 +4,12 @@ use pavior_core::audit::AuditClass;
 use pavior_core::digest::sha256_digest;
 use pavior_proto::pavior::governance::internal::v1::GetResourceFactsRequest;
 use pavior_proto::pavior::policy::v1 as pb;
+use pavior_testkit::assert_problem;
 use pavior_testkit::db::both;
 use prost_types::FieldMask;
 use tonic::Code;
 
-use crate::fixture::{ACME, CREATE, Fixture, GET, failed, new_role, question};
+use crate::fixture::{ACME, CREATE, Fixture, GET, new_role, question};
 
 const ID: &str = "0e3f1a52-5a3c-4d0e-9a52-5a3c4d0e9a52";
 
@@ -46,17 +47,15 @@ async fn a_role_from_creation_to_deletion() {
         assert_ne!(changed.etag, made.etag);
         assert!(changed.update_time != made.update_time && changed.create_time == made.create_time);
         let stale = f.call("root", "policy.roles.update", update("dev", &made.etag, "X", &["display_name"]));
-        let (code, reason, error) = failed(f.access().update_role(stale).await);
-        assert_eq!((code, reason.as_str()), (Code::Aborted, "ETAG_MISMATCH"));
+        let error = assert_problem(f.access().update_role(stale).await, Code::Aborted, "ETAG_MISMATCH", &[]);
         assert_eq!(error.metadata["currentEtag"], changed.etag);
         // A change to what is there already is none.
         let same = f.call("root", "policy.roles.update", update("dev", "", "Developers", &["display_name"]));
         assert_eq!(f.access().update_role(same).await.unwrap().into_inner(), changed);
         f.access().delete_role(f.call("root", "policy.roles.delete", delete("dev"))).await.unwrap();
-        let (code, reason, _) = failed(f.access().get_role(get()).await);
-        assert_eq!((code, reason.as_str()), (Code::NotFound, "RESOURCE_NOT_FOUND"));
+        assert_problem(f.access().get_role(get()).await, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
         let again = f.call("root", "policy.roles.delete", delete("dev"));
-        assert_eq!(failed(f.access().delete_role(again).await).0, Code::NotFound);
+        assert_problem(f.access().delete_role(again).await, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
         let missing = pb::DeleteRoleRequest { allow_missing: true, ..delete("dev") };
         f.access().delete_role(f.call("root", "policy.roles.delete", missing)).await.unwrap();
 
@@ -87,8 +86,12 @@ async fn a_request_id_gives_the_first_answer() {
         f.advance(5);
         assert_eq!(f.access().create_role(call(&request)).await.unwrap().into_inner(), first);
         let other = pb::CreateRoleRequest { request_id: ID.into(), ..new_role("dev2", &["*"]) };
-        let (code, reason, _) = failed(f.access().create_role(call(&other)).await);
-        assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "REQUEST_ID_REUSED"));
+        assert_problem(
+            f.access().create_role(call(&other)).await,
+            Code::InvalidArgument,
+            "REQUEST_ID_REUSED",
+            &[],
+        );
         // Somebody else's id is another one.
         let theirs = f.call("bob", "policy.roles.create", other);
         f.access().create_role(theirs).await.unwrap();
@@ -111,8 +114,12 @@ async fn validate_only_checks_and_keeps_nothing() {
         f.access().create_role(call()).await.unwrap();
         assert!(f.audited().await.is_empty());
         f.role("dev", &["*"]).await;
-        let (code, reason, _) = failed(f.access().create_role(call()).await);
-        assert_eq!((code, reason.as_str()), (Code::AlreadyExists, "RESOURCE_ALREADY_EXISTS"));
+        assert_problem(
+            f.access().create_role(call()).await,
+            Code::AlreadyExists,
+            "RESOURCE_ALREADY_EXISTS",
+            &[],
+        );
     })
     .await;
 }
@@ -125,8 +132,8 @@ async fn every_malformed_field_is_named() {
     request.request_id = "x".into();
     request.role.as_mut().unwrap().display_name = "x".repeat(300);
     let call = f.call("root", "policy.roles.create", request);
-    let (code, reason, error) = failed(f.access().create_role(call).await);
-    assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
+    let error =
+        assert_problem(f.access().create_role(call).await, Code::InvalidArgument, "INVALID_FIELD", &[]);
     let mut fields: Vec<_> = error.violations.iter().map(|violation| violation.field.as_str()).collect();
     fields.sort_unstable();
     let want = [
@@ -155,7 +162,12 @@ async fn every_malformed_field_is_named() {
         ..Default::default()
     };
     let call = f.call("root", "policy.roleBindings.create", request);
-    let (_, _, error) = failed(f.access().create_role_binding(call).await);
+    let error = assert_problem(
+        f.access().create_role_binding(call).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+        &[],
+    );
     let fields: Vec<_> = error.violations.iter().map(|violation| violation.field.as_str()).collect();
     assert_eq!(
         fields,
@@ -174,8 +186,58 @@ async fn every_malformed_field_is_named() {
     );
     let nothing = pb::CreatePolicyBindingRequest { parent: "acme".into(), ..Default::default() };
     let call = f.call("root", "policy.policyBindings.create", nothing);
-    let (_, _, error) = failed(f.policies().create_policy_binding(call).await);
+    let error = assert_problem(
+        f.policies().create_policy_binding(call).await,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+        &[],
+    );
     assert_eq!(error.violations.len(), 2, "{error:?}");
+}
+
+#[tokio::test]
+async fn a_scope_is_the_organization_or_a_project_of_it() {
+    let f = Fixture::new(pavior_testkit::db::sqlite()).await;
+    f.role("dev", &["*"]).await;
+    let bind = async |scope: &str| {
+        let role_binding = Some(pb::RoleBinding {
+            role: format!("{ACME}/roles/dev"),
+            members: vec![format!("{ACME}/groups/everyone")],
+            scope: scope.into(),
+            ..Default::default()
+        });
+        let request =
+            pb::CreateRoleBindingRequest { parent: ACME.into(), role_binding, ..Default::default() };
+        let call = f.call("root", "policy.roleBindings.create", request);
+        f.access().create_role_binding(call).await.map(|answer| answer.into_inner())
+    };
+    for bad in [
+        "organizations/other",
+        "organizations/other/projects/shop",
+        "organizations/acme/projects",
+        "organizations/acme/projects/",
+        "organizations/acme/projects/-",
+        "organizations/acme/projects/Shop",
+        "organizations/acme/projects/shop/environments/qa",
+        "organizations/acme/groups/payments",
+        "/organizations/acme/projects/shop",
+        "projects/shop",
+        "shop",
+    ] {
+        let error = assert_problem(bind(bad).await, Code::InvalidArgument, "INVALID_FIELD", &[]);
+        let told: Vec<_> =
+            error.violations.iter().map(|v| (v.field.as_str(), v.description.as_str())).collect();
+        let want = format!(
+            "scope `{bad}` must be `organizations/acme` or a project of it, for example \
+             `organizations/acme/projects/shop`"
+        );
+        assert_eq!(told, [("role_binding.scope", want.as_str())]);
+    }
+    for (scope, want) in
+        [("", ACME), (ACME, ACME), ("organizations/acme/projects/shop", "organizations/acme/projects/shop")]
+    {
+        assert_eq!(bind(scope).await.unwrap().scope, want);
+    }
 }
 
 #[tokio::test]
@@ -193,15 +255,22 @@ async fn references_must_exist_and_what_is_used_stays() {
             ..Default::default()
         };
         let call = || f.call("root", "policy.roleBindings.create", request.clone());
-        let (code, reason, error) = failed(f.access().create_role_binding(call()).await);
-        assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "REFERENCE_NOT_FOUND"));
+        let error = assert_problem(
+            f.access().create_role_binding(call()).await,
+            Code::FailedPrecondition,
+            "REFERENCE_NOT_FOUND",
+            &[],
+        );
         assert_eq!(error.preconditions[0].subject, format!("{ACME}/roles/dev"));
         f.role("dev", &["*"]).await;
         let bound = f.access().create_role_binding(call()).await.unwrap().into_inner();
         assert_eq!(bound.scope, ACME);
-        let (code, reason, error) =
-            failed(f.access().delete_role(f.call("root", "policy.roles.delete", delete("dev"))).await);
-        assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "HAS_DEPENDENTS"));
+        let error = assert_problem(
+            f.access().delete_role(f.call("root", "policy.roles.delete", delete("dev"))).await,
+            Code::FailedPrecondition,
+            "HAS_DEPENDENTS",
+            &[],
+        );
         assert_eq!(error.preconditions[0].subject, bound.name);
         let remove =
             pb::DeleteRoleBindingRequest { name: bound.name, etag: bound.etag, ..Default::default() };
@@ -211,12 +280,13 @@ async fn references_must_exist_and_what_is_used_stays() {
         f.policy("p", pb::PolicyType::Access, "forbid (principal, action, resource);").await.unwrap();
         f.enforce("b", "p").await;
         let remove = pb::DeletePolicyRequest { name: format!("{ACME}/policies/p"), ..Default::default() };
-        let (_, reason, error) =
-            failed(f.policies().delete_policy(f.call("root", "policy.policies.delete", remove)).await);
-        assert_eq!(
-            (reason.as_str(), error.preconditions[0].subject.as_str()),
-            ("HAS_DEPENDENTS", "organizations/acme/policyBindings/b")
+        let error = assert_problem(
+            f.policies().delete_policy(f.call("root", "policy.policies.delete", remove)).await,
+            Code::FailedPrecondition,
+            "HAS_DEPENDENTS",
+            &[],
         );
+        assert_eq!(error.preconditions[0].subject.as_str(), "organizations/acme/policyBindings/b");
     })
     .await;
 }
@@ -261,11 +331,10 @@ async fn lists_are_paged_filtered_and_ordered() {
             ("", "((", "", "filter", "INVALID_FILTER"),
             ("", "", "secret", "order_by", "INVALID_FILTER"),
         ] {
-            let (code, reason, error) = failed(list(2, token, filter, order).await);
-            assert_eq!((code, reason.as_str()), (Code::InvalidArgument, want));
+            let error = assert_problem(list(2, token, filter, order).await, Code::InvalidArgument, want, &[]);
             assert_eq!(error.violations[0].field, field);
         }
-        assert_eq!(failed(list(-1, "", "", "").await).0, Code::InvalidArgument);
+        assert_problem(list(-1, "", "", "").await, Code::InvalidArgument, "INVALID_FIELD", &[]);
         f.policy("p", pb::PolicyType::Access, "forbid (principal, action, resource);").await.unwrap();
         for (filter, count) in [("policy_type = ACCESS", 1), ("policy_type = POLICY_TYPE_GUARDRAIL", 0)] {
             let (parent, filter) = (ACME.to_owned(), filter.to_owned());
@@ -273,7 +342,12 @@ async fn lists_are_paged_filtered_and_ordered() {
             let call = f.call("root", "policy.policies.list", request);
             assert_eq!(f.policies().list_policies(call).await.unwrap().into_inner().policies.len(), count);
         }
-        assert_eq!(failed(list(0, "", &"x".repeat(100_000), "").await).0, Code::InvalidArgument);
+        assert_problem(
+            list(0, "", &"x".repeat(100_000), "").await,
+            Code::InvalidArgument,
+            "INVALID_FILTER",
+            &[],
+        );
     })
     .await;
 }
@@ -295,11 +369,24 @@ async fn a_policy_is_checked_before_it_is_kept() {
             ("permit (principal, action, resource);", "`forbid` rules only"),
             ("forbid (principal, action, resource) when { context.size == 1 };", "size"),
         ] {
-            let (code, reason, error) = failed(f.policy("p", guardrail, source).await);
-            assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "INVALID_DOCUMENT"), "{source}");
+            let error = assert_problem(
+                f.policy("p", guardrail, source).await,
+                Code::InvalidArgument,
+                "INVALID_DOCUMENT",
+                &[],
+            );
             assert_eq!(error.violations[0].field, "policy.source");
             assert!(error.violations.iter().any(|v| v.description.contains(part)), "{part} in {error:?}");
         }
+        let former = r#"@message("{context.environment_class}") forbid (principal, action, resource)
+            when { context has environment_class && context.environment_class == "production" };"#;
+        let policy = f.policy("p", guardrail, former).await;
+        let error = assert_problem(policy, Code::InvalidArgument, "INVALID_DOCUMENT", &[]);
+        let told: Vec<_> = error.violations.iter().map(|violation| violation.description.as_str()).collect();
+        assert!(
+            told.contains(&"`environment_class` is not known: the field is `environment_class_id`"),
+            "{told:?}"
+        );
         assert!(f.audited().await.is_empty());
         let made = f.policy("p", guardrail, "forbid (principal, action, resource);").await.unwrap();
         assert_eq!(made.digest, sha256_digest(made.source.as_bytes()));
@@ -314,15 +401,20 @@ async fn a_policy_is_checked_before_it_is_kept() {
             f.call("root", "policy.policies.update", request)
         };
         let broken = pb::Policy { source: nested.clone(), ..Default::default() };
-        let (_, reason, _) = failed(f.policies().update_policy(update(broken, &["source"])).await);
-        assert_eq!(reason, "INVALID_DOCUMENT");
-        let moved = pb::Policy { policy_type: pb::PolicyType::Access.into(), ..Default::default() };
-        let (code, _, error) = failed(f.policies().update_policy(update(moved, &["policy_type"])).await);
-        assert_eq!(
-            (code, error.violations[0].field.as_str()),
-            (Code::InvalidArgument, "policy_type"),
-            "{error:?}"
+        assert_problem(
+            f.policies().update_policy(update(broken, &["source"])).await,
+            Code::InvalidArgument,
+            "INVALID_DOCUMENT",
+            &[],
         );
+        let moved = pb::Policy { policy_type: pb::PolicyType::Access.into(), ..Default::default() };
+        let error = assert_problem(
+            f.policies().update_policy(update(moved, &["policy_type"])).await,
+            Code::InvalidArgument,
+            "INVALID_FIELD",
+            &[],
+        );
+        assert_eq!(error.violations[0].field.as_str(), "policy_type", "{error:?}");
         let better = pb::Policy {
             source: "@id(\"x\") forbid (principal, action, resource);".into(),
             ..Default::default()
@@ -387,15 +479,17 @@ async fn each_text_of_a_policy_is_a_revision_and_can_be_put_back() {
         let get = pb::GetPolicyRevisionRequest { name: kept[1].name.clone() };
         let call = f.call("root", "policy.policyRevisions.get", get);
         assert_eq!(f.policies().get_policy_revision(call).await.unwrap().into_inner(), kept[1]);
-        let (code, _, error) = failed(f.roll_back("p", "9").await);
+        let error = assert_problem(f.roll_back("p", "9").await, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
         let resource = error.resource.unwrap();
-        assert_eq!(code, Code::NotFound);
         assert_eq!(
             (resource.r#type.as_str(), resource.name),
             ("policy.pavior.dev/PolicyRevision", format!("{ACME}/policies/p/revisions/9"))
         );
         assert_eq!(
-            failed(f.roll_back("nope", "1").await).2.resource.unwrap().r#type,
+            assert_problem(f.roll_back("nope", "1").await, Code::NotFound, "RESOURCE_NOT_FOUND", &[])
+                .resource
+                .unwrap()
+                .r#type,
             "policy.pavior.dev/Policy"
         );
         let last = f.audited().await.pop().unwrap();
@@ -454,14 +548,10 @@ async fn a_binding_stays_with_its_revision_or_follows_the_latest() {
         assert_eq!(denied().await, said("first", 1));
         assert_eq!(pin("").await.unwrap().revision_id, "");
         assert_eq!(denied().await, said("more-2", 5));
-        let (code, reason, error) = failed(pin("2").await);
-        assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "REFERENCE_NOT_FOUND"));
+        let error = assert_problem(pin("2").await, Code::FailedPrecondition, "REFERENCE_NOT_FOUND", &[]);
         assert_eq!(error.metadata["field"], "policy_binding.revision_id");
-        let (code, _, error) = failed(pin("latest").await);
-        assert_eq!(
-            (code, error.violations[0].field.as_str()),
-            (Code::InvalidArgument, "policy_binding.revision_id")
-        );
+        let error = assert_problem(pin("latest").await, Code::InvalidArgument, "INVALID_FIELD", &[]);
+        assert_eq!(error.violations[0].field.as_str(), "policy_binding.revision_id");
     })
     .await;
 }
@@ -472,10 +562,12 @@ async fn an_organization_has_a_limit_of_each_kind() {
     for at in 0..6 {
         f.role(&format!("r{at}"), &["*"]).await;
     }
-    let (code, reason, error) = failed(
+    let error = assert_problem(
         f.access().create_role(f.call("root", "policy.roles.create", new_role("one-more", &["*"]))).await,
+        Code::ResourceExhausted,
+        "QUOTA_EXCEEDED",
+        &[],
     );
-    assert_eq!((code, reason.as_str()), (Code::ResourceExhausted, "QUOTA_EXCEEDED"));
     assert_eq!(error.quota.len(), 1);
 }
 
@@ -494,6 +586,6 @@ async fn facts_tell_what_exists() {
         assert_eq!((unknown.exists, unknown.name.as_str()), (false, "organizations/acme"));
     }
     for name in ["", "x", "organizations/acme/projects/x", "organizations/acme/roles/dev/x/y"] {
-        assert_eq!(failed(facts(name).await).0, Code::InvalidArgument, "{name}");
+        assert_problem(facts(name).await, Code::InvalidArgument, "INVALID_FIELD", &[]);
     }
 }

@@ -2,13 +2,24 @@
 
 use std::time::Duration;
 
+use pavior_auth::INTERNAL_TOKEN;
+use pavior_proto::pavior::audit::internal::v1::AppendRecordsRequest;
 use pavior_testkit::db::both;
+use pavior_testkit::fake::Call;
 use pavior_testkit::wait_for;
 use sea_orm::{ConnectionTrait as _, Statement};
 
+use crate::catalog::APPEND;
 use crate::fixture::Fixture;
 
 const MAX: Duration = Duration::from_secs(10);
+
+/// Producer, sequence number and action of each record.
+fn records(request: AppendRecordsRequest) -> Vec<(String, i64, String)> {
+    let service = request.producer.unwrap_or_default().service;
+    let events = request.events.into_iter();
+    events.map(|one| (service.clone(), one.sequence, one.event.unwrap_or_default().action)).collect()
+}
 
 #[tokio::test]
 async fn audit_events_are_shipped_in_order() {
@@ -18,11 +29,15 @@ async fn audit_events_are_shipped_in_order() {
         let _relay = f.start("outbox_relay");
         f.role("two", &["*"]).await;
         let taken = wait_for("two records", MAX, || async {
-            let taken = f.audit.0.lock().unwrap().clone();
-            if taken.len() == 2 { Ok(taken) } else { Err(taken) }
+            let calls = f.audit.calls(APPEND);
+            let taken: Vec<_> =
+                calls.iter().map(Call::decode::<AppendRecordsRequest>).flat_map(records).collect();
+            if taken.len() == 2 { Ok((taken, calls)) } else { Err(taken) }
         });
+        let (taken, calls) = taken.await;
         let create = "policy.roles.create".to_owned();
-        assert_eq!(taken.await, [("policy".to_owned(), 1, create.clone()), ("policy".to_owned(), 2, create)]);
+        assert_eq!(taken, [("policy".to_owned(), 1, create.clone()), ("policy".to_owned(), 2, create)]);
+        assert!(calls.iter().all(|call| call.headers.contains_key(INTERNAL_TOKEN)), "each call is signed");
         wait_for("an empty outbox", MAX, || async {
             let left = f.audited().await.len();
             if left == 0 { Ok(()) } else { Err(left) }

@@ -11,73 +11,73 @@ use tonic::Request;
 
 use super::{Answered, Api, input};
 use crate::app::admission::Named;
-use crate::app::deletions::Removal;
-use crate::app::{Answer, Ask, Goal};
+use crate::app::deletion::Removal;
+use crate::app::{Answer, ChangeContext, Goal};
 use crate::error::Result;
 
 /// A request that is planned and carried out.
 pub(super) trait Change: shape::Request {
     /// Hands it on.
-    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer>;
+    async fn hand_on(self, api: &Api, context: &ChangeContext) -> Result<Answer>;
 }
 
 impl Change for pb::CreateProjectRequest {
-    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer> {
+    async fn hand_on(self, api: &Api, context: &ChangeContext) -> Result<Answer> {
         let violations = validate::violations(&self)?;
-        api.app.create_project(ask, input::project(self), violations).await
+        api.app.create_project(context, input::project(self), violations).await
     }
 }
 
 impl Change for pb::DeleteProjectRequest {
-    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer> {
+    async fn hand_on(self, api: &Api, context: &ChangeContext) -> Result<Answer> {
         let violations = validate::violations(&self)?;
         let Self { name, etag, allow_missing, force, .. } = &self;
         let how = Removal { etag, allow_missing: *allow_missing, force: *force };
-        api.app.delete_project(ask, name, how, violations).await
+        api.app.delete_project(context, name, how, violations).await
     }
 }
 
 impl Change for pb::CreateEnvironmentRequest {
-    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer> {
+    async fn hand_on(self, api: &Api, context: &ChangeContext) -> Result<Answer> {
         let mut violations = validate::violations(&self)?;
         let wanted = input::environment(self.environment.as_ref(), &mut violations);
-        api.app.create_environment(ask, &self.parent, &self.environment_id, wanted, violations).await
+        api.app.create_environment(context, &self.parent, &self.environment_id, wanted, violations).await
     }
 }
 
 impl Change for pb::UpdateEnvironmentRequest {
-    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer> {
+    async fn hand_on(self, api: &Api, context: &ChangeContext) -> Result<Answer> {
         validate::request(&self)?;
-        api.update(ask, self).await
+        api.update(context, self).await
     }
 }
 
 impl Change for pb::DeleteEnvironmentRequest {
-    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer> {
+    async fn hand_on(self, api: &Api, context: &ChangeContext) -> Result<Answer> {
         let violations = validate::violations(&self)?;
-        api.app.delete_environment(ask, &self.name, &self.etag, self.allow_missing, violations).await
+        api.app.delete_environment(context, &self.name, &self.etag, self.allow_missing, violations).await
     }
 }
 
 impl Change for pb::RunPipelineRequest {
-    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer> {
+    async fn hand_on(self, api: &Api, context: &ChangeContext) -> Result<Answer> {
         let violations = validate::violations(&self)?;
-        api.app.run_pipeline(ask, &self.name, &self.revision, violations).await
+        api.app.run_pipeline(context, &self.name, &self.revision, violations).await
     }
 }
 
 impl Change for pb::CreateDeploymentRequest {
-    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer> {
+    async fn hand_on(self, api: &Api, context: &ChangeContext) -> Result<Answer> {
         let violations = validate::violations(&self)?;
         let source = input::source(self.deployment.as_ref());
-        api.app.create_deployment(ask, &self.parent, &self.deployment_id, source, violations).await
+        api.app.create_deployment(context, &self.parent, &self.deployment_id, source, violations).await
     }
 }
 
 impl Change for pb::PromoteDeploymentRequest {
-    async fn hand_on(self, api: &Api, ask: &Ask) -> Result<Answer> {
+    async fn hand_on(self, api: &Api, context: &ChangeContext) -> Result<Answer> {
         validate::request(&self)?;
-        api.app.promote_deployment(ask, &self.name, &self.environment).await
+        api.app.promote_deployment(context, &self.name, &self.environment).await
     }
 }
 
@@ -85,16 +85,21 @@ impl Api {
     /// Answers a request that comes by itself.
     pub(super) async fn change<R: Change>(&self, request: Request<R>) -> Answered<Operation> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        let ask = input::ask(permit, &request);
-        let answer = match input::check_digest(&ask) {
-            Ok(()) => request.hand_on(self, &ask).await,
+        let context = input::context(permit, &request);
+        let answer = match input::check_digest(&context) {
+            Ok(()) => request.hand_on(self, &context).await,
             Err(error) => Err(error),
         };
-        self.begun(&ask, answer).await
+        self.begun(&context, answer).await
     }
 
     /// Hands on what a plan is about, for the request that speaks of the plan.
-    pub(super) async fn intended(&self, ask: &Ask, goal: Goal, intent: pb::plan::Intent) -> Result<Answer> {
+    pub(super) async fn intended(
+        &self,
+        context: &ChangeContext,
+        goal: Goal,
+        intent: pb::plan::Intent,
+    ) -> Result<Answer> {
         let Some(intent) = intent.request else {
             return Err(Problem::invalid_field(
                 "plan.intent.request",
@@ -106,7 +111,7 @@ impl Api {
         macro_rules! hand_on {
             ($($kind:ident),+) => {
                 match intent {
-                    $(Intended::$kind(request) => self.within(ask, goal, request).await,)+
+                    $(Intended::$kind(request) => self.within(context, goal, request).await,)+
                 }
             };
         }
@@ -122,7 +127,7 @@ impl Api {
         )
     }
 
-    async fn within<C: Change>(&self, ask: &Ask, goal: Goal, request: C) -> Result<Answer> {
+    async fn within<C: Change>(&self, context: &ChangeContext, goal: Goal, request: C) -> Result<Answer> {
         for (field, is_set) in [
             ("request_id", !request.request_id().is_empty()),
             ("validate_only", request.validate_only()),
@@ -136,9 +141,9 @@ impl Api {
             }
         }
         // Of the request that speaks of the plan, about what that is about.
-        let ask = Ask { action: C::ACTION, goal, ..ask.clone() };
-        self.app.admit(&ask, &named(&request)?).await?;
-        request.hand_on(self, &ask).await
+        let context = ChangeContext { action: C::ACTION, goal, ..context.clone() };
+        self.app.admit(&context, &named(&request)?).await?;
+        request.hand_on(self, &context).await
     }
 }
 

@@ -1,23 +1,27 @@
 //! Rows as messages.
 
-use std::collections::HashMap;
-
 use pavior_proto::pavior::policy::v1::{Decision, Effect};
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_rpc::convert::{from_json, to_money, to_struct, to_timestamp, to_value};
+use pavior_rpc::{ErrorReason, Problem, audit};
 use prost::Message as _;
 use prost_types::Struct;
 use serde_json::Value;
 
-use super::apart::{Apart, apart};
+use super::secret::{Apart, apart};
 use crate::app::etag_of;
-use crate::app::rows::{
-    Endpoint, EnvironmentView, KeptPlan, deployment, environment, project, resource, run,
-};
+use crate::app::pipeline::Pipeline;
+use crate::app::plan::StoredPlan;
+use crate::domain::deployment::{Deployment, DeploymentState};
+use crate::domain::drift::Drift;
+use crate::domain::environment::{Endpoint, Environment, EnvironmentState, EnvironmentView};
+use crate::domain::failure::{FailureCode, StepFailure};
 use crate::domain::names;
 use crate::domain::plan::{Action, Artifact, Change, FieldChange, Given, Plan};
+use crate::domain::project::{Project, ProjectState};
 use crate::domain::question::Question;
-use crate::domain::standing::Drift;
+use crate::domain::resource::{Resource, ResourceState};
+use crate::domain::run::{Run, RunCause, RunState};
 use crate::error::{Error, Result};
 
 fn structure(value: &Value) -> Option<Struct> {
@@ -29,10 +33,9 @@ fn text(value: &Value, key: &str) -> String {
 }
 
 /// A project.
-pub(crate) fn project(row: project::Model) -> pb::Project {
-    let project::Model {
+pub(crate) fn project(row: Project) -> pb::Project {
+    let Project {
         uid,
-        organization: _,
         name,
         display_name,
         owner,
@@ -45,8 +48,6 @@ pub(crate) fn project(row: project::Model) -> pb::Project {
         create_time,
         update_time,
         revision,
-        run_seq: _,
-        touched: _,
     } = row;
     pb::Project {
         name,
@@ -56,8 +57,8 @@ pub(crate) fn project(row: project::Model) -> pb::Project {
         owner,
         template_version,
         parameters: structure(&parameters),
-        labels: serde_json::from_value::<HashMap<String, String>>(labels).unwrap_or_default(),
-        state: pb::project::State::from_str_name(&format!("STATE_{state}")).unwrap_or_default().into(),
+        labels: labels.into_iter().collect(),
+        state: project_state(state).into(),
         active_operation: operation,
         creator,
         create_time: Some(to_timestamp(create_time)),
@@ -67,17 +68,15 @@ pub(crate) fn project(row: project::Model) -> pb::Project {
 
 /// An environment.
 pub(crate) fn environment(view: EnvironmentView) -> pb::Environment {
-    let EnvironmentView { row, endpoints, deployments } = view;
-    let environment::Model {
+    let EnvironmentView { environment, endpoints, deployments } = view;
+    let Environment {
         uid,
-        organization: _,
         project: _,
         name,
         display_name,
         class,
         template_version,
         parameters,
-        ttl_seconds: _,
         expire_time,
         state,
         operation,
@@ -85,8 +84,7 @@ pub(crate) fn environment(view: EnvironmentView) -> pb::Environment {
         create_time,
         update_time,
         revision,
-        deployment_seq: _,
-    } = row;
+    } = environment;
     pb::Environment {
         name,
         uid: uid.to_string(),
@@ -96,7 +94,7 @@ pub(crate) fn environment(view: EnvironmentView) -> pb::Environment {
         template_version,
         parameters: structure(&parameters),
         expiration: expire_time.map(|time| pb::environment::Expiration::ExpireTime(to_timestamp(time))),
-        state: pb::environment::State::from_str_name(&format!("STATE_{state}")).unwrap_or_default().into(),
+        state: environment_state(state).into(),
         active_operation: operation,
         endpoints: endpoints.into_iter().map(endpoint).collect(),
         active_deployments: deployments,
@@ -112,7 +110,7 @@ fn endpoint(endpoint: Endpoint) -> pb::environment::Endpoint {
 }
 
 /// A resource.
-pub(crate) fn resource(row: resource::Model) -> pb::Resource {
+pub(crate) fn resource(row: Resource) -> pb::Resource {
     let Apart { value: inputs, secrets: input_secrets, unknown: _ } = apart(&row.inputs);
     let Apart { value: outputs, secrets: output_secrets, unknown: _ } = apart(&row.outputs);
     pb::Resource {
@@ -127,7 +125,7 @@ pub(crate) fn resource(row: resource::Model) -> pb::Resource {
         outputs: structure(&outputs),
         input_secrets,
         output_secrets,
-        state: pb::resource::State::from_str_name(&format!("STATE_{}", row.state)).unwrap_or_default().into(),
+        state: resource_state(row.state).into(),
         generation: i32::try_from(row.generation).unwrap_or(i32::MAX),
         create_time: Some(to_timestamp(row.create_time)),
         update_time: Some(to_timestamp(row.update_time)),
@@ -135,31 +133,27 @@ pub(crate) fn resource(row: resource::Model) -> pb::Resource {
 }
 
 /// A pipeline with its newest run.
-pub(crate) fn pipeline(row: resource::Model, latest_run: String) -> pb::Pipeline {
-    pb::Pipeline {
-        name: format!("{}/pipelines/{}", row.project, names::last(&row.name)),
-        resource: row.name,
-        latest_run,
-        create_time: Some(to_timestamp(row.create_time)),
-    }
+pub(crate) fn pipeline(pipeline: Pipeline) -> pb::Pipeline {
+    let Pipeline { name, resource, latest_run } = pipeline;
+    let create_time = Some(to_timestamp(resource.create_time));
+    pb::Pipeline { name, resource: resource.name, latest_run, create_time }
 }
 
 /// A run.
-pub(crate) fn run(row: run::Model) -> pb::Run {
+pub(crate) fn run(row: Run) -> pb::Run {
     let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let failed = |error: &Value| {
-        let (code, message) = (text(error, "code"), text(error, "message"));
-        super::operation::step_failed(&code, &message).to_rpc_status()
-    };
+    let failed = |StepFailure { code, message }| step_failed(code, message).to_rpc_status();
     pb::Run {
         name: row.name,
         uid: row.uid.to_string(),
-        state: pb::run::State::from_str_name(&format!("STATE_{}", row.state)).unwrap_or_default().into(),
+        state: run_state(row.state).into(),
         revision: row.revision,
-        commit: row.commit_id,
-        trigger: pb::run::Trigger::from_str_name(&format!("TRIGGER_{}", row.cause))
-            .unwrap_or_default()
-            .into(),
+        commit: row.commit,
+        trigger: match row.cause {
+            RunCause::Call => pb::run::Trigger::Call,
+            RunCause::Creation => pb::run::Trigger::Creation,
+        }
+        .into(),
         steps: items(&row.steps).iter().map(run_step).collect(),
         artifacts: items(&row.artifacts)
             .iter()
@@ -169,7 +163,7 @@ pub(crate) fn run(row: run::Model) -> pb::Run {
                 size_bytes: artifact.get("size").and_then(Value::as_i64).unwrap_or_default(),
             })
             .collect(),
-        error: row.error.as_ref().map(failed),
+        error: row.error.map(failed),
         operation: row.operation,
         creator: row.creator,
         create_time: Some(to_timestamp(row.create_time)),
@@ -188,7 +182,7 @@ fn run_step(step: &Value) -> pb::run::Step {
             Some(code) => format!("ended with exit code {code}"),
             None => text(step, "error"),
         };
-        super::operation::step_failed("WORK_FAILED", &message).to_rpc_status()
+        step_failed(FailureCode::WorkFailed, message).to_rpc_status()
     });
     pb::run::Step {
         step_id: text(step, "name"),
@@ -200,8 +194,14 @@ fn run_step(step: &Value) -> pb::run::Step {
     }
 }
 
+/// A driver's failure.
+pub(crate) fn step_failed(code: FailureCode, message: String) -> Problem {
+    Problem::new(audit::tonic_code(code.status()), ErrorReason::StepFailed, message)
+        .with("driverCode", code.as_str())
+}
+
 /// A deployment.
-pub(crate) fn deployment(row: deployment::Model) -> pb::Deployment {
+pub(crate) fn deployment(row: Deployment) -> pb::Deployment {
     use pb::deployment::Source;
     let source = match (row.source_deployment.as_str(), row.run.as_str()) {
         // The run is yet to come.
@@ -216,17 +216,64 @@ pub(crate) fn deployment(row: deployment::Model) -> pb::Deployment {
         artifact: Some(pb::deployment::Artifact {
             digest: digest_of(&row.artifact),
             run: row.run,
-            commit: row.commit_id,
+            commit: row.commit,
         }),
-        state: pb::deployment::State::from_str_name(&format!("STATE_{}", row.state))
-            .unwrap_or_default()
-            .into(),
+        state: deployment_state(row.state).into(),
         url: row.url,
         operation: row.operation,
         creator: row.creator,
         create_time: Some(to_timestamp(row.create_time)),
         update_time: Some(to_timestamp(row.update_time)),
         resource: row.resource,
+    }
+}
+
+fn project_state(state: ProjectState) -> pb::project::State {
+    match state {
+        ProjectState::Creating => pb::project::State::Creating,
+        ProjectState::Active => pb::project::State::Active,
+        ProjectState::Deleting => pb::project::State::Deleting,
+        ProjectState::Stuck => pb::project::State::Stuck,
+    }
+}
+
+fn environment_state(state: EnvironmentState) -> pb::environment::State {
+    match state {
+        EnvironmentState::AwaitingApproval => pb::environment::State::AwaitingApproval,
+        EnvironmentState::Creating => pb::environment::State::Creating,
+        EnvironmentState::Active => pb::environment::State::Active,
+        EnvironmentState::Updating => pb::environment::State::Updating,
+        EnvironmentState::Deleting => pb::environment::State::Deleting,
+        EnvironmentState::Stuck => pb::environment::State::Stuck,
+    }
+}
+
+fn resource_state(state: ResourceState) -> pb::resource::State {
+    match state {
+        ResourceState::Creating => pb::resource::State::Creating,
+        ResourceState::Active => pb::resource::State::Active,
+        ResourceState::Updating => pb::resource::State::Updating,
+        ResourceState::Deleting => pb::resource::State::Deleting,
+        ResourceState::Failed => pb::resource::State::Failed,
+    }
+}
+
+fn run_state(state: RunState) -> pb::run::State {
+    match state {
+        RunState::Queued => pb::run::State::Queued,
+        RunState::Running => pb::run::State::Running,
+        RunState::Succeeded => pb::run::State::Succeeded,
+        RunState::Failed => pb::run::State::Failed,
+        RunState::Cancelled => pb::run::State::Cancelled,
+    }
+}
+
+fn deployment_state(state: DeploymentState) -> pb::deployment::State {
+    match state {
+        DeploymentState::Pending => pb::deployment::State::Pending,
+        DeploymentState::Active => pb::deployment::State::Active,
+        DeploymentState::Superseded => pb::deployment::State::Superseded,
+        DeploymentState::Failed => pb::deployment::State::Failed,
     }
 }
 
@@ -243,7 +290,7 @@ pub(crate) fn action(action: Action) -> pb::plan::Action {
 }
 
 /// A plan that was kept.
-pub(crate) fn kept_plan(KeptPlan { plan, intent, .. }: KeptPlan) -> Result<pb::Plan> {
+pub(crate) fn kept_plan(StoredPlan { plan, intent, .. }: StoredPlan) -> Result<pb::Plan> {
     let intent = match intent.as_slice() {
         [] => None,
         intent => Some(pb::plan::Intent::decode(intent).map_err(|_| Error::Corrupt("an intent".to_owned()))?),

@@ -7,13 +7,13 @@ use pavior_proto::pavior::provisioning::v1::deployment_service_server::Deploymen
 use tonic::Request;
 
 use super::status::respond;
-use super::{Answered, Api};
+use super::{Answered, Api, convert};
 
 #[tonic::async_trait]
 impl DeploymentService for Api {
     async fn get_deployment(&self, request: Request<pb::GetDeploymentRequest>) -> Answered<pb::Deployment> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.read_deployment(&permit, &request.name).await)
+        respond(self.app.get_deployment(&permit, &request.name).await.map(convert::deployment))
     }
 
     async fn list_deployments(
@@ -21,7 +21,9 @@ impl DeploymentService for Api {
         request: Request<pb::ListDeploymentsRequest>,
     ) -> Answered<pb::ListDeploymentsResponse> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.deployments(&permit, request).await)
+        respond(
+            list!(self.app, list_deployments, &permit, request: ListDeploymentsRequest, convert::deployment => ListDeploymentsResponse.deployments),
+        )
     }
 
     async fn create_deployment(&self, request: Request<pb::CreateDeploymentRequest>) -> Answered<Operation> {

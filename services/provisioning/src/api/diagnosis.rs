@@ -43,6 +43,7 @@ fn finding(finding: Finding) -> pb::ResourceFinding {
         Kind::Missing => PbKind::Missing,
         Kind::Driverless => PbKind::Driverless,
         Kind::Drifted => PbKind::Drifted,
+        Kind::Overdue => PbKind::Overdue,
     };
     let organization = format!("organizations/{organization}");
     pb::ResourceFinding {

@@ -9,30 +9,30 @@ use pavior_rpc::{Problem, Violations, convert, digest, mask};
 use serde_json::{Value, json};
 
 use super::Api;
-use crate::app::deployments::Source;
-use crate::app::environments::{Expiration, WantedEnvironment};
-use crate::app::projects::WantedProject;
-use crate::app::{Answer, App, Ask, Goal};
+use crate::app::deployment::Source;
+use crate::app::environment::{Expiration, WantedEnvironment};
+use crate::app::project::WantedProject;
+use crate::app::{Answer, App, ChangeContext, Goal};
 use crate::domain::names;
 use crate::error::Result;
 
 /// A change as it came in.
-pub(crate) fn ask<R: Request>(permit: Permit, request: &R) -> Ask {
-    Ask {
+pub(crate) fn context<R: Request>(permit: Permit, request: &R) -> ChangeContext {
+    ChangeContext {
         permit,
         action: R::ACTION,
         request_id: request.request_id().to_owned(),
         method: R::PATH.to_owned(),
         hash: digest::of(request),
-        goal: if request.validate_only() { Goal::Look } else { Goal::Do },
+        goal: if request.validate_only() { Goal::ValidateOnly } else { Goal::Apply },
         plan_digest: request.plan_digest().to_owned(),
         due: None,
     }
 }
 
 /// Refuses a digest of a plan that no plan can have.
-pub(crate) fn check_digest(ask: &Ask) -> Result<()> {
-    if ask.plan_digest.is_empty() || is_sha256_digest(&ask.plan_digest) {
+pub(crate) fn check_digest(context: &ChangeContext) -> Result<()> {
+    if context.plan_digest.is_empty() || is_sha256_digest(&context.plan_digest) {
         return Ok(());
     }
     let why = "must be the digest of a plan: `sha256:` and 64 lower-case hexadecimal digits";
@@ -54,7 +54,7 @@ pub(crate) fn project(request: pb::CreateProjectRequest) -> WantedProject {
         owner: project.owner,
         template_version: project.template_version,
         parameters: parameters(project.parameters.as_ref()),
-        labels: project.labels,
+        labels: project.labels.into_iter().collect(),
     }
 }
 
@@ -91,11 +91,15 @@ pub(crate) fn source(deployment: Option<&pb::Deployment>) -> Source {
 
 impl Api {
     /// Merges the update into what is there, and hands the result on.
-    pub(crate) async fn update(&self, ask: &Ask, request: pb::UpdateEnvironmentRequest) -> Result<Answer> {
+    pub(crate) async fn update(
+        &self,
+        context: &ChangeContext,
+        request: pb::UpdateEnvironmentRequest,
+    ) -> Result<Answer> {
         let patch = request.environment.unwrap_or_default();
-        App::name(&ask.permit, ask.action, "environment.name", &patch.name, names::ENVIRONMENT)?;
-        let row = self.app.db.environment(&ask.permit, &patch.name).await?;
-        let view = self.app.db.environment_view(&ask.permit, row.clone()).await?;
+        App::name(&context.permit, context.action, "environment.name", &patch.name, names::ENVIRONMENT)?;
+        let view = self.app.environment_now(&context.permit, &patch.name).await?;
+        let row = view.environment.clone();
         let current = super::convert::environment(view);
         let mut merged = mask::merge(&current, &patch, request.update_mask.as_ref())?;
         // Both fields say one thing: a mask that names either names the other.
@@ -106,6 +110,6 @@ impl Api {
         let mut violations = Violations::new();
         let wanted = environment(Some(&merged), &mut violations);
         violations.into_result()?;
-        self.app.update_environment(ask, row, &patch.etag, wanted).await
+        self.app.update_environment(context, row, &patch.etag, wanted).await
     }
 }

@@ -6,14 +6,11 @@ use pavior_proto::google::longrunning as lro;
 use pavior_proto::google::longrunning::operations_server::Operations;
 use pavior_proto::pavior::governance::internal::v1::resource_facts_service_server::ResourceFactsService;
 use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
-use pavior_rpc::paging::Page;
 use pavior_rpc::{Problem, convert, validate};
 use tonic::Request;
 
 use super::{Answered, Api, operation, respond};
-use crate::app::App;
-use crate::app::rows::{Listing, OperationView};
-use crate::domain::names;
+use crate::app::ListQuery;
 use crate::error::{Error, Result};
 
 const GET: &str = "provisioning.operations.get";
@@ -32,8 +29,8 @@ impl Operations for Api {
         let (permit, request) = (permit(&request)?, request.into_inner());
         respond(
             async {
-                let view = self.app.get_operation(&permit, GET, &request.name).await?;
-                operation::encode(&self.app, &permit, view).await
+                let answer = self.app.get_operation(&permit, GET, &request.name).await?;
+                Ok(operation::encode(answer))
             }
             .await,
         )
@@ -49,8 +46,8 @@ impl Operations for Api {
                     })?),
                     None => None,
                 };
-                let view = self.app.wait_operation(&permit, GET, &request.name, timeout).await?;
-                operation::encode(&self.app, &permit, view).await
+                let answer = self.app.wait_operation(&permit, GET, &request.name, timeout).await?;
+                Ok(operation::encode(answer))
             }
             .await,
         )
@@ -73,28 +70,16 @@ impl Api {
         permit: &pavior_auth::Permit,
         request: lro::ListOperationsRequest,
     ) -> Result<lro::ListOperationsResponse> {
+        let lro::ListOperationsRequest { name, filter, page_size, page_token, .. } = request;
         // The collection may be named, or only where it is.
-        let parent = request.name.strip_suffix("/operations").unwrap_or(&request.name);
-        App::name(permit, "provisioning.operations.list", "name", parent, names::ORGANIZATION)?;
-        let args = ["ListOperations", parent, &request.filter];
-        let page = Page::open(&self.app.tokens, request.page_size, &request.page_token, &args)?;
-        let listing = Listing {
-            parent: parent.to_owned(),
-            filter: request.filter.clone(),
-            limit: page.limit(),
-            after: page.after.clone(),
-            ..Listing::default()
-        };
-        let mut rows = self.app.db.operations_page(permit, &listing).await?.rows;
-        let next_page_token = page.close(&self.app.tokens, &mut rows, |(_, position)| position.clone());
-        let ids = rows.iter().map(|(op, _)| op.id).collect();
-        let mut steps = self.app.db.steps_of_unscoped(ids).await?;
-        let views = rows.into_iter().map(|(op, _)| {
-            let steps = steps.remove(&op.id).unwrap_or_default();
-            OperationView { op, steps }
-        });
-        let operations = operation::encode_all(&self.app, permit, views.collect()).await?;
-        Ok(lro::ListOperationsResponse { operations, next_page_token, unreachable: Vec::new() })
+        let parent = name.strip_suffix("/operations").unwrap_or(&name).to_owned();
+        let query = ListQuery { parent, page_size, page_token, filter, order_by: String::new() };
+        let page = self.app.list_operations(permit, query).await?;
+        Ok(lro::ListOperationsResponse {
+            operations: page.items.into_iter().map(operation::encode).collect(),
+            next_page_token: page.next_page_token,
+            unreachable: Vec::new(),
+        })
     }
 }
 

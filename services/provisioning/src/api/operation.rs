@@ -1,8 +1,5 @@
 //! Operations as `google.longrunning` has them, and as the stream tells of them.
 
-use std::collections::BTreeMap;
-
-use pavior_auth::Permit;
 use pavior_proto::google::longrunning::{Operation, operation::Result as LroResult};
 use pavior_proto::google::rpc;
 use pavior_proto::pavior::provisioning::v1 as pb;
@@ -12,31 +9,32 @@ use pavior_rpc::convert::to_timestamp;
 use pavior_rpc::problem::{any, reason_from_name};
 use pavior_rpc::stream::StreamTokens;
 use pavior_rpc::{ErrorReason, Problem, audit};
-use serde_json::Value;
 
 use super::convert;
-use crate::app::rows::{self, OperationView, operation, step, step_body};
-use crate::app::watch::{Happened, Message};
-use crate::app::{Answer, App, Ask};
-use crate::domain::plan::{Action, Kind, Plan};
-use crate::domain::state::{OperationState, StepState};
-use crate::domain::{failure, names};
+use crate::app::operation::OperationView;
+use crate::app::response::{OperationAnswer, Response};
+use crate::app::watch::{Message, WatchEvent};
+use crate::app::{Answer, App, ChangeContext};
+use crate::domain::failure::{Failure, FailureCode, FailureReason, StepFailure};
+use crate::domain::names;
+use crate::domain::operation::{self as domain, OperationState, StepProgress, StepState};
+use crate::domain::plan::{Kind, Plan};
 use crate::error::Result;
 
 /// An answer to a change.
-pub(crate) async fn answer(app: &App, ask: &Ask, answer: Answer) -> Result<Operation> {
+pub(crate) fn answer(app: &App, context: &ChangeContext, answer: Answer) -> Result<Operation> {
     match answer {
-        Answer::Operation(view) => encode(app, &ask.permit, *view).await,
+        Answer::Operation(answer) => Ok(encode(*answer)),
         Answer::Plan(plan) => Ok(validated(*plan)),
         Answer::Kept(_) => Err(Problem::internal("a plan was kept that nobody asked for").into()),
         Answer::Nothing => {
             // Named after the request, so that the same one gets the same answer.
-            let id = uuid::Uuid::parse_str(&ask.request_id).unwrap_or_else(|_| app.db.ids.uuid());
+            let id = uuid::Uuid::parse_str(&context.request_id).unwrap_or_else(|_| app.db.ids.uuid());
             Ok(Operation {
-                name: names::operation(ask.permit.organization(), &id),
+                name: names::operation(context.permit.organization(), &id),
                 metadata: None,
                 done: true,
-                result: Some(LroResult::Response(match ask.method == pb::DeleteProjectRequest::PATH {
+                result: Some(LroResult::Response(match context.method == pb::DeleteProjectRequest::PATH {
                     true => any(&pb::Project::default()),
                     false => any(&pb::Environment::default()),
                 })),
@@ -85,153 +83,62 @@ fn empty(kind: Kind, target: String) -> prost_types::Any {
     }
 }
 
-/// An operation.
-pub(crate) async fn encode(app: &App, permit: &Permit, view: OperationView) -> Result<Operation> {
-    let results = Results::of(app, permit, std::iter::once(&view.op)).await?;
-    Ok(encoded(&view, &results))
-}
-
-/// Operations, in their order.
-pub(crate) async fn encode_all(
-    app: &App,
-    permit: &Permit,
-    views: Vec<OperationView>,
-) -> Result<Vec<Operation>> {
-    let results = Results::of(app, permit, views.iter().map(|view| &view.op)).await?;
-    Ok(views.iter().map(|view| encoded(view, &results)).collect())
-}
-
-fn encoded(view: &OperationView, results: &Results) -> Operation {
-    let state = state_of(&view.op);
+/// An operation with what it led to.
+pub(crate) fn encode(answer: OperationAnswer) -> Operation {
+    let OperationAnswer { view, response: found } = answer;
+    let (op, state) = (&view.op, view.op.state);
     let result = match state {
-        OperationState::Succeeded => Some(LroResult::Response(results.response(&view.op))),
-        state if state.done() => Some(LroResult::Error(error(&view.op, state))),
+        OperationState::Succeeded => {
+            Some(LroResult::Response(found.map_or_else(|| empty(op.kind, op.target.clone()), response)))
+        }
+        state if state.done() => Some(LroResult::Error(error(op))),
         _ => None,
     };
-    Operation { name: view.op.name.clone(), metadata: Some(any(&metadata(view))), done: state.done(), result }
+    Operation { name: op.name.clone(), metadata: Some(any(&metadata(&view))), done: state.done(), result }
 }
 
-/// What operations led to, read for all of them at once.
-#[derive(Default)]
-struct Results {
-    projects: BTreeMap<String, rows::project::Model>,
-    environments: BTreeMap<String, rows::EnvironmentView>,
-    /// By operation.
-    runs: BTreeMap<String, rows::run::Model>,
-    /// By operation, in order of the workloads.
-    made: BTreeMap<String, Vec<rows::deployment::Model>>,
-    /// By name.
-    running: BTreeMap<String, rows::deployment::Model>,
-}
-
-impl Results {
-    async fn of(
-        app: &App,
-        permit: &Permit,
-        operations: impl Iterator<Item = &operation::Model>,
-    ) -> Result<Self> {
-        let (mut projects, mut environments, mut runs, mut deploys) = (vec![], vec![], vec![], vec![]);
-        for op in operations.filter(|op| op.state == OperationState::Succeeded.as_str()) {
-            match kind_of(op) {
-                Kind::CreateProject => projects.push(op.target.clone()),
-                Kind::CreateEnvironment | Kind::UpdateEnvironment => environments.push(op.target.clone()),
-                Kind::Run => runs.push(op.name.clone()),
-                Kind::Deploy => deploys.push((op.name.clone(), op.target.clone())),
-                Kind::DestroyProject | Kind::DestroyEnvironment => {}
-            }
-        }
-        let made = deploys.iter().map(|(name, _)| name.clone()).collect();
-        let made = app.db.deployments_of_operations(permit, made).await?;
-        // The others found that the same artifact ran already.
-        environments
-            .extend(deploys.into_iter().filter(|(name, _)| !made.contains_key(name)).map(|(_, of)| of));
-        let environments = app.db.environments_named(permit, environments).await?;
-        let environments = app.db.with_workloads(permit, environments.into_values().collect()).await?;
-        let running = environments.iter().filter_map(|view| view.deployments.first().cloned()).collect();
-        let environments = environments.into_iter().map(|view| (view.row.name.clone(), view)).collect();
-        Ok(Self {
-            projects: app.db.projects_named(permit, projects).await?,
-            runs: app.db.runs_of_operations(permit, runs).await?,
-            running: app.db.deployments_named(permit, running).await?,
-            environments,
-            made,
-        })
+fn response(response: Response) -> prost_types::Any {
+    match response {
+        Response::Project(project) => any(&convert::project(*project)),
+        Response::Environment(view) => any(&convert::environment(*view)),
+        Response::Run(run) => any(&convert::run(*run)),
+        Response::Deployment(deployment) => any(&convert::deployment(*deployment)),
     }
-
-    fn response(&self, op: &operation::Model) -> prost_types::Any {
-        let kind = kind_of(op);
-        let found = match kind {
-            Kind::CreateProject => {
-                self.projects.get(&op.target).map(|row| any(&convert::project(row.clone())))
-            }
-            Kind::CreateEnvironment | Kind::UpdateEnvironment => {
-                self.environments.get(&op.target).map(|row| any(&convert::environment(row.clone())))
-            }
-            Kind::DestroyProject => gone(op).map(|row| any(&convert::project(row))),
-            Kind::DestroyEnvironment => gone(op).map(|row| any(&convert::environment(row))),
-            Kind::Run => self.runs.get(&op.name).map(|row| any(&convert::run(row.clone()))),
-            Kind::Deploy => {
-                let running = || self.running.get(self.environments.get(&op.target)?.deployments.first()?);
-                let deployment =
-                    self.made.get(&op.name).and_then(|made| asked_for(op, made)).or_else(running);
-                deployment.map(|row| any(&convert::deployment(row.clone())))
-            }
-        };
-        found.unwrap_or_else(|| empty(kind, op.target.clone()))
-    }
-}
-
-/// Of the deployments that an operation made, that with the id which was asked for: the first where none was.
-fn asked_for<'a>(
-    op: &operation::Model,
-    made: &'a [rows::deployment::Model],
-) -> Option<&'a rows::deployment::Model> {
-    let id = op.settings.get("deployment_id").and_then(Value::as_str).unwrap_or_default();
-    made.iter().find(|deployment| names::last(&deployment.name) == id).or_else(|| made.first())
-}
-
-fn state_of(op: &operation::Model) -> OperationState {
-    OperationState::parse(&op.state).unwrap_or(OperationState::Planned)
-}
-
-fn kind_of(op: &operation::Model) -> Kind {
-    Kind::parse(&op.kind).unwrap_or(Kind::Run)
 }
 
 /// What went wrong, as far as it has come with undoing it.
-fn error(op: &operation::Model, state: OperationState) -> rpc::Status {
-    let error = op.error.clone().unwrap_or_default();
-    let text = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (step, code, message) = (text("step"), text("code"), text("message"));
+fn error(op: &domain::Operation) -> rpc::Status {
+    let failure = op.error.clone().unwrap_or(Failure::UNTOLD);
+    let (status, reason) = failure.told(op.state == OperationState::Stuck);
+    let Failure { reason: _, step, code, message, details } = failure;
     let described = |what: &str| match step.as_str() {
         "" => format!("{what}: {message}"),
         step => format!("{what}: step `{step}`: {message}"),
     };
-    let undone = if state.done() { "what was made is undone" } else { "what was made is being undone" };
-    let (status, reason) = failure::of_operation(state, &text("reason"), &code);
+    let undone = if op.state.done() { "what was made is undone" } else { "what was made is being undone" };
     let message = match reason {
-        "OPERATION_STUCK" => described("the operation is stuck and needs an operator"),
-        "ARTIFACT_CHANGED" => described(&format!("what was planned with has changed, and {undone}")),
-        "STEP_FAILED" => described(&format!("a step failed, and {undone}")),
+        FailureReason::OperationStuck => described("the operation is stuck and needs an operator"),
+        FailureReason::ArtifactChanged => {
+            described(&format!("what was planned with has changed, and {undone}"))
+        }
+        FailureReason::StepFailed => described(&format!("a step failed, and {undone}")),
         _ => message,
     };
-    let known = reason_from_name(reason).unwrap_or(ErrorReason::Internal);
+    let known = reason_from_name(reason.as_str()).unwrap_or(ErrorReason::Internal);
     let mut problem = Problem::new(audit::tonic_code(status), known, message);
     if !step.is_empty() {
         problem = problem.with("step", step);
     }
-    if !code.is_empty() {
-        problem = problem.with("driverCode", code);
+    if code != FailureCode::None {
+        problem = problem.with("driverCode", code.as_str());
     }
-    for (name, detail) in error.get("details").and_then(Value::as_object).into_iter().flatten() {
-        problem = problem.with(name, detail.as_str().unwrap_or_default());
-    }
-    problem.to_rpc_status()
+    details.into_iter().fold(problem, |problem, (name, detail)| problem.with(&name, detail)).to_rpc_status()
 }
 
 fn metadata(view: &OperationView) -> pb::OperationMetadata {
     let OperationView { op, steps } = view;
-    let over = |step: &&step::Model| matches!(step.state.as_str(), "DONE" | "UNDONE" | "SKIPPED" | "FAILED");
+    use StepState as S;
+    let over = |step: &&domain::Step| matches!(step.state, S::Done | S::Undone | S::Skipped | S::Failed);
     let progress = match (op.end_time, steps.len()) {
         (Some(_), _) => 100,
         (None, 0) => 0,
@@ -239,7 +146,7 @@ fn metadata(view: &OperationView) -> pb::OperationMetadata {
         (None, all) => (steps.iter().filter(over).count() * 100 / all).min(99),
     };
     pb::OperationMetadata {
-        state: state(&op.state).into(),
+        state: state(op.state).into(),
         action: op.action.clone(),
         target: op.target.clone(),
         plan: names::plan(&op.organization, &op.plan),
@@ -247,53 +154,51 @@ fn metadata(view: &OperationView) -> pb::OperationMetadata {
         validated_plan: None,
         approval: op.approval.clone(),
         requester: op.requester.clone(),
-        steps: steps.iter().map(|step| self::step(&step_body(step))).collect(),
+        steps: steps.iter().cloned().map(StepProgress::from).map(step).collect(),
         progress_percent: i32::try_from(progress).unwrap_or(100),
         cancel_requested: op.cancel_requested,
         create_time: Some(to_timestamp(op.create_time)),
         start_time: op.start_time.map(to_timestamp),
         end_time: op.end_time.map(to_timestamp),
-        error: op
-            .error
-            .as_ref()
-            .filter(|_| state_of(op) != OperationState::Succeeded)
-            .map(|_| error(op, state_of(op))),
+        error: op.error.as_ref().filter(|_| op.state != OperationState::Succeeded).map(|_| error(op)),
     }
 }
 
-fn state(state: &str) -> pb::operation_metadata::State {
-    pb::operation_metadata::State::from_str_name(&format!("STATE_{state}")).unwrap_or_default()
+fn state(state: OperationState) -> pb::operation_metadata::State {
+    use pb::operation_metadata::State;
+    match state {
+        OperationState::Planned => State::Planned,
+        OperationState::Checking => State::Checking,
+        OperationState::Denied => State::Denied,
+        OperationState::AwaitingApproval => State::AwaitingApproval,
+        OperationState::Queued => State::Queued,
+        OperationState::Running => State::Running,
+        OperationState::Cancelling => State::Cancelling,
+        OperationState::Failing => State::Failing,
+        OperationState::Compensating => State::Compensating,
+        OperationState::Succeeded => State::Succeeded,
+        OperationState::Compensated => State::Compensated,
+        OperationState::Stuck => State::Stuck,
+    }
 }
 
-fn step(body: &Value) -> pb::OperationStep {
-    let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let time = |key: &str| {
-        let micros = body.get(key).and_then(Value::as_i64)?;
-        pavior_store::from_micros(micros).map(to_timestamp)
-    };
-    let error = body.get("error").filter(|error| error.is_object()).map(|error| {
-        let part = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
-        step_failed(part("code"), part("message")).with("step", text("name")).to_rpc_status()
-    });
-    let attempts = body.get("attempt").and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok());
-    let (state, detail) = StepState::parse(&text("state")).map(step_state).unwrap_or_default();
+fn step(step: StepProgress) -> pb::OperationStep {
+    let StepProgress { name, action, resource, driver, state, attempt, error, start_time, end_time } = step;
+    let failed = |StepFailure { code, message }| convert::step_failed(code, message).with("step", &name);
+    let error = error.map(failed).map(|problem| problem.to_rpc_status());
+    let (state, detail) = step_state(state);
     pb::OperationStep {
-        step_id: text("name"),
-        action: Action::parse(&text("action")).map(convert::action).unwrap_or_default().into(),
-        resource: text("resource"),
-        driver_id: text("driver"),
+        step_id: name,
+        action: convert::action(action).into(),
+        resource,
+        driver_id: driver,
         state: state.into(),
         detail: detail.to_owned(),
-        attempt_count: attempts.unwrap_or_default(),
+        attempt_count: attempt,
         error,
-        start_time: time("start_time"),
-        end_time: time("end_time"),
+        start_time: start_time.map(to_timestamp),
+        end_time: end_time.map(to_timestamp),
     }
-}
-
-/// What an operation took down, as it was.
-fn gone<M: serde::de::DeserializeOwned>(op: &operation::Model) -> Option<M> {
-    serde_json::from_value(op.gone.clone()?).ok()
 }
 
 /// Where a step stands, as clients need to tell it apart, and as people may want to know.
@@ -315,25 +220,14 @@ fn step_state(state: StepState) -> (pb::operation_step::State, &'static str) {
     }
 }
 
-/// A driver's failure.
-pub(crate) fn step_failed(code: &str, message: &str) -> Problem {
-    Problem::new(audit::tonic_code(failure::of_driver(code)), ErrorReason::StepFailed, message)
-        .with("driverCode", code)
-}
-
 /// A message of the stream.
-pub(crate) async fn watched(
-    app: &App,
-    permit: &Permit,
-    tokens: &StreamTokens,
-    message: Message,
-) -> Result<pb::WatchOperationResponse> {
+pub(crate) fn watched(tokens: &StreamTokens, message: Message) -> pb::WatchOperationResponse {
     use pb::watch_operation_response::{Event, LogLine, log_line::Stream};
     let Message { cursor, time, what } = message;
     let event = match what {
-        Happened::Operation(view) => Event::Operation(encode(app, permit, *view).await?),
-        Happened::Step(body) => Event::Step(step(&body)),
-        Happened::Line { step, attempt, stream, text } => {
+        WatchEvent::Operation(answer) => Event::Operation(encode(*answer)),
+        WatchEvent::Step(progress) => Event::Step(step(*progress)),
+        WatchEvent::Line { step, attempt, stream, text } => {
             let stream = match stream.as_str() {
                 "stdout" => Stream::Stdout,
                 "stderr" => Stream::Stderr,
@@ -341,11 +235,11 @@ pub(crate) async fn watched(
             };
             Event::LogLine(LogLine { step_id: step, attempt, stream: stream.into(), text })
         }
-        Happened::Bookmark => Event::Bookmark(StreamBookmark {}),
+        WatchEvent::Bookmark => Event::Bookmark(StreamBookmark {}),
     };
-    Ok(pb::WatchOperationResponse {
+    pb::WatchOperationResponse {
         resume_token: tokens.token(&cursor.write()),
         event_time: Some(to_timestamp(time)),
         event: Some(event),
-    })
+    }
 }

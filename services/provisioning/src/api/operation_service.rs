@@ -1,7 +1,5 @@
 //! `pavior.provisioning.v1.OperationService`.
 
-use std::sync::Arc;
-
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use pavior_auth::permit;
@@ -30,24 +28,15 @@ impl OperationService for Api {
         let tokens = StreamTokens::new(&self.app.tokens, &["WatchOperation", name]);
         let start = tokens.start(start.as_ref())?;
         let watch = self.app.watch_operation(&permit, pb::WatchOperationRequest::ACTION, name, start).await;
-        let shared = Arc::new((self.app.clone(), permit, tokens));
-        respond(watch.map(|messages| {
-            let shown = messages.and_then(move |message| {
-                let shared = shared.clone();
-                async move {
-                    let (app, permit, tokens) = &*shared;
-                    operation::watched(app, permit, tokens, message).await
-                }
-            });
-            shown.map_err(to_status).boxed()
-        }))
+        let watched = move |message| operation::watched(&tokens, message);
+        respond(watch.map(|messages| messages.map_ok(watched).map_err(to_status).boxed()))
     }
 
     async fn retry_operation(&self, request: Request<pb::RetryOperationRequest>) -> Answered<Operation> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        let ask = input::ask(permit, &request);
+        let context = input::context(permit, &request);
         validate::request(&request)?;
-        let view = self.app.retry_operation(&ask, &request.name).await;
-        self.begun(&ask, view.map(|view| Answer::Operation(Box::new(view)))).await
+        let answer = self.app.retry_operation(&context, &request.name).await;
+        self.begun(&context, answer.map(|answer| Answer::Operation(Box::new(answer)))).await
     }
 }

@@ -7,13 +7,13 @@ use pavior_proto::pavior::provisioning::v1::pipeline_service_server::PipelineSer
 use tonic::Request;
 
 use super::status::respond;
-use super::{Answered, Api};
+use super::{Answered, Api, convert};
 
 #[tonic::async_trait]
 impl PipelineService for Api {
     async fn get_pipeline(&self, request: Request<pb::GetPipelineRequest>) -> Answered<pb::Pipeline> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.read_pipeline(&permit, &request.name).await)
+        respond(self.app.get_pipeline(&permit, &request.name).await.map(convert::pipeline))
     }
 
     async fn list_pipelines(
@@ -21,7 +21,9 @@ impl PipelineService for Api {
         request: Request<pb::ListPipelinesRequest>,
     ) -> Answered<pb::ListPipelinesResponse> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.pipelines(&permit, request).await)
+        respond(
+            list!(self.app, list_pipelines, &permit, request: ListPipelinesRequest, convert::pipeline => ListPipelinesResponse.pipelines),
+        )
     }
 
     async fn run_pipeline(&self, request: Request<pb::RunPipelineRequest>) -> Answered<Operation> {
@@ -30,11 +32,13 @@ impl PipelineService for Api {
 
     async fn get_run(&self, request: Request<pb::GetRunRequest>) -> Answered<pb::Run> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.read_run(&permit, &request.name).await)
+        respond(self.app.get_run(&permit, &request.name).await.map(convert::run))
     }
 
     async fn list_runs(&self, request: Request<pb::ListRunsRequest>) -> Answered<pb::ListRunsResponse> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.runs(&permit, request).await)
+        respond(
+            list!(self.app, list_runs, &permit, request: ListRunsRequest, convert::run => ListRunsResponse.runs),
+        )
     }
 }

@@ -1,6 +1,6 @@
 //! `pavior.provisioning.v1.PlanService`.
 
-use pavior_auth::permit;
+use pavior_auth::{Permit, permit};
 use pavior_proto::google::longrunning::Operation;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::plan_service_server::PlanService;
@@ -9,7 +9,7 @@ use tonic::Request;
 
 use super::status::respond;
 use super::{Answered, Api, convert, input};
-use crate::app::{Answer, App, Ask, Goal};
+use crate::app::{Answer, App, ChangeContext, Goal, ListQuery};
 use crate::domain::names;
 use crate::error::Result;
 
@@ -17,7 +17,7 @@ use crate::error::Result;
 impl PlanService for Api {
     async fn get_plan(&self, request: Request<pb::GetPlanRequest>) -> Answered<pb::Plan> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.read_plan(&permit, &request.name).await)
+        respond(self.app.get_plan(&permit, &request.name).await.and_then(convert::kept_plan))
     }
 
     async fn list_plans(&self, request: Request<pb::ListPlansRequest>) -> Answered<pb::ListPlansResponse> {
@@ -27,30 +27,39 @@ impl PlanService for Api {
 
     async fn create_plan(&self, request: Request<pb::CreatePlanRequest>) -> Answered<pb::Plan> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        let ask = input::ask(permit, &request);
-        respond(self.keep_plan(&ask, request).await)
+        let context = input::context(permit, &request);
+        respond(self.keep_plan(&context, request).await)
     }
 
     async fn execute_plan(&self, request: Request<pb::ExecutePlanRequest>) -> Answered<Operation> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        let ask = input::ask(permit, &request);
-        let answer = self.execute(&ask, &request).await;
-        self.begun(&ask, answer).await
+        let context = input::context(permit, &request);
+        let answer = self.execute(&context, &request).await;
+        self.begun(&context, answer).await
     }
 }
 
 impl Api {
-    async fn keep_plan(&self, ask: &Ask, request: pb::CreatePlanRequest) -> Result<pb::Plan> {
+    async fn plans(&self, permit: &Permit, request: pb::ListPlansRequest) -> Result<pb::ListPlansResponse> {
+        validate::request(&request)?;
+        let pb::ListPlansRequest { parent, page_size, page_token, filter, order_by } = request;
+        let query = ListQuery { parent, page_size, page_token, filter, order_by };
+        let page = self.app.list_plans(permit, query).await?;
+        let plans = page.items.into_iter().map(convert::kept_plan).collect::<Result<_>>()?;
+        Ok(pb::ListPlansResponse { plans, next_page_token: page.next_page_token })
+    }
+
+    async fn keep_plan(&self, context: &ChangeContext, request: pb::CreatePlanRequest) -> Result<pb::Plan> {
         validate::request(&request)?;
         let pb::CreatePlanRequest { parent, plan, request_id: _ } = request;
-        App::name(&ask.permit, ask.action, "parent", &parent, names::ORGANIZATION)?;
-        if let Some(first) = self.app.planned_before(ask).await? {
+        App::name(&context.permit, context.action, "parent", &parent, names::ORGANIZATION)?;
+        if let Some(first) = self.app.planned_before(context).await? {
             return convert::kept_plan(first);
         }
         let intent = plan.and_then(|plan| plan.intent).unwrap_or_default();
-        let answer = match self.intended(ask, Goal::Keep(Box::new(intent.clone())), intent).await {
+        let answer = match self.intended(context, Goal::Keep(Box::new(intent.clone())), intent).await {
             Ok(answer) => answer,
-            Err(refusal) => match self.app.planned_before(ask).await {
+            Err(refusal) => match self.app.planned_before(context).await {
                 Ok(Some(first)) => return convert::kept_plan(first),
                 Ok(None) | Err(_) => return Err(refusal),
             },
@@ -67,14 +76,15 @@ impl Api {
         }
     }
 
-    async fn execute(&self, ask: &Ask, request: &pb::ExecutePlanRequest) -> Result<Answer> {
+    async fn execute(&self, context: &ChangeContext, request: &pb::ExecutePlanRequest) -> Result<Answer> {
         validate::request(request)?;
-        input::check_digest(ask)?;
+        input::check_digest(context)?;
         // The first answer, also when the plan has expired since.
-        if let Some(answer) = self.app.replayed(ask).await? {
+        if let Some(answer) = self.app.replayed(context).await? {
             return Ok(answer);
         }
-        let (goal, intent) = self.app.executable(&ask.permit, &request.name, &ask.plan_digest).await?;
-        self.intended(ask, goal, intent).await
+        let (goal, intent) =
+            self.app.executable(&context.permit, &request.name, &context.plan_digest).await?;
+        self.intended(context, goal, intent).await
     }
 }

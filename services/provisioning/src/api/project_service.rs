@@ -7,13 +7,13 @@ use pavior_proto::pavior::provisioning::v1::project_service_server::ProjectServi
 use tonic::Request;
 
 use super::status::respond;
-use super::{Answered, Api};
+use super::{Answered, Api, convert};
 
 #[tonic::async_trait]
 impl ProjectService for Api {
     async fn get_project(&self, request: Request<pb::GetProjectRequest>) -> Answered<pb::Project> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.read_project(&permit, &request.name).await)
+        respond(self.app.get_project(&permit, &request.name).await.map(convert::project))
     }
 
     async fn list_projects(
@@ -21,7 +21,9 @@ impl ProjectService for Api {
         request: Request<pb::ListProjectsRequest>,
     ) -> Answered<pb::ListProjectsResponse> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.projects(&permit, request).await)
+        respond(
+            list!(self.app, list_projects, &permit, request: ListProjectsRequest, convert::project => ListProjectsResponse.projects),
+        )
     }
 
     async fn create_project(&self, request: Request<pb::CreateProjectRequest>) -> Answered<Operation> {
@@ -37,7 +39,7 @@ impl ProjectService for Api {
         request: Request<pb::GetEnvironmentRequest>,
     ) -> Answered<pb::Environment> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.read_environment(&permit, &request.name).await)
+        respond(self.app.get_environment(&permit, &request.name).await.map(convert::environment))
     }
 
     async fn list_environments(
@@ -45,7 +47,9 @@ impl ProjectService for Api {
         request: Request<pb::ListEnvironmentsRequest>,
     ) -> Answered<pb::ListEnvironmentsResponse> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.environments(&permit, request).await)
+        respond(
+            list!(self.app, list_environments, &permit, request: ListEnvironmentsRequest, convert::environment => ListEnvironmentsResponse.environments),
+        )
     }
 
     async fn create_environment(
@@ -71,7 +75,7 @@ impl ProjectService for Api {
 
     async fn get_resource(&self, request: Request<pb::GetResourceRequest>) -> Answered<pb::Resource> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.read_resource(&permit, &request.name).await)
+        respond(self.app.get_resource(&permit, &request.name).await.map(convert::resource))
     }
 
     async fn list_resources(
@@ -79,7 +83,9 @@ impl ProjectService for Api {
         request: Request<pb::ListResourcesRequest>,
     ) -> Answered<pb::ListResourcesResponse> {
         let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.resources(&permit, request).await)
+        respond(
+            list!(self.app, list_resources, &permit, request: ListResourcesRequest, convert::resource => ListResourcesResponse.resources),
+        )
     }
 
     async fn diagnose_resources(

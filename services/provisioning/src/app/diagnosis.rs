@@ -1,33 +1,28 @@
 //! What drivers have against what is recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use pavior_auth::Permit;
 use pavior_core::principal::{INSTALLATION, PrincipalKind};
-use pavior_driver::{Driver, Failure, FailureCode, Health, ListRequest, Listed};
+use pavior_driver::{FailureCode, Health, Listed};
 use pavior_rpc::Problem;
 use serde::{Deserialize, Serialize};
 
 use super::App;
-use super::drivers::condition;
-use super::standing::Sight;
+use super::drift::Sight;
+use super::driver::{all, condition};
+use crate::domain::drift::Drift;
 use crate::domain::names;
-use crate::domain::standing::Drift;
+use crate::domain::resource::ResourceState;
 use crate::error::Result;
-use crate::store::Recorded;
+use crate::store::ResourceRecord;
 
 /// The action that policy decides on.
 const ACTION: &str = "provisioning.resources.diagnose";
 /// All organizations as a parent (AIP-159), and what belongs to none.
 const ALL: &str = "organizations/-";
-/// What a driver is asked for at once, and how often at most.
-const PAGE: usize = 1_000;
-const MAX_PAGES: usize = 200;
 /// So many suspects are looked at together, at least.
 const TOGETHER: usize = 50;
-/// How long a driver may take for one answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Kinds of differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +31,7 @@ pub(crate) enum Kind {
     Missing,
     Driverless,
     Drifted,
+    Overdue,
 }
 
 impl Kind {
@@ -55,6 +51,10 @@ impl Kind {
             }
             Self::Driverless => {
                 "configure the driver again: without it the resource can be neither changed nor deleted"
+            }
+            Self::Overdue => {
+                "something else needs what is in it, or policy does not allow its deletion: plan to delete it to see which, and \
+                 remove that, or give the environment a later end; until then it is tried again now and then"
             }
         }
     }
@@ -90,14 +90,14 @@ pub(crate) struct Place {
 /// What may be a difference.
 #[derive(Debug)]
 enum Candidate<'a> {
-    Orphan(Finding),
-    Row(&'a Recorded),
+    Sure(Finding),
+    Row(&'a ResourceRecord),
 }
 
 impl Candidate<'_> {
     fn place(&self) -> Place {
         match self {
-            Self::Orphan(finding) => finding.place(),
+            Self::Sure(finding) => finding.place(),
             Self::Row(row) => Place {
                 driver: row.driver.clone(),
                 identity: row.identity.clone(),
@@ -112,7 +112,7 @@ impl Candidate<'_> {
 enum Suspect<'a> {
     Sure(Finding),
     /// What is recorded, and what the driver named of it.
-    Row(&'a Recorded, Option<&'a Listed>),
+    Row(&'a ResourceRecord, Option<&'a Listed>),
 }
 
 /// What drivers have, by their ids.
@@ -150,6 +150,7 @@ impl App {
         let (drivers, listed) = self.listed(organization).await;
         let under_way = self.db.under_way_unscoped().await?;
         let recorded = self.db.recorded_unscoped(organization).await?;
+        let overdue = self.overdue(organization).await?;
         let known: BTreeSet<(&str, &str)> =
             recorded.iter().map(|row| (row.driver.as_str(), row.identity.as_str())).collect();
         let orphans =
@@ -159,9 +160,11 @@ impl App {
                 && !under_way.keys.contains(&thing.key)
         });
         let rows = recorded.iter();
-        let rows = rows.filter(|row| row.state == "ACTIVE" && !under_way.resources.contains(&row.name));
-        let orphans = orphans.map(|(driver, thing)| Candidate::Orphan(orphan(driver, thing)));
-        let mut candidates: Vec<Candidate<'_>> = orphans.chain(rows.map(Candidate::Row)).collect();
+        let rows =
+            rows.filter(|row| row.state == ResourceState::Active && !under_way.resources.contains(&row.name));
+        let orphans = orphans.map(|(driver, thing)| orphan(driver, thing));
+        let sure = orphans.chain(overdue).map(Candidate::Sure);
+        let mut candidates: Vec<Candidate<'_>> = sure.chain(rows.map(Candidate::Row)).collect();
         candidates.retain(|candidate| after.is_none_or(|after| candidate.place() > *after));
         candidates.sort_by_cached_key(Candidate::place);
         let mut findings = Vec::new();
@@ -179,6 +182,19 @@ impl App {
         findings.extend(self.confirmed(open).await?);
         findings.truncate(limit);
         Ok(Diagnosis { findings, drivers })
+    }
+
+    /// Environments that stand although their time is over.
+    async fn overdue(&self, organization: Option<&str>) -> Result<Vec<Finding>> {
+        let found = self.db.overdue_unscoped(organization).await?.into_iter().map(|environment| Finding {
+            kind: Kind::Overdue,
+            driver: String::new(),
+            identity: String::new(),
+            resource_type: String::new(),
+            organization: environment.organization,
+            resource: environment.name,
+        });
+        Ok(found.collect())
     }
 
     /// How each driver is, and what those have of an organization, or of all, that say it.
@@ -218,7 +234,7 @@ impl App {
         listed: &'a Listing,
     ) -> Result<Option<Suspect<'a>>> {
         let row = match candidate {
-            Candidate::Orphan(finding) => return Ok(Some(Suspect::Sure(finding))),
+            Candidate::Sure(finding) => return Ok(Some(Suspect::Sure(finding))),
             Candidate::Row(row) => row,
         };
         if self.engine.drivers().get(&row.driver).is_none() {
@@ -233,7 +249,7 @@ impl App {
     }
 
     /// Whether the driver was last told what is recorded, as far as it says so.
-    async fn is_told(&self, thing: &Listed, row: &Recorded) -> Result<bool> {
+    async fn is_told(&self, thing: &Listed, row: &ResourceRecord) -> Result<bool> {
         if thing.declaration_digest.is_empty() {
             return Ok(true);
         }
@@ -282,28 +298,6 @@ fn scope(permit: &Permit, parent: &str) -> Result<Option<String>> {
     Err(Problem::permission_denied(ACTION, parent).into())
 }
 
-/// Everything that a driver has, in order of identity.
-pub(super) async fn all(driver: &dyn Driver) -> std::result::Result<Vec<Listed>, Failure> {
-    let mut things: Vec<Listed> = Vec::new();
-    let mut page_token = String::new();
-    for _ in 0..MAX_PAGES {
-        let page = tokio::time::timeout(PATIENCE, driver.list(ListRequest { page_size: PAGE, page_token }));
-        let page = page.await.map_err(|_| Failure::new(FailureCode::Timeout, "it takes too long"))??;
-        let seen = things.len();
-        things.extend(page.resources);
-        // From the last of the page before.
-        let behind = things.get(seen.saturating_sub(1)..).unwrap_or_default();
-        if !behind.is_sorted_by(|a, b| a.identity < b.identity) {
-            return Err(Failure::new(FailureCode::Internal, "its answer is not in order of identity"));
-        }
-        if page.next_page_token.is_empty() {
-            return Ok(things);
-        }
-        page_token = page.next_page_token;
-    }
-    Err(Failure::new(FailureCode::Unsupported, "it has more than can be compared"))
-}
-
 fn orphan(driver: &str, thing: &Listed) -> Finding {
     let Listed { identity, resource_type, organization, resource, key: _, declaration_digest: _ } =
         thing.clone();
@@ -317,8 +311,16 @@ fn orphan(driver: &str, thing: &Listed) -> Finding {
     }
 }
 
-fn of_row(kind: Kind, row: &Recorded) -> Finding {
-    let Recorded { driver, identity, name, organization, type_id, state: _, inputs: _, sealed_inputs: _ } =
-        row.clone();
+fn of_row(kind: Kind, row: &ResourceRecord) -> Finding {
+    let ResourceRecord {
+        driver,
+        identity,
+        name,
+        organization,
+        type_id,
+        state: _,
+        inputs: _,
+        sealed_inputs: _,
+    } = row.clone();
     Finding { kind, driver, identity, resource_type: type_id, organization, resource: name }
 }

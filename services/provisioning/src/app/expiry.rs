@@ -1,20 +1,19 @@
-//! Environments whose time is over: taken down by the service itself, planned and checked by policy like any other ask.
+//! Environments whose time is over: taken down by the service itself, planned and checked by policy like any other request.
 
 use std::time::Duration;
 
 use pavior_rpc::Violations;
 
-use super::{App, Ask, Due, Goal};
+use super::{App, ChangeContext, Due, Goal};
 use crate::error::{Error, Result};
 use crate::store::entity::timer;
+use crate::store::timer::LONGEST;
 
 const BATCH: u64 = 100;
 /// How long an environment is left alone that is busy, or was given another end meanwhile.
 const BUSY: Duration = Duration::from_secs(60);
 /// When an operation that was begun should have been through.
 const BEGUN: Duration = Duration::from_secs(10 * 60);
-/// After a refusal the pause grows up to this.
-const LONGEST: Duration = Duration::from_secs(6 * 3_600);
 
 impl App {
     /// Takes down what is due.
@@ -38,18 +37,18 @@ impl App {
 
     /// True when an operation was begun, false when there is nothing to take down.
     async fn expire(&self, timer: &timer::Model) -> Result<bool> {
-        let ask = Ask {
+        let context = ChangeContext {
             permit: self.own_permit(&timer.organization),
             action: "provisioning.environments.delete",
             // Every look at the timer is a request of its own, whichever replica has it: two give one operation.
             request_id: format!("{}/{}", timer.id, timer.attempt),
             method: "timer".to_owned(),
             hash: [0; 32],
-            goal: Goal::Do,
+            goal: Goal::Apply,
             plan_digest: String::new(),
             due: Some(Due { timer: timer.id, why: "its time is over" }),
         };
-        let answer = self.delete_environment(&ask, &timer.subject, "", true, Violations::new()).await?;
+        let answer = self.delete_environment(&context, &timer.subject, "", true, Violations::new()).await?;
         Ok(!matches!(answer, super::Answer::Nothing))
     }
 }

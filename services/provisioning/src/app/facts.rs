@@ -11,14 +11,16 @@ use pavior_rpc::facts::no_owners_within;
 use pavior_store::idempotency;
 
 use super::App;
+use crate::domain::environment::Environment;
 use crate::domain::names;
-use crate::domain::question::{self, Fate, Ground, Subject, Touched};
+use crate::domain::operation::Operation;
+use crate::domain::project::Project;
+use crate::domain::question::{self, Fate, Subject, Touched};
 use crate::error::{Error, Result};
 use crate::store::Seen;
-use crate::store::entity::{environment, operation, project};
 
 /// Facts of a project.
-pub(crate) fn project_facts(row: &project::Model) -> ResourceFacts {
+pub(crate) fn project_facts(row: &Project) -> ResourceFacts {
     ResourceFacts {
         name: row.name.clone(),
         exists: true,
@@ -32,12 +34,12 @@ pub(crate) fn project_facts(row: &project::Model) -> ResourceFacts {
 }
 
 /// The labels of a project.
-pub(crate) fn labels_of(row: &project::Model) -> HashMap<String, String> {
-    serde_json::from_value(row.labels.clone()).unwrap_or_default()
+pub(crate) fn labels_of(row: &Project) -> HashMap<String, String> {
+    row.labels.clone().into_iter().collect()
 }
 
 /// Facts of an environment: its class, and the owner and labels of its project.
-pub(crate) fn environment_facts(row: &environment::Model, project: &project::Model) -> ResourceFacts {
+pub(crate) fn environment_facts(row: &Environment, project: &Project) -> ResourceFacts {
     ResourceFacts {
         name: row.name.clone(),
         r#type: question::ENVIRONMENT.to_owned(),
@@ -47,17 +49,17 @@ pub(crate) fn environment_facts(row: &environment::Model, project: &project::Mod
 }
 
 /// A project, as policy is asked about it.
-pub(crate) fn project_subject(row: &project::Model) -> Subject {
+pub(crate) fn project_subject(row: &Project) -> Subject {
     Subject::project(&row.name, &row.owner)
 }
 
 /// An environment, as policy is asked about it.
-pub(crate) fn environment_subject(row: &environment::Model, project: &project::Model) -> Subject {
+pub(crate) fn environment_subject(row: &Environment, project: &Project) -> Subject {
     project_subject(project).environment(&row.name, &row.class)
 }
 
 /// An environment to which something happens.
-pub(crate) fn touched(row: &environment::Model, fate: Fate) -> Touched {
+pub(crate) fn touched(row: &Environment, fate: Fate) -> Touched {
     Touched {
         name: row.name.clone(),
         class: row.class.clone(),
@@ -66,13 +68,8 @@ pub(crate) fn touched(row: &environment::Model, fate: Fate) -> Touched {
     }
 }
 
-/// What a plan about one environment works on.
-pub(crate) fn ground_of(project: &project::Model, row: &environment::Model, fate: Fate) -> Ground {
-    Ground::new(project_subject(project), vec![touched(row, fate)])
-}
-
 /// The rows that a plan is made with, as they are now.
-pub(crate) fn seen(project: &project::Model, row: Option<&environment::Model>) -> Seen {
+pub(crate) fn seen(project: &Project, row: Option<&Environment>) -> Seen {
     let own = [(project.name.clone(), (project.uid, project.revision))];
     own.into_iter().chain(row.map(|row| (row.name.clone(), (row.uid, row.revision)))).collect()
 }
@@ -89,7 +86,9 @@ impl App {
         no_owners_within(message)?;
         if !request_id.is_empty() {
             let key = idempotency::Key::new(permit.organization(), principal, method, request_id);
-            if let Some(facts) = pavior_rpc::facts::recall(self.db.remembered_facts(&key).await?, name)? {
+            if let Some(facts) =
+                pavior_rpc::facts::recall(self.db.remembered_facts_unscoped(&key).await?, name)?
+            {
                 return Ok(facts);
             }
         }
@@ -107,7 +106,7 @@ impl App {
             // Also of one that was deleted: whoever did that may ask again.
             "operations" => (self.db.find_kept_operation(permit, name).await?, "Operation"),
             "plans" => match self.db.find_plan(permit, name).await? {
-                Some(plan) => (self.db.operation_of_plan(permit, plan.id).await?, "Plan"),
+                Some(stored) => (self.db.operation_of_plan(permit, stored.plan.id).await?, "Plan"),
                 None => (None, "Plan"),
             },
             _ => return self.facts_of_target(permit, name, &organization).await,
@@ -124,7 +123,7 @@ impl App {
         permit: &Permit,
         name: &str,
         kind: &str,
-        op: &operation::Model,
+        op: &Operation,
     ) -> Result<ResourceFacts> {
         let own = ResourceFacts {
             name: name.to_owned(),
@@ -133,7 +132,7 @@ impl App {
             owner: op.owner.clone(),
             project: op.project.clone(),
             environment_class: op.environment_class.clone(),
-            labels: serde_json::from_value(op.labels.clone()).unwrap_or_default(),
+            labels: op.labels.clone().into_iter().collect(),
             owner_changes: Vec::new(),
         };
         if !own.owner.is_empty() {

@@ -1,24 +1,26 @@
 //! Use cases. Each plans, asks policy, and writes once; the engine does the rest.
 
 pub(crate) mod admission;
-pub(crate) mod approvals;
-pub(crate) mod asking;
-pub(crate) mod deletions;
-pub(crate) mod deployments;
+pub(crate) mod approval;
+pub(crate) mod decision;
+pub(crate) mod deletion;
+pub(crate) mod deployment;
 pub(crate) mod diagnosis;
-pub(crate) mod drivers;
+pub(crate) mod drift;
+pub(crate) mod driver;
 pub(crate) mod entity_driver;
-pub(crate) mod environments;
+pub(crate) mod environment;
 pub(crate) mod expiry;
 pub(crate) mod facts;
-pub(crate) mod operations;
+pub(crate) mod operation;
 pub(crate) mod peers;
-pub(crate) mod pipelines;
+pub(crate) mod pipeline;
+pub(crate) mod plan;
 pub(crate) mod planning;
-pub(crate) mod plans;
-pub(crate) mod projects;
-pub(crate) mod pushes;
-pub(crate) mod standing;
+pub(crate) mod project;
+pub(crate) mod push;
+pub(crate) mod resource;
+pub(crate) mod response;
 pub(crate) mod submit;
 pub(crate) mod watch;
 
@@ -29,6 +31,7 @@ use pavior_auth::{Permit, ServiceIdentity};
 use pavior_core::page::PageTokens;
 use pavior_core::{ResourceName, etag};
 use pavior_proto::pavior::provisioning::v1::plan::Intent;
+use pavior_rpc::paging::Page;
 use pavior_rpc::{Problem, Violations};
 use uuid::Uuid;
 
@@ -36,15 +39,8 @@ use crate::config::Config;
 use crate::domain::plan::Plan;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::store::{Db, KeptPlan, OperationView};
-
-/// What use cases answer with, for the wire side, which does not know the store.
-pub(crate) mod rows {
-    pub(crate) use crate::store::entity::{deployment, environment, operation, project, resource, run, step};
-    pub(crate) use crate::store::{
-        Endpoint, EnvironmentView, KeptPlan, Listing, OperationView, Page, step_body,
-    };
-}
+use crate::store::{self, Db, Listing, StoredPlan};
+use response::OperationAnswer;
 
 /// Everything that use cases need. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -60,7 +56,7 @@ pub(crate) struct Inner {
     pub(crate) tokens: PageTokens,
     pub(crate) peers: peers::Peers,
     pub(crate) identity: ServiceIdentity,
-    pub(crate) conditions: drivers::Conditions,
+    pub(crate) conditions: driver::Conditions,
 }
 
 impl std::ops::Deref for App {
@@ -73,7 +69,7 @@ impl std::ops::Deref for App {
 
 /// A change as it was asked for.
 #[derive(Debug, Clone)]
-pub(crate) struct Ask {
+pub(crate) struct ChangeContext {
     /// Who may.
     pub(crate) permit: Permit,
     /// The action that policy decides on.
@@ -96,9 +92,9 @@ pub(crate) struct Ask {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Goal {
     /// It is carried out.
-    Do,
+    Apply,
     /// Its plan, which is looked at and forgotten.
-    Look,
+    ValidateOnly,
     /// Its plan, which is kept with this.
     Keep(Box<Intent>),
     /// A kept plan is carried out.
@@ -124,16 +120,50 @@ pub(crate) struct Due {
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// An operation that was begun, now or when the same request came first.
-    Operation(Box<OperationView>),
+    Operation(Box<OperationAnswer>),
     /// The plan of a `validate_only` call.
     Plan(Box<Plan>),
     /// A plan that is kept.
-    Kept(Box<KeptPlan>),
+    Kept(Box<StoredPlan>),
     /// There is nothing to do, as was allowed.
     Nothing,
 }
 
+/// What is asked of a list, as it came in.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ListQuery {
+    pub(crate) parent: String,
+    pub(crate) page_size: i32,
+    pub(crate) page_token: String,
+    pub(crate) filter: String,
+    pub(crate) order_by: String,
+}
+
+/// A page of a list.
+#[derive(Debug)]
+pub(crate) struct Listed<T> {
+    pub(crate) items: Vec<T>,
+    pub(crate) next_page_token: String,
+}
+
 impl App {
+    /// A page of a list. Its token is bound to the method and to what is asked.
+    async fn list<T>(
+        &self,
+        method: &str,
+        query: ListQuery,
+        read: impl AsyncFnOnce(&Db, &Listing) -> Result<store::Page<T>>,
+    ) -> Result<Listed<T>> {
+        let ListQuery { parent, page_size, page_token, filter, order_by } = query;
+        let args = [method, &parent, &filter, &order_by];
+        let page = Page::open(&self.tokens, page_size, &page_token, &args)?;
+        let limit = page.limit();
+        let listing = Listing { after: page.after.clone(), parent, filter, order_by, limit };
+        let mut rows = read(&self.db, &listing).await?.rows;
+        let next_page_token = page.close(&self.tokens, &mut rows, |(_, position)| position.clone());
+        Ok(Listed { items: rows.into_iter().map(|(row, _)| row).collect(), next_page_token })
+    }
+
     /// Refuses a name of another organization.
     pub(crate) fn permitted(permit: &Permit, action: &str, organization: &str, name: &str) -> Result<()> {
         if permit.organization() == organization {

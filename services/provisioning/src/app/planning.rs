@@ -14,16 +14,18 @@ use pavior_rpc::{ErrorReason, Problem, Violations, convert};
 use serde_json::{Value, json};
 
 use super::App;
-use super::standing::refuse_held;
+use super::drift::refuse_held;
+use crate::domain::drift::Standing;
+use crate::domain::facts::{Current, Facts, Matched, Section, resource_name};
 use crate::domain::names::ENTITY_DRIVER;
-use crate::domain::plan::{Action, Change, FieldChange, Spec};
-use crate::domain::planner::{self, Answer, Current, Draft, Facts, Matched, Obstacle, Section};
-use crate::domain::standing::Standing;
+use crate::domain::plan::Draft;
+use crate::domain::plan::{Action, Change, FieldChange};
+use crate::domain::planner::{self, Answer, Obstacle};
+use crate::domain::resource::{Resource, ResourceState};
 use crate::domain::template::Template;
-use crate::domain::{scope, standing, teardown};
+use crate::domain::{scope, teardown};
 use crate::error::{Error, Result};
-use crate::store::Recorded;
-use crate::store::entity::resource;
+use crate::store::ResourceRecord;
 
 /// A golden path, read.
 #[derive(Debug, Clone)]
@@ -50,20 +52,17 @@ impl App {
     pub(crate) async fn matched(
         &self,
         permit: &Permit,
-        labels: &Value,
+        labels: &BTreeMap<String, String>,
         facts: &Facts,
     ) -> Result<BTreeMap<String, Matched>> {
-        let labels: HashMap<String, String> = serde_json::from_value(labels.clone()).unwrap_or_default();
+        let labels: HashMap<String, String> = labels.clone().into_iter().collect();
         let organization = format!("organizations/{}", permit.organization());
         let mut wanted = Vec::new();
         let mut contexts = Vec::new();
         for section in &facts.sections {
             for one in &section.wanted {
                 let environment = section.environment.as_ref();
-                wanted.push((
-                    planner::resource_name(&facts.project, environment, &one.id),
-                    one.type_id.clone(),
-                ));
+                wanted.push((resource_name(&facts.project, environment, &one.id), one.type_id.clone()));
                 contexts.push(Context {
                     resource_type: format!("{organization}/resourceTypes/{}", one.type_id),
                     resource_id: one.id.clone(),
@@ -170,7 +169,7 @@ impl App {
         violations.into_result()?;
         let mut changes = planner::conclude(drafts, concluded);
         self.refuse_replacements(organization, facts, &changes).await?;
-        if let Some((change, why)) = standing::untold(facts, &changes).next() {
+        if let Some((change, why)) = planner::untold(facts, &changes).next() {
             let (driver, step) = (&change.driver, &change.step);
             let message =
                 format!("driver `{driver}` does not say whether `{step}` is as it is recorded: {why}");
@@ -189,13 +188,15 @@ impl App {
         let replaced =
             changes.iter().filter(|change| change.action == Action::Replace).filter_map(|change| {
                 let current = facts.current.get(&change.resource)?;
-                Some(Recorded {
+                Some(ResourceRecord {
                     driver: current.made_by.driver.clone(),
                     identity: current.identity.clone(),
                     name: change.resource.clone(),
                     organization: organization.to_owned(),
                     type_id: current.type_id.clone(),
-                    ..Recorded::default()
+                    state: ResourceState::Active,
+                    inputs: current.inputs.clone(),
+                    sealed_inputs: String::new(),
                 })
             });
         let holds = self.holds(replaced.collect()).await?;
@@ -326,8 +327,8 @@ fn refused(obstacles: Vec<Obstacle>) -> Error {
 }
 
 /// What exists, as the planner looks at it.
-pub(crate) fn current(rows: &[resource::Model]) -> BTreeMap<String, Current> {
-    let standing = rows.iter().filter(|row| row.state == "ACTIVE");
+pub(crate) fn current(rows: &[Resource]) -> BTreeMap<String, Current> {
+    let standing = rows.iter().filter(|row| row.state == ResourceState::Active);
     standing
         .map(|row| {
             let made_by = Matched {
@@ -354,22 +355,18 @@ pub(crate) fn current(rows: &[resource::Model]) -> BTreeMap<String, Current> {
 }
 
 /// What is recorded, as a teardown looks at it.
-pub(crate) fn recorded(rows: Vec<resource::Model>) -> Result<Vec<teardown::Recorded>> {
+pub(crate) fn recorded(rows: Vec<Resource>) -> Vec<teardown::Recorded> {
     rows.into_iter()
-        .map(|row| {
-            let depends_on = serde_json::from_value(row.depends_on)
-                .map_err(|_| Error::Corrupt(format!("dependencies of `{}`", row.name)))?;
-            Ok(teardown::Recorded {
-                name: row.name,
-                resource_type: row.resource_type,
-                resource_definition: row.resource_definition,
-                driver: row.driver,
-                driver_version: row.driver_version,
-                depends_on,
-                monthly_cost: row.monthly_cost,
-                spec: Spec::from_json(&row.spec)?,
-                identity: row.identity,
-            })
+        .map(|row| teardown::Recorded {
+            name: row.name,
+            resource_type: row.resource_type,
+            resource_definition: row.resource_definition,
+            driver: row.driver,
+            driver_version: row.driver_version,
+            depends_on: row.depends_on,
+            monthly_cost: row.monthly_cost,
+            spec: row.spec,
+            identity: row.identity,
         })
         .collect()
 }
@@ -379,7 +376,7 @@ pub(crate) fn only_workloads_and_drifted(facts: &mut Facts) {
     let Facts { project, sections, current, .. } = facts;
     for Section { environment, wanted, parameters: _ } in sections {
         wanted.retain(|wanted| {
-            let name = planner::resource_name(project, environment.as_ref(), &wanted.id);
+            let name = resource_name(project, environment.as_ref(), &wanted.id);
             let drift = current.get(&name).and_then(|current| current.standing.drift());
             wanted.is_workload() || drift.is_some()
         });

@@ -1,112 +1,167 @@
 //! The one way in which an operation comes to be: a plan, policy's answer to it, and a transaction that accepts both.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use pavior_core::money::{self, Money};
 use pavior_core::{Principal, PrincipalKind};
 use pavior_proto::pavior::policy::internal::v1::DecisionStage;
-use pavior_proto::pavior::policy::v1::Effect;
+use pavior_proto::pavior::policy::v1::Effect as PolicyEffect;
 use pavior_rpc::{ErrorReason, Problem, convert};
 use pavior_store::idempotency;
 use prost::Message;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::asking::facts;
+use super::decision::facts;
+use super::facts::{environment_subject, project_subject, seen, touched};
 use super::peers::Asking;
-use super::plans::{expected, stale};
-use super::{Answer, App, Ask, Goal};
+use super::plan::{expected, stale};
+use super::{Answer, App, ChangeContext, Goal};
+use crate::domain::environment::Environment;
 use crate::domain::plan::{Action, Change, Kind, Plan};
-use crate::domain::question;
+use crate::domain::project::Project;
+use crate::domain::question::{Fate, Subject, Touched, Verb, WorksOn};
+use crate::domain::questions;
 use crate::engine::ENGINE_VERSION;
 use crate::error::{Error, Result};
 use crate::store::{
-    Admission, NewEnvironment, NewOperation, NewProject, OperationView, Ownership, Seen, Started,
+    Accepted, Admission, NewEnvironment, NewOperation, NewProject, OperationView, Ownership, Seen,
     planned_event,
 };
 
 /// What is proposed, before policy has seen it.
 #[derive(Debug, Clone)]
 pub(crate) struct Proposal {
-    pub(crate) kind: Kind,
-    pub(crate) target: String,
+    pub(crate) target: Target,
+    /// In an order in which they can be made.
     pub(crate) changes: Vec<Change>,
-    /// Monthly costs of what the target has now.
+    pub(crate) effect: Effect,
+}
+
+/// What a proposal is about, and what policy is told of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// By resource name.
+    pub(crate) name: String,
+    /// Monthly costs of what it has now.
     pub(crate) costs: Vec<String>,
+    /// The template version that it is made from, by resource name.
     pub(crate) template_version: String,
+    /// The parameters that hold for it, with defaults.
     pub(crate) parameters: Value,
-    pub(crate) settings: Value,
-    pub(crate) project: Option<NewProject>,
-    pub(crate) environments: Vec<NewEnvironment>,
+    /// What policy is told about the thing that the request names.
+    pub(crate) asked: Verb,
+    /// Everything else that the plan works on.
+    pub(crate) works_on: WorksOn,
+    /// The labels of the project.
+    pub(crate) labels: BTreeMap<String, String>,
     /// The rows that it was planned with.
     pub(crate) seen: Seen,
-    pub(crate) deployment_id: String,
-    /// What policy is told about the thing that the request names.
-    pub(crate) asked: question::Verb,
-    /// Everything else that the plan works on.
-    pub(crate) ground: question::Ground,
-    /// The labels of the project.
-    pub(crate) labels: HashMap<String, String>,
+}
+
+impl Target {
+    /// Something of a project as it is now, with the environments that something becomes of.
+    pub(crate) fn new(project: &Project, subject: Subject, environments: Vec<Touched>) -> Self {
+        Self {
+            name: subject.name.clone(),
+            costs: Vec::new(),
+            template_version: project.template_version.clone(),
+            parameters: json!({}),
+            asked: Verb::on(subject),
+            works_on: WorksOn::new(project_subject(project), environments),
+            labels: project.labels.clone(),
+            seen: seen(project, None),
+        }
+    }
+
+    /// An environment as it is now, with what becomes of it.
+    pub(crate) fn environment(project: &Project, row: &Environment, fate: Fate) -> Self {
+        let target = Self::new(project, environment_subject(row, project), vec![touched(row, fate)]);
+        Self { template_version: row.template_version.clone(), seen: seen(project, Some(row)), ..target }
+    }
+}
+
+/// What becomes of the target besides its resources.
+#[derive(Debug, Clone)]
+pub(crate) struct Effect {
+    pub(crate) kind: Kind,
+    /// For people: `create environment`.
     pub(crate) verb: &'static str,
+    /// What is carried out of the request at the end.
+    pub(crate) settings: Value,
+    /// The project that is made.
+    pub(crate) project: Option<NewProject>,
+    /// The environments that are made.
+    pub(crate) environments: Vec<NewEnvironment>,
+    /// The id of the deployment that is made; empty where the server makes one.
+    pub(crate) deployment_id: String,
+}
+
+impl Effect {
+    /// One that makes no project and no environment.
+    pub(crate) fn new(kind: Kind, verb: &'static str, settings: Value) -> Self {
+        let deployment_id = String::new();
+        Self { kind, verb, settings, project: None, environments: Vec::new(), deployment_id }
+    }
 }
 
 impl App {
     /// The operation that answered the same request before.
-    pub(crate) async fn replayed(&self, ask: &Ask) -> Result<Option<Answer>> {
-        let Some((key, hash)) = self.key(ask) else { return Ok(None) };
-        match self.db.replayed(&key, &hash).await? {
-            Some(started) => self.started(started).await.map(Some),
+    pub(crate) async fn replayed(&self, context: &ChangeContext) -> Result<Option<Answer>> {
+        let Some((key, hash)) = self.key(context) else { return Ok(None) };
+        match self.db.replayed_unscoped(&key, &hash).await? {
+            Some(accepted) => self.accepted(context, accepted).await.map(Some),
             None => Ok(None),
         }
     }
 
-    async fn started(&self, started: Started) -> Result<Answer> {
-        match started {
-            Started::New(id) | Started::Before(id) => {
-                Ok(Answer::Operation(Box::new(self.view_by_id(id).await?)))
-            }
-            Started::Nothing => Ok(Answer::Nothing),
-        }
+    async fn accepted(&self, context: &ChangeContext, accepted: Accepted) -> Result<Answer> {
+        let view = match accepted {
+            Accepted::Fresh(view) => *view,
+            Accepted::Replayed(id) => self.view_by_id(id).await?,
+            Accepted::Nothing => return Ok(Answer::Nothing),
+        };
+        Ok(Answer::Operation(Box::new(self.with_response(&context.permit, view).await?)))
     }
 
     /// What is to be taken down is not there, which is no error where that is `allowed`.
     pub(crate) async fn missing(
         &self,
-        ask: &Ask,
+        context: &ChangeContext,
         kind: &'static str,
         name: &str,
         allowed: bool,
     ) -> Result<Answer> {
-        if let Goal::Execute { .. } = ask.goal {
+        if let Goal::Execute { .. } = context.goal {
             // What was to be taken down when it was planned is gone by other hands.
-            return Err(stale(&ask.plan_digest, ""));
+            return Err(stale(&context.plan_digest, ""));
         }
         if !allowed {
             return Err(Error::NotFound { kind, name: name.to_owned() });
         }
-        match self.key(ask) {
-            Some(key) => self.started(self.db.nothing(&key).await?).await,
+        match self.key(context) {
+            Some(key) => self.accepted(context, self.db.nothing_unscoped(&key).await?).await,
             None => Ok(Answer::Nothing),
         }
     }
 
     /// Before a request is refused: the same request may have been answered while this one was looked at, and what it
     /// did may be the very reason. Then its answer is the answer.
-    pub(crate) async fn first_answer(&self, ask: &Ask, refusal: Error) -> Result<Answer> {
-        match self.replayed(ask).await {
+    pub(crate) async fn first_answer(&self, context: &ChangeContext, refusal: Error) -> Result<Answer> {
+        match self.replayed(context).await {
             Ok(Some(answer)) => Ok(answer),
             Err(Error::RequestIdReused) => Err(Error::RequestIdReused),
             Ok(None) | Err(_) => Err(refusal),
         }
     }
 
-    pub(crate) fn key(&self, ask: &Ask) -> Option<(idempotency::Key, Vec<u8>)> {
-        if ask.request_id.is_empty() || ask.goal.only_plans() {
+    pub(crate) fn key(&self, context: &ChangeContext) -> Option<(idempotency::Key, Vec<u8>)> {
+        if context.request_id.is_empty() || context.goal.only_plans() {
             return None;
         }
-        let (organization, asker) = (ask.permit.organization(), ask.permit.principal().asker());
-        let key = idempotency::Key::new(organization, &asker, &ask.method, &ask.request_id);
-        Some((key, ask.hash.to_vec()))
+        let (organization, asker) = (context.permit.organization(), context.permit.principal().asker());
+        let key = idempotency::Key::new(organization, &asker, &context.method, &context.request_id);
+        Some((key, context.hash.to_vec()))
     }
 
     /// An operation with its steps, by its id.
@@ -118,80 +173,83 @@ impl App {
     }
 
     /// Plans, asks, and begins.
-    pub(crate) async fn submit(&self, ask: &Ask, mut proposal: Proposal) -> Result<Answer> {
-        let entities = question::entities(proposal.changes.iter().filter(|change| change.is_step()));
-        let own = self.own_permit(ask.permit.organization());
-        proposal.ground.entities = self.entities(&own, entities).await?;
-        let mut plan = self.plan_of(ask, &proposal)?;
-        expected(ask, &plan)?;
+    pub(crate) async fn submit(&self, context: &ChangeContext, mut proposal: Proposal) -> Result<Answer> {
+        let entities = questions::entities(proposal.changes.iter().filter(|change| change.is_step()));
+        let own = self.own_permit(context.permit.organization());
+        proposal.target.works_on.entities = self.entities(&own, entities).await?;
+        let mut plan = self.plan_of(context, &proposal)?;
+        expected(context, &plan)?;
         let asking = Asking {
-            principal: ask.permit.principal().clone(),
-            organization: ask.permit.organization().to_owned(),
+            principal: context.permit.principal().clone(),
+            organization: context.permit.organization().to_owned(),
             stage: DecisionStage::Plan,
             approval: String::new(),
-            dry_run: ask.goal == Goal::Look,
+            dry_run: context.goal == Goal::ValidateOnly,
         };
-        let verdict = self.ask_policy(asking, &plan, &plan.questions, &proposal.labels).await?;
+        let verdict = self.ask_policy(asking, &plan, &plan.questions, &proposal.target.labels).await?;
         plan.answers.clone_from(&verdict.answers);
         plan.decision =
             convert::to_json(&verdict.decision).map_err(|error| Error::Corrupt(error.to_string()))?;
         let admission = match verdict.effect() {
-            Effect::Allow => Admission::Run,
-            Effect::RequireApproval => {
+            PolicyEffect::Allow => Admission::Run,
+            PolicyEffect::RequireApproval => {
                 held(&plan)?;
                 Admission::AskPeople
             }
-            Effect::Deny | Effect::Unspecified => {
-                return Err(self.denied(ask, &plan, &verdict).await);
+            PolicyEffect::Deny | PolicyEffect::Unspecified => {
+                return Err(self.denied(context, &plan, &verdict).await);
             }
         };
-        match &ask.goal {
-            Goal::Look => {
-                self.db.record(planned_event(&self.db, &ask.permit, &ask.request_id, &plan)).await?;
+        match &context.goal {
+            Goal::ValidateOnly => {
+                self.db
+                    .record_unscoped(planned_event(&self.db, &context.permit, &context.request_id, &plan))
+                    .await?;
                 return Ok(Answer::Plan(Box::new(plan)));
             }
-            Goal::Keep(intent) => return self.keep(ask, plan, intent).await,
-            Goal::Do | Goal::Execute { .. } => {}
+            Goal::Keep(intent) => return self.keep(context, plan, intent).await,
+            Goal::Apply | Goal::Execute { .. } => {}
         }
         let id = self.db.ids.uuid();
         let new = NewOperation {
             id,
             plan,
-            of_kept_plan: matches!(ask.goal, Goal::Execute { .. }),
-            principal: ask.permit.principal().clone(),
-            key: self.key(ask),
-            facts: facts(&proposal.asked.subject, &proposal.labels).encode_to_vec(),
+            of_kept_plan: matches!(context.goal, Goal::Execute { .. }),
+            principal: context.permit.principal().clone(),
+            key: self.key(context),
+            facts: facts(&proposal.target.asked.subject, &proposal.target.labels).encode_to_vec(),
             admission,
             deadline_micros: self.deadline_micros(),
             undo_micros: micros(self.config.undo_timeout_ms),
             ownership: ownership(&proposal),
-            project: proposal.project,
-            environments: proposal.environments,
-            seen: proposal.seen,
-            due: ask.due.map(|due| due.timer),
-            deployment_id: proposal.deployment_id,
+            project: proposal.effect.project,
+            environments: proposal.effect.environments,
+            seen: proposal.target.seen,
+            due: context.due.map(|due| due.timer),
+            deployment_id: proposal.effect.deployment_id,
             engine_version: ENGINE_VERSION,
         };
-        let started = self.db.accept(new).await?;
-        if let Started::New(id) = started {
+        let mut accepted = self.db.accept_unscoped(new).await?;
+        if let Accepted::Fresh(_) = accepted {
             self.engine.changed(id);
             self.engine.wake();
             if admission == Admission::AskPeople {
                 self.ask_people(id).await;
+                accepted = Accepted::Replayed(id);
             }
         }
-        self.started(started).await
+        self.accepted(context, accepted).await
     }
 
     pub(crate) fn deadline_micros(&self) -> i64 {
         micros(self.config.operation_timeout_ms)
     }
 
-    fn plan_of(&self, ask: &Ask, proposal: &Proposal) -> Result<Plan> {
+    fn plan_of(&self, context: &ChangeContext, proposal: &Proposal) -> Result<Plan> {
         let now = self.db.now();
         let changed = |change: &&Change| change.action != Action::Noop;
-        let before = money::sum(proposal.costs.iter().map(String::as_str));
-        let after = match proposal.kind {
+        let before = money::sum(proposal.target.costs.iter().map(String::as_str));
+        let after = match proposal.effect.kind {
             // What is gone costs nothing, where what it cost is known.
             Kind::DestroyProject | Kind::DestroyEnvironment => {
                 before.parse().map(|cost: Money| cost.zero().to_string()).unwrap_or_default()
@@ -199,27 +257,27 @@ impl App {
             _ => {
                 let made = proposal.changes.iter().filter(changed).filter(|c| c.action == Action::Create);
                 let made: Vec<&str> = made.map(|change| change.monthly_cost.as_str()).collect();
-                money::sum(proposal.costs.iter().map(String::as_str).chain(made))
+                money::sum(proposal.target.costs.iter().map(String::as_str).chain(made))
             }
         };
-        let (id, author) = match &ask.goal {
+        let (id, author) = match &context.goal {
             Goal::Execute { id, author } => (*id, author.clone()),
-            Goal::Keep(_) => (self.db.ids.uuid(), person(ask.permit.principal())),
-            Goal::Do | Goal::Look => (self.db.ids.uuid(), String::new()),
+            Goal::Keep(_) => (self.db.ids.uuid(), person(context.permit.principal())),
+            Goal::Apply | Goal::ValidateOnly => (self.db.ids.uuid(), String::new()),
         };
         let mut plan = Plan {
             id,
-            organization: ask.permit.organization().to_owned(),
-            kind: proposal.kind,
-            action: ask.action.to_owned(),
-            target: proposal.target.clone(),
+            organization: context.permit.organization().to_owned(),
+            kind: proposal.effect.kind,
+            action: context.action.to_owned(),
+            target: proposal.target.name.clone(),
             changes: proposal.changes.clone(),
             monthly_cost_before: before,
             monthly_cost_after: after,
-            template_version: proposal.template_version.clone(),
-            parameters: proposal.parameters.clone(),
-            settings: proposal.settings.clone(),
-            requester: ask.permit.principal().name.clone(),
+            template_version: proposal.target.template_version.clone(),
+            parameters: proposal.target.parameters.clone(),
+            settings: proposal.effect.settings.clone(),
+            requester: context.permit.principal().name.clone(),
             author,
             summary: String::new(),
             create_time: now,
@@ -229,10 +287,10 @@ impl App {
             answers: Vec::new(),
             decision: Value::Null,
         };
-        plan.summary = plan.summarize(proposal.verb);
-        plan.questions = question::questions(&plan, &proposal.asked, &proposal.ground)
+        plan.summary = plan.summarize(proposal.effect.verb);
+        plan.questions = questions::questions(&plan, &proposal.target.asked, &proposal.target.works_on)
             .map_err(|unasked| Error::Corrupt(unasked.to_string()))?;
-        if let Some(due) = ask.due {
+        if let Some(due) = context.due {
             plan.summary = format!("{}, because {}", plan.summary, due.why);
         }
         plan.digest = plan.compute_digest();
@@ -240,7 +298,7 @@ impl App {
     }
 }
 
-/// The person who asks, or has an agent ask; empty for nobody.
+/// The person who asks, or whose agent asks; empty for nobody.
 fn person(principal: &Principal) -> String {
     match principal.kind {
         PrincipalKind::User => principal.name.clone(),
@@ -264,12 +322,12 @@ fn held(plan: &Plan) -> Result<()> {
 
 /// Whose the operation is: as its target is, or will be.
 fn ownership(proposal: &Proposal) -> Ownership {
-    let asked = &proposal.asked;
+    let asked = &proposal.target.asked;
     let owner = if asked.new_owner.is_empty() { &asked.subject.owner } else { &asked.new_owner };
     Ownership {
         owner: owner.clone(),
         environment_class: asked.environment_class.clone(),
-        labels: serde_json::json!(proposal.labels),
+        labels: proposal.target.labels.clone(),
     }
 }
 

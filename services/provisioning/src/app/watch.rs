@@ -12,9 +12,10 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use super::App;
-use super::rows::{OperationView, operation};
-use crate::domain::state::OperationState;
+use super::response::OperationAnswer;
+use crate::domain::operation::{Operation, OperationState, StateChange, StepProgress};
 use crate::error::{Error, Result};
+use crate::store::{LogChunk, OperationView};
 
 /// How often the database is asked while nothing is heard.
 const POLL: Duration = Duration::from_secs(1);
@@ -34,11 +35,11 @@ pub(crate) struct Cursor {
 
 /// One thing that happened.
 #[derive(Debug, Clone)]
-pub(crate) enum Happened {
+pub(crate) enum WatchEvent {
     /// The operation changed its state; it with that state, and whole where that is its last one.
-    Operation(Box<OperationView>),
-    /// A step changed; the body says how.
-    Step(Value),
+    Operation(Box<OperationAnswer>),
+    /// A step changed.
+    Step(Box<StepProgress>),
     /// A line of a step.
     Line { step: String, attempt: i32, stream: String, text: String },
     /// Nothing.
@@ -50,7 +51,7 @@ pub(crate) enum Happened {
 pub(crate) struct Message {
     pub(crate) cursor: Cursor,
     pub(crate) time: OffsetDateTime,
-    pub(crate) what: Happened,
+    pub(crate) what: WatchEvent,
 }
 
 /// What is read and not told yet.
@@ -66,7 +67,7 @@ struct Pending {
 enum Read {
     /// A change of the operation's state, which is looked at when it is sent.
     State(OperationState),
-    Happened(Happened),
+    Ready(WatchEvent),
 }
 
 impl Cursor {
@@ -76,12 +77,12 @@ impl Cursor {
     }
 
     /// Behind all that has happened.
-    fn end(op: &operation::Model) -> Self {
+    fn end(op: &Operation) -> Self {
         Self { event: op.event_seq, chunk: op.log_seq, line: i64::MAX }
     }
 
     /// The same, if the operation has come so far: a database that was set back has not.
-    fn kept(self, op: &operation::Model) -> Result<Self> {
+    fn kept(self, op: &Operation) -> Result<Self> {
         match self.event <= op.event_seq && self.chunk <= op.log_seq {
             true => Ok(self),
             false => Err(stream::expired(format!("`{}` was set back since", op.name)).into()),
@@ -100,6 +101,7 @@ impl Cursor {
 
 struct Watch {
     app: App,
+    permit: Permit,
     operation: Uuid,
     cursor: Cursor,
     /// What happened before is left out.
@@ -120,7 +122,7 @@ impl App {
         start: Start,
     ) -> Result<impl Stream<Item = Result<Message>> + use<>> {
         let changes = self.engine.changes();
-        let view = self.get_operation(permit, action, name).await?;
+        let view = self.operation_view(permit, action, name).await?;
         let (cursor, since) = match start {
             Start::Beginning => (Cursor::default(), None),
             Start::Now => (Cursor::end(&view.op), None),
@@ -129,6 +131,7 @@ impl App {
         };
         let watch = Watch {
             app: self.clone(),
+            permit: permit.clone(),
             operation: view.op.id,
             cursor,
             since,
@@ -152,9 +155,12 @@ impl Watch {
                 }
                 self.quiet_since = tokio::time::Instant::now();
                 let what = match what {
-                    Read::Happened(what) => what,
+                    Read::Ready(what) => what,
                     Read::State(state) => match self.changed(state, cursor).await {
-                        Ok(view) => Happened::Operation(Box::new(view)),
+                        Ok(view) => {
+                            let answer = self.app.with_response(&self.permit, view).await?;
+                            WatchEvent::Operation(Box::new(answer))
+                        }
                         // It was deleted, or is too old to be kept.
                         Err(Error::NotFound { .. }) => return Ok(None),
                         Err(error) => return Err(error),
@@ -167,8 +173,7 @@ impl Watch {
             }
             // Read before the rows: what is committed before the end is then seen.
             let op = self.app.db.operation_by_id_unscoped(self.operation).await?;
-            let rests =
-                op.as_ref().and_then(|op| OperationState::parse(&op.state)).is_none_or(OperationState::rests);
+            let rests = op.is_none_or(|op| op.state.rests());
             self.read().await?;
             if !self.pending.is_empty() {
                 continue;
@@ -182,7 +187,7 @@ impl Watch {
                 return Ok(Some(Message {
                     cursor: self.cursor,
                     time: self.app.db.now(),
-                    what: Happened::Bookmark,
+                    what: WatchEvent::Bookmark,
                 }));
             }
             self.pause().await;
@@ -194,10 +199,10 @@ impl Watch {
     async fn changed(&self, state: OperationState, cursor: Cursor) -> Result<OperationView> {
         use OperationState as S;
         let mut view = self.app.view_by_id(self.operation).await?;
-        if view.op.state == state.as_str() && state.rests() && self.is_last(cursor).await? {
+        if view.op.state == state && state.rests() && self.is_last(cursor).await? {
             return Ok(view);
         }
-        state.as_str().clone_into(&mut view.op.state);
+        view.op.state = state;
         view.op.end_time = None;
         view.steps.clear();
         if !matches!(state, S::Failing | S::Cancelling | S::Compensating | S::Stuck) {
@@ -209,7 +214,7 @@ impl Watch {
     /// Whether the operation changed its state here for the last time: one that was stuck may be so again.
     async fn is_last(&self, cursor: Cursor) -> Result<bool> {
         let later = self.app.db.events_unscoped(self.operation, cursor.event, BATCH).await?;
-        Ok(later.iter().all(|event| event.kind != "operation"))
+        Ok(later.iter().all(|event| matches!(event.change, StateChange::Step(_))))
     }
 
     async fn pause(&mut self) {
@@ -241,9 +246,9 @@ impl Watch {
             if event_first {
                 let Some(event) = events.next() else { return Ok(()) };
                 self.cursor.event = event.seq;
-                let what = match event.kind.as_str() {
-                    "operation" => Read::State(state_of(&event.body)?),
-                    _ => Read::Happened(Happened::Step(event.body)),
+                let what = match event.change {
+                    StateChange::Operation(state) => Read::State(state),
+                    StateChange::Step(step) => Read::Ready(WatchEvent::Step(step)),
                 };
                 self.pending.push_back(Pending { cursor: self.cursor, time: event.time, what });
             } else {
@@ -253,32 +258,19 @@ impl Watch {
         }
     }
 
-    fn lines(&mut self, chunk: crate::store::entity::log_chunk::Model) {
+    fn lines(&mut self, chunk: LogChunk) {
         let sent = if chunk.seq == self.cursor.chunk { self.cursor.line } else { 0 };
-        let lines = chunk.lines.as_array().cloned().unwrap_or_default();
-        for (index, line) in (1_i64..).zip(lines) {
+        for (index, (stream, text)) in (1_i64..).zip(chunk.lines) {
             if index <= sent {
                 continue;
             }
             (self.cursor.chunk, self.cursor.line) = (chunk.seq, index);
-            let part = |at: usize| line.get(at).and_then(Value::as_str).unwrap_or_default().to_owned();
-            let what = Happened::Line {
-                step: chunk.step.clone(),
-                attempt: chunk.attempt,
-                stream: part(0),
-                text: part(1),
-            };
+            let what = WatchEvent::Line { step: chunk.step.clone(), attempt: chunk.attempt, stream, text };
             self.pending.push_back(Pending {
                 cursor: self.cursor,
                 time: chunk.time,
-                what: Read::Happened(what),
+                what: Read::Ready(what),
             });
         }
     }
-}
-
-/// The state that an event tells of.
-fn state_of(body: &Value) -> Result<OperationState> {
-    let state = body.get("state").and_then(Value::as_str).and_then(OperationState::parse);
-    state.ok_or_else(|| Error::Corrupt("the state of an event".to_owned()))
 }

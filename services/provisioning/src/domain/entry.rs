@@ -4,8 +4,8 @@
 use pavior_core::name::validate_id_in;
 use serde_json::Value;
 
+use super::facts::{Current, Matched, holds_unknown};
 use super::names;
-use super::planner::{Current, Matched, holds_unknown};
 use super::scope::ProjectScope;
 
 /// An entry of the catalog that a change makes, changes or removes. Policy is asked about it as if somebody changed the

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::graph;
-use super::plan::Action;
-use super::planner::Draft;
+use super::plan::{Action, Draft};
 
 /// What cannot be undone stands after everything that may still fail and be undone, where the graph allows.
 pub fn late_where_final(mut drafts: Vec<Draft>) -> Vec<Draft> {

@@ -1,7 +1,8 @@
 //! What follows from the states of an operation's steps: which may start, which are undone, and where that leaves the
 //! operation. Pure: the engine applies the answer in the transaction that caused it.
 
-use super::state::{IllegalTransition, OperationEvent, OperationState, StepEvent, StepState};
+use super::operation::{OperationEvent, OperationState, StepEvent, StepState};
+use super::state::IllegalTransition;
 
 /// A step as far as scheduling looks at it.
 #[derive(Debug, Clone)]

@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::drift::Drift;
 use super::entry::Entry;
 use super::names;
 use super::question::Question;
-use super::standing::Drift;
 use super::state::named;
 
 named! {
@@ -165,6 +165,17 @@ pub struct Change {
     pub entry: Option<Entry>,
     /// In what it is not as it is recorded: it is changed then although nothing else is asked of it.
     pub drift: Option<Drift>,
+}
+
+/// A change before its driver has answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Draft {
+    /// The change as far as it is known.
+    pub change: Change,
+    /// The inputs as far as they are known; none for a run.
+    pub desired: Option<Value>,
+    /// The inputs of the last apply; none when there was none.
+    pub prior: Option<Value>,
 }
 
 impl Change {

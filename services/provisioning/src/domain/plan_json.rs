@@ -8,10 +8,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
+use super::drift::Drift;
 use super::entry::Entry;
 use super::plan::{Action, Artifact, Change, FieldChange, Given, Kind, Plan, Spec};
 use super::question::{Question, Subject};
-use super::standing::Drift;
 
 /// A stored plan that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,110 +6,26 @@
 mod inputs;
 
 use pavior_core::Fault;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use pavior_core::value::{MAX_DEPTH, deeper_than};
 use pavior_expr::Reference;
 use serde_json::{Value, json};
 
+use super::drift::Standing;
 use super::entry;
+use super::facts::{Facts, Matched, Section, holds_unknown, resource_name};
 use super::finality::late_where_final;
 use super::graph;
 use super::names;
-use super::plan::{Action, Artifact, Change, FieldChange, Spec};
-use super::scope::{self, EnvironmentScope, Outputs, ProjectScope};
-use super::standing::Standing;
+use super::plan::{Action, Artifact, Change, Draft, FieldChange, Spec};
+use super::scope::{self, Outputs};
 use super::taint;
 use super::teardown::step_id;
 use super::template::Wanted;
 
 /// Most bytes of the inputs of one plan, as JSON: a plan is kept, shown and recorded as a whole.
 const MAX_INPUT_BYTES: usize = 2 << 20;
-
-/// A section of the template for one target.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Section {
-    /// The environment; none for the project's own section.
-    pub environment: Option<EnvironmentScope>,
-    /// The parameters that hold here, with defaults.
-    pub parameters: Value,
-    /// What is wanted.
-    pub wanted: Vec<Wanted>,
-}
-
-/// The definition that makes a resource.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Matched {
-    /// The definition, by resource name.
-    pub definition: String,
-    /// The type, by resource name.
-    pub resource_type: String,
-    /// The id of the driver.
-    pub driver: String,
-    /// The version of the driver.
-    pub driver_version: String,
-    /// What the definition tells it.
-    pub driver_inputs: Value,
-    /// What it costs a month.
-    pub monthly_cost: String,
-    /// JSON Schema of what may be asked.
-    pub input_schema: Value,
-    /// Outputs that are secret.
-    pub secret_outputs: Vec<String>,
-    /// Inputs that the driver may be given secrets in, with all below them.
-    pub secret_inputs: Vec<String>,
-    /// Whether the driver can undo it.
-    pub undoable: bool,
-    /// Whether its output `commit` says what stands in it.
-    pub has_commit: bool,
-}
-
-/// A resource that exists.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Current {
-    /// How it was made.
-    pub made_by: Matched,
-    /// The id of its type.
-    pub type_id: String,
-    /// The driver's name of it.
-    pub identity: String,
-    /// Inputs of the last apply, secrets as references.
-    pub inputs: Value,
-    /// Outputs, secrets as references.
-    pub outputs: Value,
-    /// The resources that it was made after, by resource name.
-    pub depends_on: Vec<String>,
-    /// How it stands.
-    pub standing: Standing,
-}
-
-/// Everything that planning looks at.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Facts {
-    /// The project.
-    pub project: ProjectScope,
-    /// What is wanted.
-    pub sections: Vec<Section>,
-    /// Definitions by the name of the wanted resource.
-    pub matched: BTreeMap<String, Matched>,
-    /// What exists, by resource name.
-    pub current: BTreeMap<String, Current>,
-    /// The artifact to use, when it is known; else a run makes one where one is needed.
-    pub artifact: Option<Value>,
-    /// The artifact is taken from this deployment, by resource name.
-    pub source_deployment: String,
-}
-
-/// A change before its driver has answered.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Draft {
-    /// The change as far as it is known.
-    pub change: Change,
-    /// The inputs as far as they are known; none for a run.
-    pub desired: Option<Value>,
-    /// The inputs of the last apply; none when there was none.
-    pub prior: Option<Value>,
-}
 
 /// Something that keeps the plan from being made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,12 +47,6 @@ pub struct Answer {
     pub fields: Vec<FieldChange>,
     /// What has to be held fast, so that exactly this is carried out.
     pub pinned: Value,
-}
-
-/// The name of a resource of a section.
-pub fn resource_name(project: &ProjectScope, environment: Option<&EnvironmentScope>, id: &str) -> String {
-    let parent = environment.map_or(&project.name, |environment| &environment.name);
-    format!("{parent}/resources/{id}")
 }
 
 struct Node<'a> {
@@ -416,16 +326,6 @@ fn reads_secret(facts: &Facts, section: &Section, reference: &Reference) -> bool
     all && facts.matched.keys().chain(facts.current.keys()).any(|name| holds(name, None))
 }
 
-/// Whether something in the value is known later only.
-pub fn holds_unknown(value: &Value) -> bool {
-    match value {
-        _ if pavior_expr::is_unknown(value) => true,
-        Value::Array(items) => items.iter().any(holds_unknown),
-        Value::Object(map) => map.values().any(holds_unknown),
-        _ => false,
-    }
-}
-
 fn known_outputs(facts: &Facts, section: &Section) -> Outputs {
     let mut outputs = Outputs::default();
     let environment = section.environment.as_ref().map(|e| e.name.as_str()).unwrap_or_default();
@@ -468,6 +368,16 @@ pub fn conclude(drafts: Vec<Draft>, answers: Vec<Option<Answer>>) -> Vec<Change>
         change.depends_on.retain(|step| steps.contains(step));
     }
     changes
+}
+
+/// The changes that nothing is to be done about although nobody has seen that this is so, with the reason.
+pub fn untold<'a>(facts: &'a Facts, changes: &'a [Change]) -> impl Iterator<Item = (&'a Change, &'a str)> {
+    changes.iter().filter(|change| change.action == Action::Noop).filter_map(|change| {
+        match &facts.current.get(&change.resource)?.standing {
+            Standing::Untold(why) => Some((change, why.as_str())),
+            Standing::AsRecorded | Standing::Drifted(_) => None,
+        }
+    })
 }
 
 fn join(prefix: &str, path: &str) -> String {

@@ -1,8 +1,12 @@
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::*;
+use crate::domain::drift::Drift;
 use crate::domain::entry::Entry;
-use crate::domain::standing::{Drift, untold};
+use crate::domain::facts::Current;
+use crate::domain::scope::{EnvironmentScope, ProjectScope};
 use crate::domain::template::Template;
 
 fn content() -> Value {

@@ -8,18 +8,18 @@ use super::call::Called;
 use super::executor::{Ended, Work};
 use super::inputs::Inputs;
 use super::outcome::{Retry, mistake};
+use crate::domain::operation::Prior as Former;
 use crate::domain::plan::Action;
 use crate::error::Result;
-use crate::store::{Completion, Made};
+use crate::store::{Applied, Completion};
 
 /// What the step made, and the driver's state of it: by the driver's name of it where that is known, else by the key
 /// that it was asked for with. A call that broke off left at most a checkpoint.
 fn made_by(work: &Work<'_>) -> (Lookup, Value) {
     let (row, step) = (&work.prepared.row, &work.claim.step);
-    let former = |key: &str| step.prior.as_ref().and_then(|prior| prior.get(key));
     // The row tells of what stood before until the step is done.
-    let recorded = row.generation > former("generation").and_then(Value::as_i64).unwrap_or(-1);
-    let before = former("identity").and_then(Value::as_str).unwrap_or_default();
+    let recorded = row.generation > step.prior.as_ref().map_or(-1, |prior| prior.generation);
+    let before = step.prior.as_ref().map_or("", |prior| prior.identity.as_str());
     let lookup = match row.identity.as_str() {
         identity if !identity.is_empty() && (recorded || identity != before) => {
             Lookup::Identity(identity.to_owned())
@@ -65,23 +65,22 @@ impl Engine {
     pub(crate) async fn restore(
         &self,
         work: &Work<'_>,
-        former: &Value,
+        former: &Former,
         prior: Option<Prior>,
     ) -> Result<Ended> {
-        let inputs = self.former_inputs(former).await?;
+        let inputs = self.opened_inputs(&former.inputs, &former.sealed_inputs).await?;
         match self.call_apply(work, true, prior, inputs.clone()).await {
             Called::Answer(Outcome::Succeeded(success)) => {
                 if let Some(error) = mistake(&work.claim.step.driver, &success.outputs) {
                     return Ok(Some(self.failure(work.claim, error, Retry::Never, None)));
                 }
-                let text = |key: &str| former.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-                let recorded = former.get("inputs").cloned().unwrap_or_default();
-                let inputs = Inputs { resolved: inputs, recorded, artifact: None };
+                let inputs = Inputs { resolved: inputs, recorded: former.inputs.clone(), artifact: None };
                 let made = self.made(work.prepared, &inputs, success)?;
                 // The former inputs are sealed already.
                 let secrets =
                     made.secrets.into_iter().filter(|sealed| !sealed.reference.ends_with("/$inputs"));
-                let made = Made { secrets: secrets.collect(), sealed_inputs: text("sealed_inputs"), ..made };
+                let sealed_inputs = former.sealed_inputs.clone();
+                let made = Applied { secrets: secrets.collect(), sealed_inputs, ..made };
                 Ok(Some(Completion::Restored(Box::new(made))))
             }
             other => self.undo_outcome(work, other).await,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use pavior_core::pointer;
 use pavior_driver::{
-    ApplyRequest, CallContext, DestroyRequest, Driver, FailureCode, InvokeRequest, Lookup, Outcome, Prior,
-    Success, ValidateRequest,
+    ApplyRequest, CallContext, DestroyRequest, Driver, FailureCode as DriverCode, InvokeRequest, Lookup,
+    Outcome, Prior, Success, ValidateRequest,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
@@ -20,10 +20,11 @@ use super::sink::EngineSink;
 use super::stop::Stop;
 use super::worker::{Slots, Taken};
 use super::{Engine, FaultPoint};
+use crate::domain::failure::FailureCode;
 use crate::domain::plan::Action;
 use crate::domain::taint;
 use crate::error::{Error, Result};
-use crate::store::{Claim, Completion, Made, Purpose, RunResult, StepError};
+use crate::store::{Applied, Claim, Completion, Purpose, RunResult, StepError};
 
 /// How often a completion is written before it is left to recovery.
 const COMMIT_ATTEMPTS: u32 = 5;
@@ -63,7 +64,7 @@ impl Work<'_> {
                 let (input, driver) = (flow.path.join("."), &self.claim.step.driver);
                 let message =
                     format!("`{input}` would be given a secret, and driver `{driver}` takes none there");
-                Err(StepError::new("INVALID_ARGUMENT", message))
+                Err(StepError::new(FailureCode::InvalidArgument, message))
             }
         }
     }
@@ -75,7 +76,7 @@ pub(crate) type Ended = Option<Completion>;
 impl Engine {
     /// Carries a claim out and gives it back. The claim is held beside all of it.
     pub(crate) async fn execute(&self, claim: Claim, taken: Taken) {
-        let Ok(reference) = claim.reference() else { return };
+        let reference = claim.reference();
         let name = claim.step.name.clone();
         if self.dies(FaultPoint::AfterIntent, &name) {
             return;
@@ -123,7 +124,7 @@ impl Engine {
     }
 
     async fn carry_out(&self, claim: &Claim, stop: &Stop) -> Result<Ended> {
-        let action = claim.action()?;
+        let action = claim.step.action;
         // A run leaves nothing to look at or to undo; it is asked for again under the same key.
         match (action, claim.purpose) {
             (Action::Run, Purpose::Observe) => return Ok(Some(Completion::NoEffect)),
@@ -132,16 +133,16 @@ impl Engine {
         }
         let Some(driver) = self.inner.drivers.get(&claim.step.driver) else {
             let message = format!("driver `{}` is not there", claim.step.driver);
-            let error = StepError::new("UNAVAILABLE", message);
+            let error = StepError::new(FailureCode::Unavailable, message);
             return Ok(Some(self.failure(claim, error, Retry::Free(None), None)));
         };
         let prepared = self.prepare(claim).await?;
         if let Some(why) = self.inner.breakers.why(&claim.step.driver) {
             // Found out while this one was on its way.
-            let error = StepError::new("UNAVAILABLE", prepared.redactor().text(&why));
+            let error = StepError::new(FailureCode::Unavailable, prepared.redactor().text(&why));
             return Ok(Some(self.failure(claim, error, Retry::Free(None), None)));
         }
-        let reference = claim.reference()?;
+        let reference = claim.reference();
         let sink =
             EngineSink::new(self, reference, &claim.step.name, claim.step.attempt, prepared.redactor());
         let work =
@@ -223,7 +224,7 @@ impl Engine {
                         .iter()
                         .map(|v| format!("`{}`: {}", pointer::dotted(&v.path), v.message))
                         .collect();
-                    return Outcome::failed(FailureCode::InvalidArgument, text.join(", "));
+                    return Outcome::failed(DriverCode::InvalidArgument, text.join(", "));
                 }
             };
             let sensitive = work.prepared.sensitive();
@@ -286,7 +287,7 @@ impl Engine {
     }
 
     /// What a driver made, with its secrets sealed and everything else free of them.
-    pub(crate) fn made(&self, prepared: &Prepared, inputs: &Inputs, success: Success) -> Result<Made> {
+    pub(crate) fn made(&self, prepared: &Prepared, inputs: &Inputs, success: Success) -> Result<Applied> {
         let Success { identity, outputs, secrets, state } = success;
         let row = &prepared.row;
         let mut plain = match outputs {
@@ -335,7 +336,7 @@ impl Engine {
             let text = SecretString::from(inputs.resolved.to_string());
             sealed.push(self.seal(&sealed_inputs, &text)?);
         }
-        Ok(Made {
+        Ok(Applied {
             identity,
             inputs: inputs.recorded.clone(),
             outputs: Value::Object(outputs),
@@ -347,7 +348,7 @@ impl Engine {
     }
 
     async fn give_back(&self, claim: &Claim, completion: Completion, mut slots: Slots) {
-        let Ok(reference) = claim.reference() else { return };
+        let reference = claim.reference();
         let completion = Arc::new(completion);
         // What follows may take the place of this one, and those that are free. Where none is, others wait for this one,
         // and whose turn it is is for the next look to say. Whoever stops begins nothing.

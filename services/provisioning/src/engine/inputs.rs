@@ -8,18 +8,19 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
 use super::Engine;
+use crate::domain::failure::FailureCode;
 use crate::domain::names;
 use crate::domain::plan::{Artifact, Spec};
+use crate::domain::resource::Resource;
 use crate::domain::scope::{self, Outputs};
 use crate::domain::taint;
 use crate::error::{Error, Result};
-use crate::store::entity::resource;
 use crate::store::{Claim, Sealed, StepError};
 
 /// Everything that a call needs to know.
 pub(crate) struct Prepared {
     /// The resource as it is recorded.
-    pub(crate) row: resource::Model,
+    pub(crate) row: Resource,
     /// What the step was told.
     pub(crate) spec: Spec,
     /// Secrets in the clear, by reference.
@@ -55,7 +56,8 @@ impl Prepared {
     /// Renders the inputs.
     pub(crate) fn inputs(&self) -> std::result::Result<Inputs, StepError> {
         let Spec { inputs, driver_inputs, .. } = &self.spec;
-        let failed = |error: pavior_expr::ExprError| StepError::new("INVALID_ARGUMENT", error.to_string());
+        let failed =
+            |error: pavior_expr::ExprError| StepError::new(FailureCode::InvalidArgument, error.to_string());
         let recorded = scope::planned(inputs, driver_inputs, &self.scope, &|_| false).map_err(failed)?;
         let resolved = scope::rendered(inputs, driver_inputs, &self.opened).map_err(failed)?;
         // What the plan holds fast is laid over both.
@@ -69,7 +71,8 @@ impl Prepared {
 
     /// The arguments of a run, with what the plan holds fast over them.
     pub(crate) fn arguments(&self) -> std::result::Result<Value, StepError> {
-        let failed = |error: pavior_expr::ExprError| StepError::new("INVALID_ARGUMENT", error.to_string());
+        let failed =
+            |error: pavior_expr::ExprError| StepError::new(FailureCode::InvalidArgument, error.to_string());
         let pinned = pavior_expr::evaluate(&self.spec.pinned, &self.scope).map_err(failed)?;
         Ok(scope::merge(self.spec.arguments(), pinned))
     }
@@ -78,11 +81,11 @@ impl Prepared {
 impl Engine {
     /// Reads what a step needs.
     pub(crate) async fn prepare(&self, claim: &Claim) -> Result<Prepared> {
-        let spec = Spec::from_json(&claim.step.spec)?;
+        let spec = claim.step.spec.clone();
         let rows = self.inner.db.resources_in_scope_unscoped(&claim.step.resource).await?;
         let secrets = self.open_secrets(&rows).await?;
         let artifact = artifact(&spec, claim.run_outputs.as_ref());
-        let scope_over = |outputs: &dyn Fn(&resource::Model) -> Value| {
+        let scope_over = |outputs: &dyn Fn(&Resource) -> Value| {
             let mut found = Outputs::default();
             for row in &rows {
                 let id = names::last(&row.name).to_owned();
@@ -104,8 +107,8 @@ impl Engine {
         Ok(Prepared { row, spec, secrets, scope, opened, artifact })
     }
 
-    async fn open_secrets(&self, rows: &[resource::Model]) -> Result<BTreeMap<String, SecretString>> {
-        let sealed = |row: &resource::Model| -> Vec<String> {
+    async fn open_secrets(&self, rows: &[Resource]) -> Result<BTreeMap<String, SecretString>> {
+        let sealed = |row: &Resource| -> Vec<String> {
             let sealed = taint::sealed_outputs(&row.uid, &row.outputs);
             sealed.into_iter().map(|(_, reference)| reference.to_owned()).collect()
         };
@@ -130,15 +133,13 @@ impl Engine {
         inputs: &Value,
         sealed_inputs: &str,
     ) -> Result<String> {
-        let recorded = json!({ "inputs": inputs, "sealed_inputs": sealed_inputs });
-        Ok(self.inner.key.declaration(name, &self.former_inputs(&recorded).await?))
+        Ok(self.inner.key.declaration(name, &self.opened_inputs(inputs, sealed_inputs).await?))
     }
 
     /// Opens the inputs of a former apply: sealed where they held secrets.
-    pub(crate) async fn former_inputs(&self, prior: &Value) -> Result<Value> {
-        let reference = prior.get("sealed_inputs").and_then(Value::as_str).unwrap_or_default();
+    pub(crate) async fn opened_inputs(&self, inputs: &Value, reference: &str) -> Result<Value> {
         if reference.is_empty() {
-            return Ok(prior.get("inputs").cloned().unwrap_or_default());
+            return Ok(inputs.clone());
         }
         let sealed = self.inner.db.secrets_unscoped(vec![reference.to_owned()]).await?;
         let sealed = sealed.first().ok_or_else(|| Error::Corrupt("the former inputs are gone".to_owned()))?;
@@ -149,7 +150,7 @@ impl Engine {
 }
 
 /// The outputs of a resource with its secrets in the clear. Nothing else is opened, whatever it looks like.
-fn opened(row: &resource::Model, secrets: &BTreeMap<String, SecretString>) -> Value {
+fn opened(row: &Resource, secrets: &BTreeMap<String, SecretString>) -> Value {
     let mut outputs = row.outputs.clone();
     for (name, reference) in taint::sealed_outputs(&row.uid, &row.outputs) {
         if let (Some(secret), Some(output)) = (secrets.get(reference), outputs.get_mut(name)) {

@@ -328,8 +328,8 @@ impl Engine {
 }
 
 /// The value of `artifact` in expressions for an artifact of a run: the one of this name, the first when it is empty.
-pub fn artifact_of_run(run: &crate::store::entity::run::Model, name: &str) -> Option<serde_json::Value> {
-    let outputs = serde_json::json!({ "run": run.name, "commit": run.commit_id, "artifacts": run.artifacts });
+pub fn artifact_of_run(run: &crate::domain::run::Run, name: &str) -> Option<serde_json::Value> {
+    let outputs = serde_json::json!({ "run": run.name, "commit": run.commit, "artifacts": run.artifacts });
     inputs::from_run(&outputs, name)
 }
 

@@ -6,6 +6,7 @@ use super::Engine;
 use super::call::Called;
 use super::executor::{Ended, Work};
 use super::outcome::{Retry, mistake};
+use crate::domain::failure::FailureCode;
 use crate::domain::plan::Action;
 use crate::error::Result;
 use crate::store::{Completion, StepError};
@@ -34,7 +35,7 @@ impl Engine {
         let context = self.context(work, false);
         let observe = work.driver.observe(&context, request);
         let unclear = |message: String| {
-            let error = StepError::new("UNKNOWN", message);
+            let error = StepError::new(FailureCode::Unknown, message);
             // To look is no attempt: it goes on, ever more seldom, as long as there is time.
             Some(self.failure(work.claim, error, Retry::Free(None), None))
         };
@@ -60,7 +61,7 @@ impl Engine {
             (_, Observation::Found(found)) => match work.inputs() {
                 Ok(inputs) => {
                     let success = Success::from(found);
-                    Completion::Made(Box::new(self.made(work.prepared, &inputs, success)?))
+                    Completion::Applied(Box::new(self.made(work.prepared, &inputs, success)?))
                 }
                 // The same inputs were rendered before the call; the call is repeated and says what is wrong.
                 Err(_) => Completion::NoEffect,

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use pavior_core::value::{INEXACT, inexact_paths};
-use pavior_driver::{Failure, FailureCode, Outcome};
+use pavior_driver::{Failure, FailureCode as DriverCode, Outcome};
 use serde_json::Value;
 
 use super::Engine;
 use super::call::Called;
 use super::executor::{Ended, Work};
 use super::inputs::Inputs;
+use crate::domain::failure::FailureCode;
 use crate::domain::plan::Action;
 use crate::error::{Error, Result};
-use crate::store::{Again, Claim, Completion, Purpose, StepError};
+use crate::store::{Claim, Completion, Purpose, RetryAfter, StepError};
 
 /// Whether a step that failed is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub(crate) fn mistake(driver: &str, outputs: &Value) -> Option<StepError> {
             format!("`{}`, which {INEXACT}", at.trim_start_matches('.'))
         }
     };
-    Some(StepError::new("INTERNAL", format!("driver `{driver}` gave an output {wrong}")))
+    Some(StepError::new(FailureCode::Internal, format!("driver `{driver}` gave an output {wrong}")))
 }
 
 impl Engine {
@@ -58,7 +59,7 @@ impl Engine {
             Called::Answer(Outcome::Failed(failure)) => Some(self.failed(work, action, failure).await),
             Called::Answer(Outcome::Succeeded(success)) => match inputs {
                 Some(inputs) => Some(match mistake(&work.claim.step.driver, &success.outputs) {
-                    None => Completion::Made(Box::new(self.made(work.prepared, inputs, success)?)),
+                    None => Completion::Applied(Box::new(self.made(work.prepared, inputs, success)?)),
                     Some(error) => self.failure(work.claim, error, Retry::Never, Some(success.identity)),
                 }),
                 None => Some(Completion::Destroyed),
@@ -69,28 +70,26 @@ impl Engine {
     async fn failed(&self, work: &Work<'_>, action: Action, failure: Failure) -> Completion {
         let Failure { retryable, code, message, partial, details, retry_delay } = failure;
         let retry = match (work.claim.purpose, code) {
-            (_, FailureCode::Unavailable) => {
+            (_, DriverCode::Unavailable) => {
                 self.is_away(&work.claim.step.driver, &work.driver).await;
                 Retry::Free(retry_delay)
             }
             // Nobody wished that.
-            (Purpose::Undo, FailureCode::Cancelled) => Retry::Free(retry_delay),
+            (Purpose::Undo, DriverCode::Cancelled) => Retry::Free(retry_delay),
             // Who has lost the claim is refused when the failure is recorded. While it holds, the driver has seen a
             // higher number than the engine ever gave, and that does not pass by trying for ever.
-            (_, FailureCode::Fenced) => Retry::Counted(retry_delay),
+            (_, DriverCode::Fenced) => Retry::Counted(retry_delay),
             _ if retryable => Retry::Counted(retry_delay),
             _ => Retry::Never,
         };
         let message = work.sink.redactor().text(&message);
-        let error = StepError { code: code.as_str().to_owned(), message, details };
+        let error = StepError { code: code.into(), message, details };
         let makes = matches!(action, Action::Create | Action::Update | Action::Replace);
         let remains = match partial {
             // Of a removal, too: what is left of it is not the thing that was there.
             Some(partial) if action != Action::Run => Some(partial.identity.unwrap_or_default()),
             // Replacing may have taken the former thing down; a cancelled call may have left something.
-            _ if action == Action::Replace || (makes && code == FailureCode::Cancelled) => {
-                Some(String::new())
-            }
+            _ if action == Action::Replace || (makes && code == DriverCode::Cancelled) => Some(String::new()),
             _ => None,
         };
         self.failure(work.claim, error, retry, remains)
@@ -115,7 +114,7 @@ impl Engine {
         }
     }
 
-    fn again(&self, claim: &Claim, retry: Retry) -> Option<Again> {
+    fn again(&self, claim: &Claim, retry: Retry) -> Option<RetryAfter> {
         let config = &self.inner.config;
         let (attempt, most) = match claim.purpose {
             Purpose::Undo => (claim.step.undo_attempt, config.max_undo_attempts),
@@ -134,15 +133,15 @@ impl Engine {
         Some(self.again_after(pause.max(after.unwrap_or_default()), counts))
     }
 
-    fn again_after(&self, pause: Duration, counts: bool) -> Again {
+    fn again_after(&self, pause: Duration, counts: bool) -> RetryAfter {
         self.wake_after(pause);
-        Again { after_micros: i64::try_from(pause.as_micros()).unwrap_or(i64::MAX), counts }
+        RetryAfter { after_micros: i64::try_from(pause.as_micros()).unwrap_or(i64::MAX), counts }
     }
 
     /// Not known: looked at soon, or undone by its key when that has been tried often enough. A driver that is away
     /// has not had its attempt.
     fn lost(&self, claim: &Claim, action: Action, message: String, away: bool) -> Completion {
-        let error = StepError::new("UNKNOWN", message);
+        let error = StepError::new(FailureCode::Unknown, message);
         if claim.purpose == Purpose::Undo {
             let retry = if away { Retry::Free(None) } else { Retry::Counted(None) };
             return self.failure(claim, error, retry, None);
@@ -155,13 +154,13 @@ impl Engine {
             let makes = !matches!(action, Action::Delete | Action::Run);
             return Completion::Failed { error, remains: makes.then(String::new), again: None };
         }
-        Completion::Lost { error, again: Again { after_micros: 0, counts: true } }
+        Completion::Lost { error, again: RetryAfter { after_micros: 0, counts: true } }
     }
 
     /// An error of our own around the call: the effect may have happened.
     pub(crate) fn broken(&self, claim: &Claim, error: &Error) -> Completion {
         tracing::error!(step = claim.step.name, operation = %claim.step.operation, %error, "a step could not be carried out");
-        let error = StepError::new("INTERNAL", "the engine could not carry the step out");
+        let error = StepError::new(FailureCode::Internal, "the engine could not carry the step out");
         match claim.purpose {
             Purpose::Do => self.failure(claim, error, Retry::Counted(None), Some(String::new())),
             Purpose::Observe | Purpose::Undo => self.failure(claim, error, Retry::Counted(None), None),

@@ -2,33 +2,32 @@
 //! that whoever carries the step on, or undoes it, knows in which half it was: what still stands is never made again.
 
 use pavior_driver::{DestroyRequest, Lookup, Observation, ObserveRequest, Outcome, SinkClosed};
-use serde_json::Value;
 
 use super::Engine;
 use super::call::Called;
 use super::executor::{Ended, Work};
 use super::outcome::Retry;
+use crate::domain::failure::FailureCode;
+use crate::domain::operation::Prior;
 use crate::domain::plan::Action;
 use crate::error::{Error, Result};
 use crate::store::{Completion, StepError};
 
-/// The driver's name of what stood before the operation; `None` when nothing did.
-fn former<'a>(work: &'a Work<'_>) -> Option<(&'a Value, &'a str)> {
-    let prior = work.claim.step.prior.as_ref()?;
-    let identity = prior.get("identity").and_then(Value::as_str)?;
-    (!identity.is_empty()).then_some((prior, identity))
+/// What stood before the operation; `None` when nothing did.
+fn former<'a>(work: &'a Work<'_>) -> Option<&'a Prior> {
+    work.claim.step.prior.as_ref().filter(|prior| !prior.identity.is_empty())
 }
 
 impl Engine {
     /// The first half: takes the former thing down. `None` once it is known to be gone, else how the step ends for now.
     pub(crate) async fn remove_former(&self, work: &Work<'_>) -> Result<Option<Ended>> {
-        let Some((prior, identity)) = former(work).filter(|_| !work.claim.step.former_gone) else {
+        let Some(prior) = former(work).filter(|_| !work.claim.step.former_gone) else {
             return Ok(None);
         };
         let request = DestroyRequest {
             resource_type: work.prepared.row.type_id.clone(),
-            lookup: Lookup::Identity(identity.to_owned()),
-            state: prior.get("state").cloned().unwrap_or_default(),
+            lookup: Lookup::Identity(prior.identity.clone()),
+            state: prior.state.clone(),
         };
         match self.call_destroy(work, request).await {
             Called::Answer(Outcome::Succeeded(_)) => self.keep_former_gone(work).await,
@@ -55,10 +54,10 @@ impl Engine {
     /// Undoes a replacement. As long as the former thing stands, that is all there is to say; once it is gone, what was
     /// made in its place goes too, and it is made again from its former inputs.
     pub(crate) async fn undo_replace(&self, work: &Work<'_>) -> Result<Ended> {
-        if let Some((_, identity)) = former(work).filter(|_| !work.claim.step.former_gone) {
+        if let Some(prior) = former(work).filter(|_| !work.claim.step.former_gone) {
             let request = ObserveRequest {
                 resource_type: work.prepared.row.type_id.clone(),
-                lookup: Lookup::Identity(identity.to_owned()),
+                lookup: Lookup::Identity(prior.identity.clone()),
             };
             match self.call_observe(work, request).await {
                 Err(ended) => return Ok(ended),
@@ -77,7 +76,7 @@ impl Engine {
             return Ok(ended);
         }
         match former(work) {
-            Some((prior, _)) => self.restore(work, prior, None).await,
+            Some(prior) => self.restore(work, prior, None).await,
             None => Ok(Some(Completion::Removed)),
         }
     }
@@ -88,6 +87,6 @@ impl Engine {
         let message = format!(
             "only parts of what was to be replaced are left ({message}): mend or remove it, then retry"
         );
-        self.failure(work.claim, StepError::new("WORK_FAILED", message), Retry::Never, None)
+        self.failure(work.claim, StepError::new(FailureCode::WorkFailed, message), Retry::Never, None)
     }
 }

@@ -13,9 +13,10 @@ use time::OffsetDateTime;
 
 use super::Db;
 use super::entity::{environment, operation, step};
+use crate::domain::failure::{Failure, FailureCode, FailureReason};
+use crate::domain::names;
+use crate::domain::operation::{OperationState, StepState};
 use crate::domain::plan::{Action, Plan};
-use crate::domain::state::OperationState;
-use crate::domain::{failure, names};
 
 fn affected(kind: &str, name: &str) -> Affected {
     Affected {
@@ -94,7 +95,7 @@ pub(crate) fn verb_event(
 ) -> AuditEvent {
     let shown = |op: &operation::Model| {
         json!({
-            "state": op.state,
+            "state": op.state.as_str(),
             "cancelRequested": op.cancel_requested,
             "deleted": op.delete_time.is_some(),
         })
@@ -115,10 +116,7 @@ pub(crate) fn verb_event(
 }
 
 fn acting(op: &operation::Model) -> PrincipalRef {
-    match serde_json::from_value::<Principal>(op.principal.clone()) {
-        Ok(principal) => PrincipalRef::of(&principal),
-        Err(_) => PrincipalRef::new(PrincipalKind::User, &op.requester),
-    }
+    PrincipalRef::of(&op.principal.0)
 }
 
 /// Who acts when the operation goes on after its request was answered.
@@ -136,7 +134,7 @@ fn cause(op: &operation::Model) -> Cause {
     Cause { request_id: op.request_id.clone(), operation: op.name.clone(), ..Cause::default() }
 }
 
-pub(crate) fn decision(decision: &Value, approvals: &Value) -> Option<DecisionRef> {
+pub(crate) fn decision(decision: &Value) -> Option<DecisionRef> {
     let text = |key: &str| decision.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     if text("name").is_empty() {
         return None;
@@ -148,7 +146,7 @@ pub(crate) fn decision(decision: &Value, approvals: &Value) -> Option<DecisionRe
         effect: Effect::parse(text("effect").trim_start_matches("EFFECT_")).unwrap_or_default(),
         policies_digest: text("policiesDigest"),
         rule_ids: DecisionRef::each_once(rule_ids),
-        approvals: super::journal::texts(approvals),
+        approvals: Vec::new(),
     })
 }
 
@@ -164,12 +162,14 @@ pub(crate) fn accepted_event(
     AuditEvent {
         phase: Phase::Intent,
         cause: Cause { call_id: of_call.call_id, trace_id: of_call.trace_id, ..cause(op) },
-        decision: decision(&plan.decision, &Value::Null),
+        decision: decision(&plan.decision),
         outcome: Outcome { duration: call.and_then(Permit::elapsed), ..Outcome::ok(Status::Accepted) },
         change: Some(Change {
             request_digest,
             plan_digest: plan.digest.clone(),
-            after: Some(json!({ "operation": op.name, "state": op.state, "decisions": plan.decisions() })),
+            after: Some(
+                json!({ "operation": op.name, "state": op.state.as_str(), "decisions": plan.decisions() }),
+            ),
             ..Change::default()
         }),
         summary: plan.summary.clone(),
@@ -178,16 +178,13 @@ pub(crate) fn accepted_event(
 }
 
 /// The operation is done, or waits for an operator.
-pub(crate) fn ended_event(this: &Db, op: &operation::Model, approvals: &Value) -> AuditEvent {
-    let blamed = |key: &str| {
-        op.error.as_ref().and_then(|error| error.get(key)).and_then(Value::as_str).unwrap_or_default()
-    };
-    let outcome = match OperationState::parse(&op.state) {
-        Some(OperationState::Succeeded) => Outcome::ok(Status::Succeeded),
+pub(crate) fn ended_event(this: &Db, op: &operation::Model) -> AuditEvent {
+    let outcome = match op.state {
+        OperationState::Succeeded => Outcome::ok(Status::Succeeded),
         state => {
-            let state = state.unwrap_or(OperationState::Stuck);
-            let (code, reason) = failure::of_operation(state, blamed("reason"), blamed("code"));
-            Outcome::error(Status::Failed, code, reason)
+            let failure = op.error.as_ref().map_or(Failure::UNTOLD, |error| error.0.clone());
+            let (code, reason) = failure.told(state == OperationState::Stuck);
+            Outcome::error(Status::Failed, code, reason.as_str())
         }
     };
     AuditEvent {
@@ -195,7 +192,9 @@ pub(crate) fn ended_event(this: &Db, op: &operation::Model, approvals: &Value) -
         outcome: Outcome { duration: (this.now() - op.create_time).try_into().ok(), ..outcome },
         change: Some(Change {
             plan_digest: op.plan_digest.clone(),
-            after: Some(json!({ "operation": op.name, "state": op.state, "approvals": approvals })),
+            after: Some(
+                json!({ "operation": op.name, "state": op.state.as_str(), "approvals": op.approvals.0 }),
+            ),
             ..Change::default()
         }),
         summary: format!(
@@ -212,19 +211,19 @@ pub(crate) fn ended_event(this: &Db, op: &operation::Model, approvals: &Value) -
 
 /// A resource changed, or failed to.
 pub(crate) fn step_event(this: &Db, op: &operation::Model, step: &step::Model) -> AuditEvent {
-    let verb = match (Action::parse(&step.action), step.state.as_str()) {
-        (_, "UNDONE" | "UNDO_STUCK") => "undo",
-        (Some(Action::Create), _) => "create",
-        (Some(Action::Update), _) => "update",
-        (Some(Action::Replace), _) => "replace",
-        (Some(Action::Delete), _) => "delete",
-        _ => "run",
+    let verb = match (step.action, step.state) {
+        (_, StepState::Undone | StepState::UndoStuck) => "undo",
+        (Action::Create, _) => "create",
+        (Action::Update, _) => "update",
+        (Action::Replace, _) => "replace",
+        (Action::Delete, _) => "delete",
+        (Action::Run | Action::Noop, _) => "run",
     };
-    let outcome = match step.state.as_str() {
-        "DONE" | "UNDONE" => Outcome::ok(Status::Succeeded),
+    let outcome = match step.state {
+        StepState::Done | StepState::Undone => Outcome::ok(Status::Succeeded),
         _ => {
-            let code = step.error.as_ref().and_then(|error| error.get("code")).and_then(Value::as_str);
-            Outcome::error(Status::Failed, failure::of_driver(code.unwrap_or_default()), "STEP_FAILED")
+            let code = step.error.as_ref().map_or(FailureCode::None, |error| error.0.code);
+            Outcome::error(Status::Failed, code.status(), FailureReason::StepFailed.as_str())
         }
     };
     let action = format!("provisioning.resources.{verb}");
@@ -233,7 +232,7 @@ pub(crate) fn step_event(this: &Db, op: &operation::Model, step: &step::Model) -
         outcome,
         change: Some(Change {
             plan_digest: op.plan_digest.clone(),
-            after: Some(json!({ "operation": op.name, "step": step.name, "state": step.state })),
+            after: Some(json!({ "operation": op.name, "step": step.name, "state": step.state.as_str() })),
             ..Change::default()
         }),
         summary: format!("step `{}` is {}", step.name, step.state),
@@ -314,7 +313,7 @@ pub fn refused_event(
         summary: format!("policy denied `{action}` on `{asked}`"),
     };
     let event = permit.event(act, this.ids.as_ref(), this.clock.as_ref());
-    AuditEvent { decision: self::decision(decision, &Value::Null), ..event }
+    AuditEvent { decision: self::decision(decision), ..event }
 }
 
 /// A plan was looked at and not carried out.
@@ -374,12 +373,12 @@ fn unchanged_event(
     };
     let event = permit.event(act, this.ids.as_ref(), this.clock.as_ref());
     // What was decided about the plan, which is more than that the caller was let in.
-    AuditEvent { decision: decision(&plan.decision, &Value::Null), ..event }
+    AuditEvent { decision: decision(&plan.decision), ..event }
 }
 
 impl Db {
     /// Records what changed nothing here: a denial, a plan that was looked at, a push.
-    pub async fn record(&self, event: AuditEvent) -> crate::error::Result<()> {
+    pub async fn record_unscoped(&self, event: AuditEvent) -> crate::error::Result<()> {
         self.store
             .change(&self.outbox, move |_| {
                 let event = event.clone();

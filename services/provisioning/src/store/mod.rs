@@ -1,58 +1,120 @@
 //! What is kept: the tables, and every transaction on them.
 
-mod artifacts;
+/// A row as its domain type: every column is named, those that the domain does not know among them.
+macro_rules! from_row {
+    (
+        $entity:ident::Model => $domain:ident { $($field:ident),+ $(,)? }
+        with { $($to:ident: $from:ident $(.$map:tt $(($($arg:tt)*))?)*),* $(,)? }
+        without { $($ignored:ident),* $(,)? }
+    ) => {
+        impl From<$entity::Model> for $domain {
+            fn from(row: $entity::Model) -> Self {
+                let $entity::Model { $($field,)+ $($from,)* $($ignored: _,)* } = row;
+                Self { $($field,)+ $($to: $from $(.$map $(($($arg)*))?)*,)* }
+            }
+        }
+    };
+}
+
+/// Reads of one resource by its name, of the permit's organization.
+macro_rules! by_name {
+    ($($(#[$doc:meta])* $method:ident, $optional:ident, $entity:ident => $domain:ident);+ $(;)?) => {
+        impl $crate::store::Db {
+            $(
+                $(#[$doc])*
+                pub async fn $method(&self, permit: &Permit, name: &str) -> Result<$domain> {
+                    found(self.$optional(permit, name).await?, stringify!($domain), name)
+                }
+
+                /// The same, if it exists.
+                pub async fn $optional(&self, permit: &Permit, name: &str) -> Result<Option<$domain>> {
+                    let row = $entity::Entity::find()
+                        .filter($entity::Column::Organization.eq(permit.organization()))
+                        .filter($entity::Column::Name.eq(name));
+                    Ok(row.one(self.store.read()).await.map_err(db)?.map($domain::from))
+                }
+            )+
+        }
+    };
+}
+
+/// Reads of many resources, of the permit's organization, by what they have in a column.
+macro_rules! keyed {
+    ($($(#[$doc:meta])* $method:ident, $entity:ident.$column:ident => $domain:ident.$field:ident);+ $(;)?) => {
+        impl $crate::store::Db {
+            $(
+                $(#[$doc])*
+                pub async fn $method(
+                    &self,
+                    permit: &Permit,
+                    keys: Vec<String>,
+                ) -> Result<BTreeMap<String, $domain>> {
+                    if keys.is_empty() {
+                        return Ok(BTreeMap::new());
+                    }
+                    let rows = $entity::Entity::find()
+                        .filter($entity::Column::Organization.eq(permit.organization()))
+                        .filter($entity::Column::$column.is_in(keys))
+                        .all(self.store.read())
+                        .await
+                        .map_err(db)?;
+                    Ok(rows.into_iter().map(|row| (row.$field.clone(), $domain::from(row))).collect())
+                }
+            )+
+        }
+    };
+}
+
+/// The words of a closed set, as they stand in filters and in the database.
+macro_rules! words {
+    ($name:ident) => {
+        $name::ALL.iter().map(|value| (value.as_str(), value.as_str()))
+    };
+}
+
+mod artifact;
 mod audit;
-mod batch;
-mod claim;
 mod clock;
-mod create;
-mod declared;
-mod effects;
+mod deployment;
 pub mod entity;
-mod finish;
-mod journal;
-mod list;
-mod logs;
+mod environment;
 pub mod migration;
-mod park;
-mod plans;
-mod progress;
-mod read;
-mod reap;
+mod operation;
+mod page;
+mod plan;
+mod project;
+mod resource;
 mod retention;
-mod room;
-mod rows;
-mod take;
-mod timers;
-mod told;
-mod verbs;
-mod workloads;
+mod run;
+mod secret;
+pub(crate) mod timer;
 
 use std::sync::Arc;
 
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
 use pavior_store::outbox::{History, Limits, OutboxContext};
-use pavior_store::{Store, StoreError};
+use pavior_store::{Store, StoreError, Tx};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use time::OffsetDateTime;
 
+use crate::error::{Error, Result};
+
 pub use audit::{Caller, Refusal, denied_event, planned_event, refused_event};
-pub use claim::{
-    Again, Claim, ClaimParams, Completed, Completion, Made, Purpose, RunResult, Sealed, StepError, StepRef,
-};
-pub use create::{Admission, NewEnvironment, NewOperation, NewProject, Ownership, Seen, Started};
-pub use declared::Recorded;
-pub use journal::Aggregate;
-pub(crate) use journal::{step_body, untouched};
-pub use list::{Listing, Page};
-pub use logs::LogLine;
-pub use park::unknown_unscoped;
-pub use plans::{KeptPlan, NewPlan};
-pub use progress::Waiting;
-pub use read::OperationView;
+pub use operation::accept::{Accepted, Admission, NewEnvironment, NewOperation, NewProject, Ownership, Seen};
+pub use operation::approve::Waiter;
+pub use operation::claim::{Claim, ClaimParams, Purpose, StepRef};
+pub use operation::complete::{Applied, Completed, Completion, RetryAfter, RunResult, StepError};
+pub use operation::health::Waiting;
+pub use operation::log::{LogChunk, LogLine};
+pub use operation::restore::unknown_unscoped;
+pub use operation::retry::{Checked, TakeUp};
+pub use operation::{OperationView, UnderWay};
+pub use page::{Listing, Page};
+pub use plan::{NewPlan, StoredPlan};
+pub use resource::ResourceRecord;
 pub use retention::{Retention, Swept};
-pub use verbs::{Checked, TakeUp};
-pub use workloads::{Endpoint, EnvironmentView};
+pub use secret::Sealed;
 
 /// The database of provisioning. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -74,6 +136,17 @@ impl std::fmt::Debug for BeforeCommit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("BeforeCommit")
     }
+}
+
+/// Until the commit no other transaction gets past this for the same subject. SQLite has one writer at a time anyway.
+pub(crate) async fn one_at_a_time(tx: &Tx, what: &str, subject: &str) -> Result<()> {
+    if tx.get_database_backend() != DbBackend::Postgres {
+        return Ok(());
+    }
+    let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+    let values = [format!("{what}/{subject}").into()];
+    tx.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, values)).await.map_err(db)?;
+    Ok(())
 }
 
 /// Rows of one statement: both databases bound the number of its values.
@@ -120,4 +193,9 @@ impl Db {
 /// A database error as the crate's own, for `?` behind `map_err`.
 pub(crate) fn db(error: sea_orm::DbErr) -> crate::error::Error {
     crate::error::Error::Store(StoreError::from(error))
+}
+
+/// What must be there.
+pub(crate) fn found<T>(row: Option<T>, kind: &'static str, name: &str) -> Result<T> {
+    row.ok_or_else(|| Error::NotFound { kind, name: name.to_owned() })
 }

@@ -13,20 +13,18 @@ use uuid::Uuid;
 use super::entity::{
     deployment, environment, event, log_chunk, operation, plan, project, resource, run, secret, step, timer,
 };
-use super::{Db, db, timers};
+use super::{Db, db};
+use crate::domain::deployment::DeploymentState;
 use crate::domain::names;
-use crate::domain::state::OperationState;
+use crate::domain::operation::OperationState;
+use crate::domain::run::RunState;
+use crate::domain::timer::TimerKind;
 use crate::error::{Error, Result};
 
 /// Rows of one transaction.
 const BATCH: u64 = 200;
 /// What has ended is kept at least so long, whatever the numbers: a request that is repeated gets its answer.
 const SHORTEST: Duration = Duration::hours(48);
-
-/// The states that nothing follows, as they are stored. What waits for an operator is in none of them.
-pub(crate) fn done_states() -> [&'static str; 3] {
-    OperationState::DONE.map(OperationState::as_str)
-}
 
 /// How long, and how many, are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +79,7 @@ impl Db {
         let now = self.now();
         let swept = Swept {
             operations: self.sweep_operations(retention, now).await?,
-            plans: self.sweep_plans(now - Duration::hours(1)).await?,
+            plans: self.sweep_plans_unscoped(now - Duration::hours(1)).await?,
             logs: self.sweep_logs(now - retention.logs).await?,
             runs: self.sweep_runs(retention.max_runs).await?,
             deployments: self.sweep_deployments(retention.max_deployments).await?,
@@ -93,7 +91,7 @@ impl Db {
     }
 
     async fn sweep_operations(&self, retention: &Retention, now: OffsetDateTime) -> Result<u64> {
-        let over = || operation::Entity::find().filter(operation::Column::State.is_in(done_states()));
+        let over = || operation::Entity::find().filter(operation::Column::State.is_in(OperationState::DONE));
         let old = over()
             .filter(operation::Column::EndTime.lt(now - retention.operations.max(SHORTEST)))
             .order_by_asc(operation::Column::EndTime);
@@ -155,7 +153,7 @@ impl Db {
                 Box::pin(async move {
                     let kept = operation::Entity::find()
                         .filter(operation::Column::Id.is_in(ids))
-                        .filter(operation::Column::State.is_in(done_states()))
+                        .filter(operation::Column::State.is_in(OperationState::DONE))
                         .all(tx)
                         .await
                         .map_err(db)?;
@@ -179,7 +177,7 @@ impl Db {
     async fn sweep_logs(&self, before: OffsetDateTime) -> Result<u64> {
         let written = Query::select().column(log_chunk::Column::Operation).from(log_chunk::Entity).to_owned();
         let old = operation::Entity::find()
-            .filter(operation::Column::State.is_in(done_states()))
+            .filter(operation::Column::State.is_in(OperationState::DONE))
             .filter(operation::Column::EndTime.lt(before))
             .filter(operation::Column::LogSeq.gt(0))
             .filter(operation::Column::Id.in_subquery(written));
@@ -217,7 +215,7 @@ impl Db {
             .select_only()
             .column(run::Column::Uid)
             .filter(run::Column::Project.eq(names::project_of(pipeline)))
-            .filter(run::Column::State.eq("SUCCEEDED"))
+            .filter(run::Column::State.eq(RunState::Succeeded))
             .order_by_desc(run::Column::CreateTime)
             .order_by_desc(run::Column::Uid)
             .limit(1)
@@ -291,7 +289,7 @@ impl Db {
                 Query::select().column(environment::Column::Name).from(environment::Entity).to_owned();
             let projects = Query::select().column(project::Column::Name).from(project::Entity).to_owned();
             Condition::all()
-                .add(timer::Column::Kind.eq(timers::EXPIRE))
+                .add(timer::Column::Kind.eq(TimerKind::Expire))
                 .add(timer::Column::Subject.not_in_subquery(environments))
                 .add(timer::Column::Subject.not_in_subquery(projects))
         };
@@ -332,7 +330,7 @@ fn supersedes() -> SelectStatement {
     let open = Query::select()
         .column(operation::Column::Id)
         .from(operation::Entity)
-        .and_where(operation::Column::State.is_not_in(done_states()))
+        .and_where(operation::Column::State.is_not_in(OperationState::DONE))
         .to_owned();
     let busy = Query::select()
         .column(step::Column::Resource)
@@ -361,5 +359,6 @@ fn not_needed(next: Option<Uuid>) -> Condition {
 
 /// Deployments that are over.
 fn not_standing() -> Condition {
-    Condition::all().add(deployment::Column::State.is_in(["SUPERSEDED", "FAILED"]))
+    Condition::all()
+        .add(deployment::Column::State.is_in([DeploymentState::Superseded, DeploymentState::Failed]))
 }

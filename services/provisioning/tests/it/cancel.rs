@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pavior_driver::FailureCode;
 use pavior_driver::testing::{Behaviour, CallKind};
-use pavior_provisioning::domain::state::OperationState;
+use pavior_provisioning::domain::operation::OperationState;
 use pavior_provisioning::engine::EngineConfig;
 use pavior_provisioning::error::Error;
 use pavior_provisioning::store::Admission;
@@ -65,7 +65,7 @@ async fn cancelled_at_any_moment(db: TestDb, seed: u64) {
                 let new = new_operation(elsewhere(graph(&DIAMOND), "acme", wave * WAVE + number));
                 let (id, caller) = (new.id, by_alice(CANCEL));
                 let mut changes = world.engine.changes();
-                patiently(|| world.db.accept(new.clone())).await;
+                patiently(|| world.db.accept_unscoped(new.clone())).await;
                 world.engine.wake();
                 world.happened(&mut changes, id, after).await;
                 patiently(|| world.db.cancel_unscoped(id, &caller)).await;
@@ -88,10 +88,10 @@ async fn cancelled_at_any_moment(db: TestDb, seed: u64) {
                     ended[0] += 1;
                 }
                 "COMPENSATED" => {
-                    let reason = view.op.error.as_ref().unwrap()["reason"].clone();
+                    let reason = view.op.error.as_ref().unwrap().reason.as_str();
                     assert_eq!(
                         (left, reason),
-                        (0, "CANCELLED".into()),
+                        (0, "CANCELLED"),
                         "{kind}, seed {seed}, after {after} changes"
                     );
                     ended[1] += 1;
@@ -131,7 +131,7 @@ async fn deletions_cancelled_at_any_moment(db: TestDb, seed: u64) {
     let mut dice = Dice(seed);
     for number in 0..DELETIONS {
         let id = world.start(elsewhere(graph(&DIAMOND), "acme", number)).await;
-        assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+        assert_eq!(world.ended(id).await.op.state.as_str(), "SUCCEEDED");
     }
     for (step, _) in DIAMOND {
         let takes = (0..DELETIONS).map(|_| Behaviour::Take(Duration::from_micros(dice.roll(20_000))));
@@ -149,7 +149,7 @@ async fn deletions_cancelled_at_any_moment(db: TestDb, seed: u64) {
                 new.admission = Admission::AskPeople;
             }
             let mut changes = world.engine.changes();
-            patiently(|| world.db.accept(new.clone())).await;
+            patiently(|| world.db.accept_unscoped(new.clone())).await;
             world.engine.wake();
             if surely {
                 wait_for("a first step", LIMIT, async || {
@@ -215,10 +215,15 @@ async fn a_cancel_of_a_deletion_under_way_is_refused() {
         let waiting = new.id;
         let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
         world.driver.script(CallKind::Destroy, "e", [Behaviour::Gate(gate.clone())]);
-        world.db.accept(new).await.unwrap();
+        world.db.accept_unscoped(new).await.unwrap();
         world.engine.wake();
         let mut changes = world.engine.changes();
-        while !world.view(waiting).await.steps.iter().any(|step| step.name == "e" && step.state == "RUNNING")
+        while !world
+            .view(waiting)
+            .await
+            .steps
+            .iter()
+            .any(|step| step.name == "e" && step.state.as_str() == "RUNNING")
         {
             let _ = tokio::time::timeout(Duration::from_millis(20), changes.recv()).await;
         }
@@ -249,7 +254,7 @@ async fn an_undo_that_answers_cancelled_is_tried_again() {
         let refuse = vec![Behaviour::Refuse(FailureCode::Cancelled); 8];
         world.driver.script(CallKind::Destroy, "b", refuse);
         let view = world.ended(world.start(graph(&DIAMOND)).await).await;
-        assert_eq!(view.op.state, "COMPENSATED", "{:?}", shown(&view));
+        assert_eq!(view.op.state.as_str(), "COMPENSATED", "{:?}", shown(&view));
         assert_eq!(world.driver.live(), Vec::<String>::new());
     })
     .await;
@@ -270,7 +275,7 @@ async fn what_an_earlier_attempt_left_is_undone_when_the_next_is_cancelled() {
     world.db.cancel_unscoped(id, &by_alice(CANCEL)).await.unwrap();
     world.engine.wake();
     let view = world.ended(id).await;
-    assert_eq!(view.op.state, "COMPENSATED", "{:?}", shown(&view));
+    assert_eq!(view.op.state.as_str(), "COMPENSATED", "{:?}", shown(&view));
     assert_eq!(world.driver.live(), Vec::<String>::new());
 }
 
@@ -281,18 +286,24 @@ async fn cancel_stops_what_runs_and_undoes_what_was_made() {
         world.driver.script(CallKind::Apply, "d", [Behaviour::UntilCancelled]);
         let id = world.start(graph(&DIAMOND)).await;
         let mut changes = world.engine.changes();
-        while !world.view(id).await.steps.iter().any(|step| step.name == "d" && step.state == "RUNNING") {
+        while !world
+            .view(id)
+            .await
+            .steps
+            .iter()
+            .any(|step| step.name == "d" && step.state.as_str() == "RUNNING")
+        {
             let _ = tokio::time::timeout(Duration::from_millis(20), changes.recv()).await;
         }
         world.db.cancel_unscoped(id, &by_alice(CANCEL)).await.unwrap();
         world.engine.stop_calls(id);
         let view = world.ended(id).await;
-        assert_eq!(view.op.state, "COMPENSATED", "{:?}", shown(&view));
-        assert_eq!(view.op.error.as_ref().unwrap()["reason"], "CANCELLED");
+        assert_eq!(view.op.state.as_str(), "COMPENSATED", "{:?}", shown(&view));
+        assert_eq!(view.op.error.as_ref().unwrap().reason.as_str(), "CANCELLED");
         assert_eq!(world.driver.live(), Vec::<String>::new());
         // Once more changes nothing.
         world.db.cancel_unscoped(id, &by_alice(CANCEL)).await.unwrap();
-        assert_eq!(world.view(id).await.op.state, "COMPENSATED");
+        assert_eq!(world.view(id).await.op.state.as_str(), "COMPENSATED");
     })
     .await;
 }
@@ -307,6 +318,6 @@ async fn a_cancelled_driver_that_does_not_listen_is_dropped_and_looked_after() {
     world.wait(id, &["RUNNING"]).await;
     world.db.cancel_unscoped(id, &by_alice(CANCEL)).await.unwrap();
     world.engine.wake();
-    assert_eq!(world.ended(id).await.op.state, "COMPENSATED");
+    assert_eq!(world.ended(id).await.op.state.as_str(), "COMPENSATED");
     assert_eq!(world.driver.live(), Vec::<String>::new());
 }

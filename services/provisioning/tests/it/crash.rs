@@ -45,7 +45,7 @@ async fn survives(db: TestDb, point: FaultPoint, step: &'static str) {
     let world = dies_once(db, point, step, None).await;
     let id = only_operation(&world).await;
     let view = world.ended(id).await;
-    assert_eq!(view.op.state, "SUCCEEDED", "{point:?} of {step}: {:?}", shown(&view));
+    assert_eq!(view.op.state.as_str(), "SUCCEEDED", "{point:?} of {step}: {:?}", shown(&view));
     let live: Vec<String> = DIAMOND.iter().map(|(id, _)| resource(id)).collect();
     assert_eq!((world.driver.live(), world.driver.effects()), (live, 5), "{point:?} of {step}");
     world.journal(id).await;
@@ -63,7 +63,7 @@ async fn undo_survives(db: TestDb, point: FaultPoint, step: &'static str) {
     world.died().await;
     let world = world.restarted().await;
     let view = world.ended(id).await;
-    assert_eq!(view.op.state, "COMPENSATED", "{point:?} of {step}: {:?}", shown(&view));
+    assert_eq!(view.op.state.as_str(), "COMPENSATED", "{point:?} of {step}: {:?}", shown(&view));
     assert_eq!(world.driver.live(), Vec::<String>::new());
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use pavior_driver::testing::{Behaviour, CallKind};
+use pavior_provisioning::domain::failure::FailureCode;
 use pavior_provisioning::domain::plan::{Action, Kind};
-use pavior_provisioning::domain::state::StepState;
 use pavior_provisioning::engine::EngineConfig;
 use pavior_provisioning::error::Error;
 use pavior_provisioning::store::{ClaimParams, Completion, StepError};
@@ -36,7 +36,7 @@ async fn a_graph_is_made_in_order_and_outputs_flow_along_it() {
         let world = World::new(db).await;
         let id = world.start(graph(&DIAMOND)).await;
         let view = world.ended(id).await;
-        assert_eq!(view.op.state, "SUCCEEDED", "{:?} {:?}", view.op.error, shown(&view));
+        assert_eq!(view.op.state.as_str(), "SUCCEEDED", "{:?} {:?}", view.op.error, shown(&view));
         assert_eq!(world.driver.live(), all_live());
         assert_eq!(world.driver.effects(), 5);
         let inputs = world.driver.inputs_of(&resource("d")).unwrap();
@@ -70,9 +70,9 @@ async fn whichever_node_fails_the_world_is_clean_and_the_node_is_blamed() {
                 world.driver.script(CallKind::Apply, node, [behaviour]);
                 let id = world.start(graph(&DIAMOND)).await;
                 let view = world.ended(id).await;
-                assert_eq!(view.op.state, "COMPENSATED", "{node}: {:?}", shown(&view));
-                assert_eq!(view.op.error.as_ref().unwrap()["step"], node);
-                assert_eq!(view.op.error.as_ref().unwrap()["message"], message);
+                assert_eq!(view.op.state.as_str(), "COMPENSATED", "{node}: {:?}", shown(&view));
+                assert_eq!(view.op.error.as_ref().unwrap().step, node);
+                assert_eq!(view.op.error.as_ref().unwrap().message, message);
                 assert_eq!(world.driver.live(), Vec::<String>::new(), "{node} partially {partially}");
                 assert_eq!(rows(&world).await, Vec::<String>::new());
             }
@@ -106,14 +106,14 @@ async fn every_do_and_every_undo_may_come_twice() {
         );
     }
     let id = world.start(graph(&DIAMOND)).await;
-    assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+    assert_eq!(world.ended(id).await.op.state.as_str(), "SUCCEEDED");
     assert_eq!((world.driver.live(), world.driver.effects()), (all_live(), 5));
     for (node, _) in DIAMOND {
         world.driver.script(CallKind::Destroy, node, [Behaviour::Unknown { effect: true }]);
     }
     let id = world.start(teardown_plan(&world).await).await;
     let view = world.ended(id).await;
-    assert_eq!(view.op.state, "SUCCEEDED", "{:?}", shown(&view));
+    assert_eq!(view.op.state.as_str(), "SUCCEEDED", "{:?}", shown(&view));
     assert_eq!((world.driver.live(), world.driver.effects()), (vec![], 10));
     assert_eq!(rows(&world).await, Vec::<String>::new());
 
@@ -122,7 +122,7 @@ async fn every_do_and_every_undo_may_come_twice() {
     }
     world.driver.fail("d");
     let id = world.start(graph(&DIAMOND)).await;
-    assert_eq!(world.ended(id).await.op.state, "COMPENSATED");
+    assert_eq!(world.ended(id).await.op.state.as_str(), "COMPENSATED");
     assert_eq!(world.driver.live(), Vec::<String>::new());
 }
 
@@ -140,7 +140,7 @@ async fn unknown_outcomes_are_resolved_by_observation() {
         );
         let id = world.start(graph(&DIAMOND)).await;
         let view = world.ended(id).await;
-        assert_eq!(view.op.state, "SUCCEEDED", "{:?}", shown(&view));
+        assert_eq!(view.op.state.as_str(), "SUCCEEDED", "{:?}", shown(&view));
         assert_eq!((world.driver.live(), world.driver.effects()), (all_live(), 5));
         let attempts: Vec<i32> = view.steps.iter().map(|step| step.attempt).collect();
         assert_eq!(attempts, [1, 2, 1, 1, 1]);
@@ -163,8 +163,8 @@ async fn unknown_steps_are_undone_too() {
     world.engine.stop_calls(id);
     world.engine.wake();
     let view = world.ended(id).await;
-    assert_eq!(view.op.state, "COMPENSATED", "{:?}", shown(&view));
-    assert_eq!(view.op.error.as_ref().unwrap()["reason"], "CANCELLED");
+    assert_eq!(view.op.state.as_str(), "COMPENSATED", "{:?}", shown(&view));
+    assert_eq!(view.op.error.as_ref().unwrap().reason.as_str(), "CANCELLED");
     assert_eq!(world.driver.live(), Vec::<String>::new());
 }
 
@@ -197,16 +197,16 @@ async fn a_zombie_is_refused_by_its_fence() {
             per_organization: 1,
             away: [].into(),
         };
-        world.db.accept(new).await.unwrap();
+        world.db.accept_unscoped(new).await.unwrap();
         let claims = world.db.claim_unscoped(id, &params).await.unwrap();
         let view = world.ended(id).await;
-        assert_eq!(view.op.state, "SUCCEEDED");
+        assert_eq!(view.op.state.as_str(), "SUCCEEDED");
         let Some(claim) = claims.first() else { return };
-        let error = StepError::new("LATE", "late");
+        let error = StepError::new(FailureCode::Timeout, "late");
         let late = Arc::new(Completion::Failed { error, remains: None, again: None });
-        let refused = world.db.complete_unscoped(claim.reference().unwrap(), &late, None).await;
+        let refused = world.db.complete_unscoped(claim.reference(), &late, None).await;
         assert!(matches!(refused, Err(Error::Fenced { .. })), "{refused:?}");
-        assert_eq!(world.db.heartbeat_unscoped(claim.reference().unwrap(), 1).await.unwrap(), (false, false));
+        assert_eq!(world.db.heartbeat_unscoped(claim.reference(), 1).await.unwrap(), (false, false));
         let after = world.view(id).await;
         assert_eq!((after.op.state.as_str(), after.steps[0].state.as_str()), ("SUCCEEDED", "DONE"));
         assert!(after.steps[0].fence > claim.step.fence);
@@ -224,8 +224,8 @@ async fn a_failed_undo_is_stuck_until_an_operator_retries() {
         world.driver.script(CallKind::Destroy, "b", [refuse]);
         let id = world.start(graph(&DIAMOND)).await;
         let view = world.ended(id).await;
-        assert_eq!(view.op.state, "STUCK", "{:?}", shown(&view));
-        let state = |name: &str| view.steps.iter().find(|step| step.name == name).unwrap().state.clone();
+        assert_eq!(view.op.state.as_str(), "STUCK", "{:?}", shown(&view));
+        let state = |name: &str| view.steps.iter().find(|step| step.name == name).unwrap().state;
         assert_eq!(
             (state("b").as_str(), state("a").as_str(), state("c").as_str()),
             ("UNDO_STUCK", "DONE", "UNDONE")
@@ -233,7 +233,7 @@ async fn a_failed_undo_is_stuck_until_an_operator_retries() {
         assert_eq!(world.driver.live(), [resource("a"), resource("b")]);
         world.db.retry_unscoped(id, &by_alice(RETRY), Some(TakeUp::Rest), 60_000_000, None).await.unwrap();
         world.engine.wake();
-        assert_eq!(world.ended(id).await.op.state, "COMPENSATED");
+        assert_eq!(world.ended(id).await.op.state.as_str(), "COMPENSATED");
         assert_eq!(world.driver.live(), Vec::<String>::new());
         assert!(matches!(
             world.db.retry_unscoped(id, &by_alice(RETRY), Some(TakeUp::Rest), 1, None).await,
@@ -252,11 +252,11 @@ async fn a_failed_deletion_is_taken_up_again() {
     world.driver.script(CallKind::Destroy, "b", [refuse]);
     let id = world.start(teardown_plan(&world).await).await;
     let view = world.ended(id).await;
-    assert_eq!(view.op.state, "STUCK", "{:?}", shown(&view));
-    assert_eq!(view.op.error.as_ref().unwrap()["step"], "b");
+    assert_eq!(view.op.state.as_str(), "STUCK", "{:?}", shown(&view));
+    assert_eq!(view.op.error.as_ref().unwrap().step, "b");
     world.db.retry_unscoped(id, &by_alice(RETRY), Some(TakeUp::Rest), 60_000_000, None).await.unwrap();
     world.engine.wake();
-    assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+    assert_eq!(world.ended(id).await.op.state.as_str(), "SUCCEEDED");
     assert_eq!((world.driver.live(), rows(&world).await), (vec![], vec![]));
 }
 
@@ -276,7 +276,7 @@ async fn an_update_is_undone_by_its_former_inputs() {
         // A project has no update of its own yet: a run leaves the target alone.
         let id = world.start(plan(Kind::Run, changes)).await;
         let view = world.ended(id).await;
-        assert_eq!(view.op.state, "COMPENSATED", "{:?} {:?}", shown(&view), view.op.error);
+        assert_eq!(view.op.state.as_str(), "COMPENSATED", "{:?} {:?}", shown(&view), view.op.error);
         assert_eq!(world.driver.inputs_of(&resource("a")).unwrap(), before[0]);
         assert_eq!(world.driver.inputs_of(&resource("b")).unwrap()["name"], "b");
         assert_eq!(world.driver.inputs_of(&resource("b")).unwrap().get("immutable"), None);
@@ -314,7 +314,7 @@ async fn secrets_are_sealed_and_seen_by_drivers_only() {
         );
         let id = world.start(plan(Kind::CreateProject, changes)).await;
         let view = world.ended(id).await;
-        assert_eq!(view.op.state, "SUCCEEDED", "{:?}", shown(&view));
+        assert_eq!(view.op.state.as_str(), "SUCCEEDED", "{:?}", shown(&view));
         let given = world.driver.inputs_of(&resource("b")).unwrap();
         assert_eq!(given["direct"], "s3cret-of-fake-1");
         assert_eq!(given["mixed"], "postgres://u:s3cret-of-fake-1@h/d");
@@ -347,11 +347,11 @@ async fn an_operation_whose_time_is_up_fails() {
     let mut new = new_operation(graph(&DIAMOND[..1]));
     new.deadline_micros = 200_000;
     let id = new.id;
-    world.db.accept(new).await.unwrap();
+    world.db.accept_unscoped(new).await.unwrap();
     world.engine.wake();
     let view = world.ended(id).await;
-    assert_eq!(view.op.state, "COMPENSATED");
-    assert_eq!(view.op.error.unwrap()["code"], "TIMEOUT");
+    assert_eq!(view.op.state.as_str(), "COMPENSATED");
+    assert_eq!(view.op.error.unwrap().code.as_str(), "TIMEOUT");
 }
 
 #[tokio::test]
@@ -367,15 +367,14 @@ async fn limits_hold_per_operation() {
     let id = world.start(graph(&nodes)).await;
     for _ in names {
         let mut changes = world.engine.changes();
-        while world.view(id).await.steps.iter().filter(|step| step.state == "RUNNING").count() == 0 {
+        while world.view(id).await.steps.iter().filter(|step| step.state.as_str() == "RUNNING").count() == 0 {
             let _ = tokio::time::timeout(std::time::Duration::from_millis(10), changes.recv()).await;
         }
-        let running =
-            world.view(id).await.steps.iter().filter(|s| StepState::parse(&s.state).unwrap().held()).count();
+        let running = world.view(id).await.steps.iter().filter(|s| s.state.held()).count();
         assert!(running <= 2, "{running}");
         gate.add_permits(1);
     }
-    assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+    assert_eq!(world.ended(id).await.op.state.as_str(), "SUCCEEDED");
 }
 
 #[tokio::test]
@@ -396,11 +395,11 @@ async fn nobody_waits_for_the_hundreds_of_another() {
             gated.push(world.start(elsewhere(graph(&[(name.as_str(), &[])]), "acme", index)).await);
         }
         let id = world.start(elsewhere(graph(&DIAMOND), "beta", 0)).await;
-        assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
-        assert_ne!(world.view(gated[19]).await.op.state, "SUCCEEDED");
+        assert_eq!(world.ended(id).await.op.state.as_str(), "SUCCEEDED");
+        assert_ne!(world.view(gated[19]).await.op.state.as_str(), "SUCCEEDED");
         gate.add_permits(20);
         for id in gated {
-            assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+            assert_eq!(world.ended(id).await.op.state.as_str(), "SUCCEEDED");
         }
     })
     .await;
@@ -415,8 +414,8 @@ async fn a_step_whose_time_is_up_fails_and_is_undone() {
     let view = world.ended(id).await;
     let error = view.op.error.clone().unwrap();
     assert_eq!(
-        (view.op.state.as_str(), error["reason"].as_str(), error["step"].as_str()),
-        ("COMPENSATED", Some("STEP_FAILED"), Some("b"))
+        (view.op.state.as_str(), error.reason.as_str(), error.step.as_str()),
+        ("COMPENSATED", "STEP_FAILED", "b")
     );
     assert_eq!(world.driver.live(), Vec::<String>::new());
 }
@@ -430,7 +429,7 @@ async fn a_stopped_engine_ends_at_once_and_leaves_its_work_to_the_next() {
     let started = tokio::time::Instant::now();
     let world = world.restarted().await;
     assert!(started.elapsed() < std::time::Duration::from_secs(4));
-    assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+    assert_eq!(world.ended(id).await.op.state.as_str(), "SUCCEEDED");
     assert_eq!(world.driver.effects(), 5);
 }
 
@@ -452,8 +451,8 @@ async fn what_was_under_way_when_the_database_was_set_back_waits_for_an_operator
         assert!(world.db.park_unscoped(id, &restorer()).await.unwrap());
         assert!(!world.db.park_unscoped(id, &restorer()).await.unwrap(), "parking twice is as once");
         let view = world.view(id).await;
-        assert_eq!(view.op.state, "STUCK", "{:?}", shown(&view));
-        assert_eq!(view.op.error.unwrap()["code"], "RESTORED");
+        assert_eq!(view.op.state.as_str(), "STUCK", "{:?}", shown(&view));
+        assert_eq!(view.op.error.unwrap().code.as_str(), "RESTORED");
         assert_eq!(world.db.parkable_unscoped().await.unwrap(), []);
         // The call that was under way comes to its end and is not believed.
         gate.add_permits(1);
@@ -462,7 +461,7 @@ async fn what_was_under_way_when_the_database_was_set_back_waits_for_an_operator
             if live.contains(&resource("b")) { Ok(()) } else { Err(live) }
         })
         .await;
-        assert_eq!(world.view(id).await.op.state, "STUCK");
+        assert_eq!(world.view(id).await.op.state.as_str(), "STUCK");
         // An operator takes it up: whatever was made is undone.
         world
             .db
@@ -476,7 +475,7 @@ async fn what_was_under_way_when_the_database_was_set_back_waits_for_an_operator
             .await
             .unwrap();
         let view = world.ended(id).await;
-        assert_eq!(view.op.state, "COMPENSATED", "{:?} {:?}", view.op.error, shown(&view));
+        assert_eq!(view.op.state.as_str(), "COMPENSATED", "{:?} {:?}", view.op.error, shown(&view));
         assert_eq!(world.driver.live(), Vec::<String>::new());
     })
     .await;

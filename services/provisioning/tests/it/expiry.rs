@@ -81,9 +81,9 @@ async fn what_was_prolonged_or_made_anew_while_the_expirer_was_busy_stands() {
         }
         // All four are found to be due; the question about the first takes its time.
         let gate = Arc::new(Semaphore::new(0));
-        f.peers.0.lock().unwrap().gate = Some(gate.clone());
+        f.peers.state().gate = Some(gate.clone());
         let_expire(&f, &ids).await;
-        wait_for("the question", LIMIT, async || match &f.peers.0.lock().unwrap().gate {
+        wait_for("the question", LIMIT, async || match &f.peers.state().gate {
             None => Ok(()),
             Some(_) => Err("not asked"),
         })
@@ -163,6 +163,43 @@ async fn the_end_of_an_environment_is_said_as_a_time_and_taken_back() {
         let ttl = prost_types::Duration { seconds: 600, nanos: 0 };
         update(&f, "expire_time", Some(Ttl(ttl))).await.unwrap();
         assert!(expires(&f, "staging").await.unwrap() >= now + 600);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_that_may_not_be_taken_down_is_told_of() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        make(&f, "kept").await;
+        f.decide("provisioning.environments.delete", serde_json::json!({ "effect": "EFFECT_DENY" }));
+        let sql = format!(
+            "UPDATE timer SET due = 1 WHERE subject = '{0}'; UPDATE environment SET expire_time = '2001-01-01 00:00:00+00:00' WHERE name = '{0}'",
+            name("kept")
+        );
+        f.store
+            .upkeep::<(), pavior_store::StoreError, _>("a test", move |tx| {
+                let sql = sql.clone();
+                Box::pin(async move {
+                    tx.execute_unprepared(&sql).await?;
+                    Ok(())
+                })
+            })
+            .await
+            .unwrap();
+        wait_for("the finding", LIMIT, async || {
+            let request =
+                pb::DiagnoseResourcesRequest { parent: "organizations/acme".into(), ..Default::default() };
+            let told = f.projects().diagnose_resources(f.call(request)).await.unwrap().into_inner();
+            let found: Vec<_> = told.findings.iter().map(|one| (one.kind(), one.resource.clone())).collect();
+            if found != [(pb::resource_finding::Kind::Overdue, name("kept"))] {
+                return Err(format!("{found:?}"));
+            }
+            let advice = &told.findings[0].advice;
+            if advice.contains("give the environment a later end") { Ok(()) } else { Err(advice.clone()) }
+        })
+        .await;
     })
     .await;
 }

@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pavior_auth::{CallRules, InternalSigner, InternalVerifier, ServiceIdentity, authn_layer};
-use pavior_core::clock::{Clock, SystemClock};
-use pavior_core::id::SystemIds;
+use pavior_auth::ServiceIdentity;
 use pavior_core::principal::Principal;
 use pavior_driver::testing::FakeDriver;
 use pavior_driver::{
@@ -25,19 +23,19 @@ use pavior_proto::pavior::provisioning::v1::operation_service_client::OperationS
 use pavior_proto::pavior::provisioning::v1::pipeline_service_client::PipelineServiceClient;
 use pavior_proto::pavior::provisioning::v1::plan_service_client::PlanServiceClient;
 use pavior_proto::pavior::provisioning::v1::project_service_client::ProjectServiceClient;
-use pavior_provisioning::{Config, Deps, SealingKey};
+use pavior_provisioning::{Config, Deps, ROLE, SealingKey};
 use pavior_rpc::problem::{Decoded, from_rpc_status, from_status};
-use pavior_rpc::server::BoxLayer;
-use pavior_rpc::{StackOptions, Transport, local, stack};
+use pavior_rpc::{StackOptions, Transport, local};
 use pavior_runtime::HealthCheck;
 use pavior_testkit::db::TestDb;
+use pavior_testkit::{PAGE_TOKEN_KEY, ServiceHarness, SystemClock, SystemIds, meter};
 use prost::{Message, Name};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
 
 use crate::harness::alice;
-use crate::peers::{Peers, State};
+use crate::peers::Peers;
 
 pub(crate) const ACME: &str = "organizations/acme";
 pub(crate) const HELLO: &str = "organizations/acme/projects/hello";
@@ -168,11 +166,11 @@ impl Fixture {
     }
 
     /// With peers that are told something before the service starts.
-    pub(crate) async fn with(file: TestDb, tell: impl FnOnce(&mut State)) -> Self {
+    pub(crate) async fn with(file: TestDb, tell: impl FnOnce(&Peers)) -> Self {
         let peers = Peers::default();
+        tell(&peers);
         {
-            let mut state = peers.0.lock().unwrap();
-            tell(&mut state);
+            let mut state = peers.state();
             state.content = content();
             state.schema = json!({
                 "type": "object", "required": ["language"], "additionalProperties": false,
@@ -180,16 +178,7 @@ impl Fixture {
             });
         }
         let store = file.connect().await;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let ids = Arc::new(SystemIds);
-        let signers = ["gateway", "provisioning"].map(|role| (role, InternalSigner::generate().unwrap()));
-        let keys: Vec<_> =
-            signers.iter().map(|(role, signer)| ((*role).to_owned(), signer.public())).collect();
-        let verifier = InternalVerifier::new(keys, clock.clone()).unwrap();
-        let identity = |index: usize| {
-            let (role, signer) = &signers[index];
-            ServiceIdentity::new(role, signer.clone(), clock.clone(), ids.clone())
-        };
+        let harness = ServiceHarness::with(ROLE, &[], Arc::new(SystemClock), Arc::new(SystemIds));
         let driver = FakeDriver::new(
             "fake",
             &["git-repository", "ci-pipeline", "sql-database", "workload", "unheard-of"],
@@ -211,32 +200,22 @@ impl Fixture {
         ]);
         let deps = Deps {
             store: store.clone(),
-            clock: clock.clone(),
-            ids: ids.clone(),
-            identity: identity(1),
-            catalog: local(peers.clone()),
-            policy: local(peers.clone()),
-            audit: local(peers.clone()),
+            clock: harness.clock.clone(),
+            ids: harness.ids.clone(),
+            identity: harness.identity(ROLE).clone(),
+            catalog: peers.catalog.transport(),
+            policy: peers.policy.transport(),
+            audit: peers.audit.transport(),
             drivers: drivers.clone(),
             sealing_key: SealingKey::new([3; 32]),
-            meter: opentelemetry::global::meter("test"),
-            page_token_key: [7; 32],
+            meter: meter(),
+            page_token_key: PAGE_TOKEN_KEY,
             instance: "test".into(),
         };
         let component = pavior_provisioning::build(config, deps).await.unwrap();
-        let layer = authn_layer(
-            verifier,
-            pavior_provisioning::ROLE,
-            CallRules::of(&pavior_rpc::governance::services(pavior_provisioning::ROLE)).unwrap(),
-        );
-        let options = StackOptions {
-            name: "provisioning",
-            authn: Some(BoxLayer::new(layer)),
-            ..StackOptions::default()
-        };
-        let gateway = identity(0);
-        let transport =
-            pavior_testkit::governed(&gateway, local(stack(component.routes, options)), "provisioning");
+        let gateway = harness.identity("gateway").clone();
+        let server = harness.stack(component.routes, StackOptions::default());
+        let transport = harness.governed(local(server));
         let cancel = CancellationToken::new();
         for task in component.tasks {
             tokio::spawn((task.run)(cancel.clone()));
@@ -255,6 +234,10 @@ impl Fixture {
             cancel,
             _file: file,
         }
+    }
+
+    pub(crate) fn transport(&self) -> Transport {
+        self.transport.clone()
     }
 
     pub(crate) fn projects(&self) -> ProjectServiceClient<Transport> {
@@ -333,7 +316,7 @@ impl Fixture {
     }
 
     pub(crate) fn decide(&self, action: &str, decision: Value) {
-        self.peers.0.lock().unwrap().decisions.insert(action.to_owned(), decision);
+        self.peers.state().decisions.insert(action.to_owned(), decision);
     }
 }
 

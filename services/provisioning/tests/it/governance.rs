@@ -33,7 +33,7 @@ fn approval(groups: &[(&str, i32)]) -> Value {
 
 /// The questions of a stage, as `action resource class`.
 fn asked(f: &Fixture, stage: decision_pb::DecisionStage) -> Vec<String> {
-    let state = f.peers.0.lock().unwrap();
+    let state = f.peers.state();
     let questions = state.questions.iter().filter(|question| question.stage() == stage);
     questions
         .map(|question| {
@@ -48,7 +48,7 @@ fn asked(f: &Fixture, stage: decision_pb::DecisionStage) -> Vec<String> {
 }
 
 fn forget(f: &Fixture) {
-    f.peers.0.lock().unwrap().questions.clear();
+    f.peers.state().questions.clear();
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn what_needs_an_approval_by_itself_needs_it_with_its_project() {
         assert_eq!(waiting.state(), pb::operation_metadata::State::AwaitingApproval);
         assert_eq!(f.driver.effects(), 0);
         let plan = {
-            let state = f.peers.0.lock().unwrap();
+            let state = f.peers.state();
             let request = &state.approvals[&waiting.approval];
             let needed: Vec<(&str, i32)> = request
                 .requirements
@@ -108,7 +108,7 @@ async fn what_needs_an_approval_by_itself_needs_it_with_its_project() {
         let plan = f.plans().get_plan(f.call(pb::GetPlanRequest { name: plan })).await.unwrap().into_inner();
         let told: Vec<String> = plan.policy_checks.into_iter().map(|check| check.decision).collect();
         assert_eq!(told, (0..5).map(|at| format!("decision-{at}")).collect::<Vec<_>>());
-        f.peers.0.lock().unwrap().approvals.get_mut(&waiting.approval).unwrap().state = 2;
+        f.peers.state().approvals.get_mut(&waiting.approval).unwrap().state = 2;
         assert_eq!(problem(&f.wait(operation).await), None);
         let wanted = [
             "projects.create",
@@ -120,14 +120,14 @@ async fn what_needs_an_approval_by_itself_needs_it_with_its_project() {
         assert_eq!(asked(&f, decision_pb::DecisionStage::Plan), wanted);
         assert_eq!(asked(&f, decision_pb::DecisionStage::Execution), wanted, "all of it is asked once more");
         wait_for("the record of the operation", LIMIT, async || {
-            let records = f.peers.0.lock().unwrap().records.join("\n");
+            let records = f.peers.state().records.join("\n");
             // What changed is told as bytes.
             let bytes = |at: i32| format!("{:?}", format!("decision-{at}").as_bytes());
             let told = (0..5).all(|at| records.contains(bytes(at).trim_matches(['[', ']'])));
             if told { Ok(()) } else { Err(records) }
         })
         .await;
-        let state = f.peers.0.lock().unwrap();
+        let state = f.peers.state();
         let others = ["provisioning.projects.create", "catalog.entities.create"];
         let questions = state.questions.iter().filter(|question| !others.contains(&question.action.as_str()));
         for question in questions {
@@ -149,7 +149,7 @@ async fn what_is_no_longer_allowed_when_the_approval_comes_does_not_begin() {
     f.decide("provisioning.environments.create", approval(&[("platform", 1)]));
     let operation = f.projects().create_project(f.call(hello())).await.unwrap().into_inner();
     f.decide("provisioning.pipelines.run", guardrail("no-runs"));
-    f.peers.0.lock().unwrap().approvals.get_mut(&metadata(&operation).approval).unwrap().state = 2;
+    f.peers.state().approvals.get_mut(&metadata(&operation).approval).unwrap().state = 2;
     let done = f.wait(operation).await;
     let problem = problem(&done).unwrap();
     assert!(problem.starts_with("GUARDRAIL_DENIED") && problem.contains("no-runs says no"), "{problem}");
@@ -227,7 +227,7 @@ async fn what_may_not_be_done_to_the_catalog_is_not_done_with_a_project() {
         assert_eq!(f.driver.effects(), 0);
         f.decide("catalog.entities.create", json!({ "effect": "EFFECT_ALLOW" }));
         let asked_alone = {
-            let state = f.peers.0.lock().unwrap();
+            let state = f.peers.state();
             state.questions.iter().find(|one| one.action == "catalog.entities.create").cloned().unwrap()
         };
         let (facts, context) = (asked_alone.resource.unwrap(), asked_alone.context.unwrap());
@@ -244,7 +244,7 @@ async fn what_may_not_be_done_to_the_catalog_is_not_done_with_a_project() {
         // Somebody has moved it and labelled it since: what is asked about is how it is now.
         let entity = format!("{ACME}/kinds/component/entities/hello");
         {
-            let mut state = f.peers.0.lock().unwrap();
+            let mut state = f.peers.state();
             let entity = state.entities.get_mut(&entity).unwrap();
             entity.owner = format!("{ACME}/groups/search");
             entity.labels.insert("tier".to_owned(), "gold".to_owned());
@@ -255,7 +255,7 @@ async fn what_may_not_be_done_to_the_catalog_is_not_done_with_a_project() {
         assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "GUARDRAIL_DENIED"));
         assert_eq!(decoded.preconditions[0].subject, "gold-is-kept");
         let facts = {
-            let state = f.peers.0.lock().unwrap();
+            let state = f.peers.state();
             let question =
                 state.questions.iter().find(|one| one.action == "catalog.entities.delete").cloned();
             question.unwrap().resource.unwrap()
@@ -267,7 +267,7 @@ async fn what_may_not_be_done_to_the_catalog_is_not_done_with_a_project() {
         assert_eq!((facts.owner, facts.labels.len()), (format!("{ACME}/groups/search"), 1));
 
         // What is gone from the catalog already is not removed from it.
-        f.peers.0.lock().unwrap().entities.clear();
+        f.peers.state().entities.clear();
         let done = f.wait(f.projects().delete_project(f.call(delete())).await.unwrap().into_inner()).await;
         assert_eq!(problem(&done), None);
     })
@@ -351,7 +351,7 @@ async fn nobody_is_asked_to_approve_a_run_of_what_is_not_known() {
             assert_eq!(decoded.preconditions[0].subject, "fake");
             assert!(decoded.message.contains("driver `fake`"), "{}", decoded.message);
         }
-        assert_eq!(f.peers.0.lock().unwrap().approvals.len(), 0);
+        assert_eq!(f.peers.state().approvals.len(), 0);
         // A commit is what it is, whatever the driver says.
         let request = run("0123456789abcdef0123456789abcdef01234567", false);
         let waiting = f.pipelines().run_pipeline(f.call(request)).await.unwrap().into_inner();

@@ -6,16 +6,17 @@ use std::time::Duration;
 use pavior_core::audit::{PrincipalKind as ActingKind, PrincipalRef};
 use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id::SystemIds;
-use pavior_core::principal::{Principal, PrincipalKind};
+use pavior_core::principal::Principal;
 use pavior_driver::Registry;
 use pavior_driver::testing::FakeDriver;
+use pavior_provisioning::domain::operation::StateChange;
 use pavior_provisioning::domain::plan::{Action, Artifact, Change, Kind, Plan, Spec};
 use pavior_provisioning::domain::teardown;
 use pavior_provisioning::engine::seal::SealingKey;
 use pavior_provisioning::engine::{Engine, EngineConfig, Faults};
 use pavior_provisioning::store::migration::Migrator;
 use pavior_provisioning::store::{
-    Admission, Caller, Db, NewOperation, NewProject, OperationView, Ownership, Seen, Started,
+    Accepted, Admission, Caller, Db, NewOperation, NewProject, OperationView, Ownership, Seen,
 };
 use pavior_store::outbox::Limits;
 use pavior_testkit::db::TestDb;
@@ -34,17 +35,7 @@ pub(crate) const RETRY: &str = "provisioning.operations.retry";
 pub(crate) const PROJECT: &str = "organizations/acme/projects/p";
 
 pub(crate) fn alice() -> Principal {
-    Principal {
-        kind: PrincipalKind::User,
-        name: "organizations/acme/users/alice".into(),
-        organization: "acme".into(),
-        subject: "alice".into(),
-        groups: vec![],
-        email: None,
-        display_name: None,
-        installation_operator: false,
-        on_behalf_of: None,
-    }
+    pavior_testkit::user("acme", "alice")
 }
 
 /// Alice, asking for something without a gateway.
@@ -169,12 +160,12 @@ impl World {
 
     pub(crate) async fn start(&self, plan: Plan) -> Uuid {
         let new = new_operation(plan);
-        match self.db.accept(new).await.unwrap() {
-            Started::New(id) => {
+        match self.db.accept_unscoped(new).await.unwrap() {
+            Accepted::Fresh(view) => {
                 self.engine.wake();
-                id
+                view.op.id
             }
-            Started::Before(_) | Started::Nothing => panic!("no request id was given"),
+            Accepted::Replayed(_) | Accepted::Nothing => panic!("no request id was given"),
         }
     }
 
@@ -224,8 +215,10 @@ impl World {
         }
         events
             .into_iter()
-            .map(|event| format!("{} {}", event.step, event.body["state"].as_str().unwrap_or_default()))
-            .map(|line| line.trim().to_owned())
+            .map(|event| match event.change {
+                StateChange::Operation(state) => state.to_string(),
+                StateChange::Step(step) => format!("{} {}", step.name, step.state),
+            })
             .collect()
     }
 }
@@ -251,7 +244,7 @@ pub(crate) fn new_operation(plan: Plan) -> NewOperation {
         project: (plan.kind == Kind::CreateProject).then(|| NewProject {
             display_name: String::new(),
             owner: "organizations/acme/groups/g".into(),
-            labels: json!({}),
+            labels: Default::default(),
         }),
         plan,
         principal: alice(),
@@ -363,9 +356,9 @@ async fn teardown_at(world: &World, project: &str) -> Plan {
             resource_definition: row.resource_definition,
             driver: row.driver,
             driver_version: row.driver_version,
-            depends_on: serde_json::from_value(row.depends_on).unwrap(),
+            depends_on: row.depends_on,
             monthly_cost: row.monthly_cost,
-            spec: Spec::from_json(&row.spec).unwrap(),
+            spec: row.spec,
             identity: row.identity,
         })
         .collect();

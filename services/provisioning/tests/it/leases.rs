@@ -7,9 +7,11 @@ use std::time::Duration;
 use pavior_core::clock::{Clock as _, ManualClock, SystemClock};
 use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_provisioning::engine::{EngineConfig, FaultPoint};
+use pavior_provisioning::store::entity::step;
 use pavior_store::outbox;
 use pavior_testkit::db::{TestDb, both};
 use pavior_testkit::wait_for;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -26,7 +28,8 @@ fn clock() -> Arc<ManualClock> {
 
 /// The fence of the only step, and until when it is held.
 async fn claim(world: &World, id: Uuid) -> (i64, i64) {
-    let step = world.view(id).await.steps.remove(0);
+    let step = step::Entity::find().filter(step::Column::Operation.eq(id));
+    let step = step.one(world.db.store().read()).await.unwrap().unwrap();
     (step.fence, step.lease_until)
 }
 

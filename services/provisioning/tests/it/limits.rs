@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pavior_driver::testing::{Behaviour, CallKind};
-use pavior_provisioning::domain::state::StepState;
 use pavior_provisioning::engine::EngineConfig;
 use pavior_provisioning::store::SERVICE;
 use pavior_provisioning::store::entity::step;
@@ -33,7 +32,7 @@ async fn held(world: &World, ids: &[Uuid]) -> usize {
     let mut held = 0;
     for id in ids {
         let view = world.view(*id).await;
-        held += view.steps.iter().filter(|step| StepState::parse(&step.state).unwrap().held()).count();
+        held += view.steps.iter().filter(|step| step.state.held()).count();
     }
     held
 }
@@ -42,7 +41,7 @@ async fn held(world: &World, ids: &[Uuid]) -> usize {
 async fn held_by(world: &World, organization: &str) -> usize {
     let rows = step::Entity::find().filter(step::Column::Organization.eq(organization));
     let rows = rows.all(world.db.store().read()).await.unwrap();
-    rows.iter().filter(|step| StepState::parse(&step.state).unwrap().held()).count()
+    rows.iter().filter(|step| step.state.held()).count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,7 +95,7 @@ async fn nothing_is_claimed_that_has_no_slot() {
         assert_eq!(world.engine.free_for(), None);
         leaves.add_permits(12);
         for id in ids {
-            assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+            assert_eq!(world.ended(id).await.op.state.as_str(), "SUCCEEDED");
         }
     })
     .await;
@@ -143,7 +142,7 @@ async fn a_call_whose_claim_cannot_be_renewed_is_dropped_before_the_claim_ends()
         release.notify_one();
         stall.await.unwrap();
         let view = world.ended(id).await;
-        assert_eq!(view.op.state, "SUCCEEDED", "{:?} {:?}", shown(&view), view.op.error);
+        assert_eq!(view.op.state.as_str(), "SUCCEEDED", "{:?} {:?}", shown(&view), view.op.error);
         assert_eq!(world.driver.effects(), 1);
     })
     .await;
@@ -170,7 +169,7 @@ async fn a_step_without_room_waits_for_its_turn_and_not_for_a_worker() {
         assert_eq!(oldest(Some((8, 1))).await, None, "its organization has none");
         assert!(oldest(Some((8, 64))).await.is_some(), "nobody takes it");
         gate.add_permits(2);
-        assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+        assert_eq!(world.ended(id).await.op.state.as_str(), "SUCCEEDED");
     })
     .await;
 }
@@ -203,7 +202,7 @@ async fn nothing_is_carried_out_before_the_histories_are_known_to_fit() {
     assert_eq!(world.driver.calls().len(), 1);
     world.db.history().set(None);
     world.engine.wake();
-    assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+    assert_eq!(world.ended(id).await.op.state.as_str(), "SUCCEEDED");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -257,7 +256,7 @@ async fn an_organization_has_no_more_under_way_than_it_may() {
             .await;
         }
         for id in ids.into_iter().chain([beta]) {
-            assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+            assert_eq!(world.ended(id).await.op.state.as_str(), "SUCCEEDED");
         }
     })
     .await;
@@ -282,7 +281,7 @@ async fn an_orderly_stop_ends_what_is_under_way_and_begins_nothing() {
         assert_eq!(shown(&view), ["a DONE", "b READY"]);
         assert_eq!(world.driver.calls().len(), 1);
         let world = world.restarted().await;
-        assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+        assert_eq!(world.ended(id).await.op.state.as_str(), "SUCCEEDED");
     })
     .await;
 }
@@ -301,7 +300,7 @@ async fn what_was_done_is_recorded_in_a_full_outbox_and_nothing_more_begins() {
         .await;
         let second = world.start(elsewhere(graph(&[("b", &[])]), "acme", 2)).await;
         gate.add_permits(1);
-        assert_eq!(world.ended(first).await.op.state, "SUCCEEDED", "its end is recorded");
+        assert_eq!(world.ended(first).await.op.state.as_str(), "SUCCEEDED", "its end is recorded");
         let rows = async || pavior_store::outbox::waiting_ids(world.db.store(), SERVICE).await.unwrap().len();
         assert_eq!(rows().await, 4);
         for _ in 0..20 {
@@ -316,7 +315,7 @@ async fn what_was_done_is_recorded_in_a_full_outbox_and_nothing_more_begins() {
         });
         assert_eq!(delivered.await.unwrap(), 4);
         world.engine.wake();
-        assert_eq!(world.ended(second).await.op.state, "SUCCEEDED");
+        assert_eq!(world.ended(second).await.op.state.as_str(), "SUCCEEDED");
     })
     .await;
 }

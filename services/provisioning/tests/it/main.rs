@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod cancel;
+mod conformance;
 mod crash;
 mod diagnosis;
 mod engine;

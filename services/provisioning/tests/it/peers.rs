@@ -2,11 +2,8 @@
 //! everything. Real servers, small ones.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use futures::future::BoxFuture;
 use pavior_proto::pavior::audit::internal::v1::{
     AppendRecordsRequest, AppendRecordsResponse, GetProducerStateRequest, ProducerState,
 };
@@ -17,44 +14,13 @@ use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as policy;
 use pavior_rpc::convert::{self, from_json, to_struct};
 use pavior_rpc::{ErrorReason, Problem};
+use pavior_testkit::fake::Fake;
 use prost::Message;
 use serde_json::{Value, json};
-use tonic::body::Body;
-use tonic::server::UnaryService;
-use tonic::{Request, Response, Status};
-
-/// One method as a function.
-struct Method<F>(F);
-
-impl<Q, A, F> UnaryService<Q> for Method<F>
-where
-    F: Fn(Q) -> Result<A, Status>,
-{
-    type Response = A;
-    type Future = std::future::Ready<Result<Response<A>, Status>>;
-
-    fn call(&mut self, request: Request<Q>) -> Self::Future {
-        std::future::ready((self.0)(request.into_inner()).map(Response::new))
-    }
-}
-
-async fn unary<Q, A>(
-    request: http::Request<Body>,
-    method: impl Fn(Q) -> Result<A, Status>,
-) -> http::Response<Body>
-where
-    Q: Message + Default + Send + 'static,
-    A: Message + Default + Send + 'static,
-{
-    let codec = tonic_prost::ProstCodec::<A, Q>::default();
-    tonic::server::Grpc::new(codec).unary(Method(method), request).await
-}
+use tonic::Status;
 
 #[derive(Default)]
 pub(crate) struct State {
-    pub(crate) catalog_down: bool,
-    pub(crate) policy_down: bool,
-    pub(crate) audit_down: bool,
     /// The next question waits here.
     pub(crate) gate: Option<Arc<tokio::sync::Semaphore>>,
     pub(crate) content: Value,
@@ -73,32 +39,96 @@ pub(crate) struct State {
     pub(crate) producer: ProducerState,
 }
 
-/// All peers in one.
-#[derive(Clone, Default)]
-pub(crate) struct Peers(pub(crate) Arc<Mutex<State>>);
+/// The peers, which share what they know.
+#[derive(Clone)]
+pub(crate) struct Peers {
+    state: Arc<Mutex<State>>,
+    pub(crate) catalog: Fake,
+    pub(crate) policy: Fake,
+    pub(crate) audit: Fake,
+}
 
 const ACME: &str = "organizations/acme";
 
+impl Default for Peers {
+    fn default() -> Self {
+        let [catalog, policy, audit] = std::array::from_fn(|_| Fake::default());
+        let this = Self { state: Arc::default(), catalog, policy, audit };
+        this.on(&this.catalog, "catalog.v1.TemplateService/GetTemplateVersion", State::template_version);
+        this.on(&this.catalog, "catalog.v1.ResourceTypeService/MatchResourceDefinitions", State::matches);
+        this.on(&this.catalog, "catalog.v1.CatalogService/GetEntity", State::entity);
+        this.on(&this.catalog, "identity.v1.IdentityService/GetGroup", State::group);
+        let registration = "catalog.internal.v1.RegistrationService";
+        this.on(&this.catalog, &format!("{registration}/RegisterEntity"), State::register_entity);
+        this.on(&this.catalog, &format!("{registration}/UnregisterEntity"), State::unregister_entity);
+        this.on(&this.catalog, &format!("{registration}/ListDependents"), State::list_dependents);
+        this.on_gated("policy.internal.v1.DecisionService/Decide", State::decide);
+        this.on_gated("policy.internal.v1.DecisionService/BatchDecide", State::decide_all);
+        let approvals = "policy.internal.v1.OperationApprovalService";
+        this.on(&this.policy, &format!("{approvals}/CreateApproval"), State::ask);
+        this.on(&this.policy, &format!("{approvals}/BatchGetApprovals"), State::said);
+        this.on(&this.policy, &format!("{approvals}/CancelApproval"), State::cancel);
+        let recorder = "audit.internal.v1.RecorderService";
+        this.on(&this.audit, &format!("{recorder}/AppendRecords"), State::append);
+        this.on(&this.audit, &format!("{recorder}/GetProducerState"), State::producer_state);
+        this
+    }
+}
+
 impl Peers {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Answers a method, named without `pavior.`, from the state.
+    fn on<Q, A>(&self, fake: &Fake, method: &str, answer: fn(&mut State, Q) -> Result<A, Status>)
+    where
+        Q: Message + Default + 'static,
+        A: Message + 'static,
+    {
+        let state = self.state.clone();
+        fake.on(&format!("/pavior.{method}"), move |request| answer(&mut state.lock().unwrap(), request));
+    }
+
+    /// The same for a method of policy that waits at the gate first.
+    fn on_gated<Q, A>(&self, method: &str, answer: fn(&mut State, Q) -> Result<A, Status>)
+    where
+        Q: Message + Default + 'static,
+        A: Message + 'static,
+    {
+        let state = self.state.clone();
+        self.policy.on_async(&format!("/pavior.{method}"), move |request: Q| {
+            let state = state.clone();
+            async move {
+                let gate = state.lock().unwrap().gate.take();
+                if let Some(gate) = gate {
+                    gate.acquire().await.unwrap().forget();
+                }
+                answer(&mut state.lock().unwrap(), request)
+            }
+        });
+    }
+}
+
+impl State {
     fn template_version(
-        &self,
+        &mut self,
         request: catalog::GetTemplateVersionRequest,
     ) -> Result<catalog::TemplateVersion, Status> {
-        let state = self.0.lock().unwrap();
         let name = format!("{ACME}/templates/web-service/versions/1.0.0");
         if request.name != name && request.name != format!("{ACME}/templates/web-service/versions/stable") {
             return Err(Status::not_found("no such version"));
         }
         Ok(catalog::TemplateVersion {
             name,
-            parameter_schema_json: state.schema.to_string(),
-            content: to_struct(&state.content).ok(),
+            parameter_schema_json: self.schema.to_string(),
+            content: to_struct(&self.content).ok(),
             ..Default::default()
         })
     }
 
     fn matches(
-        &self,
+        &mut self,
         request: catalog::MatchResourceDefinitionsRequest,
     ) -> Result<catalog::MatchResourceDefinitionsResponse, Status> {
         if request.contexts.iter().any(|context| context.resource_type.ends_with("/tied")) {
@@ -134,168 +164,102 @@ impl Peers {
         Ok(catalog::MatchResourceDefinitionsResponse { matches })
     }
 
-    fn decide(&self, request: decision_pb::DecideRequest) -> Result<policy::Decision, Status> {
-        let mut state = self.0.lock().unwrap();
-        let approved = state.approvals.get(&request.approval).is_some_and(|approval| approval.state == 2);
-        let told = state.decisions.get(&request.action).cloned();
+    fn decide(&mut self, request: decision_pb::DecideRequest) -> Result<policy::Decision, Status> {
+        let approved = self.approvals.get(&request.approval).is_some_and(|approval| approval.state == 2);
+        let told = self.decisions.get(&request.action).cloned();
         let told = told.filter(|told| !(approved && told["effect"] == "EFFECT_REQUIRE_APPROVAL"));
         let mut decision = told.unwrap_or_else(|| json!({ "effect": "EFFECT_ALLOW" }));
-        decision["name"] = json!(format!("decision-{}", state.questions.len()));
-        state.questions.push(request);
+        decision["name"] = json!(format!("decision-{}", self.questions.len()));
+        self.questions.push(request);
         from_json(decision).map_err(|error| Status::internal(error.to_string()))
     }
 
     fn decide_all(
-        &self,
+        &mut self,
         request: decision_pb::BatchDecideRequest,
     ) -> Result<decision_pb::BatchDecideResponse, Status> {
         let decisions = request.requests.into_iter().map(|one| self.decide(one)).collect::<Result<_, _>>()?;
         Ok(decision_pb::BatchDecideResponse { decisions })
     }
 
-    fn ask(&self, request: decision_pb::CreateApprovalRequest) -> Result<policy::Approval, Status> {
-        let mut state = self.0.lock().unwrap();
+    fn ask(&mut self, request: decision_pb::CreateApprovalRequest) -> Result<policy::Approval, Status> {
         let mut wanted = request.approval.unwrap_or_default();
-        if let Some(there) = state.approvals.values().find(|there| there.operation == wanted.operation) {
+        if let Some(there) = self.approvals.values().find(|there| there.operation == wanted.operation) {
             return Ok(there.clone());
         }
-        wanted.name = format!("{ACME}/approvals/a{}", state.approvals.len());
+        wanted.name = format!("{ACME}/approvals/a{}", self.approvals.len());
         wanted.state = 1;
-        state.approvals.insert(wanted.name.clone(), wanted.clone());
+        self.approvals.insert(wanted.name.clone(), wanted.clone());
         Ok(wanted)
     }
 
     fn said(
-        &self,
+        &mut self,
         request: decision_pb::BatchGetApprovalsRequest,
     ) -> Result<decision_pb::BatchGetApprovalsResponse, Status> {
-        let state = self.0.lock().unwrap();
-        let found = request.names.iter().map(|name| state.approvals.get(name).cloned());
+        let found = request.names.iter().map(|name| self.approvals.get(name).cloned());
         let approvals: Option<_> = found.collect();
         let approvals = approvals.ok_or_else(|| Status::not_found("one of them"))?;
         Ok(decision_pb::BatchGetApprovalsResponse { approvals })
     }
 
     fn register_entity(
-        &self,
+        &mut self,
         request: registration_pb::RegisterEntityRequest,
     ) -> Result<catalog::Entity, Status> {
         let name = format!("{}/entities/{}", request.parent, request.entity_id);
         let of = ("pavior.dev/resource".to_owned(), request.resource);
-        let mut state = self.0.lock().unwrap();
-        if state.entities.get(&name).is_some_and(|there| there.annotations.get(&of.0) != Some(&of.1)) {
+        if self.entities.get(&name).is_some_and(|there| there.annotations.get(&of.0) != Some(&of.1)) {
             return Err(Status::already_exists("there is one"));
         }
         let annotations = [of].into();
         let entity =
             catalog::Entity { name: name.clone(), annotations, ..request.entity.unwrap_or_default() };
-        state.entities.insert(name, entity.clone());
+        self.entities.insert(name, entity.clone());
         Ok(entity)
     }
 
-    async fn gate(&self) {
-        let gate = self.0.lock().unwrap().gate.take();
-        if let Some(gate) = gate {
-            gate.acquire().await.unwrap().forget();
+    fn unregister_entity(&mut self, request: registration_pb::UnregisterEntityRequest) -> Result<(), Status> {
+        if self.entities_needed {
+            return Err(Status::failed_precondition("it is needed by others"));
+        }
+        self.entities.remove(&request.name);
+        Ok(())
+    }
+
+    fn list_dependents(
+        &mut self,
+        _: registration_pb::ListDependentsRequest,
+    ) -> Result<registration_pb::ListDependentsResponse, Status> {
+        Ok(registration_pb::ListDependentsResponse { entities: self.dependents.clone() })
+    }
+
+    fn entity(&mut self, request: catalog::GetEntityRequest) -> Result<catalog::Entity, Status> {
+        self.entities.get(&request.name).cloned().ok_or_else(|| Status::not_found("none"))
+    }
+
+    fn group(&mut self, request: identity_pb::GetGroupRequest) -> Result<identity_pb::Group, Status> {
+        match request.name.ends_with("/nobody") {
+            true => Err(Status::not_found("none")),
+            false => Ok(identity_pb::Group { name: request.name, ..Default::default() }),
         }
     }
 
-    async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
-        let path = request.uri().path().to_owned();
-        let down = {
-            let state = self.0.lock().unwrap();
-            [("catalog", state.catalog_down), ("policy", state.policy_down), ("audit", state.audit_down)]
-        };
-        if down.iter().any(|(service, down)| *down && path.contains(service)) {
-            return Status::unavailable("down").into_http();
-        }
-        let entities = |state: &Peers, name: &str| state.0.lock().unwrap().entities.get(name).cloned();
-        match path.rsplit('/').next().unwrap_or_default() {
-            "GetTemplateVersion" => unary(request, |q| self.template_version(q)).await,
-            "MatchResourceDefinitions" => unary(request, |q| self.matches(q)).await,
-            "RegisterEntity" => unary(request, |q| self.register_entity(q)).await,
-            "ListDependents" => {
-                unary(request, |_: registration_pb::ListDependentsRequest| {
-                    let entities = self.0.lock().unwrap().dependents.clone();
-                    Ok(registration_pb::ListDependentsResponse { entities })
-                })
-                .await
-            }
-            "GetEntity" => {
-                unary(request, |q: catalog::GetEntityRequest| {
-                    entities(&self, &q.name).ok_or_else(|| Status::not_found("none"))
-                })
-                .await
-            }
-            "GetGroup" => {
-                unary(request, |q: identity_pb::GetGroupRequest| match q.name.ends_with("/nobody") {
-                    true => Err(Status::not_found("none")),
-                    false => Ok(identity_pb::Group { name: q.name, ..Default::default() }),
-                })
-                .await
-            }
-            "UnregisterEntity" => {
-                unary(request, |q: registration_pb::UnregisterEntityRequest| {
-                    let mut state = self.0.lock().unwrap();
-                    if state.entities_needed {
-                        return Err(Status::failed_precondition("it is needed by others"));
-                    }
-                    state.entities.remove(&q.name);
-                    Ok(())
-                })
-                .await
-            }
-            "Decide" => {
-                self.gate().await;
-                unary(request, |q| self.decide(q)).await
-            }
-            "BatchDecide" => {
-                self.gate().await;
-                unary(request, |q| self.decide_all(q)).await
-            }
-            "CreateApproval" => unary(request, |q| self.ask(q)).await,
-            "BatchGetApprovals" => unary(request, |q| self.said(q)).await,
-            "CancelApproval" => {
-                unary(request, |q: decision_pb::CancelApprovalRequest| {
-                    let mut state = self.0.lock().unwrap();
-                    let approval =
-                        state.approvals.get_mut(&q.name).ok_or_else(|| Status::not_found("none"))?;
-                    approval.state = 5;
-                    Ok(approval.clone())
-                })
-                .await
-            }
-            "AppendRecords" => {
-                unary(request, |q: AppendRecordsRequest| {
-                    let last = q.events.last().map(|event| event.sequence).unwrap_or_default();
-                    let records = q.events.iter().map(|event| format!("{event:?}"));
-                    let mut state = self.0.lock().unwrap();
-                    state.records.extend(records);
-                    state.producer.last_sequence = last;
-                    state.producer.newest_epoch = q.producer.unwrap_or_default().epoch;
-                    Ok(AppendRecordsResponse { acknowledged_sequence: last })
-                })
-                .await
-            }
-            "GetProducerState" => {
-                unary(request, |_: GetProducerStateRequest| Ok(self.0.lock().unwrap().producer.clone())).await
-            }
-            other => Status::unimplemented(other.to_owned()).into_http(),
-        }
-    }
-}
-
-impl tower::Service<http::Request<Body>> for Peers {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+    fn cancel(&mut self, request: decision_pb::CancelApprovalRequest) -> Result<policy::Approval, Status> {
+        let approval = self.approvals.get_mut(&request.name).ok_or_else(|| Status::not_found("none"))?;
+        approval.state = 5;
+        Ok(approval.clone())
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let this = self.clone();
-        Box::pin(async move { Ok(this.answer(request).await) })
+    fn append(&mut self, request: AppendRecordsRequest) -> Result<AppendRecordsResponse, Status> {
+        let last = request.events.last().map(|event| event.sequence).unwrap_or_default();
+        self.records.extend(request.events.iter().map(|event| format!("{event:?}")));
+        self.producer.last_sequence = last;
+        self.producer.newest_epoch = request.producer.unwrap_or_default().epoch;
+        Ok(AppendRecordsResponse { acknowledged_sequence: last })
+    }
+
+    fn producer_state(&mut self, _: GetProducerStateRequest) -> Result<ProducerState, Status> {
+        Ok(self.producer.clone())
     }
 }

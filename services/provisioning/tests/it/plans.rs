@@ -73,7 +73,7 @@ async fn a_plan_is_shown_and_nothing_is_written() {
     assert_eq!(f.driver.effects(), 0);
     let plans = pb::ListPlansRequest { parent: ACME.into(), ..Default::default() };
     assert!(f.plans().list_plans(f.call(plans)).await.unwrap().into_inner().plans.is_empty());
-    assert!(f.peers.0.lock().unwrap().questions[0].dry_run);
+    assert!(f.peers.state().questions[0].dry_run);
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn a_kept_plan_is_shown_and_carried_out_once() {
 async fn let_expire(f: &Fixture, plan: &pb::Plan) {
     let rows = plan::Entity::find().filter(plan::Column::Name.eq(&plan.name));
     let mut row = rows.one(f.store.read()).await.unwrap().unwrap();
-    row.document["expire_time"] = row.document["create_time"].clone();
+    row.document.0.expire_time = row.document.0.create_time;
     let (id, document) = (row.id, row.document);
     f.store
         .upkeep::<(), pavior_store::StoreError, _>("a test", move |tx| {
@@ -200,7 +200,7 @@ async fn the_author_of_a_plan_stays_with_it() {
         );
         let bob = Principal { name: format!("{ACME}/users/bob"), subject: "bob".into(), ..alice() };
         let begun = f.plans().execute_plan(f.by(&bob, execute(&plan))).await.unwrap().into_inner();
-        let approval = f.peers.0.lock().unwrap().approvals[&metadata(&begun).approval].clone();
+        let approval = f.peers.state().approvals[&metadata(&begun).approval].clone();
         assert_eq!(
             (approval.requester.as_str(), approval.author.as_str()),
             (bob.name.as_str(), alice().name.as_str())
@@ -350,11 +350,11 @@ async fn policy_is_asked_before_anything_is_looked_at_for_a_plan() {
             (Intended::RunPipeline(run("main")), "provisioning.pipelines.run"),
             (Intended::RunPipeline(run("no-such-branch")), "provisioning.pipelines.run"),
         ] {
-            f.peers.0.lock().unwrap().questions.clear();
+            f.peers.state().questions.clear();
             let refusal = refused(f.plans().create_plan(f.call(planned(intended))).await);
             assert_eq!((refusal.code, refusal.reason.as_str()), (Code::PermissionDenied, "ACCESS_DENIED"));
             assert_eq!(refusal.metadata["action"], action);
-            let asked = f.peers.0.lock().unwrap().questions.iter().map(|one| one.stage()).collect::<Vec<_>>();
+            let asked = f.peers.state().questions.iter().map(|one| one.stage()).collect::<Vec<_>>();
             assert!(asked.iter().all(|stage| *stage == DecisionStage::Admission), "{asked:?}");
         }
         assert_eq!(f.driver.effects(), calls);
@@ -362,7 +362,7 @@ async fn policy_is_asked_before_anything_is_looked_at_for_a_plan() {
         assert_eq!((refusal.code, refusal.reason.as_str()), (Code::PermissionDenied, "ACCESS_DENIED"));
         // Each refusal is on its way to the audit log, under the name of who asked.
         wait_for("six records", Duration::from_secs(20), async || {
-            let records = f.peers.0.lock().unwrap().records.clone();
+            let records = f.peers.state().records.clone();
             let denied = |record: &&String| {
                 record.contains("policy denied `") && record.contains("organizations/acme/users/alice")
             };
@@ -373,7 +373,7 @@ async fn policy_is_asked_before_anything_is_looked_at_for_a_plan() {
         })
         .await;
         // Nobody writes into the log of another organization, which goes by what a record is about.
-        let records = f.peers.0.lock().unwrap().records.clone();
+        let records = f.peers.state().records.clone();
         let about: Vec<&String> = records.iter().filter(|record| record.contains(foreign)).collect();
         let [about] = about.as_slice() else { panic!("{about:?}") };
         assert!(about.contains(&format!("name: {ACME:?}")), "{about}");

@@ -8,7 +8,8 @@ use pavior_proto::google::longrunning as lro;
 use pavior_proto::pavior::governance::internal::v1::GetResourceFactsRequest;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_provisioning::domain::plan::Kind;
-use pavior_provisioning::domain::question::{self, Fate, Ground, Subject, Touched, Verb};
+use pavior_provisioning::domain::question::{Fate, Subject, Touched, Verb, WorksOn};
+use pavior_provisioning::domain::questions;
 use pavior_provisioning::error::Error;
 use pavior_provisioning::store::entity::environment;
 use pavior_provisioning::store::{NewEnvironment, NewOperation};
@@ -101,7 +102,7 @@ async fn project_with_environment(world: &World) -> environment::Model {
         ttl_seconds: None,
         expire_time: None,
     }];
-    world.db.accept(new).await.unwrap();
+    world.db.accept_unscoped(new).await.unwrap();
     let rows = environment::Entity::find().all(world.db.store().read()).await.unwrap();
     rows.into_iter().find(|row| row.name == name).unwrap()
 }
@@ -115,8 +116,8 @@ fn removal(environment: &environment::Model) -> NewOperation {
         template_version: String::new(),
         fate: Fate::Removed,
     };
-    let ground = Ground::new(project.clone(), vec![touched]);
-    plan.questions = question::questions(&plan, &Verb::on(project), &ground).unwrap();
+    let ground = WorksOn::new(project.clone(), vec![touched]);
+    plan.questions = questions::questions(&plan, &Verb::on(project), &ground).unwrap();
     let mut new = new_operation(plan);
     new.seen.insert(environment.name.clone(), (environment.uid, environment.revision));
     new
@@ -131,20 +132,20 @@ async fn a_project_is_taken_down_only_with_the_environments_that_were_planned_wi
         let mut deploy = new_operation(plan(Kind::Deploy, vec![]));
         deploy.plan.target.clone_from(&row.name);
         deploy.seen.insert(row.name.clone(), (row.uid, row.revision));
-        let deployed = world.db.accept(deploy.clone()).await;
+        let deployed = world.db.accept_unscoped(deploy.clone()).await;
         deployed.unwrap();
-        let refused = world.db.accept(removal(&row)).await.unwrap_err();
+        let refused = world.db.accept_unscoped(removal(&row)).await.unwrap_err();
         assert!(matches!(&refused, Error::Busy { name, .. } if name == PROJECT), "{refused}");
         // Nor is anything done twice with what was seen once, or with one that was made anew under the same name.
         deploy.id = uuid::Uuid::now_v7();
         deploy.plan.id = uuid::Uuid::now_v7();
-        let refused = world.db.accept(deploy.clone()).await.unwrap_err();
+        let refused = world.db.accept_unscoped(deploy.clone()).await.unwrap_err();
         assert!(matches!(&refused, Error::Busy { name, .. } if *name == row.name), "{refused}");
         let rows = environment::Entity::find().all(world.db.store().read()).await.unwrap();
         deploy.seen.insert(row.name.clone(), (uuid::Uuid::now_v7(), rows[0].revision));
-        let refused = world.db.accept(deploy).await.unwrap_err();
+        let refused = world.db.accept_unscoped(deploy).await.unwrap_err();
         assert!(matches!(&refused, Error::Busy { name, .. } if *name == row.name), "{refused}");
-        world.db.accept(removal(&rows[0])).await.unwrap();
+        world.db.accept_unscoped(removal(&rows[0])).await.unwrap();
         let left = environment::Entity::find().all(world.db.store().read()).await.unwrap();
         assert_eq!(left, []);
     })
@@ -159,15 +160,15 @@ async fn what_got_stuck_after_it_was_looked_at_is_not_taken_up_unasked() {
         let stays = Behaviour::Fail { retryable: false, message: "will not go".into() };
         world.driver.script(CallKind::Destroy, "a", [stays]);
         let id = world.start(graph(&DIAMOND[..2])).await;
-        assert_eq!(world.ended(id).await.op.state, "STUCK");
+        assert_eq!(world.ended(id).await.op.state.as_str(), "STUCK");
         let caller = by_alice(RETRY);
         let refused = world.db.retry_unscoped(id, &caller, None, 60_000_000, None).await.unwrap_err();
         let name = world.view(id).await.op.name;
         assert!(matches!(&refused, Error::Busy { operation, .. } if *operation == name), "{refused}");
-        assert_eq!(world.view(id).await.op.state, "STUCK");
+        assert_eq!(world.view(id).await.op.state.as_str(), "STUCK");
         world.db.retry_unscoped(id, &caller, Some(TakeUp::Rest), 60_000_000, None).await.unwrap();
         world.engine.wake();
-        assert_eq!(world.ended(id).await.op.state, "COMPENSATED");
+        assert_eq!(world.ended(id).await.op.state.as_str(), "COMPENSATED");
     })
     .await;
 }
@@ -190,7 +191,7 @@ async fn an_approval_that_is_gone_stops_only_its_own_operation() {
             asked.push(f.projects().create_environment(f.call(request)).await.unwrap().into_inner());
         }
         {
-            let mut state = f.peers.0.lock().unwrap();
+            let mut state = f.peers.state();
             state.approvals.remove(&metadata(&asked[1]).approval).unwrap();
             for operation in [&asked[0], &asked[2]] {
                 state.approvals.get_mut(&metadata(operation).approval).unwrap().state = 2;
@@ -220,15 +221,15 @@ async fn nobody_is_asked_about_an_operation_that_was_cancelled_while_policy_was_
             .unwrap()
             .into_inner();
         let approval = metadata(&asked).approval;
-        f.peers.0.lock().unwrap().policy_down = true;
+        f.peers.policy.set_down(true);
         let cancel = lro::CancelOperationRequest { name: asked.name.clone() };
         f.operations().cancel_operation(f.call(cancel)).await.unwrap();
         let done = f.wait(asked).await;
         assert!(problem(&done).unwrap().starts_with("CANCELLED"));
-        assert_eq!(f.peers.0.lock().unwrap().approvals[&approval].state, 1);
-        f.peers.0.lock().unwrap().policy_down = false;
+        assert_eq!(f.peers.state().approvals[&approval].state, 1);
+        f.peers.policy.set_down(false);
         pavior_testkit::wait_for("the request to be withdrawn", LIMIT, async || {
-            match f.peers.0.lock().unwrap().approvals[&approval].state {
+            match f.peers.state().approvals[&approval].state {
                 5 => Ok(()),
                 state => Err(state),
             }
@@ -271,7 +272,7 @@ async fn the_facts_of_one_resource_are_not_told_of_another() {
 #[tokio::test]
 async fn operations_wait_until_the_audit_log_was_compared_with() {
     both(|db| async {
-        let f = Fixture::with(db, |state| state.audit_down = true).await;
+        let f = Fixture::with(db, |peers| peers.audit.set_down(true)).await;
         let operation = f.projects().create_project(f.call(hello())).await.unwrap().into_inner();
         let name = operation.name.clone();
         for _ in 0..20 {
@@ -280,7 +281,7 @@ async fn operations_wait_until_the_audit_log_was_compared_with() {
             assert_eq!(metadata(&seen).state(), pb::operation_metadata::State::Queued);
         }
         assert_eq!(f.driver.effects(), 0);
-        f.peers.0.lock().unwrap().audit_down = false;
+        f.peers.audit.set_down(false);
         assert_eq!(problem(&f.wait(operation).await), None);
         assert!(f.driver.effects() > 0);
     })

@@ -8,7 +8,9 @@ use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_proto::google::longrunning as lro;
 use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_provisioning::domain::deployment::DeploymentState;
 use pavior_provisioning::domain::plan::{Action, Kind};
+use pavior_provisioning::domain::run::{RunCause, RunState};
 use pavior_provisioning::store::Retention;
 use pavior_testkit::db::{both, sqlite};
 use pavior_testkit::wait_for;
@@ -29,7 +31,7 @@ fn carol() -> Principal {
 
 /// How many records of an action by somebody have come to the audit service.
 fn records(f: &Fixture, action: &str, who: &str) -> usize {
-    let state = f.peers.0.lock().unwrap();
+    let state = f.peers.state();
     state.records.iter().filter(|record| record.contains(action) && record.contains(who)).count()
 }
 
@@ -148,7 +150,7 @@ async fn what_is_over_is_forgotten_and_what_is_needed_stays() {
         let refuse = Behaviour::Fail { retryable: false, message: "will not go".into() };
         world.driver.script(CallKind::Destroy, "a", [refuse]);
         let stuck = world.start(teardown_plan(&world).await).await;
-        assert_eq!(world.ended(stuck).await.op.state, "STUCK");
+        assert_eq!(world.ended(stuck).await.op.state.as_str(), "STUCK");
         let keep = Retention {
             operations: Duration::days(90),
             max_operations: 100,
@@ -184,7 +186,7 @@ async fn what_is_over_is_forgotten_and_what_is_needed_stays() {
             .await
             .unwrap();
         world.engine.wake();
-        assert_eq!(world.ended(stuck).await.op.state, "SUCCEEDED");
+        assert_eq!(world.ended(stuck).await.op.state.as_str(), "SUCCEEDED");
         assert_eq!(world.driver.live(), Vec::<String>::new());
     })
     .await;
@@ -235,13 +237,13 @@ async fn secrets_are_forgotten_once_later_ones_have_taken_their_place() {
         let given = |size: i32| json!({ "given": "${{ resources.a.password }}", "size": size });
         let second = change("b", Action::Create, &["a"], given(0));
         let id = world.start(plan(Kind::CreateProject, vec![first, second])).await;
-        assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+        assert_eq!(world.ended(id).await.op.state.as_str(), "SUCCEEDED");
         let update = async |size: i32| {
             let update = change("b", Action::Update, &[], given(size));
             world.start(plan(Kind::Run, vec![update])).await
         };
         for size in 1..=3 {
-            assert_eq!(world.ended(update(size).await).await.op.state, "SUCCEEDED");
+            assert_eq!(world.ended(update(size).await).await.op.state.as_str(), "SUCCEEDED");
         }
         let sweep = async |keep: &Retention| world.db.sweep_unscoped(keep).await.unwrap().secrets;
         assert_eq!(sweep(&keep_all()).await, 0);
@@ -252,7 +254,7 @@ async fn secrets_are_forgotten_once_later_ones_have_taken_their_place() {
         let few = Retention { max_secrets: 1, ..keep_all() };
         assert_eq!(sweep(&few).await, 0);
         gate.add_permits(1);
-        assert_eq!(world.ended(open).await.op.state, "SUCCEEDED");
+        assert_eq!(world.ended(open).await.op.state.as_str(), "SUCCEEDED");
         // Four were before the one that counts.
         assert_eq!((sweep(&few).await, sweep(&few).await), (3, 0));
         let short = Retention { secrets: Duration::days(30), ..keep_all() };
@@ -264,7 +266,7 @@ async fn secrets_are_forgotten_once_later_ones_have_taken_their_place() {
         let half = Behaviour::FailPartially { message: "half".into() };
         world.driver.script(CallKind::Apply, "b", [half]);
         let failed = world.ended(update(5).await).await;
-        assert_eq!(failed.op.state, "COMPENSATED", "{:?} {:?}", shown(&failed), failed.op.error);
+        assert_eq!(failed.op.state.as_str(), "COMPENSATED", "{:?} {:?}", shown(&failed), failed.op.error);
         assert_eq!(world.driver.inputs_of(&resource("b")).unwrap(), former);
         assert_eq!(former["given"], "s3cret-of-fake-1");
     })
@@ -303,10 +305,10 @@ async fn run_row(world: &World, number: i32, deployed: bool) {
         project: PROJECT.into(),
         pipeline: format!("{PROJECT}/pipelines/p"),
         name: format!("{PROJECT}/pipelines/p/runs/run-{number}"),
-        state: "SUCCEEDED".into(),
+        state: RunState::Succeeded,
         revision: String::new(),
         commit_id: String::new(),
-        cause: "CALL".into(),
+        cause: RunCause::Call,
         steps: serde_json::json!([]),
         artifacts: serde_json::json!([]),
         error: None,
@@ -321,7 +323,7 @@ async fn run_row(world: &World, number: i32, deployed: bool) {
         project: PROJECT.into(),
         environment: format!("{PROJECT}/environments/e"),
         name: format!("{PROJECT}/environments/e/deployments/d{number}"),
-        state: "ACTIVE".into(),
+        state: DeploymentState::Active,
         run: run.name.clone(),
         commit_id: String::new(),
         artifact: serde_json::json!({}),
@@ -375,6 +377,28 @@ async fn runs_that_must_stay_do_not_keep_the_others() {
         let left: Vec<String> = left.unwrap().into_iter().map(|run| run.name).collect();
         // Two are deployed, and one is what a deployment would take.
         assert_eq!(left, [1, 2, 4].map(|n| format!("{PROJECT}/pipelines/p/runs/run-{n}")));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_policy_denies_is_recorded_also_when_only_its_plan_was_asked_for() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.decide("provisioning.projects.create", json!({ "effect": "EFFECT_DENY" }));
+        for validate_only in [true, false] {
+            let request = pb::CreateProjectRequest { validate_only, ..hello() };
+            let denied = refused(f.projects().create_project(f.call(request)).await);
+            assert_eq!((denied.code, denied.reason.as_str()), (Code::PermissionDenied, "ACCESS_DENIED"));
+            let expected = if validate_only { 1 } else { 2 };
+            wait_for("the records", PATIENCE, async || {
+                match records(&f, "provisioning.projects.create", "users/alice") {
+                    found if found == expected => Ok(()),
+                    found => Err(found),
+                }
+            })
+            .await;
+        }
     })
     .await;
 }

@@ -7,7 +7,7 @@ use pavior_core::clock::{Clock as _, ManualClock, SystemClock};
 use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_driver::{Driver as _, FailureCode, ListRequest};
 use pavior_provisioning::domain::plan::{Action, Kind, Plan};
-use pavior_provisioning::store::entity::resource;
+use pavior_provisioning::domain::resource::Resource;
 use pavior_testkit::db::{TestDb, both};
 use pavior_testkit::wait_for;
 use serde_json::json;
@@ -68,7 +68,7 @@ fn replacing() -> Plan {
     )
 }
 
-async fn row(world: &World) -> resource::Model {
+async fn row(world: &World) -> Resource {
     let rows = world.db.resources_in_scope_unscoped(&resource("x")).await.unwrap();
     rows.into_iter().find(|row| row.name == resource("b")).unwrap()
 }
@@ -87,7 +87,7 @@ async fn ends_as_before(db: TestDb, way: Way) {
     let world = World::new(db).await;
     let made =
         world.start(plan(Kind::CreateProject, vec![change("b", Action::Create, &[], json!({"name": "b"}))]));
-    assert_eq!(world.ended(made.await).await.op.state, "SUCCEEDED");
+    assert_eq!(world.ended(made.await).await.op.state.as_str(), "SUCCEEDED");
     let before = row(&world).await;
     let (applies, made) = (calls(&world, CallKind::Apply), calls(&world, way.half));
     world.driver.script(way.half, "b", way.calls.clone());
@@ -105,7 +105,7 @@ async fn ends_as_before(db: TestDb, way: Way) {
     }
     let view = world.ended(id).await;
     let told = format!("{way:?}: {:?} {:?}", view.op.error, shown(&view));
-    assert_eq!(view.op.state, "COMPENSATED", "{told}");
+    assert_eq!(view.op.state.as_str(), "COMPENSATED", "{told}");
     let after = row(&world).await;
     // Exactly what the row says stands, made as it was before.
     assert_eq!(identities(&world).await, [after.identity.as_str()], "{told}");
@@ -134,7 +134,7 @@ async fn leaves_one_without_keys(db: TestDb, calls: Vec<Behaviour>) {
     world.driver.script(CallKind::Apply, "b", calls);
     world.driver.fail("f");
     let view = world.ended(world.start(replacing()).await).await;
-    assert_eq!(view.op.state, "COMPENSATED", "{:?}", shown(&view));
+    assert_eq!(view.op.state.as_str(), "COMPENSATED", "{:?}", shown(&view));
     assert_eq!(identities(&world).await, [row(&world).await.identity]);
 }
 
@@ -178,7 +178,7 @@ async fn a_call_is_told_until_when_the_claim_holds_as_of_its_own_begin() {
             let lease = Duration::from_millis(quick().lease_ms);
             assert!(end > clock.now() && end <= clock.now() + lease, "{nth}: {end} at {}", clock.now());
         }
-        assert_eq!(world.ended(id).await.op.state, "COMPENSATED");
+        assert_eq!(world.ended(id).await.op.state.as_str(), "COMPENSATED");
     })
     .await;
 }

@@ -8,6 +8,7 @@ use pavior_core::id::{IdGen, SystemIds};
 use pavior_proto::google::longrunning::{GetOperationRequest, Operation};
 use pavior_proto::pavior::provisioning::v1::RetryOperationRequest;
 use pavior_proto::pavior::provisioning::v1::operation_metadata::State;
+use pavior_provisioning::domain::failure::{Failure, FailureReason};
 use pavior_provisioning::restore::{GRACE, UnderWay, park, spare, under_way};
 use pavior_provisioning::store::entity::{environment, project, timer};
 use pavior_provisioning::store::{Admission, NewEnvironment};
@@ -41,15 +42,15 @@ async fn what_waits_for_people_is_parked_and_what_expires_is_spared() {
             expire_time: None,
         }];
         let id = new.id;
-        world.db.accept(new).await.unwrap();
-        assert_eq!(world.ended(id).await.op.state, "SUCCEEDED");
+        world.db.accept_unscoped(new).await.unwrap();
+        assert_eq!(world.ended(id).await.op.state.as_str(), "SUCCEEDED");
         let mut waiting = new_operation(elsewhere(graph(&DIAMOND), "acme", 2));
         waiting.admission = Admission::AskPeople;
         let waiting_id = waiting.id;
-        world.db.accept(waiting).await.unwrap();
+        world.db.accept_unscoped(waiting).await.unwrap();
         world.db.await_approval_unscoped(waiting_id, "organizations/acme/approvals/a").await.unwrap();
         let waiting = world.view(waiting_id).await.op;
-        assert_eq!(waiting.state, "AWAITING_APPROVAL");
+        assert_eq!(waiting.state.as_str(), "AWAITING_APPROVAL");
 
         let found = UnderWay { operations: vec![waiting.name], environments: vec![name.clone()] };
         let (clock, ids) = tools();
@@ -64,14 +65,11 @@ async fn what_waits_for_people_is_parked_and_what_expires_is_spared() {
         }
 
         let stuck = world.view(waiting_id).await;
-        assert_eq!(
-            (stuck.op.state.as_str(), &stuck.op.error.unwrap()["code"]),
-            ("STUCK", &json!("RESTORED"))
-        );
+        assert_eq!((stuck.op.state.as_str(), stuck.op.error.unwrap().code.as_str()), ("STUCK", "RESTORED"));
         // It was approved since: for all that it does not begin.
         let approved = ["organizations/acme/approvals/a".to_owned()];
         world.db.admit_unscoped(waiting_id, &approved, 60_000_000).await.unwrap();
-        assert_eq!(world.view(waiting_id).await.op.state, "STUCK");
+        assert_eq!(world.view(waiting_id).await.op.state.as_str(), "STUCK");
         assert_eq!(world.db.waiting_unscoped(10).await.unwrap(), []);
 
         let row = environment::Entity::find().all(store.read()).await.unwrap().remove(0);
@@ -82,17 +80,14 @@ async fn what_waits_for_people_is_parked_and_what_expires_is_spared() {
         assert_eq!(world.db.expired_unscoped(10).await.unwrap(), []);
 
         // It was refused since: nothing of it is left.
-        let why = json!({ "reason": "NOT_APPROVED", "step": "", "code": "NOT_APPROVED", "message": "no" });
+        let why = Failure::refusal(FailureReason::NotApproved, "no");
         let how = Some(TakeUp::Anew(Checked::Refused(why)));
         let caller = by_alice(RETRY);
         let rest = world.db.retry_unscoped(waiting_id, &caller, Some(TakeUp::Rest), 60_000_000, None);
         assert!(matches!(rest.await, Err(pavior_provisioning::Error::Busy { .. })), "it had not begun");
         world.db.retry_unscoped(waiting_id, &by_alice(RETRY), how, 60_000_000, None).await.unwrap();
         let ended = world.view(waiting_id).await.op;
-        assert_eq!(
-            (ended.state.as_str(), &ended.error.unwrap()["reason"]),
-            ("DENIED", &json!("NOT_APPROVED"))
-        );
+        assert_eq!((ended.state.as_str(), ended.error.unwrap().reason.as_str()), ("DENIED", "NOT_APPROVED"));
         assert_eq!(world.driver.effects(), 0);
         let projects = project::Entity::find().all(store.read()).await.unwrap();
         assert_eq!(projects.len(), 1, "what was to be made is forgotten");
@@ -135,7 +130,7 @@ async fn retried(f: &Fixture, operation: &Operation) -> Operation {
 }
 
 fn answer(f: &Fixture, request: &str, state: i32) {
-    f.peers.0.lock().unwrap().approvals.get_mut(request).unwrap().state = state;
+    f.peers.state().approvals.get_mut(request).unwrap().state = state;
 }
 
 #[tokio::test]
@@ -155,7 +150,7 @@ async fn what_had_not_begun_is_checked_anew_and_carried_out() {
         answer(&f, &request, 2);
         let done = f.wait(retried(&f, &asked).await).await;
         assert_eq!((metadata(&done).state(), problem(&done)), (State::Succeeded, None));
-        let state = f.peers.0.lock().unwrap();
+        let state = f.peers.state();
         let last = state.questions.iter().rev().find(|asked| asked.action == "provisioning.projects.create");
         assert_eq!(last.unwrap().approval, request);
     })
@@ -177,7 +172,7 @@ async fn what_cannot_be_carried_out_any_more_says_so_at_once() {
         // It holds nothing any more. Where policy has lost the request, people are asked anew.
         let asked = parked(&f).await;
         let request = metadata(&asked).approval;
-        let lost = f.peers.0.lock().unwrap().approvals.remove(&request);
+        let lost = f.peers.state().approvals.remove(&request);
         assert!(lost.is_some());
         let waits = retried(&f, &asked).await;
         let anew = metadata(&waits);
@@ -193,7 +188,7 @@ async fn whoever_restores_is_the_actor_of_what_is_put_off() {
     let f = Fixture::new(pavior_testkit::db::sqlite()).await;
     parked(&f).await;
     pavior_testkit::wait_for("the record", LIMIT, async || {
-        let state = f.peers.0.lock().unwrap();
+        let state = f.peers.state();
         let parked = |record: &&String| record.contains("is STUCK") && record.contains("os:root");
         match state.records.iter().filter(parked).count() {
             1 => Ok(()),

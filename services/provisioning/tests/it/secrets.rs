@@ -16,7 +16,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 async fn refused_fields(f: &Fixture, change: impl Fn(&mut Value)) -> Vec<String> {
     let mut wanted = content();
     change(&mut wanted);
-    f.peers.0.lock().unwrap().content = wanted;
+    f.peers.state().content = wanted;
     let decoded = refused(f.projects().create_project(f.call(hello())).await);
     assert_eq!((decoded.code, decoded.reason.as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
     decoded.violations.into_iter().map(|violation| violation.field).collect()
@@ -46,7 +46,7 @@ async fn a_template_gives_secrets_to_no_input_that_takes_none() {
     })
     .await;
     assert_eq!(fields, ["resources.entry.inputs.id", "resources.entry.inputs.labels.a"]);
-    assert_eq!((f.driver.effects(), f.peers.0.lock().unwrap().entities.len()), (0, 0));
+    assert_eq!((f.driver.effects(), f.peers.state().entities.len()), (0, 0));
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn a_secret_that_is_used_is_nowhere_in_the_clear() {
     let raw = f.raw();
     assert!(contains(&raw, "development.workload"), "the database is read as it is");
     assert!(!contains(&raw, &secret), "the database holds it in the clear");
-    let state = f.peers.0.lock().unwrap();
+    let state = f.peers.state();
     assert!(state.records.iter().all(|record| !record.contains(&secret)), "the audit log holds it");
     assert!(state.entities.values().all(|entity| !format!("{entity:?}").contains(&secret)));
 }

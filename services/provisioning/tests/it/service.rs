@@ -76,7 +76,7 @@ async fn a_project_comes_up_with_everything_that_belongs_to_it() {
             f.projects().get_resource(f.call(pb::GetResourceRequest { name: workload })).await.unwrap();
         assert!(!format!("{shown:?}").contains("s3cret-of"), "{shown:?}");
         let entity = format!("{ACME}/kinds/component/entities/hello");
-        let owner = f.peers.0.lock().unwrap().entities.get(&entity).map(|entity| entity.owner.clone());
+        let owner = f.peers.state().entities.get(&entity).map(|entity| entity.owner.clone());
         assert_eq!(owner.as_deref(), Some("organizations/acme/groups/payments"));
     })
     .await;
@@ -153,11 +153,11 @@ async fn a_guardrail_names_its_rule_and_its_fix_and_nothing_is_written() {
     assert_eq!(refused(gone).reason, "RESOURCE_NOT_FOUND");
     // The refusal itself is recorded.
     let until = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
-    while f.peers.0.lock().unwrap().records.is_empty() {
+    while f.peers.state().records.is_empty() {
         assert!(tokio::time::Instant::now() < until, "no record came");
         tokio::task::yield_now().await;
     }
-    assert!(f.peers.0.lock().unwrap().records[0].contains("denied"));
+    assert!(f.peers.state().records[0].contains("denied"));
 
     f.decide("provisioning.projects.create", json!({ "effect": "EFFECT_DENY" }));
     let decoded = refused(f.projects().create_project(f.call(hello())).await);
@@ -169,13 +169,13 @@ async fn peers_that_are_down_refuse_and_leave_nothing() {
     let f = Fixture::new(sqlite()).await;
     for catalog in [true, false] {
         {
-            let mut state = f.peers.0.lock().unwrap();
-            (state.catalog_down, state.policy_down) = (catalog, !catalog);
+            f.peers.catalog.set_down(catalog);
+            f.peers.policy.set_down(!catalog);
         }
         let decoded = refused(f.projects().create_project(f.call(hello())).await);
         assert_eq!((decoded.code, decoded.reason.as_str()), (Code::Unavailable, "DEPENDENCY_UNAVAILABLE"));
     }
-    f.peers.0.lock().unwrap().policy_down = false;
+    f.peers.policy.set_down(false);
     let list = pb::ListProjectsRequest { parent: ACME.into(), ..Default::default() };
     assert!(f.projects().list_projects(f.call(list)).await.unwrap().into_inner().projects.is_empty());
     f.project().await;
@@ -229,7 +229,7 @@ async fn a_failed_step_undoes_everything_and_is_seen_in_the_stream() {
         ("STEP_FAILED", "development.workload")
     );
     assert_eq!(f.driver.live(), Vec::<String>::new());
-    assert!(f.peers.0.lock().unwrap().entities.is_empty());
+    assert!(f.peers.state().entities.is_empty());
     let gone = f.projects().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await;
     assert_eq!(refused(gone).reason, "RESOURCE_NOT_FOUND");
     // The name is free again.
@@ -440,7 +440,7 @@ async fn people_are_asked_and_their_answer_is_followed() {
         );
         let effects = f.driver.effects();
         {
-            let mut state = f.peers.0.lock().unwrap();
+            let mut state = f.peers.state();
             let approval = state.approvals.get_mut(&waiting.approval).unwrap();
             assert_eq!(approval.plan_digest, waiting.plan_digest);
             approval.state = 2;
@@ -449,13 +449,13 @@ async fn people_are_asked_and_their_answer_is_followed() {
         assert_eq!(problem(&done), None);
         assert!(f.driver.effects() > effects);
         assert_eq!(f.environment("staging").await.state(), pb::environment::State::Active);
-        let stage = f.peers.0.lock().unwrap().questions.last().unwrap().stage;
+        let stage = f.peers.state().questions.last().unwrap().stage;
         assert_eq!(stage, 3, "asked once more before it began");
 
         let mut request = environment_request("second");
         request.environment.as_mut().unwrap().environment_class_id = "preview".into();
         let asked = f.projects().create_environment(f.call(request)).await.unwrap().into_inner();
-        f.peers.0.lock().unwrap().approvals.get_mut(&metadata(&asked).approval).unwrap().state = 3;
+        f.peers.state().approvals.get_mut(&metadata(&asked).approval).unwrap().state = 3;
         let done = f.wait(asked).await;
         assert!(problem(&done).unwrap().starts_with("NOT_APPROVED"), "{:?}", problem(&done));
         let name = format!("{HELLO}/environments/second");
@@ -476,7 +476,7 @@ async fn people_are_asked_and_their_answer_is_followed() {
         let done = f.wait(asked).await;
         assert!(problem(&done).unwrap().starts_with("CANCELLED"));
         pavior_testkit::wait_for("people to be told", std::time::Duration::from_secs(60), async || {
-            match f.peers.0.lock().unwrap().approvals[&approval].state {
+            match f.peers.state().approvals[&approval].state {
                 5 => Ok(()),
                 state => Err(state),
             }

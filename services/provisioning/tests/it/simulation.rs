@@ -53,7 +53,7 @@ async fn play(world: &World, scenario: &Scenario) -> Result<(), TestCaseError> {
     let id = world.start(graph(&nodes)).await;
     let mut view = world.ended(id).await;
     for _ in 0..12 {
-        if view.op.state != "STUCK" {
+        if view.op.state.as_str() != "STUCK" {
             break;
         }
         world.db.retry_unscoped(id, &by_alice(RETRY), Some(TakeUp::Rest), 60_000_000, None).await.unwrap();
@@ -69,11 +69,11 @@ async fn play(world: &World, scenario: &Scenario) -> Result<(), TestCaseError> {
     prop_assert_eq!(world.driver.live(), expected, "{}: {:?}", view.op.state, shown(&view));
     world.journal(id).await;
     // What is left is taken down; scripts that were not used up may get in the way, then an operator helps.
-    if view.op.state == "SUCCEEDED" {
+    if view.op.state.as_str() == "SUCCEEDED" {
         let id = world.start(teardown_plan(world).await).await;
         let mut view = world.ended(id).await;
         for _ in 0..12 {
-            if view.op.state != "STUCK" {
+            if view.op.state.as_str() != "STUCK" {
                 break;
             }
             world

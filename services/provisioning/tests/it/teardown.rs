@@ -18,7 +18,7 @@ fn delete() -> pb::DeleteProjectRequest {
 
 /// Somebody's component depends on that of the project.
 fn depend(f: &Fixture) {
-    f.peers.0.lock().unwrap().dependents = vec![CART.to_owned()];
+    f.peers.state().dependents = vec![CART.to_owned()];
 }
 
 async fn deleted(f: &Fixture) -> Operation {
@@ -47,12 +47,12 @@ async fn what_others_depend_on_is_not_taken_down() {
         }
         assert_eq!(f.driver.live(), live);
         // What is not known is not taken for a yes.
-        f.peers.0.lock().unwrap().catalog_down = true;
+        f.peers.catalog.set_down(true);
         let refused = refused(f.projects().delete_project(f.call(delete())).await);
         assert_eq!((refused.code, refused.reason.as_str()), (Code::Unavailable, "DEPENDENCY_UNAVAILABLE"));
-        f.peers.0.lock().unwrap().catalog_down = false;
+        f.peers.catalog.set_down(false);
 
-        f.peers.0.lock().unwrap().dependents.clear();
+        f.peers.state().dependents.clear();
         assert_eq!(problem(&deleted(&f).await), None);
         assert_eq!(f.driver.live(), Vec::<String>::new());
     })
@@ -65,7 +65,7 @@ async fn one_that_comes_to_depend_in_between_leaves_everything_as_it_was() {
         let f = Fixture::new(db).await;
         f.project().await;
         let live = f.driver.live();
-        f.peers.0.lock().unwrap().entities_needed = true;
+        f.peers.state().entities_needed = true;
         let operation = deleted(&f).await;
         assert_eq!(metadata(&operation).state(), pb::operation_metadata::State::Compensated);
         let said = problem(&operation).unwrap();
@@ -76,7 +76,7 @@ async fn one_that_comes_to_depend_in_between_leaves_everything_as_it_was() {
         assert_eq!((project.state(), project.active_operation.as_str()), (pb::project::State::Active, ""));
         assert_eq!(f.environment("development").await.state(), pb::environment::State::Active);
 
-        f.peers.0.lock().unwrap().entities_needed = false;
+        f.peers.state().entities_needed = false;
         assert_eq!(problem(&deleted(&f).await), None);
         assert_eq!(f.driver.live(), Vec::<String>::new());
     })

@@ -28,7 +28,7 @@ async fn deletions_follow_what_is_recorded() {
             .await;
         assert_eq!(problem(&done), None);
         // The template is gone; what was made from it can still be taken down.
-        f.peers.0.lock().unwrap().content = json!({});
+        f.peers.state().content = json!({});
         let name = format!("{HELLO}/environments/staging");
         let delete = pb::DeleteEnvironmentRequest { name: name.clone(), ..Default::default() };
         let done =
@@ -48,7 +48,7 @@ async fn deletions_follow_what_is_recorded() {
         assert!(answer.done);
         assert_eq!(response::<pb::Environment>(&answer), pb::Environment::default());
         // Whoever hears the same answer again has not taken down what was made since.
-        f.peers.0.lock().unwrap().content = content();
+        f.peers.state().content = content();
         let made = f.projects().create_environment(f.call(environment_request("staging"))).await.unwrap();
         assert_eq!(problem(&f.wait(made.into_inner()).await), None);
         let again = f.projects().delete_environment(f.call(missing.clone())).await.unwrap().into_inner();
@@ -66,7 +66,7 @@ async fn deletions_follow_what_is_recorded() {
         assert_eq!((went.name.as_str(), went.state()), (HELLO, pb::project::State::Deleting));
         assert_eq!(went.owner, "organizations/acme/groups/payments");
         assert_eq!(f.driver.live(), Vec::<String>::new());
-        assert!(f.peers.0.lock().unwrap().entities.is_empty());
+        assert!(f.peers.state().entities.is_empty());
         let list = pb::ListProjectsRequest { parent: ACME.into(), ..Default::default() };
         assert!(f.projects().list_projects(f.call(list)).await.unwrap().into_inner().projects.is_empty());
     })
@@ -143,7 +143,7 @@ async fn an_environment_whose_time_is_over_is_taken_down() {
         assert!(tokio::time::Instant::now() < until, "it still stands");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    let question = f.peers.0.lock().unwrap().questions.last().cloned().unwrap();
+    let question = f.peers.state().questions.last().cloned().unwrap();
     assert_eq!(question.principal.unwrap().name, "organizations/pavior/services/provisioning");
     assert_eq!(question.action, "provisioning.environments.delete");
 }
@@ -329,11 +329,11 @@ async fn no_secret_is_in_the_database_or_the_audit_trail() {
     let f = Fixture::new(sqlite()).await;
     f.project().await;
     let until = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
-    while f.peers.0.lock().unwrap().records.len() < 8 {
+    while f.peers.state().records.len() < 8 {
         assert!(tokio::time::Instant::now() < until, "records did not come");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    assert!(!format!("{:?}", f.peers.0.lock().unwrap().records).contains("s3cret-of"));
+    assert!(!format!("{:?}", f.peers.state().records).contains("s3cret-of"));
     use sea_orm::{ConnectionTrait, Statement};
     let db = f.store.read();
     let tables = [

@@ -12,7 +12,7 @@ const DEVELOPMENT: &str = "organizations/acme/projects/hello/environments/develo
 
 /// Gives every environment of the class `development` a second workload, which runs the same artifact.
 fn with_worker(f: &Fixture) {
-    let mut state = f.peers.0.lock().unwrap();
+    let mut state = f.peers.state();
     state.content["environments"]["development"]["resources"]["worker"] =
         json!({ "type": "workload", "inputs": { "command": ["${{ artifact.path }}", "work"] } });
 }

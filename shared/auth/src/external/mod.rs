@@ -164,7 +164,7 @@ impl TokenVerifier {
         if let Some((known, generation)) = self.inner.verified.get(&hash).await {
             if known.expires_at + LEEWAY_SECONDS <= now.unix_timestamp() {
                 self.inner.verified.invalidate(&hash).await;
-                return Err(Unauthenticated::new("expired"));
+                return Err(Unauthenticated::EXPIRED);
             }
             if let Some(issuer) = self.inner.issuers.get(&known.issuer)
                 && issuer.keys.generation(now).await == generation
@@ -234,7 +234,7 @@ impl Issuer {
             Some(Value::Array(many)) => many.iter().any(|one| one.as_str() == Some(&self.config.audience)),
             _ => false,
         };
-        if meant { Ok(expires_at) } else { Err(Unauthenticated::new("audience")) }
+        if meant { Ok(expires_at) } else { Err(Unauthenticated::wrong_audience(&self.config.audience)) }
     }
 
     fn principal(&self, claims: &Map<String, Value>) -> Result<Principal, Unauthenticated> {

@@ -11,9 +11,9 @@ use async_trait::async_trait;
 use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id::{IdGen, SystemIds};
 use pavior_driver::{
-    ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Health,
-    InvokeRequest, ListRequest, ListResponse, Observation, ObserveRequest, Outcome, PinRequest, PlanRequest,
-    PlanResponse, Sink, Success, ValidateRequest, Violation,
+    ApplyRequest, ArtifactContent, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode,
+    Health, InvokeRequest, ListRequest, ListResponse, Observation, ObserveRequest, Outcome, PinRequest,
+    PlanRequest, PlanResponse, ReadArtifactRequest, Sink, Success, ValidateRequest, Violation,
 };
 use pavior_proto::pavior::driver::v1 as pb;
 use pavior_rpc::Transport;
@@ -24,6 +24,7 @@ use pb::validate_response::Result as ValidateResult;
 use serde_json::Value;
 use tonic::{Code, Request, Status};
 
+use crate::artifact::{self, Broken};
 use crate::convert::{
     decode_failure, decode_listed, decode_observation, decode_plan, encode_context, encode_lookup,
     encode_prior, encode_sensitive, optional,
@@ -371,6 +372,28 @@ impl Driver for RemoteDriver {
         let pb::ListResponse { resources, next_page_token } = answer.into_inner();
         let resources = resources.into_iter().map(decode_listed).collect();
         Ok(ListResponse { resources, next_page_token })
+    }
+
+    async fn read_artifact(&self, request: ReadArtifactRequest) -> Result<ArtifactContent, Failure> {
+        if !self.agreed.can(pb::Capability::ReadArtifact) {
+            let message = format!("driver `{}` keeps no artifacts", self.info.id);
+            return Err(Failure::new(FailureCode::Unsupported, message));
+        }
+        let ReadArtifactRequest { organization, digest } = request;
+        let request = pb::ReadArtifactRequest { organization_id: organization, digest: digest.to_string() };
+        let driver = self.clone();
+        let explain = move |broken| match broken {
+            Broken::Failed(failure) => failure,
+            Broken::Malformed(err) => Failure::new(FailureCode::Internal, driver.malformed(&err)),
+            Broken::Status(status) => {
+                let code = refusal(&status).unwrap_or(FailureCode::Unavailable);
+                Failure::new(code, driver.no_answer(&status))
+            }
+        };
+        match self.client.clone().read_artifact(request).await {
+            Ok(parts) => artifact::decode(parts.into_inner(), explain).await,
+            Err(status) => Err(explain(Broken::Status(status))),
+        }
     }
 
     async fn health(&self) -> Health {

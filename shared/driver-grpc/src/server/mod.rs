@@ -3,13 +3,15 @@
 mod calls;
 
 use pavior_core::Fault;
+use pavior_core::digest::InvalidDigest;
 use std::fmt;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use pavior_driver::{
     ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, FailureCode, Health, InvokeRequest,
-    ListRequest, ListResponse, ObserveRequest, Outcome, PinRequest, PlanRequest, ValidateRequest,
+    ListRequest, ListResponse, ObserveRequest, Outcome, PinRequest, PlanRequest, ReadArtifactRequest,
+    ValidateRequest,
 };
 use pavior_proto::pavior::driver::v1 as pb;
 use pavior_rpc::{ErrorReason, Problem};
@@ -25,6 +27,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use crate::WireError;
+use crate::artifact::{self, Parts};
 use crate::convert::{
     decode_answer, decode_context, decode_lookup, decode_prior, decode_sensitive, encode_failure,
     encode_listed, encode_observation, encode_plan, optional,
@@ -353,6 +356,21 @@ impl DriverService for Adapter {
             })?;
         let resources = resources.into_iter().map(encode_listed).collect();
         Ok(Response::new(pb::ListResponse { resources, next_page_token }))
+    }
+
+    type ReadArtifactStream = Parts;
+
+    async fn read_artifact(
+        &self,
+        request: Request<pb::ReadArtifactRequest>,
+    ) -> Result<Response<Self::ReadArtifactStream>, Status> {
+        let pb::ReadArtifactRequest { organization_id: organization, digest } = request.into_inner();
+        let digest = digest.parse();
+        let digest = digest.map_err(|err: InvalidDigest| {
+            Problem::invalid_field("digest", Fault::Pattern, err.to_string())
+        })?;
+        let opened = self.driver.read_artifact(ReadArtifactRequest { organization, digest }).await;
+        Ok(Response::new(artifact::encode(opened)))
     }
 
     async fn health(&self, _: Request<pb::HealthRequest>) -> Result<Response<pb::HealthResponse>, Status> {

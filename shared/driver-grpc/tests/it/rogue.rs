@@ -66,6 +66,7 @@ impl DriverService for Rogue {
     type ApplyStream = BoxStream<'static, Result<pb::ApplyResponse, Status>>;
     type DestroyStream = BoxStream<'static, Result<pb::DestroyResponse, Status>>;
     type InvokeStream = BoxStream<'static, Result<pb::InvokeResponse, Status>>;
+    type ReadArtifactStream = BoxStream<'static, Result<pb::ReadArtifactResponse, Status>>;
 
     async fn handshake(
         &self,
@@ -116,6 +117,12 @@ impl DriverService for Rogue {
         Err(Status::internal("must not be asked without the capability"))
     }
     async fn list(&self, _: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+        unasked()
+    }
+    async fn read_artifact(
+        &self,
+        _: Request<pb::ReadArtifactRequest>,
+    ) -> Result<Response<Self::ReadArtifactStream>, Status> {
         unasked()
     }
     async fn health(&self, _: Request<pb::HealthRequest>) -> Result<Response<pb::HealthResponse>, Status> {

@@ -229,7 +229,7 @@ impl Problem {
         Self::new(Code::PermissionDenied, ErrorReason::AccessDenied, message).with("action", action)
     }
 
-    /// UNAUTHENTICATED, with no hint why.
+    /// UNAUTHENTICATED between services, with no hint why.
     pub fn unauthenticated() -> Self {
         let message = "the request has no valid credential";
         Self::new(Code::Unauthenticated, ErrorReason::Unauthenticated, message)

@@ -85,6 +85,17 @@ fn every_unknown_path_is_named() {
     assert_eq!(problem.violations.len(), bad.len());
     assert!(problem.violations.iter().all(|violation| violation.field == "update_mask"));
     assert!(merge(&current(), &Entity::default(), mask(&["*", "labels"]).as_ref()).is_err());
+    let text = |path: &str| {
+        let problem = merge(&current(), &Entity::default(), mask(&[path]).as_ref()).unwrap_err();
+        problem.violations[0].description.clone()
+    };
+    let nearest = |path: &str, field: &str| {
+        let start =
+            format!("path `{path}` does not name a field that can be updated; what can is `{field}`, ");
+        assert!(text(path).starts_with(&start), "{}", text(path));
+    };
+    nearest("displayName", "display_name");
+    nearest("onwer", "owner");
 }
 
 #[test]

@@ -189,6 +189,18 @@ async fn filters_give_the_same_rows_on_both_databases() {
 }
 
 #[tokio::test]
+async fn an_order_that_does_not_fit_is_refused_with_the_fields_that_do() {
+    let db = db::sqlite();
+    let fields = fields(&store(&db).await);
+    for name in ["nmae", "labels"] {
+        let error = fields.keyset(&[(vec![name.to_owned()], false)], Column::Uid).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("`{name}` cannot be sorted by; what can is `")), "{error}");
+        let (_, known) = error.split_once("; ").unwrap();
+        assert!(known.contains("`create_time`") && !known.contains("`labels`"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn filters_that_do_not_fit_are_refused_with_a_reason() {
     let db = db::sqlite();
     let store = store(&db).await;

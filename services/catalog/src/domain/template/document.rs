@@ -5,19 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::value::{MAX_DEPTH, deeper_than, inexact_paths};
 
+use super::MAX_DOCUMENT;
 use super::section::{self, TypeContract};
-use super::{MAX_DOCUMENT, VersionFields};
 use crate::domain::resource_type::properties;
 use crate::domain::violation_path as join;
-use crate::domain::{Violations, text, version};
+use crate::domain::{VersionFields, Violations, text, version};
 use crate::json::{Json, JsonMap, contains_nul, json};
 
 const KEYS: [&str; 8] =
     ["template", "version", "title", "description", "parameters", "project", "environments", "extensions"];
 /// Most environment classes.
 const MAX_CLASSES: usize = 32;
-/// Most resources of one section.
-pub(super) const MAX_RESOURCES: usize = 200;
 
 /// A document that is YAML, and nothing more yet.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Fields, Schema, Violations, text};
+use super::{Fields, Violations, text};
 use crate::json::{Json, json};
 
 pub(crate) use document::parse;
@@ -47,19 +47,6 @@ pub(crate) struct TemplateFields {
     pub(crate) channels: BTreeMap<String, Channel>,
     /// Empty before the first version that is not a pre-release.
     pub(crate) latest_version: String,
-}
-
-/// A published version. It never changes.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct VersionFields {
-    /// The id of its template.
-    pub(crate) template: String,
-    pub(crate) document: String,
-    pub(crate) digest: String,
-    pub(crate) parameter_schema: Schema,
-    pub(crate) environment_classes: Vec<String>,
-    /// The document as JSON, with `extends` resolved.
-    pub(crate) content: Json,
 }
 
 impl Fields for TemplateFields {
@@ -107,25 +94,6 @@ pub(crate) fn channels_from_json(json: &Json) -> Option<BTreeMap<String, Channel
         })
     };
     json.as_object()?.iter().map(|(id, kept)| Some((id.clone(), channel(kept)?))).collect()
-}
-
-impl Fields for VersionFields {
-    const SINGULAR: &'static str = "template version";
-    const TYPE: &'static str = "catalog.pavior.dev/TemplateVersion";
-
-    fn name(&self, organization: &str, id: &str) -> String {
-        format!("organizations/{organization}/templates/{}/versions/{id}", self.template)
-    }
-
-    fn check(&self, _organization: &str, _id: &str) -> Violations {
-        Violations::new()
-    }
-
-    fn snapshot(&self) -> Json {
-        let Self { template, document: _, digest, parameter_schema: _, environment_classes, content: _ } =
-            self;
-        json!({ "template": template, "digest": digest, "environmentClassIds": environment_classes })
-    }
 }
 
 /// Whether a text can be the name of a channel.

@@ -3,12 +3,13 @@
 use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::document::MAX_RESOURCES;
 use super::scope::{self, Names};
 use crate::domain::violation_path as join;
 use crate::domain::{Violations, text};
 use crate::json::{Json, JsonMap};
 
+/// Most resources of one section.
+const MAX_RESOURCES: usize = 200;
 /// The type that provisioning itself knows; an organization need not define it.
 pub(crate) const BUILT_IN_TYPE: &str = "catalog-entity";
 /// The type of a workload that names none, and the id of the workload among the resources.

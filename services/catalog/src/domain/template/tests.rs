@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::domain::VersionFields;
 use proptest::prelude::*;
 
 pub(crate) const GOOD: &str = r#"

@@ -107,7 +107,8 @@ pub struct TokenArgs {
     /// Says that this is for development: the issuer's key lies on this machine.
     #[arg(long)]
     pub dev: bool,
-    /// Whom the token is for, for example alice.
+    /// Whom the token is for, for example alice. A user whom the organization does not have is refused, as far as the
+    /// server can be asked.
     #[arg(long = "as", value_name = "USER")]
     pub subject: String,
     /// The organization of the user; what --organization says, or acme, when absent.
@@ -116,7 +117,7 @@ pub struct TokenArgs {
     /// The folder in which the server keeps its data.
     #[arg(long, env = "PAVIOR_DATA", hide_env_values = true)]
     pub data: PathBuf,
-    /// Groups that the token claims. May be repeated.
+    /// Groups that the token claims, for a user whom only an identity provider knows. May be repeated.
     #[arg(long)]
     pub group: Vec<String>,
     /// How long it is valid, in minutes.

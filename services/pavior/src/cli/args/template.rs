@@ -16,7 +16,8 @@ pub enum TemplateCommand {
         /// The golden path, for example web-service or web-service@1.0.0.
         template: String,
     },
-    /// Creates a version, the golden path too when it is the first, and points channels at it.
+    /// Creates a version, the golden path too when it is the first, and points channels at it. A channel that points at a
+    /// newer version stays there.
     Publish {
         /// The golden path's YAML document.
         file: PathBuf,

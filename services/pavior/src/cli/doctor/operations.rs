@@ -17,7 +17,7 @@ pub(super) async fn stuck(report: &mut Report, args: &ConnectionArgs) {
     match found(args).await {
         Ok(operations) => {
             for operation in &operations {
-                let (what, advice) = told(operation);
+                let (what, advice) = describe(operation);
                 report.problem("operations", what, advice);
             }
         }
@@ -46,7 +46,7 @@ async fn found(args: &ConnectionArgs) -> anyhow::Result<Vec<Operation>> {
     Ok(operations)
 }
 
-fn told(operation: &Operation) -> (String, String) {
+fn describe(operation: &Operation) -> (String, String) {
     let metadata = progress::metadata(operation).unwrap_or_default();
     let why = metadata.error.map_or_else(|| "the operation is stuck".to_owned(), |error| error.message);
     let (asked, name) = (output::time(metadata.create_time.as_ref()), &operation.name);
@@ -81,7 +81,7 @@ mod tests {
             metadata: prost_types::Any::from_msg(&metadata).ok(),
             ..Default::default()
         };
-        let (what, advice) = told(&operation);
+        let (what, advice) = describe(&operation);
         for part in ["operations/1`", "projects/shop`", "asked for at 2027-01-15", "step `entry`: no"] {
             assert!(what.contains(part), "{part} is missing in {what}");
         }

@@ -8,12 +8,12 @@ const PRODUCTION: &str = r#"
 @message("production of {resource.project} needs an approval; size {context.parameters.size}")
 @fix("ask the platform group") @docs("https://docs.example/production")
 forbid (principal, action in [Pavior::Action::"provisioning.environments.*"], resource)
-when { context has environment_class && context.environment_class == "production" };
+when { context has environment_class_id && context.environment_class_id == "production" };
 "#;
 
 fn production(action: &str) -> Input {
     let mut input = input("alice", &["payments"], action);
-    input.context.environment_class = Some("production".into());
+    input.context.environment_class_id = Some("production".into());
     input
 }
 

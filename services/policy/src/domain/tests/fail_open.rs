@@ -14,8 +14,8 @@ fn guardrail(when: &str) -> String {
 #[test]
 fn what_would_never_fire_is_refused_when_written() {
     for when in [
-        r#"context.environment_class == "production""#,
-        r#"context.enviroment_class == "production""#,
+        r#"context.environment_class_id == "production""#,
+        r#"context.enviroment_class_id == "production""#,
         r#"context.parameters.size == "xl""#,
         r#"context.parameters.getTag("size") == "xl""#,
         r#"resource.owner == Pavior::Group::"organizations/acme/groups/x""#,

@@ -12,12 +12,16 @@ use pavior_core::principal::EVERYONE;
 use pavior_core::{Principal, PrincipalKind};
 
 use super::action::{Action, Actions, Pattern};
-use super::combine::{Mode, Outcome};
+use super::combine::Outcome;
 use super::engine::{Binding, BoundPolicy, Compilation};
 use super::input::{Context, GivenApproval, GroupRef, Input, Resource, Stage};
-use super::role::{Member, Reach, Role, RoleBinding, RoleIndex};
+use super::policy::PolicyType;
+use super::policy_binding::Mode;
+use super::role::Role;
+use super::role_binding::{Member, Reach, RoleBinding};
+use super::role_index::RoleIndex;
 use super::schema::PolicySchema;
-use super::source::{PolicyType, check};
+use super::source::check;
 
 pub(crate) fn user(id: &str) -> Principal {
     Principal {
@@ -70,7 +74,7 @@ fn input(who: &str, groups: &[&str], action: &str) -> Input {
             kind: "provisioning.pavior.dev/Project".into(),
             owner: Some(group("payments")),
             project: Some("hello".into()),
-            environment_class: None,
+            environment_class_id: None,
             labels: BTreeMap::new(),
         },
         stage: Stage::Plan,

@@ -36,7 +36,7 @@ prop_compose! {
         asked.resource.owner = owner.map(group);
         asked.resource.project = project.map(str::to_owned);
         asked.context.new_owner = new_owner.map(group);
-        asked.context.environment_class = class.map(str::to_owned);
+        asked.context.environment_class_id = class.map(str::to_owned);
         asked.context.create_count = create_count;
         (asked, given.then(|| approval("d1", &[("platform", 1)])))
     }
@@ -87,7 +87,7 @@ const RULES: [(&str, &str); 9] = [
     ),
     (
         "guardrail",
-        r#"@approve("1 of group:platform") forbid (principal, action, resource) when { context has environment_class && context.environment_class == "production" };"#,
+        r#"@approve("1 of group:platform") forbid (principal, action, resource) when { context has environment_class_id && context.environment_class_id == "production" };"#,
     ),
     (
         "guardrail",

@@ -2,6 +2,17 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::store::column::enum_column;
+
+enum_column!(State of crate::domain::approval::State {
+    Pending = "PENDING",
+    Approved = "APPROVED",
+    Denied = "DENIED",
+    Expired = "EXPIRED",
+    Cancelled = "CANCELLED",
+    Invalidated = "INVALIDATED",
+});
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "approvals")]
@@ -13,7 +24,7 @@ pub struct Model {
     pub revision: i64,
     pub create_time: i64,
     pub update_time: i64,
-    pub state: String,
+    pub state: State,
     pub requester: String,
     pub on_behalf_of: Option<String>,
     pub author: String,

@@ -2,6 +2,27 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::store::column::enum_column;
+
+enum_column!(Stage of crate::domain::input::Stage {
+    Admission = "admission",
+    Plan = "plan",
+    Execution = "execution",
+});
+enum_column!(Effect of crate::domain::combine::Effect {
+    Allow = "ALLOW",
+    RequireApproval = "REQUIRE_APPROVAL",
+    Deny = "DENY",
+});
+enum_column!(
+    /// In the lists of reasons.
+    Level of crate::domain::annotation::Level {
+        Advisory = "LEVEL_ADVISORY",
+        Soft = "LEVEL_SOFT",
+        Hard = "LEVEL_HARD",
+    }
+);
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "decisions")]
@@ -17,8 +38,8 @@ pub struct Model {
     pub on_behalf_of: Option<String>,
     pub action: String,
     pub resource: String,
-    pub stage: String,
-    pub effect: String,
+    pub stage: Stage,
+    pub effect: Effect,
     pub reasons: String,
     pub warnings: String,
     pub shadow: String,

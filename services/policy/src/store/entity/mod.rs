@@ -1,6 +1,6 @@
 //! One module for each table.
 
-#![allow(unreachable_pub)] // what the derives make is `pub`
+#![allow(unreachable_pub, clippy::enum_variant_names)] // of what the derives make
 pub(crate) mod approval;
 pub(crate) mod approval_vote;
 pub(crate) mod decision;

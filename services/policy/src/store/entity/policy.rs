@@ -2,6 +2,13 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::store::column::enum_column;
+
+enum_column!(PolicyType of crate::domain::policy::PolicyType {
+    Access = "POLICY_TYPE_ACCESS",
+    Guardrail = "POLICY_TYPE_GUARDRAIL",
+});
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "policies")]
@@ -15,7 +22,7 @@ pub struct Model {
     pub update_time: i64,
     pub display_name: String,
     pub description: String,
-    pub policy_type: String,
+    pub policy_type: PolicyType,
     pub source: String,
     pub digest: String,
     pub text_revision: i64,

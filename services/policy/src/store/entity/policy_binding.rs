@@ -2,6 +2,15 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::store::column::enum_column;
+
+enum_column!(Mode of crate::domain::policy_binding::Mode {
+    Off = "MODE_OFF",
+    Shadow = "MODE_SHADOW",
+    Warn = "MODE_WARN",
+    Enforce = "MODE_ENFORCE",
+});
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "policy_bindings")]
@@ -16,7 +25,7 @@ pub struct Model {
     pub policy: String,
     pub projects: String,
     pub environment_class_ids: String,
-    pub mode: String,
+    pub mode: Mode,
     pub text_revision: Option<i64>,
 }
 

@@ -1,6 +1,8 @@
-//! Texts of policies, each as it was written once. `policy` is the id of the policy, the id the number of the revision.
+//! Revisions of policies. `policy` is the id of the policy, `id` the number of the revision.
 
 use sea_orm::entity::prelude::*;
+
+use super::policy::PolicyType;
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -14,7 +16,7 @@ pub struct Model {
     pub create_time: i64,
     pub update_time: i64,
     pub policy: String,
-    pub policy_type: String,
+    pub policy_type: PolicyType,
     pub source: String,
     pub digest: String,
     pub author: String,

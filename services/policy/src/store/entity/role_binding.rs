@@ -2,6 +2,13 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::store::column::enum_column;
+
+enum_column!(Reach of crate::domain::role_binding::Reach {
+    All = "REACH_ALL",
+    Owned = "REACH_OWNED",
+});
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "role_bindings")]
@@ -16,7 +23,7 @@ pub struct Model {
     pub role: String,
     pub members: String,
     pub scope: String,
-    pub reach: String,
+    pub reach: Reach,
 }
 
 /// No relations: what belongs together is read by organization.

@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::domain::deployment::DeploymentState;
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "deployment")]
@@ -13,7 +15,7 @@ pub struct Model {
     pub environment: String,
     pub resource: String,
     pub name: String,
-    pub state: String,
+    pub state: DeploymentState,
     pub run: String,
     pub commit_id: String,
     #[sea_orm(column_type = "JsonBinary")]

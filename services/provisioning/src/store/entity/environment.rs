@@ -3,6 +3,8 @@
 use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::environment::EnvironmentState;
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel, Serialize, Deserialize)]
 #[sea_orm(table_name = "environment")]
@@ -19,7 +21,7 @@ pub struct Model {
     pub parameters: Json,
     pub ttl_seconds: Option<i64>,
     pub expire_time: Option<TimeDateTimeWithTimeZone>,
-    pub state: String,
+    pub state: EnvironmentState,
     pub operation: String,
     pub creator: String,
     pub create_time: TimeDateTimeWithTimeZone,

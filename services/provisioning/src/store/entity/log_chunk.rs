@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use super::column::Typed;
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "log_chunk")]
@@ -14,7 +16,7 @@ pub struct Model {
     pub step: String,
     pub attempt: i32,
     #[sea_orm(column_type = "JsonBinary")]
-    pub lines: Json,
+    pub lines: Typed<Vec<(String, String)>>,
 }
 
 /// No relations: rows are joined by name.

@@ -1,5 +1,6 @@
 //! The tables, one file each.
 
+pub mod column;
 pub mod deployment;
 pub mod environment;
 pub mod event;

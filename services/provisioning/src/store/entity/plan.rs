@@ -2,6 +2,9 @@
 
 use sea_orm::entity::prelude::*;
 
+use super::column::Typed;
+use crate::domain::plan::Plan;
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "plan")]
@@ -15,7 +18,7 @@ pub struct Model {
     pub requester: String,
     pub digest: String,
     #[sea_orm(column_type = "JsonBinary")]
-    pub document: Json,
+    pub document: Typed<Plan>,
     pub intent: Option<Vec<u8>>,
     pub expire_time: Option<TimeDateTimeWithTimeZone>,
     pub operation: Option<String>,

@@ -1,7 +1,12 @@
 //! A project.
 
+use std::collections::BTreeMap;
+
 use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
+
+use super::column::Typed;
+use crate::domain::project::ProjectState;
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel, Serialize, Deserialize)]
@@ -17,8 +22,8 @@ pub struct Model {
     #[sea_orm(column_type = "JsonBinary")]
     pub parameters: Json,
     #[sea_orm(column_type = "JsonBinary")]
-    pub labels: Json,
-    pub state: String,
+    pub labels: Typed<BTreeMap<String, String>>,
+    pub state: ProjectState,
     pub operation: String,
     pub creator: String,
     pub create_time: TimeDateTimeWithTimeZone,

@@ -2,6 +2,10 @@
 
 use sea_orm::entity::prelude::*;
 
+use super::column::Typed;
+use crate::domain::plan::Spec;
+use crate::domain::resource::ResourceState;
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "resource")]
@@ -25,14 +29,14 @@ pub struct Model {
     #[sea_orm(column_type = "JsonBinary")]
     pub driver_state: Json,
     #[sea_orm(column_type = "JsonBinary")]
-    pub spec: Json,
+    pub spec: Typed<Spec>,
     pub sealed_inputs: String,
     pub url: String,
-    pub state: String,
+    pub state: ResourceState,
     pub generation: i64,
     pub fence: i64,
     #[sea_orm(column_type = "JsonBinary")]
-    pub depends_on: Json,
+    pub depends_on: Typed<Vec<String>>,
     pub monthly_cost: String,
     pub undoable: bool,
     pub create_time: TimeDateTimeWithTimeZone,

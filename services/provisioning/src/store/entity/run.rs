@@ -2,6 +2,10 @@
 
 use sea_orm::entity::prelude::*;
 
+use super::column::Typed;
+use crate::domain::failure::StepFailure;
+use crate::domain::run::{RunCause, RunState};
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "run")]
@@ -12,18 +16,17 @@ pub struct Model {
     pub project: String,
     pub pipeline: String,
     pub name: String,
-    pub state: String,
+    pub state: RunState,
     /// What was asked for.
     pub revision: String,
     pub commit_id: String,
-    /// `CALL` or `CREATION`.
-    pub cause: String,
+    pub cause: RunCause,
     #[sea_orm(column_type = "JsonBinary")]
     pub steps: Json,
     #[sea_orm(column_type = "JsonBinary")]
     pub artifacts: Json,
     #[sea_orm(column_type = "JsonBinary", nullable)]
-    pub error: Option<Json>,
+    pub error: Option<Typed<StepFailure>>,
     pub operation: String,
     pub creator: String,
     pub create_time: TimeDateTimeWithTimeZone,

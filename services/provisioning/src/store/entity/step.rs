@@ -2,6 +2,11 @@
 
 use sea_orm::entity::prelude::*;
 
+use super::column::Typed;
+use crate::domain::failure::StepFailure;
+use crate::domain::operation::{Prior, StepState};
+use crate::domain::plan::{Action, Spec};
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "step")]
@@ -15,16 +20,16 @@ pub struct Model {
     pub resource: String,
     pub driver: String,
     pub driver_version: String,
-    pub action: String,
+    pub action: Action,
     #[sea_orm(column_type = "JsonBinary")]
-    pub depends_on: Json,
+    pub depends_on: Typed<Vec<String>>,
     pub undoable: bool,
     #[sea_orm(column_type = "JsonBinary")]
-    pub spec: Json,
+    pub spec: Typed<Spec>,
     #[sea_orm(column_type = "JsonBinary", nullable)]
-    pub prior: Option<Json>,
+    pub prior: Option<Typed<Prior>>,
     pub subject: String,
-    pub state: String,
+    pub state: StepState,
     pub remains: bool,
     pub former_gone: bool,
     pub attempt: i32,
@@ -40,7 +45,7 @@ pub struct Model {
     #[sea_orm(column_type = "JsonBinary", nullable)]
     pub outputs: Option<Json>,
     #[sea_orm(column_type = "JsonBinary", nullable)]
-    pub error: Option<Json>,
+    pub error: Option<Typed<StepFailure>>,
     pub start_time: Option<TimeDateTimeWithTimeZone>,
     pub end_time: Option<TimeDateTimeWithTimeZone>,
 }

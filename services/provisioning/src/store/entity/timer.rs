@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::domain::timer::TimerKind;
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "timer")]
@@ -10,7 +12,7 @@ pub struct Model {
     pub id: Uuid,
     pub organization: String,
     pub due: i64,
-    pub kind: String,
+    pub kind: TimerKind,
     pub subject: String,
     pub attempt: i32,
 }

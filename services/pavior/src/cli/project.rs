@@ -1,0 +1,86 @@
+//! Commands about projects.
+
+use pavior_proto::pavior::platform::v1 as platform;
+use pavior_proto::pavior::provisioning::v1 as pb;
+
+use super::args::{ListArgs, ProjectCommand};
+use super::client::Client;
+use super::output::{self, Printer};
+use super::page::list_all;
+use super::{environment, operation};
+
+/// Lists projects.
+async fn projects(client: &Client, printer: Printer, list: &ListArgs) -> anyhow::Result<()> {
+    let parent = client.organization()?;
+    let all = list_all!(list, parent, client.projects(), list_projects, pb::ListProjectsRequest, projects);
+    printer.list(&all, &["project", "owner", "made from", "state", "created"], |p| {
+        vec![
+            output::id(&p.name),
+            output::id(&p.owner),
+            version(&p.template_version),
+            output::state(p.state().as_str_name(), "STATE_"),
+            output::time(p.create_time.as_ref()),
+        ]
+    })
+}
+
+fn version(name: &str) -> String {
+    let mut parts = name.split('/').skip(3).step_by(2);
+    format!("{}@{}", parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+}
+
+/// `pavior project`.
+pub(super) async fn project(
+    client: &Client,
+    printer: Printer,
+    command: ProjectCommand,
+) -> anyhow::Result<()> {
+    match command {
+        ProjectCommand::Create(asked) => operation::execute(client, printer, asked).await,
+        ProjectCommand::Delete(asked) => operation::execute(client, printer, asked).await,
+        ProjectCommand::List(list) => projects(client, printer, &list).await,
+        ProjectCommand::Show { project } => show_project(client, printer, &project).await,
+    }
+}
+
+async fn show_project(client: &Client, printer: Printer, project: &str) -> anyhow::Result<()> {
+    let name = client.full_name(project, &["projects"])?;
+    let overview = client
+        .platform()
+        .get_project_overview(platform::GetProjectOverviewRequest { name: format!("{name}/overview") })
+        .await?
+        .into_inner();
+    if printer.is_json() {
+        return printer.one(&overview, &[]);
+    }
+    let project = overview.project.clone().unwrap_or_default();
+    printer.one(
+        &overview,
+        &[
+            ("project", project.name.clone()),
+            ("owner", project.owner.clone()),
+            ("made from", project.template_version.clone()),
+            ("state", output::state(project.state().as_str_name(), "STATE_")),
+            ("created", output::time(project.create_time.as_ref())),
+            ("operation", project.active_operation.clone()),
+            ("not reached", fields(overview.unavailable_fields.as_ref())),
+            ("not shown in full", fields(overview.incomplete_fields.as_ref())),
+        ],
+    )?;
+    if !overview.environments.is_empty() {
+        output::say(&format!("\n{}", environment::environment_table(&overview.environments)))?;
+    }
+    for approval in &overview.pending_approvals {
+        output::say(&format!(
+            "\nwaits for approval: {}\n  {}",
+            output::id(&approval.name),
+            approval.summary
+        ))?;
+    }
+    Ok(())
+}
+
+/// The names of fields, for people.
+fn fields(mask: Option<&prost_types::FieldMask>) -> String {
+    mask.map(|mask| mask.paths.join(", ").replace('_', " ")).unwrap_or_default()
+}

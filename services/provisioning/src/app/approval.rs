@@ -1,0 +1,302 @@
+//! People's agreement: asked for once, looked at until it comes, and checked against policy once more before anything
+//! begins.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pavior_auth::Permit;
+use pavior_proto::pavior::policy::v1::approval::{Choice, State};
+use pavior_proto::pavior::policy::v1::{self as policy, Effect};
+use pavior_rpc::{ErrorReason, convert};
+use uuid::Uuid;
+
+use super::App;
+use super::decision::messages;
+use crate::domain::failure::{Failure, FailureReason};
+use crate::domain::names;
+use crate::domain::operation::{Operation, OperationState};
+use crate::error::{Error, Result};
+use crate::store::entity::timer;
+use crate::store::{Checked, Waiter};
+
+/// Most operations that are looked at in one round.
+const ROUND: u64 = 10_000;
+/// Most that policy is asked about at once.
+const BATCH: usize = 500;
+/// Most that are withdrawn in one round.
+const WITHDRAWN: u64 = 100;
+/// How long a call that cancels waits until people are told.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// When an approval that could not be withdrawn is tried again.
+const AGAIN_MICROS: i64 = 5_000_000;
+
+impl App {
+    /// Asks people about an operation. When policy does not answer, the next round asks again.
+    pub(crate) async fn ask_people(&self, id: Uuid) {
+        if let Err(error) = self.try_ask_people(id).await {
+            tracing::warn!(operation = %id, %error, "people could not be asked yet");
+        }
+    }
+
+    async fn try_ask_people(&self, id: Uuid) -> Result<()> {
+        let Some(op) = self.db.operation_by_id_unscoped(id).await? else { return Ok(()) };
+        let made = self.approval_of(&op).await?;
+        self.db.await_approval_unscoped(id, &made).await?;
+        self.engine.changed(id);
+        Ok(())
+    }
+
+    /// The name of the one approval of an operation, made if there is none.
+    async fn approval_of(&self, op: &Operation) -> Result<String> {
+        let plan = self.db.plan_by_id_unscoped(op.plan).await?;
+        let decision: policy::Decision =
+            convert::from_json(plan.decision.clone()).map_err(|error| Error::Corrupt(error.to_string()))?;
+        let principal = Arc::new(op.principal.clone());
+        let wanted = policy::Approval {
+            requester: op.requester.clone(),
+            author: if plan.author == op.requester { String::new() } else { plan.author.clone() },
+            action: op.action.clone(),
+            resource: op.target.clone(),
+            operation: op.name.clone(),
+            plan: names::plan(&op.organization, &op.plan),
+            plan_digest: op.plan_digest.clone(),
+            summary: plan.summary.clone(),
+            requirements: decision.requirements,
+            ..Default::default()
+        };
+        let made = self.peers.create_approval(&principal, &op.organization, wanted).await?;
+        Ok(made.name)
+    }
+
+    /// One look at everything that waits.
+    pub(crate) async fn look_at_approvals(&self) -> Result<()> {
+        let mut asked: BTreeMap<String, Vec<Waiter>> = BTreeMap::new();
+        for op in self.db.waiting_unscoped(ROUND).await? {
+            if op.state == OperationState::Checking {
+                self.ask_people(op.id).await;
+            } else {
+                asked.entry(op.organization.clone()).or_default().push(op);
+            }
+        }
+        for (organization, ops) in asked {
+            let permit = self.own_permit(&organization);
+            for ops in ops.chunks(BATCH) {
+                // What is wrong in one organization is not to hold up the others.
+                if let Err(error) = self.look_at(&permit, ops).await {
+                    tracing::warn!(organization, %error, "approvals could not be looked at and will be again");
+                }
+            }
+        }
+        self.withdraw_approvals().await
+    }
+
+    /// Policy answers for all or for none: where one is missing, each half is asked for by itself.
+    async fn look_at(&self, permit: &Permit, ops: &[Waiter]) -> Result<()> {
+        let mut parts = vec![ops];
+        while let Some(part) = parts.pop() {
+            let names = part.iter().map(|op| op.approval.clone()).collect();
+            match (self.peers.approvals(permit, names).await?, part) {
+                (Some(answers), _) => self.follow(part, &answers).await,
+                (None, [op]) => {
+                    let why = Failure::refusal(FailureReason::NotApproved, "its approval is gone");
+                    tried(op.id, self.refuse_for(op.id, why).await);
+                }
+                (None, _) => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn follow(&self, ops: &[Waiter], answers: &[policy::Approval]) {
+        for op in ops {
+            let answer = answers.iter().find(|answer| answer.name == op.approval);
+            let Some(answer) = answer.filter(|answer| decided(answer.state())) else { continue };
+            tried(op.id, self.answered(op.id, answer).await);
+        }
+    }
+
+    /// Tells people that nobody needs their answer any more: the operation ended without having begun. Noted with that
+    /// end, so that it is done whatever becomes of the call that cancelled.
+    async fn withdraw_approvals(&self) -> Result<()> {
+        for timer in self.db.withdrawn_unscoped(WITHDRAWN).await? {
+            self.try_withdraw(&timer).await?;
+        }
+        Ok(())
+    }
+
+    /// The same for an operation that was cancelled just now: nobody is to agree to it after the canceller was answered.
+    /// What fails is done by the next round.
+    pub(super) async fn withdraw_approval_of(&self, operation: &str) {
+        let tried = match self.db.withdrawn_of_unscoped(operation).await {
+            // Whoever cancels is not to wait for a policy service that hangs.
+            Ok(Some(timer)) => {
+                tokio::time::timeout(PATIENCE, self.try_withdraw(&timer)).await.unwrap_or(Ok(()))
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = tried {
+            tracing::warn!(operation, %error, "an approval could not be withdrawn and will be again");
+        }
+    }
+
+    async fn try_withdraw(&self, timer: &timer::Model) -> Result<()> {
+        let again = match self.withdraw(timer).await {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::warn!(operation = timer.subject, %error, "an approval still stands");
+                Some(AGAIN_MICROS)
+            }
+        };
+        self.db.postpone_timer_unscoped(timer, again).await
+    }
+
+    async fn withdraw(&self, timer: &timer::Model) -> Result<()> {
+        let permit = self.own_permit(&timer.organization);
+        let Some(op) = self.db.find_kept_operation(&permit, &timer.subject).await? else { return Ok(()) };
+        let name = match op.approval.as_str() {
+            // The call that asked was not heard of again: it may have been answered for all that.
+            "" => self.approval_of(&op).await?,
+            known => known.to_owned(),
+        };
+        self.peers.cancel_approval(&permit, &name, false, "the operation ended").await
+    }
+
+    async fn answered(&self, id: Uuid, answer: &policy::Approval) -> Result<()> {
+        let Some(op) = self.db.operation_by_id_unscoped(id).await? else { return Ok(()) };
+        let op = &op;
+        match (answer.state(), over(answer.state())) {
+            (State::Approved, _) => self.approved(op, answer).await,
+            (_, None) => Ok(()),
+            (State::Denied, Some(said)) => {
+                let said = denied_by(answer).unwrap_or_else(|| said.to_owned());
+                self.refuse(op, FailureReason::NotApproved, &said).await
+            }
+            (_, Some(said)) => self.refuse(op, FailureReason::NotApproved, said).await,
+        }
+    }
+
+    async fn refuse(&self, op: &Operation, reason: FailureReason, message: &str) -> Result<()> {
+        self.refuse_for(op.id, Failure::refusal(reason, message)).await
+    }
+
+    async fn refuse_for(&self, id: Uuid, why: Failure) -> Result<()> {
+        self.db.refuse_unscoped(id, why).await?;
+        self.engine.changed(id);
+        Ok(())
+    }
+
+    async fn approved(&self, op: &Operation, answer: &policy::Approval) -> Result<()> {
+        if answer.plan_digest != op.plan_digest {
+            return self.refuse(op, FailureReason::NotApproved, "the approval is for another plan").await;
+        }
+        let approvals = match self.checked_again(op).await? {
+            Checked::Runs(approvals) => approvals,
+            Checked::Refused(why) => return self.refuse_for(op.id, why).await,
+            Checked::Waits(_) => {
+                let message = "policy does not allow it any more: more people must approve it now";
+                return self.refuse(op, FailureReason::GuardrailDenied, message).await;
+            }
+        };
+        self.db.admit_unscoped(op.id, &approvals, self.deadline_micros()).await?;
+        self.engine.changed(op.id);
+        self.engine.wake();
+        Ok(())
+    }
+
+    /// What is to become of an operation that has not begun, as policy sees it now, with the approvals that were given.
+    pub(crate) async fn checked_again(&self, op: &Operation) -> Result<Checked> {
+        let plan = self.db.plan_by_id_unscoped(op.plan).await?;
+        let refused = |reason, message: &str| Ok(Checked::Refused(Failure::refusal(reason, message)));
+        if plan.compute_digest() != op.plan_digest {
+            return refused(FailureReason::NotApproved, "the plan is not the one that was accepted");
+        }
+        if plan.expire_time < self.db.now() {
+            return refused(FailureReason::PlanStale, "the plan expired before it was begun: ask anew");
+        }
+        let verdict = match self.ask_policy_again(&op.principal, op, &plan).await {
+            Ok(verdict) => verdict,
+            Err(Error::Refused(problem)) if problem.reason == ErrorReason::PlanStale => {
+                return refused(FailureReason::PlanStale, &problem.message);
+            }
+            Err(error) => return Err(error),
+        };
+        match verdict.effect() {
+            Effect::Allow => Ok(Checked::Runs(self.given(op).await?)),
+            Effect::RequireApproval => self.still_asked(op).await,
+            Effect::Deny | Effect::Unspecified => {
+                let why = format!("policy does not allow it any more: {}", messages(&verdict.decision));
+                refused(FailureReason::GuardrailDenied, &why)
+            }
+        }
+    }
+
+    /// The approvals that people said yes to. One that waits is withdrawn: nobody has to agree any more.
+    async fn given(&self, op: &Operation) -> Result<Vec<String>> {
+        let name = &op.approval;
+        if name.is_empty() {
+            return Ok(Vec::new());
+        }
+        let permit = self.own_permit(&op.organization);
+        let known = self.peers.approvals(&permit, vec![name.clone()]).await?;
+        match known.into_iter().flatten().next().map(|request| request.state()) {
+            Some(State::Approved) => Ok(vec![name.clone()]),
+            Some(State::Pending) => {
+                let why = "policy asks for no approval any more";
+                self.peers.cancel_approval(&permit, name, true, why).await?;
+                Ok(Vec::new())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether people can still answer: to the request that they were asked with, or, where policy does not know that
+    /// (any more), to a new one.
+    async fn still_asked(&self, op: &Operation) -> Result<Checked> {
+        if op.approval.is_empty() {
+            return Ok(Checked::Waits(None));
+        }
+        let permit = self.own_permit(&op.organization);
+        let known = self.peers.approvals(&permit, vec![op.approval.clone()]).await?;
+        let Some(request) = known.into_iter().flatten().next() else { return Ok(Checked::Waits(None)) };
+        match over(request.state()) {
+            Some(said) => Ok(Checked::Refused(Failure::refusal(FailureReason::NotApproved, said))),
+            None => Ok(Checked::Waits(Some(op.approval.clone()))),
+        }
+    }
+}
+
+/// Whether people have said all that they will.
+fn decided(state: State) -> bool {
+    state == State::Approved || over(state).is_some()
+}
+
+/// A failure to follow one operation is no reason to leave the others.
+fn tried(operation: Uuid, tried: Result<()>) {
+    if let Err(error) = tried {
+        tracing::warn!(%operation, %error, "an approval could not be followed yet");
+    }
+}
+
+/// What people said that cannot be answered any more.
+fn over(state: State) -> Option<&'static str> {
+    match state {
+        State::Unspecified | State::Pending | State::Approved => None,
+        State::Denied => Some("the approval was denied"),
+        State::Expired => Some("nobody decided in time"),
+        State::Cancelled => Some("the approval was cancelled"),
+        State::Invalidated => Some("the approval became void"),
+    }
+}
+
+/// Who denied it and why, as far as they said so.
+fn denied_by(approval: &policy::Approval) -> Option<String> {
+    let vote = approval.votes.iter().rev().find(|vote| vote.choice() == Choice::Deny)?;
+    let who = vote.voter.rsplit('/').next().unwrap_or_default();
+    let why = if vote.reason.is_empty() { String::new() } else { format!(": {}", vote.reason) };
+    Some(format!("denied by {who}{why}"))
+}

@@ -1,0 +1,136 @@
+//! Drivers as the platform sees them: told what is declared, asked how they are.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Gauge, Meter};
+use pavior_driver::{Driver, Failure, FailureCode, Health, ListRequest, Listed};
+
+use super::App;
+use crate::error::Result;
+
+/// How long a driver may take to say how it is.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a driver is asked for at once, and how often at most.
+const PAGE: usize = 1_000;
+const MAX_PAGES: usize = 200;
+/// How long a driver may take for one page of what it has.
+const LIST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How each driver was when it was last asked.
+#[derive(Clone)]
+pub(crate) struct Conditions {
+    known: Arc<Mutex<BTreeMap<String, Health>>>,
+    gauge: Gauge<u64>,
+}
+
+impl std::fmt::Debug for Conditions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.known.lock().unwrap_or_else(PoisonError::into_inner).iter()).finish()
+    }
+}
+
+impl Conditions {
+    pub(crate) fn new(meter: &Meter) -> Self {
+        let gauge = meter
+            .u64_gauge("pavior.provisioning.driver.condition")
+            .with_description(
+                "How a driver is: 0 well, 1 something of its own is not as it should be, 2 down",
+            )
+            .build();
+        Self { known: Arc::default(), gauge }
+    }
+
+    /// The drivers that were not well when they were last asked, and why.
+    fn unwell(&self) -> BTreeMap<String, String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let unwell = known.iter().filter_map(|(driver, health)| match health {
+            Health::Ok => None,
+            Health::Degraded(why) | Health::Down(why) => Some((driver.clone(), why.clone())),
+        });
+        unwell.collect()
+    }
+
+    /// Keeps what a driver said, and tells of changes.
+    fn set(&self, driver: &str, now: &Health) {
+        let (number, message) = match now {
+            Health::Ok => (0, ""),
+            Health::Degraded(what) => (1, what.as_str()),
+            Health::Down(why) => (2, why.as_str()),
+        };
+        self.gauge.record(number, &[KeyValue::new("driver", driver.to_owned())]);
+        let before = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.insert(driver.to_owned(), now.clone()).unwrap_or(Health::Ok)
+        };
+        match (before == *now, now) {
+            (true, _) => {}
+            (false, Health::Ok) => tracing::info!(driver, "a driver is well again"),
+            (false, _) => tracing::warn!(driver, message, "a driver is not well"),
+        }
+    }
+}
+
+/// How a driver is; one that does not answer is down.
+pub(crate) async fn condition(driver: &dyn Driver) -> Health {
+    let silent = || Health::Down(format!("it does not answer within {PATIENCE:?}"));
+    tokio::time::timeout(PATIENCE, driver.health()).await.unwrap_or_else(|_| silent())
+}
+
+/// Everything that a driver has, in order of identity.
+pub(super) async fn all(driver: &dyn Driver) -> std::result::Result<Vec<Listed>, Failure> {
+    let mut things: Vec<Listed> = Vec::new();
+    let mut page_token = String::new();
+    for _ in 0..MAX_PAGES {
+        let page =
+            tokio::time::timeout(LIST_PATIENCE, driver.list(ListRequest { page_size: PAGE, page_token }));
+        let page = page.await.map_err(|_| Failure::new(FailureCode::Timeout, "it takes too long"))??;
+        let seen = things.len();
+        things.extend(page.resources);
+        // From the last of the page before.
+        let behind = things.get(seen.saturating_sub(1)..).unwrap_or_default();
+        if !behind.is_sorted_by(|a, b| a.identity < b.identity) {
+            return Err(Failure::new(FailureCode::Internal, "its answer is not in order of identity"));
+        }
+        if page.next_page_token.is_empty() {
+            return Ok(things);
+        }
+        page_token = page.next_page_token;
+    }
+    Err(Failure::new(FailureCode::Unsupported, "it has more than can be compared"))
+}
+
+impl App {
+    /// The drivers that are away or not well, and why: what they make waits, and everything else works.
+    pub(crate) fn drivers_unwell(&self) -> BTreeMap<String, String> {
+        let mut unwell = self.conditions.unwell();
+        unwell.extend(self.engine.drivers_away().into_iter().map(|away| {
+            let why = format!("has been away for {} s: {}", away.since.as_secs(), away.why);
+            (away.driver, why)
+        }));
+        unwell
+    }
+
+    /// Tells every driver which artifacts are needed, so that it can forget the others.
+    pub(crate) async fn keep_artifacts(&self) -> Result<()> {
+        let Some(kept) = self.db.kept_artifacts_unscoped().await? else { return Ok(()) };
+        let drivers = self.engine.drivers().all();
+        join_all(drivers.iter().map(|driver| driver.keep_artifacts(&kept))).await;
+        Ok(())
+    }
+
+    /// Tells a driver which of its resources are declared. How long it takes is its own affair.
+    pub(crate) async fn tell(&self, driver: &dyn Driver) -> Result<()> {
+        driver.reconcile(&self.db.declared_of_unscoped(&driver.info().id).await?).await;
+        Ok(())
+    }
+
+    /// Asks a driver how it is.
+    pub(crate) async fn ask_how(&self, driver: &dyn Driver) {
+        self.conditions.set(&driver.info().id, &condition(driver).await);
+    }
+}

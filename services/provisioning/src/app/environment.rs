@@ -1,0 +1,381 @@
+//! Environments.
+
+use pavior_auth::Permit;
+use pavior_core::Fault;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pavior_rpc::{ErrorReason, Problem, Violations};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use super::facts::project_subject;
+use super::planning::{current, parameters};
+use super::submit::{Effect, Proposal, Target};
+use super::{Answer, App, ChangeContext, ListQuery, Listed, check_display_name, check_etag};
+use crate::domain::environment::Environment;
+use crate::domain::environment::EnvironmentView;
+use crate::domain::facts::{Facts, Section, resource_name};
+use crate::domain::names;
+use crate::domain::plan::Kind;
+use crate::domain::project::Project;
+use crate::domain::project::ProjectState;
+use crate::domain::question::{Fate, Touched, Verb};
+use crate::domain::resource::Resource;
+use crate::domain::resource::ResourceState;
+use crate::domain::scope::{EnvironmentScope, ProjectScope};
+use crate::domain::template::EnvironmentClass;
+use crate::engine::artifact_of_run;
+use crate::error::{Error, Result};
+use crate::store::{Db, Listing, NewEnvironment, ResourceRecord};
+
+/// The shortest life of an environment.
+const MIN_TTL: Duration = Duration::from_secs(60);
+/// The longest: a hundred years.
+const MAX_TTL: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+/// An environment as it was asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WantedEnvironment {
+    pub(crate) display_name: String,
+    pub(crate) class: String,
+    pub(crate) parameters: Value,
+    pub(crate) expiration: Option<Expiration>,
+}
+
+/// When an environment is taken down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expiration {
+    At(OffsetDateTime),
+    /// So long after its operation ends.
+    After(Duration),
+}
+
+impl Expiration {
+    fn after(self) -> Option<i64> {
+        match self {
+            Self::After(span) => Some(i64::try_from(span.as_secs()).unwrap_or(i64::MAX)),
+            Self::At(_) => None,
+        }
+    }
+
+    fn at(self) -> Option<OffsetDateTime> {
+        match self {
+            Self::At(time) => Some(time),
+            Self::After(_) => None,
+        }
+    }
+}
+
+/// A project that can be worked on, with everything that is recorded of it.
+pub(crate) struct ProjectSnapshot {
+    pub(crate) project: Project,
+    pub(crate) rows: Vec<Resource>,
+    pub(crate) path: super::planning::GoldenPath,
+}
+
+impl App {
+    /// One environment with its workloads.
+    pub(crate) async fn get_environment(&self, permit: &Permit, name: &str) -> Result<EnvironmentView> {
+        Self::name(permit, "provisioning.environments.get", "name", name, names::ENVIRONMENT)?;
+        self.environment_now(permit, name).await
+    }
+
+    /// The same, for a change of it.
+    pub(crate) async fn environment_now(&self, permit: &Permit, name: &str) -> Result<EnvironmentView> {
+        let environment = self.db.environment(permit, name).await?;
+        self.db.environment_view(permit, environment).await
+    }
+
+    /// A page of environments with their workloads.
+    pub(crate) async fn list_environments(
+        &self,
+        permit: &Permit,
+        query: ListQuery,
+    ) -> Result<Listed<EnvironmentView>> {
+        Self::name(permit, "provisioning.environments.list", "parent", &query.parent, names::PROJECT)?;
+        self.db.project(permit, &query.parent).await?;
+        let read = async |db: &Db, listing: &Listing| db.environments_page(permit, listing).await;
+        let Listed { items, next_page_token } = self.list("ListEnvironments", query, read).await?;
+        Ok(Listed { items: self.db.with_workloads(permit, items).await?, next_page_token })
+    }
+
+    /// Reads what every change in a project starts from.
+    pub(crate) async fn ground(&self, context: &ChangeContext, name: &str) -> Result<ProjectSnapshot> {
+        let project = self.db.project(&context.permit, name).await?;
+        if !project.operation.is_empty() || project.state != ProjectState::Active {
+            return Err(Error::Busy { name: name.to_owned(), operation: project.operation });
+        }
+        let (path, rows) = futures::future::join(
+            self.golden_path(&context.permit, &project.template_version),
+            self.db.resources_of_project(&context.permit, name),
+        )
+        .await;
+        Ok(ProjectSnapshot { path: path?, rows: rows?, project })
+    }
+
+    /// Makes an environment of a class of the project's golden path.
+    pub(crate) async fn create_environment(
+        &self,
+        context: &ChangeContext,
+        parent: &str,
+        id: &str,
+        wanted: WantedEnvironment,
+        mut violations: Violations,
+    ) -> Result<Answer> {
+        let name = Self::name(&context.permit, context.action, "parent", parent, names::PROJECT);
+        let id = self.id(id, "environment", "environment_id", &mut violations);
+        check(&wanted, &mut violations);
+        violations.into_result()?;
+        name?;
+        if let Some(answer) = self.replayed(context).await? {
+            return Ok(answer);
+        }
+        check_end(wanted.expiration, None, self.db.now())?;
+        let name = format!("{parent}/environments/{id}");
+        let (ground, exists) = futures::future::join(
+            self.ground(context, parent),
+            self.db.find_environment(&context.permit, &name),
+        )
+        .await;
+        let ground = ground?;
+        if exists?.is_some() {
+            return Err(Error::AlreadyExists { kind: "Environment", name });
+        }
+        let class = if wanted.class.is_empty() { id } else { wanted.class.clone() };
+        let class = class_of(&ground, &class, wanted.class.is_empty())?;
+        let parameters = merged(&ground, &wanted.parameters)?;
+        let scope = EnvironmentScope { name: name.clone(), class: class.class.clone() };
+        let section = Section {
+            environment: Some(scope),
+            parameters: parameters.clone(),
+            wanted: class.resources.clone(),
+        };
+        let artifact = self.newest_artifact(context, &ground.project.name, &class).await?;
+        let facts = self.facts_for(context, &ground, section, artifact).await?;
+        let changes = self.changes(&facts).await?;
+        let expiration = wanted.expiration.or(class.ttl.map(Expiration::After));
+        let (ttl, expire_time) =
+            (expiration.and_then(Expiration::after), expiration.and_then(Expiration::at));
+        let made = Touched::made(&name, &class.class, &ground.path.name);
+        let settings = json!({
+            "ttl_seconds": ttl,
+            "expire_time": expire_time.map(pavior_store::micros),
+            "display_name": wanted.display_name,
+            "class": class.class,
+        });
+        let environment = NewEnvironment {
+            name: name.clone(),
+            display_name: wanted.display_name,
+            class: class.class.clone(),
+            parameters: wanted.parameters,
+            ttl_seconds: ttl,
+            expire_time,
+        };
+        let target = Target { name, parameters, ..new_environment(&ground, class.class, made) };
+        let effect = Effect::new(Kind::CreateEnvironment, "create environment", settings);
+        let effect = Effect { environments: vec![environment], ..effect };
+        let proposal = Proposal { target, changes, effect };
+        self.submit(context, proposal).await
+    }
+
+    /// Changes parameters or lifetime, and the resources with them.
+    pub(crate) async fn update_environment(
+        &self,
+        context: &ChangeContext,
+        row: Environment,
+        etag: &str,
+        wanted: WantedEnvironment,
+    ) -> Result<Answer> {
+        let mut violations = Violations::new();
+        check(&wanted, &mut violations);
+        violations.into_result()?;
+        if let Some(answer) = self.replayed(context).await? {
+            return Ok(answer);
+        }
+        check_end(wanted.expiration, row.expire_time, self.db.now())?;
+        check_etag(etag, row.uid, row.revision)?;
+        idle(&row)?;
+        let ground = self.ground(context, &row.project).await?;
+        let class = class_of(&ground, &row.class, false)?;
+        let parameters = merged(&ground, &wanted.parameters)?;
+        let scope = EnvironmentScope { name: row.name.clone(), class: row.class.clone() };
+        let section = Section {
+            environment: Some(scope),
+            parameters: parameters.clone(),
+            wanted: class.resources.clone(),
+        };
+        let artifact = match self.running_artifact(context, &row).await? {
+            Some(artifact) => Some(artifact),
+            None => self.newest_artifact(context, &row.project, &class).await?,
+        };
+        let facts = self.facts_for(context, &ground, section, artifact).await?;
+        let changes = self.changes(&facts).await?;
+        let settings = json!({
+            // Whoever does not speak of the end leaves it where it is by then.
+            "keeps_end": wanted.expiration == row.expire_time.map(Expiration::At),
+            "ttl_seconds": wanted.expiration.and_then(Expiration::after),
+            "expire_time": wanted.expiration.and_then(Expiration::at).map(pavior_store::micros),
+            "display_name": wanted.display_name,
+            "parameters": wanted.parameters,
+        });
+        let target = Target {
+            costs: costs_of(&ground.rows, &row.name),
+            template_version: ground.path.name.clone(),
+            parameters,
+            ..Target::environment(&ground.project, &row, Fate::Changed)
+        };
+        let effect = Effect::new(Kind::UpdateEnvironment, "update environment", settings);
+        let proposal = Proposal { target, changes, effect };
+        self.submit(context, proposal).await
+    }
+
+    /// What the planner looks at for one environment: also how what it is about stands now.
+    pub(crate) async fn facts_for(
+        &self,
+        context: &ChangeContext,
+        ground: &ProjectSnapshot,
+        section: Section,
+        artifact: Option<Value>,
+    ) -> Result<Facts> {
+        let project = ProjectScope { name: ground.project.name.clone(), owner: ground.project.owner.clone() };
+        let environment = section.environment.as_ref();
+        let planned = section.wanted.iter().map(|wanted| resource_name(&project, environment, &wanted.id));
+        let planned: BTreeSet<String> = planned.collect();
+        let rows = ground
+            .rows
+            .iter()
+            .filter(|row| row.state == ResourceState::Active && planned.contains(&row.name));
+        let rows: Vec<ResourceRecord> = rows.map(ResourceRecord::from).collect();
+        let mut facts = Facts {
+            project,
+            sections: vec![section],
+            current: current(&ground.rows),
+            artifact,
+            ..Facts::default()
+        };
+        let matched = self.matched(&context.permit, &ground.project.labels, &facts);
+        let (matched, seen) = futures::future::join(matched, self.look(rows)).await;
+        facts.matched = matched?;
+        for (name, sight) in seen? {
+            if let Some(current) = facts.current.get_mut(&name) {
+                current.standing = sight.standing;
+            }
+        }
+        Ok(facts)
+    }
+
+    /// The artifact of the newest successful run, under the name that the class's workload wants.
+    async fn newest_artifact(
+        &self,
+        context: &ChangeContext,
+        project: &str,
+        class: &EnvironmentClass,
+    ) -> Result<Option<Value>> {
+        let name = class.resources.iter().find_map(|wanted| wanted.artifact.clone()).unwrap_or_default();
+        let run = self.db.newest_run(&context.permit, project).await?;
+        Ok(run.and_then(|run| artifact_of_run(&run, &name)))
+    }
+
+    /// The artifact that runs in an environment.
+    pub(crate) async fn running_artifact(
+        &self,
+        context: &ChangeContext,
+        row: &Environment,
+    ) -> Result<Option<Value>> {
+        let deployment = self.db.running_deployment(&context.permit, &row.name).await?;
+        Ok(deployment.map(|deployment| deployment.artifact))
+    }
+}
+
+/// What is proposed of an environment that is to be made, but for its name and its parameters.
+fn new_environment(ground: &ProjectSnapshot, class: String, made: Touched) -> Target {
+    let project = &ground.project;
+    let asked = Verb {
+        subject: project_subject(project),
+        environment_class: class,
+        new_owner: project.owner.clone(),
+    };
+    let target = Target::new(project, project_subject(project), vec![made]);
+    Target { template_version: ground.path.name.clone(), asked, ..target }
+}
+
+/// Refuses an environment that something works on.
+pub(crate) fn idle(row: &Environment) -> Result<()> {
+    if row.operation.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Busy { name: row.name.clone(), operation: row.operation.clone() })
+}
+
+pub(crate) fn costs_of(rows: &[Resource], environment: &str) -> Vec<String> {
+    rows.iter().filter(|row| row.environment == environment).map(|row| row.monthly_cost.clone()).collect()
+}
+
+/// The class of a project's golden path; unknown ones are refused with those that there are.
+pub(crate) fn class_of(ground: &ProjectSnapshot, class: &str, from_id: bool) -> Result<EnvironmentClass> {
+    if let Some(found) = ground.path.template.environment(class) {
+        return Ok(found.clone());
+    }
+    let known: Vec<String> =
+        ground.path.template.environments.iter().map(|class| format!("`{}`", class.class)).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let whence = if from_id { " (taken from the environment's id)" } else { "" };
+    let message = format!("the golden path has no environment class `{class}`{whence}; it has {known}");
+    Err(Problem::invalid_reason(
+        ErrorReason::InvalidField,
+        "environment.environment_class_id",
+        Fault::Unknown,
+        message,
+    )
+    .into())
+}
+
+/// The project's parameters with the environment's over them.
+pub(crate) fn merged(ground: &ProjectSnapshot, own: &Value) -> Result<Value> {
+    let mut all = ground.project.parameters.as_object().cloned().unwrap_or_default();
+    for (key, value) in own.as_object().into_iter().flatten() {
+        all.insert(key.clone(), value.clone());
+    }
+    let mut violations = Violations::new();
+    let filled =
+        parameters(&ground.path.schema, &Value::Object(all), "environment.parameters", &mut violations);
+    violations.into_result()?;
+    Ok(filled)
+}
+
+/// What depends on the time: asked once it is known that the request was not answered before. `kept` is when the environment
+/// is taken down as things are, which may be any time.
+fn check_end(wanted: Option<Expiration>, kept: Option<OffsetDateTime>, now: OffsetDateTime) -> Result<()> {
+    let mut violations = Violations::new();
+    match wanted {
+        Some(Expiration::At(time)) if kept != Some(time) && time < now + MIN_TTL => {
+            violations.add("environment.expire_time", Fault::OutOfRange, "is less than a minute from now");
+        }
+        Some(Expiration::At(time)) if kept != Some(time) && time > now + MAX_TTL => {
+            violations.add("environment.expire_time", Fault::OutOfRange, "is more than 100 years from now");
+        }
+        _ => {}
+    }
+    Ok(violations.into_result()?)
+}
+
+fn check(wanted: &WantedEnvironment, violations: &mut Violations) {
+    check_display_name("environment.display_name", &wanted.display_name, violations);
+    if !wanted.class.is_empty() {
+        violations.check(
+            "environment.environment_class_id",
+            Fault::Pattern,
+            pavior_core::name::validate_id(&wanted.class),
+        );
+    }
+    match wanted.expiration {
+        Some(Expiration::After(ttl)) if ttl < MIN_TTL => {
+            violations.add("environment.ttl", Fault::OutOfRange, "is shorter than a minute");
+        }
+        Some(Expiration::After(ttl)) if ttl > MAX_TTL => {
+            violations.add("environment.ttl", Fault::OutOfRange, "is longer than 100 years");
+        }
+        _ => {}
+    }
+}

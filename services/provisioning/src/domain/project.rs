@@ -1,0 +1,81 @@
+//! A project.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::state::{Lifecycle, named};
+
+/// A project as it is recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Project {
+    /// Its id.
+    pub uid: Uuid,
+    /// Its resource name.
+    pub name: String,
+    /// The name to show.
+    pub display_name: String,
+    /// The group that owns it, by resource name.
+    pub owner: String,
+    /// The template version that it is made from, by resource name.
+    pub template_version: String,
+    /// Its parameters.
+    pub parameters: Value,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its state.
+    pub state: ProjectState,
+    /// The operation that holds it, by resource name; empty for none.
+    pub operation: String,
+    /// Who asked for it, by resource name.
+    pub creator: String,
+    /// When it was accepted.
+    pub create_time: OffsetDateTime,
+    /// When it changed last.
+    pub update_time: OffsetDateTime,
+    /// How often it has changed.
+    pub revision: i64,
+}
+
+named! {
+    /// The lifecycle state of a project.
+    ProjectState {
+        /// Its first operation is under way.
+        Creating = "CREATING",
+        /// It can be worked in.
+        Active = "ACTIVE",
+        /// It is being removed.
+        Deleting = "DELETING",
+        /// Its operation waits for an operator.
+        Stuck = "STUCK",
+    }
+}
+
+named! {
+    /// What can happen to a project.
+    ProjectEvent {
+        /// The operation that makes it goes on.
+        Create = "CREATE",
+        /// The operation that removes it holds it.
+        Delete = "DELETE",
+        /// The operation that holds it is stuck.
+        Stick = "STICK",
+        /// The operation that holds it has ended, and it stands.
+        Settle = "SETTLE",
+    }
+}
+
+impl Lifecycle for ProjectState {
+    type Event = ProjectEvent;
+
+    fn transition(event: ProjectEvent) -> (Self, &'static [Self]) {
+        match event {
+            ProjectEvent::Create => (Self::Creating, &[Self::Creating, Self::Stuck]),
+            ProjectEvent::Delete => (Self::Deleting, &[Self::Active, Self::Deleting, Self::Stuck]),
+            ProjectEvent::Stick => (Self::Stuck, &[Self::Creating, Self::Deleting, Self::Stuck]),
+            ProjectEvent::Settle => (Self::Active, &[Self::Creating, Self::Deleting, Self::Stuck]),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Deployments.
+
+use std::collections::BTreeMap;
+
+use pavior_auth::Permit;
+use pavior_store::Tx;
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use time::OffsetDateTime;
+
+use crate::domain::deployment::{Deployment, DeploymentEvent, DeploymentState};
+use crate::domain::state::Lifecycle as _;
+use crate::error::Result;
+use crate::store::entity::deployment;
+use crate::store::page::{Listing, Page, key_of};
+use crate::store::{Db, db, found};
+
+from_row! {
+    deployment::Model => Deployment {
+        uid, resource, name, state, run, artifact, url, source_deployment, operation, creator, create_time,
+        update_time
+    } with {
+        commit: commit_id
+    } without {
+        organization, project, environment
+    }
+}
+
+by_name! {
+    /// A deployment.
+    deployment, find_deployment, deployment => Deployment;
+}
+
+keyed! {
+    /// Deployments by their names.
+    deployments_named, deployment.Name => Deployment.name;
+}
+
+impl Db {
+    /// Deployments of an environment, newest first.
+    pub async fn deployments_page(&self, permit: &Permit, listing: &Listing) -> Result<Page<Deployment>> {
+        use deployment::Column as C;
+        let fields = self
+            .fields()
+            .text("name", C::Name)
+            .text("commit", C::CommitId)
+            .enumeration("state", C::State, words!(DeploymentState))
+            .timestamp("create_time", C::CreateTime);
+        let select = deployment::Entity::find()
+            .filter(C::Organization.eq(permit.organization()))
+            .filter(C::Environment.eq(listing.parent.clone()));
+        self.page(select, &fields, C::Uid, listing, "create_time desc", |row, key| {
+            key_of(key, row.uid, &row.name, row.create_time)
+        })
+        .await
+    }
+
+    /// The deployments that operations made, by the names of the operations, in order of the workloads.
+    pub async fn deployments_of_operations(
+        &self,
+        permit: &Permit,
+        operations: Vec<String>,
+    ) -> Result<BTreeMap<String, Vec<Deployment>>> {
+        if operations.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let rows = deployment::Entity::find()
+            .filter(deployment::Column::Organization.eq(permit.organization()))
+            .filter(deployment::Column::Operation.is_in(operations))
+            .order_by_asc(deployment::Column::Resource)
+            .all(self.store.read())
+            .await
+            .map_err(db)?;
+        let mut made: BTreeMap<String, Vec<Deployment>> = BTreeMap::new();
+        for row in rows {
+            made.entry(row.operation.clone()).or_default().push(row.into());
+        }
+        Ok(made)
+    }
+
+    /// The newest deployment that runs in an environment.
+    pub async fn running_deployment(&self, permit: &Permit, environment: &str) -> Result<Option<Deployment>> {
+        deployment::Entity::find()
+            .filter(deployment::Column::Organization.eq(permit.organization()))
+            .filter(deployment::Column::Environment.eq(environment))
+            .filter(deployment::Column::State.eq(DeploymentState::Active))
+            .order_by_desc(deployment::Column::CreateTime)
+            .order_by_desc(deployment::Column::Uid)
+            .one(self.store.read())
+            .await
+            .map(|row| row.map(Deployment::from))
+            .map_err(db)
+    }
+}
+
+/// The deployments that an operation made in an environment run from now on, each in place of the one before in its
+/// workload.
+pub(crate) async fn activate(tx: &Tx, environment: &str, operation: &str, now: OffsetDateTime) -> Result<()> {
+    let workloads: Vec<String> = deployment::Entity::find()
+        .select_only()
+        .column(deployment::Column::Resource)
+        .filter(deployment::Column::Environment.eq(environment))
+        .filter(deployment::Column::Operation.eq(operation))
+        .into_tuple()
+        .all(tx)
+        .await
+        .map_err(db)?;
+    if workloads.is_empty() {
+        return Ok(());
+    }
+    let replaced = deployment::Column::Resource.is_in(workloads);
+    move_deployments(tx, DeploymentEvent::Supersede, environment, Some(replaced), now).await?;
+    let made = deployment::Column::Operation.eq(operation);
+    move_deployments(tx, DeploymentEvent::Activate, environment, Some(made), now).await
+}
+
+/// The deployments in an environment that had not come to run never do.
+pub(crate) async fn fail_pending(tx: &Tx, environment: &str, now: OffsetDateTime) -> Result<()> {
+    move_deployments(tx, DeploymentEvent::Fail, environment, None, now).await
+}
+
+/// Moves deployments in an environment to the state that an event leads to, those in which it is possible.
+async fn move_deployments(
+    tx: &Tx,
+    event: DeploymentEvent,
+    environment: &str,
+    which: Option<Expr>,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let (state, from) = DeploymentState::transition(event);
+    deployment::Entity::update_many()
+        .set(deployment::ActiveModel { state: Set(state), update_time: Set(now), ..Default::default() })
+        .filter(deployment::Column::Environment.eq(environment))
+        .filter(Condition::all().add_option(which))
+        .filter(deployment::Column::State.is_in(from.iter().copied()))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    Ok(())
+}

@@ -1,0 +1,271 @@
+//! Resources: what drivers made.
+
+use std::collections::BTreeSet;
+
+use pavior_auth::Permit;
+use pavior_store::Tx;
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, EntityTrait, ExprTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect};
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use crate::domain::deployment::DeploymentState;
+use crate::domain::names;
+use crate::domain::plan::Spec;
+use crate::domain::resource::{Resource, ResourceEvent, ResourceState};
+use crate::domain::state::Lifecycle as _;
+use crate::error::Result;
+use crate::store::entity::{deployment, environment, resource, secret};
+use crate::store::page::{Listing, Page, key_of};
+use crate::store::{Db, db, found};
+
+from_row! {
+    resource::Model => Resource {
+        uid, organization, project, environment, name, resource_type, type_id, resource_definition, driver,
+        driver_version, identity, inputs, outputs, driver_state, sealed_inputs, state, generation, monthly_cost,
+        undoable, create_time, update_time, revision
+    } with {
+        spec: spec.0, depends_on: depends_on.0
+    } without {
+        url, fence
+    }
+}
+
+/// A resource as it is recorded, as far as its driver is concerned.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct ResourceRecord {
+    /// The driver's id.
+    pub driver: String,
+    /// The driver's name of it; empty as long as nothing is made.
+    pub identity: String,
+    /// Its resource name.
+    pub name: String,
+    /// The organization's id.
+    pub organization: String,
+    /// The id of its type.
+    pub type_id: String,
+    /// Its state.
+    pub state: ResourceState,
+    /// The inputs of its last apply, with secrets as references.
+    pub inputs: serde_json::Value,
+    /// Where they are sealed when there are secrets in them; else empty.
+    pub sealed_inputs: String,
+}
+
+impl From<&Resource> for ResourceRecord {
+    fn from(row: &Resource) -> Self {
+        Self {
+            driver: row.driver.clone(),
+            identity: row.identity.clone(),
+            name: row.name.clone(),
+            organization: row.organization.clone(),
+            type_id: row.type_id.clone(),
+            state: row.state,
+            inputs: row.inputs.clone(),
+            sealed_inputs: row.sealed_inputs.clone(),
+        }
+    }
+}
+
+by_name! {
+    /// A resource.
+    resource, find_resource, resource => Resource;
+}
+
+impl Db {
+    /// Resources of a project's own section, or of an environment.
+    pub async fn resources_page(&self, permit: &Permit, listing: &Listing) -> Result<Page<Resource>> {
+        use resource::Column as C;
+        let fields = self
+            .fields()
+            .text("name", C::Name)
+            .text("resource_type", C::ResourceType)
+            .text("driver_id", C::Driver)
+            .enumeration("state", C::State, words!(ResourceState))
+            .timestamp("create_time", C::CreateTime)
+            .global(["name"]);
+        let (project, environment) =
+            (names::project_of(&listing.parent), names::environment_of(&listing.parent));
+        let select = resource::Entity::find()
+            .filter(C::Organization.eq(permit.organization()))
+            .filter(C::Project.eq(project))
+            .filter(C::Environment.eq(environment));
+        self.page(select, &fields, C::Uid, listing, "name", |row, key| {
+            key_of(key, row.uid, &row.name, row.create_time)
+        })
+        .await
+    }
+
+    /// Pipelines of a project: its resources of the pipeline type.
+    pub async fn pipelines_page(&self, permit: &Permit, listing: &Listing) -> Result<Page<Resource>> {
+        use resource::Column as C;
+        let fields = self.fields().text("name", C::Name).timestamp("create_time", C::CreateTime);
+        let select = resource::Entity::find()
+            .filter(C::Organization.eq(permit.organization()))
+            .filter(C::Project.eq(listing.parent.clone()))
+            .filter(C::Environment.eq(""))
+            .filter(C::TypeId.eq(names::PIPELINE_TYPE));
+        self.page(select, &fields, C::Uid, listing, "name", |row, key| {
+            key_of(key, row.uid, &row.name, row.create_time)
+        })
+        .await
+    }
+
+    /// Every resource of a project, those of its environments included.
+    pub async fn resources_of_project(&self, permit: &Permit, project: &str) -> Result<Vec<Resource>> {
+        resource::Entity::find()
+            .filter(resource::Column::Organization.eq(permit.organization()))
+            .filter(resource::Column::Project.eq(project))
+            .order_by_asc(resource::Column::Name)
+            .all(self.store.read())
+            .await
+            .map(|rows| rows.into_iter().map(Resource::from).collect())
+            .map_err(db)
+    }
+
+    /// What a step may refer to: the resources of its project and of its environment.
+    pub async fn resources_in_scope_unscoped(&self, resource: &str) -> Result<Vec<Resource>> {
+        let environment = names::environment_of(resource);
+        resource::Entity::find()
+            .filter(resource::Column::Project.eq(names::project_of(resource)))
+            .filter(resource::Column::Environment.is_in([environment, String::new()]))
+            .all(self.store.read())
+            .await
+            .map(|rows| rows.into_iter().map(Resource::from).collect())
+            .map_err(db)
+    }
+
+    /// The identities that are declared of a driver.
+    pub async fn declared_of_unscoped(&self, driver: &str) -> Result<BTreeSet<String>> {
+        let identities: Vec<String> = resource::Entity::find()
+            .select_only()
+            .column(resource::Column::Identity)
+            .filter(resource::Column::Driver.eq(driver))
+            .filter(resource::Column::Identity.ne(""))
+            .into_tuple()
+            .all(self.store.read())
+            .await
+            .map_err(db)?;
+        Ok(identities.into_iter().collect())
+    }
+
+    /// Every resource that has been made, of one organization or of all, by name.
+    pub async fn recorded_unscoped(&self, organization: Option<&str>) -> Result<Vec<ResourceRecord>> {
+        use resource::Column as C;
+        let mut query = resource::Entity::find()
+            .select_only()
+            .columns([
+                C::Driver,
+                C::Identity,
+                C::Name,
+                C::Organization,
+                C::TypeId,
+                C::State,
+                C::Inputs,
+                C::SealedInputs,
+            ])
+            .filter(C::Identity.ne(""))
+            .order_by_asc(C::Name);
+        if let Some(organization) = organization {
+            query = query.filter(C::Organization.eq(organization));
+        }
+        query.into_model().all(self.store.read()).await.map_err(db)
+    }
+}
+
+/// Sets columns of a resource.
+pub(crate) async fn set_resource(tx: &Tx, name: &str, set: resource::ActiveModel) -> Result<()> {
+    set_resource_where(tx, name, set, ResourceState::ALL).await
+}
+
+/// Moves a resource to the state that an event leads to.
+pub(crate) async fn move_resource(tx: &Tx, name: &str, event: ResourceEvent) -> Result<()> {
+    let (state, from) = ResourceState::transition(event);
+    let set = resource::ActiveModel { state: Set(state), ..Default::default() };
+    set_resource_where(tx, name, set, from).await
+}
+
+async fn set_resource_where(
+    tx: &Tx,
+    name: &str,
+    set: resource::ActiveModel,
+    states: &[ResourceState],
+) -> Result<()> {
+    resource::Entity::update_many()
+        .set(set)
+        .filter(resource::Column::Name.eq(name))
+        .filter(resource::Column::State.is_in(states.iter().copied()))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+/// Deletes a resource's row and its secrets.
+pub(crate) async fn forget(tx: &Tx, name: &str) -> Result<()> {
+    let Some(row) =
+        resource::Entity::find().filter(resource::Column::Name.eq(name)).one(tx).await.map_err(db)?
+    else {
+        return Ok(());
+    };
+    secret::Entity::delete_many().filter(secret::Column::Resource.eq(row.uid)).exec(tx).await.map_err(db)?;
+    resource::Entity::delete_by_id(row.uid).exec(tx).await.map_err(db)?;
+    // Nothing runs in a workload that is gone.
+    let over = deployment::ActiveModel { state: Set(DeploymentState::Superseded), ..Default::default() };
+    deployment::Entity::update_many()
+        .set(over)
+        .filter(deployment::Column::Environment.eq(row.environment))
+        .filter(deployment::Column::Resource.eq(name))
+        .filter(deployment::Column::State.eq(DeploymentState::Active))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    Ok(())
+}
+
+/// Notes where a resource answers, which is nowhere unless it is a workload: its environment, and what is deployed in it,
+/// are found there from now on, also after an undo, which starts the former one somewhere else.
+pub(crate) async fn note_url(
+    tx: &Tx,
+    resource: &str,
+    environment: &str,
+    spec: &Spec,
+    outputs: &Value,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let url = match spec.is_workload() {
+        true => outputs.get("url").and_then(Value::as_str).unwrap_or_default(),
+        false => "",
+    };
+    let moved = resource::Entity::update_many()
+        .set(resource::ActiveModel { url: Set(url.to_owned()), ..Default::default() })
+        .filter(resource::Column::Name.eq(resource))
+        .filter(resource::Column::Url.ne(url))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    if moved.rows_affected == 0 {
+        return Ok(());
+    }
+    environment::Entity::update_many()
+        .set(environment::ActiveModel { update_time: Set(now), ..Default::default() })
+        .col_expr(environment::Column::Revision, Expr::col(environment::Column::Revision).add(1))
+        .filter(environment::Column::Name.eq(environment))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    deployment::Entity::update_many()
+        .set(deployment::ActiveModel {
+            url: Set(url.to_owned()),
+            update_time: Set(now),
+            ..Default::default()
+        })
+        .filter(deployment::Column::Environment.eq(environment))
+        .filter(deployment::Column::Resource.eq(resource))
+        .filter(deployment::Column::State.eq(DeploymentState::Active))
+        .exec(tx)
+        .await
+        .map_err(db)?;
+    Ok(())
+}
