@@ -123,7 +123,10 @@ async fn import(operator: &Person) -> Result<Duration> {
 }
 
 async fn get_entity(operator: Person) -> Result<()> {
-    operator.catalog().get_entity(pb::GetEntityRequest { name: ENTITY.to_owned() }).await?;
+    operator
+        .catalog()
+        .get_entity(pb::GetEntityRequest { name: ENTITY.to_owned(), ..Default::default() })
+        .await?;
     Ok(())
 }
 

@@ -187,7 +187,7 @@ pub(crate) fn is_passing(status: &Status) -> bool {
 
 async fn read(person: &Person, id: &str) -> Result<Option<(u64, String)>, Status> {
     let name = format!("{KIND}/entities/{id}");
-    match person.catalog().get_entity(pb::GetEntityRequest { name }).await {
+    match person.catalog().get_entity(pb::GetEntityRequest { name, ..Default::default() }).await {
         Ok(entity) => {
             let entity = entity.into_inner();
             Ok(Some((number(&entity)?, entity.etag)))

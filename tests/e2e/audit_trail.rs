@@ -201,12 +201,14 @@ async fn what_nests_too_deep_is_refused_at_every_door_and_nothing_is_written() -
     }
 
     let name = "organizations/acme/kinds/system/entities/deep".to_owned();
-    let status = pia.catalog().get_entity(pb::GetEntityRequest { name }).await.unwrap_err();
+    let status =
+        pia.catalog().get_entity(pb::GetEntityRequest { name, ..Default::default() }).await.unwrap_err();
     ensure!(status.code() == Code::NotFound, "{status}");
     // The deepest that is let in is kept, recorded and read again.
     pia.catalog().create_entity(entity("deep", &nested(32))).await?;
     let name = "organizations/acme/kinds/system/entities/deep".to_owned();
-    let made = pia.catalog().get_entity(pb::GetEntityRequest { name }).await?.into_inner();
+    let made =
+        pia.catalog().get_entity(pb::GetEntityRequest { name, ..Default::default() }).await?.into_inner();
     ensure!(made.spec == to_struct(&nested(32)).ok(), "{made:?}");
     let recorded = tokio::time::timeout(std::time::Duration::from_secs(30), async {
         loop {

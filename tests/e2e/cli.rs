@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use pavior_tests::{Processes, binary};
 use serde_json::Value;
 
-/// A golden path that makes a catalog entry and, in an environment, nothing.
+/// A golden path that makes a catalog entry and what a pipeline needs and, in an environment, nothing.
 const TINY: &str = r#"
 template: tiny
 version: 1.0.0
@@ -20,6 +20,15 @@ project:
   entry:
     type: catalog-entity
     inputs: { kind: component, id: "${{ project.id }}", spec: { type: service, lifecycle: production } }
+  repository:
+    type: git-repository
+    inputs: { skeleton: web-service/python, parameters: { name: "${{ project.id }}" } }
+  pipeline:
+    type: ci-pipeline
+    inputs:
+      repository: "${{ resources.repository.name }}"
+      steps: [{ name: make, run: "mkdir site && echo page > site/index.html && echo built > app" }]
+      artifacts: [{ name: app, path: app }, { name: site, path: site }]
 environments:
   staging:
     resources: {}
@@ -98,6 +107,8 @@ async fn commands_say_what_happened_and_end_accordingly() -> Result<()> {
     channels_go_forward_only(&pia)?;
     environments_are_changed(&alice)?;
     plans_are_kept_and_listed(&alice)?;
+    what_runs_made_is_downloaded(&alice, &Terminal::new(&system, "vera")?)?;
+    projects_are_described_and_fleets_listed(&alice)?;
     what_stands_in_the_way_is_named(&alice)?;
     Ok(())
 }
@@ -198,6 +209,54 @@ fn plans_are_kept_and_listed(alice: &Terminal<'_>) -> Result<()> {
     let said = alice.run(&["plan", "promote", "small", "--from", "staging", "--to", "staging"])?;
     let nothing = "error: nothing runs in `organizations/acme/projects/small/environments/staging`: deploy to it first\n";
     ensure!((said.code, said.err.as_str()) == (Some(5), nothing), "{said:?}");
+    Ok(())
+}
+
+fn what_runs_made_is_downloaded(alice: &Terminal<'_>, vera: &Terminal<'_>) -> Result<()> {
+    alice.does(&["run", "small"])?;
+    let listed = alice.json(&["artifact", "list", "small/run-1"])?;
+    let ids: Vec<&Value> = listed.as_array().into_iter().flatten().map(|made| &made["artifactId"]).collect();
+    ensure!(ids == ["app", "site"], "{listed:#}");
+    let (app, site) = (alice.home.path().join("app"), alice.home.path().join("site.tar"));
+    let download = ["artifact", "download", "small/pipeline/run-1", "app", "--to", path(&app)?];
+    let said = alice.json(&download)?;
+    ensure!(said["digest"] == listed[0]["digest"] && said["bytes"] == 6, "{said:#}");
+    ensure!(std::fs::read_to_string(&app)? == "built\n", "another file");
+    let said = alice.run(&download)?;
+    let exists = format!("error: `{}` exists already: name another file with --to\n", app.display());
+    ensure!((said.code, said.err.as_str()) == (Some(2), exists.as_str()), "{said:?}");
+    alice.does(&["artifact", "download", "small/run-1", "site", "--to", path(&site)?])?;
+    let tar = Command::new("tar").args(["-xOf", path(&site)?, "index.html"]).output()?;
+    ensure!(tar.stdout == b"page\n", "{tar:?}");
+    let said = alice.run(&["artifact", "download", "small/run-1", "apq", "--to", "unused"])?;
+    ensure!(said.code == Some(2) && said.err.contains("which has `app`, `site`"), "{said:?}");
+    // Whoever owns the project may have what its runs made; everybody else sees that there is something.
+    vera.does(&["artifact", "list", "small/run-1"])?;
+    let said = vera.run(&["artifact", "download", "small/run-1", "app", "--to", "unused"])?;
+    ensure!(said.code == Some(3) && said.err.contains("provisioning.artifacts.download"), "{said:?}");
+    Ok(())
+}
+
+fn projects_are_described_and_fleets_listed(alice: &Terminal<'_>) -> Result<()> {
+    let label = ["project", "update", "small", "--label", "tier=1", "--label", "cost.centre=7"];
+    alice.does(&label)?;
+    let named = ["--display-name", "Small one", "--unset-label", "tier"];
+    let changed = alice.json(&[&["project", "update", "small"], &named[..]].concat())?;
+    ensure!(changed["displayName"] == "Small one", "{changed:#}");
+    ensure!(changed["labels"] == serde_json::json!({ "cost.centre": "7" }), "{changed:#}");
+    let said = alice.run(&["project", "update", "small"])?;
+    ensure!(said.code == Some(2) && said.err.contains("--display-name"), "{said:?}");
+    for (listed, name) in [
+        (&["env", "list"][..], "small/staging"),
+        (&["runs"], "small/pipeline/run-1"),
+        (&["runs", "small"], "small/pipeline/run-1"),
+        (&["resource", "list", "-"], "small/repository"),
+    ] {
+        let said = alice.does(listed)?;
+        ensure!(said.contains(name), "{listed:?}: {said}");
+    }
+    let said = alice.run(&["deployments"])?;
+    ensure!((said.code, said.err.as_str()) == (Some(0), "nothing to show\n"), "{said:?}");
     Ok(())
 }
 

@@ -70,7 +70,8 @@ async fn a_failing_fourth_step_is_undone_in_reverse_order() -> Result<()> {
     ensure!(at("pipeline") < at("repository") && at("database").is_some(), "undone as {undone:?}");
 
     let name = "organizations/acme/projects/doomed".to_owned();
-    let status = alice.projects().get_project(pb::GetProjectRequest { name }).await.unwrap_err();
+    let status =
+        alice.projects().get_project(pb::GetProjectRequest { name, ..Default::default() }).await.unwrap_err();
     ensure!(status.code() == Code::NotFound, "{status}");
     let platform = pavior::serve::drivers_directory(system.data());
     for folder in ["repositories/acme", "databases/acme"] {

@@ -10,19 +10,36 @@ use serde_json::{Value, json};
 
 const OPERATOR: &str = "operator";
 
-/// Runs the doctor against the running system; its exit code and what it prints.
-fn doctor(system: &Processes) -> Result<(Option<i32>, Value)> {
+/// A token of somebody.
+fn token(system: &Processes, person: &str) -> Result<String> {
     let token = Command::new(binary()?)
-        .args(["token", "--dev", "--as", OPERATOR, "--data"])
+        .args(["token", "--dev", "--as", person, "--data"])
         .arg(system.data())
         .output()
         .context("no token")?;
+    Ok(String::from_utf8(token.stdout)?.trim().to_owned())
+}
+
+/// Removes what nobody declares, as a platform engineer does.
+fn delete_orphan(system: &Processes, driver: &str, identity: &str) -> Result<()> {
+    let output = Command::new(binary()?)
+        .args(["resource", "delete-orphan", driver, identity])
+        .env("PAVIOR_SERVER", format!("http://{}", system.address("gateway")?))
+        .env("PAVIOR_ORGANIZATION", "acme")
+        .env("PAVIOR_TOKEN", token(system, "pia")?)
+        .output()?;
+    ensure!(output.status.success(), "{output:?}");
+    Ok(())
+}
+
+/// Runs the doctor against the running system; its exit code and what it prints.
+fn doctor(system: &Processes) -> Result<(Option<i32>, Value)> {
     let Output { status, stdout, stderr } = Command::new(binary()?)
         .args(["doctor", "--output", "json", "--set"])
         .arg(format!("data_dir={}", system.data().display()))
         .args(["--admin", &format!("http://{}", system.address("admin")?)])
         .args(["--server", &format!("http://{}", system.address("gateway")?)])
-        .env("PAVIOR_TOKEN", String::from_utf8(token.stdout)?.trim())
+        .env("PAVIOR_TOKEN", token(system, OPERATOR)?)
         .output()?;
     let answer = serde_json::from_slice(&stdout)
         .with_context(|| format!("{status}: {}", String::from_utf8_lossy(&stderr)))?;
@@ -49,25 +66,23 @@ async fn the_doctor_finds_what_is_wrong_and_says_what_to_do() -> Result<()> {
     ensure!(well["findings"] == json!([]), "{well:#}");
 
     // As after a restore: a driver has what nobody declares any more.
-    let identity = "forgotten-0123456789abcdef";
-    let name = format!("{}.json", pavior_core::digest::sha256_hex(identity.as_bytes()));
-    let record = json!({
-        "identity": identity, "organization": "acme", "resource": "organizations/acme/projects/old/pipelines/main",
-        "resource_type": "ci-pipeline", "created_by": "old/main/1", "keys": [], "ready": true, "data": {},
-    });
-    let things = system.data().join("platform/drivers/pipeline/things");
-    std::fs::write(things.join(name), record.to_string())?;
+    let identity = pavior_tests::orphan(system.data(), "organizations/acme/projects/old/pipelines/main")?;
     let open = system.data().join("keys/sealing");
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644))?;
     let (code, ill) = doctor(&system)?;
     ensure!(code == Some(1) && ill["healthy"] == false, "{ill:#}");
     let orphans = found(&ill, "resources");
     ensure!(
-        orphans.len() == 1 && orphans[0].contains(identity) && orphans[0].contains("projects/old"),
+        orphans.len() == 1 && orphans[0].contains(&identity) && orphans[0].contains("projects/old"),
         "{ill:#}"
     );
     let folders = found(&ill, "folders");
     ensure!(folders.len() == 1 && folders[0].contains(&format!("chmod 600 {}", open.display())), "{ill:#}");
+
+    delete_orphan(&system, "pipeline", &identity)?;
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o600))?;
+    let (code, mended) = doctor(&system)?;
+    ensure!(code == Some(0) && mended["findings"] == json!([]), "{mended:#}");
     Ok(())
 }
 

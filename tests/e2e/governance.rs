@@ -104,7 +104,7 @@ async fn an_artifact_that_changed_after_its_approval_is_not_deployed() -> Result
     alice.create_project("shop").await?;
     let operation = production(&alice).await?;
     let metadata = waiting(&alice, &operation).await?;
-    let plan = pb::GetPlanRequest { name: metadata.plan.clone() };
+    let plan = pb::GetPlanRequest { name: metadata.plan.clone(), ..Default::default() };
     let plan = alice.plans().get_plan(plan).await?.into_inner();
     let planned = plan.changes.iter().find(|change| !change.artifact_digest.is_empty());
     let planned = planned.context("the plan names no artifact")?.artifact_digest.clone();
@@ -124,7 +124,11 @@ async fn an_artifact_that_changed_after_its_approval_is_not_deployed() -> Result
     let found = decoded.metadata.get("found").context("what was found is said")?;
     ensure!(found.starts_with("sha256:") && *found != planned, "{decoded:?}");
     let name = format!("{SHOP}/environments/production");
-    let status = alice.projects().get_environment(pb::GetEnvironmentRequest { name }).await.unwrap_err();
+    let status = alice
+        .projects()
+        .get_environment(pb::GetEnvironmentRequest { name, ..Default::default() })
+        .await
+        .unwrap_err();
     ensure!(status.code() == Code::NotFound, "{status}");
     system.stop().await
 }

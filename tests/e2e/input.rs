@@ -157,8 +157,11 @@ async fn templates(pia: &Person) -> Result<()> {
     }
     // A version does not change.
     let name = "organizations/acme/templates/web-service/versions/1.0.0".to_owned();
-    let known =
-        pia.templates().get_template_version(catalog::GetTemplateVersionRequest { name }).await?.into_inner();
+    let known = pia
+        .templates()
+        .get_template_version(catalog::GetTemplateVersionRequest { name, ..Default::default() })
+        .await?
+        .into_inner();
     let changed = format!("{}# changed\n", known.document);
     let answer = pia.templates().create_template_version(create(changed)).await;
     refused(answer, Code::FailedPrecondition, "VERSION_IMMUTABLE")?;

@@ -47,7 +47,8 @@ async fn plan_writes_nothing(alice: &Person) -> Result<()> {
     let plan = progress::metadata(&operation)?.validated_plan.context("no plan")?;
     ensure!(plan.changes.len() >= 5 && plan.digest.starts_with("sha256:"), "{plan:?}");
     let name = "organizations/acme/projects/shop".to_owned();
-    let status = alice.projects().get_project(pb::GetProjectRequest { name }).await.unwrap_err();
+    let status =
+        alice.projects().get_project(pb::GetProjectRequest { name, ..Default::default() }).await.unwrap_err();
     ensure!(status.code() == Code::NotFound, "{status}");
     Ok(())
 }
@@ -88,7 +89,8 @@ async fn promote(alice: &Person) -> Result<()> {
     let operation = alice.projects().create_environment(request).await?.into_inner();
     progress::conclude(&alice.finish(&operation).await?)?;
     let name = "organizations/acme/projects/shop/environments/development".to_owned();
-    let running = alice.projects().get_environment(pb::GetEnvironmentRequest { name }).await?;
+    let running =
+        alice.projects().get_environment(pb::GetEnvironmentRequest { name, ..Default::default() }).await?;
     let request = pb::PromoteDeploymentRequest {
         name: running.into_inner().active_deployments.pop().context("nothing runs")?,
         environment: "organizations/acme/projects/shop/environments/staging".to_owned(),
@@ -228,7 +230,8 @@ async fn take_down(alice: &Person, pia: &Person) -> Result<()> {
     };
     let operation = pia.projects().delete_project(request).await?.into_inner();
     progress::conclude(&pia.finish(&operation).await?)?;
-    let status = alice.projects().get_project(pb::GetProjectRequest { name }).await.unwrap_err();
+    let status =
+        alice.projects().get_project(pb::GetProjectRequest { name, ..Default::default() }).await.unwrap_err();
     ensure!(status.code() == Code::NotFound, "{status}");
     Ok(())
 }

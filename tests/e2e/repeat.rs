@@ -39,7 +39,7 @@ async fn whoever_may_because_they_own_the_target_may_ask_again_when_it_is_gone()
     // Somebody else makes one of the same name: it stays, and who has nothing to do with it may do nothing to it.
     pia.catalog().create_entity(entity("cart", "organizations/acme/groups/platform")).await?;
     alice.catalog().delete_entity(delete.clone()).await?;
-    let get = pb::GetEntityRequest { name: made.name.clone() };
+    let get = pb::GetEntityRequest { name: made.name.clone(), ..Default::default() };
     let theirs = alice.catalog().get_entity(get).await?.into_inner();
     ensure!(theirs.owner.ends_with("/platform"), "{theirs:?}");
     for other in [

@@ -16,8 +16,12 @@ async fn two_systems_in_one_process_do_not_see_each_other() -> Result<()> {
     let (one, two) = tokio::try_join!(Embedded::start(), Embedded::start())?;
     one.person("alice")?.create_project("only-here").await?;
     let name = "organizations/acme/projects/only-here".to_owned();
-    let status =
-        two.person("alice")?.projects().get_project(pb::GetProjectRequest { name }).await.unwrap_err();
+    let status = two
+        .person("alice")?
+        .projects()
+        .get_project(pb::GetProjectRequest { name, ..Default::default() })
+        .await
+        .unwrap_err();
     ensure!(status.code() == Code::NotFound, "{status}");
     // A token of one system is nothing to the other.
     let stranger = Person::new(&two.system().server(), one.data(), "alice", "acme")?;
@@ -48,7 +52,10 @@ async fn an_organization_gets_nothing_of_another() -> Result<()> {
     let refusals: Vec<Status> = vec![
         mallory
             .projects()
-            .get_project(pb::GetProjectRequest { name: "organizations/acme/projects/secret-plan".to_owned() })
+            .get_project(pb::GetProjectRequest {
+                name: "organizations/acme/projects/secret-plan".to_owned(),
+                ..Default::default()
+            })
             .await
             .unwrap_err(),
         mallory
@@ -86,7 +93,11 @@ async fn an_organization_gets_nothing_of_another() -> Result<()> {
     }
     // What does not exist looks just the same.
     let absent = "organizations/acme/projects/absent".to_owned();
-    let status = mallory.projects().get_project(pb::GetProjectRequest { name: absent }).await.unwrap_err();
+    let status = mallory
+        .projects()
+        .get_project(pb::GetProjectRequest { name: absent, ..Default::default() })
+        .await
+        .unwrap_err();
     ensure!(status.code() == Code::PermissionDenied, "{status}");
     system.stop().await
 }

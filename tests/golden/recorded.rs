@@ -363,6 +363,8 @@ async fn provisioning(scenario: &mut Scenario) -> Result<()> {
     };
     let python = json!({ "language": "python" });
     scenario.run("alice", &method("CreateProject"), new("kept", template, python)).await?;
+    let described = json!({ "project": { "name": project, "displayName": "Kept" } });
+    scenario.call("alice", &method("UpdateProject"), described).await?;
     let environment = |id: &str| json!({ "parent": project, "environmentId": id, "environment": {} });
     scenario.run("alice", &method("CreateEnvironment"), environment("staging")).await?;
     let staging = format!("{project}/environments/staging");
@@ -389,7 +391,12 @@ async fn provisioning(scenario: &mut Scenario) -> Result<()> {
     scenario.call("pia", "google.longrunning.Operations/DeleteOperation", json!({ "name": failed })).await?;
     let boxed = "organizations/acme/templates/box/versions/stable";
     scenario.run("alice", &method("CreateProject"), new("boxed", boxed, json!({}))).await?;
-    stuck(scenario, &method("DeleteProject"), &method("RetryOperation")).await
+    stuck(scenario, &method("DeleteProject"), &method("RetryOperation")).await?;
+    let orphan =
+        pavior_tests::orphan(scenario.system.data(), "organizations/acme/projects/old/pipelines/main")?;
+    let orphan = json!({ "parent": "organizations/acme", "driverId": "pipeline", "externalId": orphan });
+    scenario.run("pia", &method("DeleteOrphan"), orphan).await?;
+    Ok(())
 }
 
 /// A deletion that cannot be done while something else stands in a database's place, and is tried again afterwards.

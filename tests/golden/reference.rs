@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 use heck::ToSnakeCase as _;
 use pavior_gateway::{Method, RouteTable, Target};
 use pavior_proto::google::api::FieldBehavior;
-use pavior_rpc::annotations;
 use pavior_rpc::comments::Comments;
+use pavior_rpc::{annotations, rules};
 use prost_reflect::{
     DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
     ServiceDescriptor,
@@ -193,10 +193,11 @@ impl Reference {
             let marks = Self::marks(&field);
             writeln!(
                 text,
-                "| `{}` | {} | {marks}{} |",
+                "| `{}` | {} | {marks}{}{} |",
                 field.name(),
                 type_of(&field),
-                line(self.comments.above(&field))
+                line(self.comments.above(&field)),
+                line(&demands(&field))
             )?;
             shown.see(&field.kind());
         }
@@ -218,6 +219,16 @@ impl Reference {
         }
         if marks.is_empty() { String::new() } else { format!("*{}.* ", marks.join(", ")) }
     }
+}
+
+/// The rules of a field in sentences.
+fn demands(field: &FieldDescriptor) -> String {
+    let capital = |sentence: String| {
+        let mut letters = sentence.chars();
+        let first: String = letters.next().iter().flat_map(|first| first.to_uppercase()).collect();
+        format!(" {first}{}.", letters.as_str())
+    };
+    rules::of_field(field).unwrap_or_default().sentences(field).into_iter().map(capital).collect()
 }
 
 /// What pages have to explain: ours, each once.

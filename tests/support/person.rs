@@ -123,15 +123,24 @@ impl Person {
         let operation = self.finish(&operation).await?;
         progress::conclude(&operation)?;
         let name = format!("organizations/{}/projects/{id}", self.organization);
-        Ok(self.client.projects().get_project(pb::GetProjectRequest { name }).await?.into_inner())
+        Ok(self
+            .client
+            .projects()
+            .get_project(pb::GetProjectRequest { name, ..Default::default() })
+            .await?
+            .into_inner())
     }
 
     /// The page of an environment.
     pub async fn page(&self, project: &str, environment: &str) -> anyhow::Result<String> {
         let name =
             format!("organizations/{}/projects/{project}/environments/{environment}", self.organization);
-        let environment =
-            self.client.projects().get_environment(pb::GetEnvironmentRequest { name }).await?.into_inner();
+        let environment = self
+            .client
+            .projects()
+            .get_environment(pb::GetEnvironmentRequest { name, ..Default::default() })
+            .await?
+            .into_inner();
         let endpoint = environment.endpoints.first();
         let url = &endpoint.with_context(|| format!("`{}` answers nowhere", environment.name))?.url;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;

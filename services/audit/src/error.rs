@@ -1,11 +1,16 @@
 //! Everything that can go wrong in the service.
 
-use pavior_store::filter::FilterError;
+use pavior_rpc::Problem;
 use pavior_store::{Retryable, StoreError};
 
-/// An error of the audit service.
+use crate::domain::batch::SequenceConflict;
+
+/// An error of the audit service. `api/status.rs` says what each is on the wire.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Of any resource.
+    #[error(transparent)]
+    Resource(#[from] pavior_resource::Error),
     /// From the database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -19,21 +24,21 @@ pub enum Error {
     },
     /// As much is parked for a log that is not consistent as may be.
     #[error("audit log `{log}` is not consistent ({why}), and no more of its events can be parked")]
-    Full {
+    ParkingFull {
         /// The log.
         log: String,
         /// What does not fit.
         why: String,
     },
-    /// Logs do not go on from the checkpoints that were kept outside of the database.
+    /// Logs do not go on from checkpoints that were signed before.
     #[error("{}; put the newer copy of the audit database back, or accept the loss with `pavior restore`", list(.0))]
-    SetBack(Vec<SetBack>),
-    /// The folder of checkpoints cannot be used.
-    #[error("the second place of audit checkpoints: {0}")]
-    SecondPlace(String),
+    RolledBack(Vec<Rollback>),
+    /// The folder with the copies of checkpoints cannot be used.
+    #[error("the copies of audit checkpoints outside of the database: {0}")]
+    CheckpointReplica(String),
     /// What a producer hands over does not fit to what the log has of it.
     #[error(
-        "records of `{service}`, epoch `{epoch}`, do not fit to the log: {why}; one of the two databases was set back"
+        "records of `{service}`, epoch `{epoch}`, do not fit to the log: {conflict}; one of the two databases was set back"
     )]
     Refused {
         /// The service.
@@ -41,18 +46,7 @@ pub enum Error {
         /// Its epoch.
         epoch: String,
         /// What does not fit.
-        why: Misfit,
-    },
-    /// The log has no such record.
-    #[error("audit record `{0}` does not exist")]
-    NoRecord(String),
-    /// The tree has no such tile.
-    #[error("tile {index} of level {level} does not exist")]
-    NoTile {
-        /// The level.
-        level: i32,
-        /// The index.
-        index: i64,
+        conflict: Box<SequenceConflict>,
     },
     /// An index or a size beyond the end of the log.
     #[error("the log has {size} records, {asked} is beyond its end")]
@@ -66,15 +60,12 @@ pub enum Error {
     },
     /// A stream is to go on behind records that the log does not have any more.
     #[error("the log has {size} records, and the stream was at {next}: it was set back")]
-    Forgotten {
+    ResumeBeyondEnd {
         /// The index at which the stream was.
         next: i64,
         /// How many records there are.
         size: i64,
     },
-    /// The filter names a field that there is not, or compares it with what it cannot be compared with.
-    #[error(transparent)]
-    Filter(#[from] FilterError),
     /// A record cannot be written as canonical JSON.
     #[error("record cannot be written: {0}")]
     Encoding(#[source] serde_json::Error),
@@ -97,7 +88,7 @@ pub enum Error {
 
 /// A log that does not go on from a checkpoint that was signed before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SetBack {
+pub struct Rollback {
     /// The log.
     pub log: String,
     /// How many records it has.
@@ -108,7 +99,7 @@ pub struct SetBack {
     pub forked: bool,
 }
 
-impl SetBack {
+impl Rollback {
     /// The same of a log that is named already.
     pub(crate) fn why(&self) -> String {
         let Self { log: _, has, signed, forked } = self;
@@ -123,7 +114,7 @@ impl SetBack {
     }
 }
 
-impl std::fmt::Display for SetBack {
+impl std::fmt::Display for Rollback {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { log, has, signed, forked } = self;
         match forked {
@@ -140,45 +131,27 @@ impl std::fmt::Display for SetBack {
 }
 
 /// The first few, and how many there are.
-fn list(found: &[SetBack]) -> String {
+fn list(found: &[Rollback]) -> String {
     const SHOWN: usize = 5;
-    let shown: Vec<_> = found.iter().take(SHOWN).map(SetBack::to_string).collect();
+    let shown: Vec<_> = found.iter().take(SHOWN).map(Rollback::to_string).collect();
     let more = found.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!("; and {more} more logs") } else { String::new() };
     format!("{}{more}", shown.join("; "))
 }
 
-/// How a call of a producer does not fit to the log.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Misfit {
-    /// A number was skipped.
-    #[error("{expected} was expected and {found} came")]
-    Gap {
-        /// The next number.
-        expected: i64,
-        /// What came.
-        found: i64,
-    },
-    /// The number stands for another event.
-    #[error("{sequence} is event {stored} in the log and event {offered} now")]
-    Diverged {
-        /// The number.
-        sequence: i64,
-        /// Id and digest of the event in the log.
-        stored: String,
-        /// Id and digest of the event that came.
-        offered: String,
-    },
-}
-
 impl Error {
+    /// What is stored of a log does not fit together.
+    pub(crate) fn inconsistent(log: &str, why: impl Into<String>) -> Self {
+        Self::Inconsistent { log: log.to_owned(), why: why.into() }
+    }
+
     /// The log and what is wrong with it, where that is it; else the error.
     pub(crate) fn damage(self) -> Result<(String, String), Self> {
         match self {
             Self::Inconsistent { log, why } => Ok((log, why)),
-            Self::SetBack(found) => match found.first() {
+            Self::RolledBack(found) => match found.first() {
                 Some(first) => Ok((first.log.clone(), first.why())),
-                None => Err(Self::SetBack(found)),
+                None => Err(Self::RolledBack(found)),
             },
             other => Err(other),
         }
@@ -188,9 +161,7 @@ impl Error {
     pub(crate) fn of_log(self, log: &str) -> Self {
         match &self {
             Self::Store(error) => match error.unreadable() {
-                Some(what) => {
-                    Self::Inconsistent { log: log.to_owned(), why: format!("{what} cannot be read") }
-                }
+                Some(what) => Self::inconsistent(log, format!("{what} cannot be read")),
                 None => self,
             },
             _ => self,
@@ -200,6 +171,18 @@ impl Error {
     /// Whether a stored value cannot be read.
     pub(crate) fn is_unreadable(&self) -> bool {
         matches!(self, Self::Store(error) if error.unreadable().is_some())
+    }
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::Resource(problem.into())
+    }
+}
+
+impl From<Rollback> for Error {
+    fn from(rollback: Rollback) -> Self {
+        Self::RolledBack(vec![rollback])
     }
 }
 

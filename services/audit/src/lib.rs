@@ -27,15 +27,19 @@ use pavior_proto::pavior::audit::v1::audit_service_server::AuditServiceServer;
 use pavior_runtime::{Component, HealthCheck, Task};
 
 pub use config::Config;
-pub use error::{Error, Misfit, SetBack};
+pub use domain::batch::{Identity, SequenceConflict};
+pub use error::{Error, Rollback};
 
-use app::checker::{self, Checker};
-use app::damage::{self, HeldLogs};
-use app::keeper;
+use app::checkpoint_publisher::publisher;
+use app::checkpoint_replica::CheckpointReplica;
+use app::held_log::HeldLogs;
+use app::inspection::inspect;
 use app::reader::Reader;
-use app::second_place::SecondPlace;
+use app::record_checker::{Checker, rechecks};
+use app::record_writer::writer;
 use app::signer::Signer;
-use store::{AuditStore, Sign};
+use domain::checkpoint::CheckpointSigner;
+use store::AuditStore;
 
 /// The role that internal tokens for this service name as their audience.
 pub const ROLE: &str = "audit";
@@ -83,44 +87,43 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     config.validate()?;
     let signer = Signer::load(&config)?;
     let store = AuditStore::open(deps.store.clone()).await?;
-    let mut inspection = damage::inspect(&store, &signer).await?;
-    inspection.condemn_set_back();
+    let mut inspection = inspect(&store, &signer).await?;
+    inspection.mark_rolled_back();
     signer.publish(&config)?;
-    let (sound, damaged) = (inspection.sound.len(), inspection.damaged.len());
-    tracing::info!(verifier_key = signer.verifier_key(), sound, damaged, "audit logs were looked at");
+    let (consistent, damaged) = (inspection.consistent.len(), inspection.damaged.len());
+    tracing::info!(verifier_key = signer.verifier_key(), consistent, damaged, "audit logs were inspected");
     let tokens = PageTokens::new(signer.page_token_key()).with_clock(deps.clock.clone());
     let mut tasks = Vec::new();
     let mut checks = vec![database_check(store.clone())];
-    let mut remember = None;
+    let mut published = None;
     if let Some(folder) = &config.checkpoints_dir {
-        let place = SecondPlace::open(folder, signer.clone())?;
-        let found = place.compare(&store, &mut inspection).await?;
+        let replica = CheckpointReplica::open(folder, signer.clone())?;
+        let found = replica.compare(&store, &mut inspection).await?;
         // Of an older copy of the database nothing may go on; a log that was cut in it stops nobody else.
         if !found.is_empty()
-            && (place.are_all(&found, &inspection)? || store.is_whole_unscoped(&signer).await?)
+            && (replica.are_all(&found, &inspection)? || store.is_complete_unscoped(&signer).await?)
         {
-            return Err(Error::SetBack(found).into());
+            return Err(Error::RolledBack(found).into());
         }
-        place.hold_all(&store, &found, &mut inspection).await?;
-        place.keep_all(&store, &mut inspection).await?;
-        let (handle, writes, health) = keeper::keeper(place, store.clone());
-        remember = Some(Arc::new(handle));
-        tasks.push(tasks::checkpoint_keeper(writes));
+        replica.hold_all(&store, &found, &mut inspection).await?;
+        replica.publish_all(&store, &mut inspection).await?;
+        let (handle, publisher, health) = publisher(replica, store.clone());
+        published = Some(Arc::new(handle));
+        tasks.push(tasks::checkpoint_publisher(publisher));
         checks.push(HealthCheck::new("audit checkpoints", move || {
             let health = health.check();
             async move { health }
         }));
     }
-    let signer: Arc<dyn Sign> = Arc::new(signer);
+    let signer: Arc<dyn CheckpointSigner> = Arc::new(signer);
     let held_logs =
-        HeldLogs::open(&config, store.clone(), signer.clone(), remember, &inspection, &deps.meter).await?;
+        HeldLogs::open(&config, store.clone(), signer.clone(), published, &inspection, &deps.meter).await?;
     checks.push(HealthCheck::watching("audit logs", held_logs.health()).degrades());
-    let (appender, writer) =
-        app::writer::writer(&config, store.clone(), signer.clone(), held_logs, &deps.meter);
-    let (suspicions, suspected) = checker::suspicions();
+    let (appender, writer) = writer(&config, store.clone(), signer.clone(), held_logs, &deps.meter);
+    let (rechecks, queue) = rechecks();
     let checker = Checker::new(store.clone(), signer.clone(), config.check_records_per_second, &deps.meter);
-    tasks.extend([tasks::record_writer(writer), tasks::record_checker(checker, suspected)]);
-    let reader = Reader { store: store.clone(), signer, max_page_bytes: config.max_page_bytes, suspicions };
+    tasks.extend([tasks::record_writer(writer), tasks::record_checker(checker, queue)]);
+    let reader = Reader { store: store.clone(), signer, max_page_bytes: config.max_page_bytes, rechecks };
     let api = api::Api::new(&config, &deps, reader, appender, tokens);
     let api = Arc::new(api);
     let reading = AuditServiceServer::from_arc(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES);

@@ -21,7 +21,7 @@ use pavior_rpc::problem::{ErrorReason, Problem};
 use pavior_rpc::{RequestContext, context, mask, validate};
 use tonic::{Code, Status};
 
-use crate::denial::{Denial, Refused, access_denied, denied, reference, unapproved};
+use crate::denied_status::{Denial, Refused, access_denied, denied, reference, unapproved};
 use crate::field;
 use crate::resource::Resource;
 use crate::routes::{Field, Method, Target};

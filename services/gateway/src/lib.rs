@@ -11,8 +11,9 @@
 mod actions;
 mod admission;
 mod audit_queue;
+mod audit_record;
 mod config;
-mod denial;
+mod denied_status;
 mod error;
 mod field;
 mod forward;

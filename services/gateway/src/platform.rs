@@ -257,7 +257,7 @@ impl Asked {
     }
 
     async fn project(&self, name: &str) -> Result<Project, Status> {
-        let request = GetProjectRequest { name: name.to_owned() };
+        let request = GetProjectRequest { name: name.to_owned(), ..Default::default() };
         Ok(self.projects().get_project(request).await?.into_inner())
     }
 

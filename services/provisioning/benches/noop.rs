@@ -9,10 +9,11 @@ use pavior_core::id::SystemIds;
 use pavior_core::principal::{Principal, PrincipalKind};
 use pavior_driver::testing::FakeDriver;
 use pavior_driver::{Driver, Registry};
+use pavior_provisioning::Config;
 use pavior_provisioning::domain::plan::{Action, Change, Kind, Plan, Spec};
+use pavior_provisioning::engine::Engine;
 use pavior_provisioning::engine::seal::SealingKey;
-use pavior_provisioning::engine::{Engine, EngineConfig};
-use pavior_provisioning::store::{Accepted, Admission, Db, NewOperation, NewProject, Ownership, Seen};
+use pavior_provisioning::store::{Accepted, Admission, Db, Makes, NewOperation, NewProject, Ownership, Seen};
 use pavior_store::outbox::Limits;
 use pavior_testkit::db::sqlite;
 use serde_json::json;
@@ -91,15 +92,16 @@ fn operation(number: u64) -> NewOperation {
         deadline_micros: 60_000_000,
         undo_micros: 60_000_000,
         ownership: Ownership::default(),
-        project: Some(NewProject {
-            display_name: String::new(),
-            owner: String::new(),
-            labels: Default::default(),
-        }),
-        environments: vec![],
+        makes: Makes {
+            project: Some(NewProject {
+                display_name: String::new(),
+                owner: String::new(),
+                labels: Default::default(),
+            }),
+            ..Makes::default()
+        },
         seen: Seen::new(),
         due: None,
-        deployment_id: String::new(),
         engine_version: "1",
     }
 }
@@ -131,8 +133,7 @@ fn three_steps(criterion: &mut Criterion) {
         let driver = FakeDriver::new("fake", &["thing"]).without_journal();
         let registry = Registry::new([Arc::new(driver) as Arc<dyn Driver>]);
         let meter = opentelemetry::global::meter("bench");
-        let engine =
-            Engine::new(db.clone(), registry, SealingKey::new([1; 32]), EngineConfig::default(), &meter);
+        let engine = Engine::new(db.clone(), registry, SealingKey::new([1; 32]), Config::default(), &meter);
         let cancel = CancellationToken::new();
         tokio::spawn({
             let (engine, cancel) = (engine.clone(), cancel.clone());

@@ -3,7 +3,6 @@
 use pavior_store::{DatabaseConfig, OutboxConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::EngineConfig;
 use crate::store::Retention;
 
 const DAY: i64 = 24 * 3_600;
@@ -40,6 +39,9 @@ pub struct Config {
     pub operation_timeout_ms: u64,
     /// How long undoing an operation may take, in milliseconds.
     pub undo_timeout_ms: u64,
+    /// How often log lines are kept, in milliseconds. Not for operators: tests shorten it.
+    #[serde(skip)]
+    pub log_flush_ms: u64,
     /// How long an operation is kept after its end, with its plan, steps and events, in seconds.
     pub keep_operations_seconds: i64,
     /// Most operations of an organization that have ended.
@@ -74,26 +76,27 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let engine = EngineConfig::default();
         Self {
             database: DatabaseConfig::default(),
-            lease_ms: engine.lease_ms,
-            poll_ms: engine.poll_ms,
-            max_running: engine.max_running,
-            max_running_per_operation: engine.max_running_per_operation,
-            max_running_per_organization: engine.max_running_per_organization,
-            max_attempts: engine.max_attempts,
-            max_undo_attempts: engine.max_undo_attempts,
-            backoff_ms: engine.backoff_ms,
-            max_backoff_ms: engine.max_backoff_ms,
-            cancel_grace_ms: engine.cancel_grace_ms,
-            step_timeout_ms: engine.step_timeout_ms,
-            operation_timeout_ms: engine.operation_timeout_ms,
-            undo_timeout_ms: engine.undo_timeout_ms,
+            lease_ms: 15_000,
+            poll_ms: 1_000,
+            max_running: 32,
+            max_running_per_operation: 8,
+            // Fewer than there are slots, so that one organization never has all of them.
+            max_running_per_organization: 24,
+            max_attempts: 4,
+            max_undo_attempts: 6,
+            backoff_ms: 200,
+            max_backoff_ms: 15_000,
+            cancel_grace_ms: 10_000,
+            step_timeout_ms: 30 * 60_000,
+            operation_timeout_ms: 2 * 3_600_000,
+            undo_timeout_ms: 3_600_000,
+            log_flush_ms: 150,
             keep_operations_seconds: 90 * DAY,
             max_operations_per_organization: 100_000,
             keep_logs_seconds: 30 * DAY,
-            max_log_chunks_per_operation: engine.max_log_chunks,
+            max_log_chunks_per_operation: 20_000,
             max_runs_per_pipeline: 500,
             max_deployments_per_environment: 500,
             keep_secrets_seconds: 30 * DAY,
@@ -161,26 +164,6 @@ impl Config {
             max_deployments: self.max_deployments_per_environment,
             secrets: time::Duration::seconds(self.keep_secrets_seconds),
             max_secrets: self.max_superseded_secrets_per_resource,
-        }
-    }
-
-    pub(crate) fn engine(&self) -> EngineConfig {
-        EngineConfig {
-            lease_ms: self.lease_ms,
-            poll_ms: self.poll_ms,
-            max_running: self.max_running,
-            max_running_per_operation: self.max_running_per_operation,
-            max_running_per_organization: self.max_running_per_organization,
-            max_attempts: self.max_attempts,
-            max_undo_attempts: self.max_undo_attempts,
-            backoff_ms: self.backoff_ms,
-            max_backoff_ms: self.max_backoff_ms,
-            cancel_grace_ms: self.cancel_grace_ms,
-            step_timeout_ms: self.step_timeout_ms,
-            operation_timeout_ms: self.operation_timeout_ms,
-            undo_timeout_ms: self.undo_timeout_ms,
-            max_log_chunks: self.max_log_chunks_per_operation,
-            ..EngineConfig::default()
         }
     }
 }

@@ -12,9 +12,6 @@ pub enum Error {
     /// Refused, with details for the caller.
     #[error("{0}")]
     Refused(Problem),
-    /// The request id was used with another request.
-    #[error("the request id was used before with another request")]
-    RequestIdReused,
     /// It does not exist.
     #[error("{kind} `{name}` does not exist")]
     NotFound {
@@ -39,20 +36,9 @@ pub enum Error {
         /// The operation.
         operation: String,
     },
-    /// The etag is not the current one.
-    #[error("the etag is not the current one")]
-    EtagMismatch {
-        /// The current one.
-        current: String,
-    },
-    /// A filter, order or page token that does not fit the list.
-    #[error("`{field}`: {problem}")]
-    Listing {
-        /// The field of the request.
-        field: String,
-        /// What is wrong.
-        problem: String,
-    },
+    /// What goes wrong with resources of any service.
+    #[error(transparent)]
+    Resource(#[from] pavior_resource::Error),
     /// A deletion has begun: what is deleted is gone, so that there is no way back.
     #[error("operation `{operation}` deletes and has begun: it cannot be undone and goes on")]
     Begun {
@@ -115,17 +101,14 @@ impl From<Problem> for Error {
     }
 }
 
-impl From<IdempotencyError> for Error {
-    fn from(error: IdempotencyError) -> Self {
-        match error {
-            IdempotencyError::Reused => Self::RequestIdReused,
-            IdempotencyError::Store(error) => Self::Store(error),
-        }
+impl From<pavior_resource::ListError> for Error {
+    fn from(error: pavior_resource::ListError) -> Self {
+        Self::Resource(error.into())
     }
 }
 
-impl From<crate::domain::plan_json::Unreadable> for Error {
-    fn from(error: crate::domain::plan_json::Unreadable) -> Self {
-        Self::Corrupt(error.to_string())
+impl From<IdempotencyError> for Error {
+    fn from(error: IdempotencyError) -> Self {
+        Self::Resource(error.into())
     }
 }

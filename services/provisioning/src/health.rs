@@ -109,7 +109,7 @@ fn steps(app: &App, stall: Duration) -> HealthCheck {
             let free = app.engine.free_for().filter(|_| app.db.history().fits());
             let Some(free) = free else { return Ok(()) };
             let of = |limit: usize| i64::try_from(limit).unwrap_or(i64::MAX);
-            let config = app.engine.config();
+            let config = &app.config;
             let limits = (of(config.max_running_per_operation), of(config.max_running_per_organization));
             let oldest = app.db.oldest_claimable_unscoped(&away(&app), Some(limits)).await;
             let oldest = oldest.map_err(|error| error.to_string())?.map(|waiting| {

@@ -44,8 +44,10 @@ use pavior_proto::pavior::provisioning::v1::pipeline_service_server::PipelineSer
 use pavior_proto::pavior::provisioning::v1::plan_service_server::PlanServiceServer;
 use pavior_proto::pavior::provisioning::v1::project_service_server::ProjectServiceServer;
 use pavior_relay::{compare_histories, outbox_relay};
+use pavior_resource::Kernel;
 use pavior_rpc::Transport;
 use pavior_rpc::audit::AuditSink;
+use pavior_rpc::paging::MAX_PAGE_BYTES;
 use pavior_runtime::{Component, Task};
 use pavior_store::{Store, StoreError};
 
@@ -133,16 +135,24 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     migrate(&store).await.context("provisioning database")?;
     let db = Db::new(store.clone(), clock.clone(), ids, &instance, config.outbox.limits());
     let peers = Peers::new(identity.clone(), catalog, policy);
-    let entities = Arc::new(EntityDriver::new(peers.clone(), identity.authority()));
-    let engine = Engine::new(db.clone(), drivers.with(entities), sealing_key, config.engine(), &meter);
+    let entities = Arc::new(EntityDriver::new(peers.clone(), identity.authority(), page_token_key));
+    let engine = Engine::new(db.clone(), drivers.with(entities), sealing_key, config.clone(), &meter);
     let sink = AuditSink::new(identity.transport(audit, "audit"), &meter);
     // What a database that was set back says was to be done must not be done again: the tasks wait for the comparison,
     // which is rarely long.
     compare_histories(&store, &db.outbox, &sink).await;
     let relay = outbox_relay(store, &db.outbox, sink, &meter, "provisioning outbox");
+    let kernel = Kernel {
+        store: db.store.clone(),
+        outbox: (*db.outbox).clone(),
+        clock: clock.clone(),
+        ids: db.ids.clone(),
+        tokens: PageTokens::new(page_token_key).with_clock(clock),
+        max_page_bytes: MAX_PAGE_BYTES,
+    };
     let app = App {
         inner: Arc::new(Inner {
-            tokens: PageTokens::new(page_token_key).with_clock(clock),
+            kernel,
             db: db.clone(),
             engine,
             config: config.clone(),

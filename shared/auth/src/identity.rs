@@ -9,7 +9,7 @@ use http::HeaderValue;
 use pavior_core::audit::DecisionRef;
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
-use pavior_core::principal::{GATEWAY, INSTALLATION, Principal, PrincipalKind, service_name};
+use pavior_core::principal::{GATEWAY, INSTALLATION, Principal};
 use pavior_rpc::{BoxError, Transport};
 use tonic::body::Body;
 use tower::Service;
@@ -19,6 +19,7 @@ use crate::internal::{Claims, Grant, INTERNAL_TOKEN, InternalSigner, MAX_LIFETIM
 use crate::keys::PublicKey;
 use crate::peer::Peer;
 use crate::permit::{Permit, SystemAuthority, current};
+use crate::principal::service_principal;
 
 /// A minted token is used again for this long; then at least half a minute of its life is left.
 const REUSE_SECONDS: i64 = 25;
@@ -75,21 +76,6 @@ struct Inner {
 impl std::fmt::Debug for ServiceIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ServiceIdentity").field("role", &self.inner.role).finish_non_exhaustive()
-    }
-}
-
-/// A service of the platform as itself: the same in every organization that it works for.
-pub(crate) fn service_principal(role: &str) -> Principal {
-    Principal {
-        kind: PrincipalKind::Service,
-        name: service_name(role),
-        organization: INSTALLATION.to_owned(),
-        subject: role.to_owned(),
-        groups: Vec::new(),
-        email: None,
-        display_name: None,
-        installation_operator: false,
-        on_behalf_of: None,
     }
 }
 

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{AuthError, Unauthenticated};
-use crate::identity::service_principal;
 use crate::jwt;
 use crate::keys::{PublicKey, SigningKey};
 use crate::permit::{Inner, Origin, Permit, Standing};
+use crate::principal::service_principal;
 
 /// The metadata key of the internal token: a compact JWT without a scheme before it.
 pub const INTERNAL_TOKEN: &str = "x-pavior-internal";

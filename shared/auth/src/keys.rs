@@ -81,7 +81,8 @@ impl SigningKey {
         PublicKey { bytes }
     }
 
-    pub(crate) fn sign(&self, message: &[u8]) -> aws_lc_rs::signature::Signature {
+    /// Signs; the same message always in the same way.
+    pub fn sign(&self, message: &[u8]) -> aws_lc_rs::signature::Signature {
         self.pair.sign(message)
     }
 }
@@ -109,6 +110,11 @@ impl PublicKey {
     /// Writes the key as SubjectPublicKeyInfo in PEM.
     pub fn to_pem(&self) -> String {
         to_pem(&[SPKI_HEAD.as_slice(), &self.bytes].concat(), "PUBLIC KEY")
+    }
+
+    /// The point of the curve.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.bytes
     }
 
     /// A name for the key: the first half of its SHA-256, base64url.

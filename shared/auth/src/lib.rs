@@ -16,6 +16,7 @@ mod jwt;
 mod keys;
 mod peer;
 mod permit;
+mod principal;
 mod record;
 
 pub use authn::{Authn, AuthnLayer, Brings, CallRules, authn_layer};

@@ -8,6 +8,7 @@ use pavior_core::audit::DecisionRef;
 use pavior_core::principal::Principal;
 
 use crate::error::Unauthenticated;
+use crate::principal::service_principal;
 
 tokio::task_local! {
     static CURRENT: Permit;
@@ -66,7 +67,7 @@ impl Permit {
     /// A permit for background work of a service itself, in one organization (`pavior` for the installation itself).
     pub fn for_system(authority: &SystemAuthority, organization: &str) -> Self {
         Self::new(Inner {
-            principal: Arc::new(crate::identity::service_principal(&authority.role)),
+            principal: Arc::new(service_principal(&authority.role)),
             organization: organization.to_owned(),
             action: String::new(),
             resource: String::new(),

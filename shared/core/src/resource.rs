@@ -79,26 +79,3 @@ impl<F: Fields> Stored<F> {
         self.fields.name(&self.organization, &self.id)
     }
 }
-
-/// Longest name to show, in characters.
-pub const MAX_DISPLAY_NAME: usize = 200;
-
-/// One line of at most `max` characters.
-pub fn line(violations: &mut Violations, path: &str, text: &str, max: usize) {
-    if text.chars().count() > max {
-        violations.add(path, Fault::TooLong, format!("must have at most {max} characters"));
-    }
-    if text.chars().any(char::is_control) {
-        violations.add(path, Fault::Pattern, "must not hold control characters");
-    }
-}
-
-/// Several lines of at most `max` bytes.
-pub fn paragraph(violations: &mut Violations, path: &str, text: &str, max: usize) {
-    if text.len() > max {
-        violations.add(path, Fault::TooLong, format!("must have at most {max} bytes"));
-    }
-    if text.contains('\0') {
-        violations.add(path, Fault::Pattern, "must not hold the character NUL");
-    }
-}

@@ -54,6 +54,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     config.enable_type_names();
     config.type_name_domain(["."], "type.googleapis.com");
 
+    // Their examples of protos would be taken for Rust.
+    config.disable_comments([".buf"]);
     config.include_file("pavior_api.rs");
     tonic_prost_build::configure().build_transport(false).compile_fds_with_config(set, config)?;
     Ok(())

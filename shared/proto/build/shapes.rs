@@ -128,6 +128,14 @@ fn accessors(out: &mut String, message: &MessageDescriptor, fields: &[&str]) -> 
     Ok(())
 }
 
+/// A method for a flag that the message may have; the trait says what holds without it.
+fn flag(out: &mut String, message: &MessageDescriptor, field: &str) -> Written {
+    if has(message, field, &Kind::Bool) {
+        writeln!(out, "    fn {field}(&self) -> bool {{ self.{field} }}")?;
+    }
+    Ok(())
+}
+
 fn write_request(out: &mut String, method: &Method) -> Written {
     let Method { path: full, action, facts, request, .. } = method;
     writeln!(out, "impl Request for {} {{", path(request))?;
@@ -135,8 +143,12 @@ fn write_request(out: &mut String, method: &Method) -> Written {
     writeln!(out, "    const ACTION: &'static str = {action:?};")?;
     writeln!(out, "    const FACTS: bool = {facts};")?;
     accessors(out, request, &["request_id", "plan_digest"])?;
-    if has(request, "validate_only", &Kind::Bool) {
-        writeln!(out, "    fn validate_only(&self) -> bool {{ self.validate_only }}")?;
+    flag(out, request, "validate_only")?;
+    if message_field(request, "read_mask").is_some() {
+        writeln!(
+            out,
+            "    fn read_mask(&self) -> Option<&prost_types::FieldMask> {{ self.read_mask.as_ref() }}"
+        )?;
     }
     writeln!(out, "}}")?;
     Ok(())
@@ -153,9 +165,7 @@ fn write_shape(out: &mut String, method: &Method) -> Written {
         writeln!(out, "impl DeleteRequest for {} {{", path(request))?;
         writeln!(out, "    type Response = {};", path(response))?;
         accessors(out, request, &["name", "etag"])?;
-        if has(request, "allow_missing", &Kind::Bool) {
-            writeln!(out, "    fn allow_missing(&self) -> bool {{ self.allow_missing }}")?;
-        }
+        flag(out, request, "allow_missing")?;
         writeln!(out, "}}")?;
     } else if name.starts_with("List") && has(request, "page_token", &Kind::String) {
         write_list(out, request, response)?;
@@ -168,24 +178,27 @@ fn write_shape(out: &mut String, method: &Method) -> Written {
 }
 
 fn write_list(out: &mut String, request: &MessageDescriptor, response: &MessageDescriptor) -> Written {
-    // AIP-132: one repeated field of resources, and the token.
+    // AIP-132: one repeated field of resources, the token, and maybe how many there are.
     let lists = response.fields().filter(|field| field.is_list());
     let [(field, Kind::Message(item))] =
         &lists.map(|field| (field.name().to_owned(), field.kind())).collect::<Vec<_>>()[..]
     else {
         return Ok(());
     };
-    if response.fields().len() != 2 {
+    let counted = has(response, "total_size", &Kind::Int32);
+    if response.fields().len() != 2 + usize::from(counted) {
         return Ok(());
     }
     writeln!(out, "impl ListRequest for {} {{", path(request))?;
     writeln!(out, "    type Resource = {};\n    type Response = {};", path(item), path(response))?;
     accessors(out, request, &["parent", "page_token", "filter", "order_by"])?;
     writeln!(out, "    fn page_size(&self) -> i32 {{ self.page_size }}")?;
+    flag(out, request, "return_total_size")?;
+    let (count, total) = if counted { ("total_size", ", total_size") } else { ("_", "") };
     writeln!(
         out,
-        "    fn respond({field}: Vec<Self::Resource>, next_page_token: String) -> Self::Response {{\n        \
-         {} {{ {field}, next_page_token }}\n    }}\n}}",
+        "    fn respond({field}: Vec<Self::Resource>, next_page_token: String, {count}: Option<i32>) -> Self::Response {{\n        \
+         {} {{ {field}, next_page_token{total} }}\n    }}\n}}",
         path(response)
     )?;
     Ok(())
@@ -219,9 +232,7 @@ fn write_update(out: &mut String, request: &MessageDescriptor, field: &str) -> W
         "    fn update_mask(&self) -> Option<&prost_types::FieldMask> {{ self.update_mask.as_ref() }}"
     )?;
     writeln!(out, "    fn without_mask(&self) -> Self {{ Self {{ update_mask: None, ..self.clone() }} }}")?;
-    if has(request, "allow_missing", &Kind::Bool) {
-        writeln!(out, "    fn allow_missing(&self) -> bool {{ self.allow_missing }}")?;
-    }
+    flag(out, request, "allow_missing")?;
     writeln!(out, "}}")?;
     Ok(())
 }

@@ -10,7 +10,7 @@ mod generated {
 
 pub mod shape;
 
-pub use generated::{google, pavior};
+pub use generated::{buf, google, pavior};
 
 /// The encoded `google.protobuf.FileDescriptorSet` of what clients see: every package but those in which the services
 /// of the platform speak to each other.

@@ -43,6 +43,10 @@ pub trait Request: Message + Name + Default + Clone + Send + Sync + 'static {
     fn validate_only(&self) -> bool {
         false
     }
+    /// The fields that are wanted of each resource (AIP-157); all of them when absent.
+    fn read_mask(&self) -> Option<&FieldMask> {
+        None
+    }
 }
 
 /// AIP-131.
@@ -54,7 +58,7 @@ pub trait GetRequest: Request {
 /// AIP-132.
 pub trait ListRequest: Request {
     /// What is listed.
-    type Resource: Message;
+    type Resource: Message + Name + Default;
     /// A page.
     type Response: Message;
     /// What is listed below.
@@ -73,8 +77,16 @@ pub trait ListRequest: Request {
     fn order_by(&self) -> &str {
         ""
     }
+    /// Whether to say how many there are on all pages (AIP-158).
+    fn return_total_size(&self) -> bool {
+        false
+    }
     /// The page with these.
-    fn respond(items: Vec<Self::Resource>, next_page_token: String) -> Self::Response;
+    fn respond(
+        items: Vec<Self::Resource>,
+        next_page_token: String,
+        total_size: Option<i32>,
+    ) -> Self::Response;
 }
 
 /// AIP-133.

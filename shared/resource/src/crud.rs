@@ -6,6 +6,7 @@ use pavior_store::StoreError;
 
 use crate::change::{Done, Work};
 use crate::error::field_of;
+use crate::etag::check_etag;
 use crate::table::{ListQuery, Listing, Rows, Table};
 use crate::{AuditEntry, Error, Service};
 
@@ -139,7 +140,7 @@ pub async fn update<T: Rules>(
 ) -> Result<Done<Stored<T>>, ErrorOf<T>> {
     let Update { parent, id, name, etag } = command;
     let before = work.get::<T>(parent, id, name).await?;
-    check_etag(&before, etag)?;
+    check_etag(etag, before.etag())?;
     let after = before.next(work.now, merge(&before)?);
     checked(&after)?;
     if after.fields == before.fields {
@@ -167,7 +168,7 @@ pub async fn delete<T: Rules>(
         }
         return Err(Error::not_found::<T>(name).into());
     };
-    check_etag(&before, etag)?;
+    check_etag(etag, before.etag())?;
     refuse_dependents(&before, T::dependents(work, &before).await?)?;
     work.rows().delete(work.permit, &before).await?;
     T::written(work, Some(&before), None).await?;
@@ -200,12 +201,6 @@ pub async fn list<T: Rules>(
     query: &ListQuery,
 ) -> Result<Listing<T>, Error> {
     Ok(Rows::new(service.kernel().store.read()).page(permit, query).await?)
-}
-
-/// An empty etag means that the last write wins.
-fn check_etag<T: Table>(stored: &Stored<T>, etag: &str) -> Result<(), Error> {
-    let current = stored.etag();
-    if etag.is_empty() || etag == current { Ok(()) } else { Err(Error::EtagMismatch { current }) }
 }
 
 /// Fails when there are dependents, naming the first of them.

@@ -15,7 +15,10 @@ mod audit;
 mod change;
 pub mod crud;
 mod error;
+mod etag;
+mod message;
 mod names;
+mod row;
 mod table;
 mod tasks;
 mod wire;
@@ -35,6 +38,8 @@ pub use audit::{AuditEntry, record};
 pub use change::{ChangeContext, Done, Work, once, run};
 pub use crud::{Create, Delete, Rules, Update};
 pub use error::{Error, bracketed, field_violations};
+pub use etag::check_etag;
+pub use message::{Scope, Wire, unfit};
 pub use names::{Named, id_of, name, parent, parse};
 pub use pavior_core::resource::{Fields, Stored, Violation, Violations};
 pub use table::{
@@ -42,8 +47,8 @@ pub use table::{
 };
 pub use tasks::idempotency_sweeper;
 pub use wire::{
-    Answer, Patch, Scope, Wire, close, close_cut, create, create_with, decode, delete, delete_with, get,
-    gone, list, list_across, list_query, open_page, read_request, respond, times, update, update_with,
+    Answer, Patch, close, close_cut, create, create_with, decode, delete, delete_with, get, get_with, gone,
+    list, list_across, list_query, open_page, read_request, respond, times, update, update_with,
 };
 
 /// What every service has to keep resources.

@@ -6,7 +6,7 @@ use pavior_core::{Fault, ResourceName};
 use pavior_proto::shape;
 
 use crate::error::Error;
-use crate::wire::Wire;
+use crate::message::Wire;
 
 /// A resource name of a request, in the organization of the permit.
 #[derive(Debug, Clone, PartialEq, Eq)]

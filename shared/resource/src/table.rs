@@ -7,7 +7,7 @@ use pavior_core::resource::{Fields, Stored};
 use pavior_store::filter::{FieldMap, FilterError};
 use pavior_store::keyset::{KeyKind, Keyset, PositionError};
 use pavior_store::{StoreError, filter};
-use sea_orm::sea_query::{Expr, ExprTrait as _, SimpleExpr};
+use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
     ActiveModelTrait as _, Condition, ConnectionTrait, DbBackend, EntityTrait, IntoActiveModel,
     PaginatorTrait, QueryFilter as _, QuerySelect as _, Select,
@@ -102,6 +102,8 @@ pub struct ListQuery {
     pub limit: u64,
     /// The position of the last row of the page before.
     pub after: Option<Json>,
+    /// Whether all rows are counted, those of other pages included.
+    pub count: bool,
 }
 
 impl ListQuery {
@@ -119,7 +121,7 @@ impl ListQuery {
         let refuse = |field, message| Error::Filter { field, message };
         let filter = Filter::parse(filter).map_err(|error| refuse("filter", error.to_string()))?;
         let order = order_by(order).map_err(|error| refuse("order_by", error.to_string()))?;
-        Ok(Self { parent, filter, order, limit, after })
+        Ok(Self { parent, filter, order, limit, after, count: false })
     }
 }
 
@@ -130,6 +132,8 @@ pub struct Listing<T> {
     pub rows: Vec<Stored<T>>,
     /// Where each of them is in the order, for page tokens.
     pub positions: Vec<Json>,
+    /// How many rows there are on all pages, when that was asked.
+    pub total: Option<u64>,
 }
 
 /// Why a list cannot be read.
@@ -234,6 +238,10 @@ impl<'a, C: ConnectionTrait> Rows<'a, C> {
             let condition = T::condition(permit.organization(), &query.filter, self.backend());
             select = select.filter(condition.map_err(ListError::Filter)?);
         }
+        let total = match query.count {
+            true => Some(select.clone().count(self.connection).await.map_err(StoreError::from)?),
+            false => None,
+        };
         let keys = keys::<T>(query)?;
         let mut keyset = Keyset::new(self.backend());
         for (key, descending) in &keys {
@@ -243,15 +251,12 @@ impl<'a, C: ConnectionTrait> Rows<'a, C> {
         let keyset = keyset.key(Expr::col(UID), KeyKind::Uuid, false);
         if let Some(position) = &query.after {
             select = select.filter(keyset.after(position)?);
-            if let Some(bound) = bound::<T>(&keys, position) {
-                select = select.filter(bound);
-            }
         }
         let models =
             keyset.order(select).limit(query.limit).all(self.connection).await.map_err(StoreError::from)?;
         let rows = models.into_iter().map(T::read).collect::<Result<Vec<_>, _>>()?;
         let positions = rows.iter().map(|row| position::<T>(row, &keys)).collect();
-        Ok(Listing { rows, positions })
+        Ok(Listing { rows, positions, total })
     }
 
     /// Ids of the first resources below `parent`.
@@ -394,18 +399,4 @@ fn position<T: Table>(row: &Stored<T>, keys: &[(Key, bool)]) -> Json {
     let mut values: Vec<Json> = keys.iter().map(|(key, _)| value(*key)).collect();
     values.push(pavior_store::keyset::position::uuid(row.uid));
     Json::Array(values)
-}
-
-/// What holds of every row that follows, on the first key alone: an index can begin there, which it cannot with the
-/// alternatives of the whole position.
-fn bound<T: Table>(keys: &[(Key, bool)], position: &Json) -> Option<SimpleExpr> {
-    let (key, descending) = keys.first()?;
-    let (column, kind) = column::<T>(*key)?;
-    let value = match (kind, position.get(0)?) {
-        (KeyKind::Number, Json::Number(number)) => Expr::val(number.as_i64()?),
-        (KeyKind::Text, Json::String(text)) => Expr::val(text.as_str()),
-        _ => return None,
-    };
-    let column = Expr::col(column);
-    Some(if *descending { column.lte(value) } else { column.gte(value) })
 }

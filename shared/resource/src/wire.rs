@@ -3,8 +3,10 @@
 use pavior_auth::Permit;
 use pavior_core::Fault;
 use pavior_core::name::validate_new_id;
+use pavior_core::page::PageTokens;
 use pavior_core::resource::{Stored, Violation, Violations};
 use pavior_proto::shape::{self, CreateRequest, DeleteRequest, GetRequest, ListRequest, UpdateRequest};
+use pavior_rpc::mask::ReadMask;
 use pavior_rpc::paging::Page;
 use pavior_rpc::problem::Problem;
 use pavior_rpc::{convert, mask, validate};
@@ -15,44 +17,15 @@ use serde_json::Value as Json;
 use tonic::{Request, Response, Status};
 
 use crate::change::{commit, once};
-use crate::crud::{self, Create, Delete, ErrorOf, Rules, Update};
+use crate::crud::{self, Create, Delete, ErrorOf, Update};
 use crate::error::{Error, bracketed, field_violations};
+use crate::message::{Scope, Wire, broken_rules};
 use crate::names::{Named, collections, name, parent};
 use crate::table::ListQuery;
 use crate::{ChangeContext, Done, Kernel, Service, Work};
 
 /// What a handler gives.
 pub type Answer<M> = Result<Response<M>, Status>;
-
-/// Where a resource is.
-#[derive(Debug)]
-pub struct Scope<'a, S> {
-    /// The service that keeps it.
-    pub service: &'a S,
-    /// The id of its organization.
-    pub organization: &'a str,
-    /// The id of the resource above it, other than the organization: the kind of an entity; empty otherwise.
-    pub parent: &'a str,
-}
-
-/// The message of a type of resource.
-pub trait Wire: Rules {
-    /// The message.
-    type Message: shape::Resource;
-
-    /// As it is shown.
-    fn encode(stored: &Stored<Self>) -> Self::Message;
-
-    /// The fields of a message. What the server alone sets comes from `before`. What cannot be understood is added to
-    /// `violations`, with paths relative to the resource; what can be is given all the same, so that everything that
-    /// is wrong is said at once.
-    fn decode(
-        message: &Self::Message,
-        scope: &Scope<'_, Self::Service>,
-        before: Option<&Self>,
-        violations: &mut Violations,
-    ) -> Option<Self>;
-}
 
 /// What an update request makes of a resource.
 #[derive(Debug, Clone)]
@@ -71,6 +44,8 @@ impl<T: Wire> Patch<T> {
     pub fn merged(&self, service: &T::Service, stored: &Stored<T>) -> Result<T, ErrorOf<T>> {
         let merged =
             mask::merge(&T::encode(stored), &self.message, self.mask.as_ref()).map_err(Error::from)?;
+        // What the mask names can be within the rules, and yet too much together with what is kept.
+        broken_rules(&merged)?.into_result().map_err(Error::invalid::<T>)?;
         let scope = Scope { service, organization: &stored.organization, parent: stored.fields.parent() };
         Ok(decode(&merged, &scope, Some(&stored.fields))?)
     }
@@ -238,12 +213,34 @@ where
     T: Wire,
     R: GetRequest,
 {
+    get_with(request, async |permit: &Permit, request: &R| {
+        let Named { name, parent, id } = name::<T>(permit, "name", request.name(), R::ACTION)?;
+        let stored = crud::get::<T>(service, permit, &parent, &id, &name).await?;
+        Ok::<_, Error>(T::encode(&stored))
+    })
+    .await
+}
+
+/// As [`get`], where the resource is found in another way.
+///
+/// # Errors
+/// Those of `find`, and malformed fields of the request.
+pub async fn get_with<R, M, E>(
+    request: Request<R>,
+    find: impl AsyncFnOnce(&Permit, &R) -> Result<M, E>,
+) -> Answer<M>
+where
+    R: shape::Request,
+    M: Message + Name + Default,
+    E: From<Error> + Into<Problem>,
+{
     let (permit, request) = read_request(request)?;
     let found = async {
-        let Named { name, parent, id } = name::<T>(&permit, "name", request.name(), R::ACTION)?;
-        crud::get::<T>(service, &permit, &parent, &id, &name).await
+        let fields = ReadMask::of::<M>(request.read_mask()).map_err(Error::from)?;
+        let found = find(&permit, &request).await?;
+        Ok::<_, E>(fields.select(found).map_err(Error::from)?)
     };
-    respond(found.await.map(|stored| T::encode(&stored)))
+    respond(found.await)
 }
 
 /// Answers a standard `List`.
@@ -279,10 +276,10 @@ where
     let kernel = service.kernel();
     let listed = async {
         let parent = parent::<T>(&permit, "parent", request.parent(), wildcard, R::ACTION)?;
-        let page = open_page(kernel, &request)?;
+        let page = open_page(&kernel.tokens, &request)?;
         let listing = crud::list::<T>(service, &permit, &list_query(&request, parent, &page)?).await?;
         let rows = listing.rows.iter().map(T::encode).zip(listing.positions).collect();
-        Ok::<_, Error>(close::<R>(kernel, &page, rows))
+        close::<R>(kernel, &page, rows, listing.total)
     };
     respond(listed.await)
 }
@@ -401,10 +398,11 @@ fn representable<R: Message + Name>(request: &R) -> Result<(), Problem> {
 /// The page that a request asks for.
 ///
 /// # Errors
-/// INVALID_ARGUMENT for a size or a token that cannot be used.
-pub fn open_page<R: ListRequest>(kernel: &Kernel, request: &R) -> Result<Page, Problem> {
+/// INVALID_ARGUMENT for a size, a token or a mask that cannot be used.
+pub fn open_page<R: ListRequest>(tokens: &PageTokens, request: &R) -> Result<Page, Problem> {
     let args = [R::PATH, request.parent(), request.filter(), request.order_by()];
-    Page::open(&kernel.tokens, request.page_size(), request.page_token(), &args)
+    let page = Page::open(tokens, request.page_size(), request.page_token(), &args)?;
+    Ok(page.with_fields(ReadMask::of::<R::Resource>(request.read_mask())?))
 }
 
 /// What a list request asks of a table.
@@ -416,28 +414,46 @@ pub fn list_query<R: ListRequest>(
     parent: Option<String>,
     page: &Page,
 ) -> Result<ListQuery, Error> {
-    ListQuery::new(parent, request.filter(), request.order_by(), page.limit(), page.after.clone())
+    let (filter, order_by) = (request.filter(), request.order_by());
+    let query = ListQuery::new(parent, filter, order_by, page.limit(), page.after.clone())?;
+    Ok(ListQuery { count: request.return_total_size(), ..query })
 }
 
-/// The answer to a list, which ends early when it would be too large to send. Rows come with their positions.
-pub fn close<R: ListRequest>(kernel: &Kernel, page: &Page, rows: Vec<(R::Resource, Json)>) -> R::Response {
-    close_cut::<R>(kernel, page, rows, false)
+/// The answer to a list, which ends early when it would be too large to send. Rows come with their positions; `total` is
+/// how many there are on all pages, when that was asked.
+///
+/// # Errors
+/// INTERNAL for a resource without a descriptor.
+pub fn close<R: ListRequest>(
+    kernel: &Kernel,
+    page: &Page,
+    rows: Vec<(R::Resource, Json)>,
+    total: Option<u64>,
+) -> Result<R::Response, Error> {
+    close_cut::<R>(kernel, page, rows, total, false)
 }
 
 /// As [`close`], where there is more behind the rows although they are fewer than were asked for when `cut` is true.
+///
+/// # Errors
+/// As [`close`].
 pub fn close_cut<R: ListRequest>(
     kernel: &Kernel,
     page: &Page,
-    mut rows: Vec<(R::Resource, Json)>,
+    rows: Vec<(R::Resource, Json)>,
+    total: Option<u64>,
     cut: bool,
-) -> R::Response {
+) -> Result<R::Response, Error> {
+    let wanted = |(message, position)| Ok((page.fields.select(message)?, position));
+    let mut rows = rows.into_iter().map(wanted).collect::<Result<Vec<(R::Resource, Json)>, Problem>>()?;
     let bytes = |(message, _): &(R::Resource, Json)| message.encoded_len();
     let position = |(_, position): &(R::Resource, Json)| position.clone();
     let mut next = page.close_within(&kernel.tokens, &mut rows, kernel.max_page_bytes, bytes, position);
     if let (true, true, Some((_, last))) = (cut, next.is_empty(), rows.last()) {
         next = page.token(&kernel.tokens, last);
     }
-    R::respond(rows.into_iter().map(|(message, _)| message).collect(), next)
+    let total = total.map(|total| i32::try_from(total).unwrap_or(i32::MAX));
+    Ok(R::respond(rows.into_iter().map(|(message, _)| message).collect(), next, total))
 }
 
 /// The times of creation and of the last change.

@@ -24,6 +24,7 @@ pub mod methods;
 pub mod paging;
 pub mod problem;
 pub mod reflection;
+pub mod rules;
 mod schema;
 pub mod server;
 pub mod stream;

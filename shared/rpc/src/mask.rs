@@ -1,14 +1,19 @@
-//! Partial updates (AIP-134, AIP-161): which fields of a resource a request changes, and the result.
+//! Partial updates (AIP-134, AIP-161): which fields of a resource a request changes, and the result. Partial answers
+//! (AIP-157) are [`ReadMask`]'s.
 //!
 //! Without a mask, all populated fields; `*` replaces everything. Paths are in snake_case, keys of maps may stand in
 //! backticks. Paths of OUTPUT_ONLY fields are ignored, unknown ones are an error, and so is a changed IMMUTABLE field.
 
+mod path;
+mod read;
+
 use pavior_core::Fault;
-use pavior_core::nearest::listed;
 use prost::{Message, Name};
-use prost_reflect::{DynamicMessage, FieldDescriptor, MapKey, MessageDescriptor, ReflectMessage, Value};
+use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage, Value};
 use prost_types::FieldMask;
 
+use self::path::{apply_key, is_struct, locate, near, split};
+pub use self::read::ReadMask;
 use crate::convert;
 use crate::problem::{Problem, Violations};
 use crate::schema::{FieldPlan, schema};
@@ -89,7 +94,9 @@ fn resolve(mask: Option<&FieldMask>, patch: &DynamicMessage) -> Result<Mask, Pro
     let mut violations = Violations::new();
     let mut paths = Vec::new();
     for text in named {
-        match split(text).and_then(|path| locate(&descriptor, &path).map(|writable| (path, writable))) {
+        match split(text)
+            .and_then(|path| locate(&descriptor, &path, is_writable).map(|writable| (path, writable)))
+        {
             Some((path, true)) => paths.push(path),
             Some((_, false)) => {}
             None => violations.add(
@@ -97,91 +104,13 @@ fn resolve(mask: Option<&FieldMask>, patch: &DynamicMessage) -> Result<Mask, Pro
                 Fault::Unknown,
                 format!(
                     "path `{text}` does not name a field that can be updated; what can is {}",
-                    near(&descriptor, text)
+                    near(&descriptor, text, is_writable)
                 ),
             ),
         }
     }
     violations.into_result()?;
     Ok(Mask { paths })
-}
-
-/// The fields that can be updated where a path goes wrong, with their whole paths.
-fn near(descriptor: &MessageDescriptor, text: &str) -> String {
-    let parents = text.rsplit_once('.').map(|(parents, _)| parents);
-    let inside = parents.and_then(|parents| Some((parents, inner(descriptor, &split(parents)?)?)));
-    let (prefix, message) = match inside {
-        Some((parents, message)) => (format!("{parents}."), message),
-        None => (String::new(), descriptor.clone()),
-    };
-    let writable = message.fields().filter(|field| is_writable(&message, field));
-    let paths: Vec<String> = writable.map(|field| format!("{prefix}{}", field.name())).collect();
-    listed(text, paths.iter().map(String::as_str))
-}
-
-/// The message at a path of fields that can be updated.
-fn inner(descriptor: &MessageDescriptor, path: &[String]) -> Option<MessageDescriptor> {
-    path.iter().try_fold(descriptor.clone(), |message, name| {
-        let field = message.get_field_by_name(name).filter(|field| is_writable(&message, field))?;
-        field.kind().as_message().filter(|_| !field.is_list() && !field.is_map()).cloned()
-    })
-}
-
-/// Splits at dots; a segment in backticks may hold any character, a backtick doubled.
-fn split(text: &str) -> Option<Vec<String>> {
-    let mut path = Vec::new();
-    let mut chars = text.chars().peekable();
-    loop {
-        let mut segment = String::new();
-        if chars.next_if_eq(&'`').is_some() {
-            loop {
-                match chars.next()? {
-                    '`' if chars.next_if_eq(&'`').is_some() => segment.push('`'),
-                    '`' => break,
-                    other => segment.push(other),
-                }
-            }
-        } else {
-            while let Some(c) = chars.next_if(|c| *c != '.') {
-                segment.push(c);
-            }
-            if segment.is_empty() {
-                return None;
-            }
-        }
-        path.push(segment);
-        match chars.next() {
-            None => return Some(path),
-            Some('.') => {}
-            Some(_) => return None,
-        }
-    }
-}
-
-/// `None` for an unknown path, else whether it may be written.
-fn locate(descriptor: &MessageDescriptor, path: &[String]) -> Option<bool> {
-    let [first, rest @ ..] = path else { return None };
-    if is_struct(descriptor) {
-        return rest.is_empty().then_some(true);
-    }
-    let field = descriptor.get_field_by_name(first)?;
-    if !is_writable(descriptor, &field) {
-        return Some(false);
-    }
-    if rest.is_empty() {
-        return Some(true);
-    }
-    if field.is_map() {
-        return (rest.len() == 1).then_some(true);
-    }
-    match field.kind().as_message() {
-        Some(inner) if !field.is_list() => locate(inner, rest),
-        _ => None,
-    }
-}
-
-fn is_struct(descriptor: &MessageDescriptor) -> bool {
-    descriptor.full_name() == "google.protobuf.Struct"
 }
 
 fn plan(descriptor: &MessageDescriptor, field: &FieldDescriptor) -> Option<&'static FieldPlan> {
@@ -214,17 +143,6 @@ fn apply(target: &mut DynamicMessage, patch: &DynamicMessage, path: &[String]) {
                 apply(to, &from, rest);
             }
         }
-    }
-}
-
-fn apply_key(target: &mut DynamicMessage, patch: &DynamicMessage, field: &FieldDescriptor, key: &str) {
-    let key = MapKey::String(key.to_owned());
-    let from = patch.get_field(field).as_map().and_then(|map| map.get(&key)).cloned();
-    if let Value::Map(map) = target.get_field_mut(field) {
-        match from {
-            Some(value) => map.insert(key, value),
-            None => map.remove(&key),
-        };
     }
 }
 

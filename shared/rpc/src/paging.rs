@@ -4,6 +4,7 @@ use pavior_core::Fault;
 use pavior_core::page::{self, PageTokens};
 use serde_json::Value;
 
+use crate::mask::ReadMask;
 use crate::problem::{ErrorReason, Problem};
 
 /// How many bytes of results a page holds: below the 4 MiB that clients take by default. One result always fits.
@@ -16,6 +17,8 @@ pub struct Page {
     pub size: u64,
     /// The sort keys of the last result of the page before; `None` for the first page.
     pub after: Option<Value>,
+    /// Which fields of each result are wanted.
+    pub fields: ReadMask,
     args_hash: [u8; 32],
 }
 
@@ -42,7 +45,13 @@ impl Page {
                 )
             })?),
         };
-        Ok(Self { size, after, args_hash })
+        Ok(Self { size, after, fields: ReadMask::default(), args_hash })
+    }
+
+    /// The same page with no other fields of its results than these.
+    #[must_use]
+    pub fn with_fields(self, fields: ReadMask) -> Self {
+        Self { fields, ..self }
     }
 
     /// How many rows to read: one more than the page holds, to know whether another page follows.

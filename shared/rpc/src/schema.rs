@@ -1,4 +1,5 @@
-//! What the descriptors demand of each field, read once into plain tables: annotations of `google.api` and kinds.
+//! What the descriptors demand of each field, read once into plain tables: kinds, and annotations of `google.api` and
+//! `buf.validate`.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -6,13 +7,15 @@ use std::sync::LazyLock;
 use pavior_proto::google::api::FieldBehavior;
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor, Value};
 
+use crate::rules::{self, Rules};
 use crate::{annotations, convert};
 
 /// What a field of a message may hold.
 #[derive(Debug)]
 pub(crate) enum Shape {
     Text,
-    Int32,
+    /// Of 32 or 64 bits, with a sign, as a varint.
+    Integer,
     /// The legal numbers, sorted.
     Enum(Vec<i32>),
     /// The place of the message's plan.
@@ -33,6 +36,7 @@ pub(crate) struct FieldPlan {
     pub(crate) immutable: bool,
     pub(crate) identifier: bool,
     pub(crate) uuid4: bool,
+    pub(crate) rules: Option<Box<Rules>>,
 }
 
 /// One message.
@@ -40,6 +44,8 @@ pub(crate) struct FieldPlan {
 pub(crate) struct MessagePlan {
     /// Sorted by number.
     pub(crate) fields: Vec<FieldPlan>,
+    /// The oneofs of which a field must be set, with the places of their fields.
+    pub(crate) oneofs: Vec<(String, Vec<usize>)>,
     /// False when no value of the message could be wrong, so that it need not be looked at.
     pub(crate) constrained: bool,
     /// The number of the field `update_mask` of an update request.
@@ -158,14 +164,24 @@ impl Annotations {
     fn plan(&self, message: &MessageDescriptor, by_name: &HashMap<String, usize>) -> MessagePlan {
         let mut fields: Vec<FieldPlan> = message.fields().map(|f| self.field(&f, by_name)).collect();
         fields.sort_by_key(|field| field.number);
-        let constrained = fields.iter().any(|field| {
-            !field.output_only
-                && (field.required
-                    || field.list
-                    || field.map
-                    || matches!(field.shape, Shape::Text | Shape::Enum(_))
-                    || field.name == "page_size")
-        });
+        let oneofs: Vec<(String, Vec<usize>)> = message
+            .oneofs()
+            .filter(rules::is_required)
+            .map(|oneof| {
+                let place =
+                    |field: FieldDescriptor| fields.iter().position(|one| one.number == field.number());
+                (oneof.name().to_owned(), oneof.fields().filter_map(place).collect())
+            })
+            .collect();
+        let constrained = !oneofs.is_empty()
+            || fields.iter().any(|field| {
+                !field.output_only
+                    && (field.required
+                        || field.list
+                        || field.map
+                        || matches!(field.shape, Shape::Text | Shape::Enum(_))
+                        || field.rules.is_some())
+            });
         let update_mask = fields.iter().find(|field| field.name == "update_mask").map(|field| field.number);
         let value = match message.full_name() {
             "google.protobuf.Struct" => Some(ValueKind::Struct),
@@ -175,7 +191,7 @@ impl Annotations {
         };
         let holds_values = value.is_some();
         let map_entry = message.is_map_entry();
-        MessagePlan { fields, constrained, update_mask, value, holds_values, map_entry }
+        MessagePlan { fields, oneofs, constrained, update_mask, value, holds_values, map_entry }
     }
 
     fn field(&self, field: &FieldDescriptor, by_name: &HashMap<String, usize>) -> FieldPlan {
@@ -192,7 +208,7 @@ impl Annotations {
         }
         let shape = match field.kind() {
             Kind::String => Shape::Text,
-            Kind::Int32 => Shape::Int32,
+            Kind::Int32 | Kind::Int64 => Shape::Integer,
             Kind::Enum(values) => {
                 let mut numbers: Vec<i32> = values.values().map(|value| value.number()).collect();
                 numbers.sort_unstable();
@@ -203,18 +219,20 @@ impl Annotations {
             }
             _ => Shape::Other,
         };
-        // google.api.FieldBehavior: REQUIRED 2, OUTPUT_ONLY 3, IMMUTABLE 5, IDENTIFIER 8.
+        let rules = rules::of_field(field).map(Box::new);
         FieldPlan {
             number: field.number(),
             name: field.name().to_owned(),
             shape,
             list: field.is_list(),
             map: field.is_map(),
-            required: behaviors.contains(&FieldBehavior::Required),
+            required: behaviors.contains(&FieldBehavior::Required)
+                || rules.as_ref().is_some_and(|rules| rules.required),
             output_only: behaviors.contains(&FieldBehavior::OutputOnly),
             immutable: behaviors.contains(&FieldBehavior::Immutable),
             identifier: behaviors.contains(&FieldBehavior::Identifier),
             uuid4,
+            rules,
         }
     }
 }

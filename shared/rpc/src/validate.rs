@@ -1,9 +1,9 @@
 //! Checks the shape of a request against the annotations in its descriptors and names *all* violations.
 //!
-//! Looked for: fields annotated REQUIRED that are empty; `field_info.format = UUID4`; enum numbers that the enum does
-//! not have; a negative `page_size`; text with NUL (which PostgreSQL cannot keep); text and collections over the
-//! limits below. OUTPUT_ONLY fields are skipped, as AIP-203 wants. In a request with an `update_mask`, fields of the
-//! resource are required only where the mask names them.
+//! Looked for: fields annotated REQUIRED that are empty; what the rules of `buf.validate` refuse ([`crate::rules`]);
+//! `field_info.format = UUID4`; enum numbers that the enum does not have; text with NUL (which PostgreSQL cannot keep);
+//! text and collections over the limits below. OUTPUT_ONLY fields are skipped, as AIP-203 wants. In a request with an
+//! `update_mask`, what the mask does not name of the resource is neither required nor held to rules.
 //!
 //! The encoded message is walked, not a reflected copy: one buffer, no other allocation unless something is wrong.
 
@@ -12,6 +12,7 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 use prost::{Message, Name};
 
 use crate::problem::{Problem, Violations};
+use crate::rules::{ValueRules, too_long, too_many};
 use crate::schema::{FieldPlan, MessagePlan, Schema, Shape, schema};
 
 /// The longest text field, in bytes.
@@ -26,7 +27,7 @@ pub fn request<M: Message + Name>(request: &M) -> Result<(), Problem> {
     violations(request)?.into_result()
 }
 
-/// The violations of `request`, to be joined with those that only the service knows.
+/// The violations of a request or of a resource, to be joined with those that only the service knows.
 pub fn violations<M: Message + Name>(request: &M) -> Result<Violations, Problem> {
     let name = M::full_name();
     let schema = schema();
@@ -147,16 +148,18 @@ impl Walk<'_> {
                 continue;
             }
             let index = if field.list || field.map { Some(count(&mut counts, at)) } else { None };
-            if index.is_some_and(|index| index == MAX_ITEMS) {
+            let most = field.rules.as_ref().and_then(|rules| rules.max_items).unwrap_or(MAX_ITEMS);
+            if index.is_some_and(|index| index == most) {
                 let step = Step { parent: up, field: &field.name, at: Place::Whole };
-                self.violation(step.path(), Fault::TooMany, format!("has more than {MAX_ITEMS} elements"));
+                self.broken(&step, depth, vec![(Fault::TooMany, too_many(most))]);
             }
-            if index.is_some_and(|index| index >= MAX_ITEMS) {
+            if index.is_some_and(|index| index >= most) {
                 continue;
             }
             let place = index.filter(|_| field.list).map_or(Place::Whole, Place::Index);
             let step = Step { parent: up, field: &field.name, at: place };
-            self.field(field, varint, data, &step, depth)?;
+            let rules = field.rules.as_ref().map(|rules| &rules.value);
+            self.field(field, rules, varint, data, &step, depth)?;
         }
         self.missing(plan, &seen, up, depth);
         Some(())
@@ -165,15 +168,17 @@ impl Walk<'_> {
     fn field(
         &mut self,
         field: &FieldPlan,
+        rules: Option<&ValueRules>,
         varint: u64,
         data: &[u8],
         step: &Step<'_>,
         depth: u32,
     ) -> Option<()> {
         match &field.shape {
-            Shape::Text => self.text(field, data, step),
-            Shape::Int32 if field.name == "page_size" && (varint as i32) < 0 => {
-                self.violation(step.path(), Fault::OutOfRange, "must not be negative");
+            Shape::Text => self.text(field, rules, data, step, depth),
+            Shape::Integer => {
+                let fault = rules.and_then(|rules| rules.integer_fault(varint as i64));
+                self.broken(step, depth, fault.into_iter().collect());
             }
             Shape::Enum(numbers) if data.is_empty() => self.enum_number(numbers, varint, step),
             Shape::Enum(numbers) => {
@@ -185,19 +190,28 @@ impl Walk<'_> {
             Shape::Message(at) => {
                 let plan = self.schema.plan(*at)?;
                 if field.map {
-                    return self.entry(plan, data, step, depth);
+                    return self.entry(field, plan, data, step, depth);
                 }
+                let fault = rules.and_then(|rules| rules.duration_fault(data));
+                self.broken(step, depth, fault.into_iter().collect());
                 if plan.constrained {
                     return self.message(plan, data, Some(step), depth + 1);
                 }
             }
-            Shape::Int32 | Shape::Other => {}
+            Shape::Other => {}
         }
         Some(())
     }
 
     /// Walks one entry of a map: its value is named by its key.
-    fn entry(&mut self, plan: &MessagePlan, data: &[u8], step: &Step<'_>, depth: u32) -> Option<()> {
+    fn entry(
+        &mut self,
+        map: &FieldPlan,
+        plan: &MessagePlan,
+        data: &[u8],
+        step: &Step<'_>,
+        depth: u32,
+    ) -> Option<()> {
         let mut rest = data;
         let mut key: &[u8] = &[];
         let mut values: Vec<(u64, &[u8])> = Vec::new();
@@ -213,18 +227,29 @@ impl Walk<'_> {
         if let Some((_, field)) = plan.field(1)
             && matches!(field.shape, Shape::Text)
         {
-            self.text(field, key, &step);
+            self.text(field, map.rules.as_ref().map(|rules| &rules.key), key, &step, depth);
         }
         let (_, field) = plan.field(2)?;
-        values.into_iter().try_for_each(|(varint, data)| self.field(field, varint, data, &step, depth))
+        let rules = map.rules.as_ref().map(|rules| &rules.value);
+        values.into_iter().try_for_each(|(varint, data)| self.field(field, rules, varint, data, &step, depth))
     }
 
-    fn text(&mut self, field: &FieldPlan, data: &[u8], step: &Step<'_>) {
+    fn text(
+        &mut self,
+        field: &FieldPlan,
+        rules: Option<&ValueRules>,
+        data: &[u8],
+        step: &Step<'_>,
+        depth: u32,
+    ) {
         if data.len() > MAX_TEXT_BYTES {
-            self.violation(step.path(), Fault::TooLong, format!("is longer than {MAX_TEXT_BYTES} bytes"));
-        }
-        if data.contains(&0) {
+            self.violation(step.path(), Fault::TooLong, too_long(MAX_TEXT_BYTES as u64, "bytes"));
+        } else if data.contains(&0) {
             self.violation(step.path(), Fault::Pattern, "must not contain the NUL character");
+        } else if let Some(rules) = rules
+            && let Ok(text) = std::str::from_utf8(data)
+        {
+            self.broken(step, depth, rules.text_faults(text));
         }
         if field.uuid4 && !is_uuid4(data) {
             self.violation(step.path(), Fault::Pattern, "is not a UUID of version 4 in its usual form");
@@ -235,6 +260,20 @@ impl Walk<'_> {
         let number = varint as i32;
         if numbers.binary_search(&number).is_err() {
             self.violation(step.path(), Fault::Unknown, format!("has no value of number `{number}`"));
+        }
+    }
+
+    /// Names the rules that a value breaks, unless the field is part of a resource that is updated and the mask does not
+    /// name it.
+    fn broken(&mut self, step: &Step<'_>, depth: u32, faults: Vec<(Fault, String)>) {
+        if faults.is_empty() {
+            return;
+        }
+        let path = step.path();
+        if depth == 0 || self.in_mask(&path) {
+            for (fault, description) in faults {
+                self.violation(path.clone(), fault, description);
+            }
         }
     }
 
@@ -250,6 +289,17 @@ impl Walk<'_> {
                 self.violation(path, Fault::Required, "is required");
             }
         }
+        for (name, members) in
+            plan.oneofs.iter().filter(|(_, members)| !members.iter().any(|at| seen.has(*at)))
+        {
+            let path = Step { parent: up, field: name, at: Place::Whole }.path();
+            if self.demanded(&path, depth) {
+                let names =
+                    members.iter().filter_map(|at| plan.fields.get(*at)).map(|field| field.name.as_str());
+                let names: Vec<&str> = names.collect();
+                self.violation(path, Fault::Required, format!("must be one of {}", names.join(", ")));
+            }
+        }
     }
 
     fn in_updated_resource(&self, up: Option<&Step<'_>>) -> bool {
@@ -259,10 +309,13 @@ impl Walk<'_> {
     /// True unless the field is part of a resource that is updated and the mask does not name it.
     fn demanded(&self, path: &str, depth: u32) -> bool {
         let Some(mask) = self.mask.as_ref().filter(|_| depth > 0) else { return true };
-        if mask.paths.is_empty() {
-            // Populated fields are taken whole, so what is inside of them must be complete.
-            return depth >= 2;
-        }
+        // Without paths, populated fields are taken whole, so what is inside of them must be complete.
+        if mask.paths.is_empty() { depth >= 2 } else { self.in_mask(path) }
+    }
+
+    /// Whether the field is taken from the request; without paths, every field that is populated is.
+    fn in_mask(&self, path: &str) -> bool {
+        let Some(mask) = self.mask.as_ref().filter(|mask| !mask.paths.is_empty()) else { return true };
         let within = path.split_once('.').map_or("", |(_, within)| within);
         mask.paths.iter().any(|named| {
             named == "*"

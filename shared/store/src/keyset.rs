@@ -116,6 +116,11 @@ impl Keyset {
             };
             pairs.push((key.descending, self.sortable(key.kind, key.column.clone()), value));
         }
+        // On the first key alone: an index can begin there, which it cannot with the alternatives of the whole position.
+        let bound = pairs.first().map(|(descending, column, value)| {
+            let (column, value) = (column.clone(), value.clone());
+            if *descending { column.lte(value) } else { column.gte(value) }
+        });
         // (a > x) OR (a = x AND ((b > y) OR …)), which unlike a row comparison allows mixed directions.
         let rest: Option<Condition> =
             pairs.into_iter().rev().fold(None, |rest, (descending, column, value)| {
@@ -130,7 +135,8 @@ impl Keyset {
                     None => any,
                 })
             });
-        rest.ok_or(PositionError)
+        let rest = rest.ok_or(PositionError)?;
+        Ok(Condition::all().add_option(bound).add(rest))
     }
 
     fn sortable(&self, kind: KeyKind, column: Expr) -> Expr {

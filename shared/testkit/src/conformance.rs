@@ -43,6 +43,8 @@ pub struct Subject<'a> {
     pub ask: &'a Ask<'a>,
     /// Calls a method as somebody who may, in another organization.
     pub outsider: &'a Ask<'a>,
+    /// Makes one more of the resources of this message, where it can be listed but not created by a standard method.
+    pub insert: &'a (dyn Fn(&'static str) -> LocalBoxFuture<'a, ()> + 'a),
     /// The audit events so far.
     pub audited: &'a (dyn Fn() -> LocalBoxFuture<'a, Vec<AuditEvent>> + 'a),
 }
@@ -162,6 +164,7 @@ impl One<'_, '_> {
         self.masks_are_read_first().await;
         self.names_to_show_are_counted_in_characters().await;
         self.pages_hold_under_inserts().await;
+        self.unknown_fields_are_ignored().await;
         self.changes_are_recorded().await;
         self.other_organizations_are_told_nothing().await;
     }
@@ -319,6 +322,17 @@ impl One<'_, '_> {
         for id in ["a", "b", "d", "f", "g"] {
             self.remove(&self.name(&format!("page-{id}"))).await;
         }
+    }
+
+    async fn unknown_fields_are_ignored(&self) {
+        let mut request = self.sample.create("newer", &self.form("newer"));
+        request[dynamic::UNKNOWN_FIELDS] = true.into();
+        let made = self.done("Create", request).await;
+        assert_eq!(self.done("Get", json!({ "name": self.name("newer") })).await, made);
+        let mut request = self.sample.change(&self.name("newer"), &self.form("newer"), "");
+        request[dynamic::UNKNOWN_FIELDS] = true.into();
+        assert_eq!(self.done("Update", request).await, made, "nothing that is known changes");
+        self.done("Delete", json!({ "name": self.name("newer"), dynamic::UNKNOWN_FIELDS: true })).await;
     }
 
     async fn changes_are_recorded(&self) {

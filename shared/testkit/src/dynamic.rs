@@ -4,12 +4,17 @@ use bytes::Buf as _;
 use pavior_rpc::{BoxError, convert, governance};
 use prost::Message as _;
 pub use prost_reflect::MethodDescriptor;
-use prost_reflect::{DynamicMessage, SerializeOptions};
+use prost_reflect::{DynamicMessage, ReflectMessage as _, SerializeOptions, Value};
 use serde_json::Value as Json;
 use tonic::body::Body;
 use tonic::client::GrpcService;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status};
+
+/// A request with this key is sent with a field that none of its messages has, in each of them that is ours.
+pub const UNKNOWN_FIELDS: &str = "@unknownFields";
+/// The largest number that a field can have.
+const UNKNOWN_NUMBER: u32 = (1 << 29) - 1;
 
 /// The methods of the services that only one role answers, such as `catalog`; without those that it takes over.
 pub fn methods(role: &str) -> Vec<MethodDescriptor> {
@@ -56,14 +61,30 @@ where
     S: GrpcService<Body, Error: Into<BoxError>>,
     S::ResponseBody: tonic::codegen::Body<Data = bytes::Bytes, Error: Into<BoxError> + Send> + Send + 'static,
 {
-    let request = request.map(|json| DynamicMessage::deserialize(method.input(), json).unwrap());
-    let request = request.map(|message| message.encode_to_vec());
+    let request = request.map(|mut json| {
+        let unknown = json.as_object_mut().and_then(|fields| fields.remove(UNKNOWN_FIELDS));
+        let message = DynamicMessage::deserialize(method.input(), json).unwrap();
+        if unknown.is_some() { with_unknown_fields(message) } else { message }.encode_to_vec()
+    });
     let mut client = tonic::client::Grpc::new(service);
     client.ready().await.map_err(|error| Status::from_error(error.into()))?;
     let answer = client.unary(request, path(method).parse().unwrap(), Bytes).await?.into_inner();
     let answer = DynamicMessage::decode(method.output(), answer.as_slice()).unwrap();
     let options = SerializeOptions::new();
     Ok(answer.serialize_with_options(serde_json::value::Serializer, &options).unwrap())
+}
+
+fn with_unknown_fields(mut message: DynamicMessage) -> DynamicMessage {
+    for (_, value) in message.fields_mut() {
+        if let Value::Message(inner) = value
+            && inner.descriptor().full_name().starts_with("pavior.")
+        {
+            *inner = with_unknown_fields(inner.clone());
+        }
+    }
+    let mut bytes = message.encode_to_vec();
+    prost::encoding::string::encode(UNKNOWN_NUMBER, &"of a newer client".to_owned(), &mut bytes);
+    DynamicMessage::decode(message.descriptor(), bytes.as_slice()).unwrap()
 }
 
 /// Messages as they are on the wire.

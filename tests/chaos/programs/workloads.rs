@@ -99,7 +99,7 @@ fn name(project: &str) -> String {
 
 /// One process runs for the environment, with the level that is declared, and it answers.
 async fn as_declared(world: &World, person: &Person, project: &str) -> Result<()> {
-    let request = pb::GetEnvironmentRequest { name: name(project) };
+    let request = pb::GetEnvironmentRequest { name: name(project), ..Default::default() };
     let environment = person.projects().get_environment(request).await?.into_inner();
     let parameters = environment.parameters.as_ref().and_then(|found| found.fields.get("log_level").cloned());
     let declared = match parameters.and_then(|value| value.kind) {

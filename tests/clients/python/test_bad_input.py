@@ -116,9 +116,10 @@ def messages(field):
     kind = field.message_type.full_name
     yield b""
     if kind == "google.protobuf.FieldMask":
-        # The mask of an update stands beside what it updates, in a request of its own or in the intent of a plan.
-        beside = next(one for one in field.containing_type.fields if one.message_type and one is not field)
-        first = beside.message_type.fields[0].name.encode()
+        # The mask of an update stands beside what it updates, in a request of its own or in the intent of a plan; that of
+        # a read stands alone, and all that can be read in part has a name.
+        beside = (one for one in field.containing_type.fields if one.message_type and one is not field)
+        first = next((one.message_type.fields[0].name for one in beside), "name").encode()
         for paths in ([b"nope"] * 2_000, [b"*", b"*"], [first, first], [b"a..b", b"`", b""], [b"x" * 100_000]):
             yield b"".join(framed(1, path) for path in paths)
     elif kind == "google.protobuf.Struct":

@@ -3,35 +3,42 @@
 use pavior_auth::permit;
 use pavior_proto::pavior::audit::internal::v1 as recorder_pb;
 use pavior_proto::pavior::audit::internal::v1::recorder_service_server::RecorderService;
-use tonic::{Request, Response, Status};
+use pavior_resource::{Answer, respond};
+use tonic::Request;
 
-use super::status::problem;
-use super::{Api, convert};
+use super::{Api, producer};
+use crate::error::Error;
 
 #[tonic::async_trait]
 impl RecorderService for Api {
     async fn append_records(
         &self,
         request: Request<recorder_pb::AppendRecordsRequest>,
-    ) -> Result<Response<recorder_pb::AppendRecordsResponse>, Status> {
+    ) -> Answer<recorder_pb::AppendRecordsResponse> {
         let permit = permit(&request)?;
-        let message = request.into_inner();
-        let submission = convert::submission(&permit, message, self.clock.now(), self.max_record_bytes)?;
-        let ack = self.appender.append(submission).await.map_err(problem)?;
-        Ok(Response::new(recorder_pb::AppendRecordsResponse { acknowledged_sequence: ack.acknowledged }))
+        let appended = async {
+            let (now, max_bytes) = (self.clock.now(), self.max_record_bytes);
+            let submission = producer::submission(&permit, request.into_inner(), now, max_bytes)?;
+            let ack = self.appender.append(submission).await?;
+            Ok::<_, Error>(recorder_pb::AppendRecordsResponse { acknowledged_sequence: ack.acknowledged })
+        };
+        respond(appended.await)
     }
 
     async fn get_producer_state(
         &self,
         request: Request<recorder_pb::GetProducerStateRequest>,
-    ) -> Result<Response<recorder_pb::ProducerState>, Status> {
+    ) -> Answer<recorder_pb::ProducerState> {
         let permit = permit(&request)?;
-        let producer = convert::producer(&permit, request.into_inner())?;
-        let progress = self.reader.progress(&producer).await.map_err(problem)?;
-        Ok(Response::new(recorder_pb::ProducerState {
-            last_sequence: progress.last_seq,
-            last_event_id: progress.last_event.unwrap_or_default(),
-            newest_epoch: progress.newest_epoch.unwrap_or_default(),
-        }))
+        let found = async {
+            let producer = producer::producer(&permit, request.into_inner())?;
+            let progress = self.reader.progress(&producer).await?;
+            Ok::<_, Error>(recorder_pb::ProducerState {
+                last_sequence: progress.last_seq,
+                last_event_id: progress.last_event.unwrap_or_default(),
+                newest_epoch: progress.newest_epoch.unwrap_or_default(),
+            })
+        };
+        respond(found.await)
     }
 }

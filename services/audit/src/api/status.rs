@@ -1,52 +1,56 @@
 //! Errors as callers see them.
 
-use pavior_core::Fault;
 use std::time::Duration;
 
+use pavior_core::Fault;
 use pavior_proto::pavior::audit::internal::v1::RefusalReason;
 use pavior_rpc::{ErrorReason, Problem, stream};
-use pavior_store::ErrorKind;
+use pavior_store::{ErrorKind, StoreError};
 use tonic::Code;
 
-use crate::error::{Error, Misfit};
+use crate::domain::batch::{self, SequenceConflict};
+use crate::error::Error;
 
-/// The one place where an error becomes a code, a reason and details.
-pub(super) fn problem(error: Error) -> Problem {
-    match error {
-        Error::Store(error) => match error.kind() {
-            ErrorKind::Unavailable | ErrorKind::Serialization => {
-                tracing::warn!(error = %anyhow::Error::from(error), "audit database unavailable");
-                unavailable("the audit database does not answer")
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Resource(error) => error.into(),
+            Error::Store(error) => of_store(error),
+            error @ (Error::Stopped | Error::NotWritten) => unavailable(&error.to_string()),
+            // What is wrong with a log is for operators; it was or is logged. A writer may come back to it after repair.
+            error @ (Error::Inconsistent { .. } | Error::ParkingFull { .. }) => {
+                Problem::internal_error(&error)
             }
-            // A writer offers its events again, and repeats are recognized by their content.
-            ErrorKind::Unknown => {
-                tracing::error!(error = %anyhow::Error::from(error), "audit database failed during a commit");
-                unavailable("the audit database failed during a commit")
+            error @ (Error::RolledBack(_) | Error::CheckpointReplica(_)) => Problem::internal_error(&error),
+            error @ (Error::Encoding(_) | Error::Randomness | Error::Key(_) | Error::Config(_)) => {
+                Problem::internal_error(&error)
             }
-            ErrorKind::Unique | ErrorKind::Corrupt | ErrorKind::Other => Problem::internal_error(&error),
-        },
-        error @ (Error::Stopped | Error::NotWritten) => unavailable(&error.to_string()),
-        // What is wrong with a log is for operators; it was or is logged. A writer may come back to it after repair.
-        error @ (Error::Inconsistent { .. } | Error::Full { .. }) => Problem::internal_error(&error),
-        error @ (Error::SetBack(_) | Error::SecondPlace(_)) => Problem::internal_error(&error),
-        error @ (Error::Encoding(_) | Error::Randomness | Error::Key(_) | Error::Config(_)) => {
-            Problem::internal_error(&error)
+            Error::Refused { ref service, ref epoch, ref conflict } => {
+                refused(error.to_string(), service, epoch, conflict)
+            }
+            // Not INVALID_ARGUMENT: the same request is good when the log has grown.
+            error @ Error::BeyondEnd { field, .. } => {
+                let mut problem = Problem::invalid_field(field, Fault::OutOfRange, error.to_string());
+                problem.code = Code::OutOfRange;
+                problem
+            }
+            error @ Error::ResumeBeyondEnd { .. } => stream::expired(error.to_string()),
         }
-        Error::Refused { ref service, ref epoch, ref why } => refused(error.to_string(), service, epoch, why),
-        Error::NoRecord(name) => Problem::not_found("audit.pavior.dev/AuditRecord", name),
-        Error::NoTile { level, index } => {
-            Problem::not_found("audit.pavior.dev/AuditTile", format!("{level}/{index}"))
+    }
+}
+
+fn of_store(error: StoreError) -> Problem {
+    match error.kind() {
+        ErrorKind::Unavailable | ErrorKind::Serialization => {
+            tracing::warn!(error = %anyhow::Error::from(error), "audit database unavailable");
+            unavailable("the audit database does not answer")
         }
-        // Not INVALID_ARGUMENT: the same request is good when the log has grown.
-        error @ Error::BeyondEnd { field, .. } => {
-            let mut problem = Problem::invalid_field(field, Fault::OutOfRange, error.to_string());
-            problem.code = Code::OutOfRange;
-            problem
+        // A writer offers its events again, and repeats are recognized by their content.
+        ErrorKind::Unknown => {
+            tracing::error!(error = %anyhow::Error::from(error), "audit database failed during a commit");
+            unavailable("the audit database failed during a commit")
         }
-        error @ Error::Forgotten { .. } => stream::expired(error.to_string()),
-        Error::Filter(error) => {
-            Problem::invalid_reason(ErrorReason::InvalidFilter, "filter", Fault::Syntax, error.to_string())
-        }
+        ErrorKind::Unique | ErrorKind::Corrupt | ErrorKind::Other => Problem::internal_error(&error),
     }
 }
 
@@ -57,18 +61,18 @@ fn unavailable(message: &str) -> Problem {
 }
 
 /// Repeating such a call changes nothing: an operator has to act.
-fn refused(message: String, service: &str, epoch: &str, why: &Misfit) -> Problem {
-    let (reason, metadata) = match why {
-        Misfit::Gap { expected, found } => (
+fn refused(message: String, service: &str, epoch: &str, conflict: &SequenceConflict) -> Problem {
+    let (reason, metadata) = match conflict {
+        SequenceConflict::Gap { expected, found } => (
             RefusalReason::SequenceGap,
             vec![("expected", expected.to_string()), ("found", found.to_string())],
         ),
-        Misfit::Diverged { sequence, stored, offered } => (
+        SequenceConflict::Diverged { sequence, stored, offered } => (
             RefusalReason::ProducerDiverged,
             vec![
                 ("sequence", sequence.to_string()),
-                ("stored", stored.clone()),
-                ("offered", offered.clone()),
+                ("stored", batch::name(stored.as_ref())),
+                ("offered", offered.to_string()),
             ],
         ),
     };

@@ -1,12 +1,16 @@
 //! What the service does, a file for each use.
 
-pub(crate) mod checker;
-pub(crate) mod damage;
-pub(crate) mod keeper;
-pub(crate) mod leaf;
-pub(crate) mod proofs;
+pub(crate) mod checkpoint;
+pub(crate) mod checkpoint_publisher;
+pub(crate) mod checkpoint_replica;
+pub(crate) mod held_log;
+pub(crate) mod inspection;
+pub(crate) mod producer;
+pub(crate) mod proof;
 pub(crate) mod reader;
-pub(crate) mod second_place;
+pub(crate) mod record;
+pub(crate) mod record_checker;
+pub(crate) mod record_writer;
 pub(crate) mod signer;
+pub(crate) mod tile;
 pub(crate) mod watch;
-pub(crate) mod writer;

@@ -72,7 +72,7 @@ impl Reader {
         from: From,
         pace: Pace,
     ) -> Result<impl Stream<Item = Result<Item, Error>> + Send + use<>, Error> {
-        let size = self.checkpoint(&permit).await?.size as i64;
+        let size = self.checkpoint(&permit).await?.head.size as i64;
         let (next, since) = match from {
             From::Beginning => (0, i64::MIN),
             From::End => (size, i64::MIN),
@@ -82,7 +82,7 @@ impl Reader {
                 (self.store.first_since(&permit, early, size).await?, since)
             }
             // The log was set back since.
-            From::Index(next) if next > size => return Err(Error::Forgotten { next, size }),
+            From::Index(next) if next > size => return Err(Error::ResumeBeyondEnd { next, size }),
             From::Index(next) => (next, i64::MIN),
         };
         let state = State {
@@ -133,7 +133,7 @@ impl State {
     /// Reads the next records; false when there are none that have not been looked at.
     async fn look(&mut self) -> Result<bool, Error> {
         // The size first: whatever is below it is committed and will not change.
-        let size = self.reader.checkpoint(&self.permit).await?.size as i64;
+        let size = self.reader.checkpoint(&self.permit).await?.head.size as i64;
         if self.next >= size {
             return Ok(false);
         }

@@ -2,39 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pavior_core::audit::AuditEvent;
+use time::OffsetDateTime;
+
 use super::hash::Hash;
 
 /// A record ready to be stored, but for its place in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) log: String,
     pub(crate) seq: i64,
     pub(crate) leaf: Hash,
     /// The canonical bytes: what the leaf hash is over.
     pub(crate) body: Vec<u8>,
-    pub(crate) index_fields: IndexFields,
-}
-
-/// What of a record stands in columns, to be found by.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct IndexFields {
-    pub(crate) event_id: String,
-    /// Microseconds since 1970.
-    pub(crate) receive_time: i64,
-    /// Microseconds since 1970.
-    pub(crate) event_time: i64,
-    pub(crate) audit_class: String,
-    pub(crate) action: String,
-    pub(crate) principal: String,
-    pub(crate) on_behalf_of: String,
-    pub(crate) target: String,
-    pub(crate) target_type: String,
-    pub(crate) project: String,
-    pub(crate) effect: String,
-    pub(crate) status: String,
-    pub(crate) call_id: String,
-    pub(crate) request_id: String,
-    pub(crate) operation: String,
+    pub(crate) receive_time: OffsetDateTime,
+    /// What the bytes say of the event, to be found by.
+    pub(crate) event: AuditEvent,
 }
 
 /// A service and the epoch in which its sequence numbers have no gap.
@@ -62,18 +45,28 @@ pub(crate) struct Progress {
     pub(crate) newest_epoch: Option<String>,
 }
 
-/// Which event it is: what two hand-overs of the same number must have in common.
+/// Which event it is: what two submissions of the same number must have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) event_id: String,
+pub struct Identity {
+    /// The id of the event.
+    pub event_id: String,
     /// SHA-256 over what the event says. Absent when what is stored was damaged and tells no more than its id.
-    pub(crate) content: Option<Hash>,
+    pub content: Option<Hash>,
 }
 
 impl Identity {
     /// Whether an event that is offered is this one, as far as can be told.
     fn is(&self, offered: &Self) -> bool {
         self.event_id == offered.event_id && (self.content.is_none() || self.content == offered.content)
+    }
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.content {
+            Some(content) => write!(f, "{} (sha256:{})", self.event_id, hex::encode(content)),
+            None => write!(f, "{} (damaged)", self.event_id),
+        }
     }
 }
 
@@ -86,14 +79,33 @@ pub(crate) struct Ack {
     pub(crate) repeated: usize,
 }
 
-/// Why nothing of a call is taken: what the producer and the log remember does not fit together, as after one of their
-/// databases was set back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refusal {
+/// Why nothing of a call is taken: the sequence numbers of the producer do not fit to those of the log, as after one of
+/// their databases was set back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SequenceConflict {
     /// A number was skipped: records before it are missing.
-    Gap { expected: i64, found: i64 },
-    /// The number was given to two events. `stored` is absent when the record itself is gone.
-    Diverged { seq: i64, stored: Option<Identity>, offered: Identity },
+    #[error("{expected} was expected and {found} came")]
+    Gap {
+        /// The next number.
+        expected: i64,
+        /// What came.
+        found: i64,
+    },
+    /// The number was given to two events.
+    #[error("{sequence} is event {} in the log and event {offered} now", name(.stored.as_ref()))]
+    Diverged {
+        /// The number.
+        sequence: i64,
+        /// The event in the log; absent when the record itself is gone.
+        stored: Option<Identity>,
+        /// The event that came.
+        offered: Identity,
+    },
+}
+
+/// An event in errors.
+pub(crate) fn name(event: Option<&Identity>) -> String {
+    event.map_or_else(|| "none".to_owned(), Identity::to_string)
 }
 
 /// Submissions that share a transaction.
@@ -131,7 +143,7 @@ impl Batch {
         last: &mut BTreeMap<&'a Producer, i64>,
         stored: &Stored<'a>,
         identity: impl Fn(&Entry) -> Result<Identity, E>,
-    ) -> Result<(TakenByLog<'a>, Vec<Result<Ack, Refusal>>), E> {
+    ) -> Result<(TakenByLog<'a>, Vec<Result<Ack, SequenceConflict>>), E> {
         let mut taken = TakenByLog::new();
         let mut new: BTreeMap<Place<'a>, &'a Entry> = BTreeMap::new();
         let mut answers = Vec::with_capacity(self.submissions.len());
@@ -144,7 +156,7 @@ impl Batch {
                     acknowledged = entry.seq;
                     new.insert(place, entry);
                 } else if entry.seq > acknowledged {
-                    refusal = Some(Refusal::Gap { expected: acknowledged + 1, found: entry.seq });
+                    refusal = Some(SequenceConflict::Gap { expected: acknowledged + 1, found: entry.seq });
                     break;
                 } else {
                     let there = match new.get(&place) {
@@ -153,7 +165,8 @@ impl Batch {
                     };
                     let offered = identity(entry)?;
                     if !there.as_ref().is_some_and(|there| there.is(&offered)) {
-                        refusal = Some(Refusal::Diverged { seq: entry.seq, stored: there, offered });
+                        refusal =
+                            Some(SequenceConflict::Diverged { sequence: entry.seq, stored: there, offered });
                         break;
                     }
                     repeated += 1;
@@ -196,14 +209,27 @@ impl Batch {
 }
 
 #[cfg(test)]
+impl Entry {
+    /// One without an event to speak of.
+    pub(crate) fn sample(log: &str, seq: i64, leaf: Hash, body: Vec<u8>) -> Self {
+        use pavior_core::audit::{PrincipalKind, PrincipalRef};
+        let (id, time) = (uuid::Uuid::nil(), OffsetDateTime::UNIX_EPOCH);
+        let principal = PrincipalRef::new(PrincipalKind::User, "");
+        let event = AuditEvent::new(id, time, "", principal);
+        Self { log: log.to_owned(), seq, leaf, body, receive_time: time, event }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+
+    use uuid::Uuid;
 
     use super::*;
 
     fn entry(log: &str, seq: i64) -> Entry {
-        let index_fields = IndexFields::default();
-        Entry { log: log.into(), seq, leaf: [0; 32], body: vec![], index_fields }
+        Entry::sample(log, seq, [0; 32], vec![])
     }
 
     fn submission(service: &str, entries: &[(&str, i64)]) -> Submission {
@@ -216,7 +242,7 @@ mod tests {
     }
 
     fn identity(entry: &Entry) -> Result<Identity, Infallible> {
-        Ok(Identity { event_id: entry.index_fields.event_id.clone(), content: Some(entry.leaf) })
+        Ok(Identity { event_id: entry.event.event_id.to_string(), content: Some(entry.leaf) })
     }
 
     fn stored<'a>(producer: &'a Producer, seqs: std::ops::RangeInclusive<i64>) -> Stored<'a> {
@@ -244,7 +270,7 @@ mod tests {
             let (taken, answers) = batch.take(&mut last, &stored(producer, 1..=before), identity).unwrap();
             let want = want
                 .map(|(acknowledged, repeated)| Ack { acknowledged, repeated })
-                .map_err(|(expected, found)| Refusal::Gap { expected, found });
+                .map_err(|(expected, found)| SequenceConflict::Gap { expected, found });
             assert_eq!(answers, std::slice::from_ref(&want), "{seqs:?} after {before}");
             assert_eq!(last[producer], want.as_ref().map_or(before, |ack| ack.acknowledged));
             assert!(want.is_ok() || taken.is_empty(), "{seqs:?} after {before}");
@@ -254,21 +280,23 @@ mod tests {
     #[test]
     fn another_event_under_the_same_number_is_no_repeat() {
         let mut other = submission("catalog", &[("acme", 2), ("acme", 3)]);
-        other.entries[0].index_fields.event_id = "another".into();
+        other.entries[0].event.event_id = Uuid::max();
         let batch = Batch { submissions: vec![other, submission("catalog", &[("acme", 3)])] };
         let producer = &batch.submissions[0].producer;
         let mut last = BTreeMap::from([(producer, 2)]);
         let (taken, answers) = batch.take(&mut last, &stored(producer, 1..=2), identity).unwrap();
-        let Err(Refusal::Diverged { seq: 2, stored: Some(there), offered }) = &answers[0] else {
+        let Err(SequenceConflict::Diverged { sequence: 2, stored: Some(there), offered }) = &answers[0]
+        else {
             panic!("{answers:?}")
         };
-        assert_eq!((there.event_id.as_str(), offered.event_id.as_str()), ("", "another"));
+        let ids = [Uuid::nil(), Uuid::max()].map(|id| id.to_string());
+        assert_eq!([&there.event_id, &offered.event_id], [&ids[0], &ids[1]]);
         // Nothing of the refused call is taken, and the next one does not suffer.
         assert_eq!(answers[1], Ok(Ack { acknowledged: 3, repeated: 0 }));
         assert_eq!(seqs(&taken, "acme"), [3]);
         // What was damaged is the same event by its id alone.
         let damaged = |id: &str| Identity { event_id: id.into(), content: None };
-        for (id, answer) in [("", Ok(Ack { acknowledged: 2, repeated: 1 })), ("another", Err(()))] {
+        for (id, answer) in [(&*ids[0], Ok(Ack { acknowledged: 2, repeated: 1 })), (&*ids[1], Err(()))] {
             let batch = Batch { submissions: vec![submission("catalog", &[("acme", 2)])] };
             let producer = &batch.submissions[0].producer;
             let stored = Stored::from([((producer, 2), damaged(id))]);
@@ -278,7 +306,10 @@ mod tests {
         // Nor is what the log does not have any more.
         let (_, answers) =
             batch.take(&mut BTreeMap::from([(producer, 2)]), &Stored::new(), identity).unwrap();
-        assert!(matches!(answers[0], Err(Refusal::Diverged { seq: 2, stored: None, .. })), "{answers:?}");
+        assert!(
+            matches!(answers[0], Err(SequenceConflict::Diverged { sequence: 2, stored: None, .. })),
+            "{answers:?}"
+        );
     }
 
     #[test]

@@ -5,24 +5,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::hash::Hash;
-use super::known::{Kept, Mark};
+use super::log_state::{LogState, TreeHead};
 
 /// The algorithm byte of Ed25519.
 const ED25519: u8 = 1;
 
 /// The text that is signed: origin, size and root, a line each.
-pub(crate) fn checkpoint_text(origin: &str, size: u64, root: &Hash) -> String {
+pub(crate) fn checkpoint_text(origin: &str, TreeHead { size, root }: &TreeHead) -> String {
     format!("{origin}\n{size}\n{}\n", STANDARD.encode(root))
 }
 
-/// What begins the extension line of a kept checkpoint.
+/// What begins the extension line of a state that is kept outside of the database.
 const GENERATION: &str = "accepted-losses ";
 
-/// The same of a kept checkpoint: when a loss of the log was last accepted, in microseconds of the Unix epoch, is an
-/// extension line, unless none was.
-pub(crate) fn kept_text(origin: &str, kept: &Kept) -> String {
-    let Kept { mark: Mark { size, root }, generation } = kept;
-    let mut text = checkpoint_text(origin, *size, root);
+/// The same of a state with its generation, which is an extension line unless it is the first one.
+pub(crate) fn state_text(origin: &str, LogState { head, generation }: &LogState) -> String {
+    let mut text = checkpoint_text(origin, head);
     if *generation > 0 {
         text.push_str(&format!("{GENERATION}{generation}\n"));
     }
@@ -71,8 +69,8 @@ pub(crate) fn split(note: &str, name: &str) -> Option<(String, Vec<u8>)> {
     Some((note[..=end].to_owned(), blob.get(4..)?.to_vec()))
 }
 
-/// What a kept checkpoint says, when it is one of that name. Whether it is signed is another question.
-pub(crate) fn kept(note: &str, origin: &str) -> Option<Kept> {
+/// The state that a note says, when it is one of that name. Whether it is signed is another question.
+pub(crate) fn state(note: &str, origin: &str) -> Option<LogState> {
     let mut lines = note.lines();
     if lines.next()? != origin {
         return None;
@@ -83,7 +81,7 @@ pub(crate) fn kept(note: &str, origin: &str) -> Option<Kept> {
         Some(generation) => generation.parse().ok()?,
         None => 0,
     };
-    Some(Kept { mark: Mark { size, root }, generation })
+    Some(LogState { head: TreeHead { size, root }, generation })
 }
 
 /// Whether the text may name a log's origin and so a key: no space, `+` or control character.

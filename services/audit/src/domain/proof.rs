@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::hash::{self, Hash};
-use super::known::Mark;
+use super::log_state::TreeHead;
 use super::tree::TILE_WIDTH;
 
 /// The leaves `start..end`, whose tree hash a proof needs.
@@ -66,7 +66,7 @@ pub(crate) fn consistency(from: u64, to: u64) -> Vec<Span> {
 }
 
 /// Whether the path proves that a tree goes on from a state that it had (RFC 9162 §2.1.4.2).
-pub(crate) fn is_consistent(from: &Mark, to: &Mark, path: &[Hash]) -> bool {
+pub(crate) fn is_consistent(from: &TreeHead, to: &TreeHead, path: &[Hash]) -> bool {
     if from.size == 0 || from.size >= to.size {
         let root = if from.size == 0 { hash::empty() } else { to.root };
         return from.size <= to.size && from.root == root && path.is_empty();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::hash::{self, Hash};
-use super::known::Mark;
+use super::log_state::TreeHead;
 use super::note;
 use super::proof;
 use super::tree::{Edge, MAX_LEVELS, Tile, hashes_of, open_tile, tile_width};
@@ -143,19 +143,19 @@ fn consistency_proofs_are_those_of_the_definition_to_300() {
 fn only_a_state_that_a_tree_had_is_consistent_with_it() {
     let d = leaves(300);
     let (_, tiles) = grown(&d, &[3]);
-    let mark = |n: usize| Mark { size: n as u64, root: mth(&d[..n]) };
-    let marks: Vec<Mark> = (0..=300).map(mark).collect();
+    let head = |n: usize| TreeHead { size: n as u64, root: mth(&d[..n]) };
+    let heads: Vec<TreeHead> = (0..=300).map(head).collect();
     for n in (1..=300).step_by(13).chain([255, 256, 257]) {
         for m in (0..=n).step_by(3).chain([n]) {
-            let (from, to) = (&marks[m], &marks[n]);
+            let (from, to) = (&heads[m], &heads[n]);
             let path = match m {
                 0 => Vec::new(),
                 _ => hashes(&proof::consistency(m as u64, n as u64), &tiles),
             };
             assert!(proof::is_consistent(from, to, &path), "{m} to {n}");
-            let other = Mark { root: hash::leaf(b"other"), ..*from };
+            let other = TreeHead { root: hash::leaf(b"other"), ..*from };
             assert!(!proof::is_consistent(&other, to, &path), "another {m} to {n}");
-            let other = Mark { root: hash::leaf(b"other"), ..*to };
+            let other = TreeHead { root: hash::leaf(b"other"), ..*to };
             assert!(m == 0 || !proof::is_consistent(from, &other, &path), "{m} to another {n}");
             assert!(m == n || !proof::is_consistent(to, from, &path), "{n} to {m}");
             let longer = [path.as_slice(), &[hash::leaf(b"more")]].concat();

@@ -4,7 +4,7 @@
 //! of level n. An unfinished tile is a prefix of the full one, so it is kept as one row that grows.
 
 use super::hash::{self, Hash};
-use super::known::Mark;
+use super::log_state::TreeHead;
 
 /// Hashes in a full tile.
 pub(crate) const TILE_WIDTH: usize = 256;
@@ -68,9 +68,9 @@ impl Edge {
         self.size
     }
 
-    /// The state of the tree.
-    pub(crate) fn mark(&self) -> Mark {
-        Mark { size: self.size, root: self.root() }
+    /// The size and root of the tree.
+    pub(crate) fn head(&self) -> TreeHead {
+        TreeHead { size: self.size, root: self.root() }
     }
 
     /// The tree hash.

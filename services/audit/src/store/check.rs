@@ -1,68 +1,21 @@
-//! What is looked at before the service starts: a log that does not fit together must not grow.
+//! Whether what is stored of a log fits together. One that does not must not grow.
 
-use std::collections::HashMap;
-
-use pavior_store::{StoreError, Tx};
-use sea_orm::sea_query::Query;
+use pavior_store::Tx;
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QueryResult,
-    QuerySelect as _,
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use super::append::HEAD_IS_GONE;
+use super::AuditStore;
 use super::entity::{checkpoint, head, record, tile};
-use super::{AuditStore, tiles};
+use super::head::HEAD_IS_GONE;
+use super::insert::signed;
+use super::tile::edge_of;
+use crate::domain::checkpoint::{CheckpointSigner, ConsistentLog};
 use crate::domain::hash;
-use crate::domain::tree::{Edge, TILE_WIDTH, hashes_of, tile_width};
+use crate::domain::tree::{TILE_WIDTH, hashes_of, tile_width};
 use crate::error::Error;
 
-/// A log that fits together; whether its name and the signature of its checkpoint are right is for [`super::Sign`].
-#[derive(Debug)]
-pub(crate) struct Unchecked {
-    pub(crate) log: String,
-    pub(crate) origin: String,
-    pub(crate) edge: Edge,
-    pub(crate) note: String,
-    pub(crate) verifier_key: String,
-}
-
-/// What is wrong with a log's name or checkpoint.
-#[derive(Debug)]
-pub(crate) struct Objection {
-    pub(crate) why: String,
-    /// Whole in itself, but of another name or key: when all logs are so, it is the configuration that is wrong.
-    pub(crate) foreign: bool,
-}
-
 impl AuditStore {
-    /// Every log, by name.
-    pub(crate) async fn logs_unscoped(&self) -> Result<Vec<String>, Error> {
-        let heads = head::Entity::find().select_only().column(head::Column::Log);
-        Ok(heads.order_by_asc(head::Column::Log).into_tuple().all(self.store.read()).await?)
-    }
-
-    /// How many records each log has by its head. Heads that cannot be read are left out, so that they say nothing of
-    /// other logs.
-    pub(crate) async fn sizes_unscoped(&self) -> Result<HashMap<String, u64>, Error> {
-        let db = self.store.read();
-        let heads =
-            Query::select().columns([head::Column::Log, head::Column::TreeSize]).from(head::Entity).take();
-        let rows = db.query_all(&heads).await.map_err(StoreError::from)?;
-        let size = |row: &QueryResult| {
-            let size = row.try_get::<i64>("", "tree_size").ok()?;
-            Some((row.try_get("", "log").ok()?, u64::try_from(size).ok()?))
-        };
-        Ok(rows.iter().filter_map(size).collect())
-    }
-
-    /// How many records a log has by its head; none when it has not begun.
-    pub(crate) async fn size_unscoped(&self, log: &str) -> Result<u64, Error> {
-        let head = head::Entity::find_by_id(log.to_owned()).one(self.store.read()).await;
-        let head = head.map_err(|error| Error::from(error).of_log(log))?;
-        let size = head.map_or(0, |head| head.tree_size);
-        u64::try_from(size).map_err(|_| wrong(log, "its size is negative"))
-    }
-
     /// Hashes the records of one tile again and compares them with it, and the tile with what stands for it a level
     /// above; returns how many records there are. `size` is one that the log's head had.
     pub(crate) async fn check_tile_unscoped(&self, log: &str, index: u64, size: u64) -> Result<u64, Error> {
@@ -78,7 +31,7 @@ impl AuditStore {
     }
 
     /// Checks that head, last record, right-edge tiles and checkpoint of a log agree.
-    pub(crate) async fn check_unscoped(&self, log: &str) -> Result<Unchecked, Error> {
+    pub(crate) async fn check_unscoped(&self, log: &str) -> Result<ConsistentLog, Error> {
         let looked_at = log.to_owned();
         let found = self.store.upkeep("nothing: a consistent view of a log", move |tx| {
             let log = looked_at.clone();
@@ -89,15 +42,10 @@ impl AuditStore {
 }
 
 /// As [`AuditStore::check_tile_unscoped`], wherever the rows are read.
-pub(super) async fn check_tile(
-    db: &impl ConnectionTrait,
-    log: &str,
-    index: u64,
-    size: u64,
-) -> Result<u64, Error> {
+async fn check_tile(db: &impl ConnectionTrait, log: &str, index: u64, size: u64) -> Result<u64, Error> {
     // The tile first: the records that it names are committed and do not change any more.
     let hashes = whole_tile(db, log, 0, index, size).await?;
-    let first = signed(index.saturating_mul(TILE_WIDTH as u64));
+    let first = signed(index.saturating_mul(TILE_WIDTH as u64))?;
     let found: Vec<(i64, Vec<u8>, Vec<u8>)> = record::Entity::find()
         .select_only()
         .columns([record::Column::Idx, record::Column::LeafHash, record::Column::Body])
@@ -111,7 +59,7 @@ pub(super) async fn check_tile(
     for (place, expected) in (first..).zip(&hashes) {
         let found = found.next().filter(|(index, ..)| *index == place);
         if found.is_none_or(|(_, leaf, body)| hash::leaf(body) != *expected || leaf[..] != expected[..]) {
-            return Err(wrong(log, format!("record {place} is not what its tile says")));
+            return Err(Error::inconsistent(log, format!("record {place} is not what its tile says")));
         }
     }
     let records = hashes.len() as u64;
@@ -139,7 +87,7 @@ async fn check_above(
         let above = whole_tile(db, log, level, parent, size).await?;
         if above.get(entry) != Some(&hash::perfect_root(&hashes)) {
             let why = format!("hash {entry} of tile {parent} of level {level} is not that of the tile below");
-            return Err(wrong(log, why));
+            return Err(Error::inconsistent(log, why));
         }
         if entry + 1 < TILE_WIDTH {
             break;
@@ -158,38 +106,34 @@ async fn whole_tile(
     index: u64,
     size: u64,
 ) -> Result<Vec<hash::Hash>, Error> {
-    let key = (log.to_owned(), level as i32, signed(index));
+    let key = (log.to_owned(), level as i32, signed(index)?);
     let tile = tile::Entity::find_by_id(key).one(db).await?;
-    let tile = tile.ok_or_else(|| wrong(log, format!("tile {index} of level {level} is missing")))?;
+    let tile =
+        tile.ok_or_else(|| Error::inconsistent(log, format!("tile {index} of level {level} is missing")))?;
     let hashes = hashes_of(&tile.hashes)
-        .ok_or_else(|| wrong(log, format!("tile {index} of level {level} is damaged")))?;
+        .ok_or_else(|| Error::inconsistent(log, format!("tile {index} of level {level} is damaged")))?;
     let (found, least) = (hashes.len(), tile_width(size, level, index));
     match (least..=TILE_WIDTH).contains(&found) {
         true => Ok(hashes),
-        false => Err(wrong(log, format!("tile {index} of level {level} has {found} hashes, not {least}"))),
+        false => Err(Error::inconsistent(
+            log,
+            format!("tile {index} of level {level} has {found} hashes, not {least}"),
+        )),
     }
 }
 
-pub(super) fn wrong(log: &str, why: impl Into<String>) -> Error {
-    Error::Inconsistent { log: log.to_owned(), why: why.into() }
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
 /// Leaves the head of the log locked.
-pub(super) async fn check(tx: &Tx, log: &str) -> Result<Unchecked, Error> {
-    let wrong = |why: &str| wrong(log, why);
+async fn check(tx: &Tx, log: &str) -> Result<ConsistentLog, Error> {
+    let inconsistent = |why: &str| Error::inconsistent(log, why);
     // Locked, so that no replica appends between the queries.
     let head = head::Entity::find_by_id(log.to_owned()).lock_exclusive().one(tx).await?;
-    let head = head.ok_or_else(|| wrong(HEAD_IS_GONE))?;
-    let edge = tiles::edge_of(tx, &head).await?;
+    let head = head.ok_or_else(|| inconsistent(HEAD_IS_GONE))?;
+    let edge = edge_of(tx, &head).await?;
     let size = edge.size();
     let checkpoint = checkpoint::Entity::find_by_id(log.to_owned()).one(tx).await?;
-    let checkpoint = checkpoint.ok_or_else(|| wrong("it has no checkpoint"))?;
+    let checkpoint = checkpoint.ok_or_else(|| inconsistent("it has no checkpoint"))?;
     if checkpoint.tree_size != head.tree_size || checkpoint.root_hash != head.root_hash {
-        return Err(wrong("its last checkpoint is not that of its head"));
+        return Err(inconsistent("its last checkpoint is not that of its head"));
     }
     let last = record::Entity::find()
         .filter(record::Column::Log.eq(log))
@@ -200,25 +144,48 @@ pub(super) async fn check(tx: &Tx, log: &str) -> Result<Unchecked, Error> {
         None if size == 0 => {}
         Some(last) if last.idx + 1 == head.tree_size => {
             if hash::leaf(&last.body)[..] != last.leaf_hash {
-                return Err(wrong("its last record was changed"));
+                return Err(inconsistent("its last record was changed"));
             }
-            last_leaf_is_in_its_tile(tx, log, size, &last.leaf_hash).await?;
+            check_last_leaf(tx, log, size, &last.leaf_hash).await?;
         }
-        _ => return Err(wrong("its records do not end where its head says")),
+        _ => return Err(inconsistent("its records do not end where its head says")),
     }
     let checkpoint::Model { note, verifier_key, .. } = checkpoint;
-    Ok(Unchecked { log: log.to_owned(), origin: head.origin, edge, note, verifier_key })
+    Ok(ConsistentLog { log: log.to_owned(), origin: head.origin, edge, note, verifier_key })
 }
 
-async fn last_leaf_is_in_its_tile(tx: &Tx, log: &str, size: u64, leaf: &[u8]) -> Result<(), Error> {
-    let key = (log.to_owned(), 0, i64::try_from((size - 1) / 256).unwrap_or(i64::MAX));
+/// Fails unless a log is consistent and its checkpoint is signed by this installation. Leaves its head locked.
+pub(super) async fn verified(
+    tx: &Tx,
+    log: &str,
+    signer: &dyn CheckpointSigner,
+) -> Result<ConsistentLog, Error> {
+    let found = check(tx, log).await?;
+    match signer.objection(&found) {
+        Some(objection) => Err(Error::inconsistent(log, objection.why)),
+        None => Ok(found),
+    }
+}
+
+/// Checks a tile of records again; nothing of a log that ends before it.
+pub(super) async fn recheck_tile(
+    db: &impl ConnectionTrait,
+    log: &str,
+    tile: u64,
+    size: u64,
+) -> Result<(), Error> {
+    if tile_width(size, 0, tile) > 0 {
+        check_tile(db, log, tile, size).await?;
+    }
+    Ok(())
+}
+
+async fn check_last_leaf(tx: &Tx, log: &str, size: u64, leaf: &[u8]) -> Result<(), Error> {
+    let key = (log.to_owned(), 0, signed((size - 1) / TILE_WIDTH as u64)?);
     let tile = tile::Entity::find_by_id(key).one(tx).await?;
     let hashes = tile.and_then(|tile| hashes_of(&tile.hashes)).unwrap_or_default();
     match hashes.last().is_some_and(|last| last[..] == *leaf) {
         true => Ok(()),
-        false => Err(Error::Inconsistent {
-            log: log.to_owned(),
-            why: "its last record is not the last of its tree".to_owned(),
-        }),
+        false => Err(Error::inconsistent(log, "its last record is not the last of its tree")),
     }
 }

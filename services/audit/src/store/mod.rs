@@ -1,27 +1,36 @@
 //! The tables of the log. The only place that knows SeaORM.
 
-mod accepted;
+mod accepted_loss;
 mod append;
+mod batch;
 mod check;
-mod clash;
+mod checkpoint;
+mod conflict;
 mod entity;
-mod growth;
+mod head;
+mod held_log;
+mod insert;
+mod loss;
 mod migration;
-mod parking;
-mod producers;
-mod records;
+mod parked_event;
+mod producer;
+mod record;
 mod release;
-mod tiles;
+mod tile;
 
-use pavior_store::{Store, StoreError};
+use std::sync::Arc;
+
+use pavior_store::{Store, StoreError, Tx, TxFuture};
 
 use crate::error::Error;
 
-pub(crate) use append::{Appended, Sign};
-pub(crate) use check::{Objection, Unchecked};
-pub(crate) use parking::{Demand, HeldLog, Limits, NOT_HELD};
-pub(crate) use records::{Page, Selection};
-pub(crate) use release::{Absent, Losses, Released};
+pub(crate) use batch::AppendedBatch;
+pub(crate) use held_log::{HeldLog, NOT_HELD, ReleaseCondition};
+pub(crate) use loss::Absent;
+pub(crate) use parked_event::Limits;
+pub(crate) use producer::parse_stored;
+pub(crate) use record::{Page, Selection};
+pub(crate) use release::Released;
 
 impl From<sea_orm::DbErr> for Error {
     fn from(error: sea_orm::DbErr) -> Self {
@@ -52,6 +61,24 @@ impl AuditStore {
         Ok(Self::new(store))
     }
 
+    /// The one way in which logs, and what is parked for them, change.
+    async fn write<A, T>(
+        &self,
+        arguments: A,
+        work: for<'c> fn(&'c Tx, &'c A) -> TxFuture<'c, T, Error>,
+    ) -> Result<T, Error>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        let arguments = Arc::new(arguments);
+        let written = self.store.upkeep("the log itself: records, tiles, heads", move |tx| {
+            let arguments = arguments.clone();
+            Box::pin(async move { work(tx, &arguments).await })
+        });
+        written.await
+    }
+
     /// Wakes at every commit of this process.
     pub(crate) fn commits(&self) -> tokio::sync::watch::Receiver<u64> {
         self.store.commits()
@@ -77,23 +104,27 @@ impl AuditStore {
 mod tests {
     use std::sync::Arc;
 
-    use super::{AuditStore, Limits, Sign, StoreError};
-    use crate::domain::batch::{Batch, Entry, IndexFields, Producer, Submission};
+    use super::{AuditStore, Limits, StoreError};
+    use crate::domain::batch::{Batch, Entry, Producer, Submission};
+    use crate::domain::checkpoint::CheckpointSigner;
     use crate::domain::hash;
 
     impl AuditStore {
         /// Appends one record, made of its number.
-        pub(crate) async fn grow_by_one<S: Sign + Clone + 'static>(&self, log: &str, seq: i64, signer: &S) {
+        pub(crate) async fn grow_by_one<S: CheckpointSigner + Clone + 'static>(
+            &self,
+            log: &str,
+            seq: i64,
+            signer: &S,
+        ) {
             let body = seq.to_string().into_bytes();
-            let (log, leaf) = (log.to_owned(), hash::leaf(&body));
-            let entry = Entry { log, seq, leaf, body, index_fields: IndexFields::default() };
+            let entry = Entry::sample(log, seq, hash::leaf(&body), body);
             let producer = Producer { service: "catalog".into(), epoch: "e".into() };
             let batch = Arc::new(Batch { submissions: vec![Submission { producer, entries: vec![entry] }] });
-            let (signer, limits): (Arc<dyn Sign>, _) =
+            let (signer, limits): (Arc<dyn CheckpointSigner>, _) =
                 (Arc::new(signer.clone()), Limits { records: 0, bytes: 0 });
-            let content = |_: &str, _: &[u8]| Ok([0; 32]);
             let appended =
-                self.append_unscoped(&batch, &Arc::default(), &signer, content, limits).await.unwrap();
+                self.append_batch_unscoped(&batch, &Arc::default(), &signer, limits).await.unwrap();
             assert_eq!(appended.records, 1);
         }
 

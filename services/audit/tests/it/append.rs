@@ -4,8 +4,7 @@ use pavior_audit_verifier::{CheckpointStatus, VerifierKey, verify_database};
 use pavior_core::audit::AuditEvent;
 use pavior_core::principal::INSTALLATION;
 use pavior_proto::pavior::audit::internal::v1 as recorder_pb;
-use pavior_rpc::{ErrorReason, problem};
-use pavior_testkit::db;
+use pavior_testkit::{assert_problem, assert_refusal, db, fields};
 use tonic::{Code, Response, Status};
 
 use crate::support::{Fixture, batch, event};
@@ -31,12 +30,6 @@ async fn repeated_batch_changes_nothing() {
     .await;
 }
 
-/// A refusal's reason and one value of its metadata.
-pub(crate) fn refusal(status: &Status, key: &str) -> (Code, String, String) {
-    let problem = problem::from_status(status);
-    (status.code(), problem.reason.clone(), problem.metadata.get(key).cloned().unwrap_or_default())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn gap_is_named_and_nothing_of_the_call_is_taken() {
     db::both(|db| async {
@@ -48,10 +41,13 @@ async fn gap_is_named_and_nothing_of_the_call_is_taken() {
             let answer = fixture.append(&mut client, "catalog", "e1", events).await;
             answer.map(|answer| answer.into_inner().acknowledged_sequence)
         };
-        let gap = |expected: &str| (Code::FailedPrecondition, "SEQUENCE_GAP".to_owned(), expected.to_owned());
-        assert_eq!(refusal(&append(&[2]).await.unwrap_err(), "expected"), gap("1"));
-        assert_eq!(refusal(&append(&[1, 2, 4, 5]).await.unwrap_err(), "expected"), gap("3"));
-        assert_eq!(refusal(&append(&[3]).await.unwrap_err(), "expected"), gap("1"));
+        for (numbers, expected, found) in [(&[2][..], "1", "2"), (&[1, 2, 4, 5], "3", "4"), (&[3], "1", "3")]
+        {
+            let metadata =
+                [("service", "catalog"), ("epoch", "e1"), ("expected", expected), ("found", found)];
+            let answer = append(numbers).await;
+            assert_refusal(answer, Code::FailedPrecondition, "SEQUENCE_GAP", &metadata);
+        }
         assert_eq!(append(&[1, 2, 3, 4, 5]).await.unwrap(), 5);
         assert_eq!(running.proven(&fixture).await.records(), 5);
     })
@@ -70,18 +66,15 @@ async fn another_event_under_a_number_that_was_given_is_refused_with_both() {
         let changed = AuditEvent { summary: "something else".into(), ..event("acme", 2) };
         for other in [event("acme", 77), changed] {
             let id = other.event_id.to_string();
-            let status = fixture.append(&mut client, "catalog", "e1", numbered(2, other)).await.unwrap_err();
-            let (code, reason, offered) = refusal(&status, "offered");
-            assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "PRODUCER_DIVERGED"));
-            let stored = refusal(&status, "stored").2;
+            let answer = fixture.append(&mut client, "catalog", "e1", numbered(2, other)).await;
+            let (stored, offered) = diverged(answer, "2");
             assert!(offered.starts_with(&format!("{id} (sha256:")), "{offered}");
             assert!(stored.starts_with(&format!("{} (sha256:", event("acme", 2).event_id)), "{stored}");
             assert_ne!(offered, stored);
-            assert_eq!(refusal(&status, "sequence").2, "2");
         }
         // What is new behind a repeat that is none is not taken either.
         let events = vec![("acme", 3, event("acme", 77)), ("acme", 4, event("acme", 4))];
-        fixture.append(&mut client, "catalog", "e1", events).await.unwrap_err();
+        diverged(fixture.append(&mut client, "catalog", "e1", events).await, "3");
         let mut reader = fixture.client(&running, "gateway");
         assert_eq!(fixture.checkpoint(&mut reader, "acme").await.tree_size, 3);
         // The same event through another process of the service is a repeat.
@@ -121,7 +114,7 @@ async fn producer_learns_how_far_the_log_is_with_it_and_with_nobody_else() {
         assert_eq!(known, recorder_pb::ProducerState { last_sequence: 2, last_event_id, newest_epoch });
         let unknown = state("catalog", "901").await.unwrap();
         assert_eq!((unknown.last_sequence, unknown.newest_epoch.as_str()), (0, "1000"));
-        not_the_producer(&state("policy", "900").await.unwrap_err());
+        not_the_producer(state("policy", "900").await);
         running.stop().await;
     })
     .await;
@@ -137,11 +130,10 @@ async fn bad_events_are_refused_with_every_violation_and_nothing_is_written() {
     message.events[2].sequence = 0;
     message.events[3].event = None;
     message.events[4].event.as_mut().unwrap().event_id = "x".into();
-    let status = client.append_records(fixture.request("catalog", INSTALLATION, message)).await.unwrap_err();
-    assert_eq!(status.code(), Code::InvalidArgument);
-    let fields: Vec<_> = problem::from_status(&status).violations.into_iter().map(|v| v.field).collect();
+    let answer = client.append_records(fixture.request("catalog", INSTALLATION, message)).await;
+    let problem = assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[]);
     assert_eq!(
-        fields,
+        fields(&problem),
         ["events[1].organization", "events[2].sequence", "events[3].event", "events[4].event"]
     );
     let mut reader = fixture.client(&running, "gateway");
@@ -150,12 +142,18 @@ async fn bad_events_are_refused_with_every_violation_and_nothing_is_written() {
 }
 
 /// `catalog` spoke for `policy`.
-fn not_the_producer(status: &tonic::Status) {
-    assert_eq!(status.code(), Code::PermissionDenied);
-    assert_eq!(status.message(), "`catalog` is not the producer `policy`");
-    let problem = problem::from_status(status);
-    assert!(problem.is(ErrorReason::CallerNotAllowed));
-    assert_eq!((&*problem.metadata["caller"], &*problem.metadata["producer"]), ("catalog", "policy"));
+fn not_the_producer<T>(answer: Result<T, Status>) {
+    let metadata = [("caller", "catalog"), ("producer", "policy")];
+    let problem = assert_problem(answer, Code::PermissionDenied, "CALLER_NOT_ALLOWED", &metadata);
+    assert_eq!(problem.message, "`catalog` is not the producer `policy`");
+}
+
+/// What is stored under a number, and what was offered in its place.
+pub(crate) fn diverged<T>(answer: Result<T, Status>, sequence: &str) -> (String, String) {
+    let metadata = [("service", "catalog"), ("epoch", "e1"), ("sequence", sequence)];
+    let mut problem =
+        assert_refusal(answer, Code::FailedPrecondition, "PRODUCER_DIVERGED", &metadata).metadata;
+    ["stored", "offered"].map(|key| problem.remove(key).unwrap()).into()
 }
 
 #[tokio::test]
@@ -164,15 +162,14 @@ async fn service_cannot_write_as_another_and_unknown_callers_not_at_all() {
     let running = fixture.start().await;
     let forged = batch("policy", "e1", vec![("acme", 1, event("acme", 1))]);
     let mut client = fixture.client(&running, "catalog");
-    not_the_producer(
-        &client.append_records(fixture.request("catalog", INSTALLATION, forged)).await.unwrap_err(),
-    );
+    not_the_producer(client.append_records(fixture.request("catalog", INSTALLATION, forged)).await);
     // A service may not read the trail, and who has no token may do nothing.
     let read = pavior_proto::pavior::audit::v1::GetAuditCheckpointRequest {
         name: "organizations/acme/auditCheckpoint".into(),
     };
-    let status = client.get_audit_checkpoint(fixture.request("catalog", "acme", read)).await.unwrap_err();
-    assert_eq!(status.code(), Code::PermissionDenied);
+    let answer = client.get_audit_checkpoint(fixture.request("catalog", "acme", read)).await;
+    let method = [("caller", "catalog"), ("method", "/pavior.audit.v1.AuditService/GetAuditCheckpoint")];
+    assert_problem(answer, Code::PermissionDenied, "CALLER_NOT_ALLOWED", &method);
     running.stop().await;
 }
 

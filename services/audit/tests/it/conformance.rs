@@ -42,9 +42,20 @@ async fn every_resource_keeps_to_what_all_resources_do() {
         ];
         // It writes no events of its own.
         let audited = || Box::pin(std::future::ready(Vec::new())) as LocalBoxFuture<'_, _>;
+        let insert = |_: &'static str| {
+            let (fixture, mut writer) = (&fixture, fixture.client(&running, "catalog"));
+            Box::pin(async move { fixture.fill(&mut writer, "acme", 21, 1).await }) as LocalBoxFuture<'_, _>
+        };
         let (ask, outsider, audited) = (&ask("acme"), &ask("umbrella"), &audited);
-        let subject =
-            Subject { role: pavior_audit::ROLE, samples: Vec::new(), existing, ask, outsider, audited };
+        let subject = Subject {
+            role: pavior_audit::ROLE,
+            samples: Vec::new(),
+            existing,
+            ask,
+            outsider,
+            insert: &insert,
+            audited,
+        };
         conformance::check(&subject).await;
         running.stop().await;
     })

@@ -5,11 +5,11 @@ use pavior_audit::restore::Ledger;
 use pavior_audit_verifier::{VerifyError, verify_database};
 use pavior_core::principal::INSTALLATION;
 use pavior_proto::pavior::audit::internal::v1 as recorder_pb;
-use pavior_testkit::db;
+use pavior_testkit::{assert_problem, assert_refusal, db};
 use sea_orm::Value;
 use tonic::{Code, Status};
 
-use crate::append::refusal;
+use crate::append::diverged;
 use crate::cut::told;
 use crate::support::{Client, Fixture, batch, event};
 use crate::tamper::{Kind, LOG, Tables, changed};
@@ -59,6 +59,12 @@ pub(crate) fn ids_of(log: &str, numbers: &[i64]) -> Vec<String> {
     numbers.iter().map(|n| event(log, *n).event_id.to_string()).collect()
 }
 
+/// What is wrong is for operators; a caller gets a reference.
+fn internal<T>(answer: Result<T, Status>) {
+    let problem = assert_problem(answer, Code::Internal, "INTERNAL", &[]);
+    assert!(problem.message.starts_with("internal error, reference `"), "{problem:?}");
+}
+
 const MIXED: [(&str, i64); 4] = [("umbrella", 4), ("acme", 5), ("umbrella", 6), ("acme", 7)];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,13 +89,11 @@ async fn events_of_a_damaged_log_wait_for_its_repair_and_all_else_goes_on() {
         assert_eq!(ship(&fixture, &mut client, &MIXED).await.unwrap(), 7);
         assert_eq!(running.degraded().await, said);
         let other = vec![("acme", 5, event("acme", 77))];
-        let status = fixture.append(&mut client, "catalog", "e1", other).await.unwrap_err();
-        let (code, reason, stored) = refusal(&status, "stored");
-        assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "PRODUCER_DIVERGED"));
+        let (stored, _) = diverged(fixture.append(&mut client, "catalog", "e1", other).await, "5");
         assert!(stored.starts_with(&ids_of("acme", &[5])[0]), "{stored}");
-        let status = ship(&fixture, &mut client, &[("acme", 9)]).await.unwrap_err();
-        assert_eq!(refusal(&status, "expected").1, "SEQUENCE_GAP");
-        assert_eq!(refusal(&status, "expected").2, "8");
+        let answer = ship(&fixture, &mut client, &[("acme", 9)]).await;
+        let gap = [("expected", "8"), ("found", "9")];
+        assert_refusal(answer, Code::FailedPrecondition, "SEQUENCE_GAP", &gap);
         // The producer finds its last event, although it is no record yet.
         let producer = batch("catalog", "e1", vec![]).producer;
         let asked =
@@ -141,9 +145,7 @@ async fn beyond_what_may_wait_only_the_producers_of_the_damaged_log_are_refused(
         let refused = ship(&fixture, &mut client, &more);
         let sound = fixture.append(&mut other, "policy", "e1", vec![("umbrella", 1, event("umbrella", 1))]);
         let (refused, sound) = tokio::join!(refused, sound);
-        let status = refused.unwrap_err();
-        assert_eq!(status.code(), Code::Internal);
-        assert!(status.message().starts_with("internal error, reference `"), "{status}");
+        internal(refused);
         assert_eq!(sound.unwrap().into_inner().acknowledged_sequence, 1);
         let said = running.degraded().await;
         assert!(said[0].ends_with("2 events wait for its repair, and no more can be parked"), "{said:?}");
@@ -245,9 +247,7 @@ async fn damaged_record_holds_no_repeat_up() {
         let again = [("acme", 1), ("acme", 2), ("acme", 3), ("umbrella", 4)];
         assert_eq!(ship(&fixture, &mut client, &again).await.unwrap(), 4);
         let other = vec![("acme", 2, event("acme", 77))];
-        let status = fixture.append(&mut client, "catalog", "e1", other).await.unwrap_err();
-        let (_, reason, stored) = refusal(&status, "stored");
-        assert_eq!(reason, "PRODUCER_DIVERGED");
+        let (stored, _) = diverged(fixture.append(&mut client, "catalog", "e1", other).await, "2");
         assert_eq!(stored, format!("{} (damaged)", ids_of("acme", &[2])[0]));
         running.stop().await;
     })
@@ -269,9 +269,7 @@ async fn who_reads_a_changed_record_has_its_log_held_and_an_operator_finds_it() 
             let row = format!("log = 'acme' AND idx = {row}");
             let before = tables.read("audit_record", &row, column, Kind::Bytes(9)).await;
             tables.write("audit_record", &row, column, changed(&before, Kind::Bytes(9))).await;
-            let status = fixture.list(&mut reader, "acme", Default::default()).await.unwrap_err();
-            assert_eq!(status.code(), Code::Internal);
-            assert!(status.message().starts_with("internal error, reference `"), "{status}");
+            internal(fixture.list(&mut reader, "acme", Default::default()).await);
             let why = format!("record {index} is not what its tile says");
             told(&running, &why).await;
             tables.write("audit_record", &row, column, before).await;

@@ -59,7 +59,7 @@ async fn whatever_validation_accepts_gives_an_event_that_is_taken() {
         let (id, spec, description) = strategy.new_tree(&mut runner).unwrap().current();
         let spec = convert::to_struct(&spec).ok();
         let entity = Entity { name: id.clone(), description, spec, ..Entity::default() };
-        CreateEntityRequest { parent: id.clone(), entity_id: id, entity: Some(entity), ..Default::default() }
+        CreateEntityRequest { parent: id, entity: Some(entity), ..Default::default() }
     };
     let mut rows = Vec::new();
     let mut refused = 0;

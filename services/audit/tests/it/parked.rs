@@ -128,7 +128,7 @@ async fn events_whose_numbers_stand_for_others_are_recorded_under_new_ones_when_
 
         let ledger = Ledger::open(&config(&fixture), fixture.db.connect().await).unwrap();
         let found = ledger.look().await.unwrap();
-        assert_eq!((found.len(), found[0].waiting, found[0].clashing), (1, 5, 3), "{found:?}");
+        assert_eq!((found.len(), found[0].waiting, found[0].conflicting), (1, 5, 3), "{found:?}");
         let said = found[0].lost().unwrap();
         assert!(
             said.contains("the numbers of 3 events that wait for audit log `acme` stand for others"),

@@ -1,15 +1,30 @@
 //! Reading: names, filters, pages, proofs, tiles, and that no organization sees another.
 
 use pavior_audit_verifier::{
-    Hash, VerifierKey, leaf_hash, verify_consistency, verify_export, verify_inclusion,
+    Hash, ProofError, VerifierKey, VerifyError, leaf_hash, verify_consistency, verify_export,
+    verify_inclusion,
 };
 use pavior_core::principal::INSTALLATION;
 use pavior_proto::pavior::audit::v1 as pb;
-use pavior_rpc::{ErrorReason, problem};
-use pavior_testkit::db;
-use tonic::Code;
+use pavior_testkit::{assert_problem, db, fields};
+use tonic::{Code, Status};
 
 use crate::support::{Client, Fixture, event};
+
+/// NOT_FOUND with the type and the whole name.
+fn not_found<T>(answer: Result<T, Status>, message: &str, name: &str) {
+    let problem = assert_problem(answer, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
+    let resource = problem.resource.unwrap();
+    assert_eq!(
+        (resource.r#type.as_str(), resource.name.as_str()),
+        (&*format!("audit.pavior.dev/{message}"), name)
+    );
+}
+
+fn malformed_name<T>(answer: Result<T, Status>) {
+    let problem = assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[]);
+    assert_eq!(fields(&problem), ["name"], "{problem:?}");
+}
 
 fn hashes(hashes: &[Vec<u8>]) -> Vec<Hash> {
     hashes.iter().map(|hash| Hash::try_from(hash.as_slice()).unwrap()).collect()
@@ -65,11 +80,9 @@ async fn filters_find_what_they_say_on_both_databases() {
 /// What a list of records says to a filter that it does not take.
 async fn refusal(fixture: &Fixture, client: &mut Client, filter: &str) -> String {
     let message = pb::ListAuditRecordsRequest { filter: filter.into(), ..Default::default() };
-    let status = fixture.list(client, "acme", message).await.unwrap_err();
-    assert_eq!(status.code(), Code::InvalidArgument, "{filter}");
-    let problem = problem::from_status(&status);
-    assert!(problem.is(ErrorReason::InvalidFilter), "{filter}");
-    assert_eq!(problem.violations[0].field, "filter");
+    let answer = fixture.list(client, "acme", message).await;
+    let problem = assert_problem(answer, Code::InvalidArgument, "INVALID_FILTER", &[]);
+    assert_eq!(fields(&problem), ["filter"], "{filter}");
     problem.violations[0].description.clone()
 }
 
@@ -147,9 +160,14 @@ async fn record_is_the_event_that_was_handed_over() {
         assert_eq!(record.event.unwrap(), pavior_rpc::audit::encode(sent));
         assert_eq!(record.leaf_hash, leaf_hash(&record.canonical));
         let absent = "organizations/acme/auditRecords/00000000-0000-0000-0000-000000000000".to_owned();
-        let message = pb::GetAuditRecordRequest { name: absent };
-        let status = client.get_audit_record(fixture.request("gateway", "acme", message)).await.unwrap_err();
-        assert_eq!(status.code(), Code::NotFound);
+        let message = pb::GetAuditRecordRequest { name: absent.clone() };
+        let answer = client.get_audit_record(fixture.request("gateway", "acme", message)).await;
+        not_found(answer, "AuditRecord", &absent);
+        for id in ["1", "x", "00000000-0000-0000-0000-00000000000"] {
+            let message = pb::GetAuditRecordRequest { name: format!("organizations/acme/auditRecords/{id}") };
+            let answer = client.get_audit_record(fixture.request("gateway", "acme", message)).await;
+            malformed_name(answer);
+        }
         running.stop().await;
     })
     .await;
@@ -197,8 +215,8 @@ async fn pages_are_of_one_tree_while_the_log_grows() {
                 page_token: page_token.into(),
                 ..Default::default()
             };
-            let status = fixture.list(&mut client, "acme", message).await.unwrap_err();
-            assert!(problem::from_status(&status).is(ErrorReason::InvalidPageToken));
+            let answer = fixture.list(&mut client, "acme", message).await;
+            assert_problem(answer, Code::InvalidArgument, "INVALID_PAGE_TOKEN", &[]);
         }
         running.stop().await;
     })
@@ -227,7 +245,8 @@ async fn proofs_hold_for_an_independent_verifier() {
             let note = proof.checkpoint.unwrap().note;
             let path = hashes(&proof.hashes);
             verify_inclusion(&record.canonical, index as u64, &path, &note, &key).unwrap();
-            assert!(verify_inclusion(b"{}", index as u64, &path, &note, &key).is_err());
+            let other = verify_inclusion(b"{}", index as u64, &path, &note, &key).unwrap_err();
+            assert!(matches!(other, ProofError::WrongRoot), "{other}");
         }
         let message = pb::ProveConsistencyRequest { name: name(), from_size: 130, to_size: 0 };
         let request = fixture.request("gateway", "acme", message);
@@ -244,7 +263,8 @@ async fn proofs_hold_for_an_independent_verifier() {
         assert_eq!(verify_export(&export[..], std::slice::from_ref(&key)).unwrap().records, 630);
         let at = export.len() / 2;
         export[at] ^= 1;
-        assert!(verify_export(&export[..], std::slice::from_ref(&key)).is_err());
+        let changed = verify_export(&export[..], std::slice::from_ref(&key)).unwrap_err();
+        assert!(matches!(changed, VerifyError::Tampered(_)), "{changed}");
 
         for (level, index, width) in [(0, 0, 256), (0, 2, 118), (1, 0, 2)] {
             let name = format!("organizations/acme/auditTiles/{level}-{index}");
@@ -257,29 +277,21 @@ async fn proofs_hold_for_an_independent_verifier() {
             assert_eq!((tile.width, tile.hashes.len()), (width, width as usize * 32));
             assert_eq!((tile.name, tile.level, tile.index), (name, level, index));
         }
-        for (id, code) in [
-            ("0-3", Code::NotFound),
-            ("1-1", Code::NotFound),
-            ("2-0", Code::NotFound),
-            ("99-0", Code::NotFound),
-            ("-1-0", Code::InvalidArgument),
-            ("0--1", Code::InvalidArgument),
-            ("0-01", Code::InvalidArgument),
-            ("0-+1", Code::InvalidArgument),
-            ("0", Code::InvalidArgument),
-        ] {
+        for id in ["0-3", "1-1", "2-0", "99-0", "99999999999-0"] {
+            let name = format!("organizations/acme/auditTiles/{id}");
+            let message = pb::GetAuditTileRequest { name: name.clone() };
+            let answer = client.get_audit_tile(fixture.request("gateway", "acme", message)).await;
+            not_found(answer, "AuditTile", &name);
+        }
+        for id in ["-1-0", "0--1", "0-01", "0-+1", "0", "x"] {
             let message = pb::GetAuditTileRequest { name: format!("organizations/acme/auditTiles/{id}") };
-            let status =
-                client.get_audit_tile(fixture.request("gateway", "acme", message)).await.unwrap_err();
-            assert_eq!(status.code(), code, "{id}");
+            malformed_name(client.get_audit_tile(fixture.request("gateway", "acme", message)).await);
         }
         for (index, tree_size) in [(630, 0), (0, 631), (10, 10), (i64::MAX, 0)] {
             let message = pb::ProveInclusionRequest { name: name(), index, tree_size };
-            let status =
-                client.prove_inclusion(fixture.request("gateway", "acme", message)).await.unwrap_err();
-            assert_eq!(status.code(), Code::OutOfRange);
-            let field = &pavior_rpc::problem::from_status(&status).violations[0].field;
-            assert_eq!(field, if tree_size == 631 { "tree_size" } else { "index" });
+            let answer = client.prove_inclusion(fixture.request("gateway", "acme", message)).await;
+            let problem = assert_problem(answer, Code::OutOfRange, "INVALID_FIELD", &[]);
+            assert_eq!(fields(&problem), [if tree_size == 631 { "tree_size" } else { "index" }]);
         }
         running.stop().await;
     })
@@ -305,8 +317,8 @@ async fn permit_for_one_organization_opens_no_other() {
         let checkpoint = format!("{parent}/auditCheckpoint");
         macro_rules! denied {
             ($method:ident, $message:expr) => {
-                let status = client.$method(fixture.request("gateway", own, $message)).await.err().unwrap();
-                assert_eq!(status.code(), Code::PermissionDenied, stringify!($method));
+                let answer = client.$method(fixture.request("gateway", own, $message)).await;
+                assert_problem(answer, Code::PermissionDenied, "ACCESS_DENIED", &[]);
             };
         }
         denied!(get_audit_record, pb::GetAuditRecordRequest { name });
@@ -331,8 +343,8 @@ async fn permit_for_one_organization_opens_no_other() {
     }
     // The record of another organization is not found under one's own name either.
     let name = format!("organizations/acme/auditRecords/{}", event("umbrella", 2).event_id);
-    let message = pb::GetAuditRecordRequest { name };
-    let status = client.get_audit_record(fixture.request("gateway", "acme", message)).await.unwrap_err();
-    assert_eq!(status.code(), Code::NotFound);
+    let message = pb::GetAuditRecordRequest { name: name.clone() };
+    let answer = client.get_audit_record(fixture.request("gateway", "acme", message)).await;
+    not_found(answer, "AuditRecord", &name);
     running.stop().await;
 }

@@ -7,8 +7,8 @@ use pavior_proto::pavior::audit::v1 as pb;
 use pavior_proto::pavior::audit::v1::watch_audit_records_response::Response;
 use pavior_proto::pavior::r#type::v1::stream_start::{Position, Start};
 use pavior_proto::pavior::r#type::v1::{StreamBookmark, StreamStart};
-use pavior_rpc::{ErrorReason, convert, problem, stream};
-use pavior_testkit::db;
+use pavior_rpc::{convert, stream};
+use pavior_testkit::{assert_problem, db, fields};
 use tonic::{Code, Streaming};
 
 use crate::support::{Client, Fixture, Running};
@@ -122,10 +122,8 @@ async fn watch_ends_with_a_status_at_shutdown() {
         assert_eq!(record(next(&mut stream).await.unwrap().unwrap()).unwrap().index, index);
     }
     running.stop().await;
-    let status = next(&mut stream).await.unwrap_err();
-    let told = pavior_rpc::problem::from_status(&status);
-    assert_eq!((status.code(), told.reason.as_str()), (Code::Unavailable, "DRAINING"));
-    assert!(told.retry_after.is_some());
+    let problem = assert_problem(next(&mut stream).await, Code::Unavailable, "DRAINING", &[]);
+    assert!(problem.retry_after.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,12 +179,8 @@ async fn watch_goes_on_behind_its_own_tokens_only() {
         let start = stream::resume(token);
         let message = pb::WatchAuditRecordsRequest { parent: parent.clone(), start, filter: filter.into() };
         let answer = client.watch_audit_records(fixture.request("gateway", "acme", message)).await;
-        let told = problem::from_status(&answer.err().unwrap());
-        assert!(told.is(ErrorReason::InvalidResumeToken), "{told:?}");
-        assert_eq!(
-            (told.code, told.violations[0].field.as_str()),
-            (Code::InvalidArgument, "start.resume_token")
-        );
+        let problem = assert_problem(answer, Code::InvalidArgument, "INVALID_RESUME_TOKEN", &[]);
+        assert_eq!(fields(&problem), ["start.resume_token"]);
     }
     drop((all, writer, client));
     running.stop().await;
@@ -196,8 +190,7 @@ async fn watch_goes_on_behind_its_own_tokens_only() {
     let mut client = fixture.client(&running, "gateway");
     let message =
         pb::WatchAuditRecordsRequest { parent, start: stream::resume(&token), ..Default::default() };
-    let status = client.watch_audit_records(fixture.request("gateway", "acme", message)).await.err().unwrap();
-    assert_eq!(status.code(), Code::OutOfRange);
-    assert!(problem::from_status(&status).is(ErrorReason::ResumeTokenExpired));
+    let answer = client.watch_audit_records(fixture.request("gateway", "acme", message)).await;
+    assert_problem(answer, Code::OutOfRange, "RESUME_TOKEN_EXPIRED", &[]);
     running.stop().await;
 }

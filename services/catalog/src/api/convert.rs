@@ -3,27 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use pavior_core::Fault;
-use pavior_resource::Error as ResourceError;
 use pavior_rpc::convert::{from_struct, to_struct};
-use pavior_rpc::problem::Problem;
 use prost_types::Struct;
 
 use crate::domain::{Schema, Violations};
-use crate::error::Error;
 use crate::json::{Json, json};
 
 /// The pattern of the name of an organization.
 pub(super) const ORGANIZATION: &str = "organizations/{organization}";
-
-/// A list in a request with more than `max` entries.
-pub(super) fn too_many(field: &str, max: usize) -> Error {
-    ResourceError::from(Problem::invalid_field(
-        field,
-        Fault::TooMany,
-        format!("must have at most {max} entries"),
-    ))
-    .into()
-}
 
 /// A JSON object on the wire.
 pub(super) fn to_pb_struct(value: &Json) -> Option<Struct> {

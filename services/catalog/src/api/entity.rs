@@ -5,24 +5,21 @@ use pavior_core::Fault;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::shape::Request as _;
 use pavior_resource::{
-    Answer, Error as ResourceError, Scope, Service as _, Wire, close_cut, list_query, name, open_page,
-    parent, read_request, respond, times,
+    Answer, Error as ResourceError, Named, Scope, Service as _, Wire, close_cut, get_with, list_query, name,
+    open_page, parent, read_request, respond, times,
 };
 use pavior_rpc::problem::Problem;
 use prost::Message as _;
 use tonic::Request;
 
 use super::Api;
-use super::convert::{from_hash_map, from_pb_struct, to_hash_map, to_pb_struct, too_many};
+use super::convert::{from_hash_map, from_pb_struct, to_hash_map, to_pb_struct};
 use super::relation::encode_relation;
 use crate::app::{App, EntityView};
 use crate::domain::entity::Link;
 use crate::domain::reference::EntityKey;
 use crate::domain::{EntityFields, Stored, Violations, text};
 use crate::error::Error;
-
-/// Most entities of one batch.
-const MAX_BATCH: usize = 1_000;
 
 impl Wire for EntityFields {
     type Message = pb::Entity;
@@ -126,11 +123,14 @@ fn decode_link(link: &pb::entity::Link) -> Link {
 
 impl Api {
     pub(super) async fn entity(&self, request: Request<pb::GetEntityRequest>) -> Answer<pb::Entity> {
-        let (permit, request) = read_request(request)?;
-        let action = pb::GetEntityRequest::ACTION;
-        let named = name::<EntityFields>(&permit, "name", &request.name, action).map_err(Problem::from)?;
-        let view = self.app.get_entity(&permit, &named.parent, &named.id, &named.name).await;
-        respond(view.map(|view| encode_entity(&view)))
+        type Asked = pb::GetEntityRequest;
+        get_with(request, async |permit: &Permit, request: &Asked| {
+            let Named { name, parent, id } =
+                name::<EntityFields>(permit, "name", &request.name, Asked::ACTION)?;
+            let view = self.app.get_entity(permit, &parent, &id, &name).await?;
+            Ok::<_, Error>(encode_entity(&view))
+        })
+        .await
     }
 
     pub(super) async fn several_entities(
@@ -148,9 +148,6 @@ impl Api {
     ) -> Result<pb::BatchGetEntitiesResponse, Error> {
         let action = pb::BatchGetEntitiesRequest::ACTION;
         let kind = parent::<EntityFields>(permit, "parent", &request.parent, true, action)?;
-        if request.names.len() > MAX_BATCH {
-            return Err(too_many("names", MAX_BATCH));
-        }
         let mut keys = Vec::with_capacity(request.names.len());
         for (index, full) in request.names.iter().enumerate() {
             let field = format!("names[{index}]");
@@ -188,10 +185,10 @@ impl Api {
         let kernel = self.app.kernel();
         let listed = async {
             let kind = parent::<EntityFields>(&permit, "parent", &request.parent, true, Asked::ACTION)?;
-            let page = open_page(kernel, &request).map_err(ResourceError::from)?;
+            let page = open_page(&kernel.tokens, &request).map_err(ResourceError::from)?;
             let found = self.app.list_entities(&permit, &list_query(&request, kind, &page)?).await?;
             let rows = found.views.iter().map(encode_entity).zip(found.positions);
-            Ok::<_, Error>(close_cut::<Asked>(kernel, &page, rows.collect(), found.cut))
+            Ok::<_, Error>(close_cut::<Asked>(kernel, &page, rows.collect(), found.total, found.cut)?)
         };
         respond(listed.await)
     }

@@ -14,6 +14,7 @@ use tonic::Request;
 use super::Api;
 use crate::app::App;
 use crate::domain::{OrganizationFields, Stored, Violations};
+use crate::error::Error;
 
 impl Wire for OrganizationFields {
     type Message = identity_pb::Organization;
@@ -77,10 +78,11 @@ impl Api {
         let (permit, request) = read_request(request)?;
         let kernel = self.app.kernel();
         let page = Page::open(&kernel.tokens, request.page_size, &request.page_token, &[Asked::PATH])?;
-        let listing = self.app.list_organizations(&permit, page.limit(), page.after.clone()).await;
-        respond(listing.map(|listing| {
+        let listed = async {
+            let listing = self.app.list_organizations(&permit, page.limit(), page.after.clone()).await?;
             let rows = listing.rows.iter().map(OrganizationFields::encode).zip(listing.positions);
-            close::<Asked>(kernel, &page, rows.collect())
-        }))
+            Ok::<_, Error>(close::<Asked>(kernel, &page, rows.collect(), None)?)
+        };
+        respond(listed.await)
     }
 }

@@ -12,8 +12,11 @@ use tonic::Request;
 
 use super::Api;
 use super::entity::encode_entity;
-use crate::app::{Register, Unregister};
+use crate::app::{Register, Registered, Unregister};
 use crate::domain::EntityFields;
+
+/// Most entities of one part of their list.
+const MAX_REGISTERED: u64 = 1_000;
 
 #[tonic::async_trait]
 impl RegistrationService for Api {
@@ -40,8 +43,9 @@ impl RegistrationService for Api {
             resource,
             key,
             operation_id: _,
+            declaration_digest: declaration,
         } = request;
-        let command = Register { id, fields, resource, key };
+        let command = Register { id, fields, resource, key, declaration };
         respond(self.app.register_entity(&context, encode_entity, command).await)
     }
 
@@ -68,4 +72,26 @@ impl RegistrationService for Api {
         let found = self.app.dependents_of(&permit, &named.parent, &named.id, &request.resource).await;
         respond(found.map(|entities| registration_pb::ListDependentsResponse { entities }))
     }
+
+    async fn list_registered_entities(
+        &self,
+        request: Request<registration_pb::ListRegisteredEntitiesRequest>,
+    ) -> Answer<registration_pb::ListRegisteredEntitiesResponse> {
+        let (_, request) = read_request(request)?;
+        let limit =
+            u64::try_from(request.page_size).ok().filter(|limit| (1..=MAX_REGISTERED).contains(limit));
+        let limit = limit.ok_or_else(|| {
+            let text = format!("must be between 1 and {MAX_REGISTERED}");
+            Problem::invalid_field("page_size", Fault::OutOfRange, text)
+        })?;
+        let found = self.app.registered(&request.after, limit).await;
+        respond(found.map(|entities| registration_pb::ListRegisteredEntitiesResponse {
+            entities: entities.into_iter().map(registered).collect(),
+        }))
+    }
+}
+
+fn registered(entity: Registered) -> registration_pb::RegisteredEntity {
+    let Registered { name, resource, key, declaration: declaration_digest } = entity;
+    registration_pb::RegisteredEntity { name, resource, key, declaration_digest }
 }

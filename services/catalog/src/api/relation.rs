@@ -27,11 +27,11 @@ impl Api {
         let kernel = self.app.kernel();
         let listed = async {
             let entity = name::<EntityFields>(&permit, "parent", &request.parent, Asked::ACTION)?;
-            let page = open_page(kernel, &request).map_err(ResourceError::from)?;
+            let page = open_page(&kernel.tokens, &request).map_err(ResourceError::from)?;
             let found = self.app.list_relations(&permit, &entity, page.after.as_ref(), page.limit()).await?;
             let encoded =
                 found.into_iter().map(|(seen, at)| (encode_relation(&seen, permit.organization()), at));
-            Ok::<_, Error>(close::<Asked>(kernel, &page, encoded.collect()))
+            Ok::<_, Error>(close::<Asked>(kernel, &page, encoded.collect(), None)?)
         };
         respond(listed.await)
     }

@@ -12,13 +12,11 @@ use pavior_rpc::convert::{from_money, money_to_wire};
 use tonic::Request;
 
 use super::Api;
-use super::convert::{ORGANIZATION, from_hash_map, from_pb_struct, to_hash_map, to_pb_struct, too_many};
+use super::convert::{ORGANIZATION, from_hash_map, from_pb_struct, to_hash_map, to_pb_struct};
 use crate::app::{App, Match};
 use crate::domain::resource_definition::{Context, Criteria};
 use crate::domain::{ResourceDefinitionFields, ResourceTypeFields, Stored, Violations};
-
-/// Most contexts of one request.
-const MAX_CONTEXTS: usize = 500;
+use crate::error::Error;
 
 impl Wire for ResourceDefinitionFields {
     type Message = pb::ResourceDefinition;
@@ -95,9 +93,6 @@ impl Api {
         let matched = async {
             let action = pb::MatchResourceDefinitionsRequest::ACTION;
             parse(&permit, "parent", &request.parent, ORGANIZATION, action)?;
-            if request.contexts.len() > MAX_CONTEXTS {
-                return Err(too_many("contexts", MAX_CONTEXTS));
-            }
             let mut violations = Violations::new();
             let contexts = request.contexts.iter().enumerate().map(|(index, context)| {
                 let path = format!("contexts.{index}");
@@ -107,7 +102,7 @@ impl Api {
             violations.into_result().map_err(|v| ResourceError::Invalid(v.into_vec()))?;
             let matches = self.app.match_definitions(&permit, &contexts).await?;
             let matches = matches.into_iter().map(encode_match).collect();
-            Ok(pb::MatchResourceDefinitionsResponse { matches })
+            Ok::<_, Error>(pb::MatchResourceDefinitionsResponse { matches })
         };
         respond(matched.await)
     }

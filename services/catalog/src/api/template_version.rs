@@ -1,9 +1,10 @@
 //! Versions of golden paths on the wire.
 
+use pavior_auth::Permit;
 use pavior_core::Fault;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::shape::Request as _;
-use pavior_resource::{Answer, ChangeContext, Scope, Wire, name, read_request, respond};
+use pavior_resource::{Answer, ChangeContext, Named, Scope, Wire, get_with, name, read_request, respond};
 use pavior_rpc::convert::to_timestamp;
 use pavior_rpc::problem::Problem;
 use tonic::Request;
@@ -12,6 +13,7 @@ use super::Api;
 use super::convert::to_pb_struct;
 use crate::app::{App, CreateVersion};
 use crate::domain::{Stored, TemplateFields, VersionFields, Violations};
+use crate::error::Error;
 
 impl Wire for VersionFields {
     type Message = pb::TemplateVersion;
@@ -47,11 +49,14 @@ impl Api {
         &self,
         request: Request<pb::GetTemplateVersionRequest>,
     ) -> Answer<pb::TemplateVersion> {
-        let (permit, request) = read_request(request)?;
-        let action = pb::GetTemplateVersionRequest::ACTION;
-        let named = name::<VersionFields>(&permit, "name", &request.name, action).map_err(Problem::from)?;
-        let stored = self.app.get_version(&permit, &named.parent, &named.id, &named.name).await;
-        respond(stored.map(|stored| VersionFields::encode(&stored)))
+        type Asked = pb::GetTemplateVersionRequest;
+        get_with(request, async |permit: &Permit, request: &Asked| {
+            let Named { name, parent, id } =
+                name::<VersionFields>(permit, "name", &request.name, Asked::ACTION)?;
+            let stored = self.app.get_version(permit, &parent, &id, &name).await?;
+            Ok::<_, Error>(VersionFields::encode(&stored))
+        })
+        .await
     }
 
     pub(super) async fn create_version(

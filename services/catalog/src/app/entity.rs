@@ -185,6 +185,8 @@ async fn owner_exists(work: &Work<'_, App>, entity: &Stored<EntityFields>) -> Re
 pub(crate) struct EntityPage {
     pub(crate) views: Vec<EntityView>,
     pub(crate) positions: Vec<Json>,
+    /// How many entities there are on all pages, when that was asked.
+    pub(crate) total: Option<u64>,
     /// The page was cut short because its entities have as many relations as a page may have.
     pub(crate) cut: bool,
 }
@@ -257,7 +259,7 @@ impl App {
         let cut = fitting < listing.rows.len();
         listing.rows.truncate(fitting);
         let views = self.with_relations(permit, listing.rows).await?;
-        Ok(EntityPage { views, positions: listing.positions, cut })
+        Ok(EntityPage { views, positions: listing.positions, total: listing.total, cut })
     }
 
     async fn with_relations(

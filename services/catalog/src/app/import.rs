@@ -9,7 +9,7 @@ use pavior_core::audit::Affected;
 use pavior_proto::pavior::catalog::v1::{CreateEntityRequest, UpdateEntityRequest};
 use pavior_proto::pavior::governance::internal::v1 as pb;
 use pavior_proto::shape::Request as _;
-use pavior_resource::{AuditEntry, ChangeContext, Done, Work, run};
+use pavior_resource::{AuditEntry, ChangeContext, Done, Work, run, unfit};
 use pavior_rpc::facts::still_hold;
 use prost::Message;
 
@@ -245,7 +245,7 @@ async fn check(
         let mut found = Violations::new();
         fields.adopt_owner(organization, &kind.fields);
         kind.check(&fields, &mut found);
-        for violation in fields.check(organization, id) {
+        for violation in unfit(organization, id, &fields)? {
             found.add(in_document(&violation.path), violation.fault, violation.message);
         }
         match fields.edges(organization, id, &kind.fields) {
@@ -261,11 +261,12 @@ async fn check(
     Ok((checked, kinds))
 }
 
-/// Where a field of an entity stands in a document.
+/// Where a field of an entity stands in a document, in which indices and keys are parts like any other.
 fn in_document(path: &str) -> String {
-    match path {
+    let path = path.replace('[', ".").replace([']', '`'], "");
+    match path.as_str() {
         "display_name" => "metadata.title".to_owned(),
-        "spec" | "origin" => path.to_owned(),
+        "spec" | "origin" => path,
         "owner" => "spec.owner".to_owned(),
         other => format!("metadata.{other}"),
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::Fault;
 use pavior_core::audit::Affected;
-use pavior_resource::{AuditEntry, Table, Work};
+use pavior_resource::{AuditEntry, Table, Work, unfit};
 
 use super::import_document::{ImportCounts, Read, documents_invalid};
 use super::membership::{MembershipChange, records};
@@ -124,7 +124,7 @@ fn check_groups(
         if let Some(problem) = parent_problem(id, fields.parent.as_deref(), parents) {
             violations.add(violation_path(path, "spec.parent"), Fault::Conflict, problem);
         }
-        for violation in fields.check(work.permit.organization(), id) {
+        for violation in unfit(work.permit.organization(), id, fields)? {
             // `parent_problem` has reported that a group is its own parent.
             if violation.path != "parent_group" {
                 violations.add(violation_path(path, "metadata"), violation.fault, violation.message);
@@ -141,7 +141,7 @@ async fn users(
 ) -> Result<Effects, Error> {
     let mut violations = Violations::new();
     for (id, (path, user)) in &described.users {
-        for violation in user.fields.check(work.permit.organization(), id) {
+        for violation in unfit(work.permit.organization(), id, &user.fields)? {
             let path = violation_path(path, &format!("spec.profile.{}", in_profile(&violation.path)));
             violations.add(path, violation.fault, violation.message);
         }

@@ -34,7 +34,7 @@ pub(crate) use entity::{EntityView, create_entity, delete_entity, update_entity}
 pub(crate) use group::delete_group;
 pub(crate) use import_document::{ImportCounts, ImportDocument};
 pub(crate) use membership::create_membership;
-pub(crate) use registration::{Register, Unregister};
+pub(crate) use registration::{Register, Registered, Unregister};
 pub(crate) use resource_definition::Match;
 pub(crate) use template::{MoveChannel, RemoveChannel};
 pub(crate) use template_version::CreateVersion;

@@ -10,7 +10,7 @@ use pavior_resource::{
 use prost::Message;
 
 use super::{App, db};
-use crate::domain::{Fields as _, OrganizationFields, Stored, builtin};
+use crate::domain::{OrganizationFields, Stored, builtin};
 use crate::error::Error;
 
 impl Rules for OrganizationFields {
@@ -36,8 +36,14 @@ impl App {
         limit: u64,
         after: Option<crate::json::Json>,
     ) -> Result<Listing<OrganizationFields>, Error> {
-        let query =
-            ListQuery { parent: None, filter: Filter::And(Vec::new()), order: Vec::new(), limit, after };
+        let query = ListQuery {
+            parent: None,
+            filter: Filter::And(Vec::new()),
+            order: Vec::new(),
+            limit,
+            after,
+            count: false,
+        };
         let own = permit.principal().organization.as_str();
         let only = (!looks_after_all(permit)).then_some(own);
         Ok(self.read().organizations_page(permit, only, &query).await.map_err(ResourceError::from)?)
@@ -64,7 +70,6 @@ async fn create(
     command: &Create<OrganizationFields>,
 ) -> Result<Done<Stored<OrganizationFields>>, Error> {
     let Create { id, fields } = command;
-    fields.check(id, id).into_result().map_err(ResourceError::invalid::<OrganizationFields>)?;
     let stored = Stored::new(id, id, work.uuid(), work.now, fields.clone());
     let kinds: Vec<_> = builtin::kinds()
         .into_iter()

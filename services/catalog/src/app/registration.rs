@@ -10,13 +10,10 @@ use prost::Message;
 
 use super::entity::{EntityView, create_entity, view};
 use super::{App, db};
-use crate::domain::entity::RESOURCE_ANNOTATION;
+use crate::domain::entity::{DECLARATION_ANNOTATION, KEY_ANNOTATION, RESOURCE_ANNOTATION};
 use crate::domain::reference::EntityKey;
 use crate::domain::{EntityFields, Fields as _, Stored};
 use crate::error::Error;
-
-/// The annotation that holds the key of the call that made it.
-const KEY: &str = "pavior.dev/key";
 
 /// Most dependents that are listed. Those of the same project are among them, and are deleted with it.
 const MAX_LISTED: u64 = 1_000;
@@ -28,6 +25,16 @@ pub(crate) struct Register {
     pub(crate) fields: EntityFields,
     pub(crate) resource: String,
     pub(crate) key: String,
+    pub(crate) declaration: String,
+}
+
+/// The entity of a resource, as it was registered last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Registered {
+    pub(crate) name: String,
+    pub(crate) resource: String,
+    pub(crate) key: String,
+    pub(crate) declaration: String,
 }
 
 /// What to unregister.
@@ -77,6 +84,21 @@ impl App {
         let dependents = self.read().dependents(permit, &key, owner, MAX_LISTED).await?;
         Ok(dependents.into_iter().map(|key| key.name(permit.organization())).collect())
     }
+
+    /// A part of the entities of resources, those of all organizations, in order of their names.
+    pub(crate) async fn registered(&self, after: &str, limit: u64) -> Result<Vec<Registered>, Error> {
+        let found = self.read().managed_unscoped(after, limit).await?;
+        let registered = found.into_iter().map(|entity| {
+            let annotation = |key| entity.fields.annotations.get(key).cloned().unwrap_or_default();
+            Registered {
+                name: entity.name(),
+                resource: annotation(RESOURCE_ANNOTATION),
+                key: annotation(KEY_ANNOTATION),
+                declaration: annotation(DECLARATION_ANNOTATION),
+            }
+        });
+        Ok(registered.collect())
+    }
 }
 
 fn is_of(entity: &Stored<EntityFields>, resource: &str) -> bool {
@@ -84,10 +106,13 @@ fn is_of(entity: &Stored<EntityFields>, resource: &str) -> bool {
 }
 
 async fn register(work: &Work<'_, App>, command: &Register) -> Result<Done<EntityView>, Error> {
-    let Register { id, fields, resource, key } = command;
+    let Register { id, fields, resource, key, declaration } = command;
     let mut wanted = fields.clone();
     wanted.annotations.insert(RESOURCE_ANNOTATION.to_owned(), resource.clone());
-    wanted.annotations.insert(KEY.to_owned(), key.clone());
+    wanted.annotations.insert(KEY_ANNOTATION.to_owned(), key.clone());
+    if !declaration.is_empty() {
+        wanted.annotations.insert(DECLARATION_ANNOTATION.to_owned(), declaration.clone());
+    }
     match work.find::<EntityFields>(&wanted.kind, id).await? {
         None => create_entity(work, &Create { id: id.clone(), fields: wanted }).await,
         Some(there) if is_of(&there, resource) => {

@@ -10,13 +10,18 @@ use super::reference::{self, EntityKey, NAMESPACE_ANNOTATION, Origin};
 use super::{Fields, Violations, text};
 use crate::json::{Json, JsonMap, json};
 
-/// Most links of one entity.
-const MAX_LINKS: usize = 64;
 /// Most relations that one entity declares, and most groups or users that one field of a document names.
 pub(crate) const MAX_DECLARED: usize = 1_000;
 
 /// The annotation that names the resource of a project that an entity is made for. Only the platform sets it.
 pub(crate) const RESOURCE_ANNOTATION: &str = "pavior.dev/resource";
+/// The annotation that holds the key of the call that made it.
+pub(crate) const KEY_ANNOTATION: &str = "pavior.dev/key";
+/// The annotation that holds the digest of what its resource declares.
+pub(crate) const DECLARATION_ANNOTATION: &str = "pavior.dev/declaration";
+
+/// The facet of all entities that are made for resources.
+pub(crate) const MANAGED_FACET: &str = "managed";
 
 /// Where to read more.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -72,14 +77,7 @@ impl Fields for EntityFields {
 
     fn check(&self, organization: &str, _id: &str) -> Violations {
         let mut violations = Violations::new();
-        text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
-        text::paragraph(&mut violations, "description", &self.description, text::MAX_DESCRIPTION);
-        text::labels(&mut violations, "labels", &self.labels);
         text::annotations(&mut violations, "annotations", &self.annotations);
-        text::tags(&mut violations, "tags", &self.tags);
-        if self.links.len() > MAX_LINKS {
-            violations.add("links", Fault::TooMany, format!("must have at most {MAX_LINKS} entries"));
-        }
         for (index, link) in self.links.iter().enumerate() {
             link.check(&format!("links.{index}"), &mut violations);
         }
@@ -108,18 +106,14 @@ impl Link {
     fn check(&self, path: &str, violations: &mut Violations) {
         let scheme = self.url.split_once(':').map(|(scheme, _)| scheme).unwrap_or_default();
         // A link is followed by a click in a portal, so it must not run anything there.
-        if !["http", "https", "mailto", "ssh", "git", "slack"].contains(&scheme.to_ascii_lowercase().as_str())
-        {
+        let known = ["http", "https", "mailto", "ssh", "git", "slack"];
+        if !self.url.is_empty() && !known.contains(&scheme.to_ascii_lowercase().as_str()) {
             violations.add(
                 format!("{path}.url"),
                 Fault::Pattern,
                 "must be a web, mail, ssh, git or slack address",
             );
         }
-        text::line(violations, &format!("{path}.url"), &self.url, 2_048);
-        text::line(violations, &format!("{path}.title"), &self.title, text::MAX_DISPLAY_NAME);
-        text::line(violations, &format!("{path}.icon"), &self.icon, 64);
-        text::line(violations, &format!("{path}.type"), &self.link_type, 64);
     }
 }
 
@@ -133,10 +127,11 @@ impl EntityFields {
         pavior_core::digest::sha256_digest(&pavior_core::digest::canonical_json(&content))
     }
 
-    /// The words that a filter looks up: labels and tags.
-    pub(crate) fn facets(&self) -> BTreeSet<(String, String)> {
+    /// What it is found by: labels and tags, and one that is made for a resource by its own `name`.
+    pub(crate) fn facets(&self, name: &str) -> BTreeSet<(String, String)> {
         let labels = self.labels.iter().map(|(key, value)| (format!("label:{key}"), value.clone()));
-        labels.chain(self.tags.iter().map(|tag| ("tag".to_owned(), tag.clone()))).collect()
+        let managed = self.managed_by().map(|_| (MANAGED_FACET.to_owned(), name.to_owned()));
+        labels.chain(self.tags.iter().map(|tag| ("tag".to_owned(), tag.clone()))).chain(managed).collect()
     }
 
     /// The owner that `spec` names where the envelope names none, and the field of `spec` that does: the kind says where

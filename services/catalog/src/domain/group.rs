@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pavior_core::Fault;
 
-use super::{Fields, Violations, text};
+use super::{Fields, Violations};
 use crate::json::{Json, json};
 
 /// Deepest nesting of groups.
@@ -29,8 +29,6 @@ impl Fields for GroupFields {
 
     fn check(&self, _organization: &str, id: &str) -> Violations {
         let mut violations = Violations::new();
-        text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
-        text::paragraph(&mut violations, "description", &self.description, text::MAX_DESCRIPTION);
         if self.parent.as_deref() == Some(id) {
             violations.add("parent_group", Fault::Conflict, "a group cannot be its own parent");
         }

@@ -1,6 +1,6 @@
 //! Organizations.
 
-use super::{Fields, Violations, text};
+use super::Fields;
 use crate::json::{Json, json};
 
 /// A tenant.
@@ -15,12 +15,6 @@ impl Fields for OrganizationFields {
 
     fn name(&self, organization: &str, _id: &str) -> String {
         format!("organizations/{organization}")
-    }
-
-    fn check(&self, _organization: &str, _id: &str) -> Violations {
-        let mut violations = Violations::new();
-        text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
-        violations
     }
 
     fn snapshot(&self) -> Json {

@@ -13,9 +13,6 @@ use pavior_core::money::Money;
 use super::{Fields, Violations, text};
 use crate::json::{Json, json};
 
-/// Most criteria of one definition.
-const MAX_CRITERIA: usize = 64;
-
 /// A context to match; every field that is set must match.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Criteria {
@@ -109,18 +106,8 @@ impl Fields for ResourceDefinitionFields {
 
     fn check(&self, organization: &str, _id: &str) -> Violations {
         let mut violations = Violations::new();
-        text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
-        text::paragraph(&mut violations, "description", &self.description, text::MAX_DESCRIPTION);
-        text::id(&mut violations, "driver_id", &self.driver);
         text::json(&mut violations, "driver_inputs", &self.driver_inputs);
         self.check_expressions(&mut violations);
-        if self.match_criteria.len() > MAX_CRITERIA {
-            violations.add(
-                "match_criteria",
-                Fault::TooMany,
-                format!("must have at most {MAX_CRITERIA} entries"),
-            );
-        }
         for (index, criteria) in self.match_criteria.iter().enumerate() {
             criteria.check(organization, &format!("match_criteria.{index}"), &mut violations);
         }
@@ -148,12 +135,6 @@ impl Fields for ResourceDefinitionFields {
 
 impl Criteria {
     fn check(&self, organization: &str, path: &str, violations: &mut Violations) {
-        if let Some(id) = &self.resource_id {
-            text::id(violations, &format!("{path}.resource_id"), id);
-        }
-        if let Some(class) = &self.environment_class {
-            text::id(violations, &format!("{path}.environment_class_id"), class);
-        }
         if let Some(project) = &self.project {
             let pattern = "organizations/{organization}/projects/{project}";
             let at = format!("{path}.project");
@@ -163,7 +144,6 @@ impl Criteria {
                 violations.add(at, Fault::Conflict, "must be a project of the same organization");
             }
         }
-        text::labels(violations, &format!("{path}.project_labels"), &self.labels);
     }
 
     pub(crate) fn snapshot(&self) -> Json {

@@ -1,72 +1,50 @@
-//! Limits of texts, labels and annotations.
+//! Limits that the protos cannot state, and those of documents.
 
 use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::name::{RESERVED_KEY, is_reserved_key};
 use pavior_core::nearest::distance;
-pub(crate) use pavior_core::resource::{MAX_DISPLAY_NAME, line, paragraph};
 use pavior_core::value::{INEXACT, MAX_DEPTH, deeper_than, inexact_paths};
 
 use super::Violations;
 use crate::json::{Json, contains_nul};
 
+/// Longest name to show, in characters.
+pub(crate) const MAX_DISPLAY_NAME: usize = 200;
 /// Longest description, in bytes.
 pub(crate) const MAX_DESCRIPTION: usize = 16 * 1024;
-/// Most labels.
-pub(crate) const MAX_LABELS: usize = 64;
-/// Longest key of a label, in characters.
-pub(crate) const MAX_LABEL_KEY: usize = 128;
-/// Longest value of a label, in characters.
-pub(crate) const MAX_LABEL_VALUE: usize = 256;
 /// All annotations together, in bytes.
 pub(crate) const MAX_ANNOTATIONS: usize = 64 * 1024;
-/// Most tags.
-pub(crate) const MAX_TAGS: usize = 64;
 /// So many numbers that are too large are named at once.
 const MAX_NAMED: usize = 20;
 /// Largest spec or schema, as JSON text in bytes.
 pub(crate) const MAX_JSON: usize = 256 * 1024;
 
-/// Labels to select by.
-pub(crate) fn labels(violations: &mut Violations, path: &str, labels: &BTreeMap<String, String>) {
-    if labels.len() > MAX_LABELS {
-        violations.add(path, Fault::TooMany, format!("must have at most {MAX_LABELS} entries"));
+/// One line of at most `max` characters.
+pub(crate) fn line(violations: &mut Violations, path: &str, text: &str, max: usize) {
+    if text.chars().count() > max {
+        violations.add(path, Fault::TooLong, format!("must have at most {max} characters"));
     }
-    for (key, value) in labels {
-        let at = format!("{path}.{key}");
-        if !is_label_key(key) {
-            violations.add(
-                &at,
-                Fault::Pattern,
-                format!("the key must be 1 to {MAX_LABEL_KEY} letters, digits or `-_./`"),
-            );
-        }
-        line(violations, &at, value, MAX_LABEL_VALUE);
+    if text.chars().any(char::is_control) {
+        violations.add(path, Fault::Pattern, "must not hold control characters");
     }
 }
 
-fn is_label_key(key: &str) -> bool {
-    (1..=MAX_LABEL_KEY).contains(&key.len())
-        && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
+/// Several lines of at most `max` bytes.
+pub(crate) fn paragraph(violations: &mut Violations, path: &str, text: &str, max: usize) {
+    if text.len() > max {
+        violations.add(path, Fault::TooLong, format!("must have at most {max} bytes"));
+    }
+    if text.contains('\0') {
+        violations.add(path, Fault::Pattern, "must not hold the character NUL");
+    }
 }
 
 /// Annotations for tools.
 pub(crate) fn annotations(violations: &mut Violations, path: &str, annotations: &BTreeMap<String, String>) {
     if annotations.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MAX_ANNOTATIONS {
         violations.add(path, Fault::TooLong, format!("must have at most {MAX_ANNOTATIONS} bytes in all"));
-    }
-    for (key, value) in annotations {
-        if key.is_empty() || key.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            violations.add(
-                format!("{path}.{key}"),
-                Fault::Required,
-                "the key must not be empty or hold spaces",
-            );
-        }
-        if value.contains('\0') {
-            violations.add(format!("{path}.{key}"), Fault::Pattern, "must not hold the character NUL");
-        }
     }
 }
 
@@ -82,24 +60,6 @@ pub(crate) fn reserved(
     let keys: BTreeSet<&String> = after.keys().chain(before.keys()).collect();
     for key in keys.into_iter().filter(|key| is_reserved_key(key) && after.get(*key) != before.get(*key)) {
         violations.add(format!("{path}.{key}"), Fault::Reserved, RESERVED_KEY);
-    }
-}
-
-/// Short words to find something by.
-pub(crate) fn tags(violations: &mut Violations, path: &str, tags: &[String]) {
-    if tags.len() > MAX_TAGS {
-        violations.add(path, Fault::TooMany, format!("must have at most {MAX_TAGS} entries"));
-    }
-    for (index, tag) in tags.iter().enumerate() {
-        let ok = (1..=63).contains(&tag.chars().count())
-            && !tag.chars().any(|c| c.is_whitespace() || c.is_control());
-        if !ok {
-            violations.add(
-                format!("{path}.{index}"),
-                Fault::Pattern,
-                "must be 1 to 63 characters without spaces",
-            );
-        }
     }
 }
 
@@ -144,11 +104,6 @@ pub(crate) fn unmarked(violations: &mut Violations, path: &str, value: &Json) {
     }
 }
 
-/// As [`pavior_core::validate_id`], for a field of a message.
-pub(crate) fn id(violations: &mut Violations, path: &str, id: &str) {
-    violations.check(path, Fault::Pattern, pavior_core::validate_id(id));
-}
-
 /// The known id that somebody who wrote `id` most likely meant, if one is similar enough.
 pub(crate) fn nearest<'a>(id: &str, known: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
     let distances = known.into_iter().map(|known| (distance(id, known), known));
@@ -183,16 +138,6 @@ mod tests {
     }
 
     #[test]
-    fn label_keys_table() {
-        for key in ["team", "a.b/c-d_E", "backstage.io/techdocs-ref"] {
-            assert!(is_label_key(key), "{key}");
-        }
-        for key in ["", "a b", "ä", &"k".repeat(129)] {
-            assert!(!is_label_key(key), "{key}");
-        }
-    }
-
-    #[test]
     fn what_looks_like_a_secret_is_refused_where_it_stands() {
         let mut violations = Violations::new();
         json(&mut violations, "spec", &crate::json::json!({"a": [{"$secret": "x/1/password"}]}));
@@ -214,7 +159,6 @@ mod tests {
         json(&mut violations, "spec", &crate::json::json!({"a": [{"b": "x\0"}]}));
         line(&mut violations, "display_name", "a\0", 10);
         paragraph(&mut violations, "description", "\0", 10);
-        annotations(&mut violations, "annotations", &[("k".to_owned(), "\0".to_owned())].into());
-        assert_eq!(violations.len(), 4, "{violations:?}");
+        assert_eq!(violations.len(), 3, "{violations:?}");
     }
 }

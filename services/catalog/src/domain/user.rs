@@ -22,8 +22,6 @@ impl Fields for UserFields {
 
     fn check(&self, _organization: &str, _id: &str) -> Violations {
         let mut violations = Violations::new();
-        text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
-        text::line(&mut violations, "email", &self.email, 320);
         if !self.email.is_empty() && !is_email(&self.email) {
             violations.add(
                 "email",

@@ -3,20 +3,20 @@
 use pavior_auth::Permit;
 use pavior_core::filter::{Filter, Literal, Op, Wildcard};
 use pavior_store::filter::{FieldMap, FilterError};
-use pavior_store::{StoreError, filter, micros};
+use pavior_store::{StoreError, filter};
 use sea_orm::sea_query::{Expr, ExprTrait as _, Func, Query};
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, DbBackend, EntityTrait as _, QueryFilter as _,
+    ColumnTrait as _, Condition, ConnectionTrait, DbBackend, EntityTrait as _, JoinType, QueryFilter as _,
     QuerySelect as _,
 };
 
 use super::row::json::{TextList, TextMap};
 use super::row::{entity, facet};
-use super::{CHUNK, Db, corrupt, time};
-use crate::domain::entity::{links_from_json, links_to_json};
+use super::{CHUNK, Db, corrupt};
+use crate::domain::entity::{MANAGED_FACET, links_from_json, links_to_json};
 use crate::domain::reference::EntityKey;
 use crate::domain::{EntityFields, Stored};
-use pavior_resource::{Key, Table};
+use pavior_resource::{Key, Table, row, stored};
 
 impl Table for EntityFields {
     type Entity = entity::Entity;
@@ -58,33 +58,22 @@ impl Table for EntityFields {
     }
 
     fn read(row: entity::Model) -> Result<Stored<Self>, StoreError> {
-        let entity::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time,
-            update_time,
-            display_name,
-            kind,
-            description,
-            labels,
-            annotations,
-            tags,
-            links,
-            owner,
-            spec,
-            origin,
-            digest: _,
-        } = row;
-        Ok(Stored {
-            organization,
-            id,
-            uid,
-            revision,
-            create_time: time(create_time)?,
-            update_time: time(update_time)?,
-            fields: EntityFields {
+        stored!(
+            row,
+            entity::Model {
+                display_name,
+                kind,
+                description,
+                labels,
+                annotations,
+                tags,
+                links,
+                owner,
+                spec,
+                origin,
+                digest: _
+            },
+            EntityFields {
                 kind,
                 display_name,
                 description,
@@ -95,13 +84,12 @@ impl Table for EntityFields {
                 owner,
                 spec,
                 origin,
-            },
-        })
+            }
+        )
     }
 
     fn write(stored: &Stored<Self>) -> entity::Model {
         let digest = stored.fields.digest();
-        let Stored { organization, id, uid, revision, create_time, update_time, fields } = stored.clone();
         let EntityFields {
             kind,
             display_name,
@@ -113,26 +101,23 @@ impl Table for EntityFields {
             owner,
             spec,
             origin,
-        } = fields;
-        entity::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time: micros(create_time),
-            update_time: micros(update_time),
-            display_name,
-            kind,
-            description,
-            labels: TextMap(labels),
-            annotations: TextMap(annotations),
-            tags: TextList(tags),
-            links: links_to_json(&links),
-            owner,
-            spec,
-            origin,
-            digest,
-        }
+        } = stored.fields.clone();
+        row!(
+            stored,
+            entity::Model {
+                display_name,
+                kind,
+                description,
+                labels: TextMap(labels),
+                annotations: TextMap(annotations),
+                tags: TextList(tags),
+                links: links_to_json(&links),
+                owner,
+                spec,
+                origin,
+                digest,
+            }
+        )
     }
 }
 
@@ -310,6 +295,30 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .filter(entity::Column::Kind.eq(kind))
             .filter(entity::Column::Id.gt(after))
             .order_by_asc(entity::Column::Id)
+            .limit(limit)
+            .all(self.rows.connection())
+            .await?;
+        rows.into_iter().map(EntityFields::read).collect()
+    }
+
+    /// The entities that are made for resources, those of all organizations, in order of their names, `limit` at a time.
+    pub(crate) async fn managed_unscoped(
+        &self,
+        after: &str,
+        limit: u64,
+    ) -> Result<Vec<Stored<EntityFields>>, StoreError> {
+        use sea_orm::QueryOrder as _;
+        // SQLite takes the index of the managed ones only where its condition stands in the query word for word.
+        let managed = Expr::cust(format!("\"entity_facets\".\"name\" = '{MANAGED_FACET}'"));
+        let to_facet = entity::Entity::belongs_to(facet::Entity)
+            .from(entity::Column::Uid)
+            .to(facet::Column::Entity)
+            .into();
+        let rows = entity::Entity::find()
+            .join(JoinType::InnerJoin, to_facet)
+            .filter(managed)
+            .filter(facet::Column::Value.gt(after))
+            .order_by_asc(facet::Column::Value)
             .limit(limit)
             .all(self.rows.connection())
             .await?;

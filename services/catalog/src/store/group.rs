@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use pavior_auth::Permit;
+use pavior_store::StoreError;
 use pavior_store::filter::FieldMap;
-use pavior_store::{StoreError, micros};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
+use super::Db;
 use super::row::group;
-use super::{Db, time};
 use crate::domain::{GroupFields, Stored};
-use pavior_resource::Table;
+use pavior_resource::{Table, row, stored};
 
 impl Table for GroupFields {
     type Entity = group::Entity;
@@ -22,42 +22,16 @@ impl Table for GroupFields {
     }
 
     fn read(row: group::Model) -> Result<Stored<Self>, StoreError> {
-        let group::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time,
-            update_time,
-            display_name,
-            description,
-            parent,
-        } = row;
-        Ok(Stored {
-            organization,
-            id,
-            uid,
-            revision,
-            create_time: time(create_time)?,
-            update_time: time(update_time)?,
-            fields: GroupFields { display_name, description, parent },
-        })
+        stored!(
+            row,
+            group::Model { display_name, description, parent },
+            GroupFields { display_name, description, parent }
+        )
     }
 
     fn write(stored: &Stored<Self>) -> group::Model {
-        let Stored { organization, id, uid, revision, create_time, update_time, fields } = stored.clone();
-        let GroupFields { display_name, description, parent } = fields;
-        group::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time: micros(create_time),
-            update_time: micros(update_time),
-            display_name,
-            description,
-            parent,
-        }
+        let GroupFields { display_name, description, parent } = stored.fields.clone();
+        row!(stored, group::Model { display_name, description, parent })
     }
 }
 

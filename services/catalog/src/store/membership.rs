@@ -1,17 +1,17 @@
 //! Memberships: one table, read from the group's side and from the member's.
 
 use pavior_auth::Permit;
-use pavior_resource::{CHUNK, Key, Table, all_set, confined};
+use pavior_resource::{CHUNK, Key, Table, all_set, confined, row, stored};
+use pavior_store::StoreError;
 use pavior_store::filter::FieldMap;
-use pavior_store::{StoreError, micros};
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
     QueryOrder as _, QuerySelect as _,
 };
 
+use super::Db;
 use super::row::membership;
-use super::{Db, time};
 use crate::domain::membership::Source;
 use crate::domain::{MembershipFields, Stored};
 
@@ -38,54 +38,22 @@ impl Table for MembershipFields {
     }
 
     fn read(row: membership::Model) -> Result<Stored<Self>, StoreError> {
-        let membership::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time,
-            update_time,
-            group_id,
-            member,
-            source,
-            by_group,
-            by_member,
-        } = row;
-        let source = match source {
-            membership::Source::Api => Source::Api,
-            membership::Source::Import => Source::Import { group: by_group, member: by_member },
-        };
-        Ok(Stored {
-            organization,
-            id,
-            uid,
-            revision,
-            create_time: time(create_time)?,
-            update_time: time(update_time)?,
-            fields: MembershipFields { group: group_id, member, source },
+        stored!(row, membership::Model { group_id, member, source, by_group, by_member }, {
+            let source = match source {
+                membership::Source::Api => Source::Api,
+                membership::Source::Import => Source::Import { group: by_group, member: by_member },
+            };
+            MembershipFields { group: group_id, member, source }
         })
     }
 
     fn write(stored: &Stored<Self>) -> membership::Model {
-        let Stored { organization, id, uid, revision, create_time, update_time, fields } = stored.clone();
-        let MembershipFields { group, member, source } = fields;
+        let MembershipFields { group, member, source } = stored.fields.clone();
         let (source, by_group, by_member) = match source {
             Source::Api => (membership::Source::Api, false, false),
             Source::Import { group, member } => (membership::Source::Import, group, member),
         };
-        membership::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time: micros(create_time),
-            update_time: micros(update_time),
-            group_id: group,
-            member,
-            source,
-            by_group,
-            by_member,
-        }
+        row!(stored, membership::Model { group_id: group, member, source, by_group, by_member })
     }
 }
 

@@ -3,18 +3,18 @@
 use pavior_auth::Permit;
 use pavior_core::filter::Filter;
 use pavior_core::principal::INSTALLATION;
+use pavior_store::StoreError;
 use pavior_store::filter::FieldMap;
-use pavior_store::{StoreError, micros};
 use sea_orm::sea_query::LockType;
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DbBackend, EntityTrait as _, QueryFilter as _, QueryOrder as _,
     QuerySelect as _,
 };
 
+use super::Db;
 use super::row::organization;
-use super::{Db, time};
 use crate::domain::{KindFields, OrganizationFields, Stored};
-use pavior_resource::{ListError, ListQuery, Listing, Table, confined};
+use pavior_resource::{ListError, ListQuery, Listing, Table, confined, row, stored};
 
 impl Table for OrganizationFields {
     type Entity = organization::Entity;
@@ -24,39 +24,18 @@ impl Table for OrganizationFields {
     }
 
     fn read(row: organization::Model) -> Result<Stored<Self>, StoreError> {
-        let organization::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time,
-            update_time,
-            display_name,
-            directory_revision: _,
-        } = row;
-        Ok(Stored {
-            organization,
-            id,
-            uid,
-            revision,
-            create_time: time(create_time)?,
-            update_time: time(update_time)?,
-            fields: OrganizationFields { display_name },
-        })
+        stored!(
+            row,
+            organization::Model { display_name, directory_revision: _ },
+            OrganizationFields { display_name }
+        )
     }
 
     fn write(stored: &Stored<Self>) -> organization::Model {
-        let Stored { organization, id, uid, revision, create_time, update_time, fields } = stored;
-        organization::Model {
-            uid: *uid,
-            organization: organization.clone(),
-            id: id.clone(),
-            revision: *revision,
-            create_time: micros(*create_time),
-            update_time: micros(*update_time),
-            display_name: fields.display_name.clone(),
-            directory_revision: 1,
-        }
+        row!(
+            stored,
+            organization::Model { display_name: stored.fields.display_name.clone(), directory_revision: 1 }
+        )
     }
 }
 
@@ -114,6 +93,6 @@ impl<C: ConnectionTrait> Db<'_, C> {
         let rows = select.all(self.rows.connection()).await.map_err(StoreError::from)?;
         let rows = rows.into_iter().map(OrganizationFields::read).collect::<Result<Vec<_>, _>>()?;
         let positions = rows.iter().map(|row| serde_json::json!([row.id])).collect();
-        Ok(Listing { rows, positions })
+        Ok(Listing { rows, positions, total: None })
     }
 }

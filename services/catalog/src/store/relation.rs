@@ -214,11 +214,13 @@ impl<C: ConnectionTrait> Db<'_, C> {
                 source_kind: Set(entity.fields.kind.clone()),
                 source_id: Set(entity.id.clone()),
             }));
-            facets.extend(entity.fields.facets().into_iter().map(|(name, value)| facet::ActiveModel {
-                entity: Set(entity.uid),
-                name: Set(name),
-                value: Set(value),
-                organization: Set(entity.organization.clone()),
+            facets.extend(entity.fields.facets(&entity.name()).into_iter().map(|(name, value)| {
+                facet::ActiveModel {
+                    entity: Set(entity.uid),
+                    name: Set(name),
+                    value: Set(value),
+                    organization: Set(entity.organization.clone()),
+                }
             }));
         }
         for chunk in relations.chunks(CHUNK) {

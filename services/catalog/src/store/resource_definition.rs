@@ -2,15 +2,15 @@
 
 use pavior_auth::Permit;
 use pavior_core::money::Money;
+use pavior_store::StoreError;
 use pavior_store::filter::FieldMap;
-use pavior_store::{StoreError, micros};
 use sea_orm::{ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _};
 
 use super::row::resource_definition;
-use super::{CHUNK, Db, corrupt, time};
+use super::{CHUNK, Db, corrupt};
 use crate::domain::resource_definition::Criteria;
 use crate::domain::{ResourceDefinitionFields, Stored};
-use pavior_resource::Table;
+use pavior_resource::{Table, row, stored};
 
 impl Table for ResourceDefinitionFields {
     type Entity = resource_definition::Entity;
@@ -24,46 +24,36 @@ impl Table for ResourceDefinitionFields {
     }
 
     fn read(row: resource_definition::Model) -> Result<Stored<Self>, StoreError> {
-        let resource_definition::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time,
-            update_time,
-            display_name,
-            description,
-            resource_type,
-            driver,
-            driver_inputs,
-            match_criteria,
-            monthly_cost,
-        } = row;
-        let resource_type = resource_type.rsplit('/').next().unwrap_or_default().to_owned();
-        let match_criteria = match_criteria.0.into_iter().map(read_criteria).collect();
-        let monthly_cost = monthly_cost.map(|cost| cost.parse()).transpose();
-        let monthly_cost = monthly_cost.map_err(|_| corrupt("monthly cost"))?;
-        Ok(Stored {
-            organization,
-            id,
-            uid,
-            revision,
-            create_time: time(create_time)?,
-            update_time: time(update_time)?,
-            fields: ResourceDefinitionFields {
+        stored!(
+            row,
+            resource_definition::Model {
                 display_name,
                 description,
                 resource_type,
                 driver,
                 driver_inputs,
                 match_criteria,
-                monthly_cost,
+                monthly_cost
             },
-        })
+            {
+                let resource_type = resource_type.rsplit('/').next().unwrap_or_default().to_owned();
+                let match_criteria = match_criteria.0.into_iter().map(read_criteria).collect();
+                let monthly_cost = monthly_cost.map(|cost| cost.parse()).transpose();
+                let monthly_cost = monthly_cost.map_err(|_| corrupt("monthly cost"))?;
+                ResourceDefinitionFields {
+                    display_name,
+                    description,
+                    resource_type,
+                    driver,
+                    driver_inputs,
+                    match_criteria,
+                    monthly_cost,
+                }
+            }
+        )
     }
 
     fn write(stored: &Stored<Self>) -> resource_definition::Model {
-        let Stored { organization, id, uid, revision, create_time, update_time, fields } = stored.clone();
         let ResourceDefinitionFields {
             display_name,
             description,
@@ -72,24 +62,21 @@ impl Table for ResourceDefinitionFields {
             driver_inputs,
             match_criteria,
             monthly_cost,
-        } = fields;
-        resource_definition::Model {
-            uid,
-            resource_type: format!("organizations/{organization}/resourceTypes/{resource_type}"),
-            organization,
-            id,
-            revision,
-            create_time: micros(create_time),
-            update_time: micros(update_time),
-            display_name,
-            description,
-            driver,
-            driver_inputs,
-            match_criteria: resource_definition::MatchCriteria(
-                match_criteria.into_iter().map(write_criteria).collect(),
-            ),
-            monthly_cost: monthly_cost.as_ref().map(Money::to_string),
-        }
+        } = stored.fields.clone();
+        row!(
+            stored,
+            resource_definition::Model {
+                resource_type: format!("organizations/{}/resourceTypes/{resource_type}", stored.organization),
+                display_name,
+                description,
+                driver,
+                driver_inputs,
+                match_criteria: resource_definition::MatchCriteria(
+                    match_criteria.into_iter().map(write_criteria).collect(),
+                ),
+                monthly_cost: monthly_cost.as_ref().map(Money::to_string),
+            }
+        )
     }
 }
 

@@ -1,17 +1,17 @@
 //! Resource types.
 
 use pavior_auth::Permit;
+use pavior_store::StoreError;
 use pavior_store::filter::FieldMap;
-use pavior_store::{StoreError, micros};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
 use super::row::json::TextList;
 use super::row::{resource_definition, resource_type, template_type};
-use super::{Db, schema, time};
+use super::{Db, schema};
 use crate::domain::{Fields as _, ResourceTypeFields, Stored};
-use pavior_resource::Table;
+use pavior_resource::{Table, row, stored};
 
 impl Table for ResourceTypeFields {
     type Entity = resource_type::Entity;
@@ -21,55 +21,36 @@ impl Table for ResourceTypeFields {
     }
 
     fn read(row: resource_type::Model) -> Result<Stored<Self>, StoreError> {
-        let resource_type::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time,
-            update_time,
-            display_name,
-            description,
-            input_schema,
-            output_schema,
-            secret_outputs,
-        } = row;
-        let input_schema = schema(&input_schema, "input schema")?;
-        let output_schema = schema(&output_schema, "output schema")?;
-        Ok(Stored {
-            organization,
-            id,
-            uid,
-            revision,
-            create_time: time(create_time)?,
-            update_time: time(update_time)?,
-            fields: ResourceTypeFields {
-                display_name,
-                description,
-                input_schema,
-                output_schema,
-                secret_outputs: secret_outputs.0,
-            },
-        })
+        stored!(
+            row,
+            resource_type::Model { display_name, description, input_schema, output_schema, secret_outputs },
+            {
+                let input_schema = schema(&input_schema, "input schema")?;
+                let output_schema = schema(&output_schema, "output schema")?;
+                ResourceTypeFields {
+                    display_name,
+                    description,
+                    input_schema,
+                    output_schema,
+                    secret_outputs: secret_outputs.0,
+                }
+            }
+        )
     }
 
     fn write(stored: &Stored<Self>) -> resource_type::Model {
-        let Stored { organization, id, uid, revision, create_time, update_time, fields } = stored.clone();
         let ResourceTypeFields { display_name, description, input_schema, output_schema, secret_outputs } =
-            fields;
-        resource_type::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time: micros(create_time),
-            update_time: micros(update_time),
-            display_name,
-            description,
-            input_schema: input_schema.text(),
-            output_schema: output_schema.text(),
-            secret_outputs: TextList(secret_outputs),
-        }
+            stored.fields.clone();
+        row!(
+            stored,
+            resource_type::Model {
+                display_name,
+                description,
+                input_schema: input_schema.text(),
+                output_schema: output_schema.text(),
+                secret_outputs: TextList(secret_outputs),
+            }
+        )
     }
 }
 

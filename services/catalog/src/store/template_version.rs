@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use pavior_auth::Permit;
-use pavior_resource::{Key, Table, confined};
+use pavior_resource::{Key, Table, confined, row, stored};
+use pavior_store::StoreError;
 use pavior_store::filter::FieldMap;
-use pavior_store::{StoreError, micros};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait as _};
 
 use super::row::json::TextList;
 use super::row::{template_type, template_version};
-use super::{Db, schema, time};
+use super::{Db, schema};
 use crate::domain::{Stored, VersionFields, version};
 
 impl Table for VersionFields {
@@ -34,59 +34,46 @@ impl Table for VersionFields {
     }
 
     fn read(row: template_version::Model) -> Result<Stored<Self>, StoreError> {
-        let template_version::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time,
-            update_time,
-            template,
-            sort_key: _,
-            document,
-            digest,
-            parameter_schema,
-            environment_classes,
-            content,
-        } = row;
-        let parameter_schema = schema(&parameter_schema, "parameter schema")?;
-        Ok(Stored {
-            organization,
-            id,
-            uid,
-            revision,
-            create_time: time(create_time)?,
-            update_time: time(update_time)?,
-            fields: VersionFields {
+        stored!(
+            row,
+            template_version::Model {
                 template,
+                sort_key: _,
                 document,
                 digest,
                 parameter_schema,
-                environment_classes: environment_classes.0,
-                content,
+                environment_classes,
+                content
             },
-        })
+            {
+                let parameter_schema = schema(&parameter_schema, "parameter schema")?;
+                VersionFields {
+                    template,
+                    document,
+                    digest,
+                    parameter_schema,
+                    environment_classes: environment_classes.0,
+                    content,
+                }
+            }
+        )
     }
 
     fn write(stored: &Stored<Self>) -> template_version::Model {
-        let Stored { organization, id, uid, revision, create_time, update_time, fields } = stored.clone();
         let VersionFields { template, document, digest, parameter_schema, environment_classes, content } =
-            fields;
-        template_version::Model {
-            uid,
-            organization,
-            sort_key: version::sort_key(&id).unwrap_or_default(),
-            id,
-            revision,
-            create_time: micros(create_time),
-            update_time: micros(update_time),
-            template,
-            document,
-            digest,
-            parameter_schema: parameter_schema.text(),
-            environment_classes: TextList(environment_classes),
-            content,
-        }
+            stored.fields.clone();
+        row!(
+            stored,
+            template_version::Model {
+                sort_key: version::sort_key(&stored.id).unwrap_or_default(),
+                template,
+                document,
+                digest,
+                parameter_schema: parameter_schema.text(),
+                environment_classes: TextList(environment_classes),
+                content,
+            }
+        )
     }
 }
 

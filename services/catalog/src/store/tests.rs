@@ -263,6 +263,7 @@ async fn pages_follow_each_other_in_every_order() {
                 order: order_by(order).unwrap(),
                 limit: 100,
                 after: None,
+                count: false,
             };
             let whole = world.read().page::<GroupFields>(&permit, &query).await.unwrap();
             assert_eq!(whole.rows.len(), 5);
@@ -285,6 +286,7 @@ async fn pages_follow_each_other_in_every_order() {
                 order: vec![],
                 limit: 2,
                 after: Some(bad),
+                count: false,
             };
             let error = world.read().page::<GroupFields>(&permit, &query).await.unwrap_err();
             assert!(matches!(error, ListError::Position(_)), "{error:?}");
@@ -370,7 +372,14 @@ fn membership(group: &str, user: &str, source: Source) -> MembershipFields {
 }
 
 fn query() -> ListQuery {
-    ListQuery { parent: None, filter: Filter::And(vec![]), order: vec![], limit: 10, after: None }
+    ListQuery {
+        parent: None,
+        filter: Filter::And(vec![]),
+        order: vec![],
+        limit: 10,
+        after: None,
+        count: false,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

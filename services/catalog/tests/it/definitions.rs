@@ -210,7 +210,9 @@ async fn what_costs_nothing_is_not_what_nobody_knows_the_cost_of() {
         let mut client = world.client.clone();
         world.resource_type("sql-database", json!({}), &["url"]).await;
         let money = |units, nanos| Money { currency_code: "USD".into(), units, nanos };
-        let get = |name: &str| world.alice(pb::GetResourceDefinitionRequest { name: name.into() });
+        let get = |name: &str| {
+            world.alice(pb::GetResourceDefinitionRequest { name: name.into(), ..Default::default() })
+        };
         for (id, cost, kept) in [
             ("unknown", None, json!(null)),
             ("free", Some(money(0, 0)), json!("0.00 USD")),
@@ -301,8 +303,8 @@ async fn bad_types_and_definitions_are_refused() {
         fields(&error),
         [
             "resource_definition.driver_id",
+            "resource_definition.match_criteria[0].environment_class_id",
             "resource_definition.driver_inputs.b",
-            "resource_definition.match_criteria[0].environment_class_id"
         ]
     );
     let inner = bad.resource_definition.as_mut().unwrap();
@@ -314,7 +316,7 @@ async fn bad_types_and_definitions_are_refused() {
         "INVALID_FIELD",
         &[],
     );
-    let wanted = ["resource_type", "driver_id", "driver_inputs.b", "match_criteria[0].environment_class_id"];
+    let wanted = ["match_criteria[0].environment_class_id", "resource_type", "driver_id", "driver_inputs.b"];
     assert_eq!(fields(&error), wanted.map(|field| format!("resource_definition.{field}")));
     let request = pb::CreateResourceTypeRequest {
         parent: "organizations/acme".into(),

@@ -28,7 +28,7 @@ async fn list(world: &World, parent: &str, filter: &str, order_by: &str) -> Vec<
 }
 
 async fn get(world: &World, name: &str) -> pb::Entity {
-    let request = pb::GetEntityRequest { name: name.into() };
+    let request = pb::GetEntityRequest { name: name.into(), ..Default::default() };
     world.client.catalog.clone().get_entity(world.alice(request)).await.unwrap().into_inner()
 }
 

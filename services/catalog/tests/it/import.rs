@@ -46,7 +46,7 @@ async fn entity(world: &World, kind: &str, id: &str) -> pb::Entity {
         .client
         .catalog
         .clone()
-        .get_entity(world.alice(pb::GetEntityRequest { name }))
+        .get_entity(world.alice(pb::GetEntityRequest { name, ..Default::default() }))
         .await
         .unwrap()
         .into_inner()
@@ -222,6 +222,16 @@ async fn bad_documents_are_refused_with_their_places() {
         let error = assert_problem(answer, Code::InvalidArgument, "INVALID_DOCUMENT", &[]);
         assert!(fields(&error).contains(&wanted), "{content:.60}: {:?}", fields(&error));
     }
+    let unruly = "apiVersion: backstage.io/v1alpha1\nkind: System\nmetadata:\n  name: x\n  title: \"a\\tb\"\n  \
+        labels: { \"a b\": c }\n  tags: [ok, a b]\n  links: [{ url: \"https://x\", title: \"a\\tb\" }]\n\
+        spec: { owner: group:a }";
+    let answer = world.client.catalog.clone().import_entities(world.alice(import(&[unruly]))).await;
+    let error = assert_problem(answer, Code::InvalidArgument, "INVALID_DOCUMENT", &[]);
+    let mut found = fields(&error);
+    found.sort_unstable();
+    let wanted = ["labels.a b", "links.0.title", "tags.1", "title"]
+        .map(|at| format!("documents[0].content.metadata.{at}"));
+    assert_eq!(found, wanted);
     let none = pb::ImportEntitiesRequest { documents: vec![], ..import(&[]) };
     let answer = world.client.catalog.clone().import_entities(world.alice(none)).await;
     assert_eq!(fields(&assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[])), ["documents"]);

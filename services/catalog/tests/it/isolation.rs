@@ -21,7 +21,7 @@ async fn names_of_another_organization_are_denied_whether_they_exist_or_not() {
         let mut texts = Vec::new();
         for id in ["secret", "absent"] {
             let name = format!("organizations/umbrella/kinds/component/entities/{id}");
-            let get = pb::GetEntityRequest { name: name.clone() };
+            let get = pb::GetEntityRequest { name: name.clone(), ..Default::default() };
             let error = assert_problem(
                 client.catalog.get_entity(world.alice(get)).await,
                 Code::PermissionDenied,

@@ -431,6 +431,7 @@ async fn a_group_has_one_identity() {
         assert_eq!(client.identity.get_group(world.alice(get)).await.unwrap().into_inner(), made);
         let get = |kind: &str, id: &str| pb::GetEntityRequest {
             name: format!("{ACME}/kinds/{kind}/entities/{id}"),
+            ..Default::default()
         };
         let shop = client.catalog.get_entity(world.alice(get("system", "shop"))).await.unwrap().into_inner();
         assert_eq!(shop.owner, made.name);

@@ -103,7 +103,7 @@ async fn validate_only_checks_everything_and_writes_nothing() {
             (shown.name.as_str(), shown.relations.len()),
             ("organizations/acme/kinds/component/entities/cart", 1)
         );
-        let get = pb::GetEntityRequest { name: shown.name.clone() };
+        let get = pb::GetEntityRequest { name: shown.name.clone(), ..Default::default() };
         assert_problem(
             client.catalog.get_entity(world.alice(get)).await,
             Code::NotFound,
@@ -131,7 +131,7 @@ async fn validate_only_checks_everything_and_writes_nothing() {
         let delete =
             pb::DeleteEntityRequest { name: made.name.clone(), validate_only: true, ..Default::default() };
         client.catalog.delete_entity(world.alice(delete)).await.unwrap();
-        let get = pb::GetEntityRequest { name: made.name.clone() };
+        let get = pb::GetEntityRequest { name: made.name.clone(), ..Default::default() };
         assert_eq!(client.catalog.get_entity(world.alice(get)).await.unwrap().into_inner(), made);
     })
     .await;
@@ -212,6 +212,14 @@ async fn masks_say_what_changes() {
         .unwrap()
         .into_inner();
     assert_eq!((whole.description.as_str(), whole.labels.len()), ("", 0));
+    let labels = |range: std::ops::Range<usize>| range.map(|n| (format!("k{n}"), String::new())).collect();
+    let full = pb::Entity { labels: labels(0..64), ..Default::default() };
+    client.catalog.update_entity(world.alice(update(patch(full), Some(&["labels"])))).await.unwrap();
+    let one_more =
+        update(patch(pb::Entity { labels: labels(64..65), ..Default::default() }), Some(&["labels.k64"]));
+    let answer = client.catalog.update_entity(world.alice(one_more)).await;
+    let error = assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[]);
+    assert_eq!(fields(&error), ["entity.labels"], "too much together with what is kept");
     let unknown = update(patch(pb::Entity::default()), Some(&["colour", "description"]));
     let error = assert_problem(
         client.catalog.update_entity(world.alice(unknown)).await,

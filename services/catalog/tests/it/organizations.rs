@@ -183,7 +183,7 @@ async fn kinds_are_made_changed_and_deleted() {
             ..Default::default()
         };
         client.catalog.update_kind(world.alice(changed)).await.unwrap();
-        let get = pb::GetEntityRequest { name: entity.name.clone() };
+        let get = pb::GetEntityRequest { name: entity.name.clone(), ..Default::default() };
         let relations = client.catalog.get_entity(world.alice(get)).await.unwrap().into_inner().relations;
         assert_eq!(relations[0].target, "organizations/acme/kinds/component/entities/x");
         assert!(!relations[0].resolved);

@@ -17,7 +17,7 @@ fn name(id: &str) -> String {
 }
 
 async fn get(world: &World, id: &str) -> pb::Entity {
-    let request = pb::GetEntityRequest { name: name(id) };
+    let request = pb::GetEntityRequest { name: name(id), ..Default::default() };
     world.client.catalog.clone().get_entity(world.alice(request)).await.unwrap().into_inner()
 }
 
@@ -117,7 +117,7 @@ async fn relations_are_seen_from_both_sides() {
         assert_eq!(seen(&updated.relations), ["ownedBy team-a true", "partOf shop false"]);
         assert_eq!(all(&world, "stock", 0).await, Vec::<String>::new());
         client.catalog.delete_entity(world.alice(delete("stock"))).await.unwrap();
-        let gone = pb::GetEntityRequest { name: name("stock") };
+        let gone = pb::GetEntityRequest { name: name("stock"), ..Default::default() };
         let error = assert_problem(
             client.catalog.get_entity(world.alice(gone)).await,
             Code::NotFound,

@@ -90,6 +90,31 @@ async fn existing(ask: &Ask<'_>) -> Vec<Existing> {
     ]
 }
 
+/// One more of what stands in the lists of the suite.
+async fn insert(world: &World, message: &str) {
+    let member = json!({ "member": format!("{ACME}/users/cyd") });
+    let document = GOOD.replace("version: 1.0.0", "version: 1.2.0");
+    let requests = match message {
+        "Organization" => {
+            vec![("CreateOrganization", json!({ "organizationId": "newer", "organization": {} }))]
+        }
+        "Membership" => vec![
+            ("CreateUser", json!({ "parent": ACME, "userId": "cyd", "user": {} })),
+            ("CreateMembership", json!({ "parent": format!("{ACME}/groups/crew"), "membership": member })),
+        ],
+        "TemplateVersion" => {
+            let (parent, version) =
+                (format!("{ACME}/templates/web-service"), json!({ "document": document }));
+            vec![("CreateTemplateVersion", json!({ "parent": parent, "templateVersion": version }))]
+        }
+        other => panic!("{other}"),
+    };
+    for (name, request) in requests {
+        let request = if message == "Organization" { world.root(request) } else { world.alice(request) };
+        dynamic::call(world.signed.clone(), &dynamic::method_of(ROLE, name), request).await.unwrap();
+    }
+}
+
 fn cases(round: &str) -> Vec<Case> {
     let mut cases: Vec<Case> = samples().iter().flat_map(|sample| sample.cases(ROLE, round)).collect();
     let organization = |text: &str| {
@@ -240,8 +265,10 @@ async fn every_resource_keeps_to_what_all_resources_do() {
         let audited = || Box::pin(world.audited()) as LocalBoxFuture<'_, _>;
         let (insider, outsider) = (ask("acme"), ask("umbrella"));
         let existing = existing(&insider).await;
+        let insert = |message: &'static str| Box::pin(insert(&world, message)) as LocalBoxFuture<'_, _>;
         let (ask, outsider, audited) = (&insider, &outsider, &audited);
-        let subject = Subject { role: ROLE, samples: samples(), existing, ask, outsider, audited };
+        let subject =
+            Subject { role: ROLE, samples: samples(), existing, ask, outsider, insert: &insert, audited };
         conformance::check(&subject).await;
     })
     .await;

@@ -23,6 +23,7 @@ fn register(id: &str, resource: &str, title: &str) -> registration_pb::RegisterE
         resource: resource.to_owned(),
         key: "k1".to_owned(),
         operation_id: OPERATION.to_owned(),
+        declaration_digest: format!("declared as {title}"),
     }
 }
 
@@ -56,6 +57,7 @@ async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_on
         let made = world.register(register("shop", RESOURCE, "Shop")).await.unwrap().into_inner();
         assert_eq!(made.annotations["pavior.dev/resource"], RESOURCE);
         assert_eq!(made.annotations["pavior.dev/key"], "k1");
+        assert_eq!(made.annotations["pavior.dev/declaration"], "declared as Shop");
         // What people add to it stays.
         let mut mine = made.clone();
         mine.annotations.insert("team/pager".to_owned(), "on".to_owned());
@@ -103,7 +105,8 @@ async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_on
         world.client.catalog.clone().delete_entity(world.alice(gone)).await.unwrap();
         world.unregister(&own.name, RESOURCE).await;
         world.unregister(&made.name, "organizations/acme/projects/b/resources/x").await;
-        let get = |name: &str| world.alice(pb::GetEntityRequest { name: name.to_owned() });
+        let get =
+            |name: &str| world.alice(pb::GetEntityRequest { name: name.to_owned(), ..Default::default() });
         for name in [&own.name, &made.name] {
             world.client.catalog.clone().get_entity(get(name)).await.unwrap();
         }
@@ -156,8 +159,13 @@ async fn keys_of_the_platform_are_set_by_the_platform_only() {
             ["entity.labels.policy.PAVIOR.dev/tier", "entity.annotations.pavior.dev/resource"]
         );
         let made = world.register(register("shop", RESOURCE, "Shop")).await.unwrap().into_inner();
+        let declared = ("pavior.dev/declaration", "declared as Shop");
         let update = |annotations: Vec<(&str, &str)>| {
-            let annotations = annotations.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+            let annotations = annotations
+                .into_iter()
+                .chain([declared])
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .collect();
             world.alice(pb::UpdateEntityRequest {
                 entity: Some(pb::Entity { name: made.name.clone(), annotations, ..Default::default() }),
                 update_mask: mask(&["annotations"]),
@@ -175,7 +183,7 @@ async fn keys_of_the_platform_are_set_by_the_platform_only() {
         let kept =
             vec![("pavior.dev/resource", RESOURCE), ("pavior.dev/key", "k1"), ("pavior.development/x", "y")];
         let kept = client().catalog.update_entity(update(kept)).await.unwrap().into_inner();
-        assert_eq!(kept.annotations.len(), 3);
+        assert_eq!(kept.annotations.len(), 4);
     })
     .await;
 }
@@ -211,7 +219,7 @@ async fn an_import_neither_sets_nor_loses_keys_of_the_platform() {
         );
         assert_eq!(error.metadata["managedBy"], RESOURCE);
         let name = "organizations/acme/kinds/component/entities/shop".to_owned();
-        let request = world.alice(pb::GetEntityRequest { name });
+        let request = world.alice(pb::GetEntityRequest { name, ..Default::default() });
         let entity = world.client.catalog.clone().get_entity(request).await.unwrap().into_inner();
         assert_eq!(entity.annotations["pavior.dev/resource"], RESOURCE);
         assert_eq!(entity.display_name, "Shop");
@@ -312,7 +320,7 @@ async fn an_entity_of_another_owner_does_not_keep_a_project_from_going() {
         let request = pb::DeleteEntityRequest { name: dependents[0].clone(), ..Default::default() };
         world.client.catalog.clone().delete_entity(world.alice(request)).await.unwrap();
         unregister().await.unwrap();
-        let request = pb::GetEntityRequest { name: dependents[1].clone() };
+        let request = pb::GetEntityRequest { name: dependents[1].clone(), ..Default::default() };
         let foreign = world.client.catalog.clone().get_entity(world.alice(request)).await.unwrap();
         let relations = foreign.into_inner().relations.into_iter();
         let left: Vec<_> = relations.filter(|one| one.r#type == "dependsOn").collect();
@@ -468,4 +476,44 @@ async fn the_key_of_provisioning_does_not_write_people_teams_or_golden_paths() {
         let answer = provisioning().templates.create_template_version(call(&world, itself, version)).await;
         assert_problem(answer, Code::PermissionDenied, "CALLER_NOT_ALLOWED", &[]);
     }
+}
+
+/// What drivers have is compared with what is declared: of all organizations, in order, a part at a time, and without
+/// what people made.
+#[tokio::test]
+async fn entities_of_resources_are_listed_over_all_organizations() {
+    both(|db| async move {
+        let world = World::ready(db).await;
+        world.component("acme", "own", json!({})).await;
+        for id in ["shop", "cart"] {
+            world.register(register(id, RESOURCE, id)).await.unwrap();
+        }
+        let list = |after: &str, page_size| {
+            let after = after.to_owned();
+            let request = registration_pb::ListRegisteredEntitiesRequest { page_size, after };
+            let (mut client, request) = (world.provisioning.clone(), world.by_provisioning(request));
+            async move { client.registration.list_registered_entities(request).await }
+        };
+        let name = |id: &str| format!("organizations/acme/kinds/component/entities/{id}");
+        let entity = |id: &str| registration_pb::RegisteredEntity {
+            name: name(id),
+            resource: RESOURCE.to_owned(),
+            key: "k1".to_owned(),
+            declaration_digest: format!("declared as {id}"),
+        };
+        let all = list("", 10).await.unwrap().into_inner().entities;
+        assert_eq!(all, [entity("cart"), entity("shop")]);
+        assert_eq!(list("", 1).await.unwrap().into_inner().entities, [entity("cart")]);
+        assert_eq!(list(&name("cart"), 1).await.unwrap().into_inner().entities, [entity("shop")]);
+        // One that is gone is a place to go on from, too.
+        world.unregister(&name("cart"), RESOURCE).await;
+        assert_eq!(list(&name("cart"), 10).await.unwrap().into_inner().entities, [entity("shop")]);
+        assert_eq!(list("", 10).await.unwrap().into_inner().entities, [entity("shop")]);
+        for page_size in [0, 1_001] {
+            let problem =
+                assert_problem(list("", page_size).await, Code::InvalidArgument, "INVALID_FIELD", &[]);
+            assert_eq!(fields(&problem), ["page_size"]);
+        }
+    })
+    .await;
 }

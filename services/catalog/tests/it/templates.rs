@@ -50,7 +50,8 @@ pub(crate) fn point(channel: &str, version: &str) -> pb::MoveTemplateChannelRequ
 }
 
 async fn version(world: &World, id: &str) -> Result<tonic::Response<pb::TemplateVersion>, tonic::Status> {
-    let request = pb::GetTemplateVersionRequest { name: format!("{PARENT}/versions/{id}") };
+    let request =
+        pb::GetTemplateVersionRequest { name: format!("{PARENT}/versions/{id}"), ..Default::default() };
     world.client.templates.clone().get_template_version(world.alice(request)).await
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use pavior_proto::google::api::FieldBehavior;
-use pavior_rpc::annotations;
 use pavior_rpc::comments::Comments;
+use pavior_rpc::rules::ValueRules;
+use pavior_rpc::{annotations, rules};
 use prost_reflect::{Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
@@ -101,20 +102,44 @@ impl Schemas {
             .join("\n")
     }
 
-    /// The form of a field's values.
+    /// The form of a field's values, with the rules of the protos that JSON Schema can state.
     pub(crate) fn field(&mut self, field: &FieldDescriptor) -> Value {
+        let rules = rules::of_field(field).unwrap_or_default();
         if field.is_map()
             && let Kind::Message(entry) = field.kind()
         {
-            let values = self.kind(&entry.map_entry_value_field().kind());
-            return json!({ "type": "object", "additionalProperties": values });
+            let mut values = self.kind(&entry.map_entry_value_field().kind());
+            limit(&mut values, &rules.value);
+            let mut map = json!({ "type": "object", "additionalProperties": values });
+            let mut keys = json!({});
+            limit(&mut keys, &rules.key);
+            if let Some(most) = rules.max_items {
+                map["maxProperties"] = json!(most);
+            }
+            if keys != json!({}) {
+                map["propertyNames"] = keys;
+            }
+            return map;
         }
-        let one = self.kind(&field.kind());
-        if field.cardinality() == Cardinality::Repeated {
-            json!({ "type": "array", "items": one })
-        } else {
-            one
+        let mut one = self.kind(&field.kind());
+        limit(&mut one, &rules.value);
+        if field.cardinality() != Cardinality::Repeated {
+            if rules.unset_allowed {
+                allow_empty(&mut one);
+            }
+            if rules.required && field.kind() == Kind::String {
+                one["minLength"] = json!(1);
+            }
+            return one;
         }
+        let mut list = json!({ "type": "array", "items": one });
+        if rules.required {
+            list["minItems"] = json!(1);
+        }
+        if let Some(most) = rules.max_items {
+            list["maxItems"] = json!(most);
+        }
+        list
     }
 
     fn kind(&mut self, kind: &Kind) -> Value {
@@ -150,6 +175,31 @@ impl Schemas {
             self.made.insert(name.to_owned(), schema);
         }
         reference(name)
+    }
+}
+
+/// Adds the rules of a value to its schema. 64-bit numbers and durations are texts in JSON, whose range no schema can
+/// state.
+fn limit(schema: &mut Value, rules: &ValueRules) {
+    let is_integer = schema["type"] == "integer";
+    // There are at most as many characters as bytes.
+    let longest = rules.max_len.into_iter().chain(rules.max_bytes).min();
+    let stated = [
+        ("minLength", rules.min_len.map(Value::from)),
+        ("maxLength", longest.map(Value::from)),
+        ("pattern", rules.pattern.map(|pattern| Value::from(pattern.text))),
+        ("minimum", rules.min.filter(|_| is_integer).map(Value::from)),
+        ("maximum", rules.max.filter(|_| is_integer).map(Value::from)),
+    ];
+    for (keyword, value) in stated.into_iter().filter_map(|(keyword, value)| Some((keyword, value?))) {
+        schema[keyword] = value;
+    }
+}
+
+/// Lets a text be empty, which is as good as not set.
+fn allow_empty(schema: &mut Value) {
+    if let Some(pattern) = schema["pattern"].as_str() {
+        schema["pattern"] = json!(format!("^$|{pattern}"));
     }
 }
 

@@ -12,7 +12,7 @@ use tonic::{Code, Request};
 use crate::harness::{Bearer, ENTITY, GET_ENTITY, World};
 
 fn get(name: &str) -> GetEntityRequest {
-    GetEntityRequest { name: name.to_owned() }
+    GetEntityRequest { name: name.to_owned(), ..Default::default() }
 }
 
 fn answer_entities(world: &World) {

@@ -71,7 +71,7 @@ async fn a_unary_call_is_plain_http_in_json_and_in_proto() {
     assert!(headers.keys().all(|name| !name.as_str().starts_with("connect-")), "{headers:?}");
     let timeout = headers["grpc-timeout"].to_str().unwrap();
     assert!(timeout.ends_with('u') && timeout.len() <= 8, "{timeout}");
-    let message = GetEntityRequest { name: ENTITY.to_owned() }.encode_to_vec();
+    let message = GetEntityRequest { name: ENTITY.to_owned(), ..Default::default() }.encode_to_vec();
     let packed =
         [("content-type", "application/proto"), ("content-encoding", "gzip"), ("accept-encoding", "gzip")];
     let response = post(&world, GET_ENTITY, &packed, &gzip(&message)).await;
@@ -96,7 +96,7 @@ async fn a_read_may_be_asked_for_by_get_and_a_change_may_not() {
     let message = format!("%7B%22name%22:%22{ENTITY}%22%7D");
     let response = world.http(get(format!("{GET_ENTITY}?connect=v1&encoding=json&message={message}"))).await;
     assert_eq!((response.status().as_u16(), &json_of(&response)["name"]), (200, &json!(ENTITY)));
-    let encoded = GetEntityRequest { name: ENTITY.to_owned() }.encode_to_vec();
+    let encoded = GetEntityRequest { name: ENTITY.to_owned(), ..Default::default() }.encode_to_vec();
     let base64 = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, gzip(&encoded));
     let query = format!("{GET_ENTITY}?encoding=proto&compression=gzip&base64=1&message={base64}");
     let response = world.http(get(query)).await;

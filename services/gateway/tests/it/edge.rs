@@ -20,7 +20,7 @@ const WATCH: &str = "/pavior.audit.v1.AuditService/WatchAuditRecords";
 const LIST: &str = "/pavior.audit.v1.AuditService/ListAuditRecords";
 
 fn get(name: &str) -> GetEntityRequest {
-    GetEntityRequest { name: name.to_owned() }
+    GetEntityRequest { name: name.to_owned(), ..Default::default() }
 }
 
 fn answer_entities(world: &World) {

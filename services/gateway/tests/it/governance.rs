@@ -28,7 +28,7 @@ const UPDATE_ENTITY: &str = "/pavior.catalog.v1.CatalogService/UpdateEntity";
 const CREATE: &str = "/pavior.provisioning.v1.ProjectService/CreateProject";
 
 fn get(name: &str) -> GetEntityRequest {
-    GetEntityRequest { name: name.to_owned() }
+    GetEntityRequest { name: name.to_owned(), ..Default::default() }
 }
 
 pub(crate) fn deny(reasons: &[(&str, PolicyType, &str)]) -> Decision {

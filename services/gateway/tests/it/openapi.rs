@@ -123,3 +123,37 @@ async fn nothing_is_described_where_nothing_may_be_reflected() {
     let request = http::Request::get("/openapi.json").header("host", "gateway").body(Vec::new()).unwrap();
     assert_eq!(world.http(request).await.status(), 404);
 }
+
+#[tokio::test]
+async fn the_rules_of_fields_are_described() {
+    let world = World::new().await;
+    let document = document(&world).await;
+    let schema = |path: &str| {
+        let (message, field) = path.split_once('/').unwrap();
+        document["components"]["schemas"][message]["properties"][field].clone()
+    };
+    let line = r"^[^\x00-\x1F\x7F-\x9F]*$";
+    let id = "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$";
+    for (path, keyword, wanted) in [
+        ("pavior.catalog.v1.Entity/displayName", "maxLength", json!(200)),
+        ("pavior.catalog.v1.Entity/displayName", "pattern", json!(line)),
+        ("pavior.catalog.v1.Entity/description", "maxLength", json!(16_384)),
+        ("pavior.catalog.v1.Entity/tags", "maxItems", json!(64)),
+        ("pavior.catalog.v1.Entity/labels", "maxProperties", json!(64)),
+        (
+            "pavior.catalog.v1.Entity/labels",
+            "propertyNames",
+            json!({ "pattern": "^[A-Za-z0-9_./-]{1,128}$" }),
+        ),
+        ("pavior.catalog.v1.Entity.Link/url", "minLength", json!(1)),
+        // What is not set is as good as empty.
+        ("pavior.catalog.v1.ResourceDefinition/driverId", "pattern", json!(format!("^$|{id}"))),
+    ] {
+        assert_eq!(schema(path)[keyword], wanted, "{path} {keyword}");
+    }
+    let values = &schema("pavior.catalog.v1.Entity/labels")["additionalProperties"];
+    assert_eq!((&values["maxLength"], &values["pattern"]), (&json!(256), &json!(line)));
+    let list = &document["paths"]["/v1/organizations/{organization}/groups"]["get"]["parameters"];
+    let size = list.as_array().unwrap().iter().find(|one| one["name"] == "pageSize").unwrap();
+    assert_eq!(size["schema"]["minimum"], json!(0));
+}

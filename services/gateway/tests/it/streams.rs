@@ -3,17 +3,22 @@
 use futures::StreamExt;
 use pavior_proto::pavior::audit::v1::watch_audit_records_response::Response;
 use pavior_proto::pavior::audit::v1::{AuditRecord, WatchAuditRecordsRequest, WatchAuditRecordsResponse};
-use pavior_proto::pavior::provisioning::v1::{WatchOperationRequest, WatchOperationResponse};
+use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
+use pavior_proto::pavior::provisioning::v1::download_artifact_response::{Chunk, Description, Part};
+use pavior_proto::pavior::provisioning::v1::{
+    DownloadArtifactRequest, DownloadArtifactResponse, WatchOperationRequest, WatchOperationResponse,
+};
 use pavior_proto::pavior::r#type::v1::stream_start::{Position, Start};
 use pavior_rpc::stream;
 use prost::Message;
 use serde_json::{Value, json};
 use tonic::Status;
 
-use crate::harness::World;
+use crate::harness::{FACTS, World};
 
 const AUDIT: &str = "/pavior.audit.v1.AuditService/WatchAuditRecords";
 const OPERATION: &str = "/pavior.provisioning.v1.OperationService/WatchOperation";
+const DOWNLOAD: &str = "/pavior.provisioning.v1.PipelineService/DownloadArtifact";
 const PATH: &str = "/v1/organizations/acme/auditRecords:watch";
 
 fn record(index: i64) -> Vec<u8> {
@@ -101,6 +106,30 @@ async fn an_operation_is_watched_as_events() {
     assert_eq!(serde_json::from_str::<Value>(error).unwrap()["code"], 14);
     let asked: WatchOperationRequest = world.fake("provisioning").calls(OPERATION)[0].decode();
     assert_eq!(asked.start, stream::resume("before"));
+}
+
+#[tokio::test]
+async fn bytes_are_base64_in_lines() {
+    let world = World::new().await;
+    world.fake("provisioning").on(FACTS, |request: GetResourceFactsRequest| {
+        Ok(ResourceFacts { name: request.name, exists: true, ..Default::default() })
+    });
+    world.fake("provisioning").on_stream(DOWNLOAD, || {
+        let chunk = Part::Chunk(Chunk { offset: 7, data: vec![0, 255, b'a'] });
+        let first = Part::Description(Description { file_name: "app".to_owned(), ..Default::default() });
+        let part = |part| Ok(DownloadArtifactResponse { part: Some(part) }.encode_to_vec());
+        futures::stream::iter([part(first), part(chunk)]).boxed()
+    });
+    let run = "organizations/acme/projects/hello/pipelines/pipeline/runs/run-1";
+    let path = format!("/v1/{run}:downloadArtifact?artifactId=app&offset=7");
+    let response = watch(&world, &path, &[]).await;
+    assert_eq!(response.headers()["content-type"], "application/x-ndjson");
+    let lines: Vec<Value> = text(&response).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let chunk = json!({ "result": { "chunk": { "offset": "7", "data": "AP9h" } } });
+    assert_eq!(lines, [json!({ "result": { "description": { "fileName": "app" } } }), chunk]);
+    let asked: DownloadArtifactRequest = world.fake("provisioning").calls(DOWNLOAD)[0].decode();
+    let wanted = DownloadArtifactRequest { name: run.to_owned(), artifact_id: "app".to_owned(), offset: 7 };
+    assert_eq!(asked, wanted);
 }
 
 #[tokio::test]

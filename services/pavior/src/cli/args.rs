@@ -1,5 +1,6 @@
 //! The command line.
 
+mod artifact;
 mod group;
 mod operation;
 mod operator;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use artifact::{ArtifactCommand, RunArg};
 pub use group::GroupCommand;
 pub use operation::{OpCommand, OperationArg, VoteArgs};
 pub use operator::{
@@ -20,8 +22,8 @@ pub use operator::{
 };
 pub use plan::{PlanCommand, Planned};
 pub use project::{
-    DeploySpec, EnvChange, EnvCommand, EnvRemoval, EnvSpec, Executed, ProjectCommand, ProjectRemoval,
-    ProjectSpec, PromoteSpec, ResourceCommand, RunSpec, WaitArgs,
+    DeploySpec, EnvChange, EnvCommand, EnvRemoval, EnvSpec, Executed, OrphanRemoval, ProjectChange,
+    ProjectCommand, ProjectRemoval, ProjectSpec, PromoteSpec, ResourceCommand, RunSpec, WaitArgs,
 };
 pub use template::TemplateCommand;
 
@@ -45,6 +47,9 @@ const OPERATIONS: &str =
     "For those who run a platform: docs/operations.md says how to back up, restore and upgrade.";
 
 const GLOBAL: &str = "Global options";
+
+/// In the place of an id: all that there are.
+pub(super) const ALL: &str = "-";
 
 fn after_help() -> String {
     format!("Exit codes:\n{}\n{OPERATIONS}", exit::help())
@@ -126,7 +131,7 @@ pub enum Command {
     /// Shows what would happen, and what policy says to it, and changes nothing.
     #[command(subcommand)]
     Plan(PlanCommand),
-    /// Makes, lists, shows and deletes projects.
+    /// Makes, lists, shows, changes and deletes projects.
     #[command(subcommand)]
     Project(ProjectCommand),
     /// Makes, lists, shows, changes and deletes environments.
@@ -137,10 +142,30 @@ pub enum Command {
     Resource(ResourceCommand),
     /// Runs a project's pipeline.
     Run(Executed<RunSpec>),
+    /// Lists runs, the newest first unless --order-by says otherwise.
+    Runs {
+        /// The project, for example hello, or one of its pipelines, for example hello/pipeline; all projects when absent.
+        #[arg(default_value = ALL, hide_default_value = true)]
+        pipeline: String,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// Lists and downloads what runs made.
+    #[command(subcommand)]
+    Artifact(ArtifactCommand),
     /// Deploys a run into an environment.
     Deploy(Executed<DeploySpec>),
     /// Puts what runs in one environment into another.
     Promote(Executed<PromoteSpec>),
+    /// Lists deployments, the newest first unless --order-by says otherwise.
+    Deployments {
+        /// The project, for example hello, or one of its environments, for example hello/development; all projects when
+        /// absent.
+        #[arg(default_value = ALL, hide_default_value = true)]
+        environment: String,
+        #[command(flatten)]
+        list: ListArgs,
+    },
     /// Lists, follows, waits for, cancels, retries and deletes long-running operations.
     #[command(subcommand)]
     Op(OpCommand),

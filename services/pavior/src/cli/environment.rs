@@ -2,7 +2,7 @@
 
 use pavior_proto::pavior::provisioning::v1 as pb;
 
-use super::args::{EnvCommand, ListArgs, ResourceCommand};
+use super::args::{ALL, EnvCommand, ListArgs, ResourceCommand};
 use super::client::Client;
 use super::operation;
 use super::output::{self, Printer};
@@ -39,7 +39,47 @@ async fn environments(
         pb::ListEnvironmentsRequest,
         environments
     );
-    printer.list(&all, ENVIRONMENT_HEADER, environment_row)
+    printer.list(&all, ENVIRONMENT_HEADER, |environment| {
+        among_all(&environment.name, project, environment_row(environment))
+    })
+}
+
+/// A row that begins with an id, which says too little where those of several parents are listed.
+fn among_all(name: &str, parent: &str, mut row: Vec<String>) -> Vec<String> {
+    let several = parent.split('/').any(|id| id == ALL);
+    if let Some(first) = row.first_mut().filter(|_| several) {
+        *first = output::below_project(name);
+    }
+    row
+}
+
+/// Lists the deployments of an environment, of a project, or of all projects.
+pub(super) async fn deployments(
+    client: &Client,
+    printer: Printer,
+    environment: &str,
+    list: &ListArgs,
+) -> anyhow::Result<()> {
+    let environment =
+        if environment.contains('/') { environment.to_owned() } else { format!("{environment}/{ALL}") };
+    let parent = client.full_name(&environment, &["projects", "environments"])?;
+    let all = list_all!(
+        list,
+        parent,
+        client.deployments(),
+        list_deployments,
+        pb::ListDeploymentsRequest,
+        deployments
+    );
+    printer.list(&all, &["deployment", "state", "commit", "created", "url"], |deployment| {
+        vec![
+            output::below_project(&deployment.name),
+            output::state(deployment.state().as_str_name(), "STATE_"),
+            deployment.artifact.as_ref().map(|artifact| artifact.commit.clone()).unwrap_or_default(),
+            output::time(deployment.create_time.as_ref()),
+            deployment.url.clone(),
+        ]
+    })
 }
 
 const ENVIRONMENT_HEADER: &[&str] = &["environment", "class", "state", "url", "expires"];
@@ -73,7 +113,7 @@ async fn show(client: &Client, printer: Printer, environment: &str) -> anyhow::R
     let (mut one, mut two) = (client.projects(), client.projects());
     let request = pb::ListResourcesRequest { parent: name.clone(), page_size: 1000, ..Default::default() };
     let (environment, resources) = tokio::try_join!(
-        one.get_environment(pb::GetEnvironmentRequest { name }),
+        one.get_environment(pb::GetEnvironmentRequest { name, ..Default::default() }),
         two.list_resources(request)
     )?;
     let environment = environment.into_inner();
@@ -119,17 +159,19 @@ pub(super) async fn resource(
                 true => &["projects", "environments"],
                 false => &["projects"],
             };
-            let parent = client.full_name(&parent, collections)?;
             let all = list_all!(
                 list,
-                parent,
+                client.full_name(&parent, collections)?,
                 client.projects(),
                 list_resources,
                 pb::ListResourcesRequest,
                 resources
             );
-            printer.list(&all, RESOURCE_HEADER, resource_row)
+            printer.list(&all, RESOURCE_HEADER, |resource| {
+                among_all(&resource.name, &parent, resource_row(resource))
+            })
         }
+        ResourceCommand::DeleteOrphan(asked) => operation::execute(client, printer, asked).await,
         ResourceCommand::Show { resource } => show_resource(client, printer, &resource).await,
     }
 }
@@ -140,7 +182,11 @@ async fn show_resource(client: &Client, printer: Printer, resource: &str) -> any
         _ => &["projects", "resources"],
     };
     let name = client.full_name(resource, collections)?;
-    let found = client.projects().get_resource(pb::GetResourceRequest { name }).await?.into_inner();
+    let found = client
+        .projects()
+        .get_resource(pb::GetResourceRequest { name, ..Default::default() })
+        .await?
+        .into_inner();
     let outputs = found.outputs.as_ref().map(pavior_rpc::convert::from_struct).unwrap_or_default();
     let mut pairs = vec![
         ("resource", found.name.clone()),

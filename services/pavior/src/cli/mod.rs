@@ -3,6 +3,7 @@
 pub mod apply;
 mod approval;
 pub mod args;
+mod artifact;
 pub(crate) mod audit;
 mod caller;
 pub mod client;
@@ -81,8 +82,13 @@ async fn call(client: &Client, printer: Printer, command: Command) -> anyhow::Re
         Command::Env(command) => environment::environment(client, printer, command).await,
         Command::Resource(command) => environment::resource(client, printer, command).await,
         Command::Run(asked) => operation::execute(client, printer, asked).await,
+        Command::Runs { pipeline, list } => artifact::runs(client, printer, &pipeline, &list).await,
+        Command::Artifact(command) => artifact::artifact(client, printer, command).await,
         Command::Deploy(asked) => operation::execute(client, printer, asked).await,
         Command::Promote(asked) => operation::execute(client, printer, asked).await,
+        Command::Deployments { environment, list } => {
+            environment::deployments(client, printer, &environment, &list).await
+        }
         Command::Op(command) => operation::operation(client, printer, command).await,
         Command::Approvals(list) => approval::list(client, printer, &list).await,
         Command::Approve(args) => approval::vote(client, printer, args, Choice::Approve).await,

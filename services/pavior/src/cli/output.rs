@@ -146,6 +146,11 @@ pub fn within(name: &str) -> String {
     rest.map_or(name, |(_, rest)| rest).to_owned()
 }
 
+/// A resource name from its project on, without the names of collections: `hello/pipeline/run-3`.
+pub fn below_project(name: &str) -> String {
+    name.split('/').skip(3).step_by(2).collect::<Vec<_>>().join("/")
+}
+
 /// The last part of a resource name.
 pub fn id(name: &str) -> String {
     name.rsplit('/').next().unwrap_or_default().to_owned()
@@ -246,5 +251,7 @@ mod tests {
         ] {
             assert_eq!(short(name), expected);
         }
+        let run = "organizations/acme/projects/hello/pipelines/pipeline/runs/run-3";
+        assert_eq!(below_project(run), "hello/pipeline/run-3");
     }
 }

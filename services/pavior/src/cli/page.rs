@@ -22,19 +22,24 @@ macro_rules! pages {
 }
 pub(super) use pages;
 
-/// All of a list whose request has the five fields that lists have (AIP-158, AIP-160), up to the limit.
+/// All of a list whose request has the fields that lists have (AIP-158, AIP-160), up to the limit.
 macro_rules! list_all {
     ($list:expr, $parent:expr, $service:expr, $method:ident, $package:ident :: $request:ident, $field:ident) => {{
         let (mut service, parent) = ($service, $parent);
         $crate::cli::page::pages!(
             $list.limit,
-            |page_size, page_token| service.$method($package::$request {
-                parent: parent.clone(),
-                page_size,
-                page_token,
-                filter: $list.filter.clone(),
-                order_by: $list.order_by.clone(),
-            }),
+            |page_size, page_token| {
+                #[allow(clippy::needless_update, reason = "some lists have no more fields")]
+                let request = $package::$request {
+                    parent: parent.clone(),
+                    page_size,
+                    page_token,
+                    filter: $list.filter.clone(),
+                    order_by: $list.order_by.clone(),
+                    ..Default::default()
+                };
+                service.$method(request)
+            },
             $field
         )
     }};

@@ -22,6 +22,7 @@ pub(super) async fn plan(client: &Client, printer: Printer, command: PlanCommand
         PlanCommand::Promote(planned) => make(client, printer, planned).await,
         PlanCommand::DeleteEnv(planned) => make(client, printer, planned).await,
         PlanCommand::DeleteProject(planned) => make(client, printer, planned).await,
+        PlanCommand::DeleteOrphan(planned) => make(client, printer, planned).await,
         PlanCommand::List(list) => plans(client, printer, &list).await,
         PlanCommand::Show { plan } => show(printer, &kept(client, &plan).await?),
         PlanCommand::Execute { plan, digest, wait } => execute(client, printer, &plan, digest, &wait).await,
@@ -67,7 +68,7 @@ async fn plans(client: &Client, printer: Printer, list: &ListArgs) -> anyhow::Re
 
 async fn kept(client: &Client, plan: &str) -> anyhow::Result<pb::Plan> {
     let name = client.full_name(plan, &["plans"])?;
-    Ok(client.plans().get_plan(pb::GetPlanRequest { name }).await?.into_inner())
+    Ok(client.plans().get_plan(pb::GetPlanRequest { name, ..Default::default() }).await?.into_inner())
 }
 
 async fn execute(

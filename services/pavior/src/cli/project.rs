@@ -1,12 +1,16 @@
 //! Commands about projects.
 
+use std::collections::BTreeMap;
+
 use pavior_proto::pavior::platform::v1 as platform;
 use pavior_proto::pavior::provisioning::v1 as pb;
 
-use super::args::{ListArgs, ProjectCommand};
+use super::args::{ListArgs, ProjectChange, ProjectCommand, RequestArgs};
 use super::client::Client;
+use super::failure::wrong_usage;
 use super::output::{self, Printer};
 use super::page::list_all;
+use super::retry::Patience;
 use super::{environment, operation};
 
 /// Lists projects.
@@ -38,9 +42,60 @@ pub(super) async fn project(
     match command {
         ProjectCommand::Create(asked) => operation::execute(client, printer, asked).await,
         ProjectCommand::Delete(asked) => operation::execute(client, printer, asked).await,
+        ProjectCommand::Update { change, request } => update(client, printer, change, &request).await,
         ProjectCommand::List(list) => projects(client, printer, &list).await,
         ProjectCommand::Show { project } => show_project(client, printer, &project).await,
     }
+}
+
+/// Changes what is said about a project. Labels are changed one by one, whatever others do to the rest.
+async fn update(
+    client: &Client,
+    printer: Printer,
+    change: ProjectChange,
+    request: &RequestArgs,
+) -> anyhow::Result<()> {
+    let ProjectChange { project, display_name, labels, unset } = change;
+    let mut project = pb::Project { name: client.full_name(&project, &["projects"])?, ..Default::default() };
+    let mut paths = Vec::new();
+    if let Some(display_name) = display_name {
+        project.display_name = display_name;
+        paths.push("display_name".to_owned());
+    }
+    for label in &labels {
+        let (key, value) = label
+            .split_once('=')
+            .ok_or_else(|| wrong_usage(format!("--label {label}: is not of the form KEY=VALUE")))?;
+        project.labels.insert(key.to_owned(), value.to_owned());
+    }
+    if let Some(both) = unset.iter().find(|key| project.labels.contains_key(*key)) {
+        return Err(wrong_usage(format!("--unset-label {both}: the same label is set by --label")));
+    }
+    let keys = project.labels.keys().chain(&unset);
+    paths.extend(keys.map(|key| format!("labels.`{}`", key.replace('`', "``"))));
+    // Without a path, every field that is set would be meant.
+    if paths.is_empty() {
+        return Err(wrong_usage("nothing is to be changed: give --display-name, --label or --unset-label"));
+    }
+    let request = pb::UpdateProjectRequest {
+        project: Some(project),
+        update_mask: Some(prost_types::FieldMask { paths }),
+        request_id: request.id(),
+        validate_only: false,
+    };
+    // The request has an id: made again, it has the first answer.
+    let call = || async { client.projects().update_project(request.clone()).await };
+    let project = Patience::new().call(call).await?.into_inner();
+    let labels: BTreeMap<_, _> = project.labels.iter().collect();
+    let labels: Vec<String> = labels.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    printer.one(
+        &project,
+        &[
+            ("project", project.name.clone()),
+            ("display name", project.display_name.clone()),
+            ("labels", labels.join("\n")),
+        ],
+    )
 }
 
 async fn show_project(client: &Client, printer: Printer, project: &str) -> anyhow::Result<()> {

@@ -37,7 +37,7 @@ pub(super) async fn template(client: &Client, name: &str) -> anyhow::Result<Opti
 
 /// A published version, if there is one of the name.
 pub(super) async fn version(client: &Client, name: &str) -> anyhow::Result<Option<catalog::TemplateVersion>> {
-    let request = catalog::GetTemplateVersionRequest { name: name.to_owned() };
+    let request = catalog::GetTemplateVersionRequest { name: name.to_owned(), ..Default::default() };
     found(client.templates().get_template_version(request).await)
 }
 

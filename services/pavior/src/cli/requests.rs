@@ -10,7 +10,8 @@ use pavior_rpc::convert;
 use tonic::{Response, Status};
 
 use super::args::{
-    DeploySpec, EnvChange, EnvRemoval, EnvSpec, ProjectRemoval, ProjectSpec, PromoteSpec, RunSpec,
+    DeploySpec, EnvChange, EnvRemoval, EnvSpec, OrphanRemoval, ProjectRemoval, ProjectSpec, PromoteSpec,
+    RunSpec,
 };
 use super::client::{Client, request_id};
 use super::exit::Exit;
@@ -57,6 +58,7 @@ pub(super) async fn send(client: &Client, request: Request) -> Result<Response<O
         Request::RunPipeline(request) => client.pipelines().run_pipeline(request).await,
         Request::CreateDeployment(request) => deployments.create_deployment(request).await,
         Request::PromoteDeployment(request) => deployments.promote_deployment(request).await,
+        Request::DeleteOrphan(request) => projects.delete_orphan(request).await,
     }
 }
 
@@ -142,7 +144,10 @@ impl Intent for EnvChange {
             paths.push("display_name");
         }
         if !(self.parameters.is_empty() && self.unset.is_empty()) {
-            let current = client.projects().get_environment(pb::GetEnvironmentRequest { name }).await?;
+            let current = client
+                .projects()
+                .get_environment(pb::GetEnvironmentRequest { name, ..Default::default() })
+                .await?;
             let current = current.into_inner();
             let merged = parameters::changed(current.parameters.as_ref(), &self.parameters, &self.unset)?;
             environment.parameters = Some(merged);
@@ -170,6 +175,20 @@ impl Intent for EnvRemoval {
         let (request_id, validate_only) = purpose.fields();
         Ok(Request::DeleteEnvironment(pb::DeleteEnvironmentRequest {
             name: client.full_name(&self.environment, ENVIRONMENT)?,
+            request_id,
+            validate_only,
+            ..Default::default()
+        }))
+    }
+}
+
+impl Intent for OrphanRemoval {
+    async fn request(&self, client: &Client, purpose: &Purpose) -> anyhow::Result<Request> {
+        let (request_id, validate_only) = purpose.fields();
+        Ok(Request::DeleteOrphan(pb::DeleteOrphanRequest {
+            parent: client.organization()?,
+            driver_id: self.driver.clone(),
+            external_id: self.external_id.clone(),
             request_id,
             validate_only,
             ..Default::default()
@@ -236,7 +255,7 @@ impl Intent for PromoteSpec {
 
 /// The one deployment that runs in an environment, by resource name.
 pub(crate) async fn running_deployment(client: &Client, environment: &str) -> anyhow::Result<String> {
-    let request = pb::GetEnvironmentRequest { name: environment.to_owned() };
+    let request = pb::GetEnvironmentRequest { name: environment.to_owned(), ..Default::default() };
     let running = client.projects().get_environment(request).await?.into_inner().active_deployments;
     match running.as_slice() {
         [only] => Ok(only.clone()),

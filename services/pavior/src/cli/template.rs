@@ -55,7 +55,7 @@ async fn templates(client: &Client, printer: Printer, list: &ListArgs) -> anyhow
 async fn show(client: &Client, printer: Printer, name: String) -> anyhow::Result<()> {
     let version = client
         .templates()
-        .get_template_version(catalog::GetTemplateVersionRequest { name })
+        .get_template_version(catalog::GetTemplateVersionRequest { name, ..Default::default() })
         .await?
         .into_inner();
     printer.one(

@@ -101,8 +101,11 @@ async fn fetch_environment(
     environment: &str,
 ) -> anyhow::Result<String> {
     let name = format!("{PROJECT}/environments/{environment}");
-    let environment =
-        client.projects().get_environment(pb::GetEnvironmentRequest { name }).await?.into_inner();
+    let environment = client
+        .projects()
+        .get_environment(pb::GetEnvironmentRequest { name, ..Default::default() })
+        .await?
+        .into_inner();
     let endpoint = environment.endpoints.first();
     let url = &endpoint.with_context(|| format!("`{}` has no address", environment.name))?.url;
     narrator.fact("GET", url);

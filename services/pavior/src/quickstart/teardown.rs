@@ -35,7 +35,11 @@ pub(crate) async fn run(narrator: &mut Narrator, people: &Personas, directory: &
     for endpoint in environments.iter().flat_map(|environment| &environment.endpoints) {
         ensure!(http.get(&endpoint.url).send().await.is_err(), "`{}` still answers", endpoint.url);
     }
-    let gone = people.pia.projects().get_project(pb::GetProjectRequest { name: PROJECT.to_owned() }).await;
+    let gone = people
+        .pia
+        .projects()
+        .get_project(pb::GetProjectRequest { name: PROJECT.to_owned(), ..Default::default() })
+        .await;
     ensure!(gone.is_err_and(|s| s.code() == tonic::Code::NotFound), "the project is still known");
     for left in ["repositories", "databases", "workloads"] {
         let path = serve::drivers_directory(directory).join(left);

@@ -335,22 +335,22 @@ fn detail(role: Role, apart: &Apart) -> Value {
 }
 
 fn log_detail(found: &LogFinding) -> Value {
-    let LogFinding { log, waiting, damage, set_back, missing, clashing } = found;
+    let LogFinding { log, waiting, damage, rollback, missing, conflicting } = found;
     let mut detail = json!({ "database": "audit", "log": log, "waiting": waiting });
     if let Some(damage) = damage {
         detail["damage"] = damage.as_str().into();
     }
-    if let Some(set_back) = set_back {
-        detail["has"] = set_back.has.into();
-        detail["signed"] = set_back.signed.into();
-        detail["forked"] = set_back.forked.into();
+    if let Some(rollback) = rollback {
+        detail["has"] = rollback.has.into();
+        detail["signed"] = rollback.signed.into();
+        detail["forked"] = rollback.forked.into();
     }
     if let Some(Missing { records, bytes }) = missing {
         detail["missing"] = (*records).into();
         detail["missingBytes"] = (*bytes).into();
     }
-    if *clashing > 0 {
-        detail["clashing"] = (*clashing).into();
+    if *conflicting > 0 {
+        detail["clashing"] = (*conflicting).into();
     }
     detail
 }

@@ -21,11 +21,6 @@ use crate::domain::annotation::MAX_QUORUM;
 use crate::domain::approval::{ApprovalFields, CastVote, Choice, Requirement, State, Vote};
 use crate::error::Error;
 
-/// Most approvals in one batch.
-const MAX_BATCH: usize = 1_000;
-/// Longest reason, in bytes.
-const MAX_REASON: usize = 4_000;
-
 impl Wire for ApprovalFields {
     type Message = pb::Approval;
 
@@ -186,18 +181,6 @@ fn requirements(
     requirements
 }
 
-/// Checks the reason of a vote or a cancellation.
-fn check_reason(reason: &str) -> Result<(), Problem> {
-    if reason.len() > MAX_REASON {
-        return Err(Problem::invalid_field(
-            "reason",
-            Fault::TooLong,
-            format!("is longer than {MAX_REASON} bytes"),
-        ));
-    }
-    Ok(())
-}
-
 /// An approval as of `now`: one that is due is expired, even if that is not written yet.
 fn encode_at(stored: &Stored<ApprovalFields>, now: OffsetDateTime) -> pb::Approval {
     let mut message = ApprovalFields::encode(stored);
@@ -227,10 +210,6 @@ impl Api {
         let found = async {
             let action = decision_pb::BatchGetApprovalsRequest::ACTION;
             parent::<ApprovalFields>(&permit, "parent", &request.parent, false, action)?;
-            if request.names.len() > MAX_BATCH {
-                let text = format!("has more than {MAX_BATCH} elements");
-                return Err(Problem::invalid_field("names", Fault::Pattern, text).into());
-            }
             let mut ids = Vec::with_capacity(request.names.len());
             for full in &request.names {
                 match name::<ApprovalFields>(&permit, "names", full, action) {
@@ -259,12 +238,12 @@ impl Api {
         let kernel = self.app.kernel();
         let listed = async {
             let parent = parent::<ApprovalFields>(&permit, "parent", &request.parent, false, List::ACTION)?;
-            let page = open_page(kernel, &request)?;
+            let page = open_page(&kernel.tokens, &request)?;
             let query = list_query(&request, parent, &page)?;
-            let (found, positions) = self.app.list_approvals(&permit, &query).await?;
+            let (found, positions, total) = self.app.list_approvals(&permit, &query).await?;
             let now = kernel.clock.now();
             let rows = found.iter().map(|stored| encode_at(stored, now)).zip(positions).collect();
-            Ok::<_, Error>(close::<List>(kernel, &page, rows))
+            Ok::<_, Error>(close::<List>(kernel, &page, rows, total)?)
         };
         respond(listed.await)
     }
@@ -286,7 +265,6 @@ impl Api {
     }
 
     async fn cast(&self, context: ChangeContext, full: String, request: VoteRequest) -> Answer<pb::Approval> {
-        check_reason(&request.reason)?;
         let voted = once(&self.app, &context, async {
             let id = name::<ApprovalFields>(&context.permit, "name", &full, context.action)?.id;
             self.app.vote(&context, ApprovalFields::encode, VoteRequest { id, ..request }).await
@@ -312,7 +290,6 @@ impl Api {
         request: Request<decision_pb::CancelApprovalRequest>,
     ) -> Answer<pb::Approval> {
         let (permit, request) = read_request(request)?;
-        check_reason(&request.reason)?;
         let context = ChangeContext::of(&permit, &request);
         let cancelled = async {
             let named = name::<ApprovalFields>(&permit, "name", &request.name, context.action)?;

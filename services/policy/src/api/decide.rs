@@ -230,22 +230,16 @@ fn context(wire: decision_pb::DecisionContext, organization: &str, violations: &
         moves_owner,
     } = wire;
     let new_owner = group(&new_owner, organization, "context.new_owner", violations);
-    let mut count = |field: &str, value: i32| {
-        if value < 0 {
-            violations.add(format!("context.{field}"), Fault::OutOfRange, "must not be negative");
-        }
-        i64::from(value)
-    };
     let (template, template_version) = template(&template_version);
     Context {
         environment_class_id: filled(&environment_class),
         template,
         template_version,
         parameters: parameters.map(visible).unwrap_or_default(),
-        create_count: count("create_count", create_count),
-        update_count: count("update_count", update_count),
-        replace_count: count("replace_count", replace_count),
-        delete_count: count("delete_count", delete_count),
+        create_count: create_count.into(),
+        update_count: update_count.into(),
+        replace_count: replace_count.into(),
+        delete_count: delete_count.into(),
         resource_types: resource_types.into_iter().collect(),
         new_owner,
         moves_owner,

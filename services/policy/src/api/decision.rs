@@ -138,12 +138,12 @@ impl Api {
             {
                 parse(&permit, "parent", &request.parent, "organizations/{organization}", List::ACTION)?;
             }
-            let page = open_page(kernel, &request)?;
+            let page = open_page(&kernel.tokens, &request)?;
             let query = list_query(&request, Some(String::new()), &page)?;
             let listing = crud::list::<DecisionFields>(&self.app, &permit, &query).await?;
             let rows =
                 listing.rows.iter().map(|row| self.encode_recorded(row)).zip(listing.positions).collect();
-            Ok::<_, ResourceError>(close::<List>(kernel, &page, rows))
+            close::<List>(kernel, &page, rows, listing.total)
         };
         respond(listed.await)
     }

@@ -1,19 +1,15 @@
 //! `pavior.policy.internal.v1.DecisionService`.
 
 use pavior_auth::permit;
-use pavior_core::Fault;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::internal::v1::decision_service_server::DecisionService;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_resource::{Answer, respond};
-use pavior_rpc::Problem;
+use pavior_rpc::{Problem, validate};
 use tonic::{Request, Response};
 
 use super::{Api, decide, decision};
 use crate::app::decision::ActionSelection;
-
-/// Most requests in one batch.
-const MAX_BATCH: usize = 100;
 
 #[tonic::async_trait]
 impl DecisionService for Api {
@@ -28,15 +24,9 @@ impl DecisionService for Api {
         request: Request<decision_pb::BatchDecideRequest>,
     ) -> Answer<decision_pb::BatchDecideResponse> {
         permit(&request)?;
-        let requests = request.into_inner().requests;
-        if requests.is_empty() || requests.len() > MAX_BATCH {
-            return Err(Problem::invalid_field(
-                "requests",
-                Fault::TooMany,
-                format!("must have 1 to {MAX_BATCH} elements"),
-            )
-            .into());
-        }
+        let request = request.into_inner();
+        validate::request(&request)?;
+        let requests = request.requests;
         let mut decoded = Vec::with_capacity(requests.len());
         for (at, request) in requests.into_iter().enumerate() {
             decoded.push(decide::decision_request(request, &format!("requests[{at}]"))?);

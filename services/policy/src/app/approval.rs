@@ -123,16 +123,16 @@ impl App {
         ids.iter().map(one).collect()
     }
 
-    /// Reads a page of approvals with their positions.
+    /// Reads a page of approvals with their positions, and how many there are on all pages when that was asked.
     pub(crate) async fn list_approvals(
         &self,
         permit: &Permit,
         query: &ListQuery,
-    ) -> Result<(Vec<Approval>, Vec<Json>), Error> {
+    ) -> Result<(Vec<Approval>, Vec<Json>, Option<u64>), Error> {
         self.expire_before_read(permit.organization()).await?;
         let listing = crud::list::<ApprovalFields>(self, permit, query).await?;
         let rows = store::with_votes(self.kernel.store.read(), permit, listing.rows).await?;
-        Ok((rows, listing.positions))
+        Ok((rows, listing.positions, listing.total))
     }
 
     /// Creates an approval; returns the existing one if the operation already has one for the same plan.

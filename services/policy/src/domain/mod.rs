@@ -11,7 +11,6 @@ pub mod engine;
 pub mod entities;
 pub mod input;
 pub mod lexer;
-mod limits;
 pub mod message;
 pub mod policy;
 pub mod policy_binding;

@@ -1,10 +1,7 @@
 //! Policies: a Cedar text with its type.
 
-use pavior_core::Fault;
-use pavior_core::resource::{Fields, MAX_DISPLAY_NAME, Violations, line, paragraph};
+use pavior_core::resource::Fields;
 use serde_json::{Value as Json, json};
-
-use super::limits::MAX_DESCRIPTION;
 
 /// The type of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,16 +59,6 @@ impl Fields for PolicyFields {
 
     fn name(&self, organization: &str, id: &str) -> String {
         policy_name(organization, id)
-    }
-
-    fn check(&self, _organization: &str, _id: &str) -> Violations {
-        let mut violations = Violations::new();
-        line(&mut violations, "display_name", &self.display_name, MAX_DISPLAY_NAME);
-        paragraph(&mut violations, "description", &self.description, MAX_DESCRIPTION);
-        if self.source.is_empty() {
-            violations.add("source", Fault::Required, "must not be empty");
-        }
-        violations
     }
 
     fn snapshot(&self) -> Json {

@@ -1,12 +1,7 @@
 //! Policy bindings: where a policy is in force, and how.
 
-use pavior_core::resource::{Fields, Violations};
+use pavior_core::resource::Fields;
 use serde_json::{Value as Json, json};
-
-use super::limits::at_most;
-
-/// Most projects, and most environment classes, of a policy binding.
-const MAX_SCOPES: usize = 1_000;
 
 /// The mode of enforcement, from the weakest to the strongest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,13 +54,6 @@ impl Fields for PolicyBindingFields {
 
     fn name(&self, organization: &str, id: &str) -> String {
         policy_binding_name(organization, id)
-    }
-
-    fn check(&self, _organization: &str, _id: &str) -> Violations {
-        let mut violations = Violations::new();
-        at_most(&mut violations, "projects", &self.projects, MAX_SCOPES);
-        at_most(&mut violations, "environment_class_ids", &self.environment_class_ids, MAX_SCOPES);
-        violations
     }
 
     fn snapshot(&self) -> Json {

@@ -1,14 +1,9 @@
 //! Roles: named sets of actions.
 
-use pavior_core::Fault;
-use pavior_core::resource::{Fields, MAX_DISPLAY_NAME, Violations, line, paragraph};
+use pavior_core::resource::Fields;
 use serde_json::{Value as Json, json};
 
 use super::action::Pattern;
-use super::limits::{MAX_DESCRIPTION, at_most};
-
-/// Most actions of a role.
-const MAX_ACTIONS: usize = 200;
 
 /// The fields of a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,17 +27,6 @@ impl Fields for RoleFields {
 
     fn name(&self, organization: &str, id: &str) -> String {
         role_name(organization, id)
-    }
-
-    fn check(&self, _organization: &str, _id: &str) -> Violations {
-        let mut violations = Violations::new();
-        line(&mut violations, "display_name", &self.display_name, MAX_DISPLAY_NAME);
-        paragraph(&mut violations, "description", &self.description, MAX_DESCRIPTION);
-        if self.actions.is_empty() {
-            violations.add("actions", Fault::Required, "must name at least one action");
-        }
-        at_most(&mut violations, "actions", &self.actions, MAX_ACTIONS);
-        violations
     }
 
     fn snapshot(&self) -> Json {

@@ -2,16 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use pavior_core::Fault;
 use pavior_core::principal::EVERYONE;
-use pavior_core::resource::{Fields, Violations};
+use pavior_core::resource::Fields;
 use serde_json::{Value as Json, json};
 
 use super::input::Input;
-use super::limits::at_most;
-
-/// Most members of a role binding.
-const MAX_MEMBERS: usize = 1_000;
 
 /// The fields of a role binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,15 +32,6 @@ impl Fields for RoleBindingFields {
 
     fn name(&self, organization: &str, id: &str) -> String {
         role_binding_name(organization, id)
-    }
-
-    fn check(&self, _organization: &str, _id: &str) -> Violations {
-        let mut violations = Violations::new();
-        if self.members.is_empty() {
-            violations.add("members", Fault::Required, "must name at least one member");
-        }
-        at_most(&mut violations, "members", &self.members, MAX_MEMBERS);
-        violations
     }
 
     fn snapshot(&self) -> Json {

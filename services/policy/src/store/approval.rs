@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pavior_auth::Permit;
-use pavior_resource::{Key, Rows, Stored, Table, confined, stored_time};
+use pavior_resource::{Key, Rows, Stored, Table, confined, row, stored, stored_time};
 use pavior_store::filter::FieldMap;
 use pavior_store::{StoreError, micros};
 use sea_orm::ActiveValue::Set;
@@ -59,50 +59,46 @@ impl Table for ApprovalFields {
 
     /// Without the votes, which have a table of their own, see [`with_votes`].
     fn read(row: row::Model) -> Result<Stored<Self>, StoreError> {
-        let row::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time,
-            update_time,
-            state,
-            requester,
-            on_behalf_of,
-            author,
-            action,
-            resource,
-            operation,
-            plan,
-            plan_digest,
-            summary,
-            requirements,
-            expire_time,
-            end_reason,
-        } = row;
-        let requirements: Vec<RequirementColumn> = from_json(&requirements, "requirements")?;
-        let fields = Self {
-            state: state.into(),
-            requester,
-            on_behalf_of,
-            author,
-            action,
-            resource,
-            operation,
-            plan,
-            plan_digest,
-            summary,
-            requirements: requirements.into_iter().map(Requirement::from).collect(),
-            votes: Vec::new(),
-            expire_time: stored_time(expire_time)?,
-            end_reason,
-        };
-        let (create_time, update_time) = (stored_time(create_time)?, stored_time(update_time)?);
-        Ok(Stored { uid, organization, id, revision, create_time, update_time, fields })
+        stored!(
+            row,
+            row::Model {
+                state,
+                requester,
+                on_behalf_of,
+                author,
+                action,
+                resource,
+                operation,
+                plan,
+                plan_digest,
+                summary,
+                requirements,
+                expire_time,
+                end_reason
+            },
+            {
+                let requirements: Vec<RequirementColumn> = from_json(&requirements, "requirements")?;
+                Self {
+                    state: state.into(),
+                    requester,
+                    on_behalf_of,
+                    author,
+                    action,
+                    resource,
+                    operation,
+                    plan,
+                    plan_digest,
+                    summary,
+                    requirements: requirements.into_iter().map(Requirement::from).collect(),
+                    votes: Vec::new(),
+                    expire_time: stored_time(expire_time)?,
+                    end_reason,
+                }
+            }
+        )
     }
 
     fn write(stored: &Stored<Self>) -> row::Model {
-        let Stored { uid, organization, id, revision, create_time, update_time, fields } = stored.clone();
         let Self {
             state,
             requester,
@@ -118,30 +114,27 @@ impl Table for ApprovalFields {
             votes: _,
             expire_time,
             end_reason,
-        } = fields;
+        } = stored.fields.clone();
         let requirements: Vec<RequirementColumn> =
             requirements.into_iter().map(RequirementColumn::from).collect();
-        row::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time: micros(create_time),
-            update_time: micros(update_time),
-            state: state.into(),
-            requester,
-            on_behalf_of,
-            author,
-            action,
-            resource,
-            operation,
-            plan,
-            plan_digest,
-            summary,
-            requirements: to_json(&requirements),
-            expire_time: micros(expire_time),
-            end_reason,
-        }
+        row!(
+            stored,
+            row::Model {
+                state: state.into(),
+                requester,
+                on_behalf_of,
+                author,
+                action,
+                resource,
+                operation,
+                plan,
+                plan_digest,
+                summary,
+                requirements: to_json(&requirements),
+                expire_time: micros(expire_time),
+                end_reason,
+            }
+        )
     }
 }
 

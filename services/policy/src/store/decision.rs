@@ -1,6 +1,6 @@
 //! The table of decisions.
 
-use pavior_resource::{Key, Stored, Table, stored_time};
+use pavior_resource::{Key, Stored, Table, row, stored, stored_time};
 use pavior_store::filter::FieldMap;
 use pavior_store::{StoreError, micros};
 use sea_orm::sea_query::{Expr, ExprTrait as _};
@@ -75,55 +75,51 @@ impl Table for DecisionFields {
     }
 
     fn read(row: row::Model) -> Result<Stored<Self>, StoreError> {
-        let row::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time,
-            update_time,
-            principal,
-            on_behalf_of,
-            action,
-            resource,
-            stage,
-            effect,
-            reasons,
-            warnings,
-            shadow,
-            requirements,
-            granting_roles,
-            policy_error,
-            input_digest,
-            plan_digest,
-            policies_digest,
-            directory_version,
-        } = row;
-        let requirements: Vec<RequirementColumn> = from_json(&requirements, "requirements")?;
-        let fields = Self {
-            principal,
-            on_behalf_of,
-            action,
-            resource,
-            stage: stage.into(),
-            effect: effect.into(),
-            reasons: reasons_from_json(&reasons, "reasons")?,
-            warnings: reasons_from_json(&warnings, "warnings")?,
-            shadow: reasons_from_json(&shadow, "shadow")?,
-            requirements: requirements.into_iter().map(Requirement::from).collect(),
-            granting_roles: from_json(&granting_roles, "granting_roles")?,
-            policy_error,
-            input_digest,
-            plan_digest,
-            policies_digest,
-            directory_version,
-        };
-        let (create_time, update_time) = (stored_time(create_time)?, stored_time(update_time)?);
-        Ok(Stored { uid, organization, id, revision, create_time, update_time, fields })
+        stored!(
+            row,
+            row::Model {
+                principal,
+                on_behalf_of,
+                action,
+                resource,
+                stage,
+                effect,
+                reasons,
+                warnings,
+                shadow,
+                requirements,
+                granting_roles,
+                policy_error,
+                input_digest,
+                plan_digest,
+                policies_digest,
+                directory_version
+            },
+            {
+                let requirements: Vec<RequirementColumn> = from_json(&requirements, "requirements")?;
+                Self {
+                    principal,
+                    on_behalf_of,
+                    action,
+                    resource,
+                    stage: stage.into(),
+                    effect: effect.into(),
+                    reasons: reasons_from_json(&reasons, "reasons")?,
+                    warnings: reasons_from_json(&warnings, "warnings")?,
+                    shadow: reasons_from_json(&shadow, "shadow")?,
+                    requirements: requirements.into_iter().map(Requirement::from).collect(),
+                    granting_roles: from_json(&granting_roles, "granting_roles")?,
+                    policy_error,
+                    input_digest,
+                    plan_digest,
+                    policies_digest,
+                    directory_version,
+                }
+            }
+        )
     }
 
     fn write(stored: &Stored<Self>) -> row::Model {
-        let Stored { uid, organization, id, revision, create_time, update_time, fields } = stored.clone();
         let Self {
             principal,
             on_behalf_of,
@@ -141,33 +137,30 @@ impl Table for DecisionFields {
             plan_digest,
             policies_digest,
             directory_version,
-        } = fields;
+        } = stored.fields.clone();
         let requirements: Vec<RequirementColumn> =
             requirements.into_iter().map(RequirementColumn::from).collect();
-        row::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time: micros(create_time),
-            update_time: micros(update_time),
-            principal,
-            on_behalf_of,
-            action,
-            resource,
-            stage: stage.into(),
-            effect: effect.into(),
-            reasons: reasons_to_json(&reasons),
-            warnings: reasons_to_json(&warnings),
-            shadow: reasons_to_json(&shadow),
-            requirements: to_json(&requirements),
-            granting_roles: to_json(&granting_roles),
-            policy_error,
-            input_digest,
-            plan_digest,
-            policies_digest,
-            directory_version,
-        }
+        row!(
+            stored,
+            row::Model {
+                principal,
+                on_behalf_of,
+                action,
+                resource,
+                stage: stage.into(),
+                effect: effect.into(),
+                reasons: reasons_to_json(&reasons),
+                warnings: reasons_to_json(&warnings),
+                shadow: reasons_to_json(&shadow),
+                requirements: to_json(&requirements),
+                granting_roles: to_json(&granting_roles),
+                policy_error,
+                input_digest,
+                plan_digest,
+                policies_digest,
+                directory_version,
+            }
+        )
     }
 }
 

@@ -1,10 +1,10 @@
 //! The table of policy bindings.
 
 use pavior_auth::Permit;
-use pavior_resource::crud::LOOK_FOR;
-use pavior_resource::{Stored, Table, stored_time};
+use pavior_resource::{Stored, Table};
+use pavior_resource::{crud::LOOK_FOR, row, stored};
+use pavior_store::StoreError;
 use pavior_store::filter::FieldMap;
-use pavior_store::{StoreError, micros};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
@@ -18,46 +18,31 @@ impl Table for PolicyBindingFields {
     type Entity = row::Entity;
 
     fn write(stored: &Stored<Self>) -> row::Model {
-        let Stored { uid, organization, id, revision, create_time, update_time, fields } = stored;
-        let Self { policy, projects, environment_class_ids, mode, text_revision } = fields;
-        row::Model {
-            uid: *uid,
-            organization: organization.clone(),
-            id: id.clone(),
-            revision: *revision,
-            create_time: micros(*create_time),
-            update_time: micros(*update_time),
-            policy: policy_name(organization, policy),
-            projects: to_json(projects),
-            environment_class_ids: to_json(environment_class_ids),
-            mode: (*mode).into(),
-            text_revision: *text_revision,
-        }
+        let Self { policy, projects, environment_class_ids, mode, text_revision } = &stored.fields;
+        row!(
+            stored,
+            row::Model {
+                policy: policy_name(&stored.organization, policy),
+                projects: to_json(projects),
+                environment_class_ids: to_json(environment_class_ids),
+                mode: (*mode).into(),
+                text_revision: *text_revision,
+            }
+        )
     }
 
     fn read(row: row::Model) -> Result<Stored<Self>, StoreError> {
-        let row::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time,
-            update_time,
-            policy,
-            projects,
-            environment_class_ids,
-            mode,
-            text_revision,
-        } = row;
-        let fields = Self {
-            policy: last(&policy),
-            projects: from_json(&projects, "projects")?,
-            environment_class_ids: from_json(&environment_class_ids, "environment_class_ids")?,
-            mode: mode.into(),
-            text_revision,
-        };
-        let (create_time, update_time) = (stored_time(create_time)?, stored_time(update_time)?);
-        Ok(Stored { uid, organization, id, revision, create_time, update_time, fields })
+        stored!(
+            row,
+            row::Model { policy, projects, environment_class_ids, mode, text_revision },
+            Self {
+                policy: last(&policy),
+                projects: from_json(&projects, "projects")?,
+                environment_class_ids: from_json(&environment_class_ids, "environment_class_ids")?,
+                mode: mode.into(),
+                text_revision,
+            }
+        )
     }
 
     fn filter_fields(fields: FieldMap) -> FieldMap {

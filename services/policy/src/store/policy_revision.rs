@@ -1,9 +1,9 @@
 //! The table of policy revisions.
 
 use pavior_auth::Permit;
-use pavior_resource::{Key, Stored, Table, stored_time};
+use pavior_resource::{Key, Stored, Table, row, stored};
+use pavior_store::StoreError;
 use pavior_store::filter::FieldMap;
-use pavior_store::{StoreError, micros};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
@@ -31,40 +31,16 @@ impl Table for PolicyRevisionFields {
     }
 
     fn read(row: row::Model) -> Result<Stored<Self>, StoreError> {
-        let row::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time,
-            update_time,
-            policy,
-            policy_type,
-            source,
-            digest,
-            author,
-        } = row;
-        let fields = Self { policy, kind: policy_type.into(), source, digest, author };
-        let (create_time, update_time) = (stored_time(create_time)?, stored_time(update_time)?);
-        Ok(Stored { uid, organization, id, revision, create_time, update_time, fields })
+        stored!(
+            row,
+            row::Model { policy, policy_type, source, digest, author },
+            Self { policy, kind: policy_type.into(), source, digest, author }
+        )
     }
 
     fn write(stored: &Stored<Self>) -> row::Model {
-        let Stored { uid, organization, id, revision, create_time, update_time, fields } = stored.clone();
-        let Self { policy, kind, source, digest, author } = fields;
-        row::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time: micros(create_time),
-            update_time: micros(update_time),
-            policy,
-            policy_type: kind.into(),
-            source,
-            digest,
-            author,
-        }
+        let Self { policy, kind, source, digest, author } = stored.fields.clone();
+        row!(stored, row::Model { policy, policy_type: kind.into(), source, digest, author })
     }
 }
 

@@ -1,10 +1,10 @@
 //! The table of role bindings.
 
 use pavior_auth::Permit;
-use pavior_resource::crud::LOOK_FOR;
-use pavior_resource::{Stored, Table, stored_time};
+use pavior_resource::{Stored, Table};
+use pavior_resource::{crud::LOOK_FOR, row, stored};
+use pavior_store::StoreError;
 use pavior_store::filter::FieldMap;
-use pavior_store::{StoreError, micros};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
@@ -18,51 +18,37 @@ impl Table for RoleBindingFields {
     type Entity = row::Entity;
 
     fn write(stored: &Stored<Self>) -> row::Model {
-        let Stored { uid, organization, id, revision, create_time, update_time, fields } = stored;
-        let Self { role, members, project, reach } = fields;
-        let members: Vec<String> = members.iter().map(|member| member.name(organization)).collect();
+        let Self { role, members, project, reach } = &stored.fields;
+        let members: Vec<String> = members.iter().map(|member| member.name(&stored.organization)).collect();
+        let organization = &stored.organization;
         let scope = match project {
             Some(project) => format!("organizations/{organization}/projects/{project}"),
             None => format!("organizations/{organization}"),
         };
-        row::Model {
-            uid: *uid,
-            organization: organization.clone(),
-            id: id.clone(),
-            revision: *revision,
-            create_time: micros(*create_time),
-            update_time: micros(*update_time),
-            role: role_name(organization, role),
-            members: to_json(&members),
-            scope,
-            reach: (*reach).into(),
-        }
+        row!(
+            stored,
+            row::Model {
+                role: role_name(organization, role),
+                members: to_json(&members),
+                scope,
+                reach: (*reach).into(),
+            }
+        )
     }
 
     fn read(row: row::Model) -> Result<Stored<Self>, StoreError> {
-        let row::Model {
-            uid,
-            organization,
-            id,
-            revision,
-            create_time,
-            update_time,
-            role,
-            members,
-            scope,
-            reach,
-        } = row;
-        let members: Vec<String> = from_json(&members, "members")?;
-        let members =
-            members.iter().map(|name| Member::parse(name, &organization).map_err(|_| corrupt("members")));
-        let fields = Self {
-            role: last(&role),
-            members: members.collect::<Result<_, _>>()?,
-            project: scope.contains("/projects/").then(|| last(&scope)),
-            reach: reach.into(),
-        };
-        let (create_time, update_time) = (stored_time(create_time)?, stored_time(update_time)?);
-        Ok(Stored { uid, organization, id, revision, create_time, update_time, fields })
+        let organization = row.organization.clone();
+        stored!(row, row::Model { role, members, scope, reach }, {
+            let members: Vec<String> = from_json(&members, "members")?;
+            let members =
+                members.iter().map(|name| Member::parse(name, &organization).map_err(|_| corrupt("members")));
+            Self {
+                role: last(&role),
+                members: members.collect::<Result<_, _>>()?,
+                project: scope.contains("/projects/").then(|| last(&scope)),
+                reach: reach.into(),
+            }
+        })
     }
 
     fn filter_fields(fields: FieldMap) -> FieldMap {

@@ -37,14 +37,19 @@ fn samples() -> Vec<Sample> {
     ]
 }
 
-/// Some of each resource that has not all of the standard methods.
-async fn existing(f: &mut Fixture) -> Vec<Existing> {
-    let base = format!("{ACME}/policies/base");
-    let changed =
-        json!({ "policy": { "name": base, "source": format!("{NEVER} ") }, "updateMask": "source" });
+/// Makes the next revision of the policy `base`.
+async fn revise(f: &Fixture, source: &str) {
+    let name = format!("{ACME}/policies/base");
+    let changed = json!({ "policy": { "name": name, "source": source }, "updateMask": "source" });
     let update = dynamic::method_of(ROLE, "UpdatePolicy");
     let call = f.call("root", &dynamic::action(&update), changed);
     dynamic::call(f.transport.clone(), &update, call).await.unwrap();
+}
+
+/// Some of each resource that has not all of the standard methods.
+async fn existing(f: &mut Fixture) -> Vec<Existing> {
+    let base = format!("{ACME}/policies/base");
+    revise(f, &format!("{NEVER} ")).await;
     let (mut approvals, mut decisions) = (Vec::new(), Vec::new());
     for digest in ["d1", "d2"] {
         approvals.push(f.ask("alice", digest, 1).await.name);
@@ -143,9 +148,20 @@ async fn every_resource_keeps_to_what_all_resources_do() {
             }
         };
         let audited = || Box::pin(f.audited()) as LocalBoxFuture<'_, _>;
+        let insert = |message: &'static str| {
+            let f = &f;
+            Box::pin(async move {
+                match message {
+                    "Approval" => drop(f.ask("alice", "d3", 1).await),
+                    "PolicyRevision" => revise(f, &format!("{NEVER}  ")).await,
+                    other => panic!("{other}"),
+                }
+            }) as LocalBoxFuture<'_, _>
+        };
         let (insider, outsider) = (ask("root"), ask("other/eve"));
         let (ask, outsider, audited) = (&insider, &outsider, &audited);
-        let subject = Subject { role: ROLE, samples: samples(), existing, ask, outsider, audited };
+        let subject =
+            Subject { role: ROLE, samples: samples(), existing, ask, outsider, insert: &insert, audited };
         conformance::check(&subject).await;
     })
     .await;

@@ -306,6 +306,7 @@ async fn lists_are_paged_filtered_and_ordered() {
                 page_token: token.into(),
                 filter: filter.into(),
                 order_by: order.into(),
+                ..Default::default()
             };
             f.access()
                 .list_roles(f.call("root", "policy.roles.list", request))
@@ -476,7 +477,7 @@ async fn each_text_of_a_policy_is_a_revision_and_can_be_put_back() {
             kept.iter().map(|one| (one.name.rsplit('/').next().unwrap(), one.source.as_str())).collect();
         assert_eq!(told, [("3", FORBID), ("2", other.as_str()), ("1", FORBID)]);
         assert!(kept.iter().all(|one| one.author == format!("{ACME}/users/root")), "{kept:?}");
-        let get = pb::GetPolicyRevisionRequest { name: kept[1].name.clone() };
+        let get = pb::GetPolicyRevisionRequest { name: kept[1].name.clone(), ..Default::default() };
         let call = f.call("root", "policy.policyRevisions.get", get);
         assert_eq!(f.policies().get_policy_revision(call).await.unwrap().into_inner(), kept[1]);
         let error = assert_problem(f.roll_back("p", "9").await, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);

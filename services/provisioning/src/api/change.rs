@@ -81,15 +81,19 @@ impl Change for pb::PromoteDeploymentRequest {
     }
 }
 
+impl Change for pb::DeleteOrphanRequest {
+    async fn hand_on(self, api: &Api, context: &ChangeContext) -> Result<Answer> {
+        validate::request(&self)?;
+        api.app.delete_orphan(context, &self.parent, &self.driver_id, &self.external_id).await
+    }
+}
+
 impl Api {
     /// Answers a request that comes by itself.
     pub(super) async fn change<R: Change>(&self, request: Request<R>) -> Answered<Operation> {
         let (permit, request) = (permit(&request)?, request.into_inner());
         let context = input::context(permit, &request);
-        let answer = match input::check_digest(&context) {
-            Ok(()) => request.hand_on(self, &context).await,
-            Err(error) => Err(error),
-        };
+        let answer = request.hand_on(self, &context).await;
         self.begun(&context, answer).await
     }
 
@@ -101,12 +105,7 @@ impl Api {
         intent: pb::plan::Intent,
     ) -> Result<Answer> {
         let Some(intent) = intent.request else {
-            return Err(Problem::invalid_field(
-                "plan.intent.request",
-                Fault::Required,
-                "must be one of the requests",
-            )
-            .into());
+            return Err(Problem::internal("a plan of nothing").into());
         };
         macro_rules! hand_on {
             ($($kind:ident),+) => {
@@ -123,7 +122,8 @@ impl Api {
             DeleteEnvironment,
             RunPipeline,
             CreateDeployment,
-            PromoteDeployment
+            PromoteDeployment,
+            DeleteOrphan
         )
     }
 

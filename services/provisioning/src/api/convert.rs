@@ -4,25 +4,24 @@ use pavior_proto::pavior::policy::v1::{Decision, Effect};
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_rpc::convert::{from_json, to_money, to_struct, to_timestamp, to_value};
 use pavior_rpc::{ErrorReason, Problem, audit};
-use prost::Message as _;
 use prost_types::Struct;
 use serde_json::Value;
 
 use super::secret::{Apart, apart};
 use crate::app::etag_of;
 use crate::app::pipeline::Pipeline;
-use crate::app::plan::StoredPlan;
+use crate::app::plan::KeptPlan;
 use crate::domain::deployment::{Deployment, DeploymentState};
 use crate::domain::drift::Drift;
 use crate::domain::environment::{Endpoint, Environment, EnvironmentState, EnvironmentView};
 use crate::domain::failure::{FailureCode, StepFailure};
 use crate::domain::names;
+use crate::domain::operation::OperationState;
 use crate::domain::plan::{Action, Artifact, Change, FieldChange, Given, Plan};
 use crate::domain::project::{Project, ProjectState};
 use crate::domain::question::Question;
 use crate::domain::resource::{Resource, ResourceState};
 use crate::domain::run::{Run, RunCause, RunState};
-use crate::error::{Error, Result};
 
 fn structure(value: &Value) -> Option<Struct> {
     to_struct(value).ok()
@@ -228,74 +227,38 @@ pub(crate) fn deployment(row: Deployment) -> pb::Deployment {
     }
 }
 
-fn project_state(state: ProjectState) -> pb::project::State {
-    match state {
-        ProjectState::Creating => pb::project::State::Creating,
-        ProjectState::Active => pb::project::State::Active,
-        ProjectState::Deleting => pb::project::State::Deleting,
-        ProjectState::Stuck => pb::project::State::Stuck,
-    }
+/// Enums of the domain as those of the same names in the API.
+macro_rules! same_names {
+    ($($function:ident: $from:ident => $to:path { $($variant:ident),+ })+) => {
+        $(
+            pub(super) fn $function(value: $from) -> $to {
+                use $to as To;
+                match value {
+                    $($from::$variant => To::$variant),+
+                }
+            }
+        )+
+    };
 }
 
-fn environment_state(state: EnvironmentState) -> pb::environment::State {
-    match state {
-        EnvironmentState::AwaitingApproval => pb::environment::State::AwaitingApproval,
-        EnvironmentState::Creating => pb::environment::State::Creating,
-        EnvironmentState::Active => pb::environment::State::Active,
-        EnvironmentState::Updating => pb::environment::State::Updating,
-        EnvironmentState::Deleting => pb::environment::State::Deleting,
-        EnvironmentState::Stuck => pb::environment::State::Stuck,
+same_names! {
+    project_state: ProjectState => pb::project::State { Creating, Active, Deleting, Stuck }
+    environment_state: EnvironmentState => pb::environment::State {
+        AwaitingApproval, Creating, Active, Updating, Deleting, Stuck
     }
-}
-
-fn resource_state(state: ResourceState) -> pb::resource::State {
-    match state {
-        ResourceState::Creating => pb::resource::State::Creating,
-        ResourceState::Active => pb::resource::State::Active,
-        ResourceState::Updating => pb::resource::State::Updating,
-        ResourceState::Deleting => pb::resource::State::Deleting,
-        ResourceState::Failed => pb::resource::State::Failed,
+    resource_state: ResourceState => pb::resource::State { Creating, Active, Updating, Deleting, Failed }
+    run_state: RunState => pb::run::State { Queued, Running, Succeeded, Failed, Cancelled }
+    deployment_state: DeploymentState => pb::deployment::State { Pending, Active, Superseded, Failed }
+    operation_state: OperationState => pb::operation_metadata::State {
+        Planned, Checking, Denied, AwaitingApproval, Queued, Running, Cancelling, Failing, Compensating, Succeeded,
+        Compensated, Stuck
     }
-}
-
-fn run_state(state: RunState) -> pb::run::State {
-    match state {
-        RunState::Queued => pb::run::State::Queued,
-        RunState::Running => pb::run::State::Running,
-        RunState::Succeeded => pb::run::State::Succeeded,
-        RunState::Failed => pb::run::State::Failed,
-        RunState::Cancelled => pb::run::State::Cancelled,
-    }
-}
-
-fn deployment_state(state: DeploymentState) -> pb::deployment::State {
-    match state {
-        DeploymentState::Pending => pb::deployment::State::Pending,
-        DeploymentState::Active => pb::deployment::State::Active,
-        DeploymentState::Superseded => pb::deployment::State::Superseded,
-        DeploymentState::Failed => pb::deployment::State::Failed,
-    }
-}
-
-/// What happens to a resource.
-pub(crate) fn action(action: Action) -> pb::plan::Action {
-    match action {
-        Action::Noop => pb::plan::Action::Noop,
-        Action::Create => pb::plan::Action::Create,
-        Action::Update => pb::plan::Action::Update,
-        Action::Replace => pb::plan::Action::Replace,
-        Action::Delete => pb::plan::Action::Delete,
-        Action::Run => pb::plan::Action::Run,
-    }
+    action: Action => pb::plan::Action { Noop, Create, Update, Replace, Delete, Run }
 }
 
 /// A plan that was kept.
-pub(crate) fn kept_plan(StoredPlan { plan, intent, .. }: StoredPlan) -> Result<pb::Plan> {
-    let intent = match intent.as_slice() {
-        [] => None,
-        intent => Some(pb::plan::Intent::decode(intent).map_err(|_| Error::Corrupt("an intent".to_owned()))?),
-    };
-    Ok(pb::Plan { intent, ..self::plan(plan) })
+pub(crate) fn kept_plan(KeptPlan { plan, intent, .. }: KeptPlan) -> pb::Plan {
+    pb::Plan { intent, ..self::plan(plan) }
 }
 
 /// A plan that is only looked at.

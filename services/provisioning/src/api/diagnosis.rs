@@ -19,13 +19,15 @@ impl Api {
     ) -> Result<pb::DiagnoseResourcesResponse> {
         validate::request(&request)?;
         let pb::DiagnoseResourcesRequest { parent, page_size, page_token } = &request;
-        let page = Page::open(&self.app.tokens, *page_size, page_token, &["DiagnoseResources", parent])?;
+        let page =
+            Page::open(&self.app.kernel.tokens, *page_size, page_token, &["DiagnoseResources", parent])?;
         let after = page.after.clone().map(serde_json::from_value::<Place>).transpose();
         let after = after.map_err(|_| Error::Corrupt("the place in a page token".to_owned()))?;
         let limit = usize::try_from(page.limit()).unwrap_or(usize::MAX);
         let diagnosis = self.app.diagnose(permit, parent, after.as_ref(), limit).await?;
         let Diagnosis { mut findings, drivers } = diagnosis;
-        let next_page_token = page.close(&self.app.tokens, &mut findings, |finding| json!(finding.place()));
+        let next_page_token =
+            page.close(&self.app.kernel.tokens, &mut findings, |finding| json!(finding.place()));
         Ok(pb::DiagnoseResourcesResponse {
             findings: findings.into_iter().map(finding).collect(),
             next_page_token,

@@ -2,10 +2,9 @@
 
 use pavior_auth::Permit;
 use pavior_core::Fault;
-use pavior_core::digest::is_sha256_digest;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::shape::Request;
-use pavior_rpc::{Problem, Violations, convert, digest, mask};
+use pavior_rpc::{Violations, convert, digest, mask, validate};
 use serde_json::{Value, json};
 
 use super::Api;
@@ -28,15 +27,6 @@ pub(crate) fn context<R: Request>(permit: Permit, request: &R) -> ChangeContext 
         plan_digest: request.plan_digest().to_owned(),
         due: None,
     }
-}
-
-/// Refuses a digest of a plan that no plan can have.
-pub(crate) fn check_digest(context: &ChangeContext) -> Result<()> {
-    if context.plan_digest.is_empty() || is_sha256_digest(&context.plan_digest) {
-        return Ok(());
-    }
-    let why = "must be the digest of a plan: `sha256:` and 64 lower-case hexadecimal digits";
-    Err(Problem::invalid_field("plan_digest", Fault::Pattern, why).into())
 }
 
 fn parameters(value: Option<&prost_types::Struct>) -> Value {
@@ -68,9 +58,8 @@ pub(crate) fn environment(
         pb::environment::Expiration::ExpireTime(time) => violations
             .check("environment.expire_time", Fault::OutOfRange, convert::from_timestamp(time))
             .map(Expiration::At),
-        pb::environment::Expiration::Ttl(ttl) => violations
-            .check("environment.ttl", Fault::OutOfRange, convert::from_duration(ttl))
-            .map(Expiration::After),
+        // One that cannot be read breaks the rules of the field, which are checked already.
+        pb::environment::Expiration::Ttl(ttl) => convert::from_duration(ttl).ok().map(Expiration::After),
     });
     WantedEnvironment {
         display_name: environment.display_name,
@@ -108,6 +97,8 @@ impl Api {
             merged.expiration = patch.expiration;
         }
         let mut violations = Violations::new();
+        // What the mask names can be within the rules, and yet too much together with what is kept.
+        violations.extend_under("environment", validate::violations(&merged)?);
         let wanted = environment(Some(&merged), &mut violations);
         violations.into_result()?;
         self.app.update_environment(context, row, &patch.etag, wanted).await

@@ -1,20 +1,5 @@
 //! The wire side: each method decodes, calls the use case and encodes.
 
-/// Answers a list: checks the request, asks the use case, and encodes each item.
-macro_rules! list {
-    ($app:expr, $list:ident, $permit:expr, $request:ident: $message:ident, $encode:path => $response:ident.$field:ident) => {
-        async {
-            pavior_rpc::validate::request(&$request)?;
-            let pb::$message { parent, page_size, page_token, filter, order_by } = $request;
-            let query = $crate::app::ListQuery { parent, page_size, page_token, filter, order_by };
-            let page = $app.$list($permit, query).await?;
-            let $field = page.items.into_iter().map($encode).collect();
-            Ok(pb::$response { $field, next_page_token: page.next_page_token })
-        }
-        .await
-    };
-}
-
 mod change;
 mod convert;
 mod deployment_service;
@@ -25,18 +10,17 @@ mod operation;
 mod operation_service;
 mod pipeline_service;
 mod plan_service;
+mod project;
 mod project_service;
+mod read;
 mod secret;
 mod status;
 
 use pavior_proto::google::longrunning::Operation;
-use tonic::{Response, Status};
+use pavior_resource::{Answer as Answered, respond};
 
 use crate::app::{Answer, App, ChangeContext};
 use crate::error::Result as AppResult;
-use status::respond;
-
-pub(crate) type Answered<T> = Result<Response<T>, Status>;
 
 /// The services of this crate.
 #[derive(Debug, Clone)]

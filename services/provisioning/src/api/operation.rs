@@ -80,6 +80,7 @@ fn empty(kind: Kind, target: String) -> prost_types::Any {
         }
         Kind::Run => any(&pb::Run::default()),
         Kind::Deploy => any(&pb::Deployment::default()),
+        Kind::DeleteOrphan => any(&()),
     }
 }
 
@@ -146,7 +147,7 @@ fn metadata(view: &OperationView) -> pb::OperationMetadata {
         (None, all) => (steps.iter().filter(over).count() * 100 / all).min(99),
     };
     pb::OperationMetadata {
-        state: state(op.state).into(),
+        state: convert::operation_state(op.state).into(),
         action: op.action.clone(),
         target: op.target.clone(),
         plan: names::plan(&op.organization, &op.plan),
@@ -161,24 +162,6 @@ fn metadata(view: &OperationView) -> pb::OperationMetadata {
         start_time: op.start_time.map(to_timestamp),
         end_time: op.end_time.map(to_timestamp),
         error: op.error.as_ref().filter(|_| op.state != OperationState::Succeeded).map(|_| error(op)),
-    }
-}
-
-fn state(state: OperationState) -> pb::operation_metadata::State {
-    use pb::operation_metadata::State;
-    match state {
-        OperationState::Planned => State::Planned,
-        OperationState::Checking => State::Checking,
-        OperationState::Denied => State::Denied,
-        OperationState::AwaitingApproval => State::AwaitingApproval,
-        OperationState::Queued => State::Queued,
-        OperationState::Running => State::Running,
-        OperationState::Cancelling => State::Cancelling,
-        OperationState::Failing => State::Failing,
-        OperationState::Compensating => State::Compensating,
-        OperationState::Succeeded => State::Succeeded,
-        OperationState::Compensated => State::Compensated,
-        OperationState::Stuck => State::Stuck,
     }
 }
 

@@ -11,8 +11,8 @@ use pavior_rpc::stream::StreamTokens;
 use pavior_rpc::validate;
 use tonic::{Request, Status};
 
-use super::status::{respond, to_status};
-use super::{Answered, Api, input, operation};
+use super::status::to_status;
+use super::{Answered, Api, input, operation, respond};
 use crate::app::Answer;
 
 #[tonic::async_trait]
@@ -25,7 +25,7 @@ impl OperationService for Api {
     ) -> Answered<Self::WatchOperationStream> {
         let (permit, request) = (permit(&request)?, request.into_inner());
         let pb::WatchOperationRequest { name, start } = &request;
-        let tokens = StreamTokens::new(&self.app.tokens, &["WatchOperation", name]);
+        let tokens = StreamTokens::new(&self.app.kernel.tokens, &["WatchOperation", name]);
         let start = tokens.start(start.as_ref())?;
         let watch = self.app.watch_operation(&permit, pb::WatchOperationRequest::ACTION, name, start).await;
         let watched = move |message| operation::watched(&tokens, message);

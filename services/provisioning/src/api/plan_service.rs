@@ -1,28 +1,26 @@
 //! `pavior.provisioning.v1.PlanService`.
 
-use pavior_auth::{Permit, permit};
+use pavior_auth::permit;
 use pavior_proto::google::longrunning::Operation;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::plan_service_server::PlanService;
 use pavior_rpc::{ErrorReason, Problem, validate};
 use tonic::Request;
 
-use super::status::respond;
-use super::{Answered, Api, convert, input};
-use crate::app::{Answer, App, ChangeContext, Goal, ListQuery};
+use super::read::{get, list};
+use super::{Answered, Api, convert, input, respond};
+use crate::app::{Answer, App, ChangeContext, Goal};
 use crate::domain::names;
 use crate::error::Result;
 
 #[tonic::async_trait]
 impl PlanService for Api {
     async fn get_plan(&self, request: Request<pb::GetPlanRequest>) -> Answered<pb::Plan> {
-        let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.app.get_plan(&permit, &request.name).await.and_then(convert::kept_plan))
+        get(&self.app, request, convert::kept_plan).await
     }
 
     async fn list_plans(&self, request: Request<pb::ListPlansRequest>) -> Answered<pb::ListPlansResponse> {
-        let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.plans(&permit, request).await)
+        list(&self.app, request, convert::kept_plan).await
     }
 
     async fn create_plan(&self, request: Request<pb::CreatePlanRequest>) -> Answered<pb::Plan> {
@@ -40,32 +38,23 @@ impl PlanService for Api {
 }
 
 impl Api {
-    async fn plans(&self, permit: &Permit, request: pb::ListPlansRequest) -> Result<pb::ListPlansResponse> {
-        validate::request(&request)?;
-        let pb::ListPlansRequest { parent, page_size, page_token, filter, order_by } = request;
-        let query = ListQuery { parent, page_size, page_token, filter, order_by };
-        let page = self.app.list_plans(permit, query).await?;
-        let plans = page.items.into_iter().map(convert::kept_plan).collect::<Result<_>>()?;
-        Ok(pb::ListPlansResponse { plans, next_page_token: page.next_page_token })
-    }
-
     async fn keep_plan(&self, context: &ChangeContext, request: pb::CreatePlanRequest) -> Result<pb::Plan> {
         validate::request(&request)?;
         let pb::CreatePlanRequest { parent, plan, request_id: _ } = request;
         App::name(&context.permit, context.action, "parent", &parent, names::ORGANIZATION)?;
         if let Some(first) = self.app.planned_before(context).await? {
-            return convert::kept_plan(first);
+            return Ok(convert::kept_plan(first));
         }
         let intent = plan.and_then(|plan| plan.intent).unwrap_or_default();
         let answer = match self.intended(context, Goal::Keep(Box::new(intent.clone())), intent).await {
             Ok(answer) => answer,
             Err(refusal) => match self.app.planned_before(context).await {
-                Ok(Some(first)) => return convert::kept_plan(first),
+                Ok(Some(first)) => return Ok(convert::kept_plan(first)),
                 Ok(None) | Err(_) => return Err(refusal),
             },
         };
         match answer {
-            Answer::Kept(plan) => convert::kept_plan(*plan),
+            Answer::Kept(plan) => Ok(convert::kept_plan(*plan)),
             Answer::Nothing => {
                 let message = "there is nothing to plan: what is to go is not there";
                 Err(Problem::precondition(ErrorReason::InvalidState, message).into())
@@ -78,7 +67,6 @@ impl Api {
 
     async fn execute(&self, context: &ChangeContext, request: &pb::ExecutePlanRequest) -> Result<Answer> {
         validate::request(request)?;
-        input::check_digest(context)?;
         // The first answer, also when the plan has expired since.
         if let Some(answer) = self.app.replayed(context).await? {
             return Ok(answer);

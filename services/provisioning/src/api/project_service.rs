@@ -6,28 +6,28 @@ use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::project_service_server::ProjectService;
 use tonic::Request;
 
-use super::status::respond;
-use super::{Answered, Api, convert};
+use super::read::{get, list};
+use super::{Answered, Api, convert, respond};
 
 #[tonic::async_trait]
 impl ProjectService for Api {
     async fn get_project(&self, request: Request<pb::GetProjectRequest>) -> Answered<pb::Project> {
-        let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.app.get_project(&permit, &request.name).await.map(convert::project))
+        get(&self.app, request, convert::project).await
     }
 
     async fn list_projects(
         &self,
         request: Request<pb::ListProjectsRequest>,
     ) -> Answered<pb::ListProjectsResponse> {
-        let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(
-            list!(self.app, list_projects, &permit, request: ListProjectsRequest, convert::project => ListProjectsResponse.projects),
-        )
+        list(&self.app, request, convert::project).await
     }
 
     async fn create_project(&self, request: Request<pb::CreateProjectRequest>) -> Answered<Operation> {
         self.change(request).await
+    }
+
+    async fn update_project(&self, request: Request<pb::UpdateProjectRequest>) -> Answered<pb::Project> {
+        self.describe_project(request).await
     }
 
     async fn delete_project(&self, request: Request<pb::DeleteProjectRequest>) -> Answered<Operation> {
@@ -38,18 +38,14 @@ impl ProjectService for Api {
         &self,
         request: Request<pb::GetEnvironmentRequest>,
     ) -> Answered<pb::Environment> {
-        let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.app.get_environment(&permit, &request.name).await.map(convert::environment))
+        get(&self.app, request, convert::environment).await
     }
 
     async fn list_environments(
         &self,
         request: Request<pb::ListEnvironmentsRequest>,
     ) -> Answered<pb::ListEnvironmentsResponse> {
-        let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(
-            list!(self.app, list_environments, &permit, request: ListEnvironmentsRequest, convert::environment => ListEnvironmentsResponse.environments),
-        )
+        list(&self.app, request, convert::environment).await
     }
 
     async fn create_environment(
@@ -74,18 +70,14 @@ impl ProjectService for Api {
     }
 
     async fn get_resource(&self, request: Request<pb::GetResourceRequest>) -> Answered<pb::Resource> {
-        let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(self.app.get_resource(&permit, &request.name).await.map(convert::resource))
+        get(&self.app, request, convert::resource).await
     }
 
     async fn list_resources(
         &self,
         request: Request<pb::ListResourcesRequest>,
     ) -> Answered<pb::ListResourcesResponse> {
-        let (permit, request) = (permit(&request)?, request.into_inner());
-        respond(
-            list!(self.app, list_resources, &permit, request: ListResourcesRequest, convert::resource => ListResourcesResponse.resources),
-        )
+        list(&self.app, request, convert::resource).await
     }
 
     async fn diagnose_resources(
@@ -94,5 +86,9 @@ impl ProjectService for Api {
     ) -> Answered<pb::DiagnoseResourcesResponse> {
         let (permit, request) = (permit(&request)?, request.into_inner());
         respond(self.diagnosis(&permit, request).await)
+    }
+
+    async fn delete_orphan(&self, request: Request<pb::DeleteOrphanRequest>) -> Answered<Operation> {
+        self.change(request).await
     }
 }

@@ -87,7 +87,8 @@ impl App {
         self.ask_policy(asking, plan, &questions, &labels).await
     }
 
-    /// The questions with what is recorded now of the things that they are about; none without the project.
+    /// The questions with what is recorded now of the things that they are about; none without the project, unless what
+    /// is removed was left behind by one.
     async fn as_they_are(
         &self,
         permit: &Permit,
@@ -99,14 +100,17 @@ impl App {
             self.db.environments_of_project(permit, &op.project),
         )
         .await;
-        let (Some(project), environments) = (project?, environments?) else { return Ok(None) };
+        let (project, environments) = (project?, environments?);
+        if project.is_none() && op.kind != Kind::DeleteOrphan {
+            return Ok(None);
+        }
         let subjects = questions.iter().map(|question| &question.subject);
         let entities = subjects.filter(|subject| subject.kind == ENTITY).map(|subject| subject.name.as_str());
         let entities = self.entities(permit, entities.collect()).await?;
         for question in &mut questions {
-            refresh(question, &project, &environments, &entities);
+            refresh(question, project.as_ref(), &environments, &entities);
         }
-        Ok(Some((questions, project.labels.clone())))
+        Ok(Some((questions, project.map(|project| project.labels).unwrap_or_default())))
     }
 
     /// The entries of the catalog as they are now, by name; what is gone is not there.
@@ -143,7 +147,7 @@ impl App {
 
 fn refresh(
     question: &mut Question,
-    project: &Project,
+    project: Option<&Project>,
     environments: &[Environment],
     entities: &BTreeMap<String, Subject>,
 ) {
@@ -154,6 +158,7 @@ fn refresh(
         }
         return;
     }
+    let Some(project) = project else { return };
     if !question.new_owner.is_empty() {
         question.new_owner.clone_from(&project.owner);
     }

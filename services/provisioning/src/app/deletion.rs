@@ -1,5 +1,6 @@
 //! Taking down: planned from what is recorded, checked by policy like anything else.
 
+use pavior_resource::check_etag;
 use pavior_rpc::Violations;
 use serde_json::json;
 
@@ -8,7 +9,7 @@ use super::environment::idle;
 use super::facts::{project_subject, seen, touched};
 use super::planning::recorded;
 use super::submit::{Effect, Proposal, Target};
-use super::{Answer, App, ChangeContext, check_etag};
+use super::{Answer, App, ChangeContext, etag_of};
 use crate::domain::plan::{Change, Kind};
 use crate::domain::question::Fate;
 use crate::domain::resource::Resource;
@@ -53,7 +54,7 @@ impl App {
         let Some(row) = self.db.find_environment(&context.permit, name).await? else {
             return self.missing(context, "Environment", name, allow_missing).await;
         };
-        check_etag(etag, row.uid, row.revision)?;
+        check_etag(etag, etag_of(row.uid, row.revision))?;
         idle(&row)?;
         let project = self.db.project(&context.permit, &row.project).await?;
         let rows = self.db.resources_of_project(&context.permit, &row.project).await?;
@@ -86,7 +87,7 @@ impl App {
         let Some(row) = self.db.find_project(&context.permit, name).await? else {
             return self.missing(context, "Project", name, how.allow_missing).await;
         };
-        check_etag(how.etag, row.uid, row.revision)?;
+        check_etag(how.etag, etag_of(row.uid, row.revision))?;
         if !row.operation.is_empty() {
             return Err(Error::Busy { name: row.name, operation: row.operation });
         }

@@ -1,25 +1,25 @@
 //! Deployments: an artifact of a run put into an environment.
 
 use pavior_auth::Permit;
-use pavior_core::Fault;
+use pavior_core::{Fault, ResourceName};
+use pavior_resource::ListQuery;
 use pavior_rpc::{ErrorReason, Problem, Violations};
 use serde_json::{Value, json};
 
-use super::environment::{class_of, costs_of, idle, merged};
+use super::environment::{class_of, idle, merged, section};
 use super::planning::only_workloads_and_drifted;
-use super::submit::{Effect, Proposal, Target};
-use super::{Answer, App, ChangeContext, ListQuery, Listed};
+use super::submit::{Effect, Proposal};
+use super::{Answer, App, ChangeContext, Readable};
 use crate::domain::deployment::Deployment;
 use crate::domain::environment::Environment;
-use crate::domain::facts::Section;
-use crate::domain::names;
+use crate::domain::names::{self, Parent};
 use crate::domain::plan::Kind;
 use crate::domain::question::Fate;
 use crate::domain::run::RunState;
-use crate::domain::scope::EnvironmentScope;
 use crate::domain::template::Wanted;
 use crate::engine::artifact_of_run;
 use crate::error::{Error, Result};
+use crate::store::{Makes, Page};
 
 /// Where the artifact of a deployment comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,25 +37,23 @@ struct Chosen {
     from: String,
 }
 
+impl Readable for Deployment {
+    const PATTERN: &'static str = names::DEPLOYMENT;
+
+    async fn get(app: &App, permit: &Permit, name: &ResourceName) -> Result<Self> {
+        app.db.deployment(permit, name.as_str()).await
+    }
+
+    async fn list(app: &App, permit: &Permit, parent: &Parent, query: &ListQuery) -> Result<Page<Self>> {
+        match parent.one() {
+            Some(environment) => drop(app.db.environment(permit, environment.as_str()).await?),
+            None => app.project_of(permit, parent).await?,
+        }
+        app.db.deployments_page(permit, parent, query).await
+    }
+}
+
 impl App {
-    /// One deployment.
-    pub(crate) async fn get_deployment(&self, permit: &Permit, name: &str) -> Result<Deployment> {
-        Self::name(permit, "provisioning.deployments.get", "name", name, names::DEPLOYMENT)?;
-        self.db.deployment(permit, name).await
-    }
-
-    /// A page of deployments.
-    pub(crate) async fn list_deployments(
-        &self,
-        permit: &Permit,
-        query: ListQuery,
-    ) -> Result<Listed<Deployment>> {
-        Self::name(permit, "provisioning.deployments.list", "parent", &query.parent, names::ENVIRONMENT)?;
-        self.db.environment(permit, &query.parent).await?;
-        self.list("ListDeployments", query, async |db, listing| db.deployments_page(permit, listing).await)
-            .await
-    }
-
     /// Puts an artifact into an environment: of a run, or of an earlier deployment of the environment.
     pub(crate) async fn create_deployment(
         &self,
@@ -67,7 +65,6 @@ impl App {
     ) -> Result<Answer> {
         let name = Self::name(&context.permit, context.action, "parent", parent, names::ENVIRONMENT);
         if !id.is_empty() {
-            violations.check("deployment_id", Fault::Pattern, pavior_core::name::validate_id(id));
             // The server counts on with these, also for further workloads of the environment.
             let number = id.strip_prefix("deployment-").unwrap_or_default();
             if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) {
@@ -195,9 +192,7 @@ impl App {
         let ground = self.ground(context, &row.project).await?;
         let class = class_of(&ground, &row.class, false)?;
         let parameters = merged(&ground, &row.parameters)?;
-        let scope = EnvironmentScope { name: row.name.clone(), class: row.class.clone() };
-        let section =
-            Section { environment: Some(scope), parameters: parameters.clone(), wanted: class.resources };
+        let section = section(&row.name, &class, &parameters);
         if !section.wanted.iter().any(Wanted::takes_artifact) {
             let message = format!("environment class `{}` has no workload that takes an artifact", row.class);
             return Err(Problem::precondition(ErrorReason::InvalidState, message)
@@ -212,14 +207,12 @@ impl App {
         let changes = self.changes(&facts).await?;
         let mends = changes.iter().any(|change| change.is_step() && !change.spec.is_workload());
         let fate = if mends { Fate::Changed } else { Fate::Kept };
-        let target = Target {
-            costs: costs_of(&ground.rows, &row.name),
-            template_version: ground.path.name.clone(),
-            parameters,
-            ..Target::environment(&ground.project, &row, fate)
-        };
+        let target = ground.changed(&row, parameters, fate);
         let settings = json!({ "run": run, "source_deployment": from, "deployment_id": id });
-        let effect = Effect { deployment_id: id.to_owned(), ..Effect::new(Kind::Deploy, verb, settings) };
+        let effect = Effect {
+            makes: Makes { deployment_id: id.to_owned(), ..Makes::default() },
+            ..Effect::new(Kind::Deploy, verb, settings)
+        };
         let proposal = Proposal { target, changes, effect };
         self.submit(context, proposal).await
     }

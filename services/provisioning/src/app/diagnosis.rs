@@ -39,8 +39,8 @@ impl Kind {
     pub(crate) fn advice(self) -> &'static str {
         match self {
             Self::Orphaned => {
-                "look whether it is still needed: save what is in it, then remove it with the means of its driver; \
-                 nothing starts it or changes it"
+                "look whether it is still needed: save what is in it, then remove it with DeleteOrphan (`pavior resource \
+                 delete-orphan DRIVER EXTERNAL_ID`); nothing starts it or changes it"
             }
             Self::Missing => {
                 "update its environment to make it anew, or delete the environment; what was in it has to come from a backup"
@@ -243,7 +243,7 @@ impl App {
         let Some(things) = listed.get(&row.driver) else { return Ok(None) };
         let thing = things.binary_search_by(|thing| thing.identity.as_str().cmp(&row.identity));
         match thing.ok().and_then(|index| things.get(index)) {
-            Some(thing) if self.is_told(thing, row).await? => Ok(None),
+            Some(thing) if thing.resource == row.name && self.is_told(thing, row).await? => Ok(None),
             thing => Ok(Some(Suspect::Row(row, thing))),
         }
     }

@@ -2,10 +2,11 @@
 
 use async_trait::async_trait;
 use pavior_auth::{Permit, SystemAuthority};
+use pavior_core::principal::INSTALLATION;
 use pavior_driver::{
     ApplyRequest, CallContext, Dependents, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Found,
-    Health, Lookup, Observation, ObserveRequest, Outcome, Partial, PlanRequest, PlanResponse, Sink, Success,
-    TypeSchema, Undo, ValidateRequest, Violation, diff,
+    Health, ListRequest, ListResponse, Listed, Lookup, Observation, ObserveRequest, Outcome, Paging, Partial,
+    PlanRequest, PlanResponse, Sink, Success, TypeSchema, Undo, ValidateRequest, Violation, diff,
 };
 use pavior_proto::pavior::catalog::internal::v1 as registration_pb;
 use pavior_proto::pavior::catalog::v1 as catalog;
@@ -14,26 +15,35 @@ use serde_json::{Map, Value, json};
 use tonic::Code;
 
 use super::peers::Peers;
-use crate::domain::names::ENTITY_DRIVER;
+use crate::domain::names::{self, ENTITY_DRIVER};
+
+/// Most entities of one page: with the one behind them, as many as the catalog gives at once.
+const MAX_LISTED: usize = 999;
+/// The annotation in which the catalog keeps the resource that an entity belongs to.
+const RESOURCE: &str = "pavior.dev/resource";
+/// The annotation in which it keeps the digest of what was declared.
+const DECLARATION: &str = "pavior.dev/declaration";
 
 /// Registers entities on behalf of the organization.
 #[derive(Debug)]
 pub(crate) struct EntityDriver {
     peers: Peers,
     authority: SystemAuthority,
+    paging: Paging,
 }
 
 impl EntityDriver {
-    pub(crate) fn new(peers: Peers, authority: SystemAuthority) -> Self {
-        Self { peers, authority }
+    /// The key is that of page tokens.
+    pub(crate) fn new(peers: Peers, authority: SystemAuthority, key: [u8; 32]) -> Self {
+        Self { peers, authority, paging: Paging::new(key, ENTITY_DRIVER) }
     }
 
     fn permit(&self, context: &CallContext) -> Permit {
         Permit::for_system(&self.authority, &context.organization)
     }
 
-    async fn put(&self, context: &CallContext, inputs: &Value, sink: &dyn Sink) -> Outcome {
-        match self.try_put(context, inputs, sink).await {
+    async fn put(&self, context: &CallContext, request: &ApplyRequest, sink: &dyn Sink) -> Outcome {
+        match self.try_put(context, request, sink).await {
             Ok(success) => Outcome::Succeeded(success),
             // It may have been made although the answer did not arrive. To ask again for the same is safe.
             Err(failure) if failure.code == FailureCode::Unavailable => {
@@ -47,9 +57,10 @@ impl EntityDriver {
     async fn try_put(
         &self,
         context: &CallContext,
-        inputs: &Value,
+        request: &ApplyRequest,
         sink: &dyn Sink,
     ) -> Result<Success, Failure> {
+        let inputs = &request.inputs;
         let permit = self.permit(context);
         let (kind, id) = (text(inputs, "kind"), text(inputs, "id"));
         let parent = format!("organizations/{}/kinds/{kind}", context.organization);
@@ -60,6 +71,7 @@ impl EntityDriver {
             resource: context.resource.clone(),
             key: context.idempotency_key.clone(),
             operation_id: context.operation.clone(),
+            declaration_digest: request.declaration_digest.clone(),
         };
         let name = format!("{parent}/entities/{id}");
         // So that an undo knows what to look for, even when nobody ever hears what became of the call.
@@ -82,6 +94,18 @@ fn entity(inputs: &Value) -> Result<catalog::Entity, Failure> {
         spec: Some(convert::to_struct(&spec).map_err(|_| invalid("spec"))?),
         ..Default::default()
     })
+}
+
+fn listed(entity: registration_pb::RegisteredEntity) -> Listed {
+    let registration_pb::RegisteredEntity { name, resource, key, declaration_digest } = entity;
+    Listed {
+        resource_type: ENTITY_DRIVER.to_owned(),
+        organization: names::organization_of(&name).to_owned(),
+        identity: name,
+        resource,
+        key,
+        declaration_digest,
+    }
 }
 
 fn success(entity: &catalog::Entity) -> Success {
@@ -153,7 +177,7 @@ impl Driver for EntityDriver {
     }
 
     async fn apply(&self, context: &CallContext, request: ApplyRequest, sink: &dyn Sink) -> Outcome {
-        self.put(context, &request.inputs, sink).await
+        self.put(context, &request, sink).await
     }
 
     async fn observe(&self, context: &CallContext, request: ObserveRequest) -> Observation {
@@ -163,7 +187,12 @@ impl Driver for EntityDriver {
             Lookup::Key(_) => return Observation::Absent,
         };
         match self.peers.get_entity(&self.permit(context), &name).await {
-            Ok(entity) => Observation::Found(Found::from(success(&entity))),
+            // One that belongs to something else now is not what was made.
+            Ok(entity) if entity.annotations.get(RESOURCE) != Some(&context.resource) => Observation::Absent,
+            Ok(entity) => {
+                let declaration_digest = entity.annotations.get(DECLARATION).cloned().unwrap_or_default();
+                Observation::Found(Found { declaration_digest, ..Found::from(success(&entity)) })
+            }
             Err((Code::NotFound, _)) => Observation::Absent,
             Err((_, message)) => Observation::Indeterminate { message },
         }
@@ -196,6 +225,17 @@ impl Driver for EntityDriver {
             Err((Code::FailedPrecondition, message)) => failure((Code::Aborted, message)).into(),
             Err(error) => failure(error).into(),
         }
+    }
+
+    async fn list(&self, request: ListRequest) -> Result<ListResponse, Failure> {
+        let after = self.paging.after(&request)?;
+        // One more than the page holds tells whether there is another.
+        let wanted = request.page_size.min(MAX_LISTED) + 1;
+        let request = ListRequest { page_size: wanted - 1, ..request };
+        let permit = Permit::for_system(&self.authority, INSTALLATION);
+        let wanted = i32::try_from(wanted).unwrap_or(i32::MAX);
+        let found = self.peers.registered_entities(&permit, after, wanted).await.map_err(failure)?;
+        Ok(self.paging.page(&request, found.into_iter().map(listed)))
     }
 
     async fn health(&self) -> Health {

@@ -1,10 +1,12 @@
 //! Environments.
 
 use pavior_auth::Permit;
-use pavior_core::Fault;
+use pavior_core::{Fault, ResourceName};
+use pavior_resource::ListQuery;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use pavior_resource::check_etag;
 use pavior_rpc::{ErrorReason, Problem, Violations};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -12,22 +14,19 @@ use time::OffsetDateTime;
 use super::facts::project_subject;
 use super::planning::{current, parameters};
 use super::submit::{Effect, Proposal, Target};
-use super::{Answer, App, ChangeContext, ListQuery, Listed, check_display_name, check_etag};
-use crate::domain::environment::Environment;
-use crate::domain::environment::EnvironmentView;
+use super::{Answer, App, ChangeContext, Readable, etag_of};
+use crate::domain::environment::{Environment, EnvironmentView};
 use crate::domain::facts::{Facts, Section, resource_name};
-use crate::domain::names;
+use crate::domain::names::{self, Parent};
 use crate::domain::plan::Kind;
-use crate::domain::project::Project;
-use crate::domain::project::ProjectState;
+use crate::domain::project::{Project, ProjectState};
 use crate::domain::question::{Fate, Touched, Verb};
-use crate::domain::resource::Resource;
-use crate::domain::resource::ResourceState;
+use crate::domain::resource::{Resource, ResourceState};
 use crate::domain::scope::{EnvironmentScope, ProjectScope};
 use crate::domain::template::EnvironmentClass;
 use crate::engine::artifact_of_run;
 use crate::error::{Error, Result};
-use crate::store::{Db, Listing, NewEnvironment, ResourceRecord};
+use crate::store::{Makes, NewEnvironment, Page, ResourceRecord};
 
 /// The shortest life of an environment.
 const MIN_TTL: Duration = Duration::from_secs(60);
@@ -74,30 +73,25 @@ pub(crate) struct ProjectSnapshot {
     pub(crate) path: super::planning::GoldenPath,
 }
 
-impl App {
-    /// One environment with its workloads.
-    pub(crate) async fn get_environment(&self, permit: &Permit, name: &str) -> Result<EnvironmentView> {
-        Self::name(permit, "provisioning.environments.get", "name", name, names::ENVIRONMENT)?;
-        self.environment_now(permit, name).await
+impl Readable for EnvironmentView {
+    const PATTERN: &'static str = names::ENVIRONMENT;
+
+    async fn get(app: &App, permit: &Permit, name: &ResourceName) -> Result<Self> {
+        app.environment_now(permit, name.as_str()).await
     }
 
-    /// The same, for a change of it.
+    async fn list(app: &App, permit: &Permit, parent: &Parent, query: &ListQuery) -> Result<Page<Self>> {
+        app.project_of(permit, parent).await?;
+        let page = app.db.environments_page(permit, parent, query).await?;
+        page.of(async |rows| app.db.with_workloads(permit, rows).await).await
+    }
+}
+
+impl App {
+    /// One environment with its workloads.
     pub(crate) async fn environment_now(&self, permit: &Permit, name: &str) -> Result<EnvironmentView> {
         let environment = self.db.environment(permit, name).await?;
         self.db.environment_view(permit, environment).await
-    }
-
-    /// A page of environments with their workloads.
-    pub(crate) async fn list_environments(
-        &self,
-        permit: &Permit,
-        query: ListQuery,
-    ) -> Result<Listed<EnvironmentView>> {
-        Self::name(permit, "provisioning.environments.list", "parent", &query.parent, names::PROJECT)?;
-        self.db.project(permit, &query.parent).await?;
-        let read = async |db: &Db, listing: &Listing| db.environments_page(permit, listing).await;
-        let Listed { items, next_page_token } = self.list("ListEnvironments", query, read).await?;
-        Ok(Listed { items: self.db.with_workloads(permit, items).await?, next_page_token })
     }
 
     /// Reads what every change in a project starts from.
@@ -121,11 +115,10 @@ impl App {
         parent: &str,
         id: &str,
         wanted: WantedEnvironment,
-        mut violations: Violations,
+        violations: Violations,
     ) -> Result<Answer> {
         let name = Self::name(&context.permit, context.action, "parent", parent, names::PROJECT);
-        let id = self.id(id, "environment", "environment_id", &mut violations);
-        check(&wanted, &mut violations);
+        let id = self.id(id, "environment");
         violations.into_result()?;
         name?;
         if let Some(answer) = self.replayed(context).await? {
@@ -145,12 +138,7 @@ impl App {
         let class = if wanted.class.is_empty() { id } else { wanted.class.clone() };
         let class = class_of(&ground, &class, wanted.class.is_empty())?;
         let parameters = merged(&ground, &wanted.parameters)?;
-        let scope = EnvironmentScope { name: name.clone(), class: class.class.clone() };
-        let section = Section {
-            environment: Some(scope),
-            parameters: parameters.clone(),
-            wanted: class.resources.clone(),
-        };
+        let section = section(&name, &class, &parameters);
         let artifact = self.newest_artifact(context, &ground.project.name, &class).await?;
         let facts = self.facts_for(context, &ground, section, artifact).await?;
         let changes = self.changes(&facts).await?;
@@ -174,7 +162,8 @@ impl App {
         };
         let target = Target { name, parameters, ..new_environment(&ground, class.class, made) };
         let effect = Effect::new(Kind::CreateEnvironment, "create environment", settings);
-        let effect = Effect { environments: vec![environment], ..effect };
+        let effect =
+            Effect { makes: Makes { environments: vec![environment], ..Makes::default() }, ..effect };
         let proposal = Proposal { target, changes, effect };
         self.submit(context, proposal).await
     }
@@ -187,24 +176,16 @@ impl App {
         etag: &str,
         wanted: WantedEnvironment,
     ) -> Result<Answer> {
-        let mut violations = Violations::new();
-        check(&wanted, &mut violations);
-        violations.into_result()?;
         if let Some(answer) = self.replayed(context).await? {
             return Ok(answer);
         }
         check_end(wanted.expiration, row.expire_time, self.db.now())?;
-        check_etag(etag, row.uid, row.revision)?;
+        check_etag(etag, etag_of(row.uid, row.revision))?;
         idle(&row)?;
         let ground = self.ground(context, &row.project).await?;
         let class = class_of(&ground, &row.class, false)?;
         let parameters = merged(&ground, &wanted.parameters)?;
-        let scope = EnvironmentScope { name: row.name.clone(), class: row.class.clone() };
-        let section = Section {
-            environment: Some(scope),
-            parameters: parameters.clone(),
-            wanted: class.resources.clone(),
-        };
+        let section = section(&row.name, &class, &parameters);
         let artifact = match self.running_artifact(context, &row).await? {
             Some(artifact) => Some(artifact),
             None => self.newest_artifact(context, &row.project, &class).await?,
@@ -219,12 +200,7 @@ impl App {
             "display_name": wanted.display_name,
             "parameters": wanted.parameters,
         });
-        let target = Target {
-            costs: costs_of(&ground.rows, &row.name),
-            template_version: ground.path.name.clone(),
-            parameters,
-            ..Target::environment(&ground.project, &row, Fate::Changed)
-        };
+        let target = ground.changed(&row, parameters, Fate::Changed);
         let effect = Effect::new(Kind::UpdateEnvironment, "update environment", settings);
         let proposal = Proposal { target, changes, effect };
         self.submit(context, proposal).await
@@ -300,6 +276,27 @@ fn new_environment(ground: &ProjectSnapshot, class: String, made: Touched) -> Ta
     Target { template_version: ground.path.name.clone(), asked, ..target }
 }
 
+/// What an environment of a class consists of.
+pub(super) fn section(name: &str, class: &EnvironmentClass, parameters: &Value) -> Section {
+    Section {
+        environment: Some(EnvironmentScope { name: name.to_owned(), class: class.class.clone() }),
+        parameters: parameters.clone(),
+        wanted: class.resources.clone(),
+    }
+}
+
+impl ProjectSnapshot {
+    /// What is proposed of an environment that there is.
+    pub(super) fn changed(&self, row: &Environment, parameters: Value, fate: Fate) -> Target {
+        Target {
+            costs: costs_of(&self.rows, &row.name),
+            template_version: self.path.name.clone(),
+            parameters,
+            ..Target::environment(&self.project, row, fate)
+        }
+    }
+}
+
 /// Refuses an environment that something works on.
 pub(crate) fn idle(row: &Environment) -> Result<()> {
     if row.operation.is_empty() {
@@ -358,24 +355,4 @@ fn check_end(wanted: Option<Expiration>, kept: Option<OffsetDateTime>, now: Offs
         _ => {}
     }
     Ok(violations.into_result()?)
-}
-
-fn check(wanted: &WantedEnvironment, violations: &mut Violations) {
-    check_display_name("environment.display_name", &wanted.display_name, violations);
-    if !wanted.class.is_empty() {
-        violations.check(
-            "environment.environment_class_id",
-            Fault::Pattern,
-            pavior_core::name::validate_id(&wanted.class),
-        );
-    }
-    match wanted.expiration {
-        Some(Expiration::After(ttl)) if ttl < MIN_TTL => {
-            violations.add("environment.ttl", Fault::OutOfRange, "is shorter than a minute");
-        }
-        Some(Expiration::After(ttl)) if ttl > MAX_TTL => {
-            violations.add("environment.ttl", Fault::OutOfRange, "is longer than 100 years");
-        }
-        _ => {}
-    }
 }

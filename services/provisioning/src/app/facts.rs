@@ -1,10 +1,9 @@
 //! What policy needs to know about things of this service.
 
-use pavior_core::Fault;
+use pavior_core::{Fault, ResourceName};
 use std::collections::HashMap;
 
 use pavior_auth::Permit;
-use pavior_core::ResourceName;
 use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_rpc::Problem;
 use pavior_rpc::facts::no_owners_within;
@@ -186,7 +185,7 @@ impl App {
     }
 }
 
-fn nothing(organization: &str) -> ResourceFacts {
+pub(super) fn nothing(organization: &str) -> ResourceFacts {
     ResourceFacts {
         name: organization.to_owned(),
         exists: false,

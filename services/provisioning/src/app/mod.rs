@@ -2,6 +2,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod approval;
+pub(crate) mod artifact;
 pub(crate) mod decision;
 pub(crate) mod deletion;
 pub(crate) mod deployment;
@@ -13,6 +14,7 @@ pub(crate) mod environment;
 pub(crate) mod expiry;
 pub(crate) mod facts;
 pub(crate) mod operation;
+mod orphan;
 pub(crate) mod peers;
 pub(crate) mod pipeline;
 pub(crate) mod plan;
@@ -24,22 +26,22 @@ pub(crate) mod response;
 pub(crate) mod submit;
 pub(crate) mod watch;
 
-use pavior_core::Fault;
+use pavior_core::{Fault, ResourceName, etag};
 use std::sync::Arc;
 
 use pavior_auth::{Permit, ServiceIdentity};
-use pavior_core::page::PageTokens;
-use pavior_core::{ResourceName, etag};
 use pavior_proto::pavior::provisioning::v1::plan::Intent;
-use pavior_rpc::paging::Page;
-use pavior_rpc::{Problem, Violations};
+use pavior_resource::{Kernel, ListQuery};
+use pavior_rpc::Problem;
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::domain::names::{self, Parent};
 use crate::domain::plan::Plan;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
-use crate::store::{self, Db, Listing, StoredPlan};
+use crate::error::Result;
+use crate::store::{Db, Page};
+use plan::KeptPlan;
 use response::OperationAnswer;
 
 /// Everything that use cases need. Cheap to clone.
@@ -53,7 +55,7 @@ pub(crate) struct Inner {
     pub(crate) db: Db,
     pub(crate) engine: Engine,
     pub(crate) config: Config,
-    pub(crate) tokens: PageTokens,
+    pub(crate) kernel: Kernel,
     pub(crate) peers: peers::Peers,
     pub(crate) identity: ServiceIdentity,
     pub(crate) conditions: driver::Conditions,
@@ -124,46 +126,48 @@ pub(crate) enum Answer {
     /// The plan of a `validate_only` call.
     Plan(Box<Plan>),
     /// A plan that is kept.
-    Kept(Box<StoredPlan>),
+    Kept(Box<KeptPlan>),
     /// There is nothing to do, as was allowed.
     Nothing,
 }
 
-/// What is asked of a list, as it came in.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct ListQuery {
-    pub(crate) parent: String,
-    pub(crate) page_size: i32,
-    pub(crate) page_token: String,
-    pub(crate) filter: String,
-    pub(crate) order_by: String,
+impl<T> Page<T> {
+    /// The same page of what `views` makes of all its rows at once, in their order.
+    pub(crate) async fn of<U>(self, views: impl AsyncFnOnce(Vec<T>) -> Result<Vec<U>>) -> Result<Page<U>> {
+        let (rows, positions): (Vec<_>, Vec<_>) = self.rows.into_iter().unzip();
+        let rows = views(rows).await?.into_iter().zip(positions).collect();
+        Ok(Page { rows, total: self.total })
+    }
 }
 
-/// A page of a list.
-#[derive(Debug)]
-pub(crate) struct Listed<T> {
-    pub(crate) items: Vec<T>,
-    pub(crate) next_page_token: String,
+/// What is read by its name, or in a list. What changes it is an operation.
+pub(crate) trait Readable: Sized {
+    /// The pattern of its names.
+    const PATTERN: &'static str;
+
+    /// Parses one of its names, and checks that the permit reaches it.
+    fn named(permit: &Permit, action: &str, name: &str) -> Result<ResourceName> {
+        App::name(permit, action, "name", name, Self::PATTERN)
+    }
+
+    /// Parses the name of what it is listed in, likewise, where `-` may stand for all.
+    fn below(permit: &Permit, action: &str, parent: &str) -> Result<Parent> {
+        App::parent(permit, action, parent, names::parent(Self::PATTERN))
+    }
+
+    /// The one of this name.
+    fn get(app: &App, permit: &Permit, name: &ResourceName) -> impl Future<Output = Result<Self>> + Send;
+
+    /// Those in a parent, which must exist.
+    fn list(
+        app: &App,
+        permit: &Permit,
+        parent: &Parent,
+        query: &ListQuery,
+    ) -> impl Future<Output = Result<Page<Self>>> + Send;
 }
 
 impl App {
-    /// A page of a list. Its token is bound to the method and to what is asked.
-    async fn list<T>(
-        &self,
-        method: &str,
-        query: ListQuery,
-        read: impl AsyncFnOnce(&Db, &Listing) -> Result<store::Page<T>>,
-    ) -> Result<Listed<T>> {
-        let ListQuery { parent, page_size, page_token, filter, order_by } = query;
-        let args = [method, &parent, &filter, &order_by];
-        let page = Page::open(&self.tokens, page_size, &page_token, &args)?;
-        let limit = page.limit();
-        let listing = Listing { after: page.after.clone(), parent, filter, order_by, limit };
-        let mut rows = read(&self.db, &listing).await?.rows;
-        let next_page_token = page.close(&self.tokens, &mut rows, |(_, position)| position.clone());
-        Ok(Listed { items: rows.into_iter().map(|(row, _)| row).collect(), next_page_token })
-    }
-
     /// Refuses a name of another organization.
     pub(crate) fn permitted(permit: &Permit, action: &str, organization: &str, name: &str) -> Result<()> {
         if permit.organization() == organization {
@@ -180,19 +184,31 @@ impl App {
         name: &str,
         pattern: &str,
     ) -> Result<ResourceName> {
-        let parsed = ResourceName::parse_as(name, pattern)
-            .map_err(|error| Error::from(Problem::invalid_field(field, Fault::Pattern, error.to_string())))?;
-        Self::permitted(permit, action, parsed.organization(), name)?;
-        Ok(parsed)
+        Ok(pavior_resource::parse(permit, field, name, pattern, action)?)
+    }
+
+    /// Parses the name of what something is listed in: one thing of the given form, or all that a `-` stands for.
+    pub(crate) fn parent(permit: &Permit, action: &str, name: &str, pattern: &'static str) -> Result<Parent> {
+        let parent = Parent::parse(name, pattern)
+            .map_err(|error| Problem::invalid_field("parent", Fault::Pattern, error.to_string()))?;
+        Self::permitted(permit, action, parent.organization(), name)?;
+        Ok(parent)
+    }
+
+    /// Fails when the project that a list lies in does not exist.
+    pub(crate) async fn project_of(&self, permit: &Permit, parent: &Parent) -> Result<()> {
+        match parent.project() {
+            Some(project) => self.db.project(permit, &project).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// The id that the caller chose, or one made here.
-    pub(crate) fn id(&self, chosen: &str, prefix: &str, field: &str, violations: &mut Violations) -> String {
+    pub(crate) fn id(&self, chosen: &str, prefix: &str) -> String {
         if chosen.is_empty() {
             let random = self.db.ids.uuid().simple().to_string();
             return format!("{prefix}-{}", random.get(20..).unwrap_or_default());
         }
-        violations.check(field, Fault::Pattern, pavior_core::name::validate_id(chosen));
         chosen.to_owned()
     }
 
@@ -205,17 +221,4 @@ impl App {
 /// The etag of a row.
 pub(crate) fn etag_of(uid: Uuid, revision: i64) -> String {
     etag::etag(uid, revision)
-}
-
-/// Refuses a stale etag; an empty one is any.
-pub(crate) fn check_etag(given: &str, uid: Uuid, revision: i64) -> Result<()> {
-    let current = etag_of(uid, revision);
-    if given.is_empty() || given == current { Ok(()) } else { Err(Error::EtagMismatch { current }) }
-}
-
-/// Checks what is common to things that people name and label.
-pub(crate) fn check_display_name(field: &str, name: &str, violations: &mut Violations) {
-    if name.chars().count() > 256 {
-        violations.add(field, Fault::TooLong, "is longer than 256 characters");
-    }
 }

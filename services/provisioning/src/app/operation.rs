@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use pavior_auth::Permit;
 use pavior_proto::pavior::policy::v1::Effect;
+use pavior_resource::ListQuery;
 use pavior_rpc::{ErrorReason, Problem, convert};
 
 use super::decision::unapproved;
 use super::response::OperationAnswer;
-use super::{Answer, App, ChangeContext, ListQuery, Listed};
+use super::{Answer, App, ChangeContext};
 use crate::domain::names;
-use crate::domain::operation::{OperationState, untouched};
+use crate::domain::operation::{Operation, OperationState, untouched};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 pub(crate) use crate::store::OperationView;
-use crate::store::{Caller, Checked, Db, Listing, TakeUp};
+use crate::store::{Caller, Checked, Page, TakeUp};
 
 /// The longest wait of one call.
 const MAX_WAIT: Duration = Duration::from_secs(600);
@@ -46,17 +48,18 @@ impl App {
     pub(crate) async fn list_operations(
         &self,
         permit: &Permit,
-        query: ListQuery,
-    ) -> Result<Listed<OperationAnswer>> {
-        Self::name(permit, "provisioning.operations.list", "name", &query.parent, names::ORGANIZATION)?;
-        let read = async |db: &Db, listing: &Listing| db.operations_page(permit, listing).await;
-        let Listed { items, next_page_token } = self.list("ListOperations", query, read).await?;
-        let mut steps = self.db.steps_of_unscoped(items.iter().map(|op| op.id).collect()).await?;
-        let views = items.into_iter().map(|op| {
-            let steps = steps.remove(&op.id).unwrap_or_default();
-            OperationView { op, steps }
-        });
-        Ok(Listed { items: self.with_responses(permit, views.collect()).await?, next_page_token })
+        query: &ListQuery,
+    ) -> Result<Page<OperationAnswer>> {
+        let page = self.db.operations_page(permit, query).await?;
+        page.of(async |operations: Vec<Operation>| {
+            let mut steps = self.db.steps_of_unscoped(operations.iter().map(|op| op.id).collect()).await?;
+            let views = operations.into_iter().map(|op| {
+                let steps = steps.remove(&op.id).unwrap_or_default();
+                OperationView { op, steps }
+            });
+            self.with_responses(permit, views.collect()).await
+        })
+        .await
     }
 
     /// Returns when nothing more happens to the operation by itself, or when the time is up, whichever comes first.
@@ -78,15 +81,7 @@ impl App {
                 return self.with_response(permit, view).await;
             }
             let poll = tokio::time::Instant::now() + POLL;
-            loop {
-                tokio::select! {
-                    changed = changes.recv() => match changed {
-                        Ok(id) if id != view.op.id => continue,
-                        _ => break,
-                    },
-                    () = tokio::time::sleep_until(poll.min(end)) => break,
-                }
-            }
+            Engine::heard_of(&mut changes, view.op.id, poll.min(end)).await;
         }
     }
 

@@ -82,7 +82,7 @@ impl Peers {
         permit: &Permit,
         name: &str,
     ) -> Result<catalog::TemplateVersion> {
-        let message = catalog::GetTemplateVersionRequest { name: name.to_owned() };
+        let message = catalog::GetTemplateVersionRequest { name: name.to_owned(), ..Default::default() };
         let answer = self.templates.clone().get_template_version(self.request(permit, message)).await;
         match answer {
             Ok(version) => Ok(version.into_inner()),
@@ -139,6 +139,20 @@ impl Peers {
         answer.map(tonic::Response::into_inner).map_err(|status| (status.code(), status.message().to_owned()))
     }
 
+    /// A part of the entities of resources, those of all organizations, in order of their names.
+    pub(crate) async fn registered_entities(
+        &self,
+        permit: &Permit,
+        after: String,
+        page_size: i32,
+    ) -> std::result::Result<Vec<registration_pb::RegisteredEntity>, (Code, String)> {
+        let message = registration_pb::ListRegisteredEntitiesRequest { page_size, after };
+        let answer = self.registration.clone().list_registered_entities(self.request(permit, message)).await;
+        answer
+            .map(|answer| answer.into_inner().entities)
+            .map_err(|status| (status.code(), status.message().to_owned()))
+    }
+
     /// The entities for whose sake that of a resource is not deleted.
     pub(crate) async fn dependents(
         &self,
@@ -160,7 +174,7 @@ impl Peers {
         permit: &Permit,
         name: &str,
     ) -> std::result::Result<catalog::Entity, (Code, String)> {
-        let message = catalog::GetEntityRequest { name: name.to_owned() };
+        let message = catalog::GetEntityRequest { name: name.to_owned(), ..Default::default() };
         let answer = self.entities.clone().get_entity(self.request(permit, message)).await;
         answer.map(tonic::Response::into_inner).map_err(|status| (status.code(), status.message().to_owned()))
     }

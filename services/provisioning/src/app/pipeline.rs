@@ -5,20 +5,22 @@ use std::collections::BTreeMap;
 use pavior_auth::Permit;
 use pavior_core::Fault;
 use pavior_core::ResourceName;
+use pavior_resource::ListQuery;
 use pavior_rpc::Violations;
 use serde_json::json;
 
 use super::facts::project_subject;
 use super::planning::current;
 use super::submit::{Effect, Proposal, Target};
-use super::{Answer, App, ChangeContext, ListQuery, Listed};
+use super::{Answer, App, ChangeContext, Readable};
+use crate::domain::names::{self, Parent};
 use crate::domain::plan::Kind;
+use crate::domain::planner;
 use crate::domain::resource::Resource;
 use crate::domain::resource::ResourceState;
 use crate::domain::run::Run;
-use crate::domain::{names, planner};
 use crate::error::{Error, Result};
-use crate::store::{Db, Listing};
+use crate::store::Page;
 
 /// A pipeline: the resource that it is, and its newest run.
 #[derive(Debug)]
@@ -49,40 +51,43 @@ pub(crate) fn resource_of(pipeline: &ResourceName) -> String {
     format!("{project}/resources/{}", pipeline.id())
 }
 
+impl Readable for Pipeline {
+    const PATTERN: &'static str = names::PIPELINE;
+
+    async fn get(app: &App, permit: &Permit, name: &ResourceName) -> Result<Self> {
+        let resource = app.pipeline(permit, name).await?;
+        let latest = app.db.latest_runs(permit, vec![name.to_string()]).await?;
+        Ok(Self::new(resource, &latest))
+    }
+
+    async fn list(app: &App, permit: &Permit, parent: &Parent, query: &ListQuery) -> Result<Page<Self>> {
+        app.project_of(permit, parent).await?;
+        let page = app.db.pipelines_page(permit, parent, query).await?;
+        page.of(async |resources: Vec<Resource>| {
+            let latest = app.db.latest_runs(permit, resources.iter().map(pipeline_of).collect()).await?;
+            Ok(resources.into_iter().map(|resource| Self::new(resource, &latest)).collect())
+        })
+        .await
+    }
+}
+
+impl Readable for Run {
+    const PATTERN: &'static str = names::RUN;
+
+    async fn get(app: &App, permit: &Permit, name: &ResourceName) -> Result<Self> {
+        app.db.run(permit, name.as_str()).await
+    }
+
+    async fn list(app: &App, permit: &Permit, parent: &Parent, query: &ListQuery) -> Result<Page<Self>> {
+        match parent.one() {
+            Some(pipeline) => drop(app.pipeline(permit, pipeline).await?),
+            None => app.project_of(permit, parent).await?,
+        }
+        app.db.runs_page(permit, parent, query).await
+    }
+}
+
 impl App {
-    /// One pipeline.
-    pub(crate) async fn get_pipeline(&self, permit: &Permit, name: &str) -> Result<Pipeline> {
-        let parsed = Self::name(permit, "provisioning.pipelines.get", "name", name, names::PIPELINE)?;
-        let resource = self.pipeline(permit, &parsed).await?;
-        let latest = self.db.latest_runs(permit, vec![name.to_owned()]).await?;
-        Ok(Pipeline::new(resource, &latest))
-    }
-
-    /// A page of pipelines.
-    pub(crate) async fn list_pipelines(&self, permit: &Permit, query: ListQuery) -> Result<Listed<Pipeline>> {
-        Self::name(permit, "provisioning.pipelines.list", "parent", &query.parent, names::PROJECT)?;
-        self.db.project(permit, &query.parent).await?;
-        let read = async |db: &Db, listing: &Listing| db.pipelines_page(permit, listing).await;
-        let Listed { items, next_page_token } = self.list("ListPipelines", query, read).await?;
-        let latest = self.db.latest_runs(permit, items.iter().map(pipeline_of).collect()).await?;
-        let items = items.into_iter().map(|resource| Pipeline::new(resource, &latest)).collect();
-        Ok(Listed { items, next_page_token })
-    }
-
-    /// One run.
-    pub(crate) async fn get_run(&self, permit: &Permit, name: &str) -> Result<Run> {
-        Self::name(permit, "provisioning.runs.get", "name", name, names::RUN)?;
-        self.db.run(permit, name).await
-    }
-
-    /// A page of runs.
-    pub(crate) async fn list_runs(&self, permit: &Permit, query: ListQuery) -> Result<Listed<Run>> {
-        let parent = &query.parent;
-        let name = Self::name(permit, "provisioning.runs.list", "parent", parent, names::PIPELINE)?;
-        self.pipeline(permit, &name).await?;
-        self.list("ListRuns", query, async |db, listing| db.runs_page(permit, listing).await).await
-    }
-
     /// A pipeline's resource.
     pub(crate) async fn pipeline(&self, permit: &Permit, name: &ResourceName) -> Result<Resource> {
         let row = self.db.find_resource(permit, &resource_of(name)).await?;

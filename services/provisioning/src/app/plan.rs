@@ -1,34 +1,59 @@
 //! Plans that are kept before they are carried out.
 
 use pavior_auth::Permit;
+use pavior_core::ResourceName;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::plan::intent::Request;
+use pavior_resource::ListQuery;
 use pavior_rpc::{ErrorReason, Problem};
 use pavior_store::idempotency;
 use prost::Message as _;
 
-use super::{Answer, App, ChangeContext, Goal, ListQuery, Listed};
-use crate::domain::names;
+use super::{Answer, App, ChangeContext, Goal, Readable};
+use crate::domain::names::{self, Parent};
 use crate::domain::plan::Plan;
 use crate::error::{Error, Result};
-use crate::store::NewPlan;
-pub(crate) use crate::store::StoredPlan;
+use crate::store::{NewPlan, Page, StoredPlan};
+
+/// A plan that was kept, or was made for a request at once.
+#[derive(Debug)]
+pub(crate) struct KeptPlan {
+    pub(crate) plan: Plan,
+    /// What it is about; nothing where it was made for a request at once.
+    pub(crate) intent: Option<pb::plan::Intent>,
+    /// The operation that carries it out, if any does.
+    operation: Option<String>,
+}
+
+impl KeptPlan {
+    fn read(StoredPlan { plan, intent, operation }: StoredPlan) -> Result<Self> {
+        let intent = match intent.as_slice() {
+            [] => None,
+            bytes => Some(
+                pb::plan::Intent::decode(bytes)
+                    .map_err(|_| Error::Corrupt("the intent of a plan".to_owned()))?,
+            ),
+        };
+        Ok(Self { plan, intent, operation })
+    }
+}
+
+impl Readable for KeptPlan {
+    const PATTERN: &'static str = names::PLAN;
+
+    async fn get(app: &App, permit: &Permit, name: &ResourceName) -> Result<Self> {
+        Self::read(app.db.kept_plan(permit, name.as_str()).await?)
+    }
+
+    async fn list(app: &App, permit: &Permit, _: &Parent, query: &ListQuery) -> Result<Page<Self>> {
+        let page = app.db.plans_page(permit, query).await?;
+        page.of(async |plans: Vec<StoredPlan>| plans.into_iter().map(Self::read).collect()).await
+    }
+}
 
 impl App {
-    /// One plan.
-    pub(crate) async fn get_plan(&self, permit: &Permit, name: &str) -> Result<StoredPlan> {
-        Self::name(permit, "provisioning.plans.get", "name", name, names::PLAN)?;
-        self.db.kept_plan(permit, name).await
-    }
-
-    /// A page of plans.
-    pub(crate) async fn list_plans(&self, permit: &Permit, query: ListQuery) -> Result<Listed<StoredPlan>> {
-        Self::name(permit, "provisioning.plans.list", "parent", &query.parent, names::ORGANIZATION)?;
-        self.list("ListPlans", query, async |db, listing| db.plans_page(permit, listing).await).await
-    }
-
     /// The plan that answered the same request before.
-    pub(crate) async fn planned_before(&self, context: &ChangeContext) -> Result<Option<StoredPlan>> {
+    pub(crate) async fn planned_before(&self, context: &ChangeContext) -> Result<Option<KeptPlan>> {
         let Some((key, hash)) = Self::plan_key(context) else { return Ok(None) };
         match self.db.replayed_plan_unscoped(&key, &hash).await? {
             Some(id) => self.kept(&context.permit, id).await.map(Some),
@@ -45,8 +70,8 @@ impl App {
         Some((key, context.hash.to_vec()))
     }
 
-    async fn kept(&self, permit: &Permit, id: uuid::Uuid) -> Result<StoredPlan> {
-        self.db.kept_plan(permit, &names::plan(permit.organization(), &id)).await
+    async fn kept(&self, permit: &Permit, id: uuid::Uuid) -> Result<KeptPlan> {
+        KeptPlan::read(self.db.kept_plan(permit, &names::plan(permit.organization(), &id)).await?)
     }
 
     /// Keeps a plan that policy would let be carried out.
@@ -72,15 +97,15 @@ impl App {
         digest: &str,
     ) -> Result<(Goal, pb::plan::Intent)> {
         Self::name(permit, permit.action(), "name", name, names::PLAN)?;
-        let StoredPlan { plan, intent, operation } = self.db.kept_plan(permit, name).await?;
+        let KeptPlan { plan, intent, operation } = KeptPlan::read(self.db.kept_plan(permit, name).await?)?;
         // Whatever else could be said of it, it is past that.
         if let Some(operation) = operation {
             return Err(Error::CarriedOut { operation });
         }
-        if intent.is_empty() {
+        let Some(intent) = intent else {
             let message = "the plan was made for a request at once: plan anew with CreatePlan";
             return Err(Problem::precondition(ErrorReason::InvalidState, message).into());
-        }
+        };
         if plan.digest != digest {
             return Err(stale(digest, &plan.digest));
         }
@@ -88,8 +113,6 @@ impl App {
             let message = "the plan has expired: plan anew";
             return Err(Problem::precondition(ErrorReason::PlanStale, message).into());
         }
-        let intent = pb::plan::Intent::decode(intent.as_slice());
-        let intent = intent.map_err(|_| Error::Corrupt("the intent of a plan".to_owned()))?;
         Ok((Goal::Execute { id: plan.id, author: plan.author }, intent))
     }
 }

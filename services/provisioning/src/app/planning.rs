@@ -17,9 +17,8 @@ use super::App;
 use super::drift::refuse_held;
 use crate::domain::drift::Standing;
 use crate::domain::facts::{Current, Facts, Matched, Section, resource_name};
-use crate::domain::names::ENTITY_DRIVER;
-use crate::domain::plan::Draft;
-use crate::domain::plan::{Action, Change, FieldChange};
+use crate::domain::names::{self, ENTITY_DRIVER};
+use crate::domain::plan::{Action, Change, Draft, FieldChange};
 use crate::domain::planner::{self, Answer, Obstacle};
 use crate::domain::resource::{Resource, ResourceState};
 use crate::domain::template::Template;
@@ -153,7 +152,7 @@ impl App {
     /// The changes that make the facts so, after every driver has had its say.
     pub(crate) async fn changes(&self, facts: &Facts) -> Result<Vec<Change>> {
         let drafts = planner::draft(facts).map_err(refused)?;
-        let organization = facts.project.name.split('/').nth(1).unwrap_or_default();
+        let organization = names::organization_of(&facts.project.name);
         let answers = join_all(drafts.iter().map(|draft| self.driver_answer(organization, draft))).await;
         let mut concluded = Vec::with_capacity(answers.len());
         let mut violations = Violations::new();

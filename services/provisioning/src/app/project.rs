@@ -5,23 +5,28 @@ use std::collections::BTreeMap;
 
 use pavior_auth::Permit;
 use pavior_core::ResourceName;
+use pavior_core::audit::Affected;
 use pavior_core::name::{RESERVED_KEY, is_reserved_key};
+use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
+use pavior_resource::check_etag;
+use pavior_resource::{self as kernel, AuditEntry, Done, Kernel, ListQuery, Service, Work};
 use pavior_rpc::Violations;
+use pavior_store::Tx;
+use prost::Message;
 use serde_json::{Value, json};
 
+use super::facts::{nothing, project_facts};
 use super::submit::{Effect, Proposal, Target};
-use super::{Answer, App, ChangeContext, ListQuery, Listed, check_display_name, planning};
+use super::{Answer, App, ChangeContext, Readable, etag_of, planning};
 use crate::domain::facts::{Facts, Section};
-use crate::domain::names;
+use crate::domain::names::{self, Parent};
 use crate::domain::plan::Kind;
 use crate::domain::project::Project;
-use crate::domain::question::{Subject, Touched, Verb, WorksOn};
+use crate::domain::question::{self, Subject, Touched, Verb, WorksOn};
 use crate::domain::scope::{EnvironmentScope, ProjectScope};
 use crate::domain::template::Template;
 use crate::error::{Error, Result};
-use crate::store::{NewEnvironment, NewProject, Seen};
-
-const MAX_LABELS: usize = 64;
+use crate::store::{Makes, NewEnvironment, NewProject, Page, Seen, one_at_a_time};
 
 /// A project as it was asked for.
 #[derive(Debug, Clone, Default)]
@@ -35,19 +40,19 @@ pub(crate) struct WantedProject {
     pub(crate) labels: BTreeMap<String, String>,
 }
 
+impl Readable for Project {
+    const PATTERN: &'static str = names::PROJECT;
+
+    async fn get(app: &App, permit: &Permit, name: &ResourceName) -> Result<Self> {
+        app.db.project(permit, name.as_str()).await
+    }
+
+    async fn list(app: &App, permit: &Permit, _: &Parent, query: &ListQuery) -> Result<Page<Self>> {
+        app.db.projects_page(permit, query).await
+    }
+}
+
 impl App {
-    /// One project.
-    pub(crate) async fn get_project(&self, permit: &Permit, name: &str) -> Result<Project> {
-        Self::name(permit, "provisioning.projects.get", "name", name, names::PROJECT)?;
-        self.db.project(permit, name).await
-    }
-
-    /// A page of projects.
-    pub(crate) async fn list_projects(&self, permit: &Permit, query: ListQuery) -> Result<Listed<Project>> {
-        Self::name(permit, "provisioning.projects.list", "parent", &query.parent, names::ORGANIZATION)?;
-        self.list("ListProjects", query, async |db, listing| db.projects_page(permit, listing).await).await
-    }
-
     /// Makes a project with its own resources and the environments that come with it.
     pub(crate) async fn create_project(
         &self,
@@ -60,7 +65,7 @@ impl App {
         if let Some(parent) = &parent {
             Self::permitted(&context.permit, context.action, parent.organization(), &wanted.parent)?;
         }
-        let id = self.id(&wanted.id, "project", "project_id", &mut violations);
+        let id = self.id(&wanted.id, "project");
         check(&context.permit, &wanted, &mut violations);
         if parent.is_none() || !violations.is_empty() {
             violations.into_result()?;
@@ -110,10 +115,92 @@ impl App {
             seen: Seen::new(),
         };
         let effect = Effect::new(Kind::CreateProject, "create project", settings);
-        let proposal =
-            Proposal { target, changes, effect: Effect { project: Some(project), environments, ..effect } };
+        let proposal = Proposal {
+            target,
+            changes,
+            effect: Effect {
+                makes: Makes { project: Some(project), environments, ..Makes::default() },
+                ..effect
+            },
+        };
         self.submit(context, proposal).await
     }
+}
+
+/// What is to be said about a project from now on.
+pub(crate) struct Description<F> {
+    /// Its resource name.
+    pub(crate) name: String,
+    /// Which revision of it; empty for any.
+    pub(crate) etag: String,
+    /// The project with what is said about it.
+    pub(crate) merge: F,
+}
+
+impl Service for App {
+    type Error = Error;
+
+    fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    async fn lock(tx: &Tx, permit: &Permit) -> Result<()> {
+        one_at_a_time(tx, "description", permit.organization()).await
+    }
+
+    async fn facts(&self, tx: &Tx, permit: &Permit) -> Result<Option<ResourceFacts>> {
+        let row = self.db.held_project(tx, permit, permit.resource()).await?;
+        let none = || nothing(&format!("organizations/{}", permit.organization()));
+        Ok(Some(row.map_or_else(none, |row| project_facts(&row))))
+    }
+}
+
+impl App {
+    /// Changes what is said about a project, and nothing that it is made of.
+    pub(crate) async fn describe_project<M, F>(
+        &self,
+        context: &kernel::ChangeContext,
+        encode: fn(&Project) -> M,
+        description: Description<F>,
+    ) -> Result<M>
+    where
+        M: Message + Default + 'static,
+        F: Fn(&Project) -> Result<Project> + Send + Sync + 'static,
+    {
+        kernel::run(self, context, encode, description, |work, wanted| Box::pin(describe(work, wanted))).await
+    }
+}
+
+async fn describe<F>(work: &Work<'_, App>, wanted: &Description<F>) -> Result<Done<Project>>
+where
+    F: Fn(&Project) -> Result<Project> + Send + Sync,
+{
+    let Description { name, etag, merge } = wanted;
+    let db = &work.service.db;
+    let found = db.held_project(work.tx, work.permit, name).await?;
+    let before = found.ok_or_else(|| Error::NotFound { kind: "Project", name: name.clone() })?;
+    check_etag(etag, etag_of(before.uid, before.revision))?;
+    let after = merge(&before)?;
+    if after == before {
+        return Ok(Done::unchanged(before));
+    }
+    if !before.operation.is_empty() {
+        return Err(Error::Busy { name: before.name, operation: before.operation });
+    }
+    // Whoever planned with it as it was plans anew.
+    let after = Project { revision: before.revision + 1, update_time: work.now, ..after };
+    db.describe_project(work.tx, work.permit, &after).await?;
+    let said = |project: &Project| json!({ "displayName": project.display_name, "labels": project.labels });
+    let entry = AuditEntry {
+        target: Affected { project: name.clone(), ..Affected::new(question::PROJECT, name) },
+        affected: Vec::new(),
+        before: Some(said(&before)),
+        after: Some(said(&after)),
+        plan_digest: None,
+        refused: None,
+        summary: format!("updated project `{name}`"),
+    };
+    Ok(Done::new(after, entry))
 }
 
 /// The project's own section, and those of the environments that come with it.
@@ -141,7 +228,7 @@ fn sections(template: &Template, project: &str, parameters: &Value) -> (Vec<Sect
 }
 
 fn check(permit: &Permit, wanted: &WantedProject, violations: &mut Violations) {
-    check_display_name("project.display_name", &wanted.display_name, violations);
+    check_labels(&wanted.labels, violations);
     let organization = permit.organization();
     let own = |violations: &mut Violations, field: &str, name: &str, pattern: &str| {
         if name.is_empty() {
@@ -161,26 +248,11 @@ fn check(permit: &Permit, wanted: &WantedProject, violations: &mut Violations) {
     own(violations, "project.owner", &wanted.owner, "organizations/{organization}/groups/{group}");
     let pattern = "organizations/{organization}/templates/{template}/versions/{version}";
     own(violations, "project.template_version", &wanted.template_version, pattern);
-    if wanted.labels.len() > MAX_LABELS {
-        violations.add("project.labels", Fault::TooMany, format!("has more than {MAX_LABELS} entries"));
-    }
-    for (key, value) in &wanted.labels {
-        if key.is_empty() || key.chars().count() > 128 {
-            violations.add(
-                "project.labels",
-                Fault::TooLong,
-                format!("key `{key}` must have 1 to 128 characters"),
-            );
-        }
-        if is_reserved_key(key) {
-            violations.add(format!("project.labels.{key}"), Fault::Reserved, RESERVED_KEY);
-        }
-        if value.chars().count() > 256 {
-            violations.add(
-                "project.labels",
-                Fault::TooLong,
-                format!("the value of `{key}` is longer than 256 characters"),
-            );
-        }
+}
+
+/// Refuses labels that only the platform sets.
+pub(crate) fn check_labels(labels: &BTreeMap<String, String>, violations: &mut Violations) {
+    for key in labels.keys().filter(|key| is_reserved_key(key)) {
+        violations.add(format!("project.labels.{key}"), Fault::Reserved, RESERVED_KEY);
     }
 }

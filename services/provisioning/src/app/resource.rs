@@ -2,39 +2,59 @@
 
 use pavior_auth::Permit;
 use pavior_core::{Fault, ResourceName};
+use pavior_resource::ListQuery;
 use pavior_rpc::Problem;
 
-use super::{App, ListQuery, Listed};
-use crate::domain::names;
+use super::{App, Readable};
+use crate::domain::names::{self, Parent};
 use crate::domain::resource::Resource;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::store::Page;
 
-impl App {
-    /// One resource.
-    pub(crate) async fn get_resource(&self, permit: &Permit, name: &str) -> Result<Resource> {
-        scoped(permit, "provisioning.resources.get", "name", name, "/resources/{resource}")?;
-        self.db.resource(permit, name).await
+impl Readable for Resource {
+    const PATTERN: &'static str = "";
+
+    fn named(permit: &Permit, action: &str, name: &str) -> Result<ResourceName> {
+        let parsed = ResourceName::parse(name)
+            .ok()
+            .filter(|parsed| patterns(RESOURCE).iter().any(|pattern| parsed.matches(pattern)));
+        let parsed = parsed.ok_or_else(|| malformed("name", name, RESOURCE))?;
+        App::permitted(permit, action, parsed.organization(), name)?;
+        Ok(parsed)
     }
 
-    /// A page of resources, of a project's own section or of an environment.
-    pub(crate) async fn list_resources(&self, permit: &Permit, query: ListQuery) -> Result<Listed<Resource>> {
-        let name = scoped(permit, "provisioning.resources.list", "parent", &query.parent, "")?;
-        match name.collection() {
-            "environments" => drop(self.db.environment(permit, &query.parent).await?),
-            _ => drop(self.db.project(permit, &query.parent).await?),
+    fn below(permit: &Permit, action: &str, parent: &str) -> Result<Parent> {
+        let known = [names::PROJECT, names::ENVIRONMENT];
+        let parsed = known.iter().find_map(|pattern| Parent::parse(parent, pattern).ok());
+        let parsed = parsed.ok_or_else(|| malformed("parent", parent, ""))?;
+        App::permitted(permit, action, parsed.organization(), parent)?;
+        Ok(parsed)
+    }
+
+    async fn get(app: &App, permit: &Permit, name: &ResourceName) -> Result<Self> {
+        app.db.resource(permit, name.as_str()).await
+    }
+
+    async fn list(app: &App, permit: &Permit, parent: &Parent, query: &ListQuery) -> Result<Page<Self>> {
+        match parent.one() {
+            Some(environment) if parent.pattern() == names::ENVIRONMENT => {
+                drop(app.db.environment(permit, environment.as_str()).await?);
+            }
+            _ => app.project_of(permit, parent).await?,
         }
-        self.list("ListResources", query, async |db, listing| db.resources_page(permit, listing).await).await
+        app.db.resources_page(permit, parent, query).await
     }
 }
 
-/// A name in a project, or in one of its environments.
-fn scoped(permit: &Permit, action: &str, field: &str, name: &str, below: &str) -> Result<ResourceName> {
-    let patterns = [names::PROJECT, names::ENVIRONMENT].map(|pattern| format!("{pattern}{below}"));
-    let parsed = ResourceName::parse(name).ok().filter(|parsed| patterns.iter().any(|p| parsed.matches(p)));
-    let Some(parsed) = parsed else {
-        let message = format!("`{name}` must have the form `{}`", patterns.join("` or `"));
-        return Err(Error::from(Problem::invalid_field(field, Fault::Pattern, message)));
-    };
-    App::permitted(permit, action, parsed.organization(), name)?;
-    Ok(parsed)
+/// What a resource's name has below that of its project or environment.
+const RESOURCE: &str = "/resources/{resource}";
+
+/// The patterns of names in a project, and in one of its environments.
+fn patterns(below: &str) -> [String; 2] {
+    [names::PROJECT, names::ENVIRONMENT].map(|pattern| format!("{pattern}{below}"))
+}
+
+fn malformed(field: &str, name: &str, below: &str) -> Problem {
+    let message = format!("`{name}` must have the form `{}`", patterns(below).join("` or `"));
+    Problem::invalid_field(field, Fault::Pattern, message)
 }

@@ -77,7 +77,7 @@ impl Found {
                 Kind::CreateEnvironment | Kind::UpdateEnvironment => environments.push(op.target.clone()),
                 Kind::Run => runs.push(op.name.clone()),
                 Kind::Deploy => deploys.push((op.name.clone(), op.target.clone())),
-                Kind::DestroyProject | Kind::DestroyEnvironment => {}
+                Kind::DestroyProject | Kind::DestroyEnvironment | Kind::DeleteOrphan => {}
             }
         }
         let made = deploys.iter().map(|(name, _)| name.clone()).collect();
@@ -112,6 +112,8 @@ impl Found {
                 Removed::Project(project) => Response::Project(project),
                 Removed::Environment(view) => Response::Environment(view),
             },
+            // It was no resource of anybody.
+            Kind::DeleteOrphan => return None,
             Kind::Run => Response::Run(Box::new(self.runs.get(&op.name)?.clone())),
             Kind::Deploy => {
                 let running = || self.running.get(self.environments.get(&op.target)?.deployments.first()?);

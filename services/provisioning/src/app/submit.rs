@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use pavior_core::money::{self, Money};
 use pavior_core::{Principal, PrincipalKind};
 use pavior_proto::pavior::policy::internal::v1::DecisionStage;
 use pavior_proto::pavior::policy::v1::Effect as PolicyEffect;
@@ -17,17 +16,15 @@ use super::facts::{environment_subject, project_subject, seen, touched};
 use super::peers::Asking;
 use super::plan::{expected, stale};
 use super::{Answer, App, ChangeContext, Goal};
+use crate::domain::cost;
 use crate::domain::environment::Environment;
-use crate::domain::plan::{Action, Change, Kind, Plan};
+use crate::domain::plan::{Change, Kind, Plan};
 use crate::domain::project::Project;
 use crate::domain::question::{Fate, Subject, Touched, Verb, WorksOn};
 use crate::domain::questions;
 use crate::engine::ENGINE_VERSION;
 use crate::error::{Error, Result};
-use crate::store::{
-    Accepted, Admission, NewEnvironment, NewOperation, NewProject, OperationView, Ownership, Seen,
-    planned_event,
-};
+use crate::store::{Accepted, Admission, Makes, NewOperation, OperationView, Ownership, Seen, planned_event};
 
 /// What is proposed, before policy has seen it.
 #[derive(Debug, Clone)]
@@ -89,19 +86,13 @@ pub(crate) struct Effect {
     pub(crate) verb: &'static str,
     /// What is carried out of the request at the end.
     pub(crate) settings: Value,
-    /// The project that is made.
-    pub(crate) project: Option<NewProject>,
-    /// The environments that are made.
-    pub(crate) environments: Vec<NewEnvironment>,
-    /// The id of the deployment that is made; empty where the server makes one.
-    pub(crate) deployment_id: String,
+    pub(crate) makes: Makes,
 }
 
 impl Effect {
-    /// One that makes no project and no environment.
+    /// One that makes nothing but the resources of its plan.
     pub(crate) fn new(kind: Kind, verb: &'static str, settings: Value) -> Self {
-        let deployment_id = String::new();
-        Self { kind, verb, settings, project: None, environments: Vec::new(), deployment_id }
+        Self { kind, verb, settings, makes: Makes::default() }
     }
 }
 
@@ -150,7 +141,7 @@ impl App {
     pub(crate) async fn first_answer(&self, context: &ChangeContext, refusal: Error) -> Result<Answer> {
         match self.replayed(context).await {
             Ok(Some(answer)) => Ok(answer),
-            Err(Error::RequestIdReused) => Err(Error::RequestIdReused),
+            Err(reused @ Error::Resource(pavior_resource::Error::RequestIdReused)) => Err(reused),
             Ok(None) | Err(_) => Err(refusal),
         }
     }
@@ -222,11 +213,9 @@ impl App {
             deadline_micros: self.deadline_micros(),
             undo_micros: micros(self.config.undo_timeout_ms),
             ownership: ownership(&proposal),
-            project: proposal.effect.project,
-            environments: proposal.effect.environments,
+            makes: proposal.effect.makes,
             seen: proposal.target.seen,
             due: context.due.map(|due| due.timer),
-            deployment_id: proposal.effect.deployment_id,
             engine_version: ENGINE_VERSION,
         };
         let mut accepted = self.db.accept_unscoped(new).await?;
@@ -247,19 +236,7 @@ impl App {
 
     fn plan_of(&self, context: &ChangeContext, proposal: &Proposal) -> Result<Plan> {
         let now = self.db.now();
-        let changed = |change: &&Change| change.action != Action::Noop;
-        let before = money::sum(proposal.target.costs.iter().map(String::as_str));
-        let after = match proposal.effect.kind {
-            // What is gone costs nothing, where what it cost is known.
-            Kind::DestroyProject | Kind::DestroyEnvironment => {
-                before.parse().map(|cost: Money| cost.zero().to_string()).unwrap_or_default()
-            }
-            _ => {
-                let made = proposal.changes.iter().filter(changed).filter(|c| c.action == Action::Create);
-                let made: Vec<&str> = made.map(|change| change.monthly_cost.as_str()).collect();
-                money::sum(proposal.target.costs.iter().map(String::as_str).chain(made))
-            }
-        };
+        let (before, after) = cost::monthly(proposal.effect.kind, &proposal.target.costs, &proposal.changes);
         let (id, author) = match &context.goal {
             Goal::Execute { id, author } => (*id, author.clone()),
             Goal::Keep(_) => (self.db.ids.uuid(), person(context.permit.principal())),

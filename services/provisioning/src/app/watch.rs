@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::App;
 use super::response::OperationAnswer;
 use crate::domain::operation::{Operation, OperationState, StateChange, StepProgress};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::store::{LogChunk, OperationView};
 
@@ -219,15 +220,7 @@ impl Watch {
 
     async fn pause(&mut self) {
         let poll = tokio::time::Instant::now() + POLL;
-        loop {
-            tokio::select! {
-                changed = self.changes.recv() => match changed {
-                    Ok(id) if id != self.operation => continue,
-                    _ => return,
-                },
-                () = tokio::time::sleep_until(poll) => return,
-            }
-        }
+        Engine::heard_of(&mut self.changes, self.operation, poll).await;
     }
 
     /// Reads what is new and orders it by time; what each message covers is in its cursor.

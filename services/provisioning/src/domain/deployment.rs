@@ -4,7 +4,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::state::{Lifecycle, named};
+use super::state::{lifecycle, named};
 
 /// A deployment as it is recorded.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,15 +63,11 @@ named! {
     }
 }
 
-impl Lifecycle for DeploymentState {
-    type Event = DeploymentEvent;
-
-    fn transition(event: DeploymentEvent) -> (Self, &'static [Self]) {
-        match event {
-            DeploymentEvent::Activate => (Self::Active, &[Self::Pending]),
-            DeploymentEvent::Supersede => (Self::Superseded, &[Self::Active]),
-            DeploymentEvent::Fail => (Self::Failed, &[Self::Pending]),
-        }
+lifecycle! {
+    DeploymentState by DeploymentEvent {
+        Activate: Pending => Active;
+        Supersede: Active => Superseded;
+        Fail: Pending => Failed;
     }
 }
 

@@ -5,6 +5,7 @@ use pavior_core::name::validate_id_in;
 use serde_json::Value;
 
 use super::facts::{Current, Matched, holds_unknown};
+use super::form::form;
 use super::names;
 use super::scope::ProjectScope;
 
@@ -19,6 +20,8 @@ pub struct Entry {
     /// Who is to own it, by resource name; empty for nobody.
     pub owner: String,
 }
+
+form!(Entry { before, after, owner });
 
 /// The owner as policy knows it: groups only. What a user owns is decided on as if nobody owned it.
 pub fn owning_group(owner: &str) -> &str {
@@ -46,7 +49,7 @@ pub fn planned(
     for (path, collection, id) in [("kind", "kinds", kind), ("id", "entities", id)] {
         validate_id_in(collection, id).map_err(|error| (path, error.to_string()))?;
     }
-    let organization = project.name.split('/').nth(1).unwrap_or_default();
+    let organization = names::organization_of(&project.name);
     Ok(Some(Entry {
         before: current.map(|current| current.identity.clone()).unwrap_or_default(),
         after: format!("organizations/{organization}/kinds/{kind}/entities/{id}"),

@@ -4,7 +4,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::state::{Lifecycle, named};
+use super::form::form;
+use super::state::{lifecycle, named};
 
 /// An environment as it is recorded.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +48,8 @@ pub struct Endpoint {
     /// Its URL.
     pub url: String,
 }
+
+form!(Endpoint { resource, url });
 
 /// An environment with its workloads.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,28 +98,13 @@ named! {
     }
 }
 
-impl Lifecycle for EnvironmentState {
-    type Event = EnvironmentEvent;
-
-    fn transition(event: EnvironmentEvent) -> (Self, &'static [Self]) {
-        use EnvironmentEvent as E;
-        match event {
-            E::AskPeople => (Self::AwaitingApproval, &[Self::Active, Self::AwaitingApproval, Self::Stuck]),
-            E::Create => (Self::Creating, &[Self::AwaitingApproval, Self::Creating, Self::Stuck]),
-            E::Update => {
-                (Self::Updating, &[Self::Active, Self::AwaitingApproval, Self::Updating, Self::Stuck])
-            }
-            E::Delete => {
-                (Self::Deleting, &[Self::Active, Self::AwaitingApproval, Self::Deleting, Self::Stuck])
-            }
-            E::Stick => (Self::Stuck, Self::HELD),
-            E::Settle => (Self::Active, Self::HELD),
-        }
+lifecycle! {
+    EnvironmentState by EnvironmentEvent {
+        AskPeople: Active | AwaitingApproval | Stuck => AwaitingApproval;
+        Create: AwaitingApproval | Creating | Stuck => Creating;
+        Update: Active | AwaitingApproval | Updating | Stuck => Updating;
+        Delete: Active | AwaitingApproval | Deleting | Stuck => Deleting;
+        Stick: AwaitingApproval | Creating | Updating | Deleting | Stuck => Stuck;
+        Settle: AwaitingApproval | Creating | Updating | Deleting | Stuck => Active;
     }
-}
-
-impl EnvironmentState {
-    /// States in which an operation holds it.
-    const HELD: &'static [Self] =
-        &[Self::AwaitingApproval, Self::Creating, Self::Updating, Self::Deleting, Self::Stuck];
 }

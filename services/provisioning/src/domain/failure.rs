@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use pavior_core::audit::Code;
 
+use super::form::form;
 use super::state::named;
 
 named! {
@@ -89,6 +90,8 @@ pub struct StepFailure {
     pub message: String,
 }
 
+form!(StepFailure { code, message });
+
 named! {
     /// Why an operation did not succeed, or does not go on.
     FailureReason {
@@ -123,6 +126,8 @@ pub struct Failure {
     /// What a program can read of it, by name.
     pub details: BTreeMap<String, String>,
 }
+
+form!(Failure { reason, step, code, message; omit details });
 
 impl Failure {
     /// Of an operation that did not succeed, and of which nothing more is known.

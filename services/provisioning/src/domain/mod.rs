@@ -1,5 +1,6 @@
 //! Pure types and rules of provisioning: no async, no I/O, no wire, no database.
 
+pub mod cost;
 pub mod deployment;
 pub mod drift;
 pub mod entry;
@@ -7,12 +8,12 @@ pub mod environment;
 pub mod facts;
 pub mod failure;
 pub mod finality;
+pub mod form;
 pub mod graph;
 pub mod machine;
 pub mod names;
 pub mod operation;
 pub mod plan;
-pub mod plan_json;
 pub mod planner;
 pub mod project;
 pub mod question;

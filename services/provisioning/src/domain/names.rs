@@ -1,5 +1,8 @@
 //! The names of what provisioning owns.
 
+use pavior_core::ResourceName;
+use pavior_core::name::NameError;
+
 /// Pattern of a project.
 pub const PROJECT: &str = "organizations/{organization}/projects/{project}";
 /// Pattern of an environment.
@@ -47,6 +50,11 @@ pub fn parent(name: &str) -> &str {
     cut.next().map_or("", |at| &name[..at])
 }
 
+/// The id of the organization that a name lies in; empty outside organizations.
+pub fn organization_of(name: &str) -> &str {
+    name.strip_prefix("organizations/").and_then(|rest| rest.split('/').next()).unwrap_or_default()
+}
+
 /// The project that a name lies in; empty outside projects.
 pub fn project_of(name: &str) -> String {
     let parts: Vec<&str> = name.split('/').take(4).collect();
@@ -60,6 +68,53 @@ pub fn environment_of(name: &str) -> String {
         parts.join("/")
     } else {
         String::new()
+    }
+}
+
+/// What a list is of: what one parent has, or what all have that a `-` in the place of its last ids stands for (AIP-159).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// The part of its name before any `-`.
+    named: ResourceName,
+    is_one: bool,
+    pattern: &'static str,
+}
+
+impl Parent {
+    /// Parses a name of this pattern.
+    pub fn parse(name: &str, pattern: &'static str) -> Result<Self, NameError> {
+        let (mut named, mut form) = (name, pattern);
+        while let Some((above, collection)) =
+            named.strip_suffix("/-").and_then(|collection| collection.rsplit_once('/'))
+            && form.rsplit('/').nth(1) == Some(collection)
+        {
+            (named, form) = (above, parent(form));
+        }
+        match ResourceName::parse_as(named, form) {
+            Ok(named) => Ok(Self { named, is_one: form == pattern, pattern }),
+            // What is wrong is said about the whole of what was given.
+            Err(error) => Err(ResourceName::parse_as(name, pattern).err().unwrap_or(error)),
+        }
+    }
+
+    /// The organization's id.
+    pub fn organization(&self) -> &str {
+        self.named.organization()
+    }
+
+    /// Its name, if it is one thing.
+    pub fn one(&self) -> Option<&ResourceName> {
+        self.is_one.then_some(&self.named)
+    }
+
+    /// The project that it is or lies in; nothing for all of the organization.
+    pub fn project(&self) -> Option<String> {
+        Some(project_of(self.named.as_str())).filter(|project| !project.is_empty())
+    }
+
+    /// The pattern of its name.
+    pub fn pattern(&self) -> &'static str {
+        self.pattern
     }
 }
 
@@ -77,5 +132,33 @@ mod tests {
         assert_eq!(environment_of("organizations/acme/projects/p/resources/db"), "");
         assert_eq!(project_of("organizations/acme"), "");
         assert_eq!(parent("organizations/acme"), "");
+    }
+
+    #[test]
+    fn a_hyphen_stands_for_all_in_the_place_of_the_last_ids_only() {
+        let all = "organizations/acme";
+        let one = "organizations/acme/projects/p";
+        let pipeline = "organizations/acme/projects/p/pipelines/x";
+        for (name, pattern, named, is_one) in [
+            (format!("{all}/projects/-"), PROJECT, all, false),
+            (one.to_owned(), PROJECT, one, true),
+            (format!("{all}/projects/-/pipelines/-"), PIPELINE, all, false),
+            (format!("{one}/pipelines/-"), PIPELINE, one, false),
+            (pipeline.to_owned(), PIPELINE, pipeline, true),
+        ] {
+            let parent = Parent::parse(&name, pattern).unwrap();
+            assert_eq!((parent.named.as_str(), parent.one().is_some()), (named, is_one), "{name}");
+            assert_eq!(parent.project().as_deref(), (named != all).then_some(one), "{name}");
+        }
+        for (name, pattern) in [
+            (format!("{one}/environments/-"), PIPELINE),
+            (format!("{all}/projects/-/pipelines/x"), PIPELINE),
+            (format!("{all}/projects/-/-"), PROJECT),
+            ("organizations/-".to_owned(), ORGANIZATION),
+            ("organizations/-/projects/-".to_owned(), PROJECT),
+        ] {
+            let error = Parent::parse(&name, pattern).unwrap_err();
+            assert_eq!(error, ResourceName::parse_as(&name, pattern).unwrap_err(), "{name}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::environment::EnvironmentView;
 use super::failure::{Failure, StepFailure};
+use super::form::form;
 use super::plan::{Action, Kind, Spec};
 use super::project::Project;
 use super::state::{IllegalTransition, named};
@@ -199,6 +200,8 @@ pub struct Prior {
     /// How often it was applied.
     pub generation: i64,
 }
+
+form!(Prior { identity, inputs, outputs, state, spec, sealed_inputs, generation });
 
 /// Whether nothing of an operation has happened, and all of it can still.
 pub fn untouched(operation: &Operation, steps: &[Step]) -> bool {

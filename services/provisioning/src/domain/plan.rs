@@ -1,11 +1,13 @@
 //! The plan: everything that is decided before anything happens.
 
+use pavior_core::digest::{canonical_json, sha256_digest};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::drift::Drift;
 use super::entry::Entry;
+use super::form::{Form, Unreadable, form, member};
 use super::names;
 use super::question::Question;
 use super::state::named;
@@ -41,6 +43,8 @@ named! {
         UpdateEnvironment = "UPDATE_ENVIRONMENT",
         /// Takes an environment down.
         DestroyEnvironment = "DESTROY_ENVIRONMENT",
+        /// Removes something that a driver has and no resource declares.
+        DeleteOrphan = "DELETE_ORPHAN",
         /// Runs a pipeline.
         Run = "RUN",
         /// Puts an artifact into an environment.
@@ -51,7 +55,7 @@ named! {
 impl Kind {
     /// Whether what it did can be undone. Deletions only go forward.
     pub fn reversible(self) -> bool {
-        !matches!(self, Self::DestroyProject | Self::DestroyEnvironment)
+        !matches!(self, Self::DestroyProject | Self::DestroyEnvironment | Self::DeleteOrphan)
     }
 }
 
@@ -65,6 +69,8 @@ pub struct FieldChange {
     /// After; absent when it goes away. What is known only once another step is done stands as its expression.
     pub after: Option<Value>,
 }
+
+form!(FieldChange { path; omit before, after });
 
 /// Where a workload's artifact comes from.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -81,6 +87,24 @@ pub enum Artifact {
         /// The artifact.
         name: String,
     },
+}
+
+impl Form for Artifact {
+    fn to_json(&self) -> Value {
+        match self {
+            Self::None => Value::Null,
+            Self::Known(value) => json!({ "known": value }),
+            Self::FromStep { step, name } => json!({ "step": step, "name": name }),
+        }
+    }
+
+    fn from_json(json: &Value) -> Result<Self, Unreadable> {
+        Ok(match json.get("known") {
+            _ if json.is_null() => Self::None,
+            Some(known) => Self::Known(known.clone()),
+            None => Self::FromStep { step: member(json, "step")?, name: member(json, "name")? },
+        })
+    }
 }
 
 /// What a step is told: everything that its execution needs, so that nothing is left to choose.
@@ -109,6 +133,11 @@ pub struct Spec {
     /// For a workload: the deployment that its artifact is taken from, by resource name.
     pub source_deployment: String,
 }
+
+form!(Spec {
+    resource_id, type_id, environment, inputs, driver_inputs, scope, artifact, secret_outputs, revision,
+    source_deployment; omit pinned
+});
 
 impl Spec {
     /// Whether an artifact is put into it, which is a deployment.
@@ -166,6 +195,11 @@ pub struct Change {
     /// In what it is not as it is recorded: it is changed then although nothing else is asked of it.
     pub drift: Option<Drift>,
 }
+
+form!(Change {
+    step, resource, resource_type, resource_definition, driver, driver_version, action, fields, depends_on, undoable,
+    monthly_cost, spec; omit entry, drift
+});
 
 /// A change before its driver has answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -230,6 +264,43 @@ pub struct Plan {
     pub decision: Value,
 }
 
+form!(Plan {
+    id,
+    organization,
+    kind,
+    action,
+    target,
+    changes,
+    monthly_cost_before,
+    monthly_cost_after,
+    template_version,
+    parameters,
+    settings,
+    requester,
+    author,
+    summary,
+    create_time,
+    expire_time,
+    digest,
+    questions,
+    answers,
+    decision
+});
+
+/// What does not decide what is done: who asked, when, and what policy said.
+const NOT_DECIDING: [&str; 10] = [
+    "id",
+    "organization",
+    "requester",
+    "author",
+    "summary",
+    "create_time",
+    "expire_time",
+    "digest",
+    "answers",
+    "decision",
+];
+
 /// An answer of policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
@@ -239,7 +310,18 @@ pub struct Given {
     pub effect: String,
 }
 
+form!(Given { decision, effect });
+
 impl Plan {
+    /// The digest over what decides what is done.
+    pub fn compute_digest(&self) -> String {
+        let mut json = self.to_json();
+        if let Value::Object(map) = &mut json {
+            map.retain(|key, _| !NOT_DECIDING.contains(&key.as_str()));
+        }
+        sha256_digest(&canonical_json(&json))
+    }
+
     /// The changes that are steps.
     pub fn steps(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(|change| change.is_step())
@@ -267,5 +349,130 @@ impl Plan {
             .collect();
         let counts = if counts.is_empty() { "no resource changes".to_owned() } else { counts.join(", ") };
         format!("{verb} `{}`: {counts}", self.target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::question::Subject;
+    use super::*;
+
+    pub(crate) fn sample() -> Plan {
+        let spec = Spec {
+            resource_id: "db".into(),
+            type_id: "sql-database".into(),
+            inputs: json!({"name": "${{ project.id }}"}),
+            driver_inputs: json!({}),
+            scope: json!({"project": {"id": "p"}}),
+            artifact: Artifact::FromStep { step: "pipeline:run".into(), name: String::new() },
+            ..Spec::default()
+        };
+        let mut plan = Plan {
+            id: Uuid::from_u128(1),
+            organization: "acme".into(),
+            kind: Kind::CreateProject,
+            action: "provisioning.projects.create".into(),
+            target: "organizations/acme/projects/p".into(),
+            changes: vec![Change {
+                step: "db".into(),
+                resource: "organizations/acme/projects/p/resources/db".into(),
+                resource_type: "organizations/acme/resourceTypes/sql-database".into(),
+                resource_definition: "organizations/acme/resourceDefinitions/x".into(),
+                driver: "fake".into(),
+                driver_version: "1.0.0".into(),
+                action: Action::Create,
+                fields: vec![FieldChange { path: "name".into(), before: None, after: Some(json!("p")) }],
+                depends_on: vec![],
+                undoable: true,
+                monthly_cost: "1.50 USD".into(),
+                spec,
+                entry: None,
+                drift: None,
+            }],
+            monthly_cost_before: String::new(),
+            monthly_cost_after: "1.50 USD".into(),
+            template_version: String::new(),
+            parameters: json!({"b": 1, "a": 2}),
+            settings: json!({}),
+            requester: "organizations/acme/users/alice".into(),
+            author: "organizations/acme/users/carol".into(),
+            summary: "s".into(),
+            create_time: time::macros::datetime!(2026-01-01 00:00:00.123456 UTC),
+            expire_time: time::macros::datetime!(2026-01-02 00:00 UTC),
+            digest: String::new(),
+            questions: vec![],
+            answers: vec![],
+            decision: Value::Null,
+        };
+        plan.digest = plan.compute_digest();
+        plan
+    }
+
+    fn question() -> Question {
+        Question {
+            action: "provisioning.environments.delete".into(),
+            subject: Subject::project("organizations/acme/projects/p", "organizations/acme/groups/g"),
+            environment_class: "production".into(),
+            template_version: "t".into(),
+            new_owner: "o".into(),
+            moves_owner: true,
+            counts: [1, 2, 3, 4],
+            resource_types: vec!["sql-database".into()],
+        }
+    }
+
+    #[test]
+    fn a_plan_reads_back_as_it_was() {
+        let plan = sample();
+        assert_eq!(Plan::from_json(&plan.to_json()).unwrap(), plan);
+        let mut asked = plan;
+        let labels = [("tier".to_owned(), "gold".to_owned())].into();
+        let entity = Subject::entity("organizations/acme/kinds/component/entities/p", "", labels);
+        asked.questions = vec![question(), Question { subject: entity, ..Question::default() }];
+        let owner = "organizations/acme/groups/g".to_owned();
+        asked.changes[0].entry = Some(Entry { before: "b".into(), after: "a".into(), owner });
+        asked.answers = vec![Given { decision: "d".into(), effect: "ALLOW".into() }];
+        asked.changes[0].spec.pinned = json!({"commit": "c"});
+        asked.changes[0].drift = Some(Drift::Broken);
+        assert_eq!(Plan::from_json(&asked.to_json()).unwrap(), asked);
+        assert_eq!(Plan::from_json(&json!({})), Err(Unreadable("id")));
+        let mut json = asked.to_json();
+        json["changes"][0]["undoable"] = Value::Null;
+        assert_eq!(Plan::from_json(&json), Err(Unreadable("undoable")));
+    }
+
+    #[test]
+    fn the_digest_covers_what_decides_and_nothing_else() {
+        let plan = sample();
+        let mut same = plan.clone();
+        same.id = Uuid::from_u128(2);
+        same.requester = "organizations/acme/users/bob".into();
+        same.parameters = json!({"a": 2, "b": 1});
+        assert_eq!(same.compute_digest(), plan.digest);
+        type Tweak = fn(&mut Plan);
+        let changes: [Tweak; 8] = [
+            |plan| plan.changes[0].drift = Some(Drift::Gone),
+            |plan| plan.questions = vec![question()],
+            |plan| plan.changes[0].spec.pinned = json!({}),
+            |plan| plan.target.push('x'),
+            |plan| plan.parameters = json!({}),
+            |plan| plan.changes[0].spec.inputs = json!({}),
+            |plan| plan.changes[0].undoable = false,
+            |plan| plan.changes[0].spec.artifact = Artifact::None,
+        ];
+        for change in changes {
+            let mut other = plan.clone();
+            change(&mut other);
+            assert_ne!(other.compute_digest(), plan.digest);
+        }
+    }
+
+    #[test]
+    fn the_digest_of_a_recorded_plan_does_not_change() {
+        // Approvals are bound to it: a change of its form voids what people have said.
+        assert_eq!(
+            sample().digest,
+            "sha256:8f7cf87f6ae5c6f9e7180df04ccf69dfadd0725b9a40fc09df3b092f9f85803d"
+        );
     }
 }

@@ -13,16 +13,13 @@ use pavior_expr::Reference;
 use serde_json::{Value, json};
 
 use super::drift::Standing;
-use super::entry;
 use super::facts::{Facts, Matched, Section, holds_unknown, resource_name};
 use super::finality::late_where_final;
-use super::graph;
-use super::names;
 use super::plan::{Action, Artifact, Change, Draft, FieldChange, Spec};
 use super::scope::{self, Outputs};
-use super::taint;
 use super::teardown::step_id;
 use super::template::Wanted;
+use super::{entry, graph, names, taint};
 
 /// Most bytes of the inputs of one plan, as JSON: a plan is kept, shown and recorded as a whole.
 const MAX_INPUT_BYTES: usize = 2 << 20;

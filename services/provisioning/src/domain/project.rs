@@ -6,7 +6,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::state::{Lifecycle, named};
+use super::state::{lifecycle, named};
 
 /// A project as it is recorded.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,15 +67,11 @@ named! {
     }
 }
 
-impl Lifecycle for ProjectState {
-    type Event = ProjectEvent;
-
-    fn transition(event: ProjectEvent) -> (Self, &'static [Self]) {
-        match event {
-            ProjectEvent::Create => (Self::Creating, &[Self::Creating, Self::Stuck]),
-            ProjectEvent::Delete => (Self::Deleting, &[Self::Active, Self::Deleting, Self::Stuck]),
-            ProjectEvent::Stick => (Self::Stuck, &[Self::Creating, Self::Deleting, Self::Stuck]),
-            ProjectEvent::Settle => (Self::Active, &[Self::Creating, Self::Deleting, Self::Stuck]),
-        }
+lifecycle! {
+    ProjectState by ProjectEvent {
+        Create: Creating | Stuck => Creating;
+        Delete: Active | Deleting | Stuck => Deleting;
+        Stick: Creating | Deleting | Stuck => Stuck;
+        Settle: Creating | Deleting | Stuck => Active;
     }
 }

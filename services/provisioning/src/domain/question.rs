@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::form::form;
+
 /// Makes an environment.
 pub const CREATE_ENVIRONMENT: &str = "provisioning.environments.create";
 /// Changes an environment.
@@ -51,6 +53,8 @@ pub struct Subject {
     /// Its labels, of an entry of the catalog. Within a project they are those of the project, and not kept here.
     pub labels: BTreeMap<String, String>,
 }
+
+form!(Subject { name, kind, owner, project, environment_class = "class"; omit labels });
 
 impl Subject {
     /// An organization.
@@ -189,6 +193,10 @@ pub struct Question {
     /// Ids of the types of those resources.
     pub resource_types: Vec<String>,
 }
+
+form!(Question {
+    action, subject, environment_class, template_version, new_owner, counts, resource_types; omit moves_owner
+});
 
 impl Question {
     /// Whether it is about the catalog, and not about what this service owns.

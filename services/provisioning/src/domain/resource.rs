@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::plan::Spec;
-use super::state::{Lifecycle, named};
+use super::state::{lifecycle, named};
 
 /// A resource as it is recorded.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,17 +90,11 @@ named! {
     }
 }
 
-impl Lifecycle for ResourceState {
-    type Event = ResourceEvent;
-
-    fn transition(event: ResourceEvent) -> (Self, &'static [Self]) {
-        match event {
-            ResourceEvent::Update => (Self::Updating, &[Self::Active, Self::Updating, Self::Failed]),
-            ResourceEvent::Delete => (Self::Deleting, Self::ALL),
-            ResourceEvent::Fail => {
-                (Self::Failed, &[Self::Creating, Self::Updating, Self::Deleting, Self::Failed])
-            }
-            ResourceEvent::Settle => (Self::Active, Self::ALL),
-        }
+lifecycle! {
+    ResourceState by ResourceEvent {
+        Update: Active | Updating | Failed => Updating;
+        Delete: Creating | Active | Updating | Deleting | Failed => Deleting;
+        Fail: Creating | Updating | Deleting | Failed => Failed;
+        Settle: Creating | Active | Updating | Deleting | Failed => Active;
     }
 }

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::failure::StepFailure;
-use super::state::{Lifecycle, named};
+use super::state::{lifecycle, named};
 
 /// A run as it is recorded.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,16 +72,12 @@ named! {
     }
 }
 
-impl Lifecycle for RunState {
-    type Event = RunEvent;
-
-    fn transition(event: RunEvent) -> (Self, &'static [Self]) {
-        match event {
-            RunEvent::Start => (Self::Running, &[Self::Queued]),
-            RunEvent::Succeed => (Self::Succeeded, &[Self::Queued, Self::Running]),
-            RunEvent::Fail => (Self::Failed, &[Self::Queued, Self::Running]),
-            RunEvent::Cancel => (Self::Cancelled, &[Self::Queued, Self::Running]),
-        }
+lifecycle! {
+    RunState by RunEvent {
+        Start: Queued => Running;
+        Succeed: Queued | Running => Succeeded;
+        Fail: Queued | Running => Failed;
+        Cancel: Queued | Running => Cancelled;
     }
 }
 

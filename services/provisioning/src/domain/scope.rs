@@ -3,6 +3,8 @@
 use pavior_expr::{ExprError, Reference};
 use serde_json::{Map, Value, json};
 
+use super::names;
+
 /// What is known of the outputs of resources, by id: of the same section and of the project.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outputs {
@@ -14,7 +16,7 @@ pub struct Outputs {
 
 /// `parameters`, `project` and `environment`.
 pub fn base(parameters: &Value, project: &ProjectScope, environment: Option<&EnvironmentScope>) -> Value {
-    let organization = project.name.split('/').nth(1).unwrap_or_default();
+    let organization = names::organization_of(&project.name);
     let mut base = json!({
         "parameters": parameters,
         "project": {
@@ -184,6 +186,7 @@ mod tests {
         let inputs = json!("${{ project.resources.repo.url }}/${{ environment.id }}");
         assert_eq!(rendered(&inputs, &Value::Null, &inside).unwrap(), json!("u/d"));
         let outside = full(&base(&json!({}), &project(), None), &outputs, None);
-        assert!(rendered(&inputs, &Value::Null, &outside).is_err());
+        let error = rendered(&inputs, &Value::Null, &outside).unwrap_err();
+        assert_eq!(error.message, "`project.resources.repo.url` uses a name that is not defined");
     }
 }

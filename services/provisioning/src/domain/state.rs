@@ -28,6 +28,21 @@ pub trait Lifecycle: Copy + PartialEq + std::fmt::Display + Sized + 'static {
     }
 }
 
+/// Each event with the states in which it is possible, and the one that it leads to.
+macro_rules! lifecycle {
+    ($state:ident by $event:ident { $($what:ident: $($from:ident)|+ => $to:ident;)+ }) => {
+        impl $crate::domain::state::Lifecycle for $state {
+            type Event = $event;
+
+            fn transition(event: $event) -> (Self, &'static [Self]) {
+                match event {
+                    $($event::$what => (Self::$to, &[$(Self::$from),+]),)+
+                }
+            }
+        }
+    };
+}
+
 macro_rules! named {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
@@ -49,6 +64,17 @@ macro_rules! named {
             }
         }
 
+        impl $crate::domain::form::Form for $name {
+            fn to_json(&self) -> ::serde_json::Value {
+                self.as_str().into()
+            }
+
+            fn from_json(json: &::serde_json::Value) -> Result<Self, $crate::domain::form::Unreadable> {
+                let value = json.as_str().and_then(Self::parse);
+                value.ok_or($crate::domain::form::Unreadable::WHOLE)
+            }
+        }
+
         impl ::std::fmt::Display for $name {
             fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.write_str(self.as_str())
@@ -57,7 +83,7 @@ macro_rules! named {
     };
 }
 
-pub(crate) use named;
+pub(crate) use {lifecycle, named};
 
 #[cfg(test)]
 mod tests {

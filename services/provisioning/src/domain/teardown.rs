@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::entry::Entry;
-use super::graph;
-use super::names;
 use super::plan::{Action, Change, Spec};
+use super::{graph, names};
 
 /// A resource as it is recorded.
 #[derive(Debug, Clone, PartialEq)]

@@ -185,14 +185,18 @@ mod tests {
 
     #[test]
     fn what_is_not_a_template_is_refused() {
-        for content in [
-            json!({"project": []}),
-            json!({"project": {"a": {}}}),
-            json!({"project": {"a": {"type": 1}}}),
-            json!({"environments": {"a": {"ttl": "8 hours"}}}),
-            json!({"environments": {"a": {"workload": {"inputs": 1}}}}),
+        for (content, path, problem) in [
+            (json!({"project": []}), "project", "is not a map"),
+            (json!({"project": {"a": {}}}), "project.a", "has no type"),
+            (json!({"project": {"a": {"type": 1}}}), "project.a.type", "is not a text"),
+            (json!({"environments": {"a": {"ttl": "8 hours"}}}), "environments.a.ttl", "is not a duration"),
+            (
+                json!({"environments": {"a": {"workload": {"inputs": 1}}}}),
+                "environments.a.workload.inputs",
+                "is not a map",
+            ),
         ] {
-            assert!(Template::parse(&content).is_err(), "{content}");
+            assert_eq!(Template::parse(&content), Err(wrong(path, problem)), "{content}");
         }
     }
 

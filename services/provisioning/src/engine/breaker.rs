@@ -74,7 +74,7 @@ impl Breakers {
 impl Engine {
     /// Drivers that are away, in order of their ids.
     pub fn drivers_away(&self) -> Vec<Away> {
-        let away = self.inner.breakers.away();
+        let away = self.breakers.away();
         let each = away.iter().map(|(driver, (begin, why))| Away {
             driver: driver.clone(),
             since: begin.elapsed(),
@@ -86,16 +86,16 @@ impl Engine {
     /// Asks a driver whose call did not work out whether it is there at all. When it is not, none of its steps is
     /// taken until it is back.
     pub(crate) async fn is_away(&self, id: &str, driver: &Arc<dyn Driver>) -> bool {
-        if self.inner.breakers.why(id).is_some() {
+        if self.breakers.why(id).is_some() {
             return true;
         }
         let Health::Down(why) = self.health_of(driver).await else { return false };
-        if self.inner.breakers.open(id, &why) {
+        if self.breakers.open(id, &why) {
             tracing::warn!(driver = id, why, "the driver is away; its steps wait");
             let (engine, id, driver) = (self.clone(), id.to_owned(), driver.clone());
             // Not one of the tasks that a shutdown waits for.
             tokio::spawn(async move {
-                let dead = engine.inner.dead.clone();
+                let dead = engine.dead.clone();
                 tokio::select! {
                     () = dead.cancelled() => {}
                     () = engine.await_return(&id, &driver) => {}
@@ -113,14 +113,14 @@ impl Engine {
                 break;
             }
         }
-        self.inner.breakers.close(id);
+        self.breakers.close(id);
         tracing::info!(driver = id, "the driver is back");
         self.wake();
     }
 
     async fn health_of(&self, driver: &Arc<dyn Driver>) -> Health {
         // Whoever asks holds a claim, which must not end over the question.
-        let limit = ANSWER.min(Duration::from_millis(self.inner.config.lease_ms / 3));
+        let limit = ANSWER.min(Duration::from_millis(self.config.lease_ms / 3));
         let answer = tokio::time::timeout(limit, driver.health()).await;
         answer.unwrap_or_else(|_| Health::Down("the driver does not answer".to_owned()))
     }

@@ -58,7 +58,7 @@ impl Engine {
         limit: Duration,
         call: impl Future<Output = T> + Send,
     ) -> Called<T> {
-        let grace = Duration::from_millis(self.inner.config.cancel_grace_ms);
+        let grace = Duration::from_millis(self.config.cancel_grace_ms);
         let timeout = tokio::time::sleep(limit);
         tokio::pin!(timeout);
         let call = AssertUnwindSafe(call).catch_unwind();
@@ -85,7 +85,7 @@ impl Engine {
 
     /// Keeps log lines now and then until it is stopped.
     async fn keep_lines(&self, sink: &EngineSink, over: &CancellationToken) {
-        let every = Duration::from_millis(self.inner.config.log_flush_ms.max(1));
+        let every = Duration::from_millis(self.config.log_flush_ms.max(1));
         let mut flush = tokio::time::interval_at(Instant::now() + every, every);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

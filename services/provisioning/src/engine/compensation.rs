@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use super::Engine;
 use super::call::Called;
-use super::executor::{Ended, Work};
 use super::inputs::Inputs;
 use super::outcome::{Retry, mistake};
+use super::work::{Ended, Work};
 use crate::domain::operation::Prior as Former;
 use crate::domain::plan::Action;
 use crate::error::Result;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use pavior_core::pointer;
 use pavior_driver::{
-    ApplyRequest, CallContext, DestroyRequest, Driver, FailureCode as DriverCode, InvokeRequest, Lookup,
-    Outcome, Prior, Success, ValidateRequest,
+    ApplyRequest, CallContext, DestroyRequest, FailureCode as DriverCode, InvokeRequest, Lookup, Outcome,
+    Prior, Success, ValidateRequest,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
@@ -18,60 +18,16 @@ use super::inputs::{Inputs, Prepared};
 use super::outcome::{Retry, mistake};
 use super::sink::EngineSink;
 use super::stop::Stop;
+use super::work::{Ended, Work};
 use super::worker::{Slots, Taken};
 use super::{Engine, FaultPoint};
 use crate::domain::failure::FailureCode;
 use crate::domain::plan::Action;
-use crate::domain::taint;
 use crate::error::{Error, Result};
 use crate::store::{Applied, Claim, Completion, Purpose, RunResult, StepError};
 
 /// How often a completion is written before it is left to recovery.
 const COMMIT_ATTEMPTS: u32 = 5;
-
-/// A claim with what its call needs.
-pub(crate) struct Work<'a> {
-    pub(crate) claim: &'a Claim,
-    pub(crate) action: Action,
-    pub(crate) driver: Arc<dyn Driver>,
-    pub(crate) prepared: &'a Prepared,
-    pub(crate) sink: &'a EngineSink,
-    pub(crate) stop: &'a Stop,
-    /// How long a call may take.
-    pub(crate) limit: Duration,
-}
-
-impl Work<'_> {
-    /// What is there, as it is recorded.
-    pub(crate) fn prior(&self) -> Prior {
-        let row = &self.prepared.row;
-        Prior {
-            identity: row.identity.clone(),
-            inputs: row.inputs.clone(),
-            outputs: row.outputs.clone(),
-            state: row.driver_state.clone(),
-        }
-    }
-
-    /// The inputs in both forms. Whatever the plan knew of them, no secret is opened for an input that takes none.
-    pub(crate) fn inputs(&self) -> std::result::Result<Inputs, StepError> {
-        let inputs = self.prepared.inputs()?;
-        let info = self.driver.info();
-        let takes = info.secret_inputs(&self.prepared.row.type_id);
-        match taint::hidden(&inputs.recorded).into_iter().find(|flow| !flow.allowed(takes)) {
-            None => Ok(inputs),
-            Some(flow) => {
-                let (input, driver) = (flow.path.join("."), &self.claim.step.driver);
-                let message =
-                    format!("`{input}` would be given a secret, and driver `{driver}` takes none there");
-                Err(StepError::new(FailureCode::InvalidArgument, message))
-            }
-        }
-    }
-}
-
-/// What a call led to; `None` when the claim is lost.
-pub(crate) type Ended = Option<Completion>;
 
 impl Engine {
     /// Carries a claim out and gives it back. The claim is held beside all of it.
@@ -104,7 +60,7 @@ impl Engine {
         let completion = match ended {
             Ok(Some(completion)) => completion,
             Ok(None) => {
-                self.inner.zombies.add(1, &[]);
+                self.zombies.add(1, &[]);
                 tracing::warn!(step = name, operation = %claim.step.operation, "the claim was lost; its result is dropped");
                 return;
             }
@@ -131,13 +87,13 @@ impl Engine {
             (Action::Run, Purpose::Undo) => return Ok(Some(Completion::Removed)),
             _ => {}
         }
-        let Some(driver) = self.inner.drivers.get(&claim.step.driver) else {
+        let Some(driver) = self.drivers.get(&claim.step.driver) else {
             let message = format!("driver `{}` is not there", claim.step.driver);
             let error = StepError::new(FailureCode::Unavailable, message);
             return Ok(Some(self.failure(claim, error, Retry::Free(None), None)));
         };
         let prepared = self.prepare(claim).await?;
-        if let Some(why) = self.inner.breakers.why(&claim.step.driver) {
+        if let Some(why) = self.breakers.why(&claim.step.driver) {
             // Found out while this one was on its way.
             let error = StepError::new(FailureCode::Unavailable, prepared.redactor().text(&why));
             return Ok(Some(self.failure(claim, error, Retry::Free(None), None)));
@@ -160,7 +116,7 @@ impl Engine {
 
     /// How long a call may take: an undo not longer than undoing may take in all.
     fn limit(&self, claim: &Claim) -> Duration {
-        let limit = Duration::from_millis(self.inner.config.step_timeout_ms);
+        let limit = Duration::from_millis(self.config.step_timeout_ms);
         match (claim.purpose, claim.left_micros) {
             (Purpose::Undo, Some(left)) => limit.min(Duration::from_micros(u64::try_from(left).unwrap_or(0))),
             _ => limit,
@@ -181,7 +137,7 @@ impl Engine {
         let attempt = if claim.purpose == Purpose::Undo { step.undo_attempt } else { step.attempt };
         context.attempt = u32::try_from(attempt).unwrap_or(1);
         // By the clock of this process, against which drivers measure it; the lease itself runs by the database's.
-        context.lease_expire_time = Some(self.inner.db.now() + work.stop.left());
+        context.lease_expire_time = Some(self.db.now() + work.stop.left());
         context.cancel = work.stop.token().clone();
         context
     }
@@ -214,7 +170,7 @@ impl Engine {
         inputs: Value,
     ) -> Called<Outcome> {
         let resource_type = work.prepared.spec.type_id.clone();
-        let declaration_digest = self.inner.key.declaration(&work.prepared.row.name, &inputs);
+        let declaration_digest = self.key.declaration(&work.prepared.row.name, &inputs);
         let apply = async {
             let request = ValidateRequest { resource_type: resource_type.clone(), inputs };
             let inputs = match work.driver.validate(request).await {
@@ -359,7 +315,7 @@ impl Engine {
         let name = &claim.step.name;
         for attempt in 1..=COMMIT_ATTEMPTS {
             let since = Instant::now();
-            match self.inner.db.complete_unscoped(reference, &completion, next.as_ref()).await {
+            match self.db.complete_unscoped(reference, &completion, next.as_ref()).await {
                 Ok(completed) => {
                     if self.dies(FaultPoint::AfterCommit, name) {
                         return;
@@ -371,12 +327,12 @@ impl Engine {
                     return;
                 }
                 Err(Error::Fenced { .. }) => {
-                    self.inner.zombies.add(1, &[]);
+                    self.zombies.add(1, &[]);
                     tracing::warn!(step = name, operation = %reference.operation, "the claim was lost; its result is refused");
                     return;
                 }
                 Err(Error::Died(_)) => {
-                    self.inner.dead.cancel();
+                    self.dead.cancel();
                     return;
                 }
                 Err(error) => {

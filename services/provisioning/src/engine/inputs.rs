@@ -9,11 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::Engine;
 use crate::domain::failure::FailureCode;
-use crate::domain::names;
 use crate::domain::plan::{Artifact, Spec};
 use crate::domain::resource::Resource;
 use crate::domain::scope::{self, Outputs};
-use crate::domain::taint;
+use crate::domain::{names, taint};
 use crate::error::{Error, Result};
 use crate::store::{Claim, Sealed, StepError};
 
@@ -82,7 +81,7 @@ impl Engine {
     /// Reads what a step needs.
     pub(crate) async fn prepare(&self, claim: &Claim) -> Result<Prepared> {
         let spec = claim.step.spec.clone();
-        let rows = self.inner.db.resources_in_scope_unscoped(&claim.step.resource).await?;
+        let rows = self.db.resources_in_scope_unscoped(&claim.step.resource).await?;
         let secrets = self.open_secrets(&rows).await?;
         let artifact = artifact(&spec, claim.run_outputs.as_ref());
         let scope_over = |outputs: &dyn Fn(&Resource) -> Value| {
@@ -114,8 +113,8 @@ impl Engine {
         };
         let references = rows.iter().flat_map(sealed).collect();
         let mut opened = BTreeMap::new();
-        for sealed in self.inner.db.secrets_unscoped(references).await? {
-            let secret = self.inner.key.open(&sealed.reference, &sealed.sealed)?;
+        for sealed in self.db.secrets_unscoped(references).await? {
+            let secret = self.key.open(&sealed.reference, &sealed.sealed)?;
             opened.insert(sealed.reference, secret);
         }
         Ok(opened)
@@ -123,7 +122,7 @@ impl Engine {
 
     /// Seals a value.
     pub(crate) fn seal(&self, reference: &str, value: &SecretString) -> Result<Sealed> {
-        Ok(Sealed { reference: reference.to_owned(), bytes: self.inner.key.seal(reference, value)? })
+        Ok(Sealed { reference: reference.to_owned(), bytes: self.key.seal(reference, value)? })
     }
 
     /// What a driver was told of a resource by the apply that is recorded.
@@ -133,7 +132,7 @@ impl Engine {
         inputs: &Value,
         sealed_inputs: &str,
     ) -> Result<String> {
-        Ok(self.inner.key.declaration(name, &self.opened_inputs(inputs, sealed_inputs).await?))
+        Ok(self.key.declaration(name, &self.opened_inputs(inputs, sealed_inputs).await?))
     }
 
     /// Opens the inputs of a former apply: sealed where they held secrets.
@@ -141,9 +140,9 @@ impl Engine {
         if reference.is_empty() {
             return Ok(inputs.clone());
         }
-        let sealed = self.inner.db.secrets_unscoped(vec![reference.to_owned()]).await?;
+        let sealed = self.db.secrets_unscoped(vec![reference.to_owned()]).await?;
         let sealed = sealed.first().ok_or_else(|| Error::Corrupt("the former inputs are gone".to_owned()))?;
-        let opened = self.inner.key.open(reference, &sealed.sealed)?;
+        let opened = self.key.open(reference, &sealed.sealed)?;
         serde_json::from_str(opened.expose_secret())
             .map_err(|_| Error::Corrupt("the former inputs cannot be read".to_owned()))
     }

@@ -12,13 +12,13 @@ impl Engine {
     /// Renews the claim that was asked for at `since`. Returns when it is lost, and at the latest a moment before it ends:
     /// a renewal that the database does not answer in time is none.
     pub(crate) async fn hold(&self, reference: StepRef, since: Instant, stop: &Stop) {
-        let lease = Duration::from_millis(self.inner.config.lease_ms);
-        let micros = super::micros(self.inner.config.lease_ms);
+        let lease = Duration::from_millis(self.config.lease_ms);
+        let micros = super::micros(self.config.lease_ms);
         let (mut until, mut next) = (since + lease, since + lease / 3);
         loop {
             let renewal = async {
                 sleep_until(next).await;
-                (Instant::now(), self.inner.db.heartbeat_unscoped(reference, micros).await)
+                (Instant::now(), self.db.heartbeat_unscoped(reference, micros).await)
             };
             // Before somebody else may have it, nothing of ours may still be at it.
             let Ok((asked, renewed)) = timeout_at(until - lease / 6, renewal).await else { return };

@@ -14,6 +14,7 @@ mod replacement;
 pub mod seal;
 mod sink;
 mod stop;
+mod work;
 mod worker;
 
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::config::Config;
 use crate::store::{ClaimParams, Db, Purpose};
 pub use breaker::Away;
 use breaker::Breakers;
@@ -36,64 +38,6 @@ use stop::Stop;
 
 /// Written with every operation, so that a later engine knows what it has before it.
 pub const ENGINE_VERSION: &str = "1";
-
-/// How the engine works. Durations in milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineConfig {
-    /// How long a claim lasts unless it is renewed; it is renewed at a third of it.
-    pub lease_ms: u64,
-    /// How often to look for work that nobody told of.
-    pub poll_ms: u64,
-    /// Most steps at a time in this process.
-    pub max_running: usize,
-    /// Most steps of one operation at a time.
-    pub max_running_per_operation: usize,
-    /// Most steps of one organization at a time, in all processes.
-    pub max_running_per_organization: usize,
-    /// How often a step is tried.
-    pub max_attempts: u32,
-    /// How often an undo is tried.
-    pub max_undo_attempts: u32,
-    /// First pause between attempts.
-    pub backoff_ms: u64,
-    /// Longest pause between attempts.
-    pub max_backoff_ms: u64,
-    /// How long a cancelled driver may take to stop before its call is dropped.
-    pub cancel_grace_ms: u64,
-    /// How long one call of a driver may take.
-    pub step_timeout_ms: u64,
-    /// How long an operation may take in all.
-    pub operation_timeout_ms: u64,
-    /// How long undoing it may take in all.
-    pub undo_timeout_ms: u64,
-    /// How often log lines are kept.
-    pub log_flush_ms: u64,
-    /// Most batches of log lines that are kept of an operation.
-    pub max_log_chunks: i64,
-}
-
-impl Default for EngineConfig {
-    fn default() -> Self {
-        Self {
-            lease_ms: 15_000,
-            poll_ms: 1_000,
-            max_running: 32,
-            max_running_per_operation: 8,
-            // Fewer than there are slots, so that one organization never has all of them.
-            max_running_per_organization: 24,
-            max_attempts: 4,
-            max_undo_attempts: 6,
-            backoff_ms: 200,
-            max_backoff_ms: 15_000,
-            cancel_grace_ms: 10_000,
-            step_timeout_ms: 30 * 60_000,
-            operation_timeout_ms: 2 * 3_600_000,
-            undo_timeout_ms: 3_600_000,
-            log_flush_ms: 150,
-            max_log_chunks: 20_000,
-        }
-    }
-}
 
 /// Where a test lets a worker die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -119,11 +63,13 @@ pub struct Engine {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+/// What the clones of an engine share.
+#[doc(hidden)]
+pub struct Inner {
     db: Db,
     drivers: Registry,
     key: SealingKey,
-    config: EngineConfig,
+    config: Config,
     worker: Arc<str>,
     wake: Notify,
     changes: broadcast::Sender<Uuid>,
@@ -141,15 +87,23 @@ struct Inner {
     zombies: opentelemetry::metrics::Counter<u64>,
 }
 
+impl std::ops::Deref for Engine {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("worker", &self.inner.worker).finish_non_exhaustive()
+        f.debug_struct("Engine").field("worker", &self.worker).finish_non_exhaustive()
     }
 }
 
 impl Engine {
     /// An engine that does nothing until [`Engine::run`].
-    pub fn new(db: Db, drivers: Registry, key: SealingKey, config: EngineConfig, meter: &Meter) -> Self {
+    pub fn new(db: Db, drivers: Registry, key: SealingKey, config: Config, meter: &Meter) -> Self {
         Self::with_faults(db, drivers, key, config, meter, None)
     }
 
@@ -158,7 +112,7 @@ impl Engine {
         mut db: Db,
         drivers: Registry,
         key: SealingKey,
-        config: EngineConfig,
+        config: Config,
         meter: &Meter,
         faults: Option<Faults>,
     ) -> Self {
@@ -196,68 +150,70 @@ impl Engine {
 
     /// Looks for work at once.
     pub fn wake(&self) {
-        self.inner.wake.notify_one();
+        self.wake.notify_one();
     }
 
     /// Tells watchers that something happened in an operation.
     pub fn changed(&self, operation: Uuid) {
         // Nobody may be listening.
-        let _ = self.inner.changes.send(operation);
+        let _ = self.changes.send(operation);
     }
 
     /// Ids of operations in which something happened in this process. A hint: reading the database is the truth.
     pub fn changes(&self) -> broadcast::Receiver<Uuid> {
-        self.inner.changes.subscribe()
+        self.changes.subscribe()
+    }
+
+    /// Waits until something is heard of an operation, or this moment has come. What was missed may have been of it.
+    pub(crate) async fn heard_of(changes: &mut broadcast::Receiver<Uuid>, operation: Uuid, until: Instant) {
+        let heard = async { while changes.recv().await.is_ok_and(|id| id != operation) {} };
+        // Both mean that it is time to look.
+        drop(tokio::time::timeout_at(until, heard).await);
     }
 
     /// The drivers.
     pub fn drivers(&self) -> &Registry {
-        &self.inner.drivers
-    }
-
-    /// The configuration.
-    pub fn config(&self) -> &EngineConfig {
-        &self.inner.config
+        &self.drivers
     }
 
     /// How long there have been free slots, as far as is known; nothing while there are none.
     pub fn free_for(&self) -> Option<Duration> {
-        if self.inner.slots.available_permits() == 0 {
+        if self.slots.available_permits() == 0 {
             return None;
         }
-        let full = *self.inner.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = *self.full.lock().unwrap_or_else(PoisonError::into_inner);
         Some(full.map_or(Duration::MAX, |full| full.elapsed()))
     }
 
     fn is_full(&self) {
-        *self.inner.full.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.full.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// True once a test has let the worker die.
     pub fn is_dead(&self) -> bool {
-        self.inner.dead.is_cancelled()
+        self.dead.is_cancelled()
     }
 
     /// Whether nothing new is to begin.
     fn is_stopping(&self) -> bool {
-        self.inner.stopping.get().is_some_and(CancellationToken::is_cancelled)
+        self.stopping.get().is_some_and(CancellationToken::is_cancelled)
     }
 
     /// Waits until what a former process left under way has been looked at for the first time.
     pub async fn recovered(&self) {
-        self.inner.recovered.cancelled().await;
+        self.recovered.cancelled().await;
     }
 
     /// Stops what the calls of this process do for an operation; what they undo goes on. Other processes hear of it
     /// with their next heartbeat.
     pub fn stop_calls(&self, operation: Uuid) {
-        let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.get(&operation).into_iter().flatten().for_each(Stop::not_wanted);
     }
 
     fn register(&self, operation: Uuid, purpose: Purpose, since: Instant) -> Stop {
-        let stop = Stop::new(purpose, since + Duration::from_millis(self.inner.config.lease_ms));
-        let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let stop = Stop::new(purpose, since + Duration::from_millis(self.config.lease_ms));
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let stops = running.entry(operation).or_default();
         stops.retain(|stop| !stop.token().is_cancelled());
         stops.push(stop.clone());
@@ -267,7 +223,7 @@ impl Engine {
     fn unregister(&self, operation: Uuid, stop: &Stop) {
         // A cancelled token is one that is of no use any more.
         stop.time_is_up();
-        let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(stops) = running.get_mut(&operation) {
             stops.retain(|stop| !stop.token().is_cancelled());
             if stops.is_empty() {
@@ -277,31 +233,31 @@ impl Engine {
     }
 
     fn dies(&self, point: FaultPoint, step: &str) -> bool {
-        let dies = self.inner.faults.as_ref().is_some_and(|faults| faults(point, step));
+        let dies = self.faults.as_ref().is_some_and(|faults| faults(point, step));
         if dies {
-            self.inner.dead.cancel();
+            self.dead.cancel();
         }
         dies
     }
 
     fn claim_params(&self, limit: usize) -> ClaimParams {
-        let config = &self.inner.config;
+        let config = &self.config;
         ClaimParams {
-            worker: self.inner.worker.clone(),
+            worker: self.worker.clone(),
             lease_micros: micros(config.lease_ms),
             limit,
             per_operation: config.max_running_per_operation,
             per_organization: config.max_running_per_organization,
-            away: self.inner.breakers.ids(),
+            away: self.breakers.ids(),
         }
     }
 
     /// The pause after an attempt: it grows, and is spread so that not everybody comes back at once.
     fn pause(&self, attempt: u32) -> Duration {
-        let config = &self.inner.config;
+        let config = &self.config;
         // The random part of an id is as good a die as any, and tests seed it.
         let random = u16::from_be_bytes({
-            let bytes = self.inner.db.ids.uuid().into_bytes();
+            let bytes = self.db.ids.uuid().into_bytes();
             [bytes[14], bytes[15]]
         });
         let jitter = f64::from(random) / f64::from(u16::MAX);
@@ -313,14 +269,14 @@ impl Engine {
 
     /// Looks for work once the pause is over. Longer ones are left to the poll.
     fn wake_after(&self, pause: Duration) {
-        if pause > Duration::from_millis(self.inner.config.max_backoff_ms) {
+        if pause > Duration::from_millis(self.config.max_backoff_ms) {
             return;
         }
         let engine = self.clone();
         // Not one of the tasks that a shutdown waits for.
         tokio::spawn(async move {
             tokio::select! {
-                () = engine.inner.dead.cancelled() => {}
+                () = engine.dead.cancelled() => {}
                 () = tokio::time::sleep(pause) => engine.wake(),
             }
         });

@@ -4,8 +4,8 @@ use pavior_driver::{Lookup, Observation, ObserveRequest, Success};
 
 use super::Engine;
 use super::call::Called;
-use super::executor::{Ended, Work};
 use super::outcome::{Retry, mistake};
+use super::work::{Ended, Work};
 use crate::domain::failure::FailureCode;
 use crate::domain::plan::Action;
 use crate::error::Result;

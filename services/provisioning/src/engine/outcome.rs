@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::Engine;
 use super::call::Called;
-use super::executor::{Ended, Work};
 use super::inputs::Inputs;
+use super::work::{Ended, Work};
 use crate::domain::failure::FailureCode;
 use crate::domain::plan::Action;
 use crate::error::{Error, Result};
@@ -115,7 +115,7 @@ impl Engine {
     }
 
     fn again(&self, claim: &Claim, retry: Retry) -> Option<RetryAfter> {
-        let config = &self.inner.config;
+        let config = &self.config;
         let (attempt, most) = match claim.purpose {
             Purpose::Undo => (claim.step.undo_attempt, config.max_undo_attempts),
             Purpose::Do | Purpose::Observe => (claim.step.attempt, config.max_attempts),
@@ -150,7 +150,7 @@ impl Engine {
             return Completion::Lost { error, again: self.again_after(self.pause(1), false) };
         }
         let attempt = u32::try_from(claim.step.attempt).unwrap_or(u32::MAX);
-        if attempt >= self.inner.config.max_attempts {
+        if attempt >= self.config.max_attempts {
             let makes = !matches!(action, Action::Delete | Action::Run);
             return Completion::Failed { error, remains: makes.then(String::new), again: None };
         }

@@ -7,7 +7,7 @@ const BATCH: u64 = 100;
 impl Engine {
     /// Frees claims whose leases have ended.
     pub(crate) async fn recover(&self) {
-        let lapsed = match self.inner.db.lapsed_unscoped(BATCH).await {
+        let lapsed = match self.db.lapsed_unscoped(BATCH).await {
             Ok(lapsed) => lapsed,
             Err(error) => {
                 tracing::warn!(%error, "looking for lost claims failed and will be repeated");
@@ -21,8 +21,8 @@ impl Engine {
 
     /// At the start: where no other process can have the database, every claim in it is from a process that is gone.
     pub(crate) async fn recover_own(&self) {
-        if self.inner.db.exclusive() {
-            match self.inner.db.end_leases_unscoped().await {
+        if self.db.exclusive() {
+            match self.db.end_leases_unscoped().await {
                 Ok(0) => {}
                 Ok(ended) => tracing::info!(ended, "steps of the former process are looked after"),
                 Err(error) => {
@@ -34,7 +34,7 @@ impl Engine {
     }
 
     async fn free(&self, operation: uuid::Uuid) {
-        match self.inner.db.recover_unscoped(operation).await {
+        match self.db.recover_unscoped(operation).await {
             Ok(freed) => {
                 if freed > 0 {
                     tracing::warn!(%operation, freed, "claims were lost and are looked after");

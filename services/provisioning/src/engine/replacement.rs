@@ -5,8 +5,8 @@ use pavior_driver::{DestroyRequest, Lookup, Observation, ObserveRequest, Outcome
 
 use super::Engine;
 use super::call::Called;
-use super::executor::{Ended, Work};
 use super::outcome::Retry;
+use super::work::{Ended, Work};
 use crate::domain::failure::FailureCode;
 use crate::domain::operation::Prior;
 use crate::domain::plan::Action;

@@ -109,7 +109,7 @@ impl EngineSink {
 
     /// Keeps that the thing is gone which the step takes the place of, before anything takes that place.
     pub(crate) async fn former_gone(&self) -> std::result::Result<(), SinkClosed> {
-        durable(&self.step, || self.engine.inner.db.former_gone_unscoped(self.reference)).await
+        durable(&self.step, || self.engine.db.former_gone_unscoped(self.reference)).await
     }
 
     pub(crate) fn redactor(&self) -> &Redactor {
@@ -150,8 +150,8 @@ impl EngineSink {
         if lines.is_empty() {
             return;
         }
-        let db = &self.engine.inner.db;
-        let most = self.engine.inner.config.max_log_chunks;
+        let db = &self.engine.db;
+        let most = self.engine.config.max_log_chunks_per_operation;
         match db.append_log_unscoped(self.reference.operation, &self.step, self.attempt, &lines, most).await {
             Ok(()) => self.engine.changed(self.reference.operation),
             Err(error) => {
@@ -209,14 +209,14 @@ impl Sink for EngineSink {
 
     async fn checkpoint(&self, checkpoint: Value) -> std::result::Result<(), SinkClosed> {
         let checkpoint = self.redactor.value(&checkpoint);
-        let db = &self.engine.inner.db;
+        let db = &self.engine.db;
         durable(&self.step, || db.checkpoint_unscoped(self.reference, checkpoint.clone())).await
     }
 
     async fn heartbeat(&self) -> std::result::Result<(), SinkClosed> {
         // The engine renews the lease itself; a driver that asks learns whether it still holds.
-        let lease = super::micros(self.engine.inner.config.lease_ms);
-        match self.engine.inner.db.heartbeat_unscoped(self.reference, lease).await {
+        let lease = super::micros(self.engine.config.lease_ms);
+        match self.engine.db.heartbeat_unscoped(self.reference, lease).await {
             Ok((true, _)) => Ok(()),
             Ok((false, _)) => Err(SinkClosed::ClaimLost),
             // The database may be back before the lease ends.

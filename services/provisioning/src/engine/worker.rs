@@ -17,10 +17,10 @@ impl Engine {
     /// Works until cancelled. Calls that are under way then get a moment to end; what does not is recovered later.
     pub async fn run(&self, cancel: CancellationToken) {
         // An engine runs once; a second run would stop with the first.
-        let _ = self.inner.stopping.set(cancel.clone());
+        let _ = self.stopping.set(cancel.clone());
         self.recover_own().await;
-        self.inner.recovered.cancel();
-        let poll = Duration::from_millis(self.inner.config.poll_ms.max(1));
+        self.recovered.cancel();
+        let poll = Duration::from_millis(self.config.poll_ms.max(1));
         let mut recovered = Instant::now();
         while !cancel.is_cancelled() && !self.is_dead() {
             if let Err(error) = self.round().await {
@@ -33,34 +33,31 @@ impl Engine {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
-                () = self.inner.dead.cancelled() => break,
-                () = self.inner.wake.notified() => {}
+                () = self.dead.cancelled() => break,
+                () = self.wake.notified() => {}
                 () = tokio::time::sleep(poll) => {}
             }
         }
-        self.inner.tasks.close();
-        if !self.is_dead() && tokio::time::timeout(DRAIN, self.inner.tasks.wait()).await.is_err() {
+        self.tasks.close();
+        if !self.is_dead() && tokio::time::timeout(DRAIN, self.tasks.wait()).await.is_err() {
             tracing::info!("calls are still under way; they are looked after at the next start");
         }
-        self.inner.dead.cancel();
-        self.inner.tasks.wait().await;
+        self.dead.cancel();
+        self.tasks.wait().await;
     }
 
     /// Takes what can be taken now.
     pub(crate) async fn round(&self) -> Result<()> {
         loop {
-            let free = self.inner.slots.available_permits();
+            let free = self.slots.available_permits();
             if free == 0 {
                 self.is_full();
                 return Ok(());
             }
-            let config = &self.inner.config;
+            let config = &self.config;
             let per_organization = i64::try_from(config.max_running_per_organization).unwrap_or(i64::MAX);
-            let found = self
-                .inner
-                .db
-                .candidates_unscoped(free as u64, per_organization, &self.inner.breakers.ids())
-                .await?;
+            let found =
+                self.db.candidates_unscoped(free as u64, per_organization, &self.breakers.ids()).await?;
             let mut taken = 0;
             for operation in found {
                 if self.is_stopping() {
@@ -72,7 +69,7 @@ impl Engine {
                 }
                 let since = Instant::now();
                 let params = self.claim_params(slots.len());
-                let claims = match self.inner.db.claim_unscoped(operation, &params).await {
+                let claims = match self.db.claim_unscoped(operation, &params).await {
                     Ok(claims) => claims,
                     // Another worker was faster.
                     Err(Error::Fenced { .. }) => continue,
@@ -91,8 +88,8 @@ impl Engine {
     /// Slots for what is about to be taken of one operation, as many as are free. Before the claim: one that waited for a
     /// slot would not be renewed.
     pub(crate) fn reserve(&self) -> Slots {
-        let slots = &self.inner.slots;
-        let mut most = self.inner.config.max_running_per_operation;
+        let slots = &self.slots;
+        let mut most = self.config.max_running_per_operation;
         loop {
             most = most.min(slots.available_permits());
             if most == 0 {
@@ -113,8 +110,8 @@ impl Engine {
         for claim in claims {
             let engine = self.clone();
             let taken = Taken { slot: slots.one(), since };
-            self.inner.tasks.spawn(async move {
-                let dead = engine.inner.dead.clone();
+            self.tasks.spawn(async move {
+                let dead = engine.dead.clone();
                 tokio::select! {
                     biased;
                     () = dead.cancelled() => {}

@@ -3,13 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use serde_json::Value;
 
 use crate::domain::operation::OperationState;
-use crate::error::Result;
 use crate::store::entity::{deployment, operation, resource, run, step};
-use crate::store::{Db, db};
+use crate::store::prelude::*;
 
 /// Digits of a SHA-256 in hexadecimal.
 const DIGITS: usize = 64;
@@ -31,15 +29,14 @@ impl Db {
             .filter(step::Column::Operation.in_subquery(QuerySelect::query(&mut open).to_owned()));
         let reader = self.store.read();
         // Operations first: what one of them makes is recorded by the time that it ends.
-        let steps: Vec<(Value, Option<Value>, Option<Value>)> =
-            steps.into_tuple().all(reader).await.map_err(db)?;
+        let steps: Vec<(Value, Option<Value>, Option<Value>)> = steps.into_tuple().all(reader).await?;
         let resources = resource::Entity::find().select_only();
         let resources = resources.columns([resource::Column::Spec, resource::Column::Inputs]);
-        let resources: Vec<(Value, Value)> = resources.into_tuple().all(reader).await.map_err(db)?;
+        let resources: Vec<(Value, Value)> = resources.into_tuple().all(reader).await?;
         let deployments = deployment::Entity::find().select_only().column(deployment::Column::Artifact);
-        let deployments: Vec<Value> = deployments.into_tuple().all(reader).await.map_err(db)?;
+        let deployments: Vec<Value> = deployments.into_tuple().all(reader).await?;
         let runs = run::Entity::find().select_only().column(run::Column::Artifacts);
-        let runs: Vec<Value> = runs.into_tuple().all(reader).await.map_err(db)?;
+        let runs: Vec<Value> = runs.into_tuple().all(reader).await?;
         let mut kept = BTreeSet::new();
         let of_step = |(spec, outputs, prior): (Value, Option<Value>, Option<Value>)| {
             [Some(spec), outputs, prior].into_iter().flatten()

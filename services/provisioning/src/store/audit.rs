@@ -7,16 +7,15 @@ use pavior_core::audit::{
 };
 use pavior_core::digest::{canonical_json, sha256_digest};
 use pavior_core::principal::{Principal, service_name};
-use pavior_store::Recorded;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::Db;
 use super::entity::{environment, operation, step};
 use crate::domain::failure::{Failure, FailureCode, FailureReason};
 use crate::domain::names;
 use crate::domain::operation::{OperationState, StepState};
 use crate::domain::plan::{Action, Plan};
+use crate::store::prelude::*;
 
 fn affected(kind: &str, name: &str) -> Affected {
     Affected {
@@ -91,7 +90,7 @@ pub(crate) fn verb_event(
     caller: &Caller,
     before: &operation::Model,
     after: &operation::Model,
-    summary: String,
+    what: &str,
 ) -> AuditEvent {
     let shown = |op: &operation::Model| {
         json!({
@@ -110,8 +109,27 @@ pub(crate) fn verb_event(
             after: Some(shown(after)),
             ..Change::default()
         }),
-        summary,
+        summary: format!("operation `{}` was {what}", names::last(&after.name)),
         ..done(this, &caller.action, caller.acting.clone(), target)
+    }
+}
+
+/// What is told of a plan, and of what came of it.
+fn planned(plan_digest: &str, after: Value) -> Option<Change> {
+    Some(Change { plan_digest: plan_digest.to_owned(), after: Some(after), ..Change::default() })
+}
+
+/// What a caller did, or tried to do.
+fn act(action: &str, target: Affected, outcome: Outcome, request_id: &str, summary: String) -> Act {
+    Act {
+        action: action.to_owned(),
+        phase: Phase::Outcome,
+        target,
+        affected: Vec::new(),
+        outcome,
+        request_id: request_id.to_owned(),
+        change: None,
+        summary,
     }
 }
 
@@ -190,13 +208,10 @@ pub(crate) fn ended_event(this: &Db, op: &operation::Model) -> AuditEvent {
     AuditEvent {
         cause: cause(op),
         outcome: Outcome { duration: (this.now() - op.create_time).try_into().ok(), ..outcome },
-        change: Some(Change {
-            plan_digest: op.plan_digest.clone(),
-            after: Some(
-                json!({ "operation": op.name, "state": op.state.as_str(), "approvals": op.approvals.0 }),
-            ),
-            ..Change::default()
-        }),
+        change: planned(
+            &op.plan_digest,
+            json!({ "operation": op.name, "state": op.state.as_str(), "approvals": op.approvals.0 }),
+        ),
         summary: format!(
             "operation `{}` {}",
             names::last(&op.name),
@@ -230,11 +245,10 @@ pub(crate) fn step_event(this: &Db, op: &operation::Model, step: &step::Model) -
     AuditEvent {
         cause: cause(op),
         outcome,
-        change: Some(Change {
-            plan_digest: op.plan_digest.clone(),
-            after: Some(json!({ "operation": op.name, "step": step.name, "state": step.state.as_str() })),
-            ..Change::default()
-        }),
+        change: planned(
+            &op.plan_digest,
+            json!({ "operation": op.name, "step": step.name, "state": step.state.as_str() }),
+        ),
         summary: format!("step `{}` is {}", step.name, step.state),
         ..done(this, &action, going_on(op), affected("Resource", &step.resource))
     }
@@ -302,16 +316,8 @@ pub fn refused_event(
     decision: &Value,
 ) -> AuditEvent {
     let Refusal { action, target, asked, reason } = *refused;
-    let act = Act {
-        action: action.to_owned(),
-        phase: Phase::Outcome,
-        target: affected(kind_of(target), target),
-        affected: Vec::new(),
-        outcome: refusal(reason),
-        request_id: request_id.to_owned(),
-        change: None,
-        summary: format!("policy denied `{action}` on `{asked}`"),
-    };
+    let summary = format!("policy denied `{action}` on `{asked}`");
+    let act = act(action, affected(kind_of(target), target), refusal(reason), request_id, summary);
     let event = permit.event(act, this.ids.as_ref(), this.clock.as_ref());
     AuditEvent { decision: self::decision(decision), ..event }
 }
@@ -330,22 +336,11 @@ pub(super) fn plan_event(
     plan: &Plan,
     what: &str,
 ) -> AuditEvent {
-    let act = Act {
-        action: permit.action().to_owned(),
-        phase: Phase::Outcome,
-        target: affected("Plan", &names::plan(&plan.organization, &plan.id)),
-        affected: Vec::new(),
-        outcome: Outcome::ok(Status::Succeeded),
-        request_id: request_id.to_owned(),
-        change: Some(Change {
-            plan_digest: plan.digest.clone(),
-            after: Some(json!({
-                "action": plan.action, "target": plan.target, "decisions": plan.decisions(),
-            })),
-            ..Change::default()
-        }),
-        summary: format!("{what}: {}", plan.summary),
-    };
+    let target = affected("Plan", &names::plan(&plan.organization, &plan.id));
+    let summary = format!("{what}: {}", plan.summary);
+    let after = json!({ "action": plan.action, "target": plan.target, "decisions": plan.decisions() });
+    let act = act(permit.action(), target, Outcome::ok(Status::Succeeded), request_id, summary);
+    let act = Act { change: planned(&plan.digest, after), ..act };
     permit.event(act, this.ids.as_ref(), this.clock.as_ref())
 }
 
@@ -357,20 +352,9 @@ fn unchanged_event(
     outcome: Outcome,
     summary: String,
 ) -> AuditEvent {
-    let act = Act {
-        action: plan.action.clone(),
-        phase: Phase::Outcome,
-        target: affected(kind_of(&plan.target), &plan.target),
-        affected: Vec::new(),
-        outcome,
-        request_id: request_id.to_owned(),
-        change: Some(Change {
-            plan_digest: plan.digest.clone(),
-            after: Some(json!({ "decisions": plan.decisions() })),
-            ..Change::default()
-        }),
-        summary,
-    };
+    let target = affected(kind_of(&plan.target), &plan.target);
+    let act = act(&plan.action, target, outcome, request_id, summary);
+    let act = Act { change: planned(&plan.digest, json!({ "decisions": plan.decisions() })), ..act };
     let event = permit.event(act, this.ids.as_ref(), this.clock.as_ref());
     // What was decided about the plan, which is more than that the caller was let in.
     AuditEvent { decision: decision(&plan.decision), ..event }
@@ -379,11 +363,6 @@ fn unchanged_event(
 impl Db {
     /// Records what changed nothing here: a denial, a plan that was looked at, a push.
     pub async fn record_unscoped(&self, event: AuditEvent) -> crate::error::Result<()> {
-        self.store
-            .change(&self.outbox, move |_| {
-                let event = event.clone();
-                Box::pin(async move { Ok(Recorded::new((), event)) })
-            })
-            .await
+        self.change(event, |_, _, event| Box::pin(async { Ok(Recorded::new((), event.clone())) })).await
     }
 }

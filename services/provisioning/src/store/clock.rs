@@ -7,8 +7,7 @@ use pavior_core::clock::Clock;
 use pavior_store::micros;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
-use super::{Db, db};
-use crate::error::{Error, Result};
+use crate::store::prelude::*;
 
 /// Microseconds since the epoch as of the start of the process, counted on without regard to what the machine's clock
 /// is set to afterwards.
@@ -50,7 +49,7 @@ impl Db {
 /// Not `now()`, which stands still in a transaction.
 async fn database_time<C: ConnectionTrait>(on: &C) -> Result<i64> {
     let sql = "SELECT (extract(epoch from clock_timestamp()) * 1000000)::bigint AS now";
-    let row = on.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await.map_err(db)?;
+    let row = on.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
     let row = row.ok_or_else(|| Error::Corrupt("the database did not tell the time".to_owned()))?;
-    row.try_get("", "now").map_err(db)
+    Ok(row.try_get("", "now")?)
 }

@@ -3,18 +3,15 @@
 use std::collections::BTreeMap;
 
 use pavior_auth::Permit;
-use pavior_store::Tx;
-use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use pavior_resource::ListQuery;
 use time::OffsetDateTime;
 
 use crate::domain::deployment::{Deployment, DeploymentEvent, DeploymentState};
-use crate::domain::state::Lifecycle as _;
-use crate::error::Result;
+use crate::domain::names::Parent;
 use crate::store::entity::deployment;
-use crate::store::page::{Listing, Page, key_of};
-use crate::store::{Db, db, found};
+use crate::store::page::{Page, below};
+use crate::store::prelude::*;
+use crate::store::{advance, found, grouped};
 
 from_row! {
     deployment::Model => Deployment {
@@ -39,21 +36,22 @@ keyed! {
 
 impl Db {
     /// Deployments of an environment, newest first.
-    pub async fn deployments_page(&self, permit: &Permit, listing: &Listing) -> Result<Page<Deployment>> {
+    pub async fn deployments_page(
+        &self,
+        permit: &Permit,
+        parent: &Parent,
+        query: &ListQuery,
+    ) -> Result<Page<Deployment>> {
         use deployment::Column as C;
-        let fields = self
-            .fields()
-            .text("name", C::Name)
-            .text("commit", C::CommitId)
-            .enumeration("state", C::State, words!(DeploymentState))
-            .timestamp("create_time", C::CreateTime);
+        let fields = self.fields::<deployment::Entity>().text("commit", C::CommitId).enumeration(
+            "state",
+            C::State,
+            words!(DeploymentState),
+        );
         let select = deployment::Entity::find()
             .filter(C::Organization.eq(permit.organization()))
-            .filter(C::Environment.eq(listing.parent.clone()));
-        self.page(select, &fields, C::Uid, listing, "create_time desc", |row, key| {
-            key_of(key, row.uid, &row.name, row.create_time)
-        })
-        .await
+            .filter(below(C::Environment, C::Project, parent));
+        self.page(select, &fields, query).await
     }
 
     /// The deployments that operations made, by the names of the operations, in order of the workloads.
@@ -68,29 +66,20 @@ impl Db {
         let rows = deployment::Entity::find()
             .filter(deployment::Column::Organization.eq(permit.organization()))
             .filter(deployment::Column::Operation.is_in(operations))
-            .order_by_asc(deployment::Column::Resource)
-            .all(self.store.read())
-            .await
-            .map_err(db)?;
-        let mut made: BTreeMap<String, Vec<Deployment>> = BTreeMap::new();
-        for row in rows {
-            made.entry(row.operation.clone()).or_default().push(row.into());
-        }
-        Ok(made)
+            .order_by_asc(deployment::Column::Resource);
+        let rows = self.all(rows).await?.into_iter();
+        Ok(grouped(rows.map(|row: Deployment| (row.operation.clone(), row))))
     }
 
     /// The newest deployment that runs in an environment.
     pub async fn running_deployment(&self, permit: &Permit, environment: &str) -> Result<Option<Deployment>> {
-        deployment::Entity::find()
+        let row = deployment::Entity::find()
             .filter(deployment::Column::Organization.eq(permit.organization()))
             .filter(deployment::Column::Environment.eq(environment))
             .filter(deployment::Column::State.eq(DeploymentState::Active))
             .order_by_desc(deployment::Column::CreateTime)
-            .order_by_desc(deployment::Column::Uid)
-            .one(self.store.read())
-            .await
-            .map(|row| row.map(Deployment::from))
-            .map_err(db)
+            .order_by_desc(deployment::Column::Uid);
+        self.one(row).await
     }
 }
 
@@ -104,8 +93,7 @@ pub(crate) async fn activate(tx: &Tx, environment: &str, operation: &str, now: O
         .filter(deployment::Column::Operation.eq(operation))
         .into_tuple()
         .all(tx)
-        .await
-        .map_err(db)?;
+        .await?;
     if workloads.is_empty() {
         return Ok(());
     }
@@ -128,14 +116,9 @@ async fn move_deployments(
     which: Option<Expr>,
     now: OffsetDateTime,
 ) -> Result<()> {
-    let (state, from) = DeploymentState::transition(event);
-    deployment::Entity::update_many()
-        .set(deployment::ActiveModel { state: Set(state), update_time: Set(now), ..Default::default() })
+    let rows = deployment::Entity::update_many()
+        .set(deployment::ActiveModel { update_time: Set(now), ..Default::default() })
         .filter(deployment::Column::Environment.eq(environment))
-        .filter(Condition::all().add_option(which))
-        .filter(deployment::Column::State.is_in(from.iter().copied()))
-        .exec(tx)
-        .await
-        .map_err(db)?;
-    Ok(())
+        .filter(Condition::all().add_option(which));
+    advance::<_, DeploymentState>(tx, rows, deployment::Column::State, event).await
 }

@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use pavior_auth::Permit;
 use pavior_core::audit::PrincipalRef;
-use pavior_store::{Recorded, Tx};
-use sea_orm::ActiveValue::Set;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use pavior_resource::ListQuery;
+use sea_orm::ConnectionTrait;
+use time::OffsetDateTime;
 
 use crate::domain::deployment::DeploymentState;
 use crate::domain::environment::{Endpoint, Environment, EnvironmentState, EnvironmentView};
+use crate::domain::names::Parent;
 use crate::domain::timer::TimerKind;
-use crate::error::Result;
 use crate::store::entity::{deployment, environment, resource, timer};
-use crate::store::page::{Listing, Page, key_of};
-use crate::store::{Db, audit, db, found};
+use crate::store::page::{Page, in_project};
+use crate::store::prelude::*;
+use crate::store::{audit, found, grouped};
 
 /// Most workloads, and most deployments, that are shown of an environment.
 const MAX_SHOWN: usize = 100;
@@ -41,35 +42,32 @@ keyed! {
 
 impl Db {
     /// Environments of a project.
-    pub async fn environments_page(&self, permit: &Permit, listing: &Listing) -> Result<Page<Environment>> {
+    pub async fn environments_page(
+        &self,
+        permit: &Permit,
+        parent: &Parent,
+        query: &ListQuery,
+    ) -> Result<Page<Environment>> {
         use environment::Column as C;
         let fields = self
-            .fields()
-            .text("name", C::Name)
+            .fields::<environment::Entity>()
             .text("display_name", C::DisplayName)
             .text("environment_class_id", C::Class)
             .enumeration("state", C::State, words!(EnvironmentState))
-            .timestamp("create_time", C::CreateTime)
             .global(["name", "display_name"]);
         let select = environment::Entity::find()
             .filter(C::Organization.eq(permit.organization()))
-            .filter(C::Project.eq(listing.parent.clone()));
-        self.page(select, &fields, C::Uid, listing, "name", |row, key| {
-            key_of(key, row.uid, &row.name, row.create_time)
-        })
-        .await
+            .filter(in_project(C::Project, parent));
+        self.page(select, &fields, query).await
     }
 
     /// The environments of a project.
     pub async fn environments_of_project(&self, permit: &Permit, project: &str) -> Result<Vec<Environment>> {
-        environment::Entity::find()
+        let rows = environment::Entity::find()
             .filter(environment::Column::Organization.eq(permit.organization()))
             .filter(environment::Column::Project.eq(project))
-            .order_by_asc(environment::Column::Name)
-            .all(self.store.read())
-            .await
-            .map(|rows| rows.into_iter().map(Environment::from).collect())
-            .map_err(db)
+            .order_by_asc(environment::Column::Name);
+        self.all(rows).await
     }
 
     /// Environments with their workloads, in the order of the rows: two queries, however many they are.
@@ -89,7 +87,7 @@ impl Db {
     /// Environments that would be taken down within the grace, by name: since the copy their time may have been prolonged.
     pub async fn expiring_unscoped(&self, grace: Duration) -> Result<Vec<String>> {
         let by = self.wall_time(self.store.read()).await?.saturating_add(grace_micros(grace));
-        timer::Entity::find()
+        Ok(timer::Entity::find()
             .select_only()
             .column(timer::Column::Subject)
             .filter(timer::Column::Kind.eq(TimerKind::Expire))
@@ -97,54 +95,54 @@ impl Db {
             .order_by_asc(timer::Column::Subject)
             .into_tuple()
             .all(self.store.read())
-            .await
-            .map_err(db)
+            .await?)
     }
 
     /// Lets an environment stand for the grace, and says so; one that stands longer stays as it is.
     pub async fn spare_unscoped(&self, name: &str, grace: Duration, operator: &PrincipalRef) -> Result<bool> {
-        let (this, name, operator) = (self.clone(), name.to_owned(), operator.clone());
-        self.store
-            .change(&self.outbox, move |tx| {
-                let (this, name, operator) = (this.clone(), name.clone(), operator.clone());
-                Box::pin(async move {
-                    let due = this.wall_time(tx).await?.saturating_add(grace_micros(grace));
-                    let row = environment::Entity::find()
-                        .filter(environment::Column::Name.eq(name.as_str()))
-                        .lock_exclusive()
-                        .one(tx)
-                        .await
-                        .map_err(db)?;
-                    let moved = timer::Entity::update_many()
-                        .col_expr(timer::Column::Due, due.into())
-                        .col_expr(timer::Column::Attempt, 0.into())
-                        .filter(timer::Column::Subject.eq(name))
-                        .filter(timer::Column::Kind.eq(TimerKind::Expire))
-                        .filter(timer::Column::Due.lt(due))
-                        .exec(tx)
-                        .await
-                        .map_err(db)?;
-                    let Some(row) = row.filter(|_| moved.rows_affected > 0) else {
-                        return Ok(Recorded::unchanged(false));
-                    };
-                    let expire_time = pavior_store::from_micros(due);
-                    let set = environment::ActiveModel {
-                        expire_time: Set(expire_time),
-                        update_time: Set(this.now()),
-                        revision: Set(row.revision + 1),
-                        ..Default::default()
-                    };
-                    environment::Entity::update_many()
-                        .set(set)
-                        .filter(environment::Column::Uid.eq(row.uid))
-                        .exec(tx)
-                        .await
-                        .map_err(db)?;
-                    Ok(Recorded::new(true, audit::spared_event(&this, operator, &row, expire_time)))
-                })
+        self.change((name.to_owned(), operator.clone()), move |this, tx, (name, operator)| {
+            Box::pin(async move {
+                let due = this.wall_time(tx).await?.saturating_add(grace_micros(grace));
+                let row = environment::Entity::find()
+                    .filter(environment::Column::Name.eq(name.as_str()))
+                    .lock_exclusive()
+                    .one(tx)
+                    .await?;
+                let moved = timer::Entity::update_many()
+                    .col_expr(timer::Column::Due, due.into())
+                    .col_expr(timer::Column::Attempt, 0.into())
+                    .filter(timer::Column::Subject.eq(name.as_str()))
+                    .filter(timer::Column::Kind.eq(TimerKind::Expire))
+                    .filter(timer::Column::Due.lt(due))
+                    .exec(tx)
+                    .await?;
+                let Some(row) = row.filter(|_| moved.rows_affected > 0) else {
+                    return Ok(Recorded::unchanged(false));
+                };
+                let expire_time = pavior_store::from_micros(due);
+                let set = environment::ActiveModel { expire_time: Set(expire_time), ..Default::default() };
+                change_environment(tx, &row, set, this.now()).await?;
+                Ok(Recorded::new(true, audit::spared_event(this, operator.clone(), &row, expire_time)))
             })
-            .await
+        })
+        .await
     }
+}
+
+/// Writes an environment's next revision.
+pub(crate) async fn change_environment(
+    tx: &Tx,
+    row: &environment::Model,
+    set: environment::ActiveModel,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let (update_time, revision) = (Set(now), Set(row.revision + 1));
+    environment::Entity::update_many()
+        .set(environment::ActiveModel { update_time, revision, ..set })
+        .filter(environment::Column::Uid.eq(row.uid))
+        .exec(tx)
+        .await?;
+    Ok(())
 }
 
 /// An environment with its workloads, as they are seen through this connection.
@@ -176,8 +174,7 @@ async fn with_workloads(
         .order_by_asc(resource::Column::Name)
         .into_tuple()
         .all(conn)
-        .await
-        .map_err(db)?;
+        .await?;
     let running: Vec<(String, String)> = deployment::Entity::find()
         .select_only()
         .columns([deployment::Column::Environment, deployment::Column::Name])
@@ -187,16 +184,10 @@ async fn with_workloads(
         .order_by_asc(deployment::Column::Resource)
         .into_tuple()
         .all(conn)
-        .await
-        .map_err(db)?;
-    let mut endpoints: BTreeMap<String, Vec<Endpoint>> = BTreeMap::new();
-    for (environment, resource, url) in answering {
-        endpoints.entry(environment).or_default().push(Endpoint { resource, url });
-    }
-    let mut deployments: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (environment, deployment) in running {
-        deployments.entry(environment).or_default().push(deployment);
-    }
+        .await?;
+    let endpoint = |(environment, resource, url)| (environment, Endpoint { resource, url });
+    let mut endpoints = grouped(answering.into_iter().map(endpoint));
+    let mut deployments = grouped(running);
     let view = |row: Environment| {
         let mut endpoints = endpoints.remove(&row.name).unwrap_or_default();
         let mut deployments = deployments.remove(&row.name).unwrap_or_default();
@@ -209,32 +200,22 @@ async fn with_workloads(
 
 /// The environments that an operation holds, in order of their names.
 pub(crate) async fn held_environments(tx: &Tx, operation: &str) -> Result<Vec<environment::Model>> {
-    environment::Entity::find()
+    Ok(environment::Entity::find()
         .filter(environment::Column::Operation.eq(operation))
         .order_by_asc(environment::Column::Name)
         .all(tx)
-        .await
-        .map_err(db)
+        .await?)
 }
 
 /// Removes an environment with everything in it.
 pub(crate) async fn remove_environment(tx: &Tx, name: &str) -> Result<()> {
-    let left =
-        resource::Entity::find().filter(resource::Column::Environment.eq(name)).all(tx).await.map_err(db)?;
+    let left = resource::Entity::find().filter(resource::Column::Environment.eq(name)).all(tx).await?;
     for row in left {
         super::resource::forget(tx, &row.name).await?;
     }
-    deployment::Entity::delete_many()
-        .filter(deployment::Column::Environment.eq(name))
-        .exec(tx)
-        .await
-        .map_err(db)?;
+    deployment::Entity::delete_many().filter(deployment::Column::Environment.eq(name)).exec(tx).await?;
     crate::store::timer::remove(tx, name).await?;
-    environment::Entity::delete_many()
-        .filter(environment::Column::Name.eq(name))
-        .exec(tx)
-        .await
-        .map_err(db)?;
+    environment::Entity::delete_many().filter(environment::Column::Name.eq(name)).exec(tx).await?;
     Ok(())
 }
 

@@ -31,7 +31,7 @@ macro_rules! by_name {
                     let row = $entity::Entity::find()
                         .filter($entity::Column::Organization.eq(permit.organization()))
                         .filter($entity::Column::Name.eq(name));
-                    Ok(row.one(self.store.read()).await.map_err(db)?.map($domain::from))
+                    self.one(row).await
                 }
             )+
         }
@@ -54,11 +54,9 @@ macro_rules! keyed {
                     }
                     let rows = $entity::Entity::find()
                         .filter($entity::Column::Organization.eq(permit.organization()))
-                        .filter($entity::Column::$column.is_in(keys))
-                        .all(self.store.read())
-                        .await
-                        .map_err(db)?;
-                    Ok(rows.into_iter().map(|row| (row.$field.clone(), $domain::from(row))).collect())
+                        .filter($entity::Column::$column.is_in(keys));
+                    let rows = self.all(rows).await?.into_iter();
+                    Ok(rows.map(|row: $domain| (row.$field.clone(), row)).collect())
                 }
             )+
         }
@@ -82,6 +80,7 @@ pub mod migration;
 mod operation;
 mod page;
 mod plan;
+mod prelude;
 mod project;
 mod resource;
 mod retention;
@@ -89,28 +88,37 @@ mod run;
 mod secret;
 pub(crate) mod timer;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pavior_core::clock::Clock;
 use pavior_core::id::IdGen;
 use pavior_store::outbox::{History, Limits, OutboxContext};
-use pavior_store::{Store, StoreError, Tx};
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use pavior_store::{Recorded, Store, Tx, TxFuture};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, Select, Statement, UpdateMany, Value,
+};
 use time::OffsetDateTime;
 
+use crate::domain::state::Lifecycle;
 use crate::error::{Error, Result};
 
 pub use audit::{Caller, Refusal, denied_event, planned_event, refused_event};
-pub use operation::accept::{Accepted, Admission, NewEnvironment, NewOperation, NewProject, Ownership, Seen};
+pub use operation::accept::{
+    Accepted, Admission, Makes, NewEnvironment, NewOperation, NewProject, Ownership, Seen,
+};
+pub use operation::aggregate::OperationView;
 pub use operation::approve::Waiter;
 pub use operation::claim::{Claim, ClaimParams, Purpose, StepRef};
-pub use operation::complete::{Applied, Completed, Completion, RetryAfter, RunResult, StepError};
+pub use operation::complete::Completed;
+pub use operation::completion::{Applied, Completion, RetryAfter, RunResult, StepError};
 pub use operation::health::Waiting;
 pub use operation::log::{LogChunk, LogLine};
+pub use operation::read::UnderWay;
 pub use operation::restore::unknown_unscoped;
 pub use operation::retry::{Checked, TakeUp};
-pub use operation::{OperationView, UnderWay};
-pub use page::{Listing, Page};
+pub use page::Page;
 pub use plan::{NewPlan, StoredPlan};
 pub use resource::ResourceRecord;
 pub use retention::{Retention, Swept};
@@ -145,7 +153,19 @@ pub(crate) async fn one_at_a_time(tx: &Tx, what: &str, subject: &str) -> Result<
     }
     let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
     let values = [format!("{what}/{subject}").into()];
-    tx.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, values)).await.map_err(db)?;
+    tx.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, values)).await?;
+    Ok(())
+}
+
+/// Moves rows to the state that an event leads to, those in which it is possible.
+async fn advance<E: EntityTrait, S: Lifecycle + Into<Value>>(
+    tx: &Tx,
+    rows: UpdateMany<E>,
+    state: E::Column,
+    event: S::Event,
+) -> Result<()> {
+    let (after, from) = S::transition(event);
+    rows.col_expr(state, Expr::value(after)).filter(state.is_in(from.iter().copied())).exec(tx).await?;
     Ok(())
 }
 
@@ -171,6 +191,53 @@ impl Db {
         Self { store, clock, ids, outbox, steady, before_commit: None }
     }
 
+    /// The selected rows, as the domain has them.
+    async fn all<E: EntityTrait, T: From<E::Model>>(&self, rows: Select<E>) -> Result<Vec<T>> {
+        Ok(rows.all(self.store.read()).await?.into_iter().map(T::from).collect())
+    }
+
+    /// The first of them.
+    async fn one<E: EntityTrait, T: From<E::Model>>(&self, rows: Select<E>) -> Result<Option<T>> {
+        Ok(rows.one(self.store.read()).await?.map(T::from))
+    }
+
+    /// Changes tenant data, see [`Store::change`]; `work` may run several times, with the same `input`.
+    async fn change<I, T, W>(&self, input: I, work: W) -> Result<T>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+        W: for<'c> Fn(&'c Self, &'c Tx, &'c I) -> TxFuture<'c, Recorded<T>, Error> + Send + Sync + 'static,
+    {
+        let shared = Arc::new((self.clone(), input, work));
+        self.store
+            .change(&self.outbox, move |tx| {
+                let shared = shared.clone();
+                Box::pin(async move {
+                    let (this, input, work) = &*shared;
+                    work(this, tx, input).await
+                })
+            })
+            .await
+    }
+
+    /// Writes the service's own bookkeeping, see [`Store::upkeep`]; otherwise as a change.
+    async fn upkeep<I, T, W>(&self, what: &'static str, input: I, work: W) -> Result<T>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+        W: for<'c> Fn(&'c Self, &'c Tx, &'c I) -> TxFuture<'c, T, Error> + Send + Sync + 'static,
+    {
+        let shared = Arc::new((self.clone(), input, work));
+        Store::upkeep(&self.store, what, move |tx| {
+            let shared = shared.clone();
+            Box::pin(async move {
+                let (this, input, work) = &*shared;
+                work(this, tx, input).await
+            })
+        })
+        .await
+    }
+
     /// The store below, for the outbox relay and health.
     pub fn store(&self) -> &Store {
         &self.store
@@ -190,9 +257,19 @@ impl Db {
     }
 }
 
-/// A database error as the crate's own, for `?` behind `map_err`.
-pub(crate) fn db(error: sea_orm::DbErr) -> crate::error::Error {
-    crate::error::Error::Store(StoreError::from(error))
+impl From<sea_orm::DbErr> for Error {
+    fn from(error: sea_orm::DbErr) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// What belongs to the same key, in its order.
+fn grouped<K: Ord, V>(all: impl IntoIterator<Item = (K, V)>) -> BTreeMap<K, Vec<V>> {
+    let mut groups: BTreeMap<K, Vec<V>> = BTreeMap::new();
+    for (key, value) in all {
+        groups.entry(key).or_default().push(value);
+    }
+    groups
 }
 
 /// What must be there.

@@ -1,22 +1,18 @@
 //! Plans, and those that are kept before anybody carries them out.
 
-use std::sync::Arc;
-
 use pavior_auth::Permit;
-use pavior_store::{Recorded, Tx, TxFuture, idempotency};
-use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder};
+use pavior_resource::ListQuery;
+use pavior_store::idempotency;
+use sea_orm::sea_query::OnConflict;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::names;
 use crate::domain::plan::Plan;
-use crate::error::{Error, Result};
-use crate::store::entity::column::Typed;
 use crate::store::entity::plan;
-use crate::store::page::{Listing, Page, key_of};
-use crate::store::{Db, audit, db, found, one_at_a_time};
+use crate::store::page::Page;
+use crate::store::prelude::*;
+use crate::store::{audit, found, one_at_a_time};
 
 /// Most kept plans of one requester that can still be carried out.
 const MAX_KEPT: u64 = 200;
@@ -57,14 +53,8 @@ impl From<plan::Model> for StoredPlan {
 impl Db {
     /// Keeps a plan. Returns the id of that which the request was answered with.
     pub async fn keep_plan(&self, permit: &Permit, new: NewPlan) -> Result<Uuid> {
-        let (this, shared) = (self.clone(), Arc::new((permit.clone(), new)));
-        self.store
-            .change(&self.outbox, move |tx| {
-                let (this, shared) = (this.clone(), shared.clone());
-                Box::pin(async move { this.keep_plan_in(tx, &shared.0, &shared.1).await })
-                    as TxFuture<'_, _, Error>
-            })
-            .await
+        let input = (permit.clone(), new);
+        self.change(input, |this, tx, (permit, new)| Box::pin(this.keep_plan_in(tx, permit, new))).await
     }
 
     async fn keep_plan_in(&self, tx: &Tx, permit: &Permit, new: &NewPlan) -> Result<Recorded<Uuid>> {
@@ -82,7 +72,7 @@ impl Db {
             .filter(plan::Column::Organization.eq(permit.organization()))
             .filter(plan::Column::Requester.eq(new.plan.requester.as_str()))
             .filter(plan::Column::ExpireTime.gt(self.now()));
-        if kept.count(tx).await.map_err(db)? >= MAX_KEPT {
+        if kept.count(tx).await? >= MAX_KEPT {
             return Err(Error::TooManyPlans { limit: MAX_KEPT });
         }
         self.plan_row(tx, &new.plan, Some(new.intent.clone()), None).await?;
@@ -103,7 +93,7 @@ impl Db {
         let row = plan::Entity::find()
             .filter(plan::Column::Organization.eq(permit.organization()))
             .filter(plan::Column::Name.eq(name));
-        Ok(row.one(self.store.read()).await.map_err(db)?.map(StoredPlan::from))
+        Ok(row.one(self.store.read()).await?.map(StoredPlan::from))
     }
 
     /// A plan with what it is about.
@@ -113,25 +103,20 @@ impl Db {
 
     /// A plan by its id.
     pub async fn plan_by_id_unscoped(&self, id: Uuid) -> Result<Plan> {
-        let row = plan::Entity::find_by_id(id).one(self.store.read()).await.map_err(db)?;
+        let row = plan::Entity::find_by_id(id).one(self.store.read()).await?;
         Ok(found(row, "Plan", &id.to_string())?.document.0)
     }
 
     /// Plans of the permit's organization, newest first.
-    pub async fn plans_page(&self, permit: &Permit, listing: &Listing) -> Result<Page<StoredPlan>> {
+    pub async fn plans_page(&self, permit: &Permit, query: &ListQuery) -> Result<Page<StoredPlan>> {
         use plan::Column as C;
         let fields = self
-            .fields()
-            .text("name", C::Name)
+            .fields::<plan::Entity>()
             .text("action", C::Action)
             .text("target", C::Target)
-            .text("requester", C::Requester)
-            .timestamp("create_time", C::CreateTime);
+            .text("requester", C::Requester);
         let select = plan::Entity::find().filter(C::Organization.eq(permit.organization()));
-        self.page(select, &fields, C::Id, listing, "create_time desc", |row, key| {
-            key_of(key, row.id, &row.name, row.create_time)
-        })
-        .await
+        self.page(select, &fields, query).await
     }
 
     /// Writes a plan, with the operation that carries it out. One that was kept before says from then on what was decided
@@ -163,10 +148,10 @@ impl Db {
             .action_and_where(Expr::col((plan::Entity, plan::Column::Operation)).is_null())
             .to_owned();
         let written = plan::Entity::insert(row).on_conflict(update).exec_without_returning(tx);
-        if written.await.map_err(db)? > 0 {
+        if written.await? > 0 {
             return Ok(());
         }
-        let before = plan::Entity::find_by_id(plan.id).one(tx).await.map_err(db)?;
+        let before = plan::Entity::find_by_id(plan.id).one(tx).await?;
         let operation = before.and_then(|row| row.operation).unwrap_or_default();
         Err(Error::CarriedOut { operation })
     }

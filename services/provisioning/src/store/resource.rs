@@ -3,22 +3,19 @@
 use std::collections::BTreeSet;
 
 use pavior_auth::Permit;
-use pavior_store::Tx;
-use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, ExprTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect};
+use pavior_resource::ListQuery;
+use sea_orm::FromQueryResult;
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::domain::deployment::DeploymentState;
-use crate::domain::names;
+use crate::domain::names::{self, Parent};
 use crate::domain::plan::Spec;
 use crate::domain::resource::{Resource, ResourceEvent, ResourceState};
-use crate::domain::state::Lifecycle as _;
-use crate::error::Result;
 use crate::store::entity::{deployment, environment, resource, secret};
-use crate::store::page::{Listing, Page, key_of};
-use crate::store::{Db, db, found};
+use crate::store::page::{Page, in_project};
+use crate::store::prelude::*;
+use crate::store::{advance, found};
 
 from_row! {
     resource::Model => Resource {
@@ -75,65 +72,64 @@ by_name! {
 
 impl Db {
     /// Resources of a project's own section, or of an environment.
-    pub async fn resources_page(&self, permit: &Permit, listing: &Listing) -> Result<Page<Resource>> {
+    pub async fn resources_page(
+        &self,
+        permit: &Permit,
+        parent: &Parent,
+        query: &ListQuery,
+    ) -> Result<Page<Resource>> {
         use resource::Column as C;
         let fields = self
-            .fields()
-            .text("name", C::Name)
+            .fields::<resource::Entity>()
             .text("resource_type", C::ResourceType)
             .text("driver_id", C::Driver)
             .enumeration("state", C::State, words!(ResourceState))
-            .timestamp("create_time", C::CreateTime)
             .global(["name"]);
-        let (project, environment) =
-            (names::project_of(&listing.parent), names::environment_of(&listing.parent));
+        let section = match (parent.pattern(), parent.one()) {
+            (names::ENVIRONMENT, Some(environment)) => C::Environment.eq(environment.as_str()),
+            (names::ENVIRONMENT, None) => C::Environment.gt(""),
+            _ => C::Environment.eq(""),
+        };
         let select = resource::Entity::find()
             .filter(C::Organization.eq(permit.organization()))
-            .filter(C::Project.eq(project))
-            .filter(C::Environment.eq(environment));
-        self.page(select, &fields, C::Uid, listing, "name", |row, key| {
-            key_of(key, row.uid, &row.name, row.create_time)
-        })
-        .await
+            .filter(in_project(C::Project, parent))
+            .filter(section);
+        self.page(select, &fields, query).await
     }
 
     /// Pipelines of a project: its resources of the pipeline type.
-    pub async fn pipelines_page(&self, permit: &Permit, listing: &Listing) -> Result<Page<Resource>> {
+    pub async fn pipelines_page(
+        &self,
+        permit: &Permit,
+        parent: &Parent,
+        query: &ListQuery,
+    ) -> Result<Page<Resource>> {
         use resource::Column as C;
-        let fields = self.fields().text("name", C::Name).timestamp("create_time", C::CreateTime);
+        let fields = self.fields::<resource::Entity>();
         let select = resource::Entity::find()
             .filter(C::Organization.eq(permit.organization()))
-            .filter(C::Project.eq(listing.parent.clone()))
+            .filter(in_project(C::Project, parent))
             .filter(C::Environment.eq(""))
             .filter(C::TypeId.eq(names::PIPELINE_TYPE));
-        self.page(select, &fields, C::Uid, listing, "name", |row, key| {
-            key_of(key, row.uid, &row.name, row.create_time)
-        })
-        .await
+        self.page(select, &fields, query).await
     }
 
     /// Every resource of a project, those of its environments included.
     pub async fn resources_of_project(&self, permit: &Permit, project: &str) -> Result<Vec<Resource>> {
-        resource::Entity::find()
+        let rows = resource::Entity::find()
             .filter(resource::Column::Organization.eq(permit.organization()))
             .filter(resource::Column::Project.eq(project))
-            .order_by_asc(resource::Column::Name)
-            .all(self.store.read())
-            .await
-            .map(|rows| rows.into_iter().map(Resource::from).collect())
-            .map_err(db)
+            .order_by_asc(resource::Column::Name);
+        self.all(rows).await
     }
 
     /// What a step may refer to: the resources of its project and of its environment.
     pub async fn resources_in_scope_unscoped(&self, resource: &str) -> Result<Vec<Resource>> {
         let environment = names::environment_of(resource);
-        resource::Entity::find()
+        let rows = resource::Entity::find()
             .filter(resource::Column::Project.eq(names::project_of(resource)))
-            .filter(resource::Column::Environment.is_in([environment, String::new()]))
-            .all(self.store.read())
-            .await
-            .map(|rows| rows.into_iter().map(Resource::from).collect())
-            .map_err(db)
+            .filter(resource::Column::Environment.is_in([environment, String::new()]));
+        self.all(rows).await
     }
 
     /// The identities that are declared of a driver.
@@ -145,8 +141,7 @@ impl Db {
             .filter(resource::Column::Identity.ne(""))
             .into_tuple()
             .all(self.store.read())
-            .await
-            .map_err(db)?;
+            .await?;
         Ok(identities.into_iter().collect())
     }
 
@@ -170,47 +165,29 @@ impl Db {
         if let Some(organization) = organization {
             query = query.filter(C::Organization.eq(organization));
         }
-        query.into_model().all(self.store.read()).await.map_err(db)
+        Ok(query.into_model().all(self.store.read()).await?)
     }
 }
 
 /// Sets columns of a resource.
 pub(crate) async fn set_resource(tx: &Tx, name: &str, set: resource::ActiveModel) -> Result<()> {
-    set_resource_where(tx, name, set, ResourceState::ALL).await
+    resource::Entity::update_many().set(set).filter(resource::Column::Name.eq(name)).exec(tx).await?;
+    Ok(())
 }
 
 /// Moves a resource to the state that an event leads to.
 pub(crate) async fn move_resource(tx: &Tx, name: &str, event: ResourceEvent) -> Result<()> {
-    let (state, from) = ResourceState::transition(event);
-    let set = resource::ActiveModel { state: Set(state), ..Default::default() };
-    set_resource_where(tx, name, set, from).await
-}
-
-async fn set_resource_where(
-    tx: &Tx,
-    name: &str,
-    set: resource::ActiveModel,
-    states: &[ResourceState],
-) -> Result<()> {
-    resource::Entity::update_many()
-        .set(set)
-        .filter(resource::Column::Name.eq(name))
-        .filter(resource::Column::State.is_in(states.iter().copied()))
-        .exec(tx)
-        .await
-        .map_err(db)?;
-    Ok(())
+    let row = resource::Entity::update_many().filter(resource::Column::Name.eq(name));
+    advance::<_, ResourceState>(tx, row, resource::Column::State, event).await
 }
 
 /// Deletes a resource's row and its secrets.
 pub(crate) async fn forget(tx: &Tx, name: &str) -> Result<()> {
-    let Some(row) =
-        resource::Entity::find().filter(resource::Column::Name.eq(name)).one(tx).await.map_err(db)?
-    else {
+    let Some(row) = resource::Entity::find().filter(resource::Column::Name.eq(name)).one(tx).await? else {
         return Ok(());
     };
-    secret::Entity::delete_many().filter(secret::Column::Resource.eq(row.uid)).exec(tx).await.map_err(db)?;
-    resource::Entity::delete_by_id(row.uid).exec(tx).await.map_err(db)?;
+    secret::Entity::delete_many().filter(secret::Column::Resource.eq(row.uid)).exec(tx).await?;
+    resource::Entity::delete_by_id(row.uid).exec(tx).await?;
     // Nothing runs in a workload that is gone.
     let over = deployment::ActiveModel { state: Set(DeploymentState::Superseded), ..Default::default() };
     deployment::Entity::update_many()
@@ -219,8 +196,7 @@ pub(crate) async fn forget(tx: &Tx, name: &str) -> Result<()> {
         .filter(deployment::Column::Resource.eq(name))
         .filter(deployment::Column::State.eq(DeploymentState::Active))
         .exec(tx)
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }
 
@@ -243,8 +219,7 @@ pub(crate) async fn note_url(
         .filter(resource::Column::Name.eq(resource))
         .filter(resource::Column::Url.ne(url))
         .exec(tx)
-        .await
-        .map_err(db)?;
+        .await?;
     if moved.rows_affected == 0 {
         return Ok(());
     }
@@ -253,8 +228,7 @@ pub(crate) async fn note_url(
         .col_expr(environment::Column::Revision, Expr::col(environment::Column::Revision).add(1))
         .filter(environment::Column::Name.eq(environment))
         .exec(tx)
-        .await
-        .map_err(db)?;
+        .await?;
     deployment::Entity::update_many()
         .set(deployment::ActiveModel {
             url: Set(url.to_owned()),
@@ -265,7 +239,6 @@ pub(crate) async fn note_url(
         .filter(deployment::Column::Resource.eq(resource))
         .filter(deployment::Column::State.eq(DeploymentState::Active))
         .exec(tx)
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(())
 }

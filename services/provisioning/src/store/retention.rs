@@ -1,25 +1,21 @@
 //! What is forgotten, and when. Nothing that a living thing needs: an operation that has not ended or waits for an
 //! operator, the run that is deployed or would be next, the deployment that stands.
 
-use pavior_store::{Tx, TxFuture};
-use sea_orm::sea_query::{Expr, Query, SelectStatement};
-use sea_orm::{
-    ColumnTrait, Condition, DeleteMany, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
-    Select, TryGetable,
-};
+use pavior_store::TxFuture;
+use sea_orm::sea_query::{Query, SelectStatement};
+use sea_orm::{DeleteMany, FromQueryResult, TryGetable};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::entity::{
     deployment, environment, event, log_chunk, operation, plan, project, resource, run, secret, step, timer,
 };
-use super::{Db, db};
 use crate::domain::deployment::DeploymentState;
 use crate::domain::names;
 use crate::domain::operation::OperationState;
 use crate::domain::run::RunState;
 use crate::domain::timer::TimerKind;
-use crate::error::{Error, Result};
+use crate::store::prelude::*;
 
 /// Rows of one transaction.
 const BATCH: u64 = 200;
@@ -116,8 +112,8 @@ impl Db {
         key: E::Column,
         most: u64,
     ) -> Result<Vec<K>> {
-        let keys = rows.select_only().column(key).limit(most.min(BATCH)).into_tuple::<K>();
-        keys.all(self.store.read()).await.map_err(db)
+        let keys = rows.select_only().column(key).limit(Ord::min(most, BATCH)).into_tuple::<K>();
+        Ok(keys.all(self.store.read()).await?)
     }
 
     /// What has the same in a column and is more than may have it, and by how much.
@@ -134,8 +130,7 @@ impl Db {
             .group_by(column)
             .into_tuple()
             .all(self.store.read())
-            .await
-            .map_err(db)?;
+            .await?;
         let over = groups.into_iter().filter_map(|(name, rows)| {
             let rows = u64::try_from(rows).unwrap_or_default();
             Some((name, rows.checked_sub(most).filter(|over| *over > 0)?))
@@ -147,31 +142,28 @@ impl Db {
         if ids.is_empty() {
             return Ok(0);
         }
-        self.store
-            .upkeep("operations that ended long ago", move |tx| {
-                let ids = ids.clone();
-                Box::pin(async move {
-                    let kept = operation::Entity::find()
-                        .filter(operation::Column::Id.is_in(ids))
-                        .filter(operation::Column::State.is_in(OperationState::DONE))
-                        .all(tx)
-                        .await
-                        .map_err(db)?;
-                    let ids = || kept.iter().map(|op| op.id);
-                    let plans = kept.iter().map(|op| op.plan);
-                    let lines =
-                        log_chunk::Entity::delete_many().filter(log_chunk::Column::Operation.is_in(ids()));
-                    remove(tx, lines).await?;
-                    let events = event::Entity::delete_many().filter(event::Column::Operation.is_in(ids()));
-                    remove(tx, events).await?;
-                    let steps = step::Entity::delete_many().filter(step::Column::Operation.is_in(ids()));
-                    remove(tx, steps).await?;
-                    remove(tx, plan::Entity::delete_many().filter(plan::Column::Id.is_in(plans))).await?;
-                    let own = operation::Entity::delete_many().filter(operation::Column::Id.is_in(ids()));
-                    remove(tx, own).await
-                }) as TxFuture<'_, _, Error>
+        self.upkeep("operations that ended long ago", ids, |_, tx, ids| {
+            Box::pin(async move {
+                let kept = operation::Entity::find()
+                    .filter(operation::Column::Id.is_in(ids.iter().copied()))
+                    .filter(operation::Column::State.is_in(OperationState::DONE))
+                    .all(tx)
+                    .await?;
+                let ids = || kept.iter().map(|op| op.id);
+                let plans = kept.iter().map(|op| op.plan);
+                remove(
+                    tx,
+                    log_chunk::Entity::delete_many().filter(log_chunk::Column::Operation.is_in(ids())),
+                )
+                .await?;
+                remove(tx, event::Entity::delete_many().filter(event::Column::Operation.is_in(ids())))
+                    .await?;
+                remove(tx, step::Entity::delete_many().filter(step::Column::Operation.is_in(ids()))).await?;
+                remove(tx, plan::Entity::delete_many().filter(plan::Column::Id.is_in(plans))).await?;
+                remove(tx, operation::Entity::delete_many().filter(operation::Column::Id.is_in(ids()))).await
             })
-            .await
+        })
+        .await
     }
 
     async fn sweep_logs(&self, before: OffsetDateTime) -> Result<u64> {
@@ -211,7 +203,7 @@ impl Db {
 
     /// The run that a deployment in the project of a pipeline would take.
     async fn next_run(&self, pipeline: &str) -> Result<Option<Uuid>> {
-        run::Entity::find()
+        Ok(run::Entity::find()
             .select_only()
             .column(run::Column::Uid)
             .filter(run::Column::Project.eq(names::project_of(pipeline)))
@@ -221,8 +213,7 @@ impl Db {
             .limit(1)
             .into_tuple()
             .one(self.store.read())
-            .await
-            .map_err(db)
+            .await?)
     }
 
     async fn sweep_deployments(&self, most: u64) -> Result<u64> {
@@ -262,8 +253,7 @@ impl Db {
             .group_by(secret::Column::Resource)
             .into_model()
             .all(self.store.read())
-            .await
-            .map_err(db)?;
+            .await?;
         for SecretsOf { resource, rows } in many {
             let over = u64::try_from(rows).unwrap_or_default().saturating_sub(retention.max_secrets);
             if over > 0 {
@@ -293,7 +283,7 @@ impl Db {
                 .add(timer::Column::Subject.not_in_subquery(environments))
                 .add(timer::Column::Subject.not_in_subquery(projects))
         };
-        let left = timer::Entity::find().filter(gone()).one(self.store.read()).await.map_err(db)?;
+        let left = timer::Entity::find().filter(gone()).one(self.store.read()).await?;
         if left.is_none() {
             return Ok(0);
         }
@@ -311,7 +301,7 @@ pub(super) fn removing<E: EntityTrait>(
 
 /// Removes rows and says how many.
 async fn remove<E: EntityTrait>(tx: &Tx, rows: DeleteMany<E>) -> Result<u64> {
-    rows.exec(tx).await.map(|done| done.rows_affected).map_err(db)
+    Ok(rows.exec(tx).await.map(|done| done.rows_affected)?)
 }
 
 /// The resources that there are.

@@ -3,21 +3,18 @@
 use std::collections::BTreeMap;
 
 use pavior_auth::Permit;
-use pavior_store::Tx;
-use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
+use pavior_resource::ListQuery;
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::domain::failure::StepFailure;
+use crate::domain::names::Parent;
 use crate::domain::run::{Run, RunEvent, RunState};
 use crate::domain::state::Lifecycle as _;
-use crate::error::Result;
-use crate::store::entity::column::Typed;
 use crate::store::entity::run;
-use crate::store::page::{Listing, Page, key_of};
-use crate::store::{Db, db, found};
+use crate::store::page::{Page, below};
+use crate::store::prelude::*;
+use crate::store::{advance, found};
 
 from_row! {
     run::Model => Run {
@@ -42,21 +39,19 @@ keyed! {
 
 impl Db {
     /// Runs of a pipeline, newest first.
-    pub async fn runs_page(&self, permit: &Permit, listing: &Listing) -> Result<Page<Run>> {
+    pub async fn runs_page(&self, permit: &Permit, parent: &Parent, query: &ListQuery) -> Result<Page<Run>> {
         use run::Column as C;
-        let fields = self
-            .fields()
-            .text("name", C::Name)
-            .text("commit", C::CommitId)
-            .enumeration("state", C::State, words!(RunState))
-            .timestamp("create_time", C::CreateTime);
-        let select = run::Entity::find()
-            .filter(C::Organization.eq(permit.organization()))
-            .filter(C::Pipeline.eq(listing.parent.clone()));
-        self.page(select, &fields, C::Uid, listing, "create_time desc", |row, key| {
-            key_of(key, row.uid, &row.name, row.create_time)
-        })
-        .await
+        let fields = self.fields::<run::Entity>().text("commit", C::CommitId).enumeration(
+            "state",
+            C::State,
+            words!(RunState),
+        );
+        let select = run::Entity::find().filter(C::Organization.eq(permit.organization())).filter(below(
+            C::Pipeline,
+            C::Project,
+            parent,
+        ));
+        self.page(select, &fields, query).await
     }
 
     /// The newest run of each pipeline, whatever became of it, by the names of the pipelines.
@@ -84,37 +79,26 @@ impl Db {
             // Of two of the same moment the later id counts.
             .order_by_asc(C::Uid)
             .all(self.store.read())
-            .await
-            .map_err(db)?;
+            .await?;
         Ok(rows.into_iter().map(|row| (row.pipeline.clone(), Run::from(row))).collect())
     }
 
     /// The newest successful run of a project, or of one of its pipelines.
     pub async fn newest_run(&self, permit: &Permit, project: &str) -> Result<Option<Run>> {
-        run::Entity::find()
+        let row = run::Entity::find()
             .filter(run::Column::Organization.eq(permit.organization()))
             .filter(run::Column::Project.eq(project))
             .filter(run::Column::State.eq(RunState::Succeeded))
             .order_by_desc(run::Column::CreateTime)
-            .order_by_desc(run::Column::Uid)
-            .one(self.store.read())
-            .await
-            .map(|row| row.map(Run::from))
-            .map_err(db)
+            .order_by_desc(run::Column::Uid);
+        self.one(row).await
     }
 }
 
 /// Moves a run to the state that an event leads to; one in which the event is not possible stays as it is.
 pub(crate) async fn move_run(tx: &Tx, name: &str, event: RunEvent, set: run::ActiveModel) -> Result<()> {
-    let (state, from) = RunState::transition(event);
-    run::Entity::update_many()
-        .set(run::ActiveModel { state: Set(state), ..set })
-        .filter(run::Column::Name.eq(name))
-        .filter(run::Column::State.is_in(from.iter().copied()))
-        .exec(tx)
-        .await
-        .map_err(db)?;
-    Ok(())
+    let row = run::Entity::update_many().set(set).filter(run::Column::Name.eq(name));
+    advance::<_, RunState>(tx, row, run::Column::State, event).await
 }
 
 /// Ends a run that has not ended: what it was at is over with it, and what it had not begun is not run.
@@ -130,8 +114,7 @@ pub(crate) async fn end_run(
         .filter(run::Column::Name.eq(name))
         .filter(run::Column::State.is_in(from.iter().copied()))
         .one(tx)
-        .await
-        .map_err(db)?;
+        .await?;
     let Some(open) = open else { return Ok(()) };
     let set = run::ActiveModel {
         error: Set(error.map(Typed)),

@@ -1,10 +1,7 @@
 //! Sealed values.
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
-
-use crate::error::Result;
 use crate::store::entity::secret;
-use crate::store::{Db, db};
+use crate::store::prelude::*;
 
 /// A sealed value to be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +18,9 @@ impl Db {
         if references.is_empty() {
             return Ok(Vec::new());
         }
-        secret::Entity::find()
+        Ok(secret::Entity::find()
             .filter(secret::Column::Reference.is_in(references))
             .all(self.store.read())
-            .await
-            .map_err(db)
+            .await?)
     }
 }

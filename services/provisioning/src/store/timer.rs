@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use pavior_store::Tx;
-use sea_orm::ActiveValue::Set;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
 use crate::domain::timer::TimerKind;
-use crate::error::{Error, Result};
 use crate::store::entity::{environment, operation, timer};
-use crate::store::{Db, db};
+use crate::store::prelude::*;
 
 /// The longest pause before it is tried again to take down an environment that could not be.
 pub(crate) const LONGEST: Duration = Duration::from_secs(6 * 3_600);
@@ -30,13 +26,12 @@ impl Db {
 
     /// The same of one operation.
     pub async fn withdrawn_of_unscoped(&self, operation: &str) -> Result<Option<timer::Model>> {
-        timer::Entity::find()
+        Ok(timer::Entity::find()
             .filter(timer::Column::Subject.eq(operation))
             .filter(timer::Column::Kind.eq(TimerKind::Withdraw))
             .filter(timer::Column::Due.lte(self.wall_time(self.store.read()).await?))
             .one(self.store.read())
-            .await
-            .map_err(db)
+            .await?)
     }
 
     /// Environments, by name, that were due to be taken down before and still stand, at most 1,000.
@@ -51,32 +46,30 @@ impl Db {
         if let Some(organization) = organization {
             tried = tried.filter(timer::Column::Organization.eq(organization));
         }
-        let mut tried = tried.all(self.store.read()).await.map_err(db)?;
+        let mut tried = tried.all(self.store.read()).await?;
         tried.retain(|timer| timer.attempt > 0);
         let names: Vec<String> = tried.into_iter().map(|timer| timer.subject).collect();
-        environment::Entity::find()
+        Ok(environment::Entity::find()
             .filter(environment::Column::Name.is_in(names))
             .filter(environment::Column::Operation.eq(""))
             .filter(environment::Column::ExpireTime.lt(self.now()))
             .all(self.store.read())
-            .await
-            .map_err(db)
+            .await?)
     }
 
     async fn due(&self, kind: TimerKind, limit: u64) -> Result<Vec<timer::Model>> {
-        timer::Entity::find()
+        Ok(timer::Entity::find()
             .filter(timer::Column::Kind.eq(kind))
             .filter(timer::Column::Due.lte(self.wall_time(self.store.read()).await?))
             .order_by_asc(timer::Column::Due)
             .limit(limit)
             .all(self.store.read())
-            .await
-            .map_err(db)
+            .await?)
     }
 
     /// Whether a timer is there and due. It stays as it is until the commit.
     pub(crate) async fn is_due(&self, tx: &Tx, timer: Uuid) -> Result<bool> {
-        let found = timer::Entity::find_by_id(timer).lock_exclusive().one(tx).await.map_err(db)?;
+        let found = timer::Entity::find_by_id(timer).lock_exclusive().one(tx).await?;
         let now = self.wall_time(tx).await?;
         Ok(found.is_some_and(|timer| timer.due <= now))
     }
@@ -84,35 +77,26 @@ impl Db {
     /// Looks at a timer again after so many microseconds, or never. One that somebody else looked at since is left
     /// alone.
     pub async fn postpone_timer_unscoped(&self, timer: &timer::Model, pause: Option<i64>) -> Result<()> {
-        let (id, attempt, this) = (timer.id, timer.attempt, self.clone());
-        self.store
-            .upkeep("when a timer is looked at again", move |tx| {
-                let this = this.clone();
-                Box::pin(async move {
-                    match pause {
-                        Some(pause) => {
-                            let due = this.wall_time(tx).await?.saturating_add(pause);
-                            timer::Entity::update_many()
-                                .col_expr(timer::Column::Due, due.into())
-                                .col_expr(timer::Column::Attempt, (attempt + 1).into())
-                                .filter(timer::Column::Id.eq(id))
-                                .filter(timer::Column::Attempt.eq(attempt))
-                                .exec(tx)
-                                .await
-                                .map_err(db)?;
-                        }
-                        None => {
-                            timer::Entity::delete_by_id(id)
-                                .filter(timer::Column::Attempt.eq(attempt))
-                                .exec(tx)
-                                .await
-                                .map_err(db)?;
-                        }
-                    }
-                    Ok(())
-                }) as pavior_store::TxFuture<'_, _, Error>
+        let (id, attempt) = (timer.id, timer.attempt);
+        self.upkeep("when a timer is looked at again", (), move |this, tx, ()| {
+            Box::pin(async move {
+                let Some(pause) = pause else {
+                    let seen = timer::Column::Attempt.eq(attempt);
+                    timer::Entity::delete_by_id(id).filter(seen).exec(tx).await?;
+                    return Ok(());
+                };
+                let due = this.wall_time(tx).await?.saturating_add(pause);
+                timer::Entity::update_many()
+                    .col_expr(timer::Column::Due, due.into())
+                    .col_expr(timer::Column::Attempt, (attempt + 1).into())
+                    .filter(timer::Column::Id.eq(id))
+                    .filter(timer::Column::Attempt.eq(attempt))
+                    .exec(tx)
+                    .await?;
+                Ok(())
             })
-            .await
+        })
+        .await
     }
 }
 
@@ -129,8 +113,7 @@ pub(crate) async fn replace(
         .filter(timer::Column::Subject.eq(subject))
         .filter(timer::Column::Kind.eq(kind))
         .exec(tx)
-        .await
-        .map_err(db)?;
+        .await?;
     if let Some(due) = due {
         let row = timer::ActiveModel {
             id: Set(this.ids.uuid()),
@@ -140,7 +123,7 @@ pub(crate) async fn replace(
             subject: Set(subject.to_owned()),
             attempt: Set(0),
         };
-        timer::Entity::insert(row).exec_without_returning(tx).await.map_err(db)?;
+        timer::Entity::insert(row).exec_without_returning(tx).await?;
     }
     Ok(())
 }
@@ -155,6 +138,6 @@ pub(crate) async fn withdraw(this: &Db, tx: &Tx, op: &operation::Model) -> Resul
 
 /// Removes every timer of a subject.
 pub(crate) async fn remove(tx: &Tx, subject: &str) -> Result<()> {
-    timer::Entity::delete_many().filter(timer::Column::Subject.eq(subject)).exec(tx).await.map_err(db)?;
+    timer::Entity::delete_many().filter(timer::Column::Subject.eq(subject)).exec(tx).await?;
     Ok(())
 }

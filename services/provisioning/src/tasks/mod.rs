@@ -6,6 +6,8 @@ mod engine_runner;
 mod environment_expirer;
 mod retention_sweeper;
 
+use std::time::Duration;
+
 use pavior_runtime::Task;
 use tokio_util::sync::CancellationToken;
 
@@ -21,13 +23,31 @@ async fn compared(app: &App, cancel: &CancellationToken) -> bool {
     }
 }
 
+/// Does something again and again, once the database is known not to be an older copy.
+fn periodic<F>(name: &'static str, app: &App, pause_ms: u64, work: impl Fn(App) -> F + Send + 'static) -> Task
+where
+    F: Future<Output = ()> + Send,
+{
+    let app = app.clone();
+    Task::new(name, move |cancel| async move {
+        while compared(&app, &cancel).await {
+            work(app.clone()).await;
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
+            }
+        }
+        Ok(())
+    })
+}
+
 /// Every task of the service.
 pub(crate) fn all(app: &App) -> Vec<Task> {
     vec![
         engine_runner::task(app.clone()),
         driver_reconciler::task(app.clone()),
-        approval_poller::task(app.clone()),
-        environment_expirer::task(app.clone()),
+        approval_poller::task(app),
+        environment_expirer::task(app),
         retention_sweeper::task(app.clone()),
     ]
 }

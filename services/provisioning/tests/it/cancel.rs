@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use pavior_driver::FailureCode;
 use pavior_driver::testing::{Behaviour, CallKind};
+use pavior_provisioning::Config;
 use pavior_provisioning::domain::operation::OperationState;
-use pavior_provisioning::engine::EngineConfig;
 use pavior_provisioning::error::Error;
 use pavior_provisioning::store::Admission;
 use pavior_store::ErrorKind;
@@ -47,8 +47,7 @@ where
 
 async fn cancelled_at_any_moment(db: TestDb, seed: u64) {
     let kind = db.kind;
-    let config =
-        EngineConfig { lease_ms: 15_000, max_running: 64, max_running_per_organization: 64, ..quick() };
+    let config = Config { lease_ms: 15_000, max_running: 64, max_running_per_organization: 64, ..quick() };
     let world = World::with(db, config, None).await;
     let mut dice = Dice(seed);
     let mut ended = [0_usize; 2];
@@ -126,7 +125,7 @@ async fn three_hundred_operations_cancelled_at_random_moments_are_never_stuck_on
 async fn deletions_cancelled_at_any_moment(db: TestDb, seed: u64) {
     const DELETIONS: usize = 20;
     let kind = db.kind;
-    let config = EngineConfig { max_running: 64, max_running_per_organization: 64, ..quick() };
+    let config = Config { max_running: 64, max_running_per_organization: 64, ..quick() };
     let world = World::with(db, config, None).await;
     let mut dice = Dice(seed);
     for number in 0..DELETIONS {
@@ -262,7 +261,7 @@ async fn an_undo_that_answers_cancelled_is_tried_again() {
 
 #[tokio::test]
 async fn what_an_earlier_attempt_left_is_undone_when_the_next_is_cancelled() {
-    let config = EngineConfig { backoff_ms: 60_000, max_backoff_ms: 60_000, ..quick() };
+    let config = Config { backoff_ms: 60_000, max_backoff_ms: 60_000, ..quick() };
     let world = World::with(sqlite(), config, None).await;
     // Half made, nobody knows, and then a long pause in which the operation is cancelled.
     world.driver.script(CallKind::Apply, "a", [Behaviour::Unknown { effect: true }]);

@@ -1,7 +1,10 @@
 //! What every resource of provisioning must keep to.
 
 use futures::future::{BoxFuture, LocalBoxFuture};
+use pavior_core::audit::AuditEvent;
 use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_proto::shape::Request as _;
+use pavior_store::outbox;
 use pavior_testkit::conformance::{self, Existing, Subject};
 use pavior_testkit::{db, dynamic, user};
 use serde_json::{Value as Json, json};
@@ -35,6 +38,51 @@ async fn fill(f: &Fixture) {
     assert_eq!(problem(&f.wait(deployed).await), None);
 }
 
+/// One more of what stands in the lists of the suite.
+async fn insert(f: &Fixture, message: &str) {
+    let run = pb::RunPipelineRequest { name: format!("{HELLO}/pipelines/pipeline"), ..Default::default() };
+    let id = format!("more-{}", message.to_ascii_lowercase());
+    let begun = match message {
+        "Project" | "Operation" => {
+            f.projects().create_project(f.call(pb::CreateProjectRequest { project_id: id, ..hello() })).await
+        }
+        "Environment" | "Resource" => {
+            let mut request =
+                pb::CreateEnvironmentRequest { environment_id: id, ..environment_request("staging") };
+            request.environment.as_mut().unwrap().environment_class_id = "staging".to_owned();
+            f.projects().create_environment(f.call(request)).await
+        }
+        "Run" => f.pipelines().run_pipeline(f.call(run)).await,
+        "Deployment" => {
+            // What runs already is not deployed again: another commit makes another artifact.
+            let run = pb::RunPipelineRequest { revision: "more".to_owned(), ..run };
+            let run = f.pipelines().run_pipeline(f.call(run)).await.unwrap().into_inner();
+            assert_eq!(problem(&f.wait(run).await), None);
+            let request = pb::CreateDeploymentRequest {
+                parent: format!("{HELLO}/environments/development"),
+                deployment: Some(pb::Deployment::default()),
+                ..Default::default()
+            };
+            f.deployments().create_deployment(f.call(request)).await
+        }
+        "Plan" => {
+            let intent = pb::plan::Intent { request: Some(pb::plan::intent::Request::RunPipeline(run)) };
+            let plan = Some(pb::Plan { intent: Some(intent), ..Default::default() });
+            let request = pb::CreatePlanRequest { parent: ACME.to_owned(), plan, ..Default::default() };
+            return drop(f.plans().create_plan(f.call(request)).await.unwrap());
+        }
+        other => panic!("{other}"),
+    };
+    assert_eq!(problem(&f.wait(begun.unwrap().into_inner()).await), None);
+}
+
+/// What was recorded of updates that are no operations.
+async fn updates(f: &Fixture) -> Vec<AuditEvent> {
+    let rows = outbox::pending(&f.store, pavior_provisioning::ROLE, 1_000, usize::MAX).await.unwrap();
+    let events = rows.into_iter().map(|row| row.event);
+    events.filter(|event| event.action == pb::UpdateProjectRequest::ACTION).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_resource_keeps_to_what_all_resources_do() {
     db::both(|db| async {
@@ -52,10 +100,11 @@ async fn every_resource_keeps_to_what_all_resources_do() {
         let mut existing = Vec::new();
         let pipeline = format!("{HELLO}/pipelines/pipeline");
         let development = format!("{HELLO}/environments/development");
+        let in_environments = format!("{HELLO}/environments/-");
         for (message, list, items, parent, missing) in [
             ("Project", "ListProjects", "projects", ACME, "nothing"),
             ("Environment", "ListEnvironments", "environments", HELLO, "nothing"),
-            ("Resource", "ListResources", "resources", HELLO, "nothing"),
+            ("Resource", "ListResources", "resources", &in_environments, "nothing"),
             ("Pipeline", "ListPipelines", "pipelines", HELLO, "nothing"),
             ("Run", "ListRuns", "runs", &pipeline, "run-99"),
             ("Deployment", "ListDeployments", "deployments", &development, "deployment-99"),
@@ -74,10 +123,14 @@ async fn every_resource_keeps_to_what_all_resources_do() {
             let missing = format!("{}/{missing}", names[0].rsplit_once('/').unwrap().0);
             existing.push(Existing { message, parent: parent.to_owned(), names, missing });
         }
-        let audited = || Box::pin(std::future::ready(Vec::new())) as LocalBoxFuture<'_, _>;
+        // What is recorded from now on stays where it can be read.
+        f.peers.audit.set_down(true);
+        let audited = || Box::pin(updates(&f)) as LocalBoxFuture<'_, _>;
+        let insert = |message: &'static str| Box::pin(insert(&f, message)) as LocalBoxFuture<'_, _>;
         let (ask, outsider, audited) = (&insider, &ask("umbrella"), &audited);
         let role = pavior_provisioning::ROLE;
-        let subject = Subject { role, samples: Vec::new(), existing, ask, outsider, audited };
+        let subject =
+            Subject { role, samples: Vec::new(), existing, ask, outsider, insert: &insert, audited };
         conformance::check(&subject).await;
     })
     .await;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use pavior_driver::testing::{Behaviour, CallKind};
+use pavior_provisioning::Config;
 use pavior_provisioning::domain::failure::FailureCode;
 use pavior_provisioning::domain::plan::{Action, Kind};
-use pavior_provisioning::engine::EngineConfig;
 use pavior_provisioning::error::Error;
 use pavior_provisioning::store::{ClaimParams, Completion, StepError};
 use pavior_testkit::db::{both, sqlite};
@@ -184,7 +184,7 @@ async fn retries_are_bounded() {
 #[tokio::test]
 async fn a_zombie_is_refused_by_its_fence() {
     both(|db| async {
-        let config = EngineConfig { poll_ms: 20, ..quick() };
+        let config = Config { poll_ms: 20, ..quick() };
         let world = World::with(db, config, None).await;
         // Nothing is woken: the zombie takes the step before the engine looks.
         let new = new_operation(graph(&DIAMOND[..1]));
@@ -356,7 +356,7 @@ async fn an_operation_whose_time_is_up_fails() {
 
 #[tokio::test]
 async fn limits_hold_per_operation() {
-    let config = EngineConfig { max_running_per_operation: 2, ..quick() };
+    let config = Config { max_running_per_operation: 2, ..quick() };
     let world = World::with(sqlite(), config, None).await;
     let names = ["a", "b", "c", "d", "e", "f"];
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
@@ -380,7 +380,7 @@ async fn limits_hold_per_operation() {
 #[tokio::test]
 async fn nobody_waits_for_the_hundreds_of_another() {
     both(|db| async {
-        let config = EngineConfig {
+        let config = Config {
             max_running: 2,
             max_running_per_organization: 1,
             max_running_per_operation: 1,
@@ -407,7 +407,7 @@ async fn nobody_waits_for_the_hundreds_of_another() {
 
 #[tokio::test]
 async fn a_step_whose_time_is_up_fails_and_is_undone() {
-    let config = EngineConfig { step_timeout_ms: 100, ..quick() };
+    let config = Config { step_timeout_ms: 100, ..quick() };
     let world = World::with(sqlite(), config, None).await;
     world.driver.script(CallKind::Apply, "b", [Behaviour::UntilCancelled]);
     let id = world.start(graph(&DIAMOND)).await;

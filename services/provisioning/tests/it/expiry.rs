@@ -61,7 +61,7 @@ async fn let_expire(f: &Fixture, ids: &[&str]) {
 
 async fn gone(f: &Fixture, id: &str) {
     wait_for(id, LIMIT, async || {
-        let get = pb::GetEnvironmentRequest { name: name(id) };
+        let get = pb::GetEnvironmentRequest { name: name(id), ..Default::default() };
         match f.projects().get_environment(f.call(get)).await {
             Err(status) if status.code() == Code::NotFound => Ok(()),
             other => Err(format!("{other:?}")),

@@ -9,9 +9,9 @@ use pavior_auth::ServiceIdentity;
 use pavior_core::principal::Principal;
 use pavior_driver::testing::FakeDriver;
 use pavior_driver::{
-    ApplyRequest, CallContext, DestroyRequest, Driver, DriverInfo, Failure, Health, InvokeRequest,
-    ListRequest, ListResponse, Observation, ObserveRequest, Outcome, PinRequest, PlanRequest, PlanResponse,
-    Registry, Sink, ValidateRequest, Violation, async_trait,
+    ApplyRequest, ArtifactContent, CallContext, DestroyRequest, Driver, DriverInfo, Failure, Health,
+    InvokeRequest, ListRequest, ListResponse, Observation, ObserveRequest, Outcome, PinRequest, PlanRequest,
+    PlanResponse, ReadArtifactRequest, Registry, Sink, ValidateRequest, Violation, async_trait,
 };
 use pavior_proto::google::longrunning::operations_client::OperationsClient;
 use pavior_proto::google::longrunning::{Operation, WaitOperationRequest, operation};
@@ -47,6 +47,11 @@ struct Maker(FakeDriver, Arc<AtomicBool>, Arc<Mutex<String>>);
 fn revision(arguments: &Value) -> &str {
     let named = arguments.get("commit").or_else(|| arguments.get("ref")).and_then(Value::as_str);
     named.unwrap_or("main")
+}
+
+/// What a run of a commit leaves: more than a piece.
+pub(crate) fn artifact(commit: &str) -> Vec<u8> {
+    format!("{commit}\n").into_bytes().into_iter().cycle().take(100_000).collect()
 }
 
 #[async_trait]
@@ -93,18 +98,23 @@ impl Driver for Maker {
     }
     async fn invoke(&self, context: &CallContext, request: InvokeRequest, sink: &dyn Sink) -> Outcome {
         let commit = revision(&request.arguments).to_owned();
+        let left = artifact(&commit);
+        let sha256 = self.0.keep_artifact(&context.organization, left.clone()).hex();
         match self.0.invoke(context, request, sink).await {
             Outcome::Succeeded(mut success) => {
                 success.outputs = json!({
                     "run": "r", "commit": commit,
                     "steps": [{"name": "test", "state": "SUCCEEDED", "exit_code": 0, "start_ms": 1, "end_ms": 4}],
                     "elapsed_ms": 5,
-                    "artifacts": [{"name": "app", "path": format!("/artifacts/{commit}"), "sha256": "00", "size": 7}],
+                    "artifacts": [{"name": "app", "path": format!("/artifacts/{commit}"), "sha256": sha256, "size": left.len()}],
                 });
                 Outcome::Succeeded(success)
             }
             other => other,
         }
+    }
+    async fn read_artifact(&self, request: ReadArtifactRequest) -> Result<ArtifactContent, Failure> {
+        self.0.read_artifact(request).await
     }
     async fn list(&self, request: ListRequest) -> Result<ListResponse, Failure> {
         self.0.list(request).await
@@ -301,7 +311,7 @@ impl Fixture {
     pub(crate) async fn environment(&self, id: &str) -> pb::Environment {
         let name = format!("{HELLO}/environments/{id}");
         self.projects()
-            .get_environment(self.call(pb::GetEnvironmentRequest { name }))
+            .get_environment(self.call(pb::GetEnvironmentRequest { name, ..Default::default() }))
             .await
             .unwrap()
             .into_inner()

@@ -74,7 +74,7 @@ async fn what_may_not_be_deleted_by_itself_is_not_deleted_with_its_project() {
             decoded.message
         );
 
-        let name = pb::GetProjectRequest { name: HELLO.into() };
+        let name = pb::GetProjectRequest { name: HELLO.into(), ..Default::default() };
         let project = f.projects().get_project(f.call(name)).await.unwrap().into_inner();
         assert_eq!((project.state(), project.active_operation.as_str()), (pb::project::State::Active, ""));
         assert_eq!(f.driver.effects(), effects, "nothing was touched");
@@ -105,7 +105,12 @@ async fn what_needs_an_approval_by_itself_needs_it_with_its_project() {
             request.plan.clone()
         };
         // The plan tells those who approve it every decision, not only the one that asks for them.
-        let plan = f.plans().get_plan(f.call(pb::GetPlanRequest { name: plan })).await.unwrap().into_inner();
+        let plan = f
+            .plans()
+            .get_plan(f.call(pb::GetPlanRequest { name: plan, ..Default::default() }))
+            .await
+            .unwrap()
+            .into_inner();
         let told: Vec<String> = plan.policy_checks.into_iter().map(|check| check.decision).collect();
         assert_eq!(told, (0..5).map(|at| format!("decision-{at}")).collect::<Vec<_>>());
         f.peers.state().approvals.get_mut(&waiting.approval).unwrap().state = 2;
@@ -200,7 +205,12 @@ async fn every_kind_of_plan_asks_for_all_that_it_does() {
     let name = metadata(&operation).plan;
     let development = "/projects/hello/environments/development development";
     f.wait(operation).await;
-    let shown = f.plans().get_plan(f.call(pb::GetPlanRequest { name })).await.unwrap().into_inner();
+    let shown = f
+        .plans()
+        .get_plan(f.call(pb::GetPlanRequest { name, ..Default::default() }))
+        .await
+        .unwrap()
+        .into_inner();
     let deploys = |change: &pb::plan::Change| {
         change.step_id == "development.workload" && change.action() != pb::plan::Action::Noop
     };

@@ -9,14 +9,15 @@ use pavior_core::id::SystemIds;
 use pavior_core::principal::Principal;
 use pavior_driver::Registry;
 use pavior_driver::testing::FakeDriver;
+use pavior_provisioning::Config;
 use pavior_provisioning::domain::operation::StateChange;
 use pavior_provisioning::domain::plan::{Action, Artifact, Change, Kind, Plan, Spec};
 use pavior_provisioning::domain::teardown;
 use pavior_provisioning::engine::seal::SealingKey;
-use pavior_provisioning::engine::{Engine, EngineConfig, Faults};
+use pavior_provisioning::engine::{Engine, Faults};
 use pavior_provisioning::store::migration::Migrator;
 use pavior_provisioning::store::{
-    Accepted, Admission, Caller, Db, NewOperation, NewProject, OperationView, Ownership, Seen,
+    Accepted, Admission, Caller, Db, Makes, NewOperation, NewProject, OperationView, Ownership, Seen,
 };
 use pavior_store::outbox::Limits;
 use pavior_testkit::db::TestDb;
@@ -48,8 +49,8 @@ pub(crate) fn restorer() -> PrincipalRef {
     PrincipalRef::new(ActingKind::Operator, "os:root")
 }
 
-pub(crate) fn quick() -> EngineConfig {
-    EngineConfig {
+pub(crate) fn quick() -> Config {
+    Config {
         // Longer than a busy machine lets anybody wait.
         lease_ms: 3_000,
         poll_ms: 30,
@@ -59,7 +60,7 @@ pub(crate) fn quick() -> EngineConfig {
         max_attempts: 4,
         max_undo_attempts: 3,
         log_flush_ms: 5,
-        ..EngineConfig::default()
+        ..Config::default()
     }
 }
 
@@ -78,7 +79,7 @@ impl World {
         Self::with(file, quick(), None).await
     }
 
-    pub(crate) async fn with(file: TestDb, config: EngineConfig, faults: Option<Faults>) -> Self {
+    pub(crate) async fn with(file: TestDb, config: Config, faults: Option<Faults>) -> Self {
         Self::at(file, Arc::new(SystemClock), config, faults).await
     }
 
@@ -86,7 +87,7 @@ impl World {
     pub(crate) async fn at(
         file: TestDb,
         clock: Arc<dyn Clock>,
-        config: EngineConfig,
+        config: Config,
         faults: Option<Faults>,
     ) -> Self {
         let db = Self::database(&file, clock, Limits::default()).await;
@@ -109,13 +110,7 @@ impl World {
         db
     }
 
-    fn over(
-        db: Db,
-        driver: FakeDriver,
-        config: EngineConfig,
-        faults: Option<Faults>,
-        file: Arc<TestDb>,
-    ) -> Self {
+    fn over(db: Db, driver: FakeDriver, config: Config, faults: Option<Faults>, file: Arc<TestDb>) -> Self {
         let registry = Registry::new([Arc::new(driver.clone()) as Arc<dyn pavior_driver::Driver>]);
         let engine = Engine::with_faults(
             db.clone(),
@@ -241,11 +236,14 @@ pub(crate) fn new_operation(plan: Plan) -> NewOperation {
     NewOperation {
         of_kept_plan: false,
         id: Uuid::now_v7(),
-        project: (plan.kind == Kind::CreateProject).then(|| NewProject {
-            display_name: String::new(),
-            owner: "organizations/acme/groups/g".into(),
-            labels: Default::default(),
-        }),
+        makes: Makes {
+            project: (plan.kind == Kind::CreateProject).then(|| NewProject {
+                display_name: String::new(),
+                owner: "organizations/acme/groups/g".into(),
+                labels: Default::default(),
+            }),
+            ..Makes::default()
+        },
         plan,
         principal: alice(),
         key: None,
@@ -254,10 +252,8 @@ pub(crate) fn new_operation(plan: Plan) -> NewOperation {
         deadline_micros: 60_000_000,
         undo_micros: 60_000_000,
         ownership: Ownership::default(),
-        environments: vec![],
         seen: Seen::new(),
         due: None,
-        deployment_id: String::new(),
         engine_version: "1",
     }
 }

@@ -16,7 +16,7 @@ const WHOLE: [&str; 10] = [
     "artifact.rs: all of resource",
     "artifact.rs: all of run",
     // What drivers are told that the platform declares.
-    "operation/mod.rs: all of operation",
+    "operation/read.rs: all of operation",
     "resource.rs: all of resource",
     // What is kept of what has ended.
     "retention.rs: all of deployment",

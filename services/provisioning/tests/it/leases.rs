@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use pavior_core::clock::{Clock as _, ManualClock, SystemClock};
 use pavior_driver::testing::{Behaviour, CallKind};
-use pavior_provisioning::engine::{EngineConfig, FaultPoint};
+use pavior_provisioning::Config;
+use pavior_provisioning::engine::FaultPoint;
 use pavior_provisioning::store::entity::step;
 use pavior_store::outbox;
 use pavior_testkit::db::{TestDb, both};
@@ -42,7 +43,7 @@ async fn delivered(world: &World) {
 
 async fn a_live_holder_keeps_its_step(db: TestDb, jump: time::Duration) {
     let clock = clock();
-    let config = EngineConfig { lease_ms: LEASE_MS, ..quick() };
+    let config = Config { lease_ms: LEASE_MS, ..quick() };
     let world = World::at(db, clock.clone(), config, None).await;
     let gate = Arc::new(Semaphore::new(0));
     world.driver.script(CallKind::Apply, "a", [Behaviour::Gate(gate.clone())]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pavior_driver::testing::{Behaviour, CallKind};
-use pavior_provisioning::engine::EngineConfig;
+use pavior_provisioning::Config;
 use pavior_provisioning::store::SERVICE;
 use pavior_provisioning::store::entity::step;
 use pavior_store::StoreError;
@@ -47,7 +47,7 @@ async fn held_by(world: &World, organization: &str) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_claimed_that_has_no_slot() {
     both(|db| async {
-        let config = EngineConfig { max_running: 4, poll_ms: 20, ..quick() };
+        let config = Config { max_running: 4, poll_ms: 20, ..quick() };
         let world = World::with(db, config, None).await;
         let (root, leaves) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let mut ids = Vec::new();
@@ -151,7 +151,7 @@ async fn a_call_whose_claim_cannot_be_renewed_is_dropped_before_the_claim_ends()
 #[tokio::test]
 async fn a_step_without_room_waits_for_its_turn_and_not_for_a_worker() {
     both(|db| async {
-        let config = EngineConfig { max_running_per_operation: 1, ..quick() };
+        let config = Config { max_running_per_operation: 1, ..quick() };
         let world = World::with(db, config, None).await;
         let gate = Arc::new(Semaphore::new(0));
         for name in ["a", "e"] {
@@ -208,8 +208,7 @@ async fn nothing_is_carried_out_before_the_histories_are_known_to_fit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_organization_has_no_more_under_way_than_it_may() {
     both(|db| async {
-        let config =
-            EngineConfig { max_running: 32, max_running_per_organization: 3, poll_ms: 20, ..quick() };
+        let config = Config { max_running: 32, max_running_per_organization: 3, poll_ms: 20, ..quick() };
         let world = World::with(db, config, None).await;
         let (root, leaves) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let mut ids = Vec::new();

@@ -2,19 +2,23 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod artifacts;
 mod cancel;
 mod conformance;
 mod crash;
+mod describe;
 mod diagnosis;
 mod engine;
 mod expiry;
 mod fixture;
+mod fleets;
 mod governance;
 mod harness;
 mod indexes;
 mod leases;
 mod limits;
 mod mistakes;
+mod orphans;
 mod outage;
 mod peers;
 mod plans;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pavior_driver::testing::{Behaviour, CallKind, Presence};
-use pavior_provisioning::engine::EngineConfig;
+use pavior_provisioning::Config;
 use pavior_runtime::Severity;
 use pavior_testkit::db::{TestDb, both, sqlite};
 use pavior_testkit::wait_for;
@@ -40,7 +40,7 @@ async fn look_often(world: &World) {
 
 async fn away(db: TestDb, presence: Presence) {
     // One attempt each: an absence that cost one would end them.
-    let config = EngineConfig { max_attempts: 1, max_undo_attempts: 1, ..quick() };
+    let config = Config { max_attempts: 1, max_undo_attempts: 1, ..quick() };
     let world = World::with(db, config, None).await;
     world.ended(world.start(elsewhere(graph(&DIAMOND), "acme", 1)).await).await;
     let made = calls(&world);
@@ -78,7 +78,7 @@ async fn whatever_waited_for_a_driver_that_was_away_succeeds_afterwards() {
 }
 
 async fn undone_afterwards(presence: Presence) {
-    let config = EngineConfig { max_undo_attempts: 1, ..quick() };
+    let config = Config { max_undo_attempts: 1, ..quick() };
     let world = World::with(sqlite(), config, None).await;
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
     world.driver.script(CallKind::Apply, "d", [Behaviour::Gate(gate)]);
@@ -108,7 +108,7 @@ async fn an_undo_waits_for_its_driver_to_come_back() {
 
 #[tokio::test]
 async fn a_step_whose_target_is_busy_waits_without_losing_an_attempt() {
-    let config = EngineConfig { max_attempts: 1, ..quick() };
+    let config = Config { max_attempts: 1, ..quick() };
     let world = World::with(sqlite(), config, None).await;
     let busy = vec![Behaviour::Busy(Duration::from_millis(120)); 2];
     world.driver.script(CallKind::Apply, "a", busy);
@@ -174,8 +174,7 @@ async fn a_driver_that_has_seen_a_later_claim_is_a_failure_that_counts() {
 async fn a_driver_that_talks_while_it_keeps_checkpoints_holds_nobody_up() {
     both(|db| async {
         // Lines are kept every millisecond, beside a call that waits for the database itself.
-        let world =
-            World::with(db, EngineConfig { log_flush_ms: 1, lease_ms: 15_000, ..quick() }, None).await;
+        let world = World::with(db, Config { log_flush_ms: 1, lease_ms: 15_000, ..quick() }, None).await;
         let steps: [(&str, &[&str]); 4] = [("a", &[]), ("b", &[]), ("c", &[]), ("d", &[])];
         for (step, _) in steps {
             world.driver.script(CallKind::Apply, step, [Behaviour::Chatter { rounds: 5, lines: 100 }]);

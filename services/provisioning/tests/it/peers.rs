@@ -62,6 +62,7 @@ impl Default for Peers {
         this.on(&this.catalog, &format!("{registration}/RegisterEntity"), State::register_entity);
         this.on(&this.catalog, &format!("{registration}/UnregisterEntity"), State::unregister_entity);
         this.on(&this.catalog, &format!("{registration}/ListDependents"), State::list_dependents);
+        this.on(&this.catalog, &format!("{registration}/ListRegisteredEntities"), State::list_registered);
         this.on_gated("policy.internal.v1.DecisionService/Decide", State::decide);
         this.on_gated("policy.internal.v1.DecisionService/BatchDecide", State::decide_all);
         let approvals = "policy.internal.v1.OperationApprovalService";
@@ -209,10 +210,12 @@ impl State {
     ) -> Result<catalog::Entity, Status> {
         let name = format!("{}/entities/{}", request.parent, request.entity_id);
         let of = ("pavior.dev/resource".to_owned(), request.resource);
+        let key = ("pavior.dev/key".to_owned(), request.key);
+        let declared = ("pavior.dev/declaration".to_owned(), request.declaration_digest);
         if self.entities.get(&name).is_some_and(|there| there.annotations.get(&of.0) != Some(&of.1)) {
             return Err(Status::already_exists("there is one"));
         }
-        let annotations = [of].into();
+        let annotations = [of, key, declared].into();
         let entity =
             catalog::Entity { name: name.clone(), annotations, ..request.entity.unwrap_or_default() };
         self.entities.insert(name, entity.clone());
@@ -232,6 +235,25 @@ impl State {
         _: registration_pb::ListDependentsRequest,
     ) -> Result<registration_pb::ListDependentsResponse, Status> {
         Ok(registration_pb::ListDependentsResponse { entities: self.dependents.clone() })
+    }
+
+    fn list_registered(
+        &mut self,
+        request: registration_pb::ListRegisteredEntitiesRequest,
+    ) -> Result<registration_pb::ListRegisteredEntitiesResponse, Status> {
+        let mut entities: Vec<_> =
+            self.entities.values().filter(|entity| entity.name > request.after).collect();
+        entities.sort_by(|a, b| a.name.cmp(&b.name));
+        let entities = entities.into_iter().take(usize::try_from(request.page_size).unwrap()).map(|entity| {
+            let text = |key: &str| entity.annotations.get(key).cloned().unwrap_or_default();
+            registration_pb::RegisteredEntity {
+                name: entity.name.clone(),
+                resource: text("pavior.dev/resource"),
+                key: text("pavior.dev/key"),
+                declaration_digest: text("pavior.dev/declaration"),
+            }
+        });
+        Ok(registration_pb::ListRegisteredEntitiesResponse { entities: entities.collect() })
     }
 
     fn entity(&mut self, request: catalog::GetEntityRequest) -> Result<catalog::Entity, Status> {

@@ -67,8 +67,11 @@ async fn a_plan_is_shown_and_nothing_is_written() {
         .flat_map(|field| field.after_unknown_paths.iter().map(|path| format!("{} {path}", field.path)));
     let later: Vec<String> = later.collect();
     assert_eq!(later, ["/command /0", "/variables /URL"], "{workload:?}");
-    let refused =
-        refused(f.projects().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await);
+    let refused = refused(
+        f.projects()
+            .get_project(f.call(pb::GetProjectRequest { name: HELLO.into(), ..Default::default() }))
+            .await,
+    );
     assert_eq!((refused.code, refused.reason.as_str()), (Code::NotFound, "RESOURCE_NOT_FOUND"));
     assert_eq!(f.driver.effects(), 0);
     let plans = pb::ListPlansRequest { parent: ACME.into(), ..Default::default() };
@@ -85,7 +88,7 @@ async fn a_kept_plan_is_shown_and_carried_out_once() {
         // Nothing else has happened, and the same request has the same answer.
         assert_eq!(f.driver.effects(), 0);
         assert_eq!(f.plans().create_plan(f.call(request)).await.unwrap().into_inner(), plan);
-        let named = pb::GetPlanRequest { name: plan.name.clone() };
+        let named = pb::GetPlanRequest { name: plan.name.clone(), ..Default::default() };
         assert_eq!(f.plans().get_plan(f.call(named.clone())).await.unwrap().into_inner(), plan);
         assert_eq!((plan.target.as_str(), plan.changes.len()), (HELLO, 6));
         assert_eq!(plan.intent.clone().unwrap().request, Some(Intended::CreateProject(of_hello())));
@@ -205,7 +208,7 @@ async fn the_author_of_a_plan_stays_with_it() {
             (approval.requester.as_str(), approval.author.as_str()),
             (bob.name.as_str(), alice().name.as_str())
         );
-        let get = pb::GetPlanRequest { name: plan.name.clone() };
+        let get = pb::GetPlanRequest { name: plan.name.clone(), ..Default::default() };
         let plan = f.plans().get_plan(f.call(get)).await.unwrap().into_inner();
         assert_eq!((plan.requester, plan.author), (bob.name, alice().name));
     })
@@ -289,13 +292,14 @@ async fn what_cannot_be_planned_is_refused_with_the_field() {
     };
     let refusal = refused(f.plans().create_plan(f.call(nothing)).await);
     assert_eq!(refusal.violations[0].field, "plan.intent.request");
+    let some_digest = format!("sha256:{}", "0".repeat(64));
     for (field, request) in [
         (
             "plan.intent.request_id",
             pb::CreateProjectRequest { request_id: Uuid::new_v4().to_string(), ..hello() },
         ),
         ("plan.intent.validate_only", pb::CreateProjectRequest { validate_only: true, ..of_hello() }),
-        ("plan.intent.plan_digest", pb::CreateProjectRequest { plan_digest: "0".into(), ..of_hello() }),
+        ("plan.intent.plan_digest", pb::CreateProjectRequest { plan_digest: some_digest, ..of_hello() }),
     ] {
         let refusal = refused(f.plans().create_plan(f.call(planned(Intended::CreateProject(request)))).await);
         assert_eq!((refusal.code, refusal.violations[0].field.as_str()), (Code::InvalidArgument, field));

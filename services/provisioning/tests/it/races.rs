@@ -94,7 +94,7 @@ async fn a_project_is_not_taken_down_under_a_deployment_that_is_being_accepted()
 async fn project_with_environment(world: &World) -> environment::Model {
     let name = format!("{PROJECT}/environments/e");
     let mut new = new_operation(graph(&[]));
-    new.environments = vec![NewEnvironment {
+    new.makes.environments = vec![NewEnvironment {
         name: name.clone(),
         display_name: String::new(),
         class: "development".into(),

@@ -33,7 +33,7 @@ async fn what_waits_for_people_is_parked_and_what_expires_is_spared() {
         let store = world.db.store().clone();
         let name = format!("{PROJECT}/environments/e");
         let mut new = new_operation(graph(&[]));
-        new.environments = vec![NewEnvironment {
+        new.makes.environments = vec![NewEnvironment {
             name: name.clone(),
             display_name: String::new(),
             class: "preview".into(),

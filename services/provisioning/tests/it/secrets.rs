@@ -56,8 +56,12 @@ async fn what_looks_like_a_secret_is_refused_at_the_door() {
         f.project().await;
         // A reference that exists, as anybody may read it.
         let name = format!("{HELLO}/environments/development/resources/database");
-        let shown =
-            f.projects().get_resource(f.call(pb::GetResourceRequest { name })).await.unwrap().into_inner();
+        let shown = f
+            .projects()
+            .get_resource(f.call(pb::GetResourceRequest { name, ..Default::default() }))
+            .await
+            .unwrap()
+            .into_inner();
         let outputs = pavior_rpc::convert::from_struct(&shown.outputs.unwrap());
         assert_eq!(outputs["password"], json!(null));
         let stolen = json!({ "$secret": shown.output_secrets["/password"].reference });

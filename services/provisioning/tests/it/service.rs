@@ -43,7 +43,7 @@ async fn a_project_comes_up_with_everything_that_belongs_to_it() {
         assert_eq!(development.active_deployments, [name.as_str()]);
         let deployment = f
             .deployments()
-            .get_deployment(f.call(pb::GetDeploymentRequest { name }))
+            .get_deployment(f.call(pb::GetDeploymentRequest { name, ..Default::default() }))
             .await
             .unwrap()
             .into_inner();
@@ -52,7 +52,7 @@ async fn a_project_comes_up_with_everything_that_belongs_to_it() {
         let name = format!("{HELLO}/pipelines/pipeline/runs/run-1");
         let run = f
             .pipelines()
-            .get_run(f.call(pb::GetRunRequest { name: name.clone() }))
+            .get_run(f.call(pb::GetRunRequest { name: name.clone(), ..Default::default() }))
             .await
             .unwrap()
             .into_inner();
@@ -72,8 +72,11 @@ async fn a_project_comes_up_with_everything_that_belongs_to_it() {
         // The secret reached the workload, and nothing else.
         let given = f.driver.inputs_of(&workload).unwrap();
         assert!(given["variables"]["URL"].as_str().unwrap().starts_with("s3cret-of"), "{given}");
-        let shown =
-            f.projects().get_resource(f.call(pb::GetResourceRequest { name: workload })).await.unwrap();
+        let shown = f
+            .projects()
+            .get_resource(f.call(pb::GetResourceRequest { name: workload, ..Default::default() }))
+            .await
+            .unwrap();
         assert!(!format!("{shown:?}").contains("s3cret-of"), "{shown:?}");
         let entity = format!("{ACME}/kinds/component/entities/hello");
         let owner = f.peers.state().entities.get(&entity).map(|entity| entity.owner.clone());
@@ -149,7 +152,10 @@ async fn a_guardrail_names_its_rule_and_its_fix_and_nothing_is_written() {
     let condition = &decoded.preconditions[0];
     assert_eq!((condition.r#type.as_str(), condition.subject.as_str()), ("POLICY", "no-projects"));
     assert_eq!(condition.description, "no projects today: come back tomorrow");
-    let gone = f.projects().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await;
+    let gone = f
+        .projects()
+        .get_project(f.call(pb::GetProjectRequest { name: HELLO.into(), ..Default::default() }))
+        .await;
     assert_eq!(refused(gone).reason, "RESOURCE_NOT_FOUND");
     // The refusal itself is recorded.
     let until = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
@@ -230,7 +236,10 @@ async fn a_failed_step_undoes_everything_and_is_seen_in_the_stream() {
     );
     assert_eq!(f.driver.live(), Vec::<String>::new());
     assert!(f.peers.state().entities.is_empty());
-    let gone = f.projects().get_project(f.call(pb::GetProjectRequest { name: HELLO.into() })).await;
+    let gone = f
+        .projects()
+        .get_project(f.call(pb::GetProjectRequest { name: HELLO.into(), ..Default::default() }))
+        .await;
     assert_eq!(refused(gone).reason, "RESOURCE_NOT_FOUND");
     // The name is free again.
     f.project().await;
@@ -459,7 +468,10 @@ async fn people_are_asked_and_their_answer_is_followed() {
         let done = f.wait(asked).await;
         assert!(problem(&done).unwrap().starts_with("NOT_APPROVED"), "{:?}", problem(&done));
         let name = format!("{HELLO}/environments/second");
-        let gone = f.projects().get_environment(f.call(pb::GetEnvironmentRequest { name })).await;
+        let gone = f
+            .projects()
+            .get_environment(f.call(pb::GetEnvironmentRequest { name, ..Default::default() }))
+            .await;
         assert_eq!(refused(gone).reason, "RESOURCE_NOT_FOUND");
 
         let asked = f

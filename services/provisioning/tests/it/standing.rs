@@ -213,7 +213,8 @@ async fn an_environment_shows_where_its_workload_answers_after_an_undo() {
         let (shown, answers) = (f.environment("development").await, f.answers_at.lock().unwrap().clone());
         assert_ne!(answers, before, "the former one was started anew");
         assert_eq!(shown.endpoints[0].url, answers);
-        let request = pb::GetDeploymentRequest { name: shown.active_deployments[0].clone() };
+        let request =
+            pb::GetDeploymentRequest { name: shown.active_deployments[0].clone(), ..Default::default() };
         assert_eq!(f.deployments().get_deployment(f.call(request)).await.unwrap().into_inner().url, answers);
     })
     .await;

@@ -96,7 +96,7 @@ async fn what_is_stuck_is_neither_cancelled_nor_deleted_but_taken_up() {
             assert_eq!((condition.r#type.as_str(), &condition.subject), ("STATE", &operation.name));
             assert!(condition.description.contains(fix), "{}", condition.description);
         }
-        let project = pb::GetProjectRequest { name: HELLO.into() };
+        let project = pb::GetProjectRequest { name: HELLO.into(), ..Default::default() };
         let project = f.projects().get_project(f.call(project)).await.unwrap().into_inner();
         assert_eq!(
             (project.state(), project.active_operation),

@@ -71,7 +71,7 @@ async fn one_that_comes_to_depend_in_between_leaves_everything_as_it_was() {
         let said = problem(&operation).unwrap();
         assert!(said.starts_with("STEP_FAILED") && said.contains("step `entry`"), "{said}");
         assert_eq!((f.driver.live(), stuck(&f).await), (live, None));
-        let name = pb::GetProjectRequest { name: HELLO.into() };
+        let name = pb::GetProjectRequest { name: HELLO.into(), ..Default::default() };
         let project = f.projects().get_project(f.call(name)).await.unwrap().into_inner();
         assert_eq!((project.state(), project.active_operation.as_str()), (pb::project::State::Active, ""));
         assert_eq!(f.environment("development").await.state(), pb::environment::State::Active);

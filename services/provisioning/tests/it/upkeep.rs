@@ -53,8 +53,11 @@ async fn deletions_follow_what_is_recorded() {
         assert_eq!(problem(&f.wait(made.into_inner()).await), None);
         let again = f.projects().delete_environment(f.call(missing.clone())).await.unwrap().into_inner();
         assert_eq!(again, answer);
-        let standing =
-            f.projects().get_environment(f.call(pb::GetEnvironmentRequest { name })).await.unwrap();
+        let standing = f
+            .projects()
+            .get_environment(f.call(pb::GetEnvironmentRequest { name, ..Default::default() }))
+            .await
+            .unwrap();
         assert_eq!(standing.into_inner().state(), pb::environment::State::Active);
         let other = pb::DeleteEnvironmentRequest { etag: "other".into(), ..missing };
         let decoded = refused(f.projects().delete_environment(f.call(other)).await);
@@ -138,7 +141,11 @@ async fn an_environment_whose_time_is_over_is_taken_down() {
         .unwrap();
     let until = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
     let name = format!("{HELLO}/environments/preview");
-    while f.projects().get_environment(f.call(pb::GetEnvironmentRequest { name: name.clone() })).await.is_ok()
+    while f
+        .projects()
+        .get_environment(f.call(pb::GetEnvironmentRequest { name: name.clone(), ..Default::default() }))
+        .await
+        .is_ok()
     {
         assert!(tokio::time::Instant::now() < until, "it still stands");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -158,9 +165,10 @@ async fn another_organization_sees_nothing() {
         subject: "mallory".into(),
         ..alice()
     };
-    let get = pb::GetProjectRequest { name: HELLO.into() };
+    let get = pb::GetProjectRequest { name: HELLO.into(), ..Default::default() };
     assert_eq!(refused(f.projects().get_project(f.by(&mallory, get)).await).code, Code::PermissionDenied);
-    let own = pb::GetProjectRequest { name: "organizations/evil/projects/hello".into() };
+    let own =
+        pb::GetProjectRequest { name: "organizations/evil/projects/hello".into(), ..Default::default() };
     assert_eq!(refused(f.projects().get_project(f.by(&mallory, own)).await).code, Code::NotFound);
     let operation = lro::GetOperationRequest { name: done.name.clone() };
     assert_eq!(
@@ -243,6 +251,7 @@ async fn lists_are_paged_filtered_and_ordered() {
             page_token,
             filter: filter.into(),
             order_by: "name desc".into(),
+            ..Default::default()
         };
         let first = f.projects().list_resources(f.call(list(String::new(), ""))).await.unwrap().into_inner();
         assert!(first.resources[0].name.ends_with("/workload"));
@@ -295,7 +304,7 @@ async fn lists_are_paged_filtered_and_ordered() {
         let plans = f.plans().list_plans(f.call(plans)).await.unwrap().into_inner().plans;
         let got = f
             .plans()
-            .get_plan(f.call(pb::GetPlanRequest { name: plans[0].name.clone() }))
+            .get_plan(f.call(pb::GetPlanRequest { name: plans[0].name.clone(), ..Default::default() }))
             .await
             .unwrap()
             .into_inner();

@@ -23,7 +23,7 @@ async fn listed(f: &Fixture) -> Vec<pb::Environment> {
 }
 
 async fn deployment(f: &Fixture, name: &str) -> pb::Deployment {
-    let get = pb::GetDeploymentRequest { name: name.to_owned() };
+    let get = pb::GetDeploymentRequest { name: name.to_owned(), ..Default::default() };
     f.deployments().get_deployment(f.call(get)).await.unwrap().into_inner()
 }
 

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use pavior_proto::pavior::catalog::v1::Entity;
 use pavior_proto::pavior::catalog::v1::entity::Link;
 use pavior_rpc::convert::to_struct;
-use pavior_rpc::mask::{Mask, merge};
+use pavior_rpc::mask::{Mask, ReadMask, merge};
 use prost_types::FieldMask;
 use serde_json::json;
 
@@ -106,4 +106,31 @@ fn covers_knows_parts_and_wholes() {
     {
         assert_eq!(mask.covers(path), want, "{path}");
     }
+}
+
+#[test]
+fn an_answer_has_the_fields_that_are_wanted_and_no_others() {
+    let selected =
+        |paths: &[&str]| ReadMask::of::<Entity>(mask(paths).as_ref()).unwrap().select(current()).unwrap();
+    for all in [&[] as &[&str], &["*"]] {
+        assert_eq!(selected(all), current());
+    }
+    assert_eq!(ReadMask::of::<Entity>(None).unwrap().select(current()).unwrap(), current());
+    let want = Entity {
+        name: current().name,
+        labels: labels(&[("a/b", "1")]).into_iter().collect(),
+        spec: to_struct(&json!({"tier": "x"})).ok(),
+        links: current().links,
+        ..Entity::default()
+    };
+    assert_eq!(
+        selected(&["name", "labels.`a/b`", "labels.none", "spec.tier", "links", "update_time.seconds"]),
+        want
+    );
+    // What names nothing is an error, each path with what it may have meant.
+    let problem = ReadMask::of::<Entity>(mask(&["naem", "name", "links.url", "*"]).as_ref()).unwrap_err();
+    let told: Vec<_> =
+        problem.violations.iter().map(|found| (found.field.as_str(), found.reason.as_str())).collect();
+    assert_eq!(told, [("read_mask", "UNKNOWN"), ("read_mask", "UNKNOWN"), ("read_mask", "CONFLICT")]);
+    assert!(problem.violations[0].description.contains("`name`"), "{problem:?}");
 }

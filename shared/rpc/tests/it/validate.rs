@@ -4,6 +4,7 @@ use pavior_proto::pavior::audit::internal::v1::*;
 use pavior_proto::pavior::audit::v1::*;
 use pavior_proto::pavior::catalog::v1::entity::Link;
 use pavior_proto::pavior::catalog::v1::*;
+use pavior_proto::pavior::provisioning::v1::*;
 use pavior_rpc::validate;
 use prost_types::FieldMask;
 
@@ -99,14 +100,142 @@ fn update_requires_only_what_the_mask_names_and_the_name() {
 
 #[test]
 fn too_many_and_too_long_are_violations() {
-    let entity = Entity { tags: vec!["t".into(); 10_001], ..Default::default() };
     let request = CreateEntityRequest {
         parent: "x".repeat(validate::MAX_TEXT_BYTES + 1),
+        entity: Some(Entity::default()),
+        ..Default::default()
+    };
+    assert_eq!(found(&request), pairs(&[("parent", "TOO_LONG")]));
+    // A list without a rule of its own.
+    let documents = |content: &str, count: usize| ImportEntitiesRequest {
+        parent: "p".into(),
+        documents: vec![
+            import_entities_request::Document { content: content.into(), ..Default::default() };
+            count
+        ],
+        ..Default::default()
+    };
+    assert_eq!(found(&documents("x", 10_001)), pairs(&[("documents", "TOO_MANY")]));
+    assert_eq!(found(&documents("\0", 500)).len(), 100);
+}
+
+#[test]
+fn the_rules_of_the_protos_hold_for_elements_keys_and_values() {
+    let text = |text: &str| text.to_owned();
+    let entity = Entity {
+        display_name: "ä".repeat(200),
+        labels: [(text("team"), "x".repeat(257)), (text("a b"), text("y"))].into(),
+        annotations: [(text("a b"), text("any\ntext")), (text("k"), text("\0"))].into(),
+        tags: vec![text("ok"), text("a b"), "ü".repeat(63), "ü".repeat(64)],
+        links: vec![Link {
+            url: text("https://x"),
+            title: "x".repeat(201),
+            icon: text("a\tb"),
+            ..Link::default()
+        }],
+        ..Entity::default()
+    };
+    let request = CreateEntityRequest {
+        parent: "p".into(),
+        entity_id: "Not-an-id".into(),
         entity: Some(entity),
         ..Default::default()
     };
-    assert_eq!(found(&request), pairs(&[("parent", "TOO_LONG"), ("entity.tags", "TOO_MANY")]));
-    let nul = Entity { tags: vec!["\0".into(); 500], ..Default::default() };
-    let request = CreateEntityRequest { parent: "p".into(), entity: Some(nul), ..Default::default() };
-    assert_eq!(found(&request).len(), 100);
+    let mut found = found(&request);
+    found.sort();
+    let want = pairs(&[
+        ("entity.annotations.`a b`", "PATTERN"),
+        ("entity.annotations.k", "PATTERN"),
+        ("entity.labels.`a b`", "PATTERN"),
+        ("entity.labels.team", "TOO_LONG"),
+        ("entity.links[0].icon", "PATTERN"),
+        ("entity.links[0].title", "TOO_LONG"),
+        ("entity.tags[1]", "PATTERN"),
+        ("entity.tags[3]", "PATTERN"),
+        ("entity_id", "PATTERN"),
+    ]);
+    assert_eq!(found, want);
+    let problem = validate::request(&request).unwrap_err();
+    let told = |field: &str| {
+        problem.violations.iter().find(|one| one.field == field).map(|one| one.description.as_str())
+    };
+    assert_eq!(told("entity.labels.team"), Some("must have at most 256 characters"));
+    assert_eq!(told("entity.labels.`a b`"), Some("must be 1 to 128 letters, digits or `-_./`"));
+    assert_eq!(told("entity.tags[1]"), Some("must be 1 to 63 characters without spaces"));
+}
+
+#[test]
+fn lists_and_maps_have_as_many_elements_as_their_rules_say() {
+    let with = |count: usize| CreateEntityRequest {
+        parent: "p".into(),
+        entity: Some(Entity {
+            tags: vec!["t".into(); count],
+            labels: (0..count).map(|n| (format!("k{n}"), String::new())).collect(),
+            ..Entity::default()
+        }),
+        ..Default::default()
+    };
+    assert_eq!(found(&with(64)), pairs(&[]));
+    let mut beyond = found(&with(65));
+    beyond.sort();
+    assert_eq!(beyond, pairs(&[("entity.labels", "TOO_MANY"), ("entity.tags", "TOO_MANY")]));
+}
+
+#[test]
+fn an_update_is_held_to_rules_in_what_its_mask_names() {
+    let update = |paths: &[&str]| UpdateEntityRequest {
+        entity: Some(Entity {
+            name: "n".into(),
+            display_name: "x".repeat(201),
+            labels: [("team".to_owned(), "x".repeat(257)), ("tier".to_owned(), "\n".to_owned())].into(),
+            ..Entity::default()
+        }),
+        update_mask: Some(FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }),
+        ..Default::default()
+    };
+    let name = ("entity.display_name", "TOO_LONG");
+    let (team, tier) = (("entity.labels.team", "TOO_LONG"), ("entity.labels.tier", "PATTERN"));
+    for (paths, want) in [
+        (&[][..], &[name, team, tier][..]),
+        (&["*"], &[name, team, tier]),
+        (&["display_name"], &[name]),
+        (&["labels.tier"], &[tier]),
+        (&["description"], &[]),
+    ] {
+        let mut found = found(&update(paths));
+        found.sort();
+        assert_eq!(found, pairs(want), "{paths:?}");
+    }
+}
+
+#[test]
+fn one_field_of_a_oneof_can_be_required() {
+    let plan = |request| CreatePlanRequest {
+        parent: "p".into(),
+        plan: Some(Plan { intent: Some(plan::Intent { request }), ..Default::default() }),
+        ..Default::default()
+    };
+    assert_eq!(found(&plan(None)), pairs(&[("plan.intent.request", "REQUIRED")]));
+    let run = RunPipelineRequest { name: "n".into(), plan_digest: "sha256:0".into(), ..Default::default() };
+    let intent = plan(Some(plan::intent::Request::RunPipeline(run)));
+    assert_eq!(found(&intent), pairs(&[("plan.intent.run_pipeline.plan_digest", "PATTERN")]));
+}
+
+#[test]
+fn durations_have_bounds() {
+    let lasting = |seconds| CreateEnvironmentRequest {
+        parent: "p".into(),
+        environment: Some(Environment {
+            expiration: Some(environment::Expiration::Ttl(prost_types::Duration { seconds, nanos: 0 })),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    assert_eq!(found(&lasting(60)), pairs(&[]));
+    for seconds in [-1, 0, 59, i64::MAX] {
+        let request = lasting(seconds);
+        assert_eq!(found(&request), pairs(&[("environment.ttl", "OUT_OF_RANGE")]), "{seconds}");
+        let problem = validate::request(&request).unwrap_err();
+        assert_eq!(problem.violations[0].description, "must be between 60s and 3162240000s");
+    }
 }

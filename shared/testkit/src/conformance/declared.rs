@@ -11,12 +11,9 @@ const ROLES: [&str; 4] = ["catalog", "provisioning", "policy", "audit"];
 /// A resource that is not ours, and has no annotation: its type is the one that its service gives it.
 const OPERATION: (&str, &str) = ("google.longrunning.Operation", "provisioning.pavior.dev/Operation");
 
-/// What does not keep to a part yet. May only shrink.
-const EXCEPTIONS: [(&str, Part); 2] = [
-    // NOT_FOUND names the id, not the resource name.
-    ("AuditRecord", Part::NotFound),
-    ("AuditTile", Part::NotFound),
-];
+/// What no call adds one more of to a list that exists: decisions are written by a task, some time after the call, and a
+/// project has the pipelines of its template.
+const NOT_INSERTED: [&str; 2] = ["Decision", "Pipeline"];
 
 /// A part of the suite. A resource passes those that its methods call for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +36,19 @@ pub enum Part {
     Orders,
     /// List: another organization is shown nothing.
     ForeignList,
+    /// Get, or list: `read_mask` leaves out what it does not name, and an unknown path is an error.
+    ReadMasks,
+    /// List: how many there are on all pages is said when it is asked for.
+    Totals,
+    /// An update that comes without a creation, because operations make the resource: dry runs, etags, masks, replays and
+    /// audit records.
+    Updates,
+    /// List: what is made between two pages neither hides nor repeats anything.
+    PageInserts,
+    /// Fields whose number a message does not have are ignored.
+    UnknownFields,
     /// All parts of creating, updating and deleting: ids, dry runs, etags, masks, names to show, paging under inserts,
-    /// audit records, and other organizations.
+    /// unknown fields, audit records, and other organizations.
     Changes,
 }
 
@@ -56,6 +64,8 @@ pub(super) struct Declared {
     /// The field of a list that holds them, as JSON has it.
     pub(super) items: String,
     pub(super) changes: bool,
+    /// Whether there is an update of it that answers at once.
+    updates: bool,
     singleton: bool,
 }
 
@@ -97,14 +107,28 @@ impl Declared {
         }
         let more = [(Part::Filters, "filter"), (Part::Orders, "order_by")];
         parts.extend(more.into_iter().filter(|(_, field)| self.lists_by(field)).map(|(part, _)| part));
-        if self.changes {
-            parts.push(Part::Changes);
+        parts.push(Part::UnknownFields);
+        if self.list.is_some() && !self.changes && !NOT_INSERTED.contains(&self.message.as_str()) {
+            parts.push(Part::PageInserts);
+        }
+        let takes = |method: &Option<MethodDescriptor>, field: &str| {
+            method.as_ref().is_some_and(|method| method.input().get_field_by_name(field).is_some())
+        };
+        if takes(&self.get, "read_mask") || takes(&self.list, "read_mask") {
+            parts.push(Part::ReadMasks);
+        }
+        if takes(&self.list, "return_total_size") {
+            parts.push(Part::Totals);
+        }
+        match (self.changes, self.updates) {
+            (true, _) => parts.push(Part::Changes),
+            (false, true) => parts.push(Part::Updates),
+            (false, false) => {}
         }
         // One that always exists is never missing, and nobody learns whether another organization exists.
         if self.singleton || self.list.is_some() && self.parent_field().is_empty() {
             parts.retain(|part| *part != Part::NotFound);
         }
-        parts.retain(|part| !EXCEPTIONS.contains(&(self.message.as_str(), *part)));
         parts
     }
 }
@@ -147,11 +171,13 @@ pub(super) fn resources(role: &str) -> BTreeMap<String, Declared> {
             items.map(|items| (list.clone(), items.json_name().to_owned()))
         });
         let (list, items) = list.last().unzip();
-        let changes = ["Create", "Update", "Delete"].iter().all(|verb| {
+        let answers = |verb: &str| {
             methods
                 .get(&format!("{verb}{name}"))
                 .is_some_and(|method| method.output().full_name() == message.full_name())
-        });
+        };
+        let changes = ["Create", "Update", "Delete"].into_iter().all(answers);
+        let updates = answers("Update");
         let [singular, plural] =
             ["singular", "plural"].map(|field| text(&message, field).unwrap_or_default());
         let singleton = text(&message, "pattern").is_some_and(|pattern| !pattern.ends_with('}'));
@@ -166,6 +192,7 @@ pub(super) fn resources(role: &str) -> BTreeMap<String, Declared> {
             list,
             items,
             changes,
+            updates,
             singleton,
         };
         found.insert(name, one);

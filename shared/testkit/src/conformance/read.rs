@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use tonic::{Code, Status};
 
 use super::{Declared, Part, Subject};
-use crate::{assert_problem, fields};
+use crate::{assert_problem, dynamic, fields};
 
 /// Some of a resource that are there, in an order that does not matter.
 #[derive(Debug, Clone)]
@@ -40,6 +40,11 @@ impl Reads<'_, '_> {
             Part::Filters => self.unknown_fields_are_refused("filter", "nothing_of_the_kind = 1").await,
             Part::Orders => self.unknown_fields_are_refused("orderBy", "nothing_of_the_kind").await,
             Part::ForeignList => self.lists_stay_within_the_organization().await,
+            Part::ReadMasks => self.masks_leave_out_what_they_do_not_name().await,
+            Part::Totals => self.totals_are_told_when_asked_for().await,
+            Part::Updates => self.updates_are_changes().await,
+            Part::PageInserts => self.pages_hold_under_inserts().await,
+            Part::UnknownFields => self.unknown_fields_are_ignored().await,
             change => panic!("{change:?} is no part of reading"),
         }
     }
@@ -116,22 +121,49 @@ impl Reads<'_, '_> {
         }
     }
 
-    async fn pages_hold_everything_once(&self) {
-        let (mut found, mut token) = (Vec::new(), String::new());
-        loop {
+    /// Everything, one a page, with what `between` does after the first page. Nothing comes twice, and what exists comes.
+    async fn paged(&self, between: impl AsyncFnOnce()) -> Vec<String> {
+        let (mut found, mut token) = self.listed(json!({ "pageSize": 1 })).await;
+        between().await;
+        while !token.is_empty() {
             let (names, next) = self.listed(json!({ "pageSize": 1, "pageToken": token })).await;
             assert!(names.len() <= 1, "{names:?}");
             found.extend(names);
             token = next;
-            if token.is_empty() {
-                break;
-            }
         }
         let distinct: BTreeSet<&String> = found.iter().collect();
         assert_eq!(distinct.len(), found.len(), "{found:?}");
         for name in &self.existing.names {
             assert!(distinct.contains(name), "{name}: {found:?}");
         }
+        found
+    }
+
+    async fn pages_hold_under_inserts(&self) {
+        let before = self.paged(async || ()).await.len();
+        self.paged(async || (self.subject.insert)(self.existing.message).await).await;
+        assert!(self.paged(async || ()).await.len() > before, "no {} was made", self.declared.message);
+    }
+
+    async fn unknown_fields_are_ignored(&self) {
+        let of_a_newer_client = |mut request: Json| {
+            request[dynamic::UNKNOWN_FIELDS] = true.into();
+            request
+        };
+        if let Some(get) = &self.declared.get {
+            let request = json!({ "name": self.existing.names[0] });
+            let plain = (self.subject.ask)(get.clone(), request.clone()).await.unwrap();
+            let newer = (self.subject.ask)(get.clone(), of_a_newer_client(request)).await.unwrap();
+            assert_eq!(newer, plain);
+        }
+        if self.declared.list.is_some() {
+            let plain = self.listed(json!({})).await.0;
+            assert_eq!(self.listed(of_a_newer_client(json!({}))).await.0, plain);
+        }
+    }
+
+    async fn pages_hold_everything_once(&self) {
+        let found = self.paged(async || ()).await;
         let (page, _) = self.listed(json!({ "pageSize": 0 })).await;
         assert!(found.starts_with(&page), "{page:?} are not the first of {found:?}");
     }
@@ -160,6 +192,105 @@ impl Reads<'_, '_> {
             let filter = self.declared.some_filter(&self.existing.names[0]);
             refused(json!({ "pageSize": 1, "pageToken": token, "filter": filter })).await;
         }
+    }
+
+    async fn masks_leave_out_what_they_do_not_name(&self) {
+        let name = &self.existing.names[0];
+        let get =
+            self.declared.get.clone().filter(|get| get.input().get_field_by_name("read_mask").is_some());
+        if let Some(get) = get {
+            let get = |mask: &str| (self.subject.ask)(get.clone(), json!({ "name": name, "readMask": mask }));
+            assert_eq!(get("name").await.unwrap(), json!({ "name": name }));
+            assert_eq!(get("*").await.unwrap(), self.get(name).await.unwrap());
+            self.refuses_masks(get("name,naem").await);
+        }
+        if self.declared.lists_by("read_mask") {
+            let page = self.list(json!({ "readMask": "name" })).await.unwrap();
+            for item in page[&self.declared.items].as_array().unwrap() {
+                assert_eq!(item.as_object().unwrap().keys().collect::<Vec<_>>(), ["name"]);
+            }
+            self.refuses_masks(self.list(json!({ "readMask": "naem" })).await);
+        }
+    }
+
+    fn refuses_masks(&self, answer: Result<Json, Status>) {
+        let problem = assert_problem(answer, Code::InvalidArgument, "INVALID_FIELD", &[]);
+        let [violation] = problem.violations.as_slice() else { panic!("{problem:?}") };
+        assert_eq!((violation.field.as_str(), violation.reason.as_str()), ("read_mask", "UNKNOWN"));
+        // It says what may have been meant.
+        assert!(violation.description.contains("`name`"), "{violation:?}");
+    }
+
+    async fn totals_are_told_when_asked_for(&self) {
+        let all = self.list(json!({})).await.unwrap();
+        assert_eq!(all["totalSize"], Json::Null);
+        assert_eq!(all["nextPageToken"], Json::Null, "one page holds them all");
+        let count = all[&self.declared.items].as_array().unwrap().len();
+        let page = self.list(json!({ "pageSize": 1, "returnTotalSize": true })).await.unwrap();
+        assert_eq!(
+            (&page["totalSize"], page[&self.declared.items].as_array().unwrap().len()),
+            (&json!(count), 1)
+        );
+        if self.declared.lists_by("filter") {
+            let filter = "create_time < \"1970-01-02T00:00:00Z\"";
+            let none = self.list(json!({ "filter": filter, "returnTotalSize": true })).await.unwrap();
+            assert_eq!(none["totalSize"], json!(0));
+        }
+    }
+
+    /// What operations make is created and deleted by them; what is said about it is changed as anything else is.
+    async fn updates_are_changes(&self) {
+        let name = &self.existing.names[0];
+        let method = dynamic::method_of(self.subject.role, &format!("Update{}", self.declared.message));
+        let field = &self.declared.singular;
+        let request = |shown: &str, etag: &str, more: Json| {
+            let mut request = more;
+            request[field] = json!({ "name": name, "etag": etag, "displayName": shown });
+            request
+        };
+        let update = |request: Json| (self.subject.ask)(method.clone(), request);
+        update(request("one", "", json!({}))).await.unwrap();
+        let before = self.get(name).await.unwrap();
+        let etag = before["etag"].as_str().unwrap();
+        assert_eq!(update(request("one", etag, json!({}))).await.unwrap(), before, "nothing changes");
+
+        // A dry run leaves nothing, its request id included.
+        let events = (self.subject.audited)().await.len();
+        let id = uuid::Uuid::new_v4().to_string();
+        let shown =
+            update(request("another", etag, json!({ "requestId": id, "validateOnly": true }))).await.unwrap();
+        assert_ne!(shown["etag"], before["etag"]);
+        assert_eq!(self.get(name).await.unwrap(), before);
+        assert_eq!((self.subject.audited)().await.len(), events, "a dry run is no change");
+
+        let changed = update(request("another", etag, json!({ "requestId": id }))).await.unwrap();
+        assert_eq!(self.get(name).await.unwrap(), changed);
+        assert_ne!(changed["etag"], before["etag"]);
+        // The same again is answered as at first, and another request is not.
+        assert_eq!(update(request("another", etag, json!({ "requestId": id }))).await.unwrap(), changed);
+        let reused = update(request("one", etag, json!({ "requestId": id }))).await;
+        assert_problem(reused, Code::InvalidArgument, "REQUEST_ID_REUSED", &[]);
+        let current = changed["etag"].as_str().unwrap();
+        let stale = update(request("one", etag, json!({}))).await;
+        assert_problem(stale, Code::Aborted, "ETAG_MISMATCH", &[("currentEtag", current)]);
+        let told = (self.subject.audited)().await.split_off(events);
+        let [event] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!(event.action, dynamic::action(&method));
+        let target = event.target.as_ref().unwrap();
+        assert_eq!((&target.name, &target.r#type), (name, &self.declared.r#type));
+        let change = event.change.as_ref().unwrap();
+        assert!(change.before.is_some() && change.after.is_some() && change.before != change.after);
+
+        let mut missing = request("one", "", json!({}));
+        missing[field]["name"] = json!(self.existing.missing);
+        let refused = update(missing.clone()).await;
+        assert_problem(refused, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
+        missing["updateMask"] = json!("nothingOfTheKind");
+        let refused = update(missing).await;
+        let problem = assert_problem(refused, Code::InvalidArgument, "INVALID_FIELD", &[]);
+        assert_eq!(fields(&problem), ["update_mask"]);
+        let foreign = (self.subject.outsider)(method.clone(), request("one", "", json!({}))).await;
+        assert_problem(foreign, Code::PermissionDenied, "ACCESS_DENIED", &[]);
     }
 
     async fn unknown_fields_are_refused(&self, field: &str, text: &str) {

@@ -15,8 +15,4 @@ pub struct Model {
     pub sign_time: i64,
 }
 
-/// It refers to nothing.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}
+without_relations!();

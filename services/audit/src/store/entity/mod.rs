@@ -3,11 +3,23 @@
 // SeaORM's derive macros want `pub` items; nothing of them leaves `store/`.
 #![allow(unreachable_pub)]
 
-pub(crate) mod accepted;
+/// Ends the declaration of a table that refers to no other.
+macro_rules! without_relations {
+    () => {
+        /// It refers to nothing.
+        #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+        pub enum Relation {}
+
+        impl ActiveModelBehavior for ActiveModel {}
+    };
+}
+
+pub(crate) mod accepted_loss;
 pub(crate) mod checkpoint;
+pub(crate) mod column;
 pub(crate) mod head;
-pub(crate) mod held;
-pub(crate) mod parked;
+pub(crate) mod held_log;
+pub(crate) mod parked_event;
 pub(crate) mod producer;
 pub(crate) mod record;
 pub(crate) mod tile;

@@ -13,8 +13,4 @@ pub struct Model {
     pub last_seq: i64,
 }
 
-/// It refers to nothing.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}
+without_relations!();

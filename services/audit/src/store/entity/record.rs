@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use super::column::{AuditClass, Effect, Status};
+
 /// A row of `audit_record`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "audit_record")]
@@ -16,15 +18,15 @@ pub struct Model {
     pub event_id: String,
     pub receive_time: i64,
     pub event_time: i64,
-    pub audit_class: String,
+    pub audit_class: AuditClass,
     pub action: String,
     pub principal: String,
     pub on_behalf_of: String,
     pub target: String,
     pub target_type: String,
     pub project: String,
-    pub effect: String,
-    pub status: String,
+    pub effect: Effect,
+    pub status: Status,
     pub call_id: String,
     pub request_id: String,
     pub operation: String,
@@ -33,8 +35,4 @@ pub struct Model {
     pub seq: i64,
 }
 
-/// Records refer to nothing.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}
+without_relations!();

@@ -16,8 +16,4 @@ pub struct Model {
     pub hashes: Vec<u8>,
 }
 
-/// It refers to nothing.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}
+without_relations!();

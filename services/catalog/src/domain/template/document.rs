@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::value::{MAX_DEPTH, deeper_than, inexact_paths};
 
-use super::MAX_DOCUMENT;
 use super::section::{self, TypeContract};
 use crate::domain::resource_type::properties;
 use crate::domain::violation_path as join;
@@ -30,10 +29,6 @@ pub(crate) struct Document {
 /// Where and why it cannot be read.
 pub(crate) fn parse(source: &str) -> Result<Document, Violations> {
     let mut violations = Violations::new();
-    if source.len() > MAX_DOCUMENT {
-        violations.add("document", Fault::TooLong, format!("must have at most {MAX_DOCUMENT} bytes"));
-        return Err(violations);
-    }
     match pavior_expr::yaml::parse(source) {
         Err(error) => violations.add("document", Fault::Syntax, format!("is not valid YAML: {error}")),
         Ok(value) if contains_nul(&value) => {

@@ -13,15 +13,13 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Fields, Violations, text};
+use super::Fields;
 use crate::json::{Json, json};
 
 pub(crate) use document::parse;
 pub(crate) use scope::references_with_paths;
 pub(crate) use section::TypeContract;
 
-/// Longest document, in bytes.
-pub(crate) const MAX_DOCUMENT: usize = 256 * 1024;
 /// The name that stands for the newest version in place of a version or channel.
 pub(crate) const LATEST: &str = "latest";
 /// Most channels of one golden path.
@@ -55,13 +53,6 @@ impl Fields for TemplateFields {
 
     fn name(&self, organization: &str, id: &str) -> String {
         format!("organizations/{organization}/templates/{id}")
-    }
-
-    fn check(&self, _organization: &str, _id: &str) -> Violations {
-        let mut violations = Violations::new();
-        text::line(&mut violations, "display_name", &self.display_name, text::MAX_DISPLAY_NAME);
-        text::paragraph(&mut violations, "description", &self.description, text::MAX_DESCRIPTION);
-        violations
     }
 
     fn snapshot(&self) -> Json {

@@ -1,6 +1,7 @@
 //! The schema of the catalog's database.
 
 mod m20261123_000001_catalog;
+mod m20261127_000002_managed_entities;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -15,6 +16,7 @@ impl MigratorTrait for Migrator {
         all.extend(pavior_store::idempotency::migrations());
         all.push(Box::new(m20261123_000001_catalog::Migration));
         all.push(pavior_store::installation::migration());
+        all.push(Box::new(m20261127_000002_managed_entities::Migration));
         all
     }
 }

@@ -3,7 +3,8 @@
 use clap::{Args, Subcommand};
 
 use super::project::{
-    DeploySpec, EnvChange, EnvRemoval, EnvSpec, ProjectRemoval, ProjectSpec, PromoteSpec, RunSpec, WaitArgs,
+    DeploySpec, EnvChange, EnvRemoval, EnvSpec, OrphanRemoval, ProjectRemoval, ProjectSpec, PromoteSpec,
+    RunSpec, WaitArgs,
 };
 use super::{ListArgs, RequestArgs};
 
@@ -38,6 +39,8 @@ pub enum PlanCommand {
     DeleteEnv(Planned<EnvRemoval>),
     /// Plans taking a project down.
     DeleteProject(Planned<ProjectRemoval>),
+    /// Plans removing what a driver has and no resource declares.
+    DeleteOrphan(Planned<OrphanRemoval>),
     /// Lists plans that were kept, or carried out.
     List(ListArgs),
     /// Shows a plan that was kept, or carried out.

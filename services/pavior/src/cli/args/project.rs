@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{ListArgs, RequestArgs};
+use super::{ALL, ListArgs, RequestArgs};
 
 /// Something that is carried out.
 #[derive(Debug, Args)]
@@ -37,6 +37,22 @@ pub struct ProjectSpec {
     /// A parameter, for example language=rust. May be repeated; values are YAML.
     #[arg(short, long = "parameter", value_name = "KEY=VALUE")]
     pub parameters: Vec<String>,
+}
+
+/// What changes of a project. What is not named stays as it is.
+#[derive(Debug, Clone, Args)]
+pub struct ProjectChange {
+    /// The project, for example hello.
+    pub project: String,
+    /// The name to show.
+    #[arg(long, value_name = "TEXT")]
+    pub display_name: Option<String>,
+    /// A label, for example tier=1. May be repeated.
+    #[arg(short, long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+    /// A label to take away. May be repeated.
+    #[arg(long = "unset-label", value_name = "KEY")]
+    pub unset: Vec<String>,
 }
 
 /// A project to take down.
@@ -94,6 +110,15 @@ pub struct EnvRemoval {
     pub environment: String,
 }
 
+/// What a driver has and no resource declares, to remove.
+#[derive(Debug, Clone, Args)]
+pub struct OrphanRemoval {
+    /// The driver that has it.
+    pub driver: String,
+    /// The driver's name of it.
+    pub external_id: String,
+}
+
 /// What is run.
 #[derive(Debug, Clone, Args)]
 pub struct RunSpec {
@@ -142,6 +167,13 @@ pub enum ProjectCommand {
         /// The project, for example hello.
         project: String,
     },
+    /// Changes what is said about a project.
+    Update {
+        #[command(flatten)]
+        change: ProjectChange,
+        #[command(flatten)]
+        request: RequestArgs,
+    },
     /// Takes a project down.
     Delete(Executed<ProjectRemoval>),
 }
@@ -151,9 +183,10 @@ pub enum ProjectCommand {
 pub enum EnvCommand {
     /// Makes an environment.
     Create(Executed<EnvSpec>),
-    /// Lists the environments of a project.
+    /// Lists the environments of a project, or of all.
     List {
-        /// The project, for example hello.
+        /// The project, for example hello; all projects when absent.
+        #[arg(default_value = ALL, hide_default_value = true)]
         project: String,
         #[command(flatten)]
         list: ListArgs,
@@ -173,9 +206,11 @@ pub enum EnvCommand {
 /// Resource commands.
 #[derive(Debug, Subcommand)]
 pub enum ResourceCommand {
-    /// Lists the resources of a project or of an environment.
+    /// Lists the resources of a project or of an environment, or of all.
     List {
-        /// The project, for example hello, or the environment, for example hello/development.
+        /// The project, for example hello, or the environment, for example hello/development. A `-` stands for all of them:
+        /// `-` for what belongs to projects themselves, `-/-` or hello/- for what belongs to environments.
+        #[arg(allow_hyphen_values = true)]
         parent: String,
         #[command(flatten)]
         list: ListArgs,
@@ -185,4 +220,6 @@ pub enum ResourceCommand {
         /// The resource, for example hello/repository or hello/development/database.
         resource: String,
     },
+    /// Removes something that a driver has and no resource declares, as `pavior doctor` names it. What was in it is lost.
+    DeleteOrphan(Executed<OrphanRemoval>),
 }

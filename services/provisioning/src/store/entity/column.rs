@@ -1,18 +1,18 @@
 //! Types of the domain as columns: closed sets of words as text, structured values as JSON. What does not decode is an
 //! error of the database.
 
-use std::collections::BTreeMap;
-
+use pavior_store::{from_micros, micros};
 use sea_orm::sea_query::{ArrayType, ColumnType, Nullable, ValueType, ValueTypeErr};
 use sea_orm::{ColIdx, DbErr, QueryResult, TryGetError, TryGetable, TryGetableFromJson, Value};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
+use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
 
 use crate::domain::deployment::DeploymentState;
 use crate::domain::environment::{Endpoint, EnvironmentState};
 use crate::domain::failure::{Failure, FailureCode, FailureReason, StepFailure};
+use crate::domain::form::{Form, Unreadable, member};
 use crate::domain::operation::{OperationState, Prior, StepProgress, StepState};
 use crate::domain::plan::{Action, Kind, Plan, Spec};
 use crate::domain::project::ProjectState;
@@ -55,21 +55,6 @@ macro_rules! text {
                     ColumnType::Text
                 }
             }
-
-            impl Serialize for $name {
-                fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-                    to.serialize_str(self.as_str())
-                }
-            }
-
-            impl<'de> Deserialize<'de> for $name {
-                fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                    let text = String::deserialize(from)?;
-                    Self::parse(&text).ok_or_else(|| {
-                        D::Error::custom(format!("`{text}` is no {}", stringify!($name)))
-                    })
-                }
-            }
         )+
     };
 }
@@ -90,9 +75,9 @@ text!(
     TimerKind,
 );
 
-/// Serde of domain types that have a JSON form of their own.
-macro_rules! own_json {
-    ($($name:ident),+) => {
+/// Serde of the domain's JSON form.
+macro_rules! form {
+    ($($name:ident),+ $(,)?) => {
         $(
             impl Serialize for $name {
                 fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -102,90 +87,43 @@ macro_rules! own_json {
 
             impl<'de> Deserialize<'de> for $name {
                 fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                    Self::from_json(&serde_json::Value::deserialize(from)?).map_err(D::Error::custom)
+                    Self::from_json(&Json::deserialize(from)?).map_err(D::Error::custom)
                 }
             }
         )+
     };
 }
 
-own_json!(Plan, Spec);
-
-/// Serde of domain types whose JSON has a member for each field.
-macro_rules! fields_json {
-    ($($name:ident as $text:literal, $form:ident { $($(#[$meta:meta])* $field:ident: $type:ty),+ $(,)? })+) => {
-        $(
-            #[derive(Serialize, Deserialize)]
-            #[serde(remote = $text)]
-            struct $form { $($(#[$meta])* $field: $type),+ }
-
-            impl Serialize for $name {
-                fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-                    $form::serialize(self, to)
-                }
-            }
-
-            impl<'de> Deserialize<'de> for $name {
-                fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                    $form::deserialize(from)
-                }
-            }
-        )+
-    };
-}
-
-fields_json! {
-    Endpoint as "Endpoint", EndpointJson { resource: String, url: String }
-    StepFailure as "StepFailure", StepFailureJson { code: FailureCode, message: String }
-    StepProgress as "StepProgress", StepProgressJson {
-        name: String,
-        action: Action,
-        resource: String,
-        driver: String,
-        state: StepState,
-        attempt: i32,
-        error: Option<StepFailure>,
-        #[serde(with = "optional_micros")]
-        start_time: Option<OffsetDateTime>,
-        #[serde(with = "optional_micros")]
-        end_time: Option<OffsetDateTime>,
-    }
-    Failure as "Failure", FailureJson {
-        reason: FailureReason,
-        step: String,
-        code: FailureCode,
-        message: String,
-        #[serde(default)]
-        details: BTreeMap<String, String>,
-    }
-    Prior as "Prior", PriorJson {
-        identity: String,
-        inputs: serde_json::Value,
-        outputs: serde_json::Value,
-        state: serde_json::Value,
-        spec: Spec,
-        sealed_inputs: String,
-        generation: i64,
-    }
-}
+form!(Endpoint, EnvironmentState, Failure, Plan, Prior, ProjectState, Spec, StepFailure, StepProgress);
 
 /// Times as microseconds since the epoch.
-mod optional_micros {
-    use pavior_store::{from_micros, micros};
-    use serde::de::Error as _;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use time::OffsetDateTime;
-
-    pub(super) fn serialize<S: Serializer>(time: &Option<OffsetDateTime>, to: S) -> Result<S::Ok, S::Error> {
-        time.map(micros).serialize(to)
+impl Form for StepProgress {
+    fn to_json(&self) -> Json {
+        let Self { name, action, resource, driver, state, attempt, error, start_time, end_time } = self;
+        let at = |time: &Option<OffsetDateTime>| time.map(micros);
+        json!({
+            "name": name, "action": action.to_json(), "resource": resource, "driver": driver,
+            "state": state.to_json(), "attempt": attempt, "error": error.to_json(),
+            "start_time": at(start_time), "end_time": at(end_time),
+        })
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Option<OffsetDateTime>, D::Error> {
-        let micros = Option::<i64>::deserialize(from)?;
-        let time = |micros| from_micros(micros).ok_or_else(|| D::Error::custom("no time"));
-        micros.map(time).transpose()
+    fn from_json(json: &Json) -> Result<Self, Unreadable> {
+        let time = |key| -> Result<Option<OffsetDateTime>, Unreadable> {
+            let time = member::<Option<i64>>(json, key)?.map(|at| from_micros(at).ok_or(Unreadable(key)));
+            time.transpose()
+        };
+        Ok(Self {
+            name: member(json, "name")?,
+            action: member(json, "action")?,
+            resource: member(json, "resource")?,
+            driver: member(json, "driver")?,
+            state: member(json, "state")?,
+            attempt: member(json, "attempt")?,
+            error: member(json, "error")?,
+            start_time: time("start_time")?,
+            end_time: time("end_time")?,
+        })
     }
 }
 
@@ -205,7 +143,7 @@ impl<T: Serialize> From<Typed<T>> for Value {
 
 impl<T: Serialize + DeserializeOwned> ValueType for Typed<T> {
     fn try_from(value: Value) -> Result<Self, ValueTypeErr> {
-        let json = <serde_json::Value as ValueType>::try_from(value)?;
+        let json = <Json as ValueType>::try_from(value)?;
         serde_json::from_value(json).map_err(|_| ValueTypeErr)
     }
 

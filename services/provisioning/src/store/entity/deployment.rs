@@ -28,8 +28,4 @@ pub struct Model {
     pub update_time: TimeDateTimeWithTimeZone,
 }
 
-/// No relations: rows are joined by name.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}
+unrelated!();

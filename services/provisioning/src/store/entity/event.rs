@@ -17,8 +17,4 @@ pub struct Model {
     pub body: Json,
 }
 
-/// No relations: rows are joined by name.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}
+unrelated!();

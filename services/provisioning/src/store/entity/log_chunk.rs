@@ -19,8 +19,4 @@ pub struct Model {
     pub lines: Typed<Vec<(String, String)>>,
 }
 
-/// No relations: rows are joined by name.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}
+unrelated!();

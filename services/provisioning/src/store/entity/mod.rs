@@ -1,5 +1,15 @@
 //! The tables, one file each.
 
+/// An entity without relations: rows are joined by name.
+macro_rules! unrelated {
+    () => {
+        #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+        pub enum Relation {}
+
+        impl ActiveModelBehavior for ActiveModel {}
+    };
+}
+
 pub mod column;
 pub mod deployment;
 pub mod environment;

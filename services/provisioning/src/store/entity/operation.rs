@@ -71,8 +71,4 @@ pub enum RemovedRow {
     Project(Box<super::project::Model>),
 }
 
-/// No relations: rows are joined by name.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}
+unrelated!();

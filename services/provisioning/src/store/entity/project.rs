@@ -33,8 +33,4 @@ pub struct Model {
     pub touched: i64,
 }
 
-/// No relations: rows are joined by name.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}
+unrelated!();

@@ -44,8 +44,4 @@ pub struct Model {
     pub revision: i64,
 }
 
-/// No relations: rows are joined by name.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}
+unrelated!();

@@ -33,8 +33,4 @@ pub struct Model {
     pub end_time: Option<TimeDateTimeWithTimeZone>,
 }
 
-/// No relations: rows are joined by name.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}
+unrelated!();

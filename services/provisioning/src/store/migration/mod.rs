@@ -7,6 +7,7 @@ mod m20261125_000001_lives;
 mod m20261126_000001_halves;
 mod m20261127_000001_runs;
 mod m20261128_000001_intents;
+mod m20261128_000002_fleets;
 
 /// Every migration of this service.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m20261126_000001_halves::Migration));
         all.push(Box::new(m20261127_000001_runs::Migration));
         all.push(Box::new(m20261128_000001_intents::Migration));
+        all.push(Box::new(m20261128_000002_fleets::Migration));
         all
     }
 }

@@ -2,21 +2,20 @@
 //! from then on. Everything or nothing.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use pavior_auth::Permit;
 use pavior_core::principal::Principal;
+use pavior_store::idempotency;
 use pavior_store::idempotency::Kept;
-use pavior_store::{Recorded, Tx, TxFuture, idempotency};
 use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::plan::Plan;
-use crate::error::{Error, Result};
-use crate::store::operation::aggregate::Aggregate;
-use crate::store::operation::{OperationView, finish};
-use crate::store::{Db, audit};
+use crate::store::audit;
+use crate::store::operation::aggregate::{Aggregate, OperationView};
+use crate::store::operation::finish;
+use crate::store::prelude::*;
 
 /// Whether it may begin at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +69,19 @@ pub struct Ownership {
 /// make it another plan.
 pub type Seen = BTreeMap<String, (Uuid, i64)>;
 
+/// What an operation makes beside the resources of its plan.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Makes {
+    /// The project, if one is made.
+    pub project: Option<NewProject>,
+    /// The environments.
+    pub environments: Vec<NewEnvironment>,
+    /// What no resource declares, to be removed: the driver's name of it.
+    pub orphan: Option<String>,
+    /// The id of the deployment; the server makes one when it is empty.
+    pub deployment_id: String,
+}
+
 /// Everything that is accepted together.
 #[derive(Debug, Clone)]
 pub struct NewOperation {
@@ -93,16 +105,12 @@ pub struct NewOperation {
     pub undo_micros: i64,
     /// Whose it is, for as long as its row is kept.
     pub ownership: Ownership,
-    /// The project to be made, if one is.
-    pub project: Option<NewProject>,
-    /// The environments to be made.
-    pub environments: Vec<NewEnvironment>,
+    /// What is made beside the resources of the plan.
+    pub makes: Makes,
     /// The project and the environments that were planned with, by name, as they were seen then.
     pub seen: Seen,
     /// The timer that it is begun for: one that is not due any more begins nothing.
     pub due: Option<Uuid>,
-    /// The id of the deployment; made when empty.
-    pub deployment_id: String,
     /// The version of the engine.
     pub engine_version: &'static str,
 }
@@ -150,19 +158,16 @@ impl Db {
     /// Keeps the answer that there is nothing to do, unless the request was answered before. Whoever repeats it must not
     /// do what was not done then.
     pub async fn nothing_unscoped(&self, key: &(idempotency::Key, Vec<u8>)) -> Result<Accepted> {
-        let (this, key) = (self.clone(), key.clone());
-        self.store
-            .change(&self.outbox, move |tx| {
-                let (this, key) = (this.clone(), key.clone());
-                Box::pin(async move {
-                    if let Some(first) = idempotency::check(tx, &key.0, &key.1).await? {
-                        return Ok(Recorded::unchanged(before(&first)?));
-                    }
-                    let kept = this.kept_bytes(Some(&key), NOTHING, &[]);
-                    Ok(Recorded::unchanged(Accepted::Nothing).answering(kept))
-                }) as TxFuture<'_, _, Error>
+        self.change(key.clone(), |this, tx, key| {
+            Box::pin(async move {
+                if let Some(first) = idempotency::check(tx, &key.0, &key.1).await? {
+                    return Ok(Recorded::unchanged(before(&first)?));
+                }
+                let kept = this.kept_bytes(Some(key), NOTHING, &[]);
+                Ok(Recorded::unchanged(Accepted::Nothing).answering(kept))
             })
-            .await
+        })
+        .await
     }
 
     /// What policy was told of the target when a request was first answered.
@@ -173,14 +178,9 @@ impl Db {
 
     /// Accepts an operation.
     pub async fn accept_unscoped(&self, new: NewOperation) -> Result<Accepted> {
-        let new = Arc::new(new);
         // Seen here only: the transaction runs in a task of its own.
-        let (this, call) = (self.clone(), pavior_auth::current());
-        self.store
-            .change(&self.outbox, move |tx| {
-                let (this, new, call) = (this.clone(), new.clone(), call.clone());
-                Box::pin(async move { this.accept_in(tx, &new, call.as_ref()).await })
-            })
+        let call = pavior_auth::current();
+        self.change((new, call), |this, tx, (new, call)| Box::pin(this.accept_in(tx, new, call.as_ref())))
             .await
     }
 
@@ -204,6 +204,9 @@ impl Db {
             && !self.is_due(tx, timer).await?
         {
             return Err(Error::Busy { name: new.plan.target.clone(), operation: String::new() });
+        }
+        if let Some(orphan) = &new.makes.orphan {
+            self.adopt(tx, new, orphan).await?;
         }
         let fences = self.resources(tx, new).await?;
         let mut steps = self.step_rows(new, &op, &fences, clock);

@@ -1,13 +1,7 @@
 //! An operation with its steps, changed as a whole: loaded under the operation's row lock, changed in memory by the
 //! pure state machines, and written back with one fenced update for each changed step and one event for each change.
 
-use pavior_core::audit::AuditEvent;
-use pavior_store::Tx;
-use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{LockBehavior, LockType};
-use sea_orm::{
-    ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
-};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -15,13 +9,21 @@ use uuid::Uuid;
 use crate::domain::failure::{Failure, FailureCode};
 use crate::domain::machine;
 use crate::domain::machine::{Move, StepView};
-use crate::domain::operation::{OperationEvent, OperationState, Step, StepEvent, StepProgress, StepState};
-use crate::error::{Error, Result};
-use crate::store::entity::column::Typed;
+use crate::domain::operation::{
+    Operation, OperationEvent, OperationState, Step, StepEvent, StepProgress, StepState,
+};
 use crate::store::entity::{event, operation, step};
 use crate::store::operation::log::{OF_OPERATION, OF_STEP};
-use crate::store::operation::{OperationView, finish};
-use crate::store::{Db, db};
+use crate::store::prelude::*;
+
+/// An operation with its steps.
+#[derive(Debug, Clone)]
+pub struct OperationView {
+    /// The operation.
+    pub op: Operation,
+    /// Its steps, in order.
+    pub steps: Vec<Step>,
+}
 
 /// An operation, its steps, and what has happened to them in this transaction.
 #[derive(Debug)]
@@ -58,16 +60,21 @@ impl Aggregate {
         } else {
             find.lock_exclusive()
         };
-        let Some(op) = find.one(tx).await.map_err(db)? else { return Ok(None) };
+        let Some(op) = find.one(tx).await? else { return Ok(None) };
         let steps = step::Entity::find()
             .filter(step::Column::Operation.eq(id))
             .order_by_asc(step::Column::Ordinal)
             .all(tx)
-            .await
-            .map_err(db)?;
+            .await?;
         // Asked for under the lock: a time from before it may be long past.
         let clock = this.time(tx).await?;
         Ok(Some(Self::new(op, steps, this.now(), clock)))
+    }
+
+    /// Loads and locks one that must be there.
+    pub(crate) async fn get(this: &Db, tx: &Tx, id: Uuid) -> Result<Self> {
+        let missing = || Error::NotFound { kind: "Operation", name: id.to_string() };
+        Self::load(this, tx, id, false).await?.ok_or_else(missing)
     }
 
     /// As it is now.
@@ -93,12 +100,16 @@ impl Aggregate {
         !self.op.cancel_requested && self.steps.iter().all(waits)
     }
 
+    /// A step by its position.
+    pub(crate) fn at(&mut self, index: usize) -> Result<&mut step::Model> {
+        let corrupt = || Error::Corrupt(format!("operation `{}` has no step {index}", self.op.name));
+        self.steps.get_mut(index).ok_or_else(corrupt)
+    }
+
     /// Applies an event to a step.
     pub(crate) fn step(&mut self, index: usize, event: StepEvent) -> Result<()> {
         let now = self.now;
-        let Some(step) = self.steps.get_mut(index) else {
-            return Err(Error::Corrupt(format!("operation `{}` has no step {index}", self.op.name)));
-        };
+        let step = self.at(index)?;
         let after = step.state.next(event)?;
         step.state = after;
         match after {
@@ -242,11 +253,10 @@ impl Aggregate {
         let events = self.event_rows();
         operation::Entity::insert(self.op.clone().into_active_model().reset_all())
             .exec_without_returning(tx)
-            .await
-            .map_err(db)?;
+            .await?;
         for chunk in self.steps.chunks(crate::store::ROWS_AT_ONCE) {
             let rows = chunk.iter().cloned().map(|step| step.into_active_model().reset_all());
-            step::Entity::insert_many(rows).exec_without_returning(tx).await.map_err(db)?;
+            step::Entity::insert_many(rows).exec_without_returning(tx).await?;
         }
         insert_events(tx, events).await?;
         self.loaded_op = self.op.clone();
@@ -255,27 +265,9 @@ impl Aggregate {
     }
 }
 
-impl Db {
-    /// Writes an operation back and does what coming to rest asks for. Answers whether it came to rest, and the audit
-    /// events.
-    pub(crate) async fn write(
-        &self,
-        tx: &Tx,
-        aggregate: &mut Aggregate,
-        mut audits: Vec<AuditEvent>,
-    ) -> Result<(bool, Vec<AuditEvent>)> {
-        let rests = aggregate.just_rests();
-        if rests {
-            audits.extend(finish::finish(self, tx, aggregate).await?);
-        }
-        aggregate.save(tx).await?;
-        Ok((rests, audits))
-    }
-}
-
 async fn insert_events(tx: &Tx, rows: Vec<event::ActiveModel>) -> Result<()> {
     for chunk in rows.chunks(crate::store::ROWS_AT_ONCE) {
-        event::Entity::insert_many(chunk.to_vec()).exec_without_returning(tx).await.map_err(db)?;
+        event::Entity::insert_many(chunk.to_vec()).exec_without_returning(tx).await?;
     }
     Ok(())
 }
@@ -304,8 +296,7 @@ async fn save_step(tx: &Tx, step: &step::Model, before: &step::Model) -> Result<
         .filter(step::Column::Fence.eq(before.fence))
         .filter(step::Column::State.eq(before.state))
         .exec(tx)
-        .await
-        .map_err(db)?;
+        .await?;
     if done.rows_affected == 0 {
         return Err(Error::Fenced { step: step.name.clone() });
     }
@@ -331,12 +322,7 @@ async fn save_operation(tx: &Tx, op: &operation::Model) -> Result<()> {
         end_time: Set(op.end_time),
         ..Default::default()
     };
-    operation::Entity::update_many()
-        .set(set)
-        .filter(operation::Column::Id.eq(op.id))
-        .exec(tx)
-        .await
-        .map_err(db)?;
+    operation::Entity::update_many().set(set).filter(operation::Column::Id.eq(op.id)).exec(tx).await?;
     Ok(())
 }
 

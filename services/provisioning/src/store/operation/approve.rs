@@ -1,18 +1,15 @@
 //! The answer of people to an operation that waits for it.
 
-use pavior_store::Recorded;
-use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
 use crate::domain::failure::Failure;
 use crate::domain::operation::{OperationEvent, OperationState};
-use crate::error::Result;
-use crate::store::entity::column::Typed;
 use crate::store::entity::operation;
 use crate::store::operation::aggregate::Aggregate;
-use crate::store::operation::complete::progress;
 use crate::store::operation::finish;
-use crate::store::{Db, db};
+use crate::store::operation::write::progress;
+use crate::store::prelude::*;
 
 /// An operation that waits for people.
 #[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
@@ -31,7 +28,7 @@ impl Db {
     /// Operations that wait for people, oldest first. Only what cannot be unreadable: one damaged row is not to hold up
     /// all others.
     pub async fn waiting_unscoped(&self, limit: u64) -> Result<Vec<Waiter>> {
-        operation::Entity::find()
+        Ok(operation::Entity::find()
             .select_only()
             .columns([
                 operation::Column::Id,
@@ -44,14 +41,13 @@ impl Db {
             .limit(limit)
             .into_model()
             .all(self.store.read())
-            .await
-            .map_err(db)
+            .await?)
     }
 
     /// Remembers the approval that an operation waits for, or that was made for one that ended meanwhile.
     pub async fn await_approval_unscoped(&self, id: Uuid, approval: &str) -> Result<()> {
         let approval = approval.to_owned();
-        self.change(id, move |_, aggregate| {
+        self.change_operation_unscoped(id, move |_, aggregate| {
             if aggregate.op.approval.is_empty() {
                 aggregate.op.approval = approval.clone();
             }
@@ -66,36 +62,30 @@ impl Db {
     /// Lets an approved operation run.
     pub async fn admit_unscoped(&self, id: Uuid, approvals: &[String], deadline_micros: i64) -> Result<()> {
         let approvals = Typed(approvals.to_vec());
-        let this = self.clone();
-        self.store
-            .change(&self.outbox, move |tx| {
-                let (this, approvals) = (this.clone(), approvals.clone());
-                Box::pin(async move {
-                    let Some(mut aggregate) = Aggregate::load(&this, tx, id, false).await? else {
-                        return Ok(Recorded::unchanged(()));
-                    };
-                    if !matches!(
-                        aggregate.op.state,
-                        OperationState::Checking | OperationState::AwaitingApproval
-                    ) {
-                        return Ok(Recorded::unchanged(()));
-                    }
-                    aggregate.op.approvals = approvals;
-                    aggregate.op.deadline = aggregate.clock.saturating_add(deadline_micros);
-                    aggregate.operation(OperationEvent::Admit)?;
-                    finish::mark_working(tx, &aggregate).await?;
-                    aggregate.settle()?;
-                    let (_, events) = this.write(tx, &mut aggregate, Vec::new()).await?;
-                    Ok(progress((), events))
-                })
+        self.change(approvals, move |this, tx, approvals| {
+            Box::pin(async move {
+                let Some(mut aggregate) = Aggregate::load(this, tx, id, false).await? else {
+                    return Ok(Recorded::unchanged(()));
+                };
+                if !OperationState::ASKING.contains(&aggregate.op.state) {
+                    return Ok(Recorded::unchanged(()));
+                }
+                aggregate.op.approvals = approvals.clone();
+                aggregate.op.deadline = aggregate.clock.saturating_add(deadline_micros);
+                aggregate.operation(OperationEvent::Admit)?;
+                finish::mark_working(tx, &aggregate).await?;
+                aggregate.settle()?;
+                let (_, events) = this.write(tx, &mut aggregate, Vec::new()).await?;
+                Ok(progress((), events))
             })
-            .await
+        })
+        .await
     }
 
     /// Ends an operation that may not run.
     pub async fn refuse_unscoped(&self, id: Uuid, failure: Failure) -> Result<()> {
-        self.change(id, move |_, aggregate| {
-            if matches!(aggregate.op.state, OperationState::Checking | OperationState::AwaitingApproval) {
+        self.change_operation_unscoped(id, move |_, aggregate| {
+            if OperationState::ASKING.contains(&aggregate.op.state) {
                 aggregate.blame(failure.clone());
                 aggregate.operation(OperationEvent::Deny)?;
             }

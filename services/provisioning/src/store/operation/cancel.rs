@@ -1,54 +1,44 @@
 //! Cancelling an operation.
 
-use pavior_store::Recorded;
 use uuid::Uuid;
 
 use crate::domain::failure::{Failure, FailureCode, FailureReason};
-use crate::domain::names;
 use crate::domain::operation::{OperationEvent, OperationState};
-use crate::error::{Error, Result};
-use crate::store::Db;
 use crate::store::audit::{Caller, verb_event};
 use crate::store::operation::aggregate::Aggregate;
-use crate::store::operation::missing;
+use crate::store::prelude::*;
 
 impl Db {
     /// Asks an operation to stop. One that is done, or is asked already, stays as it is; a deletion that has begun goes
     /// on, and one that is stuck waits for an operator: of both the caller is told.
     pub async fn cancel_unscoped(&self, id: Uuid, caller: &Caller) -> Result<OperationState> {
-        let caller = caller.clone();
-        let this = self.clone();
-        self.store
-            .change(&self.outbox, move |tx| {
-                let (this, caller) = (this.clone(), caller.clone());
-                Box::pin(async move {
-                    let mut aggregate =
-                        Aggregate::load(&this, tx, id, false).await?.ok_or_else(|| missing(id))?;
-                    if aggregate.op.state == OperationState::Stuck {
-                        return Err(Error::Stuck { operation: aggregate.op.name });
-                    }
-                    if aggregate.op.state.done() || aggregate.op.cancel_requested {
-                        return Ok(Recorded::unchanged(aggregate.op.state));
-                    }
-                    if !aggregate.op.kind.reversible() && aggregate.begun() {
-                        return Err(Error::Begun { operation: aggregate.op.name });
-                    }
-                    let before = aggregate.op.clone();
-                    aggregate.op.cancel_requested = true;
-                    caller.name().clone_into(&mut aggregate.op.canceller);
-                    if aggregate.op.state.next(OperationEvent::Cancel).is_ok() {
-                        let message = format!("cancelled by `{}`", caller.name());
-                        let failure = Failure::new(FailureReason::Cancelled, FailureCode::Cancelled, message);
-                        aggregate.blame(failure);
-                        aggregate.operation(OperationEvent::Cancel)?;
-                        aggregate.settle()?;
-                    }
-                    let summary = format!("operation `{}` was cancelled", names::last(&aggregate.op.name));
-                    let event = verb_event(&this, &caller, &before, &aggregate.op, summary);
-                    let (_, events) = this.write(tx, &mut aggregate, vec![event]).await?;
-                    Ok(Recorded::all(aggregate.op.state, events))
-                })
+        self.change(caller.clone(), move |this, tx, caller| {
+            Box::pin(async move {
+                let mut aggregate = Aggregate::get(this, tx, id).await?;
+                if aggregate.op.state == OperationState::Stuck {
+                    return Err(Error::Stuck { operation: aggregate.op.name });
+                }
+                if aggregate.op.state.done() || aggregate.op.cancel_requested {
+                    return Ok(Recorded::unchanged(aggregate.op.state));
+                }
+                if !aggregate.op.kind.reversible() && aggregate.begun() {
+                    return Err(Error::Begun { operation: aggregate.op.name });
+                }
+                let before = aggregate.op.clone();
+                aggregate.op.cancel_requested = true;
+                caller.name().clone_into(&mut aggregate.op.canceller);
+                if aggregate.op.state.next(OperationEvent::Cancel).is_ok() {
+                    let message = format!("cancelled by `{}`", caller.name());
+                    let failure = Failure::new(FailureReason::Cancelled, FailureCode::Cancelled, message);
+                    aggregate.blame(failure);
+                    aggregate.operation(OperationEvent::Cancel)?;
+                    aggregate.settle()?;
+                }
+                let event = verb_event(this, caller, &before, &aggregate.op, "cancelled");
+                let (_, events) = this.write(tx, &mut aggregate, vec![event]).await?;
+                Ok(Recorded::all(aggregate.op.state, events))
             })
-            .await
+        })
+        .await
     }
 }

@@ -4,21 +4,18 @@
 use std::sync::Arc;
 
 use pavior_store::outbox::{OutboxContext, has_room};
-use pavior_store::{Recorded, Tx};
-use sea_orm::{
-    ColumnTrait, EntityTrait, FromQueryResult, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
-};
+use sea_orm::FromQueryResult;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::domain::operation::{Operation, OperationEvent, OperationState, Step, StepEvent, StepState};
 use crate::domain::plan::Artifact;
-use crate::error::Result;
 use crate::store::entity::{operation, step};
+use crate::store::one_at_a_time;
 use crate::store::operation::aggregate::Aggregate;
-use crate::store::operation::complete::progress;
+use crate::store::operation::write::progress;
 use crate::store::operation::{effects, finish};
-use crate::store::{Db, db, one_at_a_time};
+use crate::store::prelude::*;
 
 /// Why a step was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,8 +109,7 @@ impl Db {
             .group_by(step::Column::State)
             .into_model()
             .all(self.store.read())
-            .await
-            .map_err(db)?;
+            .await?;
         let is_held = |load: &&Load| load.state.held();
         let mut waiting: Vec<&str> =
             load.iter().filter(|load| !is_held(load)).map(|load| load.organization.as_str()).collect();
@@ -149,7 +145,7 @@ impl Db {
             .column(operation::Column::Id)
             .filter(operation::Column::Organization.eq(organization))
             .filter(operation::Column::State.is_in(OperationState::WORKABLE));
-        step::Entity::find()
+        Ok(step::Entity::find()
             .select_only()
             .column(step::Column::Operation)
             .filter(step::Column::Organization.eq(organization))
@@ -162,8 +158,7 @@ impl Db {
             .limit(limit)
             .into_tuple()
             .all(self.store.read())
-            .await
-            .map_err(db)
+            .await?)
     }
 
     /// Takes steps of one operation; none when another worker is at it, or while the histories are not known to fit: what
@@ -172,22 +167,19 @@ impl Db {
         if !self.history().fits() {
             return Ok(Vec::new());
         }
-        let (this, params) = (self.clone(), params.clone());
-        self.store
-            .change(&self.outbox, move |tx| {
-                let (this, params) = (this.clone(), params.clone());
-                Box::pin(async move {
-                    let Some(mut aggregate) = Aggregate::load(&this, tx, id, true).await? else {
-                        return Ok(Recorded::unchanged(Vec::new()));
-                    };
-                    finish::check_deadline(&mut aggregate)?;
-                    aggregate.settle()?;
-                    let claims = take(tx, &this.outbox, &mut aggregate, &params, 0).await?;
-                    let (_, events) = this.write(tx, &mut aggregate, Vec::new()).await?;
-                    Ok(progress(claims, events))
-                })
+        self.change(params.clone(), move |this, tx, params| {
+            Box::pin(async move {
+                let Some(mut aggregate) = Aggregate::load(this, tx, id, true).await? else {
+                    return Ok(Recorded::unchanged(Vec::new()));
+                };
+                finish::check_deadline(&mut aggregate)?;
+                aggregate.settle()?;
+                let claims = take(tx, &this.outbox, &mut aggregate, params, 0).await?;
+                let (_, events) = this.write(tx, &mut aggregate, Vec::new()).await?;
+                Ok(progress(claims, events))
             })
-            .await
+        })
+        .await
     }
 }
 
@@ -245,8 +237,7 @@ async fn held_by_others(tx: &Tx, aggregate: &Aggregate) -> Result<usize> {
         .filter(step::Column::Organization.eq(organization.as_str()))
         .filter(step::Column::Operation.ne(aggregate.op.id))
         .count(tx)
-        .await
-        .map_err(db)?;
+        .await?;
     Ok(usize::try_from(held).unwrap_or(usize::MAX))
 }
 
@@ -258,7 +249,8 @@ async fn claim(
     params: &ClaimParams,
 ) -> Result<()> {
     let now = aggregate.clock;
-    let Some(step) = aggregate.steps.get_mut(index) else { return Ok(()) };
+    let (id, generation) = (aggregate.op.id, aggregate.op.generation);
+    let step = aggregate.at(index)?;
     step.fence += 1;
     step.worker = params.worker.to_string();
     step.lease_until = now + params.lease_micros;
@@ -268,7 +260,7 @@ async fn claim(
         Purpose::Observe => {}
     }
     if step.idempotency_key.is_empty() {
-        step.idempotency_key = format!("{}/{}/{}", aggregate.op.id, step.name, aggregate.op.generation);
+        step.idempotency_key = format!("{id}/{}/{generation}", step.name);
     }
     if aggregate.op.state == OperationState::Queued {
         aggregate.operation(OperationEvent::Start)?;

@@ -1,10 +1,6 @@
 //! What a step's completion does to the rows of resources, secrets, runs and deployments, in its transaction.
 
 use pavior_core::audit::AuditEvent;
-use pavior_store::Tx;
-use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, ExprTrait, QueryFilter};
 use serde_json::{Value, json};
 
 use crate::domain::failure::{Failure, FailureCode, FailureReason};
@@ -13,20 +9,19 @@ use crate::domain::operation::{OperationState, Prior, StepEvent, StepState};
 use crate::domain::plan::Action;
 use crate::domain::resource::{ResourceEvent, ResourceState};
 use crate::domain::run::RunEvent;
-use crate::error::{Error, Result};
-use crate::store::entity::column::Typed;
+use crate::store::audit;
 use crate::store::entity::{deployment, resource, run, secret, step};
 use crate::store::operation::aggregate::Aggregate;
-use crate::store::operation::complete::{Applied, Completion, RetryAfter, RunResult, StepError};
+use crate::store::operation::completion::{Applied, Completion, RetryAfter, RunResult, StepError};
+use crate::store::prelude::*;
 use crate::store::resource::{forget, move_resource, note_url, set_resource};
 use crate::store::run::{end_run, move_run, timed_steps};
-use crate::store::{Db, audit, db};
 
 /// The intent: what is seen while the driver is at it.
-pub(crate) async fn begin(tx: &Tx, aggregate: &Aggregate, index: usize) -> Result<()> {
-    let Some(step) = aggregate.steps.get(index) else { return Ok(()) };
+pub(crate) async fn begin(tx: &Tx, aggregate: &mut Aggregate, index: usize) -> Result<()> {
+    let step = aggregate.at(index)?;
     if step.action == Action::Run && step.attempt == 1 {
-        move_run(tx, &step.subject, RunEvent::Start, run::ActiveModel::default()).await?;
+        move_run(tx, &step.subject, RunEvent::Start, Default::default()).await?;
     }
     Ok(())
 }
@@ -39,8 +34,7 @@ pub(crate) async fn complete(
     index: usize,
     completion: &Completion,
 ) -> Result<Vec<AuditEvent>> {
-    let gone = || Error::Corrupt("the step is gone".to_owned());
-    let action = aggregate.steps.get(index).ok_or_else(gone)?.action;
+    let action = aggregate.at(index)?.action;
     let event = match completion {
         Completion::Applied(made) => {
             keep(this, tx, aggregate, index, made, false).await?;
@@ -51,7 +45,7 @@ pub(crate) async fn complete(
             StepEvent::Succeed
         }
         Completion::Destroyed => {
-            forget(tx, &aggregate.steps.get(index).ok_or_else(gone)?.resource).await?;
+            forget(tx, &aggregate.at(index)?.resource).await?;
             StepEvent::Succeed
         }
         Completion::Failed { error, remains, again } => {
@@ -59,7 +53,7 @@ pub(crate) async fn complete(
         }
         Completion::Lost { error, again } => {
             let now = aggregate.clock;
-            let step = aggregate.steps.get_mut(index).ok_or_else(gone)?;
+            let step = aggregate.at(index)?;
             step.error = Some(Typed(error.failure()));
             // Whatever is found later: until it is done, it may have left something behind.
             step.remains = true;
@@ -68,7 +62,7 @@ pub(crate) async fn complete(
         }
         Completion::NoEffect => StepEvent::FoundAbsent,
         Completion::Removed => {
-            let step = aggregate.steps.get(index).ok_or_else(gone)?;
+            let step = aggregate.at(index)?;
             match action {
                 Action::Create => forget(tx, &step.resource).await?,
                 Action::Replace => put_back(this, tx, step).await?,
@@ -82,7 +76,7 @@ pub(crate) async fn complete(
         }
         Completion::UndoFailed { error, again } => {
             let (now, late) = (aggregate.clock, aggregate.late());
-            let step = aggregate.steps.get_mut(index).ok_or_else(gone)?;
+            let step = aggregate.at(index)?;
             step.error = Some(Typed(error.failure()));
             match again {
                 Some(again) if !late => {
@@ -94,13 +88,17 @@ pub(crate) async fn complete(
         }
     };
     aggregate.step(index, event)?;
-    let step = aggregate.steps.get_mut(index).ok_or_else(gone)?;
+    let step = aggregate.at(index)?;
     if matches!(step.state, StepState::Done | StepState::Undone) {
         (step.waits, step.remains) = (0, false);
     }
     let told =
         matches!(step.state, StepState::Done | StepState::Failed | StepState::Undone | StepState::UndoStuck);
-    Ok(if told { vec![audit::step_event(this, &aggregate.op, step)] } else { Vec::new() })
+    if !told {
+        return Ok(Vec::new());
+    }
+    let step = step.clone();
+    Ok(vec![audit::step_event(this, &aggregate.op, &step)])
 }
 
 /// Lets a step wait for its next attempt. One that was none is given back.
@@ -129,8 +127,9 @@ async fn failed(
     again: Option<RetryAfter>,
 ) -> Result<StepEvent> {
     let now = aggregate.clock;
-    let going_on = aggregate.op.state == OperationState::Running && !aggregate.op.cancel_requested;
-    let Some(step) = aggregate.steps.get_mut(index) else { return Ok(StepEvent::Fail) };
+    let cancel_requested = aggregate.op.cancel_requested;
+    let going_on = aggregate.op.state == OperationState::Running && !cancel_requested;
+    let step = aggregate.at(index)?;
     step.error = Some(Typed(error.failure()));
     if let Some(identity) = remains {
         step.remains = true;
@@ -152,7 +151,7 @@ async fn failed(
         move_resource(tx, &step.resource, ResourceEvent::Fail).await?;
     }
     // A driver that was stopped because its time was up did not fail by anybody's wish.
-    let wished = cancelled && aggregate.op.cancel_requested;
+    let wished = cancelled && cancel_requested;
     let reason = if wished { FailureReason::Cancelled } else { FailureReason::StepFailed };
     let StepError { code, message, details } = error.clone();
     let step = step.name.clone();
@@ -170,7 +169,7 @@ async fn keep(
     restored: bool,
 ) -> Result<()> {
     let now = this.now();
-    let Some(step) = aggregate.steps.get_mut(index) else { return Ok(()) };
+    let step = aggregate.at(index)?;
     step.error = if restored { step.error.clone() } else { None };
     let spec = match (restored, &step.prior) {
         (true, Some(prior)) => prior.0.spec.clone(),
@@ -195,8 +194,7 @@ async fn keep(
         .col_expr(resource::Column::Revision, Expr::col(resource::Column::Revision).add(1))
         .filter(resource::Column::Name.eq(step.resource.clone()))
         .exec_with_returning(tx)
-        .await
-        .map_err(db)?;
+        .await?;
     let row = rows.first().ok_or_else(|| Error::Corrupt(format!("resource `{}` is gone", step.resource)))?;
     note_url(tx, &row.name, &row.environment, &row.spec.0, &row.outputs, now).await?;
     for sealed in &made.secrets {
@@ -209,7 +207,7 @@ async fn keep(
         let replace = sea_orm::sea_query::OnConflict::column(secret::Column::Reference)
             .update_column(secret::Column::Sealed)
             .to_owned();
-        secret::Entity::insert(row).on_conflict(replace).exec_without_returning(tx).await.map_err(db)?;
+        secret::Entity::insert(row).on_conflict(replace).exec_without_returning(tx).await?;
     }
     if let (Some(artifact), false) = (&made.artifact, restored || step.subject.is_empty()) {
         let text = |key: &str| artifact.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -225,8 +223,7 @@ async fn keep(
             .set(set)
             .filter(deployment::Column::Name.eq(step.subject.clone()))
             .exec(tx)
-            .await
-            .map_err(db)?;
+            .await?;
     }
     Ok(())
 }
@@ -252,7 +249,7 @@ async fn put_back(this: &Db, tx: &Tx, step: &step::Model) -> Result<()> {
 }
 
 async fn ran(this: &Db, tx: &Tx, aggregate: &mut Aggregate, index: usize, result: &RunResult) -> Result<()> {
-    let Some(step) = aggregate.steps.get_mut(index) else { return Ok(()) };
+    let step = aggregate.at(index)?;
     step.error = None;
     step.outputs =
         Some(json!({ "run": step.subject, "commit": result.commit, "artifacts": result.artifacts }));

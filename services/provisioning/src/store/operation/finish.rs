@@ -1,10 +1,7 @@
 //! What the end of an operation, or an operator's request, does to its target.
 
 use pavior_core::audit::AuditEvent;
-use pavior_store::{Tx, micros};
-use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use pavior_store::micros;
 use serde_json::Value;
 
 use crate::domain::environment::{EnvironmentEvent, EnvironmentState, EnvironmentView};
@@ -16,17 +13,16 @@ use crate::domain::resource::ResourceEvent;
 use crate::domain::run::RunEvent;
 use crate::domain::state::Lifecycle as _;
 use crate::domain::timer::TimerKind;
-use crate::error::Result;
 use crate::store::deployment::{activate, fail_pending};
-use crate::store::entity::column::Typed;
 use crate::store::entity::operation::RemovedRow;
 use crate::store::entity::{environment, project};
-use crate::store::environment::{held_environments, remove_environment, view};
+use crate::store::environment::{change_environment, held_environments, remove_environment, view};
 use crate::store::operation::aggregate::Aggregate;
+use crate::store::prelude::*;
 use crate::store::project::{release_project, remove_project};
 use crate::store::resource::{forget, move_resource};
 use crate::store::run::end_run;
-use crate::store::{Db, audit, db, timer};
+use crate::store::{advance, audit, timer};
 
 /// Fails an operation whose time is up, and gives up what cannot be undone in time.
 pub(crate) fn check_deadline(aggregate: &mut Aggregate) -> Result<()> {
@@ -47,7 +43,7 @@ pub(crate) fn check_deadline(aggregate: &mut Aggregate) -> Result<()> {
 /// An undo that waits for its next attempt has had its time. One that is under way has a limit of its own.
 fn give_up(aggregate: &mut Aggregate) -> Result<()> {
     for index in 0..aggregate.steps.len() {
-        let Some(step) = aggregate.steps.get_mut(index) else { break };
+        let step = aggregate.at(index)?;
         if step.state != StepState::UndoReady {
             continue;
         }
@@ -88,24 +84,11 @@ pub(crate) async fn mark(
 ) -> Result<()> {
     let name = &aggregate.op.name;
     if let Some(event) = of_project {
-        let (state, from) = ProjectState::transition(event);
-        project::Entity::update_many()
-            .col_expr(project::Column::State, Expr::value(state))
-            .filter(project::Column::Operation.eq(name))
-            .filter(project::Column::State.is_in(from.iter().copied()))
-            .exec(tx)
-            .await
-            .map_err(db)?;
+        let held = project::Entity::update_many().filter(project::Column::Operation.eq(name));
+        advance::<_, ProjectState>(tx, held, project::Column::State, event).await?;
     }
-    let (state, from) = EnvironmentState::transition(of_environments);
-    environment::Entity::update_many()
-        .col_expr(environment::Column::State, Expr::value(state))
-        .filter(environment::Column::Operation.eq(name))
-        .filter(environment::Column::State.is_in(from.iter().copied()))
-        .exec(tx)
-        .await
-        .map_err(db)?;
-    Ok(())
+    let held = environment::Entity::update_many().filter(environment::Column::Operation.eq(name));
+    advance::<_, EnvironmentState>(tx, held, environment::Column::State, of_environments).await
 }
 
 /// Everything that the operation holds is worked on.
@@ -121,7 +104,8 @@ pub(crate) fn works_on(kind: Kind) -> (Option<ProjectEvent>, EnvironmentEvent) {
         Kind::CreateEnvironment => (None, EnvironmentEvent::Create),
         Kind::UpdateEnvironment | Kind::Deploy | Kind::Run => (None, EnvironmentEvent::Update),
         Kind::DestroyProject => (Some(ProjectEvent::Delete), EnvironmentEvent::Delete),
-        Kind::DestroyEnvironment => (None, EnvironmentEvent::Delete),
+        // It holds neither.
+        Kind::DestroyEnvironment | Kind::DeleteOrphan => (None, EnvironmentEvent::Delete),
     }
 }
 
@@ -138,7 +122,7 @@ async fn succeed(this: &Db, tx: &Tx, aggregate: &mut Aggregate) -> Result<()> {
         if kind == Kind::DestroyProject {
             let target = aggregate.op.target.clone();
             let project = project::Entity::find().filter(project::Column::Name.eq(&target)).one(tx).await;
-            aggregate.op.gone = project.map_err(db)?.map(|row| Typed(RemovedRow::Project(Box::new(row))));
+            aggregate.op.gone = project?.map(|row| Typed(RemovedRow::Project(Box::new(row))));
             remove_project(tx, &target).await?;
         }
         return Ok(());
@@ -167,8 +151,6 @@ async fn settle_environment(
     let mut set = environment::ActiveModel {
         state: Set(row.state.next(EnvironmentEvent::Settle)?),
         operation: Set(String::new()),
-        update_time: Set(now),
-        revision: Set(row.revision + 1),
         ..Default::default()
     };
     activate(tx, &row.name, &aggregate.op.name, now).await?;
@@ -199,13 +181,7 @@ async fn settle_environment(
         set.expire_time = Set(expire);
         timer::replace(this, tx, &row.organization, TimerKind::Expire, &row.name, expire.map(micros)).await?;
     }
-    environment::Entity::update_many()
-        .set(set)
-        .filter(environment::Column::Uid.eq(row.uid))
-        .exec(tx)
-        .await
-        .map_err(db)?;
-    Ok(())
+    change_environment(tx, &row, set, now).await
 }
 
 /// Nothing of the operation stands any more: its targets are as before, or gone.
@@ -214,6 +190,8 @@ async fn revert(this: &Db, tx: &Tx, aggregate: &Aggregate) -> Result<()> {
     for step in &aggregate.steps {
         match step.action {
             Action::Create if step.state != StepState::Done => forget(tx, &step.resource).await?,
+            // It was recorded for this operation only.
+            Action::Delete if aggregate.op.kind == Kind::DeleteOrphan => forget(tx, &step.resource).await?,
             Action::Update | Action::Replace | Action::Delete => {
                 move_resource(tx, &step.resource, ResourceEvent::Settle).await?;
             }
@@ -231,6 +209,7 @@ async fn revert(this: &Db, tx: &Tx, aggregate: &Aggregate) -> Result<()> {
             remove_project(tx, &aggregate.op.target).await
         }
         Kind::CreateEnvironment => remove_environment(tx, &aggregate.op.target).await,
+        Kind::DeleteOrphan => Ok(()),
         Kind::UpdateEnvironment
         | Kind::Deploy
         | Kind::DestroyEnvironment
@@ -241,16 +220,9 @@ async fn revert(this: &Db, tx: &Tx, aggregate: &Aggregate) -> Result<()> {
                 let set = environment::ActiveModel {
                     state: Set(environment.state.next(EnvironmentEvent::Settle)?),
                     operation: Set(String::new()),
-                    update_time: Set(now),
-                    revision: Set(environment.revision + 1),
                     ..Default::default()
                 };
-                environment::Entity::update_many()
-                    .set(set)
-                    .filter(environment::Column::Uid.eq(environment.uid))
-                    .exec(tx)
-                    .await
-                    .map_err(db)?;
+                change_environment(tx, &environment, set, now).await?;
             }
             release_project(this, tx, &aggregate.op.name).await
         }

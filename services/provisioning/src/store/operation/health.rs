@@ -1,12 +1,11 @@
 //! Operations and steps that do not advance, for health.
 
+use pavior_store::micros;
 use sea_orm::sea_query::SelectStatement;
-use sea_orm::{ColumnTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::domain::operation::{OperationState, StepState};
-use crate::error::Result;
 use crate::store::entity::{operation, step};
-use crate::store::{Db, db};
+use crate::store::prelude::*;
 
 /// Something that waits, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +14,12 @@ pub struct Waiting {
     pub what: String,
     /// In microseconds.
     pub micros: i64,
+}
+
+impl Waiting {
+    fn operation(op: &operation::Model, micros: i64) -> Self {
+        Self { what: format!("operation `{}`", op.name), micros }
+    }
 }
 
 impl Db {
@@ -40,15 +45,10 @@ impl Db {
                         .not_in_subquery(full(step::Column::Organization, of_organization)),
                 );
         }
-        let found = find
-            .order_by_asc(operation::Column::UpdateTime)
-            .limit(1)
-            .one(self.store.read())
-            .await
-            .map_err(db)?;
+        let found = find.order_by_asc(operation::Column::UpdateTime).limit(1).one(self.store.read()).await?;
         Ok(found.and_then(|(step, op)| {
             let op = op?;
-            let since = Ord::max(step.not_before, pavior_store::micros(op.update_time));
+            let since = Ord::max(step.not_before, micros(op.update_time));
             Some(Waiting { what: format!("step `{}` of `{}`", step.name, op.name), micros: now - since })
         }))
     }
@@ -60,12 +60,9 @@ impl Db {
             .filter(operation::Column::State.is_in(OperationState::GOING_ON))
             .order_by_asc(operation::Column::CreateTime)
             .one(self.store.read())
-            .await
-            .map_err(db)?;
-        Ok(found.map(|op| Waiting {
-            micros: now - pavior_store::micros(op.start_time.unwrap_or(op.create_time)),
-            what: format!("operation `{}`", op.name),
-        }))
+            .await?;
+        let since = |op: &operation::Model| micros(op.start_time.unwrap_or(op.create_time));
+        Ok(found.map(|op| Waiting::operation(&op, now - since(&op))))
     }
 
     /// The operation whose time, or that of its undo, is over for the longest time, and that has not ended for all that.
@@ -77,22 +74,19 @@ impl Db {
             .filter(operation::Column::Deadline.lt(now))
             .order_by_asc(operation::Column::Deadline)
             .one(self.store.read())
-            .await
-            .map_err(db)?;
-        Ok(found.map(|op| Waiting { micros: now - op.deadline, what: format!("operation `{}`", op.name) }))
+            .await?;
+        Ok(found.map(|op| Waiting::operation(&op, now - op.deadline)))
     }
 
     /// How many operations are stuck, and the one that has been so for the longest time.
     pub async fn stuck_unscoped(&self) -> Result<(u64, Option<Waiting>)> {
         let now = self.time(self.store.read()).await?;
         let stuck = || operation::Entity::find().filter(operation::Column::State.eq(OperationState::Stuck));
-        let first =
-            stuck().order_by_asc(operation::Column::UpdateTime).one(self.store.read()).await.map_err(db)?;
+        let first = stuck().order_by_asc(operation::Column::UpdateTime).one(self.store.read()).await?;
         let Some(first) = first else { return Ok((0, None)) };
-        let count = stuck().count(self.store.read()).await.map_err(db)?;
+        let count = stuck().count(self.store.read()).await?;
         // Nothing is written to it while it is stuck.
-        let micros = now - pavior_store::micros(first.update_time);
-        Ok((count, Some(Waiting { what: format!("operation `{}`", first.name), micros })))
+        Ok((count, Some(Waiting::operation(&first, now - micros(first.update_time)))))
     }
 
     /// How many claims have ended and are not freed, and the one that ended first.
@@ -103,10 +97,9 @@ impl Db {
                 .filter(step::Column::State.is_in(StepState::HELD))
                 .filter(step::Column::LeaseUntil.lt(now))
         };
-        let first =
-            lapsed().order_by_asc(step::Column::LeaseUntil).one(self.store.read()).await.map_err(db)?;
+        let first = lapsed().order_by_asc(step::Column::LeaseUntil).one(self.store.read()).await?;
         let Some(first) = first else { return Ok((0, None)) };
-        let count = lapsed().count(self.store.read()).await.map_err(db)?;
+        let count = lapsed().count(self.store.read()).await?;
         let what = format!("the claim on step `{}`", first.name);
         Ok((count, Some(Waiting { what, micros: now - first.lease_until })))
     }

@@ -2,10 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pavior_store::Tx;
-use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
 use time::OffsetDateTime;
 
 use crate::domain::environment::{EnvironmentEvent, EnvironmentState};
@@ -14,12 +10,10 @@ use crate::domain::operation::OperationState;
 use crate::domain::plan::{Action, Kind, Plan};
 use crate::domain::project::{ProjectEvent, ProjectState};
 use crate::domain::state::Lifecycle as _;
-use crate::error::{Error, Result};
-use crate::store::entity::column::Typed;
 use crate::store::entity::{environment, operation, project};
 use crate::store::operation::accept::{Admission, NewEnvironment, NewOperation, Seen};
 use crate::store::operation::finish;
-use crate::store::{Db, db};
+use crate::store::prelude::*;
 
 /// The numbers of what an operation makes.
 pub(crate) struct Numbers {
@@ -48,13 +42,15 @@ impl Db {
                 self.hold_environments(tx, &project, new, op).await?;
                 0
             }
+            // Its project may be gone. That nobody declares it meanwhile is held by the name of its resource.
+            Kind::DeleteOrphan => 0,
             Kind::UpdateEnvironment | Kind::Deploy | Kind::DestroyEnvironment => {
                 let run = hold_project(tx, &project, None, &new.seen, runs).await?;
                 hold_environment(tx, new, op, self.now()).await?;
                 run
             }
         };
-        for environment in &new.environments {
+        for environment in &new.makes.environments {
             self.insert_environment(tx, new, environment, op).await?;
         }
         let mut deployments = BTreeMap::new();
@@ -66,8 +62,7 @@ impl Db {
                 )
                 .filter(environment::Column::Name.eq(environment.clone()))
                 .exec_with_returning(tx)
-                .await
-                .map_err(db)?;
+                .await?;
             let last = rows.first().map_or(count, |row| row.deployment_seq);
             deployments.insert(environment, last - count + 1);
         }
@@ -76,7 +71,7 @@ impl Db {
 
     async fn insert_project(&self, tx: &Tx, new: &NewOperation, op: &str, runs: i64) -> Result<()> {
         let plan = &new.plan;
-        let Some(wanted) = &new.project else {
+        let Some(wanted) = &new.makes.project else {
             return Err(Error::Corrupt("a project is to be made, but not said how".to_owned()));
         };
         let row = project::ActiveModel {
@@ -145,8 +140,7 @@ impl Db {
             .filter(operation::Column::Project.eq(project))
             .filter(operation::Column::State.is_in(goes_on))
             .one(tx)
-            .await
-            .map_err(db)?;
+            .await?;
         if let Some(other) = busy {
             return Err(Error::Busy { name: project.to_owned(), operation: other.name });
         }
@@ -157,8 +151,7 @@ impl Db {
             .order_by_asc(environment::Column::Name)
             .lock_exclusive()
             .all(tx)
-            .await
-            .map_err(db)?;
+            .await?;
         if let Some(held) = found.iter().find(|row| !row.operation.is_empty()) {
             return Err(Error::Busy { name: held.name.clone(), operation: held.operation.clone() });
         }
@@ -175,8 +168,7 @@ impl Db {
             .col_expr(environment::Column::Revision, Expr::col(environment::Column::Revision).add(1))
             .filter(environment::Column::Project.eq(project))
             .exec(tx)
-            .await
-            .map_err(db)?;
+            .await?;
         Ok(())
     }
 }
@@ -205,12 +197,11 @@ pub(crate) async fn hold_project(
             .col_expr(project::Column::State, Expr::value(state))
             .col_expr(project::Column::Revision, Expr::col(project::Column::Revision).add(1));
     }
-    let rows = update.exec_with_returning(tx).await.map_err(db)?;
+    let rows = update.exec_with_returning(tx).await?;
     match rows.first() {
         Some(row) => Ok(row.run_seq),
         None => {
-            let row =
-                project::Entity::find().filter(project::Column::Name.eq(name)).one(tx).await.map_err(db)?;
+            let row = project::Entity::find().filter(project::Column::Name.eq(name)).one(tx).await?;
             let row = row.ok_or_else(|| Error::NotFound { kind: "Project", name: name.to_owned() })?;
             Err(Error::Busy { name: name.to_owned(), operation: row.operation })
         }
@@ -242,15 +233,14 @@ pub(crate) async fn hold_environment(
             .filter(environment::Column::Uid.eq(*uid))
             .filter(environment::Column::Revision.eq(*revision));
     }
-    let done = update.exec(tx).await.map_err(db)?;
+    let done = update.exec(tx).await?;
     if done.rows_affected == 1 {
         return Ok(());
     }
     let row = environment::Entity::find()
         .filter(environment::Column::Name.eq(name.clone()))
         .one(tx)
-        .await
-        .map_err(db)?
+        .await?
         .ok_or_else(|| Error::NotFound { kind: "Environment", name: name.clone() })?;
     Err(Error::Busy { name: name.clone(), operation: row.operation })
 }

@@ -1,18 +1,12 @@
 //! Events and log lines of operations: kept apart, each in the order in which they were kept.
 
-use pavior_store::TxFuture;
-use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::operation::{Event, OperationState, StateChange};
-use crate::error::{Error, Result};
-use crate::store::entity::column::Typed;
 use crate::store::entity::{event, log_chunk, operation};
-use crate::store::{Db, db};
+use crate::store::prelude::*;
 
 /// A line, secrets redacted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,40 +49,28 @@ impl Db {
         lines: &[LogLine],
         most: i64,
     ) -> Result<()> {
-        let (this, step) = (self.clone(), step.to_owned());
         let lines = lines.iter().map(|line| (line.stream.to_owned(), line.text.clone()));
-        let lines = Typed(lines.collect::<Vec<_>>());
-        self.store
-            .upkeep("log lines of a step", move |tx| {
-                let (this, lines, step) = (this.clone(), lines.clone(), step.clone());
-                Box::pin(async move {
-                    // The row lock orders commits as the numbers are, so that a reader misses none.
-                    let next = operation::Entity::update_many()
-                        .col_expr(operation::Column::LogSeq, Expr::col(operation::Column::LogSeq).add(1))
-                        .filter(operation::Column::Id.eq(operation))
-                        .exec_with_returning(tx)
-                        .await
-                        .map_err(db)?;
-                    let Some(seq) = next.first().map(|row| row.log_seq) else { return Ok(()) };
-                    let row = log_chunk::ActiveModel {
-                        operation: Set(operation),
-                        seq: Set(seq),
-                        time: Set(this.now()),
-                        step: Set(step),
-                        attempt: Set(attempt),
-                        lines: Set(lines),
-                    };
-                    log_chunk::Entity::insert(row).exec_without_returning(tx).await.map_err(db)?;
-                    if seq > most {
-                        log_chunk::Entity::delete_by_id((operation, seq - most))
-                            .exec(tx)
-                            .await
-                            .map_err(db)?;
-                    }
-                    Ok(())
-                }) as TxFuture<'_, _, Error>
+        let input = (step.to_owned(), Typed(lines.collect::<Vec<_>>()));
+        self.upkeep("log lines of a step", input, move |this, tx, (step, lines)| {
+            Box::pin(async move {
+                // The row lock orders commits as the numbers are, so that a reader misses none.
+                let next = operation::Entity::update_many()
+                    .col_expr(operation::Column::LogSeq, Expr::col(operation::Column::LogSeq).add(1))
+                    .filter(operation::Column::Id.eq(operation))
+                    .exec_with_returning(tx)
+                    .await?;
+                let Some(seq) = next.first().map(|row| row.log_seq) else { return Ok(()) };
+                let (step, lines) = (step.clone(), lines.clone());
+                let row = log_chunk::Model { operation, seq, time: this.now(), step, attempt, lines };
+                let row = row.into_active_model().reset_all();
+                log_chunk::Entity::insert(row).exec_without_returning(tx).await?;
+                if seq > most {
+                    log_chunk::Entity::delete_by_id((operation, seq - most)).exec(tx).await?;
+                }
+                Ok(())
             })
-            .await
+        })
+        .await
     }
 
     /// Events of an operation after a sequence number.
@@ -99,8 +81,7 @@ impl Db {
             .order_by_asc(event::Column::Seq)
             .limit(limit)
             .all(self.store.read())
-            .await
-            .map_err(db)?
+            .await?
             .into_iter()
             .map(event_of)
             .collect()
@@ -108,15 +89,12 @@ impl Db {
 
     /// Log chunks of an operation from a sequence number on.
     pub async fn log_chunks_unscoped(&self, operation: Uuid, from: i64, limit: u64) -> Result<Vec<LogChunk>> {
-        log_chunk::Entity::find()
+        let rows = log_chunk::Entity::find()
             .filter(log_chunk::Column::Operation.eq(operation))
             .filter(log_chunk::Column::Seq.gte(from))
             .order_by_asc(log_chunk::Column::Seq)
-            .limit(limit)
-            .all(self.store.read())
-            .await
-            .map(|rows| rows.into_iter().map(LogChunk::from).collect())
-            .map_err(db)
+            .limit(limit);
+        self.all(rows).await
     }
 }
 

@@ -1,16 +1,12 @@
 //! Recovery: the claims of workers that did not report back.
 
-use pavior_store::TxFuture;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
 use crate::domain::failure::{FailureCode, StepFailure};
 use crate::domain::operation::{OperationState, StepEvent, StepState};
-use crate::error::{Error, Result};
-use crate::store::entity::column::Typed;
 use crate::store::entity::{operation, step};
 use crate::store::operation::finish;
-use crate::store::{Db, db};
+use crate::store::prelude::*;
 
 impl Db {
     /// Operations with a claim whose lease has ended, or whose time is up.
@@ -25,8 +21,7 @@ impl Db {
             .limit(limit)
             .into_tuple()
             .all(self.store.read())
-            .await
-            .map_err(db)?;
+            .await?;
         let late: Vec<Uuid> = operation::Entity::find()
             .select_only()
             .column(operation::Column::Id)
@@ -36,8 +31,7 @@ impl Db {
             .limit(limit)
             .into_tuple()
             .all(self.store.read())
-            .await
-            .map_err(db)?;
+            .await?;
         found.extend(late);
         Ok(found)
     }
@@ -49,38 +43,35 @@ impl Db {
 
     /// Ends every lease and every pause now.
     pub async fn end_leases_unscoped(&self) -> Result<u64> {
-        self.store
-            .upkeep("leases of a process that is gone", |tx| {
-                Box::pin(async move {
-                    // Pauses too: they were measured by a clock that may have been set since.
-                    step::Entity::update_many()
-                        .col_expr(step::Column::NotBefore, 0_i64.into())
-                        .filter(step::Column::NotBefore.gt(0))
-                        .filter(step::Column::State.is_in(StepState::CLAIMABLE))
-                        .exec(tx)
-                        .await
-                        .map_err(db)?;
-                    let done = step::Entity::update_many()
-                        .col_expr(step::Column::LeaseUntil, 1_i64.into())
-                        .filter(step::Column::LeaseUntil.gt(0))
-                        .filter(step::Column::State.is_in(StepState::HELD))
-                        .exec(tx)
-                        .await
-                        .map_err(db)?;
-                    Ok(done.rows_affected)
-                }) as TxFuture<'_, _, Error>
+        self.upkeep("leases of a process that is gone", (), |_, tx, ()| {
+            Box::pin(async move {
+                // Pauses too: they were measured by a clock that may have been set since.
+                step::Entity::update_many()
+                    .col_expr(step::Column::NotBefore, 0_i64.into())
+                    .filter(step::Column::NotBefore.gt(0))
+                    .filter(step::Column::State.is_in(StepState::CLAIMABLE))
+                    .exec(tx)
+                    .await?;
+                let done = step::Entity::update_many()
+                    .col_expr(step::Column::LeaseUntil, 1_i64.into())
+                    .filter(step::Column::LeaseUntil.gt(0))
+                    .filter(step::Column::State.is_in(StepState::HELD))
+                    .exec(tx)
+                    .await?;
+                Ok(done.rows_affected)
             })
-            .await
+        })
+        .await
     }
 
     /// Frees the claims of an operation whose leases have ended: what they did is not known.
     pub async fn recover_unscoped(&self, id: Uuid) -> Result<usize> {
-        self.change(id, |_, aggregate| {
+        self.change_operation_unscoped(id, |_, aggregate| {
             let now = aggregate.clock;
             finish::check_deadline(aggregate)?;
             let mut freed = 0;
             for index in 0..aggregate.steps.len() {
-                let Some(step) = aggregate.steps.get_mut(index) else { break };
+                let step = aggregate.at(index)?;
                 let state = step.state;
                 if state.held() && step.lease_until < now {
                     step.fence += 1;

@@ -4,17 +4,14 @@
 use std::collections::BTreeSet;
 
 use pavior_core::audit::PrincipalRef;
-use pavior_store::{Recorded, Store};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use pavior_store::Store;
 use uuid::Uuid;
 
 use crate::domain::failure::{Failure, FailureCode, FailureReason, StepFailure};
 use crate::domain::operation::{OperationEvent, OperationState, StepEvent};
-use crate::error::Result;
-use crate::store::entity::column::Typed;
 use crate::store::entity::operation;
 use crate::store::operation::aggregate::Aggregate;
-use crate::store::{Db, db};
+use crate::store::prelude::*;
 
 /// How many operations are looked for at once.
 const CHUNK: usize = 500;
@@ -24,7 +21,7 @@ impl Db {
     /// name.
     pub async fn parkable_unscoped(&self) -> Result<Vec<(Uuid, String)>> {
         let parkable = OperationState::ALL.iter().filter(|state| state.next(OperationEvent::Park).is_ok());
-        operation::Entity::find()
+        Ok(operation::Entity::find()
             .select_only()
             .column(operation::Column::Id)
             .column(operation::Column::Name)
@@ -32,30 +29,25 @@ impl Db {
             .order_by_asc(operation::Column::CreateTime)
             .into_tuple()
             .all(self.store().read())
-            .await
-            .map_err(db)
+            .await?)
     }
 
     /// Parks an operation for operators, who retry it: one that has not begun as it is, of any other what is not done is
     /// not done any more. One that has ended stays as it is.
     pub async fn park_unscoped(&self, id: Uuid, operator: &PrincipalRef) -> Result<bool> {
-        let (this, operator) = (self.clone(), operator.clone());
-        self.store
-            .change(&self.outbox, move |tx| {
-                let (this, operator) = (this.clone(), operator.clone());
-                Box::pin(async move {
-                    let Some(mut aggregate) = Aggregate::load(&this, tx, id, false).await? else {
-                        return Ok(Recorded::unchanged(false));
-                    };
-                    if !park(&mut aggregate)? {
-                        return Ok(Recorded::unchanged(false));
-                    }
-                    let (_, mut events) = this.write(tx, &mut aggregate, Vec::new()).await?;
-                    events.iter_mut().for_each(|event| event.principal = operator.clone());
-                    Ok(Recorded::all(true, events))
-                })
+        self.change(operator.clone(), move |this, tx, operator| {
+            Box::pin(async move {
+                let mut found = Aggregate::load(this, tx, id, false).await?;
+                let Some(aggregate) = &mut found else { return Ok(Recorded::unchanged(false)) };
+                if !park(aggregate)? {
+                    return Ok(Recorded::unchanged(false));
+                }
+                let (_, mut events) = this.write(tx, aggregate, Vec::new()).await?;
+                events.iter_mut().for_each(|event| event.principal = operator.clone());
+                Ok(Recorded::all(true, events))
             })
-            .await
+        })
+        .await
     }
 }
 
@@ -69,8 +61,7 @@ pub async fn unknown_unscoped(store: &Store, names: Vec<String>) -> Result<BTree
             .filter(operation::Column::Name.is_in(some.iter().map(String::as_str)))
             .into_tuple()
             .all(store.read())
-            .await
-            .map_err(db)?;
+            .await?;
         unknown.retain(|name| !known.contains(name));
     }
     Ok(unknown)
@@ -85,7 +76,7 @@ fn park(aggregate: &mut Aggregate) -> Result<bool> {
     let failure = StepFailure { code: FailureCode::Restored, message: message.to_owned() };
     let reversible = aggregate.op.kind.reversible();
     for index in 0..aggregate.steps.len() {
-        let Some(step) = aggregate.steps.get_mut(index) else { break };
+        let step = aggregate.at(index)?;
         if step.state.held() {
             step.fence += 1;
             step.error = Some(Typed(failure.clone()));

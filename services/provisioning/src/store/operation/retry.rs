@@ -1,18 +1,15 @@
 //! Taking up an operation that is stuck.
 
-use pavior_store::{Recorded, idempotency};
+use pavior_store::idempotency;
 use uuid::Uuid;
 
 use crate::domain::environment::EnvironmentEvent;
 use crate::domain::failure::Failure;
-use crate::domain::names;
 use crate::domain::operation::{OperationEvent, OperationState, StepEvent, StepState};
-use crate::error::{Error, Result};
-use crate::store::Db;
 use crate::store::audit::{Caller, verb_event};
-use crate::store::entity::column::Typed;
 use crate::store::operation::aggregate::Aggregate;
-use crate::store::operation::{finish, missing};
+use crate::store::operation::finish;
+use crate::store::prelude::*;
 
 /// How a stuck operation is taken up.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,68 +42,59 @@ impl Db {
         deadline_micros: i64,
         key: Option<(idempotency::Key, Vec<u8>)>,
     ) -> Result<()> {
-        let (this, caller) = (self.clone(), caller.clone());
-        self.store
-            .change(&self.outbox, move |tx| {
-                let (this, caller, key, how) = (this.clone(), caller.clone(), key.clone(), how.clone());
-                Box::pin(async move {
-                    // Locked before the request id is looked up, so that of two equal calls the later finds the answer.
-                    let mut aggregate =
-                        Aggregate::load(&this, tx, id, false).await?.ok_or_else(|| missing(id))?;
-                    if let Some((key, hash)) = &key
-                        && idempotency::check(tx, key, hash).await?.is_some()
-                    {
-                        return Ok(Recorded::unchanged(()));
-                    }
-                    let before = aggregate.op.clone();
-                    let anew = matches!(how, Some(TakeUp::Anew(_)));
-                    if aggregate.op.state == OperationState::Stuck
-                        && (how.is_none() || anew != aggregate.untouched())
-                    {
-                        return Err(Error::Busy { name: before.target, operation: before.name });
-                    }
-                    match how {
-                        Some(TakeUp::Anew(checked)) => begin_anew(&mut aggregate, checked, deadline_micros)?,
-                        Some(TakeUp::Rest) | None => take_up(&mut aggregate, deadline_micros)?,
-                    }
-                    match aggregate.op.state {
-                        OperationState::Checking | OperationState::AwaitingApproval => {
-                            let (of_project, _) = finish::works_on(aggregate.op.kind);
-                            finish::mark(tx, &aggregate, of_project, EnvironmentEvent::AskPeople).await?;
-                        }
-                        _ => finish::mark_working(tx, &aggregate).await?,
-                    }
-                    aggregate.settle()?;
-                    let summary =
-                        format!("operation `{}` was taken up again", names::last(&aggregate.op.name));
-                    let event = verb_event(&this, &caller, &before, &aggregate.op, summary);
-                    let (_, events) = this.write(tx, &mut aggregate, vec![event]).await?;
-                    Ok(Recorded::all((), events).answering(this.kept(key.as_ref(), id, &[])))
-                })
+        self.change((caller.clone(), how, key), move |this, tx, (caller, how, key)| {
+            Box::pin(async move {
+                // Locked before the request id is looked up, so that of two equal calls the later finds the answer.
+                let mut aggregate = Aggregate::get(this, tx, id).await?;
+                if let Some((key, hash)) = key
+                    && idempotency::check(tx, key, hash).await?.is_some()
+                {
+                    return Ok(Recorded::unchanged(()));
+                }
+                let before = aggregate.op.clone();
+                let anew = matches!(how, Some(TakeUp::Anew(_)));
+                let unexpected = how.is_none() || anew != aggregate.untouched();
+                if aggregate.op.state == OperationState::Stuck && unexpected {
+                    return Err(Error::Busy { name: before.target, operation: before.name });
+                }
+                match how {
+                    Some(TakeUp::Anew(checked)) => begin_anew(&mut aggregate, checked, deadline_micros)?,
+                    Some(TakeUp::Rest) | None => take_up(&mut aggregate, deadline_micros)?,
+                }
+                if OperationState::ASKING.contains(&aggregate.op.state) {
+                    let (of_project, _) = finish::works_on(aggregate.op.kind);
+                    finish::mark(tx, &aggregate, of_project, EnvironmentEvent::AskPeople).await?;
+                } else {
+                    finish::mark_working(tx, &aggregate).await?;
+                }
+                aggregate.settle()?;
+                let event = verb_event(this, caller, &before, &aggregate.op, "taken up again");
+                let (_, events) = this.write(tx, &mut aggregate, vec![event]).await?;
+                Ok(Recorded::all((), events).answering(this.kept(key.as_ref(), id, &[])))
             })
-            .await
+        })
+        .await
     }
 }
 
 /// As if it was accepted now.
-fn begin_anew(aggregate: &mut Aggregate, checked: Checked, deadline_micros: i64) -> Result<()> {
+fn begin_anew(aggregate: &mut Aggregate, checked: &Checked, deadline_micros: i64) -> Result<()> {
     aggregate.op.error = None;
     aggregate.op.cancel_requested = false;
     aggregate.op.canceller = String::new();
     aggregate.operation(OperationEvent::Anew)?;
     match checked {
         Checked::Runs(approvals) => {
-            aggregate.op.approvals = Typed(approvals);
+            aggregate.op.approvals = Typed(approvals.clone());
             aggregate.op.deadline = aggregate.clock.saturating_add(deadline_micros);
             aggregate.operation(OperationEvent::Admit)
         }
         Checked::Waits(asked) => {
-            let is_asked = asked.is_some();
-            aggregate.op.approval = asked.unwrap_or_default();
-            if is_asked { aggregate.operation(OperationEvent::RequireApproval) } else { Ok(()) }
+            aggregate.op.approval = asked.clone().unwrap_or_default();
+            if asked.is_some() { aggregate.operation(OperationEvent::RequireApproval) } else { Ok(()) }
         }
         Checked::Refused(why) => {
-            aggregate.blame(why);
+            aggregate.blame(why.clone());
             aggregate.operation(OperationEvent::Deny)
         }
     }
@@ -129,7 +117,7 @@ fn take_up(aggregate: &mut Aggregate, deadline_micros: i64) -> Result<()> {
     }
     let now = aggregate.clock;
     for index in 0..aggregate.steps.len() {
-        let Some(step) = aggregate.steps.get_mut(index) else { break };
+        let step = aggregate.at(index)?;
         if step.state == from {
             (step.attempt, step.undo_attempt, step.waits, step.not_before) = (0, 0, 0, now);
             aggregate.step(index, StepEvent::Resume)?;

@@ -1,8 +1,5 @@
 //! The rows of a new operation, made from its plan.
 
-use pavior_store::Tx;
-use sea_orm::ActiveValue::Set;
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter};
 use serde_json::{Value, json};
 
 use crate::domain::deployment::DeploymentState;
@@ -11,13 +8,11 @@ use crate::domain::operation::{OperationState, Prior, StepState};
 use crate::domain::plan::{Action, Artifact, Change, Kind};
 use crate::domain::resource::{ResourceEvent, ResourceState};
 use crate::domain::run::{RunCause, RunState};
-use crate::error::{Error, Result};
-use crate::store::entity::column::Typed;
 use crate::store::entity::{deployment, operation, resource, run, step};
 use crate::store::operation::accept::{Admission, NewOperation};
 use crate::store::operation::hold::{Numbers, unique};
+use crate::store::prelude::*;
 use crate::store::resource::move_resource;
-use crate::store::{Db, db};
 
 impl Db {
     pub(crate) fn operation_row(&self, new: &NewOperation, clock: i64) -> operation::Model {
@@ -76,8 +71,7 @@ impl Db {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let found =
-            resource::Entity::find().filter(resource::Column::Name.is_in(names)).all(tx).await.map_err(db)?;
+        let found = resource::Entity::find().filter(resource::Column::Name.is_in(names)).all(tx).await?;
         let mut former = Vec::new();
         let mut made = Vec::new();
         for change in new.plan.steps() {
@@ -103,6 +97,19 @@ impl Db {
             unique(done, "Resource", &new.plan.target)?;
         }
         Ok(former)
+    }
+
+    /// Records something that only its driver knows, so that its removal goes the way of everything that is recorded.
+    /// Whoever declares the resource of that name first has it: every operation that makes one records it when it is
+    /// accepted.
+    pub(crate) async fn adopt(&self, tx: &Tx, new: &NewOperation, identity: &str) -> Result<()> {
+        let rows = new.plan.steps().map(|change| resource::ActiveModel {
+            identity: Set(identity.to_owned()),
+            state: Set(ResourceState::Active),
+            ..self.resource_row(new, change)
+        });
+        let done = resource::Entity::insert_many(rows).exec_without_returning(tx).await;
+        unique(done, "Resource", &new.plan.target)
     }
 
     pub(crate) fn resource_row(&self, new: &NewOperation, change: &Change) -> resource::ActiveModel {
@@ -199,7 +206,7 @@ impl Db {
         steps: &mut [step::Model],
         numbers: &mut Numbers,
     ) -> Result<()> {
-        let mut chosen = new.deployment_id.as_str();
+        let mut chosen = new.makes.deployment_id.as_str();
         for (step, change) in steps.iter_mut().zip(new.plan.steps()) {
             if change.action == Action::Run {
                 let pipeline = format!("{}/pipelines/{}", op.project, names::last(&change.resource));
@@ -227,7 +234,7 @@ impl Db {
                     create_time: self.now(),
                     end_time: None,
                 };
-                row.into_active_model().insert(tx).await.map_err(db)?;
+                row.into_active_model().insert(tx).await?;
             }
             let environment = &change.spec.environment;
             if let (true, Some(number)) =
