@@ -108,7 +108,7 @@ async fn commands_say_what_happened_and_end_accordingly() -> Result<()> {
     environments_are_changed(&alice)?;
     plans_are_kept_and_listed(&alice)?;
     what_runs_made_is_downloaded(&alice, &Terminal::new(&system, "vera")?)?;
-    projects_are_described_and_fleets_listed(&alice)?;
+    projects_are_described_and_fleets_listed(&alice, &pia)?;
     what_stands_in_the_way_is_named(&alice)?;
     Ok(())
 }
@@ -237,11 +237,14 @@ fn what_runs_made_is_downloaded(alice: &Terminal<'_>, vera: &Terminal<'_>) -> Re
     Ok(())
 }
 
-fn projects_are_described_and_fleets_listed(alice: &Terminal<'_>) -> Result<()> {
+fn projects_are_described_and_fleets_listed(alice: &Terminal<'_>, pia: &Terminal<'_>) -> Result<()> {
+    // Labels are what guardrails read: those who look after them change them.
+    let said = alice.run(&["project", "update", "small", "--label", "tier=1"])?;
+    ensure!(said.code == Some(3) && said.err.contains("provisioning.projects.update"), "{said:?}");
     let label = ["project", "update", "small", "--label", "tier=1", "--label", "cost.centre=7"];
-    alice.does(&label)?;
+    pia.does(&label)?;
     let named = ["--display-name", "Small one", "--unset-label", "tier"];
-    let changed = alice.json(&[&["project", "update", "small"], &named[..]].concat())?;
+    let changed = pia.json(&[&["project", "update", "small"], &named[..]].concat())?;
     ensure!(changed["displayName"] == "Small one", "{changed:#}");
     ensure!(changed["labels"] == serde_json::json!({ "cost.centre": "7" }), "{changed:#}");
     let said = alice.run(&["project", "update", "small"])?;

@@ -364,7 +364,7 @@ async fn provisioning(scenario: &mut Scenario) -> Result<()> {
     let python = json!({ "language": "python" });
     scenario.run("alice", &method("CreateProject"), new("kept", template, python)).await?;
     let described = json!({ "project": { "name": project, "displayName": "Kept" } });
-    scenario.call("alice", &method("UpdateProject"), described).await?;
+    scenario.call("pia", &method("UpdateProject"), described).await?;
     let environment = |id: &str| json!({ "parent": project, "environmentId": id, "environment": {} });
     scenario.run("alice", &method("CreateEnvironment"), environment("staging")).await?;
     let staging = format!("{project}/environments/staging");

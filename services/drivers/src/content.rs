@@ -63,12 +63,21 @@ impl Hasher {
     }
 }
 
+/// Opens what is a file and nothing else: to open a pipe waits for somebody who writes, and a link leads elsewhere.
+pub(crate) fn open_file(path: &Path) -> std::io::Result<File> {
+    if !path.symlink_metadata()?.is_file() {
+        let text = format!("`{}` is no file", path.display());
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, text));
+    }
+    File::open(path)
+}
+
 /// The digest is over the bytes that are written, whatever happens to the source meanwhile.
 fn read_file(source: &Path, target: Option<&Path>) -> std::io::Result<(Digest, u64)> {
     if let Some(parent) = target.and_then(Path::parent) {
         std::fs::create_dir_all(parent)?;
     }
-    let mut from = File::open(source)?;
+    let mut from = open_file(source)?;
     let mode = from.metadata()?.permissions().mode() & 0o755 | 0o200;
     let mut to = target.map(File::create).transpose()?;
     let mut digest = Hasher::new();

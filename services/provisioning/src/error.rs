@@ -91,7 +91,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Retryable for Error {
     fn is_retryable(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_retryable())
+        match self {
+            Self::Store(error) => error.is_retryable(),
+            Self::Resource(error) => error.is_retryable(),
+            _ => false,
+        }
     }
 }
 

@@ -440,12 +440,10 @@ pub fn close<R: ListRequest>(
 pub fn close_cut<R: ListRequest>(
     kernel: &Kernel,
     page: &Page,
-    rows: Vec<(R::Resource, Json)>,
+    mut rows: Vec<(R::Resource, Json)>,
     total: Option<u64>,
     cut: bool,
 ) -> Result<R::Response, Error> {
-    let wanted = |(message, position)| Ok((page.fields.select(message)?, position));
-    let mut rows = rows.into_iter().map(wanted).collect::<Result<Vec<(R::Resource, Json)>, Problem>>()?;
     let bytes = |(message, _): &(R::Resource, Json)| message.encoded_len();
     let position = |(_, position): &(R::Resource, Json)| position.clone();
     let mut next = page.close_within(&kernel.tokens, &mut rows, kernel.max_page_bytes, bytes, position);
@@ -453,7 +451,8 @@ pub fn close_cut<R: ListRequest>(
         next = page.token(&kernel.tokens, last);
     }
     let total = total.map(|total| i32::try_from(total).unwrap_or(i32::MAX));
-    Ok(R::respond(rows.into_iter().map(|(message, _)| message).collect(), next, total))
+    let wanted = rows.into_iter().map(|(message, _)| page.fields.select(message));
+    Ok(R::respond(wanted.collect::<Result<_, Problem>>()?, next, total))
 }
 
 /// The times of creation and of the last change.

@@ -271,7 +271,8 @@ impl ValueRules {
             i128::from(duration.seconds) * 1_000_000_000 + i128::from(duration.nanos)
         };
         let given = prost_types::Duration::decode(data).ok()?;
-        let is_duration = (-999_999_999..=999_999_999).contains(&given.nanos);
+        let one_sign = given.seconds.signum() * i64::from(given.nanos.signum()) >= 0;
+        let is_duration = one_sign && (-999_999_999..=999_999_999).contains(&given.nanos);
         let given = nanos(given);
         let fits = is_duration
             && self.shortest.is_none_or(|least| given >= nanos(least))

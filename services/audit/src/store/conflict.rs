@@ -145,6 +145,6 @@ async fn renumber(
         grown = Some(LogAppend::to_one(tx, log, edge, &taken, signer).await?);
         write_producers(tx, &[(producer, last.seq)]).await?;
     }
-    update_or_release(tx, &held, held.records > 0).await?;
+    update_or_release(tx, &held, held.records != 0).await?;
     Ok(grown)
 }

@@ -88,10 +88,10 @@ impl App {
     /// A part of the entities of resources, those of all organizations, in order of their names.
     pub(crate) async fn registered(&self, after: &str, limit: u64) -> Result<Vec<Registered>, Error> {
         let found = self.read().managed_unscoped(after, limit).await?;
-        let registered = found.into_iter().map(|entity| {
-            let annotation = |key| entity.fields.annotations.get(key).cloned().unwrap_or_default();
+        let registered = found.into_iter().map(|(name, annotations)| {
+            let annotation = |key| annotations.get(key).cloned().unwrap_or_default();
             Registered {
-                name: entity.name(),
+                name,
                 resource: annotation(RESOURCE_ANNOTATION),
                 key: annotation(KEY_ANNOTATION),
                 declaration: annotation(DECLARATION_ANNOTATION),

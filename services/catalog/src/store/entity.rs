@@ -1,5 +1,7 @@
 //! Entities, and what a filter on them becomes.
 
+use std::collections::BTreeMap;
+
 use pavior_auth::Permit;
 use pavior_core::filter::{Filter, Literal, Op, Wildcard};
 use pavior_store::filter::{FieldMap, FilterError};
@@ -301,12 +303,13 @@ impl<C: ConnectionTrait> Db<'_, C> {
         rows.into_iter().map(EntityFields::read).collect()
     }
 
-    /// The entities that are made for resources, those of all organizations, in order of their names, `limit` at a time.
+    /// The entities that are made for resources, those of all organizations, in order of their names, `limit` at a time:
+    /// their names and annotations.
     pub(crate) async fn managed_unscoped(
         &self,
         after: &str,
         limit: u64,
-    ) -> Result<Vec<Stored<EntityFields>>, StoreError> {
+    ) -> Result<Vec<(String, BTreeMap<String, String>)>, StoreError> {
         use sea_orm::QueryOrder as _;
         // SQLite takes the index of the managed ones only where its condition stands in the query word for word.
         let managed = Expr::cust(format!("\"entity_facets\".\"name\" = '{MANAGED_FACET}'"));
@@ -314,15 +317,19 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .from(entity::Column::Uid)
             .to(facet::Column::Entity)
             .into();
-        let rows = entity::Entity::find()
+        let rows: Vec<(String, TextMap)> = entity::Entity::find()
+            .select_only()
+            .column(facet::Column::Value)
+            .column(entity::Column::Annotations)
             .join(JoinType::InnerJoin, to_facet)
             .filter(managed)
             .filter(facet::Column::Value.gt(after))
             .order_by_asc(facet::Column::Value)
             .limit(limit)
+            .into_tuple()
             .all(self.rows.connection())
             .await?;
-        rows.into_iter().map(EntityFields::read).collect()
+        Ok(rows.into_iter().map(|(name, annotations)| (name, annotations.0)).collect())
     }
 }
 

@@ -11,7 +11,7 @@ use pavior_driver::{ArtifactContent, ArtifactFormat, Failure, FailureCode, MAX_P
 use tokio::sync::mpsc;
 
 use super::artifacts::ArtifactLocation;
-use crate::content::{Hasher, line};
+use crate::content::{Hasher, line, open_file};
 
 /// Pieces that may wait for a slow reader; then reading waits.
 const WAITING: usize = 2;
@@ -38,7 +38,7 @@ pub(super) fn open(artifact: ArtifactLocation) -> ArtifactContent {
 }
 
 fn file(artifact: &ArtifactLocation, pieces: &mut Pieces) -> std::io::Result<Digest> {
-    let mut reader = HashingReader { file: File::open(&artifact.root)?, hasher: Hasher::new() };
+    let mut reader = HashingReader { file: open_file(&artifact.root)?, hasher: Hasher::new() };
     std::io::copy(&mut reader, pieces)?;
     Ok(reader.hasher.finish())
 }
@@ -61,7 +61,7 @@ fn tree(artifact: &ArtifactLocation, pieces: &mut Pieces) -> std::io::Result<Dig
         } else if metadata.is_file() {
             header.set_entry_type(tar::EntryType::Regular);
             header.set_size(metadata.len());
-            let mut reader = HashingReader { file: File::open(entry.path())?, hasher: Hasher::new() };
+            let mut reader = HashingReader { file: open_file(entry.path())?, hasher: Hasher::new() };
             archive.append_data(&mut header, relative, &mut reader)?;
             list.push_str(&line(&reader.hasher.finish(), relative));
         }

@@ -28,6 +28,9 @@ const RECOVERY: [&str; 4] = [
     "policy.policyBindings.delete",
 ];
 
+/// All projects in the place of one (AIP-159).
+const ALL: &str = "-";
+
 /// The scope and the mode of a policy that is in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
@@ -44,7 +47,9 @@ impl Binding {
         let within = |set: &BTreeSet<String>, value: Option<&str>| {
             set.is_empty() || value.is_some_and(|value| set.contains(value))
         };
-        let project = within(&self.projects, input.resource.project.as_deref());
+        let project = input.resource.project.as_deref();
+        // Who lists over all projects reads those of the binding, too.
+        let project = project == Some(ALL) || within(&self.projects, project);
         if project && within(&self.environment_class_ids, input.environment_class_id()) {
             self.mode
         } else {

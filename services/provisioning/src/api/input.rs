@@ -58,8 +58,9 @@ pub(crate) fn environment(
         pb::environment::Expiration::ExpireTime(time) => violations
             .check("environment.expire_time", Fault::OutOfRange, convert::from_timestamp(time))
             .map(Expiration::At),
-        // One that cannot be read breaks the rules of the field, which are checked already.
-        pb::environment::Expiration::Ttl(ttl) => convert::from_duration(ttl).ok().map(Expiration::After),
+        pb::environment::Expiration::Ttl(ttl) => violations
+            .check("environment.ttl", Fault::OutOfRange, convert::from_duration(ttl))
+            .map(Expiration::After),
     });
     WantedEnvironment {
         display_name: environment.display_name,

@@ -13,6 +13,7 @@ use super::App;
 use crate::domain::environment::Environment;
 use crate::domain::names;
 use crate::domain::operation::Operation;
+use crate::domain::plan::Kind;
 use crate::domain::project::Project;
 use crate::domain::question::{self, Fate, Subject, Touched};
 use crate::error::{Error, Result};
@@ -134,7 +135,7 @@ impl App {
             labels: op.labels.clone().into_iter().collect(),
             owner_changes: Vec::new(),
         };
-        if !own.owner.is_empty() {
+        if !own.owner.is_empty() || op.kind == Kind::DeleteOrphan {
             return Ok(own);
         }
         // One from before operations knew their owner.

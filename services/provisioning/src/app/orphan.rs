@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pavior_core::Fault;
+use pavior_core::{Fault, ResourceName};
 use pavior_driver::{Failure, FailureCode, Listed};
 use pavior_rpc::{ErrorReason, Problem};
 use serde_json::json;
@@ -88,9 +88,9 @@ impl App {
         let Some(thing) = things.into_iter().find(own) else {
             return Err(Error::NotFound { kind: "Orphan", name: format!("{id}: {identity}") });
         };
-        if names::project_of(&thing.resource).is_empty()
-            || names::organization_of(&thing.resource) != organization
-        {
+        let name = ResourceName::parse(&thing.resource).ok();
+        let own = name.is_some_and(|name| name.organization() == organization);
+        if !own || names::project_of(&thing.resource).is_empty() {
             let message = format!("driver `{id}` does not say for which resource `{identity}` was made");
             let fix = "remove it with the means of the driver";
             return Err(Problem::precondition(ErrorReason::InvalidState, message)
@@ -98,6 +98,10 @@ impl App {
                 .into());
         }
         if let Some(row) = self.db.find_resource(&context.permit, &thing.resource).await? {
+            if row.project.is_empty() {
+                // Somebody is at it.
+                return Err(Error::Busy { name: row.name, operation: String::new() });
+            }
             let message = if row.identity == identity {
                 format!("`{identity}` is no orphan: `{}` declares it", row.name)
             } else {

@@ -370,6 +370,17 @@ pub(crate) fn recorded(rows: Vec<Resource>) -> Vec<teardown::Recorded> {
         .collect()
 }
 
+/// Of the project's own section, only what is not as it is recorded.
+pub(crate) fn only_drifted_of_the_project(facts: &mut Facts) {
+    let Facts { project, sections, current, .. } = facts;
+    for section in sections.iter_mut().filter(|section| section.environment.is_none()) {
+        section.wanted.retain(|wanted| {
+            let name = resource_name(project, None, &wanted.id);
+            current.get(&name).and_then(|current| current.standing.drift()).is_some()
+        });
+    }
+}
+
 /// Only the workloads of each section, and what is not as it is recorded.
 pub(crate) fn only_workloads_and_drifted(facts: &mut Facts) {
     let Facts { project, sections, current, .. } = facts;

@@ -267,6 +267,9 @@ impl App {
         plan.summary = plan.summarize(proposal.effect.verb);
         plan.questions = questions::questions(&plan, &proposal.target.asked, &proposal.target.works_on)
             .map_err(|unasked| Error::Corrupt(unasked.to_string()))?;
+        if let Some(orphan) = &proposal.effect.makes.orphan {
+            plan.summary = format!("{}: `{orphan}`", plan.summary);
+        }
         if let Some(due) = context.due {
             plan.summary = format!("{}, because {}", plan.summary, due.why);
         }

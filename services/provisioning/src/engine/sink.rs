@@ -186,7 +186,9 @@ where
 
 /// Whether trying again may help.
 fn passes(error: &Error) -> bool {
-    let Error::Store(error) = error else { return false };
+    let (Error::Store(error) | Error::Resource(pavior_resource::Error::Store(error))) = error else {
+        return false;
+    };
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Serialization | ErrorKind::Unknown)
 }
 

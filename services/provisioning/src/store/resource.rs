@@ -123,12 +123,14 @@ impl Db {
         self.all(rows).await
     }
 
-    /// What a step may refer to: the resources of its project and of its environment.
+    /// What a step may refer to: its own resource, and those of its project and of its environment.
     pub async fn resources_in_scope_unscoped(&self, resource: &str) -> Result<Vec<Resource>> {
+        use resource::Column as C;
         let environment = names::environment_of(resource);
-        let rows = resource::Entity::find()
-            .filter(resource::Column::Project.eq(names::project_of(resource)))
-            .filter(resource::Column::Environment.is_in([environment, String::new()]));
+        let near = Condition::all()
+            .add(C::Project.eq(names::project_of(resource)))
+            .add(C::Environment.is_in([environment, String::new()]));
+        let rows = resource::Entity::find().filter(near.or(C::Name.eq(resource)));
         self.all(rows).await
     }
 
@@ -139,6 +141,8 @@ impl Db {
             .column(resource::Column::Identity)
             .filter(resource::Column::Driver.eq(driver))
             .filter(resource::Column::Identity.ne(""))
+            // What is in no project is recorded for its removal only.
+            .filter(resource::Column::Project.ne(""))
             .into_tuple()
             .all(self.store.read())
             .await?;

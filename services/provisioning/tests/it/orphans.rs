@@ -203,7 +203,7 @@ async fn a_removal_that_people_do_not_want_leaves_no_record() {
         f.decide("provisioning.resources.deleteOrphan", answer);
         let waits = delete(&f, request("fake", &identity)).await;
         let again = refused(f.projects().delete_orphan(f.call(request("fake", &identity))).await);
-        assert_eq!((again.code, again.reason.as_str()), (Code::FailedPrecondition, "INVALID_STATE"));
+        assert_eq!((again.code, again.reason.as_str()), (Code::Aborted, "RESOURCE_BUSY"));
         let cancel = CancelOperationRequest { name: waits.name.clone() };
         f.operations().cancel_operation(f.call(cancel)).await.unwrap();
         f.wait(waits).await;
@@ -229,6 +229,87 @@ async fn a_removal_that_fails_waits_for_an_operator() {
         let again = f.operation_service().retry_operation(f.call(retry)).await.unwrap().into_inner();
         assert_eq!(problem(&f.wait(again).await), None);
         assert_eq!(findings(&f).await, []);
+    })
+    .await;
+}
+
+/// What a project has itself is in no environment: any of them makes it anew.
+#[tokio::test]
+async fn what_a_project_has_itself_is_mended_with_an_environment() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let entity = f.peers.state().entities.remove(ENTITY).unwrap();
+        assert_eq!(findings(&f).await.len(), 1);
+        let update = || pb::UpdateEnvironmentRequest {
+            environment: Some(pb::Environment {
+                name: format!("{HELLO}/environments/development"),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let done =
+            f.wait(f.projects().update_environment(f.call(update())).await.unwrap().into_inner()).await;
+        assert_eq!(problem(&done), None);
+        assert_eq!(findings(&f).await, []);
+        let made = f.peers.state().entities.get(ENTITY).cloned().unwrap();
+        assert_eq!((made.owner, &made.annotations), (entity.owner.clone(), &made.annotations));
+
+        // The catalog was set back to what was declared before.
+        let mut older = entity;
+        older.display_name = "older".to_owned();
+        older.annotations.insert("pavior.dev/declaration".to_owned(), "older".to_owned());
+        f.peers.state().entities.insert(ENTITY.to_owned(), older);
+        assert_eq!(findings(&f).await.len(), 1);
+        let done =
+            f.wait(f.projects().update_environment(f.call(update())).await.unwrap().into_inner()).await;
+        assert_eq!(problem(&done), None);
+        assert_eq!(findings(&f).await, []);
+        assert_ne!(f.peers.state().entities.get(ENTITY).unwrap().display_name, "older");
+    })
+    .await;
+}
+
+/// While an orphan waits for its removal its name is taken, whatever becomes of the project: nobody's new resource is
+/// removed in its place, and no driver starts it.
+#[tokio::test]
+async fn the_name_of_an_orphan_is_held_until_it_is_gone() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        // Of an environment of the project that is recorded no more.
+        let resource = format!("{HELLO}/environments/development/resources/database");
+        let context = CallContext::new("acme", &resource, "lost/again", i64::MAX / 2);
+        let apply = ApplyRequest {
+            resource_type: "sql-database".into(),
+            prior: None,
+            inputs: json!({}),
+            sensitive: Vec::new(),
+            declaration_digest: "lost".to_owned(),
+        };
+        let environment = format!("{HELLO}/environments/development");
+        let remove = pb::DeleteEnvironmentRequest { name: environment, ..Default::default() };
+        f.wait(f.projects().delete_environment(f.call(remove)).await.unwrap().into_inner()).await;
+        let Outcome::Succeeded(made) = f.driver.apply(&context, apply, &NullSink).await else {
+            panic!("not made")
+        };
+        f.driver.set_fence(&resource, 0);
+        let approvals =
+            json!([{ "quorum": 1, "group": format!("{ACME}/groups/platform"), "ruleIds": ["orphans"] }]);
+        let answer = json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "requirements": approvals });
+        f.decide("provisioning.resources.deleteOrphan", answer);
+        let waits = delete(&f, request("fake", &made.identity)).await;
+
+        let project = pb::DeleteProjectRequest { name: HELLO.into(), force: true, ..Default::default() };
+        let gone = f.wait(f.projects().delete_project(f.call(project)).await.unwrap().into_inner()).await;
+        assert_eq!(problem(&gone), None);
+        let busy = refused(f.projects().create_project(f.call(hello())).await);
+        assert_eq!((busy.code, busy.reason.as_str()), (Code::Aborted, "RESOURCE_BUSY"));
+        assert!(f.driver.live().iter().any(|one| one.contains(&resource)), "{:?}", f.driver.live());
+
+        let cancel = CancelOperationRequest { name: waits.name.clone() };
+        f.operations().cancel_operation(f.call(cancel)).await.unwrap();
+        f.wait(waits).await;
     })
     .await;
 }

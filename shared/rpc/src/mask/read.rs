@@ -1,5 +1,7 @@
 //! Partial answers (AIP-157): which fields of a resource a caller wants.
 
+use std::collections::BTreeSet;
+
 use pavior_core::Fault;
 use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, ReflectMessage, Value};
@@ -11,6 +13,9 @@ use crate::problem::{Problem, Violations};
 
 /// The path by which errors name the mask.
 const FIELD: &str = "read_mask";
+
+/// Most paths of a mask: each of them costs a copy of what it names.
+const MAX_PATHS: usize = 100;
 
 /// Every field can be read.
 const ANY: Admits = |_, _| true;
@@ -34,16 +39,20 @@ impl ReadMask {
             [all] if all == "*" => return Ok(Self::default()),
             _ => {}
         }
+        if named.len() > MAX_PATHS {
+            let what = format!("must have at most {MAX_PATHS} paths");
+            return Err(Problem::invalid_field(FIELD, Fault::TooMany, what));
+        }
         let descriptor = convert::descriptor::<M>().map_err(Problem::internal)?;
         let mut violations = Violations::new();
-        let mut paths = Vec::new();
+        let mut paths = BTreeSet::new();
         for text in named {
             if text == "*" {
                 violations.add(FIELD, Fault::Conflict, "path `*` must stand alone");
                 continue;
             }
             match split(text).filter(|path| locate(&descriptor, path, ANY).is_some()) {
-                Some(path) => paths.push(path),
+                Some(path) => drop(paths.insert(path)),
                 None => {
                     let near = near(&descriptor, text, ANY);
                     let what =
@@ -53,7 +62,14 @@ impl ReadMask {
             }
         }
         violations.into_result()?;
-        Ok(Self { paths: Some(paths) })
+        // In order, a path comes right behind those that it is a part of.
+        let mut apart: Vec<Vec<String>> = Vec::new();
+        for path in paths {
+            if !apart.last().is_some_and(|above| path.starts_with(above)) {
+                apart.push(path);
+            }
+        }
+        Ok(Self { paths: Some(apart) })
     }
 
     /// The message with no other fields than those that are wanted.

@@ -42,7 +42,7 @@ impl Db {
                 self.hold_environments(tx, &project, new, op).await?;
                 0
             }
-            // Its project may be gone. That nobody declares it meanwhile is held by the name of its resource.
+            // It is in no project. That nobody declares it meanwhile is held by the name of its resource.
             Kind::DeleteOrphan => 0,
             Kind::UpdateEnvironment | Kind::Deploy | Kind::DestroyEnvironment => {
                 let run = hold_project(tx, &project, None, &new.seen, runs).await?;

@@ -29,7 +29,11 @@ impl Db {
             kind: plan.kind,
             action: plan.action.clone(),
             target: plan.target.clone(),
-            project: names::project_of(&plan.target),
+            // What nobody declares is no project's: neither are those who look after it in charge.
+            project: match plan.kind {
+                Kind::DeleteOrphan => String::new(),
+                _ => names::project_of(&plan.target),
+            },
             state,
             cancel_requested: false,
             plan: plan.id,
@@ -77,6 +81,10 @@ impl Db {
         for change in new.plan.steps() {
             let row = found.iter().find(|row| row.name == change.resource).cloned();
             match change.action {
+                Action::Create if row.as_ref().is_some_and(|row| row.project.is_empty()) => {
+                    // What was left behind under that name is being removed.
+                    return Err(Error::Busy { name: change.resource.clone(), operation: String::new() });
+                }
                 Action::Create if row.is_some() => {
                     return Err(Error::AlreadyExists { kind: "Resource", name: change.resource.clone() });
                 }
@@ -100,10 +108,18 @@ impl Db {
     }
 
     /// Records something that only its driver knows, so that its removal goes the way of everything that is recorded.
-    /// Whoever declares the resource of that name first has it: every operation that makes one records it when it is
-    /// accepted.
+    /// Whoever records the name of a resource first has it, and every operation that makes one records it when it is
+    /// accepted. It is in no project, so that the end of one does not give the name free while this is under way.
     pub(crate) async fn adopt(&self, tx: &Tx, new: &NewOperation, identity: &str) -> Result<()> {
+        let drivers: Vec<&str> = new.plan.steps().map(|change| change.driver.as_str()).collect();
+        let known = resource::Entity::find()
+            .filter(resource::Column::Driver.is_in(drivers))
+            .filter(resource::Column::Identity.eq(identity));
+        if known.one(tx).await?.is_some() {
+            return Err(Error::Busy { name: new.plan.target.clone(), operation: String::new() });
+        }
         let rows = new.plan.steps().map(|change| resource::ActiveModel {
+            project: Set(String::new()),
             identity: Set(identity.to_owned()),
             state: Set(ResourceState::Active),
             ..self.resource_row(new, change)
