@@ -9,6 +9,7 @@
 //! Entry points: [`name::ResourceName`], [`principal::Principal`], [`page::PageTokens`], [`filter::Filter`],
 //! [`audit::AuditEvent`], [`digest::sha256_hex`].
 
+pub mod annotation;
 pub mod audit;
 pub mod clock;
 pub mod digest;

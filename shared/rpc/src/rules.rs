@@ -395,6 +395,12 @@ mod tests {
         let (fault, text) =
             minute.duration_fault(&seconds(59).encode_to_vec()).unwrap_or((Fault::Type, String::new()));
         assert_eq!((fault, text.as_str()), (Fault::OutOfRange, "must be at least 60s"));
+        // One of two signs is no duration, whatever it comes to.
+        let mixed = prost_types::Duration { seconds: 100, nanos: -1 };
+        assert_eq!(
+            minute.duration_fault(&mixed.encode_to_vec()).map(|(fault, _)| fault),
+            Some(Fault::OutOfRange)
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Importing documents in the form of Backstage's `catalog-info.yaml`: all of them, or none.
 
-use pavior_core::Fault;
+use pavior_core::{Fault, annotation};
 use std::collections::{BTreeMap, BTreeSet};
 
 use jsonschema::{Draft, PatternOptions, Validator};
@@ -20,7 +20,7 @@ use super::import_document::{
 use super::import_member::import_members;
 use super::{App, db};
 use crate::domain::backstage::ImportedEntity;
-use crate::domain::entity::{Edge, RESOURCE_ANNOTATION};
+use crate::domain::entity::Edge;
 use crate::domain::reference::EntityKey;
 use crate::domain::{EntityFields, Fields as _, KindFields, Stored, Violations, violation_path};
 use crate::error::Error;
@@ -164,7 +164,7 @@ async fn import(work: &Work<'_, App>, read: &[Read]) -> Result<Done<ImportCounts
                 continue;
             }
             Some(before) => {
-                if let Some(resource) = before.reserved.get(RESOURCE_ANNOTATION) {
+                if let Some(resource) = before.reserved.get(annotation::RESOURCE) {
                     managed.push((key.name(organization), resource.clone()));
                 }
                 counts.updated += 1;

@@ -2,6 +2,7 @@
 //! holds provisioning's key changes nothing else in the catalog.
 
 use pavior_auth::Permit;
+use pavior_core::annotation;
 use pavior_resource::crud::{self, LOOK_FOR, refuse_dependents};
 use pavior_resource::{
     AuditEntry, ChangeContext, Create, Done, Error as ResourceError, Rules as _, Update, Work, run,
@@ -10,7 +11,6 @@ use prost::Message;
 
 use super::entity::{EntityView, create_entity, view};
 use super::{App, db};
-use crate::domain::entity::{DECLARATION_ANNOTATION, KEY_ANNOTATION, RESOURCE_ANNOTATION};
 use crate::domain::reference::EntityKey;
 use crate::domain::{EntityFields, Fields as _, Stored};
 use crate::error::Error;
@@ -92,9 +92,9 @@ impl App {
             let annotation = |key| annotations.get(key).cloned().unwrap_or_default();
             Registered {
                 name,
-                resource: annotation(RESOURCE_ANNOTATION),
-                key: annotation(KEY_ANNOTATION),
-                declaration: annotation(DECLARATION_ANNOTATION),
+                resource: annotation(annotation::RESOURCE),
+                key: annotation(annotation::KEY),
+                declaration: annotation(annotation::DECLARATION),
             }
         });
         Ok(registered.collect())
@@ -108,10 +108,10 @@ fn is_of(entity: &Stored<EntityFields>, resource: &str) -> bool {
 async fn register(work: &Work<'_, App>, command: &Register) -> Result<Done<EntityView>, Error> {
     let Register { id, fields, resource, key, declaration } = command;
     let mut wanted = fields.clone();
-    wanted.annotations.insert(RESOURCE_ANNOTATION.to_owned(), resource.clone());
-    wanted.annotations.insert(KEY_ANNOTATION.to_owned(), key.clone());
+    wanted.annotations.insert(annotation::RESOURCE.to_owned(), resource.clone());
+    wanted.annotations.insert(annotation::KEY.to_owned(), key.clone());
     if !declaration.is_empty() {
-        wanted.annotations.insert(DECLARATION_ANNOTATION.to_owned(), declaration.clone());
+        wanted.annotations.insert(annotation::DECLARATION.to_owned(), declaration.clone());
     }
     match work.find::<EntityFields>(&wanted.kind, id).await? {
         None => create_entity(work, &Create { id: id.clone(), fields: wanted }).await,

@@ -1,6 +1,6 @@
 //! Entities: the envelope that the field knows, and the relations that a spec declares.
 
-use pavior_core::Fault;
+use pavior_core::{Fault, annotation};
 use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::ResourceName;
@@ -12,13 +12,6 @@ use crate::json::{Json, JsonMap, json};
 
 /// Most relations that one entity declares, and most groups or users that one field of a document names.
 pub(crate) const MAX_DECLARED: usize = 1_000;
-
-/// The annotation that names the resource of a project that an entity is made for. Only the platform sets it.
-pub(crate) const RESOURCE_ANNOTATION: &str = "pavior.dev/resource";
-/// The annotation that holds the key of the call that made it.
-pub(crate) const KEY_ANNOTATION: &str = "pavior.dev/key";
-/// The annotation that holds the digest of what its resource declares.
-pub(crate) const DECLARATION_ANNOTATION: &str = "pavior.dev/declaration";
 
 /// The facet of all entities that are made for resources.
 pub(crate) const MANAGED_FACET: &str = "managed";
@@ -158,7 +151,7 @@ impl EntityFields {
 
     /// The resource of a project that the entity is made for, by name; `None` for an entity that people made.
     pub(crate) fn managed_by(&self) -> Option<&str> {
-        self.annotations.get(RESOURCE_ANNOTATION).map(String::as_str)
+        self.annotations.get(annotation::RESOURCE).map(String::as_str)
     }
 
     /// Whether both say the same in the fields that a project sets of its entities. All others are people's.

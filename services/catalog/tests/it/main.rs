@@ -12,6 +12,7 @@ mod isolation;
 mod memberships;
 mod mutations;
 mod organizations;
+mod registration;
 mod relations;
 mod repeat;
 mod reserved;

@@ -213,7 +213,9 @@ fn find(workspace: &Path, artifact: &Artifact) -> Result<PathBuf, Failure> {
         found = next;
     }
     match found.as_slice() {
-        [one] => Ok(one.clone()),
+        [one] if one.is_file() || one.is_dir() => Ok(one.clone()),
+        // To read a pipe or a device is to wait for whoever writes.
+        [_] => Err(bad("is neither a file nor a folder")),
         [] => Err(bad("does not exist after the last step")),
         _ => Err(bad("names more than one file")),
     }

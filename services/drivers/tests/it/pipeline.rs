@@ -180,6 +180,23 @@ async fn a_failing_step_is_named_and_nothing_is_kept() {
     }
 }
 
+/// To read a pipe is to wait for somebody who writes, and a link may lead out of the run's folder: neither is an artifact.
+#[tokio::test]
+async fn only_files_and_folders_are_artifacts() {
+    let world = World::new().await;
+    let made = pipeline(&world, json!([{"name": "make", "run": "true"}]), json!([])).await;
+    for (key, script) in [("pipe", "mkfifo out"), ("link", "ln -s /etc/passwd out")] {
+        let steps = json!([{"name": "make", "run": script}]);
+        let arguments = json!({"steps": steps, "artifacts": [{"name": "a", "path": "out"}]});
+        let request = invoke(&made.identity, "run", arguments, &[]);
+        let outcome = world.driver("pipeline").invoke(&run(key), request, &MemorySink::new()).await;
+        let failure = outcome.failure().unwrap();
+        assert_eq!(failure.code, FailureCode::WorkFailed, "{key}");
+        let why = if key == "pipe" { "is neither a file nor a folder" } else { "does not exist" };
+        assert!(failure.message.contains(why), "{failure}");
+    }
+}
+
 #[tokio::test]
 async fn a_step_that_takes_too_long_is_killed_with_all_it_started() {
     let world = World::new().await;

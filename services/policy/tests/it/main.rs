@@ -10,6 +10,7 @@ mod catalog;
 mod decisions;
 mod fixture;
 mod limits;
+mod policy_texts;
 mod repeat;
 mod resources;
 mod tasks;

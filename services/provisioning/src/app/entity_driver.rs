@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use pavior_auth::{Permit, SystemAuthority};
+use pavior_core::annotation;
 use pavior_core::principal::INSTALLATION;
 use pavior_driver::{
     ApplyRequest, CallContext, Dependents, DestroyRequest, Driver, DriverInfo, Failure, FailureCode, Found,
@@ -19,10 +20,6 @@ use crate::domain::names::{self, ENTITY_DRIVER};
 
 /// Most entities of one page: with the one behind them, as many as the catalog gives at once.
 const MAX_LISTED: usize = 999;
-/// The annotation in which the catalog keeps the resource that an entity belongs to.
-const RESOURCE: &str = "pavior.dev/resource";
-/// The annotation in which it keeps the digest of what was declared.
-const DECLARATION: &str = "pavior.dev/declaration";
 
 /// Registers entities on behalf of the organization.
 #[derive(Debug)]
@@ -188,9 +185,12 @@ impl Driver for EntityDriver {
         };
         match self.peers.get_entity(&self.permit(context), &name).await {
             // One that belongs to something else now is not what was made.
-            Ok(entity) if entity.annotations.get(RESOURCE) != Some(&context.resource) => Observation::Absent,
+            Ok(entity) if entity.annotations.get(annotation::RESOURCE) != Some(&context.resource) => {
+                Observation::Absent
+            }
             Ok(entity) => {
-                let declaration_digest = entity.annotations.get(DECLARATION).cloned().unwrap_or_default();
+                let declaration_digest =
+                    entity.annotations.get(annotation::DECLARATION).cloned().unwrap_or_default();
                 Observation::Found(Found { declaration_digest, ..Found::from(success(&entity)) })
             }
             Err((Code::NotFound, _)) => Observation::Absent,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pavior_core::digest::Digest;
 use pavior_core::{Principal, PrincipalKind};
 use pavior_proto::pavior::policy::internal::v1::DecisionStage;
 use pavior_proto::pavior::policy::v1::Effect as PolicyEffect;
@@ -208,6 +209,7 @@ impl App {
             of_kept_plan: matches!(context.goal, Goal::Execute { .. }),
             principal: context.permit.principal().clone(),
             key: self.key(context),
+            request_digest: Digest::from_bytes(context.hash),
             facts: facts(&proposal.target.asked.subject, &proposal.target.labels).encode_to_vec(),
             admission,
             deadline_micros: self.deadline_micros(),

@@ -5,7 +5,7 @@ use pavior_core::audit::{
     Affected, AuditEvent, Cause, Change, Code, DecisionRef, Effect, Outcome, Phase, PrincipalKind,
     PrincipalRef, Status,
 };
-use pavior_core::digest::{canonical_json, sha256_digest};
+use pavior_core::digest::Digest;
 use pavior_core::principal::{Principal, service_name};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -174,16 +174,16 @@ pub(crate) fn accepted_event(
     call: Option<&Permit>,
     op: &operation::Model,
     plan: &Plan,
+    request_digest: Digest,
 ) -> AuditEvent {
     let of_call = call.map(Permit::cause).unwrap_or_default();
-    let request_digest = sha256_digest(&canonical_json(&plan.parameters));
     AuditEvent {
         phase: Phase::Intent,
         cause: Cause { call_id: of_call.call_id, trace_id: of_call.trace_id, ..cause(op) },
         decision: decision(&plan.decision),
         outcome: Outcome { duration: call.and_then(Permit::elapsed), ..Outcome::ok(Status::Accepted) },
         change: Some(Change {
-            request_digest,
+            request_digest: request_digest.to_string(),
             plan_digest: plan.digest.clone(),
             after: Some(
                 json!({ "operation": op.name, "state": op.state.as_str(), "decisions": plan.decisions() }),

@@ -32,6 +32,7 @@ where
     Task::new(name, move |cancel| async move {
         while compared(&app, &cancel).await {
             work(app.clone()).await;
+            // Nothing tells that there is work: it depends on the time, or on what is outside of the database.
             tokio::select! {
                 () = cancel.cancelled() => {}
                 () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pavior_core::audit::{PrincipalKind as ActingKind, PrincipalRef};
 use pavior_core::clock::{Clock, SystemClock};
+use pavior_core::digest::Digest;
 use pavior_core::id::SystemIds;
 use pavior_core::principal::Principal;
 use pavior_driver::Registry;
@@ -247,6 +248,7 @@ pub(crate) fn new_operation(plan: Plan) -> NewOperation {
         plan,
         principal: alice(),
         key: None,
+        request_digest: Digest::of(b""),
         facts: vec![],
         admission: Admission::Run,
         deadline_micros: 60_000_000,

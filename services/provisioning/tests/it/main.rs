@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod approvals;
 mod artifacts;
 mod cancel;
 mod conformance;

@@ -6,6 +6,7 @@ use pavior_proto::google::longrunning as lro;
 use pavior_proto::pavior::governance::internal::v1::GetResourceFactsRequest;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_testkit::db::{both, sqlite};
+use pavior_testkit::wait_for;
 use serde_json::json;
 use tonic::Code;
 
@@ -139,17 +140,15 @@ async fn an_environment_whose_time_is_over_is_taken_down() {
         })
         .await
         .unwrap();
-    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
     let name = format!("{HELLO}/environments/preview");
-    while f
-        .projects()
-        .get_environment(f.call(pb::GetEnvironmentRequest { name: name.clone(), ..Default::default() }))
-        .await
-        .is_ok()
-    {
-        assert!(tokio::time::Instant::now() < until, "it still stands");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    wait_for("the environment to go", std::time::Duration::from_secs(20), async || {
+        let request = pb::GetEnvironmentRequest { name: name.clone(), ..Default::default() };
+        match f.projects().get_environment(f.call(request)).await {
+            Err(status) if status.code() == Code::NotFound => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
     let question = f.peers.state().questions.last().cloned().unwrap();
     assert_eq!(question.principal.unwrap().name, "organizations/pavior/services/provisioning");
     assert_eq!(question.action, "provisioning.environments.delete");

@@ -127,6 +127,13 @@ fn an_answer_has_the_fields_that_are_wanted_and_no_others() {
         selected(&["name", "labels.`a/b`", "labels.none", "spec.tier", "links", "update_time.seconds"]),
         want
     );
+    // A path that stands twice, or within another one, changes nothing; so many as nobody needs are refused.
+    assert_eq!(selected(&["spec.tier", "spec", "spec", "name"]).spec, current().spec);
+    let paths: Vec<String> = (0..101).map(|number| format!("labels.l{number}")).collect();
+    let problem = ReadMask::of::<Entity>(Some(&FieldMask { paths })).unwrap_err();
+    let told = &problem.violations[0];
+    assert_eq!((told.field.as_str(), told.reason.as_str()), ("read_mask", "TOO_MANY"));
+    assert_eq!(told.description, "must have at most 100 paths");
     // What names nothing is an error, each path with what it may have meant.
     let problem = ReadMask::of::<Entity>(mask(&["naem", "name", "links.url", "*"]).as_ref()).unwrap_err();
     let told: Vec<_> =

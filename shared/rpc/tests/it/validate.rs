@@ -49,10 +49,10 @@ fn all_violations_are_named_with_their_paths() {
 #[test]
 fn valid_requests_pass() {
     let request = GetAuditRecordRequest { name: "x".into() };
-    assert!(validate::request(&request).is_ok());
+    validate::request(&request).unwrap();
     assert_eq!(found(&GetAuditRecordRequest::default()), pairs(&[("name", "REQUIRED")]));
     let list = ListAuditRecordsRequest { parent: "p".into(), page_size: 1000, ..Default::default() };
-    assert!(validate::request(&list).is_ok());
+    validate::request(&list).unwrap();
     let with_id = CreateEntityRequest {
         parent: "p".into(),
         entity: Some(Entity::default()),

@@ -281,6 +281,20 @@ fn the_strictest_binding_that_applies_counts() {
     }
 }
 
+/// Who lists over all projects reads those to which a policy is bound, too.
+#[test]
+fn a_policy_of_one_project_holds_for_lists_over_all() {
+    let mut policy = bound("g", PolicyType::Guardrail, "forbid (principal, action, resource);", Mode::Off);
+    let projects = ["hello".to_owned()].into();
+    policy.bindings = vec![Binding { projects, environment_class_ids: BTreeSet::new(), mode: Mode::Enforce }];
+    let compilation = compile(everyone(), vec![policy]);
+    for (project, want) in [("-", Effect::Deny), ("hello", Effect::Deny), ("other", Effect::Allow)] {
+        let mut asked = production(CREATE);
+        asked.resource.project = Some(project.to_owned());
+        assert_eq!(compilation.decide(&asked, None).effect, want, "{project}");
+    }
+}
+
 #[test]
 fn guardrails_wait_for_the_plan_when_one_follows() {
     let policies =

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use pavior_auth::Permit;
+use pavior_core::digest::Digest;
 use pavior_core::principal::Principal;
 use pavior_store::idempotency;
 use pavior_store::idempotency::Kept;
@@ -95,6 +96,8 @@ pub struct NewOperation {
     pub principal: Principal,
     /// The caller's request.
     pub key: Option<(idempotency::Key, Vec<u8>)>,
+    /// A digest of what was asked, whether or not it may be repeated.
+    pub request_digest: Digest,
     /// What policy was told of the target, kept with the answer.
     pub facts: Vec<u8>,
     /// Whether it may begin at once.
@@ -215,7 +218,7 @@ impl Db {
         if new.admission == Admission::Run {
             aggregate.settle()?;
         }
-        let accepted = audit::accepted_event(self, call, &aggregate.op, &new.plan);
+        let accepted = audit::accepted_event(self, call, &aggregate.op, &new.plan, new.request_digest);
         aggregate.insert(tx).await?;
         let mut events = vec![accepted];
         if let Some(call) = call.filter(|_| new.of_kept_plan) {
