@@ -392,6 +392,7 @@ async fn provisioning(scenario: &mut Scenario) -> Result<()> {
     let boxed = "organizations/acme/templates/box/versions/stable";
     scenario.run("alice", &method("CreateProject"), new("boxed", boxed, json!({}))).await?;
     stuck(scenario, &method("DeleteProject"), &method("RetryOperation")).await?;
+    scenario.run("alice", &method("RepairProject"), json!({ "name": project })).await?;
     let orphan =
         pavior_tests::orphan(scenario.system.data(), "organizations/acme/projects/old/pipelines/main")?;
     let orphan = json!({ "parent": "organizations/acme", "driverId": "pipeline", "externalId": orphan });

@@ -87,6 +87,7 @@ fn operation(number: u64) -> NewOperation {
             on_behalf_of: None,
         },
         key: None,
+        request_digest: pavior_core::digest::Digest::of(b""),
         facts: vec![],
         admission: Admission::Run,
         deadline_micros: 60_000_000,

@@ -301,12 +301,16 @@ impl Ledger {
     /// The identity behind a lookup, and the action's result when the key belongs to an action.
     pub(crate) fn find(&self, context: &CallContext, lookup: &Lookup) -> Result<Option<KeyUse>, Failure> {
         match lookup {
-            Lookup::Identity(identity) => Ok(self.entry(context, identity)?.map(|entry| KeyUse {
-                organization: entry.organization,
-                identity: entry.identity,
-                digest: String::new(),
-                result: None,
-            })),
+            // What another resource has by now under the same name is not what is looked for.
+            Lookup::Identity(identity) => Ok(self
+                .entry(context, identity)?
+                .filter(|entry| entry.resource == context.resource)
+                .map(|entry| KeyUse {
+                    organization: entry.organization,
+                    identity: entry.identity,
+                    digest: String::new(),
+                    result: None,
+                })),
             Lookup::Key(key) => {
                 Ok(self.key_use(key)?.filter(|used| used.organization == context.organization))
             }

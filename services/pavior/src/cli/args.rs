@@ -23,7 +23,8 @@ pub use operator::{
 pub use plan::{PlanCommand, Planned};
 pub use project::{
     DeploySpec, EnvChange, EnvCommand, EnvRemoval, EnvSpec, Executed, OrphanRemoval, ProjectChange,
-    ProjectCommand, ProjectRemoval, ProjectSpec, PromoteSpec, ResourceCommand, RunSpec, WaitArgs,
+    ProjectCommand, ProjectRemoval, ProjectRepair, ProjectSpec, PromoteSpec, ResourceCommand, RunSpec,
+    WaitArgs,
 };
 pub use template::TemplateCommand;
 

@@ -21,6 +21,7 @@ pub(super) async fn plan(client: &Client, printer: Printer, command: PlanCommand
         PlanCommand::Deploy(planned) => make(client, printer, planned).await,
         PlanCommand::Promote(planned) => make(client, printer, planned).await,
         PlanCommand::DeleteEnv(planned) => make(client, printer, planned).await,
+        PlanCommand::RepairProject(planned) => make(client, printer, planned).await,
         PlanCommand::DeleteProject(planned) => make(client, printer, planned).await,
         PlanCommand::DeleteOrphan(planned) => make(client, printer, planned).await,
         PlanCommand::List(list) => plans(client, printer, &list).await,

@@ -41,6 +41,7 @@ pub(super) async fn project(
 ) -> anyhow::Result<()> {
     match command {
         ProjectCommand::Create(asked) => operation::execute(client, printer, asked).await,
+        ProjectCommand::Repair(asked) => operation::execute(client, printer, asked).await,
         ProjectCommand::Delete(asked) => operation::execute(client, printer, asked).await,
         ProjectCommand::Update { change, request } => update(client, printer, change, &request).await,
         ProjectCommand::List(list) => projects(client, printer, &list).await,

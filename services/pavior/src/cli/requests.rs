@@ -10,8 +10,8 @@ use pavior_rpc::convert;
 use tonic::{Response, Status};
 
 use super::args::{
-    DeploySpec, EnvChange, EnvRemoval, EnvSpec, OrphanRemoval, ProjectRemoval, ProjectSpec, PromoteSpec,
-    RunSpec,
+    DeploySpec, EnvChange, EnvRemoval, EnvSpec, OrphanRemoval, ProjectRemoval, ProjectRepair, ProjectSpec,
+    PromoteSpec, RunSpec,
 };
 use super::client::{Client, request_id};
 use super::exit::Exit;
@@ -58,6 +58,7 @@ pub(super) async fn send(client: &Client, request: Request) -> Result<Response<O
         Request::RunPipeline(request) => client.pipelines().run_pipeline(request).await,
         Request::CreateDeployment(request) => deployments.create_deployment(request).await,
         Request::PromoteDeployment(request) => deployments.promote_deployment(request).await,
+        Request::RepairProject(request) => projects.repair_project(request).await,
         Request::DeleteOrphan(request) => projects.delete_orphan(request).await,
     }
 }
@@ -100,6 +101,18 @@ impl Intent for ProjectRemoval {
         Ok(Request::DeleteProject(pb::DeleteProjectRequest {
             name: client.full_name(&self.project, PROJECT)?,
             force: self.force,
+            request_id,
+            validate_only,
+            ..Default::default()
+        }))
+    }
+}
+
+impl Intent for ProjectRepair {
+    async fn request(&self, client: &Client, purpose: &Purpose) -> anyhow::Result<Request> {
+        let (request_id, validate_only) = purpose.fields();
+        Ok(Request::RepairProject(pb::RepairProjectRequest {
+            name: client.full_name(&self.project, PROJECT)?,
             request_id,
             validate_only,
             ..Default::default()

@@ -10,7 +10,7 @@ use pavior_resource::{
     open_page, parent, read_request, respond, times,
 };
 use pavior_rpc::convert::to_timestamp;
-use pavior_rpc::{Problem, validate};
+use pavior_rpc::{ErrorReason, Problem, validate};
 use time::OffsetDateTime;
 use tonic::Request;
 
@@ -220,6 +220,11 @@ impl Api {
                     }
                     Err(error) => return Err(Error::from(error)),
                 }
+            }
+            if !self.app.kernel().store.history().fits() {
+                // What an older copy does not know may have been approved: whoever waits goes on waiting.
+                let text = "the database may be an older copy, which knows too few approvals";
+                return Err(Problem::unavailable(text).with_reason(ErrorReason::RestoreNeeded).into());
             }
             self.app.batch_get_approvals(&permit, &ids).await
         };

@@ -469,3 +469,22 @@ async fn a_vote_is_repeatable() {
     let first = f.approvals().approve_approval(call()).await.unwrap().into_inner();
     assert_eq!(f.approvals().approve_approval(call()).await.unwrap().into_inner(), first);
 }
+
+/// An older copy knows too few approvals: that one is missing in it ends nothing.
+#[tokio::test]
+async fn what_an_older_copy_lacks_is_not_told_as_gone() {
+    both(|db| async move {
+        let f = Fixture::new(db).await;
+        let made = f.ask("alice", "d1", 1).await;
+        let names = || decision_pb::BatchGetApprovalsRequest {
+            parent: ACME.into(),
+            names: vec![made.name.clone(), format!("{ACME}/approvals/gone")],
+        };
+        let get = || async { f.operation_approvals().batch_get_approvals(f.own(names())).await };
+        assert_problem(get().await, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
+        let older = pavior_store::outbox::Apart::OlderEpoch { epoch: None, recorded: 7 };
+        f.store.history().set(Some(older));
+        assert_problem(get().await, Code::Unavailable, "RESTORE_NEEDED", &[]);
+    })
+    .await;
+}

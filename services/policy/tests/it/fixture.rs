@@ -48,6 +48,7 @@ pub(crate) struct Fixture {
 impl Fixture {
     pub(crate) async fn new(db: TestDb) -> Self {
         let store = db.connect().await;
+        store.history().set(None);
         let catalog = Catalog::default();
         catalog.set(
             "1",

@@ -81,6 +81,13 @@ impl Change for pb::PromoteDeploymentRequest {
     }
 }
 
+impl Change for pb::RepairProjectRequest {
+    async fn hand_on(self, api: &Api, context: &ChangeContext) -> Result<Answer> {
+        validate::request(&self)?;
+        api.app.repair_project(context, &self.name).await
+    }
+}
+
 impl Change for pb::DeleteOrphanRequest {
     async fn hand_on(self, api: &Api, context: &ChangeContext) -> Result<Answer> {
         validate::request(&self)?;
@@ -123,7 +130,8 @@ impl Api {
             RunPipeline,
             CreateDeployment,
             PromoteDeployment,
-            DeleteOrphan
+            DeleteOrphan,
+            RepairProject
         )
     }
 

@@ -242,7 +242,7 @@ macro_rules! same_names {
 }
 
 same_names! {
-    project_state: ProjectState => pb::project::State { Creating, Active, Deleting, Stuck }
+    project_state: ProjectState => pb::project::State { Creating, Active, Updating, Deleting, Stuck }
     environment_state: EnvironmentState => pb::environment::State {
         AwaitingApproval, Creating, Active, Updating, Deleting, Stuck
     }

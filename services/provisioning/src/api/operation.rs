@@ -72,7 +72,7 @@ fn validated(plan: Plan) -> Operation {
 /// The response of an operation whose result is not there (any more): of the right type, with its name at most.
 fn empty(kind: Kind, target: String) -> prost_types::Any {
     match kind {
-        Kind::CreateProject | Kind::DestroyProject => {
+        Kind::CreateProject | Kind::RepairProject | Kind::DestroyProject => {
             any(&pb::Project { name: target, ..Default::default() })
         }
         Kind::CreateEnvironment | Kind::UpdateEnvironment | Kind::DestroyEnvironment => {

@@ -88,6 +88,10 @@ impl ProjectService for Api {
         respond(self.diagnosis(&permit, request).await)
     }
 
+    async fn repair_project(&self, request: Request<pb::RepairProjectRequest>) -> Answered<Operation> {
+        self.change(request).await
+    }
+
     async fn delete_orphan(&self, request: Request<pb::DeleteOrphanRequest>) -> Answered<Operation> {
         self.change(request).await
     }

@@ -200,7 +200,7 @@ impl App {
                 .into());
         }
         let run = artifact.get("run").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let mut facts = self.facts_for(context, &ground, vec![section], Some(artifact)).await?;
+        let mut facts = self.facts_for(context, &ground, section, Some(artifact)).await?;
         facts.source_deployment.clone_from(&from);
         // What it runs on is there by then.
         only_workloads_and_drifted(&mut facts);

@@ -43,13 +43,13 @@ impl Kind {
                  delete-orphan DRIVER EXTERNAL_ID`); nothing starts it or changes it"
             }
             Self::Missing => {
-                "update its environment to make it anew (`pavior env update`; of what the project has itself: any environment \
-                 of the project), or delete the environment; what was in it has to come from a backup"
+                "update its environment to make it anew (`pavior env update`; of what the project has itself: `pavior project \
+                 repair`), or delete the environment; what was in it has to come from a backup"
             }
             Self::Drifted => {
                 "repeat the change that the record has lost (update the environment, or deploy that version again), or \
-                 ask for what is recorded to have that instead (`pavior env update`; of what the project has itself: any \
-                 environment of the project): either way it is applied again"
+                 ask for what is recorded to have that instead (`pavior env update`; of what the project has itself: `pavior \
+                 project repair`): either way it is applied again"
             }
             Self::Driverless => {
                 "configure the driver again: without it the resource can be neither changed nor deleted"

@@ -140,7 +140,7 @@ impl App {
         let parameters = merged(&ground, &wanted.parameters)?;
         let section = section(&name, &class, &parameters);
         let artifact = self.newest_artifact(context, &ground.project.name, &class).await?;
-        let facts = self.facts_for(context, &ground, vec![section], artifact).await?;
+        let facts = self.facts_for(context, &ground, section, artifact).await?;
         let changes = self.changes(&facts).await?;
         let expiration = wanted.expiration.or(class.ttl.map(Expiration::After));
         let (ttl, expire_time) =
@@ -185,13 +185,12 @@ impl App {
         let ground = self.ground(context, &row.project).await?;
         let class = class_of(&ground, &row.class, false)?;
         let parameters = merged(&ground, &wanted.parameters)?;
-        // What the project has itself is mended with any of its environments.
-        let sections = vec![ground.own_section(), section(&row.name, &class, &parameters)];
+        let section = section(&row.name, &class, &parameters);
         let artifact = match self.running_artifact(context, &row).await? {
             Some(artifact) => Some(artifact),
             None => self.newest_artifact(context, &row.project, &class).await?,
         };
-        let facts = self.facts_for(context, &ground, sections, artifact).await?;
+        let facts = self.facts_for(context, &ground, section, artifact).await?;
         let changes = self.changes(&facts).await?;
         let settings = json!({
             // Whoever does not speak of the end leaves it where it is by then.
@@ -207,28 +206,31 @@ impl App {
         self.submit(context, proposal).await
     }
 
-    /// What the planner looks at for one environment: also how what it is about stands now. Of the project's own section
-    /// only what is not as it is recorded.
+    /// What the planner looks at for one section: also how what it is about stands now. Of the project's own only what is
+    /// not as it is recorded.
     pub(crate) async fn facts_for(
         &self,
         context: &ChangeContext,
         ground: &ProjectSnapshot,
-        sections: Vec<Section>,
+        section: Section,
         artifact: Option<Value>,
     ) -> Result<Facts> {
         let project = ProjectScope { name: ground.project.name.clone(), owner: ground.project.owner.clone() };
-        let planned = sections.iter().flat_map(|section| {
-            let name = |id: &str| resource_name(&project, section.environment.as_ref(), id);
-            section.wanted.iter().map(move |wanted| name(&wanted.id))
-        });
+        let environment = section.environment.as_ref();
+        let planned = section.wanted.iter().map(|wanted| resource_name(&project, environment, &wanted.id));
         let planned: BTreeSet<String> = planned.collect();
         let rows = ground
             .rows
             .iter()
             .filter(|row| row.state == ResourceState::Active && planned.contains(&row.name));
         let rows: Vec<ResourceRecord> = rows.map(ResourceRecord::from).collect();
-        let mut facts =
-            Facts { project, sections, current: current(&ground.rows), artifact, ..Facts::default() };
+        let mut facts = Facts {
+            project,
+            sections: vec![section],
+            current: current(&ground.rows),
+            artifact,
+            ..Facts::default()
+        };
         for (name, sight) in self.look(rows).await? {
             if let Some(current) = facts.current.get_mut(&name) {
                 current.standing = sight.standing;
@@ -285,7 +287,7 @@ pub(super) fn section(name: &str, class: &EnvironmentClass, parameters: &Value) 
 
 impl ProjectSnapshot {
     /// What the project consists of besides its environments.
-    fn own_section(&self) -> Section {
+    pub(super) fn own_section(&self) -> Section {
         Section {
             environment: None,
             parameters: self.project.parameters.clone(),

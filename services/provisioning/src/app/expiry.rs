@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pavior_core::digest;
 use pavior_rpc::Violations;
 
 use super::{App, ChangeContext, Due, Goal};
@@ -43,7 +44,7 @@ impl App {
             // Every look at the timer is a request of its own, whichever replica has it: two give one operation.
             request_id: format!("{}/{}", timer.id, timer.attempt),
             method: "timer".to_owned(),
-            hash: [0; 32],
+            hash: digest::sha256(format!("{}/{}", timer.id, timer.attempt).as_bytes()),
             goal: Goal::Apply,
             plan_digest: String::new(),
             due: Some(Due { timer: timer.id, why: "its time is over" }),

@@ -21,6 +21,7 @@ pub(crate) mod plan;
 pub(crate) mod planning;
 pub(crate) mod project;
 pub(crate) mod push;
+mod repair;
 pub(crate) mod resource;
 pub(crate) mod response;
 pub(crate) mod submit;

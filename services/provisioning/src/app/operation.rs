@@ -52,12 +52,8 @@ impl App {
     ) -> Result<Page<OperationAnswer>> {
         let page = self.db.operations_page(permit, query).await?;
         page.of(async |operations: Vec<Operation>| {
-            let mut steps = self.db.steps_of_unscoped(operations.iter().map(|op| op.id).collect()).await?;
-            let views = operations.into_iter().map(|op| {
-                let steps = steps.remove(&op.id).unwrap_or_default();
-                OperationView { op, steps }
-            });
-            self.with_responses(permit, views.collect()).await
+            let views = self.db.views_unscoped(operations).await?;
+            self.with_responses(permit, views).await
         })
         .await
     }

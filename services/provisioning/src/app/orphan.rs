@@ -99,8 +99,8 @@ impl App {
         }
         if let Some(row) = self.db.find_resource(&context.permit, &thing.resource).await? {
             if row.project.is_empty() {
-                // Somebody is at it.
-                return Err(Error::Busy { name: row.name, operation: String::new() });
+                let operation = self.db.removal_of_unscoped(&row.name).await?;
+                return Err(Error::Busy { name: row.name, operation });
             }
             let message = if row.identity == identity {
                 format!("`{identity}` is no orphan: `{}` declares it", row.name)

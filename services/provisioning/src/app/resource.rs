@@ -8,7 +8,7 @@ use pavior_rpc::Problem;
 use super::{App, Readable};
 use crate::domain::names::{self, Parent};
 use crate::domain::resource::Resource;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::Page;
 
 impl Readable for Resource {
@@ -32,7 +32,10 @@ impl Readable for Resource {
     }
 
     async fn get(app: &App, permit: &Permit, name: &ResourceName) -> Result<Self> {
-        app.db.resource(permit, name.as_str()).await
+        let row = app.db.find_resource(permit, name.as_str()).await?;
+        // What is in no project is recorded for its removal only.
+        row.filter(|row| !row.project.is_empty())
+            .ok_or_else(|| Error::NotFound { kind: "Resource", name: name.to_string() })
     }
 
     async fn list(app: &App, permit: &Permit, parent: &Parent, query: &ListQuery) -> Result<Page<Self>> {

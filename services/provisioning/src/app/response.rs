@@ -73,7 +73,7 @@ impl Found {
         let (mut projects, mut environments, mut runs, mut deploys) = (vec![], vec![], vec![], vec![]);
         for op in operations.filter(|op| op.state == OperationState::Succeeded) {
             match op.kind {
-                Kind::CreateProject => projects.push(op.target.clone()),
+                Kind::CreateProject | Kind::RepairProject => projects.push(op.target.clone()),
                 Kind::CreateEnvironment | Kind::UpdateEnvironment => environments.push(op.target.clone()),
                 Kind::Run => runs.push(op.name.clone()),
                 Kind::Deploy => deploys.push((op.name.clone(), op.target.clone())),
@@ -104,7 +104,9 @@ impl Found {
             return None;
         }
         Some(match op.kind {
-            Kind::CreateProject => Response::Project(Box::new(self.projects.get(&op.target)?.clone())),
+            Kind::CreateProject | Kind::RepairProject => {
+                Response::Project(Box::new(self.projects.get(&op.target)?.clone()))
+            }
             Kind::CreateEnvironment | Kind::UpdateEnvironment => {
                 Response::Environment(Box::new(self.environments.get(&op.target)?.clone()))
             }

@@ -160,8 +160,7 @@ impl App {
     pub(crate) async fn view_by_id(&self, id: Uuid) -> Result<OperationView> {
         let op = self.db.operation_by_id_unscoped(id).await?;
         let op = op.ok_or_else(|| Error::NotFound { kind: "Operation", name: id.to_string() })?;
-        let steps = self.db.steps_unscoped(id).await?;
-        Ok(OperationView { op, steps })
+        self.db.view_unscoped(op).await
     }
 
     /// Plans, asks, and begins.

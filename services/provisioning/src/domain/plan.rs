@@ -35,6 +35,8 @@ named! {
     Kind {
         /// Makes a project with the environments that come with it.
         CreateProject = "CREATE_PROJECT",
+        /// Makes anew what a project has itself.
+        RepairProject = "REPAIR_PROJECT",
         /// Takes a project down.
         DestroyProject = "DESTROY_PROJECT",
         /// Makes an environment.

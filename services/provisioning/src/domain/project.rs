@@ -48,6 +48,8 @@ named! {
         Active = "ACTIVE",
         /// It is being removed.
         Deleting = "DELETING",
+        /// What it has itself is being mended.
+        Updating = "UPDATING",
         /// Its operation waits for an operator.
         Stuck = "STUCK",
     }
@@ -58,6 +60,8 @@ named! {
     ProjectEvent {
         /// The operation that makes it goes on.
         Create = "CREATE",
+        /// The operation that mends it holds it.
+        Update = "UPDATE",
         /// The operation that removes it holds it.
         Delete = "DELETE",
         /// The operation that holds it is stuck.
@@ -70,8 +74,9 @@ named! {
 lifecycle! {
     ProjectState by ProjectEvent {
         Create: Creating | Stuck => Creating;
+        Update: Active | Updating | Stuck => Updating;
         Delete: Active | Deleting | Stuck => Deleting;
-        Stick: Creating | Deleting | Stuck => Stuck;
-        Settle: Creating | Deleting | Stuck => Active;
+        Stick: Creating | Updating | Deleting | Stuck => Stuck;
+        Settle: Creating | Updating | Deleting | Stuck => Active;
     }
 }

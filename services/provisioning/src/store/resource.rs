@@ -93,6 +93,7 @@ impl Db {
         let select = resource::Entity::find()
             .filter(C::Organization.eq(permit.organization()))
             .filter(in_project(C::Project, parent))
+            .filter(C::Project.ne(""))
             .filter(section);
         self.page(select, &fields, query).await
     }
@@ -109,6 +110,7 @@ impl Db {
         let select = resource::Entity::find()
             .filter(C::Organization.eq(permit.organization()))
             .filter(in_project(C::Project, parent))
+            .filter(C::Project.ne(""))
             .filter(C::Environment.eq(""))
             .filter(C::TypeId.eq(names::PIPELINE_TYPE));
         self.page(select, &fields, query).await

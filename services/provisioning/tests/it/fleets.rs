@@ -170,7 +170,8 @@ async fn each_list_has_its_index() {
 /// Copies a row of a table to many organizations and projects.
 async fn fill(store: &pavior_store::Store, table: &str) {
     let sql = format!(
-        "INSERT INTO {table} SELECT copy.* FROM (SELECT * FROM {table} LIMIT 1) AS one, generate_series(1, 5000) AS i, \
+        "INSERT INTO {table} SELECT copy.* FROM (SELECT * FROM {table} AS kept \
+         WHERE to_jsonb(kept) -> 'driver_state' IS DISTINCT FROM 'null'::jsonb LIMIT 1) AS one, generate_series(1, 5000) AS i, \
          LATERAL jsonb_populate_record(NULL::{table}, to_jsonb(one) || jsonb_build_object('uid', gen_random_uuid(), \
          'name', 'name-' || i, 'organization', 'o' || i % 20, 'project', 'p' || i % 500, 'pipeline', 'p' || i % 500, \
          'environment', 'e' || i % 500, 'create_time', now() + i * interval '1 second')) AS copy"

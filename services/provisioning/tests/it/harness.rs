@@ -167,8 +167,7 @@ impl World {
 
     pub(crate) async fn view(&self, id: Uuid) -> OperationView {
         let op = self.db.operation_by_id_unscoped(id).await.unwrap().unwrap();
-        let steps = self.db.steps_unscoped(id).await.unwrap();
-        OperationView { op, steps }
+        self.db.view_unscoped(op).await.unwrap()
     }
 
     pub(crate) async fn wait(&self, id: Uuid, states: &[&str]) -> OperationView {

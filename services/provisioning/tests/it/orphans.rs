@@ -233,27 +233,28 @@ async fn a_removal_that_fails_waits_for_an_operator() {
     .await;
 }
 
-/// What a project has itself is in no environment: any of them makes it anew.
+async fn repair(f: &Fixture) -> Operation {
+    let request = pb::RepairProjectRequest { name: HELLO.into(), ..Default::default() };
+    f.wait(f.projects().repair_project(f.call(request)).await.unwrap().into_inner()).await
+}
+
+/// What a project has itself is in no environment: it has a verb of its own, which does nothing when all is well.
 #[tokio::test]
-async fn what_a_project_has_itself_is_mended_with_an_environment() {
+async fn what_a_project_has_itself_is_mended() {
     both(|db| async {
         let f = Fixture::new(db).await;
         f.project().await;
+        let effects = f.driver.effects();
+        let nothing = repair(&f).await;
+        assert_eq!((problem(&nothing), f.driver.effects()), (None, effects));
+
         let entity = f.peers.state().entities.remove(ENTITY).unwrap();
         assert_eq!(findings(&f).await.len(), 1);
-        let update = || pb::UpdateEnvironmentRequest {
-            environment: Some(pb::Environment {
-                name: format!("{HELLO}/environments/development"),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
-        let done =
-            f.wait(f.projects().update_environment(f.call(update())).await.unwrap().into_inner()).await;
+        let done = repair(&f).await;
         assert_eq!(problem(&done), None);
+        assert_eq!(response::<pb::Project>(&done).state(), pb::project::State::Active);
         assert_eq!(findings(&f).await, []);
-        let made = f.peers.state().entities.get(ENTITY).cloned().unwrap();
-        assert_eq!((made.owner, &made.annotations), (entity.owner.clone(), &made.annotations));
+        assert_eq!(f.peers.state().entities.get(ENTITY).unwrap().owner, entity.owner);
 
         // The catalog was set back to what was declared before.
         let mut older = entity;
@@ -261,11 +262,50 @@ async fn what_a_project_has_itself_is_mended_with_an_environment() {
         older.annotations.insert("pavior.dev/declaration".to_owned(), "older".to_owned());
         f.peers.state().entities.insert(ENTITY.to_owned(), older);
         assert_eq!(findings(&f).await.len(), 1);
-        let done =
-            f.wait(f.projects().update_environment(f.call(update())).await.unwrap().into_inner()).await;
-        assert_eq!(problem(&done), None);
+        assert_eq!(problem(&repair(&f).await), None);
         assert_eq!(findings(&f).await, []);
         assert_ne!(f.peers.state().entities.get(ENTITY).unwrap().display_name, "older");
+        // A change of an environment leaves it alone.
+        f.peers.state().entities.remove(ENTITY);
+        let environment =
+            pb::Environment { name: format!("{HELLO}/environments/development"), ..Default::default() };
+        let request = pb::UpdateEnvironmentRequest { environment: Some(environment), ..Default::default() };
+        f.wait(f.projects().update_environment(f.call(request)).await.unwrap().into_inner()).await;
+        assert_eq!(findings(&f).await.len(), 1);
+    })
+    .await;
+}
+
+/// It holds the project, so that no two mend the same, and nobody plans with what is being mended.
+#[tokio::test]
+async fn a_project_that_is_mended_is_held() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        f.peers.state().entities.remove(ENTITY);
+        let approvals =
+            json!([{ "quorum": 1, "group": format!("{ACME}/groups/platform"), "ruleIds": ["mends"] }]);
+        let answer = json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "requirements": approvals });
+        f.decide("provisioning.projects.repair", answer);
+        let ask = || f.call(pb::RepairProjectRequest { name: HELLO.into(), ..Default::default() });
+        let waits = f.projects().repair_project(ask()).await.unwrap().into_inner();
+        let again = refused(f.projects().repair_project(ask()).await);
+        assert_eq!((again.code, again.reason.as_str()), (Code::Aborted, "RESOURCE_BUSY"));
+        assert_eq!(again.metadata["operation"], waits.name);
+        let delete = pb::DeleteProjectRequest { name: HELLO.into(), force: true, ..Default::default() };
+        let busy = refused(f.projects().delete_project(f.call(delete)).await);
+        assert_eq!(
+            (busy.reason.as_str(), busy.metadata["operation"].as_str()),
+            ("RESOURCE_BUSY", &*waits.name)
+        );
+        f.operations()
+            .cancel_operation(f.call(CancelOperationRequest { name: waits.name.clone() }))
+            .await
+            .unwrap();
+        f.wait(waits).await;
+        let get = pb::GetProjectRequest { name: HELLO.into(), ..Default::default() };
+        let project = f.projects().get_project(f.call(get)).await.unwrap().into_inner();
+        assert_eq!((project.state(), project.active_operation.as_str()), (pb::project::State::Active, ""));
     })
     .await;
 }
@@ -305,6 +345,10 @@ async fn the_name_of_an_orphan_is_held_until_it_is_gone() {
         assert_eq!(problem(&gone), None);
         let busy = refused(f.projects().create_project(f.call(hello())).await);
         assert_eq!((busy.code, busy.reason.as_str()), (Code::Aborted, "RESOURCE_BUSY"));
+        assert_eq!(busy.metadata["operation"], waits.name);
+        // Nobody sees as a resource what is recorded for its removal only.
+        let get = pb::GetResourceRequest { name: resource.clone(), ..Default::default() };
+        assert_eq!(refused(f.projects().get_resource(f.call(get)).await).code, Code::NotFound);
         assert!(f.driver.live().iter().any(|one| one.contains(&resource)), "{:?}", f.driver.live());
 
         let cancel = CancelOperationRequest { name: waits.name.clone() };

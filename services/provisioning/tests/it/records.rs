@@ -165,12 +165,14 @@ async fn what_is_over_is_forgotten_and_what_is_needed_stays() {
         assert_eq!((swept.logs, swept.operations), (1, 0));
         assert!(world.db.log_chunks_unscoped(made, 0, 10).await.unwrap().is_empty());
         assert!(!world.db.events_unscoped(made, 0, 10).await.unwrap().is_empty());
+        let ended = world.view(made).await;
+        assert!(!ended.steps.is_empty());
         age(&world, "operation", "end_time", 100).await;
         let swept = world.db.sweep_unscoped(&keep).await.unwrap();
         assert_eq!(swept.operations, 1);
         assert!(world.db.operation_by_id_unscoped(made).await.unwrap().is_none());
         assert!(world.db.events_unscoped(made, 0, 10).await.unwrap().is_empty());
-        assert!(world.db.steps_unscoped(made).await.unwrap().is_empty());
+        assert!(world.db.view_unscoped(ended.op).await.unwrap().steps.is_empty());
         // It waits for an operator, who still finds everything.
         let view = world.view(stuck).await;
         assert_eq!(view.steps.len(), 1, "{:?}", shown(&view));

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 
 use super::project::{
-    DeploySpec, EnvChange, EnvRemoval, EnvSpec, OrphanRemoval, ProjectRemoval, ProjectSpec, PromoteSpec,
-    RunSpec, WaitArgs,
+    DeploySpec, EnvChange, EnvRemoval, EnvSpec, OrphanRemoval, ProjectRemoval, ProjectRepair, ProjectSpec,
+    PromoteSpec, RunSpec, WaitArgs,
 };
 use super::{ListArgs, RequestArgs};
 
@@ -37,6 +37,8 @@ pub enum PlanCommand {
     Promote(Planned<PromoteSpec>),
     /// Plans taking an environment down.
     DeleteEnv(Planned<EnvRemoval>),
+    /// Plans mending what a project has itself.
+    RepairProject(Planned<ProjectRepair>),
     /// Plans taking a project down.
     DeleteProject(Planned<ProjectRemoval>),
     /// Plans removing what a driver has and no resource declares.

@@ -110,6 +110,13 @@ pub struct EnvRemoval {
     pub environment: String,
 }
 
+/// A project to mend.
+#[derive(Debug, Clone, Args)]
+pub struct ProjectRepair {
+    /// The project, for example hello.
+    pub project: String,
+}
+
 /// What a driver has and no resource declares, to remove.
 #[derive(Debug, Clone, Args)]
 pub struct OrphanRemoval {
@@ -174,6 +181,9 @@ pub enum ProjectCommand {
         #[command(flatten)]
         request: RequestArgs,
     },
+    /// Makes anew what a project has itself (repository, pipeline, entry of the catalog) and is gone or differs from its
+    /// record.
+    Repair(Executed<ProjectRepair>),
     /// Takes a project down.
     Delete(Executed<ProjectRemoval>),
 }

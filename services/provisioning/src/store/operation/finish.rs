@@ -103,6 +103,7 @@ pub(crate) fn works_on(kind: Kind) -> (Option<ProjectEvent>, EnvironmentEvent) {
         Kind::CreateProject => (Some(ProjectEvent::Create), EnvironmentEvent::Create),
         Kind::CreateEnvironment => (None, EnvironmentEvent::Create),
         Kind::UpdateEnvironment | Kind::Deploy | Kind::Run => (None, EnvironmentEvent::Update),
+        Kind::RepairProject => (Some(ProjectEvent::Update), EnvironmentEvent::Update),
         Kind::DestroyProject => (Some(ProjectEvent::Delete), EnvironmentEvent::Delete),
         // It holds neither.
         Kind::DestroyEnvironment | Kind::DeleteOrphan => (None, EnvironmentEvent::Delete),
@@ -211,6 +212,7 @@ async fn revert(this: &Db, tx: &Tx, aggregate: &Aggregate) -> Result<()> {
         Kind::CreateEnvironment => remove_environment(tx, &aggregate.op.target).await,
         Kind::DeleteOrphan => Ok(()),
         Kind::UpdateEnvironment
+        | Kind::RepairProject
         | Kind::Deploy
         | Kind::DestroyEnvironment
         | Kind::DestroyProject

@@ -38,9 +38,14 @@ impl Db {
             }
             Kind::CreateEnvironment | Kind::Run => hold_project(tx, &project, None, &new.seen, runs).await?,
             Kind::DestroyProject => {
-                hold_project(tx, &project, Some(op), &new.seen, false).await?;
+                let held = Some((op, ProjectEvent::Delete));
+                hold_project(tx, &project, held, &new.seen, false).await?;
                 self.hold_environments(tx, &project, new, op).await?;
                 0
+            }
+            // Nobody else mends or removes what the project has itself, and nobody plans with it, until this is over.
+            Kind::RepairProject => {
+                hold_project(tx, &project, Some((op, ProjectEvent::Update)), &new.seen, false).await?
             }
             // It is in no project. That nobody declares it meanwhile is held by the name of its resource.
             Kind::DeleteOrphan => 0,
@@ -178,7 +183,7 @@ impl Db {
 pub(crate) async fn hold_project(
     tx: &Tx,
     name: &str,
-    op: Option<&str>,
+    held: Option<(&str, ProjectEvent)>,
     seen: &Seen,
     runs: bool,
 ) -> Result<i64> {
@@ -190,8 +195,8 @@ pub(crate) async fn hold_project(
     if let Some((uid, revision)) = seen.get(name) {
         update = update.filter(project::Column::Uid.eq(*uid)).filter(project::Column::Revision.eq(*revision));
     }
-    if let Some(op) = op {
-        let (state, _) = ProjectState::transition(ProjectEvent::Delete);
+    if let Some((op, event)) = held {
+        let (state, _) = ProjectState::transition(event);
         update = update
             .col_expr(project::Column::Operation, Expr::value(op))
             .col_expr(project::Column::State, Expr::value(state))

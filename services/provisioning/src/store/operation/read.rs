@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_auth::Permit;
 use pavior_resource::ListQuery;
+use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use crate::domain::environment::EnvironmentView;
 use crate::domain::operation::{Operation, OperationState, Removed, Step};
+use crate::domain::plan::Kind;
 use crate::store::entity::operation::RemovedRow;
 use crate::store::entity::{operation, step};
+use crate::store::found;
 use crate::store::operation::aggregate::OperationView;
 use crate::store::page::Page;
 use crate::store::prelude::*;
-use crate::store::{found, grouped};
 
 /// What operations are working on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,27 +88,38 @@ impl Db {
     pub async fn operation(&self, permit: &Permit, name: &str) -> Result<OperationView> {
         let op = self.find_kept_operation(permit, name).await?.filter(|op| op.delete_time.is_none());
         let op = found(op, "Operation", name)?;
-        let steps = self.steps_unscoped(op.id).await?;
-        Ok(OperationView { op, steps })
+        self.view_unscoped(op).await
     }
 
-    /// The steps of an operation, in order.
-    pub async fn steps_unscoped(&self, operation: Uuid) -> Result<Vec<Step>> {
-        let rows = step::Entity::find()
-            .filter(step::Column::Operation.eq(operation))
-            .order_by_asc(step::Column::Ordinal);
-        self.all(rows).await
+    /// An operation with its steps.
+    pub async fn view_unscoped(&self, op: Operation) -> Result<OperationView> {
+        let mut views = self.views_unscoped(vec![op]).await?;
+        views.pop().ok_or_else(|| Error::Corrupt("the operation that was asked for".to_owned()))
     }
 
-    /// The steps of several operations, each in order.
-    pub async fn steps_of_unscoped(&self, operations: Vec<Uuid>) -> Result<BTreeMap<Uuid, Vec<Step>>> {
+    /// Operations with their steps, in the same order. Each is read once more together with its steps, in one statement:
+    /// what is told of it is of one moment.
+    pub async fn views_unscoped(&self, operations: Vec<Operation>) -> Result<Vec<OperationView>> {
         if operations.is_empty() {
-            return Ok(BTreeMap::new());
+            return Ok(Vec::new());
         }
         let rows = step::Entity::find()
-            .filter(step::Column::Operation.is_in(operations))
-            .order_by_asc(step::Column::Ordinal);
-        Ok(grouped(self.all(rows).await?.into_iter().map(|step: Step| (step.operation, step))))
+            .find_also_related(operation::Entity)
+            .filter(step::Column::Operation.is_in(operations.iter().map(|op| op.id)))
+            .order_by_asc(step::Column::Ordinal)
+            .all(self.store.read())
+            .await?;
+        let mut found: BTreeMap<Uuid, OperationView> = BTreeMap::new();
+        for (step, operation) in rows {
+            let Some(operation) = operation else { continue };
+            let view = found
+                .entry(step.operation)
+                .or_insert_with(|| OperationView { op: operation.into(), steps: Vec::new() });
+            view.steps.push(step.into());
+        }
+        // One that had nothing to do has no steps.
+        let view = |op: Operation| found.remove(&op.id).unwrap_or(OperationView { op, steps: Vec::new() });
+        Ok(operations.into_iter().map(view).collect())
     }
 
     /// One operation by its id.
@@ -121,6 +134,11 @@ impl Db {
             .filter(operation::Column::Organization.eq(permit.organization()))
             .filter(operation::Column::Plan.eq(plan));
         self.one(row).await
+    }
+
+    /// The operation that removes what was left behind under the name of a resource; empty for none.
+    pub async fn removal_of_unscoped(&self, resource: &str) -> Result<String> {
+        removal_of(self.store.read(), resource).await
     }
 
     /// What operations that are not done are working on, those included that wait for an operator.
@@ -139,4 +157,15 @@ impl Db {
         let (keys, resources) = rows.into_iter().unzip();
         Ok(UnderWay { keys, resources })
     }
+}
+
+/// The operation that removes what was left behind under the name of a resource; empty for none.
+pub(crate) async fn removal_of(connection: &impl ConnectionTrait, resource: &str) -> Result<String> {
+    let found = operation::Entity::find()
+        // Such an operation is in no project, as what it removes.
+        .filter(operation::Column::Project.eq(""))
+        .filter(operation::Column::Kind.eq(Kind::DeleteOrphan))
+        .filter(operation::Column::Target.eq(resource))
+        .filter(operation::Column::State.is_not_in(OperationState::DONE));
+    Ok(found.one(connection).await?.map(|operation| operation.name).unwrap_or_default())
 }

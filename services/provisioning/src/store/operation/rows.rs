@@ -11,6 +11,7 @@ use crate::domain::run::{RunCause, RunState};
 use crate::store::entity::{deployment, operation, resource, run, step};
 use crate::store::operation::accept::{Admission, NewOperation};
 use crate::store::operation::hold::{Numbers, unique};
+use crate::store::operation::read::removal_of;
 use crate::store::prelude::*;
 use crate::store::resource::move_resource;
 
@@ -83,7 +84,7 @@ impl Db {
             match change.action {
                 Action::Create if row.as_ref().is_some_and(|row| row.project.is_empty()) => {
                     // What was left behind under that name is being removed.
-                    return Err(Error::Busy { name: change.resource.clone(), operation: String::new() });
+                    return Err(Self::held_name(tx, &change.resource).await?);
                 }
                 Action::Create if row.is_some() => {
                     return Err(Error::AlreadyExists { kind: "Resource", name: change.resource.clone() });
@@ -116,7 +117,7 @@ impl Db {
             .filter(resource::Column::Driver.is_in(drivers))
             .filter(resource::Column::Identity.eq(identity));
         if known.one(tx).await?.is_some() {
-            return Err(Error::Busy { name: new.plan.target.clone(), operation: String::new() });
+            return Err(Self::held_name(tx, &new.plan.target).await?);
         }
         let rows = new.plan.steps().map(|change| resource::ActiveModel {
             project: Set(String::new()),
@@ -126,6 +127,12 @@ impl Db {
         });
         let done = resource::Entity::insert_many(rows).exec_without_returning(tx).await;
         unique(done, "Resource", &new.plan.target)
+    }
+
+    /// That the name of a resource is taken as long as what was left behind under it is being removed.
+    async fn held_name(tx: &Tx, name: &str) -> Result<Error> {
+        let operation = removal_of(tx, name).await?;
+        Ok(Error::Busy { name: name.to_owned(), operation })
     }
 
     pub(crate) fn resource_row(&self, new: &NewOperation, change: &Change) -> resource::ActiveModel {
