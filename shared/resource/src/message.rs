@@ -57,7 +57,7 @@ pub(crate) fn broken_rules<M: shape::Resource>(message: &M) -> Result<Violations
 /// Everything that is wrong with fields that were not read from a message: the rules of the message hold for them too.
 ///
 /// # Errors
-/// As [`broken_rules`].
+/// As `broken_rules`.
 pub fn unfit<T: Wire>(organization: &str, id: &str, fields: &T) -> Result<Violations, Error> {
     // What only the server sets is not looked at.
     let stored = Stored::new(organization, id, Uuid::nil(), OffsetDateTime::UNIX_EPOCH, fields.clone());
